@@ -17,7 +17,7 @@ class CorefileError(SvcdnsError):
         super().__init__(f"{position.file}:{position.line}:{position.column} - Error during parsing: {message}")
         self.position, self.message = position, message
         self.content = ""
-        """The SHA-512 of the text that cannot be parsed, where `load` has read it: it tells changes apart."""
+        """The SHA-512 of the text that cannot be parsed, set by `load`. It shows whether the text has changed."""
 
 
 class ZoneError(SvcdnsError):

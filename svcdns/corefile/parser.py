@@ -91,7 +91,7 @@ class _Parser:
         return line
 
     def _put_back(self, tokens: tuple[Token, ...], line: _Line) -> None:
-        """The rest of a line, to be read as a line."""
+        """Puts `tokens`, the rest of `line`, back as the next line to read."""
         if tokens:
             self.lines.appendleft(line._replace(tokens=tokens))
 
@@ -100,7 +100,11 @@ class _Parser:
         self.warnings.append(f"{where.file}:{where.line}:{where.column} - {text}")
 
     def _stray(self, line: _Line) -> None:
-        """A `}` too many. CoreDNS takes it for a zone, and refuses what follows it but another one."""
+        """Handles a `}` without a `{` before it.
+
+        Adds a warning if the rest of the file has only such braces, otherwise raises CorefileError. CoreDNS takes the
+        brace for a zone, and refuses any other word after it.
+        """
         if not all(_is(word, "}") for rest in (line, *self.lines) for word in rest.tokens):
             raise CorefileError(line.tokens[0].position, "'}' without a '{' before it")
         for word in line.tokens:
@@ -149,7 +153,11 @@ class _Parser:
         return [Token(part, word.position, word.quoted) for part in text.split(",") if part]
 
     def _server_keys(self, keys: list[Token]) -> tuple[ServerKey, ...]:
-        """The parsed keys. `KEY{` is a name with a brace for CoreDNS, which no query has: it counts only alone."""
+        """Returns the server keys of the words in `keys`.
+
+        CoreDNS takes `KEY{` for a name that ends with a brace. No query has such a name, so such keys are left out,
+        unless the block has no other key.
+        """
         attached = [token for token in keys if _has_brace(token)]
         for token in attached:
             self._warn(token, f"the '{{' of '{token.text}' belongs to the name; a space was expected before it")
@@ -242,9 +250,10 @@ class _Parser:
     # -- directives
 
     def _directives(self, brace: Token | None, level: int, *, attached: bool = False) -> tuple[Directive, ...]:
-        """The lines up to the `}` that belongs to `brace`; up to a `}` or the end of the file where there is no brace.
+        """Returns the directives up to the `}` that belongs to `brace`.
 
-        `attached` tells that the last key of the block ends with the brace.
+        If `brace` is None, the block ends at the next `}` of its own level or at the end of the file. `attached` is
+        True if the block's last key ends with the brace.
         """
         if brace is not None and level > MAX_NESTING:
             raise CorefileError(brace.position, f"blocks nested more than {MAX_NESTING} deep")
@@ -268,7 +277,7 @@ class _Parser:
         return tuple(out)
 
     def _closed(self, line: _Line, level: int) -> None:
-        """What stands behind a `}`: the next server block, or the end of the option block around."""
+        """Reads the words after a `}`: the next server block, or the end of the enclosing option block."""
         rest = line.tokens[1:]
         if rest and (level == OPTIONS or (level > OPTIONS and not _is(rest[0], "}"))):
             raise CorefileError(rest[0].position, f"'{rest[0].text}' behind '}}'; a line of its own was expected")
@@ -321,7 +330,7 @@ def _lines(words: list[Token]) -> list[tuple[Token, ...]]:
 
 
 def _opened(words: tuple[Token, ...]) -> tuple[tuple[Token, ...], Token | None, tuple[Token, ...]]:
-    """The words before the first `{`, that brace, and the words behind it."""
+    """Returns the words before the first `{`, then this brace or None, then the words after it."""
     for place, word in enumerate(words):
         if _is(word, "{"):
             return words[:place], word, words[place + 1 :]

@@ -13,8 +13,10 @@ from svcdns.wire.errors import NameTextError
 
 
 def normalise_zone(text: str) -> tuple[str, ...]:
-    """The zones that a zone argument means: one for a name, one or several reverse zones for a
-    CIDR. `32/27.2.0.192.in-addr.arpa` is a name (RFC 2317 §4). Raises ZoneError.
+    """Returns the zones for one zone argument. Raises ZoneError.
+
+    A name stands for one zone, a CIDR for one or more reverse zones. `32/27.2.0.192.in-addr.arpa` is a name (RFC 2317
+    §4).
     """
     address, slash, _ = text.partition("/")
     if slash and (":" in address or _is_ipv4(address)):

@@ -1,10 +1,10 @@
-"""RDATA from text to wire form, by dnspython.
+"""Encodes RDATA from its text form, with dnspython.
 
-dnspython gets the words that `zone_words` has cut, and the origin. Types that it lacks have classes here, registered
-with it. Where it is stricter than CoreDNS, the words are put into the form that it takes (`_PREPARED`), or the data are
-made here in its place (`_LENIENT`), with a warning.
+dnspython gets the words that `zone_words` has made, and the origin. For types that dnspython does not have, this module
+registers its own classes. In some cases dnspython is stricter than CoreDNS. Then the words are changed first
+(`_PREPARED`), or this module encodes the RDATA itself, with a warning (`_LENIENT`).
 
-Importing this module imports dnspython. It is the only one that does; what reads no zone text must not import it.
+This is the only module that imports dnspython. Modules that do not read zone text must not import this one.
 """
 
 from __future__ import annotations
@@ -33,30 +33,33 @@ from svcdns.wire.zone_words import Attached, Quoted, escaped, octets
 META_TYPES: Final = frozenset(
     {Type.OPT, Type.NXNAME, Type.TKEY, Type.TSIG, Type.IXFR, Type.AXFR, Type.MAILB, Type.MAILA, Type.ANY}
 )
-"""Types that are no data of a zone (RFC 6895 §3.1)."""
+"""Types that cannot be records of a zone (RFC 6895 §3.1)."""
 
 _FAMILIES: Final = {Type.A: socket.AF_INET, Type.AAAA: socket.AF_INET6}
-"""Addresses are most of a large zone, and the operating system reads them in a tenth of the time."""
+"""The address family of each address type. The operating system parses addresses ten times as fast as dnspython."""
 
 _REFUSALS: Final = (dns.exception.DNSException, SyntaxError, ValueError, IndexError, struct.error, OverflowError)
-"""What dnspython, and what we do in its place, raise for wrong words."""
+"""The exceptions for wrong words, which dnspython and the functions of this module raise."""
 
 Warn = Callable[[str], None]
 
 
 class RdataTextError(SvcdnsError):
-    """Words that are no data of their type."""
+    """Raised if the words are not valid RDATA of their type."""
 
 
 class UnsendableError(RdataTextError):
-    """Data whose digits are wrong: CoreDNS reads a zone with them, and cannot send them."""
+    """Raised if base64 or hexadecimal digits are wrong.
+
+    CoreDNS loads a zone with such RDATA, but cannot send it.
+    """
 
 
 def to_wire(rtype: int, words: list[str], origin: bytes, warn: Warn) -> bytes:
-    """The data that the words of a record say. Names without a final dot are relative to `origin`, a wire name.
+    """Returns the encoded RDATA of a record. Raises RdataTextError.
 
-    The form of class IN is that of all classes, as in CoreDNS. `warn` gets a text for what only CoreDNS takes.
-    Raises RdataTextError.
+    Names without a final dot are relative to `origin`, a wire name. As in CoreDNS, the RDATA of every class has the
+    form that it has in class IN. Calls `warn` with a text if CoreDNS accepts the words and dnspython does not.
     """
     family = _FAMILIES.get(rtype)
     if family is not None and len(words) == 1:
@@ -125,7 +128,7 @@ def _by_dnspython(rtype: int, words: list[str], origin: dns.name.Name) -> bytes:
 
 
 def _generic(rtype: int, words: list[str]) -> bytes:
-    """The form of RFC 3597 §5. Data of a type that dnspython knows has to be right."""
+    """Parses the form for unknown types (RFC 3597 §5). The RDATA must be valid if dnspython knows the type."""
     try:
         length, data = int(words[1]), bytes.fromhex("".join(words[2:]))
     except (ValueError, IndexError) as error:
@@ -141,22 +144,22 @@ def _generic(rtype: int, words: list[str]) -> bytes:
 
 
 class _Token(dns.tokenizer.Token):
-    """A word, whose octets are found without a look at each character."""
+    """A token whose octets are found faster than in dnspython, which looks at each character."""
 
     def unescape_to_bytes(self) -> dns.tokenizer.Token:
         return dns.tokenizer.Token(self.ttype, octets(self.value))
 
 
 class _Tokens(dns.tokenizer.Tokenizer):
-    """Gives dnspython the words of one record."""
+    """A tokenizer that passes the words of one record to dnspython."""
 
     def __init__(self, words: list[str]) -> None:
-        # The base class would open a text of its own to read from.
+        # The base class is not initialized: it would open its own input.
         self.idna_codec = dns.name.IDNA_DEFAULT
         self._words, self._at = words, 0
         self._kept: dns.tokenizer.Token | None = None
         self.ended = False
-        """Whether more words were asked for than there are."""
+        """True if dnspython has asked for more words than there are."""
 
     def get(self, want_leading: bool = False, want_comment: bool = False) -> dns.tokenizer.Token:  # noqa: ARG002
         kept = self._kept
@@ -194,7 +197,7 @@ class _Tokens(dns.tokenizer.Tokenizer):
 
 
 class _OwnRdata(dns.rdata.Rdata):
-    """Data that is known by its octets alone. It begins with `name_count` names."""
+    """RDATA of a type that dnspython does not have, as octets. The octets begin with `name_count` names."""
 
     __slots__ = ["data"]
     name_count = 0
@@ -228,7 +231,7 @@ def _wire_name(tokens: dns.tokenizer.Tokenizer, origin: dns.name.Name | None) ->
 
 
 class _OneName(_OwnRdata):
-    """MB, MD, MF, MG, MR: RFC 1035 §3.3."""
+    """RDATA of MB, MD, MF, MG and MR records, which is one name (RFC 1035 §3.3)."""
 
     name_count = 1
 
@@ -238,7 +241,7 @@ class _OneName(_OwnRdata):
 
 
 class _TwoNames(_OwnRdata):
-    """MINFO: RFC 1035 §3.3.7. TALINK: draft-wijngaards-dnsop-trust-history."""
+    """RDATA of MINFO records (RFC 1035 §3.3.7) and TALINK records (draft-wijngaards-dnsop-trust-history): two names."""
 
     name_count = 2
 
@@ -248,7 +251,7 @@ class _TwoNames(_OwnRdata):
 
 
 class _Nxt(_OwnRdata):
-    """NXT: RFC 2535 §5.2. The bit map has types below 128."""
+    """RDATA of a NXT record (RFC 2535 §5.2). The bit map has only types below 128."""
 
     name_count = 1
 
@@ -264,7 +267,7 @@ class _Nxt(_OwnRdata):
 
 
 class _Key(_OwnRdata):
-    """RKEY: draft-reid-dnsext-rkey, in the form of KEY."""
+    """RDATA of a RKEY record (draft-reid-dnsext-rkey), which has the form of a KEY record."""
 
     @classmethod
     def octets_of(cls, tokens: dns.tokenizer.Tokenizer, _origin: dns.name.Name | None) -> bytes:
@@ -273,7 +276,7 @@ class _Key(_OwnRdata):
 
 
 class _String(_OwnRdata):
-    """UINFO: one character string."""
+    """RDATA of a UINFO record: one character string."""
 
     @classmethod
     def octets_of(cls, tokens: dns.tokenizer.Tokenizer, _origin: dns.name.Name | None) -> bytes:
@@ -282,7 +285,7 @@ class _String(_OwnRdata):
 
 
 class _Number(_OwnRdata):
-    """UID and GID."""
+    """RDATA of UID and GID records: one number."""
 
     @classmethod
     def octets_of(cls, tokens: dns.tokenizer.Tokenizer, _origin: dns.name.Name | None) -> bytes:
@@ -290,7 +293,10 @@ class _Number(_OwnRdata):
 
 
 class _Hex(_OwnRdata):
-    """EID and NIMLOC: hexadecimal digits, and NULL, which has no other form (RFC 1035 §3.3.10)."""
+    """RDATA of EID, NIMLOC and NULL records, written as hexadecimal digits.
+
+    NULL has no text form in RFC 1035 §3.3.10.
+    """
 
     @classmethod
     def octets_of(cls, tokens: dns.tokenizer.Tokenizer, _origin: dns.name.Name | None) -> bytes:
@@ -298,7 +304,7 @@ class _Hex(_OwnRdata):
 
 
 class _TrustAnchor(dns.rdtypes.dsbase.DSBase):
-    """TA: the form of DS."""
+    """RDATA of a TA record, which has the form of a DS record."""
 
 
 _LACKING: Final[dict[int, type[dns.rdata.Rdata]]] = {
@@ -326,18 +332,18 @@ def _register() -> None:
         mnemonic = type_text(number)
         known = dns.rdata.get_rdata_class(dns.rdataclass.ANY, _rdtype(number), use_generic=False)  # type: ignore[no-untyped-call]
         if known is not None:
-            continue  # a later dnspython, or another part of the program, has the type
+            continue  # a later version of dnspython, or another module, has registered the type
         dns.rdata.register_type(SimpleNamespace(**{mnemonic: kind}), number, mnemonic, rdclass=dns.rdataclass.ANY)
 
 
 _register()
 
 
-# -- words in a form that dnspython takes
+# -- words in a form that dnspython accepts
 
 
 def _strings(words: list[str], warn: Warn) -> list[str]:
-    """Character strings: what is longer than 255 octets is several (RFC 1035 §3.3.14), as in CoreDNS."""
+    """Divides each string that is longer than 255 octets into several strings (RFC 1035 §3.3.14), as in CoreDNS."""
     if not words:
         warn("no character string is taken as an empty one")
         return [Quoted("")]
@@ -351,7 +357,10 @@ def _strings(words: list[str], warn: Warn) -> list[str]:
 
 
 def _host_information(words: list[str], warn: Warn) -> list[str]:
-    """HINFO: one word may hold both strings, and strings may be left out, as in CoreDNS."""
+    """Returns the two strings of a HINFO record.
+
+    As in CoreDNS, both may be in one word, and a string may be missing.
+    """
     if not words:
         warn("no character string is taken as an empty one")
         words = [Quoted("")]
@@ -365,7 +374,10 @@ _METRES: Final = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+))[mM]?")
 
 
 def _location(words: list[str], _warn: Warn) -> list[str]:
-    """LOC (RFC 1876 §3): letters of either case, fractions of any length, and an altitude to the centimetre."""
+    """Converts the words of a LOC record (RFC 1876 §3) to the form that dnspython accepts.
+
+    Letters may be lower-case, fractions may have any length, and altitudes are rounded to centimetres.
+    """
     out: list[str] = []
     letters = 0
     for word in words:
@@ -388,7 +400,7 @@ def _location(words: list[str], _warn: Warn) -> list[str]:
 
 
 def _upper(*places: int) -> Callable[[list[str], Warn], list[str]]:
-    """Mnemonics at these places, in either case."""
+    """Returns a function that converts the words at these indexes to upper case, as dnspython expects mnemonics."""
 
     def change(words: list[str], _warn: Warn) -> list[str]:
         return [word.upper() if place in places else word for place, word in enumerate(words)]
@@ -405,14 +417,18 @@ _PREPARED: Final[dict[int, Callable[[list[str], Warn], list[str]]]] = {
 }
 
 
-# -- data that CoreDNS takes and dnspython does not
+# -- RDATA that CoreDNS accepts and dnspython does not
 
 
 Lenient = Callable[[int, list[str], dns.name.Name], bytes]
 
 
 def _digest(form: str, digits: int) -> Lenient:
-    """Numbers and a digest whose length does not fit the numbers: DS and its kin, SSHFP, TLSA, ZONEMD."""
+    """Returns a function that encodes numbers and a digest, without a check of the digest's length.
+
+    Used for DS, CDS, DLV, TA, TLSA, SMIMEA, SSHFP and ZONEMD. `form` is the `struct` format of the numbers, and
+    `digits` is the index of the digest's first word.
+    """
 
     def make(_rtype: int, words: list[str], _origin: dns.name.Name) -> bytes:
         return struct.pack(form, *(int(word) for word in words[:digits])) + bytes.fromhex("".join(words[digits:]))
@@ -431,11 +447,14 @@ _KEYS: Final = {
     "dohpath": 7,
     "ohttp": 8,
 }
-"""Parameters of SVCB and HTTPS (RFC 9460 §14.3.2, RFC 9461, RFC 9540)."""
+"""The keys of SVCB and HTTPS parameters (RFC 9460 §14.3.2, RFC 9461, RFC 9540)."""
 
 
 def _service(_rtype: int, words: list[str], origin: dns.name.Name) -> bytes:
-    """SVCB and HTTPS whose parameters contradict each other, which RFC 9460 §2.4.3 and §8 leave to clients."""
+    """Encodes SVCB and HTTPS RDATA without checking whether the parameters contradict each other.
+
+    RFC 9460 §2.4.3 and §8 leave this check to clients.
+    """
     tokens = _Tokens(words)
     head = struct.pack("!H", tokens.get_uint16()) + _wire_name(tokens, origin)
     params: dict[int, bytes] = {}
@@ -469,13 +488,16 @@ def _parameter(number: int, value: str, origin: dns.name.Name) -> bytes:
 
 
 def _property(_rtype: int, words: list[str], _origin: dns.name.Name) -> bytes:
-    """CAA with a tag of other characters than letters and digits."""
+    """Encodes the RDATA of a CAA record, whose tag may have any characters."""
     flags, tag, value = (octets(word) for word in words)
     return struct.pack("!BB", int(flags), len(tag)) + tag + value
 
 
 def _without_digits(rtype: int, words: list[str], origin: dns.name.Name) -> bytes:
-    """A key or signature that is empty: dnspython reads one of a single octet."""
+    """Encodes RDATA whose key or signature is empty.
+
+    dnspython does not accept this, so it gets a key of one octet, which is then removed.
+    """
     begin, decode = _DIGITS[rtype]
     if len(words) != begin:
         raise ValueError
@@ -493,7 +515,7 @@ _LENIENT: Final[dict[int, Lenient]] = {
 }
 
 
-# -- digits that CoreDNS looks at when it sends them
+# -- digits that CoreDNS checks only when it sends them
 
 _DIGITS: Final[dict[int, tuple[int, Callable[[str], object]]]] = {
     **dict.fromkeys((Type.DNSKEY, Type.CDNSKEY, Type.KEY, Type.RKEY, Type.CERT), (3, binascii.a2b_base64)),
@@ -504,4 +526,7 @@ _DIGITS: Final[dict[int, tuple[int, Callable[[str], object]]]] = {
     Type.SSHFP: (2, bytes.fromhex),
     **dict.fromkeys((Type.EID, Type.NIMLOC), (0, bytes.fromhex)),
 }
-"""Types whose data end in base64 or hexadecimal digits: how many words stand before these, and what reads them."""
+"""Types whose RDATA ends in base64 or hexadecimal digits.
+
+For each type: the number of words before the digits, and the function that decodes the digits.
+"""

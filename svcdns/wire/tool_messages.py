@@ -1,6 +1,6 @@
-"""Messages of the tools' client side, by dnslib: queries as octets, and the data of records as text.
+"""Messages for the command-line tools: encodes queries, and converts the RDATA of replies to text.
 
-The server does not use it. It is the only module that imports dnslib.
+The server does not use this module. It is the only module that imports dnslib.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from svcdns.wire.errors import FormError
 SHOWN: Final = frozenset(
     {Type.A, Type.AAAA, Type.CNAME, Type.PTR, Type.NS, Type.DNAME, Type.MX, Type.SRV, Type.SOA, Type.TXT}
 )
-"""Types whose data are shown in their own form, others in that of RFC 3597 §5."""
+"""The types whose RDATA is printed in the form of the type. Other RDATA is printed as in RFC 3597 §5."""
 
 
 class Question(NamedTuple):
-    """A question; `name` is a wire name."""
+    """The question of a query. `name` is a wire name."""
 
     name: bytes
     rtype: int
@@ -32,7 +32,7 @@ class Question(NamedTuple):
 
 
 class OptRecord(NamedTuple):
-    """An OPT record: UDP size in octets, its TTL field (RFC 6891 §6.1.3), options as (code, data)."""
+    """An OPT record: UDP payload size in octets, TTL field (RFC 6891 §6.1.3), and options as pairs of code and data."""
 
     size: int
     ttl: int
@@ -40,14 +40,17 @@ class OptRecord(NamedTuple):
 
 
 class _Buffer(DNSBuffer):  # type: ignore[misc]  # dnslib has no annotations
-    """Writes all names uncompressed, also that of a question that is repeated."""
+    """A dnslib buffer that never compresses names, even if a question is repeated."""
 
     def encode_name(self, name: object) -> None:
         self.encode_name_nocompress(name)
 
 
 def query(ident: int, flags: int, questions: Iterable[Question], opts: Iterable[OptRecord] = ()) -> bytes:
-    """A message without records but OPT (RFC 1035 §4.1). `flags` is the whole second word of the header."""
+    """Returns the encoded query. It has no records except OPT (RFC 1035 §4.1).
+
+    `flags` is the second 16-bit word of the header, with the opcode.
+    """
     asked = [DNSQuestion(_label(one.name), one.rtype, one.rclass) for one in questions]
     extra = [RR("", QTYPE.OPT, one.size, one.ttl, [EDNSOption(*option) for option in one.options]) for one in opts]
     buffer = _Buffer()
@@ -58,14 +61,14 @@ def query(ident: int, flags: int, questions: Iterable[Question], opts: Iterable[
 
 
 def question(one: Question) -> bytes:
-    """The octets of a question."""
+    """Returns the encoded question."""
     buffer = _Buffer()
     DNSQuestion(_label(one.name), one.rtype, one.rclass).pack(buffer)
     return bytes(buffer.data)
 
 
 def answer(packet: bytes) -> tuple[int, list[str]]:
-    """The rcode of a reply, and the records of its answer as lines of a zone file. Raises FormError."""
+    """Returns the rcode of a reply, and the records of its answer section as zone file lines. Raises FormError."""
     try:
         reply = DNSRecord.parse(packet)
     except (DNSError, DnslibBufferError, BimapError, ValueError) as error:
@@ -77,7 +80,7 @@ def answer(packet: bytes) -> tuple[int, list[str]]:
 
 
 def data_text(packet: bytes, at: int, end: int, rtype: int) -> str:
-    """The data of a record that fill these octets of a message, as text. Raises FormError."""
+    """Returns the RDATA between the offsets `at` and `end` of a message as text. Raises FormError."""
     kind: type[RD] = RDMAP[type_text(rtype)] if rtype in SHOWN else RD
     buffer = DNSBuffer(packet)
     buffer.offset = at

@@ -1,14 +1,14 @@
-"""Zone files: text in the master file format (RFC 1035 §5.1) to records.
+"""Reads zone files: parses text in the master file format (RFC 1035 §5.1) into records.
 
-Entries, owners, TTLs, classes, types and directives are read here. `zone_words` cuts the text into words, `rdata_text`
-makes octets of the words of data. `$INCLUDE` reads other files; nothing else is read.
+This module handles entries, owners, TTLs, classes, types and directives. `zone_words` divides the text into words, and
+`rdata_text` encodes the words of the RDATA. `$INCLUDE` reads other files; nothing else does.
 
 Rules:
 
-1. A file is octets. What is no ASCII reaches names and strings as it stands.
-2. A record without a TTL has that of `$TTL`, else the last one that was stated, else the minimum of the SOA record
-   (RFC 1035 §5.1, RFC 2308 §4).
-3. What CoreDNS would leave out or misread is a warning; what it would refuse is an error.
+1. A file is a sequence of octets. Octets outside ASCII become part of names and strings unchanged.
+2. A record without a TTL gets the TTL of `$TTL`, otherwise the TTL of the last record that has one. Without both it
+   gets the minimum of the SOA record (RFC 1035 §5.1, RFC 2308 §4).
+3. Text that CoreDNS leaves out or misreads causes a warning. Text that CoreDNS refuses causes an error.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ __all__ = ["MAX_INCLUDES", "ZoneFileError", "first_soa", "read", "read_record"]
 
 MAX_INCLUDES: Final = 8
 FALLBACK_TTL: Final = 3600
-"""The TTL of records where nothing at all says one: neither `$TTL`, nor a record, nor an SOA record."""
+"""The TTL of records for which the file has no TTL: no `$TTL`, no record with a TTL, and no SOA record."""
 _MAX_GENERATED: Final = 65536
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 _TTL: Final = re.compile(r"(?:[0-9]+[smhdw]?)+", re.IGNORECASE)
@@ -52,7 +52,10 @@ def _ignored(_text: str) -> None:
 
 
 class _Header(NamedTuple):
-    """What a record says before its data; `ttl` is None if it states none. `data` is the first word of data."""
+    """The fields of a record before its RDATA.
+
+    `ttl` is None if the record has no TTL. `data` is the index of the first RDATA word.
+    """
 
     ttl: int | None
     rclass: int
@@ -61,23 +64,24 @@ class _Header(NamedTuple):
 
 
 class _Found:
-    """What the files of one zone have said so far; included files share it. `zone` is the zone's name, lowered."""
+    """What was found so far in a zone file and the files that it includes. `zone` is the zone's name in lower case."""
 
     def __init__(self, zone: bytes) -> None:
         self.zone = zone
         self.minimum: int | None = None
-        """That of the first SOA record."""
+        """The minimum of the first SOA record, or None before that record."""
         self.has_soa = self.has_nsec3 = False
 
 
 class _SoaFound(Exception):
-    """The first SOA record has been read, and nothing else is wanted."""
+    """Raised to end the reading after the first SOA record, if only that record is needed."""
 
 
 def read(text: bytes | str, origin: bytes, path: str, warn: Warn = _ignored) -> list[Record]:
-    """The records of a zone file, in file order. `origin` is the zone's name; `path` names the file in messages.
+    """Returns the records of a zone file, in file order. Raises ZoneFileError.
 
-    `warn` gets a text, with file, line and column, for what was left out or mended. Raises ZoneFileError.
+    `origin` is the zone's name, and `path` is the file name for messages. Calls `warn` with a text for each record or
+    word that was left out or corrected. The text has file, line and column.
     """
     reader = _Reader(origin, path, warn)
     reader.run(text if isinstance(text, bytes) else text.encode())
@@ -85,7 +89,7 @@ def read(text: bytes | str, origin: bytes, path: str, warn: Warn = _ignored) -> 
 
 
 def first_soa(text: bytes, origin: bytes, path: str) -> Record | None:
-    """The first SOA record of a zone file; None if there is none. Raises ZoneFileError."""
+    """Returns the first SOA record of a zone file, or None if the file has no SOA record. Raises ZoneFileError."""
     reader = _Reader(origin, path, _ignored)
     reader.until_soa = True
     with suppress(_SoaFound):
@@ -94,7 +98,10 @@ def first_soa(text: bytes, origin: bytes, path: str) -> Record | None:
 
 
 def read_record(text: str, default_ttl: int = FALLBACK_TTL) -> Record:
-    """The first record of a text, of any class; names are relative to the root. Reads no file. Raises ZoneFileError."""
+    """Returns the first record in `text`, which may be of any class. Raises ZoneFileError.
+
+    Names without a final dot are relative to the root. `$INCLUDE` is an error.
+    """
     reader = _Reader(names.ROOT, "text", _ignored)
     reader.last_ttl, reader.depth, reader.any_class = default_ttl, MAX_INCLUDES, True
     reader.run(text.encode())
@@ -108,16 +115,16 @@ class _Reader:
         self.origin, self.path, self.warn = origin, path, warn
         self.depth, self.any_class = 0, False
         self.stated_ttl: int | None = None
-        """That of `$TTL`."""
+        """The TTL of the last `$TTL` directive."""
         self.last_ttl: int | None = None
-        """The last one that a record has stated."""
+        """The TTL of the last record that has one."""
         self.found = _Found(origin.lower())
         self.until_soa = False
         self.owner: bytes | None = None
         self.records: list[Record] = []
         self._text = Text(b"", path)
         self._place = Entry(0, blank=False, plain=True, words=[]), 0
-        """The entry that is read, and the first word of its data."""
+        """The entry that is being read, and the index of the first RDATA word."""
 
     def run(self, data: bytes) -> None:
         self._text = Text(data, self.path)
@@ -129,7 +136,7 @@ class _Reader:
                 self._entry(entry)
 
     def finished(self) -> list[Record]:
-        """The records, those without a TTL so far with that of the SOA record."""
+        """Returns the records. Records that have no TTL yet get the minimum of the SOA record."""
         late = FALLBACK_TTL if self.found.minimum is None else self.found.minimum
         return [
             record if record.ttl != _UNKNOWN else Record(record.owner, record.rtype, late, record.rdata, record.rclass)
@@ -187,7 +194,7 @@ class _Reader:
                 raise _SoaFound
 
     def _note(self, entry: Entry, owner: bytes, rtype: int) -> None:
-        """Warns of what cannot be served as it is meant."""
+        """Warns of a record that is not served, and of a zone that is signed with NSEC3."""
         found, warn = self.found, self._warner(entry, 0)
         if rtype == Type.SOA:
             if owner != found.zone:
@@ -202,7 +209,7 @@ class _Reader:
             warn("the zone is signed with NSEC3, so that denials come without proofs")
 
     def _header(self, entry: Entry, words: list[str], at: int) -> _Header:
-        """TTL and class, each at most once and in either order, and the type."""
+        """Parses the TTL and the class, which may be missing or in either order, and the type after them."""
         ttl, rclass = None, None
         for place in range(at, len(words)):
             word = words[place]
@@ -292,7 +299,10 @@ class _Reader:
         inner.run(data)
 
     def _generate(self, entry: Entry) -> None:
-        """One record for each number of a range; `$` in its words stands for the number, as in BIND."""
+        """Makes one record for each number of the range of a `$GENERATE` directive.
+
+        As in BIND, `$` in a word is replaced by the number.
+        """
         found = _RANGE.fullmatch(entry.words[1])
         if found is None or int(found[2]) < int(found[1]) or found[3] == "0":
             raise self._error(entry, 1, f"'{entry.words[1]}' is not a range START-STOP[/STEP]")
@@ -327,17 +337,17 @@ def _number(text: str) -> int | None:
 
 
 def _ttl_value(seconds: int) -> int:
-    """A TTL with its top bit set counts as 0 (RFC 2181 §8)."""
+    """Returns the TTL, or 0 if its top bit is set (RFC 2181 §8)."""
     return seconds if seconds <= 0x7FFFFFFF else 0
 
 
 def _is_absolute(text: str) -> bool:
-    """Whether the final dot is one, and not an escaped one."""
+    """Returns True if the text ends with a dot that is not escaped."""
     return text.endswith(".") and (len(text) - len(text[:-1].rstrip("\\"))) % 2 == 1
 
 
 def _filled(word: str, number: int) -> str:
-    """A word of `$GENERATE` for one number. Raises ValueError."""
+    """Returns a word of a `$GENERATE` directive with the number in place of each `$`. Raises ValueError."""
     if "$" not in word:
         return word
 
@@ -364,6 +374,6 @@ def _filled(word: str, number: int) -> str:
 
 
 def _nibbles(value: int, width: int, base: str) -> str:
-    """Hexadecimal digits from the last to the first, as labels; `width` counts digits and dots."""
+    """Returns the hexadecimal digits in reverse order with dots between them. `width` counts digits and dots."""
     digits = f"{value:{'x' if base == 'n' else 'X'}}".rjust((width + 1) // 2, "0")
     return ".".join(reversed(digits))

@@ -1,8 +1,7 @@
-"""The text of a zone file, cut into entries and words (RFC 1035 §5.1): comments, parentheses and quotes end here.
+"""Divides the text of a zone file into entries and words (RFC 1035 §5.1), and removes comments, parentheses and quotes.
 
-The text has a character for each octet of the file (ISO 8859-1). Words keep their escapes. An octet that is no ASCII
-character becomes an escape, so that it reaches the wire as it stands in the file. Nothing is known here of owners,
-types and data.
+The text has one character for each octet of the file (ISO 8859-1). Escapes in words stay as they are. An octet outside
+ASCII becomes an escape, so that it is encoded unchanged later. This module does not parse owners, types or RDATA.
 """
 
 from __future__ import annotations
@@ -15,31 +14,35 @@ from svcdns.errors import SvcdnsError
 
 _TOKEN: Final = re.compile(r'"((?:[^"\\]|\\.)*)"|(;)[^\n]*|([()])|((?:[^ \t\r\n;()"\\]|\\[^\n])+)|(\n)', re.DOTALL)
 _NEEDS_CARE: Final = re.compile(r'["();\\\x0b\x0c\x1c-\x1f\x80-\xff]')
-"""What `str.split` would not see, or take for white space."""
+"""Matches characters that `str.split` does not treat as a zone file does.
+
+These are quotes, comments, parentheses, escapes, and some control characters that `str.split` takes for white space.
+"""
 _ESCAPE: Final = re.compile(r"\\(\d{3}|.)", re.DOTALL)
 _FOREIGN: Final = {octet: f"\\{octet:03d}" for octet in range(128, 256)}
 
 
 class ZoneFileError(SvcdnsError):
-    """A zone file that says something wrong; the text names file, line and column."""
+    """Raised if a zone file has an error. The text has file, line and column."""
 
 
 class Quoted(str):
-    """A word that stood in quotes, without them."""
+    """A word that was in quotes. The quotes are removed."""
 
     __slots__ = ()
 
 
 class Attached(Quoted):
-    """A quoted word with no blank before it, as the value in `alpn="h2,h3"`."""
+    """A quoted word without white space before it, such as the value in `alpn="h2,h3"`."""
 
     __slots__ = ()
 
 
 class Entry(NamedTuple):
-    """One entry, at `start` in the text. `blank`: it begins with white space.
+    """One entry, which begins at offset `start` of the text.
 
-    `plain`: no word is quoted, or has an escape or an octet beyond ASCII.
+    `blank` is True if the entry begins with white space. `plain` is True if no word is quoted, has an escape, or has an
+    octet outside ASCII.
     """
 
     start: int
@@ -49,7 +52,7 @@ class Entry(NamedTuple):
 
 
 class _Scan:
-    """A walk over the tokens of an entry whose quotes, comments or parentheses need a look at each."""
+    """Reads one entry token by token. Used for entries with quotes, comments or parentheses."""
 
     def __init__(self, text: str, start: int) -> None:
         self.text, self.at = text, start
@@ -57,7 +60,7 @@ class _Scan:
         self.places: list[int] = []
 
     def run(self) -> str:
-        """Reads to the end of the entry. Returns what is wrong with it; empty if nothing is."""
+        """Reads to the end of the entry. Returns a description of the error, or an empty text."""
         text, depth, opened = self.text, 0, self.at
         size = len(text)
         glued = False
@@ -93,15 +96,18 @@ class _Scan:
 
 
 class Text:
-    """The text of one file."""
+    """The text of one zone file."""
 
     def __init__(self, data: bytes, path: str) -> None:
         self.text, self.path = data.decode("iso-8859-1"), path
         self._counted = (0, 1)
-        """A place up to which lines were counted, and its line: warnings come in the order of the file."""
+        """An offset and its line number, from which lines are counted on. Warnings have ascending offsets."""
 
     def where(self, entry: Entry, word: int = 0) -> str:
-        """File, line and column of one of the words of an entry; the last one if there are not so many."""
+        """Returns file, line and column of the word with the index `word`, or of the entry's last word.
+
+        The last word is used if the entry has fewer words.
+        """
         scan = _Scan(self.text, entry.start)
         scan.run()
         return self._shown(scan.places[min(word, len(scan.places) - 1)]) if scan.places else self._shown(entry.start)
@@ -113,7 +119,7 @@ class Text:
         return f"{self.path}:{line}:{place - self.text.rfind(chr(10), 0, place)}"
 
     def entries(self) -> Iterator[Entry]:
-        """The entries that have words, in file order. Raises ZoneFileError."""
+        """Yields the entries that have at least one word, in file order. Raises ZoneFileError."""
         text, start = self.text, 0
         size = len(text)
         while start < size:
@@ -136,9 +142,10 @@ class Text:
 
 
 def mended(word: str) -> tuple[str, bool]:
-    """A word whose escapes are those of RFC 1035 §5.1, and whether it had others.
+    r"""Corrects the escapes of a word. Returns the word, and True if an escape had to be corrected.
 
-    `\\1` without three digits is read as the digit, and `\\300` as the octet that is left of it, as CoreDNS reads them.
+    The result has only escapes of RFC 1035 §5.1. As in CoreDNS, `\1` without three digits becomes the digit. A number
+    above 255, such as `\300`, becomes its lowest eight bits.
     """
     if not word.isascii():
         changed = word.translate(_FOREIGN)
@@ -163,7 +170,7 @@ def mended(word: str) -> tuple[str, bool]:
 
 
 def octets(word: str) -> bytes:
-    """The octets that a word without wrong escapes stands for."""
+    """Returns the octets of a word. Call it only for words whose escapes are correct."""
     if "\\" not in word:
         return word.encode("iso-8859-1")
 
@@ -175,5 +182,5 @@ def octets(word: str) -> bytes:
 
 
 def escaped(data: bytes) -> Quoted:
-    """A word that stands for these octets."""
+    """Returns the quoted word for these octets, with escapes where they are needed."""
     return Quoted("".join(f"\\{octet:03d}" for octet in data))

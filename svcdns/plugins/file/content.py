@@ -1,4 +1,7 @@
-"""A zone as control hands it to the workers: read, checked and encoded, in portions that take little time to decode."""
+"""Encodes a zone for the way from control, which reads and checks the zone file, to the workers.
+
+The records are encoded in portions, so that a worker can serve queries between two portions.
+"""
 
 from __future__ import annotations
 
@@ -12,14 +15,14 @@ from svcdns.wire.codes import Type
 from svcdns.wire.record import Record
 
 PORTION: Final = 100
-"""Records of one portion."""
+"""The number of records in one portion."""
 
 
 class ZoneContent(msgspec.Struct, frozen=True, array_like=True):
-    """One zone. `modified` is the time of its file in nanoseconds.
+    """A zone as the workers receive it.
 
-    `portions` are the records other than SOA, encoded, in file order.
-    `denials` are the owners of NSEC records, lowered, in canonical order (RFC 4034 §6.1).
+    `modified` is the modification time of the zone file in nanoseconds. `portions` has the encoded records except SOA,
+    in file order. `denials` has the owner names of the NSEC records in lower case and canonical order (RFC 4034 §6.1).
     """
 
     soa: Record
@@ -29,7 +32,7 @@ class ZoneContent(msgspec.Struct, frozen=True, array_like=True):
 
     @property
     def serial(self) -> int:
-        """The serial in the SOA record."""
+        """The serial of the zone's SOA record."""
         return int.from_bytes(self.soa.rdata[-20:-16], "big")
 
 
@@ -38,17 +41,20 @@ _records = msgspec.msgpack.Decoder(list[Record])
 
 
 def data_key(path: str, zone: str) -> str:
-    """The key of a zone's content in the data that control sends to the workers."""
+    """Returns the key under which control sends the content of a zone to the workers."""
     return f"{path} {zone}"
 
 
 def error_key(path: str, zone: str) -> str:
-    """The key of the reason why the file, as it is now, cannot be used for the zone; the text is empty if it can."""
+    """Returns the key under which control sends the reason why a file cannot be used for a zone.
+
+    The reason is an empty text if the file can be used.
+    """
     return f"error {path} {zone}"
 
 
 def encode(soa: Record, records: Sequence[Record], modified: int) -> bytes:
-    """The content of a zone with these records, the SOA record among them or not."""
+    """Encodes a zone. `records` may include the SOA record."""
     others = [record for record in records if record.rtype != Type.SOA]
     portions = tuple(msgspec.msgpack.encode(others[at : at + PORTION]) for at in range(0, len(others), PORTION))
     denials = sorted({record.owner.lower() for record in others if record.rtype == Type.NSEC}, key=canonical)
@@ -56,15 +62,15 @@ def encode(soa: Record, records: Sequence[Record], modified: int) -> bytes:
 
 
 def decode(payload: bytes) -> ZoneContent:
-    """The content that `encode` made."""
+    """Decodes a zone that `encode` encoded. The portions stay encoded."""
     return _content.decode(payload)
 
 
 def portions(content: ZoneContent) -> Iterator[list[Record]]:
-    """The records other than SOA."""
+    """Yields the records of each portion, without the SOA record."""
     return map(_records.decode, content.portions)
 
 
 def canonical(name: bytes) -> list[bytes]:
-    """What names, lowered, are sorted by in canonical order."""
+    """Returns the sort key for the canonical order of names (RFC 4034 §6.1). `name` must be in lower case."""
     return names.labels_of(name)[::-1]

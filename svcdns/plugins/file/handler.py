@@ -1,8 +1,8 @@
 """The `file` plugin: authoritative answers from zone files (RFC 1034 §4.3.2).
 
-Control reads the files; this module receives each zone whole, in the form that `content.encode` makes, and never
-opens a file. A reply depends on its zone, so the answer table keeps it until the zone changes.
-The rules are those of docs/behaviour/plugins.md#file.
+Control reads the files. This module receives each zone in the form that `content.encode` makes, and never opens a file.
+A reply has its zone as a dependency, so the answer table keeps the reply until the zone changes. The rules are those of
+docs/behaviour/plugins.md#file.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ from svcdns.wire.codes import Rcode, Type
 
 
 class File(Plugin):
-    """Answers the zones of one server block."""
+    """Answers queries in the zones of one server block."""
 
     name = "file"
 
     @classmethod
     def settings(cls, options: Options) -> Settings:
-        """Warnings about words that are ignored."""
+        """Returns the settings: warnings about words of the Corefile that are ignored."""
         return Settings(warnings=tuple(line for file in options.files for line in file.warnings))
 
     def __init__(self, options: Options, environment: Environment) -> None:
-        """Control provides the zones, now or later."""
+        """Uses the zones that control has sent so far, and loads each zone that control sends later."""
         self._environment, self._started = environment, False
         self._files: dict[bytes, ZoneFile] = {}
         self._zones: dict[bytes, Zone] = {}
@@ -71,20 +71,20 @@ class File(Plugin):
         self._environment.on_data("file", key, later)
 
     def start(self) -> None:
-        """Notifies the secondaries of the zones that are loaded already."""
+        """Sends NOTIFY messages for the zones that are already loaded."""
         self._started = True
         for apex in self._zones:
             self._notify(apex)
         self.tick()
 
     def tick(self) -> None:
-        """Shows which files cannot be used."""
+        """Sets the metric that tells which zone files cannot be used."""
         counters = self._environment.counters
         for labels, refused in self._refused.items():
             counters.set(counters.cell(REFUSED, *labels), float(refused))
 
     def stop(self) -> None:
-        """Another chain may show what it serves in its place."""
+        """Sets the metric of this plugin's files to 0. A new configuration sets it for its own files."""
         counters = self._environment.counters
         for labels in self._refused:
             counters.set(counters.cell(REFUSED, *labels), 0.0)
@@ -95,7 +95,7 @@ class File(Plugin):
                 transfer.notify(apex)
 
     def transfer(self, zone: bytes, serial: int) -> ZoneOffer | None:
-        """The zone for `transfer`; see `plugin_api.zone_transfer`."""
+        """Returns the zone's records for the plugin `transfer`; see `plugin_api.zone_transfer`."""
         if zone not in self._files:
             return None
         found = self._zones.get(zone)
@@ -104,7 +104,10 @@ class File(Plugin):
         return found.offer(serial)
 
     def handle(self, query: Query, following: Following) -> Answer:
-        """Answers names in the plugin's zones. Others go to the next plugin, or are REFUSED."""
+        """Answers names in the plugin's zones.
+
+        Other queries go to the next plugin, or get REFUSED if this plugin is the last one in the chain.
+        """
         apex = self._zone_of(query.key, query.rtype)
         if apex is None:
             behind = self._environment.peers("")
@@ -124,7 +127,11 @@ class File(Plugin):
         return answer
 
     def _zone_of(self, key: bytes, rtype: int = Type.A) -> bytes | None:
-        """The zone that answers for a name: for DS records the parent, if it is here too (RFC 4035 §3.1.4.1)."""
+        """Returns the plugin's longest zone that contains the name `key`, or None.
+
+        A DS query for the name of a zone is answered by the parent zone, if the plugin has that too (RFC 4035
+        §3.1.4.1).
+        """
         found = None
         for zone in self._longest_first:
             if names.is_within(key, zone):

@@ -1,4 +1,4 @@
-"""The lookup of one query in one zone (RFC 1034 §4.3.2, RFC 4592, RFC 6672, RFC 4035 §3.1).
+"""Answers one query from one zone (RFC 1034 §4.3.2, RFC 4592, RFC 6672, RFC 4035 §3.1).
 
 The rules are those of docs/behaviour/plugins.md#file.
 """
@@ -19,12 +19,12 @@ from svcdns.wire.codes import AA, Rcode, Type
 from svcdns.wire.record import Record
 
 MAX_ALIASES: Final = 10
-"""CNAME records that are followed inside a zone, as in CoreDNS; the client goes on from the last one."""
+"""The most CNAME records that are followed inside a zone, as in CoreDNS. The client must query for the last target."""
 _ADDRESSES: Final = (Type.A, Type.AAAA)
 _TARGET_AT: Final[dict[int, int]] = {Type.MX: 2, Type.SRV: 6, Type.SVCB: 2, Type.HTTPS: 2}
-"""Octets of RDATA before the target, for types whose targets have their addresses in the additional section."""
+"""The number of octets before the target name in the RDATA. Addresses of the target go into the additional section."""
 _AT_ALIASES: Final = (Type.CNAME, Type.NSEC, Type.RRSIG)
-"""Types that are answered at an alias itself (RFC 4035 §2.5)."""
+"""The types for which a query at a CNAME record is answered without following it (RFC 4035 §2.5)."""
 _STAR: Final = b"\x01*"
 
 
@@ -32,18 +32,18 @@ class ZoneLookup:
     """Answers one query from one zone."""
 
     def __init__(self, zone: Zone, query: Query, is_nearest: Callable[[bytes], bool]) -> None:
-        """`is_nearest` says whether no other zone of the plugin is nearer to a name."""
+        """`is_nearest(name)` is True if this zone is the longest of the plugin's zones that contain the name."""
         self._zone, self._query, self._is_nearest = zone, query, is_nearest
         self._signed = query.dnssec_ok
         self._answer: list[Record] = []
         self._proofs: list[Record] = []
-        """NSEC records for the authority section, with their signatures."""
+        """NSEC records and their signatures, for the authority section."""
         self._followed = {query.key}
         self.may_fall_through = False
-        """Whether the reply has no answer because no record has the name."""
+        """True if no record has the query name, so that the option `fallthrough` applies."""
 
     def run(self) -> Answer:
-        """The reply."""
+        """Returns the reply, or an answer that waits until the server has resolved the target of an alias."""
         zone, rtype = self._zone, self._query.rtype
         name = self._query.name
         place = zone.find(self._query.key, rtype)
@@ -66,7 +66,7 @@ class ZoneLookup:
                 return self._reply(Rcode.NOERROR, self._ns())
 
     def _step(self, name: bytes, place: Place) -> Reply | bytes:
-        """The reply, or the target of an alias."""
+        """Returns the reply for `name`, or the target if the name is an alias."""
         zone, key = self._zone, place.name
         if place.node is not None:
             if place.is_cut:
@@ -91,7 +91,10 @@ class ZoneLookup:
         return self._negative(Rcode.NXDOMAIN)
 
     def _at(self, name: bytes, owner: bytes, node: Node) -> Reply | bytes:
-        """From the records of a name, or of the wildcard that stands for it."""
+        """Returns the reply from the records in `node`, or the target if they are an alias.
+
+        `node` has the records of `owner`, which is `name` or a wildcard that matches `name`.
+        """
         rtype = self._query.rtype
         if Type.CNAME in node and not (rtype in _AT_ALIASES and rtype in node):
             self._answer += _renamed(self._with_signatures(node, Type.CNAME), name)
@@ -120,7 +123,10 @@ class ZoneLookup:
         return self._reply(Rcode.NOERROR, servers, self._glue(servers))
 
     def _dname(self, name: bytes, dname: Record, node: Node) -> Reply | bytes:
-        """The DNAME record, and the CNAME record that it stands for (RFC 6672 §3.1)."""
+        """Adds a DNAME record and the CNAME record made from it to the answer (RFC 6672 §3.1).
+
+        Returns the target of the CNAME record, or a reply that ends the lookup.
+        """
         target = name[: len(name) - len(dname.owner)] + dname.rdata
         self._answer += self._with_signatures(node, Type.DNAME)
         if len(target) > names.MAX_NAME:
@@ -132,7 +138,10 @@ class ZoneLookup:
         return target if self._query.rtype != Type.CNAME else self._reply(Rcode.NOERROR, self._ns())
 
     def _ask(self, target: bytes) -> Answer:
-        """The server resolves the target of an alias: it is outside the zone, or no record of the zone has the name."""
+        """Lets the server resolve the target of an alias.
+
+        Called if the target is outside the zone, or if no record of the zone has this name.
+        """
         found = self._query.ask(target, self._query.rtype)
 
         def add(other: Reply) -> Reply:
@@ -142,10 +151,10 @@ class ZoneLookup:
         return then(found, add)
 
     def _after(self, other: Reply) -> Reply:
-        """The reply of this zone, once `other` has been found for the target of the last alias.
+        """Returns this zone's reply completed by `other`, which is the server's reply for the target of the last alias.
 
-        The rcode is that of the target (RFC 6604 §3). Rcodes other than NXDOMAIN and SERVFAIL are NOERROR, as in
-        CoreDNS: the client has the alias, and can ask for the target itself.
+        The rcode is that of `other` (RFC 6604 §3). As in CoreDNS, rcodes other than NXDOMAIN and SERVFAIL become
+        NOERROR. The client then has the alias, and can query for the target.
         """
         if other.dropped or other.rcode not in (Rcode.NOERROR, Rcode.NXDOMAIN, Rcode.SERVFAIL):
             return self._reply(Rcode.NOERROR, self._ns(), self._targets())
@@ -181,25 +190,28 @@ class ZoneLookup:
         return self._with_signatures(self._zone.node(self._zone.apex), Type.NS)
 
     def _soa(self) -> RRset:
-        """The SOA record of a denial: its TTL is that of the denial (RFC 2308 §3)."""
+        """Returns the SOA record for a negative answer, with the TTL of such an answer (RFC 2308 §3)."""
         soa = self._zone.soa
         ttl = min(soa.ttl, int.from_bytes(soa.rdata[-4:], "big"))
         records = self._with_signatures(self._zone.node(self._zone.apex), Type.SOA)
         return tuple(msgspec.structs.replace(record, ttl=min(record.ttl, ttl)) for record in records)
 
     def _deny(self, name: bytes) -> None:
-        """The NSEC record that says that a name does not exist."""
+        """Adds the NSEC record that proves that a name does not exist or has no records.
+
+        Adds nothing if the query does not have the DO bit.
+        """
         owner = self._zone.denial_of(name) if self._signed else None
         if owner is not None:
             self._proofs += self._with_signatures(self._zone.node(owner), Type.NSEC)
 
     def _glue(self, servers: Iterable[Record]) -> RRset:
-        """Addresses of the name servers whose names lie below the delegated name."""
+        """Returns the addresses of those name servers whose names are below the delegated name."""
         found = [(server.owner.lower(), server.rdata) for server in servers if server.rtype == Type.NS]
         return self._addresses(target for owner, target in found if names.is_within(target.lower(), owner))
 
     def _targets(self) -> RRset:
-        """Addresses of the targets of MX, SRV, SVCB and HTTPS records in the answer."""
+        """Returns the addresses of the targets of the MX, SRV, SVCB and HTTPS records in the answer."""
         return self._addresses(
             names.read_name(record.rdata, _TARGET_AT[record.rtype])[0]
             for record in self._answer
@@ -217,5 +229,8 @@ class ZoneLookup:
 
 
 def _renamed(rrset: Iterable[Record], name: bytes) -> RRset:
-    """The records with the query name as their owner: for wildcards, and for the spelling of the query."""
+    """Returns the records with `name` as owner.
+
+    Used for the records of wildcards, and so that the owner has the letter case of the query name.
+    """
     return tuple(Record(name, record.rtype, record.ttl, record.rdata) for record in rrset)

@@ -15,7 +15,10 @@ RELOAD: Final = 60.0
 
 @dataclass(frozen=True, slots=True)
 class ZoneFile:
-    """One `file` directive: a zone file, and the zones that it holds, as text. `reload` is in seconds, 0 for never."""
+    """One `file` directive: the path of a zone file, and the names of its zones as text.
+
+    `reload` is the number of seconds between two reads; 0 means that the file is not read again.
+    """
 
     position: Position
     path: str
@@ -28,13 +31,13 @@ class ZoneFile:
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """All `file` directives of a server block."""
+    """The options of all `file` directives of a server block."""
 
     files: tuple[ZoneFile, ...]
 
 
 def parse(block: Block) -> Options:
-    """The options of the block's `file` directives. Raises CorefileError."""
+    """Returns the options of the block's `file` directives. Raises CorefileError."""
     return Options(tuple(_zone_file(directive, block) for directive in block.directives))
 
 

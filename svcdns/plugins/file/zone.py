@@ -1,4 +1,4 @@
-"""A zone in memory: its records by name and type, its zone cuts, its empty non-terminals (RFC 1034 §4.3.2).
+"""A zone in memory: its records by name and type, its zone cuts and empty non-terminals (RFC 1034 §4.3.2).
 
 Names are wire names in lower case.
 """
@@ -17,13 +17,16 @@ from svcdns.wire.record import Record
 
 RRset = tuple[Record, ...]
 Node = Mapping[int, RRset]
-"""The records of a name by type. Signatures (RRSIG) of all types are one entry."""
+"""The records of a name by type. The RRSIG records for all types are together in one item."""
 
 NO_RECORDS: Final[Node] = {}
 
 
 class Place(NamedTuple):
-    """Where a search ended: at a zone cut, below a DNAME record, or at a name. A name without records has no node."""
+    """The result of `Zone.find`: a zone cut, the owner of a DNAME record, or the name itself.
+
+    `node` is None if the name has no records.
+    """
 
     name: bytes
     node: Node | None
@@ -32,10 +35,13 @@ class Place(NamedTuple):
 
 
 class Zone:
-    """One zone. It never changes: a new version of the zone is a new object."""
+    """The records of one zone. The object never changes: a new version of the zone is a new object."""
 
     def __init__(self, apex: bytes, payload: bytes, poll_sockets: Callable[[], object] = lambda: None) -> None:
-        """`payload` is the zone as `content.encode` made it. `poll_sockets` is called between two portions of work."""
+        """`payload` is the zone in the form that `content.encode` makes.
+
+        Calls `poll_sockets` after each portion of records, so that a large zone does not delay queries.
+        """
         content = decode(payload)
         self.apex = apex
         self.soa = content.soa
@@ -64,26 +70,27 @@ class Zone:
 
     @property
     def ns(self) -> RRset:
-        """The NS records of the zone itself."""
+        """The NS records at the zone's own name."""
         return self._nodes[self.apex].get(Type.NS, ())
 
     @property
     def is_signed(self) -> bool:
-        """Whether the zone has NSEC records."""
+        """True if the zone has NSEC records."""
         return bool(self._denials)
 
     def node(self, name: bytes) -> Node:
-        """The records of a name."""
+        """Returns the records of a name by type. The result is empty if the name has no records."""
         return self._nodes.get(name, NO_RECORDS)
 
     def exists(self, name: bytes) -> bool:
-        """Whether the name, or a name below it, has records."""
+        """Returns True if the name, or a name below it, has records."""
         return name in self._names
 
     def find(self, name: bytes, rtype: int) -> Place:
-        """What decides about a name: the first zone cut or DNAME record above it, else the name itself.
+        """Finds the records that decide the answer for a name.
 
-        The parent zone answers for DS records at a cut (RFC 4035 §3.1.4.1).
+        These are at the first zone cut or DNAME record on the way from the apex down to the name, otherwise at the name
+        itself. For DS records, the name itself is not a zone cut (RFC 4035 §3.1.4.1).
         """
         for suffix in reversed(names.suffixes(name)):
             node = self._nodes.get(suffix)
@@ -96,18 +103,21 @@ class Zone:
         return Place(name, self._nodes.get(name))
 
     def closest_encloser(self, name: bytes) -> bytes:
-        """The longest existing ancestor of a name that does not exist (RFC 4592 §3.3.1)."""
+        """Returns the closest encloser (RFC 4592 §3.3.1). Call it only for a name that does not exist."""
         return next(suffix for suffix in names.suffixes(name)[1:] if suffix in self._names)
 
     def denial_of(self, name: bytes) -> bytes | None:
-        """The owner of the NSEC record that covers a name, or that the name owns; None if the zone is not signed."""
+        """Returns the owner of the NSEC record that covers or matches a name, or None without NSEC records."""
         at = bisect_right(self._denials, canonical(name), key=canonical)
         return self._denials[at - 1] if at else None
 
     # -- transfers
 
     def offer(self, serial: int) -> ZoneOffer:
-        """The whole zone, by name in the order of the file; the SOA record alone if `serial` is the zone's serial."""
+        """Returns the zone's records for a transfer, grouped by name, with the names in the order of the file.
+
+        Returns only the SOA record if `serial` is the zone's serial.
+        """
         return ZoneOffer(self.soa, None if serial and serial == serial_of(self.soa) else self._whole())
 
     def _whole(self) -> Iterator[RRset]:
@@ -120,7 +130,10 @@ class Zone:
 
 
 def _with_one_ttl(rrset: RRset) -> RRset:
-    """The records with the lowest of their TTLs (RFC 2181 §5.2). Signatures of different types keep theirs."""
+    """Returns the records with the lowest of their TTLs (RFC 2181 §5.2).
+
+    RRSIG records have one TTL for each type that they sign.
+    """
     last = rrset[-1]
     same_rrset = [record for record in rrset if record.rtype != Type.RRSIG or covered(record) == covered(last)]
     lowest = min(record.ttl for record in same_rrset)
@@ -130,5 +143,5 @@ def _with_one_ttl(rrset: RRset) -> RRset:
 
 
 def covered(signature: Record) -> int:
-    """The type that an RRSIG record signs (RFC 4034 §3.1.1)."""
+    """Returns the type that an RRSIG record signs (RFC 4034 §3.1.1)."""
     return int.from_bytes(signature.rdata[:2], "big")

@@ -1,10 +1,11 @@
-"""Control's side of `file`: reads the zone files, and says which of them cannot be used.
+"""Control's part of the plugin `file`: reads the zone files, and reports the files that cannot be used.
 
 Rules (docs/behaviour/plugins.md#file):
 
-1. No file ends a start or a reload. A zone without content is SERVFAIL, and its file is tried again.
-2. A file that cannot be used any more keeps the zone that was read before.
-3. An error is logged once, until it is another one.
+1. A wrong file does not prevent a start or a reload. Queries in a zone without content get SERVFAIL, and the file is
+   read again later.
+2. If a file can no longer be used, the zone stays as it was.
+3. An error is logged only if it differs from the file's previous error.
 """
 
 from __future__ import annotations
@@ -24,17 +25,17 @@ if TYPE_CHECKING:
     from svcdns.wire.record import Record
 
 SHOWN_WARNINGS: Final = 10
-"""Warnings about one file that are logged; the others are counted."""
+"""The most warnings about one file that are logged. Further warnings are only counted."""
 
 
 class MissingError(ZoneFileError):
-    """The zone file does not exist."""
+    """Raised if the zone file does not exist."""
 
 
 def gather(options: Options, known: Mapping[str, bytes]) -> dict[str, bytes]:
-    """The content of each zone by `data_key`, and what is wrong with its file by `error_key`.
+    """Reads the zone files. Returns each zone's content by `data_key`, and the error in its file by `error_key`.
 
-    `known` is the result of the last read.
+    `known` is the result of the previous read.
     """
     out: dict[str, bytes] = {}
     for file in options.files:
@@ -44,15 +45,15 @@ def gather(options: Options, known: Mapping[str, bytes]) -> dict[str, bytes]:
 
 
 def period(options: Options) -> float:
-    """Seconds between two reads of the files."""
+    """Returns the seconds between two reads of the zone files."""
     return min((file.reload or RELOAD for file in options.files), default=0.0)
 
 
 def refresh(options: Options, known: Mapping[str, bytes]) -> dict[str, bytes]:
-    """The content of each zone after `period` seconds.
+    """Reads the zone files again. Returns what `gather` returns.
 
-    A zone is replaced if its serial differs, with `reload_by_mtime` if the time of its file does. With `reload 0` only
-    zones without content are read.
+    A zone is replaced if its serial has changed. With the option `reload_by_mtime`, it is replaced if the file's
+    modification time has changed. With `reload 0`, only files of zones without content are read.
     """
     out = dict(known)
     for file in options.files:
@@ -63,7 +64,10 @@ def refresh(options: Options, known: Mapping[str, bytes]) -> dict[str, bytes]:
 
 
 def _loaded(file: ZoneFile, zone: str, known: Mapping[str, bytes]) -> dict[str, bytes]:
-    """The zone as its file has it now; if that cannot be used, as it was known."""
+    """Returns the content of a zone and the error in its file.
+
+    If the file cannot be used, the content is that in `known`.
+    """
     key, error_at = data_key(file.path, zone), error_key(file.path, zone)
     warnings: list[str] = []
     try:
@@ -112,7 +116,7 @@ def _refreshed(file: ZoneFile, zone: str, known: Mapping[str, bytes]) -> dict[st
                 "Successfully reloaded zone %s in %s with %d SOA serial", zone, file.path, serial
             )
         return found
-    if known.get(error_at):  # the file holds the zone that is served again, if all of it can be read
+    if known.get(error_at):  # the file was wrong, and may be correct again with the same serial or time
         found = _loaded(file, zone, known)
         return {error_at: found[error_at]}
     return {}
@@ -128,7 +132,7 @@ def _octets(path: str) -> bytes:
 
 
 def _serial(path: str, zone: str) -> int | None:
-    """The serial of the first SOA record in the file. Raises ZoneFileError."""
+    """Returns the serial of the first SOA record in the file, or None without a SOA record. Raises ZoneFileError."""
     from svcdns.wire.zone_text import first_soa  # the parser is loaded where a zone file is read, and nowhere else
 
     found = first_soa(_octets(path), names.from_text(zone), path)
@@ -136,7 +140,10 @@ def _serial(path: str, zone: str) -> int | None:
 
 
 def load(path: str, zone: str, warnings: list[str]) -> bytes:
-    """The content of a zone's file; what was left out or mended is added to `warnings`. Raises ZoneFileError."""
+    """Reads a zone file and returns the encoded zone. Raises ZoneFileError.
+
+    Adds a text to `warnings` for each record that is left out or corrected.
+    """
     from svcdns.wire.zone_text import read
 
     data = _octets(path)
@@ -154,7 +161,10 @@ def load(path: str, zone: str, warnings: list[str]) -> bytes:
 
 
 def _soa(records: list[Record], apex: bytes) -> Record | None:
-    """The zone's SOA record: the last one that its name owns, else the last one at all, as in CoreDNS."""
+    """Returns the zone's SOA record, or None if `records` has no SOA record.
+
+    As in CoreDNS, it is the last one at the zone's name. If there is none at this name, it is the last one of all.
+    """
     found = [record for record in records if record.rtype == Type.SOA]
     own = [record for record in found if record.owner.lower() == apex]
     candidates = own or found

@@ -40,12 +40,12 @@ _FAMILIES: Final = (Type.A, Type.AAAA)
 
 
 class Hosts(Plugin):
-    """Answers for the names and addresses in the entries of one server block."""
+    """Answers queries for the names and addresses in the entries of one server block."""
 
     name = "hosts"
 
     def __init__(self, options: Options, environment: Environment) -> None:
-        """Control sends the file's table, before or after the plugin is made."""
+        """Uses the table that control has sent, and replaces it by each table that control sends later."""
         self._options, self._environment = options, environment
         self._zones = tuple(names.from_text(zone).lower() for zone in options.zones)
         self._fallthrough = tuple(names.from_text(zone).lower() for zone in options.fallthrough)

@@ -2,8 +2,8 @@
 
 The cluster data is that of *kubernetes* in the same server block; this plugin watches nothing itself. `lookup` finds
 the addresses, and this module makes replies of them. Each reply names its dependencies, and the answer table keeps the
-reply until one of them changes. Where CoreDNS departs from its own rules, clients see the same here. For example, a
-label below a Service with external addresses is ignored. The hostname of a load balancer gives one CNAME record for
+reply until one of them changes. CoreDNS makes exceptions from its own rules, and this plugin copies them. For example,
+a label below a Service with external addresses is ignored. The hostname of a load balancer gives one CNAME record for
 each port. The rules are those of docs/behaviour/plugins.md#k8s_external.
 """
 
@@ -44,7 +44,7 @@ class External(Plugin):
 
     @classmethod
     def settings(cls, options: Options) -> Settings:
-        """Warnings about words that are ignored."""
+        """Returns the settings: warnings about words of the Corefile that are ignored."""
         return Settings(warnings=options.warnings)
 
     def __init__(self, options: Options, environment: Environment) -> None:

@@ -16,8 +16,10 @@ MAX_TTL: Final = 3600
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """The options of one server block. Zones are text; PTR targets are in the first one; without zones nothing is
-    answered. `ttl` is in seconds."""
+    """The options of one server block. Zones are text. `ttl` is in seconds.
+
+    PTR targets are in the first zone. Without zones, no query is answered.
+    """
 
     zones: tuple[str, ...]
     apex: str = "dns"

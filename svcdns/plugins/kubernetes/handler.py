@@ -44,7 +44,7 @@ class Kubernetes(Plugin):
     offers = ("extended", "index", "pod_namespace", "search_zone")
 
     def __init__(self, options: Options, environment: Environment) -> None:
-        """The index is the one that the environment keeps for the watch in `options`."""
+        """Uses the index that the environment keeps for the watch in `options`."""
         self.options = options
         self.index: Index = environment.index(options.watch)
         self._records = RecordFinder(self.index, options, environment.local_addresses)

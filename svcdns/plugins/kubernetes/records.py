@@ -1,6 +1,6 @@
 """Finds the records for a query in a zone, by query type. `handler` makes replies of them.
 
-Where CoreDNS departs from its own rules, clients see the same here (docs/behaviour/cluster-names.md).
+CoreDNS makes exceptions from its own rules, and this module copies them (docs/behaviour/cluster-names.md).
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ class RecordFinder:
     """Finds the records of one server block's zones in the index."""
 
     def __init__(self, index: Index, options: Options, local_addresses: tuple[str, ...]) -> None:
-        """`local_addresses` are this machine's own.
+        """`local_addresses` are the addresses of this machine.
 
-        The Services with an endpoint at one of them are the zone's name servers.
+        The zone's name servers are the Services that have an endpoint at one of these addresses.
         """
         self._index, self._options, self._local = index, options, local_addresses
         self._lookup = Lookup(index, options)

@@ -1,4 +1,4 @@
-"""PTR records: for the Service with an address, otherwise for the endpoints with the address.
+"""Finds the targets of PTR records: the Service that has an address, otherwise the endpoints that have the address.
 
 See docs/behaviour/cluster-names.md#reverse-names.
 """
@@ -13,10 +13,10 @@ from svcdns.plugins.kubernetes.options import Options
 
 
 def targets(address: str, index: Index, lookup: Lookup, options: Options, dependencies: list[Dependency]) -> list[str]:
-    """Returns the names of an address below the primary zone, without duplicates.
+    """Returns the PTR targets for an address, below the primary zone and without duplicates.
 
-    As in CoreDNS, other namespaces are left out only if the option `namespaces` is set. For an EndpointSlice without a
-    Service name, there is no name.
+    As in CoreDNS, other namespaces are left out only if the option `namespaces` is set. Endpoints of an EndpointSlice
+    that belongs to no Service have no name.
     """
     dependencies.append(("address", address))
 

@@ -1,7 +1,7 @@
 """The handler of `template`: finds the rule for a query, and makes the reply from the rule's templates.
 
-A reply that depends on more than the packet, such as the client's address, is for this client and this query alone.
-The rules are those of docs/behaviour/plugins.md#template.
+If a reply depends on more than the packet, such as the client's address, no other query gets the same reply from a
+cache. The rules are those of docs/behaviour/plugins.md#template.
 """
 
 from __future__ import annotations
@@ -42,18 +42,18 @@ class Template(Plugin):
 
     @classmethod
     def settings(cls, options: Options) -> Settings:
-        """Warnings about words that are ignored."""
+        """Returns the settings: warnings about words of the Corefile that are ignored."""
         return Settings(warnings=options.warnings)
 
     def __init__(self, options: Options, environment: Environment) -> None:
-        """Queries that a rule answers are counted in the environment's counters."""
+        """Uses the counters of `environment` to count the queries that a rule answers."""
         self._rules = [_RuleHandler(rule, environment.counters) for rule in options.rules]
 
     def handle(self, query: Query, following: Following) -> Answer:
-        """The reply of the first rule that applies.
+        """Returns the reply of the first rule that applies to the query.
 
-        A rule whose zone, class and type fit, but not its pattern or conditions, ends the search unless it falls
-        through.
+        A rule may match the zone, class and type of the query, but not its name or a condition. Then the reply is
+        SERVFAIL, unless the rule has `fallthrough` for the query name.
         """
         per_client = False
         for rule in self._rules:
@@ -76,7 +76,7 @@ class Template(Plugin):
 
 
 class _Match(msgspec.Struct):
-    """A query that a rule applies to, with the zone, the pattern that matched, its groups, and the rule's variables."""
+    """The match of a query with a rule: the zone, the matching pattern, its groups, and the rule's variables."""
 
     query: Query
     zone: str
@@ -102,9 +102,9 @@ class _RuleHandler:
         """True if the templates depend on more than the packet."""
 
     def zone_of(self, query: Query) -> str | None:
-        """The longest of the rule's zones that has the name.
+        """Returns the longest zone of the rule that contains the query name, or None.
 
-        None if no zone has it, or if class or type differ from the rule's.
+        Also returns None if the rule is for another class or type.
         """
         rule = self._rule
         if Class.ANY not in (rule.rclass, query.rclass) and rule.rclass != query.rclass:
@@ -115,11 +115,11 @@ class _RuleHandler:
         return max(enclosing)[1] if enclosing else None
 
     def falls_through(self, query: Query) -> bool:
-        """Whether the query goes to the next rule or plugin if the rule does not apply."""
+        """Returns True if the option `fallthrough` passes the query on when the rule does not apply."""
         return any(names.is_within(query.key, zone) for zone in self._fallthrough)
 
     def match(self, query: Query, zone: str) -> _Match | None:
-        """The match of the first pattern that matches the name; None if none does."""
+        """Returns the match of the first pattern that matches the query name, or None if no pattern matches."""
         name = names.to_text(query.key)
         for pattern in self._rule.patterns:
             groups = pattern.find(name)
@@ -138,7 +138,10 @@ class _RuleHandler:
         return all(condition.run(values) is True for condition in rule.conditions)
 
     def reply(self, match: _Match) -> Generator[Answer, Reply, Reply]:
-        """The reply. After a CNAME record in the answer to A or AAAA comes the server's answer for its target."""
+        """Returns the reply that the rule's templates make.
+
+        If the answer to an A or AAAA query has a CNAME record, the server's answer for its target is added.
+        """
         rule, query = self._rule, match.query
         shown = class_and_type(query, rule.rclass, rule.rtype)
         labels = (query.server, match.zone, query.view, *shown)
@@ -173,7 +176,10 @@ class _RuleHandler:
         )
 
     def _record(self, section: str, template: ParsedTemplate, data: Struct, labels: tuple[str, ...]) -> Record:
-        """The record of a template. Raises RenderError, ZoneFileError or NameTextError, which it counts."""
+        """Returns the record that a template makes.
+
+        Raises RenderError, ZoneFileError or NameTextError, and counts the error in the metrics.
+        """
         try:
             rendered = template.render(data)
         except RenderError:
@@ -187,7 +193,7 @@ class _RuleHandler:
 
 
 def _extended_error(error: tuple[int, str] | None) -> Edns | None:
-    """The OPT record for an extended DNS error; DO is set, as in CoreDNS."""
+    """Returns an OPT record with the extended DNS error, or None without an error. As in CoreDNS, the DO bit is set."""
     if error is None:
         return None
     code, text = error
@@ -195,5 +201,5 @@ def _extended_error(error: tuple[int, str] | None) -> Edns | None:
 
 
 def _for_this_client(answer: Answer) -> Answer:
-    """The answer, for this client and this query alone."""
+    """Returns the answer, marked so that no cache uses it for another client or query."""
     return then(answer, lambda reply: msgspec.structs.replace(reply, scope=CacheScope.CLIENT, lifetime=NOT_REUSABLE))

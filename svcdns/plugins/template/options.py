@@ -20,7 +20,7 @@ from svcdns.wire.codes import Class, Rcode, Type
 
 SECTIONS: Final = ("answer", "additional", "authority")
 GROUP_FUNCTION: Final = "group"
-"""The function of expressions that returns a group of the match."""
+"""The function in expressions that returns a group of the pattern's match."""
 _KNOWN: Final = (*SECTIONS, "match", "var", "expr", "rcode", "ederror", "fallthrough", "upstream")
 _VARIABLE: Final = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
 
@@ -46,19 +46,19 @@ class Rule:
     ederror: tuple[int, str] | None = None
     fallthrough: tuple[str, ...] = ()
     places: tuple[Position, ...] = field(default=(), compare=False)
-    """Where the templates of answer, additional and authority stand, in this order."""
+    """The positions of the templates in the Corefile, in the order answer, additional and authority section."""
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """The rules of one server block, in file order."""
+    """The rules of one server block, in the order of the Corefile."""
 
     rules: tuple[Rule, ...]
     warnings: tuple[str, ...] = ()
 
 
 def parse(block: Block) -> Options:
-    """The options of the block's `template` directives. Raises CorefileError."""
+    """Returns the options of the block's `template` directives. Raises CorefileError."""
     ignored = tuple(line for directive in block.directives for line in arguments.ignored_zones(directive.arguments[2:]))
     upstream = tuple(
         arguments.warning(line.position, "'upstream' is ignored, it has no effect any more")
@@ -110,7 +110,7 @@ class _RuleDraft:
         self.fallthrough: tuple[str, ...] = ()
 
     def add(self, line: Directive) -> None:
-        """Adds one line. Raises CorefileError."""
+        """Adds one line of the directive's block to the rule. Raises CorefileError."""
         arguments.no_body(line)
         match line.name.text:
             case "match":

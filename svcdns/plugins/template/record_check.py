@@ -1,6 +1,6 @@
-"""Control's check of templates that say the same for every name: what they render has to be a resource record.
+"""Control's check of the templates that make a valid resource record either for every query or for none.
 
-A template that is none answers SERVFAIL, as in CoreDNS, so it is a warning and ends no start.
+If a template makes none, a warning is logged and the server starts. As in CoreDNS, such queries get SERVFAIL.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from svcdns.wire.errors import NameTextError
 from svcdns.wire.zone_words import ZoneFileError
 
 _FIXED: Final = frozenset({"Name", "Zone", "Class", "Type"})
-"""Fields whose values fit in everywhere alike."""
+"""The fields that cannot make a valid record invalid, so one sample value of each is enough for the check."""
 
 
 def gather(options: Options, known: Mapping[str, bytes]) -> dict[str, bytes]:  # noqa: ARG001 - there is nothing to read
-    """No data; warns of templates that are no records."""
+    """Logs a warning for each template that does not make a record. Returns no data for the workers."""
     for rule in (rule for rule in options.rules if rule.zones):
         sample = Struct(
             Zone=rule.zones[0], Name=f"name.{rule.zones[0]}", Class=class_text(rule.rclass), Type=type_text(rule.rtype)
@@ -36,7 +36,10 @@ def gather(options: Options, known: Mapping[str, bytes]) -> dict[str, bytes]:  #
 
 
 def _error(template: ParsedTemplate, sample: Struct) -> str:
-    """Why a template makes no record; empty if it does, or if that depends on the query."""
+    """Returns the reason why a template does not make a record.
+
+    Returns an empty text if the template makes a record, or if that depends on the query.
+    """
     if not template.fields <= _FIXED:
         return ""
     from svcdns.wire.zone_text import read_record
