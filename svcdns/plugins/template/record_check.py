@@ -22,9 +22,9 @@ _FIXED: Final = frozenset({"Name", "Zone", "Class", "Type"})
 def gather(options: Options, known: Mapping[str, bytes]) -> dict[str, bytes]:  # noqa: ARG001 - there is nothing to read
     """Logs a warning for each template that does not make a record. Returns no data for the workers."""
     for rule in (rule for rule in options.rules if rule.zones):
-        sample = Struct(
-            Zone=rule.zones[0], Name=f"name.{rule.zones[0]}", Class=class_text(rule.rclass), Type=type_text(rule.rtype)
-        )
+        zone = rule.zones[0]
+        name = "name." if zone == "." else f"name.{zone}"
+        sample = Struct(Zone=zone, Name=name, Class=class_text(rule.rclass), Type=type_text(rule.rtype))
         for template, place in zip((*rule.answer, *rule.additional, *rule.authority), rule.places, strict=True):
             error = _error(template, sample)
             if error:

@@ -33,3 +33,10 @@ def test_templates_that_make_no_record_are_warned_of(
     assert [record.levelno for record in caplog.records] == ([logging.WARNING] if warning else [])
     assert ("Corefile:4:9: the template makes no record" in caplog.text) == bool(warning)
     assert warning in caplog.text
+
+
+def test_the_root_zone_has_names_too(caplog: pytest.LogCaptureFixture) -> None:
+    """The sample name for a rule of the root zone is a name."""
+    options = world.options("template", 'template IN TXT . {\n answer "{{ .Name }} 60 IN TXT x"\n}')
+    assert gather(options, {}) == {}
+    assert not caplog.records
