@@ -5,7 +5,7 @@ that is in `ORDER` but not in `BUILT` is known, but has no module. A module is i
 directive.
 
 Plugins of other packages are entry points of the group `svcdns.plugins`: the name is the directive, the value is the
-plugin's module. They are looked for only if a Corefile has a directive that is not in `BUILT`.
+plugin's module. These entry points are read only if a Corefile has a directive that is not in `BUILT`.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def load(directive: str) -> Any:
 def known(directives: Collection[str]) -> tuple[tuple[str, ...], frozenset[str]]:
     """Returns the order of all directives, and the directives that have a module.
 
-    `directives` are those of the Corefile. Raises ContractError.
+    `directives` are the directives of the Corefile. Raises ContractError.
     """
     if BUILT.keys() >= set(directives):
         return ORDER, frozenset(BUILT)
@@ -119,7 +119,7 @@ def _distribution(point: Any) -> str:
 
 
 def placed(order: Sequence[str], places: Mapping[str, str]) -> tuple[str, ...]:
-    """Returns `order` with the directives of `places` added, each immediately before the directive it is mapped to.
+    """Returns `order` with the keys of `places` added. Each is put immediately before the directive that is its value.
 
     Raises ContractError.
     """

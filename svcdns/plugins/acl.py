@@ -1,8 +1,8 @@
 """`acl`: decides which clients may query which names and types (docs/behaviour/plugins.md#acl).
 
-The plugin runs after `rewrite`, so it sees the rewritten name. It runs before `cache`, so it also decides about answers
-from the cache. Its client class is the set of networks in the block's rules that contain the client's address. Apart
-from the client class, a decision depends only on the query.
+The plugin runs after `rewrite`, so it sees the rewritten name. It runs before `cache`, so it also decides about queries
+that the cache could answer. Its client class is the set of networks in the block's rules that contain the client's
+address. Apart from the client class, a decision depends only on the query.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ SECTIONS: Final = ("type", "net")
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """One line of a rule: the action for queries of these types from these networks.
+    """One line of a rule: the action for queries of certain types from certain networks.
 
-    None stands for all types or all networks.
+    The value None means all types, or all networks.
     """
 
     action: str
@@ -172,7 +172,7 @@ class Acl(Plugin):
         self._distinct = [line.networks for _, lines in self._rules for line in lines if line.networks is not None]
 
     def client_class(self, address: str) -> str:
-        """Returns one digit for each line that has networks, 1 if they contain the address.
+        """Returns a digit for each line that has networks: 1 if they contain the address, else 0.
 
         Returns `?` for a text that is not an address.
         """
@@ -182,7 +182,10 @@ class Acl(Plugin):
         return "".join("1" if found in networks else "0" for networks in self._distinct)
 
     def handle(self, query: Query, following: Following) -> Answer:
-        """Blocks, filters or drops a query by its action. Queries that are allowed go to the following plugins."""
+        """Blocks, filters or drops a query, as the action of the matching line states.
+
+        Queries that are allowed go to the following plugins.
+        """
         action, zone, scope = self._decide(query)
         if action == "allow":
             cell = self._counters.cell(ALLOWED_REQUESTS, query.listener, query.view)

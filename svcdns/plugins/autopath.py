@@ -3,9 +3,9 @@
 If a query name is below the first element of the search path, the plugin tries the name with each element. Each attempt
 goes through the rest of the chain. The first reply that is not NXDOMAIN is the answer.
 
-With `@kubernetes`, the search path begins with the namespace of the client's Pod. So the client class is that
-namespace. The plugin does not read Pods; it asks *kubernetes* for the namespace. A reply depends on everything that was
-looked up for it. The rules are those of docs/behaviour/plugins.md#autopath.
+With `@kubernetes`, the search path begins with the namespace of the client's Pod. So the client class is the
+Pod's namespace. The plugin does not read Pods; it asks *kubernetes* for the namespace. A reply depends on everything
+that was looked up for the reply. The rules are those of docs/behaviour/plugins.md#autopath.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _SVC: Final = b"\x03svc"
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """The options. `zones` are text; the search path is read from the resolv.conf(5) file at `path`.
+    """The options. `zones` are texts. The search path is read from the resolv.conf(5) file at `path`.
 
     If `source` names a plugin, the search path of that plugin comes first.
     """
@@ -86,7 +86,7 @@ def gather(options: Options, known: Mapping[str, bytes]) -> dict[str, bytes]:  #
 def search_path(text: str) -> list[bytes]:
     """Returns the search path in a resolv.conf(5) file, as wire names in lower case.
 
-    The last `search` or `domain` line counts.
+    If there are several `search` or `domain` lines, the last of them is used.
     """
     found: list[str] = []
     for line in text.splitlines():
@@ -118,7 +118,7 @@ class Autopath(Plugin):
     client_class_dependencies = frozenset({"pod"})
 
     def __init__(self, options: Options, environment: Environment) -> None:
-        """The environment has the search path, because control reads the file."""
+        """Reads the search path from the environment. Control has read it from the file."""
         self._source, self._environment, self._counters = options.source, environment, environment.counters
         self._zones = tuple(names.from_text(zone).lower() for zone in options.zones)
         self._elements = (*_names(environment.data("autopath", options.path) or b""), names.ROOT)
@@ -133,7 +133,7 @@ class Autopath(Plugin):
         return " ".join(cluster.pod_namespace(address) for cluster in self._clusters)
 
     def handle(self, query: Query, following: Following) -> Answer:
-        """Tries the search path if the name is below its first element. All other queries go to the next plugin."""
+        """Tries the search path if the name is below its first element. Other queries go to the following plugins."""
         key = query.key
         if not any(names.is_within(key, zone) for zone in self._zones):
             return following(query)
@@ -170,7 +170,7 @@ class Autopath(Plugin):
         return _Search(self._found, query, following, candidates).run(0)
 
     def _found(self, query: Query, reply: Reply) -> Reply:
-        """Counts a reply, and adds a CNAME record from the query name to the name that was found."""
+        """Counts the reply that ended the search, and adds a CNAME record from the query name to the name found."""
         cell = self._counters.cell(SUCCESS, query.server)
         self._counters.add(cell)
         other = next((record for record in reply.answer if record.owner.lower() != query.key), None)
@@ -227,7 +227,7 @@ class _Search:
 
 
 def namespace_of(key: bytes, zone: bytes) -> str:
-    """Returns the label before `svc.ZONE` in a lower-case name of the zone, or no octets if there is none."""
+    """Returns the label before `svc.ZONE` in a lower-case name of the zone, or an empty text if there is none."""
     labels = names.labels_of(key[: len(key) - len(zone)] + names.ROOT)
     return labels[-2].decode("latin-1") if len(labels) > 1 and labels[-1] == b"svc" else ""
 

@@ -16,7 +16,7 @@ from svcdns.plugin_api.settings import BindAddresses, Settings
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One `bind` directive: addresses or interface names, and the exceptions."""
+    """One `bind` directive: the addresses or interface names to use, and those to leave out."""
 
     places: tuple[str, ...]
     without: tuple[str, ...] = ()

@@ -76,7 +76,7 @@ class Chaos(Plugin):
 
 
 def _string(text: str) -> bytes:
-    """Returns the RDATA of one character string, cut to 255 octets, which is the most (RFC 1035 §3.3)."""
+    """Returns the RDATA of one character string, cut to the maximum of 255 octets (RFC 1035 §3.3)."""
     data = text.encode()[:255]
     return bytes((len(data),)) + data
 

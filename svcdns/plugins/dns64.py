@@ -2,10 +2,10 @@
 
 See docs/behaviour/plugins.md#dns64.
 
-The following plugins answer an AAAA query first. If the reply is neither NXDOMAIN nor has an AAAA record, the plugin
-queries the A records of the name. That query goes through the whole server. The plugin then answers with one IPv6
-address for each A record: the prefix followed by the IPv4 address. Without `allow_ipv4`, the client class is the family
-of the client's address, IPv4 or IPv6.
+The following plugins answer an AAAA query first. If the reply is not NXDOMAIN and has no AAAA record, the plugin
+queries the A records of the name. The server handles the query for A records like a client's query. The plugin then
+answers with one IPv6 address for each A record: the prefix followed by the IPv4 address. Without `allow_ipv4`, the
+client class is the family of the client's address, IPv4 or IPv6.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ from svcdns.wire.record import Record
 
 LENGTHS: Final = (32, 40, 48, 56, 64, 72, 80, 88, 96)
 DEFAULT_TTL: Final = 600
-"""The longest TTL of such an IPv6 address if the AAAA reply has no SOA record, in seconds (RFC 6147 §5.1.7)."""
+"""The longest TTL of a made AAAA record, in seconds, if the reply to the AAAA query has no SOA (RFC 6147 §5.1.7)."""
 _FLAGS: Final = ("translate_all", "allow_ipv4")
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """`prefix` is the 4 to 12 octets of the prefix.
+    """The options. `prefix` has the 4 to 12 octets of the IPv6 prefix.
 
-    `ignored` has the positions in the Corefile of options without effect.
+    `ignored` has the Corefile positions of options that have no effect.
     """
 
     prefix: bytes = ipaddress.ip_address("64:ff9b::").packed[:12]
@@ -135,7 +135,7 @@ class Dns64(Plugin):
     def handle(self, query: Query, following: Following) -> Answer:
         """Returns the following plugins' answer.
 
-        If it has no AAAA record, returns addresses made from the A records.
+        If the reply to an AAAA query has no AAAA record, returns addresses made from the A records instead.
         """
         if query.rtype != Type.AAAA or query.rclass != Class.IN:
             return following(query)

@@ -27,7 +27,7 @@ _LEVELS: Final = {"warning": logging.WARNING, "error": logging.ERROR, "info": lo
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """Errors that match `pattern` are counted for `period` seconds, and then logged in a single line."""
+    """A `consolidate` rule: counts errors that match `pattern` for `period` seconds, and then logs a single line."""
 
     period: float
     pattern: Regex
@@ -109,11 +109,11 @@ class Errors(Plugin):
         return reply
 
     def name_independent(self, zone: bytes) -> bool:  # noqa: ARG002 - a negative answer is not an error
-        """Returns True, because a negative answer is not an error."""
+        """Returns True: this plugin treats negative answers for all names alike, because they are not errors."""
         return True
 
     def join_fast_path(self, fast_path: FastPath) -> bool:  # noqa: ARG002 - nothing to set
-        """Returns True, because a simple reply (see wire/simple_reply.py) has no error to log."""
+        """Returns True to allow the fast path. Its simple replies (see wire/simple_reply.py) have no error to log."""
         return True
 
     def stop(self) -> None:
@@ -152,7 +152,7 @@ class Errors(Plugin):
 
 
 def _duration_text(seconds: float) -> str:
-    """Returns seconds in Go's format for a duration: 30s, 1m30s, 500ms."""
+    """Returns a duration as text in Go's format, such as 30s, 1m30s or 500ms."""
     if seconds < 1:
         return f"{seconds * 1000:g}ms"
     hours, rest = divmod(seconds, 3600)

@@ -21,17 +21,17 @@ FLAGS: Final = {"aa": AA, "ra": RA, "rd": RD}
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """The header bits to set, and the header bits to clear; no bit is in both."""
+    """The header bits to set and the header bits to clear. No bit is both set and cleared."""
 
     set: int = 0
     clear: int = 0
 
     def to(self, flags: int) -> int:
-        """Returns `flags` with the change made."""
+        """Returns `flags` with the bits of this change set and cleared."""
         return (flags | self.set) & ~self.clear
 
     def and_then(self, bit: int, *, on: bool) -> Change:
-        """Returns this change with `bit` set or cleared in addition. For each bit, the latest call counts."""
+        """Returns this change with `bit` set or cleared in addition. Of several calls for a bit, the last counts."""
         return Change(self.set | bit, self.clear & ~bit) if on else Change(self.set & ~bit, self.clear | bit)
 
 

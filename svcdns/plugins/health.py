@@ -19,7 +19,7 @@ DEFAULT: Final = ("", 8080)
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """The address to listen on, and the lame-duck time: for how many seconds DNS is served after a request to stop."""
+    """The page's address, and the lame-duck time: the seconds for which DNS is still served after a request to stop."""
 
     address: tuple[str, int] = DEFAULT
     lameduck: float = 0.0

@@ -38,7 +38,7 @@ _APEX: Final = {Type.SOA: _SOA, Type.NS: _LOCALHOST}
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """`localhost_prefix` is true if names that begin with the label `localhost` are answered."""
+    """The options. If `localhost_prefix` is true, all names that begin with the label `localhost` are answered."""
 
     localhost_prefix: bool = True
 
@@ -61,16 +61,16 @@ class Local(Plugin):
     name = "local"
 
     def __init__(self, options: Options, environment: Environment) -> None:
-        """The counters are those of the environment."""
+        """Counts answers with the counters of the environment."""
         self._prefix, self._counters = options.localhost_prefix, environment.counters
         self._cell = environment.counters.cell(LOCALHOST_REQUESTS)
 
     def handle(self, query: Query, following: Following) -> Answer:
         """Answers queries in the local zones.
 
-        It answers with loopback addresses for `localhost.` and names below it, and with `localhost_prefix` also for
-        names that begin with `localhost`. For the other local zones it answers with their records, and with NXDOMAIN
-        for names that have none.
+        Answers with loopback addresses for `localhost.` and names below it. With `localhost_prefix`, does so also for
+        names that begin with `localhost`. In the other local zones, answers with the records of the zone, and with
+        NXDOMAIN for names without records.
         """
         key = query.key
         if key != _LOCALHOST and (

@@ -1,8 +1,8 @@
 """`log`: writes a log line for every query (docs/behaviour/plugins.md#log).
 
-Replies from the answer table do not go through the chain. So the line is not written in `handle`. The server calls
-`observe` for every answered query of the block, with or without the answer table, after it has sent the reply. Formats
-are compiled once.
+Replies from the answer table do not go through the chain, so `handle` does not see them. The line is written in
+`observe` instead. The server calls it for every answered query of the block, after the reply is sent. Formats are
+compiled once.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ CLASSES: Final = ("all", "success", "denial", "error")
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """The zones that the rule applies to, as text, the format of its lines, and the classes of replies that it logs."""
+    """One `log` directive: its zones as text, the format of its lines, and the classes of replies that are logged."""
 
     zones: tuple[str, ...]
     format: str
@@ -80,7 +80,7 @@ class Log(Plugin):
     reads_nothing = True
 
     def __init__(self, options: Options, environment: Environment) -> None:  # noqa: ARG002 - lines have no plugin prefix
-        """Lines are written to the server's logger. The environment is not used."""
+        """Compiles the formats. Lines are written to the server's logger; the environment is not used."""
         self._rules = [
             (tuple(names.from_text(zone).lower() for zone in rule.zones), rule.classes, _compiled(rule.format))
             for rule in options.rules
@@ -149,7 +149,7 @@ _PLACEHOLDER: Final = re.compile("|".join(re.escape(field) for field in _FIELDS)
 
 
 def _compiled(template: str) -> Callable[[_Answered], str]:
-    """Returns a function that fills in the format.
+    """Returns a function that fills in the format `template`.
 
     Metadata that no plugin sets is written as `-`. An unknown placeholder stays as it is.
     """

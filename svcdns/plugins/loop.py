@@ -30,7 +30,7 @@ from svcdns.wire.edns import extended_error
 from svcdns.wire.record import Edns
 
 FIRST_PAUSE: Final = 1.0
-"""Seconds to the next probe after a probe that came back or got no answer. Each further pause is twice as long."""
+"""Seconds until the next probe, after a probe came back or got no answer. Each further pause is twice as long."""
 MAX_PAUSE: Final = 30.0
 """The longest pause in seconds while there is a loop, or while probes get no answer."""
 NO_LOOP_PAUSE: Final = 300.0
@@ -38,7 +38,7 @@ NO_LOOP_PAUSE: Final = 300.0
 SETTLE: Final = 1.5
 """If a probe has not come back this many seconds after its answer, there is no loop.
 
-The time is for a worker that received the probe: it reports that through control.
+A worker that receives the probe reports that through control, which takes some time.
 """
 RECENT: Final = 60
 """Seconds for which the name of a probe is valid."""
@@ -77,11 +77,11 @@ def gather(options: Options, known: Mapping[str, bytes]) -> dict[str, bytes]:
 class Probes:
     """The names of one block's probes.
 
-    A name is a label with a time and a random number, a label with a keyed hash of that label, and the zone.
+    A name is a label with a time and a random number, a second label with a keyed hash of the first, and the zone.
     """
 
     def __init__(self, key: bytes, block: str, zone: str) -> None:
-        """`block` distinguishes the block from others with the same zone."""
+        """`block` is a text that distinguishes this block from other blocks with the same zone."""
         self._key, self._block, self._zone = key, block.encode(), names.from_text(zone).lower()
 
     def make(self, now: float) -> bytes:
@@ -108,7 +108,7 @@ class Loop(Plugin):
     name = "loop"
 
     def __init__(self, options: Options, environment: Environment) -> None:
-        """The block is identified by its zone and its first address."""
+        """Makes the probes' names. The block is identified by its zone and its first address."""
         host, port = listen = environment.listen_addresses[0]
         self._ask, self._clock, self._log = environment.ask, environment.clock, environment.log
         self._publish, self._probing = environment.publish, environment.first
@@ -118,7 +118,7 @@ class Loop(Plugin):
         self._own_client = Client(host or "127.0.0.1", 0, host or "127.0.0.1", port, "udp")
         self._counters, self._server = environment.counters, environment.server
         self._found = (environment.data("loop", self._block) or b"").decode()
-        """The last probe that came back, and the addresses that it came from and arrived at.
+        """The name of the last probe that came back, with its source address and destination address.
 
         Empty if there is no loop.
         """
@@ -139,7 +139,7 @@ class Loop(Plugin):
     def stop(self) -> None:
         """Cancels the current probe.
 
-        If a change makes a new plugin, that plugin sends its own probes.
+        After a change of the Corefile, a new plugin sends its own probes.
         """
         self._live = False
         self._counters.set(self._counters.cell(FOUND, self._server, self._zone), 0)
@@ -147,7 +147,7 @@ class Loop(Plugin):
             self._probing_task.exception()  # without this call, asyncio logs the exception
 
     def handle(self, query: Query, following: Following) -> Answer:
-        """Passes queries on while there is no loop. Probes that this worker sends are always passed on."""
+        """Passes queries on, but returns SERVFAIL while there is a loop. Probes of this worker are always passed on."""
         if query.rtype == Type.HINFO and self._probes.include(query.key, self._clock()):
             if query.client is self._own_client:
                 return following(query)
@@ -156,7 +156,7 @@ class Loop(Plugin):
         return _looping(query) if self._found else following(query)
 
     def join_fast_path(self, fast_path: FastPath) -> bool:
-        """Returns True. While there is a loop, sends all queries through the chain nevertheless.
+        """Returns True to allow the fast path, but turns it off while there is a loop.
 
         A probe never takes the fast path, because its type is HINFO.
         """
@@ -193,7 +193,7 @@ class Loop(Plugin):
         return reply.has_message and reply.rcode != Rcode.SERVFAIL
 
     def _evaluate(self, *, answered: bool) -> float:
-        """Decides by the last probe whether there is a loop. Returns the seconds until the next probe."""
+        """Decides after a probe whether there is a loop. Returns the seconds until the next probe."""
         pause = self._pause
         self._pause = min(MAX_PAUSE, 2 * pause)
         if self._found.startswith(self._probe + " "):
@@ -214,7 +214,7 @@ class Loop(Plugin):
             self._publish("loop", self._block, f"{probe} {addresses}".encode())
 
     def _found_changed(self, payload: bytes) -> None:
-        """Called when a worker has found a loop, or with an empty `payload` when the loop has ended."""
+        """Called when any worker has found a loop. If `payload` is empty, the loop has ended."""
         before, self._found = self._found, payload.decode()
         self._fast_path.is_shut = bool(self._found)
         if not self._live:
@@ -239,7 +239,7 @@ class Loop(Plugin):
 
 
 def _looping(query: Query) -> Reply:
-    """Returns SERVFAIL. Clients with EDNS get the reason as an extended error (RFC 8914 §4.15, Not Ready)."""
+    """Returns SERVFAIL. Clients that use EDNS get the reason as an extended error (RFC 8914 §4.15, Not Ready)."""
     edns = (
         Edns(options=(extended_error(ExtendedError.NOT_READY, "forwarding loop"),)) if query.edns is not None else None
     )
@@ -247,4 +247,4 @@ def _looping(query: Query) -> Reply:
 
 
 PLUGIN: Final = Loop
-"""The plugin `loop`."""
+"""The plugin class of the directive `loop`."""

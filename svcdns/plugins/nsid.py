@@ -41,7 +41,7 @@ class Nsid(Plugin):
         self._data = (options.text or socket.gethostname()).encode()
 
     def handle(self, query: Query, following: Following) -> Answer:
-        """Returns the following plugins' answer, and adds the option to a reply that has a message."""
+        """Returns the following plugins' answer. If the query has the option NSID, adds the identifier to the reply."""
         if query.edns is None or all(code != OptionCode.NSID for code, _ in query.edns.options):
             return following(query)
         return then(following(query), self._with_identifier)

@@ -20,7 +20,7 @@ MIN_JITTER: Final = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """The seconds between two reads of the Corefile, and the width of the random range of that time, in seconds."""
+    """The seconds between two reads of the Corefile, and the width in seconds of the range in which it varies."""
 
     interval: float = 30.0
     jitter: float = 15.0

@@ -1,7 +1,7 @@
 """`timeouts`: how long connections over TCP and TLS may take, and how many queries a connection may carry.
 
 The plugin handles no queries: it only states settings. If several blocks share an address and port, the directive of
-the last such block counts.
+the last of these blocks counts.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ QUERIES: Final = "maxtcpqueries"
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """The limits for connections."""
+    """The time limits for connections, and the largest number of queries on a connection."""
 
     timeouts: Timeouts
 

@@ -56,7 +56,7 @@ REFUSED: Final = Family(
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """The paths of the files, with `root` applied. `client_auth` is one of CLIENT_AUTH.
+    """The paths of the files, relative ones below the folder of `root`. `client_auth` is one of CLIENT_AUTH.
 
     `authorities` and `keylog` are empty if not configured.
     """
@@ -77,7 +77,8 @@ class Options:
 class ServerTls(msgspec.Struct, frozen=True, array_like=True):
     """The data for the workers: certificates and keys, and how to use them.
 
-    `expires` is in Unix seconds. `refused` is the error of newer files that cannot be used, or empty.
+    `expires` is the expiry of the certificate in Unix seconds. `refused` is the error of newer files that cannot be
+    used, or empty.
     """
 
     certificate: str
@@ -89,7 +90,7 @@ class ServerTls(msgspec.Struct, frozen=True, array_like=True):
 
     @property
     def verify(self) -> ssl.VerifyMode:
-        """Whether clients may or must present a certificate, as a mode of the module `ssl`."""
+        """The mode of the module `ssl` that states whether clients may or must present a certificate."""
         return CLIENT_AUTH[self.client_auth]
 
 

@@ -1,4 +1,4 @@
-"""Makes TLS contexts: TLS 1.2 and later, Python's default cipher suites, no renegotiation.
+"""Makes TLS contexts. They allow TLS 1.2 and later, Python's default cipher suites, and no renegotiation.
 
 A context is made once and serves many connections. For new certificates a new context is made; open connections keep
 the old context.

@@ -29,7 +29,7 @@ _DESCRIPTORS: Final = "/proc/self/fd" if Path("/proc/self/fd").is_dir() else "/d
 _SEQUENCE: Final = 0x30
 _VERSION: Final = 0xA0
 _TIMES: Final = {0x17: "%y%m%d%H%M%SZ", 0x18: "%Y%m%d%H%M%SZ"}
-"""The ASN.1 tags of UTCTime and GeneralizedTime, with their formats in certificates (RFC 5280 §4.1.2.5)."""
+"""For each ASN.1 tag (UTCTime, GeneralizedTime): the format of the time in certificates (RFC 5280 §4.1.2.5)."""
 
 
 class Material(msgspec.Struct, frozen=True, array_like=True):
@@ -71,14 +71,14 @@ def _content(path: str) -> bytes:
 
 
 def split(content: bytes) -> list[str]:
-    """Returns the certificates in a PEM text, one string each. Text between them is ignored."""
+    """Returns the certificates in a PEM text, one string each. Text between the certificates is ignored."""
     return [found.decode(errors="replace") for found in _CERTIFICATE.findall(content)]
 
 
 def system_authorities() -> bytes:
     """Returns the authorities that the machine trusts, as PEM, without unusable ones.
 
-    Returns no octets if the machine does not keep them in a single file.
+    Returns no octets if the machine does not keep its authorities in a single file.
     """
     path = ssl.get_default_verify_paths().cafile
     try:
@@ -102,7 +102,7 @@ def _defect(authority: str) -> str:
 
 
 def load_pair(context: ssl.SSLContext, material: Material) -> None:
-    """Loads the certificate chain and its key into a context. Raises TlsError if they do not belong together."""
+    """Loads the certificate chain and the key into a context. Raises TlsError if they do not fit each other."""
     if b"ENCRYPTED" in material.key:
         raise TlsError("the private key is encrypted; only unencrypted keys can be used")
     try:

@@ -1,4 +1,4 @@
-"""TLS between a socket's transport and a protocol, for either side of a connection (RFC 8446, RFC 5246).
+"""An asyncio layer that adds TLS to a socket's transport, for clients and servers (RFC 8446, RFC 5246).
 
 asyncio's own implementation cannot resume a session. It also runs the handshakes of all ready connections in one
 iteration of the event loop. Here each step of a handshake waits in a queue (`HandshakeQueue`), because a step may
@@ -22,7 +22,7 @@ _INBOX: Final = bytearray(CHUNK)
 """The receive buffer of all connections. Sharing is safe, because its contents are used up before the next read."""
 
 Side = Callable[[ssl.MemoryBIO, ssl.MemoryBIO], ssl.SSLObject]
-"""Makes one side of a TLS connection. The arguments are the buffers of incoming and outgoing octets."""
+"""A function that makes one side of a TLS connection. Its arguments are the buffers of incoming and outgoing octets."""
 
 
 class HandshakeQueue:
@@ -51,9 +51,9 @@ class HandshakeQueue:
 
 
 class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
-    """A protocol for the socket's transport below, and a transport for the protocol above.
+    """One TLS connection: the asyncio protocol of the socket, and the asyncio transport of the application's protocol.
 
-    The protocol above is made after the handshake.
+    The application's protocol is made after the handshake.
     """
 
     def __init__(
@@ -64,9 +64,10 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
         handshakes: HandshakeQueue,
         timeout: float,
     ) -> None:
-        """`established` is called after the handshake, and returns the protocol above.
+        """`established` is called after the handshake, and returns the application's protocol.
 
-        `failed` is called once if the connection ends before that. The handshake takes at most `timeout` seconds.
+        `failed` is called once if the connection ends before the handshake does. The handshake runs in the queue
+        `handshakes`, and takes at most `timeout` seconds.
         """
         super().__init__()
         self._established, self._failed, self._handshakes, self._timeout = established, failed, handshakes, timeout
@@ -90,7 +91,7 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
         self._queue_handshake_step()
 
     def get_buffer(self, sizehint: int) -> bytearray:  # noqa: ARG002 - asyncio's signature
-        """Returns the buffer for the next octets."""
+        """Returns the buffer that the next octets from the socket are written to."""
         return _INBOX
 
     def buffer_updated(self, nbytes: int) -> None:
@@ -108,12 +109,12 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
         return bool(self._inner.eof_received())
 
     def pause_writing(self) -> None:
-        """Called when the peer does not read, so that the socket's buffer is full."""
+        """Called when the socket's send buffer is full, because the peer does not read."""
         if self._inner is not None:
             self._inner.pause_writing()
 
     def resume_writing(self) -> None:
-        """Called when the peer reads again."""
+        """Called when the socket's send buffer has room again, because the peer reads."""
         if self._inner is not None:
             self._inner.resume_writing()
 
@@ -241,7 +242,7 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
         self._raw.pause_reading()
 
     def resume_reading(self) -> None:
-        """Reads again, and first passes on the data that has been received already."""
+        """Passes on the data that has been received already, and then reads from the socket again."""
         self._paused = False
         self._raw.resume_reading()
         if not self._read_scheduled:
@@ -253,5 +254,5 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
         return self._raw.get_write_buffer_size()
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
-        """Returns the `ssl_object` of the connection; for other names, what the socket's transport returns."""
+        """Returns the TLS object for the name `ssl_object`. For other names, asks the socket's transport."""
         return self._tls if name == "ssl_object" else self._raw.get_extra_info(name, default)

@@ -17,7 +17,7 @@ from svcdns.wire.codes import RD, Class, Type
 from svcdns.wire.message import Message
 
 TIMEOUT: Final = 2.0
-"""Seconds that a server may take for one query."""
+"""Seconds to wait for a server's reply to one query."""
 
 
 class ResolveError(SvcdnsError):
@@ -27,7 +27,8 @@ class ResolveError(SvcdnsError):
 def addresses_of(host: str, servers: Sequence[Address] = ()) -> list[str]:
     """Returns the IPv4 and IPv6 addresses of a host, without duplicates.
 
-    With `servers`, these are queried one after the other; otherwise the system's resolver is used. Raises ResolveError.
+    Queries the DNS servers in `servers` one after the other. If `servers` is empty, uses the system's resolver.
+    Raises ResolveError.
     """
     if not servers:
         return _from_system(host)

@@ -1,10 +1,10 @@
 """The health of one upstream server: its usual latency, whether it is silent, and whether it may get queries.
 
-A server gets no queries in two states. `down` is the state that CoreDNS has as well: more health checks in a row failed
-than `max_fails` allows. `circuit_open` is the state of a circuit breaker: CIRCUIT_THRESHOLD queries in a row failed. A
-query fails by an error, or if nothing is received for SILENCE seconds. The circuit opens within a fraction of a second.
-Any reply closes the circuit, also the reply to a health check. With `max_fails` 0, or without health checks, a server
-never enters either state.
+A server gets no queries in two states. In the state `down`, which CoreDNS has as well, more health checks in a row
+failed than `max_fails` allows. The state `circuit_open` is that of a circuit breaker: CIRCUIT_THRESHOLD queries in a
+row failed. A query fails if it ends with an error, or if the server sends nothing for SILENCE seconds. So the circuit
+opens within a fraction of a second. Any reply closes the circuit, also the reply to a health check. With `max_fails` 0,
+or without health checks, a server never enters either state.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ class Health:
         self.failed_checks = 0
         """Health checks that failed in a row."""
         self.last_reply = float("-inf")
-        """When the last reply of any kind came."""
+        """The time of the last reply, to a query or to a health check."""
         self._failures = 0
         self._mean, self._deviation = 0.0, SILENCE / 2
 
     @property
     def down(self) -> bool:
-        """True if more health checks in a row failed than are allowed."""
+        """True if more health checks in a row failed than `max_fails` allows."""
         return self._checked and self.failed_checks > self.max_fails
 
     @property
@@ -63,7 +63,7 @@ class Health:
         return self.last_reply < since
 
     def reply_received(self, now: float) -> bool:
-        """Records that a reply of any kind was received. Returns True if a query or check before it had failed."""
+        """Records a reply to a query or to a health check. Returns True if an earlier one had failed."""
         self.last_reply = now
         if not self._failures and not self.failed_checks:
             return False
@@ -71,7 +71,7 @@ class Health:
         return True
 
     def observe_latency(self, seconds: float) -> None:
-        """Adds the latency of one reply, in seconds, to the mean."""
+        """Updates the mean latency and its mean deviation with the latency of one reply, in seconds."""
         error = seconds - self._mean
         self._mean += error / 8
         self._deviation += (abs(error) - self._deviation) / 4

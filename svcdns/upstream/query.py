@@ -28,7 +28,7 @@ Address = tuple[str, int]
 """An IP address and a port."""
 MAX_DATAGRAM: Final = 65535
 _ERRORS_OF_THE_SERVER: Final = frozenset({Rcode.FORMERR, Rcode.SERVFAIL, Rcode.NOTIMP, Rcode.REFUSED})
-"""Response codes that say something of the server, and nothing of the name: a reply with one needs no question."""
+"""Response codes about the server, not about the name. A reply with such a code may lack the question section."""
 _IDS_AT_ONCE: Final = 512
 """Number of message IDs that are read from the system's random generator in one call."""
 _LOCAL_ERRORS: Final = frozenset(
@@ -38,7 +38,7 @@ _LOCAL_ERRORS: Final = frozenset(
 
 
 class ExchangeError(SvcdnsError):
-    """Raised or passed on if an upstream sent no valid reply. `str(error)` is the reason.
+    """Raised, or passed to a callback, if an upstream sent no valid reply. `str(error)` is the reason.
 
     `timed_out` is true if no reply was received in time. `local` is true if the cause is on this machine, not at the
     server.
@@ -73,7 +73,7 @@ class UpstreamQuery(msgspec.Struct):
 
     @property
     def question_end(self) -> int:
-        """The offset at which the question section ends. It is the same in the query and in its reply."""
+        """The offset at which the question section ends, in the query and also in its reply."""
         return 16 + len(self.name)
 
     def packet(self, ident: int) -> bytes:
@@ -83,7 +83,8 @@ class UpstreamQuery(msgspec.Struct):
     def matches(self, ident: int, packet: bytes) -> bool:
         """Returns True if `packet` is the reply to this query, sent with the message ID `ident` (RFC 5452 §9).
 
-        It must have the query's name, in any letter case, its type and its class. An error may have no question.
+        The reply must have the name (in any letter case), type and class of the query. An error reply may have no
+        question.
         """
         end = 16 + len(self.name)
         return (
@@ -103,9 +104,9 @@ class UpstreamQuery(msgspec.Struct):
         return packet[12:end].lower() == self.name.lower() and packet[end : end + 4] == self.wire[end - 2 : end + 2]
 
     def decode(self, packet: bytes) -> Message:
-        """The reply as a message; a malformed one is treated as truncated (TC), with an empty answer.
+        """Returns the reply as a message. A malformed packet is returned as a truncated message (TC) without records.
 
-        An error without a question gets the question of the query.
+        An error reply without a question gets the question of the query.
         """
         try:
             return parse_message(packet)
@@ -117,7 +118,7 @@ class UpstreamQuery(msgspec.Struct):
 
 
 def _is_error_without_question(packet: bytes) -> bool:
-    """True if the reply is an error of the server, and has no question section and no records but an OPT record."""
+    """Returns True for a reply with an error code about the server, no question, and no record but an OPT record."""
     return len(packet) >= HEADER.size and packet[4:10] == bytes(6) and packet[3] & 15 in _ERRORS_OF_THE_SERVER
 
 
@@ -136,14 +137,15 @@ def _id_source() -> Callable[[], int]:
 random_id: Final = _id_source()
 """Returns an unpredictable message ID (RFC 5452 §9.2).
 
-It is two octets from the system's random generator, which are used for one ID only.
+The message ID is two octets from the system's random generator. They are used for no other ID.
 """
 
 
 def deliver(completed: Completed, outcome: bytes | ExchangeError) -> None:
     """Calls `completed` with `outcome`.
 
-    An exception of the callback is reported to the event loop. It affects neither other queries nor the caller.
+    If the callback raises an exception, the exception is reported to the event loop. Other queries and the caller of
+    this function are not affected.
     """
     try:
         completed(outcome)
@@ -152,7 +154,7 @@ def deliver(completed: Completed, outcome: bytes | ExchangeError) -> None:
 
 
 def report(error: Exception) -> None:
-    """Passes an exception that a reply's callback raised to the event loop's exception handler."""
+    """Calls the event loop's exception handler with an exception that the callback of a query raised."""
     context = {"message": "a callback for an upstream's reply failed", "exception": error}
     asyncio.get_running_loop().call_exception_handler(context)
 

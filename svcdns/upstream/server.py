@@ -1,8 +1,8 @@
 """One upstream server: its queries, its health checks, and its metrics.
 
-After a failed query, the server gets health checks until it replies (CoreDNS: *forward*). A query goes on until SILENCE
-seconds have passed, even if nobody waits for its reply any longer. So this module notices a silent server before the
-next query is sent to that server.
+After a failed query, the server gets health checks until it replies, as in CoreDNS's *forward*. Even if nobody waits
+for the reply to a query any longer, the query stays open until SILENCE seconds have passed. So this module notices a
+silent server before the next query is sent to that server.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from svcdns.wire.codes import RD, Class, Type, rcode_text
 from svcdns.wire.names import ROOT
 
 PROBE_TIMEOUT: Final = 1.0
-"""Seconds that a health check may take."""
+"""Seconds to wait for the reply to a health check."""
 DURATIONS: Final = tuple(0.00025 * 2**i for i in range(16))
 
 REQUEST_DURATION: Final = Family(
@@ -80,13 +80,13 @@ class ServerOptions(msgspec.Struct, frozen=True):
 
 
 AttemptCompleted = Callable[["Attempt", bytes | ExchangeError], None]
-"""Callback of an attempt: it is called with the attempt and its outcome."""
+"""Callback of an attempt. It is called with the attempt, and with the reply's packet or the error."""
 
 
 class Attempt:
     """One query to one server.
 
-    `completed` is called once. It is never called during `start`, and not at all after `abandon`.
+    `completed` is called once, but never before `start` has returned, and never after `abandon`.
     """
 
     __slots__ = (
@@ -137,9 +137,9 @@ class Attempt:
             self._timer = server.timer_wheel.at(self._deadline, self._expire)
 
     def abandon(self) -> None:
-        """Ends the wait for the reply; `completed` is not called any more.
+        """Stops waiting for the reply: `completed` is not called any more.
 
-        The query itself goes on until SILENCE seconds have passed, so that a silent server is noticed.
+        The query stays open until SILENCE seconds have passed, so that a silent server is noticed.
         """
         self._completed = _ignore
         if self._silence_checked:
@@ -187,7 +187,7 @@ class Attempt:
 
 
 def _ignore(_attempt: Attempt, _outcome: bytes | ExchangeError) -> None:
-    """Does nothing. It replaces the callback of an attempt that is abandoned or finished."""
+    """Does nothing. This function is the callback of an attempt that is abandoned or finished."""
 
 
 class Server:
@@ -204,7 +204,7 @@ class Server:
     ) -> None:
         """`proxy_name` is a label of the metrics.
 
-        `connector` opens TLS connections. If it is given, every query uses such a connection.
+        If `connector` is given, every query is sent over a TLS connection that `connector` opens.
         """
         self.address, self.options, self.timer_wheel, self.clock = address, options, timer_wheel, timer_wheel.clock
         self.label = address_text(address)
@@ -227,7 +227,10 @@ class Server:
         counters.cell(PROBE_FAILURES, *self._labels)
 
     def send(self, query: UpstreamQuery, completed: Completed, *, tcp: bool) -> UdpSocket | TcpQuery:
-        """Sends a query. Raises ExchangeError."""
+        """Sends a query over UDP, or over a connection if `tcp` is true. Raises ExchangeError.
+
+        Returns the open query, which is the argument of `cancel`.
+        """
         if not tcp:
             self._counters.values[self._udp_cell] += 1
             return self._sockets.send(query, completed)
@@ -238,7 +241,7 @@ class Server:
         return sent
 
     def cancel(self, sent: UdpSocket | TcpQuery, *, timed_out: bool) -> None:
-        """Ends the wait for a reply. `timed_out` is true if the reply did not come in time."""
+        """Cancels the query `sent`. `timed_out` is true if the reply did not come in time."""
         if isinstance(sent, UdpSocket):
             self._sockets.cancel(sent)
         else:
@@ -256,7 +259,7 @@ class Server:
         self._counters.observe(REQUEST_DURATION, cell, seconds)
 
     def query_failed(self) -> None:
-        """Records a failed query, and starts health checks, which end with the next reply."""
+        """Records a failed query, and starts health checks. The checks end when the server replies."""
         self.health.query_failed()
         if self.health.circuit_open:
             self._counters.set(self._circuit_cell, 1.0)
@@ -271,12 +274,12 @@ class Server:
             self._check(self._current_run)
 
     def pause(self) -> None:
-        """Ends the health checks of a server that gets no queries for now. The server may get queries again later."""
+        """Ends the health checks. Call it if the server gets no queries for now, but may get queries again later."""
         self._current_run = 0
         self._counters.set(self._circuit_cell, 0.0)
 
     def stop(self) -> None:
-        """Ends the health checks, and closes sockets and connections as soon as they have no open query."""
+        """Ends the health checks. Closes each socket and connection as soon as it has no open query."""
         self._stopped = True
         self.pause()
         self._sockets.stop()

@@ -1,4 +1,4 @@
-"""Queries to one server over persistent connections, TCP or TLS (RFC 7766 §6.2.1).
+"""Sends queries to one server over persistent TCP or TLS connections (RFC 7766 §6.2.1).
 
 Several queries are sent over a connection without waiting for replies, and the replies come in any order.
 
@@ -33,7 +33,7 @@ from svcdns.upstream.query import (
 from svcdns.wire.tcp_framing import framed, take_message
 
 MAX_PIPELINED: Final = 64
-"""Open queries on a connection before another connection is opened."""
+"""The most open queries on a connection. A further query opens another connection."""
 MAX_CONNECTIONS: Final = 8
 """The most connections to one server. When all of them are open, a query uses the one with the fewest open queries."""
 MAX_RESENDS: Final = 2
@@ -41,14 +41,14 @@ MAX_CANCELLED: Final = 256
 """The most cancelled queries on a connection whose message IDs stay reserved, because their replies may still come."""
 
 Connector = Callable[[Callable[[], asyncio.Protocol]], Awaitable[object]]
-"""Opens a connection to the server. The argument makes the connection's protocol. Raises OSError."""
+"""A function that opens a connection to the server. Its argument is a factory of the protocol. Raises OSError."""
 
 
 class ConnectionOptions(msgspec.Struct, frozen=True):
     """How long connections are kept. Times are in seconds.
 
     `expire` is how long a connection may be idle. `max_age` is how long it may exist, 0 for no limit. `max_idle` is the
-    largest number of idle connections, 0 for no limit. `connect_timeout` is the time to open a connection.
+    largest number of idle connections, 0 for no limit. `connect_timeout` is the longest time for opening a connection.
     """
 
     expire: float = 10.0
@@ -87,7 +87,7 @@ class _Connection(asyncio.Protocol):
         return self._transport is not None
 
     def send(self, sent: TcpQuery) -> None:
-        """Sends a query, or stores the query until the connection is open."""
+        """Sends a query. If the connection is still being opened, sends the query when it is open."""
         while sent.ident < 0 or sent.ident in self.open_queries or sent.ident in self.cancelled:
             sent.ident = random_id()
         sent.connection = self
@@ -165,15 +165,15 @@ class UpstreamConnections:
     def send(self, query: UpstreamQuery, completed: Completed) -> tuple[TcpQuery, bool]:
         """Sends a query. `completed` is never called before this method has returned.
 
-        The second value is true if an existing connection was used.
+        Returns the open query, and whether an existing connection was used.
         """
         sent = TcpQuery(query, completed, self.clock())
         return sent, self._send(sent)
 
     def cancel(self, sent: TcpQuery, *, timed_out: bool) -> None:
-        """Ends the wait for a reply.
+        """Cancels the query `sent`.
 
-        With `timed_out`, the connection is closed if nothing arrived on it since the query was sent.
+        If `timed_out` is true and nothing arrived on the connection since the query was sent, closes the connection.
         """
         connection = sent.connection
         if connection is None or connection.open_queries.pop(sent.ident, None) is None:
@@ -191,7 +191,7 @@ class UpstreamConnections:
             self.query_ended(connection)
 
     def query_ended(self, connection: _Connection) -> None:
-        """Called when a connection has one open query less. Keeps or closes the connection if it is idle now."""
+        """Called when a query on the connection has ended. If the connection is idle now, keeps or closes it."""
         if connection.open_queries:
             return
         connection.idle_since = self.clock()
@@ -280,7 +280,7 @@ class UpstreamConnections:
 
 
 def tcp_connector(server: Address, source: str = "") -> Connector:
-    """Returns a function that opens unencrypted TCP connections; `source` is the local address, empty for any."""
+    """Returns a function that opens unencrypted TCP connections. `source` is the local address, or empty for any."""
 
     async def connect(factory: Callable[[], asyncio.Protocol]) -> object:
         local = (source, 0) if source else None

@@ -1,8 +1,8 @@
 """Connections to upstream servers over TLS (RFC 7858), with the server's certificate always verified.
 
 The certificate must be valid for the server's configured name, or for its address if no name is configured. Each
-connection resumes the TLS session of the connection before it, which saves the signatures and the verification. With a
-new context, or after a failure, a full handshake is made.
+connection resumes the TLS session of the previous connection, which saves the signatures and the verification. With a
+new context, or after a failed connection, a full handshake is made.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from svcdns.tls.transport import HandshakeQueue, TlsTransport
 from svcdns.upstream.query import Address
 
 HANDSHAKE_TIMEOUT: Final = 10.0
-"""The longest time for a handshake, in seconds. Callers usually cancel it earlier."""
+"""The longest time for a handshake, in seconds. Callers usually cancel the handshake earlier."""
 
 
 class ClientTls:
@@ -31,7 +31,7 @@ class ClientTls:
         self.handshakes = HandshakeQueue()
 
     def replace(self, material: Material) -> None:
-        """Uses `material` for connections from now on. If that raises TlsError, the old material stays in use."""
+        """Uses `material` for new connections. If it cannot be used, raises TlsError and keeps the old material."""
         if material != self._material:
             self.context = client_context(material, self._poll_sockets)
             self._material = material
@@ -41,7 +41,7 @@ class TlsConnector:
     """Opens TLS connections to one server."""
 
     def __init__(self, server: Address, name: str, client: ClientTls, source: str = "") -> None:
-        """The certificate must have `name`, or the server's address if `name` is empty.
+        """The server's certificate must be valid for `name`, or for the server's address if `name` is empty.
 
         `source` is the local address.
         """

@@ -1,4 +1,4 @@
-"""Queries to one server over UDP, each with its own socket and random source port (RFC 5452 §9.2).
+"""Sends queries to one server over UDP, each with its own socket and random source port (RFC 5452 §9.2).
 
 The socket is connected. So the kernel picks the port at random from its ephemeral range, with its own generator (Linux
 `udp_lib_get_port`). The kernel also drops packets from other addresses and ports, and reports a closed port at once. A
@@ -8,9 +8,9 @@ On Linux, the socket object is used again, because making a socket costs more th
 socket is disconnected, which releases the port (udp(7), connect(2) with AF_UNSPEC). The next query connects the socket
 again, and so gets another port. A socket that received anything but its reply is closed instead.
 
-Packets that do not match the query are foreign: they are dropped and counted. After MAX_FOREIGN of them on one port,
-this module assumes that an attacker knows the port. The query then fails with SpoofedError, and the caller must repeat
-it over TCP.
+Packets that do not match the query are foreign: they are dropped and counted. After MAX_FOREIGN such packets on one
+port, this module assumes that an attacker knows the port. The query then fails with SpoofedError, and the caller must
+repeat it over TCP.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from svcdns.wire.message import Message
 MAX_FOREIGN: Final = 64
 """The most foreign packets that one query tolerates.
 
-An attacker who sends this many guesses of the message ID succeeds once in 1024 attacks.
+An attacker who guesses this many message IDs of one query succeeds with a probability of 1/1024.
 """
 MAX_SPARE: Final = 256
 """The most disconnected sockets that are kept for the next queries to a server."""
@@ -76,9 +76,9 @@ class UdpSocket:
         self.completed = completed
 
     def read(self) -> None:
-        """Reads one packet only, so that the sockets of other queries are read in turn.
+        """Reads one packet. Further packets wait, so that the sockets of other queries are read in turn.
 
-        Raises nothing, because the selector calls it.
+        Never raises an exception, because the event loop's selector calls this method.
         """
         completed, query, sockets = self.completed, self._query, self._sockets
         if completed is None or query is None:
@@ -119,7 +119,7 @@ class UdpSockets:
         self._in_use: set[UdpSocket] = set()
         self._spare: list[UdpSocket] = []
         self._single_use = bool(source) or not _REUSE
-        """True if sockets are closed after one query, not used again."""
+        """True if each socket is closed after one query; False if sockets are used again."""
 
     def __len__(self) -> int:
         """The number of open queries."""
@@ -153,7 +153,7 @@ class UdpSockets:
         return opened
 
     def cancel(self, used: UdpSocket) -> None:
-        """Ends the wait for a reply, and closes the socket."""
+        """Cancels the query of a socket, and closes the socket."""
         if used.completed is not None:
             used.completed = None
             self._in_use.discard(used)

@@ -3,15 +3,16 @@
 This module finds the type of a reply, whether it answers the query, and which of its records are cached. It stores
 nothing. Rules:
 
-1. A reply whose CNAME records do not lead to the queried type is a NODATA reply if it has a SOA record. Without one it
-   is not cached.
+1. A reply whose CNAME records do not lead to the queried type is a NODATA reply if it has a SOA record. Without a SOA
+   record, the reply is not cached.
 2. Of a reply from another server, only the records that answer the query are kept (RFC 2181 §5.4.1). In the answer
    section those are the CNAME records from the queried name on, and the queried type at one of these names. In the
    authority section those are the SOA record of a negative answer with its DNSSEC proofs (RFC 4035 §3.1.3), or the NS
    records of a referral. In the additional section those are the addresses of names in the RDATA of kept SRV, MX, NS,
-   SVCB, HTTPS, NAPTR and similar records (RFC 1035 §3.3). They are never the answer to another query.
-3. A record is kept only if its owner is one of the names on that chain of CNAME records, or a zone above one (RFC 5452
-   §6). A signature (RRSIG) is kept with the records it covers.
+   SVCB, HTTPS, NAPTR and similar records (RFC 1035 §3.3). Those addresses are
+   never used to answer another query.
+3. A record is kept only if its owner is a name on the chain of CNAME records, or a zone that contains such a name (RFC
+   5452 §6). A signature (RRSIG) is kept with the records it covers.
 4. Records that a plugin of this server made are kept as they are.
 """
 
@@ -37,9 +38,9 @@ _TARGET_AT: Final = {
     int(Type.NS): 0, int(Type.MX): 2, int(Type.AFSDB): 2, int(Type.RT): 2, int(Type.KX): 2, int(Type.SVCB): 2,
     int(Type.HTTPS): 2, int(Type.SRV): 6,
 }  # fmt: skip
-"""The octets before the target name in the RDATA of types that have one."""
+"""For each type with a target name in its RDATA: the number of octets before that name."""
 _NAPTR_STRINGS: Final = 4
-"""Octets before the three character strings in the RDATA of a NAPTR record; its target follows them (RFC 3403 §4.1)."""
+"""Octets before the three character strings of a NAPTR record's RDATA. The target is after them (RFC 3403 §4.1)."""
 _SIGNER: Final = 18
 """Number of octets before the signer's name in the RDATA of a RRSIG record (RFC 4034 §3.1)."""
 
@@ -160,7 +161,10 @@ def _additional(
 
 
 def _target(record: Record) -> bytes | None:
-    """The lowered name in the RDATA whose addresses belong to the answer; None if there is none, or it is malformed."""
+    """Returns the lower-case target name in the RDATA, whose addresses belong to the answer.
+
+    Returns None if the record has no target name, or is malformed.
+    """
     rdata, at = record.rdata, _TARGET_AT.get(record.rtype)
     try:
         if record.rtype == Type.NAPTR:

@@ -1,4 +1,4 @@
-"""Denial confirmation: asks another upstream before a denial of a name is believed that had answers for a long time.
+"""Denial confirmation: if a name had answers for a long time, a denial of the name is checked with another upstream.
 
 Rules: a denial is confirmed only if upstreams have answered the name for as long as the option states. Each such denial
 causes one more query. If the other upstream has an answer, the client gets that answer. If the other upstream fails,
@@ -38,7 +38,7 @@ CONFIRMATIONS: Final = Family(
 
 
 class History(msgspec.Struct, gc=False):
-    """The times of a name's first and last answer, and of the first denial after that which could not be confirmed."""
+    """The times of a name's first answer, of its last answer, and of the first unconfirmed denial after that answer."""
 
     first: float
     last: float
@@ -77,7 +77,7 @@ class DenialConfirmation:
     def _needs_confirmation(self, query: Query, reply: Reply) -> bool:
         """Returns True for an upstream's denial of a name that had answers for long enough.
 
-        Adds an answer to the history.
+        If the reply is an answer, adds it to the history of its name.
         """
         if not reply.source or not reply.has_message:
             return False

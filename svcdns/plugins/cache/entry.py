@@ -1,4 +1,4 @@
-"""An entry of the cache, and its encoding, in which a worker sends it to the worker that replaces it.
+"""An entry of the cache, and the encoding in which a worker sends its entries to the worker that replaces it.
 
 A reply that `svcdns.wire.simple_reply` can encode is stored as a packet. It is decoded only when it is used, because
 most entries are never used again.
@@ -26,13 +26,13 @@ RecordFields = tuple[bytes, int, int, bytes, int]
 
 
 def encode(simple: SimpleReply) -> bytes:
-    """Returns the packet that is stored for a simple reply: all of the reply but the OPT record."""
+    """Returns a simple reply (see svcdns/wire/simple_reply.py) as a packet without the OPT record, for storing."""
     packet, end = simple.packet, simple.end
     return packet if end == len(packet) else packet[:10] + b"\0\0" + packet[12:end]
 
 
 def decode(packet: bytes) -> Reply:
-    """Returns the reply that `encode` made this packet from."""
+    """Returns the reply from a packet that `encode` made."""
     message = parse_message(packet)
     return Reply(message.flags & 15, message.flags & _STORED_FLAGS, message.answer, message.authority)
 

@@ -32,13 +32,13 @@ from svcdns.wire.codes import AA, AD, CD, RA, RD, ExtendedError, Rcode
 
 
 class Cache(Plugin):
-    """The cache of one block. The stored replies are kept when a change makes new plugins."""
+    """The cache of one block. When a change of the Corefile makes new plugins, the stored replies are kept."""
 
     name = "cache"
     states_reuse = True
 
     def __init__(self, options: Options, environment: Environment) -> None:
-        """The environment keeps the stores of replies, one pair for each block."""
+        """Takes the block's two stores of replies from the environment, where they outlast a change of the Corefile."""
         self._options, self._clock, self._counters = options, environment.clock, environment.counters
         self._stale = options.stale
         self._log, self._first, self._peers = environment.log, environment.first, environment.peers
@@ -85,7 +85,7 @@ class Cache(Plugin):
         return ((cells.requests, 1.0), (cells.misses, 1.0))
 
     def start(self) -> None:
-        """Sets the sizes of stores that were made before a change of the Corefile."""
+        """Sets the sizes of the stores. A store from before a change of the Corefile may have another size."""
         self._success.resize(self._options.success.capacity)
         self._denial.resize(self._options.denial.capacity)
         if self._stale.up_to > MAX_STALE and self._first:
@@ -105,7 +105,7 @@ class Cache(Plugin):
     def name_independent(self, zone: bytes) -> bool:
         """Returns True if this cache never stores denials for the zone.
 
-        Then every name in the zone that does not exist gets the same negative answer.
+        In that case every name in the zone that does not exist gets the same negative answer.
         """
         stored = within_any(zone, self._zones) and not within_any(zone, self._no_denial)
         others = (*self._zones, *self._no_denial)
@@ -181,7 +181,7 @@ class Cache(Plugin):
         return self._reply(lookup.query, entry, remaining, increments, lifetime, 1.0 - fraction)
 
     def _expired(self, lookup: Lookup, entry: Entry, increments: tuple[Increment, ...]) -> Answer:
-        """Answers with an expired entry: after a refresh has failed, or while the refresh is running.
+        """Answers with an expired entry, after a failed refresh or while the refresh is running.
 
         If the upstreams are known to be down, the client does not wait for the refresh.
         """

@@ -1,8 +1,9 @@
 """Stores replies in the two stores of a cache, and finds them again (docs/behaviour/plugins.md#cache).
 
 An answer that depends only on cluster data is never stored: it is valid until the cluster changes, and its TTL does not
-count down. Only the letter case of the name in the first client's query is stored. CoreDNS would cache the answer with
-that letter case. So other clients get the name in that letter case for as long as they would from CoreDNS.
+count down. Of such an answer, only the letter case of the name in the first client's query is stored. CoreDNS would
+cache the answer with that letter case. So other clients get the name in that letter case for as long as they would
+from CoreDNS.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ class CachedReplies:
     """The replies in the two stores of a cache."""
 
     def __init__(self, options: Options, success: Store, denial: Store, clock: Clock) -> None:
-        """The options state lifetimes, which are measured on `clock`."""
+        """`success` and `denial` are the two stores. `clock` measures the lifetimes that the options state."""
         self._options, self._stale, self._clock = options, options.stale, clock
         self._success, self._denial = success, denial
         self._spellings: LRUCache[Key, Spelling] = LRUCache(options.success.capacity)
@@ -77,7 +78,7 @@ class CachedReplies:
         return within_any(key, self._no_denial) and within_any(key, self.no_success)
 
     def spelling(self, lookup: Lookup) -> Spelling | None:
-        """Returns the letter case for the name in an answer from the cluster, or None to use the client's."""
+        """Returns the letter case of the name for an answer from the cluster, or None for that of the query."""
         if not self._spellings:
             return None
         found: Spelling | None = self._spellings.get(lookup.key)
@@ -86,7 +87,7 @@ class CachedReplies:
     def find(self, key: Key, now: float) -> tuple[str, Entry] | None:
         """Returns the name of the store and the entry, or None.
 
-        Denials are looked for first. With `prefer_positive`, and if the denial is a SERVFAIL, an answer comes first.
+        A denial is preferred to an answer, unless the denial is a SERVFAIL or the option `prefer_positive` is set.
         """
         if self._stale.prefer_positive and self._stale.up_to > 0:
             answer = self._usable("success", key, now)
@@ -118,16 +119,16 @@ class CachedReplies:
         return entry
 
     def _max_lifetime(self, entry: Entry, *, denial: bool) -> int:
-        """Returns the longest lifetime that the options allow.
+        """Returns the longest lifetime that the options allow for an entry.
 
-        An entry from before a reload may have a longer lifetime.
+        An entry that was stored before the options changed may have a longer lifetime.
         """
         if not denial:
             return self._options.success.longest
         return int(self._options.servfail) if entry.rcode in _FAILURES else self._options.denial.longest
 
     def _in_time(self, entry: Entry, now: float) -> bool:
-        """Returns True if the entry may be served, fresh or expired."""
+        """Returns True if the entry has not expired, or expired so recently that it may still be served."""
         return entry.remaining(now) > -self._stale.span if self._stale.up_to else entry.remaining(now) > 0
 
     def store(self, lookup: Lookup, reply: Reply) -> Stored:
@@ -156,7 +157,7 @@ class CachedReplies:
         return key in self._success.entries or key in self._denial.entries or key in self._spellings
 
     def store_simple(self, key: Key, simple: SimpleReply) -> int:
-        """Stores a simple reply of the fast path by the rules of `store`. Returns the TTL for its records."""
+        """Stores a simple reply (see wire/simple_reply.py) by the rules of `store`. Returns the TTL for its records."""
         denial = simple.is_denial
         bounds = self._options.denial if denial else self._options.success
         lifetime = min(bounds.longest, max(bounds.shortest, simple.ttl))
@@ -186,8 +187,8 @@ class CachedReplies:
     ) -> Callable[[Lookup, Reply], Stored | None]:
         """Returns the function that stores the reply of a refresh without a client.
 
-        The function is `store`, or `store_fresh` with `only_fresh`. The new entry takes over the number of hits of
-        `previous`.
+        The function is `store_fresh` if `only_fresh` is true, else `store`. The new entry takes over the number of hits
+        of `previous`.
         """
 
         def store(lookup: Lookup, reply: Reply) -> Stored | None:
@@ -201,7 +202,7 @@ class CachedReplies:
     def _stored(self, lookup: Lookup, reply: Reply, found: MessageType, lifetime: int) -> Entry | None:
         """Stores the records of a cacheable reply that belong to its answer.
 
-        Stores nothing if the reply would be of another type with these records alone.
+        Stores nothing if the reply with only these records would be of another type.
         """
         if lifetime <= 0 or not self._may_store(lookup, reply, found):
             return None
@@ -254,7 +255,7 @@ class CachedReplies:
 def _increments_of_cluster_answer(cells: Cells, found: MessageType) -> tuple[Increment, ...]:
     """Returns the counters that CoreDNS would increment for the next query of this kind.
 
-    A miss if replies of that type are not cached, otherwise a hit.
+    These count a miss if replies of that type are not cached, otherwise a hit.
     """
     if found in NEVER_CACHED:
         return ((cells.requests, 1.0), (cells.misses, 1.0))
@@ -273,7 +274,7 @@ def _is_denial(found: MessageType) -> bool:
 def with_ttl(reply: Reply, ttl: int) -> Reply:
     """Returns the reply with this TTL in every record.
 
-    The records of a zone transfer get the TTL when they are made.
+    A zone transfer makes its records later; each gets the TTL when it is made.
     """
 
     def section(records: tuple[Record, ...]) -> tuple[Record, ...]:

@@ -19,14 +19,14 @@ LARGEST: Final = 64 << 10
 ENTRY: Final = 600
 RECORD: Final = 160
 DEPENDENCY: Final = 640
-"""Octets that an entry, each of its records and each of its dependencies take in addition to their data.
+"""ENTRY, RECORD and DEPENDENCY: octets that an entry, each record and each dependency take besides their data.
 
 A test measures these three numbers (CPython 3.11).
 """
 
 
 def memory_of(name: bytes, content: Reply | bytes) -> int:
-    """Returns the octets that an entry takes, with its place in the store."""
+    """Returns the octets that an entry takes, including the store's overhead for it."""
     if isinstance(content, bytes):
         return ENTRY + len(name) + len(content)
     total = ENTRY + len(name) + DEPENDENCY * len(content.dependencies)
@@ -37,7 +37,7 @@ def memory_of(name: bytes, content: Reply | bytes) -> int:
 
 
 class Evictable(Protocol):
-    """The methods of a store that the memory budget uses."""
+    """The part of a store's interface that the memory budget uses."""
 
     octets: int
 
@@ -62,9 +62,9 @@ class MemoryBudget:
         self.limit = self._allowance()
 
     def is_exceeded(self, more: int = 0) -> bool:
-        """Returns True if all stores with `more` octets would take too much, and there is an entry to evict."""
+        """Returns True if `more` octets would exceed the limit for all stores, and there is an entry to evict."""
         return self.octets + more > self.limit and self.octets > 0
 
     def evict(self) -> None:
-        """Evicts an entry of the store that takes the most memory."""
+        """Finds the store that takes the most memory, and evicts one of its entries."""
         max(self.stores, key=lambda store: store.octets).evict()

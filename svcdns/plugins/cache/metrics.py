@@ -30,7 +30,7 @@ STALE: Final = Family(
 
 
 class Cells:
-    """The counters for one value of the label `server`."""
+    """The counters of one cache for one value of the label `server`."""
 
     def __init__(self, counters: Counters, server: str, zones: str, view: str) -> None:
         """`zones` and `view` are the values of the other labels."""

@@ -20,7 +20,7 @@ MAX_STALE: Final = 7 * 86400.0
 MAX_RECHECK: Final = 300.0
 CONFIRM_AFTER: Final = 3600.0
 ENVIRONMENT: Final = ("confirm_denials",)
-"""Options that CoreDNS does not know. They can be set by environment variables, see `svcdns.corefile.environment`."""
+"""Options that CoreDNS does not know. Environment variables can set them (see `svcdns.corefile.environment`)."""
 MAX_TTL: Final = 2**32 - 1
 POLICIES: Final = ("prefer_positive",)
 
@@ -38,8 +38,8 @@ class Bounds:
 class Prefetch:
     """When to refresh an entry before it expires.
 
-    The entry must have had `amount` hits that were never `gap` seconds apart; 0 for never. It is refreshed when
-    `percentage` of its lifetime is left.
+    An entry is refreshed when `percentage` of its lifetime is left, if it had `amount` hits that were never more than
+    `gap` seconds apart. With `amount` 0, no entry is refreshed before it expires.
     """
 
     amount: int = 0
@@ -49,11 +49,11 @@ class Prefetch:
 
 @dataclass(frozen=True, slots=True)
 class Stale:
-    """When to serve expired entries: for `up_to` seconds (at most MAX_STALE), with the TTL `ttl`. 0 means never.
+    """How to serve expired entries: for `up_to` seconds (at most MAX_STALE, 0 for never), with the TTL `ttl`.
 
     With `verify`, the entry is refreshed before it is served, and the client waits for at most `timeout` seconds (0 for
     no limit). Without `verify`, the entry is served while it is refreshed. After a failed refresh, no other refresh
-    starts for `recheck` seconds. With `prefer_positive`, an answer is used rather than a denial.
+    starts for `recheck` seconds. With `prefer_positive`, a stored answer is used rather than a stored denial.
     """
 
     up_to: float = 0.0
@@ -71,10 +71,10 @@ class Stale:
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """The options. In the zones `no_success` and `no_denial`, replies of that kind are not stored.
+    """The options. Answers are not stored for names in the zones `no_success`, denials not for names in `no_denial`.
 
-    `servfail` is in seconds. If a name had answers for `confirm_after` seconds, another upstream must confirm its
-    denial; None turns this off.
+    `servfail` is the number of seconds for which a SERVFAIL reply is stored. If a name had answers for `confirm_after`
+    seconds, another upstream must confirm its denial; None turns this off.
     """
 
     zones: tuple[str, ...]
@@ -109,7 +109,7 @@ def parse(block: Block) -> Options:
 
 
 def _check_policy(directive: Directive) -> None:
-    """Allows at most one `serve_stale_policy`, and only together with `serve_stale`. Raises CorefileError."""
+    """Raises CorefileError for a second `serve_stale_policy`, and for one without `serve_stale`."""
     lines = {
         name: [line for line in arguments.body(directive) if line.name.text == name]
         for name in ("serve_stale", "serve_stale_policy")

@@ -1,7 +1,8 @@
 """Refreshes entries: popular entries shortly before they expire (`prefetch`), and expired entries (`serve_stale`).
 
-Rules: an entry is refreshed once at a time, and at most MAX_REFRESHES refreshes run at a time. If a refresh fails, its
-entry stays as it is. The reply of a refresh is cached, even if no client waits for it any more (RFC 8767 §4 and §5).
+Rules: at most one refresh of an entry runs at a time, and at most MAX_REFRESHES refreshes of a cache. If a
+refresh fails, its entry stays as it is. The reply of a refresh is cached, even if no client waits for the reply any
+more (RFC 8767 §4 and §5).
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ MAX_REFRESHES: Final = 512
 
 
 class Lookup(msgspec.Struct, frozen=True):
-    """A query to the cache, with the data for storing its reply.
+    """A query to the cache, with everything that is needed to store its reply.
 
     `now` is the time when the query arrived. `changes` is the value of `CachedReplies.changes` at that time.
     """
@@ -43,14 +44,14 @@ class Lookup(msgspec.Struct, frozen=True):
 
 
 class Stored(msgspec.Struct, frozen=True):
-    """A reply of the following plugins in the form for the client, and its entry if it was cached."""
+    """The reply for the client, made from a reply of the following plugins, and the cache entry if it was stored."""
 
     reply: Reply
     entry: Entry | None
 
 
 StoreReply = Callable[[Lookup, Reply], Stored | None]
-"""Caches a reply. Returns None if the existing entry must stay."""
+"""A function that caches a reply. It returns None if the existing entry must stay."""
 
 
 class Refresher:
@@ -62,7 +63,7 @@ class Refresher:
         self._tasks: set[asyncio.Task[Stored | None]] = set()
 
     def start(self, lookup: Lookup, entry: Entry, store: StoreReply) -> asyncio.Task[Stored | None] | None:
-        """Starts a refresh of the entry. Returns None if none may be started now."""
+        """Starts a refresh of the entry. Returns None if no refresh may be started now."""
         if entry.refresh is not None or lookup.now < entry.retry_after or len(self._tasks) >= MAX_REFRESHES:
             return None
         task = entry.refresh = asyncio.ensure_future(self._run(lookup, entry, store))
@@ -73,7 +74,7 @@ class Refresher:
     async def refresh(self, lookup: Lookup, entry: Entry, store: StoreReply) -> Stored | None:
         """Calls the following plugins again, and stores their reply.
 
-        Returns None if that fails. Then no other refresh of the entry starts for a while.
+        If they fail, returns None. In that case no other refresh of the entry starts for `recheck` seconds.
         """
         stored = None
         try:
@@ -109,8 +110,8 @@ def in_background(lookup: Lookup) -> Lookup:
 def note_hit(entry: Entry, now: float, prefetch: Prefetch) -> tuple[bool, float]:
     """Counts a hit of an entry that has not expired. Returns whether to refresh the entry, and a number of seconds.
 
-    For that many seconds further hits need not be counted. Hits are counted one by one until there are as many as
-    `prefetch` requires. From then on, the entry counts as popular until the time at which it is refreshed.
+    For the returned number of seconds, the caller need not count further hits. Hits are counted one by one until there
+    are as many as `prefetch` requires. From then on, the entry counts as popular until it is refreshed.
     """
     if now - entry.last_hit > prefetch.gap:
         entry.hits = 0
@@ -128,7 +129,7 @@ def note_hit(entry: Entry, now: float, prefetch: Prefetch) -> tuple[bool, float]
 
 
 def stale_span(entry: Entry, now: float, stale: Stale) -> float:
-    """Returns the seconds for which a stale reply may be used again: until the next refresh is due."""
+    """Returns the seconds until the next refresh is due. For that long, a stale reply may be used again."""
     if entry.refresh is not None:
         return 0.0
     return max(0.0, min(entry.retry_after, entry.stored + entry.lifetime + stale.span) - now)

@@ -1,11 +1,13 @@
-"""A bounded store of cache entries, found by key and by dependency. A cache has one for answers and one for denials.
+"""A bounded store of cache entries, which are found by key or by dependency.
+
+Each cache has two stores, one for answers and one for denials.
 
 The capacity is CoreDNS's: 256 shards of at least four entries, so at least 1,024 entries.
 
-Entries that were never used again after they were stored have a limited part of the store (USED_ONCE_SHARE). If they
-exceed that part, the oldest of them is evicted. Otherwise the least recently used entry is evicted. So a flood of names
-that are queried once evicts only a limited part of the other entries. CoreDNS evicts a random entry; clients cannot see
-the difference.
+Entries that were never used since they were stored may take a limited part of the store (USED_ONCE_SHARE). If they
+exceed that part, the oldest of these entries is evicted. Otherwise the least recently used entry is evicted. So a flood
+of names that are queried once evicts only a limited part of the other entries. CoreDNS evicts a random entry; clients
+cannot see the difference.
 """
 
 from __future__ import annotations
@@ -26,11 +28,12 @@ from svcdns.plugins.cache.memory import LARGEST, PER_ENTRY, MemoryBudget, memory
 SHARDS: Final = 256
 PER_SHARD: Final = 4
 USED_ONCE_SHARE: Final = 4
-"""Entries that were not used again may take one part of the store in this number of parts."""
+"""The part of the store for entries that were never used since they were stored: 1 / USED_ONCE_SHARE."""
 MAX_EVICTIONS: Final = 128
 """The most entries that are evicted at a time.
 
-That is more than the largest new entry needs (`memory.LARGEST`), and takes a fraction of a millisecond.
+So many evictions free more memory than the largest entry takes (`memory.LARGEST`). They take a fraction of a
+millisecond.
 """
 
 _MISSING: Final = object()
@@ -53,12 +56,12 @@ class Store:
         self.entries: dict[Key, Entry] = {}
         """All entries by key. Other classes may only read it."""
         self._used_once: OrderedDict[Key, object] = OrderedDict()
-        """The keys of the entries that were not used again, oldest first."""
+        """The keys of the entries that were never used since they were stored, oldest first."""
         self._reused: LRUCache[Key, None] = LRUCache(math.inf)
         self._share = 1.0
         self._max_entries = self._max_octets = 0
         self.octets = 0
-        """The octets that the entries take."""
+        """The octets that all entries of this store take."""
         self._dependents: dict[Dependency, set[Key]] = {}
         self.resize(size)
         budget.stores.append(self)
@@ -68,7 +71,7 @@ class Store:
         return len(self.entries)
 
     def get(self, key: Key) -> Entry | None:
-        """Returns the entry of a key, or None. The entry counts as used again."""
+        """Returns the entry of a key, or None. From now on, the entry counts as used."""
         entry = self.entries.get(key)
         if entry is not None:
             self._used_once.pop(key, None)
@@ -143,7 +146,7 @@ class Store:
         self._make_room(0, 0)
 
     def evict(self) -> None:
-        """Evicts an entry."""
+        """Evicts one entry, which is chosen by the rules of this module."""
         self._evicted()
         if len(self._used_once) * USED_ONCE_SHARE >= len(self.entries):
             key, _ = self._used_once.popitem(last=False)
@@ -178,7 +181,10 @@ class Store:
                 yield WireEntry.encode(key, entry, now)
 
     def unpack(self, portion: bytes, now: float) -> None:
-        """Stores an entry of another worker, unless there is an entry for its key. Raises msgspec.DecodeError."""
+        """Decodes an entry that `pack` of another worker encoded, and stores it unless its key has an entry already.
+
+        Raises msgspec.DecodeError.
+        """
         key, entry = msgspec.msgpack.decode(portion, type=WireEntry).decode(now)
         if key not in self.entries:
             self.put(key, entry)

@@ -1,4 +1,4 @@
-"""One exchange with the upstreams of a forward rule: from a query to the reply for every client that waits for it.
+"""One exchange with the upstreams of a forward rule: from a query to the reply for all waiting clients.
 
 Rules:
 
@@ -7,8 +7,8 @@ Rules:
    `failover`. Unless the policy is sequential, the next upstream is also queried if an upstream is slower than usual.
    The number of queries for slowness is limited (`HedgeBudget`).
 3. The first valid reply ends the exchange.
-4. If every upstream is down, one of them is queried nevertheless, for LAST_RESORT_TIMEOUT seconds. The number of such
-   exchanges at a time is limited. Health checks find out when an upstream replies again.
+4. If every upstream is down, one of them is queried nevertheless, and its reply is awaited for LAST_RESORT_TIMEOUT
+   seconds. The number of such exchanges at a time is limited. Health checks find out when an upstream replies again.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class Exchange:
         tcp: bool,
         avoid: str = "",
     ) -> None:
-        """Nothing is sent before `start` is called, and nothing to the upstream with the label `avoid`."""
+        """Sends nothing: call `start` to do so. The upstream with the label `avoid` is never queried."""
         self._group, self._query, self._completed, self._tcp, self._avoid = group, query, completed, tcp, avoid
         self.key = key
         self.waiters: list[tuple[str, Callable[[UpstreamReply], None]]] = []
@@ -89,7 +89,7 @@ class Exchange:
         return self._reply
 
     def start(self) -> bool:
-        """Queries the first upstream. Returns False if there is none to query."""
+        """Queries the first upstream. Returns False if no upstream may be queried."""
         group = self._group
         now = group.clock()
         self._deadline = now + group.budget
@@ -116,7 +116,7 @@ class Exchange:
         return None
 
     def _query_next(self, now: float) -> bool:
-        """Queries the next usable upstream. Returns False if there is none, or if no more attempts are allowed."""
+        """Queries the next usable upstream. Returns False if none is usable, or no attempt is left."""
         server, group = self._next_usable(), self._group
         spent = self._failed_attempts + len(self._attempts) >= group.max_attempts or self._queries >= MAX_QUERIES
         if server is None or spent or now >= self._deadline:
@@ -175,9 +175,9 @@ class Exchange:
             self._take_or_retry(attempt, query.decode(outcome))
 
     def _take_or_retry(self, attempt: Attempt, message: Message) -> None:
-        """Handles a reply that is not simple.
+        """Handles a reply that is not a simple reply (see wire/simple_reply.py).
 
-        It ends the exchange, queries another upstream, or repeats the query over TCP.
+        Ends the exchange with the reply, queries another upstream, or repeats the query over TCP.
         """
         reply = _reply(message, attempt.server.label)
         if reply.rcode in self._group.failover:
@@ -210,7 +210,7 @@ class Exchange:
     def _finish(self, reply: Reply | None = None) -> None:
         """Ends the exchange.
 
-        The reply of the exchange is `reply`, or if that is None, the simple reply that was received.
+        If `reply` is None, the reply of the exchange is the simple reply that was received (see wire/simple_reply.py).
         """
         self.is_over, self._reply = True, reply
         if self._is_last_resort:
@@ -222,9 +222,9 @@ class Exchange:
 
 
 def servfail(failure: ExchangeError | None) -> Reply:
-    """Returns a SERVFAIL reply, with `failure` as the error for the log.
+    """Returns a SERVFAIL reply, with `failure` as the error to log.
 
-    Clients with EDNS get an extended error (RFC 8914 §4.23, §4.24).
+    Clients that use EDNS get an extended DNS error in addition (RFC 8914 §4.23, §4.24).
     """
     code = ExtendedError.NO_REACHABLE_AUTHORITY if failure is None or failure.timed_out else ExtendedError.NETWORK_ERROR
     return Reply(

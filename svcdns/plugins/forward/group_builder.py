@@ -1,4 +1,4 @@
-"""Builds the upstream group of a forward rule, and builds it again when a file names other upstreams.
+"""Builds the upstream group of a forward rule, and builds a new group when the addresses of its upstreams change.
 
 If a server's address and options stay the same, the Server object is kept when a change makes new plugins. So its
 health, sockets and connections are kept too. Control looks up hosts and reads files; this module reads no file.
@@ -25,13 +25,13 @@ from svcdns.wire import names
 
 
 class GroupBuilder:
-    """Keeps `group` up to date for one rule.
+    """Builds the upstream group of one rule, and replaces `group` when the upstreams change.
 
     Exchanges that are running keep the group that they started with.
     """
 
     def __init__(self, rule: Rule, environment: Environment, cells: Cells) -> None:
-        """Raises TlsError."""
+        """Builds the first group. Raises TlsError if certificates cannot be used."""
         self._rule, self._environment, self._cells = rule, environment, cells
         self._options = _server_options(rule)
         self._timer_wheel: TimerWheel = environment.kept(
@@ -83,9 +83,9 @@ class GroupBuilder:
         return UpstreamGroup(self._rule, servers, self._cells, self._timer_wheel)
 
     def _targets(self) -> dict[Address, str | None]:
-        """Returns the addresses. Each has the name that its certificate must have, or None without TLS.
+        """Returns the upstreams' addresses, each with the name that its certificate must have, or None without TLS.
 
-        An empty name stands for the address itself. If an address is listed twice, the first entry counts.
+        An empty name means that the certificate must have the address. The first entry of an address counts.
         """
         rule, targets = self._rule, dict[Address, str | None]()
         for upstream in rule.upstreams:

@@ -29,7 +29,7 @@ class Forward(Plugin):
     states_reuse = True
 
     def __init__(self, options: Options, environment: Environment) -> None:
-        """Server objects are kept when a change makes new plugins."""
+        """Makes the rules. Server objects are taken over from the plugins before a change of the Corefile."""
         self._rules = [_ForwardRule(rule, environment) for rule in options.rules]
 
     @classmethod
@@ -40,14 +40,14 @@ class Forward(Plugin):
     def handle(self, query: Query, following: Following) -> Answer:
         """Sends the query to the upstreams of the first rule that covers its name.
 
-        The following plugins answer other names.
+        If no rule covers the name, the following plugins answer.
         """
         if query.upstream_reply is not None:
             return query.upstream_reply
         return self._answer_from(0, query, following)
 
     def _answer_from(self, number: int, query: Query, following: Following) -> Answer:
-        """Answers by the first rule that covers the name, among the rules from `number` on."""
+        """Answers by the first rule that covers the name, from rule `number` on."""
         for at, rule in enumerate(self._rules[number:], number):
             if rule.covers(query.key):
                 answer: Answer = rule.guard.stopped(query) or rule.answer(query)
@@ -56,9 +56,9 @@ class Forward(Plugin):
         return following(query)
 
     def join_fast_path(self, fast_path: FastPath) -> bool:
-        """Sends the queries of the fast path, and returns True, if the first rule covers every name.
+        """Lets this plugin send the queries of the fast path if the first rule covers every name.
 
-        Otherwise returns False. Names in the zones of the leak guard always go through the chain.
+        Returns True if it does. Queries for names in the zones of the leak guard always go through the chain.
         """
         fast_path.forwards = True
         rule = self._rules[0]
@@ -69,12 +69,12 @@ class Forward(Plugin):
         return True
 
     def is_down(self, key: bytes) -> bool:
-        """Returns True if all upstreams of the first rule for this lower-case name are down. Called by `cache`."""
+        """Returns True if all upstreams of the first rule that covers a lower-case name are down. `cache` calls it."""
         rule = next((rule for rule in self._rules if rule.covers(key)), None)
         return rule is not None and rule.is_down
 
     async def _or_next(self, answer: Answer, at: int, query: Query, following: Following) -> Reply:
-        """Returns a rule's answer, or the next rule's answer if the option `next` or `next_on_nodata` applies."""
+        """Returns a rule's answer, or the next rule's if the option `next` or `next_on_nodata` applies to it."""
         reply = answer if isinstance(answer, Reply) else await answer
         if not self._rules[at].asks_for_next(reply):
             return reply
@@ -89,7 +89,7 @@ class _ForwardRule:
         self._rule = rule
         self.guard = LeakGuard(rule, environment)
         self.has_next = bool(rule.next) or rule.next_on_nodata
-        """True if the next rule answers in place of some replies of this rule."""
+        """True if for some replies of this rule the next rule answers instead (options `next`, `next_on_nodata`)."""
         self._zone = names.from_text(rule.zone).lower()
         self._excepted = tuple(names.from_text(zone).lower() for zone in rule.excepted)
         cells = Cells(environment.counters)
@@ -111,7 +111,7 @@ class _ForwardRule:
 
     @property
     def is_down(self) -> bool:
-        """True if all upstreams are down."""
+        """True if all upstreams of this rule are down."""
         return self._upstreams.group.is_down
 
     def asks_for_next(self, reply: Reply) -> bool:
@@ -134,9 +134,9 @@ class _ForwardRule:
         return refused or deferred
 
     def try_fast_path(self, query: FastPathQuery) -> Reply | None:
-        """Sends a query of the fast path and returns None.
+        """Sends a query of the fast path to the upstreams, and returns None.
 
-        If the query may not be sent, returns the reply for the client.
+        If a limit forbids the query or no upstream may be queried, sends nothing and returns the reply for the client.
         """
         name, rtype, rclass, _, _ = query.key
         key = (name, rtype, rclass, RD | AD, query.edns, self._rule.force_tcp, "")

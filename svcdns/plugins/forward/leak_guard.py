@@ -1,7 +1,8 @@
 """The leak guard: counts or stops queries for cluster names and names of one label, which should not leave the cluster.
 
 Such queries are sent because of search lists, because clients and server use different cluster domains, or because a
-`kubernetes` directive is missing. They reveal to outsiders what runs in the cluster, and an outsider could answer them.
+`kubernetes` directive is missing. The queries reveal to outsiders what runs in the cluster, and outsiders could answer
+them.
 Rules: a name is not stopped if a server block or FROM names its zone explicitly. Queries of the types that a validating
 resolver sends from the root downwards are not stopped either.
 """
@@ -34,7 +35,7 @@ class LeakGuard:
     """The leak guard of one forward rule."""
 
     def __init__(self, rule: Rule, environment: Environment) -> None:
-        """The counters are those of the environment."""
+        """Reads the zones and the action from `rule`, and counts with the counters of the environment."""
         self._mode, self._counters = rule.leak_guard, environment.counters
         self._source = names.from_text(rule.zone).lower()
         zones = tuple(names.from_text(zone).lower() for zone in rule.cluster_zones)
@@ -42,13 +43,13 @@ class LeakGuard:
 
     @property
     def zones(self) -> tuple[bytes, ...]:
-        """The zones whose names the guard may count or stop. The guard also checks every name of one label."""
+        """The zones whose names the guard checks. In addition, the guard checks every name of one label."""
         return () if self._mode == "off" else (*self._zones, CLUSTER_DOMAIN)
 
     def stopped(self, query: Query) -> Reply | None:
         """Returns NXDOMAIN for a query that must not leave the cluster, or None for a query that may.
 
-        A query that should not leave is counted, whether it is stopped or not.
+        A query that should not leave the cluster is counted, whether it is stopped or not.
         """
         if self._mode == "off":
             return None
@@ -73,5 +74,5 @@ class LeakGuard:
         return ""
 
     def _is_unrelated(self, query: Query, zone: bytes) -> bool:
-        """Returns True if neither the server block's zone nor FROM lies within this zone."""
+        """Returns True if neither the server block's zone nor the rule's FROM lies within `zone`."""
         return not names.is_within(query.zone, zone) and not names.is_within(self._source, zone)

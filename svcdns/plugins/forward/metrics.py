@@ -40,5 +40,5 @@ class Cells:
         self._counters.add(self._rejected)
 
     def hedged(self, to: str, reason: str) -> None:
-        """Counts a query to a second upstream; the reason is `silent` or `slow`."""
+        """Counts a query to the upstream `to`, sent because another upstream is silent or slow (`reason`)."""
         self._counters.count(HEDGES, to, reason)

@@ -29,7 +29,7 @@ POLICIES: Final = ("random", "round_robin", "sequential")
 NOT_BUILT: Final = ("doh_method",)
 LEAK_GUARDS: Final = ("count", "block", "off")
 ENVIRONMENT: Final = ("leak_guard",)
-"""Options that CoreDNS does not know. They can be set by environment variables, see `svcdns.corefile.environment`."""
+"""Options that CoreDNS does not know. Environment variables can set them (see `svcdns.corefile.environment`)."""
 REVERSE_TREES: Final = ("in-addr.arpa.", "ip6.arpa.")
 RCODES: Final = {**Rcode.__members__, "NOTIMPL": int(Rcode.NOTIMP)}
 
@@ -38,13 +38,13 @@ RCODES: Final = {**Rcode.__members__, "NOTIMPL": int(Rcode.NOTIMP)}
 class Rule:
     """One `forward` directive: a forward rule. Times are in seconds.
 
-    `left_out`: if FROM is a network that needs several reverse zones, the zones after the first. They are not
-    forwarded. `next`, `next_on_nodata`: the replies after which the next rule answers. `failover`: the response codes
-    after which the next upstream is queried. `resolvers`: the servers that resolve the host names of upstreams.
-    `leak_guard`: what happens to queries that should not leave the cluster. `cluster_zones`: the zones of `kubernetes`
-    in the block; their names should not leave the cluster. `tls`: the paths of certificate, key and authorities, empty
-    if not configured. `server_name`: the name that the certificate of an upstream over TLS must have, if the upstream
-    states none.
+    `left_out`: if FROM is a network with several reverse zones, all of them but the first. They are not forwarded.
+    `next`, `next_on_nodata`: the replies after which the next rule answers. `failover`: the response codes after which
+    the next upstream is queried. `resolvers`: the servers that resolve the host names of upstreams. `leak_guard`: what
+    happens to queries that should not leave the cluster. `cluster_zones`: the zones of `kubernetes` in the block; their
+    names should not leave the cluster. `tls`: the paths of certificate, key and authorities, empty if not configured.
+    `server_name`: the name that the certificate of an upstream over TLS must have. It is used for upstreams that are
+    written without a name of their own.
     """
 
     position: Position

@@ -1,8 +1,8 @@
 """Single flight: identical queries that arrive at the same time share one exchange with the upstreams.
 
-This module also limits how many queries may wait. An exchange goes on if its clients no longer wait, so that the reply
-is cached. If the callback of a waiting query raises an exception, the event loop gets it, and the other queries get
-their reply.
+This module also limits how many queries may wait. An exchange goes on even if its clients no longer wait, so that the
+reply is cached. If the callback of a waiting query raises an exception, the exception is reported to the event loop,
+and the other queries get their reply.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from svcdns.upstream.query import UpstreamQuery, report
 from svcdns.wire.codes import Rcode
 
 MAX_EXCHANGES: Final = 4096
-"""The most exchanges of one rule at a time, whatever `max_concurrent` states. It bounds the memory."""
+"""The most exchanges of one rule at a time, whatever `max_concurrent` states. This limit bounds the memory."""
 MAX_WAITERS: Final = 1024
 """The most queries that wait for one exchange."""
 MAX_OF_CLIENT: Final = 2048
-"""The most waiting queries of one client address. It leaves half of all exchanges to other clients."""
+"""The most waiting queries of one client address. It is half of MAX_EXCHANGES; the rest is for other clients."""
 
 
 class SingleFlight:
@@ -47,7 +47,8 @@ class SingleFlight:
     ) -> Reply | None:
         """Adds a query to the running exchange with this key, or starts a new exchange.
 
-        Returns None, and calls `completed` with the reply later. If a limit is reached, returns a reply at once.
+        Returns None, and calls `completed` with the reply later. If a limit is reached or no upstream may be queried,
+        returns an error reply and never calls `completed`.
         """
         limit = self._max_concurrent
         if limit and self._waiting >= limit:

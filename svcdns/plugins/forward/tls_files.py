@@ -1,4 +1,4 @@
-"""The certificates for upstreams over TLS (`tls`).
+"""Reads the certificates for upstreams over TLS, which the option `tls` names.
 
 Control reads the files at start and again every few seconds. If changed files cannot be used, the previous certificates
 stay in use, and the error is logged once.

@@ -23,8 +23,9 @@ TLS_PORT: Final = 853
 class NamedUpstream:
     """An upstream given by name: a file in the format of resolv.conf(5), or a host and a port.
 
-    If the file `path` exists, the upstream is that file. Otherwise the upstream is the host. `host` is empty if the
-    text can only be a path. With `server_name`, the host is used over TLS, and its certificate must have that name.
+    If the file `path` exists, the upstreams are the name servers in the file. Otherwise the upstream is the host.
+    `host` is empty if the text can only be a path. With `server_name`, the host is used over TLS, and its certificate
+    must have that name.
     """
 
     path: str
@@ -67,9 +68,9 @@ def upstream(word: Token) -> Address | NamedUpstream | TlsUpstream:
 
 
 def _tls_upstream(word: Token, text: str) -> NamedUpstream | TlsUpstream:
-    """Parses an upstream with `tls://`: IP address or host name, `%` and the name for its certificate, port.
+    """Parses an upstream in the form `tls://HOST%NAME:PORT`. The certificate must have NAME; it and PORT are optional.
 
-    The `%` and the name may also be inside the brackets of an IPv6 address.
+    HOST is an IP address or a host name. With an IPv6 address in brackets, `%NAME` may also be inside the brackets.
     """
     before, percent, name = text.partition("%")
     port = ""

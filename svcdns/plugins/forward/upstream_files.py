@@ -1,7 +1,6 @@
-"""The addresses of upstreams that `forward` names by file or by host name.
+"""Finds the addresses of upstreams that a `forward` directive names by file or by host name.
 
-Control finds the addresses: it looks up hosts once for each Corefile, and reads files at start and every PERIOD
-seconds.
+Control looks up hosts once for each Corefile, and reads files at start and every PERIOD seconds.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ PERIOD: Final = 5.0
 
 
 def gather(options: Options, known: Mapping[str, bytes]) -> dict[str, bytes]:  # noqa: ARG001 - a new Corefile is looked up anew
-    """Returns the addresses of upstreams that are files or hosts, as data for the workers. Blocks during look-ups.
+    """Returns the addresses of upstreams that are files or hosts, as data for the workers. The call blocks.
 
     Raises CorefileError if the address of an upstream cannot be found, or if a rule has no upstream at all.
     """
@@ -49,7 +48,7 @@ def gather(options: Options, known: Mapping[str, bytes]) -> dict[str, bytes]:  #
 
 
 def period(options: Options) -> float:
-    """Seconds between two reads of the files; 0 if there are none."""
+    """Returns the seconds between two reads of the files, or 0 if there are no files."""
     named = [upstream for rule in options.rules for upstream in rule.upstreams if isinstance(upstream, NamedUpstream)]
     has_files = any(Path(upstream.path).exists() for upstream in named) or any(any(rule.tls) for rule in options.rules)
     return PERIOD if has_files else 0.0

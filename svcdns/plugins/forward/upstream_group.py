@@ -16,21 +16,21 @@ from svcdns.upstream.server import Server
 from svcdns.wire.codes import Rcode
 
 MIN_BUDGET: Final = 5.0
-"""The longest time for an exchange in seconds, unless `read_timeout` is longer."""
+"""The longest time for an exchange, in seconds, unless `read_timeout` is longer."""
 MAX_LAST_RESORTS: Final = 256
 """The most exchanges at a time that query an upstream although every upstream is down."""
 MAX_QUERIES: Final = 32
 """The most queries to upstreams in one exchange, whatever the options state."""
 HEDGED_SHARE: Final = 0.1
-"""Each exchange allows this part of an extra query, which is sent because an upstream is slow."""
+"""The number of extra queries to other upstreams that each exchange adds to the budget (`HedgeBudget`)."""
 MAX_HEDGES_SAVED: Final = 20.0
-"""The most extra queries that may be allowed but not yet sent."""
+"""The largest number of unused extra queries in the budget (`HedgeBudget`)."""
 
 
 class HedgeBudget:
     """Limits the extra queries that are sent because an upstream is slow.
 
-    Each exchange allows HEDGED_SHARE of an extra query.
+    The limit is HEDGED_SHARE of the number of exchanges. Unused extra queries are saved up to MAX_HEDGES_SAVED.
     """
 
     __slots__ = ("_left",)
@@ -39,12 +39,12 @@ class HedgeBudget:
         self._left = MAX_HEDGES_SAVED
 
     def add_exchange(self) -> None:
-        """Adds what one exchange allows."""
+        """Adds HEDGED_SHARE to the budget. Call it once for each exchange."""
         left = self._left + HEDGED_SHARE
         self._left = left if left < MAX_HEDGES_SAVED else MAX_HEDGES_SAVED
 
     def spend(self) -> bool:
-        """Uses up one extra query. Returns False if none is allowed now."""
+        """Takes one extra query from the budget. Returns False if no extra query is allowed now."""
         if self._left < 1.0:
             return False
         self._left -= 1.0
@@ -70,7 +70,7 @@ class UpstreamGroup:
 
     @property
     def unavailable(self) -> bool:
-        """True if no upstream may be queried. Call it only if every upstream is down."""
+        """True if no upstream may be queried, not even as a last resort. Read it only if every upstream is down."""
         if self.rule.failfast and all(server.health.down for server in self.servers):
             return True
         return self.last_resorts >= MAX_LAST_RESORTS or not self.servers

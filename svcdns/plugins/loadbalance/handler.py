@@ -1,6 +1,6 @@
 """The `loadbalance` plugin: varies the order of addresses (docs/behaviour/plugins.md#loadbalance).
 
-The plugin does not shuffle replies itself. It sets in the reply how its order may vary. The answer table then encodes
+The plugin does not shuffle replies itself. In each reply, it sets how the order may vary. The answer table then encodes
 several variants of the reply and sends them in turn, so that nothing is shuffled for a later query.
 """
 
@@ -27,13 +27,13 @@ _WEIGHTED: Final = (Type.A, Type.AAAA, Type.SRV)
 
 
 class LoadBalance(Plugin):
-    """Sets how the addresses of a reply vary: rotated, drawn by weight, or sorted by preferred networks."""
+    """Sets how the order of addresses in a reply varies: rotated, drawn by weight, or sorted by preferred networks."""
 
     name = "loadbalance"
     reads_nothing = True
 
     def __init__(self, options: Options, environment: Environment) -> None:
-        """Control sends the weights, before or after the plugin is made."""
+        """Uses the weights that control has sent, and later each new version of the weights."""
         self._options, self._environment = options, environment
         self._dependency: Dependency = ("weights", options.path)
         self._rotate: Callable[[Reply, Random], Variants] = Rotation
@@ -51,19 +51,19 @@ class LoadBalance(Plugin):
         self._environment.invalidate((self._dependency,))
 
     def name_independent(self, zone: bytes) -> bool:  # noqa: ARG002 - a negative answer has no order
-        """Returns True, because a negative answer has no order to vary."""
+        """Returns True: this plugin treats negative answers for all names alike, because they have no order to vary."""
         return True
 
     def join_fast_path(self, fast_path: FastPath) -> bool:
         """Lets the fast path shuffle addresses, and returns True.
 
-        Returns False with weights or preferred networks: then every query goes through the chain.
+        With weights or preferred networks, returns False, and every query goes through the chain.
         """
         fast_path.shuffles = True
         return not (self._options.preferred or self._options.path)
 
     def handle(self, query: Query, following: Following) -> Answer:
-        """Returns the following plugins' answer. For a NOERROR message, sets how its order varies.
+        """Returns the following plugins' answer. In a NOERROR message, sets how the order varies.
 
         Zone transfers are not changed.
         """

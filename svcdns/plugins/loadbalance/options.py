@@ -1,7 +1,7 @@
 """The options of `loadbalance` (docs/behaviour/plugins.md#loadbalance), and its file of weights, which control reads.
 
-Format of the file: each name is on a line of its own. A line for each of its addresses follows, with the address and
-its weight, 1 to 255. Empty lines and lines that begin with `#` are ignored.
+Format of the file: each name is on a line of its own. After that, each address of the name is on a line with its
+weight, 1 to 255. Empty lines and lines that begin with `#` are ignored.
 """
 
 from __future__ import annotations
@@ -34,7 +34,9 @@ class WeightFileError(SvcdnsError):
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """The options. `path` is the file of weights, empty for round robin. `reload` is in seconds, 0 for never.
+    """The options. `path` is the file of weights, empty for round robin.
+
+    The file is read again every `reload` seconds, or never if that is 0.
 
     `preferred` has the networks whose addresses come first, in this order.
     """
@@ -119,7 +121,7 @@ def period(options: Options) -> float:
 
 
 def refresh(options: Options, known: Mapping[str, bytes]) -> dict[str, bytes]:
-    """Reads the file again and returns its weights. If the file has an error, logs that and returns nothing."""
+    """Reads the file again and returns its weights. If the file has an error, logs the error and returns nothing."""
     if not period(options):
         return {}
     log = plugin_logger("loadbalance")
@@ -138,7 +140,7 @@ def _read(path: str) -> bytes:
 
 
 def decode(payload: bytes) -> dict[bytes, dict[bytes, int]]:
-    """Returns the weights by lower-case name and packed address."""
+    """Returns the weights that `gather` encoded, by lower-case name and packed address."""
     return msgspec.msgpack.decode(payload, type=dict[bytes, dict[bytes, int]])
 
 

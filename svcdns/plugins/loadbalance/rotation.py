@@ -1,8 +1,8 @@
-"""Variants of a reply with its address records in different orders, so that clients use all addresses.
+"""Makes variants of a reply with the address records in different orders, so that clients use all addresses.
 
 The order in a section is that of CoreDNS's `loadbalance`: CNAME records, other types in their order, addresses, MX
-records. RFC 1794 requires only that the order varies. A reply is split into groups of records once. Each variant joins
-the groups again.
+records. RFC 1794 requires only that the order varies. A reply is split once into such groups of records. For each
+variant, the groups are joined again.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from svcdns.wire.record import Record
 _ADDRESSES: Final = (Type.A, Type.AAAA)
 Section = tuple[Record, ...]
 Group = tuple[list[Record], bool]
-"""Records that stay together, and whether their order varies."""
+"""Records that stay next to each other in every variant, and whether their order varies."""
 
 WEIGHTED_VARIANTS: Final = 64
-"""The number of variants of a weighted reply. It is large enough to represent the weights as shares of variants."""
+"""The number of variants of a weighted reply. With so many, shares of variants represent the weights well."""
 
 
 def by_kind(records: Iterable[Record]) -> list[Group]:
@@ -65,14 +65,14 @@ def _kinds(records: Iterable[Record]) -> tuple[list[Record], list[Record], list[
 class Rotation:
     """A reply whose address and MX records are shuffled once, and then rotated for each variant.
 
-    Each variant rotates a group further by an equal part of its length. So each record is first in equally many
-    variants.
+    From one variant to the next, a group is rotated by an equal part of its length. So each record is first in equally
+    many variants.
     """
 
     def __init__(
         self, reply: Reply, random: Random, order: Callable[[Iterable[Record]], list[Group]] = by_kind
     ) -> None:
-        """Splits the reply into groups; the reply itself is not changed.
+        """Splits a copy of the reply's records into groups. The reply itself is not changed.
 
         `order` makes the groups of the answer section and of the additional section.
         """
@@ -86,14 +86,14 @@ class Rotation:
         self.turns_answer = sum(bool(group) for group, _ in answer) == 1 and not any(
             len(group) > 1 for group, varies in others if varies
         )
-        """True if the only order that varies is that of the whole answer section."""
+        """True if every variant is a rotation of the whole answer section, and the other sections stay the same."""
         self.widest = max(len(group) for section in self._sections for group, varies in section if varies)
-        """The size of the largest group that is rotated. More variants than that would repeat a first record."""
+        """The size of the largest group that is rotated. With more variants, a record would be first twice."""
 
     def variant(self, number: int, of: int) -> Reply:
         """Returns variant `number` of `of`.
 
-        Variant 0 has the shuffled order; variant n rotates groups by n/of of their length.
+        Variant 0 has the shuffled order. In each other variant, groups are rotated by `number / of` of their length.
         """
         answer, authority, additional = [_rotated(section, number, of) for section in self._sections]
         return msgspec.structs.replace(self._reply, answer=answer, authority=authority, additional=additional)
@@ -124,9 +124,9 @@ class WeightedDraw:
     """
 
     def __init__(self, reply: Reply, random: Random, weights: Weights) -> None:
-        """Splits the reply into groups; the reply itself is not changed.
+        """Reads the addresses of the reply and their weights. The reply itself is not changed.
 
-        A section without addresses stays as it is.
+        A section without addresses is the same in every variant.
         """
         self._reply, self._random = reply, random
         self._answer = _Draw(reply.answer, weights)
