@@ -179,7 +179,7 @@ async def garbage(examiner: Examiner) -> None:
 
 @check("malformed", RECOMMENDED, "RFC 1035 §4.1.1, §7.3")
 async def malformed(examiner: Examiner) -> None:
-    """Packets that are not messages get FORMERR or no reply, and no answer."""
+    """A packet that is not a DNS message gets no reply, or FORMERR without answer records."""
     for octets in bad_packets(examiner.zone):
         found = await examiner.octets(octets)
         if found is not None and (found.rcode not in (1, 4) or found.answer):

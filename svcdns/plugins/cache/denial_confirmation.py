@@ -38,7 +38,10 @@ CONFIRMATIONS: Final = Family(
 
 
 class History(msgspec.Struct, gc=False):
-    """The times of a name's first answer, of its last answer, and of the first unconfirmed denial after that answer."""
+    """Three times for one name: its first answer, its last answer, and the first denial since the last answer.
+
+    The third time is infinite while no denial waits for confirmation.
+    """
 
     first: float
     last: float

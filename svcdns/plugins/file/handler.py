@@ -32,7 +32,7 @@ class File(Plugin):
 
     @classmethod
     def settings(cls, options: Options) -> Settings:
-        """Returns the settings: warnings about words of the Corefile that are ignored."""
+        """Returns the settings of the plugin: a warning for each word of the Corefile that has no effect."""
         return Settings(warnings=tuple(line for file in options.files for line in file.warnings))
 
     def __init__(self, options: Options, environment: Environment) -> None:

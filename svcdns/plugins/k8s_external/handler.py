@@ -44,7 +44,7 @@ class External(Plugin):
 
     @classmethod
     def settings(cls, options: Options) -> Settings:
-        """Returns the settings: warnings about words of the Corefile that are ignored."""
+        """Returns the settings of the plugin: a warning for each word of the Corefile that has no effect."""
         return Settings(warnings=options.warnings)
 
     def __init__(self, options: Options, environment: Environment) -> None:
