@@ -18,6 +18,7 @@ from svcdns.plugin_api.settings import Settings
 from svcdns.telemetry.counters import Family, MetricKind
 from svcdns.wire import names
 from svcdns.wire.codes import AA, Class, Rcode, Type
+from svcdns.wire.errors import NameTextError
 from svcdns.wire.record import Edns, Record
 
 __all__ = [
@@ -38,6 +39,7 @@ __all__ = [
     "Family",
     "Following",
     "MetricKind",
+    "NameTextError",
     "Network",
     "NetworkTextError",
     "Networks",
