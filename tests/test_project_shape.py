@@ -50,7 +50,6 @@ TESTED_BY = {
     "svcdns.sources.change_source": "tests/control/test_cluster_views.py",
     "svcdns.sources.manifests.errors": "tests/sources/manifests/test_documents.py",
     "svcdns.sources.manifests.schemas": "tests/sources/manifests/test_kinds.py",
-    "svcdns.cluster.watch_options": "tests/plugins/kubernetes/test_options.py",
     "svcdns.sources.api.resources": "tests/sources/api/test_source.py",
     "svcdns.sources.api.reflector": "tests/sources/api/test_source.py",
     "svcdns.conformance.check": "tests/conformance/test_runner.py",

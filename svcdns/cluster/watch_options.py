@@ -8,6 +8,8 @@ change.
 
 from __future__ import annotations
 
+from typing import Final
+
 import msgspec
 
 from svcdns.errors import SvcdnsError
@@ -42,6 +44,21 @@ class WatchOptions(msgspec.Struct, frozen=True, array_like=True):
     manifests: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     default_namespace: str = "default"
+
+
+_FIRST_FIELDS: Final = 12
+"""The number of fields that programs before `exclude` and `default_namespace` know."""
+
+
+def encode_watch(options: WatchOptions) -> bytes:
+    """Returns the options in msgpack, by which control and workers know a cluster view.
+
+    Fields that are newer than the hand-over format are left out if they have their defaults. So the octets are those of
+    an older program, whose workers a newer control takes over during an upgrade in place.
+    """
+    if not options.exclude and options.default_namespace == "default":
+        return msgspec.msgpack.encode(msgspec.structs.astuple(options)[:_FIRST_FIELDS])
+    return msgspec.msgpack.encode(options)
 
 
 class SnapshotOptions(msgspec.Struct, frozen=True, array_like=True):

@@ -14,12 +14,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
 
-import msgspec
 import psutil
 
 from svcdns import plugins
 from svcdns.chain.plan import BlockPlan, plan
-from svcdns.cluster.watch_options import SnapshotOptions, WatchOptions
+from svcdns.cluster.watch_options import SnapshotOptions, WatchOptions, encode_watch
 from svcdns.control.plugin_data import PluginData, gather, plugin_files
 from svcdns.corefile.blocks import Corefile, Position
 from svcdns.corefile.directives import check_directives
@@ -174,7 +173,7 @@ def _views(plans: tuple[BlockPlan, ...]) -> dict[bytes, WatchedCluster]:
         for name, settings in block.settings.items():
             if settings.watch is not None:
                 watched = WatchedCluster(settings.watch, _position(block, name), settings.snapshot, name)
-                encoded = msgspec.msgpack.encode(settings.watch)
+                encoded = encode_watch(settings.watch)
                 out[encoded] = _joined(out[encoded], watched) if encoded in out else watched
     return out
 

@@ -22,14 +22,12 @@ from collections.abc import Callable, Iterator
 from itertools import chain
 from typing import Any, Final
 
-import msgspec
-
 from svcdns import plugins
 from svcdns.chain.build import Chains, Peers, build
 from svcdns.chain.plan import plan
 from svcdns.cluster.changes import Dependency, EncodedChange
 from svcdns.cluster.index import Index
-from svcdns.cluster.watch_options import WatchOptions
+from svcdns.cluster.watch_options import WatchOptions, encode_watch
 from svcdns.errors import SvcdnsError
 from svcdns.eventloop.clock import Clock
 from svcdns.eventloop.time_slice import TimeSlice
@@ -292,7 +290,7 @@ class Worker:
         return listener.ask(query) if listener is not None else rcode_only(Rcode.SERVFAIL, "not serving yet")
 
     def _index_for(self, watch: WatchOptions) -> Index:
-        return self._indexes[self._views[msgspec.msgpack.encode(watch)]]
+        return self._indexes[self._views[encode_watch(watch)]]
 
     def _keep(self, generation: _Generation, key: tuple[Any, ...], make: Callable[[], Any]) -> Any:
         generation.kept.add(key)

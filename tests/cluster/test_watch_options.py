@@ -1,0 +1,21 @@
+"""Watch options as control and workers know them: octets that two versions of the program share."""
+
+from __future__ import annotations
+
+import msgspec
+
+from svcdns.cluster.watch_options import WatchOptions, encode_watch
+
+
+def test_defaults_of_newer_fields_are_not_encoded() -> None:
+    """The octets are those of a program before these fields; an upgrade in place needs that."""
+    before = b"\x9c\xa0\xc0\xa0\xa0\xa0\xa0\xc3\xc2\xc2\xc2\xc2\x91\xa1m"
+    assert encode_watch(WatchOptions(manifests=("m",))) == before
+    assert msgspec.msgpack.decode(before, type=WatchOptions) == WatchOptions(manifests=("m",))
+
+
+def test_newer_fields_make_another_view() -> None:
+    """They come out as they went in."""
+    options = WatchOptions(manifests=("m",), exclude=("*.tmp",), default_namespace="shop")
+    assert encode_watch(options) != encode_watch(WatchOptions(manifests=("m",)))
+    assert msgspec.msgpack.decode(encode_watch(options), type=WatchOptions) == options
