@@ -1,4 +1,4 @@
-"""Which blocks have a short way, and what their plugins have said about it."""
+"""Which server blocks have a fast path, and what their plugins set in it."""
 
 from __future__ import annotations
 
@@ -37,8 +37,9 @@ def asks(fast_path: FastPath) -> bool:
 
 
 def fast_path_of(text: str, **said: Says | None) -> FastPath | None:
-    """The short way of a block with these directives. Plugins are named with what they say; those without it say
-    nothing of it.
+    """Returns the fast path of a block with these directives, None if the block has none.
+
+    `said` has the `join_fast_path` of plugins by name; a plugin with None there does not have this hook.
     """
     says: dict[str, Says | None] = {
         "cache": keeps,
