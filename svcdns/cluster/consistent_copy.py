@@ -29,9 +29,10 @@ InSteps = Generator[Step, None, T]
 
 
 def copy_consistently(make: Callable[[], InSteps[T]], changes: Callable[[], int]) -> InSteps[T]:
-    """Runs the steps of `make()`, again if the index changes meanwhile, and returns the result.
+    """Runs the steps of `make()` and returns their result. Starts again if the index changes before the last step.
 
-    `changes()` returns a number that differs after each change of the index.
+    `changes()` returns a number that differs after each change of the index. After TRIES restarts, all steps run
+    without a pause.
     """
     for tries_left in range(TRIES, -1, -1):
         before, work = changes(), make()
@@ -100,7 +101,7 @@ class ClusterCopy(NamedTuple):
 
 
 def copy_objects(objects: Iterable[StoredObject]) -> InSteps[list[bytes]]:
-    """Copies the octets of these objects."""
+    """Returns, in steps, a list with the encoded form of each object."""
     found, out = list(objects), []
     for at in range(0, len(found), STEP_SIZE):
         out += [stored.data for stored in found[at : at + STEP_SIZE]]
@@ -109,10 +110,10 @@ def copy_objects(objects: Iterable[StoredObject]) -> InSteps[list[bytes]]:
 
 
 def copy_groups(index: SecondaryIndex[LoweredName]) -> InSteps[dict[LoweredName, bytes | tuple[bytes, ...]]]:
-    """Copies the octets of the objects of each key.
+    """Returns, in steps, the encoded objects of an index by key: octets for one object, a tuple of octets for several.
 
-    A single object is stored without a tuple around it: most keys have one object, and the garbage collector visits
-    every tuple.
+    Most keys have one object, and a tuple around each would cost time, because the garbage collector visits every
+    tuple.
     """
     keys = list(index.keys())
     out: dict[LoweredName, bytes | tuple[bytes, ...]] = {}

@@ -294,18 +294,18 @@ def _pod_ips(pod: Any) -> set[str]:
 
 
 def _reindex(index: SecondaryIndex[str], stored: StoredObject, before: set[str], after: set[str]) -> None:
-    """Moves an object from its addresses `before` to those `after`, in an index by address.
+    """Moves an object in an index by address, from its addresses `before` a change to its addresses `after` the change.
 
-    The keys of such an index are addresses without their last two characters: see rule 5 of the module.
+    The index uses each address without its last two characters as the key; rule 5 of the module says why.
     """
     if before != after:
         index.move(stored, {address[:-2] for address in before}, {address[:-2] for address in after})
 
 
 def _with_text(index: SecondaryIndex[str], address: str) -> Iterable[bytes]:
-    """Returns the encoded objects that contain the text of an address, perhaps in another field.
+    """Returns encoded objects that contain the text of an address in any field; `index` has addresses as keys.
 
-    The caller has to decode them and to compare the address.
+    The caller has to decode each object and to compare the address itself.
     """
     text = address.encode()
     return [stored.data for stored in index.at(address[:-2]) if text in stored.data]

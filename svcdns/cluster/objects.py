@@ -112,7 +112,7 @@ class Pod(msgspec.Struct, frozen=True, array_like=True, tag="Pod", gc=False):
 
 
 class ServiceImport(msgspec.Struct, frozen=True, array_like=True, tag="ServiceImport"):
-    """A ServiceImport. Without ports it gets no placeholder port, unlike a Service."""
+    """A ServiceImport. Without ports, `ports` is empty; a Service without ports has a placeholder port instead."""
 
     namespace: str
     name: str

@@ -22,12 +22,12 @@ class SourceError(SvcdnsError):
 class WatchOptions(msgspec.Struct, frozen=True, array_like=True):
     """Where the cluster is read from, and which of its objects are watched.
 
-    `tls` is (certificate, key, CA certificate), paths, used with `endpoint` only; an empty `context` means the
+    `tls` are the paths of certificate, key and CA certificate, used with `endpoint` only; an empty `context` means the
     kubeconfig's current context. `labels` selects Services, slices and Pods; `namespace_labels` selects Namespaces and
-    ServiceImports. `pods` turns on the watch of Pods, `multicluster` that of ServiceImports and their slices. `zones`
-    stores the topology zone of endpoints, `targets` the names of their Pods, which take most of an endpoint's memory.
-    `exclude` has patterns of files below the folders of `manifests`; objects in them without a namespace are in
-    `default_namespace`.
+    ServiceImports. `pods` turns on the watch of Pods, `multicluster` the watch of ServiceImports and their slices.
+    `zones` stores the topology zone of endpoints, `targets` the names of their Pods, which take most of an endpoint's
+    memory. `manifests` are files and folders; files in the folders that match a pattern of `exclude` are not read.
+    Objects in manifests without a namespace are in `default_namespace`.
     """
 
     endpoint: str = ""

@@ -51,7 +51,7 @@ class Answer:
         return self
 
     def rcode(self, *wanted: int) -> Answer:
-        """Requires one of these response codes."""
+        """Raises Failed unless the response code is one of `wanted`. Returns this object."""
         return self.require(self.reply.rcode in wanted, f"rcode {' or '.join(map(rcode_text, wanted))}")
 
     def exactly(self, rtype: int, wanted: Iterable[str]) -> Answer:

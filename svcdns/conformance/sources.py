@@ -48,7 +48,7 @@ async def read_cluster(api: Api) -> Cluster:
 
 
 async def discover(examiner: Examiner) -> Cluster:
-    """Returns a model with those usual Services whose names the server answers.
+    """Returns a model with the Services that nearly every cluster has (`USUAL`), if the server answers their names.
 
     The expected records come from the server itself, so checks can only compare the records with each other.
     """

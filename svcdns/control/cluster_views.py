@@ -51,7 +51,7 @@ class RestMetrics:
     """Metrics of the requests to API servers."""
 
     def __init__(self, counters: Counters) -> None:
-        """`counters` are those of control's own region of the shared memory."""
+        """`counters` must be the counters in control's own region of the shared memory."""
         self._counters = counters
 
     def request(self, verb: str, host: str, code: str, method: str, seconds: float | None) -> None:
@@ -85,10 +85,10 @@ class ClusterViews:
         self, counters: Counters, log: logging.Logger, send: Send, now: Callable[[], float] = time.time, *, again: bool = False,
         ages: Mapping[str, float] = MappingProxyType({}), sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:  # fmt: skip
-        """`send` is called for every difference, in order; `now` returns Unix time in seconds.
+        """`send` sends a difference in a view to the workers; it is called in the order of the changes.
 
-        `again` means that an earlier control process has already sent the views to the workers. `ages` are the view
-        ages that this earlier process published, in seconds by resource.
+        `now` returns Unix time in seconds. `again` means that an earlier control process has already sent the views to
+        the workers. `ages` are the view ages that this earlier process published, in seconds by resource.
         """
         self._counters, self._log, self._send, self._now, self._sleep = counters, log, send, now, sleep
         self._workers_know, self._shown = again, ages
@@ -206,7 +206,9 @@ class ClusterViews:
         return all(self.by_number[number].is_listed for number in numbers)
 
     def unreachable(self) -> bool:
-        """Whether an API server whose first list is not complete does not respond: waiting for the list is useless."""
+        """True if a view is not listed yet and its API server does not respond, so that waiting for the list is
+        useless.
+        """
         pairs = ((view, self._sources[number]) for number, view in self.by_number.items())
         return any(source.is_unreachable and not view.is_listed for view, source in pairs)
 
@@ -238,7 +240,7 @@ class ClusterViews:
         return tuple(SourceKinds(number, encoded, self.by_number[number].kinds) for number, encoded in numbers)
 
     def ages(self, number: int) -> dict[Kind, float]:
-        """Returns, for each kind of a view, the seconds since the source last confirmed it; always finite."""
+        """Returns, for each kind of a view, the seconds since the source last confirmed it; never infinite."""
         return self._sources[number].ages()
 
     def age(self, number: int) -> float:
@@ -304,9 +306,10 @@ class ClusterViews:
                 self._observe_duration(service, change.trigger_time)
 
     def _service_of(self, view: ClusterView, change: Change) -> Service | None:
-        """Returns the Service of a slice whose change has a trigger time, else None.
+        """Returns the Service of the changed EndpointSlice.
 
-        Call it before the change is applied: a removed slice is still known then.
+        Returns None if the change is not of a slice or has no trigger time. Call it before the change is applied: a
+        removed slice is still known then.
         """
         if not isinstance(change, Put | Gone) or not change.trigger_time:
             return None

@@ -36,9 +36,9 @@ PROTOCOLS: Final = {"dns": ("udp", "tcp"), "tls": ("tcp",)}
 
 
 class WatchedCluster(NamedTuple):
-    """A cluster to watch, the directive that asks for it, and the options of its snapshot.
+    """A cluster to watch, with the options of its snapshot; `snapshot` is None if it has none.
 
-    `position` and `plugin` are those of the directive. `snapshot` is None if the cluster has no snapshot.
+    `plugin` and `position` are the name and the place of the directive that configures it.
     """
 
     options: WatchOptions
@@ -52,9 +52,9 @@ class Setup:
     """A checked Corefile, and everything that follows from it.
 
     `written` is the Corefile as it was read; `corefile` also has the options that environment variables set. `hosts`
-    has the listening addresses of each block, `("",)` for all addresses. `views` has the clusters to watch, by their
-    encoded options. `data` is what plugins have read from files. `local_addresses` are those of the machine, without
-    loopback.
+    are the listening addresses of each block, `("",)` for all addresses. `views` maps encoded watch options to the
+    clusters to watch. `data` is what plugins have read from files. `local_addresses` are the addresses of this machine,
+    without loopback.
     """
 
     written: Corefile

@@ -39,7 +39,7 @@ class Pages:
         self, workers: Workers, counters: Counters, regions: list[memoryview], own: int, watching: Callable[[], bool],
         unready: Callable[[], bool],
     ) -> None:  # fmt: skip
-        """`regions` are those of the shared memory; `own` is the number of this process's region.
+        """`regions` are all regions of the shared memory; `own` is the number of this process's region.
 
         `watching` returns whether the Corefile watches a cluster. `unready` returns whether a snapshot with the option
         `not_ready` is in use.

@@ -30,7 +30,7 @@ BATCH: Final = 64
 
 
 class Property(StrEnum):
-    """A property of a view. Only its latest value is sent, however often it has changed."""
+    """A property of a view whose changes are sent to workers. Only its latest value is sent."""
 
     SERIALS = "serials"
     CONFIRMED = "confirmed"
@@ -57,11 +57,10 @@ class FeedQueue:
         views: Mapping[int, ClusterView],
         received: Callable[[int, ToControl | None], None],
     ) -> None:
-        """`number` identifies the worker.
+        """`number` identifies the worker. `views` maps numbers to cluster views.
 
-        `views` has the cluster views; an object is read from its view when its frame is sent.
-
-        `received` is called with each frame from the worker, and with None at the end of the connection.
+        An object is read from its view when its frame is sent. `received` is called with each frame from the worker,
+        and with None at the end of the connection.
         """
         self.number, self._sock, self._views, self._received = number, sock, views, received
         self._queue: dict[QueueKey, bytes | None] = {}

@@ -63,14 +63,14 @@ class HttpPages:
     """All HTTP listeners of control."""
 
     def __init__(self, pages: Mapping[str, Page]) -> None:
-        """`pages` has the function that makes each page, by path."""
+        """`pages` maps each path to the function that makes the page."""
         self._pages = pages
         self._sites: dict[Address, _Site] = {}
 
     async def serve(self, wanted: Mapping[Address, frozenset[str]]) -> None:
-        """Serves `wanted`, a set of paths for each address, and nothing else.
+        """Serves the paths in `wanted` on their addresses, and no other page.
 
-        Raises HttpListenError; then nothing has changed.
+        Raises HttpListenError if an address cannot be bound; then nothing has changed.
         """
         opened: list[_Site] = []
         try:

@@ -66,7 +66,7 @@ def note_build(counters: Counters) -> None:
 
 
 def note_plugins(counters: Counters, setup: Setup) -> None:
-    """Sets the plugins of each server and zone: as in CoreDNS, those in the chain of a block that has *prometheus*."""
+    """Sets the metric coredns_plugin_enabled, by server and zone, for each block that has the plugin *prometheus*."""
     counters.clear(PLUGIN_ENABLED)
     for block, hosts in zip(setup.plans, setup.hosts, strict=True):
         if not any(settings.counts_queries for settings in block.settings.values()):

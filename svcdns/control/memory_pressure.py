@@ -78,10 +78,10 @@ class MemoryBudget:
         again: bool = False,
         group: MemoryGroup | None = None,
     ) -> None:
-        """`allow` sends workers the share of their usual size that tables and caches may have.
+        """`allow` tells the workers which share of their usual size tables and caches may have.
 
-        `restart` requests control's restart; `own` returns the octets of control's private memory. `again` means that
-        an earlier control process has run.
+        `restart` requests the restart of control. `own` returns the octets of control's private memory. `again` means
+        that an earlier control process has run.
         """
         self._counters, self._clock, self._allow, self._restart, self._own = counters, clock, allow, restart, own
         self._group = group or MemoryGroup()
@@ -94,17 +94,19 @@ class MemoryBudget:
         self._unreadable = False
 
     def _last_share(self) -> float:
-        """Computes the share that the earlier control process had set, from the counts of its steps.
+        """Computes the share that an earlier control process had set, from the metric that counts shrinking and growing
+        steps.
 
-        Counters survive a process, gauges do not.
+        The value of a counter survives the process that counted; a gauge with the share would not.
         """
         down, up = (self._counters.values[self._counters.cell(PRESSURE, action)] for action in ("shrink", "allow"))
         return float(max(SMALLEST, 0.5 ** max(0.0, down - up)))
 
     def check(self, *, serving: bool) -> None:
-        """Takes the step that is due, if any. Call it once a second.
+        """Compares memory with the limit, and shrinks or grows tables and caches, or requests a restart, if that is
+        due.
 
-        `serving` is whether DNS is served; a restart is requested only then.
+        Call it once a second. `serving` is True while DNS is served; a restart is requested only then.
         """
         usage = self._group.usage()
         if usage is None:

@@ -33,14 +33,14 @@ _WHOLE_BOUND: Final = re.compile(rb'([{,]le="[0-9]+)\.0"')
 
 
 class Totals(Collector):
-    """Combines each series over all regions: the sum, or the largest value for a `uniform` family.
+    """Combines the values of each time series in all regions of the shared memory.
 
-    Gauges of a process that has ended are left out. During a rolling replacement, gauges of the other control process
-    are left out, too.
+    The values are added; for a family that is marked `uniform`, the largest one is taken. Gauges of a process that has
+    ended are left out. During a rolling replacement, gauges of the other control process are left out, too.
     """
 
     def __init__(self, regions: list[memoryview], own: int) -> None:
-        """`regions` are those of the shared memory; `own` is the number of this control process's region."""
+        """`regions` are all regions of the shared memory; `own` is the number of this control process's region."""
         self._regions, self._own = regions, own
 
     def collect(self) -> Iterable[Metric]:

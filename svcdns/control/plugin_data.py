@@ -48,7 +48,10 @@ PluginData = Mapping[DataKey, bytes]
 
 
 class PluginFiles(NamedTuple):
-    """The files of one plugin in one server block; `position` is that of the plugin's first directive."""
+    """The files of one plugin in one server block.
+
+    `position` is the place of the plugin's first directive in the Corefile.
+    """
 
     plugin: str
     module: Any
@@ -57,14 +60,15 @@ class PluginFiles(NamedTuple):
 
     @property
     def shown(self) -> str:
-        """The description for log lines."""
+        """The name of the plugin and the position of its directive, for log lines."""
         return f"files of the plugin {self.plugin} ({self.position.file}:{self.position.line})"
 
     @property
     def is_refreshed(self) -> bool:
-        """Whether the plugin has the hooks for reading its files again.
+        """True if the plugin wants its files to be read again periodically, that is, if it has the hook `period`.
 
-        The hook `period` is the sign, because a plugin's attribute `refresh` may also be a submodule with that name.
+        The hook `refresh` cannot be tested instead: a plugin's attribute `refresh` may also be a submodule with that
+        name.
         """
         return hasattr(self.module, "period")
 
@@ -127,9 +131,9 @@ def gather(files: Iterable[PluginFiles], before: PluginData) -> dict[DataKey, by
 async def gather_in_threads(
     calls: BlockingCalls, files: Iterable[PluginFiles], before: PluginData
 ) -> dict[DataKey, bytes]:
-    """Does the same as `gather` in threads, outside the event loop.
+    """Calls `PluginFiles.gather` of all `files` in threads, and returns the data. Raises SvcdnsError.
 
-    Raises BlockedError as well, if the files of one plugin cannot be read within READ_LIMIT.
+    Raises BlockedError if the files of one plugin cannot be read within READ_LIMIT.
     """
     out: dict[DataKey, bytes] = {}
     for one in files:
@@ -147,7 +151,7 @@ class Refresher:
         changed: Callable[[dict[DataKey, bytes]], Awaitable[None]],
         failed: Callable[[SvcdnsError], None],
     ) -> None:
-        """`known` returns the data in use; `changed` is awaited with the data that is new.
+        """`known` returns the data in use. `changed` is awaited with the data that differs from it.
 
         `failed` is called with each error.
         """

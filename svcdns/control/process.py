@@ -96,7 +96,9 @@ class Control:
     """The tasks and the state of the control process; see the module's docstring."""
 
     def __init__(self, options: Options, channel: Channel, regions: list[memoryview], own: int) -> None:
-        """`regions` are those of the shared memory; `own` is the number of the region that this process writes."""
+        """`regions` are all regions of the shared memory; `own` is the number of the region that this process writes
+        to.
+        """
         self._options, self._channel = options, channel
         # The view ages of the earlier process are read before `Counters` is made: that sets the gauges of its region
         # to 0.

@@ -55,7 +55,9 @@ class SnapshotWriter:
         self, view: ClusterView, options: SnapshotOptions, origin: Origin, watch: bytes, confirmed: Confirmed, counters: Counters,
         log: logging.Logger, *, now: Callable[[], float] = time.time, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:  # fmt: skip
-        """`watch` has the view's encoded watch options; `origin` identifies the cluster; `now` returns Unix seconds."""
+        """`watch` is the view's watch options, encoded; `origin` identifies the cluster; `now` returns Unix time in
+        seconds.
+        """
         self.path = Path(options.path) / f"{hashlib.sha256(watch).hexdigest()[:16]}.snapshot"
         self._view, self.options, self._origin, self._watch, self._confirmed = view, options, origin, watch, confirmed
         self._counters, self._log, self._now, self._sleep = counters, log, now, sleep
@@ -123,9 +125,10 @@ class SnapshotWriter:
                 await self.update()
 
     async def update(self) -> None:
-        """Writes the file if the view has changed. Else it writes a newer confirmation into the file, if there is one.
+        """Writes the file if the view has changed.
 
-        Does nothing while an earlier write has not finished.
+        If only the time of the last confirmation is newer, writes that time. Does nothing while an earlier write has
+        not finished.
         """
         if not self._view.is_listed or (self._writing is not None and not self._writing.done()):
             return

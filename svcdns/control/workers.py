@@ -34,9 +34,8 @@ class Workers:
     """All workers of the server; `count` is the number that the Corefile configures."""
 
     def __init__(self, views: Mapping[int, ClusterView], regions: Sequence[memoryview], epoch: int) -> None:
-        """`views` has the views by number, `regions` the regions of the shared memory.
-
-        `epoch` identifies this control process.
+        """`views` maps numbers to views; `regions` are all regions of the shared memory; `epoch` is the number of this
+        control process.
         """
         self.count = 1
         self._views, self._regions, self._epoch = views, regions, epoch
@@ -91,9 +90,10 @@ class Workers:
         self.build(configure, [source.number for source in configure.sources])
 
     def build(self, configure: Configure, new_views: Sequence[int]) -> None:
-        """Requests that the workers build chains while the old ones serve.
+        """Requests that the workers build the plugin chains of `configure` while they serve with the present ones.
 
-        `new_views` are the numbers of the views that no worker has yet; they are sent too.
+        `new_views` are the numbers of the views that no worker has yet. Workers that build the chains get these views
+        too.
         """
         self._pending, self._new_views = configure, tuple(new_views)
         self._built.clear()
@@ -199,7 +199,7 @@ class Workers:
         return [self._regions[worker_region(slot, side)] for side in range(SIDES)]
 
     def healthy(self) -> bool:
-        """Whether any worker has a recent heartbeat. True too as long as no worker has sent the first one."""
+        """True if any worker has a recent heartbeat, or if no worker has sent its first heartbeat yet."""
         now = time.monotonic()
         heartbeats = [heartbeat(region) for slot in range(self.count) for region in self._regions_of(slot)]
         self._had_heartbeat = self._had_heartbeat or any(heartbeats)

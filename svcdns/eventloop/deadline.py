@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 
 class Deadline:
-    """Calls a function at a time that may be put off."""
+    """Calls a function at a deadline, which may be moved to a later time cheaply."""
 
     __slots__ = ("_call", "_loop", "_timer", "at")
 

@@ -33,16 +33,17 @@ def handover_format() -> str:
 
 
 def shape_digest(kinds: Any) -> str:
-    """Returns a digest of the shapes of a union of frame types, as sent; the names of the types do not affect it."""
+    """Returns a digest of the frame types in the union `kinds`: of their fields as sent, not of their names."""
     schema = msgspec.json.schema(kinds)
     text = json.dumps(_shape(schema, schema.get("$defs", {}), ()), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def _shape(part: Any, types: dict[str, Any], within: tuple[str, ...]) -> Any:
-    """Returns a part of a JSON schema with each type written out where it is used.
+    """Returns a part of a JSON schema in which every reference to a type is replaced by the type's definition.
 
-    A type within itself is replaced by a number: how many levels further out that type is.
+    A type that contains itself cannot be written out. Inside it, the reference is replaced by a number: how many levels
+    up the definition is.
     """
     if isinstance(part, list):
         return [_shape(one, types, within) for one in part]

@@ -34,7 +34,7 @@ class SourceKinds(msgspec.Struct, frozen=True, array_like=True):
 class Epoch(msgspec.Struct, frozen=True, array_like=True, tag="epoch"):
     """The first frame of a control process. `number` identifies the process; `share` is as in `Allow`.
 
-    After this frame a kind is complete once its `Complete` has come.
+    After this frame, the worker's objects of a kind are complete once a `Complete` of the kind has come.
     """
 
     number: int
@@ -53,8 +53,8 @@ class Allow(msgspec.Struct, frozen=True, array_like=True, tag="allow"):
 class Configure(msgspec.Struct, frozen=True, array_like=True, tag="configure"):
     """Has the worker build chains from a Corefile, while it serves with the present ones.
 
-    `hosts` has the listening addresses of each block, `("",)` for all addresses. `sources` has the cluster views that
-    the chains use. `local_addresses` has those of the machine, without loopback.
+    `hosts` are the listening addresses of each block, `("",)` for all addresses. `sources` are the cluster views that
+    the chains use. `local_addresses` are the addresses of this machine, without loopback.
     """
 
     generation: int

@@ -93,7 +93,7 @@ class Channel:
 
     @property
     def whole(self) -> bool:
-        """Whether no message has been received in part."""
+        """True if every message that has begun to arrive is complete."""
         return not self._buffer and not self._fds
 
     def close(self) -> None:

@@ -19,9 +19,10 @@ _UNLIMITED: Final = 1 << 60
 
 @dataclass(frozen=True, slots=True)
 class _Version:
-    """The files of a version: limit and usage, and the field of `memory.stat` with the inactive page cache.
+    """The file names of one cgroup version.
 
-    The kernel reclaims the inactive page cache first.
+    `limit` and `usage` are file names. `inactive` is the field of `memory.stat` with the inactive page cache, which the
+    kernel reclaims first.
     """
 
     limit: str
@@ -44,7 +45,7 @@ class Usage(NamedTuple):
 
 
 class MemoryGroup:
-    """The control group of this process, and the groups above it."""
+    """The control group (cgroup) of this process, with the groups that contain it."""
 
     def __init__(self, root: Path = ROOT, own: Path = OWN) -> None:
         """`root` is where control groups are mounted; `own` is the file that names this process's groups."""
@@ -80,9 +81,10 @@ class MemoryGroup:
 
 
 def _found(root: Path, own: Path) -> tuple[_Version, tuple[Path, ...]]:
-    """Returns the cgroup version that manages memory, and the groups from this process's own up to the mounted one.
+    """Returns the file names of the cgroup version that manages memory, and the paths of the groups to look in.
 
-    Groups that this process cannot see are left out.
+    These are this process's own group and the groups that contain it, up to the mount point. Groups that this process
+    cannot see are left out.
     """
     try:
         lines = [line.split(":", 2) for line in own.read_text().splitlines()]

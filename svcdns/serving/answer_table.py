@@ -57,14 +57,14 @@ def _nothing() -> None:
 
 
 class Countdown:
-    """How the TTLs of an entry count down: their offsets in each encoded reply, and the time when the reply expires."""
+    """The TTLs of an entry whose TTLs count down: their offsets, and the time when the reply expires."""
 
     __slots__ = ("ends", "offsets")
 
     def __init__(self, offsets: tuple[tuple[int, ...], ...], ends: float) -> None:
-        """`offsets` has the TTL offsets of each encoded reply; `ends` is a time on the table's clock.
+        """`offsets` has one tuple for each encoded reply: the offsets of its TTLs.
 
-        TTLs go down by one at each whole second before `ends`.
+        `ends` is a time on the table's clock. TTLs go down by one at each whole second before `ends`.
         """
         self.offsets, self.ends = offsets, ends
 
@@ -102,7 +102,9 @@ class Entry:
         dependencies: tuple[Dependency, ...],
         hit_counter: HitCounter,
     ) -> None:
-        """Counts the first rotation as used, because it is sent to the client whose query made the entry."""
+        """`wires` are the encoded rotations; the first one counts as used, because the query that made the entry got
+        it.
+        """
         self.key, self.deadline, self.dependencies, self.hit_counter = key, deadline, dependencies, hit_counter
         self.wires = wires
         self.wire = wires[0] if len(wires) == 1 else None
@@ -257,7 +259,7 @@ class AnswerTable:
         self.negative.clear()
 
     def allow(self, budget: int) -> None:
-        """Sets the budget, in octets, and discards entries that exceed it."""
+        """Sets the budget, in octets. Discards whole generations until the rest fits in the budget."""
         self.budget = budget
         self._seen.resize(budget // FILTER_SHARE)
         while self._used + self._used_before > budget - self._seen.octets:
@@ -292,9 +294,10 @@ class AnswerTable:
         self._used_before, self._used = self._used, 0
 
     def _hide(self, dependencies: Collection[Dependency]) -> None:
-        """Marks `dependencies` as changed, so that `find` checks every present entry against them.
+        """Marks `dependencies` as changed. From then on, `find` checks every present entry against them.
 
-        This is one step, however many entries are affected: the current generation becomes a part of the previous one.
+        The whole current generation becomes part of the previous one, so the time does not depend on the number of
+        entries.
         """
         if len(self.previous) >= MAX_PREVIOUS:
             self._start_generation()

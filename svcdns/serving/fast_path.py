@@ -139,7 +139,7 @@ class FastPathExchange:
         *,
         authentic: bool,
     ) -> None:
-        """`end` is the offset where the question section ends; `authentic` says if the client may get the AD bit."""
+        """`end` is the offset where the question section ends; `authentic` is True if the client may get the AD bit."""
         self._responder, self._route, self._fast_path, self._packet = responder, route, fast_path, packet
         self._end, self._started, self._authentic = end, started, authentic
         self._counters = responder.fast_path_counters  # after a reload, the responder counts in another dictionary

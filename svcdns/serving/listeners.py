@@ -306,9 +306,9 @@ class Listeners:
                 connection.finish()
 
     def dropped_packets(self) -> list[tuple[str, str, int, int]]:
-        """Returns the packets that the kernel dropped, for each UDP socket that is read.
+        """Returns, for each UDP socket that this worker reads, how many packets the kernel dropped.
 
-        Each item has the server label, the address, the slot, and the number of packets.
+        Each item is (server label, local address and port, worker slot, number of packets).
         """
         out = []
         for one in self._sockets.values():

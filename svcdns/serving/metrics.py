@@ -112,7 +112,7 @@ class HitCounter:
         self.hits = self.flushed = 0
 
     def count(self, dirty: list[HitCounter]) -> None:
-        """Counts one hit; adds this counter to `dirty` if it was not there yet."""
+        """Counts one hit. Appends this counter to `dirty` at its first hit after a flush."""
         if self.hits == self.flushed:
             dirty.append(self)
         self.hits += 1
@@ -130,7 +130,7 @@ class QueryMetrics:
         self._duration_cells: dict[tuple[str, str], int] = {}
 
     def increments(self, query: Query, route: Route, reply: Reply) -> tuple[Increment, ...]:
-        """Returns the increments of one reply, without those of sizes and duration."""
+        """Returns the increments of one reply, except the increments of the size and duration metrics."""
         return self.increments_of(
             route, query.rtype, reply.rcode, route.writer if reply.has_message else "", dnssec_ok=query.dnssec_ok
         )
@@ -171,7 +171,7 @@ class QueryMetrics:
     def hit_counter(self, increments: tuple[Increment, ...], route: Route) -> HitCounter:
         """Returns the hit counter for `increments` and `route`.
 
-        Nearly all entries share a hit counter with other entries.
+        Answer-table entries with the same increments share it.
         """
         found = self._hit_counters.get(increments)
         if found is None or found.route is not route:
@@ -209,6 +209,7 @@ class QueryMetrics:
 def is_counted(route: Route) -> bool:
     """Returns True if the server's metrics count queries of the route.
 
-    They do if the route's block has the directive `prometheus`, or if the query was refused before any block.
+    They do if the route's block has the directive `prometheus`, or if the query was refused before it reached any
+    chain.
     """
     return route.counted or route is DROPPED

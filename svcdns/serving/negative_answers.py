@@ -38,11 +38,11 @@ _LENGTHS: Final = tuple(bytes((length,)) for length in range(256))
 
 
 class NegativeAnswer:
-    """The answer for all names of one length below an encloser whose next label does not exist.
+    """A negative answer for all nonexistent names of one length below a closest encloser.
 
-    `head` is the header of the reply without its message id, and `tail` is what follows the question section of the
-    reply. `request_tail` is the number of octets that follow the question section of a request. Each use counts in
-    `hit_counter`.
+    It holds only for names whose label directly below the encloser does not exist. `head` is the header of the reply
+    without its message id, and `tail` is what follows the question section of the reply. `request_tail` is the number
+    of octets that follow the question section of a request. Each use is counted by `hit_counter`.
     """
 
     __slots__ = ("encloser", "head", "hit_counter", "request_tail", "tail")
@@ -50,7 +50,7 @@ class NegativeAnswer:
     def __init__(
         self, head: bytes, tail: bytes, request_tail: int, encloser: Encloser, hit_counter: HitCounter
     ) -> None:
-        """Sets the attributes of the same names; nothing is counted yet."""
+        """Each argument becomes the attribute of that name. Counts nothing in `hit_counter`."""
         self.head, self.tail, self.request_tail, self.encloser, self.hit_counter = (
             head,
             tail,
@@ -63,8 +63,8 @@ class NegativeAnswer:
 class NegativeAnswers:
     """The negative answers of one answer table.
 
-    The key of an answer is what all its queries have in common: the whole packet, except for the labels in front of the
-    encloser.
+    The key of an answer is the packet without the labels that are left of the closest encloser. All queries that get
+    the answer have this part in common.
     """
 
     def __init__(self) -> None:
@@ -93,10 +93,10 @@ class NegativeAnswers:
         return None
 
     def note(self, packet: bytes, wire: bytes, encloser: Encloser, hit_counter: HitCounter) -> None:
-        """Keeps the reply to `packet` for all nonexistent names of the same length below `encloser`.
+        """Stores the reply to `packet` for all nonexistent names of the same length below `encloser`.
 
-        Only names whose next label does not exist get this reply. Call it only for a reply that the chain has just
-        made.
+        Only names whose label directly below the encloser does not exist will get this reply. Call it only for a reply
+        that the chain has just made.
         """
         if len(wire) > MAX_REPLY or packet[2] & 0xF8 or packet[4:10] != b"\0\1\0\0\0\0":
             return

@@ -86,7 +86,7 @@ class Responder:
         """The counters of `fast_path_counters` whose latest hits are not in the metrics yet."""
 
     def serve(self, listener: Listener) -> None:
-        """Uses the chains of `listener` from now on, and drops all replies of the chains before, in one step."""
+        """Uses the chains of `listener` from now on, and drops all replies of the earlier chains, in one step."""
         self.listener = listener
         self.uniform = listener.classes is None and not listener.observed
         self.table.clear()
@@ -110,9 +110,9 @@ class Responder:
         return packet[:2] + negative
 
     def lookup_entry(self, packet: bytes, client: Client | None, started: float) -> bytes:
-        """Returns the reply of the answer table to a packet, or empty octets.
+        """Returns the reply of the answer table to a packet, or empty octets if the table has none.
 
-        `client` may be None only if the responder is `uniform`.
+        `client` may be None only if the responder is `uniform`. `started` is as for `lookup`.
         """
         table = self.table
         key = packet[2:] if client is None or self.listener.classes is None else self.key(packet, client)
@@ -239,12 +239,12 @@ class PendingReply(msgspec.Struct, gc=False, eq=False):
     outlet: zone_stream.Outlet | None = None
 
     def completed(self, reply: Reply) -> None:
-        """Called with the reply of a `Deferred`."""
+        """Called when a `Deferred` that a plugin returned has its reply. Sends the reply."""
         self.responder.in_flight.discard(self)
         self.finish(reply)
 
     def failed(self, error: Exception) -> None:
-        """Called with the exception of a `Deferred`."""
+        """Called when a `Deferred` that a plugin returned ends with an exception. Answers SERVFAIL."""
         self.responder.in_flight.discard(self)
         self.fail(error)
 
@@ -383,10 +383,10 @@ class PendingReply(msgspec.Struct, gc=False, eq=False):
 
 
 def variants(wire: bytes, widest: int) -> int:
-    """Returns the number of rotations to encode, so that each record comes first equally often.
+    """Returns how many orders of its records to encode for a reply, so that each record comes first equally often.
 
-    A truncated reply gets more rotations if they are needed to include every record in one of them. `widest` is the
-    greatest useful number.
+    `widest` is the greatest useful number of orders. A truncated reply gets more orders, if they are needed to include
+    every record in one of them.
     """
     count = ROTATIONS
     if wire[2] & _TRUNCATED:

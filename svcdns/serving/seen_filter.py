@@ -54,5 +54,5 @@ class SeenFilter:
 
 
 def _size(octets: int) -> int:
-    """Returns the largest power of two that is at most `octets`, within the limits."""
+    """Returns the largest power of two that is at most `octets`, between MIN_OCTETS and MAX_OCTETS."""
     return 1 << (min(MAX_OCTETS, max(MIN_OCTETS, octets)).bit_length() - 1)

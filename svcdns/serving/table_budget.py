@@ -25,7 +25,11 @@ def table_budget(limit: int | None, workers: int) -> int:
 
 
 def divide(budget: int, protocols: Sequence[str], used: Sequence[bool]) -> list[int]:
-    """Divides `budget` among tables, by the protocol of each table, and by whether it is used (has entries)."""
+    """Returns the part of `budget` for each table.
+
+    `protocols` has the tables' protocols; `used` says which have entries. A table without entries gets only a small
+    part.
+    """
     idle = budget // _IDLE // max(1, len(protocols))
     weights = [WEIGHTS[protocol] if in_use else 0 for protocol, in_use in zip(protocols, used, strict=True)]
     rest, whole = budget - idle * weights.count(0), sum(weights)

@@ -30,7 +30,7 @@ class ChangeSource(Protocol):
         ...
 
     def ages(self) -> dict[Kind, float]:
-        """Returns the seconds since each kind was last confirmed; always finite."""
+        """Returns, by kind, the seconds since the source last confirmed its objects of that kind; never infinite."""
         ...
 
     async def origin(self) -> Origin:

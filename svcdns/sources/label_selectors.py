@@ -92,7 +92,8 @@ def _requirement(text: str) -> Matcher:
 
 
 def _among(key: str, values: frozenset[str], *, wanted: bool) -> Matcher:
-    """Tests whether a label's value is among `values`, or not among them if `wanted` is False.
+    """Returns a function that tests whether the label `key` has one of `values`; or has none of them if `wanted` is
+    False.
 
     A missing label has no value, so it satisfies `!=` and `notin`.
     """

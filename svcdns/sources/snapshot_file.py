@@ -73,7 +73,7 @@ class Origin(msgspec.Struct, frozen=True, array_like=True):
 class Header(msgspec.Struct, frozen=True, array_like=True):
     """The header of a snapshot.
 
-    `version` is that of the program that wrote the file; `watch` has the encoded watch options. `written` and
+    `version` is the version of the program that wrote the file; `watch` is the encoded watch options. `written` and
     `confirmed` are in Unix seconds.
     """
 

@@ -80,7 +80,7 @@ class Child:
 
     @property
     def running(self) -> bool:
-        """Whether the process exists."""
+        """True from the start of the process until it has been reaped."""
         return self.pid != 0
 
     @property
@@ -130,10 +130,11 @@ class Child:
             os.kill(self.pid, number)
 
     def is_unresponsive(self, now: float, awake_since: float) -> bool:
-        """Whether the last heartbeat is too old, so that the process should be killed.
+        """Returns True if the last heartbeat is too old, so that the process should be killed.
 
-        Time in which the supervisor itself was stopped is not counted. Time in which the process waited for a processor
-        is not counted either: on an overloaded node a kill and a new start would add to the load.
+        `awake_since` is when the supervisor started, or went on after a pause; earlier time is not counted. Time in
+        which the process waited for a processor is not counted either: on an overloaded node a kill and a new start
+        would add to the load.
         """
         last = heartbeat(self._region)
         if not last:
@@ -147,7 +148,11 @@ class Child:
         return age - (waited - self._late[1]) > HEARTBEAT_TIMEOUT
 
     def is_serving(self, now: float, awake_since: float) -> bool:
-        """Whether the process is a worker that reads its sockets and has a recent heartbeat."""
+        """Returns True if the process is a worker that reads its sockets and has sent a heartbeat in the last
+        STALL_TIMEOUT.
+
+        `awake_since` is when the supervisor started, or went on after a pause. It counts as a heartbeat.
+        """
         is_recent = now - max(heartbeat(self._region), awake_since) <= STALL_TIMEOUT
         return self.running and is_recent and self.state in (State.SERVING, State.SERVING_UNSYNCED)
 

@@ -187,7 +187,10 @@ class Children:
                 worker.send(message, [one.sock.fileno() for one in part])
 
     def assign_slots(self, now: float, awake_since: float) -> None:
-        """Sends each worker the list of slots whose sockets it is to read, if the list has changed."""
+        """Sends each worker the slots whose sockets it must read, if these have changed.
+
+        `awake_since` is as for `Child.is_serving`.
+        """
         if self.draining:
             return
         serving = [slot for slot, worker in enumerate(self.workers) if worker.is_serving(now, awake_since)]
@@ -205,17 +208,17 @@ class Children:
 
     @property
     def has_unassigned(self) -> bool:
-        """Whether a running worker has not been told yet to read the sockets of its own slot."""
+        """True if the supervisor has not yet told a running worker to read the sockets of its own slot."""
         return any(
             worker.running and slot not in self._assigned.get(slot, (0, []))[1]
             for slot, worker in enumerate(self.workers)
         )
 
     def _reads_own_slot(self, worker: Child, now: float) -> bool:
-        """Whether a worker is to read the sockets of its own slot.
+        """Returns True if a worker must read the sockets of its own slot.
 
-        A restarted worker is not, until its index is synced: another worker reads them, or the queries wait for up to
-        HOLD.
+        A worker that was started again does so only when its index is synced. Until then another worker reads these
+        sockets. If there is no other synced worker, the queries wait in the sockets for up to HOLD.
         """
         if not worker.is_restart or worker.state not in (State.STARTING, State.UNSYNCED):
             return True

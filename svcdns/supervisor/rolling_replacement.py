@@ -135,7 +135,7 @@ class RollingReplacement:
     def exited(self, child: Child) -> str | None:
         """Handles the end of a child. Call it after `Children.reaped`.
 
-        Returns the consequence for the log line, None if the child takes no part in a replacement.
+        Returns what happens next, as text for the log line. Returns None if the child takes no part in a replacement.
         """
         children = self._children
         if child is children.successor:

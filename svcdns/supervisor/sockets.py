@@ -173,7 +173,7 @@ class Sockets:
 
 
 def _is_taken(host: str, port: int) -> bool:
-    """Whether a UDP port is bound. A probe without SO_REUSEPORT finds sockets with it too."""
+    """Returns True if a UDP socket is bound to the port, also if that socket has SO_REUSEPORT."""
     family, bound = (socket.AF_INET6, host) if ":" in host else (socket.AF_INET, host or "0.0.0.0")
     try:
         with socket.socket(family, socket.SOCK_DGRAM) as probe:

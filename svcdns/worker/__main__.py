@@ -54,7 +54,7 @@ class _Process:
         asyncio.get_running_loop().add_reader(channel.fileno(), self._receive_from_supervisor)
 
     async def run(self) -> None:
-        """Runs until the supervisor stops this worker, or ends."""
+        """Runs until the supervisor stops this worker, or until the supervisor itself has ended."""
         tasks = [asyncio.ensure_future(step()) for step in (self._update, self._follow_supervisor, self._follow_feed)]
         tasks.append(asyncio.ensure_future(self._until_done()))
         finished, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)

@@ -50,9 +50,10 @@ async def pack(kept: Mapping[tuple[Any, ...], Any], now: float) -> int:
 
 
 async def unpack(fd: int, kept: Mapping[tuple[Any, ...], Any], now: float, poll_sockets: Callable[[], bool]) -> int:
-    """Passes the portions in a file to the kept objects with the same keys, and closes the file. Returns their number.
+    """Reads a predecessor's file, passes each portion to the kept object with the same key, and closes the file.
 
-    `poll_sockets` reads the sockets if a time slice has passed, and returns whether it did.
+    Returns the number of portions that were passed on. `poll_sockets` reads the sockets if a time slice has passed, and
+    returns whether it did.
     """
     successors = {_name(key): one for key, one in kept.items() if hasattr(one, "unpack")}
     count, frames = 0, Deframer()

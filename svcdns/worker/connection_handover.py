@@ -99,7 +99,10 @@ async def take(
     adopt: Callable[[Detached], Awaitable[None]],
     import_state: Callable[[int], Coroutine[Any, Any, None]],
 ) -> None:
-    """Takes over connections and files until the other worker closes `sock`. `import_state` closes its file."""
+    """Takes over connections and state files from the worker at the other end of `sock`, until it closes `sock`.
+
+    Each connection is passed to `adopt`. `import_state` gets the descriptor of a state file and has to close it.
+    """
     sock.setblocking(False)
     loop = asyncio.get_running_loop()
     channel, ended = Channel(sock), False
@@ -124,7 +127,11 @@ async def take(
 
 
 async def _ready(sock: socket.socket, add: Callable[..., None], remove: Callable[..., object]) -> None:
-    """Waits until the socket is ready. `add` and `remove` are the loop's methods for readers, or for writers."""
+    """Waits until the socket is ready to be read, or to be written.
+
+    `add` and `remove` are the event loop's methods for readers if it is to be read, or for writers if it is to be
+    written.
+    """
     waiting = asyncio.get_running_loop().create_future()
 
     def ready() -> None:

@@ -320,7 +320,7 @@ class Worker:
         self._show_state()
 
     def _release(self, kept: set[tuple[Any, ...]]) -> None:
-        """Stops and drops objects that plugins of earlier chains kept, if no plugin of the present chains uses them."""
+        """Stops and drops every kept object whose key is not in `kept`: no plugin of the present chains uses it."""
         for key in [key for key in self._kept if key not in kept]:
             self._hooks.call(str(key[0]), None, getattr(self._kept.pop(key), "stop", _nothing))
 

@@ -104,8 +104,8 @@ async def edns_options(examiner: Examiner) -> None:
 
 @check("edns-cookie", INFORMATIONAL, "RFC 7873 §5.2, §5.2.3")
 async def edns_cookie(examiner: Examiner) -> None:
-    """A client cookie is ignored, or answered with a server cookie of 8 to 32 octets after it; an echo alone is
-    invalid.
+    """A client cookie is ignored, or returned with a server cookie of 8 to 32 octets appended; the client cookie alone
+    is invalid.
     """
     cookie = bytes.fromhex("0123456789abcdef")
     answer = _soa(await _apex(examiner, Opt(options=((COOKIE, cookie),))))

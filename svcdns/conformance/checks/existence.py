@@ -120,7 +120,7 @@ async def nodata_inner(examiner: Examiner) -> None:
 
 @check("nodata-protocol", RECOMMENDED, "RFC 8020 §2")
 async def nodata_protocol(examiner: Examiner) -> None:
-    """_tcp.<service> exists if a port is below it: NODATA. With NXDOMAIN caches could deny the port, too."""
+    """_tcp.<service> is NODATA if a name with a port exists below it: NXDOMAIN would let caches deny that name, too."""
     ports = [(s, p) for s in examiner.cluster.services if s.cluster_ips for p in expected.named_ports(s)]
     service, port = examiner.sample(ports, "no Service has a named port")[0]
     (await examiner.query(f"_{port.protocol}.{expected.service_name(service, examiner.zone)}")).no_data()
@@ -157,7 +157,7 @@ async def nonexistent_any_type(examiner: Examiner) -> None:
 
 @check("present-any-type", RECOMMENDED, "RFC 2308 §2.2")
 async def present_any_type(examiner: Examiner) -> None:
-    """An existing name exists for every type: a namespace and the zone itself are NODATA for TXT, as for A."""
+    """A namespace and the zone itself exist for every type: they are NODATA for TXT, as for A."""
     for name in (examiner.zone, examiner.under(_namespace(examiner), "svc")):
         for rtype in (Type.A, Type.TXT):
             answer = await examiner.query(name, rtype)
@@ -210,7 +210,7 @@ async def apex_soa(examiner: Examiner) -> None:
 
 @check("authoritative", RECOMMENDED, "RFC 1035 §4.1.1")
 async def authoritative(examiner: Examiner) -> None:
-    """Answers about the zone have AA set, also negative ones. A cache between client and server may clear it."""
+    """Answers about the zone have AA set, also negative ones. A cache between client and server may clear AA."""
     async for answer in _negatives(examiner):
         answer.require(answer.reply.has(0x0400), "AA set")
     answer = await examiner.query(expected.service_name(_one(examiner), examiner.zone))

@@ -165,7 +165,7 @@ async def axfr_open(examiner: Examiner) -> None:
 
 @check("any", INFORMATIONAL, "RFC 8482 §4")
 async def any_type(examiner: Examiner) -> None:
-    """ANY is answered with a reply that fits."""
+    """ANY gets a response with NOERROR, NOTIMP or REFUSED."""
     (await examiner.query(_service_name(examiner), Type.ANY, opt=Opt())).rcode(0, 4, 5)
 
 

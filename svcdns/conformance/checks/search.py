@@ -107,7 +107,7 @@ async def search_glibc(examiner: Examiner) -> None:
 
 @check("search-glibc-tcp", Severity.REQUIRED, "resolv.conf(5) option use-vc, RFC 7766 §5")
 async def search_glibc_tcp(examiner: Examiner) -> None:
-    """The same over TCP, A and AAAA on one connection."""
+    """Partial names of a Service resolve in glibc's order over TCP, with A and AAAA on one connection."""
     for service in _services(examiner):
         await _look_up(examiner, service, _glibc_stops, tcp=True)
 

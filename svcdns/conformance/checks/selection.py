@@ -51,5 +51,5 @@ def srv_of(data: list[str]) -> set[tuple[int, str]]:
 
 
 def spelled(wanted: set[tuple[int, str]]) -> str:
-    """Returns up to six of these ports and targets as text."""
+    """Returns up to six of the given ports and targets as text."""
     return ", ".join(f"port {number} at {target}" for number, target in sorted(wanted)[:6])

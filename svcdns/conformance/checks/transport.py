@@ -29,9 +29,9 @@ def _big(examiner: Examiner, at_least: int = BIG) -> Service:
 
 
 def _sound(answer: Answer, service: Service, limit: int) -> None:
-    """Requires at most `limit` octets and no address that the Service does not have.
+    """Raises Failed if the reply has more than `limit` octets, or an address that the Service does not have.
 
-    TC must be set if an address is missing, and clear if none is missing.
+    Also checks TC: it must be set if an address is missing, and clear if none is missing.
     """
     wanted, found = expected.addresses(service, 4), set(answer.rcode(0).reply.data(Type.A))
     answer.require(answer.reply.size <= limit, f"at most {limit} octets")

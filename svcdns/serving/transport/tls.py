@@ -71,7 +71,10 @@ class Certificates:
             raise NoCertificateError("the certificate of a tls:// listener was not received, or cannot be served")
 
     def context(self, key: str) -> ssl.SSLContext:
-        """Returns the TLS context for new connections."""
+        """Returns the TLS context that serves new connections with the certificate under `key`.
+
+        Call it only if `check` raises nothing for `key`.
+        """
         return self._contexts[key]
 
     def keep(self, keys: Collection[str]) -> None:

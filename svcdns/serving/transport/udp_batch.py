@@ -59,7 +59,11 @@ class _MMsgHdr(ctypes.Structure):
 
 
 class Slot(NamedTuple):
-    """The offsets of one slot in `data`, `lengths`, `replies` and `sizes`."""
+    """The places of one datagram and its reply in the buffers of a batch.
+
+    `at` is the offset of the datagram in `data`, and `key_at` that of the octet after its message id. `reply_at` is the
+    offset of the reply in `replies`. `length` and `size` are indexes in `lengths` and `sizes`.
+    """
 
     number: int
     at: int
@@ -92,8 +96,8 @@ PLAIN_LAYOUT: Final = tuple(map(tuple, LAYOUT))
 class Batch:
     """A batch of datagrams: the interface of `_SystemBatch` and `_PortableBatch`.
 
-    `data` has the octets that were received, and `replies` takes the octets of the replies. `lengths` and `sizes` have
-    the number of octets of each request and of each reply.
+    `data` contains the octets that were received, and `replies` takes the octets of the replies. `lengths` and `sizes`
+    contain the number of octets of each request and of each reply.
     """
 
     data: bytes | mmap.mmap
@@ -149,7 +153,10 @@ def destination_address(ancillary: Sequence[tuple[int, int, bytes]]) -> str:
 
 
 def batch(sock: socket.socket, *, wildcard: bool, failed: Failed) -> Batch:
-    """Returns a batch for a socket in non-blocking mode; `wildcard` sockets have packet information enabled."""
+    """Returns a batch for a non-blocking UDP socket. `failed` is called with `receive` or `send` and the OSError.
+
+    `wildcard` means that the socket is bound to all addresses and has packet information enabled.
+    """
     try:
         library = ctypes.PyDLL(None)
         return _SystemBatch(sock, library.recvmmsg, library.sendmmsg, wildcard=wildcard, failed=failed)

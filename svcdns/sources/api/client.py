@@ -234,7 +234,7 @@ class ApiClient:
 
 
 class _Addresses(aiohttp.ThreadedResolver):
-    """Returns the addresses of a name, rotated so that the address with index `first` is the first."""
+    """A resolver that rotates the addresses of a host name, so that the address with index `first` comes first."""
 
     def __init__(self, first: int) -> None:
         super().__init__()

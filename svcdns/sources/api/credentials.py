@@ -260,7 +260,9 @@ def _file(part: kubeconfig.Part | None, stack: contextlib.ExitStack) -> str | No
 
 
 def _with_scheme(token: str) -> str:
-    """Corrects the spelling of `Bearer`: the client writes it in lower case for a Pod's token."""
+    """Returns an Authorization value with the scheme spelled `Bearer`; a kubeconfig's client may spell it in lower
+    case.
+    """
     return "Bearer" + token.strip()[6:] if token[:7].lower() == "bearer " else token.strip()
 
 

@@ -110,7 +110,7 @@ class ApiService(msgspec.Struct):
 
 
 class Conditions(msgspec.Struct, gc=False):
-    """The only field of EndpointConditions that is used; `serving` and `terminating` are not."""
+    """EndpointConditions of an endpoint; of its fields, only `ready` is used."""
 
     ready: bool | None = None
 
@@ -195,7 +195,7 @@ class Bookmark(msgspec.Struct):
 
 
 class Page(msgspec.Struct, Generic[T]):
-    """One page of a list."""
+    """One page of the list of a resource."""
 
     metadata: ListMetadata
     items: list[T] | None = None
@@ -208,7 +208,10 @@ _decode_raw_page = msgspec.json.Decoder(Page[msgspec.Raw]).decode
 
 
 class Item(msgspec.Struct, frozen=True):
-    """A decoded object: its name, its resource version, and the trimmed object. `trimmed` is None if it is ignored."""
+    """The object of a watch event: its name, its resource version and the needed fields (`trimmed`).
+
+    `trimmed` is None if the object is to be ignored, such as a Pod that is being deleted.
+    """
 
     namespace: str
     name: str
@@ -258,10 +261,10 @@ class ItemDecoder:
 
 
 def service(given: ApiService) -> Service:
-    """Trims a Service. The external name is kept only for the type ExternalName, even if it is empty.
+    """Converts a Service of the API into one of `cluster.objects`, which has only the fields that are needed.
 
-    A Service of another type without a cluster IP gets an empty one, as in CoreDNS. Queries are then answered as for an
-    empty external name.
+    The external name is kept only for the type ExternalName, even if it is empty. A Service of another type without a
+    cluster IP gets an empty one, as in CoreDNS. Queries are then answered as for an empty external name.
     """
     spec = given.spec or ServiceSpec()
     cluster_ips = tuple(spec.clusterIPs or ()) or (
@@ -280,7 +283,10 @@ def service(given: ApiService) -> Service:
 
 
 def endpoint_slice(given: ApiSlice, *, zones: bool = False, targets: bool = True) -> EndpointSlice:
-    """Trims an EndpointSlice. `zones` keeps topology zones, `targets` keeps the names of endpoints' Pods."""
+    """Converts an EndpointSlice of the API into one of `cluster.objects`, which has only the fields that are needed.
+
+    `zones` keeps the topology zones of endpoints, `targets` the names of the endpoints' Pods.
+    """
     metadata = given.metadata
     return EndpointSlice(
         namespace=metadata.namespace,
@@ -292,7 +298,7 @@ def endpoint_slice(given: ApiSlice, *, zones: bool = False, targets: bool = True
 
 
 def imported_slice(given: ApiSlice, *, targets: bool = True) -> ImportedSlice:
-    """Trims a slice of a multi-cluster Service.
+    """Converts an EndpointSlice of a multi-cluster Service into an `ImportedSlice`. `targets` keeps the names of Pods.
 
     Topology zones are left out, as multi-cluster zones have no zonal names.
     """
@@ -309,12 +315,15 @@ def imported_slice(given: ApiSlice, *, targets: bool = True) -> ImportedSlice:
 
 
 def namespace(given: ApiNamespace) -> Namespace:
-    """Trims a Namespace."""
+    """Converts a Namespace of the API into one of `cluster.objects`."""
     return Namespace(name=given.metadata.name)
 
 
 def pod(given: ApiPod) -> Pod | None:
-    """Trims a Pod. Returns None for a Pod that is being deleted, so that its last state stays until it is gone."""
+    """Converts a Pod of the API into one of `cluster.objects`. Returns None for a Pod that is being deleted.
+
+    So the last state of such a Pod stays in use until the API server removes the Pod.
+    """
     metadata = given.metadata
     if metadata.deletionTimestamp is not None:
         return None
@@ -324,7 +333,7 @@ def pod(given: ApiPod) -> Pod | None:
 
 
 def service_import(given: ApiServiceImport) -> ServiceImport:
-    """Trims a ServiceImport."""
+    """Converts a ServiceImport of the API into one of `cluster.objects`, which has only the fields that are needed."""
     spec = given.spec or ServiceImportSpec()
     return ServiceImport(
         namespace=given.metadata.namespace,

@@ -36,10 +36,9 @@ class Part(msgspec.Struct, frozen=True):
 
 
 class Loaded(msgspec.Struct, frozen=True):
-    """Server and credentials of a context.
+    """The server and the credentials of a kubeconfig's context.
 
-    `files` are those from which they were read. If `runs_plugin` is set, credentials may change without a change of
-    files.
+    `files` are the files that were read. If `runs_plugin` is set, credentials may change although no file changes.
     """
 
     host: str = ""

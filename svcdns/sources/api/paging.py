@@ -33,7 +33,7 @@ class PageLimit:
 
     @property
     def cheap(self) -> bool:
-        """Whether the next page has one object."""
+        """True if the next page is limited to one object."""
         return self.next == 1
 
     def probe(self) -> None:
@@ -41,7 +41,7 @@ class PageLimit:
         self.next = 1
 
     def took(self, octets: int) -> None:
-        """Sets `next`, the size of the next page, after a page of `next` objects whose JSON took `octets`."""
+        """Computes the size of the next page, after a page of `next` objects whose JSON took `octets`."""
         fitting = PAGE_OCTETS * self.next // max(octets, 1)
         self.next = max(2, min(fitting, self.next * GROWTH, LONGEST_PAGE))
 

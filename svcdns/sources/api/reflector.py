@@ -223,7 +223,10 @@ class Reflector:
         await self._retry.next_try()
 
     async def _list_anew(self) -> None:
-        """Prepares a new list: at once, or after a back-off if no working watch followed the earlier lists."""
+        """Prepares a new list from its first page.
+
+        Waits for a back-off first, unless a watch has worked since the last call.
+        """
         self._version = self._token = ""
         self._limit.probe()
         await self._retry.pause(self._lists.next())

@@ -31,13 +31,13 @@ class Freshness:
         self._confirmed[kind] = self._clock()
 
     def confirmed(self, kind: Kind) -> float:
-        """Returns the time of the last confirmation, for `restore`."""
+        """Returns the time of the last confirmation of a kind, on the clock; `restore` takes it."""
         return self._confirmed[kind]
 
     def restore(self, kind: Kind, confirmed: float) -> None:
-        """Sets back the time of the last confirmation.
+        """Sets the last confirmation of a kind back to a time that `confirmed` returned earlier.
 
-        Call it if a watch opened only to report that its version is too old.
+        A watch that opens counts as a confirmation. Call this if the watch then reports that its version is too old.
         """
         self._confirmed[kind] = confirmed
 
@@ -46,6 +46,6 @@ class Freshness:
         self._confirmed = dict.fromkeys(self._confirmed, self._clock() - age)
 
     def ages(self) -> dict[Kind, float]:
-        """Returns the seconds since each kind was last confirmed."""
+        """Returns, by kind, the seconds since the API server last confirmed the objects of that kind."""
         now = self._clock()
         return {kind: max(0.0, now - at) for kind, at in self._confirmed.items()}

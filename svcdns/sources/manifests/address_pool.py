@@ -65,7 +65,10 @@ def suffix(text: str, length: int, taken: Collection[str] = ()) -> str:
 
 
 def _offsets(written: Iterable[str], network: IPv4Network | IPv6Network) -> set[int]:
-    """Returns the offsets in the range of the addresses in `written`. Entries that are no addresses are skipped."""
+    """Returns the addresses of `written` that are in the range `network`, as offsets from the range's first address.
+
+    Texts that are not addresses are skipped.
+    """
     found = set()
     for text in written:
         with contextlib.suppress(ValueError):

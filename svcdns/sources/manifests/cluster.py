@@ -34,7 +34,7 @@ NAMESPACE_NAME: Final = "kubernetes.io/metadata.name"
 
 
 class ObjectKey(NamedTuple):
-    """Identifies an object of the cluster."""
+    """Identifies an object of the cluster by its kind, namespace and name."""
 
     kind: Kind
     namespace: str
@@ -54,9 +54,9 @@ class Selection:
     namespace_labels: Matcher
 
     def admits(self, kind: Kind, labels: Mapping[str, str]) -> bool:
-        """Whether an object of a kind with these labels is selected.
+        """Returns True if an object of this kind with these labels is selected.
 
-        `namespace_labels` also selects ServiceImports, as at an API server.
+        Namespaces and ServiceImports are matched against `namespace_labels`, all other objects against `labels`.
         """
         by_namespace = kind in {Kind.NAMESPACE, Kind.SERVICE_IMPORT}
         return kind in self.kinds and (self.namespace_labels if by_namespace else self.labels)(labels)
@@ -66,7 +66,7 @@ class Selection:
 class Cluster:
     """The objects of a cluster, in the order in which they are sent.
 
-    `terminating` has the Pods that are being deleted, `ignored` the kinds in manifests that are not used.
+    `terminating` are the Pods that are being deleted. `ignored` are the kinds in manifests that are not used.
     """
 
     objects: dict[ObjectKey, ClusterObject]
@@ -90,8 +90,8 @@ class Reader:
     def read(self, found: FoundFiles) -> list[ManifestObject]:
         """Returns the objects of all files, in order.
 
-        Raises ManifestError with all errors: a missing path, broken files, and objects that occur more than once. A
-        file that would be skipped now counts as broken if all of it was used before.
+        Raises one ManifestError with all errors: a missing path, broken files, or objects that occur more than once. A
+        file counts as broken, too, if more of it would be skipped now than at the last read.
         """
         errors = [found.missing] if found.missing is not None else []
         known, self._read = self._read, {}
@@ -112,7 +112,10 @@ class Reader:
 
 
 def _uses_more(before: FileContent, now: FileContent) -> bool:
-    """Whether a part of the file that was used before is skipped now."""
+    """Returns True if more of a file was used `before` than is used `now`.
+
+    Call it only if at least a part of the file is skipped now.
+    """
     return bool(before.objects) and (before.skipped is None or not now.objects)
 
 
@@ -175,7 +178,7 @@ def _written_addresses(written: Iterable[ManifestObject]) -> Iterator[str]:
 
 
 def _namespaces(written: Iterable[ManifestObject]) -> Iterator[_Labelled]:
-    """Yields the namespaces in manifests, those of other objects, and those that exist without a manifest."""
+    """Yields the Namespaces in manifests, the namespaces of all other objects, and `default` and `kube-system`."""
     labels: dict[str, Mapping[str, str]] = {name: {} for name in ALWAYS_THERE}
     for item in written:
         if item.kind == "Namespace" and item.body is not None:
@@ -192,10 +195,12 @@ def _slices(
     found: PodsByLabel,
     selection: Selection,
 ) -> Iterator[_Labelled]:
-    """Yields the slices of Pods, the slices in manifests, and those of mirrored Endpoints objects.
+    """Yields the EndpointSlices of the cluster: built from Pods, taken from manifests, or mirrored from Endpoints
+    objects.
 
-    A dump of a cluster also contains the objects that controllers have made. So a controller's slice is ignored if the
-    slices of its Service are built from Pods here. An Endpoints object is ignored if a manifest has its mirror.
+    A dump of a cluster also contains the slices that controllers have made. So such a slice is ignored if the slices of
+    its Service are built from Pods here. An Endpoints object is ignored if a manifest contains the slice that mirrors
+    it.
     """
     built: set[ObjectName] = set()
     unselective: dict[ObjectName, ManifestObject] = {}

@@ -74,7 +74,7 @@ class Document:
         self.kind = self._required_text("kind", default_kind)
 
     def position(self, field: Field = ()) -> FilePosition:
-        """Returns the line of a field; if the field is missing, the line of the nearest field around it."""
+        """Returns the line of a field. If the field is missing, returns the line of the nearest parent that exists."""
         return FilePosition(self._path, _line(self._node, field))
 
     def error(self, field: Field, text: str) -> ManifestError:
@@ -190,9 +190,9 @@ def _text(path: str) -> str:
 
 
 def _standard_input() -> bytes:
-    """Returns all of standard input, from the beginning.
+    """Returns all of standard input from its beginning, whatever the file position is.
 
-    It is a file in memory, which other processes may read too.
+    At the start, standard input was replaced by a file in memory. Other processes share its file position.
     """
     content = b""
     while portion := os.pread(STANDARD_INPUT, 1 << 20, len(content)):
@@ -276,7 +276,11 @@ def _scalar(node: yaml.ScalarNode, path: str) -> Any:
 
 
 def _child(node: yaml.Node, step: str | int) -> tuple[yaml.Node, yaml.Node] | None:
-    """Returns two nodes for a key or index: the one whose line counts (the key, or the item itself), and the value."""
+    """Returns two nodes for the child `step` (a key or an index) of a node; None if there is no such child.
+
+    The first node has the line number to report: the key of a mapping, or the item of a sequence. The second node is
+    the value.
+    """
     if isinstance(node, yaml.MappingNode):
         return next((pair for pair in node.value if pair[0].value == step), None)
     if isinstance(node, yaml.SequenceNode) and isinstance(step, int) and step < len(node.value):
@@ -285,7 +289,10 @@ def _child(node: yaml.Node, step: str | int) -> tuple[yaml.Node, yaml.Node] | No
 
 
 def _line(node: yaml.Node, field: Field) -> int:
-    """Returns the line of a field's key or of a list item; if it is missing, the line of what contains it."""
+    """Returns the line of a field's key or of a list item.
+
+    If the field is missing, returns the line of the nearest parent.
+    """
     shown = node
     for step in field:
         found = _child(node, step)

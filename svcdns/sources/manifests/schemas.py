@@ -35,7 +35,7 @@ class ObjectMeta(msgspec.Struct):
 
 
 class AnyObject(msgspec.Struct):
-    """The field that every object has."""
+    """An object of any kind, of which only the metadata is read."""
 
     metadata: ObjectMeta
 

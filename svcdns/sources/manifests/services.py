@@ -19,9 +19,9 @@ from svcdns.sources.manifests.schemas import ServiceObject, ServiceSpec
 
 
 def services(written: Sequence[tuple[ManifestObject, ServiceObject]], reserved: set[str]) -> list[Service]:
-    """Returns the Services in the given order. Raises ManifestError if the address range is full.
+    """Returns the Services in the given order; a Service that needs a ClusterIP gets one that is not in `reserved`.
 
-    ClusterIPs that are assigned here are not among `reserved`.
+    Raises ManifestError if the address range is full.
     """
     unassigned: list[ObjectName] = [
         (item.namespace, item.name) for item, service in written if _needs_address(service.spec)
@@ -47,7 +47,7 @@ def families(spec: ServiceSpec) -> tuple[str, ...]:
 
 
 def written_ips(spec: ServiceSpec) -> tuple[str, ...]:
-    """Returns the ClusterIPs that the manifest has."""
+    """Returns the ClusterIPs that the manifest sets."""
     return tuple(address for address in spec.clusterIPs or [spec.clusterIP] if address and address != HEADLESS)
 
 

@@ -208,10 +208,10 @@ def differences(old: dict[ObjectKey, ClusterObject], new: dict[ObjectKey, Cluste
 def _bridge(
     old: ClusterObject | None, new: ClusterObject, still_there: set[tuple[str, str, Endpoint]]
 ) -> EndpointSlice | None:
-    """Returns the new slice plus those of its old endpoints that are now in another slice of the same Service.
+    """Returns the slice `new` extended by endpoints that have moved from it to another slice of the same Service.
 
-    Returns None if there are no such endpoints. The longer slice is sent first, so that no endpoint is missing
-    meanwhile.
+    Returns None if no endpoint has moved. `still_there` has (namespace, Service, endpoint) of the new state. The
+    extended slice is sent first and `new` later, so that no endpoint is missing in between.
     """
     if not isinstance(new, EndpointSlice) or not isinstance(old, EndpointSlice):
         return None

@@ -59,9 +59,9 @@ class ClusterPod:
 
 
 def pods(written: Sequence[ManifestObject], reserved: Iterable[str]) -> list[ClusterPod]:
-    """Returns all Pods with their addresses. Raises ManifestError if the address range is full.
+    """Returns all Pods; a Pod without an address gets one that is not in `reserved`.
 
-    Addresses that are assigned here are not among `reserved`.
+    `written` are the objects in manifests. Raises ManifestError if the address range is full.
     """
     found = {(pod.namespace, pod.name): pod for pod in _generated(written)}
     positions: dict[ObjectName, FilePosition] = {(item.namespace, item.name): item.position for item in written}
@@ -104,7 +104,7 @@ def _ready(status: PodStatus) -> bool:
 
 
 def _ports(spec: PodSpec) -> tuple[ContainerPort, ...]:
-    """Returns the ports that a Service may name: those of containers, then those of sidecars."""
+    """Returns the container ports that a Service may name: first of the containers, then of the sidecars."""
     sidecars = (container for container in spec.initContainers if container.restartPolicy == "Always")
     return tuple(port for container in (*spec.containers, *sidecars) for port in container.ports)
 
