@@ -44,7 +44,7 @@ SCENARIOS: dict[str, Scenario] = {
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Runs the scenarios and prints the table."""
+    """Runs the scenarios and prints the table. Returns the exit code."""
     arguments = parser().parse_args(argv)
     if not shutil.which("dnsperf"):
         print("bench: dnsperf is not in PATH", file=sys.stderr)
@@ -69,7 +69,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def report(run: Run) -> dict[str, object]:
-    """The whole run as JSON."""
+    """Returns the options, the machine and all results of a run, in the form for the JSON file."""
     options = run.options
     return {
         "command": " ".join(["python", "-m", "bench", *sys.argv[1:]]),
@@ -87,7 +87,7 @@ def report(run: Run) -> dict[str, object]:
 
 
 def options_of(arguments: argparse.Namespace) -> Options:
-    """The options of the run. Prints one line for each server that is left out."""
+    """Returns the options of the run. Prints one line for each server that is not installed and so is left out."""
     wanted = [
         OURS,
         *(name for name in peers.CONFIGURED if name != OURS and name in (arguments.peers or peers.CONFIGURED)),
@@ -105,7 +105,7 @@ def options_of(arguments: argparse.Namespace) -> Options:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Returns the parser of the command line."""
     scenarios = "\n".join(
         f"  {name:<10} {(scenario.__doc__ or '').splitlines()[0]}" for name, scenario in SCENARIOS.items()
     )

@@ -58,7 +58,7 @@ EXPIRED = (
 
 @dataclass(eq=False)
 class Watch:
-    """An open watch. Setting `ended` ends it."""
+    """An open watch of one resource. To end the watch, set `ended`."""
 
     resource: str
     response: web.StreamResponse
@@ -67,10 +67,10 @@ class Watch:
 
 
 class Api:
-    """The objects and the watches on them."""
+    """A Kubernetes API server with the objects of one cluster, which serves lists and watches."""
 
     def __init__(self, cluster: Cluster, *, streams: bool) -> None:
-        """`streams`: serve lists as watches with initial events."""
+        """If `streams` is true, a watch with `sendInitialEvents` is allowed (WatchList); otherwise it gets 422."""
         app = web.Application()
         for path in PATHS:
             app.router.add_get(path, self.handle)
@@ -101,7 +101,7 @@ class Api:
         return body
 
     async def move(self, number: int) -> str:
-        """Changes the first endpoint of a Service and returns its new address."""
+        """Gives the first endpoint of a Service a new address, and returns this address."""
         self.variant += 1
         body = self.store(SLICES, slice_object(self.cluster, number, self.variant))
         line = (
@@ -118,7 +118,7 @@ class Api:
     # -- HTTP
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
-        """A list or a watch of a resource."""
+        """Answers a list or watch request. During a fault, returns an error or never answers."""
         resource, version, kind = PATHS[request.path]
         assert request.transport is not None
         self.connections.add(request.transport)
@@ -136,7 +136,11 @@ class Api:
         return self.page(request, resource, version, kind)
 
     def page(self, request: web.Request, resource: str, version: str, kind: str) -> web.Response:
-        """One page of a list. The whole list if the client accepts any version, as the Kubernetes API server does."""
+        """Returns one page of a list.
+
+        Returns the whole list if the client accepts any version (`resourceVersion=0`), as the Kubernetes API server
+        does.
+        """
         snapshot, _, start = request.query.get("continue", "").partition("@")
         items = self.pages.get(snapshot) if snapshot else list(self.stored[resource].values())
         if items is None:
@@ -157,7 +161,9 @@ class Api:
         )
 
     async def watch(self, request: web.Request, resource: str) -> web.StreamResponse:
-        """Sends every event after a version, until the client or the server ends the watch."""
+        """Sends the events after the client's `resourceVersion`, and then each new event, until either side ends the
+        watch.
+        """
         initial = "sendInitialEvents" in request.query
         since = self.version if initial else int(request.query.get("resourceVersion") or 0)
         if since < self.oldest:
@@ -181,7 +187,7 @@ class Api:
         return response
 
     async def initial_events(self, response: web.StreamResponse, resource: str, version: int) -> None:
-        """Sends all objects and the bookmark that marks the end of the list."""
+        """Sends every object as an ADDED event, then the bookmark that ends the initial events (WatchList)."""
         api, kind = next((api, kind) for name, api, kind in PATHS.values() if name == resource)
         head = f'{{"type":"ADDED","object":{{"kind":"{kind}","apiVersion":"{api}",'.encode()
         bodies = list(self.stored[resource].values())
@@ -190,7 +196,7 @@ class Api:
         await response.write(bookmark(resource, version, {"k8s.io/initial-events-end": "true"}))
 
     async def send_bookmarks(self) -> None:
-        """Sends a bookmark to every watch each minute."""
+        """Sends a bookmark to every watch each minute, until the task is cancelled."""
         while True:
             await asyncio.sleep(BOOKMARKS)
             for watch in list(self.watches):
@@ -199,7 +205,7 @@ class Api:
     # -- faults
 
     async def begin_fault(self, fault: str) -> None:
-        """Begins a fault. Watches end, or no longer receive anything."""
+        """Begins the fault that the command `break` names (see the module). Raises ValueError for an unknown name."""
         ended, self.watches = self.watches, []
         match fault:
             case "410-event" | "410-http":
@@ -227,13 +233,13 @@ class Api:
                 connection.abort()
 
     async def end_fault(self) -> None:
-        """Ends the fault. Connections that were made half-open stay so."""
+        """Ends the current fault. Connections on which nothing more was sent (`half-open`) remain so."""
         self.status, self.unresponsive = 0, False
         if self.site not in self.runner.sites:
             await self.listen(self.port)
 
     async def listen(self, port: int) -> None:
-        """Accepts connections."""
+        """Accepts HTTP connections on a port of 127.0.0.1; port 0 means any free port."""
         self.site = web.TCPSite(self.runner, "127.0.0.1", port)
         await self.site.start()
         self.port = self.runner.addresses[0][1]
@@ -241,7 +247,7 @@ class Api:
     # -- commands
 
     async def command(self, words: list[str]) -> Any:
-        """Runs one command and returns its result."""
+        """Runs one command line, given as words, and returns its result. Raises ValueError for an unknown command."""
         match words:
             case ["change", *numbers]:
                 return [await self.move(int(number)) for number in numbers]
@@ -278,7 +284,7 @@ class Api:
         raise ValueError(f"unknown command: {words}")
 
     async def churn(self, rate: float, seconds: float) -> None:
-        """Changes endpoints of random Services at a fixed rate."""
+        """Changes endpoints of random Services, `rate` changes a second."""
         loop = asyncio.get_running_loop()
         rng = random.Random(self.variant)
         begin = loop.time()
@@ -288,7 +294,7 @@ class Api:
 
 
 def bookmark(resource: str, version: int, annotations: dict[str, str]) -> bytes:
-    """The line of a bookmark."""
+    """Returns a BOOKMARK event as one line of a watch response."""
     api, kind = next((api, kind) for name, api, kind in PATHS.values() if name == resource)
     metadata = {"resourceVersion": str(version), "creationTimestamp": None} | (
         {"annotations": annotations} if annotations else {}
@@ -300,7 +306,7 @@ def bookmark(resource: str, version: int, annotations: dict[str, str]) -> bytes:
 
 
 def refusal(code: int, reason: str, message: str) -> web.Response:
-    """A Status object as a response."""
+    """Returns an HTTP error response with a Status object as its body."""
     body = {
         "kind": "Status",
         "apiVersion": "v1",
@@ -313,7 +319,7 @@ def refusal(code: int, reason: str, message: str) -> web.Response:
 
 
 async def serve(cluster: Cluster, port: int, *, streams: bool) -> None:
-    """Serves until standard input ends."""
+    """Serves HTTP and runs the commands from standard input, until standard input ends."""
     api = Api(cluster, streams=streams)
     await api.runner.setup()
     await api.listen(port)
@@ -332,7 +338,7 @@ async def serve(cluster: Cluster, port: int, *, streams: bool) -> None:
 
 
 def main() -> None:
-    """Serves a cluster."""
+    """Runs the API server with the options of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--services", type=int, default=10_000)
     parser.add_argument("--endpoints", type=int, default=1, help="endpoints of each Service")

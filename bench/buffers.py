@@ -1,4 +1,7 @@
-"""Gives a running server the receive buffers that it would have without the capability to enlarge them."""
+"""Lowers the receive buffers of a running server to the kernel's default size.
+
+Without CAP_NET_ADMIN, a server could not enlarge its buffers beyond the kernel's limit.
+"""
 
 from __future__ import annotations
 
@@ -15,9 +18,10 @@ _PIDFD_GETFD = 438
 
 
 def shrink(pid: int) -> int:
-    """Sets the receive buffers of all UDP sockets of a process and returns their number.
+    """Sets the receive buffers of all UDP sockets of a process to ORDINARY octets, and returns the number of sockets.
 
-    Other processes may share the sockets. Raises BrokenError.
+    If another process shares a socket, the change applies to that process too. Raises BrokenError if a socket of the
+    process cannot be accessed.
     """
     pidfd = os.pidfd_open(pid)
     call = ctypes.CDLL(None, use_errno=True).syscall

@@ -27,8 +27,10 @@ _NXDOMAIN = 3
 
 @dataclass(frozen=True)
 class Query:
-    """A query without its message id. `accepts` takes the rcode, the addresses, and the times of sending and of
-    receipt.
+    """A query without its message id.
+
+    `accepts(rcode, addresses, sent, received)` returns True if a response with this rcode and these addresses is
+    correct. `sent` and `received` are times in seconds on the monotonic clock.
     """
 
     name: str
@@ -38,7 +40,7 @@ class Query:
 
 @dataclass
 class TransportCounts:
-    """Counts of one transport. `slowest` is in seconds."""
+    """The counts for UDP or for TCP. `slowest` is the longest time until a response, in seconds."""
 
     sent: int = 0
     answered: int = 0
@@ -53,7 +55,7 @@ class TransportCounts:
 
 
 def queries(cluster: Cluster, history: EndpointHistory, moving: list[int], count: int, seed: int = 7) -> list[Query]:
-    """Queries for Services, nonexistent names and external names.
+    """Returns `count` queries for Services, nonexistent names and external names.
 
     Half of them are for the Services in `moving`, a quarter for any Service, an eighth for nonexistent names, an eighth
     for external names.
@@ -100,7 +102,7 @@ def _nonexistent(name: str) -> Query:
 
 
 class Checker:
-    """Sends queries until `stop`. `udp` and `tcp` have the counts."""
+    """Sends queries until `stop` is called, and checks the responses. `udp` and `tcp` have the counts."""
 
     def __init__(self, port: int, queries: list[Query], *, udp_rate: float, tcp_rate: float, connections: int) -> None:
         """Rates are queries a second, over all sockets of the transport. `connections` TCP connections stay open."""
@@ -150,7 +152,7 @@ class Checker:
             client.send(self.queries[self._next])
 
     def check(self, counts: TransportCounts, query: Query, reply: bytes, sent: float, received: float) -> None:
-        """Counts a response and checks it."""
+        """Counts a response, and counts it as wrong if the query does not accept it."""
         counts.answered += 1
         counts.slowest = max(counts.slowest, received - sent)
         try:
@@ -174,7 +176,7 @@ class _Pending:
         self._ident = 0
 
     def add(self, query: Query) -> bytes:
-        """Adds a query and returns its packet."""
+        """Stores a query as outstanding, and returns its packet with a new message id."""
         loop = asyncio.get_running_loop()
         self._ident = (self._ident + 1) & 0xFFFF
         self.pending[self._ident] = query, loop.time(), loop.call_later(TIMEOUT, self._lost, self._ident)
@@ -182,7 +184,7 @@ class _Pending:
         return self._ident.to_bytes(2, "big") + query.packet[2:]
 
     def receive(self, reply: bytes) -> None:
-        """Takes a response. A response to no outstanding query is wrong."""
+        """Checks a response. A response whose message id belongs to no outstanding query is counted as wrong."""
         found = self.pending.pop(int.from_bytes(reply[:2], "big"), None)
         if found is None:
             self.counts.wrong += 1
@@ -204,7 +206,7 @@ class _Pending:
 
 
 class _Datagrams(asyncio.DatagramProtocol):
-    """One UDP socket."""
+    """A client with one UDP socket."""
 
     def __init__(self, checker: Checker) -> None:
         self._pending = _Pending(checker, checker.udp)
@@ -229,7 +231,7 @@ class _Datagrams(asyncio.DatagramProtocol):
 
 
 class _Stream(asyncio.Protocol):
-    """One TCP connection, which is opened again when the server closes it."""
+    """A client with one TCP connection, which it opens again when the server closes it."""
 
     def __init__(self, checker: Checker) -> None:
         self._checker, self._counts = checker, checker.tcp
@@ -270,7 +272,7 @@ class _Stream(asyncio.Protocol):
             self._pending.receive(reply)
 
     def send(self, query: Query) -> None:
-        """Sends a query if the connection is open, otherwise nothing."""
+        """Sends a query if the connection is open; otherwise does nothing and counts nothing."""
         if self._transport is not None and not self._transport.is_closing():
             wire = self._pending.add(query)
             self._transport.write(len(wire).to_bytes(2, "big") + wire)

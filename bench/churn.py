@@ -39,7 +39,10 @@ def write_input(path: Path, cluster: Cluster, lines: int) -> None:
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
-    """The figures of one run. Raises BrokenError if the server does not start or dnsperf fails."""
+    """Runs the server under load once, and returns the figures by name.
+
+    Raises BrokenError if the server does not start or dnsperf fails.
+    """
     cluster = Cluster(options.services, options.endpoints)
     cores = sorted(os.sched_getaffinity(0))
     with ServerGroup(cluster, ["svcdns"], Cores(cores, cores)) as server_group, tempfile.TemporaryDirectory() as folder:
@@ -84,13 +87,13 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _reached(server: Server, wanted: float) -> float:
-    """The request counter once it has reached this number, otherwise 0."""
+    """Returns the server's counter of DNS requests if it is at least `wanted`, otherwise 0."""
     counted = server.metric(REQUESTS)
     return counted if counted >= wanted else 0.0
 
 
 def main() -> int:
-    """Measures, prints the figures and checks them."""
+    """Measures, and prints the figures. Returns 1 if queries were lost or the counters disagree, otherwise 0."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--services", type=int, default=10_000)
     parser.add_argument("--endpoints", type=int, default=4)

@@ -12,7 +12,7 @@ TYPES = {"A": 1, "AAAA": 28}
 
 
 def make_query(name: str, rtype: str = "A", ident: int = 1) -> bytes:
-    """A query message with RD."""
+    """Returns a query message of class IN with the RD bit. `rtype` is `A` or `AAAA`."""
     labels = b"".join(bytes([len(label)]) + label.encode() for label in name.split("."))
     return struct.pack(">6H", ident, 0x0100, 1, 0, 0, 0) + labels + b"\0" + struct.pack(">2H", TYPES[rtype], 1)
 
@@ -23,8 +23,9 @@ def has_address(reply: bytes, address: str) -> bool:
 
 
 def addresses(reply: bytes) -> frozenset[bytes]:
-    """The RDATA of the A and AAAA records in the answer section. Raises ValueError if the response is truncated in a
-    record.
+    """Returns the RDATA of the A and AAAA records in the answer section.
+
+    Raises ValueError if the response ends inside a record.
     """
     found = []
     try:
@@ -43,7 +44,7 @@ def addresses(reply: bytes) -> frozenset[bytes]:
 
 
 def _after_name(reply: bytes, at: int) -> int:
-    """The offset after a domain name (RFC 1035 §4.1.4)."""
+    """Returns the offset after the domain name at offset `at` (RFC 1035 §4.1.4)."""
     while size := reply[at]:
         if size >= 0xC0:
             return at + 2

@@ -1,7 +1,7 @@
-"""The cluster of the benches: any number of Services, and the names that are queried.
+"""The cluster of the benchmarks: any number of Services, and the names that are queried.
 
-Each object is a pure function of its number. Every tenth Service is headless; every fifth has an IPv6 address as well.
-Objects have the size of those of a real API server, managed fields included, so that reading them costs as much.
+Each object is computed from its number alone. Every tenth Service is headless; every fifth has an IPv6 address as well.
+The objects have managed fields, so that they are as large, and cost as much to decode, as those of a real cluster.
 """
 
 from __future__ import annotations
@@ -28,57 +28,57 @@ _EXTERNAL_V4 = int(ipaddress.IPv4Address("203.0.113.0"))
 
 @dataclass(frozen=True)
 class Cluster:
-    """`services` Services with `endpoints` endpoints each."""
+    """A cluster with `services` Services, numbered from 0, and `endpoints` endpoints for each Service."""
 
     services: int
     endpoints: int = 1
 
     def fqdn(self, number: int) -> str:
-        """The name of a Service, without the final dot."""
+        """Returns the domain name of a Service, without the final dot."""
         return f"service-{number}.{namespace(number)}.svc.{ZONE}"
 
     def pods(self, number: int) -> list[str]:
-        """The addresses of a Service's endpoints."""
+        """Returns the addresses of a Service's endpoints."""
         first = _POD + number * self.endpoints
         return [str(ipaddress.IPv4Address(first + k)) for k in range(self.endpoints)]
 
     def addresses(self, number: int) -> list[str]:
-        """The addresses in the A and AAAA records of a Service."""
+        """Returns the addresses that the A and AAAA records of a Service must have."""
         return self.pods(number) if headless(number) else cluster_ips(number)
 
     def headless(self) -> list[int]:
-        """The headless Services."""
+        """Returns the numbers of the headless Services."""
         return [number for number in range(self.services) if headless(number)]
 
 
 def headless(number: int) -> bool:
-    """True if the Service has no cluster IP."""
+    """Returns True if the Service with this number has no cluster IP."""
     return number % 10 == 0
 
 
 def namespace(number: int) -> str:
-    """The namespace of a Service."""
+    """Returns the namespace of the Service with this number."""
     return f"team-{number % NAMESPACES}"
 
 
 def cluster_ips(number: int) -> list[str]:
-    """The cluster IPs of a Service that is not headless."""
+    """Returns the cluster IPs of a Service. Call it only for a Service that is not headless."""
     found = [str(ipaddress.IPv4Address(_V4 + number))]
     return [*found, str(ipaddress.IPv6Address(_V6 + number))] if number % 5 == 1 else found
 
 
 def moved(variant: int) -> str:
-    """The address that change number `variant` gives to an endpoint. No other endpoint has it."""
+    """Returns the address that an endpoint gets by change number `variant`. No two changes give the same address."""
     return str(ipaddress.IPv4Address(_MOVED + variant % 0xFFFFFF))
 
 
 def external_name(number: int) -> str:
-    """A name outside the cluster."""
+    """Returns the domain name with this number outside the cluster, without the final dot."""
     return f"www.site-{number}.{EXTERNAL_ZONE}"
 
 
 def external_address(number: int) -> str:
-    """The address of an external name."""
+    """Returns the IPv4 address of the external name with this number."""
     return str(ipaddress.IPv4Address(_EXTERNAL_V4 + number % 256))
 
 
@@ -140,7 +140,7 @@ def _uid(group: int, number: int) -> str:
 
 
 def namespace_object(number: int) -> dict[str, Any]:
-    """A Namespace."""
+    """Returns a Namespace as the API server encodes it in JSON."""
     name = namespace(number)
     return {
         "metadata": {
@@ -156,7 +156,7 @@ def namespace_object(number: int) -> dict[str, Any]:
 
 
 def service_object(number: int) -> dict[str, Any]:
-    """A Service."""
+    """Returns a Service as the API server encodes it in JSON."""
     name = f"service-{number}"
     ips = ["None"] if headless(number) else cluster_ips(number)
     families = ["IPv4", "IPv6"][: len(ips)]
@@ -185,7 +185,10 @@ def service_object(number: int) -> dict[str, Any]:
 
 
 def slice_object(cluster: Cluster, number: int, variant: int = 0) -> dict[str, Any]:
-    """The EndpointSlice of a Service. With a variant, its first endpoint has another address."""
+    """Returns the EndpointSlice of a Service, as the API server encodes it in JSON.
+
+    If `variant` is not 0, the first endpoint has the address of change number `variant` (`moved`).
+    """
     name, ns = f"service-{number}", namespace(number)
     pods = cluster.pods(number)
     if variant:
@@ -233,7 +236,7 @@ def _endpoint(number: int, name: str, ns: str, address: str) -> dict[str, Any]:
 
 
 def objects(cluster: Cluster) -> Iterator[tuple[str, dict[str, Any]]]:
-    """All objects of the cluster, each with its resource."""
+    """Yields each object of the cluster with the plural name of its resource, such as `services`."""
     for number in range(NAMESPACES):
         yield NAMESPACE_LIST, namespace_object(number)
     for number in range(cluster.services):

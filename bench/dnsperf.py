@@ -12,15 +12,15 @@ from bench.processes import spawn
 
 
 class BrokenError(Exception):
-    """A scenario is broken: queries lost, wrong responses, or a server that does not start."""
+    """Raised if a scenario cannot be measured: queries were lost, responses were wrong, or a server does not start."""
 
 
 @dataclass(frozen=True)
 class Load:
     """The load that dnsperf offers.
 
-    `rate` is queries a second; 0 is as fast as responses arrive. `seconds` 0 sends the input once. `outstanding` 0 is
-    dnsperf's default.
+    `rate` is in queries a second; with 0, the next query is sent when a response arrives. `seconds` is the duration;
+    with 0, the input file is sent once. `outstanding` is the largest number of open queries, 0 for dnsperf's default.
     """
 
     seconds: int = 3
@@ -30,7 +30,7 @@ class Load:
     tcp: bool = False
 
     def command(self, port: int, path: Path) -> list[str]:
-        """dnsperf's command line."""
+        """Returns dnsperf's command line. `path` is the file of queries."""
         arguments = ["dnsperf", "-s", "127.0.0.1", "-p", str(port), "-d", str(path), "-c", str(self.clients), "-T", "1"]
         arguments += ["-l", str(self.seconds)] if self.seconds else ["-n", "1"]
         arguments += ["-Q", str(self.rate)] if self.rate else []
@@ -40,7 +40,7 @@ class Load:
 
 @dataclass(frozen=True)
 class Figures:
-    """The summary of a dnsperf run."""
+    """The summary of a dnsperf run: numbers of queries, the duration, and the responses by response code."""
 
     sent: int
     completed: int
@@ -50,11 +50,11 @@ class Figures:
 
     @property
     def rate(self) -> float:
-        """Responses a second."""
+        """The responses per second."""
         return self.completed / self.seconds
 
     def share(self, code: str) -> float:
-        """The share of a response code among the responses."""
+        """Returns the share of the responses that have this response code, from 0 to 1."""
         return self.codes.get(code, 0) / self.completed if self.completed else 0.0
 
 
@@ -82,8 +82,9 @@ def run(load: Load, port: int, path: Path, cpus: Sequence[int]) -> Figures:
 
 
 def check(figures: Figures, nxdomain: float, lost: float = 0.01) -> None:
-    """Checks that at most a share of `lost` queries was lost, and the shares of NOERROR and NXDOMAIN. Raises
-    BrokenError.
+    """Raises BrokenError if too many queries were lost, or if the shares of NOERROR and NXDOMAIN are wrong.
+
+    `lost` is the share of queries that may be lost, and `nxdomain` the share of responses that must be NXDOMAIN.
     """
     if figures.completed == 0 or figures.lost > lost * figures.sent:
         raise BrokenError(f"{figures.lost} of {figures.sent} queries were lost")

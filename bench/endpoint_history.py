@@ -1,4 +1,4 @@
-"""The endpoints of every headless Service over time. Responses are checked against it.
+"""Records the endpoints of headless Services over time, so that responses can be checked against them.
 
 The module that changes the cluster records each change here. A response is valid if it had all endpoints, and no
 others, at some moment from ALLOWED_LAG seconds before the query until the response. During an outage the server cannot
@@ -22,13 +22,17 @@ Addresses = frozenset[bytes]
 
 
 def packed(addresses: list[str]) -> Addresses:
-    """Addresses in packed form."""
+    """Returns each address as 4 or 16 octets."""
     return frozenset(ipaddress.ip_address(address).packed for address in addresses)
 
 
 @dataclass
 class _Span:
-    """The endpoints of a Service, and the longest time for which they may have been current."""
+    """The endpoints of a Service for a period of time.
+
+    The times of a change are not known exactly, so the period begins at the earliest and ends at the latest possible
+    time.
+    """
 
     addresses: Addresses
     since: float = -math.inf
@@ -37,9 +41,9 @@ class _Span:
 
 @dataclass
 class Outage:
-    """A time in which the server cannot receive changes.
+    """A period in which the server cannot receive changes. Times are seconds of the monotonic clock.
 
-    The cause ends at `restored`. The server has received all changes at `until`.
+    The outage begins at `since`. Its cause ends at `restored`. By `until` the server has received all changes.
     """
 
     since: float
@@ -49,7 +53,7 @@ class Outage:
 
 @dataclass
 class EndpointHistory:
-    """The endpoints of every headless Service. Times are seconds of one monotonic clock."""
+    """The endpoints of every headless Service, over time. Times are seconds of the monotonic clock."""
 
     cluster: Cluster
     spans: dict[int, list[_Span]] = field(default_factory=dict)
@@ -63,8 +67,9 @@ class EndpointHistory:
         del spans[:-_KEPT]
 
     def accepts(self, number: int, addresses: Addresses, sent: float, received: float) -> bool:
-        """True if these were all endpoints of the Service at a moment that is valid for a query sent and answered at
-        these times.
+        """Returns True if a response with `addresses` is valid for the Service `number`.
+
+        `sent` is the time of the query, and `received` the time of the response.
         """
         earliest = min(
             [

@@ -1,5 +1,6 @@
-"""Faults that a server must survive without losing queries. Each is a coroutine that ends when the server has
-recovered.
+"""Faults that a server must survive without losing queries.
+
+Each fault is a coroutine function that makes the fault, and returns when the server has recovered.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ OUTAGE = 60.0
 
 @dataclass(frozen=True)
 class Case:
-    """A fault, the seconds of load, the workers that it needs, and the limits of what it may cost."""
+    """A fault, the duration of the load in seconds, the number of workers, and the losses that are allowed."""
 
     description: str
     fault: Fault
@@ -33,11 +34,11 @@ class Case:
 
 
 async def nothing(_scene: Testbed) -> None:
-    """No fault: the control run."""
+    """Makes no fault, so that the losses without a fault can be measured."""
 
 
 async def five_reloads(testbed: Testbed) -> None:
-    """Each reload has another TTL, so that every plugin chain is rebuilt."""
+    """Reloads the Corefile five times, each time with another `ttl`, so that every plugin chain is rebuilt."""
     path = testbed.server.corefile
     text = path.read_text()
     before = _reloads(testbed)
@@ -57,7 +58,9 @@ def _reloads(testbed: Testbed) -> int:
 
 
 def killed(process: str, number: signal.Signals = signal.SIGKILL) -> Fault:
-    """Sends a signal to one process and waits for its successor."""
+    """Returns a fault that sends a signal to one of the server's processes, and waits until a new process has replaced
+    it.
+    """
 
     async def fault(testbed: Testbed) -> None:
         async with testbed.outage():
@@ -68,7 +71,9 @@ def killed(process: str, number: signal.Signals = signal.SIGKILL) -> Fault:
 
 
 async def api_outage(testbed: Testbed, seconds: float = OUTAGE) -> None:
-    """Stops the API server. Connections stay open and nothing arrives on them."""
+    """Stops the process of the API server (SIGSTOP) for `seconds`. Its connections stay open, but nothing arrives on
+    them.
+    """
     pid = testbed.server.api.process.pid
     async with testbed.outage() as outage:
         async with testbed.without_changes():
@@ -79,13 +84,16 @@ async def api_outage(testbed: Testbed, seconds: float = OUTAGE) -> None:
 
 
 async def relist(testbed: Testbed) -> None:
-    """Compaction: every watch ends with 410, and all objects are listed again."""
+    """Makes the API server forget its history: every watch ends with 410, and the server lists all objects again."""
     async with testbed.outage():
         await testbed.api("relist")
 
 
 def api_fault(kind: str, seconds: float = 5.0) -> Fault:
-    """A fault of `bench.api` that lasts `seconds`, while endpoints go on changing."""
+    """Returns a fault of the API server (`bench.api`, command `break KIND`) that lasts `seconds`.
+
+    Endpoints change during the fault, as they do before and after.
+    """
 
     async def fault(testbed: Testbed) -> None:
         async with testbed.outage() as outage:
@@ -98,7 +106,7 @@ def api_fault(kind: str, seconds: float = 5.0) -> Fault:
 
 
 async def upgrade(testbed: Testbed) -> None:
-    """SIGUSR2: an upgrade in place, which replaces every process."""
+    """Upgrades svcdns in place (SIGUSR2), which replaces every process."""
     testbed.server.process.send_signal(signal.SIGUSR2)
     await testbed.until("the upgrade", lambda: "the upgrade is complete" in testbed.server.whole_log(), 60)
 

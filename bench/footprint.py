@@ -1,13 +1,17 @@
-"""Memory through reloads, relists and an upgrade: `python -m bench.footprint --services 10000 --endpoints 15 --limit
+"""Memory during reloads, relists and an upgrade: `python -m bench.footprint --services 10000 --endpoints 15 --limit
 170`.
 
-One svcdns with the Corefile of kubeadm runs in a memory control group with that limit, if one can be created. The
-phases are: the start, a query for every name, changing endpoints, a relist after 410, a reload, an upgrade in place.
-For each phase it prints as JSON the peak of the sum of PSS (sampled every 50 ms), the sum after the phase, and the
-memory of each process then. The exit code is 1 if memory exceeded the limit, a peak exceeded 1.3 times the steady
-state, or the peak of the reload exceeded 1.1 times. The upgrade runs two processes of each kind at a time, so only the
-limit applies to it. With `--snapshot` svcdns writes a snapshot, is killed, and starts from it at the end. Needs
-dnsperf.
+One svcdns with the Corefile of kubeadm runs in a memory control group with a limit of `--limit` MiB, if the machine
+allows a control group. The phases are: the start, a query for every name, changing endpoints, a relist after 410, a
+reload, an upgrade in place.
+
+The result is JSON. For each phase it has the peak of the sum of PSS (sampled every 50 ms), the sum after the phase, and
+the memory of each process after the phase. The steady state is the sum of PSS after every name has been queried. The
+exit code is 1 in three cases: memory exceeded the limit, a peak exceeded 1.3 times the steady state, or the peak of the
+reload exceeded 1.1 times the steady state. During the upgrade each process exists twice, so only the limit applies to
+the upgrade.
+
+With `--snapshot`, svcdns writes a snapshot, is killed at the end, and starts again from the snapshot. Needs dnsperf.
 """
 
 from __future__ import annotations
@@ -34,14 +38,14 @@ PEAK, RELOAD = 1.3, 1.1
 
 
 class Phases:
-    """Measures one phase after another."""
+    """Measures the memory of a server in one phase after another. `found` has the figures by phase, in MiB."""
 
     def __init__(self, server: Server) -> None:
         self.server = server
         self.found: dict[str, dict[str, float]] = {}
 
     def measure(self, name: str, *steps: Any) -> None:
-        """Runs the steps of a phase. Records the peak during them and the memory after them."""
+        """Runs the steps of the phase `name`. Records the peak memory during the steps, and the memory after them."""
         pid = self.server.process.pid
         with PssSampler(pid) as sampler:
             for step in steps:
@@ -50,12 +54,12 @@ class Phases:
         self.found[name] = {"peak": round(sampler.peak, 1), "settled": round(pss_mib(pid), 1)} | self.processes()
 
     def processes(self) -> dict[str, float]:
-        """The memory of each process now, MiB."""
+        """Returns the present memory of each process in MiB, by name of the process."""
         return {name: round(pss_mib(pid), 1) for name, pid in children(self.server.process.pid).items()}
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
-    """The figures of one run, MiB."""
+    """Runs all phases, and returns the figures by name. Memory is in MiB."""
     cluster = Cluster(options.services, options.endpoints)
     run_options = Options(["svcdns"], services=options.services)
     os.sched_setaffinity(0, run_options.cores.client)
@@ -97,7 +101,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def largest_peak(phases: dict[str, dict[str, float]]) -> float:
-    """The highest peak of all phases but the upgrade, MiB."""
+    """Returns the highest peak of all phases except the upgrade, in MiB."""
     return max(phase["peak"] for name, phase in phases.items() if name != "upgrade")
 
 
@@ -108,13 +112,13 @@ def upgrade(server: Server) -> None:
 
 
 def within_limits(figures: dict[str, Any], limit: float) -> bool:
-    """True if the figures are within the limits."""
+    """Returns True if the peaks meet the limits PEAK and RELOAD, and memory never exceeded `limit` MiB."""
     good = figures["largest peak / steady"] <= PEAK and figures["reload / steady"] <= RELOAD
     return good and max(phase["peak"] for phase in figures["phases"].values()) <= limit and not figures["limit hits"]
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Measures, prints the figures and checks them."""
+    """Measures, and prints the figures. Returns 1 if they exceed a limit, otherwise 0."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--services", type=int, default=10_000)
     parser.add_argument("--endpoints", type=int, default=15)

@@ -1,10 +1,10 @@
-"""The cost of an initial list, in pages and as a stream: `python -m bench.lists`, or with `--kubeconfig PATH` from a
-real API server.
+"""The cost of the first list of a cluster, in pages and as a stream: `python -m bench.lists`.
 
-Each way reads the Services and EndpointSlices, decodes and trims them, and puts them into control's store, as svcdns
-does. Each reading runs in a process of its own. A stream is a watch with initial events (WatchList), decoded a chunk at
-a time. The table, in Markdown, has medians: CPU seconds of the reader, seconds, octets received, and memory at the peak
-and at the end.
+With `--kubeconfig PATH`, the objects come from a real API server. The lists of Services and EndpointSlices are read in
+several ways. As in svcdns, each object is decoded, reduced to the fields that svcdns needs, and stored. Each
+measurement runs in its own process. A stream is a watch with initial events (WatchList), decoded chunk by chunk. The
+table, in Markdown, has medians: CPU seconds of the reader, seconds, octets received, and memory at the peak and at the
+end.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ WAYS = ("pages, gzip", "pages", "stream")
 
 
 class Reader:
-    """Reads resources over one session and counts octets."""
+    """Reads the objects of resources from an API server, and counts the octets received."""
 
     def __init__(self, session: Any, access: Any) -> None:
         self._session, self._access = session, access
@@ -54,7 +54,10 @@ class Reader:
         )
 
     async def pages(self, resource: Resource, encoding: str) -> AsyncGenerator[list[Any], None]:
-        """The trimmed objects of a list, page by page."""
+        """Lists a resource page by page, and yields the objects of each page. `encoding` is the HTTP content coding.
+
+        The objects have only the fields that svcdns needs.
+        """
         limit, token = PageLimit(), ""
         while True:
             query = {"limit": str(limit.next)} | ({"continue": token} if token else {})
@@ -72,7 +75,11 @@ class Reader:
                 return
 
     async def stream(self, resource: Resource) -> AsyncGenerator[list[Any], None]:
-        """The trimmed objects of a watch with initial events, chunk by chunk. Each chunk is one call of the decoder."""
+        """Opens a watch with initial events, and yields the objects of each chunk of the response until the list is
+        complete.
+
+        The objects have only the fields that svcdns needs. Each chunk is decoded in one call.
+        """
         query = {"watch": "true", "allowWatchBookmarks": "true", "sendInitialEvents": "true"}
         query |= {"resourceVersionMatch": "NotOlderThan", "timeoutSeconds": "60"}
         api_type = resource.decoder._decode_object.__self__.type  # type: ignore[attr-defined]  # noqa: SLF001
@@ -89,7 +96,7 @@ class Reader:
 
 
 async def read(way: str, options: WatchOptions) -> dict[str, float]:
-    """Reads everything in one way and returns the costs."""
+    """Reads all objects in the way `way` (one of WAYS), and returns the costs by name."""
     access = await Credentials(options, clock=time.monotonic, log=logging.getLogger("lists")).access()
     count = 0
     async with connect(access, unpack=False) as session:
@@ -120,7 +127,7 @@ async def read(way: str, options: WatchOptions) -> dict[str, float]:
 
 
 def main() -> int:
-    """Reads once, or runs one process for each reading and prints the table."""
+    """Runs one process for each measurement and prints the table. In such a process (`--read`), measures once."""
     parser = argparse.ArgumentParser(
         "python -m bench.lists", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -157,7 +164,7 @@ def main() -> int:
 
 
 def table(found: dict[str, list[dict[str, float]]]) -> str:
-    """The medians in Markdown."""
+    """Returns the medians as a Markdown table."""
     lines = [
         "| | Objects | CPU, s | Time, s | MB received | Peak memory, MiB | Memory at the end, MiB |",
         "|---|---|---|---|---|---|---|",

@@ -1,10 +1,12 @@
-"""A load balancer that works like kube-proxy, in a process of its own: `python -m bench.load_balancer READY:PORT...`.
+"""A load balancer that works like kube-proxy: `python -m bench.load_balancer READY:PORT...`.
 
-A round robin over the ready replicas takes each new UDP client and each new TCP connection. A UDP client keeps its
-replica until that one is no longer ready, as with a connection-tracking entry. Replies of a replica that is no longer
-ready are still forwarded. /ready is probed every READINESS seconds, and its result takes effect PROPAGATION seconds
-later, as in a cluster. The process prints its port and serves until standard input ends; the line `replicas` there
-returns the number of ready replicas.
+Each argument is a replica: the HTTP port of its /ready page, and its DNS port. Each new UDP client and each new TCP
+connection is given to the next ready replica, in round robin. As with connection tracking, a UDP client keeps its
+replica for as long as the replica is ready. Replies of a replica that is no longer ready are still forwarded. /ready is
+probed every READINESS seconds. As in a cluster, the result takes effect later, after PROPAGATION seconds.
+
+The process prints its port and serves until standard input ends. For each line on standard input, it prints the number
+of ready replicas.
 """
 
 from __future__ import annotations
@@ -29,8 +31,10 @@ CHUNK = 65_536
 
 @dataclass
 class Replica:
-    """A server behind the load balancer: its DNS port and the port of /ready. `changed` is the time of the last change
-    in the probes.
+    """A server behind the load balancer. `port` is its DNS port, and `http_port` the port of its /ready page.
+
+    `probed` is the result of the last probe, and `changed` the time when this result last changed. `ready` follows
+    `probed` after PROPAGATION seconds.
     """
 
     port: int
@@ -40,7 +44,7 @@ class Replica:
     changed: float = 0.0
 
     def probe(self) -> bool:
-        """True if /ready returns 200."""
+        """Returns True if the /ready page has the status 200."""
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{self.http_port}/ready", timeout=1) as response:
                 return bool(response.status == 200)
@@ -48,7 +52,7 @@ class Replica:
             return False
 
     def update(self, probed: bool, now: float) -> None:
-        """Takes the result of a probe. A change takes effect later."""
+        """Records the result of a probe. If the result has changed, `ready` changes PROPAGATION seconds later."""
         if probed != self.probed:
             self.probed, self.changed = probed, now
         if self.ready != self.probed and now - self.changed >= PROPAGATION:
@@ -56,7 +60,7 @@ class Replica:
 
 
 class LoadBalancer:
-    """Round robin over the ready replicas."""
+    """Chooses replicas in round robin, among those that are ready."""
 
     def __init__(self, replicas: list[Replica]) -> None:
         self.replicas = replicas
@@ -68,13 +72,13 @@ class LoadBalancer:
         return [replica for replica in self.replicas if replica.ready]
 
     def choose(self) -> Replica | None:
-        """The next ready replica; None if there is none."""
+        """Returns the next ready replica, or None if no replica is ready."""
         ready = self.ready
         self._next += 1
         return ready[self._next % len(ready)] if ready else None
 
     async def probe_all(self) -> None:
-        """Probes the readiness of all replicas."""
+        """Probes all replicas every READINESS seconds, until the task is cancelled."""
         while True:
             probed = await asyncio.gather(*(asyncio.to_thread(replica.probe) for replica in self.replicas))
             for replica, one in zip(self.replicas, probed, strict=True):
@@ -82,7 +86,7 @@ class LoadBalancer:
             await asyncio.sleep(READINESS)
 
     async def proxy_tcp(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Forwards one TCP connection."""
+        """Forwards the data of one TCP connection between its client and a replica, in both directions."""
         replica = self.choose()
         with contextlib.suppress(OSError, asyncio.CancelledError):  # CancelledError comes at the end of the process
             if replica is not None:
@@ -99,7 +103,7 @@ async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 
 
 class UdpFrontend(asyncio.DatagramProtocol):
-    """The UDP side."""
+    """Forwards queries over UDP, with one socket for each client."""
 
     def __init__(self, load_balancer: LoadBalancer) -> None:
         self._balancer = load_balancer
@@ -112,7 +116,7 @@ class UdpFrontend(asyncio.DatagramProtocol):
         )  # the class of CPython 3.11 does not declare this type
 
     def datagram_received(self, data: bytes, addr: Any) -> None:
-        """Sends a query to the replica of its client, or to the next one."""
+        """Sends a query to its client's replica. If that is not ready, the client gets the next ready replica."""
         flow = self._flows.get(addr)
         if flow is None or not flow[0].ready:
             replica = self._balancer.choose()
@@ -135,7 +139,7 @@ class UdpFrontend(asyncio.DatagramProtocol):
 
 
 async def serve(replicas: list[Replica]) -> None:
-    """Serves until standard input ends."""
+    """Serves UDP and TCP until standard input ends."""
     loop = asyncio.get_running_loop()
     load_balancer = LoadBalancer(replicas)
     [port] = free_ports(1)

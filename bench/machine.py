@@ -1,4 +1,4 @@
-"""The machine and the versions that a bench ran with."""
+"""Describes the machine of a benchmark, and the versions of the servers that were measured."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _VERSIONS = {
 
 
 def environment(servers: list[str]) -> dict[str, Any]:
-    """The machine, the commit, and the versions of the servers."""
+    """Returns the machine, the commit of this project, and the versions of the servers, by name."""
     return {
         "cpu": cpu_model(Path("/proc/cpuinfo").read_text()),
         "cores": os.cpu_count(),
@@ -34,13 +34,13 @@ def environment(servers: list[str]) -> dict[str, Any]:
 
 
 def cpu_model(text: str) -> str:
-    """The CPU model in the text of /proc/cpuinfo."""
+    """Returns the CPU model in the text of /proc/cpuinfo, or the machine type if the text has none."""
     found = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
     return found[1] if found else platform.machine()
 
 
 def commit() -> str:
-    """The commit, with `-dirty` if files differ from it; empty outside a checkout."""
+    """Returns the git commit of this project, with `-dirty` if files differ from it. Empty outside a checkout."""
     command = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
     try:
         return subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout.strip()
@@ -49,7 +49,7 @@ def commit() -> str:
 
 
 def version(name: str) -> str:
-    """The first version number in the output of a server's version option."""
+    """Returns the version of an installed server: the first version number in the output of its version option."""
     done = subprocess.run(_VERSIONS[name], check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     found = re.search(r"\d+(\.\d+)+", done.stdout)
     return found[0] if found else ""

@@ -17,9 +17,7 @@ SETTLED = 1.0
 
 
 def memory(run: Run) -> None:
-    """After a query for every name, at 1 and 10 endpoints a Service; with 15, the peak through a
-    relist and a reload.
-    """
+    """Measures memory after queries for all names, and its peaks during start, relist and reload."""
     settled = 0.1 if run.options.smoke else SETTLED
     limits = {1: 114.0, 10: 180.0, 15: 170.0}
     for endpoints, limit in limits.items():

@@ -1,4 +1,4 @@
-"""A memory control group, version 1 or 2, for the measured server, if the machine allows one."""
+"""Runs the measured server in a memory control group (version 1 or 2), if the machine allows one."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ _FILES = {
 
 
 class MemoryGroup:
-    """A new control group with a limit in octets. A context manager. `path` is None if none can be created."""
+    """A new memory control group with a limit in octets. As a context manager, removes the group at the end.
+
+    `path` is None if the machine does not allow a control group.
+    """
 
     def __init__(self, limit: int) -> None:
         self.path: Path | None = None
@@ -37,28 +40,28 @@ class MemoryGroup:
 
     @property
     def prefix(self) -> tuple[str, ...]:
-        """The words before a command that run it in the group."""
+        """The words to put before a command, so that the command runs in the group. Empty without a group."""
         if self.path is None:
             return ()
         return ("sh", "-c", 'echo $$ > "$0" && exec "$@"', str(self.path / "cgroup.procs"))
 
     def set_limit(self, limit: int) -> None:
-        """Sets another limit, in octets."""
+        """Changes the limit of the group to `limit` octets."""
         self._file(_MAX).write_text(str(limit))
 
     def add(self, pid: int) -> None:
-        """Moves a process into the group; its future children are in it, too."""
+        """Moves a process into the group. Processes that it starts later are in the group, too."""
         assert self.path is not None
         (self.path / "cgroup.procs").write_text(str(pid))
 
     @property
     def peak(self) -> float | None:
-        """The peak usage so far, page cache included, MiB."""
+        """The peak memory of the group so far, page cache included, in MiB. None without a group."""
         return None if self.path is None else int(self._file(_PEAK).read_text()) / 2**20
 
     @property
     def limit_hits(self) -> int | None:
-        """The number of times that usage reached the limit."""
+        """The number of times that the memory of the group reached the limit. None without a group."""
         if self.path is None:
             return None
         words = self._file(_FAILED).read_text().split()

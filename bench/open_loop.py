@@ -1,8 +1,8 @@
-"""An open-loop load generator: it sends queries at fixed times and does not wait for responses, so that a stall of the
-server shows.
+"""An open-loop load generator: it sends queries at fixed times, without waiting for responses.
 
-Latency runs from just before a query is sent until the kernel receives the response (SO_TIMESTAMPNS). The speed of this
-program is thus not part of it. A lost query has an infinite latency.
+So a server that stalls for a moment increases the latency of all queries in that moment. Latency is the time from just
+before a query is sent until the kernel receives the response (SO_TIMESTAMPNS). So it does not depend on the speed of
+this program. A lost query has an infinite latency.
 """
 
 from __future__ import annotations
@@ -25,9 +25,10 @@ GRACE = 1.0
 
 @dataclass(frozen=True)
 class Sample:
-    """Queries in the order of sending: the times (seconds of the realtime clock) and the latencies (seconds).
+    """The queries of one measurement, in the order of sending.
 
-    `codes` are the response codes in the order of receipt.
+    `sent` has the times of sending, in seconds of the realtime clock. `latency` has the latency of each query in
+    seconds. `codes` has the response codes in the order of receipt.
     """
 
     sent: Sequence[float]
@@ -36,27 +37,30 @@ class Sample:
 
     @property
     def lost(self) -> int:
-        """The number of lost queries."""
+        """The number of queries without a response."""
         return sum(map(math.isinf, self.latency))
 
     def within(self, spans: Sequence[tuple[float, float]]) -> Sample:
-        """The queries sent within these spans. The spans must not overlap."""
+        """Returns the queries that were sent within these spans of time, which must not overlap.
+
+        A span has its begin and its end, in seconds of the realtime clock.
+        """
         kept = [range(bisect_left(self.sent, begin), bisect_right(self.sent, end)) for begin, end in spans]
         return Sample([self.sent[k] for span in kept for k in span], [self.latency[k] for span in kept for k in span])
 
 
 def percentile(values: Sequence[float], share: float) -> float:
-    """The percentile by nearest rank: the smallest value such that a share of `share` is at most it. NaN without
-    values.
-    """
+    """Returns a percentile by the nearest-rank method; `share` is 0.99 for the 99th percentile. NaN without values."""
     if not values:
         return math.nan
     return sorted(values)[max(0, math.ceil(share * len(values)) - 1)]
 
 
 def generate(port: int, queries: Sequence[bytes], rate: float, seconds: float, clients: int = 128) -> Sample:
-    """Sends the queries in turn from `clients` sockets at a fixed rate. A message id is the query's number modulo
-    65,536.
+    """Sends queries to a port of 127.0.0.1 at `rate` queries a second, in turn from `clients` sockets.
+
+    The queries are sent again and again until `seconds` have passed. The message id of a query is replaced by its
+    number modulo 65,536.
     """
     ctypes.CDLL(None).prctl(_PR_SET_TIMERSLACK, 1)
     total = int(rate * seconds)
@@ -109,7 +113,7 @@ def _receive(
     sent_count: int,
     timeout: float,
 ) -> None:
-    """Takes the responses that have arrived. A response belongs to the newest query with its id."""
+    """Records the responses that have arrived. A response belongs to the newest query with its message id."""
     for key, _ in selector.select(timeout):
         data, extra, _, _ = key.fileobj.recvmsg(4096, 64)  # type: ignore[union-attr]
         number = sent_count - 1 - ((sent_count - 1 - struct.unpack_from(">H", data)[0]) & 0xFFFF)

@@ -1,4 +1,4 @@
-"""The configuration of each server: one function a server, which writes its files and returns its command line.
+"""The configuration of each server: a function for each server writes its files and returns its command line.
 
 svcdns and CoreDNS watch the cluster. Their Corefile is that of kubeadm; only the ports, the API server and the upstream
 differ. NSD and Knot have the same names as zone files, external names included. Unbound and dnsmasq have the addresses
@@ -50,7 +50,9 @@ COREFILE = """\
 
 @dataclass(frozen=True)
 class ServerConfig:
-    """The settings of a server."""
+    """The settings of a server under test: the cluster to serve, and the ports of the server, its upstreams and its API
+    server.
+    """
 
     cluster: Cluster
     port: int
@@ -70,7 +72,7 @@ class ServerConfig:
 
 
 def corefile(config: ServerConfig, folder: Path) -> Path:
-    """Writes the Corefile of kubeadm."""
+    """Writes a Corefile like that of kubeadm, with the ports of `config`, and returns its path."""
     path = folder / "Corefile"
     more = f"\n    multisocket {config.workers}" if config.workers > 1 else ""
     upstreams = " ".join(f"127.0.0.1:{port}" for port in config.upstreams)
@@ -84,17 +86,17 @@ def corefile(config: ServerConfig, folder: Path) -> Path:
 
 
 def svcdns(config: ServerConfig, folder: Path) -> list[str]:
-    """This project."""
+    """Configures svcdns."""
     return [sys.executable, "-m", "svcdns", "-conf", str(corefile(config, folder))]
 
 
 def coredns(config: ServerConfig, folder: Path) -> list[str]:
-    """The binary that COREDNS names."""
+    """Configures CoreDNS. The environment variable COREDNS names its binary."""
     return [os.environ["COREDNS"], "-conf", str(corefile(config, folder))]
 
 
 def nsd(config: ServerConfig, folder: Path) -> list[str]:
-    """One server process, no rate limit."""
+    """Configures NSD, with one server process and no rate limit."""
     zones = "".join(
         f'zone:\n  name: "{zone}"\n  zonefile: "{path}"\n' for zone, path in write_zones(config.cluster, folder).items()
     )
@@ -118,7 +120,7 @@ remote-control:
 
 
 def knot(config: ServerConfig, folder: Path) -> list[str]:
-    """One worker for each transport."""
+    """Configures Knot, with one worker for UDP and one for TCP."""
     zones = "".join(
         f'  - domain: "{zone}"\n    file: "{path}"\n' for zone, path in write_zones(config.cluster, folder).items()
     )
@@ -146,7 +148,7 @@ zone:
 
 
 def unbound(config: ServerConfig, folder: Path) -> list[str]:
-    """One thread; the cluster as a static local zone."""
+    """Configures Unbound, with one thread. The names of the cluster are a static local zone."""
     forwarded = "".join(f"  forward-addr: 127.0.0.1@{port}\n" for port in config.upstreams)
     lines = [
         f"  local-data: '{name}. {TTL} {family(address)} {address}'\n" for name, address in addresses(config.cluster)
@@ -175,7 +177,7 @@ forward-zone:
 
 
 def dnsmasq(config: ServerConfig, folder: Path) -> list[str]:
-    """The cluster as a hosts file."""
+    """Configures dnsmasq, with the names of the cluster in a hosts file."""
     hosts = write(folder / "hosts", "".join(f"{address} {name}\n" for name, address in addresses(config.cluster)))
     text = f"""\
 port={config.port}
@@ -211,7 +213,7 @@ WATCHERS = ("svcdns", "coredns")
 
 
 def why_unavailable(name: str) -> str:
-    """The reason why a server cannot be measured here; empty if it can."""
+    """Returns the reason why a server cannot be measured on this machine, or an empty text if it can."""
     if name == "svcdns":
         return ""
     if name == "coredns":
@@ -225,19 +227,19 @@ def why_unavailable(name: str) -> str:
 
 
 def addresses(cluster: Cluster) -> Iterator[tuple[str, str]]:
-    """Name and address, for each address of each Service."""
+    """Yields the name of each Service with each of its addresses."""
     for number in range(cluster.services):
         for address in cluster.addresses(number):
             yield cluster.fqdn(number), address
 
 
 def family(address: str) -> str:
-    """The record type of an address."""
+    """Returns the record type of an address: `A` or `AAAA`."""
     return "AAAA" if ":" in address else "A"
 
 
 def write_zones(cluster: Cluster, folder: Path) -> dict[str, Path]:
-    """Writes zone files: the cluster, its reverse zones and the external names."""
+    """Writes zone files for the cluster, its reverse zones and the external names. Returns their paths by zone."""
     zones: dict[str, list[str]] = defaultdict(list)
     for number in range(cluster.services):
         name = cluster.fqdn(number) + "."

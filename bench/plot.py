@@ -31,7 +31,7 @@ COLOURS = {
 
 @dataclass(frozen=True)
 class Point:
-    """The median at a position on the x axis, and the smallest and largest of the rounds."""
+    """One point of a series: the position on the x axis, and the median, minimum and maximum of the rounds."""
 
     x: float
     median: float
@@ -41,8 +41,9 @@ class Point:
 
 @dataclass(frozen=True)
 class Chart:
-    """Series of points by server. `ticks` are positions on the x axis with labels. `log` makes the
-    y axis logarithmic.
+    """A line chart with one series of points for each server.
+
+    `ticks` are positions on the x axis with their labels. If `log` is true, the y axis is logarithmic.
     """
 
     title: str
@@ -55,7 +56,7 @@ class Chart:
 
 
 def charts(report: dict[str, Any]) -> dict[str, Chart]:
-    """The charts that the report has figures for, by file name."""
+    """Returns the charts for which the report has figures, by file name without its suffix."""
     note = _note(report)
     found = {}
     for state, words in (
@@ -105,7 +106,7 @@ def _note(report: dict[str, Any]) -> str:
 
 
 def draw(chart: Chart) -> str:
-    """The chart as SVG."""
+    """Returns the chart as SVG text."""
     heights = _y_ticks(chart)
     middle = (TOP + HEIGHT - BOTTOM) / 2
     parts = [
@@ -150,8 +151,10 @@ def _drawn(chart: Chart, heights: list[float], colour: str, points: list[Point])
 
 
 def _y_ticks(chart: Chart) -> list[float]:
-    """The ticks of the y axis: from 0 in round steps, or if logarithmic 1, 2 and 5 times powers of ten around all
-    values.
+    """Returns the values at which the y axis has ticks.
+
+    A linear axis has ticks from 0 at equal, round steps. A logarithmic axis has ticks at 1, 2 and 5 times powers of
+    ten.
     """
     values = [value for points in chart.series.values() for one in points for value in (one.low, one.high)]
     if not chart.log:
@@ -186,7 +189,7 @@ def _text(x: float, y: float, text: str, *, size: int = 12, anchor: str = "start
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Writes the charts."""
+    """Draws the charts of a report and writes them to SVG files. Returns the exit code."""
     parser = argparse.ArgumentParser(
         "python -m bench.plot", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

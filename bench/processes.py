@@ -24,7 +24,7 @@ _PR_SET_PDEATHSIG = 1
 
 
 def tree(pid: int) -> list[int]:
-    """A process and all of its descendants."""
+    """Returns the ids of a process and all its descendants."""
     found = [pid]
     for one in found:
         for task in Path(f"/proc/{one}/task").glob("*/children"):
@@ -36,8 +36,9 @@ def tree(pid: int) -> list[int]:
 
 
 def children(pid: int) -> dict[str, int]:
-    """Process ids of svcdns's control and workers by name, below the supervisor. The newer one if two have the same
-    name.
+    """Returns the process ids of the control process and the workers of svcdns, by name such as `worker 0`.
+
+    `pid` is the supervisor. If two processes have the same name, the newer one is returned.
     """
     found: dict[str, int] = {}
     for one in sorted(tree(pid)[1:]):
@@ -53,9 +54,7 @@ def children(pid: int) -> dict[str, int]:
 
 
 def cpu_seconds(pid: int) -> float:
-    """CPU seconds of a process and its descendants, in nanosecond resolution. Excludes threads and processes that have
-    ended.
-    """
+    """Returns the CPU seconds of a process and its descendants, without threads and processes that have ended."""
     total = 0
     for one in tree(pid):
         for task in Path(f"/proc/{one}/task").glob("*/schedstat"):
@@ -67,7 +66,7 @@ def cpu_seconds(pid: int) -> float:
 
 
 def pss_mib(pid: int) -> float:
-    """Proportional set size (PSS) of a process and its descendants, MiB."""
+    """Returns the proportional set size (PSS) of a process and its descendants together, in MiB."""
     return sum(map(_pss_kib, tree(pid))) / 1024
 
 
@@ -82,7 +81,7 @@ def _pss_kib(pid: int) -> int:
 
 
 class PssSampler:
-    """Samples `pss_mib` in a thread; `peak` is the largest so far."""
+    """Measures the memory of a process tree at intervals, in a thread. `peak` is the largest value so far, in MiB."""
 
     def __init__(self, pid: int, every: float = 0.05) -> None:
         self.peak = 0.0
@@ -106,7 +105,7 @@ class PssSampler:
 
 
 def spawn(command: Sequence[str], cpus: Sequence[int], **options: Any) -> subprocess.Popen[bytes]:
-    """Starts a process in a new session on these cores. The cores are those of this thread at the fork."""
+    """Starts a process in a new session, on the cores `cpus`. The calling thread keeps its own cores."""
     own = os.sched_getaffinity(0)
     os.sched_setaffinity(0, cpus)
     try:
@@ -126,12 +125,15 @@ def kill_tree(process: subprocess.Popen[bytes]) -> None:
 
 
 def end_with_parent() -> None:
-    """The kernel kills this process when its parent ends."""
+    """Lets the kernel kill this process when its parent ends (prctl(2), PR_SET_PDEATHSIG)."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 class Helper:
-    """A process of the bench that prints its port, reads commands from standard input, and ends when that closes."""
+    """A helper process of the benchmark.
+
+    It prints its port, reads commands from standard input, and ends when standard input is closed.
+    """
 
     def __init__(self, module: str, *arguments: str, cpus: Sequence[int]) -> None:
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
@@ -146,7 +148,7 @@ class Helper:
         return self.process.stdout
 
     def request(self, command: str) -> Any:
-        """Sends one command line and returns the reply."""
+        """Sends one command line to the process, and returns its reply, decoded from JSON."""
         assert self.process.stdin is not None
         self.process.stdin.write(command.encode() + b"\n")
         self.process.stdin.flush()
@@ -156,7 +158,7 @@ class Helper:
         return json.loads(line)
 
     def close(self) -> None:
-        """Ends the process."""
+        """Ends the process by closing its standard input, and waits for its exit."""
         assert self.process.stdin is not None
         self.process.stdin.close()
         self._output.close()
@@ -164,7 +166,10 @@ class Helper:
 
 
 def until(what: str, probe: Callable[[], T], timeout: float, pause: float = 0.002) -> T:
-    """Calls `probe` until its result is true, and returns the result. Raises TimeoutError."""
+    """Calls `probe` until its result is true, and returns that result. `what` is for the text of the error.
+
+    Raises TimeoutError after `timeout` seconds. `pause` is the time between two calls in seconds.
+    """
     deadline = time.monotonic() + timeout
     while not (found := probe()):
         if time.monotonic() > deadline:
@@ -174,10 +179,10 @@ def until(what: str, probe: Callable[[], T], timeout: float, pause: float = 0.00
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports of loopback that are free for UDP and TCP, below the kernel's ephemeral ports.
+    """Returns ports that are free for UDP and TCP, below the kernel's ephemeral ports.
 
-    No port is returned twice, here or in another process, until this process ends: a lock on one byte of a file
-    reserves it.
+    Until this process ends, no port is returned a second time, neither in this process nor in others. For each port, a
+    lock on one byte of a shared file reserves it.
     """
     found: list[int] = []
     while len(found) < count:
@@ -210,8 +215,9 @@ def _reserve(port: int) -> bool:
 
 @functools.cache
 def _reservations() -> int:
-    """The file whose bytes stand for ports. It stays open: closing any descriptor of it would end
-    this process's locks.
+    """Returns the descriptor of a file in which a lock on byte N reserves port N.
+
+    The file stays open, because closing any of its descriptors would release all locks of this process.
     """
     path = Path(tempfile.gettempdir()) / f"svcdns-ports-{os.getuid()}"
     return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

@@ -1,4 +1,4 @@
-"""Time from the start of a server until it is ready, and from a change at the API server until the new answer."""
+"""Measures the time until a new server is ready, and the time until a change at the API server is in the answers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TIMEOUT = 10.0
 
 
 def start(run: Run) -> None:
-    """From exec to /ready and the first correct answer, with 10 endpoints a Service."""
+    """Measures the time from exec to /ready and the first correct answer, with 10 endpoints for each Service."""
     cluster = Cluster(run.options.services, 10)
     row = run.row("start", f"to ready, {cluster.services:,} × 10", "s", Target(1.5))
     for _ in run.rounds("start"):
@@ -33,7 +33,7 @@ def start(run: Run) -> None:
 
 
 def change(run: Run) -> None:
-    """From the change of an endpoint to the new answer: single changes, and a burst of 1,000."""
+    """Measures the time from the change of an endpoint to the new answer: single changes, and a burst of 1,000."""
     limits = {"p50": (0.5, Target(1.5)), "p95": (0.95, Target(2.5))}
     rows = {label: run.row("change", f"to answer, {label}", "ms", limits[label][1]) for label in limits}
     burst = run.row("change", "burst of 1,000, all visible", "ms", Target(100))
@@ -54,7 +54,7 @@ def change(run: Run) -> None:
 
 
 def _single_change(server: Server, number: int) -> float:
-    """Seconds from the change of a Service's only endpoint until a response has the new address."""
+    """Changes the only endpoint of a Service, and returns the seconds until a response has the new address."""
     query = make_query(server.config.cluster.fqdn(number))
     with closing(Client(server.port)) as client:
         client.query(query)
@@ -67,7 +67,7 @@ def _single_change(server: Server, number: int) -> float:
 
 
 def _burst(server: Server, numbers: list[int]) -> float:
-    """Seconds from the first of many changes until a response had the new address of each."""
+    """Changes an endpoint of each Service in `numbers`. Returns the seconds until responses had all new addresses."""
     cluster = server.config.cluster
     with closing(Client(server.port, 0.2)) as client:
         for number in numbers:

@@ -1,4 +1,4 @@
-"""Query sets: lines of `name type` for dnsperf, and the share of each response code in correct responses."""
+"""Makes the queries for dnsperf: lines of `name type`, with the expected share of NXDOMAIN responses."""
 
 from __future__ import annotations
 
@@ -15,25 +15,28 @@ SEARCH_NAMESPACES = 10
 
 @dataclass(frozen=True)
 class Queries:
-    """Lines in the order of sending, and the expected share of NXDOMAIN. All other responses are NOERROR."""
+    """Lines for dnsperf, and the expected share of NXDOMAIN responses. All other responses must be NOERROR."""
 
     lines: list[str]
     nxdomain: float = 0.0
 
 
 def hits(cluster: Cluster, count: int, seed: int = 1) -> Queries:
-    """A of random Services."""
+    """Returns A queries for random Services."""
     rng = random.Random(seed)
     return Queries([f"{cluster.fqdn(rng.randrange(cluster.services))} A" for _ in range(count)])
 
 
 def every_name(cluster: Cluster) -> Queries:
-    """A and AAAA of every Service."""
+    """Returns an A and an AAAA query for every Service."""
     return Queries([f"{cluster.fqdn(number)} {rtype}" for number in range(cluster.services) for rtype in ("A", "AAAA")])
 
 
 def mix(cluster: Cluster, count: int, seed: int = 2) -> Queries:
-    """Half A and AAAA of Services, half external names with the search domains of `ndots:5`."""
+    """Returns A and AAAA queries, half of them for Services and half for external names.
+
+    An external name is queried as by a Pod with `ndots:5`: first with each search domain, then alone.
+    """
     rng = random.Random(seed)
     lines: list[str] = []
     while len(lines) < count:
@@ -46,14 +49,17 @@ def mix(cluster: Cluster, count: int, seed: int = 2) -> Queries:
 
 
 def search_path(number: int, ns: int) -> list[str]:
-    """The queries of a Pod for an external name with fewer than five dots: each search domain, then the name."""
+    """Returns the queries that a Pod in namespace number `ns` sends for an external name with fewer than five dots.
+
+    These are A and AAAA queries for the name with each search domain, then for the name itself.
+    """
     name = external_name(number)
     names = [f"{name}.{namespace(ns)}.svc.{ZONE}", f"{name}.svc.{ZONE}", f"{name}.{ZONE}", name]
     return [f"{one} {rtype}" for one in names for rtype in ("A", "AAAA")]
 
 
 def warm_mix(cluster: Cluster) -> Queries:
-    """Every query that `mix` may contain."""
+    """Returns every query that `mix` may return, so that caches can be filled before the measurement."""
     search_paths = [
         line
         for number in range(EXTERNAL_NAMES)
@@ -64,12 +70,12 @@ def warm_mix(cluster: Cluster) -> Queries:
 
 
 def misses(count: int, seed: str) -> Iterator[str]:
-    """Nonexistent names, each of them once. Another seed gives other names."""
+    """Yields A queries for nonexistent names, each name once. Another `seed` gives other names."""
     return (f"no-{seed}-{number}.{namespace(number)}.svc.{ZONE} A" for number in range(count))
 
 
 def external(count: int, seed: int = 3) -> Queries:
-    """A of random external names."""
+    """Returns A queries for random external names."""
     rng = random.Random(seed)
     return Queries([f"{external_name(rng.randrange(EXTERNAL_NAMES))} A" for _ in range(count)])
 
@@ -78,10 +84,10 @@ _unused = count(EXTERNAL_NAMES)
 
 
 def new_external(number: int) -> list[str]:
-    """A of external names that no earlier query had."""
+    """Returns A queries for external names that no earlier call has returned."""
     return [f"{external_name(next(_unused))} A" for _ in range(number)]
 
 
 def every_external() -> Queries:
-    """A of every external name."""
+    """Returns an A query for every external name."""
     return Queries([f"{external_name(number)} A" for number in range(EXTERNAL_NAMES)])

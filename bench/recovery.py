@@ -1,10 +1,12 @@
 """Time until answers are correct again after a fault of the API server: `python -m bench.recovery [FAULT...]`.
 
-svcdns, and CoreDNS if the environment variable COREDNS names its binary, each watch an API server of the bench, which
-has a fault for some seconds. At its end the endpoint of a headless Service changes. The figure is the time from then
-until the first answer with the new address. Every measurement starts new servers, since their back-off depends on
-earlier faults. The API server offers streamed lists (a watch with initial events) and plain lists in turn. The table,
-in Markdown, has the median of the rounds in seconds, and the maximum.
+svcdns is measured, and CoreDNS if the environment variable COREDNS names its binary. Each server watches its own API
+server (`bench.api`), which has a fault for some seconds. When the fault ends, the endpoint of a headless Service
+changes. The figure is the time from the end of the fault until the first answer with the new address.
+
+Every measurement starts new servers, because their back-off depends on earlier faults. The API server offers streamed
+lists (a watch with initial events) in half of the measurements, and only plain lists in the other half. The table, in
+Markdown, has the median of the rounds in seconds, and the maximum.
 """
 
 from __future__ import annotations
@@ -57,7 +59,7 @@ class Options:
 
 @dataclass(frozen=True)
 class Measurement:
-    """One measurement."""
+    """What is measured: the fault of the API server, the kind of lists it offers (a key of LISTS), and the server."""
 
     fault: str
     lists: str
@@ -65,7 +67,7 @@ class Measurement:
 
 
 def measure(measurement: Measurement, options: Options) -> float:
-    """Seconds until the answer is correct; infinity after the timeout."""
+    """Returns the seconds from the end of the fault until the answer is correct, or infinity after the timeout."""
     every = sorted(os.sched_getaffinity(0))
     with ServerGroup(
         Cluster(options.services), [measurement.server], Cores(every, every), streams=LISTS[measurement.lists]
@@ -94,7 +96,7 @@ def _until_right(server: Server, timeout: float) -> float:
 
 
 def table(options: Options, servers: Sequence[str], found: dict[Measurement, list[float]]) -> str:
-    """The figures in Markdown."""
+    """Returns the figures as a Markdown table."""
     columns = [(server, lists) for server in servers for lists in LISTS]
     lines = [
         "| Fault | " + " | ".join(f"{server}, {lists}" for server, lists in columns) + " |",
@@ -139,7 +141,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def options_of(argv: list[str] | None) -> Options:
-    """The command line."""
+    """Parses the command line. Exits with a message if a fault is unknown."""
     parser = argparse.ArgumentParser(
         "python -m bench.recovery", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

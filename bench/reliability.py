@@ -1,9 +1,9 @@
 """The cost of faults: `python -m bench.reliability [FAULT...]`.
 
-For each fault it starts a server. dnsperf sends queries over UDP, and a checker sends queries over UDP and over
+A server is started for each fault. dnsperf sends queries over UDP, and a checker sends queries over UDP and over
 persistent TCP connections, while endpoints change. The fault happens under this load. The table has the lost queries
-and the wrong responses, beside those of a run without a fault. The exit code is 1 if a fault cost more than its limits,
-or a response was wrong. A server runs on the first core, with two workers on both.
+and the wrong responses of each fault, and of a run without a fault. The exit code is 1 if more was lost than is allowed
+for the fault, or if a response was wrong. A server with one worker runs on the first core, with two workers on all.
 
 Faults:
 """
@@ -34,14 +34,14 @@ HEADER = (
 
 
 def within_limits(case: Case, outcome: Outcome) -> bool:
-    """True if the losses are within the limits of the fault and no response was wrong."""
+    """Returns True if the losses are within the limits of the fault and no response was wrong."""
     wrong = outcome.udp.wrong + outcome.tcp.wrong
     ended = outcome.tcp.closed <= case.connections and outcome.tcp.lost == outcome.tcp.cut
     return not wrong and ended and outcome.load.lost + outcome.udp.lost <= case.max_lost
 
 
 def row(name: str, outcome: Outcome) -> list[str]:
-    """A row of the table."""
+    """Returns the row of the table for one fault. Its columns are those of HEADER."""
     udp, tcp, load = outcome.udp, outcome.tcp, outcome.load
     slowest = max(udp.slowest, tcp.slowest) * 1000
     return [
@@ -59,13 +59,13 @@ def row(name: str, outcome: Outcome) -> list[str]:
 
 
 def markdown(rows: list[list[str]]) -> str:
-    """The table."""
+    """Returns the rows as a Markdown table, below HEADER."""
     lines = [list(HEADER), ["---"] * len(HEADER), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs the faults and prints the table."""
+    """Runs the faults and prints the table. Returns the exit code."""
     names = "\n".join(f"  {name:<16} {case.description}" for name, case in CASES.items())
     parser = argparse.ArgumentParser(
         "python -m bench.reliability",

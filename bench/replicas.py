@@ -1,8 +1,8 @@
 """A rolling restart of two replicas behind a load balancer: `python -m bench.replicas [--peer coredns]`.
 
-Each replica is stopped like a Pod (SIGTERM, then five seconds of lame duck) and started again, and is ready before the
-next one is stopped. Meanwhile dnsperf sends 5,000 queries a second over UDP, and a checker sends queries over UDP and
-over persistent TCP connections. The exit code is 1 if a query was lost or a response was wrong.
+Each replica is stopped like a Pod (SIGTERM, then five seconds of lame duck) and started again. The other replica is
+stopped only after that one is ready. Meanwhile dnsperf sends 5,000 queries a second over UDP, and a checker sends
+queries over UDP and over persistent TCP connections. The exit code is 1 if a query was lost or a response was wrong.
 """
 
 from __future__ import annotations
@@ -44,13 +44,16 @@ class Replicas:
         )
 
     async def until_ready(self, count: int) -> None:
-        """Waits until the load balancer counts that many ready replicas."""
+        """Waits until the load balancer has `count` ready replicas. Raises TimeoutError after 60 seconds."""
         async with asyncio.timeout(60):
             while await asyncio.to_thread(self.load_balancer.request, "replicas") != count:
                 await asyncio.sleep(0.05)
 
     async def restart(self, number: int) -> None:
-        """Stops a replica, waits until it has exited, and starts it again."""
+        """Stops a replica, waits until it has exited, starts it again, and waits until all replicas are ready.
+
+        Raises BrokenError if the exit code of the replica is not 0.
+        """
         server = self.servers[number]
         server.process.send_signal(signal.SIGTERM)
         code = await asyncio.to_thread(server.process.wait, 30)
@@ -61,7 +64,10 @@ class Replicas:
 
 
 async def rolling(replicas: Replicas, cluster: Cluster, cores: Cores, path: Path) -> tuple[Figures, Checker]:
-    """Restarts each replica in turn under load."""
+    """Restarts each replica in turn under load. Returns dnsperf's figures and the checker with its counts.
+
+    Raises BrokenError if the restarts take longer than the load.
+    """
     history = EndpointHistory(cluster)
     port = replicas.load_balancer.port
     checker = Checker(
@@ -82,7 +88,7 @@ async def rolling(replicas: Replicas, cluster: Cluster, cores: Cores, path: Path
 
 
 def main() -> int:
-    """Runs the rolling restart and prints the losses."""
+    """Runs the rolling restart and prints the losses. Returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--peer", default="svcdns", choices=peers.WATCHERS)
     parser.add_argument("--services", type=int, default=10_000)

@@ -1,6 +1,6 @@
-"""Results: rows of a figure for each server, the targets of svcdns, and both as a table.
+"""The results of a run: rows with a figure for each server, and the targets that svcdns must meet.
 
-A row stores every round. The table and the targets use the median.
+A row stores the figures of all rounds. The table and the targets use their median.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ OURS = "svcdns"
 
 @dataclass(frozen=True)
 class Target:
-    """A limit for svcdns's figure: at most `value`, or at most `value` times a base.
+    """A limit for svcdns's figure: at most `value`, or at most `value` times another figure, the base.
 
-    The base is the figure of `peer`, or with `of` svcdns's own figure for another measure of the scenario. `at_least`
-    makes the limit a minimum. `less` requires that svcdns is at least `value` times below the base.
+    The base is the figure of the server `peer`, or svcdns's own figure for the measure `of`. If `at_least` is true, the
+    limit is a minimum. If `less` is true, the base must be at least `value` times svcdns's figure.
     """
 
     value: float
@@ -30,11 +30,11 @@ class Target:
 
     @property
     def base(self) -> str:
-        """The name of the base; empty for an absolute limit."""
+        """The name of the server or measure that is the base. Empty for an absolute limit."""
         return self.peer or self.of
 
     def text(self) -> str:
-        """The text in the table."""
+        """Returns the limit in the form for the table, such as `≤ 1.5 × nsd`."""
         sign = "≥" if self.at_least or self.less else "≤"
         return (
             f"{sign} {self.value:g}{' ×' if self.base else ''}{' less than' if self.less else ''} {self.base}".rstrip()
@@ -43,7 +43,7 @@ class Target:
 
 @dataclass
 class Row:
-    """One measure of one scenario: the figures of each round by server."""
+    """One measure of one scenario. `figures` has, for each server, the figures of all rounds."""
 
     scenario: str
     measure: str
@@ -52,24 +52,27 @@ class Row:
     targets: tuple[Target, ...] = ()
 
     def add(self, server: str, figure: float) -> None:
-        """Adds the figure of one round."""
+        """Adds the figure of one round for a server."""
         self.figures.setdefault(server, []).append(figure)
 
     def median(self, server: str) -> float:
-        """The median of the rounds; NaN without rounds."""
+        """Returns the median of a server's rounds, or NaN if it has none."""
         return statistics.median(self.figures[server]) if self.figures.get(server) else math.nan
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """The result of a target. `found` is the figure or the ratio. `met` is None if it was not measured."""
+    """Whether svcdns meets a target. `met` is None if that was not measured.
+
+    `found` is svcdns's figure, or the ratio to the base if the target has one.
+    """
 
     target: Target
     found: float
     met: bool | None
 
     def text(self) -> str:
-        """The text in the table."""
+        """Returns the target and the result in the form for the table, such as `≤ 1.5 × nsd: 1.32 met`."""
         if self.met is None:
             return f"{self.target.text()}: not measured"
         ratio = f"{number(self.found)} " if self.target.base else ""
@@ -77,7 +80,7 @@ class Verdict:
 
 
 def evaluate(row: Row, rows: Iterable[Row]) -> list[Verdict]:
-    """Compares a row with its targets. `rows` are the rows that a target may name."""
+    """Returns a verdict for each target of the row. `rows` are searched for the measures that the targets name."""
     ours = row.median(OURS)
     verdicts = []
     for target in row.targets:
@@ -97,7 +100,7 @@ def evaluate(row: Row, rows: Iterable[Row]) -> list[Verdict]:
 
 
 def number(value: float) -> str:
-    """Three significant digits; a dash for NaN."""
+    """Returns a number as text with three significant digits, or a dash for NaN."""
     if math.isnan(value):
         return "-"
     if math.isinf(value):
@@ -107,7 +110,7 @@ def number(value: float) -> str:
 
 
 def table(rows: list[Row], servers: list[str]) -> str:
-    """All rows: a column for each server, and the targets at the end."""
+    """Returns all rows as a text table, with a column for each server and the targets in the last column."""
     lines = [["scenario", "measure", "unit", *servers, "target"]]
     for row in rows:
         verdicts = "; ".join(verdict.text() for verdict in evaluate(row, rows))
@@ -127,7 +130,7 @@ def table(rows: list[Row], servers: list[str]) -> str:
 
 
 def as_json(rows: list[Row]) -> list[dict[str, Any]]:
-    """Rows with their rounds, medians and target results."""
+    """Returns the rows in the form for the JSON file, each with its rounds, medians and target results."""
     return [
         {
             "scenario": row.scenario,

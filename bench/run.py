@@ -35,7 +35,9 @@ class Options:
 
 
 class Run:
-    """A run of scenarios. A context manager that stops the servers."""
+    """One run of the benchmark: its options, servers, load, rows and failures. A context manager that stops the
+    servers.
+    """
 
     def __init__(self, options: Options) -> None:
         self.options = options
@@ -56,11 +58,14 @@ class Run:
     # -- servers
 
     def peers(self, *wanted: str) -> list[str]:
-        """svcdns and those of the wanted servers that take part."""
+        """Returns svcdns and those servers in `wanted` that this run measures."""
         return [name for name in self.options.servers if name == OURS or name in wanted]
 
     def shared_servers(self) -> ServerGroup:
-        """All servers with a cluster of the default size, one endpoint a Service. They start at the first call."""
+        """Returns a group of all servers, which the scenarios share. Starts them at the first call.
+
+        Their cluster has the number of Services in the options, and one endpoint for each Service.
+        """
         if self._shared is None:
             self.progress("starting the servers")
             self._shared = self._stack.enter_context(
@@ -83,35 +88,41 @@ class Run:
     # -- load
 
     def queries(self, name: str, lines: Sequence[str] | Iterator[str]) -> Path:
-        """Writes an input file for dnsperf."""
+        """Writes an input file for dnsperf, and returns its path."""
         return write_queries(self.folder / name, lines)
 
     def load(self, rate: int = 0, *, tcp: bool = False) -> Load:
-        """A load for the seconds of the options; in a smoke run, the input once."""
+        """Returns a load of the duration in the options. In a smoke run, the load sends the input once."""
         return Load(seconds=0 if self.options.smoke else self.options.seconds, rate=rate, tcp=tcp)
 
     def run_load(self, server: Server, load: Load, path: Path) -> Figures:
-        """Runs dnsperf and records its command."""
+        """Runs dnsperf against a server, and stores its command line for the report."""
         command = " ".join(load.command(server.port, path)).replace(str(self.folder), ".")
         self.commands.setdefault(server.name, []).append(command)
         return dnsperf.run(load, server.port, path, self.options.cores.client)
 
     def warm(self, server: Server, path: Path, *, tcp: bool = False) -> None:
-        """Sends the input twice, so that the caches have every answer. More often for several workers: each has a
-        cache, and the kernel chooses the worker.
+        """Sends the input several times before a measurement, so that the caches of the server have every answer.
+
+        With several workers it is sent more often: each worker has a cache, and the kernel chooses the worker.
         """
         for _ in range(2 if server.config.workers == 1 else 6 * server.config.workers):
             dnsperf.run(Load(seconds=0, tcp=tcp), server.port, path, self.options.cores.client)
 
     def check(self, figures: Figures, nxdomain: float) -> None:
-        """Checks the figures of a dnsperf run. A smoke run shares its cores, so losses alone do not break it. Raises
-        BrokenError.
+        """Raises BrokenError if queries were lost or response codes are wrong; `nxdomain` is the expected share of
+        NXDOMAIN.
+
+        In a smoke run half of the queries may be lost, because it may share its cores with other programs.
         """
         dnsperf.check(figures, nxdomain, lost=0.5 if self.options.smoke else 0.01)
 
     @contextmanager
     def catching_failures(self, scenario: str, server: str) -> Iterator[None]:
-        """Records a failure in `broken` and prints it. The other servers are measured all the same."""
+        """Catches BrokenError and TimeoutError, prints the failure and adds it to `broken`.
+
+        So the other servers are measured nevertheless.
+        """
         try:
             yield
         except (BrokenError, TimeoutError) as error:
@@ -121,19 +132,19 @@ class Run:
     # -- rows
 
     def row(self, scenario: str, measure: str, unit: str, *targets: Target) -> Row:
-        """Adds a row to the table."""
+        """Adds a row to the table, and returns the row."""
         row = Row(scenario, measure, unit, targets=targets)
         self.rows.append(row)
         return row
 
     def rounds(self, scenario: str) -> Iterator[int]:
-        """Iterates over the rounds and prints progress."""
+        """Yields the numbers of the rounds, and prints progress before each."""
         for number in range(self.options.rounds):
             self.progress(f"{scenario}: round {number + 1} of {self.options.rounds}")
             yield number
 
     def progress(self, text: str) -> None:
-        """Prints progress: a line that is overwritten on a terminal, otherwise new lines."""
+        """Prints a message on standard error. On a terminal, the message overwrites the previous one."""
         line = f"[{time.monotonic() - self._begun:5.0f} s] {text}"
         if sys.stderr.isatty():
             sys.stderr.write(f"\r\x1b[K{line}")

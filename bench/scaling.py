@@ -1,4 +1,4 @@
-"""Scaling: CPU per answer by the size of the cluster, after a million changes, and with a second worker."""
+"""Measures CPU per answer by the size of the cluster, after a million changes, and with a second worker."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SIZES = (100, 1_000, 10_000, 100_000)
 
 
 def growth(run: Run) -> None:
-    """CPU per answer of clusters of 100 to 100,000 Services."""
+    """Measures CPU per answer with clusters of 100 to 100,000 Services."""
     sizes = (100, 1_000) if run.options.smoke else SIZES
     rows = {}
     for size in sizes:
@@ -47,7 +47,7 @@ def growth(run: Run) -> None:
 
 
 def endurance(run: Run) -> None:
-    """CPU per answer and memory before and after 1,000,000 changes (`--changes`)."""
+    """Measures CPU per answer and memory before and after many changes (`--changes`, by default 1,000,000)."""
     changes = run.options.changes
     before, after = (run.row("endurance", f"{CPU}, {when}", "µs", *targets) for when, targets in _before_and_after(CPU))
     memory = [run.row("endurance", f"memory, {when}", "MiB", *targets) for when, targets in _before_and_after("memory")]
@@ -66,7 +66,7 @@ def endurance(run: Run) -> None:
 
 
 def workers(run: Run) -> None:
-    """Two workers: CPU per answer compared with one, and the share of 128 flows that each gets."""
+    """Measures two workers: CPU per answer compared with one worker, and how evenly the kernel divides 128 flows."""
     one = run.row("workers", f"{CPU}, 1 worker", "µs")
     two = run.row("workers", f"{CPU}, 2 workers", "µs", Target(1.1, of=one.measure))
     rates = [run.row("workers", f"answers, {count} worker{'s' * (count > 1)}", "1/s") for count in (1, 2)]
@@ -86,7 +86,10 @@ def _before_and_after(measure: str) -> list[tuple[str, tuple[Target, ...]]]:
 
 
 def _hits(run: Run, server: Server) -> tuple[float, float]:
-    """A of random Services from the cache: CPU per answer in microseconds, and answers a second."""
+    """Sends A queries for random Services, and returns CPU microseconds per answer and answers per second.
+
+    The answers come from the server's cache.
+    """
     cluster = server.config.cluster
     name = f"hits-{cluster.services}"
     measured, warm = run.folder / name, run.folder / f"{name}-warm"
@@ -102,8 +105,9 @@ def _hits(run: Run, server: Server) -> tuple[float, float]:
 
 
 def _flood(run: Run, server: Server, changes: int) -> None:
-    """Makes changes as fast as the watches accept them, queries every name in between, and waits for the answer of the
-    last change.
+    """Changes endpoints as fast as the watches accept the events, and queries every name after each twentieth of them.
+
+    Returns when the last change is in an answer. Raises BrokenError after 60 seconds.
     """
     step = max(1, changes // 20)
     for made in range(0, changes, step):
@@ -126,9 +130,10 @@ def _flood(run: Run, server: Server, changes: int) -> None:
 
 
 def _smaller_share(server: Server) -> float:
-    """The smaller share of the flows of the two workers, percent.
+    """Returns the share of flows, in percent, of the worker that gets fewer flows.
 
-    One worker is stopped, and each flow sends one query: the other worker answers its share.
+    One worker is stopped (SIGSTOP), and each flow sends one query. Only the other worker can answer, so the number of
+    responses is the number of its flows.
     """
     worker_pids = [
         pid for pid in tree(server.process.pid) if b"svcdns.worker" in Path(f"/proc/{pid}/cmdline").read_bytes()

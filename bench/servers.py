@@ -1,5 +1,6 @@
-"""Starts and stops name servers. Each has its own API server, so that no server bears the cost of another one's
-changes.
+"""Starts and stops name servers.
+
+Each server that watches a cluster has its own API server, so that it does not pay for the watches of other servers.
 """
 
 from __future__ import annotations
@@ -27,14 +28,14 @@ TIMEOUT = 120.0
 
 @dataclass(frozen=True)
 class Cores:
-    """The cores of the servers, and those of the load generators."""
+    """The cores for the name servers, and the cores for the load generators."""
 
     server: Sequence[int]
     client: Sequence[int]
 
 
 class Server:
-    """One running name server."""
+    """A running name server, with the API server that it watches, if any."""
 
     def __init__(
         self,
@@ -45,7 +46,7 @@ class Server:
         api: Helper | None,
         prefix: Sequence[str] = (),
     ) -> None:
-        """Starts the server without waiting for it. `prefix` goes before its command."""
+        """Starts the server without waiting for it. The words in `prefix` are put before its command."""
         self.name, self.config, self.port, self._api = name, config, config.port, api
         self.command = [*prefix, *peers.CONFIGURED[name](config, folder)]
         self.corefile = folder / "Corefile"
@@ -53,7 +54,7 @@ class Server:
         self.start(cores)
 
     def start(self, cores: Cores) -> None:
-        """Starts the server, or starts it again after it has ended. The log is appended to."""
+        """Starts the server, or starts it again after it has ended. Appends its output to the log."""
         with self._log.open("ab") as log:
             self.begun = time.monotonic()
             folder = Path.cwd() if self.name == "svcdns" else self._log.parent
@@ -61,13 +62,14 @@ class Server:
 
     @property
     def api(self) -> Helper:
-        """Its API server."""
+        """The API server that this server watches. Read it only for a server that watches one."""
         assert self._api is not None
         return self._api
 
     def wait(self) -> float:
-        """Waits until it is ready and answers for the last Service. Returns the seconds since its start. Raises
-        BrokenError.
+        """Waits until the server is ready and answers for the last Service. Returns the seconds since its start.
+
+        Raises BrokenError if the server exits or does not answer in time.
         """
         cluster = self.config.cluster
         last = cluster.services - 1
@@ -100,15 +102,15 @@ class Server:
         return True
 
     def log(self) -> str:
-        """The end of its log."""
+        """Returns the last 1,000 characters of the server's log."""
         return self._log.read_text(errors="replace")[-1000:].strip()
 
     def whole_log(self) -> str:
-        """Its whole log."""
+        """Returns the whole log of the server."""
         return self._log.read_text(errors="replace")
 
     def page(self, name: str) -> tuple[int, str]:
-        """Status and text of /ready or /metrics; (0, "") if the port is closed."""
+        """Returns status and text of the server's page /ready or /metrics, or (0, "") if its port is closed."""
         try:
             with urllib.request.urlopen(
                 f"http://127.0.0.1:{self.config.http_ports[name]}/{name}", timeout=3
@@ -121,27 +123,28 @@ class Server:
             return 0, ""
 
     def metric(self, name: str) -> float:
-        """The sum of all series of a metric."""
+        """Returns the sum of all series of a metric on the server's page /metrics."""
         return sum(
             float(found[1])
             for found in re.finditer(rf"^{name}(?:{{.*}})? (\S+)$", self.page("metrics")[1], re.MULTILINE)
         )
 
     def cpu(self) -> float:
-        """CPU seconds of all its processes so far."""
+        """Returns the CPU seconds that the server's processes have used."""
         return cpu_seconds(self.process.pid)
 
     def pss(self) -> float:
-        """PSS of all its processes, MiB."""
+        """Returns the memory of the server's processes, in MiB of PSS."""
         return pss_mib(self.process.pid)
 
     def reload(self) -> None:
-        """Reloads the Corefile."""
+        """Asks the server to reload its Corefile (SIGUSR1). Does not wait."""
         self.process.send_signal(signal.SIGUSR1)
 
     def relist(self) -> float:
-        """Clears the history of the API server and ends all watches. Returns the seconds until they are open again.
-        Raises BrokenError.
+        """Makes the server list all objects again, and returns the seconds until its watches are open again.
+
+        For this, the API server clears its history and ends all watches with 410. Raises BrokenError after a timeout.
         """
         begin = time.monotonic()
         self.api.request("relist")
@@ -152,21 +155,21 @@ class Server:
         return time.monotonic() - begin
 
     def watching(self) -> bool:
-        """True if it watches every resource."""
+        """Returns True if the server has an open watch for every resource."""
         return all(self.api.request("watches").values())
 
     def _gone(self) -> bool:
         return not self._alive()
 
     def stop(self) -> None:
-        """Kills it and ends its API server."""
+        """Kills the server and its API server."""
         kill_tree(self.process)
         if self._api is not None:
             self._api.close()
 
 
 class ServerGroup:
-    """Several servers with the names of one cluster. A context manager that stops all of them."""
+    """Several servers for the names of one cluster, with one upstream. A context manager that stops all of them."""
 
     def __init__(
         self,
@@ -179,8 +182,9 @@ class ServerGroup:
         prefix: Sequence[str] = (),
         streams: bool = False,
     ) -> None:
-        """Starts the servers. `prefix` goes before each command; with `streams` the API servers
-        offer streamed lists.
+        """Starts the servers. If `wait` is true, waits until each server answers before the next one is started.
+
+        The words in `prefix` are put before each command. If `streams` is true, the API servers offer streamed lists.
         """
         self._streams = streams
         self.cluster = cluster
@@ -225,7 +229,7 @@ class ServerGroup:
         self._stack.callback(self.servers[name].stop)
 
     def close(self) -> None:
-        """Stops everything."""
+        """Stops all servers, their API servers and the upstream."""
         self._stack.close()
 
     def __enter__(self) -> Self:

@@ -1,9 +1,9 @@
-"""Start without an API server: `python -m bench.snapshot`.
+"""Start without an API server, from a snapshot: `python -m bench.snapshot`.
 
-svcdns watches an API server of the bench until it has written its snapshot, and is stopped. The API server ends. Then
-svcdns starts again several times. The figures are the times from exec to the first correct answer for the last Service,
-until a sample of names is answered correctly, and to /ready. The server runs on all its cores, then on one. The table,
-in Markdown, has the median and the maximum of the rounds, in seconds.
+svcdns watches an API server (`bench.api`) until it has written its snapshot. Then svcdns and the API server are
+stopped, and svcdns is started again several times. Each start has three figures: the times from exec to the first
+correct answer for the last Service, to correct answers for a sample of names, and to /ready. The server runs on all its
+cores, then on one. The table, in Markdown, has the median and the maximum of the rounds, in seconds.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ COLUMNS = ("first correct answer", f"{SAMPLE} names answered correctly", "/ready
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Measures and prints the table."""
+    """Measures and prints the table. Returns the exit code."""
     chosen = _parser().parse_args(arguments)
     cluster = Cluster(chosen.services, chosen.endpoints)
     cores = tuple(map(int, chosen.cores.split(",")))
@@ -56,14 +56,14 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 class _Start:
-    """A server that starts from a snapshot in a folder."""
+    """A server that writes its snapshot to a folder, and starts from it."""
 
     def __init__(self, folder: Path, cluster: Cluster) -> None:
         self._folder, self._cluster = folder, cluster
         self._ports = free_ports(5)
 
     def _run(self, cores: Sequence[int]) -> float:
-        """Starts the server and returns the time of the start."""
+        """Starts the server, and returns the monotonic time of the start."""
         port, health, ready, metrics, api = self._ports
         config = peers.ServerConfig(
             self._cluster, port, 9, api, 1, {"health": health, "ready": ready, "metrics": metrics}
@@ -83,7 +83,7 @@ class _Start:
         return True
 
     def write_snapshot(self, cores: Sequence[int]) -> int:
-        """Runs a server until it has written its snapshot. Returns the octets of the snapshot."""
+        """Runs a server until it has written its snapshot. Returns the size of the snapshot in octets."""
         size = ("--services", str(self._cluster.services), "--endpoints", str(self._cluster.endpoints))
         with closing(Helper("bench.api", *size, cpus=cores)) as api:
             self._ports[-1] = api.port
@@ -98,7 +98,7 @@ class _Start:
         return file.stat().st_size
 
     def measure(self, cores: Sequence[int]) -> tuple[float, float, float]:
-        """Seconds from exec to each of the three events."""
+        """Starts the server, and returns the seconds from exec to each of the events in COLUMNS."""
         services = self._cluster.services
         sample = [services - 1, *range(0, services, max(1, services // SAMPLE))]
         begun = self._run(cores)
@@ -114,7 +114,7 @@ class _Start:
             kill_tree(self._process)
 
     def _answers(self, client: Client, number: int) -> bool:
-        """Whether the server answers for a Service with its address."""
+        """Returns True if the server answers for the Service `number` with its address."""
         query, address = make_query(self._cluster.fqdn(number)), self._cluster.addresses(number)[0]
         return self._alive() and has_address(client.query(query), address)
 

@@ -1,7 +1,7 @@
 """Random faults for a given time: `python -m bench.soak --minutes 5`.
 
-Random faults happen one after another to a server with two workers, under the load of `bench.reliability` and while
-endpoints change. The exit code is 1 if a response was wrong, or more queries were lost than the killed workers had
+The faults happen one after another to a server with two workers, under a load like that of `bench.reliability`, while
+endpoints change. The exit code is 1 if a response was wrong, or if more queries were lost than the killed workers had
 outstanding.
 """
 
@@ -31,7 +31,10 @@ OUTAGE = 8.0
 
 
 def faults(seconds: float, seed: int, done: Counter[str]) -> Fault:
-    """Random faults until the time is nearly over. `done` counts them."""
+    """Returns a fault that makes random faults one after another, until FAULT_MARGIN seconds before the end.
+
+    `done` counts the faults by name.
+    """
     rng = random.Random(seed)
     cases = {name: case.fault for name, case in CASES.items() if name != "none"} | {
         "api-outage": partial(api_outage, seconds=OUTAGE)
@@ -50,7 +53,7 @@ def faults(seconds: float, seed: int, done: Counter[str]) -> Fault:
 
 
 def main() -> int:
-    """Runs the faults and prints one row of the table of `bench.reliability`."""
+    """Runs the faults and prints one row of the table of `bench.reliability`. Returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=5.0)
     parser.add_argument("--seed", type=int, default=int(time.time()))

@@ -1,8 +1,7 @@
-"""A server under load in which faults are made: dnsperf at a fixed rate, a checker of all responses, and endpoints that
-change.
+"""A server under load, to which faults happen: dnsperf at a fixed rate, a checker of all responses, changing endpoints.
 
-dnsperf queries only names of the cluster. External names are left to the checker: after a fault has emptied a cache, a
-high rate of them would measure the upstream.
+dnsperf queries only names of the cluster. External names are left to the checker. After a fault has emptied a cache,
+many queries for external names would measure the upstream.
 """
 
 from __future__ import annotations
@@ -38,7 +37,11 @@ LINES = 50_000
 
 @dataclass(frozen=True)
 class Scale:
-    """The offered load, in queries a second: `rate` of dnsperf, `checked` and `tcp` of the checker over UDP and TCP."""
+    """The size of the cluster, and the load in queries a second.
+
+    dnsperf sends `rate` queries. The checker sends `checked` queries over UDP, and `tcp` queries over `connections` TCP
+    connections.
+    """
 
     services: int = 10_000
     endpoints: int = 10
@@ -52,8 +55,10 @@ class Scale:
 
 @dataclass
 class Outcome:
-    """The result of one run. `recovery_time` is the seconds from the end of the fault until a
-    change was in an answer.
+    """The result of one run.
+
+    `recovery_time` is the number of seconds from the end of a fault until a change was in an answer. `drops` is the
+    number of packets that the kernel dropped.
     """
 
     load: Figures
@@ -70,7 +75,7 @@ class Outcome:
 
 
 class Testbed:
-    """One server and its API server. Coroutines run beside the checker; calls that block run in a thread."""
+    """One server and its API server, for faults. Faults are coroutines; their blocking calls run in threads."""
 
     def __init__(self, server: Server, history: EndpointHistory) -> None:
         self.server, self.history = server, history
@@ -79,12 +84,12 @@ class Testbed:
         self.probe_service, *self.moving = random.Random(3).sample(server.config.cluster.headless(), MOVING + 1)
 
     async def api(self, command: str) -> object:
-        """Sends a command to the API server."""
+        """Sends a command to the API server, and returns its reply."""
         async with self._api:
             return await asyncio.to_thread(self.server.api.request, command)
 
     async def change(self, number: int) -> str:
-        """Changes an endpoint of a Service and returns its new address."""
+        """Changes an endpoint of a Service, records the change for the checker, and returns the new address."""
         async with self._api:
             begun = time.monotonic()
             address = str((await asyncio.to_thread(self.server.api.request, f"change {number}"))[0])
@@ -92,7 +97,7 @@ class Testbed:
             return address
 
     async def end_api_fault(self) -> None:
-        """Ends a fault of the API server. The same command changes an endpoint."""
+        """Ends a fault of the API server, and changes an endpoint, with a single command (`repair`)."""
         number = random.choice(self.moving)
         async with self._api:
             begun = time.monotonic()
@@ -100,17 +105,17 @@ class Testbed:
             self.history.changed(number, address, begun, time.monotonic())
 
     async def change_continuously(self) -> None:
-        """Changes endpoints until cancelled."""
+        """Changes endpoints, CHANGES times a second, until the task is cancelled."""
         while True:
             await self.change(random.choice(self.moving))
             await asyncio.sleep(1 / CHANGES)
 
     @asynccontextmanager
     async def outage(self) -> AsyncIterator[Outage]:
-        """A time in which the server cannot receive changes. It ends when a change made at its end is in an answer.
+        """A context manager for the time in which the server cannot receive changes.
 
-        `recovery_time` counts from the moment at which the cause ended; for a fault of the server itself, from the
-        beginning.
+        At its end it changes an endpoint, and waits until the new address is in an answer. `recovery_time` is the time
+        from `Outage.restored` until then, or from the beginning of the outage if `restored` is not set.
         """
         outage = Outage(time.monotonic())
         self.history.outages.append(outage)
@@ -124,22 +129,22 @@ class Testbed:
 
     @asynccontextmanager
     async def without_changes(self) -> AsyncIterator[None]:
-        """Sends nothing to the API server meanwhile."""
+        """A context manager that prevents changes of endpoints and other commands to the API server."""
         async with self._api:
             yield
 
     def processes(self) -> dict[str, int]:
-        """Process ids of control and workers by name."""
+        """Returns the process ids of the control process and the workers, by name such as `worker 0`."""
         return children(self.server.process.pid)
 
     def signal(self, process: str, number: signal.Signals) -> int:
-        """Sends a signal to one of the server's processes and returns its id."""
+        """Sends a signal to one of the server's processes, and returns the id of this process."""
         pid = self.processes()[process]
         os.kill(pid, number)
         return pid
 
     async def until(self, what: str, probe: Callable[[], bool], timeout: float) -> None:
-        """Calls `probe` every 20 ms until it is true. Raises BrokenError after the timeout."""
+        """Calls `probe` every 20 ms until it returns True. Raises BrokenError after `timeout` seconds."""
         begun = time.monotonic()
         while not await asyncio.to_thread(probe):
             if time.monotonic() - begun > timeout:
@@ -147,7 +152,7 @@ class Testbed:
             await asyncio.sleep(0.02)
 
     async def until_replaced(self, process: str, before: int) -> None:
-        """Waits until a new process has replaced this one and the server is ready."""
+        """Waits until the process with this name has another id than `before`, and the server is ready."""
         await self.until(f"another {process}", lambda: self.processes().get(process, before) != before, 30)
         await self.until("readiness", lambda: self.server.page("ready")[0] == 200, 30)
 
@@ -157,7 +162,7 @@ Fault = Callable[[Testbed], Awaitable[None]]
 
 
 def run(fault: Fault, scale: Scale, cores: Cores, *, seconds: int, name: str = "svcdns", workers: int = 1) -> Outcome:
-    """Starts a server, offers load for `seconds` with a fault in it, and stops the server. Raises BrokenError."""
+    """Starts a server, runs `fault` during `seconds` of load, and stops the server. Raises BrokenError."""
     cluster = Cluster(scale.services, scale.endpoints)
     with ServerGroup(cluster, [name], cores, workers=workers) as server_group:
         server = server_group.servers[name]

@@ -1,4 +1,4 @@
-"""CPU of the servers per answered query, under dnsperf; over TCP, queries per CPU second."""
+"""Measures the CPU time of servers per answer, with dnsperf as load. Over TCP, measures answers per CPU second."""
 
 from __future__ import annotations
 
@@ -26,23 +26,23 @@ ALL = ("nsd", "knot", "unbound", "dnsmasq", "coredns")
 
 
 def hit(run: Run) -> None:
-    """A of a random Service, closed loop."""
+    """Measures A queries for random Services, sent as fast as responses arrive."""
     targets = (Target(1.5, "nsd"), Target(7, "coredns", less=True))
     _throughput(run, "hit", ALL, _hits(run), _warm_hits(run), targets)
 
 
 def hit_5k(run: Run) -> None:
-    """The same at 5,000 queries a second."""
+    """Measures A queries for random Services, at 5,000 queries a second."""
     _throughput(run, "hit-5k", ALL, _hits(run), _warm_hits(run), (Target(1.4, "nsd"),), rate=5_000)
 
 
 def hit_20k(run: Run) -> None:
-    """The same at 20,000 queries a second."""
+    """Measures A queries for random Services, at 20,000 queries a second."""
     _throughput(run, "hit-20k", ALL, _hits(run), _warm_hits(run), (Target(1.4, "nsd"),), rate=20_000)
 
 
 def mix(run: Run) -> None:
-    """Half A and AAAA of Services, half external names with the search domains of `ndots:5`."""
+    """Measures A and AAAA queries: half for Services, half for external names with the search domains of a Pod."""
     cluster = run.shared_servers().cluster
     targets = (Target(1.5, "nsd"), Target(7, "coredns", less=True))
     measured = queries.mix(cluster, _lines(run))
@@ -50,14 +50,14 @@ def mix(run: Run) -> None:
 
 
 def external(run: Run) -> None:
-    """A of external names, from the cache."""
+    """Measures A queries for external names that are in the cache."""
     targets = (Target(1.5, "unbound"), Target(3, "coredns", less=True))
     measured = queries.external(_lines(run))
     _throughput(run, "external", ("unbound", "dnsmasq", "coredns"), measured, queries.every_external(), targets)
 
 
 def miss(run: Run) -> None:
-    """Nonexistent names, each queried once."""
+    """Measures A queries for nonexistent names, each name once."""
     row = run.row("miss", CPU, "µs", Target(10))
     rate = run.row("miss", "answers", "1/s")
     load = run.load()
@@ -69,12 +69,12 @@ def miss(run: Run) -> None:
 
 
 def forward(run: Run) -> None:
-    """A of external names that are not in the cache, closed loop."""
+    """Measures A queries for external names that are not in the cache, sent as fast as responses arrive."""
     _forwarded(run, "forward", 0)
 
 
 def forward_2k(run: Run) -> None:
-    """The same at 2,000 queries a second."""
+    """Measures A queries for external names that are not in the cache, at 2,000 queries a second."""
     _forwarded(run, "forward-2k", 2_000)
 
 
@@ -91,7 +91,7 @@ def _forwarded(run: Run, scenario: str, rate: int) -> None:
 
 
 def tcp(run: Run) -> None:
-    """A of a random Service over 128 persistent connections."""
+    """Measures A queries for random Services over 128 persistent TCP connections."""
     row = run.row("tcp", "answers per CPU second", "1/s", Target(3, "coredns", at_least=True))
     measured, warm = _files(run, "tcp", _hits(run), _warm_hits(run))
     for _ in run.rounds("tcp"):
@@ -147,7 +147,9 @@ def _throughput(
 
 
 def _measure(run: Run, server: Server, load: Load, path: Path, nxdomain: float, rows: Iterable[Row]) -> None:
-    """Runs the load once and adds CPU per answer, then answers a second, to the rows."""
+    """Runs the load once. Adds CPU per answer to the first row, and answers per second to the second row, if there is
+    one.
+    """
     before = server.cpu()
     figures = run.run_load(server, load, path)
     cpu = server.cpu() - before

@@ -1,9 +1,9 @@
-"""The upstream of all servers that forward: it computes the answers for names below `example`; other names get
-NXDOMAIN.
+"""The upstream name server of all measured servers. It answers for names below `example`; other names get NXDOMAIN.
 
-`python -m bench.upstream` prints its port and serves until standard input ends. Each line there is a command: `drop`
-discards queries over UDP, `answer` ends that, `count` returns the queries answered since the last `drop` or `answer`,
-without health checks. It need not be fast: the benches measure answers from caches, or the CPU time of the server.
+`python -m bench.upstream` prints its port and serves until standard input ends. Each line of standard input is a
+command. `drop` makes it discard queries over UDP, and `answer` makes it answer again. `count` prints the number of
+queries answered since the last `drop` or `answer`, without health checks. The program need not be fast: the benchmarks
+measure answers from caches, or the CPU time of the server.
 """
 
 from __future__ import annotations
@@ -25,8 +25,9 @@ _SOA = b"\2ns" + _ZONE + b"\0" + struct.pack(">5I", 1, 7200, 1800, 86400, TTL)
 
 
 def reply(packet: bytes) -> bytes:
-    """The response to a query: an A record with `external_address`, NODATA for other types,
-    NXDOMAIN for other zones.
+    """Returns the response to a query: an A record with `external_address`, or NODATA for types other than A.
+
+    A name outside the zone `example` gets NXDOMAIN.
     """
     end = packet.index(b"\0", 12) + 5
     question = packet[12:end]
@@ -43,7 +44,7 @@ def reply(packet: bytes) -> bytes:
 
 
 class _Datagrams(asyncio.DatagramProtocol):
-    """The UDP side."""
+    """Answers queries over UDP, and counts them."""
 
     def __init__(self) -> None:
         self.dropping, self.received = False, 0
@@ -59,7 +60,7 @@ class _Datagrams(asyncio.DatagramProtocol):
             self._transport.sendto(reply(data), addr)
 
     def command(self, line: str) -> int:
-        """Runs a command. Returns the queries answered since the last change."""
+        """Runs a command. Returns the number of queries answered since the last `drop` or `answer`."""
         if line in ("drop", "answer"):
             self.dropping, self.received = line == "drop", 0
         return self.received
@@ -97,7 +98,7 @@ async def serve() -> None:
 
 
 def main() -> None:
-    """Runs the upstream."""
+    """Runs the upstream name server."""
     end_with_parent()
     asyncio.run(serve())
 

@@ -1,10 +1,11 @@
 """The cost of failing upstreams: `python -m bench.upstream_failures [silent] [all-silent]`.
 
-`silent`: two upstreams, and queries for names that are in no cache at a fixed rate. One upstream stops answering and
-answers again. `all-silent`: both upstreams stop answering during 100,000 such queries and answer again, while names of
-the cluster are queried, too. The Corefile is that of kubeadm with two upstreams. In `all-silent` it has no
-`max_concurrent`, so that the limits of the server itself apply. Servers run on the first core, everything else on the
-last.
+The server has two upstreams. In `silent`, it gets queries for uncached names at a fixed rate; one upstream stops
+answering, and answers again later. In `all-silent`, both upstreams stop answering during 100,000 such queries and
+answer again later, while names of the cluster are queried, too.
+
+The Corefile is that of kubeadm with two upstreams. In `all-silent` it has no `max_concurrent`, so that the limits of
+the server itself apply. Servers run on the first core, everything else on the last.
 """
 
 from __future__ import annotations
@@ -50,19 +51,19 @@ class ForwardingSetup:
     upstreams: Sequence[Helper]
 
     def drop_queries(self, *which: int) -> None:
-        """Makes upstreams drop all queries."""
+        """Makes the upstreams with these numbers (0 or 1) drop all queries over UDP."""
         for number in which:
             self.upstreams[number].request("drop")
 
     def answer_queries(self, *which: int) -> None:
-        """Makes upstreams answer again."""
+        """Makes the upstreams with these numbers (0 or 1) answer again."""
         for number in which:
             self.upstreams[number].request("answer")
 
 
 @contextmanager
 def forwarding_setup(name: str, cores: Cores, services: int, *, max_concurrent: bool) -> Iterator[ForwardingSetup]:
-    """A running server with upstreams."""
+    """A context manager that starts a server with two upstreams, and stops all of them at the end."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="svcdns-bench-")))
         upstreams = [Helper("bench.upstream", cpus=cores.client) for _ in range(2)]
@@ -85,7 +86,7 @@ def forwarding_setup(name: str, cores: Cores, services: int, *, max_concurrent: 
 
 
 def silent(setup: ForwardingSetup) -> Figures:
-    """One of two upstreams stops answering under a steady rate of uncached names, and answers again."""
+    """One of two upstreams stops answering, under a steady rate of uncached names, and answers again later."""
     names = [make_query(line.split()[0]) for line in queries.new_external(int(RATE * (LEAD + FAULT + AFTER)) + RATE)]
     moments: list[float] = []
     recovery = [f"not in {AFTER - 1:g}"]
@@ -122,7 +123,7 @@ def silent(setup: ForwardingSetup) -> Figures:
 
 
 def all_silent(setup: ForwardingSetup) -> Figures:
-    """All upstreams stop answering during many queries for uncached names, and answer again."""
+    """Both upstreams stop answering, during many queries for uncached names, and answer again later."""
     server = setup.server
     cluster = [make_query(server.config.cluster.fqdn(number)) for number in range(server.config.cluster.services)]
     for query in cluster:
@@ -155,8 +156,9 @@ def all_silent(setup: ForwardingSetup) -> Figures:
 
 
 def query_both(setup: ForwardingSetup, cluster: Sequence[bytes], count: int) -> tuple[Sample, Counter[str]]:
-    """Queries for names of the cluster beside `count` queries for uncached external names. Returns the response codes
-    of the latter, too.
+    """Queries names of the cluster, and at the same time `count` uncached external names.
+
+    Returns the latencies of the cluster names, and the number of responses by response code for the external names.
     """
     codes: Counter[str] = Counter()
     load = Load(0, FLOOD_RATE, 64, 60_000)
@@ -172,12 +174,12 @@ def query_both(setup: ForwardingSetup, cluster: Sequence[bytes], count: int) -> 
 
 
 def milliseconds(sample: Sample) -> str:
-    """The 99th percentile of the latency."""
+    """Returns the 99th percentile of the latency, in milliseconds as text."""
     return f"{percentile(sample.latency, 0.99) * 1000:.2f}"
 
 
 def query_repeatedly(port: int, query: bytes, times: int, timeout: float = 1.0) -> bool:
-    """Sends a query several times. True if the last response is NOERROR."""
+    """Sends a query `times` times. Returns True if the last response is NOERROR."""
     client = Client(port, timeout)
     try:
         replies = [client.query(query) for _ in range(times)]
@@ -187,7 +189,9 @@ def query_repeatedly(port: int, query: bytes, times: int, timeout: float = 1.0) 
 
 
 def concurrently(work: Callable[[], None], load: Callable[[], Sample]) -> Sample:
-    """Generates load while `work` runs in a thread. Raises BrokenError if `work` fails."""
+    """Runs `work` in a thread and `load` meanwhile, and returns the result of `load`. Raises BrokenError if `work`
+    fails.
+    """
     errors: list[Exception] = []
 
     def run() -> None:
@@ -213,7 +217,7 @@ SCENARIOS: dict[str, tuple[Callable[[ForwardingSetup], Figures], bool]] = {
 
 
 def table(rows: dict[str, Figures]) -> str:
-    """The servers side by side."""
+    """Returns a Markdown table with a column for each server."""
     measures = list(dict.fromkeys(measure for figures in rows.values() for measure in figures))
     lines = [
         ["", *rows],
@@ -224,7 +228,7 @@ def table(rows: dict[str, Figures]) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs scenarios and prints their tables."""
+    """Runs the scenarios and prints their tables. Returns the exit code."""
     parser = argparse.ArgumentParser(
         "python -m bench.upstream_failures", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
