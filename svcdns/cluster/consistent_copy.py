@@ -91,7 +91,10 @@ class LazyGroups(Mapping[LoweredName, tuple[T, ...]]):
 
 
 class ClusterCopy(NamedTuple):
-    """All objects whose names a zone transfer contains. Slices are by the namespace and name of their Service."""
+    """All objects whose names a zone transfer contains.
+
+    `slices` and `imported` find EndpointSlices by the namespace and name of their Service.
+    """
 
     services: LazyList[Service]
     imports: LazyList[ServiceImport]

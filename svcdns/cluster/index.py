@@ -82,7 +82,7 @@ class Index:
     """The objects of one cluster view, with indexes by name and by address."""
 
     def __init__(self, kinds: Iterable[Kind]) -> None:
-        """Makes an empty index. `kinds` are those that the view's source lists."""
+        """Makes an empty index. `kinds` are the kinds that the view's source lists."""
         self._unsynced = set(kinds)
         self._unlisted: dict[Kind, set[LoweredName]] = {}
         """For each kind that is being listed: the known objects that the list has not contained so far."""
@@ -303,7 +303,7 @@ def _reindex(index: SecondaryIndex[str], stored: StoredObject, before: set[str],
 
 
 def _with_text(index: SecondaryIndex[str], address: str) -> Iterable[bytes]:
-    """Returns encoded objects that contain the text of an address in any field; `index` has addresses as keys.
+    """Returns encoded objects of an index by address that contain the text `address` in any field.
 
     The caller has to decode each object and to compare the address itself.
     """

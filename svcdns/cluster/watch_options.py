@@ -51,7 +51,7 @@ _FIRST_FIELDS: Final = 12
 
 
 def encode_watch(options: WatchOptions) -> bytes:
-    """Returns the options in msgpack, by which control and workers know a cluster view.
+    """Returns the options in msgpack. Control and workers identify a cluster view by these octets.
 
     Fields that are newer than the hand-over format are left out if they have their defaults. So the octets are those of
     an older program, whose workers a newer control takes over during an upgrade in place.

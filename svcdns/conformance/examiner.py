@@ -55,7 +55,7 @@ class Answer:
         return self.require(self.reply.rcode in wanted, f"rcode {' or '.join(map(rcode_text, wanted))}")
 
     def exactly(self, rtype: int, wanted: Iterable[str]) -> Answer:
-        """Requires NOERROR and records of the type with exactly the RDATA in `wanted`.
+        """Raises Failed unless the reply is NOERROR and its records of the type have exactly the RDATA in `wanted`.
 
         The owner of each record must be the QNAME or a name of the CNAME chain.
         """
@@ -70,11 +70,11 @@ class Answer:
         )
 
     def no_data(self) -> Answer:
-        """Requires NODATA (RFC 2308 §2.2): NOERROR and an empty answer section."""
+        """Raises Failed unless the reply is NODATA (RFC 2308 §2.2): NOERROR and an empty answer section."""
         return self.rcode(0).require(not self.reply.answer, "NODATA: NOERROR and no answer records")
 
     def no_name(self) -> Answer:
-        """Requires NXDOMAIN (RFC 2308 §2.1) and an empty answer section."""
+        """Raises Failed unless the reply is NXDOMAIN (RFC 2308 §2.1) with an empty answer section."""
         return self.rcode(3).require(not self.reply.answer, "NXDOMAIN and no answer records")
 
     def _owned(self, owner: str) -> bool:
@@ -198,7 +198,7 @@ class Examiner:
         return answers
 
     async def expect_no_reply(self, query: Query | Octets) -> None:
-        """Sends a query or a packet and requires that no reply arrives. Otherwise raises Failed."""
+        """Sends a query or a packet. Raises Failed if a reply arrives."""
         try:
             data, _ = await self.server.udp(query.packet(self.ident()), tries=1, wait=self.server.no_reply_timeout)
         except NoReply:

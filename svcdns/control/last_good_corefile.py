@@ -84,7 +84,7 @@ class LastGoodCorefile:
         log.error("the last good Corefile cannot be used: %s", reason)
 
     def takes_over(self, saved: SavedCorefile, error: SvcdnsError) -> None:
-        """Records that the saved Corefile is used because of `error` in the present one: log line and metric."""
+        """Logs that the saved Corefile is used because of `error` in the present one, and sets the metric for that."""
         when = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(saved.time))
         log.error("Corefile: %s; serving the last good Corefile, of %s", error, when)
         self._counters.set(self._counters.cell(FALLBACK), 1)

@@ -129,7 +129,7 @@ def registry(regions: list[memoryview], own: int = control_region(0)) -> Collect
 
 
 def page(shown: CollectorRegistry, accept: str) -> tuple[bytes, str]:
-    """Returns the page and its content type, in a format that the Accept header allows."""
+    """Returns the body and the content type of /metrics, in a format that the Accept header allows."""
     encode, content_type = choose_encoder(accept)
     body = encode(shown)
     return body if "openmetrics" in content_type else _WHOLE_BOUND.sub(rb'\1"', body), content_type

@@ -87,7 +87,10 @@ class PluginFiles(NamedTuple):
         return {key: payload for key, payload in self._data("refresh", known).items() if known.get(key) != payload}
 
     def period(self) -> float:
-        """Returns the seconds between two refreshes, 0 for none at present. May block."""
+        """Returns the seconds between two refreshes of the files; 0 if they are not to be refreshed at present.
+
+        May block.
+        """
         return self._call("period", float, self.options)
 
     def _data(self, hook: str, known: PluginData) -> dict[DataKey, bytes]:

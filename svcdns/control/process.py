@@ -96,9 +96,7 @@ class Control:
     """The tasks and the state of the control process; see the module's docstring."""
 
     def __init__(self, options: Options, channel: Channel, regions: list[memoryview], own: int) -> None:
-        """`regions` are all regions of the shared memory; `own` is the number of the region that this process writes
-        to.
-        """
+        """`regions` are all regions of the shared memory; this process writes to the one with number `own`."""
         self._options, self._channel = options, channel
         # The view ages of the earlier process are read before `Counters` is made: that sets the gauges of its region
         # to 0.
@@ -135,7 +133,7 @@ class Control:
     def _pages(self) -> Pages:
         """The HTTP pages, created when they are first used.
 
-        The import of their libraries takes longer than a start from a snapshot needs until DNS is served.
+        The import of their libraries is slow. So a start from a snapshot serves DNS before it creates them.
         """
         if self._pages_made is None:
             from svcdns.control.endpoints import Pages

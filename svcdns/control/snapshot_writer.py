@@ -1,7 +1,8 @@
 """Reads the snapshot file of a cluster view at a start, and writes it while the cluster changes.
 
-Each view has one file in the folder of the option `snapshot`. The file is named after the view's watch options, so that
-views with other options never overwrite it. The format is in `sources.snapshot_file`. Rules:
+Each view has one file in the folder of the option `snapshot`. The name of the file is a hash of the view's watch
+options, so views with different options never overwrite each other's file. The format is in `sources.snapshot_file`.
+Rules:
 
 1. A new version is written to a temporary file, which then replaces the snapshot by renaming. So a reader sees either
    the old file or the new one.

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 
 class Deadline:
-    """Calls a function at a deadline, which may be moved to a later time cheaply."""
+    """Calls a function at a deadline. To move the deadline to a later time costs nearly nothing."""
 
     __slots__ = ("_call", "_loop", "_timer", "at")
 

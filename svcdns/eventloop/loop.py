@@ -34,11 +34,11 @@ _OUT: Final = 4
 
 
 class DrainingSelector(selectors.BaseSelector):
-    """A selector that calls the drains of descriptors while it waits.
+    """A selector that, while it waits, calls the drain functions of readable descriptors itself.
 
-    The event loop may also wait until a descriptor with a drain is writable. asyncio then registers a pair of handles,
-    for reading and for writing, and the handle for reading is None. Unregister a descriptor before it is closed; this
-    also removes its drain.
+    The event loop may also wait until a descriptor with a drain function is writable. asyncio then registers a pair of
+    handles, for reading and for writing, and the handle for reading is None. Unregister a descriptor before it is
+    closed; this also removes its drain function.
     """
 
     def __init__(self) -> None:
@@ -64,7 +64,7 @@ class DrainingSelector(selectors.BaseSelector):
             self.modify(fd, key.events | selectors.EVENT_READ, (None, key.data[1]))
 
     def remove(self, fd: int) -> None:
-        """Removes the drain of a descriptor."""
+        """Stops calling the drain function of a descriptor."""
         key = self._keys.get(fd)
         if self._drains.pop(fd, None) is None or key is None:
             return
@@ -91,7 +91,7 @@ class DrainingSelector(selectors.BaseSelector):
         return key
 
     def unregister(self, fileobj: Any) -> selectors.SelectorKey:
-        """Removes a registered descriptor, and its drain."""
+        """Removes a registered descriptor, and its drain function."""
         key = self._keys.pop(_number(fileobj))
         self._drains.pop(key.fd, None)
         with suppress(OSError):  # if the descriptor was closed before, the kernel has removed it already
@@ -116,7 +116,10 @@ class DrainingSelector(selectors.BaseSelector):
         self._drains.clear()
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        """Returns the ready descriptors that have no drain. Waits at most `timeout` seconds, or for ever if None."""
+        """Returns the ready descriptors that have no drain function.
+
+        Waits at most `timeout` seconds, or for ever if None.
+        """
         ends = monotonic() + timeout if timeout is not None and timeout > 0 else None
         wait = -1.0 if timeout is None else max(timeout, 0.0)
         poll, drain_of, key_of = self._epoll.poll, self._drains.get, self._keys.get
@@ -212,7 +215,7 @@ def add_drain(loop: asyncio.AbstractEventLoop, sock: socket.SocketType, drain: D
 
 
 def remove_drain(loop: asyncio.AbstractEventLoop, sock: socket.SocketType) -> None:
-    """Removes the drain of a socket."""
+    """Stops calling the function that `add_drain` has set for a socket."""
     if isinstance(loop, DrainingLoop):
         loop.selector.remove(sock.fileno())
     else:
@@ -220,7 +223,7 @@ def remove_drain(loop: asyncio.AbstractEventLoop, sock: socket.SocketType) -> No
 
 
 def after_drains(loop: asyncio.AbstractEventLoop, call: Callable[[], object]) -> None:
-    """Calls `call` after all drains of this wake-up, or in the next iteration of the loop if no drain runs."""
+    """Calls `call` after all drain functions of this wake-up; if none runs, in the next iteration of the loop."""
     if isinstance(loop, DrainingLoop) and loop.selector.draining:
         loop.selector.after_drains.append(call)
     else:

@@ -44,9 +44,9 @@ Timer = tuple[Slot, int]
 
 
 class TimerWheel:
-    """The timers of one event loop, on `clock`.
+    """The timers of one event loop. The wheel reads the time from `clock`, which a test may replace.
 
-    `clock` may be a test's clock: the event loop's own time only decides when `clock` is read again.
+    The event loop's own timers only decide when `clock` is read again.
     """
 
     def __init__(self, clock: Clock) -> None:

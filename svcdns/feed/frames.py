@@ -23,7 +23,7 @@ from svcdns.process.framing import Deframer, framed
 class SourceKinds(msgspec.Struct, frozen=True, array_like=True):
     """Identifies a cluster view for a worker.
 
-    `number` is the same in every control process; `watch` has the encoded watch options.
+    `number` is the same in every control process; `watch` is the encoded watch options.
     """
 
     number: int

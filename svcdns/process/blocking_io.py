@@ -34,7 +34,7 @@ class BlockedError(SvcdnsError):
 
 
 class BlockingCalls:
-    """Runs calls that have a name, and logs those that take long."""
+    """Runs blocking functions in threads, and logs a function that takes long. Each call has a name."""
 
     def __init__(self, log: logging.Logger) -> None:
         """`log` gets a WARNING line for a call that takes longer than WARN_AFTER, and an INFO line when it returns."""

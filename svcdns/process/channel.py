@@ -2,7 +2,7 @@
 
 A message is one line of JSON. Its descriptors are sent together with the octets (SCM_RIGHTS, unix(7)), and the field
 `fds` has their number. Only the supervisor holds the other end of a child's channel. So the end of the stream means
-that the supervisor has ended. Standard library only, because the supervisor imports the module.
+that the supervisor has ended. The module uses only the standard library, because the supervisor imports it.
 
 Rule: after a ChannelBrokenError nothing more is read, because descriptors can no longer be matched to messages.
 """
@@ -44,7 +44,7 @@ class Channel:
     """One end of a channel, on a stream socket."""
 
     def __init__(self, sock: socket.socket) -> None:
-        """Takes ownership of a stream socket, which stays blocking: messages are small."""
+        """Takes ownership of a stream socket. The socket stays in blocking mode, because messages are small."""
         self.sock = sock
         self._buffer = b""
         self._fds: deque[int] = deque()

@@ -21,7 +21,7 @@ That is more than the connections and the queries in flight of a worker.
 
 
 def raise_descriptor_limit() -> None:
-    """Raises the soft limit, which is 1,024 on many machines, to WANTED_LIMIT or to the hard limit."""
+    """Raises the soft limit for descriptors (often 1,024) to WANTED_LIMIT, or to the hard limit if that is lower."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = WANTED_LIMIT if hard == resource.RLIM_INFINITY else min(WANTED_LIMIT, hard)
     if soft != resource.RLIM_INFINITY and soft < wanted:

@@ -19,7 +19,7 @@ _UNLIMITED: Final = 1 << 60
 
 @dataclass(frozen=True, slots=True)
 class _Version:
-    """The file names of one cgroup version.
+    """The names of files and fields in one cgroup version.
 
     `limit` and `usage` are file names. `inactive` is the field of `memory.stat` with the inactive page cache, which the
     kernel reclaims first.

@@ -3,8 +3,8 @@
 The supervisor makes the mapping and passes its descriptor to the children. The mapping lasts as long as the program. So
 the counters of a process that died continue in the next process of its region. Each region has one writer at a time. In
 a rolling replacement the successor gets the region of the other side, because its predecessor still writes to its own.
-A region begins with heartbeat and state; the rest is described in `svcdns.telemetry.counters`. Standard library only,
-because the supervisor imports the module.
+A region begins with heartbeat and state; the rest is described in `svcdns.telemetry.counters`. The module uses only
+the standard library, because the supervisor imports it.
 """
 
 from __future__ import annotations
@@ -47,17 +47,17 @@ class State(IntEnum):
 
 
 def control_region(side: int) -> int:
-    """Returns the number of control's region on a side, 0 or 1."""
+    """Returns the number of control's region on `side` (0 or 1)."""
     return side * (1 + SLOTS)
 
 
 def worker_region(slot: int, side: int) -> int:
-    """Returns the number of a worker slot's region on a side, 0 or 1."""
+    """Returns the number of the region of a worker slot on `side` (0 or 1)."""
     return side * (1 + SLOTS) + 1 + slot
 
 
 def other_side(region: int) -> int:
-    """Returns the number of the other region of the same worker slot, or of control."""
+    """Each worker slot has two regions, and so has control. Returns the number of the one that is not `region`."""
     return (region + 1 + SLOTS) % REGIONS
 
 

@@ -102,8 +102,9 @@ class Entry:
         dependencies: tuple[Dependency, ...],
         hit_counter: HitCounter,
     ) -> None:
-        """`wires` are the encoded rotations; the first one counts as used, because the query that made the entry got
-        it.
+        """`wires` are the encoded rotations.
+
+        The first one counts as used: it answered the query that made the entry.
         """
         self.key, self.deadline, self.dependencies, self.hit_counter = key, deadline, dependencies, hit_counter
         self.wires = wires

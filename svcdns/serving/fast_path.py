@@ -154,7 +154,7 @@ class FastPathExchange:
         return _FORWARDED + self._packet[4:]
 
     def send(self, reader: Reader, sender: Sender) -> None:
-        """Sends the query to an upstream. Its reply will go to `sender`, through `reader`."""
+        """Sends the query to an upstream. The reply to it will go to `sender`, through `reader`."""
         self._reader, self._sender, self.client = reader, sender, reader.host(sender)
         self._responder.in_flight.add(self)
         assert self._fast_path.ask is not None

@@ -138,7 +138,10 @@ class QueryMetrics:
     def increments_of(
         self, route: Route, rtype: int, rcode: int, writer: str, *, dnssec_ok: bool
     ) -> tuple[Increment, ...]:
-        """Returns what `increments` returns, from plain values; `writer` is the plugin label of the response."""
+        """Like `increments`, but gets the query type, the rcode and the DO bit instead of the query and the reply.
+
+        `writer` is the name of the plugin that made the reply, for the label `plugin`.
+        """
         key = (route.zone_text, route.view, rtype, rcode, writer, dnssec_ok)
         found = self._increments.get(key)
         if found is not None:
@@ -185,7 +188,7 @@ class QueryMetrics:
         self._hit_counters.clear()
 
     def duration_cell(self, route: Route) -> int:
-        """Returns the first cell of the route's duration histogram."""
+        """Returns the number of the first counter cell of the route's duration histogram."""
         key = (route.zone_text, route.view)
         cell = self._duration_cells.get(key)
         if cell is None:

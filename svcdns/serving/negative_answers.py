@@ -1,9 +1,8 @@
 """Negative answers that many nonexistent names share, so that queries for random names are cheap.
 
-Consider the nonexistent names below a name that exists, their closest encloser (RFC 4592 §3.3.1). All of them whose
-next label does not exist below the encloser get the same answer, apart from the question section. Such an answer is
-encoded once for all names of one length. For a further name, it is enough to check that the label still does not exist
-(`plugin_api.closest_encloser`).
+Nonexistent names with the same closest encloser (RFC 4592 §3.3.1) get the same answer, apart from the question section.
+Such an answer is encoded once for all names of one length. For a further name, it is enough to check that its label
+directly below the encloser does not exist (`plugin_api.closest_encloser`).
 
 One plugin of the chain knows which names exist. A route shares negative answers only if each plugin before that one
 treats negative answers for all of these names alike (`Plugin.name_independent`).
@@ -38,11 +37,11 @@ _LENGTHS: Final = tuple(bytes((length,)) for length in range(256))
 
 
 class NegativeAnswer:
-    """A negative answer for all nonexistent names of one length below a closest encloser.
+    """A negative answer for all nonexistent names of one length that have the same closest encloser.
 
-    It holds only for names whose label directly below the encloser does not exist. `head` is the header of the reply
-    without its message id, and `tail` is what follows the question section of the reply. `request_tail` is the number
-    of octets that follow the question section of a request. Each use is counted by `hit_counter`.
+    `head` is the header of the reply without its message id, and `tail` is what follows the question section of the
+    reply. `request_tail` is the number of octets that follow the question section of a request. Each use is counted by
+    `hit_counter`.
     """
 
     __slots__ = ("encloser", "head", "hit_counter", "request_tail", "tail")
@@ -93,10 +92,10 @@ class NegativeAnswers:
         return None
 
     def note(self, packet: bytes, wire: bytes, encloser: Encloser, hit_counter: HitCounter) -> None:
-        """Stores the reply to `packet` for all nonexistent names of the same length below `encloser`.
+        """Stores the reply to `packet` for all nonexistent names of the same length whose closest encloser is
+        `encloser`.
 
-        Only names whose label directly below the encloser does not exist will get this reply. Call it only for a reply
-        that the chain has just made.
+        Call it only for a reply that the chain has just made.
         """
         if len(wire) > MAX_REPLY or packet[2] & 0xF8 or packet[4:10] != b"\0\1\0\0\0\0":
             return

@@ -206,7 +206,10 @@ class Responder:
             self.in_flight.start(pending.wait(answer))
 
     def observe(self, route: Route, query: Query, reply: Reply, size: int, seconds: float) -> None:
-        """Calls the observers of the route's block with a reply of `size` octets, which took `seconds`."""
+        """Calls the hook `observe` of the plugins in the route's server block with a query and its reply.
+
+        `size` is the size of the reply in octets; `seconds` is how long it took to make.
+        """
         for observe in route.observers:
             try:
                 observe(query, reply, size, seconds)
@@ -214,7 +217,7 @@ class Responder:
                 self.recover("an observer of replies", error)
 
     def recover(self, what: str, error: BaseException) -> None:
-        """Logs and counts an exception of a plugin that has been caught; `what` says what failed."""
+        """Logs and counts the exception `error` of a plugin; `what` says for the log which work failed."""
         self._hooks.failed(error, f"{what} of {self.listener.server}")
 
     def _query(self, request: Request, client: Client, size: int, started: float) -> Query:
@@ -352,7 +355,10 @@ class PendingReply(msgspec.Struct, gc=False, eq=False):
         return increments
 
     def _note_negative(self, wire: bytes, increments: tuple[Increment, ...]) -> None:
-        """Keeps a negative answer for other nonexistent names, if all of them get the same answer."""
+        """Stores a negative answer for all nonexistent names that get the same one, if the route knows these names.
+
+        The answer is not stored if the cluster has changed since the query came.
+        """
         responder, route, query = self.responder, self.route, self.query
         if route.closest_encloser is None or responder.listener.classes is not None:
             return
@@ -383,10 +389,10 @@ class PendingReply(msgspec.Struct, gc=False, eq=False):
 
 
 def variants(wire: bytes, widest: int) -> int:
-    """Returns how many orders of its records to encode for a reply, so that each record comes first equally often.
+    """Returns in how many orders of its records to encode a reply, so that each record comes first equally often.
 
-    `widest` is the greatest useful number of orders. A truncated reply gets more orders, if they are needed to include
-    every record in one of them.
+    `wire` is the reply in one of the orders; `widest` is the greatest useful number of orders. A truncated reply gets
+    more orders, if they are needed to include every record in one of them.
     """
     count = ROTATIONS
     if wire[2] & _TRUNCATED:

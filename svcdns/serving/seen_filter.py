@@ -1,4 +1,4 @@
-"""The filter of keys that were asked for once, so that a name asked for only once takes no place in the answer table.
+"""Remembers keys that were asked for once, so that a query that never comes again gets no entry in the answer table.
 
 It is a small approximate set, much like a cuckoo filter with one octet for each key. It may forget a key when other
 keys are added, and mistakes about one new key in 127 for a known key. Both errors cost a little speed, but never cause

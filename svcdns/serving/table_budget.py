@@ -25,10 +25,9 @@ def table_budget(limit: int | None, workers: int) -> int:
 
 
 def divide(budget: int, protocols: Sequence[str], used: Sequence[bool]) -> list[int]:
-    """Returns the part of `budget` for each table.
+    """Returns the part of `budget` for each table; a table without entries gets only a small part.
 
-    `protocols` has the tables' protocols; `used` says which have entries. A table without entries gets only a small
-    part.
+    `protocols` are the protocols of the tables. `used` tells for each table whether it has entries.
     """
     idle = budget // _IDLE // max(1, len(protocols))
     weights = [WEIGHTS[protocol] if in_use else 0 for protocol, in_use in zip(protocols, used, strict=True)]

@@ -107,7 +107,7 @@ class Children:
             self._selector.register(child.channel, selectors.EVENT_READ, child)
 
     def connect_all(self, control: Child) -> None:
-        """Makes a new feed between `control` and each worker, predecessors excepted."""
+        """Makes a new feed between `control` and each worker, except predecessors."""
         for worker in self.workers:
             if worker.running:
                 self.connect(worker, control)
@@ -218,7 +218,7 @@ class Children:
         """Returns True if a worker must read the sockets of its own slot.
 
         A worker that was started again does so only when its index is synced. Until then another worker reads these
-        sockets. If there is no other synced worker, the queries wait in the sockets for up to HOLD.
+        sockets. If there is no other synced worker, the worker itself starts to read them after HOLD.
         """
         if not worker.is_restart or worker.state not in (State.STARTING, State.UNSYNCED):
             return True

@@ -22,7 +22,7 @@ class PreflightError(Exception):
 
 
 class Preflight:
-    """One run of the check, in a child process, which the supervisor reaps together with the other children."""
+    """One run of the preflight check, in a child process. The supervisor reaps it together with the other children."""
 
     def __init__(self, now: float) -> None:
         """Starts the check; `now` is in seconds on CLOCK_MONOTONIC."""

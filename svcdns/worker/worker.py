@@ -132,7 +132,10 @@ class Worker:
         return self._apply_changes()
 
     async def run_instructions(self) -> None:
-        """Carries out the instruction that has arrived, and applies the changes after it, until none is left."""
+        """Carries out the instruction that has arrived, and applies the changes that follow it in the feed.
+
+        Repeats this until no further instruction has arrived.
+        """
         while self._instruction is not None:
             instruction, self._instruction = self._instruction, None
             await self._run(instruction)

@@ -22,9 +22,9 @@ REQUIRED, RECOMMENDED, INFORMATIONAL = Severity.REQUIRED, Severity.RECOMMENDED, 
 
 
 def _one(examiner: Examiner) -> Service:
-    """Returns a Service whose only ClusterIP is IPv4, or any Service with a ClusterIP if there is none.
+    """Returns a Service whose only ClusterIP is IPv4.
 
-    Raises Skipped if no Service has a ClusterIP.
+    If there is no such Service, returns any Service with a ClusterIP. Raises Skipped if no Service has a ClusterIP.
     """
     found = [s for s in examiner.cluster.services if s.cluster_ips]
     found.sort(key=lambda s: (bool(s.of_family(6)), s.namespace, s.name))

@@ -24,7 +24,10 @@ UNKNOWN_OPCODE: Final = 15
 
 
 async def _apex(examiner: Examiner, flags: int = 0) -> Answer:
-    """Sends the query that RFC 8906 uses: the SOA record of the zone, without RD and all other flags."""
+    """Queries the SOA record of the zone with only the header bits in `flags`, as RFC 8906 does.
+
+    Raises Failed unless the response code is NOERROR and the answer section has the SOA record.
+    """
     answer = await examiner.query(examiner.zone, Type.SOA, flags=flags)
     return answer.rcode(0).require(answer.reply.data(Type.SOA), "the zone's SOA record in the answer")
 

@@ -62,9 +62,10 @@ def _musl_stops(pair: _Pair) -> bool:
 
 
 async def _look_up(examiner: Examiner, service: Service, stops: Callable[[_Pair], bool], *, tcp: bool) -> None:
-    """Requires that every shortened name of a Service resolves to the Service's addresses.
+    """Raises Failed unless every shortened name of a Service resolves to the Service's addresses.
 
-    Looks the names up as a Pod in the Service's namespace and as a Pod in another namespace.
+    Looks the names up as a Pod in the Service's namespace and as a Pod in another namespace. `stops` decides whether
+    the resolver stops at a name of the search list.
     """
     wanted = expected.addresses(service, 4) | expected.addresses(service, 6)
     full = f"{service.name}.{service.namespace}"

@@ -34,9 +34,9 @@ def few(things: Iterable[T]) -> list[T]:
 
 
 async def addresses_at(examiner: Examiner, services: list[Service], missing: str, version: int) -> None:
-    """Requires that the names of a sample of `services` have exactly the Services' addresses.
+    """Raises Failed unless the names of a sample of `services` have exactly the Services' addresses.
 
-    Queries A for IP version 4 and AAAA for 6. Raises Failed. If `services` is empty, raises Skipped with `missing`.
+    Queries A for IP version 4 and AAAA for 6. If `services` is empty, raises Skipped with the text `missing`.
     """
     rtype = Type.A if version == 4 else Type.AAAA
     for service in examiner.sample(services, missing):

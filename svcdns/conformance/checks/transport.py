@@ -90,7 +90,7 @@ def _queries(examiner: Examiner) -> list[Query]:
 
 
 async def _compare(examiner: Examiner, answers: list[Answer]) -> None:
-    """Sends each query again on a connection of its own. Requires the same answer as in `answers`."""
+    """Sends each query again on its own connection. Raises Failed if an answer differs from that in `answers`."""
     for answer in answers:
         alone = await examiner.send(answer.query)
         same = (alone.reply.rcode, sorted(line.data for line in alone.reply.answer))

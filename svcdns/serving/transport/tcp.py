@@ -147,7 +147,7 @@ class _SelectorReads:
 
 
 class TcpConnection(asyncio.Protocol):
-    """The connection of one client."""
+    """A TCP or TLS connection of one client, with its buffer, timeouts and state."""
 
     def __init__(
         self, responder: Responder, connections: TcpConnections, timeouts: Timeouts, detached: Detached | None = None
@@ -320,7 +320,7 @@ class TcpConnection(asyncio.Protocol):
             raise ConnectionResetError
 
     def abort(self) -> None:
-        """Closes the connection at once, in the middle of a reply."""
+        """Closes the connection at once, even in the middle of a reply."""
         self._reply_state = _IDLE
         self._transport.abort()
 

@@ -93,7 +93,7 @@ class Certificates:
 
 
 class TlsAcceptor:
-    """Accepts TLS connections."""
+    """Performs the handshakes of TLS connections, and refuses new connections while too many are open."""
 
     def __init__(self, counters: Counters, connections: TcpConnections, most: int = MAX_HANDSHAKES) -> None:
         """Accepted connections are added to `connections`; at most `most` of them may be in their handshake."""
@@ -101,7 +101,10 @@ class TlsAcceptor:
         self._handshakes = HandshakeQueue()
 
     def accept(self, responder: Responder, context: ssl.SSLContext) -> asyncio.BaseProtocol:
-        """Returns the asyncio protocol for a connection that has just been accepted."""
+        """Returns the asyncio protocol for a connection that has just been accepted.
+
+        If too many connections or handshakes are open, the protocol closes the connection.
+        """
         connections, server, timeouts = self._connections, responder.listener.server, responder.listener.timeouts
         if connections.full or len(connections.handshaking) >= self._most:
             self._counters.count(HANDSHAKES, server, "refused")

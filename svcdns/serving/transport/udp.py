@@ -140,7 +140,11 @@ class UdpReader:
             self._work(reading=False)
 
     def _work(self, *, reading: bool = True) -> None:
-        """Answers packets that wait, until MAX_WORK is over and fewer than MAX_WAITING are left."""
+        """Answers waiting packets. Stops when none is left, or after MAX_WORK if fewer than MAX_WAITING are left.
+
+        With `reading`, also reads the socket between time slices, unless too many packets wait. If packets are left,
+        schedules another call.
+        """
         misses, now = self._misses, perf_counter()
         slice_ends, work_ends = now + SLICE, now + MAX_WORK  # as `TimeSlice` does, but without a call for each packet
         self._working = True
@@ -256,7 +260,7 @@ class UdpReader:
         return Client(address[0], address[1], local, self.local[1], "udp", self.family)
 
     def _place(self, slot: Slot, wire: bytes) -> bool:
-        """Puts a reply into its place in the batch. Returns True if it was sent alone because of its size."""
+        """Puts a reply into its slot of the batch. A reply that is too large is sent alone; then returns True."""
         octets = len(wire)
         if octets > REPLY_SIZE:
             return self._send_alone(slot, wire)

@@ -127,7 +127,7 @@ class Batch:
         raise NotImplementedError
 
     def ancillary(self, sender: Sender) -> list[tuple[int, int, bytes]]:
-        """Returns ancillary data for `socket.sendmsg`: the reply leaves from the address that the query was sent to.
+        """Returns ancillary data for `socket.sendmsg` that makes a reply leave from the address its query was sent to.
 
         Returns an empty list for a socket that is bound to one address.
         """
@@ -228,7 +228,10 @@ class _SystemBatch(Batch):
         return count
 
     def _receive_nothing(self) -> int:
-        """Finds out why nothing was received, and reports an error. A datagram that has come by now is not removed."""
+        """Calls `failed` with the error because of which nothing was received, if there is one. Returns 0.
+
+        A datagram that has arrived meanwhile stays in the socket.
+        """
         try:
             self._sock.recv(1, socket.MSG_PEEK)
         except (BlockingIOError, InterruptedError):

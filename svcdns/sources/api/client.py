@@ -119,8 +119,8 @@ class ApiClient:
     async def page(self, token: str, limit: int, *, long: bool) -> bytes:
         """Returns the body of a page of at most `limit` objects; the first page if `token` is empty. Raises ApiError.
 
-        A page of one object is cheap. Its response header has the time limit `head`, or `long` if the parameter `long`
-        is set.
+        A page of one object is cheap. Its response header must arrive within `TimeLimits.head`, or within
+        `TimeLimits.long` if the parameter `long` is set.
         """
         query = {"limit": str(limit)}
         if token:

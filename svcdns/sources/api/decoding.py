@@ -1,4 +1,4 @@
-"""Decodes the JSON of the API server, and trims its objects to those of `cluster.objects`.
+"""Decodes the JSON of the API server, and converts its objects to those of `cluster.objects`.
 
 It decodes list pages, watch events and Status replies, and of these only the fields that are needed. It has no state,
 and does no input or output. Rules:

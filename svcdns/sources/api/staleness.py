@@ -17,8 +17,7 @@ from svcdns.eventloop.clock import Clock
 class Freshness:
     """Stores when each kind was last confirmed.
 
-    Before the first confirmation, the age of a kind counts from the creation of this object, or is what `assume` has
-    set.
+    Before the first confirmation, the age of a kind counts from the creation of this object. `assume` can change that.
     """
 
     def __init__(self, kinds: Iterable[Kind], clock: Clock) -> None:

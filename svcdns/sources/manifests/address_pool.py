@@ -1,8 +1,9 @@
 """Assigns addresses and name suffixes to objects that have none, the same ones at every start and on every machine.
 
-An address is computed from a hash of the object's namespace and name. If two hashes collide, the first object by name
-gets the address, and the other one its next hash. So an object keeps its address when other manifests change, unless
-two collide, and nothing is stored between starts. The ranges are those of kubeadm and of common Pod networks.
+An address is computed from a hash of the object's namespace and name. If two hashes collide, the object that is first
+by name gets the address, and the other object tries its next hash. So an object keeps its address when other manifests
+change, unless two collide, and nothing is stored between starts. The ranges are those of kubeadm and of common Pod
+networks.
 """
 
 from __future__ import annotations

@@ -46,7 +46,7 @@ _Labelled = tuple[ClusterObject, Mapping[str, str]]
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Selects objects of the cluster, as the API server does for the options of the same names."""
+    """Decides which objects of the manifests belong to the cluster, as an API server does by kind and labels."""
 
     kinds: tuple[Kind, ...]
     keep_zones: bool

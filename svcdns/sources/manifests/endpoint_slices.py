@@ -39,9 +39,9 @@ class PodsByLabel:
                     self._pods.setdefault((pod.namespace, label, value), []).append(pod)
 
     def matching(self, namespace: str, selector: dict[str, str]) -> list[ClusterPod]:
-        """Returns the Pods with all labels of the selector, which must not be empty.
+        """Returns the Pods of the namespace with all labels of the selector, which must not be empty.
 
-        They are ordered so that scaling a workload changes only the end of the list.
+        The Pods are ordered so that scaling a workload changes only the end of the list.
         """
         candidates = min((self._pods.get((namespace, *wanted), []) for wanted in selector.items()), key=len)
         return sorted(

@@ -42,7 +42,10 @@ class FileStamp(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ManifestFile:
-    """A file to read: its path, beginning as the option has it, and its stamp."""
+    """A file to read, with the stamp of its content.
+
+    `path` begins with the path that is given in the option `manifests`.
+    """
 
     path: str
     stamp: FileStamp
@@ -60,7 +63,7 @@ class FoundFiles:
     _seen: set[str] = field(default_factory=set)
 
     def add_standard_input(self) -> None:
-        """Adds standard input."""
+        """Adds standard input (`-`) to the files. If it is not a regular file, the error is stored in `missing`."""
         status = os.fstat(STANDARD_INPUT)
         if stat.S_ISREG(status.st_mode):
             self.files.append(ManifestFile("-", _stamp(status)))

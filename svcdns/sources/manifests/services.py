@@ -1,4 +1,4 @@
-"""Completes Services as the API server does, with address families and ClusterIPs, and trims them for answers.
+"""Adds address families and ClusterIPs to Services, as the API server does, and drops fields that no answer needs.
 
 The cluster is dual-stack with IPv4 first, so a Service without settings gets one IPv4 address. A ClusterIP in a
 manifest is kept. The families of such ClusterIPs come before those in ipFamilies.

@@ -2,13 +2,13 @@
 
 Rules:
 
-1. A Deployment, ReplicaSet, ReplicationController or StatefulSet generates `replicas` Pods, a DaemonSet one, because a
-   laptop has one node. A Job that has not ended generates as many Pods as it runs at the same time. Generated Pods are
-   ready.
+1. A Deployment, ReplicaSet, ReplicationController or StatefulSet generates `replicas` Pods. A DaemonSet generates one
+   Pod, as on a cluster with one node. A Job that has not ended generates as many Pods as it runs at the same time.
+   Generated Pods are ready.
 2. The name of a generated Pod follows from the workload's name and the Pod's number, not from the template. A new image
    renames no Pod, and a lower `replicas` removes the last ones.
-3. A workload whose Pods are in manifests, as in a dump of a real cluster, generates none: their ownerReferences name
-   it. A Pod in a manifest also replaces a generated one of the same name.
+3. A workload generates no Pods if Pods in manifests name it in their ownerReferences, as in a dump of a real cluster.
+   A Pod in a manifest also replaces a generated one of the same name.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from svcdns.sources.manifests.schemas import ContainerPort, ObjectMeta, PodObjec
 
 
 class WorkloadKey(NamedTuple):
-    """Identifies a workload."""
+    """Identifies a workload by its kind, namespace and name."""
 
     kind: str
     namespace: str
