@@ -93,11 +93,11 @@ class Listener:
         return above or routes.get(ROOT)
 
     def is_divided(self, key: bytes) -> bool:
-        """Returns True if a name below `key` (wire format, lower case) has another route."""
+        """Returns True if a name below `key` (wire format, lower case) has another route than `key`."""
         return any(zone != key and is_within(zone, key) for zone in self.routes)
 
     def route(self, query: Query) -> Route:
-        """Returns the route of a query; DROPPED if the query must be refused before any chain."""
+        """Returns the route of a query, or DROPPED if the server must answer REFUSED without calling a plugin."""
         if query.rclass != Class.IN and not self.any_class:
             return DROPPED
         found = self.find(query.key, query.rtype)

@@ -43,7 +43,10 @@ def run(argv: Sequence[str], prog: str = "svcdns") -> int:
 
 
 def _extra(words: Sequence[str], prog: str) -> int:
-    """Prints the usage for `help`, else an error with the command that was probably meant. Returns the exit code."""
+    """Handles words that the command line must not have. Returns the exit code.
+
+    Prints the usage for `help`, otherwise an error with the most similar command.
+    """
     if list(words) == ["help"]:
         parser(prog).print_help()
         return 0

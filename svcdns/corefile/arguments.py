@@ -62,7 +62,7 @@ def body(line: Directive) -> tuple[Directive, ...]:
 
 
 def once(directives: Sequence[Directive]) -> Directive:
-    """Returns the only directive in `directives`.
+    """Returns the only directive in `directives`. Raises CorefileError if there are several.
 
     Call it for a plugin that a server block may use only once. `directives` must not be empty.
     """

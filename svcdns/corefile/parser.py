@@ -102,8 +102,8 @@ class _Parser:
     def _stray(self, line: _Line) -> None:
         """Handles a `}` without a `{` before it.
 
-        Adds a warning if the rest of the file has only such braces, otherwise raises CorefileError. CoreDNS takes the
-        brace for a zone, and refuses any other word after it.
+        Adds a warning if the rest of the file has only such braces, otherwise raises CorefileError. CoreDNS reads such
+        a brace as a zone name, and then accepts no other word.
         """
         if not all(_is(word, "}") for rest in (line, *self.lines) for word in rest.tokens):
             raise CorefileError(line.tokens[0].position, "'}' without a '{' before it")

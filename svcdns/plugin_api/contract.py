@@ -179,7 +179,7 @@ def check_plugin(plugin: Any) -> None:
 
 
 def check_names(plugin: Plugin | type[Plugin], found: Any) -> None:
-    """Raises ContractError if a name in `found` is public, is not a hook, and is not in `offers`."""
+    """Raises ContractError if a public name in `found` neither belongs to the contract nor is in `plugin.offers`."""
     for name in found:
         if not name.startswith("_") and name not in CONTRACT and name not in plugin.offers:
             near = get_close_matches(name, HOOKS, 1, 0.7)

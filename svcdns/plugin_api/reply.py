@@ -44,17 +44,17 @@ class HeaderFlags(Protocol):
 
 
 class Variants(Protocol):
-    """A reply with several possible orders of its records; `widest` is the greatest useful number of orders.
+    """A reply whose records can be sent in several orders, which are called variants.
 
-    If `turns_answer` is True, each variant is the first variant with its answer section rotated. The steps between the
-    variants are equal.
+    `widest` is the largest useful number of variants. If `turns_answer` is True, the variants differ only in how far
+    their answer section is rotated.
     """
 
     widest: int
     turns_answer: bool
 
     def variant(self, number: int, of: int) -> Reply:
-        """Returns variant `number`, counted from 0, of `of` variants. If there is one variant, its order is random."""
+        """Returns the variant with this number, from 0 to `of` - 1. If `of` is 1, the order is random."""
         ...
 
 

@@ -49,9 +49,10 @@ class PluginContext:
 
 
 class _Outside(PluginContext):
-    """The context of code outside of every `handle`, such as timers and tasks.
+    """The context of code that runs outside of every plugin call, such as timers and tasks.
 
-    What such code reads may be for any reply that has not been made yet.
+    It is not known which query such code reads for. So a read limits all replies that plugins are still waiting for:
+    each of them is for its client alone.
     """
 
     __slots__ = ()
@@ -117,7 +118,11 @@ class Invocation:
         return reply
 
     def apply_later(self, reply: Reply) -> Reply:
-        """Does the same as `apply` for a reply that came later: other tasks may have read something for it."""
+        """Does the same as `apply`, for a reply that arrived after the plugin's call had returned.
+
+        If code outside of every plugin call (see `_Outside`) read something meanwhile, the reply is for this client
+        alone.
+        """
         if self.outside != running.outside:
             self.read(CacheScope.CLIENT)
         return self.apply(reply)
@@ -127,10 +132,10 @@ Current = PluginContext | Invocation
 
 
 class _Running:
-    """The code that runs now.
+    """Which plugin's code runs now in this process.
 
-    `current` is the plugin whose code runs. `last` is the latest answer that the plugin got from the rest of the chain,
-    or NO_ANSWER. `outside` counts the reads of code outside of every plugin call.
+    `current` is this plugin. `last` is the latest answer that the plugin got from the rest of the chain, or NO_ANSWER.
+    `outside` counts the reads of code outside of every plugin call.
     """
 
     __slots__ = ("current", "last", "outside")
@@ -154,9 +159,9 @@ running.current, running.last, running.outside = OUTSIDE, NO_ANSWER, 0
 
 
 def apart(function: Callable[[], T]) -> Callable[[], T]:
-    """Returns a function that calls `function` without recording what it reads for the query that is handled now.
+    """Wraps a function that handles other queries, such as `poll_sockets`, so that a plugin may call it.
 
-    Meant for a function that handles other queries, and that a plugin calls while it handles a query.
+    What the function reads is not recorded for the query that the plugin handles now.
     """
 
     def call() -> T:
@@ -201,9 +206,9 @@ def _ttls(reply: Reply) -> list[int]:
 
 
 class Within:
-    """Wraps a coroutine of a plugin: each of its steps runs with the plugin as `running.current`.
+    """Wraps a coroutine of a plugin, so that `running.current` is the plugin while a step of the coroutine runs.
 
-    Awaiting it returns the reply of the coroutine, with its reuse terms.
+    Awaiting this object returns the coroutine's reply, with its reuse terms.
     """
 
     __slots__ = ("_coroutine", "_current", "_followed")

@@ -33,7 +33,10 @@ class HttpPage:
 
 @dataclass(frozen=True, slots=True)
 class ReloadInterval:
-    """The seconds between two reads of the Corefile, and the range in which they vary at random."""
+    """How often the Corefile is read again.
+
+    The time between two reads is `interval` seconds, varied at random within a range of `jitter` seconds.
+    """
 
     interval: float
     jitter: float

@@ -34,7 +34,7 @@ class Any(Plugin):
     name = "any"
 
     def __init__(self, options: Options, environment: Environment) -> None:
-        """The parameters are not used."""
+        """Does nothing: the plugin needs neither options nor the environment."""
 
     def handle(self, query: Query, following: Following) -> Answer:
         """Answers type ANY with the HINFO record. Queries of other types go to the following plugins."""

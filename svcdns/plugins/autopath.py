@@ -118,7 +118,7 @@ class Autopath(Plugin):
     client_class_dependencies = frozenset({"pod"})
 
     def __init__(self, options: Options, environment: Environment) -> None:
-        """Reads the search path from the environment. Control has read it from the file."""
+        """Takes the search path that control has read from the file."""
         self._source, self._environment, self._counters = options.source, environment, environment.counters
         self._zones = tuple(names.from_text(zone).lower() for zone in options.zones)
         self._elements = (*_names(environment.data("autopath", options.path) or b""), names.ROOT)
@@ -133,7 +133,10 @@ class Autopath(Plugin):
         return " ".join(cluster.pod_namespace(address) for cluster in self._clusters)
 
     def handle(self, query: Query, following: Following) -> Answer:
-        """Tries the search path if the name is below its first element. Other queries go to the following plugins."""
+        """Tries the search path if the query name is below the first element of the path.
+
+        Other queries go to the following plugins.
+        """
         key = query.key
         if not any(names.is_within(key, zone) for zone in self._zones):
             return following(query)
@@ -150,9 +153,9 @@ class Autopath(Plugin):
         return following(query)
 
     def _for_pod(self, query: Query, following: Following, own: str, namespace: str, zone: bytes) -> Answer:
-        """Answers a query for a name below `namespace`, by the rules for the client's own namespace `own`.
+        """Answers a query for a name below the namespace `namespace`, from a Pod in the namespace `own`.
 
-        The answer depends on whether the two namespaces are the same.
+        Tries the search path if both are the same namespace. The reply depends on the Pod.
         """
         if own == namespace:
             first = names.from_labels([namespace.encode("latin-1")])[:-1] + _SVC + zone

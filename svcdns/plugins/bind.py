@@ -1,6 +1,6 @@
 """`bind`: the addresses that a server block listens on.
 
-The plugin handles no queries: it only states settings. Control finds the addresses of network interfaces.
+The plugin handles no queries. Control finds the addresses of network interfaces.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def parse(block: Block) -> Options:
 
 
 class Bind(Plugin):
-    """States the addresses of a block, and handles no queries."""
+    """Sets the addresses that the block listens on. Handles no queries."""
 
     name = "bind"
     configures_only = True

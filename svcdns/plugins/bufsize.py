@@ -38,7 +38,6 @@ class Bufsize(Plugin):
     name = "bufsize"
 
     def __init__(self, options: Options, environment: Environment) -> None:  # noqa: ARG002 - needs no surroundings
-        """The environment is not used."""
         self._size = options.size
 
     def handle(self, query: Query, following: Following) -> Answer:

@@ -1,4 +1,4 @@
-"""`debug`: writes DEBUG lines to the log. The plugin handles no queries: it only states a setting."""
+"""`debug`: writes DEBUG lines to the log. The plugin handles no queries."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ def parse(block: Block) -> Options:
 
 
 class Debug(Plugin):
-    """States the setting, and handles no queries."""
+    """Turns on DEBUG lines in the log. Handles no queries."""
 
     name = "debug"
     configures_only = True
 
     @classmethod
     def settings(cls, options: Options) -> Settings:  # noqa: ARG003 - there are none
-        """Returns the settings, which turn DEBUG lines on."""
+        """Returns the settings: DEBUG lines are written to the log."""
         return Settings(debug=True)
 
 

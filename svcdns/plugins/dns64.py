@@ -119,13 +119,12 @@ TRANSLATED: Final = Family(
 
 
 class Dns64(Plugin):
-    """Makes IPv6 addresses for one block."""
+    """Makes AAAA records from A records, for the clients of one server block."""
 
     name = "dns64"
     states_reuse = True
 
     def __init__(self, options: Options, environment: Environment) -> None:
-        """The counters are labelled by server."""
         self._options, self._counters = options, environment.counters
 
     def client_class(self, address: str) -> str:

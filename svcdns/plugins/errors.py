@@ -113,7 +113,7 @@ class Errors(Plugin):
         return True
 
     def join_fast_path(self, fast_path: FastPath) -> bool:  # noqa: ARG002 - nothing to set
-        """Returns True to allow the fast path. Its simple replies (see wire/simple_reply.py) have no error to log."""
+        """Returns True, because the simple replies of the fast path (see wire/simple_reply.py) have no error to log."""
         return True
 
     def stop(self) -> None:

@@ -76,7 +76,6 @@ class Header(Plugin):
     name = "header"
 
     def __init__(self, options: Options, environment: Environment) -> None:  # noqa: ARG002 - needs no surroundings
-        """The environment is not used."""
         self._query, self._response = options.query, options.response
 
     def handle(self, query: Query, following: Following) -> Answer:

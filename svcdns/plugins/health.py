@@ -1,6 +1,6 @@
 """`health`: an HTTP page that shows whether the process is alive.
 
-The plugin handles no queries: it only states settings. Control serves the page.
+The plugin handles no queries. Control serves the page.
 """
 
 from __future__ import annotations
@@ -43,14 +43,14 @@ def parse(block: Block) -> Options:
 
 
 class Health(Plugin):
-    """States the settings of the page, and handles no queries."""
+    """Sets the address of the page /health and the lame-duck time. Handles no queries."""
 
     name = "health"
     configures_only = True
 
     @classmethod
     def settings(cls, options: Options) -> Settings:
-        """Returns the settings: the page's address and the server's lame-duck time."""
+        """Returns the settings: the address of the page /health, and the server's lame-duck time."""
         return Settings(lameduck=options.lameduck, page=HttpPage("/health", options.address))
 
 

@@ -70,7 +70,7 @@ def parse(block: Block) -> Options:
 
 
 def gather(options: Options, known: Mapping[str, bytes]) -> dict[str, bytes]:
-    """Returns the key of the zone's probes, which is the same for all workers. It is generated once."""
+    """Returns the secret key with which all workers make and recognize the names of probes. It is generated once."""
     return {options.zone: known.get(options.zone) or secrets.token_bytes(_KEY_OCTETS)}
 
 

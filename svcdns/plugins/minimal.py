@@ -36,7 +36,7 @@ class Minimal(Plugin):
     name = "minimal"
 
     def __init__(self, options: Options, environment: Environment) -> None:
-        """The parameters are not used."""
+        """Does nothing: the plugin needs neither options nor the environment."""
 
     def handle(self, query: Query, following: Following) -> Answer:
         """Removes the authority and additional sections from the following plugins' answer.

@@ -1,7 +1,4 @@
-"""`multisocket`: the number of workers, each of which has its own sockets.
-
-The plugin handles no queries: it only states a setting.
-"""
+"""`multisocket`: the number of workers, each of which has its own sockets. The plugin handles no queries."""
 
 from __future__ import annotations
 
@@ -39,7 +36,7 @@ def parse(block: Block) -> Options:
 
 
 class Multisocket(Plugin):
-    """States the number of workers, and handles no queries."""
+    """Sets the number of workers. Handles no queries."""
 
     name = "multisocket"
     configures_only = True

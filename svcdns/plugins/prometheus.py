@@ -1,6 +1,6 @@
 """`prometheus`: metrics over HTTP, and the metrics of queries (docs/behaviour/server.md#metrics-of-queries).
 
-The plugin handles no queries: it only states settings. Control serves the metrics, and the server counts the queries.
+The plugin handles no queries. Control serves the metrics, and the server counts the queries.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ def parse(block: Block) -> Options:
 
 
 class Prometheus(Plugin):
-    """States the settings of the metrics, and handles no queries."""
+    """Sets the address of the page /metrics, and turns on the counting of queries. Handles no queries."""
 
     name = "prometheus"
     configures_only = True
 
     @classmethod
     def settings(cls, options: Options) -> Settings:
-        """Returns the settings. They make the server count the block's queries."""
+        """Returns the settings: the address of the page /metrics, and the counting of the block's queries."""
         return Settings(counts_queries=True, page=HttpPage("/metrics", options.address))
 
 

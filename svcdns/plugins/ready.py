@@ -1,6 +1,6 @@
 """`ready`: an HTTP page that shows whether queries are answered.
 
-The plugin handles no queries: it only states settings. Control serves the page.
+The plugin handles no queries. Control serves the page.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ def parse(block: Block) -> Options:
 
 
 class Ready(Plugin):
-    """States the settings of the page, and handles no queries."""
+    """Sets the address of the page /ready. Handles no queries."""
 
     name = "ready"
     configures_only = True
 
     @classmethod
     def settings(cls, options: Options) -> Settings:
-        """Returns the settings: the page's address, and how plugins are checked."""
+        """Returns the settings: the address of the page /ready."""
         return Settings(page=HttpPage("/ready", options.address))
 
 

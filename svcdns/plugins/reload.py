@@ -1,6 +1,6 @@
 """`reload`: applies a changed Corefile without a restart.
 
-The plugin handles no queries: it only states settings. Control reads the Corefile.
+The plugin handles no queries. Control reads the Corefile.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def parse(block: Block) -> Options:
 
 
 class Reload(Plugin):
-    """States the interval, and handles no queries."""
+    """Sets how often the Corefile is read again. Handles no queries."""
 
     name = "reload"
     configures_only = True

@@ -1,6 +1,6 @@
 """`root`: the folder that relative paths of other plugins start from.
 
-The plugin handles no queries: it only states a setting, which is read before the options of other plugins.
+The plugin handles no queries. The folder is read before the options of other plugins.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def parse(block: Block) -> Options:
 
 
 class Root(Plugin):
-    """States the folder, and handles no queries."""
+    """Sets the folder that relative paths of the block start from. Handles no queries."""
 
     name = "root"
     configures_only = True

@@ -1,7 +1,7 @@
 """`timeouts`: how long connections over TCP and TLS may take, and how many queries a connection may carry.
 
-The plugin handles no queries: it only states settings. If several blocks share an address and port, the directive of
-the last of these blocks counts.
+The plugin handles no queries. If several blocks share an address and port, the directive of the last of these blocks
+counts.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def _queries(word: Token) -> int:
 
 
 class ConnectionTimeouts(Plugin):
-    """States the limits for connections, and handles no queries."""
+    """Sets the limits for connections of the block's listeners. Handles no queries."""
 
     name = "timeouts"
     configures_only = True

@@ -1,8 +1,8 @@
 """`tls`: the certificate of the block's `tls://` listeners, and whether clients need a certificate.
 
-The plugin handles no queries: it only states settings. Control reads the files at start and again every PERIOD seconds,
-and sends their content to the workers. A changed certificate and key are used for new connections. If the files cannot
-be used, the previous certificate and key stay in use.
+The plugin handles no queries. Control reads the files at start and again every PERIOD seconds, and sends their content
+to the workers. A changed certificate and key are used for new connections. If the files cannot be used, the previous
+certificate and key stay in use.
 """
 
 from __future__ import annotations
@@ -191,7 +191,7 @@ def _day(seconds: float) -> str:
 
 
 class Tls(Plugin):
-    """States the certificate of listeners, and handles no queries."""
+    """Sets the certificate of the block's `tls://` listeners. Handles no queries."""
 
     name = "tls"
     configures_only = True

@@ -96,7 +96,7 @@ class Counters:
     """
 
     def __init__(self, region: memoryview | None = None) -> None:
-        """Continues the contents of a region of REGION_SIZE octets. Without a region, private memory is used."""
+        """Continues the counters in a region of REGION_SIZE octets. Without a region, uses private memory."""
         self._region = memoryview(bytearray(REGION_SIZE)) if region is None else region
         self.values = self._region[_CELLS_AT:_DIRECTORY_AT].cast("d")
         self._words = self._region[16:24].cast("I")
@@ -157,11 +157,14 @@ class Counters:
         self.values[cell] = value
 
     def count(self, family: Family, *values: str, amount: float = 1.0) -> None:
-        """Adds to a counter or gauge, which is found by its label values: for events that are rare."""
+        """Adds `amount` to the counter or gauge with these label values.
+
+        Meant for rare events, because each call looks up the series.
+        """
         self.values[self.cell(family, *values)] += amount
 
     def observe(self, family: Family, cell: int, value: float) -> None:
-        """Adds an observation to the histogram whose first cell is `cell`."""
+        """Adds the observation `value` to a histogram. `cell` is the number of the histogram's first cell."""
         self.values[cell + bisect_left(family.buckets, value)] += 1
         self.values[cell + len(family.buckets) + 1] += value
 

@@ -95,8 +95,8 @@ class LineWriter(logging.Handler):
     def _collect(self, line: bytes) -> tuple[list[bytes], bytes | None]:
         """Collects lines for one write: `line`, and the queued lines after it that fit.
 
-        Returns the lines, and the next line. The next line is empty if none is queued, and None when the writer is
-        closed.
+        Returns these lines, and the queued line that did not fit. The latter is empty if no more lines are queued, and
+        None when the writer is closed.
         """
         lines, size = [], 0
         following: bytes | None = line
@@ -128,7 +128,7 @@ class DroppedLines:
     """The metric of log lines that this process has dropped."""
 
     def __init__(self, counters: Counters) -> None:
-        """Lines that were dropped before are counted too, by the first `flush`."""
+        """The first call of `flush` also counts lines that were dropped before this object was made."""
         self._counters, self._cell = counters, counters.cell(DROPPED)
         self._seen = 0
 

@@ -63,7 +63,7 @@ class Health:
         return self.last_reply < since
 
     def reply_received(self, now: float) -> bool:
-        """Records a reply to a query or to a health check. Returns True if an earlier one had failed."""
+        """Records a reply to a query or a health check. Returns True if the query or check before it had failed."""
         self.last_reply = now
         if not self._failures and not self.failed_checks:
             return False

@@ -118,7 +118,7 @@ class UpstreamQuery(msgspec.Struct):
 
 
 def _is_error_without_question(packet: bytes) -> bool:
-    """Returns True for a reply with an error code about the server, no question, and no record but an OPT record."""
+    """Returns True for a FORMERR, SERVFAIL, NOTIMP or REFUSED reply without question, answer and authority sections."""
     return len(packet) >= HEADER.size and packet[4:10] == bytes(6) and packet[3] & 15 in _ERRORS_OF_THE_SERVER
 
 

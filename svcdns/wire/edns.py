@@ -55,7 +55,7 @@ def _options(rdata: bytes) -> tuple[tuple[int, bytes], ...]:
 
 
 def _checked(code: int, data: bytes) -> bytes:
-    """Returns the data of an option, without trailing octets that have no meaning.
+    """Returns the data of an option; for the option EXPIRE, only its first four octets.
 
     Raises FormError if the data has a wrong size or invalid contents.
     """

@@ -89,7 +89,7 @@ def udp_limit(query_edns: Edns | None) -> int:
 class Writer:
     """Encodes the question section and the records of one message, with name compression.
 
-    `parts` are the pieces of the message, of which the first is a place for the header. `size` is the size of the
+    `parts` are the pieces of the message; the first is empty until the header is put there. `size` is the size of the
     message so far. `known` maps each name written so far to its offset.
     """
 

@@ -123,7 +123,10 @@ def _read_opt(packet: bytes, at: int, count: int, before: int) -> Edns | None:
 
 
 def _read_serial(packet: bytes, at: int, before: int) -> int | None:
-    """Skips `before` records from offset `at`. Returns the serial of the next record, if that is a SOA record."""
+    """Skips `before` records from offset `at`, and returns the serial of the next record.
+
+    Returns None if this is not a SOA record.
+    """
     for _ in range(before):
         _, at = names.read_name(packet, at)
         at += 10 + _FIXED.unpack_from(packet, at)[3]

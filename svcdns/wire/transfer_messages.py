@@ -52,7 +52,7 @@ class TransferMessages:
         return done
 
     def last(self) -> bytes:
-        """Returns the last message, with the records that no complete message has yet."""
+        """Returns the last message, with the records that `add` has not returned in a message yet."""
         writer = self._writer
         writer.parts[0] = HEADER.pack(self._request.ident, self._flags, 1, self._count, 0, 1 if self._tail else 0)
         writer.parts.append(self._tail)

@@ -36,7 +36,7 @@ def array(items: list[Node]) -> Node:
 
 
 def mapping(keys: list[Node], values: list[Node]) -> Node:
-    """Returns a node for a map. Its keys become text."""
+    """Returns a node for a map. The values of `keys` are converted to text."""
     return lambda scope: {str(key(scope)): value(scope) for key, value in zip(keys, values, strict=True)}
 
 
@@ -51,7 +51,10 @@ def call(function: Callable[..., Any], arguments: list[Node]) -> Node:
 
 
 def apply_predicate(function: Callable[..., Any], items: Node, test: Node | None) -> Node:
-    """Returns a node that calls a function of a list and a predicate. Without `test`, each element is its own value."""
+    """Returns a node that calls a function of a list and a predicate.
+
+    Without `test`, the predicate returns the element itself.
+    """
 
     def run(scope: Any) -> Any:
         def predicate(item: Any) -> Any:

@@ -30,7 +30,11 @@ RESERVED: Final = frozenset({*_LITERALS, *_NEGATABLE, "not", "and", "or", "let",
 
 
 class Scope:
-    """The variables and functions of one run, by name, and the elements of the running predicates, innermost last."""
+    """The names that an expression can use while it is evaluated.
+
+    `values` has the variables and functions by name. `elements` has the element of each running predicate, the
+    innermost last.
+    """
 
     __slots__ = ("elements", "values")
 

@@ -68,10 +68,10 @@ class Cache(Plugin):
         return Store(bounds.capacity, self._budget, lambda: counters.add(cell))
 
     def join_fast_path(self, fast_path: FastPath) -> bool:
-        """Lets the fast path store simple replies (see wire/simple_reply.py) to queries without an entry. Returns True.
+        """Lets the fast path store simple replies (see wire/simple_reply.py) in this cache, and returns True.
 
-        Returns False with denial confirmation, or if the cache does not cover all zones of the block. Then every query
-        goes through the chain.
+        Returns False if denial confirmation is on, or if the cache does not cover all zones of the block. Then the
+        block has no fast path.
         """
         if self._confirmation is not None or not all(within_any(zone, self._zones) for zone in self._block_zones):
             return False
@@ -181,7 +181,7 @@ class Cache(Plugin):
         return self._reply(lookup.query, entry, remaining, increments, lifetime, 1.0 - fraction)
 
     def _expired(self, lookup: Lookup, entry: Entry, increments: tuple[Increment, ...]) -> Answer:
-        """Answers with an expired entry, after a failed refresh or while the refresh is running.
+        """Answers a query for which only an expired entry is stored: with this entry, or with the reply of a refresh.
 
         If the upstreams are known to be down, the client does not wait for the refresh.
         """

@@ -78,7 +78,10 @@ class CachedReplies:
         return within_any(key, self._no_denial) and within_any(key, self.no_success)
 
     def spelling(self, lookup: Lookup) -> Spelling | None:
-        """Returns the letter case of the name for an answer from the cluster, or None for that of the query."""
+        """Returns the stored letter case of the queried name, for an answer from the cluster.
+
+        Returns None if no letter case is stored. Then the answer has the letter case of the query.
+        """
         if not self._spellings:
             return None
         found: Spelling | None = self._spellings.get(lookup.key)
@@ -153,7 +156,7 @@ class CachedReplies:
         )
 
     def has(self, key: Key) -> bool:
-        """Returns True if this cache has an entry for the key, or a letter case for answers from the cluster."""
+        """Returns True if anything is stored for the key: an entry, or a letter case (see `spelling`)."""
         return key in self._success.entries or key in self._denial.entries or key in self._spellings
 
     def store_simple(self, key: Key, simple: SimpleReply) -> int:
@@ -200,9 +203,10 @@ class CachedReplies:
         return store
 
     def _stored(self, lookup: Lookup, reply: Reply, found: MessageType, lifetime: int) -> Entry | None:
-        """Stores the records of a cacheable reply that belong to its answer.
+        """Stores a cacheable reply without the records that do not belong to its answer. Returns the new entry.
 
-        Stores nothing if the reply with only these records would be of another type.
+        Stores nothing and returns None if the reply, without these records, is not a cacheable reply of the type
+        `found`.
         """
         if lifetime <= 0 or not self._may_store(lookup, reply, found):
             return None
@@ -248,14 +252,14 @@ class CachedReplies:
         return min(bounds.longest, max(bounds.shortest, smallest))
 
     def _is_enabled(self, key: bytes, found: MessageType) -> bool:
-        """Returns True if the option `disable` does not exclude replies of that type in the name's zone."""
+        """Returns True if the option `disable` allows replies of the type `found` to be stored for the name."""
         return not within_any(key, self._no_denial if _is_denial(found) else self.no_success)
 
 
 def _increments_of_cluster_answer(cells: Cells, found: MessageType) -> tuple[Increment, ...]:
-    """Returns the counters that CoreDNS would increment for the next query of this kind.
+    """Returns the counters that CoreDNS would increment if it cached this answer and then got the same query again.
 
-    These count a miss if replies of that type are not cached, otherwise a hit.
+    CoreDNS would count a miss if it does not cache replies of the type `found`, otherwise a hit.
     """
     if found in NEVER_CACHED:
         return ((cells.requests, 1.0), (cells.misses, 1.0))

@@ -47,7 +47,7 @@ class Evictable(Protocol):
 
 
 class MemoryBudget:
-    """The memory of all cache stores of a worker."""
+    """Limits the memory that all cache stores of a worker take together."""
 
     def __init__(self, allowance: Callable[[], int]) -> None:
         """`allowance` returns the octets that all stores together may take."""
@@ -58,7 +58,7 @@ class MemoryBudget:
         """The octets that all stores together take."""
 
     def update_limit(self) -> None:
-        """Calls `allowance` again, and uses the limit that it returns."""
+        """Sets the limit to the number of octets that `allowance` (see the constructor) returns now."""
         self.limit = self._allowance()
 
     def is_exceeded(self, more: int = 0) -> bool:

@@ -32,7 +32,8 @@ MAX_REFRESHES: Final = 512
 class Lookup(msgspec.Struct, frozen=True):
     """A query to the cache, with everything that is needed to store its reply.
 
-    `now` is the time when the query arrived. `changes` is the value of `CachedReplies.changes` at that time.
+    `now` is the time when the query arrived. `changes` is the number of dependency changes until then: a reply that was
+    made before a later change is not stored.
     """
 
     query: Query
@@ -129,7 +130,10 @@ def note_hit(entry: Entry, now: float, prefetch: Prefetch) -> tuple[bool, float]
 
 
 def stale_span(entry: Entry, now: float, stale: Stale) -> float:
-    """Returns the seconds until the next refresh is due. For that long, a stale reply may be used again."""
+    """Returns the number of seconds for which a stale reply may be used again; 0 while a refresh runs.
+
+    The time ends when the next refresh may start, or when the entry is too old.
+    """
     if entry.refresh is not None:
         return 0.0
     return max(0.0, min(entry.retry_after, entry.stored + entry.lifetime + stale.span) - now)

@@ -78,13 +78,13 @@ class File(Plugin):
         self.tick()
 
     def tick(self) -> None:
-        """Sets the metric that tells which zone files cannot be used."""
+        """Sets the metric of unusable zone files: 1 for each file that cannot be used, otherwise 0."""
         counters = self._environment.counters
         for labels, refused in self._refused.items():
             counters.set(counters.cell(REFUSED, *labels), float(refused))
 
     def stop(self) -> None:
-        """Sets the metric of this plugin's files to 0. A new configuration sets it for its own files."""
+        """Sets the metric of unusable zone files to 0. After a reload, the new plugin sets it for its own files."""
         counters = self._environment.counters
         for labels in self._refused:
             counters.set(counters.cell(REFUSED, *labels), 0.0)

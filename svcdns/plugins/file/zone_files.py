@@ -64,7 +64,7 @@ def refresh(options: Options, known: Mapping[str, bytes]) -> dict[str, bytes]:
 
 
 def _loaded(file: ZoneFile, zone: str, known: Mapping[str, bytes]) -> dict[str, bytes]:
-    """Returns the content of a zone and the error in its file.
+    """Returns a zone's content by `data_key`, and the error in its file by `error_key`, which may be empty.
 
     If the file cannot be used, the content is that in `known`.
     """

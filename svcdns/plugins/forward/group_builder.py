@@ -1,7 +1,7 @@
 """Builds the upstream group of a forward rule, and builds a new group when the addresses of its upstreams change.
 
-If a server's address and options stay the same, the Server object is kept when a change makes new plugins. So its
-health, sockets and connections are kept too. Control looks up hosts and reads files; this module reads no file.
+If a server's address and options stay the same, its Server object is used again after a reload. So the server's health,
+sockets and connections are kept. Control looks up hosts and reads files; this module reads no file.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class GroupBuilder:
     def _make_client_tls(self) -> ClientTls | None:
         """Returns the certificates for TLS, or None if the rule has no upstream over TLS.
 
-        The object is kept when a change makes new plugins.
+        After a reload, the object of the previous plugins is used again, with the new certificates.
         """
         environment, key = self._environment, self._rule.tls_key
         content = environment.data("forward", key) if key else None

@@ -29,7 +29,7 @@ class Forward(Plugin):
     states_reuse = True
 
     def __init__(self, options: Options, environment: Environment) -> None:
-        """Makes the rules. Server objects are taken over from the plugins before a change of the Corefile."""
+        """Makes the rules. After a reload, they continue to use the Server objects of the previous plugins."""
         self._rules = [_ForwardRule(rule, environment) for rule in options.rules]
 
     @classmethod
@@ -115,9 +115,9 @@ class _ForwardRule:
         return self._upstreams.group.is_down
 
     def asks_for_next(self, reply: Reply) -> bool:
-        """Returns True if the next rule is to answer in place of this reply.
+        """Returns True if, after this reply, the next rule must answer (options `next` and `next_on_nodata`).
 
-        Returns False if no upstream replied.
+        Returns False if the reply did not come from an upstream.
         """
         empty = self._rule.next_on_nodata and reply.rcode == Rcode.NOERROR and not reply.answer
         return reply.has_message and (empty or reply.rcode in self._rule.next)

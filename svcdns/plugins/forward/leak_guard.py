@@ -47,9 +47,9 @@ class LeakGuard:
         return () if self._mode == "off" else (*self._zones, CLUSTER_DOMAIN)
 
     def stopped(self, query: Query) -> Reply | None:
-        """Returns NXDOMAIN for a query that must not leave the cluster, or None for a query that may.
+        """Returns NXDOMAIN if the option `leak_guard` blocks the query, or None if the query may be forwarded.
 
-        A query that should not leave the cluster is counted, whether it is stopped or not.
+        Unless the guard is off, counts each query that should not leave the cluster, blocked or not.
         """
         if self._mode == "off":
             return None

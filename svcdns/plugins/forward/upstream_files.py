@@ -24,7 +24,7 @@ PERIOD: Final = 5.0
 
 
 def gather(options: Options, known: Mapping[str, bytes]) -> dict[str, bytes]:  # noqa: ARG001 - a new Corefile is looked up anew
-    """Returns the addresses of upstreams that are files or hosts, as data for the workers. The call blocks.
+    """Returns the addresses of upstreams that are given by file or host name, as data for the workers. The call blocks.
 
     Raises CorefileError if the address of an upstream cannot be found, or if a rule has no upstream at all.
     """

@@ -61,7 +61,7 @@ def offer(lookup: Lookup, options: Options, apex: bytes, local: tuple[str, ...],
 class _Zone:
     """Makes the records of one zone.
 
-    `ttl` is the zone's, `cluster_ttl` that of *kubernetes*; both are in seconds.
+    `ttl` is the option of this plugin, and `cluster_ttl` is the option of *kubernetes*; both are in seconds.
     """
 
     def __init__(self, zone: bytes, ttl: int, cluster_ttl: int) -> None:
@@ -115,10 +115,10 @@ class _Zone:
             return
 
     def _group(self, name: bytes, host_ports: list[HostPort]) -> Iterator[Record]:
-        """Yields the records at one name.
+        """Yields the records at one name: addresses and CNAME records, then the SRV records twice.
 
-        First the addresses without duplicates, IPv4 before IPv6. Then the CNAME records, once for each family. Then the
-        SRV records twice.
+        First come the IPv4 addresses and a CNAME record for each hostname, then the IPv6 addresses and the same CNAME
+        records again. Addresses are without duplicates.
         """
         packed = {host_port.host: rdata_of(host_port.host) for host_port in host_ports}
         for rtype in (Type.A, Type.AAAA):
@@ -168,10 +168,10 @@ class _Zone:
 
 
 def _stripped(target: bytes) -> bytes:
-    """Returns the target of the SRV record at a port's name.
+    """Returns `target` without its first two labels, or unchanged if it has at most two.
 
-    The target is the hostname without its first two labels, if it has more than two. CoreDNS removes the labels of port
-    and protocol there. If the target is a hostname, that removes the hostname's first labels.
+    Used for the target of the SRV record at a port's name. As in CoreDNS, removing the labels of port and protocol
+    there also shortens a target that is a hostname.
     """
     labels = names.labels_of(target)
     return names.from_labels(labels[2:]) if len(labels) > 2 else target

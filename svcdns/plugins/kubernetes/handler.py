@@ -66,11 +66,11 @@ class Kubernetes(Plugin):
         return Settings(startup_timeout=options.startup_timeout, watch=options.watch, snapshot=options.snapshot)
 
     def ready(self) -> bool:
-        """True once the objects of the cluster have been listed."""
+        """Returns True once the objects of the cluster have been listed."""
         return self.index.synced
 
     def start(self) -> None:
-        """Checks the age of the data, before the first query."""
+        """Finds out whether the data is older than `stale_after`, so that the first reply is marked correctly."""
         self.tick()
 
     def tick(self) -> None:
@@ -203,9 +203,10 @@ class Kubernetes(Plugin):
         return self._with_targets(zone_query, result, replies)
 
     def _with_targets(self, zone_query: ZoneQuery, result: Result, replies: list[Reply]) -> Reply:
-        """Returns the reply.
+        """Returns the reply for `result`, after the server has resolved the CNAME targets outside the zone.
 
-        After each CNAME record to a target outside the zone, it has the server's answer for the target.
+        `replies` are the server's replies for these targets, in order. The answer of each is put after its CNAME
+        record.
         """
         flags = zone_query.query.reply_flags | AA
         records: list[Record] = []

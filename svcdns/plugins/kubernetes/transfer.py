@@ -119,7 +119,7 @@ class _Zone:
                 return
 
     def _fixed(self, service: Service | ServiceImport, addresses: tuple[str, ...]) -> Iterator[Record]:
-        """Yields address records, and SRV records for each port.
+        """Yields the records of a Service that has its own IP addresses: address records, and SRV records.
 
         Each port has an SRV record at the Service's name. A port with a name also has one at the port's name.
         """

@@ -30,7 +30,7 @@ WEIGHTED_VARIANTS: Final = 64
 
 
 def by_kind(records: Iterable[Record]) -> list[Group]:
-    """Returns the groups of a section: CNAME records, other types, addresses, MX records."""
+    """Splits a section into three groups: CNAME records with other types, addresses, and MX records."""
     cnames, rest, addresses, exchanges = _kinds(records)
     return [(cnames + rest, False), (addresses, True), (exchanges, True)]
 
@@ -91,9 +91,9 @@ class Rotation:
         """The size of the largest group that is rotated. With more variants, a record would be first twice."""
 
     def variant(self, number: int, of: int) -> Reply:
-        """Returns variant `number` of `of`.
+        """Returns the variant with this number, from 0 to `of` - 1.
 
-        Variant 0 has the shuffled order. In each other variant, groups are rotated by `number / of` of their length.
+        Variant 0 has the shuffled order. In variant n, each group is rotated by n / `of` of its length.
         """
         answer, authority, additional = [_rotated(section, number, of) for section in self._sections]
         return msgspec.structs.replace(self._reply, answer=answer, authority=authority, additional=additional)
@@ -137,7 +137,7 @@ class WeightedDraw:
         """The number of variants that the answer table encodes."""
 
     def variant(self, number: int, of: int) -> Reply:
-        """Returns one of `of` variants. Their order is random."""
+        """Returns variant `number` of `of`. Which address is first in which variant was decided at random."""
         if of not in self._points:
             start = self._random.random()
             self._points[of] = self._random.sample([(number + start) / of for number in range(of)], of)

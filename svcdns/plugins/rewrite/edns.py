@@ -59,9 +59,9 @@ class Variable:
 
 @dataclass(frozen=True, slots=True)
 class Subnet:
-    """The client's network (RFC 7871 §6).
+    """The data of a Client Subnet option with the client's network (RFC 7871 §6).
 
-    It has `bits4` bits of an IPv4 address, or `bits6` bits of an IPv6 address.
+    The network has a prefix of `bits4` bits for an IPv4 address, or of `bits6` bits for an IPv6 address.
     """
 
     bits4: int
@@ -98,10 +98,10 @@ _IN_EVERY_PACKET: Final = ("qname", "qtype", "protocol", "server_port")
 
 @dataclass(frozen=True, slots=True)
 class OptionRule:
-    """A rule for the options with one code.
+    """A rule `rewrite edns0`, which changes the options with the code `code` in the query's OPT record.
 
-    With `revert`, the reply has the option of the client's query again. With `local`, the client's option is copied to
-    the reply.
+    If `revert` is true, the change is undone in the reply's OPT record. If `local` is true, the reply repeats the
+    client's options with this code.
     """
 
     stop: bool

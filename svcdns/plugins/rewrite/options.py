@@ -230,7 +230,10 @@ def _data(word: Token) -> Data:
 
 
 def _number(word: Token, most: int) -> int:
-    """Parses a number in Go's syntax: decimal, 0x, 0o, 0b, or octal after a 0. Raises CorefileError."""
+    """Parses a number from 0 to `most` in Go's syntax: decimal, 0x, 0o, 0b, or octal after a 0.
+
+    Raises CorefileError.
+    """
     text = word.text
     try:
         number = int(text, 8) if text.startswith("0") and text.isdecimal() else int(text, 0)

@@ -1,6 +1,7 @@
-"""Control's check of the templates that make a valid resource record either for every query or for none.
+"""Warns about templates that cannot make a valid resource record for any query. Control runs this check.
 
-If a template makes none, a warning is logged and the server starts. As in CoreDNS, such queries get SERVFAIL.
+Only templates whose result is the same for all queries are checked. The server starts nevertheless. As in CoreDNS,
+queries that such a template answers get SERVFAIL.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ _FIXED: Final = frozenset({"Name", "Zone", "Class", "Type"})
 
 
 def gather(options: Options, known: Mapping[str, bytes]) -> dict[str, bytes]:  # noqa: ARG001 - there is nothing to read
-    """Logs a warning for each template that does not make a record. Returns no data for the workers."""
+    """Logs a warning for each template that makes no record for any query. Returns no data for the workers."""
     for rule in (rule for rule in options.rules if rule.zones):
         zone = rule.zones[0]
         name = "name." if zone == "." else f"name.{zone}"
@@ -36,9 +37,9 @@ def gather(options: Options, known: Mapping[str, bytes]) -> dict[str, bytes]:  #
 
 
 def _error(template: ParsedTemplate, sample: Struct) -> str:
-    """Returns the reason why a template does not make a record.
+    """Returns the reason why a template makes no record for any query.
 
-    Returns an empty text if the template makes a record, or if that depends on the query.
+    Returns an empty text if the template makes a record, or if the result depends on the query.
     """
     if not template.fields <= _FIXED:
         return ""

@@ -73,7 +73,7 @@ def _print(*values: Any) -> str:
 
 
 def _parse_int(value: Any, base: Any = 10, bits: Any = 64) -> int:
-    """Parses an unsigned number, like Go's `ParseUint`."""
+    """Parses an unsigned number, like Go's `ParseUint`. Raises RenderError."""
     if not isinstance(value, str) or not value.isalnum() or not value.isascii():
         raise RenderError(f"parsing {to_text(value)}: invalid syntax")
     try:

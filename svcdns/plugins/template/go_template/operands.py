@@ -67,9 +67,9 @@ def variable(name: str) -> Operand:
 
 
 def fields(start: Operand, names: tuple[str, ...]) -> Operand:
-    """Returns the operand for a field of a field, and so on, of a value.
+    """Returns the operand for a chain of fields, such as `.A.B`: the value `start`, then the fields `names`.
 
-    The last field may be a function, which is called with the arguments.
+    If the last field is a function, it is called with the operand's arguments.
     """
 
     def operand(rendering: Rendering, dot: Any, arguments: list[Any]) -> Any:
