@@ -13,7 +13,7 @@ _MAPPED: Final = bytes(10) + b"\xff\xff"
 
 
 def rdata_of(text: str) -> tuple[int, bytes] | None:
-    """Returns type and RDATA of the address record; None if `text` is not an address.
+    """Returns type and RDATA of the A or AAAA record for an address; None if `text` is not an address.
 
     An IPv4-mapped IPv6 address is treated as IPv4.
     """
@@ -63,10 +63,10 @@ def _go_text(packed: bytes) -> str:
 
 
 def endpoint_name(address: str, hostname: str, target: str, *, pod_names: bool) -> str:
-    """Returns the label of an endpoint (docs/behaviour/cluster-names.md#endpoints).
+    """Returns the label of an endpoint in names (docs/behaviour/cluster-names.md#endpoints).
 
-    That is its hostname; else the name of its Pod, if `pod_names` is set and the name fits into a label; else its
-    address with dashes. If the address is a host name without dots, the result is empty.
+    The label is the hostname. Without a hostname, `pod_names` chooses the name of the Pod, if it fits into a label.
+    Otherwise the label is the address with dashes. If the address is a host name without dots, the result is empty.
     """
     if hostname:
         return hostname

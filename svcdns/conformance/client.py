@@ -56,10 +56,9 @@ class Server:
         return str(self._address[0]), int(self._address[1])
 
     async def udp(self, packet: bytes, *, tries: int | None = None, wait: float | None = None) -> tuple[bytes, Peer]:
-        """Sends a packet over UDP. Returns the first datagram with the same ID, and its sender.
+        """Sends a packet over UDP. Returns the first datagram that has the same ID or comes from the server's address.
 
-        Also returns a datagram with another ID if it comes from the server's address. Raises NoReply, also if the port
-        is closed.
+        Also returns the sender of that datagram. Raises NoReply if none arrives in time, or if the port is closed.
         """
         tries, wait = tries or self.tries, wait or self.timeout
         for _ in range(tries):

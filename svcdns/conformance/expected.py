@@ -79,7 +79,7 @@ def endpoint_ports(endpoint: Endpoint, port: Port) -> set[int]:
 def headless_srv(service: Service, port: Port, zone: str) -> set[tuple[int, str]]:
     """Returns port number and target of each SRV record of a headless Service's port (§2.4.2).
 
-    Only endpoints that have a hostname count.
+    Endpoints without a hostname are left out.
     """
     return {
         (n, endpoint_name(e.hostname, service, zone))

@@ -42,7 +42,7 @@ class Opt:
     options: tuple[tuple[int, bytes], ...] = ()
 
     def record(self) -> OptRecord:
-        """Returns the record as it is sent (RFC 6891 §6.1.2)."""
+        """Returns the OPT record to put into the additional section (RFC 6891 §6.1.2)."""
         return OptRecord(self.size, self.version << 16 | self.flags, self.options)
 
     def dig(self) -> str:

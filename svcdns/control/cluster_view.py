@@ -80,7 +80,7 @@ class ClusterView:
         return out
 
     def restore(self, objects: Mapping[Kind, Mapping[ObjectName, bytes]], serials: Serials) -> list[Difference]:
-        """Applies a snapshot to the kinds that no list has completed, and returns the differences.
+        """Applies a snapshot to the kinds that the source has not listed completely, and returns the differences.
 
         Objects that the source has already sent stay, as they are newer than the snapshot.
         """

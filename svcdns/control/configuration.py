@@ -36,9 +36,9 @@ PROTOCOLS: Final = {"dns": ("udp", "tcp"), "tls": ("tcp",)}
 
 
 class WatchedCluster(NamedTuple):
-    """A cluster to watch, with the options of its snapshot; `snapshot` is None if it has none.
+    """A cluster to watch, and the options of its snapshot; `snapshot` is None if no snapshot is configured.
 
-    `plugin` and `position` are the name and the place of the directive that configures it.
+    `plugin` and `position` are the name and the place of the directive that configures the cluster.
     """
 
     options: WatchOptions
@@ -227,7 +227,10 @@ def _position(block: BlockPlan, plugin: str) -> Position:
 
 
 def _interfaces() -> dict[str, list[str]]:
-    """Returns the addresses of each network interface, without prefix length. IPv6 link-local ones keep their zone."""
+    """Returns the addresses of each network interface, without prefix length.
+
+    IPv6 link-local addresses keep their zone, as in `fe80::1%eth0`.
+    """
     families = (socket.AF_INET, socket.AF_INET6)
     return {
         name: [address.address for address in addresses if address.family in families]

@@ -93,7 +93,7 @@ class Pages:
     # -- requests to /health
 
     async def check(self, setup: Callable[[], Setup]) -> None:
-        """Requests this server's /health once a second, as a kubelet does, until cancelled.
+        """Requests this server's /health once a second, as a kubelet does, and measures the duration, until cancelled.
 
         `setup` returns the active setup.
         """

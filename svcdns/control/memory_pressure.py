@@ -78,7 +78,7 @@ class MemoryBudget:
         again: bool = False,
         group: MemoryGroup | None = None,
     ) -> None:
-        """`allow` tells the workers which share of their usual size tables and caches may have.
+        """`allow` tells the workers how large tables and caches may be, as a share of their usual size.
 
         `restart` requests the restart of control. `own` returns the octets of control's private memory. `again` means
         that an earlier control process has run.

@@ -79,7 +79,9 @@ class Processes(Collector):
     """The standard `process_*` metrics, summed over supervisor, control and workers."""
 
     def collect(self) -> Iterator[Metric]:
-        """Returns CPU, memory and descriptors, each summed over all processes, and the supervisor's start time."""
+        """Returns the metrics of CPU, memory and descriptors, each summed over all processes, and the supervisor's
+        start time.
+        """
         cpu = resident = virtual = descriptors = 0.0
         start = 0.0
         max_fds = max_virtual = 0.0

@@ -143,7 +143,7 @@ class Workers:
             self._broadcast_frame(octets)
 
     def allow(self, share: float) -> None:
-        """Tells the workers which share of their usual size answer tables and caches may have from now on."""
+        """Tells the workers how large answer tables and caches may be from now on, as a share of their usual size."""
         self._share = share
         self._broadcast(Allow(share))
 

@@ -42,9 +42,9 @@ class Epoch(msgspec.Struct, frozen=True, array_like=True, tag="epoch"):
 
 
 class Allow(msgspec.Struct, frozen=True, array_like=True, tag="allow"):
-    """Sets the share of their usual size that answer tables and caches may have.
+    """Sets how large answer tables and caches may be, as a share of their usual size.
 
-    Control computes it from the container's free memory.
+    Control computes the share from the container's free memory.
     """
 
     share: float

@@ -57,7 +57,7 @@ def _nothing() -> None:
 
 
 class Countdown:
-    """The TTLs of an entry whose TTLs count down: their offsets, and the time when the reply expires."""
+    """For an entry whose TTLs count down: the offsets of the TTLs, and the time when the reply expires."""
 
     __slots__ = ("ends", "offsets")
 

@@ -101,8 +101,8 @@ class Durations:
 class HitCounter:
     """Counts hits that add the same increments to the metrics.
 
-    `hits` is the number of hits, and `flushed` the number of those that are in the metrics. `increments` is what one
-    hit adds. `route` is the route whose duration histogram counts the hits.
+    `hits` is the number of hits; `flushed` of them have been added to the metrics. `increments` is what one hit adds.
+    `route` is the route whose duration histogram counts the hits.
     """
 
     __slots__ = ("flushed", "hits", "increments", "route")

@@ -92,9 +92,8 @@ def _requirement(text: str) -> Matcher:
 
 
 def _among(key: str, values: frozenset[str], *, wanted: bool) -> Matcher:
-    """Returns a function that tests whether the label `key` has one of `values`; or has none of them if `wanted` is
-    False.
+    """Returns a function that tests the label `key`. It returns True if the label's value is in `values`.
 
-    A missing label has no value, so it satisfies `!=` and `notin`.
+    With `wanted` False, it returns True if the value is not in `values`, also if the label is missing.
     """
     return lambda labels: (labels.get(key) in values) is wanted

@@ -57,7 +57,7 @@ class Exits:
         return True
 
     def restore(self, message: Message) -> None:
-        """Replaces the counts and crash loops by those in a `message`."""
+        """Replaces the counts and crash loops by those in a message that `Exits.message` has made."""
         self.counts = {(name, reason): count for name, reason, count in message["counts"]}
         self.loops = set(message["loops"])
 

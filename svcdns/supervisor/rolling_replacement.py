@@ -32,7 +32,7 @@ HAND_OVER_TIMEOUT: Final = 30.0
 
 
 class RollingReplacement:
-    """Replaces the children of a queue, one after the other."""
+    """Replaces children by new processes, one child at a time."""
 
     def __init__(self, children: Children, log: Callable[[str], None]) -> None:
         """`log` writes one line to the log."""
@@ -46,7 +46,7 @@ class RollingReplacement:
     def begin(self, children: Iterable[Child]) -> None:
         """Starts to replace these children, in order.
 
-        A child that ends before its turn is skipped, because the new program has started it again.
+        A child that ends before its turn is skipped, because the supervisor has started it again, with the new program.
         """
         self._queue.extend(children)
         self.in_progress = True

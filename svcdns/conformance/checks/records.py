@@ -174,8 +174,9 @@ async def srv_additional(examiner: Examiner) -> None:
 
 @check("srv-bare-name", INFORMATIONAL, f"{SPEC} §2.3.2, §3")
 async def srv_bare_name(examiner: Examiner) -> None:
-    """SRV at a Service's own name is beyond the specification; if it is answered, the ports are
-    those of the Service.
+    """SRV at a Service's own name is beyond the specification.
+
+    If it is answered, the ports are those of the Service.
     """
     for service in examiner.sample(clustered(examiner), "no Service has a ClusterIP"):
         answer = (await examiner.query(expected.service_name(service, examiner.zone), Type.SRV)).rcode(0)

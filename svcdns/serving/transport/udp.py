@@ -260,7 +260,10 @@ class UdpReader:
         return Client(address[0], address[1], local, self.local[1], "udp", self.family)
 
     def _place(self, slot: Slot, wire: bytes) -> bool:
-        """Puts a reply into its slot of the batch. A reply that is too large is sent alone; then returns True."""
+        """Puts a reply into its slot of the batch.
+
+        A reply that is too large for a slot is sent alone; only then returns True.
+        """
         octets = len(wire)
         if octets > REPLY_SIZE:
             return self._send_alone(slot, wire)

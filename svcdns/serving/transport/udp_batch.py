@@ -165,7 +165,7 @@ def batch(sock: socket.socket, *, wildcard: bool, failed: Failed) -> Batch:
 
 
 class _SystemBatch(Batch):
-    """A batch that uses recvmmsg(2) and sendmmsg(2), whose kernel buffers live as long as this object."""
+    """A batch that uses recvmmsg(2) and sendmmsg(2). The buffers for the kernel live as long as this object."""
 
     def __init__(self, sock: socket.socket, recvmmsg: Any, sendmmsg: Any, *, wildcard: bool, failed: Failed) -> None:
         self._recvmmsg, self._sendmmsg, self._failed = recvmmsg, sendmmsg, failed
@@ -414,7 +414,7 @@ def _routed(item: tuple[int, int, bytes]) -> tuple[int, int, bytes] | None:
 
 
 def _header_pointers(headers: bytearray) -> tuple[ctypes.c_void_p, ...]:
-    """Returns a pointer to each of the headers."""
+    """Returns pointers to the mmsghdr structures in `headers`, one for each slot."""
     return tuple(ctypes.c_void_p(_address_of(headers) + n * ctypes.sizeof(_MMsgHdr)) for n in range(SLOTS))
 
 

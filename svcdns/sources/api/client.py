@@ -90,7 +90,7 @@ class RequestObserver(Protocol):
         ...
 
     def received(self, resource: str, octets: int) -> None:
-        """Counts octets of a response body, as they were received."""
+        """Counts the octets of a response body, or of a part of it, before decompression."""
         ...
 
 
@@ -249,9 +249,10 @@ class _Addresses(aiohttp.ThreadedResolver):
 
 
 def connect(access: Access, *, first: int = 0, unpack: bool = True) -> aiohttp.ClientSession:
-    """Returns a session for an API server. It tries the address with index `first` of the server's name first.
+    """Returns a session for an API server. It connects first to the address with index `first` of the server's name.
 
-    `unpack` decompresses bodies. The proxies of the environment are not used for a server on this machine.
+    With `unpack`, the session decompresses bodies. The proxies of the environment are not used for a server on this
+    machine.
     """
     return aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=0, resolver=_Addresses(first)),

@@ -62,7 +62,7 @@ class Access:
 
     @property
     def host(self) -> str:
-        """Host and port, as metrics and log lines have them."""
+        """The host and port of the API server, as they appear in metrics and log lines."""
         return urlsplit(self.url).netloc
 
     @property

@@ -233,7 +233,7 @@ class ItemDecoder:
         self._trim = trim
 
     def page(self, body: bytes) -> tuple[list[ClusterObject], ListMetadata, int]:
-        """Returns the trimmed objects of a page, its metadata, and the number of items with a wrong shape."""
+        """Returns the converted objects of a page, the list's metadata, and the number of items of a wrong shape."""
         try:
             page = self._decode_page(body)
         except msgspec.ValidationError:

@@ -66,7 +66,7 @@ class ApiServerSource:
         return self._retry.is_unreachable
 
     def ages(self) -> dict[Kind, float]:
-        """Returns the seconds since the API server last confirmed each kind.
+        """Returns, by kind, the seconds since the API server last confirmed the objects of that kind.
 
         Before the first list, the time counts from the creation of the source.
         """

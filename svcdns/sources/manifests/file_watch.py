@@ -55,7 +55,7 @@ async def _begin(
 ) -> tuple[AsyncGenerator[Any, None], asyncio.Task[Any]]:
     """Starts to watch folders. Returns an iterator of changes, and the task that waits for the first change.
 
-    With `polling` None the library decides whether to poll.
+    With `polling` None, the library watchfiles decides whether to poll.
     """
     changes = awatch(
         *folders, watch_filter=None, debounce=MAX_WAIT_MS, step=STEP_MS, recursive=False, force_polling=polling
