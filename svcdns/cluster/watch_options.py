@@ -1,6 +1,6 @@
 """The watch options: which cluster is watched, and which of its objects.
 
-They are made from the options of `kubernetes`.
+They are made from the options of the plugin *kubernetes*.
 
 Watch options are hashable, and are sent between processes. A reload compares them to find out whether the watch has to
 change.

@@ -1,9 +1,9 @@
 """Reduces memory as the container approaches its memory limit, before the kernel kills every process in it.
 
-Control compares the working set with the limit once a second. From SHRINK of the limit on, the workers halve their
-answer tables and caches, repeatedly until the working set is below SHRINK. Below ALLOW the tables and caches may grow
-again, step by step. At RESTART control requests its own restart, because only a new process gives all memory back; the
-workers keep answering. Rules:
+Control compares the working set with the limit once a second. SHRINK, ALLOW and RESTART are fractions of the limit. At
+SHRINK and above, the workers halve their answer tables and caches, repeatedly until the working set is below SHRINK.
+Below ALLOW, the tables and caches may grow again, step by step. At RESTART, control requests its own restart, because
+only a new process gives all memory back; the workers keep answering. Rules:
 
 1. Steps have a minimum interval, so that each takes effect before the next.
 2. A restarted control process requests no restart for STAY seconds. Otherwise memory that other processes hold would

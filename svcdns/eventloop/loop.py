@@ -50,9 +50,9 @@ class DrainingSelector(selectors.BaseSelector):
         self.interrupted = False
         """True if something was scheduled in the event loop since the wait began."""
         self.draining = False
-        """True while drains run."""
+        """True while drain functions run."""
         self.after_drains: list[Callable[[], object]] = []
-        """Functions to call after the drains of this wake-up."""
+        """Functions to call after the drain functions of this wake-up."""
 
     def add(self, fd: int, drain: Drain) -> None:
         """Calls `drain` whenever the descriptor is readable."""

@@ -1,4 +1,4 @@
-"""All children of the supervisor: control, one worker for each slot, and those that take part in a replacement.
+"""All children of the supervisor: control, one worker for each slot, and the children that take part in a replacement.
 
 In a rolling replacement there is a successor of one child, and there are predecessors that finish their work.
 

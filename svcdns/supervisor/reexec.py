@@ -32,7 +32,7 @@ _FIELDS: Final = {
     "deaths": "early_exits",
     "was_silent": "was_unresponsive",
 }
-"""JSON keys of the state, each with the attribute of `Child` that it has; the channel is handled separately."""
+"""JSON keys of the state, mapped to the attributes of `Child`; the channel is handled separately."""
 
 
 def dump(children: Children) -> tuple[State, list[int]]:

@@ -33,7 +33,7 @@ from svcdns.serving.responder import Responder
 from svcdns.wire.tcp_framing import framed, has_message, take_message
 
 MAX_CONNECTIONS: Final = 4096
-"""The most open connections of one worker; further ones are closed at once."""
+"""The most open connections of one worker; further connections are closed at once."""
 BUFFER: Final = 2 * 65537
 """The octets that may wait in a connection's buffer before the server stops reading its socket."""
 _LENGTH: Final = 2

@@ -28,7 +28,7 @@ from svcdns.tls.errors import TlsError
 from svcdns.tls.transport import HandshakeQueue, TlsTransport
 
 MAX_HANDSHAKES: Final = 256
-"""The most connections of one worker in their handshake; further ones are closed at once."""
+"""The most connections of one worker in their handshake; further connections are closed at once."""
 
 HANDSHAKES: Final = Family(
     "svcdns_tls_handshakes_total",

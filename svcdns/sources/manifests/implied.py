@@ -1,7 +1,8 @@
 """The Services that every cluster has without a manifest: `kubernetes` in `default`, and `kube-dns` in `kube-system`.
 
-Each is left out where a manifest has it. Their addresses are those of kubeadm: the first and the tenth of the Services'
-range. If a manifest gives such an address to another Service, the implied Service gets an assigned address.
+A Service that a manifest contains is left out here. The addresses are those of kubeadm: the first and the tenth address
+of the Services' range. If a manifest gives such an address to another Service, the implied Service gets an assigned
+address.
 
 Source: Kubernetes documentation, "Accessing the API from a Pod"; kubeadm's manifest of the cluster DNS.
 """
