@@ -19,7 +19,7 @@ Peer = tuple[str, int]
 
 
 class NoReply(Exception):
-    """No reply arrived within the time limit. The text names the transport and the time."""
+    """No reply arrived within the time limit. `str(error)` names the transport and the time limit."""
 
 
 class Server:

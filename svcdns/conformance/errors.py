@@ -1,4 +1,4 @@
-"""The errors that stop a run before its result is known. The text of each is one line for the user."""
+"""The errors that stop a run before its result is known. `str(error)` is one line for the user."""
 
 from __future__ import annotations
 

@@ -166,7 +166,7 @@ class Lab:
     async def close(self) -> None:
         """Deletes all objects and the namespace, in reverse order of creation.
 
-        Raises ConformanceError if something remains. The text has the first error.
+        Raises ConformanceError if something remains. `str(error)` contains the first cause.
         """
         left = []
         try:

@@ -43,4 +43,4 @@ class Failed(Exception):
 
 
 class Skipped(Exception):
-    """The cluster has no object for this check. The text names the object that is missing."""
+    """The cluster has no object for this check. `str(error)` names the object that is missing."""

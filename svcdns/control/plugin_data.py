@@ -73,9 +73,9 @@ class PluginFiles(NamedTuple):
         return hasattr(self.module, "period")
 
     def gather(self, known: PluginData) -> dict[DataKey, bytes]:
-        """Calls the plugin's hook `gather`, and returns the data for a new Corefile.
+        """Calls the plugin's hook `gather`, and returns the data for a new Corefile. May block. Raises SvcdnsError.
 
-        May block. Raises SvcdnsError.
+        `known` is the data of the previous Corefile, which the plugin may reuse.
         """
         return self._data("gather", known)
 

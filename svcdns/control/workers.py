@@ -83,7 +83,7 @@ class Workers:
         self._changed.set()
 
     def begin(self, configure: Configure, data: PluginData) -> None:
-        """Sends the workers the data of plugins, and requests the first chains."""
+        """Sends the plugins' data to the workers, and requests that they build their first plugin chains."""
         self._data = data
         for feed in self._feeds.values():
             self._put_data(feed)
@@ -110,7 +110,10 @@ class Workers:
             feed.whole_view(self._views[number])
 
     async def built(self) -> None:
-        """Waits until every worker has built the pending chains. Raises BuildError."""
+        """Waits until every worker has built the pending chains, which `build` requested.
+
+        Raises BuildError after BUILD_TIMEOUT, or if a worker cannot build the chains.
+        """
         deadline = time.monotonic() + BUILD_TIMEOUT
         while len(set(self._slots.values())) < self.count or not all(region in self._built for region in self._feeds):
             self._changed.clear()
@@ -123,7 +126,7 @@ class Workers:
             raise BuildError(errors[0])
 
     def swap(self) -> None:
-        """Has the workers serve with the pending chains from now on."""
+        """Has the workers serve with the pending chains, which they have built, from now on."""
         assert self._pending is not None
         self._serving, self._pending = self._pending, None
         self._broadcast(Swap(self._serving.generation))

@@ -129,7 +129,7 @@ class FrameReader(Generic[T]):
         self._frames = Deframer()
 
     def feed(self, data: bytes) -> None:
-        """Adds octets of the stream."""
+        """Takes the next octets of the stream."""
         self._frames.feed(data)
 
     def frames(self) -> Iterator[T]:

@@ -31,7 +31,7 @@ class ChannelClosedError(Exception):
 
 
 class ChannelBrokenError(ChannelClosedError):
-    """The received octets are not a message, or descriptors are missing; the text says which."""
+    """The received octets are not a message, or descriptors are missing. `str(error)` says which."""
 
 
 def encoded(message: Message, fds: list[int]) -> tuple[bytes, list[tuple[int, int, array.array[int]]]]:

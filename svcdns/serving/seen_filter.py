@@ -19,7 +19,7 @@ class SeenFilter:
     __slots__ = ("_fingerprints", "_mask", "_second", "octets")
 
     def __init__(self, octets: int) -> None:
-        """`octets` is the most memory to take; it is limited to the range from MIN_OCTETS to MAX_OCTETS."""
+        """`octets` is the most memory that the filter may take; it takes at least MIN_OCTETS and at most MAX_OCTETS."""
         self.octets = 0
         """The memory in octets that the filter takes now."""
         self._fingerprints = bytearray()
@@ -27,7 +27,10 @@ class SeenFilter:
         self._second = False
 
     def resize(self, octets: int) -> None:
-        """Sets the most memory to take. If the size changes, the filter forgets every key."""
+        """Sets the most octets of memory that the filter may take.
+
+        If its size changes, the filter forgets every key.
+        """
         if _size(octets) - 1 != self._mask:
             self._mask = _size(octets) - 1
             self._fingerprints = bytearray()

@@ -18,7 +18,7 @@ _MAX_OUTPUT: Final = 65536
 
 
 class PreflightError(Exception):
-    """The new program cannot take over; the text has the reason."""
+    """The new program cannot take over. `str(error)` is the reason."""
 
 
 class Preflight:

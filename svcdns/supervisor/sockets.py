@@ -34,7 +34,7 @@ Address = tuple[str, int, str]
 
 
 class ListenError(Exception):
-    """A socket cannot be bound. The text is one line with address and reason."""
+    """A socket cannot be bound. `str(error)` is one line with the address and the reason."""
 
 
 class Listening(NamedTuple):

@@ -138,9 +138,9 @@ class ApiClient:
 
     @contextlib.asynccontextmanager
     async def watch(self, version: str, seconds: int, *, long: bool) -> AsyncIterator[AsyncIterator[bytes]]:
-        """Yields the chunks of a watch from `version`, which the server ends after `seconds`.
+        """Opens a watch from the resource version `version`, and yields an iterator of its chunks.
 
-        Raises ApiError, also while the chunks are read.
+        The server ends the watch after `seconds`. Raises ApiError, also while the chunks are read.
         """
         query = {
             "watch": "true",

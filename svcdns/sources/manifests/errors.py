@@ -38,7 +38,7 @@ class NotYamlError(NotKubernetesError):
 
 
 class SeveralErrors(ManifestError):
-    """Several manifests cannot be used. The text has one line for each error."""
+    """Several manifests cannot be used. `str(error)` has one line for each of them."""
 
     def __init__(self, errors: Sequence[ManifestError]) -> None:
         """`errors` has at least two errors."""
