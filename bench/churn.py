@@ -30,7 +30,7 @@ LAG = 2.0
 
 
 def write_input(path: Path, cluster: Cluster, lines: int) -> None:
-    """Writes dnsperf's input: A and AAAA of random names of the cluster; every second name does not exist."""
+    """Writes dnsperf's input: A and AAAA queries for random names of the cluster. Every second name does not exist."""
     rng = random.Random(2)
     with path.open("w") as out:
         for line in range(lines):

@@ -42,7 +42,7 @@ log: Final = logging.getLogger("svcdns")
 
 @dataclass(slots=True)
 class Chains:
-    """Everything that was built from one Corefile.
+    """The plugin chains and listeners that were built from one Corefile.
 
     `slow_blocks` has a line for each block that forwards queries without the fast path, with the reason.
     """

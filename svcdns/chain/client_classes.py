@@ -43,7 +43,7 @@ class Classes:
         return found
 
     def invalidate(self, dependencies: Iterable[Dependency]) -> None:
-        """Forgets all classes if a plugin's classes depend on a kind of dependency in `dependencies`."""
+        """Forgets all classes if a changed dependency is of a kind that the classes depend on, such as `pod`."""
         if self._known and any(dependency[0] in self._kinds for dependency in dependencies):
             self._known.clear()
 

@@ -47,7 +47,7 @@ DROPPED = Route(ROOT, "dropped", None)
 
 @dataclass(slots=True)
 class Listener:
-    """The zones that are served at one host and port; an empty host is every address.
+    """The zones that are served at one host and port; an empty host means every address.
 
     `transport` is `dns` for UDP and TCP, or `tls` for DNS over TLS (RFC 7858). `security` is the key of the certificate
     for `tls`.

@@ -63,5 +63,8 @@ def parse(prog: str, argv: Sequence[str]) -> argparse.Namespace:
 
 
 def _two_dashes(word: str) -> str:
-    """Turns `-conf` into `--conf`: argparse accepts abbreviations of the former even without `allow_abbrev`."""
+    """Turns `-conf` into `--conf`.
+
+    argparse accepts abbreviations of a flag with one dash, even if `allow_abbrev` is false.
+    """
     return f"-{word}" if len(word) > 2 and word[0] == "-" != word[1] else word

@@ -30,7 +30,7 @@ INTERRUPTED = 130
 
 
 def parser() -> argparse.ArgumentParser:
-    """Returns the argument parser."""
+    """Returns the parser for the arguments of `svcdns conformance`."""
     out = argparse.ArgumentParser(
         prog="svcdns conformance",
         allow_abbrev=False,
@@ -90,7 +90,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def run(argv: Sequence[str]) -> int:
-    """Runs the command, and returns the exit code."""
+    """Runs `svcdns conformance` with the arguments `argv`, and returns the exit code."""
     arguments = parser().parse_args(argv)
     try:
         checks = _selected(arguments.only)
@@ -188,7 +188,7 @@ async def _run_checks(arguments: argparse.Namespace, server: Server, zone: str, 
 async def _with_cluster(
     arguments: argparse.Namespace, examiner: Examiner, progress: report.Progress
 ) -> AsyncIterator[None]:
-    """Tells the examiner which cluster to expect.
+    """Sets in `examiner` the cluster whose names are checked.
 
     Services that this command creates are deleted when the context ends.
     """

@@ -76,7 +76,7 @@ def explain(checks: Iterable[Check]) -> None:
 
 
 def show(results: Sequence[Result], output: str, *, server: str, zone: str) -> None:
-    """Prints the results in the chosen format."""
+    """Prints the results in the format `output`: a table, JSON or JUnit XML."""
     if output == "json":
         sys.stdout.write(json.dumps(as_json(results, server, zone), indent=2) + "\n")
     elif output == "junit":

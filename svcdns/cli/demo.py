@@ -47,7 +47,7 @@ _PAGE: Final = re.compile(r"^(\s*(?:health|ready|prometheus)\s+)([\d.]+):(\d+)",
 
 
 class DemoError(SvcdnsError):
-    """The demo cannot run; the text has the reason."""
+    """Raised if the demo cannot run. The text has the reason."""
 
 
 def run(argv: Sequence[str]) -> int:

@@ -10,7 +10,7 @@ from svcdns.errors import SvcdnsError
 
 
 class CorefileError(SvcdnsError):
-    """The Corefile has an error. `position` is the place of the error."""
+    """Raised if the Corefile has an error. `position` is the place of the error."""
 
     def __init__(self, position: Position, message: str) -> None:
         """`message` has the text that was found and the text that was expected."""
@@ -21,4 +21,4 @@ class CorefileError(SvcdnsError):
 
 
 class ZoneError(SvcdnsError):
-    """The text is neither a domain name nor a CIDR."""
+    """Raised if a text is neither a domain name nor a CIDR."""

@@ -19,7 +19,7 @@ DEFAULT_FILE: Final = "Corefile"
 
 
 class CorefileMissingError(SvcdnsError):
-    """The named Corefile, or standard input, cannot be read."""
+    """Raised if the named Corefile, or standard input, cannot be read."""
 
 
 def load(path: str | None, *, environ: Mapping[str, str], default_port: int = 53) -> Corefile:

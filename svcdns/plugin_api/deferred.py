@@ -57,7 +57,10 @@ class Deferred:
             self._settle(self._reply, [added])
 
     def take(self, take: Callable[[Reply], None], failed: Callable[[Exception], None]) -> None:
-        """Calls `take` with the reply as soon as it has arrived, or `failed` with the exception of a change."""
+        """Calls `take` with the reply as soon as it has arrived.
+
+        If a change raised an exception, calls `failed` with it instead.
+        """
         if self._reply is not None:
             take(self._reply)
         elif self._error is not None:

@@ -17,7 +17,7 @@ _MAPPED: Final = bytes(10) + b"\xff\xff"
 
 
 class NetworkTextError(SvcdnsError):
-    """The text is not a network in CIDR notation."""
+    """Raised if a text is not a network in CIDR notation."""
 
 
 def packed(address: str) -> bytes | None:

@@ -176,7 +176,7 @@ def apart(function: Callable[[], T]) -> Callable[[], T]:
 
 
 def blame(error: BaseException, plugin: str) -> None:
-    """Adds a note to an exception that names the plugin that raised it. Keeps such a note that is there already."""
+    """Adds a note to an exception that names the plugin that raised it, unless it has such a note already."""
     if plugin and not plugin_of(error):
         error.add_note(BLAMED + plugin)
 

@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 
 class UnavailableError(SvcdnsError):
-    """The plugin is authoritative for the zone, but has no content to send."""
+    """Raised if the plugin is authoritative for the zone, but has no content to send."""
 
 
 class ZoneOffer(msgspec.Struct, frozen=True):

@@ -160,7 +160,6 @@ class Acl(Plugin):
     states_reuse = True
 
     def __init__(self, options: Options, environment: Environment) -> None:
-        """The counters are labelled by server, zone of the rule, and view."""
         self._counters, self._log = environment.counters, environment.log
         self._rules = [
             (

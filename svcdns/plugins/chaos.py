@@ -56,7 +56,7 @@ class Chaos(Plugin):
 
     @classmethod
     def settings(cls, options: Options) -> Settings:  # noqa: ARG003 - whatever they are
-        """Lets the server accept queries of class CH."""
+        """Returns the settings: the server accepts queries of class CH."""
         return Settings(any_class=True)
 
     def handle(self, query: Query, following: Following) -> Answer:

@@ -61,7 +61,6 @@ class Local(Plugin):
     name = "local"
 
     def __init__(self, options: Options, environment: Environment) -> None:
-        """Counts answers with the counters of the environment."""
         self._prefix, self._counters = options.localhost_prefix, environment.counters
         self._cell = environment.counters.cell(LOCALHOST_REQUESTS)
 

@@ -77,7 +77,8 @@ def gather(options: Options, known: Mapping[str, bytes]) -> dict[str, bytes]:
 class Probes:
     """The names of one block's probes.
 
-    A name is a label with a time and a random number, a second label with a keyed hash of the first, and the zone.
+    A name has a label with a time and a random number, a label with a keyed hash of this number and of the block, and
+    the zone.
     """
 
     def __init__(self, key: bytes, block: str, zone: str) -> None:
@@ -108,7 +109,7 @@ class Loop(Plugin):
     name = "loop"
 
     def __init__(self, options: Options, environment: Environment) -> None:
-        """Makes the probes' names. The block is identified by its zone and its first address."""
+        """Prepares the names of probes. They contain a hash of the block's zone and first address."""
         host, port = listen = environment.listen_addresses[0]
         self._ask, self._clock, self._log = environment.ask, environment.clock, environment.log
         self._publish, self._probing = environment.publish, environment.first
@@ -147,7 +148,10 @@ class Loop(Plugin):
             self._probing_task.exception()  # without this call, asyncio logs the exception
 
     def handle(self, query: Query, following: Following) -> Answer:
-        """Passes queries on, but returns SERVFAIL while there is a loop. Probes of this worker are always passed on."""
+        """Passes queries on, but returns SERVFAIL while there is a loop, and for a probe that came back.
+
+        A probe that this worker sends is always passed on.
+        """
         if query.rtype == Type.HINFO and self._probes.include(query.key, self._clock()):
             if query.client is self._own_client:
                 return following(query)

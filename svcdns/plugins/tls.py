@@ -56,9 +56,9 @@ REFUSED: Final = Family(
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """The paths of the files, relative ones below the folder of `root`. `client_auth` is one of CLIENT_AUTH.
+    """The paths of the certificate and key files; relative paths start from the folder of *root*.
 
-    `authorities` and `keylog` are empty if not configured.
+    `client_auth` is one of CLIENT_AUTH. `authorities` and `keylog` are empty if not configured.
     """
 
     position: Position
@@ -126,7 +126,10 @@ def _line(line: Directive, root: str) -> dict[str, Any]:
 
 
 def gather(options: Options, known: Mapping[str, bytes]) -> dict[str, bytes]:  # noqa: ARG001 - a new Corefile reads anew
-    """Reads the files and returns their content as data for the workers. Raises CorefileError if it cannot be used."""
+    """Reads the certificate and key files, and returns their content as data for the workers.
+
+    Raises CorefileError if the content cannot be used.
+    """
     log = plugin_logger("tls")
     try:
         served = _read(options)
@@ -146,12 +149,12 @@ def gather(options: Options, known: Mapping[str, bytes]) -> dict[str, bytes]:  #
 
 
 def period(options: Options) -> float:  # noqa: ARG001 - the same for all
-    """Returns the seconds between two reads of the files."""
+    """Returns the seconds between two reads of the certificate and key files."""
     return PERIOD
 
 
 def refresh(options: Options, known: Mapping[str, bytes]) -> dict[str, bytes]:
-    """Reads the files again, and returns their content if it has changed.
+    """Reads the certificate and key files again, and returns their content if it has changed.
 
     If the new content cannot be used, logs an error and returns the previous content with `refused` set.
     """

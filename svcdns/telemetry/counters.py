@@ -1,9 +1,9 @@
 """Counters in memory that all processes share, so that no total decreases when a process ends.
 
-The supervisor makes one mapping (`svcdns.process.shared_memory`). Each process writes to its own region of it; control
-reads all regions. A region describes itself. It has a directory of families and series, to which entries are only
-added, and cells of eight octets with the values. A process that starts in a region continues its counters; gauges start
-at 0.
+The supervisor makes one shared memory mapping (`svcdns.process.shared_memory`). Each process writes to its own region
+of the mapping; control reads all regions. A region describes itself. It has a directory of families and series, to
+which entries are only added, and cells of eight octets with the values. A process that starts in a region continues its
+counters; gauges start at 0.
 
 Layout of a region, all numbers little endian:
 

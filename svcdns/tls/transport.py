@@ -254,5 +254,5 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
         return self._raw.get_write_buffer_size()
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
-        """Returns the TLS object for the name `ssl_object`. For other names, asks the socket's transport."""
+        """Returns the TLS object for the name `ssl_object`. Other names are passed to the socket's transport."""
         return self._tls if name == "ssl_object" else self._raw.get_extra_info(name, default)

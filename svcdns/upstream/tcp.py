@@ -191,7 +191,10 @@ class UpstreamConnections:
             self.query_ended(connection)
 
     def query_ended(self, connection: _Connection) -> None:
-        """Called when a query on the connection has ended. If the connection is idle now, keeps or closes it."""
+        """Called when a query on the connection has ended.
+
+        If the connection is idle now, closes it, unless the options allow one more idle connection.
+        """
         if connection.open_queries:
             return
         connection.idle_since = self.clock()

@@ -6,8 +6,8 @@ from svcdns.errors import SvcdnsError
 
 
 class FormError(SvcdnsError):
-    """The octets are not a valid DNS message, name or record (RFC 1035 §4)."""
+    """Raised if octets are not a valid DNS message, name or record (RFC 1035 §4)."""
 
 
 class NameTextError(SvcdnsError):
-    """The text is not a domain name in the presentation format of RFC 1035 §5.1."""
+    """Raised if a text is not a domain name in the presentation format of RFC 1035 §5.1."""

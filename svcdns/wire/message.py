@@ -124,7 +124,10 @@ class Writer:
             cut += 1 + name[cut]
 
     def record(self, record: Record) -> bytes:
-        """Returns the encoded record. Write the result at the present end of the message, as pointers depend on it."""
+        """Returns the encoded record, which the caller must append to the message.
+
+        Names that are encoded later may point to names in this record.
+        """
         owner = (
             _TO_QUESTION
             if record.owner == self.question_name and len(record.owner) > 1

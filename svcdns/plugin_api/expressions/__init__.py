@@ -1,7 +1,7 @@
-"""Conditions and variables in the Corefile, in a part of the expr language (docs/behaviour/plugins.md#expressions).
+"""Conditions and variables in the Corefile, written in a subset of the expr language.
 
-`compile_expression` makes an `Expression` from a text once. Running it reads only the values that it is given, and
-changes nothing.
+See docs/behaviour/plugins.md#expressions. `compile_expression` makes an `Expression` from a text once. Running it reads
+only the values that it is given, and changes nothing.
 """
 
 from __future__ import annotations

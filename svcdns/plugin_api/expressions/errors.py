@@ -6,8 +6,8 @@ from svcdns.errors import SvcdnsError
 
 
 class ExpressionError(SvcdnsError):
-    """The text is not a valid expression."""
+    """Raised if a text is not a valid expression."""
 
 
 class EvaluationError(SvcdnsError):
-    """The expression cannot be evaluated for the given values, for example because a value has a wrong type."""
+    """Raised if an expression cannot be evaluated for the given values, for example because of a wrong type."""

@@ -103,7 +103,7 @@ def _has_soa(reply: Reply) -> bool:
 
 
 def without_unrelated_records(query: Query, reply: Reply) -> Reply:
-    """Returns the reply with only the records that may be cached (rules 2 to 4).
+    """Returns the reply with only the records that may be cached (rules 2 to 4 of this module).
 
     Returns the same object if no record is removed.
     """
@@ -121,7 +121,7 @@ def without_unrelated_records(query: Query, reply: Reply) -> Reply:
 
 
 def _alias_chain(query: Query, answer: tuple[Record, ...]) -> list[bytes]:
-    """Returns the lower-case names from the queried name along its CNAME records.
+    """Returns the queried name and then the targets of its chain of CNAME records, in lower case.
 
     If a name has several CNAME records, the first is used.
     """

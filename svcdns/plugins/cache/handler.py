@@ -32,13 +32,13 @@ from svcdns.wire.codes import AA, AD, CD, RA, RD, ExtendedError, Rcode
 
 
 class Cache(Plugin):
-    """The cache of one block. When a change of the Corefile makes new plugins, the stored replies are kept."""
+    """The cache of one block. The stored replies stay when the Corefile is reloaded."""
 
     name = "cache"
     states_reuse = True
 
     def __init__(self, options: Options, environment: Environment) -> None:
-        """Takes the block's two stores of replies from the environment, where they outlast a change of the Corefile."""
+        """Takes the block's two stores of replies from the environment. They stay when the Corefile is reloaded."""
         self._options, self._clock, self._counters = options, environment.clock, environment.counters
         self._stale = options.stale
         self._log, self._first, self._peers = environment.log, environment.first, environment.peers
@@ -85,7 +85,7 @@ class Cache(Plugin):
         return ((cells.requests, 1.0), (cells.misses, 1.0))
 
     def start(self) -> None:
-        """Sets the sizes of the stores. A store from before a change of the Corefile may have another size."""
+        """Sets the sizes of the stores, because the options may have changed by a reload."""
         self._success.resize(self._options.success.capacity)
         self._denial.resize(self._options.denial.capacity)
         if self._stale.up_to > MAX_STALE and self._first:

@@ -32,8 +32,8 @@ MAX_REFRESHES: Final = 512
 class Lookup(msgspec.Struct, frozen=True):
     """A query to the cache, with everything that is needed to store its reply.
 
-    `now` is the time when the query arrived. `changes` is the number of dependency changes until then: a reply that was
-    made before a later change is not stored.
+    `now` is the time when the query arrived. `changes` is the number of dependency changes until then. If more changes
+    follow before the reply arrives, a reply with dependencies is not stored.
     """
 
     query: Query
@@ -73,9 +73,9 @@ class Refresher:
         return task
 
     async def refresh(self, lookup: Lookup, entry: Entry, store: StoreReply) -> Stored | None:
-        """Calls the following plugins again, and stores their reply.
+        """Calls the following plugins again, gives their reply to `store`, and returns the result.
 
-        If they fail, returns None. In that case no other refresh of the entry starts for `recheck` seconds.
+        After a failure (an exception, or None from `store`) no other refresh of the entry starts for `recheck` seconds.
         """
         stored = None
         try:

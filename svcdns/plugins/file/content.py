@@ -1,4 +1,4 @@
-"""Encodes a zone for the way from control, which reads and checks the zone file, to the workers.
+"""Encodes a zone, so that control can send it to the workers. Control reads and checks the zone file.
 
 The records are encoded in portions, so that a worker can serve queries between two portions.
 """

@@ -104,7 +104,7 @@ class File(Plugin):
         return found.offer(serial)
 
     def handle(self, query: Query, following: Following) -> Answer:
-        """Answers names in the plugin's zones.
+        """Answers queries for names in the plugin's zones.
 
         Other queries go to the next plugin, or get REFUSED if this plugin is the last one in the chain.
         """

@@ -34,7 +34,7 @@ class Forward(Plugin):
 
     @classmethod
     def settings(cls, options: Options) -> Settings:  # noqa: ARG003 - whatever they are
-        """Lets the server accept queries of every class."""
+        """Returns the settings: the server accepts queries of every class."""
         return Settings(any_class=True)
 
     def handle(self, query: Query, following: Following) -> Answer:
@@ -47,7 +47,7 @@ class Forward(Plugin):
         return self._answer_from(0, query, following)
 
     def _answer_from(self, number: int, query: Query, following: Following) -> Answer:
-        """Answers by the first rule that covers the name, from rule `number` on."""
+        """Lets a rule answer: the first one that covers the name, beginning with the rule at index `number`."""
         for at, rule in enumerate(self._rules[number:], number):
             if rule.covers(query.key):
                 answer: Answer = rule.guard.stopped(query) or rule.answer(query)
@@ -58,7 +58,8 @@ class Forward(Plugin):
     def join_fast_path(self, fast_path: FastPath) -> bool:
         """Lets this plugin send the queries of the fast path if the first rule covers every name.
 
-        Returns True if it does. Queries for names in the zones of the leak guard always go through the chain.
+        Returns True if the first rule covers every name. Queries for names in the zones of the leak guard always go
+        through the chain.
         """
         fast_path.forwards = True
         rule = self._rules[0]
@@ -74,7 +75,10 @@ class Forward(Plugin):
         return rule is not None and rule.is_down
 
     async def _or_next(self, answer: Answer, at: int, query: Query, following: Following) -> Reply:
-        """Returns a rule's answer, or the next rule's if the option `next` or `next_on_nodata` applies to it."""
+        """Returns `answer`, the answer of the rule with the index `at`, or else the answer of a later rule.
+
+        A later rule answers if the option `next` or `next_on_nodata` of this rule demands it.
+        """
         reply = answer if isinstance(answer, Reply) else await answer
         if not self._rules[at].asks_for_next(reply):
             return reply

@@ -32,10 +32,9 @@ RESOLVER_TYPES: Final = frozenset({Type.NS, Type.SOA, Type.DS, Type.DNSKEY})
 
 
 class LeakGuard:
-    """The leak guard of one forward rule."""
+    """Counts or blocks the queries of one forward rule that should not leave the cluster."""
 
     def __init__(self, rule: Rule, environment: Environment) -> None:
-        """Reads the zones and the action from `rule`, and counts with the counters of the environment."""
         self._mode, self._counters = rule.leak_guard, environment.counters
         self._source = names.from_text(rule.zone).lower()
         zones = tuple(names.from_text(zone).lower() for zone in rule.cluster_zones)

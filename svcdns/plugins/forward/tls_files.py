@@ -40,7 +40,7 @@ def gather(options: Options) -> dict[str, bytes]:
 
 
 def refresh(options: Options, known: Mapping[str, bytes]) -> dict[str, bytes]:
-    """Reads the files again, and returns the data that has changed."""
+    """Reads the certificate files again, and returns the data that has changed."""
     out: dict[str, bytes] = {}
     for rule in options.rules:
         payload = known.get(rule.tls_key) if any(rule.tls) else None

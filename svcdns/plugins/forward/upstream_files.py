@@ -48,14 +48,14 @@ def gather(options: Options, known: Mapping[str, bytes]) -> dict[str, bytes]:  #
 
 
 def period(options: Options) -> float:
-    """Returns the seconds between two reads of the files, or 0 if there are no files."""
+    """Returns the seconds between two reads of the files that the options name, or 0 if they name no file."""
     named = [upstream for rule in options.rules for upstream in rule.upstreams if isinstance(upstream, NamedUpstream)]
     has_files = any(Path(upstream.path).exists() for upstream in named) or any(any(rule.tls) for rule in options.rules)
     return PERIOD if has_files else 0.0
 
 
 def refresh(options: Options, known: Mapping[str, bytes]) -> dict[str, bytes]:
-    """Reads the files and the certificates again, and returns the data that has changed.
+    """Reads the resolv.conf and certificate files again, and returns the data that has changed.
 
     If a file cannot be used, its previous data stays in use.
     """

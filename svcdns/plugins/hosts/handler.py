@@ -68,7 +68,7 @@ class Hosts(Plugin):
         counters.set(counters.cell(RELOADED), changed)
 
     def handle(self, query: Query, following: Following) -> Answer:
-        """Answers for names and addresses that have an entry.
+        """Answers queries for names and addresses that have an entry.
 
         Other queries go to the next plugin if the option `fallthrough` covers their name.
         """

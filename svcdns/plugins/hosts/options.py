@@ -92,7 +92,7 @@ def _line(line: Directive, options: Options) -> dict[str, Any]:
 
 
 def gather(options: Options, known: Mapping[str, bytes]) -> dict[str, bytes]:  # noqa: ARG001 - a new Corefile always reads the file
-    """Reads the file. Returns its table, encoded for `decode`, or nothing if the file does not exist.
+    """Reads the hosts file. Returns its table, encoded for `decode`, or nothing if the file does not exist.
 
     Raises CorefileError if the file cannot be read.
     """
@@ -121,12 +121,12 @@ def gather(options: Options, known: Mapping[str, bytes]) -> dict[str, bytes]:  #
 
 
 def period(options: Options) -> float:
-    """Returns the seconds between two checks of the file; 0 means never."""
+    """Returns the seconds between two checks of the hosts file; 0 means never."""
     return options.reload
 
 
 def refresh(options: Options, known: Mapping[str, bytes]) -> dict[str, bytes]:
-    """Returns the file's table if the file's modification time or size has changed.
+    """Returns the table of the hosts file if the file's modification time or size has changed.
 
     Returns nothing if they have not changed, or if the file cannot be read.
     """
@@ -149,6 +149,6 @@ def _read(options: Options) -> bytes:
 
 
 def decode(content: bytes) -> tuple[float, HostsTable]:
-    """Returns the file's modification time, as Unix seconds, and its table."""
+    """Returns the modification time of the hosts file, as Unix seconds, and its table."""
     changed, _ = _STAMP.unpack_from(content)
     return changed, msgspec.msgpack.decode(memoryview(content)[_STAMP.size :], type=HostsTable)

@@ -32,7 +32,7 @@ class HostsTable(msgspec.Struct, frozen=True, array_like=True):
     def addresses(self, key: bytes, rtype: int) -> list[bytes]:
         """Returns the addresses of a name for type A or AAAA.
 
-        A name without an entry in that family gets the addresses of the wildcard.
+        If the name has no entry in this family, returns the addresses of the wildcard that matches the name.
         """
         entries = self.ipv4 if rtype == Type.A else self.ipv6
         found = entries.get(key)

@@ -3,8 +3,8 @@
 The cluster data is that of *kubernetes* in the same server block; this plugin watches nothing itself. `lookup` finds
 the addresses, and this module makes replies of them. Each reply names its dependencies, and the answer table keeps the
 reply until one of them changes. CoreDNS makes exceptions from its own rules, and this plugin copies them. For example,
-a label below a Service with external addresses is ignored. The hostname of a load balancer gives one CNAME record for
-each port. The rules are those of docs/behaviour/plugins.md#k8s_external.
+a label below a Service with external addresses is ignored. If a load balancer has a hostname, the reply has one CNAME
+record for each port. The rules are those of docs/behaviour/plugins.md#k8s_external.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class External(Plugin):
         return transfer.offer(self._lookup, self.options, self._apex, self._environment.local_addresses, zone, serial)
 
     def handle(self, query: Query, following: Following) -> Answer:
-        """Answers names in the plugin's zones. All other queries go to the next plugin."""
+        """Answers queries for names in the plugin's zones. All other queries go to the next plugin."""
         key = query.key
         zone = next((zone for zone in self._zones if names.is_within(key, zone)), None)
         if zone is None:

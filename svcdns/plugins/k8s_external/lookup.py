@@ -131,7 +131,7 @@ def external(service: Service) -> Iterator[HostPort]:
 
 
 def endpoints(service: Service, slices: Iterable[EndpointSlice], *, pod_names: bool) -> Iterator[tuple[str, HostPort]]:
-    """Yields each endpoint's label with its address and each port of its EndpointSlice."""
+    """Yields the address of each endpoint with each port of its EndpointSlice, after the endpoint's label."""
     base = f"{service.name}.{service.namespace}"
     for slice_ in slices:
         for endpoint in slice_.endpoints:

@@ -151,7 +151,7 @@ class _Zone:
                 yield records.srv(owner, self.cluster_ttl, weight, port, target)
 
     def address(self, name: bytes, host: str) -> Iterator[Record]:
-        """Yields the address record of a host, or nothing for a hostname."""
+        """Yields an address record if `host` is an IP address. Yields nothing for a hostname."""
         packed = rdata_of(host)
         if packed is not None:
             yield Record(name, packed[0], self.ttl, packed[1])

@@ -94,13 +94,13 @@ class Kubernetes(Plugin):
     def pod_namespace(self, address: str) -> str:
         """Called by `autopath`: returns the namespace of the Pod with that address, or an empty text.
 
-        An answer made from it has the dependency ("pod", address).
+        A reply that was made with this namespace must have the dependency ("pod", address).
         """
         pods = self.index.pods_at(address) if self.options.pods == "verified" else ()
         return pods[0].namespace.lower() if pods else ""
 
     def handle(self, query: Query, following: Following) -> Answer:
-        """Answers names in the plugin's zones. All other queries go to the next plugin."""
+        """Answers queries for names in the plugin's zones. All other queries go to the next plugin."""
         zone = self._zone_of(query.key)
         if zone is None:
             return following(query)

@@ -11,14 +11,14 @@ import msgspec
 
 
 class NoSuchNameError(Exception):
-    """A name error (RFC 1035 §4.1.1): the name does not exist."""
+    """Raised if the name does not exist: a name error (RFC 1035 §4.1.1)."""
 
 
 class ClusterName(msgspec.Struct, frozen=True, gc=False):
     """The parts of a name.
 
-    `subtree` is `svc` or `pod`, or empty for the names above these two, which exist without records. `directive` is
-    `pin` or `prefer` for a zonal name; then `zone` is its topology zone.
+    `subtree` is `svc` or `pod`. It is empty for the zone itself and for `svc` and `pod`, which exist without records.
+    `directive` is `pin` or `prefer` for a zonal name; then `zone` is its topology zone.
     """
 
     subtree: str = ""

@@ -74,7 +74,7 @@ class RecordFinder:
         )
 
     def _look_up(self, zone_query: ZoneQuery, key: bytes) -> LookupResult:
-        """Returns the hosts and ports of a name in the zone, including `ns.dns`. Raises NoSuchNameError."""
+        """Returns the hosts and ports of a name in the zone, which may be `ns.dns`. Raises NoSuchNameError."""
         below = key[: len(key) - len(zone_query.zone)]
         if apex.is_server_name(key, zone_query.spelled):
             pod_names = self._options.endpoint_pod_names

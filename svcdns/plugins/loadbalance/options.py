@@ -116,12 +116,12 @@ def gather(options: Options, known: Mapping[str, bytes]) -> dict[str, bytes]:  #
 
 
 def period(options: Options) -> float:
-    """Returns the seconds between two reads of the file; 0 means never."""
+    """Returns the seconds between two reads of the file of weights; 0 means never."""
     return options.reload if options.path else 0.0
 
 
 def refresh(options: Options, known: Mapping[str, bytes]) -> dict[str, bytes]:
-    """Reads the file again and returns its weights. If the file has an error, logs the error and returns nothing."""
+    """Reads the file of weights again and returns the weights. If it has an error, logs that and returns nothing."""
     if not period(options):
         return {}
     log = plugin_logger("loadbalance")

@@ -137,7 +137,10 @@ class WeightedDraw:
         """The number of variants that the answer table encodes."""
 
     def variant(self, number: int, of: int) -> Reply:
-        """Returns variant `number` of `of`. Which address is first in which variant was decided at random."""
+        """Returns the variant with this number, from 0 to `of` - 1.
+
+        Its first address was drawn for this number; an address with a larger weight is drawn for more numbers.
+        """
         if of not in self._points:
             start = self._random.random()
             self._points[of] = self._random.sample([(number + start) / of for number in range(of)], of)
@@ -148,7 +151,7 @@ class WeightedDraw:
 
 
 class _Draw:
-    """The addresses of a section, with their cumulative weights."""
+    """A section of a reply whose first address can be selected in proportion to the weights of its addresses."""
 
     def __init__(self, records: Section, weights: Weights) -> None:
         self._records = records

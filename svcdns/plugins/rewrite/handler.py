@@ -1,9 +1,9 @@
-"""The handler of `rewrite`: applies query rules to a query.
+"""The handler of `rewrite`: applies query rules to a query, and then response rules to the reply.
 
-These return response rules, which are applied to the reply. The server core puts the client's question into the reply,
-so this module does not change the reply's question. A plugin may answer with a response code and no message. Such an
-answer becomes a message if an applied rule ends the list or has response rules, so that response rules can change it.
-The rules are those of docs/behaviour/plugins.md#rewrite.
+Each query rule that applies returns the response rules for its reply. The server core puts the client's question into
+the reply, so this module does not change the reply's question. A plugin may answer with a response code and no message.
+If an applied rule has the mode `stop` or has response rules, such an answer becomes a message, so that response rules
+can change it. The rules are those of docs/behaviour/plugins.md#rewrite.
 """
 
 from __future__ import annotations

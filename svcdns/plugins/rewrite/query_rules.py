@@ -95,7 +95,7 @@ class TypeRule:
     new: int
 
     def apply(self, draft: QueryDraft) -> Responses | None:
-        """Changes the type if it matches. There are no response rules."""
+        """Changes the query type and returns no response rules. Returns None if the query has another type."""
         if draft.query.rtype != self.old:
             return None
         draft.query.rtype = self.new
@@ -111,7 +111,7 @@ class ClassRule:
     new: int
 
     def apply(self, draft: QueryDraft) -> Responses | None:
-        """Changes the class if it matches. There are no response rules."""
+        """Changes the query class and returns no response rules. Returns None if the query has another class."""
         if draft.query.rclass != self.old:
             return None
         draft.query.rclass = self.new

@@ -77,9 +77,10 @@ class ResponseRule(Protocol):
 
 
 def apply_rules(draft: ReplyDraft, rules: list[ResponseRule]) -> Generator[Answer, Reply, Reply]:
-    """Applies all rules, the last rule first, and returns the reply.
+    """Applies all rules to each record and to the OPT record, and returns the reply. Raises NameTextError.
 
-    The order is: authority section, answer section, additional section, OPT record. Raises NameTextError.
+    The records are those of the authority, answer and additional section, in this order. For each record, the last rule
+    is applied first.
     """
     items: list[DraftRecord | None] = [*draft.authority, *draft.answer, *draft.additional]
     if draft.edns is not None or not items:

@@ -29,7 +29,7 @@ class OwnerNames:
     change: NameChange
 
     def apply(self, draft: ReplyDraft, item: DraftRecord | None) -> None:  # noqa: ARG002 - the record alone
-        """Changes the owner of the record."""
+        """Changes the owner name of the record `item`."""
         if item is not None:
             record = item.record
             owner = _renamed(record.owner, self.change)
@@ -44,7 +44,7 @@ class ValueNames:
     change: NameChange
 
     def apply(self, draft: ReplyDraft, item: DraftRecord | None) -> None:  # noqa: ARG002 - the record alone
-        """Changes the RDATA of the record."""
+        """Changes the name in the RDATA of the record `item`."""
         at = None if item is None else _name_at(item.record)
         if item is not None and at is not None:
             record = item.record
@@ -65,7 +65,7 @@ class TtlBounds:
     most: int
 
     def apply(self, draft: ReplyDraft, item: DraftRecord | None) -> None:
-        """Changes the TTL of the record."""
+        """Limits the TTL of the record `item`."""
         draft.keep_ttls()
         if item is not None:
             ttl = self._bounded(item.record.ttl)
@@ -96,14 +96,14 @@ class ResponseCode:
 class CnameTarget:
     """Changes the target of CNAME records.
 
-    After such a CNAME record, the server's answer for the new target replaces the other records.
+    The records after such a CNAME record are replaced by the server's answer for the new target.
     """
 
     match: Match
     to: str
 
     def apply(self, draft: ReplyDraft, item: DraftRecord | None) -> RuleSteps | None:
-        """Queries the server for the new target if the record is a CNAME record whose target matches."""
+        """If `item` is a CNAME record whose target matches, queries the server for the new target."""
         if item is None or item.record.rtype != Type.CNAME:
             return None
         target = self.match.replaced(names.to_text(item.record.rdata), self.to)
@@ -141,12 +141,12 @@ class OptionRevert:
     data: bytes | None = None
 
     def apply(self, draft: ReplyDraft, item: DraftRecord | None) -> None:
-        """Changes the OPT record of the reply."""
+        """Undoes the change in the OPT record of the reply."""
         if item is None and draft.edns is not None:
             draft.edns = self.reverted(draft.edns)
 
     def reverted(self, edns: Edns) -> Edns:
-        """Returns the OPT record with the change of the first option with the code undone."""
+        """Returns the OPT record with the change undone in the first option that has the code of this rule."""
         codes = [code for code, _ in edns.options]
         if self.code not in codes:
             return edns

@@ -46,7 +46,6 @@ class Template(Plugin):
         return Settings(warnings=options.warnings)
 
     def __init__(self, options: Options, environment: Environment) -> None:
-        """Uses the counters of `environment` to count the queries that a rule answers."""
         self._rules = [_RuleHandler(rule, environment.counters) for rule in options.rules]
 
     def handle(self, query: Query, following: Following) -> Answer:

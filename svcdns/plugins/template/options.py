@@ -29,8 +29,8 @@ _VARIABLE: Final = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
 class Rule:
     """One `template` directive: the queries that it applies to, and its answer.
 
-    Each section has one template for each record. `zones` and `fallthrough` are names as text. `ederror` is an extended
-    DNS error (RFC 8914): its code and text.
+    `answer`, `additional` and `authority` have one template for each record of the section. `zones` and `fallthrough`
+    are names as text. `ederror` is an extended DNS error (RFC 8914): its code and text.
     """
 
     rclass: int

@@ -80,7 +80,7 @@ class Pipeline:
     def value(self, rendering: Rendering, dot: Any) -> Any:
         """Returns the value of the last command.
 
-        Assigns the value if there is exactly one variable. If there are two, `range` assigns them.
+        If the pipeline has exactly one variable, assigns the value to it. If there are two, `range` assigns them.
         """
         piped: list[Any] = []
         for command in self.commands:
