@@ -293,7 +293,7 @@ class Control:
     async def _synced(self, setup: Setup) -> None:
         """Waits until all workers have the whole cluster.
 
-        Gives up, with a log line, after the startup timeout or when an API server is found not to respond.
+        Gives up, with a log line, after the startup timeout, or as soon as an API server does not respond.
         """
         if not setup.views:
             return

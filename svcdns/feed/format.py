@@ -33,7 +33,10 @@ def handover_format() -> str:
 
 
 def shape_digest(kinds: Any) -> str:
-    """Returns a digest of the frame types in the union `kinds`: of their fields as sent, not of their names."""
+    """Returns a digest of the fields of the frame types in the union `kinds`.
+
+    The names of the types do not affect it.
+    """
     schema = msgspec.json.schema(kinds)
     text = json.dumps(_shape(schema, schema.get("$defs", {}), ()), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]

@@ -389,7 +389,7 @@ class PendingReply(msgspec.Struct, gc=False, eq=False):
 
 
 def variants(wire: bytes, widest: int) -> int:
-    """Returns in how many orders of its records to encode a reply, so that each record comes first equally often.
+    """Returns the number of record orders in which to encode a reply, so that each record comes first equally often.
 
     `wire` is the reply in one of the orders; `widest` is the greatest useful number of orders. A truncated reply gets
     more orders, if they are needed to include every record in one of them.

@@ -131,7 +131,10 @@ class Children:
             child.channel = None
 
     def receive(self, child: Child) -> list[Message]:
-        """Returns the messages that have arrived from a child. Closes the channel if it has ended or is broken."""
+        """Returns the messages that have arrived from a child.
+
+        Closes the channel if the child has closed its end, or if the channel is broken.
+        """
         if child.channel is None:
             return []
         try:

@@ -438,7 +438,7 @@ class Worker:
         await self._end()
 
     async def take_over(self, sock: socket.socket) -> None:
-        """Takes over state and connections from the worker that this one replaces, at the other end of `sock`."""
+        """Takes over state and connections from the worker at the other end of `sock`, which this worker replaces."""
 
         async def import_state(fd: int) -> None:
             count = await unpack(fd, self._kept, self.clock(), self.poll_sockets)

@@ -161,7 +161,7 @@ async def axfr_udp(examiner: Examiner) -> None:
 
 @check("axfr-open", INFORMATIONAL, "RFC 5936 §6")
 async def axfr_open(examiner: Examiner) -> None:
-    """A zone transfer is not allowed for every client."""
+    """A zone transfer is refused to an ordinary client."""
     answer = await examiner.query(examiner.zone, Type.AXFR, tcp=True)
     answer.require(answer.reply.rcode != 0 or not answer.reply.answer, "no transfer")
 

@@ -260,8 +260,9 @@ def _file(part: kubeconfig.Part | None, stack: contextlib.ExitStack) -> str | No
 
 
 def _with_scheme(token: str) -> str:
-    """Returns an Authorization value with the scheme spelled `Bearer`; a kubeconfig's client may spell it in lower
-    case.
+    """Returns the value of the Authorization header with the scheme spelled `Bearer`.
+
+    The Kubernetes client may have spelled it `bearer`.
     """
     return "Bearer" + token.strip()[6:] if token[:7].lower() == "bearer " else token.strip()
 

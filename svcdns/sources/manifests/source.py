@@ -69,7 +69,7 @@ class ManifestsSource:
         return dict.fromkeys(self.kinds, 0.0)
 
     async def origin(self) -> Origin:
-        """Raises SourceError: files are read at each start, so they need no snapshot."""
+        """Always raises SourceError. Only snapshots need the identity, and manifests need no snapshot."""
         raise SourceError("manifests have no snapshot")
 
     def assume(self, age: float) -> None:
