@@ -150,7 +150,7 @@ def _show(address: tuple[str, int], *, resolver: bool) -> None:
         "\nThe server goes on; Ctrl-C ends it. In another terminal:",
         f"    dig @{host} -p {port} nginx.default.svc.cluster.local",
         f"    dig @{host} -p {port} db.default.svc.cluster.local",
-        f"    dig @{host} -p {port} SRV _http._tcp.my-web-service.default.svc.cluster.local",
+        f"    dig @{host} -p {port} SRV _http._tcp.nginx.default.svc.cluster.local",
         f"    dig @{host} -p {port} -x 10.96.0.1",
         "Edit zones/cluster.yaml (lower `replicas` of the StatefulSet) and query again: the answer follows at once.",
         "",

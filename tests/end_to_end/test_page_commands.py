@@ -1,0 +1,214 @@
+"""Commands in README.md and in the other pages: each is run as a reader runs it, or is marked (CONTRIBUTING.md)."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import dns.message
+import dns.query
+import dns.reversename
+import pytest
+
+from bench.processes import free_ports
+from tests.support.server import until
+
+ROOT: Final = Path(__file__).parents[2]
+PAGES: Final = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "examples").rglob("*.md")])
+BLOCK: Final = re.compile(
+    r"(?:^<!-- needs: (?P<needs>[^\n]*) -->\n\n?)?^```(?P<language>\w*)\n(?P<text>.*?)^```", re.MULTILINE | re.DOTALL
+)
+NEEDS: Final = {"a cluster", "a release", "four processors", "an environment of its own"}
+PROGRAM: Final = re.compile(r"^(?:\$ |(?:\.venv/bin/|sudo )?(?:buildah|curl|dig|git|kubectl|make|pip|python|svcdns)\s)")
+COMMENT: Final = re.compile(r"\s+# .*$")
+SPAN: Final = re.compile(r"`((?:make|python -m) [^`]+)`")
+PORTS: Final = {"1053": "port", "8080": "health", "8181": "ready", "9153": "metrics"}
+
+
+def blocks() -> Iterator[tuple[str, str | None, str, str]]:
+    """Page and line, what the block needs, its language and its text."""
+    for page in PAGES:
+        content = page.read_text()
+        for found in BLOCK.finditer(content):
+            where = f"{page.relative_to(ROOT)}:{content.count(chr(10), 0, found.start('text'))}"
+            yield where, found["needs"], found["language"], found["text"]
+
+
+def commands(language: str, text: str) -> list[tuple[str, list[str]]]:
+    """The commands of a block, each with the lines of output that the page shows for it; no lines in a `sh` block."""
+    found: list[tuple[str, list[str]]] = []
+    for line in filter(None, text.splitlines()):
+        if language == "sh":
+            found.append((COMMENT.sub("", line), []))
+        elif line.startswith("$ "):
+            found.append((COMMENT.sub("", line[2:]), []))
+        else:
+            found[-1][1].append(line)
+    return found
+
+
+COMMANDS: Final = [
+    (where, needs, command, output)
+    for where, needs, language, text in blocks()
+    if language in ("sh", "console")
+    for command, output in commands(language, text)
+]
+CONFORMANCE: Final = "svcdns conformance --server 127.0.0.1:1053 --manifests zones/cluster.yaml"
+
+
+class Demo:
+    """`svcdns demo` in a copy of the project's files, on ports of its own, with an upstream where nothing listens."""
+
+    def __init__(self, folder: Path) -> None:
+        """Starts it and waits until it shows its answers."""
+        self.folder = folder
+        self.ports = dict(zip(PORTS, free_ports(len(PORTS)), strict=True))
+        shutil.copytree(ROOT / "zones", folder / "zones")
+        corefile = (ROOT / "Corefile.example").read_text().replace("/etc/resolv.conf", "127.0.0.1:9")
+        (folder / "Corefile.example").write_text(self.local(corefile))
+        self.output = folder / "output"
+        self.done: dict[str, tuple[int, str]] = {}
+        with self.output.open("wb") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "svcdns", "demo"], cwd=folder, stdout=output, stderr=subprocess.STDOUT
+            )
+
+    def local(self, text: str) -> str:
+        """The text with this demo's ports in place of those in the repository."""
+        return re.sub("|".join(PORTS), lambda port: str(self.ports[port[0]]), text)
+
+    def run(self, command: str) -> tuple[int, str]:
+        """Exit code and output of a command of a page, which runs once."""
+        if command not in self.done:
+            self.done[command] = self._run(command)
+        return self.done[command]
+
+    def _run(self, command: str) -> tuple[int, str]:
+        words = shlex.split(self.local(command))
+        if words[0] == "make":  # sets up environments, or takes minutes: make itself checks the target
+            done = subprocess.run([*words, "-n"], cwd=ROOT, capture_output=True, text=True, check=False)
+            return done.returncode, ""
+        if words[0] == "dig" and not shutil.which("dig"):
+            return 0, short_dig(words[1:])
+        if Path(words[0]).name == "svcdns":
+            words[:1] = [sys.executable, "-m", "svcdns"]
+        done = subprocess.run(words, cwd=self.folder, capture_output=True, text=True, check=False, timeout=30)
+        return done.returncode, done.stdout
+
+
+def short_dig(arguments: list[str]) -> str:
+    """What `dig +short` prints, where it is not installed: the RDATA of the answer."""
+    server, port, rtype, name = "", 53, "A", ""
+    words = iter(arguments)
+    for word in words:
+        if word.startswith("@"):
+            server = word[1:]
+        elif word == "-p":
+            port = int(next(words))
+        elif word == "-x":
+            name, rtype = dns.reversename.from_address(next(words)).to_text(), "PTR"
+        elif word in ("A", "AAAA", "SRV", "PTR", "TXT", "MX", "SOA", "CNAME"):
+            rtype = word
+        else:
+            assert word == "+short" or not word.startswith(("+", "-")), f"an option that is not known here: {word}"
+            name = name if word == "+short" else word
+    reply = dns.query.udp(dns.message.make_query(name, rtype), server, 5, port)
+    return "".join(f"{rdata.to_text()}\n" for rrset in reply.answer for rdata in rrset)
+
+
+@pytest.fixture
+def demo(tmp_path: Path) -> Iterator[Demo]:
+    """A server for all commands."""
+    running = Demo(tmp_path)
+    try:
+        until("the demo's answers", lambda: "Ctrl-C ends it" in running.output.read_text())
+        yield running
+    finally:
+        running.process.terminate()
+        running.process.wait(20)
+
+
+def resembles(shown: list[str], printed: list[str]) -> bool:
+    """Whether each line that is shown was printed and no other, in any order. `…` stands for any text."""
+    patterns = [".*".join(map(re.escape, line.split("…"))) for line in shown]
+    return len(shown) == len(printed) and all(
+        sum(re.fullmatch(pattern, line) is not None for line in printed) >= patterns.count(pattern)
+        for pattern in patterns
+    )
+
+
+def test_every_block_with_commands_is_known() -> None:
+    """Commands stand in blocks of the language `sh` or `console`, and a marker has one of a few values."""
+    for where, needs, language, text in blocks():
+        assert needs is None or needs in NEEDS, f"{where}: unknown marker: {needs}"
+        if language in ("sh", "console"):
+            assert commands(language, text), where
+        elif language in ("", "text"):
+            usage = [line for line in text.splitlines() if PROGRAM.match(line) and "[" not in line]
+            assert usage == [], f"{where}: commands stand in a block of the language sh or console"
+
+
+def wrong(demo: Demo, needs: str | None, command: str, output: list[str]) -> str | None:
+    """What is wrong with a command, if anything: its exit code, or lines that are shown and not printed."""
+    if needs is not None and not command.startswith("make "):
+        return None if PROGRAM.match(command) or command.startswith(".venv/bin/") else "an unknown program"
+    code, printed = demo.run(command)
+    shown = [demo.local(line) for line in output]
+    return printed if code or (shown and not resembles(shown, printed.splitlines())) else None
+
+
+def test_commands_do_what_the_pages_show(demo: Demo) -> None:
+    """They end with code 0 and print the lines that are shown. The demo and the README show the same queries, and
+    docs/conformance.md the checks that fail.
+    """
+    found = {f"{where} {command}": wrong(demo, needs, command, output) for where, needs, command, output in COMMANDS}
+    assert {command: printed for command, printed in found.items() if printed is not None} == {}
+    named = re.findall(r"^ +(dig .*)$", demo.output.read_text(), re.MULTILINE)
+    assert len(named) == 4
+    assert {demo.local(command).replace(" +short", "") for _, _, command, _ in COMMANDS} >= set(named)
+    page = (ROOT / "docs" / "conformance.md").read_text()
+    table = page.partition("## What it says about CoreDNS")[2].partition("## The checks")[0]
+    listed = set(re.findall(r"^\| `([\w-]+)` \|", table, re.MULTILINE))
+    if "There is no resolver" in demo.output.read_text():
+        listed.remove("class")
+    severities = "required|recommended|informational"
+    assert set(re.findall(rf"^([\w-]+) \((?:{severities})\): ", demo.run(CONFORMANCE)[1], re.MULTILINE)) == listed
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_commands_in_the_text_exist(page: Path) -> None:
+    """`make TARGET` has such a target, `python -m bench.NAME --option` such a module with such an option."""
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    for span in SPAN.findall(page.read_text()):
+        words = shlex.split(span)
+        if words[0] == "make":
+            assert {word for word in words[1:] if "=" not in word and not word.startswith("-")} <= targets, span
+            continue
+        spec = importlib.util.find_spec(words[2])
+        assert spec is not None, span
+        if words[2].startswith("bench"):
+            assert spec.origin is not None
+            source = "".join(path.read_text() for path in Path(spec.origin).parent.glob("*.py"))
+            assert all(f'"{word}"' in source for word in words[3:] if word.startswith("--")), span
+
+
+@pytest.mark.parametrize(
+    ("shown", "printed", "held"),
+    [
+        (["a", "b"], ["b", "a"], True),
+        (["a … c"], ["a 1 c"], True),
+        (["a", "b"], ["a", "a"], False),
+        (["a"], ["a", "b"], False),
+        (["…", "…"], ["1"], False),
+    ],
+)
+def test_resembles(shown: list[str], printed: list[str], held: bool) -> None:
+    """Lines in any order, and text that differs each time."""
+    assert resembles(shown, printed) == held
