@@ -81,7 +81,7 @@ def parser() -> argparse.ArgumentParser:
         type=_seconds,
         default=60.0,
         metavar="S",
-        help="seconds within which the new Services must be served (default: %(default)s)",
+        help="seconds within which the server must answer, and then serve new Services (default: %(default)s)",
     )
     out.add_argument(
         "--time-limit", type=_seconds, default=300.0, metavar="S", help="seconds of all checks (default: %(default)s)"
@@ -174,9 +174,11 @@ async def _interruptible(work: Coroutine[object, object, int]) -> int:
 async def _run_checks(arguments: argparse.Namespace, server: Server, zone: str, checks: Sequence[Check]) -> int:
     cluster = from_manifests(arguments.manifests) if arguments.manifests else Cluster()
     await server.resolve()
-    await sources.check_reachable(server, zone)
     examiner = Examiner(server, zone, cluster, random.Random())
     with report.Progress(checks, quiet=arguments.output != "table") as progress:
+        progress.say(f"waiting until {server.host} port {server.port} answers")
+        await sources.until_answering(server, zone, arguments.wait)
+        progress.say("")
         async with _with_cluster(arguments, examiner, progress):
             results = await run_checks(examiner, checks, limit=arguments.time_limit, on_result=progress.done)
             progress.say("deleting the namespace" if examiner.lab else "")

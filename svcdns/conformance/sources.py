@@ -15,7 +15,7 @@ from svcdns.conformance.errors import ConformanceError
 from svcdns.conformance.examiner import Examiner
 from svcdns.conformance.outcome import Failed
 from svcdns.conformance.queries import Query
-from svcdns.wire.codes import Type
+from svcdns.wire.codes import Rcode, Type
 
 USUAL = (
     ("default", "kubernetes", (Port("https", "tcp", 443),)),
@@ -23,6 +23,7 @@ USUAL = (
 )
 """The Services that most clusters have, with their usual named ports."""
 POLL = 0.2
+"""Seconds between two queries while the suite waits for an answer."""
 
 
 async def read_cluster(api: Api) -> Cluster:
@@ -80,13 +81,31 @@ async def _has_port(examiner: Examiner, service: Service, port: Port) -> bool:
     return any(line.split()[2] == str(port.number) for line in answer.reply.data(Type.SRV))
 
 
-async def check_reachable(server: Server, zone: str) -> None:
-    """Sends a query and waits for any reply. Raises ConformanceError if none arrives."""
+async def until_answering(server: Server, zone: str, timeout: float) -> None:
+    """Waits until the server answers a query for the zone, and not with SERVFAIL.
+
+    A server that has just been started does not listen yet, or does not know the cluster yet. Raises ConformanceError
+    if the last of the queries in `timeout` seconds gets no reply. A reply with SERVFAIL is then accepted: the checks
+    report it.
+    """
     packet = Query(zone, Type.SOA).packet(0x5356)
-    try:
-        await server.udp(packet)
-    except NoReply as error:
-        raise ConformanceError(f"{server.host} port {server.port} does not answer: {error}") from None
+    clock = asyncio.get_running_loop().time
+    end = clock() + timeout
+    while True:
+        error: NoReply | None = None
+        try:
+            reply, _ = await server.udp(packet, tries=1, wait=min(server.timeout, timeout))
+            if reply[3:4] and reply[3] & 0xF != Rcode.SERVFAIL:
+                return
+        except NoReply as no_reply:
+            error = no_reply
+        if clock() >= end:
+            if error is None:
+                return
+            raise ConformanceError(
+                f"{server.host} port {server.port} does not answer within {timeout:g} s: {error}"
+            ) from None
+        await asyncio.sleep(min(POLL, timeout))
 
 
 async def until_served(examiner: Examiner, timeout: float) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from svcdns.conformance import sources
-from svcdns.conformance.client import Server
+from svcdns.conformance.client import NoReply, Peer, Server
 from svcdns.conformance.cluster_model import Cluster, Port, Service
 from svcdns.conformance.errors import ConformanceError
 from svcdns.conformance.examiner import Examiner
@@ -60,12 +60,47 @@ async def test_waiting_for_new_services() -> None:
         await sources.until_served(await examiner(model, Cluster((there, missing))), 0.01)
 
 
-async def test_reachability() -> None:
-    """Any reply is enough; without one the error names the server."""
+class Starting(Server):
+    """A server whose replies are scripted by their response codes: None is no reply. The last one is repeated."""
+
+    def __init__(self, *rcodes: int | None) -> None:
+        super().__init__("192.0.2.1", 53)
+        self.rcodes, self.sent = rcodes, 0
+
+    async def udp(self, packet: bytes, *, tries: int | None = None, wait: float | None = None) -> tuple[bytes, Peer]:
+        """The next reply, at once."""
+        rcode = self.rcodes[min(self.sent, len(self.rcodes) - 1)]
+        self.sent += 1
+        if rcode is None:
+            raise NoReply("no reply over UDP")
+        return packet[:2] + bytes((0x80, rcode)) + packet[4:], ("192.0.2.1", 53)
+
+
+async def test_waiting_for_a_server_that_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that does not listen yet, or does not know the cluster yet, is waited for."""
+    monkeypatch.setattr(sources, "POLL", 0.0)
+    server = Starting(None, None, 2, 2, 0)
+    await sources.until_answering(server, ZONE, 60)
+    assert server.sent == 5
+
+
+async def test_the_end_of_the_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a reply the error names the server; SERVFAIL is left to the checks, and other errors at once."""
+    monkeypatch.setattr(sources, "POLL", 0.0)
+    with pytest.raises(ConformanceError, match=r"192.0.2.1 port 53 does not answer within 0.01 s: no reply over UDP"):
+        await sources.until_answering(Starting(None), ZONE, 0.01)
+    await sources.until_answering(failing := Starting(2), ZONE, 0.01)
+    assert failing.sent > 1
+    await sources.until_answering(refusing := Starting(5), ZONE, 60)
+    assert refusing.sent == 1
+
+
+async def test_a_real_socket_is_waited_for() -> None:
+    """Any reply is enough; a closed port gets no reply."""
     async with ModelServer(FakeApi()).serving() as model:
-        await sources.check_reachable((await examiner(model)).server, "other.zone.")
+        await sources.until_answering((await examiner(model)).server, "other.zone.", 5)
         port = model.port
-    gone = Server("127.0.0.1", port, timeout=0.05, tries=1)
+    gone = Server("127.0.0.1", port, timeout=0.05)
     await gone.resolve()
-    with pytest.raises(ConformanceError, match=f"127.0.0.1 port {port} does not answer: no reply over UDP: 1 try of"):
-        await sources.check_reachable(gone, ZONE)
+    with pytest.raises(ConformanceError, match=f"127.0.0.1 port {port} does not answer within 0.05 s: "):
+        await sources.until_answering(gone, ZONE, 0.05)
