@@ -29,6 +29,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from enum import Enum, auto
 from typing import TYPE_CHECKING, Any, Final
 
 from svcdns import __version__
@@ -42,7 +43,7 @@ from svcdns.control.plugin_data import DataKey, PluginData, Refresher, gather_in
 from svcdns.control.workers import Workers
 from svcdns.corefile.blocks import Corefile
 from svcdns.corefile.errors import CorefileError
-from svcdns.corefile.load import load
+from svcdns.corefile.load import CorefileMissingError, load
 from svcdns.errors import SvcdnsError
 from svcdns.feed.format import handover_format
 from svcdns.feed.frames import Configure
@@ -74,6 +75,17 @@ log = logging.getLogger("svcdns")
 
 class StartError(SvcdnsError):
     """A start or a reload fails, because the supervisor cannot open the DNS ports."""
+
+
+class _Step(Enum):
+    """The step of a reload that has failed."""
+
+    READ = auto()
+    PARSE = auto()
+    USE = auto()
+    """The check of the directives and options, or reading the files of plugins."""
+    SERVE = auto()
+    """The line `Reloading` has been logged, and the workers have got the new Corefile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -357,10 +369,10 @@ class Control:
             every = self._serving.reload
             pause = every.interval + random.uniform(-every.jitter / 2, every.jitter / 2) if every is not None else None
             requested = await self._requested_within(pause)
-            content = ""
+            content, step = "", _Step.READ
             try:
                 corefile = await self._calls.run("the Corefile", self._load)
-                content = corefile.digest
+                content, step = corefile.digest, _Step.USE
                 if not requested and corefile.digest in (tried, self._serving.corefile.digest):
                     if corefile.digest == self._serving.corefile.digest:
                         tried, failed = corefile.digest, None
@@ -368,8 +380,10 @@ class Control:
                 setup = await self._with_data(corefile, self._serving.data)
             except SvcdnsError as error:
                 self._count_failure(error)
-                failure = content or (error.content if isinstance(error, CorefileError) else ""), str(error)
-                self._reload_failed(error, requested=requested, again=failure == failed)
+                if isinstance(error, CorefileError) and step is _Step.READ:
+                    content, step = error.content, _Step.PARSE
+                failure = content, str(error)
+                self._reload_failed(error, step, requested=requested, again=failure == failed)
                 failed = failure
                 continue
             failure = content, ""
@@ -377,18 +391,28 @@ class Control:
             await self._reload(setup, requested=requested, again=failure == failed)
             failed = failure if self._serving.corefile.digest != tried else None
 
-    def _reload_failed(self, error: SvcdnsError, *, requested: bool, again: bool) -> None:
-        """Logs and counts a failed reload.
+    def _reload_failed(self, error: SvcdnsError, step: _Step, *, requested: bool, again: bool) -> None:
+        """Logs and counts a failed reload, with CoreDNS's log lines.
 
         `again` means that the previous reload failed with the same content and the same error. Such a failure is not
         counted, and is logged only if the reload was `requested` by SIGUSR1.
         """
-        if requested:
-            log.error("SIGUSR1: %s", error)
-        elif not again:
-            self._reload_log.error("Corefile changed but reload failed: %s", error)
         if not again:
             self._counters.count(RELOADS_FAILED)
+        if again and not requested:
+            return
+        if step is _Step.PARSE and not requested:
+            self._reload_log.warning("Corefile parse failed: %s", error)
+        elif step is not _Step.READ:
+            if step is not _Step.SERVE:
+                log.info("Reloading")
+            log.warning("Restart failed: %s", error)
+        if not requested:
+            self._reload_log.error("Corefile changed but reload failed: %s", error)
+        elif isinstance(error, CorefileMissingError):
+            log.error("SIGUSR1: loading updated Caddyfile: %s", error.reason)
+        else:
+            log.error("SIGUSR1: %s", error)
 
     async def _requested_within(self, period: float | None) -> bool:
         try:
@@ -430,7 +454,7 @@ class Control:
             await self._views.keep_only(before.views)
             with contextlib.suppress(SvcdnsError):
                 await self._pages.serve(before)
-            self._reload_failed(error, requested=requested, again=again)
+            self._reload_failed(error, _Step.SERVE, requested=requested, again=again)
             return
         self._refresher.follow(plugin_files(setup.plans))
         note_version(self._counters, setup)

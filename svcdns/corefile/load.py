@@ -19,7 +19,11 @@ DEFAULT_FILE: Final = "Corefile"
 
 
 class CorefileMissingError(SvcdnsError):
-    """Raised if the named Corefile, or standard input, cannot be read."""
+    """Raised if the named Corefile, or standard input, cannot be read. `reason` has what was tried, and why it failed."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"loading Corefile: {reason}")
+        self.reason = reason
 
 
 def load(path: str | None, *, environ: Mapping[str, str], default_port: int = 53) -> Corefile:
@@ -61,13 +65,11 @@ def _standard_input() -> str:
                 file.seek(0)
             return file.read().decode(errors="replace")
     except OSError as error:
-        raise CorefileMissingError(f"loading Corefile: standard input cannot be read: {error}") from error
+        raise CorefileMissingError(f"standard input cannot be read: {error}") from error
 
 
 def _read(path: str) -> str:
     try:
         return Path(path).read_bytes().decode(errors="replace")
     except OSError as error:
-        raise CorefileMissingError(
-            f"loading Corefile: open {path}: {(error.strerror or str(error)).lower()}"
-        ) from error
+        raise CorefileMissingError(f"open {path}: {(error.strerror or str(error)).lower()}") from error

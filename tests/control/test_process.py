@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import re
 import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -45,6 +46,8 @@ class World:
         self.frames: list[ToWorker] = []
         self.hold = False
         """The worker sends no Configured."""
+        self.refuse_listening = False
+        """The supervisor opens no more DNS ports."""
         self.operations: list[str] = []
         self.running: asyncio.Task[int] | None = None
 
@@ -66,7 +69,8 @@ class World:
                 self.supervisor.send({"op": "worker", "slot": 0, "region": worker_region(0, 0)}, [theirs.fileno()])
                 theirs.close()
             if message["op"] == "listen":
-                self.supervisor.send({"op": "listening", "ok": True, "error": ""})
+                error = "Listen: cannot assign requested address" if self.refuse_listening else ""
+                self.supervisor.send({"op": "listening", "ok": not error, "error": error})
 
     def _work(self) -> None:
         assert self.worker is not None
@@ -245,6 +249,74 @@ async def test_a_failed_reload_counts_once_for_each_change(
     lines = [one.getMessage() for one in caplog.records if one.levelno == logging.ERROR]
     assert len(lines) == 6
     assert all(line.startswith("Corefile changed but reload failed: ") for line in lines)
+    assert len([line for line in caplog.messages if line.startswith("Corefile parse failed: ")]) == 4
+    assert len([line for line in caplog.messages if line.startswith("Restart failed: ")]) == 2
+
+
+def lines_of(caplog: pytest.LogCaptureFixture) -> list[tuple[str, str]]:
+    """The level of each line, and its text up to the reason of the failure."""
+    found = (re.sub(r"(SIGUSR1: loading updated Caddyfile|failed|SIGUSR1): .*", r"\1", one.getMessage()) for one in caplog.records)
+    return [(record.levelname, text) for record, text in zip(caplog.records, found, strict=True)]
+
+
+@pytest.mark.parametrize(
+    ("text", "by_reload", "by_signal"),
+    [
+        pytest.param(
+            BAD[0],
+            [("WARNING", "Corefile parse failed"), ("ERROR", "Corefile changed but reload failed")],
+            [("INFO", "Reloading"), ("WARNING", "Restart failed"), ("ERROR", "SIGUSR1")],
+            id="syntax",
+        ),
+        pytest.param(
+            BAD[1],
+            [("INFO", "Reloading"), ("WARNING", "Restart failed"), ("ERROR", "Corefile changed but reload failed")],
+            [("INFO", "Reloading"), ("WARNING", "Restart failed"), ("ERROR", "SIGUSR1")],
+            id="directive",
+        ),
+        pytest.param(
+            ". {\n bind 192.0.2.1\n whoami\n}\n",
+            [("INFO", "Reloading"), ("WARNING", "Restart failed"), ("ERROR", "Corefile changed but reload failed")],
+            [("INFO", "Reloading"), ("WARNING", "Restart failed"), ("ERROR", "SIGUSR1")],
+            id="bind",
+        ),
+        pytest.param(
+            None,
+            [("ERROR", "Corefile changed but reload failed")],
+            [("ERROR", "SIGUSR1: loading updated Caddyfile")],
+            id="no-file",
+        ),
+    ],
+)
+@pytest.mark.parametrize("by_signal_only", [False, True], ids=["reload", "signal"])
+async def test_the_lines_of_a_failed_reload(
+    world: World,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    text: str | None,
+    by_reload: list[tuple[str, str]],
+    by_signal: list[tuple[str, str]],
+    by_signal_only: bool,
+) -> None:
+    """They are CoreDNS's lines, and each failure has one line of level ERROR."""
+    caplog.set_level(logging.INFO)
+    if not by_signal_only:
+        monkeypatch.setattr(Setup, "reload", ReloadInterval(0.001, 0.0))
+    await world.serving()
+    caplog.clear()
+    if text is None:
+        world.corefile.unlink()
+    else:
+        new = world.corefile.with_name("new")
+        new.write_text(text)
+        world.refuse_listening = True
+        new.rename(world.corefile)
+    if by_signal_only:
+        world.reload()
+    wanted = by_signal if by_signal_only else by_reload
+    await world.until(lambda: len(caplog.records) >= len(wanted))
+    assert lines_of(caplog) == wanted
+    assert failures(world) == 1
 
 
 async def test_a_signal_logs_a_wrong_corefile_each_time(world: World, caplog: pytest.LogCaptureFixture) -> None:
@@ -275,7 +347,8 @@ async def test_a_hook_that_raises_fails_the_reload(
     world.reload()
     line = f"plugin/hosts: {hook.rpartition('.')[2]} failed: ZeroDivisionError: division by zero"
     await world.until(lambda: any(line in message for message in caplog.messages))
-    assert [message.startswith("SIGUSR1: ") for message in caplog.messages if line in message] == [True]
+    errors = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
+    assert [message.startswith("SIGUSR1: ") for message in errors if line in message] == [True]
     assert world.running is not None
     assert not world.running.done()
     assert counted(world.control._counters)["coredns_panics_total",] == 1
