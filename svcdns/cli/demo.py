@@ -1,11 +1,14 @@
 """`svcdns demo`: serves Corefile.example, sends a few queries over UDP, and serves until Ctrl-C.
 
-It starts the server as a user would. If the machine has no resolver, the demo reports this and leaves out forwarding.
+It starts the server as a user would. It serves the files of the working directory if `Corefile.example` is there, else
+a copy of the files that the package has. If the machine has no resolver, the demo reports this and leaves out
+forwarding. A port that another program uses is replaced by a free one.
 """
 
 from __future__ import annotations
 
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -16,7 +19,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from svcdns.errors import SvcdnsError
 from svcdns.process import isolated
 from svcdns.wire import names, tool_messages
 from svcdns.wire.codes import RD, Class, Type, rcode_text, type_text
@@ -25,9 +27,11 @@ from svcdns.wire.tool_messages import Question
 
 COREFILE: Final = "Corefile.example"
 RESOLV_CONF: Final = "/etc/resolv.conf"
-START_TIMEOUT: Final = 15.0
+START_TIMEOUT: Final = 60.0
 """Seconds within which the server has to answer the first query."""
 TIMEOUT: Final = 3.0
+PORT_TRIES: Final = 20
+"""So many ports are tried until one is free for both UDP and TCP."""
 
 QUERIES: Final = (
     ("ClusterIP", "nginx.default.svc.cluster.local.", Type.A),
@@ -43,38 +47,52 @@ QUERIES: Final = (
 )
 FORWARDED: Final = ("forwarded", "example.com.", Type.A)
 
-_PAGE: Final = re.compile(r"^(\s*(?:health|ready|prometheus)\s+)([\d.]+):(\d+)", re.MULTILINE)
+FILES: Final = Path(__file__).parent / "demo_files"
+"""`Corefile.example` and the files that it names. The project's folder has symbolic links to them."""
 
-
-class DemoError(SvcdnsError):
-    """Raised if the demo cannot run. The text has the reason."""
+_PAGE: Final = re.compile(r"^(\s*)(health|ready|prometheus)(\s+)([\d.]+):(\d+)", re.MULTILINE)
+_SERVER: Final = re.compile(r"^(\S*:)(\d+)(\s*\{)", re.MULTILINE)
 
 
 def run(argv: Sequence[str]) -> int:
-    """Runs the demo in the project's folder, and returns the exit code: 0 after Ctrl-C."""
+    """Runs the demo, and returns the exit code: 0 after Ctrl-C."""
     if argv:
         sys.stderr.write("usage: svcdns demo   (it takes no arguments)\n")
         return 2
-    with tempfile.TemporaryDirectory(prefix="svcdns-demo-") as folder:
+    with tempfile.TemporaryDirectory(prefix="svcdns-demo-") as temporary:
+        folder = _folder(Path(temporary))
         try:
-            corefile, resolver = _corefile(Path(folder))
-        except DemoError as error:
-            sys.stderr.write(f"{error}\n")
+            corefile, resolver = _corefile(folder, Path(temporary))
+        except OSError as error:
+            sys.stderr.write(f"svcdns demo: {error.filename}: {error.strerror}\n")
             return 1
         # Without a process group of its own the server would get Ctrl-C twice: from the terminal and from the demo.
-        server = subprocess.Popen(isolated.command("svcdns", "serve", "-conf", str(corefile)), process_group=0)
+        server = subprocess.Popen(
+            isolated.command("svcdns", "serve", "-conf", str(corefile.absolute())), cwd=folder, process_group=0
+        )
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(
                 number, lambda caught, _frame: server.send_signal(signal.SIGTERM if caught == signal.SIGHUP else caught)
             )
-        return _wait_for_exit(server, _address(corefile.read_text(encoding="utf-8")), resolver=resolver)
+        return _wait_for_exit(server, folder, _address(corefile.read_text(encoding="utf-8")), resolver=resolver)
 
 
-def _wait_for_exit(server: subprocess.Popen[bytes], address: tuple[str, int], *, resolver: bool) -> int:
+def _folder(temporary: Path) -> Path:
+    """Returns the folder with the files to serve: the working directory, or a copy that the user may edit."""
+    if Path(COREFILE).exists():
+        return Path()
+    copy = temporary / "files"
+    shutil.copytree(FILES, copy)
+    return copy
+
+
+def _wait_for_exit(server: subprocess.Popen[bytes], folder: Path, address: tuple[str, int], *, resolver: bool) -> int:
     if not _wait_until_serving(server, address):
-        server.terminate()
+        if server.poll() is None:
+            sys.stderr.write(f"svcdns demo: the server does not answer within {START_TIMEOUT:g} s\n")
+            server.terminate()
         return server.wait() or 1
-    _show(address, resolver=resolver)
+    _show(address, folder, resolver=resolver)
     while True:
         code = server.poll()
         if code is not None:
@@ -82,40 +100,63 @@ def _wait_for_exit(server: subprocess.Popen[bytes], address: tuple[str, int], *,
         time.sleep(0.2)
 
 
-def _corefile(folder: Path) -> tuple[Path, bool]:
-    """Returns the Corefile to serve, and whether it forwards queries."""
-    path = Path(COREFILE)
-    if not path.exists():
-        raise DemoError(f"{COREFILE} is not here; run the demo in the project's folder")
+def _corefile(folder: Path, temporary: Path) -> tuple[Path, bool]:
+    """Returns the Corefile to serve, and whether it forwards queries.
+
+    It is the one in `folder`, or a changed copy in `temporary`.
+    """
+    path = folder / COREFILE
     written = path.read_text(encoding="utf-8")
-    text, resolver = _PAGE.sub(_on_free_port, written), _has_resolver()
+    text, resolver = _SERVER.sub(_server_on_free_port, _PAGE.sub(_page_on_free_port, written)), _has_resolver()
     if not resolver:
         text = re.sub(r"^\s*(forward\b|loop\b).*\n", "", text, flags=re.MULTILINE)
         sys.stdout.write(f"There is no resolver in {RESOLV_CONF}: the demo serves everything but forwarding.\n")
     sys.stdout.flush()
     if text == written:
         return path, resolver
-    local = folder / "Corefile"
+    local = temporary / "Corefile"
     local.write_text(text, encoding="utf-8")
     return local, resolver
 
 
-def _on_free_port(line: re.Match[str]) -> str:
-    """Returns a Corefile line that sets the address of an HTTP page.
+def _page_on_free_port(line: re.Match[str]) -> str:
+    """Returns the first words of a Corefile line that sets the address of an HTTP page."""
+    indent, plugin, gap, host, port = line.groups()
+    return f"{indent}{plugin}{gap}{host}:{_free_port(plugin, host, int(port), socket.SOCK_STREAM)}"
 
-    A port that another program uses is replaced by a free one.
+
+def _server_on_free_port(line: re.Match[str]) -> str:
+    """Returns the first line of a server block."""
+    key, port, brace = line.groups()
+    return f"{key}{_free_port('DNS', '127.0.0.1', int(port), socket.SOCK_STREAM, socket.SOCK_DGRAM)}{brace}"
+
+
+def _free_port(what: str, host: str, port: int, *kinds: int) -> int:
+    """Returns `port`, or a free port if another program uses it, and prints that.
+
+    `kinds` are the kinds of sockets for which the port must be free.
     """
-    plugin, host, port = line[1], line[2], line[3]
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, int(port)))
-        except OSError:
+    if all(_is_free(host, port, kind) for kind in kinds):
+        return port
+    for _ in range(PORT_TRIES):
+        with socket.socket(socket.AF_INET, kinds[0]) as probe:
             probe.bind((host, 0))
-            free = probe.getsockname()[1]
-            sys.stdout.write(f"Port {port} of {plugin.strip()} is taken: the demo uses port {free}.\n")
-            return f"{plugin}{host}:{free}"
-    return line[0]
+            free = int(probe.getsockname()[1])
+        if all(_is_free(host, free, kind) for kind in kinds):
+            break
+    sys.stdout.write(f"Port {port} of {what} is taken: the demo uses port {free}.\n")
+    return free
+
+
+def _is_free(host: str, port: int, kind: int) -> bool:
+    with socket.socket(socket.AF_INET, kind) as probe:
+        if kind == socket.SOCK_STREAM:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError:
+            return False
+    return True
 
 
 def _has_resolver() -> bool:
@@ -141,7 +182,7 @@ def _wait_until_serving(server: subprocess.Popen[bytes], address: tuple[str, int
     return False
 
 
-def _show(address: tuple[str, int], *, resolver: bool) -> None:
+def _show(address: tuple[str, int], folder: Path, *, resolver: bool) -> None:
     lines = ["", "Some queries and their answers:"]
     for what, name, rtype in (*QUERIES, *((FORWARDED,) if resolver else ())):
         lines += [f"\n; {what}: {name} {type_text(rtype)}", *_answer_lines(query(address, name, rtype, TIMEOUT))]
@@ -152,7 +193,7 @@ def _show(address: tuple[str, int], *, resolver: bool) -> None:
         f"    dig @{host} -p {port} db.default.svc.cluster.local",
         f"    dig @{host} -p {port} SRV _http._tcp.nginx.default.svc.cluster.local",
         f"    dig @{host} -p {port} -x 10.96.0.1",
-        "Edit zones/cluster.yaml (lower `replicas` of the StatefulSet) and query again: the answer follows at once.",
+        f"Edit {folder / 'zones' / 'cluster.yaml'} (lower `replicas` of the StatefulSet) and query again: the answer follows at once.",
         "",
     ]
     sys.stdout.write("\n".join(lines) + "\n")

@@ -98,7 +98,9 @@ def test_text_that_is_no_address_is_refused(text: str) -> None:
             ["--only", "nothing", "--list"], "--only nothing: expected a check or one of the groups", id="only"
         ),
         pytest.param(["--server", "127.0.0.1:1", "--manifests", "nowhere.yaml"], "nowhere.yaml", id="manifests"),
-        pytest.param(["--server", "127.0.0.1:1", "--existing", "--wait", "0.01"], "does not answer within", id="no reply"),
+        pytest.param(
+            ["--server", "127.0.0.1:1", "--existing", "--wait", "0.01"], "does not answer within", id="no reply"
+        ),
     ],
 )
 def test_errors_are_one_line(arguments: list[str], text: str, capsys: pytest.CaptureFixture[str]) -> None:

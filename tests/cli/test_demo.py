@@ -41,8 +41,9 @@ def test_without_a_resolver_it_serves_the_rest(
     empty = tmp_path / "resolv.conf"
     empty.write_text("search a.b\n")
     monkeypatch.setattr(demo, "RESOLV_CONF", str(empty))
+    monkeypatch.setattr(demo, "_is_free", lambda *_: True)
     monkeypatch.chdir(Path(__file__).parents[2])
-    corefile, resolver = demo._corefile(tmp_path)
+    corefile, resolver = demo._corefile(Path(), tmp_path)
     text = corefile.read_text()
     assert not resolver
     assert "forward" not in text
@@ -52,24 +53,53 @@ def test_without_a_resolver_it_serves_the_rest(
     assert demo._address(text) == ("127.0.0.1", 1053)
 
 
-def test_a_taken_port_of_a_page_is_replaced(
+def test_taken_ports_are_replaced(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """By a free one, and it says so."""
+    """By free ones, and it says so; a port of DNS has to be free for UDP too."""
     monkeypatch.setattr(demo, "_has_resolver", lambda: True)
+    (tmp_path / "new").mkdir()
+    with (
+        socket.create_server(("127.0.0.1", 0)) as page,
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other,
+    ):
+        other.bind(("127.0.0.1", 0))
+        taken, dns_port = page.getsockname()[1], other.getsockname()[1]
+        (tmp_path / "Corefile.example").write_text(f".:{dns_port} {{\n    health 127.0.0.1:{taken} {{\n    }}\n}}\n")
+        corefile, _ = demo._corefile(tmp_path, tmp_path / "new")
+    text = corefile.read_text()
+    assert f":{taken} " not in text
+    assert demo._address(text)[1] != dns_port
+    shown = capsys.readouterr().out.splitlines()
+    assert [line.rpartition(" ")[0] for line in shown] == [
+        f"Port {taken} of health is taken: the demo uses port",
+        f"Port {dns_port} of DNS is taken: the demo uses port",
+    ]
+
+
+def test_without_files_it_serves_a_copy_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With everything that the Corefile names; the files of the project are the same files."""
     monkeypatch.chdir(tmp_path)
-    with socket.create_server(("127.0.0.1", 0)) as other:
-        taken = other.getsockname()[1]
-        (tmp_path / "Corefile.example").write_text(f".:1053 {{\n    health 127.0.0.1:{taken} {{\n    }}\n}}\n")
-        (tmp_path / "new").mkdir()
-        corefile, _ = demo._corefile(tmp_path / "new")
-    assert f":{taken} " not in corefile.read_text()
-    assert capsys.readouterr().out.startswith(f"Port {taken} of health is taken: the demo uses port ")
+    (tmp_path / "temporary").mkdir()
+    folder = demo._folder(tmp_path / "temporary")
+    assert sorted(path.name for path in folder.rglob("*") if path.is_file()) == [
+        "Corefile.example",
+        "cluster.yaml",
+        "example.test.zone",
+    ]
+    assert all(not path.is_symlink() for path in folder.rglob("*"))
+    project = Path(__file__).parents[2]
+    for name in ("Corefile.example", "zones"):
+        assert (project / name).resolve() == (demo.FILES / name).resolve()
+    monkeypatch.chdir(project)
+    assert demo._folder(tmp_path / "temporary") == Path()
 
 
 def test_wrong_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """Arguments, and another working directory."""
+    """Arguments, and a Corefile.example that cannot be read: one line each."""
     assert demo.run(["now"]) == 2
+    (tmp_path / "Corefile.example").mkdir()
     monkeypatch.chdir(tmp_path)
+    capsys.readouterr()
     assert demo.run([]) == 1
-    assert capsys.readouterr().err.endswith("Corefile.example is not here; run the demo in the project's folder\n")
+    assert capsys.readouterr().err == "svcdns demo: Corefile.example: Is a directory\n"

@@ -255,7 +255,10 @@ async def test_a_failed_reload_counts_once_for_each_change(
 
 def lines_of(caplog: pytest.LogCaptureFixture) -> list[tuple[str, str]]:
     """The level of each line, and its text up to the reason of the failure."""
-    found = (re.sub(r"(SIGUSR1: loading updated Caddyfile|failed|SIGUSR1): .*", r"\1", one.getMessage()) for one in caplog.records)
+    found = (
+        re.sub(r"(SIGUSR1: loading updated Caddyfile|failed|SIGUSR1): .*", r"\1", one.getMessage())
+        for one in caplog.records
+    )
     return [(record.levelname, text) for record, text in zip(caplog.records, found, strict=True)]
 
 

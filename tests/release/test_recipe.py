@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tarfile
@@ -41,7 +43,7 @@ class Checkout:
         for name in filter(None, names.split("\0")):
             if (ROOT / name).exists():
                 (root / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy2(ROOT / name, root / name)
+                shutil.copy2(ROOT / name, root / name, follow_symlinks=False)
         self.git("init", "--quiet", "--initial-branch=main")
         self.git("add", "--all")
         self.git("commit", "--quiet", "--message=start")
@@ -124,6 +126,21 @@ def test_the_recipe_up_to_the_upload(checkout: Checkout, tmp_path: Path) -> None
         [sys.executable, "-c", command], cwd=tmp_path, capture_output=True, text=True, check=True
     ).stdout
     assert shown == f"7.8.9 {installed}/svcdns/__init__.py\n"
+    shows_the_demo(installed, tmp_path / "empty")
+
+
+def shows_the_demo(installed: Path, empty: Path) -> None:
+    """`svcdns demo` of an installation, in an empty folder: it shows the names of its example cluster."""
+    empty.mkdir()
+    script = installed / "svcdns" / "process" / "isolated.py"
+    command = [sys.executable, "-I", "-S", str(script), "svcdns", "demo"]
+    with subprocess.Popen(command, cwd=empty, stdout=subprocess.PIPE, text=True) as demo:
+        assert demo.stdout is not None
+        shown = list(itertools.takewhile(lambda line: "Ctrl-C ends it" not in line, demo.stdout))
+        demo.send_signal(signal.SIGINT)
+        assert demo.wait(15) == 0
+    assert any(line.startswith("  db-0.db.default.svc.cluster.local. 30 IN A ") for line in shown), shown
+    assert list(empty.iterdir()) == []
 
 
 def test_the_page_names_the_commands_that_exist() -> None:
