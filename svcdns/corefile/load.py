@@ -19,7 +19,7 @@ DEFAULT_FILE: Final = "Corefile"
 
 
 class CorefileMissingError(SvcdnsError):
-    """Raised if the named Corefile, or standard input, cannot be read. `reason` has what was tried, and why it failed."""
+    """Raised if the named Corefile, or standard input, cannot be read. `reason` has what was tried, and the error."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(f"loading Corefile: {reason}")
