@@ -1,8 +1,8 @@
 """An open-loop load generator: it sends queries at fixed times, without waiting for responses.
 
 So a server that stalls for a moment increases the latency of all queries in that moment. Latency is the time from just
-before a query is sent until the kernel receives the response (SO_TIMESTAMPNS). So it does not depend on the speed of
-this program. A lost query has an infinite latency.
+before a query is sent until the kernel receives the response (SO_TIMESTAMPNS). So the latency does not depend on the
+speed of this program. A lost query has an infinite latency.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Starts and stops name servers.
 
-Each server that watches a cluster has its own API server, so that it does not pay for the watches of other servers.
+Each server that watches a cluster has its own API server, so that the watches of one server do not slow down another.
 """
 
 from __future__ import annotations

@@ -66,7 +66,7 @@ def _console() -> Console:
 
 
 def explain(checks: Iterable[Check]) -> None:
-    """Prints every check, with the rule that it tests and its subject."""
+    """Prints each check with its severity, the rule that it tests, and a description."""
     table = Table(box=None, pad_edge=False, show_lines=False)
     for title in ("check", "severity", "rule", "what holds"):
         table.add_column(title, overflow="fold", no_wrap=title in ("check", "severity"))

@@ -155,7 +155,7 @@ class _Parser:
     def _server_keys(self, keys: list[Token]) -> tuple[ServerKey, ...]:
         """Returns the server keys of the words in `keys`.
 
-        CoreDNS takes `KEY{` for a name that ends with a brace. No query has such a name, so such keys are left out,
+        CoreDNS reads `KEY{` as a name that ends with a brace. No query has such a name, so such keys are left out,
         unless the block has no other key.
         """
         attached = [token for token in keys if _has_brace(token)]

@@ -68,7 +68,7 @@ def parse(block: Block) -> Options:
 
 
 def gather(options: Options, known: Mapping[str, bytes]) -> dict[str, bytes]:  # noqa: ARG001 - read once, at set-up
-    """Reads the search path from its file. Returns its elements as wire names, concatenated.
+    """Reads the search path from the resolv.conf file. Returns the elements of the path as wire names, concatenated.
 
     Raises CorefileError if the file cannot be read.
     """

@@ -160,7 +160,7 @@ class Loop(Plugin):
         return _looping(query) if self._found else following(query)
 
     def join_fast_path(self, fast_path: FastPath) -> bool:
-        """Returns True to allow the fast path, but turns it off while there is a loop.
+        """Returns True to allow the fast path. While there is a loop, this plugin turns the fast path off.
 
         A probe never takes the fast path, because its type is HINFO.
         """

@@ -20,7 +20,10 @@ MIN_JITTER: Final = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """The seconds between two reads of the Corefile, and the width in seconds of the range in which it varies."""
+    """How often the Corefile is read again.
+
+    The time between two reads is `interval` seconds, varied at random within a range of `jitter` seconds.
+    """
 
     interval: float = 30.0
     jitter: float = 15.0

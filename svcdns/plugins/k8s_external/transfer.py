@@ -170,8 +170,8 @@ class _Zone:
 def _stripped(target: bytes) -> bytes:
     """Returns `target` without its first two labels, or unchanged if it has at most two.
 
-    Used for the target of the SRV record at a port's name. As in CoreDNS, removing the labels of port and protocol
-    there also shortens a target that is a hostname.
+    Used for the target of the SRV record at a port's name. CoreDNS removes two labels there, which are usually those of
+    port and protocol. It does so even if the target is a hostname, which has no such labels.
     """
     labels = names.labels_of(target)
     return names.from_labels(labels[2:]) if len(labels) > 2 else target

@@ -32,7 +32,7 @@ class Rewrite(Plugin):
     states_reuse = True
 
     def __init__(self, options: Options, environment: Environment) -> None:  # noqa: ARG002 - the rules need nothing else
-        """Sets `echoed_options` to the codes of `edns0 local`.
+        """Sets `echoed_options` to the codes of the rules `edns0 local`.
 
         As in CoreDNS, the options with these codes are sent back to every client that sends them.
         """

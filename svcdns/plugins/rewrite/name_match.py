@@ -1,6 +1,6 @@
 """How rules match and change names. A name is text in presentation form, absolute and in lower case.
 
-This module does not check whether the text that it makes is a domain name; the rules check that.
+This module does not check whether a changed text is still a domain name; the rules do that.
 """
 
 from __future__ import annotations

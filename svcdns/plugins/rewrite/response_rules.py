@@ -58,14 +58,14 @@ class ValueNames:
 class TtlBounds:
     """Limits TTLs to a range, in seconds.
 
-    As in CoreDNS, the OPT record is treated in the same way: its flags are in the TTL field.
+    As in CoreDNS, the TTL field of the OPT record is limited too, although it holds flags. This may change the DO bit.
     """
 
     least: int
     most: int
 
     def apply(self, draft: ReplyDraft, item: DraftRecord | None) -> None:
-        """Limits the TTL of the record `item`."""
+        """Limits the TTL of the record `item`, or the TTL field of the OPT record if `item` is None."""
         draft.keep_ttls()
         if item is not None:
             ttl = self._bounded(item.record.ttl)

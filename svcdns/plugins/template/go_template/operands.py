@@ -95,7 +95,7 @@ def function(name: str) -> Operand:
 
 
 def without_arguments(value: Any, arguments: list[Any]) -> Any:
-    """Returns `value`, which is not a function. Raises RenderError if there are arguments."""
+    """Returns `value`, which must not be a function. Raises RenderError if there are arguments."""
     if arguments:
         raise RenderError(f"can't give arguments to {'a struct' if isinstance(value, Struct) else to_text(value)}")
     return value
