@@ -70,7 +70,7 @@ def parse(block: Block) -> Options:
 def gather(options: Options, known: Mapping[str, bytes]) -> dict[str, bytes]:  # noqa: ARG001 - read once, at set-up
     """Reads the search path from the resolv.conf file. Returns the elements of the path as wire names, concatenated.
 
-    Raises CorefileError if the file cannot be read.
+    Raises CorefileError if the file cannot be read, unless the search path comes from a plugin.
     """
     try:
         text = Path(options.path).read_text(encoding="utf-8", errors="replace")

@@ -132,9 +132,9 @@ class Dns64(Plugin):
         return "" if self._options.allow_ipv4 else "6" if ":" in address else "4"
 
     def handle(self, query: Query, following: Following) -> Answer:
-        """Returns the following plugins' answer.
+        """Returns the following plugins' answer, or addresses made from the A records of the name.
 
-        If the reply to an AAAA query has no AAAA record, returns addresses made from the A records instead.
+        Only AAAA queries get such addresses, and without `allow_ipv4` only those of IPv6 clients.
         """
         if query.rtype != Type.AAAA or query.rclass != Class.IN:
             return following(query)

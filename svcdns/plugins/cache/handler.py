@@ -209,7 +209,7 @@ class Cache(Plugin):
     async def _verified_in_time(
         self, lookup: Lookup, entry: Entry, increments: tuple[Increment, ...], task: asyncio.Task[Stored | None]
     ) -> Reply:
-        """Returns the reply of the refresh `task`, or the expired entry if the refresh takes too long.
+        """Returns the reply of the refresh `task`, or the expired entry if the refresh fails or takes too long.
 
         Several queries may wait for the same refresh.
         """

@@ -135,7 +135,7 @@ class CachedReplies:
         return entry.remaining(now) > -self._stale.span if self._stale.up_to else entry.remaining(now) > 0
 
     def store(self, lookup: Lookup, reply: Reply) -> Stored:
-        """Stores a reply if it is cacheable, and limits its TTLs by the options."""
+        """Stores a reply if it is cacheable. Returns the reply for the client, in which every TTL is the lifetime."""
         if reply.dropped or not reply.has_message:
             return Stored(reply, None)
         query, key = lookup.query, lookup.key

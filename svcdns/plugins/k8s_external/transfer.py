@@ -168,10 +168,10 @@ class _Zone:
 
 
 def _stripped(target: bytes) -> bytes:
-    """Returns `target` without its first two labels, or unchanged if it has at most two.
+    """Returns a hostname without its first two labels, or unchanged if it has at most two.
 
-    Used for the target of the SRV record at a port's name. CoreDNS removes two labels there, which are usually those of
-    port and protocol. It does so even if the target is a hostname, which has no such labels.
+    Used for the target of the SRV record at a port's name. CoreDNS removes two labels from every target there. They are
+    usually those of port and protocol, but a hostname loses two labels of its own.
     """
     labels = names.labels_of(target)
     return names.from_labels(labels[2:]) if len(labels) > 2 else target
