@@ -66,9 +66,9 @@ def reads_manifests_from_standard_input(path: str) -> bool:
 
 
 def _keep_standard_input() -> None:
-    """Copies standard input to a file in memory, which replaces it.
+    """Replaces standard input by a file in memory with the same content.
 
-    So reloads, and processes that start later, can read it again.
+    So reloads, and processes that start later, can read the content again.
     """
     fd = memory_file("svcdns-stdin")
     with os.fdopen(fd, "wb", closefd=False) as file:

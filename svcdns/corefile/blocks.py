@@ -28,7 +28,10 @@ class Token(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Directive(msgspec.Struct, frozen=True, array_like=True):
-    """A line: its first word, the words after it, and the lines in its braces. `body` is None without braces."""
+    """A line of a Corefile: its first word, the words after it, and the lines in its braces.
+
+    `body` is None for a line without braces.
+    """
 
     name: Token
     arguments: tuple[Token, ...] = ()

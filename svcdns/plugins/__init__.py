@@ -119,7 +119,7 @@ def _distribution(point: Any) -> str:
 
 
 def placed(order: Sequence[str], places: Mapping[str, str]) -> tuple[str, ...]:
-    """Returns `order` with the keys of `places` added. Each is put immediately before the directive that is its value.
+    """Returns `order` with the keys of `places` added, each immediately before the directive that is its value.
 
     Raises ContractError.
     """

@@ -19,7 +19,7 @@ MODES: Final = ("until-ready", "continuously")
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """The address to listen on, and whether plugins are checked again after they were ready once."""
+    """The address to listen on, and whether a plugin is checked again after it was ready once."""
 
     address: tuple[str, int] = DEFAULT
     continuously: bool = False

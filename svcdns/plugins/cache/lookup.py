@@ -267,7 +267,7 @@ def _increments_of_cluster_answer(cells: Cells, found: MessageType) -> tuple[Inc
 
 
 def _is_from_cluster(reply: Reply) -> bool:
-    """Returns True if the reply is valid until one of its dependencies changes."""
+    """Returns True if the reply has dependencies and stays valid until one of them changes."""
     return bool(reply.dependencies) and reply.lifetime == UNTIL_CHANGED
 
 

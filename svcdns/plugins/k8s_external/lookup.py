@@ -131,7 +131,10 @@ def external(service: Service) -> Iterator[HostPort]:
 
 
 def endpoints(service: Service, slices: Iterable[EndpointSlice], *, pod_names: bool) -> Iterator[tuple[str, HostPort]]:
-    """Yields the address of each endpoint with each port of its EndpointSlice, after the endpoint's label."""
+    """Yields pairs: the label of an endpoint, and its address with one port of its EndpointSlice.
+
+    An endpoint has one pair for each port.
+    """
     base = f"{service.name}.{service.namespace}"
     for slice_ in slices:
         for endpoint in slice_.endpoints:

@@ -73,5 +73,8 @@ def servers(
 
 
 def name_below(base: str, label: str, zone: bytes) -> bytes:
-    """Returns the wire name of an object or its endpoint, in the zone as it is spelled. Raises NameTextError."""
+    """Returns `zone` with `base` in front as a wire name, and with `label` before that if `label` is not empty.
+
+    The letter case of `zone` is kept. Raises NameTextError.
+    """
     return names.from_text(f"{label}.{base}" if label else base)[:-1] + zone

@@ -1,8 +1,8 @@
 """The query rule `edns0`: sets, replaces, appends and removes options of the query's OPT record.
 
-If a query has no OPT record, trying such a rule adds one with a payload size of 4096 octets. That happens whether the
-rule applies or not, and the reply then has an OPT record too. As in CoreDNS, `append` with fixed data always adds an
-option. With computed data, `append` does nothing if an option with the code exists.
+If a query has no OPT record, the rule adds an OPT record with a payload size of 4096 octets, even if the rule does not
+apply. The reply then has an OPT record, too. As in CoreDNS, `append` with fixed data always adds an option. With
+computed data, `append` does nothing if an option with the code exists.
 """
 
 from __future__ import annotations
