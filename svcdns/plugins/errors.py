@@ -122,7 +122,7 @@ class Errors(Plugin):
             self._summarise(pending)
 
     def tick(self) -> None:
-        """Logs the errors of rules whose period is over. Called about once a second."""
+        """Logs one line for each rule whose period is over and that has counted errors. Called about once a second."""
         now = self._clock()
         for pending in self._pending:
             if pending.count and now >= pending.until:

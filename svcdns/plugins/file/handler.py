@@ -106,7 +106,8 @@ class File(Plugin):
     def handle(self, query: Query, following: Following) -> Answer:
         """Answers queries for names in the plugin's zones.
 
-        Other queries go to the next plugin, or get REFUSED if this plugin is the last one in the chain.
+        Other queries go to the next plugin, or get REFUSED if this plugin is the last one in the chain. Queries for
+        names without records go to the next plugin, too, if the option `fallthrough` covers the name.
         """
         apex = self._zone_of(query.key, query.rtype)
         if apex is None:

@@ -140,7 +140,8 @@ class ZoneLookup:
     def _ask(self, target: bytes) -> Answer:
         """Lets the server resolve the target of an alias.
 
-        Called if the target is outside the zone, or if no record of the zone has this name.
+        Called if the target is outside the zone, in another zone of the plugin, below a DNAME record, or without
+        records.
         """
         found = self._query.ask(target, self._query.rtype)
 

@@ -56,10 +56,10 @@ class Forward(Plugin):
         return following(query)
 
     def join_fast_path(self, fast_path: FastPath) -> bool:
-        """Lets this plugin send the queries of the fast path if the first rule covers every name.
+        """Lets the first rule send the queries of the fast path, and returns True.
 
-        Returns True if the first rule covers every name. Queries for names in the zones of the leak guard always go
-        through the chain.
+        Returns False if the first rule does not cover every name, or has the option `next` or `next_on_nodata`. Queries
+        for names in the zones of the leak guard always go through the chain.
         """
         fast_path.forwards = True
         rule = self._rules[0]

@@ -27,7 +27,7 @@ class FileState(msgspec.Struct, frozen=True, array_like=True):
 def gather(options: Options) -> dict[str, bytes]:
     """Reads the certificates of all rules with upstreams over TLS, and returns them as data for the workers.
 
-    Raises CorefileError.
+    Raises CorefileError if certificates cannot be used.
     """
     out: dict[str, bytes] = {}
     for rule in options.rules:

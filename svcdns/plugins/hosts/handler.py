@@ -70,7 +70,8 @@ class Hosts(Plugin):
     def handle(self, query: Query, following: Following) -> Answer:
         """Answers queries for names and addresses that have an entry.
 
-        Other queries go to the next plugin if the option `fallthrough` covers their name.
+        A name in the plugin's zones without an entry gets SERVFAIL, unless the option `fallthrough` covers it. All
+        other queries go to the next plugin.
         """
         key, rtype = query.key, query.rtype
         if rtype == Type.PTR:

@@ -77,7 +77,11 @@ class External(Plugin):
         return transfer.offer(self._lookup, self.options, self._apex, self._environment.local_addresses, zone, serial)
 
     def handle(self, query: Query, following: Following) -> Answer:
-        """Answers queries for names in the plugin's zones. All other queries go to the next plugin."""
+        """Answers queries for names in the plugin's zones.
+
+        All other queries go to the next plugin. So do queries for nonexistent names that the option `fallthrough`
+        covers.
+        """
         key = query.key
         zone = next((zone for zone in self._zones if names.is_within(key, zone)), None)
         if zone is None:

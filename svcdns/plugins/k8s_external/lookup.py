@@ -82,9 +82,9 @@ class Lookup:
         return [host_port for host_port in host_ports if _fits(host_port.port, port, protocol)] or None
 
     def at(self, address: str, dependencies: list[Dependency]) -> list[str]:
-        """Returns the names of the Services with that external address.
+        """Returns the names of the Services with that external address, relative to the zone.
 
-        As in CoreDNS, Services in other namespaces are left out only if the option `namespaces` is set.
+        As in CoreDNS, namespaces that are not exposed are left out only if the option `namespaces` is set.
         """
         dependencies.append(("external", address))
         found: dict[str, None] = {}

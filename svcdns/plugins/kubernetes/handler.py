@@ -100,7 +100,11 @@ class Kubernetes(Plugin):
         return pods[0].namespace.lower() if pods else ""
 
     def handle(self, query: Query, following: Following) -> Answer:
-        """Answers queries for names in the plugin's zones. All other queries go to the next plugin."""
+        """Answers queries for names in the plugin's zones.
+
+        All other queries go to the next plugin. So do queries for nonexistent names that the option `fallthrough`
+        covers.
+        """
         zone = self._zone_of(query.key)
         if zone is None:
             return following(query)

@@ -63,7 +63,7 @@ class Lookup:
         return self._service(name, dependencies)
 
     def require_namespace(self, namespace: str, dependencies: list[Dependency]) -> None:
-        """Raises NoSuchNameError if the namespace is not exposed."""
+        """Raises NoSuchNameError if the namespace is not exposed. Appends the namespace to `dependencies`."""
         dependencies.append(("namespace", namespace))
         if not self.exposed(namespace):
             raise NoSuchNameError

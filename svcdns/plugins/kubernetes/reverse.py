@@ -13,10 +13,10 @@ from svcdns.plugins.kubernetes.options import Options
 
 
 def targets(address: str, index: Index, lookup: Lookup, options: Options, dependencies: list[Dependency]) -> list[str]:
-    """Returns the PTR targets for an address, below the primary zone and without duplicates.
+    """Returns the PTR targets for an address as names relative to the primary zone, without duplicates.
 
-    As in CoreDNS, other namespaces are left out only if the option `namespaces` is set. Endpoints of an EndpointSlice
-    that belongs to no Service have no name.
+    As in CoreDNS, namespaces that are not exposed are left out only if the option `namespaces` is set. Endpoints of an
+    EndpointSlice that belongs to no Service have no name.
     """
     dependencies.append(("address", address))
 

@@ -63,9 +63,9 @@ class LoadBalance(Plugin):
         return not (self._options.preferred or self._options.path)
 
     def handle(self, query: Query, following: Following) -> Answer:
-        """Returns the following plugins' answer. In a NOERROR message, sets how the order varies.
+        """Returns the following plugins' answer. In a NOERROR message, sets how the order of the records varies.
 
-        Zone transfers are not changed.
+        Zone transfers are not changed. With weights, only replies to A, AAAA and SRV queries are changed.
         """
         rtype = query.rtype
         if rtype in (Type.AXFR, Type.IXFR) or (self._options.path and rtype not in _WEIGHTED):

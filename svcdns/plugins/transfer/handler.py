@@ -54,7 +54,7 @@ class Transfer(Plugin):
         return True
 
     def handle(self, query: Query, following: Following) -> Answer:
-        """Answers AXFR and IXFR. All other queries go to the next plugin."""
+        """Answers AXFR and IXFR queries for the zones of the directives. All other queries go to the next plugin."""
         if query.rtype not in (Type.AXFR, Type.IXFR):
             return following(query)
         if query.client.protocol != "tcp":
