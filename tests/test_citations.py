@@ -40,8 +40,9 @@ def anchors(page: Path) -> frozenset[str]:
 
 
 def missing(path: Path, target: Path, names: list[str]) -> list[str]:
-    """A line for each anchor of the target that is not there, or for the target itself; `path` is the file that names
-    it.
+    """Returns a line for each anchor in `names` that the target lacks, or one line if the target does not exist.
+
+    `path` is the file with the links.
     """
     where = path.relative_to(ROOT)
     if not target.exists():
@@ -89,5 +90,5 @@ def test_links_between_pages_resolve() -> None:
     ],
 )
 def test_old_form_is_recognised(text: str, found: list[str]) -> None:
-    """The pattern finds what it is there for, and leaves other words alone."""
+    """The pattern finds citations of the old form, and nothing else."""
     assert OLD_FORM.findall(text) == found

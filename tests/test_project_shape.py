@@ -186,7 +186,7 @@ PAGES = [page for page in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")] i
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_every_example_can_be_served(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is parsed, and every option of it is known."""
+    """Each Corefile example of a page is parsed, and its options are known."""
     monkeypatch.chdir(ROOT)
     for text in examples(page):
         corefile = parse(text, "Corefile", environ={})
@@ -271,7 +271,7 @@ def test_a_worker_does_without_what_is_controls() -> None:
 
 
 def test_public_things_say_what_they_are() -> None:
-    """Every module but an empty one has a docstring."""
+    """Every module that is not empty has a docstring."""
     for name in MODULES:
         path = ROOT.joinpath(*name.split("."))
         path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")

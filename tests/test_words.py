@@ -93,7 +93,7 @@ def test_file_names_have_no_private_words() -> None:
 
 
 def test_metrics_and_labels_have_no_private_words() -> None:
-    """Those of CoreDNS keep their names, and have none of the words either."""
+    """No metric and no label has a private word in its name, not even CoreDNS's."""
     families = {
         value
         for name in MODULES

@@ -28,7 +28,7 @@ Statistics:
 
 
 def test_the_summary_is_parsed() -> None:
-    """Counts, time and response codes."""
+    """The summary of dnsperf has the numbers of queries, the time and the response codes."""
     found = parse_summary(SUMMARY)
     assert found == Figures(29874, 29870, 4, 2.000142, {"NOERROR": 18670, "NXDOMAIN": 11200})
     assert found.rate == pytest.approx(14933.9, abs=0.1)
@@ -74,7 +74,7 @@ def test_the_command_line_of_a_load(load: Load, words: str) -> None:
     ],
 )
 def test_a_broken_run_fails_the_check(figures: Figures, nxdomain: float, message: str) -> None:
-    """Lost queries and unexpected response codes."""
+    """Lost queries and unexpected response codes make the check of a run fail."""
     with pytest.raises(BrokenError, match=message):
         check(figures, nxdomain)
 

@@ -40,7 +40,7 @@ REPORT = {
 
 
 def test_points_of_a_chart() -> None:
-    """Medians and the ranges of their rounds; no point without a measurement."""
+    """A point is the median with the range of its rounds; a missing measurement gives no point."""
     found = charts(REPORT)
     assert set(found) == {"latency-plain", "growth"}
     assert found["latency-plain"].series["svcdns"] == [Point(0.0, 0.05, 0.04, 0.06), Point(1.0, 0.5, 0.4, 0.6)]

@@ -49,7 +49,7 @@ def test_memory_is_summed_and_sampled() -> None:
 
 
 def test_a_wait_times_out() -> None:
-    """The error names what was waited for."""
+    """The error of a wait that timed out says what was awaited."""
     with pytest.raises(TimeoutError, match="the probe"):
         until("the probe", lambda: False, 0.0)
 

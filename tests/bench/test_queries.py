@@ -105,7 +105,7 @@ def test_configuration_files_of_peers(name: str, tmp_path: Path) -> None:
 
 
 def test_svcdns_accepts_the_corefile(tmp_path: Path) -> None:
-    """svcdns parses the Corefile that it and CoreDNS get."""
+    """svcdns can parse the Corefile that the bench gives to svcdns and CoreDNS."""
     from svcdns.corefile.directives import check_directives
     from svcdns.corefile.parser import parse
     from svcdns.plugins import BUILT, ORDER

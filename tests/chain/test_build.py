@@ -54,7 +54,7 @@ class Marking(Plugin):
         return following(query)
 
     def start(self) -> None:
-        """Leaves a mark."""
+        """Appends the plugin's name to the trail, so that the test sees the order of the starts."""
         self.trail.append(f"start {self.name}")
 
     def stop(self) -> None:
@@ -63,7 +63,7 @@ class Marking(Plugin):
 
 
 def environment(block: Block, server: str, listen: Any, _name: str, peers: Any) -> Environment:
-    """A plugin's environment."""
+    """Returns a plugin's environment for a block."""
     return world.environment(block=block, server=server, listen_addresses=listen, peers=peers)
 
 
@@ -95,7 +95,7 @@ def test_the_order_is_fixed() -> None:
 
 
 def test_zones_of_a_block_share_their_plugins() -> None:
-    """And each has its route on each port."""
+    """Two zones of a block use the same plugin instances, and each zone is served on its own port."""
     chains, _ = built("a.b c.d:54 {\n log\n}")
     assert len(chains.handlers) == 1
     assert {where: list(listener.routes) for where, listener in chains.listeners.items()} == {
@@ -145,7 +145,7 @@ def test_a_block_that_only_configures_answers_nothing() -> None:
 
 
 def test_a_block_that_only_counts_has_nothing_that_answers() -> None:
-    """As in CoreDNS, whose *prometheus* is a plugin of the chain."""
+    """A block with only *prometheus* has no plugin that can answer: its queries get SERVFAIL, as in CoreDNS."""
     chains, _ = built(". {\n reload\n}", reload={"settings": lambda _: Settings(counts_queries=True)})
     assert world.now(chains.listeners["127.0.0.1", 53].ask(world.query("a."))).rcode == Rcode.SERVFAIL
 

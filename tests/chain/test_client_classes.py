@@ -1,4 +1,4 @@
-"""Classes of clients."""
+"""Grouping clients into classes (see docs/glossary.md, client class)."""
 
 from __future__ import annotations
 

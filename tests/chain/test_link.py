@@ -26,7 +26,7 @@ SHARED, CLASS, CLIENT = CacheScope
 
 
 class Cluster(Plugin):
-    """The last plugin: answers, now or later."""
+    """The last plugin of the chain. It answers at once or later."""
 
     name = "cluster"
 
@@ -71,7 +71,7 @@ class Stating(Outer):
 
 
 async def coroutine() -> Reply:
-    """A reply that comes later."""
+    """Returns a reply after one iteration of the event loop."""
     await asyncio.sleep(0)
     return REPLY
 
@@ -91,7 +91,7 @@ LATER = [
 
 
 async def answered(*plugins: Plugin, **fields: Any) -> Reply:
-    """The chain's reply."""
+    """Asks a chain of these plugins, and returns its reply."""
     entry = chain(plugins)
     assert entry is not None
     reply = await world.soon(entry(world.query("a.b.", **fields)))
@@ -155,7 +155,7 @@ def spawns(query: Query, following: Following) -> Answer:
 async def test_a_reply_for_which_a_plugin_read_the_client_is_for_that_client(
     answer: Callable[[], Answer], handle: Any
 ) -> None:
-    """Whether the plugin declares anything or not, and whatever others declare."""
+    """If a plugin reads a property of the client, its reply is for that client alone, whatever the plugins declare."""
     assert (await answered(Outer(handle), Cluster(answer))).scope is CLIENT
     assert (await answered(Classifying(), Outer(handle), Stating(), Cluster(answer))).scope is CLIENT
 
@@ -191,7 +191,9 @@ async def test_plugins_that_read_nothing_of_the_client_change_nothing(answer: Ca
 
 
 async def test_what_the_rest_of_the_chain_depends_on_is_not_lost_by_a_new_reply() -> None:
-    """A plugin makes a reply of its own from that of the rest of the chain, and forgets all terms."""
+    """If a plugin makes a new reply from the reply of the next plugin, the new reply keeps the reuse terms of that
+    reply.
+    """
     ticking = msgspec.structs.replace(REPLY, lifetime=20.0, next_second=0.5, scope=CLASS)
 
     def made(reply: Reply) -> Reply:
@@ -212,7 +214,10 @@ async def test_what_the_rest_of_the_chain_depends_on_is_not_lost_by_a_new_reply(
 
 
 async def test_a_reply_with_other_ttls_lives_until_those_of_its_source_go_down() -> None:
-    """The plugin would give others then."""
+    """If a plugin changes the TTLs of a reply that counts down, its reply expires at the next second.
+
+    The plugin could compute other TTLs from the lower ones.
+    """
     ticking = msgspec.structs.replace(REPLY, lifetime=20.0, next_second=0.5)
 
     def bounded(reply: Reply) -> Reply:
@@ -254,7 +259,9 @@ def reading(read: Callable[[], object]) -> Callable[[Query, Following], Answer]:
 
 
 async def test_the_clock_and_random_numbers_are_read_for_one_client() -> None:
-    """Where the plugin reads them for a reply; a timer's reading makes no difference."""
+    """If a plugin reads the clock or random numbers for a reply, the reply is for one client. Reads outside a query do
+    not count.
+    """
     environment = world.environment().recording()
     for read in (
         environment.clock,
@@ -320,7 +327,9 @@ async def test_a_plugin_that_sends_several_queries_on_depends_on_all_replies() -
 
 @pytest.mark.parametrize("answer", LATER)
 async def test_a_plugin_that_reads_nothing_is_no_hole_in_the_chain(answer: Callable[[], Answer]) -> None:
-    """What plugins around it read is theirs all the same."""
+    """A plugin that declares `reads_nothing` does not hide what the plugins before and after it read: the reply keeps
+    their scope.
+    """
 
     class Plain(Outer):
         reads_nothing = True

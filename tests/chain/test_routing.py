@@ -41,7 +41,9 @@ def test_finds_the_zone(name: str, rtype: str, zone: str | None) -> None:
 
 
 def test_the_root_takes_the_rest() -> None:
-    """And nobody is refused; a DS question stays below it where it can."""
+    """The root zone answers all names that no other zone covers. A DS query for another zone goes to that zone, if the
+    root is the only parent.
+    """
     found = listener(".", "b.c.").find(names.from_text("d."), Type.A)
     assert found is not None
     assert found.zone_text == "."
@@ -60,7 +62,7 @@ def test_refused_before_any_chain() -> None:
 
 
 def test_self_queries_end() -> None:
-    """Eight levels deep."""
+    """Queries that a chain sends to its own server end with SERVFAIL at a depth of eight."""
     one = Listener("", 53)
 
     def again(query: Query) -> object:

@@ -126,7 +126,7 @@ def test_a_bad_kubeconfig_is_one_line(
 
 
 def test_list(capsys: pytest.CaptureFixture[str]) -> None:
-    """Every check; with --only those of a group."""
+    """`--list` prints all checks; with `--only` it prints those of one group."""
     assert conformance.run(["--list"]) == 0
     out = capsys.readouterr().out
     assert all(name in out for name in CHECKS)

@@ -20,7 +20,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_plugins(capsys: pytest.CaptureFixture[str]) -> None:
-    """The implemented ones, each of which has a position in the chain."""
+    """`-plugins` prints the implemented plugins. Each of them has a position in the chain."""
     assert serve.run(["-plugins"]) == 0
     assert capsys.readouterr().out.splitlines() == [f"dns.{name}" for name in sorted(BUILT)]
     assert set(BUILT) <= set(ORDER)

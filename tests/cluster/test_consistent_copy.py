@@ -1,4 +1,4 @@
-"""Consistent copies: made in steps, and of one moment all the same."""
+"""Copies of the cluster's objects that are made in steps, and still show the state of one moment."""
 
 from __future__ import annotations
 

@@ -57,7 +57,7 @@ def taken(endpoints: int, pods: int, make: Callable[[], Callable[[Change], objec
 
 
 def index() -> Callable[[Change], object]:
-    """The index of a worker."""
+    """Returns the `apply` method of a new index."""
     return Index(KINDS).apply
 
 

@@ -8,7 +8,7 @@ from svcdns.cluster.secondary_index import SecondaryIndex, StoredObject
 
 
 def stored(name: str) -> StoredObject:
-    """An object with its own name as octets."""
+    """Returns an object whose encoding is its name."""
     return StoredObject(("n", name), name.encode())
 
 
@@ -32,7 +32,7 @@ def test_the_objects_of_a_key_are_in_order(order: str) -> None:
 
 
 def test_a_move_changes_the_keys_that_differ() -> None:
-    """A key from before that is also one afterwards is left alone."""
+    """Moving an object adds it under new keys, removes it from old keys, and leaves keys in both sets unchanged."""
     index: SecondaryIndex[str] = SecondaryIndex()
     one = stored("a")
     index.move(one, set(), {"x", "y"})

@@ -8,7 +8,9 @@ from svcdns.cluster.watch_options import WatchOptions, encode_watch
 
 
 def test_defaults_of_newer_fields_are_not_encoded() -> None:
-    """The octets are those of a program before these fields; an upgrade in place needs that."""
+    """New fields with default values are not encoded, so older programs can read the options during an upgrade in
+    place.
+    """
     before = b"\x9c\xa0\xc0\xa0\xa0\xa0\xa0\xc3\xc2\xc2\xc2\xc2\x91\xa1m"
     assert encode_watch(WatchOptions(manifests=("m",))) == before
     assert msgspec.msgpack.decode(before, type=WatchOptions) == WatchOptions(manifests=("m",))

@@ -115,7 +115,7 @@ def no_reply(which: Callable[[bytes, str], object]) -> Fault:
 
 
 def replace(which: Callable[[bytes, str], object], reply: Callable[[bytes], bytes]) -> Fault:
-    """Some queries get these octets as their reply."""
+    """A fault that answers the queries for which `which` is true with the octets from `reply`."""
     return Fault(packet=lambda query, right, transport: reply(query) if which(query, transport) else right)
 
 

@@ -102,8 +102,9 @@ def _headless(add: Callable[[str, str, str], None], own: str, slices: list[Objec
 
 
 class FakeApi(Api):
-    """An API server with the methods of `svcdns.conformance.api.Api`. `seen` has the objects as the model server sees
-    them.
+    """An API server with the methods of `svcdns.conformance.api.Api`.
+
+    `seen` has the objects that the model DNS server knows.
     """
 
     def __init__(self, *objects: Object, ignores: tuple[str, str] | None = None) -> None:

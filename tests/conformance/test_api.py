@@ -113,7 +113,7 @@ async def test_deleting_a_missing_object(double: tuple[ApiServerDouble, Path]) -
 
 
 async def test_no_api_server(tmp_path: Path) -> None:
-    """Without the file, and without a server."""
+    """A missing kubeconfig and an unreachable API server each raise ConformanceError."""
     with pytest.raises(ConformanceError, match=r"kubeconfig: .*nowhere: no such file"):
         async with api_of(str(tmp_path / "nowhere")):
             pytest.fail("there is nothing to open")

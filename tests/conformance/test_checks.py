@@ -111,7 +111,7 @@ def test_every_check_has_a_description(check: Check) -> None:
 
 
 async def test_checks_are_skipped_without_a_cluster() -> None:
-    """The note has what is missing."""
+    """The note of a skipped check says what is missing."""
     async with examining(Fault()) as examiner:
         examiner.cluster, examiner.lab = Cluster(), None
         results = {r.check.name: r for r in await run(examiner, CHECKS.values(), limit=30)}

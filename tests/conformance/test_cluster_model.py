@@ -15,7 +15,7 @@ ZONES = Path(__file__).parents[2] / "zones"
 
 
 def lab() -> Cluster:
-    """The lab's objects, with addresses as an API server assigns them."""
+    """Returns the cluster model of the lab's objects, with addresses like those that an API server assigns."""
     items = []
     for number, item in enumerate(objects(7)):
         spec = item.get("spec", {})

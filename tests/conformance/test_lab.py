@@ -13,7 +13,7 @@ from tests.conformance.model import FakeApi
 
 
 def made(api: FakeApi) -> list[str]:
-    """The objects in the API server."""
+    """Returns the names of the objects in the API server."""
     return sorted(api.objects)
 
 

@@ -39,7 +39,7 @@ def test_dnspython_reads_the_packet(query: Query, words: str) -> None:
 
 
 def test_unusual_packets() -> None:
-    """Opcode, and a question that is repeated or missing."""
+    """A query can have another opcode, no question or two questions, or be made of any octets."""
     assert dns.message.from_wire(Query("a.", opcode=4).packet(1)).opcode() == dns.opcode.NOTIFY
     assert Query("a.", repeat=0).packet(1)[4:] == bytes(8)
     assert Query("a.", repeat=2).packet(1)[4:6] == b"\0\2"

@@ -43,7 +43,7 @@ def test_records_in_presentation_format(line: str) -> None:
 
 
 def test_header_question_and_opt() -> None:
-    """All fields that checks use."""
+    """`read_reply` finds the header fields, the question, the OPT record and the data of answers."""
     message = reply(LINES[0])
     message.flags |= dns.flags.AA
     message.set_rcode(dns.rcode.BADVERS)

@@ -25,7 +25,7 @@ def check(run_it: Run, severity: Severity = Severity.REQUIRED) -> Check:
 
 
 async def holds(_examiner: Examiner) -> None:
-    """Passes."""
+    """A check that passes."""
 
 
 async def fails(_examiner: Examiner) -> None:

@@ -55,7 +55,7 @@ def test_nothing_is_removed_before_the_list_is_complete() -> None:
 
 
 def test_watch_events() -> None:
-    """An event that changes nothing is no difference."""
+    """`apply` returns the keys of changed objects; it returns nothing for an event that changes nothing."""
     one = view()
     assert one.apply(Put(WEB)) == [key("web"), STAMPED]
     assert one.apply(Put(WEB)) == []

@@ -1,4 +1,4 @@
-"""The cluster views: which clusters are watched, across reloads and restarts."""
+"""The set of cluster views: which clusters are watched, across reloads and restarts."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class World:
     def __init__(
         self, counters: Counters | None = None, *, again: bool = False, ages: dict[str, float] | None = None
     ) -> None:
-        """Nothing is watched yet; `ages` are those that the control process before this one showed."""
+        """Creates the cluster views; `ages` are the ages of views that the previous control process reported."""
         self.counters = counters or Counters()
         self.sent: list[Difference] = []
         self.sizes: list[int] = []
@@ -233,7 +233,10 @@ async def test_a_stop_writes_a_snapshot_and_a_start_restores_it(api: ApiDouble, 
 
 
 async def test_a_successor_restores_the_snapshot_late(api: ApiDouble, tmp_path: Path) -> None:
-    """The workers know more than the file has; it is restored only while the API server does not answer."""
+    """The successor of a control process restores the snapshot only if the API server has not answered for a while.
+
+    The workers already have newer data than the file.
+    """
     wanted = await write_snapshot(api, tmp_path)
     api.standing = Fault(503)
     made = World(again=True)

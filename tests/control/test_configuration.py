@@ -1,4 +1,4 @@
-"""The setup of a Corefile: addresses, zones, clusters, and the errors that end a start."""
+"""Reading a Corefile into a setup: addresses, zones, clusters, and errors that prevent a start."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_numbers_of_the_whole_server(tmp_path: Path) -> None:
     ],
 )
 def test_what_cannot_be(tmp_path: Path, text: str, error: str) -> None:
-    """With its position."""
+    """A Corefile that cannot be served is an error with the position in the file."""
     with pytest.raises(CorefileError, match=error):
         setup(tmp_path, text)
 
@@ -96,7 +96,7 @@ def test_tls_is_tcp_alone(tmp_path: Path) -> None:
 
 
 def test_a_certificate_that_serves_nobody(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Is a WARNING line."""
+    """A certificate in a block without a tls:// key is a warning."""
     pair().write(tmp_path)
     assert setup(tmp_path, f". {{\n root {tmp_path}\n tls server.crt server.key\n}}\n").listen
     assert "Corefile:3: the block has no tls:// key" in caplog.text
@@ -127,7 +127,7 @@ def test_manifests_from_the_environment(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_a_wrong_variable_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With the position of the directive."""
+    """A wrong value in an environment variable is an error that names the variable."""
     monkeypatch.setenv("SVCDNS_SNAPSHOT", "/var/lib/svcdns soon")
     with pytest.raises(CorefileError, match=r"^SVCDNS_SNAPSHOT:1:17 - Error during parsing: 'soon' is not a duration"):
         setup(tmp_path, KUBERNETES.format(zone=".", more="ttl 5"))
@@ -145,7 +145,7 @@ def test_a_wrong_variable_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_two_blocks_with_one_watch_have_one_snapshot(
     tmp_path: Path, first: str, other: str, expected: SnapshotOptions | None
 ) -> None:
-    """Whichever of them names it."""
+    """Two blocks that share a view also share its snapshot option, whichever block has it."""
     made = setup(tmp_path, KUBERNETES.format(zone="a", more=first) + KUBERNETES.format(zone="b", more=other))
     assert [watched.snapshot for watched in made.views.values()] == [expected]
 

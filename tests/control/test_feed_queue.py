@@ -66,7 +66,7 @@ async def world() -> AsyncIterator[World]:
 
 
 async def test_tells_in_order(world: World) -> None:
-    """Objects, absences, serials and other frames."""
+    """Changed objects, removed objects, serials and other frames are sent in the order in which they were queued."""
     world.feed.begin(9)
     world.put(service(1))
     world.feed.put(Data("file", "z", b"x"))

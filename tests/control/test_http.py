@@ -19,7 +19,7 @@ async def page(request: web.Request) -> web.Response:
 
 
 async def get(port: int, path: str) -> tuple[int, str]:
-    """Status and text; 0 where the connection is refused."""
+    """Returns HTTP status and text, with status 0 if the connection is refused."""
     try:
         async with aiohttp.ClientSession() as session, session.get(f"http://127.0.0.1:{port}{path}") as response:
             return response.status, await response.text()
@@ -29,7 +29,7 @@ async def get(port: int, path: str) -> tuple[int, str]:
 
 @pytest.fixture
 async def pages() -> AsyncIterator[HttpPages]:
-    """Closed after the test."""
+    """Closes the pages after the test."""
     made = HttpPages(dict.fromkeys(("/health", "/ready", "/metrics"), page))
     yield made
     await made.serve({})

@@ -25,7 +25,7 @@ COREFILE = parse(".:53 {\n whoami\n}\n", "Corefile", environ={})
 
 
 def last_good(folder: Path | None, counters: Counters | None = None) -> LastGoodCorefile:
-    """Of a new process with this state folder."""
+    """Returns the store of the last good Corefile, as a new process with this state folder has it."""
     return LastGoodCorefile(
         str(folder) if folder else None, counters or Counters(), BlockingCalls(logging.getLogger("svcdns"))
     )
@@ -93,7 +93,7 @@ async def test_a_file_that_hangs_is_not_waited_for(
 
 
 def test_a_file_is_written_and_read(tmp_path: Path) -> None:
-    """In a folder that is made; the last one wins, and no other file is left there."""
+    """Writing creates the folder and replaces the previous file. No other file stays in the folder."""
     path = tmp_path / "a" / "b" / FILE
     assert read(path) is None
     write(path, parse(".:54 {\n whoami\n}\n", "Corefile", environ={}), 1.0)

@@ -18,7 +18,7 @@ class Group(MemoryGroup):
     """A control group whose use the test sets; None is one that cannot be read."""
 
     def __init__(self) -> None:
-        """Half full."""
+        """Sets the memory use to 50 %."""
         self.percent: float | None = 50
 
     def usage(self) -> Usage | None:
@@ -30,7 +30,7 @@ class World:
     """A memory budget, and its steps."""
 
     def __init__(self, counters: Counters | None = None, *, again: bool = False) -> None:
-        """Of one control process."""
+        """Creates the memory budget of one control process, with a fake cgroup."""
         self.counters = counters or Counters()
         self.clock, self.group = world.Clock(), Group()
         self.shares: list[float] = []
@@ -57,7 +57,7 @@ class World:
             self.budget.check(serving=serving)
 
     def counted(self, name: str) -> float:
-        """A metric; `name` may have the label's value behind a colon."""
+        """Returns the value of a memory metric; `name` may be followed by a colon and a label value."""
         name, _, label = name.partition(":")
         return world.counted(self.counters).get((f"svcdns_memory_{name}", *([label] if label else [])), 0)
 
@@ -111,7 +111,7 @@ def test_tables_grow_again_below_the_lower_limit(caplog: pytest.LogCaptureFixtur
 
 
 def test_control_is_restarted_when_memory_is_nearly_full(caplog: pytest.LogCaptureFixture) -> None:
-    """After two checks in a row, while it serves; requested again only after a while."""
+    """If memory is nearly full in two checks, control requests its own restart, and a second one only after a while."""
     made = World()
     made.after(10, 96, serving=False)
     made.after(1, 94)
@@ -143,7 +143,7 @@ def test_a_restarted_control_process_waits_with_the_next_request(caplog: pytest.
 
 
 def test_without_a_limit_nothing_is_done(caplog: pytest.LogCaptureFixture) -> None:
-    """One DEBUG line."""
+    """Without a memory limit, only one DEBUG line is logged."""
     made = World()
     with caplog.at_level(logging.DEBUG, "svcdns"):
         made.after(10, None)

@@ -44,7 +44,7 @@ def test_sums_over_processes() -> None:
 
 
 def test_a_uniform_family_is_not_summed() -> None:
-    """The largest value is shown."""
+    """The metric of a family with the same value in all processes is the largest value, not the sum."""
     size = Family("coredns_size", MetricKind.GAUGE, "Size.", uniform=True)
     regions = [memoryview(bytearray(REGION_SIZE)) for _ in range(3)]
     for region, value in zip(regions, (7, 0, 7), strict=True):
@@ -76,7 +76,7 @@ def test_gauges_of_an_ended_process_do_not_count() -> None:
 
 
 def test_openmetrics_on_request() -> None:
-    """By the Accept header."""
+    """/metrics sends OpenMetrics if the Accept header asks for it."""
     region = memoryview(bytearray(REGION_SIZE))
     Counters(region).count(QUERIES, "a")
     body, content_type = metrics.page(metrics.registry([region]), "application/openmetrics-text; version=1.0.0")
@@ -111,7 +111,7 @@ def test_bounds_are_those_of_the_format() -> None:
 
 
 def test_the_limits_of_the_processes() -> None:
-    """Descriptors and virtual memory have one each."""
+    """The limits of open descriptors and of virtual memory are metrics."""
     body, _ = metrics.page(metrics.registry([memoryview(bytearray(REGION_SIZE))]), "")
     values = {line.split()[0]: float(line.split()[1]) for line in body.decode().splitlines() if line[0] != "#"}
     assert values["process_max_fds"] >= values["process_open_fds"] > 0

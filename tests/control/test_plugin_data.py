@@ -138,7 +138,7 @@ class World:
     """A refresher, and the data that it has changed."""
 
     def __init__(self) -> None:
-        """Nothing is followed yet."""
+        """Creates a refresher that has no plugin data to refresh yet."""
         self.data: dict[DataKey, bytes] = {}
         self.errors: list[SvcdnsError] = []
         self.refresher = Refresher(

@@ -52,7 +52,7 @@ class World:
         self.running: asyncio.Task[int] | None = None
 
     async def start(self) -> None:
-        """Runs it until it serves."""
+        """Starts control; the test acts as its supervisor."""
         loop = asyncio.get_running_loop()
         loop.add_reader(self.supervisor.fileno(), self._supervise)
         self.running = asyncio.create_task(self.control.run())
@@ -112,7 +112,7 @@ class World:
         return [one.payload for one in self.frames if isinstance(one, Data) and one.plugin == plugin]
 
     async def end(self) -> None:
-        """Ends it."""
+        """Stops control and closes the connections to it."""
         if self.running is not None:
             self.supervisor.send({"op": "exit"})
             async with asyncio.timeout(5):
@@ -364,7 +364,7 @@ async def test_a_hook_that_raises_fails_the_reload(
 async def test_a_hook_that_raises_fails_the_start(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], hook: str
 ) -> None:
-    """As a bad option does: the line has file, line and plugin, and the exit code is 1."""
+    """If `parse` or `gather` of a plugin raises, control exits with 1, and the error has file, line, plugin and hook."""
     monkeypatch.setattr(f"{BUILT['hosts']}.{hook}", raising)
     made = World(tmp_path, ". {\n hosts\n}\n")
     await made.start()
@@ -379,7 +379,7 @@ async def test_a_hook_that_raises_fails_the_start(
 async def test_a_refresh_that_raises_ends_nothing(
     world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The data that was read last stays, and control goes on."""
+    """If a plugin's `refresh` raises, the data read before stays in use and control continues."""
     monkeypatch.setattr(f"{BUILT['hosts']}.period", lambda _: 0.001)
     monkeypatch.setattr(f"{BUILT['hosts']}.refresh", raising)
     await world.serving()

@@ -77,7 +77,7 @@ class World:
             self.view.apply(Complete(kind))
 
     def counted(self) -> dict[tuple[str, ...], float]:
-        """Metrics, without their common prefix."""
+        """Returns the snapshot metrics without their common prefix."""
         prefix = "svcdns_kubernetes_snapshot_"
         return {
             (name.removeprefix(prefix), *values): value

@@ -84,7 +84,7 @@ class World:
     """Workers, and the views that they get."""
 
     def __init__(self) -> None:
-        """Two views with a Service each."""
+        """Creates the set of workers, and two cluster views with one Service each."""
         self.views = {number: ClusterView(number, (Kind.SERVICE,), lambda: 0.0) for number in (1, 2)}
         for view in self.views.values():
             view.apply(Put(Service("d", "web", ("10.0.0.1",))))
@@ -93,7 +93,7 @@ class World:
         self.joined: list[Joined] = []
 
     def join(self, slot: int = 0, side: int = 0) -> Joined:
-        """A worker of this slot joins."""
+        """Lets a worker with this slot join, and returns its end of the connection."""
         ours, theirs = socket.socketpair()
         self.workers.joined(slot, worker_region(slot, side), ours.detach())
         self.joined.append(Joined(theirs))
@@ -165,14 +165,14 @@ async def test_an_abandoned_reload_is_not_sent(world: World) -> None:
 
 
 async def test_changed_data_is_sent(world: World) -> None:
-    """To all workers, and no other data."""
+    """`update` sends workers the plugin data that has changed, and no other data."""
     worker = await serving(world)
     world.workers.update({DataKey("file", "a"): b"x", DataKey("file", "b"): b"y"})
     assert (await worker.received(lambda content: isinstance(content, Data)))[-1] == "data b"
 
 
 async def test_a_reload_waits_for_the_successor_of_an_ended_worker(world: World) -> None:
-    """Until that worker has built the chains."""
+    """If a worker ends during a reload, the reload waits until the worker's successor has built its chains."""
     first = await serving(world)
     world.workers.build(configure(2, 1), [])
     first.send(Configured(2))
@@ -220,7 +220,7 @@ def test_one_heartbeat_is_enough_for_health(world: World) -> None:
 
 
 async def test_data_of_one_worker_goes_to_all(world: World) -> None:
-    """Once for each value, and to a worker that joins later."""
+    """Data from one worker goes to all workers once per new value, and to workers that join later."""
     first = await serving(world)
     second = world.join(1)
     await second.received(is_serials(1))

@@ -82,12 +82,12 @@ def test_errors_point_at_the_word(read: Callable[[Token], Any], text: str, messa
     ],
 )
 def test_addresses(text: str, address: tuple[str, int]) -> None:
-    """Host and port."""
+    """`host_port` splits an address into host and port."""
     assert arguments.host_port(token(text)) == address
 
 
 def test_invalid_zones_are_skipped() -> None:
-    """docs/behaviour/corefile.md#set-up-rules."""
+    """An invalid zone name in a directive is left out, as docs/behaviour/corefile.md#set-up-rules says."""
     assert arguments.zones([token("A.org"), token("a..b"), token("10.0.0.0/8")]) == ("a.org.", "10.in-addr.arpa.")
     assert arguments.zones([], ("x.",)) == ("x.",)
 

@@ -57,7 +57,7 @@ def test_errors_name_the_variable() -> None:
 
 
 def test_lines_of_variables_are_recognized() -> None:
-    """The file of their position is the variable."""
+    """A directive from an environment variable can be told from a line of the Corefile."""
     found = with_options(COREFILE, OPTIONS, {"SVCDNS_SNAPSHOT": "/a"})
     mine, theirs = (block.directives[0].body or () for block in found.blocks)
     assert not is_from_environment(mine[0])

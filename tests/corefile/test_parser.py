@@ -58,7 +58,7 @@ def directives(text: str, **environ: str) -> list[list[object]]:
 
 
 def test_reads_the_stock_corefile() -> None:
-    """That of kubeadm: keys, directives in order, bodies."""
+    """The Corefile of kubeadm is parsed into keys, directives and their bodies."""
     corefile = read(KUBEADM)
     assert [(key.transport, key.zone, key.port) for key in corefile.blocks[0].keys] == [("dns", ".", 53)]
     found = directives(KUBEADM)
@@ -254,7 +254,7 @@ def test_braces_stand_where_coredns_takes_them(text: str, expected: list[object]
 
 
 def test_a_block_may_begin_behind_the_end_of_another() -> None:
-    """The `}` of a server block ends it, whatever follows on its line."""
+    """A `}` ends its server block, so the next block may begin on the same line."""
     assert [block.keys[0].zone for block in read("a {\n f\n} b {\n g\n}").blocks] == ["a.", "b."]
 
 

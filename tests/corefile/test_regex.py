@@ -12,7 +12,7 @@ from svcdns.corefile.regex import MAX_LENGTH, regex
 
 
 def token(text: str) -> Token:
-    """A word at line 3, column 4."""
+    """Returns a token at line 3, column 4."""
     return Token(text, Position("Corefile", 3, 4))
 
 
@@ -25,7 +25,7 @@ def test_finds_the_leftmost_match_and_its_groups() -> None:
 
 
 def test_equal_texts_are_equal_patterns() -> None:
-    """So that options can be compared."""
+    """Patterns with equal text compare equal, so that options can be compared."""
     assert regex(token("a+")) == regex(token("a+")) != regex(token("a*"))
 
 

@@ -23,7 +23,7 @@ from svcdns.corefile.zones import is_reverse, normalise_zone
     ],
 )
 def test_normalises(text: str, zones: tuple[str, ...]) -> None:
-    """Lower case, absolute; networks as reverse zones."""
+    """Zones are in lower case and end with a dot; a network becomes one or more reverse zones."""
     assert normalise_zone(text) == zones
 
 

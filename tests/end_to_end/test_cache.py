@@ -23,7 +23,7 @@ CACHE = "cache {\n  success 9984\n }"
 
 
 def corefile(upstream: ZoneUpstream, cache: str = CACHE, more: str = "") -> str:
-    """A cache before an upstream."""
+    """Returns a Corefile with a *cache* directive and an upstream."""
     return (
         f".:{{port}} {{\n bind 127.0.0.1\n ready 127.0.0.1:{{ready}}\n prometheus 127.0.0.1:{{metrics}}\n {cache}\n"
         f" {more}\n forward . 127.0.0.1:{upstream.port}\n}}\n"

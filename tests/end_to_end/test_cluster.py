@@ -56,7 +56,7 @@ def api() -> Iterator[ApiDouble]:
 
 
 def start(folder: Path, api: ApiDouble, lameduck: str = "100ms") -> Server:
-    """A server of that cluster; a resolv.conf of its own, as not every machine names a resolver."""
+    """Returns a server for that cluster, with its own resolv.conf."""
     resolv = folder / "resolv.conf"
     resolv.write_text("nameserver 127.0.0.1\n")
     corefile = COREFILE.replace("100ms", lameduck)

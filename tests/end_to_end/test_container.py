@@ -64,7 +64,7 @@ def can_unshare() -> bool:
 
 
 class Container(Server):
-    """The server in namespaces of its own; the network is the machine's."""
+    """A server that runs in its own namespaces, but uses the machine's network."""
 
     def launch(self) -> subprocess.Popen[bytes]:
         """Starts it as PID 1 of its namespace."""
@@ -102,7 +102,7 @@ class Container(Server):
         return int(Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()[0])
 
     def status(self, field: str) -> list[str]:
-        """A field of its status in /proc."""
+        """Returns the words of a field of the first process's status in /proc."""
         lines = Path(f"/proc/{self.first}/status").read_text().splitlines()
         return next(line.split()[1:] for line in lines if line.startswith(field + ":"))
 

@@ -50,7 +50,9 @@ def test_an_upstream_by_its_host_name(tmp_path: Path) -> None:
 
 
 def test_a_zone_file_that_cannot_be_used(tmp_path: Path) -> None:
-    """Its zone is SERVFAIL, with an error in the log and a metric, until it is read. A later error keeps the zone."""
+    """A zone with an invalid file is answered with SERVFAIL until the file is valid. After a later error the previous
+    zone stays.
+    """
     good = "@ 60 IN SOA ns root {} 2 3 4 5\nwww 60 IN A {}\n"
     (tmp_path / "one.zone").write_text(good.format(1, "10.0.0.1"))
     (tmp_path / "two.zone").write_text("nonsense\n")

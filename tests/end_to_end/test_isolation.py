@@ -76,7 +76,7 @@ def test_an_upgrade_from_a_build_that_starts_its_successor_by_name(tmp_path: Pat
 
 
 def test_the_demo(tmp_path: Path) -> None:
-    """Its server is started like any other."""
+    """`svcdns demo` imports no module from the working directory."""
     project = Path(__file__).parents[2]
     (tmp_path / "zones").symlink_to(project / "zones")
     corefile = (project / "Corefile.example").read_text()

@@ -1,4 +1,4 @@
-"""A forwarding loop in the whole server with two workers: found, survived, and over."""
+"""A forwarding loop through a server with two workers is found, does not end the server, and ends."""
 
 from __future__ import annotations
 

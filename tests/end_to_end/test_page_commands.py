@@ -33,7 +33,7 @@ PORTS: Final = {"1053": "port", "8080": "health", "8181": "ready", "9153": "metr
 
 
 def blocks() -> Iterator[tuple[str, str | None, str, str]]:
-    """Page and line, what the block needs, its language and its text."""
+    """Yields each code block of the pages: page and line, the tools it needs, its language and its text."""
     for page in PAGES:
         content = page.read_text()
         for found in BLOCK.finditer(content):
@@ -67,7 +67,7 @@ class Demo:
     """`svcdns demo` in a copy of the project's files, on ports of its own, with an upstream where nothing listens."""
 
     def __init__(self, folder: Path) -> None:
-        """Starts it and waits until it shows its answers."""
+        """Starts `svcdns demo` in the folder, and waits until its example answers are printed."""
         self.folder = folder
         self.ports = dict(zip(PORTS, free_ports(len(PORTS)), strict=True))
         shutil.copytree(ROOT / "zones", folder / "zones")
@@ -210,5 +210,5 @@ def test_commands_in_the_text_exist(page: Path) -> None:
     ],
 )
 def test_resembles(shown: list[str], printed: list[str], held: bool) -> None:
-    """Lines in any order, and text that differs each time."""
+    """Printed lines may be in another order than on the page, and `…` matches any text."""
     assert resembles(shown, printed) == held

@@ -28,7 +28,7 @@ class Asking:
     """
 
     def __init__(self, server: Server) -> None:
-        """The threads start with the context."""
+        """Prepares two threads that query the server. They start when the context is entered."""
         self._server, self._over = server, threading.Event()
         self.answers: list[list[str]] = []
         self._threads = [threading.Thread(target=self._ask) for _ in range(2)]
@@ -40,7 +40,7 @@ class Asking:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Waits until both threads have ended."""
+        """Stops both threads and waits for them."""
         self._over.set()
         for thread in self._threads:
             thread.join()
@@ -125,8 +125,8 @@ def test_a_crash_loop_is_seen_and_ends(tmp_path: Path) -> None:
 
 
 def test_a_corefile_from_standard_input_is_kept(tmp_path: Path) -> None:
-    """For a reload, and for the control that replaces one that was killed. That one sees later
-    changes of the cluster.
+    """The Corefile from standard input is used again for a reload and by a restarted control, which sees later changes
+    of the cluster.
     """
     (tmp_path / "cluster.yaml").write_text(CLUSTER)
     with Server(tmp_path, BOUND, "-conf", "stdin") as server:

@@ -123,7 +123,7 @@ def test_a_start_without_an_api_server(tmp_path: Path, api: ApiDouble) -> None:
 
 
 def test_old_answers_of_a_running_server_have_the_extended_error_too(tmp_path: Path, api: ApiDouble) -> None:
-    """Without a snapshot: watches that deliver nothing make the answers old. Clients without EDNS see no difference."""
+    """If watches deliver nothing for `stale_after`, replies have an extended error, also without a snapshot."""
     with start(tmp_path, api, "stale_after 2s", SVCDNS_SNAPSHOT="") as server:
         server.until_ready()
         assert extended_errors(server, WEB) == []
@@ -162,7 +162,7 @@ def test_a_damaged_snapshot(tmp_path: Path, api: ApiDouble) -> None:
 
 
 def test_not_ready_waits_for_the_api_server(tmp_path: Path, api: ApiDouble) -> None:
-    """With the option `not_ready` /ready says no, and names are answered all the same."""
+    """With `not_ready`, /ready fails until the API server answers, but names are answered from the snapshot."""
     write_snapshot(tmp_path, api)
     api.standing = AWAY
     with start(tmp_path, api, SVCDNS_SNAPSHOT=f"{tmp_path}/state not_ready") as server:

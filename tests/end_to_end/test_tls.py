@@ -1,5 +1,5 @@
-"""DNS over TLS (RFC 7858) as a client sees it: certificates, client authentication, reload, stop, upgrade; plain DNS
-beside it.
+"""DNS over TLS (RFC 7858) as clients see it: certificates, client authentication, reload, stop and upgrade, next to
+plain DNS.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class TlsServer(Server):
         super().write(corefile)
 
     def secure(self, context: ssl.SSLContext | None = None, port: str = "tls") -> ssl.SSLSocket:
-        """A connection whose handshake is done. Raises OSError."""
+        """Returns a TLS connection after its handshake. Raises OSError if the handshake fails."""
         context = context or authority().client()
         plain = socket.create_connection(("127.0.0.1", self.ports[port]), 5)
         try:
@@ -78,7 +78,7 @@ def asked(secure: ssl.SSLSocket) -> bool:
 
 
 def der(one: Pair) -> bytes:
-    """A pair's certificate, DER."""
+    """Returns the pair's certificate in DER."""
     return ssl.PEM_cert_to_DER_cert(
         one.certificate.decode().partition("-----END CERTIFICATE-----")[0] + "-----END CERTIFICATE-----\n"
     )

@@ -22,7 +22,7 @@ class Loop:
         return self.now
 
     def call_at(self, when: float, call: object) -> asyncio.TimerHandle:
-        """A timer."""
+        """Creates a timer and keeps it for the test."""
         handle = asyncio.TimerHandle(when, call, (), asyncio.get_running_loop())  # type: ignore[arg-type]
         self.timers.append(handle)
         return handle

@@ -41,7 +41,7 @@ def test_a_drained_socket_is_never_reported(pair: tuple[socket.socket, socket.so
 def test_a_callback_that_a_drain_schedules_ends_the_wait(
     pair: tuple[socket.socket, socket.socket], put: Callable[[asyncio.AbstractEventLoop], object]
 ) -> None:
-    """Though there is nothing else to wait for."""
+    """If a drain schedules a callback, the loop runs it although no other event arrives."""
     ours, theirs = pair
     loop = DrainingLoop()
 

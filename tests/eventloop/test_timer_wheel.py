@@ -51,7 +51,7 @@ async def test_a_callback_may_start_another_timer() -> None:
 
 
 async def test_a_callback_that_raises_does_not_stop_the_others() -> None:
-    """It is reported as the event loop reports callbacks."""
+    """A callback that raises is reported to the exception handler of the event loop, and other callbacks still run."""
     clock = world.Clock()
     called: list[int] = []
     logged: list[Any] = []

@@ -42,7 +42,9 @@ def frames(names: tuple[str, str], kind: type = int, docstring: str = "", *, rev
 
 
 def test_names_and_docstrings_do_not_count() -> None:
-    """Nor does the order of the types: each frame has a tag."""
+    """Renamed types and fields, other docstrings and another order of the types do not change the digest of the feed
+    format.
+    """
     wanted = shape_digest(frames(("A", "B")))
     assert shape_digest(frames(("Z", "A"), docstring="Another text.")) == wanted
     assert shape_digest(frames(("A", "B"), reverse=True)) == wanted
@@ -54,7 +56,7 @@ def test_types_of_fields_count() -> None:
 
 
 def test_a_type_within_itself() -> None:
-    """The digest shows which type a reference leads to."""
+    """The shape digest of a type that refers to itself depends on the type that it refers to."""
     assert len(shape_digest(Tree)) == 12
     assert shape_digest(Tree) != shape_digest(tuple[Tree, ...])
 

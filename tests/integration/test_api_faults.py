@@ -95,9 +95,7 @@ def existing_names_are_answered(server: Server) -> Iterator[None]:
 
 @contextlib.contextmanager
 def services_swapped(lab: Lab, server: Server, within: float) -> Iterator[None]:
-    """Deletes one Service and creates another in the block; DNS must have both changes within `within` seconds after
-    it.
-    """
+    """Deletes and creates a Service in the context. At its end, DNS must have both changes within `within` seconds."""
     create_service(lab, "goes", 50)
     until("the Service to go", lambda: server.records(fqdn("goes")) == ["10.96.7.50"], THREE_SECONDS)
     with existing_names_are_answered(server):
@@ -251,7 +249,7 @@ def test_a_start_without_the_api_server(lab: Lab, tmp_path: Path) -> None:
 
 
 def test_without_streamed_lists(tmp_path: Path) -> None:
-    """An API server without WatchList, and then a certificate of another authority."""
+    """Watches work with an API server without WatchList, and recover after a change of its certificate authority."""
     with Lab(tmp_path / "lab", "--feature-gates", "WatchList=false") as lab:
         for number in range(3):
             create_service(lab, f"stays-{number}", number + 1)

@@ -57,7 +57,7 @@ def unbound(folder: Path, port: int) -> list[str]:
 
 
 def nsd(folder: Path, port: int) -> list[str]:
-    """A zone file."""
+    """Writes the configuration and zone file for NSD, and returns its command line."""
     (folder / "zone").write_text(ZONE)
     (folder / "conf").write_text(
         f'server:\n  ip-address: 127.0.0.1@{port}\n  server-count: 1\n  username: ""\n  zonesdir: "{folder}"\n  database: ""\n'
@@ -79,7 +79,7 @@ def knotd(folder: Path, port: int) -> list[str]:
 
 
 def dnsmasq(folder: Path, port: int) -> list[str]:
-    """The addresses as a hosts file, the long text as an option."""
+    """Writes the configuration and hosts file for dnsmasq, and returns its command line."""
     (folder / "hosts").write_text("".join(f"192.0.2.{number} n{number}.example\n" for number in range(NAMES)))
     text = ",".join(word.strip('"') for word in LONG.split())
     (folder / "conf").write_text(

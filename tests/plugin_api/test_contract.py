@@ -1,4 +1,4 @@
-"""Changing a reply that is there, or to come; joining the terms of two."""
+"""Helpers for plugin authors: changing a present or future reply, joining reuse terms, and checks of plugin classes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def mark(reply: Reply) -> Reply:
 
 
 async def test_then() -> None:
-    """At once where it can be."""
+    """`then` applies a function to a reply at once, or later to a deferred one."""
     assert world.now(then(Reply(), mark)).flags == AA
 
     async def later() -> Reply:
@@ -34,7 +34,7 @@ async def test_then() -> None:
 
 
 def test_joined() -> None:
-    """The shorter lifetime, all facts, both counts; for this client if either is."""
+    """`joined` takes the shorter lifetime, all dependencies and increments, and the narrower scope of two replies."""
     one = Reply(lifetime=UNTIL_CHANGED, dependencies=(("a",), ("b",)), increments=((1, 1.0),))
     other = Reply(rcode=3, lifetime=5.0, dependencies=(("b",), ("c",)), increments=((2, 1.0),), scope=CacheScope.CLIENT)
     reply = joined(one, other)

@@ -42,7 +42,7 @@ def test_changes_are_applied_in_their_order_in_the_step_in_which_it_comes() -> N
 
 
 def test_what_comes_twice_counts_once() -> None:
-    """The first one does."""
+    """If a deferred reply is set twice, the second value is ignored."""
     later = Deferred()
     taken: list[Any] = []
     later.take(taken.append, taken.append)

@@ -43,7 +43,7 @@ def test_a_hook_that_does_not_raise_gives_its_result() -> None:
 def test_a_failure_of_handle_is_logged_for_the_plugin_that_its_exception_names(
     plugin: str, logger: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The first plugin that was blamed is the one."""
+    """If several plugins are blamed for an exception, the failure is logged for the first one."""
     error = ValueError("x")
     blame(error, plugin)
     if plugin:

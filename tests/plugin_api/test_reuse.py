@@ -17,7 +17,9 @@ def test_reading_outside_of_any_query_is_nobodys() -> None:
 
 
 def test_a_reply_that_came_later_may_depend_on_what_a_task_read() -> None:
-    """The task is not known to be the plugin's."""
+    """If a task outside any plugin has read client data in the meantime, a late reply counts as dependent on the
+    client.
+    """
     invocation = Invocation(PluginContext("tenant", CacheScope.CLIENT))
     assert invocation.apply_later(Reply()).scope is CacheScope.SHARED
     running.outside += 1

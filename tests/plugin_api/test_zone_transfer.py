@@ -29,5 +29,5 @@ def test_in_order_works_in_small_pieces() -> None:
 
 
 def test_the_serial_is_that_of_the_soa() -> None:
-    """RFC 1035 §3.3.13."""
+    """The serial of an offered zone is that of its SOA record (RFC 1035 §3.3.13)."""
     assert serial_of(world.records("a. 5 IN SOA ns.a. host.a. 4294967295 2 3 4 5")[0]) == 4294967295

@@ -31,7 +31,7 @@ class Policed:
         return world.now(self.plugin.handle(query, world.following(BEHIND)))
 
     def verdict(self, *args: Any, **fields: Any) -> str:
-        """The same as a word."""
+        """Asks, and returns the rule's action as a word: allow, block, filter or drop."""
         reply = self.ask(*args, **fields)
         if reply.dropped:
             return "drop"
@@ -107,7 +107,7 @@ def test_a_refusal_has_an_extended_error_and_is_reusable() -> None:
     ],
 )
 def test_the_scope(text: str, name: str, scope: CacheScope) -> None:
-    """Shared, unless a network was compared."""
+    """The cache scope of an *acl* reply is shared, unless the client's address was compared with a network."""
     assert Policed(text).ask(name).scope is scope
 
 
@@ -128,7 +128,7 @@ def test_clients_of_one_class_get_the_same_decision() -> None:
 
 
 def test_counts() -> None:
-    """By the zone of the rule; each reuse of a reply counts again."""
+    """Requests are counted under the zone of the *acl* rule, and a reused reply is counted again."""
     policed = Policed("acl example.org org {\n block type MX\n filter type TXT\n drop type SRV\n}")
     for rtype in ("MX", "MX", "TXT", "SRV", "A"):
         policed.ask(rtype=rtype)
@@ -166,5 +166,5 @@ def test_counts() -> None:
     ],
 )
 def test_rejects(text: str, error: str) -> None:
-    """The error is at the wrong word."""
+    """Each invalid directive is an error with the position of the word at fault."""
     assert world.rejection("acl", text).startswith(error)

@@ -66,7 +66,7 @@ def found(name: str, **fields: Any) -> Reply:
 
 
 def test_the_search_path_of_the_pod_is_tried_until_a_name_is_found() -> None:
-    """A CNAME record leads from the query name to the name that was found."""
+    """The reply has a CNAME record from the query name to the name that was found."""
     chain = Chain(www_example_org_=found("www.example.org.", lifetime=20.0, next_second=0.5, increments=((9, 1.0),)))
     reply = world.now(chain.ask("Www.Example.org.web.svc.cluster.local."))
     assert chain.tried == [
@@ -148,7 +148,7 @@ def test_the_first_element_itself_is_servfail() -> None:
 
 
 def test_names_over_255_octets_are_not_tried() -> None:
-    """RFC 1035 §3.1."""
+    """*autopath* does not try a name that would exceed 255 octets (RFC 1035 §3.1)."""
     chain = Chain(search="c" * 60 + "." + "d" * 60)
     chain.ask(".".join(["a" * 50] * 3) + ".web.svc.cluster.local.")
     assert len(chain.tried) == 4
@@ -220,5 +220,5 @@ def test_gather(tmp_path: Path) -> None:
     ],
 )
 def test_rejected_directives(text: str, error: str) -> None:
-    """The error is at the wrong word."""
+    """Each invalid directive is an error with the position of the word at fault."""
     assert world.rejection("autopath", text).startswith(error)

@@ -25,7 +25,7 @@ from tests.support import world
     ],
 )
 def test_lowers_the_size(asked: Edns | None, seen: Edns | None) -> None:
-    """The following plugins see the limit, and so does the core, which mirrors it."""
+    """The UDP size of the query is lowered to the limit for the plugins that follow and for the server core."""
     query = world.query("a.", edns=asked)
     found: list[Edns | None] = []
 

@@ -101,7 +101,7 @@ def test_600_seconds_without_a_soa() -> None:
     ],
 )
 def test_translates(text: str, first: Reply, fields: dict[str, Any], translated: bool) -> None:
-    """AAAA queries of class IN over IPv6 without an address and without NXDOMAIN."""
+    """*dns64* translates AAAA queries of class IN over IPv6, if the reply has no address and is not NXDOMAIN."""
     translating = Translating(text, first)
     translating.ask(**fields)
     assert bool(translating.asked) is translated
@@ -154,7 +154,7 @@ def test_the_examples_of_rfc_6052(prefix: str, address: str) -> None:
 
 
 def test_options_after_a_prefix(caplog: pytest.LogCaptureFixture) -> None:
-    """Have no effect, as in CoreDNS, and are logged."""
+    """Other options before a second `prefix` have no effect, as in CoreDNS; a line is logged."""
     options = world.options("dns64", "dns64 64:ff9b:1::/96 {\n translate_all\n prefix 64:ff9b:2::/96\n}")
     assert (options.translate_all, options.prefix[:6]) == (False, bytes.fromhex("0064ff9b0002"))
     assert gather(options, {}) == {}
@@ -173,5 +173,5 @@ def test_options_after_a_prefix(caplog: pytest.LogCaptureFixture) -> None:
     ],
 )
 def test_rejects(text: str, error: str) -> None:
-    """The error is at the wrong word."""
+    """Each invalid directive is an error with the position of the word at fault."""
     assert world.rejection("dns64", text).startswith(error)

@@ -16,7 +16,7 @@ TIMED_OUT = rcode_only(Rcode.SERVFAIL, "192.0.2.53:53: i/o timeout")
 
 
 class Logged:
-    """The plugin with a clock, and the lines that it logged."""
+    """The plugin *errors* with a clock that the test sets, and the lines that it logged."""
 
     def __init__(self, text: str, caplog: pytest.LogCaptureFixture) -> None:
         """`text` is the directive."""
@@ -28,7 +28,7 @@ class Logged:
         )
 
     def see(self, *replies: Reply) -> None:
-        """Passes replies through the plugin."""
+        """Passes replies through the plugin *errors*."""
         for reply in replies:
             assert world.now(self.plugin.handle(world.query("example.org."), world.following(reply))) is reply
 
@@ -92,5 +92,5 @@ def test_reads_rules() -> None:
     ],
 )
 def test_rejects(text: str, error: str) -> None:
-    """The error is at the wrong word."""
+    """Each invalid directive is an error with the position of the word at fault."""
     assert world.rejection("errors", text).startswith(error)

@@ -49,7 +49,7 @@ def test_changes_queries() -> None:
     ],
 )
 def test_options(text: str, expected: Options) -> None:
-    """Rules by direction."""
+    """Each valid directive has the expected changes of header bits."""
     assert world.options("header", text) == expected
 
 
@@ -64,5 +64,5 @@ def test_options(text: str, expected: Options) -> None:
     ],
 )
 def test_rejects(text: str, error: str) -> None:
-    """The error is at the wrong word."""
+    """Each invalid directive is an error with the position of the word at fault."""
     assert world.rejection("header", text).startswith(error)

@@ -35,7 +35,7 @@ def test_reads(text: str, read: Options) -> None:
     ],
 )
 def test_rejects(text: str, error: str) -> None:
-    """The error is at the wrong word."""
+    """Each invalid directive is an error with the position of the word at fault."""
     assert world.rejection("health", text).startswith(error)
 
 

@@ -14,7 +14,7 @@ NOBODY = Reply(error="went on")
 
 
 def soa(owner: str) -> str:
-    """The SOA record of a zone as `summary` shows it."""
+    """Returns the SOA record of a zone in the notation of `summary`."""
     return f"auth {owner} 604800 IN SOA localhost. root.localhost. SERIAL 0 0 0 604800"
 
 

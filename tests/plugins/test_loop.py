@@ -74,7 +74,7 @@ class Node:
             await settle()
 
     def probe(self, client: Any = world.CLIENT) -> Query:
-        """The last probe, received on a socket, or as the plugin's own client."""
+        """Returns the last probe as a query, from a socket or from the plugin's own client."""
         last = self.asked[-1]
         return world.query(names.to_text(last.name).upper(), "HINFO", client=client)
 
@@ -88,7 +88,7 @@ class Node:
 
     @property
     def found(self) -> list[float]:
-        """The metric of each worker."""
+        """The value of the loop metric of each worker."""
         return [world.counted(one).get((FOUND.name, "dns://:53", "example.org."), 0) for one in self.counters]
 
 
@@ -173,7 +173,7 @@ async def test_probes_of_a_loop_become_rarer() -> None:
 
 
 async def test_the_end_of_a_loop(caplog: pytest.LogCaptureFixture) -> None:
-    """A probe was answered and did not come back: all workers forward again within seconds, and a line is logged."""
+    """After a probe that does not come back, all workers forward again, and a line is logged."""
     node = Node(2)
     await node.start()
     node.comes_back(slot=1)
@@ -221,7 +221,7 @@ async def test_an_exception_of_the_chain_is_logged(caplog: pytest.LogCaptureFixt
 
 
 async def test_a_reload_keeps_a_loop() -> None:
-    """And probes at once; the end of a chain without a successor ends the metric."""
+    """After a reload, a known loop still counts as a loop, and a probe is sent at once."""
     node = Node()
     await node.start()
     node.comes_back()
@@ -258,7 +258,7 @@ async def test_a_stop_cancels_the_current_probe() -> None:
     ],
 )
 def test_only_names_of_this_block_are_probes(key: bytes, place: str, age: float, known: bool) -> None:
-    """And only recent ones."""
+    """A name counts as a probe only if this server made it for this block within the last `RECENT` seconds."""
     name = Probes(key, place, "example.org.").make(1000.0)
     assert Probes(KEY, "here", "example.org.").include(name, 1000.0 + age) is known
 
@@ -267,7 +267,7 @@ def test_only_names_of_this_block_are_probes(key: bytes, place: str, age: float,
     "name", [".", "example.org.", "1.example.org.", "x.1.example.org.", "²².1.example.org.", f"{9**60}.1.example.org."]
 )
 def test_other_names_are_not_probes(name: str) -> None:
-    """Whatever they look like."""
+    """A name that is not one of this server's own probes is not taken for a probe."""
     assert not Probes(KEY, "here", "example.org.").include(names.from_text(name).lower(), 1000.0)
 
 
@@ -290,7 +290,7 @@ def test_the_key_is_generated_once_for_each_zone() -> None:
 
 
 def test_takes_no_arguments() -> None:
-    """And stands once in a block."""
+    """*loop* takes no arguments, and may occur only once in a block."""
     assert world.options("loop", "loop", zones="a.b") == Options("a.b.")
     assert world.rejection("loop", "loop twice").startswith("2:6 Wrong argument count")
     assert world.rejection("loop", "loop\nloop").startswith("3:1 plugin/loop: this plugin can only be used once")

@@ -1,4 +1,4 @@
-"""Plugins from outside: entry points, their place in the order, and what is wrong with them."""
+"""Plugins of other distributions: entry points, position in the order, and errors."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Installed:
     """Entry points that are there."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """None yet."""
+        """Replaces the installed entry points by an empty list."""
         self._monkeypatch = monkeypatch
         self.points: list[importlib.metadata.EntryPoint] = []
         monkeypatch.setattr(
@@ -35,7 +35,7 @@ class Installed:
         )
 
     def add(self, name: str, found: ModuleType | None = None) -> None:
-        """A plugin of that name, in a module of its own."""
+        """Adds an entry point for a plugin; the plugin's module is `found`, or missing."""
         path = f"outside_{name}_{len(self.points)}"
         self.points.append(importlib.metadata.EntryPoint(name, path, plugins.GROUP))
         if found is not None:
@@ -111,7 +111,7 @@ def test_conflicts(installed: Installed) -> None:
 
 
 def test_a_module_that_is_none(installed: Installed) -> None:
-    """It cannot be imported, or has no plugin in it."""
+    """A plugin whose module cannot be imported, or has no plugin in it, is an error."""
     installed.add("tenant")
     with pytest.raises(
         ContractError, match="the plugin 'tenant' of an unknown distribution cannot be imported: ModuleNotFoundError"
@@ -128,7 +128,9 @@ def test_a_module_that_is_none(installed: Installed) -> None:
 
 
 def test_plugins_from_outside_that_stand_before_each_other() -> None:
-    """In a row; never in a circle."""
+    """Plugins that name each other as their successor in the order are placed one after the other. A circle is an
+    error.
+    """
     assert placed(("a", "b"), {"y": "x", "x": "b", "z": "b"}) == ("a", "y", "x", "z", "b")
     with pytest.raises(ContractError, match="plugin/x: it is to stand before 'y', which is no other directive"):
         placed(("a",), {"x": "y", "y": "x"})

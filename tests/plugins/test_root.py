@@ -12,6 +12,6 @@ def test_the_last_one_counts() -> None:
 
 
 def test_takes_one_folder() -> None:
-    """Not more, and not less."""
+    """*root* takes exactly one folder."""
     assert world.rejection("root", "root").startswith("2:1 Wrong argument count")
     assert world.rejection("root", "root a b").startswith("2:8 Wrong argument count")

@@ -38,5 +38,5 @@ def test_reads(text: str, timeouts: Timeouts) -> None:
     ],
 )
 def test_rejects(text: str, error: str) -> None:
-    """The error is at the wrong word."""
+    """Each invalid directive is an error with the position of the word at fault."""
     assert world.rejection("timeouts", text).startswith(error)

@@ -71,7 +71,7 @@ def test_reads(text: str, fields: dict[str, Any]) -> None:
     ],
 )
 def test_rejects(text: str, error: str) -> None:
-    """The error is at the wrong word."""
+    """Each invalid directive is an error with the position of the word at fault."""
     assert world.rejection("tls", text).startswith(error)
 
 
@@ -85,7 +85,7 @@ def served(folder: Path, more: str = "") -> tuple[Options, dict[str, bytes], Ser
 
 
 def test_the_data_for_workers(tmp_path: Path) -> None:
-    """Certificate and key, expiry, and whether clients need a certificate."""
+    """Workers get certificate, key and authorities, and whether clients must have a certificate."""
     authority().write(tmp_path)
     options, _, got = served(tmp_path, "ca.crt {\n client_auth verify_if_given\n}")
     assert (got.material.certificates, got.material.key, got.material.authorities) == (*pair(), authority().pem)

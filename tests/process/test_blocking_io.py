@@ -20,7 +20,7 @@ LOG = logging.getLogger("blocking-test")
 
 @pytest.fixture
 def calls(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> BlockingCalls:
-    """Calls that are logged at once where they block."""
+    """Returns blocking calls that are logged after 10 ms."""
     monkeypatch.setattr(blocking_io, "WARN_AFTER", 0.01)
     caplog.set_level(logging.INFO)
     return BlockingCalls(LOG)
@@ -35,7 +35,7 @@ def gate() -> Iterator[threading.Event]:
 
 
 async def test_results_and_errors_are_those_of_the_call(calls: BlockingCalls) -> None:
-    """From a thread that is not the loop's."""
+    """The call runs in another thread; its result is returned, and its exception raised."""
     assert await calls.run("a", threading.get_ident) != threading.get_ident()
     with pytest.raises(ZeroDivisionError):
         await calls.run("a", divmod, 1, 0)

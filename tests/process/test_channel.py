@@ -14,7 +14,7 @@ from svcdns.process.channel import MAX_MESSAGE, Channel, ChannelBrokenError, Cha
 
 
 def pair() -> tuple[Channel, Channel]:
-    """Both ends."""
+    """Returns the two ends of a channel."""
     left, right = socket.socketpair()
     right.setblocking(False)
     return Channel(left), Channel(right)

@@ -27,7 +27,7 @@ def test_contents_are_read_complete_and_in_order(sent: list[bytes], sizes: list[
 
 
 def test_contents_that_are_not_consumed_are_kept() -> None:
-    """For the next call."""
+    """Frames that the caller has not consumed are returned by the next call of `contents`."""
     reader = Deframer()
     reader.feed(framed(b"a") + framed(b"bc"))
     assert next(reader.contents()) == b"a"

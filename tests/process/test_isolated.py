@@ -1,5 +1,5 @@
-"""Interpreters that take no module from the working directory, from `PYTHON*` variables, or from a
-user's own folder.
+"""Child interpreters import no module from the working directory, from `PYTHON*` variables or from the user's site
+directory.
 """
 
 from __future__ import annotations
@@ -59,7 +59,9 @@ def test_no_module_from_outside_is_imported(
 
 @pytest.mark.parametrize("module", ["svcdns", "svcdns.cli.handover", "svcdns.supervisor", "svcdns.serving"])
 def test_a_program_started_by_module_name_isolates_itself(tmp_path: Path, module: str) -> None:
-    """As a user may start the command, and as supervisors of earlier builds start the rest."""
+    """A process started with `python -m` imports no planted module. Users and supervisors of earlier versions start
+    programs like this.
+    """
     planted = Planted(tmp_path, STANDARD)
     arguments = {"svcdns": ["-version"], "svcdns.cli.handover": []}.get(module, ["--help"])
     path = Planted(tmp_path / "path", tuple({*STANDARD, "aiohttp", "msgspec"} - BEFORE_US))
@@ -78,8 +80,8 @@ def test_the_name_of_the_command_is_kept(tmp_path: Path) -> None:
 
 
 def test_a_copy_outside_of_site_packages_is_run(tmp_path: Path) -> None:
-    """A copy outside of site-packages is used with what is installed; what lies beside it shadows no module of the
-    standard library.
+    """A copy of svcdns outside of site-packages runs with the installed dependencies. Modules next to it do not hide
+    the standard library.
     """
     shutil.copytree(Path(svcdns.__file__).parent, tmp_path / "svcdns", ignore=shutil.ignore_patterns("__pycache__"))
     (tmp_path / "svcdns" / "__init__.py").write_text('"""A copy."""\n\n__version__ = "7.7.7"\n')

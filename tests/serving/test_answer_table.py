@@ -26,12 +26,12 @@ FOREVER = float("inf")
 
 
 def entry(key: bytes, *dependencies: Dependency, deadline: float = FOREVER, wire: bytes = b"reply") -> Entry:
-    """An encoded reply."""
+    """Returns an entry for the answer table; `wire` is its encoded reply."""
     return Entry(key, (wire,), deadline, dependencies, HitCounter((), DROPPED))
 
 
 def table(budget: int = 1 << 20, clock: Clock | None = None) -> AnswerTable:
-    """A table."""
+    """Returns an answer table with this memory budget."""
     return AnswerTable(budget, clock or Clock())
 
 
@@ -47,7 +47,7 @@ def test_an_invalid_dependency_removes_its_entries() -> None:
 
 
 def test_every_invalidation_is_a_change() -> None:
-    """So that a reply that was asked for before is not stored after."""
+    """`invalidate` and `clear` increment `changes`, so that a reply in progress is not stored afterwards."""
     found = table()
     before = found.changes
     found.invalidate([("x",)])
@@ -126,7 +126,7 @@ def test_no_invalid_entry_is_found(at_once: int, entries: int, steps: list[tuple
 
 
 def test_entries_that_do_not_depend_on_a_change_survive_many_that_do() -> None:
-    """Also several such changes, one after the other."""
+    """Dropping many entries for one dependency leaves entries without this dependency, also in several steps."""
     found = table()
     for number in range(2 * MAX_DROPPED_AT_ONCE):
         found.put(entry(b"a%d" % number, ("a",)))
@@ -218,7 +218,7 @@ def test_ttls_go_down_when_an_entry_is_asked_for_and_not_before() -> None:
     found.put(made)
 
     def shown(now: float) -> tuple[int, float] | None:
-        """TTL and next step."""
+        """Returns the TTL in the reply, and when the TTL goes down next."""
         entry = found.find(b"k", now)
         return (
             None
@@ -261,7 +261,7 @@ def test_retired_entries_are_freed_in_steps() -> None:
 
 
 def test_new_entries_free_retired_ones() -> None:
-    """Two generations that are retired together go, a few with each entry that comes."""
+    """Each new entry frees a few entries of the retired generations, until both retired generations are gone."""
     found = table(budget=1000 * (ENTRY_COST + 50))
     for number in range(900):
         found.put(entry(b"%d" % number, (f"{number}",)))

@@ -79,7 +79,7 @@ class World:
     """A worker inside the test's process, and a client of it."""
 
     def __init__(self, folder: Path, body: str) -> None:
-        """`body` are the directives of its only server block."""
+        """Creates a worker; `body` is the directives of the only server block."""
         folder.mkdir()
         self.folder, self.body = folder, body
         self.clock = Clock()
@@ -109,7 +109,7 @@ class World:
             await self.change(Begin(kind), *puts, Complete(kind))
 
     async def stop(self) -> None:
-        """Closes everything."""
+        """Closes the worker and the client socket."""
         await self.worker.drain()
         await self.worker.sockets([], [0])
         self.client.close()

@@ -43,7 +43,7 @@ def rcodes(sent: list[bytes]) -> list[int]:
 
 
 def answer_at_once(reply: Reply) -> Callable[[Query], Answer]:
-    """A chain."""
+    """Returns a chain that answers with `reply` immediately."""
     return lambda _query: reply
 
 

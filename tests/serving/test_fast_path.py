@@ -205,7 +205,9 @@ RAW = {
 @pytest.mark.parametrize("packet", [pytest.param(packet, id=name) for name, packet in RAW.items()])
 @pytest.mark.parametrize("body", [pytest.param(PLAIN, id="as they stand"), pytest.param(BALANCED, id="balanced")])
 async def test_replies_as_other_servers_encode_them(packet: bytes, body: str) -> None:
-    """Names in full or as pointers, and odd values. The chain compresses names anew, so lengths may differ."""
+    """Replies with and without name compression and with unusual values lead to the same reply on the fast path and
+    through the chain.
+    """
     fast, slow = await both_ways(
         body, lambda asked, _: asked.id.to_bytes(2, "big") + packet[2:], *[query()] * 4, ordered=body is PLAIN
     )
@@ -312,7 +314,7 @@ async def test_names_are_cached_without_case() -> None:
 
 
 async def test_different_queries() -> None:
-    """Types and DO bits have entries of their own; AD has none."""
+    """Query type and DO bit select different cache entries; the AD bit does not."""
     packets = [
         query(),
         query(rtype="AAAA"),

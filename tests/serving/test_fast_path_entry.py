@@ -146,7 +146,7 @@ async def test_other_queries(outside: Outside, packet: bytes) -> None:
 
 
 async def test_any_octets(outside: Outside) -> None:
-    """None raises; a packet on the fast path is a query that the chain can read."""
+    """No sequence of octets raises an exception; truncated and malformed packets do not take the fast path."""
     for packet in (*QUERIES.values(), query(rtype="AAAA"), named(b"\0")):
         for size in range(len(packet)):
             assert try_fast_path(packet[:size], outside.responder, 0.0) is None

@@ -110,7 +110,7 @@ async def test_both_ways_share_an_upstream_query(first: int) -> None:
 
 
 async def test_too_many_concurrent_queries() -> None:
-    """They are refused, on both ways."""
+    """Queries above `max_concurrent` get REFUSED, on the fast path and through the chain."""
     body = "prometheus\nerrors\ncache 30\nforward . {} {{\nmax_concurrent 1\n}}"
     for packets in ([query(), query("b.example.org.")], [query(use_edns=0), query(use_edns=0)]):
         fast, slow = await together(body, replying(A), *packets)
@@ -179,7 +179,7 @@ async def test_upstream_queries_over_tcp() -> None:
 
 @pytest.fixture
 async def failing(caplog: pytest.LogCaptureFixture) -> AsyncIterator[tuple[Outside, ScriptedUpstream]]:
-    """A listener whose cache fails for the first reply, and an upstream that holds its replies."""
+    """Starts a listener whose cache raises for the first reply, and an upstream that waits before it replies."""
     async with ScriptedUpstream(held(replying(A))) as upstream:
         with Outside(PLAIN, upstream) as outside, caplog.at_level(logging.ERROR):
             fast_path, first = outside.route.fast_path, [True]
@@ -213,7 +213,7 @@ async def test_a_failure_leaves_other_queries(
 
 
 async def test_the_query_of_a_failure(failing: tuple[Outside, ScriptedUpstream]) -> None:
-    """It gets SERVFAIL, as from the chain."""
+    """The query whose reply could not be cached gets SERVFAIL, as through the chain."""
     outside, upstream = failing
     outside.send(query())
     await upstream.question()

@@ -8,7 +8,7 @@ from svcdns.serving.in_flight import InFlight
 
 
 async def test_queries_count_until_they_are_answered() -> None:
-    """Those that wait for a call, and those that have a task."""
+    """The in-flight count includes added queries and running tasks, until each is done."""
     in_flight, release = InFlight(), asyncio.Event()
 
     async def wait() -> None:

@@ -40,7 +40,7 @@ def described(number: int, proto: str = "tcp") -> SocketDescription:
 
 
 def chains(*numbers: int) -> dict[tuple[str, int], Listener]:
-    """Listeners for these sockets."""
+    """Returns one listener for each port, with a route for the root."""
     made = {("127.0.0.1", 50 + number): Listener("127.0.0.1", 50 + number) for number in numbers}
     for listener in made.values():
         listener.routes[b"\0"] = Route(b"\0", ".", lambda _query: rcode_only(Rcode.SERVFAIL))
@@ -75,7 +75,9 @@ async def listeners() -> AsyncIterator[Listeners]:
 async def test_changes_that_meet_make_one_server_for_each_socket(
     listeners: Listeners, servers: list[asyncio.Server]
 ) -> None:
-    """New chains from control and new slots from the supervisor; afterwards all servers can be closed."""
+    """New chains and new sockets that arrive at the same time lead to one server for each socket, and all servers can
+    be closed.
+    """
     await asyncio.gather(listeners.swap(chains(0, 1, 2)), listeners.read(frozenset({0, 1})))
     assert len(servers) == 3
     assert listeners.reading
@@ -91,7 +93,7 @@ async def test_sockets_that_come_while_others_are_opened(listeners: Listeners, s
 
 
 async def test_a_socket_that_goes_while_its_server_is_made(listeners: Listeners, servers: list[asyncio.Server]) -> None:
-    """The server is closed with it."""
+    """A server for a socket that is removed during the server's start is closed, too."""
     await asyncio.gather(listeners.swap(chains(0, 1, 2)), listeners.sockets([], [0, 1, 2]), listeners.read(frozenset()))
     assert not any(server.is_serving() for server in servers)
 

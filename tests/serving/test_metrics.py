@@ -27,7 +27,9 @@ def test_rare_types_are_labelled_other(rtype: str, label: str) -> None:
 
 
 def test_all_increments_of_a_reply() -> None:
-    """Request, response, sizes, DO; a reply that no plugin wrote has no plugin label."""
+    """A reply is counted in the metrics of requests, responses, sizes and the DO bit, with the plugin that wrote it as
+    a label.
+    """
     counters = Counters()
     metrics = QueryMetrics(counters, "dns://:53", "tcp", 2)
     query = world.query("a.", edns=world.edns(dnssec_ok=True), size=120)
@@ -50,7 +52,9 @@ def test_all_increments_of_a_reply() -> None:
 
 
 def test_equal_increments_share_a_hit_counter() -> None:
-    """So a hundred thousand entries have a few of them; another route has its own."""
+    """Entries with equal increments use one hit counter, so few counters serve many entries. Another route has its own
+    counters.
+    """
     metrics = QueryMetrics(Counters(), "dns://:53", "udp", 1)
     one, other = (
         metrics.hit_counter(metrics.increments(world.query(name), ROUTE, Reply()) + metrics.sizes(ROUTE, 40, 50), ROUTE)
@@ -81,7 +85,7 @@ def test_durations() -> None:
 
 
 def test_counted_routes() -> None:
-    """Blocks with `prometheus`, and queries that were refused before any block."""
+    """Queries to blocks with *prometheus* are counted, and queries that are refused before a block is chosen."""
     assert is_counted(ROUTE)
     assert is_counted(DROPPED)
     assert not is_counted(Route(b"\0", ".", None))

@@ -19,7 +19,7 @@ LABELS = ("dns://127.0.0.1:53", ".", "")
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.booleans()), max_size=40))
 def test_every_query_is_counted_once(asked: list[tuple[int, bool]]) -> None:
-    """However many flushes and invalidations there are."""
+    """Each query is counted exactly once, however the queries, flushes and invalidations are interleaved."""
     place = ResponderSetup("udp")
     with bound() as sock, bound() as client:
         reader = UdpReader(sock, place.responder, SocketErrors(place.counters, "dns://:53", Clock()), wildcard=False)

@@ -1,4 +1,4 @@
-"""From a packet to its reply, and which replies the table stores."""
+"""From a packet to its reply, and which replies the answer table stores."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ REPLY = Reply(flags=AA | RD, answer=records("a.b. 5 IN A 192.0.2.1"), lifetime=U
 
 
 class World:
-    """A responder whose chain gives the test's reply."""
+    """A responder whose chain returns a reply chosen by the test."""
 
     def __init__(self, reply: object = REPLY, protocol: str = "udp") -> None:
         self.reply, self.asked = reply, 0
@@ -60,7 +60,7 @@ def rcode(wire: bytes) -> str:
 
 
 def test_edns_is_mirrored_as_the_chain_left_it() -> None:
-    """Its size bounds the reply; options are echoed whose codes the listener has."""
+    """The EDNS size that the chain set limits the reply. Only options of the listener's `echoed` codes are copied."""
     world = World()
 
     def chain(query: Query) -> Answer:
@@ -99,7 +99,7 @@ def test_a_negative_answer_with_an_soa_is_stored_for_a_while() -> None:
 
 
 def test_replies_that_may_not_be_reused_are_not_stored() -> None:
-    """Those without a lifetime, and those for one client."""
+    """A reply without a lifetime, and a reply for one client, are not stored."""
     for reply in (Reply(), Reply(lifetime=UNTIL_CHANGED, scope=CacheScope.CLIENT), rcode_only(Rcode.SERVFAIL)):
         world = World(reply)
         world.ask()
@@ -151,7 +151,7 @@ def test_a_chain_that_fails_with_a_deferred_reply(caplog: pytest.LogCaptureFixtu
 
 
 def test_a_failure_tells_clients_with_edns_why() -> None:
-    """By an extended error (RFC 8914); others get no OPT."""
+    """SERVFAIL has an extended error (RFC 8914) for clients with EDNS, and no OPT record for other clients."""
     world = World(Reply(rcode=Rcode.SERVFAIL, has_message=False, extended=22))
     reply = dns.message.from_wire(world.ask(use_edns=0, payload=1232))
     assert (reply.rcode(), [(int(option.otype), option.to_wire()) for option in reply.options]) == (
@@ -196,7 +196,7 @@ def test_replies_of_an_rcode_alone_have_the_question_and_opt() -> None:
 
 
 def test_load_balanced_replies_are_stored_in_rotations() -> None:
-    """Each address comes first once in as many rotations as there are addresses."""
+    """A reply with five addresses is stored as five encodings, and each address is first in one of them."""
     answer = records(*(f"a.b. 5 IN A 192.0.2.{n}" for n in range(5)))
     world = World(Reply(answer=answer, rotate=Rotation, lifetime=UNTIL_CHANGED))
     world.ask()

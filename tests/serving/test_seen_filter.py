@@ -14,7 +14,7 @@ def test_a_key_is_seen_before_at_the_second_time() -> None:
 
 
 def test_keys_that_share_a_place_are_all_remembered() -> None:
-    """Asked for in turn, no key makes the filter forget another for ever; few new keys are taken for known ones."""
+    """Of 50,000 keys that are queried in turn, nearly all are remembered, although they share places in the filter."""
     seen = SeenFilter(MAX_OCTETS)
     keys = [b"%d" % number for number in range(50_000)]
     assert sum(map(seen.seen_before, keys)) < 2_000
@@ -25,7 +25,7 @@ def test_keys_that_share_a_place_are_all_remembered() -> None:
 
 @pytest.mark.parametrize(("allowed", "taken"), [(0, MIN_OCTETS), (5000, 4096), (1 << 30, MAX_OCTETS)])
 def test_its_memory_is_bounded(allowed: int, taken: int) -> None:
-    """Nothing is taken before the first key; a power of two afterwards."""
+    """The seen filter uses no memory before the first key, and then a power of two of octets within its limits."""
     seen = SeenFilter(allowed)
     assert seen.octets == 0
     seen.seen_before(b"a")

@@ -1,4 +1,4 @@
-"""Memory of the answer tables, by the container's limit."""
+"""How the container's memory limit is divided among the answer tables."""
 
 from __future__ import annotations
 
@@ -25,12 +25,14 @@ def test_workers_share_an_eighth() -> None:
     ],
 )
 def test_tables_divide_a_budget(used: list[bool], shares: list[int]) -> None:
-    """Idle ones get a little, the others the rest by their protocols; together they get no more than there is."""
+    """Tables that are not in use get a small share of the budget, the others share the rest. The sum never exceeds the
+    budget.
+    """
     found = divide(640, ["udp", "udp", "tcp"], used)
     assert found == shares
     assert sum(found) <= 640
 
 
 def test_no_tables_need_no_budget() -> None:
-    """Before the first listener."""
+    """Dividing a budget among no tables returns an empty list."""
     assert divide(640, [], []) == []

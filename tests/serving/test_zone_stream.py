@@ -132,7 +132,7 @@ async def test_other_work_runs_meanwhile() -> None:
 
 
 def test_a_transfer_without_a_connection() -> None:
-    """REFUSED, over UDP for example."""
+    """Without a connection, for example over UDP, a zone transfer is REFUSED."""
     zone = Zone(1)
     place = ResponderSetup("udp", zone.reply())
     sent: list[bytes] = []

@@ -29,7 +29,7 @@ OBJECTS: tuple[ClusterObject, ...] = (
 
 
 def encoded(*objects: ClusterObject) -> dict[Kind, dict[tuple[str, str], bytes]]:
-    """Objects as a view stores them."""
+    """Returns the objects encoded by kind, namespace and name, as a cluster view stores them."""
     out: dict[Kind, dict[tuple[str, str], bytes]] = {kind: {} for kind in TYPED}
     for item in objects:
         out[KINDS[type(item)]][item.namespace, item.name] = msgspec.msgpack.encode(item)
@@ -162,7 +162,7 @@ def test_content_that_cannot_be_decoded_is_refused(path: Path) -> None:
 
 
 def test_a_damaged_file_never_gives_a_wrong_cluster(path: Path) -> None:
-    """Bits flipped, octets removed and inserted, in every part of the file: refused, or read as it was."""
+    """A file with flipped bits, or with octets removed or inserted, is refused or read with its original content."""
     content = octets()
     chosen = Random(5)
     part = len(content) // 40

@@ -20,7 +20,7 @@ class World:
     """Workers that only seem to run, and the messages to them."""
 
     def __init__(self, count: int) -> None:
-        """All serve, with a heartbeat at 100.0."""
+        """Creates `count` serving workers whose last heartbeat was at 100.0."""
         self.selector = selectors.DefaultSelector()
         self.mapping = shared_memory.create()
         self.regions = shared_memory.regions(self.mapping)
@@ -37,7 +37,7 @@ class World:
         self.assign(100.0)
 
     def restart(self, slot: int, now: float) -> None:
-        """Another process has that slot; it is starting."""
+        """Makes another process the worker of this slot, in state STARTING."""
         worker = self.children.workers[slot]
         worker.pid, worker.is_restart, worker.started = worker.pid + 1 or 1 << 29, True, now
         self.show(slot, now, State.STARTING)
@@ -48,7 +48,7 @@ class World:
         cells[0], cells[1] = heartbeat_at, float(state)
 
     def assigned(self, slot: int) -> list[Message]:
-        """The slots that a worker has been told to read since the last time."""
+        """Returns the lists of slots that this worker has been told to read since the last call."""
         return [message["slots"] for message in self.theirs[slot].receive()]
 
     def assign(self, now: float, awake_since: float = 0.0) -> list[list[Message]]:
@@ -79,7 +79,7 @@ def test_nothing_is_sent_while_all_workers_serve(world: World) -> None:
 
 
 def test_a_stalled_worker_is_covered_until_its_next_heartbeat(world: World) -> None:
-    """Long before it counts as unresponsive, and no longer than needed."""
+    """After `STALL_TIMEOUT` without a heartbeat, another worker reads a worker's sockets until the next heartbeat."""
     world.show(1, 100.0 + STALL_TIMEOUT, State.SERVING)
     assert world.assign(100.1 + STALL_TIMEOUT) == [[], [[1, 0]]]
     assert world.assign(100.2 + STALL_TIMEOUT) == [[], []]

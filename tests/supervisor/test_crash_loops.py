@@ -13,7 +13,7 @@ class World:
     """A worker that only seems to run."""
 
     def __init__(self) -> None:
-        """Its log lines are kept."""
+        """Creates the exit record of one child, and collects its log lines."""
         self.lines: list[str] = []
         self.exits = Exits(self.lines.append)
         self.region = memoryview(bytearray(64))

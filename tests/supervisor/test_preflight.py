@@ -15,12 +15,12 @@ from svcdns.supervisor.preflight import TIMEOUT, Preflight, PreflightError
 
 
 def ended(made: Preflight) -> int:
-    """Its exit code."""
+    """Waits for the preflight check to end, and returns its exit code."""
     return os.waitstatus_to_exitcode(os.waitpid(made.pid, 0)[1])
 
 
 def test_the_present_program_passes() -> None:
-    """From itself."""
+    """A preflight check of the program that is running succeeds."""
     made = Preflight(time.monotonic())
     assert made.result(ended(made), handover_format()) == __version__
 

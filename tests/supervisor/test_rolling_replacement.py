@@ -18,7 +18,9 @@ from svcdns.supervisor.rolling_replacement import EXIT_TIMEOUT, HAND_OVER_TIMEOU
 
 
 class World:
-    """Adopted children, control and two workers, that only seem to run, and the messages to them."""
+    """A supervisor with adopted children that are no real processes: control and two workers. The test reads the
+    messages to them.
+    """
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """The workers serve."""
@@ -44,7 +46,7 @@ class World:
         self.started.clear()
 
     def start(self, child: Child, now: float, *more: str) -> None:
-        """In the place of the real start."""
+        """Replaces `Child.start`: records the start, but starts no process."""
         ours, theirs = socket.socketpair()
         theirs.setblocking(False)
         child.pid, child.started, child.channel, child.adopted = 1 << 30, now, Channel(ours), False
@@ -55,11 +57,11 @@ class World:
         self.started.append((child.name, child.number, more))
 
     def show(self, child: Child, state: State) -> None:
-        """What it writes into its region."""
+        """Writes `state` into the child's region of shared memory, as the child would."""
         self.regions[child.number][8:16].cast("d")[0] = float(state)
 
     def sent(self) -> list[tuple[str, int, str]]:
-        """The messages since the last time: name and region of the child, operation."""
+        """Returns the messages sent since the last call: child's name, child's region, operation."""
         out = []
         for child, channel in self._ends.items():
             while child.running and (messages := channel.receive()):
@@ -76,7 +78,7 @@ class World:
         return self.children.successor
 
     def end(self, child: Child) -> str | None:
-        """It ends."""
+        """Lets the child exit; returns what the rolling replacement reports about the exit."""
         self.children.reaped(child)
         return self.replacement.exited(child)
 
@@ -102,7 +104,9 @@ OTHER_CONTROL, OTHER_WORKER = control_region(1), worker_region(0, 1)
 
 
 def test_control_exits_when_its_successor_serves(world: World) -> None:
-    """The new one starts beside it in the other region, and has the workers once it has listed."""
+    """The successor of control uses the other region. When it has listed, it becomes control, and the old process is
+    told to exit.
+    """
     old = world.children.control
     world.replacement.begin([old])
     assert not world.replacement.advance(10.0)
@@ -163,8 +167,8 @@ def test_an_unsynced_worker_is_replaced_by_an_unsynced_one(world: World) -> None
 
 
 def test_one_after_the_other(world: World) -> None:
-    """The next replacement begins when the last predecessor is gone; a child that was started again meanwhile is left
-    out.
+    """A replacement begins only after the previous predecessor has exited. A child that was restarted in the meantime
+    is not replaced again.
     """
     control, first, second = world.children.control, *world.children.workers
     world.replacement.begin([control, first, second])

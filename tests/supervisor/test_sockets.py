@@ -12,7 +12,7 @@ from tests.support.server import free_port
 
 
 def both(host: str, port: int) -> list[Address]:
-    """UDP and TCP."""
+    """Returns the UDP and the TCP address for a host and port."""
     return [(host, port, "udp"), (host, port, "tcp")]
 
 
@@ -98,7 +98,7 @@ def test_an_address_that_cannot_be_bound_changes_nothing(sockets: Sockets) -> No
 
 
 def test_receive_buffers_are_large(sockets: Sockets) -> None:
-    """As far as the kernel lets us."""
+    """The receive buffer of a UDP socket is at least the system's default."""
     added, _ = sockets.change(both("127.0.0.1", free_port()), 1)
     udp = next(one.sock for one in added if one.proto == "udp")
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as plain:

@@ -44,7 +44,7 @@ class Authority:
         return path
 
     def pair(self, *names: str, days: float = 30.0) -> Pair:
-        """A certificate for these names and addresses, from two days ago until in so many days."""
+        """Returns a certificate for these names and addresses, valid from two days ago until `days` days from now."""
         now = datetime.now(UTC)
         leaf = self._ca.issue_cert(*names, not_before=now - timedelta(2), not_after=now + timedelta(days))
         return Pair(b"".join(one.bytes() for one in leaf.cert_chain_pems), leaf.private_key_pem.bytes())
@@ -73,5 +73,5 @@ def authority() -> Authority:
 
 @functools.cache
 def pair() -> Pair:
-    """A certificate of it for dns.test and 127.0.0.1."""
+    """Returns a certificate of the test authority for dns.test and 127.0.0.1."""
     return authority().pair("dns.test", "127.0.0.1")

@@ -20,7 +20,7 @@ class VirtualTime:
     """A clock that sleeping advances at once."""
 
     def __init__(self) -> None:
-        """Starts at some moment."""
+        """Starts the clock at 1000 seconds."""
         self.now = 1000.0
         self.waits: list[float] = []
 
@@ -56,17 +56,17 @@ class Observed:
         self.watches += seconds is None and code == "200"
 
     def received(self, resource: str, octets: int) -> None:
-        """Records octets of a body."""
+        """Adds to the number of octets received for the resource."""
         self.octets[resource] = self.octets.get(resource, 0) + octets
 
 
 class Followed:
-    """A source that runs, and the changes that it has given."""
+    """A running API server source, with the changes that it has delivered."""
 
     def __init__(
         self, api: ApiDouble, caplog: pytest.LogCaptureFixture, limits: TimeLimits | None = None, **options: object
     ) -> None:
-        """In virtual time, except for `limits`."""
+        """Creates the source on a virtual clock; `limits` are in real time."""
         caplog.set_level(logging.INFO)
         self.changes: list[Change] = []
         self.time = VirtualTime()

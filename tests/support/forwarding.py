@@ -49,7 +49,7 @@ class Forwarding:
 
     @property
     def servers(self) -> list[Server]:
-        """In the order of the directive."""
+        """The servers of all upstreams, in the order of the directive."""
         return [one for one in self.kept.values() if isinstance(one, Server)]
 
     @property

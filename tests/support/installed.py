@@ -38,5 +38,5 @@ def install(folder: Path, **edits: tuple[str, str, str]) -> None:
 
 
 def version(text: str) -> tuple[str, str, str]:
-    """The edit that makes it another version."""
+    """Returns the edit of the sources that sets the version to `text`."""
     return ("__init__.py", f'"{svcdns.__version__}"', f'"{text}"')

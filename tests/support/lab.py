@@ -52,7 +52,7 @@ class Api:
 
 
 class Lab:
-    """A running API server; `kubeconfig` is a copy that the test may write to."""
+    """A running API server. `kubeconfig` is a copy of its kubeconfig, which tests may change."""
 
     def __init__(self, folder: Path, *arguments: str) -> None:
         """Starts it on ports of loopback that the kernel chooses."""
@@ -99,7 +99,7 @@ class Lab:
         return Api(str(self.given))
 
     def admin(self, what: str, **options: str) -> None:
-        """Does something to it: `compact`, `expire`, `closewatches`, `deny`, `tokens`, `fault`."""
+        """Makes the API server do `what`: `compact`, `expire`, `closewatches`, `deny`, `tokens` or `fault`."""
         url = f"{self._admin}/{what}?{urllib.parse.urlencode(options)}"
         with urllib.request.urlopen(urllib.request.Request(url, method="POST"), timeout=10) as response:
             response.read()

@@ -129,7 +129,7 @@ class Outside:
         return self.kept[key]
 
     def __enter__(self) -> Self:
-        """Closes its sockets, and the upstreams', at the end."""
+        """Returns itself; the end of the context closes the sockets."""
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -141,7 +141,7 @@ class Outside:
 
     @property
     def route(self) -> Route:
-        """Of outside names."""
+        """The route of queries for outside names."""
         return self.listener.routes[b"\0"]
 
     @property
@@ -164,7 +164,7 @@ class Outside:
         return await self.reply()
 
     async def turn(self, seconds: float) -> None:
-        """Lets time pass, and timers of `forward` run."""
+        """Moves the clock forward, and runs the timers of *forward* that are due."""
         self.clock.turn(seconds + 2 * TICK)
         for _ in range(5):
             self.kept["forward", "timer wheel"].run_due()
@@ -180,7 +180,9 @@ class Outside:
         }
 
     def increments(self) -> dict[tuple[str, ...], tuple[float, ...]]:
-        """Every counter that is not 0 after a flush; of sizes every bucket, of durations their number."""
+        """Flushes the counters and returns those that are not 0. A duration histogram is reduced to its number of
+        observations.
+        """
         for _ in flush(self.responder):
             pass
         out = {}
@@ -215,8 +217,7 @@ def shape(wire: bytes, *, ordered: bool = True) -> list[str]:
 
 
 class Seen(NamedTuple):
-    """The replies, the upstream's queries, the cache and the metrics of one of both ways, and how many replies the fast
-    path gave."""
+    """What a series of queries led to, on the fast path or through the chain."""
 
     replies: list[list[str]]
     asked: list[tuple[Any, ...]]

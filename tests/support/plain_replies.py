@@ -41,7 +41,7 @@ def reply(
     rtype: int = Type.A,
     name: bytes = NAME,
 ) -> bytes:
-    """A reply to a question for that name and type."""
+    """Returns an encoded reply to a question with this name and type."""
     increments = (0x1234, flags, 1, len(answer), len(authority), len(additional))
     question = name + rtype.to_bytes(2, "big") + b"\0\1"
     return b"".join((*[count.to_bytes(2, "big") for count in increments], question, *answer, *authority, *additional))
@@ -114,7 +114,7 @@ PLAIN = {
 
 
 def rtype_of(packet: bytes) -> int:
-    """What a reply is asked for."""
+    """Returns the query type in a packet's question."""
     return int.from_bytes(packet[START - 4 : START - 2], "big")
 
 

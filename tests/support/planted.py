@@ -15,7 +15,7 @@ INSTALLED: Final = ("aiohttp", "kubernetes", "msgspec", "sitecustomize", "svcdns
 
 
 class Planted:
-    """A folder with such modules."""
+    """A folder of modules that record when they are imported."""
 
     def __init__(self, folder: Path, names: tuple[str, ...]) -> None:
         """Writes them."""

@@ -38,7 +38,7 @@ class ResponderSetup:
 
 
 def bound(host: str = "127.0.0.1") -> socket.socket:
-    """A datagram socket that does not block."""
+    """Returns a non-blocking datagram socket bound to the host."""
     sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM)
     sock.setblocking(False)
     sock.bind((host, 0))

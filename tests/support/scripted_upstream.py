@@ -66,7 +66,7 @@ def held(respond: Respond) -> Respond:
 
 
 def only(transport: str, respond: Respond) -> Respond:
-    """Answers over one transport, and not over the other."""
+    """Uses `respond` over this transport, and does not reply over the other one."""
     return lambda query, by: respond(query, by) if by == transport else None
 
 

@@ -62,7 +62,7 @@ def http(port: int, path: str) -> tuple[int, str]:
 
 
 class Server:
-    """A running `svcdns`. The Corefile may name {port}, {ready}, {health}, {metrics} and {dir}."""
+    """A running `svcdns`. In the Corefile, {port}, {ready}, {health}, {metrics} and {dir} are replaced."""
 
     def __init__(self, folder: Path, corefile: str, *arguments: str, **environ: str) -> None:
         """Starts it; `folder` is its working directory and takes Corefile and log."""

@@ -79,7 +79,7 @@ def edns(size: int = 1232, **fields: Any) -> Edns:
 
 
 class Clock:
-    """A clock that is turned by hand."""
+    """A clock that stands still until the test calls `turn`."""
 
     def __init__(self, now: float = 1000.0) -> None:
         """Starts at `now`."""
@@ -90,7 +90,7 @@ class Clock:
         return self.now
 
     def turn(self, seconds: float) -> None:
-        """Lets time pass."""
+        """Moves the clock forward by `seconds`."""
         self.now += seconds
 
 
@@ -103,7 +103,7 @@ def block(text: str, name: str, zones: str = ".", root: str = "") -> Block:
 
 
 def environment(index: Index | None = None, **fields: Any) -> Environment:
-    """A plugin's surroundings, each part replaceable."""
+    """Returns an environment for a plugin; `fields` replace its parts."""
     kept: dict[Any, Any] = {}
     values: dict[str, Any] = {
         "block": Block((), (), (".",)),
@@ -122,7 +122,7 @@ def environment(index: Index | None = None, **fields: Any) -> Environment:
 
 
 def following(reply: Reply | None = None) -> Following:
-    """The rest of a chain that always gives this reply."""
+    """Returns the rest of a chain, which always answers with `reply`."""
     return lambda _: reply if reply is not None else rcode_only(Rcode.SERVFAIL, "the end")
 
 
@@ -160,7 +160,7 @@ def options(name: str, text: str, **fields: Any) -> Any:
 
 
 def rejection(name: str, text: str, **fields: Any) -> str:
-    """What the plugin says to directives that are wrong: `line:column message`, the block's own brace being line 1."""
+    """Returns the error for a wrong directive as `line:column message`. The block's opening line is line 1."""
     try:
         options(name, text, **fields)
     except CorefileError as error:

@@ -1,4 +1,4 @@
-"""Counters in shared memory: they outlive their process, and describe themselves."""
+"""Counters in shared memory, which stay after the end of their process."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def region() -> memoryview:
 
 
 def test_a_successor_continues_the_counters() -> None:
-    """It finds the values and the cells of the process that died."""
+    """New counters on the same memory have the values and cells of the process that ended."""
     shared = region()
     first = Counters(shared)
     first.count(ASKED, "a.", amount=3)
@@ -66,7 +66,7 @@ def test_series_without_room_are_not_counted() -> None:
 
 
 def test_a_full_directory() -> None:
-    """Long label values fill it."""
+    """When the shared memory has no room for further series, these are counted in `overflowed`."""
     counters = Counters(shared := region())
     for number in range(8):
         counters.count(ASKED, f"{number}" * (1 << 18))

@@ -17,7 +17,7 @@ class Link:
     """A client and a server in one process, connected by buffers."""
 
     def __init__(self, client: ssl.SSLContext, server: ssl.SSLContext, name: str = "dns.test") -> None:
-        """Nothing is said yet."""
+        """Connects a TLS client and a TLS server in memory, without a handshake yet."""
         up, down = ssl.MemoryBIO(), ssl.MemoryBIO()
         self.client = client.wrap_bio(down, up, server_hostname=name)
         self.server = server.wrap_bio(up, down, server_side=True)
@@ -114,14 +114,16 @@ def test_the_key_log_has_the_secrets_of_each_connection(tmp_path: Path) -> None:
 
 
 def test_sockets_are_polled_between_authorities() -> None:
-    """Loading the bundle of a machine takes tens of milliseconds."""
+    """While a bundle of authorities is loaded, the sockets are polled after each authority. Loading may take tens of
+    milliseconds.
+    """
     polls: list[int] = []
     client_context(Material(authorities=authority().pem * 3), lambda: polls.append(1))
     assert len(polls) == 3
 
 
 def test_unusable_material_is_an_error() -> None:
-    """It is a TlsError."""
+    """Invalid keys and certificates raise TlsError."""
     with pytest.raises(TlsError):
         server_context(Material(SERVER.certificates, b"x"))
     with pytest.raises(TlsError):

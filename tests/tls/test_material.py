@@ -1,4 +1,4 @@
-"""Certificates and keys as octets."""
+"""Certificates and keys that were read into memory."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_unusable_authorities_are_an_error(tmp_path: Path, content: bytes, error
 
 
 def test_authorities_alone(tmp_path: Path) -> None:
-    """Several, with text between them."""
+    """A file of several authorities, with other text between them, can be read without a certificate and key."""
     (tmp_path / "ca.crt").write_bytes(b"first\n" + authority().pem + b"second\n" + Authority().pem)
     material = read("", "", str(tmp_path / "ca.crt"))
     assert len(split(material.authorities)) == 2

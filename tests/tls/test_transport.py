@@ -48,7 +48,7 @@ class Echo(asyncio.Protocol):
         self.transport.pause_reading()
 
     def resume_writing(self) -> None:
-        """It reads again."""
+        """Resumes reading when the transport can be written to again."""
         self.transport.resume_reading()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -100,7 +100,7 @@ async def happens(what: Callable[[], object]) -> None:
 
 
 async def gone(writer: asyncio.StreamWriter) -> None:
-    """Aborts a connection."""
+    """Aborts the connection and waits until it is closed."""
     writer.transport.abort()
     with contextlib.suppress(OSError):
         await writer.wait_closed()
@@ -250,7 +250,7 @@ async def test_a_step_that_fails_does_not_stop_the_others() -> None:
 
 
 async def test_the_client_side_resumes_a_session() -> None:
-    """Given to `wrap_bio`, taken from the connection before."""
+    """The session of the previous connection, if it is passed to `wrap_bio`, is resumed."""
     sessions: list[ssl.SSLSession | None] = [None]
 
     async with echoing() as place:

@@ -138,5 +138,5 @@ def test_ids_are_random() -> None:
 
 
 def test_address_text() -> None:
-    """IPv6 in brackets."""
+    """`address_text` puts an IPv6 address into brackets before the port."""
     assert (address_text(("192.0.2.1", 53)), address_text(("::1", 5353))) == ("192.0.2.1:53", "[::1]:5353")

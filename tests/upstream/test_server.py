@@ -24,7 +24,7 @@ A = answer("a.example.org. 60 IN A 192.0.2.1")
 
 
 class Querying:
-    """A server on a clock that is moved by hand."""
+    """An upstream server that the test queries, with a clock that the test sets."""
 
     def __init__(self, upstream: ScriptedUpstream, options: ServerOptions | None = None) -> None:
         self.clock, self.counters = world.Clock(), Counters()
@@ -35,7 +35,7 @@ class Querying:
         self.outcomes: list[bytes | ExchangeError] = []
 
     def ask(self, *, tcp: bool = False) -> Attempt:
-        """A query whose outcome is noted down."""
+        """Starts a query whose outcome is added to `outcomes`."""
         server = self.server
         timeout = server.options.read_timeout
         attempt = Attempt(server, QUERY, lambda _, outcome: self.outcomes.append(outcome), self.clock(), timeout)
@@ -216,7 +216,7 @@ async def test_no_health_checks_without_a_limit() -> None:
 
 
 async def test_a_flood_moves_the_query_to_tcp() -> None:
-    """There a port is no secret to guess; the foreign packets are counted."""
+    """If too many foreign packets arrive over UDP, the query is repeated over TCP. The foreign packets are counted."""
     async with ScriptedUpstream() as upstream:
         true = only("tcp", A)
         upstream.respond = lambda query, by: true(query, by) or [b"\0" * 12] * (MAX_FOREIGN + 9)

@@ -25,7 +25,7 @@ from tests.support.scripted_upstream import ScriptedUpstream, answer, held, sile
 
 
 def numbered(query: dns.message.Message, transport: str) -> list[bytes] | bytes | None:
-    """Answers with the number in the name as the last octet of an address."""
+    """Replies with an address whose last octet is the number in the query name."""
     name = query.question[0].name
     return answer(f"{name} 60 IN A 192.0.2.{name.labels[0].decode()}")(query, transport)
 
@@ -152,7 +152,7 @@ async def test_a_closed_port() -> None:
 
 
 async def test_a_connection_that_takes_too_long_to_open() -> None:
-    """Is a timeout."""
+    """If a connection cannot be opened within `connect_timeout`, the outcome is a timeout."""
 
     async def never(_factory: object) -> object:
         return await asyncio.get_running_loop().create_future()
@@ -184,7 +184,7 @@ async def test_foreign_messages_are_dropped() -> None:
 
 
 async def test_a_reply_in_single_octets() -> None:
-    """It counts once it is complete."""
+    """A reply that arrives octet by octet is passed on once it is complete."""
     async with ScriptedUpstream(held(numbered)) as upstream:
         asking = Querying(upstream)
         waiting = asyncio.ensure_future(asking.ask(1))
@@ -255,7 +255,7 @@ async def test_connections_that_are_too_old_are_not_used(keeping: ConnectionOpti
 
 
 async def test_the_number_of_idle_connections_is_bounded() -> None:
-    """The others are closed after their last query."""
+    """At most `max_idle` idle connections stay open; others are closed after their last query."""
     async with ScriptedUpstream(held(numbered)) as upstream:
         asking = Querying(upstream, ConnectionOptions(max_idle=1))
         asking.connections._max_pipelined = 1

@@ -128,7 +128,9 @@ async def test_a_client_certificate(tmp_path: Path) -> None:
 
 
 async def test_sessions_are_resumed(upstream: ScriptedUpstream) -> None:
-    """By each connection but the first, and not with other material, which is for new connections."""
+    """Each connection after the first resumes the TLS session. After a change of certificates, no old session is
+    resumed.
+    """
     asking = Querying(upstream)
     for _ in range(3):
         assert await asking.ask() == "192.0.2.1"
@@ -146,7 +148,7 @@ async def test_sessions_are_resumed(upstream: ScriptedUpstream) -> None:
 
 
 async def test_material_that_cannot_be_used() -> None:
-    """Changes nothing."""
+    """If the new certificate and key do not match, an error is raised and the previous TLS context stays in use."""
     client_tls = ClientTls(TRUSTED, lambda: None)
     context = client_tls.context
     with pytest.raises(TlsError, match="key values mismatch"):

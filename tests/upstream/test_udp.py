@@ -226,7 +226,7 @@ async def test_a_packet_after_the_reply_closes_the_spare_socket() -> None:
 
 
 async def test_the_number_of_spare_sockets_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The rest are closed."""
+    """At most `MAX_SPARE` unused sockets are kept; further ones are closed."""
     monkeypatch.setattr("svcdns.upstream.udp.MAX_SPARE", 3)
     async with ScriptedUpstream(held(A)) as upstream:
         sockets = UdpSockets(("127.0.0.1", upstream.port))
@@ -241,7 +241,7 @@ async def test_the_number_of_spare_sockets_is_bounded(monkeypatch: pytest.Monkey
 
 
 async def test_a_callback_that_raises_does_not_reach_the_selector() -> None:
-    """For a reply, an error and a flood of foreign packets: an exception there would end the worker."""
+    """An exception of a callback is reported to the event loop, because in the selector it would end the worker."""
     reported = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context["exception"]))
 

@@ -59,7 +59,7 @@ def test_suffixes_go_from_the_name_to_the_root() -> None:
 
 
 def test_reads_compressed_names() -> None:
-    """A pointer to an earlier name is followed, and the offset behind is that of the pointer."""
+    """A compression pointer is followed; the returned offset is the one after the pointer."""
     message = bytes(12) + b"\1b\1c\0" + b"\1a\xc0\x0c"
     assert names.read_name(message, 17) == (b"\1a\1b\1c\0", 21)
 

@@ -152,7 +152,7 @@ def test_data_that_dnspython_refuses(kind: str, words: list[str], expected: str)
     ],
 )
 def test_errors(kind: str, words: list[str]) -> None:
-    """CoreDNS refuses them as well, or misreads them."""
+    """Invalid RDATA text is an error. CoreDNS refuses it too, or reads it wrongly."""
     with pytest.raises(RdataTextError):
         wire(kind, *words)
 

@@ -105,7 +105,7 @@ def test_a_question_without_type_or_class_is_accepted(body: bytes, rtype: int) -
 
 
 def test_an_invalid_option_is_a_format_error() -> None:
-    """FORMERR, even with an unknown EDNS version, wherever the OPT record stands."""
+    """An invalid EDNS option gets FORMERR, in whatever section the OPT record is, and whatever the EDNS version is."""
     opt = b"\0\0\x29\4\xd0\0\1\0\0\0\5\0\x0b\0\1a"
     for counts in ((1, 0, 0, 1), (1, 1, 0, 0)):
         assert accept(packet(counts=counts, body=b"\1a\0\0\1\0\1" + opt)) == packet(flags=0x8101, body=b"\1a\0\0\1\0\1")

@@ -36,7 +36,7 @@ every_plain_reply = pytest.mark.parametrize("packet", [pytest.param(packet, id=n
 
 @every_plain_reply
 def test_simple_replies(packet: bytes) -> None:
-    """The fields agree with the parsed message."""
+    """The offsets and values that the scanner finds agree with the parsed message."""
     plain, message = scan(packet, START, made.rtype_of(packet)), parse_message(packet)
     assert plain is not None
     records = (*message.answer, *message.authority)
@@ -103,7 +103,7 @@ def at_the_end(*targets: bytes, more: bytes = b"") -> bytes:
     ],
 )  # fmt: skip
 def test_other_headers_and_sections_are_not_simple(packet: bytes) -> None:
-    """Further flags, rcodes of failures, sections with further records."""
+    """Replies with other flags, error rcodes or additional records in a section are not simple replies."""
     assert scan(packet, START, A) is None
 
 
@@ -262,7 +262,7 @@ def test_a_cname_beyond_the_reach_of_a_pointer_is_not_simple() -> None:
 
 
 def _name(size: int, number: int) -> bytes:
-    """A name of so many octets, one for each number."""
+    """Returns a name of `size` octets that is different for each `number`."""
     out, left = b"\4%04d" % number, size - 6
     while left:
         octets = min(64, left) - (left == 65)

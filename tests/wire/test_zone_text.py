@@ -261,7 +261,7 @@ def test_generate(text: str, expected: list[str]) -> None:
 
 
 def test_octets_beyond_ascii() -> None:
-    """A file is octets: those of a comment are nothing, those of names and strings reach the wire as they stand."""
+    """Octets above 127 in names and strings are kept as they are; in comments they are ignored."""
     data = b'; B\xe4cker\na A 10.0.0.1 ; caf\xe9\nt TXT "\xe4\xc3\xa4" \xa0\xe4\n\xe4 A 10.0.0.2\nc CNAME \xe4\n'
     found = read(data, ORIGIN, "zone")
     assert [record.rdata for record in found[1:2]] == [b"\3\xe4\xc3\xa4\2\xa0\xe4"]

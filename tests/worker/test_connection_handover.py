@@ -28,7 +28,7 @@ class World:
     """An old responder with a listener, and a new one, to which connections go."""
 
     def __init__(self, connect: functools.partial, old: TcpConnections) -> None:  # type: ignore[type-arg]
-        """Nothing moves yet."""
+        """Prepares a hand-over from the old connections to new ones; no connection has moved yet."""
         self.connect, self.old = connect, old
         self.place, self.new = ResponderSetup("tcp"), TcpConnections()
         self.detached: list[Detached] = []
@@ -36,19 +36,19 @@ class World:
         self.timeouts = LONG
 
     async def adopt(self, detached: Detached) -> None:
-        """What a worker does with one."""
+        """Continues a detached connection, as a successor worker does."""
         self.detached.append(detached)
         sock = socket.socket(fileno=detached.fd)
         make = functools.partial(TcpConnection, self.place.responder, self.new, self.timeouts, detached)
         await asyncio.get_running_loop().connect_accepted_socket(make, sock)
 
     async def import_state(self, fd: int) -> None:
-        """What a worker does with a file."""
+        """Reads the file of cached state, as a successor worker does."""
         self.imported.append(os.read(fd, 1000))
         os.close(fd)
 
     async def move(self, file: int | None = None) -> None:
-        """Hands over all there is."""
+        """Hands over all connections, and the file if there is one."""
         left, right = socket.socketpair()
         await asyncio.gather(give(self.old, left, lambda: bool(self.old.open), file), take_of(right, self))
 
@@ -93,7 +93,9 @@ async def test_a_connection_moves_between_two_queries() -> None:
 
 
 async def test_a_file_moves_before_connections(tmp_path: Path) -> None:
-    """This side's descriptor is closed, also where the successor is gone."""
+    """The file of cached state is sent before the connections. The sender's descriptor is closed, even if the successor
+    is gone.
+    """
     (tmp_path / "kept").write_bytes(b"what is kept")
     async with worlds(ResponderSetup("tcp")) as world:
         await opened(world)
@@ -159,7 +161,7 @@ async def test_a_query_in_flight_is_answered_first() -> None:
 
 
 async def test_many_connections_move() -> None:
-    """Also those that are accepted while others move."""
+    """300 connections are handed over, and all of them are answered afterwards."""
     async with worlds(ResponderSetup("tcp")) as world:
         clients = [await opened(world) for _ in range(300)]
         await world.move()

@@ -97,7 +97,7 @@ class World:
         await self.feed(*[Changed(1, change) for change in changes])
 
     async def list_all(self, *objects: Any) -> None:
-        """A list of every kind."""
+        """Sends the worker a complete list of every kind; `objects` are in the lists."""
         for kind in KINDS:
             mine = [Put(item) for item in (Namespace("d"), *objects) if type(item).__name__ == kind]
             await self.change(Begin(kind), *mine, Complete(kind))
@@ -240,7 +240,9 @@ async def test_half_a_frame_of_an_old_feed_is_dropped(world: World) -> None:
 
 
 async def test_a_reload_swaps_in_one_step(world: World) -> None:
-    """New chains are built beside the old ones, on the same index; counters go on."""
+    """A reload builds new chains on the same index while the old ones answer, and switches at `Swap`. Counters
+    continue.
+    """
     await serving(world, WEB)
     for _ in range(3):
         assert await world.ask("web.d.svc.cluster.local.") == ["5 10.96.0.1"]
@@ -258,8 +260,9 @@ async def test_a_reload_swaps_in_one_step(world: World) -> None:
 
 
 async def test_less_memory(world: World) -> None:
-    """Tables and caches take less, those of later chains too, until a new life of control allows more; answers go
-    on."""
+    """`Allow` makes answer tables and caches smaller, also those of later chains, until the next epoch; queries are
+    still answered.
+    """
     await serving(world, WEB)
 
     def budget() -> int:
@@ -297,7 +300,7 @@ async def test_other_slots_are_not_read(world: World) -> None:
 
 
 async def test_a_drain_answers_the_packets_that_have_arrived(world: World) -> None:
-    """Those in the sockets' buffers when the worker is stopped."""
+    """A worker that is told to stop answers the queries in its sockets' buffers first."""
     await serving(world, WEB)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.settimeout(10)

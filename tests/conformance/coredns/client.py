@@ -70,7 +70,7 @@ def packet(query: Query, ident: int) -> bytes:
 
 
 def answer(wire: bytes, query: Query) -> Answer:
-    """A reply in the form of the recorded answers."""
+    """Converts a reply into the form of the recorded answers."""
     word = struct.unpack("!H", wire[2:4])[0]
     out: Answer = {
         "rcode": dns.rcode.to_text(word & 15),

@@ -73,7 +73,7 @@ class Line:
 
     @property
     def whole(self) -> Answer | None:
-        """An answer that is not truncated, if there is one."""
+        """The first recorded answer that is not truncated, or None."""
         everything = [*self.answers.get("tcp", ()), *self.answers.get("udp", ())]
         return next((answer for answer in everything if "TC" not in answer.get("flags", ())), None)
 
@@ -91,7 +91,7 @@ class Case:
 
     @property
     def corefile(self) -> str:
-        """The Corefile with the placeholders of the ports."""
+        """The Corefile of the case. Its ports are placeholders."""
         return fill_in((HERE / "cases" / self.name / "Corefile").read_text())
 
     @property

@@ -111,7 +111,7 @@ def test_operands_are_evaluated_if_needed() -> None:
 
 
 def test_calls() -> None:
-    """They are functions of the scope. Expressions with the same text are equal."""
+    """`calls` has the names of the functions that an expression calls. Expressions with equal text are equal."""
     expression = compile_expression("add(len(name()))", {"name", "add", "other"})
     assert expression.calls == {"name", "add"}
     assert expression == compile_expression("add(len(name()))", {"name", "add"}) != compile_expression("add()", {"add"})

@@ -1,4 +1,4 @@
-"""What of a reply may be cached (docs/behaviour/plugins.md#cache)."""
+"""Which replies *cache* may store (docs/behaviour/plugins.md#cache)."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ class Upstreams:
     """
 
     def __init__(self, text: str = "cache {\n confirm_denials 10m\n}") -> None:
-        """`text` is the directive."""
+        """Creates the plugin *cache* from the directive `text`."""
         self.clock, self.counters = world.Clock(), Counters()
         self.plugin = Cache(world.options("cache", text), world.environment(clock=self.clock, counters=self.counters))
         self.first, self.second, self.late = THERE, SILENCE, False
@@ -42,7 +42,7 @@ class Upstreams:
         return reply
 
     async def ask(self) -> str:
-        """Rcode and address."""
+        """Queries a.example.org, and returns the rcode and the last octet of each address."""
         reply = await world.soon(self.plugin.handle(world.query("a.example.org.", server="dns://:53"), self))
         return " ".join([rcode_text(reply.rcode), *(str(record.rdata[-1]) for record in reply.answer)])
 
@@ -66,7 +66,7 @@ class Upstreams:
 @pytest.mark.parametrize("late", [False, True])
 @pytest.mark.parametrize("denial", [GONE, EMPTY], ids=["NXDOMAIN", "NODATA"])
 async def test_another_upstream_has_an_answer(denial: Reply, *, late: bool) -> None:
-    """The client gets it, it is cached, and the name keeps its history."""
+    """If another upstream has an answer, the client gets the answer instead of the denial, and it is cached."""
     upstreams = Upstreams()
     upstreams.late = late
     await upstreams.known()

@@ -54,7 +54,7 @@ def test_an_entry_goes_to_another_worker() -> None:
 
 
 def test_an_existing_entry_stays() -> None:
-    """It is newer."""
+    """Moving entries into a new store does not overwrite an entry there, because that entry is newer."""
     old, new = store(), store()
     old.put(KEY, Entry(REPLY, 0.0, 60))
     new.put(KEY, Entry(Reply(), 0.0, 5))
@@ -71,7 +71,7 @@ def test_entries_with_dependencies_stay_behind() -> None:
 
 
 def test_the_newest_entries_go_over_to_a_smaller_store() -> None:
-    """They are packed last."""
+    """If the new store is smaller, the newest entries are moved, and older entries are dropped."""
     old, new = store(), store(allowance=20_000)
     for number in range(500):
         old.put((b"%d" % number, 1, 1, False, False), Entry(REPLY, 0.0, 60))

@@ -61,7 +61,7 @@ class Cached:
 
 
 def test_removes_the_opt_record_of_an_upstream() -> None:
-    """The core then mirrors the client's, options included, as for the server's own answers."""
+    """The reply of *cache* has no OPT record, so the server core adds one that mirrors the client's OPT record."""
     cached = Cached(reply=Reply(flags=RD | RA, answer=A, edns=world.edns(4096)))
     assert [cached.ask().edns, cached.ask().edns] == [None, None]
 
@@ -85,7 +85,7 @@ def test_a_zone_transfer_gets_the_ttl_of_uncached_replies() -> None:
 
 
 def test_caches_an_answer_and_counts_its_ttl_down() -> None:
-    """Until it expires."""
+    """The TTL of a cached answer goes down with the time. After its expiry the upstream is queried again."""
     cached = Cached()
     assert cached.ttls() == [60]
     cached.clock.turn(10.5)
@@ -142,7 +142,7 @@ def test_keepttl() -> None:
     ],
 )
 def test_bounds_the_ttl(text: str, reply: Reply, ttls: list[int]) -> None:
-    """From the first answer on."""
+    """TTLs are raised and lowered to the limits of *cache* in the first reply already."""
     assert Cached(text, reply).ttls() == ttls
 
 
@@ -229,7 +229,9 @@ def test_an_answer_from_the_cluster_is_never_cached() -> None:
 
 
 def test_other_clients_get_the_first_clients_letter_case() -> None:
-    """For as long as CoreDNS would cache the answer."""
+    """A query in other letter case gets a reply in the first client's letter case, for as long as CoreDNS would cache
+    the answer.
+    """
     cached = Cached("cache 20")
     asked: list[bytes] = []
 
@@ -339,7 +341,7 @@ def test_a_reload_applies_new_bounds_to_entries() -> None:
 
 
 def test_a_reload_with_a_short_time_for_denials_keeps_errors() -> None:
-    """Errors have a time of their own."""
+    """A reload that shortens the time for denials does not shorten the time for stored errors."""
     cached = Cached(reply=Reply(rcode=Rcode.SERVFAIL))
     cached.ask()
     cached.reload("cache {\n denial 10000 1 0\n}")

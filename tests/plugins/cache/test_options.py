@@ -52,7 +52,7 @@ from tests.support import world
     ],
 )
 def test_reads(text: str, read: Options) -> None:
-    """Each option has its effect."""
+    """Each form of the directive has the expected options."""
     assert world.options("cache", text) == read
 
 
@@ -110,5 +110,5 @@ def test_reads(text: str, read: Options) -> None:
     ],
 )
 def test_rejects(text: str, error: str) -> None:
-    """The error is at the wrong word."""
+    """Each invalid directive is an error with the position of the word at fault."""
     assert world.rejection("cache", text).startswith(error)

@@ -77,7 +77,7 @@ class Cached:
 
 
 async def settle() -> None:
-    """Runs what is under way as far as it can go."""
+    """Runs the event loop until all started tasks wait."""
     for _ in range(5):
         await asyncio.sleep(0)
 
@@ -227,7 +227,7 @@ async def test_a_change_of_a_dependency_ends_a_stale_entry() -> None:
 
 
 async def test_an_answer_from_the_cluster_replaces_a_stale_entry(stale: Cached) -> None:
-    """It is not cached itself."""
+    """An answer of the cluster removes the stale entry, but is not stored in the cache."""
     stale.upstream.reply = Reply(answer=NEW.answer, lifetime=UNTIL_CHANGED, dependencies=(("service", "d", "web"),))
     await stale.ask()
     await settle()
@@ -278,7 +278,9 @@ async def test_serve_stale_is_at_most_seven_days(caplog: pytest.LogCaptureFixtur
 
 @pytest.mark.parametrize("arguments", ["", "10s", "10s 0s 10s"])
 async def test_upstreams_that_are_known_to_be_down_are_not_waited_for(arguments: str) -> None:
-    """The refresh runs in the background, and its first reply is cached."""
+    """With `verify`, *cache* sends the stale reply at once if all upstreams are down, and refreshes it in the
+    background.
+    """
     cached = await verifying(arguments)
     cached.down = True
     cached.upstream.gate.clear()
@@ -291,7 +293,7 @@ async def test_upstreams_that_are_known_to_be_down_are_not_waited_for(arguments:
 
 
 async def verifying(*arguments: str) -> Cached:
-    """An entry that expired a second ago, with `verify`."""
+    """Returns a cache with `verify`, and an entry in it that expired a second ago."""
     cached = Cached("serve_stale 1h verify " + " ".join(arguments))
     await cached.ask()
     cached.clock.turn(61)
@@ -338,7 +340,7 @@ async def test_each_waiting_client_gets_its_own_flags() -> None:
 
 
 async def test_verify_keeps_to_recheck() -> None:
-    """And to one refresh at a time."""
+    """With `verify`, a failed refresh is repeated only after `recheck`, and only one refresh runs at a time."""
     cached = await verifying("10s", "0s", "30s")
     cached.upstream.reply = FAILED
     assert await cached.shown() == "NOERROR 1/0"
@@ -410,7 +412,7 @@ async def test_a_popular_entry_is_refreshed_before_it_expires() -> None:
 
 
 async def test_hits_are_noted_until_they_are_enough() -> None:
-    """Until then the answer table must not answer."""
+    """Until `prefetch` has seen enough hits, the answer table may not store the reply, so that *cache* counts each hit."""
     cached = Cached("prefetch 3 1m 50%")
     await cached.ask()
     assert [(await cached.ask()).lifetime for _ in range(4)] == [0.0, 0.0, 30.0, 30.0]

@@ -51,7 +51,7 @@ def test_simple_replies_are_stored_whole(packet: bytes) -> None:
 
 @given(MUTATIONS)
 def test_every_simple_reply_is_stored_whole(packet: bytes) -> None:
-    """Whatever its octets are."""
+    """Every packet that the scanner accepts as a simple reply can be stored and read back unchanged."""
     plain = scan(packet, START, rtype_of(packet))
     if plain is not None:
         check(plain)
@@ -59,7 +59,7 @@ def test_every_simple_reply_is_stored_whole(packet: bytes) -> None:
 
 @pytest.mark.parametrize("name", ["one address", "no such name", "an OPT with options behind a denial"])
 def test_an_entry_with_a_packet_equals_one_with_records(name: str) -> None:
-    """In all its properties."""
+    """A cache entry with an encoded reply has the same properties as an entry with a decoded one."""
     plain = scan(PLAIN[name], START, Type.A)
     assert plain is not None
     entry, other = Entry(encode(plain), 5.0, 60), Entry(decode(encode(plain)), 5.0, 60)

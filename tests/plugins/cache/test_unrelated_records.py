@@ -117,7 +117,7 @@ def test_authority_section(answer: list[str], authority: list[str], kept: list[s
 
 
 def test_signatures_are_kept_with_the_records_they_cover() -> None:
-    """The proof of a wildcard answer is from the zone that signed it."""
+    """RRSIG records are kept together with the records that they sign, and dropped without them."""
     last_answer, bad = (
         signature("a.example.org.", "A", "example.org."),
         signature("a.example.org.", "MX", "example.org."),
@@ -188,7 +188,7 @@ def test_addresses_of_the_name_servers_in_a_referral_are_kept() -> None:
 
 
 def test_additional_records_of_cluster_data_are_kept() -> None:
-    """This server made them."""
+    """Additional records of a reply made from cluster data are kept."""
     of_cluster = Reply(
         answer=world.records("a.example.org. 60 IN MX 10 bank.example.com."),
         additional=world.records(T4),

@@ -172,7 +172,7 @@ def test_answers(name: str, rtype: str, expected: list[str] | None) -> None:
 
 
 def test_aa_and_lifetime() -> None:
-    """AA is set except in a delegation. The reply lives until the zone changes."""
+    """AA is set, except in a referral. The reply is valid until the zone changes."""
     server = Server()
     assert server.ask("www.example.org.").flags & AA
     assert not server.ask("x.sub.example.org.").flags & AA
@@ -419,13 +419,13 @@ def test_a_name_that_would_be_too_long_is_yxdomain() -> None:
     ],
 )
 def test_the_end_of_a_chain_outside_the_zone(elsewhere: Reply, expected: list[str]) -> None:
-    """Records and rcode are those of the target, RFC 6604 §3."""
+    """If a CNAME chain leaves the zone, the reply has the target's records and rcode (RFC 6604 §3)."""
     found = world.summary(Server(text=MORE).ask("out.example.org.", elsewhere=elsewhere))
     assert found == [line if line != "CNAME" else "out.example.org. 60 IN CNAME host.example.net." for line in expected]
 
 
 def test_a_nearer_zone_answers_for_a_target() -> None:
-    """Also if the zone of the alias has records of that name."""
+    """A CNAME target is answered from the child zone, even if the parent zone has records of that name."""
     parent = world.records(
         "example.org. 9 IN SOA a. b. 1 2 3 4 5",
         "x.example.org. 9 IN CNAME w.c.example.org.",
@@ -589,7 +589,7 @@ def test_a_changed_zone_is_served_at_once() -> None:
 
 
 def test_whole_zone() -> None:
-    """From SOA record to SOA record, each other record once. Only the zone's own name has a transfer."""
+    """A transfer has all records once between two SOA records. Only the zone's apex can be transferred."""
     plugin = Server().plugin
     offer = plugin.transfer(names.from_text("example.org."), 0)
     assert offer is not None

@@ -30,5 +30,5 @@ def test_reads_options() -> None:
     ],
 )
 def test_rejected_directives(text: str, error: str) -> None:
-    """The error is at the wrong word."""
+    """Each invalid directive is an error with the position of the word at fault."""
     assert world.rejection("file", text).startswith(error)

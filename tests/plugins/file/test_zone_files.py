@@ -46,7 +46,7 @@ def error(data: dict[str, bytes], path: Path) -> str:
 
 
 def test_gather(tmp_path: Path) -> None:
-    """Reads the records of the zone, in portions; its SOA record stands apart."""
+    """`gather` reads the records of a zone in portions, with the serial separately."""
     path = tmp_path / "zone"
     path.write_text(
         ZONE.format(serial=7, address="10.0.0.2")
@@ -85,7 +85,7 @@ def test_an_invalid_file_is_an_error_and_ends_nothing(
 
 
 def test_a_missing_file_is_read_later(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """It is a warning, as in CoreDNS."""
+    """A zone file that does not exist yet is a warning, as in CoreDNS, and is read once it exists."""
     path = tmp_path / "zone"
     data = gather(options(path, "reload 5s"), {})
     assert shown(data, path) == []

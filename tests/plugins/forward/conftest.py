@@ -19,7 +19,7 @@ async def upstream() -> AsyncIterator[ScriptedUpstream]:
 
 @pytest.fixture
 async def other() -> AsyncIterator[ScriptedUpstream]:
-    """Another upstream, with another answer."""
+    """Starts a second upstream, which has another address for the name."""
     async with ScriptedUpstream(answer("a.example.org. 60 IN A 192.0.2.2")) as server:
         yield server
 

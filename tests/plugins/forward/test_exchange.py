@@ -1,4 +1,4 @@
-"""How an exchange chooses among several upstreams; the clock is moved by hand."""
+"""How an exchange chooses among several upstreams. The test sets the clock."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ async def test_failover_after_an_error_without_a_question_section(
 async def test_the_last_reply_is_returned_if_the_next_upstream_fails(
     upstream: ScriptedUpstream, other: ScriptedUpstream
 ) -> None:
-    """A reply is better than none."""
+    """If the next upstream fails too, the client gets the reply of the first one, even if its rcode is an error."""
     upstream.respond = answer(rcode=5)
     other.close()
     reply = await Forwarding(upstream, other).ask()
@@ -166,7 +166,7 @@ async def test_a_second_upstream_is_queried_if_the_first_is_slower_than_usual(
 async def test_slowness_alone_costs_a_bounded_share_of_queries(
     upstream: ScriptedUpstream, other: ScriptedUpstream
 ) -> None:
-    """If the upstream still answers other queries."""
+    """If the first upstream is slow but answers, a second one is queried for only a limited share of queries."""
     forwarding = Forwarding(upstream, other, body=TURNS)
     await make_fast(forwarding)
     slow = held(answer())
@@ -257,7 +257,7 @@ async def test_all_silent(
 
 
 async def test_all_known_to_be_silent(upstream: ScriptedUpstream, other: ScriptedUpstream) -> None:
-    """One is queried, for a short time; its reply closes all circuits that it concerns."""
+    """If the circuits of all upstreams are open, one upstream is queried with a short timeout."""
     forwarding = Forwarding(upstream, other)
     for one, server in zip((upstream, other), forwarding.servers, strict=True):
         one.respond = silence

@@ -165,7 +165,7 @@ async def test_a_truncated_reply_is_returned(upstream: ScriptedUpstream) -> None
 
 
 async def test_prefer_udp_retries_over_tcp_itself(upstream: ScriptedUpstream) -> None:
-    """Whatever transport the client used."""
+    """With `prefer_udp`, a truncated UDP reply makes *forward* retry over TCP, even for a client that uses TCP."""
     upstream.respond = lambda query, transport: answer(A, flags=dns.flags.TC if transport == "udp" else 0)(
         query, transport
     )
@@ -196,7 +196,7 @@ async def test_a_connection_that_the_upstream_closed_costs_nothing(upstream: Scr
 
 
 async def test_identical_queries_share_one_exchange(upstream: ScriptedUpstream) -> None:
-    """In any letter case; other queries do not."""
+    """Letter case does not matter; queries for other names do not share the exchange."""
     forwarding = Forwarding(upstream)
     names = ["a.example.org.", "A.EXAMPLE.org.", "a.example.org."]
     replies = await asyncio.gather(*(forwarding.ask(name) for name in names), forwarding.ask("b.example.org."))
@@ -286,7 +286,9 @@ async def test_limits(
 
 
 async def test_names_that_should_not_leave(upstream: ScriptedUpstream) -> None:
-    """They are forwarded, or answered here; the following plugins do not get them either."""
+    """Queries for internal names are forwarded or answered with NXDOMAIN, as `leak_guard` says. The next plugin never
+    gets them.
+    """
     forwarding = Forwarding(upstream)
     assert (await forwarding.ask("web.", server="dns://:53")).extended is None
     assert (

@@ -74,7 +74,9 @@ def test_what_counts_as_a_leak(text: str, zones: str, name: str, kind: str) -> N
     ("rtype", "leaks"), [("AAAA", True), ("MX", True), ("NS", False), ("DS", False), ("DNSKEY", False), ("SOA", False)]
 )
 def test_resolvers_may_walk_down_from_the_root(rtype: str, *, leaks: bool) -> None:
-    """With the types that delegate and sign top-level domains, except below the cluster's name."""
+    """Queries of resolvers for top-level domains (NS, DS, DNSKEY, SOA) do not count as leaks, except for the cluster's
+    own domain.
+    """
     assert bool(Guarded(BARE).leaks("org.", rtype)) is leaks
     assert Guarded(BARE).leaks("cluster.local.", rtype)
 

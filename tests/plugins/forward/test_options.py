@@ -205,5 +205,5 @@ def test_each_directive_is_a_rule() -> None:
     ],
 )
 def test_rejects(text: str, error: str) -> None:
-    """The error is at the wrong word."""
+    """Each invalid directive is an error with the position of the word at fault."""
     assert world.rejection("forward", text).startswith(error)

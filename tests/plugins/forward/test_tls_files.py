@@ -26,7 +26,7 @@ A = answer("a.example.org. 60 IN A 192.0.2.1")
 
 @pytest.fixture
 async def secure(tmp_path: Path) -> AsyncIterator[ScriptedUpstream]:
-    """An upstream over TLS; it would answer without TLS too."""
+    """Starts an upstream that answers over TLS, and would also answer without TLS."""
     async with ScriptedUpstream(A, server(pair(), tmp_path)) as made:
         yield made
 
@@ -75,13 +75,13 @@ async def test_an_answer_over_tls(tmp_path: Path, secure: ScriptedUpstream) -> N
     ],
 )
 async def test_forms_of_upstreams_over_tls(tmp_path: Path, secure: ScriptedUpstream, place: str, body: str) -> None:
-    """None is ever used without TLS."""
+    """An upstream with tls:// is only queried over TLS, whatever the other options are."""
     assert (await forwarding(tmp_path, secure, place=place, body=body).ask()).rcode == Rcode.NOERROR
     assert secure.transports == ["tcp"]
 
 
 async def test_a_wrong_certificate_never_leads_to_unencrypted_queries(tmp_path: Path, secure: ScriptedUpstream) -> None:
-    """SERVFAIL, and no query was sent."""
+    """If the upstream's certificate is wrong, the reply is SERVFAIL, and no query is sent."""
     made = forwarding(tmp_path, secure, place="tls://127.0.0.1%other.test:{}")
     reply = await made.ask()
     assert reply.rcode == Rcode.SERVFAIL

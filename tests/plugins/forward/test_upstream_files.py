@@ -1,4 +1,4 @@
-"""Upstreams by file and by host."""
+"""Upstreams from resolv.conf files and from host names."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_gathers_files(tmp_path: Path) -> None:
 
 
 def test_gathers_hosts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Where no file has that name; a host that is not found is an error."""
+    """*forward* resolves a host name if no file has that name; a host without addresses is an error."""
     monkeypatch.chdir(tmp_path)
     asked = []
 

@@ -134,7 +134,7 @@ def test_fallthrough(more: str, name: str, rtype: str, passed: bool) -> None:
 
 
 def test_a_reply_of_the_next_plugin_depends_on_the_file() -> None:
-    """The name may be added to the file."""
+    """If *hosts* passes a query on, the reply depends on the hosts file, because the name may be added to the file."""
     hosts = inline(more="fallthrough")
     reply = hosts.ask("none.example.org.")
     assert (reply.lifetime, reply.dependencies) == (30.0, hosts.ask("box.example.org.").dependencies)

@@ -63,7 +63,7 @@ def test_options(text: str, fields: dict[str, Any]) -> None:
     ],
 )
 def test_rejected_directives(text: str, error: str) -> None:
-    """The error is at the wrong word."""
+    """Each invalid directive is an error with the position of the word at fault."""
     assert world.rejection("hosts", text).startswith(error)
 
 

@@ -143,7 +143,7 @@ def test_reverse_names_in_hidden_namespaces() -> None:
     ],
 )
 def test_headless(name: str, rtype: str, expected: list[str]) -> None:
-    """With the option `headless`."""
+    """With the option `headless`, endpoints of headless Services have external names."""
     assert world.summary(ask(plugin("headless"), name, rtype)) == expected
 
 
@@ -160,7 +160,7 @@ def test_a_hostname_is_a_cname_for_each_port() -> None:
 
 
 def test_a_nonexistent_hostname_is_a_cname() -> None:
-    """The CNAME record alone is NOERROR."""
+    """If the target does not exist, the reply has the CNAME record alone, with rcode NOERROR."""
     reply = ask(plugin(), "lb.d.ext.test.")
     assert world.summary(reply) == ["NOERROR", *["lb.d.ext.test. 30 IN CNAME lb.example.com."] * 2]
     assert reply.lifetime == NOT_REUSABLE

@@ -70,7 +70,7 @@ def test_lines(text: str, expected: Options) -> None:
     ],
 )
 def test_rejected_directives(text: str, message: str) -> None:
-    """The error is at the wrong word."""
+    """Each invalid directive is an error with the position of the word at fault."""
     assert rejection("k8s_external", text) == message
 
 

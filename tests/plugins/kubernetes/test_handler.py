@@ -239,7 +239,7 @@ def test_external_name_outside_the_zone(outside: Reply, expected: list[str]) -> 
 
 
 async def test_external_name_with_a_deferred_answer() -> None:
-    """The reply is deferred, too."""
+    """If the target's answer is deferred, the reply for the ExternalName Service is deferred, too."""
 
     async def later() -> Reply:
         return Reply(answer=world.records("www.example.com. 20 IN A 192.0.2.7"))
@@ -271,7 +271,7 @@ def test_longest_chain(length: int, records: int) -> None:
 
 
 def test_a_zone_transfer_without_the_plugin_transfer_is_refused() -> None:
-    """33."""
+    """Without the plugin *transfer*, a zone transfer is REFUSED."""
     assert ask(plugin(), "cluster.local.", "AXFR") == rcode_only(Rcode.REFUSED)
 
 

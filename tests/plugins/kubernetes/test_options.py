@@ -111,7 +111,7 @@ def test_options(body: str, field: str, value: object) -> None:
     ],
 )
 def test_rejected_directives(body: str, message: str) -> None:
-    """The error is at the wrong word."""
+    """Each invalid directive is an error with the position of the word at fault."""
     with pytest.raises(CorefileError) as caught:
         read(body)
     assert message in str(caught.value)

@@ -37,7 +37,7 @@ def test_ordinary_names(text: str, expected: ClusterName) -> None:
 
 @pytest.mark.parametrize("text", ["foo", "x.foo", "a.b.c.x.n.svc", "z.pin._zone.x.n.svc"])
 def test_name_errors(text: str) -> None:
-    """Other subtrees, and names with too many labels."""
+    """Names in unknown subtrees and names with too many labels do not exist."""
     with pytest.raises(NoSuchNameError):
         parse(text.split("."))
 

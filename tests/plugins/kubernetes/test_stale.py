@@ -55,7 +55,7 @@ def test_replies_from_an_old_snapshot_have_it_from_the_first_one() -> None:
     ],
 )
 def test_replies_without_the_extended_error(options: str, synced: bool, confirmed: float | None) -> None:
-    """At any time."""
+    """A reply from old data has no extended error if `stale_after` is 0, or if the age of the data is unknown."""
     clock, found = world.Clock(), index(synced=synced)
     if confirmed is not None:
         found.apply(Confirmed(confirmed))

@@ -110,5 +110,5 @@ def test_weighted_answers_depend_on_the_file() -> None:
 
 
 def test_negative_answers_are_name_independent() -> None:
-    """They have no order to vary."""
+    """*loadbalance* does not change negative answers, so they do not depend on the name."""
     assert Balanced().plugin.name_independent(b"\0")

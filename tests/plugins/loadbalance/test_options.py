@@ -57,7 +57,7 @@ def test_reads(text: str, path: str, reload: float, preferred: str) -> None:
     ],
 )
 def test_rejects(text: str, error: str) -> None:
-    """The error is at the wrong word."""
+    """Each invalid directive is an error with the position of the word at fault."""
     assert world.rejection("loadbalance", text).startswith(error)
 
 
@@ -90,7 +90,7 @@ def test_wrong_weights(lines: list[str], error: str) -> None:
 
 
 def test_the_file(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """It may appear later; an error in it ends a start, and is logged later on."""
+    """The weight file may be missing at the start. An error in the file prevents a start, and is only logged later."""
     path = tmp_path / "weights"
     options = world.options("loadbalance", f"loadbalance weighted {path}")
     assert gather(options, {}) == {}

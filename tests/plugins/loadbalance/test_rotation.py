@@ -43,7 +43,7 @@ def test_each_address_comes_first_equally_often(count: int, seed: int) -> None:
 
 
 def test_the_widest_group_counts() -> None:
-    """Addresses of either family, in any section."""
+    """`widest` is the largest number of addresses of one family in any section."""
     reply = Reply(
         answer=world.records("a. 5 IN SRV 0 0 1 b."), additional=world.records("b. 5 IN A 10.0.0.1", "b. 5 IN AAAA ::1")
     )
@@ -51,7 +51,7 @@ def test_the_widest_group_counts() -> None:
 
 
 def test_the_order_is_random() -> None:
-    """Not that of the reply."""
+    """Different random seeds give different orders of the records."""
     reply = addresses(8)
     assert len({rotations(reply, 1, seed)[0].answer for seed in range(20)}) > 10
 

@@ -91,7 +91,7 @@ def test_variables(name: str, data: bytes, data6: bytes, per_client: bool) -> No
 
 
 def test_the_subnet_of_an_ipv6_client() -> None:
-    """The octets of the prefix. The reply is for this client alone."""
+    """The option has the octets of the IPv6 prefix, and the reply is for this client alone."""
     _, seen, reply = run("edns0 subnet set 24 60", options(), client=CLIENT6)
     assert seen == options((8, b"\0\2\x3c\0" + bytes.fromhex("20010db800010000")))
     assert reply.scope is CacheScope.CLIENT
@@ -107,7 +107,9 @@ def test_the_subnet_of_an_ipv6_client() -> None:
     ],
 )
 def test_revert(rule: str, given: Edns | None, mirrored: Edns) -> None:
-    """Undone in the options that the server core mirrors, and in the OPT record of the chain's reply."""
+    """With `revert`, the option is restored in the OPT record of the reply, and in the client's options that the server
+    mirrors.
+    """
     echo = options((9, b"x"), (3, b""))
     query, seen, reply = run(f"edns0 {rule}", given, Reply(edns=echo))
     assert query.edns == mirrored

@@ -26,7 +26,7 @@ class Chain:
         self.queries: list[str] = []
 
     def follow(self, query: Query) -> Answer:
-        """Records the query, and answers it."""
+        """The next plugin: records the query, and returns the prepared reply."""
         self.queries.append(f"{names.to_text(query.name)} {class_text(query.rclass)} {type_text(query.rtype)}")
         if self.reply is not None:
             return self.reply
@@ -121,7 +121,7 @@ VALUES = (
 
 
 def test_values_of_every_type() -> None:
-    """Names in RDATA: the first one of a SOA record, none of types without such names."""
+    """A rule for answer values changes the first name of RDATA, for each type that has names there."""
     shown = [line.split(" ", 4)[4] for line in Chain("name suffix q q answer value v w", *VALUES).ask("q.")[1:]]
     assert shown == [
         "w.", "w.", "1 w.", '1 2 "u" "s" "!x!y!" w.', "w.", "w.", "w. v. SERIAL 2 3 4 5", "1 2 3 w.", "v. v.", '"v."',
@@ -146,8 +146,8 @@ def test_the_ttl_of_an_opt_record_is_its_flags() -> None:
 
 
 def test_response_codes() -> None:
-    """Of replies with a message and of bare response codes. The latter become replies with a message and keep their
-    error.
+    """An rcode rule changes the rcode of any reply. A reply of an rcode alone becomes a full message, and keeps its
+    error text.
     """
     assert Chain("rcode a NXDOMAIN NOERROR", reply=Reply(Rcode.NXDOMAIN)).ask("a.") == ["NOERROR"]
     assert Chain("rcode a NXDOMAIN NOERROR", reply=Reply(Rcode.REFUSED)).ask("a.") == ["REFUSED"]

@@ -41,7 +41,7 @@ def test_match(match: Match, name: str, to: str, expected: str | None) -> None:
     ],
 )
 def test_revert_name(text: str, expected: str) -> None:
-    """Changes the new name and the names below it."""
+    """RevertName replaces the new name by the old one, also as a suffix of longer names."""
     assert RevertName("new.", "old.")(text) == expected
 
 

@@ -162,5 +162,5 @@ def test_rules(text: str, rule: Rule) -> None:
     ],
 )
 def test_rejected_directives(text: str, error: str) -> None:
-    """The error is at the wrong word."""
+    """Each invalid directive is an error with the position of the word at fault."""
     assert world.rejection("rewrite", text).startswith(error)

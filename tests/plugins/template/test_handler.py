@@ -129,7 +129,9 @@ def test_data(text: str, expected: str) -> None:
 
 
 def test_class_and_type_of_queries_for_any() -> None:
-    """They are those of the rule. A type without a mnemonic is empty."""
+    """If the query's class or type is ANY, the template sees those of the rule. A type without a mnemonic is an empty
+    text.
+    """
     text = 'template IN ANY {\n answer "x. TXT [{{ .Class }}{{ .Type }}]"\n}'
     assert summary(text, rtype="ANY", rclass=255)[1] == 'x. 3600 IN TXT "[INANY]"'
     query = world.query("a.z.").changed(rtype=65280)

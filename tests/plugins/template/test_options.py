@@ -59,7 +59,7 @@ NAMES = {*FUNCTIONS, GROUP_FUNCTION}
     ],
 )
 def test_rules(text: str, rule: Rule) -> None:
-    """One row per form."""
+    """Each form of the directive has the expected rule."""
     assert world.options("template", f"template {text}", zones="z").rules == (rule,)
 
 
@@ -91,5 +91,5 @@ def test_rules(text: str, rule: Rule) -> None:
     ],
 )
 def test_rejected_directives(text: str, error: str) -> None:
-    """The error is at the wrong word."""
+    """Each invalid directive is an error with the position of the word at fault."""
     assert world.rejection("template", text).startswith(error)

@@ -41,7 +41,7 @@ class Source:
         self.calls: list[tuple[bytes, int]] = []
 
     def transfer(self, zone: bytes, serial: int) -> ZoneOffer | None:
-        """The zone; an error for broken.example.org, None for all other zones."""
+        """Offers the zone example.org, raises an error for broken.example.org, and returns None for all other zones."""
         self.calls.append((zone, serial))
         if zone == names.from_text("broken.example.org."):
             raise UnavailableError("plugin/source: not loaded")
@@ -114,7 +114,7 @@ def test_ixfr_of_a_current_zone_is_its_soa() -> None:
     ],
 )
 def test_queries_without_a_transfer(fields: dict[str, Any], expected: Reply) -> None:
-    """Refused, failed, or sent to the next plugin."""
+    """A query without a transfer gets REFUSED or SERVFAIL, or goes to the next plugin."""
     assert ask(plugin(), **fields) == expected
 
 
@@ -175,7 +175,7 @@ async def test_each_address_is_notified() -> None:
 
 
 async def test_notify_is_tried_three_times(caplog: pytest.LogCaptureFixture) -> None:
-    """Then a warning names the address that did not accept it."""
+    """After three NOTIFY messages without success, a warning names the address that did not accept them."""
     async with ScriptedUpstream(answer(rcode=Rcode.REFUSED)) as upstream:
         with caplog.at_level(logging.WARNING):
             await notified(f"127.0.0.1:{upstream.port}")

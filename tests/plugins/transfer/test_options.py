@@ -37,7 +37,7 @@ from tests.support.world import options, rejection
     ],
 )
 def test_lines(text: str, rule: Rule) -> None:
-    """The options of each directive."""
+    """Each valid directive has the expected rule."""
     assert options("transfer", text, zones="example.org") == Options((rule,))
 
 
@@ -74,5 +74,5 @@ def test_several_directives() -> None:
     ],
 )
 def test_rejected_directives(text: str, message: str) -> None:
-    """The error is at the wrong word."""
+    """Each invalid directive is an error with the position of the word at fault."""
     assert rejection("transfer", text) == message

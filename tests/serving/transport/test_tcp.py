@@ -26,7 +26,7 @@ ON_LINUX = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere asyncio
 
 
 async def test_several_queries_on_a_connection() -> None:
-    """One after the other, pipelined, and in pieces; from the chain or from the table."""
+    """Sequential, pipelined and fragmented queries are answered, from the chain and from the answer table."""
     place = ResponderSetup("tcp")
     async with served(place, TcpConnections()) as connect:
         client = await connect()

@@ -28,7 +28,7 @@ CONTEXT = server_context(Material(*pair()))
 
 
 class World:
-    """A responder behind TLS."""
+    """A responder with a TLS listener."""
 
     def __init__(self, connections: TcpConnections, timeouts: Timeouts, most: int) -> None:
         """At most `most` handshakes at once."""
@@ -72,7 +72,7 @@ async def served(
 
 
 async def happens(what: Callable[[], object]) -> None:
-    """Waits until it is true."""
+    """Waits until `what` returns something true."""
     async with asyncio.timeout(10):
         while not what():
             await asyncio.sleep(0)

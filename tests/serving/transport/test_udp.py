@@ -1,4 +1,4 @@
-"""The hot loop: packets in, replies out, errors counted."""
+"""The UDP hot loop: reading packets, sending replies, counting errors."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def served(request: pytest.FixtureRequest) -> Iterator[Served]:
 
 
 def query(ident: int, name: str = "a.b.") -> bytes:
-    """A packet."""
+    """Returns a query packet."""
     return dns.message.make_query(name, "A", id=ident).to_wire()
 
 
@@ -108,7 +108,9 @@ async def test_stored_replies_do_not_wait_for_others(monkeypatch: pytest.MonkeyP
 
 @pytest.mark.parametrize("observed", [False, True], ids=["plain", "observed"])
 async def test_the_socket_is_read_between_slices(monkeypatch: pytest.MonkeyPatch, observed: bool) -> None:
-    """A stored reply to a new packet is sent before replies to waiting ones; other new packets wait too."""
+    """Between two time slices new packets are read: stored replies to them are sent first, other new packets wait in
+    line.
+    """
     monkeypatch.setattr("svcdns.serving.transport.udp.SLICE", -1.0)
     served = Served(observed=observed)
     for _ in range(2):

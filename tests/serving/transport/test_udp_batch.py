@@ -19,7 +19,7 @@ class Ends:
     """A batch on a wildcard socket, and a client."""
 
     def __init__(self, host: str, *, portable: bool) -> None:
-        """Failures of calls are noted."""
+        """Creates a receiving socket with its batch, and a client socket. Failed system calls are recorded."""
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self.sock, self.client = (socket.socket(family, socket.SOCK_DGRAM) for _ in range(2))
         self.sock.setblocking(False)
@@ -58,7 +58,7 @@ def portable(request: pytest.FixtureRequest) -> bool:
 
 @pytest.fixture
 def ends(portable: bool, host: str) -> Iterator[Ends]:
-    """Closed at the end."""
+    """Returns two connected sockets, and closes them after the test."""
     made = Ends(host, portable=portable)
     with made.sock, made.client:
         yield made

@@ -27,7 +27,7 @@ LOG = logging.getLogger("credentials-test")
 
 
 def kubeconfig(folder: Path, user: dict[str, Any], **cluster: Any) -> str:
-    """A kubeconfig with two contexts; `other` has another server."""
+    """Writes a kubeconfig with two contexts, `here` and `other`, for different servers. Returns its path."""
     config = {
         "apiVersion": "v1",
         "kind": "Config",
@@ -48,7 +48,7 @@ def kubeconfig(folder: Path, user: dict[str, Any], **cluster: Any) -> str:
 
 
 async def access(options: WatchOptions) -> Access:
-    """The access to use."""
+    """Returns the access to the API server for these options."""
     return await Credentials(options, clock=world.Clock(), log=LOG).access()
 
 
@@ -67,7 +67,7 @@ async def test_kubeconfig_with_a_token(tmp_path: Path) -> None:
 
 
 async def test_what_is_edited_counts_after_a_while(tmp_path: Path) -> None:
-    """Not before every request, and not after a restart only."""
+    """A changed kubeconfig takes effect after `REFRESH` seconds, without a restart. It is not read for each request."""
     clock = world.Clock()
     credentials = Credentials(WatchOptions(kubeconfig=kubeconfig(tmp_path, {"token": "old"})), clock=clock, log=LOG)
     await credentials.access()
@@ -105,7 +105,9 @@ async def test_an_exec_plugin(tmp_path: Path) -> None:
 
 
 async def test_a_kubeconfig_is_read_again_when_one_of_its_files_has_changed(tmp_path: Path) -> None:
-    """And not otherwise: loading it costs a process."""
+    """The kubeconfig is loaded again only if it or a file that it names has changed, because loading it starts a
+    process.
+    """
     (tmp_path / "token").write_text("old")
     clock = world.Clock()
     credentials = Credentials(
@@ -138,7 +140,7 @@ async def test_a_kubeconfig_with_its_authority_in_it(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", [None, ""], ids=["missing", "empty"])
 async def test_a_pod_without_a_token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str | None) -> None:
-    """Is an error of one line."""
+    """A Pod without a token, or with an empty one, gets an error of one line."""
     if text is not None:
         (tmp_path / "token").write_text(text)
     monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "fd00::1")

@@ -158,7 +158,7 @@ def test_one_odd_item_does_not_spoil_its_page() -> None:
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b'{"items": []}', b'{"metadata": {}, "items": 5}'])
 def test_what_is_no_page(body: bytes) -> None:
-    """Is an error that the watch recovers from."""
+    """A body that is no page of a list raises an error, so that the watch can recover."""
     with pytest.raises(msgspec.DecodeError):
         SERVICES.page(body)
 

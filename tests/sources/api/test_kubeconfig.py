@@ -66,14 +66,14 @@ async def test_certificates_in_the_kubeconfig_leave_no_file(tmp_path: Path, monk
 
 
 async def test_an_error_is_one_line(tmp_path: Path) -> None:
-    """With the name of the file."""
+    """An error in a kubeconfig is one line with the file's name."""
     with pytest.raises(SourceError, match=r"kubeconfig: .*config: .*other") as raised:
         await load(written(tmp_path, {"server": "http://a"}, {}), "other")
     assert "\n" not in str(raised.value)
 
 
 async def test_a_missing_file(tmp_path: Path) -> None:
-    """Is an error without a run of the client."""
+    """If the kubeconfig does not exist, the error is raised without starting the Kubernetes client."""
     with pytest.raises(SourceError, match="no such file"):
         await load(str(tmp_path / "config"), "")
 

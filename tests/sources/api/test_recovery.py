@@ -176,7 +176,7 @@ async def test_an_outage_and_its_end_are_logged_once(api: ApiDouble, caplog: pyt
 
 
 async def test_a_missing_right_is_logged_once(api: ApiDouble, caplog: pytest.LogCaptureFixture) -> None:
-    """With the verb and the resource; the other kinds are listed meanwhile."""
+    """A missing permission is logged once, with verb and resource. Other kinds are listed in the meantime."""
     denial = Fault(
         403, 'services is forbidden: User "system:serviceaccount:kube-system:coredns" cannot list resource "services"'
     )
@@ -238,7 +238,7 @@ async def test_octets_that_cannot_be_decoded_lead_to_a_new_list(
 async def test_a_connection_without_an_answer_is_not_used_again(
     api: ApiDouble, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """After a silent watch and after requests without an answer: each next request has a new connection."""
+    """After a watch without events or a request without an answer, the next request uses a new connection."""
     limits = TimeLimits(head=0.03, long=0.06, watch_silence=0.1)
     async with watching(api, caplog, limits=limits) as followed:
         await followed.until(lambda: api.watching(NAMESPACES) and api.watching(SLICES))
@@ -320,7 +320,7 @@ async def test_lists_that_lead_to_no_watch_are_made_less_and_less_often(
 
 
 async def test_a_token_that_is_renewed_late(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """It is read again at each try, so it is used within a second or so."""
+    """After an expired token, each retry reads the token file, so a new token is used soon."""
     token = tmp_path / "token"
     token.write_text("old")
     with ApiDouble([namespace("default"), WEB]) as api:

@@ -36,8 +36,9 @@ def api() -> Iterator[ApiDouble]:
 async def test_lists_in_pages_and_watches_from_the_lists_version(
     api: ApiDouble, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The first page has one object; pages follow each other by token; the watch has bookmarks, and no time limit of
-    the client."""
+    """The first page of a list is limited to one object. The watch starts at the list's resourceVersion and asks for
+    bookmarks.
+    """
     version = api.version
     async with watching(api, caplog) as followed:
         assert followed.events() == ["begin", "+web", "+api", "complete"]
@@ -67,7 +68,7 @@ async def test_received_octets_are_counted(caplog: pytest.LogCaptureFixture) -> 
 
 
 async def test_changes_arrive(api: ApiDouble, caplog: pytest.LogCaptureFixture) -> None:
-    """Added, changed, deleted."""
+    """Objects that are added, changed and deleted in the API server arrive as changes."""
     async with watching(api, caplog) as followed:
         api.put(DB, service("web", "10.96.0.9"))
         api.delete(API)

@@ -114,7 +114,7 @@ def test_namespace_labels(say: Say, selector: str, namespaces: set[str], imports
 
 
 def test_multicluster(say: Say) -> None:
-    """ServiceImports and their slices are included if the options select them; the slice is an ordinary one too."""
+    """With the option `multicluster`, ServiceImports and their EndpointSlices are included."""
     cluster = say(EVERYTHING, multicluster=True)
     assert cluster.objects[ObjectKey(Kind.SERVICE_IMPORT, "a", "far")] == ServiceImport(
         "a", "far", False, ("192.0.2.1",), (Port("http", "TCP", 80),)

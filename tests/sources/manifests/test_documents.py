@@ -67,7 +67,7 @@ def test_values(tmp_path: Path, text: str, value: object) -> None:
 
 
 def test_anchors_and_merges(tmp_path: Path) -> None:
-    """An alias repeats a value, `<<` merges a mapping, and what is written beside it wins, wherever it stands."""
+    """A YAML alias repeats a value. `<<` merges a mapping, and keys next to `<<` have priority."""
     (document,) = read(tmp_path, HEAD + "base: &base {a: 1, b: 2}\nsame: *base\nmore:\n  a: 3\n  <<: *base\n")
     assert document.fields["same"] == {"a": 1, "b": 2}
     assert document.fields["more"] == {"a": 3, "b": 2}

@@ -226,7 +226,9 @@ MANAGED = ", endpointslice.kubernetes.io/managed-by: {}-controller.k8s.io"
     ],
 )
 def test_written_slice_of_a_service_with_a_selector(say: Say, label: str, with_pod: bool, names: set[str]) -> None:
-    """A dump of a cluster has the controller's slices beside their Pods; endpoints must not occur twice."""
+    """An EndpointSlice of the controller in a dump is replaced by one built from the Pods, so that no endpoint occurs
+    twice.
+    """
     text = service("{selector: {app: web}}") + SLICE % label + (pod("a", "192.0.2.1") if with_pod else "")
     assert {"hand" if slice_.name == "hand" else "built" for slice_ in slices(say(text))} == names
 

@@ -12,7 +12,7 @@ from svcdns.sources.manifests.file_watch import folder_changes
 
 
 def write(folder: Path) -> None:
-    """In place."""
+    """Writes a manifest in place."""
     (folder / "a.yaml").write_text("b")
 
 
@@ -28,7 +28,7 @@ def create(folder: Path) -> None:
 
 
 def delete(folder: Path) -> None:
-    """A file less."""
+    """Deletes the manifest."""
     (folder / "a.yaml").unlink()
 
 

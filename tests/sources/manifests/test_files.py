@@ -99,7 +99,7 @@ def test_link_to_another_folder(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("replace", [True, False], ids=["renamed-over", "written-in-place"])
 def test_stamp(tmp_path: Path, replace: bool) -> None:
-    """A file that was edited, in place or by renaming another over it, has another stamp."""
+    """Editing a file, in place or by renaming a new file over it, changes the file's stamp."""
     path = tmp_path / "a.yaml"
     path.write_text("a")
     before = find((str(path),)).files

@@ -65,7 +65,7 @@ def test_cluster_ips(say: Say, spec: str, addresses: list[str]) -> None:
 
 
 def test_made_up_addresses_stay_and_differ(say: Say) -> None:
-    """The same at every start, another one for each Service, and never one in another manifest."""
+    """An assigned ClusterIP is the same at each start, and is not one that another manifest has."""
     made_up = service(say, "{}").cluster_ips
     assert service(say, "{}").cluster_ips == made_up
     text = "apiVersion: v1\nkind: Service\nmetadata: {{name: {}}}\nspec: {}\n---\n"
@@ -87,7 +87,7 @@ def test_fields(say: Say) -> None:
 
 
 def test_without_ports(say: Say) -> None:
-    """A Service without ports has the placeholder; only an ExternalName keeps its name."""
+    """A Service without ports gets a placeholder port. `externalName` is only kept for the type ExternalName."""
     assert service(say, "{externalName: a.example}").ports == PLACEHOLDER_PORTS
     assert service(say, "{externalName: a.example}").external_name is None
     assert service(say, "{type: ExternalName, externalName: a.example}").external_name == "a.example"

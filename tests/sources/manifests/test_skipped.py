@@ -119,7 +119,7 @@ async def test_a_component_of_another_name(tmp_path: Path, caplog: pytest.LogCap
 async def test_kinds_of_another_api_version_are_ignored(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, version: str, kind: str, expected: str
 ) -> None:
-    """The warning names the apiVersion, and the one that a cluster takes."""
+    """The warning names the unknown apiVersion, and the apiVersion that is supported."""
     text = f"# first\napiVersion: {version}\nkind: {kind}\nmetadata: {{name: other}}\nspec: {{replicas: x}}\n"
     assert await warnings(tmp_path, caplog, {"a.yaml": text}) == [
         f"a.yaml:2: {kind} of {version} is ignored, {expected} was expected"

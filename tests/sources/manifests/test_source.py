@@ -23,7 +23,7 @@ LOG = logging.getLogger("svcdns.tests.manifests")
 
 
 class Edits:
-    """A Watch that the test operates: `made()` reports a change."""
+    """A file watch that reports a change when the test calls `made()`."""
 
     def __init__(self) -> None:
         self.folders: list[frozenset[str]] = []
@@ -83,7 +83,7 @@ def replace(path: Path, text: str) -> None:
 
 @contextlib.asynccontextmanager
 async def running(path: Path, text: str, file: str = "") -> AsyncIterator[Running]:
-    """A source that follows `path`, where `file` below it, or itself, holds the text."""
+    """Runs a source that follows `path`, after writing `text` to the path or to `file` below it."""
     edited = path / file if file else path
     edited.write_text(text)
     edits = Edits()
@@ -118,7 +118,7 @@ def objects(changes: Iterable[Change]) -> list[ClusterObject]:
 
 
 def targets(changes: Iterable[Change]) -> list[list[str]]:
-    """The Pods of the slice in each Put."""
+    """Returns, for each Put, the names of the Pods in the slice."""
     return [[end.target for end in item.endpoints] for item in objects(changes) if isinstance(item, EndpointSlice)]
 
 
@@ -315,7 +315,7 @@ def test_bad_selector(option: str) -> None:
 
 
 def keyed(*items: ClusterObject) -> dict[ObjectKey, ClusterObject]:
-    """Objects by kind, namespace and name."""
+    """Returns the objects by kind, namespace and name."""
     return {ObjectKey(Kind(type(item).__name__), item.namespace, item.name): item for item in items}
 
 

@@ -34,7 +34,7 @@ def source() -> ManifestsSource:
 
 
 def test_standard_input_is_read_from_its_beginning(standard_input: Path) -> None:
-    """However often it was read before."""
+    """Standard input can be read repeatedly; each time the whole content is read."""
     standard_input.write_text("apiVersion: v1\nkind: Service\nmetadata: {name: tea}\n")
     for _ in range(2):
         assert ObjectKey(Kind.SERVICE, "default", "tea") in source().load().objects

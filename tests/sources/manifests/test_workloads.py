@@ -13,7 +13,7 @@ Say = Callable[..., Cluster]
 
 
 def pods(cluster: Cluster) -> dict[str, str]:
-    """Address by name of all Pods in `default`."""
+    """Returns the address of each Pod in `default`, by Pod name."""
     return {
         item.name: item.ip for item in cluster.objects.values() if isinstance(item, Pod) and item.namespace == "default"
     }
@@ -176,7 +176,7 @@ def test_unrelated_objects_move_no_pod(say: Say) -> None:
 
 
 def test_written_addresses_are_kept_clear_of(say: Say) -> None:
-    """An assigned address is none that a manifest gives, in whatever object."""
+    """An address assigned to a generated Pod never equals an address in a manifest, whichever object has it."""
     (address,) = pods(say(workload("Deployment"))).values()
     text = workload("Deployment") + dedent(
         f"""

@@ -1,4 +1,4 @@
-"""Functions of templates."""
+"""The functions that templates can call."""
 
 from __future__ import annotations
 

@@ -81,7 +81,7 @@ def test_rendering(text: str, expected: str) -> None:
     ],
 )  # fmt: skip
 def test_invalid_templates(text: str) -> None:
-    """They are errors before they are rendered."""
+    """Compiling an invalid template raises an error; nothing needs to be rendered for this."""
     with pytest.raises(TemplateError):
         parse_template(text)
 
@@ -100,7 +100,7 @@ def test_invalid_templates(text: str) -> None:
     ],
 )  # fmt: skip
 def test_render_errors(text: str) -> None:
-    """Every one raises RenderError."""
+    """Each template raises RenderError when it is rendered."""
     with pytest.raises(RenderError):
         parse_template(text).render(DATA)
 
