@@ -364,7 +364,7 @@ async def test_a_hook_that_raises_fails_the_reload(
 async def test_a_hook_that_raises_fails_the_start(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], hook: str
 ) -> None:
-    """If `parse` or `gather` of a plugin raises, control exits with 1, and the error has file, line, plugin and hook."""
+    """If `parse` or `gather` raises, control exits with 1, and the error line has file, line, plugin and hook."""
     monkeypatch.setattr(f"{BUILT['hosts']}.{hook}", raising)
     made = World(tmp_path, ". {\n hosts\n}\n")
     await made.start()

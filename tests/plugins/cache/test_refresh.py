@@ -412,7 +412,7 @@ async def test_a_popular_entry_is_refreshed_before_it_expires() -> None:
 
 
 async def test_hits_are_noted_until_they_are_enough() -> None:
-    """Until `prefetch` has seen enough hits, the answer table may not store the reply, so that *cache* counts each hit."""
+    """Before enough hits for a prefetch, the answer table may not store the reply, so that *cache* counts each hit."""
     cached = Cached("prefetch 3 1m 50%")
     await cached.ask()
     assert [(await cached.ask()).lifetime for _ in range(4)] == [0.0, 0.0, 30.0, 30.0]
