@@ -1,7 +1,7 @@
 """Charts of a run: `python -m bench.plot run.json --to docs/charts` writes latency and growth as SVG.
 
-A point is the median of the rounds; a bar is their range. The label of a logarithmic axis states it. All other axes
-begin at 0.
+A point is the median of the rounds; a bar is their range. A logarithmic axis has `(logarithmic)` in its label. All
+other y axes begin at 0.
 """
 
 from __future__ import annotations

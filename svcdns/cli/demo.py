@@ -120,13 +120,16 @@ def _corefile(folder: Path, temporary: Path) -> tuple[Path, bool]:
 
 
 def _page_on_free_port(line: re.Match[str]) -> str:
-    """Returns the first words of a Corefile line that sets the address of an HTTP page."""
+    """Returns the matched text of a Corefile, with a free port for the HTTP page if another program uses its port.
+
+    `line` matches the directive and the address of the page.
+    """
     indent, plugin, gap, host, port = line.groups()
     return f"{indent}{plugin}{gap}{host}:{_free_port(plugin, host, int(port), socket.SOCK_STREAM)}"
 
 
 def _server_on_free_port(line: re.Match[str]) -> str:
-    """Returns the first line of a server block."""
+    """Returns the first line of a server block, with a free port if another program uses the port in the line."""
     key, port, brace = line.groups()
     return f"{key}{_free_port('DNS', '127.0.0.1', int(port), socket.SOCK_STREAM, socket.SOCK_DGRAM)}{brace}"
 

@@ -1,6 +1,8 @@
 """Exports everything that the author of a plugin needs; docs/writing-a-plugin.md shows how to use it.
 
-```python from svcdns.plugin_api import Plugin, Query, Reply, names ```
+```python
+from svcdns.plugin_api import Plugin, Query, Reply, names
+```
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 The core makes one `Query` for each packet that the answer table has no reply for. A plugin that changes the question
 makes a copy (`changed`), so that plugins before it in the chain still see the original. Plugins change the header flags
-and the EDNS in place, because the core makes its own replies from them, and replies mirror this EDNS.
+and the EDNS in place. The core makes the flags and the OPT record of the reply from those of the query.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from svcdns.plugin_api.query import Answer, Query
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """The limit in octets. The default is the value of DNS Flag Day 2020."""
+    """The largest UDP payload size in octets. The default is the value of DNS Flag Day 2020."""
 
     size: int = 1232
 

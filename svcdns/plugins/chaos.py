@@ -29,7 +29,7 @@ _AUTHORS_NAME: Final = from_text("authors.bind.")
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """The texts of the answers. The authors are sorted and without duplicates."""
+    """The version and the authors that are sent to clients. The authors are sorted and without duplicates."""
 
     version: str = VERSION
     authors: tuple[str, ...] = AUTHORS

@@ -165,7 +165,10 @@ class Dns64(Plugin):
         return self._options.translate_all or not any(record.rtype == Type.AAAA for record in reply.answer)
 
     def _mapped(self, query: Query, first: Reply, reply: Reply) -> Reply:
-        """Returns the answer to the AAAA query, with the addresses of `reply`, the reply to the A query."""
+        """Returns the answer to the AAAA query, with the addresses of `reply`, the reply to the A query.
+
+        `first` is the following plugins' reply to the AAAA query.
+        """
         if reply.dropped:
             return joined(reply, first)
         longest = next((record.ttl for record in reversed(first.authority) if record.rtype == Type.SOA), DEFAULT_TTL)

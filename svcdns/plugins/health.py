@@ -19,7 +19,10 @@ DEFAULT: Final = ("", 8080)
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """The page's address, and the lame-duck time: the seconds for which DNS is still served after a request to stop."""
+    """The address of the page /health, and the lame-duck time.
+
+    The lame-duck time is the seconds for which DNS is still served after a request to stop.
+    """
 
     address: tuple[str, int] = DEFAULT
     lameduck: float = 0.0

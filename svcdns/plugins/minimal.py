@@ -41,7 +41,7 @@ class Minimal(Plugin):
     def handle(self, query: Query, following: Following) -> Answer:
         """Removes the authority and additional sections from the following plugins' answer.
 
-        Other replies are not changed.
+        As in CoreDNS, a reply that is only an rcode, without an error, becomes SERVFAIL. Other replies are not changed.
         """
 
         def shortened(reply: Reply) -> Reply:

@@ -19,7 +19,7 @@ from svcdns.wire.record import Edns
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """The identifier. If it is empty, the host's name is used."""
+    """The identifier that replies get in the option NSID. If it is empty, the host's name is used."""
 
     text: str = ""
 

@@ -19,7 +19,7 @@ DEFAULT: Final = ("localhost", 9153)
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """The address to listen on."""
+    """The address that the page /metrics listens on."""
 
     address: tuple[str, int] = DEFAULT
 

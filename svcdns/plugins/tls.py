@@ -154,9 +154,9 @@ def period(options: Options) -> float:  # noqa: ARG001 - the same for all
 
 
 def refresh(options: Options, known: Mapping[str, bytes]) -> dict[str, bytes]:
-    """Reads the certificate and key files again, and returns their content if it has changed.
+    """Reads the certificate and key files again, and returns their content if it has changed, otherwise nothing.
 
-    If the new content cannot be used, logs an error and returns the previous content with `refused` set.
+    If the new content cannot be used, logs each error once and returns the previous content with `refused` set.
     """
     payload = known.get(options.data_key)
     if payload is None:

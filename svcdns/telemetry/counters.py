@@ -69,7 +69,7 @@ class Family(msgspec.Struct, frozen=True, array_like=True, tag="family"):
 
 
 class Series(msgspec.Struct, frozen=True, array_like=True, tag="series"):
-    """A series of a family: its label values, and the number of its first cell."""
+    """A series of a family: its label values, and the number of its first cell in the region."""
 
     family: str
     values: tuple[str, ...]
@@ -89,10 +89,11 @@ _encode = msgspec.msgpack.Encoder().encode
 
 
 class Counters:
-    """Writes the counters of one region.
+    """Writes the counters of one region: one process's part of the shared memory.
 
-    `cell` finds or makes a series and returns the number of its first cell, which a caller that counts often should
-    store. `add` and `set` take such a number. Values are floats, exact up to 2**53.
+    A series has one or more cells, each of which is a float, exact up to 2**53. `cell` finds or makes a series and
+    returns the number of its first cell. A caller that counts often should store this number, and pass it to `add` and
+    `set`.
     """
 
     def __init__(self, region: memoryview | None = None) -> None:

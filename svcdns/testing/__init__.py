@@ -1,6 +1,8 @@
 """Checks for authors of plugins; the server does not import this package.
 
-```python from svcdns.testing import check_contract ```
+```python
+from svcdns.testing import check_contract
+```
 """
 
 from __future__ import annotations

@@ -291,7 +291,7 @@ class Server:
             self._counters.set(self._circuit_cell, 0.0)
 
     def _check(self, run: int) -> None:
-        """Sends a health check now and the next one after the interval, unless the series `run` has ended."""
+        """Sends a health check now and the next one after the interval, unless the series of checks `run` has ended."""
         if run != self._current_run:
             return
         options, now = self.options, self.clock()

@@ -9,8 +9,7 @@ nothing. Rules:
    section those are the CNAME records from the queried name on, and the queried type at one of these names. In the
    authority section those are the SOA record of a negative answer with its DNSSEC proofs (RFC 4035 §3.1.3), or the NS
    records of a referral. In the additional section those are the addresses of names in the RDATA of kept SRV, MX, NS,
-   SVCB, HTTPS, NAPTR and similar records (RFC 1035 §3.3). Those addresses are
-   never used to answer another query.
+   SVCB, HTTPS, NAPTR and similar records (RFC 1035 §3.3). Those addresses are never used to answer another query.
 3. A record is kept only if its owner is a name on the chain of CNAME records, or a zone that contains such a name (RFC
    5452 §6). A signature (RRSIG) is kept with the records it covers.
 4. Records that a plugin of this server made are kept as they are.

@@ -103,7 +103,7 @@ class WireEntry(msgspec.Struct, array_like=True):
 
     @classmethod
     def encode(cls, key: Key, entry: Entry, now: float) -> bytes:
-        """Returns the encoded entry."""
+        """Returns the encoded entry, with its age at the time `now`."""
         reply = entry.reply
         sections = _fields(reply.answer), _fields(reply.authority), _fields(reply.additional)
         age = now - entry.stored
@@ -112,7 +112,7 @@ class WireEntry(msgspec.Struct, array_like=True):
         )
 
     def decode(self, now: float) -> tuple[Key, Entry]:
-        """Returns the entry and its key."""
+        """Returns the key and the entry. `now` is the present time on this worker's clock, in seconds."""
         answer, authority, additional = (tuple([Record(*fields) for fields in section]) for section in self.sections)
         reply = Reply(self.rcode, self.flags, answer, authority, additional)
         return self.key, Entry(reply, now - self.age, self.lifetime, self.is_answer)

@@ -3,6 +3,7 @@
 Such queries are sent because of search lists, because clients and server use different cluster domains, or because a
 `kubernetes` directive is missing. The queries reveal to outsiders what runs in the cluster, and outsiders could answer
 them.
+
 Rules: a name is not stopped if a server block or FROM names its zone explicitly. Queries of the types that a validating
 resolver sends from the root downwards are not stopped either.
 """

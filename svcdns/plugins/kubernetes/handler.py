@@ -85,9 +85,9 @@ class Kubernetes(Plugin):
             self._invalidate_all()
 
     def search_zone(self, key: bytes) -> bytes | None:
-        """Called by `autopath`: returns the zone of this plugin that contains the name, or None.
+        """Called by `autopath`: returns the zone of this plugin that contains the name `key`, or None.
 
-        Unless `pods` is `verified`, returns None.
+        Always returns None unless the option `pods` is `verified`.
         """
         return self._zone_of(key) if self.options.pods == "verified" else None
 

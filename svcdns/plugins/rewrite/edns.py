@@ -33,7 +33,7 @@ class Data(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Fixed:
-    """Data that are written in the Corefile."""
+    """Option data that is written in the Corefile."""
 
     data: bytes
 
@@ -44,7 +44,7 @@ class Fixed:
 
 @dataclass(frozen=True, slots=True)
 class Variable:
-    """A property of the query: one of VARIABLES.
+    """Option data that is a property of the query: one of VARIABLES.
 
     A label of metadata is accepted too, but never has data.
     """
@@ -112,7 +112,11 @@ class OptionRule:
     local: bool = False
 
     def apply(self, draft: QueryDraft) -> Responses | None:
-        """Changes the OPT record of the query."""
+        """Changes the OPT record of the query.
+
+        Returns the response rule that undoes the change, if the rule has `revert`. Returns None if this rule does not
+        apply to the query.
+        """
         data = self.data(draft.query)
         if data is None:
             return None

@@ -74,7 +74,10 @@ class NameRule:
     answers: Responses = ()
 
     def apply(self, draft: QueryDraft) -> Responses | None:
-        """Changes the name if it matches. Raises InvalidNameError."""
+        """Changes the name and returns the response rules, or returns None if the name does not match.
+
+        Raises InvalidNameError.
+        """
         original = draft.name
         new = self.match.replaced(original, self.to)
         if new is None:
@@ -130,7 +133,7 @@ class ResponsesRule:
     responses: Responses
 
     def apply(self, draft: QueryDraft) -> Responses | None:
-        """Returns the response rules if the name matches."""
+        """Returns the response rules if the name matches, otherwise None."""
         return self.responses if self.match.matches(draft.name) else None
 
 
@@ -138,12 +141,12 @@ class ResponsesRule:
 class CnameRule:
     """Returns a response rule for CNAME records, and leaves the query unchanged.
 
-    It applies to every query. So in mode `stop` no later rule is tried.
+    This rule applies to every query. So in mode `stop` no later rule is tried.
     """
 
     stop: bool
     target: CnameTarget
 
     def apply(self, draft: QueryDraft) -> Responses | None:  # noqa: ARG002 - applies to every query
-        """Returns the response rule."""
+        """Returns the response rule for CNAME records."""
         return (self.target,)

@@ -132,21 +132,22 @@ class CnameTarget:
 
 @dataclass(frozen=True, slots=True)
 class OptionRevert:
-    """Undoes a change of an EDNS option.
+    """Undoes in the reply what a query rule did to an EDNS option of the query.
 
-    If a rule replaced the option's data, the old data is restored. If a rule added the option (None), it is removed.
+    `data` is the option's old data, which is restored. If the query rule added the option, `data` is None, and the
+    option is removed.
     """
 
     code: int
     data: bytes | None = None
 
     def apply(self, draft: ReplyDraft, item: DraftRecord | None) -> None:
-        """Undoes the change in the OPT record of the reply."""
+        """Restores or removes the option in the OPT record of the reply."""
         if item is None and draft.edns is not None:
             draft.edns = self.reverted(draft.edns)
 
     def reverted(self, edns: Edns) -> Edns:
-        """Returns the OPT record with the change undone in the first option that has the code of this rule."""
+        """Returns the OPT record with the old data in the first option with this code, or without that option."""
         codes = [code for code, _ in edns.options]
         if self.code not in codes:
             return edns

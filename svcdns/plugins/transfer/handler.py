@@ -42,7 +42,7 @@ class Transfer(Plugin):
     offers = ("notify",)
 
     def __init__(self, options: Options, environment: Environment) -> None:
-        """The plugins that have zones are looked up at each transfer."""
+        """Sorts the zones, longest first. The plugins that have the records are looked up at each transfer."""
         self._environment = environment
         self._rules = [(names.from_text(zone).lower(), rule) for rule in options.rules for zone in rule.zones]
         self._rules.sort(key=lambda item: len(item[0]), reverse=True)

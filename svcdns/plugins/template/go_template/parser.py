@@ -154,7 +154,11 @@ class _Parser:
         return nodes.Pipeline(tuple(commands), names, declares)
 
     def _declaration(self, most: int) -> tuple[tuple[str, ...], bool]:
-        """Returns the variables that the value of the pipeline is assigned to, and whether they are new."""
+        """Parses the variables, at most `most`, that a pipeline assigns its value to, with the `=` or `:=` after them.
+
+        Returns the variables and whether they are new. If there is no assignment, consumes nothing and returns no
+        variables.
+        """
         start, names = self.at, []
         while self.token.kind == "variable":
             names.append(self.token.text)
