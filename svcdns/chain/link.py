@@ -24,6 +24,7 @@ from svcdns.plugin_api.reuse import (
     Within,
     blame,
     carried,
+    no_reply,
     running,
 )
 
@@ -93,6 +94,8 @@ def _settled(answer: Answer, current: Current, last: Answer) -> Answer:
         return answer
     if isinstance(answer, CoroutineType):
         return Within(answer, current.as_invocation(), [last] if isinstance(last, Reply) else [])
+    if not isinstance(answer, Awaitable):
+        raise no_reply(current.name, answer)
     if answer is not last and not current.states_reuse:
         # the plugin's own task or future: what such code reads is not recorded
         current = current.as_invocation()

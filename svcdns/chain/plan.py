@@ -12,11 +12,14 @@ from functools import partial
 from typing import Any, TypeVar
 
 from svcdns.corefile.blocks import Corefile, Directive, ServerKey
+from svcdns.corefile.errors import CorefileError
 from svcdns.errors import SvcdnsError
 from svcdns.plugin_api.contract import PluginModule
 from svcdns.plugin_api.environment import Block
 from svcdns.plugin_api.errors import HookError
+from svcdns.plugin_api.networks import NetworkTextError
 from svcdns.plugin_api.settings import Settings
+from svcdns.wire.errors import NameTextError
 
 T = TypeVar("T")
 
@@ -73,9 +76,15 @@ def plan(corefile: Corefile, order: Sequence[str], load: Load) -> tuple[BlockPla
 
 
 def _called(name: str, hook: str, block: Block, call: Callable[[], T]) -> T:
-    """Calls one hook of a plugin and returns its result. Raises HookError if the hook raises an unexpected error."""
+    """Calls one hook of a plugin and returns its result.
+
+    Raises HookError if the hook raises an unexpected error. An error about a text, such as NameTextError, becomes a
+    CorefileError with the position of the plugin's first directive.
+    """
     try:
         return call()
+    except (NameTextError, NetworkTextError) as error:
+        raise CorefileError(block.directives[0].position, f"plugin/{name}: {error}") from error
     except SvcdnsError:
         raise
     except Exception as error:

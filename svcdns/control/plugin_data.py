@@ -22,6 +22,7 @@ from svcdns import plugins
 from svcdns.chain.plan import BlockPlan
 from svcdns.corefile.blocks import Position
 from svcdns.errors import SvcdnsError
+from svcdns.plugin_api.contract import contents
 from svcdns.plugin_api.errors import HookError
 from svcdns.process.blocking_io import BlockingCalls
 
@@ -96,7 +97,7 @@ class PluginFiles(NamedTuple):
     def _data(self, hook: str, known: PluginData) -> dict[DataKey, bytes]:
         own = {key: payload for (plugin, key), payload in known.items() if plugin == self.plugin}
         return {
-            DataKey(self.plugin, key): payload for key, payload in self._call(hook, dict, self.options, own).items()
+            DataKey(self.plugin, key): payload for key, payload in self._call(hook, contents, self.options, own).items()
         }
 
     def _call(self, hook: str, kind: Callable[[Any], T], *arguments: Any) -> T:

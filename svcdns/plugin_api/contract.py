@@ -8,7 +8,7 @@ client's socket. An answer may be a reply, or an awaitable for a reply; `then` c
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Callable, Generator, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Generator, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any, ClassVar, Final, Protocol
 
@@ -207,6 +207,20 @@ class PluginModule(Protocol):
     def parse(self, block: Any) -> Any:
         """Returns frozen options, made from the block's directives of this name. Raises CorefileError. Does no I/O."""
         ...
+
+
+def contents(found: Any) -> dict[str, bytes]:
+    """Returns `found`, the result of a plugin's `gather` or `refresh`: the octets of each file, by a key (text).
+
+    Raises TypeError if `found` is of another type.
+    """
+    if not isinstance(found, Mapping):
+        raise TypeError(f"it returned {type(found).__name__}; a dict with the bytes of each file was expected")
+    for key, payload in found.items():
+        if not isinstance(key, str) or not isinstance(payload, bytes):
+            types = f"{type(key).__name__}: {type(payload).__name__}"
+            raise TypeError(f"it returned a dict with {types}; str: bytes was expected")
+    return dict(found)
 
 
 def then(answer: Answer, change: Callable[[Reply], Reply]) -> Answer:

@@ -15,7 +15,7 @@ import asyncio
 from collections.abc import Callable, Generator
 
 from svcdns.plugin_api.reply import Reply
-from svcdns.plugin_api.reuse import NO_ANSWER, Current, Invocation, blame, carried, running
+from svcdns.plugin_api.reuse import NO_ANSWER, Current, Invocation, blame, carried, checked, running
 
 Change = Callable[[Reply], Reply]
 
@@ -76,7 +76,7 @@ class Deferred:
                 running.current = current
                 changed = change(reply)
                 if changed is not reply and not current.states_reuse:
-                    changed = carried(changed, reply)
+                    changed = carried(checked(changed, current.name), reply)
                 found = running.current
                 reply = found.apply(changed) if found is not current and isinstance(found, Invocation) else changed
         except Exception as error:  # noqa: BLE001 - passed to the receiver

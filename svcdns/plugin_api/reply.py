@@ -97,6 +97,11 @@ class Reply(msgspec.Struct, frozen=True):
     The generator makes them in small portions while they are sent.
     """
 
+    def __await__(self) -> Generator[None, None, Reply]:
+        """Returns this reply at once, so that a coroutine can await every answer."""
+        yield from ()
+        return self
+
     @classmethod
     def refused(cls, query: HeaderFlags) -> Reply:
         """Returns a REFUSED reply with the lifetime UNTIL_CHANGED."""

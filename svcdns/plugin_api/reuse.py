@@ -15,6 +15,7 @@ from typing import Any, Final, TypeVar
 import msgspec
 
 from svcdns.cluster.changes import Dependency
+from svcdns.plugin_api.errors import ContractError
 from svcdns.plugin_api.reply import UNTIL_CHANGED, CacheScope, Reply, joined
 
 T = TypeVar("T")
@@ -187,6 +188,27 @@ def plugin_of(error: BaseException) -> str:
     return next((note.removeprefix(BLAMED) for note in notes if note.startswith(BLAMED)), "")
 
 
+def no_reply(plugin: str, found: object) -> ContractError:
+    """Returns the error for `found`, a value that a plugin returned in place of a reply. Names the plugin."""
+    if found is None:
+        shown, hint = "None", ": is a 'return' missing?"
+    elif isinstance(found, Awaitable):
+        shown, hint = "an awaitable", ": is an 'await' missing?"
+    else:
+        shown, hint = type(found).__name__, ""
+    text = f"plugin/{plugin}: handle, or a function passed to 'then', returned {shown}"
+    error = ContractError(f"{text}; a Reply was expected{hint}")
+    blame(error, plugin)
+    return error
+
+
+def checked(found: object, plugin: str) -> Reply:
+    """Returns `found`, which a plugin returned. Raises ContractError if it is no reply."""
+    if not isinstance(found, Reply):
+        raise no_reply(plugin, found)
+    return found
+
+
 def carried(reply: Reply, source: Reply) -> Reply:
     """Adds to a plugin's reply the reuse terms of `source`, the reply that it got from the rest of the chain."""
     if reply.dependencies is not source.dependencies or reply.lifetime > source.lifetime or reply.scope < source.scope:
@@ -205,6 +227,9 @@ def _ttls(reply: Reply) -> list[int]:
     return [record.ttl for record in (*reply.answer, *reply.authority, *reply.additional)]
 
 
+_ENDED: Final = object()
+
+
 class Within:
     """Wraps a coroutine of a plugin, so that `running.current` is the plugin while a step of the coroutine runs.
 
@@ -221,22 +246,21 @@ class Within:
         value: Any = None
         while True:
             found, reply = self._step(value, error)
-            if reply is not None:
+            if found is _ENDED:
                 return self._finished(reply)
             try:
                 value, error = (yield found), None
             except BaseException as raised:  # noqa: BLE001 - the coroutine gets every exception, also its cancellation
                 error = raised
 
-    def _step(self, value: Any, error: BaseException | None) -> tuple[Any, Reply | None]:
-        """Runs one step; returns what the coroutine waits for next, or its reply."""
+    def _step(self, value: Any, error: BaseException | None) -> tuple[Any, Any]:
+        """Runs one step. Returns what the coroutine waits for next, or _ENDED and the result of the coroutine."""
         current, last = running.current, running.last
         running.current, running.last = self._current, NO_ANSWER
         try:
             return (self._coroutine.send(value) if error is None else self._coroutine.throw(error)), None
         except StopIteration as end:
-            reply: Reply = end.value
-            return None, reply
+            return _ENDED, end.value
         except Exception as raised:
             blame(raised, self._current.name)
             raise
@@ -245,7 +269,8 @@ class Within:
                 self._followed.append(running.last)
             self._current, running.current, running.last = running.current, current, last
 
-    def _finished(self, reply: Reply) -> Reply:
+    def _finished(self, found: object) -> Reply:
+        reply = checked(found, self._current.name)
         if not self._current.states_reuse:
             for source in self._followed:
                 if reply is not source:

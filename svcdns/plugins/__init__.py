@@ -68,6 +68,8 @@ def known(directives: Collection[str]) -> tuple[tuple[str, ...], frozenset[str]]
     """
     if BUILT.keys() >= set(directives):
         return ORDER, frozenset(BUILT)
+    for name in {*directives} - {*ORDER, *outside()}:
+        _check_group(name)
     places = {name: load(name).PLUGIN.before for name in outside()}
     return placed(ORDER, {name: before for name, before in places.items() if name not in ORDER}), frozenset(
         BUILT
@@ -93,6 +95,18 @@ def outside() -> Mapping[str, Any]:
             raise ContractError(f"two distributions have a plugin '{point.name}': {both}")
         found[point.name] = point
     return found
+
+
+def _check_group(directive: str) -> None:
+    """Raises ContractError if a package registers a plugin for `directive` in a group with a misspelt name."""
+    from importlib.metadata import entry_points
+
+    for point in entry_points(name=directive):
+        if get_close_matches(point.group.lower(), (GROUP,), 1, 0.8):
+            raise ContractError(
+                f"the plugin '{directive}' of {_distribution(point)} is in the group of entry points '{point.group}'; "
+                f"'{GROUP}' was expected"
+            )
 
 
 @cache

@@ -13,6 +13,7 @@ from svcdns.chain.build import chain
 from svcdns.cluster.changes import Dependency
 from svcdns.plugin_api.contract import Following, Plugin, then
 from svcdns.plugin_api.deferred import Deferred
+from svcdns.plugin_api.errors import ContractError
 from svcdns.plugin_api.query import Answer, Query
 from svcdns.plugin_api.reply import UNTIL_CHANGED, CacheScope, Reply
 from svcdns.plugin_api.reuse import OUTSIDE, apart, plugin_of, running
@@ -358,3 +359,48 @@ async def test_an_exception_names_the_plugin_that_raised_it(answer: Callable[[],
             await answered(Classifying(), Outer(handle), Cluster(answer))
         assert plugin_of(raised.value) == "outer"
     assert running.current is OUTSIDE
+
+
+async def returns_what_follows(query: Query, following: Following) -> Any:
+    """Forgets to await it."""
+    return following(query)
+
+
+async def awaits_what_follows(query: Query, following: Following) -> Reply:
+    """Whether the reply is there already or not."""
+    return msgspec.structs.replace(await following(query), rcode=3)
+
+
+@pytest.mark.parametrize("answer", LATER)
+async def test_a_coroutine_may_await_every_answer(answer: Callable[[], Answer]) -> None:
+    """Also a reply that is there at once."""
+    reply = await answered(Outer(awaits_what_follows), Cluster(answer))
+    assert (reply.rcode, reply.dependencies) == (3, REPLY.dependencies)
+
+
+def forgets_to_return(query: Query, following: Following) -> Answer:
+    """Passes a function without a result to `then`."""
+    change: Any = lambda _reply: None  # noqa: E731 - a function without a result
+    return then(following(query), change)
+
+
+HANDLED = "plugin/outer: handle, or a function passed to 'then', returned "
+NONE = "None; a Reply was expected: is a 'return' missing?"
+
+
+@pytest.mark.parametrize(
+    ("handle", "answer", "text"),
+    [
+        (lambda _q, _f: None, lambda: REPLY, NONE),
+        (lambda _q, _f: b"reply", lambda: REPLY, "bytes; a Reply was expected"),
+        (forgets_to_return, lambda: REPLY, NONE),
+        (forgets_to_return, deferred, NONE),
+        (forgets_to_return, coroutine, NONE),
+        (returns_what_follows, deferred, "an awaitable; a Reply was expected: is an 'await' missing?"),
+    ],
+)
+async def test_a_plugin_that_returns_no_reply(handle: Any, answer: Callable[[], Answer], text: str) -> None:
+    """The error names the plugin and what it returned."""
+    with pytest.raises(ContractError) as raised:
+        await answered(Outer(handle), Cluster(answer))
+    assert (str(raised.value), plugin_of(raised.value)) == (HANDLED + text, "outer")

@@ -83,12 +83,21 @@ def test_an_exception_of_a_hook_names_the_plugin(error: Exception) -> None:
         gather([files(module)], {})
 
 
-def test_a_hook_may_return_nonsense() -> None:
-    """A value of another type is an error of that hook too."""
+@pytest.mark.parametrize(
+    ("found", "text"),
+    [
+        (None, "it returned NoneType; a dict with the bytes of each file was expected"),
+        ({"path": "text"}, "it returned a dict with str: str; str: bytes was expected"),
+        ({Path("path"): b"octets"}, "it returned a dict with PosixPath: bytes; str: bytes was expected"),
+    ],
+)
+def test_a_hook_may_return_nonsense(found: object, text: str) -> None:
+    """A value of another type is an error of that hook too, in one line."""
     module = Module("one")
-    module.gather = lambda *_: None  # type: ignore[assignment,method-assign]
-    with pytest.raises(HookError, match="gather failed"):
+    module.gather = lambda *_: found  # type: ignore[assignment,method-assign]
+    with pytest.raises(HookError) as raised:
         gather([files(module)], {})
+    assert str(raised.value).endswith(f"gather failed: TypeError: {text}")
 
 
 async def test_a_file_that_hangs_fails_the_reload_after_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,13 +31,13 @@ class Installed:
         self._monkeypatch = monkeypatch
         self.points: list[importlib.metadata.EntryPoint] = []
         monkeypatch.setattr(
-            importlib.metadata, "entry_points", lambda *, group: [p for p in self.points if p.group == group]
+            importlib.metadata, "entry_points", lambda **fields: [p for p in self.points if p.matches(**fields)]
         )
 
-    def add(self, name: str, found: ModuleType | None = None) -> None:
+    def add(self, name: str, found: ModuleType | None = None, group: str = plugins.GROUP) -> None:
         """Adds an entry point for a plugin; the plugin's module is `found`, or missing."""
         path = f"outside_{name}_{len(self.points)}"
-        self.points.append(importlib.metadata.EntryPoint(name, path, plugins.GROUP))
+        self.points.append(importlib.metadata.EntryPoint(name, path, group))
         if found is not None:
             self._monkeypatch.setitem(sys.modules, path, found)
 
@@ -94,6 +94,24 @@ def test_a_plugin_that_cannot_be_used(name: str, fields: dict[str, Any], text: s
     with pytest.raises(ContractError) as raised:
         known({name})
     assert str(raised.value) == text
+
+
+@pytest.mark.parametrize("group", ["svcdns.plugin", "svcdns_plugins", "Svcdns.Plugins"])
+def test_a_misspelt_group_of_entry_points(group: str, installed: Installed) -> None:
+    """The plugin would be an unknown directive; the error says why."""
+    installed.add("tenant", module(), group)
+    with pytest.raises(ContractError) as raised:
+        known({"tenant"})
+    assert str(raised.value) == (
+        f"the plugin 'tenant' of an unknown distribution is in the group of entry points '{group}'; "
+        "'svcdns.plugins' was expected"
+    )
+
+
+def test_another_program_may_have_a_plugin_of_that_name(installed: Installed) -> None:
+    """Its group is not like that of svcdns."""
+    installed.add("tenant", module(), "pytest11")
+    assert "tenant" not in known({"tenant"})[1]
 
 
 def test_conflicts(installed: Installed) -> None:

@@ -18,7 +18,7 @@ from cachetools import LRUCache
 from svcdns.cluster.changes import Dependency
 from svcdns.eventloop.clock import Clock
 from svcdns.plugin_api.fast_path import Key
-from svcdns.plugin_api.reply import UNTIL_CHANGED, CacheScope, Increment, Reply
+from svcdns.plugin_api.reply import NOT_REUSABLE, UNTIL_CHANGED, CacheScope, Increment, Reply
 from svcdns.plugin_api.reply_type import MessageType
 from svcdns.plugins.cache.cacheability import (
     DENIALS,
@@ -135,7 +135,10 @@ class CachedReplies:
         return entry.remaining(now) > -self._stale.span if self._stale.up_to else entry.remaining(now) > 0
 
     def store(self, lookup: Lookup, reply: Reply) -> Stored:
-        """Stores a reply if it is cacheable. Returns the reply for the client, in which every TTL is the lifetime."""
+        """Stores a reply if it is cacheable. Returns the reply for the client, in which every TTL is the lifetime.
+
+        A reply that was stored is for this query alone: the next query gets the entry, whose TTLs count down.
+        """
         if reply.dropped or not reply.has_message:
             return Stored(reply, None)
         query, key = lookup.query, lookup.key
@@ -151,9 +154,14 @@ class CachedReplies:
         else:
             entry = self._stored(lookup, reply, found, lifetime)
         flags = reply.flags if query.flags & AD or query.dnssec_ok else reply.flags & ~AD
-        return Stored(
-            msgspec.structs.replace(with_ttl(reply, lifetime), flags=flags, edns=None, increments=increments), entry
+        limited = msgspec.structs.replace(
+            with_ttl(reply, lifetime),
+            flags=flags,
+            edns=None,
+            increments=increments,
+            lifetime=reply.lifetime if entry is None else NOT_REUSABLE,
         )
+        return Stored(limited, entry)
 
     def has(self, key: Key) -> bool:
         """Returns True if anything is stored for the key: an entry, or a letter case (see `spelling`)."""

@@ -66,6 +66,20 @@ def test_removes_the_opt_record_of_an_upstream() -> None:
     assert [cached.ask().edns, cached.ask().edns] == [None, None]
 
 
+@pytest.mark.parametrize("lifetime", [60.0, UNTIL_CHANGED])
+def test_the_reply_that_is_stored_is_for_its_own_query(lifetime: float) -> None:
+    """The answer table would send it again without AA, and with TTLs that do not count down."""
+    cached = Cached(reply=Reply(flags=RD, answer=A, lifetime=lifetime))
+    assert cached.ask().lifetime == 0
+    assert cached.ask().lifetime == 60
+
+
+def test_a_reply_that_is_not_stored_keeps_its_lifetime() -> None:
+    """Here it is for the clients of one class."""
+    cached = Cached(reply=Reply(flags=RD, answer=A, lifetime=60.0, scope=CacheScope.CLIENT_CLASS))
+    assert [cached.ask().lifetime, cached.ask().lifetime] == [60, 60]
+
+
 def test_a_zone_transfer_gets_the_ttl_of_uncached_replies() -> None:
     """All its records get it as they are made; closing the stream closes the one behind it."""
     ended = []
