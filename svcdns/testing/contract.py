@@ -4,37 +4,30 @@ Both servers have the plugin in their chain. They get the same packets at the sa
 times. The packets come from several clients, over several transports and listeners, while the plugin's files change.
 The server without a table drops all stored replies before each query. If the replies differ, the table sent a stored
 reply to a client, or at a time, for which that reply was wrong.
+
+With *cache* in the block, a reply has the letter case of the query that the cache saw first, and the caches of the two
+servers do not see the same queries. So names are compared without letter case (RFC 4343), and with *cache* in the block
+the queries are sent in lower case.
 """
 
 from __future__ import annotations
 
 import asyncio
-import importlib
-import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from types import SimpleNamespace
+import ipaddress
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
 from typing import Any, Final
 
-from svcdns.chain.build import build
-from svcdns.chain.plan import plan
-from svcdns.chain.routing import Listener
-from svcdns.cluster.changes import Change, Complete, Dependency, Kind
-from svcdns.cluster.index import Index
-from svcdns.corefile.parser import parse
-from svcdns.plugin_api.contract import Following, Plugin
-from svcdns.plugin_api.environment import Block, Environment
-from svcdns.plugin_api.hooks import PANICS, HookCaller
+from svcdns.cluster.changes import Change
+from svcdns.errors import SvcdnsError
+from svcdns.plugin_api.errors import ContractError, HookError
 from svcdns.plugin_api.query import Answer, Client, Query
-from svcdns.plugin_api.reply import UNTIL_CHANGED, Reply
-from svcdns.plugins import BUILT, ORDER, placed
-from svcdns.serving.answer_table import AnswerTable
-from svcdns.serving.in_flight import InFlight
-from svcdns.serving.metrics import QueryMetrics
-from svcdns.serving.responder import Responder
-from svcdns.telemetry.counters import Counters, samples
+from svcdns.testing.author import Failures, check_module, place
+from svcdns.testing.rest import DEFAULTS, Rest
+from svcdns.testing.server import PORTS, Server
 from svcdns.wire import names
-from svcdns.wire.codes import AA, RD, Class, Type, type_text
-from svcdns.wire.message import encode_query, parse_message
+from svcdns.wire.codes import AA, AD, CD, RA, RD, TC, Class, Type, class_text, rcode_text, type_text
+from svcdns.wire.message import Message, encode_query, parse_message
 from svcdns.wire.record import Edns, Record
 
 CLIENTS: Final = (
@@ -44,8 +37,7 @@ CLIENTS: Final = (
     Client("2001:db8::7", 40004, "2001:db8::53", 53, "udp", 2),
 )
 """Clients in three networks; two clients are in the same network."""
-PORTS: Final = (53, 54)
-STEPS: Final = (0.0, 0.6, 4.4, 60.0)
+STEPS: Final = (0.0, 0.5, 4.25, 20.0, 60.0)
 """The seconds that pass before each round of queries."""
 TIMES: Final = 3
 """How often each query is sent in a round.
@@ -53,8 +45,10 @@ TIMES: Final = 3
 The table stores a reply when its query comes for the second time, and uses it from the third time on.
 """
 
-_RDATA: Final[dict[int, bytes]] = {Type.A: b"\xc0\0\2\1", Type.AAAA: bytes(15) + b"\1", Type.TXT: b"\4rest"}
-_LAST: Final = "contract_check_rest"
+_WAYS: Final = (("udp", PORTS[0]), ("tcp", PORTS[0]), ("udp", PORTS[1]))
+_NAMES: Final = frozenset({Type.CNAME, Type.NS, Type.PTR, Type.DNAME})
+"""Types whose RDATA is a name, and is compared without letter case."""
+_PAGE: Final = "see 'What makes a reply reusable' in docs/writing-a-plugin.md"
 
 
 def check_contract(
@@ -69,231 +63,163 @@ def check_contract(
 ) -> int:
     """Checks a plugin module, and returns how many replies came from the answer table.
 
-    `block` is the text of a server block with the plugin's directive, and any other directives. `queries` are pairs of
-    a name and a type, both as text; the type `CH TXT` is TXT in class CH. `rest` answers queries that pass the last
-    plugin; by default, every name has an address and a text.
+    `block` is the text of a server block without its braces: the plugin's directive, and any other directives.
+    `queries` are pairs of a name and a type, both as text; the type `CH TXT` is TXT in class CH.
 
-    `changes` are functions that change the files which the plugin's `gather` reads. They are called one by one, between
-    rounds of queries. `cluster` has the objects of the cluster.
+    `rest` answers queries that pass the last plugin, at once or later. Its replies may depend on the query alone. By
+    default, the check runs three times, with replies as from the cluster, from an upstream and from a cache: every name
+    has an address and a text.
 
-    Do not call this function while an event loop runs. Raises AssertionError if the plugin fails the check.
+    `changes` are functions that change the files which the plugin reads. They are called one by one, between rounds of
+    queries. After each of them, the check calls the plugin's `refresh`, or its `gather` if it has no `refresh`.
+    `cluster` has the objects of the cluster.
+
+    Do not call this function while an event loop runs. Raises AssertionError with one line of text if the plugin fails
+    the check, or if the check cannot use the arguments.
     """
-    return asyncio.run(_check(module, block, queries, rest or _everything, changes, tuple(cluster), clients))
+    __tracebackhide__ = True
+    rests: Sequence[Rest] = DEFAULTS if rest is None else (lambda query, _clock: rest(query),)
+    try:
+        check_module(module)
+        _packets(queries, lower=False)
+        if _loop_runs():
+            raise ContractError("call check_contract in a test that is no coroutine: an event loop runs here")
+        return asyncio.run(_check(module, block, queries, rests, changes, tuple(cluster), clients))
+    except HookError as error:
+        raise AssertionError(f"{error}{place(error.__cause__, getattr(module, '__file__', None))}") from None
+    except (SvcdnsError, AssertionError) as error:
+        raise AssertionError(str(error)) from None
+
+
+def _loop_runs() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+
+
+def _packets(queries: Sequence[tuple[str, str]], *, lower: bool) -> list[tuple[str, bytes]]:
+    """Returns for each query its text, and its packet with message id 0. Raises ContractError.
+
+    If `lower` is true, the names are in lower case.
+    """
+    if not queries:
+        raise ContractError("there are no queries: pairs such as ('www.example.org.', 'A') were expected")
+    out = []
+    for query in queries:
+        try:
+            name, rtype = query
+            rclass, _, kind = rtype.rpartition(" ")
+            owner = names.from_text(name)
+            packet = encode_query(
+                0, RD, owner.lower() if lower else owner, Type[kind], Class[rclass or "IN"], Edns(1232)
+            )
+        except (KeyError, ValueError, AttributeError, SvcdnsError):
+            raise ContractError(
+                f"{query!r} is no query: a pair such as ('www.example.org.', 'A') was expected"
+            ) from None
+        out.append((f"{name} {rtype}", packet))
+    return out
 
 
 async def _check(
     module: Any,
     block: str,
     queries: Sequence[tuple[str, str]],
-    rest: Callable[[Query], Answer],
+    rests: Sequence[Rest],
     changes: Sequence[Callable[[], object]],
     cluster: Sequence[Change],
     clients: Sequence[Client],
 ) -> int:
-    servers = with_table, without = [_Server(module, block, rest, cluster, stores=stores) for stores in (True, False)]
-    ident = 0
-    try:
+    """Does the check with all kinds of replies behind the plugin at the same time, so that files change only once."""
+    with ExitStack() as closing:
+        failures = closing.enter_context(Failures(module))
+        servers = [
+            Server(module, block, rest, cluster, failures, stores=stores) for rest in rests for stores in (True, False)
+        ]
+        pairs = tuple(zip(servers[::2], servers[1::2], strict=True))
+        for server in servers:
+            closing.callback(server.chains.stop)
+            server.check_classes([client.address for client in clients])
+        packets = _packets(queries, lower=servers[0].has("cache"))
         for change in (None, *changes):
             if change is not None:
                 change()
                 for server in servers:
-                    server.gather()
+                    server.refresh(changed=True)
             for seconds in STEPS:
-                for server in servers:
-                    server.advance(seconds)
-                for number in range(TIMES * len(queries)):
-                    name, rtype = queries[number % len(queries)]
-                    for client in clients:
-                        for protocol, port in (("udp", PORTS[0]), ("tcp", PORTS[0]), ("udp", PORTS[1])):
-                            ident += 1
-                            packet = _packet(ident & 0xFFFF, name, rtype)
-                            at = Client(
-                                client.address, client.port, client.local_address, port, protocol, client.family
-                            )
-                            found = await with_table.answer(packet, at)
-                            expected = await without.answer(packet, at)
-                            if found != expected:
-                                where = f"{name} {rtype} from {at.address} to port {port} over {protocol}"
-                                raise AssertionError(
-                                    f"{where}: {found} came from the answer table, {expected} was expected"
-                                )
-        for server in servers:
-            server.check_failures()
-    finally:
-        for server in servers:
-            server.chains.stop()
-    return with_table.hits
+                for with_table, without in pairs:
+                    await _round(with_table, without, seconds, packets, clients)
+        hits = sum(with_table.hits for with_table, _ in pairs)
+    failures.check()
+    return hits
 
 
-def _packet(ident: int, name: str, rtype: str) -> bytes:
-    rclass, _, kind = rtype.rpartition(" ")
-    return encode_query(ident, RD, names.from_text(name), Type[kind], Class[rclass or "IN"], Edns(1232))
+async def _round(
+    with_table: Server, without: Server, seconds: float, packets: Sequence[tuple[str, bytes]], clients: Sequence[Client]
+) -> None:
+    """Lets `seconds` pass, and then sends each query several times from each client. Raises ContractError."""
+    for server in (with_table, without):
+        server.advance(seconds)
+        server.refresh()
+    ident = 0
+    for number in range(TIMES * len(packets)):
+        text, packet = packets[number % len(packets)]
+        for client in clients:
+            for protocol, port in _WAYS:
+                ident = ident + 1 & 0xFFFF
+                at = Client(client.address, client.port, client.local_address, port, protocol, client.family)
+                sent = ident.to_bytes(2, "big") + packet[2:]
+                where = f"{text} from {at.address} to port {port} over {protocol}"
+                try:
+                    found, stored = await with_table.answer(sent, at)
+                    expected, _ = await without.answer(sent, at)
+                except SvcdnsError as error:
+                    raise ContractError(f"{error} [{where}]") from error
+                if found != expected and _compared(found) != _compared(expected):
+                    source = "came from the answer table" if stored else "is the reply with an answer table"
+                    text = f"{_text(found)} {source}, {_text(expected)} was expected; {_PAGE}"
+                    raise ContractError(f"{where}: {text}")
 
 
-def _everything(query: Query) -> Reply:
-    """Returns an answer for every name."""
-    rdata = _RDATA.get(query.rtype)
-    records = () if rdata is None else (Record(query.name, query.rtype, 30, rdata, query.rclass),)
-    return Reply(flags=query.reply_flags | AA, answer=records, lifetime=UNTIL_CHANGED, dependencies=(("rest",),))
+def _compared(wire: bytes) -> object:
+    """Returns the reply in a form that can be compared: without letter case of names, and without order of records."""
+    if not wire:
+        return None
+    message = parse_message(wire)
+    sections = [sorted(map(_folded, section)) for section in (message.answer, message.authority, message.additional)]
+    return message.ident, message.flags, sections, message.edns
 
 
-class _Server:
-    """A worker without sockets."""
-
-    def __init__(
-        self, module: Any, block: str, rest: Callable[[Query], Answer], cluster: Sequence[Change], *, stores: bool
-    ) -> None:
-        self._module, self._stores = module, stores
-        self.hits = 0
-        self._now = 1000.0
-        self._counters = Counters()
-        self._kept: dict[Any, Any] = {}
-        self._data: dict[tuple[str, str], bytes] = {}
-        self._on_data: dict[tuple[str, str], list[Callable[[bytes], None]]] = {}
-        self._index = Index(frozenset(Kind))
-        for change in (*cluster, *map(Complete, Kind)):
-            self._index.apply(change)
-
-        class Rest(Plugin):
-            """The last plugin of the chain, after the plugins of the block."""
-
-            name = _LAST
-            states_reuse = True
-
-            def handle(self, query: Query, following: Following) -> Answer:  # noqa: ARG002 - the last one
-                """Calls `rest`, which answers the query."""
-                return rest(query)
-
-        last = SimpleNamespace(PLUGIN=Rest, parse=lambda _block: None)
-        name = module.PLUGIN.name
-
-        def load(directive: str) -> Any:
-            if directive in (name, _LAST):
-                return module if directive == name else last
-            return importlib.import_module(BUILT[directive])
-
-        order = ORDER if name in ORDER else placed(ORDER, {name: module.PLUGIN.before})
-        text = f".:{PORTS[0]} .:{PORTS[1]} {{\n{block}\n{_LAST}\n}}\n"
-        self._plans = plan(parse(text, "Corefile", environ={}), (*order, _LAST), load)
-        self._load = load
-        self.gather()
-        self.chains = build(self._plans, [("",)], load, self._environment, HookCaller(self._counters))
-        self._responders: dict[tuple[int, str, int], Responder] = {}
-        self.chains.start()
-
-    def gather(self) -> None:
-        """Calls `gather` of each plugin, as control does, and passes new file contents to the plugins."""
-        for block in self._plans:
-            for name, options in block.options.items():
-                gather = getattr(self._load(name), "gather", None)
-                found: Mapping[str, bytes] = {} if gather is None else gather(options, {})
-                for key, payload in found.items():
-                    if self._data.get((name, key)) != payload:
-                        self._take(name, key, payload)
-
-    def _take(self, plugin: str, key: str, payload: bytes) -> None:
-        self._data[plugin, key] = payload
-        for call in self._on_data.get((plugin, key), ()):
-            call(payload)
-
-    def advance(self, seconds: float) -> None:
-        """Lets `seconds` pass on the virtual clock."""
-        self._now += seconds
-        self.chains.tick()
-
-    async def answer(self, packet: bytes, client: Client) -> object:
-        """Returns the reply in a form that can be compared: records are text, in sorted order."""
-        responder = self._responder(client)
-        if not self._stores:
-            responder.table.clear()
-        wire = responder.lookup(packet, client, 0.0) if self._stores else b""
-        self.hits += bool(wire)
-        if not wire:
-            sent: list[bytes] = []
-            responder.answer(packet, client, sent.append, 0.0)
-            for _ in range(1000):
-                if sent:
-                    break
-                await asyncio.sleep(0)
-            assert sent, "no reply came"
-            wire = sent[0]
-        return _shown(wire)
-
-    def check_failures(self) -> None:
-        """Raises AssertionError if a plugin raised an exception."""
-        for sample in samples(self._counters._region):  # noqa: SLF001 - the region of this process
-            assert sample.family.name != PANICS.name or not sample.cells[0], (
-                "the plugin raised an exception; see the log"
-            )
-
-    def _responder(self, client: Client) -> Responder:
-        listener: Listener = self.chains.listeners["", client.local_port]
-        key = (client.local_port, client.protocol, client.family)
-        if key not in self._responders:
-            table = AnswerTable(1 << 24, self._clock)
-            metrics = QueryMetrics(self._counters, listener.server, client.protocol, client.family)
-            self._responders[key] = Responder(listener, table, metrics, client.protocol, InFlight())
-        return self._responders[key]
-
-    def _ask(self, where: tuple[str, int], query: Query) -> Answer:
-        return self.chains.listeners[where].ask(query)
-
-    def _clock(self) -> float:
-        return self._now
-
-    def _invalidate(self, dependencies: tuple[Dependency, ...]) -> None:
-        for responder in self._responders.values():
-            responder.table.invalidate(set(dependencies))
-        for listener in self.chains.listeners.values():
-            if listener.classes is not None:
-                listener.classes.invalidate(dependencies)
-        for handler in self.chains.handlers:
-            handler.invalidate(set(dependencies))
-
-    def _invalidate_all(self) -> None:
-        for responder in self._responders.values():
-            responder.table.clear()
-
-    def _keep(self, key: Any, make: Callable[[], Any]) -> Any:
-        if key not in self._kept:
-            self._kept[key] = make()
-        return self._kept[key]
-
-    def _environment(
-        self,
-        block: Block,
-        server: str,
-        listen: tuple[tuple[str, int], ...],
-        name: str,
-        peers: Callable[[str], tuple[Plugin, ...]],
-    ) -> Environment:
-        return Environment(
-            block=block,
-            server=server,
-            view="",
-            counters=self._counters,
-            clock=self._clock,
-            ask=lambda query: self._ask(listen[0], query),
-            log=logging.getLogger(f"svcdns.plugin.{name}"),
-            index=lambda _watch: self._index,
-            kept=self._keep,
-            data=lambda plugin, key: self._data.get((plugin, key)),
-            on_data=lambda plugin, key, call: self._on_data.setdefault((plugin, key), []).append(call),
-            invalidate=self._invalidate,
-            invalidate_all=self._invalidate_all,
-            publish=self._take,
-            peers=peers,
-            local_addresses=("192.0.2.53",),
-            listen_addresses=listen,
-        )
+def _folded(record: Record) -> tuple[bytes, int, int, int, bytes]:
+    rdata = record.rdata.lower() if record.rtype in _NAMES else record.rdata
+    return record.owner.lower(), record.rtype, record.rclass, record.ttl, rdata
 
 
-def _shown(wire: bytes) -> object:
+def _text(wire: bytes) -> str:
     if not wire:
         return "no reply"
     message = parse_message(wire)
-    sections = [
-        sorted(f"{names.to_text(r.owner)} {r.ttl} {type_text(r.rtype)} {r.rdata.hex()}" for r in section)
-        for section in (message.answer, message.authority, message.additional)
+    sections = (("answer", message.answer), ("authority", message.authority), ("additional", message.additional))
+    records = "".join(f"; {name}: {', '.join(map(_record, found))}" for name, found in sections if found)
+    return f"[{_header(message)}{records}]"
+
+
+def _header(message: Message) -> str:
+    bits = [
+        name
+        for bit, name in ((AA, "aa"), (TC, "tc"), (RD, "rd"), (RA, "ra"), (AD, "ad"), (CD, "cd"))
+        if message.flags & bit
     ]
-    return (message.ident, hex(message.flags), *sections, message.edns)
+    return " ".join((rcode_text(message.flags & 15), *bits))
+
+
+def _record(record: Record) -> str:
+    rdata = record.rdata.hex()
+    if record.rtype in (Type.A, Type.AAAA) and len(record.rdata) in (4, 16):
+        rdata = str(ipaddress.ip_address(record.rdata))
+    elif record.rtype == Type.TXT:
+        rdata = repr(record.rdata[1:])[1:]
+    kind = f"{class_text(record.rclass)} {type_text(record.rtype)}"
+    return f"{names.to_text(record.owner)} {record.ttl} {kind} {rdata}"

@@ -27,7 +27,7 @@ def planned(read: Any) -> None:
         (names.from_text, "Error during parsing: plugin/one: label of 64 octets; 1 to 63 are allowed"),
         (Network.from_text, f"Error during parsing: plugin/one: '{'a' * 64}.example.org' is not a network; "),
         (int, "plugin/one: parse failed: ValueError: invalid literal for int() with base 10: "),
-        (lambda _text: {}["a"], "plugin/one: parse failed: KeyError: 'a'"),
+        ({}.__getitem__, "plugin/one: parse failed: KeyError: 'aaaa"),
     ],
 )
 def test_an_error_of_parse_has_its_position(read: Any, text: str) -> None:

@@ -5,6 +5,7 @@ the guards of the core.
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,6 +16,7 @@ import pytest
 from svcdns.cluster.changes import Change, Put
 from svcdns.cluster.objects import Pod
 from svcdns.plugin_api import (
+    AA,
     UNTIL_CHANGED,
     CacheScope,
     Edns,
@@ -154,6 +156,18 @@ def test_a_built_plugin_keeps_to_the_contract(name: str, tmp_path: Path) -> None
     assert hits > 0 or name in ("rewrite edns0", "whoami")
 
 
+@pytest.mark.parametrize("name", sorted(set(BLOCKS) - {"whoami", "rewrite edns0"}))
+def test_a_built_plugin_before_replies_of_all_kinds(name: str, tmp_path: Path) -> None:
+    """From the cluster, from an upstream and from a cache, with *cache* in the block; names in two spellings."""
+    (tmp_path / "zone").write_text(ZONE.format(serial=1))
+    (tmp_path / "hosts").write_text("192.0.2.9 c.example.org\n")
+    block, queries = BLOCKS[name]
+    block = block.replace("{zone}", str(tmp_path / "zone")).replace("{hosts}", str(tmp_path / "hosts"))
+    block += "" if "cache" in block else "\ncache 30"
+    queries = [*queries, *((query.upper(), rtype) for query, rtype in queries)]
+    assert check_contract(importlib.import_module(BUILT[name]), block, queries, cluster=cluster()) > 0
+
+
 def test_every_built_plugin_is_checked() -> None:
     """Here, or where ELSEWHERE says."""
     assert {name.split()[0] for name in BLOCKS} | set(ELSEWHERE) == set(BUILT)
@@ -228,6 +242,50 @@ def test_a_plugin_that_declares_nothing_keeps_to_the_contract(plugin: type[Plugi
     check_contract(plugin_behind, block, [A, ("a.example.org.", "TXT")], rest=rest)
 
 
+def plain(before: str = "cache") -> Any:
+    """The module of a plugin that does nothing."""
+    plugin = type("Plain", (Plugin,), {"name": "careless", "before": before})
+    return SimpleNamespace(PLUGIN=plugin, parse=lambda _block: None)
+
+
+def passing(lifetime: float, flags: int = 0) -> Callable[[Query], Answer]:
+    """Behind the block: replies with this lifetime and these flags."""
+
+    def rest(query: Query) -> Answer:
+        return Reply(
+            flags=query.reply_flags | flags,
+            answer=(Record(query.name, 1, 30, bytes((192, 0, 2, 1))),),
+            lifetime=lifetime,
+        )
+
+    return rest
+
+
+@pytest.mark.parametrize("before", ["cache", "header"])
+@pytest.mark.parametrize("flags", [0, AA])
+@pytest.mark.parametrize("lifetime", [3.0, 30.0, UNTIL_CHANGED])
+def test_replies_with_a_lifetime_beside_a_cache(lifetime: float, flags: int, before: str) -> None:
+    """The cache sets AA in later replies, and counts their TTLs down; the answer table has only those."""
+    queries = [A, ("A.Example.ORG.", "A")]
+    assert check_contract(plain(before), "careless\ncache 30", queries, rest=passing(lifetime, flags)) > 0
+
+
+class Counts(Careless):
+    """Takes the TTLs of a reply that counts down for ones that do not."""
+
+    def handle(self, query: Query, following: Following) -> Answer:
+        """Forgets that they do."""
+        return then(following(query), lambda reply: msgspec.structs.replace(reply, next_second=UNTIL_CHANGED))
+
+
+def test_the_default_replies_count_down() -> None:
+    """So that the check finds a plugin that keeps a TTL for too long; also before a cache."""
+    module = SimpleNamespace(PLUGIN=Counts, parse=lambda _block: None)
+    for block in ("careless", "careless\ncache 30"):
+        with pytest.raises(AssertionError, match=r" IN A 192\.0\.2\.1\] came from the answer table"):
+            check_contract(module, block, [A])
+
+
 @pytest.mark.parametrize("trusted", [Refuses, Tells])
 def test_the_check_finds_a_plugin_that_gives_replies_to_others(trusted: type[Plugin]) -> None:
     """One that says that it states its scopes, and does not."""
@@ -248,5 +306,7 @@ def test_the_check_finds_a_plugin_that_fails() -> None:
             raise KeyError
 
     module: Any = SimpleNamespace(PLUGIN=Fails, parse=lambda _block: None)
-    with pytest.raises(AssertionError, match="raised an exception"):
+    with pytest.raises(
+        AssertionError, match=r"^plugin/careless: KeyError:  \(.*test_contract.py, line \d+, in tick\)$"
+    ):
         check_contract(module, "careless", [A], rest=rest)
