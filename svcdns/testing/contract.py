@@ -188,11 +188,11 @@ def _compared(wire: bytes) -> object:
     if not wire:
         return None
     message = parse_message(wire)
-    sections = [sorted(map(_folded, section)) for section in (message.answer, message.authority, message.additional)]
+    sections = [sorted(map(_lowered, section)) for section in (message.answer, message.authority, message.additional)]
     return message.ident, message.flags, sections, message.edns
 
 
-def _folded(record: Record) -> tuple[bytes, int, int, int, bytes]:
+def _lowered(record: Record) -> tuple[bytes, int, int, int, bytes]:
     rdata = record.rdata.lower() if record.rtype in _NAMES else record.rdata
     return record.owner.lower(), record.rtype, record.rclass, record.ttl, rdata
 
