@@ -40,7 +40,6 @@ TESTED_BY = {
     "svcdns.plugin_api.errors": "tests/plugin_api/test_contract.py",
     "svcdns.plugin_api.settings": "tests/chain/test_build.py",
     "svcdns.plugin_api.environment": "tests/worker/test_worker.py",
-    "svcdns.chain.plan": "tests/chain/test_build.py",
     "svcdns.plugin_api.query": "tests/chain/test_routing.py",
     "svcdns.cli.handover": "tests/cli/test_preflight.py",
     "svcdns.cluster.addresses": "tests/plugins/kubernetes/test_handler.py",
@@ -114,6 +113,7 @@ TESTED_BY = {
     "svcdns.plugin_api.timeouts": "tests/plugins/test_timeouts.py",
     "svcdns.wire.errors": "tests/wire/test_request.py",
     "svcdns.plugin_api.reply": "tests/wire/test_message.py",
+    "svcdns.testing.server": "tests/testing/test_contract.py",
 }
 
 

@@ -54,7 +54,7 @@ def error_of(made: Any, block: str = "one", queries: Any = (A,), **more: Any) ->
     assert [entry.path for entry in raised.traceback.filter(raised)] == [Path(__file__)]
     text = str(raised.value)
     assert "\n" not in text
-    return re.sub(r"\(/\S*test_author_mistakes.py, line \d+, in ", "(FILE ", text)
+    return re.sub(r"\(/\S*test_author.py, line \d+, in ", "(FILE ", text)
 
 
 @pytest.mark.parametrize(
