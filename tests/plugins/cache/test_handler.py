@@ -181,6 +181,15 @@ def test_does_not_cache(reply: Reply) -> None:
     assert cached.asked == 2
 
 
+def test_expired_signatures_are_cached() -> None:
+    """svcdns does not validate: their times do not matter."""
+    signature = "a.example.org. 300 IN RRSIG A 13 3 300 20010101000000 20000101000000 1 example.org. AQID"
+    cached = Cached(reply=Reply(answer=(*A, *world.records(signature))))
+    for _ in range(2):
+        assert len(cached.ask("a.example.org.", edns=world.edns(dnssec_ok=True)).answer) == len(A) + 1
+    assert cached.asked == 1
+
+
 def test_unrelated_records_of_an_upstream_are_not_cached() -> None:
     """They are in no cached answer, neither for this name nor for theirs."""
     evil = world.records("bank.example.com. 60 IN A 203.0.113.66")

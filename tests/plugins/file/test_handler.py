@@ -521,6 +521,71 @@ def test_a_signed_zone(name: str, rtype: str, expected: list[str]) -> None:
     assert kinds.isdisjoint({Type.RRSIG, Type.NSEC, Type.DS} - {int(Type[rtype])})
 
 
+ALIASES = """\
+$TTL 60
+@        IN SOA ns root 7 2 3 4 30
+         IN NS  ns
+         IN NSEC al NS SOA NSEC
+al       IN CNAME ns
+         IN RRSIG CNAME 13 3 60 20301231000000 20201231000000 1 example.org. AQID
+         IN NSEC *.c CNAME RRSIG NSEC
+*.c      IN CNAME ns
+         IN NSEC m.c CNAME NSEC
+m.c      IN TXT "m"
+         IN NSEC ns TXT NSEC
+ns       IN A   10.0.0.1
+         IN NSEC *.w A NSEC
+*.w      IN A   10.0.0.4
+         IN NSEC m.w A NSEC
+m.w      IN A   10.0.0.5
+         IN NSEC @ A NSEC
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "rtype", "denials"),
+    [
+        pytest.param("x.c", "A", ["m.c"], id="alias"),
+        pytest.param("x.w", "TXT", ["*.w", "m.w"], id="no record of the type"),
+    ],
+)
+def test_the_name_of_a_wildcard_is_denied(name: str, rtype: str, denials: list[str]) -> None:
+    """An NSEC record proves that the queried name does not exist (RFC 4035 §3.1.3.3, §3.1.3.4)."""
+    reply = Server(text=ALIASES).ask(f"{name}.example.org.", rtype, dnssec=True)
+    owners = [names.to_text(record.owner) for record in reply.authority if record.rtype == Type.NSEC]
+    assert sorted(owners) == [f"{owner}.example.org." for owner in denials]
+
+
+@pytest.mark.parametrize("rtype", ["NSEC", "RRSIG"])
+def test_an_alias_has_records_of_its_own(rtype: str) -> None:
+    """RFC 4035 §2.5: NSEC and RRSIG records stand beside a CNAME record, which is not followed for them."""
+    reply = Server(text=ALIASES).ask("al.example.org.", rtype)
+    assert [(names.to_text(record.owner), record.rtype) for record in reply.answer] == [
+        ("al.example.org.", Type[rtype])
+    ]
+
+
+def test_a_zone_of_soa_and_ns_records() -> None:
+    """Its name exists: NODATA."""
+    text = "@ 60 IN SOA ns root 7 2 3 4 30\n@ 60 IN NS ns\n"
+    assert world.summary(Server(text=text).ask("example.org.")) == ["NOERROR", SOA]
+
+
+def test_the_options_of_one_directive_are_its_own() -> None:
+    """A name of the other zone does not fall through."""
+    soa = {zone: world.records(f"{zone} 9 IN SOA a. b. 1 2 3 4 5") for zone in ("a.test.", "b.test.")}
+    data = {f"{zone[0]} {zone}": encode(found[0], found, 0) for zone, found in soa.items()}
+    options = world.options("file", "file a a.test {\n fallthrough\n}\nfile b b.test")
+    plugin = File(options, world.environment(data=lambda _plugin, key: data.get(key)))
+    found = {
+        zone: world.now(
+            world.handled(plugin, world.query(f"x.{zone}"), world.following(Reply(rcode=Rcode.REFUSED)))
+        ).rcode
+        for zone in soa
+    }
+    assert found == {"a.test.": Rcode.REFUSED, "b.test.": Rcode.NXDOMAIN}
+
+
 def test_a_name_outside_with_no_plugin_behind_is_refused() -> None:
     """With a plugin behind, that answers."""
     server: Server = Server(peers=lambda _: (server.plugin,))

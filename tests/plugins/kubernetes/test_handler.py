@@ -509,3 +509,12 @@ def test_closest_encloser() -> None:
         ("d.svc.cluster.local.", Type.A),
     ):
         assert handler.closest_encloser(names.from_text(name), rtype) is None
+
+
+def test_an_endpoint_of_no_service_has_no_reverse_name() -> None:
+    """Its slice has no service label. The query is answered, and `fallthrough` applies."""
+    found = index(Namespace("d"), EndpointSlice("d", "odd", "", (HTTP,), (Endpoint("172.16.0.4"),)))
+    name = "4.0.16.172.in-addr.arpa."
+    assert ask(plugin(found=found), name, "PTR").rcode == Rcode.NXDOMAIN
+    other = world.following(Reply(rcode=Rcode.REFUSED))
+    assert ask(plugin("fallthrough in-addr.arpa", found), name, "PTR", other).rcode == Rcode.REFUSED
