@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 from svcdns.corefile.blocks import Directive, Position, Token
 from svcdns.corefile.errors import CorefileError, ZoneError
-from svcdns.corefile.zones import normalise_zone
+from svcdns.corefile.zones import normalise_argument
 
 UNBOUNDED: Final = -1
 _UNITS: Final = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
+_INTEGER: Final = re.compile(r"[+-]?[0-9]{1,100}")
 _DURATION: Final = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|μs|ms|s|m|h)")
 
 
@@ -56,9 +57,46 @@ def no_body(line: Directive) -> None:
         raise CorefileError(line.position, f"'{line.name.text}' takes no block")
 
 
+def ignored_body(line: Directive) -> tuple[str, ...]:
+    """Returns a line for the log if the directive has a block in braces, for a plugin whose block CoreDNS ignores."""
+    return () if line.body is None else (warning(line.position, f"the block of '{line.name.text}' is ignored"),)
+
+
 def body(line: Directive) -> tuple[Directive, ...]:
     """Returns the lines in the directive's braces, or an empty tuple if the directive has no braces."""
     return line.body or ()
+
+
+def options(directive: Directive, words: Mapping[str, int]) -> Iterator[Directive]:
+    """Yields the options in the directive's braces, each with its own arguments.
+
+    `words` has the options that read a fixed number of arguments, and this number. On the same line, CoreDNS takes the
+    word after such an option for the name of the next option: `max_fails 2 expire 5s`.
+    """
+    for line in body(directive):
+        rest = line
+        while (count := words.get(rest.name.text)) is not None and len(rest.arguments) > count:
+            yield Directive(rest.name, rest.arguments[:count])
+            rest = Directive(rest.arguments[count], rest.arguments[count + 1 :], rest.body)
+        yield rest
+
+
+def first(line: Directive) -> Token:
+    """Returns the first word after the line's first word; there must be one. `ignored_words` names the others."""
+    return arguments(line, 1, UNBOUNDED)[0]
+
+
+def ignored_words(lines: Iterable[Directive], used: Mapping[str, int]) -> tuple[str, ...]:
+    """Returns a line for the log about each word that CoreDNS ignores.
+
+    `used` has the options that ignore words, and the number of arguments that they use.
+    """
+    return tuple(
+        warning(word.position, f"'{word.text}' behind '{line.name.text}' is ignored")
+        for line in lines
+        if line.name.text in used
+        for word in line.arguments[used[line.name.text] :]
+    )
 
 
 def once(directives: Sequence[Directive]) -> Directive:
@@ -76,10 +114,9 @@ def once(directives: Sequence[Directive]) -> Directive:
 
 def integer(token: Token, low: int = 0, high: int = 2**31 - 1) -> int:
     """Returns the word as a whole number, which must be from `low` to `high`."""
-    try:
-        value = int(token.text)
-    except ValueError:
-        raise CorefileError(token.position, f"'{token.text}' is not a whole number") from None
+    if not _INTEGER.fullmatch(token.text):
+        raise CorefileError(token.position, f"'{token.text}' is not a whole number")
+    value = int(token.text)
     if not low <= value <= high:
         raise CorefileError(token.position, f"{value} is out of range; {low} to {high} was expected")
     return value
@@ -92,7 +129,7 @@ def duration(token: Token) -> float:
     """
     text = token.text
     sign = -1.0 if text.startswith("-") else 1.0
-    rest = text.lstrip("+-")
+    rest = text[1:] if text[:1] in {"+", "-"} else text
     if rest == "0":
         return 0.0
     parts = _DURATION.findall(rest)
@@ -125,14 +162,15 @@ def unknown_option(line: Directive, known: Collection[str]) -> CorefileError:
 def zones(words: Sequence[Token], fallback: tuple[str, ...] = ()) -> tuple[str, ...]:
     """Returns the zones that `words` name, in lower case and absolute. A CIDR becomes its reverse zones.
 
-    Invalid words are skipped (docs/behaviour/corefile.md#set-up-rules). Without words, returns `fallback`.
+    Scheme and port of a word are ignored. Invalid words are skipped (docs/behaviour/corefile.md#set-up-rules). Without
+    words, returns `fallback`.
     """
     if not words:
         return fallback
     out: dict[str, None] = {}
     for word in words:
         try:
-            out.update(dict.fromkeys(normalise_zone(word.text)))
+            out.update(dict.fromkeys(normalise_argument(word.text)))
         except ZoneError:
             continue
     return tuple(out)

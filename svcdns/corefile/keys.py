@@ -11,9 +11,10 @@ from typing import Final
 
 from svcdns.corefile.blocks import ServerBlock, ServerKey, Token
 from svcdns.corefile.errors import CorefileError, ZoneError
-from svcdns.corefile.zones import normalise_zone
+from svcdns.corefile.zones import normalise_name, normalise_zone
 
 DEFAULT_PORTS: Final = {"dns": 53, "tls": 853, "quic": 853, "grpc": 443, "https": 443, "https3": 443}
+_NUMBER: Final = re.compile(r"[+-]?[0-9]+")
 _PREFERRED: Final = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?\.?)+|\.")
 
 
@@ -25,32 +26,38 @@ def server_keys(token: Token, default_port: int, warnings: list[str]) -> tuple[S
     scheme, _, rest = token.text.rpartition("://")
     transport = scheme.lower() or "dns"
     if transport not in DEFAULT_PORTS:
-        raise CorefileError(
-            token.position, f"unknown scheme '{scheme}://'; one of {', '.join(DEFAULT_PORTS)} was expected"
-        )
-    zone, port = _split_port(rest, token, default_port if transport == "dns" else DEFAULT_PORTS[transport])
+        _warn(token, f"'{scheme}://' is no scheme that svcdns or CoreDNS has, so it belongs to the name", warnings)
+        transport, rest = "dns", token.text
+    zone, port = _split_port(rest, token, default_port if transport == "dns" else DEFAULT_PORTS[transport], warnings)
     try:
         zones = normalise_zone(zone)
     except ZoneError as error:
         raise CorefileError(token.position, str(error)) from error
-    if "/" not in zone and not _PREFERRED.fullmatch(zone):
+    if not _PREFERRED.fullmatch(zone) and zones == normalise_name(zone):
         warnings.append(f'Warning: Domain "{zones[0]}" does not follow RFC1035 preferred syntax')
     return tuple(ServerKey(transport, name, port, token.position) for name in zones)
 
 
-def _split_port(text: str, token: Token, default: int) -> tuple[str, int]:
+def _split_port(text: str, token: Token, default: int, warnings: list[str]) -> tuple[str, int]:
     zone, colon, digits = text.rpartition(":")
     if not colon:
         return text, default
     if not digits:
         raise CorefileError(token.position, f"expecting data after last colon: '{token.text}'")
-    if "/" in digits:  # the colon is part of an IPv6 network, so there is no port
+    if not _NUMBER.fullmatch(digits):  # for example the colon of an IPv6 network
+        if "/" not in digits and ":" not in zone:
+            _warn(token, f"'{digits}' is not a port, so it belongs to the name; a number was expected", warnings)
         return text, default
-    if not digits.isdecimal() or int(digits) > 65535:
+    if not 0 <= int(digits) <= 65535:
         if ":" in zone:
             return text, default
         raise CorefileError(token.position, f"'{digits}' is not a port; a number up to 65535 was expected")
     return zone, int(digits)
+
+
+def _warn(token: Token, text: str, warnings: list[str]) -> None:
+    where = token.position
+    warnings.append(f"{where.file}:{where.line}:{where.column} - {text}")
 
 
 def check_overlap(blocks: Sequence[ServerBlock], hosts: Sequence[Sequence[str]]) -> None:

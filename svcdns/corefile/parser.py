@@ -30,8 +30,9 @@ MAX_NESTING: Final = 50
 OPTIONS: Final = 2
 """The level of a directive's options; the directives of a server block are on level 1."""
 
-_PERCENT: Final = re.compile(r"\{%([^}%]+)%\}")
-_DOLLAR: Final = re.compile(r"\{\$([^}]+)\}")
+MAX_REPLACEMENTS: Final = 1000
+"""The most replacements of variables in a word. Values may have variables in turn, even of the same name."""
+
 _ARGUMENT: Final = re.compile(r"\{args\[(\d+)\]\}")
 
 
@@ -49,7 +50,11 @@ def parse(text: str, path: str, *, environ: Mapping[str, str], default_port: int
     but not `path` itself.
     """
     parser = _Parser(path, environ, default_port)
-    blocks = parser.run(text)
+    try:
+        blocks = parser.run(text)
+    except CorefileError:
+        tokens(text, path)  # an unclosed quote is the better explanation, if there is one
+        raise
     digest = hashlib.sha512(msgspec.json.encode(blocks)).hexdigest()
     return Corefile(path, blocks, tuple(parser.warnings), digest)
 
@@ -64,7 +69,7 @@ class _Parser:
         self.last = Token("", Position(path, 1, 1))
 
     def run(self, text: str) -> tuple[ServerBlock, ...]:
-        self.lines.extend(_Line(line) for line in _lines(tokens(text, self.path)))
+        self.lines.extend(_Line(line) for line in _lines(tokens(text, self.path, self.warnings)))
         blocks: list[ServerBlock] = []
         while self.lines:
             line = self._take()
@@ -150,7 +155,10 @@ class _Parser:
     def _split(self, word: Token) -> list[Token]:
         """Returns the keys in one word, which may hold several keys with commas between them."""
         text = self._substitute(word)
-        return [Token(part, word.position, word.quoted) for part in text.split(",") if part]
+        parts = [part for part in text.split(",") if part]
+        if len(parts) > 1:
+            self._warn(word, f"'{text}' has several zones; for CoreDNS it is one, as a space was expected after ','")
+        return [Token(part, word.position, word.quoted) for part in parts]
 
     def _server_keys(self, keys: list[Token]) -> tuple[ServerKey, ...]:
         """Returns the server keys of the words in `keys`.
@@ -217,20 +225,32 @@ class _Parser:
             raise CorefileError(arguments[0].position, f"maximum snippet import depth ({MAX_SNIPPET_IMPORTS}) exceeded")
         values = [self._substitute(word) for word in arguments[1:]]
         through = (*line.through, f"({name})")
+        if not values:
+            self._warn_literal(name)
         body = [
             _Line(tuple(_with_arguments(t, values) for t in inner.tokens), through) for inner in self.snippets[name]
         ]
         self.lines.extendleft(reversed(body))
 
+    def _warn_literal(self, name: str) -> None:
+        for word in (word for inner in self.snippets[name] for word in inner.tokens):
+            if _ARGUMENT.search(word.text):
+                self._warn(word, f"snippet '{name}' is imported without arguments, '{word.text}' stays as it is")
+
     def _import_files(self, pattern: str, token: Token, line: _Line) -> None:
-        if pattern.count("*") > 1 or pattern.count("?") > 1 or "[" in pattern or "]" in pattern:
+        if pattern.count("*") > 1 or pattern.count("?") > 1 or "[" in pattern:
             raise CorefileError(
                 token.position, f"import pattern '{pattern}'; at most one '*' and one '?', and no brackets, are allowed"
             )
         base = Path(token.position.file).parent
         wanted = str(base / pattern)
         if "*" in pattern or "?" in pattern:
-            found = sorted(glob.glob(wanted))  # noqa: PTH207 - the pattern may be absolute
+            # A mounted ConfigMap has the folder `..data` beside its files.
+            found = sorted(
+                path
+                for path in glob.glob(wanted, include_hidden=True)  # noqa: PTH207 - the pattern may be absolute
+                if not (Path(path).name.startswith(".") and Path(path).is_dir())
+            )
             if not found:
                 self.warnings.append(f"No files matching import glob pattern: {pattern}")
         elif Path(wanted).is_file():
@@ -244,7 +264,9 @@ class _Parser:
             self.file_imports += 1
             if self.file_imports > MAX_FILE_IMPORTS:
                 raise CorefileError(token.position, f"maximum file import depth ({MAX_FILE_IMPORTS}) exceeded")
-            lines += [_Line(inner, (*line.through, path)) for inner in _lines(tokens(_read(path, token), path))]
+            lines += [
+                _Line(inner, (*line.through, path)) for inner in _lines(tokens(_read(path, token), path, self.warnings))
+            ]
         self.lines.extendleft(reversed(lines))
 
     # -- directives
@@ -310,8 +332,21 @@ class _Parser:
         """
         if "{" not in word.text:
             return word.text
-        text = _PERCENT.sub(lambda found: self.environ.get(found[1], ""), word.text)
-        return _DOLLAR.sub(lambda found: self.environ.get(found[1], ""), text)
+        return _replaced(_replaced(word.text, "{%", "%}", self.environ), "{$", "}", self.environ)
+
+
+def _replaced(text: str, begin: str, end: str, environ: Mapping[str, str]) -> str:
+    """Returns the text with variables between `begin` and `end` replaced, also those in values of variables.
+
+    If a variable has no name, it and all text after it stay.
+    """
+    for _ in range(MAX_REPLACEMENTS):
+        at = text.find(begin)
+        stop = text.find(end, at)
+        if at < 0 or stop <= at + len(begin):
+            break
+        text = text.replace(text[at : stop + len(end)], environ.get(text[at + len(begin) : stop], ""))
+    return text
 
 
 def _lines(words: list[Token]) -> list[tuple[Token, ...]]:
@@ -338,11 +373,11 @@ def _opened(words: tuple[Token, ...]) -> tuple[tuple[Token, ...], Token | None, 
 
 
 def _has_brace(key: Token) -> bool:
-    return key.text.endswith("{") and not key.quoted
+    return key.text.endswith("{")
 
 
 def _is(word: Token, text: str) -> bool:
-    return word.text == text and not word.quoted
+    return word.text == text
 
 
 def _is_import(line: _Line) -> bool:
@@ -354,8 +389,8 @@ def _is_snippet(keys: list[Token]) -> bool:
 
 
 def _with_arguments(word: Token, values: list[str]) -> Token:
-    """Returns a word of a snippet, with each `{args[N]}` replaced by an argument of the import."""
-    if "{args[" not in word.text:
+    """Returns a word of a snippet, with each `{args[N]}` replaced by an argument of the import, if it has any."""
+    if not values or "{args[" not in word.text:
         return word
 
     def value(found: re.Match[str]) -> str:

@@ -6,21 +6,34 @@ Names become lower case and absolute. CIDRs become reverse zones.
 from __future__ import annotations
 
 import ipaddress
+import re
+from typing import Final
 
 from svcdns.corefile.errors import ZoneError
 from svcdns.wire import names
 from svcdns.wire.errors import NameTextError
+
+_SCHEMES: Final = ("tls://", "dns://", "quic://", "grpc://", "https3://", "https://", "unix://")
+_PORT: Final = re.compile(r":[+-]?[0-9]+$")
 
 
 def normalise_zone(text: str) -> tuple[str, ...]:
     """Returns the zones for one zone argument. Raises ZoneError.
 
     A name stands for one zone, a CIDR for one or more reverse zones. `32/27.2.0.192.in-addr.arpa` is a name (RFC 2317
-    §4).
+    §4), and so is `10.0.0.0/33`.
     """
-    address, slash, _ = text.partition("/")
-    if slash and (":" in address or _is_ipv4(address)):
-        return reverse_zones(text)
+    return reverse_zones(text) if _is_network(text) else normalise_name(text)
+
+
+def normalise_argument(text: str) -> tuple[str, ...]:
+    """Returns the zones for an argument of a plugin, which may have a scheme and a port, as a key. Raises ZoneError."""
+    zone = text.removeprefix(next((scheme for scheme in _SCHEMES if text.startswith(scheme)), ""))
+    return normalise_zone(_PORT.sub("", zone))
+
+
+def normalise_name(text: str) -> tuple[str, ...]:
+    """Returns a domain name in lower case and absolute, as the only element. Raises ZoneError."""
     if not text:
         raise ZoneError("an empty word is no zone")
     try:
@@ -47,8 +60,12 @@ def reverse_zones(text: str) -> tuple[str, ...]:
     return tuple(_reverse_name(subnet.network_address, labels) for subnet in network.subnets(new_prefix=boundary))
 
 
-def _is_ipv4(text: str) -> bool:
-    return text.count(".") == 3 and text.replace(".", "").isdecimal()
+def _is_network(text: str) -> bool:
+    try:
+        ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        return False
+    return text.partition("/")[2].isdecimal()
 
 
 def _reverse_name(address: ipaddress.IPv4Address | ipaddress.IPv6Address, labels: int) -> str:

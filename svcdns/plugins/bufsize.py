@@ -15,27 +15,36 @@ from svcdns.corefile import arguments
 from svcdns.plugin_api.contract import Following, Plugin
 from svcdns.plugin_api.environment import Block, Environment
 from svcdns.plugin_api.query import Answer, Query
+from svcdns.plugin_api.settings import Settings
+
+DEFAULT_SIZE: Final = 1232
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
     """The largest UDP payload size in octets. The default is the value of DNS Flag Day 2020."""
 
-    size: int = 1232
+    size: int = DEFAULT_SIZE
+    warnings: tuple[str, ...] = ()
 
 
 def parse(block: Block) -> Options:
     """Returns the options of the block's first `bufsize` directive. Raises CorefileError."""
     directive = block.directives[0]
-    arguments.no_body(directive)
     words = arguments.arguments(directive, 0, 1)
-    return Options(arguments.integer(words[0], 512, 4096)) if words else Options()
+    size = arguments.integer(words[0], 512, 4096) if words else DEFAULT_SIZE
+    return Options(size, arguments.ignored_body(directive))
 
 
 class Bufsize(Plugin):
     """Lowers larger payload sizes to the limit, and never raises a size."""
 
     name = "bufsize"
+
+    @classmethod
+    def settings(cls, options: Options) -> Settings:
+        """Returns the settings of the plugin: a warning for each word of the Corefile that has no effect."""
+        return Settings(warnings=options.warnings)
 
     def __init__(self, options: Options, environment: Environment) -> None:  # noqa: ARG002 - needs no surroundings
         self._size = options.size

@@ -33,14 +33,18 @@ class Options:
 
     version: str = VERSION
     authors: tuple[str, ...] = AUTHORS
+    warnings: tuple[str, ...] = ()
 
 
 def parse(block: Block) -> Options:
     """Returns the options of the block's first `chaos` directive. Raises CorefileError."""
     directive = block.directives[0]
-    arguments.no_body(directive)
+    if directive.body:
+        arguments.no_body(directive)
     words = [word.text for word in directive.arguments]
-    return Options(words[0] if words else VERSION, tuple(sorted(set(words[1:]))) or AUTHORS)
+    return Options(
+        words[0] if words else VERSION, tuple(sorted(set(words[1:]))) or AUTHORS, arguments.ignored_body(directive)
+    )
 
 
 class Chaos(Plugin):
@@ -55,9 +59,9 @@ class Chaos(Plugin):
         self._authors = [_string(author) for author in options.authors]
 
     @classmethod
-    def settings(cls, options: Options) -> Settings:  # noqa: ARG003 - whatever they are
-        """Returns the settings: the server accepts queries of class CH."""
-        return Settings(any_class=True)
+    def settings(cls, options: Options) -> Settings:
+        """Returns the settings: the server accepts queries of class CH; words that are ignored have a warning."""
+        return Settings(any_class=True, warnings=options.warnings)
 
     def handle(self, query: Query, following: Following) -> Answer:
         """Answers with the text for the name. The authors are in a new random order in every answer."""

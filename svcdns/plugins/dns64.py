@@ -34,6 +34,7 @@ LENGTHS: Final = (32, 40, 48, 56, 64, 72, 80, 88, 96)
 DEFAULT_TTL: Final = 600
 """The longest TTL of a made AAAA record, in seconds, if the reply to the AAAA query has no SOA (RFC 6147 §5.1.7)."""
 _FLAGS: Final = ("translate_all", "allow_ipv4")
+_WORDS: Final = {"prefix": 1, **dict.fromkeys(_FLAGS, 0)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +61,7 @@ def parse(block: Block) -> Options:
         words = arguments.arguments(directive, 0, 1)
         if words:
             options = replace(options, prefix=_prefix(words[0]))
-        for line in arguments.body(directive):
+        for line in arguments.body(directive) if words else arguments.options(directive, _WORDS):
             arguments.no_body(line)
             options = _after_prefix(line, options) if words else _option(line, options)
     return options

@@ -51,7 +51,7 @@ def parse(block: Block) -> Options:
     for word in arguments.arguments(directive, 0, 1):
         arguments.one_of(word, ("stdout",))
     rules = []
-    for line in arguments.body(directive):
+    for line in arguments.options(directive, {"stacktrace": 0}):
         if line.name.text == "stacktrace":
             arguments.arguments(line, 0, 0)
         elif line.name.text == "consolidate":

@@ -27,6 +27,7 @@ class Options:
 
     interval: float = 30.0
     jitter: float = 15.0
+    warnings: tuple[str, ...] = ()
 
 
 def parse(block: Block) -> Options:
@@ -34,7 +35,6 @@ def parse(block: Block) -> Options:
     options = Options()
     for directive in block.directives:
         words = arguments.arguments(directive, 0, 2)
-        arguments.no_body(directive)
         interval = arguments.duration(words[0]) if words else options.interval
         if interval < MIN_INTERVAL:
             raise CorefileError(
@@ -45,7 +45,8 @@ def parse(block: Block) -> Options:
             raise CorefileError(
                 words[1].position, f"jitter '{words[1].text}' is too short; 0 or at least {MIN_JITTER:g}s was expected"
             )
-        options = Options(interval, min(jitter, interval / 2))
+        warnings = options.warnings + arguments.ignored_body(directive)
+        options = Options(interval, min(jitter, interval / 2), warnings)
     return options
 
 
@@ -58,7 +59,7 @@ class Reload(Plugin):
     @classmethod
     def settings(cls, options: Options) -> Settings:
         """Returns the settings: how often the Corefile is read again."""
-        return Settings(reload=ReloadInterval(options.interval, options.jitter))
+        return Settings(reload=ReloadInterval(options.interval, options.jitter), warnings=options.warnings)
 
 
 PLUGIN: Final = Reload

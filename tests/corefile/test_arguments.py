@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from svcdns.corefile import arguments
 from svcdns.corefile.blocks import Position, Token
 from svcdns.corefile.errors import CorefileError
+from tests.support import world
 
 
 def token(text: str) -> Token:
@@ -115,3 +117,64 @@ def test_what_is_not_one_zone(text: str) -> None:
     """The error names the argument; it is no error of Python's unpacking."""
     with pytest.raises(CorefileError, match=f"'{text}' is not a zone; one zone name was expected"):
         arguments.zone(token(text))
+
+
+ON_ONE_LINE = [
+    pytest.param("forward", "forward . ::1 {\n%s\n}", "max_fails 3 expire 5s policy sequential", id="forward"),
+    pytest.param("forward", "forward . ::1 { %s }", "max_fails 3 expire 5s", id="forward, all on one line"),
+    pytest.param("errors", "errors {\n%s\n}", 'stacktrace consolidate 5m ".*"', id="errors"),
+    pytest.param("dns64", "dns64 {\n%s\n}", "prefix 64:ff9b::/96 translate_all allow_ipv4", id="dns64"),
+    pytest.param("hosts", "hosts {\n%s\n}", "no_reverse ttl 7", id="hosts"),
+    pytest.param("template", "template IN A {\n%s\n}", "rcode NXDOMAIN fallthrough", id="template"),
+    pytest.param("file", "file db {\n%s\n}", "reload_by_mtime reload 7s", id="file"),
+]
+
+
+@pytest.mark.parametrize(("plugin", "block", "line"), ON_ONE_LINE)
+def test_options_on_one_line(plugin: str, block: str, line: str) -> None:
+    """After an option with a fixed number of words, the next word is the next option, as in CoreDNS."""
+    names = ("expire", "policy", "consolidate", "translate_all", "allow_ipv4", "ttl", "fallthrough", "reload")
+    lines = line
+    for name in names:
+        lines = lines.replace(f" {name}", f"\n{name}")
+    assert world.options(plugin, block % line) == world.options(plugin, block % lines)
+
+
+@pytest.mark.parametrize(
+    ("plugin", "text", "message"),
+    [
+        ("forward", "forward . ::1 {\n max_fails 3 x\n}", "3:14 unknown property 'x'"),
+        ("errors", "errors {\n stacktrace x\n}", "3:13 unknown property 'x'"),
+        ("hosts", "hosts {\n no_reverse fallthrough a\n 192.0.2.1 x\n}", "4:2 unknown property '192.0.2.1'"),
+    ],
+)
+def test_a_word_after_an_option_that_is_none(plugin: str, text: str, message: str) -> None:
+    """Its place is named."""
+    assert world.rejection(plugin, text).startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("plugin", "text", "warning"),
+    [
+        ("kubernetes", "kubernetes a {\n ttl 30 60\n}", "3:9 - '60' behind 'ttl' is ignored"),
+        ("kubernetes", "kubernetes a {\n startup_timeout 5s 6s\n}", "3:21 - '6s' behind 'startup_timeout' is ignored"),
+        ("cache", "cache 30 {\n success 1 2 3 4\n}", "3:16 - '4' behind 'success' is ignored"),
+        ("hosts", "hosts {\n ttl 5 6\n}", "3:8 - '6' behind 'ttl' is ignored"),
+        ("file", "file db {\n reload 5s 6s\n}", "3:12 - '6s' behind 'reload' is ignored"),
+        ("reload", "reload 9s {\n x\n}", "2:1 - the block of 'reload' is ignored"),
+        ("bufsize", "bufsize 512 {\n}", "2:1 - the block of 'bufsize' is ignored"),
+        ("chaos", "chaos a {\n}", "2:1 - the block of 'chaos' is ignored"),
+    ],
+)
+def test_ignored_words_are_warnings(plugin: str, text: str, warning: str) -> None:
+    """With their place, where CoreDNS ignores them without a word."""
+    module = importlib.import_module(f"svcdns.plugins.{plugin}")
+    assert module.PLUGIN.settings(world.options(plugin, text)).warnings == (f"Corefile:{warning}",)
+
+
+@pytest.mark.parametrize("text", ["1_0", "0x1", "", "1.0", "ä"])
+def test_numbers_are_written_as_in_go(text: str) -> None:
+    """In decimal digits with a sign at most."""
+    with pytest.raises(CorefileError, match="is not a whole number"):
+        arguments.integer(token(text))
+    assert arguments.integer(token("+5")) == 5

@@ -81,12 +81,18 @@ def test_reads_the_stock_corefile() -> None:
         pytest.param('. {\n log a"b\n}', [["log", 'a"b']], id="a quote inside a word is literal"),
         pytest.param('. {\n log "a\nb" c\n}', [["log", "a\nb", "c"]], id="a quoted line end stays on its line"),
         pytest.param('. {\n log ""\n}', [["log", ""]], id="empty word"),
-        pytest.param(". {\n log a#b c\n}", [["log", "a"]], id="a comment inside a word"),
+        pytest.param(". {\n log a#b c\n}", [["log", "a", "c"]], id="a comment inside a word ends at a space"),
+        pytest.param(". {\n log a # b c\n}", [["log", "a"]], id="a comment ends with the line"),
+        pytest.param(". {\n lo\rg a\r\n}\r\n", [["log", "a"]], id="carriage returns"),
+        pytest.param('. {\n log "a\\\\" b\n}', [["log", "a\\\\", "b"]], id="an escaped backslash before a quote"),
+        pytest.param('. {\n log "a\\"b"\n}', [["log", 'a"b']], id="an escaped quote"),
+        pytest.param('. {\n log\n}\n"', [["log"]], id="a quote at the end"),
+        pytest.param('.\nlog "a b', [["log", "a b"]], id="a quote without its end"),
+        pytest.param('. "{"\n log\n"}"', [["log"]], id="quoted braces are braces"),
         pytest.param("\ufeff. {\r\n log\r\n}\r\n", [["log"]], id="byte-order mark and carriage returns"),
         pytest.param(".\nlog\nerrors", [["log"], ["errors"]], id="one block without braces"),
         pytest.param(".\n{\n log\n}", [["log"]], id="brace on the next line"),
         pytest.param(". {\n a {\n b {\n c\n }\n }\n}", [["a", [["b", [["c"]]]]]], id="nested braces"),
-        pytest.param('. {\n log "{" "}"\n}', [["log", "{", "}"]], id="quoted braces are words"),
         pytest.param(
             "(s) {\n log\n errors\n}\n. {\n import s\n whoami\n}", [["log"], ["errors"], ["whoami"]], id="snippet"
         ),
@@ -179,17 +185,17 @@ def test_imports_files_and_globs(tmp_path: Path) -> None:
         ),
         pytest.param("{\n}", "Corefile:1:1 - Error during parsing: a zone was expected before '{'", id="no key"),
         pytest.param(
-            "a:x {\n}",
-            "Corefile:1:1 - Error during parsing: 'x' is not a port; a number up to 65535 was expected",
+            "a:65536 {\n}",
+            "Corefile:1:1 - Error during parsing: '65536' is not a port; a number up to 65535 was expected",
             id="port",
         ),
         pytest.param(
-            "a: {\n}", "Corefile:1:1 - Error during parsing: expecting data after last colon: 'a:'", id="empty port"
+            '. {\n f "x\n}\n',
+            'Corefile:2:4 - Error during parsing: quote without its end; a closing " was expected',
+            id="a quote that takes the end of the block",
         ),
         pytest.param(
-            "foo://a {\n}",
-            "Corefile:1:1 - Error during parsing: unknown scheme 'foo://'; one of dns, tls, quic, grpc, https, https3 was expected",
-            id="scheme",
+            "a: {\n}", "Corefile:1:1 - Error during parsing: expecting data after last colon: 'a:'", id="empty port"
         ),
         pytest.param(
             "a..b {\n}",
@@ -244,7 +250,7 @@ def test_bad_files_get_one_line(text: str, line: str) -> None:
         pytest.param(". { }", [], id="empty server block"),
         pytest.param(". { import s\n}", None, id="import behind the brace"),
         pytest.param("(s) { f { a 1 } }\n. {\n import s\n}", [["f", [["a", "1"]]]], id="snippet on one line"),
-        pytest.param('. {\n f "{" "}"\n}', [["f", "{", "}"]], id="quoted braces are words"),
+        pytest.param('. {\n f "{" "}"\n}', [["f", []]], id="quoted braces are braces"),
     ],
 )
 def test_braces_stand_where_coredns_takes_them(text: str, expected: list[object] | None) -> None:
@@ -276,6 +282,45 @@ def test_a_block_may_begin_behind_the_end_of_another() -> None:
         ),
         pytest.param(
             "a\n f\n}\n", ["a."], ["Corefile:3:1 - '}' without a '{' before it ends the server block"], id="no opening"
+        ),
+        pytest.param(
+            "foo://a {\n}",
+            ["foo://a."],
+            [
+                "Corefile:1:1 - 'foo://' is no scheme that svcdns or CoreDNS has, so it belongs to the name",
+                'Warning: Domain "foo://a." does not follow RFC1035 preferred syntax',
+            ],
+            id="scheme",
+        ),
+        pytest.param(
+            "a:x {\n}",
+            ["a:x."],
+            [
+                "Corefile:1:1 - 'x' is not a port, so it belongs to the name; a number was expected",
+                'Warning: Domain "a:x." does not follow RFC1035 preferred syntax',
+            ],
+            id="port",
+        ),
+        pytest.param(
+            "a,b {\n}",
+            ["a.", "b."],
+            ["Corefile:1:1 - 'a,b' has several zones; for CoreDNS it is one, as a space was expected after ','"],
+            id="zones without a space between them",
+        ),
+        pytest.param(
+            "a {\n f x#y z\n}",
+            ["a."],
+            ["Corefile:2:5 - a comment inside a word ends at the next space; a space was expected before '#'"],
+            id="comment inside a word",
+        ),
+        pytest.param(
+            "(s) {\n f {args[0]}\n}\na {\n import s\n}",
+            ["a."],
+            ["Corefile:2:4 - snippet 's' is imported without arguments, '{args[0]}' stays as it is"],
+            id="no arguments for a snippet",
+        ),
+        pytest.param(
+            'a {\n f\n}\n"', ["a."], ["Corefile:4:1 - quote without its end; the word ends with the file"], id="quote"
         ),
         pytest.param(
             "a {\n f\n}\n{$UNSET} {\n g\n}",
@@ -334,3 +379,31 @@ def test_any_text_parses_or_is_a_corefile_error(text: str) -> None:
     """No other error is raised."""
     with contextlib.suppress(CorefileError):
         assert read(text).digest
+
+
+@pytest.mark.parametrize(
+    ("text", "environ", "value"),
+    [
+        pytest.param("{$A}", {"A": "{$B}", "B": "x"}, "x", id="a value with a variable"),
+        pytest.param("{%A%}", {"A": "{$B}", "B": "x"}, "x", id="a value with a variable of the other form"),
+        pytest.param("{$A:default}", {"A": "x"}, "", id="no defaults"),
+        pytest.param("a{$A}b{$A}c", {"A": "x"}, "axbxc", id="inside a word"),
+        pytest.param("{$}{$A}", {"A": "x"}, "{$}{$A}", id="a variable without a name ends the replacement"),
+        pytest.param("{$A", {"A": "x"}, "{$A", id="no end"),
+        pytest.param("{%A}B%}", {"A}B": "x"}, "x", id="a brace in the name"),
+        pytest.param("{$A}", {"A": "{$A}"}, "{$A}", id="a value with its own variable"),
+    ],
+)
+def test_variables_are_replaced_as_coredns_replaces_them(text: str, environ: dict[str, str], value: str) -> None:
+    """Over and over, as values may have variables, from the left."""
+    assert directives(f'. {{\n f "{text}"\n}}', **environ) == [["f", value]]
+
+
+def test_a_pattern_finds_hidden_files(tmp_path: Path) -> None:
+    """As in Go, whose `*` matches a dot; the hidden folders of a mounted ConfigMap are left out."""
+    (tmp_path / "d" / "..data").mkdir(parents=True)
+    (tmp_path / "d" / ".a").write_text("f")
+    (tmp_path / "d" / "b").write_text("g")
+    (tmp_path / "x]y").write_text("h")
+    found = parse(". {\n import d/*\n import x]y\n}", str(tmp_path / "Corefile"), environ={})
+    assert [words(line) for line in found.blocks[0].directives] == [["f"], ["g"], ["h"]]

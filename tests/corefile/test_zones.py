@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from svcdns.corefile.errors import ZoneError
-from svcdns.corefile.zones import is_reverse, normalise_zone
+from svcdns.corefile.zones import is_reverse, normalise_argument, normalise_zone
 
 
 @pytest.mark.parametrize(
@@ -32,12 +32,24 @@ def test_a_zone_of_rfc_2317_is_a_name() -> None:
     assert normalise_zone("32/27.2.0.192.in-addr.arpa") == ("32/27.2.0.192.in-addr.arpa.",)
 
 
+@pytest.mark.parametrize("text", ["10.0.0.0/33", "10.0.0.0/255.0.0.0", "10.0.0/8", "a/b"])
+def test_other_words_with_a_slash_are_names(text: str) -> None:
+    """As in CoreDNS, which takes them for zones that no query has."""
+    assert normalise_zone(text) == (f"{text}.",)
+
+
+@pytest.mark.parametrize("text", ["a.test", "a.test:53", "dns://a.test", "tls://A.test:853", "a.test.:053"])
+def test_an_argument_may_be_a_whole_key(text: str) -> None:
+    """Scheme and port have no meaning for a plugin."""
+    assert normalise_argument(text) == ("a.test.",)
+
+
 def test_a_network_may_give_many_zones() -> None:
     """/20 is sixteen zones, /27 thirty-two."""
     assert (len(normalise_zone("10.0.0.0/20")), len(normalise_zone("10.0.0.0/27"))) == (16, 32)
 
 
-@pytest.mark.parametrize("text", ["10.0.0.0/33", "a..b", "::/0", ""])
+@pytest.mark.parametrize("text", ["a..b", "::/0", ""])
 def test_refuses(text: str) -> None:
     """Text that is neither a name nor a network."""
     with pytest.raises(ZoneError):

@@ -71,4 +71,4 @@ def test_options() -> None:
     assert world.options("chaos", "chaos") == Options(VERSION, AUTHORS)
     assert world.options("chaos", "chaos v2") == Options("v2", AUTHORS)
     assert world.options("chaos", "chaos v2 me you me") == Options("v2", ("me", "you"))
-    assert world.rejection("chaos", "chaos {\n}").startswith("2:1 'chaos' takes no block")
+    assert world.rejection("chaos", "chaos {\n x\n}").startswith("2:1 'chaos' takes no block")

@@ -19,6 +19,7 @@ from svcdns.plugin_api.environment import Environment
 from svcdns.plugin_api.fast_path import FastPath, Key
 from svcdns.plugin_api.query import Answer, Query
 from svcdns.plugin_api.reply import UNTIL_CHANGED, Increment, Reply
+from svcdns.plugin_api.settings import Settings
 from svcdns.plugins.cache.denial_confirmation import DenialConfirmation
 from svcdns.plugins.cache.entry import Entry
 from svcdns.plugins.cache.lookup import CachedReplies, wire_names, with_ttl, within_any
@@ -36,6 +37,11 @@ class Cache(Plugin):
 
     name = "cache"
     states_reuse = True
+
+    @classmethod
+    def settings(cls, options: Options) -> Settings:
+        """Returns the settings of the plugin: a warning for each word of the Corefile that has no effect."""
+        return Settings(warnings=options.warnings)
 
     def __init__(self, options: Options, environment: Environment) -> None:
         """Takes the block's two stores of replies from the environment. They stay when the Corefile is reloaded."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -14,6 +15,12 @@ MAX_SUCCESS_TTL: Final = 3600
 MAX_DENIAL_TTL: Final = 1800
 MIN_TTL: Final = 5
 CAPACITY: Final = 10_000
+_NUMBER: Final = re.compile(r"[+-]?[0-9]{1,100}")
+LEAST_CAPACITY: Final = 1024
+"""The capacity for a number that is not above 0, as in CoreDNS."""
+MAX_NUMBER: Final = 2**31 - 1
+GO_INT: Final = 2**63 - 1
+"""The largest number that CoreDNS reads."""
 MAX_SERVFAIL: Final = 300.0
 MAX_STALE: Final = 7 * 86400.0
 """An entry that expired this many seconds ago is never served, whatever the Corefile states (RFC 8767 §5)."""
@@ -87,6 +94,7 @@ class Options:
     prefetch: Prefetch = Prefetch()
     stale: Stale = Stale()
     confirm_after: float | None = None
+    warnings: tuple[str, ...] = ()
 
 
 def parse(block: Block) -> Options:
@@ -94,10 +102,11 @@ def parse(block: Block) -> Options:
     directive = arguments.once(block.directives)
     words = list(directive.arguments)
     options = Options(())
-    if words and words[0].text.lstrip("-").isdecimal():
-        ttl = arguments.integer(words.pop(0), 1)
+    if words and _NUMBER.fullmatch(words[0].text) and int(words[0].text) <= GO_INT:
+        ttl = min(arguments.integer(words.pop(0), 1, GO_INT), MAX_NUMBER)
         options = replace(options, success=Bounds(CAPACITY, ttl), denial=Bounds(CAPACITY, ttl))
-    options = replace(options, zones=arguments.zones(words, block.zones))
+    ignored = arguments.ignored_words(arguments.body(directive), {"success": 3, "denial": 3})
+    options = replace(options, zones=arguments.zones(words, block.zones), warnings=ignored)
     for line in arguments.body(directive):
         name = line.name.text
         if name not in _LINES:
@@ -122,12 +131,13 @@ def _check_policy(directive: Directive) -> None:
 
 
 def _bounds(line: Directive, before: Bounds) -> Bounds:
-    words = arguments.arguments(line, 1, 3)
-    out = replace(before, capacity=arguments.integer(words[0], 1))
+    words = arguments.arguments(line, 1, arguments.UNBOUNDED)
+    capacity = min(arguments.integer(words[0], -GO_INT, GO_INT), MAX_NUMBER)
+    out = replace(before, capacity=capacity if capacity > 0 else LEAST_CAPACITY)
     if len(words) > 1:
-        out = replace(out, longest=arguments.integer(words[1], 1))
+        out = replace(out, longest=min(arguments.integer(words[1], 1, GO_INT), MAX_NUMBER))
     if len(words) > 2:
-        out = replace(out, shortest=arguments.integer(words[2], 0))
+        out = replace(out, shortest=min(arguments.integer(words[2], 0, GO_INT), MAX_NUMBER))
     return out
 
 

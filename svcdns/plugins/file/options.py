@@ -46,10 +46,12 @@ def _zone_file(directive: Directive, block: Block) -> ZoneFile:
     fallthrough: tuple[str, ...] = ()
     reload, by_mtime = RELOAD, False
     warnings = arguments.ignored_zones(origins)
-    for line in arguments.body(directive):
+    lines = tuple(arguments.options(directive, {"reload_by_mtime": 0}))
+    warnings += arguments.ignored_words(lines, {"reload": 1})
+    for line in lines:
         match line.name.text:
             case "reload":
-                reload = arguments.duration(arguments.argument(line))
+                reload = arguments.duration(arguments.first(line))
             case "reload_by_mtime":
                 arguments.arguments(line, 0, 0)
                 by_mtime = True

@@ -25,11 +25,19 @@ from svcdns.upstream.query import Address, address_text
 from svcdns.wire.codes import Rcode
 
 MAX_UPSTREAMS: Final = 15
+MAX_NUMBER: Final = 2**32 - 1
 POLICIES: Final = ("random", "round_robin", "sequential")
 NOT_BUILT: Final = ("doh_method",)
 LEAK_GUARDS: Final = ("count", "block", "off")
 ENVIRONMENT: Final = ("leak_guard",)
 """Options that CoreDNS does not know. Environment variables can set them (see `svcdns.corefile.environment`)."""
+_ONE_WORD: Final = dict.fromkeys(
+    (
+        "max_fails", "max_connect_attempts", "tls_servername", "expire", "max_age", "max_idle_conns", "read_timeout",
+        "doh_method", "policy", "max_concurrent", "source_address", "leak_guard",
+    ),
+    1,
+)  # fmt: skip
 REVERSE_TREES: Final = ("in-addr.arpa.", "ip6.arpa.")
 RCODES: Final = {**Rcode.__members__, "NOTIMPL": int(Rcode.NOTIMP)}
 
@@ -124,7 +132,7 @@ def _rule(directive: Directive, root: str) -> Rule:
         raise CorefileError(words[MAX_UPSTREAMS].position, f"more than {MAX_UPSTREAMS} TOs configured: {len(words)}")
     upstreams = tuple(dict.fromkeys(upstream(word) for word in words))
     rule = Rule(directive.position, zones[0], upstreams, zones[1:])
-    for line in arguments.body(directive):
+    for line in arguments.options(directive, _ONE_WORD):
         name = line.name.text
         if name in NOT_BUILT:
             raise CorefileError(line.position, f"option '{name}' of forward is not built yet")
@@ -152,7 +160,7 @@ def _flag(name: str) -> Callable[[Directive, Rule], dict[str, Any]]:
 
 
 def _number(name: str) -> Callable[[Directive, Rule], dict[str, Any]]:
-    return lambda line, _rule: {name: arguments.integer(arguments.argument(line))}
+    return lambda line, _rule: {name: arguments.integer(arguments.argument(line), 0, MAX_NUMBER)}
 
 
 def _seconds(name: str, *, above_zero: bool = False) -> Callable[[Directive, Rule], dict[str, Any]]:

@@ -16,6 +16,7 @@ from svcdns.plugin_api.environment import Environment
 from svcdns.plugin_api.networks import packed
 from svcdns.plugin_api.query import Answer, Query
 from svcdns.plugin_api.reply import UNTIL_CHANGED, Reply, rcode_only
+from svcdns.plugin_api.settings import Settings
 from svcdns.plugins.hosts.options import Options, decode
 from svcdns.plugins.hosts.table import HostsTable, read
 from svcdns.telemetry.counters import Family, MetricKind
@@ -43,6 +44,11 @@ class Hosts(Plugin):
     """Answers queries for the names and addresses in the entries of one server block."""
 
     name = "hosts"
+
+    @classmethod
+    def settings(cls, options: Options) -> Settings:
+        """Returns the settings of the plugin: a warning for each word of the Corefile that has no effect."""
+        return Settings(warnings=options.warnings)
 
     def __init__(self, options: Options, environment: Environment) -> None:
         """Uses the table that control has sent, and replaces it by each table that control sends later."""

@@ -42,6 +42,7 @@ class Options:
     reload: float = 5.0
     fallthrough: tuple[str, ...] = ()
     fallthrough_unsupported: bool = False
+    warnings: tuple[str, ...] = ()
 
     @property
     def data_key(self) -> str:
@@ -58,9 +59,11 @@ def parse(block: Block) -> Options:
     words = directive.arguments
     path = str(Path(block.root) / words[0].text) if words else DEFAULT_FILE
     options = Options(directive.position, path, bool(words), arguments.zones(words[1:], block.zones))
-    for line in arguments.body(directive):
+    lines = tuple(arguments.options(directive, {"no_reverse": 0}))
+    for line in lines:
         arguments.no_body(line)
         options = replace(options, **_line(line, options))
+    options = replace(options, warnings=arguments.ignored_words(lines, {"ttl": 1}))
     if options.fallthrough_unsupported and not options.fallthrough:
         raise CorefileError(directive.position, "'fallthrough_unsupported' needs 'fallthrough'")
     return options
@@ -77,7 +80,7 @@ def _line(line: Directive, options: Options) -> dict[str, Any]:
             arguments.arguments(line, 0, 0)
             return {"reverse": False}
         case "ttl":
-            return {"ttl": arguments.integer(arguments.arguments(line, 1, arguments.UNBOUNDED)[0], 1, MAX_TTL)}
+            return {"ttl": arguments.integer(arguments.first(line), 1, MAX_TTL)}
         case "reload":
             word = arguments.argument(line)
             seconds = arguments.duration(word)

@@ -41,22 +41,24 @@ def parse(block: Block) -> Options:
         )
     zones = arguments.zones(last.arguments, block.zones)
     values: dict[str, object] = {}
-    for line in (line for directive in block.directives for line in arguments.body(directive)):
+    lines = [line for directive in block.directives for line in arguments.options(directive, {"headless": 0})]
+    for line in lines:
         arguments.no_body(line)
         match line.name.text:
             case "apex":
-                word = arguments.arguments(line, 1, arguments.UNBOUNDED)[0]
+                word = arguments.first(line)
                 try:
                     names.from_text(word.text)
                 except NameTextError as error:
                     raise CorefileError(word.position, f"'{word.text}' is not a domain name: {error}") from None
                 values["apex"] = word.text
             case "ttl":
-                values["ttl"] = arguments.integer(arguments.arguments(line, 1, arguments.UNBOUNDED)[0], 0, MAX_TTL)
+                values["ttl"] = arguments.integer(arguments.first(line), 0, MAX_TTL)
             case "headless":
                 values["headless"] = True
             case "fallthrough":
                 values["fallthrough"] = arguments.fallthrough(line)
             case _:
                 raise arguments.unknown_option(line, ("apex", "ttl", "headless", "fallthrough"))
-    return Options(zones, warnings=arguments.ignored_zones(last.arguments), **values)  # type: ignore[arg-type]
+    ignored = arguments.ignored_zones(last.arguments) + arguments.ignored_words(lines, {"ttl": 1, "apex": 1})
+    return Options(zones, warnings=ignored, **values)  # type: ignore[arg-type]

@@ -63,7 +63,12 @@ class Kubernetes(Plugin):
     @classmethod
     def settings(cls, options: Options) -> Settings:
         """Returns the settings: the cluster to watch."""
-        return Settings(startup_timeout=options.startup_timeout, watch=options.watch, snapshot=options.snapshot)
+        return Settings(
+            startup_timeout=options.startup_timeout,
+            watch=options.watch,
+            snapshot=options.snapshot,
+            warnings=options.warnings,
+        )
 
     def ready(self) -> bool:
         """Returns True once the objects of the cluster have been listed."""

@@ -27,6 +27,8 @@ ENVIRONMENT: Final = ("manifests", "snapshot", "stale_after")
 
 They can be set by environment variables, see `corefile.env_options`.
 """
+_USED_WORDS: Final = {"endpoint": 1, "ttl": 1, "startup_timeout": 1, "ignore": 1}
+"""Options that ignore further words, as in CoreDNS, and the number of words that they use."""
 POD_MODES: Final = ("disabled", "insecure", "verified")
 
 
@@ -53,6 +55,7 @@ class Options:
     startup_timeout: float = 5.0
     snapshot: SnapshotOptions | None = None
     stale_after: float = 300.0
+    warnings: tuple[str, ...] = ()
 
 
 def parse(block: Block) -> Options:
@@ -63,7 +66,9 @@ def parse(block: Block) -> Options:
     if not forward:
         raise CorefileError(directive.position, "plugin/kubernetes: non-reverse zone name must be used")
     draft = _Draft(Options(zones, forward[0]), block)
-    for line in arguments.body(directive):
+    lines = arguments.body(directive)
+    draft.set_warnings(arguments.ignored_words(lines, _USED_WORDS))
+    for line in lines:
         read = _LINES.get(line.name.text)
         if read is None:
             raise arguments.unknown_option(line, _LINES)
@@ -83,6 +88,9 @@ class _Draft:
     def set(self, line: Directive, **values: Any) -> None:
         self.lines[line.name.text] = line
         self.options = replace(self.options, **values)
+
+    def set_warnings(self, warnings: tuple[str, ...]) -> None:
+        self.options = replace(self.options, warnings=warnings)
 
     def watch(self, line: Directive, **values: Any) -> None:
         self.set(line, watch=msgspec.structs.replace(self.options.watch, **values))
@@ -175,6 +183,8 @@ def _selector(line: Directive) -> str:
     As in CoreDNS, `!=`, `<` and `>` are refused, although the API server accepts them.
     """
     text = _text(line)
+    if not text:
+        return text
     for part in re.split(r",(?![^(]*\))", text):
         if not _SELECTOR_PART.fullmatch(part):
             raise CorefileError(

@@ -77,7 +77,7 @@ def _rule(directive: Directive, zones: tuple[str, ...]) -> Rule:
     if number is None:
         raise CorefileError(rtype.position, f"invalid RR type {rtype.text}")
     draft = _RuleDraft()
-    for line in arguments.body(directive):
+    for line in arguments.options(directive, {"rcode": 1}):
         draft.add(line)
     return Rule(
         Class[rclass.text],

@@ -7,6 +7,8 @@ The meaning of a document is left to `kinds`. Rules:
    validation.
 3. Numbers and booleans are not accepted as text, nor text as a number.
 4. JSON is read as YAML.
+5. Objects whose kind is not used are not parsed, if their lines show the kind: they are an `UnusedObject`.
+   The rest of a large file is parsed in portions (see `portions`), so that few YAML nodes are in memory at a time.
 
 Source: YAML 1.1 as sigs.k8s.io/yaml reads it; Kubernetes API conventions, "Lists and simple kinds".
 """
@@ -25,12 +27,23 @@ import yaml
 
 from svcdns.sources.manifests.errors import FilePosition, ManifestError, NotKubernetesError, NotYamlError
 from svcdns.sources.manifests.files import STANDARD_INPUT
+from svcdns.sources.manifests.portions import (
+    IsUnused,
+    ListText,
+    Portion,
+    UnusedObject,
+    documents_of,
+    items_of,
+    list_text,
+)
 
 MAX_DEPTH: Final = 100
 """The most levels of lists and mappings; no object of Kubernetes has nearly as many."""
 
 RESOLVED: Final = 4096
-"""The most texts of a file whose YAML types are cached."""
+"""The most texts whose YAML types are cached."""
+MAX_RESOLVED: Final = 64
+"""The longest text whose YAML type is cached."""
 
 Field = tuple[str | int, ...]
 """The path of a field in a document: keys of mappings and indexes of lists."""
@@ -40,6 +53,8 @@ T = TypeVar("T")
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _TAG: Final = "tag:yaml.org,2002:"
 _TEXT: Final = _TAG + "str"
+_NULL: Final = _TAG + "null"
+_resolver: Any = yaml.resolver.Resolver()
 _STEP: Final = re.compile(r"\.([^.\[]+)|\[(\d+)\]")
 _MISMATCH: Final = re.compile(r"Expected `(?P<expected>[^`]+)`, got `(?P<found>[^`]+)`")
 _MISSING: Final = re.compile(r"Object missing required field `(?P<field>[^`]+)`")
@@ -60,11 +75,16 @@ class Document:
     `fields` has its content as plain values; `api_version` and `kind` are not empty.
     """
 
-    def __init__(self, path: str, node: yaml.Node, *, default_kind: str = "", default_version: str = "") -> None:
-        """Reads a YAML node. An item of a `PodList` need not state its kind. Raises ManifestError."""
-        self._path = path
+    def __init__(
+        self, before: FilePosition, node: yaml.Node, *, default_kind: str = "", default_version: str = ""
+    ) -> None:
+        """Reads a YAML node. An item of a `PodList` need not state its kind. Raises ManifestError.
+
+        `before` is the line before the text that the node was parsed from.
+        """
+        self._before = before
         self._node = node
-        fields = _plain(node, path, set())
+        fields = _plain(node, before, set())
         if not isinstance(fields, dict):
             raise NotKubernetesError(
                 self.position(), f"expected an object with apiVersion, kind and metadata, found {_described(fields)}"
@@ -75,7 +95,7 @@ class Document:
 
     def position(self, field: Field = ()) -> FilePosition:
         """Returns the line of a field. If the field is missing, returns the line of the nearest parent that exists."""
-        return FilePosition(self._path, _line(self._node, field))
+        return _below(self._before, _node_at(self._node, field))
 
     def error(self, field: Field, text: str) -> ManifestError:
         """Returns an error about a field, for the caller to raise."""
@@ -89,8 +109,8 @@ class Document:
         except msgspec.ValidationError as error:
             raise self._mismatch(str(error)) from None
 
-    def items(self) -> Iterator[Document | ManifestError]:
-        """Yields the document itself, or the items of a List.
+    def items(self, first: int = 0) -> Iterator[Document | ManifestError]:
+        """Yields the document itself, or the items of a List from number `first`.
 
         For an item that cannot be used, yields the error instead.
         """
@@ -101,17 +121,22 @@ class Document:
         if found is None or not isinstance(found[1], yaml.SequenceNode):
             yield self.error(("items",), "expected a list")
             return
+        for item in found[1].value[first:]:
+            yield self.item(self._before, item)
+
+    def item(self, before: FilePosition, node: yaml.Node) -> Document | ManifestError:
+        """Returns an item of this List, or the error of an item that cannot be used.
+
+        `before` is the line before the text that the item was parsed from.
+        """
         kind, version = self.kind.removesuffix("List"), self.api_version if self.kind != "List" else ""
-        for item in found[1].value:
-            try:
-                document = Document(self._path, item, default_kind=kind, default_version=version)
-            except ManifestError as error:
-                yield error
-                continue
-            if document.kind.endswith("List") and "items" in document.fields:
-                yield document.error((), "expected an object, found a List inside a List")
-            else:
-                yield document
+        try:
+            document = Document(before, node, default_kind=kind, default_version=version)
+        except ManifestError as error:
+            return error
+        if document.kind.endswith("List") and "items" in document.fields:
+            return document.error((), "expected an object, found a List inside a List")
+        return document
 
     def _required_text(self, field: str, default: str) -> str:
         found = self.fields.get(field, default)
@@ -141,39 +166,113 @@ class Document:
         return self.error(field, problem)
 
 
-def documents(path: str, *, default_kind: str = "", default_version: str = "") -> Iterator[Document | ManifestError]:
+def documents(
+    path: str, *, default_kind: str = "", default_version: str = "", is_unused: IsUnused | None = None
+) -> Iterator[Document | UnusedObject | ManifestError]:
     """Yields the objects of a file. A List is replaced by its items; empty documents are left out.
 
-    For a document that cannot be used, yields the error instead. Ends after a NotYamlError.
+    For a document that cannot be used, yields the error instead. Ends after a NotYamlError. Objects for which
+    `is_unused` returns True need not be parsed.
     """
     try:
         text = _text(path)
     except ManifestError as error:
         yield error
         return
+    file = FilePosition(path)
     try:
-        loader = _Loader(text)
-        loader.resolve = lru_cache(RESOLVED)(loader.resolve)  # the same few keys and values come again and again
-        while loader.check_node():
-            node = loader.get_node()
-            if node.tag != _TAG + "null":
-                yield from _objects(path, node, default_kind, default_version)
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        line = mark.line + 1 if mark else 0
-        yield NotYamlError(FilePosition(path, line), f"expected YAML: {error.problem or error.context}")
-    except yaml.reader.ReaderError as error:
-        line = text.count("\n", 0, error.position) + 1
-        yield NotYamlError(FilePosition(path, line), f"expected YAML: {error.reason}")
+        for portion in documents_of(text, is_unused):
+            if isinstance(portion, UnusedObject):
+                yield portion.of(file)
+                continue
+            items = list_text(portion) if is_unused is not None else None
+            if items is not None and is_unused is not None:
+                yield from _list(file, portion, items, is_unused)
+                continue
+            for node in _nodes(file, portion):
+                if node.tag != _NULL:
+                    yield from _objects(_before(file, portion), node, default_kind, default_version)
+    except NotYamlError as error:
+        yield error
 
 
-def _objects(path: str, node: yaml.Node, default_kind: str, default_version: str) -> Iterator[Document | ManifestError]:
+def _objects(
+    before: FilePosition, node: yaml.Node, default_kind: str = "", default_version: str = "", first: int = 0
+) -> Iterator[Document | ManifestError]:
     try:
-        document = Document(path, node, default_kind=default_kind, default_version=default_version)
+        document = Document(before, node, default_kind=default_kind, default_version=default_version)
     except ManifestError as error:
         yield error
     else:
-        yield from document.items()
+        yield from document.items(first)
+
+
+def _list(
+    file: FilePosition, portion: Portion, text: ListText, is_unused: IsUnused
+) -> Iterator[Document | UnusedObject | ManifestError]:
+    """Yields the items of a List, which are parsed in portions.
+
+    A portion that is no YAML by itself may have a node that goes on in the next one. Then the whole List is parsed.
+    """
+    count = 0
+    try:
+        (node,) = _nodes(file, text.outside)
+        above = Document(_before(file, text.outside), node)
+        for part in items_of(text, is_unused):
+            if isinstance(part, UnusedObject):
+                yield part.of(file)
+                count += 1
+                continue
+            (sequence,) = _nodes(file, part)
+            for item in sequence.value:
+                yield above.item(_before(file, part), item)
+                count += 1
+    except (ManifestError, ValueError):
+        for node in _nodes(file, portion):
+            if node.tag != _NULL:
+                yield from _objects(_before(file, portion), node, first=count)
+                count = 0
+
+
+def _before(file: FilePosition, portion: Portion) -> FilePosition:
+    return FilePosition(file.path, portion.line)
+
+
+def _nodes(file: FilePosition, portion: Portion) -> Iterator[yaml.Node]:
+    """Yields the YAML documents of a text. Raises NotYamlError."""
+    before = _before(file, portion)
+    try:
+        loader = _Loader(portion.text)
+        loader.resolve = _resolve
+        loader.descend_resolver = loader.ascend_resolver = _nothing  # only for types that depend on a path
+        while loader.check_node():
+            yield loader.get_node()
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line = before.line + mark.line + 1 if mark else 0
+        raise NotYamlError(FilePosition(file.path, line), f"expected YAML: {error.problem or error.context}") from None
+    except yaml.reader.ReaderError as error:
+        line = before.line + portion.text.count("\n", 0, error.position) + 1
+        raise NotYamlError(FilePosition(file.path, line), f"expected YAML: {error.reason}") from None
+
+
+def _resolve(kind: type[yaml.Node], value: str | None, implicit: tuple[bool, bool] | bool) -> str:
+    """Returns the tag of a node without a tag, as YAML's rules for plain scalars determine it."""
+    if kind is yaml.ScalarNode and value is not None:
+        if isinstance(implicit, tuple) and not implicit[0]:
+            return _TEXT
+        return _tag(value) if len(value) <= MAX_RESOLVED else _tag.__wrapped__(value)
+    return _TAG + ("seq" if kind is yaml.SequenceNode else "map")
+
+
+@lru_cache(RESOLVED)
+def _tag(value: str) -> str:
+    tag: str = _resolver.resolve(yaml.ScalarNode, value, (True, False))
+    return tag
+
+
+def _nothing(*_arguments: object) -> None:
+    pass
 
 
 def _text(path: str) -> str:
@@ -203,58 +302,55 @@ def _standard_input() -> bytes:
 _construct: Any = yaml.constructor.SafeConstructor()
 
 
-def _plain(node: yaml.Node, path: str, above: set[int]) -> Any:
+def _plain(node: yaml.Node, before: FilePosition, above: set[int]) -> Any:
     """Returns a node's value as dict, list, str, int, float, bool or None.
 
     `above` has the ids of the nodes that contain the node. An alias of one of these nodes is an error.
     """
     if isinstance(node, yaml.ScalarNode):
-        return node.value if node.tag == _TEXT else _scalar(node, path)
+        return node.value if node.tag == _TEXT else _scalar(node, before)
     if id(node) in above:
-        raise ManifestError(
-            FilePosition(path, node.start_mark.line + 1), "expected a value, found an alias of a node that contains it"
-        )
+        raise ManifestError(_below(before, node), "expected a value, found an alias of a node that contains it")
     if len(above) >= MAX_DEPTH:
-        raise ManifestError(
-            FilePosition(path, node.start_mark.line + 1), f"expected at most {MAX_DEPTH} levels of lists and mappings"
-        )
+        raise ManifestError(_below(before, node), f"expected at most {MAX_DEPTH} levels of lists and mappings")
     above.add(id(node))
     plain: Any
     if isinstance(node, yaml.SequenceNode):
-        plain = [_plain(item, path, above) for item in node.value]
+        plain = [_plain(item, before, above) for item in node.value]
     else:
-        _flatten(node, path)
-        pairs = [(key.value, _plain(value, path, above)) for key, value in node.value]
-        plain = {key: value for key, value in pairs if value is not None}
+        _flatten(node, before)
+        plain = {}
+        for key, value in node.value:
+            is_text = value.tag == _TEXT and isinstance(value, yaml.ScalarNode)
+            item = value.value if is_text else _plain(value, before, above)
+            if item is not None:
+                plain[key.value] = item
     above.discard(id(node))
     return plain
 
 
-def _flatten(node: Any, path: str) -> None:
+def _flatten(node: Any, before: FilePosition) -> None:
     """Checks the keys of a mapping node, and merges the mappings under its keys `<<` into it.
 
     The node itself is changed, so a second call for it does nothing.
     """
-    if getattr(node, "flattened", False):
-        return
-    keys = {key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode) and key.tag == _TEXT}
+    keys = {key.value for key, _ in node.value if key.tag == _TEXT and isinstance(key, yaml.ScalarNode)}
     if len(keys) == len(node.value):  # all are text and differ, as in nearly every mapping
-        node.flattened = True
+        return
+    if getattr(node, "flattened", False):
         return
     lines: dict[str, int] = {}
     for key, _ in node.value:
-        line = key.start_mark.line + 1
+        at = _below(before, key)
         if not isinstance(key, yaml.ScalarNode):
-            raise NotYamlError(FilePosition(path, line), "expected text as the key of a mapping")
+            raise NotYamlError(at, "expected text as the key of a mapping")
         if key.value in lines and key.tag != _TAG + "merge":
-            raise ManifestError(
-                FilePosition(path, line), f"expected each key once, {key.value!r} is in line {lines[key.value]} already"
-            )
-        lines[key.value] = line
+            raise ManifestError(at, f"expected each key once, {key.value!r} is in line {lines[key.value]} already")
+        lines[key.value] = at.line
     try:
         _construct.flatten_mapping(node)
     except yaml.MarkedYAMLError as error:
-        raise ManifestError(FilePosition(path, node.start_mark.line + 1), f"expected YAML: {error.problem}") from None
+        raise ManifestError(_below(before, node), f"expected YAML: {error.problem}") from None
     # If a key is both merged and written, the last one counts, also where `_child` looks for the key.
     node.value = list(
         {key.value: (key, value) for key, value in node.value if isinstance(key, yaml.ScalarNode)}.values()
@@ -262,7 +358,7 @@ def _flatten(node: Any, path: str) -> None:
     node.flattened = True
 
 
-def _scalar(node: yaml.ScalarNode, path: str) -> Any:
+def _scalar(node: yaml.ScalarNode, before: FilePosition) -> Any:
     kind = node.tag.removeprefix(_TAG)
     # YAML 1.1 reads text such as 1:30 as a number in base 60; Kubernetes does not.
     if kind not in {"null", "bool", "int", "float"} or (kind in {"int", "float"} and ":" in node.value):
@@ -270,9 +366,7 @@ def _scalar(node: yaml.ScalarNode, path: str) -> Any:
     try:
         return getattr(_construct, f"construct_yaml_{kind}")(node)
     except (ValueError, KeyError):
-        raise ManifestError(
-            FilePosition(path, node.start_mark.line + 1), f"expected a value of type {kind}, found {node.value!r}"
-        ) from None
+        raise ManifestError(_below(before, node), f"expected a value of type {kind}, found {node.value!r}") from None
 
 
 def _child(node: yaml.Node, step: str | int) -> tuple[yaml.Node, yaml.Node] | None:
@@ -288,10 +382,10 @@ def _child(node: yaml.Node, step: str | int) -> tuple[yaml.Node, yaml.Node] | No
     return None
 
 
-def _line(node: yaml.Node, field: Field) -> int:
-    """Returns the line of a field's key or of a list item.
+def _node_at(node: yaml.Node, field: Field) -> yaml.Node:
+    """Returns the node of a field's key or of a list item.
 
-    If the field is missing, returns the line of the nearest parent.
+    If the field is missing, returns the node of the nearest parent.
     """
     shown = node
     for step in field:
@@ -299,7 +393,11 @@ def _line(node: yaml.Node, field: Field) -> int:
         if found is None:
             break
         shown, node = found
-    return int(shown.start_mark.line) + 1
+    return shown
+
+
+def _below(before: FilePosition, node: yaml.Node) -> FilePosition:
+    return FilePosition(before.path, before.line + node.start_mark.line + 1)
 
 
 def _described(value: object) -> str:

@@ -20,6 +20,7 @@ from svcdns.sources.api.decoding import ApiServiceImport, ApiSlice
 from svcdns.sources.manifests.address_pool import MAX_PODS
 from svcdns.sources.manifests.documents import Document, Field, documents
 from svcdns.sources.manifests.errors import FilePosition, ManifestError, NotKubernetesError, NotYamlError
+from svcdns.sources.manifests.portions import UnusedObject
 from svcdns.sources.manifests.schemas import (
     AnyObject,
     EndpointsObject,
@@ -85,10 +86,13 @@ def read(path: str, namespace: str = DEFAULT_NAMESPACE) -> FileContent:
     skipped: list[ManifestError] = []
     ignored: list[ManifestError] = []
     errors: list[ManifestError] = []
-    for found in documents(path):
+    for found in documents(path, is_unused=_is_unused):
         try:
             if isinstance(found, ManifestError):
                 raise found
+            if isinstance(found, UnusedObject):
+                objects.append(ManifestObject(found.position, found.kind, found.namespace, "", _NO_METADATA))
+                continue
             if found.api_version.startswith(_KUSTOMIZE):
                 skipped.append(_not_applied(found, path))
                 continue
@@ -110,6 +114,11 @@ def read(path: str, namespace: str = DEFAULT_NAMESPACE) -> FileContent:
     return FileContent(tuple(objects), skipped[0] if skipped else None, tuple(ignored), tuple(errors))
 
 
+def _is_unused(api_version: str, kind: str) -> bool:
+    """Whether an object need not be parsed. A List has to be, and so has an object that leads to a warning."""
+    return kind not in _VERSIONS and not kind.endswith("List") and not api_version.startswith(_KUSTOMIZE)
+
+
 def _is_template_line(position: FilePosition) -> bool:
     """Whether the line contains `{{`, an action of Go's templates, as in Helm charts. Reads the file again."""
     try:
@@ -123,7 +132,7 @@ def _kustomization(path: str) -> FileContent:
     found = next(documents(path, default_kind="Kustomization", default_version=f"{_KUSTOMIZE}v1beta1"), None)
     if isinstance(found, Document):
         return FileContent(skipped=_not_applied(found, path))
-    return FileContent(skipped=found)
+    return FileContent(skipped=found if isinstance(found, ManifestError) else None)
 
 
 def _not_applied(document: Document, path: str) -> ManifestError:
@@ -268,6 +277,8 @@ _SUPPORTED: Final[dict[tuple[str, str], tuple[type[Body], _Check | None]]] = {
     ("apps/v1", "DaemonSet"): (WorkloadObject, _check_workload),
     ("batch/v1", "Job"): (WorkloadObject, _check_job),
 }
+
+_NO_METADATA: Final = ObjectMeta()
 
 _VERSIONS: Final = {kind: version for version, kind in _SUPPORTED}
 """The apiVersion of each kind that is used."""

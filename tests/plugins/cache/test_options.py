@@ -65,7 +65,7 @@ def test_reads(text: str, read: Options) -> None:
             id="confirm_denials",
         ),
         pytest.param("cache 0", "2:7 0 is out of range", id="ttl"),
-        pytest.param("cache {\n success 0\n}", "3:10 0 is out of range", id="capacity"),
+        pytest.param("cache {\n success x\n}", "3:10 'x' is not a whole number", id="capacity"),
         pytest.param(
             "cache {\n servfail 6m\n}", "3:11 servfail '6m' is out of range; 0s to 5m was expected", id="servfail"
         ),

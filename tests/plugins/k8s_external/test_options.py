@@ -14,9 +14,19 @@ from tests.support.world import options, rejection
         pytest.param("k8s_external", Options(("example.org.",)), id="nothing: the block's zones"),
         pytest.param("k8s_external Ext.Test 192.0.2.0/24", Options(("ext.test.", "2.0.192.in-addr.arpa.")), id="zones"),
         pytest.param(
-            "k8s_external {\n apex Names x\n ttl 90 x\n headless x\n fallthrough\n}",
-            Options(("example.org.",), "Names", 90, headless=True, fallthrough=(".",)),
-            id="all options; further words are ignored, as by CoreDNS",
+            "k8s_external {\n apex Names x\n ttl 90 x\n headless fallthrough\n}",
+            Options(
+                ("example.org.",),
+                "Names",
+                90,
+                headless=True,
+                fallthrough=(".",),
+                warnings=(
+                    "Corefile:4:13 - 'x' behind 'apex' is ignored",
+                    "Corefile:5:9 - 'x' behind 'ttl' is ignored",
+                ),
+            ),
+            id="all options; some ignore further words, as by CoreDNS",
         ),
         pytest.param(
             "k8s_external {\n fallthrough a b\n}",

@@ -1,0 +1,176 @@
+"""Divides the text of a YAML file into portions that can be parsed one by one, without parsing them.
+
+A portion has some documents of the file, or some items of a List. Objects of kinds that are not used are left out, so
+that a large file with few Services is read quickly. Rules:
+
+1. A line that begins with `---` and white space is the begin of a document everywhere in YAML. A file with a line that
+   begins with `%`, which may be a directive, is one portion.
+2. The items of a List are divided as `kubectl get -o yaml` writes them: a line `items:`, and each item begins with a
+   dash in the same column. A text with anchors or aliases is not divided.
+3. An object is left out only if it has exactly one line `kind:` and one line `apiVersion:` in its first column, and no
+   `{{`, which may be a template's action.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from functools import lru_cache
+from typing import Final, NamedTuple
+
+from svcdns.sources.manifests.errors import FilePosition
+
+SIZE: Final = 1 << 13
+"""The size of a portion, in characters, after which the next one begins."""
+
+IsUnused = Callable[[str, str], bool]
+"""Returns True for an apiVersion and a kind whose objects need not be parsed."""
+
+# These patterns begin with a line end, which the regular expression engine finds quickly.
+_DOCUMENT: Final = re.compile(r"\n---(?=\s)")
+_END_OF_ITEMS: Final = re.compile(r"\n[^\s#-]")
+_ANCHOR: Final = re.compile(r"(?:^|[\s\[{,])[&*][^\s,\]}]", re.MULTILINE)
+_LIST: Final = re.compile(r"^kind: \w*List[ \r]*$", re.MULTILINE)
+_ITEMS: Final = re.compile(r"^items:[ \r]*\n(?=( *)- )", re.MULTILINE)
+_FIRST_LINE: Final = re.compile(r"^[^\s#-]", re.MULTILINE)
+_FIRST_KEY: Final = re.compile(r" +(?=[a-z])")
+_WORD: Final = re.compile(r"[ ]+[\"']?([\w./-]+)[\"']?[ \r]*(?: #.*)?(?=\n|$)")
+_REST: Final = re.compile(r"[ \r]*(?: #.*)?(?=\n)")
+_INDENT: Final = re.compile(r"\n( *)[\w]")
+
+
+class Portion(NamedTuple):
+    """A text, and the number of lines before it in the file."""
+
+    text: str
+    line: int
+
+
+class UnusedObject(NamedTuple):
+    """An object that was not parsed. `position` is its first line; `namespace` is empty if it has none."""
+
+    position: FilePosition
+    api_version: str
+    kind: str
+    namespace: str
+
+    def of(self, file: FilePosition) -> UnusedObject:
+        """Returns the object with the path of its file."""
+        return self._replace(position=FilePosition(file.path, self.position.line))
+
+
+class ListText(NamedTuple):
+    """The text of a List: the text with an empty list of items, the items, and the column of their dashes."""
+
+    outside: Portion
+    items: Portion
+    column: int
+
+
+def documents_of(text: str, is_unused: IsUnused | None) -> Iterator[Portion | UnusedObject]:
+    """Yields the documents of a file. A List is a portion of its own."""
+    if is_unused is None or text.startswith("%") or "\n%" in text:
+        yield Portion(text, 0)
+        return
+    begins = [found.start() + 1 for found in _DOCUMENT.finditer(text)]
+    yield from _portions(Portion(text, 0), [0, *begins], 0, is_unused)
+
+
+def list_text(portion: Portion) -> ListText | None:
+    """Returns the parts of a portion that is one List, if it is written so that it can be divided."""
+    text = portion.text
+    if len(text) < SIZE or not _LIST.search(text):
+        return None
+    begins = list(_ITEMS.finditer(text))
+    if len(begins) != 1 or _DOCUMENT.search(text) or (("&" in text or "*" in text) and _ANCHOR.search(text)):
+        return None
+    begin = begins[0].end()
+    found = _END_OF_ITEMS.search(text, begin)
+    end = found.start() + 1 if found is not None else len(text)
+    outside = f"{text[: begins[0].start()]}items: []\n{text[end:]}"
+    lines = portion.line + text.count("\n", 0, begin)
+    return ListText(Portion(outside, portion.line), Portion(text[begin:end], lines), len(begins[0][1]))
+
+
+def items_of(text: ListText, is_unused: IsUnused) -> Iterator[Portion | UnusedObject]:
+    """Yields the items of a List. Each portion is a YAML sequence."""
+    pattern = rf"\n {{{text.column}}}-(?=\s)"
+    begins = [0, *(found.start() + 1 for found in re.finditer(pattern, text.items.text))]
+    yield from _portions(text.items, begins, text.column + 1, is_unused)
+
+
+def _portions(whole: Portion, begins: list[int], column: int, is_unused: IsUnused) -> Iterator[Portion | UnusedObject]:
+    """Yields the text from each of `begins` to the next one; used texts are joined up to SIZE.
+
+    The first `column` characters of each text are not part of the object.
+    """
+    text, line = whole
+    start, start_line = 0, line
+    for begin, end in zip(begins, [*begins[1:], len(text)], strict=True):
+        part = text[begin:end]
+        below = line + part.count("\n")
+        unused = _unused(part, column, line, is_unused)
+        is_list = not column and len(part) >= SIZE
+        if (unused is not None or is_list) and start < begin:
+            yield Portion(text[start:begin], start_line)
+            start, start_line = begin, line
+        if unused is not None:
+            yield unused
+            start, start_line = end, below
+        elif end - start >= SIZE:
+            yield Portion(text[start:end], start_line)
+            start, start_line = end, below
+        line = below
+    if start < len(text):
+        yield Portion(text[start:], start_line)
+
+
+def _unused(text: str, column: int, line: int, is_unused: IsUnused) -> UnusedObject | None:
+    """Returns the object of a text if it is not used, None if it is used or has to be parsed."""
+    indent = column
+    if column:
+        found = _FIRST_KEY.match(text, column)
+        if found is None:
+            return None
+        indent = found.end()
+    lines = "\n" + " " * column + text[column:]
+    kind, version = _value(lines, indent, "kind"), _value(lines, indent, "apiVersion")
+    if not kind or not version or not is_unused(version, kind) or "{{" in text:
+        return None
+    namespace = _namespace(lines, indent)
+    if namespace is None:
+        return None
+    begin = None if column else _FIRST_LINE.search(text)
+    above = text.count("\n", 0, begin.start()) if begin is not None else 0
+    return UnusedObject(FilePosition("", line + above + 1), version, kind, namespace)
+
+
+def _value(lines: str, indent: int, field: str, begin: int = 0, end: int | None = None) -> str | None:
+    """Returns the text of a field that is on one line, an empty text if there is no such line, otherwise None."""
+    key = f"\n{' ' * indent}{field}:"
+    at = lines.find(key, begin, end)
+    if at < 0:
+        return ""
+    found = _WORD.match(lines, at + len(key))
+    return None if found is None or lines.find(key, at + 1, end) >= 0 else found[1]
+
+
+def _namespace(lines: str, indent: int) -> str | None:
+    """Returns the namespace of an object, an empty text if it has none, None if the object has to be parsed."""
+    key = f"\n{' ' * indent}metadata:"
+    at = lines.find(key)
+    if at < 0:
+        return ""
+    begin = _REST.match(lines, at + len(key))
+    if begin is None:
+        return None
+    end = _below(indent).search(lines, begin.end())
+    child = _INDENT.match(lines, begin.end())
+    if child is None or len(child[1]) <= indent:
+        return None
+    return _value(lines, len(child[1]), "namespace", begin.end(), end.start() if end is not None else None)
+
+
+@lru_cache(64)
+def _below(indent: int) -> re.Pattern[str]:
+    return re.compile(rf"\n {{0,{indent}}}[^\s#]")
