@@ -1,4 +1,4 @@
-"""Citations and links: what code, tests and pages point to is in the repository
+"""Citations and links in code, tests and pages point to what is in the repository
 (docs/behaviour/README.md#how-they-are-cited).
 """
 
@@ -69,7 +69,7 @@ def test_nothing_cites_what_is_not_here() -> None:
 
 
 def test_links_between_pages_resolve() -> None:
-    """Files and anchors of links that do not lead to the internet."""
+    """Links between pages lead to existing files and anchors."""
     wrong: list[str] = []
     for page in PAGES:
         for link in LINK.findall(CODE.sub("", page.read_text())):

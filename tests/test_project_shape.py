@@ -1,4 +1,4 @@
-"""What the project asks of all of its parts: pages, tests, metrics, modules that stand alone."""
+"""Rules for the whole project: pages, tests, metrics, imports."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ TESTED_BY = {
 
 
 def examples(page: Path) -> list[str]:
-    """The Corefiles in a page."""
+    """Returns the Corefile examples of a page."""
     return re.findall(r"^```corefile\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
 
 
@@ -176,7 +176,7 @@ def test_a_plugin_has_its_page(name: str) -> None:
 
 
 def test_there_is_no_page_without_a_plugin() -> None:
-    """Pages tell of what is there."""
+    """docs/plugins has a page for each built plugin, and no other page."""
     assert {page.stem for page in (ROOT / "docs" / "plugins").glob("*.md")} == set(BUILT) | {"import"}
 
 
@@ -203,7 +203,7 @@ def test_the_page_of_metrics_agrees_with_the_code() -> None:
 
 @pytest.mark.parametrize("name", MODULES)
 def test_a_module_has_tests(name: str) -> None:
-    """In the place that mirrors its own, or where TESTED_BY says."""
+    """Every module has a test module at the mirrored path, or one named in TESTED_BY."""
     *folders, last = name.split(".")[1:] or [""]
     mirrored = ROOT.joinpath("tests", *folders, f"test_{last}.py")
     package = ROOT.joinpath(*name.split("."))
@@ -262,7 +262,9 @@ def test_there_is_no_import_circle() -> None:
 
 
 def test_a_worker_does_without_what_is_controls() -> None:
-    """No Kubernetes client, no HTTP, no YAML, no reader of zone text: they cost memory in each of its processes."""
+    """A worker imports no Kubernetes client, HTTP library, YAML or zone parser, because each costs memory in every
+    worker.
+    """
     program = "import svcdns.worker.__main__, svcdns.plugins.kubernetes, svcdns.plugins.file, sys; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT)
     controls = {"kubernetes", "aiohttp", "yaml", "watchfiles", "psutil", "prometheus_client", "dns", "dnslib"}

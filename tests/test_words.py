@@ -70,7 +70,7 @@ def identifiers(path: Path) -> Iterator[tuple[str, int]]:
 
 @pytest.mark.parametrize("folder", ["svcdns", "bench", "tests", "examples"])
 def test_identifiers_have_no_private_words(folder: str) -> None:
-    """In no module of the project."""
+    """No identifier in the project's modules contains a private word."""
     found = [
         f"{path.relative_to(ROOT)}:{line}: {name}"
         for path in sorted((ROOT / folder).rglob("*.py"))

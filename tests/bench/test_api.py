@@ -114,7 +114,7 @@ def test_a_fault_lasts_until_repair(faulty_api: Helper, fault: str, expected_sta
 
 
 def test_a_streamed_list(faulty_api: Helper) -> None:
-    """All objects, the bookmark at the end of the list, then changes."""
+    """A streamed list has all objects, then a bookmark, then changes."""
     url = f"http://127.0.0.1:{faulty_api.port}{SLICES}?watch=true&sendInitialEvents=true&resourceVersionMatch=NotOlderThan"
     with urllib.request.urlopen(url, timeout=10) as stream:
         events = [json.loads(stream.readline()) for _ in range(31)]

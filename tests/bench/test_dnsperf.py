@@ -53,7 +53,7 @@ def test_output_without_a_summary() -> None:
     ],
 )
 def test_the_command_line_of_a_load(load: Load, words: str) -> None:
-    """The command line has every field."""
+    """Each field of a load appears in dnsperf's command line."""
     command = " ".join(load.command(5300, Path("queries")))
     assert command.startswith("dnsperf -s 127.0.0.1 -p 5300 -d queries ")
     assert command.endswith(words)

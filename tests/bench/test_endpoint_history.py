@@ -38,7 +38,7 @@ def test_endpoints_are_valid_at_a_moment(
 
 
 def test_some_of_the_endpoints_are_not_valid(history: EndpointHistory) -> None:
-    """All addresses are required, and no others are allowed."""
+    """A reply with only some of the endpoints, or with endpoints of two states, is not accepted."""
     assert not history.accepts(10, packed(CLUSTER.pods(10)[1:]), 90.0, 90.1)
     assert not history.accepts(10, BEFORE | AFTER, 100.0, 100.1)
 
@@ -53,6 +53,6 @@ def test_endpoints_from_before_an_outage_are_valid_in_it(history: EndpointHistor
 
 
 def test_endpoints_that_changed_before_an_outage_are_not_valid_in_it(history: EndpointHistory) -> None:
-    """A state that ended before the outage is not valid in it."""
+    """Endpoints that had been replaced before the outage began are not accepted during the outage."""
     history.outages.append(Outage(120.0, until=150.0))
     assert not history.accepts(10, BEFORE, 130.0, 130.1)

@@ -1,4 +1,4 @@
-"""The limits of the memory bench."""
+"""The limits that the memory bench checks."""
 
 from __future__ import annotations
 
@@ -33,5 +33,5 @@ def test_the_limits(change: dict[str, Any], *, good: bool) -> None:
 
 
 def test_the_largest_peak_leaves_out_the_upgrade() -> None:
-    """The upgrade runs two processes of each kind at a time. Only the limit applies to it."""
+    """The phase `upgrade` is left out of the largest peak, because two processes of each kind run then."""
     assert largest_peak({"start": {"peak": 80.0}, "relist": {"peak": 105.0}, "upgrade": {"peak": 147.0}}) == 105.0

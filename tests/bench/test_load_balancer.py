@@ -6,7 +6,7 @@ from bench.load_balancer import PROPAGATION, LoadBalancer, Replica
 
 
 def test_readiness_takes_effect_after_a_delay() -> None:
-    """A change takes effect after PROPAGATION; a change that is reversed before does not."""
+    """Readiness changes only after PROPAGATION seconds, and not if the change is reversed before."""
     replica = Replica(1, 2)
     replica.update(True, 10.0)
     assert not replica.ready

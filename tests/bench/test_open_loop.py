@@ -61,7 +61,7 @@ def test_queries_within_spans() -> None:
     ],
 )
 def test_percentiles_by_nearest_rank(values: list[float], share: float, expected: float) -> None:
-    """Nearest rank; a lost query has the largest value."""
+    """A percentile is one of the values, by nearest rank; a lost query counts as infinite."""
     assert percentile(values, share) == expected
 
 

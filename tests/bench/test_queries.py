@@ -138,7 +138,7 @@ def test_responses_of_the_upstream() -> None:
 
 
 def test_help_names_every_scenario() -> None:
-    """`--help` names every scenario."""
+    """`bench --help` lists every scenario."""
     import sys
 
     from bench.__main__ import SCENARIOS

@@ -12,7 +12,7 @@ from bench.run import Options, Run
 
 
 def test_one_broken_server_does_not_end_a_scenario(capsys: pytest.CaptureFixture[str]) -> None:
-    """The failure is recorded with its scenario; the other servers are measured."""
+    """A failure of one server is recorded, and the other servers are still measured."""
     with Run(Options(["svcdns", "nsd"])) as run:
         row = run.row("hit", "CPU", "µs")
         for name in ("svcdns", "nsd"):

@@ -68,7 +68,7 @@ def environment(block: Block, server: str, listen: Any, _name: str, peers: Any) 
 
 
 def built(text: str, **extra: Any) -> tuple[Chains, list[str]]:
-    """The chains of a Corefile, and the trail of their plugins. `extra` adds to the class of a plugin."""
+    """Returns the chains of a Corefile and the trail of calls. `extra` has further class attributes for each plugin."""
     trail: list[str] = []
 
     def load(name: str) -> Any:
@@ -83,7 +83,7 @@ def built(text: str, **extra: Any) -> tuple[Chains, list[str]]:
 
 
 def test_the_order_is_fixed() -> None:
-    """Whatever the order in the file; start and stop go the same way."""
+    """Plugins are started, asked and stopped in the fixed order, not in the order of the Corefile."""
     chains, trail = built(". {\n forward a\n cache\n log\n}")
     chains.start()
     listener = chains.listeners["127.0.0.1", 53]
@@ -105,7 +105,7 @@ def test_zones_of_a_block_share_their_plugins() -> None:
 
 
 def test_enclosers_are_found_in_zones_whose_names_all_plugins_treat_equally() -> None:
-    """The others are for the chain."""
+    """In a zone whose names all plugins treat alike, the closest encloser is found; in others it is not."""
 
     def load(name: str) -> SimpleNamespace:
         fields: dict[str, Any] = {"name": name, "zones": (b"\1a\0", b"\1b\0")}

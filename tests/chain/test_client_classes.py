@@ -13,7 +13,7 @@ class Networks(Plugin):
     client_class_dependencies = frozenset({"pod"})
 
     def __init__(self, **classes: str) -> None:
-        """Classes by address."""
+        """`classes` are the client classes by address."""
         self.classes, self.asked = classes, 0
 
     def client_class(self, address: str) -> str:

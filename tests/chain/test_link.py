@@ -32,7 +32,7 @@ class Cluster(Plugin):
     name = "cluster"
 
     def __init__(self, answer: Callable[[], Answer] = lambda: REPLY) -> None:
-        """With what `answer` gives."""
+        """`answer` returns the answer to each query."""
         self._answer = answer
 
     def handle(self, query: Query, following: Following) -> Answer:
@@ -50,12 +50,12 @@ class Outer(Plugin):
         self._handle = handle
 
     def handle(self, query: Query, following: Following) -> Answer:
-        """As the test says."""
+        """Calls the function of the test, or the next plugin if there is none."""
         return following(query) if self._handle is None else self._handle(query, following)
 
 
 class Classifying(Outer):
-    """Has client classes."""
+    """A plugin with a client class for each address family."""
 
     name = "classifying"
 
@@ -277,7 +277,7 @@ async def test_the_clock_and_random_numbers_are_read_for_one_client() -> None:
 
 
 async def test_data_that_a_plugin_looks_at_are_a_dependency() -> None:
-    """Also of a reply that it lets through; new data invalidate the old replies."""
+    """If a plugin reads plugin data, its reply depends on the data, and new data invalidate the reply."""
     payloads = {("outer", "path"): b"1"}
     changed: list[Callable[[bytes], None]] = []
     invalidated: list[Dependency] = []

@@ -13,7 +13,7 @@ from tests.support import world
 
 
 def listener(*zones: str, host: str = "") -> Listener:
-    """One that serves these zones."""
+    """Returns a listener with these zones."""
     made = Listener(host, 53)
     for zone in zones:
         wire = names.from_text(zone)

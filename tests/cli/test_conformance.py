@@ -79,7 +79,7 @@ def test_the_address_of_the_server(text: str, wanted: tuple[str, int]) -> None:
 
 @pytest.mark.parametrize("text", ["", ":53", "a:b", "a:0", "a:65536", "[fd00::1]:x"])
 def test_text_that_is_no_address_is_refused(text: str) -> None:
-    """The error says what was expected."""
+    """Text that is no host with an optional port is an error."""
     with pytest.raises(ConformanceError, match="HOST or HOST:PORT"):
         conformance.address(text)
 
@@ -104,7 +104,7 @@ def test_text_that_is_no_address_is_refused(text: str) -> None:
     ],
 )
 def test_errors_are_one_line(arguments: list[str], text: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """The exit code is 2."""
+    """Wrong arguments are an error of one line, with exit code 2."""
     assert conformance.run(arguments) == 2
     error = capsys.readouterr().err
     assert text in error
@@ -148,7 +148,7 @@ def test_a_conforming_server(serve: Callable[[Fault], int], tmp_path: Path, caps
 def test_a_server_that_does_not_conform(
     serve: Callable[[Fault], int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Exit code 1, and a command that shows the failure."""
+    """If a check fails, the exit code is 1, and the report has a `dig` command that shows the failure."""
     path = tmp_path / "cluster.yaml"
     path.write_text(MANIFEST)
     arguments = ["--server", f"127.0.0.1:{serve(FAULTS['isc-edns'])}", "--manifests", str(path), "--only", "isc-edns"]

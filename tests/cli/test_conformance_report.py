@@ -48,7 +48,7 @@ def test_table(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_json(capsys: pytest.CaptureFixture[str]) -> None:
-    """It has everything that the table has."""
+    """The JSON report has the same results as the table."""
     report.show(RESULTS, "json", server="h port 53", zone="z.")
     found = json.loads(capsys.readouterr().out)
     assert (found["server"], found["zone"], found["conforms"]) == ("h port 53", "z.", False)

@@ -14,7 +14,7 @@ from svcdns.cli import demo
 
 
 def reply(*lines: str, rcode: int = 0) -> bytes:
-    """A reply with these records in its answer."""
+    """Returns an encoded reply with these records in its answer section."""
     message = dns.message.make_response(dns.message.make_query("a.", "A"))
     message.set_rcode(dns.rcode.Rcode(rcode))
     for line in lines:

@@ -50,7 +50,7 @@ def test_wrong_arguments(words: list[str], line: str, capsys: pytest.CaptureFixt
     ],
 )
 def test_manifests_from_standard_input(tmp_path: Path, line: str, reads: bool) -> None:
-    """The Corefile's text tells whether standard input has to be kept."""
+    """Whether manifests are read from standard input is known from the Corefile's text."""
     (tmp_path / "Corefile").write_text(f". {{\n  kubernetes {{\n    {line}\n  }}\n}}\n")
     assert serve.reads_manifests_from_standard_input(str(tmp_path / "Corefile")) is reads
     assert not serve.reads_manifests_from_standard_input(str(tmp_path / "no"))

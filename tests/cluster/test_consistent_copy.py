@@ -50,14 +50,14 @@ def test_later_changes_do_not_show_in_a_copy() -> None:
 
 
 def test_a_copy_is_made_in_steps() -> None:
-    """And has every object."""
+    """The copy is made in several steps, and has every object."""
     steps, found = finished(copy_consistently(lambda: copy_objects(STORED), lambda: 0))
     assert steps == 3
     assert found == [stored.data for stored in STORED]
 
 
 def test_a_change_starts_the_copy_anew() -> None:
-    """So that no half of it is older than the other."""
+    """If an object changes during the copy, the copy is restarted, so that all its objects are from one moment."""
     index, changes = [StoredObject(("n", str(number)), b"old") for number in range(3 * STEP_SIZE)], [0]
 
     def change(step: int) -> None:
@@ -72,7 +72,7 @@ def test_a_change_starts_the_copy_anew() -> None:
 
 
 def test_a_copy_ends_although_changes_do_not() -> None:
-    """After some tries it is made in one go."""
+    """If the objects change during each attempt, the copy is made in a single step after `TRIES` attempts."""
     changes = [0]
 
     def change(_step: int) -> None:

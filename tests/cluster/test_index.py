@@ -22,7 +22,9 @@ def synced(*kinds: Kind) -> Index:
 
 
 def test_an_encoded_object_is_applied_like_a_decoded_one() -> None:
-    """The same dependencies and lookups; the message that it came in can be freed."""
+    """An encoded object gives the same dependencies and results as a decoded one. The index keeps a copy of its
+    octets.
+    """
     slice_ = EndpointSlice("n", "s", "Web", (Port("a", "TCP", 1),), (Endpoint("10.0.0.1"),))
     plain, encoded = synced(Kind.ENDPOINT_SLICE), synced(Kind.ENDPOINT_SLICE)
     message = msgspec.msgpack.encode(Put(slice_))
@@ -34,7 +36,7 @@ def test_an_encoded_object_is_applied_like_a_decoded_one() -> None:
 
 
 def test_is_synced_once_every_kind_is_listed() -> None:
-    """And never unsynced again; the moment itself is a dependency."""
+    """The index is synced when every kind has been listed once, and stays so. The change to synced is a dependency."""
     index = Index((Kind.SERVICE, Kind.NAMESPACE))
     assert index.apply(Complete(Kind.SERVICE)) == set()
     assert not index.synced
@@ -57,7 +59,7 @@ def test_a_relist_removes_objects_only_at_its_end() -> None:
 
 
 def test_names_are_compared_in_lower_case() -> None:
-    """Whatever case the API server sends."""
+    """Namespaces and names of objects are compared in lower case."""
     index = synced()
     index.apply(Put(Service("NS", "Web")))
     index.apply(Put(EndpointSlice("NS", "s", "Web", (), (Endpoint("10.0.0.1"),))))
@@ -128,7 +130,7 @@ def test_namespaces_and_serials() -> None:
 
 
 def test_external_addresses() -> None:
-    """A Service is found by its present ones; each is a dependency of its own."""
+    """A Service is found by its current external addresses. Each address is a dependency."""
     index = synced()
     index.apply(Put(Service("n", "web", external_ips=("192.0.2.1", "lb.example."))))
     affected = index.apply(Put(Service("n", "web", external_ips=("192.0.2.2", "lb.example."))))
@@ -145,7 +147,7 @@ def test_external_addresses() -> None:
 
 
 def copy_of(index: Index) -> ClusterCopy:
-    """A copy, made without a change in between."""
+    """Returns a copy of the index that is made without a change in between."""
     found: list[ClusterCopy] = []
 
     def run() -> Iterator[tuple[()]]:

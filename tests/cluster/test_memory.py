@@ -44,7 +44,7 @@ def cluster(endpoints: int, pods: int) -> Iterator[Change]:
 
 
 def taken(endpoints: int, pods: int, make: Callable[[], Callable[[Change], object]]) -> int:
-    """The octets that an index or a view of this cluster has in use."""
+    """Returns the octets that an index or a view needs for this cluster."""
     gc.collect()
     tracemalloc.start()
     apply = make()

@@ -17,7 +17,7 @@ def test_defaults_of_newer_fields_are_not_encoded() -> None:
 
 
 def test_newer_fields_make_another_view() -> None:
-    """They come out as they went in."""
+    """Options with newer fields have another encoding, and are decoded to the same options."""
     options = WatchOptions(manifests=("m",), exclude=("*.tmp",), default_namespace="shop")
     assert encode_watch(options) != encode_watch(WatchOptions(manifests=("m",)))
     assert msgspec.msgpack.decode(encode_watch(options), type=WatchOptions) == options

@@ -32,7 +32,7 @@ def removed(name: str, rtype: str) -> Fault:
 
 
 def incomplete(name: str, rtype: str) -> Fault:
-    """One record of a set is missing."""
+    """A fault that removes one record of a set."""
     return Fault(zone=lambda zone: zone[name, rtype].pop())
 
 
@@ -48,7 +48,7 @@ def ptr_records(where: Callable[[str], bool], text: str) -> Fault:
 
 
 def when(which: Callable[[Reply], object], change: Callable[[Reply], object]) -> Fault:
-    """Changes some replies."""
+    """A fault that applies `change` to the replies for which `which` is true."""
 
     def edit(reply: Reply, _transport: str) -> Reply:
         if which(reply):
@@ -130,7 +130,7 @@ def nxdomain(reply: Reply) -> bool:
 
 
 def negative(reply: Reply) -> bool:
-    """Replies without an answer."""
+    """Returns whether the reply has no answer records."""
     return not reply.answer
 
 
@@ -198,7 +198,7 @@ def keeps_query_bit(bit: int) -> Fault:
 
 
 def truncated_without_tc(reply: Reply, transport: str) -> Reply:
-    """Long answers are truncated without TC."""
+    """Cuts long answers to 20 records without setting TC."""
     if len(reply.answer) == 1 and len(reply.answer[0]) > 20:
         first = reply.answer[0]
         keep = list(first)[:20]
@@ -218,7 +218,7 @@ def tcp_differs(number: int) -> Fault:
 
 
 def after_third(query_count: dict[int, int]) -> Callable[[bytes, str], bool]:
-    """Queries over TCP after the third."""
+    """Returns a condition that is true for TCP queries after the third."""
 
     def which(_query: bytes, transport: str) -> bool:
         query_count[0] = query_count.get(0, 0) + (transport == "tcp")

@@ -260,7 +260,7 @@ class ModelServer:
 
     @contextlib.asynccontextmanager
     async def serving(self) -> AsyncIterator[ModelServer]:
-        """Listens on loopback, over UDP and TCP on one port."""
+        """Serves on loopback, over UDP and TCP on one port, while the context is open."""
         loop = asyncio.get_running_loop()
         while True:
             tcp = await asyncio.start_server(self._stream, "127.0.0.1", 0)
@@ -311,7 +311,7 @@ class _Datagrams(asyncio.DatagramProtocol):
         self._transport = cast("asyncio.DatagramTransport", transport)
 
     def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
-        """Answers a query."""
+        """Answers a datagram, unless the fault drops it."""
         server = self._server
         server.counts[addr] = server.counts.get(addr, 0) + 1
         if server.fault.drops_after and server.counts[addr] > server.fault.drops_after:

@@ -32,7 +32,7 @@ class ApiServerDouble:
         self.answers: list[tuple[int, object]] = []
 
     async def handle(self, request: web.Request) -> web.Response:
-        """Any request."""
+        """Records a request, and sends the next of the prepared responses."""
         body = await request.text()
         self.asked.append((request.method, request.path_qs, request.headers["Content-Type"], body))
         assert request.headers["Authorization"] == "Bearer secret"
@@ -56,7 +56,7 @@ async def double(tmp_path: Path) -> AsyncIterator[tuple[ApiServerDouble, Path]]:
 
 
 async def test_requests(double: tuple[ApiServerDouble, Path]) -> None:
-    """Paths, methods and content types."""
+    """Requests have the right paths, methods and content types."""
     one, path = double
     async with api_of(str(path)) as api:
         await api.create(path_of("services", "n"), {"a": 1})

@@ -60,7 +60,7 @@ async def examining(
 
 
 async def result_of(name: str, fault: Fault, **limits: float) -> Result:
-    """The result of one check."""
+    """Runs one check against the fault, and returns the result."""
     async with examining(fault, **limits) as examiner:
         (result,) = await run(examiner, [CHECKS[name]], limit=30)
         return result

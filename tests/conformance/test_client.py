@@ -32,7 +32,7 @@ def unresponsive() -> Iterator[socket.socket]:
 
 
 async def test_timeouts_without_a_reply(unresponsive: socket.socket) -> None:
-    """Every method raises NoReply with the time."""
+    """Without a reply, every method raises NoReply with the number of tries or the missing replies."""
     one = await server(unresponsive.getsockname()[1])
     with pytest.raises(NoReply, match=r"2 tries of 0.1 s"):
         await one.udp(PACKET)

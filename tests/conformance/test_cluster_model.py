@@ -84,7 +84,7 @@ def test_canonical_addresses() -> None:
 
 
 def test_of_manifests() -> None:
-    """Read as by `kubernetes { manifests }`, with the types of Services."""
+    """Manifests are read as *kubernetes* reads them, and the types of Services are known."""
     cluster = from_manifests([str(ZONES / "cluster.yaml")])
     types = {s.name: s.type for s in cluster.services}
     assert (types["nginx"], types["nginx-nodeport"], types["my-web-service"], types["shop"]) == (

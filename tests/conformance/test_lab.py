@@ -42,7 +42,7 @@ async def test_the_lab_is_removed_after_a_failure() -> None:
 
 
 async def test_the_lab_is_removed_after_cancellation() -> None:
-    """Cancellation while checks run."""
+    """If the checks are cancelled, the objects of the lab are deleted."""
     api = FakeApi()
     entered = asyncio.Event()
 

@@ -68,7 +68,7 @@ def test_unusual_packets() -> None:
     ],
 )
 def test_the_dig_command(query: Query, parts: list[str]) -> None:
-    """The command sends the same query; if dig cannot send it, the octets are sent."""
+    """The `dig` command of a query sends the same query. If `dig` cannot, the octets are sent with another command."""
     line = query.dig("h", 5)
     for part in parts:
         assert part in line

@@ -58,7 +58,7 @@ def test_header_question_and_opt() -> None:
 
 
 def test_long_sections_are_shortened() -> None:
-    """Six records, and the number of the others."""
+    """At most six records of a section are shown, and then the number of further records."""
     found = read_reply(reply(*(f"a.b. 5 IN A 10.0.0.{n}" for n in range(9))).to_wire())
     assert str(found).splitlines()[-1] == "answer: 3 more"
 

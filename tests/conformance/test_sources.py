@@ -35,7 +35,7 @@ async def test_discovery_by_dns() -> None:
 
 
 async def test_reading_the_cluster_from_the_api_server() -> None:
-    """Services and namespaces; Pods if permitted."""
+    """Services and namespaces are read from the API server, and Pods if this is permitted."""
 
     class Forbidding(FakeApi):
         async def listed(self, path: str, kind: str) -> list[Mapping[str, Any]]:
@@ -50,7 +50,7 @@ async def test_reading_the_cluster_from_the_api_server() -> None:
 
 
 async def test_waiting_for_new_services() -> None:
-    """It ends when the Service is served; the error names the Service."""
+    """Waiting ends when all Services are served. After the time limit, the error names a Service that is not."""
     there = Service("default", "kubernetes", cluster_ips=("10.96.0.1",))
     missing = Service("default", "absent", cluster_ips=("10.96.0.2",))
     async with ModelServer(FakeApi(KUBERNETES)).serving() as model:

@@ -25,7 +25,7 @@ STAMPED = Serials(ordinary=1000)
 
 
 def test_a_first_list_is_a_difference_for_each_object() -> None:
-    """In the order of the list; its end is one too, and the serials move once in a second."""
+    """Each listed object is a change, in list order, followed by the end of the list. The serials change once."""
     one = view()
     differences = [one.apply(change) for change in (Begin(Kind.SERVICE), Put(WEB), Put(API), Complete(Kind.SERVICE))]
     assert differences == [[], [key("web"), STAMPED], [key("api")], [Complete(Kind.SERVICE)]]
@@ -64,7 +64,9 @@ def test_watch_events() -> None:
 
 
 def test_serials_are_stamped_with_changes() -> None:
-    """Only the serials that the kind of the object moves; serials of the source are taken as they are."""
+    """A change of a Service also sets serials, a change of a Namespace does not. Serials from the source are used
+    unchanged.
+    """
     one = view()
     assert one.apply(Put(Namespace("d"))) == [ViewKey(7, Kind.NAMESPACE, "", "d")]
     assert one.apply(Put(WEB))[-1] == STAMPED
@@ -104,8 +106,7 @@ def test_a_snapshot_fills_an_empty_view() -> None:
 
 
 def test_a_snapshot_never_replaces_an_object_of_the_source() -> None:
-    """A listed kind is left alone. In the middle of a list the snapshot adds the objects not named yet; the end of the
-    list decides."""
+    """A snapshot adds no object of a kind that is listed, and does not replace an object of a list in progress."""
     one = view()
     changed = Service("d", "api", ("10.0.0.9",))
     one.apply(Begin(Kind.SERVICE))

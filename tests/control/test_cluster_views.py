@@ -60,7 +60,7 @@ class World:
         self.wake.clear()
 
     async def until(self, name: str) -> None:
-        """Waits for a difference in an object of that name."""
+        """Waits for a change of an object with that name."""
         async with asyncio.timeout(10):
             while not any(isinstance(one, ViewKey) and one.name == name for one in self.sent):
                 await asyncio.sleep(0.001)
@@ -73,7 +73,7 @@ class World:
 
 
 def watched(snapshot: SnapshotOptions | None = None, **options: object) -> dict[bytes, WatchedCluster]:
-    """One view to watch."""
+    """Returns one cluster to watch, by its encoded options."""
     return {repr(options).encode(): WatchedCluster(WatchOptions(**options), WHERE, snapshot)}  # type: ignore[arg-type]
 
 
@@ -173,7 +173,7 @@ async def test_the_age_outlives_a_restart_of_control(api: ApiDouble) -> None:
 
 
 async def test_the_programming_duration_is_measured(api: ApiDouble) -> None:
-    """From the trigger time in the slice's annotation, by the kind of its Service."""
+    """The metric measures the time from the slice's trigger-time annotation, by the kind of the Service."""
     made = World()
     made.views.start(await made.views.prepare(watched(endpoint=api.url)))
     await made.until("db-1")
@@ -211,8 +211,9 @@ def names(view: ClusterView, kind: Kind = Kind.ENDPOINT_SLICE) -> list[str]:
 
 
 async def test_a_stop_writes_a_snapshot_and_a_start_restores_it(api: ApiDouble, tmp_path: Path) -> None:
-    """Before the first request to the API server. The first list gives differences alone; until then the age is the
-    snapshot's."""
+    """A snapshot is restored before the first request to the API server, and the first list then changes only what
+    differs.
+    """
     wanted = await write_snapshot(api, tmp_path)
     api.standing = Fault(503)
     before = len(api.requests)
@@ -270,7 +271,9 @@ async def test_a_successor_that_has_listed_does_not_restore_the_snapshot(api: Ap
 
 
 async def test_readiness_on_a_snapshot(api: ApiDouble, tmp_path: Path) -> None:
-    """With `ready false` the server is not ready until the first lists; without it the snapshot is enough."""
+    """With the option `not_ready`, a snapshot does not make the server ready before the first lists; without it, it
+    does.
+    """
     wanted = await write_snapshot(api, tmp_path, ready=False)
     made = World()
     numbers = await made.views.prepare(wanted)
@@ -309,7 +312,7 @@ async def test_a_reload_changes_the_snapshot_and_not_the_watch(api: ApiDouble, t
 
 
 async def test_confirmations_are_sent_at_most_once_a_second(api: ApiDouble) -> None:
-    """Only one that is at least a second newer than the last one sent."""
+    """A confirmation is sent only if it is at least a second newer than the last one that was sent."""
     made = World()
     await made.views.prepare(watched(endpoint=api.url))
     made.views.confirm()

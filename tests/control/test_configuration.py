@@ -35,7 +35,7 @@ def test_addresses(tmp_path: Path) -> None:
 
 
 def test_an_interface_stands_for_its_addresses(tmp_path: Path) -> None:
-    """Without those of `except`."""
+    """An interface name in *bind* stands for the interface's addresses, without those in `except`."""
     made = setup(tmp_path, ". {\n bind lo {\n  except ::1\n }\n whoami\n}\n")
     assert ("127.0.0.1", 53, "udp") in made.listen
     assert ("::1", 53, "udp") not in made.listen
@@ -50,7 +50,7 @@ def test_blocks_with_the_same_watch_share_a_view(tmp_path: Path) -> None:
 
 
 def test_numbers_of_the_whole_server(tmp_path: Path) -> None:
-    """The largest of all blocks."""
+    """For options of the whole server, the largest value of all blocks counts."""
     made = setup(
         tmp_path,
         "a {\n multisocket 2\n health :1 {\n  lameduck 1s\n }\n whoami\n}\n"
@@ -106,7 +106,9 @@ KUBERNETES = "{zone} {{\n kubernetes cluster.local {{\n  endpoint http://a\n  {m
 
 
 def test_options_of_ours_come_from_the_environment_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Options of the environment are added to the Corefile that workers get, not to the written one."""
+    """Options from environment variables are added to the Corefile for workers; the original Corefile stays as it
+    is.
+    """
     monkeypatch.setenv("SVCDNS_SNAPSHOT", "/var/lib/svcdns 1h not_ready")
     monkeypatch.setenv("SVCDNS_STALE_AFTER", "10m")
     made = setup(tmp_path, KUBERNETES.format(zone=".", more="ttl 5"))
@@ -151,7 +153,7 @@ def test_two_blocks_with_one_watch_have_one_snapshot(
 
 
 def test_two_blocks_with_one_watch_and_two_snapshots(tmp_path: Path) -> None:
-    """One of them would do nothing."""
+    """Two blocks with the same view but different snapshots are an error, because only one snapshot would be used."""
     text = KUBERNETES.format(zone="a", more="snapshot /a") + KUBERNETES.format(zone="b", more="snapshot /b")
     with pytest.raises(
         CorefileError, match=r"Corefile:8:2 .*watches the same as the block at .*Corefile:2, but with another snapshot"

@@ -45,7 +45,7 @@ class World:
                 self.feed.changed(difference)
 
     async def received(self, count: int) -> list[ToWorker]:
-        """The next frames."""
+        """Waits for `count` frames, and returns them."""
         loop = asyncio.get_running_loop()
         out: list[ToWorker] = []
         async with asyncio.timeout(10):
@@ -155,7 +155,7 @@ async def test_a_change_does_not_overtake_the_beginning(world: World) -> None:
 
 
 async def test_frames_of_the_worker_are_received(world: World) -> None:
-    """With the worker's number."""
+    """A frame from a worker is passed on with the worker's number."""
     world.worker.send(frame(Configured(5, "no")))
     async with asyncio.timeout(10):
         while not world.from_worker:

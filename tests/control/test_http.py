@@ -55,7 +55,7 @@ async def test_port_0_is_a_free_port(pages: HttpPages) -> None:
 
 
 async def test_a_reload_changes_only_addresses_that_differ(pages: HttpPages) -> None:
-    """Listeners that stay are not bound again."""
+    """A reload keeps listeners whose address stays, with new pages, and closes the others."""
     one, other = free_port(), free_port()
     await pages.serve({("127.0.0.1", one): frozenset({"/health"})})
     await pages.serve({("127.0.0.1", one): frozenset({"/ready"}), ("127.0.0.1", other): frozenset({"/health"})})
@@ -65,7 +65,7 @@ async def test_a_reload_changes_only_addresses_that_differ(pages: HttpPages) -> 
 
 
 async def test_an_address_in_use_changes_nothing(pages: HttpPages) -> None:
-    """Neither other new addresses nor the old ones."""
+    """If one of several new addresses is in use, none is opened, and existing listeners stay."""
     one, other = free_port(), free_port()
     await pages.serve({("127.0.0.1", one): frozenset({"/health"})})
     with socket.socket() as taken:

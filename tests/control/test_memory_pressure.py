@@ -27,7 +27,7 @@ class Group(MemoryGroup):
 
 
 class World:
-    """A memory budget, and its steps."""
+    """A memory budget whose clock and memory use the test sets."""
 
     def __init__(self, counters: Counters | None = None, *, again: bool = False) -> None:
         """Creates the memory budget of one control process, with a fake cgroup."""
@@ -129,7 +129,10 @@ def test_control_is_restarted_when_memory_is_nearly_full(caplog: pytest.LogCaptu
 
 
 def test_a_restarted_control_process_waits_with_the_next_request(caplog: pytest.LogCaptureFixture) -> None:
-    """It goes on with the same share; memory of other processes causes no restart loop, and the line says so."""
+    """After its restart, control keeps the share, and requests another restart only after a while.
+
+    The log line says if other processes use most of the memory.
+    """
     first = World()
     first.after(10, 97)
     second = World(first.counters, again=True)

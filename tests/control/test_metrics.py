@@ -20,7 +20,7 @@ def page(*regions: memoryview, accept: str = "") -> tuple[list[str], str]:
 
 
 def test_sums_over_processes() -> None:
-    """Counters, gauges and histograms, whose buckets become cumulative."""
+    """Counters, gauges and histogram buckets of all processes are summed."""
     regions = [memoryview(bytearray(REGION_SIZE)) for _ in range(3)]
     for region, amount in zip(regions, (1, 2, 3), strict=True):
         counters = Counters(region)
@@ -54,7 +54,7 @@ def test_a_uniform_family_is_not_summed() -> None:
 
 
 def test_counters_of_an_ended_process_count() -> None:
-    """The next process of its slot goes on from them."""
+    """A new process continues the counters of the ended process in its region."""
     region = memoryview(bytearray(REGION_SIZE))
     Counters(region).count(QUERIES, "a", amount=5)
     Counters(region).count(QUERIES, "a")

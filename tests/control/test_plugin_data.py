@@ -38,12 +38,12 @@ class Module:
     """A plugin's module with an error that the test sets."""
 
     def __init__(self, name: str, seconds: float = 0.001) -> None:
-        """Data under the key `key`."""
+        """A plugin module with data under the key `key`."""
         self.name, self.seconds, self.count = name, seconds, 0
         self.error: Exception | None = None
 
     def gather(self, _options: Any, _known: Any) -> dict[str, bytes]:
-        """The data, or the error."""
+        """Returns the data, or raises `error` if it is set."""
         self.count += 1
         if self.error is not None:
             raise self.error
@@ -52,7 +52,7 @@ class Module:
     refresh = gather
 
     def period(self, _options: Any) -> float:
-        """The same for all."""
+        """Returns the same refresh period for all options."""
         return self.seconds
 
 
@@ -92,7 +92,7 @@ def test_an_exception_of_a_hook_names_the_plugin(error: Exception) -> None:
     ],
 )
 def test_a_hook_may_return_nonsense(found: object, text: str) -> None:
-    """A value of another type is an error of that hook too, in one line."""
+    """If `gather` returns a value of the wrong type, the error is one line that says what was expected."""
     module = Module("one")
     module.gather = lambda *_: found  # type: ignore[assignment,method-assign]
     with pytest.raises(HookError) as raised:
@@ -101,7 +101,7 @@ def test_a_hook_may_return_nonsense(found: object, text: str) -> None:
 
 
 async def test_a_file_that_hangs_fails_the_reload_after_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With the plugin's name and the line of its directive. A FIFO without a writer blocks whoever opens it."""
+    """The error has the plugin's name and the line of its directive. A FIFO without a writer blocks its reader."""
     monkeypatch.setattr(plugin_data, "READ_LIMIT", 0.01)
     os.mkfifo(tmp_path / "hosts")
     (tmp_path / "Corefile").write_text(f". {{\n hosts {tmp_path}/hosts\n}}\n")
@@ -123,7 +123,7 @@ def test_data_of_the_last_corefile_may_be_reused(tmp_path: Path) -> None:
 
 
 def test_a_refresh_gives_the_data_that_differs(tmp_path: Path) -> None:
-    """Of one plugin, and nothing where the file is as it was."""
+    """A refresh returns the data that has changed in the plugin's own files, and nothing otherwise."""
     (tmp_path / "hosts").write_text("10.0.0.1 a")
     (tmp_path / "zone").write_text(ZONE.format(1))
     made = setup(
@@ -144,7 +144,7 @@ def test_only_plugins_with_an_interval_are_refreshed(tmp_path: Path) -> None:
 
 
 class World:
-    """A refresher, and the data that it has changed."""
+    """A refresher of plugin data, and the data that it has changed."""
 
     def __init__(self) -> None:
         """Creates a refresher that has no plugin data to refresh yet."""
@@ -176,7 +176,7 @@ class World:
 
 @pytest.fixture
 async def world() -> AsyncIterator[World]:
-    """Stopped at the end."""
+    """Stops the refresher after the test."""
     made = World()
     yield made
     await made.refresher.stop()
@@ -223,7 +223,7 @@ async def test_a_file_that_hangs_delays_no_other_plugin(
 
 
 async def test_blocks_that_share_a_snippet_share_the_reading(world: World) -> None:
-    """Their options and positions are equal: the file is read once an interval."""
+    """Blocks that import the same snippet share one refresh task."""
     module = Module("one", seconds=30.0)
     world.refresher.follow([files(module), files(module)])
     assert len(world.refresher._tasks) == 1

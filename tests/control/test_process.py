@@ -1,4 +1,4 @@
-"""The control process on a script: the test is the supervisor and the one worker."""
+"""The control process, with the test as its supervisor and its only worker."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ PAYLOAD = "10.0.0.1 a\n"
 
 
 class World:
-    """A control process with its supervisor and one worker, both of the test."""
+    """A control process whose supervisor and only worker are the test."""
 
     def __init__(self, folder: Path, text: str) -> None:
-        """Nothing runs yet; `text` is the Corefile."""
+        """Creates a control process that is not started yet; `text` is the Corefile."""
         self.corefile = folder / "Corefile"
         self.corefile.write_text(text)
         ours, theirs = socket.socketpair()
@@ -224,7 +224,9 @@ def failures(world: World) -> float:
 async def test_a_failed_reload_counts_once_for_each_change(
     world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Whatever fails, with one ERROR line, however often the file is read; a good file begins anew."""
+    """A Corefile with an error is logged and counted once, however often it is read, until a good file has been
+    read.
+    """
     monkeypatch.setattr(Setup, "reload", ReloadInterval(0.001, 0.0))
     good, reads = world.corefile.read_text(), 0
 
@@ -323,7 +325,7 @@ async def test_the_lines_of_a_failed_reload(
 
 
 async def test_a_signal_logs_a_wrong_corefile_each_time(world: World, caplog: pytest.LogCaptureFixture) -> None:
-    """And counts each change once."""
+    """Each SIGUSR1 logs the error of a wrong Corefile; the failure is counted once for each change of the file."""
     await world.serving()
     world.corefile.write_text(BAD[1])
     for number in (1, 2):
@@ -336,7 +338,7 @@ async def test_a_signal_logs_a_wrong_corefile_each_time(world: World, caplog: py
 
 
 def raising(*_arguments: object) -> None:
-    """A hook with an error in it."""
+    """A hook that raises ZeroDivisionError."""
     raise ZeroDivisionError("division by zero")
 
 
@@ -344,7 +346,7 @@ def raising(*_arguments: object) -> None:
 async def test_a_hook_that_raises_fails_the_reload(
     world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, hook: str
 ) -> None:
-    """With one clear line; control goes on, and so does the setup that serves."""
+    """If a hook raises during a reload, one error line says so, and the configuration in use stays."""
     await world.serving()
     monkeypatch.setattr(f"{BUILT['hosts']}.{hook}", raising)
     world.reload()

@@ -32,7 +32,7 @@ class World:
     def __init__(
         self, folder: Path, *, max_age: float = 0.0, watch: WatchOptions = WATCH, address: str = "http://api"
     ) -> None:
-        """The API server confirms the view at every moment until `confirmed` is set."""
+        """The view is confirmed at every moment, unless the test sets `confirmed`."""
         self.now = 1000.0
         self.confirmed: float | None = None
         self.counters = Counters()
@@ -67,7 +67,7 @@ class World:
             await self.writer.run()
 
     def list(self, *names: str) -> None:
-        """Lists every kind."""
+        """Applies complete lists of all kinds to the view, with Services of these names."""
         for kind in KINDS:
             self.view.apply(Begin(kind))
         self.view.apply(Put(Namespace("d")))
@@ -196,7 +196,7 @@ async def test_a_view_from_a_snapshot_is_written_once_it_was_listed(tmp_path: Pa
 
 
 async def test_an_error_is_logged_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """And counted each time; the first write without an error is logged too."""
+    """A repeated write error is logged once and counted each time. The next successful write is logged."""
     caplog.set_level(logging.INFO)
     (tmp_path / "a").write_text("")
     one = World(tmp_path / "a")
@@ -306,7 +306,7 @@ async def test_a_refused_file_is_logged(
 async def test_a_clock_that_was_set_back_makes_no_snapshot_too_old(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Its age is not known then, so it is used."""
+    """If the clock was set back, the age of the snapshot is unknown, and the snapshot is used."""
     one = World(tmp_path)
     one.list("web")
     await one.writer.update()

@@ -1,4 +1,4 @@
-"""Which changes move which SOA serial (docs/behaviour/cluster-names.md#soa-serial)."""
+"""Which changes increase which SOA serial (docs/behaviour/cluster-names.md#soa-serial)."""
 
 from __future__ import annotations
 

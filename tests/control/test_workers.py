@@ -40,7 +40,7 @@ def configure(generation: int, *views: int) -> Configure:
 
 
 class Joined:
-    """The worker's end of its feed."""
+    """The end of a feed that a worker reads."""
 
     def __init__(self, sock: socket.socket) -> None:
         """Reads without blocking."""
@@ -112,7 +112,7 @@ async def world() -> AsyncIterator[World]:
 
 
 async def serving(world: World) -> Joined:
-    """A worker that serves generation 1."""
+    """Returns a worker that serves generation 1."""
     worker = world.join()
     world.workers.begin(configure(1, 1), {DataKey("file", "a"): b"x"})
     worker.send(Configured(1))
@@ -190,7 +190,7 @@ async def test_a_reload_waits_for_the_successor_of_an_ended_worker(world: World)
 
 
 async def test_a_slot_may_have_two_workers(world: World) -> None:
-    """During a replacement: both get data, and the slot has the state of the one that serves."""
+    """During a replacement both workers of a slot get data, and the slot has the state of the worker that serves."""
     old = await serving(world)
     new = world.join(side=1)
     world.workers.update({DataKey("file", "b"): b"y"})
@@ -211,7 +211,7 @@ async def test_a_slot_may_have_two_workers(world: World) -> None:
 
 
 def test_one_heartbeat_is_enough_for_health(world: World) -> None:
-    """Before the first heartbeat, none is missing."""
+    """Control is healthy before the first heartbeat of a worker, and as long as one worker has a recent heartbeat."""
     assert world.workers.healthy()
     world.regions[worker_region(0, 1)][0:8].cast("d")[0] = time.monotonic()
     assert world.workers.healthy()
@@ -232,7 +232,9 @@ async def test_data_of_one_worker_goes_to_all(world: World) -> None:
 
 
 async def test_a_file_that_is_too_large_changes_nothing(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither for present workers nor for one that joins."""
+    """If plugin data is too large for a frame, neither current workers nor a worker that joins later get any of the
+    change.
+    """
     worker = world.join()
     world.workers.update({DataKey("file", "a"): b"1"})
     monkeypatch.setattr(framing, "MAX_FRAME", 100)

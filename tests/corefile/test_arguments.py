@@ -15,7 +15,7 @@ from tests.support import world
 
 
 def token(text: str) -> Token:
-    """A word at some position."""
+    """Returns a token at line 3, column 7."""
     return Token(text, Position("Corefile", 3, 7))
 
 
@@ -114,7 +114,7 @@ def test_one_zone(text: str, expected: str) -> None:
 
 @pytest.mark.parametrize("text", ["exa..mple", "10.0.0.0/12"])
 def test_what_is_not_one_zone(text: str) -> None:
-    """The error names the argument; it is no error of Python's unpacking."""
+    """The error for an argument that is no zone, or stands for several zones, names the argument."""
     with pytest.raises(CorefileError, match=f"'{text}' is not a zone; one zone name was expected"):
         arguments.zone(token(text))
 

@@ -17,7 +17,7 @@ OPTIONS = {"kubernetes": ("snapshot", "stale_after"), "log": ()}
 
 
 def bodies(**environ: str) -> list[list[tuple[str, ...]]]:
-    """The lines of each `kubernetes`, as words."""
+    """Returns the lines of each *kubernetes* directive, as words."""
     found = with_options(COREFILE, OPTIONS, environ)
     directives = [
         directive for block in found.blocks for directive in block.directives if directive.name.text == "kubernetes"
@@ -51,7 +51,7 @@ def test_without_variables_the_corefile_is_unchanged(environ: dict[str, str]) ->
 
 
 def test_errors_name_the_variable() -> None:
-    """And the position in it."""
+    """The error for a wrong variable has the variable's name and the position in it."""
     with pytest.raises(CorefileError, match=r'^SVCDNS_SNAPSHOT:1:4 - .* closing " was expected'):
         bodies(SVCDNS_SNAPSHOT='/a "b')
 

@@ -38,7 +38,7 @@ def test_a_port_has_one_transport() -> None:
 
 
 def test_different_addresses_are_no_overlap() -> None:
-    """Each address has one block."""
+    """Two blocks with the same zone on different addresses or ports do not overlap."""
     corefile = parse("a.org {\n}\na.org {\n}\na.org:54 {\n}", "Corefile", environ={})
     check_overlap(corefile.blocks, (("127.0.0.1",), ("127.0.0.2",), ("127.0.0.1",)))
     assert len(corefile.blocks) == 3

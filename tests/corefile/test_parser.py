@@ -42,7 +42,7 @@ KUBEADM = """
 
 
 def read(text: str, **environ: str) -> Corefile:
-    """A Corefile of that text."""
+    """Parses the text as a Corefile."""
     return parse(text, "Corefile", environ=environ)
 
 
@@ -103,7 +103,7 @@ def test_reads_the_stock_corefile() -> None:
     ],
 )
 def test_reads(text: str, expected: list[object]) -> None:
-    """The forms of the language."""
+    """Quotes, comments, braces and line ends are read as CoreDNS reads them."""
     assert directives(text) == expected
 
 
@@ -331,7 +331,7 @@ def test_a_block_may_begin_behind_the_end_of_another() -> None:
     ],
 )
 def test_what_coredns_misreads_is_a_warning(text: str, zones: list[str], warnings: list[str]) -> None:
-    """It has file, line and column; the rest of the Corefile counts."""
+    """Text that CoreDNS misreads is a warning with file, line and column, and the rest of the Corefile is read."""
     corefile = read(text)
     assert [key.zone for block in corefile.blocks for key in block.keys] == zones
     assert list(corefile.warnings) == warnings
@@ -369,7 +369,7 @@ def test_the_digest_covers_contents_and_positions() -> None:
 
 
 def test_travels_as_msgpack() -> None:
-    """Workers get the same Corefile."""
+    """A Corefile is the same after encoding and decoding as msgpack, so workers get the same Corefile as control."""
     corefile = read(KUBEADM)
     assert msgspec.msgpack.decode(msgspec.msgpack.encode(corefile), type=Corefile) == corefile
 

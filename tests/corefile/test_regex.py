@@ -17,7 +17,7 @@ def token(text: str) -> Token:
 
 
 def test_finds_the_leftmost_match_and_its_groups() -> None:
-    """Not anchored; a group that took no part is empty, and groups have names in both of Go's forms."""
+    """A pattern matches anywhere in the text. Unused groups are empty, and both of Go's forms of group names work."""
     pattern = regex(token(r"(?P<a>\d+)-(?<b>\d+)(x)?"))
     assert pattern.find("ip 1-22, 3-4") == ("1-22", "1", "22", "")
     assert pattern.find("ip") is None

@@ -51,7 +51,7 @@ def test_a_network_may_give_many_zones() -> None:
 
 @pytest.mark.parametrize("text", ["a..b", "::/0", ""])
 def test_refuses(text: str) -> None:
-    """Text that is neither a name nor a network."""
+    """Text that is neither a domain name nor a network is refused."""
     with pytest.raises(ZoneError):
         normalise_zone(text)
 

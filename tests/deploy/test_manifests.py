@@ -46,7 +46,7 @@ def environment(container: dict[str, Any]) -> dict[str, str]:
 
 @pytest.fixture
 def setup(objects: dict[str, Any], container: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Setup:
-    """The configuration from the Corefile and the environment."""
+    """Reads the setup from the Corefile and the environment variables of the manifests."""
     for name, value in environment(container).items():
         monkeypatch.setenv(name, value)
     resolv = tmp_path / "resolv.conf"

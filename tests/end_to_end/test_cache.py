@@ -1,4 +1,4 @@
-"""The cache of the real server: it stays through reloads and upgrades, and policies apply to every hit."""
+"""The cache of a running server: it stays through reloads and upgrades, and policies apply to cached answers, too."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ OTHER_OPTIONS = {
 
 
 def test_cached_answers_stay_through_reloads(tmp_path: Path) -> None:
-    """With other options of the plugin: no name is queried at the upstream again."""
+    """Reloads with other options of *cache* keep the cached answers, so no name is queried at the upstream again."""
     with ZoneUpstream(RECORDS) as upstream, Server(tmp_path, corefile(upstream)) as server:
         server.until_ready()
         warm(server)
@@ -59,7 +59,7 @@ def test_cached_answers_stay_through_reloads(tmp_path: Path) -> None:
 
 
 def test_cached_answers_stay_through_an_upgrade(tmp_path: Path) -> None:
-    """The new workers have them, and their TTLs go on counting down."""
+    """After an upgrade the new workers have the cached answers, with TTLs that continue to go down."""
     install(tmp_path)
     with ZoneUpstream(RECORDS) as upstream, Server(tmp_path, corefile(upstream)) as server:
         server.until_ready()

@@ -98,7 +98,7 @@ class Container(Server):
 
     @property
     def first(self) -> int:
-        """The process that is PID 1 inside."""
+        """The process id of the process that is PID 1 in the container."""
         return int(Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()[0])
 
     def status(self, field: str) -> list[str]:

@@ -39,7 +39,7 @@ def test_policies_apply_to_the_answer_table(tmp_path: Path) -> None:
 
 
 def test_an_upstream_by_its_host_name(tmp_path: Path) -> None:
-    """It is resolved before the server serves. A name that cannot be resolved ends the start."""
+    """An upstream's host name is resolved before the server answers. If this fails, the start fails."""
     corefile = ".:{port} {\n bind 127.0.0.1\n forward . localhost:1 {\n  max_fails 0\n  read_timeout 50ms\n }\n}\n"
     with Server(tmp_path, corefile) as server:
         server.until_serving()

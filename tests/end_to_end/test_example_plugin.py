@@ -59,7 +59,7 @@ def test_its_own_tests(python: Path, tmp_path: Path) -> None:
 
 
 def test_it_is_listed(python: Path, tmp_path: Path) -> None:
-    """By `svcdns -plugins`."""
+    """`svcdns -plugins` lists the installed plugin."""
     done = subprocess.run(
         [python, "-m", "svcdns", "-plugins"], capture_output=True, text=True, check=True, cwd=tmp_path
     )
@@ -74,7 +74,7 @@ def server(python: Path, tmp_path: Path) -> Iterator[Server]:
         """Runs in the environment that has the example."""
 
         def command(self) -> list[str]:
-            """Its interpreter."""
+            """Returns the command with the interpreter that has the plugin."""
             return [str(python), "-m", "svcdns"]
 
     with WithExample(
@@ -85,7 +85,7 @@ def server(python: Path, tmp_path: Path) -> Iterator[Server]:
 
 
 def test_a_server_answers_with_it(server: Server) -> None:
-    """Names of the zone are refused, again and again; others are not."""
+    """The server refuses names of the plugin's zone, repeatedly, and answers other names."""
     for _ in range(4):
         assert server.ask("www.example.org.").rcode() == dns.rcode.REFUSED
         assert server.ask("localhost.").rcode() == dns.rcode.NOERROR

@@ -47,7 +47,7 @@ def test_a_file_of_upstreams_that_changes(tmp_path: Path) -> None:
 
 
 def test_an_upstream_whose_port_is_closed_and_then_open(tmp_path: Path) -> None:
-    """SERVFAIL at once, with an extended error for clients with EDNS. Once it listens, it is used again."""
+    """While the upstream's port is closed, clients get SERVFAIL at once, with an extended error if they use EDNS."""
     with ZoneUpstream(RECORDS) as first:
         port = first.port
     with Server(tmp_path, COREFILE.replace("UPSTREAM", f"127.0.0.1:{port}")) as server:

@@ -19,7 +19,7 @@ SCRIPT = "import sys\nfrom svcdns.__main__ import main\nsys.exit(main())\n"
 
 
 class Scripted(Server):
-    """A server that is started by a script, as pip installs one."""
+    """A server started by a script like the one that pip installs."""
 
     def command(self) -> list[str]:
         """The script lies in a folder of its own."""

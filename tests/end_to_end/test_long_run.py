@@ -81,7 +81,7 @@ def started(folder: Path, api: ApiDouble) -> Server:
 
 
 def make(api: ApiDouble, state: clusters.State, rng: Random) -> None:
-    """One change of the cluster."""
+    """Makes one random change of the cluster."""
     change = clusters.change(rng, state)
     if isinstance(change, Gone):
         api.delete(api_object(state[change.kind, change.namespace, change.name]))
@@ -107,5 +107,5 @@ def disturb(api: ApiDouble, rng: Random) -> None:
 
 
 def query(server: Server, name: str, rtype: str) -> Answer:
-    """The answer; negative ones without the serial."""
+    """Returns the server's answer in the form of the recorded answers."""
     return send_query(server.ports["port"], Query("", name, rtype, size=4096), "udp", 1)

@@ -64,7 +64,7 @@ CONFORMANCE: Final = "svcdns conformance --server 127.0.0.1:1053 --manifests zon
 
 
 class Demo:
-    """`svcdns demo` in a copy of the project's files, on ports of its own, with an upstream where nothing listens."""
+    """`svcdns demo` in a copy of the project's files, on its own ports, with an upstream that does not exist."""
 
     def __init__(self, folder: Path) -> None:
         """Starts `svcdns demo` in the folder, and waits until its example answers are printed."""
@@ -85,7 +85,7 @@ class Demo:
         return re.sub("|".join(PORTS), lambda port: str(self.ports[port[0]]), text)
 
     def run(self, command: str) -> tuple[int, str]:
-        """Exit code and output of a command of a page, which runs once."""
+        """Runs a command of a page, once, and returns its exit code and output."""
         if command not in self.done:
             self.done[command] = self._run(command)
         return self.done[command]
@@ -104,7 +104,7 @@ class Demo:
 
 
 def short_dig(arguments: list[str]) -> str:
-    """What `dig +short` prints, where it is not installed: the RDATA of the answer."""
+    """Prints what `dig +short` would print, for machines without `dig`."""
     server, port, rtype, name = "", 53, "A", ""
     words = iter(arguments)
     for word in words:
@@ -136,7 +136,7 @@ def demo(tmp_path: Path) -> Iterator[Demo]:
 
 
 def resembles(shown: list[str], printed: list[str]) -> bool:
-    """Whether each line that is shown was printed and no other, in any order. `…` stands for any text."""
+    """Returns whether the printed lines are the shown lines, in any order. `…` stands for any text."""
     patterns = [".*".join(map(re.escape, line.split("…"))) for line in shown]
     return len(shown) == len(printed) and all(
         sum(re.fullmatch(pattern, line) is not None for line in printed) >= patterns.count(pattern)
@@ -145,7 +145,7 @@ def resembles(shown: list[str], printed: list[str]) -> bool:
 
 
 def test_every_block_with_commands_is_known() -> None:
-    """Commands stand in blocks of the language `sh` or `console`, and a marker has one of a few values."""
+    """Commands are in code blocks of the language `sh` or `console`, and markers have known values."""
     for where, needs, language, text in blocks():
         assert needs is None or needs in NEEDS, f"{where}: unknown marker: {needs}"
         if language in ("sh", "console"):
@@ -156,7 +156,7 @@ def test_every_block_with_commands_is_known() -> None:
 
 
 def wrong(demo: Demo, needs: str | None, command: str, output: list[str]) -> str | None:
-    """What is wrong with a command, if anything: its exit code, or lines that are shown and not printed."""
+    """Returns the output if a command fails or does not print the shown lines, else None."""
     if needs is not None and not command.startswith("make "):
         return None if PROGRAM.match(command) or command.startswith(".venv/bin/") else "an unknown program"
     code, printed = demo.run(command)

@@ -67,7 +67,7 @@ DB = "db.default.svc.cluster.local."
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Server]:
-    """A server of the small cluster, ready."""
+    """Starts a server of the small cluster, and waits until it is ready."""
     (tmp_path / "cluster.yaml").write_text(CLUSTER)
     with Server(tmp_path, BOUND) as running:
         running.until_ready()
@@ -111,7 +111,7 @@ def test_an_edited_manifest_is_in_the_answers_at_once(server: Server) -> None:
 
 
 def test_metrics_count_every_query(server: Server) -> None:
-    """Also those that the answer table answers. The counters of the cache include them."""
+    """Every query is counted, also when the answer table replies. The counters of *cache* include these queries."""
     for _ in range(25):
         server.records(WEB)
     for _ in range(10):
@@ -330,7 +330,7 @@ def test_the_plugin_log_logs_every_query(tmp_path: Path) -> None:
 
 
 def test_pidfile_and_quiet(tmp_path: Path) -> None:
-    """The file has the supervisor's process id. Zones and version are not printed."""
+    """`-pidfile` writes the supervisor's process id; with `-quiet`, zones and version are not printed."""
     (tmp_path / "cluster.yaml").write_text(CLUSTER)
     pidfile = tmp_path / "pid"
     with Server(tmp_path, BOUND, "-pidfile", str(pidfile), "-quiet") as server:

@@ -37,7 +37,7 @@ AWAY = Fault(503, "away")
 
 @pytest.fixture
 def api() -> Iterator[ApiDouble]:
-    """A small cluster."""
+    """Starts an API server with a small cluster."""
     objects = [
         namespace("default"),
         service("web", "10.96.0.20"),
@@ -174,7 +174,7 @@ def test_not_ready_waits_for_the_api_server(tmp_path: Path, api: ApiDouble) -> N
 
 
 def test_a_wrong_variable_ends_the_start(tmp_path: Path, api: ApiDouble) -> None:
-    """The error names it, without a traceback."""
+    """A wrong value in SVCDNS_SNAPSHOT ends the start with an error that names the variable."""
     with start(tmp_path, api, SVCDNS_SNAPSHOT=f"{tmp_path}/state soon") as server:
         assert server.process.wait(15) == 1
         assert server.log.startswith(

@@ -75,7 +75,7 @@ def test_every_query_during_lame_duck_is_answered(tmp_path: Path) -> None:
 
 
 def test_a_query_in_a_socket_buffer_is_answered(tmp_path: Path) -> None:
-    """It arrived while the worker was stopped, over UDP and on a connection, before the worker was told to drain."""
+    """Queries that arrived over UDP and TCP while the worker was suspended are answered before it exits."""
     (tmp_path / "cluster.yaml").write_text(CLUSTER)
     query = dns.message.make_query(WEB, "A").to_wire()
     with Server(tmp_path, BOUND.replace(LAMEDUCK, "lameduck 0s")) as server:

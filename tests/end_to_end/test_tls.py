@@ -132,7 +132,7 @@ CLIENT_AUTH = "tls://.:{%s} {\n bind 127.0.0.1\n root {dir}\n tls server.crt ser
 
 
 def test_client_certificates(tmp_path: Path) -> None:
-    """A client without one, with one of the authority, and with one of another authority, by `client_auth`."""
+    """`client_auth` decides whether clients are served without a certificate, or with one of another authority."""
     own = authority().client(authority().pair("client.test"), tmp_path)
     foreign = authority().client(Authority().pair("client.test"), tmp_path)
     ports = {"tls2": "nocert", "tls3": "verify_if_given", "tls4": "require_and_verify"}
@@ -185,7 +185,7 @@ def test_certificates_are_read_again(tmp_path: Path) -> None:
 
 
 def test_a_port_changes_its_transport(tmp_path: Path) -> None:
-    """By a reload: plain connections are closed, TLS begins, and back again."""
+    """A reload can change a port from plain TCP to TLS and back. It closes the plain connections."""
     plain = COREFILE.replace("tls://.:{tls}", ".:{tls}").replace("tls server.crt server.key MORE", "")
     with serving(tmp_path, corefile=plain) as server:
         with socket.create_connection(("127.0.0.1", server.ports["tls"])) as old:
@@ -290,7 +290,7 @@ tls://.:{tls} {
 
 
 def test_an_upstream_over_tls(tmp_path: Path) -> None:
-    """The server forwards to itself over one TLS connection, and to no upstream whose certificate has another name."""
+    """The server forwards over one TLS connection, and not to an upstream whose certificate has another name."""
     with serving(tmp_path, corefile=FORWARDING.replace("NAME", "dns.test")) as server:
         for tcp in (False, True, False):
             assert server.records("a.example.org.", tcp=tcp) == ["192.0.2.7"]

@@ -30,13 +30,13 @@ COREFILE = """
 
 
 def refreshed(copy: dns.zone.Zone, server: Server) -> dns.zone.Zone:
-    """The copy brought up to date: by AXFR where it is empty, else by IXFR."""
+    """Updates the copy of the zone: by AXFR if it is empty, else by IXFR."""
     dns.query.inbound_xfr("127.0.0.1", copy, port=server.ports["port"], timeout=10, lifetime=10)
     return copy
 
 
 def addresses(copy: dns.zone.Zone, name: str) -> list[str]:
-    """The copy's addresses of a name."""
+    """Returns the addresses of a name in the copied zone."""
     found = copy.get_rdataset(name, "A")
     return sorted(rdata.address for rdata in found or ())
 

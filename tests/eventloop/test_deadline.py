@@ -38,12 +38,12 @@ class Loop:
 
 @pytest.fixture
 async def loop() -> Loop:
-    """One."""
+    """Returns an event loop whose time the test sets."""
     return Loop()
 
 
 async def test_it_comes_when_it_was_put_off_to(loop: Loop) -> None:
-    """Once; one timer serves for many changes."""
+    """A deadline that was moved several times calls once, at the last time, with a single timer."""
     calls: list[float] = []
     deadline = Deadline(loop, lambda: calls.append(loop.now))  # type: ignore[arg-type]
     for now in range(5):
@@ -68,7 +68,7 @@ async def test_it_may_come_sooner(loop: Loop) -> None:
 
 
 async def test_it_can_be_cancelled(loop: Loop) -> None:
-    """And set again."""
+    """A cancelled deadline does not call, and can be set again."""
     calls: list[float] = []
     deadline = Deadline(loop, lambda: calls.append(loop.now))  # type: ignore[arg-type]
     deadline.set(1)

@@ -103,7 +103,7 @@ def test_other_work_beside_a_flood(pair: tuple[socket.socket, socket.socket]) ->
 
 
 async def test_drains_are_readers_of_any_other_loop(pair: tuple[socket.socket, socket.socket]) -> None:
-    """As in tests that run a worker in their own loop."""
+    """In another event loop, a drain works as an ordinary reader."""
     ours, theirs = pair
     got: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
     add_drain(asyncio.get_running_loop(), ours, lambda: got.set_result(ours.recv(9)))

@@ -70,7 +70,7 @@ async def test_a_callback_that_raises_does_not_stop_the_others() -> None:
 
 
 async def test_the_event_loop_runs_due_callbacks() -> None:
-    """As long as a timer is pending."""
+    """The event loop runs the callback of a timer that is due."""
     clock, called = world.Clock(), asyncio.Event()
     timer_wheel = TimerWheel(clock)
     timer_wheel.at(clock(), called.set)
@@ -113,7 +113,7 @@ async def test_a_cancelled_timer() -> None:
 
 
 async def test_the_event_loop_wakes_when_the_first_timer_is_due() -> None:
-    """Not before, however many timers there are."""
+    """The event loop sleeps until the first timer is due, however many timers are pending."""
     clock, loop = world.Clock(), asyncio.get_running_loop()
     timer_wheel = TimerWheel(clock)
     for seconds in (5.0, 3.0, 4.0):

@@ -1,4 +1,4 @@
-"""The hand-over format."""
+"""The digest of the hand-over format (see docs/glossary.md, hand-over)."""
 
 from __future__ import annotations
 

@@ -68,13 +68,13 @@ def test_a_worker_reads_the_same_and_leaves_objects_encoded(sent: ToWorker) -> N
 
 
 def test_an_encoded_object_is_sent_as_it_is() -> None:
-    """The frame is that of a Put."""
+    """An encoded object is put into the frame without encoding it again."""
     service = Service("d", "x", ("10.0.0.1",))
     assert put_frame(3, msgspec.msgpack.encode(service)) == frame(Changed(3, Put(service)))
 
 
 def test_frames_that_are_not_consumed_are_kept() -> None:
-    """For the next call."""
+    """Frames that the caller has not consumed are returned by the next call."""
     reader = FrameReader[ToControl](ToControl)
     reader.feed(frame(Configured(1)) + frame(Configured(2, "no")))
     assert next(reader.frames()) == Configured(1)

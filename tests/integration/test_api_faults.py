@@ -112,7 +112,7 @@ def services_swapped(lab: Lab, server: Server, within: float) -> Iterator[None]:
 
 
 def swap_services(lab: Lab) -> None:
-    """Creates the one and deletes the other."""
+    """Creates the Service `comes` and deletes the Service `goes`."""
     create_service(lab, "comes", 51)
     lab.api("DELETE", f"{SERVICES}/goes")
 
@@ -137,7 +137,10 @@ def test_410_in_a_watch(lab: Lab, server: Server) -> None:
 
 
 def test_expired_watch_cache(lab: Lab, server: Server) -> None:
-    """The server closes the watches after a second, and answers 429 meanwhile. That second comes on top."""
+    """If the API server's watch cache has expired, changes arrive within a bounded time.
+
+    The API server closes the watches after a second, and until then answers 429.
+    """
     with services_swapped(lab, server, 1.0 + THREE_SECONDS):
         lab.admin("expire", resource="services")
         swap_services(lab)
@@ -153,7 +156,7 @@ def test_compaction(lab: Lab, server: Server) -> None:
 
 @pytest.mark.parametrize("status", ["500", "429"])
 def test_errors(lab: Lab, server: Server, status: str) -> None:
-    """For watches. Each cause is logged once."""
+    """Errors of watches are logged once, and changes arrive soon after the errors end."""
     with services_swapped(lab, server, THREE_SECONDS):
         lab.admin("fault", status=status, verb="watch")
         lab.admin("closewatches")
@@ -165,7 +168,7 @@ def test_errors(lab: Lab, server: Server, status: str) -> None:
 
 
 def test_retry_after_is_obeyed(lab: Lab, server: Server) -> None:
-    """Retry-After."""
+    """After status 429, a watch is not retried before the time in the header Retry-After."""
     with services_swapped(lab, server, THREE_SECONDS + 3.0):
         lab.admin("fault", **{"status": "429", "retry-after": "3", "verb": "watch"})
         lab.admin("closewatches")

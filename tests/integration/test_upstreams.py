@@ -46,7 +46,7 @@ ZONE = "\n".join(
 
 
 def unbound(folder: Path, port: int) -> list[str]:
-    """A static local zone."""
+    """Writes a configuration with a static local zone for Unbound, and returns its command line."""
     data = "".join(f"  local-data: '{line}'\n" for line in RECORDS)
     (folder / "conf").write_text(
         f'server:\n  interface: 127.0.0.1\n  port: {port}\n  do-daemonize: no\n  use-syslog: no\n  username: ""\n  chroot: ""\n'
@@ -142,7 +142,7 @@ SERVERS = {"unbound": unbound, "nsd": nsd, "knotd": knotd, "dnsmasq": dnsmasq}
 
 @pytest.fixture(params=SERVERS)
 def name_server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[NameServer]:
-    """Each server in turn."""
+    """Runs the test with each name server that is installed."""
     if not shutil.which(request.param):
         pytest.skip(f"no {request.param} in PATH")
     server = NameServer(SERVERS[request.param], tmp_path)
@@ -160,7 +160,7 @@ async def _finished(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
 
 @pytest.mark.parametrize("body", ["prefer_udp", "force_tcp"])
 async def test_concurrent_queries(name_server: NameServer, body: str) -> None:
-    """Over one socket each, and over one connection with several outstanding queries."""
+    """All concurrent queries are answered, over UDP, and over one TCP connection."""
     forwarding = Forwarding(name_server, clock=monotonic, body=body)
     replies = await asyncio.gather(*(forwarding.ask(f"n{number}.example.") for number in range(NAMES)))
     assert [world.shown(reply.answer)[0].split()[-1] for reply in replies] == [

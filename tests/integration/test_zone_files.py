@@ -37,7 +37,7 @@ def known_to_nsd(folder: Path) -> str:
 
 @pytest.fixture
 def zone(tmp_path: Path) -> str:
-    """What both read."""
+    """Writes the zone that both NSD and svcdns read. Skips the test if NSD is not installed."""
     if not shutil.which("nsd-checkzone"):
         pytest.skip("no nsd in PATH")
     return known_to_nsd(tmp_path)
@@ -75,7 +75,7 @@ def _wait(port: int) -> None:
 
 
 def test_the_same_octets_as_nsd(port: int, zone: str) -> None:
-    """Record for record."""
+    """NSD and svcdns read the same RDATA for each record of a zone file."""
     compared = 0
     for record in read(zone, ORIGIN, "zone"):
         if record.rtype == Type.NSEC3:

@@ -85,7 +85,7 @@ def made(**fields: object) -> type[Plugin]:
     ],
 )
 def test_a_misspelt_hook_is_an_error(name: str, hint: str) -> None:
-    """That says which hook was meant, whether the class has it or an instance."""
+    """The error for a misspelt hook suggests the right name."""
     expected = f"plugin/tenant: '{name}' is no hook of the plugin contract; did you mean '{hint}'?"
     with pytest.raises(ContractError, match=re.escape(expected)):
         check_plugin(made(**{name: lambda self: None}))
@@ -118,7 +118,7 @@ def test_other_public_names_are_listed() -> None:
     ],
 )
 def test_a_class_that_does_not_keep_to_the_contract(fields: dict[str, object], text: str) -> None:
-    """The error names the plugin, and what was expected."""
+    """The error for a wrong plugin class names the plugin and what was expected."""
     with pytest.raises(ContractError, match=re.escape(text)):
         check_plugin(made(**fields))
 
@@ -131,7 +131,7 @@ def test_a_plugin_is_a_subclass(found: object) -> None:
 
 
 def test_hooks_do_nothing_by_default() -> None:
-    """A plugin has those that it needs."""
+    """The hooks of the base class have no effect."""
     plugin = made()(None, world.environment())
     assert plugin.handle(world.query("a."), world.following(Reply(rcode=3))) == Reply(rcode=3)
     assert (plugin.ready(), plugin.client_class("10.0.0.1"), plugin.transfer(b"\0", 0), list(plugin.shrink(0.5))) == (

@@ -25,7 +25,7 @@ def with_rcode(rcode: int, seen: list[int]) -> Callable[[Reply], Reply]:
 
 
 def test_changes_are_applied_in_their_order_in_the_step_in_which_it_comes() -> None:
-    """Those put on before it came, and those put on later."""
+    """Functions given to `then` run in order when the reply arrives, or at once if it is already there."""
     later = Deferred()
     seen: list[int] = []
     taken: list[Any] = []
@@ -52,7 +52,7 @@ def test_what_comes_twice_counts_once() -> None:
 
 
 async def test_a_change_that_breaks_reaches_who_waits() -> None:
-    """By call, and as an exception where it is awaited."""
+    """If a function given to `then` raises, the caller that waits gets the exception, by callback or by await."""
 
     def broken(_: Reply) -> Reply:
         raise ValueError("broken")

@@ -30,7 +30,7 @@ def keeps(fast_path: FastPath) -> bool:
 
 
 def asks(fast_path: FastPath) -> bool:
-    """One that asks."""
+    """Joins the fast path as a plugin that queries upstreams."""
     fast_path.zones += (b"\1f\0",)
     fast_path.ask = lambda _: None
     return True
@@ -108,7 +108,7 @@ def test_whoever_is_further_out_speaks_last() -> None:
 
 
 def test_what_nobody_has_said() -> None:
-    """Every name is known, nothing is counted, nothing is shuffled."""
+    """A new FastPath accepts all names, counts nothing and does not shuffle."""
     fast_path = FastPath()
     assert fast_path.knows(KEY)
     assert fast_path.increments("dns://:53") == ()

@@ -1,4 +1,4 @@
-"""Calling hooks: what one raises is counted and logged with the plugin's name, and ends nothing else."""
+"""Calling hooks: an exception is counted and logged with the plugin's name, and has no other effect."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from tests.support import world
 
 
 def failing(value: int) -> int:
-    """A hook with a mistake in it."""
+    """A hook that raises KeyError."""
     raise KeyError(value)
 
 
 def test_a_hook_that_raises_gives_the_default(caplog: pytest.LogCaptureFixture) -> None:
-    """It is counted, and logged under the plugin's name."""
+    """If a hook raises, the caller gets the default. The failure is counted, and logged with the plugin's name."""
     counters = Counters()
     hooks = HookCaller(counters)
     with caplog.at_level(logging.ERROR):

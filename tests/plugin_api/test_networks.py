@@ -28,7 +28,7 @@ from svcdns.plugin_api.networks import Network, Networks, NetworkTextError, pack
     ],
 )
 def test_holds(network: str, address: str, inside: bool) -> None:
-    """One network, and a set of it."""
+    """Whether a network contains an address."""
     found = packed(address)
     assert found is not None
     assert (found in Network.from_text(network)) is inside
@@ -43,7 +43,7 @@ def test_no_network(text: str) -> None:
 
 
 def test_no_address() -> None:
-    """None, whatever else it is."""
+    """Text that is not an IP address is packed as None."""
     assert [packed(text) for text in ("", "x", "10.0.0", "1.2.3.4\0", "::g")] == [None] * 5
 
 

@@ -1,4 +1,4 @@
-"""What kind of reply a reply is (docs/behaviour/server.md#kinds-of-replies)."""
+"""How a reply is classified (docs/behaviour/server.md#kinds-of-replies)."""
 
 from __future__ import annotations
 

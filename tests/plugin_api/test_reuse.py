@@ -1,4 +1,4 @@
-"""What is noted of a plugin's reads; see also tests/chain/test_link.py, where plugins do the reading."""
+"""How reads of a plugin become reuse terms; see also tests/chain/test_link.py, where real plugins read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What whole zones are offered as."""
+"""Helpers for plugins that offer zone transfers: sorting, and the serial."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def test_in_order_sorts_everything(items: list[str]) -> None:
 
 
 def test_in_order_works_in_small_pieces() -> None:
-    """Before the first item there is a None for each run that is sorted."""
+    """`in_order` yields None after each sorted run, so that the caller can do other work."""
 
     def key(text: str) -> tuple[str, ...]:
         return (text,)

@@ -25,7 +25,7 @@ class Policed:
         self.plugin = Acl(world.options("acl", text), world.environment(counters=self.counters))
 
     def ask(self, name: str = "a.example.org.", rtype: str = "A", address: str = "192.0.2.1", **fields: Any) -> Reply:
-        """The reply that a client gets."""
+        """Asks as a client with this address, and returns the reply."""
         client = Client(address, 40000, "192.0.2.53", 53, "udp")
         query = world.query(name, rtype, client=client, server="dns://:53", **fields)
         return world.now(self.plugin.handle(query, world.following(BEHIND)))

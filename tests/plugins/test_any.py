@@ -16,7 +16,7 @@ def test_answers_type_any() -> None:
 
 
 def test_the_following_plugins_answer_other_types() -> None:
-    """HINFO too."""
+    """*any* passes queries of other types on, also those for HINFO."""
     reply = Reply()
     for rtype in ("A", "HINFO"):
         assert Any(Options(), world.environment()).handle(world.query("x.", rtype), world.following(reply)) is reply

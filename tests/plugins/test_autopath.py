@@ -26,12 +26,12 @@ class Cluster:
     name = "kubernetes"
 
     def search_zone(self, key: bytes) -> bytes | None:
-        """There is one zone."""
+        """Returns cluster.local. for names in it, else None."""
         zone = names.from_text("cluster.local.")
         return zone if names.is_within(key, zone) else None
 
     def pod_namespace(self, address: str) -> str:
-        """There is one Pod."""
+        """Returns `web` for the only Pod's address, else an empty text."""
         return "web" if address == POD else ""
 
 
@@ -61,7 +61,7 @@ class Chain:
 
 
 def found(name: str, **fields: Any) -> Reply:
-    """A reply with an address record at that name."""
+    """Returns a reply with an address record for the name."""
     return Reply(answer=world.records(f"{name} 30 IN A 192.0.2.7"), **fields)
 
 
@@ -101,7 +101,7 @@ def test_the_search_path_of_the_pod_is_tried_until_a_name_is_found() -> None:
     ],
 )
 def test_the_search_ends(known: dict[str, Any], tries: int) -> None:
-    """It ends at the first reply that is not NXDOMAIN, or at an error."""
+    """The search stops at the first reply that is not NXDOMAIN, or at an error."""
     chain = Chain(**known)
     reply = world.now(chain.ask("a.web.svc.cluster.local."))
     assert len(chain.tried) == tries
@@ -110,13 +110,13 @@ def test_the_search_ends(known: dict[str, Any], tries: int) -> None:
 
 
 def test_no_cname_if_the_owner_is_the_query_name() -> None:
-    """Upper and lower case are equal."""
+    """If the answer's owner equals the query name, apart from letter case, no CNAME record is added."""
     chain = Chain(a_web_svc_cluster_local_=found("A.web.svc.cluster.local."))
     assert len(world.now(chain.ask("a.WEB.svc.cluster.local.")).answer) == 1
 
 
 def test_the_first_reply_is_sent_if_nothing_is_found() -> None:
-    """A bare response code too."""
+    """If no name of the search path is found, the reply to the first name is returned, even if it is an rcode alone."""
     chain = Chain(a_web_svc_cluster_local_=rcode_only(Rcode.REFUSED))
     reply = world.now(chain.ask("a.web.svc.cluster.local."))
     assert (reply.rcode, reply.has_message) == (Rcode.REFUSED, False)

@@ -7,7 +7,7 @@ from tests.support import world
 
 
 def test_directives_add_up() -> None:
-    """Each has its own addresses and exceptions."""
+    """Each *bind* directive has its own addresses and exceptions."""
     read = world.options("bind", "bind 127.0.0.1 lo {\n  except ::1\n  except 127.0.0.2\n}\nbind ::1")
     assert read == Options((Line(("127.0.0.1", "lo"), ("::1", "127.0.0.2")), Line(("::1",))))
 

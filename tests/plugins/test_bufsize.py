@@ -38,7 +38,7 @@ def test_lowers_the_size(asked: Edns | None, seen: Edns | None) -> None:
 
 
 def test_options() -> None:
-    """A size, of 512 to 4096 octets."""
+    """The size is 1232 by default, and may be from 512 to 4096 octets."""
     assert world.options("bufsize", "bufsize") == Options(1232)
     assert world.options("bufsize", "bufsize 512") == Options(512)
     assert world.rejection("bufsize", "bufsize 511").startswith("2:9 511 is out of range")

@@ -67,7 +67,7 @@ def test_long_texts_are_cut() -> None:
 
 
 def test_options() -> None:
-    """Authors are sorted, each once."""
+    """The version and the authors can be set; authors are sorted, without duplicates."""
     assert world.options("chaos", "chaos") == Options(VERSION, AUTHORS)
     assert world.options("chaos", "chaos v2") == Options("v2", AUTHORS)
     assert world.options("chaos", "chaos v2 me you me") == Options("v2", ("me", "you"))

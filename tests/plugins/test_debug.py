@@ -7,7 +7,7 @@ from tests.support import world
 
 
 def test_stands_alone() -> None:
-    """It takes neither words nor a block."""
+    """*debug* takes neither arguments nor a block."""
     assert world.options("debug", "debug") == Options()
     assert (
         world.rejection("debug", "debug loud")

@@ -68,7 +68,7 @@ def test_maps_the_addresses() -> None:
 
 
 def test_ttls_that_count_down_end_the_reply() -> None:
-    """The smaller of two TTLs may be the other one by then."""
+    """The reply expires at the next second, because each TTL is the smaller of two, and one of these goes down."""
     second = Reply(answer=A.answer, lifetime=30.0, next_second=0.5)
     reply = Translating(second=second).ask()
     assert (reply.lifetime, reply.next_second) == (0.5, UNTIL_CHANGED)
@@ -114,7 +114,7 @@ def test_an_error_of_the_second_query_is_an_empty_answer() -> None:
 
 
 def test_the_scope() -> None:
-    """Client class for AAAA queries, unless all clients get the same."""
+    """Replies to AAAA queries are for a client class, unless all clients get the same reply."""
     plugin = Translating().plugin
     assert [plugin.client_class(address) for address in ("10.0.0.1", "2001:db8::1", "192.0.2.1")] == ["4", "6", "4"]
     assert Translating().ask().scope is CacheScope.CLIENT_CLASS
@@ -124,7 +124,7 @@ def test_the_scope() -> None:
 
 
 async def test_deferred_replies() -> None:
-    """To either query."""
+    """*dns64* works with deferred replies to the AAAA query and to the A query."""
 
     async def soon(reply: Reply) -> Reply:
         return reply
@@ -147,7 +147,7 @@ async def test_deferred_replies() -> None:
     ],
 )
 def test_the_examples_of_rfc_6052(prefix: str, address: str) -> None:
-    """Section 2.4."""
+    """The examples of RFC 6052 §2.4 give the addresses that the RFC lists."""
     options = world.options("dns64", f"dns64 {prefix}")
     assert options == world.options("dns64", f"dns64 {{\n prefix {prefix}\n}}")
     assert ipaddress.ip_address(embedded(options.prefix, bytes((192, 0, 2, 33)))) == ipaddress.ip_address(address)

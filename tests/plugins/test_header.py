@@ -12,7 +12,7 @@ from tests.support import world
 
 
 def test_changes_replies() -> None:
-    """Bits are set and cleared; the others stay."""
+    """The given header bits are set or cleared in replies; other bits stay."""
     header = Header(
         world.options("header", "header {\n response set ra AA\n response clear rd\n}"), world.environment()
     )
@@ -22,7 +22,7 @@ def test_changes_replies() -> None:
 
 
 def test_changes_queries() -> None:
-    """For the following plugins, and for their replies."""
+    """The next plugin sees the changed header bits, and a reply copies them."""
     header = Header(world.options("header", "header {\n query clear RD\n}"), world.environment())
     seen: list[int] = []
 

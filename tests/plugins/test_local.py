@@ -47,7 +47,7 @@ def soa(owner: str) -> str:
     ],
 )
 def test_answers(name: str, rtype: str, expected: list[str]) -> None:
-    """Without AA, reusable without a limit."""
+    """*local* answers without AA, and its replies can be reused without a time limit."""
     reply = world.now(Local(Options(), world.environment()).handle(world.query(name, rtype), world.following()))
     assert world.summary(reply) == expected
     assert (reply.flags, reply.lifetime) == (RD, UNTIL_CHANGED)
@@ -87,7 +87,7 @@ def test_counts_names_below_and_with_localhost() -> None:
 
 
 def test_options() -> None:
-    """One switch; the last value counts."""
+    """`localhost_prefix` is on by default; the last value counts."""
     assert world.options("local", "local") == Options(localhost_prefix=True)
     assert world.options("local", "local {\n localhost_prefix off\n}") == Options(localhost_prefix=False)
     assert world.options("local", "local {\n localhost_prefix off\n localhost_prefix on\n}") == Options(

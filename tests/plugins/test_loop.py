@@ -27,7 +27,7 @@ class Node:
     """The workers of one server, with a stand-in for control."""
 
     def __init__(self, count: int = 1) -> None:
-        """The first one probes."""
+        """Creates `count` workers; the first one sends the probes."""
         self.clock = world.Clock()
         self.asked: list[Query] = []
         self.answer: Callable[[Query], Answer] = lambda _: THERE
@@ -83,7 +83,7 @@ class Node:
         return world.now(self.workers[slot].handle(self.probe(), world.following(THERE)))
 
     def forwards(self, slot: int = 0) -> bool:
-        """True if a worker forwards a client's query."""
+        """Returns True if the worker forwards a client's query."""
         return world.now(self.workers[slot].handle(world.query("www.example.org."), world.following(THERE))) is THERE
 
     @property
@@ -124,7 +124,7 @@ async def test_a_probe_that_goes_out_passes_and_one_that_comes_back_does_not() -
 
 
 async def test_a_worker_that_receives_a_probe_tells_all(caplog: pytest.LogCaptureFixture) -> None:
-    """No worker forwards anything; one line is logged, once; the metric is 1."""
+    """When a worker receives a probe, all workers stop forwarding, one line is logged, and the metric is 1."""
     node = Node(3)
     await node.start()
     with caplog.at_level(logging.INFO, "svcdns"):
@@ -272,7 +272,7 @@ def test_other_names_are_not_probes(name: str) -> None:
 
 
 async def test_other_queries_pass() -> None:
-    """For other names, and of other types for the probe's name."""
+    """Queries for other names, and of other types for the probe's name, are forwarded."""
     node = Node()
     await node.start()
     following = world.following(THERE)

@@ -52,7 +52,7 @@ def test_unchanged_replies(reply: Reply, edns: Edns | None) -> None:
 
 
 def test_options() -> None:
-    """Words are joined; by default the host's name is used."""
+    """The words of *nsid* are joined by a space; the default is the host name."""
     assert world.options("nsid", "nsid a  b") == Options("a b")
     assert world.options("nsid", "nsid") == Options()
     own = world.now(Nsid(Options(), world.environment()).handle(world.query("a.", edns=ASKS), world.following(Reply())))

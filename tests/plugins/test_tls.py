@@ -34,7 +34,7 @@ from tests.support.certificates import authority, pair
     ],
 )
 def test_reads(text: str, fields: dict[str, Any]) -> None:
-    """Paths start from `root`."""
+    """Paths in *tls* are relative to the folder of *root*."""
     options = world.options("tls", text, root="/root")
     assert {name: getattr(options, name) for name in fields} == fields
 

@@ -80,7 +80,7 @@ async def test_a_blocked_name_costs_one_thread(calls: BlockingCalls, gate: threa
 
 
 async def test_a_cancelled_caller_leaves_the_thread(calls: BlockingCalls, gate: threading.Event) -> None:
-    """Its result is dropped, and so is its error."""
+    """If the caller is cancelled, the call's later exception is dropped, and the next call works."""
 
     def fail() -> None:
         gate.wait()

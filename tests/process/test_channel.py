@@ -50,7 +50,7 @@ def test_descriptors_belong_to_their_message() -> None:
 
 
 def test_a_closed_peer_is_an_error() -> None:
-    """For the reader and for the writer."""
+    """If the other end is closed, reading and writing raise ChannelClosedError."""
     left, right = pair()
     left.close()
     with pytest.raises(ChannelClosedError):

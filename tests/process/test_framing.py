@@ -47,7 +47,7 @@ def test_a_length_beyond_the_bound_is_an_error() -> None:
 
 
 def test_a_content_beyond_the_bound_is_an_error_for_its_writer(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is written."""
+    """A frame longer than the limit raises an error where it is made."""
     monkeypatch.setattr(framing, "MAX_FRAME", 10)
     assert len(framed(b"x" * 10)) == 14
     with pytest.raises(FrameTooLargeError):

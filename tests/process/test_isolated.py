@@ -103,7 +103,7 @@ def test_the_bytecode_flag_is_passed_on(monkeypatch: pytest.MonkeyPatch) -> None
 def test_user_site_packages_are_used_only_if_svcdns_is_in_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, installed: bool, isolation: str
 ) -> None:
-    """And only then."""
+    """The user's site-packages are used only if svcdns is installed there."""
     if installed:
         (tmp_path / f"svcdns-{__version__}.dist-info").mkdir()
     monkeypatch.setattr(site, "ENABLE_USER_SITE", True)

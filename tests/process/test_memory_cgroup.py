@@ -1,4 +1,4 @@
-"""The memory of a control group, from files as the kernel shows them."""
+"""Reading a control group's memory use and limit from the kernel's files."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def group(limit: str, used: int = 0, inactive: int = 0, *, version: int = 2) -> 
 
 
 def made(folder: Path, own: str | None, groups: dict[str, dict[str, str]]) -> MemoryGroup:
-    """The groups as files; `own` is the content of `/proc/self/cgroup`."""
+    """Writes the files of control groups; `own` is the content of `/proc/self/cgroup`."""
     root = folder / "cgroup"
     root.mkdir()
     for place, files in groups.items():

@@ -23,7 +23,9 @@ print(asked, *scheduling._ATTRIBUTES.unpack(seen.raw)[1:6])
 
 @pytest.mark.skipif(os.uname().machine != "x86_64", reason="the numbers of system calls are those of x86-64")
 def test_the_kernel_takes_a_short_slice() -> None:
-    """Niceness and policy stay; kernels before 6.12 ignore the slice."""
+    """The process gets a short scheduler slice with the same niceness and policy. Kernels before 6.12 ignore the
+    slice.
+    """
     assert ctypes.sizeof(ctypes.c_void_p) == 8
     shown = subprocess.run([sys.executable, "-c", ASK], check=True, capture_output=True, text=True).stdout.split()
     nice = os.getpriority(os.PRIO_PROCESS, 0)

@@ -53,7 +53,7 @@ class Checkout:
         return self.run("git", *arguments).stdout.strip()
 
     def release(self, version: str) -> subprocess.CompletedProcess[str]:
-        """`make release`, with the environment of these tests in place of one of its own."""
+        """Runs `make release` with the environment of these tests."""
         folder = Path(sys.executable).parent
         return self.run(
             "make",

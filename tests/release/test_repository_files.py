@@ -70,5 +70,5 @@ def test_fragments_have_a_type_that_the_changelog_knows() -> None:
 
 
 def test_the_changelog_has_the_place_of_the_next_release() -> None:
-    """Where towncrier puts it."""
+    """The changelog has the marker at which towncrier inserts the next release."""
     assert PROJECT["tool"]["towncrier"]["start_string"] in (ROOT / "CHANGELOG.md").read_text()

@@ -36,7 +36,7 @@ def table(budget: int = 1 << 20, clock: Clock | None = None) -> AnswerTable:
 
 
 def test_an_invalid_dependency_removes_its_entries() -> None:
-    """Those that depend on it, and no others."""
+    """`invalidate` removes the entries that depend on the given dependency, and no others."""
     found = table()
     found.put(entry(b"1", ("service", "n", "a"), ("namespace", "n")))
     found.put(entry(b"2", ("service", "n", "b"), ("namespace", "n")))
@@ -197,7 +197,7 @@ def test_the_seen_filter_is_part_of_the_budget() -> None:
 
 
 def test_changes_of_one_name_leave_the_others() -> None:
-    """Entries that are dropped give back what they take of the budget."""
+    """A removed entry's octets are subtracted from the use of the budget, and other entries stay."""
     found = table()
     found.put(entry(b"other", ("other",)))
     for _ in range(2500):
@@ -244,7 +244,7 @@ def test_a_smaller_budget_holds_at_once() -> None:
 
 
 def test_retired_entries_are_freed_in_steps() -> None:
-    """A few at each step; entries that come meanwhile stay, and the index has nothing of those that went."""
+    """Retired entries are freed a few at a time. New entries stay, and the index of dependencies has only these."""
     found = table(budget=1000 * (ENTRY_COST + 50))
     for number in range(900):
         found.put(entry(b"%d" % number, ("o",), (f"{number}",)))

@@ -154,7 +154,7 @@ def check_part(found: bytes, whole: bytes, where: object) -> None:
 
 
 def roomy(packet: bytes) -> bytes:
-    """The same query with room for any answer."""
+    """Returns the same query with an EDNS size large enough for any answer."""
     message = dns.message.from_wire(packet)
     message.use_edns(0, message.ednsflags, 65_000)
     return message.to_wire()
@@ -188,7 +188,10 @@ def _unserial(record: Record) -> Record:
 async def worlds(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[tuple[World, World]]:
-    """Two workers that get the same changes; invalid entries are dropped at once, or hidden as where there are many."""
+    """Starts two workers that get the same changes.
+
+    Invalid entries are removed at once, or hidden first, as when many are invalid.
+    """
     body, dropped = request.param
     if not dropped:
         monkeypatch.setattr("svcdns.serving.answer_table.MAX_DROPPED_AT_ONCE", 0)
@@ -235,7 +238,7 @@ async def test_no_stored_reply_differs_from_a_fresh_one(
 
 
 async def check_names(world: World, state: clusters.State, names: list[str], folder: Path) -> None:
-    """A worker that starts now, from the list, gives the same answers; it does not know the serials."""
+    """Asserts that the worker answers all names as a newly started worker does, except for SOA serials."""
     started = World(folder, world.body)
     await started.start(state.values())
     try:
@@ -249,7 +252,7 @@ async def check_names(world: World, state: clusters.State, names: list[str], fol
 
 
 def query(rng: Random, names: list[str], *, spelled: bool) -> bytes:
-    """A query for a name, in some spelling if `spelled`."""
+    """Returns a query for a random name and type, sometimes in mixed case if `spelled`."""
     name = rng.choice(names)
     if spelled and rng.random() < 0.1:
         name = "".join(char.upper() if rng.random() < 0.5 else char for char in name)

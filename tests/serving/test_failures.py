@@ -74,7 +74,7 @@ def answer_in_task(reply: Reply) -> Callable[[Query], Answer]:
 async def test_an_observer_that_fails(
     chain: Callable[[Reply], Callable[[Query], Answer]], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The client has its one reply; the reply is stored all the same, and other observers see it."""
+    """If an observer raises, the client still gets one reply, the reply is stored, and other observers are called."""
     place = ResponderSetup("udp")
     sent: list[bytes] = []
     seen: list[Any] = []
@@ -93,7 +93,7 @@ async def test_an_observer_that_fails(
 
 
 def test_a_closest_encloser_that_fails() -> None:
-    """The negative answer has been sent: no second reply follows."""
+    """If `closest_encloser` raises after the negative answer was sent, no second reply is sent."""
     place = ResponderSetup("udp")
     sent: list[bytes] = []
     chain = answer_at_once(Reply(rcode=Rcode.NXDOMAIN, lifetime=UNTIL_CHANGED))
@@ -113,7 +113,7 @@ def test_a_rotation_that_fails() -> None:
 
 
 def test_a_reply_that_cannot_be_encoded() -> None:
-    """Not even SERVFAIL can be: the query ends without a reply, and the next one is answered."""
+    """If not even SERVFAIL can be encoded, the query ends without a reply, and later queries are answered."""
     place = ResponderSetup("udp")
     sent: list[bytes] = []
 

@@ -158,7 +158,9 @@ async def test_authentic_data(asked: dict[str, Any], said: bool) -> None:
 
 
 async def test_addresses_are_shuffled_with_loadbalance() -> None:
-    """All of them, after their aliases, into every order; without `loadbalance` they keep the upstream's order."""
+    """With *loadbalance*, addresses are in random order after the CNAME records; without it, in the upstream's
+    order.
+    """
     lines = (*CHAIN, *[f"b.example.org. 60 IN A 192.0.2.{number}" for number in (3, 1, 2)])
     async with ScriptedUpstream(replying(*lines)) as upstream:
         for body, orders in ((BALANCED, 6), (PLAIN, 1)):
@@ -301,7 +303,7 @@ async def test_a_reply_too_large_for_a_batch() -> None:
 @pytest.mark.parametrize("packet", [pytest.param(packet, id=name) for name, packet in QUERIES.items()])
 @pytest.mark.parametrize("body", [pytest.param(PLAIN, id="as they stand"), pytest.param(STOCK, id="stock")])
 async def test_other_replies(respond: Respond, packet: bytes, body: str) -> None:
-    """They go through the chain, and the upstream gets no second query for that."""
+    """A reply that is not simple goes through the chain, without a second query to the upstream."""
     fast, slow = await both_ways(body, respond, packet, packet, packet)
     assert_same(fast, slow, fast.on_fast_path)
 

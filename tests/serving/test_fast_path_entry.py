@@ -169,8 +169,7 @@ async def test_names_in_the_cache(outside: Outside) -> None:
 
 
 async def test_a_forwarding_loop(outside: Outside) -> None:
-    """While there is one, all queries go through the chain, where `loop` answers; the fast path is open again
-    afterwards."""
+    """While *loop* reports a loop, queries go through the chain; afterwards the fast path is used again."""
     [notify] = outside.on_data["loop", ". 127.0.0.1:53"]
     notify(b"1.2. 127.0.0.1:1 -> 127.0.0.1:53")
     assert try_fast_path(query(), outside.responder, 0.0) is None
@@ -185,7 +184,7 @@ LEAKS = "prometheus\nkubernetes cluster.local example.net {{\n}}\ncache 30\nforw
 
 @pytest.mark.parametrize("name", ["a.cluster.local.", "a.example.net.", "EXAMPLE.net."])
 async def test_names_of_the_cluster(name: str) -> None:
-    """They go through the chain, and so do names that look like theirs."""
+    """Names that *kubernetes* or the leak guard may answer go through the chain."""
     async with ScriptedUpstream(replying(A)) as upstream:
         for body in (
             LEAKS,
@@ -201,7 +200,7 @@ async def test_names_of_the_cluster(name: str) -> None:
 
 
 async def test_zones_without_a_cache() -> None:
-    """They go through the chain, with the cache off for answers or for denials."""
+    """Names of zones where *cache* is disabled for answers or denials go through the chain."""
     async with ScriptedUpstream(replying(A)) as upstream:
         with Outside(
             "cache 30 {{\ndisable success example.net\ndisable denial example.com\n}}\nforward . {}", upstream
@@ -265,7 +264,7 @@ async def test_blocks_without_a_fast_path(body: str) -> None:
     ],
 )
 async def test_blocks_with_a_fast_path(body: str) -> None:
-    """With `prometheus` or without."""
+    """Blocks with *cache* and *forward*, and the stock plugins, answer the second query on the fast path."""
     fast, slow = await both_ways(body, replying(A), query(), query())
     assert_same(fast, slow, 1)
 

@@ -102,7 +102,7 @@ async def test_a_reply_too_large_for_both_clients() -> None:
 
 @pytest.mark.parametrize("first", [0, 1])
 async def test_both_ways_share_an_upstream_query(first: int) -> None:
-    """A query through the chain, here one with an octet after the question section, waits for the same reply."""
+    """A query on the fast path and a query through the chain share one upstream query."""
     packets = (query(), query() + b"\0")
     fast, slow = await together(PLAIN, replying(A), packets[first], packets[1 - first])
     assert_same(fast, slow, 1)
@@ -162,8 +162,9 @@ async def test_the_next_upstream() -> None:
 
 
 async def test_upstream_queries_over_tcp() -> None:
-    """On the fast path if the client's is over UDP: with `force_tcp`, and with `prefer_udp` where a reply is
-    truncated."""
+    """With `force_tcp`, and with `prefer_udp` after a truncated reply, upstream queries over TCP take the fast
+    path, too.
+    """
 
     def cut(asked: dns.message.Message, transport: str) -> Any:
         return replying(*([] if transport == "udp" else [A]), flags=dns.flags.TC if transport == "udp" else 0)(

@@ -35,7 +35,7 @@ def listening() -> int:
 
 
 def described(number: int, proto: str = "tcp") -> SocketDescription:
-    """A socket of slot 0."""
+    """Returns the description of a socket in slot 0."""
     return SocketDescription(number, 0, "127.0.0.1", 50 + number, proto, 4, wildcard=False)
 
 
@@ -86,7 +86,7 @@ async def test_changes_that_meet_make_one_server_for_each_socket(
 
 
 async def test_sockets_that_come_while_others_are_opened(listeners: Listeners, servers: list[asyncio.Server]) -> None:
-    """They are read too."""
+    """A socket that is added while other sockets are opened is read, too."""
     await asyncio.gather(listeners.swap(chains(0, 1, 2, 9)), listeners.sockets([(described(9), listening())], []))
     assert sum(server.is_serving() for server in servers) == 4
     assert listeners.reading

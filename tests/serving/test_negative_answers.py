@@ -128,7 +128,7 @@ async def test_existing_names_and_repeated_queries_go_through_the_chain(
 
 
 async def test_changes_are_in_the_next_answer(responders: tuple[Responder, Responder]) -> None:
-    """A new Service, and a new serial."""
+    """After a new Service or a new serial, negative answers are made anew."""
     short, long = responders
     for responder in responders:
         whole(responder, query("xyz.d.svc.cluster.local."))
@@ -182,7 +182,7 @@ async def test_odd_packets_go_through_the_chain(responders: tuple[Responder, Res
 async def test_the_number_of_answers_is_bounded(
     responders: tuple[Responder, Responder], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One more than MAX_ANSWERS, and all are dropped."""
+    """If more than `MAX_ANSWERS` negative answers are stored, all are dropped."""
     monkeypatch.setattr("svcdns.serving.negative_answers.MAX_ANSWERS", 2)
     short, _ = responders
     for name in ("x.d.svc.cluster.local.", "xx.d.svc.cluster.local.", "xxx.d.svc.cluster.local."):

@@ -78,7 +78,7 @@ def test_edns_is_mirrored_as_the_chain_left_it() -> None:
 
 
 def test_a_reply_is_stored_for_the_second_query() -> None:
-    """Its entry has the octets behind the id."""
+    """The entry has the octets of the reply after the message ID."""
     world = World()
     first, second = world.ask(), world.ask()
     assert len(world.table) == 1
@@ -108,7 +108,9 @@ def test_replies_that_may_not_be_reused_are_not_stored() -> None:
 
 
 async def test_a_reply_that_came_after_a_change_is_not_stored() -> None:
-    """It may depend on something that the change touched."""
+    """A deferred reply is not stored if something was invalidated since the query, because the reply may depend on
+    it.
+    """
 
     async def later() -> Reply:
         return REPLY
@@ -135,7 +137,7 @@ def test_a_deferred_reply() -> None:
 
 
 def test_a_chain_that_fails_with_a_deferred_reply(caplog: pytest.LogCaptureFixture) -> None:
-    """The client gets SERVFAIL, the log a traceback; the caller of `set` sees no failure."""
+    """If the chain raises while it handles a deferred reply, the client gets SERVFAIL, and the error is logged."""
 
     def broken(_: Reply) -> Reply:
         raise ValueError("broken")
@@ -162,7 +164,7 @@ def test_a_failure_tells_clients_with_edns_why() -> None:
 
 
 def test_refusals_come_before_any_chain() -> None:
-    """Other classes, and zones that no block has."""
+    """Queries of another class, or for a zone of no block, are REFUSED without calling a chain."""
     world = World()
     assert rcode(world.ask("a.c.")) == "REFUSED"
     assert rcode(world.ask("a.b.", rdclass="CH")) == "REFUSED"
@@ -251,7 +253,7 @@ def test_truncated_replies_show_every_address_in_turn(count: int, size: int, sho
 
 
 def test_the_first_answer_after_a_change_is_in_random_order() -> None:
-    """As later ones are."""
+    """The first reply after an invalidation has its records in random order, as stored replies have."""
     answer = records(*[f"a.b. 5 IN A 10.0.0.{n}" for n in range(8)])
     world = World(Reply(answer=answer, rotate=Rotation, lifetime=UNTIL_CHANGED, dependencies=(("fact",),)))
     first = set()

@@ -1,4 +1,4 @@
-"""Which keys were asked for before, approximately."""
+"""The seen filter (see docs/glossary.md): which keys were added before, approximately."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_its_memory_is_bounded(allowed: int, taken: int) -> None:
 
 
 def test_another_size_forgets_all_keys() -> None:
-    """The same size forgets none."""
+    """Resizing the filter removes all keys, unless its actual size stays the same."""
     seen = SeenFilter(8192)
     seen.seen_before(b"a")
     seen.resize(8193)

@@ -1,4 +1,6 @@
-"""Replies that are made while they are sent: whole, in time slices, and no further ahead than the client reads."""
+"""Zone transfers that are produced while they are sent: complete, in time slices, and not further than the client
+reads.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,7 @@ BIG = records('x.a.b. 5 IN TXT "' + '" "'.join(["x" * 250] * 8) + '"')
 
 
 class Zone:
-    """Portions of a zone, counted as they are made."""
+    """A zone as a stream of portions, which are counted when they are made."""
 
     def __init__(self, portions: int, *, fails: bool = False, portion: tuple[Record, ...] = BIG) -> None:
         """So many portions between the SOAs, or a failure in place of the last SOA."""
@@ -49,7 +51,7 @@ class Zone:
 
 
 async def everything(client: Client) -> list[str]:
-    """The types of all records, until the second SOA."""
+    """Returns the types of all records up to the second SOA record."""
     found: list[str] = []
     while found.count("SOA") < 2:
         message = await client.reply()
@@ -92,7 +94,7 @@ async def test_a_client_that_does_not_read() -> None:
 
 
 async def test_a_client_that_closes_the_connection() -> None:
-    """The zone is closed."""
+    """If the client closes the connection, the generator of the zone is closed."""
     zone = Zone(40_000)
     place, connections = ResponderSetup("tcp", zone.reply()), TcpConnections()
     async with served(place, connections) as connect:

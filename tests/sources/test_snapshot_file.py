@@ -81,7 +81,7 @@ def test_no_file_is_no_error(path: Path) -> None:
 
 
 def test_a_confirmation_is_written_in_place(path: Path) -> None:
-    """No other octet of the file changes; one older than the header's is ignored."""
+    """`stamp` changes only the time at the end of the file. An older time than the header's is ignored."""
     before = octets()
     path.write_bytes(before)
     snapshot_file.stamp(path, 3000.0)
@@ -128,7 +128,7 @@ def test_a_damaged_stamp_is_ignored(path: Path, at: int) -> None:
     ],
 )
 def test_other_files_are_refused(path: Path, content: bytes, reason: str) -> None:
-    """As a whole, with a reason."""
+    """A file that is no valid snapshot of this cluster is refused, with the reason."""
     with pytest.raises(SnapshotError, match=reason):
         read(path, content)
 
@@ -141,7 +141,7 @@ def test_one_common_ca_is_enough(path: Path) -> None:
 
 
 def test_a_path_without_a_regular_file_is_refused(tmp_path: Path) -> None:
-    """A folder, a FIFO without a writer, a file without read permission."""
+    """A folder and a FIFO are refused as snapshot files."""
     os.mkfifo(tmp_path / "fifo")
     with pytest.raises(SnapshotError, match="it is not a regular file"):
         read(tmp_path / "fifo")
@@ -152,7 +152,7 @@ def test_a_path_without_a_regular_file_is_refused(tmp_path: Path) -> None:
 
 
 def test_content_that_cannot_be_decoded_is_refused(path: Path) -> None:
-    """Although its checksum is right."""
+    """Content that cannot be decoded is refused, even if its checksum is right."""
     import hashlib
 
     head = octets()[: octets().index(b"\n") + 1]

@@ -44,7 +44,7 @@ def heartbeat_at(child: Child, now: float) -> None:
 
 
 def test_start_and_exit(child: Child) -> None:
-    """The process gets a channel; its end closes that."""
+    """A started child has a channel, which is closed when the process exits."""
     child.start(100.0)
     assert child.running
     assert child.channel is not None
@@ -104,7 +104,7 @@ def test_processor_wait_is_read_from_the_kernel() -> None:
 
 
 def test_a_start_discards_the_last_heartbeat(child: Child) -> None:
-    """That of the process before does not count."""
+    """When a child starts, the heartbeat of the previous process no longer counts."""
     heartbeat_at(child, 50.0)
     child.start(100.0)
     assert not child.is_unresponsive(101.0, 0.0)

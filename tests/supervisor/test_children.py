@@ -67,7 +67,7 @@ class World:
 
 @pytest.fixture
 def world() -> Iterator[World]:
-    """Two workers."""
+    """Creates a supervisor's children: two serving workers."""
     made = World(2)
     yield made
     made.close()
@@ -88,7 +88,9 @@ def test_a_stalled_worker_is_covered_until_its_next_heartbeat(world: World) -> N
 
 
 def test_a_worker_that_is_down_is_covered_until_it_serves(world: World) -> None:
-    """A restarted one reads nothing before it knows the cluster."""
+    """The sockets of a worker that is down are read by another one. Its successor reads them once it knows the
+    cluster.
+    """
     world.children.workers[0].pid = 0
     assert world.assign(100.1) == [[], [[1, 0]]]
     world.restart(0, 100.2)
@@ -122,7 +124,7 @@ def test_at_the_first_start_workers_read_at_once(world: World) -> None:
 
 
 def test_no_slot_is_covered_where_no_worker_serves(world: World) -> None:
-    """Nothing is sent; the first worker that serves again reads all."""
+    """While no worker serves, no sockets are assigned. The first worker that serves again reads all of them."""
     for slot in (0, 1):
         world.show(slot, 50.0, State.SERVING)
     assert world.assign(100.0) == [[], []]

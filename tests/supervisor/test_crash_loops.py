@@ -36,7 +36,7 @@ class World:
     ],
 )
 def test_reasons(code: int, silent: bool, reason: str) -> None:
-    """Each is counted on its own, and stays."""
+    """Exits are counted for each reason: exit, signal, silent."""
     world = World()
     world.run(0.0, 100.0, code, silent=silent)
     world.run(200.0, 300.0, code, silent=silent)
@@ -45,7 +45,7 @@ def test_reasons(code: int, silent: bool, reason: str) -> None:
 
 
 def test_a_crash_loop_begins_and_ends() -> None:
-    """With a line each; it is over when the child has run for long enough."""
+    """Beginning and end of a crash loop are logged. It ends when the child has run longer than `STABLE_AFTER`."""
     world = World()
     now = 0.0
     for number in range(CRASH_LOOP_EXITS + 1):

@@ -16,7 +16,7 @@ class World:
     """A supervisor that has started nothing, and its messages to control."""
 
     def __init__(self, mapping: int) -> None:
-        """It serves."""
+        """Creates a supervisor whose children have served."""
         self.supervisor = Supervisor([], mapping)
         self.children = self.supervisor._children
         self.children.served = True
@@ -24,7 +24,7 @@ class World:
         self.children.control.send = lambda message, fds=None: self.sent.append(message)  # type: ignore[method-assign]
 
     def ask_for_restart(self) -> list[Any]:
-        """Control asks for its restart; the messages that it gets."""
+        """Sends the supervisor a restart request from control, and returns the messages that control gets."""
         self.sent.clear()
         self.supervisor._handle_message(self.children.control, {"op": "restart"})
         return self.sent
@@ -32,7 +32,7 @@ class World:
 
 @pytest.fixture
 def world() -> Iterator[World]:
-    """Its mapping is closed at the end."""
+    """Creates a supervisor, and closes its shared memory after the test."""
     mapping = shared_memory.create()
     made = World(mapping)
     yield made
@@ -51,7 +51,7 @@ def test_control_is_restarted_where_it_asks_for_that(world: World) -> None:
 
 
 def test_control_is_not_restarted_during_an_upgrade(world: World) -> None:
-    """There are two of them then, and one ends anyway."""
+    """Control is not restarted on request while a replacement is in progress."""
     world.supervisor._replacement.in_progress = True
     assert world.ask_for_restart() == []
 

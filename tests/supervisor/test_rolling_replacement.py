@@ -157,7 +157,9 @@ def test_a_worker_hands_over_when_its_successor_reads(world: World) -> None:
 
 
 def test_an_unsynced_worker_is_replaced_by_an_unsynced_one(world: World) -> None:
-    """While the cluster cannot be reached."""
+    """While the API server is unreachable, a worker without cluster data is replaced although its successor has
+    none either.
+    """
     world.show(world.children.workers[0], State.SERVING_UNSYNCED)
     world.replacement.begin([world.children.workers[0]])
     world.replacement.advance(10.0)
@@ -220,7 +222,7 @@ def test_other_children_that_end_are_no_part_of_the_replacement(world: World) ->
 
 
 def test_a_stop_cancels_the_replacement(world: World) -> None:
-    """A new control is killed."""
+    """If the supervisor stops during a replacement, the new control process is killed."""
     world.replacement.begin(list(world.children))
     world.replacement.advance(10.0)
     world.replacement.stop()

@@ -37,7 +37,9 @@ def test_one_set_for_each_slot(sockets: Sockets) -> None:
 
 
 def test_another_process_on_the_udp_port_is_a_warning() -> None:
-    """Both get queries, and no call of the kernel fails. A server's own sockets are no others."""
+    """If another process listens on the same UDP port, a warning is logged. The server's own sockets cause no
+    warning.
+    """
     lines: list[str] = []
     first, second = Sockets(lines.append), Sockets(lines.append)
     address = both("127.0.0.1", free_port())
@@ -64,7 +66,7 @@ def test_every_address_is_two_families(sockets: Sockets) -> None:
 
 
 def test_a_change_touches_what_differs(sockets: Sockets) -> None:
-    """What stays is the same socket; what goes stays open until it is closed."""
+    """`change` keeps sockets whose address stays, and returns the removed ones still open."""
     one, other = both("127.0.0.1", free_port()), both("127.0.0.1", free_port())
     before, _ = sockets.change(one, 1)
     added, removed = sockets.change([*one, *other], 1)

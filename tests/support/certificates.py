@@ -12,7 +12,7 @@ import trustme
 
 
 class Pair(NamedTuple):
-    """A certificate with its key, PEM."""
+    """A certificate and its private key, PEM."""
 
     certificate: bytes
     key: bytes
@@ -50,7 +50,7 @@ class Authority:
         return Pair(b"".join(one.bytes() for one in leaf.cert_chain_pems), leaf.private_key_pem.bytes())
 
     def client(self, pair: Pair | None = None, folder: Path | None = None) -> ssl.SSLContext:
-        """What a client that trusts it connects with; `pair` is its own certificate, written into `folder`."""
+        """Returns the TLS context of a client that trusts this authority. `pair` is the client's certificate."""
         context = ssl.create_default_context(cadata=self.pem.decode())
         if pair is not None:
             assert folder is not None

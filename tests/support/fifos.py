@@ -8,8 +8,7 @@ from pathlib import Path
 
 
 async def write(path: Path, text: str) -> None:
-    """Writes to a FIFO once a thread waits for it. A blocking open would stop the event loop where the thread is yet to
-    be started."""
+    """Writes to a FIFO once a reader has opened it. A blocking open could stop the event loop."""
     async with asyncio.timeout(10):
         while True:
             try:

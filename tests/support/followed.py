@@ -17,7 +17,7 @@ from tests.support.api_double import SERVICES, ApiDouble
 
 
 class VirtualTime:
-    """A clock that sleeping advances at once."""
+    """A virtual clock: a sleep moves it forward without waiting."""
 
     def __init__(self) -> None:
         """Starts the clock at 1000 seconds."""
@@ -88,12 +88,12 @@ class Followed:
         return self.time.waits
 
     async def follow(self) -> None:
-        """Takes changes until cancelled."""
+        """Collects changes until it is cancelled."""
         async for change in self.source.changes():
             self.changes.append(change)
 
     async def until(self, true: Callable[[], object]) -> None:
-        """Waits until a condition is true."""
+        """Waits until `true` returns something true."""
         async with asyncio.timeout(10):
             while not true():
                 await asyncio.sleep(0.001)

@@ -54,7 +54,7 @@ class Forwarding:
 
     @property
     def timer_wheel(self) -> TimerWheel:
-        """The timer wheel of all servers."""
+        """The timer wheel that all servers of *forward* share."""
         found: TimerWheel = self.kept["forward", "timer wheel"]
         return found
 

@@ -20,8 +20,9 @@ class KeptConnections:
     """Connections in a thread of their own. `answered` counts replies, `lost` names failures."""
 
     def __init__(self, count: int, port: int, name: str, *, may_end: bool = False) -> None:
-        """All query the address of `name`. Where connections `may_end`, a client repeats its query on a new one (RFC
-        7766 §6.2.4)."""
+        """All clients query the address of `name`. If connections `may_end`, a client retries on a new connection
+        (RFC 7766 §6.2.4).
+        """
         self._count, self._port, self._name, self._may_end = count, port, name, may_end
         self.ended = 0
         self.answered = 0

@@ -44,7 +44,7 @@ class Api:
             self.tls.load_cert_chain(user["client-certificate"], user["client-key"])
 
     def __call__(self, method: str, path: str, content: Mapping[str, Any] | None = None) -> None:
-        """One request; an HTTP error is raised."""
+        """Sends one request. Raises an exception for an HTTP error."""
         data = json.dumps(content).encode() if content is not None else None
         request = urllib.request.Request(self.server + path, data, self.headers, method=method)
         with urllib.request.urlopen(request, context=self.tls, timeout=10) as response:
@@ -95,7 +95,7 @@ class Lab:
 
     @property
     def api(self) -> Api:
-        """A client, by the server's own kubeconfig."""
+        """A client with the credentials of the server's own kubeconfig."""
         return Api(str(self.given))
 
     def admin(self, what: str, **options: str) -> None:
@@ -105,7 +105,7 @@ class Lab:
             response.read()
 
     def settle(self) -> None:
-        """Waits until watches last: a compaction ends them a second later, and refuses new ones for a moment."""
+        """Waits until watches stay open. A compaction closes them after a second, and briefly refuses new ones."""
         for resource in ("/api/v1/namespaces", "/api/v1/services", "/apis/discovery.k8s.io/v1/endpointslices"):
             until(f"watches of {resource}", lambda: self._lasts(resource))  # noqa: B023
 
@@ -125,7 +125,7 @@ class Lab:
         self._pki = self.folder / "other-pki"
 
     def __enter__(self) -> Self:
-        """It runs already."""
+        """Returns itself; the API server is already running."""
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -1,7 +1,6 @@
-"""A UDP listener with real chains and a scripted upstream: the replies to packets, the entries of the cache, and the
-metrics.
+"""A UDP listener with real chains and a scripted upstream, with and without the fast path.
 
-With and without the fast path (`svcdns.plugin_api.fast_path`), so that both can be compared.
+Tests compare replies, cache entries and metrics of both.
 """
 
 from __future__ import annotations
@@ -93,7 +92,7 @@ class Outside:
     """A listener whose one block has these directives; without `fast`, its routes have no fast path."""
 
     def __init__(self, body: str, *upstreams: ScriptedUpstream, fast: bool = True) -> None:
-        """The braces in `body` become the upstreams' addresses."""
+        """Builds the chains of a server block. `body` has `{}` for each upstream's address."""
         self.clock, self.counters = world.Clock(), Counters()
         self.kept: dict[Any, Any] = {}
         self.on_data: dict[tuple[str, str], list[Callable[[bytes], None]]] = {}
@@ -155,7 +154,7 @@ class Outside:
         self.reader.drain()
 
     async def reply(self, client: socket.socket | None = None) -> bytes:
-        """The next reply that comes."""
+        """Waits for the next reply, and returns its octets."""
         return await asyncio.wait_for(asyncio.get_running_loop().sock_recv(client or self.client, 65535), 10)
 
     async def ask(self, packet: bytes) -> bytes:
@@ -243,7 +242,7 @@ async def both_ways(body: str, respond: Respond, *packets: bytes, ordered: bool 
 
 
 def assert_same(fast: Seen, slow: Seen, on_fast_path: int) -> None:
-    """Asserts that both ways do the same, and how many replies the fast path gave."""
+    """Asserts that both runs are equal, and that the fast path sent `on_fast_path` replies in the first one."""
     assert fast.replies == slow.replies
     assert fast.asked == slow.asked
     assert fast.entries == slow.entries

@@ -26,7 +26,7 @@ SOA_DATA = b"\2ns" + ZONE + b"\4host" + ZONE + NUMBERS
 def record(
     owner: bytes, rtype: int, rdata: bytes, *, ttl: int = 60, rclass: int = Class.IN, size: int | None = None
 ) -> bytes:
-    """A record; `size` is what it says of its RDATA where that is not true."""
+    """Returns an encoded record; `size` is a false RDLENGTH."""
     length = len(rdata) if size is None else size
     return owner + b"".join(
         (rtype.to_bytes(2, "big"), rclass.to_bytes(2, "big"), ttl.to_bytes(4, "big"), length.to_bytes(2, "big"), rdata)
@@ -48,7 +48,7 @@ def reply(
 
 
 def address(owner: bytes = OWNER, last: int = 1, ttl: int = 60) -> bytes:
-    """An A record."""
+    """Returns an encoded A record."""
     return record(owner, Type.A, V4[:3] + bytes((last,)), ttl=ttl)
 
 
@@ -68,8 +68,9 @@ def pointer(at: int) -> bytes:
 
 
 def aliases(*targets: bytes, ttl: int = 60) -> tuple[list[bytes], bytes]:
-    """CNAMEs from the question's name on, and the owner of what stands at their end. Targets that are no pointers are
-    pointed to.
+    """Returns CNAME records that begin at the question's name, and the owner name for the records after them.
+
+    A target that is not a compression pointer is referred to by one.
     """
     out, owner, at = [], OWNER, START
     for target in targets:
@@ -80,7 +81,7 @@ def aliases(*targets: bytes, ttl: int = 60) -> tuple[list[bytes], bytes]:
 
 
 def aliased(*targets: bytes, count: int = 1, ttl: int = 60) -> bytes:
-    """A reply with these aliases, and addresses at their end."""
+    """Returns a reply with CNAME records, and `count` addresses for the last target."""
     records, owner = aliases(*targets, ttl=ttl)
     return reply(*records, *[address(owner, number) for number in range(1, count + 1)])
 

@@ -39,7 +39,7 @@ def answer(*lines: str, rcode: int = 0, flags: int = 0) -> Respond:
 
 
 def header_alone(rcode: int) -> Respond:
-    """A reply of twelve octets: it has no question section."""
+    """Replies with a header alone, without a question section."""
     return lambda query, _: query.id.to_bytes(2, "big") + bytes([0x81, 0x80 | rcode]) + bytes(8)
 
 
@@ -56,7 +56,7 @@ class Held(bytes):
 
 
 def held(respond: Respond) -> Respond:
-    """The same replies, held back."""
+    """Prepares the same replies, but holds them back until `release`."""
 
     def responding(query: dns.message.Message, transport: str) -> list[bytes]:
         found = respond(query, transport)
@@ -134,7 +134,7 @@ class ScriptedUpstream:
             send()
 
     async def question(self) -> Message:
-        """The next query."""
+        """Waits for the next query, and returns it."""
         return await asyncio.wait_for(self._arrived.get(), 10)
 
     @property

@@ -13,7 +13,9 @@ _TERM = re.compile(
 
 
 def label_selector(text: str) -> Matches:
-    """Whether labels match all of its terms; the empty selector matches everything."""
+    """Returns a function that tells whether labels match all terms of the selector. An empty selector matches
+    everything.
+    """
     terms = [_term(part) for part in re.split(r",(?![^(]*\))", text) if part.strip()]
     return lambda labels: all(term(labels) for term in terms)
 

@@ -79,9 +79,7 @@ class Server:
         return [sys.executable, "-m", "svcdns"]
 
     def launch(self) -> subprocess.Popen[bytes]:
-        """Starts the process. It can read the Corefile from standard input too, where `-conf stdin` is among the
-        arguments.
-        """
+        """Starts the process, with the Corefile as its standard input, too."""
         with self.log_file.open("wb") as log, self.corefile.open("rb") as corefile:
             return subprocess.Popen(
                 [*self.command(), "-conf", str(self.corefile), *self._arguments],
@@ -129,7 +127,7 @@ class Server:
         assert self.process.poll() is None, self.log
 
     def answers(self) -> bool:
-        """Whether any question gets an answer."""
+        """Returns whether the server replies to a query."""
         return self.ask("version.bind.", "TXT", timeout=0.3) is not None
 
     def ask(

@@ -54,8 +54,9 @@ async def served(
     *,
     buffers: int = 0,
 ) -> AsyncIterator[functools.partial]:  # type: ignore[type-arg]
-    """A server; yields what makes clients. `buffers` is for tests of clients that do not read: octets of the socket
-    buffers for replies.
+    """Serves DNS over TCP; yields a function that connects clients.
+
+    `buffers` is the size of the socket's send buffer, for tests of clients that do not read.
     """
     loop = asyncio.get_running_loop()
     server = await loop.create_server(lambda: TcpConnection(place.responder, connections, timeouts), "127.0.0.1", 0)

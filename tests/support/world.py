@@ -58,7 +58,7 @@ def summary(reply: Reply) -> list[str]:
 
 
 def query(text: str, rtype: str = "A", *, ask: Callable[[Query], Answer] | None = None, **fields: Any) -> Query:
-    """A question for a name in presentation form."""
+    """Returns a query for a name in presentation form."""
     wire = names.from_text(text)
     values: dict[str, Any] = {"flags": RD, "edns": None, "rclass": 1, "client": CLIENT, "size": 40, **fields}
     for name, field in (("client", "requestor"), ("server", "listener"), ("ident", "message_id")):
@@ -95,7 +95,7 @@ class Clock:
 
 
 def block(text: str, name: str, zones: str = ".", root: str = "") -> Block:
-    """The server block of a Corefile as the plugin of that name sees it."""
+    """Returns the server block of `text`, with the directives of the plugin `name`."""
     parsed = parse_corefile(f"{zones} {{\n{text}\n}}\n", "Corefile", environ={})
     whole = parsed.blocks[0]
     mine = tuple(d for d in whole.directives if d.name.text == name)
@@ -143,7 +143,9 @@ async def soon(answer: Answer) -> Reply:
 
 
 def counted(counters: Counters) -> dict[tuple[str, ...], float]:
-    """Every counter that is not 0, by its name and label values; a histogram by its number of observations."""
+    """Returns all counters that are not 0, by name and label values. A histogram's value is its number of
+    observations.
+    """
     out = {}
     for sample in samples(counters._region):
         value = sum(sample.cells[:-1]) if len(sample.cells) > 1 else sample.cells[0]

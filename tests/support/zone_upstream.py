@@ -26,7 +26,7 @@ from tests.support.server import free_port
 
 
 class ZoneUpstream:
-    """Runs between `with` and its end; `asked` counts the questions."""
+    """A running DNS server with the given records; `asked` counts the queries."""
 
     def __init__(self, records: Iterable[str], failing: Mapping[str, str] | None = None, port: int = 0) -> None:
         """`records` as zone-file lines with absolute names; `failing` gives the rcode of names that answer nothing

@@ -50,7 +50,7 @@ def test_any_labels(counts: list[tuple[str, int]]) -> None:
 
 
 def test_series_without_room_are_not_counted() -> None:
-    """Too many label values lose their own series, and no other ones."""
+    """When the memory for counters is full, new series are not counted; existing series are not affected."""
     counters = Counters(shared := region())
     wide = Family("wide", MetricKind.HISTOGRAM, "", ("n",), tuple(float(n) for n in range(OVERFLOW_CELLS - 2)))
     room = (CELLS - OVERFLOW_CELLS) // wide.width
@@ -81,7 +81,7 @@ def test_a_wrong_number_of_label_values_is_an_error() -> None:
 
 
 def test_heartbeat_and_state() -> None:
-    """Supervisor and control read them from the region."""
+    """Heartbeat and state can be read from the process's region of shared memory."""
     shared = regions(create())
     assert len(shared) == REGIONS
     counters = Counters(shared[3])

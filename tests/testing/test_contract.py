@@ -174,13 +174,13 @@ def test_every_built_plugin_is_checked() -> None:
 
 
 class Careless(Plugin):
-    """Forgets to say what its replies depend on."""
+    """A plugin that reads a clock and random numbers, and declares no reuse terms."""
 
     name = "careless"
     before = "cache"
 
     def __init__(self, options: Any, environment: Environment) -> None:
-        """Has a clock and random numbers."""
+        """Keeps the clock and the random generator of the environment."""
         self._clock, self._random = environment.clock, environment.random
 
 
@@ -188,7 +188,7 @@ class Refuses(Careless):
     """Refuses all but one network; the ten lines of somebody who knows CoreDNS's acl."""
 
     def handle(self, query: Query, following: Following) -> Answer:
-        """By address."""
+        """Refuses clients outside 10.0.0.0/8."""
         return following(query) if query.client.address.startswith("10.") else Reply.refused(query)
 
 
@@ -210,7 +210,7 @@ class Tells(Careless):
     """Says over what the query came, where, and when."""
 
     def handle(self, query: Query, following: Following) -> Answer:
-        """In a text."""
+        """Answers with a TXT record that has the transport, the server and the time."""
         text = f"{query.client.protocol} {query.server} {self._clock():.1f}".encode()
         return Reply(answer=(Record(query.name, 16, 5, bytes((len(text),)) + text),), lifetime=UNTIL_CHANGED)
 
@@ -299,7 +299,7 @@ def test_the_check_finds_a_plugin_that_fails() -> None:
     """Whatever it raised was caught by the core."""
 
     class Fails(Careless):
-        """Raises an exception for one type."""
+        """A plugin whose `tick` raises an exception."""
 
         def tick(self) -> None:
             """Fails."""

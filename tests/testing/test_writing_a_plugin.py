@@ -45,7 +45,7 @@ QUERIES = [("www.example.org.", "A"), ("www.example.org.", "TXT"), ("www.example
     ],
 )
 def test_a_plugin_of_the_page_keeps_to_the_contract(name: str, block: str, cached: str, tmp_path: Path) -> None:
-    """Alone, and in front of a cache."""
+    """The example plugins of the page pass the contract check, alone and before *cache*."""
     file = tmp_path / "file"
     file.write_text("one\n")
     made = module(name)

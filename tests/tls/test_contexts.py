@@ -1,4 +1,4 @@
-"""What TLS connections are made with."""
+"""SSL contexts for TLS connections, as server and as client."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.support.certificates import Authority, authority, pair
 
 
 class Link:
-    """A client and a server in one process, connected by buffers."""
+    """A TLS client and a TLS server, connected in memory."""
 
     def __init__(self, client: ssl.SSLContext, server: ssl.SSLContext, name: str = "dns.test") -> None:
         """Connects a TLS client and a TLS server in memory, without a handshake yet."""
@@ -91,7 +91,7 @@ def test_verification_of_clients(verify: ssl.VerifyMode, client: Material, taken
 
 
 def test_a_client_certificate_of_another_authority_is_refused() -> None:
-    """Whether the listener requires a certificate or not."""
+    """A client certificate of another authority is refused, even if the listener requires no certificate."""
     stranger = Material(*Authority().pair("client.test"), authority().pem)
     material = Material(SERVER.certificates, SERVER.key, authority().pem)
     for verify in (ssl.CERT_OPTIONAL, ssl.CERT_REQUIRED):

@@ -31,7 +31,7 @@ class Echo(asyncio.Protocol):
         self.transport: asyncio.Transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """The handshake is done."""
+        """Called after the handshake: keeps the transport."""
         assert isinstance(transport, asyncio.Transport)
         self.transport = transport
 

@@ -75,7 +75,7 @@ async def test_no_server_has_an_address(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_without_servers_the_system_resolves() -> None:
-    """With its own resolver."""
+    """Without given servers, the system's resolver is used."""
     assert "127.0.0.1" in addresses_of("localhost")
     with pytest.raises(ResolveError, match="no addresses found for"):
         addresses_of("host.invalid.")

@@ -6,7 +6,7 @@ from svcdns.upstream.health import CIRCUIT_THRESHOLD, MIN_SLOW_AFTER, SILENCE, H
 
 
 def test_the_circuit() -> None:
-    """Opens after some failures in a row; any reply closes it."""
+    """The circuit of a server opens after `CIRCUIT_THRESHOLD` failed queries in a row. Any reply closes it."""
     health = Health(2, checked=True)
     for _ in range(CIRCUIT_THRESHOLD - 1):
         health.query_failed()
@@ -32,7 +32,7 @@ def test_down_is_by_health_checks() -> None:
 
 
 def test_never_left_out_without_health_checks() -> None:
-    """Nothing would ever make it usable again."""
+    """A server without health checks is always usable, because no check could make it usable again."""
     for health in (Health(0, checked=True), Health(2, checked=False)):
         health.failed_checks = 99
         for _ in range(99):

@@ -55,7 +55,7 @@ class Querying:
 
 
 def number_of(outcome: bytes | ExchangeError) -> int:
-    """The number in the answer."""
+    """Returns the last octet of the address in the answer."""
     assert isinstance(outcome, bytes)
     return outcome[-1]
 
@@ -125,7 +125,7 @@ async def test_queries_on_a_connection_that_ends_are_sent_again() -> None:
 
 
 async def test_a_server_that_closes_every_connection_fails_the_query() -> None:
-    """After some connections; the error says so."""
+    """After `MAX_RESENDS` further connections, the query fails with an error that says that the connection ended."""
     async with ScriptedUpstream() as upstream:
 
         def hanging_up(_query: dns.message.Message, _transport: str) -> None:
@@ -270,7 +270,7 @@ async def test_the_number_of_idle_connections_is_bounded() -> None:
 
 
 async def test_stop_waits_for_open_queries() -> None:
-    """A reload that removes a server loses no query."""
+    """A query that is open when the server is stopped still gets its reply."""
     async with ScriptedUpstream(held(numbered)) as upstream:
         asking = Querying(upstream)
         waiting = asyncio.ensure_future(asking.ask(1))

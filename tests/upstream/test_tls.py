@@ -26,7 +26,7 @@ TRUSTED = Material(authorities=authority().pem)
 
 
 class Querying:
-    """Connections to a scripted server."""
+    """A set of TLS connections to a scripted server."""
 
     def __init__(
         self, upstream: ScriptedUpstream, name: str = "dns.test", material: Material = TRUSTED, timeout: float = 10.0
@@ -48,7 +48,7 @@ class Querying:
         )
 
     async def hang_up(self, upstream: ScriptedUpstream) -> None:
-        """The server closes the connections; waits until the client has noticed."""
+        """Closes the connections from the server's side, and waits until the client has noticed."""
         upstream.hang_up()
         async with asyncio.timeout(10):
             while len(self.connections):
@@ -105,7 +105,7 @@ async def test_the_name_is_verified(
 
 
 async def test_an_authority_that_is_not_trusted(upstream: ScriptedUpstream) -> None:
-    """No query is sent."""
+    """If the upstream's authority is not trusted, no query is sent."""
     asking = Querying(upstream, material=Material(authorities=Authority().pem))
     assert (await asking.ask()).startswith(
         "tls: certificate verification failed: unable to get local issuer certificate"
@@ -172,7 +172,7 @@ async def test_a_server_that_speaks_no_tls() -> None:
 
 
 async def test_a_handshake_that_hangs() -> None:
-    """Ends after the connect timeout."""
+    """A TLS handshake that hangs ends after the connect timeout."""
     async with ScriptedUpstream(silence) as mute:
         asking = Querying(mute, timeout=0.05)
         assert await asking.ask() == "i/o timeout"

@@ -91,7 +91,7 @@ async def test_foreign_packets_are_dropped_and_the_reply_after_them_counts() -> 
 
 
 async def test_an_oversize_reply_is_read_whole() -> None:
-    """Larger than any EDNS size in the query."""
+    """A reply larger than the EDNS size in the query is read completely."""
     lines = [f"a.example.org. 60 IN TXT {'x' * 200}{number}" for number in range(200)]
     async with ScriptedUpstream(answer(*lines)) as upstream:
         message = await exchange_over_udp(UpstreamQuery(QUERY.name, 16, 1, RD), ("127.0.0.1", upstream.port), 5)
@@ -100,7 +100,7 @@ async def test_an_oversize_reply_is_read_whole() -> None:
 
 
 async def test_a_flood_ends_the_wait_on_that_port() -> None:
-    """Somebody knows the port: the query must be sent another way."""
+    """Too many foreign packets on a port end the query with SpoofedError, because an attacker knows the port."""
     async with ScriptedUpstream(lambda query, _: [b"\0" * 12] * MAX_FOREIGN + [packet(query)]) as upstream:
         sockets = UdpSockets(("127.0.0.1", upstream.port))
         assert isinstance(await ask(sockets), SpoofedError)
@@ -165,7 +165,7 @@ async def test_stop_waits_for_open_queries() -> None:
 
 
 async def ports_of(count: int) -> list[int]:
-    """The ports of so many queries, each answered before the next, so that sockets are reused."""
+    """Returns the source ports of `count` queries that are sent one after the other, with socket reuse."""
     ports = []
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
         server.bind(("127.0.0.1", 0))
@@ -185,7 +185,7 @@ async def ports_of(count: int) -> list[int]:
 
 @pytest.mark.skipif(not EPHEMERAL.exists(), reason="the kernel's range of ephemeral ports is not told here")
 async def test_ports_are_random() -> None:
-    """Over the whole ephemeral range, and none predictable from the one before (chi-square; fails once in a million
+    """Source ports cover the whole ephemeral range and are not predictable (chi-square; fails once in a million
     runs).
     """
     low, high = map(int, EPHEMERAL.read_text().split())

@@ -16,7 +16,7 @@ RECORDS = st.builds(Edns, st.integers(0, 65535), st.booleans(), st.integers(0, 2
 
 @given(RECORDS, st.integers(0, 4095))
 def test_round_trip(given: Edns, rcode: int) -> None:
-    """With the upper bits of the response code."""
+    """An OPT record is the same after encoding and decoding, and has the upper bits of the rcode."""
     wire = edns.to_wire(given, rcode)
     assert wire[:3] == b"\0\0\x29"
     ttl = int.from_bytes(wire[5:9], "big")

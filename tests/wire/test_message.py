@@ -121,7 +121,7 @@ def test_additional_records_are_dropped_first() -> None:
     ],
 )
 def test_opt_of_a_reply(asked: Edns | None, made: Edns | None, expected: Edns | None) -> None:
-    """It has the fields of the query's (docs/behaviour/server.md#edns)."""
+    """The OPT record of a reply has the fields of the query's OPT record (docs/behaviour/server.md#edns)."""
     base = request()
     base.edns = asked
     assert parse_message(encode_reply(base, Reply(edns=made), 512)).edns == expected
@@ -139,7 +139,7 @@ def test_udp_limit_is_at_least_512() -> None:
 
 
 def test_dnspython_reads_a_query() -> None:
-    """Question, flags and OPT record."""
+    """dnspython reads the question, the flags and the OPT record that we wrote."""
     wire = encode_query(9, RD, names.from_text("a.b."), Type.AAAA, 1, Edns(1232, dnssec_ok=True))
     message = dns.message.from_wire(wire)
     assert (message.id, message.flags, message.question[0].to_text()) == (9, dns.flags.RD, "a.b. IN AAAA")
@@ -147,7 +147,7 @@ def test_dnspython_reads_a_query() -> None:
 
 
 def test_names_in_rdata_are_decompressed() -> None:
-    """So a record of one message can be written into another."""
+    """Compressed names in RDATA are decompressed, so that the record can be used in another message."""
     message = dns.message.make_response(dns.message.make_query("example.org.", "NAPTR"))
     message.answer.append(dns.rrset.from_text("example.org.", 60, "IN", "NAPTR", '1 2 "s" "x" "" www.example.org.'))
     parsed = parse_message(message.to_wire())
@@ -156,7 +156,7 @@ def test_names_in_rdata_are_decompressed() -> None:
 
 @given(st.binary(max_size=200))
 def test_any_bytes_parse_or_are_form_errors(data: bytes) -> None:
-    """Nothing but FormError comes out."""
+    """Parsing any octets returns a message or raises FormError."""
     try:
         parse_message(data)
     except FormError:

@@ -84,7 +84,7 @@ def test_refuses_bad_names_in_messages(message: bytes) -> None:
 
 @pytest.mark.parametrize("offset", [0, 1, 11])
 def test_a_pointer_into_the_header_is_refused(offset: int) -> None:
-    """Though its octets may look like one."""
+    """A compression pointer into the message header is refused, even if the octets there look like a name."""
     message = b"\1a\1b\1c\1d\1e\1f\0" + bytes((0xC0, offset))
     with pytest.raises(FormError, match="to a name"):
         names.read_name(message, len(message) - 2)

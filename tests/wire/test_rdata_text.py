@@ -1,4 +1,4 @@
-"""RDATA from text, held against dnspython's own reading of a whole zone."""
+"""Reading RDATA from text, compared with dnspython."""
 
 from __future__ import annotations
 

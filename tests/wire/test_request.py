@@ -22,7 +22,7 @@ def packet(
 
 
 def test_reads_a_question() -> None:
-    """Name as spelled, type, class, flags, and the question's own octets."""
+    """A query is parsed into name, type, class and flags, and the octets of its question are kept."""
     assert accept(packet(body=b"\1A\0\0\x1c\0\1")) == Request(7, 0x0100, b"\1A\0", 28, 1, b"\1A\0\0\x1c\0\1")
 
 
@@ -138,7 +138,7 @@ def test_reads_the_serial_of_ixfr(rtype: str, authority: str, serial: int | None
 
 
 def test_an_ixfr_with_a_truncated_soa_is_a_format_error() -> None:
-    """FORMERR with the question."""
+    """A truncated SOA record in an IXFR query gets FORMERR with the question."""
     broken = packet(counts=(1, 0, 1, 0), body=b"\1a\0\0\xfb\0\1" + b"\0\0\6\0\1\0\0\0\0\0\2\0\0")
     assert accept(broken) == packet(flags=0x8101, body=b"\1a\0\0\xfb\0\1")
 

@@ -76,8 +76,8 @@ def test_truncated_packets_and_trailing_octets_are_not_simple(packet: bytes) -> 
 
 
 def at_the_end(*targets: bytes, more: bytes = b"") -> bytes:
-    """A reply with CNAME records and an address record of the last target; `more` has the octets of one more record
-    before that.
+    """Returns a reply with CNAME records and an address record for the last target. `more` is a record before the
+    address.
     """
     records, owner = aliases(*targets)
     return reply(*records, *([more] if more else []), address(owner))
@@ -160,7 +160,7 @@ def test_other_address_records_are_not_simple(packet: bytes) -> None:
 
 
 def test_other_query_types_are_not_simple() -> None:
-    """An answer of another type, or a query type other than A and AAAA."""
+    """Only replies to A and AAAA queries are simple, and their records must be of the queried type."""
     for rtype in (AAAA, Type.CNAME, Type.TXT, Type.ANY, 0):
         assert scan(reply(address(), rtype=rtype), START, rtype) is None
     assert scan(reply(record(OWNER, AAAA, made.V4), rtype=AAAA), START, AAAA) is None

@@ -18,7 +18,7 @@ ASKED = Question(names.from_text("A\\.b.example."), Type.SRV, Class.CH)
 
 
 def test_a_query() -> None:
-    """Header, question and OPT records, as dnspython reads them."""
+    """dnspython reads the header, the question and the OPT record that we wrote."""
     found = dns.message.from_wire(query(7, RD | AA, [ASKED], [OptRecord(1232, 1 << 16 | 0x8000, ((65001, b"ab"),))]))
     assert (found.id, int(found.flags), found.edns, found.payload) == (7, RD | AA, 1, 1232)
     assert (found.ednsflags & 0xFFFF, [(int(one.otype), one.to_wire()) for one in found.options]) == (

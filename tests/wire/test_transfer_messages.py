@@ -16,7 +16,7 @@ ZONE = records(*(f"host-{number}.sub.example.org. 5 IN A 192.0.2.{number}" for n
 
 
 def written(full: int, **options: object) -> list[dns.message.Message]:
-    """The zone in messages of at most `full` octets of records."""
+    """Returns the messages of a zone transfer, with at most `full` octets of records in each."""
     request = accept(dns.message.make_query("Example.org.", "AXFR", id=7, **options).to_wire())  # type: ignore[arg-type]
     assert isinstance(request, Request)
     messages = TransferMessages(request, Reply(flags=AA | RD), full=full)

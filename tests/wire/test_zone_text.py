@@ -22,7 +22,7 @@ ORIGIN = names.from_text("example.org.")
 
 
 def lines(text: str, path: str = "zone") -> list[str]:
-    """The records as lines."""
+    """Returns the records of a zone text as lines."""
     return world.shown(read(text, ORIGIN, path))
 
 
@@ -186,7 +186,7 @@ def test_warnings_name_file_line_and_column(text: str, expected: list[str], warn
 
 
 def test_a_zone_with_nsec3_gets_one_warning() -> None:
-    """At the first record."""
+    """A zone with NSEC3 records gets one warning, at its first NSEC3 record."""
     record = "0p9mhaveqvm6t7vbl5lop2u3t2rp3tom NSEC3 1 1 12 aabbccdd 2t7b4g4vsa5smi47k61mv5bv1a22bojr MX RRSIG"
     (found,) = warnings(f"{record}\n{record}\n")
     assert found.startswith("zone:1:1: the zone is signed with NSEC3")
@@ -332,7 +332,7 @@ def test_reads_a_zone_that_dnspython_wrote(found: list[tuple[str, int, IPv4Addre
 
 
 def test_one_record() -> None:
-    """The first record of a text, of any class, relative to the root; no file is read."""
+    """Reads the first record of a text, of any class. `$INCLUDE` is an error."""
     assert read_record("a.b 60 CH A 192.0.2.1\nc 60 A 192.0.2.2") == Record(
         b"\1a\1b\0", Type.A, 60, bytes((192, 0, 2, 1)), Class.CH
     )

@@ -19,7 +19,7 @@ class Kept:
     """Keeps octets; one portion cannot be read."""
 
     def __init__(self, *portions: bytes) -> None:
-        """What it has."""
+        """`portions` is the encoded state."""
         self.portions = list(portions)
 
     def pack(self, now: float) -> Iterator[bytes]:

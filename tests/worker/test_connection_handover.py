@@ -61,7 +61,7 @@ async def take_of(sock: socket.socket, world: World) -> None:
 
 @contextlib.asynccontextmanager
 async def worlds(place: ResponderSetup, timeouts: Timeouts = LONG) -> AsyncIterator[World]:
-    """One; its connections are closed at the end."""
+    """Sets up a hand-over; its connections are closed at the end of the context."""
     old = TcpConnections()
     async with served(place, old, timeouts) as connect:
         world = World(connect, old)
@@ -132,7 +132,9 @@ async def test_half_a_query_moves_with_the_connection(cut: int) -> None:
 
 
 async def test_a_query_in_flight_is_answered_first() -> None:
-    """By the old side, and so are the queries after it that have come."""
+    """The sender answers the query in flight and the queries that it has already read, and then hands over the
+    connection.
+    """
     release = asyncio.Event()
 
     async def later() -> Reply:

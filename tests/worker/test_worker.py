@@ -318,7 +318,7 @@ def _idents(sock: socket.socket, count: int) -> Iterable[int]:
 
 @pytest.fixture
 def log_level() -> Iterator[None]:
-    """Restores the level of the log."""
+    """Restores the log level after the test."""
     logger = logging.getLogger("svcdns")
     before = logger.level
     yield

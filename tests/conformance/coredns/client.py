@@ -117,7 +117,7 @@ def _record(rrset: Any) -> str:
 
 
 def _order(section: list[Any]) -> list[str]:
-    """CNAME records one by one, consecutive records of any other type as one item."""
+    """Returns the types of a section in order: each CNAME record, and each run of another type once."""
     out: list[str] = []
     for rrset in section:
         kind = dns.rdatatype.to_text(rrset.rdtype)

@@ -1,8 +1,8 @@
-"""Compares an answer with the recorded ones.
+"""Compares an answer with the recorded answers of CoreDNS.
 
-The comparison ignores: the order of records other than CNAME, the serial of cluster zones, TTLs that a cache counts
-down, the AA bit of a forwarded answer there (it depends on earlier queries), and the choice of records in a truncated
-answer. Those must be records of the whole answer, and their number may differ by two.
+These differences are ignored: the order of records other than CNAME, serials of cluster zones, TTLs that a cache counts
+down, the AA bit of cached forwarded answers, and which records a truncated answer has. The records of such an answer
+must be in the whole answer, and their number may differ by two.
 """
 
 from __future__ import annotations

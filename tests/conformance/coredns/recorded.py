@@ -52,7 +52,7 @@ class Query:
     only: str = ""
 
     def __str__(self) -> str:
-        """The text in a test failure."""
+        """The query as text for failed tests."""
         usual = Query(self.category, self.name, self.type)
         unusual = [f"{key}={value}" for key, value in vars(self).items() if value != getattr(usual, key)]
         return " ".join((self.name, self.type, *unusual))
@@ -114,7 +114,7 @@ def manifests() -> list[dict[str, Any]]:
 
 
 def own_address() -> str:
-    """The machine's own IPv4 address apart from loopback; 127.0.0.1 without one. Sends nothing."""
+    """Returns the machine's IPv4 address, or 127.0.0.1 if it has only loopback. Sends nothing."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
             probe.connect(("192.0.2.1", 9))

@@ -30,7 +30,7 @@ OBJECTS = manifests()
 
 
 def test_the_recording_is_complete() -> None:
-    """The numbers of cases and queries."""
+    """The recording has 49 cases and 7751 queries."""
     assert len(CASES) == 49
     assert sum(len(case.lines) for case in CASES) == 7751
 

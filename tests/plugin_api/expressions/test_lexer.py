@@ -44,7 +44,7 @@ def test_numbers(text: str, value: Any) -> None:
     ],
 )
 def test_strings(text: str, value: str) -> None:
-    """With and without escapes."""
+    """Strings in each kind of quotes are read, with escapes where the quotes allow them."""
     assert unquoted(text) == value
 
 

@@ -105,7 +105,7 @@ def test_evaluation_errors(text: str) -> None:
 
 
 def test_operands_are_evaluated_if_needed() -> None:
-    """`and`, `or`, `??` and choices do not evaluate the others."""
+    """`and`, `or`, `??` and `?:` evaluate only the operands that they need."""
     for text in ("false and 1/0 == 1", "true or 1/0 == 1", "1 ?? (1/0)", "true ? 1 : 1/0"):
         run(text)
 

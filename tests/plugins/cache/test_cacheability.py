@@ -35,9 +35,9 @@ ALIAS = "a. 60 IN CNAME b."
     ],
 )
 def test_has_answer(rtype: str, lines: list[str], answered: bool) -> None:
-    """The queried type at the end of the CNAME records.
+    """A reply has an answer if it has the queried type at the end of its CNAME records.
 
-    Without it, a reply with a SOA record is a denial, and one without is not cached.
+    Without an answer, a reply with a SOA record is a denial, and a reply without one is not cached.
     """
     query, reply = world.query("a.", rtype), Reply(answer=world.records(*lines) if lines else ())
     assert has_answer(query, reply) is answered

@@ -131,7 +131,7 @@ async def test_an_answer_ends_the_unconfirmed_time() -> None:
     ],
 )
 async def test_denials_that_need_no_confirmation(minutes: int, text: str) -> None:
-    """They are cached at once, without another query."""
+    """A denial of a name that had no recent answer is cached at once, without asking another upstream."""
     upstreams = Upstreams(text)
     await upstreams.known(minutes)
     upstreams.first = GONE

@@ -32,7 +32,7 @@ def store(allowance: int = 1 << 30) -> Store:
 
 
 def moved(old: Store, new: Store, *, then: float = 0.0) -> None:
-    """Hands all entries over to a worker whose clock differs."""
+    """Moves all entries to a store of a worker with another clock."""
     for portion in old.pack(1000.0):
         new.unpack(portion, then)
 
@@ -44,7 +44,7 @@ def test_remaining_time_is_in_whole_seconds() -> None:
 
 
 def test_an_entry_goes_to_another_worker() -> None:
-    """With its remaining time; fields that concern only the old worker are left out."""
+    """An entry keeps its remaining time on another worker's clock. Hits and retry times are not handed over."""
     old, new = store(), store()
     old.put(KEY, Entry(REPLY, 970.5, 60, is_answer=False, hits=3, retry_after=2000.0))
     moved(old, new, then=5.0)

@@ -191,7 +191,7 @@ def test_expired_signatures_are_cached() -> None:
 
 
 def test_unrelated_records_of_an_upstream_are_not_cached() -> None:
-    """They are in no cached answer, neither for this name nor for theirs."""
+    """A record of another name is not in the cached answer, and does not answer queries for its own name."""
     evil = world.records("bank.example.com. 60 IN A 203.0.113.66")
     cached = Cached(reply=Reply(answer=(*A, *evil), authority=evil, additional=evil))
     cached.ask()
@@ -230,7 +230,7 @@ def test_different_queries_have_different_entries() -> None:
 
 
 def test_ad_is_set_for_queries_with_ad_or_do() -> None:
-    """Not for others."""
+    """The AD bit is sent only to clients that set AD or DO in their query."""
     cached = Cached(reply=Reply(flags=AD | RA, answer=A))
     assert not cached.ask().flags & AD
     assert not cached.ask().flags & AD
@@ -320,7 +320,7 @@ async def test_a_reply_to_a_query_from_before_a_change_is_not_cached() -> None:
     ],
 )
 def test_disable(text: str, reply: Reply, asked: int) -> None:
-    """Replies of this kind are not cached in these zones."""
+    """Replies of the disabled kind are not cached in the given zones."""
     cached = Cached(text, reply)
     cached.ask()
     cached.ask()
@@ -331,7 +331,7 @@ def test_disable(text: str, reply: Reply, asked: int) -> None:
     "text", ["cache", "cache {\n success 1024\n}", "cache {\n success 50000\n denial 1024\n}", "cache {\n keepttl\n}"]
 )
 def test_a_reload_keeps_the_entries(text: str) -> None:
-    """With other capacities too: the newest entries stay."""
+    """After a reload with other capacities, the newest entries are still cached."""
     cached = Cached("cache {\n success 5000\n}")
     names = [f"n{number}.example.org." for number in range(2000)]
     for name in names:

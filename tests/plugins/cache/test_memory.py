@@ -17,7 +17,7 @@ from svcdns.wire.message import parse_message
 
 
 class FixedSize:
-    """A store of a given size that evicts one octet at a time."""
+    """A store with a given size, from which each eviction removes one octet."""
 
     def __init__(self, budget: MemoryBudget, octets: int) -> None:
         """FixedSize so many octets."""

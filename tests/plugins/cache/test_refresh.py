@@ -44,7 +44,7 @@ class Upstream:
 
 
 class Cached:
-    """The plugin with its clock and its upstream."""
+    """The plugin *cache* with a clock and an upstream."""
 
     def __init__(self, *lines: str) -> None:
         """`lines` are the directive's body."""
@@ -56,12 +56,12 @@ class Cached:
         self.plugin = Cache(options, around)
 
     def is_down(self, key: bytes) -> bool:
-        """What `forward` reports of a name's upstreams."""
+        """Returns whether *forward* reports the name's upstreams as down."""
         assert key == world.query("a.example.org.").key
         return self.down
 
     async def ask(self, flags: int = RD) -> Reply:
-        """The answer to the query."""
+        """Asks the plugin for a.example.org, and returns the reply."""
         query = world.query("a.example.org.", server="dns://:53", flags=flags)
         return await world.soon(self.plugin.handle(query, self.upstream))
 
@@ -107,7 +107,7 @@ async def test_an_expired_entry_is_served_and_refreshed(stale: Cached) -> None:
 
 
 async def test_one_refresh_at_a_time(stale: Cached) -> None:
-    """However many clients query meanwhile."""
+    """Only one refresh of an entry runs at a time, however many clients query the name."""
     stale.upstream.gate.clear()
     for _ in range(3):
         assert await stale.shown() == "NOERROR 1/0"
@@ -245,7 +245,7 @@ async def test_an_answer_from_the_cluster_replaces_a_stale_entry(stale: Cached) 
 )
 @pytest.mark.parametrize("mode", ["immediate", "verify"])
 async def test_a_stale_answer_has_an_extended_error(mode: str, reply: Reply, code: int) -> None:
-    """RFC 8914 §4.4 and §4.20; the fresh answer has none."""
+    """A stale answer has an extended error (RFC 8914 §4.4 and §4.20), a fresh answer has none."""
     cached = Cached(f"serve_stale 1h {mode}")
     cached.upstream.reply = reply
     assert [(await cached.ask()).extended, (await cached.ask()).extended] == [None, None]
@@ -328,7 +328,7 @@ async def test_verify_waits_for_the_timeout() -> None:
 
 
 async def test_each_waiting_client_gets_its_own_flags() -> None:
-    """From one refresh."""
+    """Two clients that wait for the same refresh each get a reply with their own RD flag."""
     cached = await verifying("10s")
     cached.upstream.gate.clear()
     cached.upstream.reply = Reply(flags=RD, answer=world.records("b. 60 IN A 10.0.0.3"))  # not kept: another name
@@ -431,7 +431,7 @@ async def test_a_gap_between_two_hits_resets_the_count() -> None:
 
 
 async def test_a_failed_refresh_leaves_the_answer() -> None:
-    """SERVFAIL is cached as a denial, and the answer comes before it."""
+    """If a refresh fails, the cached SERVFAIL does not hide the cached answer."""
     cached = Cached("prefetch 1 1m 90%")
     await cached.ask()
     cached.upstream.reply = FAILED

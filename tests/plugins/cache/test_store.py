@@ -82,7 +82,9 @@ def test_shrinks_to_a_part_of_its_size() -> None:
 
 
 def test_invalidates_by_dependency() -> None:
-    """Entries are removed when a dependency changes; evicted entries leave no trace."""
+    """Entries are removed when one of their dependencies changes. Removed entries are not kept in the index of
+    dependencies.
+    """
     store = Store(1, MemoryBudget(lambda: 1 << 30), lambda: None)
     store.put(key(1), Entry(Reply(dependencies=(("service", "d", "a"), ("x",))), 0.0, 5))
     store.put(key(2), Entry(Reply(dependencies=(("service", "d", "b"),)), 0.0, 5))
@@ -99,7 +101,9 @@ def text(octets: int) -> Reply:
 
 
 def test_a_flood_of_large_answers_does_not_grow_the_store() -> None:
-    """There are fewer entries then; the last ones stay, and small ones are many again."""
+    """Large answers reduce the number of entries, so the store does not grow; later, small answers use all entries
+    again.
+    """
     store = Store(1, MemoryBudget(lambda: 1 << 30), lambda: None)
     for number in range(3000):
         store.put(key(number), Entry(text(40_000), 0.0, 5))
@@ -141,7 +145,9 @@ def test_all_stores_keep_to_the_allowance_together() -> None:
 
 
 def test_another_size() -> None:
-    """A smaller one is reached step by step, a larger one at once."""
+    """A smaller size is reached step by step, because each step evicts a bounded number of entries. A larger size
+    applies at once.
+    """
     store = Store(9984, MemoryBudget(lambda: 1 << 30), lambda: None)
     for number in range(9984):
         store.put(key(number), Entry(Reply(), 0.0, 5))

@@ -172,7 +172,7 @@ def test_addresses_of_names_in_the_answer_are_kept(rtype: str, rdata: str) -> No
 
 
 def test_addresses_of_a_service_binding_at_its_own_name() -> None:
-    """RFC 9460 §2.5: the target `.` is the owner."""
+    """With the target `.`, the addresses of the record's own name are kept (RFC 9460 §2.5)."""
     made = dns.rdata.from_text("IN", "HTTPS", "1 . alpn=h2").to_generic().data
     answer = (Record(names.from_text("a.example.org."), int(Type.HTTPS), 60, made),)
     reply = Reply(answer=answer, additional=world.records(A, EVIL))
@@ -228,7 +228,7 @@ LINES = st.lists(
 
 @given(answer=LINES, authority=LINES, additional=LINES)
 def test_the_kept_records_give_the_same_answer(answer: list[str], authority: list[str], additional: list[str]) -> None:
-    """They are a part of the reply, and filtering them again changes nothing."""
+    """Removing unrelated records does not change the answer, and a second removal changes nothing."""
     query = world.query("a.example.org.")
     records = [world.records(*lines) if lines else () for lines in (answer, authority, additional)]
     whole = Reply(answer=records[0], authority=records[1], additional=records[2])

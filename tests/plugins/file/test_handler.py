@@ -159,7 +159,7 @@ class Server:
     ],
 )
 def test_answers(name: str, rtype: str, expected: list[str] | None) -> None:
-    """Each end of the algorithm of RFC 1034 §4.3.2."""
+    """*file* answers according to RFC 1034 §4.3.2: answer, NODATA, NXDOMAIN, alias, wildcard, referral."""
     found = world.summary(Server().ask(name, rtype))
     if expected is None:
         expected = [
@@ -379,7 +379,7 @@ def test_more_answers(name: str, rtype: str, expected: list[str]) -> None:
 
 
 def test_aa_is_about_the_first_owner() -> None:
-    """So a CNAME into a delegation has it."""
+    """AA depends on the owner of the first record, so a CNAME record that points into a delegation has AA."""
     assert Server(text=MORE).ask("into.example.org.").flags & AA
 
 
@@ -587,7 +587,7 @@ def test_the_options_of_one_directive_are_its_own() -> None:
 
 
 def test_a_name_outside_with_no_plugin_behind_is_refused() -> None:
-    """With a plugin behind, that answers."""
+    """If *file* is the last plugin, a name outside its zones is REFUSED; otherwise the next plugin answers."""
     server: Server = Server(peers=lambda _: (server.plugin,))
     assert server.ask("example.net.").rcode == Rcode.REFUSED
     assert not server.ask("example.net.").has_message
@@ -618,7 +618,7 @@ def test_a_refused_file_is_a_metric() -> None:
 
 
 def test_a_reply_that_fell_through_depends_on_the_zone() -> None:
-    """When the zone gets the name, the reply of the next plugin must go."""
+    """If *file* passes a query on, the reply depends on the zone, because the zone may get the name later."""
     server = Server("fallthrough")
     dependency = ("file", "example.org.")
     assert server.ask("x.example.org.").dependencies == server.ask("www.example.org.").dependencies == (dependency,)
@@ -638,7 +638,7 @@ def test_fallthrough() -> None:
 
 
 def test_a_zone_that_has_not_been_read_is_servfail() -> None:
-    """Until it is read."""
+    """A zone is answered with SERVFAIL until its file has been read."""
     server = Server(text=None)
     assert server.ask("www.example.org.").rcode == Rcode.SERVFAIL
     server.change(ZONE)
@@ -678,7 +678,7 @@ def test_a_client_with_the_current_serial_gets_the_soa_alone() -> None:
 
 
 def test_a_zone_that_is_not_loaded_is_not_transferred() -> None:
-    """The plugin has the zone, but not its records yet."""
+    """Transferring a zone whose file is not loaded raises UnavailableError."""
     with pytest.raises(UnavailableError, match=r"zone example\.org\. is not loaded"):
         Server(text=None).plugin.transfer(names.from_text("example.org."), 0)
 
@@ -695,7 +695,7 @@ def test_secondaries_are_notified(*, first: bool, expected: list[str]) -> None:
         """Records the notifications."""
 
         def notify(self, zone: bytes) -> None:
-            """Records one."""
+            """Records the notification."""
             notified.append(names.to_text(zone))
 
     server = Server(first=first, peers=lambda _: (Transfer(),))

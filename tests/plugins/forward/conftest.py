@@ -12,7 +12,7 @@ from tests.support.upstreams import all_finished
 
 @pytest.fixture
 async def upstream() -> AsyncIterator[ScriptedUpstream]:
-    """An upstream that knows one name."""
+    """Starts an upstream that has one address record."""
     async with ScriptedUpstream(answer("a.example.org. 60 IN A 192.0.2.1")) as server:
         yield server
 

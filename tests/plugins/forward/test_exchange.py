@@ -26,7 +26,7 @@ TURNS = "policy round_robin"
 
 
 def queries(upstream: ScriptedUpstream) -> int:
-    """The queries that an upstream got, without health checks."""
+    """Returns how many queries the upstream got, without health checks."""
     return sum(message.rtype != 2 for message, _ in upstream.asked)
 
 
@@ -37,7 +37,7 @@ async def test_a_refused_port_fails_over_at_once(upstream: ScriptedUpstream, oth
 
 
 async def test_an_rcode_of_an_upstream_is_an_answer(upstream: ScriptedUpstream, other: ScriptedUpstream) -> None:
-    """NXDOMAIN and others are returned; no other upstream is queried."""
+    """NXDOMAIN, FORMERR and NOTIMP are returned, and no other upstream is queried."""
     for rcode in (Rcode.NXDOMAIN, Rcode.FORMERR, Rcode.NOTIMP):
         upstream.respond = answer(rcode=rcode)
         assert (await Forwarding(upstream, other).ask()).rcode == rcode
@@ -67,7 +67,7 @@ async def test_failover(upstream: ScriptedUpstream, other: ScriptedUpstream, rco
 async def test_an_error_without_a_question_section_is_an_answer(
     upstream: ScriptedUpstream, protocol: Literal["udp", "tcp"], edns: Edns | None
 ) -> None:
-    """No time passes, and the upstream is sound: no health check and no second query follow."""
+    """An error reply without a question section is returned at once. It causes no health check and no second query."""
     forwarding = Forwarding(upstream)
     for number, rcode in enumerate((Rcode.FORMERR, Rcode.NOTIMP, Rcode.SERVFAIL, Rcode.REFUSED), 1):
         upstream.respond = header_alone(rcode)
@@ -208,7 +208,9 @@ async def test_a_single_upstream_is_never_queried_twice_for_slowness(upstream: S
 async def test_a_silent_upstream_is_left_out_until_a_health_check_succeeds(
     upstream: ScriptedUpstream, other: ScriptedUpstream
 ) -> None:
-    """The clients of the first queries wait for a fraction of a second, all others not at all."""
+    """The first queries to a silent upstream wait briefly for another upstream; later ones are not sent to the
+    silent one.
+    """
     forwarding = Forwarding(upstream, other)
     upstream.respond = silence
     waiting = [forwarding.asking(f"{number}.example.org.") for number in range(CIRCUIT_THRESHOLD)]
@@ -238,7 +240,7 @@ async def test_a_silent_upstream_is_left_out_until_a_health_check_succeeds(
 async def test_all_silent(
     upstream: ScriptedUpstream, other: ScriptedUpstream, count: int, times: tuple[float, ...]
 ) -> None:
-    """SERVFAIL within the budget, with an extended error; each upstream was queried at most twice."""
+    """If no upstream replies, the client gets SERVFAIL with an extended error, after at most two queries to each."""
     upstreams = (upstream, other)[:count]
     for server in upstreams:
         server.respond = silence
@@ -331,7 +333,7 @@ async def test_no_more_attempts_than_allowed(upstream: ScriptedUpstream, other: 
     ],
 )
 async def test_when_all_are_down(upstream: ScriptedUpstream, body: str, rcode: int) -> None:
-    """It is counted with and without failfast."""
+    """If all upstreams are down, this is counted, with and without `failfast_all_unhealthy_upstreams`."""
     forwarding = Forwarding(upstream, body=body)
     for server in forwarding.servers:
         server.health.failed_checks = 5

@@ -34,7 +34,7 @@ async def test_returns_the_upstreams_answer(upstream: ScriptedUpstream) -> None:
 
 
 async def test_the_following_plugins_answer_names_of_other_zones(upstream: ScriptedUpstream) -> None:
-    """And excepted names, but never the zone itself."""
+    """Names of other zones and names in `except` go to the next plugin, but the rule's own zone name never does."""
     forwarding = Forwarding(upstream, zone="example.org", body="except sub.example.org example.org")
     assert (await forwarding.ask("a.example.net.")).rcode == Rcode.NXDOMAIN
     assert (await forwarding.ask("x.sub.example.org.")).rcode == Rcode.NXDOMAIN
@@ -47,7 +47,7 @@ class Two:
     """Two *forward* rules in one block."""
 
     def __init__(self, first: ScriptedUpstream, second: ScriptedUpstream, body: str, zone: str = ".") -> None:
-        """`body` is the first one's; `zone` the second one's."""
+        """`body` is the body of the first rule, `zone` the zone of the second rule."""
         text = f"forward . 127.0.0.1:{first.port} {{\n{body}\n}}\nforward {zone} 127.0.0.1:{second.port}"
         self.plugin = Forward(world.options("forward", text), world.environment(clock=monotonic))
 
@@ -84,13 +84,13 @@ SECOND = ["NOERROR", "a.example.org. 60 IN A 192.0.2.2"]
 async def test_the_next_rule_answers(
     upstream: ScriptedUpstream, other: ScriptedUpstream, body: str, respond: Any, zone: str, expected: list[str]
 ) -> None:
-    """After replies that the options name; never after a failure to get a reply."""
+    """The next rule is used after the rcodes that the options name, and never after a failed exchange."""
     upstream.respond = respond
     assert await Two(upstream, other, body, zone).ask() == expected
 
 
 async def test_the_last_rule_has_no_next(upstream: ScriptedUpstream) -> None:
-    """Its replies are returned, whatever its options say."""
+    """The last *forward* rule returns its reply, even if `next` names the reply's rcode."""
     upstream.respond = answer(rcode=3)
     assert (await Forwarding(upstream, body="next NXDOMAIN").ask()).rcode == Rcode.NXDOMAIN
 
@@ -140,7 +140,7 @@ async def test_without_upstream_addresses(policy: str) -> None:
 
 
 async def test_a_query_with_an_upstream_reply_is_not_sent_again(upstream: ScriptedUpstream) -> None:
-    """A query from the fast path has its reply; queries on its behalf have none."""
+    """*forward* returns the upstream's reply that a query from the fast path already has, and sends no query."""
     upstream_reply = Reply(rcode=Rcode.NXDOMAIN)
     query = world.query("a.example.org.")
     query.upstream_reply = upstream_reply

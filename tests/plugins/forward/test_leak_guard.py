@@ -15,7 +15,7 @@ BARE = "forward . 192.0.2.1"
 
 
 class Guarded:
-    """The guard of a block's first `forward` rule."""
+    """The leak guard of the first *forward* rule in a block."""
 
     def __init__(self, text: str, zones: str = ".") -> None:
         """`text` has the directives of the block."""
@@ -82,7 +82,7 @@ def test_resolvers_may_walk_down_from_the_root(rtype: str, *, leaks: bool) -> No
 
 
 def test_block() -> None:
-    """NXDOMAIN, with the reason for clients that send EDNS; other names are forwarded."""
+    """With `leak_guard block`, internal names get NXDOMAIN with an extended error, and other names are forwarded."""
     guarded = Guarded(BARE + " {\n leak_guard block\n}")
     reply = guarded.guard.stopped(world.query("web.", server="dns://:53"))
     assert reply is not None

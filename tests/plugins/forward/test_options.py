@@ -127,14 +127,14 @@ def test_upstreams_over_tls(place: str, upstream: object) -> None:
     ],
 )
 def test_files_of_tls(line: str, paths: tuple[str, str, str]) -> None:
-    """Relative to `root`."""
+    """Paths in the option `tls` are relative to the folder of *root*."""
     (rule,) = world.options("forward", f"forward . ::1 {{\n {line}\n}}", root="/root").rules
     assert rule.tls == paths
     assert bool(rule.tls_key) == any(paths)
 
 
 def test_each_directive_is_a_rule() -> None:
-    """In file order."""
+    """The rules are in the order of the directives."""
     assert [rule.zone for rule in world.options("forward", "forward a.b ::1\nforward . ::2").rules] == ["a.b.", "."]
 
 

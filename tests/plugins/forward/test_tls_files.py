@@ -53,7 +53,7 @@ def forwarding(
 
 
 async def test_an_answer_over_tls(tmp_path: Path, secure: ScriptedUpstream) -> None:
-    """For clients over UDP too; counted as TLS."""
+    """A UDP client is answered over the TLS connection; the metrics count the queries as TLS."""
     made = forwarding(tmp_path, secure)
     for _ in range(2):
         reply = await made.ask()

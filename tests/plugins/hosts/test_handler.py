@@ -55,7 +55,7 @@ class Server:
             call(gather(self.options, {})[self.options.data_key])
 
     def ask(self, name: str, rtype: str = "A") -> Reply:
-        """The reply to a query."""
+        """Asks the plugin, and returns the reply."""
         return world.now(world.handled(self.plugin, world.query(name, rtype), world.following(NEXT_PLUGIN)))
 
     def lines(self, name: str, rtype: str = "A") -> list[str]:

@@ -79,7 +79,9 @@ def test_a_missing_file(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> Non
 
 
 def test_paths_without_a_file(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """A directory is a warning, as is an invalid entry. A path that cannot be read is an error."""
+    """A directory in place of a hosts file is a warning, and so is an invalid entry. A path that cannot be read is
+    an error.
+    """
     assert gather(world.options("hosts", f"hosts {tmp_path} {{\n tll 5\n}}"), {}) == {}
     assert "is a directory" in caplog.text
     assert "'tll 5' does not begin with an address" in caplog.text
@@ -89,7 +91,7 @@ def test_paths_without_a_file(tmp_path: Path, caplog: pytest.LogCaptureFixture) 
 
 
 def test_a_file_is_read_again_when_it_changes(tmp_path: Path) -> None:
-    """Modification time and size tell. A file that cannot be read changes nothing."""
+    """The file is read again if its modification time differs. If it cannot be read, the previous content stays."""
     path = tmp_path / "hosts"
     path.write_text("10.0.0.1 a")
     os.utime(path, (1000, 1000))

@@ -104,7 +104,7 @@ def test_nonexistent_reverse_names(name: str, rtype: str) -> None:
 
 
 def test_reverse_names_in_hidden_namespaces() -> None:
-    """They do not exist if the option `namespaces` is set."""
+    """With the option `namespaces`, addresses of Services in other namespaces have no reverse names."""
     name = "9.2.0.192.in-addr.arpa."
     assert world.summary(ask(plugin(kubernetes="namespaces d"), name, "PTR"))[0] == "NXDOMAIN"
     assert world.summary(ask(plugin(kubernetes="namespaces d"), "1.2.0.192.in-addr.arpa.", "PTR"))[0] == "NOERROR"
@@ -151,7 +151,9 @@ ELSEWHERE = Reply(flags=TC, answer=world.records("lb.example.com. 20 IN A 198.51
 
 
 def test_a_hostname_is_a_cname_for_each_port() -> None:
-    """The server's answer for the hostname follows. Its lifetime bounds that of the reply."""
+    """Each port of the Service gives a CNAME record and the server's answer for the hostname. The answer limits the
+    lifetime.
+    """
     reply = ask(plugin(), "lb.d.ext.test.", elsewhere=ELSEWHERE)
     pair = ["lb.d.ext.test. 30 IN CNAME lb.example.com.", "lb.example.com. 20 IN A 198.51.100.1"]
     assert world.summary(reply) == ["NOERROR", *pair, *pair]
@@ -204,7 +206,7 @@ def test_fallthrough(name: str, rcode: str) -> None:
 
 
 def test_names_of_other_zones_go_to_the_next_plugin() -> None:
-    """Its reply is not changed."""
+    """For names outside its zones, *k8s_external* returns the next plugin's reply unchanged."""
     assert ask(plugin(), "web.d.svc.cluster.local.") == Reply(rcode=5)
 
 

@@ -97,7 +97,10 @@ def test_records(objects: list[ClusterObject], expected: list[str]) -> None:
 
 
 def test_headless() -> None:
-    """The Service with all endpoints, each endpoint, the ports. SRV records at names without a port come twice."""
+    """A headless Service has records for the Service, for each endpoint and for each port.
+
+    SRV records at names without a port are there twice.
+    """
     slices = (
         EndpointSlice("d", "hl-1", "hl", (HTTP, Port("", "TCP", 81)), (Endpoint("10.1.0.1"),)),
         EndpointSlice("d", "hl-2", "hl", (HTTP,), (Endpoint("db.example.com", "db"),)),

@@ -213,7 +213,7 @@ def test_headless_srv() -> None:
 
 
 def test_weight_is_at_least_one() -> None:
-    """150 endpoints have weight 1 each (docs/behaviour/cluster-names.md#srv-records)."""
+    """With 150 endpoints, each SRV record has weight 1 (docs/behaviour/cluster-names.md#srv-records)."""
     many = EndpointSlice("d", "hl-1", "hl", (HTTP,), tuple(Endpoint(f"10.9.0.{n}") for n in range(1, 151)))
     reply = ask(plugin(found=index(*OBJECTS, many)), "_http._tcp.hl.d.svc.cluster.local.", "SRV")
     assert {line.split()[5] for line in world.shown(reply.answer)} == {"1"}
@@ -232,7 +232,9 @@ def test_weight_is_at_least_one() -> None:
     ],
 )
 def test_external_name_outside_the_zone(outside: Reply, expected: list[str]) -> None:
-    """NOERROR with the CNAME record, whatever the answer for the target. Its lifetime bounds that of the reply."""
+    """The reply has rcode NOERROR and the CNAME record, whatever the target's answer is. The answer limits the
+    lifetime.
+    """
     reply = ask(plugin(), "ext.d.svc.cluster.local.", ask=lambda _: outside)
     assert world.summary(reply) == ["NOERROR", "ext.d.svc.cluster.local. 5 IN CNAME www.example.com.", *expected]
     assert reply.lifetime == NOT_REUSABLE
@@ -415,7 +417,7 @@ def test_names_of_the_name_server(name: str, rcode: str) -> None:
 
 
 def test_the_root_zone_has_no_name_of_a_name_server() -> None:
-    """As in CoreDNS, which finds the root's dot too early in the name."""
+    """A *kubernetes* block for the root zone does not answer for `ns.dns.`, as in CoreDNS."""
     handler = plugin(corefile="kubernetes . {\n}", local_addresses=("192.0.2.53",))
     assert ask(handler, "ns.dns.").rcode == Rcode.NXDOMAIN
 
@@ -449,7 +451,7 @@ def test_zones_below_a_multicluster_zone_are_multicluster_zones() -> None:
 
 @pytest.mark.parametrize(("extra", "rcode"), [("", "NOERROR"), ("x.y.z.", "NOERROR"), ("w.x.y.z.", "NXDOMAIN")])
 def test_labels_left_of_a_reverse_name(extra: str, rcode: str) -> None:
-    """Up to three are ignored under ip6.arpa, because labels are read in groups of four."""
+    """Up to three labels left of a name under ip6.arpa are ignored, because labels are read in groups of four."""
     name = "2.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.d.f.ip6.arpa."
     assert world.summary(ask(plugin(), extra + name, "PTR"))[0] == rcode
 

@@ -56,7 +56,7 @@ def index(changes: Iterable[Put | Gone]) -> Index:
 
 
 def serving(seed: int, options: str) -> tuple[Kubernetes, Random]:
-    """The plugin with a random cluster, and a random generator to choose names with."""
+    """Returns the plugin with a random cluster, and the random generator."""
     rng = Random(seed)
     state = clusters.cluster(rng)
     return plugin(found=index(map(Put, state.values())), corefile=CORE.format(options.replace("\n", "\n "))), rng
@@ -140,9 +140,7 @@ def is_exception(name: str) -> bool:
 
 
 def is_import_without_ports(handler: Kubernetes, name: str) -> bool:
-    """Whether it names a ServiceImport without ports. As in CoreDNS it has no records, although its endpoints have
-    names.
-    """
+    """Returns whether the name is that of a ServiceImport without ports. As in CoreDNS, it has no records."""
     service, namespace, *rest = name.split(".")
     found = handler.index.service_import(namespace, service) if rest == ["svc", "set", "local", ""] else None
     return found is not None and not found.ports

@@ -131,5 +131,5 @@ def test_one_zone_is_not_a_reverse_zone() -> None:
     ],
 )
 def test_the_primary_zone(zones: str, primary: str) -> None:
-    """The first zone that is not a reverse zone. PTR targets are in it."""
+    """The primary zone is the first zone that is not a reverse zone. PTR records point into it."""
     assert read("", zones).primary_zone == primary

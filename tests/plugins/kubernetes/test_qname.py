@@ -53,7 +53,7 @@ def test_multicluster_names() -> None:
 
 
 def test_zonal_names() -> None:
-    """All labels left of the directive are the topology zone."""
+    """All labels left of `pin` or similar directives are the topology zone; an unknown directive does not exist."""
     found = parse(["eu", "1", "pin", "_zone", "x", "n", "svc"], zonal=True)
     assert found == ClusterName("svc", "n", "x", zone="eu.1", directive="pin")
     with pytest.raises(NoSuchNameError):

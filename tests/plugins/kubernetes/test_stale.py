@@ -21,7 +21,10 @@ NAMES = [
 
 @pytest.mark.parametrize(("name", "rtype"), NAMES)
 def test_replies_from_stale_data_have_an_extended_error(name: str, rtype: str) -> None:
-    """They do not differ otherwise. When the data becomes stale or fresh, all stored replies are invalidated."""
+    """A reply from stale data differs only in its extended error.
+
+    All stored replies are invalidated when the data becomes stale or fresh.
+    """
     clock, found, invalidated = world.Clock(), index(), []
     handler = plugin("stale_after 60s", found, clock=clock, invalidate_all=lambda: invalidated.append(clock.now))
     handler.start()

@@ -114,7 +114,7 @@ def zone(
     ],
 )
 def test_records(objects: list[ClusterObject], expected: list[str]) -> None:
-    """One row per kind of Service."""
+    """A transfer has the expected records for each kind of Service."""
     assert zone(*objects) == expected
 
 
@@ -178,7 +178,7 @@ def test_any_name_of_a_zone_has_a_transfer(name: str, owner: str) -> None:
 
 
 def test_other_zones_are_not_transferred() -> None:
-    """A zone above is not, either."""
+    """A parent of the cluster zone is not offered for transfer."""
     assert plugin().transfer(names.from_text("local."), 0) is None
 
 
@@ -219,7 +219,7 @@ def test_multicluster(objects: list[ClusterObject], expected: list[str]) -> None
 
 
 def test_a_current_serial_gets_the_soa_alone() -> None:
-    """Serials have to be equal. Each kind of zone has its own serial."""
+    """A client whose serial equals the zone's gets the SOA record alone. Each kind of zone has its own serial."""
     found = index(NS)
     found.apply(Serials(5, 6, 7))
     handler = plugin("", found, BOTH)

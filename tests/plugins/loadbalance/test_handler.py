@@ -25,7 +25,7 @@ class Balanced:
     """The plugin, and the content of its file."""
 
     def __init__(self, text: str = "loadbalance", weights: dict[str, dict[str, int]] | None = None) -> None:
-        """`weights` are what control has read, None where it has not."""
+        """`weights` are the weights that control has read; None if it has read none."""
         self.forgotten: list[tuple[Dependency, ...]] = []
         self.calls: list[Callable[[bytes], None]] = []
         self.plugin = LoadBalance(
@@ -49,7 +49,7 @@ class Balanced:
 
 
 def payload(weights: dict[str, dict[str, int]]) -> bytes:
-    """Weights as control sends them."""
+    """Encodes weights as control sends them."""
     found = {
         names.from_text(name): {packed(text) or b"": one for text, one in own.items()} for name, own in weights.items()
     }

@@ -34,7 +34,7 @@ from tests.support import world
     ],
 )
 def test_reads(text: str, path: str, reload: float, preferred: str) -> None:
-    """Each option has its effect."""
+    """Each valid directive has the expected options."""
     options = world.options("loadbalance", text, root="/root")
     assert (options.path, options.reload) == (path, reload)
     assert options.preferred == tuple(map(Network.from_text, preferred.split()))
@@ -112,7 +112,7 @@ def test_the_file(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_a_file_without_reload(tmp_path: Path) -> None:
-    """Must exist."""
+    """If the weight file is never reloaded, it must exist at the start."""
     options = world.options("loadbalance", f"loadbalance weighted {tmp_path}/w {{\n reload 0\n}}")
     with pytest.raises(CorefileError, match="cannot open the weight file"):
         gather(options, {})

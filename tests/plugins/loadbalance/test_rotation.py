@@ -90,7 +90,7 @@ def test_sections_without_addresses_stay() -> None:
 
 @given(st.integers(1, 12), st.integers(1, 12), st.integers())
 def test_each_preferred_address_comes_first_equally_often(count: int, others: int, seed: int) -> None:
-    """And no other one."""
+    """In `count` rotations each preferred address is first once, and no other address ever is."""
     networks = [Network.from_text("10.9.0.0/16")]
     lines = [f"a. 5 IN A 10.9.0.{number}" for number in range(count)] + [
         f"a. 5 IN A 10.0.0.{number}" for number in range(others)

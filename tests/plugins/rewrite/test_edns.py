@@ -60,7 +60,7 @@ def options(*found: tuple[int, bytes], size: int = 512) -> Edns:
     ],
 )
 def test_actions(rule: str, given: Edns | None, seen: Edns | None) -> None:
-    """The chain sees the changed options, and the server core mirrors them."""
+    """The rules change the EDNS options that the rest of the chain sees."""
     query, passed, _ = run(f"edns0 {rule}", given)
     assert (passed, query.edns) == (seen, seen)
 

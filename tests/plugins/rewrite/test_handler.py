@@ -138,7 +138,7 @@ def test_all_sections_are_rewritten() -> None:
 
 
 def test_the_ttl_of_an_opt_record_is_its_flags() -> None:
-    """As in CoreDNS, a bound clears DO or sets it."""
+    """A `ttl` rule also changes the TTL field of the OPT record, which has the DO bit, as in CoreDNS."""
     for bounds, do, expected in (("30", True, False), ("32768-", False, True), ("0-40000", True, True)):
         chain = Chain(f"ttl a {bounds}", reply=Reply(edns=Edns(dnssec_ok=do)))
         reply = world.now(world.handled(chain.rewrite, world.query("a."), chain.follow))
@@ -158,7 +158,7 @@ def test_response_codes() -> None:
 
 
 def test_which_rules_write_a_bare_response_code() -> None:
-    """Only a rule that ends the list or has response rules makes it a reply with a message."""
+    """A reply of an rcode alone becomes a full message only if a rule that matches is not `continue`."""
     for rules, has_message in (("type A MX", True), ("continue type A MX", False), ("type MX A", False)):
         chain = Chain(rules, reply=rcode_only(Rcode.SERVFAIL))
         assert world.now(world.handled(chain.rewrite, world.query("a."), chain.follow)).has_message is has_message
@@ -221,7 +221,7 @@ def test_bounded_ttls_end_the_reply_before_they_go_down() -> None:
 
 
 def test_changes_of_the_chain_to_header_and_edns_reach_the_clients_query() -> None:
-    """As if there were one query."""
+    """If the rest of the chain changes flags or EDNS of the rewritten query, the client's query is changed as well."""
     chain = Chain("continue name a b")
 
     def follow(query: Query) -> Answer:
@@ -235,7 +235,7 @@ def test_changes_of_the_chain_to_header_and_edns_reach_the_clients_query() -> No
 
 
 class TestCname:
-    """`rewrite cname`."""
+    """Rules of the kind `rewrite cname`."""
 
     ALIAS = ("@ 5 IN CNAME old.z.", "old.z. 5 IN CNAME older.z.", "older.z. 5 IN A 10.0.0.1")
 
@@ -284,7 +284,7 @@ class TestCname:
         assert asyncio.run(run()) == ["NOERROR", "a. 5 IN CNAME new.z.", "new.z. 5 IN A 10.0.0.9"]
 
     def test_keeps_the_cname_records_before_it(self) -> None:
-        """Only later records are replaced."""
+        """CNAME records before the matching one are kept; the later records are replaced."""
         answer, _ = self.run("cname older.z new.z", Reply())
         assert world.summary(world.now(answer)) == ["NOERROR", "a. 5 IN CNAME old.z.", "old.z. 5 IN CNAME new.z."]
 
@@ -298,6 +298,6 @@ class TestCname:
         ],
     )
     def test_does_not_apply(self, rule: str, found: Reply) -> None:
-        """The reply of the chain does not change."""
+        """If the rule does not match, or the new target has no usable answer, the reply is not changed."""
         answer, _ = self.run(rule, found)
         assert world.summary(world.now(answer))[1] == "a. 5 IN CNAME old.z."

@@ -20,7 +20,7 @@ SOA = '"{{ .Zone }} 60 IN SOA ns. mail. 1 2 3 4 5"'
 
 
 def run(text: str, name: str = "a.z.", rtype: str = "A", counters: Counters | None = None, **fields: object) -> Answer:
-    """The answer of one or more directives; NEXT_PLUGIN if none of them applies."""
+    """Returns the answer of the *template* directives in `text`, or NEXT_PLUGIN if none matches."""
     plugin = PLUGIN(parse(world.block(text, "template", zones="z")), world.environment(counters=counters or Counters()))
     return world.handled(plugin, world.query(name, rtype, server="dns://:53", **fields), world.following(NEXT_PLUGIN))  # type: ignore[arg-type]
 
@@ -31,7 +31,7 @@ def summary(*given: object, **fields: object) -> list[str]:
 
 
 def test_a_reply_with_all_sections() -> None:
-    """AA is set, the lifetime has no bound, and each use is counted."""
+    """The reply has all sections and AA, is valid until a change, and each use is counted."""
     counters = Counters()
     answers = '"{{ .Name }} A 10.0.0.1" "x.{{ .Name }} 5 IN A 10.0.0.2"'
     text = f'template IN A {{\n answer {answers}\n additional "b A 10.0.0.3"\n authority {SOA}\n}}'
@@ -164,7 +164,7 @@ def test_replies_that_depend_on_more_than_the_packet_are_not_reused(lines: str, 
 
 
 def test_extended_errors() -> None:
-    """They are in an OPT record of the reply."""
+    """The option `ederror` adds an extended error to the reply's OPT record."""
     reply = world.now(run('template IN A {\n rcode NXDOMAIN\n ederror 15 "blocked"\n}'))
     assert reply.edns == Edns(4096, dnssec_ok=True, options=((15, b"\0\x0fblocked"),))
 
@@ -190,7 +190,7 @@ def test_templates_that_fail(section: str, text: str, metric: str) -> None:
 
 
 class TestCname:
-    """A CNAME record in the answer."""
+    """A template whose answer has a CNAME record."""
 
     CONFIG = 'template IN ANY {\n answer "{{ .Name }} CNAME b.z." "{{ .Name }} A 10.0.0.9"\n}'
     FOUND = Reply(flags=TC, answer=world.records("b.z. 5 IN A 10.0.0.1"), lifetime=5.0, dependencies=(("b",),))

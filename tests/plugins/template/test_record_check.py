@@ -1,4 +1,4 @@
-"""Templates that make no record, told at the start (docs/plugins/template.md)."""
+"""Warnings at the start about templates that produce no valid record (docs/plugins/template.md)."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_templates_that_make_no_record_are_warned_of(
 
 
 def test_the_root_zone_has_names_too(caplog: pytest.LogCaptureFixture) -> None:
-    """The sample name for a rule of the root zone is a name."""
+    """A rule for the root zone is checked with a valid sample name, so it causes no warning."""
     options = world.options("template", 'template IN TXT . {\n answer "{{ .Name }} 60 IN TXT x"\n}')
     assert gather(options, {}) == {}
     assert not caplog.records

@@ -70,7 +70,7 @@ def ask(handler: Transfer, rtype: str = "AXFR", name: str = "example.org.", **fi
 
 
 def sent(reply: Reply) -> list[str]:
-    """The records of a stream."""
+    """Returns the records of a streamed reply."""
     assert reply.stream is not None
     return world.shown(record for portion in reply.stream for record in portion)
 

@@ -42,7 +42,7 @@ def test_lines(text: str, rule: Rule) -> None:
 
 
 def test_several_directives() -> None:
-    """Each one is a rule."""
+    """Each directive is a separate rule."""
     found = options("transfer", "transfer a {\n to *\n}\ntransfer b {\n to *\n}")
     assert [rule.zones for rule in found.rules] == [("a.",), ("b.",)]
 

@@ -72,8 +72,9 @@ async def test_a_half_closed_connection() -> None:
 
 
 async def test_lame_duck() -> None:
-    """A connection is closed after the replies to all that it has sent; an idle one stays, and new ones are
-    answered."""
+    """During lame duck, a connection is closed after the replies to its queries. Idle connections stay open, and
+    new ones work.
+    """
     connections = TcpConnections()
     async with served(ResponderSetup("tcp"), connections) as connect:
         asking, idle = await connect(), await connect()
@@ -128,7 +129,9 @@ async def test_the_number_of_connections_is_bounded() -> None:
 
 
 async def test_a_drain_closes_idle_connections_and_waits_for_others() -> None:
-    """The query in flight is answered first."""
+    """When a worker stops, idle connections are closed at once, and a connection with a query in flight after its
+    reply.
+    """
     release = asyncio.Event()
 
     async def later() -> Reply:
@@ -150,7 +153,9 @@ async def test_a_drain_closes_idle_connections_and_waits_for_others() -> None:
 
 
 async def test_a_client_that_does_not_read_is_not_read() -> None:
-    """Its queries wait in its own socket: the worker's memory is bounded. Other clients are answered."""
+    """If a client does not read, its queries stay in its socket, so the worker's memory is bounded. Other clients
+    are answered.
+    """
     place, connections = ResponderSetup("tcp"), TcpConnections()
     async with served(place, connections) as connect:
         greedy, other = await connect(), await connect()
@@ -167,7 +172,7 @@ async def test_a_client_that_does_not_read_is_not_read() -> None:
 
 
 async def test_replies_are_counted() -> None:
-    """With the protocol."""
+    """Queries over TCP are counted with the protocol `tcp`."""
     place = ResponderSetup("tcp")
     async with served(place, TcpConnections()) as connect:
         client = await connect()
@@ -258,7 +263,9 @@ def test_a_connection_that_is_drained_is_not_read_for_ever(loop: Callable[[], as
     "loop", [pytest.param(asyncio.new_event_loop, id="asyncio"), pytest.param(new_loop, id="drained", marks=ON_LINUX)]
 )
 def test_a_detached_connection_reads_nothing(loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
-    """Its queries wait in the kernel, also while connections are drained; a connection that is resumed answers them."""
+    """After `detach`, a connection reads no further queries: they stay in the kernel until the connection is
+    resumed.
+    """
 
     async def detach() -> None:
         connections = TcpConnections()

@@ -39,7 +39,7 @@ class World:
         self.made: list[asyncio.StreamWriter] = []
 
     async def connect(self, **options: Any) -> Client:
-        """A client; with `ssl=None` one that starts no handshake."""
+        """Connects a client, over TLS, or without a handshake if `ssl` is None."""
         options = {"ssl": authority().client(), "server_hostname": "dns.test", **options}
         client = Client(*await asyncio.open_connection("127.0.0.1", self.port, **options))
         self.made.append(client.writer)
@@ -160,7 +160,10 @@ async def test_connections_are_bounded_together_with_those_of_tcp() -> None:
 
 
 async def test_a_drain_closes_all() -> None:
-    """Those in their handshake at once, the others after their replies, with a proper end. None can be detached."""
+    """When a worker stops, TLS connections in a handshake are closed at once, the others after their replies.
+
+    TLS connections cannot be handed over.
+    """
     async with served() as world:
         client, handshaking = await world.connect(), await world.connect(ssl=None, server_hostname=None)
         client.send(1)

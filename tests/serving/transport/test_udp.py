@@ -58,7 +58,7 @@ class Served:
 
 @pytest.fixture(params=[{}, {"wildcard": True}, {"observed": True}], ids=["bound", "wildcard", "observed"])
 def served(request: pytest.FixtureRequest) -> Iterator[Served]:
-    """Each way of reading a socket."""
+    """Runs the test with each kind of socket: bound, wildcard, observed."""
     made = Served(**request.param)
     yield made
     made.close()
@@ -126,7 +126,7 @@ async def test_the_socket_is_read_between_slices(monkeypatch: pytest.MonkeyPatch
 
 @pytest.mark.parametrize("waiting", [0, 2])
 async def test_few_packets_wait(monkeypatch: pytest.MonkeyPatch, waiting: int) -> None:
-    """More of them are answered at once, and all of them when the socket is not read any more."""
+    """At most `MAX_WAITING` packets wait; further ones are answered at once, and `finish` answers those that wait."""
     monkeypatch.setattr("svcdns.serving.transport.udp.SLICE", -1.0)
     monkeypatch.setattr("svcdns.serving.transport.udp.MAX_WORK", -1.0)
     monkeypatch.setattr("svcdns.serving.transport.udp.MAX_WAITING", waiting + 1)
@@ -142,7 +142,7 @@ async def test_few_packets_wait(monkeypatch: pytest.MonkeyPatch, waiting: int) -
 
 
 def test_a_batch_is_bounded(served: Served) -> None:
-    """So that other work runs."""
+    """One call reads at most `SLOTS` packets, so that other work can run."""
     served.send(*[query(ident) for ident in range(SLOTS + 10)])
     served.reader.drain()
     assert len(served.received()) == SLOTS
@@ -153,7 +153,7 @@ def test_a_batch_is_bounded(served: Served) -> None:
 
 
 def test_malformed_packets(served: Served) -> None:
-    """Later ones in the batch are answered."""
+    """Malformed packets do not prevent the replies to later packets in the batch."""
     served.send(b"", b"\0", b"\xff" * 11, query(1)[:-1], bytes(600), query(7))
     served.reader.drain()
     assert dns.message.from_wire(served.received()[-1]).id == 7
@@ -169,7 +169,7 @@ def test_a_reply_is_no_query(served: Served) -> None:
 
 
 def test_an_invalid_reply_is_made_anew(served: Served) -> None:
-    """For the next query."""
+    """After an invalidation, the next query goes through the chain again."""
     for ident in range(4):
         served.send(query(ident))
         served.reader.drain()
@@ -214,7 +214,7 @@ def test_a_send_that_fails(number: int, caplog: pytest.LogCaptureFixture) -> Non
 
 
 def test_a_wildcard_socket_replies_from_the_destination_address() -> None:
-    """Of the query."""
+    """On a wildcard socket, the source address of a reply is the destination address of the query."""
     served = Served(wildcard=True)
     with served.sock, served.client, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as everywhere:
         everywhere.setblocking(False)

@@ -1,4 +1,4 @@
-"""Batches of datagrams, by system calls and without them."""
+"""Batches of datagrams, with recvmmsg and sendmmsg and in portable code."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Ends:
 
 @pytest.fixture(params=[False, True], ids=["system", "portable"])
 def portable(request: pytest.FixtureRequest) -> bool:
-    """Both ways."""
+    """Returns whether to use batches without system calls; both are tested."""
     return bool(request.param)
 
 
@@ -112,7 +112,7 @@ def test_a_reply_that_cannot_be_sent(ends: Ends) -> None:
     calls: list[int] = []
 
     def sendmmsg(fd: int, at: int, size: int, flags: int) -> int:
-        """The kernel stops at the second message, and fails when it is the first."""
+        """Sends only the first message, then fails once, then works."""
         calls.append(size)
         if len(calls) == 1:
             return int(real(fd, at, 1, flags))

@@ -255,7 +255,9 @@ async def test_files_that_hang_leave_the_last_access_in_use(
 
 
 async def test_files_that_hang_at_the_start_are_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """After a time: there is no access to go on with."""
+    """Credential files that cannot be read in time at the start are an error, because there are no earlier
+    credentials.
+    """
     monkeypatch.setattr(credentials_module, "FIRST_LIMIT", 0.01)
     os.mkfifo(tmp_path / "ca.crt")
     options = WatchOptions(endpoint="https://a", tls=(str(tmp_path / "ca.crt"),) * 3)

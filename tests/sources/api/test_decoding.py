@@ -168,12 +168,12 @@ def test_what_is_no_page(body: bytes) -> None:
     [("2026-01-02T03:04:05Z", 1767323045.0), ("2026-01-02T04:04:05.5+01:00", 1767323045.5), (None, 0.0)],
 )
 def test_trigger_time(text: str | None, seconds: float) -> None:
-    """RFC 3339."""
+    """The trigger time is read in RFC 3339 form; without the annotation it is 0."""
     assert decoding.trigger_time({decoding.TRIGGER_TIME_ANNOTATION: text} if text else None) == seconds
 
 
 @pytest.mark.parametrize("text", ["", "yesterday", "2026-01-02T03:04:05"])
 def test_a_trigger_time_that_cannot_be_read(text: str) -> None:
-    """Is an error to be logged."""
+    """A trigger time that cannot be parsed raises ValueError."""
     with pytest.raises(ValueError, match=r"time zone|format"):
         decoding.trigger_time({decoding.TRIGGER_TIME_ANNOTATION: text})

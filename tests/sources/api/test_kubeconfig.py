@@ -27,7 +27,7 @@ def written(folder: Path, cluster: dict[str, Any], user: dict[str, Any]) -> str:
 
 
 async def test_files_are_named_by_their_paths(tmp_path: Path) -> None:
-    """They are listed, so that a change of one is noticed."""
+    """The files that a kubeconfig names are returned, so that changes of these files are noticed."""
     for name in ("ca", "token"):
         (tmp_path / name).write_text(f"the {name}")
     path = written(
@@ -79,7 +79,7 @@ async def test_a_missing_file(tmp_path: Path) -> None:
 
 
 async def test_loading_has_a_time_limit(tmp_path: Path) -> None:
-    """An exec plugin may hang, and all watches wait for it."""
+    """Loading a kubeconfig has a time limit, because a credential plugin may hang."""
     path = tmp_path / "kubeconfig"
     path.write_text("{}")
     with pytest.raises(SourceError, match=r"kubeconfig: .*did not end within 0.001 s"):

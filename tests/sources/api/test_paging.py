@@ -42,7 +42,7 @@ def test_lines_are_cut_out_of_any_chunks() -> None:
 
 
 def test_a_line_without_end_is_not_kept_for_ever() -> None:
-    """So that memory has a bound."""
+    """A line longer than the limit is an error, so that memory use is bounded."""
     splitter = LineSplitter(10)
     splitter.feed(b"x" * 10)
     with pytest.raises(UnreadableError, match="longer than 10 bytes"):

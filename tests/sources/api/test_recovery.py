@@ -65,7 +65,7 @@ async def test_410_lists_again_without_a_gap(
 
 
 async def test_an_expired_page_starts_the_list_again(api: ApiDouble, caplog: pytest.LogCaptureFixture) -> None:
-    """From Begin."""
+    """If a page of a list has expired, the list starts again with Begin."""
     api.fail(SERVICES, None, Fault(410, "the provided continue parameter is too old"))
     async with following(Followed(api, caplog)) as followed:
         await followed.until_listed()
@@ -122,7 +122,7 @@ async def test_a_failing_server_gets_one_cheap_request_a_second(
 
 
 async def test_a_list_waits_for_a_page_of_one_object(api: ApiDouble, caplog: pytest.LogCaptureFixture) -> None:
-    """While the server fails, no longer page is requested."""
+    """While requests fail, each request asks for one object only."""
     api.standing = Fault(500, "etcd is away")
     async with following(Followed(api, caplog)) as followed:
         await followed.until(lambda: len(api.requests) > 20)
@@ -161,7 +161,7 @@ async def test_a_retry_after_is_waited_for(
 
 
 async def test_an_outage_and_its_end_are_logged_once(api: ApiDouble, caplog: pytest.LogCaptureFixture) -> None:
-    """However many kinds are affected."""
+    """Each outage of the API server is logged at most once for each kind, and its end is logged."""
     for path in (SERVICES, NAMESPACES, SLICES):
         api.fail(path, *[Fault()] * 3)
     async with following(Followed(api, caplog)) as followed:
@@ -192,7 +192,7 @@ async def test_a_missing_right_is_logged_once(api: ApiDouble, caplog: pytest.Log
 
 
 async def test_a_token_that_is_refused_is_read_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """A kubeconfig whose token file was renewed: tried again at once."""
+    """After status 401, the token file is read again, and the request is repeated with the new token."""
     token = tmp_path / "token"
     token.write_text("old")
     with ApiDouble([WEB]) as api:
@@ -225,7 +225,7 @@ async def test_a_silent_watch_is_opened_again(api: ApiDouble, caplog: pytest.Log
 async def test_octets_that_cannot_be_decoded_lead_to_a_new_list(
     api: ApiDouble, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """And are logged."""
+    """A watch event that cannot be decoded is logged, and the kind is listed again."""
     async with watching(api, caplog) as followed:
         api.put(DB)
         await followed.until(lambda: "+db" in followed.events())

@@ -34,7 +34,7 @@ def test_back_off() -> None:
     ("jitter", "waits"), [(0.0, [0.3, 1.0, 1.0, 1.0]), (0.8, [0.54, 1.2, 1.2, 1.2])], ids=["none", "much"]
 )
 async def test_turns_are_a_second_apart(jitter: float, waits: list[float]) -> None:
-    """All that wait, in order; the first one not at once."""
+    """Retries of all kinds are at least a second apart, in the order of their requests."""
     time = VirtualTime()
     shared = retry(time, lambda: jitter)
     order: list[int] = []

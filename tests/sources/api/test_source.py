@@ -28,7 +28,7 @@ WEB, API, DB = service("web", "10.96.0.1"), service("api", "10.96.0.2"), service
 
 @pytest.fixture
 def api() -> Iterator[ApiDouble]:
-    """Two Services and a Namespace."""
+    """Starts an API server with two Services and a Namespace."""
     with ApiDouble([namespace("default"), WEB, API], page=1) as double:
         yield double
 
@@ -115,7 +115,7 @@ async def test_lists_events_and_bookmarks_confirm_a_kind(api: ApiDouble, caplog:
 
 
 async def test_an_event_may_come_in_several_chunks(api: ApiDouble, caplog: pytest.LogCaptureFixture) -> None:
-    """A stream has no boundaries of events."""
+    """A watch event is read completely even if its octets arrive in several chunks."""
     async with watching(api, caplog) as followed:
         api.send(SERVICES, b'{"type":"DELETED","object":{"metadata":{"name":"web",')
         api.send(SERVICES, b'"namespace":"default","resourceVersion":"900"}}}')

@@ -29,7 +29,7 @@ def test_an_assumed_age_counts_until_a_confirmation() -> None:
 
 
 def test_a_confirmation_can_be_taken_back() -> None:
-    """The age is then as before."""
+    """Restoring the previous confirmation restores the age."""
     now = [1000.0]
     fresh = Freshness([Kind.SERVICE], lambda: now[0])
     before = fresh.confirmed(Kind.SERVICE)

@@ -19,7 +19,7 @@ Say = Callable[..., Cluster]
 
 @pytest.fixture
 def say(tmp_path: Path) -> Say:
-    """The cluster of a text. Keyword arguments are those of WatchOptions; Pods are watched by default."""
+    """Returns a function that loads manifests from text. Its keyword arguments are fields of WatchOptions."""
 
     def read(text: str, **options: Any) -> Cluster:
         path = tmp_path / "cluster.yaml"

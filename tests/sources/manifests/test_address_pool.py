@@ -37,7 +37,7 @@ def test_unique_inside_the_range_and_not_written(names: set[tuple[str, str]], wr
 
 @given(names=NAMES, new=NAME)
 def test_an_unrelated_name_moves_nobody(names: set[tuple[str, str]], new: tuple[str, str]) -> None:
-    """The other names keep their addresses, unless one of them collides with the new name."""
+    """A new name changes no other name's address, unless both have the same address."""
     before = assign(names, SMALL, SMALL_6, ())
     after = assign(names | {new}, SMALL, SMALL_6, ())
     taken = after.pop(new)
@@ -47,8 +47,9 @@ def test_an_unrelated_name_moves_nobody(names: set[tuple[str, str]], new: tuple[
 
 @given(names=st.sets(st.tuples(st.just("n"), st.text("xyz", min_size=1, max_size=3)), min_size=1, max_size=20))
 def test_a_removed_name_that_collided_with_nobody_moves_nobody(names: set[tuple[str, str]]) -> None:
-    """In the real range, where collisions are rare, removing a name changes the others only if one of them hashes to
-    its address."""
+    """In the real range, removing a name changes another address only if that name's first choice was the removed
+    address.
+    """
     gone = max(names)
     before = assign(names, POD_RANGE, POD_RANGE_6, ())
     after = assign(names - {gone}, POD_RANGE, POD_RANGE_6, ())
@@ -58,7 +59,7 @@ def test_a_removed_name_that_collided_with_nobody_moves_nobody(names: set[tuple[
 
 
 def test_written_ipv6_is_kept_clear_of_too() -> None:
-    """An address that a manifest gives in one family is reserved in both."""
+    """If a manifest has a generated IPv6 address, the name gets another IPv4 address as well."""
     (pair,) = assign([("n", "x")], SMALL, SMALL_6, ()).values()
     (other,) = assign([("n", "x")], SMALL, SMALL_6, {pair[1]}).values()
     assert other[0] != pair[0]
@@ -66,7 +67,7 @@ def test_written_ipv6_is_kept_clear_of_too() -> None:
 
 
 def test_known_address() -> None:
-    """The addresses are those of released versions: scripts and screenshots have them."""
+    """Generated addresses are the same in all versions, because scripts and documents contain them."""
     assert assign([("default", "db-0")], POD_RANGE, POD_RANGE_6, ()) == {
         ("default", "db-0"): ("10.244.134.203", "fd00:10:244::86cb")
     }

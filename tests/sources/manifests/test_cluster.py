@@ -180,7 +180,7 @@ def test_files_are_one_cluster(tmp_path: Path) -> None:
 
 
 def test_the_namespace_of_objects_without_one(say: Say) -> None:
-    """The option `namespace`; a written namespace stays."""
+    """The option `namespace` applies only to objects whose manifest has no namespace."""
     text = "apiVersion: v1\nkind: Service\nmetadata: {name: web}\n---\n"
     written = text.replace("web}", "web, namespace: shop}")
     assert of_kind(say(text + written, default_namespace="prod"), Kind.SERVICE) == {

@@ -61,7 +61,7 @@ def test_objects_of_a_file(tmp_path: Path, text: str | bytes, kinds: list[str]) 
     ],
 )
 def test_values(tmp_path: Path, text: str, value: object) -> None:
-    """Scalars get the types that Kubernetes' own reader gives them."""
+    """YAML scalars have the types that the YAML parser of Kubernetes gives them."""
     (document,) = read(tmp_path, f"{HEAD}value: {text}\n")
     assert document.fields["value"] == value
 
@@ -127,7 +127,7 @@ def test_broken_text(tmp_path: Path, text: str | bytes, line: int, expected: str
 
 
 def test_unreadable_file(tmp_path: Path) -> None:
-    """A file that cannot be opened is an error that names it."""
+    """The error for a file that cannot be opened has the file's name."""
     (error,) = documents(str(tmp_path / "nobody.yaml"))
     assert str(error) == f"{tmp_path}/nobody.yaml: No such file or directory; a readable file was expected"
 
@@ -173,7 +173,7 @@ class Shape(msgspec.Struct):
     ],
 )
 def test_wrong_types(tmp_path: Path, text: str, line: int, expected: str) -> None:
-    """A field of another type is named with its line."""
+    """The error for a field of the wrong type has the field's path and line."""
     (document,) = read(tmp_path, HEAD + text)
     with pytest.raises(ManifestError) as caught:
         document.convert(Shape)

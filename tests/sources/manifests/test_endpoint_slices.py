@@ -145,7 +145,7 @@ def test_publish_not_ready_addresses_of_a_pod_at_its_end(say: Say) -> None:
     ],
 )
 def test_families(say: Say, spec: str, families: list[list[str]]) -> None:
-    """One slice for each address family of the Service; an ExternalName has none."""
+    """A Service has one EndpointSlice for each of its address families, and an ExternalName has none."""
     text = service(spec.replace("}", ", selector: {app: web}}").replace("{,", "{"))
     text += "apiVersion: v1\nkind: Pod\nmetadata: {name: a, labels: {app: web}}\nstatus: {podIPs: [{ip: 192.0.2.1}, {ip: '2001:db8::1'}]}\n"
     assert [[end.address for end in slice_.endpoints] for slice_ in slices(say(text))] == families
@@ -158,7 +158,7 @@ def deployment(replicas: int) -> str:
 
 
 def test_at_most_100_endpoints(say: Say) -> None:
-    """250 Pods make three slices with different names, none with more than 100 endpoints, no Pod twice."""
+    """250 Pods give three EndpointSlices with at most 100 endpoints each, and no Pod twice."""
     found = slices(say(service("{selector: {app: web}}") + deployment(250)))
     assert [len(slice_.endpoints) for slice_ in found] == [100, 100, 50]
     assert len({slice_.name for slice_ in found}) == 3
@@ -249,7 +249,9 @@ subsets:
 
 
 def test_endpoints_are_mirrored(say: Say) -> None:
-    """One slice for each family and set of ports, without addresses that are not ready."""
+    """An Endpoints object gives one EndpointSlice for each address family and set of ports, without addresses that
+    are not ready.
+    """
     found = slices(say(service("{clusterIP: None}") + ENDPOINTS % ""))
     assert [(slice_.service, slice_.ports, slice_.endpoints) for slice_ in found] == [
         ("web", (Port("http", "TCP", 8080),), (Endpoint("192.0.2.1", "h", "p"), Endpoint("192.0.2.2"))),

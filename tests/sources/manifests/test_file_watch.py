@@ -39,7 +39,7 @@ def swap(folder: Path) -> None:
 
 
 def make_folder(folder: Path) -> None:
-    """A folder more."""
+    """Creates a subfolder."""
     (folder / "sub").mkdir()
 
 

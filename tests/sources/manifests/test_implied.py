@@ -24,7 +24,9 @@ def written(namespace: str, name: str, spec: str) -> str:
 
 
 def test_they_exist_without_a_manifest(say: Say) -> None:
-    """With kubeadm's addresses, and the ports of the API server and of the cluster DNS."""
+    """The Services `kubernetes` and `kube-dns` exist without a manifest, with the addresses and ports that kubeadm
+    gives them.
+    """
     cluster = say("")
     api, dns = service(cluster, "default", "kubernetes"), service(cluster, "kube-system", "kube-dns")
     assert (api.cluster_ips, api.ports) == (("10.96.0.1",), (Port("https", "TCP", 443),))
@@ -41,7 +43,7 @@ def test_a_written_one_takes_the_place(say: Say, namespace: str, name: str) -> N
 
 
 def test_a_service_of_the_same_name_in_another_namespace(say: Say) -> None:
-    """It is another Service."""
+    """A Service `kubernetes` in another namespace does not replace the one in `default`."""
     cluster = say(written("shop", "kubernetes", "clusterIP: None"))
     assert service(cluster, "default", "kubernetes").cluster_ips == ("10.96.0.1",)
     assert service(cluster, "shop", "kubernetes").cluster_ips == ("None",)

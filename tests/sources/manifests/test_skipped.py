@@ -61,7 +61,7 @@ async def test_other_files_are_skipped(
 
 
 async def test_one_warning_for_a_file(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """However many of its documents are no objects; the others count."""
+    """A file with several documents that are no objects gets one warning; other objects in the file are read."""
     files: dict[str, str | bytes] = {
         "a.yaml": "a: 1\n---\nb: 2\n---\n" + SERVICE.replace("tea", "milk"),
         "b.yaml": "[]",

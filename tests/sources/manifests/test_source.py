@@ -62,20 +62,20 @@ class Running:
             self.sent.append(change)
 
     async def changes(self) -> list[Change]:
-        """The changes since the last call, once the source waits for the next edit."""
+        """Waits until the source waits for an edit, and returns the changes since the last call."""
         await self.edits.settled()
         changes, self.sent = self.sent, []
         return changes
 
     async def after(self, text: str) -> list[Change]:
-        """The changes after the file is replaced by that text."""
+        """Replaces the file by `text`, and returns the changes that follow."""
         replace(self.path, text)
         self.edits.made()
         return await self.changes()
 
 
 def replace(path: Path, text: str) -> None:
-    """A new file renamed over the old one, as editors do."""
+    """Replaces the file by renaming a new one over it, as editors do."""
     new = path.with_suffix(".new")
     new.write_text(text)
     new.rename(path)
@@ -156,7 +156,7 @@ async def test_scaling(tmp_path: Path) -> None:
 
 
 async def test_deleted_pod(tmp_path: Path) -> None:
-    """A Pod that is deleted from the manifest leaves the headless answer; the last one removes the slice."""
+    """A Pod deleted from the manifest leaves its EndpointSlice, and the last Pod removes the slice."""
     service = "apiVersion: v1\nkind: Service\nmetadata: {name: w}\nspec: {clusterIP: None, selector: {app: w}}\n"
     pods = [f"---\napiVersion: v1\nkind: Pod\nmetadata: {{name: {name}, labels: {{app: w}}}}\n" for name in "ab"]
     async with running(tmp_path / "a.yaml", service + pods[0] + pods[1]) as run:
@@ -216,7 +216,7 @@ async def test_file_gone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> No
 
 
 async def test_file_gone_from_a_folder(tmp_path: Path) -> None:
-    """In a folder, a deleted file removes its objects."""
+    """If a file in a watched folder is deleted, its objects are removed."""
     async with running(tmp_path, stateful(1), "a.yaml") as run:
         await run.changes()
         run.path.unlink()
@@ -225,7 +225,7 @@ async def test_file_gone_from_a_folder(tmp_path: Path) -> None:
 
 
 async def test_new_folder_is_watched(tmp_path: Path) -> None:
-    """A new folder is watched from then on, and read again once it is watched."""
+    """A new folder is read and watched."""
     async with running(tmp_path, stateful(1), "a.yaml") as run:
         await run.changes()
         (tmp_path / "sub").mkdir()
@@ -256,9 +256,7 @@ async def test_symbolic_link_swap(tmp_path: Path) -> None:
 
 
 async def test_second_stream(tmp_path: Path) -> None:
-    """Another call of `changes` begins with full lists again, from the last good state if the file
-    is broken meanwhile.
-    """
+    """Each call of `changes` begins with full lists, from the last good state if the file now has an error."""
     async with running(tmp_path / "a.yaml", stateful(2)) as run:
         first = await run.changes()
     replace(run.path, stateful("three"))

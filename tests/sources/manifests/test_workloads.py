@@ -197,7 +197,9 @@ def test_a_job_that_has_ended_has_no_pods(say: Say, ended: str, count: int) -> N
 
 
 def test_pods_of_an_indexed_job(say: Say) -> None:
-    """They have the Job's name and their index as hostname, and the labels that the Job controller sets."""
+    """Pods of an indexed Job have the Job's name with the index as hostname, and the labels that the Job controller
+    sets.
+    """
     job = workload("Job", "completionMode: Indexed", "completions: 5", "parallelism: 2", name="work")
     job = job.replace("template: {", "template: {spec: {subdomain: web}, ")
     service = "apiVersion: v1\nkind: Service\nmetadata: {name: web}\nspec: {clusterIP: None, selector: {%s}}\n"

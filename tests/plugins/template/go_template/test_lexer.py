@@ -31,7 +31,7 @@ def split(text: str) -> list[Any]:
     ],
 )  # fmt: skip
 def test_pieces(text: str, expected: list[Any]) -> None:
-    """In order."""
+    """A template is split into text and actions, and each action into tokens."""
     assert split(text) == expected
 
 

@@ -61,7 +61,7 @@ DATA = Struct(
     ],
 )
 def test_rendering(text: str, expected: str) -> None:
-    """The rendered text."""
+    """Each template is rendered to the expected text."""
     assert parse_template(text).render(DATA) == expected
 
 

@@ -1,4 +1,4 @@
-"""Values of templates."""
+"""Values in templates: text, truth and formatting."""
 
 from __future__ import annotations
 
