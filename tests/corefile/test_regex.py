@@ -34,6 +34,7 @@ def test_equal_texts_are_equal_patterns() -> None:
     [
         pytest.param("(", id="not closed"),
         pytest.param(r"(a)\1", id="a back reference"),
+        pytest.param(r"\p{Letter}", id="a long name of a category"),
         pytest.param("a" * (MAX_LENGTH + 1), id="too long"),
     ],
 )

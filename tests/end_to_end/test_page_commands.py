@@ -16,9 +16,10 @@ import dns.message
 import dns.query
 import dns.reversename
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from bench.processes import free_ports
-from tests.support.server import until
+from tests.support.server import http, until
 
 ROOT: Final = Path(__file__).parents[2]
 PAGES: Final = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "examples").rglob("*.md")])
@@ -166,7 +167,7 @@ def wrong(demo: Demo, needs: str | None, command: str, output: list[str]) -> str
 
 def test_commands_do_what_the_pages_show(demo: Demo) -> None:
     """They end with code 0 and print the lines that are shown. The demo and the README show the same queries, and
-    docs/conformance.md the checks that fail.
+    docs/conformance.md the checks that fail. docs/metrics.md has the metrics that are served, and their labels.
     """
     found = {f"{where} {command}": wrong(demo, needs, command, output) for where, needs, command, output in COMMANDS}
     assert {command: printed for command, printed in found.items() if printed is not None} == {}
@@ -180,6 +181,26 @@ def test_commands_do_what_the_pages_show(demo: Demo) -> None:
         listed.remove("class")
     severities = "required|recommended|informational"
     assert set(re.findall(rf"^([\w-]+) \((?:{severities})\): ", demo.run(CONFORMANCE)[1], re.MULTILINE)) == listed
+    served = http(demo.ports["9153"], "/metrics")[1]
+    assert {name: labels for name, labels in metrics(served).items() if documented().get(name) != labels} == {}
+    assert len(metrics(served)) > 20
+
+
+def documented() -> dict[str, set[str]]:
+    """The labels of each metric in docs/metrics.md."""
+    rows = re.findall(r"^\| `(\w+)` \| \w+ \| ([^|]*) ?\|", (ROOT / "docs" / "metrics.md").read_text(), re.MULTILINE)
+    return {name: {label for label in labels.strip().split(", ") if label} for name, labels in rows}
+
+
+def metrics(page: str) -> dict[str, set[str]]:
+    """The labels of each metric that a server prints."""
+    return {
+        re.sub(r"_(bucket|sum|count)$", "", sample.name) if family.type == "histogram" else sample.name: {
+            label for label in sample.labels if label != "le"
+        }
+        for family in text_string_to_metric_families(page)
+        for sample in family.samples
+    }
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
