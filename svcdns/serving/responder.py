@@ -15,6 +15,8 @@ Rules:
 2. An exception of a plugin's hook is logged and counted in `coredns_panics_total`. It ends neither the batch nor the
    process.
 3. A reply that the chain does not return at once is stored only if no change was applied since its query came.
+4. Plugins and upstreams never see the EDNS option TCP keepalive. A client that sends it over TCP or TLS gets the idle
+   timeout of its connection (RFC 7828), or 0 while the server is about to close its connections.
 """
 
 from __future__ import annotations
@@ -36,6 +38,7 @@ from svcdns.serving.answer_table import AnswerTable, Countdown, Entry
 from svcdns.serving.in_flight import InFlight
 from svcdns.serving.metrics import Durations, HitCounter, QueryMetrics, is_counted
 from svcdns.wire.codes import TC, Rcode, Type
+from svcdns.wire.edns import asks_for_keepalive, with_keepalive
 from svcdns.wire.message import MAX_MESSAGE, encode_reply, rotations, udp_limit
 from svcdns.wire.record import Edns
 from svcdns.wire.request import Request, accept
@@ -56,6 +59,8 @@ NEGATIVE_LIFETIME: Final = 30.0
 The serial also grows with changes that do not invalidate the answer.
 """
 MAX_ROTATED_OCTETS: Final = 128 << 10
+MAX_KEEPALIVE: Final = 0xFFFF
+"""The longest timeout that the option TCP keepalive can announce, in tenths of a second (RFC 7828 §3.1)."""
 _TRUNCATED: Final = TC >> 8
 
 _random: Final = random.Random()
@@ -84,6 +89,23 @@ class Responder:
         """Hit counters of fast-path replies, by all properties of a reply that decide which metrics it adds to."""
         self.dirty_fast_path: list[HitCounter] = []
         """The counters of `fast_path_counters` whose latest hits are not in the metrics yet."""
+        self._connections_end = False
+
+    @property
+    def keepalive(self) -> int | None:
+        """The timeout that replies announce to clients that ask for it, in tenths of a second; None over UDP."""
+        if self.protocol != "tcp":
+            return None  # RFC 7828 §3.2.1
+        return 0 if self._connections_end else min(MAX_KEEPALIVE, int(self.listener.timeouts.idle * 10))
+
+    def announce_end(self) -> None:
+        """Asks the clients that send TCP keepalive to close their connections: the timeout is 0 from now on.
+
+        Drops stored replies, because they may have the timeout before.
+        """
+        if self.protocol == "tcp" and not self._connections_end:
+            self._connections_end = True
+            self.table.clear()
 
     def serve(self, listener: Listener) -> None:
         """Uses the chains of `listener` from now on, and drops all replies of the earlier chains, in one step."""
@@ -183,6 +205,9 @@ class Responder:
         if not isinstance(request, Request):
             send(request or b"")
             return
+        keepalive = request.edns is not None and bool(request.edns.options) and asks_for_keepalive(request.edns)
+        if keepalive and request.edns is not None:
+            request.edns = with_keepalive(request.edns, None)
         query = self._query(request, client, len(packet), started)
         query.upstream_reply = upstream_reply
         route = self.listener.route(query)
@@ -190,7 +215,7 @@ class Responder:
             send(_bad_version(request, query))
             return
         pending = PendingReply(
-            self, packet, self.key(packet, client), request, query, route, send, self.table.changes, outlet
+            self, packet, self.key(packet, client), request, query, route, send, self.table.changes, outlet, keepalive
         )
         try:
             answer = self.listener.answer(query, route)
@@ -240,6 +265,8 @@ class PendingReply(msgspec.Struct, gc=False, eq=False):
     send: Send
     changes: int
     outlet: zone_stream.Outlet | None = None
+    keepalive: bool = False
+    """True if the query has the option TCP keepalive."""
 
     def completed(self, reply: Reply) -> None:
         """Called when a `Deferred` that a plugin returned has its reply. Sends the reply."""
@@ -285,6 +312,8 @@ class PendingReply(msgspec.Struct, gc=False, eq=False):
         request.edns = (
             query.edns
         )  # the chain may have changed the EDNS that the reply mirrors: `bufsize`, `rewrite edns0`
+        if self.keepalive and request.edns is not None:
+            request.edns = with_keepalive(request.edns, self.responder.keepalive)
         if reply.stream is not None:
             if self.outlet is not None:
                 self.responder.in_flight.start(self._stream(reply, self.outlet))

@@ -2,7 +2,7 @@
 
 The OPT record of a reply has the UDP payload size and the DO bit of the query, and version 0. Some options of the query
 are repeated in the reply unchanged. If a plugin or an upstream made an OPT record, the reply has the options of that
-record instead.
+record instead. The option TCP keepalive belongs to one connection (RFC 7828), so it is never passed on.
 """
 
 from __future__ import annotations
@@ -17,7 +17,10 @@ from svcdns.wire.record import Edns
 ECHOED_OPTIONS: Final = frozenset(
     {OptionCode.NSID, OptionCode.EXPIRE, OptionCode.COOKIE, OptionCode.TCP_KEEPALIVE, OptionCode.PADDING}
 )
-"""The options that a reply repeats as they were in the query, as CoreDNS does."""
+"""The options that a reply repeats as they were in the query, as CoreDNS does.
+
+The responder has replaced TCP keepalive by the server's own value, or has removed it.
+"""
 _LONGEST: Final = 1 << 16
 _LENGTHS: Final = {
     OptionCode.LONG_LIVED_QUERY: range(18, _LONGEST),  # RFC 8764 §3.2
@@ -92,6 +95,21 @@ def extended_error(code: int, text: str = "") -> tuple[int, bytes]:
     return OptionCode.EXTENDED_ERROR, code.to_bytes(2, "big") + text.encode()
 
 
+def asks_for_keepalive(edns: Edns) -> bool:
+    """Returns True if the query asks for the idle timeout of its connection (RFC 7828 §3.2.1)."""
+    return any(code == OptionCode.TCP_KEEPALIVE for code, _ in edns.options)
+
+
+def with_keepalive(edns: Edns, timeout: int | None) -> Edns:
+    """Returns the OPT record with this TCP keepalive timeout as its only one, in tenths of a second (RFC 7828 §3.1).
+
+    With None the result has no such option.
+    """
+    own = () if timeout is None else ((int(OptionCode.TCP_KEEPALIVE), timeout.to_bytes(2, "big")),)
+    options = tuple(option for option in edns.options if option[0] != OptionCode.TCP_KEEPALIVE)
+    return Edns(edns.size, edns.dnssec_ok, edns.version, options + own)
+
+
 def for_reply(
     query_edns: Edns | None, own: Edns | None, echoed: frozenset[int] = ECHOED_OPTIONS, extended: int | None = None
 ) -> Edns | None:
@@ -102,13 +120,10 @@ def for_reply(
     """
     if query_edns is None:
         return own
-    options = (
-        own.options
-        if own is not None
-        else tuple(o for o in query_edns.options if o[0] in echoed)
-        if query_edns.options
-        else ()
-    )
+    options = tuple(o for o in query_edns.options if o[0] in echoed) if query_edns.options else ()
+    if own is not None:
+        keepalive = tuple(o for o in options if o[0] == OptionCode.TCP_KEEPALIVE) if options else ()
+        options = (with_keepalive(own, None).options if own.options else ()) + keepalive
     if extended is not None:
         options += (extended_error(extended),)
     return Edns(query_edns.size, query_edns.dnssec_ok or (own is not None and own.dnssec_ok), 0, options)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import dns.edns
 import dns.message
 import dns.rcode
 import pytest
@@ -40,9 +41,10 @@ class World:
         self.responder = Responder(listener, self.table, metrics, protocol, self.in_flight)
         self.sent: list[bytes] = []
 
-    def chain(self, _query: Query) -> Answer:
+    def chain(self, query: Query) -> Answer:
         """Counts, and answers."""
         self.asked += 1
+        assert query.edns is None or all(code != 11 for code, _ in query.edns.options)
         if isinstance(self.reply, Exception):
             raise self.reply
         return self.reply  # type: ignore[return-value]
@@ -261,3 +263,62 @@ def test_the_first_answer_after_a_change_is_in_random_order() -> None:
         first.add(dns.message.from_wire(world.ask()).answer[0][0].to_text())
         world.table.invalidate([("fact",)])
     assert len(first) > 5
+
+
+def keepalive(wire: bytes) -> list[float | None]:
+    """The timeouts that a reply announces, in seconds."""
+    options = dns.message.from_wire(wire).options
+    return [
+        None if len(option.to_wire()) != 2 else int.from_bytes(option.to_wire(), "big") / 10
+        for option in options
+        if option.otype == 11
+    ]
+
+
+ASKS: dict[str, Any] = {"use_edns": 0, "options": [dns.edns.GenericOption(dns.edns.OptionType(11), b"")]}
+
+
+def test_keepalive_over_tcp() -> None:
+    """The idle timeout, from the chain and from the table, for clients that ask (RFC 7828 §3.2.2).
+
+    Plugins do not see the option, and an upstream's is not passed on.
+    """
+    world = World(protocol="tcp")
+    world.reply = Reply(
+        flags=AA, answer=REPLY.answer, edns=Edns(1232, options=((11, b"\0\7"), (15, b"\0\3"))), lifetime=UNTIL_CHANGED
+    )
+    for _ in range(3):
+        wire = world.ask(**ASKS)
+        assert keepalive(wire) == [10.0]
+        assert [option.otype for option in dns.message.from_wire(wire).options] == [15, 11]
+    assert keepalive(world.ask(use_edns=0)) == []
+    assert keepalive(world.ask(use_edns=0, options=[dns.edns.GenericOption(dns.edns.OptionType(10), bytes(8))])) == []
+    packet = dns.message.make_query("a.b.", "A", **ASKS).to_wire()
+    assert keepalive(world.responder.lookup(packet, CLIENT, 0.0)) == [10.0]
+
+
+def test_keepalive_when_connections_end() -> None:
+    """The timeout is 0, also of replies that were stored before."""
+    world = World(protocol="tcp")
+    packet = dns.message.make_query("a.b.", "A", **ASKS).to_wire()
+    for _ in range(3):
+        world.ask(**ASKS)
+    assert world.responder.lookup(packet, CLIENT, 0.0)
+    world.responder.announce_end()
+    assert not world.responder.lookup(packet, CLIENT, 0.0)
+    for _ in range(3):
+        assert keepalive(world.ask(**ASKS)) == [0.0]
+    assert keepalive(world.responder.lookup(packet, CLIENT, 0.0)) == [0.0]
+
+
+def test_keepalive_over_udp() -> None:
+    """It is ignored (RFC 7828 §3.2.1), and the table is kept when connections end."""
+    world = World()
+    packet = dns.message.make_query("a.b.", "A", **ASKS).to_wire()
+    for _ in range(3):
+        wire = world.ask(**ASKS)
+        assert keepalive(wire) == []
+        assert dns.message.from_wire(wire).edns == 0
+    world.responder.announce_end()
+    assert keepalive(world.responder.lookup(packet, CLIENT, 0.0)) == []
+    assert world.responder.lookup(packet, CLIENT, 0.0)
