@@ -9,6 +9,7 @@ Rules:
 1. The set of sockets to read changes in one step. Then `_reconcile` starts and closes readers. Only one run of
    `_reconcile` is active at a time, so that no TCP server is left open by mistake.
 2. At a reload, listeners, answer tables and negative answers change in one step. Connections and sockets stay.
+3. At a stop, no socket stays open without a reader: it is answered, or the kernel refuses new clients.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import asyncio
 import logging
 import socket
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -30,13 +31,22 @@ from svcdns.serving.in_flight import InFlight
 from svcdns.serving.metrics import QueryMetrics
 from svcdns.serving.responder import Responder
 from svcdns.serving.table_budget import divide, table_budget
-from svcdns.serving.transport.tcp import Detached, TcpConnection, TcpConnections
+from svcdns.serving.transport.connections import Detached, TcpConnections
+from svcdns.serving.transport.refusal import refuse_connections, refuse_datagrams
+from svcdns.serving.transport.tcp import TcpConnection
 from svcdns.serving.transport.tls import Certificates, Refused, TlsAcceptor
 from svcdns.serving.transport.udp import SocketErrors, UdpReader
 from svcdns.telemetry.counters import Counters
 
 log = logging.getLogger("svcdns")
 HostPort = tuple[str, int]
+TO_ACCEPT: Final = 2
+"""The iterations in which the event loop finds out that a listening socket is readable, and accepts its connections."""
+TO_CONNECT: Final = 5
+"""The iterations in which the event loop makes the transport and the protocol of a connection that was accepted.
+
+The server must not be closed before.
+"""
 
 
 class SocketDescription(msgspec.Struct, frozen=True):
@@ -95,6 +105,7 @@ class Listeners:
         self._responders: dict[ResponderKey, Responder] = {}
         self._limit = MemoryGroup().limit()
         self._share = 1.0
+        self._closing_soon = False
         self._reconciling = asyncio.Lock()
         self.in_flight = InFlight()
         self.connections = TcpConnections()
@@ -151,8 +162,31 @@ class Listeners:
         self.certificates.keep({listener.security for listener in listeners.values()})
         await self._reconcile()
 
+    def announce_end(self) -> None:
+        """From now on, asks clients to close their connections, if they send TCP keepalive (RFC 7828)."""
+        self._closing_soon = True
+        for responder in self._responders.values():
+            responder.announce_end()
+
+    async def refuse_connections(self) -> None:
+        """Accepts the connections that wait in the sockets; then the kernel refuses new ones. UDP is read as before."""
+        loop = asyncio.get_running_loop()
+        for _ in range(TO_ACCEPT):
+            await asyncio.sleep(0)
+        servers = [one for one in self._sockets.values() if one.server is not None]
+        for one in servers:
+            refuse_connections(one.sock)
+            for sock in one.server.sockets if one.server is not None else ():
+                loop.remove_reader(sock.fileno())
+        for _ in range(TO_CONNECT):
+            await asyncio.sleep(0)
+        for one in servers:
+            self._stop(one)
+
     async def stop(self) -> None:
-        """Stops reading sockets, after answering the packets in their buffers."""
+        """Has the kernel refuse new datagrams, answers those in the sockets, and stops reading."""
+        for reader in self.readers:
+            refuse_datagrams(reader.sock)
         self.drain(until_empty=True)
         self._slots = frozenset()
         await self._reconcile()
@@ -293,6 +327,8 @@ class Listeners:
             table.on_full = self.divide
             metrics = QueryMetrics(self._counters, listener.server, key.protocol, key.family)
             responder = self._responders[key] = Responder(listener, table, metrics, key.protocol, self.in_flight)
+            if self._closing_soon:
+                responder.announce_end()
         return responder
 
     def _remove_responder(self, key: ResponderKey) -> None:

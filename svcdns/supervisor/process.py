@@ -31,9 +31,11 @@ SHORT_TICK: Final = 0.02
 """Seconds between two checks while a worker waits to be told which sockets to read."""
 GAP: Final = 1.0
 """If more seconds than this lie between two checks, the supervisor itself must have been stopped meanwhile."""
-DRAIN_TIMEOUT: Final = 7.0
+DRAIN_TIMEOUT: Final = 5.5
 """Seconds in which workers must finish their last queries during a stop; then they are killed."""
-EXIT_TIMEOUT: Final = 2.0
+REPLACED_DRAIN_TIMEOUT: Final = 2.0
+"""The same for workers that have been replaced in an upgrade: they got no new queries over UDP for some time."""
+EXIT_TIMEOUT: Final = 1.5
 """Seconds in which control must exit at the end of a stop."""
 _HANDLED: Final = (
     signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGCHLD,
@@ -194,7 +196,9 @@ class Supervisor:
         if is_predecessor:
             if code:
                 log(f"[WARNING] {child.name}, which has been replaced, ended ({_cause(code)})")
-        elif not self._stopping:
+        elif self._stopping:
+            self._replacement.exited(child)
+        else:
             consequence = self._replacement.exited(child)
             log(f"[ERROR] {child.name} ended ({_cause(code)}): {consequence or 'starting it again'}")
             children.exits.count(child, code, now)
@@ -272,8 +276,9 @@ class Supervisor:
                     raise _ExitError(message["code"])
                 child.kill()
             case "lame":
-                for worker in self._children.workers:
-                    worker.send({"op": "end-behind-answers"})
+                for worker in self._children:
+                    if worker.slot >= 0:
+                        worker.send({"op": "end-behind-answers"})
             case "stopping-done":
                 if child is self._children.control:
                     self._drain_workers()
@@ -300,13 +305,17 @@ class Supervisor:
     def _drain_workers(self) -> None:
         if not self._children.draining:
             self._children.draining = True
-            self._deadline = time.monotonic() + DRAIN_TIMEOUT
+            now = time.monotonic()
+            self._deadline = now + DRAIN_TIMEOUT
             for child in self._children:
-                if child.slot >= 0 and child not in self._children.predecessors:
+                if child.slot >= 0:
                     child.send({"op": "drain"})
+            for child in self._children.predecessors:
+                self._children.predecessors[child] = now + REPLACED_DRAIN_TIMEOUT
 
     def _advance_stop(self, now: float) -> None:
         control = self._children.control
+        self._replacement.kill_overdue(now)
         if not self._children.draining:
             if not control.running:
                 self._drain_workers()

@@ -7,6 +7,8 @@ the old one. Then the old one passes on its connections and answers the queries 
 If a successor fails, it is started again with a growing delay, and the predecessor keeps serving. If the predecessor
 fails, the successor replaces it as soon as it is ready. Only one child is replaced at a time. So memory is needed for
 one additional process.
+
+A stop ends the replacement at once: what serves then serves until the end of the server.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ WARM_UP: Final = 2.0
 
 Meanwhile the successor's answer table fills, before the successor gets all queries.
 """
-HAND_OVER_TIMEOUT: Final = 30.0
+HAND_OVER_TIMEOUT: Final = 10.0
 """Seconds in which a worker that has been replaced must pass on its connections and answer the queries in flight."""
 
 
@@ -41,7 +43,7 @@ class RollingReplacement:
         self._current: Child | None = None
         """The child that is being replaced; its successor is not ready yet."""
         self._reading, self._warm_at = False, 0.0
-        self.in_progress = False
+        self.in_progress = self._stopped = False
 
     def begin(self, children: Iterable[Child]) -> None:
         """Starts to replace these children, in order.
@@ -52,18 +54,25 @@ class RollingReplacement:
         self.in_progress = True
 
     def stop(self) -> None:
-        """Stops replacing children. A successor of control that is not ready is killed."""
+        """Stops replacing children. Kills a successor, unless it is a worker that answers queries already."""
+        if self.in_progress:
+            self._log("[INFO] the upgrade ends unfinished, because the server stops")
         self._queue.clear()
+        self.in_progress, self._stopped = False, True
         successor = self._children.successor
-        if successor is not None and successor.slot < 0:
+        if successor is not None and not self._reading:
             successor.kill()
+
+    def kill_overdue(self, now: float) -> None:
+        """Kills the children that have been replaced and have not ended in time."""
+        for child, deadline in self._children.predecessors.items():
+            if now > deadline:
+                child.kill()
 
     def advance(self, now: float) -> bool:
         """Takes the steps that are due. Returns True, once, when the last child has been replaced."""
         children = self._children
-        for child, deadline in children.predecessors.items():
-            if now > deadline:
-                child.kill()
+        self.kill_overdue(now)
         if children.successor is None and not children.predecessors:
             self._begin_next()
         elif children.successor is not None and children.successor.slot >= 0:
@@ -142,6 +151,8 @@ class RollingReplacement:
             self._reading, self._warm_at = False, 0.0
             if child.slot < 0:
                 children.connect_all(children.control)
+            if self._stopped:
+                children.successor = None
             return "starting it again, its predecessor goes on"
         if child is self._current and children.successor is not None:
             self._promote()

@@ -9,6 +9,7 @@ data of one record that the protocol has not accepted yet.
 from __future__ import annotations
 
 import asyncio
+import os
 import ssl
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -188,6 +189,18 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
         self._read_scheduled = True
         asyncio.get_running_loop().call_soon(self._read_again)
         self._inner.data_received(data)
+
+    def read_waiting(self) -> None:
+        """Reads once what has arrived at the socket, and passes it on, without waiting for the event loop."""
+        sock = self._raw.get_extra_info("socket")
+        if self._inner is None or self._paused or self._closing or self._raw.is_closing() or sock is None:
+            return
+        try:
+            count = os.readv(sock.fileno(), [_INBOX])
+        except OSError:  # nothing has arrived, or the connection has ended: the socket's transport finds out
+            return
+        if count:
+            self.buffer_updated(count)
 
     def _read_again(self) -> None:
         self._read_scheduled = False

@@ -13,7 +13,9 @@ import gc
 import socket
 import sys
 from collections import deque
+from collections.abc import Coroutine
 from time import monotonic
+from typing import Any
 
 from svcdns.eventloop.loop import add_drain, new_loop, remove_drain
 from svcdns.process.channel import Channel, ChannelBrokenError, ChannelClosedError, Message
@@ -82,6 +84,7 @@ class _Process:
                 self.done.set_result(None)
 
     async def _follow_supervisor(self) -> None:
+        handing_over: asyncio.Task[None] | None = None
         while True:
             message = await self._instructions.get()
             match message["op"]:
@@ -100,15 +103,29 @@ class _Process:
                         self.worker.take_over(socket.socket(fileno=message["fds"][0]))
                     )
                 case "hand-over":
-                    await self.worker.hand_over(socket.socket(fileno=message["fds"][0]))
-                    self.done.set_result(None)
-                    return
+                    handing_over = self._end(self.worker.hand_over(socket.socket(fileno=message["fds"][0])))
                 case "end-behind-answers":
-                    self.worker.listeners.connections.start_lame_duck()
+                    self.worker.announce_end()
+                case "drain" if handing_over is not None:
+                    self.worker.end_hand_over()
                 case "drain":
-                    await self.worker.drain()
-                    self.done.set_result(None)
+                    await self._end(self.worker.drain())
                     return
+
+    def _end(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Runs `work`, the last of the worker, as a task; the process ends when the task is done."""
+        task = asyncio.ensure_future(work)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        error = None if task.cancelled() else task.exception()
+        if self.done.done():
+            return
+        if error is not None:
+            self.done.set_exception(error)
+        else:
+            self.done.set_result(None)
 
     def _take_feed(self, feed: socket.socket) -> None:
         loop = asyncio.get_running_loop()

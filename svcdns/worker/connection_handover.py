@@ -23,7 +23,7 @@ from typing import Any, Final
 
 from svcdns.eventloop.time_slice import TimeSlice
 from svcdns.process.channel import Channel, ChannelBrokenError, ChannelClosedError, Message, encoded
-from svcdns.serving.transport.tcp import Detached, TcpConnections
+from svcdns.serving.transport.connections import Detached, TcpConnections
 
 TOGETHER: Final = 8
 """The most connections that are taken over at once.

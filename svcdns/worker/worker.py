@@ -59,21 +59,11 @@ from svcdns.telemetry.counters import Counters
 from svcdns.telemetry.logging import DroppedLines, plugin_logger
 from svcdns.wire.codes import Rcode
 from svcdns.worker.cache_handover import pack, unpack
-from svcdns.worker.connection_handover import give, take
+from svcdns.worker.connection_handover import take
+from svcdns.worker.shutdown import Shutdown
 
 UPDATE_INTERVAL: Final = 1.0
 """The seconds between two updates of the metrics."""
-HAND_OVER_TIMEOUT: Final = 25.0
-"""The seconds that a replaced worker waits for queries in progress, and for connections that it can hand over."""
-CLOSE_TIMEOUT: Final = 1.0
-"""The seconds after HAND_OVER_TIMEOUT in which connections that were not handed over must close."""
-EMPTY_LOOKS: Final = 5
-"""The number of checks in a row that must find no query and no connection.
-
-One check is not enough: a connection that has just been accepted appears a moment later.
-"""
-DRAIN_TIMEOUT: Final = 5.0
-"""The seconds that a stop waits for queries in progress."""
 
 log = logging.getLogger("svcdns")
 _END: Final = object()
@@ -100,6 +90,7 @@ class Worker:
         """`slot` is the number of the worker. `send` sends the octets of a frame to control; it must not block."""
         self.slot, self.counters, self.clock, self._send = slot, counters, clock, send
         self.listeners = Listeners(counters, clock)
+        self._shutdown = Shutdown(self.listeners, clock)
         self._indexes: dict[int, Index] = {}
         self._views: dict[bytes, int] = {}
         self._data: dict[tuple[str, str], bytes] = {}
@@ -363,7 +354,7 @@ class Worker:
         else:
             self.counters.state(State.SYNCED if synced else State.UNSYNCED)
 
-    # -- once a second, and at the end
+    # -- once a second
 
     def heartbeat(self) -> None:
         """Writes the time to shared memory, so that the supervisor sees that this worker runs."""
@@ -394,27 +385,21 @@ class Worker:
             if slot == self.slot:  # sockets of another worker, which is down: it reports their drops when it runs again
                 self.counters.set(self.counters.cell(SOCKET_DROPS, server, address, str(slot)), drops)
 
-    @property
-    def _idle(self) -> bool:
-        return not self.listeners.in_flight and self.listeners.connections.none
+    # -- the end
+
+    def announce_end(self) -> None:
+        """Asks clients that send TCP keepalive to close their connections (lame duck)."""
+        self._shutdown.announce()
 
     async def drain(self) -> None:
         """Stops the worker.
 
-        Answers the packets that have arrived, waits for queries in progress, and closes connections.
+        Answers the packets that have arrived, waits for queries in progress, and closes connections. During a
+        hand-over, call `end_hand_over` instead.
         """
-        self._draining = True
-        self.counters.state(State.DRAINING)
-        await self.listeners.stop()
-        await self._close_connections(DRAIN_TIMEOUT)
+        self._show_draining()
+        await self._shutdown.drain()
         await self._end()
-
-    async def _close_connections(self, timeout: float) -> None:
-        """Closes connections after their replies, and waits at most `timeout` seconds for queries in progress."""
-        self.listeners.connections.drain()
-        deadline = self.clock() + timeout
-        while not self._idle and self.clock() < deadline:
-            await asyncio.sleep(0.01)
 
     async def hand_over(self, sock: socket.socket) -> None:
         """Stops this worker, and hands over to its successor, the worker at the other end of `sock`.
@@ -422,20 +407,18 @@ class Worker:
         The successor already reads the same sockets, and answers the packets in them. The successor gets the state that
         plugins keep, and all connections except TLS connections. This worker answers the queries that are in progress.
         """
+        self._show_draining()
+        await self.listeners.read(frozenset())
+        await self._shutdown.hand_over(sock, await pack(self._kept, self.clock()))
+        await self._end()
+
+    def end_hand_over(self) -> None:
+        """Ends a hand-over soon, because the server stops."""
+        self._shutdown.stop()
+
+    def _show_draining(self) -> None:
         self._draining = True
         self.counters.state(State.DRAINING)
-        await self.listeners.read(frozenset())
-        deadline = self.clock() + HAND_OVER_TIMEOUT
-        empty_looks = 0
-
-        def going_on() -> bool:
-            nonlocal empty_looks
-            empty_looks = empty_looks + 1 if self._idle else 0
-            return empty_looks < EMPTY_LOOKS and self.clock() < deadline
-
-        await give(self.listeners.connections, sock, going_on, await pack(self._kept, self.clock()))
-        await self._close_connections(CLOSE_TIMEOUT)
-        await self._end()
 
     async def take_over(self, sock: socket.socket) -> None:
         """Takes over state and connections from the worker at the other end of `sock`, which this worker replaces."""

@@ -253,18 +253,18 @@ def test_a_stop_ends_connections_properly(tmp_path: Path) -> None:
 
 
 def test_an_upgrade_in_place(tmp_path: Path) -> None:
-    """The old worker answers on its TLS connections until they are closed. A new connection never
-    finds a closed port.
+    """The old worker closes its TLS connections after a reply, with a proper end. A new connection never finds a closed
+    port.
     """
-    with serving(tmp_path) as server, server.secure() as secure:
+    with serving(tmp_path) as server, server.secure() as secure, server.secure() as idle:
         assert asked(secure)
-        old = server.children()["worker 0"]
+        assert asked(idle)
         server.process.send_signal(signal.SIGUSR2)
-        until("the new worker", lambda: asked(secure) and server.children().get("worker 0", old) != old, 30)
-        assert asked(secure)
+        until("the new worker", lambda: asked(secure) and "worker 0 is replaced" in server.log, 30)
+        assert secure.recv(1) == b""
         assert server.ask_tls()
-        secure.close()
         until("the end of the upgrade", lambda: server.ask_tls() and "the upgrade is complete" in server.log, 30)
+        assert idle.recv(1) == b""
         assert http(server.ports["ready"], "/ready")[0] == 200
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import socket
 import weakref
 from collections.abc import AsyncIterator
@@ -161,3 +162,29 @@ async def test_a_reload_releases_the_chain_before(listeners: Listeners, after: s
     async with asyncio.timeout(10):
         while listeners.connections.open:
             await asyncio.sleep(0)
+
+
+async def test_connections_that_wait_are_accepted_before_new_ones_are_refused(listeners: Listeners) -> None:
+    """They are open when the call returns. Then the kernel refuses new ones, though another process has the socket."""
+    await listeners.swap(chains(0))
+    sock = listeners._sockets[0].sock
+    address = sock.getsockname()
+    with socket.socket(fileno=os.dup(sock.fileno())), socket.create_connection(address, 10):
+        await listeners.refuse_connections()
+        assert len(listeners.connections.open) == 1
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(address, 10)
+        listeners.connections.drain()
+    async with asyncio.timeout(10):
+        while listeners.connections.open:
+            await asyncio.sleep(0)
+
+
+async def test_a_responder_that_is_made_later_announces_the_end_too(listeners: Listeners) -> None:
+    """All responders announce the same timeout of connections."""
+    await listeners.swap(chains(0, 1))
+    first = listeners._responder(listeners._sockets[0].key)
+    assert first.keepalive == 100
+    listeners.announce_end()
+    second = listeners._responder(listeners._sockets[1].key)
+    assert (first.keepalive, second.keepalive) == (0, 0)

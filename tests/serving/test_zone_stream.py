@@ -13,7 +13,7 @@ import dns.rcode
 import pytest
 
 from svcdns.plugin_api.reply import Reply
-from svcdns.serving.transport.tcp import TcpConnections
+from svcdns.serving.transport.connections import TcpConnections
 from svcdns.wire.codes import AA, RD
 from svcdns.wire.record import Record
 from tests.support.responder import ResponderSetup

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from svcdns.process import shared_memory
-from svcdns.supervisor.process import Supervisor
+from svcdns.supervisor.child import Child
+from svcdns.supervisor.process import DRAIN_TIMEOUT, REPLACED_DRAIN_TIMEOUT, Supervisor
 
 
 class World:
@@ -60,3 +62,30 @@ def test_other_children_cannot_restart_control(world: World) -> None:
     """Nor can a control that has been replaced."""
     world.supervisor._handle_message(world.children.new_worker(0, shared_memory.worker_region(0, 0)), {"op": "restart"})
     assert world.sent == []
+
+
+def test_a_stop_drains_workers_that_have_been_replaced_too(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An upgrade is not complete yet. They have less time than the workers that serve."""
+    children, supervisor = world.children, world.supervisor
+    old = children.new_worker(0, shared_memory.worker_region(0, 0))
+    children.workers = [children.new_worker(0, shared_memory.worker_region(0, 1))]
+    children.predecessors[old] = float("inf")
+    sent: list[tuple[Child, str]] = []
+    killed: list[Child] = []
+    for child in (old, *children.workers):
+        child.pid = 1 << 30
+    monkeypatch.setattr(Child, "send", lambda child, message, _fds=None: sent.append((child, message["op"])))
+    monkeypatch.setattr(Child, "kill", lambda child, _number=9: killed.append(child))
+    supervisor._handle_message(children.control, {"op": "lame"})
+    assert sent == [(children.workers[0], "end-behind-answers"), (old, "end-behind-answers")]
+    sent.clear()
+    supervisor._stopping = True
+    supervisor._handle_message(children.control, {"op": "stopping-done"})
+    assert sent == [(children.workers[0], "drain"), (old, "drain")]
+    now = time.monotonic()
+    supervisor._advance_stop(now)
+    assert killed == []
+    supervisor._advance_stop(now + REPLACED_DRAIN_TIMEOUT + 0.1)
+    assert killed == [old]
+    supervisor._advance_stop(now + DRAIN_TIMEOUT + 0.1)
+    assert children.workers[0] in killed

@@ -221,9 +221,36 @@ def test_other_children_that_end_are_no_part_of_the_replacement(world: World) ->
     assert world.end(world.children.workers[1]) is None
 
 
-def test_a_stop_cancels_the_replacement(world: World) -> None:
-    """If the supervisor stops during a replacement, the new control process is killed."""
+def test_a_stop_ends_the_replacement(world: World) -> None:
+    """A new control is killed. The workers have the feeds of the old one again."""
     world.replacement.begin(list(world.children))
     world.replacement.advance(10.0)
     world.replacement.stop()
-    assert world.killed == [world.successor]
+    new = world.successor
+    assert world.killed == [new]
+    assert world.lines == ["[INFO] the upgrade ends unfinished, because the server stops"]
+    assert not world.replacement.in_progress
+    world.sent()
+    world.end(new)
+    assert ("worker 0", 1, "feed") in world.sent()
+    assert world.children.successor is None
+
+
+@pytest.mark.parametrize("reads", [False, True])
+def test_a_stop_keeps_a_new_worker_that_reads(world: World, *, reads: bool) -> None:
+    """It has queries to answer. One that does not read yet is killed."""
+    world.replacement.begin([world.children.workers[0]])
+    world.replacement.advance(10.0)
+    new = world.successor
+    if reads:
+        world.show(new, State.SYNCED)
+        world.replacement.advance(11.0)
+    world.replacement.stop()
+    assert world.killed == ([] if reads else [new])
+
+
+def test_a_stop_without_a_replacement(world: World) -> None:
+    """Nothing is logged."""
+    world.replacement.stop()
+    assert world.lines == []
+    assert world.killed == []

@@ -11,7 +11,8 @@ from collections.abc import AsyncIterator
 import dns.message
 
 from svcdns.plugin_api.timeouts import Timeouts
-from svcdns.serving.transport.tcp import TcpConnection, TcpConnections
+from svcdns.serving.transport.connections import TcpConnections
+from svcdns.serving.transport.tcp import TcpConnection
 from tests.support.responder import ResponderSetup
 
 LONG = Timeouts(60, 60, 60)
@@ -44,6 +45,11 @@ class Client:
             with contextlib.suppress(ConnectionError):
                 return await self.reader.read() == b""
         return True
+
+
+def buffered(connections: TcpConnections) -> int:
+    """The octets that wait in the buffers of all connections."""
+    return sum(len(one._received) for one in connections.open if isinstance(one, TcpConnection))
 
 
 @contextlib.asynccontextmanager

@@ -17,11 +17,12 @@ from svcdns.chain.routing import Route
 from svcdns.eventloop.loop import new_loop
 from svcdns.plugin_api.reply import Reply
 from svcdns.plugin_api.timeouts import Timeouts
-from svcdns.serving.transport.tcp import Detached, TcpConnection, TcpConnections
+from svcdns.serving.transport.connections import Detached, TcpConnections
+from svcdns.serving.transport.tcp import TcpConnection
 from svcdns.worker import connection_handover
 from svcdns.worker.connection_handover import give, take
 from tests.support.responder import REPLY, ResponderSetup
-from tests.support.tcp import LONG, Client, served
+from tests.support.tcp import LONG, Client, buffered, served
 
 
 class World:
@@ -120,7 +121,7 @@ async def test_half_a_query_moves_with_the_connection(cut: int) -> None:
         client = await opened(world)
         client.send(7, cut=cut)
         async with asyncio.timeout(10):
-            while not any(connection._received for connection in world.old.open):
+            while not buffered(world.old):
                 await asyncio.sleep(0)
         await world.move()
         assert world.detached[0].buffer

@@ -23,24 +23,27 @@ import asyncio
 import os
 from enum import Enum
 from time import monotonic, perf_counter
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from svcdns.eventloop.deadline import Deadline
 from svcdns.eventloop.loop import DrainingLoop, DrainingSelector
 from svcdns.plugin_api.query import Client
 from svcdns.plugin_api.timeouts import Timeouts
 from svcdns.serving.responder import Responder
+from svcdns.serving.transport.connections import Detached, TcpConnections
+from svcdns.tls.transport import TlsTransport
 from svcdns.wire.tcp_framing import framed, has_message, take_message
 
-MAX_CONNECTIONS: Final = 4096
-"""The most open connections of one worker; further connections are closed at once."""
 BUFFER: Final = 2 * 65537
 """The octets that may wait in a connection's buffer before the server stops reading its socket."""
 _LENGTH: Final = 2
 _MIN_QUERY: Final = _LENGTH + 12
 """The octets of the shortest query, with its length field."""
 IDLE_CLOSE: Final = 0.02
-"""The seconds without a query after which a connection is closed while the server is about to stop (lame duck)."""
+"""The seconds without a query after which a connection with pipelined queries is closed at a stop or an upgrade.
+
+Another connection is closed together with its reply: its client sends the next query after the reply at the earliest.
+"""
 CHUNK: Final = 4096
 """The most octets of one read if the selector reads the connection's socket."""
 
@@ -70,60 +73,6 @@ _UNBLOCKED_AT: Final = {ReplyState.BLOCKED: ReplyState.IDLE, ReplyState.STALLED:
 _REPLIED_AT: Final = {ReplyState.ANSWERING: ReplyState.IDLE, ReplyState.STALLED: ReplyState.BLOCKED}
 _WITH_CHAIN: Final = (ReplyState.ANSWERING, ReplyState.STALLED)
 _NOT_TAKEN: Final = (ReplyState.BLOCKED, ReplyState.STALLED)
-
-
-class Detached(NamedTuple):
-    """A connection on its way from one worker to another.
-
-    `fd` is its descriptor. `host`, `port` and `family` (4 or 6) identify its listener. `timeout` is the number of
-    seconds until the connection's timeout. `buffer` has the octets of its next query that have arrived. `queries` is
-    the number of queries that the client may still send, or -1 for any number.
-    """
-
-    fd: int
-    host: str
-    port: int
-    family: int
-    timeout: float
-    buffer: bytes
-    queries: int = -1
-
-
-class TcpConnections:
-    """The open connections of one worker, up to a maximum."""
-
-    def __init__(self, most: int = MAX_CONNECTIONS) -> None:
-        """`most` is the number of connections that may be open at once."""
-        self.most = most
-        self.open: set[TcpConnection] = set()
-        self.handshaking: set[asyncio.Transport] = set()
-        """The TLS connections whose handshake is not complete."""
-        self.lame_duck = False
-        """True if the worker will stop soon: each connection is closed once it is idle for IDLE_CLOSE after a reply."""
-
-    @property
-    def full(self) -> bool:
-        """True if no further connection is accepted."""
-        return len(self.open) + len(self.handshaking) >= self.most
-
-    @property
-    def none(self) -> bool:
-        """True if no connection is open."""
-        return not (self.open or self.handshaking)
-
-    def start_lame_duck(self) -> None:
-        """Closes each connection once it is idle for IDLE_CLOSE after a reply.
-
-        So clients see a closed connection before they send the next query, and no query is lost.
-        """
-        self.lame_duck = True
-
-    def drain(self) -> None:
-        """Closes every connection as soon as its queries are answered."""
-        for connection in tuple(self.open):
-            connection.finish()
-        for transport in tuple(self.handshaking):
-            transport.abort()
 
 
 class _TransportReads:
@@ -165,8 +114,10 @@ class TcpConnection(asyncio.Protocol):
         self._queries_left = timeouts.queries if detached is None else detached.queries
         self._deadline = Deadline(self._loop, self._expired)
         self._last_reply = 0.0
-        """The time of the last reply on the loop's clock; 0 if there was none since the lame-duck time began."""
+        """The time of the last reply on the loop's clock; 0 if there was none since connections are being closed."""
         self._idle_close: asyncio.TimerHandle | None = None
+        self._pipelined = False
+        """True if the client has sent a query before the reply to an earlier one (RFC 7766 §6.2.1.1)."""
         self._taken: asyncio.Future[None] | None = None
         """What a reply of several messages waits for while the client takes no replies; None if no reply waits."""
         self._fd = -1
@@ -239,7 +190,7 @@ class TcpConnection(asyncio.Protocol):
         self._write_at_once(
             len(wire).to_bytes(_LENGTH, "big") + wire
         )  # as `framed` does, but without the cost of a call
-        if self._queries_left > 0 or self._connections.lame_duck:
+        if self._queries_left > 0 or self._connections.closing:
             self._queries_left -= self._queries_left > 0
             self._note_reply()
             self._next()
@@ -247,6 +198,7 @@ class TcpConnection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Adds octets to the buffer, and answers the whole queries in it."""
         self._received += data
+        self._pipelined = self._pipelined or self._reply_state is not _IDLE
         if len(self._received) > BUFFER:
             self._reads.pause()
             if self._client_state is _OPEN:
@@ -269,6 +221,8 @@ class TcpConnection(asyncio.Protocol):
             packet = take_message(self._received)
             if packet is None:
                 break
+            if self._received:
+                self._pipelined = True
             started = perf_counter()
             wire = self.responder.lookup(packet, self._client, started)
             if wire:
@@ -281,7 +235,9 @@ class TcpConnection(asyncio.Protocol):
         if not self._queries_left or (self._client_state is ClientState.FINISHED and not has_message(self._received)):
             self._transport.close()
         elif self._last_reply and not self._received:
-            if self._idle_close is None:
+            if self._connections.hurrying or not self._pipelined:
+                self.finish()
+            elif self._idle_close is None:
                 self._idle_close = self._loop.call_later(IDLE_CLOSE, self._close_if_idle)
         elif (
             self._client_state is ClientState.HELD
@@ -366,10 +322,12 @@ class TcpConnection(asyncio.Protocol):
 
     def finish(self) -> None:
         """Closes the connection once all queries that have arrived are answered, also those in the kernel's buffer."""
-        readable = self._fd >= 0 and self._client_state is not ClientState.DETACHED
-        if readable and self._reply_state is _IDLE and not self._transport.is_closing():
-            self.drain()
-        self._client_state = ClientState.FINISHED
+        detached, self._client_state = self._client_state is ClientState.DETACHED, ClientState.FINISHED
+        if self._reply_state is _IDLE and not detached and not self._transport.is_closing():
+            if self._fd >= 0:
+                self.drain()
+            elif isinstance(self._transport, TlsTransport):
+                self._transport.read_waiting()
         if self._reply_state not in _WITH_CHAIN and not self._transport.is_closing():
             self._transport.close()
 
@@ -385,14 +343,24 @@ class TcpConnection(asyncio.Protocol):
         else:
             self._transport.close()
 
+    @property
+    def closing(self) -> bool:
+        """True if the connection is closed after a reply, because the server stops or is upgraded."""
+        return self._connections.closing_tls if self._secure else self._connections.closing
+
+    @property
+    def waits_for_query(self) -> bool:
+        """True if no query or reply is in progress, and nothing of the next query has arrived."""
+        return self._reply_state is _IDLE and self._client_state is _OPEN and not self._received
+
     def _note_reply(self) -> None:
-        if self._connections.lame_duck:
+        if self._connections.closing_tls and self.closing:
             self._last_reply = self._loop.time()
 
     def _close_if_idle(self) -> None:
         """Closes the connection if its client has sent nothing for IDLE_CLOSE.
 
-        Called while the server is about to stop.
+        Called at a stop or an upgrade.
         """
         self._idle_close = None
         if self._reply_state in _WITH_CHAIN or self._received or self._transport.is_closing():

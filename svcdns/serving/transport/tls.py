@@ -21,7 +21,8 @@ from typing import Final
 from svcdns.errors import SvcdnsError
 from svcdns.plugins import tls
 from svcdns.serving.responder import Responder
-from svcdns.serving.transport.tcp import TcpConnection, TcpConnections
+from svcdns.serving.transport.connections import TcpConnections
+from svcdns.serving.transport.tcp import TcpConnection
 from svcdns.telemetry.counters import Counters, Family, MetricKind
 from svcdns.tls.contexts import server_context
 from svcdns.tls.errors import TlsError

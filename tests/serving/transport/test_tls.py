@@ -14,7 +14,7 @@ import pytest
 
 from svcdns.plugin_api.timeouts import Timeouts
 from svcdns.plugins import tls
-from svcdns.serving.transport.tcp import TcpConnections
+from svcdns.serving.transport.connections import TcpConnections
 from svcdns.serving.transport.tls import Certificates, NoCertificateError, TlsAcceptor
 from svcdns.telemetry.counters import Counters
 from svcdns.tls.contexts import server_context
@@ -175,6 +175,35 @@ async def test_a_drain_closes_all() -> None:
         assert await client.ended()
         assert await handshaking.ended()
         assert not client.reader.exception()
+
+
+async def test_a_connection_is_closed_after_a_reply() -> None:
+    """With a proper end, in a hand-over too."""
+    async with served() as world:
+        client = await world.connect()
+        client.send(1)
+        assert (await client.reply()).id == 1
+        world.connections.close_after_reply(tls_only=True)
+        client.send(2)
+        assert (await client.reply()).id == 2
+        assert await client.ended()
+        assert not client.reader.exception()
+
+
+@pytest.mark.parametrize("step", ["hurry", "drain"])
+async def test_a_query_that_has_arrived_is_answered(step: str) -> None:
+    """The event loop has not read it yet when the connection is to be closed."""
+    async with served() as world:
+        client = await world.connect()
+        client.send(1)
+        assert (await client.reply()).id == 1
+        (connection,) = world.connections.open
+        world.connections.close_after_reply()
+        client.send(2)
+        assert connection.waits_for_query
+        getattr(world.connections, step)()
+        assert (await client.reply()).id == 2
+        assert await client.ended()
 
 
 async def test_a_limited_number_of_queries() -> None:

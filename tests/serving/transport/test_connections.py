@@ -1,0 +1,82 @@
+"""How the connections of a worker end at a stop or an upgrade."""
+
+from __future__ import annotations
+
+import asyncio
+
+import dns.message
+import pytest
+
+from svcdns.serving.transport import tcp
+from svcdns.serving.transport.connections import TcpConnections
+from tests.support.responder import ResponderSetup
+from tests.support.tcp import Client, buffered, served
+
+
+async def answered(client: Client, *idents: int) -> None:
+    """The client sends these queries together, and gets their replies."""
+    client.send(*idents)
+    assert [(await client.reply()).id for _ in idents] == list(idents)
+
+
+async def test_a_connection_is_closed_after_a_reply() -> None:
+    """Also a new one. A connection whose client sends nothing stays open until `hurry`."""
+    connections = TcpConnections()
+    async with served(ResponderSetup("tcp"), connections) as connect:
+        asking, idle = await connect(), await connect()
+        for client in (asking, idle):
+            await answered(client, 1)
+        connections.close_after_reply()
+        await answered(asking, 2)
+        assert await asking.ended()
+        new = await connect()
+        await answered(new, 3)
+        assert await new.ended()
+        assert len(connections.open) == 1
+        connections.hurry()
+        assert await idle.ended()
+
+
+async def test_a_connection_with_pipelined_queries_is_closed_when_it_is_idle(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not before. `hurry` closes it with its next reply."""
+    monkeypatch.setattr(tcp, "IDLE_CLOSE", 60.0)
+    connections = TcpConnections()
+    async with served(ResponderSetup("tcp"), connections) as connect:
+        client, other = await connect(), await connect()
+        for one in (client, other):
+            await answered(one, 1, 2)
+        connections.close_after_reply()
+        await answered(client, 3)
+        await answered(client, 4)
+        other.send(5, cut=3)
+        async with asyncio.timeout(10):
+            while not buffered(connections):
+                await asyncio.sleep(0)
+        connections.hurry()
+        assert await client.ended()
+        packet = dns.message.make_query("a.b.", "A", id=5).to_wire()
+        other.writer.write(packet[-3:])
+        assert (await other.reply()).id == 5
+        assert await other.ended()
+
+
+async def test_an_idle_connection_with_pipelined_queries_is_closed() -> None:
+    """IDLE_CLOSE after its last reply."""
+    connections = TcpConnections()
+    async with served(ResponderSetup("tcp"), connections) as connect:
+        client = await connect()
+        connections.close_after_reply()
+        await answered(client, 1, 2, 3)
+        assert await client.ended()
+
+
+async def test_tls_only() -> None:
+    """A connection without TLS stays open, and another worker can take it over."""
+    connections = TcpConnections()
+    async with served(ResponderSetup("tcp"), connections) as connect:
+        client = await connect()
+        connections.close_after_reply(tls_only=True)
+        connections.hurry()
+        for ident in (1, 2):
+            await answered(client, ident)
+        assert len(connections.open) == 1
