@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from typing import Final
 
@@ -10,7 +9,7 @@ from svcdns.corefile import arguments
 from svcdns.plugin_api.contract import Plugin
 from svcdns.plugin_api.environment import Block
 from svcdns.plugin_api.settings import Settings
-from svcdns.process.shared_memory import SLOTS
+from svcdns.process.capacity import capacity, processors
 
 MOST: Final = 1024
 """The largest number that the directive accepts."""
@@ -18,21 +17,26 @@ MOST: Final = 1024
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """The number of workers, from 1 to the number that shared memory has room for."""
+    """The number of workers, at least 1, and a line for the log if more were configured than can be run."""
 
     workers: int
+    warnings: tuple[str, ...] = ()
 
 
 def parse(block: Block) -> Options:
     """Returns the options of the block's last `multisocket` directive. Raises CorefileError."""
-    workers = 1
+    options = Options(1)
+    most, reason = capacity()
     for directive in block.directives:
         words = arguments.arguments(directive, 0, 1)
         arguments.no_body(directive)
-        workers = os.cpu_count() or 1
-        if words:
-            workers = arguments.integer(words[0], 1, MOST)
-    return Options(min(workers, SLOTS))
+        wanted = arguments.integer(words[0], 1, MOST) if words else processors()
+        options = Options(min(wanted, most))
+        if wanted > most:
+            position = words[0].position if words else directive.position
+            text = f"multisocket: {wanted} workers are configured, {most} are run: {reason}"
+            options = Options(most, (arguments.warning(position, text),))
+    return options
 
 
 class Multisocket(Plugin):
@@ -44,7 +48,7 @@ class Multisocket(Plugin):
     @classmethod
     def settings(cls, options: Options) -> Settings:
         """Returns the settings: the number of workers."""
-        return Settings(workers=options.workers)
+        return Settings(workers=options.workers, warnings=options.warnings)
 
 
 PLUGIN: Final = Multisocket

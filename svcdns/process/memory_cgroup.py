@@ -49,7 +49,8 @@ class MemoryGroup:
 
     def __init__(self, root: Path = ROOT, own: Path = OWN) -> None:
         """`root` is where control groups are mounted; `own` is the file that names this process's groups."""
-        self._version, self._groups = _found(root, own)
+        version, self._groups = groups(root, own, "memory")
+        self._version = _ONE if version == 1 else _TWO
 
     def limit(self) -> int | None:
         """Returns the memory limit in octets; None if there is none or it cannot be read."""
@@ -80,19 +81,19 @@ class MemoryGroup:
         return None
 
 
-def _found(root: Path, own: Path) -> tuple[_Version, tuple[Path, ...]]:
-    """Returns the file names of the cgroup version that manages memory, and the paths of the groups to look in.
+def groups(root: Path, own: Path, controller: str) -> tuple[int, tuple[Path, ...]]:
+    """Returns the cgroup version that has `controller`, and the groups from this process's own up to the mounted one.
 
-    These are this process's own group and the groups that contain it, up to the mount point. Groups that this process
-    cannot see are left out.
+    `controller` is `memory` or `cpu`. Groups that this process cannot see are left out.
     """
     try:
         lines = [line.split(":", 2) for line in own.read_text().splitlines()]
     except OSError:
         lines = []
     paths = {name: path for _, names, path in (line for line in lines if len(line) == 3) for name in names.split(",")}
-    version, base = (_ONE, root / "memory") if "memory" in paths or (root / "memory").is_dir() else (_TWO, root)
-    path = Path(paths.get("memory" if version is _ONE else "", "/")).relative_to("/")
+    one = controller in paths or (root / controller).is_dir()
+    version, base = (1, root / controller) if one else (2, root)
+    path = Path(paths.get(controller if one else "", "/")).relative_to("/")
     group = base / path
     if ".." in path.parts or not group.is_dir():
         return version, (base,)
