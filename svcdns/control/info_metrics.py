@@ -60,6 +60,7 @@ CRASH_LOOP: Final = Family(
 def note_build(counters: Counters) -> None:
     """Sets the metric of the build, and creates the counters of rare events with the value 0."""
     counters.set(counters.cell(BUILD_INFO, *build_labels()), 1)
+    counters.cell(HEALTH_DURATION)
     counters.cell(HEALTH_FAILURES)
     counters.cell(RELOADS_FAILED)
     counters.cell(PANICS)

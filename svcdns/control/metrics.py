@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterable, Iterator
 from itertools import accumulate
 from operator import add
+from pathlib import Path
 from typing import Final
 
 import psutil
@@ -26,6 +27,8 @@ from svcdns.telemetry.counters import Family, MetricKind, samples
 
 UNLIMITED: Final = 2.0**64
 """The value of the metric for the limit of virtual memory if there is no limit, the same as in CoreDNS."""
+NETWORK_COUNTERS: Final = Path("/proc/self/net/netstat")
+"""Where the kernel has the counters of this process's network namespace. CoreDNS's metrics are from the same file."""
 _CONTROLS: Final = [control_region(side) for side in range(SIDES)]
 
 _WHOLE_BOUND: Final = re.compile(rb'([{,]le="[0-9]+)\.0"')
@@ -112,6 +115,26 @@ class Processes(Collector):
             "process_virtual_memory_max_bytes", "Virtual memory that all processes may have.", value=max_virtual
         )
         yield GaugeMetricFamily("process_start_time_seconds", "Start of the program, Unix seconds.", value=start)
+        received, sent = _network_octets()
+        yield CounterMetricFamily(
+            "process_network_receive_bytes_total", "Octets that the network namespace has received.", value=received
+        )
+        yield CounterMetricFamily(
+            "process_network_transmit_bytes_total", "Octets that the network namespace has sent.", value=sent
+        )
+
+
+def _network_octets(path: Path = NETWORK_COUNTERS) -> tuple[float, float]:
+    """Returns the octets received and sent over IP in this network namespace, (0, 0) if they cannot be read.
+
+    In the file, a line with the names of counters comes before each line with their values.
+    """
+    try:
+        lines = [line.split() for line in path.read_text().splitlines() if line.startswith("IpExt:")]
+        values = dict(zip(lines[0], lines[1], strict=True))
+        return float(values["InOctets"]), float(values["OutOctets"])
+    except (OSError, ValueError, KeyError, IndexError):
+        return 0.0, 0.0
 
 
 def _all_processes() -> list[psutil.Process]:

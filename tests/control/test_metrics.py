@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
+
+import pytest
 
 from svcdns.control import metrics
 from svcdns.process.shared_memory import REGION_SIZE, SLOTS, State, control_region, reset
@@ -98,7 +101,26 @@ def test_processes() -> None:
         "process_max_fds",
         "process_virtual_memory_max_bytes",
         "process_start_time_seconds",
+        "process_network_receive_bytes_total",
+        "process_network_transmit_bytes_total",
     }
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        pytest.param("TcpExt: A\nTcpExt: 1\nIpExt: X InOctets OutOctets\nIpExt: 5 7 9\n", (7, 9), id="octets"),
+        pytest.param("IpExt: X\nIpExt: 5\n", (0, 0), id="no such counters"),
+        pytest.param("IpExt: X Y\nIpExt: 5\n", (0, 0), id="another form"),
+        pytest.param("", (0, 0), id="empty"),
+        pytest.param(None, (0, 0), id="no file"),
+    ],
+)
+def test_octets_of_the_network(tmp_path: Path, text: str | None, wanted: tuple[float, float]) -> None:
+    """From the kernel's file, else 0."""
+    if text is not None:
+        (tmp_path / "netstat").write_text(text)
+    assert metrics._network_octets(tmp_path / "netstat") == wanted
 
 
 def test_bounds_are_those_of_the_format() -> None:

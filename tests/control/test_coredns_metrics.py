@@ -1,0 +1,58 @@
+"""The metrics have the names, types and labels of CoreDNS's, as `coredns_metrics.json` lists them."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import pkgutil
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import svcdns
+from svcdns.control.metrics import Processes
+from svcdns.telemetry.counters import Family
+
+ROOT = Path(__file__).parents[2]
+COREDNS: dict[str, dict[str, Any]] = json.loads(
+    Path(__file__).with_name("coredns_metrics.json").read_text(encoding="utf-8")
+)["metrics"]
+MISSING = {"coredns_cache_drops_total", "coredns_kubernetes_rest_client_rate_limiter_duration_seconds"}
+"""Metrics that svcdns does not have; docs/supported.md has the reasons."""
+
+
+def ours() -> dict[str, tuple[str, set[str]]]:
+    """Type and labels of each metric that modules declare, and of those of processes."""
+    found = {}
+    for module in pkgutil.walk_packages(svcdns.__path__, "svcdns."):
+        if not module.name.endswith("__main__"):
+            values = vars(importlib.import_module(module.name)).values()
+            families = [value for value in values if isinstance(value, Family)]
+            found |= {one.name: (one.kind.name.lower(), set(one.labels)) for one in families}
+    for metric in Processes().collect():
+        name = f"{metric.name}_total" if metric.type == "counter" else metric.name
+        found[name] = (metric.type, set())
+    return found
+
+
+def test_every_metric_of_coredns_is_there() -> None:
+    """With its type and its labels; what is missing is listed, and missing indeed."""
+    found = ours()
+    wanted = {name: (one["type"], set(one["labels"])) for name, one in COREDNS.items() if name not in MISSING}
+    assert {name: found.get(name) for name in wanted} == wanted
+    assert [name for name in MISSING if name in found] == []
+    assert set(COREDNS) >= MISSING
+
+
+def test_no_metric_has_a_name_that_coredns_does_not_have() -> None:
+    """Metrics of svcdns alone begin with `svcdns_`."""
+    assert [name for name in ours() if not name.startswith("svcdns_") and name not in COREDNS] == []
+
+
+@pytest.mark.parametrize("name", sorted(MISSING))
+def test_what_is_missing_is_a_difference(name: str) -> None:
+    """It has a row in the table of metrics."""
+    section = (ROOT / "docs" / "supported.md").read_text(encoding="utf-8").partition("### Metrics\n")[2]
+    assert re.search(rf"^\| `{name}` \|", section.partition("\n### ")[0], re.MULTILINE)
