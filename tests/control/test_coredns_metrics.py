@@ -25,7 +25,7 @@ MISSING = {"coredns_cache_drops_total", "coredns_kubernetes_rest_client_rate_lim
 
 def ours() -> dict[str, tuple[str, set[str]]]:
     """Type and labels of each metric that modules declare, and of those of processes."""
-    found = {}
+    found: dict[str, tuple[str, set[str]]] = {}
     for module in pkgutil.walk_packages(svcdns.__path__, "svcdns."):
         if not module.name.endswith("__main__"):
             values = vars(importlib.import_module(module.name)).values()

@@ -55,7 +55,7 @@ def test_the_page_of_a_real_server(tmp_path: Path) -> None:
         until("the failed reload", lambda: server.metric("coredns_reload_failed_total") == 1)
         until("the queries", lambda: server.metric("coredns_dns_requests_total") >= 5)
         page = http(server.ports["metrics"], "/metrics")[1]
-    types = {name: kind for name, kind in re.findall(r"^# TYPE (\S+) (\S+)$", page, re.MULTILINE)}
+    types = dict(re.findall(r"^# TYPE (\S+) (\S+)$", page, re.MULTILINE))
     seen = {name: kind for name, kind in types.items() if not name.startswith("svcdns_")}
     assert seen == {name: listed[name]["type"] for name in seen}
     assert {"coredns_acl_blocked_requests_total", "coredns_template_matches_total"} <= set(seen)
@@ -66,6 +66,7 @@ def test_the_page_of_a_real_server(tmp_path: Path) -> None:
             labels = set(re.findall(r'(\w+)="(?:[^"\\]|\\.)*"', text)) - {"le"}
             assert labels == set(listed[name]["labels"]), name
     assert "coredns_dns_request_duration_seconds" in checked
+    assert re.search(r'^coredns_build_info\{goversion="CPython 3', page, re.MULTILINE)
     enabled = set(re.findall(r'^coredns_plugin_enabled\{.*name="(\w+)"', page, re.MULTILINE))
     assert enabled == {"acl", "cache", "errors", "forward", "hosts", "local", "log", "prometheus", "template"}
     assert re.search(r'^coredns_dns_request_size_bytes_bucket\{[^}]*le="100"', page, re.MULTILINE)
