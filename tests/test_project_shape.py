@@ -10,6 +10,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType
 
@@ -18,11 +19,15 @@ import pytest
 import svcdns
 from svcdns.chain.plan import plan
 from svcdns.control.metrics import Processes
+from svcdns.corefile import arguments
+from svcdns.corefile.blocks import Directive
 from svcdns.corefile.directives import check_directives
+from svcdns.corefile.errors import CorefileError
 from svcdns.corefile.parser import parse
 from svcdns.plugin_api.contract import check_plugin
 from svcdns.plugins import BUILT, ORDER
 from svcdns.telemetry.counters import Family
+from tests.support import world
 
 ROOT = Path(__file__).parents[1]
 MODULES = sorted(
@@ -166,13 +171,66 @@ def test_a_plugin_has_its_parts(name: str) -> None:
 
 @pytest.mark.parametrize("name", [*sorted(BUILT), "import"])
 def test_a_plugin_has_its_page(name: str) -> None:
-    """With the sections in their order; each option that `parse` knows is in it."""
+    """With the sections in their order."""
     page = ROOT / "docs" / "plugins" / f"{name}.md"
     found = sections(page)
     assert found[:4] == list(REQUIRED)
     assert found == [section for section in SECTIONS if section in found]
     assert page.read_text().startswith(f"# {name}\n")
     assert examples(page)
+
+
+@pytest.mark.parametrize(
+    "directive",
+    [
+        "bind 127.0.0.1",
+        "cache",
+        "dns64",
+        "errors",
+        "file z",
+        "forward . 192.0.2.1",
+        "header",
+        "health",
+        "hosts {\n fallthrough",
+        "k8s_external",
+        "kubernetes",
+        "loadbalance",
+        "loadbalance weighted f",
+        "local",
+        "log",
+        "prometheus",
+        "ready",
+        "template IN A",
+        "timeouts",
+        "tls c k",
+        "transfer",
+    ],
+)
+def test_the_page_has_the_options_of_the_code(directive: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each option that the plugin knows is on its page, and the syntax on the page has no other."""
+    known: set[str] = set()
+
+    def unknown_option(line: Directive, names: Iterable[str]) -> CorefileError:
+        known.update(names)
+        return CorefileError(line.position, "unknown")
+
+    monkeypatch.setattr(arguments, "unknown_option", unknown_option)
+    name, _, _ = directive.partition(" ")
+    if name == "k8s_external":
+        directive = "kubernetes\nk8s_external"
+    brace = "" if "{" in directive else "{"
+    with pytest.raises(CorefileError):
+        world.options(name, f"{directive} {brace}\n no_such_option x\n}}")
+    page = (ROOT / "docs" / "plugins" / f"{name}.md").read_text()
+    assert {option for option in known if not re.search(rf"\b{option}\b", page)} == set()
+    syntax = page.partition("## Syntax\n")[2].partition("\n## ")[0]
+    shown = set()
+    for block in re.findall(r"^```\n(.*?)^```", syntax, re.MULTILINE | re.DOTALL):
+        if "weighted" not in directive or "weighted" in block:
+            shown |= {
+                word for line in re.findall(r"^ {4}([a-z0-9_|]+)", block, re.MULTILINE) for word in line.split("|")
+            }
+    assert shown <= known or directive == "loadbalance", shown - known
 
 
 def test_there_is_no_page_without_a_plugin() -> None:
