@@ -153,7 +153,7 @@ def rows_of_metrics() -> set[str]:
 
 @pytest.mark.parametrize("name", sorted(BUILT))
 def test_a_plugin_has_its_parts(name: str) -> None:
-    """Options and parse, a class that says its name, tests, a place in the order."""
+    """Every plugin has options, `parse`, a class with its name, tests, and a place in the order."""
     module = load(name)
     assert name in ORDER
     assert inspect.isclass(module.Options)
@@ -171,7 +171,7 @@ def test_a_plugin_has_its_parts(name: str) -> None:
 
 @pytest.mark.parametrize("name", [*sorted(BUILT), "import"])
 def test_a_plugin_has_its_page(name: str) -> None:
-    """With the sections in their order."""
+    """Every plugin has a page with the required sections in order."""
     page = ROOT / "docs" / "plugins" / f"{name}.md"
     found = sections(page)
     assert found[:4] == list(REQUIRED)

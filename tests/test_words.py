@@ -54,9 +54,7 @@ def private(name: str) -> set[str]:
 
 
 def identifiers(path: Path) -> Iterator[tuple[str, int]]:
-    """Every name that a module defines, with its line: functions, classes, parameters, variables, attributes that are
-    set.
-    """
+    """Yields every name that a module defines, with its line: functions, classes, parameters, variables, attributes."""
     for node in ast.walk(ast.parse(path.read_text(), str(path))):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             yield node.name, node.lineno
@@ -118,5 +116,5 @@ def test_metrics_and_labels_have_no_private_words() -> None:
     ],
 )
 def test_what_is_found(name: str, found: set[str]) -> None:
-    """Whole words are looked at."""
+    """Only whole words of an identifier count as private words."""
     assert private(name) == found

@@ -1,4 +1,4 @@
-"""The checker against servers that answer correctly, answer wrongly, do not answer, or close connections."""
+"""The bench's checker, against servers that answer rightly, wrongly or not at all."""
 
 from __future__ import annotations
 

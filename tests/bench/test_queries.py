@@ -28,7 +28,7 @@ CLUSTER = Cluster(100, 3)
 
 
 def config(**ports: int) -> peers.ServerConfig:
-    """The settings of a server."""
+    """Returns the settings of a server."""
     return peers.ServerConfig(CLUSTER, 5300, 5301, 8001, 1, {"health": 1, "ready": 2, "metrics": 3})
 
 

@@ -38,18 +38,18 @@ class Options:
 
 
 class Marking(Plugin):
-    """Says its name, and asks on."""
+    """A plugin that appends its name to a trail, and asks the next plugin."""
 
     name = "plugin"
     offers = ("trail",)
     trail: list[str]
 
     def __init__(self, options: Options, environment: Any) -> None:
-        """Keeps both."""
+        """Keeps the options and the environment."""
         self.options, self.environment = options, environment
 
     def handle(self, query: Query, following: Following) -> Answer:
-        """Leaves a mark."""
+        """Appends the plugin's name to the trail, and asks the next plugin."""
         self.trail.append(self.name)
         return following(query)
 
@@ -124,7 +124,7 @@ def test_enclosers_are_found_in_zones_whose_names_all_plugins_treat_equally() ->
 
 
 def test_what_metrics_and_observers_need() -> None:
-    """Whether the block counts, who is said to have written, who watches."""
+    """A route says whether its queries are counted, which plugin counts as the writer, and which plugins observe."""
     chains, _ = built(
         "a {\n prometheus\n log\n cache\n}\nb {\n cache\n}",
         log={"observe": lambda *_: None},
@@ -151,7 +151,7 @@ def test_a_block_that_only_counts_has_nothing_that_answers() -> None:
 
 
 def test_other_classes_only_where_a_plugin_takes_them() -> None:
-    """As CoreDNS lets them pass."""
+    """Queries of other classes reach the chain only if one of its plugins accepts them, as in CoreDNS."""
     for text, rcode in ((". {\n log\n}", Rcode.REFUSED), (". {\n forward x\n}", Rcode.SERVFAIL)):
         listener = built(text, forward={"settings": lambda _: Settings(any_class=True)})[0].listeners["127.0.0.1", 53]
         query = world.query("version.bind.", "TXT", rclass=3)
@@ -165,7 +165,7 @@ def test_unready_plugins_by_name() -> None:
 
 
 def test_options_that_plugins_have_echoed() -> None:
-    """On every listener, besides those of the core."""
+    """EDNS options that a plugin declares are copied by every listener, in addition to those that the core copies."""
     chains, _ = built("a {\n log\n}\nb:54 {\n cache\n}", cache={"echoed_options": frozenset({65001})})
     assert [listener.echoed - ECHOED_OPTIONS for listener in chains.listeners.values()] == [{65001}, {65001}]
 
@@ -211,7 +211,9 @@ def test_an_empty_chain_is_none() -> None:
 
 
 def test_what_a_listener_has_besides_its_zones() -> None:
-    """Transport, certificate and time-outs; of several blocks the last one that says so counts."""
+    """A listener has a transport, a certificate and timeouts. If several blocks set the timeouts, the last block
+    counts.
+    """
     text = (
         "a {\n timeouts {\n  read 5s\n }\n}\nb {\n timeouts {\n  idle 9s\n }\n}\nc {\n}\n"
         "tls://a {\n tls x y\n timeouts {\n  maxtcpqueries 7\n }\n}\ntls://b {\n tls z y\n}\ntls://c d {\n tls z y\n}\n"

@@ -17,13 +17,13 @@ class Networks(Plugin):
         self.classes, self.asked = classes, 0
 
     def client_class(self, address: str) -> str:
-        """The class."""
+        """Returns the class of the address, counting the calls."""
         self.asked += 1
         return self.classes.get(address, "")
 
 
 def test_clients_with_the_same_class_of_every_plugin_share_a_class() -> None:
-    """And no others do."""
+    """Clients share a class only if every plugin puts them into the same class."""
     first, second = Networks(a="x", b="x"), Networks(b="y")
     classes = Classes([first, second])
     assert classes.of("c") == classes.of("d")

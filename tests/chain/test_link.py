@@ -41,7 +41,7 @@ class Cluster(Plugin):
 
 
 class Outer(Plugin):
-    """Does what the test says."""
+    """A plugin whose `handle` calls a function of the test."""
 
     name = "outer"
 
@@ -60,12 +60,12 @@ class Classifying(Outer):
     name = "classifying"
 
     def client_class(self, address: str) -> str:
-        """By family."""
+        """Returns "6" for an IPv6 address, else "4"."""
         return "6" if ":" in address else "4"
 
 
 class Stating(Outer):
-    """Sets the scope itself."""
+    """A plugin that declares its cache scope."""
 
     name = "stating"
     states_reuse = True
@@ -101,7 +101,7 @@ async def answered(*plugins: Plugin, **fields: Any) -> Reply:
 
 
 def reads(what: str) -> Callable[[Query, Following], Answer]:
-    """Reads an attribute of the query in `handle`."""
+    """Returns a handler that reads an attribute of the query."""
 
     def handle(query: Query, following: Following) -> Answer:
         found: Any = query
@@ -181,7 +181,7 @@ async def test_a_plugin_with_client_classes_reads_addresses_for_a_class(
 
 @pytest.mark.parametrize("answer", LATER)
 async def test_plugins_that_read_nothing_of_the_client_change_nothing(answer: Callable[[], Answer]) -> None:
-    """Also around and inside of one that states the scope itself."""
+    """Plugins that read no client data do not change the scope that another plugin declares."""
     plugins = (
         Outer(),
         Stating(reads("client.address")),
@@ -231,7 +231,7 @@ async def test_a_reply_with_other_ttls_lives_until_those_of_its_source_go_down()
 
 @pytest.mark.parametrize("answer", LATER)
 async def test_self_queries_give_their_terms(answer: Callable[[], Answer]) -> None:
-    """Of all that were made, in whatever way."""
+    """Replies to queries that a plugin sends to the server add their reuse terms to the plugin's reply."""
     asked = Reply(lifetime=9.0, dependencies=(("file", "x"),), increments=((1, 1.0),))
 
     async def later() -> Reply:
@@ -297,7 +297,7 @@ async def test_data_that_a_plugin_looks_at_are_a_dependency() -> None:
 
 
 async def test_queries_that_are_answered_meanwhile_are_others() -> None:
-    """A plugin that reads the sockets while it handles a query has no part in what is answered then."""
+    """A query that is answered while a plugin handles another query does not change the other query's reuse terms."""
     other = Reply(lifetime=2.0, dependencies=(("other",),))
     entry = chain([Outer(reads("client.address")), Cluster(lambda: other)])
     assert entry is not None

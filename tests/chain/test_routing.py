@@ -35,7 +35,7 @@ def listener(*zones: str, host: str = "") -> Listener:
     ],
 )
 def test_finds_the_zone(name: str, rtype: str, zone: str | None) -> None:
-    """By labels from the right."""
+    """The longest zone that contains the name answers; a DS query goes to the parent zone."""
     found = listener("c.", "b.c.").find(names.from_text(name).lower(), Type[rtype])
     assert (None if found is None else found.zone_text) == zone
 

@@ -21,7 +21,7 @@ from svcdns.cli.arguments import parse
     ],
 )
 def test_reads(words: list[str], expected: dict[str, object]) -> None:
-    """With one dash or two."""
+    """Options are accepted with one dash or two."""
     found = vars(parse("svcdns", words))
     assert {name: found[name] for name in expected} == expected
 

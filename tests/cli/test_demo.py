@@ -1,4 +1,4 @@
-"""The demo, as far as it does not serve; tests/end_to_end has the rest."""
+"""The command `demo`, except for serving, which tests/end_to_end tests."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def reply(*lines: str, rcode: int = 0) -> bytes:
 
 
 def test_answer_lines() -> None:
-    """Records as in zone files, a response code, or no reply."""
+    """An answer is shown as records in zone-file form, as a response code, or as "no answer"."""
     assert demo._answer_lines(reply("a. 5 IN A 10.0.0.1", "a. 5 IN SRV 0 100 80 b.")) == [
         "  a. 5 IN A 10.0.0.1",
         "  a. 5 IN SRV 0 100 80 b.",
@@ -37,7 +37,7 @@ def test_answer_lines() -> None:
 def test_without_a_resolver_it_serves_the_rest(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """It prints that."""
+    """Without a resolver, the demo's Corefile has no *forward* and no *loop*, and the demo says so."""
     empty = tmp_path / "resolv.conf"
     empty.write_text("search a.b\n")
     monkeypatch.setattr(demo, "RESOLV_CONF", str(empty))

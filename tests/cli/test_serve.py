@@ -1,4 +1,4 @@
-"""The commands that do not serve, and wrong ones."""
+"""The commands that do not serve, and wrong command lines."""
 
 from __future__ import annotations
 

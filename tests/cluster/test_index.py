@@ -1,5 +1,4 @@
-"""The index: lists reconcile without a gap, lookups follow every change, and a change names the dependencies that it
-affects."""
+"""The index: relists without a gap, lookups after each change, and the dependencies that a change affects."""
 
 from __future__ import annotations
 
@@ -88,7 +87,7 @@ def test_a_slice_affects_its_service_and_the_addresses_that_changed() -> None:
 
 
 def test_a_slice_that_moves_affects_both_services() -> None:
-    """And every address in it: the names of all of them change."""
+    """If a slice moves to another Service, both Services and all of its addresses are affected."""
     index = synced()
     index.apply(Put(EndpointSlice("n", "s", "a", (), (Endpoint("10.0.0.1"),))))
     assert index.apply(Put(EndpointSlice("n", "s", "b", (), (Endpoint("10.0.0.1"),)))) == {
@@ -99,7 +98,7 @@ def test_a_slice_that_moves_affects_both_services() -> None:
 
 
 def test_lookups_do_not_depend_on_the_order_of_events() -> None:
-    """Slices and Services are in the order of their names."""
+    """Lookups return slices and Services in the order of their names, whatever the order of the changes."""
     slices = [EndpointSlice("n", name, "web", (), (Endpoint("10.0.0.1"),)) for name in "abc"]
     seen = []
     for order in (slices, slices[::-1]):
@@ -158,7 +157,7 @@ def copy_of(index: Index) -> ClusterCopy:
 
 
 def test_a_copy_is_of_one_moment() -> None:
-    """Later changes do not show in it."""
+    """Later changes of the index are not in a copy."""
     index = synced()
     slice_ = EndpointSlice("n", "s", "Web", (), (Endpoint("10.0.0.1"),))
     for item in (Namespace("n"), Service("n", "web"), slice_):
@@ -216,7 +215,7 @@ def test_an_address_of_many_slices() -> None:
 
 
 def test_a_change_shows_in_every_lookup() -> None:
-    """By name and by address."""
+    """After a change, lookups by name and by address find the new object."""
     index = synced()
     for number in (1, 2):
         index.apply(Put(EndpointSlice("n", "s", "web", (Port("p", "TCP", number),), (Endpoint("10.0.0.1"),))))

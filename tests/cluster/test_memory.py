@@ -62,7 +62,7 @@ def index() -> Callable[[Change], object]:
 
 
 def view() -> Callable[[Change], object]:
-    """The view of control."""
+    """Returns the `apply` method of a new cluster view."""
     return ClusterView(1, KINDS, lambda: 0.0).apply
 
 

@@ -19,7 +19,7 @@ def names(index: SecondaryIndex[str], key: str) -> list[str]:
 
 @pytest.mark.parametrize("order", ["abc", "cba", "bca"])
 def test_the_objects_of_a_key_are_in_order(order: str) -> None:
-    """Whatever the order in which they were added and removed."""
+    """The objects of a key are in order of their names, whatever the order of additions and removals was."""
     index: SecondaryIndex[str] = SecondaryIndex()
     made = {name: stored(name) for name in order}
     for one in made.values():
@@ -41,7 +41,7 @@ def test_a_move_changes_the_keys_that_differ() -> None:
 
 
 def test_keys() -> None:
-    """Only those that have an object now."""
+    """`keys` has only keys with at least one object."""
     index: SecondaryIndex[str] = SecondaryIndex()
     one, other = stored("a"), stored("b")
     index.move(one, set(), {"x", "y"})

@@ -1,4 +1,4 @@
-"""Watch options as control and workers know them: octets that two versions of the program share."""
+"""The encoding of watch options, which control and workers of different versions share."""
 
 from __future__ import annotations
 

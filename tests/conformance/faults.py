@@ -17,7 +17,7 @@ OWN = f".{NS}.svc.{ZONE}"
 
 
 def named(service: str) -> str:
-    """The name of a Service in the lab's namespace."""
+    """Returns the name of a Service in the lab's namespace."""
     return service + OWN
 
 
@@ -27,7 +27,7 @@ def data(name: str, rtype: str, *texts: str) -> Fault:
 
 
 def removed(name: str, rtype: str) -> Fault:
-    """No data at a name; the name still exists."""
+    """A fault that removes a record set; the name still exists."""
     return Fault(zone=lambda zone: zone.update({(name, "NONE"): zone.pop((name, rtype), [])}))
 
 
@@ -37,7 +37,7 @@ def incomplete(name: str, rtype: str) -> Fault:
 
 
 def ptr_records(where: Callable[[str], bool], text: str) -> Fault:
-    """PTR records of some targets have other data."""
+    """A fault that replaces the PTR records whose target fulfils `where`."""
 
     def edit(zone: Zone) -> None:
         for key, texts in zone.items():
@@ -59,7 +59,9 @@ def when(which: Callable[[Reply], object], change: Callable[[Reply], object]) ->
 
 
 def for_names(*names: str, rtype: str = "") -> Callable[[Reply], bool]:
-    """Replies to queries whose name contains one of these, of a type if given."""
+    """Returns a condition that is true for queries whose name contains one of `names`, and whose type is `rtype` if
+    given.
+    """
 
     def which(reply: Reply) -> bool:
         question = reply.question[0]
@@ -72,7 +74,7 @@ def for_names(*names: str, rtype: str = "") -> Callable[[Reply], bool]:
 
 
 def record(text: str) -> Callable[[Reply], None]:
-    """Adds a record, type and data, to the answer; NOERROR."""
+    """Returns a change that makes the answer one record, given as type and data, with NOERROR."""
 
     def add(reply: Reply) -> None:
         rtype, _, rest = text.partition(" ")
@@ -88,7 +90,7 @@ def rcode(number: int) -> Callable[[Reply], None]:
 
 
 def flag(bit: int) -> Callable[[Reply], None]:
-    """Inverts a header bit."""
+    """Returns a change that inverts a header bit."""
 
     def toggle(reply: Reply) -> None:
         reply.flags ^= bit
@@ -157,13 +159,13 @@ def edns_flags(bits: int) -> Callable[[Reply], None]:
 
 
 def soa_ttl(reply: Reply) -> None:
-    """A TTL above MINIMUM."""
+    """Raises the SOA record's TTL above its MINIMUM field."""
     for rrset in reply.authority:
         rrset.ttl = 3600
 
 
 def two_ttls(reply: Reply) -> None:
-    """An RRset with two TTLs."""
+    """Gives the records of an RRset two different TTLs."""
     first = reply.answer[0]
     reply.answer.append(dns.rrset.from_text(first.name, first.ttl + 1, "IN", "A", "10.0.0.1"))
 

@@ -140,7 +140,7 @@ class FakeApi(Api):
         return self._store(f"{path}/{item['metadata']['name']}", item, "create")
 
     async def patch(self, path: str, change: Mapping[str, Any]) -> Object:
-        """A merge patch (RFC 7386)."""
+        """Applies a JSON merge patch (RFC 7386) to an object, and returns it."""
         return self._store(path, _merged(self.objects[path], change), "patch")
 
     async def delete(self, path: str) -> None:
@@ -182,7 +182,7 @@ def _merged(target: Any, change: Any) -> Any:
 
 @dataclass
 class ModelServer:
-    """The server, correct except for its fault."""
+    """A model DNS server that is correct except for its fault."""
 
     api: FakeApi
     fault: Fault = field(default_factory=Fault)

@@ -12,14 +12,14 @@ PAGE = (Path(__file__).parents[2] / "docs" / "conformance.md").read_text()
 
 
 def test_every_check_has_its_row() -> None:
-    """With severity, rule and sentence, in the order of `CHECKS`."""
+    """docs/conformance.md has a row for each check, in the order of `CHECKS`, with severity, rule and sentence."""
     rows = [f"| `{c.name}` | {c.severity.value} | {c.rule} | {c.explains} |" for c in CHECKS.values()]
     listed = PAGE.partition("## The checks")[2]
     assert [line for line in listed.splitlines() if line.startswith("| `")] == rows
 
 
 def test_every_group_has_its_heading() -> None:
-    """With the argument of `--only`."""
+    """docs/conformance.md has a heading for each group, with the argument of `--only`."""
     assert re.findall(r"^### .*`--only (\w+)`", PAGE, re.MULTILINE) == list(
         dict.fromkeys(c.group for c in CHECKS.values())
     )

@@ -25,7 +25,7 @@ from svcdns.wire.codes import CD, QR, Class, Type
     ],
 )
 def test_dnspython_reads_the_packet(query: Query, words: str) -> None:
-    """Name, type, class, flags, EDNS."""
+    """dnspython reads name, type, class, flags and EDNS of the query."""
     read = dns.message.from_wire(query.packet(77))
     assert read.id == 77
     assert read.question[0].name.to_text() == query.name

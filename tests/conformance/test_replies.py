@@ -1,4 +1,4 @@
-"""The strict parser of replies."""
+"""Reading replies strictly, so that malformed messages are errors."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def reply(*lines: str) -> dns.message.Message:
 
 @pytest.mark.parametrize("line", LINES, ids=lambda line: line.split()[3])
 def test_records_in_presentation_format(line: str) -> None:
-    """With compressed names, and the case of the message."""
+    """Records are shown in presentation format, with names decompressed and in the message's letter case."""
     found = read_reply(reply(line).to_wire())
     assert [str(one) for one in found.answer] == [line]
 

@@ -49,7 +49,7 @@ async def hangs(_examiner: Examiner) -> None:
 
 
 async def test_every_check_has_a_result() -> None:
-    """In the order of the checks, and reported as they end."""
+    """Every check has a result, in the order of the checks, and each result is reported when its check ends."""
     reported: list[Result] = []
     results = await run(
         EXAMINER,
@@ -67,7 +67,7 @@ async def test_every_check_has_a_result() -> None:
 
 
 async def test_the_limit_of_concurrent_checks() -> None:
-    """Checks after the time limit fail without having run."""
+    """Checks that have not started when the time limit is over fail."""
     results = await run(EXAMINER, [check(hangs), check(hangs), check(hangs)], limit=0.02, together=1)
     assert {r.outcome for r in results} == {Outcome.FAILED}
 

@@ -25,7 +25,7 @@ async def examiner(model: ModelServer, cluster: Cluster | None = None) -> Examin
 
 
 async def test_discovery_by_dns() -> None:
-    """kubernetes.default with its address and named port; this cluster has no kube-dns."""
+    """Discovery by DNS finds kubernetes.default with its address and named port."""
     async with ModelServer(FakeApi(KUBERNETES)).serving() as model:
         found = await sources.discover(await examiner(model))
     assert found.services == (

@@ -91,7 +91,7 @@ ENCODED = {
 
 
 def test_a_snapshot_fills_an_empty_view() -> None:
-    """The view is whole then, and not listed; the first list gives differences, and its end is none."""
+    """A snapshot fills an empty view, which is then whole but not listed. The first list sends only the differences."""
     one = view()
     restored = Serials(5, 6, 7)
     assert one.restore(ENCODED, restored) == [key("web"), key("api"), *map(Complete, one.kinds), restored]

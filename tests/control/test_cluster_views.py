@@ -32,7 +32,7 @@ def api() -> Iterator[ApiDouble]:
 
 
 class World:
-    """Cluster views, and the differences that they sent."""
+    """The cluster views of a control process, and the changes that they sent."""
 
     def __init__(
         self, counters: Counters | None = None, *, again: bool = False, ages: dict[str, float] | None = None
@@ -98,7 +98,7 @@ async def test_a_view_is_watched_until_no_block_has_its_options(api: ApiDouble) 
 
 
 async def test_an_error_in_the_options_has_the_position_of_the_directive(tmp_path: Path) -> None:
-    """And leaves no view behind."""
+    """An error in the options of a view has the position of the directive, and no view is created."""
     made = World()
     with pytest.raises(CorefileError, match=r"^Corefile:3:5 - .*plugin/kubernetes: .*none.yaml: No such file"):
         await made.views.prepare(watched(manifests=(str(tmp_path / "none.yaml"),)))
@@ -132,7 +132,7 @@ async def test_a_relist_after_an_outage_sends_differences_alone(api: ApiDouble) 
 
 
 async def test_the_age_of_a_view(api: ApiDouble) -> None:
-    """Is that of its oldest kind. The metric has the largest age of all views for each resource."""
+    """The age of a view is that of its oldest kind. For each resource, the metric has the largest age of all views."""
     made = World()
     [one] = await made.views.prepare(watched(endpoint=api.url))
     [other] = await made.views.prepare(watched(endpoint=api.url, labels="a=b"))
@@ -194,7 +194,7 @@ async def test_the_programming_duration_is_measured(api: ApiDouble) -> None:
 
 
 async def write_snapshot(api: ApiDouble, folder: Path, *, ready: bool = True) -> dict[bytes, WatchedCluster]:
-    """Writes a snapshot of the API server's objects; the watch options that it belongs to."""
+    """Writes a snapshot of the API server's objects, and returns the clusters to watch for it."""
     wanted = watched(SnapshotOptions(str(folder), ready=ready), endpoint=api.url)
     made = World()
     made.views.start(await made.views.prepare(wanted))

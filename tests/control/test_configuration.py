@@ -26,7 +26,7 @@ def setup(folder: Path, text: str) -> Setup:
 
 
 def test_addresses(tmp_path: Path) -> None:
-    """In file order, each once; blocks that bind have their own."""
+    """Addresses to listen on are in the order of the file, without duplicates. A block with *bind* has its own."""
     made = setup(tmp_path, "a.b c.d:54 {\n whoami\n}\ne.f {\n bind 127.0.0.1 ::1\n whoami\n}\n")
     assert made.listen == [
         (*place, proto) for place in (("", 53), ("", 54), ("127.0.0.1", 53), ("::1", 53)) for proto in ("udp", "tcp")
@@ -87,7 +87,7 @@ def test_the_same_zone_on_different_addresses_is_no_overlap(tmp_path: Path) -> N
 
 
 def test_tls_is_tcp_alone(tmp_path: Path) -> None:
-    """On its own port; one certificate serves all blocks of an address."""
+    """TLS listens on TCP port 853 only. One certificate serves all blocks of an address."""
     pair().write(tmp_path)
     text = "tls://a b {{\n root {0}\n tls server.crt server.key\n}}\ntls://c {{\n whoami\n}}\n"
     made = setup(tmp_path, text.format(tmp_path))
@@ -180,7 +180,9 @@ def test_what_is_ignored_is_a_warning(tmp_path: Path) -> None:
 
 
 def test_link_local_addresses_are_of_no_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """They need an interface (RFC 4291 section 2.5.6), and loopback addresses are of no use elsewhere."""
+    """Link-local IPv6 addresses and loopback addresses are not published, because other hosts cannot use them (RFC
+    4291 §2.5.6).
+    """
     found = {"eth0": ["192.0.2.1", "169.254.20.10", "2001:db8::1", "fe80::1%eth0"], "lo": ["127.0.0.1", "::1"]}
     monkeypatch.setattr("svcdns.control.configuration._interfaces", lambda: found)
     assert setup(tmp_path, ". {\n whoami\n}\n").local_addresses == ("192.0.2.1", "169.254.20.10", "2001:db8::1")

@@ -16,12 +16,12 @@ from svcdns.feed.frames import Changed, Configured, Data, Epoch, FrameReader, To
 
 
 def service(number: int, ip: str = "10.0.0.1") -> Service:
-    """A Service."""
+    """Returns the Service with this number."""
     return Service("d", f"s{number}", (ip,))
 
 
 def key(number: int) -> ViewKey:
-    """The key of that Service in view 1."""
+    """Returns the key of the Service with this number, in view 1."""
     return ViewKey(1, Kind.SERVICE, "d", f"s{number}")
 
 
@@ -82,7 +82,7 @@ async def test_tells_in_order(world: World) -> None:
 
 
 async def test_the_latest_value_wins(world: World) -> None:
-    """A worker that does not read costs an entry for each object, not for each change."""
+    """If a worker does not read, the queue has one entry for each object, with the latest value."""
     for number in range(1000):
         world.put(service(1, f"10.0.{number >> 8}.{number & 255}"))
     assert len(world.feed._queue) == 1
@@ -101,7 +101,9 @@ async def test_a_slow_worker_gets_everything_in_the_end(world: World) -> None:
 
 
 async def test_a_whole_view_is_a_list_of_each_kind(world: World) -> None:
-    """With its end where the source's list is complete; the last confirmation comes first."""
+    """For a whole view, the queue has the last confirmation, a list of each kind, and Complete for each complete
+    list.
+    """
     world.view.apply(Put(service(1)))
     world.view.confirmed_at = 5.5
     world.feed.whole_view(world.view)
@@ -124,7 +126,7 @@ async def test_only_the_latest_confirmation_is_sent(world: World) -> None:
 
 
 async def test_a_change_overtakes_the_rest_of_the_cluster(world: World) -> None:
-    """Once the lists have begun: a changed, a new and a removed object come at once, and each once."""
+    """A change during the initial list is sent before the rest of the list, and each object is sent once."""
     for number in range(20_000):
         world.view.apply(Put(service(number)))
     world.feed.whole_view(world.view)
@@ -144,7 +146,7 @@ async def test_a_change_overtakes_the_rest_of_the_cluster(world: World) -> None:
 
 
 async def test_a_change_does_not_overtake_the_beginning(world: World) -> None:
-    """The worker would not know the view of the object yet."""
+    """A change is not sent before Begin of its kind, because the worker would not know the view."""
     world.view.apply(Put(service(1)))
     world.feed.put(Data("file", "z", b"x"))
     world.feed.whole_view(world.view)

@@ -36,7 +36,7 @@ async def pages() -> AsyncIterator[HttpPages]:
 
 
 async def test_serves_each_page_at_its_address(pages: HttpPages) -> None:
-    """An address may have several pages; any other path is 404."""
+    """Each address serves its own pages; other paths are 404."""
     one, other = free_port(), free_port()
     await pages.serve(
         {("127.0.0.1", one): frozenset({"/health", "/ready"}), ("127.0.0.1", other): frozenset({"/metrics"})}
@@ -48,7 +48,7 @@ async def test_serves_each_page_at_its_address(pages: HttpPages) -> None:
 
 
 async def test_port_0_is_a_free_port(pages: HttpPages) -> None:
-    """Which one it is can be asked."""
+    """Port 0 opens a free port, which `port` returns."""
     address = ("127.0.0.1", 0)
     await pages.serve({address: frozenset({"/health"})})
     assert await get(pages.port(address), "/health") == (200, "/health")

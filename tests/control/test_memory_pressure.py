@@ -63,7 +63,7 @@ class World:
 
 
 def test_limit_and_working_set_are_metrics() -> None:
-    """No step is taken below the limits."""
+    """The limit and the working set are metrics. Below the thresholds nothing else happens."""
     made = World()
     made.after(100, 84)
     assert made.counted("limit_bytes") == LIMIT

@@ -65,7 +65,7 @@ def test_counters_of_an_ended_process_count() -> None:
 
 
 def test_gauges_of_an_ended_process_do_not_count() -> None:
-    """Nor do those of the other control process; counters stay."""
+    """Gauges of an ended process and of the other control process do not count; counters do."""
     regions = [memoryview(bytearray(REGION_SIZE)) for _ in range(2 + SLOTS)]
     for number, amount in ((0, 1), (1, 10), (2, 100), (control_region(1), 1000)):
         counters = Counters(regions[number])

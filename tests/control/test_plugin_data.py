@@ -57,7 +57,7 @@ class Module:
 
 
 def files(module: Any, name: str = "one") -> PluginFiles:
-    """Of a plugin with that module."""
+    """Returns the files of a plugin with this module."""
     return PluginFiles(name, module, None, WHERE)
 
 
@@ -159,7 +159,7 @@ class World:
         return self.data
 
     async def changed(self, fresh: dict[DataKey, bytes]) -> None:
-        """Takes the data over."""
+        """Keeps the new data."""
         self.data |= fresh
 
     async def follow(self, found: Iterable[PluginFiles], until: str) -> None:
@@ -168,7 +168,7 @@ class World:
         await self.wait(until)
 
     async def wait(self, until: str) -> None:
-        """Waits until that plugin has data."""
+        """Waits until the plugin `until` has data."""
         async with asyncio.timeout(5):
             while DataKey(until, "key") not in self.data:
                 await asyncio.sleep(0.001)
@@ -208,7 +208,7 @@ async def test_a_refresh_that_fails_keeps_the_last_content(
 async def test_a_file_that_hangs_delays_no_other_plugin(
     world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """One WARNING line; the others are refreshed, the loop runs, and the content comes once the file answers."""
+    """If one plugin's file hangs, one warning is logged, and the data of other plugins is refreshed."""
     monkeypatch.setattr(blocking_io, "WARN_AFTER", 0.01)
     gate = threading.Event()
     hung = Module("one")

@@ -81,12 +81,12 @@ class World:
                 self.built(content)
 
     def built(self, configure: Configure) -> None:
-        """The worker has built these chains."""
+        """Reports, as the worker, that the chains are built."""
         assert self.worker is not None
         self.worker.send(frame(Configured(configure.generation)))
 
     async def until(self, condition: Any) -> None:
-        """Waits for a condition."""
+        """Waits until `condition` returns something true."""
         async with asyncio.timeout(5):
             while not condition():
                 assert self.running is not None
@@ -100,7 +100,7 @@ class World:
         await self.until(lambda: "serving" in self.operations)
 
     def reload(self) -> None:
-        """Has the Corefile read at once."""
+        """Sends control the request to reload the Corefile."""
         self.supervisor.send({"op": "reload"})
 
     def swaps(self) -> int:
@@ -128,7 +128,7 @@ class World:
 
 @pytest.fixture
 async def world(tmp_path: Path) -> AsyncIterator[World]:
-    """With a hosts file; ended at the end."""
+    """Creates a control process with a hosts file, and stops it after the test."""
     (tmp_path / "hosts").write_text(PAYLOAD)
     made = World(tmp_path, f". {{\n hosts {tmp_path}/hosts\n whoami\n}}\n")
     level = logging.getLogger("svcdns").level
@@ -138,7 +138,7 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
 
 
 async def test_a_start_and_a_reload(world: World, caplog: pytest.LogCaptureFixture) -> None:
-    """Chains are built and swapped before the supervisor gets `listen`."""
+    """At a start, the supervisor gets `listen` only after the chains are active. A reload swaps the chains once."""
     caplog.set_level(logging.INFO)
     await world.serving()
     assert world.operations == ["format", "workers", "listen", "serving"]
@@ -152,7 +152,7 @@ async def test_a_start_and_a_reload(world: World, caplog: pytest.LogCaptureFixtu
 
 
 async def test_a_corefile_that_hangs_costs_no_heartbeat(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Heartbeats go on, and so do changes of files: a FIFO without a writer blocks whoever opens it."""
+    """While the Corefile hangs, heartbeats continue, and plugin data is still updated."""
     monkeypatch.setattr(process, "HEARTBEAT", 0.01)
     await world.serving()
     world.corefile.unlink()
@@ -189,7 +189,7 @@ async def test_a_change_of_files_waits_for_the_reload(world: World) -> None:
 
 
 async def test_a_failed_reload_does_not_undo_a_change_of_files(world: World, caplog: pytest.LogCaptureFixture) -> None:
-    """The change comes while the chains are built, and the worker cannot build them."""
+    """If plugin data changes while a reload is in progress, and the reload fails, the change still takes effect."""
     await world.serving()
     world.hold = True
     world.corefile.write_text(world.corefile.read_text().replace("whoami", "chaos"))
@@ -217,7 +217,7 @@ BAD = (
 
 
 def failures(world: World) -> float:
-    """The failed reloads that were counted."""
+    """Returns how many failed reloads were counted."""
     return counted(world.control._counters).get(("coredns_reload_failed_total",), 0.0)
 
 

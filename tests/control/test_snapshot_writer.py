@@ -1,4 +1,4 @@
-"""The snapshot file of a view: when it is written, and which files are refused."""
+"""The snapshot file of a cluster view: when it is written, and which files are refused."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def nothing() -> None:
 
 
 async def test_a_written_snapshot_can_be_read(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """With its serials; the folder is made, and has no other file."""
+    """A written snapshot is read back with its serials. Its folder is created if necessary."""
     caplog.set_level(logging.INFO)
     one = World(tmp_path / "a" / "b")
     assert await one.writer.read() is None
@@ -160,7 +160,7 @@ async def test_a_confirmation_is_written_in_place(tmp_path: Path) -> None:
 
 
 async def test_a_file_has_the_state_at_the_begin_of_its_write(tmp_path: Path) -> None:
-    """A later change is in the next file."""
+    """A snapshot has the state at the time when its write began. Later changes are in the next file."""
     one = World(tmp_path)
     one.list(*[f"web-{number}" for number in range(1000)])
     writing = asyncio.create_task(one.writer.update())
@@ -177,7 +177,9 @@ async def test_a_file_has_the_state_at_the_begin_of_its_write(tmp_path: Path) ->
 
 
 async def test_a_view_from_a_snapshot_is_written_once_it_was_listed(tmp_path: Path) -> None:
-    """A snapshot with half a list applied to it is no state of the cluster."""
+    """A view restored from a snapshot is not written before its lists are complete, because it would be no state of
+    the cluster.
+    """
     one = World(tmp_path)
     one.list("web")
     await one.writer.update()
@@ -211,7 +213,7 @@ async def test_an_error_is_logged_once(tmp_path: Path, caplog: pytest.LogCapture
 
 
 async def test_a_write_that_fails_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The last file stays; temporary files of a killed writer are removed by the next write."""
+    """If a write fails, the previous file stays. Temporary files of a killed writer are removed by the next write."""
     one = World(tmp_path)
     one.list("web")
     await one.writer.update()
@@ -259,7 +261,7 @@ async def test_a_disk_that_hangs_delays_nothing(
 
 
 async def test_a_file_that_was_removed_is_written_again(tmp_path: Path) -> None:
-    """At the next check."""
+    """A snapshot file that was removed is written again at the next check."""
     one = World(tmp_path)
     one.list("web")
     await one.writer.update()
@@ -290,7 +292,7 @@ async def test_other_watch_options_are_another_file(tmp_path: Path) -> None:
 async def test_a_refused_file_is_logged(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, options: dict[str, object], now: float, reason: str
 ) -> None:
-    """One line with the file and the reason; it is counted."""
+    """A refused snapshot is logged in one line with the file and the reason, and is counted."""
     one = World(tmp_path)
     one.list("web")
     await one.writer.update()

@@ -48,7 +48,7 @@ class Joined:
         self.sock, self._reader = sock, FrameReader[ToWorker](ToWorker)
 
     async def received(self, last: Callable[[ToWorker], bool]) -> list[str]:
-        """The frames up to a certain one, each in short."""
+        """Returns the received frames in short form, up to the first one for which `last` is true."""
         out: list[str] = []
         async with asyncio.timeout(10):
             while True:
@@ -64,7 +64,7 @@ class Joined:
 
 
 def word(content: ToWorker) -> str:
-    """A frame in short."""
+    """Returns a frame in short form."""
     match content:
         case Epoch():
             return "epoch"
@@ -81,7 +81,7 @@ def word(content: ToWorker) -> str:
 
 
 class World:
-    """Workers, and the views that they get."""
+    """The set of workers of a control process, and the cluster views that they get."""
 
     def __init__(self) -> None:
         """Creates the set of workers, and two cluster views with one Service each."""
@@ -102,7 +102,7 @@ class World:
 
 @pytest.fixture
 async def world() -> AsyncIterator[World]:
-    """Its sockets are closed at the end."""
+    """Creates the set of workers, and closes its sockets after the test."""
     made = World()
     yield made
     for worker in made.joined:
@@ -123,7 +123,7 @@ async def serving(world: World) -> Joined:
 
 
 def is_serials(source: int) -> Callable[[ToWorker], bool]:
-    """Whether a frame is the last one of a view."""
+    """Returns a condition that is true for the last frame of a view."""
     return lambda content: isinstance(content, Changed) and word(content) == f"Serials {source}"
 
 
@@ -152,7 +152,7 @@ async def test_a_worker_that_joins_during_a_reload_builds_its_chains_too(world: 
 
 
 async def test_an_abandoned_reload_is_not_sent(world: World) -> None:
-    """A worker that joins afterwards gets the old chains only."""
+    """The chains of an abandoned reload are not sent to a worker that joins later."""
     worker = await serving(world)
     world.workers.build(configure(2, 1), [])
     worker.send(Configured(2, "no such thing"))

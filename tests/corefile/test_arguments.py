@@ -1,4 +1,4 @@
-"""What plugins read their directives with."""
+"""Helpers for reading arguments of directives: numbers, durations, addresses, zones."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_durations(text: str, seconds: float) -> None:
     ],
 )
 def test_errors_point_at_the_word(read: Callable[[Token], Any], text: str, message: str) -> None:
-    """The position, the text found, the text expected."""
+    """Errors have the position, the text found and the text expected."""
     with pytest.raises(CorefileError) as caught:
         read(token(text))
     assert str(caught.value) == f"Corefile:3:7 - Error during parsing: {message}"
@@ -95,7 +95,7 @@ def test_invalid_zones_are_skipped() -> None:
 
 
 def test_the_nearest_name_is_suggested() -> None:
-    """For a typing mistake."""
+    """A similar name is suggested for a misspelt one, and none if no name is similar."""
     assert arguments.nearest("fallthru", ("fallthrough", "ttl")) == " (did you mean 'fallthrough'?)"
     assert arguments.nearest("zzz", ("fallthrough", "ttl")) == ""
 

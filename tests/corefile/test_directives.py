@@ -19,7 +19,9 @@ from svcdns.plugins import BUILT, ORDER
     ],
 )
 def test_refuses(word: str, message: str) -> None:
-    """The position, and the nearest known name, or that it is not implemented."""
+    """The error has the position, and suggests the nearest known name, or says that svcdns does not have the
+    directive yet.
+    """
     with pytest.raises(CorefileError) as caught:
         check_directives(parse(f". {{\n  {word} x\n}}", "Corefile", environ={}), ORDER, BUILT)
     assert str(caught.value) == f"Corefile:2:3 - Error during parsing: {message}"

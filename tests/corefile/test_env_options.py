@@ -29,7 +29,7 @@ def bodies(**environ: str) -> list[list[tuple[str, ...]]]:
 
 
 def test_a_variable_adds_a_missing_line() -> None:
-    """In every directive of the plugin; the Corefile's own line wins."""
+    """A variable adds its option to every *kubernetes* directive that does not have the option."""
     assert bodies(SVCDNS_SNAPSHOT='/var/lib "not_ready"', SVCDNS_STALE_AFTER="5m") == [
         [("snapshot", "/mine"), ("stale_after", "5m")],
         [("snapshot", "/var/lib", "not_ready"), ("stale_after", "5m")],

@@ -29,13 +29,13 @@ def test_the_corefile_of_the_working_directory_is_read(tmp_path: Path, monkeypat
 
 
 def test_a_named_file_has_to_be_there(tmp_path: Path) -> None:
-    """The error names it."""
+    """A given Corefile that does not exist is an error with the file's name."""
     with pytest.raises(CorefileMissingError, match="no such file or directory"):
         load(str(tmp_path / "none"), environ={})
 
 
 def test_octets_that_are_not_utf8_do_no_harm_in_comments(tmp_path: Path) -> None:
-    """Neither in the file nor in one that it imports."""
+    """Octets that are not UTF-8 are accepted in comments, also in imported files."""
     (tmp_path / "more").write_bytes(b"log # caf\xe9\n")
     path = tmp_path / "Corefile"
     path.write_bytes(b"# caf\xe9\n. {\n import more\n whoami # b\xf6se\n}\n")
@@ -43,7 +43,7 @@ def test_octets_that_are_not_utf8_do_no_harm_in_comments(tmp_path: Path) -> None
 
 
 def test_an_error_tells_which_text_it_is_about(tmp_path: Path) -> None:
-    """So that a change is noticed that has the same error."""
+    """`content` tells errors in different texts apart, so that a change of the file with the same error is noticed."""
     path, found = tmp_path / "Corefile", set()
     for text in ("{ # one", "{ # other", "{ # one"):
         path.write_text(text)

@@ -1,4 +1,4 @@
-"""The Corefile language (docs/behaviour/corefile.md): what is read, and the one line that a bad file gets."""
+"""The Corefile language (docs/behaviour/corefile.md): what is read, and the error of a wrong file."""
 
 from __future__ import annotations
 
@@ -254,7 +254,7 @@ def test_bad_files_get_one_line(text: str, line: str) -> None:
     ],
 )
 def test_braces_stand_where_coredns_takes_them(text: str, expected: list[object] | None) -> None:
-    """On the line of a directive, of an option and of a zone."""
+    """Braces are accepted at every place where CoreDNS accepts them."""
     snippet = "" if expected is not None else "(s) {\n f\n}\n"
     assert directives(snippet + text) == (expected if expected is not None else [["f"]])
 

@@ -94,7 +94,7 @@ def test_files_are_written_to_the_volume(objects: dict[str, Any], container: dic
 
 
 def test_the_role_is_sufficient(setup: Setup, objects: dict[str, Any]) -> None:
-    """To list and watch every resource of the Corefile, and the resources of CoreDNS's role."""
+    """The ClusterRole may list and watch every resource that the Corefile needs, and those of CoreDNS's role."""
     allowed = {
         resource + ("." + group if group else ""): set(rule["verbs"])
         for rule in objects["ClusterRole"]["rules"]

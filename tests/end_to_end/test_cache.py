@@ -31,7 +31,7 @@ def corefile(upstream: ZoneUpstream, cache: str = CACHE, more: str = "") -> str:
 
 
 def warm(server: Server) -> None:
-    """Cache and answer table have every answer."""
+    """Queries all names until *cache* and the answer table have them."""
     for _ in range(3):
         for number, name in enumerate(NAMES):
             assert server.records(name) == [f"192.0.2.{number}"]

@@ -44,7 +44,7 @@ WEB, DB = "web.default.svc.cluster.local.", "db.default.svc.cluster.local."
 
 @pytest.fixture
 def api() -> Iterator[ApiDouble]:
-    """A small cluster."""
+    """Starts an API server with a small cluster."""
     objects = [
         namespace("default"),
         service("web", "10.96.0.20"),
@@ -100,7 +100,7 @@ def test_an_outage_of_the_api_server(tmp_path: Path, api: ApiDouble) -> None:
 
 
 def test_changes_are_seen_until_the_end(tmp_path: Path, api: ApiDouble) -> None:
-    """Lame duck: answers follow the cluster until the stop."""
+    """During lame duck, answers still follow changes of the cluster."""
     with start(tmp_path, api, lameduck="1500ms") as server:
         server.until_ready()
         assert server.records(DB) == ["10.244.1.1"]
@@ -128,7 +128,7 @@ def test_a_start_without_an_api_server(tmp_path: Path, api: ApiDouble) -> None:
 
 
 def test_a_start_waits_for_no_api_server_whose_port_is_closed(tmp_path: Path) -> None:
-    """External names are answered long before `startup_timeout` is over; names of the cluster are SERVFAIL."""
+    """If the API server's port is closed, external names are answered at once, and cluster names get SERVFAIL."""
     corefile = """
     .:{port} {
         health :{health}

@@ -57,7 +57,9 @@ def test_the_installed_command(tmp_path: Path) -> None:
 
 
 def test_an_upgrade_from_a_build_that_starts_its_successor_by_name(tmp_path: Path) -> None:
-    """Earlier builds run `python -m`; the new program's processes are isolated from the first line on."""
+    """After an upgrade by an older program, which starts processes with `python -m`, the new processes import no
+    planted module.
+    """
     (tmp_path / "cluster.yaml").write_text(CLUSTER)
     by_name = 'command = [__import__("sys").executable, "-m", '
     install(

@@ -91,7 +91,7 @@ def make(api: ApiDouble, state: clusters.State, rng: Random) -> None:
 
 
 def disturb(api: ApiDouble, rng: Random) -> None:
-    """Cuts a watch, expires one, refuses one for a while, or drops the history."""
+    """Disturbs the API server at random: cuts or expires a watch, refuses one for a while, or drops the history."""
     path = rng.choice(PATHS)
     trouble = rng.randrange(4)
     if trouble == 0:

@@ -32,7 +32,7 @@ OURS, OUTSIDE = "ours.example.net.", "outside.example.org."
 
 @pytest.fixture
 def outside() -> Iterator[ZoneUpstream]:
-    """An upstream that answers itself."""
+    """Starts an upstream that answers from its own records, so there is no loop."""
     records = (
         f"{OUTSIDE} 60 IN A 192.0.2.1",
         "example.org. 60 IN SOA ns.example.org. host.example.org. 1 7200 3600 1209600 60",

@@ -76,7 +76,7 @@ def test_steps_as_memory_fills_up(tmp_path: Path, group: MemoryGroup) -> None:
 
 
 def test_the_files_of_this_machine_are_read(group: MemoryGroup) -> None:
-    """Those of a process's own group, which /proc names."""
+    """Limit and memory use are read from the files of the process's own control group."""
     read = "from svcdns.process.memory_cgroup import MemoryGroup; print(*MemoryGroup().usage())"
     shown = subprocess.run(
         [*group.prefix, sys.executable, "-c", read], check=True, capture_output=True, text=True

@@ -23,8 +23,9 @@ FAULT = """
 
 
 class Asking:
-    """Two threads that send queries until the end, each from a new port, so that both workers get some. A reply may
-    take two seconds.
+    """Two threads that query the server until the context ends, each query from a new port, to reach both workers.
+
+    A reply may take two seconds.
     """
 
     def __init__(self, server: Server) -> None:
@@ -95,8 +96,9 @@ def test_a_process_that_is_killed_or_hangs_is_replaced(server: Server, process: 
 
 @pytest.mark.slow  # the back-off of a crash loop is real time
 def test_a_crash_loop_is_seen_and_ends(tmp_path: Path) -> None:
-    """A worker that keeps failing is started again ever more slowly, and the other one answers. A new control shows it
-    too.
+    """A crash loop is logged and shown as a metric until it ends. In the meantime the other worker answers.
+
+    A new control process shows the metric, too.
     """
     (tmp_path / "cluster.yaml").write_text(CLUSTER)
     fault = tmp_path / "fault"
@@ -143,7 +145,7 @@ def test_a_corefile_from_standard_input_is_kept(tmp_path: Path) -> None:
 
 
 def test_a_control_that_dies_after_a_reload(tmp_path: Path) -> None:
-    """It watched another source before. The names of the present one are answered without a gap."""
+    """After a reload to another source, a control process that is killed causes no wrong answer."""
     for name in ("cluster", "other"):
         (tmp_path / f"{name}.yaml").write_text(CLUSTER)
     with Server(tmp_path, TWO) as server:

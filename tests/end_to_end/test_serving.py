@@ -182,7 +182,7 @@ def test_names_that_do_not_exist(server: Server) -> None:
 
 
 def test_control_has_a_lower_priority_than_workers(shared: Server) -> None:
-    """Where both share a processor, queries go first."""
+    """Control has a lower priority than workers, so on a shared processor queries go first."""
     own, children = os.getpriority(os.PRIO_PROCESS, 0), shared.children()
     assert os.getpriority(os.PRIO_PROCESS, children["worker 0"]) == own
     assert os.getpriority(os.PRIO_PROCESS, children["control"]) == min(19, own + 15)

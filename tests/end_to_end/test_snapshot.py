@@ -49,7 +49,7 @@ def api() -> Iterator[ApiDouble]:
 
 
 def start(folder: Path, api: ApiDouble, options: str = "", **environ: str) -> Server:
-    """A server whose snapshots are in the folder, as the environment says."""
+    """Returns a server whose snapshots are in the folder `state`, unless the environment says otherwise."""
     text = COREFILE.replace("API", api.url).replace("OPTIONS", options)
     return Server(folder, text, **{"SVCDNS_SNAPSHOT": str(folder / "state"), **environ})
 
@@ -64,14 +64,15 @@ def write_snapshot(folder: Path, api: ApiDouble) -> Path:
 
 
 def extended_errors(server: Server, name: str) -> list[str]:
-    """The extended errors of an answer to a client with EDNS."""
+    """Returns the extended errors in the reply to a client with EDNS."""
     reply: Any = dns.query.udp(dns.message.make_query(name, "A", use_edns=0), "127.0.0.1", 3, server.ports["port"])
     return [option.to_text() for option in reply.options if option.otype == dns.edns.OptionType.EDE]
 
 
 def test_a_start_without_an_api_server(tmp_path: Path, api: ApiDouble) -> None:
-    """The snapshot is served, and the server is ready. Old answers have extended error 3. After the outage answers
-    change without a gap.
+    """With a snapshot and no API server, the server becomes ready and answers. Old answers have extended error 3.
+
+    When the API server is back, answers change without a gap.
     """
     write_snapshot(tmp_path, api)
     api.standing = AWAY

@@ -22,7 +22,7 @@ LAMEDUCK = "lameduck 300ms"
 
 
 def closed(port: int) -> bool:
-    """Whether no socket listens there. A request for a page could wait for its reply instead."""
+    """Returns whether no socket listens on the port."""
     with socket.socket() as sock:
         return sock.connect_ex(("127.0.0.1", port)) != 0
 

@@ -40,7 +40,7 @@ tls://.:{tls} {
 
 
 class TlsServer(Server):
-    """A server with ports for TLS, {tls} and {tls2} to {tls4} in its Corefile."""
+    """A server with four ports for TLS: {tls}, {tls2}, {tls3} and {tls4} in its Corefile."""
 
     def write(self, corefile: str) -> None:
         """Writes the Corefile, its places filled in."""
@@ -86,7 +86,7 @@ def der(one: Pair) -> bytes:
 
 @contextlib.contextmanager
 def serving(folder: Path, more: str = "", corefile: str = COREFILE) -> Iterator[TlsServer]:
-    """A server with a certificate."""
+    """Runs a server with a certificate."""
     pair().write(folder)
     authority().write(folder)
     with TlsServer(folder, corefile.replace("MORE", more)) as server:
@@ -226,7 +226,7 @@ def test_a_reload_with_a_missing_key_changes_nothing(shared: TlsServer) -> None:
 
 
 def test_a_reload_serves_a_new_certificate(tmp_path: Path) -> None:
-    """New connections get it, open ones go on."""
+    """After a reload, new connections get the new certificate, and open connections stay."""
     new = authority().pair("dns.test", days=60)
     with serving(tmp_path) as server, server.secure() as before:
         assert server.certificate() == der(pair())
@@ -237,7 +237,7 @@ def test_a_reload_serves_a_new_certificate(tmp_path: Path) -> None:
 
 
 def test_a_worker_that_is_killed(shared: TlsServer) -> None:
-    """Its successor gets the certificate from control."""
+    """The successor of a killed worker gets the certificate from control."""
     old = shared.children()["worker 0"]
     os.kill(old, signal.SIGKILL)
     until("another worker", lambda: shared.children().get("worker 0", old) != old and _answers(shared))

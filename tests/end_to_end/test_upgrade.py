@@ -26,7 +26,7 @@ FORWARD = "\n.:{port} {\n bind 127.0.0.1\n forward . 127.0.0.1:%d {\n  max_fails
 
 
 def upgrade(server: Server, times: int = 1) -> None:
-    """One upgrade, from the signal to the log line of its end, the server's so-many-th."""
+    """Starts an upgrade, and waits for its end, the server's upgrade number `times`."""
     server.process.send_signal(signal.SIGUSR2)
     until(
         "the end of the upgrade", lambda: server.process.poll() is not None or server.log.count(COMPLETE) == times, 60.0
@@ -102,8 +102,9 @@ def test_a_program_that_cannot_take_over_does_not(tmp_path: Path) -> None:
 
 
 def test_a_new_process_that_fails_is_started_again(tmp_path: Path) -> None:
-    """The old one goes on meanwhile, first control, then the worker. Another upgrade is refused until this one is
-    complete.
+    """If a new process fails, it is started again while the old one continues, for control and then for the worker.
+
+    Another upgrade is refused until this one is complete.
     """
     (tmp_path / "cluster.yaml").write_text(CLUSTER)
     install(tmp_path)
@@ -181,9 +182,7 @@ async def sent(port: int, transport: str, number: int) -> tuple[float, list[str]
 
 
 async def test_queries_that_wait_for_an_upstream_are_answered(tmp_path: Path) -> None:
-    """Over UDP and TCP, by the worker that has them. The upstream answers only once the new worker alone reads the
-    sockets.
-    """
+    """A query that waits for an upstream during an upgrade is answered by the old worker, over UDP and TCP."""
     (tmp_path / "cluster.yaml").write_text(CLUSTER)
     async with ScriptedUpstream(lambda _query, _transport: None) as upstream:
         with Server(tmp_path, BOUND.replace(".:{port}", "cluster.local:{port}") + FORWARD % upstream.port) as server:

@@ -28,7 +28,7 @@ class Loop:
         return handle
 
     def move(self, now: float) -> None:
-        """Runs the timers that are due."""
+        """Sets the time, and runs the timers that are due."""
         self.now = now
         due = [timer for timer in self.timers if timer.when() <= now and not timer.cancelled()]
         self.timers = [timer for timer in self.timers if timer not in due]
@@ -57,7 +57,7 @@ async def test_it_comes_when_it_was_put_off_to(loop: Loop) -> None:
 
 
 async def test_it_may_come_sooner(loop: Loop) -> None:
-    """The timer before is not waited for."""
+    """A deadline that is moved to an earlier time calls at that time."""
     calls: list[float] = []
     deadline = Deadline(loop, lambda: calls.append(loop.now))  # type: ignore[arg-type]
     deadline.set(10)

@@ -21,7 +21,7 @@ def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
 
 
 def test_a_drained_socket_is_never_reported(pair: tuple[socket.socket, socket.socket]) -> None:
-    """Its packets are read inside the selector; the wait goes on until its time is over."""
+    """A drained socket is read inside the selector and not reported, so `select` waits for its full time."""
     ours, theirs = pair
     taken = []
     with DrainingSelector() as selector:

@@ -8,7 +8,7 @@ from svcdns.eventloop.time_slice import TimeSlice
 
 
 def test_a_slice_is_over_after_its_time() -> None:
-    """And a new one begins."""
+    """A time slice is over after its time; `restart` begins a new one."""
     long, short = TimeSlice(1000), TimeSlice(-1)
     assert not long.is_over
     assert short.is_over

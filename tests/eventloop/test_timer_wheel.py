@@ -33,7 +33,7 @@ async def test_callbacks_run_when_their_time_has_come() -> None:
 
 
 async def test_a_callback_may_start_another_timer() -> None:
-    """Also one that is due already."""
+    """A timer callback may start a timer that is already due; it runs at the next tick."""
     clock = world.Clock()
     called: list[float] = []
     timer_wheel = TimerWheel(clock)
@@ -127,7 +127,7 @@ async def test_the_event_loop_wakes_when_the_first_timer_is_due() -> None:
 
 
 async def test_many_due_callbacks_run_over_several_iterations(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Other callbacks of the event loop run in between; a timer that is cancelled meanwhile does not run."""
+    """Many due timers run over several iterations of the event loop. A timer cancelled in between does not run."""
     monkeypatch.setattr("svcdns.eventloop.timer_wheel.SLICE", -1.0)
     clock, over = world.Clock(), asyncio.Event()
     called: list[int] = []

@@ -30,7 +30,7 @@ def test_earlier_builds_know_it() -> None:
 
 
 def frames(names: tuple[str, str], kind: type = int, docstring: str = "", *, reverse: bool = False) -> object:
-    """A union of two frame types, one of them within itself."""
+    """Returns a union of two frame types, of which one contains the other."""
     inner: Any = msgspec.defstruct(
         names[0], [("first", kind), ("second", str, "")], array_like=True, frozen=True, tag="inner"
     )

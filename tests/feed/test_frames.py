@@ -56,7 +56,7 @@ def test_frames_are_what_was_sent() -> None:
     "sent", FRAMES, ids=lambda one: f"{type(one).__name__} {type(getattr(one, 'change', None)).__name__}"
 )
 def test_a_worker_reads_the_same_and_leaves_objects_encoded(sent: ToWorker) -> None:
-    """The decoded frame encodes to the same octets."""
+    """A worker decodes a frame to equal content, but leaves its object encoded."""
     reader = FrameReader[FromControl](FromControl)
     reader.feed(frame(sent))
     (got,) = reader.frames()

@@ -57,7 +57,7 @@ def namespace(api: Api) -> Iterator[str]:
 
 
 def test_changes_show_at_once(api: Api, namespace: str, tmp_path: Path) -> None:
-    """A headless Service and its slices are created, changed and deleted, with kubeadm's Corefile."""
+    """Changes of a headless Service and its slices are in the answers at once, with kubeadm's Corefile."""
     name = f"db.{namespace}.svc.cluster.local."
     with Server(tmp_path, COREFILE.replace("KUBECONFIG", os.environ["KUBECONFIG"])) as server:
         server.until_ready()

@@ -45,7 +45,7 @@ def zone(tmp_path: Path) -> str:
 
 @pytest.fixture
 def port(tmp_path: Path, zone: str) -> Iterator[int]:
-    """That of an NSD which serves the zone."""
+    """Serves the zone with NSD, and returns the port."""
     number = free_port()
     (tmp_path / "zone").write_text(zone)
     (tmp_path / "conf").write_text(

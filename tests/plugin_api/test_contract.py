@@ -19,7 +19,7 @@ from tests.support import world
 
 
 def mark(reply: Reply) -> Reply:
-    """A changed copy."""
+    """Returns a copy of the reply with the AA flag."""
     return msgspec.structs.replace(reply, flags=AA)
 
 
@@ -61,7 +61,7 @@ async def test_steps() -> None:
 
 
 def made(**fields: object) -> type[Plugin]:
-    """A plugin class with these names in it."""
+    """Returns a plugin class with these attributes."""
     return type("Tenant", (Plugin,), {"name": "tenant", **fields})
 
 

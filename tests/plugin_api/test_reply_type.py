@@ -42,7 +42,7 @@ NS = world.records("a. 5 IN NS ns.")
     ],
 )
 def test_classify(reply: Reply, fields: dict[str, int], kind: MessageType, name: str) -> None:
-    """The first condition that holds decides."""
+    """If several conditions hold, the first one decides the type of a reply."""
     query = world.query("a.").changed(**fields)
     assert classify(query, reply) is kind
     assert class_of(query, reply) == name

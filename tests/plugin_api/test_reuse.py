@@ -28,7 +28,7 @@ def test_a_reply_that_came_later_may_depend_on_what_a_task_read() -> None:
 
 
 def test_a_plugin_that_states_scopes_itself_is_left_alone() -> None:
-    """As is the core."""
+    """A plugin that declares its scopes, and the core, keep the scope that they set."""
     for context in (CORE, PluginContext("acl", CacheScope.CLIENT_CLASS, states_reuse=True)):
         invocation = Invocation(context)
         invocation.read(CacheScope.CLIENT)

@@ -9,7 +9,7 @@ from tests.support import world
 
 
 def test_answers_type_any() -> None:
-    """With the HINFO record of RFC 8482, without AA, reusable without a limit."""
+    """A query of type ANY gets the HINFO record of RFC 8482, without AA, reusable without a time limit."""
     reply = world.now(Any(Options(), world.environment()).handle(world.query("X.y.", "ANY"), world.following()))
     assert world.summary(reply) == ["NOERROR", 'X.y. 8482 IN HINFO "ANY obsoleted" "See RFC 8482"']
     assert (reply.flags, reply.lifetime) == (RD, UNTIL_CHANGED)

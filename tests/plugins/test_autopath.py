@@ -36,7 +36,7 @@ class Cluster:
 
 
 class Chain:
-    """The plugin, followed by a chain that answers some names."""
+    """The plugin *autopath*, followed by a chain that answers some names."""
 
     def __init__(self, text: str = "autopath @kubernetes", search: str = "corp.example", **known: Any) -> None:
         """`known` maps names to replies. Dots are written as `_`."""
@@ -133,7 +133,7 @@ def test_the_first_reply_is_sent_if_nothing_is_found() -> None:
     ],
 )
 def test_other_queries_go_to_the_next_plugin(name: str, address: str, scope: CacheScope) -> None:
-    """Their names are not below the client's namespace."""
+    """A name that is not in the client's namespace goes to the next plugin."""
     chain = Chain()
     reply = world.now(chain.ask(name, address))
     assert chain.tried == [name]
@@ -155,7 +155,7 @@ def test_names_over_255_octets_are_not_tried() -> None:
 
 
 def test_the_search_path_of_a_file_is_for_every_client() -> None:
-    """Its replies are shared between clients."""
+    """With a search path from a file, replies are shared by all clients."""
     chain = Chain("autopath example.net /x", "example.net example.org", a_example_org_=found("a.example.org."))
     reply = world.now(chain.ask("a.example.net.", STRANGER))
     assert chain.tried == ["a.example.net.", "a.example.org."]
@@ -165,7 +165,7 @@ def test_the_search_path_of_a_file_is_for_every_client() -> None:
 
 
 def test_the_client_class_is_the_namespace() -> None:
-    """It depends on Pods."""
+    """The client class is the namespace of the client's Pod, and depends on Pods."""
     plugin = Chain().plugin
     assert [plugin.client_class(address) for address in (POD, STRANGER)] == ["web", ""]
     assert plugin.client_class_dependencies == {"pod"}

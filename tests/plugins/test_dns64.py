@@ -44,7 +44,7 @@ class Translating:
         return self.second
 
     def ask(self, rtype: str = "AAAA", client: Client = OVER_IPV6, **fields: Any) -> Reply:
-        """The answer to a query."""
+        """Asks the plugin, and returns the reply."""
         query = world.query("A.Example.org.", rtype, ask=self._server, client=client, server="dns://:53", **fields)
         return world.now(world.handled(self.plugin, query, world.following(self.first)))
 
@@ -75,7 +75,7 @@ def test_ttls_that_count_down_end_the_reply() -> None:
 
 
 def test_600_seconds_without_a_soa() -> None:
-    """At most."""
+    """Without a SOA record, translated records have a TTL of at most 600 seconds."""
     second = Reply(answer=world.records("a. 900 IN A 10.0.0.1"))
     assert Translating(first=Reply(), second=second).ask().answer[0].ttl == 600
 

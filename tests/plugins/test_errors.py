@@ -46,7 +46,7 @@ def test_logs_code_name_type_and_reason(caplog: pytest.LogCaptureFixture) -> Non
 
 
 def test_consolidates(caplog: pytest.LogCaptureFixture) -> None:
-    """Errors that match are one line at the end of the period."""
+    """Errors that match are logged as one line with their number, at the end of the period."""
     logged = Logged("errors {\n consolidate 30s timeout$ warning\n}", caplog)
     logged.see(TIMED_OUT, TIMED_OUT, rcode_only(Rcode.SERVFAIL, "refused"))
     assert logged.lines == [("ERROR", "2 example.org. A: refused")]
@@ -61,7 +61,7 @@ def test_consolidates(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_shows_the_first_and_the_rest_at_the_end(caplog: pytest.LogCaptureFixture) -> None:
-    """A stop logs what was counted."""
+    """With `show_first`, the first error is logged at once. A stop logs the number of all errors."""
     logged = Logged("errors {\n consolidate 1m30s timeout show_first\n}", caplog)
     logged.see(TIMED_OUT, TIMED_OUT, TIMED_OUT)
     assert logged.lines == [("ERROR", "2 example.org. A: 192.0.2.53:53: i/o timeout")]

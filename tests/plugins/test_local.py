@@ -54,7 +54,7 @@ def test_answers(name: str, rtype: str, expected: list[str]) -> None:
 
 
 def test_the_apex_soa() -> None:
-    """As an answer to a query for it."""
+    """The SOA record of a local zone is in the answer section if it was queried."""
     reply = world.now(
         Local(Options(), world.environment()).handle(world.query("255.in-addr.arpa.", "SOA"), world.following())
     )
@@ -71,12 +71,12 @@ def test_the_apex_soa() -> None:
     ],
 )
 def test_the_following_plugins_answer_other_names(name: str, options: Options) -> None:
-    """Names that are not local."""
+    """Names that are not local go to the next plugin."""
     assert Local(options, world.environment()).handle(world.query(name), world.following(NOBODY)) is NOBODY
 
 
 def test_counts_names_below_and_with_localhost() -> None:
-    """Now, and with each reuse of the reply; not `localhost.` itself."""
+    """Names with `localhost` as a label, except `localhost.` itself, are counted, also when the reply is reused."""
     counters = Counters()
     local = Local(Options(), world.environment(counters=counters))
     assert world.now(local.handle(world.query("localhost."), world.following())).increments == ()

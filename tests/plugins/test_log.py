@@ -50,7 +50,7 @@ def test_the_size_that_a_reply_may_have(
 
 
 def test_the_first_rule_that_covers_the_name_decides(caplog: pytest.LogCaptureFixture) -> None:
-    """Even if it does not log the reply's class."""
+    """The first rule for the name decides whether a reply is logged, even if a later rule would log it."""
     text = "log example.org {\n class denial\n}\nlog . {name}"
     inside, outside = world.query("x.example.org."), world.query("elsewhere.")
     found = lines(text, caplog, (inside, POSITIVE), (outside, POSITIVE), (inside, NXDOMAIN))
@@ -64,6 +64,6 @@ def test_placeholders(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_rejects() -> None:
-    """An unknown class and an unknown option."""
+    """An unknown class and an unknown option are errors with a position."""
     assert world.rejection("log", "log {\n class good\n}").startswith("3:8 'good' is unknown; one of all, success")
     assert world.rejection("log", "log {\n klass all\n}") == "3:2 unknown property 'klass' (did you mean 'class'?)"

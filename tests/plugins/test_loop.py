@@ -65,7 +65,7 @@ class Node:
         await settle()
 
     async def after(self, seconds: float) -> None:
-        """Time passes, tick by tick."""
+        """Moves the clock forward by `seconds`, with a tick of each worker every second."""
         end = self.clock.now + seconds
         while self.clock.now < end:
             self.clock.turn(min(1.0, end - self.clock.now))
@@ -150,7 +150,7 @@ async def test_clients_with_edns_get_an_extended_error() -> None:
 
 
 async def test_probes_of_a_loop_become_rarer() -> None:
-    """After one second, then twice as long each time, at most 30 seconds, while each probe comes back."""
+    """While each probe comes back, the pause between probes doubles from one second up to 30 seconds."""
     node = Node()
 
     def led_back(_query: Query) -> Answer:
@@ -206,7 +206,7 @@ async def test_a_probe_without_an_answer_changes_nothing() -> None:
 
 
 async def test_an_exception_of_the_chain_is_logged(caplog: pytest.LogCaptureFixture) -> None:
-    """And probing goes on."""
+    """If the chain raises for a probe, this is logged, and probing continues."""
     node = Node()
 
     def fails(_query: Query) -> Answer:
@@ -282,7 +282,7 @@ async def test_other_queries_pass() -> None:
 
 
 def test_the_key_is_generated_once_for_each_zone() -> None:
-    """Workers and reloads share it."""
+    """The key of a zone's probes is generated once, so workers and reloads share it."""
     made = gather(Options("example.org."), {})
     assert len(made["example.org."]) == 16
     assert gather(Options("example.org."), made) == made

@@ -47,7 +47,7 @@ def test_unchanged_replies(reply: Reply, rtype: str) -> None:
 
 
 def test_a_reply_without_message_and_error() -> None:
-    """Such as the REFUSED of a zone transfer: CoreDNS fails on it."""
+    """A reply of an rcode alone, for example REFUSED for a zone transfer, becomes SERVFAIL, as in CoreDNS."""
     assert ask(rcode_only(Rcode.REFUSED), "AXFR").rcode == Rcode.SERVFAIL
 
 

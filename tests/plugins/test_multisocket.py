@@ -26,7 +26,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_reads(text: str, workers: int) -> None:
-    """The number of workers."""
+    """Each form of the directive gives the expected number of workers."""
     assert world.options("multisocket", text) == Options(workers)
 
 

@@ -16,7 +16,7 @@ ASKS = world.edns(options=((3, b""),))
 
 
 def ask(reply: Reply, edns: Edns | None = ASKS) -> Reply:
-    """The plugin's reply."""
+    """Asks the plugin *nsid*, and returns the reply."""
     return world.now(
         Nsid(Options("one two"), world.environment()).handle(world.query("a.", edns=edns), world.following(reply))
     )
@@ -47,7 +47,7 @@ def test_adds_the_identifier(made: Edns | None, expected: Edns) -> None:
     ],
 )
 def test_unchanged_replies(reply: Reply, edns: Edns | None) -> None:
-    """The reply is the same."""
+    """Without a request for NSID, the reply is not changed."""
     assert ask(reply, edns) is reply
 
 

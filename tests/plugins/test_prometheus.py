@@ -17,7 +17,7 @@ from tests.support import world
     ],
 )
 def test_reads(text: str, read: Options) -> None:
-    """The address."""
+    """The directive sets the listen address; the default is localhost:9153."""
     assert world.options("prometheus", text) == read
 
 

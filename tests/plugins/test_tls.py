@@ -76,7 +76,7 @@ def test_rejects(text: str, error: str) -> None:
 
 
 def served(folder: Path, more: str = "") -> tuple[Options, dict[str, bytes], ServerTls]:
-    """A certificate and key in files: the options, and the data for workers."""
+    """Writes a certificate and key, and returns the options, the plugin data and its decoded form."""
     if not (folder / "server.crt").exists():
         pair().write(folder)
     options = world.options("tls", f"tls server.crt server.key {more}", root=str(folder))
@@ -138,7 +138,7 @@ def test_a_key_log_is_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture
 
 
 def test_a_new_pair(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Is sent to the workers once, with a line in the log."""
+    """A new certificate is sent to the workers once, and logged."""
     caplog.set_level("INFO")
     options, known, _ = served(tmp_path)
     assert refresh(options, known) == {}
@@ -152,7 +152,7 @@ def test_a_new_pair(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_a_broken_new_pair(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """The old one stays, marked, with one error in the log, until either pair can be used."""
+    """If the new pair is invalid, the old one stays in use, marked as refused, with one error in the log."""
     options, known, before = served(tmp_path)
     (tmp_path / "server.key").write_bytes(authority().pair("dns.test").key)
     broken = refresh(options, known)

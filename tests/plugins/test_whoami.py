@@ -9,7 +9,7 @@ from tests.support import world
 
 
 def test_tells_address_port_and_transport() -> None:
-    """IPv4 over UDP."""
+    """*whoami* tells an IPv4 client over UDP its address and port."""
     reply = world.now(
         world.handled(Whoami(Options(), world.environment()), world.query("example.org."), world.following())
     )

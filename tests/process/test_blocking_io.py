@@ -59,7 +59,7 @@ async def test_a_file_that_hangs_does_not_stop_the_loop(
 
 
 async def test_a_blocked_name_costs_one_thread(calls: BlockingCalls, gate: threading.Event) -> None:
-    """The next call of that name waits for the earlier one to return; other names do not."""
+    """If a file hangs, further calls for this file wait and start no thread; calls for other files run."""
     started: list[int] = []
 
     def block(number: int) -> int:

@@ -61,7 +61,9 @@ def test_a_closed_peer_is_an_error() -> None:
 
 
 def test_missing_descriptors_break_the_channel() -> None:
-    """The process may not open more: the message is not delivered, and the descriptors that arrived are closed."""
+    """If the process may not open all descriptors of a message, the message is dropped, and the received ones are
+    closed.
+    """
     left, right = pair()
     read, write = os.pipe()
     before = {one.name for one in Path("/dev/fd").iterdir()}

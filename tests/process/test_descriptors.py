@@ -37,7 +37,7 @@ def test_the_soft_limit_is_raised(
 
 
 def test_the_descriptor_table_is_grown() -> None:
-    """The kernel's table has its final size; no other descriptor is opened or closed."""
+    """Growing the descriptor table opens and closes no descriptor."""
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     status = Path("/proc/self/status")
     before = _open()

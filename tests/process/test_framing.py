@@ -35,7 +35,7 @@ def test_contents_that_are_not_consumed_are_kept() -> None:
 
 
 def test_a_length_beyond_the_bound_is_an_error() -> None:
-    """It is raised before the content arrives. Frames before it are read."""
+    """A length above the limit is an error before the content arrives; earlier frames are read."""
     reader = Deframer()
     reader.feed(framed(b"a") + (MAX_FRAME + 1).to_bytes(4, "big"))
     contents = reader.contents()

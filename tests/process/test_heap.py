@@ -1,4 +1,4 @@
-"""Giving memory back."""
+"""Returning free memory to the operating system."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ BEFORE_US = {"__future__", "contextlib", "pathlib", "re", "types", "typing"}
 
 
 def run(command: list[str], cwd: Path, **environ: str) -> subprocess.CompletedProcess[str]:
-    """Runs a command there to its end."""
+    """Runs a command in a folder, and waits for its end."""
     return subprocess.run(
         command, cwd=cwd, env={**os.environ, **environ}, capture_output=True, text=True, check=False, timeout=30
     )
@@ -43,7 +43,7 @@ def run(command: list[str], cwd: Path, **environ: str) -> subprocess.CompletedPr
 def test_no_module_from_outside_is_imported(
     tmp_path: Path, program: str, arguments: tuple[str, ...], output: str
 ) -> None:
-    """Whatever lies in the working directory, and wherever variables point."""
+    """No program imports a module from the working directory or from the path in a `PYTHON*` variable."""
     planted = Planted(tmp_path, STANDARD + INSTALLED)
     outside = {name: str(tmp_path) for name in ("PYTHONPATH", "PYTHONHOME", "PYTHONUSERBASE", "PYTHONPLATLIBDIR")}
     done = run(
@@ -71,7 +71,7 @@ def test_a_program_started_by_module_name_isolates_itself(tmp_path: Path, module
 
 
 def test_the_name_of_the_command_is_kept(tmp_path: Path) -> None:
-    """A script that is called `coredns` says so in its usage."""
+    """A script with the name `coredns` shows this name in its usage."""
     script = tmp_path / "coredns"
     script.write_text("import sys\nfrom svcdns.__main__ import main\nsys.exit(main())\n")
     done = run([sys.executable, str(script), "-nothing"], tmp_path)

@@ -15,7 +15,7 @@ INSIDE = "0::/\n"
 
 
 def group(limit: str, used: int = 0, inactive: int = 0, *, version: int = 2) -> dict[str, str]:
-    """The files of one group."""
+    """Returns the files of one control group."""
     if version == 1:
         stat = f"cache 5\ninactive_file 1\ntotal_inactive_file {inactive}\n"
         return {"memory.limit_in_bytes": limit, "memory.usage_in_bytes": f"{used}\n", "memory.stat": stat}
@@ -78,12 +78,12 @@ def made(folder: Path, own: str | None, groups: dict[str, dict[str, str]]) -> Me
 def test_usage_and_limit(
     own: str | None, groups: dict[str, dict[str, str]], usage: Usage | None, tmp_path: Path
 ) -> None:
-    """The limit, and the usage without the inactive page cache."""
+    """The limit is the nearest one above; the memory use excludes inactive page cache."""
     assert made(tmp_path, own, groups).usage() == usage
 
 
 def test_the_limit_without_the_usage(tmp_path: Path) -> None:
-    """It is known where the usage is not, and it may change."""
+    """The limit is known without the memory use, and is read anew each time."""
     found = made(tmp_path, INSIDE, {"": {"memory.max": "1000\n"}})
     assert found.limit() == 1000
     (tmp_path / "cgroup" / "memory.max").write_text("2000\n")

@@ -1,4 +1,4 @@
-"""The memory that all processes share."""
+"""The shared memory regions of the processes."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_regions_are_separate_and_shared() -> None:
 
 
 def test_every_process_has_a_region_on_each_side() -> None:
-    """No two processes share a region; the other side of the other side is the first one."""
+    """Every process has one region on each side, and no two processes share a region."""
     numbers = [control_region(side) for side in range(SIDES)]
     numbers += [worker_region(slot, side) for slot in range(SLOTS) for side in range(SIDES)]
     assert sorted(numbers) == list(range(REGIONS))

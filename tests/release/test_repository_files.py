@@ -39,7 +39,7 @@ def test_a_workflow_runs_what_ci_runs() -> None:
 
 @pytest.mark.parametrize("path", FORMS, ids=lambda path: path.stem)
 def test_issue_forms_have_fields_with_ids(path: Path) -> None:
-    """Each field but explanatory text has an id of its own and a label."""
+    """Every input field of an issue form has a unique ID and a label."""
     form = load(path)
     fields = [field for field in form["body"] if field["type"] != "markdown"]
     ids = [field["id"] for field in fields]

@@ -56,7 +56,9 @@ def test_every_invalidation_is_a_change() -> None:
 
 
 def test_entries_of_the_previous_generation_are_found_and_invalidated() -> None:
-    """A new generation loses no entry that is asked for again."""
+    """An entry of the previous generation is found, moves to the current one when it is used, and can be
+    invalidated.
+    """
     found = table(budget=8 * (ENTRY_COST + 50))
     found.put(entry(b"asked", ("o",)))
     for number in range(4):
@@ -70,7 +72,7 @@ def test_entries_of_the_previous_generation_are_found_and_invalidated() -> None:
 
 
 def test_a_deadline_holds_in_the_previous_generation() -> None:
-    """An entry past it is not found."""
+    """An entry past its deadline is not found, in the previous generation either."""
     found = table(budget=6 * (ENTRY_COST + 50))
     found.put(entry(b"timed", ("o",), deadline=5.0))
     for number in range(4):
@@ -141,8 +143,7 @@ def test_entries_that_do_not_depend_on_a_change_survive_many_that_do() -> None:
 
 @pytest.mark.parametrize("step", ["invalidate", "clear", "allow"])
 def test_no_step_takes_as_long_as_the_table_is_large(step: str) -> None:
-    """With twenty thousand entries, what many of them depend on is invalidated in a fraction of the time that their
-    removal takes."""
+    """Invalidating many entries takes a fraction of the time that removing them takes."""
     found = table(1 << 30)
     for number in range(20_000):
         found.put(
@@ -166,8 +167,9 @@ def test_no_step_takes_as_long_as_the_table_is_large(step: str) -> None:
 
 
 def test_memory_is_bounded_by_the_budget() -> None:
-    """Many names cannot take more than is allowed, the seen filter included; the cost that is charged is close to what
-    an entry takes."""
+    """The table and its seen filter stay within the budget. The computed cost of an entry is close to its memory
+    use.
+    """
     budget = 2 << 20
     tracemalloc.start()
     try:
@@ -208,7 +210,7 @@ def test_changes_of_one_name_leave_the_others() -> None:
 
 
 def test_ttls_go_down_when_an_entry_is_asked_for_and_not_before() -> None:
-    """Each whole second, until the reply is over."""
+    """A stored TTL goes down by one each second, but only when the entry is used."""
     found = table()
     request = accept(dns.message.make_query("a.b.", "A").to_wire())
     assert isinstance(request, Request)

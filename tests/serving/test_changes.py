@@ -209,8 +209,7 @@ async def worlds(
 async def test_no_stored_reply_differs_from_a_fresh_one(
     worlds: tuple[World, World], tmp_path: Path, changes: int
 ) -> None:
-    """One worker stores replies, the other drops all before each query; now and then a third one starts from the
-    list."""
+    """For random changes, stored replies equal the replies of a worker that stores none."""
     stored, fresh = worlds
     rng = Random(len(stored.body))
     names = clusters.names(("cluster.local.", "set.local.") if "set.local" in stored.body else ("cluster.local.",))

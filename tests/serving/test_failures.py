@@ -38,7 +38,7 @@ def failures(place: ResponderSetup) -> float:
 
 
 def rcodes(sent: list[bytes]) -> list[int]:
-    """Of the replies."""
+    """Returns the rcodes of the replies."""
     return [wire[3] & 15 for wire in sent]
 
 
@@ -48,7 +48,7 @@ def answer_at_once(reply: Reply) -> Callable[[Query], Answer]:
 
 
 def answer_later(reply: Reply) -> Callable[[Query], Answer]:
-    """A chain whose reply comes with a later call."""
+    """Returns a chain that answers with a deferred reply."""
 
     def chain(_query: Query) -> Answer:
         later = Deferred()
@@ -131,7 +131,7 @@ def test_a_reply_that_cannot_be_encoded() -> None:
 
 
 async def test_a_client_class_that_fails() -> None:
-    """The query is answered by the chain, and the reply is stored for nobody."""
+    """If `client_class` raises, the chain answers the query, and the reply is not stored."""
 
     class Handler(Plugin):
         """Knows no client."""

@@ -61,7 +61,7 @@ QUERIES = {"one": query(), "AD": query(flags=dns.flags.AD), "EDNS": query(use_ed
     ],
 )
 async def test_ttls_are_those_of_the_cache(respond: Respond, ttl: int) -> None:
-    """In every record, from the first reply on."""
+    """The TTLs in the first reply are already those that *cache* would give."""
     fast, slow = await both_ways(PLAIN, respond, query(), query(), query())
     assert_same(fast, slow, 1)
     shown = [{int(line.split()[1]) for line in reply if " IN A " in line or " SOA " in line} for reply in fast.replies]
@@ -220,7 +220,7 @@ async def test_replies_as_other_servers_encode_them(packet: bytes, body: str) ->
 
 
 async def test_a_reply_of_the_same_length() -> None:
-    """To the octet the reply of the chain, where the upstream compresses names as this server does."""
+    """With the same name compression, the replies of the fast path and of the chain are equal octets."""
     for respond, rtype in REPLIES.values():
         async with ScriptedUpstream(respond) as upstream:
             wires = []
@@ -309,7 +309,7 @@ async def test_other_replies(respond: Respond, packet: bytes, body: str) -> None
 
 
 async def test_names_are_cached_without_case() -> None:
-    """The next client gets the cached reply, in its own spelling or another."""
+    """A cached reply also answers queries in another letter case."""
     fast, slow = await both_ways(PLAIN, replying(A), query("WWW.example.ORG."), query(), query("www.EXAMPLE.org."))
     assert_same(fast, slow, 1)
     assert len(fast.asked) == 1

@@ -80,7 +80,7 @@ async def outside() -> AsyncIterator[Outside]:
     ],
 )
 async def test_queries_on_the_fast_path(outside: Outside, packet: bytes) -> None:
-    """Queries as nearly all clients send them."""
+    """Queries in the form that most clients send take the fast path."""
     assert try_fast_path(packet, outside.responder, 0.0) is not None
 
 
@@ -141,7 +141,7 @@ async def test_queries_on_the_fast_path(outside: Outside, packet: bytes) -> None
     ],
 )  # fmt: skip
 async def test_other_queries(outside: Outside, packet: bytes) -> None:
-    """Any other query goes through the chain."""
+    """Any other query goes through the chain: other flags, opcodes, types, classes or sections."""
     assert try_fast_path(packet, outside.responder, 0.0) is None
 
 

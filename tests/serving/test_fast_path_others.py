@@ -119,7 +119,7 @@ async def test_too_many_concurrent_queries() -> None:
 
 
 async def test_too_many_concurrent_queries_of_one_client(monkeypatch: pytest.MonkeyPatch) -> None:
-    """They are refused, from any port."""
+    """Queries of one client above `MAX_OF_CLIENT` are REFUSED, whatever their source ports are."""
     monkeypatch.setattr("svcdns.plugins.forward.single_flight.MAX_OF_CLIENT", 2)
     fast, slow = await together(PLAIN, replying(A), query(), query("b.example.org."), query())
     assert_same(fast, slow, 1)
@@ -200,7 +200,9 @@ async def failing(caplog: pytest.LogCaptureFixture) -> AsyncIterator[tuple[Outsi
 async def test_a_failure_leaves_other_queries(
     failing: tuple[Outside, ScriptedUpstream], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It is logged and counted; another query that waits for the same reply gets it."""
+    """If caching a reply raises, the failure is logged and counted, and other queries that wait for the reply get
+    it.
+    """
     outside, upstream = failing
     with bound() as client, bound() as other:
         outside.send(query(), client)
@@ -239,7 +241,7 @@ async def test_a_failure_before_the_upstream_query(caplog: pytest.LogCaptureFixt
 
 
 async def test_a_reply_for_a_socket_that_is_closed() -> None:
-    """It is not sent, not through another socket with the same descriptor either."""
+    """If the client's socket was closed, the reply is not sent, even if another socket has the same descriptor."""
     async with ScriptedUpstream(held(replying(A))) as upstream:
         with Outside(PLAIN, upstream) as outside, bound() as other:
             outside.send(query())

@@ -1,4 +1,4 @@
-"""The queries that a stopping worker waits for."""
+"""The set of queries in flight, for which a stopping worker waits."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ CLIENT = Client("192.0.2.1", 4000, "127.0.0.1", 50, "tcp")
 
 
 def listening() -> int:
-    """The descriptor of a TCP socket."""
+    """Returns the descriptor of a listening TCP socket."""
     sock = socket.socket()
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     sock.bind(("127.0.0.1", 0))

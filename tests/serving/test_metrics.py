@@ -73,7 +73,7 @@ def test_hit_counters_are_bounded() -> None:
 
 
 def test_durations() -> None:
-    """In CoreDNS's buckets, once for each query of the batch."""
+    """Durations are counted in CoreDNS's buckets, once for each query of a batch."""
     counters = Counters()
     metrics = QueryMetrics(counters, "dns://:53", "udp", 1)
     metrics.observe_duration(ROUTE, 0.0004, 3)

@@ -54,7 +54,7 @@ def test_a_flush_is_done_in_steps() -> None:
 
 
 def test_hits_between_the_steps_of_a_flush_count_once() -> None:
-    """In this flush or in the next one."""
+    """A hit between two steps of a flush is counted once, in this flush or in the next."""
     place, packet = ResponderSetup("udp"), dns.message.make_query("a.b.", "A", id=7).to_wire()
     sent: list[bytes] = []
     for _ in range(2):

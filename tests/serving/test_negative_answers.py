@@ -77,24 +77,24 @@ async def responders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIt
 
 
 def whole(responder: Responder, packet: bytes) -> bytes:
-    """The chain's reply."""
+    """Returns the chain's reply."""
     out: list[bytes] = []
     responder.answer(packet, CLIENT, out.append, 0.0)
     return out[0]
 
 
 def behind_id(responder: Responder, packet: bytes) -> bytes:
-    """The stored negative answer, without its id."""
+    """Returns the stored negative answer without its message ID, empty if there is none."""
     return responder.lookup_negative(packet[2:])
 
 
 def query(name: str, rtype: str = "A", **options: object) -> bytes:
-    """A packet."""
+    """Returns a query packet."""
     return dns.message.make_query(name, rtype, id=7, **options).to_wire()  # type: ignore[arg-type]
 
 
 async def test_the_second_nonexistent_name_needs_no_chain(responders: tuple[Responder, Responder]) -> None:
-    """The octets and the metrics are those of the chain."""
+    """The second nonexistent name is answered without the chain, with the same octets and metrics."""
     short, long = responders
     for first, others in (
         (
@@ -143,7 +143,7 @@ async def test_changes_are_in_the_next_answer(responders: tuple[Responder, Respo
 
 
 async def test_stored_answers_never_differ(responders: tuple[Responder, Responder]) -> None:
-    """For many names, types and spellings, after any other queries."""
+    """A stored negative answer always equals the chain's reply, for random names and types and any earlier queries."""
     short, long = responders
     chosen, taken = random.Random(4), 0
     for _ in range(6000):
@@ -194,7 +194,7 @@ async def test_the_number_of_answers_is_bounded(
 async def test_a_reply_too_large_for_a_batch_is_not_stored(
     responders: tuple[Responder, Responder], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nor one of a listener with client classes."""
+    """A negative answer is not stored if it is too large for a batch, or if the listener has client classes."""
     short, _ = responders
     monkeypatch.setattr("svcdns.serving.negative_answers.MAX_REPLY", 50)
     whole(short, query("x.d.svc.cluster.local."))

@@ -42,7 +42,7 @@ class World:
         self.sent: list[bytes] = []
 
     def chain(self, query: Query) -> Answer:
-        """Counts, and answers."""
+        """Counts the query, and returns the test's reply or raises it."""
         self.asked += 1
         assert query.edns is None or all(code != 11 for code, _ in query.edns.options)
         if isinstance(self.reply, Exception):
@@ -50,7 +50,7 @@ class World:
         return self.reply  # type: ignore[return-value]
 
     def ask(self, name: str = "a.b.", rtype: str = "A", **options: Any) -> bytes:
-        """Sends a packet; what came back, empty for nothing."""
+        """Sends a query, and returns the reply, or empty octets if there is none."""
         packet = dns.message.make_query(name, rtype, **options).to_wire()
         self.responder.answer(packet, CLIENT, self.sent.append, 0.0)
         return self.sent.pop() if self.sent else b""
@@ -194,7 +194,7 @@ def test_a_dropped_query() -> None:
 
 
 def test_replies_of_an_rcode_alone_have_the_question_and_opt() -> None:
-    """A failure that no plugin wrote."""
+    """A reply of an rcode alone is sent with the question and an OPT record."""
     message = dns.message.from_wire(World(rcode_only(Rcode.REFUSED)).ask(use_edns=0, payload=1400))
     assert (message.question[0].to_text(), message.payload) == ("a.b. IN A", 1400)
 
@@ -214,7 +214,7 @@ def test_load_balanced_replies_are_stored_in_rotations() -> None:
 
 
 def test_hits_are_flushed_into_the_metrics() -> None:
-    """Every reply counts once, in the counters of plugins too; a second flush adds nothing."""
+    """After a flush, every reply is counted exactly once, in plugins' counters as well."""
     world = World()
     cell = world.counters.cell(Family("hits_total", MetricKind.COUNTER, "A plugin's."))
     world.reply = Reply(answer=REPLY.answer, lifetime=UNTIL_CHANGED, increments=((cell, 1.0),))

@@ -8,7 +8,7 @@ from svcdns.serving.seen_filter import MAX_OCTETS, MIN_OCTETS, SeenFilter
 
 
 def test_a_key_is_seen_before_at_the_second_time() -> None:
-    """And another key is not."""
+    """A key counts as seen when it is added a second time; other keys do not."""
     seen = SeenFilter(MAX_OCTETS)
     assert [seen.seen_before(b"a"), seen.seen_before(b"a"), seen.seen_before(b"b")] == [False, True, False]
 

@@ -28,7 +28,9 @@ class Zone:
     """A zone as a stream of portions, which are counted when they are made."""
 
     def __init__(self, portions: int, *, fails: bool = False, portion: tuple[Record, ...] = BIG) -> None:
-        """So many portions between the SOAs, or a failure in place of the last SOA."""
+        """Makes `portions` portions between the SOA records; with `fails`, an exception instead of the last SOA
+        record.
+        """
         self.portions, self.fails, self.portion = portions, fails, portion
         self.made = 0
         self.closed = False

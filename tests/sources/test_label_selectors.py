@@ -28,7 +28,7 @@ from svcdns.sources.label_selectors import check_label_selector, matcher
     ],
 )
 def test_takes(text: str) -> None:
-    """Each form of the Kubernetes documentation."""
+    """Each form of selector in the Kubernetes documentation is accepted."""
     check_label_selector(text)
 
 
@@ -45,7 +45,7 @@ def test_takes(text: str) -> None:
     ],
 )
 def test_rejects(text: str, error: str) -> None:
-    """In one line that names the position."""
+    """The error for a wrong selector is one line that shows the wrong part."""
     with pytest.raises(ValueError, match=re.escape(error)):
         check_label_selector(text)
 

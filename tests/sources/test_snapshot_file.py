@@ -46,7 +46,7 @@ def octets(*objects: ClusterObject, **fields: object) -> bytes:
 
 
 def read(path: Path, content: bytes | None = None, origin: Origin = ORIGIN, watch: bytes = WATCH) -> Snapshot | None:
-    """The snapshot in a file."""
+    """Returns the snapshot in a file, after writing `content` to it if given."""
     if content is not None:
         path.write_bytes(content)
     return snapshot_file.read(path, origin, watch, TYPED)

@@ -27,7 +27,7 @@ from svcdns.supervisor.child import (
 
 @pytest.fixture
 def child() -> Iterator[Child]:
-    """A child that has not been started; what it runs ends at once."""
+    """Creates a child that is not started; its program exits at once."""
     with open(os.devnull, "rb") as shared:
         made = Child("worker 0", ["svcdns.cli.preflight"], 0, 1, memoryview(bytearray(REGION_SIZE)), shared.fileno())
         yield made
@@ -97,7 +97,7 @@ def test_waiting_for_a_processor_does_not_count(child: Child, monkeypatch: pytes
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel of macOS does not tell")
 def test_processor_wait_is_read_from_the_kernel() -> None:
-    """In seconds, which only grow; nothing is said of a process that is gone."""
+    """The time for which a process waited for a processor is in seconds, and 0 for a process that is gone."""
     before = child_module._processor_wait(os.getpid())
     assert 0.0 < before <= child_module._processor_wait(os.getpid()) < time.monotonic()
     assert child_module._processor_wait(2**22 + 1) == 0.0

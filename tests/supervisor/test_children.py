@@ -52,7 +52,7 @@ class World:
         return [message["slots"] for message in self.theirs[slot].receive()]
 
     def assign(self, now: float, awake_since: float = 0.0) -> list[list[Message]]:
-        """The slots that each worker is told to read at a tick."""
+        """Assigns sockets at `now`, and returns what each worker is told to read."""
         self.children.assign_slots(now, awake_since)
         return [self.assigned(slot) for slot in range(len(self.theirs))]
 
@@ -74,7 +74,7 @@ def world() -> Iterator[World]:
 
 
 def test_nothing_is_sent_while_all_workers_serve(world: World) -> None:
-    """Tick after tick."""
+    """While all workers serve, nothing is sent to them."""
     assert world.assign(100.1) == [[], []]
 
 
@@ -117,7 +117,7 @@ def test_without_another_serving_worker_queries_wait(world: World, state: State)
 
 
 def test_at_the_first_start_workers_read_at_once(world: World) -> None:
-    """Control has waited already for what there is to wait for."""
+    """At the first start, workers read their sockets at once, because control has already waited for the cluster."""
     world.restart(0, 100.2)
     world.children.workers[0].is_restart = False
     assert world.assign(100.2) == [[[0]], [[1, 0]]]

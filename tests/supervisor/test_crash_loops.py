@@ -20,7 +20,7 @@ class World:
         self.child = Child("worker 0", [], 0, 1, self.region, 0)
 
     def run(self, start: float, end: float, code: int, *, silent: bool = False) -> None:
-        """It runs from `start` to `end`."""
+        """Counts one run of the child, from `start` to `end`."""
         reset(self.region, State.STARTING)
         self.child.started, self.child.was_unresponsive = start, silent
         self.child.exited(end)

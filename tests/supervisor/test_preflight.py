@@ -26,7 +26,7 @@ def test_the_present_program_passes() -> None:
 
 
 def test_another_hand_over_format_is_refused() -> None:
-    """Both are named."""
+    """The error for another hand-over format names both formats."""
     made = Preflight(time.monotonic())
     with pytest.raises(
         PreflightError, match=r"its hand-over format is \d+\.\w+, this program's is 0\.x: a restart is needed"
@@ -43,7 +43,7 @@ def test_a_program_that_does_not_start(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_program_that_does_not_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is killed when its time is over."""
+    """A preflight check that does not end is killed after its time limit."""
     monkeypatch.setattr(
         "svcdns.process.isolated.command", lambda _program: [sys.executable, "-c", "import signal; signal.pause()"]
     )

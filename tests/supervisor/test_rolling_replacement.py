@@ -186,7 +186,7 @@ def test_one_after_the_other(world: World) -> None:
 
 
 def test_a_successor_that_fails_is_started_again(world: World) -> None:
-    """The old control gets its workers back."""
+    """If the new control fails, the old one gets its workers back, and the new one is started again."""
     world.replacement.begin([world.children.control])
     world.replacement.advance(10.0)
     world.sent()

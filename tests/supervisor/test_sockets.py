@@ -56,7 +56,7 @@ def test_another_process_on_the_udp_port_is_a_warning() -> None:
 
 
 def test_every_address_is_two_families(sockets: Sockets) -> None:
-    """IPv6 apart from IPv4, so that a reply leaves in the family it came in."""
+    """A wildcard address gets an IPv4 and an IPv6 socket, so that replies have the family of their query."""
     added, _ = sockets.change(both("", free_port()), 1)
     families = sorted((one.family, one.wildcard) for one in added)
     assert families in ([(4, True), (4, True), (6, True), (6, True)], [(4, True), (4, True)])

@@ -67,7 +67,7 @@ class ApiDouble:
     """The objects of a cluster under the paths of their resources."""
 
     def __init__(self, objects: Iterable[Object] = (), *, page: int = 0, tls: ssl.SSLContext | None = None) -> None:
-        """`page` limits the objects of a page, besides the client's own limit."""
+        """`page` limits the number of objects in a page, in addition to the client's limit."""
         self.requests: list[Request] = []
         self.faults: dict[str, deque[Fault | None]] = {path: deque() for path in PATHS.values()}
         self.standing: Fault | None = None
@@ -294,7 +294,9 @@ class ApiDouble:
 
 @dataclass(frozen=True)
 class _Event:
-    """The event of a changed object for a watch with a selector: an object that no longer matches is deleted for it."""
+    """The change of an object, as a watch with a selector sees it: an object that no longer matches is reported as
+    deleted.
+    """
 
     before: Object | None
     after: Object

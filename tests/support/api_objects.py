@@ -24,7 +24,7 @@ NOT_READY = {"addresses": ["10.244.9.9"], "conditions": {"ready": False, "servin
 
 
 def api_object(item: ClusterObject) -> Object:
-    """The object in the API's form."""
+    """Returns the object in the form of the Kubernetes API."""
     match item:
         case Namespace():
             return _object("Namespace", item, status={"phase": "Active"})

@@ -26,7 +26,7 @@ class Pair(NamedTuple):
 
 
 class Authority:
-    """Signs certificates."""
+    """A certificate authority for tests."""
 
     def __init__(self) -> None:
         """A new one, that nobody knows."""
@@ -34,7 +34,7 @@ class Authority:
 
     @property
     def pem(self) -> bytes:
-        """Its own certificate."""
+        """The authority's own certificate, PEM."""
         return self._ca.cert_pem.bytes()
 
     def write(self, folder: Path, name: str = "ca") -> Path:
@@ -59,7 +59,7 @@ class Authority:
 
 
 def server(one: Pair, folder: Path) -> ssl.SSLContext:
-    """What a server with this certificate listens with, by Python's own means; the pair is written into `folder`."""
+    """Returns an SSL context of Python's own for a server with this certificate, which is written into `folder`."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(*one.write(folder))
     return context

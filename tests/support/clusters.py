@@ -154,7 +154,9 @@ def _endpoints(rng: Random) -> tuple[Endpoint, ...]:
 
 
 def names(zones: Iterable[str] = ("cluster.local.",)) -> list[str]:
-    """Every name that a cluster of these pools may have in the zones, names of reverse zones, and near misses."""
+    """Returns the names that a random cluster may have in the zones, reverse names, and names that are similar to
+    these.
+    """
     out = {reverse_name(address) for address in (*CLUSTER_IPS, *ADDRESSES, *EXTERNAL_IPS[:2], "10.9.9.9")}
     out |= {"96.10.in-addr.arpa.", "in-addr.arpa.", "ip6.arpa.", "x.1.0.96.10.in-addr.arpa.", "www.example.org."}
     labels = {
@@ -198,7 +200,7 @@ def names(zones: Iterable[str] = ("cluster.local.",)) -> list[str]:
 
 
 def dashed(address: str) -> str:
-    """An address as a label."""
+    """Returns an address as a DNS label."""
     text = address.replace(".", "-").replace(":", "-")
     return text + "0" if text.endswith("-") else text
 

@@ -37,7 +37,7 @@ class VirtualTime:
 
 
 class Observed:
-    """Records requests, as the metrics do."""
+    """Records requests to the API server."""
 
     def __init__(self, time: VirtualTime) -> None:
         """No request yet."""

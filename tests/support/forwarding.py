@@ -1,4 +1,4 @@
-"""The plugin `forward` with its upstreams, on a clock that is moved by hand."""
+"""The plugin *forward* with its upstreams, and a clock that the test sets."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.support import world
 
 
 class HasPort(Protocol):
-    """A server on loopback."""
+    """Anything with a port on loopback."""
 
     port: int
 
@@ -64,7 +64,7 @@ class Forwarding:
         return await world.soon(self.plugin.handle(query, world.following(Reply(rcode=Rcode.NXDOMAIN))))
 
     def asking(self, name: str = "a.example.org.", **fields: Any) -> asyncio.Task[Reply]:
-        """The same, as a task."""
+        """Does the same as `ask`, as a task."""
         return asyncio.ensure_future(self.ask(name, **fields))
 
     async def turn(self, seconds: float) -> None:

@@ -39,7 +39,7 @@ class KeptConnections:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Ends once every connection has had its last reply."""
+        """Stops the clients after each has had its last reply."""
         self._over.set()
         self._thread.join()
 

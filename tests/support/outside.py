@@ -58,8 +58,9 @@ def replying(
     spelled: Callable[[str], str] | None = None,
     options: Sequence[dns.edns.Option] = (),
 ) -> Respond:
-    """A reply with these records as zone-file lines; with `spelled`, the question section has the name in another
-    spelling."""
+    """Replies with these records, given as zone-file lines. `spelled` changes the letter case of the question's
+    name.
+    """
 
     def respond(query: dns.message.Message, _transport: str) -> bytes:
         reply = dns.message.make_response(query, recursion_available=True)
@@ -89,7 +90,7 @@ def query(name: str = NAME, rtype: str = "A", *, ident: int = 7, flags: int = 0,
 
 
 class Outside:
-    """A listener whose one block has these directives; without `fast`, its routes have no fast path."""
+    """A UDP listener with one server block. Without `fast`, no query takes the fast path."""
 
     def __init__(self, body: str, *upstreams: ScriptedUpstream, fast: bool = True) -> None:
         """Builds the chains of a server block. `body` has `{}` for each upstream's address."""
@@ -158,7 +159,7 @@ class Outside:
         return await asyncio.wait_for(asyncio.get_running_loop().sock_recv(client or self.client, 65535), 10)
 
     async def ask(self, packet: bytes) -> bytes:
-        """The reply to a packet."""
+        """Sends a packet, and returns the reply."""
         self.send(packet)
         return await self.reply()
 
@@ -170,7 +171,7 @@ class Outside:
             await asyncio.sleep(0)
 
     def entries(self) -> dict[Any, tuple[str, Reply, float, int, bool]]:
-        """The entries of the cache: the store, the reply, when it was stored, its lifetime, whether it is served."""
+        """Returns the cache entries: store, reply, time of storing, lifetime, and whether it is served."""
         stores = [(key[-1], one) for key, one in self.kept.items() if isinstance(one, Store)]
         return {
             key: (which, entry.reply, entry.stored, entry.lifetime, entry.is_answer)
@@ -226,7 +227,9 @@ class Seen(NamedTuple):
 
 
 async def both_ways(body: str, respond: Respond, *packets: bytes, ordered: bool = True) -> tuple[Seen, Seen]:
-    """The fast path and the chain with these packets, one after the other, some time apart."""
+    """Sends the packets one after the other, first with the fast path and then without. Returns what both runs led
+    to.
+    """
     out = []
     async with ScriptedUpstream(respond) as upstream:
         for fast in (True, False):

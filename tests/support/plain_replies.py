@@ -1,6 +1,4 @@
-"""Upstreams' replies octet by octet: with pointers where every server has them, and with anything else where a test
-wants it.
-"""
+"""Encoded replies of upstreams, with the usual compression pointers, or with any octets that a test needs."""
 
 from __future__ import annotations
 
@@ -58,12 +56,12 @@ def soa(owner: bytes = ZONE, rdata: bytes = SOA_DATA, ttl: int = 60, rclass: int
 
 
 def opt(rdata: bytes = b"", *, flags: int = 0, owner: bytes = b"\0", size: int | None = None) -> bytes:
-    """An OPT; `flags` is what stands in the place of its TTL."""
+    """Returns an encoded OPT record; `flags` is its TTL field."""
     return record(owner, Type.OPT, rdata, ttl=flags, rclass=1232, size=size)
 
 
 def pointer(at: int) -> bytes:
-    """A pointer to an offset."""
+    """Returns a compression pointer to an offset."""
     return (0xC000 | at).to_bytes(2, "big")
 
 

@@ -28,5 +28,5 @@ class Planted:
 
     @property
     def imported(self) -> str:
-        """The names that have been imported."""
+        """The names of the planted modules that have been imported."""
         return self._trace.read_text() if self._trace.exists() else ""

@@ -1,4 +1,4 @@
-"""A listener whose chain answers with what the test says, and sockets on loopback."""
+"""A listener whose chain returns the test's reply, and sockets on loopback."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class ResponderSetup:
         self.responder = Responder(self.listener, self.table, self.metrics, protocol, self.in_flight)
 
     def chain(self, _query: Query) -> Answer:
-        """Counts, and answers."""
+        """Counts the query, and returns the test's reply."""
         self.asked += 1
         return self.reply
 

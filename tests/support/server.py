@@ -28,9 +28,7 @@ TIMEOUT = 15.0
 
 
 def until(what: str, probe: Callable[[], T], timeout: float = TIMEOUT) -> T:
-    """The first true value that `probe` returns, within `timeout` seconds. Pauses grow from 10 to 100 ms, to leave the
-    processors free.
-    """
+    """Returns the first true value that `probe` returns. Fails with `what` after `timeout` seconds."""
     begun = time.monotonic()
     pause = threading.Event()
     while True:
@@ -43,8 +41,8 @@ def until(what: str, probe: Callable[[], T], timeout: float = TIMEOUT) -> T:
 
 
 def free_port() -> int:
-    """A port that is free for UDP and TCP on loopback, below those that the kernel gives to clients: none of them takes
-    it meanwhile.
+    """Returns a port that is free for UDP and TCP on loopback, outside the range from which the kernel assigns
+    client ports.
     """
     return free_ports(1)[0]
 
@@ -109,15 +107,15 @@ class Server:
 
     @property
     def log(self) -> str:
-        """What it has printed."""
+        """The text that the server has printed."""
         return self.log_file.read_text()
 
     def until_logged(self, text: str) -> None:
-        """Waits for a line."""
+        """Waits until the log has this text."""
         until(f"{text!r} in the log", lambda: text in self.log)
 
     def until_serving(self) -> None:
-        """Waits until it answers."""
+        """Waits until the server answers queries."""
         until("the first answer", lambda: self.process.poll() is not None or self.answers())
         assert self.process.poll() is None, self.log
 
@@ -140,7 +138,7 @@ class Server:
         source: str | None = None,
         timeout: float = 3.0,
     ) -> Any:
-        """The reply; None if none comes. `source` is the address to ask from."""
+        """Sends a query, and returns the reply, or None if none comes. `source` is the source address."""
         query = dns.message.make_query(name, rtype)
         send = dns.query.tcp if tcp else dns.query.udp
         try:
@@ -174,7 +172,7 @@ class Server:
 
 
 def is_alive(pid: int) -> bool:
-    """Whether a process is there and no zombie."""
+    """Returns whether the process exists and is no zombie."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:

@@ -19,8 +19,6 @@ def chi_square_of(increments: Mapping[Any, int], classes: int, drawn: int) -> fl
 
 
 def chi_square_bound(degrees: int) -> float:
-    """What chi-square of so many degrees of freedom is above once in a million times (Wilson and Hilferty's
-    approximation).
-    """
+    """Returns the value that chi-square exceeds once in a million times (Wilson and Hilferty's approximation)."""
     part = 2 / (9 * degrees)
     return float(degrees * (1 - part + _QUANTILE * part**0.5) ** 3)

@@ -19,14 +19,14 @@ LONG = Timeouts(60, 60, 60)
 
 
 class Client:
-    """One connection."""
+    """A client with one TCP connection."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Made by `connect`."""
         self.reader, self.writer = reader, writer
 
     def send(self, *idents: int, cut: int = 0) -> None:
-        """Pipelined queries, without the last `cut` octets."""
+        """Sends pipelined queries, without the last `cut` octets."""
         data = b""
         for ident in idents:
             packet = dns.message.make_query("a.b.", "A", id=ident).to_wire()

@@ -46,7 +46,7 @@ def rdata_text(record: Record) -> str:
 
 
 def summary(reply: Reply) -> list[str]:
-    """Rcode, then each record with its section; the SOA's serial is masked."""
+    """Returns the rcode and the records as text lines, with section names and without the SOA serial."""
     out = [rcode_text(reply.rcode)]
     for section, found in (("", reply.answer), ("auth ", reply.authority), ("add ", reply.additional)):
         for line in shown(found):
@@ -74,7 +74,7 @@ def query(text: str, rtype: str = "A", *, ask: Callable[[Query], Answer] | None 
 
 
 def edns(size: int = 1232, **fields: Any) -> Edns:
-    """An OPT record."""
+    """Returns an OPT record."""
     return Edns(size, **fields)
 
 

@@ -19,7 +19,7 @@ from svcdns.telemetry.logging import LINE_OCTETS, LineFormatter, LineWriter, plu
     ],
 )
 def test_lines(name: str, level: int, line: str) -> None:
-    """Level, plugin if there is one, text."""
+    """A log line has the level, the plugin if there is one, and the text."""
     assert LineFormatter().format(logging.LogRecord(name, level, "", 0, "te%s", ("xt",), None)) == line
 
 

@@ -107,8 +107,8 @@ ZONE = (
 
 
 def rest(query: Query) -> Answer:
-    """Behind the block: what the client's packet says about EDNS shows in the answer, several
-    addresses, and a failure.
+    """The chain after the tested block. Some of its replies depend on EDNS options, some have several addresses,
+    one fails.
     """
     first = query.key.split(b".")[0][1:].partition(b"\7")[0]
     terms: dict[str, Any] = {"lifetime": UNTIL_CHANGED, "dependencies": (("rest",),)}
@@ -126,7 +126,7 @@ def rest(query: Query) -> Answer:
 
 
 def cluster() -> list[Change]:
-    """A Service and a Pod at the address of one of the check's clients."""
+    """Returns a Service, and a Pod with the address of one of the check's clients."""
     return [Put(one) for one in (*fixture.OBJECTS, Pod("d", "web-0", "10.1.2.3"))]
 
 
@@ -185,7 +185,7 @@ class Careless(Plugin):
 
 
 class Refuses(Careless):
-    """Refuses all but one network; the ten lines of somebody who knows CoreDNS's acl."""
+    """A plugin that refuses all clients outside one network, as a CoreDNS user would write it."""
 
     def handle(self, query: Query, following: Following) -> Answer:
         """Refuses clients outside 10.0.0.0/8."""
@@ -193,10 +193,10 @@ class Refuses(Careless):
 
 
 class Localizes(Careless):
-    """Changes an address by the client, once the reply is there."""
+    """A plugin that changes the addresses in a reply, depending on the client."""
 
     def handle(self, query: Query, following: Following) -> Answer:
-        """By address."""
+        """Changes the last octet of the addresses, depending on the client's address."""
 
         def change(reply: Reply) -> Reply:
             last = b"\1" if query.client.address.startswith("10.1.") else b"\2"
@@ -216,7 +216,7 @@ class Tells(Careless):
 
 
 class Bounds(Careless):
-    """Bounds TTLs by hand."""
+    """A plugin that raises low TTLs without declaring it."""
 
     def handle(self, query: Query, following: Following) -> Answer:
         """From below."""
@@ -233,8 +233,8 @@ class Bounds(Careless):
 )
 @pytest.mark.parametrize("plugin", [Refuses, Localizes, Tells, Bounds])
 def test_a_plugin_that_declares_nothing_keeps_to_the_contract(plugin: type[Plugin], block: str) -> None:
-    """The core notes what it reads; a plugin of the block with client classes does not excuse it.
-    Also behind a cache.
+    """A plugin that declares no reuse terms still passes the contract check, alone, before *cache*, and with client
+    classes.
     """
     module = SimpleNamespace(PLUGIN=plugin, parse=lambda _block: None)
     check_contract(module, block, [A, ("a.example.org.", "TXT")], rest=rest)
@@ -288,7 +288,7 @@ def test_the_default_replies_count_down() -> None:
 
 @pytest.mark.parametrize("trusted", [Refuses, Tells])
 def test_the_check_finds_a_plugin_that_gives_replies_to_others(trusted: type[Plugin]) -> None:
-    """One that says that it states its scopes, and does not."""
+    """The contract check finds a plugin that declares `states_reuse`, but does not set the scope of its replies."""
     plugin = type("Trusted", (trusted,), {"states_reuse": True})
     module: Any = SimpleNamespace(PLUGIN=plugin, parse=lambda _block: None)
     with pytest.raises(AssertionError, match="came from the answer table"):
@@ -296,7 +296,7 @@ def test_the_check_finds_a_plugin_that_gives_replies_to_others(trusted: type[Plu
 
 
 def test_the_check_finds_a_plugin_that_fails() -> None:
-    """Whatever it raised was caught by the core."""
+    """The contract check reports an exception that a plugin raised and the core caught."""
 
     class Fails(Careless):
         """A plugin whose `tick` raises an exception."""

@@ -17,12 +17,12 @@ EXAMPLE = Path(__file__).parents[2] / "examples" / "svcdns-tenant" / "svcdns_ten
 
 
 def modules() -> dict[str, str]:
-    """The modules in the page, by name."""
+    """Returns the example modules of the page, by name."""
     return dict(re.findall(r"^```python\n# (svcdns_\w+)\.py\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL))
 
 
 def module(name: str) -> ModuleType:
-    """One of them."""
+    """Returns an example module of the page, executed."""
     made = ModuleType(name)
     sys.modules[name] = made  # dataclasses look there
     try:

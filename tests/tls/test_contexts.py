@@ -37,7 +37,7 @@ TRUSTING = Material(authorities=authority().pem)
 
 
 def test_a_server_is_verified_by_name_or_address() -> None:
-    """The handshake succeeds."""
+    """A certificate is accepted if it has the server's name or address."""
     for name in ("dns.test", "127.0.0.1"):
         link = Link(client_context(TRUSTING), server_context(SERVER), name)
         link.greet()
@@ -60,7 +60,7 @@ def test_an_invalid_server_certificate_is_refused(names: tuple[str, ...], days: 
 
 
 def test_an_untrusted_authority_is_refused() -> None:
-    """The machine's are trusted only where there are no others."""
+    """Without given authorities, only the machine's authorities are trusted."""
     with pytest.raises(ssl.SSLCertVerificationError, match="unable to get local issuer"):
         Link(client_context(Material()), server_context(SERVER)).greet()
 

@@ -13,7 +13,7 @@ from tests.support.certificates import Authority, authority, pair
 
 
 def test_material_is_used_without_its_files(tmp_path: Path) -> None:
-    """The files may be deleted after reading."""
+    """Certificate files may be deleted after they were read."""
     certificate, key = pair().write(tmp_path)
     material = read(str(certificate), str(key))
     assert material == Material(*pair())

@@ -43,7 +43,7 @@ class Echo(asyncio.Protocol):
         self.transport.write(data)
 
     def pause_writing(self) -> None:
-        """The client does not read: neither does this."""
+        """The client does not read, so this protocol stops reading, too."""
         self.paused += 1
         self.transport.pause_reading()
 
@@ -52,7 +52,7 @@ class Echo(asyncio.Protocol):
         self.transport.resume_reading()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The end."""
+        """Records the end of the connection."""
         self.lost = True
 
 
@@ -93,7 +93,7 @@ async def echoing(timeout: float = 60.0) -> AsyncIterator[Place]:
 
 
 async def happens(what: Callable[[], object]) -> None:
-    """Waits until it is true."""
+    """Waits until `what` returns something true."""
     async with asyncio.timeout(10):
         while not what():
             await asyncio.sleep(0)
@@ -118,7 +118,7 @@ async def connected(place: Place) -> AsyncIterator[tuple[asyncio.StreamReader, a
 
 
 async def test_data_is_sent_in_both_directions() -> None:
-    """More than one record, in small pieces."""
+    """Data of many TLS records, in small pieces, is sent unchanged in both directions."""
     text = bytes(range(256)) * 300
     async with echoing() as place, connected(place) as (reader, writer):
         writer.write(text)
@@ -131,7 +131,7 @@ async def test_data_is_sent_in_both_directions() -> None:
 
 
 async def test_a_client_that_does_not_read_causes_back_pressure() -> None:
-    """The memory of the connection is bounded; the server continues once the client reads."""
+    """If the client does not read, the server stops reading, so the connection's memory is bounded."""
     text = b"x" * (8 << 20)
     async with echoing() as place, connected(place) as (reader, writer):
         assert isinstance(writer.transport, asyncio.Transport)
@@ -146,7 +146,7 @@ async def test_a_client_that_does_not_read_causes_back_pressure() -> None:
 
 
 async def test_close_notify_of_the_client_closes_the_connection() -> None:
-    """The protocol sees the end of the stream."""
+    """If the client sends close_notify, the protocol is told that the connection has ended."""
     async with echoing() as place, connected(place) as (reader, writer):
         writer.write(b"last")
         async with asyncio.timeout(10):
@@ -235,7 +235,7 @@ async def test_other_work_runs_between_handshake_steps() -> None:
 
 
 async def test_a_step_that_fails_does_not_stop_the_others() -> None:
-    """Its failure is the loop's to report."""
+    """If a queued handshake step raises, the error is reported to the event loop, and the next step runs."""
     handshakes, done = HandshakeQueue(), []
     reported: list[object] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context["exception"]))

@@ -29,13 +29,13 @@ async def found(*servers: ScriptedUpstream) -> list[str]:
 
 
 async def test_both_families() -> None:
-    """IPv4 first; other records do not count."""
+    """Addresses of both families are returned, IPv4 first. Other records are ignored."""
     async with ScriptedUpstream(by_type) as server:
         assert await found(server) == ["192.0.2.1", "2001:db8::1"]
 
 
 async def test_the_next_server_is_queried(monkeypatch: pytest.MonkeyPatch) -> None:
-    """If one is silent, or has no address."""
+    """If a server is silent or has no address, the next server is queried."""
     monkeypatch.setattr(blocking_resolver, "TIMEOUT", 0.05)
     async with ScriptedUpstream(silence) as silent, ScriptedUpstream() as empty, ScriptedUpstream(by_type) as server:
         assert await found(silent, empty, server) == ["192.0.2.1", "2001:db8::1"]
@@ -51,7 +51,7 @@ async def test_one_family_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_replies_to_other_queries_are_dropped() -> None:
-    """The matching one is waited for."""
+    """Packets that do not match the query are dropped, and the resolver waits for the matching reply."""
 
     def forged(query: dns.message.Message, transport: str) -> list[bytes]:
         true = by_type(query, transport)

@@ -77,7 +77,7 @@ def test_which_reply_matches(packet: bytes, counts: bool) -> None:
 
 @pytest.mark.parametrize("cut", [1, 3, 15], ids=str)
 def test_a_malformed_reply_counts_as_truncated(cut: int) -> None:
-    """Its header and question are enough to match it."""
+    """A malformed reply with a matching header and question counts as a truncated one."""
     assert QUERY.matches(IDENT, matching()[:-cut])
     message = QUERY.decode(matching()[:-cut])
     assert message.flags & TC

@@ -117,7 +117,7 @@ async def test_the_circuit_opens_within_a_fraction_of_a_second_and_a_health_chec
 
 
 async def test_a_slow_name_is_no_silence() -> None:
-    """While the server answers other queries."""
+    """A server that answers other queries does not count as silent because of slow ones."""
     async with ScriptedUpstream(held(A)) as upstream:
         asking = Querying(upstream)
         for _ in range(CIRCUIT_THRESHOLD):
@@ -136,7 +136,7 @@ async def test_a_slow_name_is_no_silence() -> None:
 
 
 async def test_an_abandoned_query_still_shows_silence() -> None:
-    """Another server answered first."""
+    """A query that was given up, because another server answered first, still counts as a failure if no reply comes."""
     async with ScriptedUpstream(silence) as upstream:
         asking = Querying(upstream)
         for _ in range(CIRCUIT_THRESHOLD):

@@ -36,7 +36,7 @@ def query(number: int) -> UpstreamQuery:
 
 
 class Querying:
-    """Connections to a scripted server, and what they count."""
+    """TCP connections to a scripted server, and the foreign packets that they count."""
 
     def __init__(
         self, upstream: ScriptedUpstream, keeping: ConnectionOptions | None = None, clock: Clock = monotonic
@@ -90,7 +90,7 @@ async def test_more_connections_if_one_is_full() -> None:
 
 
 async def test_an_idle_connection_that_the_server_closed_costs_nothing() -> None:
-    """A new one is made."""
+    """If the server has closed an idle connection, the next query uses a new one."""
     async with ScriptedUpstream(numbered) as upstream:
         asking = Querying(upstream)
         await asking.ask(1)
@@ -101,7 +101,7 @@ async def test_an_idle_connection_that_the_server_closed_costs_nothing() -> None
 
 
 async def test_queries_on_a_connection_that_ends_are_sent_again() -> None:
-    """None is lost; a server that closes connections with open queries gets one at a time from then on."""
+    """Open queries of a connection that ends are sent again. From then on, the server gets one query at a time."""
     async with ScriptedUpstream() as upstream:
         closing: list[bool] = []
 
@@ -202,7 +202,7 @@ async def test_a_reply_in_single_octets() -> None:
 
 
 def unexpected(outcome: bytes | ExchangeError) -> None:
-    """For a cancelled query."""
+    """Fails the test: a cancelled query must have no outcome."""
     pytest.fail(f"it came: {outcome!r}")
 
 
@@ -289,7 +289,7 @@ def broken(_: bytes | ExchangeError) -> None:
 
 
 async def test_a_callback_that_raises_does_not_affect_other_queries() -> None:
-    """Neither those on the same connection, nor those that wait for one that cannot be opened."""
+    """A callback that raises does not affect other queries, on an open connection or on one that cannot be opened."""
     reported = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(str(context["exception"])))
     async with ScriptedUpstream(held(numbered)) as upstream:

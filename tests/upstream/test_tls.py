@@ -95,7 +95,7 @@ async def test_queries_share_one_connection(upstream: ScriptedUpstream) -> None:
 async def test_the_name_is_verified(
     tmp_path: Path, names_: tuple[str, ...], days: float, name: str, error: str | None
 ) -> None:
-    """Or the address, if there is no name."""
+    """The certificate must have the configured name, or the upstream's address if there is no name."""
     async with ScriptedUpstream(A, server(authority().pair(*names_, days=days), tmp_path)) as upstream:
         asking = Querying(upstream, name)
         got = await asking.ask()
@@ -157,7 +157,7 @@ async def test_material_that_cannot_be_used() -> None:
 
 
 async def test_a_server_that_speaks_no_tls() -> None:
-    """The error says so."""
+    """If the upstream does not speak TLS, the error says so."""
 
     async def chatter(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"220 hello, this is another protocol\r\n")
@@ -191,7 +191,9 @@ async def test_a_closed_port() -> None:
 
 
 def test_a_pair_is_needed_for_a_pair() -> None:
-    """Trust without anything is the machine's."""
+    """A client certificate that cannot be used raises TlsError. Without a certificate the machine's authorities are
+    trusted.
+    """
     assert isinstance(ClientTls(Material(), lambda: None).context, ssl.SSLContext)
     with pytest.raises(TlsError):
         ClientTls(Material(*Pair(b"x", b"y")), lambda: None)

@@ -32,7 +32,7 @@ def packet(query: dns.message.Message, transport: str = "udp") -> bytes:
 
 
 async def ask(sockets: UdpSockets, question: UpstreamQuery = QUERY) -> Message | ExchangeError:
-    """The outcome of a query."""
+    """Sends a query, and returns the reply or the error."""
     done = asyncio.get_running_loop().create_future()
     sockets.send(question, done.set_result)
     outcome: bytes | ExchangeError = await asyncio.wait_for(done, 10)
@@ -63,7 +63,7 @@ async def test_a_closed_port_is_noticed_at_once() -> None:
 
 
 async def test_a_source_address_of_another_machine() -> None:
-    """Fails this exchange only, and the server is not the cause."""
+    """A source address that the machine does not have fails only this exchange, and is no failure of the server."""
     async with ScriptedUpstream(A) as upstream:
         with pytest.raises(ExchangeError, match="cannot assign") as raised:
             await exchange_over_udp(QUERY, ("127.0.0.1", upstream.port), 5, "192.0.2.77")
@@ -71,7 +71,10 @@ async def test_a_source_address_of_another_machine() -> None:
 
 
 async def test_foreign_packets_are_dropped_and_the_reply_after_them_counts() -> None:
-    """Those from the server's address are counted; the kernel drops those from elsewhere."""
+    """Foreign packets from the server's address are counted, and the next matching packet is the reply.
+
+    The kernel drops packets from other addresses.
+    """
 
     def lying(query: dns.message.Message, transport: str) -> list[bytes]:
         true = packet(query)
@@ -215,7 +218,7 @@ async def test_a_port_is_given_up_with_the_reply() -> None:
 
 
 async def test_a_packet_after_the_reply_closes_the_spare_socket() -> None:
-    """It would be readable for ever."""
+    """A packet after the reply closes the spare socket, which would otherwise stay readable."""
     counted = asyncio.Event()
     async with ScriptedUpstream(lambda query, _: [packet(query), packet(query)]) as upstream:
         sockets = UdpSockets(("127.0.0.1", upstream.port), count_foreign=counted.set)

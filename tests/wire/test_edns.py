@@ -26,7 +26,7 @@ def test_round_trip(given: Edns, rcode: int) -> None:
 
 @pytest.mark.parametrize("rdata", [b"\0", b"\0\3\0", b"\0\3\0\5abcd"])
 def test_a_truncated_option_is_a_format_error(rdata: bytes) -> None:
-    """At any octet."""
+    """A truncated EDNS option raises FormError."""
     with pytest.raises(FormError):
         edns.from_record(1232, 0, rdata)
 
@@ -72,7 +72,7 @@ def test_the_opt_record_of_a_reply_has_the_fields_of_the_query() -> None:
 
 
 def test_the_opt_record_of_an_upstream_keeps_its_options() -> None:
-    """The payload size is the query's."""
+    """The OPT record of an upstream keeps its options, and gets the payload size of the client's query."""
     made = Edns(4096, options=((15, b"\0\x16"),))
     assert edns.for_reply(Edns(1232), made) == Edns(1232, options=((15, b"\0\x16"),))
     assert edns.for_reply(None, made) == made
@@ -80,7 +80,7 @@ def test_the_opt_record_of_an_upstream_keeps_its_options() -> None:
 
 
 def test_an_extended_error_needs_edns_in_the_query() -> None:
-    """It follows the echoed options or those of an upstream (RFC 8914 §2)."""
+    """An extended error is added after other options, and only if the query has EDNS (RFC 8914 §2)."""
     stale = (15, b"\0\3")
     assert edns.for_reply(Edns(1400, options=((10, b"cookie"),)), None, extended=3) == Edns(
         1400, options=((10, b"cookie"), stale)

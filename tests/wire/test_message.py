@@ -74,7 +74,9 @@ ADDRESSES = records(
     st.integers(1, 9),
 )
 def test_rotations_are_as_if_each_were_encoded_by_itself(answer: list, foreign: bool, size: int, count: int) -> None:  # type: ignore[type-arg]
-    """Octet by octet; there are none for other records or truncated replies."""
+    """Each rotation has the octets that separate encoding would give. Truncated replies and other records have no
+    rotations.
+    """
     asked, limit = request(use_edns=0 if size else -1), 512 << size
     reply = Reply(answer=(*(ZONE[1:3] if foreign else ()), *answer), additional=tuple(ZONE[2:5]), flags=AA)
     wire = encode_reply(asked, reply, limit)
@@ -90,7 +92,7 @@ def test_rotations_are_as_if_each_were_encoded_by_itself(answer: list, foreign: 
 
 
 def test_additional_records_are_dropped_first() -> None:
-    """TC is set, and the answer section stays."""
+    """Additional records are dropped first. TC is set, and the answer section stays."""
     answer = records("www.example.org. 5 IN A 10.0.0.1")
     extra = records(*(f"a{n}.example.org. 5 IN A 10.0.0.{n}" for n in range(60)))
     parsed = parse_message(encode_reply(request(), Reply(answer=answer, additional=extra), 512))

@@ -23,13 +23,13 @@ UNREADABLE = frozenset({Type.WKS, Type.ATMA, Type.UNSPEC, Type.DSYNC, Type.HHIT,
 
 
 def wire(kind: str, *words: str) -> tuple[bytes, list[str]]:
-    """The data of one record, and the warnings."""
+    """Encodes RDATA from words, and returns the octets and the warnings."""
     warnings: list[str] = []
     return to_wire(int(Type[kind]), list(words), ORIGIN, warnings.append), warnings
 
 
 def test_every_type_as_dnspython_reads_it() -> None:
-    """The same owners, types and octets."""
+    """Every record type is read with the same owner, type and octets as dnspython reads."""
     text = zone_records.zone()
     zone = dns.zone.from_text(text, "mill.test.", relativize=False, check_origin=False)
     theirs = {
@@ -44,7 +44,7 @@ def test_every_type_as_dnspython_reads_it() -> None:
 
 
 def test_the_table_has_every_type() -> None:
-    """Each type that has a name here is in the table above, or there is a reason."""
+    """The test zone has a record of every known type, except for those that zone files cannot have."""
     kinds = {record.rtype for record in read(zone_records.zone(), ORIGIN, "zone")}
     assert set(Type) - kinds - META_TYPES - UNREADABLE == set()
 
@@ -79,7 +79,7 @@ def test_the_table_has_every_type() -> None:
     ],
 )
 def test_data(kind: str, words: list[str], expected: bytes) -> None:
-    """Types of our own, and forms that CoreDNS takes."""
+    """RDATA in forms that CoreDNS accepts and of types that dnspython lacks is read."""
     assert wire(kind, *words) == (expected, [])
 
 
@@ -130,7 +130,7 @@ def test_locations(words: str, expected: tuple[int, int, int]) -> None:
     ],
 )
 def test_data_that_dnspython_refuses(kind: str, words: list[str], expected: str) -> None:
-    """CoreDNS serves it as it stands. So do we, with a warning."""
+    """Data that dnspython refuses is served unchanged, as in CoreDNS, with a warning."""
     data, warnings = wire(kind, *words)
     assert data == bytes.fromhex(expected)
     assert [text.startswith(f"{kind} data is taken as it stands") for text in warnings] == [True]

@@ -66,7 +66,7 @@ def test_packets_that_are_no_query_get_no_reply(data: bytes) -> None:
     ],
 )
 def test_malformed_headers_get_a_header(data: bytes, flags: int) -> None:
-    """With the rcode of the error and no question section."""
+    """A malformed query gets a header with the error's rcode and no question section."""
     reply = accept(data)
     assert isinstance(reply, bytes)
     if (data[2] >> 3 & 15) == 4:
@@ -85,7 +85,7 @@ def test_a_header_alone(flags: int, expected: int) -> None:
 
 @pytest.mark.parametrize("counts", [(1, 0, 0, 2), (1, 1, 1, 0), (1, 0, 1, 1)])
 def test_missing_records_are_ignored(counts: tuple[int, int, int, int]) -> None:
-    """The packet ends where a counted record would begin."""
+    """Records that the header counts, but that are missing at the end of the packet, are ignored."""
     request = accept(packet(counts=counts, body=b"\1a\0\0\1\0\1"))
     assert isinstance(request, Request)
     assert (request.name, request.edns) == (b"\1a\0", None)
@@ -126,7 +126,7 @@ def test_a_format_error_behind_the_question_has_the_question() -> None:
     ],
 )
 def test_reads_the_serial_of_ixfr(rtype: str, authority: str, serial: int | None) -> None:
-    """RFC 1995 §3, with an OPT behind it and compressed names."""
+    """The serial in an IXFR query is read (RFC 1995 §3), also with an OPT record and compressed names."""
     query = dns.message.make_query("a.", rtype, use_edns=0)
     if authority:
         owner, ttl, *rest = authority.split(" ", 4)

@@ -1,4 +1,4 @@
-"""Which replies are plain, and what is told from their octets."""
+"""Recognizing simple replies (see docs/glossary.md), and what their octets tell."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_simple_replies(packet: bytes) -> None:
 @every_plain_reply
 @pytest.mark.parametrize("ttl", [0, 30, LONG - 1])
 def test_with_ttl_replaces_every_ttl(packet: bytes, ttl: int) -> None:
-    """The records are the same otherwise; the OPT record is left out."""
+    """`with_ttl` changes the TTLs, leaves out the OPT record, and keeps everything else."""
     plain = scan(packet, START, made.rtype_of(packet))
     assert plain is not None
     before = parse_message(packet)
@@ -288,7 +288,7 @@ def test_names_with_octets_that_change_are_not_simple() -> None:
 
 @given(made.MUTATIONS)
 def test_simple_replies_parse_to_the_same(packet: bytes) -> None:
-    """For any octets that `scan` accepts."""
+    """Whatever `scan` accepts, it agrees with the parsed message."""
     plain = scan(packet, START, made.rtype_of(packet))
     if plain is None:
         return

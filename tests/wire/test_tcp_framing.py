@@ -21,7 +21,7 @@ def test_messages_come_out_as_they_went_in(messages: list[bytes], size: int) -> 
 
 
 def test_an_incomplete_message_stays() -> None:
-    """Until the rest has come."""
+    """An incomplete message stays in the buffer until the rest arrives."""
     received = bytearray(framed(b"abc")[:-1])
     assert take_message(received) is None
     assert not has_message(received)

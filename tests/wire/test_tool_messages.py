@@ -30,7 +30,7 @@ def test_a_query() -> None:
 
 
 def test_names_are_not_compressed() -> None:
-    """Not even that of a question that is repeated on purpose."""
+    """Names in a query are not compressed, even if a question is repeated."""
     assert query(1, 0, [ASKED, ASKED])[12:] == question(ASKED) * 2
     assert query(1, 0, []) == b"\0\1" + bytes(10)
 

@@ -29,7 +29,7 @@ def written(full: int, **options: object) -> list[dns.message.Message]:
     [pytest.param(63000, id="all in one"), pytest.param(512, id="several"), pytest.param(1, id="one record each")],
 )
 def test_every_record_is_sent_once_and_in_order(full: int) -> None:
-    """Whatever the size of a message."""
+    """Every record is sent once and in order, whatever the message size is."""
     found = [rrset.to_text() for message in written(full) for rrset in message.answer]
     assert found == [f"host-{number}.sub.example.org. 5 IN A 192.0.2.{number}" for number in range(100)]
 
@@ -44,7 +44,7 @@ def test_messages_are_filled_up_to_the_limit() -> None:
 
 
 def test_each_message_is_complete_by_itself() -> None:
-    """With id, flags, question and EDNS; names are compressed within it."""
+    """Each message of a transfer has ID, flags, question and EDNS, and can be parsed alone."""
     for message in written(512, use_edns=0, payload=1400):
         assert message.id == 7
         assert message.flags == dns.flags.QR | dns.flags.AA | dns.flags.RD

@@ -103,7 +103,10 @@ def test_errors_name_file_and_line(text: str, error: str) -> None:
 
 
 def test_include(tmp_path: Path) -> None:
-    """The path is relative to the including file; the origin may differ; errors name the included file; loops end."""
+    """`$INCLUDE` paths are relative to the including file, the origin may be set, and errors name the included file.
+
+    Include loops are errors.
+    """
     (tmp_path / "inner").write_text("w A 10.0.0.1\n")
     (tmp_path / "\xe4").write_text("$INCLUDE inner")
     assert lines("$INCLUDE \xe4", str(tmp_path / "outer")) == ["w.example.org. 3600 IN A 10.0.0.1"]
@@ -121,7 +124,7 @@ def test_include(tmp_path: Path) -> None:
 
 
 def warnings(data: bytes | str, path: str = "zone") -> list[str]:
-    """What reading it warns of."""
+    """Returns the warnings of reading the zone text."""
     found: list[str] = []
     read(data, ORIGIN, path, found.append)
     return found
@@ -179,7 +182,7 @@ def warnings(data: bytes | str, path: str = "zone") -> list[str]:
     ],
 )
 def test_warnings_name_file_line_and_column(text: str, expected: list[str], warning: str) -> None:
-    """What CoreDNS would leave out or misread is mended, and said."""
+    """A zone line that CoreDNS drops or misreads is read as it was meant, with a warning."""
     assert lines(text) == expected
     (found,) = warnings(text)
     assert found.startswith(warning)
@@ -286,7 +289,7 @@ def test_words_that_begin_with_a_dollar_are_owners() -> None:
 
 
 def test_the_first_soa_record(tmp_path: Path) -> None:
-    """What is behind it is not read; it may be in an included file."""
+    """`first_soa` stops reading at the first SOA record, also if it is in an included file."""
     (tmp_path / "inner").write_text("@ 9 SOA a b 7 2 3 4 5\n")
     path = str(tmp_path / "outer")
     for text in (b"x A 10.0.0.1\n@ 9 SOA a b 7 2 3 4 5\nnonsense", b"$INCLUDE inner\nnonsense"):

@@ -23,7 +23,7 @@ class Kept:
         self.portions = list(portions)
 
     def pack(self, now: float) -> Iterator[bytes]:
-        """One by one."""
+        """Yields the portions."""
         assert now == 1.0
         yield from self.portions
 
@@ -36,12 +36,12 @@ class Kept:
 
 
 async def moved(old: dict[tuple[object, ...], object], new: dict[tuple[object, ...], object]) -> int:
-    """Hands over all state; returns how many portions were imported."""
+    """Hands over all kept state, and returns how many portions were imported."""
     return await unpack(await pack(old, 1.0), new, 2.0, lambda: True)
 
 
 async def test_state_goes_to_the_object_of_the_same_key() -> None:
-    """In its order; objects without state take no part."""
+    """State is handed over to the object with the same key, in order. Objects without state are ignored."""
     successor, other = Kept(), Kept()
     large = bytes(200_000)
     kept: dict[tuple[object, ...], object] = {
@@ -62,7 +62,7 @@ async def test_a_portion_that_cannot_be_read() -> None:
 
 
 async def test_a_frame_that_is_cut_off() -> None:
-    """It ends the import: the worker before this one may have been killed."""
+    """A truncated frame ends the import, because the previous worker may have been killed while it wrote."""
     fd = await pack({KEY: Kept(b"1", b"2")}, 1.0)
     os.ftruncate(fd, os.fstat(fd).st_size - 1)
     successor = Kept()
@@ -73,7 +73,7 @@ async def test_a_frame_that_is_cut_off() -> None:
 
 
 async def test_the_size_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Further portions are left out."""
+    """The hand-over file is bounded: further portions are left out."""
     monkeypatch.setattr(cache_handover, "MAX_OCTETS", 1000)
     successor = Kept()
     await moved({KEY: Kept(*[bytes(300)] * 10)}, {KEY: successor})

@@ -26,7 +26,7 @@ from tests.support.tcp import LONG, Client, buffered, served
 
 
 class World:
-    """An old responder with a listener, and a new one, to which connections go."""
+    """A responder with TCP connections, and a second one that takes over the connections."""
 
     def __init__(self, connect: functools.partial, old: TcpConnections) -> None:  # type: ignore[type-arg]
         """Prepares a hand-over from the old connections to new ones; no connection has moved yet."""
@@ -55,7 +55,7 @@ class World:
 
 
 async def take_of(sock: socket.socket, world: World) -> None:
-    """The other side."""
+    """Receives a hand-over as the successor."""
     sock.setblocking(False)
     await take(sock, world.adopt, world.import_state)
 
@@ -208,7 +208,7 @@ async def test_without_a_successor_connections_are_drained() -> None:
 
 
 def test_on_the_loop_of_a_worker() -> None:
-    """Where connections are drained inside the selector."""
+    """The hand-over also works on a worker's event loop, which reads connections inside the selector."""
 
     async def moved() -> None:
         await test_a_connection_moves_between_two_queries()
@@ -220,7 +220,7 @@ def test_on_the_loop_of_a_worker() -> None:
 
 
 def test_the_keys_of_messages() -> None:
-    """Workers of other versions read them: they are those of svcdns 0.1.0."""
+    """The keys of hand-over messages are those of svcdns 0.1.0, because workers of other versions read them."""
     about = {"host": "127.0.0.1", "port": 53, "family": 4, "patience": 2.5, "left": 7, "buffer": "00ff"}
     detached = connection_handover._decode({"op": "connection", **about, "fds": [9]})
     assert detached == Detached(9, "127.0.0.1", 53, 4, 2.5, b"\0\xff", 7)

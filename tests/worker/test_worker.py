@@ -1,4 +1,4 @@
-"""A worker inside the test's process: fed with frames, asked over sockets."""
+"""A worker in the test's process: the test sends it frames, and queries its sockets."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ DB = Service("d", "db", ("None",))
 
 
 def slice_of(*addresses: str) -> EndpointSlice:
-    """The slice of the headless Service."""
+    """Returns the slice of the headless Service."""
     return EndpointSlice("d", "db-1", "db", endpoints=tuple(Endpoint(address) for address in addresses))
 
 
@@ -87,7 +87,7 @@ class World:
         await self.worker.read(frozenset({0}))
 
     async def feed(self, *frames: ToWorker) -> list[ToControl]:
-        """Feeds frames; what it says to them."""
+        """Sends frames to the worker, and returns its frames to control."""
         if self.worker.receive(b"".join(map(frame, frames))):
             await self.worker.run_instructions()
         return list(self.said.frames())
@@ -117,7 +117,7 @@ class World:
         return found or [dns.rcode.to_text(reply.rcode())]
 
     async def reply(self, name: str, rtype: str = "A", *, edns: bool = True) -> dns.message.Message:
-        """The reply, to a query that always has the same id."""
+        """Sends a query with a fixed message ID, and returns the reply."""
         loop = asyncio.get_running_loop()
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
             sock.setblocking(False)
@@ -127,7 +127,7 @@ class World:
 
     @property
     def state(self) -> State:
-        """What it shows the supervisor."""
+        """The state that the worker reports to the supervisor."""
         return state(self.counters._region)
 
 
@@ -150,7 +150,7 @@ async def serving(world: World, *objects: Any) -> None:
 
 
 async def test_a_start(world: World) -> None:
-    """Chains, then the cluster, then sockets; each shows in its state."""
+    """A worker reports its state at each step of the start: chains, cluster, sockets."""
     assert world.state is State.STARTING
     assert await world.configure(1) == [Configured(1)]
     await world.feed(Swap(1))
@@ -208,7 +208,9 @@ async def test_a_new_epoch(world: World) -> None:
 
 
 async def test_stale_data_is_marked(world: World) -> None:
-    """In stored replies too, as long as it is stale, by an extended error (RFC 8914) and nothing else."""
+    """Replies from stale data have an extended error (RFC 8914), stored replies included, and are otherwise
+    unchanged.
+    """
     await serving(world, WEB)
     names = ("web.d.svc.cluster.local.", "nothing.d.svc.cluster.local.")
     before = [await world.reply(name) for name in names for _ in range(3)]
@@ -230,7 +232,7 @@ async def test_stale_data_is_marked(world: World) -> None:
 
 
 async def test_half_a_frame_of_an_old_feed_is_dropped(world: World) -> None:
-    """The new feed starts with a whole frame."""
+    """An incomplete frame of the old feed is dropped when the new feed begins."""
     await serving(world, WEB)
     if world.worker.receive(frame(Changed(1, Gone(Kind.SERVICE, "d", "web")))[:-1]):
         await world.worker.run_instructions()
@@ -327,7 +329,7 @@ def log_level() -> Iterator[None]:
 
 @pytest.mark.usefixtures("log_level")
 async def test_debug_sets_the_level_of_a_worker(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`debug` in the Corefile: from the swap of the chains until that of chains without it."""
+    """`debug` sets the log level when its chains become active, and until chains without it become active."""
     level = logging.getLogger("svcdns").getEffectiveLevel
     monkeypatch.setattr("tests.worker.test_worker.COREFILE", COREFILE.replace("prometheus", "debug"))
     await world.configure(1)
@@ -341,7 +343,7 @@ async def test_debug_sets_the_level_of_a_worker(world: World, monkeypatch: pytes
 
 
 async def test_a_reload_releases_the_chains_before(world: World) -> None:
-    """With all that they have answered and counted."""
+    """After a reload, the old chains are freed, together with their stored replies and counters."""
     await serving(world, WEB)
     for name in ("web.d.svc.cluster.local.", "no.d.svc.cluster.local.", "other.d.svc.cluster.local."):
         for _ in range(3):
@@ -375,7 +377,7 @@ async def test_a_hook_that_fails_does_not_end_the_worker(world: World, monkeypat
 
 
 async def test_a_plugin_that_fails_to_be_built(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Control gets the reason; the chains before serve on."""
+    """If a plugin cannot be created, control gets the reason, and the previous chains continue to answer."""
     await serving(world, WEB)
 
     def broken(*_: object) -> None:

@@ -35,7 +35,7 @@ SECTIONS = ("an", "ns", "ar")
 
 
 def send_query(port: int, query: Query, transport: str, ident: int, *, no_reply_expected: bool = False) -> Answer:
-    """The reply to a query on loopback; NO_REPLY without one."""
+    """Sends a query over loopback, and returns the reply, or NO_REPLY."""
     wire = packet(query, ident)
     timeout = NO_REPLY_TIMEOUT if no_reply_expected else TIMEOUT
     source = (query.source or "127.0.0.1", 0)
@@ -177,7 +177,7 @@ def _exactly(stream: socket.socket, size: int) -> bytes:
 
 
 def _transfer(wire: bytes, port: int, source: tuple[str, int], query: Query) -> Answer:
-    """All records of a zone transfer, up to its last SOA; a refusal as an ordinary answer."""
+    """Returns all records of a zone transfer up to its last SOA record, or the refusal as an ordinary answer."""
     records: list[str] = []
     with _connected(port, source) as stream:
         _send(stream, wire)

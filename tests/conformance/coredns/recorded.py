@@ -30,8 +30,9 @@ NO_REPLY: Answer = {"timeout": True}
 
 @dataclass(frozen=True)
 class Query:
-    """A query and the unusual properties of its packet. `size` 0 is without EDNS; `extra` is a second name, or "none"
-    for no question.
+    """A query with the properties of its packet.
+
+    `size` 0 means no EDNS; `extra` is a second name, or "none" for no question.
     """
 
     category: str
@@ -66,7 +67,7 @@ class Line:
     answers: dict[str, list[Answer]]
 
     def expected(self, transport: str) -> list[Answer]:
-        """Empty if the query is not sent over that transport."""
+        """Returns the valid answers for the transport; an empty list if the query is not sent over it."""
         if self.query.only not in ("", transport):
             return []
         return self.answers.get(transport) or self.answers.get("udp", [])
@@ -96,7 +97,7 @@ class Case:
 
     @property
     def lines(self) -> list[Line]:
-        """All queries, in the order in which they were recorded."""
+        """All queries of the case, in the order of the recording."""
         text = fill_in((HERE / "cases" / self.name / "answers.jsonl").read_text())
         return [_line(json.loads(line)) for line in text.splitlines()]
 

@@ -82,7 +82,7 @@ def test_values(text: str, value: Any) -> None:
     ],
 )  # fmt: skip
 def test_invalid_expressions(text: str) -> None:
-    """They are errors before they run."""
+    """Compiling an invalid expression raises an error; nothing needs to be evaluated for this."""
     with pytest.raises(ExpressionError):
         compile_expression(text, {"name"})
 

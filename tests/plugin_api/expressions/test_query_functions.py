@@ -26,7 +26,7 @@ CLIENT6 = Client("fe80::1%eth0", 1234, "fe80::2", 5353, "tcp", 2)
     ids=lambda value: value if isinstance(value, str) else "",
 )  # fmt: skip
 def test_query_functions(text: str, value: Any, value6: Any) -> None:
-    """Over UDP with EDNS, and over TCP without."""
+    """Functions of a query return its values, over UDP with EDNS and over TCP without."""
     expression = compile_expression(text, FUNCTIONS)
     query = world.query("A.b.", "AAAA", ident=7, edns=world.edns(dnssec_ok=True))
     assert expression.run(query_functions(query)) == value

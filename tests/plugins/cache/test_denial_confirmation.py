@@ -1,4 +1,4 @@
-"""Denials that another upstream must confirm."""
+"""Confirming a denial with another upstream before it is cached."""
 
 from __future__ import annotations
 
@@ -21,8 +21,9 @@ SILENCE = rcode_only(Rcode.SERVFAIL, "no other upstream")
 
 
 class Upstreams:
-    """Two upstreams behind a cache: `first` answers, unless the query avoids it; replies come at once or, if `late`, a
-    little later.
+    """Two upstreams behind a cache: `first` answers, or `second` if the query avoids the first.
+
+    With `late`, replies come as coroutines.
     """
 
     def __init__(self, text: str = "cache {\n confirm_denials 10m\n}") -> None:
@@ -81,7 +82,7 @@ async def test_another_upstream_has_an_answer(denial: Reply, *, late: bool) -> N
 
 @pytest.mark.parametrize("other", [GONE, EMPTY], ids=["NXDOMAIN", "NODATA"])
 async def test_another_upstream_confirms_the_denial(other: Reply) -> None:
-    """It is cached, and no other query is sent."""
+    """A confirmed denial is cached, and no further query is sent."""
     upstreams = Upstreams()
     await upstreams.known()
     upstreams.first, upstreams.second = GONE, msgspec.structs.replace(other, source="192.0.2.2:53")
@@ -94,7 +95,9 @@ async def test_another_upstream_confirms_the_denial(other: Reply) -> None:
 
 
 async def test_no_other_upstream_answers() -> None:
-    """The client gets the denial, which is not cached; after a while it is accepted."""
+    """If no other upstream replies, the client gets the denial, which is not cached; after `MAX_UNCONFIRMED` it is
+    accepted.
+    """
     upstreams = Upstreams()
     await upstreams.known()
     upstreams.first = GONE
@@ -156,7 +159,7 @@ async def test_history_expires() -> None:
     [msgspec.structs.replace(GONE, source=""), rcode_only(Rcode.NXDOMAIN), Reply(rcode=Rcode.SERVFAIL, source="x")],
 )
 async def test_only_denials_of_upstreams_are_confirmed(reply: Reply) -> None:
-    """Those of plugins, and errors, are not."""
+    """Denials of plugins, and errors, are cached without confirmation."""
     upstreams = Upstreams()
     await upstreams.known()
     upstreams.first = reply

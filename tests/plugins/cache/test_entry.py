@@ -1,4 +1,4 @@
-"""Entries of the cache, and their wire form."""
+"""Cache entries, and how they are encoded for the hand-over."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_the_newest_entries_go_over_to_a_smaller_store() -> None:
 
 @pytest.mark.parametrize("portion", [b"", b"\xc1", msgspec.msgpack.encode([1, 2]), msgspec.msgpack.encode({})])
 def test_an_invalid_wire_form(portion: bytes) -> None:
-    """Raises DecodeError."""
+    """An encoded entry that is invalid raises DecodeError."""
     with pytest.raises(msgspec.DecodeError):
         store().unpack(portion, 0.0)
 

@@ -30,7 +30,7 @@ CLUSTER = Reply(
 
 
 class Cached:
-    """The plugin, with a clock and an upstream whose reply is set."""
+    """The plugin *cache* with a clock and an upstream, whose reply the test sets."""
 
     def __init__(self, text: str = "cache", reply: Reply | None = None) -> None:
         """`text` is the directive."""
@@ -51,7 +51,7 @@ class Cached:
         return self.reply
 
     def ask(self, name: str = "a.example.org.", rtype: str = "A", **fields: Any) -> Reply:
-        """The answer to a query."""
+        """Asks the plugin, and returns the reply."""
         return world.now(self.plugin.handle(world.query(name, rtype, server="dns://:53", **fields), self._upstream))
 
     def ttls(self, *args: Any, **fields: Any) -> list[int]:
@@ -174,7 +174,7 @@ def test_bounds_the_ttl(text: str, reply: Reply, ttls: list[int]) -> None:
     ],
 )
 def test_does_not_cache(reply: Reply) -> None:
-    """Replies that are not complete answers for all clients."""
+    """Replies that are truncated, unrelated, errors, or for one client are not cached."""
     cached = Cached(reply=reply)
     cached.ask("a.example.org.")
     cached.ask("a.example.org.")
@@ -202,7 +202,7 @@ def test_unrelated_records_of_an_upstream_are_not_cached() -> None:
 
 
 def test_servfail_is_cached_briefly() -> None:
-    """For 5 s by default, and not at all with 0."""
+    """SERVFAIL is cached for 5 s by default; `servfail 0` turns this off."""
     cached = Cached(reply=Reply(rcode=Rcode.SERVFAIL))
     cached.ask()
     cached.clock.turn(4.9)
@@ -349,7 +349,7 @@ def test_a_reload_keeps_the_entries(text: str) -> None:
 
 
 def test_a_reload_applies_new_bounds_to_entries() -> None:
-    """A shorter longest time, and `disable`."""
+    """After a reload, a shorter maximum TTL and `disable` also apply to stored entries."""
     cached = Cached("cache 3600", Reply(answer=world.records("a.example.org. 600 IN A 10.0.0.1")))
     cached.ask()
     cached.reload("cache 30")
@@ -377,7 +377,7 @@ def test_a_reload_with_a_short_time_for_denials_keeps_errors() -> None:
 
 
 def test_counts() -> None:
-    """Requests, hits by kind, misses, entries."""
+    """The metrics count requests, hits by kind, misses and entries."""
     cached = Cached()
     cached.ask()
     cached.ask()

@@ -58,7 +58,7 @@ def test_the_largest_store_evicts() -> None:
     ],
 )
 def test_computed_memory_is_close_to_measured_memory(rdata: list[str], count: int, owned: bool) -> None:
-    """Within a quarter, and at most a tenth too little."""
+    """The computed memory of entries is at most a quarter above, and a tenth below, the measured memory."""
     packets = [answered(f"name-{number}.some.example.org.", *rdata) for number in range(count)]
     store = Store(100_000, MemoryBudget(lambda: 1 << 30), lambda: None)
     gc.collect()
@@ -76,7 +76,7 @@ def test_computed_memory_is_close_to_measured_memory(rdata: list[str], count: in
 
 
 def answered(name: str, rtype: str, *rdata: str) -> bytes:
-    """A reply as it comes from an upstream."""
+    """Returns an encoded reply with these records."""
     reply = dns.message.make_response(dns.message.make_query(name, rtype))
     reply.answer.append(dns.rrset.from_text(name, 300, "IN", rtype, *rdata))
     return reply.to_wire()

@@ -34,7 +34,7 @@ class Upstream:
         self.gate.set()
 
     def __call__(self, query: Query) -> Answer:
-        """A handler's `following`."""
+        """Records the query, and returns the prepared reply."""
         self.queries.append(query)
         return self._later() if not self.gate.is_set() else self.reply
 
@@ -66,13 +66,13 @@ class Cached:
         return await world.soon(self.plugin.handle(query, self.upstream))
 
     async def shown(self) -> str:
-        """Rcode, last octet of the address, TTL."""
+        """Asks, and returns the rcode, and for each record the last octet and the TTL."""
         reply = await self.ask()
         records = (*reply.answer, *reply.authority)
         return " ".join([rcode_text(reply.rcode), *(f"{record.rdata[-1]}/{record.ttl}" for record in records)])
 
     def counted(self, name: str) -> float:
-        """A counter."""
+        """Returns the value of a cache counter."""
         return world.counted(self.counters).get((f"coredns_cache_{name}_total", "dns://:53", ".", ""), 0)
 
 
@@ -84,7 +84,7 @@ async def settle() -> None:
 
 @pytest.fixture
 async def stale() -> AsyncIterator[Cached]:
-    """An entry that expired a second ago, with `immediate`."""
+    """Returns a cache with `serve_stale`, and an entry in it that expired a second ago."""
     cached = Cached("serve_stale 1h")
     await cached.ask()
     cached.clock.turn(61)
@@ -143,7 +143,7 @@ async def test_a_denial_replaces_an_answer(stale: Cached) -> None:
 
 
 async def test_an_answer_replaces_a_denial() -> None:
-    """The old denial is not served when both have expired."""
+    """When an answer replaces an expired denial, the denial is no longer served."""
     cached = Cached("serve_stale 1h")
     cached.upstream.reply = GONE
     await cached.ask()
@@ -193,7 +193,7 @@ async def test_keepttl() -> None:
 
 
 async def test_refreshes_are_bounded(stale: Cached, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Further entries are served as they are."""
+    """Above `MAX_REFRESHES`, stale entries are served without a refresh."""
     monkeypatch.setattr(refresh, "MAX_REFRESHES", 0)
     assert await stale.shown() == "NOERROR 1/0"
     await settle()
@@ -201,7 +201,7 @@ async def test_refreshes_are_bounded(stale: Cached, monkeypatch: pytest.MonkeyPa
 
 
 async def test_a_refresh_that_raises_is_logged(stale: Cached, caplog: pytest.LogCaptureFixture) -> None:
-    """The next query starts another one."""
+    """A refresh that raises is logged, and the next query starts another one."""
 
     def broken(_: Query) -> Answer:
         raise ValueError("broken")
@@ -260,7 +260,7 @@ async def test_a_stale_answer_has_an_extended_error(mode: str, reply: Reply, cod
 
 
 async def test_serve_stale_is_at_most_seven_days(caplog: pytest.LogCaptureFixture) -> None:
-    """A longer time in the Corefile is a warning."""
+    """`serve_stale` is limited to seven days, with a warning for a longer time."""
     cached = Cached("serve_stale 720h")
     cached.plugin.start()
     assert "no longer than" in caplog.text
@@ -307,7 +307,7 @@ async def verifying(*arguments: str) -> Cached:
 )
 @pytest.mark.parametrize("arguments", ["", "10s", "10s 0s 10s", "0s 0s 10s"])
 async def test_verify_refreshes_first(arguments: str, reply: Reply, shown: str) -> None:
-    """The entry is served if the refresh fails."""
+    """With `verify`, an expired entry is refreshed first, and served only if the refresh fails."""
     cached = await verifying(arguments)
     cached.upstream.reply = reply
     assert await cached.shown() == shown
@@ -361,7 +361,7 @@ async def test_verify_keeps_to_recheck() -> None:
 
 
 async def test_prefer_positive_serves_an_old_answer_before_a_denial() -> None:
-    """The denial is cached; the answer is served until it is too old."""
+    """With `prefer_positive`, a stale answer is served before a newer denial, until the answer is too old."""
     cached = Cached("serve_stale 1h", "serve_stale_policy prefer_positive")
     await cached.ask()
     cached.clock.turn(61)
@@ -375,7 +375,7 @@ async def test_prefer_positive_serves_an_old_answer_before_a_denial() -> None:
 
 
 async def test_prefer_positive_keeps_an_answer_beside_an_empty_reply() -> None:
-    """An empty reply without a SOA record goes into the same store."""
+    """With `prefer_positive`, an empty reply without a SOA record does not replace a stale answer."""
     cached = Cached("serve_stale 1h", "serve_stale_policy prefer_positive")
     await cached.ask()
     cached.clock.turn(61)
@@ -393,7 +393,7 @@ async def test_prefer_positive_keeps_an_answer_beside_an_empty_reply() -> None:
 
 
 async def test_a_popular_entry_is_refreshed_before_it_expires() -> None:
-    """If it has enough hits; the new entry takes them over."""
+    """An entry with enough hits is refreshed before it expires, and the new entry keeps the hits."""
     cached = Cached("prefetch 2 1m 20%")
     for _ in range(3):
         await cached.ask()
@@ -419,7 +419,7 @@ async def test_hits_are_noted_until_they_are_enough() -> None:
 
 
 async def test_a_gap_between_two_hits_resets_the_count() -> None:
-    """A gap longer than in the option."""
+    """If the gap between two hits is longer than the option allows, the count starts again."""
     cached = Cached("prefetch 2 10s 50%")
     await cached.ask()
     await cached.ask()

@@ -1,4 +1,4 @@
-"""Simple replies are stored as packets; the rules for other replies would store all of them too."""
+"""Simple replies are stored as packets. The rules for other replies would store all of their records as well."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def query_of(packet: bytes) -> Query:
 
 
 def read(packet: bytes) -> Reply:
-    """A reply as it comes through the chain."""
+    """Parses a packet into a reply, as the chain would get it."""
     message = parse_message(packet)
     flags = message.flags & (AA | TC | RD | RA | AD | CD)
     return Reply(message.flags & 15, flags, message.answer, message.authority, message.additional, message.edns)

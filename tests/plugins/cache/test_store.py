@@ -53,7 +53,7 @@ def test_a_flood_of_names_leaves_reused_entries() -> None:
 
 
 def test_the_least_recently_used_entry_is_evicted() -> None:
-    """If few entries were not used again."""
+    """If few entries are used only once, the least recently used entry is evicted."""
     store = Store(1, MemoryBudget(lambda: 1 << 30), lambda: None)
     for number in range(1024):
         store.put(key(number), Entry(Reply(), 0.0, 5))
@@ -116,7 +116,7 @@ def test_a_flood_of_large_answers_does_not_grow_the_store() -> None:
 
 
 def test_a_very_large_reply_is_not_stored() -> None:
-    """And the previous entry is removed."""
+    """A very large reply is not stored, and the previous entry for its key is removed."""
     store = Store(1, MemoryBudget(lambda: 1 << 30), lambda: None)
     store.put(key(1), Entry(text(10), 0.0, 5))
     store.put(key(1), Entry(text(LARGEST), 0.0, 5))

@@ -31,7 +31,7 @@ def signature(owner: str, covered: str, signer: str) -> Record:
 
 
 def sections(reply: Reply) -> tuple[list[str], list[str], list[str]]:
-    """The sections as text."""
+    """Returns the three sections as text."""
     return world.shown(reply.answer), world.shown(reply.authority), world.shown(reply.additional)
 
 
@@ -111,7 +111,7 @@ def test_answer_section(rtype: str, answer: list[str], kept: list[str]) -> None:
     ],
 )
 def test_authority_section(answer: list[str], authority: list[str], kept: list[str]) -> None:
-    """The records of a denial or a referral, from a zone above the name; none beside an answer."""
+    """SOA, NSEC and NS records are kept if they are of a zone above the name, and none are kept next to an answer."""
     reply = Reply(answer=world.records(*answer) if answer else (), authority=world.records(*authority))
     assert world.shown(without_unrelated_records(world.query("a.example.org."), reply).authority) == kept
 
@@ -158,7 +158,7 @@ T4, T6 = "t.example.com. 60 IN A 192.0.2.1", "T.Example.COM. 60 IN AAAA 2001:db8
     ],
 )
 def test_addresses_of_names_in_the_answer_are_kept(rtype: str, rdata: str) -> None:
-    """With their signatures; no other additional records are kept."""
+    """Address records for names in the answer are kept, with their signatures; other additional records are not."""
     made = dns.rdata.from_text("IN", rtype, rdata).to_generic().data
     answer = (Record(names.from_text("a.example.org."), int(Type[rtype]), 60, made),)
     signed = signature("t.example.com.", "A", "example.com.")
@@ -180,7 +180,7 @@ def test_addresses_of_a_service_binding_at_its_own_name() -> None:
 
 
 def test_addresses_of_the_name_servers_in_a_referral_are_kept() -> None:
-    """No others, and none of name servers that are not kept."""
+    """Addresses are kept only for name servers whose NS records are kept."""
     additional = world.records(T4, EVIL)
     for owner, kept in (("example.org.", [T4]), ("example.net.", [])):
         reply = Reply(authority=world.records(f"{owner} 60 IN NS t.example.com."), additional=additional)
@@ -201,14 +201,14 @@ def test_additional_records_of_cluster_data_are_kept() -> None:
     ("rtype", "rdata"), [("SRV", b"\0\0"), ("NAPTR", b"\0\0\0\0\x05"), ("MX", b"\0\0\xc0\x0c"), ("NAPTR", b"")]
 )
 def test_malformed_rdata_names_nothing(rtype: str, rdata: bytes) -> None:
-    """And is no error."""
+    """Malformed RDATA raises no error, and no additional records are kept for it."""
     answer = (Record(names.from_text("a.example.org."), int(Type[rtype]), 60, rdata),)
     reply = Reply(answer=answer, additional=world.records(T4))
     assert without_unrelated_records(world.query("a.example.org.", rtype), reply).additional == ()
 
 
 def test_replies_of_plugins_are_kept_whole() -> None:
-    """Such as those of `template`."""
+    """Replies of plugins, for example of *template*, are not filtered."""
     reply = Reply(answer=world.records(A, EVIL), additional=world.records(EVIL), lifetime=UNTIL_CHANGED)
     assert without_unrelated_records(world.query("a.example.org."), reply) is reply
 

@@ -46,7 +46,7 @@ GLUE = "add ns.example.org. 60 IN A 10.0.0.1"
 
 
 class Server:
-    """The plugin with one zone, whose content can change."""
+    """The plugin *file* with one zone, whose content the test can change."""
 
     def __init__(self, body: str = "", text: str | None = ZONE, **surroundings: Any) -> None:
         """`body` is that of the directive. Without `text` the zone has not been read yet."""
@@ -69,7 +69,7 @@ class Server:
         return encode(next(record for record in records if record.rtype == Type.SOA), records, 0)
 
     def change(self, text: str) -> None:
-        """Control has read the file again, with this content."""
+        """Passes new zone content to the plugin, as after a read by control."""
         self.calls["z example.org."](self._encoded(text))
 
     def ask(
@@ -208,7 +208,9 @@ CHAIN = (
     ],
 )
 def test_the_length_of_a_chain(first: str, aliases: int, *, ends: bool) -> None:
-    """Nine aliases are followed to the address, as in CoreDNS. Of a longer chain the client gets ten."""
+    """Up to nine CNAME records are followed to the address, as in CoreDNS. For a longer chain the reply has ten of
+    them.
+    """
     reply = Server(text=CHAIN).ask(f"{first}.example.org.")
     assert (reply.rcode, [r.rtype for r in reply.answer]) == (Rcode.NOERROR, [Type.CNAME] * aliases + [Type.A] * ends)
 
@@ -224,7 +226,7 @@ def test_the_length_of_a_chain(first: str, aliases: int, *, ends: bool) -> None:
     ],
 )
 def test_loops_are_servfail(records: str) -> None:
-    """RFC 1034 §3.6.2. The alias itself can be asked for."""
+    """A CNAME loop gets SERVFAIL (RFC 1034 §3.6.2), but the CNAME record itself can be queried."""
     server = Server(text=f"@ 60 IN SOA ns root 7 2 3 4 30\n{records}\n")
     assert server.ask("x.example.org.").rcode == Rcode.SERVFAIL
     assert server.ask("x.example.org.", "CNAME").rcode == Rcode.NOERROR
@@ -503,7 +505,7 @@ d        IN DNAME ns
     ],
 )
 def test_a_signed_zone(name: str, rtype: str, expected: list[str]) -> None:
-    """Signatures and denials are those in the file (RFC 4035 §3.1), for clients with DO alone."""
+    """Clients with DO get the signatures and denials that are in the zone file (RFC 4035 §3.1); others do not."""
     wire = name if name != "@" else ""
     server = Server(text=SIGNED)
     reply = server.ask(f"{wire}.example.org.".lstrip("."), rtype, dnssec=True)
@@ -688,7 +690,7 @@ def test_a_zone_that_is_not_loaded_is_not_transferred() -> None:
     [pytest.param(True, ["example.org."] * 2, id="the first worker"), pytest.param(False, [], id="no other worker")],
 )
 def test_secondaries_are_notified(*, first: bool, expected: list[str]) -> None:
-    """At the start, and after each read of a changed zone. No notification is sent before the start."""
+    """Secondaries are notified at the start and after each change of the zone, by the first worker only."""
     notified: list[str] = []
 
     class Transfer:

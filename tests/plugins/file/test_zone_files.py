@@ -68,7 +68,9 @@ def test_gather(tmp_path: Path) -> None:
 def test_an_invalid_file_is_an_error_and_ends_nothing(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, text: str, expected: str
 ) -> None:
-    """The line names the places in both files. The zone file is tried again, with `reload 0` too."""
+    """An invalid zone file is one error with the positions in both files, and is read again later, even with
+    `reload 0`.
+    """
     path = tmp_path / "zone"
     path.write_text(text)
     data = gather(options(path, "reload 0"), {})
@@ -114,7 +116,7 @@ def test_a_file_that_becomes_invalid_keeps_its_last_content(tmp_path: Path, capl
 
 
 def test_a_zone_is_replaced_if_its_serial_differs(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """What stands behind the SOA record is not looked at before."""
+    """Before a zone is reloaded, only its SOA record is read; with an equal serial, nothing is reloaded."""
     path = tmp_path / "zone"
     write(path)
     known = gather(options(path), {})
@@ -178,7 +180,9 @@ def test_the_soa_record_of_a_zone(tmp_path: Path, text: str, expected: str) -> N
 
 
 def test_the_period_is_the_shortest_interval(tmp_path: Path) -> None:
-    """A file that is not read again is tried until it can be used."""
+    """The shortest reload interval of all zones is used. With `reload 0`, a file is read again only until it is
+    valid.
+    """
     text = "file a {\n reload 0\n}\nfile b {\n reload 20s\n}\nfile c"
     assert period(world.options("file", text)) == 20.0
     assert period(options(tmp_path, "reload 0")) == 60.0

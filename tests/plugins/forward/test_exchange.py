@@ -31,7 +31,7 @@ def queries(upstream: ScriptedUpstream) -> int:
 
 
 async def test_a_refused_port_fails_over_at_once(upstream: ScriptedUpstream, other: ScriptedUpstream) -> None:
-    """Without any time passing."""
+    """If the first upstream's port is closed, the next upstream is queried without waiting."""
     upstream.close()
     assert world.summary(await Forwarding(upstream, other).ask()) == SECOND
 
@@ -53,7 +53,7 @@ async def test_an_rcode_of_an_upstream_is_an_answer(upstream: ScriptedUpstream, 
     ],
 )
 async def test_failover(upstream: ScriptedUpstream, other: ScriptedUpstream, rcode: int, body: str) -> None:
-    """The next upstream is queried, each once; after the last one, the last reply is returned."""
+    """After the rcodes of `failover`, each further upstream is queried once, and the last reply is returned."""
     upstream.respond = answer(rcode=rcode)
     forwarding = Forwarding(upstream, other, body=body)
     assert world.summary(await forwarding.ask()) == SECOND
@@ -81,7 +81,9 @@ async def test_an_error_without_a_question_section_is_an_answer(
 async def test_failover_after_an_error_without_a_question_section(
     upstream: ScriptedUpstream, other: ScriptedUpstream
 ) -> None:
-    """SERVFAIL and REFUSED query the next upstream; the last such reply is returned."""
+    """After SERVFAIL or REFUSED without a question section, the next upstream is queried. The last reply is
+    returned.
+    """
     forwarding = Forwarding(upstream, other)
     for rcode in (Rcode.SERVFAIL, Rcode.REFUSED):
         upstream.respond = header_alone(rcode)
@@ -101,7 +103,7 @@ async def test_the_last_reply_is_returned_if_the_next_upstream_fails(
 
 
 async def test_sequential_queries_the_next_after_silence(upstream: ScriptedUpstream, other: ScriptedUpstream) -> None:
-    """Not before; and a late reply still counts for the health."""
+    """With `policy sequential`, the next upstream is queried once the first has been silent for `SILENCE`."""
     upstream.respond = held(answer(A))
     forwarding = Forwarding(upstream, other)
     asking = forwarding.asking()
@@ -116,7 +118,7 @@ async def test_sequential_queries_the_next_after_silence(upstream: ScriptedUpstr
 async def test_sequential_never_queries_the_next_for_slowness(
     upstream: ScriptedUpstream, other: ScriptedUpstream
 ) -> None:
-    """While the first one answers other queries."""
+    """With `policy sequential`, a slow upstream that answers other queries does not lead to a second query."""
     upstream.respond = held(answer(A))
     forwarding = Forwarding(upstream, other)
     asking = forwarding.asking()
@@ -133,7 +135,7 @@ async def test_sequential_never_queries_the_next_for_slowness(
 
 
 async def make_fast(forwarding: Forwarding) -> None:
-    """Gives every server a short usual latency."""
+    """Sends enough queries that each server has a short usual latency."""
     for number in range(60):
         await forwarding.ask(f"{number}.quick.example.")
 
@@ -141,7 +143,7 @@ async def make_fast(forwarding: Forwarding) -> None:
 async def test_a_second_upstream_is_queried_if_the_first_is_slower_than_usual(
     upstream: ScriptedUpstream, other: ScriptedUpstream
 ) -> None:
-    """Long before it counts as silent; the first reply is taken."""
+    """The second upstream is queried long before the first counts as silent, and the reply that comes first is used."""
     forwarding = Forwarding(upstream, other, body=TURNS)
     await make_fast(forwarding)
     forwarding.clock.turn(1.0)
@@ -194,7 +196,7 @@ async def test_slowness_alone_costs_a_bounded_share_of_queries(
 
 
 async def test_a_single_upstream_is_never_queried_twice_for_slowness(upstream: ScriptedUpstream) -> None:
-    """There is no other."""
+    """A single upstream is not queried a second time if it is slow."""
     upstream.respond = held(answer(A))
     forwarding = Forwarding(upstream, body="policy random")
     asking = forwarding.asking()
@@ -281,7 +283,7 @@ async def test_all_known_to_be_silent(upstream: ScriptedUpstream, other: Scripte
 async def test_many_queries_while_no_upstream_is_usable(
     upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A bounded number of them is sent; the others fail at once."""
+    """If no upstream is usable, at most `MAX_LAST_RESORTS` queries are sent; others fail at once."""
     monkeypatch.setattr("svcdns.plugins.forward.upstream_group.MAX_LAST_RESORTS", 2)
     upstream.respond = silence
     forwarding = Forwarding(upstream)
@@ -305,7 +307,7 @@ async def test_many_queries_while_no_upstream_is_usable(
 
 
 async def test_all_refused(upstream: ScriptedUpstream, other: ScriptedUpstream) -> None:
-    """SERVFAIL at once, with the last reason for the log, and another extended error."""
+    """If the ports of all upstreams are closed, the client gets SERVFAIL at once, and the last reason is logged."""
     upstream.close()
     other.close()
     reply = await Forwarding(upstream, other).ask()
@@ -342,7 +344,7 @@ async def test_when_all_are_down(upstream: ScriptedUpstream, body: str, rcode: i
 
 
 async def test_never_left_out_with_max_fails_0(upstream: ScriptedUpstream, other: ScriptedUpstream) -> None:
-    """Each query waits for the silence again."""
+    """With `max_fails 0`, a silent upstream is queried for each query, and its silence awaited."""
     upstream.respond = silence
     forwarding = Forwarding(upstream, other, body="policy sequential\nmax_fails 0")
     for number in range(2 * CIRCUIT_THRESHOLD):
@@ -372,7 +374,7 @@ async def test_a_refusal_waits_for_an_open_attempt(upstream: ScriptedUpstream, o
 
 
 async def test_round_robin(upstream: ScriptedUpstream, other: ScriptedUpstream) -> None:
-    """In turn."""
+    """`round_robin` queries both upstreams equally often."""
     forwarding = Forwarding(upstream, other, body=TURNS)
     for number in range(4):
         await forwarding.ask(f"{number}.example.org.")

@@ -26,7 +26,7 @@ OVER_TCP = Client("192.0.2.1", 40000, "192.0.2.53", 53, "tcp")
 
 
 async def test_returns_the_upstreams_answer(upstream: ScriptedUpstream) -> None:
-    """Records and flags; it may not be reused."""
+    """The upstream's records and flags are returned; the reply may not be reused."""
     reply = await Forwarding(upstream).ask()
     assert world.summary(reply) == ["NOERROR", A]
     assert reply.flags & RA
@@ -52,7 +52,7 @@ class Two:
         self.plugin = Forward(world.options("forward", text), world.environment(clock=monotonic))
 
     async def ask(self) -> list[str]:
-        """The reply to a query; the following plugins answer REFUSED."""
+        """Asks, and returns the reply as text lines; the next plugin answers REFUSED."""
         answer = self.plugin.handle(world.query("a.example.org."), world.following(Reply(rcode=Rcode.REFUSED)))
         return world.summary(await world.soon(answer))
 
@@ -96,7 +96,7 @@ async def test_the_last_rule_has_no_next(upstream: ScriptedUpstream) -> None:
 
 
 async def test_upstreams_that_control_found(upstream: ScriptedUpstream) -> None:
-    """By host or file."""
+    """*forward* uses the upstream addresses that control has resolved."""
     content = gather(world.options("forward", f"forward . localhost:{upstream.port}"), {})
     options = world.options("forward", f"forward . localhost:{upstream.port}")
     plugin = Forward(options, world.environment(clock=monotonic, data=lambda _plugin, key: content[key]))
@@ -188,7 +188,7 @@ async def test_force_tcp_keeps_its_connection(upstream: ScriptedUpstream) -> Non
 
 
 async def test_a_connection_that_the_upstream_closed_costs_nothing(upstream: ScriptedUpstream) -> None:
-    """The query uses a new one."""
+    """If the upstream has closed the connection, the query uses a new one."""
     forwarding = Forwarding(upstream, body="force_tcp")
     await forwarding.ask()
     upstream.hang_up()

@@ -8,7 +8,7 @@ from tests.support import world
 
 
 def test_counts() -> None:
-    """Each with its name and labels; CoreDNS's two exist from the start, at 0."""
+    """The metrics of *forward* count with their names and labels."""
     counters = Counters()
     cells = Cells(counters)
     assert world.counted(counters) == {}

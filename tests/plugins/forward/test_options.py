@@ -111,7 +111,7 @@ def test_reads(text: str, fields: dict[str, Any]) -> None:
     ],
 )
 def test_upstreams_over_tls(place: str, upstream: object) -> None:
-    """With the name that their certificate must have."""
+    """An upstream with tls:// has an address, a port, and optionally the name for verifying its certificate."""
     (rule,) = world.options("forward", f"forward . {place}").rules
     assert rule.upstreams == (upstream,)
     assert rule.tls_key == "tls   "

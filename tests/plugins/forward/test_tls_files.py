@@ -34,7 +34,7 @@ async def secure(tmp_path: Path) -> AsyncIterator[ScriptedUpstream]:
 def forwarding(
     folder: Path, *upstreams: HasPort, place: str = "tls://127.0.0.1%dns.test:{}", body: str = ""
 ) -> Forwarding:
-    """The plugin with the data that control gathers for it."""
+    """Returns *forward* with TLS upstreams, and the data that control gathers for it."""
     ca = authority().write(folder)
     known: dict[str, bytes] = {}
     listeners: dict[str, Any] = {}
@@ -104,7 +104,7 @@ async def test_the_next_upstream_answers_for_one_with_a_wrong_certificate(
 async def test_the_next_upstream_answers_for_one_that_hangs_in_the_handshake(
     tmp_path: Path, secure: ScriptedUpstream
 ) -> None:
-    """After 150 ms on the clock of the queries."""
+    """If an upstream hangs in the TLS handshake, the next upstream is queried after a short time."""
     async with ScriptedUpstream(silence) as mute:
         made = forwarding(tmp_path, mute, secure)
         asking = made.asking()
@@ -147,7 +147,7 @@ async def test_changed_authorities_are_for_new_connections(tmp_path: Path, secur
 
 
 async def test_tls_upstreams_need_the_data_of_control() -> None:
-    """Control sends it first."""
+    """A TLS upstream raises TlsError if control has not sent its certificates."""
     with pytest.raises(TlsError, match="control has not sent"):
         Forwarding(ScriptedPort(), place="tls://127.0.0.1:{}")
 
@@ -182,7 +182,7 @@ def test_files_are_gathered(tmp_path: Path, caplog: pytest.LogCaptureFixture) ->
 
 
 def test_files_that_cannot_be_used_end_the_start(tmp_path: Path) -> None:
-    """With the position of the directive."""
+    """TLS files that cannot be read prevent the start. The error has the position of the directive."""
     options = world.options("forward", f"forward . tls://::1 {{\n tls {tmp_path}/none\n}}")
     with pytest.raises(CorefileError, match=r"Corefile:2:1 .*plugin/forward: open .*/none: no such file"):
         gather(options, {})

@@ -61,7 +61,7 @@ def test_gathers_hosts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 def test_zones_that_are_left_out_are_logged(caplog: pytest.LogCaptureFixture) -> None:
-    """Those of a network that stands for several."""
+    """If a network stands for several zones, the zones that are not forwarded are logged."""
     gather(world.options("forward", "forward 10.0.0.0/15 ::1"), {})
     assert "only 0.10.in-addr.arpa. of its zones is forwarded, 1.10.in-addr.arpa. are not" in caplog.text
 

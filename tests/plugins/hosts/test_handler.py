@@ -64,7 +64,7 @@ class Server:
 
 
 def inline(zones: str = "", more: str = "") -> Server:
-    """The plugin with the entries above and without a file."""
+    """Returns the plugin *hosts* with inline entries and without a file."""
     return Server(INLINE.format(zones=zones, more=more))
 
 
@@ -172,7 +172,7 @@ def test_the_file_comes_before_the_corefile(file: Path) -> None:
 
 
 def test_a_change_of_the_file_invalidates_its_replies(file: Path) -> None:
-    """The metrics show the new file."""
+    """A change of the hosts file invalidates replies that depend on it, and updates the metrics."""
     hosts = Server(f"hosts {file} {{\n10.0.0.1 box.example.org\n}}")
     before = world.counted(hosts.counters)
     assert before["coredns_hosts_entries", str(file)] == 6 + 2

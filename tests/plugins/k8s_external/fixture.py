@@ -44,7 +44,7 @@ def plugin(
 
 
 def ask(handler: External, name: str, rtype: str = "A", elsewhere: Answer | None = None, **fields: Any) -> Reply:
-    """The plugin's reply. `elsewhere` is the server's answer for names outside the zones."""
+    """Asks the plugin, and returns the reply. `elsewhere` is the server's answer for names outside the zones."""
 
     def server(_query: Query) -> Answer:
         return elsewhere or Reply(rcode=3)

@@ -83,7 +83,7 @@ ADDRESSES = ["add web.d.ext.test. 5 IN A 192.0.2.1", "add web.d.ext.test. 5 IN A
     ],
 )
 def test_answers(name: str, rtype: str, expected: list[str]) -> None:
-    """One row per rule. Every reply has AA set and lives until the cluster changes."""
+    """Replies have AA set and live until the cluster changes; there is one row for each rule."""
     reply = ask(plugin(), name, rtype)
     assert world.summary(reply) == expected
     assert reply.flags == AA | RD
@@ -200,7 +200,7 @@ async def test_a_hostname_with_a_deferred_answer() -> None:
     ],
 )
 def test_fallthrough(name: str, rcode: str) -> None:
-    """Nonexistent names go to the next plugin."""
+    """With `fallthrough`, nonexistent names of the given zones go to the next plugin."""
     reply = ask(plugin("fallthrough ext.test"), name)
     assert world.summary(reply)[0] == rcode
 

@@ -85,7 +85,7 @@ def test_rejected_directives(text: str, message: str) -> None:
 
 
 def test_words_that_are_no_zones_are_ignored_with_a_warning() -> None:
-    """Also where none is left: CoreDNS starts too."""
+    """A word that is not a zone is a warning, even if no zone is left, because CoreDNS starts, too."""
     made = options("k8s_external", "kubernetes\nk8s_external a..b")
     assert made.zones == ()
     assert [line.partition(" - ")[2] for line in made.warnings] == [

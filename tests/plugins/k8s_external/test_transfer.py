@@ -17,7 +17,7 @@ EXT = names.from_text("ext.test.")
 
 
 def offered(handler: External, serial: int = 0) -> ZoneOffer:
-    """The plugin's offer of the zone."""
+    """Returns the plugin's offer of the zone."""
     offer = handler.transfer(EXT, serial)
     assert offer is not None
     return offer
@@ -125,13 +125,13 @@ def test_headless() -> None:
 
 
 def test_addresses_of_name_servers() -> None:
-    """They follow the NS record and have the TTL of the zone."""
+    """The address of a name server follows its NS record, with the zone's TTL."""
     found = plugin("ttl 9", index(Namespace("d")), local_addresses=("10.1.0.53",))
     assert records(found) == ["ext.test. 9 IN NS ns1.dns.ext.test.", "ns1.dns.ext.test. 9 IN A 10.1.0.53"]
 
 
 def test_only_the_zone_itself_is_transferred() -> None:
-    """No name below or above it is."""
+    """Only the zone's own name can be transferred."""
     for name in ("d.ext.test.", "test.", "cluster.local."):
         assert plugin().transfer(names.from_text(name), 0) is None
 

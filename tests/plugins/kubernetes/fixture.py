@@ -39,7 +39,7 @@ CORE = "kubernetes cluster.local in-addr.arpa ip6.arpa {\n pods insecure\n %s\n}
 
 
 def index(*objects: ClusterObject, synced: bool = True) -> Index:
-    """An index of these objects."""
+    """Returns an index of these objects."""
     out = Index({Kind.SERVICE})
     for item in objects or OBJECTS:
         out.apply(Put(item))
@@ -55,7 +55,7 @@ def plugin(options: str = "", found: Index | None = None, corefile: str = CORE, 
 
 
 def ask(handler: Kubernetes, name: str, rtype: str = "A", following: Following | None = None, **fields: Any) -> Reply:
-    """The plugin's reply. The plugin answers the queries that it sends to the server, too."""
+    """Asks the plugin, which also answers the queries that it sends to the server. Returns its reply."""
 
     def again(query: Query) -> Answer:
         return world.handled(handler, query, following or world.following())

@@ -19,7 +19,7 @@ WEB = "web.d.svc.cluster.local."
 
 
 def reverse_soa(zone: str) -> str:
-    """The SOA record of a reverse zone."""
+    """Returns the SOA record of a reverse zone, as text."""
     return f"auth {zone} 5 IN SOA ns.dns.{zone} hostmaster.{zone} SERIAL 7200 1800 86400 5"
 
 
@@ -202,7 +202,9 @@ def test_answers(name: str, rtype: str, expected: list[str]) -> None:
 
 
 def test_headless_srv() -> None:
-    """17: one SRV record for each endpoint and port of its slice. The weight is 100 divided by their number."""
+    """An SRV query has one record for each endpoint and port of its slice. The weight is 100 divided by their
+    number.
+    """
     reply = ask(plugin(), "_http._tcp.hl.d.svc.cluster.local.", "SRV")
     assert world.summary(reply)[1:4] == [
         "_http._tcp.hl.d.svc.cluster.local. 5 IN SRV 0 33 8080 172-16-0-2.hl.d.svc.cluster.local.",
@@ -278,7 +280,7 @@ def test_a_zone_transfer_without_the_plugin_transfer_is_refused() -> None:
 
 
 def test_names_of_other_zones_go_to_the_next_plugin() -> None:
-    """Its reply is not changed."""
+    """For names of other zones, the next plugin's reply is returned unchanged."""
     assert ask(plugin(), "www.example.com.", following=world.following(Reply(rcode=7))).rcode == 7
 
 
@@ -313,7 +315,7 @@ def test_fallthrough(options: str, name: str, passed: bool) -> None:
     ],
 )
 def test_before_sync(name: str, rtype: str, rcode: str) -> None:
-    """Only name errors become SERVFAIL, with AA and the SOA record.
+    """Before the first list, only name errors become SERVFAIL.
 
     See docs/behaviour/kubernetes.md#start-and-loss-of-the-api-server.
     """
@@ -380,7 +382,10 @@ def test_the_namespace_of_a_client_is_that_of_its_pod() -> None:
 
 
 def test_the_name_server_is_the_service_with_a_local_address() -> None:
-    """See docs/behaviour/cluster-names.md#zone-apex. NS is answered for the zone in lower case only."""
+    """If a Service has an endpoint with one of the server's addresses, the NS record names this Service.
+
+    See docs/behaviour/cluster-names.md#zone-apex.
+    """
     dns_service = (
         Namespace("kube-system"),
         Service("kube-system", "kube-dns", ("10.96.0.10",), (Port("dns", "UDP", 53),)),

@@ -63,7 +63,7 @@ def serving(seed: int, options: str) -> tuple[Kubernetes, Random]:
 
 
 def chosen(handler: Kubernetes, rng: Random) -> list[str]:
-    """Names to query. About half of them exist; of all names, most do not."""
+    """Returns names to query, about half of which exist."""
     shuffled = rng.sample(NAMES, len(NAMES))
     existing = (
         name for name in shuffled if ask(handler, name, "PTR" if name.endswith("arpa.") else "A").rcode == Rcode.NOERROR
@@ -86,7 +86,7 @@ def address_text(record: Record) -> str:
 @given(seed=seeds)
 @few
 def test_addresses_have_reverse_names(options: str, seed: int) -> None:
-    """Each address of a Service or of an endpoint has a reverse name, if the API spells it in the canonical way."""
+    """Each address of a Service or an endpoint has a reverse name, if the API has it in canonical form."""
     handler, rng = serving(seed, options)
     for name in chosen(handler, rng):
         if not name.endswith("svc.cluster.local."):
@@ -121,7 +121,10 @@ def test_srv_targets_have_their_additional_addresses(options: str, seed: int) ->
 @given(seed=seeds)
 @few
 def test_no_name_exists_below_a_nonexistent_name(options: str, seed: int) -> None:
-    """RFC 8020, except where CoreDNS departs from it: one label left of a Service, `dns`, and names under `_zone`."""
+    """Below a nonexistent name no name exists (RFC 8020), except where CoreDNS departs from this rule.
+
+    The exceptions: one label left of a Service, `dns`, and names under `_zone`.
+    """
     handler, rng = serving(seed, options)
     for name in chosen(handler, rng):
         if ask(handler, name).rcode != Rcode.NXDOMAIN or is_exception(name) or is_import_without_ports(handler, name):
@@ -150,7 +153,7 @@ def is_import_without_ports(handler: Kubernetes, name: str) -> bool:
 @given(seed=seeds)
 @few
 def test_answers_depend_on_the_state_alone(options: str, seed: int) -> None:
-    """Other objects before, other contents before, and the order of changes do not matter."""
+    """Answers depend only on the current objects, not on earlier objects or the order of changes."""
     rng = Random(seed)
     state = clusters.cluster(rng)
     history: list[Put | Gone] = []

@@ -41,7 +41,7 @@ def test_replies_from_stale_data_have_an_extended_error(name: str, rtype: str) -
 
 
 def test_replies_from_an_old_snapshot_have_it_from_the_first_one() -> None:
-    """The age is checked when the plugin starts."""
+    """If the snapshot is old, replies have the extended error from the start."""
     found = index()
     found.apply(Confirmed(-5000.0))
     handler = plugin("", found, clock=world.Clock())

@@ -33,7 +33,7 @@ def offered(handler: Kubernetes, zone: str = "cluster.local.", serial: int = 0) 
 
 
 def records(offer: ZoneOffer) -> list[str]:
-    """The records between the two SOA records."""
+    """Returns the records between the two SOA records, as text."""
     assert offer.records is not None
     first, *between, last = [record for portion in offer.records for record in portion]
     assert first == last
@@ -214,7 +214,9 @@ def test_other_zones_are_not_transferred() -> None:
     ],
 )
 def test_multicluster(objects: list[ClusterObject], expected: list[str]) -> None:
-    """ServiceImports and their slices (docs/behaviour/cluster-names.md#multi-cluster-zones)."""
+    """A transfer has the records of ServiceImports and their slices
+    (docs/behaviour/cluster-names.md#multi-cluster-zones).
+    """
     assert zone(*objects, name="clusterset.local.", corefile=BOTH) == expected
 
 
@@ -255,6 +257,6 @@ def test_a_transfer_is_a_consistent_copy() -> None:
 
 
 def test_no_transfer_before_the_first_list() -> None:
-    """A part of the cluster is not a zone."""
+    """Before the first lists are complete, a zone transfer raises UnavailableError."""
     with pytest.raises(UnavailableError, match="not been listed"):
         plugin(found=index(NS, synced=False)).transfer(names.from_text("cluster.local."), 0)

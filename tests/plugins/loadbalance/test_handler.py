@@ -42,7 +42,7 @@ class Balanced:
         return world.now(self.plugin.handle(world.query("a.", rtype), world.following(reply)))
 
     def arranged(self, reply: Reply, rtype: str = "A", seed: int = 1) -> list[str]:
-        """The answer section in one of its orders."""
+        """Returns the answer section in one of its orders."""
         marked = self.ask(reply, rtype)
         assert marked.rotate is not None
         return world.shown(marked.rotate(marked, Random(seed)).variant(0, 1).answer)
@@ -80,7 +80,7 @@ def test_unchanged_replies(text: str, reply: Reply, rtype: str) -> None:
 
 
 def test_preferred_addresses_come_first() -> None:
-    """In the order of the networks, shuffled in each; other types come last."""
+    """Preferred addresses come first, in the order of the networks and shuffled within each; other types come last."""
     lines = [f"c. 5 IN A 10.{net}.0.{host}" for net in (0, 1, 2) for host in (1, 2)]
     lines += ["a. 5 IN CNAME c.", 'c. 5 IN TXT "x"', "c. 5 IN MX 1 m."]
     balanced = Balanced("loadbalance {\n prefer 10.2.0.0/16\n prefer 10.1.0.0/16 10.2.0.0/15\n}")
@@ -99,7 +99,7 @@ def test_an_address_is_drawn_by_its_weight() -> None:
 
 
 def test_weighted_answers_depend_on_the_file() -> None:
-    """A change of it invalidates them, and the new weights are used."""
+    """Replies depend on the weight file: a change of the file invalidates them, and the new weights are used."""
     balanced = Balanced("loadbalance weighted w")
     before = balanced.ask(Reply(answer=MIXED, dependencies=(("service", "d", "web"),)))
     assert before.dependencies == (("service", "d", "web"), ("weights", "w"))

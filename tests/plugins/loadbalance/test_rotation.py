@@ -15,7 +15,7 @@ from tests.support import world
 
 
 def addresses(count: int) -> Reply:
-    """A CNAME record and that many addresses."""
+    """Returns a reply with a CNAME record and `count` addresses."""
     lines = ["a. 5 IN CNAME b."] + [f"b. 5 IN A 10.0.0.{number}" for number in range(count)]
     return Reply(answer=world.records(*lines))
 
@@ -57,7 +57,7 @@ def test_the_order_is_random() -> None:
 
 
 def test_groups_of_a_section() -> None:
-    """CNAME records, other types, addresses, MX."""
+    """Rotation orders the records of a section: CNAME records, other types, addresses, MX records."""
     records = world.records("a. 5 IN MX 1 m.", "a. 5 IN A 10.0.0.1", 'a. 5 IN TXT "x"', "a. 5 IN CNAME b.")
     ordered = tuple(record for group, _ in by_kind(records) for record in group)
     assert [line.split()[3] for line in world.shown(ordered)] == ["CNAME", "TXT", "A", "MX"]
@@ -65,7 +65,7 @@ def test_groups_of_a_section() -> None:
 
 @given(st.lists(st.integers(1, 255), min_size=2, max_size=12), st.integers())
 def test_weighted_variants_have_each_address_first_by_its_share(weights: list[int], seed: int) -> None:
-    """Rounded to whole variants; no record is lost or doubled."""
+    """Each address comes first in a share of the variants that is proportional to its weight. No record is lost."""
     reply = addresses(len(weights))
     known = {b"\1b\0": {bytes((10, 0, 0, number)): weight for number, weight in enumerate(weights)}}
     made = WeightedDraw(reply, Random(seed), known)

@@ -36,7 +36,7 @@ class Chain:
         )
 
     def ask(self, name: str, rtype: str = "A", **fields: object) -> list[str]:
-        """The reply's summary."""
+        """Asks, and returns the reply as text lines."""
         return world.summary(world.now(world.handled(self.rewrite, world.query(name, rtype, **fields), self.follow)))  # type: ignore[arg-type]
 
 
@@ -110,7 +110,7 @@ SRV = "@ 5 IN SRV 0 1 80 x.@"
     ],
 )  # fmt: skip
 def test_replies(rules: str, name: str, records: list[str], expected: list[str]) -> None:
-    """The reply that the client gets."""
+    """After each rule the client gets the expected reply."""
     assert Chain(rules, *records).ask(name) == ["NOERROR", *expected]
 
 
@@ -165,7 +165,7 @@ def test_which_rules_write_a_bare_response_code() -> None:
 
 
 def test_a_dropped_query_stays_dropped() -> None:
-    """Response rules do not apply."""
+    """A dropped query stays dropped, so response rules do not apply."""
     dropped = Reply(dropped=True)
     chain = Chain("rcode a NOERROR REFUSED", reply=dropped)
     assert world.handled(chain.rewrite, world.query("a."), chain.follow) is dropped
@@ -180,7 +180,7 @@ def test_a_dropped_query_stays_dropped() -> None:
     ],
 )
 def test_an_invalid_query_name_is_servfail(rules: str, name: str) -> None:
-    """The query does not reach the chain."""
+    """If rewriting gives an invalid query name, the client gets SERVFAIL, and the chain is not asked."""
     chain = Chain(rules)
     reply = world.now(world.handled(chain.rewrite, world.query(name), chain.follow))
     assert (reply.rcode, reply.has_message, chain.queries) == (Rcode.SERVFAIL, False, [])
@@ -212,7 +212,7 @@ def test_reuse_terms_stay() -> None:
 
 
 def test_bounded_ttls_end_the_reply_before_they_go_down() -> None:
-    """TTLs that go down in half a second are within bounds until then. Other rules do not bound the lifetime."""
+    """With a TTL bound, a reply expires when its TTLs go down, because they may then need other bounds."""
     records = world.records("a. 31 IN A 10.0.0.1")
     for rules, expected in (("ttl a 30-", (0.5, UNTIL_CHANGED)), ("rcode a NXDOMAIN NOERROR", (9.0, 0.5))):
         chain = Chain(rules, reply=Reply(answer=records, lifetime=9.0, next_second=0.5))
@@ -261,7 +261,9 @@ class TestCname:
         ],
     )
     def test_changes_the_target(self, rule: str) -> None:
-        """The server's answer for the new target replaces the records after the CNAME record."""
+        """A `cname` rule changes the target, and the server's answer for it replaces the records after the CNAME
+        record.
+        """
         new = Reply(answer=world.records("new.z. 5 IN A 10.0.0.9"), lifetime=9, dependencies=(("new",),), flags=TC)
         answer, queries = self.run(rule, new)
         reply = world.now(answer)

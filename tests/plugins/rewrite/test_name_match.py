@@ -25,7 +25,7 @@ REGEX = Match("regex", r"(.*)\.(.*)\.a\.", compiled(r"(.*)\.(.*)\.a\."))
     ],
 )
 def test_match(match: Match, name: str, to: str, expected: str | None) -> None:
-    """The changed name, and whether the name matches."""
+    """`match` returns the changed name, or None if the name does not match."""
     assert match.replaced(name, to) == expected
     assert match.matches(name) == (expected is not None)
     assert ReplaceName(match, to)(name) == (name if expected is None else expected)

@@ -26,7 +26,7 @@ def run(text: str, name: str = "a.z.", rtype: str = "A", counters: Counters | No
 
 
 def summary(*given: object, **fields: object) -> list[str]:
-    """The reply's response code and records."""
+    """Asks the *template* directives, and returns the reply as text lines."""
     return world.summary(world.now(run(*given, **fields)))  # type: ignore[arg-type]
 
 
@@ -85,14 +85,14 @@ def test_zone_class_and_type(text: str, name: str, rtype: str, rclass: int, appl
     ],
 )
 def test_conditions(lines: str, rcode: str) -> None:
-    """The response code if all conditions are true, and if not."""
+    """Which rcode a rule gives if its conditions are true, and if one is not."""
     reply = world.now(run(f"template IN A {{\n{lines}\n}}"))
     assert world.summary(reply) == [rcode]
     assert reply.has_message == (rcode != "SERVFAIL")
 
 
 def test_a_rule_that_falls_through() -> None:
-    """The next rule is tried."""
+    """If a rule falls through, the next *template* rule is tried."""
     text = "template IN A {\n match ^b\n fallthrough\n}\ntemplate ANY ANY {\n rcode NXDOMAIN\n}\ntemplate IN A {\n rcode REFUSED\n}"
     assert summary(text) == ["NXDOMAIN"]
 
@@ -120,7 +120,7 @@ def test_a_rule_that_falls_through() -> None:
     ],
 )
 def test_data(text: str, expected: str) -> None:
-    """The fields of `.`."""
+    """Templates can use the fields of the query, the match, the variables and the client."""
     lines = f"match ^(.)-(?P<n>[0-9])[.]z[.]$\nvar next int(group('n')) + 1\nvar kind group(9) + type()\nanswer `x. TXT \"{text}\"`"
     lines = lines.replace("`x. ", '"x. ').replace('"`', '\\""').replace('TXT "', 'TXT \\"')
     reply = world.now(run(f"template IN A {{\n{lines}\n}}", "X-1.z.", ident=7))
@@ -157,7 +157,7 @@ def test_class_and_type_of_queries_for_any() -> None:
     ],
 )
 def test_replies_that_depend_on_more_than_the_packet_are_not_reused(lines: str, per_client: bool) -> None:
-    """Those of the next plugin too, if a condition had to be evaluated."""
+    """If a template or a condition uses the client, the reply is for this client, even if the rule falls through."""
     reply = world.now(run(f"template IN A {{\n{lines}\n}}"))
     assert reply.scope == (CacheScope.CLIENT if per_client else CacheScope.SHARED)
     assert reply.lifetime == (NOT_REUSABLE if per_client else UNTIL_CHANGED)
@@ -228,7 +228,7 @@ class TestCname:
         assert asyncio.run(wait()) == ["NOERROR", *self.ANSWER]
 
     def test_is_not_followed(self) -> None:
-        """For other query types. A dropped query adds nothing."""
+        """A CNAME record is not followed for other query types. If the target's query is dropped, nothing is added."""
         for found, rtype in ((self.FOUND, "TXT"), (Reply(dropped=True), "A")):
             answer, queries = self.run(found, rtype)
             assert world.summary(world.now(answer)) == ["NOERROR", self.ANSWER[0], self.ANSWER[2]]

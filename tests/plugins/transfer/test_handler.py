@@ -32,7 +32,7 @@ SERVFAIL = rcode_only(Rcode.SERVFAIL)
 
 
 class Source:
-    """A plugin that has example.org with serial 7."""
+    """A plugin that offers the zone example.org, with serial 7."""
 
     name = "source"
 
@@ -184,7 +184,7 @@ async def test_notify_is_tried_three_times(caplog: pytest.LogCaptureFixture) -> 
 
 
 async def test_zones_without_a_rule_have_no_notifications() -> None:
-    """They have no `to`."""
+    """Notifications are sent only for zones with a *transfer* rule."""
     async with ScriptedUpstream() as upstream:
         await notified(f"127.0.0.1:{upstream.port}", zone="example.net.")
         assert upstream.asked == []

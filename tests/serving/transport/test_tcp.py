@@ -41,7 +41,7 @@ async def test_several_queries_on_a_connection() -> None:
 
 
 async def test_replies_keep_the_order_of_their_queries() -> None:
-    """Also where one has to wait for its reply."""
+    """Replies have the order of their queries, even if the first query has to wait."""
     release = asyncio.Event()
 
     async def later() -> Reply:
@@ -82,7 +82,7 @@ async def test_half_a_query_and_the_end_of_the_stream() -> None:
     "timeouts", [Timeouts(read=0.02, idle=60), Timeouts(read=60, idle=0.02)], ids=["first", "idle"]
 )
 async def test_a_silent_client(timeouts: Timeouts) -> None:
-    """It is closed after the timeout of a first message, or the idle timeout."""
+    """A silent connection is closed after the timeout of its first query, or after the idle timeout."""
     async with served(ResponderSetup("tcp"), TcpConnections(), timeouts) as connect:
         client = await connect()
         if timeouts.idle < 1:

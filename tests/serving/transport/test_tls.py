@@ -92,7 +92,7 @@ async def test_queries_over_tls() -> None:
 
 
 async def test_a_session_is_resumed() -> None:
-    """With the ticket of the connection before, without a signature."""
+    """A client resumes its session with the ticket from its previous connection."""
     context = authority().client()
     async with served() as world:
         for _ in range(2):
@@ -115,7 +115,7 @@ def _ask_twice(context: ssl.SSLContext, port: int) -> None:
 
 
 async def test_an_idle_client() -> None:
-    """It gets a proper end of the connection after the idle timeout, or the timeout of a first query."""
+    """An idle TLS connection is closed with close_notify, after the idle timeout or the timeout of its first query."""
     for timeouts in (Timeouts(0.05, 60, 60), Timeouts(60, 0.05, 60)):
         async with served(timeouts=timeouts) as world:
             client = await world.connect()
@@ -134,7 +134,7 @@ async def test_a_handshake_has_the_timeout_of_a_first_query() -> None:
 
 
 async def test_handshakes_are_bounded() -> None:
-    """One too many is closed at once; there is room again when another one is done."""
+    """Too many concurrent handshakes: a further connection is closed at once, until a handshake has ended."""
     async with served(most=1) as world:
         slow = await world.connect(ssl=None, server_hostname=None)
         await happens(lambda: world.connections.handshaking)
@@ -149,7 +149,7 @@ async def test_handshakes_are_bounded() -> None:
 
 
 async def test_connections_are_bounded_together_with_those_of_tcp() -> None:
-    """Those in their handshake count."""
+    """The limit of connections includes TLS connections in a handshake."""
     async with served(TcpConnections(2)) as world:
         client = await world.connect()
         client.send(1)
@@ -225,7 +225,7 @@ def payload(one: Pair, **fields: Any) -> bytes:
 
 
 def test_a_new_certificate_is_a_new_context() -> None:
-    """For new connections; the same certificate again is none."""
+    """A new certificate gets a new SSL context for new connections; an equal certificate does not."""
     counters = Counters()
     certificates = Certificates(counters, lambda: None)
     with pytest.raises(NoCertificateError):

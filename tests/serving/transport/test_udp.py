@@ -23,10 +23,10 @@ ASKED = ("coredns_dns_requests_total", "dns://127.0.0.1:53", ".", "", "udp", "1"
 
 
 class Served:
-    """A reader on a socket, and a client."""
+    """A UDP reader on a socket, and a client socket."""
 
     def __init__(self, *, wildcard: bool = False, observed: bool = False) -> None:
-        """`wildcard` asks for packet information."""
+        """With `wildcard`, the socket returns the destination address of each packet."""
         self.place = ResponderSetup("udp")
         self.sock, self.client = bound(), bound()
         if wildcard:
@@ -42,7 +42,7 @@ class Served:
             self.client.sendto(packet, self.sock.getsockname())
 
     def received(self) -> list[bytes]:
-        """What has come back."""
+        """Returns the packets that the client has received."""
         out = []
         while True:
             try:
@@ -182,7 +182,7 @@ def test_an_invalid_reply_is_made_anew(served: Served) -> None:
 
 @pytest.mark.parametrize("number", [errno.EINVAL, errno.EACCES, errno.EPERM, errno.ENOBUFS, errno.EAGAIN])
 def test_a_send_that_fails(number: int, caplog: pytest.LogCaptureFixture) -> None:
-    """It is counted, and logged once a minute; the other replies of the batch are sent."""
+    """A failed send is counted, and logged once a minute. The other replies of the batch are sent."""
     served = Served()
     try:
         errors = SocketErrors(served.place.counters, "dns://:53", clock := Clock())
@@ -229,7 +229,7 @@ def test_a_wildcard_socket_replies_from_the_destination_address() -> None:
 
 
 def test_dropped_packets() -> None:
-    """The kernel counts those for which the buffer was too small."""
+    """Packets that the kernel dropped because of a full buffer are counted."""
     served = Served()
     with served.sock, served.client:
         served.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)

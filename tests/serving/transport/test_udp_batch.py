@@ -34,7 +34,7 @@ class Ends:
         )
 
     def send(self, to: str, *packets: bytes) -> None:
-        """From the client."""
+        """Sends packets from the client."""
         for packet in packets:
             self.client.sendto(packet, (to, self.sock.getsockname()[1]))
 
@@ -66,7 +66,7 @@ def ends(portable: bool, host: str) -> Iterator[Ends]:
 
 @pytest.mark.parametrize(("host", "asked"), FAMILIES)
 def test_replies_go_to_the_sender(ends: Ends, asked: str) -> None:
-    """From the destination address of the query; an empty slot sends nothing."""
+    """A reply goes to the sender, from the destination address of the query. An empty reply is not sent."""
     ends.send(asked, b"one", b"two", b"three")
     count = ends.batch.receive()
     assert ends.received(count) == [b"one", b"two", b"three"]
@@ -103,7 +103,7 @@ def test_a_batch_is_bounded(ends: Ends) -> None:
 @pytest.mark.parametrize("host", ["0.0.0.0"])
 @pytest.mark.parametrize("portable", [False], ids=["system"])
 def test_a_reply_that_cannot_be_sent(ends: Ends) -> None:
-    """The one in the middle fails, and the others are sent."""
+    """If the second of three replies cannot be sent, the other two are sent."""
     ends.send("127.0.0.1", b"1", b"2", b"3")
     count = ends.batch.receive()
     for number in range(3):

@@ -150,7 +150,7 @@ async def test_a_pod_without_a_token(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 async def test_inside_a_pod(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The token of the service account, read again as it rotates, and the CA file."""
+    """In a Pod, the token and CA files of the service account are used, and a rotated token is read again."""
     (tmp_path / "ca.crt").write_text(
         Path(ssl.get_default_verify_paths().cafile or "/etc/ssl/certs/ca-certificates.crt").read_text()
     )
@@ -170,7 +170,7 @@ async def test_inside_a_pod(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 async def test_the_origin_tells_clusters_apart(tmp_path: Path) -> None:
-    """By the address and the CAs: another CA is another cluster at the same address."""
+    """Clusters differ by API address and CA certificates, so another CA at the same address is another cluster."""
     text = Path(ssl.get_default_verify_paths().cafile or "/etc/ssl/certs/ca-certificates.crt").read_text()
     ends = [part + "-----END CERTIFICATE-----\n" for part in text.split("-----END CERTIFICATE-----\n")][:3]
     origins = []
@@ -185,7 +185,7 @@ async def test_the_origin_tells_clusters_apart(tmp_path: Path) -> None:
 
 
 async def test_not_inside_a_pod(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Is an error that names the options for outside a cluster."""
+    """Outside of a Pod, the error names the options for use outside a cluster."""
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
     with pytest.raises(SourceError, match=r"unable to load in-cluster configuration.*outside a cluster use kubeconfig"):
         await access(WatchOptions())
@@ -212,7 +212,7 @@ async def test_an_endpoint(endpoint: str, url: str) -> None:
     ],
 )
 async def test_a_kubeconfig_that_is_wrong(tmp_path: Path, text: str, error: str) -> None:
-    """Is an error of one line with its path."""
+    """An invalid kubeconfig is an error of one line with its path."""
     path = tmp_path / "kubeconfig"
     path.write_text(text)
     with pytest.raises(SourceError) as raised:

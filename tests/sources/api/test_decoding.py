@@ -77,7 +77,7 @@ def kept(decoder: ItemDecoder, **fields: Any) -> object:
     ],
 )
 def test_services(fields: dict[str, Any], expected: Service) -> None:
-    """The fields that records need, and no others."""
+    """A Service keeps only the fields that its records need."""
     assert kept(SERVICES, **fields) == expected
 
 

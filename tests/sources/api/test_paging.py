@@ -1,4 +1,4 @@
-"""The length of the next page, and the ends of events."""
+"""The size of the next page, and splitting a watch stream into events."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_pages_grow_to_what_fits(octets_each: int, limits: list[int]) -> None:
 
 
 def test_after_trouble_a_page_is_of_one_object() -> None:
-    """A page of one object is cheap."""
+    """After a failure, the next page is limited to one object, which is cheap for the server."""
     limit = PageLimit()
     limit.took(1000)
     assert not limit.cheap

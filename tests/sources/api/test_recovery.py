@@ -133,7 +133,7 @@ async def test_a_list_waits_for_a_page_of_one_object(api: ApiDouble, caplog: pyt
 
 
 async def test_full_pages_that_fail_are_requested_less_and_less_often(caplog: pytest.LogCaptureFixture) -> None:
-    """Of a server that only answers pages of one object."""
+    """If only pages of one object succeed, larger pages are tried after growing delays."""
     with ApiDouble([service(f"s{number}") for number in range(40)]) as api:
         api.fail(SERVICES, *[None, Fault(500, "too much")] * 6)
         async with following(Followed(api, caplog)) as followed:

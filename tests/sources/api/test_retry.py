@@ -49,7 +49,7 @@ async def test_turns_are_a_second_apart(jitter: float, waits: list[float]) -> No
 
 
 async def test_the_first_that_gets_through_wakes_the_others() -> None:
-    """Recovery does not wait for the last one in the queue; the next failure waits again."""
+    """After one request succeeds, all waiting retries run at once; later failures wait again."""
     never = asyncio.Event()
 
     async def sleep(_seconds: float) -> None:
@@ -86,7 +86,7 @@ async def test_an_outage_is_a_line_for_each_reason_and_one_for_its_end(caplog: p
 
 
 async def test_one_try_at_a_time_has_the_long_time_limit() -> None:
-    """And only after some tries without an answer."""
+    """Only one request at a time has the long time limit, and only after several tries without an answer."""
     shared = retry(VirtualTime())
     with shared.long_timeout(2) as first, shared.long_timeout(3) as second, shared.long_timeout(7) as third:
         assert (first, second, third) == (False, True, False)

@@ -137,7 +137,7 @@ async def test_an_object_of_an_unknown_shape_is_left_out(api: ApiDouble, caplog:
 
 
 async def test_selectors_are_sent_to_the_server(api: ApiDouble, caplog: pytest.LogCaptureFixture) -> None:
-    """With lists and watches; Pods that have ended are excluded."""
+    """Label selectors are sent with lists and watches, and ended Pods are excluded by a field selector."""
     options: dict[str, Any] = {"labels": "app in (a, b)", "namespace_labels": "team=x", "pods": True}
     async with watching(api, caplog, **options) as followed:
         await followed.until_listed(Kind.POD)

@@ -17,7 +17,7 @@ def test_ages() -> None:
 
 
 def test_an_assumed_age_counts_until_a_confirmation() -> None:
-    """A negative age, of a snapshot by a clock that was ahead, is 0."""
+    """An assumed age counts until a confirmation. A negative age, from a clock that was ahead, counts as 0."""
     now = [1000.0]
     fresh = Freshness([Kind.SERVICE, Kind.NAMESPACE], lambda: now[0])
     fresh.assume(60.0)

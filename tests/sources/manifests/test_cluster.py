@@ -106,7 +106,7 @@ def test_labels(say: Say) -> None:
     ],
 )
 def test_namespace_labels(say: Say, selector: str, namespaces: set[str], imports: set[str]) -> None:
-    """`namespace_labels` selects Namespaces and ServiceImports, and nothing else."""
+    """`namespace_labels` selects Namespaces and ServiceImports, and has no effect on other kinds."""
     cluster = say(EVERYTHING, namespace_labels=selector, multicluster=True)
     assert of_kind(cluster, Kind.NAMESPACE) == namespaces
     assert of_kind(cluster, Kind.SERVICE_IMPORT) == imports
@@ -249,7 +249,7 @@ def test_edits_of_the_example(tmp_path: Path, before: str, after: str, service: 
 
 
 def test_target_port_of_the_example() -> None:
-    """my-web-service leads from port 80 to 8080."""
+    """The slices of my-web-service have the target port 8080."""
     (found,) = (
         item
         for item in load(EXAMPLE).objects.values()

@@ -13,7 +13,7 @@ LIST = "apiVersion: v1\nkind: List\nitems:"
 
 
 def read(tmp_path: Path, text: str | bytes) -> list[Document]:
-    """The objects of a file `a.yaml` with that text."""
+    """Returns the documents of a manifest with this text. Raises ManifestError."""
     path = tmp_path / "a.yaml"
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
     found = list(documents(str(path)))

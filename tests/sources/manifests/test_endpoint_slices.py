@@ -105,7 +105,7 @@ def test_selector(say: Say, selector: str, found: list[str]) -> None:
     ],
 )
 def test_hostname(say: Say, spec: str, hostname: str) -> None:
-    """A Pod has its hostname below the Service that its subdomain names, and only there."""
+    """An endpoint has the Pod's hostname only if the Pod's subdomain is the Service."""
     (found,) = slices(say(service("{clusterIP: None, selector: {app: web}}") + pod("a", "192.0.2.1", spec)))
     assert found.endpoints == (Endpoint("192.0.2.1", hostname, "a"),)
 
@@ -278,7 +278,7 @@ def test_endpoints_are_mirrored(say: Say) -> None:
     ],
 )
 def test_endpoints_that_are_not_mirrored(say: Say, text: str, names: list[Any]) -> None:
-    """Endpoints count only for a Service without selector, and only where no manifest has their mirror."""
+    """Endpoints are mirrored only for a Service without a selector, and only if no manifest has the mirrored slice."""
     assert [slice_.name for slice_ in slices(say(text))] == names
 
 

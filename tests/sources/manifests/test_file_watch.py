@@ -33,7 +33,7 @@ def delete(folder: Path) -> None:
 
 
 def swap(folder: Path) -> None:
-    """Another target for a symbolic link."""
+    """Changes the target of a symbolic link."""
     (folder / "new").symlink_to("a.yaml")
     (folder / "new").rename(folder / "link")
 

@@ -39,7 +39,7 @@ def test_folders_are_read_whole_and_in_order(tmp_path: Path) -> None:
 
 
 def test_a_named_file_counts_whatever_its_name(tmp_path: Path) -> None:
-    """Every path of the option is read, in the order of the option."""
+    """A file that is named itself is read whatever its extension is."""
     touch(tmp_path, "b.txt", "a.yaml")
     assert names(tmp_path, "b.txt", "a.yaml") == ["b.txt", "a.yaml"]
 

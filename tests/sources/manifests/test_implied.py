@@ -1,4 +1,4 @@
-"""The Services that every cluster has: kubernetes.default and kube-system/kube-dns."""
+"""The Services that exist in every cluster: default/kubernetes and kube-system/kube-dns."""
 
 from collections.abc import Callable
 
@@ -19,7 +19,7 @@ def service(cluster: Cluster, namespace: str, name: str) -> Service:
 
 
 def written(namespace: str, name: str, spec: str) -> str:
-    """The manifest of a Service."""
+    """Returns the manifest of a Service."""
     return f"apiVersion: v1\nkind: Service\nmetadata: {{name: {name}, namespace: {namespace}}}\nspec: {{{spec}}}\n---\n"
 
 
@@ -50,7 +50,7 @@ def test_a_service_of_the_same_name_in_another_namespace(say: Say) -> None:
 
 
 def test_a_written_address_is_left_to_its_service(say: Say) -> None:
-    """The implied Service gets another one."""
+    """If a manifest uses the address of an implied Service, the implied Service gets another address."""
     cluster = say(written("kube-system", "coredns", "clusterIP: 10.96.0.10, ports: [{port: 53}]"))
     assert service(cluster, "kube-system", "coredns").cluster_ips == ("10.96.0.10",)
     (other,) = service(cluster, "kube-system", "kube-dns").cluster_ips

@@ -40,7 +40,7 @@ class Edits:
         yield
 
     def made(self) -> None:
-        """Has the source read its files again."""
+        """Reports a change, so that the source reads its files again."""
         self._waiting.clear()
         self._change.set()
 
@@ -323,7 +323,7 @@ def slice_of(name: str, *addresses: str, service: str = "web") -> EndpointSlice:
 
 
 def lowest(old: dict[ObjectKey, ClusterObject], changes: Iterable[Change]) -> set[str]:
-    """The addresses after each of the changes."""
+    """Returns the endpoint addresses that are present after each of the changes."""
     state = dict(old)
     always: set[str] | None = None
     for change in changes:

@@ -71,7 +71,7 @@ def test_count(say: Say, kind: str, spec: list[str], count: int) -> None:
 
 @pytest.mark.parametrize("kind", ["Deployment", "ReplicaSet", "StatefulSet"])
 def test_scaling_keeps_names_and_addresses(say: Say, kind: str) -> None:
-    """Fewer replicas are the first ones of more, each at its own address."""
+    """A workload with fewer replicas has the first Pods of the larger one, with the same addresses."""
     many = pods(say(workload(kind, "replicas: 5")))
     few = pods(say(workload(kind, "replicas: 3")))
     assert few.items() < many.items()
@@ -91,8 +91,9 @@ def test_names(say: Say) -> None:
 
 
 def test_stateful_set(say: Say) -> None:
-    """Its Pods are numbered from ordinals.start, and their names are DNS names below the Service that serviceName
-    names."""
+    """Pods of a StatefulSet are numbered from `ordinals.start`, and have hostnames below the Service in
+    `serviceName`.
+    """
     text = workload("StatefulSet", "replicas: 2", "serviceName: web", "ordinals: {start: 5}") + SERVICE
     cluster = say(text)
     assert list(pods(cluster)) == ["web-5", "web-6"]
@@ -109,7 +110,7 @@ def test_service_of_one_stateful_pod(say: Say) -> None:
 
 
 def test_a_written_pod_takes_the_place_of_a_made_up_one(say: Say) -> None:
-    """By its name, so that one Pod of a StatefulSet can be given its own state."""
+    """A Pod in a manifest replaces the generated Pod of the same name, so that one Pod of a StatefulSet can differ."""
     text = (
         workload("StatefulSet", "replicas: 2")
         + "apiVersion: v1\nkind: Pod\nmetadata: {name: web-1}\nstatus: {podIP: 192.0.2.1}\n"

@@ -36,7 +36,7 @@ def test_pieces(text: str, expected: list[Any]) -> None:
 
 
 def test_literals() -> None:
-    """The tokens have their values."""
+    """The tokens of literals have the literals' values."""
     (piece,) = pieces('{{ 1 -2 0x1F 1.5 \'A\' "a\\"b" `c\\` . }}')
     assert [token.value for token in piece if not isinstance(token, str)] == [
         1,

@@ -21,7 +21,7 @@ from svcdns.plugins.template.go_template.values import NO_VALUE, RenderError, St
     ],
 )  # fmt: skip
 def test_to_text(value: Any, text: str) -> None:
-    """As Go prints them with %v."""
+    """Values are formatted as Go's `%v` does."""
     assert to_text(value) == text
 
 
