@@ -101,6 +101,9 @@ class Reader:
             broken = list(content.errors)
             if content.skipped is not None and before is not None and _uses_more(before[1], content):
                 broken.append(content.skipped)
+            if before is not None and content.left_out:
+                used = {(item.kind, item.namespace, item.name) for item in before[1].objects}
+                broken += (error for name, error in content.left_out.items() if name in used)
             errors += broken
             if not broken:
                 self._read[file.path] = file, content

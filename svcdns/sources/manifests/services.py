@@ -14,8 +14,9 @@ from ipaddress import ip_address
 from svcdns.cluster.objects import HEADLESS, PLACEHOLDER_PORTS, ObjectName, Port, Service
 from svcdns.sources.manifests.address_pool import SERVICE_RANGE, SERVICE_RANGE_6, RangeFullError, assign
 from svcdns.sources.manifests.errors import ManifestError
-from svcdns.sources.manifests.kinds import FAMILIES, ManifestObject
+from svcdns.sources.manifests.kinds import ManifestObject
 from svcdns.sources.manifests.schemas import ServiceObject, ServiceSpec
+from svcdns.sources.manifests.validation import FAMILIES
 
 
 def services(written: Sequence[tuple[ManifestObject, ServiceObject]], reserved: set[str]) -> list[Service]:

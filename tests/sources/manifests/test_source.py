@@ -108,7 +108,8 @@ spec: {{clusterIP: None, selector: {{app: db}}}}
 apiVersion: apps/v1
 kind: StatefulSet
 metadata: {{name: db}}
-spec: {{serviceName: db, replicas: {replicas}, template: {{metadata: {{labels: {{app: db}}}}}}}}
+spec:
+  {{serviceName: db, replicas: {replicas}, selector: {{matchLabels: {{app: db}}}}, template: {{metadata: {{labels: {{app: db}}}}}}}}
 """
 
 
@@ -181,9 +182,9 @@ async def test_broken_start(tmp_path: Path) -> None:
     """A file that is broken at the start is an error, from `configure` and from `changes`."""
     (tmp_path / "a.yaml").write_text(stateful("three"))
     source = ManifestsSource(WatchOptions(manifests=(str(tmp_path),)), log=LOG, watch=Edits())
-    with pytest.raises(ManifestError, match=r"a\.yaml:10: spec\.replicas: expected a whole number, found text 'three'"):
+    with pytest.raises(ManifestError, match=r"a\.yaml:11: spec\.replicas: expected a whole number, found text 'three'"):
         await source.configure()
-    with pytest.raises(ManifestError, match=r"a\.yaml:10: "):
+    with pytest.raises(ManifestError, match=r"a\.yaml:11: "):
         await anext(aiter(source.changes()))
 
 
@@ -198,7 +199,7 @@ async def test_broken_edit(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> 
         assert targets(await run.after(stateful(1))) == [["db-0"]]
     path = run.path
     assert [record.message for record in caplog.records] == [
-        f"manifests: {path}:10: spec.replicas: expected a whole number, found text 'three'; the last good state stays",
+        f"manifests: {path}:11: spec.replicas: expected a whole number, found text 'three'; the last good state stays",
         f"manifests: {path}:2: expected YAML: did not find expected node content; the last good state stays",
         "manifests: good again",
     ]
