@@ -186,6 +186,20 @@ def test_commands_do_what_the_pages_show(demo: Demo) -> None:
     assert len(metrics(served)) > 20
 
 
+def test_invalid_manifests_are_reported_as_on_the_page(tmp_path: Path) -> None:
+    """docs/manifests.md has the error for two changed lines of zones/cluster.yaml."""
+    shutil.copytree(ROOT / "zones", tmp_path / "zones")
+    shutil.copy(ROOT / "Corefile.example", tmp_path)
+    lines = (tmp_path / "zones" / "cluster.yaml").read_text().splitlines()
+    for number, word in ((83, "many"), (202, "three")):
+        lines[number - 1] = re.sub("replicas: 3", f"replicas: {word}", lines[number - 1])
+    (tmp_path / "zones" / "cluster.yaml").write_text("\n".join(lines) + "\n")
+    command = [sys.executable, "-m", "svcdns", "-conf", "Corefile.example"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=30)
+    (shown,) = re.findall(r"^```text\n(Corefile.*?)^```", (ROOT / "docs" / "manifests.md").read_text(), re.M | re.S)
+    assert (done.returncode, done.stderr) == (1, shown)
+
+
 def documented() -> dict[str, set[str]]:
     """The labels of each metric in docs/metrics.md."""
     rows = re.findall(r"^\| `(\w+)` \| \w+ \| ([^|]*) ?\|", (ROOT / "docs" / "metrics.md").read_text(), re.MULTILINE)
