@@ -6,6 +6,7 @@ files are not parsed again. The differences between two clusters are computed in
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, NamedTuple
@@ -16,7 +17,7 @@ from svcdns.sources.api import decoding
 from svcdns.sources.api.decoding import ApiServiceImport, ApiSlice
 from svcdns.sources.label_selectors import Matcher
 from svcdns.sources.manifests.endpoint_slices import PodsByLabel, mirrored, slices_of_pods
-from svcdns.sources.manifests.errors import ManifestError, raise_all
+from svcdns.sources.manifests.errors import FilePosition, ManifestError, raise_all
 from svcdns.sources.manifests.files import FoundFiles, ManifestFile
 from svcdns.sources.manifests.kinds import DEFAULT_NAMESPACE, FileContent, ManifestObject, read
 from svcdns.sources.manifests.schemas import EndpointsObject, PodObject, ServiceObject
@@ -81,11 +82,12 @@ class Reader:
         """`namespace` is the namespace of objects whose manifests have none."""
         self._namespace = namespace
         self._read: dict[str, tuple[ManifestFile, FileContent]] = {}
+        self._used: dict[str, FileContent] = {}
 
     @property
     def warnings(self) -> list[str]:
-        """One line for each file or object that is skipped or ignored."""
-        return [warning for _, content in self._read.values() for warning in content.warnings]
+        """One line for each file or object that is skipped or ignored, and for each field that is refused."""
+        return [warning for content in self._used.values() for warning in content.warnings]
 
     def read(self, found: FoundFiles) -> list[ManifestObject]:
         """Returns the objects of all files, in order.
@@ -94,24 +96,49 @@ class Reader:
         file counts as broken, too, if more of it would be skipped now than at the last read.
         """
         errors = [found.missing] if found.missing is not None else []
-        known, self._read = self._read, {}
-        for file in found.files:
-            before = known.get(file.path)
-            content = before[1] if before is not None and before[0] == file else read(file.path, self._namespace)
-            broken = list(content.errors)
-            if content.skipped is not None and before is not None and _uses_more(before[1], content):
-                broken.append(content.skipped)
-            if before is not None and content.left_out:
-                used = {(item.kind, item.namespace, item.name) for item in before[1].objects}
-                broken += (error for name, error in content.left_out.items() if name in used)
+        known, self._read = self._read, {file.path: (file, self._content(file)) for file in found.files}
+        patches = {patch: path for path, (_, content) in self._read.items() for patch in content.patches}
+        last, self._used = self._used, {}
+        for path, (_, content) in list(self._read.items()):
+            before = last.get(path)
+            now = _without_patch(path, content, patches)
+            broken = _broken(before, now)
             errors += broken
             if not broken:
-                self._read[file.path] = file, content
+                self._used[path] = now
             elif before is not None:
-                self._read[file.path] = before
-        written = [item for _, content in self._read.values() for item in content.objects]
+                self._used[path] = before
+                self._read[path] = known[path]
+            else:
+                del self._read[path]
+        written = [item for content in self._used.values() for item in content.objects]
         raise_all(errors or list(_written_twice(written)))
         return written
+
+    def _content(self, file: ManifestFile) -> FileContent:
+        before = self._read.get(file.path)
+        return before[1] if before is not None and before[0] == file else read(file.path, self._namespace)
+
+
+def _without_patch(path: str, content: FileContent, patches: Mapping[str, str]) -> FileContent:
+    """Returns the content of a file; if a kustomization names the file as a patch, only the reason to skip it."""
+    kustomization = patches.get(os.path.realpath(path)) if patches else None
+    if kustomization is None or not (content.objects or content.left_out):
+        return content
+    return FileContent(
+        skipped=ManifestError(FilePosition(path, 1), f"a patch of {kustomization}, which is not applied")
+    )
+
+
+def _broken(before: FileContent | None, now: FileContent) -> list[ManifestError]:
+    """Returns the errors of a file, and what was used before an edit and would be skipped now."""
+    broken = list(now.errors)
+    if before is not None:
+        if now.skipped is not None and _uses_more(before, now):
+            broken.append(now.skipped)
+        used = {(item.kind, item.namespace, item.name) for item in before.objects} if now.left_out else set()
+        broken += (error for name, error in now.left_out.items() if name in used)
+    return broken
 
 
 def _uses_more(before: FileContent, now: FileContent) -> bool:
@@ -131,8 +158,13 @@ def _written_twice(written: Iterable[ManifestObject]) -> Iterator[ManifestError]
         if same is not item:
             name = f"{item.namespace}/{item.name}".lstrip("/")
             yield ManifestError(
-                item.position, f"expected each object once, {item.kind} {name} is written in {same.position} already"
+                item.position,
+                f"expected each object once, {item.kind} {name} is written in {same.position} already{_hint(item, same)}",
             )
+
+
+def _hint(item: ManifestObject, same: ManifestObject) -> str:
+    return "; the option exclude leaves out a file" if item.position.path != same.position.path else ""
 
 
 def build(written: list[ManifestObject], selection: Selection) -> Cluster:

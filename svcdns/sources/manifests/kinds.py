@@ -8,7 +8,8 @@ folders are skipped.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import os
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -88,6 +89,8 @@ class FileContent:
     errors: tuple[ManifestError, ...] = ()
     refused: tuple[ManifestError, ...] = ()
     left_out: Mapping[ObjectName, ManifestError] = field(default_factory=dict)
+    patches: frozenset[str] = frozenset()
+    """The real paths of the files that a kustomization names as patches. They are not objects of their own."""
 
     @property
     def warnings(self) -> list[str]:
@@ -193,8 +196,18 @@ def _template_line(path: str, errors: Iterable[ManifestError]) -> ManifestError 
 def _kustomization(path: str) -> FileContent:
     found = next(documents(path, default_kind="Kustomization", default_version=f"{_KUSTOMIZE}v1beta1"), None)
     if isinstance(found, Document):
-        return FileContent(skipped=_not_applied(found, path))
+        return FileContent(skipped=_not_applied(found, path), patches=frozenset(_patches(found, Path(path).parent)))
     return FileContent(skipped=found if isinstance(found, ManifestError) else None)
+
+
+def _patches(document: Document, folder: Path) -> Iterator[str]:
+    """Yields the real paths of the files in `folder` that a kustomization names as patches."""
+    for key in ("patches", "patchesJson6902", "patchesStrategicMerge"):
+        entries = document.fields.get(key)
+        for entry in entries if isinstance(entries, list) else ():
+            path = entry.get("path") if isinstance(entry, dict) else entry
+            if isinstance(path, str) and "\n" not in path:
+                yield os.path.realpath(folder / path)
 
 
 def _not_applied(document: Document, path: str) -> ManifestError:

@@ -163,6 +163,7 @@ def test_an_object_written_twice(tmp_path: Path) -> None:
         load(tmp_path)
     assert str(caught.value) == (
         f"{tmp_path}/b.yaml:2: expected each object once, Service default/web is written in {tmp_path}/a.yaml:1 already"
+        "; the option exclude leaves out a file"
     )
 
 

@@ -100,6 +100,32 @@ async def test_kustomizations_are_not_applied(
     ]
 
 
+@pytest.mark.parametrize(
+    "named",
+    [
+        pytest.param("patches:\n- path: p.yaml\n  target: {kind: Service}\n", id="patches"),
+        pytest.param('patchesStrategicMerge: [p.yaml, "a: b\\nc: d"]\n', id="strategic merge"),
+        pytest.param("patchesJson6902:\n- {path: p.yaml, target: {kind: Service}}\n", id="JSON 6902"),
+    ],
+)
+async def test_a_patch_of_a_kustomization_is_skipped(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, named: str
+) -> None:
+    """A patch looks like an object, and has the name of the object that it changes."""
+    files: dict[str, str | bytes] = {"o/kustomization.yaml": named, "o/p.yaml": SERVICE.replace("80", "81")}
+    first, patch = await warnings(tmp_path, caplog, files)
+    assert first.startswith("o/kustomization.yaml:1: a kustomization is not applied")
+    assert patch == f"o/p.yaml:1: a patch of {tmp_path}/o/kustomization.yaml, which is not applied; skipped"
+
+
+async def test_the_same_object_in_two_files_is_an_error(tmp_path: Path) -> None:
+    """It says how to leave one of them out."""
+    for name in ("a.yaml", "b.yaml"):
+        (tmp_path / name).write_text(SERVICE)
+    with pytest.raises(ManifestError, match=r"b\.yaml:1: .* in .*a\.yaml:1 already; the option exclude leaves out a"):
+        await ManifestsSource(WatchOptions(manifests=(str(tmp_path),)), log=LOG).configure()
+
+
 async def test_a_component_of_another_name(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Its apiVersion tells that it is kustomize's."""
     text = "apiVersion: kustomize.config.k8s.io/v1alpha1\nkind: Component\nnameSuffix: -x\n"
