@@ -79,7 +79,7 @@ def test_identifiers_have_no_private_words(folder: str) -> None:
 
 
 def test_file_names_have_no_private_words() -> None:
-    """Modules, tests, pages and fragments."""
+    """No module, test or page has a private word in its file name."""
     files = [
         path
         for folder in ("svcdns", "bench", "tests", "docs")

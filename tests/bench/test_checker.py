@@ -39,7 +39,7 @@ class _Datagrams(asyncio.DatagramProtocol):
 
 @contextlib.asynccontextmanager
 async def serving(answer: Answer) -> AsyncIterator[int]:
-    """The port of a server. With an empty answer it sends nothing over UDP, and closes the connection over TCP."""
+    """Runs a server and yields its port. For an empty answer it sends nothing over UDP, and closes a TCP connection."""
 
     streams: list[asyncio.Task[None] | None] = []
 
@@ -66,7 +66,7 @@ async def serving(answer: Answer) -> AsyncIterator[int]:
 
 
 async def checked(answer: Answer, enough: Callable[[Checker], bool]) -> Checker:
-    """A checker that has run until `enough`."""
+    """Runs a checker against a server until `enough` returns True, and returns the checker."""
     async with serving(answer) as port:
         checker = Checker(port, [WANTED], udp_rate=500, tcp_rate=500, connections=2)
         running = asyncio.create_task(checker.run())
@@ -79,7 +79,7 @@ async def checked(answer: Answer, enough: Callable[[Checker], bool]) -> Checker:
 
 
 async def test_correct_responses_are_counted() -> None:
-    """Over UDP and over TCP."""
+    """Correct responses are counted over UDP and over TCP."""
     checker = await checked(reply, lambda checker: min(checker.udp.answered, checker.tcp.answered) >= 5)
     for count in (checker.udp, checker.tcp):
         assert (count.lost, count.wrong, count.closed) == (0, 0, 0)

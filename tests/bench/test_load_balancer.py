@@ -1,4 +1,4 @@
-"""The choice of the replica."""
+"""How the bench's load balancer chooses a replica."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def test_readiness_takes_effect_after_a_delay() -> None:
 
 
 def test_round_robin_over_ready_replicas() -> None:
-    """Without a ready replica none is chosen."""
+    """Ready replicas are chosen in turn. Without a ready replica, none is chosen."""
     one, two, away = Replica(1, 2, ready=True), Replica(3, 4, ready=True), Replica(5, 6)
     load_balancer = LoadBalancer([one, two, away])
     chosen = [load_balancer.choose() for _ in range(4)]

@@ -74,7 +74,7 @@ def test_a_search_path_ends_at_the_name() -> None:
 
 
 def test_misses_have_no_duplicates() -> None:
-    """No name occurs twice, in another round neither."""
+    """All names of two rounds are different."""
     lines = [*queries.misses(500, "a"), *queries.misses(500, "b")]
     assert len(set(lines)) == 1000
 

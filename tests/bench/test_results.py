@@ -10,7 +10,7 @@ from bench.results import Row, Target, as_json, evaluate, number, table
 
 
 def row(*targets: Target, **figures: list[float]) -> Row:
-    """A row with its rounds."""
+    """Returns a row with the figures of its rounds."""
     return Row("hit", "CPU per answer", "µs", figures, targets)
 
 
@@ -55,7 +55,7 @@ def test_a_target_relative_to_another_measure() -> None:
     ],
 )
 def test_numbers_have_three_digits(value: float, text: str) -> None:
-    """Three significant digits."""
+    """Numbers are shown with three significant digits."""
     assert number(value) == text
 
 

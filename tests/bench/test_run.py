@@ -28,7 +28,7 @@ def test_one_broken_server_does_not_end_a_scenario(capsys: pytest.CaptureFixture
 
 @pytest.mark.parametrize(("smoke", "breaks"), [(False, True), (True, False)], ids=["measured", "smoke"])
 def test_losses_alone_do_not_break_a_smoke_run(smoke: bool, breaks: bool) -> None:
-    """Outside a smoke run they do."""
+    """Lost queries alone do not break a smoke run, but they break any other run."""
     figures = Figures(100, 90, 10, 1.0, {"NOERROR": 90})
     with Run(Options(["svcdns"], smoke=smoke)) as run:
         with run.catching_failures("hit", "svcdns"):

@@ -1,4 +1,4 @@
-"""From blocks to chains: the order of plugins, and what a chain is made of."""
+"""Building chains from server blocks: the order of plugins, routes and listeners."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ ORDER = ("reload", "prometheus", "log", "cache", "forward")
 
 @dataclass(frozen=True)
 class Options:
-    """The words of the directive."""
+    """The words of a directive's arguments."""
 
     words: tuple[str, ...]
 
@@ -58,7 +58,7 @@ class Marking(Plugin):
         self.trail.append(f"start {self.name}")
 
     def stop(self) -> None:
-        """Leaves a mark."""
+        """Appends the plugin's stop to the trail."""
         self.trail.append(f"stop {self.name}")
 
 
@@ -139,7 +139,7 @@ def test_what_metrics_and_observers_need() -> None:
 
 
 def test_a_block_that_only_configures_answers_nothing() -> None:
-    """Its names are refused."""
+    """A block whose plugins only configure refuses all queries."""
     chains, _ = built(". {\n reload\n}")
     assert world.now(chains.listeners["127.0.0.1", 53].ask(world.query("a."))).rcode == Rcode.REFUSED
 
@@ -159,7 +159,7 @@ def test_other_classes_only_where_a_plugin_takes_them() -> None:
 
 
 def test_unready_plugins_by_name() -> None:
-    """Each once, sorted."""
+    """Plugins that are not ready are listed by name, once each and sorted."""
     chains, _ = built("a {\n log\n cache\n}\nb {\n cache\n}", cache={"ready": lambda _self: False})
     assert chains.unready() == ("cache",)
 
@@ -171,7 +171,7 @@ def test_options_that_plugins_have_echoed() -> None:
 
 
 def test_a_block_without_fast_path_says_why() -> None:
-    """It names the plugins that refuse; blocks that forward nothing say nothing."""
+    """A block that forwards without a fast path reports the plugins that prevent it; other blocks report nothing."""
 
     def forwards(_self: Any, fast_path: FastPath) -> bool:
         fast_path.forwards, fast_path.ask, fast_path.keep = True, lambda _: None, lambda _key, reply: reply.ttl
@@ -205,7 +205,7 @@ def test_a_plugin_that_cannot_be_made_is_an_error() -> None:
 
 
 def test_an_empty_chain_is_none() -> None:
-    """So that the core refuses without asking."""
+    """A chain of no plugins is None, so that the core refuses queries."""
     assert chain([]) is None
     assert isinstance(Reply(), Reply)
 

@@ -7,7 +7,7 @@ from svcdns.plugin_api.contract import Plugin
 
 
 class Networks(Plugin):
-    """A plugin that looks at who asks."""
+    """A plugin that puts clients into classes by address."""
 
     name = "networks"
     client_class_dependencies = frozenset({"pod"})
@@ -32,7 +32,7 @@ def test_clients_with_the_same_class_of_every_plugin_share_a_class() -> None:
 
 
 def test_a_class_is_computed_once_until_its_dependencies_change() -> None:
-    """A Pod's address passes on to another Pod."""
+    """A client's class is computed once, and again after its dependencies have changed."""
     plugin = Networks(a="old")
     classes = Classes([plugin])
     before = classes.of("a")
@@ -45,7 +45,7 @@ def test_a_class_is_computed_once_until_its_dependencies_change() -> None:
 
 
 def test_what_is_remembered_is_bounded() -> None:
-    """Whoever asks."""
+    """At most `MAX_KNOWN` addresses are remembered."""
     classes = Classes([Networks()])
     for number in range(MAX_KNOWN + 10):
         classes.of(str(number))

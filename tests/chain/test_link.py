@@ -36,7 +36,7 @@ class Cluster(Plugin):
         self._answer = answer
 
     def handle(self, query: Query, following: Following) -> Answer:
-        """Answers."""
+        """Returns the prepared answer."""
         return self._answer()
 
 
@@ -46,7 +46,7 @@ class Outer(Plugin):
     name = "outer"
 
     def __init__(self, handle: Callable[[Query, Following], Answer] | None = None) -> None:
-        """Handles queries so."""
+        """`handle` is the function to call for each query."""
         self._handle = handle
 
     def handle(self, query: Query, following: Following) -> Answer:
@@ -113,7 +113,7 @@ def reads(what: str) -> Callable[[Query, Following], Answer]:
 
 
 def reads_when_the_reply_is_there(query: Query, following: Following) -> Answer:
-    """Reads the client in a callback."""
+    """Reads the client's address in a callback, when the reply is there."""
 
     def change(reply: Reply) -> Reply:
         return msgspec.structs.replace(reply, rcode=len(query.client.address) and reply.rcode)
@@ -133,7 +133,7 @@ async def _spawning(query: Query, following: Following) -> Reply:
 
 
 def spawns(query: Query, following: Following) -> Answer:
-    """Returns a task."""
+    """Returns a task that waits and reads the client's address."""
     return asyncio.ensure_future(_waiting(query, following))
 
 
@@ -175,7 +175,9 @@ async def test_a_reply_for_which_a_plugin_read_the_client_is_for_that_client(
 async def test_a_plugin_with_client_classes_reads_addresses_for_a_class(
     answer: Callable[[], Answer], what: str, scope: CacheScope
 ) -> None:
-    """Its class stands for the address, and for nothing else."""
+    """If a plugin with client classes reads the address, its reply is for the class; other properties make it for
+    the client.
+    """
     assert (await answered(Classifying(reads(what)), Cluster(answer))).scope is scope
 
 
@@ -314,7 +316,7 @@ async def test_queries_that_are_answered_meanwhile_are_others() -> None:
 
 
 async def test_a_plugin_that_sends_several_queries_on_depends_on_all_replies() -> None:
-    """Whichever it returns, or if it makes a reply of its own."""
+    """A plugin that asks the next plugin several times gets the reuse terms of all replies, whatever it returns."""
     replies = iter([Reply(lifetime=float(number), dependencies=((str(number),),)) for number in (7, 8, 9)])
 
     def sends(query: Query, following: Following) -> Answer:
@@ -343,7 +345,7 @@ async def test_a_plugin_that_reads_nothing_is_no_hole_in_the_chain(answer: Calla
 
 @pytest.mark.parametrize("answer", LATER)
 async def test_an_exception_names_the_plugin_that_raised_it(answer: Callable[[], Answer]) -> None:
-    """Wherever in it."""
+    """An exception names the plugin that raised it, whether in `handle`, a callback or a coroutine."""
 
     def fails(query: Query, following: Following) -> Answer:
         raise KeyError

@@ -53,7 +53,7 @@ def test_the_root_takes_the_rest() -> None:
 
 
 def test_refused_before_any_chain() -> None:
-    """Other zones, and other classes."""
+    """Queries for other zones and classes are refused before a chain is chosen."""
     one = listener("b.c.")
     assert one.route(world.query("d.")) is DROPPED
     assert one.route(world.query("b.c.", rclass=3)) is DROPPED
@@ -78,5 +78,5 @@ def test_self_queries_end() -> None:
     ("host", "label"), [("", "dns://:53"), ("10.0.0.1", "dns://10.0.0.1:53"), ("::1", "dns://[::1]:53")]
 )
 def test_server_label(host: str, label: str) -> None:
-    """As metrics show it."""
+    """The server label of metrics has the transport, the address and the port."""
     assert listener(host=host).server == label

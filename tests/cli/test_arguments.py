@@ -28,7 +28,7 @@ def test_reads(words: list[str], expected: dict[str, object]) -> None:
 
 @pytest.mark.parametrize("words", [["-nothing"], ["-conf"], ["-p", "x"], ["-con", "F"]])
 def test_wrong_arguments_end_with_the_usage(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    """Exit code 2, and no abbreviations."""
+    """Wrong arguments, and abbreviated ones, end with exit code 2 and the usage."""
     with pytest.raises(SystemExit) as ended:
         parse("svcdns", words)
     assert ended.value.code == 2

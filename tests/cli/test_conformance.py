@@ -73,7 +73,7 @@ def serve() -> Iterator[Callable[[Fault], int]]:
     ],
 )
 def test_the_address_of_the_server(text: str, wanted: tuple[str, int]) -> None:
-    """With and without a port; IPv6 in brackets and without."""
+    """The server's address may have a port; IPv6 addresses may be in brackets."""
     assert conformance.address(text) == wanted
 
 

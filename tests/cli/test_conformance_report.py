@@ -63,7 +63,7 @@ def test_json(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_junit(capsys: pytest.CaptureFixture[str]) -> None:
-    """Only a required check can be a failure."""
+    """In the JUnit report, only a required check can be a failure."""
     report.show(RESULTS, "junit", server="h port 53", zone="z.")
     suite = ElementTree.fromstring(capsys.readouterr().out)
     assert {key: suite.get(key) for key in ("tests", "failures", "skipped")} == {

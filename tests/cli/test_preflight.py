@@ -13,7 +13,7 @@ from svcdns.feed.format import handover_format
 
 
 def test_prints_hand_over_and_version(capsys: pytest.CaptureFixture[str]) -> None:
-    """On one line."""
+    """The preflight check prints the hand-over format and the version in one line."""
     assert preflight.main() == 0
     assert capsys.readouterr().out == f"{handover_format()} {__version__}\n"
 

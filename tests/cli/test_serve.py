@@ -57,7 +57,7 @@ def test_manifests_from_standard_input(tmp_path: Path, line: str, reads: bool) -
 
 
 def test_help(capsys: pytest.CaptureFixture[str]) -> None:
-    """The usage, as with -help."""
+    """`help` prints the usage, as `-help` does."""
     assert serve.run(["help"]) == 0
     assert capsys.readouterr().out.startswith("usage: svcdns ")
 

@@ -22,7 +22,7 @@ STORED = [StoredObject(("n", str(number)), str(number).encode()) for number in r
 
 
 def finished(work: InSteps[T], meanwhile: Callable[[int], None] = lambda _: None) -> tuple[int, T]:
-    """The number of steps and the result; `meanwhile` is called after each step with its number."""
+    """Runs the work to its end, and returns the number of steps and the result. Calls `meanwhile` after each step."""
     steps = 0
     try:
         while True:
@@ -34,7 +34,7 @@ def finished(work: InSteps[T], meanwhile: Callable[[int], None] = lambda _: None
 
 
 def test_later_changes_do_not_show_in_a_copy() -> None:
-    """Whether objects change, are added or removed."""
+    """Objects that are changed, added or removed later do not appear in a copy."""
     index: SecondaryIndex[LoweredName] = SecondaryIndex()
     first, second = StoredObject(("n", "a"), b"a"), StoredObject(("n", "b"), b"b")
     for one in (first, second):

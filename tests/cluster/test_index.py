@@ -119,7 +119,7 @@ def test_pods_by_address() -> None:
 
 
 def test_namespaces_and_serials() -> None:
-    """A namespace is a dependency, and so are the serials."""
+    """Namespaces and serials are dependencies."""
     index = synced()
     assert index.apply(Put(Namespace("n"))) == {("namespace", "n")}
     assert index.has_namespace("n")

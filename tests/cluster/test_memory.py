@@ -71,7 +71,7 @@ def view() -> Callable[[Change], object]:
     [pytest.param(index, 850, 42, 360, id="index"), pytest.param(view, 700, 22, 300, id="control")],
 )
 def test_bytes(make: Callable[[], Callable[[Change], object]], service: int, endpoint: int, pod: int) -> None:
-    """Of a Service with its first slice, of each further endpoint, and of a Pod, at most."""
+    """The memory of a Service with its first slice, of each further endpoint, and of a Pod stays below a bound."""
     alone, large, with_pods = taken(1, 0, make), taken(21, 0, make), taken(1, SERVICES, make)
     assert alone / SERVICES < service
     assert (large - alone) / (20 * SERVICES) < endpoint

@@ -22,7 +22,7 @@ def named(service: str) -> str:
 
 
 def data(name: str, rtype: str, *texts: str) -> Fault:
-    """Other data at a name."""
+    """A fault that replaces the data at a name."""
     return Fault(zone=lambda zone: zone.update({(name, rtype): list(texts)}))
 
 
@@ -85,7 +85,7 @@ def record(text: str) -> Callable[[Reply], None]:
 
 
 def rcode(number: int) -> Callable[[Reply], None]:
-    """Another response code."""
+    """Returns a change that sets another rcode."""
     return lambda reply: reply.set_rcode(dns.rcode.Rcode.make(number))
 
 
@@ -112,7 +112,7 @@ def octets(change: Callable[[bytearray], object], which: Callable[[bytes, str], 
 
 
 def no_reply(which: Callable[[bytes, str], object]) -> Fault:
-    """No reply to some queries."""
+    """A fault that gives no reply to the queries for which `which` is true."""
     return Fault(packet=lambda query, reply, transport: None if which(query, transport) else reply)
 
 
@@ -122,12 +122,12 @@ def replace(which: Callable[[bytes, str], object], reply: Callable[[bytes], byte
 
 
 def noerror_header(query: bytes) -> bytes:
-    """A header with NOERROR, and the octets that followed the header of the query."""
+    """Returns a header with NOERROR, followed by the rest of the query."""
     return query[:2] + b"\x80\0" + query[4:6] + bytes(6) + query[12:]
 
 
 def nxdomain(reply: Reply) -> bool:
-    """Replies with NXDOMAIN."""
+    """Returns whether the reply is NXDOMAIN."""
     return reply.rcode() == 3
 
 
@@ -171,7 +171,7 @@ def two_ttls(reply: Reply) -> None:
 
 
 def lower(packet: bytearray) -> None:
-    """The question in lower case."""
+    """Changes the question to lower case."""
     packet[12:] = bytes(packet[12:]).lower()
 
 
@@ -209,7 +209,7 @@ def truncated_without_tc(reply: Reply, transport: str) -> Reply:
 
 
 def tcp_differs(number: int) -> Fault:
-    """Over TCP, another response code for a correct answer of UDP."""
+    """A fault that sends another rcode over TCP than over UDP."""
 
     def edit(reply: Reply, transport: str) -> Reply:
         if transport == "tcp":

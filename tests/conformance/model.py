@@ -39,7 +39,7 @@ SOA = f"ns.dns.{ZONE} hostmaster.{ZONE} 1 7200 1800 86400 5"
 
 @dataclass
 class Fault:
-    """A fault of a server. The functions change their argument, or return its replacement."""
+    """A fault of a server. Each function changes its argument, or returns the replacement."""
 
     zone: Callable[[Zone], Any] | None = None
     reply: Callable[[Reply, str], Reply | None] | None = None
@@ -54,7 +54,7 @@ class Fault:
 
 
 def zone_of(objects: Iterable[Object]) -> Zone:
-    """The records of a cluster."""
+    """Returns the DNS records of these objects."""
     zone: Zone = {(ZONE, "SOA"): [SOA], (f"dns-version.{ZONE}", "TXT"): ['"1.1.0"']}
 
     def add(name: str, rtype: str, text: str) -> None:
@@ -108,7 +108,7 @@ class FakeApi(Api):
     """
 
     def __init__(self, *objects: Object, ignores: tuple[str, str] | None = None) -> None:
-        """`objects` exist from the start."""
+        """Creates an API server with these objects. It ignores the verb and object in `ignores`."""
         self.objects: dict[str, Object] = {}
         self.seen: dict[str, Object] = {}
         self.refuse = ""
@@ -190,14 +190,14 @@ class ModelServer:
     counts: dict[Any, int] = field(default_factory=dict)
 
     def zone(self) -> Zone:
-        """The present records."""
+        """Returns the current records, with the fault applied."""
         zone = zone_of(self.api.seen.values())
         if self.fault.zone:
             self.fault.zone(zone)
         return zone
 
     def answer(self, packet: bytes, transport: str) -> bytes | None:
-        """The octets of the reply; None without one."""
+        """Returns the octets of the reply, or None for no reply."""
         reply = self._correct_reply(packet, transport)
         return self.fault.packet(packet, reply, transport) if self.fault.packet else reply
 

@@ -50,7 +50,7 @@ CHECKS_WITHOUT_REPLY = {
 async def examining(
     fault: Fault, timeout: float = LONG_TIMEOUT, no_reply_timeout: float = 0.05, bound: float = LONG_TIMEOUT
 ) -> AsyncIterator[Examiner]:
-    """An examiner of a model server with the lab's Services."""
+    """Yields an examiner of a model server with the given fault, after creating the lab's Services."""
     api = FakeApi(KUBERNETES, {"kind": "Namespace", "metadata": {"name": "default"}}, ignores=fault.ignores)
     async with ModelServer(api, fault).serving() as model:
         server = Server("127.0.0.1", model.port, timeout=timeout, tries=1, no_reply_timeout=no_reply_timeout)

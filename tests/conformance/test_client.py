@@ -48,7 +48,7 @@ async def test_timeouts_without_a_reply(unresponsive: socket.socket) -> None:
     ids=["at-once", "within"],
 )
 async def test_a_connection_that_ends(sent: bytes, text: str) -> None:
-    """Before its reply, or within it."""
+    """If the server closes the connection before or within the reply, NoReply is raised."""
 
     async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(100)
@@ -62,7 +62,7 @@ async def test_a_connection_that_ends(sent: bytes, text: str) -> None:
 
 
 async def test_timeout_on_a_connection() -> None:
-    """At the time limit."""
+    """If no reply comes on a connection within the time limit, NoReply is raised."""
     done = asyncio.Event()
 
     async def wait(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -77,6 +77,6 @@ async def test_timeout_on_a_connection() -> None:
 
 
 async def test_no_such_host() -> None:
-    """One line with the name."""
+    """A host name that does not exist is an error with the name."""
     with pytest.raises(ConformanceError, match=r"--server nowhere\.invalid: "):
         await Server("nowhere.invalid", 53).resolve()

@@ -75,7 +75,7 @@ def test_details_of_slices() -> None:
 
 
 def test_canonical_addresses() -> None:
-    """One text for each address."""
+    """Equal addresses have the same text, and invalid ones are left out."""
     assert list(canonical(["10.0.0.1", "FD00:0::1", "::ffff:10.0.0.2", "x", "10.0.0.01"])) == [
         "10.0.0.1",
         "fd00::1",
@@ -99,7 +99,7 @@ def test_of_manifests() -> None:
 
 
 def test_expected_records() -> None:
-    """Names and data of the specification."""
+    """Names and data of the expected records follow the Kubernetes DNS specification."""
     http = Port("HTTP", "tcp", 80)
     web = Service("d", "web", cluster_ips=("10.0.0.1", "fd00::1"), ports=(http, Port("", "udp", 53)))
     assert expected.service_name(web, "z.") == "web.d.svc.z."

@@ -32,7 +32,7 @@ async def test_the_lab_has_services_of_every_kind_and_is_removed() -> None:
 
 
 async def test_the_lab_is_removed_after_a_failure() -> None:
-    """The API server refuses an object."""
+    """If the API server refuses an object, the lab's other objects are deleted."""
     api = FakeApi()
     api.refuse = "endpointslices"
     with pytest.raises(ConformanceError, match="403"):
@@ -61,7 +61,7 @@ async def test_the_lab_is_removed_after_cancellation() -> None:
 
 
 async def test_the_error_names_what_remains() -> None:
-    """The namespace and the reason."""
+    """If the lab cannot be removed, the error has the namespace and the reason."""
 
     class Stuck(FakeApi):
         async def delete(self, path: str) -> None:

@@ -20,7 +20,7 @@ EXAMINER = Examiner(Server("127.0.0.1", 1), "z.", Cluster(), random.Random(1))
 
 
 def check(run_it: Run, severity: Severity = Severity.REQUIRED) -> Check:
-    """A check that runs this."""
+    """Returns a check that runs this function."""
     return Check("x", "g", severity, "RFC 1 §1", "It holds.", run_it)
 
 
@@ -39,7 +39,7 @@ async def skips(_examiner: Examiner) -> None:
 
 
 async def api_refuses(_examiner: Examiner) -> None:
-    """The API server refuses a change, which says nothing about the DNS server."""
+    """A check whose change the API server refuses, which says nothing about the DNS server."""
     raise ConformanceError("API server: 403")
 
 

@@ -34,8 +34,7 @@ def test_a_first_list_is_a_difference_for_each_object() -> None:
 
 
 def test_a_relist_gives_differences_alone() -> None:
-    """An unchanged object is none; an object that the list does not name is removed; the end of the list is no
-    difference."""
+    """A relist leads to changes only for objects that differ. Objects that the list lacks are removed at its end."""
     one = view()
     for change in (Begin(Kind.SERVICE), Put(WEB), Put(API), Complete(Kind.SERVICE)):
         one.apply(change)
@@ -75,7 +74,7 @@ def test_serials_are_stamped_with_changes() -> None:
 
 
 def test_objects_are_stored_encoded() -> None:
-    """A worker that starts gets all of them without another encoding."""
+    """Objects are stored encoded, so that they are not encoded again for a new worker."""
     one = view()
     slice_ = EndpointSlice("d", "web-1", "web")
     one.apply(Put(slice_))

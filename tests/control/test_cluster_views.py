@@ -67,7 +67,7 @@ class World:
 
     @property
     def view(self) -> ClusterView:
-        """The only view."""
+        """The only cluster view."""
         [found] = self.views.by_number.values()
         return found
 
@@ -78,7 +78,7 @@ def watched(snapshot: SnapshotOptions | None = None, **options: object) -> dict[
 
 
 async def test_a_view_is_watched_until_no_block_has_its_options(api: ApiDouble) -> None:
-    """The same options are the same view, with the same number in every control process; other options have another."""
+    """Blocks with equal options share a view, whose number is the same in every control process."""
     made = World()
     wanted = watched(endpoint=api.url)
     [number] = await made.views.prepare(wanted)
@@ -152,7 +152,7 @@ async def test_the_age_of_a_view(api: ApiDouble) -> None:
 
 
 async def test_manifests_are_never_old(tmp_path: Path) -> None:
-    """Their age is 0: there is no API server to lose."""
+    """Manifests always have the age 0, because there is no API server to lose."""
     made = World()
     (tmp_path / "cluster.yaml").write_text("apiVersion: v1\nkind: Namespace\nmetadata: {name: shop}\n")
     [number] = await made.views.prepare(watched(manifests=(str(tmp_path / "cluster.yaml"),)))
@@ -160,7 +160,9 @@ async def test_manifests_are_never_old(tmp_path: Path) -> None:
 
 
 async def test_the_age_outlives_a_restart_of_control(api: ApiDouble) -> None:
-    """The new process goes on from the age that the old one showed: no list has confirmed the objects meanwhile."""
+    """A new control process continues the age that the previous one reported, because no list has confirmed the
+    objects.
+    """
     made = World()
     region = memoryview(bytearray(REGION_SIZE))
     made = World(Counters(region))
@@ -206,7 +208,7 @@ async def write_snapshot(api: ApiDouble, folder: Path, *, ready: bool = True) ->
 
 
 def names(view: ClusterView, kind: Kind = Kind.ENDPOINT_SLICE) -> list[str]:
-    """The names of the objects of a kind."""
+    """Returns the names of the objects of a kind."""
     return [key.name for key in view.keys(kind)]
 
 
@@ -289,7 +291,7 @@ async def test_readiness_on_a_snapshot(api: ApiDouble, tmp_path: Path) -> None:
 
 
 async def test_a_reload_changes_the_snapshot_and_not_the_watch(api: ApiDouble, tmp_path: Path) -> None:
-    """The snapshot may be added, moved and dropped; the watch goes on."""
+    """A reload may add, move and remove a snapshot, while the watch continues."""
     made = World()
     made.views.start(await made.views.prepare(watched(endpoint=api.url)))
     await made.until("db-1")

@@ -19,7 +19,7 @@ ZONE = "@ 60 IN SOA ns root {} 2 3 4 5\nwww 60 IN A 10.0.0.1\n"
 
 
 def setup(folder: Path, text: str) -> Setup:
-    """The setup of a Corefile."""
+    """Returns the setup of a Corefile."""
     path = folder / "Corefile"
     path.write_text(text)
     return prepare(str(path), 53)
@@ -81,7 +81,7 @@ def test_what_cannot_be(tmp_path: Path, text: str, error: str) -> None:
 
 
 def test_the_same_zone_on_different_addresses_is_no_overlap(tmp_path: Path) -> None:
-    """As with CoreDNS."""
+    """The same zone on different addresses is allowed, as in CoreDNS."""
     text = "a {\n bind 127.0.0.1\n whoami\n}\na {\n bind 127.0.0.2\n whoami\n}\n"
     assert {host for host, _, _ in setup(tmp_path, text).listen} == {"127.0.0.1", "127.0.0.2"}
 
@@ -162,7 +162,7 @@ def test_two_blocks_with_one_watch_and_two_snapshots(tmp_path: Path) -> None:
 
 
 def test_what_is_ignored_is_a_warning(tmp_path: Path) -> None:
-    """With file, line and column; the rest of the Corefile counts."""
+    """Ignored parts of a Corefile are warnings with the position, and the rest is read."""
     (tmp_path / "db").write_text(ZONE.format(1))
     made = setup(
         tmp_path,
@@ -189,7 +189,7 @@ def test_link_local_addresses_are_of_no_record(tmp_path: Path, monkeypatch: pyte
 
 
 def test_enabled_plugins_are_those_that_coredns_names(tmp_path: Path) -> None:
-    """The plugins of the chain and *prometheus*, in blocks that have it."""
+    """As in CoreDNS, the metric has the plugins of the chain and *prometheus*, for blocks with *prometheus*."""
     counters = Counters(memoryview(bytearray(REGION_SIZE)))
     text = "a. {\n bind 127.0.0.1\n errors\n prometheus\n reload\n whoami\n}\nb. {\n whoami\n}\n"
     note_plugins(counters, setup(tmp_path, text))

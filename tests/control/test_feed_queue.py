@@ -26,10 +26,10 @@ def key(number: int) -> ViewKey:
 
 
 class World:
-    """A feed with a view, and the worker's end of the connection."""
+    """A feed queue with one view, and the worker's end of the connection."""
 
     def __init__(self) -> None:
-        """Both ends of a socket pair."""
+        """Creates a feed queue on one end of a socket pair."""
         self.view = ClusterView(1, (Kind.SERVICE,), lambda: 0.0)
         self.from_worker: list[tuple[int, ToControl | None]] = []
         ours, self.worker = socket.socketpair()
@@ -58,7 +58,7 @@ class World:
 
 @pytest.fixture
 async def world() -> AsyncIterator[World]:
-    """Closed at the end."""
+    """Creates a feed queue, and closes it after the test."""
     made = World()
     yield made
     made.feed.close()
@@ -90,7 +90,7 @@ async def test_the_latest_value_wins(world: World) -> None:
 
 
 async def test_a_slow_worker_gets_everything_in_the_end(world: World) -> None:
-    """More than its socket holds; memory is the objects, once."""
+    """A slow worker gets all objects in the end, and the queue holds each object once."""
     for number in range(20_000):
         world.put(service(number))
     await asyncio.sleep(0)
@@ -166,7 +166,7 @@ async def test_frames_of_the_worker_are_received(world: World) -> None:
 
 
 async def test_the_end_of_a_worker_closes_its_feed(world: World) -> None:
-    """Later changes are dropped."""
+    """When a worker ends, its feed is closed, and later changes are dropped."""
     world.worker.close()
     async with asyncio.timeout(10):
         while not world.feed.closed:

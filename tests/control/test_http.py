@@ -14,7 +14,7 @@ from tests.support.server import free_port
 
 
 async def page(request: web.Request) -> web.Response:
-    """Shows its path."""
+    """Answers with the path."""
     return web.Response(text=request.path)
 
 
@@ -79,7 +79,7 @@ async def test_an_address_in_use_changes_nothing(pages: HttpPages) -> None:
 
 
 async def test_a_page_can_be_removed(pages: HttpPages) -> None:
-    """As at a stop: /ready is removed, /health stays."""
+    """A page can be removed while others stay, as /ready is at a stop."""
     port = free_port()
     await pages.serve({("127.0.0.1", port): frozenset({"/health", "/ready"})})
     await pages.without("/ready")

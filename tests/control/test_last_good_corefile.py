@@ -32,7 +32,9 @@ def last_good(folder: Path | None, counters: Counters | None = None) -> LastGood
 
 
 async def test_a_saved_corefile_serves_after_a_restart(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """With an ERROR line and the metric, until another Corefile is saved."""
+    """After a restart with a wrong Corefile, the saved one is served, with an ERROR line and a metric, until the
+    next save.
+    """
     counters = Counters()
     await last_good(tmp_path / "state").save(COREFILE)
     later = last_good(tmp_path / "state", counters)
@@ -49,7 +51,7 @@ async def test_a_saved_corefile_serves_after_a_restart(tmp_path: Path, caplog: p
 
 
 async def test_no_saved_corefile(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Without a state folder, in an empty one, and where the file is damaged."""
+    """Without a state folder or a saved file, `find` returns None. A damaged file is logged."""
     assert await last_good(None).find() is None
     assert await last_good(tmp_path).find() is None
     assert not caplog.records
@@ -59,7 +61,7 @@ async def test_no_saved_corefile(tmp_path: Path, caplog: pytest.LogCaptureFixtur
 
 
 async def test_a_folder_that_hangs_delays_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A start goes on after WRITE_WAIT, and of the Corefiles that are saved meanwhile the newest is written last."""
+    """If the state folder hangs, a start continues after WRITE_WAIT. The newest Corefile is written last."""
     monkeypatch.setattr(last_good_corefile, "WRITE_WAIT", 0.0)
     opened, written = threading.Event(), []
 
@@ -84,7 +86,7 @@ async def test_a_folder_that_hangs_delays_nothing(tmp_path: Path, monkeypatch: p
 async def test_a_file_that_hangs_is_not_waited_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A FIFO without a writer blocks whoever opens it."""
+    """A saved Corefile that hangs is given up after a time limit. A FIFO without a writer blocks its reader."""
     monkeypatch.setattr(last_good_corefile, "READ_LIMIT", 0.01)
     os.mkfifo(tmp_path / FILE)
     assert await last_good(tmp_path).find() is None
@@ -115,7 +117,7 @@ def test_a_file_is_written_and_read(tmp_path: Path) -> None:
     ],
 )
 def test_a_file_that_cannot_be_used_is_refused(tmp_path: Path, content: bytes, reason: str) -> None:
-    """The error has the file's name."""
+    """A damaged file, or one of another version, is an error with the file's name."""
     (tmp_path / FILE).write_bytes(content)
     with pytest.raises(StateError, match=f"{FILE} .*{reason}"):
         read(tmp_path / FILE)

@@ -15,7 +15,7 @@ LIMIT = 1000 << 20
 
 
 class Group(MemoryGroup):
-    """A control group whose use the test sets; None is one that cannot be read."""
+    """A control group whose memory use the test sets; None means that it cannot be read."""
 
     def __init__(self) -> None:
         """Sets the memory use to 50 %."""
@@ -72,8 +72,9 @@ def test_limit_and_working_set_are_metrics() -> None:
 
 
 def test_tables_shrink_step_by_step(caplog: pytest.LogCaptureFixture) -> None:
-    """The first step at once, further ones while the use is high, down to the smallest size; each is logged and
-    counted."""
+    """If memory use is high, tables shrink at once, and then step by step to the smallest size. Each step is logged
+    and counted.
+    """
     made = World()
     made.after(1, 86)
     assert made.shares == [1, 0.5]
@@ -91,7 +92,7 @@ def test_tables_shrink_step_by_step(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_tables_grow_again_below_the_lower_limit(caplog: pytest.LogCaptureFixture) -> None:
-    """Slowly, and not between the two limits."""
+    """Below the lower limit, tables grow again step by step; between the limits they keep their size."""
     made = World()
     made.after(10, 90)
     made.after(100, 76)

@@ -17,7 +17,7 @@ ENTRIES = Family("coredns_held", MetricKind.GAUGE, "Held.")
 
 
 def page(*regions: memoryview, accept: str = "") -> tuple[list[str], str]:
-    """The lines of our own families, and the content type."""
+    """Returns the lines of the server's own families, and the content type."""
     body, content_type = metrics.page(metrics.registry(list(regions)), accept)
     return [line for line in body.decode().splitlines() if line.startswith("coredns_")], content_type
 
@@ -124,7 +124,7 @@ def test_octets_of_the_network(tmp_path: Path, text: str | None, wanted: tuple[f
 
 
 def test_bounds_are_those_of_the_format() -> None:
-    """Whole numbers as CoreDNS prints them; with a point where OpenMetrics is asked for."""
+    """Bucket bounds that are whole numbers have no decimal point, as in CoreDNS, except in OpenMetrics."""
     region = memoryview(bytearray(REGION_SIZE))
     counters = Counters(region)
     counters.observe(TOOK, counters.cell(TOOK), 0.05)

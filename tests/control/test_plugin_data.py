@@ -35,7 +35,7 @@ WHERE = Position("Corefile", 3, 5)
 
 
 class Module:
-    """A plugin's module with an error that the test sets."""
+    """A plugin module whose hooks raise an error if the test sets one."""
 
     def __init__(self, name: str, seconds: float = 0.001) -> None:
         """A plugin module with data under the key `key`."""
@@ -73,7 +73,7 @@ def setup(folder: Path, text: str) -> Setup:
 
 @pytest.mark.parametrize("error", [ValueError("boom"), KeyError("x"), AssertionError()])
 def test_an_exception_of_a_hook_names_the_plugin(error: Exception) -> None:
-    """Whatever it raises; its own errors stay as they are."""
+    """Any exception of a hook is an error that names the plugin. An SvcdnsError passes unchanged."""
     module = Module("one")
     module.error = error
     with pytest.raises(HookError, match=rf"^Corefile:3:5 - plugin/one: gather failed: {type(error).__name__}"):
@@ -112,7 +112,7 @@ async def test_a_file_that_hangs_fails_the_reload_after_a_time(tmp_path: Path, m
 
 
 def test_data_of_the_last_corefile_may_be_reused(tmp_path: Path) -> None:
-    """The key of `loop`'s probes is the same over a reload."""
+    """`gather` may keep earlier data, so the key of *loop*'s probes survives a reload."""
     made = setup(tmp_path, ". {\n loop\n whoami\n}\n")
     found = plugin_files(made.plans)
     assert gather(found, made.data) == made.data
@@ -155,7 +155,7 @@ class World:
         )
 
     def known(self) -> PluginData:
-        """The data that serves."""
+        """Returns the data in use."""
         return self.data
 
     async def changed(self, fresh: dict[DataKey, bytes]) -> None:
@@ -163,7 +163,7 @@ class World:
         self.data |= fresh
 
     async def follow(self, found: Iterable[PluginFiles], until: str) -> None:
-        """Refreshes until that plugin has data."""
+        """Starts the refreshes, and waits until the plugin `until` has data."""
         self.refresher.follow(found)
         await self.wait(until)
 
@@ -185,7 +185,7 @@ async def world() -> AsyncIterator[World]:
 async def test_a_refresh_that_fails_keeps_the_last_content(
     world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """One ERROR line for as long as it fails in the same way; other plugins go on, and it is tried again."""
+    """If a refresh fails, the last content stays. The same error is logged once, and the refresh is tried again."""
     monkeypatch.setattr(plugin_data, "RETRY", 0.001)
     broken, other = Module("one"), Module("two")
     await world.follow([files(broken)], until="one")

@@ -171,7 +171,7 @@ async def test_a_corefile_that_hangs_costs_no_heartbeat(world: World, monkeypatc
 
 
 async def test_a_change_of_files_waits_for_the_reload(world: World) -> None:
-    """It is applied to the setup that serves afterwards, and the setup of the reload stays."""
+    """Plugin data that changes during a reload is applied after it, to the new configuration."""
     await world.serving()
     world.hold = True
     world.corefile.write_text(world.corefile.read_text().replace("whoami", "chaos"))

@@ -27,7 +27,7 @@ WATCH = WatchOptions(endpoint="http://api")
 
 
 class World:
-    """A view and its snapshot writer, on a clock of the test."""
+    """A cluster view and its snapshot writer, with a clock that the test sets."""
 
     def __init__(
         self, folder: Path, *, max_age: float = 0.0, watch: WatchOptions = WATCH, address: str = "http://api"
@@ -134,7 +134,7 @@ async def test_the_file_is_written_after_a_change(tmp_path: Path) -> None:
 
 
 async def test_a_slow_write_is_followed_by_a_long_pause(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Writing takes a fiftieth of the time at most."""
+    """A slow write is followed by a pause `REST` times as long."""
     one = World(tmp_path)
     one.list("web")
     at = iter([0.0, 0.4])
@@ -144,7 +144,7 @@ async def test_a_slow_write_is_followed_by_a_long_pause(tmp_path: Path, monkeypa
 
 
 async def test_a_confirmation_is_written_in_place(tmp_path: Path) -> None:
-    """The file is not written again for it."""
+    """A confirmation is written into the existing file."""
     one = World(tmp_path)
     one.list("web")
     await one.writer.update()
@@ -236,7 +236,7 @@ async def test_a_write_that_fails_leaves_no_file(tmp_path: Path, monkeypatch: py
 async def test_a_disk_that_hangs_delays_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Neither a start nor a stop; no second write begins."""
+    """A disk that hangs delays neither a start nor a stop, and no second write begins."""
     monkeypatch.setattr("svcdns.control.snapshot_writer.TIMEOUT", 0.01)
     hanging, calls = threading.Event(), []
 

@@ -43,5 +43,5 @@ SLICE = EndpointSlice("n", "s", "web", (), (Endpoint("10.0.0.1"),))
     ],
 )
 def test_serials(old: ClusterObject | None, new: ClusterObject | None, expected: Serials) -> None:
-    """The serial is the time of the last change that counts."""
+    """A serial is the time of the last change that affects its zones."""
     assert after(Serials(), old, new, 9) == expected

@@ -35,7 +35,7 @@ EMPTY = Corefile("Corefile", ())
 
 
 def configure(generation: int, *views: int) -> Configure:
-    """A frame for chains that use these views."""
+    """Returns a frame with chains that use these views."""
     return Configure(generation, EMPTY, (), tuple(SourceKinds(number, b"", (Kind.SERVICE,)) for number in views))
 
 
@@ -43,7 +43,7 @@ class Joined:
     """The end of a feed that a worker reads."""
 
     def __init__(self, sock: socket.socket) -> None:
-        """Reads without blocking."""
+        """Makes the socket non-blocking."""
         sock.setblocking(False)
         self.sock, self._reader = sock, FrameReader[ToWorker](ToWorker)
 
@@ -128,14 +128,16 @@ def is_serials(source: int) -> Callable[[ToWorker], bool]:
 
 
 async def test_a_worker_that_joins_later_gets_everything(world: World) -> None:
-    """Data, the chains that serve, and the cluster."""
+    """A worker that joins later gets the plugin data, the current chains and the cluster's objects."""
     await serving(world)
     frames = await world.join().received(is_serials(1))
     assert frames == ["epoch", "data a", "build 1", "swap 1", "Confirmed 1", "Begin 1", "Put 1", "Serials 1"]
 
 
 async def test_a_worker_that_joins_during_a_reload_builds_its_chains_too(world: World) -> None:
-    """After the chains that serve, and with the new views, so that the reload can end."""
+    """A worker that joins during a reload builds the current chains and then the new ones, so that the reload can
+    end.
+    """
     first = await serving(world)
     world.workers.build(configure(2, 1, 2), [2])
     first.send(Configured(2))

@@ -46,7 +46,7 @@ def test_a_variable_adds_a_missing_line() -> None:
     ],
 )
 def test_without_variables_the_corefile_is_unchanged(environ: dict[str, str]) -> None:
-    """It is the same object."""
+    """Without variables for known options, the Corefile stays the same object."""
     assert with_options(COREFILE, OPTIONS, environ) is COREFILE
 
 

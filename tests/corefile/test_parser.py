@@ -108,7 +108,7 @@ def test_reads(text: str, expected: list[object]) -> None:
 
 
 def test_environment_variables() -> None:
-    """Both forms, anywhere in a word, not split again, unset is empty, `{$}` stays."""
+    """Environment variables are replaced in both forms and within words. An unset one is empty, and `{$}` stays."""
     text = "{$ZONE}:{%PORT%} {\n log x{$A}y {$NONE} {$} {%%} {$SPACED}\n}"
     corefile = read(text, ZONE="example.org", PORT="5300", A="1", SPACED="a b")
     assert [(key.zone, key.port) for key in corefile.blocks[0].keys] == [("example.org.", 5300)]
@@ -360,8 +360,10 @@ def test_import_limit() -> None:
 
 
 def test_the_digest_covers_contents_and_positions() -> None:
-    """Environment values and blank lines shift it, trailing comments do not
-    (docs/behaviour/corefile.md#what-a-reload-compares)."""
+    """The digest depends on environment values and positions, but not on trailing comments.
+
+    See docs/behaviour/corefile.md#what-a-reload-compares.
+    """
     base = read(". {\n log {$A}\n}", A="1").digest
     assert read(". {\n log {$A} # comment\n}", A="1").digest == base
     assert read(". {\n log {$A}\n}", A="2").digest != base

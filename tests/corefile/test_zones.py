@@ -28,7 +28,7 @@ def test_normalises(text: str, zones: tuple[str, ...]) -> None:
 
 
 def test_a_zone_of_rfc_2317_is_a_name() -> None:
-    """Its slash is no prefix length."""
+    """A zone name as in RFC 2317 contains a slash, which is not a prefix length."""
     assert normalise_zone("32/27.2.0.192.in-addr.arpa") == ("32/27.2.0.192.in-addr.arpa.",)
 
 

@@ -34,7 +34,7 @@ def objects() -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def container(objects: dict[str, Any]) -> dict[str, Any]:
-    """The only container."""
+    """Returns the only container of the Deployment."""
     (found,) = objects["Deployment"]["spec"]["template"]["spec"]["containers"]
     return dict(found)
 
@@ -57,7 +57,7 @@ def setup(objects: dict[str, Any], container: dict[str, Any], tmp_path: Path, mo
 
 
 def test_svcdns_accepts_the_corefile(setup: Setup, container: dict[str, Any]) -> None:
-    """The snapshot is that of the environment. Probes and ports agree with the Corefile."""
+    """svcdns accepts the Corefile of the manifests. Snapshot, probes and ports of the Deployment agree with it."""
     (view,) = setup.views.values()
     assert view.snapshot == SnapshotOptions(environment(container)["SVCDNS_SNAPSHOT"])
     pages = {page.path: page.address[1] for page in setup.pages}
@@ -78,7 +78,7 @@ def test_every_variable_is_known(container: dict[str, Any]) -> None:
 
 
 def test_every_variable_is_documented() -> None:
-    """The table in docs/operating.md has every variable."""
+    """The table in docs/operating.md has every environment variable."""
     page = (FILE.parents[1] / "docs" / "operating.md").read_text()
     assert set(re.findall(r"^\| `(SVCDNS_\w+)`", page, re.MULTILINE)) == KNOWN
 

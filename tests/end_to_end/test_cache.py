@@ -76,7 +76,7 @@ def test_cached_answers_stay_through_an_upgrade(tmp_path: Path) -> None:
 
 
 def test_a_policy_applies_to_every_hit(tmp_path: Path) -> None:
-    """One client fills cache and answer table, and goes on. The other is refused, over both transports."""
+    """A client that *acl* blocks is refused even if another client has filled the cache and the answer table."""
     blocking = "acl {\n  block net 127.0.0.2\n }"
     with ZoneUpstream(RECORDS) as upstream, Server(tmp_path, corefile(upstream, more=blocking)) as server:
         server.until_ready()
@@ -89,7 +89,9 @@ def test_a_policy_applies_to_every_hit(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("mode", ["immediate", "verify"])
 def test_stale_answers_while_no_upstream_answers(tmp_path: Path, mode: str) -> None:
-    """RFC 8767: an expired answer is served, with extended error 3 for clients with EDNS. Other names are SERVFAIL."""
+    """While no upstream answers, an expired answer is served with extended error 3 (RFC 8767); other names get
+    SERVFAIL.
+    """
     cache = f"cache {{\n  success 9984 1 1\n  serve_stale 1h {mode}\n }}"
     with Server(tmp_path, ".:{port} {\n bind 127.0.0.1\n whoami\n}\n") as server:
         with ZoneUpstream(RECORDS) as upstream:
@@ -125,7 +127,7 @@ def test_the_leak_guard_by_environment(tmp_path: Path) -> None:
 
 
 def test_a_denial_is_confirmed_by_another_upstream(tmp_path: Path) -> None:
-    """A name that one of two upstreams has is answered. A name that neither has does not exist."""
+    """If one of two upstreams has the name, the name is answered; if neither has it, the reply is NXDOMAIN."""
     cache = "cache {\n  success 9984 1 1\n  denial 9984 1 1\n  confirm_denials 0s\n }"
     with ZoneUpstream(RECORDS) as upstream, ZoneUpstream(RECORDS) as other:
         text = corefile(upstream, cache).replace(

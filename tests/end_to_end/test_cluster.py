@@ -112,8 +112,9 @@ def test_changes_are_seen_until_the_end(tmp_path: Path, api: ApiDouble) -> None:
 
 
 def test_a_start_without_an_api_server(tmp_path: Path, api: ApiDouble) -> None:
-    """After `startup_timeout` it serves: SERVFAIL for names of the cluster, and not ready. Once it has listed, answers
-    are right.
+    """Without an API server, the server starts after `startup_timeout` and is not ready. Cluster names are SERVFAIL.
+
+    When the objects have been listed, it answers correctly.
     """
     api.standing = Fault(503, "starting")
     with start(tmp_path, api) as server:
@@ -151,7 +152,7 @@ def test_a_start_waits_for_no_api_server_whose_port_is_closed(tmp_path: Path) ->
 
 
 def test_a_missing_right_is_one_line(tmp_path: Path, api: ApiDouble) -> None:
-    """It names the resource, and the ServiceAccount that lacks it."""
+    """A missing permission is one log line with the resource and what the ServiceAccount needs."""
     api.fail(SLICES, *[Fault(403, "endpointslices.discovery.k8s.io is forbidden")] * 100)
     with start(tmp_path, api) as server:
         server.until_logged("starting server with unsynced Kubernetes API")

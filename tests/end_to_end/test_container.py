@@ -67,7 +67,7 @@ class Container(Server):
     """A server that runs in its own namespaces, but uses the machine's network."""
 
     def launch(self) -> subprocess.Popen[bytes]:
-        """Starts it as PID 1 of its namespace."""
+        """Starts the server as PID 1 of its own namespace."""
         root = self.folder / "root"
         root.mkdir()
         folders = dict.fromkeys(
@@ -109,7 +109,7 @@ class Container(Server):
 
 @pytest.fixture(scope="module")
 def container(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Container]:
-    """A container that is ready."""
+    """Starts a container, and waits until it is ready."""
     if not can_unshare():
         pytest.skip("needs Linux, root and unshare")
     with Container(tmp_path_factory.mktemp("container"), COREFILE) as server:

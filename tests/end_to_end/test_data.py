@@ -1,6 +1,4 @@
-"""Files that plugins read, and policies, in the whole server: each worker has them, and the answer table keeps nothing
-older.
-"""
+"""Files that plugins read, and policies, in a running server: every worker uses the current content."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ EXAMPLE = ROOT / "examples" / "svcdns-tenant"
 
 @pytest.fixture(scope="module")
 def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An interpreter that has the example installed, svcdns, and all that this one has."""
+    """Creates an interpreter with svcdns and the example plugin installed."""
     folder = tmp_path_factory.mktemp("environment")
     venv.create(folder, symlinks=True)
     (packages,) = folder.glob("lib/python3*/site-packages")
@@ -40,7 +40,7 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_its_own_tests(python: Path, tmp_path: Path) -> None:
-    """As its author runs them."""
+    """The tests of the example plugin pass."""
     command: list[str | Path] = [
         python,
         "-m",
@@ -68,7 +68,7 @@ def test_it_is_listed(python: Path, tmp_path: Path) -> None:
 
 @pytest.fixture
 def server(python: Path, tmp_path: Path) -> Iterator[Server]:
-    """A server whose block has the plugin; the client is not in the tenant's network."""
+    """Starts a server whose block has the plugin; its client is not in the tenant's network."""
 
     class WithExample(Server):
         """Runs in the environment that has the example."""

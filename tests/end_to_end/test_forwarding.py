@@ -28,9 +28,7 @@ RECORDS = (
 
 
 def test_a_file_of_upstreams_that_changes(tmp_path: Path) -> None:
-    """The new upstreams are used without a reload. Nothing listens at either, so the log names the upstream that was
-    used.
-    """
+    """Changed upstreams in a file are used without a reload. The log names the upstream that refused the query."""
     path = tmp_path / "resolv.conf"
     path.write_text("nameserver 127.0.0.98\n")
     with Server(tmp_path, COREFILE.replace("UPSTREAM", "{dir}/resolv.conf")) as server:

@@ -22,7 +22,7 @@ class Scripted(Server):
     """A server started by a script like the one that pip installs."""
 
     def command(self) -> list[str]:
-        """The script lies in a folder of its own."""
+        """Writes the script into a folder of its own, and returns the command."""
         folder = self.folder / "bin"
         folder.mkdir()
         (folder / "svcdns").write_text(SCRIPT)
@@ -30,7 +30,7 @@ class Scripted(Server):
 
 
 def go_through_everything(server: Server) -> None:
-    """Every way in which a process is started."""
+    """Starts, reloads, upgrades and kills processes, so that every way of starting a process is used."""
     server.until_ready()
     os.kill(server.children()["worker 0"], signal.SIGKILL)
     until("another worker", lambda: restarts(server, "worker 0", "signal") == 1)
@@ -45,7 +45,7 @@ def go_through_everything(server: Server) -> None:
 
 
 def test_the_installed_command(tmp_path: Path) -> None:
-    """Modules in the working directory, on `PYTHONPATH` and in `PYTHONSTARTUP`."""
+    """The installed command imports no module from the working directory, `PYTHONPATH` or `PYTHONSTARTUP`."""
     (tmp_path / "cluster.yaml").write_text(CLUSTER)
     planted = Planted(tmp_path, STANDARD + INSTALLED)
     path = Planted(tmp_path / "path", ("aiohttp", "asyncio", "json", "msgspec", "queue", "selectors", "socket"))

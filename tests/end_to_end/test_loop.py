@@ -72,7 +72,7 @@ def test_a_loop_until_a_reload_ends_it(tmp_path: Path, outside: ZoneUpstream) ->
 
 
 def test_a_loop_begins_with_a_reload(tmp_path: Path, outside: ZoneUpstream) -> None:
-    """It is found as at a start."""
+    """A loop that begins with a reload is found, as at a start."""
     (tmp_path / "names").write_text("10.0.0.1 ours.example.net\n")
     with Server(tmp_path, COREFILE.replace("UPSTREAM", f"127.0.0.1:{outside.port}")) as server:
         server.until_serving()

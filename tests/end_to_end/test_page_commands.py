@@ -126,7 +126,7 @@ def short_dig(arguments: list[str]) -> str:
 
 @pytest.fixture
 def demo(tmp_path: Path) -> Iterator[Demo]:
-    """A server for all commands."""
+    """Starts `svcdns demo`, and stops it after the test."""
     running = Demo(tmp_path)
     try:
         until("the demo's answers", lambda: "Ctrl-C ends it" in running.output.read_text())

@@ -78,8 +78,9 @@ def server(tmp_path: Path) -> Iterator[Server]:
     ("process", "most"), [pytest.param("worker 1", 2, id="worker"), pytest.param("control", 0, id="control")]
 )
 def test_a_process_that_is_killed_or_hangs_is_replaced(server: Server, process: str, most: int) -> None:
-    """The other worker reads the sockets meanwhile. At most the query that the worker had from each of the two clients
-    is lost.
+    """A process that is killed or hangs is replaced, and the other worker reads its sockets.
+
+    At most one query of each of the two clients is lost.
     """
     for number, reason in ((signal.SIGKILL, "signal"), (signal.SIGSTOP, "silent")):
         old = server.children()[process]

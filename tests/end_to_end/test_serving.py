@@ -76,7 +76,7 @@ def server(tmp_path: Path) -> Iterator[Server]:
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """Such a server for the tests that only send queries."""
+    """Starts a server of the small cluster for all tests that only send queries."""
     folder = tmp_path_factory.mktemp("shared")
     (folder / "cluster.yaml").write_text(CLUSTER)
     with Server(folder, BOUND) as running:
@@ -144,7 +144,10 @@ def test_reload_takes_a_new_corefile_and_refuses_a_bad_one(server: Server) -> No
 
 
 def test_a_bad_corefile_at_a_start(tmp_path: Path) -> None:
-    """With a state folder the last good one is served, and log and metric say so. Without one the start fails."""
+    """With a state folder, a start with a wrong Corefile serves the last good one, with a log line and a metric.
+
+    Without a state folder the start fails.
+    """
     (tmp_path / "cluster.yaml").write_text(CLUSTER)
     with Server(tmp_path, BOUND, "-state", str(tmp_path / "state")) as server:
         server.until_ready()
@@ -189,7 +192,7 @@ def test_control_has_a_lower_priority_than_workers(shared: Server) -> None:
 
 
 def test_a_reload_moves_to_another_address(server: Server) -> None:
-    """The old one is closed once the new one answers."""
+    """A reload to another address opens the new address, and then closes the old one."""
     server.write(BOUND.replace("bind 127.0.0.1", "bind 127.0.0.2"))
     server.process.send_signal(signal.SIGUSR1)
     server.until_logged("Reloading complete")
@@ -198,7 +201,7 @@ def test_a_reload_moves_to_another_address(server: Server) -> None:
 
 
 def test_a_killed_worker_is_back_within_a_second(server: Server) -> None:
-    """Its counters continue: no scrape sees a smaller value."""
+    """A killed worker is replaced within two seconds, and no counter falls."""
     server.records(WEB)
     until("the count", lambda: server.metric("coredns_dns_requests_total") == 1)
     old = server.children()["worker 0"]
@@ -274,7 +277,7 @@ BAD = {
 
 @pytest.mark.parametrize(("corefile", "line"), BAD.values(), ids=BAD)
 def test_a_bad_corefile_ends_the_start_with_one_line(tmp_path: Path, corefile: str, line: str) -> None:
-    """Exit code 1, no traceback."""
+    """A wrong Corefile ends the start with exit code 1 and one line."""
     with Server(tmp_path, corefile, "-quiet") as server:
         assert server.process.wait(15) == 1
         assert len(server.log.strip().splitlines()) == 1, server.log
@@ -283,7 +286,7 @@ def test_a_bad_corefile_ends_the_start_with_one_line(tmp_path: Path, corefile: s
 
 
 def test_replies_that_cannot_be_delivered_do_no_harm(shared: Server) -> None:
-    """To a port that is closed by then, and to port 0 where this process may send from it."""
+    """Replies to a closed port and to port 0 do not end the worker."""
     query = dns.message.make_query(WEB, "A").to_wire()
     target = ("127.0.0.1", shared.ports["port"])
     for _ in range(50):

@@ -55,7 +55,7 @@ def start(folder: Path, api: ApiDouble, options: str = "", **environ: str) -> Se
 
 
 def write_snapshot(folder: Path, api: ApiDouble) -> Path:
-    """Runs a server until it has written its snapshot; the file."""
+    """Runs a server until it has written its snapshot, and returns the file."""
     with start(folder, api) as server:
         server.until_ready()
         assert server.stop() == 0

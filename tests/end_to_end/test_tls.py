@@ -64,7 +64,7 @@ class TlsServer(Server):
             return asked(secure)
 
     def certificate(self) -> bytes:
-        """The certificate that a new connection gets, DER."""
+        """Returns the certificate that a new connection gets, in DER."""
         with self.secure() as secure:
             return secure.getpeercert(binary_form=True) or b""
 

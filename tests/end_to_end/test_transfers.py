@@ -77,7 +77,7 @@ def test_a_secondary_follows_the_cluster(tmp_path: Path) -> None:
 
 
 def _changed(api: ApiDouble, server: Server, before: int) -> bool:
-    """Whether the zone has another serial than before, after a change was made."""
+    """Changes the cluster, and returns whether the zone's serial differs from `before`."""
     api.put(endpoint_slice("db-1", "db", "10.244.1.1"))
     api.put(endpoint_slice("db-1", "db", "10.244.1.1", "10.244.1.2"))
     return str(before) not in server.records("cluster.local.", "SOA")[0].split()

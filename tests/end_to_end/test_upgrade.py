@@ -1,4 +1,4 @@
-"""SIGUSR2: the program is replaced in place, and clients notice nothing."""
+"""Upgrades in place with SIGUSR2, in which clients notice nothing."""
 
 from __future__ import annotations
 
@@ -35,8 +35,9 @@ def upgrade(server: Server, times: int = 1) -> None:
 
 
 def test_nothing_is_lost_through_upgrades(tmp_path: Path) -> None:
-    """Over UDP and over kept connections. The supervisor's process stays, all others are new. Every query is counted
-    once.
+    """During two upgrades, no query is lost, over UDP and on open connections, and each is counted once.
+
+    The supervisor's process stays, all other processes are new.
     """
     (tmp_path / "cluster.yaml").write_text(CLUSTER)
     install(tmp_path)
@@ -82,7 +83,7 @@ INCOMPATIBLE = {
 
 
 def test_a_program_that_cannot_take_over_does_not(tmp_path: Path) -> None:
-    """The log says why, and the server goes on. A program that can take over does so afterwards."""
+    """If the new program cannot take over, the log says why, and the server continues unchanged."""
     (tmp_path / "cluster.yaml").write_text(CLUSTER)
     install(tmp_path)
     with Server(tmp_path, BOUND) as server:
@@ -135,7 +136,7 @@ def test_a_new_process_that_fails_is_started_again(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("process", ["control", "worker 0"])
 def test_an_old_process_that_is_killed_during_an_upgrade_is_replaced(tmp_path: Path, process: str) -> None:
-    """Its successor, which is starting, takes its place."""
+    """If an old process is killed during an upgrade, its successor replaces it."""
     (tmp_path / "cluster.yaml").write_text(CLUSTER)
     with Server(tmp_path, BOUND if process == "control" else TWO) as server:
         server.until_ready()
@@ -161,7 +162,7 @@ def test_an_old_process_that_is_killed_during_an_upgrade_is_replaced(tmp_path: P
     ],
 )
 def test_a_stop_during_an_upgrade(tmp_path: Path, line: str) -> None:
-    """Exit code 0, as at any other time. Two of the four moments are enough for `make test`."""
+    """A stop during an upgrade ends with exit code 0. `make test` tries two of the four moments."""
     (tmp_path / "cluster.yaml").write_text(CLUSTER)
     with Server(tmp_path, TWO) as server:
         server.until_ready()
@@ -172,9 +173,7 @@ def test_a_stop_during_an_upgrade(tmp_path: Path, line: str) -> None:
 
 
 async def sent(port: int, transport: str, number: int) -> tuple[float, list[str]]:
-    """The time when a query was sent, and its answer. Each query has a name of its own, since queries for one name
-    share an exchange.
-    """
+    """Sends a query with a name of its own, and returns when it was sent and its answer."""
     begun = time.monotonic()
     send = dns.asyncquery.udp if transport == "udp" else dns.asyncquery.tcp
     reply = await send(dns.message.make_query(f"name-{number}-{transport}.example.", "A"), "127.0.0.1", 20.0, port)

@@ -14,7 +14,7 @@ from svcdns.eventloop.loop import DrainingLoop, DrainingSelector, add_drain, aft
 
 @pytest.fixture
 def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
-    """Two connected sockets of datagrams."""
+    """Yields two connected datagram sockets."""
     ends = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
     with ends[0], ends[1]:
         yield ends
@@ -56,7 +56,7 @@ def test_a_callback_that_a_drain_schedules_ends_the_wait(
 
 
 def test_calls_after_all_drains(pair: tuple[socket.socket, socket.socket]) -> None:
-    """They run in the selector; where no drain runs, in the next iteration of the loop."""
+    """Functions given to `after_drains` run after all drains, or in the loop's next iteration if no drain runs."""
     ours, theirs = pair
     done: list[str] = []
     loop = DrainingLoop()

@@ -1,4 +1,4 @@
-"""Slices of time for long work."""
+"""Time slices for long work."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def test_a_slice_is_over_after_its_time() -> None:
 
 
 async def test_a_pause_lets_other_work_run() -> None:
-    """Once the slice is over, and not before."""
+    """`pause` lets other callbacks run only if the time slice is over."""
     ran: list[int] = []
     asyncio.get_running_loop().call_soon(ran.append, 1)
     await TimeSlice(1000).pause()

@@ -13,7 +13,7 @@ from tests.support import world
 
 
 async def test_callbacks_run_when_their_time_has_come() -> None:
-    """In the order of the times, by the clock; never early."""
+    """Timers run in the order of their times, and never early."""
     clock = world.Clock()
     called: list[float] = []
     timer_wheel = TimerWheel(clock)
@@ -92,8 +92,8 @@ async def test_stop() -> None:
 
 
 async def test_a_cancelled_timer() -> None:
-    """Its callback does not run, and the event loop does not wake for it. Cancelling a timer that has run changes
-    nothing.
+    """A cancelled timer does not run, and the event loop does not wake for it. Cancelling a timer that has run has
+    no effect.
     """
     clock = world.Clock()
     called: list[float] = []

@@ -25,7 +25,7 @@ def test_the_same_in_every_process() -> None:
 
 
 def test_earlier_builds_know_it() -> None:
-    """Builds that hashed names and docstrings too can be upgraded in place as long as this is the format."""
+    """The hand-over format is the one that earlier versions can be upgraded from in place."""
     assert handover_format() == "2.4928935a2f90"
 
 
@@ -51,7 +51,7 @@ def test_names_and_docstrings_do_not_count() -> None:
 
 
 def test_types_of_fields_count() -> None:
-    """Another type in one field is another format."""
+    """Another type of a field changes the hand-over format."""
     assert shape_digest(frames(("A", "B"), float)) != shape_digest(frames(("A", "B")))
 
 

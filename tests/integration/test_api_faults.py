@@ -1,4 +1,4 @@
-"""Faults of a real API server: existing names are answered during them, and answers are correct again soon after."""
+"""Faults of a real API server: existing names are answered in the meantime, and changes arrive soon afterwards."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def swap_services(lab: Lab) -> None:
 
 
 def test_closed_watches(lab: Lab, server: Server) -> None:
-    """They are opened again at once, without a list."""
+    """Watches that the API server closes are reopened at once, without a new list."""
     lists = server.log.count("listing again")
     with services_swapped(lab, server, ONE_SECOND):
         lab.admin("closewatches")
@@ -182,7 +182,9 @@ def test_retry_after_is_obeyed(lab: Lab, server: Server) -> None:
 
 
 def test_denied_resources(lab: Lab, server: Server) -> None:
-    """Objects deleted meanwhile and compacted are removed by the relist."""
+    """While a resource is denied, this is logged once. Afterwards the relist also removes objects deleted in the
+    meantime.
+    """
     with services_swapped(lab, server, THREE_SECONDS):
         lab.admin("deny", deny="watch:services,list:services")
         lab.admin("closewatches", resource="services")

@@ -1,4 +1,4 @@
-"""A real API server: DNS has every change at once."""
+"""With a real API server, DNS has every change at once."""
 
 from __future__ import annotations
 

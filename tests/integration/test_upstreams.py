@@ -68,7 +68,7 @@ def nsd(folder: Path, port: int) -> list[str]:
 
 
 def knotd(folder: Path, port: int) -> list[str]:
-    """A zone file."""
+    """Writes the configuration and zone file for Knot DNS, and returns its command line."""
     (folder / "zone").write_text(ZONE)
     (folder / "conf").write_text(
         f'server:\n  rundir: "{folder}"\n  listen: 127.0.0.1@{port}\ndatabase:\n  storage: "{folder}"\n'
@@ -152,7 +152,7 @@ def name_server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Name
 
 @pytest.fixture(autouse=True)
 async def _finished(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
-    """No test leaves a connection open."""
+    """Stops all servers of *forward* after each test."""
     with all_finished(monkeypatch):
         yield
     await asyncio.sleep(0)
@@ -226,7 +226,7 @@ async def test_unbound_over_tls(tmp_path: Path) -> None:
 
 
 async def test_an_upstream_that_hangs_beside_one_that_answers(tmp_path: Path) -> None:
-    """The other server answers within a fraction of a second."""
+    """If one of two name servers hangs, the other one answers within a fraction of a second."""
     installed = [name for name in SERVERS if shutil.which(name)]
     if len(installed) < 2:
         pytest.skip("two of " + ", ".join(SERVERS) + " are needed")

@@ -1,4 +1,4 @@
-"""Zone files as NSD reads them: the records of every type that it knows have the same octets."""
+"""NSD and svcdns read the same octets for the records of every type that NSD knows."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ORIGIN = names.from_text("mill.test.")
 
 
 def known_to_nsd(folder: Path) -> str:
-    """The zone without the records that NSD's reader refuses: types without a text form there, times in seconds."""
+    """Returns the test zone without the records that NSD refuses to read."""
     (folder / "all").write_text(zone_records.zone())
     found = subprocess.run(
         ["nsd-checkzone", "mill.test", str(folder / "all")], capture_output=True, text=True, check=False

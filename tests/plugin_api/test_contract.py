@@ -44,7 +44,7 @@ def test_joined() -> None:
 
 
 async def test_steps() -> None:
-    """A generator runs on while replies are there, and waits for those that are not."""
+    """`steps` runs a generator at once while its replies are present, and waits for deferred ones."""
 
     async def later() -> Reply:
         return Reply(rcode=3)
@@ -94,7 +94,7 @@ def test_a_misspelt_hook_is_an_error(name: str, hint: str) -> None:
 
 
 def test_other_public_names_are_listed() -> None:
-    """What is for other plugins of the block."""
+    """A public name of a plugin class must be a hook, or be listed in `offers` for other plugins."""
     with pytest.raises(
         ContractError, match="'network_of' is no hook of the plugin contract: begin the name with '_', or list it in"
     ):

@@ -15,7 +15,7 @@ from svcdns.plugin_api.reply import Reply
 
 
 def with_rcode(rcode: int, seen: list[int]) -> Callable[[Reply], Reply]:
-    """A change to that rcode, which notes down what it found."""
+    """Returns a function that sets the rcode, and records the previous one in `seen`."""
 
     def change(reply: Reply) -> Reply:
         seen.append(reply.rcode)
@@ -73,7 +73,7 @@ async def test_a_change_that_breaks_reaches_who_waits() -> None:
 
 
 async def test_may_be_awaited() -> None:
-    """Before and after it came; who gave up waiting is no trouble."""
+    """A deferred reply can be awaited before and after it arrives. A cancelled awaiter does not disturb it."""
     later = Deferred()
     waiting = asyncio.ensure_future(later)
     await asyncio.sleep(0)

@@ -80,13 +80,13 @@ def fast_path_of(text: str, **said: Says | None) -> FastPath | None:
     ],
 )
 def test_blocks_without_it(text: str, said: dict[str, Says | None]) -> None:
-    """All have to take part, and one of them has to keep, one to ask."""
+    """A block has a fast path only if all of its plugins join, one of them caches, and one forwards."""
     assert fast_path_of(text, **said) is None
 
 
 @pytest.mark.parametrize("text", ["forward\ncache", "reload\nerrors\ncache\nforward\nloop"])
 def test_blocks_with_it(text: str) -> None:
-    """Directives that make no handler have nothing to say."""
+    """Directives that only configure do not prevent a fast path."""
     fast_path = fast_path_of(text)
     assert fast_path is not None
     assert fast_path.ask is not None
@@ -94,7 +94,7 @@ def test_blocks_with_it(text: str) -> None:
 
 
 def test_whoever_is_further_out_speaks_last() -> None:
-    """And finds what the others have said."""
+    """An outer plugin's `join_fast_path` is called after the inner ones, and sees what they have set."""
     heard: list[tuple[bytes, ...]] = []
 
     def listens(fast_path: FastPath) -> bool:

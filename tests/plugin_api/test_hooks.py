@@ -33,7 +33,7 @@ def test_a_hook_that_raises_gives_the_default(caplog: pytest.LogCaptureFixture) 
 
 
 def test_a_hook_that_does_not_raise_gives_its_result() -> None:
-    """And nothing is counted."""
+    """The result of a hook is returned, and no failure is counted."""
     counters = Counters()
     assert HookCaller(counters).call("tenant", None, str.upper, "a") == "A"
     assert world.counted(counters) == {}

@@ -1,4 +1,4 @@
-"""Networks and what lies in them."""
+"""Networks in CIDR notation, and the addresses in them."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_holds(network: str, address: str, inside: bool) -> None:
 
 @pytest.mark.parametrize("text", ["", "x", "10.0.0.0/33", "10.0.0/8", "10.0.0.0/255.0.0.0", "10.0.0.0/", "::1/129"])
 def test_no_network(text: str) -> None:
-    """The error says what was expected."""
+    """The error for text that is no network says what was expected."""
     with pytest.raises(NetworkTextError, match="expected"):
         Network.from_text(text)
 

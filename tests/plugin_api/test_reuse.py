@@ -10,7 +10,7 @@ from tests.support import world
 
 
 def test_reading_outside_of_any_query_is_nobodys() -> None:
-    """It counts only for replies that came later."""
+    """Reading client data outside of any query is not assigned to a plugin."""
     before = running.outside
     world.query("a.").client  # noqa: B018 - reading is what is tested
     assert (running.current, running.outside) == (OUTSIDE, before + 1)

@@ -11,7 +11,7 @@ from tests.support import world
 
 @given(st.lists(st.text(max_size=2), max_size=5 * RUN))
 def test_in_order_sorts_everything(items: list[str]) -> None:
-    """None in between is work without an item."""
+    """`in_order` yields all items sorted, apart from None."""
     assert [item for item in in_order(items, lambda text: (text,)) if item is not None] == sorted(items)
 
 

@@ -17,7 +17,7 @@ BEHIND = Reply(flags=AA, answer=world.records("a.example.org. 5 IN A 10.0.0.1"),
 
 
 class Policed:
-    """The plugin before a plugin that answers everything."""
+    """The plugin *acl*, followed by a plugin that answers everything."""
 
     def __init__(self, text: str) -> None:
         """`text` is the directives."""
@@ -76,12 +76,12 @@ class Policed:
     ],
 )
 def test_decides(text: str, question: dict[str, Any], verdict: str) -> None:
-    """Rules and lines in file order; a query that no line matches is allowed."""
+    """Rules and their lines apply in file order. A query that matches no line is allowed."""
     assert Policed(text).verdict(**question) == verdict
 
 
 def test_a_refusal_has_an_extended_error_and_is_reusable() -> None:
-    """With the flags of a reply without a message."""
+    """A refusal has an extended error, and can be reused for all clients."""
     reply = Policed("acl {\n block\n}").ask(flags=RD | CD)
     assert reply.edns == world.edns(4096, dnssec_ok=True, options=((15, b"\0\x0f"),))
     assert (reply.flags, reply.lifetime, reply.scope) == (RD | CD, UNTIL_CHANGED, CacheScope.SHARED)
@@ -112,7 +112,7 @@ def test_the_scope(text: str, name: str, scope: CacheScope) -> None:
 
 
 def test_clients_of_one_class_get_the_same_decision() -> None:
-    """The class says which networks hold the address."""
+    """The class of a client says which networks of the rules contain its address."""
     policed = Policed(
         "acl {\n allow net 10.1.0.0/16\n block net 10.0.0.0/8 type A\n}\nacl a.example.org {\n drop net 10.2.0.0/16\n}"
     )

@@ -39,7 +39,7 @@ class Chain:
     """The plugin *autopath*, followed by a chain that answers some names."""
 
     def __init__(self, text: str = "autopath @kubernetes", search: str = "corp.example", **known: Any) -> None:
-        """`known` maps names to replies. Dots are written as `_`."""
+        """`known` maps names, written with `_` for dots, to the replies of the chain."""
         options = world.options("autopath", text, zones=".")
         self.tried: list[str] = []
         self.known = {name.replace("_", "."): reply for name, reply in known.items()}
@@ -142,7 +142,7 @@ def test_other_queries_go_to_the_next_plugin(name: str, address: str, scope: Cac
 
 
 def test_the_first_element_itself_is_servfail() -> None:
-    """As in CoreDNS."""
+    """A query for the first search domain itself gets SERVFAIL, as in CoreDNS."""
     reply = world.now(Chain().ask("web.svc.cluster.local."))
     assert (reply.rcode, reply.has_message) == (Rcode.SERVFAIL, False)
 
@@ -173,7 +173,7 @@ def test_the_client_class_is_the_namespace() -> None:
 
 
 async def test_deferred_replies() -> None:
-    """The search goes on when they come."""
+    """The search continues when a deferred reply arrives."""
 
     async def later(reply: Reply) -> Reply:
         return reply

@@ -17,7 +17,7 @@ EXPECTED_TEXTS = Options("v1", ("b", "a"))
 
 
 def ask(name: str, rtype: str = "TXT", rclass: int = Class.CH, options: Options = EXPECTED_TEXTS) -> Reply:
-    """The plugin's answer, or NOBODY where the following plugins were asked."""
+    """Asks *chaos*, and returns the reply, or NOBODY if the next plugin was asked."""
     query = world.query(name, rtype, rclass=rclass)
     return world.now(world.handled(Chaos(options, world.environment().recording()), query, world.following(NOBODY)))
 
@@ -32,7 +32,7 @@ def ask(name: str, rtype: str = "TXT", rclass: int = Class.CH, options: Options 
     ],
 )
 def test_answers_its_names(name: str, text: str) -> None:
-    """One text of class CH with TTL 0."""
+    """*chaos* answers its names with one TXT record of class CH with TTL 0."""
     reply = ask(name)
     (record,) = reply.answer
     assert (record.owner, record.rclass, record.ttl) == (names.from_text(name), Class.CH, 0)
@@ -41,7 +41,7 @@ def test_answers_its_names(name: str, text: str) -> None:
 
 
 def test_shuffles_the_authors() -> None:
-    """The answer is not reusable then."""
+    """The authors are in random order, so the reply is for one client alone."""
     reply = ask("authors.bind.")
     assert sorted(record.rdata for record in reply.answer) == [b"\1a", b"\1b"]
     assert reply.scope is CacheScope.CLIENT
@@ -56,12 +56,12 @@ def test_shuffles_the_authors() -> None:
     ],
 )
 def test_the_following_plugins_answer_other_names(name: str, rtype: str, rclass: int) -> None:
-    """And other types and classes."""
+    """Other names, types and classes go to the next plugin."""
     assert ask(name, rtype, rclass) is NOBODY
 
 
 def test_long_texts_are_cut() -> None:
-    """To one character string."""
+    """A long text is cut to one character string of 255 octets."""
     (record,) = ask("version.bind.", options=Options("x" * 300)).answer
     assert record.rdata == b"\xff" + b"x" * 255
 

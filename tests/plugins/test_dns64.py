@@ -31,7 +31,7 @@ OVER_IPV6 = Client("2001:db8::1", 40000, "2001:db8::53", 53, "udp", 2)
 
 
 class Translating:
-    """The plugin, a reply to the first query, and one to the second."""
+    """The plugin *dns64*, with the replies to the AAAA query and to the A query."""
 
     def __init__(self, text: str = "dns64", first: Reply = NODATA, second: Reply = A) -> None:
         """`text` is the directive."""
@@ -50,7 +50,7 @@ class Translating:
 
 
 def test_maps_the_addresses() -> None:
-    """TTLs are bounded by the SOA record's; other records stay; flags are those of a new reply."""
+    """A records become AAAA records with TTLs bounded by the SOA record's; other records stay."""
     translating = Translating()
     reply = translating.ask()
     assert world.summary(reply) == [
@@ -108,7 +108,7 @@ def test_translates(text: str, first: Reply, fields: dict[str, Any], translated:
 
 
 def test_an_error_of_the_second_query_is_an_empty_answer() -> None:
-    """Truncation is kept."""
+    """An error of the A query gives an empty answer, which keeps the TC flag."""
     reply = Translating(second=Reply(rcode=Rcode.SERVFAIL, flags=TC)).ask()
     assert (reply.rcode, reply.answer, reply.flags) == (Rcode.NOERROR, (), RD | TC)
 

@@ -34,12 +34,12 @@ class Logged:
 
     @property
     def lines(self) -> list[tuple[str, str]]:
-        """Level and text."""
+        """The log lines: level and text."""
         return [(record.levelname, record.getMessage()) for record in self._caplog.records]
 
 
 def test_logs_code_name_type_and_reason(caplog: pytest.LogCaptureFixture) -> None:
-    """A reply without an error is not logged."""
+    """An error is logged with rcode, name, type and reason. A reply without an error is not logged."""
     logged = Logged("errors", caplog)
     logged.see(TIMED_OUT, rcode_only(Rcode.NXDOMAIN), Reply())
     assert logged.lines == [("ERROR", "2 example.org. A: 192.0.2.53:53: i/o timeout")]

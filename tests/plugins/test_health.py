@@ -19,7 +19,7 @@ from tests.support import world
     ],
 )
 def test_reads(text: str, read: Options) -> None:
-    """Address and lame duck time."""
+    """Each form of the directive gives the expected address and lame duck time."""
     assert world.options("health", text) == read
 
 

@@ -26,14 +26,14 @@ def lines(text: str, caplog: pytest.LogCaptureFixture, *answered: tuple[Query, R
 
 
 def test_common_format(caplog: pytest.LogCaptureFixture) -> None:
-    """That of CoreDNS; the name is lowered."""
+    """The default log format is CoreDNS's, with the query name in lower case."""
     asked = world.query("A.example.org.", ident=4711, edns=world.edns(1232, dnssec_ok=True))
     line = '192.0.2.1:40000 - 4711 "A IN a.example.org. udp 40 true 1232" NOERROR qr,aa,rd 83 0.000123000s'
     assert lines("log", caplog, (asked, POSITIVE)) == [line]
 
 
 def test_ipv6_client_without_edns_over_tcp(caplog: pytest.LogCaptureFixture) -> None:
-    """An address in brackets; the size limit of TCP."""
+    """An IPv6 client is logged in brackets, and the size limit is that of TCP."""
     asked = world.query("a.", "TXT", client=Client("2001:db8::1", 9, "::1", 53, "tcp", 2))
     assert lines("log . {combined}", caplog, (asked, NXDOMAIN)) == [
         '[2001:db8::1]:9 - 0 "TXT IN a. tcp 40 false 65535" NXDOMAIN qr 83 0.000123000s "0"'
@@ -44,7 +44,7 @@ def test_ipv6_client_without_edns_over_tcp(caplog: pytest.LogCaptureFixture) -> 
 def test_the_size_that_a_reply_may_have(
     protocol: str, size: int, logged: int, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """As in CoreDNS: TCP has its own limit, whatever EDNS says."""
+    """The reply size limit in the log is 65535 over TCP, whatever EDNS says, as in CoreDNS."""
     asked = world.query("a.", edns=world.edns(size), client=Client("192.0.2.1", 9, "192.0.2.53", 53, protocol, 1))
     assert lines("log . {>bufsize}", caplog, (asked, POSITIVE)) == [str(logged)]
 
@@ -58,7 +58,7 @@ def test_the_first_rule_that_covers_the_name_decides(caplog: pytest.LogCaptureFi
 
 
 def test_placeholders(caplog: pytest.LogCaptureFixture) -> None:
-    """Metadata that no plugin publishes is a dash; unknown placeholders stay."""
+    """`{/...}` without metadata is a dash, and unknown placeholders stay as they are."""
     text = 'log . "{local} {rsize} {/kubernetes/kind} {odd} {>rflags}"'
     assert lines(text, caplog, (world.query("a."), POSITIVE)) == ["192.0.2.53 83 - {odd} qr,aa,rd"]
 

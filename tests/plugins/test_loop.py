@@ -24,7 +24,7 @@ UNREACHED = rcode_only(Rcode.SERVFAIL, "no healthy proxies")
 
 
 class Node:
-    """The workers of one server, with a stand-in for control."""
+    """The workers of one server with the plugin *loop*, and a replacement for control."""
 
     def __init__(self, count: int = 1) -> None:
         """Creates `count` workers; the first one sends the probes."""
@@ -79,7 +79,7 @@ class Node:
         return world.query(names.to_text(last.name).upper(), "HINFO", client=client)
 
     def comes_back(self, slot: int = 0) -> Reply:
-        """The last probe comes back to a worker; its reply."""
+        """Passes the last probe to a worker, as if it had come back, and returns the reply."""
         return world.now(self.workers[slot].handle(self.probe(), world.following(THERE)))
 
     def forwards(self, slot: int = 0) -> bool:
@@ -93,13 +93,13 @@ class Node:
 
 
 async def settle() -> None:
-    """Runs what is ready."""
+    """Runs the event loop until all started tasks wait."""
     for _ in range(5):
         await asyncio.sleep(0)
 
 
 async def test_a_probe_is_sent_at_the_start_and_from_time_to_time() -> None:
-    """A query of type HINFO, each time for another name."""
+    """A probe is a query of type HINFO for a new name, sent at the start and repeated after a pause."""
     node = Node(2)
     await node.start()
     (query,) = node.asked
@@ -114,7 +114,7 @@ async def test_a_probe_is_sent_at_the_start_and_from_time_to_time() -> None:
 
 
 async def test_a_probe_that_goes_out_passes_and_one_that_comes_back_does_not() -> None:
-    """Also while there is a loop: otherwise its end could not be found."""
+    """An outgoing probe is forwarded, also during a loop, and a returning one gets SERVFAIL."""
     node = Node()
     await node.start()
     mine = node.asked[0]
@@ -185,7 +185,7 @@ async def test_the_end_of_a_loop(caplog: pytest.LogCaptureFixture) -> None:
 
 
 async def test_a_probe_without_an_answer_changes_nothing() -> None:
-    """A loop stays; without one, probes are frequent for half a minute, and then rare."""
+    """A probe without an answer changes nothing. Probes are frequent for the first half minute, and then rare."""
     node = Node()
     node.answer = lambda _: UNREACHED
     await node.start()
@@ -237,7 +237,7 @@ async def test_a_reload_keeps_a_loop() -> None:
 
 
 async def test_a_stop_cancels_the_current_probe() -> None:
-    """Nothing of it is left."""
+    """`stop` cancels the current probe."""
     node = Node()
     pending: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
     node.answer = lambda _: pending

@@ -42,7 +42,7 @@ def test_removes_sections() -> None:
     ],
 )
 def test_unchanged_replies(reply: Reply, rtype: str) -> None:
-    """The reply is the same."""
+    """Replies other than complete answers, and zone transfers, are not changed."""
     assert ask(reply, rtype) is reply
 
 

@@ -33,7 +33,7 @@ def ask(reply: Reply, edns: Edns | None = ASKS) -> Reply:
     ],
 )
 def test_adds_the_identifier(made: Edns | None, expected: Edns) -> None:
-    """In the reply's OPT record, or in a new one."""
+    """The identifier is added to the reply's OPT record, or to a new one."""
     assert ask(Reply(edns=made)).edns == expected
 
 

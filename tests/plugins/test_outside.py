@@ -24,7 +24,7 @@ def module(**fields: Any) -> ModuleType:
 
 
 class Installed:
-    """Entry points that are there."""
+    """The installed entry points, as the test sets them."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Replaces the installed entry points by an empty list."""
@@ -44,7 +44,7 @@ class Installed:
 
 @pytest.fixture
 def installed(monkeypatch: pytest.MonkeyPatch) -> Iterator[Installed]:
-    """What is installed; it is looked for anew."""
+    """Yields the installed entry points; the caches of installed plugins are cleared before and after."""
     for found in (outside, plugins._outside_module):
         found.cache_clear()
     yield Installed(monkeypatch)
@@ -53,7 +53,9 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> Iterator[Installed]:
 
 
 def test_a_plugin_from_outside_stands_where_it_says(installed: Installed) -> None:
-    """It is looked for only where a Corefile has a directive that is not built."""
+    """An external plugin is placed before the plugin that it names. It is searched for only if a directive is
+    unknown.
+    """
     installed.add("tenant", module())
     assert known({"cache", "errors"}) == (ORDER, frozenset(BUILT))
     order, available = known({"tenant", "cache"})
@@ -64,7 +66,7 @@ def test_a_plugin_from_outside_stands_where_it_says(installed: Installed) -> Non
 
 
 def test_a_directive_that_is_not_built_yet_keeps_its_place(installed: Installed) -> None:
-    """Somebody else has built it."""
+    """An installed plugin for a directive that svcdns does not implement has CoreDNS's position for it."""
     installed.add("geoip", module(name="geoip", before=""))
     order, available = known({"geoip"})
     assert order == ORDER
@@ -115,7 +117,7 @@ def test_another_program_may_have_a_plugin_of_that_name(installed: Installed) ->
 
 
 def test_conflicts(installed: Installed) -> None:
-    """With a plugin that is built, and between two from outside."""
+    """A plugin with the name of a built plugin, or of another installed plugin, is an error."""
     installed.add("tenant", module())
     installed.add("tenant", module())
     with pytest.raises(ContractError, match="two distributions have a plugin 'tenant'"):

@@ -17,7 +17,7 @@ from tests.support import world
     ],
 )
 def test_reads(text: str, read: Options) -> None:
-    """Address and mode."""
+    """Each form of the directive gives the expected address and mode."""
     assert world.options("ready", text) == read
 
 

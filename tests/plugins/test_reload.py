@@ -18,7 +18,7 @@ from tests.support import world
     ],
 )
 def test_reads(text: str, read: Options) -> None:
-    """Interval and jitter."""
+    """Each form of the directive gives the expected interval and jitter."""
     assert world.options("reload", text) == read
 
 

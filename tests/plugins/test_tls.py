@@ -95,7 +95,7 @@ def test_the_data_for_workers(tmp_path: Path) -> None:
 
 
 def test_without_authorities_the_systems_are_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As in Go; an invalid one is left out, and none is read unless clients are verified."""
+    """Without given authorities, the system's valid ones verify clients. None are read if clients are not verified."""
     bundle = authority().write(tmp_path, "bundle")
     bundle.write_bytes(b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n" + bundle.read_bytes())
     monkeypatch.setenv(ssl.get_default_verify_paths().openssl_cafile_env, str(bundle))
@@ -130,7 +130,7 @@ def test_an_expired_certificate_is_served_with_a_warning(tmp_path: Path, caplog:
 
 
 def test_a_key_log_is_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """A file that cannot be written is an error."""
+    """*tls* with `keylog` logs a warning. A key log that cannot be written is an error."""
     served(tmp_path, "{\n keylog log\n}")
     assert f"whoever can read {tmp_path}/log can decrypt" in caplog.text
     with pytest.raises(CorefileError, match=r"plugin/tls: open .*nowhere/log: no such file"):

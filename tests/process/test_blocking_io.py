@@ -28,7 +28,7 @@ def calls(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> 
 
 @pytest.fixture
 def gate() -> Iterator[threading.Event]:
-    """Opened at the end, so that no thread stays."""
+    """An event that is set after the test, so that no thread keeps waiting."""
     made = threading.Event()
     yield made
     made.set()

@@ -28,7 +28,7 @@ def _open() -> int:
 def test_the_soft_limit_is_raised(
     monkeypatch: pytest.MonkeyPatch, soft: int, hard: int, raised: list[tuple[int, int]]
 ) -> None:
-    """Only the soft limit is changed, and never lowered."""
+    """The soft limit of descriptors is raised as far as allowed, and never lowered."""
     made: list[tuple[int, int]] = []
     monkeypatch.setattr(resource, "getrlimit", lambda _: (soft, hard))
     monkeypatch.setattr(resource, "setrlimit", lambda _, limits: made.append(limits))

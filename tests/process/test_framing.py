@@ -14,7 +14,7 @@ from svcdns.process.framing import MAX_FRAME, Deframer, FrameTooLargeError, fram
 
 @given(st.lists(st.binary(max_size=60), max_size=8), st.lists(st.integers(1, 40), min_size=1))
 def test_contents_are_read_complete_and_in_order(sent: list[bytes], sizes: list[int]) -> None:
-    """Whatever the sizes of the pieces in which the stream arrives."""
+    """Frames are read completely and in order, whatever pieces the stream arrives in."""
     stream = b"".join(map(framed, sent))
     out: list[bytes] = []
     reader, at, turn = Deframer(), 0, 0
@@ -55,7 +55,7 @@ def test_a_content_beyond_the_bound_is_an_error_for_its_writer(monkeypatch: pyte
 
 
 def test_a_file_of_frames() -> None:
-    """It is read frame by frame to its end; a length beyond the bound is an error."""
+    """A file of frames is read one by one. A length above the limit is an error, and ends the file."""
     file = io.BytesIO(framed(b"a") + framed(b"") + (MAX_FRAME + 1).to_bytes(4, "big"))
     assert (read_framed(file), read_framed(file)) == (b"a", b"")
     with pytest.raises(FrameTooLargeError):

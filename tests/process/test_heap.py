@@ -16,7 +16,7 @@ def _resident() -> int:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_free_memory_is_returned() -> None:
-    """Even blocks below others that are still in use."""
+    """Free memory is returned to the operating system even if blocks in between are in use."""
     blocks = [bytes(40_000) for _ in range(1000)]
     kept = blocks[::50]
     before = _resident()

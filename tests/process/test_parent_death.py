@@ -1,4 +1,4 @@
-"""What ties a child to its supervisor."""
+"""How a child process ends when its supervisor ends."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CHILD = (
 
 
 def start(parent: int) -> subprocess.Popen[str]:
-    """A child that is told this parent."""
+    """Starts a child that is told that its parent is `parent`."""
     return subprocess.Popen(
         [sys.executable, "-c", CHILD],
         env={**os.environ, "SVCDNS_PARENT": str(parent)},
@@ -27,7 +27,7 @@ def start(parent: int) -> subprocess.Popen[str]:
 
 
 def test_signals_of_a_terminal_are_ignored() -> None:
-    """Ctrl-C goes to all processes of a group; only the supervisor handles it."""
+    """A child ignores signals such as that of Ctrl-C, which only the supervisor handles."""
     with start(os.getpid()) as child:
         assert child.stdout is not None
         assert child.stdout.readline() == "lives\n"
@@ -38,7 +38,7 @@ def test_signals_of_a_terminal_are_ignored() -> None:
 
 
 def test_exits_if_the_parent_is_gone_already() -> None:
-    """The parent may die before the call of prctl(2)."""
+    """A child exits if its parent ended before the call of prctl(2)."""
     with start(1 if os.getppid() != 1 else 2) as child:
         assert child.wait(10) == 0
         assert child.stdout is not None

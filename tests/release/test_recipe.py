@@ -75,7 +75,7 @@ class Checkout:
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Checkout:
-    """One with a single commit."""
+    """Creates a checkout with a single commit."""
     root = tmp_path / "svcdns"
     root.mkdir()
     return Checkout(root)
@@ -180,7 +180,7 @@ def test_a_release_needs_a_clean_checkout_with_fragments(checkout: Checkout) -> 
 
 
 def test_the_makefile_says_why_a_release_is_refused(checkout: Checkout) -> None:
-    """One line on stderr, and no tag."""
+    """A refused release prints the reason on standard error, and creates no tag."""
     (checkout.root / "README.md").write_text("changed\n")
     done = checkout.release("7.8.9")
     assert done.returncode != 0

@@ -92,7 +92,7 @@ STEPS: st.SearchStrategy[tuple[str, int, Any]] = st.one_of(
 @pytest.mark.parametrize("entries", [6, 10, 1000])
 @given(steps=st.lists(STEPS, max_size=60))
 def test_no_invalid_entry_is_found(at_once: int, entries: int, steps: list[tuple[str, int, Any]]) -> None:
-    """In any order of steps, with many or few entries dropped at once; and the index and the budget are right."""
+    """For any sequence of steps, no invalid entry is found, and the index and the budget are correct."""
     found = table(budget=entries * (ENTRY_COST + 60))
     alive: dict[bytes, Entry] = {}
     with pytest.MonkeyPatch.context() as patch:
@@ -234,7 +234,7 @@ def test_ttls_go_down_when_an_entry_is_asked_for_and_not_before() -> None:
 
 
 def test_a_smaller_budget_holds_at_once() -> None:
-    """Entries over it go; what is stored later is still invalidated."""
+    """A smaller budget removes entries at once; entries that are stored afterwards can still be invalidated."""
     found = table(budget=100 * (ENTRY_COST + 50))
     for number in range(40):
         found.put(entry(b"%d" % number, ("o",)))
@@ -276,7 +276,7 @@ def test_new_entries_free_retired_ones() -> None:
 
 
 def test_an_entry_with_the_key_of_a_retired_one_is_still_invalidated() -> None:
-    """The index loses the retired entry, not the new one."""
+    """An entry with the same key as a retired one can still be invalidated."""
     found = table(budget=4 * (ENTRY_COST + 50))
     found.put(entry(b"same", ("o",)))
     while b"same" in found.current or any(b"same" in generation for generation in found.previous):

@@ -1,4 +1,4 @@
-"""Stored replies against fresh ones, over thousands of changes: a reply depends on nothing but the present state."""
+"""For thousands of changes, stored replies equal fresh ones, which depend only on the current objects."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ EVERYTHING = """
 
 
 class World:
-    """A worker inside the test's process, and a client of it."""
+    """A worker in the test's process, and its client."""
 
     def __init__(self, folder: Path, body: str) -> None:
         """Creates a worker; `body` is the directives of the only server block."""
@@ -88,7 +88,7 @@ class World:
         self.client.settimeout(0)
 
     async def start(self, state: Iterable[ClusterObject] = ()) -> None:
-        """Serves this cluster."""
+        """Starts the worker with this cluster."""
         path = self.folder / "Corefile"
         path.write_text(f". {{\n    bind 127.0.0.1\n{self.body}\n}}\n")
         made = prepare(str(path), 53)
@@ -161,8 +161,9 @@ def roomy(packet: bytes) -> bytes:
 
 
 def shown(wire: bytes) -> list[object]:
-    """The parts of a reply that may not vary: not the order of records, nor those that a truncated reply has, nor the
-    SOA's serial."""
+    """Returns the parts of a reply that must be equal, without record order, SOA serial and the records of a
+    truncated reply.
+    """
     message = parse_message(wire)
     sections: list[list[Record]] = [
         list(message.answer),

@@ -28,12 +28,12 @@ PACKET = dns.message.make_query("a.b.", "A", id=7).to_wire()
 
 
 def broken(*_: object) -> Any:
-    """A hook."""
+    """A hook that raises LookupError."""
     raise LookupError("on purpose")
 
 
 def failures(place: ResponderSetup) -> float:
-    """How many were counted."""
+    """Returns how many failures of hooks were counted."""
     return counted(place.counters).get(("coredns_panics_total",), 0)
 
 
@@ -59,7 +59,7 @@ def answer_later(reply: Reply) -> Callable[[Query], Answer]:
 
 
 def answer_in_task(reply: Reply) -> Callable[[Query], Answer]:
-    """A chain whose reply is awaited."""
+    """Returns a chain whose reply is a coroutine."""
 
     async def wait() -> Reply:
         return reply
@@ -134,7 +134,7 @@ async def test_a_client_class_that_fails() -> None:
     """If `client_class` raises, the chain answers the query, and the reply is not stored."""
 
     class Handler(Plugin):
-        """Knows no client."""
+        """A plugin whose `client_class` raises OSError."""
 
         name = "t"
 
@@ -157,7 +157,7 @@ async def test_a_client_class_that_fails() -> None:
 
 
 async def test_the_fast_path_fails_after_its_reply() -> None:
-    """What it counts fails: the client has its reply, and gets no other."""
+    """If counting raises after the fast path has replied, no second reply is sent."""
     async with ScriptedUpstream(replying(f"{NAME} 300 IN A 192.0.2.1")) as upstream:
         with Outside(PLAIN, upstream) as outside:
             assert outside.route.fast_path is not None
@@ -170,7 +170,7 @@ async def test_the_fast_path_fails_after_its_reply() -> None:
 
 
 async def test_a_fast_path_that_fails_before_anything_is_sent() -> None:
-    """The query goes through the chain."""
+    """If the fast path raises before anything is sent, the query goes through the chain."""
     async with ScriptedUpstream(replying(f"{NAME} 300 IN A 192.0.2.1")) as upstream:
         with Outside(PLAIN, upstream) as outside:
             assert outside.route.fast_path is not None

@@ -90,7 +90,7 @@ async def test_ttls_are_those_of_the_cache(respond: Respond, ttl: int) -> None:
     ],
 )
 async def test_bounds_of_ttls(options: str, respond: Respond, ttl: int) -> None:
-    """By the options of the cache."""
+    """The TTL limits of *cache* apply to replies on the fast path."""
     body = "prometheus\ncache {{\n" + options + "\n}}\nforward . {}"
     fast, slow = await both_ways(body, respond, query(), query(), query())
     assert_same(fast, slow, 3 if not ttl else 1)
@@ -134,7 +134,7 @@ every_query = pytest.mark.parametrize(
 )
 @pytest.mark.parametrize(("respond", "rtype"), [pytest.param(*value, id=key) for key, value in REPLIES.items()])
 async def test_plain_replies(respond: Respond, rtype: str, body: str, options: dict[str, Any]) -> None:
-    """For every kind of query on the fast path, the first time and from the cache."""
+    """Simple replies on the fast path equal the chain's replies, the first time and from the cache."""
     packet = query(rtype=rtype, **options)
     assert_same(*await both_ways(body, respond, packet, packet, packet, ordered=body is PLAIN), 1)
 
@@ -242,7 +242,7 @@ async def test_a_reply_of_the_same_length() -> None:
 )  # fmt: skip
 @pytest.mark.parametrize("body", [pytest.param(PLAIN, id="as they stand"), pytest.param(BALANCED, id="balanced")])
 async def test_large_replies(respond: Respond, options: dict[str, Any], cut: bool, body: str) -> None:
-    """Those that are too large for the client are truncated, and cached whole."""
+    """A reply too large for the client is truncated, but cached as a whole."""
     packet = query(**options)
     ordered = body is PLAIN
     fast, slow = await both_ways(body, respond, packet, packet, ordered=ordered)

@@ -42,12 +42,12 @@ QUERIES = {"one": query(), "AD": query(flags=dns.flags.AD), "EDNS": query(use_ed
 
 
 def changed(packet: bytes, at: int, octets: bytes) -> bytes:
-    """The packet with other octets from there on."""
+    """Returns the packet with these octets replaced at offset `at`."""
     return packet[:at] + octets + packet[at + len(octets) :]
 
 
 def named(name: bytes, tail: bytes = b"\0\1\0\1") -> bytes:
-    """A query for a name, octet by octet."""
+    """Returns a query for a name given in octets."""
     return b"\0\7\1\0\0\1\0\0\0\0\0\0" + name + tail
 
 
@@ -59,7 +59,7 @@ LONGEST = b"\x3f" + b"a" * 63 + b"\x3f" + b"b" * 63 + b"\x3f" + b"c" * 63 + b"\x
 
 @pytest.fixture
 async def outside() -> AsyncIterator[Outside]:
-    """The stock Corefile, with an upstream whose answers are all negative."""
+    """Yields a listener with the stock Corefile, and an upstream that answers everything with NXDOMAIN."""
     async with ScriptedUpstream(replying(authority=[SOA], rcode=3)) as upstream:
         with Outside(STOCK, upstream) as served:
             yield served
@@ -157,7 +157,7 @@ async def test_any_octets(outside: Outside) -> None:
 
 
 async def test_names_in_the_cache(outside: Outside) -> None:
-    """They go through the chain, also when the entry has expired; other types of the same name do not."""
+    """A name in the cache does not take the fast path, even when its entry has expired. Other types of the name do."""
     await outside.ask(query())
     for _ in range(2):
         assert try_fast_path(query("WWW.example.org.", use_edns=0), outside.responder, 0.0) is None
@@ -246,7 +246,9 @@ async def test_zones_without_a_cache() -> None:
     ],
 )
 async def test_blocks_without_a_fast_path(body: str) -> None:
-    """Another plugin changes replies, or observes every query."""
+    """A block has no fast path without *cache* or *forward*, or if another plugin changes replies or observes
+    queries.
+    """
     async with ScriptedUpstream(replying(A)) as upstream:
         with Outside(body, upstream) as outside:
             assert outside.route.fast_path is None

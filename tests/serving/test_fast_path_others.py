@@ -45,7 +45,7 @@ async def two_clients(outside: Outside, upstream: ScriptedUpstream, *packets: by
 
 
 async def together(body: str, respond: Respond, *packets: bytes) -> tuple[Seen, Seen]:
-    """Both ways with concurrent queries."""
+    """Sends concurrent queries, first with the fast path and then without. Returns what both runs led to."""
     out = []
     async with ScriptedUpstream(held(respond)) as upstream:
         for fast in (True, False):
@@ -86,8 +86,7 @@ async def together(body: str, respond: Respond, *packets: bytes) -> tuple[Seen, 
     ],
 )
 async def test_one_upstream_query_for_all(packets: Sequence[bytes], on_fast_path: int, respond: Respond) -> None:
-    """Identical concurrent queries share one upstream query; each gets its reply, in the upstream's spelling, and is
-    counted."""
+    """Identical concurrent queries share one upstream query, and each gets a reply and is counted."""
     fast, slow = await together(PLAIN, respond, *packets)
     plain = fast.on_fast_path > 0
     assert_same(fast, slow, on_fast_path if plain else 0)
@@ -149,7 +148,7 @@ async def test_no_upstream_answers_in_time(packet: bytes, caplog: pytest.LogCapt
 
 
 async def test_the_next_upstream() -> None:
-    """It is tried where one fails, on the fast path too."""
+    """If the first upstream fails, the next one is queried, also on the fast path."""
     async with ScriptedUpstream(replying(rcode=2)) as first, ScriptedUpstream(replying(A)) as second:
         with Outside("prometheus\ncache 30\nforward . {} {} {{\npolicy sequential\n}}", first, second) as outside:
             assert "www.example.org. 30 IN A 192.0.2.1" in shape(await outside.ask(query()))
@@ -226,7 +225,7 @@ async def test_the_query_of_a_failure(failing: tuple[Outside, ScriptedUpstream])
 
 
 async def test_a_failure_before_the_upstream_query(caplog: pytest.LogCaptureFixture) -> None:
-    """The query gets SERVFAIL; neither the batch nor the process ends."""
+    """If the fast path raises before the upstream query, the client gets SERVFAIL."""
     async with ScriptedUpstream(replying(A)) as upstream:
         with Outside(PLAIN, upstream) as outside, caplog.at_level(logging.ERROR):
             fast_path = outside.route.fast_path

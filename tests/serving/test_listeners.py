@@ -50,7 +50,7 @@ def chains(*numbers: int) -> dict[tuple[str, int], Listener]:
 
 @pytest.fixture
 async def servers(monkeypatch: pytest.MonkeyPatch) -> list[asyncio.Server]:
-    """Every server that is made."""
+    """Records every asyncio server that is created."""
     made: list[asyncio.Server] = []
     loop = asyncio.get_running_loop()
     create = loop.create_server
@@ -65,7 +65,7 @@ async def servers(monkeypatch: pytest.MonkeyPatch) -> list[asyncio.Server]:
 
 @pytest.fixture
 async def listeners() -> AsyncIterator[Listeners]:
-    """Three TCP sockets that are not read yet."""
+    """Creates listeners with three TCP sockets, without chains yet."""
     made = Listeners(Counters(), monotonic)
     await made.sockets([(described(number), listening()) for number in range(3)], [])
     await made.read(frozenset({0}))
@@ -100,7 +100,7 @@ async def test_a_socket_that_goes_while_its_server_is_made(listeners: Listeners,
 
 
 async def test_another_transport_while_a_server_is_made(listeners: Listeners) -> None:
-    """A connection gets the responder of the chains that serve then."""
+    """If the transport changes while a server is created, connections get the responder of the newest chains."""
     first, second = chains(0, 1, 2), chains(0, 1, 2)
     for listener in second.values():
         listener.transport = "tls"
@@ -121,7 +121,7 @@ async def test_another_transport_while_a_server_is_made(listeners: Listeners) ->
 
 
 class _Chain:
-    """A chain that answers always the same."""
+    """A chain that always returns the same reply."""
 
     def __call__(self, _query: Query) -> Answer:
         return REPLY
@@ -129,7 +129,7 @@ class _Chain:
 
 @pytest.mark.parametrize("after", ["another chain", "no listener"])
 async def test_a_reload_releases_the_chain_before(listeners: Listeners, after: str) -> None:
-    """Neither entries, hit counters, replies of the fast path, nor open connections keep it alive."""
+    """After a reload, nothing keeps the old chain alive: no entries, counters or open connections."""
     made = chains(0)
     fast_path, chain = FastPath(), _Chain()
     route = Route(b"\0", ".", chain, counted=True, fast_path=fast_path)

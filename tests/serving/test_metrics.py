@@ -65,7 +65,7 @@ def test_equal_increments_share_a_hit_counter() -> None:
 
 
 def test_hit_counters_are_bounded() -> None:
-    """Sizes make many combinations, and clients choose them."""
+    """At most `MAX_HIT_COUNTERS` hit counters exist, because clients can cause many combinations of sizes."""
     metrics = QueryMetrics(Counters(), "dns://:53", "udp", 1)
     for size in range(MAX_HIT_COUNTERS + 10):
         metrics.hit_counter(metrics.sizes(ROUTE, size, size), ROUTE)

@@ -1,4 +1,4 @@
-"""Hits of the table go into the metrics, once each."""
+"""Flushing the hits of the answer table into the metrics, each exactly once."""
 
 from __future__ import annotations
 
@@ -38,8 +38,9 @@ def test_every_query_is_counted_once(asked: list[tuple[int, bool]]) -> None:
 
 
 def test_a_flush_is_done_in_steps() -> None:
-    """Of hit counters, those of the fast path too, and of entries with rotations; the latter are dropped after
-    MAX_ROTATION_USES."""
+    """A flush handles hit counters and entries with rotations in steps. Such entries are dropped after
+    MAX_ROTATION_USES.
+    """
     place = ResponderSetup("udp")
     for number in range(600):
         place.table.dirty.append(HitCounter((), DROPPED))

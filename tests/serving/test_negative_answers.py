@@ -1,4 +1,4 @@
-"""Nonexistent names: a stored negative answer is the chain's, to the octet, or there is none."""
+"""Stored negative answers: each equals the chain's reply to the octet, or is not stored."""
 
 from __future__ import annotations
 
@@ -173,7 +173,7 @@ async def test_stored_answers_never_differ(responders: tuple[Responder, Responde
     ],
 )
 async def test_odd_packets_go_through_the_chain(responders: tuple[Responder, Responder], packet: bytes) -> None:
-    """They get no stored negative answer."""
+    """Malformed packets and names of 255 octets get no stored negative answer."""
     short, _ = responders
     whole(short, query("y.d.svc.cluster.local."))
     assert behind_id(short, packet) == b""

@@ -88,7 +88,9 @@ def test_a_reply_is_stored_for_the_second_query() -> None:
 
 
 def test_a_negative_answer_with_an_soa_is_stored_for_a_while() -> None:
-    """Its serial changes without an invalidation; an answer without an SOA is stored until a change."""
+    """A negative answer with a SOA record is stored for `NEGATIVE_LIFETIME`, because its serial changes without an
+    invalidation.
+    """
     soa = records("b. 5 IN SOA ns.b. host.b. 1 2 3 4 5")
     for authority, kept in (((), True), (soa, False)):
         world = World(
@@ -128,7 +130,7 @@ async def test_a_reply_that_came_after_a_change_is_not_stored() -> None:
 
 
 def test_a_deferred_reply() -> None:
-    """It is sent in the step in which it comes; until then the query is in flight."""
+    """A query with a deferred reply is in flight until the reply is set, and is then answered at once."""
     world, later = World(None), Deferred()
     world.reply = later
     assert world.ask() == b""
@@ -175,7 +177,7 @@ def test_refusals_come_before_any_chain() -> None:
 
 
 def test_other_versions_of_edns() -> None:
-    """BADVERS with version 0, before any plugin."""
+    """A query with an unknown EDNS version gets BADVERS with version 0, without asking a plugin."""
     wire = World().ask(use_edns=1)
     message = dns.message.from_wire(wire)
     assert (message.rcode(), message.edns, message.payload) == (dns.rcode.BADVERS, 0, 0)

@@ -8,7 +8,7 @@ from svcdns.serving.table_budget import UNLIMITED, divide, table_budget
 
 
 def test_workers_share_an_eighth() -> None:
-    """At most as much as without a limit."""
+    """All workers together get an eighth of the limit for answer tables, and at most what they get without a limit."""
     assert table_budget(None, 3) == UNLIMITED
     assert table_budget(160 << 20, 1) == 20 << 20
     assert table_budget(160 << 20, 2) == 10 << 20

@@ -36,7 +36,7 @@ class Zone:
         self.closed = False
 
     def reply(self) -> Reply:
-        """The reply."""
+        """Returns a reply with the zone as a stream."""
         return Reply(flags=AA | RD, stream=self._make())
 
     def _make(self) -> Generator[Iterable[Record], None, None]:

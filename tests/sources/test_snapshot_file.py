@@ -1,4 +1,4 @@
-"""The snapshot format: a written file can be read, and any other file is refused."""
+"""The snapshot file format: what is written can be read, and other files are refused."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def test_a_confirmation_is_written_in_place(path: Path) -> None:
 
 @pytest.mark.parametrize("at", range(1, 17))
 def test_a_damaged_stamp_is_ignored(path: Path, at: int) -> None:
-    """The confirmation in the header counts."""
+    """If the stamp is damaged, the confirmation time in the header is used."""
     content = bytearray(octets())
     path.write_bytes(content)
     snapshot_file.stamp(path, 3000.0)
@@ -134,7 +134,9 @@ def test_other_files_are_refused(path: Path, content: bytes, reason: str) -> Non
 
 
 def test_one_common_ca_is_enough(path: Path) -> None:
-    """While a CA is replaced both are trusted; without TLS the address decides."""
+    """A snapshot is accepted if one CA is the same, because CAs are replaced one by one. Without TLS, only the
+    address counts.
+    """
     assert read(path, octets(), Origin(ORIGIN.address, (b"ca-2", b"ca-3"))) is not None
     assert Origin("http://a").is_that_of(Origin("http://a"))
     assert not Origin("http://a").is_that_of(Origin("http://a", (b"ca-1",)))

@@ -83,7 +83,7 @@ def test_a_missing_heartbeat(child: Child) -> None:
 
 
 def test_waiting_for_a_processor_does_not_count(child: Child, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A process that gets none is not killed; one that gets what it needs is."""
+    """Time in which a process waited for a processor does not count as time without a heartbeat."""
     waits = iter([5.0, 7.5, 7.5, 7.5])
     monkeypatch.setattr(child_module, "_processor_wait", lambda _pid: next(waits))
     heartbeat_at(child, 200.0)

@@ -1,4 +1,4 @@
-"""All children: which worker reads which sockets."""
+"""The supervisor's children, and which worker reads which sockets."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from svcdns.supervisor.children import HOLD, Children
 
 
 class World:
-    """Workers that only seem to run, and the messages to them."""
+    """A supervisor's children without processes, and the messages to them."""
 
     def __init__(self, count: int) -> None:
         """Creates `count` serving workers whose last heartbeat was at 100.0."""
@@ -43,7 +43,7 @@ class World:
         self.show(slot, now, State.STARTING)
 
     def show(self, slot: int, heartbeat_at: float, state: State) -> None:
-        """What a worker writes into its region."""
+        """Writes heartbeat and state into a worker's region, as the worker would."""
         cells = self.regions[worker_region(slot, 0)][0:16].cast("d")
         cells[0], cells[1] = heartbeat_at, float(state)
 
@@ -108,7 +108,7 @@ def test_a_worker_that_is_down_is_covered_until_it_serves(world: World) -> None:
 
 @pytest.mark.parametrize("state", [State.STARTING, State.UNSYNCED], ids=lambda state: state.name.lower())
 def test_without_another_serving_worker_queries_wait(world: World, state: State) -> None:
-    """Then a worker that does not know the cluster answers what it can."""
+    """If no other worker serves, queries wait for `HOLD`; then a worker without cluster data answers what it can."""
     world.children.workers[1].pid = 0
     world.restart(0, 100.2)
     world.show(0, 100.2, state)
@@ -133,12 +133,12 @@ def test_no_slot_is_covered_where_no_worker_serves(world: World) -> None:
 
 
 def test_time_in_which_the_supervisor_was_stopped_does_not_count(world: World) -> None:
-    """All workers look stalled then."""
+    """If the supervisor itself was stopped, workers do not count as stalled."""
     assert world.assign(200.0, awake_since=199.9) == [[], []]
 
 
 def test_no_slots_are_assigned_while_draining(world: World) -> None:
-    """A stop has its own order."""
+    """While the server stops, no sockets are assigned."""
     world.children.draining = True
     world.children.workers[0].pid = 0
     assert world.assign(100.1) == [[], []]

@@ -10,7 +10,7 @@ from svcdns.supervisor.crash_loops import Exits
 
 
 class World:
-    """A worker that only seems to run."""
+    """The exit record of a child without a process."""
 
     def __init__(self) -> None:
         """Creates the exit record of one child, and collects its log lines."""

@@ -35,7 +35,7 @@ def test_another_hand_over_format_is_refused() -> None:
 
 
 def test_a_program_that_does_not_start(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The last line that it has said is the reason."""
+    """The error for a program that does not start has the last line that the program printed."""
     monkeypatch.setattr(preflight, "PROGRAM", "svcdns.nothing")
     made = Preflight(time.monotonic())
     with pytest.raises(PreflightError, match=r"it does not start \(exit code 1: .*No module named svcdns.nothing\)"):

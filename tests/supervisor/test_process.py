@@ -43,7 +43,7 @@ def world() -> Iterator[World]:
 
 
 def test_control_is_restarted_where_it_asks_for_that(world: World) -> None:
-    """Only while the server serves; it is started again once it has ended."""
+    """Control is restarted on its request only while the server serves and is not stopping."""
     assert world.ask_for_restart() == [{"op": "exit"}]
     world.children.served = False
     assert world.ask_for_restart() == []
@@ -59,7 +59,7 @@ def test_control_is_not_restarted_during_an_upgrade(world: World) -> None:
 
 
 def test_other_children_cannot_restart_control(world: World) -> None:
-    """Nor can a control that has been replaced."""
+    """A restart request from a worker does not restart control."""
     world.supervisor._handle_message(world.children.new_worker(0, shared_memory.worker_region(0, 0)), {"op": "restart"})
     assert world.sent == []
 

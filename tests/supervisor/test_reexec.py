@@ -1,4 +1,4 @@
-"""The state that a supervisor leaves to its successor. tests/end_to_end/test_upgrade.py has whole upgrades."""
+"""The state that a supervisor passes to the new program. tests/end_to_end/test_upgrade.py tests whole upgrades."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from tests.support.server import free_port
 
 
 def children(mapping: int) -> Children:
-    """A crew that has started nobody."""
+    """Returns the children of a supervisor that has started none."""
     return Children(selectors.DefaultSelector(), lambda _line: None, ["--options", "{}"], mapping)
 
 
 def test_restore_gives_what_dump_took() -> None:
-    """Children with their channels, sockets, counts."""
+    """`restore` gives the children with their channels, the sockets and the counts that `dump` took."""
     before = children(shared_memory.create())
     ours, theirs = socket.socketpair()
     before.workers = [before.new_worker(0, 70), before.new_worker(1, 2)]
@@ -62,7 +62,7 @@ def test_restore_gives_what_dump_took() -> None:
 
 
 def test_a_program_that_cannot_be_run_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No descriptor is left inheritable."""
+    """If the new program cannot be executed, no descriptor stays inheritable."""
     made = children(shared_memory.create())
     monkeypatch.setattr(sys, "executable", "/nowhere/python")
     state, descriptors = reexec.dump(made)
@@ -73,7 +73,7 @@ def test_a_program_that_cannot_be_run_changes_nothing(monkeypatch: pytest.Monkey
 
 
 def test_reading_the_state() -> None:
-    """The descriptor is closed."""
+    """Reading the state closes its descriptor."""
     fd = shared_memory.memory_file("test")
     os.write(fd, b'{"a": 1}')
     assert reexec.read_state(fd) == {"a": 1}

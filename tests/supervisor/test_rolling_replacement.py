@@ -23,7 +23,7 @@ class World:
     """
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """The workers serve."""
+        """Adopts control and two serving workers."""
         self.lines: list[str] = []
         self.started: list[tuple[str, int, tuple[str, ...]]] = []
         self.killed: list[Child] = []
@@ -94,7 +94,7 @@ class World:
 
 @pytest.fixture
 def world(monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
-    """One."""
+    """Creates a supervisor with adopted children, and closes it after the test."""
     made = World(monkeypatch)
     yield made
     made.close()
@@ -128,7 +128,7 @@ def test_control_exits_when_its_successor_serves(world: World) -> None:
 
 
 def test_a_worker_hands_over_when_its_successor_reads(world: World) -> None:
-    """It is told to read once it is synced, and the old one to hand over once it reads."""
+    """A worker's successor reads the sockets once it is synced; then the old worker hands over."""
     old = world.children.workers[0]
     world.replacement.begin([old])
     world.replacement.advance(10.0)
@@ -199,7 +199,7 @@ def test_a_successor_that_fails_is_started_again(world: World) -> None:
 
 
 def test_a_successor_takes_the_place_of_a_predecessor_that_ends(world: World) -> None:
-    """A worker reads at once, as soon as it can."""
+    """If the predecessor ends, its successor replaces it, and reads the sockets as soon as it is synced."""
     old = world.children.workers[0]
     world.replacement.begin([old])
     world.replacement.advance(10.0)
@@ -215,7 +215,7 @@ def test_a_successor_takes_the_place_of_a_predecessor_that_ends(world: World) ->
 
 
 def test_other_children_that_end_are_no_part_of_the_replacement(world: World) -> None:
-    """They are started again as at any time."""
+    """The exit of another child during a replacement is not handled as part of the replacement."""
     world.replacement.begin([world.children.control])
     world.replacement.advance(10.0)
     assert world.end(world.children.workers[1]) is None

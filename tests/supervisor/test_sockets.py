@@ -25,7 +25,7 @@ def sockets() -> Iterator[Sockets]:
 
 
 def test_one_set_for_each_slot(sockets: Sockets) -> None:
-    """UDP and TCP, on one port."""
+    """Each slot gets its own UDP and TCP sockets on the same port."""
     port = free_port()
     added, removed = sockets.change(both("127.0.0.1", port), 2)
     assert [(one.slot, one.proto, one.sock.getsockname()) for one in added] == [
@@ -81,7 +81,7 @@ def test_a_change_touches_what_differs(sockets: Sockets) -> None:
 
 
 def test_a_port_without_udp(sockets: Sockets) -> None:
-    """Where TLS takes the place of plain DNS, the TCP socket stays and UDP goes."""
+    """A port that changes to TLS keeps its TCP socket and loses its UDP socket."""
     before, _ = sockets.change(both("127.0.0.1", free_port()), 1)
     udp, tcp = before
     assert sockets.change([("127.0.0.1", tcp.port, "tcp")], 1) == ([], [udp])

@@ -34,10 +34,9 @@ PATHS = {"Service": SERVICES, "Namespace": NAMESPACES, "Pod": PODS, "EndpointSli
 
 @dataclass(frozen=True)
 class Fault:
-    """The answer to a request: a status with its text, a cut connection (`status` 0), or none (`stalled`).
+    """The response to a request: a status with a text, a cut connection (`status` 0), or nothing (`stalled`).
 
-    `in_stream` opens the watch that was asked for and ends it with the status as an ERROR event, 410 where there is
-    none.
+    `in_stream` opens the requested watch, and ends it with the status as an ERROR event; without a status, with 410.
     """
 
     status: int = 0
@@ -59,7 +58,7 @@ class Request:
 
     @property
     def watch(self) -> bool:
-        """Whether it is a watch."""
+        """True for a watch."""
         return "watch" in self.query
 
 
@@ -157,7 +156,7 @@ class ApiDouble:
         self.faults[path].extend(faults)
 
     def asked(self, path: str, *, watch: bool | None = None) -> list[Request]:
-        """The requests of a resource so far."""
+        """Returns the requests for a resource so far; `watch` selects watches or other requests."""
         return [one for one in self.requests if one.path == path and (watch is None or one.watch is watch)]
 
     def watching(self, path: str) -> int:

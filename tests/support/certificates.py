@@ -18,7 +18,7 @@ class Pair(NamedTuple):
     key: bytes
 
     def write(self, folder: Path, name: str = "server") -> tuple[Path, Path]:
-        """Writes both into files; their paths."""
+        """Writes certificate and key into files, and returns the paths."""
         paths = folder / f"{name}.crt", folder / f"{name}.key"
         for path, content in zip(paths, self, strict=True):
             path.write_bytes(content)
@@ -29,7 +29,7 @@ class Authority:
     """A certificate authority for tests."""
 
     def __init__(self) -> None:
-        """A new one, that nobody knows."""
+        """Creates a new authority, which nothing trusts yet."""
         self._ca = trustme.CA()
 
     @property
@@ -67,7 +67,7 @@ def server(one: Pair, folder: Path) -> ssl.SSLContext:
 
 @functools.cache
 def authority() -> Authority:
-    """One that the tests of a run share."""
+    """Returns the authority that all tests of a run share."""
     return Authority()
 
 

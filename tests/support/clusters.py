@@ -82,7 +82,7 @@ def apply(state: State, made: Change) -> None:
 
 
 def key_of(item: ClusterObject) -> ObjectKey:
-    """Kind, namespace, name."""
+    """Returns kind, namespace and name."""
     return Kind(type(item).__name__), item.namespace, item.name
 
 

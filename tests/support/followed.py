@@ -1,4 +1,4 @@
-"""An API source that runs against the API double in virtual time, and the changes that it has given."""
+"""An API server source that runs against the API double in virtual time, and its changes."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Observed:
     """Records requests to the API server."""
 
     def __init__(self, time: VirtualTime) -> None:
-        """No request yet."""
+        """Creates an empty record of requests."""
         self.codes: list[str] = []
         self.moments: list[float] = []
         """The moments at which requests ended; for watches when they opened or failed."""
@@ -99,7 +99,7 @@ class Followed:
                 await asyncio.sleep(0.001)
 
     async def until_listed(self, kind: Kind = Kind.SERVICE, times: int = 1) -> None:
-        """Waits until a list is complete."""
+        """Waits until the kind has been listed `times` times."""
         await self.until(lambda: self.changes.count(Complete(kind)) >= times)
 
     def events(self, kind: Kind = Kind.SERVICE) -> list[str]:
@@ -117,7 +117,7 @@ class Followed:
 
     @property
     def lines(self) -> list[str]:
-        """The log."""
+        """The log lines of the source."""
         return [record.getMessage() for record in self._caplog.records if record.name == "api-test"]
 
 

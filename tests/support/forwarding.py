@@ -22,8 +22,9 @@ class HasPort(Protocol):
 
 
 class Forwarding:
-    """`body` is the directive's body, `place` the form of the upstreams; a `clock` replaces the one that is moved by
-    hand.
+    """The plugin *forward* with these upstreams.
+
+    `body` is the body of the directive, `place` the format of an upstream, and `clock` replaces the test's clock.
     """
 
     def __init__(
@@ -59,7 +60,7 @@ class Forwarding:
         return found
 
     async def ask(self, name: str = "a.example.org.", rtype: str = "A", **fields: Any) -> Reply:
-        """The answer to a query."""
+        """Asks the plugin, and returns the reply."""
         query = world.query(name, rtype, **fields)
         return await world.soon(self.plugin.handle(query, world.following(Reply(rcode=Rcode.NXDOMAIN))))
 
@@ -68,7 +69,7 @@ class Forwarding:
         return asyncio.ensure_future(self.ask(name, **fields))
 
     async def turn(self, seconds: float) -> None:
-        """Moves the clock and runs the timers."""
+        """Moves the clock forward, and runs the timers that are due."""
         await asyncio.sleep(0)
         self.clock.turn(seconds + 2 * TICK)
         for _ in range(5):

@@ -1,4 +1,4 @@
-"""A copy of the program beside a server, to be changed and replaced as an installation is."""
+"""A copy of the program in a server's folder, which tests can change and replace."""
 
 from __future__ import annotations
 

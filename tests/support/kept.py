@@ -32,7 +32,7 @@ class KeptConnections:
         self._thread = threading.Thread(target=lambda: asyncio.run(self._run()))
 
     def __enter__(self) -> Self:
-        """Returns once every connection has had its first reply."""
+        """Starts the clients, and waits until each has had its first reply."""
         self._thread.start()
         for _ in range(self._count):
             assert self._open.acquire(timeout=30), self.lost

@@ -66,7 +66,7 @@ class Lab:
         shutil.copy(self.given, self.kubeconfig)
 
     def start(self) -> None:
-        """Starts it, after an end with the same data on the same port."""
+        """Starts the API server, after a stop with the same data and port."""
         command = [
             os.environ["SVCDNS_TEST_APISERVER"],
             "--port",
@@ -90,7 +90,7 @@ class Lab:
 
     @property
     def given(self) -> Path:
-        """The kubeconfig as the server wrote it."""
+        """The kubeconfig that the API server wrote."""
         return self._pki / "kubeconfig"
 
     @property
@@ -116,12 +116,12 @@ class Lab:
         return time.monotonic() - begun >= 1.5
 
     def kill(self) -> None:
-        """A crash."""
+        """Kills the API server's process."""
         self.process.kill()
         self.process.wait()
 
     def use_new_authority(self) -> None:
-        """Has the next start make certificates by an authority of its own."""
+        """Makes the next start create certificates of another authority."""
         self._pki = self.folder / "other-pki"
 
     def __enter__(self) -> Self:
@@ -129,6 +129,6 @@ class Lab:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Ends it, whatever state it is in."""
+        """Kills the API server, even if it is stopped by a signal."""
         self.process.send_signal(signal.SIGCONT)
         self.kill()

@@ -146,7 +146,7 @@ class Outside:
 
     @property
     def on_fast_path(self) -> int:
-        """How many replies the fast path gave."""
+        """The number of replies that the fast path sent."""
         return sum(hit_counter.hits for hit_counter in self.responder.fast_path_counters.values())
 
     def send(self, packet: bytes, client: socket.socket | None = None) -> None:
@@ -198,7 +198,10 @@ def _load(name: str) -> Any:
 
 
 def shape(wire: bytes, *, ordered: bool = True) -> list[str]:
-    """A reply as text, without its id, as octets if it is malformed; addresses in their order only if `ordered`."""
+    """Returns a reply as text without its ID, or as octets if it is malformed.
+
+    Addresses are sorted unless `ordered` is True.
+    """
     assert wire[:2] == b"\0\7"
     try:
         reply = dns.message.from_wire(wire, one_rr_per_rrset=True)

@@ -51,7 +51,7 @@ def address(owner: bytes = OWNER, last: int = 1, ttl: int = 60) -> bytes:
 
 
 def soa(owner: bytes = ZONE, rdata: bytes = SOA_DATA, ttl: int = 60, rclass: int = Class.IN) -> bytes:
-    """A SOA record."""
+    """Returns an encoded SOA record."""
     return record(owner, Type.SOA, rdata, ttl=ttl, rclass=rclass)
 
 
@@ -118,7 +118,7 @@ def rtype_of(packet: bytes) -> int:
 
 
 def _changed(packet: bytes, changes: list[tuple[int, int]], cut: int, more: bytes) -> bytes:
-    """The packet with other octets in some places, but not in its question."""
+    """Returns the packet with some octets changed, but not those of its question."""
     out = bytearray(packet)
     for place, octet in changes:
         at = 2 + place % (len(out) - 2)

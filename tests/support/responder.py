@@ -22,7 +22,7 @@ class ResponderSetup:
     """A responder with its table and counters."""
 
     def __init__(self, protocol: str, reply: Answer = REPLY) -> None:
-        """The chain gives `reply` for every query."""
+        """Creates a responder whose chain returns `reply` for every query."""
         self.reply, self.asked = reply, 0
         self.clock, self.counters = Clock(), Counters()
         self.listener = Listener("127.0.0.1", 53)

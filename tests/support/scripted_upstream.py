@@ -48,11 +48,11 @@ def silence(_query: dns.message.Message, _transport: str) -> None:
 
 
 class Elsewhere(bytes):
-    """A packet from another port than the query went to; over UDP only."""
+    """A packet that is sent from another port than that of the server, over UDP only."""
 
 
 class Held(bytes):
-    """A packet that is sent by `release`."""
+    """A packet that is sent only by `release`."""
 
 
 def held(respond: Respond) -> Respond:
@@ -74,7 +74,7 @@ class ScriptedUpstream:
     """`respond` may be changed at any time; `asked` has the queries, with their transports."""
 
     def __init__(self, respond: Respond | None = None, tls: ssl.SSLContext | None = None) -> None:
-        """Answers NOERROR without records if not told otherwise; with `tls` its TCP port is for TLS alone."""
+        """Replies are NOERROR without records unless `respond` is given. With `tls`, the TCP port accepts only TLS."""
         self.respond, self.tls = respond or answer(), tls
         self.resumed: list[bool] = []
         """Of each connection over TLS, whether it went on with an earlier session."""
@@ -128,7 +128,7 @@ class ScriptedUpstream:
         return len(self._held)
 
     def release(self, *, backwards: bool = False) -> None:
-        """Sends the held packets."""
+        """Sends the held packets, in reverse order if `backwards`."""
         sending, self._held = self._held, []
         for send in reversed(sending) if backwards else sending:
             send()

@@ -1,6 +1,4 @@
-"""The real server, started as a user starts it, on loopback; questions over UDP and TCP; waiting
-for what is to happen.
-"""
+"""A real server, started as a user starts it, on loopback: queries over UDP and TCP, metrics, and waiting."""
 
 from __future__ import annotations
 
@@ -63,7 +61,7 @@ class Server:
     """A running `svcdns`. In the Corefile, {port}, {ready}, {health}, {metrics} and {dir} are replaced."""
 
     def __init__(self, folder: Path, corefile: str, *arguments: str, **environ: str) -> None:
-        """Starts it; `folder` is its working directory and takes Corefile and log."""
+        """Starts the server; `folder` is its working directory, with the Corefile and the log."""
         self.folder = folder
         self.ports = {name: free_port() for name in ("port", "ready", "health", "metrics")}
         self.corefile = folder / "Corefile"
@@ -73,7 +71,7 @@ class Server:
         self.process = self.launch()
 
     def command(self) -> list[str]:
-        """What runs the program."""
+        """Returns the command that starts the program."""
         return [sys.executable, "-m", "svcdns"]
 
     def launch(self) -> subprocess.Popen[bytes]:
@@ -90,7 +88,7 @@ class Server:
             )
 
     def __enter__(self) -> Self:
-        """Nothing to wait for: a test says what it waits for."""
+        """Returns itself without waiting; each test waits for what it needs."""
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -166,7 +164,7 @@ class Server:
         return sum(float(found[1]) for found in re.finditer(rf"^{line}\S* (\S+)$", page, re.MULTILINE))
 
     def stop(self, number: int = signal.SIGTERM) -> int:
-        """Sends a signal and waits for the end; the exit code."""
+        """Sends a signal, waits for the end, and returns the exit code."""
         self.process.send_signal(number)
         return self.process.wait(TIMEOUT)
 

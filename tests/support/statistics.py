@@ -1,4 +1,4 @@
-"""Whether numbers that should be random are, by chi-square: a test that fails by bad luck once in a million runs."""
+"""Chi-square tests of random numbers, which fail by chance once in a million runs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _QUANTILE = 4.7534
 
 
 def chi_square_of(increments: Mapping[Any, int], classes: int, drawn: int) -> float:
-    """How far the counts are from equal ones; classes that never came count as well."""
+    """Returns chi-square for the counts of equally likely classes."""
     expected = drawn / classes
     return (
         sum((count - expected) ** 2 for count in increments.values()) / expected

@@ -22,7 +22,7 @@ class Client:
     """A client with one TCP connection."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Made by `connect`."""
+        """Wraps the streams that `connect` opened."""
         self.reader, self.writer = reader, writer
 
     def send(self, *idents: int, cut: int = 0) -> None:
@@ -34,7 +34,7 @@ class Client:
         self.writer.write(data[: len(data) - cut])
 
     async def reply(self) -> dns.message.Message:
-        """The next reply."""
+        """Waits for the next reply, and returns it."""
         async with asyncio.timeout(10):
             size = int.from_bytes(await self.reader.readexactly(2), "big")
             return dns.message.from_wire(await self.reader.readexactly(size), one_rr_per_rrset=True)

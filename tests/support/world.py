@@ -1,4 +1,4 @@
-"""Small worlds to test in: records as zone-file text, a plugin with its surroundings, a query."""
+"""Helpers for tests of plugins: records from zone-file text, plugins with an environment, queries, replies."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def records(*lines: str) -> tuple[Record, ...]:
 
 
 def shown(found: Iterable[Record]) -> list[str]:
-    """Records as zone-file lines, in their order."""
+    """Returns records as zone-file lines, in their order."""
     return [f"{names.to_text(r.owner)} {r.ttl} IN {type_text(r.rtype)} {rdata_text(r)}" for r in found]
 
 
@@ -127,18 +127,18 @@ def following(reply: Reply | None = None) -> Following:
 
 
 def handled(plugin: Plugin, query: Query, following: Following) -> Answer:
-    """The plugin's answer as its chain has it: with the terms of what the plugin read."""
+    """Returns the plugin's answer with its reuse terms, as in a chain."""
     return link(plugin, following)(query)
 
 
 def now(answer: Answer) -> Reply:
-    """A reply that is there already."""
+    """Asserts that the answer is a reply, not a deferred one, and returns it."""
     assert isinstance(answer, Reply)
     return answer
 
 
 async def soon(answer: Answer) -> Reply:
-    """A reply, waited for."""
+    """Waits for a reply, and returns it."""
     return answer if isinstance(answer, Reply) else await asyncio.wait_for(asyncio.ensure_future(answer), 10)
 
 
@@ -155,7 +155,7 @@ def counted(counters: Counters) -> dict[tuple[str, ...], float]:
 
 
 def options(name: str, text: str, **fields: Any) -> Any:
-    """The options of the plugin of that name from the text of its directives."""
+    """Parses `text` as directives of the plugin `name`, and returns its options."""
     import importlib
 
     return importlib.import_module(f"svcdns.plugins.{name}").parse(block(text, name, **fields))

@@ -1,4 +1,4 @@
-"""Records of every type in text, for tests that compare readers of zone files."""
+"""Zone text with records of every type, for comparing readers of zone files."""
 
 from __future__ import annotations
 

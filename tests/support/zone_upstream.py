@@ -29,9 +29,7 @@ class ZoneUpstream:
     """A running DNS server with the given records; `asked` counts the queries."""
 
     def __init__(self, records: Iterable[str], failing: Mapping[str, str] | None = None, port: int = 0) -> None:
-        """`records` as zone-file lines with absolute names; `failing` gives the rcode of names that answer nothing
-        else.
-        """
+        """`records` are zone-file lines with absolute names. `failing` gives the rcode for names that only fail."""
         self.asked = 0
         self._rrsets: dict[tuple[dns.name.Name, int], dns.rrset.RRset] = {}
         for line in records:
@@ -46,7 +44,7 @@ class ZoneUpstream:
         self.port = port or free_port()
 
     def lose(self, name: str) -> None:
-        """Takes a name away."""
+        """Removes a name."""
         gone = dns.name.from_text(name)
         self._rrsets = {key: rrset for key, rrset in self._rrsets.items() if key[0] != gone}
 

@@ -14,7 +14,7 @@ TOOK = Family("took_seconds", MetricKind.HISTOGRAM, "Seconds.", (), (0.1, 1.0))
 
 
 def region() -> memoryview:
-    """A shared mapping."""
+    """Returns memory for one process's counters."""
     return memoryview(bytearray(REGION_SIZE))
 
 
@@ -40,7 +40,7 @@ def test_an_observation_counts_in_its_bucket() -> None:
 
 @given(st.lists(st.tuples(st.text(max_size=10), st.integers(1, 5)), max_size=40))
 def test_any_labels(counts: list[tuple[str, int]]) -> None:
-    """The total of each label value is exact, whatever its text."""
+    """Counts are exact for each label value, whatever text it is."""
     counters = Counters(shared := region())
     expected: dict[str, int] = {}
     for label, amount in counts:

@@ -69,5 +69,5 @@ def test_a_slow_reader_does_not_block() -> None:
 
 
 def test_plugin_loggers_are_children_of_the_server_logger() -> None:
-    """One handler writes the lines of all."""
+    """A plugin's logger is a child of the server's logger, so that one handler writes all lines."""
     assert plugin_logger("x").name == "svcdns.plugin.x"

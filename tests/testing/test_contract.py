@@ -132,7 +132,7 @@ def cluster() -> list[Change]:
 
 @pytest.mark.parametrize("name", sorted(BLOCKS))
 def test_a_built_plugin_keeps_to_the_contract(name: str, tmp_path: Path) -> None:
-    """Two clients of one network and two of others, two transports, two listeners, two contents of its files, later
+    """Every built plugin passes the contract check, with several clients, transports, listeners, file contents and
     times.
     """
     zone, hosts = tmp_path / "zone", tmp_path / "hosts"
@@ -169,7 +169,7 @@ def test_a_built_plugin_before_replies_of_all_kinds(name: str, tmp_path: Path) -
 
 
 def test_every_built_plugin_is_checked() -> None:
-    """Here, or where ELSEWHERE says."""
+    """Every built plugin is checked in this module, or in the module that ELSEWHERE names."""
     assert {name.split()[0] for name in BLOCKS} | set(ELSEWHERE) == set(BUILT)
 
 
@@ -207,7 +207,7 @@ class Localizes(Careless):
 
 
 class Tells(Careless):
-    """Says over what the query came, where, and when."""
+    """A plugin whose replies depend on the transport, the server and the time."""
 
     def handle(self, query: Query, following: Following) -> Answer:
         """Answers with a TXT record that has the transport, the server and the time."""
@@ -219,7 +219,7 @@ class Bounds(Careless):
     """A plugin that raises low TTLs without declaring it."""
 
     def handle(self, query: Query, following: Following) -> Answer:
-        """From below."""
+        """Raises TTLs below 25 to 25."""
 
         def change(reply: Reply) -> Reply:
             changed = tuple(msgspec.structs.replace(one, ttl=max(one.ttl, 25)) for one in reply.answer)

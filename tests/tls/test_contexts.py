@@ -23,7 +23,7 @@ class Link:
         self.server = server.wrap_bio(up, down, server_side=True)
 
     def greet(self) -> None:
-        """The handshake. Raises ssl.SSLError."""
+        """Performs the handshake. Raises ssl.SSLError."""
         for _ in range(4):
             for side in (self.client, self.server):
                 try:
@@ -53,7 +53,7 @@ def test_a_server_is_verified_by_name_or_address() -> None:
     ],
 )
 def test_an_invalid_server_certificate_is_refused(names: tuple[str, ...], days: float, name: str, error: str) -> None:
-    """The handshake fails."""
+    """With a wrong name, a wrong address or an expired certificate, the handshake fails."""
     server = server_context(Material(*authority().pair(*names, days=days)))
     with pytest.raises(ssl.SSLCertVerificationError, match=error):
         Link(client_context(TRUSTING), server, name).greet()
@@ -79,7 +79,7 @@ OWN = Material(*authority().pair("client.test"), authority().pem)
     ],
 )
 def test_verification_of_clients(verify: ssl.VerifyMode, client: Material, taken: bool) -> None:
-    """As `client_auth` requires."""
+    """Clients with and without a certificate are accepted as `client_auth` says."""
     material = Material(SERVER.certificates, SERVER.key, authority().pem)
     link = Link(client_context(client), server_context(material, verify))
     if taken:

@@ -26,7 +26,7 @@ class Echo(asyncio.Protocol):
     """Sends received data back."""
 
     def __init__(self) -> None:
-        """Notes what happens."""
+        """Records what happens on the connection."""
         self.got, self.pieces, self.paused, self.lost = b"", 0, 0, False
         self.transport: asyncio.Transport
 
@@ -36,7 +36,7 @@ class Echo(asyncio.Protocol):
         self.transport = transport
 
     def data_received(self, data: bytes) -> None:
-        """Some text."""
+        """Sends the received data back."""
         assert len(data) <= CHUNK
         self.got += data
         self.pieces += 1
@@ -67,7 +67,7 @@ class Place:
         self.port = 0
 
     def accept(self) -> TlsTransport:
-        """A connection."""
+        """Returns the transport for a new connection."""
 
         def established() -> Echo:
             self.made.append(Echo())
@@ -193,7 +193,7 @@ async def test_octets_that_are_no_tls_close_the_connection(octets: bytes) -> Non
 
 
 async def test_a_handshake_that_takes_too_long_fails() -> None:
-    """So does one whose client disconnects."""
+    """A handshake that takes too long fails, and so does one whose client disconnects."""
     async with echoing(0.02) as place:
         reader, writer = await asyncio.open_connection("127.0.0.1", place.port)
         with contextlib.suppress(ConnectionError):
@@ -223,7 +223,7 @@ async def test_broken_records_close_the_connection() -> None:
 
 
 async def test_other_work_runs_between_handshake_steps() -> None:
-    """However many are queued."""
+    """Between two handshake steps, other callbacks run, however many steps are queued."""
     handshakes, order = HandshakeQueue(), []
     for _ in range(20):
         handshakes.put(lambda: order.append("step"))

@@ -24,7 +24,7 @@ def by_type(query: dns.message.Message, transport: str) -> list[bytes] | bytes |
 
 
 async def found(*servers: ScriptedUpstream) -> list[str]:
-    """The host's addresses; the call blocks, so it runs in a thread."""
+    """Returns the host's addresses. The call blocks, so it runs in a thread."""
     return await asyncio.to_thread(addresses_of, "host.example.org", [("127.0.0.1", server.port) for server in servers])
 
 
@@ -42,7 +42,7 @@ async def test_the_next_server_is_queried(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 async def test_one_family_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The query for the other one may fail."""
+    """If the query for one address family fails, the addresses of the other are returned."""
     monkeypatch.setattr(blocking_resolver, "TIMEOUT", 0.05)
     async with ScriptedUpstream(
         lambda q, t: by_type(q, t) if q.question[0].rdtype == dns.rdatatype.A else None

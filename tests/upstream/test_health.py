@@ -21,7 +21,7 @@ def test_the_circuit() -> None:
 
 
 def test_down_is_by_health_checks() -> None:
-    """If more failed in a row than are allowed."""
+    """A server is down if more health checks in a row have failed than `max_fails` allows."""
     health = Health(2, checked=True)
     health.failed_checks = 2
     assert (health.down, health.usable) == (False, True)
@@ -41,7 +41,7 @@ def test_never_left_out_without_health_checks() -> None:
 
 
 def test_slow_after_follows_the_usual_latency() -> None:
-    """Within bounds: long for a new server, short for a fast and steady one, long again for a slow one."""
+    """The time after which a server counts as slow follows its usual latency, within bounds."""
     health = Health(2, checked=True)
     assert health.slow_after == SILENCE
     for _ in range(100):
@@ -56,7 +56,7 @@ def test_slow_after_follows_the_usual_latency() -> None:
 
 
 def test_silent() -> None:
-    """Since a query, if no reply of any kind came after it."""
+    """A server is silent since a query if no reply of any kind came after it."""
     health = Health(2, checked=True)
     assert health.silent(0.0)
     health.reply_received(5.0)

@@ -71,7 +71,7 @@ def header(rcode: int, *, ident: int = IDENT, flags: int = 0x8180, answers: int 
     ],
 )
 def test_which_reply_matches(packet: bytes, counts: bool) -> None:
-    """One with the ID, name, type and class of the query, and one question; an error may have no question."""
+    """A reply matches if it has the query's ID and question. An error reply may lack the question."""
     assert QUERY.matches(IDENT, packet) is counts
 
 

@@ -52,7 +52,7 @@ class Querying:
         return QUERY.decode(outcome)
 
     async def turn(self, seconds: float) -> None:
-        """Moves the clock and runs the timers."""
+        """Moves the clock forward, and runs the timers that are due."""
         self.clock.turn(seconds + 2 * TICK)
         for _ in range(5):
             self.server.timer_wheel.run_due()
@@ -74,7 +74,7 @@ class Querying:
 
 
 async def test_observes_by_response_code() -> None:
-    """A histogram for each."""
+    """Durations are observed in a histogram for each rcode."""
     async with ScriptedUpstream(answer(rcode=3)) as upstream:
         asking = Querying(upstream)
         await asking.answer()
@@ -97,7 +97,7 @@ async def test_no_reply_in_time() -> None:
 
 
 async def test_the_circuit_opens_within_a_fraction_of_a_second_and_a_health_check_closes_it() -> None:
-    """After some queries in a row without any reply from the server."""
+    """If no query gets a reply within `SILENCE`, the circuit opens. A health check that succeeds closes it."""
     async with ScriptedUpstream(silence) as upstream:
         asking = Querying(upstream)
         for _ in range(CIRCUIT_THRESHOLD):
@@ -173,7 +173,7 @@ async def test_health_checks_go_on_until_a_reply() -> None:
 
 
 async def test_a_closed_port_fails_each_health_check() -> None:
-    """At once each time, one run at a time."""
+    """With a closed port each health check fails at once, and only one run of checks is active."""
     async with ScriptedUpstream() as upstream:
         upstream.close()
         asking = Querying(upstream, ServerOptions(max_fails=1))
@@ -206,7 +206,7 @@ async def test_the_query_of_a_health_check(tcp: bool) -> None:
 
 
 async def test_no_health_checks_without_a_limit() -> None:
-    """max_fails 0, or no interval."""
+    """With `max_fails 0` or without an interval there are no health checks, and the server stays usable."""
     async with ScriptedUpstream() as upstream:
         for options in (ServerOptions(max_fails=0), ServerOptions(probe_interval=0.0)):
             asking = Querying(upstream, options)
@@ -247,7 +247,7 @@ async def test_a_lack_of_descriptors_is_not_the_servers_fault(monkeypatch: pytes
 
 
 async def test_connection_use_is_counted() -> None:
-    """A miss makes one, a hit uses one."""
+    """A new connection is counted as a miss, a reused one as a hit."""
     async with ScriptedUpstream(A) as upstream:
         asking = Querying(upstream)
         for _ in range(3):

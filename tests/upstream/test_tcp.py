@@ -48,7 +48,7 @@ class Querying:
         )
 
     def ask(self, number: int) -> Awaitable[bytes | ExchangeError]:
-        """The outcome of a query."""
+        """Sends a query, and returns the reply or the error."""
         done = asyncio.get_running_loop().create_future()
         self.connections.send(query(number), done.set_result)
         return asyncio.wait_for(done, 10)
@@ -61,7 +61,7 @@ def number_of(outcome: bytes | ExchangeError) -> int:
 
 
 async def test_replies_out_of_order() -> None:
-    """On one connection, each for its query."""
+    """Replies in reverse order on one connection are matched to their queries."""
     async with ScriptedUpstream(held(numbered)) as upstream:
         asking = Querying(upstream)
         waiting = [asyncio.ensure_future(asking.ask(number)) for number in range(50)]
@@ -74,7 +74,7 @@ async def test_replies_out_of_order() -> None:
 
 
 async def test_more_connections_if_one_is_full() -> None:
-    """Up to a number; after that they take more queries."""
+    """If a connection is full, another one is opened, up to `MAX_CONNECTIONS`; then each takes more queries."""
     async with ScriptedUpstream(held(numbered)) as upstream:
         asking = Querying(upstream)
         count = MAX_PIPELINED * MAX_CONNECTIONS + 5
@@ -141,7 +141,7 @@ async def test_a_server_that_closes_every_connection_fails_the_query() -> None:
 
 
 async def test_a_closed_port() -> None:
-    """All queries that wait for the connection fail."""
+    """If the port is closed, all queries that wait for the connection fail."""
     async with ScriptedUpstream() as upstream:
         upstream.close()
         asking = Querying(upstream)
@@ -167,7 +167,7 @@ async def test_a_connection_that_takes_too_long_to_open() -> None:
 
 
 async def test_foreign_messages_are_dropped() -> None:
-    """Another ID, another question, garbage: the matching reply after them counts."""
+    """Messages with another ID, another question or garbage are dropped, and the matching reply after them is used."""
 
     def lying(query: dns.message.Message, transport: str) -> list[bytes]:
         true = numbered(query, transport)
@@ -207,7 +207,7 @@ def unexpected(outcome: bytes | ExchangeError) -> None:
 
 
 async def test_a_late_reply_is_not_foreign() -> None:
-    """Its ID is not used again meanwhile, and the connection goes on."""
+    """A late reply to a cancelled query does not count as foreign, and the connection stays in use."""
     async with ScriptedUpstream(held(numbered)) as upstream:
         asking = Querying(upstream)
         sent, _ = asking.connections.send(query(1), unexpected)
@@ -222,7 +222,7 @@ async def test_a_late_reply_is_not_foreign() -> None:
 
 
 async def test_a_connection_without_any_data_is_closed_after_a_timeout() -> None:
-    """Its other queries are sent over another one."""
+    """If a connection delivers no data until a timeout, it is closed, and its other queries are sent on a new one."""
     async with ScriptedUpstream(silence) as upstream:
         clock = world.Clock()
         asking = Querying(upstream, clock=clock)
@@ -243,7 +243,7 @@ async def test_a_connection_without_any_data_is_closed_after_a_timeout() -> None
     "keeping", [ConnectionOptions(expire=10.0), ConnectionOptions(expire=100.0, max_age=10.0)], ids=["unused", "in all"]
 )
 async def test_connections_that_are_too_old_are_not_used(keeping: ConnectionOptions) -> None:
-    """By their idle time, and by their age."""
+    """A connection that has been idle for too long, or that is too old, is not used for a further query."""
     async with ScriptedUpstream(numbered) as upstream:
         clock = world.Clock()
         asking = Querying(upstream, keeping, clock)
@@ -284,7 +284,7 @@ async def test_stop_waits_for_open_queries() -> None:
 
 
 def broken(_: bytes | ExchangeError) -> None:
-    """A callback that raises."""
+    """A callback that raises ValueError."""
     raise ValueError("broken")
 
 

@@ -39,7 +39,7 @@ class Querying:
         )
 
     async def ask(self) -> str:
-        """The address in the answer, or the reason why there is none."""
+        """Sends a query, and returns the address in the answer or the reason for the failure."""
         done: asyncio.Future[bytes | ExchangeError] = asyncio.get_running_loop().create_future()
         self.connections.send(QUERY, done.set_result)
         outcome = await asyncio.wait_for(done, 10)
@@ -63,7 +63,7 @@ async def upstream(tmp_path: Path) -> AsyncIterator[ScriptedUpstream]:
 
 
 async def test_queries_share_one_connection(upstream: ScriptedUpstream) -> None:
-    """Several at once; none is unencrypted."""
+    """Concurrent queries share one TLS connection."""
     asking = Querying(upstream)
     assert await asyncio.gather(*(asking.ask() for _ in range(20))) == ["192.0.2.1"] * 20
     assert upstream.connections == 1
@@ -183,7 +183,7 @@ async def test_a_handshake_that_hangs() -> None:
 
 
 async def test_a_closed_port() -> None:
-    """As without TLS."""
+    """If the upstream's port is closed, the error is the same as without TLS."""
     async with ScriptedUpstream() as gone:
         port = gone.port
     gone.port = port

@@ -25,7 +25,7 @@ EPHEMERAL = Path("/proc/sys/net/ipv4/ip_local_port_range")
 
 
 def packet(query: dns.message.Message, transport: str = "udp") -> bytes:
-    """The genuine reply."""
+    """Returns the correct reply to the query."""
     found = A(query, transport)
     assert isinstance(found, bytes)
     return found
@@ -40,21 +40,21 @@ async def ask(sockets: UdpSockets, question: UpstreamQuery = QUERY) -> Message |
 
 
 async def test_over_udp() -> None:
-    """The reply that matches the query."""
+    """The matching reply is returned."""
     async with ScriptedUpstream(A) as upstream:
         message = await exchange_over_udp(QUERY, ("127.0.0.1", upstream.port), 5)
         assert len(message.answer) == 1
 
 
 async def test_silence_is_a_timeout() -> None:
-    """After the given time."""
+    """If no reply comes within the given time, the exchange times out."""
     async with ScriptedUpstream(silence) as upstream:
         with pytest.raises(ExchangeError, match="i/o timeout"):
             await exchange_over_udp(QUERY, ("127.0.0.1", upstream.port), 0.02)
 
 
 async def test_a_closed_port_is_noticed_at_once() -> None:
-    """By an error of the kernel, not by a timeout; the server is the cause."""
+    """A closed port is noticed at once, by an error of the kernel, and counts as the server's failure."""
     async with ScriptedUpstream() as upstream:
         upstream.close()
         with pytest.raises(ExchangeError, match="connection refused") as raised:
@@ -204,7 +204,7 @@ async def test_ports_are_random() -> None:
 
 
 async def test_a_port_is_given_up_with_the_reply() -> None:
-    """Later packets reach nobody; a socket that received foreign packets is not reused."""
+    """A UDP port is given up after the reply. A socket that received foreign packets is not reused."""
     async with ScriptedUpstream(A) as upstream:
         sockets = UdpSockets(("127.0.0.1", upstream.port))
         assert isinstance(await ask(sockets), Message)

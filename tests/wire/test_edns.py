@@ -49,7 +49,7 @@ def test_a_truncated_option_is_a_format_error(rdata: bytes) -> None:
     ],
 )
 def test_sizes_and_contents_of_options(code: int, good: list[str], bad: list[str]) -> None:
-    """Lengths, and the prefixes of a client subnet, of options with a defined format."""
+    """Options with a defined format must have a valid length and, for a client subnet, a valid prefix."""
     for text in good:
         data = bytes.fromhex(text)
         wire = edns.to_wire(Edns(options=((code, data),)))
@@ -66,7 +66,7 @@ def test_expire_has_four_octets() -> None:
 
 
 def test_the_opt_record_of_a_reply_has_the_fields_of_the_query() -> None:
-    """Payload size, DO bit, and the options that are echoed."""
+    """The OPT record of a reply has the query's payload size and DO bit, and the options that are copied."""
     asked = Edns(1400, dnssec_ok=True, options=((10, b"cookie"), (8, b"subnet"), (3, b"")))
     assert edns.for_reply(asked, None) == Edns(1400, dnssec_ok=True, options=((10, b"cookie"), (3, b"")))
 

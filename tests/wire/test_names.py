@@ -38,7 +38,7 @@ def test_refuses_text_that_is_no_name(text: str) -> None:
 
 @given(NAMES)
 def test_text_round_trips_and_agrees_with_dnspython(wire: bytes) -> None:
-    """For any name; dnspython reads the same name from the text."""
+    """Every name is the same after conversion to text and back, and dnspython reads the same name."""
     text = names.to_text(wire)
     assert names.from_text(text) == wire
     assert dns.name.from_text(text).to_wire() == wire
@@ -54,7 +54,7 @@ def test_is_within_is_about_labels(name: bytes, zone: bytes) -> None:
 
 
 def test_suffixes_go_from_the_name_to_the_root() -> None:
-    """The order of a longest-match search."""
+    """`suffixes` lists the name itself, then each ancestor up to the root."""
     assert names.suffixes(b"\1a\1b\0") == [b"\1a\1b\0", b"\1b\0", b"\0"]
 
 

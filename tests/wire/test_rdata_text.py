@@ -95,7 +95,7 @@ def test_data(kind: str, words: list[str], expected: bytes) -> None:
     ],
 )
 def test_locations(words: str, expected: tuple[int, int, int]) -> None:
-    """LOC, RFC 1876 §3, with what CoreDNS takes besides."""
+    """LOC records are read as RFC 1876 §3 says, and in the further forms that CoreDNS accepts."""
     data, _ = wire("LOC", *words.split())
     assert struct.unpack("!III", data[4:]) == expected
 

@@ -79,7 +79,7 @@ def test_malformed_headers_get_a_header(data: bytes, flags: int) -> None:
     [pytest.param(0x01B0, 0x8112, id="RD and CD come back"), pytest.param(0x2110, 0xA002, id="neither for NOTIFY")],
 )
 def test_a_header_alone(flags: int, expected: int) -> None:
-    """It counts a question that is missing: SERVFAIL without a question section."""
+    """A query of only a header, which counts a question, gets SERVFAIL without a question section."""
     assert accept(packet(flags=flags, body=b"")) == struct.pack("!HHHHHH", 7, expected, 0, 0, 0, 0)
 
 
@@ -112,7 +112,7 @@ def test_an_invalid_option_is_a_format_error() -> None:
 
 
 def test_a_format_error_behind_the_question_has_the_question() -> None:
-    """If the question could be read."""
+    """FORMERR for an error after the question section has the question."""
     assert accept(packet(counts=(1, 0, 0, 1), body=b"\1a\0\0\1\0\1\0\0")) == packet(flags=0x8101)
 
 
@@ -145,7 +145,7 @@ def test_an_ixfr_with_a_truncated_soa_is_a_format_error() -> None:
 
 @given(st.binary(max_size=100))
 def test_no_packet_raises(data: bytes) -> None:
-    """No input raises."""
+    """No octets make `accept` raise an exception."""
     accept(data)
     accept(packet(body=data))
     accept(packet(counts=(1, 0, 0, 1), body=b"\1a\0\0\1\0\1" + data))

@@ -69,7 +69,7 @@ def test_with_ttl_replaces_every_ttl(packet: bytes, ttl: int) -> None:
 
 @every_plain_reply
 def test_truncated_packets_and_trailing_octets_are_not_simple(packet: bytes) -> None:
-    """At whatever octet."""
+    """A simple reply that is truncated, or followed by a further octet, is not simple."""
     rtype = made.rtype_of(packet)
     assert [size for size in range(len(packet)) if scan(packet[:size], START, rtype) is not None] == []
     assert [octet for octet in range(256) if scan(packet + bytes((octet,)), START, rtype) is not None] == []
@@ -128,7 +128,7 @@ def test_other_headers_and_sections_are_not_simple(packet: bytes) -> None:
     ],
 )
 def test_other_additional_records_are_not_simple(packet: bytes) -> None:
-    """Only one valid OPT record is."""
+    """A reply with any additional record other than one valid OPT record is not simple."""
     assert scan(packet, START, A) is None
 
 
@@ -155,7 +155,7 @@ def test_other_additional_records_are_not_simple(packet: bytes) -> None:
     ],
 )
 def test_other_address_records_are_not_simple(packet: bytes) -> None:
-    """Another owner, or another type than the query's."""
+    """A reply is not simple if its address records have another owner, class or type, or an invalid TTL."""
     assert scan(packet, START, A) is None
 
 
@@ -211,7 +211,7 @@ def test_other_query_types_are_not_simple() -> None:
     ],
 )
 def test_other_cname_chains_are_not_simple(packet: bytes) -> None:
-    """They do not lead from the query name to address records."""
+    """A reply is not simple if its CNAME records do not lead from the query name to the address records."""
     assert scan(packet, START, A) is None
 
 

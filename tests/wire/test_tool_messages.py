@@ -52,7 +52,7 @@ LINES = (
 
 @pytest.mark.parametrize("line", LINES)
 def test_an_answer_as_lines_of_a_zone_file(line: str) -> None:
-    """With compressed names, and the case of the message."""
+    """An answer is shown as zone-file lines, with names decompressed and in the message's letter case."""
     reply = dns.message.make_response(dns.message.make_query("a.b.", "A"))
     name, ttl, rclass, rtype, *rest = line.split()
     reply.answer.append(dns.rrset.from_text(name, int(ttl), rclass, rtype, " ".join(rest)))

@@ -1,4 +1,4 @@
-"""Replies of several messages, read back by dnspython."""
+"""Zone transfers of several messages, read back by dnspython."""
 
 from __future__ import annotations
 

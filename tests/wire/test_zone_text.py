@@ -48,7 +48,7 @@ def lines(text: str, path: str = "zone") -> list[str]:
     ],
 )  # fmt: skip
 def test_reads(text: str, expected: list[str]) -> None:
-    """Each form of an entry."""
+    """Each form of a zone file entry is read."""
     assert lines(text) == expected
 
 
@@ -272,7 +272,7 @@ def test_octets_beyond_ascii() -> None:
 
 
 def test_lines_end_with_a_carriage_return() -> None:
-    """It is white space; so are tabs. A string over several lines holds the ends of lines."""
+    """Carriage returns and tabs are white space. A quoted string may contain line ends."""
     assert lines("a\tIN\tA\t10.0.0.1\r\nb A 10.0.0.2\r\n\r\n") == [
         "a.example.org. 3600 IN A 10.0.0.1",
         "b.example.org. 3600 IN A 10.0.0.2",
@@ -284,7 +284,7 @@ def test_lines_end_with_a_carriage_return() -> None:
 
 
 def test_words_that_begin_with_a_dollar_are_owners() -> None:
-    """Unless they are a directive."""
+    """A word that begins with `$` but is no directive is an owner name."""
     assert lines("$DATE A 10.0.0.1") == ["\\$DATE.example.org. 3600 IN A 10.0.0.1"]
 
 
@@ -304,7 +304,7 @@ _LINES = zone_records.zone().encode().splitlines()
 
 @given(st.sampled_from(_LINES), st.integers(0, 80), st.integers(0, 6), st.binary(max_size=6))
 def test_changed_lines(line: bytes, at: int, cut: int, noise: bytes) -> None:
-    """The result is records or ZoneFileError."""
+    """A zone line with random changes gives records or raises ZoneFileError."""
     text = line[:at] + noise + line[at + cut :] + b"\nz A 10.0.0.1\n"
     try:
         found = read(text, ORIGIN, "zone")

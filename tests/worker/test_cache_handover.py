@@ -16,7 +16,7 @@ KEY = ("cache", "dns://:53", (".",), "success")
 
 
 class Kept:
-    """Keeps octets; one portion cannot be read."""
+    """Kept state of octets, of which the portion `bad` cannot be decoded."""
 
     def __init__(self, *portions: bytes) -> None:
         """`portions` is the encoded state."""
@@ -28,7 +28,7 @@ class Kept:
         yield from self.portions
 
     def unpack(self, portion: bytes, now: float) -> None:
-        """Takes one."""
+        """Adds the portion, or raises DecodeError for `bad`."""
         assert now == 2.0
         if portion == b"bad":
             raise msgspec.DecodeError
@@ -55,7 +55,7 @@ async def test_state_goes_to_the_object_of_the_same_key() -> None:
 
 
 async def test_a_portion_that_cannot_be_read() -> None:
-    """The others are imported."""
+    """A portion that cannot be decoded is skipped, and the others are imported."""
     successor = Kept()
     assert await moved({KEY: Kept(b"1", b"bad", b"2")}, {KEY: successor}) == 2
     assert successor.portions == [b"1", b"2"]
@@ -81,7 +81,7 @@ async def test_the_size_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_the_time_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Portions that are not packed by then are left out."""
+    """Portions that are not packed within `MAX_SECONDS` are left out."""
     monkeypatch.setattr(cache_handover, "MAX_SECONDS", 3.0)
     monkeypatch.setattr(cache_handover, "perf_counter", itertools.count().__next__)
     successor = Kept()

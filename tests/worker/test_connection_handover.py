@@ -1,4 +1,4 @@
-"""Connections that go from one worker to its successor."""
+"""The hand-over of connections from a worker to its successor."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ async def worlds(place: ResponderSetup, timeouts: Timeouts = LONG) -> AsyncItera
 
 
 async def opened(world: World) -> Client:
-    """A connection that the old side has accepted."""
+    """Returns a client whose connection the old side has accepted."""
     before = len(world.old.open)
     client: Client = await world.connect()
     async with asyncio.timeout(10):
@@ -175,7 +175,7 @@ async def test_many_connections_move() -> None:
 
 
 async def test_the_timeout_moves_with_the_connection() -> None:
-    """An idle connection is closed when the old side would have closed it."""
+    """A connection keeps its remaining idle timeout when it is handed over."""
     async with worlds(ResponderSetup("tcp"), Timeouts(read=0.2, idle=60, write=60)) as world:
         client = await opened(world)
         await world.move()
@@ -184,7 +184,7 @@ async def test_the_timeout_moves_with_the_connection() -> None:
 
 
 async def test_a_client_that_closes_meanwhile() -> None:
-    """The new side notices."""
+    """If the client closes the connection during the hand-over, the successor notices it."""
     async with worlds(ResponderSetup("tcp")) as world:
         client = await opened(world)
         client.writer.close()
@@ -196,7 +196,7 @@ async def test_a_client_that_closes_meanwhile() -> None:
 
 
 async def test_without_a_successor_connections_are_drained() -> None:
-    """Their queries are answered, then they are closed."""
+    """Without a successor, connections are closed after their queries are answered."""
     async with worlds(ResponderSetup("tcp")) as world:
         client = await opened(world)
         client.send(1)
@@ -228,7 +228,7 @@ def test_the_keys_of_messages() -> None:
 
 
 async def test_a_message_without_its_descriptor(caplog: pytest.LogCaptureFixture) -> None:
-    """The successor takes nothing more and closes its end, so the other side drains its connections."""
+    """If a message arrives without its descriptor, the successor takes no more connections, and closes the channel."""
     ours, theirs = socket.socketpair()
 
     async def unexpected(_: object) -> None:

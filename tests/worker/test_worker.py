@@ -65,7 +65,7 @@ class World:
     """A worker, its sockets and its feed."""
 
     def __init__(self, folder: Path) -> None:
-        """One UDP and one TCP socket on loopback."""
+        """Creates a worker that has no sockets yet."""
         self.folder = folder
         self.said = FrameReader[ToControl](ToControl)
         self.counters = Counters()
@@ -73,7 +73,7 @@ class World:
         self.port = 0
 
     async def listen(self) -> None:
-        """Hands it its sockets."""
+        """Passes a UDP and a TCP socket to the worker."""
         tcp = socket.socket()
         tcp.bind(("127.0.0.1", 0))
         tcp.listen()
@@ -141,7 +141,7 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
 
 
 async def serving(world: World, *objects: Any) -> None:
-    """A worker that serves these objects."""
+    """Makes the worker serve these objects."""
     await world.feed(Epoch(1))
     await world.configure(1)
     await world.feed(Swap(1))
@@ -176,7 +176,7 @@ async def test_answers_before_the_first_list(world: World) -> None:
 
 
 async def test_changes_are_in_the_next_answer(world: World) -> None:
-    """Of existing and nonexistent names, with stored replies."""
+    """A change is in the next answer, for existing and nonexistent names, although replies are stored."""
     await serving(world, DB, slice_of("10.0.0.1"))
     name = "db.d.svc.cluster.local."
     for _ in range(3):
@@ -293,7 +293,7 @@ async def test_less_memory(world: World) -> None:
 
 
 async def test_other_slots_are_not_read(world: World) -> None:
-    """Until the supervisor says so."""
+    """A worker reads the sockets of another slot only when the supervisor says so."""
     await serving(world, WEB)
     await world.worker.read(frozenset({1}))
     assert not world.worker.listeners.reading
@@ -358,7 +358,7 @@ async def test_a_reload_releases_the_chains_before(world: World) -> None:
 
 
 async def test_a_hook_that_fails_does_not_end_the_worker(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is logged and counted; the hooks of other plugins are called."""
+    """If a hook raises, this is logged and counted, and the worker continues."""
     await serving(world, WEB)
     handler = world.worker._live.chains.handlers[0]
 

@@ -109,7 +109,7 @@ def cases() -> list[Case]:
 
 
 def manifests() -> list[dict[str, Any]]:
-    """The objects of the cluster of all cases."""
+    """Returns the cluster objects that all cases use."""
     text = fill_in((HERE / "manifests.yaml").read_text())
     return [document for document in yaml.load_all(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader)) if document]
 

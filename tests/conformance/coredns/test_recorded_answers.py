@@ -71,7 +71,7 @@ def fault(api: dict[str, Any]) -> Fault | None:
 
 
 def compared(case: Case, port: int) -> Iterator[tuple[str, str]]:
-    """Each query whose answer differs, with the differences and both answers."""
+    """Yields each query whose answer differs from the recorded ones, with the differences and both answers."""
     idents = itertools.cycle(range(1, 65536))
     for line in case.lines:
         for transport in ("udp", "tcp"):

@@ -38,6 +38,6 @@ def test_functions(text: str, value: Any) -> None:
     "text", ["int('x')", "int(1e30)", "repeat('a', 100000)", "len(1)", "upper(1)", "len()", "filter([1], #)"]
 )
 def test_invalid_arguments(text: str) -> None:
-    """They are errors of the evaluation."""
+    """Invalid arguments raise EvaluationError."""
     with pytest.raises(EvaluationError):
         compile_expression(text, ()).run({})

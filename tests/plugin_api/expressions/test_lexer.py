@@ -50,6 +50,6 @@ def test_strings(text: str, value: str) -> None:
 
 @pytest.mark.parametrize("text", ["'open", "~", "@", "08"])
 def test_invalid_tokens(text: str) -> None:
-    """They are errors."""
+    """Text that is no token raises ExpressionError."""
     with pytest.raises(ExpressionError):
         tokens(text)

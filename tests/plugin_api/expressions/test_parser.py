@@ -18,7 +18,7 @@ VALUES = {
 
 
 def run(text: str) -> Any:
-    """The value of an expression with VALUES in its scope."""
+    """Returns the value of an expression with VALUES in its scope."""
     return compile_expression(text, {"name", "add"}, {"n", "m", "none"}).run(VALUES)
 
 
@@ -64,7 +64,7 @@ def run(text: str) -> Any:
     ],
 )
 def test_values(text: str, value: Any) -> None:
-    """The value of each form."""
+    """Each expression has the expected value."""
     found = run(text)
     assert found == value
     assert type(found) is type(value)

@@ -34,7 +34,7 @@ def test_query_functions(text: str, value: Any, value6: Any) -> None:
 
 
 def test_bufsize_is_at_least_512() -> None:
-    """Without EDNS it is 512."""
+    """`bufsize()` is 512 without EDNS or with a smaller EDNS size."""
     for edns in (None, world.edns(100)):
         assert compile_expression("bufsize()", FUNCTIONS).run(query_functions(world.query("a.", edns=edns))) == 512
 
@@ -43,6 +43,6 @@ def test_bufsize_is_at_least_512() -> None:
     "text", ["incidr('x', '10.0.0.0/8')", "incidr('10.0.0.1', 'x')", "incidr(1, '10.0.0.0/8')", "name(1)"]
 )
 def test_invalid_arguments(text: str) -> None:
-    """They are errors of the evaluation."""
+    """Invalid arguments raise EvaluationError."""
     with pytest.raises(EvaluationError):
         compile_expression(text, FUNCTIONS).run(query_functions(world.query("a.")))

@@ -50,7 +50,7 @@ def test_has_answer(rtype: str, lines: list[str], answered: bool) -> None:
 
 
 def test_errors_and_truncated_replies_are_not_answers() -> None:
-    """Whatever their records."""
+    """Errors and truncated replies do not count as answers, whatever records they have."""
     query, answer = world.query("a."), world.records("a. 60 IN A 10.0.0.1")
     assert not has_answer(query, Reply(rcode=Rcode.SERVFAIL, answer=answer))
     assert not is_answer(query, Reply(flags=TC, answer=answer))

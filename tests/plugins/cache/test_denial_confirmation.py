@@ -34,7 +34,7 @@ class Upstreams:
         self.asked: list[str] = []
 
     def __call__(self, query: Query) -> Answer:
-        """A handler's `following`."""
+        """Records the query, and returns the prepared reply."""
         self.asked.append(query.avoid)
         reply = self.second if query.avoid else self.first
         return self._later(reply) if self.late else reply
@@ -48,7 +48,7 @@ class Upstreams:
         return " ".join([rcode_text(reply.rcode), *(str(record.rdata[-1]) for record in reply.answer)])
 
     async def known(self, minutes: int = 10) -> None:
-        """Queries for as long as that, so that the name has a history."""
+        """Queries once a minute for `minutes`, so that the name has a history of answers."""
         for _ in range(minutes + 1):
             assert await self.ask() == "NOERROR 1"
             self.clock.turn(60)
@@ -113,7 +113,7 @@ async def test_no_other_upstream_answers() -> None:
 
 
 async def test_an_answer_ends_the_unconfirmed_time() -> None:
-    """The next denial is unconfirmed for as long as the first one."""
+    """After an answer, a later denial may again be unconfirmed for `MAX_UNCONFIRMED`."""
     upstreams = Upstreams()
     await upstreams.known()
     for _ in range(2):
@@ -145,7 +145,7 @@ async def test_denials_that_need_no_confirmation(minutes: int, text: str) -> Non
 
 
 async def test_history_expires() -> None:
-    """A name without an answer for a day has no history any more."""
+    """A name without an answer for `MAX_AGE` has no history, so its denial needs no confirmation."""
     upstreams = Upstreams()
     await upstreams.known()
     upstreams.first = GONE

@@ -38,7 +38,7 @@ def moved(old: Store, new: Store, *, then: float = 0.0) -> None:
 
 
 def test_remaining_time_is_in_whole_seconds() -> None:
-    """As every TTL is."""
+    """The remaining time of an entry is in whole seconds."""
     entry = Entry(Reply(), 100.0, 5)
     assert [entry.remaining(now) for now in (100.0, 100.9, 101.0, 104.9, 105.0)] == [5, 5, 4, 1, 0]
 
@@ -63,7 +63,7 @@ def test_an_existing_entry_stays() -> None:
 
 
 def test_entries_with_dependencies_stay_behind() -> None:
-    """The two workers may have different cluster data."""
+    """Entries with dependencies are not handed over, because the workers' cluster data may differ."""
     old, new = store(), store()
     old.put(KEY, Entry(Reply(dependencies=(("service", "d", "web"),)), 0.0, 60))
     moved(old, new)
@@ -105,7 +105,7 @@ RECORDS = st.lists(
 def test_every_entry_comes_out_as_it_went_in(
     key: Key, sections: tuple[Section, Section, Section], lifetime: int
 ) -> None:
-    """With all fields of its reply that are stored."""
+    """An entry is the same after encoding and decoding."""
     old, new = store(), store()
     answer, authority, additional = sections
     reply = Reply(0, RD, answer, authority, additional)

@@ -55,7 +55,7 @@ class Cached:
         return world.now(self.plugin.handle(world.query(name, rtype, server="dns://:53", **fields), self._upstream))
 
     def ttls(self, *args: Any, **fields: Any) -> list[int]:
-        """The TTLs of the answer to a query."""
+        """Asks, and returns the TTLs of the reply."""
         reply = self.ask(*args, **fields)
         return [record.ttl for record in (*reply.answer, *reply.authority)]
 
@@ -81,7 +81,9 @@ def test_a_reply_that_is_not_stored_keeps_its_lifetime() -> None:
 
 
 def test_a_zone_transfer_gets_the_ttl_of_uncached_replies() -> None:
-    """All its records get it as they are made; closing the stream closes the one behind it."""
+    """Records of a zone transfer get the TTL of uncached replies. Closing the stream also closes the upstream
+    stream.
+    """
     ended = []
 
     def stream() -> Generator[Iterable[Record], None, None]:
@@ -113,7 +115,7 @@ def test_caches_an_answer_and_counts_its_ttl_down() -> None:
 
 
 def test_a_hit_may_be_compiled_while_its_ttl_counts_down() -> None:
-    """The reply says when the TTL changes next, and when it expires."""
+    """A hit can be stored by the answer table: it says when its TTL goes down next, and when it expires."""
     cached = Cached()
     cached.ask()
     cached.clock.turn(10.25)
@@ -218,7 +220,7 @@ def test_servfail_is_cached_briefly() -> None:
 
 
 def test_different_queries_have_different_entries() -> None:
-    """By type, DO and CD; not by letter case."""
+    """Queries of different type, DO or CD have separate entries; letter case makes no difference."""
     cached = Cached()
     cached.ask()
     cached.ask("A.Example.ORG.")
@@ -238,9 +240,7 @@ def test_ad_is_set_for_queries_with_ad_or_do() -> None:
 
 
 def test_an_answer_from_the_cluster_is_never_cached() -> None:
-    """It is valid until the cluster changes, its TTL is bounded and does not count down, and it is counted as if it
-    were cached.
-    """
+    """An answer of the cluster is not cached, but its TTL is bounded, and it counts as a hit."""
     cached = Cached("cache 20", CLUSTER)
     for _ in range(2):
         reply = cached.ask("web.d.svc.cluster.local.")
@@ -275,7 +275,7 @@ def test_other_clients_get_the_first_clients_letter_case() -> None:
 
 
 def test_an_entry_is_removed_when_its_dependency_changes() -> None:
-    """A CNAME record to an outside name is cached for its TTL, or until the Service changes."""
+    """A cached CNAME record to an outside name is removed when the Service changes."""
     mixed = Reply(answer=A, lifetime=30.0, dependencies=(("service", "d", "ext"),))
     cached = Cached(reply=mixed)
     cached.ask()
@@ -287,7 +287,7 @@ def test_an_entry_is_removed_when_its_dependency_changes() -> None:
 
 
 async def test_a_reply_to_a_query_from_before_a_change_is_not_cached() -> None:
-    """The cluster may have got the name meanwhile."""
+    """A reply to a query from before a change is not cached, because the cluster may have got the name since."""
     cached = Cached(reply=Reply(answer=A, lifetime=0.0, dependencies=(("service", "d", "ext"),)))
     gate = asyncio.Event()
 
@@ -399,7 +399,7 @@ def test_counts() -> None:
 
 
 async def test_a_deferred_reply_is_cached_too() -> None:
-    """The following plugin may have to wait."""
+    """A deferred reply is cached when it arrives."""
     cached = Cached()
 
     async def later() -> Reply:

@@ -1,4 +1,4 @@
-"""The memory of cache entries, computed and measured."""
+"""The computed memory of cache entries, and the eviction that depends on it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class FixedSize:
 
 
 def test_the_largest_store_evicts() -> None:
-    """Until all fit together. The allowance is read when the budget is told to, and an empty store evicts nothing."""
+    """The largest store evicts until all fit into the limit. A changed limit applies after `update_limit`."""
     allowance = 100
     budget = MemoryBudget(lambda: allowance)
     large, small = FixedSize(budget, 90), FixedSize(budget, 10)

@@ -1,4 +1,4 @@
-"""The plugin `cache`: entries that are refreshed before they expire, or served after it
+"""The plugin `cache`: refreshing entries before they expire, and serving expired ones
 (docs/behaviour/plugins.md#cache, RFC 8767).
 """
 
@@ -24,7 +24,7 @@ EMPTY = Reply()
 
 
 class Upstream:
-    """The following plugins: answer with `reply`, at once or, while `gate` is closed, when it opens."""
+    """The next plugins, which answer with `reply`: at once, or when `gate` is opened."""
 
     def __init__(self) -> None:
         """Answers at once."""
@@ -93,7 +93,7 @@ async def stale() -> AsyncIterator[Cached]:
 
 
 async def test_an_expired_entry_is_served_and_refreshed(stale: Cached) -> None:
-    """With TTL 0, and never again from the answer table. The refresh is sent over TCP, with AD."""
+    """A stale reply has TTL 0 and is not stored by the answer table. Its refresh is sent over TCP, with AD."""
     stale.upstream.reply = NEW
     reply = await stale.ask()
     assert world.summary(reply) == ["NOERROR", "a.example.org. 0 IN A 10.0.0.1"]
@@ -126,7 +126,7 @@ async def test_one_refresh_at_a_time(stale: Cached) -> None:
     ids=lambda r: str(r.rcode),
 )
 async def test_a_refresh_that_fails_leaves_the_entry(stale: Cached, reply: Reply) -> None:
-    """The next query starts another one."""
+    """A failed refresh does not change the entry, and the next query starts another refresh."""
     stale.upstream.reply = reply
     for _ in range(2):
         assert await stale.shown() == "NOERROR 1/0"
@@ -135,7 +135,7 @@ async def test_a_refresh_that_fails_leaves_the_entry(stale: Cached, reply: Reply
 
 
 async def test_a_denial_replaces_an_answer(stale: Cached) -> None:
-    """With NXDOMAIN."""
+    """An NXDOMAIN reply to a refresh replaces the stale answer."""
     stale.upstream.reply = GONE
     await stale.ask()
     await settle()
@@ -156,7 +156,7 @@ async def test_an_answer_replaces_a_denial() -> None:
 
 
 async def test_stale_entries_end(stale: Cached) -> None:
-    """After the time in the option."""
+    """A stale entry is no longer served after the time that `serve_stale` gives."""
     stale.upstream.reply = FAILED
     stale.clock.turn(3598.5)
     assert await stale.shown() == "NOERROR 1/0"
@@ -184,7 +184,7 @@ async def test_ttl_and_recheck() -> None:
 
 
 async def test_keepttl() -> None:
-    """The original TTL, after the entry expired too."""
+    """With `keepttl`, a stale reply has the original TTL."""
     cached = Cached("serve_stale 1h", "keepttl")
     await cached.ask()
     cached.clock.turn(61)
@@ -216,7 +216,7 @@ async def test_a_refresh_that_raises_is_logged(stale: Cached, caplog: pytest.Log
 
 
 async def test_a_change_of_a_dependency_ends_a_stale_entry() -> None:
-    """It is not served any more."""
+    """If a dependency of a stale entry changes, the entry is no longer served."""
     cached = Cached("serve_stale 1h")
     cached.upstream.reply = Reply(answer=OLD.answer, lifetime=0.0, dependencies=(("service", "d", "ext"),))
     await cached.ask()
@@ -316,7 +316,10 @@ async def test_verify_refreshes_first(arguments: str, reply: Reply, shown: str) 
 
 
 async def test_verify_waits_for_the_timeout() -> None:
-    """A later reply is cached. Clients that query meanwhile wait for the same refresh."""
+    """With `verify` and a timeout, the stale entry is served after the timeout, and a later reply is cached.
+
+    Concurrent clients wait for the same refresh.
+    """
     cached = await verifying("10ms")
     cached.upstream.gate.clear()
     cached.upstream.reply = NEW

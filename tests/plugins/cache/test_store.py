@@ -15,18 +15,18 @@ from svcdns.wire.record import Record
 
 
 def key(number: int) -> Key:
-    """A key for each number."""
+    """Returns a different key for each number."""
     return (b"%d" % number, 1, 1, False, False)
 
 
 @pytest.mark.parametrize(("size", "entries"), [(1, 1024), (1024, 1024), (9984, 9984), (10000, 9984)])
 def test_capacity(size: int, entries: int) -> None:
-    """256 shards of at least four entries."""
+    """The capacity is rounded to 256 shards, with at least four entries each."""
     assert capacity(size) == entries
 
 
 def test_the_oldest_unused_entry_is_evicted() -> None:
-    """Of those that were not used again; and it is counted."""
+    """Of the entries that were not used again, the oldest is evicted, and the eviction is counted."""
     evicted: list[int] = []
     store = Store(1, MemoryBudget(lambda: 1 << 30), lambda: evicted.append(1))
     for number in range(1024):
@@ -65,7 +65,9 @@ def test_the_least_recently_used_entry_is_evicted() -> None:
 
 
 def test_shrinks_to_a_part_of_its_size() -> None:
-    """One entry at a time, the least recently used first. It keeps to that size until it may use all again."""
+    """`shrink` evicts the least recently used entries one by one. The store keeps the smaller size until it may
+    grow.
+    """
     evicted: list[int] = []
     store = Store(1, MemoryBudget(lambda: 1 << 30), lambda: evicted.append(1))
     for number in range(1024):
@@ -96,7 +98,7 @@ def test_invalidates_by_dependency() -> None:
 
 
 def text(octets: int) -> Reply:
-    """A reply with one record of so many octets."""
+    """Returns a reply with one record of this size."""
     return Reply(answer=(Record(b"\1a\0", 16, 60, bytes(octets)),))
 
 
@@ -124,7 +126,7 @@ def test_a_very_large_reply_is_not_stored() -> None:
 
 
 def test_all_stores_keep_to_the_allowance_together() -> None:
-    """The largest store evicts. With no allowance at all, the last entry still stays."""
+    """All stores together stay within the limit: the largest one evicts. One entry stays even with a limit of 0."""
     allowance = 100_000
     budget = MemoryBudget(lambda: allowance)
     large, small = Store(9984, budget, lambda: None), Store(1, budget, lambda: None)
@@ -166,7 +168,7 @@ def test_another_size() -> None:
 
 @given(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 60_000), st.booleans()), max_size=60))
 def test_the_memory_is_that_of_the_entries(steps: list[tuple[int, int, bool]]) -> None:
-    """Whatever is stored and removed."""
+    """The store's size is always the sum of its entries."""
     store = Store(1, MemoryBudget(lambda: 1 << 20), lambda: None)
     for number, octets, forgotten in steps:
         dependencies = ((f"{number % 3}",),)

@@ -85,7 +85,7 @@ def sections(reply: Reply) -> tuple[list[str], list[str], list[str]]:
     ],
 )
 def test_answer_section(rtype: str, answer: list[str], kept: list[str]) -> None:
-    """The CNAME records from the queried name on, and the queried type at their end."""
+    """The answer keeps the CNAME records that start at the query name, and the queried type at their end."""
     reply = without_unrelated_records(world.query("a.example.org.", rtype), Reply(answer=world.records(*answer)))
     assert world.shown(reply.answer) == kept
 
@@ -134,7 +134,7 @@ def test_signatures_are_kept_with_the_records_they_cover() -> None:
 
 
 def test_a_malformed_signature_proves_nothing() -> None:
-    """And is no error."""
+    """A malformed RRSIG record raises no error, and no NSEC records are kept for it."""
     short = Record(names.from_text("a.example.org."), Type.RRSIG, 60, b"\0\1\0")
     reply = Reply(answer=(*world.records(A), short), authority=world.records(NSEC))
     assert without_unrelated_records(world.query("a.example.org."), reply).authority == ()

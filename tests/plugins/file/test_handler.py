@@ -49,7 +49,7 @@ class Server:
     """The plugin *file* with one zone, whose content the test can change."""
 
     def __init__(self, body: str = "", text: str | None = ZONE, **surroundings: Any) -> None:
-        """`body` is that of the directive. Without `text` the zone has not been read yet."""
+        """`body` is the body of the directive. With `text` None, the zone has not been read yet."""
         self.calls: dict[str, Callable[[bytes], None]] = {}
         self.invalidated: list[Any] = []
         self.content = self._encoded(text) if text is not None else None
@@ -181,7 +181,7 @@ def test_aa_and_lifetime() -> None:
 
 
 def test_the_server_resolves_a_target_outside_the_zone() -> None:
-    """The reply has the reuse terms of the server's answer."""
+    """A CNAME target outside the zone is resolved by the server, and the reply gets the reuse terms of that answer."""
     outside = Reply(answer=world.records("host.example.net. 9 IN A 192.0.2.9"), lifetime=9.0)
     reply = Server().ask("out.example.org.", elsewhere=outside)
     assert world.summary(reply)[:3] == [
@@ -376,7 +376,7 @@ out      IN CNAME host.example.net.
     ],
 )
 def test_more_answers(name: str, rtype: str, expected: list[str]) -> None:
-    """RFC 6604, RFC 4592, RFC 6672, RFC 8482, RFC 2181 §5.2."""
+    """CNAME, DNAME, wildcard and ANY queries are answered as RFC 6604, RFC 4592, RFC 6672 and RFC 8482 say."""
     assert world.summary(Server(text=MORE).ask(name, rtype)) == expected
 
 
@@ -386,7 +386,7 @@ def test_aa_is_about_the_first_owner() -> None:
 
 
 def test_a_name_that_would_be_too_long_is_yxdomain() -> None:
-    """RFC 6672 §2.2."""
+    """A DNAME record that would make a name too long gives YXDOMAIN (RFC 6672 §2.2)."""
     long = ".".join(["x" * 60] * 3)
     server = Server(text=f"@ 60 IN SOA ns root 7 2 3 4 30\nd IN DNAME {long}\n")
     assert server.ask(f"{'y' * 60}.d.example.org.").rcode == Rcode.YXDOMAIN
@@ -598,7 +598,7 @@ def test_a_name_outside_with_no_plugin_behind_is_refused() -> None:
 
 
 def test_an_soa_record_of_another_owner_is_served_as_it_stands() -> None:
-    """As in CoreDNS. Other names of the zone do not exist."""
+    """A SOA record with another owner name is served unchanged, as in CoreDNS."""
     soa, address = world.records("other.test. 60 IN SOA ns. root. 7 2 3 4 30", "ns.example.org. 60 IN A 10.0.0.1")
     server = Server(text=None)
     server.calls["z example.org."](encode(soa, [address], 0))
@@ -607,7 +607,7 @@ def test_an_soa_record_of_another_owner_is_served_as_it_stands() -> None:
 
 
 def test_a_refused_file_is_a_metric() -> None:
-    """Until it can be used, or another chain serves."""
+    """A refused zone file is shown in a metric until the file is valid or the chain stops."""
     counters = Counters()
     server = Server(counters=counters)
     cell = counters.cell(REFUSED, "z", "example.org.")
@@ -629,7 +629,7 @@ def test_a_reply_that_fell_through_depends_on_the_zone() -> None:
 
 
 def test_fallthrough() -> None:
-    """NXDOMAIN and empty non-terminals fall through, and only below the named zones. The reply depends on the zone."""
+    """NXDOMAIN and empty non-terminals fall through, but only below the zones in `fallthrough`."""
     server = Server("fallthrough lower.example.org")
     assert world.summary(server.ask("x.lower.example.org.")) == ["REFUSED"]
     assert server.ask("x.example.org.").rcode == Rcode.NXDOMAIN

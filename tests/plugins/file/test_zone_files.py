@@ -27,14 +27,14 @@ def write(path: Path, serial: int = 1, address: str = "10.0.0.2") -> None:
 
 
 def options(path: Path, body: str = "") -> Options:
-    """The options for one file."""
+    """Returns the options for one zone file."""
     read = world.options("file", f"file {path} example.org {{\n{body}\n}}")
     assert isinstance(read, Options)
     return read
 
 
 def shown(data: dict[str, bytes], path: Path) -> list[str]:
-    """The addresses of `www` in the data for the workers; none without content."""
+    """Returns the addresses of `www` in the plugin data; empty if the zone has no content."""
     payload = data.get(data_key(str(path), "example.org."))
     found = [] if payload is None else [record for portion in portions(decode(payload)) for record in portion]
     return [line.split()[-1] for line in world.shown(found) if line.startswith("www")]
@@ -172,7 +172,7 @@ def test_warnings(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     ],
 )
 def test_the_soa_record_of_a_zone(tmp_path: Path, text: str, expected: str) -> None:
-    """The zone's own; the last one, as in CoreDNS."""
+    """A zone's SOA record is the one at its apex. If there are several, the last one counts, as in CoreDNS."""
     path = tmp_path / "zone"
     path.write_text(text)
     data = gather(options(path), {})

@@ -1,4 +1,4 @@
-"""Upstreams on loopback, with different answers to the same name."""
+"""Fixtures with upstreams on loopback, which answer the same name differently."""
 
 from __future__ import annotations
 
@@ -26,6 +26,6 @@ async def other() -> AsyncIterator[ScriptedUpstream]:
 
 @pytest.fixture(autouse=True)
 async def _finished(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
-    """Closes all that a test left open."""
+    """Stops all servers of *forward* after each test."""
     with all_finished(monkeypatch):
         yield

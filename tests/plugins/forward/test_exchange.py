@@ -316,7 +316,7 @@ async def test_all_refused(upstream: ScriptedUpstream, other: ScriptedUpstream) 
 
 
 async def test_no_more_attempts_than_allowed(upstream: ScriptedUpstream, other: ScriptedUpstream) -> None:
-    """max_connect_attempts counts open attempts too."""
+    """`max_connect_attempts` includes attempts that are still open."""
     upstream.respond = silence
     forwarding = Forwarding(upstream, other, body="policy sequential\nmax_connect_attempts 1")
     asking = forwarding.asking()
@@ -356,7 +356,7 @@ async def test_never_left_out_with_max_fails_0(upstream: ScriptedUpstream, other
 
 
 async def test_a_refusal_waits_for_an_open_attempt(upstream: ScriptedUpstream, other: ScriptedUpstream) -> None:
-    """Its answer is better."""
+    """An error reply waits for an attempt that is still open, whose reply may be better."""
     upstream.respond = held(answer(rcode=2))
     other.respond = held(answer("a.example.org. 60 IN A 192.0.2.2"))
     forwarding = Forwarding(upstream, other)
@@ -382,7 +382,7 @@ async def test_round_robin(upstream: ScriptedUpstream, other: ScriptedUpstream) 
 
 
 async def test_a_truncated_reply_of_the_second_upstream(upstream: ScriptedUpstream, other: ScriptedUpstream) -> None:
-    """With prefer_udp, the upstream that sent it is queried over TCP."""
+    """With `prefer_udp`, a truncated reply is repeated over TCP at the upstream that sent it."""
     upstream.close()
     other.respond = lambda query, transport: answer(A, flags=dns.flags.TC if transport == "udp" else 0)(
         query, transport

@@ -131,7 +131,7 @@ async def test_upstreams_of_a_file_that_changes(upstream: ScriptedUpstream, othe
 
 @pytest.mark.parametrize("policy", ["random", "round_robin", "sequential"])
 async def test_without_upstream_addresses(policy: str) -> None:
-    """SERVFAIL at once."""
+    """Without any upstream address, the client gets SERVFAIL at once."""
     options = world.options("forward", f"forward . /etc/resolv.conf {{\n policy {policy}\n}}")
     plugin = Forward(options, world.environment(data=lambda _plugin, _key: None))
     reply = plugin.handle(world.query("a.example.org."), world.following())
@@ -154,7 +154,7 @@ async def test_a_query_with_an_upstream_reply_is_not_sent_again(upstream: Script
 
 
 async def test_a_truncated_reply_is_returned(upstream: ScriptedUpstream) -> None:
-    """The client retries over TCP, and then so does the server."""
+    """Without `prefer_udp`, a truncated reply is returned. If the client retries over TCP, so does *forward*."""
     upstream.respond = lambda query, transport: answer(A, flags=dns.flags.TC if transport == "udp" else 0)(
         query, transport
     )
@@ -213,7 +213,7 @@ async def test_max_concurrent(upstream: ScriptedUpstream) -> None:
 
 
 async def test_the_servers_of_the_old_chain_are_kept() -> None:
-    """After a reload with the same options, connections and health are the same."""
+    """After a reload with the same options, *forward* keeps its connections and the health of upstreams."""
     async with ScriptedUpstream(answer(A)) as upstream:
         forwarding = Forwarding(upstream)
         again = Forward(
@@ -225,7 +225,7 @@ async def test_the_servers_of_the_old_chain_are_kept() -> None:
 
 
 async def test_an_exchange_goes_on_without_its_client(upstream: ScriptedUpstream) -> None:
-    """The reply reaches the plugins before this one, such as a cache, and other waiting clients."""
+    """If a client disconnects, the exchange continues, and its reply reaches *cache* and other waiting clients."""
     upstream.respond = held(answer(A))
     forwarding = Forwarding(upstream)
     answered = forwarding.plugin.handle(world.query("a.example.org."), world.following())
@@ -266,7 +266,7 @@ async def test_an_exchange_goes_on_without_its_client(upstream: ScriptedUpstream
 async def test_limits(
     upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch, limit: str, names: str, clients: list[str], error: str
 ) -> None:
-    """Queries over a limit are REFUSED at once and counted; afterwards there is room again."""
+    """Queries above a limit are REFUSED and counted; when other queries end, new ones are accepted."""
     monkeypatch.setattr(f"svcdns.plugins.forward.single_flight.{limit}", 3)
     upstream.respond = held(answer())
     forwarding = Forwarding(upstream)
@@ -302,7 +302,7 @@ async def test_names_that_should_not_leave(upstream: ScriptedUpstream) -> None:
 
 
 async def test_whether_the_upstreams_of_a_name_are_down(upstream: ScriptedUpstream) -> None:
-    """Those of the rule that covers it; a name without a rule has none."""
+    """`is_down` reports the upstreams of the rule for the name; for a name without a rule it is False."""
     forwarding = Forwarding(upstream, zone="example.org")
     key, elsewhere = (world.query(name).key for name in ("a.example.org.", "a.example.net."))
     assert not forwarding.plugin.is_down(key)

@@ -99,5 +99,5 @@ def test_block() -> None:
 
 
 def test_off() -> None:
-    """Names are neither counted nor stopped."""
+    """With `leak_guard off`, names are neither counted nor blocked."""
     assert Guarded(BARE + " {\n leak_guard off\n}").leaks("web.") == []

@@ -1,4 +1,4 @@
-"""The counters of a forward rule."""
+"""The metrics of a *forward* rule."""
 
 from __future__ import annotations
 

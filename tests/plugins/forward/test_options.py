@@ -84,7 +84,7 @@ from tests.support import world
     ],
 )
 def test_reads(text: str, fields: dict[str, Any]) -> None:
-    """Each option has its effect."""
+    """Each valid directive has the expected options."""
     (rule,) = world.options("forward", text).rules
     assert {name: getattr(rule, name) for name in fields} == fields
 

@@ -92,7 +92,7 @@ async def test_a_wrong_certificate_never_leads_to_unencrypted_queries(tmp_path: 
 async def test_the_next_upstream_answers_for_one_with_a_wrong_certificate(
     tmp_path: Path, secure: ScriptedUpstream
 ) -> None:
-    """At once."""
+    """If one upstream's certificate is wrong, the next upstream is queried at once."""
     other = tmp_path / "other"
     other.mkdir()
     async with ScriptedUpstream(A, server(authority().pair("other.test"), other)) as wrong:
@@ -116,7 +116,7 @@ async def test_the_next_upstream_answers_for_one_that_hangs_in_the_handshake(
 
 
 async def test_health_checks_go_over_tls(tmp_path: Path, secure: ScriptedUpstream) -> None:
-    """One that is answered makes the upstream usable again."""
+    """Health checks use TLS, and one that is answered makes the upstream usable again."""
     made = forwarding(tmp_path, secure)
     (upstream,) = made.servers
     for _ in range(3):
@@ -129,7 +129,7 @@ async def test_health_checks_go_over_tls(tmp_path: Path, secure: ScriptedUpstrea
 
 
 async def test_changed_authorities_are_for_new_connections(tmp_path: Path, secure: ScriptedUpstream) -> None:
-    """Open connections go on."""
+    """Changed authorities apply to new connections; open connections stay."""
     made = forwarding(tmp_path, secure)
     assert (await made.ask()).rcode == Rcode.NOERROR
     ((key, take),) = made.kept["listeners"].items()
@@ -162,7 +162,9 @@ class ScriptedPort:
 
 
 def test_files_are_gathered(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """And read again; files that cannot be used are logged once, and change nothing."""
+    """Certificate files are read, and read again if they change. Files that cannot be used are logged once and have
+    no effect.
+    """
     pair().write(tmp_path)
     authority().write(tmp_path)
     options = world.options(
@@ -189,7 +191,7 @@ def test_files_that_cannot_be_used_end_the_start(tmp_path: Path) -> None:
 
 
 def test_the_systems_authorities(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Used without others; read once for each Corefile, and not at all without TLS upstreams."""
+    """Without `tls` files, the system's authorities are used. They are read only if an upstream uses TLS."""
     import ssl
 
     monkeypatch.setenv(ssl.get_default_verify_paths().openssl_cafile_env, str(authority().write(tmp_path)))

@@ -14,13 +14,13 @@ from tests.support import world
 
 
 def test_reads_resolv_conf() -> None:
-    """`nameserver` lines with an address; comments and zone IDs are cut off."""
+    """Addresses in `nameserver` lines are read, without comments and zone IDs."""
     text = b"search a.b\nnameserver 192.0.2.1 # first\n;nameserver 192.0.2.9\nnameserver fe80::1%eth0\nnameserver x\noptions ndots:5\n"
     assert nameservers(text) == [("192.0.2.1", 53), ("fe80::1", 53)]
 
 
 def test_gathers_files(tmp_path: Path) -> None:
-    """A rule without any upstream is an error."""
+    """Upstreams are read from files. A rule without any upstream is an error."""
     path = tmp_path / "resolv.conf"
     path.write_text("nameserver 192.0.2.1\n")
     read = world.options("forward", f"forward . {path}")
@@ -67,7 +67,7 @@ def test_zones_that_are_left_out_are_logged(caplog: pytest.LogCaptureFixture) ->
 
 
 def test_files_are_read_again(tmp_path: Path) -> None:
-    """Changed addresses are data for the workers; a missing or empty file changes nothing."""
+    """Changed addresses in a file are sent to the workers. A missing or empty file has no effect."""
     path = tmp_path / "resolv.conf"
     path.write_text("nameserver 192.0.2.1\n")
     options = world.options("forward", f"forward . {path} 192.0.2.9 localhost")

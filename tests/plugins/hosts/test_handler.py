@@ -50,7 +50,7 @@ class Server:
         )
 
     def change(self) -> None:
-        """Control has read the file again."""
+        """Passes the newly read file to the plugin, as control does."""
         for call in self._calls:
             call(gather(self.options, {})[self.options.data_key])
 
@@ -106,7 +106,7 @@ def test_answers(name: str, rtype: str, lines: list[str]) -> None:
 
 
 def test_an_unknown_name_is_servfail() -> None:
-    """A denial needs a SOA record, and there is none."""
+    """An unknown name is SERVFAIL, because NXDOMAIN would need a SOA record."""
     for name in ("none.example.org.", "a.b.wild.example.org.", "wild.example.org."):
         reply = inline().ask(name)
         assert (reply.rcode, reply.has_message) == (Rcode.SERVFAIL, False)
@@ -160,7 +160,7 @@ def file(tmp_path: Path) -> Path:
 
 
 def test_the_file_comes_before_the_corefile(file: Path) -> None:
-    """An answer has the entries of both."""
+    """An answer has the addresses from the hosts file, followed by those from the Corefile."""
     hosts = Server(f"hosts {file} {{\n10.0.0.1 box.example.org\n ttl 77\n}}")
     assert hosts.lines("box.example.org.") == [
         "NOERROR",

@@ -1,4 +1,4 @@
-"""The options of `hosts` (docs/behaviour/plugins.md#hosts), and reading its file."""
+"""The options of `hosts` (docs/behaviour/plugins.md#hosts), and reading the hosts file."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_rejected_directives(text: str, error: str) -> None:
 
 
 def test_a_missing_file(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """It is a warning if the Corefile names it. It is read when it exists."""
+    """A hosts file that does not exist is a warning, and is read once it exists."""
     path = tmp_path / "hosts"
     options = world.options("hosts", f"hosts {path}")
     assert gather(options, {}) == {}
@@ -113,6 +113,6 @@ def test_a_file_is_read_again_when_it_changes(tmp_path: Path) -> None:
 
 
 def test_the_data_key_has_the_zones() -> None:
-    """Two server blocks with the same file have a table each."""
+    """Blocks with the same hosts file but different zones or options have separate tables."""
     keys = {world.options("hosts", text).data_key for text in ("hosts h", "hosts h a.b", "hosts h {\n no_reverse\n}")}
     assert len(keys) == 3

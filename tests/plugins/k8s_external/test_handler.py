@@ -169,7 +169,7 @@ def test_a_nonexistent_hostname_is_a_cname() -> None:
 
 
 def test_a_hostname_is_the_target_of_srv_records() -> None:
-    """Its addresses of both families are in the additional section, once for all ports."""
+    """SRV records point to the hostname; its addresses are in the additional section."""
     reply = ask(plugin(), "lb.d.ext.test.", "SRV", elsewhere=ELSEWHERE)
     assert world.summary(reply) == [
         "NOERROR",
@@ -247,7 +247,7 @@ def test_name_servers(objects: tuple[ClusterObject, ...], lines: str, address: s
 
 
 def test_a_headless_name_server_without_the_option_has_no_address() -> None:
-    """The reply for NS has no addresses."""
+    """Without the option `headless`, a headless name server has no addresses in the NS reply."""
     found = index(Namespace("d"), Service("d", "dns", ("None",)), SERVED[1])
     assert world.summary(ask(plugin("", found, local_addresses=("10.1.0.53",)), "ext.test.", "NS"))[1:] == [
         "ext.test. 5 IN NS ns1.dns.ext.test."
@@ -297,7 +297,7 @@ def test_dependencies_have_every_change_of_the_answer(name: str, rtype: str, cha
 
 
 def test_zones_without_names_of_the_plugin_are_name_independent() -> None:
-    """One negative answer of such a zone may be encoded for all of its names."""
+    """Outside its zones, *k8s_external* does not depend on the name, so one negative answer serves all names there."""
     handler = plugin(zones="ext.test")
     found = {
         zone: handler.name_independent(names.from_text(zone))
@@ -308,7 +308,7 @@ def test_zones_without_names_of_the_plugin_are_name_independent() -> None:
 
 @pytest.mark.parametrize("name", ["web.d.ext.test.", "x.d.ext.test.", "ext.test."])
 def test_replies_from_stale_data_have_an_extended_error(name: str) -> None:
-    """Stale Answer, as in the cluster's zones (RFC 8914 §4.4)."""
+    """A reply from stale data has the extended error Stale Answer (RFC 8914 §4.4), as in *kubernetes*."""
     handler = plugin(found=(found := index(*OBJECTS)))
     found.apply(Confirmed(-5000.0))
     assert ask(handler, name).extended is None

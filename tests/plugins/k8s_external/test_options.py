@@ -41,7 +41,7 @@ from tests.support.world import options, rejection
     ],
 )
 def test_lines(text: str, expected: Options) -> None:
-    """The options of each directive."""
+    """Each form of the directive has the expected options."""
     assert options("k8s_external", "kubernetes\n" + text, zones="example.org") == expected
 
 

@@ -138,7 +138,7 @@ def test_only_the_zone_itself_is_transferred() -> None:
 
 @pytest.mark.parametrize(("serial", "whole"), [(0, True), (6, True), (7, False), (8, False)])
 def test_a_serial_that_is_not_older_gets_the_soa_alone(serial: int, *, whole: bool) -> None:
-    """Compared with the serial of external zones."""
+    """If the client's serial is not older than the serial of external zones, the offer is the SOA record alone."""
     found = index(*OBJECTS)
     found.apply(Serials(9, 9, 7))
     offer = offered(plugin(found=found), serial)

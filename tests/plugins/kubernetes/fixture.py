@@ -49,7 +49,7 @@ def index(*objects: ClusterObject, synced: bool = True) -> Index:
 
 
 def plugin(options: str = "", found: Index | None = None, corefile: str = CORE, **fields: Any) -> Kubernetes:
-    """The plugin with these options in addition."""
+    """Returns the plugin; `options` are added to its directive."""
     block = world.block(corefile % options if "%s" in corefile else corefile, "kubernetes")
     return PLUGIN(parse(block), world.environment(found or index(), **fields))
 

@@ -57,7 +57,7 @@ OPTIONS = st.sampled_from(
 
 
 def reply_now(handler: Kubernetes, name: str, rtype: str) -> Reply:
-    """The plugin's present reply."""
+    """Returns the plugin's reply for the current objects."""
     return ask(handler, name, rtype, following=world.following(Reply(rcode=9, lifetime=float("inf"))))
 
 

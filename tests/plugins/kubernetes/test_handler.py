@@ -1,4 +1,4 @@
-"""The examples and the tables of docs/behaviour/cluster-names.md."""
+"""The plugin `kubernetes`: the examples and tables of docs/behaviour/cluster-names.md."""
 
 from __future__ import annotations
 
@@ -254,7 +254,7 @@ async def test_external_name_with_a_deferred_answer() -> None:
 
 
 def chain(length: int) -> tuple[object, ...]:
-    """Services of which `link-1` is `length` CNAME records away from an address."""
+    """Returns Services of which `link-1` needs `length` CNAME records to reach an address."""
     links = [
         Service(
             "d", f"link-{n}", (), external_name=f"{'link-' + str(n + 1) if n < length else 'web'}.d.svc.cluster.local"
@@ -360,7 +360,10 @@ def test_options_change_answers(options: str, name: str, rtype: str, expected: l
 
 
 def test_pods_verified() -> None:
-    """The namespace has to have a Pod with that address (docs/behaviour/cluster-names.md#pods)."""
+    """With `pods verified`, a Pod name exists only if its namespace has a Pod with that address.
+
+    See docs/behaviour/cluster-names.md#pods.
+    """
     found = index(*OBJECTS, Pod("d", "p", "10.1.2.3"), Namespace("e"))
     handler = plugin("pods verified", found)
     names = ("10-1-2-3.d.pod", "10-1-2-4.d.pod", "10-1-2-3.e.pod")
@@ -372,7 +375,7 @@ def test_pods_verified() -> None:
 
 
 def test_the_namespace_of_a_client_is_that_of_its_pod() -> None:
-    """For *autopath*, with `pods verified` (docs/behaviour/plugins.md#autopath)."""
+    """With `pods verified`, *autopath* gets the namespace of the client's Pod (docs/behaviour/plugins.md#autopath)."""
     found = index(*OBJECTS, Pod("d", "p", "10.1.2.3"))
     handler, insecure = plugin("pods verified", found), plugin("pods insecure", found)
     assert [handler.pod_namespace(address) for address in ("10.1.2.3", "10.1.2.4")] == ["d", ""]
@@ -462,7 +465,7 @@ def test_labels_left_of_a_reverse_name(extra: str, rcode: str) -> None:
 
 
 def test_name_servers_outside_a_cluster() -> None:
-    """The machine's own addresses are `ns.dns`. Without addresses there is no name server."""
+    """Outside a cluster, the name server is `ns.dns` with the machine's addresses. Without addresses there is none."""
     reply = ask(plugin(local_addresses=("192.0.2.53",)), "cluster.local.", "NS")
     assert world.summary(reply) == [
         "NOERROR",
@@ -479,7 +482,7 @@ def test_checking_disabled_is_copied() -> None:
 
 
 def test_closest_encloser() -> None:
-    """All nonexistent names below it get the same answer. There is none where that does not hold."""
+    """The closest encloser is returned only if all nonexistent names below it get the same answer."""
     corefile = (
         "kubernetes cluster.local svc.cluster.local other.local set.local a.set.local {\n"
         " multicluster set.local\n fallthrough d.svc.other.local\n}"

@@ -134,8 +134,9 @@ def test_no_name_exists_below_a_nonexistent_name(options: str, seed: int) -> Non
 
 
 def is_exception(name: str) -> bool:
-    """Whether names may exist below the name although it is NXDOMAIN: docs/behaviour/cluster-names.md#name-parsing,
-    #nxdomain-or-nodata.
+    """Returns whether names may exist below this name although the name itself is NXDOMAIN.
+
+    See docs/behaviour/cluster-names.md#name-parsing, #nxdomain-or-nodata.
     """
     labels = name.split(".")
     one_left_of_a_service = len(labels) == len(["x", "web", "d", "svc", "cluster", "local", ""])

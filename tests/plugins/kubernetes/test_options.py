@@ -62,7 +62,7 @@ def read(body: str, zones: str = "cluster.local in-addr.arpa") -> Options:
     ],
 )
 def test_options(body: str, field: str, value: object) -> None:
-    """The field of each option."""
+    """Each option sets the expected field."""
     assert getattr(read(body), field) == value
 
 
@@ -118,7 +118,7 @@ def test_rejected_directives(body: str, message: str) -> None:
 
 
 def test_one_zone_is_not_a_reverse_zone() -> None:
-    """PTR targets need a zone that is not a reverse zone."""
+    """At least one zone must not be a reverse zone, because PTR records point into it."""
     with pytest.raises(CorefileError, match="non-reverse zone name must be used"):
         read("", "10.in-addr.arpa")
 

@@ -43,7 +43,7 @@ def test_name_errors(text: str) -> None:
 
 
 def test_multicluster_names() -> None:
-    """Two labels without underscores are an endpoint in a cluster."""
+    """In a multi-cluster zone, two labels without underscores are an endpoint and its cluster."""
     assert parse(["e", "c", "x", "n", "svc"], multicluster=True) == ClusterName(
         "svc", "n", "x", endpoint="e", cluster="c"
     )

@@ -47,7 +47,7 @@ def zone(
     corefile: str = "",
     local: tuple[str, ...] = (),
 ) -> list[str]:
-    """The records of a cluster with these objects and the namespace d."""
+    """Returns the transferred records of a cluster with these objects."""
     found = index(NS, *objects)
     handler = plugin(options, found, local_addresses=local, **({"corefile": corefile} if corefile else {}))
     return records(offered(handler, name))
@@ -158,7 +158,7 @@ def test_hidden_namespaces_are_not_transferred() -> None:
     ],
 )
 def test_name_servers(objects: list[ClusterObject], expected: list[str]) -> None:
-    """One NS record for each name. All addresses have TTL 0."""
+    """A transfer has one NS record for each name of a name server, and their addresses with TTL 0."""
     assert zone(*objects, local=("10.1.0.53",))[: len(expected)] == expected
 
 

@@ -22,7 +22,7 @@ MIXED = world.records(
 
 
 class Balanced:
-    """The plugin, and the content of its file."""
+    """The plugin *loadbalance*, and the content of its weight file."""
 
     def __init__(self, text: str = "loadbalance", weights: dict[str, dict[str, int]] | None = None) -> None:
         """`weights` are the weights that control has read; None if it has read none."""
@@ -38,7 +38,7 @@ class Balanced:
         )
 
     def ask(self, reply: Reply, rtype: str = "A") -> Reply:
-        """The plugin's reply."""
+        """Asks the plugin, and returns the reply."""
         return world.now(self.plugin.handle(world.query("a.", rtype), world.following(reply)))
 
     def arranged(self, reply: Reply, rtype: str = "A", seed: int = 1) -> list[str]:
@@ -57,7 +57,7 @@ def payload(weights: dict[str, dict[str, int]]) -> bytes:
 
 
 def test_orders_records_by_type() -> None:
-    """CNAME, other types, addresses, MX, the latter two shuffled."""
+    """Records are ordered by type: CNAME, other types, addresses, MX. Addresses and MX records are shuffled."""
     shown = [tuple(Balanced().arranged(Reply(answer=MIXED), seed=seed)) for seed in range(20)]
     kinds = {tuple(line.split()[3] for line in lines) for lines in shown}
     assert kinds == {("CNAME", "TXT", "A", "A", "MX", "MX")}
@@ -92,7 +92,7 @@ def test_preferred_addresses_come_first() -> None:
 
 
 def test_an_address_is_drawn_by_its_weight() -> None:
-    """Addresses that are not in the file have weight 1."""
+    """Addresses come first in proportion to their weights; an address that is not in the file has weight 1."""
     balanced = Balanced("loadbalance weighted w", {"c.": {"10.0.0.1": 7}, "d.": {"10.0.0.2": 200}})
     firsts = [balanced.arranged(Reply(answer=MIXED[1:3]), seed=seed)[0] for seed in range(400)]
     assert 320 <= firsts.count("c. 5 IN A 10.0.0.1") <= 380

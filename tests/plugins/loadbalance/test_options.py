@@ -62,7 +62,9 @@ def test_rejects(text: str, error: str) -> None:
 
 
 def test_reads_weights() -> None:
-    """Names in any letter case, the first of two weights, the same name twice."""
+    """Names in the weight file may be in any letter case and may repeat. The first of two weights for an address
+    counts.
+    """
     lines = ["# weights", "", "A.b", " 10.0.0.1 3", "10.0.0.1 4", "::1 255", "c.", "a.b.", "10.0.0.2 1"]
     assert read(lines, "w") == {
         b"\1a\1b\0": {bytes((10, 0, 0, 1)): 3, bytes(15) + b"\1": 255, bytes((10, 0, 0, 2)): 1},

@@ -1,4 +1,4 @@
-"""Varying the order of addresses."""
+"""The order of address records in replies."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def addresses(count: int) -> Reply:
 
 
 def rotations(reply: Reply, count: int, seed: int) -> list[Reply]:
-    """The reply in so many variants."""
+    """Returns the reply in `count` rotations."""
     made = Rotation(reply, Random(seed))
     return [made.variant(number, count) for number in range(count)]
 
@@ -37,7 +37,7 @@ def test_each_variant_is_the_same_set(count: int, most: int, seed: int) -> None:
 
 @given(st.integers(1, 40), st.integers())
 def test_each_address_comes_first_equally_often(count: int, seed: int) -> None:
-    """Over as many variants as there are addresses."""
+    """Over as many rotations as there are addresses, each address is first once."""
     first = Counter(variant.answer[1] for variant in rotations(addresses(count), count, seed))
     assert (set(first.values()), len(first)) == ({1}, count)
 
@@ -80,7 +80,7 @@ def test_weighted_variants_have_each_address_first_by_its_share(weights: list[in
 
 
 def test_sections_without_addresses_stay() -> None:
-    """As they are; a single address needs no draw."""
+    """Sections without addresses, or with a single one, stay unchanged."""
     reply = Reply(
         answer=world.records("a. 5 IN SRV 0 0 1 b.", "a. 5 IN CNAME b."), additional=world.records("b. 5 IN A 10.0.0.1")
     )

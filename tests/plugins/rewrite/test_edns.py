@@ -82,7 +82,9 @@ def test_actions(rule: str, given: Edns | None, seen: Edns | None) -> None:
     ],
 )
 def test_variables(name: str, data: bytes, data6: bytes, per_client: bool) -> None:
-    """In wire format. Replies that depend on more than the packet are for this client alone."""
+    """Variables are inserted in wire format. If the variable depends on the client, the reply is for this client
+    alone.
+    """
     rule = f"edns0 local set 9 {{{name}}}"
     _, seen, reply = run(rule, options())
     assert seen == options((9, data))
@@ -125,7 +127,7 @@ def test_rules_are_undone_in_reverse_order() -> None:
 
 
 def test_codes_of_local_rules_are_echoed() -> None:
-    """Those of other rules are not."""
+    """Option codes of `local` rules are copied into replies, those of other rules are not."""
     block = world.block(
         "rewrite edns0 local set 0xffee x\nrewrite edns0 subnet set 24 56\nrewrite edns0 local unset 9", "rewrite"
     )

@@ -60,7 +60,7 @@ class Chain:
     ],
 )
 def test_queries(rules: str, name: str, expected: str) -> None:
-    """The query that the chain sees."""
+    """After each rule the chain sees the expected query."""
     chain = Chain(rules)
     chain.ask(name)
     assert chain.queries == [expected]
@@ -129,7 +129,7 @@ def test_values_of_every_type() -> None:
 
 
 def test_all_sections_are_rewritten() -> None:
-    """The authority and the additional section, too."""
+    """Names are rewritten in the answer, authority and additional sections."""
     records = world.records("b. 5 IN A 10.0.0.1")
     reply = Reply(answer=records, authority=records, additional=records)
     assert Chain("name a b", reply=reply).ask("a.") == [
@@ -272,7 +272,7 @@ class TestCname:
         assert (reply.flags & TC, reply.lifetime, reply.dependencies) == (TC, 9, (("new",),))
 
     def test_waits_for_a_deferred_answer(self) -> None:
-        """The reply is deferred, too."""
+        """If the new target's answer is deferred, the reply is deferred, too."""
 
         async def later() -> Reply:
             await asyncio.sleep(0)

@@ -46,10 +46,10 @@ def test_revert_name(text: str, expected: str) -> None:
 
 
 def test_groups_are_replaced_in_the_order_of_their_numbers() -> None:
-    """As in CoreDNS, the text of a group may have numbers of later groups, which are replaced, too."""
+    """A replaced group may contain the numbers of later groups, which are then replaced as well, as in CoreDNS."""
     assert with_groups("{1}-{2}-{3}", ("all", "{2}", "b")) == "b-b-{3}"
 
 
 def test_absolute() -> None:
-    """In lower case, with one final dot."""
+    """`absolute` gives a name in lower case with one final dot."""
     assert (absolute("A.b"), absolute("A.b."), absolute("")) == ("a.b.", "a.b.", ".")

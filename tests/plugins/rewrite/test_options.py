@@ -105,7 +105,7 @@ DEFAULT_NAME = NameRule(True, Match("exact", "a.b."), "c.d.", True)
     ],
 )
 def test_rules(text: str, rule: Rule) -> None:
-    """One row per form."""
+    """Each form of a rule has the expected options."""
     assert world.options("rewrite", f"rewrite {text}").rules == (rule,)
 
 

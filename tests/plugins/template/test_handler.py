@@ -207,14 +207,14 @@ class TestCname:
         return run(self.CONFIG, rtype=rtype, ask=ask), queries
 
     def test_is_followed(self) -> None:
-        """The server's answer for its target follows, with its reuse terms."""
+        """The reply has the server's answer for the target after the CNAME record, with its reuse terms."""
         answer, queries = self.run(self.FOUND)
         reply = world.now(answer)
         assert (world.summary(reply), queries) == (["NOERROR", *self.ANSWER], ["b.z. A"])
         assert (reply.flags & TC, reply.lifetime, reply.dependencies) == (TC, 5.0, (("b",),))
 
     def test_waits_for_a_deferred_answer(self) -> None:
-        """The reply is deferred, too."""
+        """If the target's answer is deferred, the reply is deferred, too."""
 
         async def later() -> Reply:
             await asyncio.sleep(0)

@@ -63,7 +63,7 @@ def plugin(text: str = "transfer example.org {\n to *\n}", source: Source | None
 
 
 def ask(handler: Transfer, rtype: str = "AXFR", name: str = "example.org.", **fields: Any) -> Reply:
-    """The plugin's reply to a client over TCP."""
+    """Asks the plugin as a client over TCP, and returns the reply."""
     return world.now(
         handler.handle(world.query(name, rtype, **{"client": TCP, **fields}), world.following(NEXT_PLUGIN))
     )
@@ -131,7 +131,7 @@ def test_queries_without_a_transfer(fields: dict[str, Any], expected: Reply) -> 
     ],
 )
 def test_clients_of_to_get_the_zone(to: str, client: str, *, allowed: bool) -> None:
-    """Other clients are refused."""
+    """Clients in `to` get the zone; others are refused."""
     reply = ask(plugin(f"transfer example.org {{\n to {to}\n}}"), client=msgspec.structs.replace(TCP, address=client))
     assert (reply.stream is not None) == allowed
     assert allowed or reply == Reply(rcode=Rcode.REFUSED, flags=RD)
@@ -165,7 +165,9 @@ async def notified(to: str, *, zone: str = "example.org.", source: str = "") -> 
 
 
 async def test_each_address_is_notified() -> None:
-    """With a NOTIFY query for the SOA record and AA set (RFC 1996 §3), from the source address."""
+    """Each address gets a NOTIFY message for the SOA record with AA set (RFC 1996 §3), from the given source
+    address.
+    """
     async with ScriptedUpstream() as one, ScriptedUpstream() as other:
         await notified(f"* 127.0.0.1:{one.port} 127.0.0.1:{other.port}", source="source 127.0.0.1")
         for upstream in (one, other):

@@ -70,7 +70,7 @@ async def test_a_half_closed_connection() -> None:
 
 
 async def test_half_a_query_and_the_end_of_the_stream() -> None:
-    """The connection is closed."""
+    """If the stream ends within a query, the connection is closed."""
     async with served(ResponderSetup("tcp"), TcpConnections()) as connect:
         client = await connect()
         client.send(1, cut=3)
@@ -201,7 +201,9 @@ def test_a_limited_number_of_queries(loop: Callable[[], asyncio.AbstractEventLoo
     "loop", [pytest.param(asyncio.new_event_loop, id="asyncio"), pytest.param(new_loop, id="drained", marks=ON_LINUX)]
 )
 def test_a_connection_that_is_drained_is_not_read_for_ever(loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
-    """Its client goes on sending while a query is in the chain: memory is bounded, and the query is answered."""
+    """When a worker stops, a client that keeps sending is not read without bound, and its query in flight is
+    answered.
+    """
 
     async def flood() -> None:
         release = asyncio.Event()

@@ -46,7 +46,7 @@ class World:
         return client
 
     def handshakes(self, result: str) -> float:
-        """How many ended so."""
+        """Returns how many handshakes had this result."""
         return counted(self.place.counters).get(("svcdns_tls_handshakes_total", "tls://127.0.0.1:53", result), 0)
 
 
@@ -79,7 +79,7 @@ async def happens(what: Callable[[], object]) -> None:
 
 
 async def test_queries_over_tls() -> None:
-    """Several on a connection, also in one record; counted as TCP, with the handshake."""
+    """Several queries on a connection, or in one TLS record, are answered. They are counted as TCP."""
     async with served() as world:
         client = await world.connect()
         client.send(1)
@@ -244,7 +244,9 @@ def test_a_new_certificate_is_a_new_context() -> None:
 
 
 def test_a_certificate_that_cannot_be_served(caplog: pytest.LogCaptureFixture) -> None:
-    """It is logged, and the one before stays. A certificate that no listener needs is removed."""
+    """If a new certificate cannot be used, this is logged, and the previous one stays. Unused certificates are
+    removed.
+    """
     counters = Counters()
     certificates = Certificates(counters, lambda: None)
     certificates.take("key", payload(pair()))

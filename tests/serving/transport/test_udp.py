@@ -37,7 +37,7 @@ class Served:
         self.reader = UdpReader(self.sock, self.place.responder, errors, wildcard=wildcard)
 
     def send(self, *packets: bytes) -> None:
-        """From the client."""
+        """Sends packets from the client."""
         for packet in packets:
             self.client.sendto(packet, self.sock.getsockname())
 
@@ -51,7 +51,7 @@ class Served:
                 return out
 
     def close(self) -> None:
-        """Closes both."""
+        """Closes both sockets."""
         self.sock.close()
         self.client.close()
 
@@ -70,7 +70,7 @@ def query(ident: int, name: str = "a.b.") -> bytes:
 
 
 def test_replies_have_the_ids_of_their_queries(served: Served) -> None:
-    """From the chain or from the table; every query is counted once."""
+    """Each reply has the ID of its query, from the chain or the answer table, and each query is counted once."""
     for ident in range(5):
         served.send(query(ident))
         served.reader.drain()
@@ -86,7 +86,7 @@ def test_replies_have_the_ids_of_their_queries(served: Served) -> None:
 
 @pytest.mark.parametrize("observed", [False, True], ids=["plain", "observed"])
 async def test_stored_replies_do_not_wait_for_others(monkeypatch: pytest.MonkeyPatch, observed: bool) -> None:
-    """The others are sent one at a time."""
+    """Stored replies are sent first; replies from the chain follow one at a time."""
     monkeypatch.setattr("svcdns.serving.transport.udp.SLICE", -1.0)
     monkeypatch.setattr("svcdns.serving.transport.udp.MAX_WORK", -1.0)
     served = Served(observed=observed)
@@ -190,7 +190,7 @@ def test_a_send_that_fails(number: int, caplog: pytest.LogCaptureFixture) -> Non
         real, failing = reader.batch._sendmmsg, [True, True, False]  # type: ignore[attr-defined]
 
         def sendmmsg(*arguments: int) -> int:
-            """The first two fail."""
+            """Fails for the first two calls."""
             return -1 if failing.pop(0) else int(real(*arguments))
 
         def sendmsg(*_: object) -> int:

@@ -16,7 +16,7 @@ FAMILIES = [pytest.param("0.0.0.0", "127.0.0.5", id="IPv4"), pytest.param("::", 
 
 
 class Ends:
-    """A batch on a wildcard socket, and a client."""
+    """A batch on a wildcard socket, and a client socket."""
 
     def __init__(self, host: str, *, portable: bool) -> None:
         """Creates a receiving socket with its batch, and a client socket. Failed system calls are recorded."""
@@ -90,7 +90,7 @@ def test_replies_go_to_the_sender(ends: Ends, asked: str) -> None:
 
 @pytest.mark.parametrize("host", ["0.0.0.0"])
 def test_a_batch_is_bounded(ends: Ends) -> None:
-    """An empty socket is no failure; long packets are cut off."""
+    """A batch has at most `SLOTS` packets. An empty socket is no failure, and long packets are truncated."""
     assert ends.batch.receive() == 0
     ends.send("127.0.0.1", *[b"%d" % n for n in range(SLOTS + 3)], bytes(600))
     assert ends.batch.receive() == SLOTS

@@ -53,7 +53,7 @@ async def access(options: WatchOptions) -> Access:
 
 
 async def test_kubeconfig_with_a_token(tmp_path: Path) -> None:
-    """Of its current context, or of the one named."""
+    """The token is taken from the kubeconfig's current context, or from the context that the option names."""
     path = kubeconfig(tmp_path, {"token": "secret"})
     found = await access(WatchOptions(kubeconfig=path))
     assert (found.url, found.headers, found.host, found.local) == (
@@ -78,7 +78,9 @@ async def test_what_is_edited_counts_after_a_while(tmp_path: Path) -> None:
 
 
 async def test_an_exec_plugin(tmp_path: Path) -> None:
-    """Is run once, and again when what it gave is refused, every few seconds at most, or is old."""
+    """An exec plugin is run once, and again if its token is refused or old, but not more often than every few
+    seconds.
+    """
     count = tmp_path / "count"
     script = tmp_path / "plugin"
     status = '{"apiVersion":"client.authentication.k8s.io/v1","kind":"ExecCredential","status":{"token":"t%d"}}'
@@ -125,7 +127,7 @@ async def test_a_kubeconfig_is_read_again_when_one_of_its_files_has_changed(tmp_
 
 
 async def test_a_kubeconfig_with_its_authority_in_it(tmp_path: Path) -> None:
-    """The TLS context stays the same while the CA does."""
+    """A CA certificate may be inside the kubeconfig. The SSL context is kept while the CA stays the same."""
     authority = Path(ssl.get_default_verify_paths().cafile or "/etc/ssl/certs/ca-certificates.crt").read_bytes()
     data = {"certificate-authority-data": base64.b64encode(authority).decode(), "server": "https://127.0.0.1:1"}
     credentials = Credentials(
@@ -200,7 +202,7 @@ async def test_not_inside_a_pod(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 async def test_an_endpoint(endpoint: str, url: str) -> None:
-    """With or without a scheme."""
+    """`endpoint` may be given with or without a scheme."""
     assert (await access(WatchOptions(endpoint=endpoint))).url == url
 
 
@@ -228,7 +230,9 @@ async def test_a_kubeconfig_that_is_wrong(tmp_path: Path, text: str, error: str)
 async def test_files_that_hang_leave_the_last_access_in_use(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A FIFO without a writer blocks whoever opens it: one WARNING line, and the new token once the file answers."""
+    """If the token file hangs, the last token stays in use, with one warning. The new one is used once it can be
+    read.
+    """
     monkeypatch.setattr(credentials_module, "LATER_WAIT", 0.01)
     monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.96.0.1")
     monkeypatch.setenv("KUBERNETES_SERVICE_PORT", "443")

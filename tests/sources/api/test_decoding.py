@@ -120,12 +120,12 @@ def test_services(fields: dict[str, Any], expected: Service) -> None:
     ],
 )
 def test_slices(fields: dict[str, Any], expected: EndpointSlice) -> None:
-    """Only ready endpoints."""
+    """A decoded EndpointSlice has only the ready endpoints."""
     assert kept(SLICES, **fields) == expected
 
 
 def test_other_kinds() -> None:
-    """Zones, imports, Namespaces and Pods."""
+    """Slices with zones, imported slices, Namespaces and Pods are decoded with the fields that are needed."""
     endpoint = [{"addresses": ["10.0.0.1"], "zone": "z", "targetRef": {"name": "p"}}]
     zonal = ItemDecoder(decoding.ApiSlice, partial(decoding.endpoint_slice, zones=True, targets=False))
     assert kept(zonal, endpoints=endpoint) == EndpointSlice(

@@ -87,7 +87,7 @@ async def test_loading_has_a_time_limit(tmp_path: Path) -> None:
 
 
 async def test_text_of_another_kind_is_no_kubeconfig(tmp_path: Path) -> None:
-    """The error says so, and not only what the client stumbled over."""
+    """The error for text that is no kubeconfig says so."""
     path = tmp_path / "config"
     path.write_text("just text")
     with pytest.raises(SourceError, match=r"config: it is not a valid kubeconfig \(TypeError: "):

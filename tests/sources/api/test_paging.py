@@ -13,7 +13,7 @@ from svcdns.sources.api.paging import LineSplitter, PageLimit, UnreadableError
     ids=["small", "middle", "large", "largest"],
 )
 def test_pages_grow_to_what_fits(octets_each: int, limits: list[int]) -> None:
-    """Grows from one object to a mebioctet or 500 objects, by the objects of the page before."""
+    """The page size grows from one object up to 1 MiB or 500 objects, depending on the size of earlier objects."""
     limit = PageLimit()
     seen = []
     for _ in limits:
@@ -33,7 +33,7 @@ def test_after_trouble_a_page_is_of_one_object() -> None:
 
 
 def test_lines_are_cut_out_of_any_chunks() -> None:
-    """Wherever a chunk ends; empty lines are ignored."""
+    """Lines are split correctly wherever a chunk ends; empty lines are ignored."""
     octets = b"one\ntwo\n\nthree\n"
     for size in range(1, len(octets) + 1):
         splitter = LineSplitter()

@@ -31,7 +31,7 @@ def api() -> Iterator[ApiDouble]:
 
 
 async def test_a_cut_watch_goes_on_from_its_version(api: ApiDouble, caplog: pytest.LogCaptureFixture) -> None:
-    """Without a list. Changes of the meantime arrive, and nothing is logged, because watches end all the time."""
+    """A watch that is cut continues from its last version, without a list and without a log line."""
     async with watching(api, caplog) as followed:
         api.put(DB)
         await followed.until(lambda: "+db" in followed.events())
@@ -100,8 +100,7 @@ async def test_a_page_that_fails_is_requested_again(api: ApiDouble, caplog: pyte
 async def test_a_failing_server_gets_one_cheap_request_a_second(
     api: ApiDouble, caplog: pytest.LogCaptureFixture, fault: Fault
 ) -> None:
-    """From all kinds together, and it is a watch. After the recovery, every kind is watched within three seconds,
-    without a list."""
+    """While the server fails, all kinds together send one request a second, a watch. Afterwards all watches recover."""
     async with watching(api, caplog) as followed:
         await followed.until(lambda: api.watching(NAMESPACES) and api.watching(SLICES))
         followed.time.now += 60
@@ -150,8 +149,7 @@ async def test_full_pages_that_fail_are_requested_less_and_less_often(caplog: py
 async def test_a_retry_after_is_waited_for(
     api: ApiDouble, caplog: pytest.LogCaptureFixture, wanted: str, seconds: float
 ) -> None:
-    """429 with Retry-After, in seconds or as a date by the server's clock, however long: no earlier request for that
-    resource."""
+    """After 429 with Retry-After, in seconds or as a date, no earlier request is sent for the resource."""
     api.fail(
         SERVICES, Fault(429, "too many requests", {"Retry-After": wanted, "Date": "Fri, 02 Jan 2026 03:04:05 GMT"})
     )
@@ -215,7 +213,7 @@ async def test_a_token_that_is_refused_is_read_again(tmp_path: Path, caplog: pyt
 
 
 async def test_a_silent_watch_is_opened_again(api: ApiDouble, caplog: pytest.LogCaptureFixture) -> None:
-    """From its last version, without a list."""
+    """A silent watch is opened again from its last version, without a list."""
     async with watching(api, caplog, limits=TimeLimits(watch_silence=0.05)) as followed:
         await followed.until(lambda: len(api.asked(SERVICES, watch=True)) > 2)
         assert "<error>" not in followed.observed.codes, "the watch itself was answered"
@@ -256,7 +254,7 @@ async def test_a_connection_without_an_answer_is_not_used_again(
 async def test_every_address_of_the_name_is_tried(
     api: ApiDouble, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Two of its three servers accept connections and send nothing."""
+    """If the API server's name has several addresses, each is tried, although two of three servers are silent."""
     silent = [socket.create_server((address, 0)) for address in ("127.0.0.2", "127.0.0.3")]
 
     async def addresses(*_: object, **__: object) -> list[object]:
@@ -297,7 +295,7 @@ async def test_a_step_of_the_wall_clock_changes_nothing(
 async def test_a_version_that_the_server_does_not_know_leads_to_a_new_list(
     api: ApiDouble, caplog: pytest.LogCaptureFixture, status: int
 ) -> None:
-    """As after a restore of its storage."""
+    """If the API server does not know the version, for example after a restore, the kind is listed again."""
     async with watching(api, caplog) as followed:
         followed.time.now += 60
         api.fail(SERVICES, Fault(status, "invalid resource version"))

@@ -70,7 +70,7 @@ async def test_the_first_that_gets_through_wakes_the_others() -> None:
 
 
 async def test_an_outage_is_a_line_for_each_reason_and_one_for_its_end(caplog: pytest.LogCaptureFixture) -> None:
-    """However many watches are affected."""
+    """An outage is logged once for each reason, and its end once, however many watches it affects."""
     shared = retry(VirtualTime())
     with caplog.at_level(logging.INFO):
         for _ in range(3):

@@ -1,4 +1,4 @@
-"""Lists and watches of an API server's double: the requests, and the changes that follow from the answers."""
+"""Lists and watches against the API double: the requests, and the changes that follow."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ async def test_lists_in_pages_and_watches_from_the_lists_version(
 
 
 async def test_received_octets_are_counted(caplog: pytest.LogCaptureFixture) -> None:
-    """Of compressed bodies as they came, and of watches too."""
+    """Received octets are counted before decompression, for lists and watches."""
     with ApiDouble([service(f"service-{number}", "10.96.0.1") for number in range(300)]) as api:
         async with watching(api, caplog) as followed:
             listed = followed.observed.octets["services"]
@@ -77,7 +77,7 @@ async def test_changes_arrive(api: ApiDouble, caplog: pytest.LogCaptureFixture) 
 
 
 async def test_bookmarks_move_the_version(api: ApiDouble, caplog: pytest.LogCaptureFixture) -> None:
-    """So that the version of a watch of a quiet kind does not expire."""
+    """Bookmarks update the version of a watch, so that it does not expire while nothing changes."""
     async with watching(api, caplog) as followed:
         api.bookmark(SERVICES)
         api.put(DB)
@@ -90,7 +90,7 @@ async def test_bookmarks_move_the_version(api: ApiDouble, caplog: pytest.LogCapt
 
 
 async def test_lists_events_and_bookmarks_confirm_a_kind(api: ApiDouble, caplog: pytest.LogCaptureFixture) -> None:
-    """A watch that opens only to report 410 does not, nor does a part of a list."""
+    """Complete lists, events and bookmarks confirm a kind; an incomplete list and a watch that reports 410 do not."""
     followed = Followed(api, caplog)
     time = followed.time
 
@@ -149,7 +149,7 @@ async def test_selectors_are_sent_to_the_server(api: ApiDouble, caplog: pytest.L
 
 
 async def test_a_change_has_its_trigger_time(api: ApiDouble, caplog: pytest.LogCaptureFixture) -> None:
-    """For the programming duration; only from watches, because a list has old objects."""
+    """A change from a watch has its trigger time; objects from a list have none, because they are old."""
     annotations = {"endpoints.kubernetes.io/last-change-trigger-time": "2026-01-02T03:04:05Z"}
     async with following(Followed(api, caplog)) as followed:
         await followed.until(lambda: api.watching(SLICES))
@@ -173,7 +173,7 @@ async def test_a_change_has_its_trigger_time(api: ApiDouble, caplog: pytest.LogC
 async def test_wrong_options_end_the_start(
     caplog: pytest.LogCaptureFixture, options: dict[str, object], error: str
 ) -> None:
-    """Before the first connection."""
+    """Wrong options are an error before the first connection."""
     followed = Followed(ApiDouble(), caplog, **options)  # type: ignore[arg-type]
     with pytest.raises(SourceError) as raised:
         await followed.source.configure()

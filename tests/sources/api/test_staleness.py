@@ -7,7 +7,7 @@ from svcdns.sources.api.staleness import Freshness
 
 
 def test_ages() -> None:
-    """Each kind has its own, from its last confirmation; without one, from the beginning."""
+    """Each kind has its own age, since its last confirmation, or since the start if there was none."""
     now = [1000.0]
     fresh = Freshness([Kind.SERVICE, Kind.NAMESPACE], lambda: now[0])
     now[0] += 10

@@ -82,7 +82,7 @@ def test_full_range() -> None:
 
 
 def test_suffixes() -> None:
-    """A suffix follows from its text, has the given length, and is not one that is taken."""
+    """The same text gives the same suffix, of the given length and different from those in use."""
     first = suffix("text", 5)
     assert suffix("text", 5) == first
     assert len(first) == 5

@@ -1,4 +1,6 @@
-"""The whole cluster: namespaces, selection by options, multi-cluster objects, several files, and zones/cluster.yaml."""
+"""Building the whole cluster from manifests: namespaces, selection by options, several files, and
+zones/cluster.yaml.
+"""
 
 import logging
 from collections.abc import Callable
@@ -85,7 +87,7 @@ ports: [{port: 80}]
 
 
 def test_labels(say: Say) -> None:
-    """`labels` selects Services, slices, which have their Service's labels, and Pods, but no namespaces."""
+    """`labels` selects Services, their slices, and Pods, but not Namespaces."""
     cluster = say(EVERYTHING, labels="app=web")
     assert of_kind(cluster, Kind.SERVICE) == {"a/web"}
     assert {item.service for item in cluster.objects.values() if isinstance(item, EndpointSlice)} == {"web", ""}
@@ -168,7 +170,7 @@ def test_an_object_written_twice(tmp_path: Path) -> None:
 
 
 def test_files_are_one_cluster(tmp_path: Path) -> None:
-    """A Service in one file finds the Pods of another, in whatever order they are read."""
+    """A Service in one file selects Pods in another, whatever the order of the files is."""
     (tmp_path / "a.yaml").write_text(
         "apiVersion: v1\nkind: Service\nmetadata: {name: web}\nspec: {selector: {app: web}}\n"
     )

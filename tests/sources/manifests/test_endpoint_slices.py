@@ -152,7 +152,7 @@ def test_families(say: Say, spec: str, families: list[list[str]]) -> None:
 
 
 def deployment(replicas: int) -> str:
-    """A Deployment behind the Service."""
+    """Returns a Deployment whose Pods the Service selects."""
     spec = f"{{replicas: {replicas}, template: {{metadata: {{labels: {{app: web}}}}}}}}"
     return f"apiVersion: apps/v1\nkind: Deployment\nmetadata: {{name: web}}\nspec: {spec}\n---\n"
 
@@ -198,7 +198,9 @@ endpoints:
 
 
 def test_written_slice(say: Say) -> None:
-    """An endpoint is ready unless its condition is false; ports default to TCP and to no number."""
+    """An endpoint is ready unless its condition is false. The protocol of a port defaults to TCP, and its number
+    may be missing.
+    """
     (found,) = slices(say(SLICE % "", zones=True))
     assert found == EndpointSlice(
         "default",

@@ -17,13 +17,13 @@ def write(folder: Path) -> None:
 
 
 def rename(folder: Path) -> None:
-    """A new file over the old one."""
+    """Replaces the manifest by renaming a new file over it."""
     (folder / "new").write_text("b")
     (folder / "new").rename(folder / "a.yaml")
 
 
 def create(folder: Path) -> None:
-    """A file more."""
+    """Creates a second manifest."""
     (folder / "b.yaml").write_text("b")
 
 
@@ -45,7 +45,7 @@ def make_folder(folder: Path) -> None:
 
 @pytest.mark.parametrize("edit", [write, rename, create, delete, swap, make_folder])
 async def test_edits(tmp_path: Path, edit: Callable[[Path], None]) -> None:
-    """Each is reported after the first yield, from which on the folder is watched."""
+    """Every way of editing is reported after the first yield, from which on the folder is watched."""
     (tmp_path / "a.yaml").write_text("a")
     async with aclosing(folder_changes(frozenset({str(tmp_path)}))) as changes:
         await anext(changes)
@@ -56,7 +56,7 @@ async def test_edits(tmp_path: Path, edit: Callable[[Path], None]) -> None:
 
 
 async def test_closing_before_any_change(tmp_path: Path) -> None:
-    """It can be closed at once, and leaves no thread and no task."""
+    """A file watch that is closed before any change leaves no task."""
     async with aclosing(folder_changes(frozenset({str(tmp_path)}))) as changes:
         await anext(changes)
     assert asyncio.all_tasks() == {asyncio.current_task()}

@@ -9,7 +9,7 @@ from svcdns.sources.manifests.files import find
 
 
 def touch(root: Path, *names: str) -> None:
-    """Empty files, with their folders."""
+    """Creates empty files and their folders."""
     for name in names:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).touch()

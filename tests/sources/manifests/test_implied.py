@@ -36,7 +36,7 @@ def test_they_exist_without_a_manifest(say: Say) -> None:
 
 @pytest.mark.parametrize(("namespace", "name"), [("default", "kubernetes"), ("kube-system", "kube-dns")])
 def test_a_written_one_takes_the_place(say: Say, namespace: str, name: str) -> None:
-    """With its own address and ports alone."""
+    """A manifest of an implied Service replaces it, with the manifest's address and ports only."""
     cluster = say(written(namespace, name, "clusterIP: 10.96.77.1, ports: [{port: 80}]"))
     found = service(cluster, namespace, name)
     assert (found.cluster_ips, found.ports) == (("10.96.77.1",), (Port("", "TCP", 80),))

@@ -127,7 +127,7 @@ async def test_the_same_object_in_two_files_is_an_error(tmp_path: Path) -> None:
 
 
 async def test_a_component_of_another_name(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Its apiVersion tells that it is kustomize's."""
+    """A kustomize Component is recognized by its apiVersion, whatever the file's name is."""
     text = "apiVersion: kustomize.config.k8s.io/v1alpha1\nkind: Component\nnameSuffix: -x\n"
     (line,) = await warnings(tmp_path, caplog, {"c.yaml": text})
     assert line.startswith("c.yaml:3: a kustomization is not applied, though it may change names by nameSuffix")
@@ -153,7 +153,7 @@ async def test_kinds_of_another_api_version_are_ignored(
 
 
 async def test_all_errors_of_a_start(tmp_path: Path) -> None:
-    """One line for each object that cannot be used, with file and line; also for a path that is missing."""
+    """The error at a start has one line for each object that cannot be used, and for each missing path."""
     bad = SERVICE.replace("80", "seventy")
     (tmp_path / "a.yaml").write_text(bad + "---\n" + SERVICE + "---\n" + bad)
     (tmp_path / "b.yaml").write_text("apiVersion: v1\nkind: List\nitems:\n- {apiVersion: v1, kind: Pod}\n- 1\n")
@@ -166,7 +166,7 @@ async def test_all_errors_of_a_start(tmp_path: Path) -> None:
 
 
 def test_all_objects_that_are_written_twice(tmp_path: Path) -> None:
-    """Each is named."""
+    """The error names every object that is in more than one manifest."""
     (tmp_path / "a.yaml").write_text("---\n".join([SERVICE] * 3))
     with pytest.raises(ManifestError) as caught:
         ManifestsSource(WatchOptions(manifests=(str(tmp_path),)), log=LOG).load()
@@ -183,7 +183,7 @@ def test_all_objects_that_are_written_twice(tmp_path: Path) -> None:
     ],
 )
 def test_a_file_that_was_used_is_not_skipped(tmp_path: Path, broken: str) -> None:
-    """It is an error, so that the last good state stays; at the next read too."""
+    """If a file that was used becomes invalid, this is an error, so that the last good state stays."""
     (tmp_path / "a.yaml").write_text(SERVICE)
     source = ManifestsSource(WatchOptions(manifests=(str(tmp_path),)), log=LOG)
     good = source.load()

@@ -31,7 +31,7 @@ class Edits:
         self._waiting = asyncio.Event()
 
     async def __call__(self, folders: frozenset[str]) -> AsyncGenerator[None, None]:
-        """Watches nothing."""
+        """Yields at each edit that the test reports."""
         self.folders.append(folders)
         yield
         self._waiting.set()
@@ -45,7 +45,7 @@ class Edits:
         self._change.set()
 
     async def settled(self) -> None:
-        """Returns when the source waits for the next edit."""
+        """Waits until the source waits for the next edit."""
         await self._waiting.wait()
 
 
@@ -57,7 +57,7 @@ class Running:
         self.sent: list[Change] = []
 
     async def follow(self) -> None:
-        """Takes the changes, until it is cancelled."""
+        """Collects changes until it is cancelled."""
         async for change in self.source.changes():
             self.sent.append(change)
 
@@ -98,7 +98,7 @@ async def running(path: Path, text: str, file: str = "") -> AsyncIterator[Runnin
 
 
 def stateful(replicas: object) -> str:
-    """A headless Service `db` and its StatefulSet."""
+    """Returns a headless Service `db` and its StatefulSet."""
     return f"""
 apiVersion: v1
 kind: Service
@@ -237,7 +237,7 @@ async def test_new_folder_is_watched(tmp_path: Path) -> None:
 
 
 async def test_symbolic_link_swap(tmp_path: Path) -> None:
-    """A mounted ConfigMap changes by a swap of its `..data`, without a change of the file."""
+    """A change of the link `..data` in a mounted ConfigMap is noticed, although no file changes."""
     for number in (1, 2):
         (tmp_path / f"..{number}").mkdir()
         (tmp_path / f"..{number}/a.yaml").write_text(stateful(number))
@@ -266,7 +266,7 @@ async def test_second_stream(tmp_path: Path) -> None:
 
 
 async def take(changes: AsyncIterator[Change], count: int) -> AsyncIterator[Change]:
-    """The first `count` of them."""
+    """Yields the first `count` changes."""
     for _ in range(count):
         yield await anext(changes)
 
@@ -295,7 +295,7 @@ async def test_ignored_kinds_are_logged_once(tmp_path: Path, caplog: pytest.LogC
 
 
 async def test_folders_that_cannot_be_watched(tmp_path: Path) -> None:
-    """The system's limit of watches is an error that names the paths, not a cluster that stops to follow its files."""
+    """If a folder cannot be watched, for example because of the system's limit, the error names the paths."""
 
     async def full(folders: frozenset[str]) -> AsyncGenerator[None, None]:
         if folders:

@@ -17,7 +17,7 @@ from svcdns.sources.manifests.cluster import ObjectKey
 
 @pytest.fixture
 def standard_input(tmp_path: Path) -> Iterator[Path]:
-    """A file that is standard input."""
+    """Makes a file the standard input during the test."""
     path = tmp_path / "input"
     path.touch()
     saved, opened = os.dup(0), os.open(path, os.O_RDONLY)
@@ -41,14 +41,14 @@ def test_standard_input_is_read_from_its_beginning(standard_input: Path) -> None
 
 
 def test_errors_name_it(standard_input: Path) -> None:
-    """As `-`, with the line."""
+    """An error in standard input has the file name `-` and the line."""
     standard_input.write_text("apiVersion: v1\nkind: Service\nmetadata: {name: 1}\n")
     with pytest.raises(ManifestError, match=r"^-:3: metadata\.name: expected text"):
         source().load()
 
 
 def test_a_pipe_is_an_error(standard_input: Path) -> None:
-    """It could not be read again by a process that is started later."""
+    """A pipe as standard input is an error, because a process that starts later could not read it again."""
     read, write = os.pipe()
     os.dup2(read, 0)
     os.close(read)

@@ -20,7 +20,7 @@ def pods(cluster: Cluster) -> dict[str, str]:
 
 
 def ready(cluster: Cluster) -> list[str]:
-    """The Pods that a slice of `default` holds."""
+    """Returns the Pods that are endpoints of a slice."""
     return [
         end.target for item in cluster.objects.values() if isinstance(item, EndpointSlice) for end in item.endpoints
     ]
@@ -65,7 +65,7 @@ SERVICE = "apiVersion: v1\nkind: Service\nmetadata: {name: web}\nspec: {clusterI
     ],
 )
 def test_count(say: Say, kind: str, spec: list[str], count: int) -> None:
-    """`replicas` Pods, one without it, one for a DaemonSet; as many as run at a time for a Job."""
+    """A workload has `replicas` Pods, by default one. A Job has as many Pods as run at a time."""
     assert len(pods(say(workload(kind, *spec)))) == count
 
 
@@ -102,7 +102,7 @@ def test_stateful_set(say: Say) -> None:
 
 
 def test_service_of_one_stateful_pod(say: Say) -> None:
-    """A selector on the label statefulset.kubernetes.io/pod-name finds the one Pod."""
+    """A Service that selects the label statefulset.kubernetes.io/pod-name has this one Pod."""
     text = workload("StatefulSet", "replicas: 3") + SERVICE.replace(
         "app: web", "statefulset.kubernetes.io/pod-name: web-1"
     )
@@ -168,7 +168,7 @@ def test_pod_being_deleted(say: Say) -> None:
 
 
 def test_unrelated_objects_move_no_pod(say: Say) -> None:
-    """Another workload beside it, or in another file order, leaves the addresses alone."""
+    """Other workloads and the order of files do not change the addresses of Pods."""
     first = workload("Deployment", "replicas: 3")
     other = workload("StatefulSet", "replicas: 4", name="other")
     alone = pods(say(first))
@@ -192,7 +192,7 @@ def test_written_addresses_are_kept_clear_of(say: Say) -> None:
 
 @pytest.mark.parametrize(("ended", "count"), [("Complete", 0), ("Failed", 0), ("Suspended", 1)])
 def test_a_job_that_has_ended_has_no_pods(say: Say, ended: str, count: int) -> None:
-    """Its conditions tell."""
+    """A Job whose conditions say that it has ended has no Pods."""
     status = f"status: {{conditions: [{{type: {ended}, status: 'True'}}]}}\n"
     assert len(pods(say(workload("Job").replace("---\n", status)))) == count
 

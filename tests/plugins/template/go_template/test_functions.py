@@ -35,6 +35,6 @@ def test_functions(text: str, expected: str) -> None:
     ],
 )  # fmt: skip
 def test_invalid_arguments(text: str) -> None:
-    """They are errors of the rendering."""
+    """Invalid arguments raise RenderError."""
     with pytest.raises(RenderError):
         parse_template("{{ " + text + " }}").render(DATA)

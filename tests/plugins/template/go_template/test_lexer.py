@@ -1,4 +1,4 @@
-"""Pieces of a template."""
+"""Splitting a template into text and actions."""
 
 from __future__ import annotations
 

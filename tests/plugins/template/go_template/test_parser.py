@@ -106,14 +106,14 @@ def test_render_errors(text: str) -> None:
 
 
 def test_a_template_can_be_rendered_again() -> None:
-    """A rendering does not depend on the one before it."""
+    """Rendering a template again does not depend on the previous rendering."""
     template = parse_template("{{ $x := .N }}{{ range $x }}{{ . }}{{ end }}")
     rendered: list[Any] = [template.render(Struct(N=n)) for n in (2, 0, 1)]
     assert rendered == ["01", "", "0"]
 
 
 def test_fields() -> None:
-    """They are the fields of all values that the template reads."""
+    """`fields` has the names of all fields that the template reads."""
     template = parse_template("{{ .A.B }}{{ with $.C }}{{ (index .D 1).E }}{{ end }}")
     assert template.fields == {"A", "B", "C", "D", "E"}
     assert template == parse_template(template.text) != parse_template("")

@@ -32,7 +32,7 @@ def test_a_struct_has_no_text() -> None:
 
 
 def test_truth() -> None:
-    """Empty values are false; a struct is true."""
+    """Empty values are false, and a struct is true."""
     empty: list[Any] = ["", 0, None, [], {}, False, NO_VALUE]
     assert [truth(value) for value in empty] == [False] * 7
     assert [truth(value) for value in ("a", 1, [0], {"a": 0}, True, Struct())] == [True] * 6
