@@ -25,6 +25,8 @@ OLD_FORM: Final = re.compile(
     r"\b[Ss]pec (?:[A-Z]\d|C-[a-z])|(?<![\w/.-])(?:[KLSM]\d{1,2}(?:-\d+)?|C-[a-z]\w*)(?=[,.;:)]|\s+(?:and|to)\b)"
 )
 """A letter and a number, or a plugin's name behind a letter: sections of a document that readers do not have."""
+FILE: Final = re.compile(r"(?<![\w/.-])((?:svcdns|tests|bench|tools|examples|zones)/[\w./-]*\w)(?![\w/*<{])")
+MODULE: Final = re.compile(r"`(svcdns(?:\.\w+)+)`")
 CODE: Final = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 
 
@@ -76,6 +78,21 @@ def test_links_between_pages_resolve() -> None:
             file, _, anchor = link.partition("#")
             if "://" not in file:
                 wrong += missing(page, (page.parent / file).resolve() if file else page, [anchor] if anchor else [])
+    assert wrong == []
+
+
+def test_named_files_and_modules_exist() -> None:
+    """Paths below the folders of the repository, and modules of svcdns, in pages and docstrings."""
+    wrong: list[str] = []
+    for path in CITING:
+        text = path.read_text()
+        wrong += [f"{path.relative_to(ROOT)}: {name}" for name in FILE.findall(text) if not (ROOT / name).exists()]
+        for name in MODULE.findall(text):
+            module = ROOT.joinpath(*name.split("."))
+            parents = (module.parent / "__init__.py", module.parent.with_suffix(".py"))
+            defined = any(one.exists() and re.search(rf"\b{module.name}\b", one.read_text()) for one in parents)
+            if not (module.exists() or module.with_suffix(".py").exists() or defined):
+                wrong.append(f"{path.relative_to(ROOT)}: {name}")
     assert wrong == []
 
 

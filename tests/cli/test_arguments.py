@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
-from svcdns.cli.arguments import parse
+from svcdns.cli.arguments import parse, parser
+
+PAGE = Path(__file__).parents[2] / "docs" / "corefile.md"
 
 
 @pytest.mark.parametrize(
@@ -33,3 +38,11 @@ def test_wrong_arguments_end_with_the_usage(words: list[str], capsys: pytest.Cap
         parse("svcdns", words)
     assert ended.value.code == 2
     assert capsys.readouterr().err.startswith("usage: svcdns")
+
+
+def test_every_flag_is_on_the_page() -> None:
+    """docs/corefile.md has a row for each flag, and for no other."""
+    rows = re.findall(r"^\| (`-.*?`) \|", PAGE.read_text(), re.MULTILINE)
+    flags = {word for row in rows for word in re.findall(r"`(-[a-z.]+)", row)}
+    known = {word for action in parser("svcdns")._actions for word in action.option_strings if word[1] != "-"}
+    assert flags == known

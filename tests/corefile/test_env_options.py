@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import importlib
+import re
+from pathlib import Path
+
 import pytest
 
 from svcdns.corefile.env_options import is_from_environment, variable, with_options
 from svcdns.corefile.errors import CorefileError
 from svcdns.corefile.parser import parse
+from svcdns.plugins import BUILT
 
 COREFILE = parse(
     "a {\n    kubernetes cluster.local {\n        snapshot /mine\n    }\n}\nb {\n    kubernetes\n    log\n}\n",
@@ -63,3 +68,14 @@ def test_lines_of_variables_are_recognized() -> None:
     assert not is_from_environment(mine[0])
     assert is_from_environment(theirs[0])
     assert variable("stale_after") == "SVCDNS_STALE_AFTER"
+
+
+def test_every_variable_is_on_the_page() -> None:
+    """docs/operating.md has a row for each option that a variable can set, and for the state folder."""
+    page = Path(__file__).parents[2] / "docs" / "operating.md"
+    known = {
+        variable(option)
+        for module in BUILT.values()
+        for option in getattr(importlib.import_module(module), "ENVIRONMENT", ())
+    }
+    assert set(re.findall(r"^\| `(SVCDNS_\w+)` \|", page.read_text(), re.MULTILINE)) == known | {"SVCDNS_STATE"}

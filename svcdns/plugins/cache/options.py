@@ -27,7 +27,7 @@ MAX_STALE: Final = 7 * 86400.0
 MAX_RECHECK: Final = 300.0
 CONFIRM_AFTER: Final = 3600.0
 ENVIRONMENT: Final = ("confirm_denials",)
-"""Options that CoreDNS does not know. Environment variables can set them (see `svcdns.corefile.environment`)."""
+"""Options that CoreDNS does not know. Environment variables can set them (see `svcdns.corefile.env_options`)."""
 MAX_TTL: Final = 2**32 - 1
 POLICIES: Final = ("prefer_positive",)
 

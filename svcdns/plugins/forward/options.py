@@ -30,7 +30,7 @@ POLICIES: Final = ("random", "round_robin", "sequential")
 NOT_BUILT: Final = ("doh_method",)
 LEAK_GUARDS: Final = ("count", "block", "off")
 ENVIRONMENT: Final = ("leak_guard",)
-"""Options that CoreDNS does not know. Environment variables can set them (see `svcdns.corefile.environment`)."""
+"""Options that CoreDNS does not know. Environment variables can set them (see `svcdns.corefile.env_options`)."""
 _ONE_WORD: Final = dict.fromkeys(
     (
         "max_fails", "max_connect_attempts", "tls_servername", "expire", "max_age", "max_idle_conns", "read_timeout",
