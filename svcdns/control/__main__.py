@@ -22,6 +22,8 @@ from svcdns.telemetry import logging as log_lines
 
 GC_THRESHOLD = 5_000
 """Allocations between two runs of the garbage collector: more than the default, as cluster objects form few cycles."""
+SWITCH_INTERVAL = 0.001
+"""The seconds for which a thread that reads files may run while the event loop waits; Python's default is 5 ms."""
 NICE = 15
 """The nice value of control. On a processor shared with workers, queries cannot wait, but changes of the cluster can.
 
@@ -42,6 +44,7 @@ def main() -> int:
     die_with_parent()
     gc.freeze()
     gc.set_threshold(GC_THRESHOLD, 10, 10)
+    sys.setswitchinterval(SWITCH_INTERVAL)
     log = log_lines.set_up()
     options = Options(
         **json.loads(arguments.options), again=arguments.again or arguments.beside, beside=arguments.beside
