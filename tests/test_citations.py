@@ -53,7 +53,7 @@ def missing(path: Path, target: Path, names: list[str]) -> list[str]:
 
 
 def test_cited_pages_and_anchors_exist() -> None:
-    """A citation is a path below docs, one or several anchors behind it."""
+    """Documents cited in code exist, and so do the cited headings."""
     wrong: list[str] = []
     for path in CITING:
         for page, names in CITATION.findall(path.read_text()):

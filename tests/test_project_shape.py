@@ -304,9 +304,7 @@ def imported(path: Path, known: set[str]) -> set[str]:
 
 
 def test_there_is_no_import_circle() -> None:
-    """Among all modules of svcdns, bench and tests. Tests may import bench, both may import svcdns; nothing imports
-    back.
-    """
+    """No modules import each other in a circle. Tests may import bench, both may import svcdns, and not the reverse."""
     paths = {
         ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
         for top in ("svcdns", "bench", "tests")
@@ -339,7 +337,7 @@ def test_public_things_say_what_they_are() -> None:
 
 
 def test_repository_texts_name_no_machine() -> None:
-    """No paths of this machine, no addresses of registries in lock files."""
+    """No tracked text has this checkout's path or the address of a package index."""
     tracked = subprocess.run(["git", "ls-files"], capture_output=True, text=True, cwd=ROOT, check=False).stdout.split()
     for name in tracked or [str(path.relative_to(ROOT)) for path in ROOT.glob("*.*")]:
         path = ROOT / name

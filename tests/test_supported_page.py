@@ -34,7 +34,7 @@ def test_the_plugin_table_agrees_with_the_code() -> None:
 
 
 def test_every_difference_names_a_test() -> None:
-    """At the end of its row."""
+    """Each row of the table of differences ends with a comment that names a test."""
     assert len(DIFFERENCES) > 50
     assert [line for line in DIFFERENCES if not TEST.search(line)] == [], (
         "a row ends with a test that shows the difference: <!-- tests/plugins/test_log.py::test_name --> |"

@@ -54,7 +54,7 @@ def private(name: str) -> set[str]:
 
 
 def identifiers(path: Path) -> Iterator[tuple[str, int]]:
-    """Yields every name that a module defines, with its line: functions, classes, parameters, variables, attributes."""
+    """Yields each name of a function, class, parameter, variable or attribute that a module defines, with its line."""
     for node in ast.walk(ast.parse(path.read_text(), str(path))):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             yield node.name, node.lineno

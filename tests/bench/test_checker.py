@@ -88,7 +88,7 @@ async def test_correct_responses_are_counted() -> None:
 
 
 async def test_wrong_responses_are_reported() -> None:
-    """The example has the name and the response."""
+    """The example in the report has the query's name."""
     checker = await checked(
         lambda wire: reply(make_query("nobody.test"))[:2] + reply(wire)[2:3] + b"\x83" + wire[4:],
         lambda c: c.udp.wrong >= 3,
@@ -107,7 +107,9 @@ async def test_unanswered_queries_are_lost(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_queries_of_every_kind() -> None:
-    """For changing Services, other Services, nonexistent names and external names, each with the expected answer."""
+    """The queries are for Services with changing endpoints, other Services, nonexistent names and external names. Each
+    has its expected answer.
+    """
     cluster = Cluster(50, 2)
     made = queries(cluster, EndpointHistory(cluster), cluster.headless(), 80)
     names = [query.name for query in made]

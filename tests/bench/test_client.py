@@ -18,7 +18,7 @@ def test_addresses_of_a_response() -> None:
 
 
 def test_a_negative_response_has_no_addresses() -> None:
-    """The authority section does not count."""
+    """Addresses in the authority section are not taken for the answer."""
     assert addresses(reply(make_query("nobody.test"))) == frozenset()
 
 

@@ -37,7 +37,7 @@ def test_the_summary_is_parsed() -> None:
 
 
 def test_output_without_a_summary() -> None:
-    """The error contains dnsperf's own message."""
+    """If dnsperf printed no summary, the error has the message that it printed."""
     with pytest.raises(BrokenError, match="unable to open"):
         parse_summary("Error: unable to open ./queries")
 
@@ -80,7 +80,7 @@ def test_a_broken_run_fails_the_check(figures: Figures, nxdomain: float, message
 
 
 def test_a_good_run_passes_the_check() -> None:
-    """A few lost queries are within the limit."""
+    """A run in which few queries are lost passes."""
     good = Figures(1000, 999, 1, 1.0, {"NOERROR": 625, "NXDOMAIN": 374})
     check(good, 0.375)
     assert good.lost

@@ -32,7 +32,9 @@ def history() -> EndpointHistory:
 def test_endpoints_are_valid_at_a_moment(
     history: EndpointHistory, sent: float, received: float, *, before: bool, after: bool
 ) -> None:
-    """A state counts from ALLOWED_LAG before the query until the response."""
+    """A set of endpoints is accepted if it was valid at some moment from ALLOWED_LAG before the query to the
+    response.
+    """
     assert history.accepts(10, BEFORE, sent, received) is before
     assert history.accepts(10, AFTER, sent, received) is after
 
@@ -44,7 +46,7 @@ def test_some_of_the_endpoints_are_not_valid(history: EndpointHistory) -> None:
 
 
 def test_endpoints_from_before_an_outage_are_valid_in_it(history: EndpointHistory) -> None:
-    """Until the outage is over, and ALLOWED_LAG longer."""
+    """Endpoints from before an outage are accepted until ALLOWED_LAG after its end."""
     history.outages.append(Outage(99.0, until=150.0))
     assert history.accepts(10, BEFORE, 149.0, 149.1)
     assert history.accepts(10, BEFORE, 150.0 + ALLOWED_LAG, 151.1)

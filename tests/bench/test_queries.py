@@ -64,7 +64,7 @@ def test_half_of_the_mix_is_external_names() -> None:
 
 
 def test_a_search_path_ends_at_the_name() -> None:
-    """The search domains of a Pod come first."""
+    """The names with the search domains of a Pod come before the plain name."""
     assert queries.search_path(3, 4)[::2] == [
         "www.site-3.example.team-4.svc.cluster.local A",
         "www.site-3.example.svc.cluster.local A",
@@ -117,7 +117,7 @@ def test_svcdns_accepts_the_corefile(tmp_path: Path) -> None:
 
 
 def test_the_reason_why_a_peer_is_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The reason is one line; svcdns is always available."""
+    """The reason why a server cannot be measured is one line. svcdns can always be measured."""
     monkeypatch.setenv("PATH", "")
     monkeypatch.delenv("COREDNS", raising=False)
     assert peers.why_unavailable("knot") == "no knotd in PATH"

@@ -28,7 +28,7 @@ def row(*targets: Target, **figures: list[float]) -> Row:
     ],
 )
 def test_targets_use_medians(target: Target, text: str, met: bool | None) -> None:
-    """The median of the rounds counts, not the mean."""
+    """Targets are compared with the median of the rounds, not with their mean."""
     [verdict] = evaluate(row(target, svcdns=[5, 4, 500], nsd=[4, 4, 4], coredns=[1, 40, 90]), [])
     assert (verdict.text(), verdict.met) == (text, met)
 

@@ -191,7 +191,7 @@ def test_a_block_without_fast_path_says_why() -> None:
 
 
 def test_a_plugin_that_cannot_be_made_is_an_error() -> None:
-    """It names the plugin, whatever the plugin raised."""
+    """The error names the plugin, whatever exception the plugin raised."""
 
     def fails(_self: Any, _options: Any, _environment: Any) -> None:
         raise KeyError("x")

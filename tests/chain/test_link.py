@@ -364,18 +364,18 @@ async def test_an_exception_names_the_plugin_that_raised_it(answer: Callable[[],
 
 
 async def returns_what_follows(query: Query, following: Following) -> Any:
-    """Forgets to await it."""
+    """A handler with a mistake: it does not await the answer of the next plugin."""
     return following(query)
 
 
 async def awaits_what_follows(query: Query, following: Following) -> Reply:
-    """Whether the reply is there already or not."""
+    """A handler that awaits the answer of the next plugin, and changes its response code."""
     return msgspec.structs.replace(await following(query), rcode=3)
 
 
 @pytest.mark.parametrize("answer", LATER)
 async def test_a_coroutine_may_await_every_answer(answer: Callable[[], Answer]) -> None:
-    """Also a reply that is there at once."""
+    """A coroutine may also await an answer that is a Reply already."""
     reply = await answered(Outer(awaits_what_follows), Cluster(answer))
     assert (reply.rcode, reply.dependencies) == (3, REPLY.dependencies)
 

@@ -31,14 +31,14 @@ def planned(read: Any) -> None:
     ],
 )
 def test_an_error_of_parse_has_its_position(read: Any, text: str) -> None:
-    """Whatever `parse` raised."""
+    """Any exception of `parse` is reported with the position of the directive."""
     with pytest.raises(SvcdnsError) as raised:
         planned(read)
     assert str(raised.value).startswith(f"Corefile:2:3 - {text}")
 
 
 def test_an_error_with_a_position_is_raised_as_it_is() -> None:
-    """It may be that of an argument."""
+    """A CorefileError that `parse` raises keeps its position, which may be that of an argument."""
     error = CorefileError(parse(". {\n}\n", "Corefile", environ={}).blocks[0].keys[0].position, "wrong")
 
     def read(_text: str) -> None:

@@ -115,7 +115,7 @@ def test_errors_are_one_line(arguments: list[str], text: str, capsys: pytest.Cap
 def test_a_bad_kubeconfig_is_one_line(
     serve: Callable[[Fault], int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The line has the path."""
+    """The error is one line, which has the path of the kubeconfig."""
     port = serve(Fault())
     path = tmp_path / "kubeconfig"
     path.write_text("clusters: 7")
@@ -135,7 +135,7 @@ def test_list(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_a_conforming_server(serve: Callable[[Fault], int], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Exit code 0, and a line with the result."""
+    """If the server conforms, the exit code is 0, and the last line says so."""
     path = tmp_path / "cluster.yaml"
     path.write_text(MANIFEST)
     port = serve(Fault())

@@ -56,7 +56,7 @@ def test_without_a_resolver_it_serves_the_rest(
 def test_taken_ports_are_replaced(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """By free ones, and it says so; a port of DNS has to be free for UDP too."""
+    """A port that is in use is replaced by a free one, and the output says so. A DNS port must be free over UDP too."""
     monkeypatch.setattr(demo, "_has_resolver", lambda: True)
     (tmp_path / "new").mkdir()
     with (
@@ -78,7 +78,7 @@ def test_taken_ports_are_replaced(
 
 
 def test_without_files_it_serves_a_copy_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With everything that the Corefile names; the files of the project are the same files."""
+    """The copy has every file that the Corefile names. Its files are the same as those of the project."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "temporary").mkdir()
     folder = demo._folder(tmp_path / "temporary")
@@ -96,7 +96,7 @@ def test_without_files_it_serves_a_copy_of_its_own(tmp_path: Path, monkeypatch: 
 
 
 def test_wrong_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """Arguments, and a Corefile.example that cannot be read: one line each."""
+    """An argument is an error, and so is a Corefile.example that cannot be read. The error is one line."""
     assert demo.run(["now"]) == 2
     (tmp_path / "Corefile.example").mkdir()
     monkeypatch.chdir(tmp_path)

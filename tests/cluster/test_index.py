@@ -199,7 +199,7 @@ def test_addresses_with_a_common_beginning_are_distinguished() -> None:
 
 
 def test_an_address_of_many_slices() -> None:
-    """All are found, in order, while others are added and removed."""
+    """All EndpointSlices with an address are found, sorted by name, while slices are added and removed."""
     index = synced()
     expected = {f"s{number:03}" for number in range(200)}
     for name in sorted(expected, key=lambda name: name[::-1]):

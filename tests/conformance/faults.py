@@ -137,7 +137,7 @@ def negative(reply: Reply) -> bool:
 
 
 def with_edns(reply: Reply) -> bool:
-    """Replies to queries with EDNS."""
+    """True for a reply to a query with EDNS."""
     return reply.edns >= 0
 
 

@@ -326,5 +326,5 @@ class _Datagrams(asyncio.DatagramProtocol):
 
 
 def _header_only(packet: bytes, rcode: int) -> bytes:
-    """A header with id and opcode."""
+    """Returns a reply that is only a header, with the query's id and opcode and this response code."""
     return packet[:2] + bytes([0x80 | packet[2] & 0x79, rcode]) + bytes(8)

@@ -71,7 +71,7 @@ async def test_requests(double: tuple[ApiServerDouble, Path]) -> None:
 
 
 async def test_lists_are_paged(double: tuple[ApiServerDouble, Path]) -> None:
-    """Each object of a list gets its kind."""
+    """All pages of a list are fetched, and each object in them gets its kind."""
     one, path = double
     one.answers = [
         (200, {"items": [{"metadata": {"name": "a"}}], "metadata": {"continue": "t"}}),
@@ -92,7 +92,7 @@ async def test_lists_are_paged(double: tuple[ApiServerDouble, Path]) -> None:
     ],
 )
 async def test_refusals(double: tuple[ApiServerDouble, Path], status: int, content: object, text: str) -> None:
-    """The error is one line with the request."""
+    """The error is one line, with the request, the status and the server's message."""
     one, path = double
     one.answers = [(status, content)]
     async with api_of(str(path)) as api:

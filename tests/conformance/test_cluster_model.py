@@ -49,7 +49,7 @@ def test_of_api_objects() -> None:
 
 
 def test_details_of_slices() -> None:
-    """An endpoint in two slices is merged; FQDN endpoints are no addresses; finished Pods have none."""
+    """An endpoint in two slices is one endpoint. FQDN endpoints and finished Pods have no address."""
     ports = [{"port": 9}]
     items = [
         {**service("s", clusterIP="None"), "metadata": {"name": "s", "namespace": "n"}},

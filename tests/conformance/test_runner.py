@@ -74,7 +74,7 @@ async def test_the_limit_of_concurrent_checks() -> None:
 
 @pytest.mark.parametrize("severity", Severity)
 def test_only_required_checks_decide(severity: Severity) -> None:
-    """Failures of other severities do not count."""
+    """The server conforms if no required check failed; failures of other severities do not count."""
     result = Result(check(fails, severity), Outcome.FAILED, 0.0, Failed("q", "this", "that"))
     assert conforms([result]) is (severity is not Severity.REQUIRED)
     assert conforms([replace(result, outcome=Outcome.SKIPPED)])

@@ -61,7 +61,9 @@ async def test_waiting_for_new_services() -> None:
 
 
 class Starting(Server):
-    """A server whose replies are scripted by their response codes: None is no reply. The last one is repeated."""
+    """A server that replies with the given response codes, one after the other, and then repeats the last one. None
+    stands for no reply.
+    """
 
     def __init__(self, *rcodes: int | None) -> None:
         super().__init__("192.0.2.1", 53)
@@ -96,7 +98,7 @@ async def test_the_end_of_the_wait(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_a_real_socket_is_waited_for() -> None:
-    """Any reply is enough; a closed port gets no reply."""
+    """Any reply ends the wait. If no reply comes, the error says so."""
     async with ModelServer(FakeApi()).serving() as model:
         await sources.until_answering((await examiner(model)).server, "other.zone.", 5)
         port = model.port

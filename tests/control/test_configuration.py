@@ -42,7 +42,7 @@ def test_an_interface_stands_for_its_addresses(tmp_path: Path) -> None:
 
 
 def test_blocks_with_the_same_watch_share_a_view(tmp_path: Path) -> None:
-    """Options that are not about the watch make no difference."""
+    """Server blocks that differ only in options such as `ttl`, not in what they watch, share a view."""
     block = "kubernetes cluster.local {{\n  endpoint {}\n  ttl {}\n }}\n"
     text = f"a {{\n {block.format('http://x', 5)}}}\nb {{\n {block.format('http://x', 30)}}}\nc {{\n {block.format('http://y', 5)}}}\n"
     views = list(setup(tmp_path, text).views.values())

@@ -38,7 +38,7 @@ def ours() -> dict[str, tuple[str, set[str]]]:
 
 
 def test_every_metric_of_coredns_is_there() -> None:
-    """With its type and its labels; what is missing is listed, and missing indeed."""
+    """svcdns has each metric of CoreDNS with its type and labels, except those in MISSING, of which it has none."""
     found = ours()
     wanted = {name: (one["type"], set(one["labels"])) for name, one in COREDNS.items() if name not in MISSING}
     assert {name: found.get(name) for name in wanted} == wanted
@@ -53,6 +53,6 @@ def test_no_metric_has_a_name_that_coredns_does_not_have() -> None:
 
 @pytest.mark.parametrize("name", sorted(MISSING))
 def test_what_is_missing_is_a_difference(name: str) -> None:
-    """It has a row in the table of metrics."""
+    """Each metric of CoreDNS that svcdns does not have is in the table of metrics in docs/supported.md."""
     section = (ROOT / "docs" / "supported.md").read_text(encoding="utf-8").partition("### Metrics\n")[2]
     assert re.search(rf"^\| `{name}` \|", section.partition("\n### ")[0], re.MULTILINE)

@@ -13,14 +13,14 @@ from svcdns.telemetry.counters import Counters
 
 
 class Workers:
-    """The states of workers, which a test changes."""
+    """Workers whose states are set by the test."""
 
     def __init__(self, *states: State) -> None:
         """One state for each worker."""
         self.now = list(states)
 
     def states(self) -> list[State]:
-        """The present states."""
+        """Returns the states that the test has set last."""
         return self.now
 
 

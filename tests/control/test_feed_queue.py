@@ -119,7 +119,7 @@ async def test_a_whole_view_is_a_list_of_each_kind(world: World) -> None:
 
 
 async def test_only_the_latest_confirmation_is_sent(world: World) -> None:
-    """A worker that does not read gets one."""
+    """If a worker reads only after several confirmations, it gets the last one."""
     for world.view.confirmed_at in (1.0, 2.0, 3.0):
         world.feed.confirmed(world.view)
     assert await world.received(1) == [Changed(1, Confirmed(3.0))]

@@ -124,7 +124,7 @@ def test_a_file_that_cannot_be_used_is_refused(tmp_path: Path, content: bytes, r
 
 
 def test_a_folder_that_is_a_file(tmp_path: Path) -> None:
-    """Nothing is written or read, and the error says why."""
+    """If the parent folder of the state file is a file, reading and writing raise StateError."""
     (tmp_path / "file").write_text("")
     with pytest.raises(StateError, match="cannot write"):
         write(tmp_path / "file" / FILE, COREFILE, 0.0)

@@ -50,7 +50,7 @@ class World:
         self.restarts += 1
 
     def after(self, seconds: float, percent: float | None, *, serving: bool = True) -> None:
-        """Lets seconds pass with this use."""
+        """Lets seconds pass while memory use is at `percent` of the limit."""
         self.group.percent = percent
         for _ in range(int(seconds)):
             self.clock.turn(1)

@@ -88,7 +88,7 @@ def test_openmetrics_on_request() -> None:
 
 
 def test_processes() -> None:
-    """Sums over the parent of this test and its children."""
+    """The process metrics are sums over the parent of this process and its children."""
     body, _ = metrics.page(metrics.registry([]), "")
     found = dict(re.findall(r"^(process_\w+) (\S+)$", body.decode(), re.MULTILINE))
     assert float(found["process_resident_memory_bytes"]) > 1 << 20

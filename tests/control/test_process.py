@@ -300,7 +300,7 @@ async def test_a_failed_reload_counts_once_for_each_change(
 
 
 def lines_of(caplog: pytest.LogCaptureFixture) -> list[tuple[str, str]]:
-    """The level of each line, and its text up to the reason of the failure."""
+    """Returns the level of each log line, and its text without the details of the error."""
     found = (
         re.sub(r"(SIGUSR1: loading updated Caddyfile|failed|SIGUSR1): .*", r"\1", one.getMessage())
         for one in caplog.records
@@ -347,7 +347,7 @@ async def test_the_lines_of_a_failed_reload(
     by_signal: list[tuple[str, str]],
     by_signal_only: bool,
 ) -> None:
-    """They are CoreDNS's lines, and each failure has one line of level ERROR."""
+    """The log lines are those of CoreDNS. Each failed reload has exactly one line of level ERROR."""
     caplog.set_level(logging.INFO)
     if not by_signal_only:
         monkeypatch.setattr(Setup, "reload", ReloadInterval(0.001, 0.0))

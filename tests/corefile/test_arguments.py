@@ -108,7 +108,7 @@ def test_the_nearest_name_is_suggested() -> None:
     ],
 )
 def test_one_zone(text: str, expected: str) -> None:
-    """It is in lower case and absolute."""
+    """A zone argument becomes a name in lower case with a final dot."""
     assert arguments.zone(token(text)) == expected
 
 
@@ -149,7 +149,7 @@ def test_options_on_one_line(plugin: str, block: str, line: str) -> None:
     ],
 )
 def test_a_word_after_an_option_that_is_none(plugin: str, text: str, message: str) -> None:
-    """Its place is named."""
+    """The error has the position of the unknown word."""
     assert world.rejection(plugin, text).startswith(message)
 
 
@@ -167,7 +167,7 @@ def test_a_word_after_an_option_that_is_none(plugin: str, text: str, message: st
     ],
 )
 def test_ignored_words_are_warnings(plugin: str, text: str, warning: str) -> None:
-    """With their place, where CoreDNS ignores them without a word."""
+    """A word that is ignored, as CoreDNS does, causes a warning with its position."""
     module = importlib.import_module(f"svcdns.plugins.{plugin}")
     assert module.PLUGIN.settings(world.options(plugin, text)).warnings == (f"Corefile:{warning}",)
 

@@ -28,7 +28,7 @@ def test_overlapping_keys_are_refused(hosts: tuple[tuple[str, ...], ...], messag
 
 
 def test_a_port_has_one_transport() -> None:
-    """Both transports would need its TCP socket."""
+    """One port cannot serve both dns:// and tls:// on the same address: both need its TCP socket."""
     corefile = parse("a.org:853 {\n}\ntls://b.org {\n}", "Corefile", environ={})
     with pytest.raises(
         CorefileError, match=r"cannot serve tls://b\.org\.:853 - port 853 serves dns:// at line 1 already"

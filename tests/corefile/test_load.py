@@ -11,7 +11,7 @@ from svcdns.corefile.load import CorefileMissingError, load
 
 
 def test_without_a_file_there_is_a_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """whoami and log on the default port, also where the file holds no block."""
+    """Without a Corefile, or with one that has no server block, whoami and log are served on the default port."""
     monkeypatch.chdir(tmp_path)
     for text in (None, "# nothing\n"):
         if text is not None:
@@ -22,7 +22,7 @@ def test_without_a_file_there_is_a_default(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_the_corefile_of_the_working_directory_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As CoreDNS does."""
+    """Without a path, the Corefile in the working directory is read, as in CoreDNS."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "Corefile").write_text(". {\n errors\n}\n")
     assert load(None, environ={}).blocks[0].directives[0].name.text == "errors"

@@ -122,7 +122,9 @@ def test_several_keys_with_commas_over_lines() -> None:
 
 
 def test_imports_files_and_globs(tmp_path: Path) -> None:
-    """Paths are relative to the importing file; tokens keep their positions; a glob without matches is a warning."""
+    """Paths of `import` are relative to the importing file, and tokens have their position in the imported one. A glob
+    that matches nothing gives a warning.
+    """
     (tmp_path / "parts").mkdir()
     (tmp_path / "parts" / "a.conf").write_text("log\n")
     (tmp_path / "parts" / "b.conf").write_text("import deeper.inc\n")
@@ -231,7 +233,7 @@ def test_imports_files_and_globs(tmp_path: Path) -> None:
     ],
 )
 def test_bad_files_get_one_line(text: str, line: str) -> None:
-    """File, line, column, the text found and the text expected."""
+    """The error has file, line and column, what was found and what was expected."""
     with pytest.raises(CorefileError) as caught:
         read(text)
     assert str(caught.value) == line
@@ -378,7 +380,7 @@ def test_travels_as_msgpack() -> None:
 
 @given(st.text(alphabet='. {}\n\t"#ab:/\\$%,()import*', max_size=60))
 def test_any_text_parses_or_is_a_corefile_error(text: str) -> None:
-    """No other error is raised."""
+    """A text is either parsed or raises CorefileError."""
     with contextlib.suppress(CorefileError):
         assert read(text).digest
 

@@ -39,13 +39,13 @@ def test_equal_texts_are_equal_patterns() -> None:
     ],
 )
 def test_errors_have_the_position_of_the_word(text: str) -> None:
-    """File, line and column."""
+    """The error has file, line and column of the pattern."""
     with pytest.raises(CorefileError, match=r"^Corefile:3:4 "):
         regex(token(text))
 
 
 def test_matching_takes_linear_time() -> None:
-    """Even for a pattern that takes a backtracking engine exponential time."""
+    """A pattern that takes a backtracking engine exponential time is matched in less than a second."""
     started = time.monotonic()
     assert regex(token(r"^(\w+\w+)+x$")).find("a" * 250 + ".") is None
     assert time.monotonic() - started < 1

@@ -34,7 +34,7 @@ def test_a_zone_of_rfc_2317_is_a_name() -> None:
 
 @pytest.mark.parametrize("text", ["10.0.0.0/33", "10.0.0.0/255.0.0.0", "10.0.0/8", "a/b"])
 def test_other_words_with_a_slash_are_names(text: str) -> None:
-    """As in CoreDNS, which takes them for zones that no query has."""
+    """A word with a slash that is not a network is read as a name, as in CoreDNS."""
     assert normalise_zone(text) == (f"{text}.",)
 
 
@@ -45,7 +45,7 @@ def test_an_argument_may_be_a_whole_key(text: str) -> None:
 
 
 def test_a_network_may_give_many_zones() -> None:
-    """/20 is sixteen zones, /27 thirty-two."""
+    """A /20 network becomes sixteen reverse zones, a /27 network thirty-two."""
     assert (len(normalise_zone("10.0.0.0/20")), len(normalise_zone("10.0.0.0/27"))) == (16, 32)
 
 

@@ -84,7 +84,7 @@ def test_every_variable_is_documented() -> None:
 
 
 def test_files_are_written_to_the_volume(objects: dict[str, Any], container: dict[str, Any]) -> None:
-    """The root file system is read-only."""
+    """All files are written to an emptyDir volume, because the root file system is read-only."""
     mounts = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
     assert all(path.startswith(mounts["state"] + "/") for path in environment(container).values())
     assert container["securityContext"]["readOnlyRootFilesystem"]

@@ -113,7 +113,7 @@ def test_stale_answers_while_no_upstream_answers(tmp_path: Path, mode: str) -> N
 
 
 def test_the_leak_guard_by_environment(tmp_path: Path) -> None:
-    """A variable turns it on, so that the Corefile stays one that CoreDNS accepts."""
+    """An environment variable turns the leak guard on, so that the Corefile has no option that CoreDNS rejects."""
     with ZoneUpstream(RECORDS) as upstream, Server(tmp_path, corefile(upstream), SVCDNS_LEAK_GUARD="block") as server:
         server.until_ready()
         asked = upstream.asked

@@ -32,7 +32,9 @@ pytestmark = pytest.mark.slow
 
 
 def test_the_checks_that_fail_are_those_on_the_page(tmp_path: Path) -> None:
-    """The suite begins beside the server, and waits for it; no required check fails."""
+    """The suite waits for a server that is still starting. Exactly the checks on the page fail, and none of them is
+    required.
+    """
     page = (ROOT / "docs" / "conformance.md").read_text(encoding="utf-8")
     table = page.partition("## What it says about CoreDNS")[2].partition("## The checks")[0]
     with Server(tmp_path, COREFILE) as server:

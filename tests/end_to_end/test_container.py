@@ -149,7 +149,7 @@ def test_orphans_are_reaped(container: Container) -> None:
 
 
 def test_a_killed_worker_comes_back(container: Container) -> None:
-    """The supervisor starts another one."""
+    """The supervisor starts another worker when one is killed."""
     children = Path(f"/proc/{container.first}/task/{container.first}/children").read_text().split()
     worker = next(int(pid) for pid in children if b"svcdns.worker" in Path(f"/proc/{pid}/cmdline").read_bytes())
     os.kill(worker, signal.SIGKILL)
@@ -160,7 +160,7 @@ def test_a_killed_worker_comes_back(container: Container) -> None:
 
 @pytest.mark.skipif(not can_unshare(), reason="needs Linux, root and unshare")
 def test_it_ends_by_the_signal_that_a_kubelet_sends(tmp_path: Path) -> None:
-    """TERM to PID 1: exit code 0, no traceback, the port is free."""
+    """SIGTERM to PID 1 ends the server with exit code 0 and no traceback, and its port is free."""
     with Container(tmp_path, COREFILE) as container:
         container.until_ready()
         os.kill(container.first, signal.SIGTERM)

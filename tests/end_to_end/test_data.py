@@ -9,7 +9,9 @@ from tests.support.server import Server, http, until
 
 
 def test_an_edited_hosts_file_is_read_again(tmp_path: Path) -> None:
-    """Replies of the answer table that came from it are dropped. A name that it did not have is found."""
+    """After an edit of the hosts file, replies from its old content are no longer in the answer table, and new names
+    are found.
+    """
     hosts = tmp_path / "names"
     hosts.write_text("10.0.0.1 a.example.org\n")
     with Server(

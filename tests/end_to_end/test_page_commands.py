@@ -166,8 +166,10 @@ def wrong(demo: Demo, needs: str | None, command: str, output: list[str]) -> str
 
 
 def test_commands_do_what_the_pages_show(demo: Demo) -> None:
-    """They end with code 0 and print the lines that are shown. The demo and the README show the same queries, and
-    docs/conformance.md the checks that fail. docs/metrics.md has the metrics that are served, and their labels.
+    """Commands in the documentation end with code 0 and print the lines shown there.
+
+    The demo prints the queries that the README shows, and docs/conformance.md lists the checks that fail for CoreDNS.
+    docs/metrics.md lists the metrics that are served, with their labels.
     """
     found = {f"{where} {command}": wrong(demo, needs, command, output) for where, needs, command, output in COMMANDS}
     assert {command: printed for command, printed in found.items() if printed is not None} == {}

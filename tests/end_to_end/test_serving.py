@@ -85,7 +85,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 def test_answers_over_udp_and_tcp(shared: Server) -> None:
-    """Each kind of record of a small cluster, over both transports."""
+    """Records of each type for a small cluster are served over UDP and TCP."""
     for tcp in (False, True):
         assert shared.records(WEB, tcp=tcp) == ["10.96.0.20"]
         assert shared.records(DB, tcp=tcp) == ["10.244.1.1", "10.244.1.2"]
@@ -96,8 +96,8 @@ def test_answers_over_udp_and_tcp(shared: Server) -> None:
 
 
 def test_an_edited_manifest_is_in_the_answers_at_once(server: Server) -> None:
-    """Also for names in the answer table. A file that cannot be parsed changes nothing, and a log
-    line names the place.
+    """Replies change at once, even those in the answer table. A file that cannot be parsed changes nothing, and a log
+    line has its name and line number.
     """
     for _ in range(4):
         assert len(server.records(DB)) == 2
@@ -128,7 +128,9 @@ def test_metrics_count_every_query(server: Server) -> None:
 
 
 def test_reload_takes_a_new_corefile_and_refuses_a_bad_one(server: Server) -> None:
-    """After a change of the file and after SIGUSR1. The cluster stays known, and no counter falls."""
+    """The Corefile is read again after an edit and after SIGUSR1. The cluster's objects are kept, and no counter
+    falls.
+    """
     server.records(WEB)
     server.write(BOUND.replace("ttl 30", "ttl 60"))
     until("the new TTL", lambda: server.ask(WEB).answer[0].ttl == 30 and "Reloading complete" in server.log)
@@ -304,7 +306,9 @@ def test_replies_that_cannot_be_delivered_do_no_harm(shared: Server) -> None:
 
 
 def test_an_edited_zone_file_is_read_again(tmp_path: Path) -> None:
-    """Once its serial has grown. An edit that is wrong is logged, and the zone stays as it was."""
+    """An edited zone file is read again if its serial has grown. An error in it is logged, and the old zone is
+    served.
+    """
     zone = tmp_path / "zone"
     zone.write_text("@ 60 IN SOA ns root 1 2 3 4 5\nwww 60 IN A 10.0.0.1\n")
     with Server(

@@ -28,7 +28,7 @@ def closed(port: int) -> bool:
 
 
 async def test_a_query_that_waits_for_an_upstream_is_answered(tmp_path: Path) -> None:
-    """Over UDP and TCP: it arrives before the stop, and the upstream answers while the workers drain."""
+    """A query over UDP or TCP that arrives before the stop is answered, though the upstream replies only during it."""
     (tmp_path / "cluster.yaml").write_text(CLUSTER)
     corefile = BOUND.replace(".:{port}", "cluster.local:{port}").replace(LAMEDUCK, "lameduck 0s")
     async with ScriptedUpstream(lambda _query, _transport: None) as upstream:

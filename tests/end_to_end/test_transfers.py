@@ -42,7 +42,9 @@ def addresses(copy: dns.zone.Zone, name: str) -> list[str]:
 
 
 def test_a_secondary_follows_the_cluster(tmp_path: Path) -> None:
-    """AXFR of a large zone, IXFR without a change, and IXFR after one."""
+    """A secondary gets a large zone by AXFR, no records by IXFR without a change, and the new records by IXFR after
+    one.
+    """
     services = [service(f"web-{number}", f"10.96.{number >> 8}.{number & 255}") for number in range(1, 3000)]
     external = service("shop", "10.97.0.1")
     external["spec"]["externalIPs"] = ["192.0.2.1"]

@@ -13,7 +13,7 @@ class Loop:
     """An event loop whose time the test moves."""
 
     def __init__(self) -> None:
-        """Starts at 0."""
+        """The clock starts at 0."""
         self.now = 0.0
         self.timers: list[asyncio.TimerHandle] = []
 

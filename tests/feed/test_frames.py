@@ -45,7 +45,7 @@ FRAMES: list[ToWorker] = [
 
 
 def test_frames_are_what_was_sent() -> None:
-    """Each type, in order."""
+    """Frames of each type are read as they were sent, in order."""
     reader = FrameReader[ToWorker](ToWorker)
     for one in FRAMES:
         reader.feed(frame(one))

@@ -127,7 +127,7 @@ def test_closed_watches(lab: Lab, server: Server) -> None:
 
 
 def test_410_in_a_watch(lab: Lab, server: Server) -> None:
-    """The other watches stay open."""
+    """Only the watch of Services is listed again; the others stay open."""
     with services_swapped(lab, server, ONE_SECOND):
         lab.admin("fault", verb="watch", resource="services", status="410", count="1")
         lab.admin("closewatches", resource="services")
@@ -147,7 +147,7 @@ def test_expired_watch_cache(lab: Lab, server: Server) -> None:
 
 
 def test_compaction(lab: Lab, server: Server) -> None:
-    """Every resource is listed again."""
+    """After a compaction, at least one resource is listed again, and changes are served."""
     with services_swapped(lab, server, 1.0 + THREE_SECONDS):
         lab.admin("compact")
         swap_services(lab)
@@ -197,7 +197,7 @@ def test_denied_resources(lab: Lab, server: Server) -> None:
 
 
 def test_a_replaced_token(lab: Lab, server: Server) -> None:
-    """The new token is in the kubeconfig some time later."""
+    """Changes made while the kubeconfig still had the old token are served once it has the new one."""
     try:
         with services_swapped(lab, server, THREE_SECONDS):
             api = lab.api
@@ -229,7 +229,7 @@ def test_an_api_server_that_hangs(lab: Lab, server: Server) -> None:
 
 
 def test_an_api_server_that_crashes(lab: Lab, server: Server) -> None:
-    """SIGKILL, and a restart on the same address with a new history."""
+    """After SIGKILL and a restart of the API server, without its old history, changes are served again."""
     with services_swapped(lab, server, THREE_SECONDS):
         lab.kill()
         server.until_logged("cannot reach the Kubernetes API")

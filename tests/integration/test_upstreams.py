@@ -180,7 +180,7 @@ async def test_a_long_reply(name_server: NameServer) -> None:
 
 
 async def test_a_restarted_upstream(name_server: NameServer) -> None:
-    """The restart ends persistent connections. Queries meanwhile get SERVFAIL; later ones are answered."""
+    """Queries while the upstream is down get SERVFAIL; after its restart they are answered again."""
     forwarding = Forwarding(name_server, clock=monotonic, body="force_tcp")
     assert (await forwarding.ask("n1.example.")).rcode == Rcode.NOERROR
     await asyncio.to_thread(name_server.stop)

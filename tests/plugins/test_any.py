@@ -23,6 +23,6 @@ def test_the_following_plugins_answer_other_types() -> None:
 
 
 def test_takes_no_arguments() -> None:
-    """It has no options."""
+    """An argument is an error."""
     assert world.options("any", "any") == Options()
     assert world.rejection("any", "any x").startswith("2:5 Wrong argument count")

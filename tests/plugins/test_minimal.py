@@ -20,7 +20,7 @@ def ask(reply: Reply, rtype: str = "A") -> Reply:
 
 
 def test_removes_sections() -> None:
-    """The authority and additional sections, and the OPT record; the reuse terms stay."""
+    """*minimal* removes the authority and additional sections and the OPT record, and keeps the reuse terms."""
     full = Reply(
         answer=A, authority=NS, additional=A, edns=world.edns(), lifetime=UNTIL_CHANGED, dependencies=(("x",),)
     )

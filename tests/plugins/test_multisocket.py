@@ -11,7 +11,7 @@ from tests.support import world
 
 @pytest.fixture(autouse=True)
 def machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A machine with three processors, which carries five workers."""
+    """Pretends that the machine has three processors and room for five workers."""
     monkeypatch.setattr(multisocket, "processors", lambda: 3)
     monkeypatch.setattr(multisocket, "capacity", lambda: (5, "as the test says"))
 
@@ -31,7 +31,9 @@ def test_reads(text: str, workers: int) -> None:
 
 
 def test_more_than_the_machine_carries() -> None:
-    """It runs as many as it carries, and the settings have a line with the place and the reason."""
+    """If the directive asks for more workers than the machine has room for, fewer are run. A warning has the position
+    and the reason.
+    """
     options = world.options("multisocket", "multisocket 64")
     line = "2:13 - multisocket: 64 workers are configured, 5 are run: as the test says"
     assert options.workers == 5
@@ -40,7 +42,7 @@ def test_more_than_the_machine_carries() -> None:
 
 
 def test_a_small_container(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a number the place is the directive's."""
+    """If no number is given, the warning has the position of the directive."""
     monkeypatch.setattr(multisocket, "capacity", lambda: (1, "memory"))
     (line,) = world.options("multisocket", "multisocket").warnings
     assert "2:1 - multisocket: 3 workers are configured, 1 are run: memory" in line
@@ -48,5 +50,5 @@ def test_a_small_container(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("word", ["0", "1025", "-1", "many"])
 def test_rejects(word: str) -> None:
-    """Numbers out of range, and words."""
+    """Numbers out of range, and arguments that are not numbers, are errors."""
     assert world.rejection("multisocket", f"multisocket {word}").startswith("2:13 ")

@@ -111,7 +111,7 @@ def test_a_misspelt_group_of_entry_points(group: str, installed: Installed) -> N
 
 
 def test_another_program_may_have_a_plugin_of_that_name(installed: Installed) -> None:
-    """Its group is not like that of svcdns."""
+    """An entry point of this name in another group, such as pytest's, is not taken for a plugin of svcdns."""
     installed.add("tenant", module(), "pytest11")
     assert "tenant" not in known({"tenant"})[1]
 

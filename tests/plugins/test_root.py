@@ -7,7 +7,7 @@ from tests.support import world
 
 
 def test_the_last_one_counts() -> None:
-    """A later line replaces an earlier one."""
+    """Of two `root` directives, the second one applies."""
     assert world.options("root", "root zones\nroot other") == Options("other")
 
 

@@ -123,7 +123,7 @@ def test_a_pair_that_cannot_be_used(tmp_path: Path, write: dict[str, bytes | Non
 
 
 def test_an_expired_certificate_is_served_with_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """It is for clients to refuse it."""
+    """An expired certificate is served with a warning: clients decide whether they accept it."""
     authority().pair("dns.test", days=-1).write(tmp_path)
     served(tmp_path)
     assert "expired on" in caplog.text

@@ -63,5 +63,5 @@ def test_processors(
     ],
 )
 def test_most_workers(available: int, memory: int | None, wanted: int, reason: str) -> None:
-    """The lowest bound counts, and its reason is told."""
+    """The smallest of the bounds applies, and the reason names it."""
     assert most_workers(available, memory) == (wanted, reason)

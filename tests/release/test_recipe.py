@@ -130,7 +130,9 @@ def test_the_recipe_up_to_the_upload(checkout: Checkout, tmp_path: Path) -> None
 
 
 def shows_the_demo(installed: Path, empty: Path) -> None:
-    """`svcdns demo` of an installation, in an empty folder: it shows the names of its example cluster."""
+    """Runs `svcdns demo` of an installation in an empty folder, and asserts that it prints names of the example
+    cluster.
+    """
     empty.mkdir()
     script = installed / "svcdns" / "process" / "isolated.py"
     command = [sys.executable, "-I", "-S", str(script), "svcdns", "demo"]
@@ -151,7 +153,7 @@ def test_the_page_names_the_commands_that_exist() -> None:
 
 
 def test_a_version_is_released_once(checkout: Checkout) -> None:
-    """The recipe writes nothing if the tag exists, or if the version is older than the current one or is none."""
+    """The recipe changes nothing if the version has a tag, is older than the current one, or is not a version."""
     current = release.read_version(checkout.root)
     checkout.git("tag", f"v{current}")
     for version, message in (

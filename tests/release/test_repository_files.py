@@ -23,7 +23,7 @@ def load(path: Path) -> Any:
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
 def test_workflows_use_actions_by_commit(path: Path) -> None:
-    """A tag of somebody else's repository can be moved; a commit cannot."""
+    """Workflows refer to actions by commit, because a tag in another repository can be moved."""
     steps = [step for job in load(path)["jobs"].values() for step in job["steps"]]
     used = [step["uses"] for step in steps if "uses" in step]
     assert used
@@ -31,7 +31,7 @@ def test_workflows_use_actions_by_commit(path: Path) -> None:
 
 
 def test_a_workflow_runs_what_ci_runs() -> None:
-    """`.ci/run`, which exists and is executable."""
+    """A workflow runs `.ci/run`, which is executable."""
     runs = [step.get("run") for path in WORKFLOWS for job in load(path)["jobs"].values() for step in job["steps"]]
     assert ".ci/run" in runs
     assert (ROOT / ".ci" / "run").stat().st_mode & 0o111

@@ -186,7 +186,7 @@ def test_memory_is_bounded_by_the_budget() -> None:
 
 
 def test_the_seen_filter_is_part_of_the_budget() -> None:
-    """It takes a part of it, and entries the rest."""
+    """The seen filter uses a part of the budget, and entries may use the rest."""
     found = table(80_000)
     found.seen_before(b"a")
     taken = found.used

@@ -104,7 +104,7 @@ def test_a_closest_encloser_that_fails() -> None:
 
 
 def test_a_rotation_that_fails() -> None:
-    """Nothing has been sent: the client gets SERVFAIL."""
+    """If the rotation of a reply raises, nothing has been sent yet, and the client gets SERVFAIL."""
     place = ResponderSetup("udp", Reply(answer=REPLY.answer, rotate=broken))
     sent: list[bytes] = []
     place.responder.answer(PACKET, CLIENT, sent.append, 0.0)

@@ -94,7 +94,7 @@ async def test_one_upstream_query_for_all(packets: Sequence[bytes], on_fast_path
 
 
 async def test_a_reply_too_large_for_both_clients() -> None:
-    """Each gets the records that fit."""
+    """Each of two clients gets the records that fit into its reply."""
     for packets in ([query(), query()], [query(use_edns=0, payload=600), query(use_edns=0, payload=600)]):
         assert_same(*await together(PLAIN, replying(*MANY), *packets), 0)
 
@@ -127,7 +127,7 @@ async def test_too_many_concurrent_queries_of_one_client(monkeypatch: pytest.Mon
 
 @pytest.mark.parametrize("packet", [pytest.param(packet, id=name) for name, packet in QUERIES.items()])
 async def test_no_upstream_answers_in_time(packet: bytes, caplog: pytest.LogCaptureFixture) -> None:
-    """SERVFAIL, which is logged and not cached; no query is left in flight."""
+    """If no upstream answers, the client gets SERVFAIL, which is logged and not cached. No query stays in flight."""
     body = "prometheus\nerrors\ncache 30\nforward . {} {{\nmax_fails 0\n}}"
     out, logs = [], []
     async with ScriptedUpstream(silence) as upstream:

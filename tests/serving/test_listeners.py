@@ -165,7 +165,9 @@ async def test_a_reload_releases_the_chain_before(listeners: Listeners, after: s
 
 
 async def test_connections_that_wait_are_accepted_before_new_ones_are_refused(listeners: Listeners) -> None:
-    """They are open when the call returns. Then the kernel refuses new ones, though another process has the socket."""
+    """Clients that wait in the kernel's queue have a connection when `refuse_connections` returns. From then on the
+    kernel refuses new clients, even while another process has the same socket.
+    """
     await listeners.swap(chains(0))
     sock = listeners._sockets[0].sock
     address = sock.getsockname()
@@ -181,7 +183,7 @@ async def test_connections_that_wait_are_accepted_before_new_ones_are_refused(li
 
 
 async def test_a_responder_that_is_made_later_announces_the_end_too(listeners: Listeners) -> None:
-    """All responders announce the same timeout of connections."""
+    """A responder that is created after `announce_end` also sends a keepalive timeout of 0."""
     await listeners.swap(chains(0, 1))
     first = listeners._responder(listeners._sockets[0].key)
     assert first.keepalive == 100

@@ -19,7 +19,7 @@ ROUTE = Route(b"\0", ".", None, counted=True, writer="errors")
     [("A", "A"), ("HTTPS", "HTTPS"), ("SRV", "SRV"), ("HINFO", "other"), ("CAA", "other")],
 )
 def test_rare_types_are_labelled_other(rtype: str, label: str) -> None:
-    """So the number of labels is bounded."""
+    """Rare types have the label `other`, so that the number of labels stays small."""
     counters = Counters()
     metrics = QueryMetrics(counters, "dns://:53", "udp", 1)
     metrics.add(metrics.increments(world.query("a.", rtype), ROUTE, Reply()))

@@ -240,7 +240,7 @@ def test_hits_are_flushed_into_the_metrics() -> None:
     [pytest.param(40, 0, 40, id="40 at 512"), pytest.param(500, 1232, 500, id="500 at 1232")],
 )
 def test_truncated_replies_show_every_address_in_turn(count: int, size: int, shown: int) -> None:
-    """An endpoint that does not fit into one answer is in one of the next."""
+    """An endpoint that does not fit into one truncated reply is in one of the next ones."""
     answer = records(*[f"a.b. 5 IN A 10.0.{n >> 8}.{n & 255}" for n in range(count)])
     world = World(Reply(answer=answer, rotate=Rotation, lifetime=UNTIL_CHANGED))
     options: dict[str, Any] = {"use_edns": 0, "payload": size} if size else {}
@@ -281,7 +281,7 @@ ASKS: dict[str, Any] = {"use_edns": 0, "options": [dns.edns.GenericOption(dns.ed
 
 
 def test_keepalive_over_tcp() -> None:
-    """The idle timeout, from the chain and from the table, for clients that ask (RFC 7828 §3.2.2).
+    """Clients that send the keepalive option get the idle timeout (RFC 7828 §3.2.2), also from the answer table.
 
     Plugins do not see the option, and an upstream's is not passed on.
     """
@@ -300,7 +300,7 @@ def test_keepalive_over_tcp() -> None:
 
 
 def test_keepalive_when_connections_end() -> None:
-    """The timeout is 0, also of replies that were stored before."""
+    """Once connections are to end, each reply has a keepalive timeout of 0, even a reply that was stored before."""
     world = World(protocol="tcp")
     packet = dns.message.make_query("a.b.", "A", **ASKS).to_wire()
     for _ in range(3):
@@ -314,7 +314,7 @@ def test_keepalive_when_connections_end() -> None:
 
 
 def test_keepalive_over_udp() -> None:
-    """It is ignored (RFC 7828 §3.2.1), and the table is kept when connections end."""
+    """The keepalive option is ignored over UDP (RFC 7828 §3.2.1). Stored replies stay when connections are to end."""
     world = World()
     packet = dns.message.make_query("a.b.", "A", **ASKS).to_wire()
     for _ in range(3):

@@ -80,7 +80,9 @@ async def test_a_whole_zone() -> None:
 
 
 async def test_a_client_that_does_not_read() -> None:
-    """No more of the zone is made than fits into buffers; once the client reads, it gets all."""
+    """While the client does not read, no more of the zone is made than fits into buffers. When it reads, it gets
+    all.
+    """
     zone = Zone(1_000)
     place = ResponderSetup("tcp", zone.reply())
     async with served(place, TcpConnections(), buffers=16_384) as connect:
@@ -111,7 +113,7 @@ async def test_a_client_that_closes_the_connection() -> None:
 
 
 async def test_a_zone_that_fails(caplog: pytest.LogCaptureFixture) -> None:
-    """The connection is aborted: the client does not take half a zone for a whole one."""
+    """If a transfer fails, the connection is aborted, so that the client does not take half a zone for a whole one."""
     place = ResponderSetup("tcp", Zone(100, fails=True).reply())
     async with served(place, TcpConnections()) as connect:
         client = await connect()

@@ -81,5 +81,5 @@ LABELS = {"app": "web", "tier": "front", "example.com/kind": ""}
     ],
 )
 def test_selectors_match_labels(selector: str, met: bool) -> None:
-    """Equality, sets and presence, joined by commas."""
+    """A selector may compare labels, ask for a value from a set and ask for a label, and may join terms by commas."""
     assert matcher(selector)(LABELS) is met

@@ -76,7 +76,7 @@ def test_a_file_is_written_in_steps() -> None:
 
 
 def test_no_file_is_no_error(path: Path) -> None:
-    """The first start has none."""
+    """A missing file is read as None, as at the first start."""
     assert read(path) is None
 
 

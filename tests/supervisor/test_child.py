@@ -72,7 +72,9 @@ def test_restarts_in_a_crash_loop_are_delayed(child: Child) -> None:
 
 
 def test_a_missing_heartbeat(child: Child) -> None:
-    """After three seconds; a start may take longer; time in which the supervisor was stopped does not count."""
+    """A worker is unresponsive if it sends no heartbeat for HEARTBEAT_TIMEOUT, or none within START_TIMEOUT of its
+    start. Time in which the supervisor itself was stopped does not count.
+    """
     child.started = 100.0
     assert not child.is_unresponsive(100.0 + START_TIMEOUT, 0.0)
     assert child.is_unresponsive(101.0 + START_TIMEOUT, 0.0)

@@ -65,7 +65,7 @@ def test_other_children_cannot_restart_control(world: World) -> None:
 
 
 def test_a_stop_drains_workers_that_have_been_replaced_too(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An upgrade is not complete yet. They have less time than the workers that serve."""
+    """A stop during an upgrade ends old and new workers. Those that were already replaced have less time."""
     children, supervisor = world.children, world.supervisor
     old = children.new_worker(0, shared_memory.worker_region(0, 0))
     children.workers = [children.new_worker(0, shared_memory.worker_region(0, 1))]

@@ -83,7 +83,7 @@ class World:
         return self.replacement.exited(child)
 
     def close(self) -> None:
-        """Ends it."""
+        """Closes the channels, the selector and the shared memory."""
         for child, channel in self._ends.items():
             channel.close()
             if child.channel is not None:
@@ -238,7 +238,7 @@ def test_a_stop_ends_the_replacement(world: World) -> None:
 
 @pytest.mark.parametrize("reads", [False, True])
 def test_a_stop_keeps_a_new_worker_that_reads(world: World, *, reads: bool) -> None:
-    """It has queries to answer. One that does not read yet is killed."""
+    """A stop of the replacement keeps a new worker that already reads its sockets, and kills one that does not yet."""
     world.replacement.begin([world.children.workers[0]])
     world.replacement.advance(10.0)
     new = world.successor
@@ -250,7 +250,7 @@ def test_a_stop_keeps_a_new_worker_that_reads(world: World, *, reads: bool) -> N
 
 
 def test_a_stop_without_a_replacement(world: World) -> None:
-    """Nothing is logged."""
+    """`stop` logs nothing and kills nothing if no replacement is under way."""
     world.replacement.stop()
     assert world.lines == []
     assert world.killed == []

@@ -18,7 +18,7 @@ def both(host: str, port: int) -> list[Address]:
 
 @pytest.fixture
 def sockets() -> Iterator[Sockets]:
-    """Closed at the end."""
+    """Sockets that are closed after the test."""
     made = Sockets(lambda _line: None)
     yield made
     made.close(made.all)
@@ -101,7 +101,7 @@ def test_a_port_without_udp(sockets: Sockets) -> None:
 
 
 def test_an_address_that_cannot_be_bound_changes_nothing(sockets: Sockets) -> None:
-    """One line, as CoreDNS writes it."""
+    """The error is one line with CoreDNS's words, and sockets that were bound before it are closed."""
     good, bad = both("127.0.0.1", free_port()), both("192.0.2.200", 5353)
     with pytest.raises(ListenError, match=r"^listen udp 192\.0\.2\.200:5353: bind: cannot assign requested address$"):
         sockets.change([*good, *bad], 1)

@@ -55,7 +55,7 @@ class Lab:
     """A running API server. `kubeconfig` is a copy of its kubeconfig, which tests may change."""
 
     def __init__(self, folder: Path, *arguments: str) -> None:
-        """Starts it on ports of loopback that the kernel chooses."""
+        """Starts the API server on loopback ports that the kernel chooses."""
         self.folder = folder
         self.folder.mkdir()
         self.kubeconfig = folder / "kubeconfig"

@@ -18,7 +18,7 @@ class Planted:
     """A folder of modules that record when they are imported."""
 
     def __init__(self, folder: Path, names: tuple[str, ...]) -> None:
-        """Writes them."""
+        """Writes a Python file for each name; the file leaves a trace when it is imported."""
         folder.mkdir(exist_ok=True)
         self.folder, self._trace = folder, folder / "trace"
         for name in names:

@@ -92,13 +92,13 @@ class Server:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Ends it, whatever state it is in."""
+        """Kills the process if it still runs."""
         if self.process.poll() is None:
             self.process.kill()
         self.process.wait()
 
     def write(self, corefile: str) -> None:
-        """Writes the Corefile, its places filled in."""
+        """Writes the Corefile, with the ports and the folder in place of `{name}`."""
         for name, value in {**self.ports, "dir": self.folder}.items():
             corefile = corefile.replace("{" + name + "}", str(value))
         self.corefile.write_text(corefile)

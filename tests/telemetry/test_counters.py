@@ -75,7 +75,7 @@ def test_a_full_directory() -> None:
 
 
 def test_a_wrong_number_of_label_values_is_an_error() -> None:
-    """It is a mistake in the program."""
+    """A wrong number of label values raises ValueError: it is a bug in svcdns."""
     with pytest.raises(ValueError, match="has labels"):
         Counters(region()).cell(ASKED)
 

@@ -55,7 +55,7 @@ def test_lines_are_collected_for_one_write(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_a_slow_reader_does_not_block() -> None:
-    """Lines that do not fit are dropped and counted."""
+    """Log lines that do not fit into the pipe are dropped and counted."""
     read, write = os.pipe()
     writer = LineWriter(write, lines=4)
     logger = logging.Logger("svcdns")

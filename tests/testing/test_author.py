@@ -72,7 +72,7 @@ def error_of(made: Any, block: str = "one", queries: Any = (A,), **more: Any) ->
     ],
 )
 def test_a_block_with_a_mistake(block: str, text: str) -> None:
-    """Above all, no directive is ignored."""
+    """A mistake in the block is an error with its position. A block without the plugin's own directive is one too."""
     assert error_of(module(), block).startswith(text)
 
 
@@ -85,12 +85,12 @@ def test_what_is_no_query(queries: Any) -> None:
 
 
 def test_no_queries() -> None:
-    """Nothing would be checked."""
+    """A check without queries is an error, because it would check nothing."""
     assert error_of(module(), queries=[]).startswith("there are no queries")
 
 
 async def test_within_an_event_loop() -> None:
-    """The check runs its own."""
+    """`check_contract` refuses to run inside an event loop, because it runs one itself."""
     assert error_of(module()) == "call check_contract in a test that is no coroutine: an event loop runs here"
 
 
@@ -112,7 +112,7 @@ async def test_within_an_event_loop() -> None:
     ],
 )
 def test_a_module_with_a_mistake(made: Any, text: str) -> None:
-    """Before any query."""
+    """A mistake in the module itself is reported before any query is asked."""
     if made is not None and getattr(getattr(made, "PLUGIN", None), "plugin", None) is int:
         made.PLUGIN = int
     assert error_of(made).startswith(text)
@@ -120,18 +120,18 @@ def test_a_module_with_a_mistake(made: Any, text: str) -> None:
 
 @dataclass
 class Mutable:
-    """Not frozen."""
+    """Options that are not frozen."""
 
     names: list[str]
 
 
 class Opaque:
-    """Without equality."""
+    """Options that do not define equality: each is equal only to itself."""
 
 
 @dataclass(frozen=True)
 class Holding:
-    """Frozen, with a list."""
+    """Frozen options that hold a list, so that they cannot be hashed."""
 
     names: list[str]
 
@@ -157,7 +157,7 @@ class Holding:
     ],
 )
 def test_parse_with_a_mistake(parse: Any, text: str) -> None:
-    """In the options, or an exception."""
+    """Options that cannot be hashed or compared, and exceptions of `parse`, are errors."""
     assert error_of(module(parse=parse)).startswith(text)
 
 
@@ -167,7 +167,7 @@ def reply(**fields: Any) -> Callable[[Any, Query, Following], Reply]:
 
 
 def record(**fields: Any) -> Callable[[Any, Query, Following], Reply]:
-    """A handler that returns a reply with such a record."""
+    """Returns a handler whose reply has one A record for www.example.org; `fields` replace the fields of the record."""
     made = {"owner": b"\3www\7example\3org\0", "rtype": Type.A, "ttl": 30, "rdata": OCTETS, **fields}
     return lambda _self, _query, _following: Reply(answer=(Record(**made),))
 
@@ -201,20 +201,20 @@ def record(**fields: Any) -> Callable[[Any, Query, Following], Reply]:
     ],
 )
 def test_a_reply_with_a_mistake(handle: Any, text: str) -> None:
-    """In the type or the value of a field."""
+    """The error names the field of the reply, its value and what was expected."""
     found = error_of(module(handle))
     assert found.startswith(f"a reply is wrong: {text}")
     assert found.endswith("[www.example.org. A from 10.1.2.3 to port 53 over udp]")
 
 
 def test_a_reply_of_other_types_is_right() -> None:
-    """A plugin may use any type of record."""
+    """A reply with TXT, PTR, AAAA or MX records passes the check."""
     for rtype, rdata in ((Type.TXT, b"\1a\2bc"), (Type.PTR, b"\1a\0"), (Type.AAAA, bytes(16)), (Type.MX, b"\0\1\1a\0")):
         check_contract(module(record(rtype=rtype, rdata=rdata)), "one", [A])
 
 
 def changes_at_once(_self: Any, query: Query, following: Following) -> Any:
-    """Treats an answer as a reply."""
+    """A handler with a mistake: it uses the next plugin's answer without waiting for the reply."""
     answer: Any = following(query)
     return answer.with_ttls(lambda _ttl: 5)
 
@@ -241,12 +241,12 @@ NO_REPLY = "plugin/one: handle, or a function passed to 'then', returned "
     ],
 )
 def test_a_handler_with_a_mistake(handle: Any, text: str) -> None:
-    """The error has the place in the author's file."""
+    """The error says what is wrong, and where in the author's file."""
     assert error_of(module(handle)) == f"{text} [www.example.org. A from 10.1.2.3 to port 53 over udp]"
 
 
 def own_reply(query: Query, text: str) -> Reply:
-    """A reply with this text, for as long as it may be."""
+    """Returns a TXT reply that is valid until a dependency changes."""
     data = text.encode()
     return Reply(answer=(Record(query.name, Type.TXT, 5, bytes((len(data),)) + data),), lifetime=UNTIL_CHANGED)
 
@@ -265,7 +265,7 @@ def own_reply(query: Query, text: str) -> Reply:
     ],
 )
 def test_fields_of_the_core(handle: Any, field: str, instead: str) -> None:
-    """Reads of them are not recorded."""
+    """A handler may not read `requestor`, `listener` or `message_id`, because the core does not record such reads."""
     text = f"plugin/one: handle reads query.{field}, which is for the core: read query.{instead}"
     assert error_of(module(handle)) == text
 
@@ -282,7 +282,7 @@ def test_fields_of_the_core(handle: Any, field: str, instead: str) -> None:
     ],
 )
 def test_clocks_and_random_numbers_of_python(handle: Any, text: str) -> None:
-    """They are not recorded either."""
+    """A handler may not use Python's clocks and random numbers, because the core cannot record what they return."""
     assert error_of(module(handle)) == (
         f"plugin/one: handle {text}, which the core cannot record: use environment.clock and environment.random"
     )
@@ -306,7 +306,7 @@ def test_what_is_no_mistake() -> None:
 
 
 def test_replies_that_differ_without_the_table() -> None:
-    """A counter of the plugin is no data of a file."""
+    """A handler that counts its calls is an error: the count is not data that the plugin declares."""
 
     def handle(self: Any, query: Query, _following: Following) -> Reply:
         self._count = getattr(self, "_count", 0) + 1
@@ -328,7 +328,7 @@ def test_a_client_class_of_another_type() -> None:
 
 
 def test_an_error_of_init() -> None:
-    """With the place where it was raised."""
+    """An exception in `__init__` is reported with the place where it was raised."""
 
     def __init__(_self: Any, _options: Any, _environment: Environment) -> None:  # noqa: N807 - that of the class
         raise KeyError("a")
@@ -339,18 +339,18 @@ def test_an_error_of_init() -> None:
 
 
 class Files(Plugin):
-    """Answers with the content of a file."""
+    """A plugin that answers with the content of a file."""
 
     name = "one"
     before = "cache"
 
     def __init__(self, options: Any, environment: Environment) -> None:
-        """Has the content."""
+        """Reads the content of the file."""
         super().__init__(options, environment)
         self._text = environment.content("one", "file", bytes.decode, "")
 
     def handle(self, query: Query, following: Following) -> Answer:
-        """As long as it is right."""
+        """Replies with the content of the file, for as long as that does not change."""
         return own_reply(query, self._text.value)
 
 
@@ -389,7 +389,7 @@ def test_the_check_calls_refresh(file: Path) -> None:
 
 
 def test_a_refresh_that_misses_a_change(file: Path) -> None:
-    """Workers would go on with the old content."""
+    """A file that `gather` reads but `refresh` does not is an error: workers would keep the old content."""
     made = with_file(file, refresh=lambda _options, _known: {})
     text = "plugin/one: gather has new content for 'file', and refresh has not"
     assert error_of(made, changes=[lambda: file.write_text("two")]) == text
@@ -398,7 +398,7 @@ def test_a_refresh_that_misses_a_change(file: Path) -> None:
 
 
 def test_a_file_that_is_gone(file: Path) -> None:
-    """The last content stays, if `refresh` returns nothing then."""
+    """If the file is gone and `refresh` returns nothing, the content that was read last stays in use."""
 
     def gather(_options: Any, _known: Any) -> dict[str, bytes]:
         try:
@@ -431,19 +431,19 @@ def test_a_file_that_is_gone(file: Path) -> None:
     ],
 )
 def test_hooks_for_files_with_a_mistake(fields: dict[str, Any], text: str, file: Path) -> None:
-    """As control reports them, with the position of the directive."""
+    """A mistake in `gather`, `refresh` or `period` is reported as at a start, with the position of the directive."""
     assert error_of(with_file(file, **fields)).startswith(f"block:1:13 - plugin/one: {text}")
 
 
 def test_content_that_cannot_be_read(file: Path) -> None:
-    """At a start and after a change."""
+    """Content that cannot be decoded is an error, at the start and after a change."""
     text = "plugin/one: UnicodeDecodeError: 'utf-8' codec can't decode byte 0xff in position 0: invalid start byte"
     assert error_of(with_file(file), changes=[lambda: file.write_bytes(b"\xff")]).startswith(text)
     assert error_of(with_file(file)).startswith(text)
 
 
 def test_an_error_with_the_position_of_an_argument() -> None:
-    """It is shown as it is."""
+    """A CorefileError with a position is shown unchanged."""
 
     def parse(block: Any) -> Any:
         raise CorefileError(block.directives[0].arguments[0].position, "a number was expected")

@@ -1,5 +1,5 @@
-"""The contract check, over all plugins that are built, and over plugins that would fail without
-the guards of the core.
+"""Runs `check_contract` over all built plugins, and over plugins that would break the contract if the core did not
+guard against their mistakes.
 """
 
 from __future__ import annotations
@@ -158,7 +158,9 @@ def test_a_built_plugin_keeps_to_the_contract(name: str, tmp_path: Path) -> None
 
 @pytest.mark.parametrize("name", sorted(set(BLOCKS) - {"whoami", "rewrite edns0"}))
 def test_a_built_plugin_before_replies_of_all_kinds(name: str, tmp_path: Path) -> None:
-    """From the cluster, from an upstream and from a cache, with *cache* in the block; names in two spellings."""
+    """A built plugin passes the contract check together with *cache*, for each kind of reply of the next plugin, and
+    for names in lower and upper case.
+    """
     (tmp_path / "zone").write_text(ZONE.format(serial=1))
     (tmp_path / "hosts").write_text("192.0.2.9 c.example.org\n")
     block, queries = BLOCKS[name]
@@ -249,7 +251,7 @@ def plain(before: str = "cache") -> Any:
 
 
 def passing(lifetime: float, flags: int = 0) -> Callable[[Query], Answer]:
-    """Behind the block: replies with this lifetime and these flags."""
+    """Returns a handler for the rest of the block whose replies have this lifetime and these flags."""
 
     def rest(query: Query) -> Answer:
         return Reply(
@@ -265,7 +267,7 @@ def passing(lifetime: float, flags: int = 0) -> Callable[[Query], Answer]:
 @pytest.mark.parametrize("flags", [0, AA])
 @pytest.mark.parametrize("lifetime", [3.0, 30.0, UNTIL_CHANGED])
 def test_replies_with_a_lifetime_beside_a_cache(lifetime: float, flags: int, before: str) -> None:
-    """The cache sets AA in later replies, and counts their TTLs down; the answer table has only those."""
+    """The check accepts replies that `cache` has stored, with AA set and TTLs that count down."""
     queries = [A, ("A.Example.ORG.", "A")]
     assert check_contract(plain(before), "careless\ncache 30", queries, rest=passing(lifetime, flags)) > 0
 
@@ -274,7 +276,7 @@ class Counts(Careless):
     """Takes the TTLs of a reply that counts down for ones that do not."""
 
     def handle(self, query: Query, following: Following) -> Answer:
-        """Forgets that they do."""
+        """Passes replies on as reusable, although they have a count in them."""
         return then(following(query), lambda reply: msgspec.structs.replace(reply, next_second=UNTIL_CHANGED))
 
 

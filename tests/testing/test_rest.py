@@ -11,7 +11,7 @@ from tests.support import world
 
 
 def test_the_kinds() -> None:
-    """Each is one of the defaults."""
+    """By default, the check uses each of the three kinds of replies."""
     assert set(DEFAULTS) == {unchanging, from_upstream, counting_down}
 
 
@@ -28,7 +28,7 @@ def test_a_reply_that_counts_down(now: float, ttl: int, lifetime: float, next_se
 
 
 async def test_a_reply_that_comes_later() -> None:
-    """The table must not store it."""
+    """A reply from the upstream comes later and has lifetime 0, so that the answer table does not store it."""
     answer = from_upstream(world.query("a.b.", "AAAA"), lambda: 0.0)
     assert isinstance(answer, Deferred)
     assert not answer.settled
@@ -37,7 +37,7 @@ async def test_a_reply_that_comes_later() -> None:
 
 
 def test_a_reply_that_does_not_change() -> None:
-    """A type without data is a negative answer."""
+    """A query for a type that the name does not have gets a NODATA reply with SOA."""
     reply = unchanging(world.query("a.b.", "MX"), lambda: 0.0)
     assert (reply.lifetime, bool(reply.dependencies), reply.flags & AA) == (UNTIL_CHANGED, True, AA)
     assert (reply.answer, [record.rtype for record in reply.authority]) == ((), [Type.SOA])

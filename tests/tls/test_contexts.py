@@ -108,7 +108,7 @@ def test_old_versions_are_refused() -> None:
 
 
 def test_the_key_log_has_the_secrets_of_each_connection(tmp_path: Path) -> None:
-    """In the format of NSS."""
+    """The log has the secrets in the format of NSS, as Wireshark reads it."""
     Link(client_context(TRUSTING), server_context(SERVER, keylog=str(tmp_path / "log"))).greet()
     assert "SERVER_TRAFFIC_SECRET_0" in (tmp_path / "log").read_text()
 

@@ -61,7 +61,7 @@ def test_authorities_alone(tmp_path: Path) -> None:
 
 
 def test_the_expiry_of_a_chain() -> None:
-    """It is that of the certificate that expires first; OpenSSL computes the same."""
+    """The expiry of a chain is that of its certificate that expires first. OpenSSL reads the same date."""
     content = pair().certificate
     end = expiry(content)
     context = ssl.create_default_context(cadata=authority().pem.decode())

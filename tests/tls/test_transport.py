@@ -1,6 +1,4 @@
-"""TLS between a socket's transport and a protocol: both sides against asyncio's own, and against octets that are none
-of TLS.
-"""
+"""Tests TLS between a socket and a protocol, with asyncio's TLS as the other side, and with octets that are not TLS."""
 
 from __future__ import annotations
 
@@ -57,7 +55,7 @@ class Echo(asyncio.Protocol):
 
 
 class Place:
-    """A server that echoes, and the results of its handshakes."""
+    """A TLS server that sends back what it receives, and keeps the results of its handshakes."""
 
     def __init__(self, timeout: float = 60.0) -> None:
         """`timeout` is for a handshake, in seconds."""
@@ -177,7 +175,7 @@ async def test_closing_sends_close_notify() -> None:
     ],
 )
 async def test_octets_that_are_no_tls_close_the_connection(octets: bytes) -> None:
-    """Other connections go on."""
+    """Octets that are not TLS close only the connection on which they came."""
     async with echoing() as place:
         reader, writer = await asyncio.open_connection("127.0.0.1", place.port)
         writer.write(octets)
@@ -212,7 +210,7 @@ async def test_a_handshake_that_takes_too_long_fails() -> None:
 
 
 async def test_broken_records_close_the_connection() -> None:
-    """The data cannot be decrypted."""
+    """A TLS record that cannot be decrypted ends the connection."""
     async with echoing() as place, connected(place) as (reader, writer):
         await happens(lambda: place.made)
         os.write(writer.transport.get_extra_info("socket").fileno(), b"\x17\x03\x03\x00\x20" + bytes(32))

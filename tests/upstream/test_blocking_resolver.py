@@ -63,7 +63,7 @@ async def test_replies_to_other_queries_are_dropped() -> None:
 
 
 async def test_no_server_has_an_address(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The error has the last reason."""
+    """The error ends with the last server's reason, if it gave one."""
     monkeypatch.setattr(blocking_resolver, "TIMEOUT", 0.05)
     async with ScriptedUpstream() as empty, ScriptedUpstream(silence) as silent:
         with pytest.raises(ResolveError, match=r"^no addresses found for host.example.org$"):

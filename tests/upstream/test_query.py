@@ -85,7 +85,7 @@ def test_a_malformed_reply_counts_as_truncated(cut: int) -> None:
 
 
 def test_an_error_without_a_question_has_the_question_of_the_query() -> None:
-    """It is not taken for a truncated reply, so no query over TCP follows."""
+    """An error reply without a question is not taken for a truncated one, so that no query over TCP follows."""
     message = QUERY.decode(header(Rcode.FORMERR))
     assert (message.flags & 15, message.flags & TC, message.name, message.rtype) == (
         Rcode.FORMERR,
@@ -121,7 +121,7 @@ def forgeries(count: int) -> Iterator[bytes]:
 
 
 def test_a_million_forged_replies() -> None:
-    """None matches, and the genuine one after them does."""
+    """None of a million forged replies matches the query, and the genuine reply after them does."""
     assert not any(QUERY.matches(IDENT, packet) for packet in forgeries(1_000_000))
     assert QUERY.matches(IDENT, matching())
     assert len(QUERY.decode(matching()).answer) == 1

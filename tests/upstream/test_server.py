@@ -83,7 +83,7 @@ async def test_observes_by_response_code() -> None:
 
 
 async def test_no_reply_in_time() -> None:
-    """A timeout, after `read_timeout`."""
+    """If no reply comes within `read_timeout`, the query ends with an i/o timeout."""
     async with ScriptedUpstream(silence) as upstream:
         asking = Querying(upstream, ServerOptions(read_timeout=2.0, max_fails=0))
         asking.ask()
@@ -153,7 +153,9 @@ async def test_an_abandoned_query_still_shows_silence() -> None:
 
 
 async def test_health_checks_go_on_until_a_reply() -> None:
-    """One at each interval, each with a timeout of a second; the server is down, and then it is up again."""
+    """A health check is sent at each interval, with a timeout of one second, until one is answered. The server is down
+    until then.
+    """
     async with ScriptedUpstream(silence) as upstream:
         asking = Querying(upstream, ServerOptions(probe_interval=0.5, max_fails=1))
         asking.server.start_checks()

@@ -157,7 +157,7 @@ async def test_many_at_once() -> None:
 
 
 async def test_stop_waits_for_open_queries() -> None:
-    """A reload that removes a server loses no query."""
+    """`stop` waits for the reply to a query that is under way, so that a reload loses no query."""
     async with ScriptedUpstream(A) as upstream:
         sockets = UdpSockets(("127.0.0.1", upstream.port))
         done = asyncio.get_running_loop().create_future()

@@ -1,4 +1,6 @@
-"""Replies to bytes and back, compared with dnspython; truncation; any bytes in."""
+"""Tests that a message stays the same when it is encoded and parsed, that dnspython reads it alike, that truncation
+works, and that any octets are either parsed or a FormError.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +42,7 @@ def request(name: str = "www.example.org.", rtype: str = "A", **options: object)
 
 @given(st.lists(st.sampled_from(ZONE), max_size=12), st.lists(st.sampled_from(ZONE), max_size=5), st.sampled_from(ZONE))
 def test_encoding_and_parsing_round_trip(answer: list, additional: list, question: object) -> None:  # type: ignore[type-arg]
-    """Compressed or not: dnspython and `parse_message` read the same records."""
+    """dnspython and `parse_message` read the same records from a reply as were encoded."""
     asked = request(names.to_text(question.owner))  # type: ignore[attr-defined]
     wire = encode_reply(asked, Reply(flags=AA | RD, answer=tuple(answer), additional=tuple(additional)), 65535)
     parsed = parse_message(wire)
@@ -130,13 +132,13 @@ def test_opt_of_a_reply(asked: Edns | None, made: Edns | None, expected: Edns | 
 
 
 def test_extended_rcode_needs_opt() -> None:
-    """BADVERS is sent in the OPT record's upper bits."""
+    """The upper bits of BADVERS are sent in the OPT record."""
     wire = encode_reply(request(), Reply(rcode=Rcode.BADVERS, edns=Edns(0)), 512)
     assert dns.message.from_wire(wire).rcode() == dns.rcode.BADVERS
 
 
 def test_udp_limit_is_at_least_512() -> None:
-    """RFC 6891 §6.2.3."""
+    """A UDP client always accepts 512 octets, even if its OPT record has less (RFC 6891 §6.2.3)."""
     assert [udp_limit(None), udp_limit(Edns(100)), udp_limit(Edns(4096))] == [512, 512, 4096]
 
 

@@ -25,7 +25,7 @@ NAMES = st.lists(st.binary(min_size=1, max_size=20), max_size=8).map(names.from_
     ],
 )
 def test_reads_presentation_form(text: str, wire: bytes) -> None:
-    """Names in the form of RFC 1035 §5.1."""
+    """Names in the text form of RFC 1035 §5.1 are read."""
     assert names.from_text(text) == wire
 
 

@@ -27,7 +27,7 @@ def test_reads_a_question() -> None:
 
 
 def test_reads_edns() -> None:
-    """Size, DO bit and options of the OPT record."""
+    """Size, DO bit and options are read from the OPT record."""
     query = dns.message.make_query(
         "a.", "A", use_edns=0, payload=1400, want_dnssec=True, options=[dns.edns.CookieOption(b"12345678", b"")]
     )
@@ -45,7 +45,7 @@ def test_reads_edns() -> None:
     ],
 )
 def test_packets_that_are_no_query_get_no_reply(data: bytes) -> None:
-    """Replies, and packets without a complete header."""
+    """A packet that is a response, or too short for a header, gets no reply."""
     assert accept(data) is None
 
 
@@ -93,7 +93,7 @@ def test_missing_records_are_ignored(counts: tuple[int, int, int, int]) -> None:
 
 @pytest.mark.parametrize(("body", "rtype"), [(b"\1a\0", 0), (b"\1a\0\0\x1c", 28)])
 def test_a_question_without_type_or_class_is_accepted(body: bytes, rtype: int) -> None:
-    """Missing ones are 0, in the reply too; half a number is a format error."""
+    """A missing type or class is 0, in the reply too. A type or class of one octet only is a format error."""
     request = accept(packet(body=body))
     assert isinstance(request, Request)
     assert (request.rtype, request.rclass, request.question) == (

@@ -272,7 +272,9 @@ def _name(size: int, number: int) -> bytes:
 
 
 def test_names_with_octets_that_change_are_not_simple() -> None:
-    """A pointer to a TTL, or a label that reaches into the OPT record: the stored reply would have another name."""
+    """A compression pointer to a TTL's octets, or a label that reaches into the OPT record, makes a reply not
+    simple.
+    """
     last_of_ttl, size = made.pointer(START + 9), made.pointer(START + 11)
     rest = b"\4host" + ZONE + made.NUMBERS
     for packet in (

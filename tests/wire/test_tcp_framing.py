@@ -10,7 +10,7 @@ from svcdns.wire.tcp_framing import framed, has_message, take_message
 
 @given(st.lists(st.binary(max_size=70), max_size=5), st.integers(1, 20))
 def test_messages_come_out_as_they_went_in(messages: list[bytes], size: int) -> None:
-    """Whatever the sizes of the pieces in which a stream arrives."""
+    """Messages are found in a stream whatever the sizes of the pieces in which it arrives."""
     stream, received, found = b"".join(map(framed, messages)), bytearray(), []
     for at in range(0, len(stream), size):
         received += stream[at : at + size]
@@ -31,5 +31,5 @@ def test_an_incomplete_message_stays() -> None:
 
 
 def test_the_length_is_in_network_order() -> None:
-    """Two octets, the higher one first."""
+    """The length is two octets, the higher one first."""
     assert framed(bytes(258))[:2] == b"\1\2"

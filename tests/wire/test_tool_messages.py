@@ -70,7 +70,7 @@ def test_an_answer_as_lines_of_a_zone_file(line: str) -> None:
     ],
 )
 def test_data_of_the_wrong_length(rtype: int, data: bytes) -> None:
-    """The error names the type."""
+    """The data of a record whose length does not fit its type are a FormError."""
     with pytest.raises(FormError):
         data_text(bytes(12) + data, 12, 12 + len(data), rtype)
 

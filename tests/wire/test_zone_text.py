@@ -97,7 +97,7 @@ def test_reads(text: str, expected: list[str]) -> None:
     ],
 )
 def test_errors_name_file_and_line(text: str, error: str) -> None:
-    """And the column, and the expected text."""
+    """The error has file, line and column, and what was expected."""
     with pytest.raises(ZoneFileError, match=re.escape(error)):
         lines(text)
 
@@ -218,7 +218,7 @@ def test_a_zone_with_nsec3_gets_one_warning() -> None:
     ],
 )
 def test_ttls(text: str, ttls: list[int]) -> None:
-    """RFC 1035 §5.1, RFC 2308 §4, RFC 2181 §8."""
+    """Records have the TTL that RFC 1035 §5.1, RFC 2308 §4 and RFC 2181 §8 give them."""
     assert [record.ttl for record in read(text, ORIGIN, "zone")] == ttls
 
 
@@ -318,7 +318,7 @@ _LABEL = st.text("abcdefghij-0123456789", min_size=1, max_size=10).filter(lambda
 
 @given(st.lists(st.tuples(_LABEL, st.integers(0, 2**31 - 1), st.ip_addresses()), min_size=1, max_size=8))
 def test_reads_a_zone_that_dnspython_wrote(found: list[tuple[str, int, IPv4Address | IPv6Address]]) -> None:
-    """The records are the same."""
+    """The records that are read from dnspython's text equal dnspython's."""
     text = "@ 60 IN SOA ns root 1 2 3 4 5\n@ 60 IN NS ns\n"
     text += "".join(f"{label} 60 IN {'A' if ip.version == 4 else 'AAAA'} {ip}\n" for label, _, ip in found)
     other = dns.zone.from_text(text, "example.org.", relativize=False, check_origin=False)

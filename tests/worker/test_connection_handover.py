@@ -116,7 +116,7 @@ async def test_a_file_moves_before_connections(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("cut", [1, 10, 28, 29], ids=lambda cut: f"{cut} octets missing")
 async def test_half_a_query_moves_with_the_connection(cut: int) -> None:
-    """The other half may come before or after the move."""
+    """A part of a query that has arrived moves with the connection. The rest may arrive before or after the move."""
     async with worlds(ResponderSetup("tcp")) as world:
         client = await opened(world)
         client.send(7, cut=cut)

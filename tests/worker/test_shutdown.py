@@ -28,7 +28,7 @@ class World:
     """The listeners of a worker with one UDP and one TCP socket, and what ends them."""
 
     def __init__(self) -> None:
-        """Queries for names below `slow.` wait until `release` is set."""
+        """Creates a worker whose handler keeps queries for names below `slow.` waiting until `release` is set."""
         self.listeners = Listeners(Counters(), monotonic)
         self.shutdown = Shutdown(self.listeners, monotonic)
         self.release = asyncio.Event()
@@ -37,7 +37,7 @@ class World:
         self.udp = self.tcp = ("", 0)
 
     async def start(self) -> None:
-        """Reads the sockets."""
+        """Opens the sockets, and lets the listeners read them."""
         socks = [socket.socket(type=kind) for kind in (socket.SOCK_DGRAM, socket.SOCK_STREAM)]
         for sock in socks:
             sock.bind(("127.0.0.1", 0))
@@ -83,7 +83,7 @@ async def received(sock: socket.socket) -> int:
 
 @pytest.fixture
 async def world() -> AsyncIterator[World]:
-    """Its sockets are closed at the end."""
+    """A World that has been started; its sockets are closed at the end of the test."""
     made = World()
     await made.start()
     yield made
@@ -104,7 +104,7 @@ def query(ident: int, name: str = "a.b.") -> bytes:
 
 @ON_LINUX
 async def test_a_stop_answers_and_refuses(world: World) -> None:
-    """A query in progress is answered, over UDP too; new clients are refused meanwhile, over UDP and TCP."""
+    """On a stop, a UDP query in progress is still answered, while new clients are refused over UDP and TCP."""
     waiting, new = world.datagrams(), world.datagrams()
     with waiting, new:
         waiting.send(query(1, "a.slow."))
@@ -127,7 +127,9 @@ async def test_a_stop_answers_and_refuses(world: World) -> None:
 
 
 async def test_a_stop_closes_connections_after_a_reply(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """UDP is answered until connections are closed. Each client that asks gets a reply, and then the end."""
+    """On a stop, UDP queries are answered until the connections are closed. A TCP client that sends another query gets
+    its reply before its connection is closed.
+    """
     monkeypatch.setattr(shutdown, "HURRY_AFTER", 60.0)
     monkeypatch.setattr(shutdown, "CLOSE_TIMEOUT", 60.0)
     client = await world.connect()
@@ -157,7 +159,7 @@ async def test_a_stop_closes_idle_connections(world: World) -> None:
 
 
 async def test_a_hand_over_waits_for_a_query_in_progress(world: World) -> None:
-    """A stop ends it: then it takes as long as a stop does."""
+    """A hand-over waits until a query in progress is answered. A stop during it ends this wait."""
     client = await world.connect()
     packet = query(1, "a.slow.")
     client.writer.write(len(packet).to_bytes(2, "big") + packet)

@@ -30,7 +30,7 @@ from svcdns.plugin_api.expressions import EvaluationError, compile_expression
     ids=lambda value: value if isinstance(value, str) else "",
 )  # fmt: skip
 def test_functions(text: str, value: Any) -> None:
-    """The value of each call."""
+    """Each built-in function returns the value that is expected for its arguments."""
     assert compile_expression(text, ()).run({}) == value
 
 

@@ -99,7 +99,7 @@ def test_invalid_expressions(text: str) -> None:
     ],
 )  # fmt: skip
 def test_evaluation_errors(text: str) -> None:
-    """Every one raises EvaluationError."""
+    """Each of these expressions raises EvaluationError."""
     with pytest.raises(EvaluationError):
         run(text)
 

@@ -184,7 +184,7 @@ def test_does_not_cache(reply: Reply) -> None:
 
 
 def test_expired_signatures_are_cached() -> None:
-    """svcdns does not validate: their times do not matter."""
+    """svcdns does not validate signatures, so that their times do not affect the cache."""
     signature = "a.example.org. 300 IN RRSIG A 13 3 300 20010101000000 20000101000000 1 example.org. AQID"
     cached = Cached(reply=Reply(answer=(*A, *world.records(signature))))
     for _ in range(2):

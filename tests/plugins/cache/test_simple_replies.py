@@ -43,7 +43,7 @@ def check(plain: SimpleReply) -> None:
 
 @pytest.mark.parametrize("packet", [pytest.param(packet, id=name) for name, packet in PLAIN.items()])
 def test_simple_replies_are_stored_whole(packet: bytes) -> None:
-    """No record is unrelated, and all but the OPT record is stored."""
+    """A simple reply has no unrelated records, so that all of its records are stored, except OPT."""
     plain = scan(packet, START, rtype_of(packet))
     assert plain is not None
     check(plain)

@@ -99,7 +99,9 @@ def test_a_missing_file_is_read_later(tmp_path: Path, caplog: pytest.LogCaptureF
 
 
 def test_a_file_that_becomes_invalid_keeps_its_last_content(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """At a reload of the Corefile and at a reload of the zone. An error is logged once."""
+    """An invalid zone file keeps its last content, both when the Corefile and when the zone is reloaded. The error is
+    logged once.
+    """
     path = tmp_path / "zone"
     write(path)
     known = gather(options(path), {})

@@ -14,7 +14,9 @@ A = "a.example.org. 60 IN A 192.0.2.1"
 
 
 async def test_a_waiter_that_raises_does_not_affect_the_others(upstream: ScriptedUpstream) -> None:
-    """They get the reply, no client stays counted as waiting, and the error is reported to the event loop."""
+    """If one waiting client's callback raises, the others still get the reply, and no client is still counted as
+    waiting. The error is reported to the event loop.
+    """
     reported: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context))
     upstream.respond = held(answer(A))

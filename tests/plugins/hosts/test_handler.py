@@ -141,7 +141,7 @@ def test_a_reply_of_the_next_plugin_depends_on_the_file() -> None:
 
 
 def test_names_outside_the_zones() -> None:
-    """Their entries are ignored, and their queries go to the next plugin."""
+    """Entries for names outside the plugin's zones are ignored, and queries for such names go to the next plugin."""
     hosts = inline("example.org")
     assert hosts.ask("host.example.net.").rcode == Rcode.NXDOMAIN
     assert hosts.ask("7.0.0.10.in-addr.arpa.", "PTR").rcode == Rcode.NXDOMAIN

@@ -180,7 +180,7 @@ def test_a_hostname_is_the_target_of_srv_records() -> None:
 
 
 async def test_a_hostname_with_a_deferred_answer() -> None:
-    """The reply is deferred, too."""
+    """If the target's answer comes later, so does the reply."""
 
     async def later() -> Reply:
         return ELSEWHERE

@@ -92,7 +92,7 @@ NS = "ext.test. 5 IN NS ns1.dns.ext.test."
     ],
 )
 def test_records(objects: list[ClusterObject], expected: list[str]) -> None:
-    """One row per kind of external address."""
+    """Each kind of external address has its records in the transfer."""
     assert records(plugin(found=index(Namespace("d"), *objects))) == [NS, *expected]
 
 
@@ -147,6 +147,6 @@ def test_a_serial_that_is_not_older_gets_the_soa_alone(serial: int, *, whole: bo
 
 
 def test_no_transfer_before_the_first_list() -> None:
-    """A part of the cluster is not a zone."""
+    """A transfer before the first list is an error: it would have only a part of the records."""
     with pytest.raises(UnavailableError, match="not been listed"):
         plugin(found=index(*OBJECTS, synced=False)).transfer(EXT, 0)

@@ -355,7 +355,7 @@ def test_before_sync(name: str, rtype: str, rcode: str) -> None:
     ],
 )
 def test_options_change_answers(options: str, name: str, rtype: str, expected: list[str]) -> None:
-    """See docs/behaviour/kubernetes.md#options."""
+    """Each option changes the answers as docs/behaviour/kubernetes.md#options says."""
     assert world.summary(ask(plugin(options), name, rtype)) == expected
 
 
@@ -420,7 +420,7 @@ def test_the_name_server_is_the_service_with_a_local_address() -> None:
     ],
 )
 def test_names_of_the_name_server(name: str, rcode: str) -> None:
-    """`ns.dns.`, directly followed by the zone and then by any labels."""
+    """The name server's name is `ns.dns.` followed by the zone; any labels may follow, as a search list adds them."""
     assert world.summary(ask(plugin(local_addresses=("192.0.2.53",)), name))[0] == rcode
 
 
@@ -522,7 +522,9 @@ def test_closest_encloser() -> None:
 
 
 def test_an_endpoint_of_no_service_has_no_reverse_name() -> None:
-    """Its slice has no service label. The query is answered, and `fallthrough` applies."""
+    """An endpoint whose slice has no service label is not found by its address, and `fallthrough` applies to the
+    query.
+    """
     found = index(Namespace("d"), EndpointSlice("d", "odd", "", (HTTP,), (Endpoint("172.16.0.4"),)))
     name = "4.0.16.172.in-addr.arpa."
     assert ask(plugin(found=found), name, "PTR").rcode == Rcode.NXDOMAIN

@@ -179,7 +179,9 @@ def test_answers_depend_on_the_state_alone(options: str, seed: int) -> None:
 @given(seed=seeds, size=st.sampled_from((0, 100, 512, 513, 700, 1232, 4096)), rotated=st.booleans())
 @few
 def test_replies_fit_and_parse(options: str, seed: int, size: int, rotated: bool) -> None:
-    """At most the client's size, with TC set if records are missing; whole over TCP. dnspython reads the messages."""
+    """A UDP reply is no larger than the client's limit, with TC if records are missing; over TCP it is complete.
+    dnspython parses both.
+    """
     handler, rng = serving(seed, options)
     for name in chosen(handler, rng)[::2]:
         for rtype in ("A", "SRV", "PTR"):

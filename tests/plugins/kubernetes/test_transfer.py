@@ -170,7 +170,9 @@ def test_name_servers(objects: list[ClusterObject], expected: list[str]) -> None
     ],
 )
 def test_any_name_of_a_zone_has_a_transfer(name: str, owner: str) -> None:
-    """The records are those of the whole cluster, below that name."""
+    """The zone may be transferred by any of its names: the copy then has the whole cluster's records below that
+    name.
+    """
     handler = plugin(found=index(NS, Service("d", "web", ("10.0.0.1",))))
     offer = offered(handler, name)
     assert world.shown([offer.soa]) == [f"{name} 5 IN SOA ns.dns.{name} hostmaster.{name} 0 7200 1800 86400 5"]
@@ -232,7 +234,7 @@ def test_a_current_serial_gets_the_soa_alone() -> None:
 
 
 def test_a_transfer_is_a_consistent_copy() -> None:
-    """Changes during a transfer are not in it."""
+    """Changes of the cluster during a transfer are not in the transfer."""
     found = index(
         NS,
         Service("d", "a", ("10.0.0.1",)),

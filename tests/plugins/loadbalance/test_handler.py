@@ -75,7 +75,7 @@ def test_orders_records_by_type() -> None:
     ],
 )
 def test_unchanged_replies(text: str, reply: Reply, rtype: str) -> None:
-    """The reply is the same."""
+    """The plugin returns the same Reply object if it has nothing to reorder."""
     assert Balanced(text).ask(reply, rtype) is reply
 
 

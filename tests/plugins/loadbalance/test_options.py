@@ -85,7 +85,7 @@ def test_reads_weights() -> None:
     ],
 )
 def test_wrong_weights(lines: list[str], error: str) -> None:
-    """The error has the line."""
+    """The error has the line number in the weight file."""
     with pytest.raises(WeightFileError) as raised:
         read(lines, "w")
     assert str(raised.value).startswith(error)

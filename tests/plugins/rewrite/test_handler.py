@@ -188,7 +188,7 @@ def test_an_invalid_query_name_is_servfail(rules: str, name: str) -> None:
 
 
 def test_an_invalid_name_in_the_reply_is_servfail() -> None:
-    """CoreDNS sends no reply then."""
+    """If a rewritten reply has an invalid name, the client gets SERVFAIL. CoreDNS sends no reply."""
     chain = Chain("name suffix a a answer name (.*) {1}..", "@ 5 IN A 10.0.0.1")
     reply = world.now(world.handled(chain.rewrite, world.query("a."), chain.follow))
     assert (reply.rcode, reply.answer) == (Rcode.SERVFAIL, ())

@@ -63,7 +63,7 @@ def test_a_reply_with_all_sections() -> None:
     ],
 )
 def test_zone_class_and_type(text: str, name: str, rtype: str, rclass: int, applies: bool) -> None:
-    """Other queries go to the next plugin, with and without `fallthrough`."""
+    """A query that does not match zone, class and type goes to the next plugin, with and without `fallthrough`."""
     answer = run(text, name, rtype, rclass=rclass)
     assert (answer is not NEXT_PLUGIN) is applies
 
@@ -181,7 +181,9 @@ def test_extended_errors() -> None:
     ],
 )
 def test_templates_that_fail(section: str, text: str, metric: str) -> None:
-    """The reply is SERVFAIL with an error. Failures are counted."""
+    """If a template cannot be rendered or makes no record, the reply is SERVFAIL with an error, and the failure is
+    counted.
+    """
     counters = Counters()
     reply = world.now(run(f'template IN A {{\n {section} "{text}"\n}}', counters=counters))
     assert (reply.rcode, reply.has_message, bool(reply.error)) == (Rcode.SERVFAIL, False, True)

@@ -25,7 +25,7 @@ from tests.support import world
 def test_templates_that_make_no_record_are_warned_of(
     answer: str, warning: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """With their place; nothing ends."""
+    """A template that makes no record causes a warning with its position; the start continues."""
     options = world.options(
         "template", f'template IN ANY example.org {{\n authority "{{{{ .Zone }}}} 60 IN NS ns."\n answer "{answer}"\n}}'
     )

@@ -138,13 +138,13 @@ def test_clients_of_to_get_the_zone(to: str, client: str, *, allowed: bool) -> N
 
 
 def test_the_longest_zone_decides() -> None:
-    """The order of the rules does not matter."""
+    """The longest zone that matches is decisive, whatever the order of the rules."""
     rules = "transfer . {\n to *\n}\ntransfer example.org {\n to 192.0.2.9\n}\ntransfer org {\n to *\n}"
     assert ask(plugin(rules)).rcode == Rcode.REFUSED
 
 
 def test_active_transfers_are_bounded() -> None:
-    """A transfer that ends or is closed is not active any more."""
+    """A transfer above MAX_TRANSFERS gets SERVFAIL. One that has been sent or closed does not count."""
     handler = plugin()
     streams = [ask(handler).stream for _ in range(MAX_TRANSFERS)]
     for stream in streams:

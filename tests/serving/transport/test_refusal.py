@@ -44,7 +44,9 @@ def test_datagrams(host: str) -> None:
 
 
 def test_connections() -> None:
-    """New ones are refused, though another process holds the socket. A second call does nothing."""
+    """`refuse_connections` makes the kernel refuse new clients, though another process holds the socket. A second call
+    changes nothing.
+    """
     with socket.socket() as listening, socket.socket(fileno=os.dup(listening.fileno())) as other:
         listening.bind(("127.0.0.1", 0))
         listening.listen()

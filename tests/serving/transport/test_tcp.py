@@ -92,7 +92,7 @@ async def test_a_silent_client(timeouts: Timeouts) -> None:
 
 
 async def test_the_number_of_connections_is_bounded() -> None:
-    """One too many is closed at once; the others stay open."""
+    """A connection above the limit is closed at once; the others stay open."""
     async with served(ResponderSetup("tcp"), TcpConnections(1)) as connect:
         first = await connect()
         first.send(1)

@@ -31,7 +31,7 @@ class World:
     """A responder with a TLS listener."""
 
     def __init__(self, connections: TcpConnections, timeouts: Timeouts, most: int) -> None:
-        """At most `most` handshakes at once."""
+        """`most` is how many handshakes may be under way at once."""
         self.place, self.connections = ResponderSetup("tcp"), connections
         self.place.listener.transport, self.place.listener.timeouts = "tls", timeouts
         self.acceptor = TlsAcceptor(self.place.counters, connections, most)
@@ -126,7 +126,7 @@ async def test_an_idle_client() -> None:
 
 
 async def test_a_handshake_has_the_timeout_of_a_first_query() -> None:
-    """A silent client is closed and counted."""
+    """The connection of a client that sends no handshake is closed after the timeout, and counted as a failure."""
     async with served(timeouts=Timeouts(0.05, 60, 60)) as world:
         client = await world.connect(ssl=None, server_hostname=None)
         assert await client.ended()
@@ -178,7 +178,9 @@ async def test_a_drain_closes_all() -> None:
 
 
 async def test_a_connection_is_closed_after_a_reply() -> None:
-    """With a proper end, in a hand-over too."""
+    """The connection is closed with a TLS close_notify after the next reply, also if only TLS connections are to
+    close.
+    """
     async with served() as world:
         client = await world.connect()
         client.send(1)
@@ -192,7 +194,7 @@ async def test_a_connection_is_closed_after_a_reply() -> None:
 
 @pytest.mark.parametrize("step", ["hurry", "drain"])
 async def test_a_query_that_has_arrived_is_answered(step: str) -> None:
-    """The event loop has not read it yet when the connection is to be closed."""
+    """A query that has arrived, but that the event loop has not read yet, is answered before the connection closes."""
     async with served() as world:
         client = await world.connect()
         client.send(1)

@@ -160,7 +160,7 @@ def test_malformed_packets(served: Served) -> None:
 
 
 def test_a_reply_is_no_query(served: Served) -> None:
-    """QR=1 is dropped: two servers would reply to each other for ever."""
+    """A packet with QR=1 is dropped; otherwise two servers could reply to each other for ever."""
     packet = bytearray(query(1))
     packet[2] |= 0x80
     served.send(bytes(packet))

@@ -25,7 +25,7 @@ pytestmark = pytest.mark.usefixtures("kubeconfigs_read_here")
 
 @pytest.fixture
 def api() -> Iterator[ApiDouble]:
-    """Two Services and a Namespace."""
+    """A double of the Kubernetes API with two Services and a Namespace."""
     with ApiDouble([namespace("default"), WEB, API], page=1) as double:
         yield double
 
@@ -48,7 +48,7 @@ async def test_a_cut_watch_goes_on_from_its_version(api: ApiDouble, caplog: pyte
 async def test_410_lists_again_without_a_gap(
     api: ApiDouble, caplog: pytest.LogCaptureFixture, *, in_stream: bool
 ) -> None:
-    """Objects that the list does not name are removed at its end, and no object before."""
+    """After a 410, Services that the new list does not have are removed when the list is complete, and none before."""
     async with watching(api, caplog) as followed:
         api.put(DB)
         await followed.until(lambda: "+db" in followed.events())
@@ -73,7 +73,9 @@ async def test_an_expired_page_starts_the_list_again(api: ApiDouble, caplog: pyt
 
 
 async def test_a_page_that_fails_is_requested_again(api: ApiDouble, caplog: pytest.LogCaptureFixture) -> None:
-    """With the same token and a limit of one object; earlier objects stay."""
+    """The page is requested again with the same token and with a limit of one object. Objects from earlier pages
+    stay.
+    """
     api.fail(SERVICES, None, Fault(500, "etcd is away"), Fault(500, "etcd is away"))
     async with following(Followed(api, caplog)) as followed:
         await followed.until_listed()
@@ -277,7 +279,7 @@ async def test_every_address_of_the_name_is_tried(
 async def test_a_step_of_the_wall_clock_changes_nothing(
     api: ApiDouble, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, jump: float
 ) -> None:
-    """Neither delays nor ages; the watch goes on."""
+    """A jump of the wall clock changes neither the waits nor the reported ages, and the watch goes on."""
     async with watching(api, caplog) as followed:
         before = time.time
         monkeypatch.setattr(time, "time", lambda: before() + jump)
@@ -307,7 +309,7 @@ async def test_a_version_that_the_server_does_not_know_leads_to_a_new_list(
 async def test_lists_that_lead_to_no_watch_are_made_less_and_less_often(
     api: ApiDouble, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Where the server answers 410 to each new watch."""
+    """If the server answers each new watch with 410, the waits between lists grow."""
     expired = Fault(410, "too old resource version")
     async with watching(api, caplog) as followed:
         followed.time.now += 60

@@ -124,7 +124,7 @@ async def test_an_event_may_come_in_several_chunks(api: ApiDouble, caplog: pytes
 
 
 async def test_an_object_of_an_unknown_shape_is_left_out(api: ApiDouble, caplog: pytest.LogCaptureFixture) -> None:
-    """The other objects arrive."""
+    """An object that cannot be decoded is logged and left out, and the other objects are sent."""
     async with watching(api, caplog) as followed:
         api.send(
             SERVICES,
@@ -149,7 +149,7 @@ async def test_selectors_are_sent_to_the_server(api: ApiDouble, caplog: pytest.L
 
 
 async def test_a_change_has_its_trigger_time(api: ApiDouble, caplog: pytest.LogCaptureFixture) -> None:
-    """A change from a watch has its trigger time; objects from a list have none, because they are old."""
+    """An object from a watch has its trigger time; an object from a list has none, because its change is old."""
     annotations = {"endpoints.kubernetes.io/last-change-trigger-time": "2026-01-02T03:04:05Z"}
     async with following(Followed(api, caplog)) as followed:
         await followed.until(lambda: api.watching(SLICES))

@@ -16,7 +16,7 @@ NAME = st.tuples(st.just("new"), st.text("xyz", min_size=1, max_size=3))
 
 @given(names=NAMES)
 def test_same_at_every_start(names: set[tuple[str, str]]) -> None:
-    """The order of the names does not matter."""
+    """A Service gets the same address whatever the order of the names."""
     forwards = assign(sorted(names), SMALL, SMALL_6, ())
     backwards = assign(sorted(names, reverse=True), SMALL, SMALL_6, ())
     assert forwards == backwards

@@ -157,7 +157,7 @@ def load(*paths: Path) -> Cluster:
 
 
 def test_an_object_written_twice(tmp_path: Path) -> None:
-    """The error names both positions."""
+    """The error has the file and line of both definitions."""
     text = "apiVersion: v1\nkind: Service\nmetadata: {name: web}\n"
     (tmp_path / "a.yaml").write_text(text)
     (tmp_path / "b.yaml").write_text("---\n" + text.replace("}", ", namespace: default}"))

@@ -117,7 +117,7 @@ def test_anchors_and_merges(tmp_path: Path) -> None:
     ],
 )
 def test_broken_text(tmp_path: Path, text: str | bytes, line: int, expected: str) -> None:
-    """One line that begins with file and line, and says what was expected."""
+    """The error is one line with the file, the line and what was expected."""
     with pytest.raises(ManifestError) as caught:
         read(tmp_path, text)
     message = str(caught.value)

@@ -17,7 +17,7 @@ FILLER = "# " + "x" * SIZE + "\n"
 
 
 def not_a_service(_api_version: str, kind: str) -> bool:
-    """Everything but Services and Lists is unused."""
+    """Returns whether an object is neither a Service nor a List."""
     return kind != "Service" and not kind.endswith("List")
 
 
@@ -102,13 +102,13 @@ def test_reads(tmp_path: Path, text: str, found: list[tuple[Any, ...]]) -> None:
 
 
 def test_an_error_has_its_line(tmp_path: Path) -> None:
-    """Also in a portion that is not the first one."""
+    """An error has the line number in the whole file, in later portions too."""
     text = (obj("Service", "a", FILLER) + "---\n") * 3 + "a: [\n"
     assert read(tmp_path / "a.yaml", text)[-1][2] == text.count("\n") + 1
 
 
 def test_the_parsed_text_is_small(tmp_path: Path) -> None:
-    """Of a List with few Services, only these are parsed."""
+    """Of a List with one Service and 100 other objects, only the Service's text is kept for the YAML parser."""
     text = listed(*(obj("Pod", "a", "data: |\n  " + "x" * 300 + "\n") for _ in range(100)), obj("Service", "b"))
     (portion,) = documents_of(text, not_a_service)
     assert isinstance(portion, Portion)

@@ -111,7 +111,7 @@ async def test_kustomizations_are_not_applied(
 async def test_a_patch_of_a_kustomization_is_skipped(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, named: str
 ) -> None:
-    """A patch looks like an object, and has the name of the object that it changes."""
+    """A patch file looks like the object that it changes, but is not read as an object."""
     files: dict[str, str | bytes] = {"o/kustomization.yaml": named, "o/p.yaml": SERVICE.replace("80", "81")}
     first, patch = await warnings(tmp_path, caplog, files)
     assert first.startswith("o/kustomization.yaml:1: a kustomization is not applied")
@@ -119,7 +119,7 @@ async def test_a_patch_of_a_kustomization_is_skipped(
 
 
 async def test_the_same_object_in_two_files_is_an_error(tmp_path: Path) -> None:
-    """It says how to leave one of them out."""
+    """The error names both files, and says how to leave one of them out."""
     for name in ("a.yaml", "b.yaml"):
         (tmp_path / name).write_text(SERVICE)
     with pytest.raises(ManifestError, match=r"b\.yaml:1: .* in .*a\.yaml:1 already; the option exclude leaves out a"):

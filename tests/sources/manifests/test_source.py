@@ -189,7 +189,7 @@ async def test_broken_start(tmp_path: Path) -> None:
 
 
 async def test_broken_edit(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """It is logged once with file and line, and the last good state stays until the file is good again."""
+    """Each error is logged once with file and line. The last good state is served until the file is correct again."""
     caplog.set_level(logging.INFO, LOG.name)
     async with running(tmp_path / "a.yaml", stateful(2)) as run:
         await run.changes()
@@ -394,7 +394,9 @@ def test_nothing_is_read_before_it_is_asked_for() -> None:
 async def test_a_file_that_hangs_leaves_the_last_good_state(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """One WARNING line, and no change until the file answers. A FIFO without a writer blocks whoever opens it."""
+    """While a read hangs, one WARNING line is logged and no change is sent. A FIFO without a writer makes the read
+    hang.
+    """
     async with running(tmp_path / "a.yaml", stateful(1)) as run:
         await run.changes()
         monkeypatch.setattr(blocking_io, "WARN_AFTER", 0.01)

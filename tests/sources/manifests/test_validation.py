@@ -387,7 +387,7 @@ def content(folder: Path, text: str) -> FileContent:
     ],
 )
 def test_a_field_has_a_warning(tmp_path: Path, text: str, line: int, expected: str, served: bool) -> None:
-    """It names file and line, and whether the object is skipped."""
+    """The warning has file and line, and says whether the object is skipped."""
     found = content(tmp_path, text)
     kind = text.split("kind: ")[1].split("\n", maxsplit=1)[0]
     result = f"an API server would refuse this {kind}{'' if served else ', so it is skipped'}"
@@ -420,12 +420,12 @@ def test_a_field_has_a_warning(tmp_path: Path, text: str, line: int, expected: s
     ],
 )
 def test_a_good_object_has_no_warning(tmp_path: Path, text: str) -> None:
-    """Forms that a cluster takes."""
+    """An object that the API server would accept causes no warning."""
     assert content(tmp_path, text).warnings == []
 
 
 def test_the_rest_of_an_object_is_served(say: Callable[..., Any]) -> None:
-    """Without the parts that cannot stand in an answer, and with the addresses that are written."""
+    """A part that is invalid is left out, and the other ports and addresses of the object are served."""
     cluster = say(
         SERVICE
         + "  ports: [{port: 70000, name: a}, {port: 2, name: b}]\n  clusterIPs: [10.0.0.1, 'fd00::1']\n---\n"
@@ -453,7 +453,9 @@ def test_many_warnings_are_counted(tmp_path: Path) -> None:
 
 
 def test_a_used_object_that_would_be_skipped_is_an_error(tmp_path: Path) -> None:
-    """After an edit, so that the last good state stays; at a start it is a warning."""
+    """After an edit, an object that would have to be skipped is an error, so that the last good state stays. At a start
+    it is only a warning.
+    """
     reader = Reader()
     path = tmp_path / "a.yaml"
     for text in (SERVICE + "  clusterIP: 10.0.0\n", PORTS):
@@ -465,7 +467,7 @@ def test_a_used_object_that_would_be_skipped_is_an_error(tmp_path: Path) -> None
 
 
 def test_a_template_is_found_by_a_refused_field(tmp_path: Path) -> None:
-    """A line with an action of Go's templates; the whole file is skipped then."""
+    """A file with an action of a Go template is skipped as a whole, with one warning."""
     found = content(tmp_path, PORTS.replace("name: web", "name: '{{ .Values.name }}'"))
     assert (len(found.warnings), found.objects) == (1, ())
     assert found.warnings[0].endswith("; skipped")

@@ -61,6 +61,6 @@ def test_literals() -> None:
     ],
 )  # fmt: skip
 def test_invalid_templates(text: str) -> None:
-    """They are errors."""
+    """An invalid template raises TemplateError."""
     with pytest.raises(TemplateError):
         split(text)

@@ -54,7 +54,7 @@ def test_truth() -> None:
     ],
 )
 def test_printf(values: tuple[Any, ...], text: str) -> None:
-    """As Go's Printf."""
+    """`printf` gives the same text as Go's."""
     assert printf(*values) == text
 
 
