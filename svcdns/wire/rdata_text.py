@@ -466,7 +466,7 @@ def _service(_rtype: int, words: list[str], origin: dns.name.Name) -> bytes:
         number = _KEYS[key] if key in _KEYS else int(key.removeprefix("key"))
         if number in params:
             raise ValueError(f"parameter {key} stands twice")
-        params[number] = _parameter(number if key in _KEYS else -1, value, origin)
+        params[number] = _parameter(number, value, origin) if key in _KEYS else _opaque(number, octets(value))
     return head + b"".join(struct.pack("!HH", number, len(data)) + data for number, data in sorted(params.items()))
 
 
@@ -485,6 +485,14 @@ def _parameter(number: int, value: str, origin: dns.name.Name) -> bytes:
         wire = _by_dnspython(Type.SVCB, ["1", ".", f"{kinds[number]}=", Attached(value)], origin)
         return wire[7:]
     return octets(value)
+
+
+def _opaque(number: int, value: bytes) -> bytes:
+    """Returns the value of a parameter that is written as `keyNNNNN`. Checks it if the key has a name as well."""
+    if number not in (0, 2):  # not `mandatory` and `no-default-alpn`, which refer to other parameters
+        wire = b"\x00\x01\x00" + struct.pack("!HH", number, len(value)) + value
+        dns.rdata.from_wire(_IN, _rdtype(Type.SVCB), wire, 0, len(wire))
+    return value
 
 
 def _property(_rtype: int, words: list[str], _origin: dns.name.Name) -> bytes:

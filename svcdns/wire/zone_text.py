@@ -170,6 +170,12 @@ class _Reader:
         if header.rclass != Class.IN and not self.any_class:
             self._warner(entry, at)(f"class {words[header.data - 2]} is not served; the record is left out")
             return
+        if rtype in META_TYPES:
+            what = f"{type_text(rtype)} cannot be the type of a record; the record is left out"
+            if self.any_class:
+                raise self._error(entry, header.data - 1, what)
+            self._warner(entry, header.data - 1)(what)
+            return
         data = words[header.data :]
         for place, word in enumerate(() if entry.plain else data):
             data[place], wrong = mended(word)
@@ -328,8 +334,7 @@ def _class_number(upper: str) -> int | None:
 
 
 def _type_number(upper: str) -> int | None:
-    number = _number(upper[4:]) if upper.startswith("TYPE") else _TYPES.get(upper)
-    return None if number in META_TYPES else number
+    return _number(upper[4:]) if upper.startswith("TYPE") else _TYPES.get(upper)
 
 
 def _number(text: str) -> int | None:

@@ -141,6 +141,7 @@ def test_data_that_dnspython_refuses(kind: str, words: list[str], expected: str)
     [
         pytest.param("HTTPS", ["1", ".", "port=1", "port=2"], id="a parameter twice"),
         pytest.param("HTTPS", ["1", ".", "prot=1"], id="an unknown parameter"),
+        pytest.param("SVCB", ["1", ".", "key4=192.0.2.1"], id="octets that are no value of the parameter ipv4hint"),
         pytest.param("HTTPS", ["0", ".", "ohttp=1"], id="a value where there is none"),
         pytest.param("DS", ["1", "8", "2", "xyz"], id="digits"),
         pytest.param("WKS", ["192.0.2.1"], id="too short"),
@@ -155,6 +156,11 @@ def test_errors(kind: str, words: list[str]) -> None:
     """Invalid RDATA text is an error. CoreDNS refuses it too, or reads it wrongly."""
     with pytest.raises(RdataTextError):
         wire(kind, *words)
+
+
+def test_types_in_any_order() -> None:
+    """The bit map of a NSEC record has the types in ascending order (RFC 4034 §4.1.2)."""
+    assert wire("NSEC", "a.", "MX", "A", "CAA", "NSEC") == wire("NSEC", "a.", "A", "MX", "NSEC", "CAA")
 
 
 def test_types_of_ours_are_read_back() -> None:

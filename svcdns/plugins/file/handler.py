@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import msgspec
+
 from svcdns.cluster.changes import Dependency
 from svcdns.plugin_api.contract import Following, Plugin
 from svcdns.plugin_api.environment import Environment
 from svcdns.plugin_api.query import Answer, Query
-from svcdns.plugin_api.reply import rcode_only
+from svcdns.plugin_api.reply import Reply, rcode_only
 from svcdns.plugin_api.settings import Settings
 from svcdns.plugin_api.zone_transfer import UnavailableError, ZoneOffer
 from svcdns.plugins.file.content import data_key, error_key
@@ -121,6 +123,10 @@ class File(Plugin):
             return rcode_only(Rcode.REFUSED)
         lookup = ZoneLookup(zone, query, lambda key: self._zone_of(key) == apex)
         answer = lookup.run()
+        if isinstance(answer, Reply) and answer.rcode == Rcode.NXDOMAIN and query.key in self._files:
+            # A DS query for a zone of this plugin that the parent zone does not delegate. The name exists all the same.
+            lookup.may_fall_through = False
+            answer = msgspec.structs.replace(answer, rcode=Rcode.NOERROR)
         if lookup.may_fall_through:
             fallthrough = self._files[apex].fallthrough
             if any(names.is_within(query.key, names.from_text(text).lower()) for text in fallthrough):

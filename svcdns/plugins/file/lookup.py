@@ -25,6 +25,7 @@ _TARGET_AT: Final[dict[int, int]] = {Type.MX: 2, Type.SRV: 6, Type.SVCB: 2, Type
 """The number of octets before the target name in the RDATA. Addresses of the target go into the additional section."""
 _AT_ALIASES: Final = (Type.CNAME, Type.NSEC, Type.RRSIG)
 """The types for which a query at a CNAME record is answered without following it (RFC 4035 §2.5)."""
+_AT_APEX_ALIAS: Final = (*_AT_ALIASES, Type.SOA, Type.NS)
 _STAR: Final = b"\x01*"
 
 
@@ -53,7 +54,7 @@ class ZoneLookup:
                 return step
             name, key = step, step.lower()
             if key in self._followed:
-                return self._reply(Rcode.SERVFAIL)  # RFC 1034 §3.6.2: a loop is an error
+                return self._reply(Rcode.SERVFAIL, self._ns())  # RFC 1034 §3.6.2: a loop is an error
             self._followed.add(key)
             if not names.is_within(key, zone.apex):
                 return self._ask(name)
@@ -96,7 +97,10 @@ class ZoneLookup:
         `node` has the records of `owner`, which is `name` or a wildcard that matches `name`.
         """
         rtype = self._query.rtype
-        if Type.CNAME in node and not (rtype in _AT_ALIASES and rtype in node):
+        is_apex = owner == self._zone.apex
+        # RFC 1034 §3.6.2 forbids a CNAME record at the apex. The zone's own SOA and NS records stay reachable.
+        at_alias = rtype in node and rtype in (_AT_APEX_ALIAS if is_apex else _AT_ALIASES)
+        if Type.CNAME in node and not at_alias:
             self._answer += _renamed(self._with_signatures(node, Type.CNAME), name)
             return node[Type.CNAME][0].rdata
         if rtype not in node:
@@ -104,9 +108,8 @@ class ZoneLookup:
                 self._proofs += self._with_signatures(node, Type.NSEC)
             return self._negative(Rcode.NOERROR)
         records = self._with_signatures(node, rtype)
-        is_apex = owner == self._zone.apex
         self._answer += records if is_apex and rtype == Type.SOA else _renamed(records, name)
-        if is_apex and rtype == Type.NS:
+        if is_apex and rtype == Type.NS and len(self._followed) == 1:
             return self._reply(Rcode.NOERROR, (), self._glue(records))
         return self._reply(Rcode.NOERROR, self._ns(), self._targets())
 
@@ -170,9 +173,10 @@ class ZoneLookup:
 
     def _reply(self, rcode: int, authority: RRset = (), additional: RRset = ()) -> Reply:
         referral = not self._answer and any(record.rtype == Type.NS for record in authority) and rcode == Rcode.NOERROR
+        is_failure = not self._answer and rcode == Rcode.SERVFAIL
         return Reply(
             rcode=rcode,
-            flags=self._query.reply_flags | (0 if referral else AA),
+            flags=self._query.reply_flags | (0 if referral or is_failure else AA),
             answer=tuple(self._answer),
             authority=(*authority, *dict.fromkeys(self._proofs)),
             additional=additional,

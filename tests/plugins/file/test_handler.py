@@ -252,6 +252,7 @@ sub      IN NS  ns
 sub      IN DS  1 13 1 0000000000000000000000000000000000000000
 ns.sub   IN A   10.0.0.7
 into     IN CNAME x.sub
+into2    IN CNAME into
 two   90 IN A   10.0.0.2
 two   30 IN A   10.0.0.3
 two      IN A   10.0.0.2
@@ -368,6 +369,19 @@ out      IN CNAME host.example.net.
             id="CNAME into a delegation",
         ),
         pytest.param(
+            "into2.example.org.",
+            "NS",
+            [
+                "NOERROR",
+                "into2.example.org. 60 IN CNAME into.example.org.",
+                "into.example.org. 60 IN CNAME x.sub.example.org.",
+                "auth sub.example.org. 60 IN NS ns.sub.example.org.",
+                "auth sub.example.org. 60 IN NS ns.example.org.",
+                "add ns.sub.example.org. 60 IN A 10.0.0.7",
+            ],
+            id="NS of an alias of an alias into a delegation",
+        ),
+        pytest.param(
             "two.example.org.",
             "A",
             ["NOERROR", "two.example.org. 30 IN A 10.0.0.2", "two.example.org. 30 IN A 10.0.0.3", NS],
@@ -378,6 +392,46 @@ out      IN CNAME host.example.net.
 def test_more_answers(name: str, rtype: str, expected: list[str]) -> None:
     """CNAME, DNAME, wildcard and ANY queries are answered as RFC 6604, RFC 4592, RFC 6672 and RFC 8482 say."""
     assert world.summary(Server(text=MORE).ask(name, rtype)) == expected
+
+
+APEX_ALIAS = """\
+$TTL 60
+@  IN SOA ns root 7 2 3 4 30
+   IN NS  ns
+   IN CNAME www
+ns IN A   10.0.0.1
+up IN CNAME @
+d  IN DNAME d
+*.w IN A 10.0.0.4
+a.e.w IN A 10.0.0.5
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "rtype", "expected"),
+    [
+        pytest.param("example.org.", "NS", ["NOERROR", NS.removeprefix("auth "), GLUE], id="NS beside an alias"),
+        pytest.param(
+            "example.org.",
+            "SOA",
+            ["NOERROR", SOA.removeprefix("auth ").replace(" 30 IN", " 60 IN"), NS],
+            id="SOA beside an alias",
+        ),
+        pytest.param(
+            "up.example.org.",
+            "NS",
+            ["NOERROR", "up.example.org. 60 IN CNAME example.org.", NS.removeprefix("auth "), NS],
+            id="alias of the zone's name",
+        ),
+        pytest.param("x.d.example.org.", "A", ["SERVFAIL"], id="a DNAME record that changes nothing"),
+        pytest.param("e.w.example.org.", "A", ["NOERROR", SOA], id="an empty non-terminal beside a wildcard"),
+    ],
+)
+def test_names_that_a_zone_should_not_have(name: str, rtype: str, expected: list[str]) -> None:
+    """The zone's own SOA and NS records stay reachable. A wildcard covers no name that exists (RFC 4592 §2.2.2)."""
+    reply = Server(text=APEX_ALIAS).ask(name, rtype)
+    assert world.summary(reply) == expected
+    assert bool(reply.flags & AA) is bool(reply.answer or reply.authority)
 
 
 def test_aa_is_about_the_first_owner() -> None:
@@ -450,7 +504,9 @@ def test_a_nearer_zone_answers_for_a_target() -> None:
         "x.example.org. 9 IN CNAME w.c.example.org.",
         "w.c.example.org. 9 IN A 192.0.2.2",
     ]
-    assert [record.owner for record in ask("c.example.org.", "DS").authority] == [parent[0].owner]
+    # The parent zone does not delegate the child zone, which exists all the same.
+    denial = ask("c.example.org.", "DS")
+    assert (denial.rcode, [record.owner for record in denial.authority]) == (Rcode.NOERROR, [parent[0].owner])
 
 
 SIGNED = """\
@@ -474,6 +530,7 @@ z        IN NS  ns.s
 *.w      IN A   10.0.0.4
          IN RRSIG A 13 3 60 20301231000000 20201231000000 1 example.org. AQID
          IN NSEC ns A RRSIG NSEC
+g        IN CNAME nt
 d        IN DNAME ns
          IN RRSIG DNAME 13 3 60 20301231000000 20201231000000 1 example.org. AQID
 """
@@ -499,6 +556,13 @@ d        IN DNAME ns
         pytest.param("w", "A", ["auth @ SOA", "auth @ RRSIG", "auth s NSEC"], id="empty non-terminal"),
         pytest.param("a.z", "A", ["auth z NS", "auth z DS", "auth z RRSIG"], id="a signed child"),
         pytest.param("a.s", "A", ["auth s NS", "auth s NSEC", "add ns.s A"], id="an unsigned child"),
+        pytest.param(
+            "g",
+            "A",
+            ["g CNAME", "auth @ SOA", "auth @ RRSIG", "auth ns NSEC", "auth @ NSEC", "auth @ RRSIG"],
+            id="alias of a name that does not exist",
+        ),
+        pytest.param("@", "RRSIG", ["@ RRSIG"] * 3 + ["auth @ NS", "auth @ RRSIG"], id="signatures of the zone's name"),
         pytest.param("ns", "RRSIG", ["ns RRSIG", "auth @ NS", "auth @ RRSIG"], id="signatures themselves"),
         pytest.param("ns", "NSEC", ["ns NSEC", "auth @ NS", "auth @ RRSIG"], id="NSEC itself"),
         pytest.param("x.d", "CNAME", ["d DNAME", "d RRSIG", "x.d CNAME", "auth @ NS", "auth @ RRSIG"], id="DNAME"),
@@ -571,6 +635,12 @@ def test_a_zone_of_soa_and_ns_records() -> None:
     """Its name exists: NODATA."""
     text = "@ 60 IN SOA ns root 7 2 3 4 30\n@ 60 IN NS ns\n"
     assert world.summary(Server(text=text).ask("example.org.")) == ["NOERROR", SOA]
+
+
+def test_a_zone_without_ns_records() -> None:
+    """A query for them gets NODATA."""
+    text = "@ 60 IN SOA ns root 7 2 3 4 30\n"
+    assert world.summary(Server(text=text).ask("example.org.", "NS")) == ["NOERROR", SOA]
 
 
 def test_the_options_of_one_directive_are_its_own() -> None:
