@@ -4,14 +4,14 @@ dnspython gets the words that `zone_words` has made, and the origin. For types t
 registers its own classes. In some cases dnspython is stricter than CoreDNS. Then the words are changed first
 (`_PREPARED`), or this module encodes the RDATA itself, with a warning (`_LENIENT`).
 
-This is the only module that imports dnspython. Modules that do not read zone text must not import this one.
+This is the only module that imports dnspython. `zone_text` imports it for the first record that `plain_rdata` does not
+read, so most zones need no dnspython.
 """
 
 from __future__ import annotations
 
 import binascii
 import re
-import socket
 import struct
 from collections.abc import Callable
 from functools import lru_cache
@@ -26,33 +26,14 @@ import dns.rdatatype
 import dns.rdtypes.dsbase
 import dns.tokenizer
 
-from svcdns.errors import SvcdnsError
 from svcdns.wire.codes import Type, type_text
+from svcdns.wire.plain_rdata import RdataTextError, UnsendableError
 from svcdns.wire.zone_words import Attached, Quoted, escaped, octets
-
-META_TYPES: Final = frozenset(
-    {Type.OPT, Type.NXNAME, Type.TKEY, Type.TSIG, Type.IXFR, Type.AXFR, Type.MAILB, Type.MAILA, Type.ANY}
-)
-"""Types that cannot be records of a zone (RFC 6895 §3.1)."""
-
-_FAMILIES: Final = {Type.A: socket.AF_INET, Type.AAAA: socket.AF_INET6}
-"""The address family of each address type. The operating system parses addresses ten times as fast as dnspython."""
 
 _REFUSALS: Final = (dns.exception.DNSException, SyntaxError, ValueError, IndexError, struct.error, OverflowError)
 """The exceptions for wrong words, which dnspython and the functions of this module raise."""
 
 Warn = Callable[[str], None]
-
-
-class RdataTextError(SvcdnsError):
-    """Raised if the words are not valid RDATA of their type."""
-
-
-class UnsendableError(RdataTextError):
-    """Raised if base64 or hexadecimal digits are wrong.
-
-    CoreDNS loads a zone with such RDATA, but cannot send it.
-    """
 
 
 def to_wire(rtype: int, words: list[str], origin: bytes, warn: Warn) -> bytes:
@@ -61,18 +42,12 @@ def to_wire(rtype: int, words: list[str], origin: bytes, warn: Warn) -> bytes:
     Names without a final dot are relative to `origin`, a wire name. As in CoreDNS, the RDATA of every class has the
     form that it has in class IN. Calls `warn` with a text if CoreDNS accepts the words and dnspython does not.
     """
-    family = _FAMILIES.get(rtype)
-    if family is not None and len(words) == 1:
-        try:
-            return socket.inet_pton(family, words[0])
-        except (OSError, ValueError):
-            pass  # dnspython says what is wrong
     if words and words[0] == "\\#" and not isinstance(words[0], Quoted):
         return _generic(rtype, words)
     prepare = _PREPARED.get(rtype)
-    if prepare is not None:
-        words = prepare(words, warn)
     try:
+        if prepare is not None:
+            words = prepare(words, warn)
         return _by_dnspython(rtype, words, _name(origin))
     except _REFUSALS as error:
         if _has_wrong_digits(rtype, words):

@@ -1,7 +1,7 @@
 """Reads zone files: parses text in the master file format (RFC 1035 §5.1) into records.
 
-This module handles entries, owners, TTLs, classes, types and directives. `zone_words` divides the text into words, and
-`rdata_text` encodes the words of the RDATA. `$INCLUDE` reads other files; nothing else does.
+This module handles entries, owners, TTLs, classes, types and directives. `zone_words` divides the text into words.
+`plain_rdata` and `rdata_text` encode the words of the RDATA. `$INCLUDE` reads other files; nothing else does.
 
 Rules:
 
@@ -23,7 +23,7 @@ from typing import Final, NamedTuple
 from svcdns.wire import names
 from svcdns.wire.codes import Class, Type, type_text
 from svcdns.wire.errors import NameTextError
-from svcdns.wire.rdata_text import META_TYPES, RdataTextError, UnsendableError, to_wire
+from svcdns.wire.plain_rdata import META_TYPES, RdataTextError, UnsendableError, plain
 from svcdns.wire.record import Record
 from svcdns.wire.zone_words import Entry, Quoted, Text, ZoneFileError, mended
 
@@ -33,12 +33,13 @@ MAX_INCLUDES: Final = 8
 FALLBACK_TTL: Final = 3600
 """The TTL of records for which the file has no TTL: no `$TTL`, no record with a TTL, and no SOA record."""
 _MAX_GENERATED: Final = 65536
+_MAX_TTL_TEXT: Final = 100
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 _TTL: Final = re.compile(r"(?:[0-9]+[smhdw]?)+", re.IGNORECASE)
 _TTL_PART: Final = re.compile(r"([0-9]+)([smhdw]?)")
-_RANGE: Final = re.compile(r"([0-9]+)-([0-9]+)(?:/([0-9]+))?")
+_RANGE: Final = re.compile(r"([0-9]{1,10})-([0-9]{1,10})(?:/([0-9]{1,10}))?")
 _PLACE: Final = re.compile(r"\\.|\$\$|\$\{([^}]*)\}|\$(\{)?", re.DOTALL)
-_MODIFIER: Final = re.compile(r"([+-]?[0-9]+)(?:,([0-9]+)(?:,([doxXnN]))?)?")
+_MODIFIER: Final = re.compile(r"([+-]?[0-9]{1,10})(?:,([0-9]{1,10})(?:,([doxXnN]))?)?")
 _TYPES: Final = {type_text(number): number for number in Type if number not in META_TYPES}
 _DIRECTIVES: Final = ("$ORIGIN", "$TTL", "$INCLUDE", "$GENERATE")
 _UNKNOWN: Final = -1
@@ -183,7 +184,7 @@ class _Reader:
                 self._warner(entry, header.data + place)(f"wrong escape in {word!r}; read as {data[place]!r}")
         self._place = entry, header.data
         try:
-            rdata = to_wire(rtype, data, self.origin, self._warn_here)
+            rdata = plain(rtype, data, self.origin) or self._rdata(rtype, data)
         except UnsendableError as error:
             if self.any_class:
                 raise self._error(entry, header.data, str(error)) from error
@@ -198,6 +199,11 @@ class _Reader:
             self._note(entry, owner.lower(), rtype)
             if self.until_soa and rtype == Type.SOA:
                 raise _SoaFound
+
+    def _rdata(self, rtype: int, data: list[str]) -> bytes:
+        from svcdns.wire.rdata_text import to_wire  # with dnspython
+
+        return to_wire(rtype, data, self.origin, self._warn_here)
 
     def _note(self, entry: Entry, owner: bytes, rtype: int) -> None:
         """Warns of a record that is not served, and of a zone that is signed with NSEC3."""
@@ -268,7 +274,7 @@ class _Reader:
         return whole
 
     def _seconds(self, entry: Entry, place: int, text: str) -> int:
-        if not _TTL.fullmatch(text):
+        if len(text) > _MAX_TTL_TEXT or not _TTL.fullmatch(text):
             raise self._error(entry, place, f"'{text}' is not a TTL")
         seconds = sum(int(number) * _UNITS[unit or "s"] for number, unit in _TTL_PART.findall(text.lower()))
         if seconds > 0xFFFFFFFF:
@@ -296,8 +302,10 @@ class _Reader:
         origin = self._name(entry, 2) if len(entry.words) > 2 else self.origin
         try:
             data = path.read_bytes()
-        except OSError as error:
-            raise self._error(entry, 1, f"cannot include {path}: {error.strerror or error}") from error
+        except (OSError, ValueError) as error:  # ValueError: a name with a zero octet
+            raise self._error(
+                entry, 1, f"cannot include {path}: {getattr(error, 'strerror', None) or error}"
+            ) from error
         inner = _Reader(origin, str(path), self.warn)
         inner.depth, inner.owner = self.depth + 1, self.owner
         inner.stated_ttl, inner.last_ttl = self.stated_ttl, self.last_ttl
@@ -338,7 +346,7 @@ def _type_number(upper: str) -> int | None:
 
 
 def _number(text: str) -> int | None:
-    return int(text) if text.isdecimal() and text.isascii() and int(text) < 65536 else None
+    return int(text) if text.isdecimal() and text.isascii() and len(text) < 30 and int(text) < 65536 else None
 
 
 def _ttl_value(seconds: int) -> int:

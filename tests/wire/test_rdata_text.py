@@ -12,7 +12,8 @@ import pytest
 
 from svcdns.wire import names
 from svcdns.wire.codes import Type, type_text
-from svcdns.wire.rdata_text import META_TYPES, RdataTextError, to_wire
+from svcdns.wire.plain_rdata import META_TYPES, RdataTextError
+from svcdns.wire.rdata_text import to_wire
 from svcdns.wire.zone_text import read
 from svcdns.wire.zone_words import Attached, Quoted
 from tests.support import zone_records
