@@ -34,6 +34,7 @@ FALLBACK_TTL: Final = 3600
 """The TTL of records for which the file has no TTL: no `$TTL`, no record with a TTL, and no SOA record."""
 _MAX_GENERATED: Final = 65536
 _MAX_TTL_TEXT: Final = 100
+_MAX_MESSAGE: Final = 160
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 _TTL: Final = re.compile(r"(?:[0-9]+[smhdw]?)+", re.IGNORECASE)
 _TTL_PART: Final = re.compile(r"([0-9]+)([smhdw]?)")
@@ -46,6 +47,7 @@ _UNKNOWN: Final = -1
 _NOTED: Final = frozenset({Type.SOA, Type.NSEC3})
 
 Warn = Callable[[str], None]
+OctetsOf = Callable[[Path], bytes]
 
 
 def _ignored(_text: str) -> None:
@@ -78,20 +80,23 @@ class _SoaFound(Exception):
     """Raised to end the reading after the first SOA record, if only that record is needed."""
 
 
-def read(text: bytes | str, origin: bytes, path: str, warn: Warn = _ignored) -> list[Record]:
+def read(
+    text: bytes | str, origin: bytes, path: str, warn: Warn = _ignored, octets_of: OctetsOf = Path.read_bytes
+) -> list[Record]:
     """Returns the records of a zone file, in file order. Raises ZoneFileError.
 
     `origin` is the zone's name, and `path` is the file name for messages. Calls `warn` with a text for each record or
-    word that was left out or corrected. The text has file, line and column.
+    word that was left out or corrected. The text has file, line and column. `octets_of` returns the content of an
+    included file, and raises OSError, ValueError or ZoneFileError.
     """
-    reader = _Reader(origin, path, warn)
+    reader = _Reader(origin, path, warn, octets_of)
     reader.run(text if isinstance(text, bytes) else text.encode())
     return reader.finished()
 
 
-def first_soa(text: bytes, origin: bytes, path: str) -> Record | None:
+def first_soa(text: bytes, origin: bytes, path: str, octets_of: OctetsOf = Path.read_bytes) -> Record | None:
     """Returns the first SOA record of a zone file, or None if the file has no SOA record. Raises ZoneFileError."""
-    reader = _Reader(origin, path, _ignored)
+    reader = _Reader(origin, path, _ignored, octets_of)
     reader.until_soa = True
     with suppress(_SoaFound):
         reader.run(text)
@@ -112,8 +117,8 @@ def read_record(text: str, default_ttl: int = FALLBACK_TTL) -> Record:
 
 
 class _Reader:
-    def __init__(self, origin: bytes, path: str, warn: Warn) -> None:
-        self.origin, self.path, self.warn = origin, path, warn
+    def __init__(self, origin: bytes, path: str, warn: Warn, octets_of: OctetsOf = Path.read_bytes) -> None:
+        self.origin, self.path, self.warn, self.octets_of = origin, path, warn, octets_of
         self.depth, self.any_class = 0, False
         self.stated_ttl: int | None = None
         """The TTL of the last `$TTL` directive."""
@@ -145,13 +150,13 @@ class _Reader:
         ]
 
     def _error(self, entry: Entry, word: int, what: str) -> ZoneFileError:
-        return ZoneFileError(f"{self._text.where(entry, word)}: {what}")
+        return ZoneFileError(f"{self._text.where(entry, word)}: {_printable(what)}")
 
     def _warn_here(self, what: str) -> None:
         self._warner(*self._place)(what)
 
     def _warner(self, entry: Entry, word: int) -> Warn:
-        return lambda what: self.warn(f"{self._text.where(entry, word)}: {what}")
+        return lambda what: self.warn(f"{self._text.where(entry, word)}: {_printable(what)}")
 
     # -- records
 
@@ -301,12 +306,14 @@ class _Reader:
         path = Path(self.path).parent / os.fsdecode(entry.words[1].encode("iso-8859-1"))
         origin = self._name(entry, 2) if len(entry.words) > 2 else self.origin
         try:
-            data = path.read_bytes()
+            data = self.octets_of(path)
+        except ZoneFileError as error:
+            raise self._error(entry, 1, f"cannot include: {error}") from error
         except (OSError, ValueError) as error:  # ValueError: a name with a zero octet
             raise self._error(
                 entry, 1, f"cannot include {path}: {getattr(error, 'strerror', None) or error}"
             ) from error
-        inner = _Reader(origin, str(path), self.warn)
+        inner = _Reader(origin, str(path), self.warn, self.octets_of)
         inner.depth, inner.owner = self.depth + 1, self.owner
         inner.stated_ttl, inner.last_ttl = self.stated_ttl, self.last_ttl
         inner.found, inner.until_soa, inner.records = self.found, self.until_soa, self.records
@@ -335,6 +342,12 @@ class _Reader:
             except NameTextError as error:
                 raise self._error(entry, 2, str(error)) from error
             self._record(entry, words, 1, owner)
+
+
+def _printable(what: str) -> str:
+    """Returns the text of a message without control characters, and at most _MAX_MESSAGE characters of it."""
+    shown = what if len(what) <= _MAX_MESSAGE else f"{what[:_MAX_MESSAGE]}..."
+    return shown if shown.isascii() and shown.isprintable() else ascii(shown)[1:-1]
 
 
 def _class_number(upper: str) -> int | None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from svcdns.plugins.file import Options, gather, period, refresh
+from svcdns.plugins.file import Options, file_reads, gather, period, refresh
 from svcdns.plugins.file.content import PORTION, data_key, decode, error_key, portions
 from svcdns.plugins.file.zone_files import SHOWN_WARNINGS
 from tests.support import world
@@ -19,6 +19,12 @@ $TTL 60
 ns  IN A   10.0.0.1
 www IN A   {address}
 """
+
+
+@pytest.fixture(autouse=True)
+def settled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files count as complete at once. `test_file_reads` has the tests of files that are being written."""
+    monkeypatch.setattr(file_reads, "SETTLE", 0.0)
 
 
 def write(path: Path, serial: int = 1, address: str = "10.0.0.2") -> None:

@@ -1,0 +1,175 @@
+"""Reads the octets of zone files, in threads, so that a mount that hangs delays a start or a reload only by seconds.
+
+Rules:
+
+1. `FileReads.read` waits at most PATIENCE for a file. After the first file that hangs, all other files are read at the
+   same time, so that a mount with many zone files costs no more than two such delays.
+2. The thread of a file that hangs stays. Its content is used by the next read, unless the path names another file then.
+3. A file that was written in the last second may be incomplete. `read_settled` waits until it is older.
+4. A file of more than MAX_SIZE octets is an error, so that a wrong path cannot fill the memory.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import threading
+import time
+from collections.abc import Iterable
+from concurrent.futures import Future, wait
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from svcdns.wire.zone_words import ZoneFileError
+
+PATIENCE: Final = 2.0
+"""Seconds to wait for a file."""
+SETTLE: Final = 1.0
+"""Seconds for which a file must not have been written before it replaces a zone."""
+MAX_SIZE: Final = 128 << 20
+"""The most octets of a zone file."""
+_CHUNK: Final = 1 << 20
+
+_Identity = tuple[int, int]
+"""The device and the inode of a file."""
+
+
+class MissingError(ZoneFileError):
+    """Raised if the zone file does not exist."""
+
+
+class BlockedFileError(ZoneFileError):
+    """Raised if a file is not read in time."""
+
+
+class UnsettledFileError(ZoneFileError):
+    """Raised if a file is being written."""
+
+
+class Content(NamedTuple):
+    """The octets of a file, and its modification time in nanoseconds."""
+
+    data: bytes
+    modified: int
+
+    def settles_in(self) -> float:
+        """Returns the seconds until the file counts as complete, 0 if it does already.
+
+        A modification time in the future is that of another machine's clock. It does not count.
+        """
+        age = time.time() - self.modified / 1e9
+        return SETTLE - age if 0.0 <= age < SETTLE else 0.0
+
+
+class _Attempt:
+    """One thread that reads a file. `identity` is None until the thread knows the file."""
+
+    def __init__(self, path: str, others: Iterable[_Attempt]) -> None:
+        self.identity: _Identity | None = None
+        self.outcome: Future[Content] = Future()
+        others = tuple(others)
+
+        def work() -> None:
+            try:
+                self.outcome.set_result(self._content(path, others))
+            except BaseException as error:  # noqa: BLE001  raised again by the thread that waits
+                self.outcome.set_exception(error)
+
+        threading.Thread(target=work, name=f"zone file {path}", daemon=True).start()
+
+    def _content(self, path: str, others: tuple[_Attempt, ...]) -> Content:
+        status = Path(path).stat()
+        identity = status.st_dev, status.st_ino
+        if any(other.identity == identity and not other.outcome.done() for other in others):
+            raise BlockedFileError(_blocked(path))
+        self.identity = identity
+        with open(path, "rb") as file:
+            status = os.fstat(file.fileno())
+            if stat.S_ISREG(status.st_mode) and status.st_size <= MAX_SIZE:
+                return Content(file.read(), status.st_mtime_ns)
+            parts: list[bytes] = []
+            while status.st_size <= MAX_SIZE and len(parts) * _CHUNK <= MAX_SIZE and (part := file.read(_CHUNK)):
+                parts.append(part)
+            if status.st_size > MAX_SIZE or len(parts) * _CHUNK > MAX_SIZE:
+                raise ZoneFileError(f"open {path}: more than {MAX_SIZE} octets")
+            return Content(b"".join(parts), status.st_mtime_ns)
+
+
+_lock = threading.Lock()
+_attempts: dict[str, list[_Attempt]] = {}
+"""By path: the attempts that were not over when the caller stopped waiting."""
+
+
+class FileReads:
+    """Reads the files of one pass over the options. `paths` are the files that the pass may read."""
+
+    def __init__(self, paths: Iterable[str] = ()) -> None:
+        self._remaining = dict.fromkeys(paths)
+        self._early: dict[str, _Attempt] = {}
+        self._deadline: float | None = None
+
+    def read(self, path: str) -> Content:
+        """Returns the content of a file. Raises ZoneFileError."""
+        self._remaining.pop(path, None)
+        attempt = self._early.pop(path, None) or _attempt(path)
+        patience = PATIENCE if self._deadline is None else max(0.0, self._deadline - time.monotonic())
+        wait([attempt.outcome], patience)
+        if not attempt.outcome.done():
+            _keep(path, attempt)
+            if self._deadline is None:
+                self._deadline = time.monotonic() + PATIENCE
+                self._early = {other: _attempt(other) for other in self._remaining}
+            raise BlockedFileError(_blocked(path))
+        try:
+            content = attempt.outcome.result()
+        except FileNotFoundError as error:
+            raise MissingError(f"open {path}: {error.strerror}") from error
+        except (OSError, ValueError) as error:  # ValueError: a path with a zero octet
+            raise ZoneFileError(f"open {path}: {getattr(error, 'strerror', None) or error}") from error
+        with _lock:
+            _attempts.pop(path, None)
+        return content
+
+    def read_settled(self, path: str) -> Content:
+        """Returns the content of a file that is not being written. Waits for that, at most for SETTLE.
+
+        Raises ZoneFileError.
+        """
+        content = self.read(path)
+        remaining = content.settles_in()
+        if remaining:
+            time.sleep(remaining)
+            content = self.read(path)
+        if content.settles_in():
+            raise UnsettledFileError(f"{path} is being written")
+        return content
+
+
+def is_blocked(paths: Iterable[str]) -> bool:
+    """Returns True if a read of one of these files has been given up, and has not been repeated with success."""
+    return any(path in _attempts for path in paths)
+
+
+def _blocked(path: str) -> str:
+    return f"open {path}: not read within {PATIENCE:g} s"
+
+
+def _attempt(path: str) -> _Attempt:
+    """Returns an earlier attempt whose content has not been used or that cannot find the file, or begins a new one."""
+    with _lock:
+        earlier = _attempts.get(path, [])
+        for attempt in earlier:
+            if attempt.outcome.done():
+                earlier.remove(attempt)
+                if not earlier:
+                    del _attempts[path]
+                return attempt
+        unknown = [attempt for attempt in earlier if attempt.identity is None]
+        return unknown[0] if unknown else _Attempt(path, earlier)
+
+
+def _keep(path: str, attempt: _Attempt) -> None:
+    with _lock:
+        kept = _attempts.setdefault(path, [])
+        if attempt not in kept:
+            kept.append(attempt)
