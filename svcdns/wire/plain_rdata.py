@@ -68,7 +68,7 @@ def _one_name(words: list[str], origin: bytes) -> bytes | None:
     return _name(words[0], origin) if len(words) == 1 else None
 
 
-def _mail_exchange(words: list[str], origin: bytes) -> bytes | None:
+def _mx(words: list[str], origin: bytes) -> bytes | None:
     if len(words) != 2:
         return None
     preference, target = _number(words[0], 0xFFFF), _name(words[1], origin)
@@ -88,11 +88,11 @@ def _service(words: list[str], origin: bytes) -> bytes | None:
 def _authority(words: list[str], origin: bytes) -> bytes | None:
     if len(words) != 7:
         return None
-    server, mailbox = _name(words[0], origin), _name(words[1], origin)
+    mname, rname = _name(words[0], origin), _name(words[1], origin)
     numbers = [_number(word, 0xFFFFFFFF) for word in words[2:]]
-    if server is None or mailbox is None or None in numbers:
+    if mname is None or rname is None or None in numbers:
         return None
-    return server + mailbox + _SOA(*numbers)
+    return mname + rname + _SOA(*numbers)
 
 
 def _strings(words: list[str], _origin: bytes) -> bytes | None:
@@ -139,7 +139,7 @@ _READERS: Final[dict[int, Callable[[list[str], bytes], bytes | None]]] = {
     Type.A: _address(socket.AF_INET),
     Type.AAAA: _address(socket.AF_INET6),
     **dict.fromkeys((Type.CNAME, Type.DNAME, Type.NS, Type.PTR), _one_name),
-    Type.MX: _mail_exchange,
+    Type.MX: _mx,
     Type.SRV: _service,
     Type.SOA: _authority,
     **dict.fromkeys((Type.SPF, Type.TXT), _strings),

@@ -2,8 +2,8 @@
 
 Rules:
 
-1. `FileReads.read` waits at most PATIENCE for a file. After the first file that hangs, all other files are read at the
-   same time, so that a mount with many zone files costs no more than two such delays.
+1. `FileReads.read` waits at most READ_TIMEOUT for a file. After the first file that hangs, all other files are read at
+   the same time, so that a mount with many zone files costs no more than two such delays.
 2. The thread of a file that hangs stays. Its content is used by the next read, unless the path names another file then.
 3. A file that was written in the last second may be incomplete. `read_settled` waits until it is older.
 4. A file of more than MAX_SIZE octets is an error, so that a wrong path cannot fill the memory.
@@ -22,7 +22,7 @@ from typing import Final, NamedTuple
 
 from svcdns.wire.zone_words import ZoneFileError
 
-PATIENCE: Final = 2.0
+READ_TIMEOUT: Final = 2.0
 """Seconds to wait for a file."""
 SETTLE: Final = 1.0
 """Seconds for which a file must not have been written before it replaces a zone."""
@@ -112,12 +112,12 @@ class FileReads:
         """Returns the content of a file. Raises ZoneFileError."""
         self._remaining.pop(path, None)
         attempt = self._early.pop(path, None) or _attempt(path)
-        patience = PATIENCE if self._deadline is None else max(0.0, self._deadline - time.monotonic())
-        wait([attempt.outcome], patience)
+        timeout = READ_TIMEOUT if self._deadline is None else max(0.0, self._deadline - time.monotonic())
+        wait([attempt.outcome], timeout)
         if not attempt.outcome.done():
             _keep(path, attempt)
             if self._deadline is None:
-                self._deadline = time.monotonic() + PATIENCE
+                self._deadline = time.monotonic() + READ_TIMEOUT
                 self._early = {other: _attempt(other) for other in self._remaining}
             raise BlockedFileError(_blocked(path))
         try:
@@ -151,7 +151,7 @@ def is_blocked(paths: Iterable[str]) -> bool:
 
 
 def _blocked(path: str) -> str:
-    return f"open {path}: not read within {PATIENCE:g} s"
+    return f"open {path}: not read within {READ_TIMEOUT:g} s"
 
 
 def _attempt(path: str) -> _Attempt:

@@ -17,9 +17,9 @@ ZONE = "@ 60 IN SOA ns root 1 2 3 4 5\n@ 60 IN NS ns\n"
 
 
 @pytest.fixture(autouse=True)
-def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+def short_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
     """Files that hang do in a short time what they do in two seconds."""
-    monkeypatch.setattr(file_reads, "PATIENCE", 0.2)
+    monkeypatch.setattr(file_reads, "READ_TIMEOUT", 0.2)
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ def test_files_that_hang_delay_the_others_by_one_deadline(
     good.write_text(ZONE)
     begin = time.monotonic()
     data = gather(options(*slow, good), {})
-    assert time.monotonic() - begin < 20 * file_reads.PATIENCE
+    assert time.monotonic() - begin < 20 * file_reads.READ_TIMEOUT
     assert errors(data, *slow, good) == [f"open {path}: not read within 0.2 s" for path in slow] + [""]
     assert data_key(str(good), "z20.test.") in data
     assert [record.levelname for record in caplog.records] == ["ERROR"] * 20
@@ -108,7 +108,7 @@ def test_an_included_file_that_hangs(tmp_path: Path, hanging: Callable[[str], Pa
 @pytest.mark.parametrize("name", [pytest.param("zone", id="regular file"), pytest.param("/dev/zero", id="no end")])
 def test_large_files_are_errors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     """They are not read to their end."""
-    monkeypatch.setattr(file_reads, "PATIENCE", 10.0)
+    monkeypatch.setattr(file_reads, "READ_TIMEOUT", 10.0)
     monkeypatch.setattr(file_reads, "MAX_SIZE", 2000)
     path = tmp_path / name
     if path.is_relative_to(tmp_path):
