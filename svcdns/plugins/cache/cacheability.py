@@ -9,7 +9,8 @@ nothing. Rules:
    section those are the CNAME records from the queried name on, and the queried type at one of these names. In the
    authority section those are the SOA record of a negative answer with its DNSSEC proofs (RFC 4035 §3.1.3), or the NS
    records of a referral. In the additional section those are the addresses of names in the RDATA of kept SRV, MX, NS,
-   SVCB, HTTPS, NAPTR and similar records (RFC 1035 §3.3). Those addresses are never used to answer another query.
+   SVCB, HTTPS, NAPTR, CNAME and similar records (RFC 1035 §3.3), and SRV, SVCB, HTTPS and CNAME records that lead to
+   such addresses (RFC 3403 §4.1, RFC 9460 §4.1). Those records are never used to answer another query.
 3. A record is kept only if its owner is a name on the chain of CNAME records, or a zone that contains such a name (RFC
    5452 §6). A signature (RRSIG) is kept with the records it covers.
 4. Records that a plugin of this server made are kept as they are.
@@ -34,10 +35,13 @@ NEVER_CACHED: Final = (MessageType.OTHERERROR, MessageType.META, MessageType.UPD
 DENIALS: Final = (MessageType.NXDOMAIN, MessageType.NODATA)
 PROOFS: Final = frozenset({Type.NSEC, Type.NSEC3})
 _TARGET_AT: Final = {
-    int(Type.NS): 0, int(Type.MX): 2, int(Type.AFSDB): 2, int(Type.RT): 2, int(Type.KX): 2, int(Type.SVCB): 2,
-    int(Type.HTTPS): 2, int(Type.SRV): 6,
+    int(Type.CNAME): 0, int(Type.NS): 0, int(Type.MX): 2, int(Type.AFSDB): 2, int(Type.RT): 2, int(Type.KX): 2,
+    int(Type.SVCB): 2, int(Type.HTTPS): 2, int(Type.SRV): 6,
 }  # fmt: skip
 """For each type with a target name in its RDATA: the number of octets before that name."""
+_LEADING: Final = (Type.SRV, Type.SVCB, Type.HTTPS, Type.CNAME)
+"""The types in the additional section whose targets belong to the answer too."""
+_WITH_ANSWER: Final = (Type.A, Type.AAAA, *_LEADING)
 _NAPTR_STRINGS: Final = 4
 """Octets before the three character strings of a NAPTR record's RDATA. The target is after them (RFC 3403 §4.1)."""
 _SIGNER: Final = 18
@@ -156,7 +160,13 @@ def _additional(
 ) -> tuple[Record, ...]:
     targets = {_target(record) for record in records}
     targets.update(_target(record) for record in authority if record.rtype == Type.NS)
-    return _filtered(additional, lambda record, rtype: rtype in (Type.A, Type.AAAA) and record.owner.lower() in targets)
+    leading = [record for record in additional if record.rtype in _LEADING]
+    while True:
+        more = {_target(record) for record in leading if record.owner.lower() in targets} - targets
+        if not more:
+            break
+        targets |= more
+    return _filtered(additional, lambda record, rtype: rtype in _WITH_ANSWER and record.owner.lower() in targets)
 
 
 def _target(record: Record) -> bytes | None:

@@ -151,6 +151,7 @@ T4, T6 = "t.example.com. 60 IN A 192.0.2.1", "T.Example.COM. 60 IN AAAA 2001:db8
         pytest.param("MX", "10 t.example.com.", id="MX"),
         pytest.param("NS", "t.example.com.", id="NS"),
         pytest.param("AFSDB", "1 t.example.com.", id="AFSDB"),
+        pytest.param("CNAME", "t.example.com.", id="CNAME"),
         pytest.param("KX", "1 t.example.com.", id="KX"),
         pytest.param("SVCB", "1 t.example.com.", id="SVCB"),
         pytest.param("HTTPS", "1 t.example.com. alpn=h2", id="HTTPS"),
@@ -169,6 +170,21 @@ def test_addresses_of_names_in_the_answer_are_kept(rtype: str, rdata: str) -> No
     kept = without_unrelated_records(world.query("a.example.org.", rtype), reply)
     assert kept.answer == answer
     assert kept.additional == (*world.records(T4, T6), signed)
+
+
+def test_records_that_lead_to_the_addresses_are_kept() -> None:
+    """SRV records of a NAPTR replacement (RFC 3403 §4.1), and aliases. Records that lead back are followed once."""
+    made = dns.rdata.from_text("IN", "NAPTR", '1 1 "s" "x" "" s.example.com.').to_generic().data
+    answer = (Record(names.from_text("a.example.org."), int(Type.NAPTR), 60, made),)
+    leading = (
+        "s.example.com. 60 IN SRV 0 0 80 c.example.com.",
+        "c.example.com. 60 IN CNAME t.example.com.",
+        T4,
+        "t.example.com. 60 IN HTTPS 1 s.example.com.",
+    )
+    reply = Reply(answer=answer, additional=world.records(*leading, EVIL, "evil.example.net. 60 IN SRV 0 0 80 b."))
+    kept = without_unrelated_records(world.query("a.example.org.", "NAPTR"), reply)
+    assert kept.additional == world.records(*leading)
 
 
 def test_addresses_of_a_service_binding_at_its_own_name() -> None:
