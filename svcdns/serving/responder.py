@@ -28,7 +28,7 @@ from typing import Final
 
 import msgspec
 
-from svcdns.chain.routing import DROPPED, Listener, Route
+from svcdns.chain.routing import Listener, Route
 from svcdns.plugin_api.deferred import Deferred
 from svcdns.plugin_api.hooks import HookCaller
 from svcdns.plugin_api.query import Client, Query
@@ -37,7 +37,7 @@ from svcdns.serving import zone_stream
 from svcdns.serving.answer_table import AnswerTable, Countdown, Entry
 from svcdns.serving.in_flight import InFlight
 from svcdns.serving.metrics import Durations, HitCounter, QueryMetrics, is_counted
-from svcdns.wire.codes import TC, Rcode, Type
+from svcdns.wire.codes import TC, Class, Rcode, Type
 from svcdns.wire.edns import asks_for_keepalive, with_keepalive
 from svcdns.wire.message import MAX_MESSAGE, encode_reply, rotations, udp_limit
 from svcdns.wire.record import Edns
@@ -211,7 +211,7 @@ class Responder:
         query = self._query(request, client, len(packet), started)
         query.upstream_reply = upstream_reply
         route = self.listener.route(query)
-        if request.edns is not None and request.edns.version and route is not DROPPED:
+        if request.edns is not None and request.edns.version and (query.rclass == Class.IN or self.listener.any_class):
             send(_bad_version(request, query))
             return
         pending = PendingReply(

@@ -181,6 +181,8 @@ def test_other_versions_of_edns() -> None:
     wire = World().ask(use_edns=1)
     message = dns.message.from_wire(wire)
     assert (message.rcode(), message.edns, message.payload) == (dns.rcode.BADVERS, 0, 0)
+    assert rcode(World().ask("a.c.", use_edns=1)) == "BADVERS"
+    assert rcode(World().ask("a.b.", rdclass="CH", use_edns=1)) == "REFUSED"
 
 
 def test_a_chain_that_fails() -> None:
