@@ -48,7 +48,10 @@ class Whoami(Plugin):
         service = struct.pack("!HHH", 0, 0, query.client.port) + ROOT
         return Reply(
             flags=query.reply_flags | AA,
-            additional=(Record(query.name, rtype, 0, address.packed), Record(owner, Type.SRV, 0, service)),
+            additional=(
+                Record(query.name, rtype, 0, address.packed, query.rclass),
+                Record(owner, Type.SRV, 0, service, query.rclass),
+            ),
         )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from svcdns.plugin_api.query import Client
 from svcdns.plugin_api.reply import CacheScope
 from svcdns.plugins.whoami import Options, Whoami
+from svcdns.wire.codes import Class
 from tests.support import world
 
 
@@ -28,6 +29,13 @@ def test_tells_an_ipv6_client_over_tcp() -> None:
         world.handled(Whoami(Options(), world.environment()), world.query("a.b.", client=client), world.following())
     )
     assert world.summary(reply)[1:] == ["add a.b. 0 IN AAAA fe80::1", "add _tcp.a.b. 0 IN SRV 0 0 5300 ."]
+
+
+def test_the_records_have_the_class_of_the_query() -> None:
+    """As in CoreDNS."""
+    query = world.query("a.b.", rclass=Class.CH)
+    reply = world.now(world.handled(Whoami(Options(), world.environment()), query, world.following()))
+    assert [record.rclass for record in reply.additional] == [Class.CH, Class.CH]
 
 
 def test_takes_no_arguments() -> None:
