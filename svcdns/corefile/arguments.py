@@ -198,6 +198,19 @@ def ignored_zones(words: Sequence[Token]) -> tuple[str, ...]:
     )
 
 
+def ignored_option_zones(lines: Iterable[Directive], options: Mapping[str, int]) -> tuple[str, ...]:
+    """Returns a line for the log about each zone of an option that is skipped.
+
+    `options` has the options whose words are zones, and the number of words before the zones.
+    """
+    return tuple(
+        text
+        for line in lines
+        if line.name.text in options
+        for text in ignored_zones(line.arguments[options[line.name.text] :])
+    )
+
+
 def warning(position: Position, text: str) -> str:
     """Returns a line for the log about ignored text at a position of a Corefile."""
     return f"{position.file}:{position.line}:{position.column} - {text}"

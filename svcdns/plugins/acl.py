@@ -20,6 +20,7 @@ from svcdns.plugin_api.environment import Block, Environment
 from svcdns.plugin_api.networks import Network, Networks, NetworkTextError, packed
 from svcdns.plugin_api.query import Answer, Query
 from svcdns.plugin_api.reply import UNTIL_CHANGED, CacheScope, Reply
+from svcdns.plugin_api.settings import Settings
 from svcdns.telemetry.counters import Family, MetricKind
 from svcdns.wire import names
 from svcdns.wire.codes import ExtendedError, Rcode, Type
@@ -55,11 +56,15 @@ class Options:
     """All `acl` directives of a block, in file order."""
 
     rules: tuple[Rule, ...]
+    warnings: tuple[str, ...] = ()
 
 
 def parse(block: Block) -> Options:
     """Returns the options of the block's `acl` directives. Raises CorefileError."""
-    return Options(tuple(_rule(directive, block) for directive in block.directives))
+    return Options(
+        tuple(_rule(directive, block) for directive in block.directives),
+        tuple(line for directive in block.directives for line in arguments.ignored_zones(directive.arguments)),
+    )
 
 
 def _rule(directive: Directive, block: Block) -> Rule:
@@ -158,6 +163,11 @@ class Acl(Plugin):
 
     name = "acl"
     states_reuse = True
+
+    @classmethod
+    def settings(cls, options: Options) -> Settings:
+        """Returns the settings of the plugin: a warning for each word of the Corefile that has no effect."""
+        return Settings(warnings=options.warnings)
 
     def __init__(self, options: Options, environment: Environment) -> None:
         self._counters, self._log = environment.counters, environment.log

@@ -14,14 +14,13 @@ from dataclasses import dataclass
 from typing import Final
 
 from svcdns.corefile import arguments
-from svcdns.corefile.blocks import Directive
-from svcdns.corefile.errors import CorefileError, ZoneError
-from svcdns.corefile.zones import normalise_zone
+from svcdns.corefile.blocks import Directive, Token
 from svcdns.plugin_api.contract import Following, Plugin
 from svcdns.plugin_api.environment import Block, Environment
 from svcdns.plugin_api.query import Answer, Query
 from svcdns.plugin_api.reply import Reply
 from svcdns.plugin_api.reply_type import class_of
+from svcdns.plugin_api.settings import Settings
 from svcdns.wire import names
 from svcdns.wire.codes import AA, AD, CD, QR, RA, RD, TC, Z, class_text, rcode_text, type_text
 
@@ -47,11 +46,19 @@ class Options:
     """
 
     rules: tuple[Rule, ...]
+    warnings: tuple[str, ...] = ()
 
 
 def parse(block: Block) -> Options:
     """Returns the options of the block's `log` directives. Raises CorefileError."""
-    return Options(tuple(_rule(directive) for directive in block.directives))
+    named = tuple(word for directive in block.directives for word in directive.arguments if "{" not in word.text)
+    ignored = arguments.ignored_zones([word for word in named if word.text])
+    return Options(tuple(_rule(directive) for directive in block.directives), ignored)
+
+
+def _zones(word: Token) -> tuple[str, ...]:
+    """Returns the zones that a word names. An empty word stands for the root zone, as in CoreDNS."""
+    return arguments.zones([word]) if word.text else (".",)
 
 
 def _rule(directive: Directive) -> Rule:
@@ -59,18 +66,13 @@ def _rule(directive: Directive) -> Rule:
     template = COMMON
     if len(words) > 1 and "{" in words[-1].text:
         template = words.pop().text.replace("{common}", COMMON).replace("{combined}", COMBINED)
-    zones: tuple[str, ...] = ()
-    for word in words:
-        try:
-            zones += normalise_zone(word.text)
-        except ZoneError as error:
-            raise CorefileError(word.position, str(error)) from error
+    zones = tuple(zone for word in words for zone in _zones(word))
     classes: set[str] = set()
     for line in arguments.body(directive):
         if line.name.text != "class":
             raise arguments.unknown_option(line, ("class",))
         classes |= {arguments.one_of(word, CLASSES) for word in arguments.arguments(line, 1, arguments.UNBOUNDED)}
-    return Rule(zones or (".",), template, frozenset(classes or {"all"}))
+    return Rule(zones if words else (".",), template, frozenset(classes or {"all"}))
 
 
 class Log(Plugin):
@@ -78,6 +80,11 @@ class Log(Plugin):
 
     name = "log"
     reads_nothing = True
+
+    @classmethod
+    def settings(cls, options: Options) -> Settings:
+        """Returns the settings of the plugin: a warning for each word of the Corefile that has no effect."""
+        return Settings(warnings=options.warnings)
 
     def __init__(self, options: Options, environment: Environment) -> None:  # noqa: ARG002 - lines have no plugin prefix
         """Compiles the formats. Lines are written to the server's logger; the environment is not used."""

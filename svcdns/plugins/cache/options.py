@@ -105,7 +105,9 @@ def parse(block: Block) -> Options:
     if words and _NUMBER.fullmatch(words[0].text) and int(words[0].text) <= GO_INT:
         ttl = min(arguments.integer(words.pop(0), 1, GO_INT), MAX_NUMBER)
         options = replace(options, success=Bounds(CAPACITY, ttl), denial=Bounds(CAPACITY, ttl))
-    ignored = arguments.ignored_words(arguments.body(directive), {"success": 3, "denial": 3})
+    lines = arguments.body(directive)
+    ignored = arguments.ignored_words(lines, {"success": 3, "denial": 3}) + arguments.ignored_zones(words)
+    ignored += arguments.ignored_option_zones(lines, {"disable": 1})
     options = replace(options, zones=arguments.zones(words, block.zones), warnings=ignored)
     for line in arguments.body(directive):
         name = line.name.text

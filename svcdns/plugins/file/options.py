@@ -48,6 +48,7 @@ def _zone_file(directive: Directive, block: Block) -> ZoneFile:
     warnings = arguments.ignored_zones(origins)
     lines = tuple(arguments.options(directive, {"reload_by_mtime": 0}))
     warnings += arguments.ignored_words(lines, {"reload": 1})
+    warnings += arguments.ignored_option_zones(lines, {"fallthrough": 0})
     for line in lines:
         match line.name.text:
             case "reload":

@@ -63,7 +63,8 @@ def parse(block: Block) -> Options:
     for line in lines:
         arguments.no_body(line)
         options = replace(options, **_line(line, options))
-    options = replace(options, warnings=arguments.ignored_words(lines, {"ttl": 1}))
+    ignored = arguments.ignored_zones(words[1:]) + arguments.ignored_words(lines, {"ttl": 1})
+    options = replace(options, warnings=ignored + arguments.ignored_option_zones(lines, {"fallthrough": 0}))
     if options.fallthrough_unsupported and not options.fallthrough:
         raise CorefileError(directive.position, "'fallthrough_unsupported' needs 'fallthrough'")
     return options

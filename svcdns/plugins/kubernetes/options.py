@@ -67,7 +67,11 @@ def parse(block: Block) -> Options:
         raise CorefileError(directive.position, "plugin/kubernetes: non-reverse zone name must be used")
     draft = _Draft(Options(zones, forward[0]), block)
     lines = arguments.body(directive)
-    draft.set_warnings(arguments.ignored_words(lines, _USED_WORDS))
+    draft.set_warnings(
+        arguments.ignored_zones(directive.arguments)
+        + arguments.ignored_words(lines, _USED_WORDS)
+        + arguments.ignored_option_zones(lines, {"fallthrough": 0, "multicluster": 0})
+    )
     for line in lines:
         read = _LINES.get(line.name.text)
         if read is None:

@@ -17,6 +17,7 @@ from svcdns.plugin_api.contract import Following, Plugin
 from svcdns.plugin_api.environment import Environment
 from svcdns.plugin_api.query import Answer, Query
 from svcdns.plugin_api.reply import Reply, rcode_only
+from svcdns.plugin_api.settings import Settings
 from svcdns.plugin_api.zone_transfer import UnavailableError, ZoneOffer, serial_of
 from svcdns.plugins.transfer.options import Options, Rule
 from svcdns.upstream.query import Address, ExchangeError, UpstreamQuery, address_text
@@ -40,6 +41,11 @@ class Transfer(Plugin):
 
     name = "transfer"
     offers = ("notify",)
+
+    @classmethod
+    def settings(cls, options: Options) -> Settings:
+        """Returns the settings of the plugin: a warning for each word of the Corefile that has no effect."""
+        return Settings(warnings=options.warnings)
 
     def __init__(self, options: Options, environment: Environment) -> None:
         """Sorts the zones, longest first. The plugins that have the records are looked up at each transfer."""

@@ -38,11 +38,15 @@ class Options:
     """All `transfer` directives of a server block, in file order."""
 
     rules: tuple[Rule, ...]
+    warnings: tuple[str, ...] = ()
 
 
 def parse(block: Block) -> Options:
     """Returns the options of the block's `transfer` directives. Raises CorefileError."""
-    return Options(tuple(_rule(directive, block) for directive in block.directives))
+    return Options(
+        tuple(_rule(directive, block) for directive in block.directives),
+        tuple(line for directive in block.directives for line in arguments.ignored_zones(directive.arguments)),
+    )
 
 
 def _rule(directive: Directive, block: Block) -> Rule:
