@@ -84,7 +84,8 @@ class Query(msgspec.Struct):
     None. `zone` is the zone of the server block that matched, in wire format and lower case. `size` is the length of
     the query in octets. `depth` is the number of nested self-queries (queries of plugins to this server) that led to
     this query. `avoid` is an upstream that must not be queried, in the form of `Reply.source`. `upstream_reply` is the
-    reply of an upstream, if the fast path has received one already.
+    reply of an upstream, if the fast path has received one already. `edns_added` is True if a plugin added the OPT
+    record, because the client sent none.
 
     `requestor`, `listener` and `message_id` are for the core. Plugins read `client`, `server` and `ident` instead. If a
     plugin reads one of these properties, its reply is not given to other clients. There is one exception: if a plugin
@@ -109,6 +110,7 @@ class Query(msgspec.Struct):
     serial: int | None = None
     avoid: str = ""
     upstream_reply: Reply | None = None
+    edns_added: bool = False
 
     @property
     def client(self) -> Client:

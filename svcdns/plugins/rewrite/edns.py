@@ -120,7 +120,9 @@ class OptionRule:
         data = self.data(draft.query)
         if data is None:
             return None
-        edns = draft.query.edns or Edns(4096)
+        edns = draft.query.edns
+        if edns is None:
+            edns, draft.query.edns_added = Edns(4096), True
         draft.query.edns = edns
         options = edns.options
         at = next((at for at, (code, _) in enumerate(options) if code == self.code), None)

@@ -58,7 +58,7 @@ class Rewrite(Plugin):
         except InvalidNameError as error:
             return rcode_only(Rcode.SERVFAIL, str(error))
         if not applied:
-            query.edns = draft.query.edns
+            query.edns, query.edns_added = draft.query.edns, draft.query.edns_added
             return following(query)
         return steps(_answer(query, draft, responses, following, write=stopped or bool(responses)))
 

@@ -78,6 +78,30 @@ async def test_an_error_without_a_question_section_is_an_answer(
     assert forwarding.servers[0].health.usable
 
 
+@pytest.mark.parametrize("rcode", [Rcode.FORMERR, Rcode.NOTIMP])
+async def test_an_opt_record_that_a_plugin_added_is_left_out_after_an_error(
+    upstream: ScriptedUpstream, rcode: int
+) -> None:
+    """An upstream that does not know EDNS gets the query once more, without EDNS. Its second error is returned."""
+    without_edns, refuses = answer("a.example.org. 60 IN A 192.0.2.1"), header_alone(rcode)
+    upstream.respond = lambda query, by: (refuses if query.edns >= 0 else without_edns)(query, by)
+    forwarding = Forwarding(upstream)
+    reply = await forwarding.ask(edns=Edns(size=1232), edns_added=True)
+    assert world.summary(reply) == ["NOERROR", "a.example.org. 60 IN A 192.0.2.1"]
+    assert [message.edns is not None for message, _ in upstream.asked] == [True, False]
+    upstream.respond = refuses
+    assert (await forwarding.ask("b.example.org.", edns=Edns(size=1232), edns_added=True)).rcode == rcode
+    assert len(upstream.asked) == 4
+
+
+async def test_an_error_with_an_opt_record_is_an_answer(upstream: ScriptedUpstream) -> None:
+    """An upstream that sends an OPT record knows EDNS, so its FORMERR has another cause."""
+    upstream.respond = answer(rcode=1)
+    reply = await Forwarding(upstream).ask(edns=Edns(size=1232), edns_added=True)
+    assert reply.rcode == Rcode.FORMERR
+    assert len(upstream.asked) == 1
+
+
 async def test_failover_after_an_error_without_a_question_section(
     upstream: ScriptedUpstream, other: ScriptedUpstream
 ) -> None:

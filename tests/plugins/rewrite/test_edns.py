@@ -92,6 +92,21 @@ def test_variables(name: str, data: bytes, data6: bytes, per_client: bool) -> No
     assert run(rule, options(), client=CLIENT6)[1] == options((9, data6))
 
 
+@pytest.mark.parametrize("rule", ["local set 9 x", "local replace 9 x"])
+@pytest.mark.parametrize(("given", "added"), [(None, True), (Edns(512), False)], ids=["no OPT", "OPT"])
+def test_the_query_tells_whose_opt_record_it_has(rule: str, given: Edns | None, added: bool) -> None:
+    """*forward* leaves an OPT record out that *rewrite* added, if an upstream does not know EDNS."""
+    seen: list[bool] = []
+
+    def follow(passed: Query) -> Answer:
+        seen.append(passed.edns_added)
+        return Reply(lifetime=UNTIL_CHANGED)
+
+    block = world.block(f"rewrite edns0 {rule}", "rewrite")
+    world.now(PLUGIN(parse(block), world.environment()).handle(world.query("A.b.", edns=given), follow))
+    assert seen == [added]
+
+
 def test_the_subnet_of_an_ipv6_client() -> None:
     """The option has the octets of the IPv6 prefix, and the reply is for this client alone."""
     _, seen, reply = run("edns0 subnet set 24 60", options(), client=CLIENT6)
