@@ -20,9 +20,7 @@ ANY_LOOP = ("test_tcp.py", "test_loop.py")
 
 @pytest.fixture(autouse=True, scope="session")
 def _without_time_slices() -> Iterator[None]:
-    """Nothing is put off to the next iteration of the event loop because the machine is slow. Tests of time slices set
-    their own.
-    """
+    """Sets time slices to infinity, so that a slow machine defers no work. Tests of time slices set their own."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("svcdns.serving.transport.udp.SLICE", float("inf"))
         patch.setattr("svcdns.serving.transport.udp.MAX_WORK", float("inf"))

@@ -62,7 +62,7 @@ def test_cited_pages_and_anchors_exist() -> None:
 
 
 def test_nothing_cites_what_is_not_here() -> None:
-    """No section of a document that is not in the repository and not public."""
+    """No text cites a section of a document that is not in the repository."""
     others = [path for path in CITING if path != Path(__file__)]
     wrong = [
         f"{path.relative_to(ROOT)}: {found[0]}" for path in others for found in OLD_FORM.finditer(path.read_text())

@@ -42,7 +42,7 @@ def test_every_difference_names_a_test() -> None:
 
 
 def test_the_named_tests_are_collected() -> None:
-    """With the id of a parameter where the row names one."""
+    """Each test that a row names exists, with the parameter's id if the row has one."""
     named = {found[1] for line in DIFFERENCES if (found := TEST.search(line))}
     files = sorted({name.partition("::")[0] for name in named})
     command = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-m", "", "-p", "no:cacheprovider", *files]

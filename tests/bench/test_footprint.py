@@ -28,7 +28,9 @@ GOOD: dict[str, Any] = {
     ],
 )
 def test_the_limits(change: dict[str, Any], *, good: bool) -> None:
-    """The ratios of the peaks to the steady state, and the limit."""
+    """A run is within the limits if its peaks are not too high, relative to the steady state and to the memory
+    limit.
+    """
     assert within_limits({**GOOD, **change}, 170) is good
 
 

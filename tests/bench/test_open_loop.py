@@ -45,7 +45,7 @@ def test_queries_at_a_fixed_rate_and_losses(lossy_server: int) -> None:
 
 
 def test_queries_within_spans() -> None:
-    """Both ends of a span belong to it."""
+    """A query at either end of a span is within the span."""
     sample = Sample([1.0, 2.0, 3.0, 4.0, 5.0], [0.1, 0.2, math.inf, 0.4, 0.5])
     assert sample.within([(2.0, 3.0), (4.5, 9.0)]) == Sample([2.0, 3.0, 5.0], [0.2, math.inf, 0.5])
     assert sample.within([(2.0, 3.0)]).lost == 1

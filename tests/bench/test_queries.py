@@ -47,7 +47,7 @@ def test_addresses_are_unique_and_agree_with_the_objects() -> None:
 
 
 def test_a_change_affects_one_endpoint() -> None:
-    """The first address changes; the others stay."""
+    """A change replaces only the first address of a Service."""
     before, after = (slice_object(CLUSTER, 10, variant)["endpoints"] for variant in (0, 5))
     assert after[0]["addresses"] == [moved(5)]
     assert after[1:] == before[1:]
@@ -97,7 +97,7 @@ def test_zone_files_of_the_cluster(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", [name for name in peers.CONFIGURED if name not in peers.WATCHERS])
 def test_configuration_files_of_peers(name: str, tmp_path: Path) -> None:
-    """The command names a file, and the file has the port."""
+    """The command line has the path of the configuration file, and the file has the port."""
     command = peers.CONFIGURED[name](config(), tmp_path)
     file = Path(command[-1].partition("=")[2] or command[-1])
     assert file.parent == tmp_path
@@ -126,7 +126,9 @@ def test_the_reason_why_a_peer_is_unavailable(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_responses_of_the_upstream() -> None:
-    """A records, NODATA with a SOA record for other types, NXDOMAIN for other names; read by dnspython."""
+    """The upstream replies with A records, with NODATA and a SOA record for other types, and with NXDOMAIN for
+    other names.
+    """
     good = reply(make_query(external_name(7)))
     assert has_address(good, external_address(7))
     assert not has_address(good, external_address(8))

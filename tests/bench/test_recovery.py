@@ -8,7 +8,7 @@ from bench.recovery import FAULTS, Measurement, options_of, table
 
 
 def test_the_table_has_medians_and_maxima() -> None:
-    """A measurement that ended at the timeout has `>`."""
+    """A median or maximum that reached the timeout is shown with `>`."""
     options = options_of(["cut", "500", "--rounds", "3", "--timeout", "60"])
     figures = {
         Measurement("cut", "streamed", "svcdns"): [0.01, 0.01, 0.01],

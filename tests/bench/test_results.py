@@ -34,7 +34,7 @@ def test_targets_use_medians(target: Target, text: str, met: bool | None) -> Non
 
 
 def test_a_target_relative_to_another_measure() -> None:
-    """The measure names a row of the same scenario."""
+    """A target may be relative to another measure of the same scenario."""
     one = Row("workers", "one", "µs", {"svcdns": [4.0]})
     two = Row("workers", "two", "µs", {"svcdns": [4.2]}, (Target(1.1, of="one"),))
     [verdict] = evaluate(two, [Row("growth", "one", "µs", {"svcdns": [1.0]}), one, two])

@@ -37,7 +37,7 @@ def test_losses_alone_do_not_break_a_smoke_run(smoke: bool, breaks: bool) -> Non
 
 
 def test_query_files_are_deleted_after_the_run() -> None:
-    """One query a line; the folder is deleted after the run."""
+    """A query file has one line for each query, and is deleted after the run."""
     with Run(Options(["svcdns"])) as run:
         path = run.queries("hit", hits(Cluster(5), 3).lines)
         assert len(path.read_text().splitlines()) == 3

@@ -20,7 +20,7 @@ class Transport:
 
 
 def test_table() -> None:
-    """A column for each server, and a dash where a server has no figure."""
+    """The table has a column for each server, and a dash where a server has no figure."""
     assert table({"a": {"x": "1"}, "b": {"x": "2", "y": "3"}}).splitlines() == [
         "|  | a | b |",
         "| --- | --- | --- |",

@@ -26,7 +26,7 @@ RESULTS = (
 
 
 def test_table(capsys: pytest.CaptureFixture[str]) -> None:
-    """A row for each check, then the failures, then the result; no colours in a file."""
+    """The table has a row for each check, followed by the failures and the result. A file gets no colours."""
     report.show(RESULTS, "table", server="h port 53", zone="z.")
     out = capsys.readouterr().out
     assert "\x1b" not in out

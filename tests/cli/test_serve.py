@@ -12,7 +12,7 @@ from svcdns.plugins import BUILT, ORDER
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
-    """Name and version, then platform and runtime."""
+    """`-version` prints name and version, then platform and Python version."""
     assert serve.run(["-version"]) == 0
     first, second = capsys.readouterr().out.splitlines()
     assert first == f"svcdns-{__version__}"
@@ -33,7 +33,7 @@ def test_plugins(capsys: pytest.CaptureFixture[str]) -> None:
     ],
 )
 def test_wrong_arguments(words: list[str], line: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """One line, exit code 1."""
+    """An invalid argument is an error of one line, with exit code 1."""
     assert serve.run(words) == 1
     assert capsys.readouterr().err == line
 
@@ -71,7 +71,7 @@ def test_help(capsys: pytest.CaptureFixture[str]) -> None:
     ],
 )
 def test_an_unknown_command(word: str, meant: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """CoreDNS's error, the nearest command, and the usage."""
+    """An unknown command prints CoreDNS's error, a similar command and the usage."""
     assert serve.run([word]) == 1
     line, usage, *_ = capsys.readouterr().err.splitlines()
     assert line == f"extra command line arguments: [{word}]; {meant}"

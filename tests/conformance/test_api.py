@@ -103,7 +103,7 @@ async def test_refusals(double: tuple[ApiServerDouble, Path], status: int, conte
 
 
 async def test_deleting_a_missing_object(double: tuple[ApiServerDouble, Path]) -> None:
-    """Reading a missing object is an error."""
+    """Deleting a missing object is no error, but reading one is."""
     one, path = double
     one.answers = [(404, {}), (404, {})]
     async with api_of(str(path)) as api:

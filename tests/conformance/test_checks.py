@@ -75,7 +75,7 @@ async def test_a_correct_server_passes(name: str) -> None:
 
 @pytest.mark.parametrize("name", CHECKS)
 async def test_a_faulty_server_fails(name: str) -> None:
-    """The failure has the query, and the expected and actual replies."""
+    """With its fault, each check fails, and the failure has the query and the expected and actual replies."""
     result = await result_of(
         name,
         FAULTS[name],

@@ -26,7 +26,7 @@ def lab() -> Cluster:
 
 
 def test_of_api_objects() -> None:
-    """Kinds of Services, ready endpoints with their ports, namespaces."""
+    """The model has the namespaces of the objects, the types of the Services, and ready endpoints with their ports."""
     cluster = lab()
     assert cluster.namespaces == {"n"}
     headless = cluster.service("n", "headless")

@@ -18,7 +18,7 @@ def made(api: FakeApi) -> list[str]:
 
 
 async def test_the_lab_has_services_of_every_kind_and_is_removed() -> None:
-    """Types, a large headless Service, one without endpoints; nothing remains."""
+    """The lab has each type of Service, a large headless one and one without endpoints. All are deleted at the end."""
     api = FakeApi()
     async with lab(api, 1.0, random.Random(3)) as (one, cluster):
         assert {s.type for s in cluster.services} == {"ClusterIP", "NodePort", "LoadBalancer", "ExternalName"}

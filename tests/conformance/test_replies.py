@@ -79,7 +79,7 @@ OPT = WIRE[-11:]
     ],
 )
 def test_malformed_messages(packet: bytes, text: str) -> None:
-    """The error has the cause."""
+    """A malformed message raises FormError with the cause."""
     with pytest.raises(FormError, match=text):
         read_reply(packet)
 

@@ -34,7 +34,7 @@ async def fails(_examiner: Examiner) -> None:
 
 
 async def skips(_examiner: Examiner) -> None:
-    """Is skipped."""
+    """A check that is skipped."""
     raise Skipped("no Service")
 
 

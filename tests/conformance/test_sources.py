@@ -87,7 +87,9 @@ async def test_waiting_for_a_server_that_starts(monkeypatch: pytest.MonkeyPatch)
 
 
 async def test_the_end_of_the_wait(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a reply the error names the server; SERVFAIL is left to the checks, and other errors at once."""
+    """If no reply comes, the error names the server. After SERVFAIL the wait goes on, without an error; another rcode
+    ends it.
+    """
     monkeypatch.setattr(sources, "POLL", 0.0)
     with pytest.raises(ConformanceError, match=r"192.0.2.1 port 53 does not answer within 0.01 s: no reply over UDP"):
         await sources.until_answering(Starting(None), ZONE, 0.01)

@@ -256,7 +256,7 @@ async def test_a_successor_restores_the_snapshot_late(api: ApiDouble, tmp_path: 
 
 
 async def test_a_successor_that_has_listed_does_not_restore_the_snapshot(api: ApiDouble, tmp_path: Path) -> None:
-    """The objects of the API server are newer."""
+    """If the API server has been listed, the snapshot is not restored, because its objects are older."""
     wanted = await write_snapshot(api, tmp_path)
     api.delete(endpoint_slice("db-1", "db", "10.0.0.1"))
     made = World(again=True)

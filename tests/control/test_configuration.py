@@ -121,7 +121,7 @@ def test_options_of_ours_come_from_the_environment_too(tmp_path: Path, monkeypat
 
 
 def test_manifests_from_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """They win over the API server, and have no snapshot."""
+    """SVCDNS_MANIFESTS makes manifests the source in place of the API server, and then there is no snapshot."""
     monkeypatch.setenv("SVCDNS_MANIFESTS", "a.yaml b")
     monkeypatch.setenv("SVCDNS_SNAPSHOT", "/var/lib/svcdns")
     (watched,) = setup(tmp_path, KUBERNETES.format(zone=".", more="ttl 5")).views.values()

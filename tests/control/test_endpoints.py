@@ -25,7 +25,7 @@ class Workers:
 
 
 async def ready(workers: Workers, *, watching: bool) -> tuple[int, str | None]:
-    """Status and text of the page."""
+    """Returns status and text of the page /ready."""
     pages = Pages(
         cast("Any", workers), Counters(), [memoryview(bytearray(1 << 16))], 0, lambda: watching, lambda: False
     )
@@ -35,7 +35,7 @@ async def ready(workers: Workers, *, watching: bool) -> tuple[int, str | None]:
 
 @pytest.mark.parametrize("watching", [True, False], ids=["with a cluster", "without"])
 async def test_ready_is_the_present_state(*, watching: bool) -> None:
-    """A worker that ended is noticed, also after the page was ready once (docs/plugins/ready.md)."""
+    """/ready fails while a worker starts, even if it succeeded before (docs/plugins/ready.md)."""
     workers = Workers(State.SERVING, State.SERVING)
     assert await ready(workers, watching=watching) == (200, "OK")
     workers.now[1] = State.STARTING

@@ -29,7 +29,7 @@ async def get(port: int, path: str) -> tuple[int, str]:
 
 @pytest.fixture
 async def pages() -> AsyncIterator[HttpPages]:
-    """Closes the pages after the test."""
+    """HTTP pages that are closed after the test."""
     made = HttpPages(dict.fromkeys(("/health", "/ready", "/metrics"), page))
     yield made
     await made.serve({})

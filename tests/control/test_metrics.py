@@ -117,7 +117,7 @@ def test_processes() -> None:
     ],
 )
 def test_octets_of_the_network(tmp_path: Path, text: str | None, wanted: tuple[float, float]) -> None:
-    """From the kernel's file, else 0."""
+    """The octets are read from the kernel's file; they are 0 if it is missing or has another form."""
     if text is not None:
         (tmp_path / "netstat").write_text(text)
     assert metrics._network_octets(tmp_path / "netstat") == wanted

@@ -138,7 +138,7 @@ def test_a_refresh_gives_the_data_that_differs(tmp_path: Path) -> None:
 
 
 def test_only_plugins_with_an_interval_are_refreshed(tmp_path: Path) -> None:
-    """The plugin `cache` has a submodule of the name `refresh`, which is no hook."""
+    """The module `refresh` in the package of *cache* is not taken for a hook, so that *cache* is not refreshed."""
     made = setup(tmp_path, ". {\n cache\n loop\n whoami\n}\n")
     assert [one.plugin for one in plugin_files(made.plans) if one.is_refreshed] == []
 

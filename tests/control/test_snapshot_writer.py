@@ -114,7 +114,7 @@ async def test_a_written_snapshot_can_be_read(tmp_path: Path, caplog: pytest.Log
 
 
 async def test_the_file_is_written_after_a_change(tmp_path: Path) -> None:
-    """At most every few seconds, and not before the first lists are complete."""
+    """The file is written some seconds after a change, and not before all first lists are complete."""
     one = World(tmp_path)
     written: list[float] = []
 
@@ -273,7 +273,7 @@ async def test_a_file_that_was_removed_is_written_again(tmp_path: Path) -> None:
 
 
 async def test_other_watch_options_are_another_file(tmp_path: Path) -> None:
-    """Two blocks with one folder never overwrite each other."""
+    """Two blocks with different watch options use different files in the same folder."""
     one, other = World(tmp_path), World(tmp_path, watch=WatchOptions(endpoint="http://api", labels="a=b"))
     one.list("web")
     other.list("api")

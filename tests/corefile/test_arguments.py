@@ -33,7 +33,7 @@ def token(text: str) -> Token:
     ],
 )
 def test_durations(text: str, seconds: float) -> None:
-    """Go's notation."""
+    """Durations are read in Go's notation."""
     assert arguments.duration(token(text)) == pytest.approx(seconds)
 
 
@@ -183,7 +183,7 @@ def test_ignored_words_are_warnings(plugin: str, text: str, warning: str) -> Non
 
 @pytest.mark.parametrize("text", ["1_0", "0x1", "", "1.0", "ä"])
 def test_numbers_are_written_as_in_go(text: str) -> None:
-    """In decimal digits with a sign at most."""
+    """A number has only decimal digits and a sign."""
     with pytest.raises(CorefileError, match="is not a whole number"):
         arguments.integer(token(text))
     assert arguments.integer(token("+5")) == 5

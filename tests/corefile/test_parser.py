@@ -116,7 +116,9 @@ def test_environment_variables() -> None:
 
 
 def test_several_keys_with_commas_over_lines() -> None:
-    """Keys by spaces and commas; after a trailing comma the list goes on below."""
+    """Keys of a server block are separated by spaces and commas. After a trailing comma, the next line has more
+    keys.
+    """
     keys = read("a.org, b.org:54,\nc.org dns://d.org {\n}").blocks[0].keys
     assert [(key.zone, key.port) for key in keys] == [("a.org.", 53), ("b.org.", 54), ("c.org.", 53), ("d.org.", 53)]
 
@@ -341,7 +343,7 @@ def test_what_coredns_misreads_is_a_warning(text: str, zones: list[str], warning
 
 @pytest.mark.parametrize("depth", [MAX_NESTING, 5000])
 def test_nesting_limit(depth: int) -> None:
-    """Deeper nesting is an error with a position, however deep."""
+    """Blocks that are nested too deeply are an error with a position, at any depth."""
     at_most = ". {\n" + "x {\n" * (MAX_NESTING - 1) + "}\n" * MAX_NESTING
     assert len(read(at_most).blocks) == 1
     with pytest.raises(
@@ -351,7 +353,7 @@ def test_nesting_limit(depth: int) -> None:
 
 
 def test_import_limit() -> None:
-    """Snippets that multiply are stopped."""
+    """Snippets that import each other and multiply are an error."""
     bomb = (
         "(s0) {\n log\n}\n"
         + "".join(f"(s{n}) {{\n" + f" import s{n - 1}\n" * 10 + "}\n" for n in range(1, 6))
@@ -399,7 +401,7 @@ def test_any_text_parses_or_is_a_corefile_error(text: str) -> None:
     ],
 )
 def test_variables_are_replaced_as_coredns_replaces_them(text: str, environ: dict[str, str], value: str) -> None:
-    """Over and over, as values may have variables, from the left."""
+    """Variables are replaced from the left, also in the values of other variables, as in CoreDNS."""
     assert directives(f'. {{\n f "{text}"\n}}', **environ) == [["f", value]]
 
 

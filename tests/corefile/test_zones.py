@@ -40,7 +40,7 @@ def test_other_words_with_a_slash_are_names(text: str) -> None:
 
 @pytest.mark.parametrize("text", ["a.test", "a.test:53", "dns://a.test", "tls://A.test:853", "a.test.:053"])
 def test_an_argument_may_be_a_whole_key(text: str) -> None:
-    """Scheme and port have no meaning for a plugin."""
+    """An argument may have a scheme and a port, which are left out."""
     assert normalise_argument(text) == ("a.test.",)
 
 
@@ -57,6 +57,6 @@ def test_refuses(text: str) -> None:
 
 
 def test_knows_reverse_zones() -> None:
-    """Zones below the two trees, not the trees themselves."""
+    """Zones below in-addr.arpa. and ip6.arpa. are reverse zones, but not these two themselves."""
     zones = ("10.in-addr.arpa.", "1.ip6.arpa.", "in-addr.arpa.", "arpa.", "x-in-addr.arpa.")
     assert [is_reverse(zone) for zone in zones] == [True, True, False, False, False]

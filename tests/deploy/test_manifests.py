@@ -72,7 +72,7 @@ def test_svcdns_accepts_the_corefile(setup: Setup, container: dict[str, Any]) ->
 
 
 def test_every_variable_is_known(container: dict[str, Any]) -> None:
-    """A misspelt variable would have no effect."""
+    """The Deployment sets only variables that svcdns knows; a misspelt one would have no effect."""
     assert set(environment(container)) <= KNOWN
     assert parse("svcdns", container["args"]).conf == "/etc/coredns/Corefile"
 

@@ -66,7 +66,7 @@ def start(folder: Path, api: ApiDouble, lameduck: str = "100ms") -> Server:
 
 
 def test_changes_are_in_the_answers_at_once(tmp_path: Path, api: ApiDouble) -> None:
-    """Endpoints are added, a Service and a Namespace are deleted."""
+    """New endpoints, a deleted Service and a deleted Namespace change the answers within a second."""
     with start(tmp_path, api) as server:
         server.until_ready()
         assert server.records(WEB) == ["10.96.0.20"]

@@ -118,7 +118,7 @@ def container(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Container]:
 
 
 def test_it_runs_as_the_first_process_without_privileges(container: Container) -> None:
-    """PID 1, the image's user, no capability, no new privileges."""
+    """The server is PID 1, with the image's user, without capabilities and without new privileges."""
     assert container.status("NSpid")[-1] == "1"
     assert set(container.status("Uid")) == {str(USER)}
     assert container.status("NoNewPrivs") == ["1"]

@@ -44,7 +44,10 @@ LAST = Service("d", "last", ("10.96.9.9",))
 
 
 def test_after_ten_thousand_changes_it_answers_as_a_new_one(tmp_path: Path) -> None:
-    """For each name and type, except the order of records and serials. Queries meanwhile fill the answer table."""
+    """A server after ten thousand changes answers each name and type as a new one, apart from record order and serials.
+
+    Queries in between fill the answer table.
+    """
     rng = Random(7)
     names = clusters.names(("cluster.local.", "set.local."))
     state: clusters.State = {}

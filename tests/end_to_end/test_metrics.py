@@ -39,7 +39,9 @@ LATER = ("kubernetes", "proxy", "dns_", "acl_allowed")
 
 
 def test_the_page_of_a_real_server(tmp_path: Path) -> None:
-    """Names, types and labels are CoreDNS's, and what CoreDNS has from the start is there from the start."""
+    """The metrics have CoreDNS's names, types and labels. Those that CoreDNS has at the start are there at the
+    start.
+    """
     listed = json.loads(LIST.read_text(encoding="utf-8"))["metrics"]
     with Server(tmp_path, COREFILE) as server:
         server.until_ready()

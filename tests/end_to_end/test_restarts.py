@@ -63,7 +63,7 @@ def restarts(server: Server, process: str, reason: str) -> float:
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Server]:
-    """Two workers, ready."""
+    """A server with two workers, both of which answer."""
     (tmp_path / "cluster.yaml").write_text(CLUSTER)
     with Server(tmp_path, TWO) as running:
         running.until_ready()

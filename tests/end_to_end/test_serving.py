@@ -217,7 +217,7 @@ def test_a_killed_worker_is_back_within_a_second(server: Server) -> None:
 
 
 def test_children_do_not_outlive_the_supervisor(server: Server) -> None:
-    """They end when it is killed, so that nothing holds the port."""
+    """When the supervisor is killed, its children end, so that the port is free."""
     children = list(server.children().values())
     server.process.kill()
     server.process.wait()
@@ -233,7 +233,7 @@ def test_children_do_not_outlive_the_supervisor(server: Server) -> None:
     ],
 )
 def test_signals_that_stop_the_server(server: Server, signals: list[signal.Signals]) -> None:
-    """Exit code 0 and no traceback; the exit codes of docs/behaviour/corefile.md#signals."""
+    """SIGINT, SIGQUIT and SIGTERM end the server with exit code 0 and no traceback; SIGHUP is ignored."""
     for one in signals:
         server.process.send_signal(one)
     assert server.process.wait(10) == 0
@@ -241,7 +241,7 @@ def test_signals_that_stop_the_server(server: Server, signals: list[signal.Signa
 
 
 def test_a_wildcard_listener_answers_from_the_destination_address_of_the_query(tmp_path: Path) -> None:
-    """For each loopback address, IPv6 included, over both transports."""
+    """A reply has the queried loopback address as its source, IPv4 and IPv6, over UDP and TCP."""
     (tmp_path / "cluster.yaml").write_text(CLUSTER)
     with Server(tmp_path, COREFILE % "") as server:
         server.until_ready()
@@ -324,7 +324,7 @@ def test_an_edited_zone_file_is_read_again(tmp_path: Path) -> None:
 
 
 def test_the_plugin_log_logs_every_query(tmp_path: Path) -> None:
-    """Also those that the answer table answers, in CoreDNS's format."""
+    """Each query is logged in CoreDNS's format, also if the answer table replies."""
     (tmp_path / "cluster.yaml").write_text(CLUSTER)
     with Server(tmp_path, BOUND.replace("errors\n", "errors\n    log\n", 1)) as server:
         server.until_ready()

@@ -54,7 +54,7 @@ async def test_a_query_that_waits_for_an_upstream_is_answered(tmp_path: Path) ->
 
 
 def test_every_query_during_lame_duck_is_answered(tmp_path: Path) -> None:
-    """/ready ends first; DNS, /health and open connections go on."""
+    """During lame duck, DNS, /health and open connections are served, and only /ready is closed."""
     (tmp_path / "cluster.yaml").write_text(CLUSTER)
     with Server(tmp_path, BOUND.replace(LAMEDUCK, "lameduck 2s")) as server:
         server.until_ready()
@@ -140,7 +140,7 @@ def test_a_query_in_a_socket_buffer_is_answered(tmp_path: Path) -> None:
 
 
 def test_a_second_interrupt_ends_lame_duck_at_once(tmp_path: Path) -> None:
-    """With exit code 2. No process stays behind."""
+    """A second SIGINT ends the server with exit code 2 during lame duck, and all of its processes end."""
     (tmp_path / "cluster.yaml").write_text(CLUSTER)
     with Server(tmp_path, BOUND.replace(LAMEDUCK, "lameduck 600s")) as server:
         server.until_ready()

@@ -43,7 +43,7 @@ class TlsServer(Server):
     """A server with four ports for TLS: {tls}, {tls2}, {tls3} and {tls4} in its Corefile."""
 
     def write(self, corefile: str) -> None:
-        """Writes the Corefile, its places filled in."""
+        """Writes the Corefile, with the ports and the folder in place of `{name}`."""
         for name in ("tls", "tls2", "tls3", "tls4"):
             self.ports.setdefault(name, free_port())
         super().write(corefile)
@@ -216,7 +216,7 @@ def _plain(server: TlsServer, query: dns.message.Message) -> bool:
 
 
 def test_a_reload_with_a_missing_key_changes_nothing(shared: TlsServer) -> None:
-    """The Corefile that names it is refused as a whole."""
+    """A Corefile that names a missing key is refused as a whole, and the previous one stays in use."""
     before = shared.corefile.read_text()
     shared.corefile.write_text(before.replace("server.key", "other.key"))
     shared.process.send_signal(signal.SIGUSR1)
@@ -244,7 +244,7 @@ def test_a_worker_that_is_killed(shared: TlsServer) -> None:
 
 
 def test_a_stop_ends_connections_properly(tmp_path: Path) -> None:
-    """With a close_notify alert (RFC 8446 §6.1), which the client reads as the end of the data."""
+    """At a stop, clients get a close_notify alert (RFC 8446 §6.1), so that they see the proper end of the data."""
     with serving(tmp_path) as server, server.secure() as secure:
         assert asked(secure)
         server.process.send_signal(signal.SIGTERM)

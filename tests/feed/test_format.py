@@ -13,7 +13,7 @@ from svcdns.process.shared_memory import HANDOVER
 
 
 def test_the_same_in_every_process() -> None:
-    """Whatever the hash seed."""
+    """The hand-over format does not depend on Python's hash seed."""
     program = "from svcdns.feed.format import handover_format; print(handover_format())"
     other = subprocess.run(
         [sys.executable, "-c", program], env={"PYTHONHASHSEED": "7"}, capture_output=True, text=True, check=True

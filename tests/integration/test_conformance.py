@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
 
 
 def test_no_required_check_fails(tmp_path: Path) -> None:
-    """The suite creates its namespace, checks, changes objects, and deletes the namespace."""
+    """Against a real API server, the whole suite runs, and no required check fails."""
     kubeconfig = os.environ["KUBECONFIG"]
     with Server(
         tmp_path, COREFILE.replace("KUBECONFIG", kubeconfig).replace("loop\n", "forward . 127.0.0.1:9\n")

@@ -170,7 +170,7 @@ async def test_concurrent_queries(name_server: NameServer, body: str) -> None:
 
 
 async def test_a_long_reply(name_server: NameServer) -> None:
-    """Truncated over UDP at 512 octets, complete over TCP or with a larger EDNS size."""
+    """A long reply is truncated over UDP at 512 octets, and complete over TCP or with a larger EDNS size."""
     forwarding = Forwarding(name_server, clock=monotonic)
     assert (await forwarding.ask("long.example.", "TXT")).flags & TC
     for fields in ({"client": OVER_TCP}, {"edns": world.edns(4096)}):
@@ -193,7 +193,9 @@ async def test_a_restarted_upstream(name_server: NameServer) -> None:
 
 
 async def test_unbound_over_tls(tmp_path: Path) -> None:
-    """Many queries over one connection, a new connection after a restart, and an error for another server name."""
+    """Many queries share one TLS connection, queries are answered after a restart, and a wrong server name is
+    SERVFAIL.
+    """
     if not shutil.which("unbound"):
         pytest.skip("no unbound in PATH")
     server = NameServer(unbound_over_tls, tmp_path)

@@ -125,7 +125,7 @@ def test_a_class_that_does_not_keep_to_the_contract(fields: dict[str, object], t
 
 @pytest.mark.parametrize("found", [None, object(), type("Tenant", (), {"name": "tenant"})])
 def test_a_plugin_is_a_subclass(found: object) -> None:
-    """Anything else is refused."""
+    """An object that is not a subclass of Plugin is refused."""
     with pytest.raises(ContractError, match="is no plugin"):
         check_plugin(found)
 

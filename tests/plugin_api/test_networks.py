@@ -28,7 +28,7 @@ from svcdns.plugin_api.networks import Network, Networks, NetworkTextError, pack
     ],
 )
 def test_holds(network: str, address: str, inside: bool) -> None:
-    """Whether a network contains an address."""
+    """A network contains an address or not, as expected."""
     found = packed(address)
     assert found is not None
     assert (found in Network.from_text(network)) is inside
@@ -49,7 +49,7 @@ def test_no_address() -> None:
 
 @given(st.ip_addresses(), st.ip_addresses(), st.integers(0, 128))
 def test_agrees_with_the_standard_library(base: object, address: object, length: int) -> None:
-    """For every network and every address."""
+    """A network contains the same addresses as a network of the standard library."""
     network = ipaddress.ip_network(
         f"{base}/{length % (33 if ipaddress.ip_address(str(base)).version == 4 else 129)}", strict=False
     )

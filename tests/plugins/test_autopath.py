@@ -194,7 +194,7 @@ async def test_deferred_replies() -> None:
     ],
 )
 def test_search_path(text: str, elements: list[str]) -> None:
-    """Reads resolv.conf(5) files."""
+    """The search path is read from the text of a resolv.conf(5) file."""
     assert [names.to_text(name) for name in search_path(text)] == elements
 
 

@@ -70,7 +70,7 @@ def test_shows_the_first_and_the_rest_at_the_end(caplog: pytest.LogCaptureFixtur
 
 
 def test_reads_rules() -> None:
-    """Level and show_first in either form."""
+    """A rule may have a level, `show_first`, or both."""
     text = "errors stdout {\n stacktrace\n consolidate 5m a info show_first\n consolidate 500ms b show_first\n}"
     assert world.options("errors", text).rules == (
         Rule(300.0, compiled("a"), logging.INFO, show_first=True),

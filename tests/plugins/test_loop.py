@@ -138,7 +138,7 @@ async def test_a_worker_that_receives_a_probe_tells_all(caplog: pytest.LogCaptur
 
 
 async def test_clients_with_edns_get_an_extended_error() -> None:
-    """Not Ready (14), with a text (RFC 8914 §4.15); others get no OPT record."""
+    """Clients with EDNS get the extended error Not Ready with a text (RFC 8914 §4.15); others get no OPT record."""
     node = Node()
     await node.start()
     node.comes_back()

@@ -91,7 +91,7 @@ def test_a_directive_that_is_not_built_yet_keeps_its_place(installed: Installed)
     ],
 )
 def test_a_plugin_that_cannot_be_used(name: str, fields: dict[str, Any], text: str, installed: Installed) -> None:
-    """The error says what is wrong."""
+    """The error names the plugin, and says what is wrong with it."""
     installed.add(name, module(**fields))
     with pytest.raises(ContractError) as raised:
         known({name})
@@ -100,7 +100,7 @@ def test_a_plugin_that_cannot_be_used(name: str, fields: dict[str, Any], text: s
 
 @pytest.mark.parametrize("group", ["svcdns.plugin", "svcdns_plugins", "Svcdns.Plugins"])
 def test_a_misspelt_group_of_entry_points(group: str, installed: Installed) -> None:
-    """The plugin would be an unknown directive; the error says why."""
+    """If the plugin's entry point is in a misspelt group, the error names that group and the right one."""
     installed.add("tenant", module(), group)
     with pytest.raises(ContractError) as raised:
         known({"tenant"})

@@ -39,6 +39,6 @@ def test_the_records_have_the_class_of_the_query() -> None:
 
 
 def test_takes_no_arguments() -> None:
-    """It has no options."""
+    """An argument is an error."""
     assert world.options("whoami", "whoami") == Options()
     assert world.rejection("whoami", "whoami now").startswith("2:8 Wrong argument count")

@@ -44,8 +44,8 @@ async def test_results_and_errors_are_those_of_the_call(calls: BlockingCalls) ->
 async def test_a_file_that_hangs_does_not_stop_the_loop(
     calls: BlockingCalls, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A FIFO without a writer blocks whoever opens it: one WARNING line, the limit, and one INFO
-    line when it returns.
+    """A read that blocks does not stop the event loop. A WARNING line is logged, the call ends at its limit, and an
+    INFO line is logged when the read returns. A FIFO without a writer blocks its reader.
     """
     os.mkfifo(tmp_path / "fifo")
     with pytest.raises(BlockedError, match=r"the fifo: not done within 0\.05 s"):

@@ -43,7 +43,7 @@ from svcdns.process.shared_memory import SLOTS
 def test_processors(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own: str, files: dict[str, str], wanted: int
 ) -> None:
-    """The affinity has eight, and a control group may allow less."""
+    """Of eight processors in the affinity, as many are used as the control group allows, but at least one."""
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
     for name, text in files.items():
         (tmp_path / "cgroup" / name).parent.mkdir(parents=True, exist_ok=True)

@@ -21,7 +21,7 @@ def pair() -> tuple[Channel, Channel]:
 
 
 def test_messages_are_received_complete_and_in_order() -> None:
-    """Also when several are sent before one is read."""
+    """Messages are received one by one and in order, also if several are sent before the first is received."""
     left, right = pair()
     left.send({"op": "a"})
     left.send({"op": "b", "n": 1})

@@ -82,7 +82,10 @@ def checkout(tmp_path: Path) -> Checkout:
 
 
 def test_the_recipe_up_to_the_upload(checkout: Checkout, tmp_path: Path) -> None:
-    """Version, changelog, commit, tag, wheel, sdist and checksums; the wheel installs and knows its version."""
+    """The recipe sets the version and the changelog, commits, tags, and builds wheel, sdist and checksums.
+
+    The wheel can be installed, and prints its version.
+    """
     (checkout.root / "changes" / "123.fixed.md").write_text("A name with a dot is found.\n")
     checkout.git("add", "--all")
     checkout.git("commit", "--quiet", "--message=fix")

@@ -61,7 +61,7 @@ def test_hooks_run_tools_of_the_lock_file() -> None:
 
 
 def test_fragments_have_a_type_that_the_changelog_knows() -> None:
-    """Their names are what towncrier takes; their texts are not empty."""
+    """Each fragment's name has a type that towncrier knows, and its text is not empty."""
     config = PROJECT["tool"]["towncrier"]
     types = "|".join(kind["directory"] for kind in config["type"])
     fragments = [path for path in (ROOT / config["directory"]).iterdir() if path.name not in config["ignore"]]

@@ -256,7 +256,7 @@ async def test_large_replies(respond: Respond, options: dict[str, Any], cut: boo
 
 
 async def test_a_reply_too_large_for_a_batch() -> None:
-    """It is sent by itself."""
+    """A reply that is too large for a batch is sent by itself."""
     lines = [f"{NAME} 60 IN A 192.0.2.{number}" for number in range(120)]
     async with ScriptedUpstream(replying(*lines)) as upstream:
         with Outside(PLAIN, upstream) as outside:

@@ -119,7 +119,9 @@ async def test_the_second_nonexistent_name_needs_no_chain(responders: tuple[Resp
 async def test_existing_names_and_repeated_queries_go_through_the_chain(
     responders: tuple[Responder, Responder],
 ) -> None:
-    """A name that is asked for again gets an entry of its own."""
+    """Only the first query for a nonexistent name is answered without the chain. A second one, and existing names,
+    are not.
+    """
     short, _ = responders
     whole(short, query("xyz.d.svc.cluster.local."))
     assert behind_id(short, query("web.d.svc.cluster.local.")) == b""

@@ -193,7 +193,7 @@ def test_a_chain_that_fails() -> None:
 
 
 def test_a_dropped_query() -> None:
-    """The client gets no reply."""
+    """A query that a plugin drops gets no reply."""
     assert World(Reply(dropped=True)).ask() == b""
 
 

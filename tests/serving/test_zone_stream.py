@@ -62,7 +62,7 @@ async def everything(client: Client) -> list[str]:
 
 
 async def test_a_whole_zone() -> None:
-    """Over several messages; a later query is answered after it; the transfer counts as one reply."""
+    """A zone is sent in several messages, and a later query is answered after it. The transfer counts as one reply."""
     zone = Zone(100)
     place = ResponderSetup("tcp", zone.reply())
     async with served(place, TcpConnections()) as connect:

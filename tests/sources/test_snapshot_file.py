@@ -59,7 +59,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def test_a_written_file_can_be_read(path: Path) -> None:
-    """Objects in their order, serials, and the moment of the last confirmation."""
+    """A file is read with its objects in order, its header and the time of the last confirmation."""
     found = read(path, octets())
     assert found is not None
     assert found.header == HEADER

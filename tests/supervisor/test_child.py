@@ -57,7 +57,7 @@ def test_start_and_exit(child: Child) -> None:
 
 
 def test_restarts_in_a_crash_loop_are_delayed(child: Child) -> None:
-    """After the first exit it is started at once; after further ones with a growing delay, up to a bound."""
+    """After its first exit, a child is started at once, and after later ones with a growing delay up to MAX_BACKOFF."""
     delays = []
     for _ in range(9):
         child.started = 100.0

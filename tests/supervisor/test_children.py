@@ -57,7 +57,7 @@ class World:
         return [self.assigned(slot) for slot in range(len(self.theirs))]
 
     def close(self) -> None:
-        """Ends it."""
+        """Closes the channels, the selector and the shared memory."""
         for channel in (*self.theirs, *(worker.channel for worker in self.children.workers)):
             if channel is not None:
                 channel.close()

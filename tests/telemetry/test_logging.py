@@ -24,7 +24,9 @@ def test_lines(name: str, level: int, line: str) -> None:
 
 
 def test_lines_are_written_in_one_piece_up_to_the_limit() -> None:
-    """Lines of different processes do not mix."""
+    """A line that is too long is cut off, so that it is written at once and does not mix with other processes'
+    lines.
+    """
     read, write = os.pipe()
     writer = LineWriter(write)
     writer.setFormatter(LineFormatter())
@@ -39,7 +41,7 @@ def test_lines_are_written_in_one_piece_up_to_the_limit() -> None:
 
 
 def test_lines_are_collected_for_one_write(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No line is lost or divided."""
+    """Log lines are written together, and none is lost or split between two writes."""
     written: list[bytes] = []
     monkeypatch.setattr("svcdns.telemetry.logging.os.write", lambda _fd, data: written.append(data) or len(data))
     writer = LineWriter()

@@ -78,7 +78,7 @@ def test_a_block_with_a_mistake(block: str, text: str) -> None:
 
 @pytest.mark.parametrize("queries", [[A, ("www.example.org.",)], [A, ("www.example.org.", "B")], [A, ("a" * 64, "A")]])
 def test_what_is_no_query(queries: Any) -> None:
-    """The wrong one is in the error."""
+    """If a query has the wrong form, the error shows it."""
     assert error_of(module(), queries=queries) == (
         f"{queries[1]!r} is no query: a pair such as ('www.example.org.', 'A') was expected"
     )
@@ -162,7 +162,7 @@ def test_parse_with_a_mistake(parse: Any, text: str) -> None:
 
 
 def reply(**fields: Any) -> Callable[[Any, Query, Following], Reply]:
-    """A handler that returns such a reply."""
+    """Returns a handler whose reply has these fields."""
     return lambda _self, _query, _following: Reply(**fields)
 
 
@@ -220,7 +220,7 @@ def changes_at_once(_self: Any, query: Query, following: Following) -> Any:
 
 
 def raises(_self: Any, query: Query, _following: Following) -> Answer:
-    """Has a mistake."""
+    """A handler that raises KeyError."""
     return {b"": Reply()}[query.key]
 
 
@@ -289,7 +289,7 @@ def test_clocks_and_random_numbers_of_python(handle: Any, text: str) -> None:
 
 
 def test_a_handler_that_reads_a_file() -> None:
-    """It would block a worker."""
+    """A handler that reads a file is an error, because it would block the worker."""
     made = module(lambda _self, query, _following: own_reply(query, Path("/etc/hostname").read_text()))
     assert error_of(made) == (
         "plugin/one: handle calls read_text: workers read no files; read it in the module's gather"
@@ -297,7 +297,7 @@ def test_a_handler_that_reads_a_file() -> None:
 
 
 def test_what_is_no_mistake() -> None:
-    """Durations, dates from numbers, and the time in hooks that are not for a reply."""
+    """A handler may use durations, and a hook other than `handle` may read the time."""
     made = module(
         lambda _self, query, _following: own_reply(query, f"{datetime.timedelta(0)}{time.perf_counter() < 0}"),
         TICK=lambda _self: time.time(),
@@ -322,7 +322,7 @@ def test_replies_that_differ_without_the_table() -> None:
 
 
 def test_a_client_class_of_another_type() -> None:
-    """None stands for a class that was forgotten."""
+    """`client_class` must return a text. None is an error, because it often comes from a forgotten `return`."""
     made = module(CLIENT_CLASS=lambda _self, address: "v6" if ":" in address else None)
     assert error_of(made) == "plugin/one: client_class returned NoneType; a text was expected"
 
@@ -373,7 +373,7 @@ def file(tmp_path: Path) -> Path:
 
 
 def test_the_check_calls_refresh(file: Path) -> None:
-    """At each time, and after each change; a plugin without `refresh` reads its files at a reload."""
+    """The check calls `refresh` at each time and after each change. Without `refresh`, files are read at a reload."""
     calls = []
 
     def refresh(_options: Any, known: dict[str, bytes]) -> dict[str, bytes]:

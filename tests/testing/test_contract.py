@@ -273,7 +273,7 @@ def test_replies_with_a_lifetime_beside_a_cache(lifetime: float, flags: int, bef
 
 
 class Counts(Careless):
-    """Takes the TTLs of a reply that counts down for ones that do not."""
+    """A plugin with a mistake: it declares that a reply may be reused although its TTLs count down."""
 
     def handle(self, query: Query, following: Following) -> Answer:
         """Passes replies on as reusable, although they have a count in them."""
@@ -281,7 +281,7 @@ class Counts(Careless):
 
 
 def test_the_default_replies_count_down() -> None:
-    """So that the check finds a plugin that keeps a TTL for too long; also before a cache."""
+    """The check uses a reply that counts down, so that it finds a plugin that keeps TTLs for too long."""
     module = SimpleNamespace(PLUGIN=Counts, parse=lambda _block: None)
     for block in ("careless", "careless\ncache 30"):
         with pytest.raises(AssertionError, match=r" IN A 192\.0\.2\.1\] came from the answer table"):

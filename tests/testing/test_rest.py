@@ -20,7 +20,7 @@ def test_the_kinds() -> None:
     [(60.0, 30, 30, 1), (60.5, 30, 29.5, 0.5), (61.0, 29, 29, 1), (89.75, 1, 0.25, 0.25), (90.0, 30, 30, 1)],
 )
 def test_a_reply_that_counts_down(now: float, ttl: int, lifetime: float, next_second: float) -> None:
-    """It has no AA, and ends when its TTL is used up."""
+    """A reply that counts down has no AA, and expires when its TTL has reached 0."""
     for rtype in ("A", "MX"):
         reply = counting_down(world.query("a.b.", rtype), lambda: now)
         assert [record.ttl for record in (*reply.answer, *reply.authority)] == [ttl]

@@ -26,7 +26,7 @@ def test_material_is_used_without_its_files(tmp_path: Path) -> None:
 
 
 def test_an_encrypted_key_is_an_error() -> None:
-    """OpenSSL does not prompt for its password."""
+    """An encrypted key is an error, and OpenSSL does not ask for a password."""
     key = b"-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n"
     with pytest.raises(TlsError, match="the private key is encrypted"):
         load_pair(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), Material(pair().certificate, key))
@@ -46,7 +46,7 @@ def test_an_encrypted_key_is_an_error() -> None:
     ],
 )
 def test_unusable_authorities_are_an_error(tmp_path: Path, content: bytes, error: str) -> None:
-    """The error has the reason."""
+    """A file of authorities that cannot be used is an error with the reason."""
     (tmp_path / "ca.crt").write_bytes(content)
     with pytest.raises(TlsError, match=error):
         read("", "", str(tmp_path / "ca.crt"))

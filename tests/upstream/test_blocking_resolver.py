@@ -1,4 +1,4 @@
-"""Addresses of hosts, from given servers."""
+"""Tests that host names are resolved with given servers."""
 
 from __future__ import annotations
 

@@ -96,7 +96,7 @@ def test_an_error_without_a_question_has_the_question_of_the_query() -> None:
 
 
 def test_garbage_after_the_question_counts_as_truncated() -> None:
-    """None of it is used."""
+    """Random octets after the question are not used: the reply has TC, or at most one record."""
     at = len(QUERY.packet(0))
     chosen = random.Random(1)
     for _ in range(2_000):
@@ -128,7 +128,10 @@ def test_a_million_forged_replies() -> None:
 
 
 def test_ids_are_random() -> None:
-    """All values equally often, and none predictable from the one before (chi-square; fails once in a million runs)."""
+    """All values are equally likely, and none can be predicted from the previous one.
+
+    A chi-square test: it fails by chance once in a million runs.
+    """
     drawn = [random_id() for _ in range(200_000)]
     for bits in (slice(0, 8), slice(8, 16)):
         counts = Counter(f"{ident:016b}"[bits] for ident in drawn)

@@ -192,7 +192,7 @@ async def test_a_closed_port_fails_each_health_check() -> None:
 
 @pytest.mark.parametrize("tcp", [False, True], ids=["udp", "tcp"])
 async def test_the_query_of_a_health_check(tcp: bool) -> None:
-    """`. NS` with RD, or as the options say; over TCP if all queries are."""
+    """A health check has the name and RD bit that the options give, and is sent over TCP if all queries are."""
     async with ScriptedUpstream() as upstream:
         options = ServerOptions(probe_name=names.from_text("a.b."), probe_recursion=False, probe_tcp=tcp)
         asking = Querying(upstream, options)
@@ -231,7 +231,7 @@ async def test_a_flood_moves_the_query_to_tcp() -> None:
 
 
 async def test_a_lack_of_descriptors_is_not_the_servers_fault(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The query fails, and the server stays usable."""
+    """Without free descriptors, queries fail, but the upstream stays usable."""
     async with ScriptedUpstream() as upstream:
         asking = Querying(upstream)
 

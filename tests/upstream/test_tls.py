@@ -114,7 +114,7 @@ async def test_an_authority_that_is_not_trusted(upstream: ScriptedUpstream) -> N
 
 
 async def test_a_client_certificate(tmp_path: Path) -> None:
-    """For a server that requires one; without it there is no answer."""
+    """A server that requires a client certificate answers only a client that has one."""
     context = server(pair(), tmp_path)
     context.verify_mode = ssl.CERT_REQUIRED
     context.load_verify_locations(cadata=authority().pem.decode())

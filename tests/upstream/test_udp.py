@@ -111,7 +111,7 @@ async def test_a_flood_ends_the_wait_on_that_port() -> None:
 
 
 async def test_thirty_thousand_forged_replies_to_real_sockets() -> None:
-    """None is taken for the reply; the genuine one after them is, each time."""
+    """None of thirty thousand forged replies is taken for the reply; the genuine one after them is."""
     forged = MAX_FOREIGN - 4
     asked = 500
 

@@ -61,7 +61,7 @@ def test_sizes_and_contents_of_options(code: int, good: list[str], bad: list[str
 
 
 def test_expire_has_four_octets() -> None:
-    """Further octets are ignored and not echoed."""
+    """Only the first four octets of an EXPIRE option are read."""
     assert edns.from_record(1232, 0, b"\0\x09\0\5abcde").options == ((9, b"abcd"),)
 
 

@@ -31,7 +31,7 @@ def test_reads_presentation_form(text: str, wire: bytes) -> None:
 
 @pytest.mark.parametrize("text", ["a..b", "x" * 64 + ".", ".".join(["x" * 63] * 4) + ".", "\\", r"\999."], ids=str)
 def test_refuses_text_that_is_no_name(text: str) -> None:
-    """Empty and overlong labels, overlong names, broken escapes."""
+    """Empty and overlong labels, overlong names and invalid escapes raise NameTextError."""
     with pytest.raises(NameTextError):
         names.from_text(text)
 

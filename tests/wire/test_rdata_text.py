@@ -165,6 +165,6 @@ def test_types_in_any_order() -> None:
 
 
 def test_types_of_ours_are_read_back() -> None:
-    """dnspython has our classes: their data can be shown."""
+    """svcdns's classes for record types are known to dnspython, which can show their data."""
     rdata = dns.rdata.from_wire(dns.rdataclass.IN, dns.rdatatype.MB, b"\1m\0", 0, 3)
     assert rdata.to_text() == "\\# 3 016d00"

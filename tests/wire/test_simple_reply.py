@@ -241,7 +241,9 @@ def test_other_cname_chains_are_not_simple(packet: bytes) -> None:
     ],
 )
 def test_other_denials_are_not_simple(packet: bytes) -> None:
-    """The SOA record is not of a zone that contains the name, or is malformed."""
+    """A negative reply is not simple if its SOA record is malformed or its owner is not a pointer to an ancestor of the
+    query name.
+    """
     for flags in (0, Rcode.NXDOMAIN):
         assert scan(packet[:3] + bytes((packet[3] | flags,)) + packet[4:], START, A) is None
 

@@ -267,7 +267,7 @@ def test_ttls(text: str, ttls: list[int]) -> None:
     ],
 )
 def test_generate(text: str, expected: list[str]) -> None:
-    """The directive of BIND."""
+    """`$GENERATE` is read as in BIND."""
     assert lines(text) == expected
 
 

@@ -81,7 +81,7 @@ async def opened(world: World) -> Client:
 
 
 async def test_a_connection_moves_between_two_queries() -> None:
-    """The client does not notice."""
+    """The client can send queries on the same connection before and after the move."""
     async with worlds(ResponderSetup("tcp")) as world:
         client = await opened(world)
         client.send(1)

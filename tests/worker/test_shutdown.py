@@ -54,12 +54,12 @@ class World:
         await self.listeners.swap({("127.0.0.1", 53): listener})
 
     def chain(self, query: Query) -> Answer:
-        """Answers at once, or later."""
+        """Answers at once, or, for names below `slow.`, when `release` is set."""
         self.asked += 1
         return self.later() if query.key.endswith(b"\4slow\0") else REPLY
 
     async def later(self) -> Reply:
-        """The slow answer."""
+        """Waits for `release`, and returns the reply."""
         await self.release.wait()
         return REPLY
 
@@ -149,7 +149,7 @@ async def test_a_stop_closes_connections_after_a_reply(world: World, monkeypatch
 
 
 async def test_a_stop_closes_idle_connections(world: World) -> None:
-    """Soon, though their clients send nothing."""
+    """A stop closes connections whose clients send nothing."""
     clients = [await world.connect() for _ in range(3)]
     clients[0].send(1)
     await clients[0].reply()
@@ -185,7 +185,7 @@ async def test_a_hand_over_waits_for_a_query_in_progress(world: World) -> None:
 
 
 async def test_a_hand_over_is_bounded(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A query that is never answered does not delay it for ever."""
+    """A query that is never answered delays a hand-over only for a limited time."""
     for name in ("HAND_OVER_TIMEOUT", "LAST_REPLIES"):
         monkeypatch.setattr(shutdown, name, 0.02)
     client = await world.connect()

@@ -111,7 +111,7 @@ class World:
         return await self.feed(Configure(generation, made.corefile, made.hosts, (SourceKinds(1, watch, KINDS),)))
 
     async def ask(self, name: str, rtype: str = "A") -> list[str]:
-        """Addresses and their TTL, or the response code."""
+        """Asks the worker, and returns TTL and data of each record, or the response code if there is none."""
         reply = await self.reply(name, rtype, edns=False)
         found = sorted(f"{rrset.ttl} {rdata}" for rrset in reply.answer for rdata in rrset)
         return found or [dns.rcode.to_text(reply.rcode())]
@@ -133,7 +133,7 @@ class World:
 
 @pytest.fixture
 async def world(tmp_path: Path) -> AsyncIterator[World]:
-    """Drained at the end."""
+    """A worker that is drained after the test."""
     made = World(tmp_path)
     yield made
     await made.worker.drain()

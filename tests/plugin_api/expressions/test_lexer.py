@@ -29,7 +29,7 @@ def test_tokens() -> None:
     ],
 )
 def test_numbers(text: str, value: Any) -> None:
-    """Go's syntax."""
+    """Numbers are read in Go's syntax."""
     assert number(text) == value
     assert tokens(text)[0].value == value
 

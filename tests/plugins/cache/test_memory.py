@@ -20,7 +20,7 @@ class FixedSize:
     """A store with a given size, from which each eviction removes one octet."""
 
     def __init__(self, budget: MemoryBudget, octets: int) -> None:
-        """FixedSize so many octets."""
+        """Creates a store of this size that belongs to the budget."""
         self._pool, self.octets = budget, octets
         budget.stores.append(self)
         budget.octets += octets

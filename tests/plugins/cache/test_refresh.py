@@ -27,7 +27,7 @@ class Upstream:
     """The next plugins, which answer with `reply`: at once, or when `gate` is opened."""
 
     def __init__(self) -> None:
-        """Answers at once."""
+        """Creates an upstream that answers at once."""
         self.reply = OLD
         self.queries: list[Query] = []
         self.gate = asyncio.Event()

@@ -30,7 +30,7 @@ def read(packet: bytes) -> Reply:
 
 
 def check(plain: SimpleReply) -> None:
-    """Applies the rules, record by record."""
+    """Asserts that the reply gets the same classification from the rules that work record by record."""
     query, reply = query_of(plain.packet), read(plain.packet)
     kind = message_type(query, reply)
     assert is_cacheable(query, reply, kind)

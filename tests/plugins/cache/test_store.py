@@ -39,7 +39,7 @@ def test_the_oldest_unused_entry_is_evicted() -> None:
 
 
 def test_a_flood_of_names_leaves_reused_entries() -> None:
-    """All but the share of new entries."""
+    """A flood of new names evicts only a quarter of the entries that have been used again."""
     store = Store(1, MemoryBudget(lambda: 1 << 30), lambda: None)
     for number in range(1024):
         store.put(key(number), Entry(Reply(), 0.0, 5))

@@ -632,7 +632,7 @@ def test_an_alias_has_records_of_its_own(rtype: str) -> None:
 
 
 def test_a_zone_of_soa_and_ns_records() -> None:
-    """Its name exists: NODATA."""
+    """A query for A at the apex of a zone with only SOA and NS records gets NODATA."""
     text = "@ 60 IN SOA ns root 7 2 3 4 30\n@ 60 IN NS ns\n"
     assert world.summary(Server(text=text).ask("example.org.")) == ["NOERROR", SOA]
 
@@ -644,7 +644,7 @@ def test_a_zone_without_ns_records() -> None:
 
 
 def test_the_options_of_one_directive_are_its_own() -> None:
-    """A name of the other zone does not fall through."""
+    """`fallthrough` of one *file* directive does not apply to the zone of another."""
     soa = {zone: world.records(f"{zone} 9 IN SOA a. b. 1 2 3 4 5") for zone in ("a.test.", "b.test.")}
     data = {f"{zone[0]} {zone}": encode(found[0], found, 0) for zone, found in soa.items()}
     options = world.options("file", "file a a.test {\n fallthrough\n}\nfile b b.test")
@@ -718,7 +718,7 @@ def test_a_zone_that_has_not_been_read_is_servfail() -> None:
 
 
 def test_a_changed_zone_is_served_at_once() -> None:
-    """Replies that depend on the old zone are invalidated."""
+    """The changed zone is served at once, and replies that depend on the old one are invalidated."""
     server = Server()
     server.change(ZONE.replace("10.0.0.3", "10.0.0.33"))
     assert world.shown(server.ask("www.example.org.").answer) == ["www.example.org. 60 IN A 10.0.0.33"]
@@ -739,7 +739,7 @@ def test_whole_zone() -> None:
 
 
 def test_a_client_with_the_current_serial_gets_the_soa_alone() -> None:
-    """Any other serial gets the whole zone."""
+    """A client with the current serial gets only the SOA record; with another serial, it gets the whole zone."""
     plugin = Server().plugin
     zone = names.from_text("example.org.")
     current, other = plugin.transfer(zone, 7), plugin.transfer(zone, 8)

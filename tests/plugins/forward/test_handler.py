@@ -205,7 +205,7 @@ async def test_identical_queries_share_one_exchange(upstream: ScriptedUpstream) 
 
 
 async def test_max_concurrent(upstream: ScriptedUpstream) -> None:
-    """Further queries are REFUSED and counted."""
+    """Queries above the limit get REFUSED and are counted."""
     forwarding = Forwarding(upstream, body="max_concurrent 2")
     replies = await asyncio.gather(*(forwarding.ask(f"{n}.example.org.") for n in range(4)))
     assert sorted(reply.rcode for reply in replies) == [Rcode.NOERROR, Rcode.NOERROR, Rcode.REFUSED, Rcode.REFUSED]

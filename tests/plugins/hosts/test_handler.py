@@ -188,7 +188,7 @@ def test_a_change_of_the_file_invalidates_its_replies(file: Path) -> None:
 
 
 def test_a_large_file(tmp_path: Path) -> None:
-    """All of its names are found."""
+    """The first and the last name of a file with 5000 lines are found."""
     path = tmp_path / "many"
     path.write_text("".join(f"10.2.{n // 256}.{n % 256} n{n}.example.org\n" for n in range(5000)))
     hosts = Server(f"hosts {path}")

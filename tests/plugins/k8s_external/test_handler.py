@@ -98,7 +98,7 @@ def test_answers(name: str, rtype: str, expected: list[str]) -> None:
     ],
 )
 def test_nonexistent_reverse_names(name: str, rtype: str) -> None:
-    """NXDOMAIN with the SOA record of the reverse zone."""
+    """A nonexistent reverse name gets NXDOMAIN with the SOA record of the reverse zone."""
     soa = "in-addr.arpa. 5 IN SOA ns1.dns.in-addr.arpa. hostmaster.dns.in-addr.arpa. SERIAL 7200 1800 86400 5"
     assert world.summary(ask(plugin(), name, rtype)) == ["NXDOMAIN", "auth " + soa]
 
@@ -211,7 +211,7 @@ def test_names_of_other_zones_go_to_the_next_plugin() -> None:
 
 
 def test_options_of_the_zone() -> None:
-    """The options `apex` and `ttl`."""
+    """`apex` sets the name below which the name servers are, and `ttl` the TTL of all records."""
     handler = plugin("apex Names\n ttl 90")
     soa = "ext.test. 90 IN SOA ns1.Names.ext.test. hostmaster.Names.ext.test. SERIAL 7200 1800 86400 90"
     assert world.summary(ask(handler, "ext.test.", "SOA")) == ["NOERROR", soa]
@@ -236,7 +236,7 @@ SERVED = (
     ],
 )
 def test_name_servers(objects: tuple[ClusterObject, ...], lines: str, address: str) -> None:
-    """Their addresses are in the additional section of NS replies, and at their own name."""
+    """The addresses of name servers are in the additional section of NS replies, and at the name servers' own names."""
     handler = plugin(lines, index(Namespace("d"), *objects), local_addresses=("10.1.0.53",))
     assert world.summary(ask(handler, "Ext.test.", "NS"))[1:] == [
         "ext.test. 5 IN NS ns1.dns.ext.test.",

@@ -452,7 +452,7 @@ def test_unusual_endpoint_names() -> None:
 
 
 def test_zones_below_a_multicluster_zone_are_multicluster_zones() -> None:
-    """Even if the option does not name them."""
+    """A zone below one that `multicluster` names is a multi-cluster zone, even if the option does not name it."""
     handler = plugin(corefile="kubernetes cluster.local set.local a.set.local {\n multicluster set.local\n}")
     assert ask(handler, "web.d.svc.a.set.local.").rcode == Rcode.NXDOMAIN
 

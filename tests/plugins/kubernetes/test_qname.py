@@ -31,7 +31,7 @@ from svcdns.plugins.kubernetes.qname import EMPTY, ClusterName, NoSuchNameError,
     ],
 )
 def test_ordinary_names(text: str, expected: ClusterName) -> None:
-    """Labels are read from right to left."""
+    """The labels of a name are read from right to left: `svc` or `pod`, namespace, Service, endpoint or port."""
     assert parse(text.split(".") if text else []) == expected
 
 

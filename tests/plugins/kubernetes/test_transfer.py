@@ -119,7 +119,7 @@ def test_records(objects: list[ClusterObject], expected: list[str]) -> None:
 
 
 def test_services_are_ordered_by_name() -> None:
-    """Then by namespace."""
+    """Services are ordered by name, then by namespace."""
     services = [Service(ns, name, external_name="x") for ns in ("d", "c") for name in ("b", "a")]
     assert [line.split()[0] for line in zone(Namespace("c"), *services)] == [
         "a.c.svc.cluster.local.", "a.d.svc.cluster.local.", "b.c.svc.cluster.local.", "b.d.svc.cluster.local.",
@@ -127,7 +127,7 @@ def test_services_are_ordered_by_name() -> None:
 
 
 def test_hidden_namespaces_are_not_transferred() -> None:
-    """They are those that the option `namespaces` does not name."""
+    """A Service in a namespace that the option `namespaces` does not name is not in the transfer."""
     services = [Service(ns, "a", external_name="x") for ns in ("c", "d")]
     assert [line.split()[0] for line in zone(Namespace("c"), *services, options="namespaces c")] == [
         "a.c.svc.cluster.local."

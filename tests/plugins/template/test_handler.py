@@ -85,7 +85,7 @@ def test_zone_class_and_type(text: str, name: str, rtype: str, rclass: int, appl
     ],
 )
 def test_conditions(lines: str, rcode: str) -> None:
-    """Which rcode a rule gives if its conditions are true, and if one is not."""
+    """The rcode depends on whether all conditions of the rule are true."""
     reply = world.now(run(f"template IN A {{\n{lines}\n}}"))
     assert world.summary(reply) == [rcode]
     assert reply.has_message == (rcode != "SERVFAIL")

@@ -84,7 +84,7 @@ def sent(reply: Reply) -> list[str]:
     ],
 )
 def test_a_zone_is_sent_between_its_soas(rtype: str, serial: int | None) -> None:
-    """AA is set, RD and CD are copied, and the reply is not reused."""
+    """The records are sent between two SOA records. AA is set, RD and CD are copied, and the reply is not reused."""
     source = Source()
     reply = ask(plugin(source=source), rtype, "Example.ORG.", serial=serial, flags=RD | CD)
     assert (reply.rcode, reply.flags, reply.lifetime) == (Rcode.NOERROR, AA | RD | CD, NOT_REUSABLE)
@@ -93,7 +93,7 @@ def test_a_zone_is_sent_between_its_soas(rtype: str, serial: int | None) -> None
 
 
 def test_ixfr_of_a_current_zone_is_its_soa() -> None:
-    """One message, with AA clear, as in CoreDNS."""
+    """The answer is one message with the SOA record and without AA, as in CoreDNS."""
     assert ask(plugin(), "IXFR", serial=7) == Reply(flags=RD, answer=(SOA,))
 
 

@@ -20,7 +20,7 @@ async def answered(client: Client, *idents: int) -> None:
 
 
 async def test_a_connection_is_closed_after_a_reply() -> None:
-    """Also a new one. A connection whose client sends nothing stays open until `hurry`."""
+    """A connection, also a new one, is closed after its next reply. One without a query stays open until `hurry`."""
     connections = TcpConnections()
     async with served(ResponderSetup("tcp"), connections) as connect:
         asking, idle = await connect(), await connect()
@@ -38,7 +38,9 @@ async def test_a_connection_is_closed_after_a_reply() -> None:
 
 
 async def test_a_connection_with_pipelined_queries_is_closed_when_it_is_idle(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not before. `hurry` closes it with its next reply."""
+    """A connection with pipelined queries is closed only when it is idle, or after its next reply once `hurry` is
+    called.
+    """
     monkeypatch.setattr(tcp, "IDLE_CLOSE", 60.0)
     connections = TcpConnections()
     async with served(ResponderSetup("tcp"), connections) as connect:
@@ -61,7 +63,7 @@ async def test_a_connection_with_pipelined_queries_is_closed_when_it_is_idle(mon
 
 
 async def test_an_idle_connection_with_pipelined_queries_is_closed() -> None:
-    """IDLE_CLOSE after its last reply."""
+    """The connection is closed IDLE_CLOSE after its last reply."""
     connections = TcpConnections()
     async with served(ResponderSetup("tcp"), connections) as connect:
         client = await connect()
@@ -71,7 +73,7 @@ async def test_an_idle_connection_with_pipelined_queries_is_closed() -> None:
 
 
 async def test_tls_only() -> None:
-    """A connection without TLS stays open, and another worker can take it over."""
+    """With `tls_only`, connections without TLS stay open, so that they can be handed over to another worker."""
     connections = TcpConnections()
     async with served(ResponderSetup("tcp"), connections) as connect:
         client = await connect()

@@ -23,7 +23,7 @@ def client_of(family: int, port: int) -> socket.socket:
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nothing is done")
 @pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0", "::1", "::"])
 def test_datagrams(host: str) -> None:
-    """New ones are refused, in every process that holds the socket; one that waits can be read and answered."""
+    """New datagrams are refused in every process with the socket. One that arrived before can be read and answered."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with contextlib.ExitStack() as stack:
         listening = stack.enter_context(socket.socket(family, socket.SOCK_DGRAM))

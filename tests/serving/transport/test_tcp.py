@@ -60,7 +60,7 @@ async def test_replies_keep_the_order_of_their_queries() -> None:
 
 
 async def test_a_half_closed_connection() -> None:
-    """Its queries are answered, then it is closed."""
+    """If a client has closed its sending side, its queries are answered before the connection is closed."""
     async with served(ResponderSetup("tcp"), TcpConnections()) as connect:
         client = await connect()
         client.send(1, 2)
@@ -179,7 +179,7 @@ def test_a_drain_reads_what_has_arrived() -> None:
     "loop", [pytest.param(asyncio.new_event_loop, id="asyncio"), pytest.param(new_loop, id="drained", marks=ON_LINUX)]
 )
 def test_a_limited_number_of_queries(loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
-    """After the last reply the connection is closed, from the table or from the chain."""
+    """After the last permitted query is answered, the connection is closed, whether or not the answer table replied."""
 
     async def asking() -> None:
         async with served(ResponderSetup("tcp"), TcpConnections(), Timeouts(60, 60, 60, 4)) as connect:

@@ -134,7 +134,7 @@ async def test_a_handshake_has_the_timeout_of_a_first_query() -> None:
 
 
 async def test_handshakes_are_bounded() -> None:
-    """Too many concurrent handshakes: a further connection is closed at once, until a handshake has ended."""
+    """Above the limit of concurrent handshakes, a new connection is closed at once."""
     async with served(most=1) as world:
         slow = await world.connect(ssl=None, server_hostname=None)
         await happens(lambda: world.connections.handshaking)

@@ -46,7 +46,7 @@ async def test_files_are_named_by_their_paths(tmp_path: Path) -> None:
 
 
 async def test_certificates_in_the_kubeconfig_leave_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The client writes temporary files; they are removed before its process ends."""
+    """The official client writes certificates to temporary files, which are deleted before its process ends."""
     temporary = tmp_path / "temporary"
     temporary.mkdir()
     monkeypatch.setenv("TMPDIR", str(temporary))

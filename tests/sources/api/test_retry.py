@@ -20,8 +20,10 @@ def retry(time: VirtualTime, jitter: Callable[[], float] = lambda: 0.0) -> Share
 
 
 def test_back_off() -> None:
-    """None at first, then it doubles up to a bound. Each delay is shortened at random by up to a half. A success resets
-    it."""
+    """The first delay is 0, the second one second, and each later one double the last, up to 30 seconds.
+
+    Each is shortened at random by up to a half. A success resets the delay.
+    """
     backoff = Backoff(lambda: 0.0)
     assert [backoff.next() for _ in range(8)] == [0.0, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0]
     backoff.reset()

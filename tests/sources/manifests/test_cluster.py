@@ -240,7 +240,7 @@ def test_the_example_has_a_service_of_each_kind() -> None:
     ],
 )
 def test_edits_of_the_example(tmp_path: Path, before: str, after: str, service: str, count: int) -> None:
-    """The edits that its comments propose change the headless answers."""
+    """Edits that the comments of the example propose change the number of endpoints."""
     text = EXAMPLE.read_text()
     assert before in text
     edited = tmp_path / "cluster.yaml"

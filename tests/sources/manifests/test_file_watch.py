@@ -73,7 +73,7 @@ async def test_missing_folder(tmp_path: Path) -> None:
     "error", [OSError(28, "No space left on device"), RuntimeError("Error creating recommended watcher")], ids=repr
 )
 async def test_without_inotify(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
-    """Where the kernel refuses to watch, the folders are polled."""
+    """If the kernel refuses to watch the folders, they are polled."""
 
     async def awatch(*folders: str, force_polling: bool | None, **_: object) -> AsyncGenerator[set[str], None]:
         if not force_polling:

@@ -21,7 +21,7 @@ def names(root: Path, *paths: str) -> list[str]:
 
 
 def test_folders_are_read_whole_and_in_order(tmp_path: Path) -> None:
-    """Every .yaml, .yml and .json at any depth, sorted; nothing hidden, nothing else."""
+    """All .yaml, .yml and .json files at any depth are read in sorted order, except hidden ones."""
     touch(
         tmp_path,
         "b.yaml",
@@ -72,7 +72,7 @@ def test_missing(tmp_path: Path) -> None:
 
 
 def test_watched_folders(tmp_path: Path) -> None:
-    """Every folder read, and the folder of every path named, so that it may be replaced by renaming."""
+    """Each folder that is read is watched, and so is the folder above each given path, which may be replaced."""
     touch(tmp_path, "m/a.yaml", "m/sub/b.yaml", "other/c.yaml", "other/not/d.yaml")
     found = find((str(tmp_path / "m"), str(tmp_path / "other/c.yaml")))
     assert found.directories == {os.path.realpath(tmp_path / name) for name in ("", "m", "m/sub", "other")}

@@ -97,7 +97,7 @@ def listed(*objects: str, dash: str = "- ") -> str:
     ],
 )  # fmt: skip
 def test_reads(tmp_path: Path, text: str, found: list[tuple[Any, ...]]) -> None:
-    """Each object with its line, whether parsed or not."""
+    """Objects of a file are found with kind, namespace and line, whether they are parsed or not."""
     assert read(tmp_path / "a.yaml", text) == found
 
 

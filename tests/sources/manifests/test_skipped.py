@@ -54,7 +54,7 @@ async def warnings(folder: Path, caplog: pytest.LogCaptureFixture, files: dict[s
 async def test_other_files_are_skipped(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str, text: str | bytes, warning: str
 ) -> None:
-    """With one warning that names file and line."""
+    """A file that has no Kubernetes objects is skipped, with one warning that has file and line."""
     (line,) = await warnings(tmp_path, caplog, {name: text})
     assert line.startswith(warning)
     assert line.endswith("; skipped")
@@ -93,7 +93,7 @@ async def test_one_warning_for_a_file(tmp_path: Path, caplog: pytest.LogCaptureF
 async def test_kustomizations_are_not_applied(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str, text: str, line: int, fields: str
 ) -> None:
-    """The warning names each field that may change names, and what to do."""
+    """The warning has the fields that may change names, and says what to do."""
     assert await warnings(tmp_path, caplog, {name: text}) == [
         f"{name}:{line}: a kustomization is not applied{fields}; "
         f"pipe `kubectl kustomize {tmp_path}` into `manifests -` in its place; skipped"

@@ -272,7 +272,7 @@ async def take(changes: AsyncIterator[Change], count: int) -> AsyncIterator[Chan
 
 
 async def test_pod_being_deleted_stays_until_it_is_gone(tmp_path: Path) -> None:
-    """Its record stays when it gets a deletionTimestamp, as with an API server, and goes with the Pod."""
+    """A Pod with a deletionTimestamp stays, as with an API server, until it is no longer in the manifest."""
     pod = "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\n"
     async with running(tmp_path / "a.yaml", pod) as run:
         await run.changes()

@@ -446,7 +446,7 @@ def test_the_rest_of_an_object_is_served(say: Callable[..., Any]) -> None:
 
 
 def test_many_warnings_are_counted(tmp_path: Path) -> None:
-    """So that one file does not fill the log."""
+    """After some warnings for a file, the others are not logged, but one line says that there are more."""
     found = content(tmp_path, SERVICE + "  ports:\n" + "  - {port: 0, name: a}\n" * 100)
     assert len(found.warnings) == SHOWN_REFUSALS + 1
     assert found.warnings[-1].endswith("more fields from here on that an API server would refuse")

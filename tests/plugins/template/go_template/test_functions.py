@@ -22,7 +22,7 @@ DATA = Struct(T="abc", L=["x", "y"], M={"k": "v"}, Missing={})
     ids=lambda value: value if " " in value else "",
 )  # fmt: skip
 def test_functions(text: str, expected: str) -> None:
-    """The value of each call."""
+    """Each call has the expected value."""
     assert parse_template("{{ " + text + " }}").render(DATA) == expected
 
 
