@@ -223,6 +223,7 @@ def test_a_zone_with_nsec3_gets_one_warning() -> None:
         ),
         pytest.param("x IN 1W2D3H4M5S A 10.0.0.1\ny 90 IN A 10.0.0.1", [788645, 90], id="units, and either order"),
         pytest.param("x CLASS1 7 A 10.0.0.1", [7], id="generic class"),
+        pytest.param("$TTL 9\n$GENERATE 1-2 h$ A 10.0.0.$", [9, 9], id="records of $GENERATE"),
     ],
 )
 def test_ttls(text: str, ttls: list[int]) -> None:
