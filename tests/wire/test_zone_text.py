@@ -68,6 +68,7 @@ def test_reads(text: str, expected: list[str]) -> None:
         pytest.param("a 99999999999 A 10.0.0.1", "zone:1:3: TTL 99999999999 is above", id="long TTL"),
         pytest.param("a 5 5 A 10.0.0.1", "zone:1:5: unknown type 5", id="two TTLs"),
         pytest.param("a IN", "zone:1:3: a type was expected", id="no type"),
+        pytest.param("a " + "9" * 5000 + "x", "zone:1:3: unknown type 999", id="thousands of digits and a letter"),
         pytest.param("a " + "9" * 5000 + " A 10.0.0.1", "zone:1:3: '999", id="a TTL of thousands of digits"),
         pytest.param("a LOC 1 N 1 E " + "9" * 5000 + "m", "zone:1:7: LOC data is wrong", id="an altitude without end"),
         pytest.param("a \x1b[2J\x07\xff", "zone:1:3: unknown type \\x1b[2J\\x07", id="control characters"),
