@@ -77,7 +77,7 @@ format: $(DEV_STAMP)  ## write the format, and fix what the linter can fix
 conformance: $(DEV_STAMP)  ## the real server against recorded answers, and against a fresh server after many changes
 	$(BIN)/python -m pytest $(SHARED) -m conformance
 
-integration: $(DEV_STAMP)  ## tests with an API server (KUBECONFIG, SVCDNS_TEST_APISERVER) and with NSD, Knot, Unbound and dnsmasq
+integration: $(DEV_STAMP)  ## tests with an API server (KUBECONFIG, SVCDNS_TEST_APISERVER) and with the servers and resolvers of Debian
 	$(BIN)/python -m pytest -m integration -p no:randomly tests/integration
 
 load: $(DEV_STAMP)  ## a short load, each bench scenario once, random faults; needs dnsperf

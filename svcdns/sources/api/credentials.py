@@ -200,16 +200,8 @@ class Credentials:
         context = None
         if loaded.host.startswith("https"):
             with contextlib.ExitStack() as stack:
-                parts = loaded.authority, loaded.certificate, loaded.key
-                files = [_file(part, stack) for part in parts]
-                try:
-                    context = self._context(*files, verify=loaded.verify)
-                except SourceError as error:
-                    text = str(error)
-                    for part, file in zip(parts, files, strict=True):
-                        if part is not None and file is not None and not part.path:
-                            text = text.replace(file, "data of the kubeconfig")
-                    raise SourceError(text) from error
+                files = [_file(part, stack) for part in (loaded.authority, loaded.certificate, loaded.key)]
+                context = self._context(*files, verify=loaded.verify)
         headers = {"Authorization": _with_scheme(loaded.token)} if loaded.token else {}
         return Access(loaded.host.rstrip("/"), headers, context, loaded.server_name, loaded.proxy)
 
@@ -240,8 +232,7 @@ class Credentials:
                     found.verify_mode = ssl.CERT_NONE
                 self._contexts = {(*digests, verify): found}
         except (OSError, ssl.SSLError) as error:
-            files = ", ".join(filter(None, (authority, certificate, key)))
-            raise SourceError(f"tls: cannot use {files}: {_one_line(error)}") from error
+            raise SourceError(f"tls: cannot use {authority}, {certificate}, {key}: {_one_line(error)}") from error
         return found
 
 

@@ -4,8 +4,6 @@ All other fields are ignored, whatever their values. EndpointSlice and ServiceIm
 gives them; Service, Pod and the workloads have more fields here, because for manifests svcdns also does the work of
 Kubernetes' controllers.
 
-The structs are trees, so the garbage collector need not look for reference cycles in them (`gc=False`).
-
 Source: core/v1, apps/v1, batch/v1, discovery.k8s.io/v1 and multicluster.x-k8s.io/v1alpha1.
 """
 
@@ -18,7 +16,7 @@ import msgspec
 from svcdns.sources.api.decoding import LoadBalancer, TargetRef
 
 
-class OwnerReference(msgspec.Struct, gc=False):
+class OwnerReference(msgspec.Struct):
     """The fields of meta/v1 OwnerReference that are used."""
 
     kind: str = ""
@@ -26,7 +24,7 @@ class OwnerReference(msgspec.Struct, gc=False):
     controller: bool = False
 
 
-class ObjectMeta(msgspec.Struct, gc=False):
+class ObjectMeta(msgspec.Struct):
     """The fields of meta/v1 ObjectMeta that are used."""
 
     name: str = ""
@@ -36,13 +34,13 @@ class ObjectMeta(msgspec.Struct, gc=False):
     ownerReferences: list[OwnerReference] = []
 
 
-class AnyObject(msgspec.Struct, gc=False):
+class AnyObject(msgspec.Struct):
     """An object of any kind, of which only the metadata is read."""
 
     metadata: ObjectMeta
 
 
-class ServicePort(msgspec.Struct, gc=False):
+class ServicePort(msgspec.Struct):
     """The fields of core/v1 ServicePort that are used."""
 
     port: int
@@ -51,7 +49,7 @@ class ServicePort(msgspec.Struct, gc=False):
     targetPort: int | str | None = None
 
 
-class ServiceSpec(msgspec.Struct, gc=False):
+class ServiceSpec(msgspec.Struct):
     """The fields of core/v1 ServiceSpec that are used."""
 
     type: str = "ClusterIP"
@@ -66,13 +64,13 @@ class ServiceSpec(msgspec.Struct, gc=False):
     publishNotReadyAddresses: bool = False
 
 
-class ServiceStatus(msgspec.Struct, gc=False):
+class ServiceStatus(msgspec.Struct):
     """The fields of core/v1 ServiceStatus that are used."""
 
     loadBalancer: LoadBalancer = msgspec.field(default_factory=LoadBalancer)
 
 
-class ServiceObject(msgspec.Struct, gc=False):
+class ServiceObject(msgspec.Struct):
     """The fields of core/v1 Service that are used."""
 
     metadata: ObjectMeta
@@ -80,7 +78,7 @@ class ServiceObject(msgspec.Struct, gc=False):
     status: ServiceStatus = msgspec.field(default_factory=ServiceStatus)
 
 
-class EndpointAddress(msgspec.Struct, gc=False):
+class EndpointAddress(msgspec.Struct):
     """The fields of core/v1 EndpointAddress that are used."""
 
     ip: str
@@ -88,7 +86,7 @@ class EndpointAddress(msgspec.Struct, gc=False):
     targetRef: TargetRef | None = None
 
 
-class EndpointPort(msgspec.Struct, gc=False):
+class EndpointPort(msgspec.Struct):
     """The fields of core/v1 EndpointPort that are used."""
 
     port: int
@@ -96,21 +94,21 @@ class EndpointPort(msgspec.Struct, gc=False):
     protocol: str = "TCP"
 
 
-class EndpointSubset(msgspec.Struct, gc=False):
+class EndpointSubset(msgspec.Struct):
     """The fields of core/v1 EndpointSubset that are used; no answer contains its notReadyAddresses."""
 
     addresses: list[EndpointAddress] = []
     ports: list[EndpointPort] = []
 
 
-class EndpointsObject(msgspec.Struct, gc=False):
+class EndpointsObject(msgspec.Struct):
     """The fields of core/v1 Endpoints that are used."""
 
     metadata: ObjectMeta
     subsets: list[EndpointSubset] = []
 
 
-class ContainerPort(msgspec.Struct, gc=False):
+class ContainerPort(msgspec.Struct):
     """The fields of core/v1 ContainerPort that are used."""
 
     containerPort: int
@@ -118,7 +116,7 @@ class ContainerPort(msgspec.Struct, gc=False):
     protocol: str = "TCP"
 
 
-class Container(msgspec.Struct, gc=False):
+class Container(msgspec.Struct):
     """The fields of core/v1 Container that are used.
 
     The `restartPolicy` Always makes an init container a sidecar.
@@ -128,7 +126,7 @@ class Container(msgspec.Struct, gc=False):
     restartPolicy: str = ""
 
 
-class PodSpec(msgspec.Struct, gc=False):
+class PodSpec(msgspec.Struct):
     """The fields of core/v1 PodSpec that are used."""
 
     hostname: str = ""
@@ -137,20 +135,20 @@ class PodSpec(msgspec.Struct, gc=False):
     initContainers: list[Container] = []
 
 
-class PodAddress(msgspec.Struct, gc=False):
+class PodAddress(msgspec.Struct):
     """The fields of core/v1 PodIP that are used."""
 
     ip: str = ""
 
 
-class PodCondition(msgspec.Struct, gc=False):
+class PodCondition(msgspec.Struct):
     """The fields of core/v1 PodCondition that are used."""
 
     type: str
     status: str
 
 
-class PodStatus(msgspec.Struct, gc=False):
+class PodStatus(msgspec.Struct):
     """The fields of core/v1 PodStatus that are used."""
 
     phase: str = ""
@@ -159,7 +157,7 @@ class PodStatus(msgspec.Struct, gc=False):
     conditions: list[PodCondition] = []
 
 
-class PodObject(msgspec.Struct, gc=False):
+class PodObject(msgspec.Struct):
     """The fields of core/v1 Pod that are used."""
 
     metadata: ObjectMeta
@@ -167,20 +165,20 @@ class PodObject(msgspec.Struct, gc=False):
     status: PodStatus = msgspec.field(default_factory=PodStatus)
 
 
-class PodTemplate(msgspec.Struct, gc=False):
+class PodTemplate(msgspec.Struct):
     """The fields of core/v1 PodTemplateSpec that are used."""
 
     metadata: ObjectMeta = msgspec.field(default_factory=ObjectMeta)
     spec: PodSpec = msgspec.field(default_factory=PodSpec)
 
 
-class Ordinals(msgspec.Struct, gc=False):
+class Ordinals(msgspec.Struct):
     """The fields of apps/v1 StatefulSetOrdinals that are used."""
 
     start: int = 0
 
 
-class WorkloadSpec(msgspec.Struct, gc=False):
+class WorkloadSpec(msgspec.Struct):
     """The fields that are used in the specs of workloads; each kind has only some of them.
 
     The kinds are Deployment, StatefulSet, ReplicaSet, ReplicationController, DaemonSet and Job.
@@ -196,13 +194,13 @@ class WorkloadSpec(msgspec.Struct, gc=False):
     template: PodTemplate = msgspec.field(default_factory=PodTemplate)
 
 
-class WorkloadStatus(msgspec.Struct, gc=False):
+class WorkloadStatus(msgspec.Struct):
     """The status of a workload. A Job's conditions show whether the Job has ended."""
 
     conditions: list[PodCondition] = []
 
 
-class WorkloadObject(msgspec.Struct, gc=False):
+class WorkloadObject(msgspec.Struct):
     """A Deployment, StatefulSet, ReplicaSet or DaemonSet of apps/v1, a ReplicationController, or a Job."""
 
     metadata: ObjectMeta

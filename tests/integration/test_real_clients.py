@@ -1,0 +1,110 @@
+"""glibc, musl, Unbound and dnsdist as clients while the server reloads, is upgraded in place, and stops.
+
+Two runs have all clients and events; each test reads its part. It needs root, for a network namespace. A client whose
+program is not installed is skipped with the program's name, and so is everything where namespaces are not permitted.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from bench import real_clients
+from bench.lookups import Lookup
+from bench.network_namespace import why_unavailable
+from bench.real_clients import KINDS, KUBERNETES, LAME_DUCK, REFRESH, Run
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]  # a test may wait for a whole run
+AT_ONCE = 1.5
+"""Seconds for a lookup on a busy machine that waits for no time-out of a client; the shortest of these is 2.5 s."""
+UPGRADE = 20.0
+"""Seconds for an upgrade with busy DoT connections: two processes start, and connections have 10 s."""
+
+
+def run(*events: str) -> Run:
+    """Returns the lookups of all clients that are installed, through the events."""
+    if reason := why_unavailable():
+        pytest.skip(f"the tests with real clients are left out: {reason}")
+    if reason := real_clients.missing("Unbound"):
+        pytest.skip(f"the tests with real clients are left out: {reason}")
+    kinds = [kind for kind in KINDS if not real_clients.missing(kind)]
+    return real_clients.run([sys.executable, "-m", "svcdns"], KUBERNETES, kinds, events)
+
+
+@pytest.fixture(scope="module")
+def found() -> Run:
+    """The lookups through a reload, an upgrade and a stop."""
+    return run("reload", "upgrade", "stop")
+
+
+@pytest.fixture(scope="module")
+def interrupted() -> Run:
+    """The lookups through a stop while an upgrade is unfinished."""
+    return run("unfinished-upgrade", "stop")
+
+
+@pytest.fixture(params=["found", "interrupted"], ids=["alone", "during an upgrade"])
+def stopped(request: pytest.FixtureRequest) -> Run:
+    """A run that ends with a stop."""
+    one: Run = request.getfixturevalue(request.param)
+    return one
+
+
+def watched(kind: str) -> str:
+    """Returns `kind`, or skips the test if the client's program is not installed."""
+    if reason := real_clients.missing(kind):
+        pytest.skip(f"{kind} is left out: {reason}")
+    return kind
+
+
+@pytest.mark.parametrize("event", ["none", "reload", "upgrade"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_lookup_fails(found: Run, kind: str, event: str) -> None:
+    """Each lookup has its answer, and none waits for a time-out of its client."""
+    lookups = found.during(watched(kind), event)
+    assert len(lookups) >= 10
+    assert found.failed(kind, event) == []
+    assert max(lookup.seconds for lookup in lookups) < AT_ONCE
+
+
+def test_busy_connections_do_not_hold_an_upgrade(found: Run) -> None:
+    """Forwarders that never stop sending over TLS are moved to the new worker within a bounded time."""
+    assert found.began["stop"] - found.began["upgrade"] < UPGRADE
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_lookup_fails_during_lame_duck(stopped: Run, kind: str) -> None:
+    """From SIGTERM to the end of the lame duck time the server answers, on connections that were open too."""
+    end = stopped.began["stop"] + LAME_DUCK
+    lookups = [lookup for lookup in stopped.during(watched(kind), "stop") if lookup.began < end]
+    assert len(lookups) >= 10
+    assert [lookup for lookup in lookups if lookup.error] == []
+    assert max(lookup.seconds for lookup in lookups) < AT_ONCE
+
+
+def after_lame_duck(stopped: Run, kind: str) -> list[Lookup]:
+    """Returns the lookups that began after the lame duck time. Some begin before the server has exited."""
+    end = stopped.began["stop"] + LAME_DUCK
+    lookups = [lookup for lookup in stopped.during(watched(kind), "stop") if lookup.began >= end]
+    assert len(lookups) >= 10
+    return lookups
+
+
+@pytest.mark.parametrize("kind", ["glibc", REFRESH])
+def test_a_stopped_server_refuses_at_once(stopped: Run, kind: str) -> None:
+    """Clients with this server alone wait for no time-out, and all fail once it has exited. musl sees no refusals."""
+    lookups = after_lame_duck(stopped, kind)
+    assert [lookup for lookup in lookups if lookup.seconds >= AT_ONCE] == []
+    assert all(lookup.error for lookup in lookups if lookup.began > stopped.gone)
+
+
+@pytest.mark.parametrize("kind", ["glibc, two name servers", "musl, two name servers"])
+def test_the_second_name_server_answers_at_once(stopped: Run, kind: str) -> None:
+    """After the first one has refused; musl queries both from the beginning."""
+    assert [lookup for lookup in after_lame_duck(stopped, kind) if lookup.error or lookup.seconds >= AT_ONCE] == []
+
+
+def test_the_server_exits_soon_after_lame_duck(stopped: Run) -> None:
+    """Clients that go on sending do not hold it."""
+    assert stopped.gone - stopped.began["stop"] < LAME_DUCK + 2.0
