@@ -30,6 +30,7 @@ COREFILE = """
         192.0.2.1 a.hosts.test
         fallthrough
     }
+    loop
     forward . 127.0.0.1:9
 }
 """
@@ -57,6 +58,9 @@ def test_the_page_of_a_real_server(tmp_path: Path) -> None:
         until("the failed reload", lambda: server.metric("coredns_reload_failed_total") == 1)
         until("the queries", lambda: server.metric("coredns_dns_requests_total") >= 5)
         page = http(server.ports["metrics"], "/metrics")[1]
+        server.until_logged(" HINFO: ")  # the error of the probe query of loop
+        assert '"HINFO IN ' not in server.log
+        assert '"A IN x.made.test. udp ' in server.log
     types = dict(re.findall(r"^# TYPE (\S+) (\S+)$", page, re.MULTILINE))
     seen = {name: kind for name, kind in types.items() if not name.startswith("svcdns_")}
     assert seen == {name: listed[name]["type"] for name in seen}
@@ -70,5 +74,5 @@ def test_the_page_of_a_real_server(tmp_path: Path) -> None:
     assert "coredns_dns_request_duration_seconds" in checked
     assert re.search(r'^coredns_build_info\{goversion="CPython 3', page, re.MULTILINE)
     enabled = set(re.findall(r'^coredns_plugin_enabled\{.*name="(\w+)"', page, re.MULTILINE))
-    assert enabled == {"acl", "cache", "errors", "forward", "hosts", "local", "log", "prometheus", "template"}
+    assert enabled == {"acl", "cache", "errors", "forward", "hosts", "local", "log", "loop", "prometheus", "template"}
     assert re.search(r'^coredns_dns_request_size_bytes_bucket\{[^}]*le="100"', page, re.MULTILINE)
