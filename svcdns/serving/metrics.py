@@ -73,6 +73,12 @@ RESPONSES: Final = Family(
     "Counter of response status codes.",
     ("server", "zone", "view", "rcode", "plugin"),
 )
+TABLE_HITS: Final = Family(
+    "svcdns_answer_table_hits_total",
+    MetricKind.COUNTER,
+    "Replies that came from the answer table, without the plugin chain.",
+    ("server",),
+)
 
 MAX_HIT_COUNTERS: Final = 8192
 
@@ -200,6 +206,10 @@ class QueryMetrics:
         values = self.counters.values
         for cell, amount in increments:
             values[cell] += amount * times
+
+    def count_table_hits(self, hits: int) -> None:
+        """Counts replies that came from the answer table. Called when hit counters are flushed."""
+        self.counters.count(TABLE_HITS, self._server, amount=hits)
 
     def observe_duration(self, route: Route, seconds: float, times: int = 1) -> None:
         """Adds `times` replies of the route that took `seconds` each."""

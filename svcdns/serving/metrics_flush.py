@@ -45,17 +45,18 @@ def flush(responder: Responder) -> Iterator[None]:
             table.drop(entry.key)
         if number % STEP == 0:
             yield
-    _flush_durations(responder, list(routes.values()))
+    _flush_hits(responder, list(routes.values()))
 
 
-def _flush_durations(responder: Responder, routes: list[tuple[Route, int]]) -> None:
-    """Divides the collected durations among the routes, in proportion to their hits.
+def _flush_hits(responder: Responder, routes: list[tuple[Route, int]]) -> None:
+    """Counts the hits, and divides the collected durations among the routes, in proportion to their hits.
 
     A batch of packets may mix routes, and all of its packets are taken to have the same duration.
     """
     total = sum(hits for _, hits in routes)
     if not total:
         return
+    responder.metrics.count_table_hits(total)
     taken, responder.durations = responder.durations, Durations()
     values = responder.metrics.counters.values
     carried = 0.0

@@ -37,6 +37,17 @@ def test_every_query_is_counted_once(asked: list[tuple[int, bool]]) -> None:
     assert found.get(("coredns_dns_request_size_bytes", *LABELS, "udp"), 0) == len(asked)
 
 
+def test_hits_of_the_table_have_a_metric() -> None:
+    """The first two of five equal queries go through the chain."""
+    place, packet = ResponderSetup("udp"), dns.message.make_query("a.b.", "A", id=7).to_wire()
+    for _ in range(5):
+        if not place.responder.lookup(packet, CLIENT, 0.0):
+            place.responder.answer(packet, CLIENT, lambda _: None, 0.0)
+    list(flush(place.responder))
+    list(flush(place.responder))
+    assert counted(place.counters)["svcdns_answer_table_hits_total", LABELS[0]] == 3
+
+
 def test_a_flush_is_done_in_steps() -> None:
     """A flush handles hit counters and entries with rotations in steps. Such entries are dropped after
     MAX_ROTATION_USES.
