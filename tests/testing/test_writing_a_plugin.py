@@ -2,62 +2,107 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import sys
+import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
-from svcdns.plugin_api.contract import check_plugin
+from svcdns import plugin_api
+from svcdns.plugin_api import Query, Record, Reply
+from svcdns.plugin_api.contract import HOOKS, check_plugin
+from svcdns.plugins import ORDER
+from svcdns.serving.metrics import TABLE_HITS
 from svcdns.testing import check_contract
 
-PAGE = Path(__file__).parents[2] / "docs" / "writing-a-plugin.md"
-EXAMPLE = Path(__file__).parents[2] / "examples" / "svcdns-tenant" / "svcdns_tenant.py"
+PAGE = (Path(__file__).parents[2] / "docs" / "writing-a-plugin.md").read_text()
+BLOCKS: list[tuple[str, str]] = re.findall(r"^```(\w*)\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+MODULES = {text.partition(".py\n")[0].removeprefix("# "): text for kind, text in BLOCKS if kind == "python"}
+"""The blocks of Python on the page, by the name of their module."""
+QUERIES = [("www.example.org.", "A"), ("www.example.org.", "TXT"), ("WWW.example.org.", "A"), ("www.example.com.", "A")]
 
 
-def modules() -> dict[str, str]:
-    """Returns the example modules of the page, by name."""
-    return dict(re.findall(r"^```python\n# (svcdns_\w+)\.py\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL))
+@pytest.fixture(autouse=True)
+def modules() -> Iterator[None]:
+    """A module of the page stays imported until the end of the test."""
+    yield
+    for name in MODULES:
+        sys.modules.pop(name, None)
 
 
 def module(name: str) -> ModuleType:
-    """Returns an example module of the page, executed."""
-    made = ModuleType(name)
-    sys.modules[name] = made  # dataclasses look there
-    try:
-        exec(compile(modules()[name], name, "exec"), made.__dict__)
-    finally:
-        del sys.modules[name]
+    """Runs one of the blocks of the page."""
+    made = sys.modules[name] = ModuleType(name)
+    exec(compile(MODULES[name], name, "exec"), made.__dict__)
     return made
-
-
-QUERIES = [("www.example.org.", "A"), ("www.example.org.", "TXT"), ("www.example.com.", "A")]
 
 
 @pytest.mark.parametrize("cached", ["", "\ncache 30"])
 @pytest.mark.parametrize(
     ("name", "block"),
     [
-        ("svcdns_tenant", "tenant example.org 10.0.0.0/8"),
+        ("svcdns_site", "site www.example.org 10.0.0.0/8 192.0.2.10 192.0.2.20"),
         ("svcdns_minttl", "minttl 45"),
-        ("svcdns_motd", "motd www.example.org {file}"),
+        ("svcdns_minttl", "minttl 5"),
+        ("svcdns_texts", "texts {file}"),
     ],
 )
 def test_a_plugin_of_the_page_keeps_to_the_contract(name: str, block: str, cached: str, tmp_path: Path) -> None:
     """The example plugins of the page pass the contract check, alone and before *cache*."""
     file = tmp_path / "file"
-    file.write_text("one\n")
+    file.write_text("www.example.org one\n")
     made = module(name)
     check_plugin(made.PLUGIN)
 
     def change() -> None:
-        file.write_text("two\n")
+        file.write_text("www.example.org two\n# comment\nwww.example.com three\n")
 
     assert check_contract(made, block.replace("{file}", str(file)) + cached, QUERIES, changes=(change,)) > 0
 
 
-def test_the_page_has_these_plugins() -> None:
-    """The page has exactly these plugins, and the first one is also in the example package."""
-    assert set(modules()) == {"svcdns_tenant", "svcdns_minttl", "svcdns_motd"}
-    assert 'name = "tenant"' in EXAMPLE.read_text()
+def test_the_test_of_the_page(tmp_path: Path) -> None:
+    """It passes for the plugin of the page that it imports."""
+    module("svcdns_texts")
+    made = module("test_svcdns_texts")
+    made.test_it_keeps_to_the_plugin_contract(tmp_path)
+
+
+def test_every_block_of_the_page_is_run() -> None:
+    """Three plugins, a test, and the package of one of the plugins."""
+    assert set(MODULES) == {"svcdns_site", "svcdns_minttl", "svcdns_texts", "test_svcdns_texts"}
+    assert [kind for kind, _ in BLOCKS] == ["python"] * len(MODULES) + ["toml"]
+    project = tomllib.loads(BLOCKS[-1][1])
+    ((directive, name),) = project["project"]["entry-points"]["svcdns.plugins"].items()
+    assert module(name).PLUGIN.name == directive
+    assert project["tool"]["setuptools"]["py-modules"] == [name]
+
+
+@pytest.mark.parametrize("kind", [Query, Reply, Record])
+def test_the_fields_on_the_page(kind: type) -> None:
+    """They exist, and the page has each field of a record."""
+    table = PAGE.split(f"| `{kind.__name__}` | Type | Meaning |\n")[1].split("\n\n")[0]
+    first = [row.split("|")[1] for row in table.splitlines()]
+    fields = [field.partition(".")[0] for field in re.findall(r"`([\w.]+)`", " ".join(first))]
+    assert fields
+    known = {name for name, _ in inspect.getmembers(kind)} | set(inspect.signature(kind).parameters)
+    assert set(fields) <= known
+    if kind is Record:
+        assert set(fields) == set(Record.__struct_fields__)
+
+
+def test_the_names_on_the_page() -> None:
+    """The directives are in their order, the metric and the hooks exist, and each import is from the contract."""
+    order = re.search(r"its middle part is: (.*?)\.\n", PAGE, re.DOTALL)
+    assert order is not None
+    named = re.findall(r"\*(\w+)\*", order[1])
+    assert named == sorted(named, key=ORDER.index)
+    assert f"`{TABLE_HITS.name}`" in PAGE
+    hooks = PAGE.split("| Hook | Purpose |\n|---|---|\n")[1].split("\n\n")[0]
+    assert set(re.findall(r"`(\w+)`", " ".join(row.split("|")[1] for row in hooks.splitlines()))) <= HOOKS
+    for text in MODULES.values():
+        for names in re.findall(r"from svcdns\.plugin_api import (\([^)]*\)|[^\n]*)", text):
+            assert set(re.findall(r"\w+", names)) <= set(plugin_api.__all__)
