@@ -111,32 +111,35 @@ class Server:
     def refresh(self, *, changed: bool = False) -> None:
         """Reads the files of all plugins again, as control does.
 
-        If `changed` is true, checks that `refresh` of the plugin finds what `gather` finds. Raises SvcdnsError.
+        If `refresh` raises a SvcdnsError, the content that was read before stays in use. If `changed` is true, checks
+        that `refresh` of the plugin finds what `gather` finds. Raises SvcdnsError for any other exception.
         """
         for name, options in self._plans[0].options.items():
             module = self._load(name)
             if not hasattr(module, "gather") or not (changed or hasattr(module, "period")):
                 continue
             known = {key: payload for (plugin, key), payload in self._data.items() if plugin == name}
-            if not hasattr(module, "period"):
-                self._take_all(name, self._called(name, "gather", options, known))
-                continue
-            if self._called(name, "period", options) > 0:
-                self._take_all(name, self._called(name, "refresh", options, known))
-            if changed and name == self._name:
+            hook = "refresh" if hasattr(module, "period") else "gather"
+            if hook == "gather" or self._called(name, "period", options) > 0:
+                self._take_all(name, self._read(name, hook, options, known))
+            if hook == "refresh" and changed and name == self._name:
                 self._check_refreshed(name, options)
         self._failures.check()
 
     def _check_refreshed(self, name: str, options: Any) -> None:
-        try:
-            expected = self._called(name, "gather", options, {})
-        except HookError:
-            raise
-        except SvcdnsError:  # the file cannot be read now: its last content stays
-            return
-        for key, payload in expected.items():
+        for key, payload in (self._read(name, "gather", options, {})).items():
             if self._data.get((name, key)) != payload:
                 raise ContractError(f"plugin/{name}: gather has new content for '{key}', and refresh has not")
+
+    def _read(self, name: str, hook: str, options: Any, known: dict[str, bytes]) -> dict[str, bytes]:
+        """Calls `gather` or `refresh`. Returns nothing if the file cannot be read now. Raises HookError."""
+        try:
+            found: dict[str, bytes] = self._called(name, hook, options, known)
+        except HookError:
+            raise
+        except SvcdnsError:
+            return {}
+        return found
 
     def _called(self, name: str, hook: str, *arguments: Any) -> Any:
         """Calls a hook of a plugin's module as control does. Raises SvcdnsError."""
