@@ -127,7 +127,7 @@ class Server:
         self._failures.check()
 
     def _check_refreshed(self, name: str, options: Any) -> None:
-        for key, payload in (self._read(name, "gather", options, {})).items():
+        for key, payload in self._read(name, "gather", options, {}).items():
             if self._data.get((name, key)) != payload:
                 raise ContractError(f"plugin/{name}: gather has new content for '{key}', and refresh has not")
 
