@@ -10,6 +10,7 @@ import logging
 from collections.abc import Callable
 from typing import Final, ParamSpec, TypeVar
 
+from svcdns.plugin_api.errors import ContractError
 from svcdns.plugin_api.reuse import CORE, NO_ANSWER, plugin_of, running
 from svcdns.telemetry.counters import Counters, Family, MetricKind
 from svcdns.telemetry.logging import ROOT, plugin_logger
@@ -58,5 +59,8 @@ class HookCaller:
         """
         plugin = plugin or plugin_of(error)
         self._counters.count(PANICS)
+        if isinstance(error, ContractError):  # its text says what to correct, and names the plugin
+            logging.getLogger(ROOT).error("Recovered from a failure in %s: %s", where, error)
+            return
         log = plugin_logger(plugin) if plugin else logging.getLogger(ROOT)
         log.error("Recovered from a failure in %s", where, exc_info=error)

@@ -219,6 +219,8 @@ class Failures(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Keeps an exception, and passes on any other line."""
         error = record.exc_info[1] if record.exc_info else None
+        if isinstance(record.args, tuple) and record.args and isinstance(record.args[-1], ContractError):
+            error = record.args[-1]
         if error is None:
             logging.getLogger().handle(record)
         else:

@@ -7,7 +7,7 @@ import logging
 import pytest
 
 from svcdns.plugin_api.hooks import PANICS, HookCaller
-from svcdns.plugin_api.reuse import OUTSIDE, blame, running
+from svcdns.plugin_api.reuse import OUTSIDE, blame, no_reply, running
 from svcdns.telemetry.counters import Counters
 from tests.support import world
 
@@ -52,4 +52,20 @@ def test_a_failure_of_handle_is_logged_for_the_plugin_that_its_exception_names(
         HookCaller(Counters()).failed(error, "the chain of dns://:53")
     assert [(r.name, r.getMessage()) for r in caplog.records] == [
         (logger, "Recovered from a failure in the chain of dns://:53")
+    ]
+
+
+def test_a_breach_of_the_contract_is_logged_without_a_traceback(caplog: pytest.LogCaptureFixture) -> None:
+    """Its text names the plugin and says what to correct."""
+    counters = Counters()
+    with caplog.at_level(logging.ERROR):
+        HookCaller(counters).failed(no_reply("tenant", None), "the chain of dns://:53")
+    assert world.counted(counters) == {(PANICS.name,): 1.0}
+    assert [(r.name, r.getMessage(), r.exc_info) for r in caplog.records] == [
+        (
+            "svcdns",
+            "Recovered from a failure in the chain of dns://:53: plugin/tenant: handle, or a function passed to 'then', "
+            "returned None; a Reply was expected: is a 'return' missing?",
+            None,
+        )
     ]
