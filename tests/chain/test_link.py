@@ -364,24 +364,24 @@ async def test_an_exception_names_the_plugin_that_raised_it(answer: Callable[[],
 
 
 async def returns_what_follows(query: Query, following: Following) -> Any:
-    """A handler with a mistake: it does not await the answer of the next plugin."""
+    """Returns the answer of the rest of the chain without `await`."""
     return following(query)
 
 
 async def awaits_what_follows(query: Query, following: Following) -> Reply:
-    """A handler that awaits the answer of the next plugin, and changes its response code."""
+    """Awaits the answer of the rest of the chain, and changes its rcode."""
     return msgspec.structs.replace(await following(query), rcode=3)
 
 
 @pytest.mark.parametrize("answer", LATER)
 async def test_a_coroutine_may_await_every_answer(answer: Callable[[], Answer]) -> None:
-    """A coroutine may also await an answer that is a Reply already."""
+    """A coroutine can await a reply, a deferred reply and a coroutine."""
     reply = await answered(Outer(awaits_what_follows), Cluster(answer))
     assert (reply.rcode, reply.dependencies) == (3, REPLY.dependencies)
 
 
 def forgets_to_return(query: Query, following: Following) -> Answer:
-    """Passes a function without a result to `then`."""
+    """Passes a function to `then` that returns None."""
     change: Any = lambda _reply: None  # noqa: E731 - a function without a result
     return then(following(query), change)
 
@@ -402,7 +402,7 @@ NONE = "None; a Reply was expected: is a 'return' missing?"
     ],
 )
 async def test_a_plugin_that_returns_no_reply(handle: Any, answer: Callable[[], Answer], text: str) -> None:
-    """The error names the plugin and what it returned."""
+    """The error has the plugin's name and the type of the value that it returned."""
     with pytest.raises(ContractError) as raised:
         await answered(Outer(handle), Cluster(answer))
     assert (str(raised.value), plugin_of(raised.value)) == (HANDLED + text, "outer")

@@ -56,7 +56,7 @@ def test_a_failure_of_handle_is_logged_for_the_plugin_that_its_exception_names(
 
 
 def test_a_breach_of_the_contract_is_logged_without_a_traceback(caplog: pytest.LogCaptureFixture) -> None:
-    """Its text names the plugin and says what to correct."""
+    """A ContractError is logged in one line, because its text names the plugin and says what to correct."""
     counters = Counters()
     with caplog.at_level(logging.ERROR):
         HookCaller(counters).failed(no_reply("tenant", None), "the chain of dns://:53")

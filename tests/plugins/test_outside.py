@@ -100,7 +100,7 @@ def test_a_plugin_that_cannot_be_used(name: str, fields: dict[str, Any], text: s
 
 @pytest.mark.parametrize("group", ["svcdns.plugin", "svcdns_plugins", "Svcdns.Plugins"])
 def test_a_misspelt_group_of_entry_points(group: str, installed: Installed) -> None:
-    """If the plugin's entry point is in a misspelt group, the error names that group and the right one."""
+    """An entry point for the directive in a group with a similar name is an error that names the right group."""
     installed.add("tenant", module(), group)
     with pytest.raises(ContractError) as raised:
         known({"tenant"})
@@ -111,7 +111,7 @@ def test_a_misspelt_group_of_entry_points(group: str, installed: Installed) -> N
 
 
 def test_another_program_may_have_a_plugin_of_that_name(installed: Installed) -> None:
-    """An entry point of this name in another group, such as pytest's, is not taken for a plugin of svcdns."""
+    """An entry point of the same name in an unrelated group is ignored."""
     installed.add("tenant", module(), "pytest11")
     assert "tenant" not in known({"tenant"})[1]
 

@@ -38,7 +38,7 @@ def test_every_query_is_counted_once(asked: list[tuple[int, bool]]) -> None:
 
 
 def test_hits_of_the_table_have_a_metric() -> None:
-    """The first two of five equal queries go through the chain."""
+    """Of five equal queries, the last three are answered from the table, and the metric counts each of them once."""
     place, packet = ResponderSetup("udp"), dns.message.make_query("a.b.", "A", id=7).to_wire()
     for _ in range(5):
         if not place.responder.lookup(packet, CLIENT, 0.0):

@@ -36,7 +36,7 @@ OCTETS = bytes((192, 0, 2, 9))
 
 
 def module(handle: Callable[[Any, Query, Following], Any] | None = None, **fields: Any) -> Any:
-    """The module of a plugin `one`. Fields in capitals belong to its class."""
+    """Returns the module of a plugin named `one`. Fields in capitals become attributes of the plugin's class."""
     own = {name.lower(): value for name, value in fields.items() if name.isupper()}
     if handle is not None:
         own["handle"] = handle
@@ -46,7 +46,7 @@ def module(handle: Callable[[Any, Query, Following], Any] | None = None, **field
 
 
 def error_of(made: Any, block: str = "one", queries: Any = (A,), **more: Any) -> str:
-    """The text of the error. It is one line, and pytest shows no line of svcdns."""
+    """Runs the check, which must fail. Returns the text of the error: one line, and pytest shows no code of svcdns."""
     with pytest.raises(AssertionError) as raised:
         check_contract(made, block, queries, **more)
     assert raised.value.__cause__ is None
@@ -72,25 +72,25 @@ def error_of(made: Any, block: str = "one", queries: Any = (A,), **more: Any) ->
     ],
 )
 def test_a_block_with_a_mistake(block: str, text: str) -> None:
-    """A mistake in the block is an error with its position. A block without the plugin's own directive is one too."""
+    """The check reports unknown directives and syntax errors of the block with their position."""
     assert error_of(module(), block).startswith(text)
 
 
 @pytest.mark.parametrize("queries", [[A, ("www.example.org.",)], [A, ("www.example.org.", "B")], [A, ("a" * 64, "A")]])
 def test_what_is_no_query(queries: Any) -> None:
-    """If a query has the wrong form, the error shows it."""
+    """The error shows the item of `queries` that is no query."""
     assert error_of(module(), queries=queries) == (
         f"{queries[1]!r} is no query: a pair such as ('www.example.org.', 'A') was expected"
     )
 
 
 def test_no_queries() -> None:
-    """A check without queries is an error, because it would check nothing."""
+    """The check refuses an empty list of queries."""
     assert error_of(module(), queries=[]).startswith("there are no queries")
 
 
 async def test_within_an_event_loop() -> None:
-    """`check_contract` refuses to run inside an event loop, because it runs one itself."""
+    """The check refuses to run while an event loop runs."""
     assert error_of(module()) == "call check_contract in a test that is no coroutine: an event loop runs here"
 
 
@@ -112,7 +112,7 @@ async def test_within_an_event_loop() -> None:
     ],
 )
 def test_a_module_with_a_mistake(made: Any, text: str) -> None:
-    """A mistake in the module itself is reported before any query is asked."""
+    """The check reports a mistake in a module before it sends a query."""
     if made is not None and getattr(getattr(made, "PLUGIN", None), "plugin", None) is int:
         made.PLUGIN = int
     assert error_of(made).startswith(text)
@@ -126,12 +126,12 @@ class Mutable:
 
 
 class Opaque:
-    """Options that do not define equality: each is equal only to itself."""
+    """Options that are equal only to themselves."""
 
 
 @dataclass(frozen=True)
 class Holding:
-    """Frozen options that hold a list, so that they cannot be hashed."""
+    """Frozen options that contain a list."""
 
     names: list[str]
 
@@ -157,7 +157,7 @@ class Holding:
     ],
 )
 def test_parse_with_a_mistake(parse: Any, text: str) -> None:
-    """Options that cannot be hashed or compared, and exceptions of `parse`, are errors."""
+    """The check reports mutable options, and exceptions of `parse`."""
     assert error_of(module(parse=parse)).startswith(text)
 
 
@@ -167,7 +167,7 @@ def reply(**fields: Any) -> Callable[[Any, Query, Following], Reply]:
 
 
 def record(**fields: Any) -> Callable[[Any, Query, Following], Reply]:
-    """Returns a handler whose reply has one A record for www.example.org; `fields` replace the fields of the record."""
+    """Returns a handler whose reply has one record with these fields."""
     made = {"owner": b"\3www\7example\3org\0", "rtype": Type.A, "ttl": 30, "rdata": OCTETS, **fields}
     return lambda _self, _query, _following: Reply(answer=(Record(**made),))
 
@@ -201,26 +201,26 @@ def record(**fields: Any) -> Callable[[Any, Query, Following], Reply]:
     ],
 )
 def test_a_reply_with_a_mistake(handle: Any, text: str) -> None:
-    """The error names the field of the reply, its value and what was expected."""
+    """The check reports a wrong type or value of a field of a reply or a record, and the query."""
     found = error_of(module(handle))
     assert found.startswith(f"a reply is wrong: {text}")
     assert found.endswith("[www.example.org. A from 10.1.2.3 to port 53 over udp]")
 
 
 def test_a_reply_of_other_types_is_right() -> None:
-    """A reply with TXT, PTR, AAAA or MX records passes the check."""
+    """The check accepts correct records of several types."""
     for rtype, rdata in ((Type.TXT, b"\1a\2bc"), (Type.PTR, b"\1a\0"), (Type.AAAA, bytes(16)), (Type.MX, b"\0\1\1a\0")):
         check_contract(module(record(rtype=rtype, rdata=rdata)), "one", [A])
 
 
 def changes_at_once(_self: Any, query: Query, following: Following) -> Any:
-    """A handler with a mistake: it uses the next plugin's answer without waiting for the reply."""
+    """Uses an answer of `following` as if it were always a reply."""
     answer: Any = following(query)
     return answer.with_ttls(lambda _ttl: 5)
 
 
 def raises(_self: Any, query: Query, _following: Following) -> Answer:
-    """A handler that raises KeyError."""
+    """Raises KeyError."""
     return {b"": Reply()}[query.key]
 
 
@@ -241,12 +241,12 @@ NO_REPLY = "plugin/one: handle, or a function passed to 'then', returned "
     ],
 )
 def test_a_handler_with_a_mistake(handle: Any, text: str) -> None:
-    """The error says what is wrong, and where in the author's file."""
+    """The check reports a wrong result of `handle`, and an exception with the line of the author's file."""
     assert error_of(module(handle)) == f"{text} [www.example.org. A from 10.1.2.3 to port 53 over udp]"
 
 
 def own_reply(query: Query, text: str) -> Reply:
-    """Returns a TXT reply that is valid until a dependency changes."""
+    """Returns a reply with this text, and with the lifetime UNTIL_CHANGED."""
     data = text.encode()
     return Reply(answer=(Record(query.name, Type.TXT, 5, bytes((len(data),)) + data),), lifetime=UNTIL_CHANGED)
 
@@ -265,7 +265,7 @@ def own_reply(query: Query, text: str) -> Reply:
     ],
 )
 def test_fields_of_the_core(handle: Any, field: str, instead: str) -> None:
-    """A handler may not read `requestor`, `listener` or `message_id`, because the core does not record such reads."""
+    """The check reports a read of a field that is for the core, and names the property to read instead."""
     text = f"plugin/one: handle reads query.{field}, which is for the core: read query.{instead}"
     assert error_of(module(handle)) == text
 
@@ -282,14 +282,14 @@ def test_fields_of_the_core(handle: Any, field: str, instead: str) -> None:
     ],
 )
 def test_clocks_and_random_numbers_of_python(handle: Any, text: str) -> None:
-    """A handler may not use Python's clocks and random numbers, because the core cannot record what they return."""
+    """The check reports the use of Python's clocks and random numbers in `handle`."""
     assert error_of(module(handle)) == (
         f"plugin/one: handle {text}, which the core cannot record: use environment.clock and environment.random"
     )
 
 
 def test_a_handler_that_reads_a_file() -> None:
-    """A handler that reads a file is an error, because it would block the worker."""
+    """The check reports that `handle` reads a file."""
     made = module(lambda _self, query, _following: own_reply(query, Path("/etc/hostname").read_text()))
     assert error_of(made) == (
         "plugin/one: handle calls read_text: workers read no files; read it in the module's gather"
@@ -297,7 +297,7 @@ def test_a_handler_that_reads_a_file() -> None:
 
 
 def test_what_is_no_mistake() -> None:
-    """A handler may use durations, and a hook other than `handle` may read the time."""
+    """The check accepts durations, measured times, and the time in hooks that are not called for a reply."""
     made = module(
         lambda _self, query, _following: own_reply(query, f"{datetime.timedelta(0)}{time.perf_counter() < 0}"),
         TICK=lambda _self: time.time(),
@@ -306,7 +306,7 @@ def test_what_is_no_mistake() -> None:
 
 
 def test_replies_that_differ_without_the_table() -> None:
-    """A handler that counts its calls is an error: the count is not data that the plugin declares."""
+    """The check reports a plugin whose replies depend on the number of its calls."""
 
     def handle(self: Any, query: Query, _following: Following) -> Reply:
         self._count = getattr(self, "_count", 0) + 1
@@ -320,13 +320,13 @@ def test_replies_that_differ_without_the_table() -> None:
 
 
 def test_a_client_class_of_another_type() -> None:
-    """`client_class` must return a text. None is an error, because it often comes from a forgotten `return`."""
+    """The check reports a client class that is no text."""
     made = module(CLIENT_CLASS=lambda _self, address: "v6" if ":" in address else None)
     assert error_of(made) == "plugin/one: client_class returned NoneType; a text was expected"
 
 
 def test_an_error_of_init() -> None:
-    """An exception in `__init__` is reported with the place where it was raised."""
+    """The check reports an exception of `__init__` with its line."""
 
     def __init__(_self: Any, _options: Any, _environment: Environment) -> None:  # noqa: N807 - that of the class
         raise KeyError("a")
@@ -343,17 +343,17 @@ class Files(Plugin):
     before = "cache"
 
     def __init__(self, options: Any, environment: Environment) -> None:
-        """Reads the content of the file."""
+        """Asks for the content of the file."""
         super().__init__(options, environment)
         self._text = environment.content("one", "file", bytes.decode, "")
 
     def handle(self, query: Query, following: Following) -> Answer:
-        """Replies with the content of the file, for as long as that does not change."""
+        """Returns the content of the file as TXT record."""
         return own_reply(query, self._text.value)
 
 
 def with_file(path: Path, **fields: Any) -> Any:
-    """The module of a plugin that reads a file."""
+    """Returns the module of a plugin that reads `path`; `fields` replace its functions."""
 
     def gather(_options: Any, _known: Any) -> dict[str, bytes]:
         return {"file": path.read_bytes()}
@@ -364,14 +364,14 @@ def with_file(path: Path, **fields: Any) -> Any:
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
-    """A file with a text."""
+    """Returns the path of a file with a text."""
     made = tmp_path / "file"
     made.write_text("one")
     return made
 
 
 def test_the_check_calls_refresh(file: Path) -> None:
-    """The check calls `refresh` at each time and after each change. Without `refresh`, files are read at a reload."""
+    """The check calls `refresh` in each round and after each change, and `gather` of a plugin without `refresh`."""
     calls = []
 
     def refresh(_options: Any, known: dict[str, bytes]) -> dict[str, bytes]:
@@ -387,7 +387,7 @@ def test_the_check_calls_refresh(file: Path) -> None:
 
 
 def test_a_refresh_that_misses_a_change(file: Path) -> None:
-    """A file that `gather` reads but `refresh` does not is an error: workers would keep the old content."""
+    """The check reports a `refresh` that does not return new content, or that is never called."""
     made = with_file(file, refresh=lambda _options, _known: {})
     text = "plugin/one: gather has new content for 'file', and refresh has not"
     assert error_of(made, changes=[lambda: file.write_text("two")]) == text
@@ -396,7 +396,7 @@ def test_a_refresh_that_misses_a_change(file: Path) -> None:
 
 
 def test_a_file_that_is_gone(file: Path) -> None:
-    """The last content stays, if `refresh` returns nothing or raises an error of svcdns."""
+    """The last content stays in use if `refresh` returns nothing or raises a SvcdnsError."""
 
     def gather(_options: Any, _known: Any) -> dict[str, bytes]:
         try:
@@ -432,19 +432,19 @@ def test_a_file_that_is_gone(file: Path) -> None:
     ],
 )
 def test_hooks_for_files_with_a_mistake(fields: dict[str, Any], text: str, file: Path) -> None:
-    """A mistake in `gather`, `refresh` or `period` is reported as at a start, with the position of the directive."""
+    """The check reports wrong results and exceptions of these hooks with the position of the directive."""
     assert error_of(with_file(file, **fields)).startswith(f"block:1:13 - plugin/one: {text}")
 
 
 def test_content_that_cannot_be_read(file: Path) -> None:
-    """Content that cannot be decoded is an error, at the start and after a change."""
+    """The check reports an exception of the function `read`, at the start and after a change."""
     text = "plugin/one: UnicodeDecodeError: 'utf-8' codec can't decode byte 0xff in position 0: invalid start byte"
     assert error_of(with_file(file), changes=[lambda: file.write_bytes(b"\xff")]).startswith(text)
     assert error_of(with_file(file)).startswith(text)
 
 
 def test_an_error_with_the_position_of_an_argument() -> None:
-    """A CorefileError with a position is shown unchanged."""
+    """The check shows a CorefileError of `parse` with the error's own position."""
 
     def parse(block: Any) -> Any:
         raise CorefileError(block.directives[0].arguments[0].position, "a number was expected")

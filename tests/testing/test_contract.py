@@ -158,9 +158,7 @@ def test_a_built_plugin_keeps_to_the_contract(name: str, tmp_path: Path) -> None
 
 @pytest.mark.parametrize("name", sorted(set(BLOCKS) - {"whoami", "rewrite edns0"}))
 def test_a_built_plugin_before_replies_of_all_kinds(name: str, tmp_path: Path) -> None:
-    """A built plugin passes the contract check together with *cache*, for each kind of reply of the next plugin, and
-    for names in lower and upper case.
-    """
+    """A built plugin passes the check with the default replies, with *cache* in the block, and with names in two spellings."""
     (tmp_path / "zone").write_text(ZONE.format(serial=1))
     (tmp_path / "hosts").write_text("192.0.2.9 c.example.org\n")
     block, queries = BLOCKS[name]
@@ -245,13 +243,13 @@ def test_a_plugin_that_declares_nothing_keeps_to_the_contract(plugin: type[Plugi
 
 
 def plain(before: str = "cache") -> Any:
-    """The module of a plugin that does nothing."""
+    """Returns the module of a plugin that only calls the rest of the chain."""
     plugin = type("Plain", (Plugin,), {"name": "careless", "before": before})
     return SimpleNamespace(PLUGIN=plugin, parse=lambda _block: None)
 
 
 def passing(lifetime: float, flags: int = 0) -> Callable[[Query], Answer]:
-    """Returns a handler for the rest of the block whose replies have this lifetime and these flags."""
+    """Returns a function that answers queries with this lifetime and these flags."""
 
     def rest(query: Query) -> Answer:
         return Reply(
@@ -267,21 +265,21 @@ def passing(lifetime: float, flags: int = 0) -> Callable[[Query], Answer]:
 @pytest.mark.parametrize("flags", [0, AA])
 @pytest.mark.parametrize("lifetime", [3.0, 30.0, UNTIL_CHANGED])
 def test_replies_with_a_lifetime_beside_a_cache(lifetime: float, flags: int, before: str) -> None:
-    """The check accepts replies that `cache` has stored, with AA set and TTLs that count down."""
+    """The check passes with replies of any lifetime before and after *cache*, although the cache sets AA on a hit."""
     queries = [A, ("A.Example.ORG.", "A")]
     assert check_contract(plain(before), "careless\ncache 30", queries, rest=passing(lifetime, flags)) > 0
 
 
 class Counts(Careless):
-    """A plugin with a mistake: it declares that a reply may be reused although its TTLs count down."""
+    """A plugin that marks replies whose TTLs count down as replies with constant TTLs."""
 
     def handle(self, query: Query, following: Following) -> Answer:
-        """Passes replies on as reusable, although they have a count in them."""
+        """Removes the time of the next countdown from the reply."""
         return then(following(query), lambda reply: msgspec.structs.replace(reply, next_second=UNTIL_CHANGED))
 
 
 def test_the_default_replies_count_down() -> None:
-    """The check uses a reply that counts down, so that it finds a plugin that keeps TTLs for too long."""
+    """The default replies count down, so that the check finds a plugin that stops the countdown, also before *cache*."""
     module = SimpleNamespace(PLUGIN=Counts, parse=lambda _block: None)
     for block in ("careless", "careless\ncache 30"):
         with pytest.raises(AssertionError, match=r" IN A 192\.0\.2\.1\] came from the answer table"):

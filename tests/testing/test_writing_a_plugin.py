@@ -1,4 +1,4 @@
-"""The example plugins of docs/writing-a-plugin.md pass the contract check unchanged."""
+"""Runs every block of docs/writing-a-plugin.md: its plugins must pass the contract check."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ QUERIES = [("www.example.org.", "A"), ("www.example.org.", "TXT"), ("WWW.example
 
 @pytest.fixture(autouse=True)
 def modules() -> Iterator[None]:
-    """A module of the page stays imported until the end of the test."""
+    """Removes the modules of the page from `sys.modules` after a test."""
     yield
     for name in MODULES:
         sys.modules.pop(name, None)
 
 
 def module(name: str) -> ModuleType:
-    """Runs one of the blocks of the page."""
+    """Runs a block of the page, and returns it as a module."""
     made = sys.modules[name] = ModuleType(name)
     exec(compile(MODULES[name], name, "exec"), made.__dict__)
     return made
@@ -65,14 +65,14 @@ def test_a_plugin_of_the_page_keeps_to_the_contract(name: str, block: str, cache
 
 
 def test_the_test_of_the_page(tmp_path: Path) -> None:
-    """It passes for the plugin of the page that it imports."""
+    """The test on the page passes for the plugin on the page."""
     module("svcdns_texts")
     made = module("test_svcdns_texts")
     made.test_it_keeps_to_the_plugin_contract(tmp_path)
 
 
 def test_every_block_of_the_page_is_run() -> None:
-    """Three plugins, a test, and the package of one of the plugins."""
+    """The page has three plugins, a test, and the `pyproject.toml` of one of the plugins, and no other block."""
     assert set(MODULES) == {"svcdns_site", "svcdns_minttl", "svcdns_texts", "test_svcdns_texts"}
     assert [kind for kind, _ in BLOCKS] == ["python"] * len(MODULES) + ["toml"]
     project = tomllib.loads(BLOCKS[-1][1])
@@ -83,7 +83,7 @@ def test_every_block_of_the_page_is_run() -> None:
 
 @pytest.mark.parametrize("kind", [Query, Reply, Record])
 def test_the_fields_on_the_page(kind: type) -> None:
-    """They exist, and the page has each field of a record."""
+    """The fields in the tables of the page exist, and the table of records is complete."""
     table = PAGE.split(f"| `{kind.__name__}` | Type | Meaning |\n")[1].split("\n\n")[0]
     first = [row.split("|")[1] for row in table.splitlines()]
     fields = [field.partition(".")[0] for field in re.findall(r"`([\w.]+)`", " ".join(first))]
@@ -95,7 +95,7 @@ def test_the_fields_on_the_page(kind: type) -> None:
 
 
 def test_the_names_on_the_page() -> None:
-    """The directives are in their order, the metric and the hooks exist, and each import is from the contract."""
+    """The page has the directives in chain order, and its metric, hooks and imports exist."""
     order = re.search(r"its middle part is: (.*?)\.\n", PAGE, re.DOTALL)
     assert order is not None
     named = re.findall(r"\*(\w+)\*", order[1])

@@ -68,14 +68,14 @@ def test_removes_the_opt_record_of_an_upstream() -> None:
 
 @pytest.mark.parametrize("lifetime", [60.0, UNTIL_CHANGED])
 def test_the_reply_that_is_stored_is_for_its_own_query(lifetime: float) -> None:
-    """The answer table must not store the reply to a miss, because hits have AA and TTLs that count down."""
+    """A reply that the cache stores gets the lifetime 0, so that the answer table stores only replies from the cache."""
     cached = Cached(reply=Reply(flags=RD, answer=A, lifetime=lifetime))
     assert cached.ask().lifetime == 0
     assert cached.ask().lifetime == 60
 
 
 def test_a_reply_that_is_not_stored_keeps_its_lifetime() -> None:
-    """A reply for the clients of one class is not cached, and keeps its lifetime."""
+    """A reply for one client class is not cached, and keeps its lifetime."""
     cached = Cached(reply=Reply(flags=RD, answer=A, lifetime=60.0, scope=CacheScope.CLIENT_CLASS))
     assert [cached.ask().lifetime, cached.ask().lifetime] == [60, 60]
 
