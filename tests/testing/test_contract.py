@@ -158,7 +158,7 @@ def test_a_built_plugin_keeps_to_the_contract(name: str, tmp_path: Path) -> None
 
 @pytest.mark.parametrize("name", sorted(set(BLOCKS) - {"whoami", "rewrite edns0"}))
 def test_a_built_plugin_before_replies_of_all_kinds(name: str, tmp_path: Path) -> None:
-    """A built plugin passes the check with the default replies, with *cache* in the block, and with names in two spellings."""
+    """A built plugin passes the check with the default replies, with *cache*, and with names in two spellings."""
     (tmp_path / "zone").write_text(ZONE.format(serial=1))
     (tmp_path / "hosts").write_text("192.0.2.9 c.example.org\n")
     block, queries = BLOCKS[name]
@@ -279,7 +279,7 @@ class Counts(Careless):
 
 
 def test_the_default_replies_count_down() -> None:
-    """The default replies count down, so that the check finds a plugin that stops the countdown, also before *cache*."""
+    """The check finds a plugin that stops the countdown of TTLs, because its default replies count down."""
     module = SimpleNamespace(PLUGIN=Counts, parse=lambda _block: None)
     for block in ("careless", "careless\ncache 30"):
         with pytest.raises(AssertionError, match=r" IN A 192\.0\.2\.1\] came from the answer table"):

@@ -68,7 +68,7 @@ def test_removes_the_opt_record_of_an_upstream() -> None:
 
 @pytest.mark.parametrize("lifetime", [60.0, UNTIL_CHANGED])
 def test_the_reply_that_is_stored_is_for_its_own_query(lifetime: float) -> None:
-    """A reply that the cache stores gets the lifetime 0, so that the answer table stores only replies from the cache."""
+    """A reply that the cache stores gets the lifetime 0, so that the table stores only replies from the cache."""
     cached = Cached(reply=Reply(flags=RD, answer=A, lifetime=lifetime))
     assert cached.ask().lifetime == 0
     assert cached.ask().lifetime == 60
