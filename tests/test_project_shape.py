@@ -349,7 +349,7 @@ def test_repository_texts_name_no_machine() -> None:
 
 
 def test_the_supervisor_has_nothing_that_parses_outside_data() -> None:
-    """It loads the channel to its children and the shared memory of the project, and none of the standard library's
+    """The supervisor imports the channel to its children and the shared memory, and none of the standard library's
     clients and parsers.
     """
     program = "import sys; import svcdns.supervisor.__main__, svcdns.supervisor.process; print(*sorted(sys.modules))"

@@ -81,7 +81,7 @@ def test_junit(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_progress_is_for_terminals(capsys: pytest.CaptureFixture[str]) -> None:
-    """The progress line is only written to a terminal."""
+    """No progress is printed if the output is not a terminal."""
     with report.Progress(list(CHECKS.values())) as progress:
         progress.say("making Services")
         progress.done(RESULTS[0])

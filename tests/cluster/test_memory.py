@@ -27,7 +27,7 @@ def address(pod: int, nodes: int) -> str:
 
 
 def cluster(endpoints: int, pods: int) -> Iterator[Change]:
-    """Services of that many endpoints, in 20 namespaces."""
+    """Yields a cluster in 20 namespaces, with this number of Pods, and this number of endpoints for each Service."""
     for number in range(SERVICES):
         namespace, name = f"team-{number % 20}", f"service-{number:05}"
         yield Put(Service(namespace, name, (f"10.96.{number >> 8}.{number & 255}",), PORTS))

@@ -406,7 +406,7 @@ def test_variables_are_replaced_as_coredns_replaces_them(text: str, environ: dic
 
 
 def test_a_pattern_finds_hidden_files(tmp_path: Path) -> None:
-    """As in Go, whose `*` matches a dot; the hidden folders of a mounted ConfigMap are left out."""
+    """`*` also matches hidden files, as in Go; the hidden folders of a mounted ConfigMap are left out."""
     (tmp_path / "d" / "..data").mkdir(parents=True)
     (tmp_path / "d" / ".a").write_text("f")
     (tmp_path / "d" / "b").write_text("g")

@@ -140,8 +140,9 @@ def test_old_answers_of_a_running_server_have_the_extended_error_too(tmp_path: P
 
 
 def test_a_damaged_snapshot(tmp_path: Path, api: ApiDouble) -> None:
-    """One log line refuses it, and the server starts as without one. Once the API server is there, a new snapshot is
-    written.
+    """A damaged snapshot is refused with one log line, and the server starts without it.
+
+    Once the API server is there, a new snapshot is written.
     """
     file = write_snapshot(tmp_path, api)
     file.write_bytes(file.read_bytes()[:-100])

@@ -52,7 +52,7 @@ def test_a_reply_without_message_and_error() -> None:
 
 
 def test_takes_no_arguments() -> None:
-    """It has no options."""
+    """An argument or a block is an error."""
     assert world.options("minimal", "minimal") == Options()
     assert world.rejection("minimal", "minimal now").startswith("2:9 Wrong argument count")
     assert world.rejection("minimal", "minimal {\n}").startswith("2:1 'minimal' takes no block")

@@ -32,7 +32,7 @@ def test_tells_an_ipv6_client_over_tcp() -> None:
 
 
 def test_the_records_have_the_class_of_the_query() -> None:
-    """As in CoreDNS."""
+    """The records of the reply have the class of the query, as in CoreDNS."""
     query = world.query("a.b.", rclass=Class.CH)
     reply = world.now(world.handled(Whoami(Options(), world.environment()), query, world.following()))
     assert [record.rclass for record in reply.additional] == [Class.CH, Class.CH]

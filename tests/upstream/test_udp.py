@@ -136,7 +136,7 @@ async def test_thirty_thousand_forged_replies_to_real_sockets() -> None:
 
 
 async def test_many_at_once() -> None:
-    """Each query gets its own reply, in reverse order."""
+    """Each of many queries gets its own reply, although the replies come in reverse order."""
 
     def numbered(query: dns.message.Message, transport: str) -> list[bytes] | bytes | None:
         name = query.question[0].name

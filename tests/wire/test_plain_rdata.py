@@ -69,7 +69,7 @@ def test_the_octets_are_those_of_dnspython(kind: str, words: list[str]) -> None:
     ],
 )
 def test_other_words_are_left_to_dnspython(kind: str, words: list[str]) -> None:
-    """It reads them, or says what is wrong with them."""
+    """Words in another form give None, and are left to dnspython, which reads or refuses them."""
     assert plain(int(Type[kind]), words, ORIGIN) is None
 
 

@@ -292,7 +292,7 @@ def test_names_with_octets_that_change_are_not_simple() -> None:
 
 @given(made.MUTATIONS)
 def test_simple_replies_parse_to_the_same(packet: bytes) -> None:
-    """Whatever `scan` accepts, it agrees with the parsed message."""
+    """If `scan` accepts a packet, its result agrees with that of `parse_message`."""
     plain = scan(packet, START, made.rtype_of(packet))
     if plain is None:
         return

@@ -54,7 +54,7 @@ def errors(data: dict[str, bytes], *paths: Path) -> list[str]:
 def test_files_that_hang_delay_the_others_by_one_deadline(
     tmp_path: Path, hanging: Callable[[str], Path], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Their zones are SERVFAIL, with one ERROR line each, and are tried again after five seconds."""
+    """Twenty files that hang delay a good one only until one common deadline. Each is logged, and read again later."""
     slow = [hanging(f"slow{number}") for number in range(20)]
     good = tmp_path / "good"
     good.write_text(ZONE)
@@ -72,7 +72,7 @@ def test_files_that_hang_delay_the_others_by_one_deadline(
 
 
 def test_a_file_that_no_longer_hangs_is_served(hanging: Callable[[str], Path]) -> None:
-    """The content that the blocked thread has read is used."""
+    """If a file no longer hangs, the content that the blocked thread has read is served."""
     path = hanging("slow")
     data = gather(options(path), {})
     handle = os.open(path, os.O_WRONLY)
@@ -86,7 +86,7 @@ def test_a_file_that_no_longer_hangs_is_served(hanging: Callable[[str], Path]) -
 
 
 def test_a_file_that_replaces_a_hanging_one_is_served(tmp_path: Path, hanging: Callable[[str], Path]) -> None:
-    """The thread of the old file stays blocked."""
+    """A file that replaces a hanging one is served, although the thread that reads the old one stays blocked."""
     path = hanging("slow")
     data = gather(options(path), {})
     (tmp_path / "new").write_text(ZONE)
@@ -97,7 +97,7 @@ def test_a_file_that_replaces_a_hanging_one_is_served(tmp_path: Path, hanging: C
 
 
 def test_an_included_file_that_hangs(tmp_path: Path, hanging: Callable[[str], Path]) -> None:
-    """The zone of the file that includes it is SERVFAIL."""
+    """If an included file hangs, the zone has an error with the position of `$INCLUDE`."""
     hanging("included")
     path = tmp_path / "zone"
     path.write_text(f"{ZONE}$INCLUDE included\n")
@@ -107,7 +107,7 @@ def test_an_included_file_that_hangs(tmp_path: Path, hanging: Callable[[str], Pa
 
 @pytest.mark.parametrize("name", [pytest.param("zone", id="regular file"), pytest.param("/dev/zero", id="no end")])
 def test_large_files_are_errors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    """They are not read to their end."""
+    """A file above the size limit is an error, and is not read to its end."""
     monkeypatch.setattr(file_reads, "READ_TIMEOUT", 10.0)
     monkeypatch.setattr(file_reads, "MAX_SIZE", 2000)
     path = tmp_path / name
@@ -125,7 +125,7 @@ def test_large_files_are_errors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     ],
 )
 def test_files_without_a_zone(tmp_path: Path, content: bytes | None, expected: str) -> None:
-    """An error in one line of printable characters."""
+    """A file without a zone is an error of one line of printable characters."""
     path = tmp_path / "zone"
     if content is None:
         path.mkdir()
@@ -151,7 +151,7 @@ def write(path: Path, serial_number: int, age: float) -> None:
 def test_a_file_that_is_being_written_does_not_replace_a_zone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """At a reload of the Corefile and at a reload of the zone. The file is looked at again after a second."""
+    """A file that was modified a moment ago does not replace the zone yet; it is read again after a second."""
     monkeypatch.setattr(file_reads, "SETTLE", 30.0)
     monkeypatch.setattr("svcdns.plugins.file.file_reads.time.sleep", lambda _seconds: None)
     path = tmp_path / "zone"
@@ -169,7 +169,7 @@ def test_a_file_that_is_being_written_does_not_replace_a_zone(
 
 
 def test_a_file_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is complete if nobody writes it any more."""
+    """A file is read once it has not been modified for SETTLE seconds, because it is complete then."""
     monkeypatch.setattr(file_reads, "SETTLE", 30.0)
     path = tmp_path / "zone"
     write(path, 1, age=60.0)
@@ -195,7 +195,7 @@ def test_a_file_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 def test_a_file_that_was_read_in_the_middle_of_a_write_is_read_again(
     tmp_path: Path, rest: str | None, *, expected: bool
 ) -> None:
-    """At a start. The serial is that of the part which was there."""
+    """If a start read only the first part of a file, the rest is read later, even if the serial stays the same."""
     path = tmp_path / "zone"
     begin = ZONE + "a IN A 10.0.0.1"
     path.write_text(begin)
@@ -209,7 +209,7 @@ def test_a_file_that_was_read_in_the_middle_of_a_write_is_read_again(
 
 
 def test_a_zone_that_a_symbolic_link_replaces(tmp_path: Path) -> None:
-    """As in a ConfigMap volume, where the link `..data` is replaced."""
+    """A zone is read again if the link `..data` is replaced, as in a ConfigMap volume."""
     for number in (1, 2):
         (tmp_path / f"..{number}").mkdir()
         write(tmp_path / f"..{number}" / "zone", number, age=60.0)
