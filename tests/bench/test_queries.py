@@ -85,7 +85,7 @@ def test_hits_are_existing_names() -> None:
 
 
 def test_zone_files_of_the_cluster(tmp_path: Path) -> None:
-    """Addresses, SRV and PTR records, read by dnspython."""
+    """dnspython reads the same addresses, SRV and PTR records from the zone files as the cluster has."""
     found = {name: dns.zone.from_file(str(path), name) for name, path in peers.write_zones(CLUSTER, tmp_path).items()}
     cluster = found["cluster.local"]
     assert {str(one) for one in cluster.find_rdataset("service-11.team-11.svc", "AAAA")} == {"fd00:10:64::b"}

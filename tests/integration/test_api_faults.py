@@ -220,7 +220,7 @@ def test_a_replaced_token(lab: Lab, server: Server) -> None:
 
 
 def test_an_api_server_that_hangs(lab: Lab, server: Server) -> None:
-    """SIGSTOP: nothing is logged, as there may be no event. After SIGCONT the watches continue."""
+    """A stopped API server is not logged, because there may just be no change. When it goes on, so do the watches."""
     with services_swapped(lab, server, THREE_SECONDS):
         lab.process.send_signal(signal.SIGSTOP)
         threading.Event().wait(OUTAGE)

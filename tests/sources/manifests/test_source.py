@@ -281,7 +281,7 @@ async def test_pod_being_deleted_stays_until_it_is_gone(tmp_path: Path) -> None:
 
 
 async def test_ignored_kinds_are_logged_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """One line in total, since application manifests are full of them."""
+    """Kinds that are not used cause one log line in total, because manifests of applications are full of them."""
     caplog.set_level(logging.INFO, LOG.name)
     text = (
         "apiVersion: v1\nkind: Secret\nmetadata: {name: a}\n---\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\n"
