@@ -370,3 +370,17 @@ def test_the_supervisor_has_nothing_that_parses_outside_data() -> None:
         "xml",
         "yaml",
     }
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_no_message_points_at_a_file_of_the_repository(name: str) -> None:
+    """A container has no `docs/`: a log line or an error says itself what to do, or has the title of a page."""
+    path = ROOT / Path(*name.split("."))
+    tree = ast.parse((path / "__init__.py" if path.is_dir() else path.with_suffix(".py")).read_text())
+    texts = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    messages = [
+        node.value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in texts
+    ]
+    assert [text for text in messages if re.search(r"\bdocs/|\.md\b", text)] == []

@@ -13,7 +13,8 @@ import os
 import socket
 import sys
 
-from svcdns.control.process import Control, Options
+from svcdns.control.process import Control
+from svcdns.control.setups import Options
 from svcdns.process.channel import Channel
 from svcdns.process.parent_death import die_with_parent
 from svcdns.process.shared_memory import regions
@@ -21,8 +22,12 @@ from svcdns.telemetry import logging as log_lines
 
 GC_THRESHOLD = 5_000
 """Allocations between two runs of the garbage collector: more than the default, as cluster objects form few cycles."""
+SWITCH_INTERVAL = 0.001
+"""The seconds for which a thread that reads files may run while the event loop waits; Python's default is 5 ms."""
 NICE = 15
 """The nice value of control. On a processor shared with workers, queries cannot wait, but changes of the cluster can.
+
+A first start is not nice, because there are no queries yet, and every moment without DNS counts.
 """
 
 
@@ -37,9 +42,9 @@ def main() -> int:
     parser.add_argument("--shared", type=int, required=True)
     arguments = parser.parse_args()
     die_with_parent()
-    os.nice(NICE)
     gc.freeze()
     gc.set_threshold(GC_THRESHOLD, 10, 10)
+    sys.setswitchinterval(SWITCH_INTERVAL)
     log = log_lines.set_up()
     options = Options(
         **json.loads(arguments.options), again=arguments.again or arguments.beside, beside=arguments.beside
@@ -52,7 +57,7 @@ def main() -> int:
 
 
 async def _run(options: Options, channel: Channel, shared: list[memoryview], own: int) -> int:
-    return await Control(options, channel, shared, own).run()
+    return await Control(options, channel, shared, own, lambda: os.nice(NICE)).run()
 
 
 if __name__ == "__main__":

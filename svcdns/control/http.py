@@ -10,6 +10,7 @@ The content of the pages is in `endpoints`. Rules:
 
 from __future__ import annotations
 
+import os
 from collections.abc import Awaitable, Callable, Mapping
 
 from aiohttp import web
@@ -42,9 +43,9 @@ class _Site:
             await web.TCPSite(self._runner, host or None, port, reuse_address=True, reuse_port=True).start()
         except OSError as error:
             await self._runner.cleanup()
-            raise HttpListenError(
-                f"listen tcp {host}:{port}: bind: {(error.strerror or str(error)).lower()}"
-            ) from error
+            # asyncio puts the address into `strerror` again.
+            reason = os.strerror(error.errno) if error.errno else str(error)
+            raise HttpListenError(f"listen tcp {host}:{port}: bind: {reason.lower()}") from error
 
     @property
     def port(self) -> int:

@@ -1,9 +1,11 @@
 """The control process: loads the Corefile, has workers serve it, reloads it, and takes part in a stop.
 
-It answers no DNS queries; the workers do. A start has one of three sequences:
+It answers no DNS queries; the workers do. A start has one of four sequences:
 
 - From a list: the workers build their chains and receive the cluster as the API server lists it. When all workers are
   synced, or after the startup timeout, control asks the supervisor to open the DNS ports (message `listen`).
+- Without a cluster: the ports are opened at once. Queries wait in the sockets until the workers have built their
+  chains, a fraction of a second later, so that a restart refuses queries for as short a time as possible.
 - From a snapshot: the workers receive the cluster from the snapshot. So the ports are opened first; watches and HTTP
   pages follow.
 - As a successor of an earlier control process: the workers still answer. In a rolling replacement the earlier process
@@ -23,27 +25,26 @@ import asyncio
 import contextlib
 import logging
 import math
-import os
 import random
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Any, Final
 
 from svcdns import __version__
 from svcdns.control.cluster_view import ClusterView, Difference
 from svcdns.control.cluster_views import ClusterViews, shown_ages
-from svcdns.control.configuration import Setup, check
+from svcdns.control.configuration import Setup
 from svcdns.control.info_metrics import RELOADS_FAILED, note_build, note_exits, note_plugins, note_version
 from svcdns.control.last_good_corefile import LastGoodCorefile
 from svcdns.control.memory_pressure import MemoryBudget, own_memory
-from svcdns.control.plugin_data import DataKey, PluginData, Refresher, gather_in_threads, plugin_files
+from svcdns.control.plugin_data import DataKey, Refresher, plugin_files
+from svcdns.control.setups import Options, Setups
 from svcdns.control.workers import Workers
-from svcdns.corefile.blocks import Corefile
 from svcdns.corefile.errors import CorefileError
-from svcdns.corefile.load import CorefileMissingError, load
+from svcdns.corefile.load import CorefileMissingError
 from svcdns.errors import SvcdnsError
 from svcdns.feed.format import handover_format
 from svcdns.feed.frames import Configure
@@ -65,10 +66,8 @@ POLL: Final = 0.02
 """Seconds between two checks of the workers' states or of the views, while control waits for them."""
 WAITING_LINE: Final = 0.5
 """Seconds between two log lines about the wait for the API server."""
-RETRY: Final = 2.0
-"""Seconds between two attempts of a restarted control process to read a Corefile that is unusable."""
-READ_LIMIT: Final = 60.0
-"""Seconds that reading the Corefile may take at a start."""
+PAGES_DELAY: Final = 0.3
+"""Seconds for which the start of DNS has precedence over the HTTP pages, whose libraries take long to import."""
 
 log = logging.getLogger("svcdns")
 
@@ -88,27 +87,22 @@ class _Step(Enum):
     """The line `Reloading` has been logged, and the workers have got the new Corefile."""
 
 
-@dataclass(frozen=True, slots=True)
-class Options:
-    """Settings from the command line and from the supervisor; `state` is the path of the state folder.
-
-    `again` means that an earlier control process has served. `beside` means that the earlier process still serves until
-    this one has taken over.
-    """
-
-    conf: str | None
-    port: int
-    quiet: bool
-    again: bool = False
-    beside: bool = False
-    state: str | None = None
-
-
 class Control:
     """The tasks and the state of the control process; see the module's docstring."""
 
-    def __init__(self, options: Options, channel: Channel, regions: list[memoryview], own: int) -> None:
-        """`regions` are all regions of the shared memory; this process writes to the one with number `own`."""
+    def __init__(
+        self,
+        options: Options,
+        channel: Channel,
+        regions: list[memoryview],
+        own: int,
+        lower_priority: Callable[[], object],
+    ) -> None:
+        """`regions` are all regions of the shared memory; this process writes to the one with number `own`.
+
+        `lower_priority` is called when workers answer queries, or will do so soon: they have precedence.
+        """
+        self._lower_priority = lower_priority
         self._options, self._channel = options, channel
         # The view ages of the earlier process are read before `Counters` is made: that sets the gauges of its region
         # to 0.
@@ -130,6 +124,7 @@ class Control:
         self._calls = BlockingCalls(log)
         self._refresher = Refresher(self._calls, lambda: self._serving.data, self._take_data, self._count_failure)
         self._last_good = LastGoodCorefile(options.state, self._counters, self._calls)
+        self._setups = Setups(options, self._calls, self._last_good)
         self._changing = asyncio.Lock()
         """Held during a reload, and while changed data of plugins is put to use."""
         self._listening: asyncio.Future[str] | None = None
@@ -204,7 +199,9 @@ class Control:
     # -- starting
 
     async def _start(self) -> None:
-        setup = await self._first_setup()
+        if self._options.again:
+            self._lower_priority()
+        setup = await self._setups.first()
         self._apply_debug(setup)
         note_build(self._counters)
         self._workers.count = setup.workers
@@ -214,6 +211,8 @@ class Control:
         self._workers.begin(self._configure(setup), setup.data)
         if self._options.again:
             await self._start_as_successor(setup, new)
+        elif not setup.views:
+            await self._start_alone(setup)
         elif new and self._views.whole(new):
             await self._start_from_snapshot(setup, new)
         else:
@@ -221,12 +220,27 @@ class Control:
         await self._started(setup)
 
     async def _start_from_list(self, setup: Setup, new: list[int]) -> None:
+        self._lower_priority()
         self._views.start(new)
+        serving = asyncio.create_task(self._serve_dns(setup))
+        try:
+            await asyncio.wait([serving], timeout=PAGES_DELAY)
+            await self._pages.serve(setup)
+            await serving
+        finally:
+            serving.cancel()
+            await asyncio.gather(serving, return_exceptions=True)
+
+    async def _start_alone(self, setup: Setup) -> None:
+        await self._listen(setup)
+        await self._workers.built()
+        self._workers.swap()
+        self._lower_priority()
         await self._pages.serve(setup)
-        await self._serve_dns(setup)
 
     async def _start_from_snapshot(self, setup: Setup, new: list[int]) -> None:
         await self._serve_dns(setup)
+        self._lower_priority()
         self._views.start(new)
         await self._pages.serve(setup)
 
@@ -259,42 +273,6 @@ class Control:
         if setup.reload is not None:
             self._reload_log.info("Running configuration SHA512 = %s", setup.corefile.digest)
         self._channel.send({"op": "serving"})
-
-    async def _first_setup(self) -> Setup:
-        while True:
-            try:
-                corefile = await self._calls.run("the Corefile", self._load, limit=READ_LIMIT)
-                return await self._with_data(corefile, {})
-            except SvcdnsError as error:
-                setup = await self._last_good_setup(error)
-                if setup is not None:
-                    return setup
-                if not self._options.again:
-                    raise
-                log.error("Corefile: %s; the workers serve the chains that they have", error)
-                await asyncio.sleep(RETRY)
-
-    async def _last_good_setup(self, error: SvcdnsError) -> Setup | None:
-        saved = await self._last_good.find()
-        if saved is None:
-            return None
-        try:
-            setup = await self._with_data(saved.corefile, {})
-        except SvcdnsError as reason:
-            self._last_good.refused(reason)
-            return None
-        self._last_good.takes_over(saved, error)
-        return setup
-
-    def _load(self) -> Corefile:
-        return load(self._options.conf, environ=os.environ, default_port=self._options.port)
-
-    async def _with_data(self, corefile: Corefile, before: PluginData) -> Setup:
-        """Checks a Corefile, reads the plugins' files, and returns the setup with their data. Raises SvcdnsError."""
-        setup = await self._calls.run(
-            "the options of the Corefile", check, corefile, limit=READ_LIMIT, key=corefile.digest
-        )
-        return replace(setup, data=await gather_in_threads(self._calls, plugin_files(setup.plans), before))
 
     def _configure(self, setup: Setup) -> Configure:
         self._generation += 1
@@ -371,13 +349,13 @@ class Control:
             requested = await self._requested_within(pause)
             content, step = "", _Step.READ
             try:
-                corefile = await self._calls.run("the Corefile", self._load)
+                corefile = await self._setups.load()
                 content, step = corefile.digest, _Step.USE
                 if not requested and corefile.digest in (tried, self._serving.corefile.digest):
                     if corefile.digest == self._serving.corefile.digest:
                         tried, failed = corefile.digest, None
                     continue
-                setup = await self._with_data(corefile, self._serving.data)
+                setup = await self._setups.prepare(corefile, self._serving.data)
             except SvcdnsError as error:
                 self._count_failure(error)
                 if isinstance(error, CorefileError) and step is _Step.READ:

@@ -85,7 +85,7 @@ class Sockets:
         """
         wanted = [(slot, address) for slot in range(slots) for address in dict.fromkeys(addresses)]
         new: dict[tuple[int, Address], list[Listening]] = {}
-        self._warn_of_others({address for _, address in wanted})
+        shared = self._shared_with_others({address for _, address in wanted})
         try:
             for slot, address in wanted:
                 if (slot, address) not in self._held:
@@ -95,23 +95,27 @@ class Sockets:
                 for one in group:
                     one.sock.close()
             raise
+        for line in shared:
+            self._log(line)
         unwanted = [key for key in self._held if key not in set(wanted)]
         removed = [one for key in unwanted for one in self._held.pop(key)]
         self._held.update(new)
         return [one for group in new.values() for one in group], removed
 
-    def _warn_of_others(self, addresses: set[Address]) -> None:
-        """Logs a warning for each UDP port that another process has bound.
+    def _shared_with_others(self, addresses: set[Address]) -> list[str]:
+        """Returns a log line for each UDP port that another process has bound. Call it before this process binds it.
 
         With SO_REUSEPORT both processes get queries, and no call fails.
         """
         ours = {port for _, (_, port, proto) in self._held if proto == "udp"}
+        lines = []
         for host, port, proto in sorted(addresses):
             if proto == "udp" and port and port not in ours and _is_taken(host, port):
                 shown = f"[{host}]" if ":" in host else host
-                self._log(
+                lines.append(
                     f"[WARNING] listen udp {shown}:{port}: another process listens there; each gets a part of the queries"
                 )
+        return lines
 
     @staticmethod
     def close(sockets: Iterable[Listening]) -> None:

@@ -48,7 +48,7 @@ The table stores a reply when its query comes for the second time, and uses it f
 _WAYS: Final = (("udp", PORTS[0]), ("tcp", PORTS[0]), ("udp", PORTS[1]))
 _NAMES: Final = frozenset({Type.CNAME, Type.NS, Type.PTR, Type.DNAME})
 """Types whose RDATA is a name, and is compared without letter case."""
-_PAGE: Final = "see 'What makes a reply reusable' in docs/writing-a-plugin.md"
+_PAGE: Final = "the page 'Writing a plugin' of svcdns has the rules under 'What makes a reply reusable'"
 
 
 def check_contract(

@@ -13,10 +13,12 @@ from typing import Any
 
 import pytest
 
-from svcdns.control import process
+from svcdns.control import process, setups
 from svcdns.control.configuration import Setup
+from svcdns.control.endpoints import Pages
 from svcdns.control.plugin_data import DataKey
-from svcdns.control.process import Control, Options
+from svcdns.control.process import Control
+from svcdns.control.setups import Options
 from svcdns.corefile.blocks import Corefile
 from svcdns.corefile.load import load
 from svcdns.feed.frames import Configure, Configured, Data, FrameReader, Swap, ToWorker, frame
@@ -41,7 +43,13 @@ class World:
         ours, theirs = socket.socketpair()
         self.supervisor = Channel(ours)
         self.regions = [memoryview(bytearray(REGION_SIZE if n == OWN else 64)) for n in range(REGIONS)]
-        self.control = Control(Options(str(self.corefile), 53, quiet=True), Channel(theirs), self.regions, OWN)
+        self.control = Control(
+            Options(str(self.corefile), 53, quiet=True),
+            Channel(theirs),
+            self.regions,
+            OWN,
+            lambda: self.operations.append("lower priority"),
+        )
         self.worker: socket.socket | None = None
         self.frames: list[ToWorker] = []
         self.hold = False
@@ -138,14 +146,50 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
 
 
 async def test_a_start_and_a_reload(world: World, caplog: pytest.LogCaptureFixture) -> None:
-    """At a start, the supervisor gets `listen` only after the chains are active. A reload swaps the chains once."""
+    """A start swaps the chains once, and a reload once more."""
     caplog.set_level(logging.INFO)
     await world.serving()
-    assert world.operations == ["format", "workers", "listen", "serving"]
+    assert world.operations == ["format", "workers", "listen", "lower priority", "serving"]
     assert len(world.data("hosts")) == 1
     world.reload()
     await world.until(lambda: world.swaps() == 2)
     await world.until(lambda: "Reloading complete" in caplog.messages)
+
+
+async def test_a_start_without_a_cluster_opens_the_ports_first(world: World) -> None:
+    """Queries wait in the sockets until the workers have built their chains."""
+    world.hold = True
+    await world.start()
+    await world.until(lambda: "listen" in world.operations and any(isinstance(one, Configure) for one in world.frames))
+    assert world.swaps() == 0
+    world.built(next(one for one in world.frames if isinstance(one, Configure)))
+    await world.until(lambda: "serving" in world.operations and world.swaps() == 1)
+
+
+async def test_a_start_with_a_cluster_opens_the_ports_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The HTTP pages do not wait for DNS longer than PAGES_DELAY."""
+    monkeypatch.setattr(process, "PAGES_DELAY", 0.0)
+    (tmp_path / "cluster.yaml").write_text("apiVersion: v1\nkind: Namespace\nmetadata: {name: d}\n")
+    text = f". {{\n kubernetes cluster.local {{\n  manifests {tmp_path}/cluster.yaml\n }}\n health 127.0.0.1:0\n}}\n"
+    world = World(tmp_path, text)
+    world.hold = True
+    served: list[list[str]] = []
+    serve = Pages.serve
+
+    async def note(pages: Pages, setup: Setup) -> None:
+        served.append(list(world.operations))
+        await serve(pages, setup)
+
+    monkeypatch.setattr(Pages, "serve", note)
+    await world.start()
+    try:
+        await world.until(lambda: served and any(isinstance(one, Configure) for one in world.frames))
+        assert "listen" not in world.operations
+        world.built(next(one for one in world.frames if isinstance(one, Configure)))
+        await world.until(lambda: "serving" in world.operations)
+        assert world.operations == ["format", "workers", "lower priority", "listen", "serving"]
+    finally:
+        await world.end()
 
 
 # -- files that hang
@@ -239,7 +283,7 @@ async def test_a_failed_reload_counts_once_for_each_change(
         before = reads
         await world.until(lambda: reads > before + 3)
 
-    monkeypatch.setattr(process, "load", read)
+    monkeypatch.setattr(setups, "load", read)
     await world.serving()
     assert failures(world) == 0
     for number, text in enumerate((*BAD, BAD[0], good, BAD[0]), 1):

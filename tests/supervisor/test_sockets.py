@@ -55,6 +55,17 @@ def test_another_process_on_the_udp_port_is_a_warning() -> None:
         Sockets.close([*first.all, *second.all])
 
 
+def test_a_udp_port_that_cannot_be_shared_is_one_line() -> None:
+    """If the other process does not share its UDP port, there is an error and no warning."""
+    lines: list[str] = []
+    ours = Sockets(lines.append)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
+        other.bind(("127.0.0.1", 0))
+        with pytest.raises(ListenError, match="bind: address already in use"):
+            ours.change(both("127.0.0.1", other.getsockname()[1]), 1)
+    assert lines == []
+
+
 def test_every_address_is_two_families(sockets: Sockets) -> None:
     """A wildcard address gets an IPv4 and an IPv6 socket, so that replies have the family of their query."""
     added, _ = sockets.change(both("", free_port()), 1)

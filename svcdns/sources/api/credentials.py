@@ -200,8 +200,16 @@ class Credentials:
         context = None
         if loaded.host.startswith("https"):
             with contextlib.ExitStack() as stack:
-                files = [_file(part, stack) for part in (loaded.authority, loaded.certificate, loaded.key)]
-                context = self._context(*files, verify=loaded.verify)
+                parts = loaded.authority, loaded.certificate, loaded.key
+                files = [_file(part, stack) for part in parts]
+                try:
+                    context = self._context(*files, verify=loaded.verify)
+                except SourceError as error:
+                    text = str(error)
+                    for part, file in zip(parts, files, strict=True):
+                        if part is not None and file is not None and not part.path:
+                            text = text.replace(file, "data of the kubeconfig")
+                    raise SourceError(text) from error
         headers = {"Authorization": _with_scheme(loaded.token)} if loaded.token else {}
         return Access(loaded.host.rstrip("/"), headers, context, loaded.server_name, loaded.proxy)
 
@@ -232,7 +240,8 @@ class Credentials:
                     found.verify_mode = ssl.CERT_NONE
                 self._contexts = {(*digests, verify): found}
         except (OSError, ssl.SSLError) as error:
-            raise SourceError(f"tls: cannot use {authority}, {certificate}, {key}: {_one_line(error)}") from error
+            files = ", ".join(filter(None, (authority, certificate, key)))
+            raise SourceError(f"tls: cannot use {files}: {_one_line(error)}") from error
         return found
 
 

@@ -60,7 +60,8 @@ async def load(path: str, context: str, timeout: float = TIMEOUT) -> Loaded:
     Raises SourceError, also after `timeout` seconds.
     """
     if not await in_thread(Path(path).is_file):
-        raise SourceError(f"kubeconfig: {path}: no such file")
+        reason = "it is a folder" if await in_thread(Path(path).is_dir) else "no such file"
+        raise SourceError(f"kubeconfig: {path}: {reason}")
     loaded = await run_reader(path, context, timeout)
     if loaded.error:
         raise SourceError(f"kubeconfig: {path}: {loaded.error}")
@@ -123,6 +124,24 @@ async def read(path: str, context: str, folder: str) -> Loaded:
     )
 
 
+def _wrong_shape(path: str, context: str) -> str:
+    """Returns what keeps a file from being a kubeconfig, or an empty text. Raises what reading and parsing raise."""
+    import yaml
+
+    try:
+        body = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        return f"it is not YAML: {f'line {mark.line + 1}: ' if mark is not None else ''}{error.problem}"
+    if not isinstance(body, dict):
+        return "it is empty" if body is None else f"it is not a kubeconfig: {type(body).__name__} at the top level"
+    if body.get("kind", "Config") != "Config":
+        return f"it is not a kubeconfig: kind is {body['kind']!r}, 'Config' was expected"
+    if not (context or body.get("current-context")):
+        return "it has no current-context, and the option kubeconfig names no context"
+    return ""
+
+
 def _part(file: str | None, folder: str) -> Part | None:
     if not file:
         return None
@@ -132,15 +151,18 @@ def _part(file: str | None, folder: str) -> Part | None:
 async def read_or_error(path: str, context: str) -> Loaded:
     """Reads the kubeconfig in this process, and leaves no temporary file behind.
 
-    An exception of the client becomes one line in the result's field `error`.
+    A file of another kind, or an exception of the client, becomes one line in the result's field `error`.
     """
     # The client creates the folder. Its name cannot be guessed, so no other user can have put files there.
     folder = f"{os.environ.get('TMPDIR', '/tmp')}/svcdns-{secrets.token_hex(16)}"
     try:
-        return await read(path, context, folder)
+        wrong = _wrong_shape(path, context)
+        return Loaded(error=wrong) if wrong else await read(path, context, folder)
     except (TypeError, AttributeError, KeyError, ValueError) as error:
         # A field has another type than the client expects; its text alone would not say so.
         return Loaded(error=f"it is not a valid kubeconfig ({type(error).__name__}: {' '.join(str(error).split())})")
+    except OSError as error:
+        return Loaded(error=f"{error.filename}: {error.strerror}" if error.filename else str(error))
     except Exception as error:  # noqa: BLE001  the client raises whatever its libraries raise
         return Loaded(error=" ".join(str(error).split()) or type(error).__name__)
     finally:

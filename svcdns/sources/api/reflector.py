@@ -234,7 +234,7 @@ class Reflector:
     def _log_error(self, error: ApiError) -> None:
         if isinstance(error, UnreachableError):
             self._unanswered += 1
-            self._retry.unreachable(str(error))
+            self._retry.unreachable(str(error), known=self._freshness.is_known)
             return
         self._unanswered = 0
         self._retry.answered()

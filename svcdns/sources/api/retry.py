@@ -74,13 +74,15 @@ class SharedRetry:
         """Whether the last request got no response."""
         return bool(self._logged)
 
-    def unreachable(self, reason: str) -> None:
-        """Records that a request got no response, and logs the reason once."""
+    def unreachable(self, reason: str, *, known: bool) -> None:
+        """Records that a request got no response, and logs the reason once.
+
+        `known` says whether the cluster's objects are known from earlier lists or from a snapshot.
+        """
         if reason not in self._logged and len(self._logged) < REASONS:
             self._logged.add(reason)
-            self._log.warning(
-                "cannot reach the Kubernetes API: %s; answering from the last known state and trying again", reason
-            )
+            answers = "answering from the last known state" if known else "answering SERVFAIL for cluster names"
+            self._log.warning("cannot reach the Kubernetes API: %s; %s and trying again", reason, answers)
 
     def answered(self) -> None:
         """Records that a request got a response, which may also be an error status."""

@@ -24,10 +24,17 @@ class Freshness:
         """Starts the age of each kind at 0."""
         self._clock = clock
         self._confirmed = dict.fromkeys(kinds, clock())
+        self._unknown = set(self._confirmed)
+
+    @property
+    def is_known(self) -> bool:
+        """Whether the objects of every kind are known: from a complete list, or by `assume`."""
+        return not self._unknown
 
     def confirm(self, kind: Kind) -> None:
         """Records that the API server has confirmed the kind now."""
         self._confirmed[kind] = self._clock()
+        self._unknown.discard(kind)
 
     def confirmed(self, kind: Kind) -> float:
         """Returns the time of the last confirmation of a kind, on the clock; `restore` takes it."""
@@ -43,6 +50,7 @@ class Freshness:
     def assume(self, age: float) -> None:
         """Sets the age, in seconds, of all known objects. Call it if they come from a snapshot, for example."""
         self._confirmed = dict.fromkeys(self._confirmed, self._clock() - age)
+        self._unknown.clear()
 
     def ages(self) -> dict[Kind, float]:
         """Returns, by kind, the seconds since the API server last confirmed the objects of that kind."""

@@ -28,10 +28,10 @@ IsUnused = Callable[[str, str], bool]
 
 # These patterns begin with a line end, which the regular expression engine finds quickly.
 _DOCUMENT: Final = re.compile(r"\n---(?=\s)")
+_LIST: Final = re.compile(r"\nkind: \w*List[ \r]*(?=\n|$)")
+_ITEMS: Final = re.compile(r"\nitems:[ \r]*\n(?=( *)- )")
 _END_OF_ITEMS: Final = re.compile(r"\n[^\s#-]")
 _ANCHOR: Final = re.compile(r"(?:^|[\s\[{,])[&*][^\s,\]}]", re.MULTILINE)
-_LIST: Final = re.compile(r"^kind: \w*List[ \r]*$", re.MULTILINE)
-_ITEMS: Final = re.compile(r"^items:[ \r]*\n(?=( *)- )", re.MULTILINE)
 _FIRST_LINE: Final = re.compile(r"^[^\s#-]", re.MULTILINE)
 _FIRST_KEY: Final = re.compile(r" +(?=[a-z])")
 _WORD: Final = re.compile(r"[ ]+[\"']?([\w./-]+)[\"']?[ \r]*(?: #.*)?(?=\n|$)")
@@ -79,7 +79,7 @@ def documents_of(text: str, is_unused: IsUnused | None) -> Iterator[Portion | Un
 def list_text(portion: Portion) -> ListText | None:
     """Returns the parts of a portion that is one List, if it is written so that it can be divided."""
     text = portion.text
-    if len(text) < SIZE or not _LIST.search(text):
+    if len(text) < SIZE or not (_LIST.search(text) or _LIST.match("\n" + text[:SIZE])):
         return None
     begins = list(_ITEMS.finditer(text))
     if len(begins) != 1 or _DOCUMENT.search(text) or (("&" in text or "*" in text) and _ANCHOR.search(text)):
@@ -87,7 +87,7 @@ def list_text(portion: Portion) -> ListText | None:
     begin = begins[0].end()
     found = _END_OF_ITEMS.search(text, begin)
     end = found.start() + 1 if found is not None else len(text)
-    outside = f"{text[: begins[0].start()]}items: []\n{text[end:]}"
+    outside = f"{text[: begins[0].start()]}\nitems: []\n{text[end:]}"
     lines = portion.line + text.count("\n", 0, begin)
     return ListText(Portion(outside, portion.line), Portion(text[begin:end], lines), len(begins[0][1]))
 

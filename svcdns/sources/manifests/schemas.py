@@ -4,6 +4,8 @@ All other fields are ignored, whatever their values. EndpointSlice and ServiceIm
 gives them; Service, Pod and the workloads have more fields here, because for manifests svcdns also does the work of
 Kubernetes' controllers.
 
+The structs are trees, so the garbage collector need not look for reference cycles in them (`gc=False`).
+
 Source: core/v1, apps/v1, batch/v1, discovery.k8s.io/v1 and multicluster.x-k8s.io/v1alpha1.
 """
 
@@ -16,7 +18,7 @@ import msgspec
 from svcdns.sources.api.decoding import LoadBalancer, TargetRef
 
 
-class OwnerReference(msgspec.Struct):
+class OwnerReference(msgspec.Struct, gc=False):
     """The fields of meta/v1 OwnerReference that are used."""
 
     kind: str = ""
@@ -24,7 +26,7 @@ class OwnerReference(msgspec.Struct):
     controller: bool = False
 
 
-class ObjectMeta(msgspec.Struct):
+class ObjectMeta(msgspec.Struct, gc=False):
     """The fields of meta/v1 ObjectMeta that are used."""
 
     name: str = ""
@@ -34,13 +36,13 @@ class ObjectMeta(msgspec.Struct):
     ownerReferences: list[OwnerReference] = []
 
 
-class AnyObject(msgspec.Struct):
+class AnyObject(msgspec.Struct, gc=False):
     """An object of any kind, of which only the metadata is read."""
 
     metadata: ObjectMeta
 
 
-class ServicePort(msgspec.Struct):
+class ServicePort(msgspec.Struct, gc=False):
     """The fields of core/v1 ServicePort that are used."""
 
     port: int
@@ -49,7 +51,7 @@ class ServicePort(msgspec.Struct):
     targetPort: int | str | None = None
 
 
-class ServiceSpec(msgspec.Struct):
+class ServiceSpec(msgspec.Struct, gc=False):
     """The fields of core/v1 ServiceSpec that are used."""
 
     type: str = "ClusterIP"
@@ -64,13 +66,13 @@ class ServiceSpec(msgspec.Struct):
     publishNotReadyAddresses: bool = False
 
 
-class ServiceStatus(msgspec.Struct):
+class ServiceStatus(msgspec.Struct, gc=False):
     """The fields of core/v1 ServiceStatus that are used."""
 
     loadBalancer: LoadBalancer = msgspec.field(default_factory=LoadBalancer)
 
 
-class ServiceObject(msgspec.Struct):
+class ServiceObject(msgspec.Struct, gc=False):
     """The fields of core/v1 Service that are used."""
 
     metadata: ObjectMeta
@@ -78,7 +80,7 @@ class ServiceObject(msgspec.Struct):
     status: ServiceStatus = msgspec.field(default_factory=ServiceStatus)
 
 
-class EndpointAddress(msgspec.Struct):
+class EndpointAddress(msgspec.Struct, gc=False):
     """The fields of core/v1 EndpointAddress that are used."""
 
     ip: str
@@ -86,7 +88,7 @@ class EndpointAddress(msgspec.Struct):
     targetRef: TargetRef | None = None
 
 
-class EndpointPort(msgspec.Struct):
+class EndpointPort(msgspec.Struct, gc=False):
     """The fields of core/v1 EndpointPort that are used."""
 
     port: int
@@ -94,21 +96,21 @@ class EndpointPort(msgspec.Struct):
     protocol: str = "TCP"
 
 
-class EndpointSubset(msgspec.Struct):
+class EndpointSubset(msgspec.Struct, gc=False):
     """The fields of core/v1 EndpointSubset that are used; no answer contains its notReadyAddresses."""
 
     addresses: list[EndpointAddress] = []
     ports: list[EndpointPort] = []
 
 
-class EndpointsObject(msgspec.Struct):
+class EndpointsObject(msgspec.Struct, gc=False):
     """The fields of core/v1 Endpoints that are used."""
 
     metadata: ObjectMeta
     subsets: list[EndpointSubset] = []
 
 
-class ContainerPort(msgspec.Struct):
+class ContainerPort(msgspec.Struct, gc=False):
     """The fields of core/v1 ContainerPort that are used."""
 
     containerPort: int
@@ -116,7 +118,7 @@ class ContainerPort(msgspec.Struct):
     protocol: str = "TCP"
 
 
-class Container(msgspec.Struct):
+class Container(msgspec.Struct, gc=False):
     """The fields of core/v1 Container that are used.
 
     The `restartPolicy` Always makes an init container a sidecar.
@@ -126,7 +128,7 @@ class Container(msgspec.Struct):
     restartPolicy: str = ""
 
 
-class PodSpec(msgspec.Struct):
+class PodSpec(msgspec.Struct, gc=False):
     """The fields of core/v1 PodSpec that are used."""
 
     hostname: str = ""
@@ -135,20 +137,20 @@ class PodSpec(msgspec.Struct):
     initContainers: list[Container] = []
 
 
-class PodAddress(msgspec.Struct):
+class PodAddress(msgspec.Struct, gc=False):
     """The fields of core/v1 PodIP that are used."""
 
     ip: str = ""
 
 
-class PodCondition(msgspec.Struct):
+class PodCondition(msgspec.Struct, gc=False):
     """The fields of core/v1 PodCondition that are used."""
 
     type: str
     status: str
 
 
-class PodStatus(msgspec.Struct):
+class PodStatus(msgspec.Struct, gc=False):
     """The fields of core/v1 PodStatus that are used."""
 
     phase: str = ""
@@ -157,7 +159,7 @@ class PodStatus(msgspec.Struct):
     conditions: list[PodCondition] = []
 
 
-class PodObject(msgspec.Struct):
+class PodObject(msgspec.Struct, gc=False):
     """The fields of core/v1 Pod that are used."""
 
     metadata: ObjectMeta
@@ -165,20 +167,20 @@ class PodObject(msgspec.Struct):
     status: PodStatus = msgspec.field(default_factory=PodStatus)
 
 
-class PodTemplate(msgspec.Struct):
+class PodTemplate(msgspec.Struct, gc=False):
     """The fields of core/v1 PodTemplateSpec that are used."""
 
     metadata: ObjectMeta = msgspec.field(default_factory=ObjectMeta)
     spec: PodSpec = msgspec.field(default_factory=PodSpec)
 
 
-class Ordinals(msgspec.Struct):
+class Ordinals(msgspec.Struct, gc=False):
     """The fields of apps/v1 StatefulSetOrdinals that are used."""
 
     start: int = 0
 
 
-class WorkloadSpec(msgspec.Struct):
+class WorkloadSpec(msgspec.Struct, gc=False):
     """The fields that are used in the specs of workloads; each kind has only some of them.
 
     The kinds are Deployment, StatefulSet, ReplicaSet, ReplicationController, DaemonSet and Job.
@@ -194,13 +196,13 @@ class WorkloadSpec(msgspec.Struct):
     template: PodTemplate = msgspec.field(default_factory=PodTemplate)
 
 
-class WorkloadStatus(msgspec.Struct):
+class WorkloadStatus(msgspec.Struct, gc=False):
     """The status of a workload. A Job's conditions show whether the Job has ended."""
 
     conditions: list[PodCondition] = []
 
 
-class WorkloadObject(msgspec.Struct):
+class WorkloadObject(msgspec.Struct, gc=False):
     """A Deployment, StatefulSet, ReplicaSet or DaemonSet of apps/v1, a ReplicationController, or a Job."""
 
     metadata: ObjectMeta

@@ -224,6 +224,13 @@ async def test_a_kubeconfig_that_is_wrong(tmp_path: Path, text: str, error: str)
     assert "\n" not in str(raised.value)
 
 
+async def test_an_authority_in_a_kubeconfig_that_is_no_certificate(tmp_path: Path) -> None:
+    """The error names no temporary file."""
+    data = {"certificate-authority-data": base64.b64encode(b"text").decode(), "server": "https://127.0.0.1:1"}
+    with pytest.raises(SourceError, match=r"^tls: cannot use data of the kubeconfig: \[X509"):
+        await access(WatchOptions(kubeconfig=kubeconfig(tmp_path, {"token": "t"}, **data)))
+
+
 # -- mounts that hang
 
 

@@ -86,9 +86,38 @@ async def test_loading_has_a_time_limit(tmp_path: Path) -> None:
         await load(str(path), "", 0.001)
 
 
-async def test_text_of_another_kind_is_no_kubeconfig(tmp_path: Path) -> None:
-    """The error for text that is no kubeconfig says so."""
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        pytest.param("", "it is empty", id="empty"),
+        pytest.param("just text", "it is not a kubeconfig: str at the top level", id="text"),
+        pytest.param("- a", "it is not a kubeconfig: list at the top level", id="list"),
+        pytest.param(
+            "{apiVersion: v1, kind: Pod}", "it is not a kubeconfig: kind is 'Pod', 'Config' was expected", id="kind"
+        ),
+        pytest.param(
+            "{apiVersion: v1, kind: Config}",
+            "it has no current-context, and the option kubeconfig names no context",
+            id="context",
+        ),
+        pytest.param("{a: [", "it is not YAML: line 1: ", id="yaml"),
+        pytest.param("\xff", "it is not a valid kubeconfig (UnicodeDecodeError: ", id="octets"),
+        pytest.param(
+            "{kind: Config, current-context: a, contexts: 5}", "it is not a valid kubeconfig (TypeError", id="types"
+        ),
+    ],
+)
+async def test_text_of_another_kind_is_no_kubeconfig(tmp_path: Path, text: str, reason: str) -> None:
+    """The error for text that is no kubeconfig says so in one line."""
     path = tmp_path / "config"
-    path.write_text("just text")
-    with pytest.raises(SourceError, match=r"config: it is not a valid kubeconfig \(TypeError: "):
+    path.write_bytes(text.encode("latin-1"))
+    with pytest.raises(SourceError) as raised:
         await load(str(path), "")
+    assert str(raised.value).startswith(f"kubeconfig: {path}: {reason}")
+    assert "\n" not in str(raised.value)
+
+
+async def test_a_folder_is_no_kubeconfig(tmp_path: Path) -> None:
+    """The error for a folder in place of a kubeconfig says so."""
+    with pytest.raises(SourceError, match="it is a folder"):
+        await load(str(tmp_path), "")

@@ -169,7 +169,7 @@ async def test_an_outage_and_its_end_are_logged_once(api: ApiDouble, caplog: pyt
             await followed.until_listed(kind)
         said = [line for line in followed.lines if "cannot reach" in line]
         assert 1 <= len(said) <= 3
-        assert "answering from the last known state" in said[0]
+        assert "answering SERVFAIL for cluster names and trying again" in said[0]
         assert followed.lines[-1] == "the Kubernetes API answers again"
         assert "<error>" in followed.observed.codes
         assert "200" in followed.observed.codes

@@ -76,13 +76,13 @@ async def test_an_outage_is_a_line_for_each_reason_and_one_for_its_end(caplog: p
     shared = retry(VirtualTime())
     with caplog.at_level(logging.INFO):
         for _ in range(3):
-            shared.unreachable("connection refused")
-            shared.unreachable("certificate verify failed")
+            shared.unreachable("connection refused", known=True)
+            shared.unreachable("certificate verify failed", known=False)
         shared.answered()
         shared.answered()
     assert [record.getMessage() for record in caplog.records] == [
         "cannot reach the Kubernetes API: connection refused; answering from the last known state and trying again",
-        "cannot reach the Kubernetes API: certificate verify failed; answering from the last known state and trying again",
+        "cannot reach the Kubernetes API: certificate verify failed; answering SERVFAIL for cluster names and trying again",
         "the Kubernetes API answers again",
     ]
 

@@ -37,3 +37,15 @@ def test_a_confirmation_can_be_taken_back() -> None:
     fresh.confirm(Kind.SERVICE)
     fresh.restore(Kind.SERVICE, before)
     assert fresh.ages() == {Kind.SERVICE: 10.0}
+
+
+def test_the_objects_are_known_after_a_list_of_each_kind() -> None:
+    """Or after the age of other objects, such as those of a snapshot, was assumed."""
+    fresh = Freshness([Kind.SERVICE, Kind.NAMESPACE], lambda: 1000.0)
+    fresh.confirm(Kind.SERVICE)
+    assert not fresh.is_known
+    fresh.confirm(Kind.NAMESPACE)
+    assert fresh.is_known
+    other = Freshness([Kind.SERVICE, Kind.NAMESPACE], lambda: 1000.0)
+    other.assume(60.0)
+    assert other.is_known

@@ -74,6 +74,11 @@ def listed(*objects: str, dash: str = "- ") -> str:
             id="list",
         ),
         pytest.param(
+            "kind: List\n" + listed(obj("Service", "b", "spec: {}\n" + FILLER)).replace("kind: List\n", ""),
+            [("Service", "b", 4, 10)],
+            id="list with its kind first",
+        ),
+        pytest.param(
             listed(obj("ConfigMap", "a"), obj("Service", "b", "spec: {}\n" + FILLER), dash="  -   "),
             [("ConfigMap", "a", 3, None), ("Service", "b", 9, 15)],
             id="list with wide dashes",

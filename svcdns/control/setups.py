@@ -1,0 +1,96 @@
+"""Loads setups for control: reads the Corefile, checks its options, and reads the plugins' files.
+
+All of this runs in threads (`BlockingCalls`), because files may hang.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from dataclasses import dataclass, replace
+from math import inf
+from typing import Final
+
+from svcdns.control.configuration import Setup, check
+from svcdns.control.last_good_corefile import LastGoodCorefile
+from svcdns.control.plugin_data import PluginData, gather_in_threads, plugin_files
+from svcdns.corefile.blocks import Corefile
+from svcdns.corefile.load import load
+from svcdns.errors import SvcdnsError
+from svcdns.process.blocking_io import BlockingCalls
+
+RETRY: Final = 2.0
+"""Seconds between two attempts of a restarted control process to read a Corefile that is unusable."""
+READ_LIMIT: Final = 60.0
+"""Seconds that reading the Corefile may take at a start."""
+
+log = logging.getLogger("svcdns")
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """Settings from the command line and from the supervisor; `state` is the path of the state folder.
+
+    `again` means that an earlier control process has served. `beside` means that the earlier process still serves until
+    this one has taken over.
+    """
+
+    conf: str | None
+    port: int
+    quiet: bool
+    again: bool = False
+    beside: bool = False
+    state: str | None = None
+
+
+class Setups:
+    """Loads the Corefile of a control process, and what its plugins need."""
+
+    def __init__(self, options: Options, calls: BlockingCalls, last_good: LastGoodCorefile) -> None:
+        """`calls` runs the blocking calls; `last_good` keeps the last Corefile that was usable."""
+        self._options, self._calls, self._last_good = options, calls, last_good
+
+    async def load(self, limit: float = inf) -> Corefile:
+        """Reads and parses the Corefile. Raises SvcdnsError, also if this takes more than `limit` seconds."""
+        return await self._calls.run("the Corefile", self._load, limit=limit)
+
+    async def first(self) -> Setup:
+        """Returns the setup for a start: of the Corefile, or of the last good one if the Corefile is unusable.
+
+        Raises SvcdnsError. If an earlier control process has served, tries again instead.
+        """
+        while True:
+            try:
+                corefile = await self.load(READ_LIMIT)
+                return await self.prepare(corefile, {})
+            except SvcdnsError as error:
+                setup = await self._from_last_good(error)
+                if setup is not None:
+                    return setup
+                if not self._options.again:
+                    raise
+                log.error("Corefile: %s; the workers serve the chains that they have", error)
+                await asyncio.sleep(RETRY)
+
+    async def _from_last_good(self, error: SvcdnsError) -> Setup | None:
+        saved = await self._last_good.find()
+        if saved is None:
+            return None
+        try:
+            setup = await self.prepare(saved.corefile, {})
+        except SvcdnsError as reason:
+            self._last_good.refused(reason)
+            return None
+        self._last_good.takes_over(saved, error)
+        return setup
+
+    def _load(self) -> Corefile:
+        return load(self._options.conf, environ=os.environ, default_port=self._options.port)
+
+    async def prepare(self, corefile: Corefile, before: PluginData) -> Setup:
+        """Checks a Corefile, reads the plugins' files, and returns the setup with their data. Raises SvcdnsError."""
+        setup = await self._calls.run(
+            "the options of the Corefile", check, corefile, limit=READ_LIMIT, key=corefile.digest
+        )
+        return replace(setup, data=await gather_in_threads(self._calls, plugin_files(setup.plans), before))
