@@ -475,7 +475,9 @@ class Control:
         if lameduck > 0:
             plugin_logger("health").info("Going into lameduck mode for %gs", lameduck)
             self._channel.send({"op": "lame"})
-            await asyncio.sleep(lameduck)
+            await asyncio.sleep(lameduck / 2)  # by now, new connections of clients go to other replicas
+            self._channel.send({"op": "lame", "close": True})
+            await asyncio.sleep(lameduck / 2)
         self._channel.send({"op": "stopping-done"})
         await self._exit_requested.wait()
 

@@ -278,7 +278,7 @@ class Supervisor:
             case "lame":
                 for worker in self._children:
                     if worker.slot >= 0:
-                        worker.send({"op": "end-behind-answers"})
+                        worker.send({"op": "end-behind-answers", "close": message.get("close", False)})
             case "stopping-done":
                 if child is self._children.control:
                     self._drain_workers()

@@ -104,6 +104,8 @@ class _Process:
                     )
                 case "hand-over":
                     handing_over = self._end(self.worker.hand_over(socket.socket(fileno=message["fds"][0])))
+                case "end-behind-answers" if message.get("close"):
+                    self.worker.close_present()
                 case "end-behind-answers":
                     self.worker.announce_end()
                 case "drain" if handing_over is not None:

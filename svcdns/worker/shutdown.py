@@ -51,8 +51,13 @@ class Shutdown:
         self._looks = 0
 
     def announce(self) -> None:
-        """Asks clients that send TCP keepalive to close their connections, because the server stops soon."""
+        """Begins lame duck: asks clients that send TCP keepalive to close their connections."""
         self._listeners.announce_end()
+        self._listeners.connections.note_present()
+
+    def close_present(self) -> None:
+        """Closes each connection that was open when lame duck began after its next reply."""
+        self._listeners.connections.close_present()
 
     async def drain(self) -> None:
         """Answers what has arrived, closes connections after their replies, and refuses new clients."""

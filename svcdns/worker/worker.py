@@ -388,8 +388,12 @@ class Worker:
     # -- the end
 
     def announce_end(self) -> None:
-        """Asks clients that send TCP keepalive to close their connections (lame duck)."""
+        """Begins lame duck: asks clients that send TCP keepalive to close their connections."""
         self._shutdown.announce()
+
+    def close_present(self) -> None:
+        """Closes each connection that was open when lame duck began after its next reply."""
+        self._shutdown.close_present()
 
     async def drain(self) -> None:
         """Stops the worker.

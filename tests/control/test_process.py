@@ -57,6 +57,8 @@ class World:
         self.refuse_listening = False
         """The supervisor opens no more DNS ports."""
         self.operations: list[str] = []
+        self.closes: list[bool] = []
+        """For each message `lame`, whether connections are to be closed."""
         self.running: asyncio.Task[int] | None = None
 
     async def start(self) -> None:
@@ -68,6 +70,8 @@ class World:
     def _supervise(self) -> None:
         for message in self.supervisor.receive():
             self.operations.append(message["op"])
+            if message["op"] == "lame":
+                self.closes.append(message.get("close", False))
             if message["op"] == "workers":
                 ours, theirs = socket.socketpair()
                 self.worker, self._reader = ours, FrameReader[ToWorker](ToWorker)
@@ -188,6 +192,19 @@ async def test_a_start_with_a_cluster_opens_the_ports_last(tmp_path: Path, monke
         world.built(next(one for one in world.frames if isinstance(one, Configure)))
         await world.until(lambda: "serving" in world.operations)
         assert world.operations == ["format", "workers", "lower priority", "listen", "serving"]
+    finally:
+        await world.end()
+
+
+async def test_lame_duck_has_two_halves(tmp_path: Path) -> None:
+    """Connections are closed in the second one. Control exits when the supervisor says so."""
+    world = World(tmp_path, ". {\n health 127.0.0.1:0 {\n  lameduck 10ms\n }\n whoami\n}\n")
+    await world.serving()
+    try:
+        world.supervisor.send({"op": "stop"})
+        await world.until(lambda: "stopping-done" in world.operations)
+        assert world.operations[-3:] == ["lame", "lame", "stopping-done"]
+        assert world.closes == [False, True]
     finally:
         await world.end()
 

@@ -54,11 +54,13 @@ async def test_a_query_that_waits_for_an_upstream_is_answered(tmp_path: Path) ->
 
 
 def test_every_query_during_lame_duck_is_answered(tmp_path: Path) -> None:
-    """During lame duck, DNS, /health and open connections are served, and only /ready is closed."""
+    """During lame duck, DNS and /health are served, and only /ready is closed. Each connection is closed once, and its
+    client opens a new one.
+    """
     (tmp_path / "cluster.yaml").write_text(CLUSTER)
-    with Server(tmp_path, BOUND.replace(LAMEDUCK, "lameduck 2s")) as server:
+    with Server(tmp_path, BOUND.replace(LAMEDUCK, "lameduck 3s")) as server:
         server.until_ready()
-        with KeptConnections(20, server.ports["port"], WEB) as kept:
+        with KeptConnections(20, server.ports["port"], WEB, may_end=True) as kept:
             server.process.send_signal(signal.SIGTERM)
             until("/ready to close", lambda: closed(server.ports["ready"]))
             with Asking(server) as asking:
@@ -67,7 +69,9 @@ def test_every_query_during_lame_duck_is_answered(tmp_path: Path) -> None:
             assert asking.lost == 0
             assert kept.lost == []
             assert http(server.ports["health"], "/health") == (200, "OK")
+            until("each connection to be closed", lambda: kept.ended >= 20)
         assert kept.lost == []
+        assert kept.ended == 20
         assert server.process.wait(TIMEOUT) == 0
         assert "[INFO] SIGTERM: Shutting down servers then terminating" in server.log
         assert "Traceback" not in server.log

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from svcdns.process import shared_memory
+from svcdns.process.channel import Message
 from svcdns.supervisor.child import Child
 from svcdns.supervisor.process import DRAIN_TIMEOUT, REPLACED_DRAIN_TIMEOUT, Supervisor
 
@@ -71,13 +72,20 @@ def test_a_stop_drains_workers_that_have_been_replaced_too(world: World, monkeyp
     children.workers = [children.new_worker(0, shared_memory.worker_region(0, 1))]
     children.predecessors[old] = float("inf")
     sent: list[tuple[Child, str]] = []
+    closes: list[bool] = []
     killed: list[Child] = []
     for child in (old, *children.workers):
         child.pid = 1 << 30
-    monkeypatch.setattr(Child, "send", lambda child, message, _fds=None: sent.append((child, message["op"])))
+
+    def send(child: Child, message: Message, _fds: object = None) -> None:
+        sent.append((child, message["op"]))
+        closes.append(bool(message.get("close")))
+
+    monkeypatch.setattr(Child, "send", send)
     monkeypatch.setattr(Child, "kill", lambda child, _number=9: killed.append(child))
-    supervisor._handle_message(children.control, {"op": "lame"})
+    supervisor._handle_message(children.control, {"op": "lame", "close": True})
     assert sent == [(children.workers[0], "end-behind-answers"), (old, "end-behind-answers")]
+    assert closes == [True, True]
     sent.clear()
     supervisor._stopping = True
     supervisor._handle_message(children.control, {"op": "stopping-done"})

@@ -63,8 +63,8 @@ class OpenConnection(Protocol):
 class TcpConnections:
     """The open connections of one worker, up to a maximum.
 
-    At a stop or an upgrade they are closed in up to three steps: `close_after_reply`, `hurry`, `drain`. The first step
-    closes a connection only after a reply, so that no client loses a query.
+    At a stop they are closed in four steps: `close_present`, `close_after_reply`, `hurry`, `drain`. The first two steps
+    close a connection only after a reply, so that no client loses a query. An upgrade begins with the second step.
     """
 
     def __init__(self, most: int = MAX_CONNECTIONS) -> None:
@@ -79,6 +79,9 @@ class TcpConnections:
         """True if TLS connections are closed after a reply."""
         self.hurrying = False
         """True if a connection is closed together with its reply, also if its client sends pipelined queries."""
+        self._present: frozenset[OpenConnection] = frozenset()
+        self._only: frozenset[OpenConnection] | None = None
+        """The connections that are closed after a reply; None for all."""
 
     @property
     def full(self) -> bool:
@@ -90,6 +93,25 @@ class TcpConnections:
         """True if no connection is open."""
         return not (self.open or self.handshaking)
 
+    def is_closing(self, connection: OpenConnection, *, secure: bool) -> bool:
+        """Returns True if the connection is closed after a reply; `secure` is True for a TLS connection."""
+        closing = self.closing_tls if secure else self.closing
+        return closing and (self._only is None or connection in self._only)
+
+    def note_present(self) -> None:
+        """Records which connections are open now, at the beginning of lame duck."""
+        self._present = frozenset(self.open)
+
+    def close_present(self) -> None:
+        """From now on, closes each connection that `note_present` has recorded after its next reply.
+
+        Its client can open a connection to another replica. A later connection is served until the end, because its
+        client may have no other server.
+        """
+        if not self.closing_tls:
+            self.closing = self.closing_tls = True
+            self._only = self._present
+
     def close_after_reply(self, *, tls_only: bool = False) -> None:
         """From now on, closes each connection after its next reply.
 
@@ -97,6 +119,7 @@ class TcpConnections:
         connection whose client sends no further query stays open. With `tls_only`, this is done for TLS connections
         alone, because another worker takes over the other connections.
         """
+        self._only = None
         self.closing_tls = True
         self.closing = self.closing or not tls_only
 

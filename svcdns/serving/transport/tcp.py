@@ -346,7 +346,7 @@ class TcpConnection(asyncio.Protocol):
     @property
     def closing(self) -> bool:
         """True if the connection is closed after a reply, because the server stops or is upgraded."""
-        return self._connections.closing_tls if self._secure else self._connections.closing
+        return self._connections.is_closing(self, secure=self._secure)
 
     @property
     def waits_for_query(self) -> bool:

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import sys
+from collections.abc import Callable
 
 import dns.message
 import pytest
 
+from svcdns.eventloop.loop import new_loop
 from svcdns.serving.transport import tcp
 from svcdns.serving.transport.connections import TcpConnections
 from tests.support.responder import ResponderSetup
 from tests.support.tcp import Client, buffered, served
+
+ON_LINUX = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere asyncio's own reader has the socket")
 
 
 async def answered(client: Client, *idents: int) -> None:
@@ -70,6 +75,47 @@ async def test_an_idle_connection_with_pipelined_queries_is_closed() -> None:
         connections.close_after_reply()
         await answered(client, 1, 2, 3)
         assert await client.ended()
+
+
+@pytest.mark.parametrize(
+    "loop", [pytest.param(asyncio.new_event_loop, id="asyncio"), pytest.param(new_loop, id="drained", marks=ON_LINUX)]
+)
+def test_lame_duck(loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
+    """A connection that was open at its beginning is closed after a reply. A later one stays open until the end."""
+
+    async def lame_duck() -> None:
+        connections = TcpConnections()
+        async with served(ResponderSetup("tcp"), connections) as connect:
+            early = await connect()
+            await answered(early, 1)
+            connections.note_present()
+            await answered(early, 2)
+            late = await connect()
+            await answered(late, 3)
+            connections.close_present()
+            await answered(early, 4)
+            assert await early.ended()
+            for ident in (5, 6):
+                await answered(late, ident)
+            connections.close_after_reply()
+            await answered(late, 7)
+            assert await late.ended()
+
+    with asyncio.Runner(loop_factory=loop) as runner:
+        runner.run(lame_duck())
+
+
+async def test_a_hand_over_during_lame_duck() -> None:
+    """It closes TLS connections alone, as before."""
+    connections = TcpConnections()
+    async with served(ResponderSetup("tcp"), connections) as connect:
+        client = await connect()
+        await answered(client, 1)
+        connections.close_after_reply(tls_only=True)
+        connections.note_present()
+        connections.close_present()
+        for ident in (2, 3):
+            await answered(client, ident)
 
 
 async def test_tls_only() -> None:
