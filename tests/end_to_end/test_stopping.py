@@ -6,7 +6,6 @@ import asyncio
 import os
 import signal
 import socket
-import time
 from pathlib import Path
 
 import dns.message
@@ -75,48 +74,6 @@ def test_every_query_during_lame_duck_is_answered(tmp_path: Path) -> None:
         assert server.process.wait(TIMEOUT) == 0
         assert "[INFO] SIGTERM: Shutting down servers then terminating" in server.log
         assert "Traceback" not in server.log
-
-
-def asked_until_refused(port: int) -> int:
-    """Sends queries over UDP until the port refuses them; the number of answers. Raises TimeoutError if none comes."""
-    count, query = 0, dns.message.make_query(WEB, "A").to_wire()
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        sock.settimeout(2.0)
-        sock.connect(("127.0.0.1", port))
-        while True:
-            try:
-                sock.send(query)
-                assert dns.message.from_wire(sock.recv(512)).answer
-            except ConnectionRefusedError:
-                return count
-            count += 1
-
-
-async def test_a_stop_ends_an_unfinished_upgrade(tmp_path: Path) -> None:
-    """A query in progress keeps the old worker. The server answers over UDP until it refuses, and exits in time."""
-    (tmp_path / "cluster.yaml").write_text(CLUSTER)
-    corefile = BOUND.replace(".:{port}", "cluster.local:{port}").replace(LAMEDUCK, "lameduck 500ms")
-    async with ScriptedUpstream(lambda _query, _transport: None) as upstream:
-        with Server(tmp_path, corefile + FORWARD % upstream.port) as server:
-            await asyncio.to_thread(server.until_ready)
-            server.process.send_signal(signal.SIGUSR2)
-            await asyncio.to_thread(until, "the new control", lambda: "control is replaced" in server.log)
-            waiting = [
-                asyncio.create_task(asyncio.to_thread(server.records, f"{number}.example.", tcp=tcp, timeout=TIMEOUT))
-                for number in range(2)
-                for tcp in (False, True)
-            ]
-            await asyncio.to_thread(until, "the new worker", lambda: "worker 0 is replaced" in server.log)
-            asking = asyncio.create_task(asyncio.to_thread(asked_until_refused, server.ports["port"]))
-            began = time.monotonic()
-            server.process.send_signal(signal.SIGTERM)
-            assert await asyncio.to_thread(server.process.wait, TIMEOUT) == 0
-            assert time.monotonic() - began < 0.5 + 7.0
-            assert await asking > 0
-            await asyncio.gather(*waiting)
-            assert "[INFO] the upgrade ends unfinished, because the server stops" in server.log
-            assert "the upgrade is complete" not in server.log
-            assert "Traceback" not in server.log
 
 
 def test_a_query_in_a_socket_buffer_is_answered(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import ssl
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import dns.flags
@@ -266,6 +267,42 @@ def test_an_upgrade_in_place(tmp_path: Path) -> None:
         until("the end of the upgrade", lambda: server.ask_tls() and "the upgrade is complete" in server.log, 30)
         assert idle.recv(1) == b""
         assert http(server.ports["ready"], "/ready")[0] == 200
+
+
+def asked_until_refused(port: int) -> int:
+    """Sends queries over UDP until the port refuses them; the number of answers. Raises TimeoutError if none comes."""
+    count, query = 0, dns.message.make_query("a.b.", "A").to_wire()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.settimeout(2.0)
+        sock.connect(("127.0.0.1", port))
+        while True:
+            try:
+                sock.send(query)
+                sock.recv(512)
+            except ConnectionRefusedError:
+                return count
+            count += 1
+
+
+def test_a_stop_ends_an_unfinished_upgrade(tmp_path: Path) -> None:
+    """An idle TLS connection keeps the old worker. The server answers over UDP until it refuses, and exits in time."""
+    health = "    health 127.0.0.1:{health} {\n        lameduck 500ms\n    }\n"
+    corefile = COREFILE.replace("    whoami\n    reload", f"{health}    whoami\n    reload")
+    with serving(tmp_path, corefile=corefile) as server, server.secure() as secure:
+        assert asked(secure)
+        server.process.send_signal(signal.SIGUSR2)
+        until("the new worker", lambda: "worker 0 is replaced" in server.log, 30)
+        with ThreadPoolExecutor(1) as pool:
+            asking = pool.submit(asked_until_refused, server.ports["port"])
+            began = time.monotonic()
+            server.process.send_signal(signal.SIGTERM)
+            assert secure.recv(1) == b""
+            assert server.process.wait(20) == 0
+            assert time.monotonic() - began < 0.5 + 7.0
+            assert asking.result() > 0
+        assert "[INFO] the upgrade ends unfinished, because the server stops" in server.log
+        assert "the upgrade is complete" not in server.log
+        assert "Traceback" not in server.log
 
 
 FORWARDING = """
