@@ -66,7 +66,7 @@ class Supervisor:
         self._preflight: Preflight | None = None
         self._executing = False
         """Whether the new program is to be executed, once no message has been received in part."""
-        self._stopping = self._control_exits = self._interrupted = False
+        self._stopping = self._workers_ended = self._interrupted = False
         self._deadline = 0.0
         self._signals: list[int] = []
         self._awake_since = self._last_tick = time.monotonic()
@@ -290,7 +290,7 @@ class Supervisor:
         elif self._children.served and not self._stopping:
             control.send({"op": "exit"})
 
-    # -- stopping: control waits for the lame duck time, workers finish their last queries, control exits
+    # -- stopping: control waits for the lame duck time; then workers finish their last queries, and control exits
 
     def _stop(self, name: str) -> None:
         if self._stopping:
@@ -312,6 +312,7 @@ class Supervisor:
                     child.send({"op": "drain"})
             for child in self._children.predecessors:
                 self._children.predecessors[child] = now + REPLACED_DRAIN_TIMEOUT
+            self._children.control.send({"op": "exit"})  # at the same time: on a busy node, its exit takes a while
 
     def _advance_stop(self, now: float) -> None:
         control = self._children.control
@@ -326,10 +327,9 @@ class Supervisor:
                 for child in running:
                     child.kill()
             return
-        if not self._control_exits:
-            self._control_exits = True
+        if not self._workers_ended:
+            self._workers_ended = True
             self._deadline = now + EXIT_TIMEOUT
-            control.send({"op": "exit"})
         if not control.running or now > self._deadline:
             raise _ExitError(0)
 

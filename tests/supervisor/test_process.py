@@ -90,6 +90,7 @@ def test_a_stop_drains_workers_that_have_been_replaced_too(world: World, monkeyp
     supervisor._stopping = True
     supervisor._handle_message(children.control, {"op": "stopping-done"})
     assert sent == [(children.workers[0], "drain"), (old, "drain")]
+    assert world.sent == [{"op": "exit"}]
     now = time.monotonic()
     supervisor._advance_stop(now)
     assert killed == []
