@@ -25,6 +25,7 @@ from svcdns.plugin_api.contract import Following, Plugin, then
 from svcdns.plugin_api.environment import Block, Environment
 from svcdns.plugin_api.query import Answer, Query
 from svcdns.plugin_api.reply import UNTIL_CHANGED, CacheScope, Reply, joined, rcode_only
+from svcdns.plugin_api.settings import Settings
 from svcdns.telemetry.counters import Family, MetricKind
 from svcdns.wire import names
 from svcdns.wire.codes import Rcode, Type
@@ -46,6 +47,7 @@ class Options:
     zones: tuple[str, ...]
     path: str
     source: str = ""
+    warnings: tuple[str, ...] = ()
 
 
 def parse(block: Block) -> Options:
@@ -56,15 +58,15 @@ def parse(block: Block) -> Options:
         if not each.arguments:
             raise CorefileError(each.position, "no resolv-conf specified; a file or @kubernetes was expected")
     *zones, last = directive.arguments
-    origins = arguments.zones(zones, block.zones)
+    origins, ignored = arguments.zones(zones, block.zones), arguments.ignored_zones(zones)
     if not last.text.startswith("@"):
-        return Options(last.position, origins, last.text)
+        return Options(last.position, origins, last.text, warnings=ignored)
     source = last.text[1:]
     if source != "kubernetes" and any(other.name.text == source for other in block.others):
         raise CorefileError(
             last.position, f"'{source}' does not know the search paths of clients; @kubernetes or a file was expected"
         )
-    return Options(last.position, origins, RESOLV_CONF, source)
+    return Options(last.position, origins, RESOLV_CONF, source, ignored)
 
 
 def gather(options: Options, known: Mapping[str, bytes]) -> dict[str, bytes]:  # noqa: ARG001 - read once, at set-up
@@ -116,6 +118,11 @@ class Autopath(Plugin):
     name = "autopath"
     states_reuse = True
     client_class_dependencies = frozenset({"pod"})
+
+    @classmethod
+    def settings(cls, options: Options) -> Settings:
+        """Returns the settings of the plugin: a warning for each word of the Corefile that has no effect."""
+        return Settings(warnings=options.warnings)
 
     def __init__(self, options: Options, environment: Environment) -> None:
         """Takes the search path that control has read from the file."""

@@ -167,6 +167,18 @@ def test_a_word_after_an_option_that_is_none(plugin: str, text: str, message: st
         ("kubernetes", "kubernetes a {\n fallthrough a..b b\n}", "3:14 - 'a..b' is not a zone and is ignored"),
         ("log", "log a a..b", "2:7 - 'a..b' is not a zone and is ignored"),
         ("acl", "acl {$UNSET} {\n block\n}", "2:5 - '' is not a zone and is ignored; no zone is left"),
+        (
+            "forward",
+            "forward . 1.1.1.1 {\n except {$UNSET} b\n}",
+            "3:9 - '' is not a zone and is ignored",
+        ),
+        ("autopath", "autopath a..b a resolv.conf", "2:10 - 'a..b' is not a zone and is ignored"),
+        ("autopath", "autopath {$UNSET} @kubernetes", "2:10 - '' is not a zone and is ignored; no zone is left"),
+        (
+            "template",
+            "template IN A {\n fallthrough {$UNSET}\n}",
+            "3:14 - '' is not a zone and is ignored; no zone is left",
+        ),
         ("transfer", "transfer a {$UNSET} {\n to *\n}", "2:12 - '' is not a zone and is ignored"),
         ("file", "file db {\n fallthrough {$UNSET}\n}", "3:14 - '' is not a zone and is ignored; no zone is left"),
         ("file", "file db {\n reload 5s 6s\n}", "3:12 - '6s' behind 'reload' is ignored"),

@@ -42,3 +42,10 @@ def test_different_addresses_are_no_overlap() -> None:
     corefile = parse("a.org {\n}\na.org {\n}\na.org:54 {\n}", "Corefile", environ={})
     check_overlap(corefile.blocks, (("127.0.0.1",), ("127.0.0.2",), ("127.0.0.1",)))
     assert len(corefile.blocks) == 3
+
+
+@pytest.mark.parametrize("key", ["DNS://a.test", "Tls://a.test"])
+def test_a_scheme_in_capital_letters(key: str) -> None:
+    """The letter case of a scheme does not matter."""
+    (made,) = parse(f"{key} {{\n}}", "Corefile", environ={}).blocks[0].keys
+    assert (made.transport, made.zone) == (key[:3].lower(), "a.test.")

@@ -36,9 +36,9 @@ class Forward(Plugin):
         self._rules = [_ForwardRule(rule, environment) for rule in options.rules]
 
     @classmethod
-    def settings(cls, options: Options) -> Settings:  # noqa: ARG003 - whatever they are
-        """Returns the settings: the server accepts queries of every class."""
-        return Settings(any_class=True)
+    def settings(cls, options: Options) -> Settings:
+        """Returns the settings: the server accepts queries of every class; words that are ignored have a warning."""
+        return Settings(any_class=True, warnings=options.warnings)
 
     def handle(self, query: Query, following: Following) -> Answer:
         """Sends the query to the upstreams of the first rule that covers its name.

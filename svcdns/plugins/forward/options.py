@@ -19,6 +19,7 @@ from svcdns.plugins.forward.upstream_addresses import (
     address,
     is_address,
     is_name,
+    port_warnings,
     upstream,
 )
 from svcdns.upstream.query import Address, address_text
@@ -103,12 +104,23 @@ class Options:
     """The forward rules of a block, in file order."""
 
     rules: tuple[Rule, ...]
+    warnings: tuple[str, ...] = ()
 
 
 def parse(block: Block) -> Options:
     """Returns the options of the block's `forward` directives. Raises CorefileError."""
     zones = _cluster_zones(block)
-    return Options(tuple(replace(_rule(directive, block.root), cluster_zones=zones) for directive in block.directives))
+    rules = tuple(replace(_rule(directive, block.root), cluster_zones=zones) for directive in block.directives)
+    return Options(rules, tuple(text for directive in block.directives for text in _warnings(directive)))
+
+
+def _warnings(directive: Directive) -> tuple[str, ...]:
+    """Returns a line for the log about each zone that is ignored, and about each port that no upstream can have."""
+    lines = tuple(arguments.options(directive, _ONE_WORD))
+    servers = [*directive.arguments[1:]]
+    servers += (word for line in lines if line.name.text == "resolver" for word in line.arguments)
+    ports = tuple(text for word in servers for text in port_warnings(word))
+    return ports + arguments.ignored_option_zones(lines, {"except": 0})
 
 
 def _cluster_zones(block: Block) -> tuple[str, ...]:

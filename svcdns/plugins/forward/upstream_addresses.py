@@ -9,6 +9,7 @@ import ipaddress
 from dataclasses import dataclass
 from typing import Final
 
+from svcdns.corefile import arguments
 from svcdns.corefile.blocks import Token
 from svcdns.corefile.errors import CorefileError
 from svcdns.upstream.query import Address
@@ -17,6 +18,8 @@ from svcdns.wire.errors import NameTextError
 
 DNS_PORT: Final = 53
 TLS_PORT: Final = 853
+NO_PORT: Final = 0
+"""The port of an upstream whose port in the Corefile is unusable. Each query to this port fails at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +70,22 @@ def upstream(word: Token) -> Address | NamedUpstream | TlsUpstream:
     return NamedUpstream(text, *host_port)
 
 
+def port_warnings(word: Token) -> tuple[str, ...]:
+    """Returns a line for the log if the port of a server is unusable. CoreDNS starts with such a port."""
+    found = upstream(word)
+    port = (
+        found.address[1]
+        if isinstance(found, TlsUpstream)
+        else found.port
+        if isinstance(found, NamedUpstream)
+        else found[1]
+    )
+    if port != NO_PORT:
+        return ()
+    text = f"the port of '{word.text}' is not a number from 1 to 65535, so this server answers no query"
+    return (arguments.warning(word.position, text),)
+
+
 def _tls_upstream(word: Token, text: str) -> NamedUpstream | TlsUpstream:
     """Parses an upstream in the form `tls://HOST%NAME:PORT`. The certificate must have NAME; it and PORT are optional.
 
@@ -94,11 +113,17 @@ def _tls_upstream(word: Token, text: str) -> NamedUpstream | TlsUpstream:
 
 
 def _host(text: str, default: int) -> Address | None:
-    """Parses `host` or `host:port`; returns None for anything else."""
+    """Parses `host` or `host:port`; returns None for anything else. The port may be NO_PORT."""
     host, colon, port = text.rpartition(":")
     if not colon:
         return (text, default) if is_name(text) else None
-    return (host, int(port)) if is_name(host) and port.isdecimal() and 0 < int(port) < 65536 else None
+    return (host, _port(port)) if is_name(host) and (_port(port) != NO_PORT or ":" not in host) else None
+
+
+def _port(text: str) -> int:
+    """Returns the port that a text means, NO_PORT if the text is not a port number."""
+    port = int(text) if text.isascii() and text.isdecimal() and len(text) < 20 else NO_PORT
+    return port if port < 65536 else NO_PORT
 
 
 def is_name(text: str) -> bool:
@@ -110,14 +135,16 @@ def is_name(text: str) -> bool:
 
 
 def address(text: str, default: int) -> Address | None:
-    """Parses `IP`, `IP:port`, `[IPv6]` or `[IPv6]:port`; returns None for anything else."""
+    """Parses `IP`, `IP:port`, `[IPv6]` or `[IPv6]:port`; returns None for anything else. The port may be NO_PORT."""
     if is_address(text):
         return text, default
     host, _, port = text.rpartition(":")
     if text.startswith("[") and text.endswith("]"):
         host, port = text, str(default)
-    host = host[1:-1] if host.startswith("[") and host.endswith("]") else host
-    return (host, int(port)) if port.isdecimal() and 0 < int(port) < 65536 and is_address(host) else None
+    bracketed = host.startswith("[") and host.endswith("]")
+    host = host[1:-1] if bracketed else host
+    found = _port(port)
+    return None if not is_address(host) or (found == NO_PORT and ":" in host and not bracketed) else (host, found)
 
 
 def is_address(text: str) -> bool:

@@ -61,4 +61,5 @@ def parse(block: Block) -> Options:
             case _:
                 raise arguments.unknown_option(line, ("apex", "ttl", "headless", "fallthrough"))
     ignored = arguments.ignored_zones(last.arguments) + arguments.ignored_words(lines, {"ttl": 1, "apex": 1})
+    ignored += arguments.ignored_option_zones(lines, {"fallthrough": 0})
     return Options(zones, warnings=ignored, **values)  # type: ignore[arg-type]

@@ -66,7 +66,13 @@ def parse(block: Block) -> Options:
         for line in arguments.body(directive)
         if line.name.text == "upstream"
     )
-    return Options(tuple(_rule(directive, block.zones) for directive in block.directives), ignored + upstream)
+    rules = tuple(_rule(directive, block.zones) for directive in block.directives)
+    ignored += tuple(
+        text
+        for directive in block.directives
+        for text in arguments.ignored_option_zones(arguments.options(directive, {"rcode": 1}), {"fallthrough": 0})
+    )
+    return Options(rules, ignored + upstream)
 
 
 def _rule(directive: Directive, zones: tuple[str, ...]) -> Rule:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from svcdns.plugins.cache import Options
-from svcdns.plugins.cache.options import Bounds, Prefetch, Stale
+from svcdns.plugins.cache.options import MAX_NUMBER, Bounds, Prefetch, Stale
 from tests.support import world
 
 
@@ -13,6 +13,11 @@ from tests.support import world
     ("text", "read"),
     [
         pytest.param("cache", Options((".",)), id="default"),
+        pytest.param(
+            "cache 9223372036854775807",
+            Options((".",), Bounds(10000, MAX_NUMBER), Bounds(10000, MAX_NUMBER)),
+            id="largest number of Go",
+        ),
         pytest.param("cache 30", Options((".",), Bounds(10000, 30), Bounds(10000, 30)), id="ttl for both"),
         pytest.param("cache example.org", Options(("example.org.",)), id="zones"),
         pytest.param(

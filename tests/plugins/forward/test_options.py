@@ -148,7 +148,7 @@ def test_each_directive_is_a_rule() -> None:
         ),
         pytest.param("forward .", "2:9 Wrong argument count", id="no upstream"),
         pytest.param("forward . no..where", "2:11 not an IP address, file, or valid domain: 'no..where'", id="name"),
-        pytest.param("forward . host:x", "2:11 not an IP address, file, or valid domain: 'host:x'", id="port"),
+        pytest.param("forward . ::1:70000", "2:11 not an IP address, file, or valid domain: '::1:70000'", id="port"),
         pytest.param("forward . ::1 {\n next\n}", "3:2 Wrong argument count", id="no rcode"),
         pytest.param(
             "forward . ::1 {\n next NXDOMAN\n}",
@@ -207,3 +207,32 @@ def test_each_directive_is_a_rule() -> None:
 def test_rejects(text: str, error: str) -> None:
     """Each invalid directive is an error with the position of the word at fault."""
     assert world.rejection("forward", text).startswith(error)
+
+
+@pytest.mark.parametrize(
+    ("word", "upstream"),
+    [
+        ("192.0.2.1:0", ("192.0.2.1", 0)),
+        ("192.0.2.1:65536", ("192.0.2.1", 0)),
+        ("192.0.2.1:" + "9" * 5000, ("192.0.2.1", 0)),
+        ("192.0.2.1:x", ("192.0.2.1", 0)),
+        ("192.0.2.1:", ("192.0.2.1", 0)),
+        ("dns://[::1]:70000", ("::1", 0)),
+        ("tls://192.0.2.1:0", TlsUpstream(("192.0.2.1", 0))),
+        ("host:0", NamedUpstream("host:0", "host", 0)),
+    ],
+)
+def test_an_unusable_port_is_a_warning(word: str, upstream: object) -> None:
+    """The server starts, as CoreDNS does. Queries to the upstream fail at once."""
+    options = world.options("forward", f"forward . ::1 {word}")
+    assert options.rules[0].upstreams == (("::1", 53), upstream)
+    text = f"the port of '{word}' is not a number from 1 to 65535, so this server answers no query"
+    assert options.warnings == (f"Corefile:2:15 - {text}",)
+
+
+def test_an_unusable_port_of_a_resolver_is_a_warning() -> None:
+    """The server starts, as CoreDNS does."""
+    options = world.options("forward", "forward . ::1 {\n resolver ::2 192.0.2.1:0\n}")
+    assert options.rules[0].resolvers == (("::2", 53), ("192.0.2.1", 0))
+    text = "the port of '192.0.2.1:0' is not a number from 1 to 65535, so this server answers no query"
+    assert options.warnings == (f"Corefile:3:15 - {text}",)
