@@ -262,18 +262,20 @@ def main() -> int:
     )
     parser.add_argument("--peer", choices=("svcdns", "coredns"), default="svcdns")
     parser.add_argument("--file", action="store_true", help="serve a zone file, as CoreDNS does here, no manifests")
+    parser.add_argument("--only", default="", metavar="TEXT", help="leave out clients without this text in their name")
     parser.add_argument("--failures", action="store_true", help="list every failure")
     options = parser.parse_args()
     lacking = why_unavailable()
     if lacking or (options.peer == "coredns" and "COREDNS" not in os.environ):
         print(f"bench: {lacking or 'COREDNS does not name a binary'}", file=sys.stderr)
         return 2
-    for kind in KINDS:
+    kinds = [kind for kind in KINDS if options.only in kind]
+    for kind in kinds:
         if missing(kind):
             print(f"bench: {kind} is left out: {missing(kind)}", file=sys.stderr)
     command = [sys.executable, "-m", "svcdns"] if options.peer == "svcdns" else [os.environ["COREDNS"]]
     zone = FILE if options.file or options.peer == "coredns" else KUBERNETES
-    found = run(command, zone, [kind for kind in KINDS if not missing(kind)], options.events)
+    found = run(command, zone, [kind for kind in kinds if not missing(kind)], options.events)
     print(table(found))
     for kind in found.lookups if options.failures else ():
         for event, began in found.began.items():
