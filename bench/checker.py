@@ -152,7 +152,7 @@ class Checker:
             client.send(self.queries[self._next])
 
     def check(self, counts: TransportCounts, query: Query, reply: bytes, sent: float, received: float) -> None:
-        """Counts a response, and counts it as wrong if the query does not accept it."""
+        """Counts a response. Counts it as wrong, too, if `query.accepts` returns False."""
         counts.answered += 1
         counts.slowest = max(counts.slowest, received - sent)
         try:

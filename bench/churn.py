@@ -2,7 +2,8 @@
 
 It starts the API server of `bench.api`, svcdns on loopback with the Corefile of kubeadm, and dnsperf. dnsperf sends A
 and AAAA queries for random names of the cluster, half of them nonexistent. The result is JSON: queries sent, answered
-and lost, and the counters of the server. The exit code is 1 if these do not agree. Needs dnsperf.
+and lost, and the counters of the server. The exit code is 1 if a query was lost, or if a counter differs from the
+number of queries sent. Needs dnsperf.
 """
 
 from __future__ import annotations
@@ -93,7 +94,10 @@ def _reached(server: Server, wanted: float) -> float:
 
 
 def main() -> int:
-    """Measures, and prints the figures. Returns 1 if queries were lost or the counters disagree, otherwise 0."""
+    """Measures, and prints the figures.
+
+    Returns 1 if queries were lost, or if a counter of the server differs from the number of queries, otherwise 0.
+    """
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--services", type=int, default=10_000)
     parser.add_argument("--endpoints", type=int, default=4)

@@ -47,7 +47,7 @@ def unbound(folder: Path, port: int, transport: str, authority: Path) -> list[st
 
 
 def second_name_server(folder: Path, address: str) -> list[str]:
-    """Writes the configuration of a server that has the Service, and returns the command line."""
+    """Writes the configuration of a name server that answers for the Service, and returns the command line."""
     text = _UNBOUND.format(address=address, port=PORT, folder=folder)
     text += f'  local-zone: "cluster.local." static\n  local-data: "{_FQDN} 5 IN A {SERVICE_ADDRESS}"\n'
     return _unbound(folder, text)
@@ -81,11 +81,14 @@ class NameServer:
 
     @property
     def log(self) -> str:
-        """The text that the program has written."""
+        """The output of the program so far."""
         return self._log.read_text(errors="replace")
 
     def until_logged(self, text: str, timeout: float = 30.0, count: int = 1) -> None:
-        """Waits until the log has `text` so many times. Raises TimeoutError."""
+        """Waits until the program's output contains `text` at least `count` times.
+
+        Raises TimeoutError after `timeout` seconds.
+        """
         until(f"{text!r} in the log", lambda: self.log.count(text) >= count, timeout, 0.01)
 
     def kill(self) -> None:

@@ -116,7 +116,10 @@ class UdpFrontend(asyncio.DatagramProtocol):
         )  # the class of CPython 3.11 does not declare this type
 
     def datagram_received(self, data: bytes, addr: Any) -> None:
-        """Sends a query to its client's replica. If that is not ready, the client gets the next ready replica."""
+        """Sends a query to its client's replica.
+
+        If that replica is not ready, the client gets the next ready replica.
+        """
         flow = self._flows.get(addr)
         if flow is None or not flow[0].ready:
             replica = self._balancer.choose()

@@ -1,6 +1,7 @@
-"""Clients that send queries at a steady rate, and the list of their lookups: C libraries, and a client of a forwarder.
+"""Clients that send queries at a steady rate, and record each lookup with its result.
 
-No client repeats a lookup on its own account. What the C library or the forwarder repeats is part of the lookup.
+The clients of `StubResolver` call the C libraries glibc and musl; those of `UdpClient` query a server over UDP. No
+client repeats a lookup by itself. What the C library or the forwarder repeats is part of the lookup.
 """
 
 from __future__ import annotations
@@ -71,7 +72,7 @@ class StubResolver:
         self._process.wait(10)
 
     def lookups(self) -> list[Lookup]:
-        """Returns the lookups, once the last has ended. Call it after `finish`."""
+        """Waits until the last lookup has ended, and returns all lookups. Call it after `finish`."""
         until("the last lookup", lambda: not _running(self._process), 30.0, 0.05)
         found = []
         for line in self._output.read_text().splitlines():
@@ -81,7 +82,7 @@ class StubResolver:
 
 
 def _running(process: subprocess.Popen[bytes]) -> bool:
-    """Whether the process or one of its process group is there."""
+    """Returns True if a process of the group of `process` still exists."""
     process.poll()
     try:
         os.killpg(process.pid, 0)
@@ -117,7 +118,7 @@ class UdpClient:
     close = finish
 
     def lookups(self) -> list[Lookup]:
-        """Returns the lookups, once the last has ended. Call it after `finish`."""
+        """Waits until the last lookup has ended, and returns all lookups. Call it after `finish`."""
         self._thread.join()
         return sorted(self._lookups)
 

@@ -1,4 +1,4 @@
-"""A network namespace for clients that query port 53 alone, and a mount namespace with an /etc/resolv.conf of its own.
+"""A network namespace for clients that can query port 53 only, and a mount namespace with its own /etc/resolv.conf.
 
 Both need root (CAP_SYS_ADMIN) and a kernel that permits new namespaces; `why_unavailable` says what is missing.
 """
@@ -58,7 +58,7 @@ def _checked(result: int) -> None:
 def with_name_servers(folder: Path, addresses: Sequence[str], command: Sequence[str]) -> list[str]:
     """Returns the command line that runs `command` with these name servers and the search list of a Pod.
 
-    `folder` gets the files that stand in the place of those in /etc.
+    The function writes the files to `folder`; the command mounts them over those in /etc.
     """
     search = "search default.svc.cluster.local svc.cluster.local cluster.local\noptions ndots:5\n"
     (folder / "resolv.conf").write_text("".join(f"nameserver {address}\n" for address in addresses) + search)

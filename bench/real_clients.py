@@ -157,7 +157,10 @@ class Subject:
 
 
 def until_answers(address: str, port: int, server: NameServer) -> None:
-    """Waits until a name server has an answer for the Service. Raises RuntimeError if it ends, TimeoutError."""
+    """Waits until a name server has an answer for the Service.
+
+    Raises RuntimeError if the name server ends, and TimeoutError after 30 seconds.
+    """
     query = dns.message.make_query(f"{SERVICE}.svc.cluster.local.", "A")
 
     def answers() -> bool:

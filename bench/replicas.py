@@ -1,8 +1,9 @@
 """A rolling restart of two replicas behind a load balancer: `python -m bench.replicas [--peer coredns]`.
 
-Each replica is stopped like a Pod (SIGTERM, then five seconds of lame duck) and started again. The other replica is
-stopped only after that one is ready. Meanwhile dnsperf sends 5,000 queries a second over UDP, and a checker sends
-queries over UDP and over persistent TCP connections. The exit code is 1 if a query was lost or a response was wrong.
+Each replica is stopped like a Pod (SIGTERM, then five seconds of lame duck) and started again. The second replica is
+stopped only after the first is ready again. Meanwhile dnsperf sends 5,000 queries a second over UDP, and a checker
+sends queries over UDP and over persistent TCP connections. The exit code is 1 if a query was lost or a response was
+wrong.
 """
 
 from __future__ import annotations

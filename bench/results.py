@@ -62,9 +62,9 @@ class Row:
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether svcdns meets a target. `met` is None if that was not measured.
+    """Whether svcdns meets a target. `met` is None if a figure that the target needs was not measured.
 
-    `found` is svcdns's figure, or the ratio to the base if the target has one.
+    `found` is svcdns's figure, or its ratio to the base if the target has a base.
     """
 
     target: Target

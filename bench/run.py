@@ -102,9 +102,11 @@ class Run:
         return dnsperf.run(load, server.port, path, self.options.cores.client)
 
     def warm(self, server: Server, path: Path, *, tcp: bool = False) -> None:
-        """Sends the input several times before a measurement, so that the caches of the server have every answer.
+        """Sends the queries in `path` several times before a measurement, so that the server's caches have every
+        answer.
 
-        With several workers it is sent more often: each worker has a cache, and the kernel chooses the worker.
+        With several workers the queries are sent more often: each worker has a cache, and the kernel chooses the
+        worker.
         """
         for _ in range(2 if server.config.workers == 1 else 6 * server.config.workers):
             dnsperf.run(Load(seconds=0, tcp=tcp), server.port, path, self.options.cores.client)

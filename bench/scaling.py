@@ -105,9 +105,10 @@ def _hits(run: Run, server: Server) -> tuple[float, float]:
 
 
 def _flood(run: Run, server: Server, changes: int) -> None:
-    """Changes endpoints as fast as the watches accept the events, and queries every name after each twentieth of them.
+    """Makes `changes` changes of endpoints, as fast as the watches accept the events, and queries every name meanwhile.
 
-    Returns when the last change is in an answer. Raises BrokenError after 60 seconds.
+    All names are queried 20 times, at equal intervals. Returns when the last change is in an answer. Raises BrokenError
+    after 60 seconds.
     """
     step = max(1, changes // 20)
     for made in range(0, changes, step):

@@ -1,3 +1,3 @@
-"""svcdns: cluster DNS for Kubernetes, compiled from a watched cache of Services and EndpointSlices."""
+"""svcdns: a cluster DNS server for Kubernetes, which answers from a watched copy of Services and EndpointSlices."""
 
 __version__ = "0.1.0"

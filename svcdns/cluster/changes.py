@@ -23,7 +23,7 @@ Example: ("service", "default", "web").
 
 
 class Kind(StrEnum):
-    """The kinds of objects that a source can watch; each value is the tag of the struct in `objects`."""
+    """The kinds of objects that a source can watch. Each value is the msgpack tag of the kind's struct in `objects`."""
 
     SERVICE = "Service"
     ENDPOINT_SLICE = "EndpointSlice"

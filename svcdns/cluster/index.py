@@ -107,7 +107,7 @@ class Index:
         return not self._unsynced
 
     def has_namespace(self, name: str) -> bool:
-        """Whether there is a Namespace object with this name."""
+        """Returns True if there is a Namespace object with this name."""
         return ("", name) in self._objects[Kind.NAMESPACE]
 
     def service(self, namespace: str, name: str) -> Service | None:
@@ -303,7 +303,7 @@ def _reindex(index: SecondaryIndex[str], stored: StoredObject, before: set[str],
 
 
 def _with_text(index: SecondaryIndex[str], address: str) -> Iterable[bytes]:
-    """Returns encoded objects of an index by address that contain the text `address` in any field.
+    """Returns the encoded objects that contain the text `address` in any field, from an index by address.
 
     The caller has to decode each object and to compare the address itself.
     """

@@ -52,7 +52,7 @@ class Service(msgspec.Struct, frozen=True, array_like=True, tag="Service"):
 
     @property
     def headless(self) -> bool:
-        """Whether the first ClusterIP is `None`. The label service.kubernetes.io/headless is not considered."""
+        """True if the first ClusterIP is `None`. The label service.kubernetes.io/headless is not considered."""
         return bool(self.cluster_ips) and self.cluster_ips[0] == HEADLESS
 
 

@@ -44,7 +44,7 @@ class SecondaryIndex(Generic[K]):
         return found if isinstance(found, list) else (found,)
 
     def add(self, key: K, stored: StoredObject) -> None:
-        """Adds an object to a key. Call it only if the key does not have the object."""
+        """Adds an object to the objects of `key`. Call it only if the object is not one of them yet."""
         found = self._found.setdefault(key, stored)
         if isinstance(found, list):
             found.insert(bisect_left(found, stored.key, key=_key_of), stored)
@@ -52,7 +52,7 @@ class SecondaryIndex(Generic[K]):
             self._found[key] = sorted((found, stored), key=_key_of)
 
     def remove(self, key: K, stored: StoredObject) -> None:
-        """Removes an object from a key. Call it only if the key has the object."""
+        """Removes an object from the objects of `key`. Call it only if the object is one of them."""
         found = self._found[key]
         if not isinstance(found, list):
             del self._found[key]
@@ -62,7 +62,7 @@ class SecondaryIndex(Generic[K]):
             self._found[key] = found[0]
 
     def move(self, stored: StoredObject, before: set[K], after: set[K]) -> None:
-        """Moves an object from the keys that it had `before` a change to the keys that it has `after` the change."""
+        """Moves an object from its keys `before` a change to its keys `after` the change."""
         for key in before - after:
             self.remove(key, stored)
         for key in after - before:

@@ -53,8 +53,8 @@ _FIRST_FIELDS: Final = 12
 def encode_watch(options: WatchOptions) -> bytes:
     """Returns the options in msgpack. Control and workers identify a cluster view by these octets.
 
-    Fields that are newer than the hand-over format are left out if they have their defaults. So the octets are those of
-    an older program, whose workers a newer control takes over during an upgrade in place.
+    Fields that were added after the hand-over format are left out if they have their defaults. So this version and an
+    older one encode the same options in the same way, and an upgrade in place keeps the views.
     """
     if not options.exclude and options.default_namespace == "default":
         return msgspec.msgpack.encode(msgspec.structs.astuple(options)[:_FIRST_FIELDS])

@@ -82,11 +82,11 @@ async def _has_port(examiner: Examiner, service: Service, port: Port) -> bool:
 
 
 async def until_answering(server: Server, zone: str, timeout: float) -> None:
-    """Waits until the server answers a query for the zone, and not with SERVFAIL.
+    """Waits until the server answers a query for the zone with an rcode other than SERVFAIL.
 
     A server that has just been started does not listen yet, or does not know the cluster yet. Raises ConformanceError
-    if the last of the queries in `timeout` seconds gets no reply. A reply with SERVFAIL is then accepted: the checks
-    report it.
+    if the last of the queries in `timeout` seconds gets no reply. If it gets SERVFAIL, returns: the checks report the
+    SERVFAIL.
     """
     packet = Query(zone, Type.SOA).packet(0x5356)
     clock = asyncio.get_running_loop().time

@@ -105,12 +105,12 @@ class ClusterView:
 
     @property
     def is_whole(self) -> bool:
-        """Whether every object of every kind is known, from lists or from a snapshot."""
+        """True if all objects of every kind have been received, from lists or from a snapshot."""
         return self.completed.issuperset(self.kinds)
 
     @property
     def is_listed(self) -> bool:
-        """Whether the source has listed every kind completely."""
+        """True if the source has listed every kind completely."""
         return self.listed.issuperset(self.kinds)
 
     def objects(self) -> dict[Kind, dict[ObjectName, bytes]]:

@@ -198,11 +198,11 @@ class ClusterViews:
         await writer.run()
 
     def whole(self, numbers: Iterable[int]) -> bool:
-        """Whether all objects of these views are known, from lists or from snapshots."""
+        """Returns True if all objects of these views have been received, from lists or from snapshots."""
         return all(self.by_number[number].is_whole for number in numbers)
 
     def listed(self, numbers: Iterable[int]) -> bool:
-        """Whether the sources of all of these views have listed every kind."""
+        """Returns True if the sources of all of these views have listed every kind."""
         return all(self.by_number[number].is_listed for number in numbers)
 
     def unreachable(self) -> bool:
@@ -213,7 +213,7 @@ class ClusterViews:
         return any(source.is_unreachable and not view.is_listed for view, source in pairs)
 
     def unready(self) -> bool:
-        """Whether a view with the option `not_ready` still serves from its snapshot, because no list has completed."""
+        """True if a view with the option `not_ready` still serves from its snapshot, because no list has completed."""
         return any(
             not writer.options.ready and not self.by_number[number].is_listed
             for number, writer in self._writers.items()
@@ -248,7 +248,7 @@ class ClusterViews:
         return max(self.ages(number).values(), default=0.0)
 
     def assume(self, number: int, age: float) -> None:
-        """Sets the age, in seconds, of the objects that a view has before the source's first lists.
+        """Sets the age, in seconds, of the objects of a view that come from a snapshot. Call it before the first lists.
 
         Call it only for views of an API server.
         """

@@ -119,7 +119,7 @@ class Setup:
 
     @property
     def debug(self) -> bool:
-        """Whether any block turns on log lines of level DEBUG."""
+        """True if any block turns on log lines of level DEBUG."""
         return any(one.debug for one in self.settings)
 
     @property
@@ -239,7 +239,7 @@ def _interfaces() -> dict[str, list[str]]:
 
 
 def _is_for_records(text: str) -> bool:
-    """Whether records may contain this address of the machine: not if it is loopback or IPv6 link-local.
+    """Returns True if records may contain this address of the machine: it is neither loopback nor IPv6 link-local.
 
     An IPv6 link-local address is useless without its interface (RFC 4291 §2.5.6), which a record cannot contain.
     """

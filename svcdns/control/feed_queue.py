@@ -119,9 +119,11 @@ class FeedQueue:
         self._schedule()
 
     def whole_view(self, view: ClusterView) -> None:
-        """Queues a whole view, as one list for each kind. A list ends when all objects of the kind are known.
+        """Queues all objects of a view, as one list for each kind.
 
-        All Begin frames go first, so that any object may be sent at any time after them.
+        All Begin frames go first, so that any object may be sent at any time after them. A kind whose list the source
+        has not
+        completed gets no Complete frame.
         """
         self.confirmed(view)
         for kind in view.kinds:

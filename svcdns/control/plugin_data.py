@@ -66,11 +66,7 @@ class PluginFiles(NamedTuple):
 
     @property
     def is_refreshed(self) -> bool:
-        """True if the plugin wants its files to be read again periodically, that is, if it has the hook `period`.
-
-        The hook `refresh` cannot be tested instead: a plugin's attribute `refresh` may also be a submodule with that
-        name.
-        """
+        """True if the plugin has the hook `period`, which means that its files are read again periodically."""
         return hasattr(self.module, "period")
 
     def gather(self, known: PluginData) -> dict[DataKey, bytes]:

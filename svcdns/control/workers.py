@@ -132,7 +132,7 @@ class Workers:
         self._broadcast(Swap(self._serving.generation))
 
     def abandon(self) -> None:
-        """Forgets the pending chains, so that a worker that starts does not get them."""
+        """Discards the chains that workers are building, so that a worker that starts does not build them."""
         self._pending = None
 
     def update(self, data: PluginData) -> None:
@@ -189,7 +189,9 @@ class Workers:
                     self._broadcast(content)
 
     def states(self) -> list[State]:
-        """Returns, for each slot, the state of the worker that serves; if none does, of the worker that is starting."""
+        """Returns the state of each worker slot: SERVING if a worker serves, otherwise the state of the starting
+        worker.
+        """
         return [self._state(slot) for slot in range(self.count)]
 
     def _state(self, slot: int) -> State:

@@ -27,9 +27,9 @@ Callback = Callable[[], None]
 
 
 class Slot:
-    """The callbacks of about the same time. None takes the place of a callback that was cancelled or has run.
+    """The callbacks for one span of TICK seconds.
 
-    `pending` is the number of callbacks that are left.
+    `callbacks` has None for each callback that was cancelled or has run; `pending` is the number of the others.
     """
 
     __slots__ = ("callbacks", "pending")
@@ -44,9 +44,9 @@ Timer = tuple[Slot, int]
 
 
 class TimerWheel:
-    """The timers of one event loop. The wheel reads the time from `clock`, which a test may replace.
+    """Runs callbacks at given times on `clock`, for one event loop.
 
-    The event loop's own timers only decide when `clock` is read again.
+    One timer of the event loop wakes the wheel for the next callback. A test may replace `clock`.
     """
 
     def __init__(self, clock: Clock) -> None:

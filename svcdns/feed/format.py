@@ -35,7 +35,7 @@ def handover_format() -> str:
 def shape_digest(kinds: Any) -> str:
     """Returns a digest of the fields of the frame types in the union `kinds`.
 
-    The names of the types do not affect it.
+    The digest does not depend on the names of the types.
     """
     schema = msgspec.json.schema(kinds)
     text = json.dumps(_shape(schema, schema.get("$defs", {}), ()), sort_keys=True)

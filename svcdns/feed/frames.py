@@ -34,7 +34,9 @@ class SourceKinds(msgspec.Struct, frozen=True, array_like=True):
 class Epoch(msgspec.Struct, frozen=True, array_like=True, tag="epoch"):
     """The first frame of a control process. `number` identifies the process; `share` is as in `Allow`.
 
-    After this frame, the worker's objects of a kind are complete once a `Complete` of the kind has come.
+    The worker keeps the objects that an earlier control process sent. It regards the objects of a kind as complete when
+    the
+    first `Complete` of that kind after this frame arrives.
     """
 
     number: int
@@ -133,7 +135,7 @@ class FrameReader(Generic[T]):
         self._frames.feed(data)
 
     def frames(self) -> Iterator[T]:
-        """Yields the complete frames; frames that the caller leaves are yielded by the next call.
+        """Yields the complete frames. If the caller stops early, the next call yields the remaining frames.
 
         Raises FrameTooLargeError and msgspec.DecodeError.
         """

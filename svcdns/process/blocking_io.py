@@ -91,7 +91,7 @@ def start(function: Callable[..., T], *arguments: Any) -> asyncio.Future[T]:
 async def in_thread(function: Callable[..., T], *arguments: Any) -> T:
     """Returns `function(*arguments)`, called in a daemon thread.
 
-    If cancelled, the thread goes on and its result is lost.
+    If the caller is cancelled, the thread goes on and its result is lost.
     """
     return await start(function, *arguments)
 

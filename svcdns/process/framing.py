@@ -64,7 +64,8 @@ class Deframer:
         self._buffer += data
 
     def contents(self) -> Iterator[bytes]:
-        """Yields the contents of complete frames; those that the caller leaves are yielded by the next call.
+        """Yields the contents of the complete frames. If the caller stops early, the next call yields the remaining
+        ones.
 
         Raises FrameTooLargeError.
         """

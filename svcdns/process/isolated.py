@@ -39,7 +39,7 @@ def ensure(program: str, *arguments: str) -> None:
 
 
 def _installed_for_user() -> bool:
-    """Whether svcdns is installed in the user's own site-packages (PEP 370), and they are enabled."""
+    """Returns True if svcdns is installed in the user's own site-packages (PEP 370) and these are enabled."""
     if not site.ENABLE_USER_SITE:
         return False
     try:

@@ -57,7 +57,7 @@ def worker_region(slot: int, side: int) -> int:
 
 
 def other_side(region: int) -> int:
-    """Each worker slot has two regions, and so has control. Returns the number of the one that is not `region`."""
+    """Returns the number of the other region of the same worker slot, or of control. Each of these has two regions."""
     return (region + 1 + SLOTS) % REGIONS
 
 

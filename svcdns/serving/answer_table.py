@@ -253,7 +253,7 @@ class AnswerTable:
                 self.drop(key)
 
     def clear(self) -> None:
-        """Makes sure that no present entry is served again. Keeps the hit counts that are not in the metrics yet."""
+        """Removes all entries. Keeps the hit counts that are not in the metrics yet."""
         self.changes += 1
         self._start_generation()
         self._start_generation()
@@ -295,7 +295,7 @@ class AnswerTable:
         self._used_before, self._used = self._used, 0
 
     def _hide(self, dependencies: Collection[Dependency]) -> None:
-        """Marks `dependencies` as changed. From then on, `find` checks every present entry against them.
+        """Marks `dependencies` as changed. From then on, `find` compares every entry stored before with them.
 
         The whole current generation becomes part of the previous one, so the time does not depend on the number of
         entries.

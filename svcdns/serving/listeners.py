@@ -125,7 +125,7 @@ class Listeners:
 
     @property
     def reading(self) -> bool:
-        """True if there are sockets to read, and every one of them is read."""
+        """True if the worker has sockets to read, and reads all of them."""
         wanted = [one for one in self._sockets.values() if self._wanted(one)]
         return bool(wanted) and all(one.active for one in wanted)
 
@@ -270,7 +270,7 @@ class Listeners:
         )
 
     async def _reconcile(self) -> None:
-        """Starts and stops readers until exactly the sockets that should be read are read.
+        """Starts and stops readers, until the worker reads exactly the sockets that it should read.
 
         Only one run is active at a time. Which sockets should be read may change during a run.
         """

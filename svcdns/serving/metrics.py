@@ -1,8 +1,8 @@
 """The server's metrics of queries, and what each reply adds to them (docs/behaviour/server.md#metrics-of-queries).
 
-A query that the chain answers is counted at once. Entries of the answer table share tuples of increments: pairs of a
-cell and an amount. When hit counters are flushed, the increments are added for all hits together. This module does not
-count the metrics of plugins.
+A query that the chain answers is counted at once. An entry of the answer table has a tuple of increments: each is the
+number of a counter cell, and the amount to add. Entries with the same increments share one tuple. When hit counters are
+flushed, the increments are added for all hits together. This module does not count the metrics of plugins.
 """
 
 from __future__ import annotations
@@ -92,14 +92,17 @@ _LABELLED: Final = {
 
 
 class Durations:
-    """Durations of replies that are not in the metrics yet: the number in each bucket, and their sum in seconds."""
+    """The durations of replies, collected until they are added to the metrics.
+
+    `buckets` has the number of replies for each bucket of the histogram; `seconds` is the sum of all durations.
+    """
 
     def __init__(self) -> None:
         self.buckets = [0] * (len(DURATIONS) + 1)
         self.seconds = 0.0
 
     def observe(self, seconds: float, times: int) -> None:
-        """Adds `times` replies that took `seconds` each."""
+        """Counts `times` replies, each with a duration of `seconds`."""
         self.buckets[bisect_left(DURATIONS, seconds)] += times
         self.seconds += seconds * times
 
@@ -107,8 +110,9 @@ class Durations:
 class HitCounter:
     """Counts hits that add the same increments to the metrics.
 
-    `hits` is the number of hits; `flushed` of them have been added to the metrics. `increments` is what one hit adds.
-    `route` is the route whose duration histogram counts the hits.
+    `hits` is the number of hits, and `flushed` is how many hits have been added to the metrics. `increments` is what
+    one
+    hit adds. `route` is the route whose duration histogram counts the hits.
     """
 
     __slots__ = ("flushed", "hits", "increments", "route")
@@ -212,7 +216,7 @@ class QueryMetrics:
         self.counters.count(TABLE_HITS, self._server, amount=hits)
 
     def observe_duration(self, route: Route, seconds: float, times: int = 1) -> None:
-        """Adds `times` replies of the route that took `seconds` each."""
+        """Adds `times` replies that took `seconds` each to the duration histogram of the route."""
         cell = self.duration_cell(route)
         values = self.counters.values
         values[cell + bisect_left(DURATIONS, seconds)] += times

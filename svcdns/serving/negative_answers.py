@@ -49,7 +49,7 @@ class NegativeAnswer:
     def __init__(
         self, head: bytes, tail: bytes, request_tail: int, encloser: Encloser, hit_counter: HitCounter
     ) -> None:
-        """Each argument becomes the attribute of that name. Counts nothing in `hit_counter`."""
+        """Stores each argument as the attribute of that name."""
         self.head, self.tail, self.request_tail, self.encloser, self.hit_counter = (
             head,
             tail,

@@ -99,9 +99,10 @@ class Responder:
         return 0 if self._connections_end else min(MAX_KEEPALIVE, int(self.listener.timeouts.idle * 10))
 
     def announce_end(self) -> None:
-        """Asks the clients that send TCP keepalive to close their connections: the timeout is 0 from now on.
+        """Asks the clients that send TCP keepalive to close their connections: replies announce a timeout of 0 from now
+        on.
 
-        Drops stored replies, because they may have the timeout before.
+        Drops stored replies, because they may announce the earlier timeout.
         """
         if self.protocol == "tcp" and not self._connections_end:
             self._connections_end = True
@@ -134,7 +135,7 @@ class Responder:
     def lookup_entry(self, packet: bytes, client: Client | None, started: float) -> bytes:
         """Returns the reply of the answer table to a packet, or empty octets if the table has none.
 
-        `client` may be None only if the responder is `uniform`. `started` is as for `lookup`.
+        `client` may be None only if all clients get the same replies (`uniform`). `started` is as for `lookup`.
         """
         table = self.table
         key = packet[2:] if client is None or self.listener.classes is None else self.key(packet, client)
@@ -269,7 +270,7 @@ class PendingReply(msgspec.Struct, gc=False, eq=False):
     """True if the query has the option TCP keepalive."""
 
     def completed(self, reply: Reply) -> None:
-        """Called when a `Deferred` that a plugin returned has its reply. Sends the reply."""
+        """Called when the reply of a `Deferred`, which a plugin returned, has arrived. Sends the reply."""
         self.responder.in_flight.discard(self)
         self.finish(reply)
 
@@ -345,7 +346,7 @@ class PendingReply(msgspec.Struct, gc=False, eq=False):
             responder.recover("what follows a reply", error)
 
     def _rotations(self, rotation: Variants, limit: int, *, store: bool) -> tuple[bytes, ...]:
-        """Returns the encoded reply with its records in a random order, and in more orders if it will be stored."""
+        """Returns the encoded reply with its records in a random order. With `store`, returns it in several orders."""
         echoed = self.responder.listener.echoed
         begin = rotation.variant(0, 1)
         first = encode_reply(self.request, begin, limit, echoed)
@@ -384,9 +385,9 @@ class PendingReply(msgspec.Struct, gc=False, eq=False):
         return increments
 
     def _note_negative(self, wire: bytes, increments: tuple[Increment, ...]) -> None:
-        """Stores a negative answer for all nonexistent names that get the same one, if the route knows these names.
+        """Stores a negative reply, if it may be shared, for all nonexistent names with the same closest encloser.
 
-        The answer is not stored if the cluster has changed since the query came.
+        The reply is not stored if the cluster has changed since the query came.
         """
         responder, route, query = self.responder, self.route, self.query
         if route.closest_encloser is None or responder.listener.classes is not None:

@@ -22,7 +22,7 @@ class ChangeSource(Protocol):
 
     @property
     def is_unreachable(self) -> bool:
-        """Whether the last request to the API server got no response."""
+        """True if the last request to the API server got no response."""
         ...
 
     async def configure(self) -> None:
@@ -38,7 +38,7 @@ class ChangeSource(Protocol):
         ...
 
     def assume(self, age: float) -> None:
-        """Sets the age, in seconds, of objects that are known before the first lists, from a snapshot for example."""
+        """Sets the age, in seconds, of objects that come from a snapshot. Call it before the first lists."""
         ...
 
     def changes(self) -> AsyncIterator[Change]:

@@ -57,14 +57,16 @@ class SnapshotError(SvcdnsError):
 class Origin(msgspec.Struct, frozen=True, array_like=True):
     """Identifies a cluster without a request: by its API server's address and the SHA-256 of its CAs.
 
-    While a CA is replaced, both the old and the new one are trusted. So one CA in common is enough.
+    While a CA is replaced, both the old and the new one are trusted. So two origins are equal if they have the address
+    and
+    one CA in common.
     """
 
     address: str
     authorities: tuple[bytes, ...] = ()
 
     def is_that_of(self, other: Origin) -> bool:
-        """Whether this origin and `other` identify the same cluster."""
+        """Returns True if this origin and `other` identify the same cluster."""
         if not self.authorities and not other.authorities:
             return self.address == other.address
         return self.address == other.address and not set(self.authorities).isdisjoint(other.authorities)
@@ -164,9 +166,10 @@ def _read(file: BinaryIO, origin: Origin, watch: bytes, kinds: tuple[Kind, ...])
 
 
 def _checked(file: BinaryIO) -> float | None:
-    """Checks the SHA-256 of a file, and returns the time of the stamp; None if the stamp's checksum is wrong.
+    """Checks the SHA-256 of a snapshot file, and returns the time of the last confirmation that the file's end
+    contains.
 
-    Raises SnapshotError if the SHA-256 is wrong.
+    Returns None if the checksum of that time is wrong. Raises SnapshotError if the SHA-256 is wrong.
     """
     size = file.seek(0, os.SEEK_END)
     left = size - _DIGEST - _STAMP.size

@@ -58,12 +58,18 @@ class Children:
         """For each slot, the process that last got a list of slots to read, and the list."""
 
     def new_control(self, number: int) -> Child:
-        """Returns a control process for the region with this number; it is not started yet."""
+        """Returns a control process that is not started yet.
+
+        `number` is the number of its region in the shared memory.
+        """
         command = ["svcdns.control", *self.control_arguments]
         return Child("control", command, -1, number, self._regions[number], self.mapping)
 
     def new_worker(self, slot: int, number: int) -> Child:
-        """Returns a worker for this slot and the region with this number; it is not started yet."""
+        """Returns a worker for this slot that is not started yet.
+
+        `number` is the number of its region in the shared memory.
+        """
         return Child(
             f"worker {slot}", ["svcdns.worker", "--slot", str(slot)], slot, number, self._regions[number], self.mapping
         )
@@ -211,7 +217,7 @@ class Children:
 
     @property
     def has_unassigned(self) -> bool:
-        """True if the supervisor has not yet told a running worker to read the sockets of its own slot."""
+        """Called when a `Deferred`, which a plugin returned, ends with an exception. Answers SERVFAIL."""
         return any(
             worker.running and slot not in self._assigned.get(slot, (0, []))[1]
             for slot, worker in enumerate(self.workers)

@@ -8,7 +8,7 @@ If a successor fails, it is started again with a growing delay, and the predeces
 fails, the successor replaces it as soon as it is ready. Only one child is replaced at a time. So memory is needed for
 one additional process.
 
-A stop ends the replacement at once: what serves then serves until the end of the server.
+A stop of the server ends the replacement at once. The children that serve at that moment serve until the server ends.
 """
 
 from __future__ import annotations

@@ -79,9 +79,10 @@ class Sockets:
             self._next = max(self._next, one.id)
 
     def change(self, addresses: Iterable[Address], slots: int) -> tuple[list[Listening], list[Listening]]:
-        """Binds the missing sockets of `slots` workers on these addresses. Returns the new and the unwanted sockets.
+        """Binds the sockets of `slots` workers on `addresses`. Returns the new sockets, and those that are no longer
+        needed.
 
-        The unwanted ones stay open until `close`. Raises ListenError; then nothing has changed.
+        The latter stay open until `close`. Raises ListenError; then nothing has changed.
         """
         wanted = [(slot, address) for slot in range(slots) for address in dict.fromkeys(addresses)]
         new: dict[tuple[int, Address], list[Listening]] = {}
@@ -119,7 +120,7 @@ class Sockets:
 
     @staticmethod
     def close(sockets: Iterable[Listening]) -> None:
-        """Closes sockets that `change` has returned as unwanted."""
+        """Closes sockets that `change` has returned as no longer needed."""
         for one in sockets:
             one.sock.close()
 

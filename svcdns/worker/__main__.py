@@ -115,7 +115,7 @@ class _Process:
                     return
 
     def _end(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Runs `work`, the last of the worker, as a task; the process ends when the task is done."""
+        """Runs `work`, which ends the worker's service, as a task. The process ends when the task is done."""
         task = asyncio.ensure_future(work)
         task.add_done_callback(self._ended)
         return task

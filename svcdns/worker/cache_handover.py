@@ -1,9 +1,10 @@
-"""Hands the state that plugins keep, such as their caches, to the worker that replaces this one.
+"""Hands the state of kept objects, such as the caches of plugins, to the worker that replaces this one.
 
-So an upgrade does not cause a surge of queries to the upstreams. The state is written to a file in memory, whose
-descriptor is handed over. The file has frames (`process.framing`) in MessagePack; each has the key of a kept object and
-one portion of its state. A kept object takes part if it has two methods: `pack(now)`, which yields portions, and
-`unpack(portion, now)`. Only the objects know what a portion contains.
+A kept object belongs to a plugin and outlives a reload (`plugin_api.environment`). The hand-over avoids a surge of
+queries to the upstreams after an upgrade. The state is written to a file in memory, whose descriptor is handed over.
+The file has frames (`process.framing`) in MessagePack; each has the key of a kept object and one portion of its state.
+Only objects with two methods are handed over: `pack(now)`, which yields portions, and `unpack(portion, now)`. Only the
+objects know what a portion contains.
 
 Rules:
 
@@ -36,7 +37,7 @@ log = logging.getLogger("svcdns")
 
 
 async def pack(kept: Mapping[tuple[Any, ...], Any], now: float) -> int:
-    """Writes the state of the kept objects to a file, and returns its descriptor, positioned at the start."""
+    """Writes the state of the plugins' kept objects to a file, and returns its descriptor, positioned at the start."""
     fd = memory_file("svcdns-kept")
     ends, slice_, size = perf_counter() + MAX_SECONDS, TimeSlice(), 0
     for frame in _frames(kept, now):
@@ -50,10 +51,10 @@ async def pack(kept: Mapping[tuple[Any, ...], Any], now: float) -> int:
 
 
 async def unpack(fd: int, kept: Mapping[tuple[Any, ...], Any], now: float, poll_sockets: Callable[[], bool]) -> int:
-    """Reads a predecessor's file, passes each portion to the kept object with the same key, and closes the file.
+    """Reads the file that a predecessor's `pack` has written, and closes it.
 
-    Returns the number of portions that were passed on. `poll_sockets` reads the sockets if a time slice has passed, and
-    returns whether it did.
+    Passes each portion to the kept object with the same key, and returns the number of portions that were passed on.
+    `poll_sockets` reads the sockets if a time slice has passed, and returns whether it did.
     """
     successors = {_name(key): one for key, one in kept.items() if hasattr(one, "unpack")}
     count, frames = 0, Deframer()

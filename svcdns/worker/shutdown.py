@@ -4,8 +4,8 @@ Rules:
 
 1. A query that has arrived is answered. A connection is closed after a reply if its client sends queries, and only once
    it is idle otherwise.
-2. Until the worker has nothing left to answer, it answers UDP, or the kernel refuses new datagrams. No socket is open
-   and silent.
+2. Until the worker has nothing left to answer, it answers UDP, or the kernel refuses new datagrams. So no query waits
+   in a socket that nobody reads.
 3. A stop that comes during a hand-over ends the hand-over.
 """
 
@@ -60,7 +60,7 @@ class Shutdown:
         self._listeners.connections.close_present()
 
     async def drain(self) -> None:
-        """Answers what has arrived, closes connections after their replies, and refuses new clients."""
+        """Answers the queries that have arrived, closes connections after their replies, and refuses new clients."""
         connections, began = self._listeners.connections, self._clock()
         self._listeners.announce_end()
         await self._listeners.refuse_connections()

@@ -74,7 +74,10 @@ def _nothing() -> None:
 
 
 class _Generation:
-    """The chains of one Corefile, the data callbacks of its plugins, and the keys of objects that the plugins keep."""
+    """The plugin chains of one Corefile, the data callbacks of its plugins, and the keys of the plugins' kept objects.
+
+    A kept object, such as a cache, outlives a reload (`plugin_api.environment`).
+    """
 
     def __init__(self, hooks: HookCaller) -> None:
         self.chains = Chains(hooks)
@@ -314,7 +317,7 @@ class Worker:
         self._show_state()
 
     def _release(self, kept: set[tuple[Any, ...]]) -> None:
-        """Stops and drops every kept object whose key is not in `kept`: no plugin of the present chains uses it."""
+        """Stops and drops the plugins' kept objects whose keys are not in `kept`."""
         for key in [key for key in self._kept if key not in kept]:
             self._hooks.call(str(key[0]), None, getattr(self._kept.pop(key), "stop", _nothing))
 

@@ -133,7 +133,7 @@ async def change_endpoint_deleted(examiner: Examiner) -> None:
 
 @check("change-endpoint-unready", REQUIRED, f"{SPEC} §2.1, §2.4.1", writes=True)
 async def change_endpoint_unready(examiner: Examiner) -> None:
-    """An endpoint that becomes unready leaves the answers, and is in them again when it becomes ready."""
+    """An endpoint that becomes unready is in no answer, and is in the answers again when it is ready again."""
     name, addresses = await _headless(examiner, "has-a-probe", 2)
     await _lab(examiner).change("EndpointSlice", "has-a-probe-1", _endpoints(addresses, unready=addresses[1]))
     await _seen(examiner, name, addresses[0])

@@ -39,7 +39,7 @@ def _service_name(examiner: Examiner) -> str:
 
 @check("message-id", REQUIRED, "RFC 1035 §4.1.1, RFC 5452 §9.1")
 async def message_id(examiner: Examiner) -> None:
-    """The reply has the id of the query, also the lowest and the highest id."""
+    """The reply has the id of its query, for the lowest and the highest id too."""
     for ident in (0, 1, 0x8000, 0xFFFF, examiner.ident()):
         query = Query(examiner.zone, Type.SOA)
         packet = query.packet(ident)
@@ -49,7 +49,7 @@ async def message_id(examiner: Examiner) -> None:
 
 @check("question-case", REQUIRED, "RFC 1035 §4.1.2, draft-vixie-dnsext-dns0x20 §2.2")
 async def question_case(examiner: Examiner) -> None:
-    """The reply repeats the question octet for octet, also in mixed case, which resolvers compare to detect forged
+    """The reply repeats the question octet for octet, mixed case included: resolvers compare it to detect forged
     replies.
     """
     for name in (_service_name(examiner), examiner.under(examiner.nonexistent_label(), "svc")):
@@ -146,7 +146,7 @@ async def header_aa_tc(examiner: Examiner) -> None:
 
 @check("class", RECOMMENDED, "RFC 1035 §3.2.4, §4.3.1; RFC 6895 §3.2")
 async def other_class(examiner: Examiner) -> None:
-    """A class other than IN does not get the data of IN."""
+    """A query of a class other than IN is not answered with records of class IN."""
     for rclass in (Class.CH, Class.HS, 4096):
         answer = await examiner.query(_service_name(examiner), rclass=rclass)
         answer.require(not answer.reply.answer, "no records: they are of class IN")

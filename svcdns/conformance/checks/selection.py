@@ -16,14 +16,19 @@ T = TypeVar("T")
 def clustered(examiner: Examiner, version: int = 0, kind: str = "") -> list[Service]:
     """Returns the Services that have a ClusterIP.
 
-    With `version`, only those with a ClusterIP of this IP version; with `kind`, only those of this Service type.
+    With `version` 4 or 6, returns only those with a ClusterIP of this IP version. With `kind`, returns only those of
+    this
+    Service type.
     """
     found = (s for s in examiner.cluster.services if s.cluster_ips and (not kind or s.type == kind))
     return [s for s in found if not version or s.of_family(version)]
 
 
 def with_endpoints(examiner: Examiner, version: int = 0) -> list[Service]:
-    """Returns the headless Services with ready endpoints; with `version`, with endpoints of this IP version."""
+    """Returns the headless Services that have a ready endpoint.
+
+    With `version` 4 or 6, returns only those with a ready endpoint of this IP version.
+    """
     found = (s for s in examiner.cluster.services if s.headless and s.endpoints)
     return [s for s in found if not version or expected.addresses(s, version)]
 

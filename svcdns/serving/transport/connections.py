@@ -35,7 +35,7 @@ class OpenConnection(Protocol):
 
     @property
     def closing(self) -> bool:
-        """True if the connection is closed after a reply."""
+        """True if the connection will be closed after a reply."""
         ...
 
     @property
@@ -124,7 +124,7 @@ class TcpConnections:
         self.closing = self.closing or not tls_only
 
     def hurry(self) -> None:
-        """Closes the connections that wait for a query now, and closes each other one with its next reply.
+        """Closes the connections that wait for a query now, and every other connection after its next reply.
 
         Call it after `close_after_reply`; it has no effect on other connections.
         """

@@ -26,6 +26,9 @@ def refuse_datagrams(sock: socket.socket) -> None:
 
 
 def refuse_connections(sock: socket.socket) -> None:
-    """Stops listening, so that new connections are refused. Accept the connections that wait in the socket before."""
+    """Stops listening, so that new connections are refused.
+
+    First accept the connections that already wait in the socket: the kernel resets them.
+    """
     with suppress(OSError):  # another worker that holds the socket has stopped listening already
         sock.shutdown(socket.SHUT_RDWR)

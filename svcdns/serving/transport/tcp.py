@@ -49,7 +49,7 @@ CHUNK: Final = 4096
 
 
 class ClientState(Enum):
-    """The state of the client's side of a connection; see the module docstring."""
+    """The state of the client's side of a connection. The module docstring explains the states."""
 
     OPEN = 0
     HELD = 1
@@ -58,7 +58,7 @@ class ClientState(Enum):
 
 
 class ReplyState(Enum):
-    """The state of the server's side of a connection; see the module docstring."""
+    """The state of the server's side of a connection. The module docstring explains the states."""
 
     IDLE = 0
     ANSWERING = 1
@@ -206,7 +206,7 @@ class TcpConnection(asyncio.Protocol):
         self._next()
 
     def eof_received(self) -> bool:
-        """Called when the client sends no more; the queries that have arrived are still answered."""
+        """Called when the client has closed its sending side. The queries that have arrived are still answered."""
         if self._reply_state in _WITH_CHAIN or has_message(self._received):
             self._client_state = ClientState.FINISHED
             return True
@@ -345,7 +345,7 @@ class TcpConnection(asyncio.Protocol):
 
     @property
     def closing(self) -> bool:
-        """True if the connection is closed after a reply, because the server stops or is upgraded."""
+        """True if the connection will be closed after a reply, because the server stops or is upgraded."""
         return self._connections.is_closing(self, secure=self._secure)
 
     @property

@@ -7,8 +7,8 @@ id. Everything else is done once for many packets:
 - The metrics get the hits once a second.
 - The time is read once a batch, and the duration of a batch counts for all its hits.
 
-A batch is bounded, and so is the time for packets that the table does not have. Between two batches the event loop
-serves TCP, upstream replies, the feed and timers.
+A batch is bounded, and so is the time for packets whose replies are not in the table. Between two batches the event
+loop serves TCP, upstream replies, the feed and timers.
 
 An error of a system call never ends the loop. Errors are counted by errno, and each errno is logged at most once a
 minute.

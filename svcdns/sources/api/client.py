@@ -95,7 +95,7 @@ class RequestObserver(Protocol):
 
 
 class ApiClient:
-    """Requests lists and watches of one resource, over connections of its own."""
+    """Requests lists and watches of one resource, over connections that no other client uses."""
 
     def __init__(
         self,
@@ -161,7 +161,7 @@ class ApiClient:
     async def renew(self, *, refused: bool) -> bool:
         """Reads the credentials again, and returns whether they have changed.
 
-        `refused` is whether the API server has refused them.
+        Set `refused` if the API server has refused the credentials.
         """
         with contextlib.suppress(SourceError):
             return await self._credentials.renew(refused=refused)
@@ -234,7 +234,7 @@ class ApiClient:
 
 
 class _Addresses(aiohttp.ThreadedResolver):
-    """A resolver that rotates the addresses of a host name, so that the address with index `first` comes first."""
+    """A resolver that rotates the addresses of a host name: the address with index `first` becomes the first one."""
 
     def __init__(self, first: int) -> None:
         super().__init__()
@@ -249,10 +249,11 @@ class _Addresses(aiohttp.ThreadedResolver):
 
 
 def connect(access: Access, *, first: int = 0, unpack: bool = True) -> aiohttp.ClientSession:
-    """Returns a session for an API server. It connects first to the address with index `first` of the server's name.
+    """Returns a session for an API server.
 
-    With `unpack`, the session decompresses bodies. The proxies of the environment are not used for a server on this
-    machine.
+    If the server's name has several addresses, the session tries the address with index `first` first. With `unpack`,
+    the
+    session decompresses bodies. The proxies of the environment are not used for a server on this machine.
     """
     return aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=0, resolver=_Addresses(first)),

@@ -73,7 +73,7 @@ class Access:
 
     @property
     def local(self) -> bool:
-        """Whether the address is `localhost` or a loopback address."""
+        """True if the address is `localhost` or a loopback address."""
         name = urlsplit(self.url).hostname or ""
         try:
             return ipaddress.ip_address(name).is_loopback

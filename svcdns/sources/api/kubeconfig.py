@@ -38,7 +38,8 @@ class Part(msgspec.Struct, frozen=True):
 class Loaded(msgspec.Struct, frozen=True):
     """The server and the credentials of a kubeconfig's context.
 
-    `files` are the files that were read. If `runs_plugin` is set, credentials may change although no file changes.
+    `files` are the files that were read. `runs_plugin` is True if a plugin provides the credentials, so that they may
+    change although no file changes.
     """
 
     host: str = ""

@@ -260,7 +260,7 @@ class Reflector:
             self._retry.recovered()
 
     def _report_recovery(self) -> None:
-        """Logs, once, that the last logged error is over."""
+        """Logs that listing and watching work again, if an error has been logged since the last call."""
         if self._last_error:
             self._last_error = ""
             self._log.info("%s: listing and watching again", self._resource.qualified)

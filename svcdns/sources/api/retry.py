@@ -6,8 +6,8 @@ sent here. Rules:
 1. While requests fail, all watches together try one cheap request a second: a watch, or a page of one object.
 2. The first success wakes the other watches, and each tries once at once. So recovery does not wait for the last watch
    in the queue.
-3. Expensive requests (full pages, lists without a watch after them) wait longer each time, each by a separate
-   `Backoff`.
+3. Expensive requests wait longer each time, each by a separate `Backoff`. These are full pages, and lists that no watch
+   could follow.
 4. Time is read from the monotonic clock that is passed in.
 5. Each reason why the server cannot be reached is logged once, and so is its first response afterwards, however many
    watches are affected.
@@ -71,7 +71,7 @@ class SharedRetry:
 
     @property
     def is_unreachable(self) -> bool:
-        """Whether the last request got no response."""
+        """True if the last request got no response."""
         return bool(self._logged)
 
     def unreachable(self, reason: str, *, known: bool) -> None:
@@ -121,12 +121,11 @@ class SharedRetry:
 
     @contextlib.contextmanager
     def long_timeout(self, failures: int) -> Iterator[bool]:
-        """Yields whether this try has the long time limit.
+        """A context manager for one try of a request. Yields True if the try has the long time limit, otherwise False.
 
-        `failures` is the number of tries that got no response in time.
-
-        Only one try at a time has the long limit. So a slow server gets the time that it needs, and the other watches
-        notice its recovery at once.
+        `failures` is the number of tries that got no response in time. Only one try at a time has the long limit. So a
+        slow
+        server gets the time that it needs, and the other watches notice its recovery at once.
         """
         long = failures >= 3 and not self._long_granted
         self._long_granted = self._long_granted or long

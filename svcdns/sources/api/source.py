@@ -62,7 +62,7 @@ class ApiServerSource:
 
     @property
     def is_unreachable(self) -> bool:
-        """Whether the last request to the API server got no response."""
+        """True if the last request to the API server got no response."""
         return self._retry.is_unreachable
 
     def ages(self) -> dict[Kind, float]:
@@ -73,7 +73,7 @@ class ApiServerSource:
         return self._freshness.ages()
 
     def assume(self, age: float) -> None:
-        """Sets the age, in seconds, of objects that are known before the first lists."""
+        """Sets the age, in seconds, of objects that come from a snapshot. Call it before the first lists."""
         self._freshness.assume(age)
 
     async def configure(self) -> None:
@@ -135,7 +135,7 @@ class ApiServerSource:
 
 
 async def _next(batches: asyncio.Queue[list[Change]], watches: list[asyncio.Task[None]]) -> list[Change]:
-    """Returns the next changes. If a watch has ended, it has failed, and its exception is raised here."""
+    """Returns the next changes. Raises the exception of a watch that has failed."""
     if not batches.empty():
         return batches.get_nowait()
     getting = asyncio.ensure_future(batches.get())

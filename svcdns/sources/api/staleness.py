@@ -48,7 +48,7 @@ class Freshness:
         self._confirmed[kind] = confirmed
 
     def assume(self, age: float) -> None:
-        """Sets the age, in seconds, of all known objects. Call it if they come from a snapshot, for example."""
+        """Sets the age, in seconds, of all kinds. Call it if the objects come from a snapshot, for example."""
         self._confirmed = dict.fromkeys(self._confirmed, self._clock() - age)
         self._unknown.clear()
 

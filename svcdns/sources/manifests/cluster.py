@@ -121,7 +121,10 @@ class Reader:
 
 
 def _without_patch(path: str, content: FileContent, patches: Mapping[str, str]) -> FileContent:
-    """Returns the content of a file; if a kustomization names the file as a patch, only the reason to skip it."""
+    """Returns the content of a file. For a file that a kustomization names as a patch, returns no objects.
+
+    In that case the result has only the reason why the file is skipped.
+    """
     kustomization = patches.get(os.path.realpath(path)) if patches else None
     if kustomization is None or not (content.objects or content.left_out):
         return content
@@ -131,7 +134,10 @@ def _without_patch(path: str, content: FileContent, patches: Mapping[str, str]) 
 
 
 def _broken(before: FileContent | None, now: FileContent) -> list[ManifestError]:
-    """Returns the errors of a file, and what was used before an edit and would be skipped now."""
+    """Returns the errors that make a file broken.
+
+    These are the errors in the file, and one for each object that was used `before` and would be skipped `now`.
+    """
     broken = list(now.errors)
     if before is not None:
         if now.skipped is not None and _uses_more(before, now):
@@ -193,7 +199,7 @@ def _kind(item: ClusterObject) -> Kind:
 
 
 def _listed(pod: ClusterPod) -> bool:
-    """Whether an API server's list would contain a Pod: it has not ended and is not being deleted."""
+    """Returns True if an API server's list would contain the Pod: it has not ended and is not being deleted."""
     return pod.phase not in {*OVER, "Unknown"} and not pod.terminating
 
 

@@ -212,7 +212,7 @@ def _list(
 ) -> Iterator[Document | UnusedObject | ManifestError]:
     """Yields the items of a List, which are parsed in portions.
 
-    A portion that is no YAML by itself may have a node that goes on in the next one. Then the whole List is parsed.
+    A portion may be invalid YAML because an item continues in the next portion. In that case the whole List is parsed.
     """
     count = 0
     try:
@@ -257,7 +257,10 @@ def _nodes(file: FilePosition, portion: Portion) -> Iterator[yaml.Node]:
 
 
 def _resolve(kind: type[yaml.Node], value: str | None, implicit: tuple[bool, bool] | bool) -> str:
-    """Returns the tag of a node without a tag, as YAML's rules for plain scalars determine it."""
+    """Returns the YAML tag of a node for which the text states no tag.
+
+    A plain scalar gets the tag that YAML's rules for plain scalars determine.
+    """
     if kind is yaml.ScalarNode and value is not None:
         if isinstance(implicit, tuple) and not implicit[0]:
             return _TEXT

@@ -27,10 +27,11 @@ Watch = Callable[[frozenset[str]], AsyncGenerator[None, None]]
 
 
 async def folder_changes(folders: frozenset[str]) -> AsyncGenerator[None, None]:
-    """Watches folders of the real file system, without the folders inside them. Raises FileNotFoundError.
+    """Yields each time that something in one of these folders may have changed.
 
-    If the kernel cannot watch, usually because all inotify instances are in use, the folders are polled three times a
-    second.
+    Folders inside them are not watched. Raises FileNotFoundError. If the kernel cannot watch, usually because all
+    inotify
+    instances are in use, the folders are polled three times a second.
     """
     try:
         changes, first = await _begin(folders, polling=None)

@@ -67,7 +67,7 @@ class ManifestObject:
 
 
 class ObjectName(NamedTuple):
-    """Identifies an object of a file."""
+    """Identifies an object of a manifest file by its kind, namespace and name."""
 
     kind: str
     namespace: str
@@ -171,7 +171,10 @@ class _Draft:
 
 
 def _is_unused(api_version: str, kind: str) -> bool:
-    """Whether an object need not be parsed. A List has to be, and so has an object that leads to a warning."""
+    """Returns True if an object of this apiVersion and kind need not be parsed.
+
+    Lists and objects of Kustomize have to be parsed.
+    """
     return kind not in _VERSIONS and not kind.endswith("List") and not api_version.startswith(_KUSTOMIZE)
 
 

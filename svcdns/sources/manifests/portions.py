@@ -40,14 +40,17 @@ _INDENT: Final = re.compile(r"\n( *)[\w]")
 
 
 class Portion(NamedTuple):
-    """A text, and the number of lines before it in the file."""
+    """A part of a file that is parsed at once: its text, and the number of lines before it in the file."""
 
     text: str
     line: int
 
 
 class UnusedObject(NamedTuple):
-    """An object that was not parsed. `position` is its first line; `namespace` is empty if it has none."""
+    """An object that was not parsed.
+
+    `position` has the line where the object begins. `namespace` is empty if the object has none.
+    """
 
     position: FilePosition
     api_version: str
@@ -55,12 +58,16 @@ class UnusedObject(NamedTuple):
     namespace: str
 
     def of(self, file: FilePosition) -> UnusedObject:
-        """Returns the object with the path of its file."""
+        """Returns a copy of this object that has the path of `file` in its position."""
         return self._replace(position=FilePosition(file.path, self.position.line))
 
 
 class ListText(NamedTuple):
-    """The text of a List: the text with an empty list of items, the items, and the column of their dashes."""
+    """A List whose items are parsed in portions.
+
+    `outside` is the text of the List with an empty list of items, `items` is the text of the items, and `column` is the
+    column of their dashes.
+    """
 
     outside: Portion
     items: Portion
@@ -77,7 +84,10 @@ def documents_of(text: str, is_unused: IsUnused | None) -> Iterator[Portion | Un
 
 
 def list_text(portion: Portion) -> ListText | None:
-    """Returns the parts of a portion that is one List, if it is written so that it can be divided."""
+    """Divides a portion into the parts of a List.
+
+    Returns None if the portion is not one large List of a known layout.
+    """
     text = portion.text
     if len(text) < SIZE or not (_LIST.search(text) or _LIST.match("\n" + text[:SIZE])):
         return None
@@ -100,9 +110,11 @@ def items_of(text: ListText, is_unused: IsUnused) -> Iterator[Portion | UnusedOb
 
 
 def _portions(whole: Portion, begins: list[int], column: int, is_unused: IsUnused) -> Iterator[Portion | UnusedObject]:
-    """Yields the text from each of `begins` to the next one; used texts are joined up to SIZE.
+    """Divides a text into portions and unused objects. `begins` are the offsets where an object begins.
 
-    The first `column` characters of each text are not part of the object.
+    Consecutive used objects are joined into portions of about SIZE characters. The first `column` characters of each
+    object
+    do not belong to it.
     """
     text, line = whole
     start, start_line = 0, line
@@ -126,7 +138,7 @@ def _portions(whole: Portion, begins: list[int], column: int, is_unused: IsUnuse
 
 
 def _unused(text: str, column: int, line: int, is_unused: IsUnused) -> UnusedObject | None:
-    """Returns the object of a text if it is not used, None if it is used or has to be parsed."""
+    """Returns an UnusedObject if the object in `text` need not be parsed, otherwise None."""
     indent = column
     if column:
         found = _FIRST_KEY.match(text, column)
@@ -146,7 +158,10 @@ def _unused(text: str, column: int, line: int, is_unused: IsUnused) -> UnusedObj
 
 
 def _value(lines: str, indent: int, field: str, begin: int = 0, end: int | None = None) -> str | None:
-    """Returns the text of a field that is on one line, an empty text if there is no such line, otherwise None."""
+    """Returns the value of the field `field` if exactly one line has the field and its whole value.
+
+    Returns an empty text if no line has the field. Returns None if the lines have to be parsed to know the value.
+    """
     key = f"\n{' ' * indent}{field}:"
     at = lines.find(key, begin, end)
     if at < 0:
@@ -156,7 +171,10 @@ def _value(lines: str, indent: int, field: str, begin: int = 0, end: int | None 
 
 
 def _namespace(lines: str, indent: int) -> str | None:
-    """Returns the namespace of an object, an empty text if it has none, None if the object has to be parsed."""
+    """Returns the namespace of an object, or an empty text if the object has none.
+
+    Returns None if the object has to be parsed to know its namespace.
+    """
     key = f"\n{' ' * indent}metadata:"
     at = lines.find(key)
     if at < 0:

@@ -1,7 +1,7 @@
 """Adds address families and ClusterIPs to Services, as the API server does, and drops fields that no answer needs.
 
 The cluster is dual-stack with IPv4 first, so a Service without settings gets one IPv4 address. A ClusterIP in a
-manifest is kept. The families of such ClusterIPs come before those in ipFamilies.
+manifest is kept, and its family takes precedence over the order in ipFamilies.
 
 Source: Kubernetes documentation, "IPv4/IPv6 dual-stack".
 """
@@ -53,7 +53,7 @@ def written_ips(spec: ServiceSpec) -> tuple[str, ...]:
 
 
 def headless(spec: ServiceSpec) -> bool:
-    """Whether the first ClusterIP is `None`."""
+    """Returns True if the first ClusterIP is `None`."""
     return (spec.clusterIPs or [spec.clusterIP])[0] == HEADLESS
 
 

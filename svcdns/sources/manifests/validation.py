@@ -57,9 +57,9 @@ _LABEL_VALUE: Final = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])
 
 
 class Refusals:
-    """Collects what an API server would refuse in one object.
+    """Collects the errors for the fields of one object that an API server would refuse.
 
-    `reason` is the field because of which the object cannot be served, None if it is served.
+    `reason` is the error because of which the object is skipped, None if the object is served.
     """
 
     def __init__(self, document: Document) -> None:
@@ -69,45 +69,54 @@ class Refusals:
         self.reason: ManifestError | None = None
 
     def add(self, field: Field, text: str) -> None:
-        """Adds a field that an API server would refuse. The object is served all the same."""
+        """Adds an error for a field that an API server would refuse. The object is served nevertheless."""
         kind = self.document.kind
         self.errors.append(self.document.error(field, f"{text}; an API server would refuse this {kind}"))
 
     def skip(self) -> None:
-        """Says that the object cannot be served because of the last field."""
+        """Marks the object as skipped, for the reason of the error that was added last."""
         last = self.errors.pop()
         self.reason = ManifestError(last.position, f"{last.text}, so it is skipped")
         self.errors.append(self.reason)
 
     def choice(self, field: Field, found: str, choices: tuple[str, ...]) -> bool:
-        """Returns True if `found` is one of the choices, otherwise adds the field."""
+        """Returns True if `found` is one of `choices`. Otherwise adds an error for `field`."""
         if found not in choices:
             self.add(field, f"expected {', '.join(choices[:-1])} or {choices[-1]}, found {found!r}")
         return found in choices
 
     def address(self, field: Field, found: str, *, part: str = "") -> bool:
-        """Returns True if `found` is an IP address, otherwise adds the field. `part` is left out in that case."""
+        """Returns True if `found` is an IP address. Otherwise adds an error for `field`.
+
+        `part` names the part of the object that is left out because of the error; the error text mentions it.
+        """
         if _family(found) is None:
             self.add(field, f"expected an IPv4 or IPv6 address, found {found!r}{_left_out(part)}")
             return False
         return True
 
     def port(self, field: Field, found: int, *, part: str = "") -> bool:
-        """Returns True if `found` is a port number, otherwise adds the field. `part` is left out in that case."""
+        """Returns True if `found` is a port number. Otherwise adds an error for `field`.
+
+        `part` names the part of the object that is left out because of the error; the error text mentions it.
+        """
         if not 0 < found <= 65535:
             self.add(field, f"expected a port number from 1 to 65535, found {found}{_left_out(part)}")
             return False
         return True
 
     def label(self, field: Field, found: str, *, part: str = "") -> bool:
-        """Returns True if `found` can be one label of a name. Adds the field if Kubernetes does not allow the label."""
+        """Returns True if `found` can be one label of a query name. Adds an error for `field` if Kubernetes refuses it.
+
+        `part` names the part of the object that is left out because of the error; the error text mentions it.
+        """
         usable = _ONE_LABEL.fullmatch(found) is not None
         if not _LABEL.fullmatch(found):
             self.add(field, f"expected {LABEL_TEXT}, found {found!r}{'' if usable else _left_out(part)}")
         return usable
 
     def labels(self, field: Field, labels: Mapping[str, str]) -> None:
-        """Adds keys and values of labels that are not allowed."""
+        """Adds an error for each key and each value of `labels` that Kubernetes does not allow."""
         for key, value in labels.items():
             if not _LABEL_KEY.fullmatch(key):
                 self.add((*field, key), f"expected the key of a label, found {key!r}")
@@ -372,7 +381,7 @@ def check_job(refusals: Refusals, job: WorkloadObject) -> None:
 
 
 def _count(refusals: Refusals, field: Field, found: int) -> int:
-    """Returns a number of Pods. For a negative number, adds the field and returns 0."""
+    """Returns the number of Pods in a field. For a negative number, adds an error for the field and returns 0."""
     text = f"expected a number from 0 to {MAX_PODS}, found {found}"
     if found > MAX_PODS:
         raise refusals.document.error(field, text)
