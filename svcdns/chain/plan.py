@@ -59,10 +59,10 @@ class BlockPlan:
 
 
 def plan(corefile: Corefile, order: Sequence[str], load: Load) -> tuple[BlockPlan, ...]:
-    """Returns the plans of all blocks, in file order. Raises CorefileError for the first wrong option, and HookError.
+    """Returns the plans of all blocks, in file order. Raises CorefileError or HookError for the first error.
 
-    Plugins parse their directives in chain order; each plugin parses all blocks before the next plugin begins. So if
-    there are several errors, the same one is reported for every order in the file.
+    Plugins parse their directives in chain order, and each plugin parses all blocks before the next plugin begins. So
+    the order of directives in the Corefile does not decide which error is reported.
     """
     drafts = tuple(BlockPlan(block.keys, block.directives) for block in corefile.blocks)
     for name in order:
@@ -78,8 +78,8 @@ def plan(corefile: Corefile, order: Sequence[str], load: Load) -> tuple[BlockPla
 def _called(name: str, hook: str, block: Block, call: Callable[[], T]) -> T:
     """Calls one hook of a plugin and returns its result.
 
-    Raises HookError if the hook raises an unexpected error. An error about a text, such as NameTextError, becomes a
-    CorefileError with the position of the plugin's first directive.
+    If the hook raises NameTextError or NetworkTextError, raises CorefileError with the position of the plugin's first
+    directive. If it raises an exception that is not a SvcdnsError, raises HookError.
     """
     try:
         return call()

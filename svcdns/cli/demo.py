@@ -101,9 +101,9 @@ def _wait_for_exit(server: subprocess.Popen[bytes], folder: Path, address: tuple
 
 
 def _corefile(folder: Path, temporary: Path) -> tuple[Path, bool]:
-    """Returns the Corefile to serve, and whether it forwards queries.
+    """Returns the path of the Corefile to serve, and whether it forwards queries.
 
-    It is the one in `folder`, or a changed copy in `temporary`.
+    If the Corefile in `folder` cannot be served unchanged, writes a changed copy to `temporary`.
     """
     path = folder / COREFILE
     written = path.read_text(encoding="utf-8")
@@ -135,7 +135,7 @@ def _server_on_free_port(line: re.Match[str]) -> str:
 
 
 def _free_port(what: str, host: str, port: int, *kinds: int) -> int:
-    """Returns `port`, or a free port if another program uses it, and prints that.
+    """Returns `port`, or a free port if another program uses `port`. In the latter case, prints a line about it.
 
     `kinds` are the kinds of sockets for which the port must be free.
     """

@@ -70,8 +70,8 @@ def body(line: Directive) -> tuple[Directive, ...]:
 def options(directive: Directive, words: Mapping[str, int]) -> Iterator[Directive]:
     """Yields the options in the directive's braces, each with its own arguments.
 
-    `words` has the options that read a fixed number of arguments, and this number. On the same line, CoreDNS takes the
-    word after such an option for the name of the next option: `max_fails 2 expire 5s`.
+    `words` maps each option with a fixed number of arguments to this number. As in CoreDNS, another option may follow
+    such an option on the same line: `max_fails 2 expire 5s`.
     """
     for line in body(directive):
         rest = line
@@ -82,7 +82,7 @@ def options(directive: Directive, words: Mapping[str, int]) -> Iterator[Directiv
 
 
 def first(line: Directive) -> Token:
-    """Returns the first word after the line's first word; there must be one. `ignored_words` names the others."""
+    """Returns the first argument of a line. Raises CorefileError if there is none. Further arguments are ignored."""
     return arguments(line, 1, UNBOUNDED)[0]
 
 
@@ -179,7 +179,7 @@ def zones(words: Sequence[Token], fallback: tuple[str, ...] = ()) -> tuple[str, 
 def zone(word: Token) -> str:
     """Returns the one zone that an argument names, in lower case and absolute.
 
-    Raises CorefileError if the argument is not a zone name, or a network that stands for several zones.
+    Raises CorefileError if the argument is not a zone name, or if it is a network that stands for several zones.
     """
     found = zones((word,))
     if len(found) != 1:
@@ -188,7 +188,7 @@ def zone(word: Token) -> str:
 
 
 def ignored_zones(words: Sequence[Token]) -> tuple[str, ...]:
-    """Returns a line for the log about each word that `zones` skips."""
+    """Returns a log line for each word that the function `zones` ignores because it is not a zone."""
     return tuple(
         warning(
             word.position, f"'{word.text}' is not a zone and is ignored" + ("; no zone is left" * (not zones(words)))
@@ -199,9 +199,9 @@ def ignored_zones(words: Sequence[Token]) -> tuple[str, ...]:
 
 
 def ignored_option_zones(lines: Iterable[Directive], options: Mapping[str, int]) -> tuple[str, ...]:
-    """Returns a line for the log about each zone of an option that is skipped.
+    """Returns a log line for each word that is ignored because it is not a zone, in options whose words are zones.
 
-    `options` has the options whose words are zones, and the number of words before the zones.
+    `options` maps the names of these options to the number of words before the zones.
     """
     return tuple(
         text
@@ -224,8 +224,8 @@ def fallthrough(line: Directive) -> tuple[str, ...]:
 def host_port(token: Token) -> tuple[str, int]:
     """Returns host and port of an address such as `:8080`, `127.0.0.1:53`, `[::1]:53` or `localhost:9153`.
 
-    An empty host stands for all addresses. Without digits after the colon the port is 0, which means a free port: an
-    environment variable that is not set leaves such an address.
+    An empty host stands for all addresses. If there are no digits after the colon, the port is 0, which means a free
+    port. This is the case for `:{$PORT}` if the environment variable PORT is not set.
     """
     host, colon, digits = token.text.rpartition(":")
     bracketed = host.startswith("[") and host.endswith("]")

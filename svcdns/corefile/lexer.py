@@ -20,10 +20,10 @@ _SPACE: Final = frozenset("\t\n\v\f\r \x85\xa0\u1680\u2028\u2029\u202f\u205f\u30
 
 
 def tokens(text: str, file: str, warnings: list[str] | None = None) -> list[Token]:
-    """Returns all tokens of the text. `file` is the name for positions.
+    """Returns all tokens of the text. `file` is the file name in the positions of the tokens.
 
-    Adds to `warnings` a log line for each word that CoreDNS hardly reads as it was meant. If `warnings` is None, such
-    a word is not reported, and an unclosed quote raises CorefileError.
+    Adds to `warnings` a log line for each word that CoreDNS probably reads differently than its author meant. If
+    `warnings` is None, adds no line, and raises CorefileError for an unclosed quote.
     """
     return _Lexer(text.removeprefix("\ufeff"), file, warnings).run()
 

@@ -19,7 +19,7 @@ DEFAULT_FILE: Final = "Corefile"
 
 
 class CorefileMissingError(SvcdnsError):
-    """Raised if the named Corefile, or standard input, cannot be read. `reason` has what was tried, and the error."""
+    """Raised if the Corefile or standard input cannot be read. `reason` says what could not be read, and why."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(f"loading Corefile: {reason}")

@@ -107,8 +107,8 @@ class _Parser:
     def _stray(self, line: _Line) -> None:
         """Handles a `}` without a `{` before it.
 
-        Adds a warning if the rest of the file has only such braces, otherwise raises CorefileError. CoreDNS reads such
-        a brace as a zone name, and then accepts no other word.
+        Adds a warning if the rest of the file consists of such braces, otherwise raises CorefileError. CoreDNS reads
+        such a brace as a zone name, and then accepts only further braces.
         """
         if not all(_is(word, "}") for rest in (line, *self.lines) for word in rest.tokens):
             raise CorefileError(line.tokens[0].position, "'}' without a '{' before it")
@@ -274,8 +274,8 @@ class _Parser:
     def _directives(self, brace: Token | None, level: int, *, attached: bool = False) -> tuple[Directive, ...]:
         """Returns the directives up to the `}` that belongs to `brace`.
 
-        If `brace` is None, the block ends at the next `}` of its own level or at the end of the file. `attached` is
-        True if the block's last key ends with the brace.
+        If `brace` is None, the block has no opening brace of its own. It then ends at the next `}` of its level, or at
+        the end of the file. `attached` is True if the opening brace is the last character of a key, as in `KEY{`.
         """
         if brace is not None and level > MAX_NESTING:
             raise CorefileError(brace.position, f"blocks nested more than {MAX_NESTING} deep")
@@ -336,9 +336,10 @@ class _Parser:
 
 
 def _replaced(text: str, begin: str, end: str, environ: Mapping[str, str]) -> str:
-    """Returns the text with variables between `begin` and `end` replaced, also those in values of variables.
+    """Returns the text with the variables between `begin` and `end` replaced by their values.
 
-    If a variable has no name, it and all text after it stay.
+    Variables in these values are replaced, too. If a variable has no name, this variable and all text after it are not
+    changed.
     """
     for _ in range(MAX_REPLACEMENTS):
         at = text.find(begin)
@@ -365,7 +366,7 @@ def _lines(words: list[Token]) -> list[tuple[Token, ...]]:
 
 
 def _opened(words: tuple[Token, ...]) -> tuple[tuple[Token, ...], Token | None, tuple[Token, ...]]:
-    """Returns the words before the first `{`, then this brace or None, then the words after it."""
+    """Splits words at the first `{`. Returns the words before it, the brace or None, and the words after it."""
     for place, word in enumerate(words):
         if _is(word, "{"):
             return words[:place], word, words[place + 1 :]
@@ -389,7 +390,10 @@ def _is_snippet(keys: list[Token]) -> bool:
 
 
 def _with_arguments(word: Token, values: list[str]) -> Token:
-    """Returns a word of a snippet, with each `{args[N]}` replaced by an argument of the import, if it has any."""
+    """Returns a word of a snippet with each `{args[N]}` replaced by argument N of the import.
+
+    If the import has no arguments, the word is not changed.
+    """
     if not values or "{args[" not in word.text:
         return word
 

@@ -12,10 +12,12 @@ from svcdns.cluster.changes import Dependency
 class Encloser(msgspec.Struct, frozen=True, gc=False):
     """The closest encloser (RFC 4592 §3.3.1) of a nonexistent name, with the labels that exist below it.
 
-    For one query type, all names below `key` (wire format, lower case) whose next label is not in `children` get the
-    same negative answer. `children` contains pairs (`scope`, label) and changes with the cluster. Labels are lower-case
-    text, decoded as Latin-1. If `unlike` (octets in wire format, lower case) is not empty, names that begin with these
-    octets are excepted. The answer depends on `dependencies`.
+    `key` is the name of the encloser, in wire format and lower case. `children` contains the pair (`scope`, label) for
+    each label that exists directly below `key`, and changes with the cluster. Labels are lower-case text, decoded as
+    Latin-1.
+
+    All other names below `key` get the same negative answer for the same query type. This answer depends on
+    `dependencies`. If `unlike` (wire format, lower case) is not empty, names that begin with these octets are excepted.
     """
 
     key: bytes

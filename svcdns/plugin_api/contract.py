@@ -86,9 +86,9 @@ class Plugin:
         return following(query)
 
     def client_class(self, address: str) -> str:  # noqa: ARG002 - a hook
-        """Returns the class of a client address (text). Clients of one class may get the same replies.
+        """Returns the client class of `address` (text). Clients of one class may get the same replies.
 
-        The result may depend on the address alone, and on dependencies of the kinds in `client_class_dependencies`.
+        The class must depend only on the address, and on dependencies of the kinds in `client_class_dependencies`.
         """
         return ""
 
@@ -210,9 +210,9 @@ class PluginModule(Protocol):
 
 
 def contents(found: Any) -> dict[str, bytes]:
-    """Returns `found`, the result of a plugin's `gather` or `refresh`: the octets of each file, by a key (text).
+    """Checks the result of a plugin's `gather` or `refresh`, and returns it as a dict.
 
-    Raises TypeError if `found` is of another type.
+    The dict maps a key (text) to the octets of a file. Raises TypeError if `found` has another form.
     """
     if not isinstance(found, Mapping):
         raise TypeError(f"it returned {type(found).__name__}; a dict with the bytes of each file was expected")

@@ -1,12 +1,13 @@
-"""A reply that will come later, without a task: the receiver is called in the same step in which the reply arrives.
+"""`Deferred`: a reply that arrives later. It calls its receiver in the same step in which the reply arrives.
 
-For each forwarded query, a future would cost two iterations of the event loop, and a task that awaits the future.
+It is used in place of an asyncio future. For each forwarded query, a future would cost two iterations of the event
+loop, and a task that awaits it.
 
 Rules:
 
 1. Each reply has one receiver.
 2. Changes are applied in the order in which they were added, each in the context of the plugin that added it.
-3. Only the first reply counts.
+3. If `set` is called more than once, only the first reply is used.
 """
 
 from __future__ import annotations
@@ -92,7 +93,7 @@ class Deferred:
             self._take(reply)
 
     def __await__(self) -> Generator[object, None, Reply]:
-        """Makes the reply awaitable, for callers that are coroutines anyway."""
+        """Lets a coroutine await the reply."""
         if not self.settled:
             future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 

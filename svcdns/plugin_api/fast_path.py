@@ -29,7 +29,7 @@ class UpstreamReply(Protocol):
 
     @property
     def plain(self) -> SimpleReply | None:
-        """The reply as octets if it is simple (see `svcdns.wire.simple_reply`), else None."""
+        """The reply as octets if it is a simple reply (see `svcdns.wire.simple_reply`), otherwise None."""
         ...
 
     @property

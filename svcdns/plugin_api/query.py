@@ -142,7 +142,7 @@ class Query(msgspec.Struct):
 
     @property
     def reply_flags(self) -> int:
-        """The flags RD and CD, as a reply copies them; 0 if the opcode is not QUERY."""
+        """The query's flags RD and CD, which a reply copies; 0 if the opcode is not QUERY."""
         return self.flags & (RD | CD) if not self.flags & 0x7800 else 0
 
     @property

@@ -108,9 +108,9 @@ class Reply(msgspec.Struct, frozen=True):
         return cls(rcode=Rcode.REFUSED, flags=query.reply_flags, lifetime=UNTIL_CHANGED)
 
     def with_ttls(self, change: Callable[[int], int]) -> Reply:
-        """Returns a copy in which `change` was applied to the TTL of each record, in seconds.
+        """Returns a copy of the reply in which each record has the TTL `change(ttl)`, in seconds.
 
-        If the TTLs of this reply count down, the copy expires when they next go down.
+        If the TTLs of this reply count down, the copy may be reused only until they next go down.
         """
 
         def section(records: tuple[Record, ...]) -> tuple[Record, ...]:
@@ -132,11 +132,11 @@ def rcode_only(rcode: int, error: str = "") -> Reply:
 
 
 def joined(reply: Reply, other: Reply) -> Reply:
-    """Adds the reuse terms of `other` to `reply`, a reply that was made from `other`.
+    """Returns `reply`, which was made from `other`, with the reuse terms of `other` added.
 
-    The result has the shorter lifetime, all dependencies, the narrower scope, the increments of both, and the extended
-    error. If the TTLs of `other` count down, the result expires when they next go down, because its own TTLs may have
-    been made from them.
+    The result has the shorter lifetime, the narrower scope, and the dependencies and increments of both. It has the
+    extended error of `reply`, or else of `other`. If the TTLs of `other` count down, the result expires when they next
+    go down, because its own TTLs may have been made from them.
     """
     return msgspec.structs.replace(
         reply,

@@ -39,7 +39,7 @@ _CLASSES: Final = {
 
 
 def classify(query: Query, reply: Reply) -> MessageType:
-    """Returns the kind of a reply. If the conditions of several kinds hold, the first one decides."""
+    """Returns the kind of a reply: the first one in docs/behaviour/server.md#kinds-of-replies that applies."""
     if query.opcode == Opcode.UPDATE:
         return MessageType.UPDATE
     if query.opcode == Opcode.NOTIFY or query.rtype in (Type.AXFR, Type.IXFR):

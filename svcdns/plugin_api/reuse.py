@@ -24,9 +24,10 @@ BLAMED: Final = "plugin/"
 
 
 class PluginContext:
-    """A plugin in a chain: its name, and the cache scope of a reply for which it read the client's address.
+    """A plugin of a chain, and the rules for the cache scope of its replies.
 
-    With `states_reuse` the plugin sets scopes itself. Then only self-queries and dependencies are recorded.
+    If the plugin reads the client's address for a reply, the reply gets the scope `address_scope`. If `states_reuse` is
+    true, the plugin sets the scope of each reply itself. The core then records only its self-queries and dependencies.
     """
 
     __slots__ = ("address_scope", "name", "states_reuse")
@@ -52,8 +53,8 @@ class PluginContext:
 class _Outside(PluginContext):
     """The context of code that runs outside of every plugin call, such as timers and tasks.
 
-    It is not known which query such code reads for. So a read limits all replies that plugins are still waiting for:
-    each of them is for its client alone.
+    The core does not know which query such code reads for. So every reply that is not complete at the time of a read is
+    for its own client alone.
     """
 
     __slots__ = ()
@@ -133,10 +134,10 @@ Current = PluginContext | Invocation
 
 
 class _Running:
-    """Which plugin's code runs now in this process.
+    """The plugin whose code runs now in this process, as `current`.
 
-    `current` is this plugin. `last` is the latest answer that the plugin got from the rest of the chain, or NO_ANSWER.
-    `outside` counts the reads of code outside of every plugin call.
+    `last` is the latest answer that this plugin got from the rest of the chain, or NO_ANSWER. `outside` is the number
+    of reads by code that runs outside of every plugin call.
     """
 
     __slots__ = ("current", "last", "outside")

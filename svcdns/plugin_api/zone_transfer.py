@@ -56,9 +56,9 @@ def in_order(items: Sequence[T], key: Callable[[T], tuple[str, ...]]) -> Iterato
 
 
 def _used_up(reverse: list[T]) -> Iterator[T]:
-    """Yields the items from last to first, and removes each from the list.
+    """Yields the items of a list from the last to the first, and removes each item from the list.
 
-    Freeing all items at once at the end would take as long as making them.
+    So the items are freed one at a time. To free them all at the end would take as long as making them.
     """
     while reverse:
         yield reverse.pop()

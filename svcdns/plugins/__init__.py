@@ -62,9 +62,10 @@ def load(directive: str) -> Any:
 
 
 def known(directives: Collection[str]) -> tuple[tuple[str, ...], frozenset[str]]:
-    """Returns the order of all directives, and the directives that have a module.
+    """Returns two values: all directives in chain order, and the set of directives that have a module.
 
-    `directives` are the directives of the Corefile. Raises ContractError.
+    `directives` are the directives of the Corefile. Plugins of other packages are included only if one of these
+    directives is not in `BUILT`. Raises ContractError.
     """
     if BUILT.keys() >= set(directives):
         return ORDER, frozenset(BUILT)

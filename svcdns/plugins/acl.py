@@ -166,7 +166,7 @@ class Acl(Plugin):
 
     @classmethod
     def settings(cls, options: Options) -> Settings:
-        """Returns the settings of the plugin: a warning for each word of the Corefile that has no effect."""
+        """Returns settings with a warning for each word of the Corefile that has no effect."""
         return Settings(warnings=options.warnings)
 
     def __init__(self, options: Options, environment: Environment) -> None:

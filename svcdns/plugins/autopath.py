@@ -160,9 +160,9 @@ class Autopath(Plugin):
         return following(query)
 
     def _for_pod(self, query: Query, following: Following, own: str, namespace: str, zone: bytes) -> Answer:
-        """Answers a query for a name below the namespace `namespace`, from a Pod in the namespace `own`.
+        """Answers a query for a name in the namespace `namespace`, sent by a Pod in the namespace `own`.
 
-        Tries the search path if both are the same namespace. The reply depends on the Pod.
+        Tries the search path only if both are the same namespace. The reply gets the Pod as a dependency.
         """
         if own == namespace:
             first = names.from_labels([namespace.encode("latin-1")])[:-1] + _SVC + zone
@@ -216,10 +216,10 @@ class _Search:
         return rest if isinstance(rest, Reply) else await rest
 
     def _ends(self, reply: Reply) -> bool:
-        """Returns True if no further candidate is to be tried.
+        """Returns True if no further name of the search path must be tried.
 
-        The search ends with a message whose response code is not NXDOMAIN, with an error, or with a dropped query. A
-        plugin's bare response code, without a message, does not end the search.
+        The search ends with a dropped query, with an error, or with a message whose response code is not NXDOMAIN. A
+        reply without a message and without an error, which is only a response code, does not end it.
         """
         self._replies.append(reply)
         return reply.dropped or bool(reply.error) or (reply.has_message and reply.rcode != Rcode.NXDOMAIN)

@@ -51,7 +51,7 @@ class Bind(Plugin):
 
     @classmethod
     def settings(cls, options: Options) -> Settings:
-        """Returns the settings of the block: the addresses it listens on."""
+        """Returns settings with the addresses that the block listens on."""
         return Settings(bind=tuple(BindAddresses(line.places, line.without) for line in options.lines))
 
 

@@ -60,7 +60,7 @@ class Chaos(Plugin):
 
     @classmethod
     def settings(cls, options: Options) -> Settings:
-        """Returns the settings: the server accepts queries of class CH; words that are ignored have a warning."""
+        """Returns settings that pass queries of every class to the chain, and warn about words that have no effect."""
         return Settings(any_class=True, warnings=options.warnings)
 
     def handle(self, query: Query, following: Following) -> Answer:

@@ -32,7 +32,7 @@ class Debug(Plugin):
 
     @classmethod
     def settings(cls, options: Options) -> Settings:  # noqa: ARG003 - there are none
-        """Returns the settings: DEBUG lines are written to the log."""
+        """Returns settings that turn on DEBUG lines in the log."""
         return Settings(debug=True)
 
 

@@ -133,9 +133,9 @@ class Dns64(Plugin):
         return "" if self._options.allow_ipv4 else "6" if ":" in address else "4"
 
     def handle(self, query: Query, following: Following) -> Answer:
-        """Returns the following plugins' answer, or addresses made from the A records of the name.
+        """Passes the query on. For an AAAA query, may replace the reply by addresses made from A records.
 
-        Only AAAA queries get such addresses, and without `allow_ipv4` only those of IPv6 clients.
+        Without `allow_ipv4`, only replies to IPv6 clients are replaced.
         """
         if query.rtype != Type.AAAA or query.rclass != Class.IN:
             return following(query)
@@ -166,7 +166,7 @@ class Dns64(Plugin):
         return self._options.translate_all or not any(record.rtype == Type.AAAA for record in reply.answer)
 
     def _mapped(self, query: Query, first: Reply, reply: Reply) -> Reply:
-        """Returns the answer to the AAAA query, with the addresses of `reply`, the reply to the A query.
+        """Returns the reply to the AAAA query, with IPv6 addresses made from `reply`, the reply to the A query.
 
         `first` is the following plugins' reply to the AAAA query.
         """

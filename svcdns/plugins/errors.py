@@ -109,7 +109,7 @@ class Errors(Plugin):
         return reply
 
     def name_independent(self, zone: bytes) -> bool:  # noqa: ARG002 - a negative answer is not an error
-        """Returns True: this plugin treats negative answers for all names alike, because they are not errors."""
+        """Returns True, because this plugin neither changes nor logs negative answers."""
         return True
 
     def join_fast_path(self, fast_path: FastPath) -> bool:  # noqa: ARG002 - nothing to set

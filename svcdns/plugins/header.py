@@ -31,7 +31,7 @@ class Change:
         return (flags | self.set) & ~self.clear
 
     def and_then(self, bit: int, *, on: bool) -> Change:
-        """Returns this change with `bit` set or cleared in addition. Of several calls for a bit, the last counts."""
+        """Returns a copy that also sets or clears `bit`. This replaces an earlier change of the same bit."""
         return Change(self.set | bit, self.clear & ~bit) if on else Change(self.set & ~bit, self.clear | bit)
 
 
@@ -79,7 +79,7 @@ class Header(Plugin):
         self._query, self._response = options.query, options.response
 
     def handle(self, query: Query, following: Following) -> Answer:
-        """Changes the query's flags, passes the query on, and changes the flags of the reply's message."""
+        """Changes the flags of the query, passes it on, and changes the flags of the reply if it is a message."""
         query.flags = self._query.to(query.flags)
         return then(following(query), self._changed)
 

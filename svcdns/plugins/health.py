@@ -53,7 +53,7 @@ class Health(Plugin):
 
     @classmethod
     def settings(cls, options: Options) -> Settings:
-        """Returns the settings: the address of the page /health, and the server's lame-duck time."""
+        """Returns settings with the address of the page /health and the server's lame-duck time."""
         return Settings(lameduck=options.lameduck, page=HttpPage("/health", options.address))
 
 

@@ -44,7 +44,10 @@ class Options:
 
 
 def parse(block: Block) -> Options:
-    """Returns the options of the block's `local` directives; the last value counts. Raises CorefileError."""
+    """Returns the options of the block's `local` directives. Raises CorefileError.
+
+    If an option occurs several times, its last value is used.
+    """
     prefix = True
     for directive in block.directives:
         arguments.arguments(directive, 0, 0)

@@ -148,9 +148,9 @@ class Loop(Plugin):
             self._probing_task.exception()  # without this call, asyncio logs the exception
 
     def handle(self, query: Query, following: Following) -> Answer:
-        """Passes queries on, but returns SERVFAIL while there is a loop, and for a probe that came back.
+        """Passes the query on, or returns SERVFAIL while there is a loop.
 
-        A probe that this worker sends is always passed on.
+        A probe that came back also gets SERVFAIL. A probe that this worker sends is always passed on.
         """
         if query.rtype == Type.HINFO and self._probes.include(query.key, self._clock()):
             if query.client is self._own_client:
@@ -188,7 +188,10 @@ class Loop(Plugin):
             self._due = now + self._evaluate(answered=answered)
 
     async def _send(self, name: bytes, now: float) -> bool:
-        """Sends a probe. Returns True if an upstream answered; without an answer, nothing is known about a loop."""
+        """Sends a probe, and returns True if an upstream answered it.
+
+        If no upstream answered, the probe cannot show whether there is a loop.
+        """
         self._answered_at = now
         query = Query(name, name, Type.HINFO, Class.IN, RD, None, self._own_client, self._ask, started=now)
         answer = self._ask(query)

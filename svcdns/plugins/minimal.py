@@ -41,7 +41,8 @@ class Minimal(Plugin):
     def handle(self, query: Query, following: Following) -> Answer:
         """Removes the authority and additional sections from the following plugins' answer.
 
-        As in CoreDNS, a reply that is only an rcode, without an error, becomes SERVFAIL. Other replies are not changed.
+        Denials, errors and delegations are not changed, with one exception: as in CoreDNS, a reply that is only an
+        rcode and has no error becomes SERVFAIL.
         """
 
         def shortened(reply: Reply) -> Reply:

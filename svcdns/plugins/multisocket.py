@@ -47,7 +47,7 @@ class Multisocket(Plugin):
 
     @classmethod
     def settings(cls, options: Options) -> Settings:
-        """Returns the settings: the number of workers."""
+        """Returns settings with the number of workers."""
         return Settings(workers=options.workers, warnings=options.warnings)
 
 

@@ -45,7 +45,7 @@ class Prometheus(Plugin):
 
     @classmethod
     def settings(cls, options: Options) -> Settings:
-        """Returns the settings: the address of the page /metrics, and the counting of the block's queries."""
+        """Returns settings that count the block's queries, with the address of the page /metrics."""
         return Settings(counts_queries=True, page=HttpPage("/metrics", options.address))
 
 

@@ -47,7 +47,7 @@ class Ready(Plugin):
 
     @classmethod
     def settings(cls, options: Options) -> Settings:
-        """Returns the settings: the address of the page /ready."""
+        """Returns settings with the address of the page /ready."""
         return Settings(page=HttpPage("/ready", options.address))
 
 

@@ -58,7 +58,7 @@ class Reload(Plugin):
 
     @classmethod
     def settings(cls, options: Options) -> Settings:
-        """Returns the settings: how often the Corefile is read again."""
+        """Returns settings with the time between two reads of the Corefile."""
         return Settings(reload=ReloadInterval(options.interval, options.jitter), warnings=options.warnings)
 
 

@@ -37,7 +37,7 @@ class Root(Plugin):
 
     @classmethod
     def settings(cls, options: Options) -> Settings:
-        """Returns the settings: the folder for the block's relative paths."""
+        """Returns settings with the folder that relative paths of the block start from."""
         return Settings(root=options.path)
 
 

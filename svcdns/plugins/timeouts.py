@@ -1,7 +1,7 @@
 """`timeouts`: how long connections over TCP and TLS may take, and how many queries a connection may carry.
 
-The plugin handles no queries. If several blocks share an address and port, the directive of the last of these blocks
-counts.
+The plugin handles no queries. If several blocks share an address and port, the directive of the last of these blocks is
+used.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class ConnectionTimeouts(Plugin):
 
     @classmethod
     def settings(cls, options: Options) -> Settings:
-        """Returns the settings: the limits for connections of the block's listeners."""
+        """Returns settings with the limits for connections to the block's listeners."""
         return Settings(timeouts=options.timeouts)
 
 

@@ -75,10 +75,10 @@ class Options:
 
 
 class ServerTls(msgspec.Struct, frozen=True, array_like=True):
-    """The data for the workers: certificates and keys, and how to use them.
+    """The certificates and keys that control sends to the workers, and how to use them.
 
-    `expires` is the expiry of the certificate in Unix seconds. `refused` is the error of newer files that cannot be
-    used, or empty.
+    `expires` is the expiry of the certificate in Unix seconds. If newer files cannot be used, `refused` is the error
+    text, otherwise it is empty.
     """
 
     certificate: str
@@ -202,7 +202,7 @@ class Tls(Plugin):
 
     @classmethod
     def settings(cls, options: Options) -> Settings:
-        """Returns the settings: the certificate of the block's `tls://` listeners."""
+        """Returns settings with the key of the certificate for the block's `tls://` listeners."""
         return Settings(certificate=options.data_key)
 
 

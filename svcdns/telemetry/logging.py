@@ -1,4 +1,4 @@
-"""Writes log lines in CoreDNS's form (docs/behaviour/server.md#log-lines), in a thread of its own.
+"""Writes log lines in CoreDNS's form (docs/behaviour/server.md#log-lines), in a separate thread.
 
 So a slow reader of the log never blocks a process. In `[INFO] plugin/reload: text` the prefix comes from the name of
 the logger, `svcdns.plugin.<name>`; lines of other loggers have no prefix. The queue to the thread is bounded: lines
@@ -36,7 +36,7 @@ class LineFormatter(logging.Formatter):
     """Formats a record as `[LEVEL] text`, with `plugin/<name>: ` before the text of a plugin's loggers."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Returns the line; the traceback of an exception follows on lines of its own."""
+        """Returns the log line of a record. If the record has an exception, its traceback is on the lines after it."""
         text = record.getMessage()
         if record.name.startswith(PLUGIN_PREFIX):
             text = f"plugin/{record.name.removeprefix(PLUGIN_PREFIX)}: {text}"
@@ -93,10 +93,10 @@ class LineWriter(logging.Handler):
                 line = self._queue.get()
 
     def _collect(self, line: bytes) -> tuple[list[bytes], bytes | None]:
-        """Collects lines for one write: `line`, and the queued lines after it that fit.
+        """Collects lines for one write: `line`, and as many queued lines as fit.
 
-        Returns these lines, and the queued line that did not fit. The latter is empty if no more lines are queued, and
-        None when the writer is closed.
+        Returns these lines, and the next queued line, which did not fit. This next line is empty if the queue is empty,
+        and None when the writer is closed.
         """
         lines, size = [], 0
         following: bytes | None = line

@@ -69,7 +69,10 @@ def _functions(plugin: type[Plugin]) -> Iterator[tuple[str, CodeType, dict[str, 
 
 
 def _check_reads(plugin: str, function: str, code: CodeType, known: dict[str, Any]) -> None:
-    """Raises ContractError for reads that the core cannot record."""
+    """Raises ContractError if a function uses the clock, random numbers, files, or fields of the query for the core.
+
+    The core cannot record such reads. `code` is the code of the function, and `known` has its global values by name.
+    """
     words = set(code.co_names)
     for raw in sorted(words & _RAW.keys()):
         raise ContractError(
@@ -91,7 +94,10 @@ def _check_reads(plugin: str, function: str, code: CodeType, known: dict[str, An
 
 
 def _is_volatile(value: object, words: set[str]) -> bool:
-    """Returns True if a global value gives a function that has these names the present time, or random numbers."""
+    """Returns True if a function can get the present time or random numbers from the global value `value`.
+
+    `words` are the names that the function uses.
+    """
     if any(value is one for one in _DATES):
         return bool(words & _NOW)
     if "perf_counter" in words:  # measures how long something takes
@@ -183,9 +189,10 @@ def _shown(value: object) -> str:
 
 
 def place(error: BaseException | None, file: str | None) -> str:
-    """Returns ` (FILE, line N, in FUNCTION)` for the last line of `file` that led to an exception.
+    """Returns the place where an exception was raised, as the text ` (FILE, line N, in FUNCTION)`.
 
-    Returns the line that raised the exception if no line of `file` led to it; empty if that line is unknown.
+    The place is the last line of `file` in the traceback, or the last line of any file if `file` is not in it. Returns
+    an empty text without a traceback.
     """
     frames = traceback.extract_tb(error.__traceback__) if error is not None else []
     own = [frame for frame in frames if frame.filename == file] or frames
@@ -193,9 +200,9 @@ def place(error: BaseException | None, file: str | None) -> str:
 
 
 class Failures(logging.Handler):
-    """Keeps the exceptions of plugins that the core logs, so that the check can say where they were raised.
+    """A log handler that keeps the exceptions of plugins, so that the check can report where they were raised.
 
-    Log lines without an exception go to the handlers of the root logger.
+    Log records without an exception go to the handlers of the root logger.
     """
 
     def __init__(self, module: Any) -> None:
@@ -217,7 +224,7 @@ class Failures(logging.Handler):
         logger.propagate = self._before
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Keeps an exception, and passes on any other line."""
+        """Keeps the exception of a log record. A record without an exception goes to the root logger."""
         error = record.exc_info[1] if record.exc_info else None
         if isinstance(record.args, tuple) and record.args and isinstance(record.args[-1], ContractError):
             error = record.args[-1]

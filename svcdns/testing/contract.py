@@ -66,9 +66,9 @@ def check_contract(
     `block` is the text of a server block without its braces: the plugin's directive, and any other directives.
     `queries` are pairs of a name and a type, both as text; the type `CH TXT` is TXT in class CH.
 
-    `rest` answers queries that pass the last plugin, at once or later. Its replies may depend on the query alone. By
-    default, the check runs three times, with replies as from the cluster, from an upstream and from a cache: every name
-    has an address and a text.
+    `rest` answers the queries that no plugin of the block answers. It returns a reply or an awaitable for a reply,
+    which may depend only on the query. Without `rest`, the check uses three kinds of replies: as from the cluster, from
+    an upstream and from a cache. In these replies, every name has address records and a TXT record.
 
     `changes` are functions that change the files which the plugin reads. They are called one by one, between rounds of
     queries. After each of them, the check calls the plugin's `refresh`, or its `gather` if it has no `refresh`.
@@ -132,7 +132,7 @@ async def _check(
     cluster: Sequence[Change],
     clients: Sequence[Client],
 ) -> int:
-    """Does the check with all kinds of replies behind the plugin at the same time, so that files change only once."""
+    """Makes the check with all kinds of replies in `rests` at the same time, so that `changes` are made only once."""
     with ExitStack() as closing:
         failures = closing.enter_context(Failures(module))
         servers = [

@@ -46,7 +46,10 @@ _STEPS: Final = 1000
 
 
 class Server:
-    """One server block with the plugin, before a plugin that answers everything."""
+    """The chain and the answer tables of one server block, for the contract check.
+
+    The last plugin of the chain answers every query that reaches it.
+    """
 
     def __init__(
         self, module: Any, block: str, rest: Rest, cluster: Sequence[Change], failures: Failures, *, stores: bool
@@ -207,7 +210,7 @@ class Server:
         return sent[0], False
 
     def _found(self, reply: Reply) -> Reply:
-        """Notes what is wrong with a reply of the chain."""
+        """Keeps the first error that is found in a reply of the chain, and returns the reply."""
         self._reply_error = self._reply_error or reply_error(reply)
         return reply
 

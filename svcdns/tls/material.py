@@ -102,7 +102,10 @@ def _defect(authority: str) -> str:
 
 
 def load_pair(context: ssl.SSLContext, material: Material) -> None:
-    """Loads the certificate chain and the key into a context. Raises TlsError if they do not fit each other."""
+    """Loads the certificate chain and the private key into a context.
+
+    Raises TlsError if they do not match or cannot be used.
+    """
     if b"ENCRYPTED" in material.key:
         raise TlsError("the private key is encrypted; only unencrypted keys can be used")
     try:

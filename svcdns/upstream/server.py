@@ -291,7 +291,10 @@ class Server:
             self._counters.set(self._circuit_cell, 0.0)
 
     def _check(self, run: int) -> None:
-        """Sends a health check now and the next one after the interval, unless the series of checks `run` has ended."""
+        """Sends a health check, and schedules the next one after the check interval.
+
+        Does nothing if the series of checks with the number `run` has ended.
+        """
         if run != self._current_run:
             return
         options, now = self.options, self.clock()

@@ -151,7 +151,7 @@ class UpstreamConnections:
         connector: Connector,
         count_foreign: Callable[[], None] = lambda: None,
     ) -> None:
-        """`count_foreign` is called for each received message that is the reply to no open query."""
+        """`count_foreign` is called for each received message that is not the reply to an open query."""
         self._server, self._options, self.clock, self._connector = server, options, clock, connector
         self.count_foreign = count_foreign
         self._open: list[_Connection] = []

@@ -112,7 +112,7 @@ class UdpSockets:
     def __init__(self, server: Address, source: str = "", count_foreign: Callable[[], None] = lambda: None) -> None:
         """`source` is the local address; if it is empty, the kernel chooses one.
 
-        `count_foreign` is called for each foreign packet.
+        `count_foreign` is called for each packet that does not match the query of its socket.
         """
         self.server, self.count_foreign, self._source = server, count_foreign, source
         self._family = socket.AF_INET6 if ":" in server[0] else socket.AF_INET

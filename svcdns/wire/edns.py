@@ -101,9 +101,9 @@ def asks_for_keepalive(edns: Edns) -> bool:
 
 
 def with_keepalive(edns: Edns, timeout: int | None) -> Edns:
-    """Returns the OPT record with this TCP keepalive timeout as its only one, in tenths of a second (RFC 7828 §3.1).
+    """Returns the OPT record with one TCP keepalive option, whose value is `timeout` (RFC 7828 §3.1).
 
-    With None the result has no such option.
+    `timeout` is in tenths of a second. If it is None, the result has no such option.
     """
     own = () if timeout is None else ((int(OptionCode.TCP_KEEPALIVE), timeout.to_bytes(2, "big")),)
     options = tuple(option for option in edns.options if option[0] != OptionCode.TCP_KEEPALIVE)

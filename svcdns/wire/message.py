@@ -190,11 +190,11 @@ def encode_reply(request: Request, reply: Sections, limit: int, echoed: frozense
 
 
 def rotations(request: Request, reply: Sections, wire: bytes, count: int) -> list[bytes]:
-    """Returns `count` encoded replies that differ only in the order of the answer records.
+    """Returns `count` encoded forms of the reply, which differ only in the rotation of the answer section.
 
-    The first one is `wire`, which is the encoded form of `reply`. In each further one the answer section begins at
-    another record, in steps of about equal size. The result is an empty list unless the answer is complete and consists
-    of address records of one type at the query name. Only such records have the same octets at each position.
+    `wire` is the encoded form of `reply`, and the first item of the result. In the other items, the answer section is
+    rotated further, in about equal steps. Returns an empty list if the answer section is truncated, or has other
+    records than address records of one type at the query name. Other records cannot be moved without a new encoding.
     """
     at, name, answer = 12 + len(request.question), request.name, reply.answer
     if wire[2] & TC >> 8 or len(name) < 2 or not answer or answer[0].rtype not in _ADDRESSES:

@@ -112,7 +112,7 @@ def labels_of(name: bytes) -> list[bytes]:
 def suffixes(name: bytes) -> list[bytes]:
     """Returns the name itself, then each shorter suffix of whole labels, down to the root.
 
-    This is the order in which a search for the longest match tries them.
+    A search for the longest zone that contains the name tries them in this order.
     """
     out, at = [name], 0
     while length := name[at]:

@@ -463,7 +463,10 @@ def _parameter(number: int, value: str, origin: dns.name.Name) -> bytes:
 
 
 def _opaque(number: int, value: bytes) -> bytes:
-    """Returns the value of a parameter that is written as `keyNNNNN`. Checks it if the key has a name as well."""
+    """Returns the value of a service parameter that is written as `keyNNNNN` (RFC 9460 §2.1).
+
+    If dnspython knows the parameter by name, checks that the value is valid.
+    """
     if number not in (0, 2):  # not `mandatory` and `no-default-alpn`, which refer to other parameters
         wire = b"\x00\x01\x00" + struct.pack("!HH", number, len(value)) + value
         dns.rdata.from_wire(_IN, _rdtype(Type.SVCB), wire, 0, len(wire))
@@ -477,9 +480,9 @@ def _property(_rtype: int, words: list[str], _origin: dns.name.Name) -> bytes:
 
 
 def _without_digits(rtype: int, words: list[str], origin: dns.name.Name) -> bytes:
-    """Encodes RDATA whose key or signature is empty.
+    """Encodes RDATA whose key or signature is empty, which dnspython does not accept.
 
-    dnspython does not accept this, so it gets a key of one octet, which is then removed.
+    Passes a key of one octet to dnspython, and removes this octet from the result.
     """
     begin, decode = _DIGITS[rtype]
     if len(words) != begin:

@@ -211,7 +211,7 @@ class _Reader:
         return to_wire(rtype, data, self.origin, self._warn_here)
 
     def _note(self, entry: Entry, owner: bytes, rtype: int) -> None:
-        """Warns of a record that is not served, and of a zone that is signed with NSEC3."""
+        """Adds a warning for a record that is not served, and one warning for a zone that is signed with NSEC3."""
         found, warn = self.found, self._warner(entry, 0)
         if rtype == Type.SOA:
             if owner != found.zone:
@@ -345,7 +345,10 @@ class _Reader:
 
 
 def _printable(what: str) -> str:
-    """Returns the text of a message without control characters, and at most _MAX_MESSAGE characters of it."""
+    """Returns a message, cut after _MAX_MESSAGE characters.
+
+    If a character is not printable ASCII, the result has escapes.
+    """
     shown = what if len(what) <= _MAX_MESSAGE else f"{what[:_MAX_MESSAGE]}..."
     return shown if shown.isascii() and shown.isprintable() else ascii(shown)[1:-1]
 

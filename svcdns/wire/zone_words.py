@@ -39,10 +39,10 @@ class Attached(Quoted):
 
 
 class Entry(NamedTuple):
-    """One entry, which begins at offset `start` of the text.
+    """An entry of a zone file (RFC 1035 §5.1), divided into words.
 
-    `blank` is True if the entry begins with white space. `plain` is True if no word is quoted, has an escape, or has an
-    octet outside ASCII.
+    `start` is the offset of the entry in the text. `blank` is True if the entry begins with white space. `plain` is
+    True if no word is quoted, has an escape, or has an octet outside ASCII.
     """
 
     start: int
@@ -104,9 +104,9 @@ class Text:
         """An offset and its line number, from which lines are counted on. Warnings have ascending offsets."""
 
     def where(self, entry: Entry, word: int = 0) -> str:
-        """Returns file, line and column of the word with the index `word`, or of the entry's last word.
+        """Returns file, line and column of the entry's word with the index `word`.
 
-        The last word is used if the entry has fewer words.
+        If the entry has fewer words, returns those of its last word.
         """
         scan = _Scan(self.text, entry.start)
         scan.run()

@@ -30,10 +30,10 @@ RESERVED: Final = frozenset({*_LITERALS, *_NEGATABLE, "not", "and", "or", "let",
 
 
 class Scope:
-    """The names that an expression can use while it is evaluated.
+    """The variables and functions that an expression can use while it is evaluated.
 
-    `values` has the variables and functions by name. `elements` has the element of each running predicate, the
-    innermost last.
+    `values` has them by name. `elements` is a stack: for each predicate that runs, the list element that it is applied
+    to.
     """
 
     __slots__ = ("elements", "values")

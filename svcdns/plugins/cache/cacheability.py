@@ -170,9 +170,9 @@ def _additional(
 
 
 def _target(record: Record) -> bytes | None:
-    """Returns the lower-case target name in the RDATA of a record such as MX or SRV.
+    """Returns the lower-case name in the RDATA of a record such as MX or SRV whose addresses belong to the answer.
 
-    The addresses of this name belong to the answer. Returns None if the record has no target name, or is malformed.
+    Returns None if the record has no such name, or is malformed.
     """
     rdata, at = record.rdata, _TARGET_AT.get(record.rtype)
     try:

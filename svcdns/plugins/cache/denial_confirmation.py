@@ -38,9 +38,9 @@ CONFIRMATIONS: Final = Family(
 
 
 class History(msgspec.Struct, gc=False):
-    """Three times for one name: its first answer, its last answer, and the first denial since the last answer.
+    """The history of one name: the times of its first answer, its last answer, and its first unconfirmed denial.
 
-    The third time is infinite while no denial waits for confirmation.
+    `unconfirmed_since` is infinite if there was no denial since the last answer.
     """
 
     first: float
@@ -78,9 +78,10 @@ class DenialConfirmation:
         return await self._confirmed(query, following, reply) if self._needs_confirmation(query, reply) else reply
 
     def _needs_confirmation(self, query: Query, reply: Reply) -> bool:
-        """Returns True for an upstream's denial of a name that had answers for long enough.
+        """Returns True if the reply is an upstream's denial that must be confirmed.
 
-        If the reply is an answer, adds it to the history of its name.
+        That is the case if upstreams have answered the name for at least `after` seconds (see the constructor). If the
+        reply is an answer, adds it to the history of the name and returns False.
         """
         if not reply.source or not reply.has_message:
             return False

@@ -38,14 +38,14 @@ def decode(packet: bytes) -> Reply:
 
 
 class Entry(msgspec.Struct):
-    """A stored reply. `content` is a reply object, or the packet of a simple reply (see svcdns/wire/simple_reply.py).
+    """A stored reply. `content` is a reply object, or the packet of a simple reply (see wire/simple_reply.py).
 
     `stored` is a time on the cache's clock; `lifetime` is in whole seconds. `is_answer` is true if the reply answers
     the query. `last_answer` is an older entry that answered the query; it is kept if this entry does not.
 
-    The other fields change. `hits` is the number of hits without too long a gap between them, and `last_hit` is the
-    time of the last one. `refresh` is the task of a refresh that is running. No other refresh starts before
-    `retry_after`. `octets` is the memory that the entry takes.
+    The other fields change. `hits` is the number of hits since the last gap between hits that was too long
+    (`Prefetch`). `last_hit` is the time of the last hit. `refresh` is the task of a refresh that is running. No other
+    refresh starts before `retry_after`. `octets` is the memory that the entry takes.
     """
 
     content: Reply | bytes
@@ -88,9 +88,10 @@ class Entry(msgspec.Struct):
 
 
 class WireEntry(msgspec.Struct, array_like=True):
-    """The encoding of an entry, for another worker.
+    """The encoded form of a cache entry, in which a worker sends the entry to another worker.
 
-    `age` is in seconds, because the other worker's clock may differ. Fields that change are left out.
+    `age` is the number of seconds since the entry was stored: a time would be wrong on the other worker's clock. Hits
+    and other fields that change are not sent.
     """
 
     key: Key

@@ -1,9 +1,9 @@
 """Stores replies in the two stores of a cache, and finds them again (docs/behaviour/plugins.md#cache).
 
 An answer that depends only on cluster data is never stored: it is valid until the cluster changes, and its TTL does not
-count down. Of such an answer, only the letter case of the name in the first client's query is stored. CoreDNS would
-cache the answer with that letter case. So other clients get the name in that letter case for as long as they would
-from CoreDNS.
+count down. Instead, the letter case of the name in the first client's query is stored. CoreDNS would cache the answer
+with that letter case, and send it to other clients until the cached answer expires. This module stores the letter case
+for the same time, so that other clients get the same.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class CachedReplies:
         return within_any(key, self._no_denial) and within_any(key, self.no_success)
 
     def spelling(self, lookup: Lookup) -> Spelling | None:
-        """Returns the stored letter case of the queried name, for an answer from the cluster.
+        """Returns the stored letter case of the query name, in which an answer from the cluster is sent.
 
         Returns None if no letter case is stored. Then the answer has the letter case of the query.
         """
@@ -164,7 +164,7 @@ class CachedReplies:
         return Stored(limited, entry)
 
     def has(self, key: Key) -> bool:
-        """Returns True if anything is stored for the key: an entry, or a letter case (see `spelling`)."""
+        """Returns True if the key has a stored reply, or a stored letter case of its name (see `spelling`)."""
         return key in self._success.entries or key in self._denial.entries or key in self._spellings
 
     def store_simple(self, key: Key, simple: SimpleReply) -> int:
@@ -213,8 +213,7 @@ class CachedReplies:
     def _stored(self, lookup: Lookup, reply: Reply, found: MessageType, lifetime: int) -> Entry | None:
         """Stores a cacheable reply without the records that do not belong to its answer. Returns the new entry.
 
-        Stores nothing and returns None if the reply, without these records, is not a cacheable reply of the type
-        `found`.
+        Returns None and stores nothing if what is left is not a cacheable reply of the type `found`.
         """
         if lifetime <= 0 or not self._may_store(lookup, reply, found):
             return None

@@ -32,8 +32,8 @@ MAX_REFRESHES: Final = 512
 class Lookup(msgspec.Struct, frozen=True):
     """A query to the cache, with everything that is needed to store its reply.
 
-    `now` is the time when the query arrived. `changes` is the number of dependency changes until then. If more changes
-    follow before the reply arrives, a reply with dependencies is not stored.
+    `now` is the time when the query arrived. `changes` is the number of changes of dependencies that had happened by
+    then. If this number has grown when the reply arrives, a reply with dependencies is not stored.
     """
 
     query: Query
@@ -111,8 +111,8 @@ def in_background(lookup: Lookup) -> Lookup:
 def note_hit(entry: Entry, now: float, prefetch: Prefetch) -> tuple[bool, float]:
     """Counts a hit of an entry that has not expired. Returns whether to refresh the entry, and a number of seconds.
 
-    For the returned number of seconds, the caller need not count further hits. Hits are counted one by one until there
-    are as many as `prefetch` requires. From then on, the entry counts as popular until it is refreshed.
+    During these seconds, the caller need not count further hits. The number is 0 until the entry has as many hits as
+    `prefetch` requires. From then on, the entry counts as popular until it is refreshed.
     """
     if now - entry.last_hit > prefetch.gap:
         entry.hits = 0
@@ -130,9 +130,9 @@ def note_hit(entry: Entry, now: float, prefetch: Prefetch) -> tuple[bool, float]
 
 
 def stale_span(entry: Entry, now: float, stale: Stale) -> float:
-    """Returns the number of seconds for which a stale reply may be used again; 0 while a refresh runs.
+    """Returns the seconds for which a stale reply may be sent again; 0 while a refresh runs.
 
-    The time ends when the next refresh may start, or when the entry is too old.
+    The time ends when the next refresh may start, or when the entry is too old to be served.
     """
     if entry.refresh is not None:
         return 0.0

@@ -71,7 +71,7 @@ class Store:
         return len(self.entries)
 
     def get(self, key: Key) -> Entry | None:
-        """Returns the entry of a key, or None. From now on, the entry counts as used."""
+        """Returns the entry of a key, or None. Marks the entry as used."""
         entry = self.entries.get(key)
         if entry is not None:
             self._used_once.pop(key, None)

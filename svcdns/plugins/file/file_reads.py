@@ -1,10 +1,11 @@
-"""Reads the octets of zone files, in threads, so that a mount that hangs delays a start or a reload only by seconds.
+"""Reads the octets of zone files in threads. A file system that hangs delays a start or a reload only by seconds.
 
 Rules:
 
 1. `FileReads.read` waits at most READ_TIMEOUT for a file. After the first file that hangs, all other files are read at
    the same time, so that a mount with many zone files costs no more than two such delays.
-2. The thread of a file that hangs stays. Its content is used by the next read, unless the path names another file then.
+2. A thread that hangs is left running. If it has read the file by the next read, that read uses its content. Otherwise
+   the next read fails as well, unless the path names another file by then.
 3. A file that was written in the last second may be incomplete. `read_settled` waits until it is older.
 4. A file of more than MAX_SIZE octets is an error, so that a wrong path cannot fill the memory.
 """
@@ -53,16 +54,17 @@ class Content(NamedTuple):
     modified: int
 
     def settles_in(self) -> float:
-        """Returns the seconds until the file counts as complete, 0 if it does already.
+        """Returns the seconds until the file counts as complete; 0 if it counts as complete now.
 
-        A modification time in the future is that of another machine's clock. It does not count.
+        A file counts as complete SETTLE seconds after its last modification. A modification time in the future comes
+        from another machine's clock, and is ignored.
         """
         age = time.time() - self.modified / 1e9
         return SETTLE - age if 0.0 <= age < SETTLE else 0.0
 
 
 class _Attempt:
-    """One thread that reads a file. `identity` is None until the thread knows the file."""
+    """A thread that reads one file. `identity` is the device and inode of the file, or None until they are known."""
 
     def __init__(self, path: str, others: Iterable[_Attempt]) -> None:
         self.identity: _Identity | None = None
@@ -101,7 +103,7 @@ _attempts: dict[str, list[_Attempt]] = {}
 
 
 class FileReads:
-    """Reads the files of one pass over the options. `paths` are the files that the pass may read."""
+    """Reads zone files for one start or one reload. `paths` are all files that may be read."""
 
     def __init__(self, paths: Iterable[str] = ()) -> None:
         self._remaining = dict.fromkeys(paths)
@@ -146,7 +148,7 @@ class FileReads:
 
 
 def is_blocked(paths: Iterable[str]) -> bool:
-    """Returns True if a read of one of these files has been given up, and has not been repeated with success."""
+    """Returns True if a read of one of these files hung, and no later read of that file has succeeded."""
     return any(path in _attempts for path in paths)
 
 
@@ -155,7 +157,10 @@ def _blocked(path: str) -> str:
 
 
 def _attempt(path: str) -> _Attempt:
-    """Returns an earlier attempt whose content has not been used or that cannot find the file, or begins a new one."""
+    """Returns an attempt to read the file: an earlier one whose content has not been used yet, otherwise a new one.
+
+    An earlier attempt is also returned if it has not found out yet which file the path names.
+    """
     with _lock:
         earlier = _attempts.get(path, [])
         for attempt in earlier:

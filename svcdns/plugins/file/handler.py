@@ -34,7 +34,7 @@ class File(Plugin):
 
     @classmethod
     def settings(cls, options: Options) -> Settings:
-        """Returns the settings of the plugin: a warning for each word of the Corefile that has no effect."""
+        """Returns settings with a warning for each word of the Corefile that has no effect."""
         return Settings(warnings=tuple(line for file in options.files for line in file.warnings))
 
     def __init__(self, options: Options, environment: Environment) -> None:
@@ -134,10 +134,9 @@ class File(Plugin):
         return answer
 
     def _zone_of(self, key: bytes, rtype: int = Type.A) -> bytes | None:
-        """Returns the plugin's longest zone that contains the name `key`, or None.
+        """Returns the longest zone of the plugin that contains the name `key`, or None.
 
-        A DS query for the name of a zone is answered by the parent zone, if the plugin has that too (RFC 4035
-        §3.1.4.1).
+        For a DS query at the name of a zone, returns the parent zone if the plugin has it (RFC 4035 §3.1.4.1).
         """
         found = None
         for zone in self._longest_first:

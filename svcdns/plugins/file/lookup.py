@@ -234,8 +234,8 @@ class ZoneLookup:
 
 
 def _renamed(rrset: Iterable[Record], name: bytes) -> RRset:
-    """Returns the records with `name` as owner.
+    """Returns copies of the records with `name` as owner.
 
-    Used for the records of wildcards, and so that the owner has the letter case of the query name.
+    This is needed for records of a wildcard, and to send the owner in the letter case of the query.
     """
     return tuple(Record(name, record.rtype, record.ttl, record.rdata) for record in rrset)

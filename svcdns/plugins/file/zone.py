@@ -87,10 +87,10 @@ class Zone:
         return name in self._names
 
     def find(self, name: bytes, rtype: int) -> Place:
-        """Finds the records that decide the answer for a name.
+        """Returns the place in the zone that decides the answer for a name.
 
-        These are at the first zone cut or DNAME record on the way from the apex down to the name, otherwise at the name
-        itself. For DS records, the name itself is not a zone cut (RFC 4035 §3.1.4.1).
+        The place is the first zone cut or DNAME record on the way from the apex down to the name. If there is none, the
+        place is the name itself. For a DS query, a zone cut at the name itself is ignored (RFC 4035 §3.1.4.1).
         """
         for suffix in reversed(names.suffixes(name)):
             node = self._nodes.get(suffix)
@@ -130,9 +130,9 @@ class Zone:
 
 
 def _with_one_ttl(rrset: RRset) -> RRset:
-    """Returns the records with the lowest of their TTLs (RFC 2181 §5.2).
+    """Returns the records of a type, with the lowest of their TTLs in each of them (RFC 2181 §5.2).
 
-    RRSIG records have one TTL for each type that they sign.
+    Of RRSIG records, only those that sign the same type as the last record get one TTL.
     """
     last = rrset[-1]
     same_rrset = [record for record in rrset if record.rtype != Type.RRSIG or covered(record) == covered(last)]

@@ -91,9 +91,9 @@ def refresh(options: Options, known: Mapping[str, bytes]) -> dict[str, bytes]:
 
 
 def _loaded(file: ZoneFile, zone: str, known: Mapping[str, bytes], reads: FileReads) -> dict[str, bytes]:
-    """Returns a zone's content by `data_key`, and the error in its file by `error_key`, which may be empty.
+    """Reads a zone file. Returns the zone's content under its `data_key`, and the error text under its `error_key`.
 
-    If the file cannot be used, the content is that in `known`.
+    Without an error, the text is empty. If the file cannot be used, the content is that in `known`.
     """
     key, error_at = data_key(file.path, zone), error_key(file.path, zone)
     warnings: list[str] = []
@@ -126,7 +126,7 @@ def _note_cut_off(key: str, content: Content) -> None:
 
 
 def _has_rest(key: str, data: bytes) -> bool:
-    """Returns True if the file was incomplete when the zone was read, and its rest follows now."""
+    """Returns True if the zone was read from an incomplete file, and `data` continues the content of that file."""
     size, digest = _cut_off.get(key, (len(data), b""))
     return size < len(data) and sha256(data[:size]).digest() == digest
 

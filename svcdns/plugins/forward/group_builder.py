@@ -83,9 +83,10 @@ class GroupBuilder:
         return UpstreamGroup(self._rule, servers, self._cells, self._timer_wheel)
 
     def _targets(self) -> dict[Address, str | None]:
-        """Returns the upstreams' addresses, each with the name that its certificate must have, or None without TLS.
+        """Returns the addresses of the upstreams, each with the name that its TLS certificate must have.
 
-        An empty name means that the certificate must have the address. The first entry of an address counts.
+        The name is None for an upstream without TLS. It is empty if the certificate must be valid for the address. If
+        an address occurs twice, its first name is used.
         """
         rule, targets = self._rule, dict[Address, str | None]()
         for upstream in rule.upstreams:

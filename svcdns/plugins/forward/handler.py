@@ -37,7 +37,7 @@ class Forward(Plugin):
 
     @classmethod
     def settings(cls, options: Options) -> Settings:
-        """Returns the settings: the server accepts queries of every class; words that are ignored have a warning."""
+        """Returns settings that pass queries of every class to the chain, and warn about words that have no effect."""
         return Settings(any_class=True, warnings=options.warnings)
 
     def handle(self, query: Query, following: Following) -> Answer:
@@ -78,9 +78,9 @@ class Forward(Plugin):
         return rule is not None and rule.is_down
 
     async def _or_next(self, answer: Answer, at: int, query: Query, following: Following) -> Reply:
-        """Returns `answer`, the answer of the rule with the index `at`, or else the answer of a later rule.
+        """Returns the reply in `answer`, which the rule with the index `at` made, or the reply of a later rule.
 
-        A later rule answers if the option `next` or `next_on_nodata` of this rule demands it.
+        A later rule answers if the option `next` or `next_on_nodata` of the rule `at` demands it.
         """
         reply = answer if isinstance(answer, Reply) else await answer
         if not self._rules[at].asks_for_next(reply):

@@ -18,7 +18,7 @@ from svcdns.tls.material import Material, read, system_authorities
 
 
 class FileState(msgspec.Struct, frozen=True, array_like=True):
-    """The certificates in use. `refused` is the error of newer files that cannot be used, or empty."""
+    """The certificates in use. If newer files cannot be used, `refused` is the error text, otherwise it is empty."""
 
     material: Material
     refused: str = ""

@@ -24,11 +24,11 @@ NO_PORT: Final = 0
 
 @dataclass(frozen=True, slots=True)
 class NamedUpstream:
-    """An upstream given by name: a file in the format of resolv.conf(5), or a host and a port.
+    """An upstream written as a name: the path of a file in the format of resolv.conf(5), or a host and a port.
 
-    If the file `path` exists, the upstreams are the name servers in the file. Otherwise the upstream is the host.
-    `host` is empty if the text can only be a path. With `server_name`, the host is used over TLS, and its certificate
-    must have that name.
+    If the file `path` exists, the name servers in the file are the upstreams. Otherwise the host is the upstream.
+    `host` is empty if the text can only be a path. If `server_name` is not empty, the host is used over TLS, and its
+    certificate must have that name.
     """
 
     path: str
@@ -87,9 +87,10 @@ def port_warnings(word: Token) -> tuple[str, ...]:
 
 
 def _tls_upstream(word: Token, text: str) -> NamedUpstream | TlsUpstream:
-    """Parses an upstream in the form `tls://HOST%NAME:PORT`. The certificate must have NAME; it and PORT are optional.
+    """Parses an upstream in the form `tls://HOST%NAME:PORT`, where `%NAME` and `:PORT` are optional.
 
-    HOST is an IP address or a host name. With an IPv6 address in brackets, `%NAME` may also be inside the brackets.
+    HOST is an IP address or a host name. NAME is the name that the certificate must have. With an IPv6 address in
+    brackets, `%NAME` may also be inside the brackets.
     """
     before, percent, name = text.partition("%")
     port = ""

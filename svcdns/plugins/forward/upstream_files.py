@@ -24,8 +24,7 @@ PERIOD: Final = 5.0
 
 
 def gather(options: Options, known: Mapping[str, bytes]) -> dict[str, bytes]:  # noqa: ARG001 - a new Corefile is looked up anew
-    """Returns the addresses of upstreams that are given by file or host name, and the certificates for upstreams over
-    TLS.
+    """Returns the addresses of upstreams named by file or host name, and the certificates for upstreams over TLS.
 
     The result is data for the workers. The call blocks. Raises CorefileError if a file cannot be used, if the address
     of an upstream cannot be found, or if a rule has no upstream at all.

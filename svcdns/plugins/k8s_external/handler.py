@@ -44,11 +44,11 @@ class External(Plugin):
 
     @classmethod
     def settings(cls, options: Options) -> Settings:
-        """Returns the settings of the plugin: a warning for each word of the Corefile that has no effect."""
+        """Returns settings with a warning for each word of the Corefile that has no effect."""
         return Settings(warnings=options.warnings)
 
     def __init__(self, options: Options, environment: Environment) -> None:
-        """*kubernetes* is looked up at the first query, because it may be made after this plugin."""
+        """Reads the zones. Looks up the plugin *kubernetes* only at the first query, because it may be made later."""
         self.options, self._environment = options, environment
         zones = [names.from_text(zone).lower() for zone in options.zones]
         self._zones = sorted(zones, key=len, reverse=True)

@@ -56,9 +56,9 @@ class Lookup:
         self.index, self.options, self.headless = cluster.index, cluster.options, headless
 
     def find(self, labels: list[str], dependencies: list[Dependency]) -> list[HostPort] | None:
-        """Returns the hosts and ports of a name. `labels` are in lower case.
+        """Returns the hosts and ports of a name in the external zone, from its `labels` in lower case.
 
-        Returns an empty list for a namespace, and None if the name does not exist.
+        Returns an empty list if the name is that of a namespace, and None if the name does not exist.
         """
         *left, namespace = labels
         dependencies.append(("namespace", namespace))
@@ -131,9 +131,9 @@ def external(service: Service) -> Iterator[HostPort]:
 
 
 def endpoints(service: Service, slices: Iterable[EndpointSlice], *, pod_names: bool) -> Iterator[tuple[str, HostPort]]:
-    """Yields pairs: the label of an endpoint, and its address with one port of its EndpointSlice.
+    """Yields the label of each endpoint, together with its address and one port of its EndpointSlice.
 
-    An endpoint has one pair for each port.
+    An endpoint with several ports is yielded once for each port.
     """
     base = f"{service.name}.{service.namespace}"
     for slice_ in slices:

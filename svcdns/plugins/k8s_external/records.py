@@ -24,9 +24,10 @@ _SRV: Final = struct.Struct("!HHH")
 
 
 def soa(zone: bytes, apex: bytes, ttl: int, serial: int) -> Record:
-    """Returns the SOA record of `zone`. `apex` is the labels of the option `apex`.
+    """Returns the SOA record of `zone`.
 
-    `serial` is cut to 32 bits (RFC 1035 §3.3.13).
+    `apex` is the value of the option `apex` in wire format, without the root label. `serial` is cut to 32 bits (RFC
+    1035 §3.3.13).
     """
     server, hostmaster = SERVER + apex + zone, _HOSTMASTER + apex + zone
     return Record(

@@ -92,9 +92,9 @@ class _Zone:
                 yield records.srv(owner, self.cluster_ttl, 100, host_port.port, leads_to)
 
     def headless(self, service: Service, host_ports: list[HostPort]) -> Iterator[Record]:
-        """Yields the records of a headless Service.
+        """Yields the records of a headless Service: at its own name, at each endpoint's name, then at each port's name.
 
-        The order is: at the Service's name for all endpoints, at each endpoint's name, at each port's name.
+        The records at the Service's own name are those of all endpoints.
         """
         try:
             if host_ports:

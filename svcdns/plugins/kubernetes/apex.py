@@ -32,10 +32,11 @@ def soa(zone: bytes, ttl: int, serial: int) -> Record:
 
 
 def is_server_name(key: bytes, zone: bytes) -> bool:
-    """Returns True if a lower-case name is `ns.dns` in the zone, which is spelled as in the query.
+    """Returns True if the lower-case name `key` is `ns.dns` in `zone`.
 
-    As in CoreDNS, the name must start with `ns.dns.` followed by the zone, and more labels may follow. A search list
-    makes such names. If the zone is spelled with an upper-case letter, or is the root zone, no name matches.
+    As in CoreDNS, the name must start with `ns.dns.` followed by the zone, and more labels may follow, such as those of
+    a search list. `zone` has the letter case of the query. If it has an upper-case letter, or is the root zone, no name
+    matches.
     """
     return key.startswith(NS_LABELS) and names.to_text(key).find(names.to_text(zone)) == len("ns.dns.")
 
@@ -43,10 +44,10 @@ def is_server_name(key: bytes, zone: bytes) -> bool:
 def servers(
     index: Index, local_addresses: tuple[str, ...], dependencies: list[Dependency], *, pod_names: bool
 ) -> list[tuple[HostPort, str]]:
-    """Returns the zone's name servers: hosts and ports, each with the name of its object below the zone.
+    """Returns the zone's name servers: pairs of a host with its port, and the name of an object relative to the zone.
 
-    A name server is a Service with an endpoint at one of this machine's addresses. If no EndpointSlice has such an
-    endpoint, the machine's addresses are the name server `ns.dns`.
+    The name servers are the Services with an endpoint at one of this machine's addresses. If no EndpointSlice has such
+    an endpoint, the name server is `ns.dns`, with the machine's addresses.
     """
     out: list[tuple[HostPort, str]] = []
     seen = False
@@ -73,7 +74,7 @@ def servers(
 
 
 def name_below(base: str, label: str, zone: bytes) -> bytes:
-    """Returns `zone` with `base` in front as a wire name, and with `label` before that if `label` is not empty.
+    """Returns the wire name of `label.base` below `zone`, or of `base` below `zone` if `label` is empty.
 
     The letter case of `zone` is kept. Raises NameTextError.
     """

@@ -62,7 +62,7 @@ class Kubernetes(Plugin):
 
     @classmethod
     def settings(cls, options: Options) -> Settings:
-        """Returns the settings: the cluster to watch."""
+        """Returns settings with the cluster to watch, and with the time that a start may wait for it."""
         return Settings(
             startup_timeout=options.startup_timeout,
             watch=options.watch,
@@ -135,7 +135,7 @@ class Kubernetes(Plugin):
     def closest_encloser(self, key: bytes, rtype: int) -> Encloser | None:
         """Returns the closest encloser of a name whose namespace or Service does not exist.
 
-        Returns None if the answer does not follow from the encloser
+        Returns None if nonexistent names below the encloser may get different answers
         (docs/behaviour/cluster-names.md#nxdomain-or-nodata).
         """
         zone = self._zone_of(key)
@@ -164,10 +164,10 @@ class Kubernetes(Plugin):
         return None if self._is_divided(found.key) else found
 
     def _is_divided(self, key: bytes) -> bool:
-        """Returns True if names below the name `key` may be answered in different ways.
+        """Returns True if two nonexistent names below `key` may get different answers.
 
-        That is so if a zone of the plugin or of `fallthrough` begins below the name, or if the name itself falls
-        through.
+        That is the case if a zone of the plugin or of `fallthrough` begins below `key`, or if `fallthrough` covers
+        `key`.
         """
         return self._falls_through(key) or any(
             names.is_within(zone, key) and zone != key for zone in (*self.zones, *self._fallthrough)

@@ -26,9 +26,9 @@ The label is empty for the object itself.
 
 
 class LookupResult(msgspec.Struct):
-    """The hosts and ports of a name.
+    """The hosts and ports of a cluster name.
 
-    `base` is the object's name without the zone, spelled as in the object. It is used in SRV targets.
+    `base` is the name of the object relative to the zone, in the letter case of the object. It is used in SRV targets.
     """
 
     host_ports: list[HostPort]

@@ -90,7 +90,7 @@ class _Zone:
     def imports(self) -> Iterator[Iterable[Record]]:
         """Yields the records of each ServiceImport.
 
-        As in CoreDNS, the name of an endpoint does not contain the cluster.
+        As in CoreDNS, the names of endpoints do not contain the cluster ID.
         """
         for imported in in_order(self.copy.imports, _by_name):
             if imported is None or not self._exposed(imported.namespace):

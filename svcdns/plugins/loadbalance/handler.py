@@ -51,7 +51,7 @@ class LoadBalance(Plugin):
         self._environment.invalidate((self._dependency,))
 
     def name_independent(self, zone: bytes) -> bool:  # noqa: ARG002 - a negative answer has no order
-        """Returns True: this plugin treats negative answers for all names alike, because they have no order to vary."""
+        """Returns True, because this plugin does not change negative answers."""
         return True
 
     def join_fast_path(self, fast_path: FastPath) -> bool:

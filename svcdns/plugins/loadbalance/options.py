@@ -145,7 +145,10 @@ def decode(payload: bytes) -> dict[bytes, dict[bytes, int]]:
 
 
 def read(lines: Iterable[str], path: str) -> dict[bytes, dict[bytes, int]]:
-    """Parses lines into weights. If a name has an address twice, the first weight counts. Raises WeightFileError."""
+    """Parses the lines of the file of weights. Raises WeightFileError.
+
+    If a name has an address twice, the first weight is used.
+    """
     out: dict[bytes, dict[bytes, int]] = {}
     weights: dict[bytes, int] | None = None
     for number, line in enumerate(lines, 1):

@@ -30,7 +30,11 @@ WEIGHTED_VARIANTS: Final = 64
 
 
 def by_kind(records: Iterable[Record]) -> list[Group]:
-    """Splits a section into three groups: CNAME records with other types, addresses, and MX records."""
+    """Splits a section into three groups.
+
+    The first group has the CNAME records and then all records of other types. The second has the address records, and
+    the third the MX records.
+    """
     cnames, rest, addresses, exchanges = _kinds(records)
     return [(cnames + rest, False), (addresses, True), (exchanges, True)]
 
@@ -124,9 +128,9 @@ class WeightedDraw:
     """
 
     def __init__(self, reply: Reply, random: Random, weights: Weights) -> None:
-        """Reads the addresses of the reply and their weights. The reply itself is not changed.
+        """Reads the addresses and their weights from `reply`, which is not changed.
 
-        A section without addresses is the same in every variant.
+        In every variant, a section without addresses has its original order.
         """
         self._reply, self._random = reply, random
         self._answer = _Draw(reply.answer, weights)
@@ -139,7 +143,8 @@ class WeightedDraw:
     def variant(self, number: int, of: int) -> Reply:
         """Returns the variant with this number, from 0 to `of` - 1.
 
-        Its first address was drawn for this number; an address with a larger weight is drawn for more numbers.
+        The first address of the variant was drawn by weight: the larger its weight, the more variants begin with an
+        address.
         """
         if of not in self._points:
             start = self._random.random()

@@ -91,7 +91,10 @@ def _name(stop: bool, field: Token, words: _Words) -> Rule:
 
 
 def _answers(words: _Words) -> tuple[bool, Responses]:
-    """Returns whether the words include `auto`, and the response rules for `answer name` and `answer value`."""
+    """Parses `answer auto`, `answer name` and `answer value`.
+
+    Returns whether `auto` is among the words, and the response rules.
+    """
     auto, rules, first = False, [], True
     names: Token | None = None
     rest = list(words)

@@ -139,9 +139,9 @@ class ResponsesRule:
 
 @dataclass(frozen=True, slots=True)
 class CnameRule:
-    """Returns a response rule for CNAME records, and leaves the query unchanged.
+    """A rule `rewrite cname`: it leaves the query unchanged, and changes CNAME records in the reply.
 
-    This rule applies to every query. So in mode `stop` no later rule is tried.
+    It applies to every query, so in mode `stop` no later rule is tried.
     """
 
     stop: bool

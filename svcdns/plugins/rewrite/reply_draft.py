@@ -23,7 +23,7 @@ The generator yields each answer of the server that the rule waits for, and is s
 
 
 class DraftRecord:
-    """A record of a draft. Rules replace the attribute `record`."""
+    """Holds one record of a `ReplyDraft`. A rule changes the record by replacing the attribute `record`."""
 
     __slots__ = ("record",)
 
@@ -42,9 +42,9 @@ class ReplyDraft:
         self.additional = draft_records(reply.additional)
 
     def keep_ttls(self) -> None:
-        """Ends the reply's validity at the moment when its TTLs would go down.
+        """Limits the lifetime of the reply to the time until its TTLs next go down.
 
-        Called if a rule has used the present values of the TTLs.
+        Called after a rule has used the present values of the TTLs.
         """
         reply = self.reply
         self.reply = msgspec.structs.replace(
@@ -68,10 +68,10 @@ class ResponseRule(Protocol):
     """A rule that changes records of a reply."""
 
     def apply(self, draft: ReplyDraft, item: DraftRecord | None) -> RuleSteps | None:
-        """Changes a record, or the draft as a whole.
+        """Changes one record, or the draft as a whole.
 
-        If the rule must query the server, it returns the steps for that, otherwise None. `item` is None for the OPT
-        record. For a reply without records, the method is called once with `item` None.
+        Returns None, or the steps to run if the rule must query the server. The method is called for each record, and
+        with `item` None for the OPT record. For a reply without any record, it is called once with `item` None.
         """
         ...
 
@@ -79,8 +79,8 @@ class ResponseRule(Protocol):
 def apply_rules(draft: ReplyDraft, rules: list[ResponseRule]) -> Generator[Answer, Reply, Reply]:
     """Applies all rules to each record and to the OPT record, and returns the reply. Raises NameTextError.
 
-    The records are those of the authority, answer and additional section, in this order. For each record, the last rule
-    is applied first.
+    The sections are handled in the order authority, answer, additional. For each record, the rules are applied from the
+    last to the first.
     """
     items: list[DraftRecord | None] = [*draft.authority, *draft.answer, *draft.additional]
     if draft.edns is not None or not items:

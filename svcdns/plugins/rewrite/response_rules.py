@@ -94,9 +94,9 @@ class ResponseCode:
 
 @dataclass(frozen=True, slots=True)
 class CnameTarget:
-    """Changes the target of CNAME records.
+    """Changes the targets of CNAME records that match.
 
-    The records after such a CNAME record are replaced by the server's answer for the new target.
+    Replaces the records after a changed CNAME record by the server's answer for the new target.
     """
 
     match: Match

@@ -23,10 +23,10 @@ _BITS: Final = {
 
 
 def class_and_type(query: Query, rclass: int, rtype: int) -> tuple[str, str]:
-    """Returns class and type of the query as text, for metrics and templates.
+    """Returns class and type of a query as text, for metrics and templates.
 
-    If the query's class or type is ANY, `rclass` or `rtype` of the rule is used. For a number without a mnemonic, the
-    text is empty.
+    If the class of the query is ANY, uses `rclass`, the class of the rule. If the type is ANY, uses `rtype`. The text
+    is empty for a number without a mnemonic.
     """
     class_name = class_text(query.rclass if query.rclass != Class.ANY else rclass)
     type_name = type_text(query.rtype if query.rtype != Type.ANY else rtype)

@@ -42,7 +42,7 @@ class Template(Plugin):
 
     @classmethod
     def settings(cls, options: Options) -> Settings:
-        """Returns the settings of the plugin: a warning for each word of the Corefile that has no effect."""
+        """Returns settings with a warning for each word of the Corefile that has no effect."""
         return Settings(warnings=options.warnings)
 
     def __init__(self, options: Options, environment: Environment) -> None:
@@ -51,8 +51,8 @@ class Template(Plugin):
     def handle(self, query: Query, following: Following) -> Answer:
         """Returns the reply of the first rule that applies to the query.
 
-        A rule may match the zone, class and type of the query, but not its name or a condition. Then the reply is
-        SERVFAIL, unless the rule has `fallthrough` for the query name.
+        If the zone, class and type of a rule match, but not its name pattern or its condition, the reply is SERVFAIL.
+        If the rule has `fallthrough` for the query name, the next rule is tried instead.
         """
         per_client = False
         for rule in self._rules:

@@ -30,10 +30,10 @@ _SPACE: Final = " \t\r\n"
 
 
 class Token(NamedTuple):
-    """A token of an action. `kind` is the name of a group of _TOKEN, or `end`.
+    """A token of an action.
 
-    `text` is the token as written; `value` is the value of a literal. `spaced` is true if white space precedes the
-    token.
+    `kind` is the name of a group in the pattern _TOKEN, or `end`. `text` is the token as written; `value` is the value
+    of a literal. `spaced` is true if white space precedes the token.
     """
 
     kind: str
@@ -47,7 +47,10 @@ Piece = str | list[Token]
 
 
 def pieces(text: str) -> Iterator[Piece]:
-    """Yields the pieces of a template in order, without comments and trimmed white space. Raises TemplateError."""
+    """Yields the pieces of a template in order. Raises TemplateError.
+
+    Comments are left out, and so is white space that trim markers remove.
+    """
     at, trim = 0, False
     while True:
         start = text.find("{{", at)

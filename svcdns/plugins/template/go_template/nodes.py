@@ -19,7 +19,7 @@ class Continue(Exception):
 
 
 class Node(Protocol):
-    """A part of a template."""
+    """A part of a parsed template: plain text or an action."""
 
     def render(self, rendering: Rendering, dot: Any) -> None:
         """Writes the text of the node. `dot` is the value of `.`."""
@@ -108,7 +108,7 @@ def parenthesized(pipeline: Pipeline) -> Operand:
 
 @dataclass(frozen=True, slots=True)
 class PlainText:
-    """Text outside of actions."""
+    """The text of a template outside of its actions `{{ }}`."""
 
     text: str
 

@@ -87,7 +87,7 @@ def fields(start: Operand, names: tuple[str, ...]) -> Operand:
 
 
 def function(name: str) -> Operand:
-    """Returns the operand for a function."""
+    """Returns the operand that calls the template function `name`."""
     if name in LAZY:  # `nodes.Command` evaluates these functions; used as an operand, they have no arguments
         return lambda _rendering, _dot, _arguments: _call(_raise_missing_argument, [name])
     called = FUNCTIONS[name]
