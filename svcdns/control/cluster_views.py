@@ -27,6 +27,7 @@ from svcdns.control.configuration import WatchedCluster
 from svcdns.control.snapshot_writer import SnapshotWriter
 from svcdns.corefile.errors import CorefileError
 from svcdns.errors import SvcdnsError
+from svcdns.eventloop.time_slice import TimeSlice
 from svcdns.feed.frames import SourceKinds
 from svcdns.plugins.kubernetes.metrics import PROGRAMMING_DURATION, RECEIVED, REST_DURATION, REST_REQUESTS, VIEW_AGE
 from svcdns.sources.api.resources import QUALIFIED
@@ -43,6 +44,8 @@ SUCCESSOR_WAIT: Final = 10.0
 
 The workers already have newer objects than the snapshot file, and the list usually arrives earlier.
 """
+APPLY_SLICE: Final = 0.002
+"""Seconds for which changes of one source are applied before other work of the event loop has its turn."""
 CONFIGURE_LIMIT: Final = 60.0
 """Seconds that a source may take to read its configuration: manifests, certificates or kubeconfig."""
 
@@ -298,12 +301,14 @@ class ClusterViews:
 
     async def _follow(self, number: int) -> None:
         view = self.by_number[number]
+        time_slice = TimeSlice(APPLY_SLICE)
         async for change in self._sources[number].changes():
             service = self._service_of(view, change)
             for difference in view.apply(change):
                 self._send(view, difference)
             if service is not None and isinstance(change, Put | Gone):
                 self._observe_duration(service, change.trigger_time)
+            await time_slice.pause()
 
     def _service_of(self, view: ClusterView, change: Change) -> Service | None:
         """Returns the Service of the changed EndpointSlice.

@@ -21,11 +21,14 @@ from typing import Final, NamedTuple
 
 from svcdns.cluster.changes import Begin, Complete, Confirmed, Gone, Serials
 from svcdns.control.cluster_view import ClusterView, ViewKey
+from svcdns.eventloop.time_slice import TimeSlice
 from svcdns.feed.frames import Changed, Epoch, FrameReader, ToControl, ToWorker, frame, put_frame
 
 CHUNK: Final = 65536
 """Octets of one write: frames are joined until they have at least so many."""
 BATCH: Final = 64
+SEND_SLICE: Final = 0.002
+"""Seconds for which one worker's frames are sent before other work of the event loop has its turn."""
 """Frames that are encoded before the size of the write is checked again."""
 
 
@@ -156,12 +159,16 @@ class FeedQueue:
         self._scheduled = False
         if self.closed:
             return
+        time_slice = TimeSlice(SEND_SLICE)
         try:
             while self._unsent or self._urgent or self._queue:
                 if not self._unsent:
                     self._unsent = self._next_frames()
                 sent = self._sock.send(self._unsent)
                 self._unsent = self._unsent[sent:]
+                if time_slice.is_over:
+                    self._schedule()  # if `_flush` is called as a writer, the event loop calls it again anyway
+                    return
         except BlockingIOError:
             if not self._blocked:
                 self._blocked = True

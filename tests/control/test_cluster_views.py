@@ -159,6 +159,22 @@ async def test_manifests_are_never_old(tmp_path: Path) -> None:
     assert made.views.age(number) == 0.0
 
 
+async def test_applying_many_changes_lets_other_work_run(tmp_path: Path) -> None:
+    """The event loop runs other tasks, such as the heartbeat, while a large list is applied."""
+    made = World()
+    text = "".join(f"---\napiVersion: v1\nkind: Namespace\nmetadata: {{name: n{i}}}\n" for i in range(3000))
+    (tmp_path / "cluster.yaml").write_text(text)
+    numbers = await made.views.prepare(watched(manifests=(str(tmp_path / "cluster.yaml"),)))
+    made.views.start(numbers)
+    sizes = []
+    async with asyncio.timeout(30):
+        while not made.views.listed(numbers):
+            sizes.append(len(list(made.views.by_number[numbers[0]].keys(Kind.NAMESPACE))))
+            await asyncio.sleep(0)
+    await made.views.stop()
+    assert {size for size in sizes if 0 < size < 3000}
+
+
 async def test_the_age_outlives_a_restart_of_control(api: ApiDouble) -> None:
     """A new control process continues the age that the previous one reported, because no list has confirmed the
     objects.

@@ -10,8 +10,9 @@ import pytest
 
 from svcdns.cluster.changes import Begin, Complete, Confirmed, Gone, Kind, Put, Serials
 from svcdns.cluster.objects import Service
+from svcdns.control import feed_queue
 from svcdns.control.cluster_view import ClusterView, ViewKey
-from svcdns.control.feed_queue import FeedQueue
+from svcdns.control.feed_queue import CHUNK, FeedQueue
 from svcdns.feed.frames import Changed, Configured, Data, Epoch, FrameReader, ToControl, ToWorker, frame
 
 
@@ -154,6 +155,21 @@ async def test_a_change_does_not_overtake_the_beginning(world: World) -> None:
     out = await world.received(5)
     assert out[0] == Data("file", "z", b"x")
     assert out[2:4] == [Changed(1, Begin(Kind.SERVICE)), Changed(1, Put(service(1, "10.9.9.9")))]
+
+
+async def test_sending_lets_other_work_run(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After SEND_SLICE, other work of the event loop runs before the next frames are sent."""
+    monkeypatch.setattr(feed_queue, "SEND_SLICE", 0.0)
+    world.put(*map(service, range(5000)))
+    await asyncio.sleep(0)
+    first = world.worker.recv(1 << 20)
+    assert CHUNK <= len(first) < 2 * CHUNK
+    world._reader.feed(first)
+    sent = list(world._reader.frames())
+    sent += await world.received(5000 - len(sent))
+    assert [one.change.object.name for one in sent if isinstance(one, Changed) and isinstance(one.change, Put)] == [
+        f"s{number}" for number in range(5000)
+    ]
 
 
 async def test_frames_of_the_worker_are_received(world: World) -> None:

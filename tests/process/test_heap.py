@@ -1,13 +1,14 @@
-"""Returning free memory to the operating system."""
+"""Returning free memory to the operating system, and pausing the garbage collector."""
 
 from __future__ import annotations
 
+import gc
 import sys
 from pathlib import Path
 
 import pytest
 
-from svcdns.process.heap import release_free_memory
+from svcdns.process.heap import collector_paused, release_free_memory
 
 
 def _resident() -> int:
@@ -24,3 +25,37 @@ def test_free_memory_is_returned() -> None:
     release_free_memory()
     assert before - _resident() > 20 << 20
     assert len(kept) == 20
+
+
+def _many() -> list[list[int]]:
+    """Makes objects while the collector is paused twice."""
+    with collector_paused():
+        with collector_paused():
+            made: list[list[int]] = [[] for _ in range(100)]
+        assert not gc.isenabled()
+        return made
+
+
+def test_the_collector_is_paused() -> None:
+    """The garbage collector is off in the block and in blocks inside it, and runs again afterwards.
+
+    Objects that are made in the block are excluded from collections.
+    """
+    gc.collect()
+    try:
+        made = _many()
+        assert gc.isenabled()
+        assert gc.get_freeze_count() > 100
+        assert not {id(one) for one in made} & {id(one) for one in gc.get_objects()}
+    finally:
+        gc.unfreeze()
+
+
+def test_the_collector_runs_again_after_an_error() -> None:
+    """An exception ends the pause."""
+    try:
+        with pytest.raises(KeyError), collector_paused():
+            raise KeyError
+        assert gc.isenabled()
+    finally:
+        gc.unfreeze()

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import socket
 from collections.abc import Collection, Iterable
-from ipaddress import IPv4Network, IPv6Network, ip_address
+from ipaddress import IPv4Network, IPv6Network
 from typing import Final
 
 from svcdns.cluster.objects import ObjectName
@@ -37,10 +38,13 @@ def assign(
 
     Raises RangeFullError.
     """
+    wanted = sorted(set(names))
+    if not wanted:  # as in a dump of a cluster, which may have very many addresses
+        return {}
     size = network.num_addresses - 2
     taken = _offsets(written, network) | _offsets(written, network_6)
     assigned = {}
-    for name in sorted(set(names)):
+    for name in wanted:
         if len(taken) >= size:
             raise RangeFullError
         attempt = 0
@@ -71,12 +75,15 @@ def _offsets(written: Iterable[str], network: IPv4Network | IPv6Network) -> set[
     Texts that are not addresses are skipped.
     """
     found = set()
+    is_6, first, size = network.version == 6, int(network.network_address), network.num_addresses
+    family = socket.AF_INET6 if is_6 else socket.AF_INET
     for text in written:
-        with contextlib.suppress(ValueError):
-            address = ip_address(text)
-            if address in network:
-                found.add(int(address) - int(network.network_address))
-    return found & set(range(1, network.num_addresses - 1))
+        if (":" in text) is is_6:
+            with contextlib.suppress(OSError, ValueError):
+                offset = int.from_bytes(socket.inet_pton(family, text), "big") - first
+                if 0 < offset < size - 1:
+                    found.add(offset)
+    return found
 
 
 def _hash(text: str, attempt: int) -> int:

@@ -19,7 +19,8 @@ from svcdns.sources.label_selectors import Matcher
 from svcdns.sources.manifests.endpoint_slices import PodsByLabel, mirrored, slices_of_pods
 from svcdns.sources.manifests.errors import FilePosition, ManifestError, raise_all
 from svcdns.sources.manifests.files import FoundFiles, ManifestFile
-from svcdns.sources.manifests.kinds import DEFAULT_NAMESPACE, FileContent, ManifestObject, read
+from svcdns.sources.manifests.kinds import DEFAULT_NAMESPACE, FileContent, ManifestObject, is_kustomization, read
+from svcdns.sources.manifests.kinds import ObjectName as ObjectId
 from svcdns.sources.manifests.schemas import EndpointsObject, PodObject, ServiceObject
 from svcdns.sources.manifests.services import families, services, written_ips
 from svcdns.sources.manifests.workloads import OVER, ClusterPod, pods
@@ -112,7 +113,8 @@ class Reader:
             else:
                 del self._read[path]
         written = [item for content in self._used.values() for item in content.objects]
-        raise_all(errors or list(_written_twice(written)))
+        kustomized = any(is_kustomization(path) for path in self._read)
+        raise_all(errors or list(_written_twice(written, kustomized=kustomized)))
         return written
 
     def _content(self, file: ManifestFile) -> FileContent:
@@ -155,22 +157,38 @@ def _uses_more(before: FileContent, now: FileContent) -> bool:
     return bool(before.objects) and (before.skipped is None or not now.objects)
 
 
-def _written_twice(written: Iterable[ManifestObject]) -> Iterator[ManifestError]:
-    first: dict[tuple[str, str, str], ManifestObject] = {}
+def _written_twice(written: Iterable[ManifestObject], *, kustomized: bool) -> Iterator[ManifestError]:
+    """Yields the errors for objects that occur more than once.
+
+    Objects of two files share one error. `kustomized` is true if a file is a kustomization. The files may then be
+    overlays of one application, and all of them share one error.
+    """
+    first: dict[ObjectId, ManifestObject] = {}
+    again: dict[object, list[ManifestObject]] = {}
     for item in written:
         if item.body is None:
             continue
-        same = first.setdefault((item.kind, item.namespace, item.name), item)
+        same = first.setdefault(ObjectId(item.kind, item.namespace, item.name), item)
         if same is not item:
-            name = f"{item.namespace}/{item.name}".lstrip("/")
-            yield ManifestError(
-                item.position,
-                f"expected each object once, {item.kind} {name} is written in {same.position} already{_hint(item, same)}",
-            )
+            paths = same.position.path, item.position.path
+            of_files = "" if kustomized else paths
+            again.setdefault(id(item) if paths[0] == paths[1] else of_files, []).append(item)
+    for item, *more in again.values():
+        same = first[ObjectId(item.kind, item.namespace, item.name)]
+        name = f"{item.namespace}/{item.name}".lstrip("/")
+        text = f"expected each object once, {item.kind} {name} is written in {same.position} already"
+        if more:
+            text += f", and so {'is 1 more object' if len(more) == 1 else f'are {len(more)} more objects'}"
+        if item.position.path != same.position.path:
+            text += _KUSTOMIZED_HINT if kustomized else _HINT
+        yield ManifestError(item.position, text)
 
 
-def _hint(item: ManifestObject, same: ManifestObject) -> str:
-    return "; the option exclude leaves out a file" if item.position.path != same.position.path else ""
+_HINT: Final = "; the option exclude leaves out a file"
+_KUSTOMIZED_HINT: Final = (
+    "; leave out all overlays but one with the option exclude,"
+    " or pipe `kubectl kustomize` of one overlay into `manifests -`"
+)
 
 
 def build(written: list[ManifestObject], selection: Selection) -> Cluster:

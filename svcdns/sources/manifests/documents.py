@@ -18,6 +18,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
+from contextlib import nullcontext
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -25,6 +26,7 @@ from typing import Any, Final, TypeVar
 import msgspec
 import yaml
 
+from svcdns.process.heap import collector_paused
 from svcdns.sources.manifests.errors import FilePosition, ManifestError, NotKubernetesError, NotYamlError
 from svcdns.sources.manifests.files import STANDARD_INPUT
 from svcdns.sources.manifests.portions import (
@@ -40,6 +42,9 @@ from svcdns.sources.manifests.portions import (
 MAX_DEPTH: Final = 100
 """The most levels of lists and mappings; no object of Kubernetes has nearly as many."""
 
+LARGE: Final = 1 << 16
+"""The size of a text, in characters, from which on the garbage collector is paused while the text is parsed."""
+
 RESOLVED: Final = 4096
 """The most texts whose YAML types are cached."""
 MAX_RESOLVED: Final = 64
@@ -54,6 +59,9 @@ _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _TAG: Final = "tag:yaml.org,2002:"
 _TEXT: Final = _TAG + "str"
 _NULL: Final = _TAG + "null"
+_SEQUENCE: Final = _TAG + "seq"
+_MAPPING: Final = _TAG + "map"
+_ScalarNode: Final = yaml.ScalarNode
 _resolver: Any = yaml.resolver.Resolver()
 _STEP: Final = re.compile(r"\.([^.\[]+)|\[(\d+)\]")
 _MISMATCH: Final = re.compile(r"Expected `(?P<expected>[^`]+)`, got `(?P<found>[^`]+)`")
@@ -180,20 +188,21 @@ def documents(
         yield error
         return
     file = FilePosition(path)
-    try:
-        for portion in documents_of(text, is_unused):
-            if isinstance(portion, UnusedObject):
-                yield portion.of(file)
-                continue
-            items = list_text(portion) if is_unused is not None else None
-            if items is not None and is_unused is not None:
-                yield from _list(file, portion, items, is_unused)
-                continue
-            for node in _nodes(file, portion):
-                if node.tag != _NULL:
-                    yield from _objects(_before(file, portion), node, default_kind, default_version)
-    except NotYamlError as error:
-        yield error
+    with collector_paused() if len(text) >= LARGE else nullcontext():
+        try:
+            for portion in documents_of(text, is_unused):
+                if isinstance(portion, UnusedObject):
+                    yield portion.of(file)
+                    continue
+                items = list_text(portion) if is_unused is not None else None
+                if items is not None and is_unused is not None:
+                    yield from _list(file, portion, items, is_unused)
+                    continue
+                for node in _nodes(file, portion):
+                    if node.tag != _NULL:
+                        yield from _objects(_before(file, portion), node, default_kind, default_version)
+        except NotYamlError as error:
+            yield error
 
 
 def _objects(
@@ -261,11 +270,11 @@ def _resolve(kind: type[yaml.Node], value: str | None, implicit: tuple[bool, boo
 
     A plain scalar gets the tag that YAML's rules for plain scalars determine.
     """
-    if kind is yaml.ScalarNode and value is not None:
-        if isinstance(implicit, tuple) and not implicit[0]:
+    if kind is _ScalarNode and value is not None:
+        if implicit is not True and implicit is not False and not implicit[0]:
             return _TEXT
         return _tag(value) if len(value) <= MAX_RESOLVED else _tag.__wrapped__(value)
-    return _TAG + ("seq" if kind is yaml.SequenceNode else "map")
+    return _SEQUENCE if kind is yaml.SequenceNode else _MAPPING
 
 
 @lru_cache(RESOLVED)

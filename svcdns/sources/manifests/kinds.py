@@ -105,7 +105,7 @@ class FileContent:
 
 def read(path: str, namespace: str = DEFAULT_NAMESPACE) -> FileContent:
     """Reads a file. Objects without a namespace get `namespace`. Errors are in the result; nothing is raised."""
-    if Path(path).name.lower() in _KUSTOMIZATION_FILES:
+    if is_kustomization(path):
         return _kustomization(path)
     draft = _Draft(path, namespace)
     for found in documents(path, is_unused=_is_unused):
@@ -120,6 +120,11 @@ def read(path: str, namespace: str = DEFAULT_NAMESPACE) -> FileContent:
         except ManifestError as error:
             draft.errors.append(error)
     return draft.finished()
+
+
+def is_kustomization(path: str) -> bool:
+    """Returns True if a file has one of the names of kustomizations."""
+    return Path(path).name.lower() in _KUSTOMIZATION_FILES
 
 
 class _Draft:

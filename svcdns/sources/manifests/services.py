@@ -9,7 +9,6 @@ Source: Kubernetes documentation, "IPv4/IPv6 dual-stack".
 from __future__ import annotations
 
 from collections.abc import Sequence
-from ipaddress import ip_address
 
 from svcdns.cluster.objects import HEADLESS, PLACEHOLDER_PORTS, ObjectName, Port, Service
 from svcdns.sources.manifests.address_pool import SERVICE_RANGE, SERVICE_RANGE_6, RangeFullError, assign
@@ -38,13 +37,18 @@ def services(written: Sequence[tuple[ManifestObject, ServiceObject]], reserved: 
 
 def families(spec: ServiceSpec) -> tuple[str, ...]:
     """Returns the address families of a Service, `IPv4`, `IPv6` or both, the primary one first."""
-    written = (f"IPv{ip_address(address).version}" for address in written_ips(spec))
+    written = (_family(address) for address in written_ips(spec))
     found = tuple(dict.fromkeys((*written, *spec.ipFamilies))) or FAMILIES[:1]
     if spec.ipFamilyPolicy == "SingleStack":
         return found[:1]
     if spec.ipFamilyPolicy:
         return (*found, *(family for family in FAMILIES if family not in found))
     return found
+
+
+def _family(address: str) -> str:
+    """Returns the family of a ClusterIP, which `validation` has found to be an address."""
+    return "IPv6" if ":" in address else "IPv4"
 
 
 def written_ips(spec: ServiceSpec) -> tuple[str, ...]:
@@ -79,5 +83,5 @@ def _cluster_ips(spec: ServiceSpec, assigned: Sequence[str]) -> tuple[str, ...]:
         return (HEADLESS,)
     if spec.type == "ExternalName":
         return ()
-    by_family = {f"IPv{ip_address(address).version}": address for address in (*assigned, *written_ips(spec))}
+    by_family = {_family(address): address for address in (*assigned, *written_ips(spec))}
     return tuple(by_family[family] for family in families(spec))

@@ -11,8 +11,9 @@ It starts with a full list of each kind. After an edit it reports only the diffe
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Iterator
-from contextlib import aclosing
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import aclosing, nullcontext
+from typing import Final
 
 import msgspec
 
@@ -20,6 +21,7 @@ from svcdns.cluster.changes import Begin, Change, Complete, Gone, Kind, Put
 from svcdns.cluster.objects import ClusterObject, Endpoint, EndpointSlice
 from svcdns.cluster.watch_options import SourceError, WatchOptions
 from svcdns.process.blocking_io import BlockingCalls
+from svcdns.process.heap import collector_paused
 from svcdns.sources.label_selectors import check_label_selector, matcher
 from svcdns.sources.manifests import implied
 from svcdns.sources.manifests.cluster import Cluster, ObjectKey, Reader, Selection, build
@@ -27,6 +29,9 @@ from svcdns.sources.manifests.errors import ManifestError
 from svcdns.sources.manifests.file_watch import Watch, folder_changes
 from svcdns.sources.manifests.files import FoundFiles, find
 from svcdns.sources.snapshot_file import Origin
+
+MANY: Final = 1000
+"""The number of objects from which on the garbage collector is paused while a cluster is built from them."""
 
 
 class ManifestsSource:
@@ -100,9 +105,10 @@ class ManifestsSource:
                     raise SourceError(f"manifests: cannot watch {', '.join(self._paths)}: {error}") from error
                 watched, found = found.directories, await self._find()
                 cluster = await self._update(found)
-                for change in (
-                    _full_list(cluster, self.kinds) if last is None else differences(last.objects, cluster.objects)
-                ):
+                changes: Iterable[Change] = _full_list(cluster, self.kinds)
+                if last is not None:
+                    changes = await self._calls.run(self._shown, _all_differences, last.objects, cluster.objects)
+                for change in changes:
                     yield change
                 last = cluster
                 if found.directories == watched:
@@ -141,7 +147,8 @@ class ManifestsSource:
 
     def _load(self, found: FoundFiles) -> Cluster:
         written = self._reader.read(found)
-        return build([*implied.services(written), *written], self._selection)
+        with collector_paused() if len(written) >= MANY else nullcontext():
+            return build([*implied.services(written), *written], self._selection)
 
     def _log_warnings(self) -> None:
         warnings = self._reader.warnings
@@ -203,6 +210,10 @@ def differences(old: dict[ObjectKey, ClusterObject], new: dict[ObjectKey, Cluste
             bridged.append(item)
     yield from map(Put, bridged)
     yield from (Gone(*key) for key in reversed(old) if key not in new)
+
+
+def _all_differences(old: dict[ObjectKey, ClusterObject], new: dict[ObjectKey, ClusterObject]) -> list[Change]:
+    return list(differences(old, new))
 
 
 def _bridge(

@@ -14,6 +14,7 @@ Names and IDs", "Labels and Selectors", "IPv4/IPv6 dual-stack".
 from __future__ import annotations
 
 import re
+import socket
 from collections.abc import Callable, Mapping, Sequence
 from ipaddress import ip_address
 from typing import Any, Final
@@ -131,10 +132,12 @@ def _left_out(part: str) -> str:
 
 
 def _family(address: str) -> str | None:
+    is_6 = ":" in address
     try:
-        return f"IPv{ip_address(address).version}"
-    except ValueError:
+        socket.inet_pton(socket.AF_INET6 if is_6 else socket.AF_INET, address)
+    except (OSError, ValueError):
         return None
+    return FAMILIES[is_6]
 
 
 def check_metadata(refusals: Refusals, metadata: ObjectMeta) -> None:

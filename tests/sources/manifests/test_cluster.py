@@ -2,6 +2,7 @@
 zones/cluster.yaml.
 """
 
+import gc
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -167,6 +168,55 @@ def test_an_object_written_twice(tmp_path: Path) -> None:
         f"{tmp_path}/b.yaml:2: expected each object once, Service default/web is written in {tmp_path}/a.yaml:1 already"
         "; the option exclude leaves out a file"
     )
+
+
+def test_objects_in_two_overlays(tmp_path: Path) -> None:
+    """One error names two files and what to do, if there is a kustomization."""
+    text = "apiVersion: v1\nkind: Service\nmetadata: {name: web}\n"
+    for folder in ("base", "dev", "prod"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "a.yaml").write_text(text + "---\n" + text.replace("web", folder[:1]))
+        (tmp_path / folder / "b.yaml").write_text(text.replace("web", "api"))
+        (tmp_path / folder / "kustomization.yaml").write_text("resources: [a.yaml, b.yaml]\n")
+    with pytest.raises(ManifestError) as caught:
+        load(tmp_path)
+    assert str(caught.value) == (
+        f"{tmp_path}/dev/a.yaml:1: expected each object once, Service default/web is written in"
+        f" {tmp_path}/base/a.yaml:1 already, and so are 3 more objects; leave out all overlays but one with the option"
+        " exclude, or pipe `kubectl kustomize` of one overlay into `manifests -`"
+    )
+
+
+def test_many_objects_in_two_files(tmp_path: Path) -> None:
+    """Two files with the same objects have one error."""
+    text = "".join(f"---\napiVersion: v1\nkind: Service\nmetadata: {{name: web-{i}}}\n" for i in range(2))
+    for name in ("a.yaml", "b.yaml", "c.yaml"):
+        (tmp_path / name).write_text(text)
+    with pytest.raises(ManifestError) as caught:
+        load(tmp_path)
+    assert str(caught.value).split("\n") == [
+        f"{tmp_path}/{name}:2: expected each object once, Service default/web-0 is written in {tmp_path}/a.yaml:2 already"
+        ", and so is 1 more object; the option exclude leaves out a file"
+        for name in ("b.yaml", "c.yaml")
+    ]
+
+
+def test_reading_a_large_file_leaves_no_reference_cycles(tmp_path: Path) -> None:
+    """The garbage collector is paused meanwhile. Cycles that exist at the end would never be freed."""
+    services = "".join(
+        f"- apiVersion: v1\n  kind: Service\n  metadata: {{name: web-{i}}}\n  spec: {{ports: [{{port: 80}}]}}\n"
+        for i in range(1500)
+    )
+    (tmp_path / "a.yaml").write_text(f"apiVersion: v1\nkind: List\nitems:\n{services}")
+    gc.collect()
+    try:
+        cluster = load(tmp_path)
+        assert gc.isenabled()
+        assert gc.get_freeze_count() > 1500
+    finally:
+        gc.unfreeze()
+    assert len(cluster.objects) > 1500
+    assert gc.collect() < 100
 
 
 def test_files_are_one_cluster(tmp_path: Path) -> None:
