@@ -105,7 +105,10 @@ class Checker:
     """Sends queries until `stop` is called, and checks the responses. `udp` and `tcp` have the counts."""
 
     def __init__(self, port: int, queries: list[Query], *, udp_rate: float, tcp_rate: float, connections: int) -> None:
-        """Rates are queries a second, over all sockets of the transport. `connections` TCP connections stay open."""
+        """`udp_rate` and `tcp_rate` are queries a second, over all sockets of the transport together.
+
+        `connections` TCP connections stay open.
+        """
         self.port, self.queries = port, queries
         self.udp, self.tcp = TransportCounts(), TransportCounts()
         self._rates = {"udp": udp_rate, "tcp": tcp_rate}

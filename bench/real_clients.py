@@ -1,8 +1,8 @@
 """What real clients see at a reload, an upgrade, a stop and a restart: `python -m bench.real_clients [EVENT...]`.
 
-The C libraries glibc and musl look names up through /etc/resolv.conf. Unbound and dnsdist forward queries over UDP,
-TCP and DNS over TLS on connections that they keep. Each kind has four clients with five lookups a second each. Ten
-more clients refresh a name once a second, as service discovery does. The events happen one after the other.
+The C libraries glibc and musl look names up through /etc/resolv.conf. Unbound and dnsdist forward queries over UDP, TCP
+and DNS over TLS on connections that they keep. Each kind has four clients with five lookups a second each. Ten more
+clients refresh a name once a second, as service discovery does. The events happen one after the other.
 
 Everything runs in a network namespace, so it needs root. COREDNS names the binary of CoreDNS for `--peer coredns`.
 """

@@ -39,8 +39,8 @@ def pod_address(label: str) -> str:
 def from_reverse(key: bytes) -> str:
     """Returns the address of a complete reverse name, in canonical text; empty for other names.
 
-    Source: docs/behaviour/cluster-names.md#reverse-names. Under ip6.arpa, up to three labels to the left of the 32 are
-    ignored. CoreDNS ignores them too, because it reads the labels in groups of four.
+    Source: docs/behaviour/cluster-names.md#reverse-names. Under ip6.arpa, up to three additional labels to the left of
+    the 32 nibbles are ignored. CoreDNS ignores them too, because it reads the nibbles in groups of four.
     """
     labels = [label.decode("latin-1") for label in reversed(names.labels_of(key))]
     try:

@@ -48,7 +48,7 @@ KINDS: Final[Mapping[type[ClusterObject], Kind]] = {struct: kind for kind, struc
 
 
 class Begin(msgspec.Struct, frozen=True, array_like=True, tag="begin"):
-    """A full list of `kind` starts. Objects that are known already stay until `Complete`."""
+    """A full list of `kind` starts. Objects of an earlier list are kept until `Complete`."""
 
     kind: Kind
 
@@ -81,7 +81,10 @@ class Gone(msgspec.Struct, frozen=True, array_like=True, tag="gone"):
 
 
 class Complete(msgspec.Struct, frozen=True, array_like=True, tag="complete"):
-    """The list that `Begin(kind)` started is complete: known objects that it does not contain are removed."""
+    """The list that `Begin(kind)` started is complete.
+
+    Objects of the kind that the list does not contain are removed.
+    """
 
     kind: Kind
 

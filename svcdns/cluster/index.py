@@ -260,7 +260,10 @@ class Index:
     def _update_service_index(
         self, kind: Kind, dependency: str, stored: StoredObject, old: Any, new: Any, affected: set[Dependency]
     ) -> None:
-        """Moves a slice from the Service that its label named to the Service that its label names now."""
+        """Moves a slice in the index by Service, if its label names another Service than before a change.
+
+        `old` and `new` are the slice before and after the change. Adds to `affected` the dependencies of both Services.
+        """
         before = (old.namespace.lower(), old.service.lower()) if old is not None else None
         after = (new.namespace.lower(), new.service.lower()) if new is not None else None
         if before is not None:

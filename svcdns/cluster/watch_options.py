@@ -64,8 +64,8 @@ def encode_watch(options: WatchOptions) -> bytes:
 class SnapshotOptions(msgspec.Struct, frozen=True, array_like=True):
     """The options of a view's snapshot.
 
-    `path` is the folder of the file. `max_age` is the largest age at a start in seconds, 0 for any. `ready` is whether
-    the server is ready while it serves from the snapshot.
+    `path` is the folder of the file. `max_age` is the largest age at a start in seconds, 0 for any. `ready` is True if
+    the server reports itself as ready while it serves from the snapshot.
     """
 
     path: str

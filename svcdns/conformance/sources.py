@@ -84,9 +84,9 @@ async def _has_port(examiner: Examiner, service: Service, port: Port) -> bool:
 async def until_answering(server: Server, zone: str, timeout: float) -> None:
     """Waits until the server answers a query for the zone with an rcode other than SERVFAIL.
 
-    A server that has just been started does not listen yet, or does not know the cluster yet. Raises ConformanceError
-    if the last of the queries in `timeout` seconds gets no reply. If it gets SERVFAIL, returns: the checks report the
-    SERVFAIL.
+    A server that has just been started does not listen yet, or does not know the cluster yet. After `timeout` seconds,
+    raises ConformanceError if the last query got no reply. If the last reply was SERVFAIL, returns, because the checks
+    report that.
     """
     packet = Query(zone, Type.SOA).packet(0x5356)
     clock = asyncio.get_running_loop().time

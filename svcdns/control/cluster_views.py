@@ -243,7 +243,7 @@ class ClusterViews:
         return tuple(SourceKinds(number, encoded, self.by_number[number].kinds) for number, encoded in numbers)
 
     def ages(self, number: int) -> dict[Kind, float]:
-        """Returns, for each kind of a view, the seconds since the source last confirmed it; never infinite."""
+        """Returns, for each kind of a view, the seconds since the source last confirmed it. No value is infinite."""
         return self._sources[number].ages()
 
     def age(self, number: int) -> float:
@@ -251,9 +251,9 @@ class ClusterViews:
         return max(self.ages(number).values(), default=0.0)
 
     def assume(self, number: int, age: float) -> None:
-        """Sets the age, in seconds, of the objects of a view that come from a snapshot. Call it before the first lists.
+        """Sets the age, in seconds, of the objects of a view that come from a snapshot.
 
-        Call it only for views of an API server.
+        Call it before the first lists, and only for views of an API server.
         """
         self._sources[number].assume(age)
 

@@ -159,7 +159,7 @@ def check(corefile: Corefile) -> Setup:
 
 
 def _environment_options(corefile: Corefile) -> dict[str, tuple[str, ...]]:
-    """Returns the options that environment variables can set, by plugin, for the directives in the Corefile."""
+    """Returns, for each plugin whose directive is in the Corefile, the options that environment variables can set."""
     return {name: getattr(plugins.load(name), "ENVIRONMENT", ()) for name in sorted(_directives(corefile) - {"import"})}
 
 

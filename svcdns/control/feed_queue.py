@@ -40,7 +40,7 @@ class Property(StrEnum):
 
 
 class ViewProperty(NamedTuple):
-    """The queue entry for a view's property, whose latest value is read when the frame is sent."""
+    """The entry for a property of a view in the queue. The latest value is read when the frame is sent."""
 
     source: int
     name: Property
@@ -125,8 +125,7 @@ class FeedQueue:
         """Queues all objects of a view, as one list for each kind.
 
         All Begin frames go first, so that any object may be sent at any time after them. A kind whose list the source
-        has not
-        completed gets no Complete frame.
+        has not completed gets no Complete frame.
         """
         self.confirmed(view)
         for kind in view.kinds:

@@ -49,7 +49,7 @@ class _Site:
 
     @property
     def port(self) -> int:
-        """The port that the kernel has chosen, if the address has port 0."""
+        """The port on which the listener accepts connections. For an address with port 0, the kernel has chosen it."""
         return int(self._runner.addresses[0][1])
 
     async def close(self) -> None:

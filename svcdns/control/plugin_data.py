@@ -6,8 +6,8 @@ plugin's at the plugin's interval and in a separate thread. The octets are not i
 
 Rules:
 
-1. If a plugin's hook raises anything but a SvcdnsError, it is replaced by a HookError with the plugin's name. So no
-   plugin can end control.
+1. If a plugin's hook raises an exception other than SvcdnsError, the exception is replaced by a HookError with the
+   plugin's name. So no plugin can end control.
 2. If a refresh fails or hangs, the content that was read last stays in use, and other plugins are not delayed.
 """
 

@@ -77,7 +77,7 @@ class StartError(SvcdnsError):
 
 
 class _Step(Enum):
-    """The step of a reload that has failed."""
+    """The steps of a reload. A failed reload is logged and counted by the step that failed."""
 
     READ = auto()
     PARSE = auto()
@@ -140,7 +140,7 @@ class Control:
     def _pages(self) -> Pages:
         """The HTTP pages, created when they are first used.
 
-        The import of their libraries is slow. So a start from a snapshot serves DNS before it creates them.
+        The import of their libraries is slow. A start from a snapshot serves DNS before that import.
         """
         if self._pages_made is None:
             from svcdns.control.endpoints import Pages

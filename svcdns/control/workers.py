@@ -90,7 +90,7 @@ class Workers:
         self.build(configure, [source.number for source in configure.sources])
 
     def build(self, configure: Configure, new_views: Sequence[int]) -> None:
-        """Requests that the workers build the plugin chains of `configure` while they serve with the present ones.
+        """Requests that the workers build the plugin chains of `configure` while they serve with their current ones.
 
         `new_views` are the numbers of the views that no worker has yet. Workers that build the chains get these views
         too.
@@ -126,7 +126,7 @@ class Workers:
             raise BuildError(errors[0])
 
     def swap(self) -> None:
-        """Has the workers serve with the pending chains, which they have built, from now on."""
+        """Has the workers serve with the chains that `build` requested, from now on. Call it after `built`."""
         assert self._pending is not None
         self._serving, self._pending = self._pending, None
         self._broadcast(Swap(self._serving.generation))
@@ -189,8 +189,8 @@ class Workers:
                     self._broadcast(content)
 
     def states(self) -> list[State]:
-        """Returns the state of each worker slot: SERVING if a worker serves, otherwise the state of the starting
-        worker.
+        """Returns the state of each slot: SERVING if its worker serves, otherwise the state of the worker
+        that starts.
         """
         return [self._state(slot) for slot in range(self.count)]
 

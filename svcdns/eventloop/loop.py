@@ -206,7 +206,7 @@ def new_loop() -> asyncio.AbstractEventLoop:
 def add_drain(loop: asyncio.AbstractEventLoop, sock: socket.SocketType, drain: Drain) -> None:
     """Calls `drain` whenever the socket is readable.
 
-    A `DrainingLoop` makes the calls inside its selector; any other event loop makes them as for `add_reader`.
+    A `DrainingLoop` calls it inside its selector. Any other event loop gets it as a reader (`add_reader`).
     """
     if isinstance(loop, DrainingLoop):
         loop.selector.add(sock.fileno(), drain)

@@ -35,8 +35,7 @@ class Epoch(msgspec.Struct, frozen=True, array_like=True, tag="epoch"):
     """The first frame of a control process. `number` identifies the process; `share` is as in `Allow`.
 
     The worker keeps the objects that an earlier control process sent. It regards the objects of a kind as complete when
-    the
-    first `Complete` of that kind after this frame arrives.
+    the first `Complete` of that kind after this frame arrives.
     """
 
     number: int
@@ -53,7 +52,7 @@ class Allow(msgspec.Struct, frozen=True, array_like=True, tag="allow"):
 
 
 class Configure(msgspec.Struct, frozen=True, array_like=True, tag="configure"):
-    """Has the worker build chains from a Corefile, while it serves with the present ones.
+    """Has the worker build chains from a Corefile, while it serves with its current ones.
 
     `hosts` are the listening addresses of each block, `("",)` for all addresses. `sources` are the cluster views that
     the chains use. `local_addresses` are the addresses of this machine, without loopback.
@@ -87,9 +86,9 @@ class EncodedChanged(msgspec.Struct, frozen=True, array_like=True, tag="changed"
 
 
 class Data(msgspec.Struct, frozen=True, array_like=True, tag="data"):
-    """Data for a plugin under a key that the plugin chooses.
+    """A frame with data for a plugin, under a key that the plugin chooses.
 
-    From control: the content of a file. From a worker: data that control sends to all workers.
+    Control sends the content of a file. A worker sends data that control passes on to all workers.
     """
 
     plugin: str
@@ -131,7 +130,7 @@ class FrameReader(Generic[T]):
         self._frames = Deframer()
 
     def feed(self, data: bytes) -> None:
-        """Takes the next octets of the stream."""
+        """Adds the next octets of the stream."""
         self._frames.feed(data)
 
     def frames(self) -> Iterator[T]:

@@ -57,7 +57,7 @@ class Deframer:
         self._at = 0
 
     def feed(self, data: bytes) -> None:
-        """Takes the next octets of the stream."""
+        """Adds the next octets of the stream."""
         if self._at:
             del self._buffer[: self._at]
             self._at = 0

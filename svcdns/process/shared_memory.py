@@ -3,8 +3,8 @@
 The supervisor makes the mapping and passes its descriptor to the children. The mapping lasts as long as the program. So
 the counters of a process that died continue in the next process of its region. Each region has one writer at a time. In
 a rolling replacement the successor gets the region of the other side, because its predecessor still writes to its own.
-A region begins with heartbeat and state; the rest is described in `svcdns.telemetry.counters`. The module uses only
-the standard library, because the supervisor imports it.
+A region begins with heartbeat and state; the rest is described in `svcdns.telemetry.counters`. The module uses only the
+standard library, because the supervisor imports it.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def memory_file(name: str) -> int:
 
 
 def regions(fd: int) -> list[memoryview]:
-    """Returns all regions of a mapping, by their numbers."""
+    """Returns all regions of a mapping, in the order of their numbers."""
     whole = memoryview(mmap.mmap(fd, REGIONS * REGION_SIZE))
     return [whole[n * REGION_SIZE : (n + 1) * REGION_SIZE] for n in range(REGIONS)]
 

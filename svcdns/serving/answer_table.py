@@ -57,7 +57,7 @@ def _nothing() -> None:
 
 
 class Countdown:
-    """For an entry whose TTLs count down: the offsets of the TTLs, and the time when the reply expires."""
+    """The offsets of the TTLs in a reply whose TTLs count down, and the time when the reply expires."""
 
     __slots__ = ("ends", "offsets")
 
@@ -102,9 +102,9 @@ class Entry:
         dependencies: tuple[Dependency, ...],
         hit_counter: HitCounter,
     ) -> None:
-        """`wires` are the encoded rotations.
+        """`wires` has the encoded reply in each order of its records.
 
-        The first one counts as used: it answered the query that made the entry.
+        The first of them counts as used, because it answered the query for which the entry was made.
         """
         self.key, self.deadline, self.dependencies, self.hit_counter = key, deadline, dependencies, hit_counter
         self.wires = wires
@@ -295,7 +295,7 @@ class AnswerTable:
         self._used_before, self._used = self._used, 0
 
     def _hide(self, dependencies: Collection[Dependency]) -> None:
-        """Marks `dependencies` as changed. From then on, `find` compares every entry stored before with them.
+        """Marks `dependencies` as changed. From then on, `find` does not return an older entry that has one of them.
 
         The whole current generation becomes part of the previous one, so the time does not depend on the number of
         entries.

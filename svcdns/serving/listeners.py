@@ -9,7 +9,8 @@ Rules:
 1. The set of sockets to read changes in one step. Then `_reconcile` starts and closes readers. Only one run of
    `_reconcile` is active at a time, so that no TCP server is left open by mistake.
 2. At a reload, listeners, answer tables and negative answers change in one step. Connections and sockets stay.
-3. At a stop, no socket stays open without a reader: it is answered, or the kernel refuses new clients.
+3. At a stop, the worker reads each open socket until the kernel refuses new clients of it. So no client waits for an
+   answer in vain.
 """
 
 from __future__ import annotations
@@ -192,7 +193,7 @@ class Listeners:
         await self._reconcile()
 
     async def adopt(self, detached: Detached) -> None:
-        """Takes over a connection of another worker; closes the connection if its listener does not exist here."""
+        """Takes over a connection of another worker. Closes the connection if this worker has no listener for it."""
         sock = socket.socket(fileno=detached.fd)
         if (detached.host, detached.port) not in self._listeners:
             sock.close()

@@ -111,8 +111,7 @@ class HitCounter:
     """Counts hits that add the same increments to the metrics.
 
     `hits` is the number of hits, and `flushed` is how many hits have been added to the metrics. `increments` is what
-    one
-    hit adds. `route` is the route whose duration histogram counts the hits.
+    one hit adds. `route` is the route whose duration histogram counts the hits.
     """
 
     __slots__ = ("flushed", "hits", "increments", "route")
@@ -148,7 +147,7 @@ class QueryMetrics:
     def increments_of(
         self, route: Route, rtype: int, rcode: int, writer: str, *, dnssec_ok: bool
     ) -> tuple[Increment, ...]:
-        """Like `increments`, but gets the query type, the rcode and the DO bit instead of the query and the reply.
+        """Returns the same as `increments`, computed from the query type, the rcode and the DO bit.
 
         `writer` is the name of the plugin that made the reply, for the label `plugin`.
         """
@@ -226,7 +225,7 @@ class QueryMetrics:
 def is_counted(route: Route) -> bool:
     """Returns True if the server's metrics count queries of the route.
 
-    They do if the route's block has the directive `prometheus`, or if the query was refused before it reached any
-    chain.
+    The metrics count a query if the route's block has the directive `prometheus`, or if the query was refused before it
+    reached any chain.
     """
     return route.counted or route is DROPPED

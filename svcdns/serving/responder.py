@@ -174,7 +174,7 @@ class Responder:
     def key(self, packet: bytes, client: Client) -> bytes:
         """Returns the key of a packet in the answer table.
 
-        Returns empty octets, which mean that there is no key, if a plugin failed to determine the client class.
+        Returns empty octets if a plugin failed to determine the client class. In that case, do not use the table.
         """
         classes = self.listener.classes
         if classes is None:
@@ -198,9 +198,8 @@ class Responder:
     ) -> None:
         """Answers one packet through the chain, at once or later. `started` is as for `lookup`.
 
-        `outlet` takes all messages but the last one of a reply that has several messages. Without `outlet`, a query
-        that needs such a reply is refused. `upstream_reply` is the reply of an upstream, if the fast path has received
-        one already.
+        If a reply has several messages, `outlet` sends all but the last one. Without `outlet`, a query that needs such
+        a reply is refused. `upstream_reply` is the reply of an upstream, if the fast path has received one already.
         """
         request = accept(packet)
         if not isinstance(request, Request):
@@ -305,7 +304,10 @@ class PendingReply(msgspec.Struct, gc=False, eq=False):
             self.fail(error)
 
     def _finish(self, reply: Reply) -> None:
-        """Does the work of `finish`. Raises exceptions only before the reply is sent; later ones are logged."""
+        """Sends, counts and stores the reply for `finish`.
+
+        Raises exceptions only before the reply is sent; later exceptions are logged.
+        """
         if reply.dropped:
             self.send(b"")
             return

@@ -1,8 +1,8 @@
 """Remembers keys that were asked for once, so that a query that never comes again gets no entry in the answer table.
 
 It is a small approximate set, much like a cuckoo filter with one octet for each key. It may forget a key when other
-keys are added, and mistakes about one new key in 127 for a known key. Both errors cost a little speed, but never cause
-a wrong answer.
+keys are added, and it regards about one in 127 new keys as known. Both errors cost a little speed, but never cause a
+wrong answer.
 """
 
 from __future__ import annotations

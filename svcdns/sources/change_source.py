@@ -30,7 +30,10 @@ class ChangeSource(Protocol):
         ...
 
     def ages(self) -> dict[Kind, float]:
-        """Returns, by kind, the seconds since the source last confirmed its objects of that kind; never infinite."""
+        """Returns, by kind, the seconds since the source last confirmed its objects of that kind.
+
+        No value is infinite.
+        """
         ...
 
     async def origin(self) -> Origin:

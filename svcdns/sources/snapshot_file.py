@@ -58,8 +58,7 @@ class Origin(msgspec.Struct, frozen=True, array_like=True):
     """Identifies a cluster without a request: by its API server's address and the SHA-256 of its CAs.
 
     While a CA is replaced, both the old and the new one are trusted. So two origins are equal if they have the address
-    and
-    one CA in common.
+    and one CA in common.
     """
 
     address: str

@@ -217,7 +217,7 @@ class Children:
 
     @property
     def has_unassigned(self) -> bool:
-        """Called when a `Deferred`, which a plugin returned, ends with an exception. Answers SERVFAIL."""
+        """True if the supervisor has not yet told a running worker to read the sockets of its own slot."""
         return any(
             worker.running and slot not in self._assigned.get(slot, (0, []))[1]
             for slot, worker in enumerate(self.workers)

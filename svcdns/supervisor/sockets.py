@@ -50,7 +50,7 @@ class Listening(NamedTuple):
     sock: socket.socket
 
     def fields(self) -> dict[str, Any]:
-        """Returns all fields but the socket itself, as they are sent together with its descriptor."""
+        """Returns the fields that a worker gets together with the socket's descriptor: all but the socket itself."""
         return {name: getattr(self, name) for name in ("id", "slot", "host", "port", "proto", "family", "wildcard")}
 
 
@@ -104,7 +104,9 @@ class Sockets:
         return [one for group in new.values() for one in group], removed
 
     def _shared_with_others(self, addresses: set[Address]) -> list[str]:
-        """Returns a log line for each UDP port that another process has bound. Call it before this process binds it.
+        """Returns a log line for each UDP port that another process has bound.
+
+        Call it before this process binds the ports.
 
         With SO_REUSEPORT both processes get queries, and no call fails.
         """

@@ -99,7 +99,8 @@ async def take(
     adopt: Callable[[Detached], Awaitable[None]],
     import_state: Callable[[int], Coroutine[Any, Any, None]],
 ) -> None:
-    """Takes over connections and state files from the worker at the other end of `sock`, until it closes `sock`.
+    """Takes over state files and connections from the worker at the other end of `sock`, until that worker closes
+    `sock`.
 
     Each connection is passed to `adopt`. `import_state` gets the descriptor of a state file and has to close it.
     """
@@ -127,10 +128,10 @@ async def take(
 
 
 async def _ready(sock: socket.socket, add: Callable[..., None], remove: Callable[..., object]) -> None:
-    """Waits until the socket is ready to be read, or to be written.
+    """Waits until the socket is readable or writable.
 
-    `add` and `remove` are the event loop's methods for readers if it is to be read, or for writers if it is to be
-    written.
+    For readable, pass the event loop's `add_reader` and `remove_reader`; for writable, `add_writer` and
+    `remove_writer`.
     """
     waiting = asyncio.get_running_loop().create_future()
 

@@ -56,7 +56,7 @@ class Shutdown:
         self._listeners.connections.note_present()
 
     def close_present(self) -> None:
-        """Closes each connection that was open when lame duck began after its next reply."""
+        """From now on, closes a connection that was open when lame duck began, as soon as it has got its next reply."""
         self._listeners.connections.close_present()
 
     async def drain(self) -> None:
@@ -72,7 +72,7 @@ class Shutdown:
         await self._close(began + DRAIN_TIMEOUT)
 
     async def hand_over(self, sock: socket.socket, state: int | None) -> None:
-        """Hands the connections over to the worker at the other end of `sock`, and closes the TLS connections.
+        """Hands the TCP connections over to the worker at the other end of `sock`, and closes the TLS connections.
 
         The successor reads the sockets already. `state` is the descriptor of a file with the state of plugins.
         """

@@ -395,7 +395,7 @@ class Worker:
         self._shutdown.announce()
 
     def close_present(self) -> None:
-        """Closes each connection that was open when lame duck began after its next reply."""
+        """From now on, closes a connection that was open when lame duck began, as soon as it has got its next reply."""
         self._shutdown.close_present()
 
     async def drain(self) -> None:

@@ -17,8 +17,7 @@ def clustered(examiner: Examiner, version: int = 0, kind: str = "") -> list[Serv
     """Returns the Services that have a ClusterIP.
 
     With `version` 4 or 6, returns only those with a ClusterIP of this IP version. With `kind`, returns only those of
-    this
-    Service type.
+    this Service type.
     """
     found = (s for s in examiner.cluster.services if s.cluster_ips and (not kind or s.type == kind))
     return [s for s in found if not version or s.of_family(version)]

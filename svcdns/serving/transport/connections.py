@@ -56,7 +56,7 @@ class OpenConnection(Protocol):
         ...
 
     def resume(self) -> None:
-        """Serves a detached connection here again."""
+        """Serves a detached connection in this process again."""
         ...
 
 
@@ -94,7 +94,7 @@ class TcpConnections:
         return not (self.open or self.handshaking)
 
     def is_closing(self, connection: OpenConnection, *, secure: bool) -> bool:
-        """Returns True if the connection is closed after a reply; `secure` is True for a TLS connection."""
+        """Returns True if the connection will be closed after a reply; `secure` is True for a TLS connection."""
         closing = self.closing_tls if secure else self.closing
         return closing and (self._only is None or connection in self._only)
 
@@ -103,10 +103,10 @@ class TcpConnections:
         self._present = frozenset(self.open)
 
     def close_present(self) -> None:
-        """From now on, closes each connection that `note_present` has recorded after its next reply.
+        """From now on, closes a connection that `note_present` has recorded, as soon as it has got its next reply.
 
-        Its client can open a connection to another replica. A later connection is served until the end, because its
-        client may have no other server.
+        The client of such a connection can connect to another replica. A connection that was opened later is served
+        until the end, because its client may have no other server.
         """
         if not self.closing_tls:
             self.closing = self.closing_tls = True
@@ -124,9 +124,9 @@ class TcpConnections:
         self.closing = self.closing or not tls_only
 
     def hurry(self) -> None:
-        """Closes the connections that wait for a query now, and every other connection after its next reply.
+        """Of the connections that are to be closed after a reply, closes at once those that wait for a query.
 
-        Call it after `close_after_reply`; it has no effect on other connections.
+        The others are closed after their next reply. Call it after `close_after_reply`.
         """
         self.hurrying = True
         for connection in tuple(self.open):

@@ -28,7 +28,7 @@ def refuse_datagrams(sock: socket.socket) -> None:
 def refuse_connections(sock: socket.socket) -> None:
     """Stops listening, so that new connections are refused.
 
-    First accept the connections that already wait in the socket: the kernel resets them.
+    Accept the connections that already wait in the socket before this call, because the kernel resets them now.
     """
     with suppress(OSError):  # another worker that holds the socket has stopped listening already
         sock.shutdown(socket.SHUT_RDWR)

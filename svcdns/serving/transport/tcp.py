@@ -76,7 +76,7 @@ _NOT_TAKEN: Final = (ReplyState.BLOCKED, ReplyState.STALLED)
 
 
 class _TransportReads:
-    """Pauses and resumes reading by asyncio's transport."""
+    """Pauses and resumes reading through asyncio's transport."""
 
     def __init__(self, transport: asyncio.Transport) -> None:
         self.pause, self.resume = transport.pause_reading, transport.resume_reading
@@ -304,7 +304,7 @@ class TcpConnection(asyncio.Protocol):
             self._deadline.set(self._timeouts.idle)
 
     def _write_at_once(self, message: bytes) -> None:
-        """Writes a message to the socket; passes octets that the kernel does not take to asyncio's transport.
+        """Writes a message to the socket. Octets that the kernel does not accept are passed to asyncio's transport.
 
         Call it only while the transport has nothing to write.
         """
@@ -401,7 +401,7 @@ class TcpConnection(asyncio.Protocol):
         self._transport.abort()
 
     def resume(self) -> None:
-        """Serves the connection here again, because no other worker has taken it over."""
+        """Serves the connection in this process again, because no other worker has taken it over."""
         if self._transport.is_closing():
             return
         self._client_state = ClientState.OPEN

@@ -1,7 +1,7 @@
 """Sends requests to the API server: for one page of a list, or for a watch.
 
-It adds credentials, counts requests and octets, and raises every failure as one of the errors below. It does not retry,
-does not decode objects, and does not store the position in a list. Rules:
+It adds credentials, counts requests and octets, and raises every failure as one of this module's errors. It does not
+retry, does not decode objects, and does not store the position in a list. Rules:
 
 1. A request has time limits for the response header and for silence. There is no limit for its whole length, because a
    watch lasts long.
@@ -66,8 +66,8 @@ class TimeLimits:
     """Time limits of requests, in seconds.
 
     `head` limits the time until the response header of a cheap request, connection included. `long` is used instead
-    when the server is slow. `list_silence` and `watch_silence` limit how long nothing may arrive within a list and
-    within a watch.
+    when the server is slow. A list fails if nothing arrives for `list_silence` seconds, a watch if nothing arrives for
+    `watch_silence` seconds.
 
     Servers send bookmarks about once a minute if anything has changed. So a watch that is silent for longer is dead, or
     nothing has changed and a new watch is cheap. A peer whose machine has failed is found sooner, by TCP keep-alive.
@@ -252,8 +252,7 @@ def connect(access: Access, *, first: int = 0, unpack: bool = True) -> aiohttp.C
     """Returns a session for an API server.
 
     If the server's name has several addresses, the session tries the address with index `first` first. With `unpack`,
-    the
-    session decompresses bodies. The proxies of the environment are not used for a server on this machine.
+    the session decompresses bodies. The proxies of the environment are not used for a server on this machine.
     """
     return aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=0, resolver=_Addresses(first)),

@@ -263,8 +263,9 @@ class ItemDecoder:
 def service(given: ApiService) -> Service:
     """Converts a Service of the API into one of `cluster.objects`, which has only the fields that are needed.
 
-    The external name is kept only for the type ExternalName, even if it is empty. A Service of another type without a
-    cluster IP gets an empty one, as in CoreDNS. Queries are then answered as for an empty external name.
+    The external name is kept only for the type ExternalName, even if it is empty. For any other type without a cluster
+    IP, `cluster_ips` has one empty text, as in CoreDNS: such a Service is answered like an ExternalName with an empty
+    name.
     """
     spec = given.spec or ServiceSpec()
     cluster_ips = tuple(spec.clusterIPs or ()) or (

@@ -126,7 +126,10 @@ async def read(path: str, context: str, folder: str) -> Loaded:
 
 
 def _wrong_shape(path: str, context: str) -> str:
-    """Returns what keeps a file from being a kubeconfig, or an empty text. Raises what reading and parsing raise."""
+    """Returns the reason why a file is not a usable kubeconfig, or an empty text if it is one.
+
+    Exceptions of reading and parsing the file pass through, except YAML errors that have a position.
+    """
     import yaml
 
     try:

@@ -124,8 +124,7 @@ class SharedRetry:
         """A context manager for one try of a request. Yields True if the try has the long time limit, otherwise False.
 
         `failures` is the number of tries that got no response in time. Only one try at a time has the long limit. So a
-        slow
-        server gets the time that it needs, and the other watches notice its recovery at once.
+        slow server gets the time that it needs, and the other watches notice its recovery at once.
         """
         long = failures >= 3 and not self._long_granted
         self._long_granted = self._long_granted or long

@@ -1,7 +1,7 @@
 """A source of changes that lists and watches the resources of an API server.
 
 It combines the resources to watch (`resources`), the access (`credentials`), one `Reflector` for each kind, and one
-bounded queue for the changes of all. Changes of one kind keep their order; different kinds are independent.
+bounded queue for the changes of all kinds. Changes of one kind keep their order; different kinds are independent.
 """
 
 from __future__ import annotations

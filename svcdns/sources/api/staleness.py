@@ -28,7 +28,7 @@ class Freshness:
 
     @property
     def is_known(self) -> bool:
-        """Whether the objects of every kind are known: from a complete list, or by `assume`."""
+        """True if the objects of every kind are known, from a complete list or from a snapshot (`assume`)."""
         return not self._unknown
 
     def confirm(self, kind: Kind) -> None:
@@ -37,7 +37,7 @@ class Freshness:
         self._unknown.discard(kind)
 
     def confirmed(self, kind: Kind) -> float:
-        """Returns the time of the last confirmation of a kind, on the clock; `restore` takes it."""
+        """Returns the time of the last confirmation of a kind, read from the clock. `restore` accepts this time."""
         return self._confirmed[kind]
 
     def restore(self, kind: Kind, confirmed: float) -> None:

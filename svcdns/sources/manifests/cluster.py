@@ -1,7 +1,7 @@
 """Builds the whole cluster from manifest files: every object by kind, namespace and name.
 
-The result depends only on the present files, not on earlier reads. So the cluster is the same at every start. Unchanged
-files are not parsed again. The differences between two clusters are computed in `source`.
+The result depends only on the current content of the files, not on earlier reads. So the cluster is the same at every
+start. Unchanged files are not parsed again. The differences between two clusters are computed in `source`.
 """
 
 from __future__ import annotations
@@ -48,7 +48,10 @@ _Labelled = tuple[ClusterObject, Mapping[str, str]]
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Decides which objects of the manifests belong to the cluster, as an API server does by kind and labels."""
+    """Selects, by kind and labels, the objects in manifests that belong to the cluster.
+
+    The options select the same objects as at an API server.
+    """
 
     kinds: tuple[Kind, ...]
     keep_zones: bool

@@ -78,7 +78,10 @@ def mirrored(namespace: str, name: str, given: EndpointsObject) -> Iterator[Endp
 
 
 def _resolved(spec: ServiceSpec, pod: ClusterPod) -> tuple[Port, ...]:
-    """Returns the Service's ports on one Pod. A named targetPort that no container has is left out."""
+    """Returns the Service's ports on one Pod.
+
+    A port is left out if its targetPort is a name that no container port has.
+    """
     found = []
     for port in spec.ports:
         target = port.targetPort or port.port

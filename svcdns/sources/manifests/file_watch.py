@@ -30,8 +30,7 @@ async def folder_changes(folders: frozenset[str]) -> AsyncGenerator[None, None]:
     """Yields each time that something in one of these folders may have changed.
 
     Folders inside them are not watched. Raises FileNotFoundError. If the kernel cannot watch, usually because all
-    inotify
-    instances are in use, the folders are polled three times a second.
+    inotify instances are in use, the folders are polled three times a second.
     """
     try:
         changes, first = await _begin(folders, polling=None)

@@ -161,7 +161,7 @@ class _Draft:
             self._ignored.append(ManifestError(found.position(), f"{found.kind}{of_version} is ignored, {expected}"))
 
     def finished(self) -> FileContent:
-        """Returns the content of the file, or the reason why it is skipped if it is a template."""
+        """Returns the content of the file. For a template, the result has only the reason why the file is skipped."""
         template = _template_line(self._path, (*self.errors, *self._refused))
         if template is not None:
             return FileContent(skipped=template)

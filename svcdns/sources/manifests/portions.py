@@ -113,8 +113,7 @@ def _portions(whole: Portion, begins: list[int], column: int, is_unused: IsUnuse
     """Divides a text into portions and unused objects. `begins` are the offsets where an object begins.
 
     Consecutive used objects are joined into portions of about SIZE characters. The first `column` characters of each
-    object
-    do not belong to it.
+    object do not belong to it.
     """
     text, line = whole
     start, start_line = 0, line

@@ -1,8 +1,8 @@
-"""Finds the fields that a real API server would refuse, so that each has a warning.
+"""Finds the fields that a real API server would refuse, and makes a warning for each.
 
 CoreDNS reads what an API server has stored, and does not check it. So an object with such a field is served as CoreDNS
-would serve it, if that is possible: without the parts that cannot stand in an answer, such as a port 70000. Otherwise
-the object is skipped. Fields of a wrong type are errors, see `documents`. Rules:
+would serve it, if that is possible: without the parts that no answer can contain, such as a port 70000. Otherwise the
+object is skipped. Fields of a wrong type are errors, see `documents`. Rules:
 
 1. A check changes the object in place, and only where a part of it cannot be served.
 2. Only fields are checked that DNS names and answers depend on.
@@ -247,7 +247,7 @@ def _check_service_ports(refusals: Refusals, spec: ServiceSpec) -> None:
 
 
 def _usable(refusals: Refusals, field: Field, ports: Sequence[Any]) -> list[Any]:
-    """Returns the ports that can stand in answers, after checking number, name and protocol of each port."""
+    """Checks number, name and protocol of each port, and returns the ports that answers can contain."""
     usable: list[ServicePort | EndpointPort | ApiPort] = []
     names: set[str] = set()
     for at, port in enumerate(ports):
