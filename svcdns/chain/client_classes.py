@@ -1,8 +1,8 @@
 """Client classes: clients that every plugin of a listener treats alike are in one class, and may get the same replies.
 
-A plugin whose replies depend on the client names the class of an address (`Plugin.client_class`). A listener combines
-the names of all its plugins into one class. A class may depend on the cluster, for example on the Pod with that
-address. Such a class is determined again when the cluster changes.
+A plugin whose replies depend on the client returns a class for each address (`Plugin.client_class`). A listener
+combines the classes of all its plugins into one class. A class may depend on the cluster, for example on the Pod with
+that address. Such a class is determined again when the cluster changes.
 """
 
 from __future__ import annotations

@@ -65,6 +65,6 @@ def parse(prog: str, argv: Sequence[str]) -> argparse.Namespace:
 def _two_dashes(word: str) -> str:
     """Turns `-conf` into `--conf`.
 
-    argparse accepts abbreviations of a flag with one dash, even if `allow_abbrev` is false.
+    This is needed because argparse accepts abbreviations of a flag with one dash, even if `allow_abbrev` is false.
     """
     return f"-{word}" if len(word) > 2 and word[0] == "-" != word[1] else word

@@ -58,7 +58,7 @@ def _extra(words: Sequence[str], prog: str) -> int:
 
 
 def reads_manifests_from_standard_input(path: str) -> bool:
-    """Whether the Corefile at `path` has the option `manifests -`. The text is searched, not parsed."""
+    """Returns True if the text of the Corefile at `path` has the option `manifests -`. Does not parse the Corefile."""
     try:
         return _MANIFESTS.search(Path(path).read_bytes()) is not None
     except OSError:

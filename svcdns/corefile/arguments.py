@@ -58,7 +58,7 @@ def no_body(line: Directive) -> None:
 
 
 def ignored_body(line: Directive) -> tuple[str, ...]:
-    """Returns a line for the log if the directive has a block in braces, for a plugin whose block CoreDNS ignores."""
+    """Returns a log line if the directive has a block in braces. Call it for a plugin whose block CoreDNS ignores."""
     return () if line.body is None else (warning(line.position, f"the block of '{line.name.text}' is ignored"),)
 
 
@@ -87,9 +87,9 @@ def first(line: Directive) -> Token:
 
 
 def ignored_words(lines: Iterable[Directive], used: Mapping[str, int]) -> tuple[str, ...]:
-    """Returns a line for the log about each word that CoreDNS ignores.
+    """Returns a log line for each word that CoreDNS ignores.
 
-    `used` has the options that ignore words, and the number of arguments that they use.
+    `used` maps the name of an option to the number of its arguments. Further words on the option's line are ignored.
     """
     return tuple(
         warning(word.position, f"'{word.text}' behind '{line.name.text}' is ignored")

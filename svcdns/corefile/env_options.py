@@ -1,9 +1,9 @@
 """Reads plugin options from environment variables.
 
-They set options that CoreDNS does not have. CoreDNS refuses a Corefile with such an option, but ignores the variable.
-The variable SVCDNS_<OPTION> stands for a line `<option> <value>` in the block of a directive. Its value has the syntax
-of a Corefile. The variable applies to each directive of the plugin that has no such line. In the position of an error,
-the name of the variable is used instead of a file name.
+The variables set options that CoreDNS does not have. CoreDNS refuses a Corefile with such an option, but ignores the
+variable. The variable SVCDNS_<OPTION> stands for a line `<option> <value>` in the block of a directive. Its value has
+the syntax of a Corefile. The variable applies to each directive of the plugin that has no such line. In the position of
+an error, the name of the variable is used instead of a file name.
 """
 
 from __future__ import annotations

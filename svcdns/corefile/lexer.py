@@ -1,9 +1,9 @@
 """Divides the text of a Corefile into tokens (docs/behaviour/corefile.md#lexing).
 
-A word that begins with a double quote ends at the next double quote, even on a later line. Inside the quotes, `\\"` is
-a quote character. Before another character, a backslash is an ordinary character, and so is that character: the quote
-after `\\\\` ends the word. Outside quotes, `#` begins a comment, even inside a word. A byte-order mark at the start and
-all carriage returns outside quotes are ignored.
+A word that begins with a double quote ends at the next double quote, even on a later line. Inside the quotes, `\\"`
+is a quote character. A backslash before any other character is an ordinary character. That is also true for `\\\\`, so
+a quote after it ends the word. Outside quotes, `#` begins a comment, even inside a word. A byte-order mark at the start
+and all carriage returns outside quotes are ignored.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class _Lexer:
             self._comment_in_word()
 
     def _comment_in_word(self) -> None:
-        """Skips a comment that begins inside a word. For CoreDNS it ends at the next space, not with the line."""
+        """Skips a comment that begins inside a word. As in CoreDNS, it ends at the next white space."""
         begin = self._position()
         text = self.text
         while self.at < len(text) and (text[self.at] not in _SPACE or text[self.at] == "\r"):

@@ -27,7 +27,7 @@ def normalise_zone(text: str) -> tuple[str, ...]:
 
 
 def normalise_argument(text: str) -> tuple[str, ...]:
-    """Returns the zones for an argument of a plugin, which may have a scheme and a port, as a key. Raises ZoneError."""
+    """Returns the zones that an argument of a plugin names. It may have a scheme and a port. Raises ZoneError."""
     zone = text.removeprefix(next((scheme for scheme in _SCHEMES if text.startswith(scheme)), ""))
     return normalise_zone(_PORT.sub("", zone))
 

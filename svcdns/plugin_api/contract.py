@@ -126,11 +126,14 @@ class Plugin:
     # -- what makes replies cheap; see docs/architecture.md
 
     def name_independent(self, zone: bytes) -> bool:  # noqa: ARG002 - a hook
-        """Returns True if the plugin treats negative answers for all names of a zone (lower-case wire name) alike."""
+        """Returns True if the plugin treats the negative answers for all names of `zone` in the same way.
+
+        `zone` is a wire name in lower case.
+        """
         return False
 
     def closest_encloser(self, key: bytes, rtype: int) -> Encloser | None:  # noqa: ARG002 - a hook
-        """Returns the closest encloser of a nonexistent name `key` (wire format, lower case) in `zones`.
+        """Returns the closest encloser of a nonexistent name `key` (wire format, lower case) in the plugin's `zones`.
 
         Returns None if other names below the encloser may get other answers.
         """
@@ -205,7 +208,7 @@ class PluginModule(Protocol):
     PLUGIN: type[Plugin]
 
     def parse(self, block: Any) -> Any:
-        """Returns frozen options, made from the block's directives of this name. Raises CorefileError. Does no I/O."""
+        """Returns frozen options, made from the plugin's directives in `block`. Raises CorefileError. Does no I/O."""
         ...
 
 

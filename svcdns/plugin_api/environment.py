@@ -1,6 +1,6 @@
 """What a plugin gets besides its options: its server block, and access to the worker that it runs in.
 
-A test can pass in its own functions and values, and so run a plugin, or a whole worker, in one process.
+A test can replace the functions and values of this module, and so run a plugin, or a whole worker, in one process.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ class Environment:
 
 
 class _RecordingRandom(Random):
-    """Random numbers that record their use: a reply for which a plugin used one is never stored."""
+    """A random number generator that records its use. A reply for which a plugin used it is never stored."""
 
     def random(self) -> float:
         running.current.read(CacheScope.CLIENT)

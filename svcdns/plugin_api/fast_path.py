@@ -8,7 +8,7 @@ Rules:
 
 1. A query that is not simple goes through the chain from the start.
 2. If the reply to a simple query is not simple, the query and the reply go through the chain (`Query.upstream_reply`).
-3. Both ways give the same reply and the same metrics.
+3. The fast path and the chain give the same reply and the same metrics.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class FastPathQuery(Protocol):
 
     @property
     def edns(self) -> Edns | None:
-        """The EDNS part of the client's query, or None."""
+        """The OPT record of the client's query, or None."""
         ...
 
     @property

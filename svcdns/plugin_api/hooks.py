@@ -29,7 +29,7 @@ class HookCaller:
     __slots__ = ("_counters",)
 
     def __init__(self, counters: Counters) -> None:
-        """`counters` counts the failures."""
+        """Counts exceptions of hooks in `counters`."""
         self._counters = counters
 
     def call(self, plugin: str, default: T, hook: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

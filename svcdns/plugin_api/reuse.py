@@ -45,7 +45,7 @@ class PluginContext:
         return Invocation(self)
 
     def read(self, scope: CacheScope) -> None:
-        """Records that the plugin read something that limits its reply to the clients of `scope`."""
+        """Limits the plugin's reply to the clients in `scope`, because of data that the plugin read."""
         if not self.states_reuse:
             self.begin().read(scope)
 
@@ -53,7 +53,7 @@ class PluginContext:
 class _Outside(PluginContext):
     """The context of code that runs outside of every plugin call, such as timers and tasks.
 
-    The core does not know which query such code reads for. So every reply that is not complete at the time of a read is
+    The core does not know for which query this code reads. So every reply that is not complete at the time of a read is
     for its own client alone.
     """
 
@@ -102,7 +102,7 @@ class Invocation:
         return self
 
     def read(self, scope: CacheScope) -> None:
-        """Records that the plugin read something that limits its reply to the clients of `scope`."""
+        """Limits the plugin's reply to the clients in `scope`, because of data that the plugin read."""
         if scope > self.scope and not self.context.states_reuse:
             self.scope = scope
 
@@ -190,7 +190,7 @@ def plugin_of(error: BaseException) -> str:
 
 
 def no_reply(plugin: str, found: object) -> ContractError:
-    """Returns the error for `found`, a value that a plugin returned in place of a reply. Names the plugin."""
+    """Returns the error for `found`, a value that a plugin returned in place of a reply. The error names the plugin."""
     if found is None:
         shown, hint = "None", ": is a 'return' missing?"
     elif isinstance(found, Awaitable):

@@ -58,7 +58,7 @@ def in_order(items: Sequence[T], key: Callable[[T], tuple[str, ...]]) -> Iterato
 def _used_up(reverse: list[T]) -> Iterator[T]:
     """Yields the items of a list from the last to the first, and removes each item from the list.
 
-    So the items are freed one at a time. To free them all at the end would take as long as making them.
+    So the items are freed one at a time. Freeing all of them at the end would block the process for longer.
     """
     while reverse:
         yield reverse.pop()

@@ -181,9 +181,9 @@ class Acl(Plugin):
         self._distinct = [line.networks for _, lines in self._rules for line in lines if line.networks is not None]
 
     def client_class(self, address: str) -> str:
-        """Returns a digit for each line that has networks: 1 if they contain the address, else 0.
+        """Returns the client class: one digit for each set of networks in the rules.
 
-        Returns `?` for a text that is not an address.
+        The digit is 1 if the set contains the address, otherwise 0. If the text is not an address, the class is `?`.
         """
         found = packed(address)
         if found is None:

@@ -121,7 +121,7 @@ class Autopath(Plugin):
 
     @classmethod
     def settings(cls, options: Options) -> Settings:
-        """Returns the settings of the plugin: a warning for each word of the Corefile that has no effect."""
+        """Returns settings with a warning for each word of the Corefile that has no effect."""
         return Settings(warnings=options.warnings)
 
     def __init__(self, options: Options, environment: Environment) -> None:
@@ -136,7 +136,7 @@ class Autopath(Plugin):
         self._clusters = self._environment.peers(self._source) if self._source else ()
 
     def client_class(self, address: str) -> str:
-        """Returns the namespace of the Pod with that address, or an empty text if no Pod has the address."""
+        """Returns the client class: the namespace of the Pod with that address, or an empty text without such a Pod."""
         return " ".join(cluster.pod_namespace(address) for cluster in self._clusters)
 
     def handle(self, query: Query, following: Following) -> Answer:

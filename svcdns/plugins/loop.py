@@ -70,7 +70,10 @@ def parse(block: Block) -> Options:
 
 
 def gather(options: Options, known: Mapping[str, bytes]) -> dict[str, bytes]:
-    """Returns the secret key with which all workers make and recognize the names of probes. It is generated once."""
+    """Returns the secret key with which all workers make and recognize the names of probes.
+
+    The key is generated once.
+    """
     return {options.zone: known.get(options.zone) or secrets.token_bytes(_KEY_OCTETS)}
 
 
@@ -86,7 +89,7 @@ class Probes:
         self._key, self._block, self._zone = key, block.encode(), names.from_text(zone).lower()
 
     def make(self, now: float) -> bytes:
-        """Returns a new name in wire format. `now` is in seconds, on a clock that all workers share."""
+        """Returns the name for a new probe in wire format. `now` is in seconds, on a clock that all workers share."""
         return self._name(int(now) << _RANDOM_BITS | secrets.randbits(_RANDOM_BITS))
 
     def include(self, name: bytes, now: float) -> bool:
@@ -140,7 +143,7 @@ class Loop(Plugin):
     def stop(self) -> None:
         """Cancels the current probe.
 
-        After a change of the Corefile, a new plugin sends its own probes.
+        After a change of the Corefile, the plugin that replaces this one sends its own probes.
         """
         self._live = False
         self._counters.set(self._counters.cell(FOUND, self._server, self._zone), 0)

@@ -51,8 +51,8 @@ class MetricKind(StrEnum):
 class Family(msgspec.Struct, frozen=True, array_like=True, tag="family"):
     """A metric: its full name (counters with `_total`), kind, help text, label names, and upper bounds of buckets.
 
-    `uniform` marks a value that is the same in every process, such as the size of a file or a count of the kernel. The
-    page /metrics then has the largest value, not the sum.
+    `uniform` is True for a value that is the same in every process, such as the size of a file or a count of the
+    kernel. The page /metrics then has the largest value, not the sum.
     """
 
     name: str
@@ -129,8 +129,8 @@ class Counters:
     def cell(self, family: Family, *values: str) -> int:
         """Returns the number of the first cell of the series with these label values. A new series starts at 0.
 
-        If the region has no room, it returns a cell that nobody reads, and increments `overflowed`: too many series
-        must not prevent answers.
+        If the region has no room, increments `overflowed` and returns a cell that nobody reads. So too many series
+        never prevent an answer.
         """
         key = (family.name, values)
         found = self._cells.get(key)
@@ -188,7 +188,7 @@ class Counters:
 
 
 def samples(region: memoryview) -> Iterator[Sample]:
-    """Returns every series of a region, with its present values."""
+    """Yields every series of a region, with its present values."""
     families: dict[str, Family] = {}
     cells = region[_CELLS_AT:_DIRECTORY_AT].cast("d")
     for entry in _entries(region):

@@ -1,6 +1,6 @@
 """Finds ordinary mistakes in a plugin's module, its options and its replies. Each mistake is one line of text.
 
-The contract check calls these functions. They know nothing of servers.
+The contract check calls these functions. They need no server.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ def _is_volatile(value: object, words: set[str]) -> bool:
 
 
 def check_options(plugin: str, options: Any, again: Any) -> None:
-    """Checks that a plugin's options are values. Raises ContractError.
+    """Checks that a plugin's options are hashable, and equal if parsed twice. Raises ContractError.
 
     `again` are the options of the same Corefile, which was parsed a second time.
     """

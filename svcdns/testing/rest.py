@@ -1,6 +1,6 @@
 """Replies for queries that pass the last plugin of a contract check, as the plugins of a real chain make them.
 
-Each kind of reply has other terms of reuse, and a plugin that changes replies must be right with all of them.
+Each kind of reply has other terms of reuse. A plugin that changes replies must work with all of them.
 """
 
 from __future__ import annotations

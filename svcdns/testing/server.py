@@ -290,7 +290,7 @@ def _first(found: Callable[[Reply], Reply]) -> type[Plugin]:
         states_reuse = True
 
         def handle(self, query: Query, following: Following) -> Answer:
-            """Passes each reply to `found`."""
+            """Calls `found` with each reply of the plugins after this one."""
             return then(following(query), found)
 
         def name_independent(self, zone: bytes) -> bool:  # noqa: ARG002 - all zones

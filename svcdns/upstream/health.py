@@ -63,7 +63,10 @@ class Health:
         return self.last_reply < since
 
     def reply_received(self, now: float) -> bool:
-        """Records a reply to a query or a health check. Returns True if the query or check before it had failed."""
+        """Records a reply to a query or a health check.
+
+        Returns True if a query or a health check has failed since the last reply.
+        """
         self.last_reply = now
         if not self._failures and not self.failed_checks:
             return False

@@ -1,7 +1,7 @@
 """Reads zone files: parses text in the master file format (RFC 1035 §5.1) into records.
 
 This module handles entries, owners, TTLs, classes, types and directives. `zone_words` divides the text into words.
-`plain_rdata` and `rdata_text` encode the words of the RDATA. `$INCLUDE` reads other files; nothing else does.
+`plain_rdata` and `rdata_text` encode the words of the RDATA. Only `$INCLUDE` reads other files.
 
 Rules:
 
@@ -142,7 +142,7 @@ class _Reader:
                 self._entry(entry)
 
     def finished(self) -> list[Record]:
-        """Returns the records. Records that have no TTL yet get the minimum of the SOA record."""
+        """Returns all records that were read. Records without a TTL get the minimum of the SOA record as TTL."""
         late = FALLBACK_TTL if self.found.minimum is None else self.found.minimum
         return [
             record if record.ttl != _UNKNOWN else Record(record.owner, record.rtype, late, record.rdata, record.rclass)

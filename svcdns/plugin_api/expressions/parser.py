@@ -216,7 +216,10 @@ class _Parser:
         return operators.call(BUILTINS[name], arguments)
 
     def _predicate(self, name: str, items: Node | None) -> Node:
-        """Parses a call of a function of a list and an optional predicate, in which `#` is the element."""
+        """Parses a call of a function whose arguments are a list and an optional predicate.
+
+        In the predicate, `#` is an element of the list.
+        """
         if items is None:
             items = self.expression()
             if not self.take(","):

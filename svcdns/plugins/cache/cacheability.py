@@ -51,7 +51,7 @@ _SIGNER: Final = 18
 def message_type(query: Query, reply: Reply) -> MessageType:
     """Returns the type of a reply (docs/behaviour/server.md#kinds-of-replies).
 
-    For CNAME records that do not end at the queried type, the type is NODATA if the reply has a SOA record.
+    If the CNAME records do not lead to a record of the queried type, a reply with a SOA record has the type NODATA.
     """
     found = classify(query, reply)
     if found == MessageType.NOERROR and reply.answer and _has_soa(reply) and not has_answer(query, reply):
@@ -74,7 +74,7 @@ def is_answer(query: Query, reply: Reply) -> bool:
 
 
 def has_answer(query: Query, reply: Reply) -> bool:
-    """Returns True for a NOERROR reply with a record of the queried type at the end of its CNAME records.
+    """Returns True for a NOERROR reply with a record of the queried type at the end of its chain of CNAME records.
 
     If a name has several CNAME records, which RFC 2181 §10.1 forbids, returns False.
     """

@@ -52,7 +52,7 @@ class DenialConfirmation:
     """Keeps the history of the names of one cache, and confirms their denials."""
 
     def __init__(self, after: float, clock: Clock, counters: Counters, zones: str, view: str) -> None:
-        """`after` is how long a name must have had answers before its denials are confirmed, in seconds.
+        """`after` is in seconds. A denial is confirmed only if its name had answers for at least this time.
 
         `zones` and `view` are labels of the metric.
         """

@@ -73,7 +73,7 @@ class Entry(msgspec.Struct):
 
     @property
     def has_no_dependencies(self) -> bool:
-        """True if the entry certainly has no dependencies. Faster than `dependencies`."""
+        """True if the entry cannot have dependencies; False if it may have some. Faster than `dependencies`."""
         return isinstance(self.content, bytes) and self.last_answer is None
 
     @property

@@ -44,7 +44,10 @@ class Cache(Plugin):
         return Settings(warnings=options.warnings)
 
     def __init__(self, options: Options, environment: Environment) -> None:
-        """Takes the block's two stores of replies from the environment. They stay when the Corefile is reloaded."""
+        """Takes the block's two stores of replies from the environment.
+
+        The stores stay when the Corefile is reloaded.
+        """
         self._options, self._clock, self._counters = options, environment.clock, environment.counters
         self._stale = options.stale
         self._log, self._first, self._peers = environment.log, environment.first, environment.peers

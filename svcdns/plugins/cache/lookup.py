@@ -137,7 +137,8 @@ class CachedReplies:
     def store(self, lookup: Lookup, reply: Reply) -> Stored:
         """Stores a reply if it is cacheable. Returns the reply for the client, in which every TTL is the lifetime.
 
-        A reply that was stored is for this query alone: the next query gets the entry, whose TTLs count down.
+        If the reply was stored, the returned reply is for this query alone: later queries get the entry, whose TTLs
+        count down.
         """
         if reply.dropped or not reply.has_message:
             return Stored(reply, None)

@@ -33,7 +33,7 @@ class Cells:
     """The counters of one cache for one value of the label `server`."""
 
     def __init__(self, counters: Counters, server: str, zones: str, view: str) -> None:
-        """`zones` and `view` are the values of the other labels."""
+        """`zones` and `view` are the values of the labels with these names."""
         labels = (zones, view)
         self.requests = counters.cell(REQUESTS, server, *labels)
         self.misses = counters.cell(MISSES, server, *labels)

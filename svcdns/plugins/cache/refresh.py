@@ -56,7 +56,7 @@ StoreReply = Callable[[Lookup, Reply], Stored | None]
 
 
 class Refresher:
-    """The refreshes of one cache."""
+    """Starts the refreshes of entries in one cache, and limits their number."""
 
     def __init__(self, clock: Clock, recheck: float, log: logging.Logger) -> None:
         """After a failed refresh, no other refresh of the entry starts for `recheck` seconds."""

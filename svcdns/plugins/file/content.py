@@ -62,7 +62,7 @@ def encode(soa: Record, records: Sequence[Record], modified: int) -> bytes:
 
 
 def decode(payload: bytes) -> ZoneContent:
-    """Decodes a zone that `encode` encoded. The portions stay encoded."""
+    """Decodes a zone that `encode` encoded. The portions of records stay encoded."""
     return _content.decode(payload)
 
 

@@ -133,9 +133,9 @@ class FileReads:
         return content
 
     def read_settled(self, path: str) -> Content:
-        """Returns the content of a file that is not being written. Waits for that, at most for SETTLE.
+        """Returns the content of a file that is not being written. Raises ZoneFileError.
 
-        Raises ZoneFileError.
+        If the file is being written, waits at most SETTLE seconds until it is complete.
         """
         content = self.read(path)
         remaining = content.settles_in()

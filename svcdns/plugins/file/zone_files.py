@@ -51,7 +51,7 @@ _cut_off: dict[str, tuple[int, bytes]] = {}
 
 
 def gather(options: Options, known: Mapping[str, bytes]) -> dict[str, bytes]:
-    """Reads the zone files. Returns each zone's content by `data_key`, and the error in its file by `error_key`.
+    """Reads the zone files. Returns the content of each zone under its `data_key`, and error texts under `error_key`.
 
     `known` is the result of the previous read.
     """
@@ -202,7 +202,7 @@ def load(content: Content, path: str, zone: str, warnings: list[str], reads: Fil
 def _soa(records: list[Record], apex: bytes) -> Record | None:
     """Returns the zone's SOA record, or None if `records` has no SOA record.
 
-    As in CoreDNS, it is the last one at the zone's name. If there is none at this name, it is the last one of all.
+    As in CoreDNS, returns the last SOA record at the zone's name. If there is none, returns the last one of all.
     """
     found = [record for record in records if record.rtype == Type.SOA]
     own = [record for record in found if record.owner.lower() == apex]

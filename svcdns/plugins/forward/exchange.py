@@ -63,7 +63,7 @@ class Exchange:
         tcp: bool,
         avoid: str = "",
     ) -> None:
-        """Sends nothing: call `start` to do so. The upstream with the label `avoid` is never queried."""
+        """Takes the arguments; `start` sends the first query. The upstream with the label `avoid` is never queried."""
         self._group, self._query, self._completed, self._tcp, self._avoid = group, query, completed, tcp, avoid
         self.key = key
         self.waiters: list[tuple[str, Callable[[UpstreamReply], None]]] = []

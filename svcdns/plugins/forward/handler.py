@@ -50,7 +50,7 @@ class Forward(Plugin):
         return self._answer_from(0, query, following)
 
     def _answer_from(self, number: int, query: Query, following: Following) -> Answer:
-        """Lets a rule answer: the first one that covers the name, beginning with the rule at index `number`."""
+        """Returns the answer of the first rule that covers the name. Rules before the index `number` are skipped."""
         for at, rule in enumerate(self._rules[number:], number):
             if rule.covers(query.key):
                 answer: Answer = rule.guard.stopped(query) or rule.answer(query)
@@ -109,7 +109,7 @@ class _ForwardRule:
         return self._zone == names.ROOT and not self._excepted
 
     def covers(self, key: bytes) -> bool:
-        """Returns True if this rule forwards the lower-case name."""
+        """Returns True if this rule forwards queries for the lower-case name `key`."""
         if not names.is_within(key, self._zone):
             return False
         if not self._excepted or key == self._zone:

@@ -115,7 +115,7 @@ def parse(block: Block) -> Options:
 
 
 def _warnings(directive: Directive) -> tuple[str, ...]:
-    """Returns a line for the log about each zone that is ignored, and about each port that no upstream can have."""
+    """Returns a log line for each zone that is ignored, and for each port that cannot be used."""
     lines = tuple(arguments.options(directive, _ONE_WORD))
     servers = [*directive.arguments[1:]]
     servers += (word for line in lines if line.name.text == "resolver" for word in line.arguments)

@@ -71,7 +71,7 @@ def upstream(word: Token) -> Address | NamedUpstream | TlsUpstream:
 
 
 def port_warnings(word: Token) -> tuple[str, ...]:
-    """Returns a line for the log if the port of a server is unusable. CoreDNS starts with such a port."""
+    """Returns a log line if the port of a server cannot be used. As in CoreDNS, this is not an error."""
     found = upstream(word)
     port = (
         found.address[1]
@@ -122,7 +122,7 @@ def _host(text: str, default: int) -> Address | None:
 
 
 def _port(text: str) -> int:
-    """Returns the port that a text means, NO_PORT if the text is not a port number."""
+    """Returns the port number in a text, or NO_PORT if the text is not a port number."""
     port = int(text) if text.isascii() and text.isdecimal() and len(text) < 20 else NO_PORT
     return port if port < 65536 else NO_PORT
 

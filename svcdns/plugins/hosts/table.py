@@ -22,7 +22,7 @@ Entries = dict[bytes, list[bytes]]
 class HostsTable(msgspec.Struct, frozen=True, array_like=True):
     """The addresses of each name for both families, and the names of each address.
 
-    They are in file order, with duplicates. Names are wire names in lower case; addresses are packed.
+    Addresses and names are in file order, with duplicates. Names are wire names in lower case; addresses are packed.
     """
 
     ipv4: Entries = msgspec.field(default_factory=dict)

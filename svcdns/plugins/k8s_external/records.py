@@ -36,7 +36,7 @@ def soa(zone: bytes, apex: bytes, ttl: int, serial: int) -> Record:
 
 
 def ns(zone: bytes, apex: bytes, ttl: int) -> Record:
-    """Returns the NS record of the zone, which has only one."""
+    """Returns the only NS record of the zone."""
     return Record(zone, Type.NS, ttl, SERVER + apex + zone)
 
 

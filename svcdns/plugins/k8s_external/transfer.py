@@ -170,8 +170,8 @@ class _Zone:
 def _stripped(target: bytes) -> bytes:
     """Returns a hostname without its first two labels, or unchanged if it has at most two.
 
-    Used for the target of the SRV record at a port's name. CoreDNS removes two labels from every target there. They are
-    usually those of port and protocol, but a hostname loses two labels of its own.
+    Used for the targets of SRV records at the names of ports. As in CoreDNS, two labels are removed from each of these
+    targets. They are usually the labels of port and protocol, but a hostname loses two labels of its own.
     """
     labels = names.labels_of(target)
     return names.from_labels(labels[2:]) if len(labels) > 2 else target

@@ -75,7 +75,10 @@ class Kubernetes(Plugin):
         return self.index.synced
 
     def start(self) -> None:
-        """Finds out whether the data is older than `stale_after`, so that the first reply is marked correctly."""
+        """Finds out whether the data is older than `stale_after`.
+
+        If it is, even the first reply has the extended error.
+        """
         self.tick()
 
     def tick(self) -> None:

@@ -27,7 +27,7 @@ class Data(Protocol):
     """Computes the data of an option."""
 
     def __call__(self, query: Query) -> bytes | None:
-        """Returns the data for this query, or None if the query has none."""
+        """Returns the option's data for this query, or None if there are no data."""
         ...
 
 
@@ -52,7 +52,10 @@ class Variable:
     name: str
 
     def __call__(self, query: Query) -> bytes | None:
-        """Returns the property. Addresses and numbers are in wire format."""
+        """Returns the property of the query as option data, with addresses and numbers in wire format.
+
+        Returns None for a label of metadata.
+        """
         read = VARIABLES.get(self.name)
         return None if read is None else read(query)
 

@@ -1,7 +1,7 @@
 """Parses the options of the `rewrite` plugin (docs/behaviour/plugins.md#rewrite).
 
-A directive is one rule. Its words are those on its line. If that line has fewer than two words, the lines of its block
-are added.
+A directive is one rule. The rule consists of the words on the line of the directive. If there are fewer than two, the
+words of the lines in its braces are added.
 """
 
 from __future__ import annotations

@@ -123,10 +123,7 @@ class ClassRule:
 
 @dataclass(frozen=True, slots=True)
 class ResponsesRule:
-    """Returns response rules for the names that match, and leaves the query unchanged.
-
-    Used for `rewrite ttl` and `rewrite rcode`.
-    """
+    """A rule `rewrite ttl` or `rewrite rcode`: it changes the replies to queries for names that match."""
 
     stop: bool
     match: Match

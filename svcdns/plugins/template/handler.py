@@ -1,7 +1,7 @@
 """The handler of `template`: finds the rule for a query, and makes the reply from the rule's templates.
 
-If a reply depends on more than the packet, such as the client's address, no other query gets the same reply from a
-cache. The rules are those of docs/behaviour/plugins.md#template.
+If a reply depends on more than the packet, such as the client's address, no cache uses the reply for another query. The
+rules are those of docs/behaviour/plugins.md#template.
 """
 
 from __future__ import annotations

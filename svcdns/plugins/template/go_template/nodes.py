@@ -36,7 +36,11 @@ def render(nodes: tuple[Node, ...], rendering: Rendering, dot: Any) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """An operand with its arguments. `lazy` is `and`, `or`, or empty."""
+    """An operand with its arguments.
+
+    `lazy` is `and` or `or` for these two functions, whose arguments are evaluated only as needed. Otherwise it is
+    empty.
+    """
 
     first: Operand
     arguments: tuple[Operand, ...] = ()
@@ -124,7 +128,7 @@ class Action:
     pipeline: Pipeline
 
     def render(self, rendering: Rendering, dot: Any) -> None:
-        """Writes the value."""
+        """Writes the value of the pipeline, unless it is assigned to a variable."""
         value = self.pipeline.value(rendering, dot)
         if not self.pipeline.variables:
             rendering.write(to_text(value))

@@ -154,9 +154,9 @@ class _Parser:
         return nodes.Pipeline(tuple(commands), names, declares)
 
     def _declaration(self, most: int) -> tuple[tuple[str, ...], bool]:
-        """Parses the variables, at most `most`, that a pipeline assigns its value to, with the `=` or `:=` after them.
+        """Parses the assignment at the start of a pipeline: up to `most` variables, then `=` or `:=`.
 
-        Returns the variables and whether they are new. If there is no assignment, consumes nothing and returns no
+        Returns the variables, and True if they are new. Without an assignment, consumes nothing and returns no
         variables.
         """
         start, names = self.at, []
