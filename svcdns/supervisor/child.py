@@ -14,7 +14,7 @@ import signal
 import socket
 import struct
 import sys
-from typing import Final
+from typing import Final, NamedTuple
 
 from svcdns.process import isolated
 from svcdns.process.channel import Channel, ChannelClosedError, Message
@@ -27,7 +27,7 @@ HEARTBEAT_TIMEOUT: Final = 3.0
 """Seconds without a heartbeat after which a child is killed."""
 START_TIMEOUT: Final = 30.0
 """Seconds within which a child must send its first heartbeat."""
-LATE: Final = 1.5
+LATE: Final = 0.5
 """Seconds without a heartbeat after which the supervisor measures how long the child waits for a processor."""
 STABLE_AFTER: Final = 10.0
 """A child that exits after it has run for more than so many seconds is not in a crash loop."""
@@ -70,9 +70,12 @@ class Child:
         """The number of consecutive exits soon after the start."""
         self.was_unresponsive = False
         """Whether the supervisor has killed the process because it was unresponsive."""
-        self._late = (0.0, 0.0)
-        """The last heartbeat that was found late, and the seconds that the process had waited for a processor by then.
-        """
+        self._late_since = 0.0
+        """The last heartbeat that was found late."""
+        self._waited = 0.0
+        """Seconds for which threads of the process have waited for a processor since that heartbeat was found late."""
+        self._threads: dict[str, ThreadTimes] = {}
+        """The times of the process's threads at the last check."""
         self.is_restart = False
         """Whether the process was started after the server had opened its DNS ports."""
         self.adopted = False
@@ -133,19 +136,26 @@ class Child:
         """Returns True if the last heartbeat is too old, so that the process should be killed.
 
         `awake_since` is when the supervisor started, or went on after a pause; earlier time is not counted. Time in
-        which the process waited for a processor is not counted either: on an overloaded node a kill and a new start
-        would add to the load.
+        which a thread of the process waited for a processor is not counted either: on an overloaded node a kill and a
+        new start would add to the load. All threads count, because the thread that sends the heartbeat may wait for
+        the interpreter lock of a thread that waits for a processor.
         """
-        last = heartbeat(self._region)
-        if not last:
-            return now - max(self.started, awake_since) > START_TIMEOUT
+        sent = heartbeat(self._region)
+        last, timeout = (sent, HEARTBEAT_TIMEOUT) if sent else (self.started, START_TIMEOUT)
         age = now - max(last, awake_since)
         if age <= LATE:
             return False
-        waited = _processor_wait(self.pid)
-        if self._late[0] != last:
-            self._late = last, waited
-        return age - (waited - self._late[1]) > HEARTBEAT_TIMEOUT
+        before, self._threads = self._threads, _thread_times(self.pid)
+        if self._late_since != last:
+            self._late_since, self._waited = last, 0.0
+            return age > timeout
+        none = ThreadTimes(0.0, 0.0)
+        self._waited += sum(
+            max(0.0, times.waited - before.get(number, none).waited) for number, times in self._threads.items()
+        )
+        return age - self._waited > timeout and not any(
+            times == before.get(number) and _is_runnable(self.pid, number) for number, times in self._threads.items()
+        )
 
     def is_serving(self, now: float, awake_since: float) -> bool:
         """Returns True if the process is a worker that reads its sockets and has sent a heartbeat in the last
@@ -157,13 +167,35 @@ class Child:
         return self.running and is_recent and self.state in (State.SERVING, State.SERVING_UNSYNCED)
 
 
-def _processor_wait(pid: int) -> float:
-    """Returns the seconds that a process has waited for a processor so far; 0 on systems other than Linux."""
+class ThreadTimes(NamedTuple):
+    """The seconds for which a thread has run so far, and has waited for a processor so far.
+
+    The kernel adds a wait when the thread runs again.
+    """
+
+    run: float
+    waited: float
+
+
+def _thread_times(pid: int) -> dict[str, ThreadTimes]:
+    """Returns the times of all threads of a process, by thread number; empty on systems other than Linux."""
+    out = {}
+    with contextlib.suppress(OSError), os.scandir(f"/proc/{pid}/task") as threads:
+        for thread in threads:
+            with contextlib.suppress(OSError, ValueError):
+                with open(f"{thread.path}/schedstat", "rb") as file:
+                    run, waited, *_ = file.read().split()
+                out[thread.name] = ThreadTimes(int(run) / 1e9, int(waited) / 1e9)
+    return out
+
+
+def _is_runnable(pid: int, thread: str) -> bool:
+    """Returns True if a thread runs, or waits for a processor."""
     try:
-        with open(f"/proc/{pid}/schedstat", "rb") as file:
-            return int(file.read().split()[1]) / 1e9
-    except (OSError, IndexError, ValueError):
-        return 0.0
+        with open(f"/proc/{pid}/task/{thread}/stat", "rb") as file:
+            return file.read().rpartition(b")")[2].split()[0] == b"R"
+    except (OSError, IndexError):
+        return False
 
 
 def pin_to_processor(pid: int, slot: int) -> None:

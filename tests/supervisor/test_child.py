@@ -7,6 +7,7 @@ import signal
 import struct
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 
@@ -21,6 +22,7 @@ from svcdns.supervisor.child import (
     STABLE_AFTER,
     START_TIMEOUT,
     Child,
+    ThreadTimes,
     pin_to_processor,
 )
 
@@ -84,25 +86,77 @@ def test_a_missing_heartbeat(child: Child) -> None:
     assert not child.is_unresponsive(260.0, 259.0)
 
 
+def thread_times(monkeypatch: pytest.MonkeyPatch, *checks: dict[str, tuple[float, float]]) -> None:
+    """Has the kernel report these times of threads, running and waiting, at one check after the other."""
+    reports = iter(checks)
+    monkeypatch.setattr(
+        child_module,
+        "_thread_times",
+        lambda _pid: {number: ThreadTimes(*times) for number, times in next(reports).items()},
+    )
+
+
 def test_waiting_for_a_processor_does_not_count(child: Child, monkeypatch: pytest.MonkeyPatch) -> None:
     """Time in which a process waited for a processor does not count as time without a heartbeat."""
-    waits = iter([5.0, 7.5, 7.5, 7.5])
-    monkeypatch.setattr(child_module, "_processor_wait", lambda _pid: next(waits))
+    thread_times(monkeypatch, *({"1": (float(at), waited)} for at, waited in enumerate((5.0, 7.5, 7.5, 7.5))))
     heartbeat_at(child, 200.0)
     assert not child.is_unresponsive(200.0 + LATE, 0.0)
-    assert not child.is_unresponsive(201.6, 0.0)
+    assert not child.is_unresponsive(200.6, 0.0)
     assert not child.is_unresponsive(205.4, 0.0)
     assert child.is_unresponsive(205.6, 0.0)
     heartbeat_at(child, 210.0)
     assert not child.is_unresponsive(210.0 + HEARTBEAT_TIMEOUT, 0.0)
 
 
+def test_waiting_of_another_thread_does_not_count(child: Child, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The thread that sends the heartbeat may wait for the interpreter lock of a thread that waits for a processor."""
+    thread_times(
+        monkeypatch,
+        {"1": (1.0, 0.0)},
+        {"1": (1.0, 0.1), "2": (0.5, 1.4)},
+        {"1": (1.0, 0.1), "3": (0.5, 1.0)},
+        {"1": (1.0, 0.1), "3": (0.5, 1.0)},
+    )
+    heartbeat_at(child, 200.0)
+    assert not child.is_unresponsive(200.6, 0.0)
+    assert not child.is_unresponsive(204.4, 0.0)
+    assert not child.is_unresponsive(205.4, 0.0)
+    assert child.is_unresponsive(205.6, 0.0)
+
+
+def test_a_wait_that_has_not_ended_does_not_count(child: Child, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel adds the wait of a thread when the thread runs again. Until then the thread is runnable."""
+    thread_times(monkeypatch, *({"1": (run, 0.0)} for run in (1.0, 1.0, 1.0, 1.1)))
+    runnable = iter((True, False, True))
+    monkeypatch.setattr(child_module, "_is_runnable", lambda _pid, _number: next(runnable))
+    heartbeat_at(child, 200.0)
+    assert not child.is_unresponsive(200.6, 0.0)
+    assert not child.is_unresponsive(204.0, 0.0)
+    assert child.is_unresponsive(204.1, 0.0)
+    assert child.is_unresponsive(204.2, 0.0)
+    assert list(runnable) == [True]
+
+
+def test_waiting_before_the_first_heartbeat_does_not_count(child: Child, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process may take longer than START_TIMEOUT for its start if it waits for a processor meanwhile."""
+    thread_times(monkeypatch, *({"1": (float(at), waited)} for at, waited in enumerate((0.5, 20.5, 20.5))))
+    child.started = 100.0
+    assert not child.is_unresponsive(101.0, 0.0)
+    assert not child.is_unresponsive(119.9 + START_TIMEOUT, 0.0)
+    assert child.is_unresponsive(120.1 + START_TIMEOUT, 0.0)
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel of macOS does not tell")
-def test_processor_wait_is_read_from_the_kernel() -> None:
-    """The time for which a process waited for a processor is in seconds, and 0 for a process that is gone."""
-    before = child_module._processor_wait(os.getpid())
-    assert 0.0 < before <= child_module._processor_wait(os.getpid()) < time.monotonic()
-    assert child_module._processor_wait(2**22 + 1) == 0.0
+def test_times_of_threads_are_read_from_the_kernel() -> None:
+    """The times are in seconds. A process that is gone has no threads."""
+    number = str(threading.get_native_id())
+    before = child_module._thread_times(os.getpid())[number]
+    now = child_module._thread_times(os.getpid())[number]
+    assert 0.0 < before.run <= now.run < time.monotonic()
+    assert 0.0 < before.waited <= now.waited < time.monotonic()
+    assert child_module._thread_times(2**22 + 1) == {}
+    assert child_module._is_runnable(os.getpid(), number)
+    assert not child_module._is_runnable(2**22 + 1, "1")
 
 
 def test_a_start_discards_the_last_heartbeat(child: Child) -> None:
