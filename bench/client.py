@@ -18,7 +18,7 @@ def make_query(name: str, rtype: str = "A", ident: int = 1) -> bytes:
 
 
 def has_address(reply: bytes, address: str) -> bool:
-    """True if a response is NOERROR and contains this address."""
+    """Returns True if a response is NOERROR and contains this address."""
     return bool(reply) and reply[3] & 15 == 0 and ipaddress.ip_address(address).packed in reply[12:]
 
 

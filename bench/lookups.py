@@ -92,7 +92,7 @@ def _running(process: subprocess.Popen[bytes]) -> bool:
 
 
 def without(library: str) -> str:
-    """Returns why programs cannot be linked with this C library here; "" if they can."""
+    """Returns the reason why programs cannot be linked with this C library on this machine; "" if they can."""
     compiler = COMPILERS[library][0]
     return "" if shutil.which(compiler) and shutil.which("cc") else f"no {compiler} and cc in PATH"
 

@@ -237,7 +237,7 @@ def run(command: Sequence[str], zone: str, kinds: Sequence[str], events: Sequenc
 
 
 def missing(kind: str) -> str:
-    """Returns what this machine lacks for a kind of client; "" if nothing."""
+    """Returns the program or library that this machine lacks for a kind of client; "" if it lacks none."""
     if kind in LIBRARIES:
         return without(LIBRARIES[kind][0])
     program = {"Unbound": "unbound", "dnsdist": "dnsdist"}.get(kind.partition(" over ")[0], "")

@@ -29,10 +29,10 @@ InSteps = Generator[Step, None, T]
 
 
 def copy_consistently(make: Callable[[], InSteps[T]], changes: Callable[[], int]) -> InSteps[T]:
-    """Runs the steps of `make()` and returns their result. Starts again if the index changes before the last step.
+    """A generator that runs the steps of `make()` and returns their result.
 
-    `changes()` returns a number that differs after each change of the index. After TRIES restarts, all steps run
-    without a pause.
+    It starts again if the index changes before the last step. `changes()` returns a number that differs after each
+    change of the index. After TRIES restarts, all steps run without a pause.
     """
     for tries_left in range(TRIES, -1, -1):
         before, work = changes(), make()
@@ -65,7 +65,7 @@ class LazyList(Sequence[T]):
         return self._decode(self._encoded[at])
 
     def __len__(self) -> int:
-        """The number of objects."""
+        """Returns the number of objects."""
         return len(self._encoded)
 
 
@@ -86,7 +86,7 @@ class LazyGroups(Mapping[LoweredName, tuple[T, ...]]):
         return iter(self._encoded)
 
     def __len__(self) -> int:
-        """The number of keys."""
+        """Returns the number of keys."""
         return len(self._encoded)
 
 
@@ -104,7 +104,10 @@ class ClusterCopy(NamedTuple):
 
 
 def copy_objects(objects: Iterable[StoredObject]) -> InSteps[list[bytes]]:
-    """Returns, in steps, a list with the encoded form of each object."""
+    """A generator that makes a list with the encoded form of each object, and pauses between steps.
+
+    The list is the generator's return value.
+    """
     found, out = list(objects), []
     for at in range(0, len(found), STEP_SIZE):
         out += [stored.data for stored in found[at : at + STEP_SIZE]]
@@ -113,10 +116,10 @@ def copy_objects(objects: Iterable[StoredObject]) -> InSteps[list[bytes]]:
 
 
 def copy_groups(index: SecondaryIndex[LoweredName]) -> InSteps[dict[LoweredName, bytes | tuple[bytes, ...]]]:
-    """Returns, in steps, the encoded objects of an index by key: octets for one object, a tuple of octets for several.
+    """A generator that copies the encoded objects of an index by key, and pauses between steps.
 
-    Most keys have one object, and a tuple around each would cost time, because the garbage collector visits every
-    tuple.
+    It returns the copy: octets for a key with one object, a tuple of octets for several. Most keys have one object, and
+    a tuple around each would cost time, because the garbage collector visits every tuple.
     """
     keys = list(index.keys())
     out: dict[LoweredName, bytes | tuple[bytes, ...]] = {}

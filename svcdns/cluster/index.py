@@ -148,7 +148,10 @@ class Index:
         return tuple([pod for pod in found if pod.ip == address])
 
     def copy(self) -> InSteps[ClusterCopy]:
-        """Copies, in steps, all objects whose names a zone transfer contains, as they are when the copy ends."""
+        """A generator that copies all objects whose names a zone transfer contains, and pauses between steps.
+
+        It returns the copy, which has the objects as they are when the generator ends.
+        """
         return copy_consistently(self._copy, lambda: self._changes)
 
     def _copy(self) -> InSteps[ClusterCopy]:

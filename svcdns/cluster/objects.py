@@ -104,7 +104,7 @@ class Namespace(msgspec.Struct, frozen=True, array_like=True, tag="Namespace", g
 
 
 class Pod(msgspec.Struct, frozen=True, array_like=True, tag="Pod", gc=False):
-    """A Pod with its primary address, status.podIP."""
+    """A Pod with its primary address, which is status.podIP."""
 
     namespace: str
     name: str

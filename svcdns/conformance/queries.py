@@ -117,7 +117,7 @@ class Query:
         )
 
     def __str__(self) -> str:
-        """Returns one line. Brackets contain what differs from an ordinary query."""
+        """Returns the query as one line. Brackets contain everything in which it differs from an ordinary query."""
         notes = ["TCP"] if self.tcp else []
         if self.opcode:
             notes.append(f"opcode {self.opcode}")

@@ -70,7 +70,7 @@ class Reply:
         return self.flags >> 11 & 15
 
     def has(self, flag: int) -> bool:
-        """True if the header bit `flag` is set."""
+        """Returns True if the header bit `flag` is set."""
         return bool(self.flags & flag)
 
     def data(self, rtype: int) -> list[str]:

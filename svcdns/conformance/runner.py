@@ -70,5 +70,5 @@ async def _one(examiner: Examiner, check: Check, end: float) -> Result:
 
 
 def conforms(results: Iterable[Result]) -> bool:
-    """True if no required check failed."""
+    """Returns True if no required check failed."""
     return not any(r.outcome is Outcome.FAILED and r.check.severity is Severity.REQUIRED for r in results)

@@ -77,7 +77,9 @@ def number_of(watch: bytes) -> int:
 
 
 def shown_ages(region: memoryview) -> dict[str, float]:
-    """Reads the view ages, in seconds by resource, that an earlier control process wrote to `region`."""
+    """Reads the view ages, in seconds by resource, that an earlier control process wrote to its region of the shared
+    memory.
+    """
     return {sample.values[0]: sample.cells[0] for sample in samples(region) if sample.family.name == VIEW_AGE.name}
 
 
@@ -209,14 +211,16 @@ class ClusterViews:
         return all(self.by_number[number].is_listed for number in numbers)
 
     def unreachable(self) -> bool:
-        """True if a view is not listed yet and its API server does not respond, so that waiting for the list is
-        useless.
+        """Returns True if a view is not listed yet and its API server does not respond: then it is useless to wait for
+        the list.
         """
         pairs = ((view, self._sources[number]) for number, view in self.by_number.items())
         return any(source.is_unreachable and not view.is_listed for view, source in pairs)
 
     def unready(self) -> bool:
-        """True if a view with the option `not_ready` still serves from its snapshot, because no list has completed."""
+        """Returns True if a view with the option `not_ready` still serves from its snapshot, because no list has
+        completed.
+        """
         return any(
             not writer.options.ready and not self.by_number[number].is_listed
             for number, writer in self._writers.items()

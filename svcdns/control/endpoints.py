@@ -51,7 +51,7 @@ class Pages:
         self._http = HttpPages({HEALTH: self._health, READY: self._ready, METRICS: self._metrics})
 
     async def serve(self, setup: Setup) -> None:
-        """Serves the pages of a setup, and no others. Raises HttpListenError; then nothing has changed."""
+        """Serves the pages of a setup, and no other pages. Raises HttpListenError; then nothing has changed."""
         out: dict[Address, set[str]] = {}
         for page in setup.pages:
             out.setdefault(page.address, set()).add(page.path)

@@ -27,7 +27,7 @@ class HttpListenError(SvcdnsError):
 
 
 class _Site:
-    """The listener of one address, with the pages served there by path."""
+    """The HTTP listener of one address. `pages` maps each path to the page that is served at this address."""
 
     def __init__(self, address: Address) -> None:
         self.address = address

@@ -146,7 +146,7 @@ def _all_processes() -> list[psutil.Process]:
 
 
 def registry(regions: list[memoryview], own: int = control_region(0)) -> CollectorRegistry:
-    """Returns the registry for /metrics of the control process with region number `own`."""
+    """Returns the registry for /metrics. `own` is the number of this control process's region of the shared memory."""
     out = CollectorRegistry()
     out.register(Totals(regions, own))
     out.register(Processes())

@@ -159,9 +159,9 @@ class Refresher:
         self._tasks: list[asyncio.Task[None]] = []
 
     def follow(self, files: Iterable[PluginFiles]) -> None:
-        """Reads these files periodically from now on, and no others.
+        """Reads `files` periodically from now on, and no other files.
 
-        If a read of other files is in progress, its result is dropped.
+        If a read of another file is in progress, its result is dropped.
         """
         for task in self._tasks:
             task.cancel()

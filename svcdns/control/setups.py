@@ -45,7 +45,7 @@ class Options:
 
 
 class Setups:
-    """Loads the Corefile of a control process, and what its plugins need."""
+    """Loads the Corefile of a control process, and the data that its plugins need."""
 
     def __init__(self, options: Options, calls: BlockingCalls, last_good: LastGoodCorefile) -> None:
         """`calls` runs the blocking calls; `last_good` keeps the last Corefile that was usable."""

@@ -1,7 +1,8 @@
 """What control knows of the workers: a connection to each, the chains that each has built, and the state of each.
 
-The module keeps everything that a new worker needs: the data of plugins, the chains in use, the chains that are being
-built (the pending chains), and the cluster views of both. The supervisor starts and ends the workers.
+The module keeps everything that a new worker needs: the data of plugins, and the chains in use with their cluster
+views. While a reload is in progress, it also keeps the new chains (the pending chains) with theirs. The supervisor
+starts and ends the workers.
 """
 
 from __future__ import annotations
@@ -204,7 +205,7 @@ class Workers:
         return [self._regions[worker_region(slot, side)] for side in range(SIDES)]
 
     def healthy(self) -> bool:
-        """True if any worker has a recent heartbeat, or if no worker has sent its first heartbeat yet."""
+        """Returns True if any worker has a recent heartbeat, or if no worker has sent its first heartbeat yet."""
         now = time.monotonic()
         heartbeats = [heartbeat(region) for slot in range(self.count) for region in self._regions_of(slot)]
         self._had_heartbeat = self._had_heartbeat or any(heartbeats)

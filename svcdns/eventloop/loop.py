@@ -36,9 +36,9 @@ _OUT: Final = 4
 class DrainingSelector(selectors.BaseSelector):
     """A selector that, while it waits, calls the drain functions of readable descriptors itself.
 
-    The event loop may also wait until a descriptor with a drain function is writable. asyncio then registers a pair of
-    handles, for reading and for writing, and the handle for reading is None. Unregister a descriptor before it is
-    closed; this also removes its drain function.
+    The event loop may also wait until a descriptor with a drain function is writable. In that case asyncio registers a
+    pair of handles, and the handle for reading is None. Unregister a descriptor before it is closed; this also removes
+    its drain function.
     """
 
     def __init__(self) -> None:

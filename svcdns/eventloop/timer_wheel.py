@@ -29,7 +29,8 @@ Callback = Callable[[], None]
 class Slot:
     """The callbacks for one span of TICK seconds.
 
-    `callbacks` has None for each callback that was cancelled or has run; `pending` is the number of the others.
+    `callbacks` has None for each callback that was cancelled or has run. `pending` is the number of callbacks that are
+    left.
     """
 
     __slots__ = ("callbacks", "pending")

@@ -35,7 +35,7 @@ def processors(root: Path = ROOT, own: Path = OWN) -> int:
 
 
 def most_workers(available: int, memory: int | None) -> tuple[int, str]:
-    """Returns the most workers that can be run, at least 1, and the reason in words.
+    """Returns the largest number of workers, at least 1, and the reason in words.
 
     `available` is the number of processors, `memory` the memory limit in octets or None.
     """
@@ -51,7 +51,10 @@ def most_workers(available: int, memory: int | None) -> tuple[int, str]:
 
 
 def capacity() -> tuple[int, str]:
-    """Returns the most workers that can be run here, and the reason in words. Reads files of the kernel."""
+    """Returns the largest number of workers for this machine or container, and the reason in words.
+
+    Reads files of the kernel.
+    """
     return most_workers(processors(), MemoryGroup().limit())
 
 

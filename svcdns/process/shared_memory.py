@@ -30,7 +30,7 @@ REGIONS: Final = SIDES * (1 + SLOTS)
 
 
 class State(IntEnum):
-    """The state that a process reports in its region."""
+    """The state that a process reports in its region of the shared memory."""
 
     STARTING = 0
     SYNCED = 1
@@ -47,22 +47,22 @@ class State(IntEnum):
 
 
 def control_region(side: int) -> int:
-    """Returns the number of control's region on `side` (0 or 1)."""
+    """Returns the number of control's shared-memory region on `side` (0 or 1)."""
     return side * (1 + SLOTS)
 
 
 def worker_region(slot: int, side: int) -> int:
-    """Returns the number of the region of a worker slot on `side` (0 or 1)."""
+    """Returns the number of the shared-memory region of a worker slot on `side` (0 or 1)."""
     return side * (1 + SLOTS) + 1 + slot
 
 
 def other_side(region: int) -> int:
-    """Returns the number of the other region of the same worker slot, or of control. Each of these has two regions."""
+    """Returns the number of the shared-memory region on the other side, for the same worker slot or for control."""
     return (region + 1 + SLOTS) % REGIONS
 
 
 def create() -> int:
-    """Makes a mapping, with zeros in every region, and returns its descriptor."""
+    """Makes the shared memory, with zeros in every region, and returns its descriptor."""
     fd = memory_file("svcdns-counters")
     os.ftruncate(fd, REGIONS * REGION_SIZE)
     return fd
@@ -82,7 +82,7 @@ def memory_file(name: str) -> int:
 
 
 def regions(fd: int) -> list[memoryview]:
-    """Returns all regions of a mapping, in the order of their numbers."""
+    """Maps the shared memory, and returns all its regions in the order of their numbers."""
     whole = memoryview(mmap.mmap(fd, REGIONS * REGION_SIZE))
     return [whole[n * REGION_SIZE : (n + 1) * REGION_SIZE] for n in range(REGIONS)]
 
@@ -93,7 +93,7 @@ def heartbeat(region: memoryview) -> float:
 
 
 def reset(region: memoryview, now: State) -> None:
-    """Clears the heartbeat and sets the state.
+    """Clears the heartbeat and sets the state in a region of the shared memory.
 
     `now` is STARTING if a process is about to start in the region, ENDED if its process has ended.
     """
@@ -102,5 +102,5 @@ def reset(region: memoryview, now: State) -> None:
 
 
 def state(region: memoryview) -> State:
-    """Returns the state that the region's process has reported."""
+    """Returns the state that a process has reported in its region of the shared memory."""
     return State(int(region[8:16].cast("d")[0]))

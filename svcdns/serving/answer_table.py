@@ -175,7 +175,7 @@ class AnswerTable:
         self._used = self._used_before = 0
 
     def __len__(self) -> int:
-        """The number of entries in both generations."""
+        """Returns the number of entries in both generations."""
         return len(self.current) + sum(map(len, self.previous))
 
     @property
@@ -211,7 +211,10 @@ class AnswerTable:
         return entry.wire if entry.wire is not None else self.next_rotation(entry)
 
     def next_rotation(self, entry: Entry) -> bytes:
-        """Returns the next rotation of an entry. Call it only for an entry with several rotations."""
+        """Returns the reply of `entry` with the records in the next order.
+
+        Call it only for an entry with several orders.
+        """
         uses, wires = entry.uses, entry.wires
         if uses == entry.flushed_uses:
             self.rotated.append(entry)
@@ -267,7 +270,7 @@ class AnswerTable:
             self._start_generation()
 
     def purge(self) -> Iterator[None]:
-        """Frees the memory of all retired generations, a little at each step."""
+        """Frees the memory of all discarded generations; each step of the iterator frees a little."""
         while self._retired or self._retired_keys:
             self._purge_some()
             yield

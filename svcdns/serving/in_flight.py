@@ -26,7 +26,7 @@ class InFlight:
         """Removes a query that no longer waits."""
 
     def __len__(self) -> int:
-        """The number of waiting queries."""
+        """Returns the number of waiting queries."""
         return len(self._tasks) + len(self._waiting)
 
     def start(self, work: Coroutine[Any, Any, None]) -> None:

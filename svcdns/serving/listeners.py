@@ -185,7 +185,7 @@ class Listeners:
             self._stop(one)
 
     async def stop(self) -> None:
-        """Has the kernel refuse new datagrams, answers those in the sockets, and stops reading."""
+        """Has the kernel refuse new datagrams, answers the datagrams that wait in the sockets, and stops reading."""
         for reader in self.readers:
             refuse_datagrams(reader.sock)
         self.drain(until_empty=True)
@@ -244,7 +244,7 @@ class Listeners:
         return self.purge()
 
     def purge(self) -> Iterator[None]:
-        """Frees the memory of removed entries of all tables, a little at each step."""
+        """Frees the memory of removed entries of all answer tables; each step of the iterator frees a little."""
         for table in self.tables:
             yield from table.purge()
 

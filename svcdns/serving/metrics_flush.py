@@ -20,7 +20,7 @@ MAX_ROTATION_USES: Final = 8
 
 
 def flush(responder: Responder) -> Iterator[None]:
-    """Adds to the metrics what one responder has counted since the last flush. Returns an iterator over the steps."""
+    """Adds to the metrics what one responder has counted since the last flush, in steps of the returned iterator."""
     table, metrics = responder.table, responder.metrics
     dirty, table.dirty = table.dirty, []
     rotated, table.rotated = table.rotated, []

@@ -96,7 +96,10 @@ class Snapshot(msgspec.Struct, frozen=True):
 
 
 def write(file: BinaryIO, header: Header, objects: Objects) -> Iterator[None]:
-    """Writes a snapshot, one frame at each step. Raises OSError. `objects` must not change meanwhile."""
+    """Writes a snapshot; each step of the iterator writes one frame.
+
+    Raises OSError. `objects` must not change meanwhile.
+    """
     digest = hashlib.sha256()
 
     def put(data: bytes) -> None:
@@ -126,7 +129,8 @@ def stamp(path: Path, confirmed: float) -> None:
 def read(path: Path, origin: Origin, watch: bytes, kinds: Iterable[Kind]) -> Snapshot | None:
     """Reads a snapshot; returns None if there is no file.
 
-    Raises SnapshotError if it is damaged, of another cluster, or of other watch options or kinds.
+    Raises SnapshotError if the file is damaged, or is a snapshot of another cluster, other watch options or other
+    kinds.
     """
     try:
         # O_NONBLOCK: a FIFO at the path must not block the start.

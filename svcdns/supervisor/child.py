@@ -136,7 +136,7 @@ class Child:
         """Returns True if the last heartbeat is too old, so that the process should be killed.
 
         `awake_since` is when the supervisor started, or went on after a pause; earlier time is not counted. Time in
-        which a thread of the process waited for a processor is not counted either: on an overloaded node a kill and a
+        which a thread of the process waited for a processor is not counted either. On an overloaded node a kill and a
         new start would add to the load. All threads count, because the thread that sends the heartbeat may wait for
         the interpreter lock of a thread that waits for a processor.
         """

@@ -87,8 +87,8 @@ class Children:
     def start(self, child: Child) -> None:
         """Starts a child and sends it what it needs.
 
-        Control gets the feeds to all workers; a worker gets its sockets and its feed. A successor gets no slots to
-        read, and no feeds to the workers, before it is ready.
+        Control gets the feeds to all workers; a worker gets its sockets and its feed. Before a successor is ready, a
+        worker is told to read no sockets, and a control process gets no feeds.
         """
         more = []
         if child.slot < 0 and self.served:
@@ -173,7 +173,7 @@ class Children:
             self.start(self.workers[slot])
 
     def listen(self, addresses: list[Address]) -> str:
-        """Listens on these addresses and no others. Returns an error text if that fails, else "".
+        """Listens on `addresses`, and on no other addresses. Returns an error text if that fails, else "".
 
         After an error nothing has changed.
         """

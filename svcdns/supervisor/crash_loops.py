@@ -57,7 +57,7 @@ class Exits:
         return True
 
     def restore(self, message: Message) -> None:
-        """Replaces the counts and crash loops by those in a message that `Exits.message` has made."""
+        """Replaces the counts and the crash loops. `message` is the result of an earlier `Exits.message`."""
         self.counts = {(name, reason): count for name, reason, count in message["counts"]}
         self.loops = set(message["loops"])
 

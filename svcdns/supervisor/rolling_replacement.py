@@ -144,7 +144,7 @@ class RollingReplacement:
     def exited(self, child: Child) -> str | None:
         """Handles the end of a child. Call it after `Children.reaped`.
 
-        Returns what happens next, as text for the log line. Returns None if the child takes no part in a replacement.
+        Returns a text for the log line about what happens next, or None if the child takes no part in a replacement.
         """
         children = self._children
         if child is children.successor:

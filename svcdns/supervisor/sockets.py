@@ -79,10 +79,11 @@ class Sockets:
             self._next = max(self._next, one.id)
 
     def change(self, addresses: Iterable[Address], slots: int) -> tuple[list[Listening], list[Listening]]:
-        """Binds the sockets of `slots` workers on `addresses`. Returns the new sockets, and those that are no longer
-        needed.
+        """Binds the sockets of `slots` workers on `addresses`.
 
-        The latter stay open until `close`. Raises ListenError; then nothing has changed.
+        Returns the new sockets, and the sockets that are not needed now.
+
+        The sockets that are not needed stay open until `close`. Raises ListenError; then nothing has changed.
         """
         wanted = [(slot, address) for slot in range(slots) for address in dict.fromkeys(addresses)]
         new: dict[tuple[int, Address], list[Listening]] = {}
@@ -122,7 +123,7 @@ class Sockets:
 
     @staticmethod
     def close(sockets: Iterable[Listening]) -> None:
-        """Closes sockets that `change` has returned as no longer needed."""
+        """Closes sockets that `change` has returned as not needed."""
         for one in sockets:
             one.sock.close()
 

@@ -49,7 +49,7 @@ async def _both(examiner: Examiner, name: str, *, tcp: bool) -> _Pair:
 
 
 def _glibc_stops(pair: _Pair) -> bool:
-    """True if glibc would stop at the name of these two answers, because one of them has an address.
+    """Returns True if glibc would stop at the name of these two answers, because one of them has an address.
 
     Raises Failed for SERVFAIL, after which glibc would send the query again.
     """
@@ -57,7 +57,7 @@ def _glibc_stops(pair: _Pair) -> bool:
 
 
 def _musl_stops(pair: _Pair) -> bool:
-    """True if musl would stop at the name of these two answers, because at least one is not NXDOMAIN."""
+    """Returns True if musl would stop at the name of these two answers, because at least one is not NXDOMAIN."""
     return any(answer.rcode(0, 3).reply.rcode == 0 for answer in pair)
 
 

@@ -321,7 +321,7 @@ class TcpConnection(asyncio.Protocol):
     # -- the end
 
     def finish(self) -> None:
-        """Closes the connection once all queries that have arrived are answered, also those in the kernel's buffer."""
+        """Closes the connection once all queries that have arrived, also in the kernel's buffer, are answered."""
         detached, self._client_state = self._client_state is ClientState.DETACHED, ClientState.FINISHED
         if self._reply_state is _IDLE and not detached and not self._transport.is_closing():
             if self._fd >= 0:

@@ -260,9 +260,9 @@ class UdpReader:
         return Client(address[0], address[1], local, self.local[1], "udp", self.family)
 
     def _place(self, slot: Slot, wire: bytes) -> bool:
-        """Puts a reply into its slot of the batch.
+        """Puts a reply into its slot of the batch, and returns False.
 
-        A reply that is too large for a slot is sent alone; only then returns True.
+        A reply that is too large for a slot is sent alone; then returns True.
         """
         octets = len(wire)
         if octets > REPLY_SIZE:

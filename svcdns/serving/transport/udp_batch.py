@@ -228,7 +228,7 @@ class _SystemBatch(Batch):
         return count
 
     def _receive_nothing(self) -> int:
-        """Calls `failed` with the error that prevented the receipt, if there is one. Returns 0.
+        """Reports why a call received nothing: calls `failed` with the socket's error, if there is one. Returns 0.
 
         A datagram that has arrived meanwhile stays in the socket.
         """

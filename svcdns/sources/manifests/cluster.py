@@ -195,7 +195,10 @@ _KUSTOMIZED_HINT: Final = (
 
 
 def build(written: list[ManifestObject], selection: Selection) -> Cluster:
-    """Builds the cluster of these objects. Raises ManifestError if there are more objects than addresses."""
+    """Builds the cluster from these objects.
+
+    Raises ManifestError if an address range has too few addresses for them.
+    """
     reserved = set(_written_addresses(written))
     all_pods = pods(written, reserved)
     given = [(item, item.body) for item in written if isinstance(item.body, ServiceObject)]

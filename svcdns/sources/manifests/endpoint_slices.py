@@ -1,8 +1,8 @@
 """Builds the EndpointSlices of Services from Pods and from Endpoints objects, as the controllers of Kubernetes do.
 
-A Service with a selector gets slices of its ready Pods: one set for each address family and each set of resolved ports,
-with at most 100 endpoints in a slice. An Endpoints object is mirrored if its Service has no selector. Endpoints that
-are not ready are left out, because no answer contains them.
+A Service with a selector gets slices of its ready Pods. There is one set of slices for each address family and each set
+of resolved ports; a slice has at most 100 endpoints. An Endpoints object is mirrored if its Service has no selector.
+Endpoints that are not ready are left out, because no answer contains them.
 
 Source: Kubernetes documentation, "EndpointSlices", "Service" (publishNotReadyAddresses, targetPort), "DNS for Services
 and Pods" (hostname and subdomain).

@@ -78,9 +78,9 @@ class ObjectName(NamedTuple):
 class FileContent:
     """The content of a file.
 
-    `skipped` is the reason why the file or a part of it is no manifest. `ignored` has objects of another apiVersion,
-    `refused` the fields that an API server would refuse, and `left_out` the objects that cannot be served because of
-    such a field. With `errors`, the file cannot be used.
+    `skipped` is the reason why the file or a part of it is no manifest. `ignored` has objects of another apiVersion.
+    `refused` has the fields that an API server would refuse. `left_out` has the objects that cannot be served because
+    of a refused field. With `errors`, the file cannot be used.
     """
 
     objects: tuple[ManifestObject, ...] = ()
@@ -94,7 +94,9 @@ class FileContent:
 
     @property
     def warnings(self) -> list[str]:
-        """Log lines: at most one about what is skipped, one for each ignored object, and one for each refused field."""
+        """The log lines: at most one about what is skipped, one for each ignored object, and one for each refused
+        field.
+        """
         skipped = [] if self.skipped is None else [f"{self.skipped}; skipped"]
         refused = [*map(str, self.refused[:SHOWN_REFUSALS])]
         if len(self.refused) > SHOWN_REFUSALS:
@@ -184,7 +186,9 @@ def _is_unused(api_version: str, kind: str) -> bool:
 
 
 def _template_line(path: str, errors: Iterable[ManifestError]) -> ManifestError | None:
-    """Returns the first error in a line with `{{`, an action of Go's templates, as in Helm charts, or None.
+    """Returns the first error in a line with `{{`, which begins an action of a Go template.
+
+    Returns None without such an error.
 
     Reads the file again if there are errors.
     """

@@ -5,10 +5,10 @@ that a large file with few Services is read quickly. Rules:
 
 1. A line that begins with `---` and white space is the begin of a document everywhere in YAML. A file with a line that
    begins with `%`, which may be a directive, is one portion.
-2. The items of a List are divided as `kubectl get -o yaml` writes them: a line `items:`, and each item begins with a
-   dash in the same column. A text with anchors or aliases is not divided.
-3. An object is left out only if it has exactly one line `kind:` and one line `apiVersion:` in its first column, and no
-   `{{`, which may be a template's action.
+2. A List is divided only if it is written as `kubectl get -o yaml` writes it. It has a line `items:`, and each item
+   begins with a dash in the same column. A text with anchors or aliases is not divided.
+3. An object is left out only if its first column has exactly one line `kind:` and one line `apiVersion:`. A text with
+   `{{`, which may be a template's action, is never left out.
 """
 
 from __future__ import annotations

@@ -347,7 +347,10 @@ def _check_pod_spec(refusals: Refusals, field: Field, spec: PodSpec) -> None:
 
 
 def check_workload(refusals: Refusals, workload: WorkloadObject) -> None:
-    """Checks a workload other than a Job. Raises ManifestError for more Pods than there are addresses."""
+    """Checks a workload other than a Job.
+
+    Raises ManifestError if it has more Pods than the address range has addresses.
+    """
     spec = workload.spec
     spec.replicas = _count(refusals, ("spec", "replicas"), spec.replicas)
     if spec.ordinals.start < 0:
@@ -369,7 +372,7 @@ def check_workload(refusals: Refusals, workload: WorkloadObject) -> None:
 
 
 def check_job(refusals: Refusals, job: WorkloadObject) -> None:
-    """Checks a Job. Raises ManifestError for more Pods than there are addresses."""
+    """Checks a Job. Raises ManifestError if it has more Pods than the address range has addresses."""
     spec = job.spec
     spec.parallelism = _count(refusals, ("spec", "parallelism"), spec.parallelism)
     if spec.completions is not None:
