@@ -51,7 +51,7 @@ class LazyList(Sequence[T]):
     """A sequence of encoded objects, in no order; each is decoded when it is read."""
 
     def __init__(self, encoded: Sequence[bytes], decode: Callable[[bytes], T]) -> None:
-        """`decode` returns the object that is encoded in octets."""
+        """`encoded` has the octets of each object. `decode` converts such octets to the object."""
         self._encoded, self._decode = encoded, decode
 
     @overload
@@ -73,7 +73,10 @@ class LazyGroups(Mapping[LoweredName, tuple[T, ...]]):
     """Encoded objects by the namespace and name of their Service; each is decoded when it is read."""
 
     def __init__(self, encoded: Mapping[LoweredName, bytes | tuple[bytes, ...]], decode: Callable[[bytes], T]) -> None:
-        """`decode` returns the object that is encoded in octets."""
+        """`encoded` has the octets of one object, or of several, for each key.
+
+        `decode` converts the octets of one object to it.
+        """
         self._encoded, self._decode = encoded, decode
 
     def __getitem__(self, key: LoweredName) -> tuple[T, ...]:

@@ -20,7 +20,7 @@ K = TypeVar("K")
 
 
 class StoredObject(msgspec.Struct, gc=False):
-    """An object of the index; `data` is its latest msgpack."""
+    """An object of the index. `data` is the object in msgpack; a change of the object replaces it."""
 
     key: LoweredName
     data: bytes

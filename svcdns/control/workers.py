@@ -1,7 +1,7 @@
 """What control knows of the workers: a connection to each, the chains that each has built, and the state of each.
 
-The module keeps everything that a new worker needs: the data of plugins, and the chains in use with their cluster
-views. While a reload is in progress, it also keeps the new chains (the pending chains) with theirs. The supervisor
+The module keeps everything that a new worker needs: the data of plugins, the chains in use, and their cluster views.
+While a reload is in progress, it also keeps the new chains (the pending chains) and their cluster views. The supervisor
 starts and ends the workers.
 """
 

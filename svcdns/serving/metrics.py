@@ -183,7 +183,7 @@ class QueryMetrics:
     def hit_counter(self, increments: tuple[Increment, ...], route: Route) -> HitCounter:
         """Returns the hit counter for `increments` and `route`.
 
-        Answer-table entries with the same increments share it.
+        Answer-table entries with the same increments and route share one hit counter.
         """
         found = self._hit_counters.get(increments)
         if found is None or found.route is not route:

@@ -28,7 +28,7 @@ _CHARACTERS: Final = "bcdfghjklmnpqrstvwxz2456789"
 
 
 class RangeFullError(Exception):
-    """There are more objects that need an address than addresses in the range."""
+    """The address range has fewer addresses than there are objects that need an address."""
 
 
 def assign(

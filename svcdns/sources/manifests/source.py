@@ -219,10 +219,11 @@ def _all_differences(old: dict[ObjectKey, ClusterObject], new: dict[ObjectKey, C
 def _bridge(
     old: ClusterObject | None, new: ClusterObject, still_there: set[tuple[str, str, Endpoint]]
 ) -> EndpointSlice | None:
-    """Returns the slice `new` extended by endpoints that have moved from it to another slice of the same Service.
+    """Returns the slice `new` with additional endpoints, which have moved from this slice to another one of the same
+    Service.
 
     Returns None if no endpoint has moved. `still_there` has (namespace, Service, endpoint) of the new state. The
-    extended slice is sent first and `new` later, so that no endpoint is missing in between.
+    returned slice is sent first and `new` later, so that no endpoint is missing in between.
     """
     if not isinstance(new, EndpointSlice) or not isinstance(old, EndpointSlice):
         return None
