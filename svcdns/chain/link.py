@@ -33,7 +33,7 @@ def context_of(plugin: Plugin) -> PluginContext:
     """Returns the context in which a plugin's code runs.
 
     If the plugin has client classes, a reply for which it read the client's address may go to clients of the same
-    class. If not, such a reply is for this client alone.
+    class. Otherwise such a reply is for this client alone.
     """
     scope = CacheScope.CLIENT_CLASS if overrides(plugin, "client_class") else CacheScope.CLIENT
     return PluginContext(plugin.name, scope, states_reuse=plugin.states_reuse)

@@ -48,7 +48,7 @@ class BlockPlan:
     def root(self) -> str:
         """The folder that relative paths start from; empty for the current folder.
 
-        It is known once the directive that sets it (*root*) has been parsed.
+        The folder is known only after the directive *root* has been parsed.
         """
         return next((settings.root for settings in self.settings.values() if settings.root is not None), "")
 

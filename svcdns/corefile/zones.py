@@ -27,7 +27,10 @@ def normalise_zone(text: str) -> tuple[str, ...]:
 
 
 def normalise_argument(text: str) -> tuple[str, ...]:
-    """Returns the zones that an argument of a plugin names. It may have a scheme and a port. Raises ZoneError."""
+    """Returns the zones for an argument of a plugin.
+
+    The argument may have a scheme and a port, which are ignored. Raises ZoneError.
+    """
     zone = text.removeprefix(next((scheme for scheme in _SCHEMES if text.startswith(scheme)), ""))
     return normalise_zone(_PORT.sub("", zone))
 

@@ -237,7 +237,7 @@ class _Search:
 
 
 def namespace_of(key: bytes, zone: bytes) -> str:
-    """Returns the label before `svc.ZONE` in a lower-case name of the zone, or an empty text if there is none."""
+    """Returns the label before `svc.ZONE` in a lower-case name of the zone, or an empty text without such a label."""
     labels = names.labels_of(key[: len(key) - len(zone)] + names.ROOT)
     return labels[-2].decode("latin-1") if len(labels) > 1 and labels[-1] == b"svc" else ""
 

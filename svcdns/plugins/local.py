@@ -70,8 +70,8 @@ class Local(Plugin):
     def handle(self, query: Query, following: Following) -> Answer:
         """Answers queries in the local zones.
 
-        Answers with loopback addresses for `localhost.` and names below it. With `localhost_prefix`, does so also for
-        names that begin with `localhost`. In the other local zones, answers with the records of the zone, and with
+        `localhost.` and names below it get loopback addresses. With `localhost_prefix`, other names that begin with the
+        label `localhost` also get them. In the other local zones, answers with the records of the zone, and with
         NXDOMAIN for names without records.
         """
         key = query.key

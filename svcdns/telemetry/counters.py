@@ -176,7 +176,7 @@ class Counters:
                 self.values[cell] = 0.0
 
     def _append(self, *entries: Family | Series) -> bool:
-        """Adds all entries to the directory. Returns False, and adds none, if there is no room."""
+        """Adds all entries to the directory. If there is no room for all of them, adds no entry and returns False."""
         data = b"".join(len(one).to_bytes(4, "little") + one for one in map(_encode, entries))
         used = self._words[0]
         if used + len(data) > _DIRECTORY_SIZE:

@@ -242,7 +242,7 @@ class UpstreamConnections:
     def _choose(self) -> _Connection | None:
         """Returns the connection with the fewest open queries, or None if another connection should be opened.
 
-        Among idle connections, it returns the one that has been idle longest.
+        Among idle connections, returns the connection that has been idle longest.
         """
         self._close_expired()
         usable = [one for one in self._open if not self._is_too_old(one)]

@@ -308,7 +308,7 @@ def _read_rdata(packet: bytes, at: int, length: int, rtype: int) -> bytes:
 def _read_naptr(packet: bytes, at: int, end: int) -> bytes:
     """Returns the RDATA of a NAPTR record with its name uncompressed.
 
-    It has an order, a preference, three character strings and a name (RFC 3403 §4.1).
+    The RDATA has an order, a preference, three character strings and a name (RFC 3403 §4.1).
     """
     cut = at + 4
     for _ in range(3):

@@ -136,9 +136,9 @@ def is_within(name: bytes, zone: bytes) -> bool:
 def read_name(message: bytes, at: int) -> tuple[bytes, int]:
     """Reads the name at offset `at` of a message. Returns the uncompressed name and the offset after the name.
 
-    Follows compression pointers (RFC 1035 §4.1.4). Each must point to an earlier offset than the one before, so that
-    pointers cannot form a loop. No pointer may point into the header, where an ID may look like a label. Raises
-    FormError.
+    Follows compression pointers (RFC 1035 §4.1.4). Each pointer must point to an earlier offset than the pointer before
+    it, so that pointers cannot form a loop. No pointer may point into the header, where an ID may look like a label.
+    Raises FormError.
     """
     parts: list[bytes] = []
     size, after, limit = 1, -1, at

@@ -18,7 +18,7 @@ _TTL: Final = struct.Struct("!I")
 def ttl_offsets(message: bytes) -> tuple[int, ...]:
     """Returns the offset of the TTL field of each record except OPT.
 
-    Call it only for messages that this program encoded: it does not check for malformed ones.
+    Call it only for messages that this program encoded: it does not check whether a message is malformed.
     """
     _, _, questions, *counts = HEADER.unpack_from(message)
     at = 12

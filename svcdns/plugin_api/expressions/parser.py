@@ -47,7 +47,7 @@ Node = Callable[[Scope], Any]
 
 
 class Expression:
-    """A compiled expression. `calls` has the names of the functions that it may call, without the built-in ones."""
+    """A compiled expression. `calls` has the names of the functions that it may call, apart from built-in functions."""
 
     def __init__(self, text: str, node: Node, calls: frozenset[str]) -> None:
         self.text, self._node, self.calls = text, node, calls
@@ -90,7 +90,7 @@ class _Parser:
         return self.tokens[self.at]
 
     def take(self, *texts: str) -> bool:
-        """Consumes the present token and returns True if it is one of these words or operators."""
+        """Consumes the present token and returns True if the token is one of the words or operators `texts`."""
         if self.token.kind in ("name", "operator") and self.token.text in texts:
             self.at += 1
             return True

@@ -120,7 +120,7 @@ def parse(block: Block) -> Options:
 
 
 def _check_policy(directive: Directive) -> None:
-    """Raises CorefileError for a second `serve_stale_policy`, and for one without `serve_stale`."""
+    """Raises CorefileError if `serve_stale_policy` occurs twice, or if it occurs without `serve_stale`."""
     lines = {
         name: [line for line in arguments.body(directive) if line.name.text == name]
         for name in ("serve_stale", "serve_stale_policy")

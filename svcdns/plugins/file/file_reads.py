@@ -159,7 +159,7 @@ def _blocked(path: str) -> str:
 def _attempt(path: str) -> _Attempt:
     """Returns an attempt to read the file: an earlier one whose content has not been used yet, otherwise a new one.
 
-    An earlier attempt is also returned if it has not found out yet which file the path names.
+    An earlier attempt is also returned while it is not known which file the path names.
     """
     with _lock:
         earlier = _attempts.get(path, [])

@@ -202,7 +202,8 @@ def load(content: Content, path: str, zone: str, warnings: list[str], reads: Fil
 def _soa(records: list[Record], apex: bytes) -> Record | None:
     """Returns the zone's SOA record, or None if `records` has no SOA record.
 
-    As in CoreDNS, returns the last SOA record at the zone's name. If there is none, returns the last one of all.
+    As in CoreDNS, returns the last SOA record at the zone's name. Without one there, returns the last SOA record of
+    all.
     """
     found = [record for record in records if record.rtype == Type.SOA]
     own = [record for record in found if record.owner.lower() == apex]

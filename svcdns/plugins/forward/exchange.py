@@ -116,7 +116,7 @@ class Exchange:
         return None
 
     def _query_next(self, now: float) -> bool:
-        """Queries the next usable upstream. Returns False if none is usable, or no attempt is left."""
+        """Queries the next usable upstream. Returns False if no upstream is usable, or if no attempt is left."""
         server, group = self._next_usable(), self._group
         spent = self._failed_attempts + len(self._attempts) >= group.max_attempts or self._queries >= MAX_QUERIES
         if server is None or spent or now >= self._deadline:

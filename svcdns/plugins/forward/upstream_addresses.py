@@ -41,7 +41,7 @@ class NamedUpstream:
 class TlsUpstream:
     """An upstream used over TLS.
 
-    Its certificate must have the name `server_name`, or, if that is empty, the upstream's address.
+    Its certificate must have the name `server_name`. If `server_name` is empty, it must have the upstream's address.
     """
 
     address: Address

@@ -32,7 +32,7 @@ class Options:
 def parse(block: Block) -> Options:
     """Returns the options of all `k8s_external` directives of the block. Raises CorefileError.
 
-    If there are several, the zones of the last one are used.
+    If there are several directives, the zones of the last one are used.
     """
     last = block.directives[-1]
     if not any(other.name.text == "kubernetes" for other in block.others):

@@ -17,8 +17,9 @@ class NoSuchNameError(Exception):
 class ClusterName(msgspec.Struct, frozen=True, gc=False):
     """The parts of a query name in a zone of the cluster.
 
-    `subtree` is `svc` or `pod`. It is empty for the zone itself and for `svc` and `pod`, which exist without records.
-    `directive` is `pin` or `prefer` for a zonal name; then `zone` is its topology zone.
+    `subtree` is `svc` or `pod`. It is empty for the zone itself, and for the names `svc` and `pod` directly below the
+    zone, which exist without records. `directive` is `pin` or `prefer` for a zonal name; then `zone` is its topology
+    zone.
     """
 
     subtree: str = ""

@@ -47,7 +47,7 @@ def functions(query: Query, groups: dict[str, str]) -> dict[str, Callable[..., A
 def root(
     query: Query, zone: str, shown: tuple[str, str], pattern: Regex, groups: tuple[str, ...], variables: dict[str, Any]
 ) -> Struct:
-    """Returns the value of `.` in templates. It has the same fields as in CoreDNS.
+    """Returns the value of `.` in templates. The value has the same fields as in CoreDNS.
 
     `shown` is the result of `class_and_type`.
     """
