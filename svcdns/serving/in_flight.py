@@ -12,7 +12,7 @@ from typing import Any
 
 
 class InFlight:
-    """Counts the queries that wait, and keeps a reference to each task that works on one."""
+    """Counts the queries that wait, and keeps a reference to each task that works on such a query."""
 
     __slots__ = ("_tasks", "_waiting", "add", "discard")
 

@@ -1,7 +1,7 @@
 """Checks of changes in the cluster. A change made through the API must be visible in DNS within the run's time bound.
 
-Each check has its own Service in the suite's namespace. Before the change, the check sends the same query, so that
-every cache on the way has the old answer. These checks need a kubeconfig with permission to write.
+Each check has its own Service in the suite's namespace. It sends the same query before and after the change. So at the
+time of the change every cache on the way has the old answer. These checks need a kubeconfig with permission to write.
 """
 
 from __future__ import annotations

@@ -76,7 +76,7 @@ async def nxdomain_port(examiner: Examiner) -> None:
 
 @check("nxdomain-deep", RECOMMENDED, "RFC 2308 §2.1")
 async def nxdomain_deep(examiner: Examiner) -> None:
-    """Names below a Service with more labels than the schema has are NXDOMAIN."""
+    """A name below a Service is NXDOMAIN if it has more labels than the schema allows."""
     (await examiner.query(f"a.b.c.{expected.service_name(_one(examiner), examiner.zone)}")).no_name()
 
 

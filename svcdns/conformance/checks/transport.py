@@ -44,14 +44,14 @@ def _sound(answer: Answer, service: Service, limit: int) -> None:
 
 @check("truncation-plain", REQUIRED, "RFC 1035 §4.2.1, RFC 2181 §9")
 async def truncation_plain(examiner: Examiner) -> None:
-    """Without EDNS a reply over UDP has at most 512 octets, and TC if the answer is truncated."""
+    """Without EDNS a reply over UDP has at most 512 octets, and TC set if the answer is truncated."""
     service = _big(examiner)
     _sound(await examiner.query(expected.service_name(service, examiner.zone)), service, 512)
 
 
 @check("truncation-edns", REQUIRED, "RFC 6891 §6.2.3, RFC 2181 §9")
 async def truncation_edns(examiner: Examiner) -> None:
-    """With EDNS a reply over UDP has at most the advertised size, and TC if the answer is truncated."""
+    """With EDNS a reply over UDP has at most the advertised size, and TC set if the answer is truncated."""
     service = _big(examiner)
     for size in (512, 700, 1232, 4096):
         _sound(await examiner.query(expected.service_name(service, examiner.zone), opt=Opt(size=size)), service, size)

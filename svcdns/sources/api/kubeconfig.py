@@ -96,7 +96,7 @@ async def run_reader(path: str, context: str, timeout: float) -> Loaded:
 
 
 async def read(path: str, context: str, folder: str) -> Loaded:
-    """Reads the kubeconfig in this process. Raises whatever the client raises.
+    """Reads the kubeconfig with the official Kubernetes client, in this process. Exceptions of the client pass through.
 
     The client creates `folder` if it needs temporary files.
     """
