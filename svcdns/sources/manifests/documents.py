@@ -15,6 +15,7 @@ Source: YAML 1.1 as sigs.k8s.io/yaml reads it; Kubernetes API conventions, "List
 
 from __future__ import annotations
 
+import operator
 import os
 import re
 from collections.abc import Iterator
@@ -46,9 +47,7 @@ LARGE: Final = 1 << 16
 """The size of a text, in characters, from which on the garbage collector is paused while the text is parsed."""
 
 RESOLVED: Final = 4096
-"""The most texts whose YAML types are cached."""
-MAX_RESOLVED: Final = 64
-"""The longest text whose YAML type is cached."""
+"""The most texts of one file whose YAML types are cached."""
 
 Field = tuple[str | int, ...]
 """The path of a field in a document: keys of mappings and indexes of lists."""
@@ -59,9 +58,6 @@ _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _TAG: Final = "tag:yaml.org,2002:"
 _TEXT: Final = _TAG + "str"
 _NULL: Final = _TAG + "null"
-_SEQUENCE: Final = _TAG + "seq"
-_MAPPING: Final = _TAG + "map"
-_ScalarNode: Final = yaml.ScalarNode
 _resolver: Any = yaml.resolver.Resolver()
 _STEP: Final = re.compile(r"\.([^.\[]+)|\[(\d+)\]")
 _MISMATCH: Final = re.compile(r"Expected `(?P<expected>[^`]+)`, got `(?P<found>[^`]+)`")
@@ -203,6 +199,8 @@ def documents(
                         yield from _objects(_before(file, portion), node, default_kind, default_version)
         except NotYamlError as error:
             yield error
+        finally:
+            _resolve.cache_clear()
 
 
 def _objects(
@@ -253,7 +251,8 @@ def _nodes(file: FilePosition, portion: Portion) -> Iterator[yaml.Node]:
     try:
         loader = _Loader(portion.text)
         loader.resolve = _resolve
-        loader.descend_resolver = loader.ascend_resolver = _nothing  # only for types that depend on a path
+        # These methods serve only types that depend on a path. Built-in functions without effect take their place.
+        loader.descend_resolver, loader.ascend_resolver = operator.is_, bool
         while loader.check_node():
             yield loader.get_node()
     except yaml.MarkedYAMLError as error:
@@ -265,26 +264,18 @@ def _nodes(file: FilePosition, portion: Portion) -> Iterator[yaml.Node]:
         raise NotYamlError(FilePosition(file.path, line), f"expected YAML: {error.reason}") from None
 
 
+@lru_cache(RESOLVED)
 def _resolve(kind: type[yaml.Node], value: str | None, implicit: tuple[bool, bool] | bool) -> str:
     """Returns the YAML tag of a node for which the text states no tag.
 
     A plain scalar gets the tag that YAML's rules for plain scalars determine.
     """
-    if kind is _ScalarNode and value is not None:
-        if implicit is not True and implicit is not False and not implicit[0]:
+    if kind is yaml.ScalarNode and value is not None:
+        if isinstance(implicit, tuple) and not implicit[0]:
             return _TEXT
-        return _tag(value) if len(value) <= MAX_RESOLVED else _tag.__wrapped__(value)
-    return _SEQUENCE if kind is yaml.SequenceNode else _MAPPING
-
-
-@lru_cache(RESOLVED)
-def _tag(value: str) -> str:
-    tag: str = _resolver.resolve(yaml.ScalarNode, value, (True, False))
-    return tag
-
-
-def _nothing(*_arguments: object) -> None:
-    pass
+        tag: str = _resolver.resolve(yaml.ScalarNode, value, (True, False))
+        return tag
+    return _TAG + ("seq" if kind is yaml.SequenceNode else "map")
 
 
 def _text(path: str) -> str:

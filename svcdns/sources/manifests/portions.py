@@ -28,6 +28,7 @@ IsUnused = Callable[[str, str], bool]
 
 # These patterns begin with a line end, which the regular expression engine finds quickly.
 _DOCUMENT: Final = re.compile(r"\n---(?=\s)")
+_DIRECTIVE: Final = re.compile(r"\n%")
 _LIST: Final = re.compile(r"\nkind: \w*List[ \r]*(?=\n|$)")
 _ITEMS: Final = re.compile(r"\nitems:[ \r]*\n(?=( *)- )")
 _END_OF_ITEMS: Final = re.compile(r"\n[^\s#-]")
@@ -76,7 +77,7 @@ class ListText(NamedTuple):
 
 def documents_of(text: str, is_unused: IsUnused | None) -> Iterator[Portion | UnusedObject]:
     """Yields the documents of a file. A List is a portion of its own."""
-    if is_unused is None or text.startswith("%") or "\n%" in text:
+    if is_unused is None or text.startswith("%") or _DIRECTIVE.search(text):
         yield Portion(text, 0)
         return
     begins = [found.start() + 1 for found in _DOCUMENT.finditer(text)]

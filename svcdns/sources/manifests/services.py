@@ -23,8 +23,11 @@ def services(written: Sequence[tuple[ManifestObject, ServiceObject]], reserved: 
 
     Raises ManifestError if the address range is full.
     """
+    every_family = [families(service.spec) for _, service in written]
     unassigned: list[ObjectName] = [
-        (item.namespace, item.name) for item, service in written if _needs_address(service.spec)
+        (item.namespace, item.name)
+        for (item, service), wanted in zip(written, every_family, strict=True)
+        if _needs_address(service.spec, wanted)
     ]
     try:
         assigned = assign(unassigned, SERVICE_RANGE, SERVICE_RANGE_6, reserved)
@@ -32,7 +35,10 @@ def services(written: Sequence[tuple[ManifestObject, ServiceObject]], reserved: 
         raise ManifestError(
             written[-1][0].position, f"expected no more Services than {SERVICE_RANGE} has addresses"
         ) from None
-    return [_trimmed(item, service, assigned.get((item.namespace, item.name), ())) for item, service in written]
+    return [
+        _trimmed(item, service, wanted, assigned.get((item.namespace, item.name), ()))
+        for (item, service), wanted in zip(written, every_family, strict=True)
+    ]
 
 
 def families(spec: ServiceSpec) -> tuple[str, ...]:
@@ -61,27 +67,27 @@ def headless(spec: ServiceSpec) -> bool:
     return (spec.clusterIPs or [spec.clusterIP])[0] == HEADLESS
 
 
-def _needs_address(spec: ServiceSpec) -> bool:
-    return spec.type != "ExternalName" and not headless(spec) and len(written_ips(spec)) < len(families(spec))
+def _needs_address(spec: ServiceSpec, wanted: tuple[str, ...]) -> bool:
+    return spec.type != "ExternalName" and not headless(spec) and len(written_ips(spec)) < len(wanted)
 
 
-def _trimmed(item: ManifestObject, service: ServiceObject, assigned: Sequence[str]) -> Service:
+def _trimmed(item: ManifestObject, service: ServiceObject, wanted: tuple[str, ...], assigned: Sequence[str]) -> Service:
     spec = service.spec
     ingress = (entry.ip or entry.hostname for entry in service.status.loadBalancer.ingress or ())
     return Service(
         namespace=item.namespace,
         name=item.name,
-        cluster_ips=_cluster_ips(spec, assigned),
+        cluster_ips=_cluster_ips(spec, wanted, assigned),
         ports=tuple(Port(port.name, port.protocol, port.port) for port in spec.ports) or PLACEHOLDER_PORTS,
         external_name=spec.externalName if spec.type == "ExternalName" else None,
         external_ips=(*spec.externalIPs, *(address for address in ingress if address)),
     )
 
 
-def _cluster_ips(spec: ServiceSpec, assigned: Sequence[str]) -> tuple[str, ...]:
+def _cluster_ips(spec: ServiceSpec, wanted: tuple[str, ...], assigned: Sequence[str]) -> tuple[str, ...]:
     if headless(spec) and spec.type != "ExternalName":
         return (HEADLESS,)
     if spec.type == "ExternalName":
         return ()
     by_family = {_family(address): address for address in (*assigned, *written_ips(spec))}
-    return tuple(by_family[family] for family in families(spec))
+    return tuple(by_family[family] for family in wanted)
