@@ -353,7 +353,7 @@ def _replaced(text: str, begin: str, end: str, environ: Mapping[str, str]) -> st
 def _lines(words: list[Token]) -> list[tuple[Token, ...]]:
     """Returns the tokens of each line.
 
-    A quoted token may contain line breaks. Words on the line where it ends belong to the same line.
+    A quoted token may contain line breaks. Words after it belong to the line on which the quoted token begins.
     """
     out: list[list[Token]] = []
     below = -1

@@ -1,8 +1,8 @@
 """Records what a plugin reads while its code runs, and derives the reuse terms of its reply from these reads.
 
 The reuse terms of a reply are the clients that may get it again, its lifetime, and its dependencies. The core sets
-`running.current` around everything that a plugin does for a query. That is its `handle`, the callbacks that it passed
-to `then`, and its coroutines. Reads through the query and the environment are recorded in `running.current`: replies to
+`running.current` around everything that a plugin does for a query: its `handle`, the callbacks that it passed to
+`then`, and its coroutines. Reads through the query and the environment are recorded in `running.current`: replies to
 self-queries (queries of the plugin to this server), dependencies, and whether the reply is for this client alone.
 Afterwards the core applies these records to the plugin's reply. For a plugin that reads nothing, nothing is allocated.
 """
@@ -98,7 +98,7 @@ class Invocation:
         return self
 
     def as_invocation(self) -> Invocation:
-        """Returns this invocation, unchanged."""
+        """Returns this invocation. The method of the same name in `PluginContext` makes a new one."""
         return self
 
     def read(self, scope: CacheScope) -> None:

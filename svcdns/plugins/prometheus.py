@@ -19,7 +19,7 @@ DEFAULT: Final = ("localhost", 9153)
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """The address that the page /metrics listens on."""
+    """The address at which the page /metrics is served."""
 
     address: tuple[str, int] = DEFAULT
 

@@ -16,7 +16,7 @@ from svcdns.plugin_api.settings import Settings
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """The folder as written in the Corefile."""
+    """The folder that relative paths start from, as written in the Corefile."""
 
     path: str
 

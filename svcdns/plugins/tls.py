@@ -178,7 +178,7 @@ def refresh(options: Options, known: Mapping[str, bytes]) -> dict[str, bytes]:
 
 
 def decode(payload: bytes) -> ServerTls:
-    """Returns the content that `gather` encoded."""
+    """Returns the ServerTls object that `gather` encoded."""
     return msgspec.msgpack.decode(payload, type=ServerTls)
 
 

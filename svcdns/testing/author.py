@@ -69,7 +69,7 @@ def _functions(plugin: type[Plugin]) -> Iterator[tuple[str, CodeType, dict[str, 
 
 
 def _check_reads(plugin: str, function: str, code: CodeType, known: dict[str, Any]) -> None:
-    """Raises ContractError if a function uses the clock, random numbers, files, or fields of the query for the core.
+    """Raises ContractError if a function uses the clock, random numbers, files, or query fields that are for the core.
 
     The core cannot record such reads. `code` is the code of the function, and `known` has its global values by name.
     """

@@ -2,7 +2,7 @@
 
 Most zone files consist almost entirely of such records, for which dnspython takes about five times as long.
 `rdata_text` handles everything else. This module also has what users of both modules need: the errors, and the types
-that cannot be records.
+that no record of a zone file can have.
 
 Rule: a reader returns None for words that it does not expect. It reports no errors, so that `rdata_text` alone decides
 what is wrong.

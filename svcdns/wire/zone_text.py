@@ -403,6 +403,9 @@ def _filled(word: str, number: int) -> str:
 
 
 def _nibbles(value: int, width: int, base: str) -> str:
-    """Returns the hexadecimal digits in reverse order with dots between them. `width` counts digits and dots."""
+    """Returns the hexadecimal digits of `value` in reverse order, with dots between them.
+
+    `width` is the smallest length of the result, digits and dots together.
+    """
     digits = f"{value:{'x' if base == 'n' else 'X'}}".rjust((width + 1) // 2, "0")
     return ".".join(reversed(digits))

@@ -170,9 +170,9 @@ def _additional(
 
 
 def _target(record: Record) -> bytes | None:
-    """Returns the lower-case name in the RDATA of a record such as MX or SRV whose addresses belong to the answer.
+    """Returns the name in the RDATA of a record such as MX or SRV, in lower case.
 
-    Returns None if the record has no such name, or is malformed.
+    The addresses of this name belong to the answer. Returns None if the record has no such name, or is malformed.
     """
     rdata, at = record.rdata, _TARGET_AT.get(record.rtype)
     try:
@@ -215,7 +215,7 @@ def _is_above(owner: bytes, chain: list[bytes]) -> bool:
 
 
 def _signer(record: Record) -> bytes | None:
-    """Returns the lower-case name of the zone that made a signature, or None if the record is malformed."""
+    """Returns the signer's name of an RRSIG record in lower case, or None if the record is malformed."""
     try:
         return names.read_name(record.rdata, _SIGNER)[0].lower()
     except FormError:

@@ -5,7 +5,8 @@ Rules (docs/behaviour/plugins.md#file):
 1. A file that is wrong or hangs does not prevent a start or a reload. Queries in a zone without content get SERVFAIL,
    and the file is read again later.
 2. If a file can no longer be used, the zone stays as it was.
-3. A file that is being written does not replace a zone. At a start it is used, and read again if the rest follows.
+3. A file that is being written does not replace a zone. At a start, such a file is used as it is, and read again if
+   more is written to it.
 4. An error is logged only if it differs from the file's previous error.
 """
 
@@ -202,8 +203,7 @@ def load(content: Content, path: str, zone: str, warnings: list[str], reads: Fil
 def _soa(records: list[Record], apex: bytes) -> Record | None:
     """Returns the zone's SOA record, or None if `records` has no SOA record.
 
-    As in CoreDNS, returns the last SOA record at the zone's name. Without one there, returns the last SOA record of
-    all.
+    As in CoreDNS, returns the last SOA record at the zone's name, or else the last SOA record in `records`.
     """
     found = [record for record in records if record.rtype == Type.SOA]
     own = [record for record in found if record.owner.lower() == apex]

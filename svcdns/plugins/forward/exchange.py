@@ -43,9 +43,9 @@ This is a plain tuple because one is made for each query.
 
 
 class Exchange:
-    """A query to the upstreams whose reply has not arrived yet.
+    """One query to the upstreams of a rule, from its start to its reply.
 
-    `completed` is called once, with the exchange. The exchange has its reply by then.
+    `completed` is called once, with the exchange, which has its reply by then.
     """
 
     __slots__ = (

@@ -59,9 +59,9 @@ class GroupBuilder:
             self._environment.log.error("tls: %s; the previous certificates stay in use", error)
 
     def _make_client_tls(self) -> ClientTls | None:
-        """Returns the certificates for TLS, or None if the rule has no upstream over TLS.
+        """Returns the ClientTls object of the rule, or None if the rule has no upstream over TLS.
 
-        After a reload, the object of the previous plugins is used again, with the new certificates.
+        After a reload, the object of the previous plugin is used again, with the new certificates.
         """
         environment, key = self._environment, self._rule.tls_key
         content = environment.data("forward", key) if key else None

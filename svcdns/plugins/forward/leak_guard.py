@@ -61,7 +61,7 @@ class LeakGuard:
         return Reply(Rcode.NXDOMAIN, query.reply_flags, extended=ExtendedError.BLOCKED) if blocked else None
 
     def _kind(self, query: Query) -> str:
-        """Returns the metric's label: `cluster`, `single_label`, or an empty text for a name that may leave."""
+        """Returns the metric's label: `cluster`, `single_label`, or an empty text for any other name."""
         key = query.key
         for zone in self._zones:
             if names.is_within(key, zone):

@@ -77,14 +77,14 @@ class Kubernetes(Plugin):
     def start(self) -> None:
         """Finds out whether the data is older than `stale_after`.
 
-        If it is, even the first reply has the extended error.
+        If it is, even the first reply has the extended error Stale Answer (RFC 8914 §4.4).
         """
         self.tick()
 
     def tick(self) -> None:
-        """Adds the extended error to replies when the data becomes stale, and removes it when the data is confirmed.
+        """Adds the extended error Stale Answer to replies when the data becomes stale (RFC 8914 §4.4).
 
-        Called about once a second.
+        Removes the extended error when the data is confirmed. Called about once a second.
         """
         stale = self.index.synced and self._clock() - self.index.confirmed > self.options.stale_after
         extended = ExtendedError.STALE_ANSWER if stale else None

@@ -121,7 +121,10 @@ def period(options: Options) -> float:
 
 
 def refresh(options: Options, known: Mapping[str, bytes]) -> dict[str, bytes]:
-    """Reads the file of weights again and returns the weights. If it has an error, logs that and returns nothing."""
+    """Reads the file of weights again, and returns the weights.
+
+    If the file has an error, logs the error and returns nothing.
+    """
     if not period(options):
         return {}
     log = plugin_logger("loadbalance")

@@ -128,7 +128,7 @@ class WeightedDraw:
     """
 
     def __init__(self, reply: Reply, random: Random, weights: Weights) -> None:
-        """Reads the addresses and their weights from `reply`, which is not changed.
+        """Finds the addresses of `reply`, which is not changed, and their weights in `weights`.
 
         In every variant, a section without addresses has its original order.
         """
@@ -143,7 +143,7 @@ class WeightedDraw:
     def variant(self, number: int, of: int) -> Reply:
         """Returns the variant with this number, from 0 to `of` - 1.
 
-        The first address of the variant was drawn by weight: the larger its weight, the more variants begin with an
+        Its first address was drawn by weight: the larger the weight of an address, the more variants begin with the
         address.
         """
         if of not in self._points:

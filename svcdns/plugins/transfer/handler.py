@@ -97,7 +97,10 @@ class Transfer(Plugin):
         return None
 
     def _stream(self, query: Query, zone: Iterable[Iterable[Record]]) -> Generator[Iterable[Record], None, None]:
-        """Yields the zone's records. The transfer counts as active until the generator ends or is closed."""
+        """Yields the zone's records.
+
+        Until the generator ends or is closed, the transfer counts for the limit of transfers at the same time.
+        """
         self._active += 1
         portion: Iterable[Record] = ()
         try:

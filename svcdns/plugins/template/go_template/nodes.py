@@ -38,8 +38,8 @@ def render(nodes: tuple[Node, ...], rendering: Rendering, dot: Any) -> None:
 class Command:
     """An operand with its arguments.
 
-    `lazy` is `and` or `or` for these two functions, whose arguments are evaluated only as needed. Otherwise it is
-    empty.
+    If the operand is the function `and` or `or`, `lazy` is its name, and arguments are evaluated only as needed.
+    Otherwise `lazy` is empty.
     """
 
     first: Operand
@@ -191,7 +191,7 @@ class LoopControl:
     kind: type[Break | Continue]
 
     def render(self, rendering: Rendering, dot: Any) -> None:  # noqa: ARG002 - writes nothing
-        """Ends the body of the innermost `range`, or one iteration of it."""
+        """Ends the innermost `range` (`break`), or one iteration of it (`continue`)."""
         raise self.kind
 
 
