@@ -233,7 +233,7 @@ class Api:
                 connection.abort()
 
     async def end_fault(self) -> None:
-        """Ends the current fault. Connections on which nothing more was sent (`half-open`) remain so."""
+        """Ends the current fault. On connections that were open during `half-open`, nothing is sent any more."""
         self.status, self.unresponsive = 0, False
         if self.site not in self.runner.sites:
             await self.listen(self.port)

@@ -5,7 +5,7 @@ objects of a kind until the new epoch's `Complete` of that kind. So the worker c
 restarted.
 
 Rule: the types that control sends (`ToWorker`) define the hand-over format (`svcdns.feed.format`). The types that a
-worker reads (`FromControl`) are the same when encoded; they differ in what is decoded at once.
+worker reads (`FromControl`) have the same encoding, but the worker leaves the objects in them encoded.
 """
 
 from __future__ import annotations
