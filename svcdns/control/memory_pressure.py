@@ -51,13 +51,13 @@ WORKING_SET: Final = Family(
 PRESSURE: Final = Family(
     "svcdns_memory_pressure_total",
     MetricKind.COUNTER,
-    "Steps because of the memory limit, by action: shrink, allow, restart.",
+    "Actions taken because memory came close to its limit, or had room again.",
     ("action",),
 )
 SHARE: Final = Family(
     "svcdns_memory_share",
     MetricKind.GAUGE,
-    "Part of their usual size that answer tables and caches may have.",
+    "Present size limit of answer tables and caches, as a share of the usual limit.",
     uniform=True,
 )
 

@@ -27,7 +27,7 @@ from svcdns.wire.record import Record
 ENTRIES: Final = Family(
     "coredns_hosts_entries",
     MetricKind.GAUGE,
-    "Entries: addresses of names and names of addresses.",
+    "Number of addresses of all names plus number of names of all addresses.",
     ("hostsfile",),
     uniform=True,
 )

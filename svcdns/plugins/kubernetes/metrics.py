@@ -11,7 +11,7 @@ _REST_BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0,
 PROGRAMMING_DURATION: Final = Family(
     "coredns_kubernetes_dns_programming_duration_seconds",
     MetricKind.HISTOGRAM,
-    "Seconds from the change of an endpoint, by the annotation of its EndpointSlice, until its frame to the workers is queued.",
+    "Seconds from the change of an endpoint until control queues the change for the workers.",
     ("service_kind",),
     tuple(0.001 * 2**i for i in range(20)),
 )
