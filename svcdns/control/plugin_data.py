@@ -29,7 +29,7 @@ from svcdns.process.blocking_io import BlockingCalls
 IDLE: Final = 10.0
 """Seconds after which a plugin whose interval is 0 is asked for the interval again: its file may exist by then."""
 RETRY: Final = 5.0
-"""Seconds to wait after a failed refresh, in addition to the interval."""
+"""The longest time in seconds from a failed refresh to the next one, however long the interval is."""
 READ_LIMIT: Final = 60.0
 """Seconds that reading the files of one plugin may take at a start or a reload."""
 
@@ -180,11 +180,13 @@ class Refresher:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _follow(self, files: PluginFiles) -> None:
-        last_error = ""
+        last_error, interval = "", RETRY
         while True:
             try:
                 period = await self._calls.run(files.shown, files.period, key=f"period {files.options}")
-                await asyncio.sleep(period or IDLE)
+                interval = period or IDLE
+                if not last_error:
+                    await asyncio.sleep(interval)
                 fresh = await self._refreshed(files) if period else {}
                 last_error = ""
             except SvcdnsError as error:
@@ -192,7 +194,7 @@ class Refresher:
                 if str(error) != last_error:
                     log.error("%s; the content that was read before stays in use", error)
                 last_error = str(error)
-                await asyncio.sleep(RETRY)
+                await asyncio.sleep(min(interval, RETRY))
                 continue
             if fresh:
                 await self._changed(fresh)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from svcdns.cluster.changes import Dependency
 from svcdns.corefile import arguments
+from svcdns.corefile.blocks import Directive, Token
 from svcdns.corefile.errors import CorefileError
 from svcdns.plugin_api.contract import Following, Plugin, steps, then
 from svcdns.plugin_api.environment import Block, Content, Environment
@@ -36,6 +37,7 @@ __all__ = [
     "ContractError",
     "CorefileError",
     "Dependency",
+    "Directive",
     "Edns",
     "Environment",
     "Family",
@@ -51,6 +53,7 @@ __all__ = [
     "Record",
     "Reply",
     "Settings",
+    "Token",
     "Type",
     "arguments",
     "names",

@@ -205,6 +205,32 @@ async def test_a_refresh_that_fails_keeps_the_last_content(
             await asyncio.sleep(0.001)
 
 
+async def test_a_failed_refresh_is_tried_again_after_the_interval_or_earlier(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After an error, the next refresh is after the interval, but at most RETRY seconds later."""
+    pauses: list[float] = []
+    sleep = asyncio.sleep
+
+    async def noted(seconds: float) -> None:
+        pauses.append(seconds)
+        await sleep(0)
+
+    for interval, expected in ((2.0, 2.0), (60.0, plugin_data.RETRY)):
+        broken = Module("one", interval)
+        broken.error = ZeroDivisionError("division by zero")
+        with monkeypatch.context() as patched:
+            patched.setattr("svcdns.control.plugin_data.asyncio.sleep", noted)
+            pauses.clear()
+            world.errors.clear()
+            world.refresher.follow([files(broken)])
+            async with asyncio.timeout(5):
+                while len(world.errors) < 3:
+                    await sleep(0.001)
+            assert pauses[:3] == [interval, expected, expected]
+            await world.refresher.stop()
+
+
 async def test_a_file_that_hangs_delays_no_other_plugin(
     world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

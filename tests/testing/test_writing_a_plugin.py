@@ -13,7 +13,8 @@ from types import ModuleType
 import pytest
 
 from svcdns import plugin_api
-from svcdns.plugin_api import Query, Record, Reply
+from svcdns.corefile.load import load
+from svcdns.plugin_api import CorefileError, Directive, Query, Record, Reply
 from svcdns.plugin_api.contract import HOOKS, check_plugin
 from svcdns.plugins import ORDER
 from svcdns.serving.metrics import TABLE_HITS
@@ -39,6 +40,20 @@ def module(name: str) -> ModuleType:
     made = sys.modules[name] = ModuleType(name)
     exec(compile(MODULES[name], name, "exec"), made.__dict__)
     return made
+
+
+def test_the_function_of_the_page_reads_options_in_braces(tmp_path: Path) -> None:
+    """The example returns the numbers of a block in braces, and refuses an option that it does not know."""
+    file = tmp_path / "Corefile"
+    limits = module("options_in_braces").limits
+
+    def directive(option: str) -> Directive:
+        file.write_text(f"example.org {{\n    bounds {{\n        lowest 5\n        {option} 60\n    }}\n}}\n")
+        return load(str(file), environ={}).blocks[0].directives[0]
+
+    assert limits(directive("highest")) == {"lowest": 5, "highest": 60}
+    with pytest.raises(CorefileError, match=r"Corefile:4:9 .*'higest'.*highest"):
+        limits(directive("higest"))
 
 
 @pytest.mark.parametrize("cached", ["", "\ncache 30"])
@@ -73,7 +88,7 @@ def test_the_test_of_the_page(tmp_path: Path) -> None:
 
 def test_every_block_of_the_page_is_run() -> None:
     """The page has three plugins, a test, and the `pyproject.toml` of one of the plugins, and no other block."""
-    assert set(MODULES) == {"svcdns_site", "svcdns_minttl", "svcdns_texts", "test_svcdns_texts"}
+    assert set(MODULES) == {"svcdns_site", "options_in_braces", "svcdns_minttl", "svcdns_texts", "test_svcdns_texts"}
     assert [kind for kind, _ in BLOCKS] == ["python"] * len(MODULES) + ["toml"]
     project = tomllib.loads(BLOCKS[-1][1])
     ((directive, name),) = project["project"]["entry-points"]["svcdns.plugins"].items()
