@@ -56,18 +56,25 @@ def percentile(values: Sequence[float], share: float) -> float:
     return sorted(values)[max(0, math.ceil(share * len(values)) - 1)]
 
 
-def generate(port: int, queries: Sequence[bytes], rate: float, seconds: float, clients: int = 128) -> Sample:
+def generate(
+    port: int,
+    queries: Sequence[bytes],
+    rate: float,
+    seconds: float,
+    clients: int = 128,
+    sources: Sequence[str] = ("127.0.0.1",),
+) -> Sample:
     """Sends queries to a port of 127.0.0.1 at `rate` queries a second, in turn from `clients` sockets.
 
     The queries are sent again and again until `seconds` have passed. The message id of a query is replaced by its
-    number modulo 65,536.
+    number modulo 65,536. The sockets take their addresses from `sources`, in turn.
     """
     ctypes.CDLL(None).prctl(_PR_SET_TIMERSLACK, 1)
     total = int(rate * seconds)
     sent = [0] * total
     arrived = [0] * total
     with selectors.EpollSelector() as selector:
-        sockets = [_socket(port) for _ in range(clients)]
+        sockets = [_socket(port, sources[number % len(sources)]) for number in range(clients)]
         try:
             for one in sockets:
                 selector.register(one, selectors.EVENT_READ)
@@ -123,8 +130,9 @@ def _receive(
             arrived[number] = max(seconds * 1_000_000_000 + nanoseconds, sent[number] + 1)
 
 
-def _socket(port: int) -> socket.socket:
+def _socket(port: int, source: str) -> socket.socket:
     made = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+    made.bind((source, 0))
     made.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
     made.connect(("127.0.0.1", port))
     return made

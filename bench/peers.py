@@ -64,6 +64,8 @@ class ServerConfig:
     more_upstreams: tuple[int, ...] = ()
     max_concurrent: bool = True
     """True if the Corefile has `max_concurrent`."""
+    more_blocks: str = ""
+    """The text that is put at the end of the Corefile."""
 
     @property
     def upstreams(self) -> list[int]:
@@ -81,6 +83,7 @@ def corefile(config: ServerConfig, folder: Path) -> Path:
         COREFILE.format(
             port=config.port, api=config.api, upstreams=upstreams, limit=limit, more=more, **config.http_ports
         )
+        + config.more_blocks
     )
     return path
 

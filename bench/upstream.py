@@ -2,8 +2,9 @@
 
 `python -m bench.upstream` prints its port and serves until standard input ends. Each line of standard input is a
 command. `drop` makes it discard queries over UDP, and `answer` makes it answer again. `count` prints the number of
-queries answered since the last `drop` or `answer`, without health checks. The program need not be fast: the benchmarks
-measure answers from caches, or the CPU time of the server.
+queries answered since the last `drop` or `answer`, without health checks. Queries over UDP for names with a label that
+begins with `silent-` are never answered. The program need not be fast: the benchmarks measure answers from caches, or
+the CPU time of the server.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ class _Datagrams(asyncio.DatagramProtocol):
         )  # the class of CPython 3.11 does not declare this type
 
     def datagram_received(self, data: bytes, addr: Any) -> None:
-        if not self.dropping and len(data) > 16 and not data[2] & 0x80:
+        if not self.dropping and len(data) > 16 and not data[2] & 0x80 and b"silent-" not in data:
             self.received += data[12] > 0
             self._transport.sendto(reply(data), addr)
 

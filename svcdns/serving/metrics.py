@@ -8,6 +8,7 @@ flushed, the increments are added for all hits together. This module does not co
 from __future__ import annotations
 
 from bisect import bisect_left
+from enum import StrEnum
 from typing import Final
 
 from svcdns.chain.routing import DROPPED, Route
@@ -80,6 +81,13 @@ TABLE_HITS: Final = Family(
     ("server",),
 )
 
+SHED: Final = Family(
+    "svcdns_shed_total",
+    MetricKind.COUNTER,
+    "Queries over UDP, and connections, that were given up under overload, by reason.",
+    ("server", "reason"),
+)
+
 MAX_HIT_COUNTERS: Final = 8192
 
 _LABELLED: Final = {
@@ -89,6 +97,23 @@ _LABELLED: Final = {
         Type.SRV, Type.TXT, Type.HTTPS, Type.SVCB, Type.IXFR, Type.AXFR, Type.ANY,
     )
 }  # fmt: skip
+
+
+class ShedReason(StrEnum):
+    """Why a query or a connection was given up under overload (docs/reliability.md#overload)."""
+
+    QUEUE = "queue"
+    """Too many queries waited for a reply over UDP; the client had the most of them."""
+    FLOOD = "flood"
+    """The receive buffer of a UDP socket stayed filled; the kernel dropped packets of the busiest clients."""
+    CONNECTIONS = "connections"
+    """Too many connections were open; the client had the most of them."""
+    HANDSHAKES = "handshakes"
+    """Too many TLS handshakes were in progress; the client had the most of them."""
+    SLOW_QUERY = "slow_query"
+    """A query over TCP or TLS did not arrive completely in time."""
+    UNREAD = "unread"
+    """The client did not read its replies over TCP or TLS."""
 
 
 class Durations:

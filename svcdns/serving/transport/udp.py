@@ -10,6 +10,10 @@ id. Everything else is done once for many packets:
 A batch is bounded, and so is the time for packets whose replies are not in the table. Between two batches the event
 loop serves TCP, upstream replies, the feed and timers.
 
+If more packets arrive than can be answered, the clients share the worker (docs/reliability.md#overload). More than
+MAX_WAITING packets wait in a queue by client (`fair_queue`). If packets arrive faster than they can be read, the kernel
+drops packets of the busiest clients (`flood_guard`).
+
 An error of a system call never ends the loop. Errors are counted by errno, and each errno is logged at most once a
 minute.
 """
@@ -28,10 +32,13 @@ from time import perf_counter
 from typing import Final
 
 from svcdns.eventloop.clock import Clock
+from svcdns.eventloop.fair_queue import FairQueue
 from svcdns.eventloop.loop import after_drains
 from svcdns.plugin_api.query import Client
 from svcdns.serving.fast_path import try_fast_path
+from svcdns.serving.metrics import SHED, ShedReason
 from svcdns.serving.responder import Responder
+from svcdns.serving.transport.flood_guard import SO_MEMINFO, FloodGuard
 from svcdns.serving.transport.udp_batch import (
     LAYOUT,
     PLAIN_LAYOUT,
@@ -44,7 +51,6 @@ from svcdns.serving.transport.udp_batch import (
 )
 from svcdns.telemetry.counters import Counters, Family, MetricKind
 
-SO_MEMINFO: Final = 55
 _DROPS_AT: Final = 8
 
 SOCKET_ERRORS: Final = Family(
@@ -64,8 +70,17 @@ SLICE: Final = 0.00025
 """The seconds for which packets without a stored reply are answered before the socket is read again."""
 MAX_WORK: Final = 0.002
 """The seconds for which packets without a stored reply are answered before other work of the event loop runs."""
+OVERLOAD_WORK: Final = 0.0005
+"""As MAX_WORK, while packets wait in the queue by client.
+
+It is shorter, because a new TCP or TLS connection needs several iterations of the event loop.
+"""
 MAX_WAITING: Final = 4 * SLOTS
-"""While this many packets wait for a reply, the socket is not read, and no other work of the event loop runs."""
+"""If more packets than this wait for a reply, they wait in a queue by client."""
+MAX_QUEUED: Final = 1024
+"""The most packets that wait in the queue by client."""
+MAX_READS: Final = 4
+"""The most batches that are read between two slices of time."""
 LOG_INTERVAL: Final = 60.0
 """The seconds between two log lines about the same errno."""
 
@@ -77,18 +92,18 @@ class SocketErrors:
 
     def __init__(self, counters: Counters, server: str, clock: Clock) -> None:
         """`server` is the metrics label of the listener that the sockets belong to."""
-        self._counters, self._server, self._clock = counters, server, clock
+        self.counters, self.server, self._clock = counters, server, clock
         self._logged: dict[int, float] = {}
 
     def count(self, operation: str, error: OSError) -> None:
         """Counts one failed system call; `operation` is `receive` or `send`."""
         number = error.errno or 0
         name = errno.errorcode.get(number, str(number))
-        self._counters.count(SOCKET_ERRORS, self._server, operation, name)
+        self.counters.count(SOCKET_ERRORS, self.server, operation, name)
         now = self._clock()
         if now - self._logged.get(number, -LOG_INTERVAL) >= LOG_INTERVAL:
             self._logged[number] = now
-            log.warning("%s on %s failed: %s", operation, self._server, os.strerror(number))
+            log.warning("%s on %s failed: %s", operation, self.server, os.strerror(number))
 
 
 class UdpReader:
@@ -111,14 +126,27 @@ class UdpReader:
         self.batch = batch(sock, wildcard=wildcard, failed=errors.count)
         self._misses: deque[tuple[bytes, Sender, float]] = deque()
         """The packets that wait, each with its sender and the time when it was read."""
+        self._fair: FairQueue[tuple[bytes, Sender, float]] = FairQueue(MAX_QUEUED)
+        """The packets that wait while there are too many of them. They come from `_misses`."""
+        self._guard = FloodGuard(sock, partial(self._shed, ShedReason.FLOOD))
         self._working = self._work_scheduled = False
         self._loop: asyncio.AbstractEventLoop | None = None
+
+    @property
+    def waiting(self) -> int:
+        """The number of packets that were read and wait for their reply."""
+        return len(self._misses) + len(self._fair)
 
     def drain(self) -> int:
         """Receives and answers one batch of packets; returns the number of packets."""
         count = self._read()
-        if self._misses:
-            self._work()
+        if count == SLOTS:
+            self._guard.look(perf_counter())
+        if self._misses or self._fair.turns:
+            if self._fair.turns and self._work_scheduled:
+                self._sort()
+            else:
+                self._work()
         return count
 
     def _read(self) -> int:
@@ -128,6 +156,8 @@ class UdpReader:
         """
         count = self.batch.receive()
         if count:
+            if self._guard.active:
+                self._guard.note(self.batch.client_keys(count))
             if self.responder.uniform:
                 self._drain_fast(count)
             else:
@@ -135,39 +165,80 @@ class UdpReader:
         return count
 
     def finish(self) -> None:
-        """Answers all packets that wait, without reading the socket again."""
-        while self._misses:
+        """Answers all packets that wait, without reading the socket again, and removes the packet filter."""
+        self._guard.stop()
+        while self._misses or self._fair.turns:
             self._work(reading=False)
 
     def _work(self, *, reading: bool = True) -> None:
-        """Answers waiting packets. Stops when none is left, or after MAX_WORK if fewer than MAX_WAITING are left.
+        """Answers waiting packets. Stops when none is left, or after MAX_WORK.
 
-        With `reading`, also reads the socket between time slices, unless too many packets wait. If packets are left,
-        schedules another call.
+        With `reading`, also reads the socket between time slices. If packets are left, schedules another call.
         """
-        misses, now = self._misses, perf_counter()
-        slice_ends, work_ends = now + SLICE, now + MAX_WORK  # as `TimeSlice` does, but without a call for each packet
+        misses, turns, now = self._misses, self._fair.turns, perf_counter()
+        work = OVERLOAD_WORK if turns else MAX_WORK
+        slice_ends, work_ends = now + SLICE, now + work  # as `TimeSlice` does, but without a call for each packet
         self._working = True
         try:
-            while misses:
-                self._miss(*misses.popleft())
-                now = perf_counter()
+            while misses or turns:
+                if turns or len(misses) > MAX_WAITING:
+                    now = self._next_in_turn(now)
+                else:
+                    self._miss(*misses.popleft())
+                    now = perf_counter()
                 if now > slice_ends:
-                    if now > work_ends and len(misses) < MAX_WAITING:
+                    if now > work_ends:
                         break
-                    if reading and len(misses) < MAX_WAITING:
-                        self._read()
+                    if reading:
+                        self._read_on()
                     slice_ends = perf_counter() + SLICE
         finally:
             self._working = False
             self.batch.flush()
-        if misses and not self._work_scheduled:
+        if (misses or turns) and not self._work_scheduled:
             self._work_scheduled = True
             (self._loop or self._find_loop()).call_soon(self._resume)
 
+    def _read_on(self) -> None:
+        """Reads the socket until it is empty, or until MAX_READS batches were read.
+
+        If more packets wait than can be answered soon, the clients with the most packets lose some of them.
+        """
+        for _ in range(MAX_READS):
+            full = self._read() == SLOTS
+            if self._fair.turns or len(self._misses) > MAX_WAITING:
+                self._sort()
+            if not full:
+                break
+
+    def _next_in_turn(self, now: float) -> float:
+        """Answers the next packet of the queue by client. Returns the time on `perf_counter`; `now` is the time before.
+
+        Also moves the packets that were read meanwhile to that queue.
+        """
+        if self._misses:
+            self._sort()
+        self._miss(*self._fair.pop())
+        ended = perf_counter()
+        self._fair.charge(ended - now)
+        return ended
+
+    def _sort(self) -> None:
+        """Moves all waiting packets to the queue by client."""
+        misses, add, key_of, shed = self._misses, self._fair.add, self.batch.client_key, 0
+        while misses:
+            item = misses.popleft()
+            if not add(key_of(item[1]), item):
+                shed += 1
+        if shed:
+            self._shed(ShedReason.QUEUE, shed)
+
+    def _shed(self, reason: ShedReason, packets: int) -> None:
+        self.errors.counters.count(SHED, self.errors.server, reason, amount=packets)
+
     def _resume(self) -> None:
         self._work_scheduled = False
-        if self._misses:
+        if self._misses or self._fair.turns:
             self._work()
 
     def _drain_fast(self, count: int) -> None:

@@ -122,6 +122,14 @@ class Batch:
         host: str = self.address(sender)[0]
         return host
 
+    def client_key(self, sender: Sender) -> bytes:
+        """Returns the octets that identify the client: its IPv4 address, or the first 64 bits of its IPv6 address."""
+        raise NotImplementedError
+
+    def client_keys(self, count: int) -> list[bytes]:
+        """Returns the `client_key` of the senders of the datagrams in the first `count` slots."""
+        return [self.client_key(self.sender(slot)) for slot in range(count)]
+
     def address(self, sender: Sender) -> Any:
         """Returns the address of the sender in the form that `socket.sendto` takes."""
         raise NotImplementedError
@@ -292,6 +300,10 @@ class _SystemBatch(Batch):
         scope = int.from_bytes(sender[24:28], "little" if memoryview(b"\1\0").cast("H")[0] == 1 else "big")
         return socket.inet_ntop(socket.AF_INET6, sender[8:24]), port, 0, scope
 
+    def client_key(self, sender: Sender) -> bytes:
+        key: bytes = sender[8:16] if self._ipv6 else sender[4:8]
+        return key
+
     def host(self, sender: Sender) -> str:
         return (
             socket.inet_ntop(socket.AF_INET6, sender[8:24])
@@ -379,6 +391,9 @@ class _PortableBatch(Batch):
 
     def sender(self, slot: int) -> Sender:
         return self._senders[slot]
+
+    def client_key(self, sender: Sender) -> bytes:
+        return socket.inet_pton(self._sock.family, sender[0][0].partition("%")[0])[:8]
 
     def address(self, sender: Sender) -> Any:
         return sender[0]

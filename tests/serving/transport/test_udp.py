@@ -124,20 +124,52 @@ async def test_the_socket_is_read_between_slices(monkeypatch: pytest.MonkeyPatch
     served.close()
 
 
-@pytest.mark.parametrize("waiting", [0, 2])
-async def test_few_packets_wait(monkeypatch: pytest.MonkeyPatch, waiting: int) -> None:
-    """At most `MAX_WAITING` packets wait; further ones are answered at once, and `finish` answers those that wait."""
+async def test_few_packets_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At most MAX_QUEUED packets wait. The client with the most packets loses the others, and they are counted."""
     monkeypatch.setattr("svcdns.serving.transport.udp.SLICE", -1.0)
     monkeypatch.setattr("svcdns.serving.transport.udp.MAX_WORK", -1.0)
-    monkeypatch.setattr("svcdns.serving.transport.udp.MAX_WAITING", waiting + 1)
+    monkeypatch.setattr("svcdns.serving.transport.udp.OVERLOAD_WORK", -1.0)
+    monkeypatch.setattr("svcdns.serving.transport.udp.MAX_WAITING", 4)
+    monkeypatch.setattr("svcdns.serving.transport.udp.MAX_QUEUED", 40)
     served = Served()
-    served.send(*[query(number, f"n{number}.b.") for number in range(9)])
-    served.reader.drain()
-    assert len(served.received()) == 9 - waiting
+    for part in range(10):
+        served.send(*[query(number, f"n{number}.b.") for number in range(part * SLOTS, (part + 1) * SLOTS)])
+        served.reader.drain()
+        assert served.reader.waiting <= 40
+    answered = len(served.received())
+    shed = counted(served.place.counters)["svcdns_shed_total", "dns://:53", "queue"]
+    assert answered + shed + served.reader.waiting == 10 * SLOTS
     served.reader.finish()
-    assert len(served.received()) == waiting
+    assert served.reader.waiting == 0
+    assert answered + shed + len(served.received()) == 10 * SLOTS
     await asyncio.sleep(0)
     assert served.received() == []
+    served.close()
+
+
+@pytest.mark.parametrize("observed", [False, True], ids=["plain", "observed"])
+async def test_a_flood_does_not_delay_other_clients(monkeypatch: pytest.MonkeyPatch, observed: bool) -> None:
+    """While one client floods the socket, each query of another client is answered, after few packets of the flood."""
+    monkeypatch.setattr("svcdns.serving.transport.udp.MAX_QUEUED", 100)
+    monkeypatch.setattr("svcdns.serving.transport.udp.MAX_WAITING", 8)
+    for name in ("SLICE", "MAX_WORK", "OVERLOAD_WORK"):
+        monkeypatch.setattr(f"svcdns.serving.transport.udp.{name}", -1.0)
+    served, other = Served(observed=observed), bound("127.0.0.2")
+    numbers = iter(range(60_000))
+    with other:
+        for _ in range(20):
+            served.send(*[query(number, f"n{number}.b.") for number, _ in zip(numbers, range(100), strict=False)])
+            number = next(numbers)
+            other.sendto(query(number, f"n{number}.b."), served.sock.getsockname())
+            while served.reader.has_packet():
+                served.reader.drain()
+                served.received()
+            for _ in range(20):
+                await asyncio.sleep(0)
+            assert dns.message.from_wire(other.recv(512)).id == number
+        served.received()
+    assert counted(served.place.counters)["svcdns_shed_total", "dns://:53", "queue"] > 500
+    served.reader.finish()
     served.close()
 
 

@@ -1,0 +1,254 @@
+"""Clients that misbehave, for `bench.attacks`: `python -m bench.attackers ATTACK PORT TLS_PORT SECONDS`.
+
+Each attack comes from one address, ATTACKER, goes to a server at 127.0.0.1, and ends after the given time. The number
+of connections and the rate of each attack are bounded. The program prints one line when the attack has begun.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import resource
+import selectors
+import socket
+import ssl
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
+
+from bench.cluster import EXTERNAL_ZONE, ZONE, Cluster, namespace
+from bench.processes import end_with_parent
+
+ATTACKER = "127.0.0.66"
+FLOOD_RATE = 100_000
+"""Queries a second of the floods over UDP."""
+HUGE_RATE = 5_000
+SLOW_CONNECTIONS = 2_000
+UNREAD_CONNECTIONS = 200
+OUTSIDE_NAMES = 20_000
+HALF_OPEN = 1_000
+HANDSHAKES_AT_ONCE = 32
+TICK = 0.001
+_PART = 512
+"""Queries that are encoded together."""
+
+
+class Target:
+    """The ports of the server, and the time when the attack ends."""
+
+    def __init__(self, port: int, tls_port: int, seconds: float) -> None:
+        self.port, self.tls_port = port, tls_port
+        self.ends = time.monotonic() + seconds
+
+    @property
+    def over(self) -> bool:
+        """True if the attack has to end."""
+        return time.monotonic() >= self.ends
+
+
+def main() -> None:
+    """Runs one attack."""
+    end_with_parent()
+    name, port, tls_port, seconds = sys.argv[1:]
+    os.nice(5)
+    soft = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, soft))
+    print(name, flush=True)
+    ATTACKS[name](Target(int(port), int(tls_port), float(seconds)))
+
+
+# -- floods over UDP
+
+
+def denied(target: Target) -> None:
+    """Names of the cluster that do not exist, each once."""
+    _flood(target, FLOOD_RATE, (f"no-{n}.{namespace(n)}.svc.{ZONE}" for n in itertools.count()))
+
+
+def pods(target: Target) -> None:
+    """Names of Pod addresses, each once: each has an answer of its own."""
+    parts = (divmod(n, 256) for n in itertools.count())
+    _flood(target, FLOOD_RATE, (f"10-{a >> 8 & 255}-{a & 255}-{b}.default.pod.{ZONE}" for a, b in parts))
+
+
+def outside(target: Target) -> None:
+    """Names outside the cluster, each once, whose upstream is silent: OUTSIDE_NAMES in all, within four seconds."""
+    names = (f"silent-{os.getpid()}-{n}.{EXTERNAL_ZONE}" for n in range(OUTSIDE_NAMES))
+    _flood(target, OUTSIDE_NAMES / 4, names)
+    while not target.over:
+        time.sleep(0.1)
+
+
+def huge(target: Target) -> None:
+    """SRV queries for headless Services with many endpoints, which allow large answers."""
+    cluster = Cluster(1000)
+    queries = [_query(f"_http._tcp.{cluster.fqdn(n)}", 33, 65_535) for n in cluster.headless()]
+    _send(target, HUGE_RATE, itertools.cycle(queries))
+
+
+def _flood(target: Target, rate: float, names: Iterator[str]) -> None:
+    _send(target, rate, (_query(name) for name in names))
+
+
+def _query(name: str, rtype: int = 1, size: int = 0) -> bytes:
+    """Returns a query. If `size` is not 0, it has an OPT record with this size."""
+    labels = b"".join(bytes((len(label),)) + label.encode() for label in name.split("."))
+    opt = b"\0\0\x29" + size.to_bytes(2, "big") + bytes(6) if size else b""
+    return b"\0\1\1\0\0\1\0\0\0\0\0" + bytes((bool(size),)) + labels + b"\0\0" + bytes((rtype,)) + b"\0\1" + opt
+
+
+def _send(target: Target, rate: float, queries: Iterator[bytes]) -> None:
+    """Sends queries at a rate from one socket; does not read the replies."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as sock:
+        sock.bind((ATTACKER, 0))
+        sock.connect(("127.0.0.1", target.port))
+        send, begun, sent = sock.send, time.monotonic(), 0
+        ready = list(itertools.islice(queries, _PART))
+        while ready and not target.over:
+            for query in ready:
+                with suppress(OSError):
+                    send(query)
+            sent += len(ready)
+            ready = list(itertools.islice(queries, min(_PART, max(1, int(rate / 200)))))
+            ahead = begun + sent / rate - time.monotonic()
+            if ahead > TICK:
+                time.sleep(ahead)
+        print(f"{sent / (time.monotonic() - begun):,.0f} queries a second", file=sys.stderr)
+
+
+# -- connections
+
+
+def idle(target: Target) -> None:
+    """Connections that send nothing; a closed one is opened again."""
+    _connections(target, SLOW_CONNECTIONS, target.port, lambda _: None)
+
+
+def octets(target: Target) -> None:
+    """Connections that send one octet of a query a second; a closed one is opened again."""
+    message = b"\0\x40" + b"\0\1\1\0\0\1\0\0\0\0\0\0" + b"\1a" * 30
+    sent: dict[socket.socket, int] = {}
+
+    def one_octet(sock: socket.socket) -> None:
+        at = sent[sock] = sent.get(sock, -1) + 1
+        sock.send(message[at % len(message) : at % len(message) + 1])
+
+    _connections(target, SLOW_CONNECTIONS, target.port, one_octet)
+
+
+def unread(target: Target) -> None:
+    """Connections that send as many queries as they can, and never read a reply."""
+    query = _query(f"_http._tcp.{Cluster(1000).fqdn(0)}", 33)
+    block = (len(query).to_bytes(2, "big") + query) * 500
+    _connections(target, UNREAD_CONNECTIONS, target.port, lambda sock: sock.send(block), 0.05)
+
+
+def half_open(target: Target) -> None:
+    """TLS connections that send half of their first message."""
+    hello = _client_hello()
+
+    def begin(sock: socket.socket) -> None:
+        with suppress(OSError):
+            if not sock.getsockopt(socket.SOL_SOCKET, socket.SO_PRIORITY):
+                sock.send(hello[: len(hello) // 2])
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_PRIORITY, 1)
+
+    _connections(target, HALF_OPEN, target.tls_port, begin)
+
+
+def handshakes(target: Target) -> None:
+    """TLS handshakes, HANDSHAKES_AT_ONCE at a time: each connection is closed after the server's first message."""
+    hello, done = _client_hello(), 0
+    with ExitStack() as stack:
+        selector = stack.enter_context(selectors.EpollSelector())
+        opened: set[socket.socket] = set()
+        while not target.over:
+            while len(opened) < HANDSHAKES_AT_ONCE:
+                sock = _connected(target.tls_port)
+                opened.add(sock)
+                selector.register(sock, selectors.EVENT_READ)
+                with suppress(OSError):
+                    sock.send(hello)
+            for key, _ in selector.select(0.1):
+                found = key.fileobj
+                assert isinstance(found, socket.socket)
+                selector.unregister(found)
+                opened.discard(found)
+                found.close()
+                done += 1
+        for sock in opened:
+            sock.close()
+    print(f"{done} handshakes", file=sys.stderr)
+
+
+def _client_hello() -> bytes:
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    with suppress(ssl.SSLWantReadError):
+        context.wrap_bio(incoming, outgoing).do_handshake()
+    return outgoing.read()
+
+
+def _connections(
+    target: Target, count: int, port: int, act: Callable[[socket.socket], object], every: float = 1.0
+) -> None:
+    """Keeps `count` connections open, and calls `act` for each of them every `every` seconds."""
+    opened: list[socket.socket] = []
+    with ExitStack() as stack:
+        selector = stack.enter_context(selectors.EpollSelector())
+        while not target.over:
+            begun = time.monotonic()
+            while len(opened) < count and time.monotonic() < begun + every / 2:
+                sock = _connected(port)
+                selector.register(sock, selectors.EVENT_READ)
+                opened.append(sock)
+            for sock in opened:
+                with suppress(OSError):
+                    act(sock)
+            _close_ended(selector, opened)
+            time.sleep(max(0.01, begun + every - time.monotonic()))
+        print(f"{len(opened)} connections at the end", file=sys.stderr)
+        for sock in opened:
+            sock.close()
+
+
+def _close_ended(selector: selectors.BaseSelector, opened: list[socket.socket]) -> None:
+    for key, _ in selector.select(0):
+        sock = key.fileobj
+        assert isinstance(sock, socket.socket)
+        with suppress(BlockingIOError):
+            try:
+                ended = not sock.recv(1, socket.MSG_PEEK)
+            except ConnectionError:
+                ended = True
+            if ended:
+                selector.unregister(sock)
+                sock.close()
+                opened.remove(sock)
+            else:
+                selector.unregister(sock)  # replies wait, and are never read
+
+
+def _connected(port: int) -> socket.socket:
+    sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    sock.bind((ATTACKER, 0))
+    sock.connect_ex(("127.0.0.1", port))
+    return sock
+
+
+ATTACKS: dict[str, Callable[[Target], None]] = {
+    "denied": denied,
+    "pods": pods,
+    "outside": outside,
+    "huge": huge,
+    "idle": idle,
+    "octets": octets,
+    "unread": unread,
+    "half-open": half_open,
+    "handshakes": handshakes,
+}
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,112 @@
+"""A queue that shares the time of a worker among clients (deficit round robin, Shreedhar and Varghese 1995).
+
+The items of the queue are packets, connections with queries, or steps of TLS handshakes.
+
+Each client has a queue of its own. The clients take turns. At its turn, a client may use QUANTUM seconds of the
+worker's time. Time that an item takes beyond this is deducted from the client's next turns. So a client with many or
+expensive items delays its own items only.
+
+The queue has a maximum length. When it is full, the client with the most items loses its newest one. A client's
+items keep their order.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Final, Generic, TypeVar
+
+Item = TypeVar("Item")
+
+QUANTUM: Final = 0.0001
+"""The seconds of a turn."""
+MAX_DEBT: Final = 20 * QUANTUM
+"""The most seconds that are deducted from a client's next turns."""
+
+
+class _Client(Generic[Item]):
+    """The items of one client, and the seconds that it may still use in this turn."""
+
+    __slots__ = ("credit", "items", "key")
+
+    def __init__(self, key: bytes) -> None:
+        self.key, self.credit = key, QUANTUM
+        self.items: deque[Item] = deque()
+
+
+class FairQueue(Generic[Item]):
+    """The waiting items of one socket, by client."""
+
+    def __init__(self, most: int) -> None:
+        """`most` is the largest number of items that wait."""
+        self._most, self._length = most, 0
+        self._clients: dict[bytes, _Client[Item]] = {}
+        self.turns: deque[_Client[Item]] = deque()
+        """The clients with waiting items; the first one has its turn. Empty if no item waits."""
+        self._current: _Client[Item] | None = None
+        self._by_length: list[dict[_Client[Item], None]] = [{} for _ in range(most + 1)]
+        """The clients by the number of their items."""
+        self._longest = 0
+
+    def __len__(self) -> int:
+        """The number of waiting items."""
+        return self._length
+
+    def add(self, key: bytes, item: Item) -> bool:
+        """Adds a item of the client `key`. Returns False if this item or another one was dropped."""
+        client = self._clients.get(key)
+        if self._length >= self._most:
+            if self._longest <= (len(client.items) if client is not None else 1):
+                return False
+            self._remove_newest()
+            self.add(key, item)
+            return False
+        if client is None:
+            client = self._clients[key] = _Client(key)
+            self.turns.append(client)
+        items = client.items
+        length = len(items)
+        if length:
+            del self._by_length[length][client]
+        items.append(item)
+        self._by_length[length + 1][client] = None
+        self._longest = max(self._longest, length + 1)
+        self._length += 1
+        return True
+
+    def pop(self) -> Item:
+        """Removes and returns the next item. Raises IndexError if no item waits."""
+        turns = self.turns
+        client = turns[0]
+        while client.credit <= 0 and len(turns) > 1:
+            client.credit += QUANTUM
+            turns.rotate(-1)
+            client = turns[0]
+        item = client.items.popleft()
+        self._shortened(client)
+        self._current = client
+        return item
+
+    def charge(self, seconds: float) -> None:
+        """Deducts the seconds that the item took which `pop` returned last."""
+        client = self._current
+        if client is not None:
+            client.credit = max(client.credit - seconds, -MAX_DEBT)
+
+    def _remove_newest(self) -> None:
+        """Removes the newest item of the client with the most items."""
+        client = next(reversed(self._by_length[self._longest]))
+        client.items.pop()
+        self._shortened(client)
+
+    def _shortened(self, client: _Client[Item]) -> None:
+        """Called when `client` has one item fewer."""
+        length = len(client.items)
+        del self._by_length[length + 1][client]
+        if length:
+            self._by_length[length][client] = None
+        else:
+            del self._clients[client.key]
+            self.turns.remove(client)
+        if not self._by_length[self._longest] and self._longest:
+            self._longest -= 1
+        self._length -= 1

@@ -1,0 +1,154 @@
+"""Keeps the receive buffer of a UDP socket short when clients send more packets than the worker can read.
+
+All packets of a socket wait in one buffer of the kernel, and a full buffer drops the packets of every client alike. So,
+while the buffer stays filled, this module has the kernel drop a share of the packets of the busiest client
+(`source_filter`), and raises the share again when there is room.
+
+Rules:
+
+1. Without overload, nothing is done but a look at the clock for each full batch of packets.
+2. A backlog that shrinks by itself is no overload. It comes after a pause of the worker, for example.
+3. At each step, the share of one client is lowered: the client with the most packets. It must have half as many again
+   as the average, or more than half of the buffer must be in use. So nothing is dropped early if there is only one
+   client, because no other client suffers.
+4. The number of clients in the filter is bounded.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+from collections import Counter
+from collections.abc import Callable
+from typing import Final
+
+from svcdns.serving.transport import source_filter
+
+SO_MEMINFO: Final = 55
+STEP: Final = 0.01
+"""The seconds between two looks at the buffer."""
+STEPS: Final = 3
+"""The number of looks at a filled buffer after which packets are dropped."""
+FILLED: Final = 256 << 10
+"""The octets of the receive buffer in use from which on the buffer counts as filled. A small packet takes 768 octets.
+
+A buffer of less than four times this size counts as filled if a quarter of it is in use.
+"""
+SHORT: Final = 32 << 10
+"""The octets of the receive buffer in use that the filter keeps to."""
+LOWER: Final = 0.75
+RAISE: Final = 1.03
+MIN_SHARE: Final = 0.01
+BUSY: Final = 1.5
+"""How many times the average packets of a client a client must have for its share to be lowered."""
+MIN_COUNTED: Final = 8
+"""The packets in the last steps below which the share of a client is not lowered."""
+MAX_COUNTED: Final = 1024
+"""The most clients whose packets are counted in one step."""
+
+
+class FloodGuard:
+    """Watches the receive buffer of one socket while it is filled. `active` is true in that time."""
+
+    def __init__(self, sock: socket.socket, dropped: Callable[[int], None]) -> None:
+        """`dropped` is called with the number of packets that the kernel has dropped while there was a filter."""
+        self._sock, self._dropped = sock, dropped
+        self.active = False
+        self._looked = 0.0
+        self._counts: Counter[bytes] = Counter()
+        self._kept: dict[bytes, float] = {}
+        self._filled = self._before = self._drops = self._size = 0
+        self._timer: asyncio.TimerHandle | None = None
+        source_filter.detach(sock)  # a worker that ended may have left a filter
+
+    @property
+    def kept(self) -> dict[bytes, float]:
+        """The share of the packets that is kept, for each client in the filter."""
+        return dict(self._kept)
+
+    def look(self, now: float) -> None:
+        """Begins to watch the buffer if it is filled. Called with the time on `perf_counter` after a full batch."""
+        if self.active or now < self._looked + STEP:
+            return
+        self._looked = now
+        used, drops = self._usage()
+        if used >= self._enough:
+            self.active = True
+            self._filled, self._before, self._drops = 1, used, drops
+            self._timer = asyncio.get_running_loop().call_later(STEP, self._step)
+
+    @property
+    def _enough(self) -> int:
+        """The octets in use from which on the buffer counts as filled."""
+        return min(FILLED, self._size // 4)
+
+    def note(self, clients: list[bytes]) -> None:
+        """Counts the packets of a batch, by the client of each. Call it only while `active` is true."""
+        counts = self._counts
+        if len(counts) < MAX_COUNTED:
+            counts.update(clients)
+
+    def stop(self) -> None:
+        """Removes the filter."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._end()
+
+    def _step(self) -> None:
+        used, drops = self._usage()
+        if self._kept:
+            self._dropped(max(0, drops - self._drops))
+        self._drops = drops
+        if self._adapted(used):
+            self._counts = Counter({client: count // 2 for client, count in self._counts.items() if count > 1})
+            self._timer = asyncio.get_running_loop().call_later(STEP, self._step)
+        else:
+            self._end()
+
+    def _adapted(self, used: int) -> bool:
+        """Changes the filter. Returns False if the buffer needs no more watching."""
+        if not self._kept:
+            if used < self._enough:
+                return False
+            self._filled = self._filled + 1 if used > self._before * 0.9 else 0
+            self._before = used
+            return self._filled < STEPS or self._lowered(used)
+        if used > SHORT:
+            return self._lowered(used)
+        self._kept = {client: share * RAISE for client, share in self._kept.items() if share * RAISE < 1}
+        return bool(self._kept) and self._apply()
+
+    def _lowered(self, used: int) -> bool:
+        """Lowers the share of the client with the most packets. Returns False if the kernel supports no filters."""
+        counts, kept = self._counts, self._kept
+        for client, count in counts.most_common(1):
+            busy = used > self._size // 2 or count * len(counts) >= BUSY * counts.total()
+            if client in kept or (busy and count >= MIN_COUNTED and len(kept) < source_filter.MAX_CLIENTS):
+                kept[client] = max(MIN_SHARE, kept.get(client, 1.0) * LOWER)
+        return not kept or self._apply()
+
+    def _apply(self) -> bool:
+        try:
+            source_filter.attach(self._sock, self._kept)
+        except OSError:
+            return False
+        return True
+
+    def _end(self) -> None:
+        source_filter.detach(self._sock)
+        self._kept.clear()
+        self._counts.clear()
+        self.active, self._timer = False, None
+
+    def _usage(self) -> tuple[int, int]:
+        """Returns the octets of the receive buffer in use, and the number of packets that the kernel has dropped."""
+        try:
+            data = self._sock.getsockopt(socket.SOL_SOCKET, SO_MEMINFO, 64)
+        except OSError:
+            return 0, 0
+        words = struct.unpack(f"={len(data) // 4}I", data)
+        if len(words) <= 8:
+            return 0, 0
+        self._size = words[1]
+        return words[0], words[8]

@@ -1,0 +1,152 @@
+"""When the kernel drops packets of busy clients."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import socket
+import struct
+from collections.abc import Sequence
+
+import pytest
+
+from svcdns.serving.transport import flood_guard, source_filter
+from svcdns.serving.transport.flood_guard import FILLED, SHORT, FloodGuard
+
+SIZE = 8 << 20
+A, B = b"\x0a\0\0\1", b"\x0a\0\0\2"
+
+
+class Socket(socket.socket):
+    """A socket whose receive buffer is as full as the test says."""
+
+    used = dropped = 0
+    size = SIZE
+    supported = True
+
+    def getsockopt(self, level: int, option: int, size: int = 0) -> bytes:  # type: ignore[override]
+        """Returns the state of the buffer."""
+        assert (level, option) == (socket.SOL_SOCKET, flood_guard.SO_MEMINFO)
+        return struct.pack("=9I", self.used, self.size, *[0] * 6, self.dropped)[:size]
+
+
+class Setup:
+    """A guard, its socket, and the packets that it reported as dropped."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(flood_guard, "STEP", 0.0)
+        monkeypatch.setattr(source_filter, "attach", self.attach)
+        monkeypatch.setattr(source_filter, "detach", lambda _sock: self.filters.append({}))
+        self.sock = Socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.filters: list[dict[bytes, float]] = []
+        self.dropped: list[int] = []
+        self.guard = FloodGuard(self.sock, self.dropped.append)
+
+    def attach(self, sock: socket.socket, kept: dict[bytes, float]) -> None:
+        """Records the filter."""
+        if not self.sock.supported:
+            raise OSError(errno.ENOPROTOOPT, "not supported")
+        assert sock is self.sock
+        self.filters.append(dict(kept))
+
+    async def step(self, used: int, packets: dict[bytes, int], *, dropped: int = 0) -> None:
+        """Lets one step of the guard see this buffer, after these packets."""
+        self.sock.used = used
+        self.sock.dropped += dropped
+        if self.guard.active:
+            self.guard.note([client for client, count in packets.items() for _ in range(count)])
+        else:
+            self.guard.look(1e9 + len(self.filters))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+
+    async def steps(self, used: Sequence[int], packets: dict[bytes, int]) -> None:
+        """Lets a step see each of these fill levels."""
+        for octets in used:
+            await self.step(octets, packets)
+
+
+@pytest.fixture
+def setup(monkeypatch: pytest.MonkeyPatch) -> Setup:
+    """Returns a guard whose steps follow one another at once."""
+    return Setup(monkeypatch)
+
+
+FLOOD = {A: 900, B: 10}
+
+
+async def test_the_busiest_client_loses_packets(setup: Setup) -> None:
+    """While the buffer stays filled, the share of the busiest client falls; the kernel's drops are reported."""
+    await setup.steps([FILLED + n for n in range(6)], FLOOD)
+    assert setup.guard.active
+    assert list(setup.guard.kept) == [A]
+    before = setup.guard.kept[A]
+    await setup.step(FILLED, FLOOD, dropped=77)
+    assert setup.guard.kept[A] < before < 1
+    assert sum(setup.dropped) == 77
+    setup.guard.stop()
+    setup.sock.close()
+
+
+async def test_the_share_rises_again_and_the_filter_ends(setup: Setup) -> None:
+    """When the buffer is short, the share rises until the filter is removed; then the guard does nothing."""
+    await setup.steps([FILLED + n for n in range(6)], FLOOD)
+    share = setup.guard.kept[A]
+    await setup.step(SHORT, FLOOD)
+    assert setup.guard.kept[A] > share
+    for _ in range(200):
+        await setup.step(0, {})
+        if not setup.guard.active:
+            break
+    assert not setup.guard.active
+    assert setup.filters[-1] == {}
+    setup.sock.close()
+
+
+@pytest.mark.parametrize(
+    ("used", "packets"),
+    [
+        ([FILLED - 1] * 9, FLOOD),
+        ([FILLED * 16 >> n for n in range(9)], FLOOD),
+        ([FILLED] * 9, {A: 900}),
+        ([FILLED] * 9, {A: 500, B: 400}),
+        ([FILLED] * 9, {A: 1, B: 0}),
+    ],
+    ids=["not filled", "shrinks by itself", "one client", "equal clients", "hardly any packets"],
+)
+async def test_no_filter(setup: Setup, used: list[int], packets: dict[bytes, int]) -> None:
+    """Nothing is dropped without a lasting backlog, nor if no client is much busier than the others."""
+    await setup.steps(used, packets)
+    assert not any(setup.filters)
+    setup.guard.stop()
+    setup.sock.close()
+
+
+async def test_a_lone_client_that_fills_half_of_the_buffer(setup: Setup) -> None:
+    """Packets of a lone client are dropped when half of the buffer is in use."""
+    await setup.steps([SIZE // 2 + n for n in range(6)], {A: 900})
+    assert list(setup.filters[-1]) == [A]
+    setup.guard.stop()
+    setup.sock.close()
+
+
+async def test_bounds(setup: Setup) -> None:
+    """The filter has at most `source_filter.MAX_CLIENTS` clients, and the counts at most MAX_COUNTED and a batch."""
+    crowd = {bytes((11, 0, n >> 8, n & 255)): 1 for n in range(flood_guard.MAX_COUNTED)}
+    await setup.steps([FILLED + n for n in range(4)], crowd)
+    for n in range(source_filter.MAX_CLIENTS + 20):
+        await setup.step(FILLED * 2, {bytes((10, 0, 0, n)): 5000 << (n // 4)})
+        assert len(setup.guard._counts) <= flood_guard.MAX_COUNTED
+    assert len(setup.guard.kept) == source_filter.MAX_CLIENTS
+    setup.guard.stop()
+    setup.sock.close()
+
+
+async def test_without_support(setup: Setup) -> None:
+    """On a kernel without packet filters, the guard gives up."""
+    setup.sock.supported = False
+    await setup.steps([FILLED + n for n in range(6)], FLOOD)
+    assert not any(setup.filters)
+    setup.guard.stop()
+    assert not setup.guard.active
+    setup.sock.close()

@@ -1,0 +1,78 @@
+"""Packet filters on UDP sockets, with the kernel of this machine."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+import pytest
+
+from svcdns.serving.transport import source_filter
+from tests.support.responder import bound
+
+CLIENT = socket.inet_aton("127.0.0.9")
+
+
+@pytest.fixture(params=["127.0.0.1", "::1"])
+def server(request: pytest.FixtureRequest) -> Iterator[socket.socket]:
+    """A UDP socket of each address family."""
+    with bound(request.param) as sock:
+        yield sock
+
+
+def received(server: socket.socket, source: str, packets: int) -> int:
+    """Returns how many of some packets from `source` the socket receives."""
+    with ExitStack() as stack:
+        client = stack.enter_context(bound(source))
+        count = 0
+        for _ in range(packets):
+            client.sendto(b"query", server.getsockname())
+            try:
+                server.recv(16)
+            except BlockingIOError:
+                continue
+            count += 1
+        return count
+
+
+def sources(server: socket.socket) -> tuple[str, bytes]:
+    """Returns an address that can send to the socket, and its client in a filter."""
+    if server.family == socket.AF_INET:
+        return "127.0.0.9", CLIENT
+    return "::1", socket.inet_pton(socket.AF_INET6, "::1")[:8]
+
+
+def test_shares(server: socket.socket) -> None:
+    """The filter keeps the stated share of a client's packets; without a filter, all packets are received."""
+    source, client = sources(server)
+    assert received(server, source, 50) == 50
+    source_filter.attach(server, {client: 0.5})
+    assert 200 < received(server, source, 600) < 400
+    source_filter.attach(server, {client: 0.0})
+    assert received(server, source, 50) == 0
+    source_filter.detach(server)
+    assert received(server, source, 50) == 50
+
+
+def test_other_clients(server: socket.socket) -> None:
+    """A filter with as many clients as are allowed drops the packets of each of them, and of no others."""
+    source, client = sources(server)
+    others = {bytes((10, *n.to_bytes(len(client) - 1, "big"))): 0.0 for n in range(source_filter.MAX_CLIENTS - 1)}
+    source_filter.attach(server, others)
+    assert received(server, source, 50) == 50
+    source_filter.attach(server, {**others, client: 0.0})
+    assert received(server, source, 50) == 0
+
+
+def test_a_prefix_that_differs_in_its_second_half() -> None:
+    """All 64 bits of an IPv6 prefix are compared."""
+    with bound("::1") as server:
+        source_filter.attach(server, {bytes(7) + b"\1": 0.0, b"\1" + bytes(7): 0.0})
+        assert received(server, "::1", 20) == 20
+
+
+def test_detach_without_a_filter(server: socket.socket) -> None:
+    """A filter that does not exist may be removed."""
+    source_filter.detach(server)
+    assert received(server, *sources(server)[:1], 5) == 5
