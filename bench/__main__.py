@@ -2,8 +2,8 @@
 
 The servers run on one core and the load generator on another. Each round measures every server once. The table shows
 the median of the rounds and the targets of svcdns. The exit code is 1 only if a scenario is broken: a server does not
-start, queries are lost, or responses are wrong. Peers that are not installed are left out. The environment variable
-COREDNS names the CoreDNS binary.
+start, queries are lost, or responses are wrong. Other name servers that are not installed are left out. The environment
+variable COREDNS names the CoreDNS binary.
 
 Scenarios:
 """

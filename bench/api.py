@@ -233,7 +233,9 @@ class Api:
                 connection.abort()
 
     async def end_fault(self) -> None:
-        """Ends the current fault. On connections that were open during `half-open`, nothing is sent any more."""
+        """Ends the current fault. After the fault `half-open`, the connections that were open during the fault stay
+        silent.
+        """
         self.status, self.unresponsive = 0, False
         if self.site not in self.runner.sites:
             await self.listen(self.port)

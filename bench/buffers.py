@@ -1,6 +1,6 @@
 """Lowers the receive buffers of a running server to the kernel's default size.
 
-Without CAP_NET_ADMIN, a server could not enlarge its buffers beyond the kernel's limit.
+This simulates a server without CAP_NET_ADMIN, which cannot enlarge its buffers beyond the kernel's limit.
 """
 
 from __future__ import annotations

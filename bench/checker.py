@@ -40,7 +40,10 @@ class Query:
 
 @dataclass
 class TransportCounts:
-    """The counts for UDP or for TCP. `slowest` is the longest time until a response, in seconds."""
+    """The numbers of queries, answers, losses and wrong responses over UDP or over TCP.
+
+    `slowest` is the longest time until a response, in seconds.
+    """
 
     sent: int = 0
     answered: int = 0
@@ -102,7 +105,9 @@ def _nonexistent(name: str) -> Query:
 
 
 class Checker:
-    """Sends queries until `stop` is called, and checks the responses. `udp` and `tcp` have the counts."""
+    """Sends queries until `stop` is called, and checks the responses. `udp` and `tcp` count queries and wrong
+    responses.
+    """
 
     def __init__(self, port: int, queries: list[Query], *, udp_rate: float, tcp_rate: float, connections: int) -> None:
         """`udp_rate` and `tcp_rate` are queries a second, over all sockets of the transport together.
@@ -141,7 +146,7 @@ class Checker:
             await asyncio.sleep(0)  # one turn of the event loop, in which the sockets close
 
     def stop(self) -> None:
-        """Sends no more queries."""
+        """Stops sending queries. `run` returns after the outstanding responses."""
         self._stopping.set()
 
     async def _generate(self, rate: float, clients: list[_Datagrams] | list[_Stream]) -> None:

@@ -187,7 +187,7 @@ def service_object(number: int) -> dict[str, Any]:
 def slice_object(cluster: Cluster, number: int, variant: int = 0) -> dict[str, Any]:
     """Returns the EndpointSlice of a Service, as the API server encodes it in JSON.
 
-    If `variant` is not 0, the first endpoint has the address of change number `variant` (`moved`).
+    If `variant` is not 0, the address of the first endpoint is replaced by `moved(variant)`, to simulate an update.
     """
     name, ns = f"service-{number}", namespace(number)
     pods = cluster.pods(number)

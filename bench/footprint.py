@@ -38,14 +38,16 @@ PEAK, RELOAD = 1.3, 1.1
 
 
 class Phases:
-    """Measures the memory of a server in one phase after another. `found` has the figures by phase, in MiB."""
+    """Measures a server's memory during several phases, such as start, relist and reload. `found` has MiB by phase."""
 
     def __init__(self, server: Server) -> None:
         self.server = server
         self.found: dict[str, dict[str, float]] = {}
 
     def measure(self, name: str, *steps: Any) -> None:
-        """Runs the steps of the phase `name`. Records the peak memory during the steps, and the memory after them."""
+        """Runs the functions `steps` as the phase `name`. Records the peak memory during the phase, and the memory
+        after it.
+        """
         pid = self.server.process.pid
         with PssSampler(pid) as sampler:
             for step in steps:
@@ -59,7 +61,9 @@ class Phases:
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
-    """Runs all phases, and returns the figures by name. Memory is in MiB."""
+    """Runs all phases, and returns the report: the memory of each phase and the ratios to the steady state. Memory is
+    in MiB.
+    """
     cluster = Cluster(options.services, options.endpoints)
     run_options = Options(["svcdns"], services=options.services)
     os.sched_setaffinity(0, run_options.cores.client)
@@ -112,7 +116,9 @@ def upgrade(server: Server) -> None:
 
 
 def within_limits(figures: dict[str, Any], limit: float) -> bool:
-    """Returns True if the peaks meet the limits PEAK and RELOAD, and memory never exceeded `limit` MiB."""
+    """Returns True if memory never exceeded `limit` MiB and the ratios of peak to steady memory meet PEAK and
+    RELOAD.
+    """
     good = figures["largest peak / steady"] <= PEAK and figures["reload / steady"] <= RELOAD
     return good and max(phase["peak"] for phase in figures["phases"].values()) <= limit and not figures["limit hits"]
 

@@ -62,8 +62,9 @@ def _rows(run: Run, name: str) -> dict[str, Row]:
 
 
 def _sample(run: Run, server: Server, disturbance: Disturbance) -> Sample:
-    """Sends queries while `disturbance` runs in a thread, and returns the queries that were sent during the
-    disturbance.
+    """Sends queries while `disturbance` runs in a thread.
+
+    Returns only the queries that were sent within the time spans that `disturbance` returns.
     """
     rng = random.Random(4)
     cluster = server.config.cluster
@@ -103,9 +104,10 @@ def _churn(server: Server, seconds: float) -> list[tuple[float, float]]:
 
 
 def _relist(server: Server, seconds: float) -> list[tuple[float, float]]:
-    """Makes the server list all objects again and again, for about `seconds`. Returns the time spans of these lists.
+    """Makes the server list all objects of the cluster again and again, for about `seconds`. Returns the time span of
+    each relist.
 
-    The last list may end after the load.
+    The last relist may end after the load.
     """
     spans = []
     time.sleep(0.2)

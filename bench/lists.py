@@ -96,7 +96,7 @@ class Reader:
 
 
 async def read(way: str, options: WatchOptions) -> dict[str, float]:
-    """Reads all objects in the way `way` (one of WAYS), and returns the costs by name."""
+    """Reads all objects in one of the WAYS, and returns CPU seconds, seconds, octets and memory by name."""
     access = await Credentials(options, clock=time.monotonic, log=logging.getLogger("lists")).access()
     count = 0
     async with connect(access, unpack=False) as session:
@@ -127,7 +127,7 @@ async def read(way: str, options: WatchOptions) -> dict[str, float]:
 
 
 def main() -> int:
-    """Runs one process for each measurement and prints the table. In such a process (`--read`), measures once."""
+    """Starts a process for each measurement and prints the table. With the internal option `--read`, measures once."""
     parser = argparse.ArgumentParser(
         "python -m bench.lists", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -164,7 +164,7 @@ def main() -> int:
 
 
 def table(found: dict[str, list[dict[str, float]]]) -> str:
-    """Returns the medians as a Markdown table."""
+    """Returns the medians of the measured costs as a Markdown table, with a line for each way of reading."""
     lines = [
         "| | Objects | CPU, s | Time, s | MB received | Peak memory, MiB | Memory at the end, MiB |",
         "|---|---|---|---|---|---|---|",

@@ -2,8 +2,10 @@
 
 Each argument is a replica: the HTTP port of its /ready page, and its DNS port. Each new UDP client and each new TCP
 connection is given to the next ready replica, in round robin. As with connection tracking, a UDP client keeps its
-replica for as long as the replica is ready. Replies of a replica that is no longer ready are still forwarded. /ready is
-probed every READINESS seconds. As in a cluster, the result takes effect later, after PROPAGATION seconds.
+replica for as long as the replica is ready. Replies of a replica that is no longer ready are still forwarded.
+
+The load balancer probes /ready every READINESS seconds. It uses a changed result only PROPAGATION seconds later,
+because in a cluster kube-proxy also learns of changes late.
 
 The process prints its port and serves until standard input ends. For each line on standard input, it prints the number
 of ready replicas.
@@ -60,7 +62,7 @@ class Replica:
 
 
 class LoadBalancer:
-    """Chooses replicas in round robin, among those that are ready."""
+    """Chooses the next ready replica, in round robin, for each new client."""
 
     def __init__(self, replicas: list[Replica]) -> None:
         self.replicas = replicas
@@ -103,7 +105,7 @@ async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 
 
 class UdpFrontend(asyncio.DatagramProtocol):
-    """Forwards queries over UDP, with one socket for each client."""
+    """Forwards the queries of UDP clients to replicas, and their replies back, with one socket for each client."""
 
     def __init__(self, load_balancer: LoadBalancer) -> None:
         self._balancer = load_balancer

@@ -82,7 +82,7 @@ class StubResolver:
 
 
 def _running(process: subprocess.Popen[bytes]) -> bool:
-    """Returns True if a process of the group of `process` still exists."""
+    """Returns True if the process group of `process` still has a process."""
     process.poll()
     try:
         os.killpg(process.pid, 0)
@@ -98,9 +98,10 @@ def without(library: str) -> str:
 
 
 class UdpClient:
-    """Clients in a thread that query a port of 127.0.0.1 over UDP, each query for another name of a Pod.
+    """Clients in a thread that send A queries over UDP to a port of 127.0.0.1. Each query has a new name.
 
-    Each query has a socket of its own, so that a closed port is seen as a refusal. It is sent `attempts` times at most.
+    The names are those of Pods. Each query uses its own socket, so that the client sees when the port is closed. A
+    query without a response is sent again, up to `attempts` times in all.
     """
 
     def __init__(self, port: int, *, clients: int = CLIENTS, gap: float = GAP, attempts: int = 1) -> None:

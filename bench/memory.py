@@ -17,7 +17,7 @@ SETTLED = 1.0
 
 
 def memory(run: Run) -> None:
-    """Measures memory after queries for all names, and its peaks during start, relist and reload."""
+    """Measures memory after every name was queried, and peak memory during the start, a relist and a reload."""
     settled = 0.1 if run.options.smoke else SETTLED
     limits = {1: 114.0, 10: 180.0, 15: 170.0}
     for endpoints, limit in limits.items():

@@ -1,8 +1,8 @@
 """The configuration of each server: a function for each server writes its files and returns its command line.
 
 svcdns and CoreDNS watch the cluster. Their Corefile is that of kubeadm; only the ports, the API server and the upstream
-differ. NSD and Knot have the same names as zone files, external names included. Unbound and dnsmasq have the addresses
-as local data and forward external names.
+differ. NSD and Knot load zone files with the names of the cluster and the external names. Unbound and dnsmasq have the
+addresses of the cluster as local data and forward external names.
 """
 
 from __future__ import annotations
@@ -89,17 +89,19 @@ def corefile(config: ServerConfig, folder: Path) -> Path:
 
 
 def svcdns(config: ServerConfig, folder: Path) -> list[str]:
-    """Configures svcdns."""
+    """Writes the Corefile of svcdns, and returns the command line that starts svcdns."""
     return [sys.executable, "-m", "svcdns", "-conf", str(corefile(config, folder))]
 
 
 def coredns(config: ServerConfig, folder: Path) -> list[str]:
-    """Configures CoreDNS. The environment variable COREDNS names its binary."""
+    """Writes the Corefile of CoreDNS, and returns its command line. The environment variable COREDNS names the
+    binary.
+    """
     return [os.environ["COREDNS"], "-conf", str(corefile(config, folder))]
 
 
 def nsd(config: ServerConfig, folder: Path) -> list[str]:
-    """Configures NSD, with one server process and no rate limit."""
+    """Writes the configuration of NSD with one server process and no rate limit, and returns its command line."""
     zones = "".join(
         f'zone:\n  name: "{zone}"\n  zonefile: "{path}"\n' for zone, path in write_zones(config.cluster, folder).items()
     )
@@ -123,7 +125,7 @@ remote-control:
 
 
 def knot(config: ServerConfig, folder: Path) -> list[str]:
-    """Configures Knot, with one worker for UDP and one for TCP."""
+    """Writes the configuration of Knot with one worker for UDP and one for TCP, and returns its command line."""
     zones = "".join(
         f'  - domain: "{zone}"\n    file: "{path}"\n' for zone, path in write_zones(config.cluster, folder).items()
     )
@@ -151,7 +153,10 @@ zone:
 
 
 def unbound(config: ServerConfig, folder: Path) -> list[str]:
-    """Configures Unbound, with one thread. The names of the cluster are a static local zone."""
+    """Writes the configuration of Unbound with one thread, and returns its command line.
+
+    The names of the cluster are a static local zone.
+    """
     forwarded = "".join(f"  forward-addr: 127.0.0.1@{port}\n" for port in config.upstreams)
     lines = [
         f"  local-data: '{name}. {TTL} {family(address)} {address}'\n" for name, address in addresses(config.cluster)
@@ -180,7 +185,9 @@ forward-zone:
 
 
 def dnsmasq(config: ServerConfig, folder: Path) -> list[str]:
-    """Configures dnsmasq, with the names of the cluster in a hosts file."""
+    """Writes the configuration of dnsmasq with the names of the cluster in a hosts file, and returns its command
+    line.
+    """
     hosts = write(folder / "hosts", "".join(f"{address} {name}\n" for name, address in addresses(config.cluster)))
     text = f"""\
 port={config.port}

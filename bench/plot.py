@@ -1,7 +1,7 @@
-"""Charts of a run: `python -m bench.plot run.json --to docs/charts` writes latency and growth as SVG.
+"""Draws charts of latency and of growth: `python -m bench.plot run.json --to docs/charts` writes them as SVG files.
 
-A point is the median of the rounds; a bar is their range. A logarithmic axis has `(logarithmic)` in its label. All
-other y axes begin at 0.
+The input is the JSON file of `python -m bench`. A point is the median of the rounds; a vertical bar shows their minimum
+and maximum. A logarithmic axis has `(logarithmic)` in its label. All other y axes begin at 0.
 """
 
 from __future__ import annotations

@@ -1,10 +1,12 @@
 """What real clients see at a reload, an upgrade, a stop and a restart: `python -m bench.real_clients [EVENT...]`.
 
-The C libraries glibc and musl look names up through /etc/resolv.conf. Unbound and dnsdist forward queries over UDP, TCP
-and DNS over TLS on connections that they keep. Each kind has four clients with five lookups a second each. Ten more
-clients refresh a name once a second, as service discovery does. The events happen one after the other.
+The clients are of several kinds. Programs look names up through /etc/resolv.conf with the C libraries glibc and musl.
+Unbound and dnsdist forward queries over UDP, TCP and DNS over TLS on persistent connections. Each kind has four
+clients, and each client makes five lookups a second. In addition, ten clients look up a name once a second, as service
+discovery does. The events happen one after the other.
 
-Everything runs in a network namespace, so it needs root. COREDNS names the binary of CoreDNS for `--peer coredns`.
+Everything runs in a network namespace, so the program needs root. The environment variable COREDNS names the binary of
+CoreDNS for `--peer coredns`.
 """
 
 from __future__ import annotations
@@ -98,13 +100,13 @@ class Run:
         return [lookup for lookup in self.lookups[kind] if first <= lookup.began < last]
 
     def failed(self, kind: str, event: str) -> list[Lookup]:
-        """Returns the lookups of `during` that failed."""
+        """Returns the lookups that began between the event and the next event, and failed."""
         return [lookup for lookup in self.during(kind, event) if lookup.error]
 
 
 @dataclass
 class Subject:
-    """The server whose clients are watched."""
+    """The name server under test, to which the events happen: starts, reloads, upgrades and stops it."""
 
     command: Sequence[str]
     zone: str
@@ -157,7 +159,7 @@ class Subject:
 
 
 def until_answers(address: str, port: int, server: NameServer) -> None:
-    """Waits until a name server has an answer for the Service.
+    """Waits until a name server answers for the Service that the clients look up (`SERVICE` in `bench.lookups`).
 
     Raises RuntimeError if the name server ends, and TimeoutError after 30 seconds.
     """
@@ -176,7 +178,7 @@ def until_answers(address: str, port: int, server: NameServer) -> None:
 
 @contextmanager
 def clients(folder: Path, kinds: Sequence[str], authority: Path) -> Iterator[dict[str, Client]]:
-    """Starts the clients, and the forwarders and the second name server that they need."""
+    """A context manager that starts the clients, and the forwarders and the second name server that they need."""
     with ExitStack() as stack:
 
         def serve(name: str, command: list[str], address: str, port: int) -> None:
@@ -207,9 +209,9 @@ def clients(folder: Path, kinds: Sequence[str], authority: Path) -> Iterator[dic
 
 
 def run(command: Sequence[str], zone: str, kinds: Sequence[str], events: Sequence[str]) -> Run:
-    """Starts the server with its clients, makes the events happen, and returns the lookups.
+    """Starts the server with its clients, runs the events, and returns the lookups.
 
-    Raises RuntimeError or TimeoutError if a program does not do its part.
+    Raises RuntimeError if a program ends early, and TimeoutError if a program is not ready or does not end in time.
     """
     with TemporaryDirectory() as name, own_network():
         folder = Path(name)
@@ -258,7 +260,7 @@ def table(found: Run) -> str:
 
 
 def main() -> int:
-    """Makes the events happen and prints the table. Returns the exit code."""
+    """Runs the chosen events under load, and prints the table of lookups. Returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "events", nargs="*", default=["reload", "upgrade", "stop"], metavar="EVENT", help=", ".join(EVENTS)

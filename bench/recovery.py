@@ -67,7 +67,11 @@ class Measurement:
 
 
 def measure(measurement: Measurement, options: Options) -> float:
-    """Returns the seconds from the end of the fault until the answer is correct, or infinity after the timeout."""
+    """Runs one measurement: starts a server, makes the fault of the API server happen, and changes an endpoint at its
+    end.
+
+    Returns the seconds from the end of the fault until a response has the new address, or infinity after the timeout.
+    """
     every = sorted(os.sched_getaffinity(0))
     with ServerGroup(
         Cluster(options.services), [measurement.server], Cores(every, every), streams=LISTS[measurement.lists]
@@ -96,7 +100,7 @@ def _until_right(server: Server, timeout: float) -> float:
 
 
 def table(options: Options, servers: Sequence[str], found: dict[Measurement, list[float]]) -> str:
-    """Returns the figures as a Markdown table."""
+    """Returns the recovery times as a Markdown table, with a line for each fault."""
     columns = [(server, lists) for server in servers for lists in LISTS]
     lines = [
         "| Fault | " + " | ".join(f"{server}, {lists}" for server, lists in columns) + " |",
@@ -117,7 +121,7 @@ def _cell(figures: list[float], timeout: float) -> str:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Measures and prints the table."""
+    """Runs all measurements and prints the table of recovery times."""
     options = options_of(argv)
     servers = [name for name in peers.WATCHERS if not peers.why_unavailable(name)]
     wanted = [Measurement(fault, lists, server) for fault in options.faults for lists in LISTS for server in servers]

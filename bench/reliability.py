@@ -2,8 +2,9 @@
 
 A server is started for each fault. dnsperf sends queries over UDP, and a checker sends queries over UDP and over
 persistent TCP connections, while endpoints change. The fault happens under this load. The table has the lost queries
-and the wrong responses of each fault, and of a run without a fault. The exit code is 1 if more was lost than is allowed
-for the fault, or if a response was wrong. A server with one worker runs on the first core, with two workers on all.
+and the wrong responses of each fault, and of a run without a fault. The exit code is 1 if a fault lost more queries
+than are allowed for that fault, or if a response was wrong. A server with one worker runs on the first core, and a
+server with two workers runs on all cores.
 
 Faults:
 """
@@ -34,7 +35,7 @@ HEADER = (
 
 
 def within_limits(case: Case, outcome: Outcome) -> bool:
-    """Returns True if the losses are within the limits of the fault and no response was wrong."""
+    """Returns True if the run lost no more queries and connections than `case` allows, and no response was wrong."""
     wrong = outcome.udp.wrong + outcome.tcp.wrong
     ended = outcome.tcp.closed <= case.connections and outcome.tcp.lost == outcome.tcp.cut
     return not wrong and ended and outcome.load.lost + outcome.udp.lost <= case.max_lost
@@ -65,7 +66,7 @@ def markdown(rows: list[list[str]]) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs the faults and prints the table. Returns the exit code."""
+    """Runs a server under load for each fault, and prints the table of losses. Returns the exit code."""
     names = "\n".join(f"  {name:<16} {case.description}" for name, case in CASES.items())
     parser = argparse.ArgumentParser(
         "python -m bench.reliability",

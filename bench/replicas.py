@@ -89,7 +89,7 @@ async def rolling(replicas: Replicas, cluster: Cluster, cores: Cores, path: Path
 
 
 def main() -> int:
-    """Runs the rolling restart and prints the losses. Returns the exit code."""
+    """Runs the rolling restart, and prints the numbers of lost queries and wrong responses. Returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--peer", default="svcdns", choices=peers.WATCHERS)
     parser.add_argument("--services", type=int, default=10_000)

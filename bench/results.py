@@ -1,6 +1,6 @@
-"""The results of a run: rows with a figure for each server, and the targets that svcdns must meet.
+"""The results of a run: a table with one row for each measured quantity, and the targets that svcdns must meet.
 
-A row stores the figures of all rounds. The table and the targets use their median.
+A row stores, for each server, the results of all rounds. The table and the targets use their median.
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ OURS = "svcdns"
 
 @dataclass(frozen=True)
 class Target:
-    """A limit for svcdns's figure: at most `value`, or at most `value` times another figure, the base.
+    """A limit for a result of svcdns: at most `value`, or at most `value` times another result.
 
-    The base is the figure of the server `peer`, or svcdns's own figure for the measure `of`. If `at_least` is true, the
-    limit is a minimum. If `less` is true, the base must be at least `value` times svcdns's figure.
+    The other result is that of the server `peer` for the same row, or svcdns's own result in the row whose measure is
+    `of`. If `at_least` is true, the limit is a minimum. If `less` is true, svcdns must need less than `peer`: the
+    peer's result must be at least `value` times svcdns's result.
     """
 
     value: float
@@ -30,7 +31,7 @@ class Target:
 
     @property
     def base(self) -> str:
-        """The name of the server or measure that is the base. Empty for an absolute limit."""
+        """The server or the measure with which the target compares svcdns's result. Empty for an absolute limit."""
         return self.peer or self.of
 
     def text(self) -> str:
@@ -43,7 +44,10 @@ class Target:
 
 @dataclass
 class Row:
-    """One measure of one scenario. `figures` has, for each server, the figures of all rounds."""
+    """One line of the results table: a quantity that a scenario measures, such as CPU per answer.
+
+    `figures` has, for each server, the results of all rounds. `targets` are the limits for svcdns.
+    """
 
     scenario: str
     measure: str
@@ -52,19 +56,20 @@ class Row:
     targets: tuple[Target, ...] = ()
 
     def add(self, server: str, figure: float) -> None:
-        """Adds the figure of one round for a server."""
+        """Adds the result that a server had in one round of the scenario."""
         self.figures.setdefault(server, []).append(figure)
 
     def median(self, server: str) -> float:
-        """Returns the median of a server's rounds, or NaN if it has none."""
+        """Returns the median of a server's results over all rounds, or NaN if the server has no results."""
         return statistics.median(self.figures[server]) if self.figures.get(server) else math.nan
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether svcdns meets a target. `met` is None if a figure that the target needs was not measured.
+    """The result of comparing svcdns's figure with a `Target`. `met` is None if a figure for the comparison is
+    missing.
 
-    `found` is svcdns's figure, or its ratio to the base if the target has a base.
+    `found` is svcdns's figure. If the target compares svcdns with another figure, `found` is the ratio of the two.
     """
 
     target: Target
@@ -80,7 +85,10 @@ class Verdict:
 
 
 def evaluate(row: Row, rows: Iterable[Row]) -> list[Verdict]:
-    """Returns a verdict for each target of the row. `rows` are searched for the measures that the targets name."""
+    """Compares svcdns's median in `row` with each target of the row, and returns one verdict for each target.
+
+    A target can name another measure of the same scenario. Its median is looked up in `rows`.
+    """
     ours = row.median(OURS)
     verdicts = []
     for target in row.targets:
@@ -110,7 +118,7 @@ def number(value: float) -> str:
 
 
 def table(rows: list[Row], servers: list[str]) -> str:
-    """Returns all rows as a text table, with a column for each server and the targets in the last column."""
+    """Returns the results as a text table. Each server has a column, and the last column has the targets of svcdns."""
     lines = [["scenario", "measure", "unit", *servers, "target"]]
     for row in rows:
         verdicts = "; ".join(verdict.text() for verdict in evaluate(row, rows))
@@ -130,7 +138,10 @@ def table(rows: list[Row], servers: list[str]) -> str:
 
 
 def as_json(rows: list[Row]) -> list[dict[str, Any]]:
-    """Returns the rows in the form for the JSON file, each with its rounds, medians and target results."""
+    """Returns the table in the form for the JSON file.
+
+    Each row has the results of all rounds, their medians, and for each target whether it is met.
+    """
     return [
         {
             "scenario": row.scenario,

@@ -1,4 +1,4 @@
-"""A run of scenarios: its options, shared servers, rows and progress messages."""
+"""A run of scenarios: its options, shared servers, results and progress messages."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Options:
 
 
 class Run:
-    """One run of the benchmark: its options, servers, load, rows and failures. A context manager that stops the
+    """One run of the benchmark: its options, servers, load, results and failures. A context manager that stops the
     servers.
     """
 
@@ -82,7 +82,7 @@ class Run:
         wait: bool = True,
         prefix: Sequence[str] = (),
     ) -> ServerGroup:
-        """Starts servers for one scenario. `prefix` goes before each server's command."""
+        """Starts servers for one scenario. The words in `prefix` are put before each server's command line."""
         return ServerGroup(cluster, servers, self.options.cores, workers=workers, wait=wait, prefix=prefix)
 
     # -- load
@@ -92,7 +92,9 @@ class Run:
         return write_queries(self.folder / name, lines)
 
     def load(self, rate: int = 0, *, tcp: bool = False) -> Load:
-        """Returns a load of the duration in the options. In a smoke run, the load sends the input once."""
+        """Returns a dnsperf load that lasts `Options.seconds`. In a smoke run, dnsperf sends its input file once
+        instead.
+        """
         return Load(seconds=0 if self.options.smoke else self.options.seconds, rate=rate, tcp=tcp)
 
     def run_load(self, server: Server, load: Load, path: Path) -> Figures:
@@ -121,9 +123,9 @@ class Run:
 
     @contextmanager
     def catching_failures(self, scenario: str, server: str) -> Iterator[None]:
-        """Catches BrokenError and TimeoutError, prints the failure and adds it to `broken`.
+        """Catches BrokenError and TimeoutError of one server, so that the other servers are still measured.
 
-        So the other servers are measured nevertheless.
+        Prints the failure and adds it to `broken`.
         """
         try:
             yield
@@ -134,13 +136,13 @@ class Run:
     # -- rows
 
     def row(self, scenario: str, measure: str, unit: str, *targets: Target) -> Row:
-        """Adds a row to the table, and returns the row."""
+        """Adds an empty row to the results table and returns the row, so that the scenario can fill it with results."""
         row = Row(scenario, measure, unit, targets=targets)
         self.rows.append(row)
         return row
 
     def rounds(self, scenario: str) -> Iterator[int]:
-        """Yields the numbers of the rounds, and prints progress before each."""
+        """Yields the number of each round, and prints a progress message before the round."""
         for number in range(self.options.rounds):
             self.progress(f"{scenario}: round {number + 1} of {self.options.rounds}")
             yield number

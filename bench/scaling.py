@@ -1,4 +1,6 @@
-"""Measures CPU per answer by the size of the cluster, after a million changes, and with a second worker."""
+"""Measures CPU per answer for clusters of several sizes, before and after a million changes, and with one and two
+workers.
+"""
 
 from __future__ import annotations
 
@@ -88,7 +90,7 @@ def _before_and_after(measure: str) -> list[tuple[str, tuple[Target, ...]]]:
 def _hits(run: Run, server: Server) -> tuple[float, float]:
     """Sends A queries for random Services, and returns CPU microseconds per answer and answers per second.
 
-    The answers come from the server's cache.
+    The names are queried once before, so that the measured answers come from the server's cache.
     """
     cluster = server.config.cluster
     name = f"hits-{cluster.services}"
@@ -131,10 +133,10 @@ def _flood(run: Run, server: Server, changes: int) -> None:
 
 
 def _smaller_share(server: Server) -> float:
-    """Returns the share of flows, in percent, of the worker that gets fewer flows.
+    """Returns the share of UDP flows, in percent, that the kernel gives to the less loaded of two workers.
 
     One worker is stopped (SIGSTOP), and each flow sends one query. Only the other worker can answer, so the number of
-    responses is the number of its flows.
+    responses is the number of flows of that worker.
     """
     worker_pids = [
         pid for pid in tree(server.process.pid) if b"svcdns.worker" in Path(f"/proc/{pid}/cmdline").read_bytes()

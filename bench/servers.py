@@ -62,14 +62,14 @@ class Server:
 
     @property
     def api(self) -> Helper:
-        """The API server that this server watches. Read it only for a server that watches one."""
+        """The API server that this server watches. Fails with AssertionError if the server watches none."""
         assert self._api is not None
         return self._api
 
     def wait(self) -> float:
-        """Waits until the server is ready and answers for the last Service. Returns the seconds since its start.
+        """Waits until the server is ready and answers for the Service with the highest number.
 
-        Raises BrokenError if the server exits or does not answer in time.
+        Returns the seconds since the start. Raises BrokenError if the server exits or does not answer in time.
         """
         cluster = self.config.cluster
         last = cluster.services - 1
@@ -144,7 +144,8 @@ class Server:
     def relist(self) -> float:
         """Makes the server list all objects again, and returns the seconds until its watches are open again.
 
-        For this, the API server clears its history and ends all watches with 410. Raises BrokenError after a timeout.
+        The API server clears its history and ends all watches with 410, so the server must list again. Raises
+        BrokenError after a timeout.
         """
         begin = time.monotonic()
         self.api.request("relist")
@@ -169,7 +170,9 @@ class Server:
 
 
 class ServerGroup:
-    """Several servers for the names of one cluster, with one upstream. A context manager that stops all of them."""
+    """Several name servers that serve the same cluster and share one upstream. A context manager that stops all of
+    them.
+    """
 
     def __init__(
         self,

@@ -34,7 +34,7 @@ COLUMNS = ("first correct answer", f"{SAMPLE} names answered correctly", "/ready
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Measures and prints the table. Returns the exit code."""
+    """Measures the starts from a snapshot, and prints the table. Returns the exit code."""
     chosen = _parser().parse_args(arguments)
     cluster = Cluster(chosen.services, chosen.endpoints)
     cores = tuple(map(int, chosen.cores.split(",")))
@@ -114,7 +114,9 @@ class _Start:
             kill_tree(self._process)
 
     def _answers(self, client: Client, number: int) -> bool:
-        """Returns True if the server answers for the Service `number` with its address."""
+        """Returns True if the server's response has the address of the Service with this number. Raises BrokenError if
+        the server has exited.
+        """
         query, address = make_query(self._cluster.fqdn(number)), self._cluster.addresses(number)[0]
         return self._alive() and has_address(client.query(query), address)
 

@@ -31,7 +31,8 @@ OUTAGE = 8.0
 
 
 def faults(seconds: float, seed: int, done: Counter[str]) -> Fault:
-    """Returns a fault that makes random faults one after another, until FAULT_MARGIN seconds before the end.
+    """Returns a fault that runs random faults one after another, and starts no new one in the last FAULT_MARGIN
+    seconds.
 
     `done` counts the faults by name.
     """

@@ -1,7 +1,7 @@
-"""A server under load, to which faults happen: dnsperf at a fixed rate, a checker of all responses, changing endpoints.
+"""Runs one server under load and lets a fault happen to it, while endpoints change and a checker checks responses.
 
-dnsperf queries only names of the cluster. External names are left to the checker. After a fault has emptied a cache,
-many queries for external names would measure the upstream.
+dnsperf sends queries at a fixed rate, and only for names of the cluster. The checker also queries external names, at a
+low rate. So the load measures the server and not the upstream, even when a fault has emptied the server's cache.
 """
 
 from __future__ import annotations
@@ -75,7 +75,11 @@ class Outcome:
 
 
 class Testbed:
-    """One server and its API server, for faults. Faults are coroutines; their blocking calls run in threads."""
+    """One server and its API server, on which a fault acts. A fault is a coroutine that calls the methods of this
+    class.
+
+    The methods run blocking calls in threads, so that the load continues.
+    """
 
     def __init__(self, server: Server, history: EndpointHistory) -> None:
         self.server, self.history = server, history
@@ -112,10 +116,11 @@ class Testbed:
 
     @asynccontextmanager
     async def outage(self) -> AsyncIterator[Outage]:
-        """A context manager for the time in which the server cannot receive changes.
+        """A context manager for a fault during which the server cannot receive changes.
 
-        At its end it changes an endpoint, and waits until the new address is in an answer. `recovery_time` is the time
-        from `Outage.restored` until then, or from the beginning of the outage if `restored` is not set.
+        When the block ends, the manager changes an endpoint, and waits until a response has the new address. Then it
+        sets `recovery_time`: the seconds since `Outage.restored`, or since the beginning of the outage if `restored` is
+        not set.
         """
         outage = Outage(time.monotonic())
         self.history.outages.append(outage)
@@ -129,7 +134,7 @@ class Testbed:
 
     @asynccontextmanager
     async def without_changes(self) -> AsyncIterator[None]:
-        """A context manager that prevents changes of endpoints and other commands to the API server."""
+        """A context manager that blocks all commands to the API server, and so prevents changes of endpoints."""
         async with self._api:
             yield
 
@@ -162,7 +167,10 @@ Fault = Callable[[Testbed], Awaitable[None]]
 
 
 def run(fault: Fault, scale: Scale, cores: Cores, *, seconds: int, name: str = "svcdns", workers: int = 1) -> Outcome:
-    """Starts a server, runs `fault` during `seconds` of load, and stops the server. Raises BrokenError."""
+    """Starts a server, runs `fault` during `seconds` of load, and stops the server.
+
+    Raises BrokenError if the server exits or does not recover in time, or if the fault takes longer than the load.
+    """
     cluster = Cluster(scale.services, scale.endpoints)
     with ServerGroup(cluster, [name], cores, workers=workers) as server_group:
         server = server_group.servers[name]

@@ -26,23 +26,25 @@ ALL = ("nsd", "knot", "unbound", "dnsmasq", "coredns")
 
 
 def hit(run: Run) -> None:
-    """Measures A queries for random Services, sent as fast as responses arrive."""
+    """Measures CPU per answer for A queries of random Services, sent as fast as responses arrive."""
     targets = (Target(1.5, "nsd"), Target(7, "coredns", less=True))
     _throughput(run, "hit", ALL, _hits(run), _warm_hits(run), targets)
 
 
 def hit_5k(run: Run) -> None:
-    """Measures A queries for random Services, at 5,000 queries a second."""
+    """Measures CPU per answer for A queries of random Services, at 5,000 queries a second."""
     _throughput(run, "hit-5k", ALL, _hits(run), _warm_hits(run), (Target(1.4, "nsd"),), rate=5_000)
 
 
 def hit_20k(run: Run) -> None:
-    """Measures A queries for random Services, at 20,000 queries a second."""
+    """Measures CPU per answer for A queries of random Services, at 20,000 queries a second."""
     _throughput(run, "hit-20k", ALL, _hits(run), _warm_hits(run), (Target(1.4, "nsd"),), rate=20_000)
 
 
 def mix(run: Run) -> None:
-    """Measures A and AAAA queries: half for Services, half for external names with the search domains of a Pod."""
+    """Measures CPU per answer for A and AAAA queries: half for Services, half for external names with a Pod's search
+    domains.
+    """
     cluster = run.shared_servers().cluster
     targets = (Target(1.5, "nsd"), Target(7, "coredns", less=True))
     measured = queries.mix(cluster, _lines(run))
@@ -50,14 +52,14 @@ def mix(run: Run) -> None:
 
 
 def external(run: Run) -> None:
-    """Measures A queries for external names that are in the cache."""
+    """Measures CPU per answer for A queries of external names that are in the cache."""
     targets = (Target(1.5, "unbound"), Target(3, "coredns", less=True))
     measured = queries.external(_lines(run))
     _throughput(run, "external", ("unbound", "dnsmasq", "coredns"), measured, queries.every_external(), targets)
 
 
 def miss(run: Run) -> None:
-    """Measures A queries for nonexistent names, each name once."""
+    """Measures CPU per answer for A queries of nonexistent names, each name once."""
     row = run.row("miss", CPU, "µs", Target(10))
     rate = run.row("miss", "answers", "1/s")
     load = run.load()
@@ -69,12 +71,12 @@ def miss(run: Run) -> None:
 
 
 def forward(run: Run) -> None:
-    """Measures A queries for external names that are not in the cache, sent as fast as responses arrive."""
+    """Measures CPU per answer for uncached external names (A queries), sent as fast as responses arrive."""
     _forwarded(run, "forward", 0)
 
 
 def forward_2k(run: Run) -> None:
-    """Measures A queries for external names that are not in the cache, at 2,000 queries a second."""
+    """Measures CPU per answer for A queries of external names that are not in the cache, at 2,000 queries a second."""
     _forwarded(run, "forward-2k", 2_000)
 
 
@@ -91,7 +93,7 @@ def _forwarded(run: Run, scenario: str, rate: int) -> None:
 
 
 def tcp(run: Run) -> None:
-    """Measures A queries for random Services over 128 persistent TCP connections."""
+    """Measures answers per CPU second for A queries of random Services, over 128 persistent TCP connections."""
     row = run.row("tcp", "answers per CPU second", "1/s", Target(3, "coredns", at_least=True))
     measured, warm = _files(run, "tcp", _hits(run), _warm_hits(run))
     for _ in run.rounds("tcp"):
@@ -147,8 +149,9 @@ def _throughput(
 
 
 def _measure(run: Run, server: Server, load: Load, path: Path, nxdomain: float, rows: Iterable[Row]) -> None:
-    """Runs the load once. Adds CPU per answer to the first row, and answers per second to the second row, if there is
-    one.
+    """Runs dnsperf once against a server, and adds the results to the rows of the results table.
+
+    The first row gets the CPU time per answer, and the second row, if there is one, the answers per second.
     """
     before = server.cpu()
     figures = run.run_load(server, load, path)

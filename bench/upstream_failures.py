@@ -1,11 +1,11 @@
 """The cost of failing upstreams: `python -m bench.upstream_failures [silent] [all-silent]`.
 
-The server has two upstreams. In `silent`, it gets queries for uncached names at a fixed rate; one upstream stops
-answering, and answers again later. In `all-silent`, both upstreams stop answering during 100,000 such queries and
-answer again later, while names of the cluster are queried, too.
+The server has two upstreams. In the scenario `silent`, clients query uncached names at a fixed rate; one upstream stops
+answering, and answers again later. In `all-silent`, clients send 100,000 queries for uncached names while both
+upstreams do not answer. At the same time other clients query names of the cluster.
 
-The Corefile is that of kubeadm with two upstreams. In `all-silent` it has no `max_concurrent`, so that the limits of
-the server itself apply. Servers run on the first core, everything else on the last.
+The Corefile is that of kubeadm with two upstreams. In `all-silent` the Corefile has no `max_concurrent`, so that the
+limits of the server itself apply. The server runs on the first core, everything else on the last.
 """
 
 from __future__ import annotations
@@ -217,7 +217,7 @@ SCENARIOS: dict[str, tuple[Callable[[ForwardingSetup], Figures], bool]] = {
 
 
 def table(rows: dict[str, Figures]) -> str:
-    """Returns a Markdown table with a column for each server."""
+    """Returns the figures of a scenario as a Markdown table, with a column for each server."""
     measures = list(dict.fromkeys(measure for figures in rows.values() for measure in figures))
     lines = [
         ["", *rows],
