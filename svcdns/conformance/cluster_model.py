@@ -172,7 +172,9 @@ def _ports(given: Sequence[Object] | None) -> tuple[Port, ...]:
 
 
 def _unique(endpoints: Iterable[Endpoint]) -> tuple[Endpoint, ...]:
-    """Merges endpoints that have the same address and hostname. The result has the ports of all of them."""
+    """Merges endpoints that have the same address and hostname. A merged endpoint has the ports of all of these
+    endpoints.
+    """
     found: dict[Name, Endpoint] = {}
     for endpoint in endpoints:
         key = (endpoint.address, endpoint.hostname)

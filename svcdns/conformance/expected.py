@@ -53,7 +53,8 @@ def hostname_addresses(service: Service, hostname: str, version: int) -> set[str
 def named_ports(service: Service) -> list[Port]:
     """Returns the ports that have SRV records, which are the ports with a name (§2.3.2, §2.4.2).
 
-    For a headless Service these are the ports of its endpoints. `number` is 0 in each result.
+    For a headless Service these are the ports of its endpoints. A named port may have another number at each endpoint,
+    so the field `number` of each result is 0.
     """
     given = [port for e in service.endpoints for port in e.ports] if service.headless else service.ports
     return list(dict.fromkeys(Port(p.name, p.protocol, 0) for p in given if p.name))

@@ -42,7 +42,7 @@ _encode = msgspec.msgpack.Encoder().encode
 
 
 class ClusterView:
-    """Holds the objects of one source, encoded, and computes the differences that workers need."""
+    """Holds the encoded objects of one source, and computes which changes the workers need."""
 
     def __init__(self, number: int, kinds: tuple[Kind, ...], now: Callable[[], float]) -> None:
         """Makes an empty view. `now` returns Unix time in seconds; SOA serials are made from it."""
@@ -61,7 +61,10 @@ class ClusterView:
         """For each kind that is being listed: the known objects that the list has not contained so far."""
 
     def apply(self, change: Change) -> list[Difference]:
-        """Applies a change that the source reports. Returns the differences in order, new serials last."""
+        """Applies a change that the source reports. Returns what has changed in the view, in order, for the workers.
+
+        New SOA serials are the last item.
+        """
         before = self.serials
         out: list[Difference] = []
         match change:
@@ -80,9 +83,10 @@ class ClusterView:
         return out
 
     def restore(self, objects: Mapping[Kind, Mapping[ObjectName, bytes]], serials: Serials) -> list[Difference]:
-        """Applies a snapshot to the kinds that the source has not listed completely, and returns the differences.
+        """Adds the objects of a snapshot, for the kinds of which no complete list has been received.
 
-        Objects that the source has already sent stay, as they are newer than the snapshot.
+        Objects that the source has already sent stay, as they are newer than the snapshot. Returns what has changed in
+        the view, for the workers.
         """
         out: list[Difference] = []
         for kind in self.kinds:
@@ -127,7 +131,7 @@ class ClusterView:
         return self._encoded[key.kind].get((key.namespace, key.name))
 
     def keys(self, kind: Kind) -> Iterator[ViewKey]:
-        """Returns the keys of all objects of one kind."""
+        """Returns an iterator over the keys of all objects of one kind."""
         return (ViewKey(self.number, kind, *name) for name in self._encoded[kind])
 
     def _put(self, new: ClusterObject, out: list[Difference]) -> None:

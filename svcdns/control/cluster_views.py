@@ -77,8 +77,9 @@ def number_of(watch: bytes) -> int:
 
 
 def shown_ages(region: memoryview) -> dict[str, float]:
-    """Reads the view ages, in seconds by resource, that an earlier control process wrote to its region of the shared
-    memory.
+    """Returns the age of the cluster's objects, in seconds by resource, as an earlier control process published it.
+
+    The values are read from the metric in the shared memory that the earlier process has written.
     """
     return {sample.values[0]: sample.cells[0] for sample in samples(region) if sample.family.name == VIEW_AGE.name}
 
@@ -90,10 +91,11 @@ class ClusterViews:
         self, counters: Counters, log: logging.Logger, send: Send, now: Callable[[], float] = time.time, *, again: bool = False,
         ages: Mapping[str, float] = MappingProxyType({}), sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:  # fmt: skip
-        """`send` sends a difference in a view to the workers; it is called in the order of the changes.
+        """`send` sends a change of a view to the workers; it is called in the order of the changes.
 
         `now` returns Unix time in seconds. `again` means that an earlier control process has already sent the views to
-        the workers. `ages` are the view ages that this earlier process published, in seconds by resource.
+        the workers. `ages` has the age of the objects, in seconds by resource, that this earlier process published as a
+        metric.
         """
         self._counters, self._log, self._send, self._now, self._sleep = counters, log, send, now, sleep
         self._workers_know, self._shown = again, ages
@@ -175,7 +177,10 @@ class ClusterViews:
             )  # fmt: skip
 
     async def _restore(self, number: int) -> list[Difference]:
-        """Applies the snapshot of a view, if there is one, and returns the differences."""
+        """Reads the snapshot of a view, if there is one, and adds its objects to the view.
+
+        Returns the keys of the added objects and the other changes of the view, for the workers.
+        """
         writer = self._writers.get(number)
         found = await writer.read() if writer is not None else None
         if writer is None or found is None:
@@ -218,8 +223,10 @@ class ClusterViews:
         return any(source.is_unreachable and not view.is_listed for view, source in pairs)
 
     def unready(self) -> bool:
-        """Returns True if a view with the option `not_ready` still serves from its snapshot, because no list has
-        completed.
+        """Returns True if a view still serves from its snapshot and the snapshot option `not_ready` is set.
+
+        Then /ready must report that the server is not ready. A view stops serving from its snapshot when the API server
+        has been listed.
         """
         return any(
             not writer.options.ready and not self.by_number[number].is_listed
@@ -229,7 +236,11 @@ class ClusterViews:
     # -- ages
 
     def confirm(self) -> None:
-        """Sends to the workers, for each view, when the view's source last confirmed it."""
+        """Tells the workers how old the objects of each view are: sends the time at which the source last confirmed
+        them.
+
+        Nothing is sent for a view whose time is less than CONFIRM_STEP seconds newer than the time that was sent last.
+        """
         for view in self.by_number.values():
             if self._note_confirmation(view):
                 self._send(view, Confirmed(view.confirmed_at))
@@ -247,22 +258,27 @@ class ClusterViews:
         return tuple(SourceKinds(number, encoded, self.by_number[number].kinds) for number, encoded in numbers)
 
     def ages(self, number: int) -> dict[Kind, float]:
-        """Returns, for each kind of a view, the seconds since the source last confirmed it. No value is infinite."""
+        """Returns, for each kind of object in a view, the seconds since the source last confirmed the objects of that
+        kind.
+
+        Before the first confirmation, the time counts from the creation of the source.
+        """
         return self._sources[number].ages()
 
     def age(self, number: int) -> float:
-        """Returns the largest age of the kinds of a view; 0 for manifests."""
+        """Returns the largest age of the objects of a view, in seconds; 0 for manifests."""
         return max(self.ages(number).values(), default=0.0)
 
     def assume(self, number: int, age: float) -> None:
         """Sets the age, in seconds, of the objects of a view that come from a snapshot.
 
-        Call it before the first lists, and only for views of an API server.
+        Call it before the first list request, and only for views of an API server. The metric of the view's age begins
+        with this age.
         """
         self._sources[number].assume(age)
 
     def show_ages(self) -> None:
-        """Sets the metric of view ages, by resource."""
+        """Sets the metric of the age of the cluster's objects, for each resource: the largest age in any view."""
         oldest: dict[str, float] = {}
         for number in self.by_number:
             for kind, age in self.ages(number).items():
@@ -315,10 +331,11 @@ class ClusterViews:
             await time_slice.pause()
 
     def _service_of(self, view: ClusterView, change: Change) -> Service | None:
-        """Returns the Service of the changed EndpointSlice.
+        """Returns the Service of a changed EndpointSlice, for the metric of the time from the change to its use in
+        DNS.
 
-        Returns None if the change is not of a slice or has no trigger time. Call it before the change is applied: a
-        removed slice is still known then.
+        Returns None if the object is not an EndpointSlice or has no annotation with the time of the change. Call it
+        before the change is applied: then a removed slice can still be read from the view.
         """
         if not isinstance(change, Put | Gone) or not change.trigger_time:
             return None

@@ -1,4 +1,4 @@
-"""The setup that follows from a Corefile: the checks in their order, and all settings outside of the plugin chains.
+"""Checks a Corefile, and computes the settings that follow from it, except the plugin chains: the class `Setup`.
 
 It knows no plugin by name: a plugin's `Settings` contain what its directive configures. It starts nothing, and reads no
 file but the Corefile. Files that plugins name are read by `plugin_data`. The order of the checks is in

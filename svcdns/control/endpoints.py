@@ -33,7 +33,7 @@ log = logging.getLogger("svcdns")
 
 
 class Pages:
-    """The pages /health, /ready and /metrics of the active setup."""
+    """Serves /health, /ready and /metrics on the addresses that the Corefile in use configures."""
 
     def __init__(
         self, workers: Workers, counters: Counters, regions: list[memoryview], own: int, watching: Callable[[], bool],
@@ -51,7 +51,10 @@ class Pages:
         self._http = HttpPages({HEALTH: self._health, READY: self._ready, METRICS: self._metrics})
 
     async def serve(self, setup: Setup) -> None:
-        """Serves the pages of a setup, and no other pages. Raises HttpListenError; then nothing has changed."""
+        """Serves the HTTP pages that the Corefile of `setup` turns on, and no other pages.
+
+        Raises HttpListenError if an address cannot be bound; then nothing has changed.
+        """
         out: dict[Address, set[str]] = {}
         for page in setup.pages:
             out.setdefault(page.address, set()).add(page.path)
@@ -93,9 +96,10 @@ class Pages:
     # -- requests to /health
 
     async def check(self, setup: Callable[[], Setup]) -> None:
-        """Requests this server's /health once a second, as a kubelet does, and measures the duration, until cancelled.
+        """Requests this server's /health once a second, as a kubelet does, and measures the duration. Runs until
+        cancelled.
 
-        `setup` returns the active setup.
+        `setup` returns the configuration that is in use, with the address of /health.
         """
         async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=3), trust_env=False) as session:
             while True:

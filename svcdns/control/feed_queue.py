@@ -40,7 +40,10 @@ class Property(StrEnum):
 
 
 class ViewProperty(NamedTuple):
-    """The entry for a property of a view in the queue. The latest value is read when the frame is sent."""
+    """The key of a queue entry that stands for a property of a view, such as its SOA serials.
+
+    The entry has no value: the property is read from the view when the frame is sent.
+    """
 
     source: int
     name: Property
@@ -84,7 +87,11 @@ class FeedQueue:
         self._loop.add_reader(sock, self._readable)
 
     def begin(self, epoch: int, share: float = 1.0) -> None:
-        """Queues the `Epoch` frame, which has to be the first."""
+        """Queues the first frame of the connection. It has the epoch of control, and the permitted size of tables and
+        caches.
+
+        `share` is that size, as a share of the usual size.
+        """
         self.put(Epoch(epoch, share))
 
     def put(self, content: ToWorker) -> None:
@@ -98,9 +105,10 @@ class FeedQueue:
         self._schedule()
 
     def changed(self, key: ViewKey) -> None:
-        """Queues an object's latest value, or its removal.
+        """Queues an object that has changed or was removed. Its latest value is read from the view when the frame is
+        sent.
 
-        The object goes to the front if the worker already has the view's Begin frames.
+        While the view's full list is being sent to the worker, the object goes to the front of the queue.
         """
         begun = self._begun.get(key.source)
         if begun is not None and begun not in self._queue:
@@ -112,20 +120,22 @@ class FeedQueue:
             self._schedule()
 
     def serials(self, view: ClusterView) -> None:
-        """Queues a view's SOA serials, unless the queue already has an entry for them."""
+        """Queues a view's SOA serials, unless the queue has an entry for them."""
         self._queue[ViewProperty(view.number, Property.SERIALS)] = None
         self._schedule()
 
     def confirmed(self, view: ClusterView) -> None:
-        """Queues the time of a view's last confirmation, unless the queue already has an entry for it."""
+        """Queues the time at which a view's source last confirmed its objects, unless the queue has an entry for this
+        time.
+        """
         self._queue[ViewProperty(view.number, Property.CONFIRMED)] = None
         self._schedule()
 
     def whole_view(self, view: ClusterView) -> None:
         """Queues all objects of a view, as one list for each kind.
 
-        All Begin frames go first, so that any object may be sent at any time after them. A kind whose list the source
-        has not completed gets no Complete frame.
+        The frames that begin the lists are queued first, so that changed objects can be sent at any time after them. If
+        the source has not listed a kind completely, no frame ends the list of that kind.
         """
         self.confirmed(view)
         for kind in view.kinds:

@@ -58,7 +58,7 @@ class SavedCorefile(msgspec.Struct, frozen=True, array_like=True):
 
 
 class LastGoodCorefile:
-    """Finds and saves the last good Corefile. Without a state folder it finds and saves nothing."""
+    """Finds and saves the last good Corefile. Does nothing if there is no state folder."""
 
     def __init__(self, folder: str | None, counters: Counters, calls: BlockingCalls) -> None:
         """`folder` is the value of `-state` or SVCDNS_STATE. It is created when the first Corefile is saved."""
@@ -84,17 +84,20 @@ class LastGoodCorefile:
         log.error("the last good Corefile cannot be used: %s", reason)
 
     def takes_over(self, saved: SavedCorefile, error: SvcdnsError) -> None:
-        """Logs that the saved Corefile is used because of `error` in the present one, and sets the metric for that."""
+        """Logs that the saved Corefile is used because the present one has the error `error`.
+
+        Sets the metric `svcdns_corefile_fallback` to 1.
+        """
         when = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(saved.time))
         log.error("Corefile: %s; serving the last good Corefile, of %s", error, when)
         self._counters.set(self._counters.cell(FALLBACK), 1)
         self.serves = True
 
     async def save(self, corefile: Corefile) -> None:
-        """Saves a Corefile that is in use now.
+        """Saves the Corefile that is now in use to the state folder.
 
-        If the folder is slow, the call returns after WRITE_WAIT and the write continues. If several Corefiles wait to
-        be written, only the newest is.
+        If the folder is slow, the call returns after WRITE_WAIT, and a task continues to write. If this method is
+        called again meanwhile, the task writes only the newest Corefile after the present one.
         """
         self.serves = False
         if self._path is None:

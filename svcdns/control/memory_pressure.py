@@ -65,7 +65,9 @@ log = logging.getLogger("svcdns")
 
 
 class MemoryBudget:
-    """Compares memory with the limit, and takes the steps that the module's docstring describes."""
+    """Keeps the container below its memory limit: shrinks and grows tables and caches, and requests a restart of
+    control.
+    """
 
     def __init__(
         self,

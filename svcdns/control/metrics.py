@@ -43,7 +43,9 @@ class Totals(Collector):
     """
 
     def __init__(self, regions: list[memoryview], own: int) -> None:
-        """`regions` are all regions of the shared memory; `own` is the number of this control process's region."""
+        """`regions` are all regions of the shared memory; `own` is the number of the region that this control process
+        writes.
+        """
         self._regions, self._own = regions, own
 
     def collect(self) -> Iterable[Metric]:

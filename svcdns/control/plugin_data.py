@@ -118,9 +118,9 @@ def plugin_files(plans: Iterable[BlockPlan]) -> list[PluginFiles]:
 
 
 def gather(files: Iterable[PluginFiles], before: PluginData) -> dict[DataKey, bytes]:
-    """Reads the files of all these plugins. May block. Raises SvcdnsError.
+    """Calls the hook `gather` of each plugin that reads files, and returns the data of all of them.
 
-    `before` is the data of the previous Corefile, which a plugin may reuse.
+    May block. Raises SvcdnsError. `before` is the data of the previous Corefile, which a plugin may reuse.
     """
     out: dict[DataKey, bytes] = {}
     for one in files:
@@ -142,7 +142,7 @@ async def gather_in_threads(
 
 
 class Refresher:
-    """Reads the files of plugins again, each at the plugin's interval."""
+    """Reads the files of plugins periodically, at the interval that each plugin sets."""
 
     def __init__(
         self,

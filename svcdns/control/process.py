@@ -100,7 +100,8 @@ class Control:
     ) -> None:
         """`regions` are all regions of the shared memory; this process writes to the one with number `own`.
 
-        `lower_priority` is called when workers answer queries, or will do so soon: they have precedence.
+        `lower_priority` lowers the scheduling priority of this process. It is called when workers answer queries, or
+        will do so soon, because the workers have precedence.
         """
         self._lower_priority = lower_priority
         self._options, self._channel = options, channel
@@ -372,8 +373,8 @@ class Control:
     def _reload_failed(self, error: SvcdnsError, step: _Step, *, requested: bool, again: bool) -> None:
         """Logs and counts a failed reload, with CoreDNS's log lines.
 
-        `again` means that the previous reload failed with the same content and the same error. Such a failure is not
-        counted, and is logged only if the reload was `requested` by SIGUSR1.
+        `again` means that the previous reload failed with the same Corefile and the same error. Such a failure is not
+        counted, and is logged only if SIGUSR1 requested the reload (`requested`).
         """
         if not again:
             self._counters.count(RELOADS_FAILED)
@@ -405,7 +406,7 @@ class Control:
             self._counters.count(PANICS)
 
     async def _take_data(self, fresh: dict[DataKey, bytes]) -> None:
-        """Puts changed data of plugins into the active setup, and sends it to the workers."""
+        """Stores changed data of plugins in the configuration that is in use, and sends the data to the workers."""
         async with self._changing:
             setup = replace(self._serving, data={**self._serving.data, **fresh})
             try:

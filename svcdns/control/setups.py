@@ -1,4 +1,4 @@
-"""Loads setups for control: reads the Corefile, checks its options, and reads the plugins' files.
+"""Loads the configuration of the control process: reads the Corefile, checks it, and reads the files of its plugins.
 
 All of this runs in threads (`BlockingCalls`), because files may hang.
 """
@@ -56,9 +56,10 @@ class Setups:
         return await self._calls.run("the Corefile", self._load, limit=limit)
 
     async def first(self) -> Setup:
-        """Returns the setup for a start: of the Corefile, or of the last good one if the Corefile is unusable.
+        """Returns the setup for a start. If the Corefile is unusable, returns the setup of the last good Corefile.
 
-        Raises SvcdnsError. If an earlier control process has served, tries again instead.
+        If neither is usable, raises SvcdnsError at the first start of control. A restarted control process waits and
+        reads the Corefile again, because the workers still answer.
         """
         while True:
             try:

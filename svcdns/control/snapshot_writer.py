@@ -103,7 +103,10 @@ class SnapshotWriter:
             raise SnapshotError(f"it was confirmed {age:.0f} s ago, more than max_age of {most:.0f} s")
 
     def restored(self, confirmed: float) -> None:
-        """Records that the view equals the file, which was confirmed at `confirmed` (Unix seconds)."""
+        """Records that the view has the same objects as the snapshot file, so that the file need not be written now.
+
+        `confirmed` is when the API server last confirmed the objects, in Unix seconds.
+        """
         self._written, self._stamped = self._view.changes, confirmed
 
     # -- writing
@@ -126,10 +129,10 @@ class SnapshotWriter:
                 await self.update()
 
     async def update(self) -> None:
-        """Writes the file if the view has changed.
+        """Writes the snapshot file if the view has changed.
 
-        If only the time of the last confirmation is newer, writes that time. Does nothing while an earlier write has
-        not finished.
+        If the view is unchanged, writes only the time at which the API server last confirmed the objects. Does nothing
+        while an earlier write has not finished.
         """
         if not self._view.is_listed or (self._writing is not None and not self._writing.done()):
             return

@@ -1,8 +1,8 @@
 """Computes the SOA serials of cluster zones (docs/behaviour/cluster-names.md#soa-serial).
 
-Control computes them for all workers, so that all workers have the same serials. A serial is the time, in Unix seconds,
-of the last change that affects a zone of its kind: ordinary, external or multi-cluster. Additions and removals of
-objects affect only the serial of ordinary zones.
+Control computes them for all workers, so that all workers have the same serials. There are three serials: for ordinary,
+external and multi-cluster zones. A serial is the time, in Unix seconds, of the last change that affects zones of this
+type. When an object is added or removed, only the serial of ordinary zones changes.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""What control knows of the workers: a connection to each, the chains that each has built, and the state of each.
+"""The workers as the control process sees them: a connection to each worker, the plugin chains that the worker has
+built, and its state.
 
 The module keeps everything that a new worker needs: the data of plugins, the chains in use, and their cluster views.
 While a reload is in progress, it also keeps the new chains (the pending chains) and their cluster views. The supervisor
@@ -133,7 +134,7 @@ class Workers:
         self._broadcast(Swap(self._serving.generation))
 
     def abandon(self) -> None:
-        """Discards the chains that workers are building, so that a worker that starts does not build them."""
+        """Forgets the plugin chains of a failed reload, so that a worker that starts later does not build them."""
         self._pending = None
 
     def update(self, data: PluginData) -> None:
@@ -152,7 +153,9 @@ class Workers:
         self._broadcast(Allow(share))
 
     def send_difference(self, view: ClusterView, difference: Difference) -> None:
-        """Sends a difference in a view to all workers."""
+        """Queues a change of a view for all workers: a changed object, the end of a list, or a property such as SOA
+        serials.
+        """
         for feed in self._feeds.values():
             match difference:
                 case ViewKey():
@@ -190,8 +193,9 @@ class Workers:
                     self._broadcast(content)
 
     def states(self) -> list[State]:
-        """Returns the state of each slot: SERVING if its worker serves, otherwise the state of the worker
-        that starts.
+        """Returns one state for each worker slot, from the states of the worker in the slot and of its successor.
+
+        The state is SERVING if either of the two serves, otherwise the state of the one that is starting.
         """
         return [self._state(slot) for slot in range(self.count)]
 

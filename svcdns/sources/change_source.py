@@ -17,7 +17,7 @@ class ChangeSource(Protocol):
 
     @property
     def kinds(self) -> tuple[Kind, ...]:
-        """The kinds that the source lists."""
+        """The kinds of objects that the source reports, such as Service and EndpointSlice."""
         ...
 
     @property
@@ -30,9 +30,9 @@ class ChangeSource(Protocol):
         ...
 
     def ages(self) -> dict[Kind, float]:
-        """Returns, by kind, the seconds since the source last confirmed its objects of that kind.
+        """Returns, for each kind of object, the seconds since the source last confirmed the objects of that kind.
 
-        No value is infinite.
+        Before the first confirmation, the time counts from the creation of the source.
         """
         ...
 
@@ -41,7 +41,10 @@ class ChangeSource(Protocol):
         ...
 
     def assume(self, age: float) -> None:
-        """Sets the age, in seconds, of objects that come from a snapshot. Call it before the first lists."""
+        """Sets the age, in seconds, of objects that come from a snapshot. Call it before the first list request.
+
+        The ages that `ages` returns begin with this age.
+        """
         ...
 
     def changes(self) -> AsyncIterator[Change]:

@@ -169,10 +169,10 @@ def _read(file: BinaryIO, origin: Origin, watch: bytes, kinds: tuple[Kind, ...])
 
 
 def _checked(file: BinaryIO) -> float | None:
-    """Checks the SHA-256 of a snapshot file, and returns the time of the last confirmation that the file's end
-    contains.
+    """Checks the SHA-256 of a snapshot file. Returns when the API server last confirmed the objects, as the file's
+    stamp says.
 
-    Returns None if the checksum of that time is wrong. Raises SnapshotError if the SHA-256 is wrong.
+    Returns None if the checksum of the stamp is wrong. Raises SnapshotError if the SHA-256 is wrong.
     """
     size = file.seek(0, os.SEEK_END)
     left = size - _DIGEST - _STAMP.size

@@ -118,8 +118,8 @@ class Child:
     def send(self, message: Message, fds: list[int] | None = None) -> None:
         """Sends a message, if the process exists.
 
-        A child that does not read its channel is killed. The process started in its place gets all messages that it
-        needs.
+        A child that does not read its channel is killed. The supervisor starts another process in its place, and sends
+        all messages that the new process needs.
         """
         if self.channel is not None:
             try:

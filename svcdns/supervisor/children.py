@@ -1,10 +1,11 @@
-"""All children of the supervisor: control, one worker for each slot, and the children that take part in a replacement.
+"""All children of the supervisor: control, the workers, and the children that take part in a replacement.
 
-In a rolling replacement there is a successor of one child, and there are predecessors that finish their work.
+A slot is the place of one worker, numbered from 0. In a rolling replacement the successor and its predecessor have the
+same slot.
 
-Every worker holds the sockets of all slots, and reads those of its own slot. It also reads the sockets of a slot whose
-worker is not running, stalls, or was restarted and is not synced yet. During a stop, when workers finish their last
-queries, slots are no longer assigned.
+Every worker holds the listening sockets of all slots, and reads those of its own slot. It also reads the sockets of a
+slot whose worker is not running, stalls, or was restarted and is not synced yet. During a stop, when workers finish
+their last queries, slots are no longer assigned.
 """
 
 from __future__ import annotations
@@ -113,7 +114,9 @@ class Children:
             self._selector.register(child.channel, selectors.EVENT_READ, child)
 
     def connect_all(self, control: Child) -> None:
-        """Makes a new feed between `control` and each worker, except predecessors."""
+        """Makes a new feed between the process `control` and each running worker, except workers that have been
+        replaced.
+        """
         for worker in self.workers:
             if worker.running:
                 self.connect(worker, control)
@@ -196,9 +199,9 @@ class Children:
                 worker.send(message, [one.sock.fileno() for one in part])
 
     def assign_slots(self, now: float, awake_since: float) -> None:
-        """Sends each worker the slots whose sockets it must read, if these have changed.
+        """Sends each worker the numbers of the slots whose sockets it must read, if these have changed.
 
-        `awake_since` is as for `Child.is_serving`.
+        `awake_since` is when the supervisor started, or went on after a pause.
         """
         if self.draining:
             return
@@ -217,7 +220,10 @@ class Children:
 
     @property
     def has_unassigned(self) -> bool:
-        """True if the supervisor has not yet told a running worker to read the sockets of its own slot."""
+        """True if a running worker has not yet been told to read the sockets of its own slot.
+
+        Then the supervisor checks the workers more often, so that the worker serves soon after it is ready.
+        """
         return any(
             worker.running and slot not in self._assigned.get(slot, (0, []))[1]
             for slot, worker in enumerate(self.workers)
@@ -226,8 +232,8 @@ class Children:
     def _reads_own_slot(self, worker: Child, now: float) -> bool:
         """Returns True if a worker must read the sockets of its own slot.
 
-        A worker that was started again does so only when its index is synced. Until then another worker reads these
-        sockets. If there is no other synced worker, the worker itself starts to read them after HOLD.
+        A restarted worker must first receive the whole cluster (be synced). Until then another worker reads these
+        sockets. If there is no other synced worker, the restarted worker begins to read them after HOLD.
         """
         if not worker.is_restart or worker.state not in (State.STARTING, State.UNSYNCED):
             return True

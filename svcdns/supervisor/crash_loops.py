@@ -25,7 +25,7 @@ class Reason(StrEnum):
 
 
 class Exits:
-    """Counts the ends of children since the start of the program."""
+    """Counts how often children have ended without being told to, since the start of the program."""
 
     def __init__(self, log: Callable[[str], None]) -> None:
         """`log` writes one line to the log."""

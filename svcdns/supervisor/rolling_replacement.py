@@ -70,7 +70,11 @@ class RollingReplacement:
                 child.kill()
 
     def advance(self, now: float) -> bool:
-        """Takes the steps that are due. Returns True, once, when the last child has been replaced."""
+        """Continues the replacement: starts the next successor, has it take over when it is ready, and kills overdue
+        children.
+
+        Call it regularly. Returns True, once, when the last child has been replaced.
+        """
         children = self._children
         self.kill_overdue(now)
         if children.successor is None and not children.predecessors:

@@ -70,7 +70,10 @@ class Sockets:
         return [one for group in self._held.values() for one in group]
 
     def restore(self, described: Iterable[dict[str, Any]]) -> None:
-        """Takes over sockets that are already open, described by their fields, with the descriptor under `fd`."""
+        """Takes over sockets that the program before an upgrade has opened.
+
+        Each item of `described` has the fields of a `Listening`, and the descriptor of its socket under the key `fd`.
+        """
         for fields in described:
             os.set_inheritable(fields["fd"], False)
             rest = {name: value for name, value in fields.items() if name != "fd"}

@@ -122,7 +122,9 @@ class Attempt:
         return self._server.health.silent(self.started_at)
 
     def start(self, *, tcp: bool) -> None:
-        """Sends the query. It uses TCP if `tcp` is true, and always TLS if the server is configured for TLS."""
+        """Sends the query over TCP if `tcp` is true, and otherwise over UDP. A server that is configured for TLS gets
+        it over TLS.
+        """
         server = self._server
         self.tcp = tcp or server.secure
         try:

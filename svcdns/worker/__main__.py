@@ -142,9 +142,10 @@ class _Process:
         add_drain(loop, feed, self._drain_feed)
 
     def _drain_feed(self) -> None:
-        """Reads the feed once, and applies the changes in it.
+        """Reads octets from the feed once, and applies the changes in them.
 
-        If an instruction other than a change arrives, the feed is not read until the instruction has been carried out.
+        The worker must carry out other instructions, such as the swap of plugin chains, before it reads on. So such an
+        instruction stops the reading until then.
         """
         feed = self._feed
         if feed is None:

@@ -51,10 +51,12 @@ async def pack(kept: Mapping[tuple[Any, ...], Any], now: float) -> int:
 
 
 async def unpack(fd: int, kept: Mapping[tuple[Any, ...], Any], now: float, poll_sockets: Callable[[], bool]) -> int:
-    """Reads the file that a predecessor's `pack` has written, and closes it.
+    """Reads the state of caches and other kept objects of plugins from the file that the predecessor's `pack` has
+    written.
 
-    Passes each portion to the kept object with the same key, and returns the number of portions that were passed on.
-    `poll_sockets` reads the sockets if a time slice has passed, and returns whether it did.
+    A kept object is one that outlives a reload. Passes each portion of the file to the object in `kept` with the same
+    key, and returns the number of portions that were passed on. Closes the file. `poll_sockets` reads the sockets if a
+    time slice has passed, and returns whether it did.
     """
     successors = {_name(key): one for key, one in kept.items() if hasattr(one, "unpack")}
     count, frames = 0, Deframer()

@@ -2,11 +2,11 @@
 
 Rules:
 
-1. A query that has arrived is answered. A connection is closed after a reply if its client sends queries, and only once
-   it is idle otherwise.
-2. Until the worker has nothing left to answer, it answers UDP, or the kernel refuses new datagrams. So no query waits
-   in a socket that nobody reads.
-3. A stop that comes during a hand-over ends the hand-over.
+1. A query that has arrived is answered. If a client sends queries on a connection, the connection is closed after a
+   reply. An idle connection is closed after a time limit.
+2. Until the worker has nothing left to answer, it either reads its UDP sockets, or has closed them so that the kernel
+   refuses new datagrams. So no query waits in a socket that nobody reads.
+3. A stop that comes during a hand-over to the successor ends the hand-over.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ PAUSE: Final = 0.01
 
 
 class Shutdown:
-    """Ends the service of one worker."""
+    """Ends the service of one worker, either by draining it or by a hand-over to its successor."""
 
     def __init__(self, listeners: Listeners, clock: Clock) -> None:
         """`listeners` has the sockets and connections of the worker; `clock` returns seconds."""
@@ -93,7 +93,7 @@ class Shutdown:
             await self._close(self._clock() + LAST_REPLIES)
 
     def stop(self) -> None:
-        """Ends a hand-over at once, because the server stops."""
+        """Ends the hand-over to the successor at once, because the server stops."""
         self._stopping = True
 
     async def _close(self, deadline: float) -> None:

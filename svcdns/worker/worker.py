@@ -376,7 +376,7 @@ class Worker:
             log.warning("no room for %d series of metrics: they are not counted", self._overflowed)
 
     def flush(self) -> None:
-        """Brings the metrics up to date in one step."""
+        """Brings the metrics of this worker up to date, without pauses for other work."""
         for _ in self._flush_steps():
             pass
 
@@ -420,7 +420,7 @@ class Worker:
         await self._end()
 
     def end_hand_over(self) -> None:
-        """Ends a hand-over soon, because the server stops."""
+        """Ends the hand-over to the successor, because the server stops. The worker then drains as at a stop."""
         self._shutdown.stop()
 
     def _show_draining(self) -> None:

@@ -42,14 +42,14 @@ def _codes(answer: Answer) -> set[int]:
 
 @check("isc-dns", REQUIRED, "ISC EDNS compliance, dns; RFC 6891 §7")
 async def isc_dns(examiner: Examiner) -> None:
-    """Without EDNS: the SOA, and no OPT record in the reply."""
+    """A query without EDNS gets the zone's SOA record, and no OPT record."""
     answer = _soa(await _apex(examiner, None))
     answer.require(answer.reply.opt is None, "no OPT record, as none was sent")
 
 
 @check("isc-edns", REQUIRED, "ISC EDNS compliance, edns; RFC 6891 §6.1.1")
 async def isc_edns(examiner: Examiner) -> None:
-    """With EDNS version 0: the SOA, and an OPT record of version 0."""
+    """A query with EDNS version 0 gets the zone's SOA record, and an OPT record of version 0."""
     _version_zero(_soa(await _apex(examiner, Opt())))
 
 
@@ -62,7 +62,7 @@ async def isc_edns1(examiner: Examiner) -> None:
 
 @check("isc-edns@512", REQUIRED, "ISC EDNS compliance, edns@512; RFC 6891 §6.2.3")
 async def isc_edns_512(examiner: Examiner) -> None:
-    """DNSKEY with DO and a size of 512: NOERROR, version 0, a reply of at most 512 octets."""
+    """A query for DNSKEY with DO and a size of 512 gets NOERROR, an OPT record of version 0, and at most 512 octets."""
     answer = _version_zero((await _apex(examiner, Opt(size=512, flags=DO), Type.DNSKEY)).rcode(0))
     answer.require(answer.reply.size <= 512, "at most 512 octets")
 

@@ -97,8 +97,8 @@ async def headless_ptr(examiner: Examiner) -> None:
 
 @check("headless-ptr-unnamed", REQUIRED, f"{SPEC} §2.1, §2.4.3")
 async def headless_ptr_unnamed(examiner: Examiner) -> None:
-    """The reverse name of an endpoint without hostname has a PTR record with a name below its Service that resolves to
-    the address.
+    """For an endpoint without hostname, the reverse name has a PTR record. Its target is a name below the Service's
+    name, and resolves to the endpoint's address.
     """
     cluster = examiner.cluster
     unnamed = [

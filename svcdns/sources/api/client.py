@@ -117,10 +117,11 @@ class ApiClient:
         self._given_up = 0
 
     async def page(self, token: str, limit: int, *, long: bool) -> bytes:
-        """Returns the body of a page of at most `limit` objects; the first page if `token` is empty. Raises ApiError.
+        """Returns the body of a page of a list, with at most `limit` objects. Raises ApiError.
 
-        A page of one object is cheap. Its response header must arrive within `TimeLimits.head`, or within
-        `TimeLimits.long` if the parameter `long` is set.
+        `token` is the continue token of the previous page; if it is empty, the first page is requested. A request for
+        one object has a short time limit: the response header must arrive within `TimeLimits.head`, or within
+        `TimeLimits.long` if `long` is set.
         """
         query = {"limit": str(limit)}
         if token:

@@ -127,9 +127,10 @@ async def read(path: str, context: str, folder: str) -> Loaded:
 
 
 def _wrong_shape(path: str, context: str) -> str:
-    """Returns the reason why a file is not a usable kubeconfig, or an empty text if it is one.
+    """Returns the reason why a file is not a usable kubeconfig, or an empty text if it is usable.
 
-    Exceptions of reading and parsing the file pass through, except YAML errors that have a position.
+    If the YAML is invalid at a known position, the reason has the line. Other exceptions of reading and parsing the
+    file pass through.
     """
     import yaml
 

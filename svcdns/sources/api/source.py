@@ -57,7 +57,7 @@ class ApiServerSource:
 
     @property
     def kinds(self) -> tuple[Kind, ...]:
-        """The kinds that the source lists."""
+        """The kinds of objects that the source reports, such as Service and EndpointSlice."""
         return tuple(resource.kind for resource in self._resources)
 
     @property
@@ -66,14 +66,17 @@ class ApiServerSource:
         return self._retry.is_unreachable
 
     def ages(self) -> dict[Kind, float]:
-        """Returns, by kind, the seconds since the API server last confirmed the objects of that kind.
+        """Returns, for each kind of object, the seconds since the API server last confirmed the objects of that kind.
 
         Before the first list, the time counts from the creation of the source.
         """
         return self._freshness.ages()
 
     def assume(self, age: float) -> None:
-        """Sets the age, in seconds, of objects that come from a snapshot. Call it before the first lists."""
+        """Sets the age, in seconds, of objects that come from a snapshot. Call it before the first list request.
+
+        The ages that `ages` returns begin with this age.
+        """
         self._freshness.assume(age)
 
     async def configure(self) -> None:

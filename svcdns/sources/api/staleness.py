@@ -15,13 +15,13 @@ from svcdns.eventloop.clock import Clock
 
 
 class Freshness:
-    """Stores when each kind was last confirmed.
+    """Stores, for each kind of object, when the API server last confirmed that the known objects are up to date.
 
     Before the first confirmation, the age of a kind counts from the creation of this object. `assume` can change that.
     """
 
     def __init__(self, kinds: Iterable[Kind], clock: Clock) -> None:
-        """Starts the age of each kind at 0."""
+        """Sets the age of the objects of each kind to 0."""
         self._clock = clock
         self._confirmed = dict.fromkeys(kinds, clock())
         self._unknown = set(self._confirmed)
@@ -32,27 +32,34 @@ class Freshness:
         return not self._unknown
 
     def confirm(self, kind: Kind) -> None:
-        """Records that the API server has confirmed the kind now."""
+        """Records that the API server has just confirmed that the known objects of this kind are up to date."""
         self._confirmed[kind] = self._clock()
         self._unknown.discard(kind)
 
     def confirmed(self, kind: Kind) -> float:
-        """Returns the time of the last confirmation of a kind, read from the clock. `restore` accepts this time."""
+        """Returns the time at which the API server last confirmed the objects of a kind. The value can be passed to
+        `restore`.
+        """
         return self._confirmed[kind]
 
     def restore(self, kind: Kind, confirmed: float) -> None:
         """Sets the last confirmation of a kind back to a time that `confirmed` returned earlier.
 
-        A watch that opens counts as a confirmation. Call this if the watch then reports that its version is too old.
+        The opening of a watch was counted as a confirmation, but then the watch reported that its version is too old.
+        So call this to undo that confirmation.
         """
         self._confirmed[kind] = confirmed
 
     def assume(self, age: float) -> None:
-        """Sets the age, in seconds, of all kinds. Call it if the objects come from a snapshot, for example."""
+        """Sets the age, in seconds, of the objects of all kinds. Call it if the objects come from a snapshot, for
+        example.
+        """
         self._confirmed = dict.fromkeys(self._confirmed, self._clock() - age)
         self._unknown.clear()
 
     def ages(self) -> dict[Kind, float]:
-        """Returns, by kind, the seconds since the API server last confirmed the objects of that kind."""
+        """Returns, for each kind of object, the seconds since the API server last confirmed the objects of that
+        kind.
+        """
         now = self._clock()
         return {kind: max(0.0, now - at) for kind, at in self._confirmed.items()}

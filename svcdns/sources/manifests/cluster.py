@@ -80,7 +80,9 @@ class Cluster:
 
 
 class Reader:
-    """Reads files, and parses a file again only if its stamp has changed. Not safe for two threads at once."""
+    """Reads manifest files, and parses a file again only if its size, times or inode have changed. Not safe for
+    threads.
+    """
 
     def __init__(self, namespace: str = DEFAULT_NAMESPACE) -> None:
         """`namespace` is the namespace of objects whose manifests have none."""
@@ -97,7 +99,7 @@ class Reader:
         """Returns the objects of all files, in order.
 
         Raises one ManifestError with all errors: a missing path, broken files, or objects that occur more than once. A
-        file counts as broken, too, if more of it would be skipped now than at the last read.
+        file also counts as broken if objects in it were used at the last read and would be skipped now.
         """
         errors = [found.missing] if found.missing is not None else []
         known, self._read = self._read, {file.path: (file, self._content(file)) for file in found.files}
@@ -153,7 +155,7 @@ def _broken(before: FileContent | None, now: FileContent) -> list[ManifestError]
 
 
 def _uses_more(before: FileContent, now: FileContent) -> bool:
-    """Returns True if more of a file was used `before` than is used `now`.
+    """Returns True if fewer objects of a file are used `now` than were used `before`, because the file is now skipped.
 
     Call it only if at least a part of the file is skipped now.
     """
@@ -163,8 +165,8 @@ def _uses_more(before: FileContent, now: FileContent) -> bool:
 def _written_twice(written: Iterable[ManifestObject], *, kustomized: bool) -> Iterator[ManifestError]:
     """Yields the errors for objects that occur more than once.
 
-    Objects of two files share one error. `kustomized` is true if a file is a kustomization. The files may then be
-    overlays of one application, and all of them share one error.
+    All objects that the same two files have in common are reported in one error. If a file is a kustomization
+    (`kustomized`), the files are probably overlays of one application. Then one error reports the objects of all files.
     """
     first: dict[ObjectId, ManifestObject] = {}
     again: dict[object, list[ManifestObject]] = {}

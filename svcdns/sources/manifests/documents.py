@@ -114,7 +114,7 @@ class Document:
             raise self._mismatch(str(error)) from None
 
     def items(self, first: int = 0) -> Iterator[Document | ManifestError]:
-        """Yields the document itself, or the items of a List from number `first`.
+        """Yields the items of a List from index `first`. Yields the document itself if it is no List.
 
         For an item that cannot be used, yields the error instead.
         """

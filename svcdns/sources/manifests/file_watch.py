@@ -53,9 +53,10 @@ async def folder_changes(folders: frozenset[str]) -> AsyncGenerator[None, None]:
 async def _begin(
     folders: frozenset[str], *, polling: bool | None
 ) -> tuple[AsyncGenerator[Any, None], asyncio.Task[Any]]:
-    """Starts to watch folders. Returns an iterator of changes, and the task that waits for the first change.
+    """Starts to watch folders. Returns an iterator that yields at each change, and the task that waits for the first
+    change.
 
-    With `polling` None, the library watchfiles decides whether to poll.
+    If `polling` is None, the library watchfiles decides whether to poll.
     """
     changes = awatch(
         *folders, watch_filter=None, debounce=MAX_WAIT_MS, step=STEP_MS, recursive=False, force_polling=polling

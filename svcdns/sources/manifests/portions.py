@@ -76,7 +76,7 @@ class ListText(NamedTuple):
 
 
 def documents_of(text: str, is_unused: IsUnused | None) -> Iterator[Portion | UnusedObject]:
-    """Yields the documents of a file. A List is a portion of its own."""
+    """Yields the documents of a YAML file, joined into portions. A document that is a List is a portion of its own."""
     if is_unused is None or text.startswith("%") or _DIRECTIVE.search(text):
         yield Portion(text, 0)
         return

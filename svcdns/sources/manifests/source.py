@@ -66,11 +66,11 @@ class ManifestsSource:
 
     @property
     def kinds(self) -> tuple[Kind, ...]:
-        """The kinds that the source lists."""
+        """The kinds of objects that the source reports, such as Service and EndpointSlice."""
         return self._selection.kinds
 
     def ages(self) -> dict[Kind, float]:
-        """Returns 0 for every kind, because files are read as soon as they change."""
+        """Returns 0 for every kind of object, because files are read as soon as they change."""
         return dict.fromkeys(self.kinds, 0.0)
 
     async def origin(self) -> Origin:
@@ -78,7 +78,9 @@ class ManifestsSource:
         raise SourceError("manifests have no snapshot")
 
     def assume(self, age: float) -> None:
-        """Does nothing, because the age is always 0."""
+        """Does nothing. For manifests the age of the objects is always 0, because files are read as soon as they
+        change.
+        """
 
     async def configure(self) -> None:
         """Reads all files once, so that a broken file ends the start. Raises ManifestError."""
@@ -219,11 +221,10 @@ def _all_differences(old: dict[ObjectKey, ClusterObject], new: dict[ObjectKey, C
 def _bridge(
     old: ClusterObject | None, new: ClusterObject, still_there: set[tuple[str, str, Endpoint]]
 ) -> EndpointSlice | None:
-    """Returns the slice `new` with additional endpoints, which have moved from this slice to another one of the same
-    Service.
+    """Returns the slice `new` together with endpoints that have moved from it to another slice of the same Service.
 
-    Returns None if no endpoint has moved. `still_there` has (namespace, Service, endpoint) of the new state. The
-    returned slice is sent first and `new` later, so that no endpoint is missing in between.
+    Send the result first and `new` later, so that a moved endpoint is missing at no time. Returns None if no endpoint
+    has moved. `still_there` has (namespace, Service, endpoint) of every endpoint in the new state.
     """
     if not isinstance(new, EndpointSlice) or not isinstance(old, EndpointSlice):
         return None

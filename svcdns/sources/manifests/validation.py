@@ -141,7 +141,7 @@ def _family(address: str) -> str | None:
 
 
 def check_metadata(refusals: Refusals, metadata: ObjectMeta) -> None:
-    """Checks name, namespace and labels."""
+    """Checks the name, the namespace and the labels of an object in a manifest."""
     one_label = refusals.document.kind in {"Namespace", "Service"}
     name, field = metadata.name, ("metadata", "name")
     if not (_LABEL if one_label else _NAME).fullmatch(name):
@@ -156,7 +156,7 @@ def check_metadata(refusals: Refusals, metadata: ObjectMeta) -> None:
 
 
 def check_service(refusals: Refusals, service: ServiceObject) -> None:
-    """Checks a Service."""
+    """Checks type, selector, addresses and ports of a Service in a manifest, and removes what is invalid."""
     spec = service.spec
     refusals.labels(("spec", "selector"), spec.selector)
     if not refusals.choice(("spec", "type"), spec.type, SERVICE_TYPES):
@@ -247,7 +247,7 @@ def _check_service_ports(refusals: Refusals, spec: ServiceSpec) -> None:
 
 
 def _usable(refusals: Refusals, field: Field, ports: Sequence[Any]) -> list[Any]:
-    """Checks number, name and protocol of each port, and returns the ports that answers can contain."""
+    """Checks number, name and protocol of each port, and returns the ports that can be in DNS answers."""
     usable: list[ServicePort | EndpointPort | ApiPort] = []
     names: set[str] = set()
     for at, port in enumerate(ports):
@@ -267,7 +267,7 @@ def _usable(refusals: Refusals, field: Field, ports: Sequence[Any]) -> list[Any]
 
 
 def check_slice(refusals: Refusals, given: ApiSlice) -> None:
-    """Checks an EndpointSlice."""
+    """Checks ports and endpoints of an EndpointSlice in a manifest, and removes ports that are invalid."""
     for port in given.ports or ():
         port.protocol = port.protocol or "TCP"
     found = refusals.document.fields.get("addressType", "")
@@ -302,7 +302,7 @@ def _check_endpoint(refusals: Refusals, field: Field, endpoint: ApiEndpoint, add
 
 
 def check_endpoints(refusals: Refusals, given: EndpointsObject) -> None:
-    """Checks an Endpoints object."""
+    """Checks ports and addresses of an Endpoints object in a manifest, and removes those that are invalid."""
     for at, subset in enumerate(given.subsets):
         here: Field = ("subsets", at)
         subset.ports = _usable(refusals, (*here, "ports"), subset.ports)
@@ -320,7 +320,7 @@ def check_endpoints(refusals: Refusals, given: EndpointsObject) -> None:
 
 
 def check_pod(refusals: Refusals, pod: PodObject) -> None:
-    """Checks a Pod."""
+    """Checks the addresses and the spec of a Pod in a manifest, and removes addresses that are invalid."""
     status = pod.status
     if status.podIP and not refusals.address(("status", "podIP"), status.podIP, part="address"):
         status.podIP = ""
@@ -347,9 +347,9 @@ def _check_pod_spec(refusals: Refusals, field: Field, spec: PodSpec) -> None:
 
 
 def check_workload(refusals: Refusals, workload: WorkloadObject) -> None:
-    """Checks a workload other than a Job.
+    """Checks the spec of a workload in a manifest. For a Job, call `check_job` instead.
 
-    Raises ManifestError if it has more Pods than the address range has addresses.
+    Raises ManifestError if the workload has more Pods than the address range has addresses.
     """
     spec = workload.spec
     spec.replicas = _count(refusals, ("spec", "replicas"), spec.replicas)
@@ -372,7 +372,9 @@ def check_workload(refusals: Refusals, workload: WorkloadObject) -> None:
 
 
 def check_job(refusals: Refusals, job: WorkloadObject) -> None:
-    """Checks a Job. Raises ManifestError if it has more Pods than the address range has addresses."""
+    """Checks a Job in a manifest. Raises ManifestError if the Job has more Pods than the address range has
+    addresses.
+    """
     spec = job.spec
     spec.parallelism = _count(refusals, ("spec", "parallelism"), spec.parallelism)
     if spec.completions is not None:
