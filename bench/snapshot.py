@@ -48,7 +48,7 @@ def main(arguments: list[str] | None = None) -> int:
     print(
         f"{chosen.services:,} Services × {chosen.endpoints}, snapshot of {size / 1e6:.1f} MB, {chosen.rounds} starts\n"
     )
-    print(f"| seconds from exec | {' | '.join(COLUMNS)} |\n|---|{'---|' * len(COLUMNS)}")
+    print(f"| seconds from exec, median and maximum | {' | '.join(COLUMNS)} |\n|---|{'---|' * len(COLUMNS)}")
     for label, times in rows.items():
         cells = [f"{statistics.median(one):.2f}, at most {max(one):.2f}" for one in zip(*times, strict=True)]
         print(f"| {label} | {' | '.join(cells)} |")

@@ -131,7 +131,7 @@ async def header_cd(examiner: Examiner) -> None:
 
 @check("header-rd", REQUIRED, "RFC 8906 §8.1.3.3, RFC 1035 §4.1.1")
 async def header_rd(examiner: Examiner) -> None:
-    """RD is copied into the reply, and the zone is answered with RD set or clear."""
+    """RD is copied into the reply. Queries for names in the zone are answered whether RD is set or clear."""
     for flags in (RD, 0):
         answer = await _apex(examiner, flags)
         answer.require(answer.reply.flags & RD == flags, f"RD {'set' if flags else 'clear'}, as in the query")
