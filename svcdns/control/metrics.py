@@ -107,7 +107,7 @@ class Processes(Collector):
         )
         yield GaugeMetricFamily(
             "process_resident_memory_bytes",
-            "Resident memory of all processes; shared pages count in each.",
+            "Resident memory of all processes. A shared page is counted once for each process.",
             value=resident,
         )
         yield GaugeMetricFamily("process_virtual_memory_bytes", "Virtual memory of all processes.", value=virtual)
