@@ -45,7 +45,7 @@ class Policy:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One `acl` directive: its zones as text, and its lines in file order."""
+    """One `acl` directive: its zones as text, and its lines in the order of the Corefile."""
 
     zones: tuple[str, ...]
     policies: tuple[Policy, ...]
@@ -53,7 +53,7 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """All `acl` directives of a block, in file order."""
+    """All `acl` directives of a block, in the order of the Corefile."""
 
     rules: tuple[Rule, ...]
     warnings: tuple[str, ...] = ()

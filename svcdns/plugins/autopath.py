@@ -38,7 +38,7 @@ _SVC: Final = b"\x03svc"
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """The options. `zones` are texts. The search path is read from the resolv.conf(5) file at `path`.
+    """The options of `autopath`. `zones` are texts. The search path is read from the resolv.conf(5) file at `path`.
 
     If `source` names a plugin, the search path of that plugin comes first.
     """
@@ -113,7 +113,7 @@ SUCCESS: Final = Family(
 
 
 class Autopath(Plugin):
-    """Tries search paths for one server block."""
+    """Tries the search path on the server, for queries of one server block."""
 
     name = "autopath"
     states_reuse = True
@@ -125,7 +125,7 @@ class Autopath(Plugin):
         return Settings(warnings=options.warnings)
 
     def __init__(self, options: Options, environment: Environment) -> None:
-        """Takes the search path that control has read from the file."""
+        """Reads the search path that control has found in the resolv.conf file and sent to the workers."""
         self._source, self._environment, self._counters = options.source, environment, environment.counters
         self._zones = tuple(names.from_text(zone).lower() for zone in options.zones)
         self._elements = (*_names(environment.data("autopath", options.path) or b""), names.ROOT)
@@ -191,7 +191,7 @@ class Autopath(Plugin):
 
 
 class _Search:
-    """One query that is tried with the names in `candidates`, in order."""
+    """One search: queries the names in `candidates`, in order, on behalf of one client's query."""
 
     def __init__(
         self, found: Callable[[Query, Reply], Reply], query: Query, following: Following, candidates: list[bytes]
@@ -200,7 +200,9 @@ class _Search:
         self._replies: list[Reply] = []
 
     def run(self, start: int) -> Answer:
-        """Tries the candidates from index `start` on, and returns the reply for the client."""
+        """Queries the names in `candidates` from index `start` on, until the search ends. Returns the reply for the
+        client.
+        """
         for number in range(start, len(self._candidates)):
             answer = self._following(self._query.changed(name=self._candidates[number]))
             if not isinstance(answer, Reply):

@@ -24,7 +24,7 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """All `bind` directives of the block. Their addresses are used together."""
+    """The `bind` directives of one block. The block listens on the addresses of all of them."""
 
     lines: tuple[Line, ...]
 

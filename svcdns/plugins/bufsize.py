@@ -37,7 +37,7 @@ def parse(block: Block) -> Options:
 
 
 class Bufsize(Plugin):
-    """Lowers larger payload sizes to the limit, and never raises a size."""
+    """Lowers the UDP payload size that a query advertises if it is larger than the limit. Never raises a size."""
 
     name = "bufsize"
 

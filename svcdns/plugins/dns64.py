@@ -39,7 +39,7 @@ _WORDS: Final = {"prefix": 1, **dict.fromkeys(_FLAGS, 0)}
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """The options. `prefix` has the 4 to 12 octets of the IPv6 prefix.
+    """The options of `dns64`. `prefix` has the 4 to 12 octets of the IPv6 prefix.
 
     `ignored` has the Corefile positions of options that have no effect.
     """

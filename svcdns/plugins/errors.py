@@ -37,7 +37,7 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """The `consolidate` rules, in file order.
+    """The `consolidate` rules, in the order of the Corefile.
 
     The option `stacktrace` has no effect, because an exception is always logged with its traceback.
     """
@@ -94,7 +94,7 @@ class Errors(Plugin):
     reads_nothing = True
 
     def __init__(self, options: Options, environment: Environment) -> None:
-        """Writes to the environment's logger, and measures periods on its clock."""
+        """Logs errors with the environment's logger, and measures the periods of rules on the environment's clock."""
         self._log, self._clock = environment.log, environment.clock
         self._pending = [_Pending(rule) for rule in options.rules]
 

@@ -37,7 +37,7 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """The changes to queries, and the changes to responses."""
+    """The header bits that the `header` directive changes in queries, and those that it changes in responses."""
 
     query: Change = Change()
     response: Change = Change()

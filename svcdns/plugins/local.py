@@ -38,7 +38,9 @@ _APEX: Final = {Type.SOA: _SOA, Type.NS: _LOCALHOST}
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """The options. If `localhost_prefix` is true, all names that begin with the label `localhost` are answered."""
+    """The options of `local`. If `localhost_prefix` is true, all names that begin with the label `localhost` are
+    answered.
+    """
 
     localhost_prefix: bool = True
 

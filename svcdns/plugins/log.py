@@ -40,9 +40,9 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """The rules, in file order.
+    """The `log` directives of one block, in the order of the Corefile.
 
-    For a query, only the first rule with a zone that contains the name is used.
+    For a query, only the first directive with a zone that contains the name is used.
     """
 
     rules: tuple[Rule, ...]
@@ -76,7 +76,7 @@ def _rule(directive: Directive) -> Rule:
 
 
 class Log(Plugin):
-    """Writes the log lines."""
+    """Writes a log line for each answered query that a `log` directive of the block selects."""
 
     name = "log"
     reads_nothing = True
@@ -95,7 +95,7 @@ class Log(Plugin):
         self._log = logging.getLogger("svcdns")
 
     def handle(self, query: Query, following: Following) -> Answer:
-        """Returns the following plugins' answer. `observe` writes the line later."""
+        """Returns the following plugins' answer unchanged. The log line is written later, in `observe`."""
         return following(query)
 
     def observe(self, query: Query, reply: Reply, size: int, seconds: float) -> None:

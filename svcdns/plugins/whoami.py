@@ -29,7 +29,7 @@ def parse(block: Block) -> Options:
 
 
 class Whoami(Plugin):
-    """Answers every query with the address of its client."""
+    """Answers every query with the client's own address, port and transport."""
 
     name = "whoami"
 

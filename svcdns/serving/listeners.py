@@ -121,7 +121,7 @@ class Listeners:
 
     @property
     def responders(self) -> list[Responder]:
-        """All responders."""
+        """All responders of this worker: one for each listener, protocol and address family."""
         return list(self._responders.values())
 
     @property

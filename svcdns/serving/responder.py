@@ -135,7 +135,8 @@ class Responder:
     def lookup_entry(self, packet: bytes, client: Client | None, started: float) -> bytes:
         """Returns the reply of the answer table to a packet, or empty octets if the table has none.
 
-        `client` may be None only if all clients get the same replies (`uniform`). `started` is as for `lookup`.
+        `client` may be None only if all clients get the same replies (`uniform`). `started` is the time on
+        `perf_counter` when the packet was read from its socket.
         """
         table = self.table
         key = packet[2:] if client is None or self.listener.classes is None else self.key(packet, client)
@@ -196,10 +197,11 @@ class Responder:
         outlet: zone_stream.Outlet | None = None,
         upstream_reply: Reply | None = None,
     ) -> None:
-        """Answers one packet through the chain, at once or later. `started` is as for `lookup`.
+        """Answers one packet through the chain, at once or later.
 
-        If a reply has several messages, `outlet` sends all but the last one. Without `outlet`, a query that needs such
-        a reply is refused. `upstream_reply` is the reply of an upstream, if the fast path has received one already.
+        `started` is the time on `perf_counter` when the packet was read from its socket. If a reply has several
+        messages, `outlet` sends all but the last one. Without `outlet`, a query that needs such a reply is refused.
+        `upstream_reply` is the reply of an upstream, if the fast path has received one already.
         """
         request = accept(packet)
         if not isinstance(request, Request):
@@ -370,9 +372,9 @@ class PendingReply(msgspec.Struct, gc=False, eq=False):
             self.responder.recover("what follows a reply", error)
 
     def _count(self, reply: Reply, size: int) -> tuple[Increment, ...]:
-        """Counts a reply of `size` octets, and passes it to the observers.
+        """Counts a reply of `size` octets in the metrics, and calls the hook `observe` of the block's plugins.
 
-        Returns the increments for each further use of the reply.
+        Returns the increments that each further use of the reply from the answer table adds to the metrics.
         """
         responder, query, route, increments = self.responder, self.query, self.route, reply.increments
         metrics = responder.metrics

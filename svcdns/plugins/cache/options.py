@@ -78,8 +78,9 @@ class Stale:
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """The options. Answers are not stored for names in the zones `no_success`, denials not for names in `no_denial`.
+    """The options of one cache.
 
+    Answers are not stored for names in the zones `no_success`, and denials are not stored for names in `no_denial`.
     `servfail` is the number of seconds for which a SERVFAIL reply is stored. If a name had answers for `confirm_after`
     seconds, another upstream must confirm its denial; None turns this off.
     """

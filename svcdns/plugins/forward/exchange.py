@@ -63,7 +63,9 @@ class Exchange:
         tcp: bool,
         avoid: str = "",
     ) -> None:
-        """Takes the arguments; `start` sends the first query. The upstream with the label `avoid` is never queried."""
+        """Prepares the exchange; `start` sends the first query. The upstream with the label `avoid` is never
+        queried.
+        """
         self._group, self._query, self._completed, self._tcp, self._avoid = group, query, completed, tcp, avoid
         self.key = key
         self.waiters: list[tuple[str, Callable[[UpstreamReply], None]]] = []

@@ -47,13 +47,15 @@ RCODES: Final = {**Rcode.__members__, "NOTIMPL": int(Rcode.NOTIMP)}
 class Rule:
     """One `forward` directive: a forward rule. Times are in seconds.
 
-    `left_out`: if FROM is a network with several reverse zones, all of them but the first. They are not forwarded.
-    `next`, `next_on_nodata`: the replies after which the next rule answers. `failover`: the response codes after which
-    the next upstream is queried. `resolvers`: the servers that resolve the host names of upstreams. `leak_guard`: what
-    happens to queries that should not leave the cluster. `cluster_zones`: the zones of `kubernetes` in the block; their
-    names should not leave the cluster. `tls`: the paths of certificate, key and authorities, empty if not configured.
-    `server_name`: the name that the certificate of an upstream over TLS must have. It is used for upstreams that are
-    written without a name of their own.
+    If FROM is a network with several reverse zones, only the first of them is forwarded; `left_out` has the others.
+    `next` and `next_on_nodata` state after which replies the next rule answers, and `failover` after which response
+    codes the next upstream is queried. `resolvers` are the servers that resolve the host names of upstreams.
+
+    `leak_guard` states what happens to queries that should not leave the cluster. These are queries for names in
+    `cluster_zones` (the zones of `kubernetes` in the block), and for names of one label.
+
+    `tls` has the paths of certificate, key and authorities, which are empty if not configured. `server_name` is the
+    name that the certificate of an upstream over TLS must have, unless the upstream is written with a name of its own.
     """
 
     position: Position
@@ -101,7 +103,7 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """The forward rules of a block, in file order."""
+    """The forward rules of a block, in the order of the Corefile."""
 
     rules: tuple[Rule, ...]
     warnings: tuple[str, ...] = ()

@@ -2,9 +2,11 @@
 
 The cluster data is that of *kubernetes* in the same server block; this plugin watches nothing itself. `lookup` finds
 the addresses, and this module makes replies of them. Each reply names its dependencies, and the answer table keeps the
-reply until one of them changes. CoreDNS makes exceptions from its own rules, and this plugin copies them. For example,
-a label below a Service with external addresses is ignored. If a load balancer has a hostname, the reply has one CNAME
-record for each port. The rules are those of docs/behaviour/plugins.md#k8s_external.
+reply until one of them changes.
+
+CoreDNS does not follow its own rules in every case, and this plugin copies these exceptions. For example, a label below
+a Service with external addresses is ignored. If a load balancer has a hostname, the reply has one CNAME record for each
+port. The rules are those of docs/behaviour/plugins.md#k8s_external.
 """
 
 from __future__ import annotations
@@ -38,7 +40,7 @@ See `plugin_api.contract.steps`.
 
 
 class External(Plugin):
-    """Answers the external zones of one server block."""
+    """Answers queries in the external zones of one server block."""
 
     name = "k8s_external"
 

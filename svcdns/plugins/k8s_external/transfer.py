@@ -115,7 +115,7 @@ class _Zone:
             return
 
     def _group(self, name: bytes, host_ports: list[HostPort]) -> Iterator[Record]:
-        """Yields the records at one name: addresses and CNAME records, then the SRV records twice.
+        """Yields the records at one name: addresses and CNAME records, then the SRV records twice, as CoreDNS does.
 
         First come the IPv4 addresses and a CNAME record for each hostname, then the IPv6 addresses and the same CNAME
         records again. Addresses are without duplicates.

@@ -38,7 +38,7 @@ _SUBTREES: Final = frozenset({("", "svc"), ("", "pod"), ("", "dns")})
 
 
 class Kubernetes(Plugin):
-    """Answers the zones of one server block."""
+    """Answers queries in the zones of one server block."""
 
     name = "kubernetes"
     offers = ("extended", "index", "pod_namespace", "search_zone")
@@ -217,8 +217,8 @@ class Kubernetes(Plugin):
     def _with_targets(self, zone_query: ZoneQuery, result: Result, replies: list[Reply]) -> Reply:
         """Returns the reply for `result`, after the server has resolved the CNAME targets outside the zone.
 
-        `replies` are the server's replies for these targets, in order. The answer of each is put after its CNAME
-        record.
+        `replies` are the server's replies for these targets, in order. The records of each reply are put after the
+        CNAME record with its target.
         """
         flags = zone_query.query.reply_flags | AA
         records: list[Record] = []

@@ -1,6 +1,7 @@
 """Finds the records for a query in a zone, by query type. `handler` makes replies of them.
 
-CoreDNS makes exceptions from its own rules, and this module copies them (docs/behaviour/cluster-names.md).
+CoreDNS does not follow its own rules in every case, and this module copies these exceptions
+(docs/behaviour/cluster-names.md).
 """
 
 from __future__ import annotations

@@ -34,11 +34,10 @@ class WeightFileError(SvcdnsError):
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """The options. `path` is the file of weights, empty for round robin.
+    """The options of `loadbalance`. `path` is the file of weights, empty for round robin.
 
-    The file is read again every `reload` seconds, or never if that is 0.
-
-    `preferred` has the networks whose addresses come first, in this order.
+    The file is read again every `reload` seconds; 0 means never. `preferred` has the networks whose addresses come
+    first, in this order.
     """
 
     position: Position

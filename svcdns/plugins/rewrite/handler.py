@@ -26,7 +26,7 @@ from svcdns.wire.errors import NameTextError
 
 
 class Rewrite(Plugin):
-    """Applies the `rewrite` directives of one server block, in file order."""
+    """Applies the `rewrite` directives of one server block, in the order of the Corefile."""
 
     name = "rewrite"
     states_reuse = True

@@ -28,7 +28,7 @@ _Words = list[Token]
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """The rules, in file order."""
+    """The rules of the block's `rewrite` directives, in the order of the Corefile."""
 
     rules: tuple[Rule, ...]
 

@@ -35,7 +35,7 @@ parse_record = lru_cache(4096)(read_record)
 
 
 class Template(Plugin):
-    """Applies the `template` directives of one server block, in file order."""
+    """Applies the `template` directives of one server block, in the order of the Corefile."""
 
     name = "template"
     states_reuse = True

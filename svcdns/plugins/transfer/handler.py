@@ -48,7 +48,9 @@ class Transfer(Plugin):
         return Settings(warnings=options.warnings)
 
     def __init__(self, options: Options, environment: Environment) -> None:
-        """Sorts the zones, longest first. The plugins that have the records are looked up at each transfer."""
+        """Sorts the zones of all directives, longest first, so that the first zone that contains a name is the
+        longest.
+        """
         self._environment = environment
         self._rules = [(names.from_text(zone).lower(), rule) for rule in options.rules for zone in rule.zones]
         self._rules.sort(key=lambda item: len(item[0]), reverse=True)

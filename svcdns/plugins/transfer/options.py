@@ -35,7 +35,7 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """All `transfer` directives of a server block, in file order."""
+    """All `transfer` directives of a server block, in the order of the Corefile."""
 
     rules: tuple[Rule, ...]
     warnings: tuple[str, ...] = ()

@@ -29,7 +29,7 @@ class Detached(NamedTuple):
 
 
 class OpenConnection(Protocol):
-    """An open connection, `tcp.TcpConnection`."""
+    """The interface of a TCP or TLS connection that this module uses. `tcp.TcpConnection` implements it."""
 
     responder: Responder
 
@@ -124,7 +124,7 @@ class TcpConnections:
         self.closing = self.closing or not tls_only
 
     def hurry(self) -> None:
-        """Of the connections that are to be closed after a reply, closes at once those that wait for a query.
+        """Closes, of the connections to be closed after a reply, those whose clients have no query in progress.
 
         The others are closed after their next reply. Call it after `close_after_reply`.
         """

@@ -76,14 +76,17 @@ _NOT_TAKEN: Final = (ReplyState.BLOCKED, ReplyState.STALLED)
 
 
 class _TransportReads:
-    """Pauses and resumes reading through asyncio's transport."""
+    """Pauses and resumes reading through asyncio's transport, for TLS connections and other event loops."""
 
     def __init__(self, transport: asyncio.Transport) -> None:
         self.pause, self.resume = transport.pause_reading, transport.resume_reading
 
 
 class _SelectorReads:
-    """Pauses and resumes reading inside the selector, without asyncio's transport."""
+    """Pauses and resumes reading by the event loop's selector, which calls `TcpConnection.drain`.
+
+    This is faster than asyncio's transport. `_TransportReads` is used where the selector cannot be, such as for TLS.
+    """
 
     def __init__(self, selector: DrainingSelector, fd: int, connection: TcpConnection) -> None:
         self._selector, self._fd, self._connection = selector, fd, connection
@@ -213,9 +216,9 @@ class TcpConnection(asyncio.Protocol):
         return False
 
     def _next(self) -> None:
-        """Answers the queries in the buffer as far as possible now.
+        """Answers the queries in the buffer, until one has to wait for the chain or the buffer has no whole query.
 
-        Closes the connection after the last reply to a client that has finished.
+        Closes the connection if the client sends no more queries and all replies have been written.
         """
         while self._queries_left and self._reply_state is _IDLE and not self._transport.is_closing():
             packet = take_message(self._received)

@@ -10,7 +10,7 @@ from svcdns.plugins.template.go_template.values import RenderError, Struct, fiel
 
 
 class Rendering:
-    """One rendering of a template: the text so far, and the variables with their values, innermost last."""
+    """The state while a template is rendered: the text so far, and the variables with their values, innermost last."""
 
     __slots__ = ("out", "size", "variables")
 
