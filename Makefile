@@ -6,7 +6,7 @@ RUN_STAMP := $(VENV)/.installed
 DEV_STAMP := $(VENV)/.installed-dev
 
 .PHONY: help env demo demo-check test slow check conformance coverage versions format lint types layers changelog integration load bench \
-	bench-smoke soak image lock release clean
+	bench-smoke soak fuzz image lock release clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
@@ -92,6 +92,9 @@ bench-smoke: $(DEV_STAMP)  ## each scenario of the bench once, in seconds
 soak: $(DEV_STAMP)  ## random faults under load, every answer checked; SOAK="--minutes 5 --seed 1"
 	$(BIN)/python -m bench.soak $(SOAK)
 
+fuzz: $(DEV_STAMP)  ## coverage-guided fuzzing (needs atheris); FUZZ="names tcp --minutes 10" chooses, FUZZ=all takes every target
+	$(BIN)/python -m tests.fuzz $(FUZZ)
+
 IMAGE ?= svcdns
 BASE ?= docker.io/library/python:3.11-slim-bookworm
 REVISION ?= $(shell git rev-parse --short HEAD)
@@ -106,4 +109,4 @@ release: $(DEV_STAMP)  ## version, changelog, commit, wheel, sdist and tag of VE
 	$(BIN)/python tools/release.py $(VERSION) $(if $(DATE),--date $(DATE))
 
 clean:  ## remove the environment and caches
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .nox .coverage
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .nox .coverage .fuzz

@@ -27,7 +27,7 @@ import msgspec
 
 from svcdns import __version__
 from svcdns.corefile.blocks import Corefile
-from svcdns.errors import SvcdnsError
+from svcdns.errors import UNDECODABLE, SvcdnsError
 from svcdns.process.blocking_io import BlockingCalls
 from svcdns.telemetry.counters import Counters, Family, MetricKind
 
@@ -136,7 +136,7 @@ def read(path: Path) -> SavedCorefile | None:
         raise StateError(f"{path} is damaged: its checksum is wrong")
     try:
         return msgspec.msgpack.decode(body, type=SavedCorefile)
-    except msgspec.DecodeError as error:
+    except UNDECODABLE as error:
         raise StateError(f"{path} was written by another version: {error}") from error
 
 

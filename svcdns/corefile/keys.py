@@ -15,7 +15,8 @@ from svcdns.corefile.zones import normalise_name, normalise_zone
 
 DEFAULT_PORTS: Final = {"dns": 53, "tls": 853, "quic": 853, "grpc": 443, "https": 443, "https3": 443}
 _NUMBER: Final = re.compile(r"[+-]?[0-9]+")
-_PREFERRED: Final = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?\.?)+|\.")
+_LABEL: Final = r"[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?"
+_PREFERRED: Final = re.compile(rf"{_LABEL}(?:\.{_LABEL})*\.?|\.")
 
 
 def server_keys(token: Token, default_port: int, warnings: list[str]) -> tuple[ServerKey, ...]:

@@ -136,6 +136,6 @@ class FrameReader(Generic[T]):
     def frames(self) -> Iterator[T]:
         """Yields the complete frames. If the caller stops early, the next call yields the remaining frames.
 
-        Raises FrameTooLargeError and msgspec.DecodeError.
+        Raises FrameTooLargeError and one of UNDECODABLE (see `svcdns.errors`).
         """
         return map(self._decode, self._frames.contents())

@@ -14,6 +14,7 @@ import json
 import os
 import socket
 from collections import deque
+from collections.abc import Iterable
 from typing import Any, Final
 
 Message = dict[str, Any]
@@ -89,7 +90,14 @@ class Channel:
         *lines, self._buffer = (self._buffer + data).split(b"\n")
         if len(self._buffer) > MAX_MESSAGE:
             raise self._broken(f"a message of more than {MAX_MESSAGE} octets")
-        return [self._message(line) for line in lines]
+        messages: list[Message] = []
+        try:
+            messages += map(self._message, lines)
+        except ChannelBrokenError:
+            for message in messages:
+                _close(message["fds"])
+            raise
+        return messages
 
     @property
     def whole(self) -> bool:
@@ -97,19 +105,27 @@ class Channel:
         return not self._buffer and not self._fds
 
     def close(self) -> None:
-        """Closes this end of the channel."""
+        """Closes this end of the channel, and the descriptors of a message that has not arrived completely."""
         self.sock.close()
+        self._close_descriptors()
 
     def _message(self, line: bytes) -> Message:
         try:
             message: Message = json.loads(line)
             message["fds"] = [self._fds.popleft() for _ in range(message.get("fds", 0))]
-        except (ValueError, TypeError, AttributeError, IndexError) as error:
+        except (ValueError, TypeError, AttributeError, IndexError, RecursionError) as error:
             raise self._broken(f"not a message: {line[:80]!r}") from error
         return message
 
     def _broken(self, reason: str) -> ChannelBrokenError:
-        for fd in self._fds:
-            os.close(fd)
-        self._fds.clear()
+        self._close_descriptors()
         return ChannelBrokenError(reason)
+
+    def _close_descriptors(self) -> None:
+        _close(self._fds)
+        self._fds.clear()
+
+
+def _close(fds: Iterable[int]) -> None:
+    for fd in fds:
+        os.close(fd)

@@ -30,7 +30,7 @@ import msgspec
 
 from svcdns.cluster.changes import STRUCTS, Kind, Serials
 from svcdns.cluster.objects import Endpoint, ObjectName, Port
-from svcdns.errors import SvcdnsError
+from svcdns.errors import UNDECODABLE, SvcdnsError
 from svcdns.process.framing import FrameTooLargeError, framed, read_framed
 
 FORMAT: Final = 1
@@ -142,7 +142,7 @@ def read(path: Path, origin: Origin, watch: bytes, kinds: Iterable[Kind]) -> Sna
         return None
     except OSError as error:
         raise SnapshotError((error.strerror or str(error)).lower()) from error
-    except (msgspec.DecodeError, UnicodeDecodeError, FrameTooLargeError) as error:
+    except (*UNDECODABLE, FrameTooLargeError) as error:
         raise SnapshotError(f"it cannot be decoded: {error}") from error
 
 

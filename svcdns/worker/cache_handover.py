@@ -24,6 +24,7 @@ from typing import Any, Final
 
 import msgspec
 
+from svcdns.errors import UNDECODABLE
 from svcdns.eventloop.time_slice import TimeSlice
 from svcdns.process.framing import Deframer, FrameTooLargeError, framed
 from svcdns.process.shared_memory import memory_file
@@ -89,7 +90,7 @@ def _import(frame: bytes, successors: Mapping[str, Any], now: float) -> bool:
         if one is None:
             return False
         one.unpack(portion, now)
-    except msgspec.DecodeError as error:
+    except UNDECODABLE as error:
         log.debug("a portion of the state that plugins kept in the worker before this one cannot be read: %s", error)
         return False
     return True

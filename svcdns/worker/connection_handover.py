@@ -14,12 +14,15 @@ Workers of other versions read these messages, so the keys in them never change.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import logging
 import os
 import socket
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Final
+
+import msgspec
 
 from svcdns.eventloop.time_slice import TimeSlice
 from svcdns.process.channel import Channel, ChannelBrokenError, ChannelClosedError, Message, encoded
@@ -108,22 +111,20 @@ async def take(
     loop = asyncio.get_running_loop()
     channel, ended = Channel(sock), False
     importing: list[asyncio.Task[None]] = []
-    with sock:
+    with contextlib.closing(channel):
         while not ended:
             await _ready(sock, loop.add_reader, loop.remove_reader)
-            messages: list[Message] = []
+            received: list[Detached | int] = []
             try:
-                while len(messages) < TOGETHER and (more := channel.receive()):
-                    messages += more
+                while len(received) < TOGETHER and (more := channel.receive()):
+                    received += _decoded(more)
             except ChannelBrokenError as error:  # the other worker closes the connections that it has not sent
                 log.warning("no more connections of the worker before this one are taken over: %s", error)
                 ended = True
             except ChannelClosedError:
                 ended = True
-            importing += [
-                asyncio.create_task(import_state(message["fds"][0])) for message in messages if message["op"] == "kept"
-            ]
-            await asyncio.gather(*(adopt(_decode(message)) for message in messages if message["op"] == "connection"))
+            importing += [asyncio.create_task(import_state(file)) for file in received if isinstance(file, int)]
+            await asyncio.gather(*(adopt(one) for one in received if isinstance(one, Detached)))
     await asyncio.gather(*importing)
 
 
@@ -151,9 +152,23 @@ def _encode(detached: Detached) -> Message:
     return {"op": "connection", **about, "buffer": detached.buffer.hex()}
 
 
-def _decode(message: Message) -> Detached:
-    return Detached(
-        message["fds"][0],
-        buffer=bytes.fromhex(message["buffer"]),
-        **{field: message[key] for field, key in _KEYS.items()},
-    )
+def _decoded(messages: list[Message]) -> list[Detached | int]:
+    """Returns what the messages carry: connections, and descriptors of state files.
+
+    Raises ChannelBrokenError, and closes all descriptors, if a message does not have the form of its kind.
+    """
+    try:
+        return [_decode(message) for message in messages]
+    except (LookupError, TypeError, ValueError) as error:  # msgspec.ValidationError is a ValueError
+        for message in messages:
+            for fd in message["fds"]:
+                os.close(fd)
+        raise ChannelBrokenError(f"not a message of a hand-over: {error}") from error
+
+
+def _decode(message: Message) -> Detached | int:
+    [fd] = message["fds"]
+    if message["op"] == "kept":
+        return int(fd)
+    about = {field: message[key] for field, key in _KEYS.items()}
+    return msgspec.convert(tuple(Detached(fd, buffer=bytes.fromhex(message["buffer"]), **about)), Detached)

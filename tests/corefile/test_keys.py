@@ -49,3 +49,15 @@ def test_a_scheme_in_capital_letters(key: str) -> None:
     """The letter case of a scheme does not matter."""
     (made,) = parse(f"{key} {{\n}}", "Corefile", environ={}).blocks[0].keys
     assert (made.transport, made.zone) == (key[:3].lower(), "a.test.")
+
+
+@pytest.mark.parametrize("key", ["a" * 60 + '"', "a-" * 30 + "_b", "a." * 60 + "%"])
+def test_a_long_name_of_unusual_syntax(key: str) -> None:
+    """The check for the preferred syntax (RFC 1035 §2.3.1) takes no time that doubles with each letter."""
+    assert any("preferred syntax" in line for line in parse(f"{key} {{\n}}", "Corefile", environ={}).warnings)
+
+
+@pytest.mark.parametrize("key", ["a", "a.b.", "a-b.c9.", "1.2", "xn--a.b", "."])
+def test_the_preferred_syntax(key: str) -> None:
+    """A name of the preferred syntax brings no warning, with or without its final dot."""
+    assert parse(f"{key} {{\n}}", "Corefile", environ={}).warnings == ()

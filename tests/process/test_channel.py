@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import resource
 import socket
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from svcdns.process.channel import MAX_MESSAGE, Channel, ChannelBrokenError, ChannelClosedError
+from svcdns.process.channel import MAX_MESSAGE, Channel, ChannelBrokenError, ChannelClosedError, encoded
 
 
 def pair() -> tuple[Channel, Channel]:
@@ -87,6 +88,7 @@ def test_missing_descriptors_break_the_channel() -> None:
     [
         pytest.param(b"{\n", "not a message", id="no JSON"),
         pytest.param(b"[1]\n", "not a message", id="no object"),
+        pytest.param(b'{"a":' + b"[" * 50_000 + b"\n", "not a message", id="nested too deeply"),
         pytest.param(b'{"op":"x","fds":1}\n', "not a message", id="no descriptor"),
         pytest.param(b'{"op":"x","fds":"a"}\n', "not a message", id="no number of descriptors"),
         pytest.param(b"x" * (MAX_MESSAGE + 1), "a message of more than", id="too long"),
@@ -104,3 +106,16 @@ def test_octets_that_are_no_message_break_the_channel(octets: bytes, reason: str
         right.receive()
     left.close()
     right.close()
+
+
+@pytest.mark.parametrize("octets", [b'{"op":"x","fds":1}', b'{"op":"x","fds":1}\n{\n'], ids=["cut off", "broken"])
+def test_no_descriptor_of_an_unread_message_stays_open(octets: bytes) -> None:
+    """Descriptors are closed if their message does not arrive completely, or together with one that is broken."""
+    left, right = pair()
+    before = {one.name for one in Path("/dev/fd").iterdir()}
+    left.sock.sendmsg([octets], encoded({}, [0])[1])
+    with pytest.raises(ChannelBrokenError) if octets.endswith(b"\n") else nullcontext():
+        assert right.receive() == []
+    right.close()
+    assert {one.name for one in Path("/dev/fd").iterdir()} < before
+    left.close()

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import msgspec
 import pytest
 
+from svcdns.process.framing import framed
 from svcdns.worker import cache_handover
 from svcdns.worker.cache_handover import pack, unpack
 
@@ -59,6 +60,15 @@ async def test_a_portion_that_cannot_be_read() -> None:
     successor = Kept()
     assert await moved({KEY: Kept(b"1", b"bad", b"2")}, {KEY: successor}) == 2
     assert successor.portions == [b"1", b"2"]
+
+
+async def test_a_key_that_is_no_text() -> None:
+    """A frame whose key is not UTF-8 is skipped, as any other that cannot be decoded."""
+    successor = Kept()
+    fd = await pack({KEY: Kept(b"1")}, 1.0)
+    os.write(fd, framed(b"\x92\xa1\xff\xc4\x00"))
+    os.lseek(fd, 0, os.SEEK_SET)
+    assert await unpack(fd, {KEY: successor}, 2.0, lambda: False) == 0
 
 
 async def test_a_frame_that_is_cut_off() -> None:

@@ -224,18 +224,30 @@ def test_the_keys_of_messages() -> None:
     about = {"host": "127.0.0.1", "port": 53, "family": 4, "patience": 2.5, "left": 7, "buffer": "00ff"}
     detached = connection_handover._decode({"op": "connection", **about, "fds": [9]})
     assert detached == Detached(9, "127.0.0.1", 53, 4, 2.5, b"\0\xff", 7)
+    assert isinstance(detached, Detached)
     assert connection_handover._encode(detached) == {"op": "connection", **about}
 
 
-async def test_a_message_without_its_descriptor(caplog: pytest.LogCaptureFixture) -> None:
-    """If a message arrives without its descriptor, the successor takes no more connections, and closes the channel."""
+@pytest.mark.parametrize(
+    "message",
+    [
+        pytest.param(b'{"op":"connection","fds":1}', id="no descriptor"),
+        pytest.param(b'{"fds":0}', id="no kind"),
+        pytest.param(b'{"op":"kept","fds":0}', id="no file"),
+        pytest.param(
+            b'{"op":"connection","host":"","port":"53","family":4,"patience":1,"left":1,"buffer":""}', id="text"
+        ),
+    ],
+)
+async def test_a_message_that_is_none_of_a_hand_over(message: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    """After an incomplete or wrong message, the successor takes no more connections, and closes the channel."""
     ours, theirs = socket.socketpair()
 
     async def unexpected(_: object) -> None:
         raise AssertionError
 
     with theirs, caplog.at_level(logging.WARNING):
-        theirs.send(b'{"op":"connection","fds":1}\n')
+        theirs.send(message + b"\n")
         await take(ours, unexpected, unexpected)
         assert theirs.recv(1) == b""
     assert "no more connections of the worker before this one are taken over" in caplog.text

@@ -183,7 +183,7 @@ class Store:
     def unpack(self, portion: bytes, now: float) -> None:
         """Decodes an entry that `pack` of another worker encoded, and stores it unless its key has an entry already.
 
-        Raises msgspec.DecodeError.
+        Raises one of UNDECODABLE (see `svcdns.errors`).
         """
         key, entry = msgspec.msgpack.decode(portion, type=WireEntry).decode(now)
         if key not in self.entries:

@@ -23,11 +23,10 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import aiohttp
-import msgspec
 from aiohttp.abc import ResolveResult
 
 from svcdns.cluster.watch_options import SourceError
-from svcdns.errors import SvcdnsError
+from svcdns.errors import UNDECODABLE, SvcdnsError
 from svcdns.eventloop.clock import Clock
 from svcdns.sources.api import decoding
 from svcdns.sources.api.credentials import Access, Credentials
@@ -274,7 +273,7 @@ async def _refusal(response: aiohttp.ClientResponse) -> ApiError:
     body = await response.content.read(READ_BUFFER)
     try:
         status = decoding.decode_status(body)
-    except msgspec.DecodeError:
+    except UNDECODABLE:
         status = decoding.Status(message=response.reason or "")
     return refusal(response.status, status, _retry_after(response))
 

@@ -223,8 +223,8 @@ class Item(msgspec.Struct, frozen=True):
 class ItemDecoder:
     """Decodes the list pages and the objects of one kind.
 
-    Octets that are not valid JSON raise msgspec.DecodeError. An item of a page with a wrong shape is left out and
-    counted, so that the rest of the cluster can be served.
+    Octets that are not valid JSON raise one of UNDECODABLE (see `svcdns.errors`). An item of a page with a wrong shape
+    is left out and counted, so that the rest of the cluster can be served.
     """
 
     def __init__(self, api_type: type[Any], trim: Callable[[Any], ClusterObject | None]) -> None:

@@ -20,6 +20,7 @@ from typing import Any
 import msgspec
 
 from svcdns.cluster.watch_options import SourceError
+from svcdns.errors import UNDECODABLE
 from svcdns.process import isolated
 from svcdns.process.blocking_io import in_thread
 
@@ -92,7 +93,7 @@ async def run_reader(path: str, context: str, timeout: float) -> Loaded:
                     await process.wait()
     try:
         return msgspec.json.decode(answer, type=Loaded)
-    except msgspec.DecodeError as error:
+    except UNDECODABLE as error:
         raise SourceError(f"kubeconfig: {path}: its reader ended with code {process.returncode}") from error
 
 

@@ -27,6 +27,7 @@ from collections.abc import Awaitable, Callable
 import msgspec
 
 from svcdns.cluster.changes import Begin, Change, Complete, Gone, Kind, Put
+from svcdns.errors import UNDECODABLE
 from svcdns.eventloop.clock import Clock
 from svcdns.sources.api import decoding
 from svcdns.sources.api.client import ApiClient, ApiError, ExpiredError, RefusedError, UnreachableError, refusal
@@ -101,7 +102,7 @@ class Reflector:
         body = await self._client.page(self._token, self._limit.next, long=long)
         try:
             objects, metadata, left_out = self._resource.decoder.page(body)
-        except msgspec.DecodeError as error:
+        except UNDECODABLE as error:
             raise UnreadableError(f"a page of the list cannot be decoded: {error}") from error
         if not metadata.resourceVersion:
             raise UnreadableError("the list has no resourceVersion")
@@ -154,7 +155,7 @@ class Reflector:
         try:
             for line in lines:
                 self._read(line, changes)
-        except msgspec.DecodeError as error:
+        except UNDECODABLE as error:
             raise UnreadableError(f"a watch event cannot be decoded: {error}") from error
         finally:
             if changes:

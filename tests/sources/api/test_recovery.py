@@ -222,14 +222,22 @@ async def test_a_silent_watch_is_opened_again(api: ApiDouble, caplog: pytest.Log
         assert len(api.asked(SERVICES, watch=False)) == 2
 
 
+@pytest.mark.parametrize(
+    "event",
+    [
+        pytest.param(b'{"type": "ADDED", "object": ', id="cut off"),
+        pytest.param(b'{"type": "ADDED\xff", "object": {}}', id="no UTF-8"),
+        pytest.param(b'{"type": "ADDED", "x": ' + b"[" * 50_000 + b"]" * 50_000 + b"}", id="nested too deeply"),
+    ],
+)
 async def test_octets_that_cannot_be_decoded_lead_to_a_new_list(
-    api: ApiDouble, caplog: pytest.LogCaptureFixture
+    api: ApiDouble, caplog: pytest.LogCaptureFixture, event: bytes
 ) -> None:
     """A watch event that cannot be decoded is logged, and the kind is listed again."""
     async with watching(api, caplog) as followed:
         api.put(DB)
         await followed.until(lambda: "+db" in followed.events())
-        api.send(SERVICES, b'{"type": "ADDED", "object": \n')
+        api.send(SERVICES, event + b"\n")
         await followed.until_listed(times=2)
         assert followed.events()[5:] == ["begin", "+web", "+api", "+db", "complete"]
         assert any("a watch event cannot be decoded" in line for line in followed.lines)

@@ -1,0 +1,103 @@
+"""Coverage-guided fuzzing of everything that reads octets from outside: `python -m tests.fuzz TARGET --minutes 10`.
+
+It needs atheris, which `make env` installs where atheris has a wheel. A target is a function that gets octets and
+raises an exception if the code under test breaks a rule. Examples are an undocumented exception, another reading than
+dnspython's, a round trip that changes something, and too much time. `test_replay.py` runs the stored inputs of all
+targets without atheris.
+
+New inputs are kept in `.fuzz/corpus/TARGET`, and an input that shows a fault in `.fuzz/crashes`. `--save FILE` adds
+such a file to the inputs in the repository, so that it is a test from then on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+from typing import Final
+
+WORK: Final = Path(".fuzz")
+MEMORY: Final = 1024
+"""The most memory of the fuzzing process, in MiB: a target that keeps something from each input ends here."""
+LONGEST: Final = 10
+"""The seconds after which an input counts as one that never ends."""
+
+
+def main() -> int:
+    """Runs the command, and returns its exit code: not 0 if a fault was found."""
+    arguments = _parser().parse_args()
+    if arguments.save is not None:
+        _save(arguments.save, arguments.targets)
+        return 0
+    if importlib.util.find_spec("atheris") is None:
+        print("make fuzz needs atheris: Linux on x86-64 with CPython 3.11 to 3.13, and `make env`")
+        return 2
+    if len(arguments.targets) == 1 and arguments.targets != ["all"]:
+        _fuzz(arguments.targets[0], arguments)
+        return 0
+    names = _names() if arguments.targets == ["all"] else arguments.targets
+    if not names:
+        print(f"targets: {' '.join(_names())}; or all")
+    options = [f"--minutes={arguments.minutes}", f"--runs={arguments.runs}"]
+    ended = {name: subprocess.call([sys.executable, "-m", "tests.fuzz", name, *options]) for name in names}
+    for name, code in ended.items():
+        print(f"{name}: {'a fault was found' if code else 'no fault'}")
+    return int(any(ended.values()))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="make fuzz", description="Coverage-guided fuzzing of one or more targets.")
+    parser.add_argument("targets", nargs="*", metavar="TARGET", help="`all`, or names; without any, lists the targets")
+    parser.add_argument("--minutes", type=float, default=1.0, help="minutes for each target (default 1)")
+    parser.add_argument("--runs", type=int, default=-1, help="inputs for each target (default: no limit)")
+    parser.add_argument("--save", type=Path, metavar="FILE", help="add FILE to the stored inputs of TARGET")
+    return parser
+
+
+def _names() -> list[str]:
+    from tests.fuzz.targets import TARGETS
+
+    return list(TARGETS)
+
+
+def _fuzz(name: str, arguments: argparse.Namespace) -> None:
+    """Fuzzes one target; does not return, because libFuzzer ends the process."""
+    import atheris
+
+    with atheris.instrument_imports(include=["svcdns"]):
+        from tests.fuzz.targets import TARGETS
+    from tests.fuzz.target import execute, inputs
+
+    target = TARGETS[name]
+    corpus, crashes = WORK / "corpus" / name, WORK / "crashes"
+    for folder in (corpus, crashes):
+        folder.mkdir(parents=True, exist_ok=True)
+    for data in inputs(target):
+        (corpus / hashlib.sha1(data, usedforsecurity=False).hexdigest()).write_bytes(data)
+    flags = {
+        "max_total_time": int(arguments.minutes * 60),
+        "runs": arguments.runs,
+        "max_len": target.max_octets,
+        "timeout": LONGEST,
+        "rss_limit_mb": MEMORY,
+        "artifact_prefix": f"{crashes}/{name}-",
+        "print_final_stats": 1,
+    }
+    options = [f"-{flag}={value}" for flag, value in flags.items()]
+    atheris.Setup([sys.argv[0], *options, str(corpus)], lambda data: execute(target, data))
+    atheris.Fuzz()
+
+
+def _save(path: Path, targets: list[str]) -> None:
+    from tests.fuzz.target import FOLDER
+
+    (name,) = targets
+    with (FOLDER / "crashes" / f"{name}.txt").open("a") as file:
+        file.write(f"{path.read_bytes()!r}\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
