@@ -58,7 +58,8 @@ class Server:
     async def udp(self, packet: bytes, *, tries: int | None = None, wait: float | None = None) -> tuple[bytes, Peer]:
         """Sends a packet over UDP. Returns the first datagram that has the same ID or comes from the server's address.
 
-        Also returns the sender of that datagram. Raises NoReply if none arrives in time, or if the port is closed.
+        Returns the sender of that datagram, too. Raises NoReply if no such datagram arrives in time, or if the port is
+        closed.
         """
         tries, wait = tries or self.tries, wait or self.timeout
         for _ in range(tries):

@@ -99,7 +99,9 @@ class Cluster:
 
 
 def from_objects(objects: Iterable[Object]) -> Cluster:
-    """Returns the model of API objects in JSON form. Ignores objects of other kinds."""
+    """Returns the model of the cluster that these API objects, in JSON form, describe. Ignores kinds without DNS
+    names.
+    """
     by_kind: dict[str, list[Object]] = {}
     for item in objects:
         by_kind.setdefault(item["kind"], []).append(item)

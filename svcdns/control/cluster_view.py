@@ -114,7 +114,7 @@ class ClusterView:
 
     @property
     def is_listed(self) -> bool:
-        """True if the source has listed every kind completely."""
+        """True if the source has sent a complete list of each kind of object."""
         return self.listed.issuperset(self.kinds)
 
     def objects(self) -> dict[Kind, dict[ObjectName, bytes]]:

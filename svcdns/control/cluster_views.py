@@ -212,12 +212,13 @@ class ClusterViews:
         return all(self.by_number[number].is_whole for number in numbers)
 
     def listed(self, numbers: Iterable[int]) -> bool:
-        """Returns True if the sources of all of these views have listed every kind."""
+        """Returns True if the sources of all of these views have sent a complete list of each kind of object."""
         return all(self.by_number[number].is_listed for number in numbers)
 
     def unreachable(self) -> bool:
-        """Returns True if a view is not listed yet and its API server does not respond: then it is useless to wait for
-        the list.
+        """Returns True if the first list of a view is missing and the view's API server does not respond.
+
+        Then it is useless to wait for the list.
         """
         pairs = ((view, self._sources[number]) for number, view in self.by_number.items())
         return any(source.is_unreachable and not view.is_listed for view, source in pairs)
@@ -253,7 +254,9 @@ class ClusterViews:
         return True
 
     def kinds(self, wanted: Iterable[bytes]) -> tuple[SourceKinds, ...]:
-        """Returns number, watch options and kinds of the views with these encoded watch options, for the workers."""
+        """Returns, for the workers, the views with these encoded watch options: number, watch options and kinds of
+        objects.
+        """
         numbers = [(self._by_watch[encoded], encoded) for encoded in wanted]
         return tuple(SourceKinds(number, encoded, self.by_number[number].kinds) for number, encoded in numbers)
 

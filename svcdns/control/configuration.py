@@ -67,7 +67,7 @@ class Setup:
 
     @property
     def settings(self) -> list[Settings]:
-        """The settings of every directive, block by block."""
+        """The settings of every directive, in the order of the blocks."""
         return [settings for block in self.plans for settings in block.settings.values()]
 
     @property
@@ -143,7 +143,10 @@ def prepare(conf: str | None, port: int) -> Setup:
 
 
 def check(corefile: Corefile) -> Setup:
-    """Checks a loaded Corefile and returns its setup, without the data of plugins. Raises SvcdnsError."""
+    """Checks a loaded Corefile and returns the settings that follow from it, without the data of plugins.
+
+    Raises SvcdnsError.
+    """
     order, available = plugins.known(_directives(corefile))
     check_directives(corefile, (*order, "import"), available)
     written, corefile = corefile, with_options(corefile, _environment_options(corefile), os.environ)

@@ -90,7 +90,10 @@ class Setups:
         return load(self._options.conf, environ=os.environ, default_port=self._options.port)
 
     async def prepare(self, corefile: Corefile, before: PluginData) -> Setup:
-        """Checks a Corefile, reads the plugins' files, and returns the setup with their data. Raises SvcdnsError."""
+        """Checks a Corefile, reads the files of its plugins, and returns the settings that follow from both.
+
+        `before` is the data that the plugins of the previous Corefile have read. Raises SvcdnsError.
+        """
         setup = await self._calls.run(
             "the options of the Corefile", check, corefile, limit=READ_LIMIT, key=corefile.digest
         )

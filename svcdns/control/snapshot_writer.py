@@ -161,9 +161,9 @@ class SnapshotWriter:
             self._log.info("the snapshot %s is written again", self.path)
 
     async def _in_thread(self, function: Callable[..., None], *arguments: Any) -> None:
-        """Calls a function that writes, in a thread. If the caller is cancelled, the thread continues.
+        """Calls a function in a thread, so that a slow disk does not block the event loop.
 
-        `finish` waits for that thread.
+        If the caller is cancelled, the thread continues, and `finish` waits for the thread.
         """
         self._writing = start(function, *arguments)
         await asyncio.wait([self._writing], timeout=WARN_AFTER)

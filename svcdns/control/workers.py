@@ -33,7 +33,7 @@ class BuildError(SvcdnsError):
 
 
 class Workers:
-    """All workers of the server; `count` is the number that the Corefile configures."""
+    """All workers of the server. `count` is the number of workers that the Corefile configures."""
 
     def __init__(self, views: Mapping[int, ClusterView], regions: Sequence[memoryview], epoch: int) -> None:
         """`views` maps numbers to views; `regions` are all regions of the shared memory; `epoch` is the number of this
@@ -193,7 +193,7 @@ class Workers:
                     self._broadcast(content)
 
     def states(self) -> list[State]:
-        """Returns one state for each worker slot, from the states of the worker in the slot and of its successor.
+        """Returns one state for each worker number (slot), from the worker with this number and from its successor.
 
         The state is SERVING if either of the two serves, otherwise the state of the one that is starting.
         """

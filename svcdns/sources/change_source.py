@@ -48,5 +48,7 @@ class ChangeSource(Protocol):
         ...
 
     def changes(self) -> AsyncIterator[Change]:
-        """Yields every change from now on, starting with a full list of each kind. Ends only when cancelled."""
+        """Yields every change from now on, starting with a full list of each kind of object. Ends only when
+        cancelled.
+        """
         ...

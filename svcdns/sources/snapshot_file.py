@@ -74,8 +74,8 @@ class Origin(msgspec.Struct, frozen=True, array_like=True):
 class Header(msgspec.Struct, frozen=True, array_like=True):
     """The header of a snapshot.
 
-    `version` is the version of the program that wrote the file; `watch` is the encoded watch options. `written` and
-    `confirmed` are in Unix seconds.
+    `version` is the version of the program that wrote the file; `watch` is the encoded watch options. `written` is when
+    the file was written, and `confirmed` when the API server last confirmed the objects, in Unix seconds.
     """
 
     version: str
@@ -88,7 +88,7 @@ class Header(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Snapshot(msgspec.Struct, frozen=True):
-    """The content of a snapshot; `confirmed` is when the API server last confirmed it, in Unix seconds."""
+    """The content of a snapshot; `confirmed` is when the API server last confirmed the objects, in Unix seconds."""
 
     header: Header
     confirmed: float
@@ -118,7 +118,10 @@ def write(file: BinaryIO, header: Header, objects: Objects) -> Iterator[None]:
 
 
 def stamp(path: Path, confirmed: float) -> None:
-    """Writes the time of a later confirmation, in Unix seconds, into an existing snapshot. Raises OSError."""
+    """Writes into a snapshot file that the API server has confirmed the same objects again.
+
+    `confirmed` is the time of this confirmation, in Unix seconds. Raises OSError.
+    """
     with path.open("r+b", buffering=0) as file:
         file.seek(-_DIGEST - _STAMP.size, os.SEEK_END)
         digest = file.read(_DIGEST)

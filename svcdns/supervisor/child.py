@@ -51,7 +51,8 @@ By default the thresholds grow with use, so that the blocks of a page of an API 
 class Child:
     """One process that the supervisor keeps running.
 
-    `slot` is the worker slot, -1 for control. `number` is the number of the child's region in the shared memory.
+    `slot` is the number of the worker, counted from 0; it is -1 for control. `number` is the number of the child's
+    region in the shared memory.
     """
 
     def __init__(self, name: str, command: list[str], slot: int, number: int, region: memoryview, shared: int) -> None:
@@ -199,7 +200,7 @@ def _is_runnable(pid: int, thread: str) -> bool:
 
 
 def pin_to_processor(pid: int, slot: int) -> None:
-    """Binds the worker of a slot to one of the processors that this program may use.
+    """Binds the worker with the number `slot` to one of the processors that this program may use.
 
     Does nothing on systems that cannot do this.
     """

@@ -67,7 +67,7 @@ class Children:
         return Child("control", command, -1, number, self._regions[number], self.mapping)
 
     def new_worker(self, slot: int, number: int) -> Child:
-        """Returns a worker for this slot that is not started yet.
+        """Returns a worker with the number `slot` that is not started yet.
 
         `number` is the number of its region in the shared memory.
         """
@@ -199,7 +199,7 @@ class Children:
                 worker.send(message, [one.sock.fileno() for one in part])
 
     def assign_slots(self, now: float, awake_since: float) -> None:
-        """Sends each worker the numbers of the slots whose sockets it must read, if these have changed.
+        """Sends each worker the numbers of the workers (slots) whose sockets it must read, if these have changed.
 
         `awake_since` is when the supervisor started, or went on after a pause.
         """

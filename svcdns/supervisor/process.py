@@ -79,9 +79,9 @@ class Supervisor:
         return self._loop()
 
     def resume(self, state: reexec.State) -> int:
-        """Restores the state that the old program left in an upgrade, and replaces its children.
+        """Continues the program after an upgrade: takes over the children of the old program, and then replaces them.
 
-        Returns the exit code.
+        `state` is what the old program has left for this program. Returns the exit code.
         """
         reexec.restore(self._children, state)
         self._catch_signals()

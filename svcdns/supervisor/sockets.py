@@ -38,7 +38,7 @@ class ListenError(Exception):
 
 
 class Listening(NamedTuple):
-    """A bound socket, with the fields that describe it to workers."""
+    """A bound socket, with the fields that tell a worker what the socket is for."""
 
     id: int
     slot: int
@@ -55,7 +55,7 @@ class Listening(NamedTuple):
 
 
 class Sockets:
-    """All listening sockets, by worker slot and address."""
+    """All listening sockets, by worker number (slot) and address."""
 
     def __init__(self, log: Callable[[str], None]) -> None:
         """`log` writes one line to the log."""
@@ -82,11 +82,10 @@ class Sockets:
             self._next = max(self._next, one.id)
 
     def change(self, addresses: Iterable[Address], slots: int) -> tuple[list[Listening], list[Listening]]:
-        """Binds the sockets of `slots` workers on `addresses`.
+        """Binds a socket for each of `slots` workers on each address in `addresses`.
 
-        Returns the new sockets, and the sockets that are not needed now.
-
-        The sockets that are not needed stay open until `close`. Raises ListenError; then nothing has changed.
+        Returns the new sockets, and the open sockets that are not needed any more. These stay open until `close`.
+        Raises ListenError; then nothing has changed.
         """
         wanted = [(slot, address) for slot in range(slots) for address in dict.fromkeys(addresses)]
         new: dict[tuple[int, Address], list[Listening]] = {}

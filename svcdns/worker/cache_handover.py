@@ -38,7 +38,10 @@ log = logging.getLogger("svcdns")
 
 
 async def pack(kept: Mapping[tuple[Any, ...], Any], now: float) -> int:
-    """Writes the state of the plugins' kept objects to a file, and returns its descriptor, positioned at the start."""
+    """Writes to a file the state of the objects that plugins keep at a reload, such as caches.
+
+    Returns the file's descriptor, positioned at the start.
+    """
     fd = memory_file("svcdns-kept")
     ends, slice_, size = perf_counter() + MAX_SECONDS, TimeSlice(), 0
     for frame in _frames(kept, now):

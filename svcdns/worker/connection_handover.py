@@ -44,7 +44,10 @@ log = logging.getLogger("svcdns")
 async def give(
     connections: TcpConnections, sock: socket.socket, going_on: Callable[[], bool], file: int | None = None
 ) -> None:
-    """Hands over `file` and then, while `going_on()` is true, every open connection; closes `sock` and `file`."""
+    """Sends to the successor the file `file` and then the open connections, for as long as `going_on()` is true.
+
+    Closes `sock` and `file` at the end.
+    """
     sock.setblocking(False)
     with sock:
         try:

@@ -317,7 +317,9 @@ class Worker:
         self._show_state()
 
     def _release(self, kept: set[tuple[Any, ...]]) -> None:
-        """Stops and drops the plugins' kept objects whose keys are not in `kept`."""
+        """Stops and drops objects that plugins have kept from earlier Corefiles, except those whose keys are in
+        `kept`.
+        """
         for key in [key for key in self._kept if key not in kept]:
             self._hooks.call(str(key[0]), None, getattr(self._kept.pop(key), "stop", _nothing))
 

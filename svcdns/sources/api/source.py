@@ -93,7 +93,7 @@ class ApiServerSource:
         return (await self._credentials.access()).origin
 
     async def changes(self) -> AsyncIterator[Change]:
-        """Yields every change, starting with a full list of each kind. Ends only when cancelled or closed."""
+        """Yields every change, starting with a full list of each kind of object. Ends only when cancelled or closed."""
         # Imported here, because a start from a snapshot serves DNS first, and an HTTP client takes longer to import.
         from svcdns.sources.api.client import ApiClient, TimeLimits
         from svcdns.sources.api.reflector import Reflector

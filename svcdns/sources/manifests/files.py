@@ -31,7 +31,7 @@ MAX_LINKS: Final = 40
 
 
 class FileStamp(NamedTuple):
-    """The stamp of a file: a different value means that its content may have changed."""
+    """Device, inode, size and times of a file. If they differ from an earlier stamp, the content may have changed."""
 
     device: int
     inode: int
@@ -42,7 +42,7 @@ class FileStamp(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ManifestFile:
-    """A file to read, with the stamp of its content.
+    """A file to read, with its stamp, which changes when the file is modified or replaced.
 
     `path` begins with the path that is given in the option `manifests`.
     """

@@ -80,7 +80,7 @@ class FileContent:
 
     `skipped` is the reason why the file or a part of it is no manifest. `ignored` has objects of another apiVersion.
     `refused` has the fields that an API server would refuse. `left_out` has the objects that cannot be served because
-    of a refused field. With `errors`, the file cannot be used.
+    of a refused field. If `errors` is not empty, the file cannot be used.
     """
 
     objects: tuple[ManifestObject, ...] = ()

@@ -104,7 +104,9 @@ def list_text(portion: Portion) -> ListText | None:
 
 
 def items_of(text: ListText, is_unused: IsUnused) -> Iterator[Portion | UnusedObject]:
-    """Yields the items of a List. Each portion is a YAML sequence."""
+    """Divides a List into portions and unused items. Each portion has some of the items, as the text of a YAML
+    sequence.
+    """
     pattern = rf"\n {{{text.column}}}-(?=\s)"
     begins = [0, *(found.start() + 1 for found in re.finditer(pattern, text.items.text))]
     yield from _portions(text.items, begins, text.column + 1, is_unused)

@@ -91,7 +91,7 @@ class ManifestsSource:
         return self._load(find(self._paths, self._exclude))
 
     async def changes(self) -> AsyncIterator[Change]:
-        """Yields every change, starting with a full list of each kind. Ends only when cancelled or closed.
+        """Yields every change, starting with a full list of each kind of object. Ends only when cancelled or closed.
 
         Raises ManifestError if the files were never correct, and SourceError if the folders cannot be watched.
         """
