@@ -35,7 +35,7 @@ _PART = 512
 
 
 class Target:
-    """The ports of the server, and the time when the attack ends."""
+    """The ports of the attacked server, and the time when the attack ends."""
 
     def __init__(self, port: int, tls_port: int, seconds: float) -> None:
         self.port, self.tls_port = port, tls_port
@@ -48,7 +48,7 @@ class Target:
 
 
 def main() -> None:
-    """Runs one attack."""
+    """Runs the attack that the command line names."""
     end_with_parent()
     name, port, tls_port, seconds = sys.argv[1:]
     os.nice(5)
@@ -62,18 +62,23 @@ def main() -> None:
 
 
 def denied(target: Target) -> None:
-    """Names of the cluster that do not exist, each once."""
+    """Attack: queries nonexistent names of the cluster over UDP, each once."""
     _flood(target, FLOOD_RATE, (f"no-{n}.{namespace(n)}.svc.{ZONE}" for n in itertools.count()))
 
 
 def pods(target: Target) -> None:
-    """Names of Pod addresses, each once: each has an answer of its own."""
+    """Attack: queries names of Pod addresses over UDP, each once. Each name exists, so each needs a reply of its
+    own.
+    """
     parts = (divmod(n, 256) for n in itertools.count())
     _flood(target, FLOOD_RATE, (f"10-{a >> 8 & 255}-{a & 255}-{b}.default.pod.{ZONE}" for a, b in parts))
 
 
 def outside(target: Target) -> None:
-    """Names outside the cluster, each once, whose upstream is silent: OUTSIDE_NAMES in all, within four seconds."""
+    """Attack: queries 20,000 names outside the cluster within four seconds, each once. Their upstream does not reply.
+
+    The number of names is OUTSIDE_NAMES.
+    """
     names = (f"silent-{os.getpid()}-{n}.{EXTERNAL_ZONE}" for n in range(OUTSIDE_NAMES))
     _flood(target, OUTSIDE_NAMES / 4, names)
     while not target.over:
@@ -81,7 +86,7 @@ def outside(target: Target) -> None:
 
 
 def huge(target: Target) -> None:
-    """SRV queries for headless Services with many endpoints, which allow large answers."""
+    """Attack: sends SRV queries that need large replies over UDP, for headless Services with many endpoints."""
     cluster = Cluster(1000)
     queries = [_query(f"_http._tcp.{cluster.fqdn(n)}", 33, 65_535) for n in cluster.headless()]
     _send(target, HUGE_RATE, itertools.cycle(queries))
@@ -92,14 +97,14 @@ def _flood(target: Target, rate: float, names: Iterator[str]) -> None:
 
 
 def _query(name: str, rtype: int = 1, size: int = 0) -> bytes:
-    """Returns a query. If `size` is not 0, it has an OPT record with this size."""
+    """Returns an encoded query. If `size` is not 0, the query has an OPT record with this UDP payload size."""
     labels = b"".join(bytes((len(label),)) + label.encode() for label in name.split("."))
     opt = b"\0\0\x29" + size.to_bytes(2, "big") + bytes(6) if size else b""
     return b"\0\1\1\0\0\1\0\0\0\0\0" + bytes((bool(size),)) + labels + b"\0\0" + bytes((rtype,)) + b"\0\1" + opt
 
 
 def _send(target: Target, rate: float, queries: Iterator[bytes]) -> None:
-    """Sends queries at a rate from one socket; does not read the replies."""
+    """Sends queries over UDP from one socket, `rate` queries a second, and reads no replies."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as sock:
         sock.bind((ATTACKER, 0))
         sock.connect(("127.0.0.1", target.port))
@@ -121,12 +126,14 @@ def _send(target: Target, rate: float, queries: Iterator[bytes]) -> None:
 
 
 def idle(target: Target) -> None:
-    """Connections that send nothing; a closed one is opened again."""
+    """Attack: opens TCP connections and sends nothing on them. Opens a closed connection again."""
     _connections(target, SLOW_CONNECTIONS, target.port, lambda _: None)
 
 
 def octets(target: Target) -> None:
-    """Connections that send one octet of a query a second; a closed one is opened again."""
+    """Attack: opens TCP connections and sends one octet of a query a second on each. Opens a closed connection
+    again.
+    """
     message = b"\0\x40" + b"\0\1\1\0\0\1\0\0\0\0\0\0" + b"\1a" * 30
     sent: dict[socket.socket, int] = {}
 
@@ -138,14 +145,14 @@ def octets(target: Target) -> None:
 
 
 def unread(target: Target) -> None:
-    """Connections that send as many queries as they can, and never read a reply."""
+    """Attack: opens TCP connections, sends as many queries as possible on each, and never reads a reply."""
     query = _query(f"_http._tcp.{Cluster(1000).fqdn(0)}", 33)
     block = (len(query).to_bytes(2, "big") + query) * 500
     _connections(target, UNREAD_CONNECTIONS, target.port, lambda sock: sock.send(block), 0.05)
 
 
 def half_open(target: Target) -> None:
-    """TLS connections that send half of their first message."""
+    """Attack: opens TLS connections and sends only half of the first handshake message on each."""
     hello = _client_hello()
 
     def begin(sock: socket.socket) -> None:
@@ -158,7 +165,9 @@ def half_open(target: Target) -> None:
 
 
 def handshakes(target: Target) -> None:
-    """TLS handshakes, HANDSHAKES_AT_ONCE at a time: each connection is closed after the server's first message."""
+    """Attack: starts TLS handshakes, HANDSHAKES_AT_ONCE at a time, and closes each connection after the server's first
+    message.
+    """
     hello, done = _client_hello(), 0
     with ExitStack() as stack:
         selector = stack.enter_context(selectors.EpollSelector())
@@ -194,7 +203,7 @@ def _client_hello() -> bytes:
 def _connections(
     target: Target, count: int, port: int, act: Callable[[socket.socket], object], every: float = 1.0
 ) -> None:
-    """Keeps `count` connections open, and calls `act` for each of them every `every` seconds."""
+    """Keeps `count` TCP connections open, and calls `act` with the socket of each, once in `every` seconds."""
     opened: list[socket.socket] = []
     with ExitStack() as stack:
         selector = stack.enter_context(selectors.EpollSelector())

@@ -1,13 +1,13 @@
-"""Misbehaving clients beside well-behaved ones: `python -m bench.attacks [ATTACK...]`.
+"""Measures how much misbehaving clients disturb other clients: `python -m bench.attacks [ATTACK...]`.
 
 svcdns is measured, and CoreDNS if the environment variable COREDNS names its binary. The server runs on one core; the
 attacker (`bench.attackers`, from one address) and the well-behaved clients (from other addresses) run on another core.
-Everything happens on loopback, for a bounded time. Each attack has a newly started server.
+Everything happens on loopback, for a bounded time. A new server is started for each attack.
 
 The well-behaved clients send queries at a fixed rate over UDP, and open a connection for each query over TCP and TLS.
 The table, in Markdown, has for each transport the lost queries, the median and the 99th percentile of the latency in
-milliseconds. It also has the memory of the server (the largest sum of PSS), and the shed queries and connections by
-reason. The row `none` has no attacker: it shows the noise of the machine.
+milliseconds. It also has the memory of the server (the largest sum of PSS), and how many queries and connections the
+server gave up, by reason. The row `none` is measured without an attacker, and shows the noise of the machine.
 """
 
 from __future__ import annotations
@@ -60,7 +60,9 @@ tls://.:{port} {{
 
 @dataclass(frozen=True)
 class Figures:
-    """The queries of well-behaved clients over one transport: their number, the lost ones, and latencies in ms."""
+    """The result of the well-behaved clients over one transport: numbers of sent and lost queries, and latencies in
+    ms.
+    """
 
     sent: int
     lost: int
@@ -69,7 +71,7 @@ class Figures:
 
     @classmethod
     def of(cls, latency: Sequence[float]) -> Figures:
-        """Returns the figures of latencies in seconds; a lost query has an infinite latency."""
+        """Returns the figures for a list of latencies in seconds, in which a lost query has an infinite latency."""
         p50, p99 = (percentile(latency, share) * 1000 for share in (0.5, 0.99))
         return cls(len(latency), sum(map(math.isinf, latency)), p50, p99)
 
@@ -81,7 +83,7 @@ class Figures:
 
 
 def well_behaved(transport: str, port: int, seconds: float) -> Figures:
-    """Sends queries over one transport, and returns the figures."""
+    """Sends queries as well-behaved clients over one transport (udp, tcp or tls), and returns their figures."""
     cluster = Cluster(1000)
     if transport == "udp":
         return Figures.of(generate(port, udp_queries(cluster), UDP_RATE, seconds, 64, SOURCES).latency)
@@ -95,7 +97,9 @@ def well_behaved(transport: str, port: int, seconds: float) -> Figures:
 
 
 def udp_queries(cluster: Cluster) -> list[bytes]:
-    """Returns queries: of ten, six for Services, two for names that do not exist, one for a Pod, one outside."""
+    """Returns a mixture of queries: of ten, six for Services, two for nonexistent names, one for a Pod, one external
+    name.
+    """
     marker = os.getpid()
     found = []
     for n in range(0, 40_000, 10):
@@ -107,7 +111,7 @@ def udp_queries(cluster: Cluster) -> list[bytes]:
 
 
 def _over_connection(source: str, port: int, query: bytes, *, secure: bool) -> float:
-    """Returns the seconds for a connection with one query; infinity if no reply comes."""
+    """Opens a connection, sends one query, and returns the seconds until the reply; infinity if no reply comes."""
     begun = time.monotonic()
     try:
         with ExitStack() as stack:
@@ -130,7 +134,7 @@ def _over_connection(source: str, port: int, query: bytes, *, secure: bool) -> f
 
 
 def measure(name: str, attack: str, seconds: float, cores: Cores) -> str:
-    """Starts a server and runs one attack. Returns the row of the table."""
+    """Starts a server, runs one attack and the well-behaved clients, and returns the row of the table."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="svcdns-attacks-")))
         _certificate(folder)

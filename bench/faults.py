@@ -20,7 +20,9 @@ OUTAGE = 60.0
 
 @dataclass(frozen=True)
 class Case:
-    """A fault, the duration of the load in seconds, the number of workers, and the losses that are allowed."""
+    """A fault that `bench.reliability` measures, with the load's duration in seconds, the number of workers, and the
+    losses that are allowed.
+    """
 
     description: str
     fault: Fault

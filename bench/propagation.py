@@ -84,7 +84,10 @@ def _burst(server: Server, numbers: list[int]) -> float:
 
 
 def _query_pending(client: Client, pending: dict[int, tuple[bytes, str]]) -> None:
-    """Queries all pending names, IN_FLIGHT at a time. Removes each name whose response has the new address."""
+    """Queries the names for which no response has had the new address yet, IN_FLIGHT at a time.
+
+    Removes each name from `pending` whose response has the new address.
+    """
     queries = list(pending.values())
     for first in range(0, len(queries), IN_FLIGHT):
         batch = queries[first : first + IN_FLIGHT]

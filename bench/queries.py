@@ -15,7 +15,9 @@ SEARCH_NAMESPACES = 10
 
 @dataclass(frozen=True)
 class Queries:
-    """Lines for dnsperf, and the expected share of NXDOMAIN responses. All other responses must be NOERROR."""
+    """Queries for dnsperf as lines of text, and the share of responses that must be NXDOMAIN. All others must be
+    NOERROR.
+    """
 
     lines: list[str]
     nxdomain: float = 0.0

@@ -47,7 +47,7 @@ SETTLED = 3.0
 
 @dataclass(frozen=True)
 class Options:
-    """The options of the command line."""
+    """The options of `python -m bench.recovery`, from its command line."""
 
     faults: Sequence[str]
     rounds: int

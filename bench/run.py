@@ -22,7 +22,7 @@ from bench.servers import Cores, Server, ServerGroup
 
 @dataclass(frozen=True)
 class Options:
-    """The options of the command line."""
+    """The options of `python -m bench`, from its command line."""
 
     servers: list[str]
     services: int = 10_000

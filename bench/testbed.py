@@ -57,8 +57,8 @@ class Scale:
 class Outcome:
     """The result of one run.
 
-    `recovery_time` is the number of seconds from the end of a fault until a change was in an answer. `drops` is the
-    number of packets that the kernel dropped.
+    `recovery_time` is the number of seconds from the end of a fault until a response had an endpoint change that was
+    made after the fault. `drops` is the number of packets that the kernel dropped.
     """
 
     load: Figures

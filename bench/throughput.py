@@ -42,8 +42,9 @@ def hit_20k(run: Run) -> None:
 
 
 def mix(run: Run) -> None:
-    """Measures CPU per answer for A and AAAA queries: half for Services, half for external names with a Pod's search
-    domains.
+    """Measures CPU per answer for A and AAAA queries as Pods send them, half of them for external names.
+
+    External names are queried with each search domain of a Pod. The other queries are for Services.
     """
     cluster = run.shared_servers().cluster
     targets = (Target(1.5, "nsd"), Target(7, "coredns", less=True))

@@ -61,7 +61,10 @@ class _Datagrams(asyncio.DatagramProtocol):
             self._transport.sendto(reply(data), addr)
 
     def command(self, line: str) -> int:
-        """Runs a command. Returns the number of queries answered since the last `drop` or `answer`."""
+        """Carries out a command: `drop` stops the replies over UDP, `answer` resumes them, and both reset the count.
+
+        Returns the count: the number of queries received over UDP since then, without health checks.
+        """
         if line in ("drop", "answer"):
             self.dropping, self.received = line == "drop", 0
         return self.received

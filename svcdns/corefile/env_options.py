@@ -46,7 +46,7 @@ def with_options(corefile: Corefile, options: Mapping[str, Sequence[str]], envir
 
 
 def is_from_environment(line: Directive) -> bool:
-    """True if the line was made from an environment variable."""
+    """Returns True if the line was made from an environment variable."""
     return line.position.file == variable(line.name.text)
 
 

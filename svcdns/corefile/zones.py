@@ -78,5 +78,5 @@ def _reverse_name(address: ipaddress.IPv4Address | ipaddress.IPv6Address, labels
 
 
 def is_reverse(zone: str) -> bool:
-    """True if the zone is below in-addr.arpa or ip6.arpa. For these two zones themselves it is False, as in CoreDNS."""
+    """Returns True if the zone is below in-addr.arpa or ip6.arpa. As in CoreDNS, returns False for these two zones."""
     return zone.endswith((".in-addr.arpa.", ".ip6.arpa."))

@@ -24,7 +24,9 @@ MAX_DEBT: Final = 20 * QUANTUM
 
 
 class _Client(Generic[Item]):
-    """The items of one client, and the seconds that it may still use in this turn."""
+    """The waiting items of one client, and the seconds of the worker's time that the client may still use in this
+    turn.
+    """
 
     __slots__ = ("credit", "items", "key")
 
@@ -34,10 +36,10 @@ class _Client(Generic[Item]):
 
 
 class FairQueue(Generic[Item]):
-    """The waiting items of one socket, by client."""
+    """The waiting items of one socket, in one queue for each client, which take turns."""
 
     def __init__(self, most: int) -> None:
-        """`most` is the largest number of items that wait."""
+        """`most` is the largest number of items that may wait, of all clients together."""
         self._most, self._length = most, 0
         self._clients: dict[bytes, _Client[Item]] = {}
         self.turns: deque[_Client[Item]] = deque()
@@ -48,11 +50,14 @@ class FairQueue(Generic[Item]):
         self._longest = 0
 
     def __len__(self) -> int:
-        """The number of waiting items."""
+        """Returns the number of waiting items of all clients."""
         return self._length
 
     def add(self, key: bytes, item: Item) -> bool:
-        """Adds a item of the client `key`. Returns False if this item or another one was dropped."""
+        """Adds an item of the client `key`. If the queue is full, drops an item of the client that has the most items.
+
+        Returns False if an item was dropped, which may be the added one.
+        """
         client = self._clients.get(key)
         if self._length >= self._most:
             if self._longest <= (len(client.items) if client is not None else 1):
@@ -87,7 +92,9 @@ class FairQueue(Generic[Item]):
         return item
 
     def charge(self, seconds: float) -> None:
-        """Deducts the seconds that the item took which `pop` returned last."""
+        """Deducts from the client's turn the seconds that the item took. Call it after the item that `pop` returned is
+        done.
+        """
         client = self._current
         if client is not None:
             client.credit = max(client.credit - seconds, -MAX_DEBT)
@@ -99,7 +106,7 @@ class FairQueue(Generic[Item]):
         self._shortened(client)
 
     def _shortened(self, client: _Client[Item]) -> None:
-        """Called when `client` has one item fewer."""
+        """Updates the queue after one item of `client` was removed."""
         length = len(client.items)
         del self._by_length[length + 1][client]
         if length:

@@ -100,7 +100,7 @@ _LABELLED: Final = {
 
 
 class ShedReason(StrEnum):
-    """Why a query or a connection was given up under overload (docs/reliability.md#overload)."""
+    """Why the server gave up a query or closed a connection under overload (docs/reliability.md#overload)."""
 
     QUEUE = "queue"
     """Too many queries waited for a reply over UDP; the client had the most of them."""

@@ -159,7 +159,7 @@ class UpstreamConnections:
         self._opening: set[asyncio.Task[None]] = set()
 
     def __len__(self) -> int:
-        """The number of connections, open or being opened."""
+        """Returns the number of connections, open or being opened."""
         return len(self._open)
 
     def send(self, query: UpstreamQuery, completed: Completed) -> tuple[TcpQuery, bool]:

@@ -122,7 +122,7 @@ class UdpSockets:
         """True if each socket is closed after one query; False if sockets are used again."""
 
     def __len__(self) -> int:
-        """The number of open queries."""
+        """Returns the number of open queries."""
         return len(self._in_use)
 
     def send(self, query: UpstreamQuery, completed: Completed) -> UdpSocket:

@@ -72,7 +72,7 @@ def _checked(code: int, data: bytes) -> bytes:
 
 
 def _is_subnet(family: int, prefixes: int) -> bool:
-    """True if the family and the two prefix lengths of a client-subnet option are valid (RFC 7871 §6).
+    """Returns True if the family and the two prefix lengths of a client-subnet option are valid (RFC 7871 §6).
 
     The family limits the prefix lengths. With family 0 the source prefix length must be 0.
     """

@@ -122,7 +122,7 @@ def suffixes(name: bytes) -> list[bytes]:
 
 
 def is_within(name: bytes, zone: bytes) -> bool:
-    """True if `name` is equal to `zone` or below `zone`. Both must be in lower case."""
+    """Returns True if `name` is equal to `zone` or below `zone`. Both must be in lower case."""
     if not name.endswith(zone):
         return False
     if zone == ROOT:

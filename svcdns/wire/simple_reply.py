@@ -191,7 +191,7 @@ def _read_name(packet: bytes, at: int, known: set[int]) -> tuple[bytes, int]:
 
 
 def _ends_in_opt(packet: bytes, at: int, additionals: int) -> bool:
-    """True if the rest of the packet is exactly one OPT record.
+    """Returns True if the rest of the packet is exactly one OPT record.
 
     The upper bits of the rcode in the OPT record must be 0 (RFC 6891 §6.1.3).
     """

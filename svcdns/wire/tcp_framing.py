@@ -25,5 +25,5 @@ def take_message(received: bytearray) -> bytes | None:
 
 
 def has_message(received: bytearray) -> bool:
-    """True if `received` has the first message completely."""
+    """Returns True if `received` has the first message completely."""
     return len(received) >= 2 and len(received) >= 2 + int.from_bytes(received[:2], "big")

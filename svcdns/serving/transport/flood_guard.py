@@ -1,16 +1,16 @@
 """Keeps the receive buffer of a UDP socket short when clients send more packets than the worker can read.
 
-All packets of a socket wait in one buffer of the kernel, and a full buffer drops the packets of every client alike. So,
-while the buffer stays filled, this module has the kernel drop a share of the packets of the busiest client
-(`source_filter`), and raises the share again when there is room.
+All packets of a socket wait in one buffer of the kernel, and a full buffer drops the packets of every client alike.
+While the buffer stays filled, this module therefore has the kernel drop a share of the packets of the busiest client
+(`source_filter`). When there is room again, it raises the share of packets that are kept.
 
 Rules:
 
-1. Without overload, nothing is done but a look at the clock for each full batch of packets.
-2. A backlog that shrinks by itself is no overload. It comes after a pause of the worker, for example.
-3. At each step, the share of one client is lowered: the client with the most packets. It must have half as many again
-   as the average, or more than half of the buffer must be in use. So nothing is dropped early if there is only one
-   client, because no other client suffers.
+1. Without overload, the only work is to read the clock after each full batch of packets.
+2. A backlog that shrinks by itself, as after a pause of the worker, is no overload.
+3. Each step lowers the kept share of one client: the client with the most packets. This client must have sent half as
+   many again as the average client, or more than half of the buffer must be in use. So if there is only one client,
+   nothing is dropped early, because no other client suffers.
 4. The number of clients in the filter is bounded.
 """
 
@@ -49,10 +49,12 @@ MAX_COUNTED: Final = 1024
 
 
 class FloodGuard:
-    """Watches the receive buffer of one socket while it is filled. `active` is true in that time."""
+    """Limits the busiest clients of one socket while its receive buffer is filled; `active` is true during that
+    time.
+    """
 
     def __init__(self, sock: socket.socket, dropped: Callable[[int], None]) -> None:
-        """`dropped` is called with the number of packets that the kernel has dropped while there was a filter."""
+        """`dropped` is called with the number of packets that the kernel has dropped while the filter was in use."""
         self._sock, self._dropped = sock, dropped
         self.active = False
         self._looked = 0.0
@@ -64,11 +66,15 @@ class FloodGuard:
 
     @property
     def kept(self) -> dict[bytes, float]:
-        """The share of the packets that is kept, for each client in the filter."""
+        """The share of packets that the kernel keeps, from 0 to 1, for each client in the filter."""
         return dict(self._kept)
 
     def look(self, now: float) -> None:
-        """Begins to watch the buffer if it is filled. Called with the time on `perf_counter` after a full batch."""
+        """Checks whether the receive buffer is filled. If it is, begins to watch the buffer and to count packets by
+        client.
+
+        Call it after a full batch of packets. `now` is the time on `perf_counter`.
+        """
         if self.active or now < self._looked + STEP:
             return
         self._looked = now
@@ -80,17 +86,17 @@ class FloodGuard:
 
     @property
     def _enough(self) -> int:
-        """The octets in use from which on the buffer counts as filled."""
+        """The number of octets in use at which the receive buffer counts as filled."""
         return min(FILLED, self._size // 4)
 
     def note(self, clients: list[bytes]) -> None:
-        """Counts the packets of a batch, by the client of each. Call it only while `active` is true."""
+        """Counts one packet for each client in `clients`. Call it only while `active` is true."""
         counts = self._counts
         if len(counts) < MAX_COUNTED:
             counts.update(clients)
 
     def stop(self) -> None:
-        """Removes the filter."""
+        """Removes the packet filter from the socket, and stops watching the buffer."""
         if self._timer is not None:
             self._timer.cancel()
         self._end()
@@ -107,7 +113,11 @@ class FloodGuard:
             self._end()
 
     def _adapted(self, used: int) -> bool:
-        """Changes the filter. Returns False if the buffer needs no more watching."""
+        """Lowers or raises the kept shares, as `used` octets of the buffer are in use.
+
+        Returns False if the buffer is not filled any more, or if the kernel supports no filters. Then the filter is
+        removed.
+        """
         if not self._kept:
             if used < self._enough:
                 return False
@@ -120,7 +130,9 @@ class FloodGuard:
         return bool(self._kept) and self._apply()
 
     def _lowered(self, used: int) -> bool:
-        """Lowers the share of the client with the most packets. Returns False if the kernel supports no filters."""
+        """Lowers the kept share of the client with the most packets. Returns False if the kernel supports no
+        filters.
+        """
         counts, kept = self._counts, self._kept
         for client, count in counts.most_common(1):
             busy = used > self._size // 2 or count * len(counts) >= BUSY * counts.total()

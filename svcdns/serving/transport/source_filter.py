@@ -35,9 +35,9 @@ Instruction = tuple[int, int, int, int]
 
 
 def program(kept: Mapping[bytes, float]) -> list[Instruction]:
-    """Returns the instructions of a filter.
+    """Returns the BPF instructions of a filter that keeps only a share of the packets of some clients.
 
-    `kept` has the share of packets that is kept, by client: 4 octets of an IPv4 address, or 8 of an IPv6 prefix.
+    `kept` has this share, from 0 to 1, by client: the 4 octets of an IPv4 address, or the first 8 of an IPv6 address.
     """
     made: list[Instruction] = []
     for client, share in kept.items():
@@ -56,14 +56,18 @@ def program(kept: Mapping[bytes, float]) -> list[Instruction]:
 
 
 def attach(sock: socket.socket, kept: Mapping[bytes, float]) -> None:
-    """Replaces the filter of a socket. Raises OSError if the kernel does not support filters."""
+    """Makes the kernel filter the packets of a socket by `kept` (see `program`), in place of the socket's earlier
+    filter.
+
+    Raises OSError if the kernel does not support filters.
+    """
     code = b"".join(struct.pack("=HBBI", *instruction) for instruction in program(kept))
     buffer = ctypes.create_string_buffer(code, len(code))
     sock.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, struct.pack("@HP", len(code) // 8, ctypes.addressof(buffer)))
 
 
 def detach(sock: socket.socket) -> None:
-    """Removes the filter of a socket, if there is one."""
+    """Removes the packet filter of a socket, if the socket has one."""
     try:
         sock.setsockopt(socket.SOL_SOCKET, SO_DETACH_FILTER, 0)
     except OSError:  # no filter, or no support for filters

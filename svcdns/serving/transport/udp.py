@@ -212,9 +212,10 @@ class UdpReader:
                 break
 
     def _next_in_turn(self, now: float) -> float:
-        """Answers the next packet of the queue by client. Returns the time on `perf_counter`; `now` is the time before.
+        """Answers one packet of the client whose turn it is, and charges that client with the time that the packet
+        took.
 
-        Also moves the packets that were read meanwhile to that queue.
+        Returns the time on `perf_counter` when the packet was answered; `now` is the time when the work on it begins.
         """
         if self._misses:
             self._sort()
@@ -224,7 +225,10 @@ class UdpReader:
         return ended
 
     def _sort(self) -> None:
-        """Moves all waiting packets to the queue by client."""
+        """Moves all packets that wait into the queue with a turn for each client.
+
+        If that queue is full, the clients with the most packets lose packets, which are counted in the metrics.
+        """
         misses, add, key_of, shed = self._misses, self._fair.add, self.batch.client_key, 0
         while misses:
             item = misses.popleft()
