@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from svcdns.chain.client_classes import Classes
@@ -71,6 +71,11 @@ class Chains:
         """Returns the plugins that override `hook`."""
         return [handler for handler in self.handlers if overrides(handler, hook)]
 
+    def own_zones(self) -> tuple[bytes, ...]:
+        """Returns the zones that plugins answer from their own data, without the root zone."""
+        zones = (zone for handler in self.handlers for zone in handler.own_zones)
+        return tuple(zone for zone in dict.fromkeys(zones) if zone != names.ROOT)
+
     def unready(self) -> tuple[str, ...]:
         """Returns the sorted names of the plugins whose `ready` hook returns False."""
         return tuple(sorted({h.name for h in self.handlers if not self.hooks.call(h.name, False, h.ready)}))
@@ -113,9 +118,8 @@ def _build_block(
         plugin = load(name).PLUGIN
         check_plugin(plugin)
         if not plugin.configures_only:
-            handlers.append(
-                _made(plugin, options, environment(block.block(name), server, listen, name, peers), chains.hooks)
-            )
+            made_for = environment(block.block(name), server, listen, name, peers)
+            handlers.append(_made(plugin, options, replace(made_for, own_zones=chains.own_zones), chains.hooks))
     chains.handlers += handlers
     hooks, entry = chains.hooks, chain(handlers)
     counting = next((name for name, settings in block.settings.items() if settings.counts_queries), "")

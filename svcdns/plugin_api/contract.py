@@ -61,6 +61,11 @@ class Plugin:
 
     zones: Sequence[bytes] = ()
     """The zones that `closest_encloser` covers, as lower-case names in wire format."""
+    own_zones: Sequence[bytes] = ()
+    """The zones that the plugin answers from its own data, as lower-case names in wire format. No reverse zones.
+
+    `Environment.own_zones` returns those of all plugins.
+    """
     echoed_options: frozenset[int] = frozenset()
     """The codes of EDNS options that replies copy from their queries."""
 

@@ -81,6 +81,7 @@ class Environment:
     peers: Callable[[str], tuple[Any, ...]] = lambda _name: ()
     listen_addresses: tuple[tuple[str, int], ...] = ()
     random: Random = field(default_factory=Random)
+    own_zones: Callable[[], tuple[bytes, ...]] = tuple
 
     def depends_on(self, *dependencies: Dependency) -> None:
         """Adds dependencies to the reply to the query that the plugin handles now.

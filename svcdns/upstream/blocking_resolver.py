@@ -11,7 +11,16 @@ from collections.abc import Sequence
 from typing import Final
 
 from svcdns.errors import SvcdnsError
-from svcdns.upstream.query import MAX_DATAGRAM, Address, UpstreamQuery, address_text, random_id
+from svcdns.upstream.query import (
+    MAX_DATAGRAM,
+    Address,
+    Dropped,
+    UpstreamQuery,
+    address_text,
+    as_message,
+    random_id,
+)
+from svcdns.upstream.relevance import remove_unrelated_records
 from svcdns.wire import names
 from svcdns.wire.codes import RD, Class, Type
 from svcdns.wire.message import Message
@@ -58,8 +67,10 @@ def _from_system(host: str) -> list[str]:
 
 def _addresses(host: str, rtype: int, server: Address) -> list[str]:
     family = socket.AF_INET if rtype == Type.A else socket.AF_INET6
-    answer = _exchange(UpstreamQuery(names.from_text(host), rtype, Class.IN, RD), server).answer
-    return [socket.inet_ntop(family, record.rdata) for record in answer if record.rtype == rtype]
+    name = names.from_text(host)
+    message = _exchange(UpstreamQuery(name, rtype, Class.IN, RD), server)
+    remove_unrelated_records(message, name.lower())
+    return [socket.inet_ntop(family, record.rdata) for record in message.answer if record.rtype == rtype]
 
 
 def _exchange(query: UpstreamQuery, server: Address) -> Message:
@@ -71,8 +82,9 @@ def _exchange(query: UpstreamQuery, server: Address) -> Message:
         while (left := deadline - time.monotonic()) > 0:
             sock.settimeout(left)
             packet = sock.recv(MAX_DATAGRAM)
-            if query.matches(ident, packet):
-                return query.decode(packet)
+            received = query.read(ident, packet)
+            if not isinstance(received, Dropped):
+                return as_message(received)
     raise TimeoutError
 
 

@@ -1,9 +1,9 @@
 """A query to an upstream server, and the test whether a packet is the reply to it.
 
-A reply belongs to a query if it comes from the address that the query went to, and has its message ID, name, type and
-class. An error reply may lack the question section: servers that cannot read a query send a header alone (RFC 1035
-§4.1.1). Any other packet is dropped, and does not end the wait (RFC 5452 §9). This module sends nothing: see
-`svcdns.upstream.udp` and `svcdns.upstream.tcp`.
+A reply belongs to a query if it comes from the address that the query went to, and has its message ID, opcode, name,
+type and class. It must also be well formed. An error reply may lack the question section: servers that cannot read a
+query send a header alone (RFC 1035 §4.1.1). Any other packet is dropped, and does not end the wait, because the right
+reply may come after it (RFC 5452 §9). This module sends nothing: see `svcdns.upstream.udp` and `svcdns.upstream.tcp`.
 """
 
 from __future__ import annotations
@@ -13,16 +13,18 @@ import errno
 import os
 import struct
 from collections.abc import Callable
+from enum import StrEnum
 from typing import Final
 
 import msgspec
 
 from svcdns.errors import SvcdnsError
-from svcdns.wire.codes import TC, Rcode
+from svcdns.wire.codes import OPCODE_MASK, QR, TC, Rcode
 from svcdns.wire.errors import FormError
 from svcdns.wire.message import Message, encode_query, parse_message
 from svcdns.wire.record import Edns
 from svcdns.wire.request import HEADER
+from svcdns.wire.simple_reply import SimpleReply, scan
 
 Address = tuple[str, int]
 """An IP address and a port."""
@@ -37,6 +39,21 @@ _LOCAL_ERRORS: Final = frozenset(
 """Errors of a system call that are caused by this machine: it lacks file descriptors, memory or free ports."""
 
 
+class Dropped(StrEnum):
+    """Why a packet from an upstream is not the reply to a query. The values are labels of a metric."""
+
+    ID = "id"
+    """It has the message ID of no open query."""
+    QUERY = "query"
+    """It is a query, not a reply."""
+    OPCODE = "opcode"
+    QUESTION = "question"
+    """It has another name, type or class, or no question although it is no error."""
+    MALFORMED = "malformed"
+    LATE = "late"
+    """It came after the reply to the query."""
+
+
 class ExchangeError(SvcdnsError):
     """Raised, or passed to a callback, if an upstream sent no valid reply. `str(error)` is the reason.
 
@@ -49,8 +66,17 @@ class ExchangeError(SvcdnsError):
         self.timed_out, self.local = timed_out, local
 
 
-Completed = Callable[[bytes | ExchangeError], None]
-"""Callback of a query. It is called once, with the packet of the reply, or with the reason why there is no reply."""
+class SpoofedError(ExchangeError):
+    """Raised if a server sent packets that had to be dropped, and no valid reply soon after them.
+
+    Over UDP, an attacker may know the source port of the query, so the caller should repeat the query over TCP.
+    """
+
+
+Received = SimpleReply | Message
+"""A reply that belongs to its query. Only replies that are not simple are parsed (see `svcdns.wire.simple_reply`)."""
+Completed = Callable[[Received | ExchangeError], None]
+"""Callback of a query. It is called once, with the reply, or with the reason why there is no reply."""
 
 
 class UpstreamQuery(msgspec.Struct):
@@ -80,46 +106,55 @@ class UpstreamQuery(msgspec.Struct):
         """Returns the packet of the query with the message ID `ident`."""
         return ident.to_bytes(2, "big") + self.wire
 
-    def matches(self, ident: int, packet: bytes) -> bool:
-        """Returns True if `packet` is the reply to this query, sent with the message ID `ident` (RFC 5452 §9).
+    def read(self, ident: int, packet: bytes) -> Received | Dropped:
+        """Returns the reply to this query, sent with the message ID `ident`, or why `packet` is not the reply.
 
-        The reply must have the name (in any letter case), type and class of the query. An error reply may have no
-        question.
+        The reply must have the name (in any letter case), type and class of the query (RFC 5452 §9). An error reply
+        without a question gets the question of the query.
         """
         end = 16 + len(self.name)
-        return (
-            packet[:2] == ident.to_bytes(2, "big")
-            and packet[2:3] >= b"\x80"
-            and (
-                (
-                    packet[4:6] == b"\0\1"
-                    and (packet[12:end] == self.wire[10 : end - 2] or self._matches_in_other_case(packet))
-                )
-                or _is_error_without_question(packet)
-            )
-        )
+        if packet[12:end] == self.wire[10 : end - 2] and packet[4:6] == b"\0\1":
+            if packet[:2] != ident.to_bytes(2, "big"):
+                return Dropped.ID
+            return scan(packet, end, self.rtype) or self._read_whole(packet)
+        if len(packet) < HEADER.size:
+            return Dropped.MALFORMED
+        if packet[:2] != ident.to_bytes(2, "big"):
+            return Dropped.ID
+        return self._read_whole(packet)
 
-    def _matches_in_other_case(self, packet: bytes) -> bool:
+    def _read_whole(self, packet: bytes) -> Message | Dropped:
+        """Reads a reply that is not simple and has the right message ID."""
+        _, flags, questions, *_ = HEADER.unpack_from(packet)
+        if not flags & QR:
+            return Dropped.QUERY
+        if flags & OPCODE_MASK != int.from_bytes(self.wire[:2], "big") & OPCODE_MASK:
+            return Dropped.OPCODE
+        if _is_error_without_question(packet):
+            return Message(0, flags & ~TC, self.name, self.rtype, self.rclass)
+        if questions != 1 or not self._has_question(packet):
+            return Dropped.QUESTION
+        try:
+            message = parse_message(packet)
+        except FormError:
+            return Message(0, flags, self.name, self.rtype, self.rclass) if flags & TC else Dropped.MALFORMED
+        if message.upper and self.edns is None:
+            return Dropped.MALFORMED
+        return message
+
+    def _has_question(self, packet: bytes) -> bool:
         end = 12 + len(self.name)
         return packet[12:end].lower() == self.name.lower() and packet[end : end + 4] == self.wire[end - 2 : end + 2]
 
-    def decode(self, packet: bytes) -> Message:
-        """Returns the reply as a message. A malformed packet is returned as a truncated message (TC) without records.
 
-        An error reply without a question gets the question of the query.
-        """
-        try:
-            return parse_message(packet)
-        except FormError:
-            ident, flags, *_ = HEADER.unpack_from(packet)
-            if _is_error_without_question(packet):
-                return Message(ident, flags & ~TC, self.name, self.rtype, self.rclass)
-            return Message(ident, flags | TC, packet[12 : 12 + len(self.name)], self.rtype, self.rclass)
+def as_message(received: Received) -> Message:
+    """Returns a reply with all its records parsed."""
+    return received if isinstance(received, Message) else parse_message(received.packet)
 
 
 def _is_error_without_question(packet: bytes) -> bool:
     """Returns True for a FORMERR, SERVFAIL, NOTIMP or REFUSED reply without question, answer and authority sections."""
-    return len(packet) >= HEADER.size and packet[4:10] == bytes(6) and packet[3] & 15 in _ERRORS_OF_THE_SERVER
+    return packet[4:10] == bytes(6) and packet[3] & 15 in _ERRORS_OF_THE_SERVER
 
 
 def _id_source() -> Callable[[], int]:
@@ -141,7 +176,7 @@ The message ID is two octets from the system's random generator. They are used f
 """
 
 
-def deliver(completed: Completed, outcome: bytes | ExchangeError) -> None:
+def deliver(completed: Completed, outcome: Received | ExchangeError) -> None:
     """Calls `completed` with `outcome`.
 
     If the callback raises an exception, the exception is reported to the event loop. Other queries and the caller of
@@ -164,6 +199,11 @@ def system_error(server: Address, error: OSError) -> ExchangeError:
     return ExchangeError(
         f"{address_text(server)}: {(error.strerror or str(error)).lower()}", local=error.errno in _LOCAL_ERRORS
     )
+
+
+def lying_error(server: Address, reason: str) -> SpoofedError:
+    """Returns the error for a server from which only packets came that had to be dropped."""
+    return SpoofedError(f"{address_text(server)}: no valid reply: {reason}")
 
 
 def timeout_error(server: Address) -> ExchangeError:

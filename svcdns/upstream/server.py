@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 import msgspec
@@ -16,14 +17,26 @@ import msgspec
 from svcdns.eventloop.timer_wheel import Timer, TimerWheel, cancel
 from svcdns.telemetry.counters import Counters, Family, MetricKind
 from svcdns.upstream.health import SILENCE, Health
-from svcdns.upstream.query import Address, Completed, ExchangeError, UpstreamQuery, address_text, timeout_error
+from svcdns.upstream.query import (
+    Address,
+    Completed,
+    Dropped,
+    ExchangeError,
+    Received,
+    SpoofedError,
+    UpstreamQuery,
+    address_text,
+    timeout_error,
+)
 from svcdns.upstream.tcp import ConnectionOptions, Connector, TcpQuery, UpstreamConnections, tcp_connector
-from svcdns.upstream.udp import SpoofedError, UdpSocket, UdpSockets
+from svcdns.upstream.udp import UdpSocket, UdpSockets
 from svcdns.wire.codes import RD, Class, Type, rcode_text
 from svcdns.wire.names import ROOT
 
 PROBE_TIMEOUT: Final = 1.0
 """Seconds to wait for the reply to a health check."""
+BACK_OFF: Final = 0.1
+"""Seconds that an upstream has to send the right reply after a packet that was dropped."""
 DURATIONS: Final = tuple(0.00025 * 2**i for i in range(16))
 
 REQUEST_DURATION: Final = Family(
@@ -54,8 +67,8 @@ CONNECTION_MISSES: Final = Family(
 FOREIGN: Final = Family(
     "svcdns_forward_foreign_replies_total",
     MetricKind.COUNTER,
-    "Packets from an upstream's address that match no query; they are dropped.",
-    ("to",),
+    "Packets from an upstream's address that are not the reply to a query; they are dropped.",
+    ("to", "reason"),
 )
 CIRCUIT_OPEN: Final = Family(
     "svcdns_forward_circuit_open",
@@ -79,8 +92,8 @@ class ServerOptions(msgspec.Struct, frozen=True):
     source: str = ""
 
 
-AttemptCompleted = Callable[["Attempt", bytes | ExchangeError], None]
-"""Callback of an attempt. It is called with the attempt, and with the reply's packet or the error."""
+AttemptCompleted = Callable[["Attempt", Received | ExchangeError], None]
+"""Callback of an attempt. It is called with the attempt, and with the reply or the error."""
 
 
 class Attempt:
@@ -147,16 +160,13 @@ class Attempt:
         if self._silence_checked:
             self._cancel()
 
-    def _outcome(self, outcome: bytes | ExchangeError) -> None:
+    def _outcome(self, outcome: Received | ExchangeError) -> None:
         self._sent = None
         if self._timer is not None:
             cancel(self._timer)
-        if isinstance(outcome, bytes):
-            self._server.answered(self.started_at, outcome[3] & 15)
-        elif isinstance(outcome, SpoofedError):
-            self.start(tcp=True)
-            return
-        else:
+        if not isinstance(outcome, ExchangeError):
+            self._server.answered(self.started_at, outcome.rcode)
+        elif self.tcp or self._completed is _ignore or not isinstance(outcome, SpoofedError):
             self._record_failure(outcome)
         completed, self._completed = self._completed, _ignore
         completed(self, outcome)
@@ -188,7 +198,7 @@ class Attempt:
             self._server.cancel(sent, timed_out=self._completed is not _ignore)
 
 
-def _ignore(_attempt: Attempt, _outcome: bytes | ExchangeError) -> None:
+def _ignore(_attempt: Attempt, _outcome: Received | ExchangeError) -> None:
     """Does nothing. This function is the callback of an attempt that is abandoned or finished."""
 
 
@@ -214,12 +224,9 @@ class Server:
         self._counters, self._labels = counters, (proxy_name, self.label)
         self.secure = connector is not None
         self.health = Health(options.max_fails, checked=options.probe_interval > 0)
-        foreign = counters.cell(FOREIGN, self._labels[1])
-        self._sockets = UdpSockets(address, options.source, lambda: counters.add(foreign))
+        self._sockets = UdpSockets(address, options.source, self._dropped)
         connector = connector or tcp_connector(address, options.source)
-        self._connections = UpstreamConnections(
-            address, options.connections, self.clock, connector, lambda: counters.add(foreign)
-        )
+        self._connections = UpstreamConnections(address, options.connections, self.clock, connector, self._dropped)
         self._stopped = False
         self._runs = self._current_run = 0
         """Two numbers: how many series of health checks were started, and which of them is running (0 if none is)."""
@@ -248,6 +255,12 @@ class Server:
             self._sockets.cancel(sent)
         else:
             self._connections.cancel(sent, timed_out=timed_out)
+
+    def _dropped(self, reason: Dropped, sent: UdpSocket | TcpQuery | None) -> None:
+        """Counts a packet that was dropped. The right reply to the query `sent` may still come within BACK_OFF."""
+        self._counters.count(FOREIGN, self._labels[1], reason.value)
+        if sent is not None and sent.dropped == 1:
+            self.timer_wheel.at(self.clock() + BACK_OFF, partial(sent.fail, reason))
 
     def answered(self, sent_at: float, rcode: int) -> None:
         """Records a reply with the response code `rcode` to a query that was sent at `sent_at`."""
@@ -304,7 +317,7 @@ class Server:
         self.timer_wheel.at(now + options.probe_interval, lambda: self._check(run))
         over = False
 
-        def completed(outcome: bytes | ExchangeError) -> None:
+        def completed(outcome: Received | ExchangeError) -> None:
             nonlocal over
             over = True
             if not isinstance(outcome, ExchangeError):

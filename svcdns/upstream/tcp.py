@@ -4,10 +4,13 @@ Several queries are sent over a connection without waiting for replies, and the 
 
 A `Connector` opens the connections; this module does not know whether they are encrypted. Rules:
 
-1. If a connection ends before the reply, the query is sent again over another connection, at most MAX_RESENDS times.
+1. If a connection ends before the reply, the query is sent again over another connection, at most MAX_RESENDS times. If
+   no reply at all came over the connection, the limit is MAX_RESENDS_UNANSWERED.
 2. Some servers answer a few queries on a connection and then close it while other queries are open. Such a server gets
    one query at a time from then on.
 3. If a query times out, and no other reply arrived on its connection since it was sent, the connection is closed.
+4. A message that is the reply to no open query is dropped, counted and reported. After MAX_DROPPED such messages the
+   connection is closed, and its open queries fail with SpoofedError.
 """
 
 from __future__ import annotations
@@ -22,10 +25,12 @@ from svcdns.eventloop.clock import Clock
 from svcdns.upstream.query import (
     Address,
     Completed,
+    Dropped,
     ExchangeError,
     UpstreamQuery,
     address_text,
     deliver,
+    lying_error,
     random_id,
     system_error,
     timeout_error,
@@ -37,6 +42,9 @@ MAX_PIPELINED: Final = 64
 MAX_CONNECTIONS: Final = 8
 """The most connections to one server. When all of them are open, a query uses the one with the fewest open queries."""
 MAX_RESENDS: Final = 2
+MAX_RESENDS_UNANSWERED: Final = 1
+MAX_DROPPED: Final = 16
+"""The most messages of a connection that are dropped."""
 MAX_CANCELLED: Final = 256
 """The most cancelled queries on a connection whose message IDs stay reserved, because their replies may still come."""
 
@@ -60,12 +68,17 @@ class ConnectionOptions(msgspec.Struct, frozen=True):
 class TcpQuery:
     """An open query on a connection."""
 
-    __slots__ = ("completed", "connection", "ident", "query", "resent", "sent_at")
+    __slots__ = ("completed", "connection", "dropped", "ident", "query", "resent", "sent_at")
 
     def __init__(self, query: UpstreamQuery, completed: Completed, sent_at: float) -> None:
         self.query, self.completed, self.sent_at, self.resent = query, completed, sent_at, 0
         self.connection: _Connection | None = None
-        self.ident = -1
+        self.ident, self.dropped = -1, 0
+
+    def fail(self, reason: Dropped) -> None:
+        """Ends the query with SpoofedError, because a message was dropped for this reason, if the query is open."""
+        if self.connection is not None and self.connection.open_queries.get(self.ident) is self:
+            self.connection.connections.fail(self, reason)
 
 
 class _Connection(asyncio.Protocol):
@@ -75,7 +88,7 @@ class _Connection(asyncio.Protocol):
         self.connections, self.opened_at, self.idle_since, self.last_received = connections, now, now, now
         self.open_queries: dict[int, TcpQuery] = {}
         self.cancelled: set[int] = set()
-        self.answered = 0
+        self.answered = self.dropped = 0
         self.closed = False
         self._transport: asyncio.Transport | None = None
         self._unsent = bytearray()
@@ -123,21 +136,38 @@ class _Connection(asyncio.Protocol):
 
     def _message(self, packet: bytes) -> None:
         ident = int.from_bytes(packet[:2], "big")
-        sent = self.open_queries.get(ident)
-        if sent is None or not sent.query.matches(ident, packet):
-            if ident in self.cancelled:
+        sent = self.open_queries.get(ident) if len(packet) > 1 else None
+        if sent is None:
+            if ident in self.cancelled and len(packet) > 1:
                 self.cancelled.discard(ident)
             else:
-                self.connections.count_foreign()
+                only = next(iter(self.open_queries.values())) if len(self.open_queries) == 1 else None
+                self._drop(Dropped.ID if len(packet) > 1 else Dropped.MALFORMED, only)
+            return
+        received = sent.query.read(ident, packet)
+        if isinstance(received, Dropped):
+            self._drop(received, sent)
             return
         del self.open_queries[ident]
         self.answered += 1
         self.connections.query_ended(self)
-        deliver(sent.completed, packet)
+        deliver(sent.completed, received)
+
+    def _drop(self, reason: Dropped, sent: TcpQuery | None) -> None:
+        self.dropped += 1
+        if sent is not None:
+            sent.dropped += 1
+        self.connections.dropped(reason, sent)
+        if self.dropped >= MAX_DROPPED:
+            self.connections.give_up(self, reason)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.closed = True
         self.connections.connection_ended(self, exc)
+
+
+def _ignore(_reason: Dropped, _sent: TcpQuery | None) -> None:
+    """Does nothing with a message that was dropped."""
 
 
 class UpstreamConnections:
@@ -149,11 +179,14 @@ class UpstreamConnections:
         options: ConnectionOptions,
         clock: Clock,
         connector: Connector,
-        count_foreign: Callable[[], None] = lambda: None,
+        dropped: Callable[[Dropped, TcpQuery | None], None] = _ignore,
     ) -> None:
-        """`count_foreign` is called for each received message that is not the reply to an open query."""
+        """`dropped` is called for each message that is dropped, with the reason.
+
+        Its second argument is the open query that the message was for, or None if that is not known.
+        """
         self._server, self._options, self.clock, self._connector = server, options, clock, connector
-        self.count_foreign = count_foreign
+        self.dropped = dropped
         self._open: list[_Connection] = []
         self._max_pipelined = MAX_PIPELINED
         self._opening: set[asyncio.Task[None]] = set()
@@ -184,6 +217,18 @@ class UpstreamConnections:
         else:
             self.query_ended(connection)
 
+    def fail(self, sent: TcpQuery, reason: Dropped) -> None:
+        """Ends an open query with SpoofedError, because a message was dropped for this reason."""
+        self.cancel(sent, timed_out=False)
+        deliver(sent.completed, lying_error(self._server, reason))
+
+    def give_up(self, connection: _Connection, reason: Dropped) -> None:
+        """Closes a connection on which too many messages were dropped, and ends its open queries with SpoofedError."""
+        open_queries = self._remove(connection)
+        connection.close()
+        for sent in open_queries:
+            deliver(sent.completed, lying_error(self._server, reason))
+
     def stop(self) -> None:
         """Closes each connection as soon as it has no open query."""
         self._options = msgspec.structs.replace(self._options, expire=0.0)
@@ -212,7 +257,7 @@ class UpstreamConnections:
         if open_queries and connection.answered:
             self._max_pipelined = 1
         for sent in open_queries:
-            if sent.resent < MAX_RESENDS:
+            if sent.resent < (MAX_RESENDS if connection.answered else MAX_RESENDS_UNANSWERED):
                 sent.resent += 1
                 sent.ident = -1
                 self._send(sent)

@@ -8,9 +8,8 @@ On Linux, the socket object is used again, because making a socket costs more th
 socket is disconnected, which releases the port (udp(7), connect(2) with AF_UNSPEC). The next query connects the socket
 again, and so gets another port. A socket that received anything but its reply is closed instead.
 
-Packets that do not match the query are foreign: they are dropped and counted. After MAX_FOREIGN such packets on one
-port, this module assumes that an attacker knows the port. The query then fails with SpoofedError, and the caller must
-repeat it over TCP.
+A packet that is not the reply to the query is dropped, counted and reported. After MAX_DROPPED such packets on one
+port, the query fails with SpoofedError, because an attacker may know the port.
 """
 
 from __future__ import annotations
@@ -27,10 +26,13 @@ from svcdns.upstream.query import (
     MAX_DATAGRAM,
     Address,
     Completed,
+    Dropped,
     ExchangeError,
+    Received,
     UpstreamQuery,
-    address_text,
+    as_message,
     deliver,
+    lying_error,
     random_id,
     report,
     system_error,
@@ -38,10 +40,10 @@ from svcdns.upstream.query import (
 )
 from svcdns.wire.message import Message
 
-MAX_FOREIGN: Final = 64
-"""The most foreign packets that one query tolerates.
+MAX_DROPPED: Final = 16
+"""The most packets that are dropped for one query.
 
-An attacker who guesses this many message IDs of one query succeeds with a probability of 1/1024.
+An attacker who guesses this many message IDs of one query succeeds with a probability of 1/4096.
 """
 MAX_SPARE: Final = 256
 """The most disconnected sockets that are kept for the next queries to a server."""
@@ -53,19 +55,18 @@ _UNSPEC: Final = ctypes.c_char_p(bytes(_UNSPEC_SIZE))
 """A `struct sockaddr` of the family AF_UNSPEC; a connect(2) with it disconnects a socket."""
 
 
-class SpoofedError(ExchangeError):
-    """Raised after too many foreign packets: an attacker probably knows the source port of the query."""
-
-
 class UdpSocket:
-    """A socket for one query at a time. `completed` is None while the socket has no query."""
+    """A socket for one query at a time. `completed` is None while the socket has no query.
 
-    __slots__ = ("_ident", "_query", "_sockets", "completed", "foreign", "sock")
+    `dropped` is the number of packets that were dropped for the query.
+    """
+
+    __slots__ = ("_ident", "_query", "_sockets", "completed", "dropped", "sock")
 
     def __init__(self, sockets: UdpSockets, sock: socket.SocketType) -> None:
         self._sockets, self.sock = sockets, sock
         self._query: UpstreamQuery | None = None
-        self._ident = self.foreign = 0
+        self._ident = self.dropped = 0
         self.completed: Completed | None = None
 
     def send(self, query: UpstreamQuery, server: Address, completed: Completed) -> None:
@@ -92,29 +93,42 @@ class UdpSocket:
             sockets.cancel(self)
             deliver(completed, system_error(sockets.server, error))
             return
-        if query.matches(self._ident, packet):
+        received = query.read(self._ident, packet)
+        if not isinstance(received, Dropped):
             sockets.release(self)
             try:
-                completed(packet)
+                completed(received)
             except Exception as error:  # noqa: BLE001 - as in `deliver`, without a call for each reply
                 report(error)
             return
-        sockets.count_foreign()
-        self.foreign += 1
-        if self.foreign >= MAX_FOREIGN:
-            sockets.cancel(self)
-            deliver(completed, SpoofedError(f"{address_text(sockets.server)}: too many foreign replies"))
+        self.dropped += 1
+        sockets.dropped(received, self)
+        if self.dropped >= MAX_DROPPED:
+            self.fail(received)
+
+    def fail(self, reason: Dropped) -> None:
+        """Ends the query with SpoofedError, because a packet was dropped for this reason, if the query is open."""
+        completed = self.completed
+        if completed is not None:
+            self._sockets.cancel(self)
+            deliver(completed, lying_error(self._sockets.server, reason))
+
+
+def _ignore(_reason: Dropped, _used: UdpSocket | None) -> None:
+    """Does nothing with a packet that was dropped."""
 
 
 class UdpSockets:
     """The sockets of all open queries to one server."""
 
-    def __init__(self, server: Address, source: str = "", count_foreign: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self, server: Address, source: str = "", dropped: Callable[[Dropped, UdpSocket | None], None] = _ignore
+    ) -> None:
         """`source` is the local address; if it is empty, the kernel chooses one.
 
-        `count_foreign` is called for each packet that does not match the query of its socket.
+        `dropped` is called for each packet that is dropped, with the reason, and with the socket if its query is open.
         """
-        self.server, self.count_foreign, self._source = server, count_foreign, source
+        self.server, self.dropped, self._source = server, dropped, source
         self._family = socket.AF_INET6 if ":" in server[0] else socket.AF_INET
         self._in_use: set[UdpSocket] = set()
         self._spare: list[UdpSocket] = []
@@ -166,7 +180,7 @@ class UdpSockets:
         """
         if (
             self._single_use
-            or used.foreign
+            or used.dropped
             or len(self._spare) >= MAX_SPARE
             or _disconnect(used.sock.fileno(), _UNSPEC, _UNSPEC_SIZE)
         ):
@@ -178,7 +192,7 @@ class UdpSockets:
 
     def discard(self, spare: UdpSocket) -> None:
         """Closes a disconnected socket that received a packet, most likely a second reply."""
-        self.count_foreign()
+        self.dropped(Dropped.LATE, None)
         if spare in self._spare:
             self._spare.remove(spare)
             self._close(spare)
@@ -198,10 +212,10 @@ class UdpSockets:
 async def exchange_over_udp(query: UpstreamQuery, server: Address, timeout: float, source: str = "") -> Message:
     """Sends a query and returns the server's reply. `timeout` is in seconds. Raises ExchangeError."""
     loop = asyncio.get_running_loop()
-    done: asyncio.Future[bytes | ExchangeError] = loop.create_future()
+    done: asyncio.Future[Received | ExchangeError] = loop.create_future()
     sockets = UdpSockets(server, source)
 
-    def completed(outcome: bytes | ExchangeError) -> None:
+    def completed(outcome: Received | ExchangeError) -> None:
         if not done.done():
             done.set_result(outcome)
 
@@ -215,4 +229,4 @@ async def exchange_over_udp(query: UpstreamQuery, server: Address, timeout: floa
         sockets.stop()
     if isinstance(outcome, ExchangeError):
         raise outcome
-    return query.decode(outcome)
+    return as_message(outcome)

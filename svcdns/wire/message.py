@@ -15,14 +15,19 @@ from typing import Final, Protocol
 import msgspec
 
 from svcdns.wire import edns as opt
-from svcdns.wire import names
-from svcdns.wire.codes import OPCODE_MASK, QR, TC, Type
+from svcdns.wire import names, rdata_layout
+from svcdns.wire.codes import OPCODE_MASK, QR, TC, Class, Type
 from svcdns.wire.errors import FormError
 from svcdns.wire.record import Edns, Record
 from svcdns.wire.request import HEADER, Request
 
 MAX_MESSAGE: Final = 65535
 MIN_UDP: Final = 512
+MAX_EXPANSION: Final = 1 << 17
+"""The most octets that all names of a received message may gain from compression pointers.
+
+This bounds the time to parse the message.
+"""
 
 _FIXED: Final = struct.Struct("!HHIH")
 _TO_QUESTION: Final = b"\xc0\x0c"
@@ -217,7 +222,11 @@ def encode_query(ident: int, flags: int, name: bytes, rtype: int, rclass: int, e
 
 
 class Message(msgspec.Struct):
-    """A parsed message with one question. Names in RDATA are uncompressed. The OPT record is in `edns`."""
+    """A parsed message with one question. Names in RDATA are uncompressed. The OPT record is in `edns`.
+
+    `upper` is the upper eight bits of the response code, from the OPT record (RFC 6891 §6.1.3). `trailing` is the
+    number of octets after the last record.
+    """
 
     ident: int
     flags: int
@@ -228,92 +237,146 @@ class Message(msgspec.Struct):
     authority: tuple[Record, ...] = ()
     additional: tuple[Record, ...] = ()
     edns: Edns | None = None
+    upper: int = 0
+    trailing: int = 0
+
+    @property
+    def rcode(self) -> int:
+        """The response code. It has 12 bits if the message has an OPT record."""
+        return self.upper << 4 | self.flags & 15
 
 
 def parse_message(packet: bytes) -> Message:
     """Parses a message that has exactly one question.
 
-    Raises FormError, and no other error, for any other packet.
+    Octets after the last record are ignored, unless they are records that the header does not count. Raises FormError,
+    and no other error, if the message is malformed.
     """
     try:
-        ident, flags, questions, *counts = HEADER.unpack_from(packet)
+        ident, flags, questions, answers, authorities, additionals = HEADER.unpack_from(packet)
         if questions != 1:
             raise FormError(f"{questions} questions; 1 was expected")
         name, at = names.read_name(packet, 12)
         rtype, rclass = struct.unpack_from("!HH", packet, at)
-        at += 4
         message = Message(ident, flags, name, rtype, rclass)
-        sections = []
-        for count in counts:
-            records, at = _section(packet, at, count, message)
-            sections.append(records)
+        sections = _Sections(packet, at + 4, message)
+        message.answer = sections.read(answers)
+        message.authority = sections.read(authorities)
+        message.additional = sections.read(additionals, may_have_opt=True)
+        message.trailing = len(packet) - sections.at
+        if message.trailing and sections.has_records_left():
+            raise FormError("more records than the header counts")
     except (struct.error, IndexError):
         raise FormError("message cut off") from None
-    message.answer, message.authority, message.additional = sections
     return message
 
 
-def _section(packet: bytes, at: int, count: int, message: Message) -> tuple[tuple[Record, ...], int]:
-    records = []
-    for _ in range(count):
-        if packet[at : at + 2] == _TO_QUESTION:
-            owner, at = message.name, at + 2
-        else:
-            owner, at = names.read_name(packet, at)
-        rtype, rclass, ttl, length = _FIXED.unpack_from(packet, at)
-        at += 10
-        if at + length > len(packet):
-            raise FormError("record cut off")
-        if rtype == Type.OPT:
-            message.edns = opt.from_record(rclass, ttl, packet[at : at + length])
-        else:
-            rdata = _read_rdata(packet, at, length, rtype)
-            records.append(Record(owner, rtype, 0 if ttl > 0x7FFFFFFF else ttl, rdata, rclass))  # RFC 2181 §8
-        at += length
-    return tuple(records), at
+class _Sections:
+    """Reads the sections of records one after the other. `at` is the offset of the next record."""
+
+    __slots__ = ("_expansion", "_message", "_packet", "at")
+
+    def __init__(self, packet: bytes, at: int, message: Message) -> None:
+        self._packet, self._message, self.at = packet, message, at
+        self._expansion = 0
+        """The number of octets that names have gained from compression pointers so far."""
+
+    def read(self, count: int, *, may_have_opt: bool = False) -> tuple[Record, ...]:
+        """Returns the records of a section, without the OPT record. Raises FormError, struct.error or IndexError.
+
+        Only the additional section may have an OPT record (RFC 6891 §6.1.1).
+        """
+        records, packet, message, at = [], self._packet, self._message, self.at
+        for _ in range(count):
+            if packet[at : at + 2] == _TO_QUESTION:
+                owner, at = message.name, at + 2
+            else:
+                owner, at = self._read_name(at)
+            rtype, rclass, ttl, length = _FIXED.unpack_from(packet, at)
+            at += 10
+            if at + length > len(packet):
+                raise FormError("record cut off")
+            if rtype == Type.OPT:
+                if not may_have_opt or message.edns is not None or owner != names.ROOT:
+                    raise FormError("OPT record that does not belong here")
+                message.edns = opt.from_record(rclass, ttl, packet[at : at + length])
+                message.upper = ttl >> 24
+            else:
+                rdata = self._read_rdata(at, length, rtype, rclass)
+                records.append(Record(owner, rtype, 0 if ttl > 0x7FFFFFFF else ttl, rdata, rclass))  # RFC 2181 §8
+            at += length
+        self.at = at
+        return tuple(records)
+
+    def has_records_left(self) -> bool:
+        """Returns True if the rest of the packet, up to its last octet, is records of a type other than 0."""
+        packet, at = self._packet, self.at
+        try:
+            while at < len(packet):
+                _, at = self._read_name(at)
+                rtype, _, _, length = _FIXED.unpack_from(packet, at)
+                at += 10 + length
+                if not rtype:
+                    return False
+        except (FormError, struct.error):
+            return False
+        return at == len(packet)
+
+    def _read_name(self, at: int) -> tuple[bytes, int]:
+        name, end = names.read_name(self._packet, at)
+        self._expansion += len(name) - (end - at)
+        if self._expansion > MAX_EXPANSION:
+            raise FormError("too many compressed names")
+        return name, end
+
+    def _read_rdata(self, at: int, length: int, rtype: int, rclass: int) -> bytes:
+        packet, end = self._packet, at + length
+        if not length and rclass != Class.IN:  # a prerequisite of an update has no RDATA (RFC 2136 §2.4)
+            return b""
+        layout = _NAMES_IN_RDATA.get(rtype)
+        if layout is None:
+            if rtype == Type.NAPTR:
+                return self._read_naptr(at, end)
+            rdata = packet[at:end]
+            if rclass == Class.IN:
+                if ADDRESS_SIZES.get(rtype, length) != length:
+                    raise FormError("address of a wrong size")
+                rdata_layout.check(rtype, rdata)
+            return rdata
+        skip, count, rest = layout
+        parts = [packet[at : at + skip]]
+        at += skip
+        for _ in range(count):
+            name, at = self._read_name(at)
+            parts.append(name)
+        if at + rest > end or (at + rest < end and rtype not in _OPEN_ENDED):
+            raise FormError("RDATA of a wrong size")
+        parts.append(packet[at:end])
+        return b"".join(parts)
+
+    def _read_naptr(self, at: int, end: int) -> bytes:
+        """Returns the RDATA of a NAPTR record with its name uncompressed.
+
+        It has an order, a preference, three character strings and a name (RFC 3403 §4.1).
+        """
+        packet, cut = self._packet, at + 4
+        for _ in range(3):
+            cut += 1 + packet[cut]
+        name, behind = self._read_name(cut)
+        if behind != end:
+            raise FormError("RDATA of a wrong size")
+        return packet[at:cut] + name
 
 
-_NAMES_IN_RDATA: Final[dict[int, tuple[int, int]]] = {
-    Type.NS: (0, 1), Type.CNAME: (0, 1), Type.PTR: (0, 1), Type.DNAME: (0, 1), Type.MB: (0, 1), Type.MG: (0, 1), Type.MR: (0, 1),
-    Type.NXT: (0, 1), Type.MX: (2, 1), Type.AFSDB: (2, 1), Type.RT: (2, 1), Type.KX: (2, 1), Type.SRV: (6, 1), Type.MINFO: (0, 2),
-    Type.RP: (0, 2), Type.SOA: (0, 2), Type.PX: (2, 2), Type.SIG: (18, 1),
+_NAMES_IN_RDATA: Final[dict[int, tuple[int, int, int]]] = {
+    Type.NS: (0, 1, 0), Type.CNAME: (0, 1, 0), Type.PTR: (0, 1, 0), Type.DNAME: (0, 1, 0), Type.MB: (0, 1, 0),
+    Type.MD: (0, 1, 0), Type.MF: (0, 1, 0), Type.MG: (0, 1, 0), Type.MR: (0, 1, 0), Type.NXT: (0, 1, 0),
+    Type.MX: (2, 1, 0), Type.AFSDB: (2, 1, 0), Type.RT: (2, 1, 0), Type.KX: (2, 1, 0), Type.SRV: (6, 1, 0),
+    Type.MINFO: (0, 2, 0), Type.RP: (0, 2, 0), Type.SOA: (0, 2, SOA_NUMBERS), Type.PX: (2, 2, 0), Type.SIG: (18, 1, 0),
 }  # fmt: skip
 """The types whose RDATA may have compressed names (RFC 3597 §4).
 
-For each type: the number of octets before the first name, and the number of names.
+For each type: the number of octets before the first name, the number of names, and the number of octets after them.
 """
-
-
-def _read_rdata(packet: bytes, at: int, length: int, rtype: int) -> bytes:
-    end = at + length
-    layout = _NAMES_IN_RDATA.get(rtype)
-    if layout is None:
-        if ADDRESS_SIZES.get(rtype, length) != length:
-            raise FormError("address of a wrong size")
-        return _read_naptr(packet, at, end) if rtype == Type.NAPTR else packet[at:end]
-    skip, count = layout
-    parts = [packet[at : at + skip]]
-    at += skip
-    for _ in range(count):
-        name, at = names.read_name(packet, at)
-        parts.append(name)
-    if at > end:
-        raise FormError("name runs over the end of its record")
-    if rtype == Type.SOA and at + SOA_NUMBERS != end:
-        raise FormError("SOA of a wrong size")
-    parts.append(packet[at:end])
-    return b"".join(parts)
-
-
-def _read_naptr(packet: bytes, at: int, end: int) -> bytes:
-    """Returns the RDATA of a NAPTR record with its name uncompressed.
-
-    The RDATA has an order, a preference, three character strings and a name (RFC 3403 §4.1).
-    """
-    cut = at + 4
-    for _ in range(3):
-        cut += 1 + packet[cut]
-    name, behind = names.read_name(packet, cut)
-    if behind > end:
-        raise FormError("name runs over the end of its record")
-    return packet[at:cut] + name
+_OPEN_ENDED: Final = frozenset({Type.NXT, Type.SIG})
+"""The types of `_NAMES_IN_RDATA` whose RDATA may be of any length after the names."""

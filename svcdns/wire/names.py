@@ -16,6 +16,8 @@ from svcdns.wire.errors import FormError, NameTextError
 ROOT: Final = b"\x00"
 MAX_NAME: Final = 255
 MAX_LABEL: Final = 63
+MAX_POINTERS: Final = 32
+"""The most compression pointers that lead to the end of one name. It bounds the time to read a message of pointers."""
 _HEADER: Final = 12
 
 _SPECIAL: Final = frozenset(b'."\\;()@$ ')
@@ -137,11 +139,11 @@ def read_name(message: bytes, at: int) -> tuple[bytes, int]:
     """Reads the name at offset `at` of a message. Returns the uncompressed name and the offset after the name.
 
     Follows compression pointers (RFC 1035 §4.1.4). Each pointer must point to an earlier offset than the pointer before
-    it, so that pointers cannot form a loop. No pointer may point into the header, where an ID may look like a label.
-    Raises FormError.
+    it, so that pointers cannot form a loop. No pointer may point into the header, where an ID may look like a label. A
+    name may have at most MAX_POINTERS pointers. Raises FormError.
     """
     parts: list[bytes] = []
-    size, after, limit = 1, -1, at
+    size, after, limit, pointers = 1, -1, at, 0
     try:
         while True:
             length = message[at]
@@ -158,7 +160,8 @@ def read_name(message: bytes, at: int) -> tuple[bytes, int]:
             if length < 0xC0:
                 raise FormError("label type that RFC 6891 §5 retired")
             target = (length & 0x3F) << 8 | message[at + 1]
-            if target >= limit or target < _HEADER:
+            pointers += 1
+            if target >= limit or target < _HEADER or pointers > MAX_POINTERS:
                 raise FormError("compression pointer that does not point back to a name")
             if after < 0:
                 after = at + 2

@@ -22,7 +22,7 @@ from typing import Final
 import msgspec
 
 from svcdns.wire import edns as opt
-from svcdns.wire.codes import TC, Class, Rcode, Type
+from svcdns.wire.codes import OPCODE_MASK, QR, TC, Class, Rcode, Type
 from svcdns.wire.errors import FormError
 from svcdns.wire.message import ADDRESS_SIZES, SOA_NUMBERS
 from svcdns.wire.names import read_name
@@ -42,7 +42,8 @@ _FARTHEST: Final = 0x3FFF
 """The largest offset that a compression pointer can point to."""
 _OPT: Final = b"\0\0\x29"
 _OPT_HEAD: Final = 11
-_UNUSUAL: Final = 0x7800 | TC
+_CHECKED_FLAGS: Final = QR | OPCODE_MASK | TC
+"""A simple reply has QR set, the opcode QUERY, and is not truncated."""
 
 
 class SimpleReply(msgspec.Struct, frozen=True, gc=False):
@@ -50,7 +51,7 @@ class SimpleReply(msgspec.Struct, frozen=True, gc=False):
 
     The question section ends at `start`, and the records other than OPT end at `end`. Address records come last, begin
     at `addresses` (0 for a denial), and have `size` octets each. `ttls` are the offsets of the TTL fields, and `ttl` is
-    the smallest TTL in seconds.
+    the smallest TTL in seconds. `aliases` are the targets of the CNAME records, in lower case.
     """
 
     packet: bytes
@@ -61,6 +62,7 @@ class SimpleReply(msgspec.Struct, frozen=True, gc=False):
     ttls: tuple[int, ...]
     addresses: int = 0
     size: int = 0
+    aliases: tuple[bytes, ...] = ()
 
     @property
     def is_denial(self) -> bool:
@@ -75,7 +77,7 @@ def scan(packet: bytes, start: int, rtype: int) -> SimpleReply | None:
     """
     try:
         flags, _, answers, authorities, additionals = _COUNTS.unpack_from(packet, 2)
-        if flags & _UNUSUAL:
+        if flags & _CHECKED_FLAGS != QR:
             return None
         if answers and not authorities and not flags & 15:
             found = _addresses(packet, start, answers, rtype)
@@ -101,8 +103,8 @@ def _addresses(packet: bytes, start: int, count: int, rtype: int) -> SimpleReply
     name, kind, rclass, ttl, octets = _RECORD.unpack_from(packet, start)
     if count == 1 and kind == rtype and name == _TO_QUESTION and rclass == _IN and octets == length and ttl < _TOO_LONG:
         return SimpleReply(packet, start, start + _HEAD + length, 0, ttl, (start + 6,), start, _HEAD + length)
-    at, owner, ttls, smallest = (
-        _aliases(packet, start, count) if kind == Type.CNAME else (start, _TO_QUESTION, [], _TOO_LONG)
+    at, owner, ttls, smallest, targets = (
+        _aliases(packet, start, count) if kind == Type.CNAME else (start, _TO_QUESTION, [], _TOO_LONG, [])
     )
     addresses, size = at, _HEAD + length
     for _ in range(count - len(ttls)):
@@ -112,17 +114,21 @@ def _addresses(packet: bytes, start: int, count: int, rtype: int) -> SimpleReply
         ttls.append(at + 6)
         smallest = min(smallest, ttl)
         at += size
-    return SimpleReply(packet, start, at, 0, smallest, tuple(ttls), addresses, size) if at > addresses else None
+    if at == addresses:
+        return None
+    return SimpleReply(packet, start, at, 0, smallest, tuple(ttls), addresses, size, tuple(targets))
 
 
-def _aliases(packet: bytes, at: int, count: int) -> tuple[int, int, list[int], int]:
+def _aliases(packet: bytes, at: int, count: int) -> tuple[int, int, list[int], int, list[bytes]]:
     """Reads the CNAME records at the beginning of the answer section.
 
-    Returns the offset after these records, a compression pointer to the last target, the offsets of the TTL fields, and
-    the smallest TTL. Raises FormError if the records do not form a chain, or if the chain has a loop.
+    Returns the offset after these records, a compression pointer to the last target, the offsets of the TTL fields, the
+    smallest TTL, and the targets in lower case. Raises FormError if the records do not form a chain, or if the chain
+    has a loop.
     """
     owner, smallest = _TO_QUESTION, _TOO_LONG
     ttls: list[int] = []
+    targets: list[bytes] = []
     known: set[int] = set()
     asked, _ = _read_name(packet, _HEAD, known)
     passed = {asked}
@@ -142,13 +148,14 @@ def _aliases(packet: bytes, at: int, count: int) -> tuple[int, int, list[int], i
         ):
             raise FormError("CNAME records that are no chain")
         passed.add(target)
+        targets.append(target)
         ttls.append(at + 6)
         smallest = min(smallest, ttl)
         owner = (
             int.from_bytes(packet[data:end], "big") if octets == 2 and packet[data] >= _COMPRESSED else _POINTER | data
         )
         at = end
-    return at, owner, ttls, smallest
+    return at, owner, ttls, smallest, targets
 
 
 def _denial(packet: bytes, start: int, rcode: int) -> SimpleReply | None:

@@ -189,11 +189,6 @@ RAW = {
         flags=made.NXDOMAIN,
     ),
     "an OPT that nobody asked for": made.reply(made.address(), additional=[made.opt()]),
-    "options that cannot be read": made.reply(made.address(), additional=[made.opt(b"\0\x0a\0\x08")]),
-    "a SOA that is too fast": made.reply(authority=[made.soa(rdata=made.SOA_DATA[:-1])], flags=made.NXDOMAIN),
-    "an address that is too fast": made.reply(
-        made.address(), made.address(last=2), made.record(made.OWNER, 1, b"\xc0")
-    ),
     "reserved bits": made.reply(made.address(), flags=made.FLAGS | 0x40),
     "a SOA that has part of the OPT for a name": made.reply(
         authority=[made.soa(rdata=made.pointer(made.START + 11) + b"\0" + made.NUMBERS)], additional=[made.opt()]

@@ -11,9 +11,11 @@ from itertools import pairwise
 import dns.message
 import pytest
 
-from svcdns.upstream.query import UpstreamQuery, address_text, random_id
+from svcdns.upstream.query import Dropped, UpstreamQuery, address_text, as_message, random_id
 from svcdns.wire import names
-from svcdns.wire.codes import RD, TC, Rcode
+from svcdns.wire.codes import AA, RD, TC, Opcode, Rcode
+from svcdns.wire.message import Message
+from svcdns.wire.record import Edns
 from tests.support.scripted_upstream import answer
 from tests.support.statistics import chi_square_bound, chi_square_of
 
@@ -31,6 +33,8 @@ def matching(name: str = NAME, rtype: str = "A", ident: int = IDENT, rclass: str
     return packet
 
 
+END = 16 + len(QUERY.name)
+"""The offset at which the question section ends."""
 OPT = b"\0\0\x29\x10\0\0\0\0\0\0\0"
 
 
@@ -39,55 +43,81 @@ def header(rcode: int, *, ident: int = IDENT, flags: int = 0x8180, answers: int 
     return struct.pack("!6H", ident, flags | rcode, 0, answers, 0, additional)
 
 
+def with_flags(packet: bytes, flags: int) -> bytes:
+    """Returns the packet with these header flags set besides its own."""
+    return packet[:2] + (int.from_bytes(packet[2:4], "big") | flags).to_bytes(2, "big") + packet[4:]
+
+
 @pytest.mark.parametrize(
-    ("packet", "counts"),
+    ("packet", "reason"),
     [
-        pytest.param(matching(), True, id="the reply"),
-        pytest.param(matching("A.eXample.ORG."), True, id="other case of letters"),
-        pytest.param(matching(ident=IDENT ^ 1), False, id="id"),
-        pytest.param(matching("b.example.org."), False, id="name"),
-        pytest.param(matching("a.example.org.x."), False, id="longer name"),
-        pytest.param(matching("a.example."), False, id="shorter name"),
-        pytest.param(matching(rtype="AAAA"), False, id="type"),
-        pytest.param(matching(rtype="HTTPS"), False, id="type that is A with a bit for lower case"),
-        pytest.param(matching(rclass="CH"), False, id="class"),
-        pytest.param(QUERY.packet(IDENT), False, id="the query itself"),
-        pytest.param(matching()[:4] + b"\0\0" + matching()[6:], False, id="no question"),
-        pytest.param(matching()[:4] + b"\0\2" + matching()[6:], False, id="two questions"),
-        pytest.param(matching()[:12], False, id="header that promises a question"),
-        pytest.param(header(Rcode.FORMERR), True, id="FORMERR, header alone"),
-        pytest.param(header(Rcode.SERVFAIL), True, id="SERVFAIL, header alone"),
-        pytest.param(header(Rcode.NOTIMP), True, id="NOTIMP, header alone"),
-        pytest.param(header(Rcode.REFUSED), True, id="REFUSED, header alone"),
-        pytest.param(header(Rcode.FORMERR, additional=1) + OPT, True, id="FORMERR, no question, but OPT"),
-        pytest.param(header(Rcode.NOERROR), False, id="NOERROR, header alone"),
-        pytest.param(header(Rcode.NXDOMAIN), False, id="NXDOMAIN, header alone: of which name?"),
-        pytest.param(header(Rcode.REFUSED, ident=IDENT ^ 1), False, id="REFUSED, header alone, with another id"),
-        pytest.param(header(Rcode.REFUSED, flags=0), False, id="REFUSED, header alone, that is no reply"),
-        pytest.param(header(Rcode.REFUSED, answers=1), False, id="REFUSED, no question, but an answer"),
-        pytest.param(header(Rcode.REFUSED)[:11], False, id="REFUSED, header cut off"),
-        pytest.param(b"", False, id="empty"),
-        pytest.param(b"\x12", False, id="one octet"),
+        pytest.param(matching(), "", id="the reply"),
+        pytest.param(matching("A.eXample.ORG."), "", id="other case of letters"),
+        pytest.param(matching(ident=IDENT ^ 1), "id", id="id"),
+        pytest.param(matching("b.example.org."), "question", id="name"),
+        pytest.param(matching("a.example.org.x."), "question", id="longer name"),
+        pytest.param(matching("a.example."), "question", id="shorter name"),
+        pytest.param(matching(rtype="AAAA"), "question", id="type"),
+        pytest.param(matching(rtype="HTTPS"), "question", id="type that is A with a bit for lower case"),
+        pytest.param(matching(rclass="CH"), "question", id="class"),
+        pytest.param(QUERY.packet(IDENT), "query", id="the query itself"),
+        pytest.param(matching()[:4] + b"\0\0" + matching()[6:], "question", id="no question"),
+        pytest.param(matching()[:4] + b"\0\2" + matching()[6:], "question", id="two questions"),
+        pytest.param(matching()[:12], "question", id="header that promises a question"),
+        pytest.param(header(Rcode.FORMERR), "", id="FORMERR, header alone"),
+        pytest.param(header(Rcode.SERVFAIL), "", id="SERVFAIL, header alone"),
+        pytest.param(header(Rcode.NOTIMP), "", id="NOTIMP, header alone"),
+        pytest.param(header(Rcode.REFUSED), "", id="REFUSED, header alone"),
+        pytest.param(header(Rcode.FORMERR, additional=1) + OPT, "", id="FORMERR, no question, but OPT"),
+        pytest.param(header(Rcode.NOERROR), "question", id="NOERROR, header alone"),
+        pytest.param(header(Rcode.NXDOMAIN), "question", id="NXDOMAIN, header alone: of which name?"),
+        pytest.param(header(Rcode.REFUSED, ident=IDENT ^ 1), "id", id="REFUSED, header alone, with another id"),
+        pytest.param(header(Rcode.REFUSED, flags=0), "query", id="REFUSED, header alone, that is no reply"),
+        pytest.param(header(Rcode.REFUSED, answers=1), "question", id="REFUSED, no question, but an answer"),
+        pytest.param(header(Rcode.REFUSED)[:11], "malformed", id="REFUSED, header cut off"),
+        pytest.param(with_flags(matching(), Opcode.UPDATE << 11), "opcode", id="another opcode"),
+        pytest.param(
+            with_flags(header(Rcode.NOTIMP), Opcode.STATUS << 11),
+            "opcode",
+            id="NOTIMP, header alone, with another opcode",
+        ),
+        *[pytest.param(matching()[:-cut], "malformed", id=f"cut by {cut} octets") for cut in (1, 3, 15)],
+        *[
+            pytest.param(with_flags(matching()[:-cut], TC), "", id=f"truncated, cut by {cut} octets")
+            for cut in (1, 3, 15)
+        ],
+        pytest.param(matching() + b"junk", "", id="octets after it"),
+        pytest.param(matching() + bytes(11), "", id="zero octets after it"),
+        pytest.param(matching() + matching()[END:], "malformed", id="a record that is not counted"),
+        pytest.param(matching()[:7] + b"\2" + matching()[8:], "malformed", id="a record too few"),
+        pytest.param(
+            matching()[:7] + b"\0\0\0\0\1" + matching()[12:END] + b"\x05extra" + OPT[1:],
+            "malformed",
+            id="OPT with a name",
+        ),
+        pytest.param(
+            matching()[:11] + b"\1" + matching()[12:] + OPT[:5] + b"\1" + OPT[6:],
+            "malformed",
+            id="BADVERS to a query without EDNS",
+        ),
+        pytest.param(b"", "malformed", id="empty"),
+        pytest.param(b"\x12", "malformed", id="one octet"),
     ],
 )
-def test_which_reply_matches(packet: bytes, counts: bool) -> None:
-    """A reply matches if it has the query's ID and question. An error reply may lack the question."""
-    assert QUERY.matches(IDENT, packet) is counts
+def test_which_packet_is_the_reply(packet: bytes, reason: str) -> None:
+    """The reply has the query's ID, opcode and question, and is well formed. An error reply may lack the question.
 
-
-@pytest.mark.parametrize("cut", [1, 3, 15], ids=str)
-def test_a_malformed_reply_counts_as_truncated(cut: int) -> None:
-    """A malformed reply with a matching header and question counts as a truncated one."""
-    assert QUERY.matches(IDENT, matching()[:-cut])
-    message = QUERY.decode(matching()[:-cut])
-    assert message.flags & TC
-    assert message.answer == ()
+    Any other packet is dropped for a reason, which is empty here for the reply.
+    """
+    found = QUERY.read(IDENT, packet)
+    assert (found.value if isinstance(found, Dropped) else "") == reason
 
 
 def test_an_error_without_a_question_has_the_question_of_the_query() -> None:
     """An error reply without a question is not taken for a truncated one, so that no query over TCP follows."""
-    message = QUERY.decode(header(Rcode.FORMERR))
-    assert (message.flags & 15, message.flags & TC, message.name, message.rtype) == (
+    message = QUERY.read(IDENT, header(Rcode.FORMERR))
+    assert isinstance(message, Message)
+    assert (message.rcode, message.flags & TC, message.name, message.rtype) == (
         Rcode.FORMERR,
         0,
         QUERY.name,
@@ -95,15 +125,37 @@ def test_an_error_without_a_question_has_the_question_of_the_query() -> None:
     )
 
 
-def test_garbage_after_the_question_counts_as_truncated() -> None:
-    """Random octets after the question are not used: the reply has TC, or at most one record."""
+def test_a_truncated_reply_that_is_cut_has_no_records() -> None:
+    """Some servers cut a reply within a record and set TC. The reply counts, without its records (RFC 2181 §9)."""
+    message = QUERY.read(IDENT, with_flags(matching()[:-3], TC))
+    assert isinstance(message, Message)
+    assert (message.flags & TC, message.answer) == (TC, ())
+
+
+def test_an_extended_response_code() -> None:
+    """The upper bits of the response code are those of the OPT record, in the reply to a query with EDNS."""
+    query = UpstreamQuery(QUERY.name, 1, 1, RD, Edns())
+    message = query.read(IDENT, matching()[:11] + b"\1" + matching()[12:] + OPT[:5] + b"\1" + OPT[6:])
+    assert isinstance(message, Message)
+    assert message.rcode == Rcode.BADVERS
+
+
+def test_the_reply_to_a_notification_has_its_opcode() -> None:
+    """NOTIFY is answered with the opcode NOTIFY (RFC 1996 §3.6); a reply with the opcode QUERY is dropped."""
+    query = UpstreamQuery(QUERY.name, 6, 1, Opcode.NOTIFY << 11 | AA)
+    reply = matching(rtype="SOA")[:END]
+    reply = reply[:6] + bytes(6) + reply[12:]
+    assert query.read(IDENT, reply) is Dropped.OPCODE
+    assert isinstance(query.read(IDENT, with_flags(reply, Opcode.NOTIFY << 11)), Message)
+
+
+def test_garbage_after_the_question_is_dropped() -> None:
+    """Random octets after the question are malformed, or by chance a record, as the header says."""
     at = len(QUERY.packet(0))
     chosen = random.Random(1)
     for _ in range(2_000):
-        packet = matching()[:at] + chosen.randbytes(chosen.randrange(60))
-        assert QUERY.matches(IDENT, packet)
-        message = QUERY.decode(packet)
-        assert message.flags & TC or len(message.answer) <= 1
+        found = QUERY.read(IDENT, matching()[:at] + chosen.randbytes(chosen.randrange(60)))
+        assert found is Dropped.MALFORMED or len(as_message(found).answer) == 1  # type: ignore[arg-type]
 
 
 def forgeries(count: int) -> Iterator[bytes]:
@@ -122,9 +174,10 @@ def forgeries(count: int) -> Iterator[bytes]:
 
 def test_a_million_forged_replies() -> None:
     """None of a million forged replies matches the query, and the genuine reply after them does."""
-    assert not any(QUERY.matches(IDENT, packet) for packet in forgeries(1_000_000))
-    assert QUERY.matches(IDENT, matching())
-    assert len(QUERY.decode(matching()).answer) == 1
+    assert all(isinstance(QUERY.read(IDENT, packet), Dropped) for packet in forgeries(1_000_000))
+    found = QUERY.read(IDENT, matching())
+    assert not isinstance(found, Dropped)
+    assert len(as_message(found).answer) == 1
 
 
 def test_ids_are_random() -> None:

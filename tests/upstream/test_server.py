@@ -4,23 +4,32 @@ from __future__ import annotations
 
 import asyncio
 
+import dns.message
 import pytest
 
 from svcdns.eventloop.timer_wheel import TICK, TimerWheel
 from svcdns.telemetry.counters import Counters
 from svcdns.upstream.health import CIRCUIT_THRESHOLD, SILENCE
-from svcdns.upstream.query import ExchangeError, UpstreamQuery
-from svcdns.upstream.server import PROBE_TIMEOUT, Attempt, Server, ServerOptions
-from svcdns.upstream.udp import MAX_FOREIGN
+from svcdns.upstream.query import ExchangeError, Received, SpoofedError, UpstreamQuery, as_message
+from svcdns.upstream.server import BACK_OFF, PROBE_TIMEOUT, Attempt, Server, ServerOptions
+from svcdns.upstream.udp import MAX_DROPPED
 from svcdns.wire import names
 from svcdns.wire.codes import RD
 from svcdns.wire.message import Message
 from tests.support import world
-from tests.support.scripted_upstream import ScriptedUpstream, answer, held, only, silence
+from tests.support.scripted_upstream import Held, Respond, ScriptedUpstream, answer, held, silence
 from tests.support.upstreams import finish
 
 QUERY = UpstreamQuery(names.from_text("a.example.org."), 1, 1, RD)
 A = answer("a.example.org. 60 IN A 192.0.2.1")
+FOREIGN = ("svcdns_forward_foreign_replies_total",)
+
+
+def reply_to(query: dns.message.Message, transport: str) -> bytes:
+    """Returns the correct reply to a query."""
+    found = A(query, transport)
+    assert isinstance(found, bytes)
+    return found
 
 
 class Querying:
@@ -32,7 +41,7 @@ class Querying:
         self.server = Server(
             ("127.0.0.1", upstream.port), options or ServerOptions(), self.counters, TimerWheel(self.clock)
         )
-        self.outcomes: list[bytes | ExchangeError] = []
+        self.outcomes: list[Received | ExchangeError] = []
 
     def ask(self, *, tcp: bool = False) -> Attempt:
         """Starts a query whose outcome is added to `outcomes`."""
@@ -48,8 +57,8 @@ class Querying:
         self.ask(tcp=tcp)
         await self.until(count)
         outcome = self.outcomes[-1]
-        assert isinstance(outcome, bytes)
-        return QUERY.decode(outcome)
+        assert not isinstance(outcome, ExchangeError)
+        return as_message(outcome)
 
     async def turn(self, seconds: float) -> None:
         """Moves the clock forward, and runs the timers that are due."""
@@ -217,16 +226,77 @@ async def test_no_health_checks_without_a_limit() -> None:
             assert asking.server.health.usable
 
 
-async def test_a_flood_moves_the_query_to_tcp() -> None:
-    """If too many foreign packets arrive over UDP, the query is repeated over TCP. The foreign packets are counted."""
-    async with ScriptedUpstream() as upstream:
-        true = only("tcp", A)
-        upstream.respond = lambda query, by: true(query, by) or [b"\0" * 12] * (MAX_FOREIGN + 9)
+def lying(count: int) -> Respond:
+    """Returns `count` packets that are not the reply, over UDP, and the reply over TCP."""
+    return lambda query, by: [b"\0" * 12] * count if by == "udp" else A(query, by)
+
+
+@pytest.mark.parametrize(("count", "wait"), [(1, BACK_OFF), (MAX_DROPPED + 9, 0.0)], ids=["one", "a flood"])
+async def test_lies_end_the_query(count: int, wait: float) -> None:
+    """A packet that is not the reply leaves the upstream BACK_OFF seconds for the reply; a flood of them no time.
+
+    The query fails with SpoofedError. That is no failure of the server, because the lies may be an attacker's.
+    """
+    async with ScriptedUpstream(lying(count)) as upstream:
         asking = Querying(upstream)
-        message = await asking.answer()
-        assert len(message.answer) == 1
-        assert upstream.transports == ["udp", "tcp"]
-        assert asking.counted("svcdns_forward_foreign_replies_total", asking.to) == MAX_FOREIGN
+        asking.ask()
+        async with asyncio.timeout(10):
+            while asking.counted(*FOREIGN, asking.to, "id") < min(count, MAX_DROPPED):
+                await asyncio.sleep(0)
+        assert len(asking.outcomes) == (not wait)
+        await asking.turn(wait)
+        (outcome,) = asking.outcomes
+        assert isinstance(outcome, SpoofedError)
+        assert str(outcome) == f"{asking.to}: no valid reply: id"
+        assert asking.server.health.usable
+        assert asking.server._current_run == 0
+        asking.end()
+
+
+@pytest.mark.parametrize("tcp", [False, True], ids=["udp", "tcp"])
+async def test_the_reply_may_come_after_a_lie(tcp: bool) -> None:
+    """The right reply is used if it comes within BACK_OFF seconds after a packet that is not the reply."""
+    async with ScriptedUpstream(lambda query, by: [b"\0" * 12, Held(reply_to(query, by))]) as upstream:
+        asking = Querying(upstream)
+        asking.ask(tcp=tcp)
+        async with asyncio.timeout(10):
+            while not asking.counted(*FOREIGN, asking.to, "id"):
+                await asyncio.sleep(0)
+        await asking.turn(BACK_OFF - 0.05)
+        upstream.release()
+        await asking.until(1)
+        (outcome,) = asking.outcomes
+        assert not isinstance(outcome, ExchangeError)
+        await asking.turn(BACK_OFF)
+        assert len(asking.outcomes) == 1
+        asking.end()
+
+
+async def test_lies_over_tcp_are_a_failure_of_the_server() -> None:
+    """A server that lies over TCP as well has failed, and gets health checks."""
+    async with ScriptedUpstream(lambda *_: [b"\0" * 12]) as upstream:
+        asking = Querying(upstream)
+        asking.ask(tcp=True)
+        async with asyncio.timeout(10):
+            while not asking.counted(*FOREIGN, asking.to, "id"):
+                await asyncio.sleep(0)
+        await asking.turn(BACK_OFF)
+        assert isinstance(asking.outcomes[0], SpoofedError)
+        assert asking.server._current_run == 1
+        asking.end()
+
+
+async def test_lies_to_an_abandoned_query_are_a_failure_of_the_server() -> None:
+    """A server whose query was abandoned has failed if it sent only packets that had to be dropped."""
+    async with ScriptedUpstream(lying(1)) as upstream:
+        asking = Querying(upstream)
+        asking.ask().abandon()
+        async with asyncio.timeout(10):
+            while not asking.counted(*FOREIGN, asking.to, "id"):
+                await asyncio.sleep(0)
+        await asking.turn(BACK_OFF)
+        assert asking.outcomes == []
+        assert asking.server._current_run == 1
         asking.end()
 
 

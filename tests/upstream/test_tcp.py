@@ -9,12 +9,14 @@ import dns.message
 import pytest
 
 from svcdns.eventloop.clock import Clock, monotonic
-from svcdns.upstream.query import ExchangeError, UpstreamQuery
+from svcdns.upstream.query import Dropped, ExchangeError, Received, SpoofedError, UpstreamQuery, as_message
 from svcdns.upstream.tcp import (
     MAX_CONNECTIONS,
+    MAX_DROPPED,
     MAX_PIPELINED,
-    MAX_RESENDS,
+    MAX_RESENDS_UNANSWERED,
     ConnectionOptions,
+    TcpQuery,
     UpstreamConnections,
     tcp_connector,
 )
@@ -36,28 +38,31 @@ def query(number: int) -> UpstreamQuery:
 
 
 class Querying:
-    """TCP connections to a scripted server, and the foreign packets that they count."""
+    """TCP connections to a scripted server, and the reasons why they dropped messages."""
 
     def __init__(
         self, upstream: ScriptedUpstream, keeping: ConnectionOptions | None = None, clock: Clock = monotonic
     ) -> None:
         address = ("127.0.0.1", upstream.port)
-        self.foreign: list[int] = []
+        self.dropped: list[Dropped] = []
         self.connections = UpstreamConnections(
-            address, keeping or ConnectionOptions(), clock, tcp_connector(address), lambda: self.foreign.append(1)
+            address, keeping or ConnectionOptions(), clock, tcp_connector(address), self._note
         )
 
-    def ask(self, number: int) -> Awaitable[bytes | ExchangeError]:
+    def _note(self, reason: Dropped, _sent: TcpQuery | None) -> None:
+        self.dropped.append(reason)
+
+    def ask(self, number: int) -> Awaitable[Received | ExchangeError]:
         """Sends a query, and returns the reply or the error."""
         done = asyncio.get_running_loop().create_future()
         self.connections.send(query(number), done.set_result)
         return asyncio.wait_for(done, 10)
 
 
-def number_of(outcome: bytes | ExchangeError) -> int:
+def number_of(outcome: Received | ExchangeError) -> int:
     """Returns the last octet of the address in the answer."""
-    assert isinstance(outcome, bytes)
-    return outcome[-1]
+    assert not isinstance(outcome, ExchangeError)
+    return as_message(outcome).answer[0].rdata[-1]
 
 
 async def test_replies_out_of_order() -> None:
@@ -125,7 +130,7 @@ async def test_queries_on_a_connection_that_ends_are_sent_again() -> None:
 
 
 async def test_a_server_that_closes_every_connection_fails_the_query() -> None:
-    """After `MAX_RESENDS` further connections, the query fails with an error that says that the connection ended."""
+    """After `MAX_RESENDS_UNANSWERED` further connections, the query fails. The error says that the connection ended."""
     async with ScriptedUpstream() as upstream:
 
         def hanging_up(_query: dns.message.Message, _transport: str) -> None:
@@ -136,7 +141,7 @@ async def test_a_server_that_closes_every_connection_fails_the_query() -> None:
         outcome = await asking.ask(1)
         assert isinstance(outcome, ExchangeError)
         assert "connection ended" in str(outcome)
-        assert upstream.connections == 1 + MAX_RESENDS
+        assert upstream.connections == 1 + MAX_RESENDS_UNANSWERED
         asking.connections.stop()
 
 
@@ -166,7 +171,7 @@ async def test_a_connection_that_takes_too_long_to_open() -> None:
     assert outcome.timed_out
 
 
-async def test_foreign_messages_are_dropped() -> None:
+async def test_other_messages_are_dropped() -> None:
     """Messages with another ID, another question or garbage are dropped, and the matching reply after them is used."""
 
     def lying(query: dns.message.Message, transport: str) -> list[bytes]:
@@ -179,8 +184,43 @@ async def test_foreign_messages_are_dropped() -> None:
     async with ScriptedUpstream(lying) as upstream:
         asking = Querying(upstream)
         assert number_of(await asking.ask(1)) == 1
-        assert len(asking.foreign) == 4
+        assert asking.dropped == ["id", "question", "query", "malformed"]
         asking.connections.stop()
+
+
+async def test_a_flood_of_other_messages_closes_the_connection() -> None:
+    """After MAX_DROPPED messages that had to be dropped, the connection is closed. All its open queries fail."""
+
+    def flooding(query: dns.message.Message, _transport: str) -> list[bytes] | None:
+        second = query.question[0].name.labels[0] == b"2"
+        return [b"\0" * 12] * (MAX_DROPPED + 9) if second else None
+
+    async with ScriptedUpstream(flooding) as upstream:
+        asking = Querying(upstream)
+        outcomes = await asyncio.gather(asking.ask(1), asking.ask(2))
+        assert [type(outcome) for outcome in outcomes] == [SpoofedError, SpoofedError]
+        assert asking.dropped == ["id"] * MAX_DROPPED
+        assert len(asking.connections) == 0
+        asking.connections.stop()
+
+
+async def test_a_message_that_was_not_asked_for() -> None:
+    """A message on a connection without open queries is dropped; so is an empty one."""
+    async with ScriptedUpstream(lambda query, by: [b"", *_both(query, by)]) as upstream:
+        asking = Querying(upstream)
+        assert number_of(await asking.ask(1)) == 1
+        async with asyncio.timeout(10):
+            while len(asking.dropped) < 2:
+                await asyncio.sleep(0)
+        assert asking.dropped == ["malformed", "id"]
+        asking.connections.stop()
+
+
+def _both(query: dns.message.Message, transport: str) -> list[bytes]:
+    """Returns the reply twice."""
+    found = numbered(query, transport)
+    assert isinstance(found, bytes)
+    return [found, found]
 
 
 async def test_a_reply_in_single_octets() -> None:
@@ -201,13 +241,13 @@ async def test_a_reply_in_single_octets() -> None:
         asking.connections.stop()
 
 
-def unexpected(outcome: bytes | ExchangeError) -> None:
+def unexpected(outcome: Received | ExchangeError) -> None:
     """Fails the test: a cancelled query must have no outcome."""
     pytest.fail(f"it came: {outcome!r}")
 
 
-async def test_a_late_reply_is_not_foreign() -> None:
-    """A late reply to a cancelled query does not count as foreign, and the connection stays in use."""
+async def test_a_late_reply_is_not_counted() -> None:
+    """A late reply to a cancelled query is not counted, and the connection stays in use."""
     async with ScriptedUpstream(held(numbered)) as upstream:
         asking = Querying(upstream)
         sent, _ = asking.connections.send(query(1), unexpected)
@@ -217,7 +257,7 @@ async def test_a_late_reply_is_not_foreign() -> None:
         upstream.respond = numbered
         upstream.release()
         assert number_of(await asking.ask(2)) == 2
-        assert (asking.foreign, upstream.connections) == ([], 1)
+        assert (asking.dropped, upstream.connections) == ([], 1)
         asking.connections.stop()
 
 
@@ -283,7 +323,7 @@ async def test_stop_waits_for_open_queries() -> None:
         assert len(asking.connections) == 0
 
 
-def broken(_: bytes | ExchangeError) -> None:
+def broken(_: Received | ExchangeError) -> None:
     """A callback that raises ValueError."""
     raise ValueError("broken")
 

@@ -12,7 +12,7 @@ import pytest
 from svcdns.eventloop.clock import monotonic
 from svcdns.tls.errors import TlsError
 from svcdns.tls.material import Material
-from svcdns.upstream.query import ExchangeError, UpstreamQuery
+from svcdns.upstream.query import ExchangeError, Received, UpstreamQuery, as_message
 from svcdns.upstream.tcp import ConnectionOptions, UpstreamConnections
 from svcdns.upstream.tls import ClientTls, TlsConnector
 from svcdns.wire import names
@@ -35,17 +35,17 @@ class Querying:
         self.client_tls = ClientTls(material, lambda: None)
         keeping = ConnectionOptions(connect_timeout=timeout)
         self.connections = UpstreamConnections(
-            address, keeping, monotonic, TlsConnector(address, name, self.client_tls), lambda: None
+            address, keeping, monotonic, TlsConnector(address, name, self.client_tls)
         )
 
     async def ask(self) -> str:
         """Sends a query, and returns the address in the answer or the reason for the failure."""
-        done: asyncio.Future[bytes | ExchangeError] = asyncio.get_running_loop().create_future()
+        done: asyncio.Future[Received | ExchangeError] = asyncio.get_running_loop().create_future()
         self.connections.send(QUERY, done.set_result)
         outcome = await asyncio.wait_for(done, 10)
-        return (
-            str(outcome).partition(": ")[2] if isinstance(outcome, ExchangeError) else ".".join(map(str, outcome[-4:]))
-        )
+        if isinstance(outcome, ExchangeError):
+            return str(outcome).partition(": ")[2]
+        return ".".join(map(str, as_message(outcome).answer[0].rdata))
 
     async def hang_up(self, upstream: ScriptedUpstream) -> None:
         """Closes the connections from the server's side, and waits until the client has noticed."""

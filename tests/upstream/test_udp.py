@@ -5,17 +5,19 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections import Counter
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
 import dns.message
 import pytest
 
-from svcdns.upstream.query import ExchangeError, UpstreamQuery
-from svcdns.upstream.udp import MAX_FOREIGN, SpoofedError, UdpSockets, exchange_over_udp
+from svcdns.upstream.query import Dropped, ExchangeError, Received, SpoofedError, UpstreamQuery, as_message
+from svcdns.upstream.udp import MAX_DROPPED, UdpSocket, UdpSockets, exchange_over_udp
 from svcdns.wire import names
 from svcdns.wire.codes import RD, TC
 from svcdns.wire.message import Message
+from svcdns.wire.simple_reply import SimpleReply
 from tests.support.scripted_upstream import Elsewhere, ScriptedUpstream, answer, held, silence
 from tests.support.statistics import chi_square_bound, chi_square_of
 
@@ -35,8 +37,13 @@ async def ask(sockets: UdpSockets, question: UpstreamQuery = QUERY) -> Message |
     """Sends a query, and returns the reply or the error."""
     done = asyncio.get_running_loop().create_future()
     sockets.send(question, done.set_result)
-    outcome: bytes | ExchangeError = await asyncio.wait_for(done, 10)
-    return question.decode(outcome) if isinstance(outcome, bytes) else outcome
+    outcome: Received | ExchangeError = await asyncio.wait_for(done, 10)
+    return outcome if isinstance(outcome, ExchangeError) else as_message(outcome)
+
+
+def counting(counted: list[Dropped]) -> Callable[[Dropped, UdpSocket | None], None]:
+    """Returns a function that adds the reason of each dropped packet to a list."""
+    return lambda reason, _: counted.append(reason)
 
 
 async def test_over_udp() -> None:
@@ -70,8 +77,8 @@ async def test_a_source_address_of_another_machine() -> None:
         assert raised.value.local
 
 
-async def test_foreign_packets_are_dropped_and_the_reply_after_them_counts() -> None:
-    """Foreign packets from the server's address are counted, and the next matching packet is the reply.
+async def test_other_packets_are_dropped_and_the_reply_after_them_counts() -> None:
+    """Packets that are not the reply are counted by reason, and the next matching packet is the reply.
 
     The kernel drops packets from other addresses.
     """
@@ -82,13 +89,13 @@ async def test_foreign_packets_are_dropped_and_the_reply_after_them_counts() -> 
         wrong_id = bytes((true[0] ^ 1,)) + true[1:]
         return [wrong_id, other, query.to_wire(), b"\0", b"", Elsewhere(true), true, true]
 
-    counted = []
+    counted = list[Dropped]()
     async with ScriptedUpstream(lying) as upstream:
-        sockets = UdpSockets(("127.0.0.1", upstream.port), count_foreign=lambda: counted.append(1))
+        sockets = UdpSockets(("127.0.0.1", upstream.port), dropped=counting(counted))
         message = await ask(sockets)
         assert isinstance(message, Message)
         assert len(message.answer) == 1
-        assert len(counted) == 5
+        assert counted == ["id", "question", "query", "malformed", "malformed"]
         assert len(sockets) == 0
         sockets.stop()
 
@@ -103,8 +110,8 @@ async def test_an_oversize_reply_is_read_whole() -> None:
 
 
 async def test_a_flood_ends_the_wait_on_that_port() -> None:
-    """Too many foreign packets on a port end the query with SpoofedError, because an attacker knows the port."""
-    async with ScriptedUpstream(lambda query, _: [b"\0" * 12] * MAX_FOREIGN + [packet(query)]) as upstream:
+    """Too many dropped packets on a port end the query with SpoofedError, because an attacker may know the port."""
+    async with ScriptedUpstream(lambda query, _: [b"\0" * 12] * MAX_DROPPED + [packet(query)]) as upstream:
         sockets = UdpSockets(("127.0.0.1", upstream.port))
         assert isinstance(await ask(sockets), SpoofedError)
         sockets.stop()
@@ -112,8 +119,8 @@ async def test_a_flood_ends_the_wait_on_that_port() -> None:
 
 async def test_thirty_thousand_forged_replies_to_real_sockets() -> None:
     """None of thirty thousand forged replies is taken for the reply; the genuine one after them is."""
-    forged = MAX_FOREIGN - 4
-    asked = 500
+    forged = MAX_DROPPED - 4
+    asked = 2_500
 
     def lying(query: dns.message.Message, transport: str) -> list[bytes]:
         true = packet(query)
@@ -124,9 +131,9 @@ async def test_thirty_thousand_forged_replies_to_real_sockets() -> None:
         ids = [((start + 1 + step * 7) % 65536).to_bytes(2, "big") + true[2:] for step in range(forged // 2)]
         return [Elsewhere(true), *ids, *[lie] * (forged - len(ids)), true]
 
-    counted = []
+    counted = list[Dropped]()
     async with ScriptedUpstream(lying) as upstream:
-        sockets = UdpSockets(("127.0.0.1", upstream.port), count_foreign=lambda: counted.append(1))
+        sockets = UdpSockets(("127.0.0.1", upstream.port), dropped=counting(counted))
         for _ in range(asked):
             message = await ask(sockets)
             assert isinstance(message, Message)
@@ -163,7 +170,7 @@ async def test_stop_waits_for_open_queries() -> None:
         done = asyncio.get_running_loop().create_future()
         sockets.send(QUERY, done.set_result)
         sockets.stop()
-        assert isinstance(await asyncio.wait_for(done, 10), bytes)
+        assert isinstance(await asyncio.wait_for(done, 10), SimpleReply)
         assert sockets._spare == []
 
 
@@ -174,12 +181,12 @@ async def ports_of(count: int) -> list[int]:
         server.bind(("127.0.0.1", 0))
         sockets = UdpSockets(server.getsockname())
         for _ in range(count):
-            taken: list[bytes | ExchangeError] = []
+            taken: list[Received | ExchangeError] = []
             used = sockets.send(QUERY, taken.append)
             packet, client = server.recvfrom(512)
             server.sendto(packet[:2] + b"\x81" + packet[3:], client)
             used.read()
-            assert isinstance(taken[0], bytes)
+            assert isinstance(taken[0], Message)
             ports.append(client[1])
         assert len(sockets._spare) == 1
         sockets.stop()
@@ -221,7 +228,7 @@ async def test_a_packet_after_the_reply_closes_the_spare_socket() -> None:
     """A packet after the reply closes the spare socket, which would otherwise stay readable."""
     counted = asyncio.Event()
     async with ScriptedUpstream(lambda query, _: [packet(query), packet(query)]) as upstream:
-        sockets = UdpSockets(("127.0.0.1", upstream.port), count_foreign=counted.set)
+        sockets = UdpSockets(("127.0.0.1", upstream.port), dropped=lambda *_: counted.set())
         assert isinstance(await ask(sockets), Message)
         await asyncio.wait_for(counted.wait(), 10)
         assert sockets._spare == []
@@ -248,7 +255,7 @@ async def test_a_callback_that_raises_does_not_reach_the_selector() -> None:
     reported = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context["exception"]))
 
-    def broken(outcome: bytes | ExchangeError) -> None:
+    def broken(outcome: Received | ExchangeError) -> None:
         raise ValueError(type(outcome).__name__)
 
     async with ScriptedUpstream(A) as upstream:
@@ -256,7 +263,7 @@ async def test_a_callback_that_raises_does_not_reach_the_selector() -> None:
         sockets.send(QUERY, broken)
         await upstream.question()
         assert isinstance(await ask(sockets), Message)
-        upstream.respond = lambda *_: [b"\0" * 12] * MAX_FOREIGN
+        upstream.respond = lambda *_: [b"\0" * 12] * MAX_DROPPED
         sockets.send(QUERY, broken)
         async with asyncio.timeout(10):
             while len(reported) < 2:
@@ -266,6 +273,6 @@ async def test_a_callback_that_raises_does_not_reach_the_selector() -> None:
         async with asyncio.timeout(10):
             while len(reported) < 3:
                 await asyncio.sleep(0)
-        assert list(map(str, reported)) == ["bytes", "SpoofedError", "ExchangeError"]
+        assert list(map(str, reported)) == ["SimpleReply", "SpoofedError", "ExchangeError"]
         assert len(sockets) == 0
         sockets.stop()

@@ -30,20 +30,14 @@ from svcdns.wire import names
 from svcdns.wire.codes import TC, Class, Rcode, Type
 from svcdns.wire.errors import FormError
 from svcdns.wire.record import Record
+from svcdns.wire.targets import target
 
 NEVER_CACHED: Final = (MessageType.OTHERERROR, MessageType.META, MessageType.UPDATE)
 DENIALS: Final = (MessageType.NXDOMAIN, MessageType.NODATA)
 PROOFS: Final = frozenset({Type.NSEC, Type.NSEC3})
-_TARGET_AT: Final = {
-    int(Type.CNAME): 0, int(Type.NS): 0, int(Type.MX): 2, int(Type.AFSDB): 2, int(Type.RT): 2, int(Type.KX): 2,
-    int(Type.SVCB): 2, int(Type.HTTPS): 2, int(Type.SRV): 6,
-}  # fmt: skip
-"""For each type with a target name in its RDATA: the number of octets before that name."""
 _LEADING: Final = (Type.SRV, Type.SVCB, Type.HTTPS, Type.CNAME)
 """The types in the additional section whose targets belong to the answer too."""
 _WITH_ANSWER: Final = (Type.A, Type.AAAA, *_LEADING)
-_NAPTR_STRINGS: Final = 4
-"""Octets before the three character strings of a NAPTR record's RDATA. The target is after them (RFC 3403 §4.1)."""
 _SIGNER: Final = 18
 """Number of octets before the signer's name in the RDATA of a RRSIG record (RFC 4034 §3.1)."""
 
@@ -158,35 +152,15 @@ def _belongs_to_answer(query: Query, chain: list[bytes], record: Record, rtype: 
 def _additional(
     records: tuple[Record, ...], authority: tuple[Record, ...], additional: tuple[Record, ...]
 ) -> tuple[Record, ...]:
-    targets = {_target(record) for record in records}
-    targets.update(_target(record) for record in authority if record.rtype == Type.NS)
+    targets = {target(record) for record in records}
+    targets.update(target(record) for record in authority if record.rtype == Type.NS)
     leading = [record for record in additional if record.rtype in _LEADING]
     while True:
-        more = {_target(record) for record in leading if record.owner.lower() in targets} - targets
+        more = {target(record) for record in leading if record.owner.lower() in targets} - targets
         if not more:
             break
         targets |= more
     return _filtered(additional, lambda record, rtype: rtype in _WITH_ANSWER and record.owner.lower() in targets)
-
-
-def _target(record: Record) -> bytes | None:
-    """Returns the name in the RDATA of a record such as MX or SRV, in lower case.
-
-    The addresses of this name belong to the answer. Returns None if the record has no such name, or is malformed.
-    """
-    rdata, at = record.rdata, _TARGET_AT.get(record.rtype)
-    try:
-        if record.rtype == Type.NAPTR:
-            at = _NAPTR_STRINGS
-            for _ in range(3):
-                at += 1 + rdata[at]
-        if at is None:
-            return None
-        target = names.read_name(rdata, at)[0].lower()
-    except (FormError, IndexError):
-        return None
-    is_owner = target == names.ROOT and record.rtype in (Type.SVCB, Type.HTTPS)  # RFC 9460 §2.5
-    return record.owner.lower() if is_owner else target
 
 
 def _in_class(query: Query, record: Record) -> bool:

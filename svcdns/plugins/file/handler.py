@@ -12,6 +12,7 @@ from collections.abc import Callable
 import msgspec
 
 from svcdns.cluster.changes import Dependency
+from svcdns.corefile.zones import is_reverse
 from svcdns.plugin_api.contract import Following, Plugin
 from svcdns.plugin_api.environment import Environment
 from svcdns.plugin_api.query import Answer, Query
@@ -48,6 +49,7 @@ class File(Plugin):
         for apex, (file, zone) in served.items():
             self._serve(apex, file, zone)
         self._longest_first = sorted(self._files, key=len, reverse=True)
+        self.own_zones = tuple(names.from_text(zone).lower() for _, zone in served.values() if not is_reverse(zone))
 
     def _serve(self, apex: bytes, file: ZoneFile, zone: str) -> None:
         self._files[apex] = file

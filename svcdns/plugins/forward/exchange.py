@@ -5,9 +5,14 @@ Rules:
 1. Each upstream is queried once before any is queried again.
 2. The next upstream is queried if an upstream fails, is silent, or replies with a response code of the option
    `failover`. Unless the policy is sequential, the next upstream is also queried if an upstream is slower than usual.
-   The number of queries for slowness is limited (`HedgeBudget`).
-3. The first valid reply ends the exchange.
-4. If every upstream is down, one of them is queried nevertheless, and its reply is awaited for LAST_RESORT_TIMEOUT
+   The number of queries for slowness is limited (`HedgeBudget`). More than ORDINARY_QUERIES are sent only after a
+   failure, or if all upstreams so far are silent.
+3. The first valid reply ends the exchange. Records that do not belong to the query are removed from it.
+4. If an upstream over UDP sends only packets that must be dropped, the query is repeated over TCP to this upstream. An
+   upstream that lies over both transports is not queried again.
+5. If a plugin added the OPT record, and an upstream does not know EDNS, the query goes once more to this upstream
+   without the record. Such an upstream replies FORMERR or NOTIMP, without an OPT record (RFC 6891 §7).
+6. If every upstream is down, one of them is queried nevertheless, and its reply is awaited for LAST_RESORT_TIMEOUT
    seconds. The number of such exchanges at a time is limited. Health checks find out when an upstream replies again.
 """
 
@@ -19,24 +24,28 @@ from typing import Final
 
 from svcdns.plugin_api.fast_path import UpstreamReply
 from svcdns.plugin_api.reply import Reply
-from svcdns.plugins.forward.upstream_group import MAX_QUERIES, UpstreamGroup
+from svcdns.plugins.forward.upstream_group import MAX_QUERIES, ORDINARY_QUERIES, UpstreamGroup
 from svcdns.upstream.health import SILENCE
-from svcdns.upstream.query import ExchangeError, UpstreamQuery
+from svcdns.upstream.query import ExchangeError, Received, SpoofedError, UpstreamQuery, as_message
+from svcdns.upstream.relevance import remove_unrelated_records
 from svcdns.upstream.server import Attempt, Server
 from svcdns.wire.codes import AA, AD, CD, RA, RD, TC, ExtendedError, Rcode
 from svcdns.wire.message import Message
 from svcdns.wire.record import Edns
-from svcdns.wire.simple_reply import SimpleReply, scan
+from svcdns.wire.simple_reply import SimpleReply
 
 LAST_RESORT_TIMEOUT: Final = 1.0
 """Seconds to wait for an upstream's reply if every upstream is down."""
 NO_HEALTHY: Final = "no healthy proxies"
+_WITHOUT_EDNS: Final = (Rcode.FORMERR, Rcode.NOTIMP)
+"""The response codes of a server that does not know EDNS (RFC 6891 §7)."""
 
 _FORWARDED_FLAGS: Final = AA | TC | RD | RA | AD | CD
 
 
-ExchangeKey = tuple[bytes, int, int, int, Edns | None, bool, str]
-"""Lower-case name, type, class, flags, EDNS, whether over TCP, and the label of the upstream to avoid.
+ExchangeKey = tuple[bytes, int, int, int, Edns | None, bool, str, bool]
+"""Lower-case name, type, class, flags, EDNS, whether over TCP, the label of the upstream to avoid, and whether a plugin
+added the OPT record.
 
 This is a plain tuple because one is made for each query.
 """
@@ -50,7 +59,7 @@ class Exchange:
 
     __slots__ = (
         "_attempts", "_avoid", "_completed", "_deadline", "_failed_attempts", "_failure", "_group", "_is_last_resort", "_last_reply",
-        "_look_at", "_queries", "_query", "_reply", "_source", "_tcp", "_untried", "is_over", "key", "plain", "waiters",
+        "_liars", "_look_at", "_queries", "_query", "_reply", "_source", "_tcp", "_untried", "is_over", "key", "plain", "waiters",
     )  # fmt: skip
 
     def __init__(
@@ -78,6 +87,8 @@ class Exchange:
         self._attempts: list[Attempt] = []
         self._failed_attempts = self._queries = 0
         self._failure: ExchangeError | None = None
+        self._liars: list[Server] = []
+        """The upstreams that sent packets that had to be dropped, and no valid reply."""
         self._last_reply: Reply | None = None
         self._deadline = self._look_at = 0.0
         self._is_last_resort = False
@@ -87,7 +98,7 @@ class Exchange:
         """The reply. Read it only after the exchange has ended."""
         if self._reply is None:
             assert self.plain is not None
-            self._reply = _reply(self._query.decode(self.plain.packet), self._source)
+            self._reply = _reply(as_message(self.plain), self._source)
         return self._reply
 
     def start(self) -> bool:
@@ -147,6 +158,9 @@ class Exchange:
         latest, server = self._attempts[-1], self._next_usable()
         if server is None:
             return
+        if self._queries >= ORDINARY_QUERIES and not self._all_silent(now):
+            self._hedge_at(now + SILENCE)
+            return
         if group.sequential:
             again_at = max(latest.started_at, latest.server.health.last_reply) + SILENCE
             silent = hedged = now >= again_at
@@ -159,41 +173,86 @@ class Exchange:
         elif self._query_next(now):
             group.cells.hedged(server.label, "silent" if silent else "slow")
 
-    def _attempt_completed(self, attempt: Attempt, outcome: bytes | ExchangeError) -> None:
+    def _all_silent(self, now: float) -> bool:
+        """Returns True if no upstream of an open attempt has sent anything for SILENCE seconds."""
+        return all(attempt.silent and attempt.started_at + SILENCE <= now for attempt in self._attempts)
+
+    def _attempt_completed(self, attempt: Attempt, outcome: Received | ExchangeError) -> None:
         self._attempts.remove(attempt)
         if isinstance(outcome, ExchangeError):
-            self._failed_attempts += 1
-            self._failure = outcome
-            self._continue()
-            return
-        query = self._query
-        self.plain = scan(outcome, query.question_end, query.rtype)
-        if self.plain is not None and self.plain.rcode in self._group.failover:
-            self.plain = None
-        if self.plain is not None:
-            self._source = attempt.server.label
+            self._attempt_failed(attempt, outcome)
+        elif isinstance(outcome, SimpleReply) and self._may_pass(outcome, attempt.server):
+            self.plain, self._source = outcome, attempt.server.label
             self._finish()
         else:
-            self._take_or_retry(attempt, query.decode(outcome))
+            self._take_or_retry(attempt, as_message(outcome))
+
+    def _attempt_failed(self, attempt: Attempt, error: ExchangeError) -> None:
+        """Handles an attempt without a reply: repeats the query over TCP, or queries another upstream."""
+        self._failure = error
+        if isinstance(error, SpoofedError):
+            if not attempt.tcp and self._repeats_over_tcp(attempt.server):
+                return
+            self._liars.append(attempt.server)
+        self._failed_attempts += 1
+        self._continue()
+
+    def _may_pass(self, simple: SimpleReply, server: Server) -> bool:
+        """Returns True if the exchange may end with this simple reply as it is."""
+        group = self._group
+        if simple.rcode and simple.rcode in group.failover:
+            return False
+        guard = group.rebind_guard
+        return guard is None or guard.may_pass(simple, self.key[0], server.label)
+
+    def _repeats_over_tcp(self, server: Server) -> bool:
+        """Sends the query to the same upstream over TCP. Returns False if time or number of queries are spent."""
+        now = self._group.clock()
+        if self._queries >= MAX_QUERIES or now >= self._deadline:
+            return False
+        self._send(server, now, self._group.rule.read_timeout, tcp=True)
+        return True
 
     def _take_or_retry(self, attempt: Attempt, message: Message) -> None:
         """Handles a reply that is not a simple reply (see wire/simple_reply.py).
 
-        Ends the exchange with the reply, queries another upstream, or repeats the query over TCP.
+        Ends the exchange with the reply, queries another upstream, or repeats the query at the same upstream.
         """
-        reply = _reply(message, attempt.server.label)
+        rule = self._group.rule
+        if message.edns is None and message.rcode in _WITHOUT_EDNS and self._removes_opt_record():
+            self._send(attempt.server, self._group.clock(), rule.read_timeout, tcp=attempt.tcp)
+            return
+        is_cut = message.flags & TC and message.rcode not in self._group.failover
+        if is_cut and rule.prefer_udp and not attempt.tcp and self._repeats_over_tcp(attempt.server):
+            return
+        reply = self._screened(message, attempt.server.label)
         if reply.rcode in self._group.failover:
             self._last_reply = reply
             self._continue()
-        elif (
-            message.flags & TC
-            and self._group.rule.prefer_udp
-            and not (self._tcp or attempt.tcp)
-            and self._queries < MAX_QUERIES
-        ):
-            self._send(attempt.server, self._group.clock(), self._group.rule.read_timeout, tcp=True)
         else:
             self._finish(reply)
+
+    def _removes_opt_record(self) -> bool:
+        """Removes the OPT record from the query if a plugin added it.
+
+        Returns False if the query must not be repeated.
+        """
+        query = self._query
+        if query.edns is None or not self.key[-1] or self._queries >= MAX_QUERIES:
+            return False
+        self._query = UpstreamQuery(query.name, query.rtype, query.rclass, query.flags)
+        return True
+
+    def _screened(self, message: Message, source: str) -> Reply:
+        """Returns the reply for the clients, without the records that do not belong to it."""
+        group, key = self._group, self.key[0]
+        group.cells.stripped(source, remove_unrelated_records(message, key))
+        if message.trailing:
+            group.cells.trailing(source)
+        if self._query.edns is None:
+            message.edns = None
+        blocked = group.rebind_guard is not None and group.rebind_guard.screen(message, key, source)
+        return _reply(message, source, ExtendedError.BLOCKED if blocked else None)
 
     def _continue(self) -> None:
         """Queries the next upstream after a failed attempt, or ends the exchange with the best reply so far.
@@ -205,7 +264,7 @@ class Exchange:
         if self._last_reply is not None:
             self._finish(self._last_reply)
             return
-        self._untried = self._servers()
+        self._untried = [server for server in self._servers() if server not in self._liars]
         if not self._query_next(self._group.clock()):
             self._finish(servfail(self._failure))
 
@@ -234,13 +293,14 @@ def servfail(failure: ExchangeError | None) -> Reply:
     )
 
 
-def _reply(message: Message, source: str) -> Reply:
+def _reply(message: Message, source: str, extended: int | None = None) -> Reply:
     return Reply(
-        rcode=message.flags & 15,
-        flags=message.flags & _FORWARDED_FLAGS,
+        rcode=message.rcode,
+        flags=message.flags & (_FORWARDED_FLAGS if extended is None else _FORWARDED_FLAGS & ~AD),
         answer=message.answer,
         authority=message.authority,
         additional=message.additional,
         edns=message.edns,
+        extended=extended,
         source=source,
     )

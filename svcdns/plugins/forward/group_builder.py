@@ -13,6 +13,7 @@ from svcdns.plugin_api.environment import Environment
 from svcdns.plugins.forward import tls_files
 from svcdns.plugins.forward.metrics import Cells
 from svcdns.plugins.forward.options import Rule
+from svcdns.plugins.forward.rebind_guard import rebind_guard
 from svcdns.plugins.forward.upstream_addresses import NamedUpstream, TlsUpstream
 from svcdns.plugins.forward.upstream_files import decode
 from svcdns.plugins.forward.upstream_group import UpstreamGroup
@@ -37,6 +38,7 @@ class GroupBuilder:
         self._timer_wheel: TimerWheel = environment.kept(
             ("forward", "timer wheel"), partial(TimerWheel, environment.clock)
         )
+        self._rebind_guard = rebind_guard(rule, environment, cells)
         self._client_tls = self._make_client_tls()
         self.group = self._build()
         for upstream in rule.upstreams:
@@ -80,7 +82,7 @@ class GroupBuilder:
             tls = () if name is None else (name, self._rule.tls_key)
             key = ("forward", address, self._options, *tls)
             servers.append(self._environment.kept(key, partial(self._make_server, address, name)))
-        return UpstreamGroup(self._rule, servers, self._cells, self._timer_wheel)
+        return UpstreamGroup(self._rule, servers, self._cells, self._timer_wheel, self._rebind_guard)
 
     def _targets(self) -> dict[Address, str | None]:
         """Returns the addresses of the upstreams, each with the name that its TLS certificate must have.

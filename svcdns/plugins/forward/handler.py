@@ -5,9 +5,7 @@ The flags, the records and the OPT record of a reply stay unchanged. This plugin
 
 from __future__ import annotations
 
-from collections.abc import Generator
-
-from svcdns.plugin_api.contract import Following, Plugin, steps
+from svcdns.plugin_api.contract import Following, Plugin
 from svcdns.plugin_api.deferred import Deferred
 from svcdns.plugin_api.environment import Environment
 from svcdns.plugin_api.fast_path import FastPath, FastPathQuery
@@ -21,7 +19,6 @@ from svcdns.plugins.forward.options import Options, Rule
 from svcdns.plugins.forward.single_flight import SingleFlight
 from svcdns.wire import names
 from svcdns.wire.codes import AD, CD, RD, Rcode
-from svcdns.wire.record import Edns
 
 
 class Forward(Plugin):
@@ -130,27 +127,10 @@ class _ForwardRule:
         return reply.has_message and (empty or reply.rcode in self._rule.next)
 
     def answer(self, query: Query) -> Answer:
-        """Sends the query to the upstreams, and returns their reply when it has arrived.
-
-        If a plugin added the OPT record and an upstream does not know EDNS, sends the query again without it.
-        """
-        answer = self._ask(query, query.edns)
-        return steps(self._or_without_edns(answer, query)) if query.edns_added else answer
-
-    def _or_without_edns(self, answer: Answer, query: Query) -> Generator[Answer, Reply, Reply]:
-        """Returns the reply in `answer`, or the reply to the query without EDNS.
-
-        An upstream that does not know EDNS replies FORMERR or NOTIMP, without an OPT record (RFC 6891 §7).
-        """
-        reply = yield answer
-        if reply.has_message and reply.edns is None and reply.rcode in (Rcode.FORMERR, Rcode.NOTIMP):
-            reply = yield self._ask(query, None)
-        return reply
-
-    def _ask(self, query: Query, edns: Edns | None) -> Answer:
+        """Sends the query to the upstreams, and returns their reply when it has arrived."""
         tcp = self._rule.force_tcp or (query.client.protocol == "tcp" and not self._rule.prefer_udp)
         flags = query.flags & (RD | AD | CD)
-        key = (query.key, query.rtype, query.rclass, flags, edns, tcp, query.avoid)
+        key = (query.key, query.rtype, query.rclass, flags, query.edns, tcp, query.avoid, query.edns_added)
         deferred = Deferred()
         refused = self._single_flight.join(
             self._upstreams.group, key, query, query.client.address, lambda completed: deferred.set(completed.reply)
@@ -163,5 +143,5 @@ class _ForwardRule:
         If a limit forbids the query or no upstream may be queried, sends nothing and returns the reply for the client.
         """
         name, rtype, rclass, _, _ = query.key
-        key = (name, rtype, rclass, RD | AD, query.edns, self._rule.force_tcp, "")
+        key = (name, rtype, rclass, RD | AD, query.edns, self._rule.force_tcp, "", False)
         return self._single_flight.join(self._upstreams.group, key, query, query.client, query.completed)

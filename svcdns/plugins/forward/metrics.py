@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 from svcdns.telemetry.counters import Counters, Family, MetricKind
+from svcdns.upstream.relevance import Stripped
 
 BROKEN: Final = Family(
     "coredns_forward_healthcheck_broken_total",
@@ -22,6 +24,24 @@ HEDGES: Final = Family(
     "Queries to a second upstream because the first, whose reply is still awaited, was silent or slower than usual.",
     ("to", "reason"),
 )
+STRIPPED: Final = Family(
+    "svcdns_forward_stripped_records_total",
+    MetricKind.COUNTER,
+    "Records that were removed from replies of an upstream because they do not belong to the query.",
+    ("to", "reason"),
+)
+TRAILING: Final = Family(
+    "svcdns_forward_trailing_octets_total",
+    MetricKind.COUNTER,
+    "Replies of an upstream with octets after the last record; the octets are ignored.",
+    ("to",),
+)
+REBIND: Final = Family(
+    "svcdns_forward_rebind_total",
+    MetricKind.COUNTER,
+    "Records of an upstream that lead from an outside name into the cluster's zones or to private addresses.",
+    ("to", "kind", "action"),
+)
 
 
 class Cells:
@@ -38,6 +58,19 @@ class Cells:
     def rejected(self) -> None:
         """Counts a query that was refused because of a limit."""
         self._counters.add(self._rejected)
+
+    def stripped(self, to: str, stripped: Mapping[Stripped, int]) -> None:
+        """Counts records that were removed from a reply of the upstream `to`, by reason."""
+        for reason, count in stripped.items():
+            self._counters.count(STRIPPED, to, reason.value, amount=count)
+
+    def trailing(self, to: str) -> None:
+        """Counts a reply of the upstream `to` with octets after its last record."""
+        self._counters.count(TRAILING, to)
+
+    def rebind(self, to: str, kind: str, count: int, *, blocked: bool) -> None:
+        """Counts records of the upstream `to` that lead into the cluster's zones or to private addresses."""
+        self._counters.count(REBIND, to, kind, "blocked" if blocked else "passed", amount=count)
 
     def hedged(self, to: str, reason: str) -> None:
         """Counts a query to the upstream `to`, sent because another upstream is silent or slow (`reason`)."""

@@ -30,7 +30,8 @@ MAX_NUMBER: Final = 2**32 - 1
 POLICIES: Final = ("random", "round_robin", "sequential")
 NOT_BUILT: Final = ("doh_method",)
 LEAK_GUARDS: Final = ("count", "block", "off")
-ENVIRONMENT: Final = ("leak_guard",)
+REBIND_GUARDS: Final = ("count", "block", "off")
+ENVIRONMENT: Final = ("leak_guard", "rebind", "rebind_allow")
 """Options that CoreDNS does not know. Environment variables can set them (see `svcdns.corefile.env_options`)."""
 _ONE_WORD: Final = dict.fromkeys(
     (
@@ -53,6 +54,10 @@ class Rule:
 
     `leak_guard` states what happens to queries that should not leave the cluster. These are queries for names in
     `cluster_zones` (the zones of `kubernetes` in the block), and for names of one label.
+
+    `rebind` states what happens to aliases of upstreams into the zones of this server. With `rebind_private`, the same
+    happens to private addresses. `rebind_allow` has names that may have such records, and `block_zones` has the zones
+    of the server block.
 
     `tls` has the paths of certificate, key and authorities, which are empty if not configured. `server_name` is the
     name that the certificate of an upstream over TLS must have, unless the upstream is written with a name of its own.
@@ -84,6 +89,10 @@ class Rule:
     resolvers: tuple[Address, ...] = ()
     leak_guard: str = "count"
     cluster_zones: tuple[str, ...] = ()
+    rebind: str = "count"
+    rebind_private: bool = False
+    rebind_allow: tuple[str, ...] = ()
+    block_zones: tuple[str, ...] = ()
     tls: tuple[str, str, str] = ("", "", "")
     server_name: str = ""
 
@@ -112,7 +121,10 @@ class Options:
 def parse(block: Block) -> Options:
     """Returns the options of the block's `forward` directives. Raises CorefileError."""
     zones = _cluster_zones(block)
-    rules = tuple(replace(_rule(directive, block.root), cluster_zones=zones) for directive in block.directives)
+    rules = tuple(
+        replace(_rule(directive, block.root), cluster_zones=zones, block_zones=block.zones)
+        for directive in block.directives
+    )
     return Options(rules, tuple(text for directive in block.directives for text in _warnings(directive)))
 
 
@@ -122,7 +134,7 @@ def _warnings(directive: Directive) -> tuple[str, ...]:
     servers = [*directive.arguments[1:]]
     servers += (word for line in lines if line.name.text == "resolver" for word in line.arguments)
     ports = tuple(text for word in servers for text in port_warnings(word))
-    return ports + arguments.ignored_option_zones(lines, {"except": 0})
+    return ports + arguments.ignored_option_zones(lines, {"except": 0, "rebind_allow": 0})
 
 
 def _cluster_zones(block: Block) -> tuple[str, ...]:
@@ -200,6 +212,18 @@ def _policy(line: Directive, _rule: Rule) -> dict[str, Any]:
 
 def _leak_guard(line: Directive, _rule: Rule) -> dict[str, Any]:
     return {"leak_guard": arguments.one_of(arguments.argument(line), LEAK_GUARDS)}
+
+
+def _rebind(line: Directive, _rule: Rule) -> dict[str, Any]:
+    mode, *more = arguments.arguments(line, 1, 2)
+    for word in more:
+        arguments.one_of(word, ("private",))
+    return {"rebind": arguments.one_of(mode, REBIND_GUARDS), "rebind_private": bool(more)}
+
+
+def _rebind_allow(line: Directive, rule: Rule) -> dict[str, Any]:
+    words = arguments.arguments(line, 1, arguments.UNBOUNDED)
+    return {"rebind_allow": rule.rebind_allow + arguments.zones(words)}
 
 
 def _health_check(line: Directive, _rule: Rule) -> dict[str, Any]:
@@ -292,6 +316,8 @@ _LINES: Final[dict[str, Callable[[Directive, Rule], dict[str, Any]]]] = {
     "failover": _rcodes("failover"),
     "resolver": _resolver,
     "leak_guard": _leak_guard,
+    "rebind": _rebind,
+    "rebind_allow": _rebind_allow,
     "tls": lambda line, _rule: _tls(line, ""),
     "tls_servername": _server_name,
 }

@@ -58,7 +58,7 @@ class SingleFlight:
             return self._refused("concurrent queries of one client", MAX_OF_CLIENT)
         exchange = self._exchanges.get(key)
         if exchange is None:
-            _, _, _, _, _, tcp, avoid = key
+            tcp, avoid = key[5], key[6]
             if avoid and group.has_only(avoid):
                 return rcode_only(Rcode.SERVFAIL, "no other upstream")
             if len(self._exchanges) >= MAX_EXCHANGES:
@@ -96,7 +96,7 @@ class SingleFlight:
 
 def _upstream_query(query: Query | FastPathQuery, key: ExchangeKey) -> UpstreamQuery:
     """Returns the query for the upstreams, with the name in the letter case of the first client."""
-    name, rtype, rclass, flags, edns, _, _ = key
+    name, rtype, rclass, flags, edns, *_ = key
     if isinstance(query, Query):
         return UpstreamQuery(query.name, rtype, rclass, flags, edns)
     wire = query.wire

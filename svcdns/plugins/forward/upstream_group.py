@@ -12,6 +12,7 @@ from typing import Final
 from svcdns.eventloop.timer_wheel import TimerWheel
 from svcdns.plugins.forward.metrics import Cells
 from svcdns.plugins.forward.options import Rule
+from svcdns.plugins.forward.rebind_guard import RebindGuard
 from svcdns.upstream.server import Server
 from svcdns.wire.codes import Rcode
 
@@ -19,6 +20,8 @@ MIN_BUDGET: Final = 5.0
 """The longest time for an exchange, in seconds, unless `read_timeout` is longer."""
 MAX_LAST_RESORTS: Final = 256
 """The most exchanges at a time that query an upstream although every upstream is down."""
+ORDINARY_QUERIES: Final = 3
+"""The most queries to upstreams in one exchange, unless upstreams fail or are silent."""
 MAX_QUERIES: Final = 32
 """The most queries to upstreams in one exchange, whatever the options state."""
 HEDGED_SHARE: Final = 0.1
@@ -54,8 +57,15 @@ class HedgeBudget:
 class UpstreamGroup:
     """The servers of a rule, with the policy, the limits and the counters of its exchanges."""
 
-    def __init__(self, rule: Rule, servers: Sequence[Server], cells: Cells, timer_wheel: TimerWheel) -> None:
-        self.rule, self.servers, self.cells = rule, servers, cells
+    def __init__(
+        self,
+        rule: Rule,
+        servers: Sequence[Server],
+        cells: Cells,
+        timer_wheel: TimerWheel,
+        rebind_guard: RebindGuard | None = None,
+    ) -> None:
+        self.rule, self.servers, self.cells, self.rebind_guard = rule, servers, cells, rebind_guard
         self.timer_wheel, self.clock = timer_wheel, timer_wheel.clock
         attempts = rule.max_connect_attempts
         self.max_attempts = 2 * len(servers) if attempts < 0 else attempts or MAX_QUERIES

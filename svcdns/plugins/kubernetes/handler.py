@@ -54,6 +54,7 @@ class Kubernetes(Plugin):
         self.extended: int | None = None
         """The extended error of every reply, or None while the data is fresh."""
         self.zones = sorted((names.from_text(zone).lower() for zone in options.zones), key=len, reverse=True)
+        self.own_zones = tuple(zone for zone in self.zones if not zone.endswith(REVERSE_ZONES))
         self._multicluster = frozenset(names.from_text(zone).lower() for zone in options.multicluster)
         self._unforeseen = frozenset(
             zone for zone in self.zones if self._is_multicluster(zone) or zone.endswith(REVERSE_ZONES)

@@ -6,9 +6,11 @@ import asyncio
 from typing import Literal
 
 import dns.flags
+import dns.message
 import pytest
 
 from svcdns.plugin_api.query import Client
+from svcdns.plugin_api.reply import Reply
 from svcdns.plugins.forward.exchange import LAST_RESORT_TIMEOUT
 from svcdns.plugins.forward.upstream_group import MAX_HEDGES_SAVED, MIN_BUDGET
 from svcdns.upstream.health import CIRCUIT_THRESHOLD, SILENCE
@@ -414,3 +416,99 @@ async def test_a_truncated_reply_of_the_second_upstream(upstream: ScriptedUpstre
     forwarding = Forwarding(upstream, other, body="policy sequential\nprefer_udp")
     assert world.summary(await forwarding.ask()) == FIRST
     assert other.transports == ["udp", "tcp"]
+
+
+def lying(query: dns.message.Message, _transport: str) -> bytes:
+    """Replies with another message ID."""
+    return (query.id ^ 1).to_bytes(2, "big") + bytes(10)
+
+
+async def settle(forwarding: Forwarding, asking: asyncio.Task[Reply], seconds: float = 1.0) -> Reply:
+    """Lets `seconds` pass in small steps, or less if the reply comes before, and returns the reply."""
+    for _ in range(int(seconds / 0.02)):
+        if asking.done():
+            break
+        await forwarding.turn(0.01)
+    return await asyncio.wait_for(asking, 10)
+
+
+async def test_a_lie_moves_the_query_to_tcp(upstream: ScriptedUpstream, other: ScriptedUpstream) -> None:
+    """If only lies come over UDP, the query is repeated over TCP at the same upstream."""
+    true = answer(A)
+    upstream.respond = lambda query, by: (lying if by == "udp" else true)(query, by)
+    forwarding = Forwarding(upstream, other)
+    asking = forwarding.asking()
+    await upstream.question()
+    assert world.summary(await settle(forwarding, asking)) == FIRST
+    assert (upstream.transports, other.asked) == (["udp", "tcp"], [])
+
+
+async def test_an_upstream_that_only_lies(upstream: ScriptedUpstream, other: ScriptedUpstream) -> None:
+    """If an upstream lies over UDP and TCP, the next one is queried. That makes three queries."""
+    upstream.respond = lying
+    forwarding = Forwarding(upstream, other)
+    asking = forwarding.asking()
+    await upstream.question()
+    assert world.summary(await settle(forwarding, asking)) == SECOND
+    assert (upstream.transports[:2], queries(upstream), queries(other)) == (["udp", "tcp"], 2, 1)
+
+
+async def test_upstreams_that_only_lie(upstream: ScriptedUpstream, other: ScriptedUpstream) -> None:
+    """Upstreams that lie get each query once over UDP and once over TCP, and no second round.
+
+    The error has the reason.
+    """
+    upstream.respond = other.respond = lying
+    forwarding = Forwarding(upstream, other, body="policy sequential\nhealth_check 0s")
+    asking = forwarding.asking()
+    await upstream.question()
+    reply = await settle(forwarding, asking)
+    assert reply.rcode == Rcode.SERVFAIL
+    assert "no valid reply: id" in reply.error
+    assert (queries(upstream), queries(other)) == (2, 2)
+
+
+async def test_without_edns_at_the_same_upstream(upstream: ScriptedUpstream, other: ScriptedUpstream) -> None:
+    """The query without the OPT record that a plugin added goes to the upstream that does not know EDNS."""
+    refuses = header_alone(Rcode.FORMERR)
+    for one in (upstream, other):
+        one.respond = lambda query, by: (refuses if query.edns >= 0 else answer(A))(query, by)
+    forwarding = Forwarding(upstream, other, body=TURNS)
+    for number in range(4):
+        await forwarding.ask(f"{number}.example.org.", edns=Edns(size=1232), edns_added=True)
+    for one in (upstream, other):
+        assert [(m.name[1:2], m.edns is not None) for m, _ in one.asked] in (
+            [(b"0", True), (b"0", False), (b"2", True), (b"2", False)],
+            [(b"1", True), (b"1", False), (b"3", True), (b"3", False)],
+        )
+
+
+async def test_a_client_with_edns_of_its_own_does_not_share_the_retry(upstream: ScriptedUpstream) -> None:
+    """A query whose OPT record is the client's is another exchange than one whose OPT record a plugin added."""
+    refuses = header_alone(Rcode.FORMERR)
+    upstream.respond = held(lambda query, by: (refuses if query.edns >= 0 else answer(A))(query, by))
+    forwarding = Forwarding(upstream)
+    own = forwarding.asking(edns=Edns(size=1232))
+    added = forwarding.asking(edns=Edns(size=1232), edns_added=True)
+    while not (own.done() and added.done()):
+        upstream.release()
+        await asyncio.sleep(0)
+    assert ((await own).rcode, world.summary(await added)) == (Rcode.FORMERR, FIRST)
+    assert len(upstream.asked) == 3
+
+
+async def test_at_most_three_queries_in_the_ordinary_case(upstream: ScriptedUpstream, other: ScriptedUpstream) -> None:
+    """If upstreams are slow, at most three get the query, as long as any of them replies to other queries."""
+    async with ScriptedUpstream() as third, ScriptedUpstream() as fourth, ScriptedUpstream() as fifth:
+        upstreams = [upstream, other, third, fourth, fifth]
+        for one in upstreams:
+            one.respond = lambda query, by: (held(answer(A)) if b"slow" in query.to_wire() else answer())(query, by)
+        forwarding = Forwarding(*upstreams, body=TURNS)
+        asking = forwarding.asking("slow.example.org.")
+        for number in range(40):
+            await forwarding.turn(0.01)
+            await forwarding.ask(f"{number}.example.org.")
+        assert sum(b"slow" in message.name for one in upstreams for message, _ in one.asked) == 3
+        for one in upstreams:
+            one.release()
+        await asking

@@ -1,0 +1,187 @@
+"""Removes the records of an upstream's reply that do not belong to its query (RFC 5452 §6, RFC 2181 §5.4.1).
+
+An upstream may add any records to its reply. A client or a cache that believes them could be sent anywhere. Rules:
+
+1. Answer section: the owner of a record is the query name, or a name on the chain of CNAME and DNAME records that
+   begins there. DNAME records above such a name belong to the chain. A signature (RRSIG) belongs to the records that it
+   covers.
+2. A reply NXDOMAIN has no other answer than that chain (RFC 6604 §3).
+3. Authority section: NS, SOA and DS records of a zone at or above the last name of the chain, and DNSSEC proofs from
+   the zones of the chain.
+4. Additional section: records whose owner is the target of a record that is kept, such as the server of a MX record.
+5. All records have the class of the query.
+
+A reply to a transfer query may have all names of the zone. Simple replies (see `svcdns.wire.simple_reply`) never have
+records to remove.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from enum import StrEnum
+from typing import Final
+
+from svcdns.wire import names
+from svcdns.wire.codes import Class, Rcode, Type
+from svcdns.wire.errors import FormError
+from svcdns.wire.message import Message
+from svcdns.wire.record import Record
+from svcdns.wire.targets import target
+
+MAX_STEPS: Final = 8
+"""The most records in the additional section that lead from one to the next, such as SRV, CNAME, A."""
+_ALIASES: Final = frozenset({Type.CNAME, Type.DNAME})
+_OF_ZONE: Final = frozenset({Type.NS, Type.SOA, Type.DS})
+_PROOFS: Final = frozenset({Type.NSEC, Type.NSEC3})
+_TRANSFERS: Final = frozenset({Type.AXFR, Type.IXFR})
+_SIGNER: Final = 18
+"""The number of octets before the signer's name in the RDATA of a RRSIG record (RFC 4034 §3.1)."""
+
+
+class Stripped(StrEnum):
+    """Why a record was removed. The values are labels of a metric."""
+
+    OWNER = "owner"
+    """It is in the answer section, and its owner is not on the chain."""
+    CLASS = "class"
+    DENIAL = "denial"
+    """It is in the answer section of a reply NXDOMAIN, and is no alias."""
+    AUTHORITY = "authority"
+    ADDITIONAL = "additional"
+
+
+def remove_unrelated_records(message: Message, key: bytes) -> Counter[Stripped]:
+    """Removes the records that do not belong to the query, and returns how many of them, by reason.
+
+    `key` is the query name in lower case. Type and class of the query are those of the message.
+    """
+    stripped: Counter[Stripped] = Counter()
+    if message.rclass != Class.ANY:
+        _remove_other_classes(message, stripped)
+    if message.rtype in _TRANSFERS:
+        answer = [record for record in message.answer if names.is_within(record.owner.lower(), key)]
+        message.answer = _counted(message.answer, answer, Stripped.OWNER, stripped)
+        return stripped
+    chain = alias_chain(message.answer, key)
+    if message.answer:
+        _strip_answer(message, chain, stripped)
+    if message.authority:
+        kept = _authority(message, chain)
+        message.authority = _counted(message.authority, kept, Stripped.AUTHORITY, stripped)
+    if message.additional:
+        kept = _additional(message)
+        message.additional = _counted(message.additional, kept, Stripped.ADDITIONAL, stripped)
+    return stripped
+
+
+def alias_chain(answer: Iterable[Record], key: bytes) -> list[bytes]:
+    """Returns the lower-case name `key`, and then the targets of the CNAME and DNAME records that begin at this name.
+
+    If a name has several CNAME records, the first is used.
+    """
+    aliases: dict[bytes, bytes] = {}
+    trees: dict[bytes, bytes] = {}
+    for record in answer:
+        if record.rtype == Type.CNAME:
+            aliases.setdefault(record.owner.lower(), record.rdata.lower())
+        elif record.rtype == Type.DNAME:
+            trees.setdefault(record.owner.lower(), record.rdata.lower())
+    chain, known = [key], {key}
+    if not aliases and not trees:
+        return chain
+    while True:
+        name = aliases.get(chain[-1]) or _moved(chain[-1], trees)
+        if name is None or name in known:
+            return chain
+        known.add(name)
+        chain.append(name)
+
+
+def _moved(name: bytes, trees: dict[bytes, bytes]) -> bytes | None:
+    """Returns the name that a DNAME record puts in place of `name`, or None (RFC 6672 §2.2)."""
+    if trees:
+        for zone in names.suffixes(name)[1:]:
+            if zone in trees:
+                moved = name[: len(name) - len(zone)] + trees[zone]
+                return moved if len(moved) <= names.MAX_NAME else None
+    return None
+
+
+def _remove_other_classes(message: Message, stripped: Counter[Stripped]) -> None:
+    rclass = message.rclass
+    for section in ("answer", "authority", "additional"):
+        records: tuple[Record, ...] = getattr(message, section)
+        if records:
+            kept = [record for record in records if record.rclass == rclass]
+            setattr(message, section, _counted(records, kept, Stripped.CLASS, stripped))
+
+
+def _strip_answer(message: Message, chain: list[bytes], stripped: Counter[Stripped]) -> None:
+    owners, above = frozenset(chain), frozenset[bytes]()
+    if any(_covered_type(record) == Type.DNAME for record in message.answer):
+        above = frozenset(zone for name in chain for zone in names.suffixes(name)[1:])
+    kept = [
+        record
+        for record in message.answer
+        if (owner := record.owner.lower()) in owners or (owner in above and _covered_type(record) == Type.DNAME)
+    ]
+    message.answer = _counted(message.answer, kept, Stripped.OWNER, stripped)
+    if message.rcode == Rcode.NXDOMAIN:
+        kept = [record for record in message.answer if _covered_type(record) in _ALIASES]
+        message.answer = _counted(message.answer, kept, Stripped.DENIAL, stripped)
+
+
+def _authority(message: Message, chain: list[bytes]) -> list[Record]:
+    last = chain[-1]
+    zones = {
+        record.owner.lower()
+        for record in message.authority
+        if record.rtype == Type.SOA and names.is_within(last, record.owner.lower())
+    }
+    signatures = [record for record in (*message.answer, *message.authority) if record.rtype == Type.RRSIG]
+    if signatures:
+        above = {zone for name in chain for zone in names.suffixes(name)}
+        zones.update(signer for signer in map(_signer, signatures) if signer in above)
+
+    def belongs(record: Record) -> bool:
+        rtype, owner = _covered_type(record), record.owner.lower()
+        if rtype in _OF_ZONE:
+            return names.is_within(last, owner)
+        return rtype in _PROOFS and any(zone in zones for zone in names.suffixes(owner))
+
+    return [record for record in message.authority if belongs(record)]
+
+
+def _additional(message: Message) -> list[Record]:
+    targets = {target(record) for record in (*message.answer, *message.authority)}
+    leading = [(record.owner.lower(), found) for record in message.additional if (found := target(record)) is not None]
+    for _ in range(MAX_STEPS):
+        waiting = [(owner, found) for owner, found in leading if owner not in targets]
+        if len(waiting) == len(leading):
+            break
+        targets.update(found for owner, found in leading if owner in targets)
+        leading = waiting
+    return [record for record in message.additional if record.owner.lower() in targets]
+
+
+def _counted(
+    records: tuple[Record, ...], kept: list[Record], reason: Stripped, stripped: Counter[Stripped]
+) -> tuple[Record, ...]:
+    if len(kept) == len(records):
+        return records
+    stripped[reason] += len(records) - len(kept)
+    return tuple(kept)
+
+
+def _covered_type(record: Record) -> int:
+    """Returns the type of a record, or for a signature the type that it covers."""
+    return int.from_bytes(record.rdata[:2], "big") if record.rtype == Type.RRSIG else record.rtype
+
+
+def _signer(record: Record) -> bytes | None:
+    """Returns the lower-case name of the zone that made a signature, or None if the record is malformed."""
+    try:
+        return names.read_name(record.rdata, _SIGNER)[0].lower()
+    except FormError:
+        return None

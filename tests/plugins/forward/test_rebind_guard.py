@@ -1,0 +1,219 @@
+"""The rebind guard."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Sequence
+
+import dns.message
+import dns.rrset
+import pytest
+
+from svcdns.plugins.forward.metrics import Cells
+from svcdns.plugins.forward.rebind_guard import RebindGuard, is_private
+from svcdns.telemetry.counters import Counters
+from svcdns.wire import names
+from svcdns.wire.message import parse_message
+from svcdns.wire.simple_reply import scan
+from tests.support import world
+from tests.support.outside import Outside, assert_same, both_ways, query, replying, shape
+from tests.support.scripted_upstream import ScriptedUpstream
+
+OWN = tuple(map(names.from_text, ("cluster.local.", "example.com.")))
+"""The zones that the server answers itself."""
+INSIDE = "www.example.org. 60 IN CNAME web.default.svc.Cluster.local."
+BEHIND = "web.default.svc.cluster.local. 60 IN A 203.0.113.1"
+PRIVATE = "www.example.org. 60 IN A 10.1.2.3"
+PUBLIC = "www.example.org. 60 IN A 203.0.113.1"
+
+
+class Guarded:
+    """The rebind guard of a *forward* rule with these options, for the replies of one upstream."""
+
+    def __init__(self, options: str = "", source: str = ".", zones: str = ".") -> None:
+        self._rule = world.options("forward", f"forward {source} 192.0.2.1 {{\n{options}\n}}", zones=zones).rules[0]
+
+    def screened(
+        self, answer: Sequence[str], additional: Sequence[str] = (), rtype: str = "A"
+    ) -> tuple[list[str], ...]:
+        """Returns the answer and additional sections that remain of a reply, and what was counted.
+
+        Asserts that a simple reply may pass if no record is removed, and then counts the same.
+        """
+        reply = dns.message.make_response(dns.message.make_query(answer[0].split()[0], rtype))
+        for section, lines in ((reply.answer, answer), (reply.additional, additional)):
+            for line in lines:
+                name, ttl, rclass, rdtype, rdata = line.split(maxsplit=4)
+                section.append(dns.rrset.from_text(name, int(ttl), rclass, rdtype, rdata))
+        message = parse_message(reply.to_wire())
+        key, counters = message.name.lower(), Counters()
+        removed = self._guard(counters).screen(message, key, "upstream")
+        simple = scan(reply.to_wire(), 16 + len(key), message.rtype)
+        if simple is not None:
+            others = Counters()
+            assert self._guard(others).may_pass(simple, key, "upstream") is not removed
+            assert removed or world.counted(others) == world.counted(counters)
+        counted = [f"{value:g} {' '.join(labels[2:])}" for labels, value in world.counted(counters).items()]
+        return world.shown(message.answer), world.shown(message.additional), counted
+
+    def _guard(self, counters: Counters) -> RebindGuard:
+        return RebindGuard(self._rule, lambda: OWN, Cells(counters))
+
+
+@pytest.mark.parametrize(
+    ("options", "answer", "counted"),
+    [
+        pytest.param("", [INSIDE, BEHIND], ["1 alias passed"], id="by default"),
+        pytest.param("rebind count", [INSIDE], ["1 alias passed"], id="without an address"),
+        pytest.param("", [PRIVATE], [], id="a private address"),
+        pytest.param("rebind count private", [PRIVATE, PUBLIC], ["1 address passed"], id="a private address, counted"),
+        pytest.param("rebind block", [PRIVATE, PUBLIC], [], id="a private address, if aliases are blocked"),
+        pytest.param("rebind block private", [PUBLIC], [], id="a public address"),
+        pytest.param("rebind block", ["www.example.org. 60 IN CNAME cluster.local.example.net."], [], id="another zone"),
+        pytest.param("rebind block", ["www.example.org. 60 IN CNAME mycluster.local."], [], id="no label boundary"),
+        pytest.param("rebind block", ["a.cluster.local. 60 IN CNAME b.cluster.local."], [], id="a name of the zone"),
+        pytest.param("rebind block", ["a.cluster.local. 60 IN CNAME b.example.com."], ["1 alias blocked"], id="of another zone"),
+        pytest.param("rebind block\nrebind_allow org", [INSIDE, BEHIND], [], id="an allowed name"),
+        pytest.param("rebind block private\nrebind_allow a.org example.org", [PRIVATE], [], id="an allowed name with an address"),
+    ],
+)  # fmt: skip
+def test_what_is_counted(options: str, answer: list[str], counted: list[str]) -> None:
+    """Aliases into a zone of this server are counted, unless the query name is in the zone, or is allowed."""
+    kept, _, found = Guarded(options).screened(answer)
+    assert found == counted
+    if "blocked" not in "".join(counted):
+        assert [line.lower() for line in kept] == [line.lower() for line in answer]
+
+
+@pytest.mark.parametrize(("source", "zones"), [("example.org", "."), (".", "example.org."), (".", "org.")])
+def test_names_of_explicit_zones(source: str, zones: str) -> None:
+    """Names below a zone that FROM or the server block names may lead inside."""
+    assert Guarded("rebind block private", source, zones).screened([INSIDE]) == ([INSIDE], [], [])
+    assert Guarded("rebind block private", source, zones).screened([PRIVATE]) == ([PRIVATE], [], [])
+
+
+@pytest.mark.parametrize(
+    ("rtype", "answer", "additional", "kept", "counted"),
+    [
+        pytest.param("A", [INSIDE, BEHIND], [], ([], []), ["1 alias blocked"], id="an alias and its address"),
+        pytest.param(
+            "A",
+            ["www.example.org. 60 IN CNAME a.example.net.", "a.example.net. 60 IN CNAME web.cluster.local."],
+            [],
+            (["www.example.org. 60 IN CNAME a.example.net."], []),
+            ["1 alias blocked"],
+            id="the second alias",
+        ),
+        pytest.param(
+            "A",
+            ["example.org. 60 IN DNAME cluster.local.", "www.example.org. 60 IN CNAME www.cluster.local."],
+            [],
+            ([], []),
+            ["2 alias blocked"],
+            id="a DNAME",
+        ),
+        pytest.param("A", [PRIVATE, PUBLIC], [], ([PUBLIC], []), ["1 address blocked"], id="a private address"),
+        pytest.param("AAAA", ["www.example.org. 60 IN AAAA fd00::1"], [], ([], []), ["1 address blocked"], id="IPv6"),
+        pytest.param(
+            "MX",
+            ["www.example.org. 60 IN MX 1 m.example.org."],
+            ["m.example.org. 60 IN A 127.0.0.1"],
+            (["www.example.org. 60 IN MX 1 m.example.org."], []),
+            ["1 address blocked"],
+            id="in the additional section",
+        ),
+    ],
+)
+def test_what_is_removed(
+    rtype: str, answer: list[str], additional: list[str], kept: tuple[list[str], ...], counted: list[str]
+) -> None:
+    """`rebind block private` removes aliases with everything after them, and private addresses."""
+    assert Guarded("rebind block private").screened(answer, additional, rtype) == (*kept, counted)
+
+
+@pytest.mark.parametrize(
+    ("rdata", "counted"),
+    [
+        pytest.param("0 web.cluster.local.", ["1 alias blocked"], id="an alias"),
+        pytest.param("0 web.example.net.", [], id="an alias to the outside"),
+        pytest.param("1 web.cluster.local.", [], id="a service"),
+        pytest.param("1 . alpn=h2 ipv4hint=203.0.113.1,10.0.0.1", ["1 address blocked"], id="a private hint"),
+        pytest.param("1 . port=53 ipv6hint=::1", ["1 address blocked"], id="a private IPv6 hint"),
+        pytest.param("1 . port=53 ipv4hint=203.0.113.1", [], id="a public hint"),
+    ],
+)
+def test_service_bindings(rdata: str, counted: list[str]) -> None:
+    """A HTTPS record of priority 0 is an alias. Its hints are addresses."""
+    kept, _, found = Guarded("rebind block private").screened([f"www.example.org. 60 IN HTTPS {rdata}"], [], "HTTPS")
+    assert (found, len(kept)) == (counted, not counted)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "0.0.0.0", "10.0.0.1", "100.64.0.1", "127.0.0.1", "169.254.169.254", "172.16.0.1", "172.31.255.255", "192.0.0.8",
+        "192.168.1.1", "198.18.0.1", "255.255.255.255", "::", "::1", "fc00::1", "fdff::1", "fe80::1", "fec0::1",
+        "::ffff:10.0.0.1", "::10.0.0.1", "64:ff9b::10.0.0.1", "64:ff9b:1::1",
+    ],
+)  # fmt: skip
+def test_private(address: str) -> None:
+    """Addresses that are not on the Internet (RFC 1918, RFC 4193, RFC 6890), also within IPv6 addresses."""
+    assert is_private(ipaddress.ip_address(address).packed)
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["1.1.1.1", "9.255.255.255", "172.15.0.1", "172.32.0.1", "192.0.2.1", "192.169.0.1", "203.0.113.1", "2606:4700::1111",
+     "::ffff:8.8.8.8", "64:ff9b::8.8.8.8", "2001:db8::1", "ff02::1"],
+)  # fmt: skip
+def test_public(address: str) -> None:
+    """Other addresses pass, also those for documentation."""
+    assert not is_private(ipaddress.ip_address(address).packed)
+
+
+BLOCK = "prometheus\nkubernetes cluster.local {{\n}}\ncache 30\nforward . {} {{\nrebind block\n}}"
+
+
+async def test_blocked_on_both_ways() -> None:
+    """A blocked alias gives an empty answer, on the fast path and through the chain.
+
+    Clients with EDNS get the reason.
+    """
+    for packet in (query(), query(use_edns=0)):
+        fast, slow = await both_ways(BLOCK, replying(INSIDE, BEHIND), packet)
+        assert_same(fast, slow, 0)
+        assert [line for line in fast.replies[0] if " CNAME " in line or " IN A 2" in line] == []
+        assert ("Blocked" in str(fast.replies[0])) is (packet != query())
+
+
+async def test_passed_on_both_ways() -> None:
+    """By default an alias into the cluster's zone is passed on and counted, and its target is never queried."""
+    body = BLOCK.replace("rebind block", "rebind count")
+    fast, slow = await both_ways(body, replying(INSIDE, BEHIND), query())
+    assert_same(fast, slow, 1)
+    (key,) = [key for key in fast.increments if key[0] == "svcdns_forward_rebind_total"]
+    assert key[2:] == ("alias", "passed")
+    assert [asked[0] for asked in fast.asked] == [names.from_text("www.example.org.")]
+
+
+async def test_zones_of_other_blocks() -> None:
+    """The zones of *kubernetes* count in whatever server block they are."""
+    body = "cache 30\nforward . {} {{\nrebind block\n}}\n}}\ncluster.local {{\nkubernetes\n"
+    async with ScriptedUpstream(replying(INSIDE, BEHIND)) as upstream:
+        with Outside(body, upstream) as outside:
+            assert not any(" CNAME " in line for line in shape(await outside.ask(query())))
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        ("rebind", "3:1 Wrong argument count or unexpected line ending after 'rebind'"),
+        ("rebind maybe", "3:8 'maybe' is unknown; one of count, block, off was expected"),
+        ("rebind block public", "3:14 'public' is unknown; one of private was expected"),
+        ("rebind block private x", "3:22 Wrong argument count: 'x' behind 'rebind', at most 2 arguments expected"),
+        ("rebind_allow", "3:1 Wrong argument count or unexpected line ending after 'rebind_allow'"),
+    ],
+)
+def test_rejected_options(text: str, error: str) -> None:
+    """Other words are errors that name their position."""
+    assert world.rejection("forward", f"forward . 192.0.2.1 {{\n{text}\n}}") == error
