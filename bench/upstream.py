@@ -3,8 +3,8 @@
 `python -m bench.upstream` prints its port and serves until standard input ends. Each line of standard input is a
 command. `drop` makes it discard queries over UDP, and `answer` makes it answer again. `count` prints the number of
 queries answered since the last `drop` or `answer`, without health checks. Queries over UDP for names with a label that
-begins with `silent-` are never answered. The program need not be fast: the benchmarks measure answers from caches, or
-the CPU time of the server.
+begins with `silent-` are never answered. `lie NAME` makes it send the packets of `LIES` in place of each reply over
+UDP. The program need not be fast: the benchmarks measure answers from caches, or the CPU time of the server.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import ipaddress
 import socket
 import struct
 import sys
+from collections.abc import Callable
 from typing import Any, cast
 
 from bench.cluster import EXTERNAL_ZONE, external_address
@@ -44,11 +45,33 @@ def reply(packet: bytes) -> bytes:
     return packet[:2] + b"\x81\x80\0\1\0\1\0\0\0\0" + question + record
 
 
+def _wrong_id(packet: bytes) -> bytes:
+    return bytes((packet[0] ^ 1,)) + packet[1:]
+
+
+def _foreign(packet: bytes) -> bytes:
+    """Adds an address of another name to the answer section."""
+    record = b"\4bank\7example\3com\0\0\1\0\1" + struct.pack(">IH", TTL, 4) + bytes(4)
+    return packet[:7] + bytes((packet[7] + 1,)) + packet[8:] + record
+
+
+LIES: dict[str, Callable[[bytes], list[bytes]]] = {
+    "wrong-id": lambda packet: [_wrong_id(packet)],
+    "cut": lambda packet: [packet[:-1]],
+    "foreign-record": lambda packet: [_foreign(packet)],
+    "wrong-id-then-right": lambda packet: [_wrong_id(packet), packet],
+    "cut-then-right": lambda packet: [packet[:-1], packet],
+    "flood": lambda packet: [_wrong_id(packet)] * 40,
+}
+"""For each lie, a function that returns the packets to send in place of the right reply."""
+
+
 class _Datagrams(asyncio.DatagramProtocol):
     """Answers queries over UDP, and counts them."""
 
     def __init__(self) -> None:
         self.dropping, self.received = False, 0
+        self.lie: Callable[[bytes], list[bytes]] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(
@@ -58,20 +81,24 @@ class _Datagrams(asyncio.DatagramProtocol):
     def datagram_received(self, data: bytes, addr: Any) -> None:
         if not self.dropping and len(data) > 16 and not data[2] & 0x80 and b"silent-" not in data:
             self.received += data[12] > 0
-            self._transport.sendto(reply(data), addr)
+            right = reply(data)
+            for packet in [right] if self.lie is None or not data[12] else self.lie(right):
+                self._transport.sendto(packet, addr)
 
     def command(self, line: str) -> int:
-        """Carries out a command: `drop` stops the replies over UDP, `answer` resumes them, and both reset the count.
+        """Carries out a command: `drop` stops the replies over UDP, `answer` resumes them, `lie NAME` replaces them.
 
-        Returns the count: the number of queries received over UDP since then, without health checks.
+        Each command resets the count. Returns the count: the number of queries received over UDP since then, without
+        health checks.
         """
-        if line in ("drop", "answer"):
-            self.dropping, self.received = line == "drop", 0
+        word, _, name = line.partition(" ")
+        if word in ("drop", "answer", "lie"):
+            self.dropping, self.received, self.lie = word == "drop", 0, LIES[name] if word == "lie" else None
         return self.received
 
 
 async def _stream(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+    with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
         while True:
             answer = reply(await reader.readexactly(int.from_bytes(await reader.readexactly(2), "big")))
             writer.write(len(answer).to_bytes(2, "big") + answer)

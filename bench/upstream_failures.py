@@ -1,8 +1,9 @@
-"""The cost of failing upstreams: `python -m bench.upstream_failures [silent] [all-silent]`.
+"""The cost of failing upstreams: `python -m bench.upstream_failures [silent] [all-silent] [lying]`.
 
 The server has two upstreams. In the scenario `silent`, clients query uncached names at a fixed rate; one upstream stops
 answering, and answers again later. In `all-silent`, clients send 100,000 queries for uncached names while both
-upstreams do not answer. At the same time other clients query names of the cluster.
+upstreams do not answer. At the same time other clients query names of the cluster. In `lying`, both upstreams send
+wrong packets over UDP, and answer correctly over TCP.
 
 The Corefile is that of kubeadm with two upstreams. In `all-silent` the Corefile has no `max_concurrent`, so that the
 limits of the server itself apply. The server runs on the first core, everything else on the last.
@@ -28,9 +29,10 @@ from bench.client import Client, make_query, write_queries
 from bench.cluster import Cluster
 from bench.dnsperf import BrokenError, Load
 from bench.open_loop import Sample, generate, percentile
-from bench.processes import Helper, PssSampler, free_ports, until
+from bench.processes import Helper, PssSampler, cpu_seconds, free_ports, until
 from bench.results import OURS
 from bench.servers import Cores, Server
+from bench.upstream import LIES
 
 LEAD, FAULT, AFTER = 4.0, 10.0, 6.0
 """Seconds of load before, during and after the failure of an upstream."""
@@ -38,6 +40,8 @@ RATE = 2_000
 NAMES = 100_000
 FLOOD_RATE = 5_000
 CLUSTER_RATE = 500
+LIE_RATE, LIE_SECONDS = 500, 6.0
+"""Queries a second, and seconds, for each lie."""
 PEERS = (OURS, "coredns", "unbound")
 
 Figures = dict[str, str]
@@ -209,9 +213,33 @@ def concurrently(work: Callable[[], None], load: Callable[[], Sample]) -> Sample
     return sample
 
 
+def lying(setup: ForwardingSetup) -> Figures:
+    """Measures the CPU time for a query while both upstreams lie over UDP, less the CPU time of an idle server."""
+    figures: Figures = {}
+    pid = setup.server.process.pid
+    before = cpu_seconds(pid)
+    time.sleep(LIE_SECONDS)
+    idle = cpu_seconds(pid) - before
+    for lie in ("", *LIES):
+        for upstream in setup.upstreams:
+            upstream.request(f"lie {lie}" if lie else "answer")
+        names = [make_query(line.split()[0]) for line in queries.new_external(int(LIE_RATE * LIE_SECONDS))]
+        before = cpu_seconds(pid)
+        sample = generate(setup.server.port, names, LIE_RATE, LIE_SECONDS)
+        cost = (cpu_seconds(pid) - before - idle) / len(names)
+        asked = sum(upstream.request("count") for upstream in setup.upstreams) / len(names)
+        label = lie or "no lie"
+        figures[f"{label}: CPU, µs"] = f"{cost * 1e6:.0f}"
+        figures[f"{label}: queries over UDP"] = f"{asked:.2f}"
+        figures[f"{label}: p99, ms"] = milliseconds(sample)
+        figures[f"{label}: not NOERROR, or lost"] = str(sum(code != 0 for code in sample.codes) + sample.lost)
+    return figures
+
+
 SCENARIOS: dict[str, tuple[Callable[[ForwardingSetup], Figures], bool]] = {
     "silent": (silent, True),
     "all-silent": (all_silent, False),
+    "lying": (lying, False),
 }
 """The function of each scenario, and whether the Corefile has `max_concurrent`."""
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
+
 from bench.client import make_query
 from bench.cluster import external_name
-from bench.upstream import _Datagrams
+from bench.upstream import LIES, _Datagrams
 from bench.upstream_failures import table
 
 
@@ -17,6 +19,26 @@ class Transport:
     def sendto(self, data: bytes, _address: object) -> None:
         """Records a packet."""
         self.sent.append(data)
+
+
+@pytest.mark.parametrize("lie", LIES)
+def test_lies(lie: str) -> None:
+    """After the command `lie`, other packets than the reply are sent, but not to health checks."""
+    datagrams, transport = _Datagrams(), Transport()
+    datagrams._transport = transport  # type: ignore[assignment]
+    query, check = make_query(external_name(1)), make_query(".")
+    datagrams.datagram_received(query, None)
+    [right] = transport.sent
+    datagrams.command(f"lie {lie}")
+    datagrams.datagram_received(query, None)
+    assert transport.sent[1] != right
+    assert (transport.sent[-1] == right) is lie.endswith("-then-right")
+    transport.sent.clear()
+    datagrams.datagram_received(check, None)
+    assert [packet[:2] for packet in transport.sent] == [check[:2]]
+    datagrams.command("answer")
+    datagrams.datagram_received(query, None)
+    assert transport.sent[-1] == right
 
 
 def test_table() -> None:

@@ -12,13 +12,14 @@ import pytest
 from svcdns.eventloop.clock import monotonic
 from svcdns.tls.errors import TlsError
 from svcdns.tls.material import Material
-from svcdns.upstream.query import ExchangeError, Received, UpstreamQuery, as_message
+from svcdns.upstream.query import Dropped, ExchangeError, Received, UpstreamQuery, as_message
 from svcdns.upstream.tcp import ConnectionOptions, UpstreamConnections
 from svcdns.upstream.tls import ClientTls, TlsConnector
 from svcdns.wire import names
 from svcdns.wire.codes import RD
 from tests.support.certificates import Authority, Pair, authority, pair, server
 from tests.support.scripted_upstream import ScriptedUpstream, answer, silence
+from tests.support.upstream_lies import DROPPED, TRUE, numbered
 
 QUERY = UpstreamQuery(names.from_text("a.example.org."), 1, 1, RD)
 A = answer("a.example.org. 60 IN A 192.0.2.1")
@@ -33,9 +34,14 @@ class Querying:
     ) -> None:
         address = ("127.0.0.1", upstream.port)
         self.client_tls = ClientTls(material, lambda: None)
+        self.dropped: list[Dropped] = []
         keeping = ConnectionOptions(connect_timeout=timeout)
         self.connections = UpstreamConnections(
-            address, keeping, monotonic, TlsConnector(address, name, self.client_tls)
+            address,
+            keeping,
+            monotonic,
+            TlsConnector(address, name, self.client_tls),
+            lambda reason, _: self.dropped.append(reason),
         )
 
     async def ask(self) -> str:
@@ -102,6 +108,21 @@ async def test_the_name_is_verified(
         assert got.startswith(error) if error else got == "192.0.2.1"
         assert bool(upstream.asked) is (error is None)
         asking.connections.stop()
+
+
+@pytest.mark.parametrize(("packet", "reason"), [pytest.param(*row, id=name) for name, row in DROPPED.items()])
+async def test_the_right_reply_after_a_lie(upstream: ScriptedUpstream, packet: bytes, reason: str) -> None:
+    """A message that is not the reply is dropped for the same reason as over UDP, and the reply after it is used."""
+    name = names.from_text("www.example.org.")
+    upstream.respond = lambda query, _: [numbered(one, query.id.to_bytes(2, "big")) for one in (packet, TRUE)]
+    asking = Querying(upstream)
+    done: asyncio.Future[Received | ExchangeError] = asyncio.get_running_loop().create_future()
+    asking.connections.send(UpstreamQuery(name, 1, 1, RD), done.set_result)
+    outcome = await asyncio.wait_for(done, 10)
+    assert not isinstance(outcome, ExchangeError)
+    assert as_message(outcome).answer[0].rdata == bytes((192, 0, 2, 1))
+    assert asking.dropped == [reason]
+    asking.connections.stop()
 
 
 async def test_an_authority_that_is_not_trusted(upstream: ScriptedUpstream) -> None:
