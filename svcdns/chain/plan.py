@@ -54,15 +54,16 @@ class BlockPlan:
 
     @property
     def zones(self) -> tuple[str, ...]:
-        """The block's zones as text, without duplicates, in file order."""
+        """The block's zones as text, without duplicates, in the order of the Corefile."""
         return tuple(dict.fromkeys(key.zone for key in self.keys))
 
 
 def plan(corefile: Corefile, order: Sequence[str], load: Load) -> tuple[BlockPlan, ...]:
-    """Returns the plans of all blocks, in file order. Raises CorefileError or HookError for the first error.
+    """Returns the plans of all blocks, in the order of the Corefile.
 
-    Plugins parse their directives in chain order, and each plugin parses all blocks before the next plugin begins. So
-    the order of directives in the Corefile does not decide which error is reported.
+    Raises CorefileError or HookError for the first error. Plugins parse their directives in chain order, and each
+    plugin parses all blocks before the next plugin begins. So the order of directives in the Corefile does not decide
+    which error is reported.
     """
     drafts = tuple(BlockPlan(block.keys, block.directives) for block in corefile.blocks)
     for name in order:

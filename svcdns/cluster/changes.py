@@ -72,7 +72,10 @@ class EncodedPut(msgspec.Struct, frozen=True, array_like=True, tag="put"):
 
 
 class Gone(msgspec.Struct, frozen=True, array_like=True, tag="gone"):
-    """The object with this kind, namespace and name was removed. `trigger_time` is as in `Put`."""
+    """The object with this kind, namespace and name was removed.
+
+    `trigger_time` is the annotation with the time of the change, in Unix seconds, as in `Put`.
+    """
 
     kind: Kind
     namespace: str
@@ -101,7 +104,7 @@ class Serials(msgspec.Struct, frozen=True, array_like=True, tag="serials"):
 
 
 class Confirmed(msgspec.Struct, frozen=True, array_like=True, tag="confirmed"):
-    """The source has confirmed all known objects at the time `at`.
+    """The source confirmed at the time `at` that all known objects are up to date.
 
     `at` is in seconds on CLOCK_MONOTONIC, which is the same in all processes of a machine.
     """

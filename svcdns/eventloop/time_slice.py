@@ -15,12 +15,12 @@ SLICE: Final = 0.0002
 
 
 class TimeSlice:
-    """A slice of time that begins when the object is made."""
+    """A limit for one piece of work in the event loop: a number of seconds that begins when the object is made."""
 
     __slots__ = ("_ends", "_seconds")
 
     def __init__(self, seconds: float = SLICE) -> None:
-        """`seconds` is the length of the slice."""
+        """`seconds` is the number of seconds for which the work may go on."""
         self._seconds = seconds
         self._ends = perf_counter() + seconds
 

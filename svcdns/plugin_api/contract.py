@@ -81,7 +81,7 @@ class Plugin:
 
     @classmethod
     def settings(cls, options: Any) -> Settings:  # noqa: ARG003 - a hook
-        """Returns what the directive configures outside of the chain."""
+        """Returns the settings of the block, its listeners or the whole server that the directive configures."""
         return NO_SETTINGS
 
     # -- queries

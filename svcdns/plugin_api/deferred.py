@@ -60,7 +60,7 @@ class Deferred:
     def take(self, take: Callable[[Reply], None], failed: Callable[[Exception], None]) -> None:
         """Calls `take` with the reply as soon as it has arrived.
 
-        If a change raised an exception, calls `failed` with it instead.
+        If a change to the reply raised an exception, calls `failed` with the exception instead.
         """
         if self._reply is not None:
             take(self._reply)

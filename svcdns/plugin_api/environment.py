@@ -26,9 +26,9 @@ T = TypeVar("T")
 class Block:
     """A server block in the form that a plugin's `parse` gets.
 
-    `directives` are the block's directives of the plugin's name, in file order; `others` are all directives of the
-    block. `zones` are the block's zones as text (`cluster.local.`). `root` is the folder that relative paths start from
-    (plugin *root*).
+    `directives` are the block's directives of the plugin's name, in the order of the Corefile; `others` are all
+    directives of the block. `zones` are the block's zones as text (`cluster.local.`). `root` is the folder that
+    relative paths start from (plugin *root*).
     """
 
     directives: tuple[Directive, ...]

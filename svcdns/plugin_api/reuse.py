@@ -53,8 +53,8 @@ class PluginContext:
 class _Outside(PluginContext):
     """The context of code that runs outside of every plugin call, such as timers and tasks.
 
-    The core does not know for which query this code reads. So every reply that is not complete at the time of a read is
-    for its own client alone.
+    The core cannot tell for which query this code reads data. So after such a read, every reply that is still being
+    made may go to its own client only.
     """
 
     __slots__ = ()
@@ -67,7 +67,7 @@ class _Outside(PluginContext):
 
 
 class Invocation:
-    """One call of a plugin for one query, and what the plugin read for it."""
+    """One call of a plugin for one query, and the data that the plugin read for this query."""
 
     __slots__ = ("asked", "context", "dependencies", "followed", "outside", "scope")
 
@@ -134,7 +134,7 @@ Current = PluginContext | Invocation
 
 
 class _Running:
-    """The plugin whose code runs now in this process, as `current`.
+    """What runs now in this process: `current` is the plugin whose code runs.
 
     `last` is the latest answer that this plugin got from the rest of the chain, or NO_ANSWER. `outside` is the number
     of reads by code that runs outside of every plugin call.

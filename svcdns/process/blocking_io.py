@@ -72,7 +72,9 @@ class BlockingCalls:
 
 
 def start(function: Callable[..., T], *arguments: Any) -> asyncio.Future[T]:
-    """Calls `function(*arguments)` in a daemon thread; the future gets its result or its exception."""
+    """Calls `function(*arguments)` in a daemon thread. Returns a future, which gets the function's result or
+    exception.
+    """
     loop = asyncio.get_running_loop()
     outcome: asyncio.Future[T] = loop.create_future()
 
