@@ -112,10 +112,15 @@ class Channel:
     def _message(self, line: bytes) -> Message:
         try:
             message: Message = json.loads(line)
-            message["fds"] = [self._fds.popleft() for _ in range(message.get("fds", 0))]
-        except (ValueError, TypeError, AttributeError, IndexError, RecursionError) as error:
+            message["fds"] = self._take_descriptors(message.get("fds", 0))
+        except (ValueError, TypeError, AttributeError, RecursionError) as error:
             raise self._broken(f"not a message: {line[:80]!r}") from error
         return message
+
+    def _take_descriptors(self, count: int) -> list[int]:
+        if count > len(self._fds):
+            raise ValueError(f"{len(self._fds)} descriptors; {count} were expected")
+        return [self._fds.popleft() for _ in range(count)]
 
     def _broken(self, reason: str) -> ChannelBrokenError:
         self._close_descriptors()

@@ -65,8 +65,11 @@ def _names() -> list[str]:
 
 def _fuzz(name: str, arguments: argparse.Namespace) -> None:
     """Fuzzes one target; does not return, because libFuzzer ends the process."""
+    import logging
+
     import atheris
 
+    logging.disable()
     with atheris.instrument_imports(include=["svcdns"]):
         from tests.fuzz.targets import TARGETS
     from tests.fuzz.target import execute, inputs

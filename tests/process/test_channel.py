@@ -108,7 +108,14 @@ def test_octets_that_are_no_message_break_the_channel(octets: bytes, reason: str
     right.close()
 
 
-@pytest.mark.parametrize("octets", [b'{"op":"x","fds":1}', b'{"op":"x","fds":1}\n{\n'], ids=["cut off", "broken"])
+@pytest.mark.parametrize(
+    "octets",
+    [
+        pytest.param(b'{"op":"x","fds":1}', id="cut off"),
+        pytest.param(b'{"op":"x","fds":1}\n{\n', id="broken"),
+        pytest.param(b'{"op":"x","fds":2}\n', id="another is missing"),
+    ],
+)
 def test_no_descriptor_of_an_unread_message_stays_open(octets: bytes) -> None:
     """Descriptors are closed if their message does not arrive completely, or together with one that is broken."""
     left, right = pair()
