@@ -50,7 +50,7 @@ def _wrong_id(packet: bytes) -> bytes:
 
 
 def _foreign(packet: bytes) -> bytes:
-    """Adds an address of another name to the answer section."""
+    """Returns the reply `packet` with one more record in the answer section: an address of another name."""
     record = b"\4bank\7example\3com\0\0\1\0\1" + struct.pack(">IH", TTL, 4) + bytes(4)
     return packet[:7] + bytes((packet[7] + 1,)) + packet[8:] + record
 

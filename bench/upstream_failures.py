@@ -214,7 +214,9 @@ def concurrently(work: Callable[[], None], load: Callable[[], Sample]) -> Sample
 
 
 def lying(setup: ForwardingSetup) -> Figures:
-    """Measures the CPU time for a query while both upstreams lie over UDP, less the CPU time of an idle server."""
+    """Measures CPU time per query while both upstreams send wrong packets over UDP, without the CPU time of an idle
+    server.
+    """
     figures: Figures = {}
     pid = setup.server.process.pid
     before = cpu_seconds(pid)

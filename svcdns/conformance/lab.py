@@ -114,7 +114,7 @@ def objects(block: int) -> list[Object]:
 
 
 class Lab:
-    """The namespace, and the operations on its objects that checks use.
+    """The namespace with the objects of the suite, and the operations on these objects that checks use.
 
     `block` is a part of all endpoint addresses. `bound` is the number of seconds within which DNS must show a change.
     """

@@ -33,7 +33,7 @@ SEND_SLICE: Final = 0.002
 
 
 class Property(StrEnum):
-    """A property of a view whose changes are sent to workers. Only its latest value is sent."""
+    """A property of a cluster view that is sent to workers when it has changed. Only the latest value is sent."""
 
     SERIALS = "serials"
     CONFIRMED = "confirmed"

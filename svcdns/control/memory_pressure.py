@@ -105,8 +105,8 @@ class MemoryBudget:
         return float(max(SMALLEST, 0.5 ** max(0.0, down - up)))
 
     def check(self, *, serving: bool) -> None:
-        """Compares memory with the limit, and shrinks or grows tables and caches, or requests a restart, if that is
-        due.
+        """Compares memory with the limit, and takes a step if one is due: changes the size of tables and caches, or
+        requests a restart.
 
         Call it once a second. `serving` is True while DNS is served; a restart is requested only then.
         """

@@ -56,10 +56,11 @@ class Setups:
         return await self._calls.run("the Corefile", self._load, limit=limit)
 
     async def first(self) -> Setup:
-        """Returns the setup for a start. If the Corefile is unusable, returns the setup of the last good Corefile.
+        """Returns the checked Corefile and its settings (`Setup`) for a start.
 
-        If neither is usable, raises SvcdnsError at the first start of control. A restarted control process waits and
-        reads the Corefile again, because the workers still answer.
+        If the Corefile is unusable, uses the last good Corefile. If neither is usable, raises SvcdnsError at the first
+        start of control. A restarted control process waits and reads the Corefile again, because the workers still
+        answer.
         """
         while True:
             try:

@@ -129,7 +129,7 @@ class Child:
                 self.kill()
 
     def kill(self, number: int = signal.SIGKILL) -> None:
-        """Sends a signal, if the process exists."""
+        """Sends a signal, by default SIGKILL, if the process exists."""
         if self.pid:
             os.kill(self.pid, number)
 

@@ -70,10 +70,10 @@ class RollingReplacement:
                 child.kill()
 
     def advance(self, now: float) -> bool:
-        """Continues the replacement: starts the next successor, has it take over when it is ready, and kills overdue
-        children.
+        """Takes the next step of the replacement, and kills replaced children that are overdue. Call it regularly.
 
-        Call it regularly. Returns True, once, when the last child has been replaced.
+        A step is the start of a successor, or its take-over when it is ready. Returns True, once, when the last child
+        has been replaced.
         """
         children = self._children
         self.kill_overdue(now)

@@ -40,7 +40,7 @@ _LOCAL_ERRORS: Final = frozenset(
 
 
 class Dropped(StrEnum):
-    """Why a packet from an upstream is not the reply to a query. The values are labels of a metric."""
+    """The reason why a packet from an upstream is not the reply to a query. The values are labels of a metric."""
 
     ID = "id"
     """It has the message ID of no open query."""
@@ -124,7 +124,9 @@ class UpstreamQuery(msgspec.Struct):
         return self._read_whole(packet)
 
     def _read_whole(self, packet: bytes) -> Message | Dropped:
-        """Reads a reply that is not simple and has the right message ID."""
+        """Parses a packet with the right message ID that is not a simple reply. Returns the reply, or why it is
+        dropped.
+        """
         _, flags, questions, *_ = HEADER.unpack_from(packet)
         if not flags & QR:
             return Dropped.QUERY
@@ -202,7 +204,7 @@ def system_error(server: Address, error: OSError) -> ExchangeError:
 
 
 def lying_error(server: Address, reason: str) -> SpoofedError:
-    """Returns the error for a server from which only packets came that had to be dropped."""
+    """Returns the error for a server that sent only packets that had to be dropped."""
     return SpoofedError(f"{address_text(server)}: no valid reply: {reason}")
 
 

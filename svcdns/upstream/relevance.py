@@ -40,7 +40,7 @@ _SIGNER: Final = 18
 
 
 class Stripped(StrEnum):
-    """Why a record was removed. The values are labels of a metric."""
+    """The reason why a record was removed from a reply. The values are labels of a metric."""
 
     OWNER = "owner"
     """It is in the answer section, and its owner is not on the chain."""
@@ -52,7 +52,7 @@ class Stripped(StrEnum):
 
 
 def remove_unrelated_records(message: Message, key: bytes) -> Counter[Stripped]:
-    """Removes the records that do not belong to the query, and returns how many of them, by reason.
+    """Removes the records that do not belong to the query. Returns the number of removed records for each reason.
 
     `key` is the query name in lower case. Type and class of the query are those of the message.
     """

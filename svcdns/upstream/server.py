@@ -257,7 +257,10 @@ class Server:
             self._connections.cancel(sent, timed_out=timed_out)
 
     def _dropped(self, reason: Dropped, sent: UdpSocket | TcpQuery | None) -> None:
-        """Counts a packet that was dropped. The right reply to the query `sent` may still come within BACK_OFF."""
+        """Counts a packet that was dropped, and ends the query `sent` BACK_OFF seconds after the first such packet.
+
+        The right reply may come within this time. `sent` is the open query that the packet was for, or None.
+        """
         self._counters.count(FOREIGN, self._labels[1], reason.value)
         if sent is not None and sent.dropped == 1:
             self.timer_wheel.at(self.clock() + BACK_OFF, partial(sent.fail, reason))

@@ -76,7 +76,9 @@ class TcpQuery:
         self.ident, self.dropped = -1, 0
 
     def fail(self, reason: Dropped) -> None:
-        """Ends the query with SpoofedError, because a message was dropped for this reason, if the query is open."""
+        """Ends the query, if it is still open, with a SpoofedError. `reason` is the reason why a message was
+        dropped.
+        """
         if self.connection is not None and self.connection.open_queries.get(self.ident) is self:
             self.connection.connections.fail(self, reason)
 
@@ -218,7 +220,7 @@ class UpstreamConnections:
             self.query_ended(connection)
 
     def fail(self, sent: TcpQuery, reason: Dropped) -> None:
-        """Ends an open query with SpoofedError, because a message was dropped for this reason."""
+        """Ends the open query `sent` with a SpoofedError. `reason` is the reason why a message was dropped."""
         self.cancel(sent, timed_out=False)
         deliver(sent.completed, lying_error(self._server, reason))
 

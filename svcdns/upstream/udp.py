@@ -107,7 +107,7 @@ class UdpSocket:
             self.fail(received)
 
     def fail(self, reason: Dropped) -> None:
-        """Ends the query with SpoofedError, because a packet was dropped for this reason, if the query is open."""
+        """Ends the query, if it is still open, with a SpoofedError. `reason` is the reason why a packet was dropped."""
         completed = self.completed
         if completed is not None:
             self._sockets.cancel(self)

@@ -36,7 +36,7 @@ Reader = Callable[[bytes, int], int]
 
 
 def _octets(count: int) -> Reader:
-    """Returns a reader of exactly `count` octets."""
+    """Returns a reader that skips exactly `count` octets."""
 
     def read(rdata: bytes, at: int) -> int:
         if at + count > len(rdata):
@@ -47,7 +47,7 @@ def _octets(count: int) -> Reader:
 
 
 def _rest(least: int = 0) -> Reader:
-    """Returns a reader of all further octets, which must be at least `least`."""
+    """Returns a reader that skips all further octets, which must be at least `least`."""
 
     def read(rdata: bytes, at: int) -> int:
         if at + least > len(rdata):
@@ -58,7 +58,7 @@ def _rest(least: int = 0) -> Reader:
 
 
 def _string(rdata: bytes, at: int) -> int:
-    """Reads a character string (RFC 1035 §3.3)."""
+    """Returns the offset after the character string at offset `at` (RFC 1035 §3.3)."""
     at += 1 + rdata[at]
     if at > len(rdata):
         raise FormError("character string cut off")
@@ -66,7 +66,7 @@ def _string(rdata: bytes, at: int) -> int:
 
 
 def _strings(rdata: bytes, at: int) -> int:
-    """Reads one or more character strings, up to the end of the RDATA."""
+    """Checks that the rest of the RDATA is one or more character strings, and returns its end."""
     at = _string(rdata, at)
     while at < len(rdata):
         at = _string(rdata, at)
@@ -74,7 +74,7 @@ def _strings(rdata: bytes, at: int) -> int:
 
 
 def _name(rdata: bytes, at: int) -> int:
-    """Reads a name, which must not be compressed (RFC 3597 §4)."""
+    """Returns the offset after the name at offset `at`, which must not be compressed (RFC 3597 §4)."""
     begin = at
     while length := rdata[at]:
         if length > _MAX_LABEL:
@@ -86,7 +86,7 @@ def _name(rdata: bytes, at: int) -> int:
 
 
 def _bitmap(rdata: bytes, at: int) -> int:
-    """Reads the type bit maps of a NSEC, NSEC3 or CSYNC record (RFC 4034 §4.1.2)."""
+    """Checks the type bit maps of a NSEC, NSEC3 or CSYNC record, and returns their end (RFC 4034 §4.1.2)."""
     last = -1
     while at < len(rdata):
         window, length = rdata[at], rdata[at + 1]
@@ -98,7 +98,9 @@ def _bitmap(rdata: bytes, at: int) -> int:
 
 
 def _parameters(rdata: bytes, at: int) -> int:
-    """Reads the parameters of a SVCB or HTTPS record, whose keys ascend (RFC 9460 §2.2)."""
+    """Checks the parameters of a SVCB or HTTPS record, whose keys must ascend, and returns their end (RFC 9460
+    §2.2).
+    """
     last = -1
     while at < len(rdata):
         key, length = rdata[at] << 8 | rdata[at + 1], rdata[at + 2] << 8 | rdata[at + 3]
@@ -110,14 +112,14 @@ def _parameters(rdata: bytes, at: int) -> int:
 
 
 def _prefixes(rdata: bytes, at: int) -> int:
-    """Reads the address prefixes of an APL record (RFC 3123 §4)."""
+    """Returns the offset after the address prefixes of an APL record (RFC 3123 §4)."""
     while at < len(rdata):
         at += 4 + (rdata[at + 3] & 0x7F)
     return at
 
 
 def _in_turn(*readers: Reader) -> Reader:
-    """Returns a reader of several fields, one after the other."""
+    """Returns a reader that reads several fields with `readers`, one after the other."""
 
     def read(rdata: bytes, at: int) -> int:
         for reader in readers:

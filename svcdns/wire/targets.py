@@ -1,6 +1,7 @@
-"""Finds the target name in the RDATA of a record, whose addresses a server may add to the reply (RFC 1035 §3.3).
+"""Finds the target name in the RDATA of a record, such as the server in a MX record (RFC 1035 §3.3).
 
-Types are CNAME, NS, MX, SRV and similar ones. A record has at most one target here.
+A server may add the addresses of this name to its reply. The types are CNAME, NS, MX, SRV and similar ones. A record
+has at most one target here.
 """
 
 from __future__ import annotations

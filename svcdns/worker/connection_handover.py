@@ -156,7 +156,7 @@ def _encode(detached: Detached) -> Message:
 
 
 def _decoded(messages: list[Message]) -> list[Detached | int]:
-    """Returns what the messages carry: connections, and descriptors of state files.
+    """Returns the connections and the descriptors of state files that the messages carry.
 
     Raises ChannelBrokenError, and closes all descriptors, if a message does not have the form of its kind.
     """

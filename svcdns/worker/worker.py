@@ -126,7 +126,8 @@ class Worker:
         return self._apply_changes()
 
     async def run_instructions(self) -> None:
-        """Carries out the instruction that has arrived, and applies the changes that follow it in the feed.
+        """Carries out an instruction from the feed, such as the swap of plugin chains, and applies the changes after
+        it.
 
         Repeats this until no further instruction has arrived.
         """

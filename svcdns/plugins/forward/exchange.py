@@ -198,7 +198,9 @@ class Exchange:
         self._continue()
 
     def _may_pass(self, simple: SimpleReply, server: Server) -> bool:
-        """Returns True if the exchange may end with this simple reply as it is."""
+        """Returns True if the exchange may end with this simple reply. Returns False if another upstream must be
+        queried, or if the rebind guard must remove records.
+        """
         group = self._group
         if simple.rcode and simple.rcode in group.failover:
             return False
@@ -206,7 +208,9 @@ class Exchange:
         return guard is None or guard.may_pass(simple, self.key[0], server.label)
 
     def _repeats_over_tcp(self, server: Server) -> bool:
-        """Sends the query to the same upstream over TCP. Returns False if time or number of queries are spent."""
+        """Sends the query to the same upstream over TCP. Returns False if the time is over or MAX_QUERIES have been
+        sent.
+        """
         now = self._group.clock()
         if self._queries >= MAX_QUERIES or now >= self._deadline:
             return False
@@ -233,9 +237,9 @@ class Exchange:
             self._finish(reply)
 
     def _removes_opt_record(self) -> bool:
-        """Removes the OPT record from the query if a plugin added it.
+        """Prepares to repeat the query without EDNS: removes the OPT record if a plugin added it.
 
-        Returns False if the query must not be repeated.
+        Returns False, and changes nothing, if no plugin added an OPT record or if MAX_QUERIES have been sent.
         """
         query = self._query
         if query.edns is None or not self.key[-1] or self._queries >= MAX_QUERIES:
@@ -244,7 +248,9 @@ class Exchange:
         return True
 
     def _screened(self, message: Message, source: str) -> Reply:
-        """Returns the reply for the clients, without the records that do not belong to it."""
+        """Returns the reply for the clients, without records that do not belong to the query or that the rebind guard
+        removes.
+        """
         group, key = self._group, self.key[0]
         group.cells.stripped(source, remove_unrelated_records(message, key))
         if message.trailing:

@@ -1,8 +1,8 @@
-"""The rebind guard: counts or removes records of upstreams that lead from an outside name to the inside.
+"""The rebind guard: counts or removes records with which an upstream directs clients to services inside the cluster.
 
 An upstream may point an alias of an outside name into a zone that this server answers itself, such as `cluster.local`.
-It may also give a private address to an outside name. A browser in the cluster then takes an inside service for the
-outside site ("DNS rebinding"). This server never queries an upstream for the target of such an alias.
+It may also give a private address to an outside name. A browser in the cluster then takes a service of the cluster for
+the outside site ("DNS rebinding"). This server never queries an upstream for the target of such an alias.
 
 Rules: a name is an outside name for a zone if it is not in this zone. Nothing is counted or removed for a name below a
 zone that the server block, FROM or `rebind_allow` names explicitly.
@@ -68,7 +68,9 @@ def is_private(address: bytes) -> bool:
 
 
 class RebindGuard:
-    """Checks the replies to one forward rule. `blocks` is True if records are removed, not only counted."""
+    """Checks the replies to the queries of one forward rule. `blocks` is True if records are removed, not only
+    counted.
+    """
 
     def __init__(self, rule: Rule, own_zones: Callable[[], tuple[bytes, ...]], cells: Cells) -> None:
         """`own_zones` returns the zones that this server answers itself. It is called at the first reply."""
@@ -82,9 +84,11 @@ class RebindGuard:
         return self._own_zones()
 
     def may_pass(self, simple: SimpleReply, key: bytes, source: str) -> bool:
-        """Returns True if a simple reply may pass unchanged. Counts what leads inside, if it passes.
+        """Returns True if a simple reply may be sent unchanged, and counts its aliases into own zones and its private
+        addresses.
 
-        `key` is the query name in lower case, and `source` the label of the upstream.
+        Returns False if such records must be removed. `key` is the query name in lower case, and `source` the label of
+        the upstream.
         """
         if not simple.aliases and not self._private:
             return True
@@ -102,10 +106,10 @@ class RebindGuard:
         return True
 
     def screen(self, message: Message, key: bytes, source: str) -> bool:
-        """Counts the records that lead inside, and removes them if the option is `block`.
+        """Counts aliases into zones of this server and, with the option `private`, private addresses.
 
-        Returns True if it removed any.
-        The records that an alias leads to are removed with the alias.
+        With the option `block`, removes these records, and the records that the aliases lead to. Returns True if a
+        record was removed.
         """
         if self._is_allowed(key):
             return False
@@ -142,7 +146,7 @@ class RebindGuard:
         )
 
     def _is_alias(self, record: Record, key: bytes) -> bool:
-        """Returns True if the record makes its owner an alias for a name inside.
+        """Returns True if the record makes its owner an alias for a name in a zone that this server answers itself.
 
         A SVCB or HTTPS record of priority 0 is an alias, too (RFC 9460 §2.4.2).
         """

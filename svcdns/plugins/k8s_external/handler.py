@@ -50,7 +50,9 @@ class External(Plugin):
         return Settings(warnings=options.warnings)
 
     def __init__(self, options: Options, environment: Environment) -> None:
-        """Reads the zones. Looks up the plugin *kubernetes* only at the first query, because it may be made later."""
+        """Reads the zones. Looks up the plugin *kubernetes* only at the first query, because that plugin may be made
+        after this one.
+        """
         self.options, self._environment = options, environment
         zones = [names.from_text(zone).lower() for zone in options.zones]
         self._zones = sorted(zones, key=len, reverse=True)

@@ -100,7 +100,7 @@ class Credentials:
         self._contexts: dict[tuple[object, ...], ssl.SSLContext] = {}
 
     async def access(self) -> Access:
-        """Returns the access for a request that is sent now. Raises SourceError."""
+        """Returns the address, headers and TLS settings for a request that is sent now. Raises SourceError."""
         async with self._lock:
             now = self._clock()
             if self._access is None or now - self._read_at >= REFRESH:
