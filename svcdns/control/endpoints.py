@@ -16,8 +16,9 @@ from aiohttp import web
 
 from svcdns.control import metrics
 from svcdns.control.configuration import Setup
-from svcdns.control.http import Address, HttpPages
+from svcdns.control.http import HttpPages
 from svcdns.control.info_metrics import HEALTH_DURATION, HEALTH_FAILURES
+from svcdns.control.page_sockets import Address, PageSockets
 from svcdns.control.workers import Workers
 from svcdns.process.shared_memory import State
 from svcdns.telemetry.counters import Counters
@@ -50,15 +51,16 @@ class Pages:
         """Addresses for which the Corefile has no port. The free port that each of them got has been logged."""
         self._http = HttpPages({HEALTH: self._health, READY: self._ready, METRICS: self._metrics})
 
-    async def serve(self, setup: Setup) -> None:
+    async def serve(self, setup: Setup, sockets: PageSockets | None = None) -> None:
         """Serves the HTTP pages that the Corefile of `setup` turns on, and no other pages.
 
-        Raises HttpListenError if an address cannot be bound; then nothing has changed.
+        `sockets` has sockets that already listen, for some of the addresses. Raises HttpListenError if an address
+        cannot be bound; then nothing has changed.
         """
         out: dict[Address, set[str]] = {}
         for page in setup.pages:
             out.setdefault(page.address, set()).add(page.path)
-        await self._http.serve({address: frozenset(paths) for address, paths in out.items()})
+        await self._http.serve({address: frozenset(paths) for address, paths in out.items()}, sockets)
         for address, paths in out.items():
             if not address[1] and address not in self._free:
                 self._free.add(address)

@@ -4,26 +4,20 @@ The content of the pages is in `endpoints`. Rules:
 
 1. An address may have several pages; server blocks with the same address share a listener.
 2. A change binds new addresses before it closes old ones. Addresses that stay keep their listener.
-3. Ports are shared (SO_REUSEPORT, as in CoreDNS). So in a rolling replacement the new control process serves before the
-   old one has ended.
+3. A start may pass sockets that already listen (`page_sockets`).
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Awaitable, Callable, Mapping
+import socket
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from aiohttp import web
 
-from svcdns.errors import SvcdnsError
+from svcdns.control.page_sockets import Address, HttpListenError, PageSockets, listen
 
-Address = tuple[str, int]
 Page = Callable[[web.Request], Awaitable[web.Response]]
 SHUTDOWN: float = 1.0
-
-
-class HttpListenError(SvcdnsError):
-    """The address of an HTTP page cannot be bound."""
 
 
 class _Site:
@@ -36,16 +30,10 @@ class _Site:
         app.router.add_get("/{path:.*}", self._handle)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=SHUTDOWN)
 
-    async def open(self) -> None:
-        host, port = self.address
+    async def open(self, sockets: Sequence[socket.socket]) -> None:
         await self._runner.setup()
-        try:
-            await web.TCPSite(self._runner, host or None, port, reuse_address=True, reuse_port=True).start()
-        except OSError as error:
-            await self._runner.cleanup()
-            # asyncio puts the address into `strerror` again.
-            reason = os.strerror(error.errno) if error.errno else str(error)
-            raise HttpListenError(f"listen tcp {host}:{port}: bind: {reason.lower()}") from error
+        for sock in sockets:
+            await web.SockSite(self._runner, sock).start()
 
     @property
     def port(self) -> int:
@@ -68,17 +56,19 @@ class HttpPages:
         self._pages = pages
         self._sites: dict[Address, _Site] = {}
 
-    async def serve(self, wanted: Mapping[Address, frozenset[str]]) -> None:
+    async def serve(self, wanted: Mapping[Address, frozenset[str]], sockets: PageSockets | None = None) -> None:
         """Serves the paths in `wanted` on their addresses, and no other page.
 
-        Raises HttpListenError if an address cannot be bound; then nothing has changed.
+        `sockets` has sockets that already listen. They are removed from it when they are used. Raises HttpListenError
+        if an address cannot be bound; then nothing has changed.
         """
         opened: list[_Site] = []
         try:
             for address in wanted:
                 if address not in self._sites:
                     site = _Site(address)
-                    await site.open()
+                    ready = None if sockets is None else sockets.pop(address, None)
+                    await site.open(await listen(address) if ready is None else ready)
                     opened.append(site)
         except HttpListenError:
             for site in opened:

@@ -6,10 +6,12 @@ It answers no DNS queries; the workers do. A start has one of four sequences:
   synced, or after the startup timeout, control asks the supervisor to open the DNS ports (message `listen`).
 - Without a cluster: the ports are opened at once. Queries wait in the sockets until the workers have built their
   chains, a fraction of a second later, so that a restart refuses queries for as short a time as possible.
-- From a snapshot: the workers receive the cluster from the snapshot. So the ports are opened first; watches and HTTP
-  pages follow.
+- From a snapshot: the workers receive the cluster from the snapshot. So the ports are opened first; watches follow.
 - As a successor of an earlier control process: the workers still answer. In a rolling replacement the earlier process
   still runs; then this process lists the whole cluster before it reports that it can take over.
+
+In the first three, the sockets of the HTTP pages listen before the DNS ports are open. The pages are served a moment
+later, when their libraries are imported; clients wait.
 
 A reload builds the new chains while the old ones serve. The new Corefile is used as a whole or not at all. Rules:
 
@@ -40,6 +42,7 @@ from svcdns.control.configuration import Setup
 from svcdns.control.info_metrics import RELOADS_FAILED, note_build, note_exits, note_plugins, note_version
 from svcdns.control.last_good_corefile import LastGoodCorefile
 from svcdns.control.memory_pressure import MemoryBudget, own_memory
+from svcdns.control.page_sockets import PageSockets, close_all, listen_all
 from svcdns.control.plugin_data import DataKey, Refresher, plugin_files
 from svcdns.control.setups import Options, Setups
 from svcdns.control.workers import Workers
@@ -128,6 +131,8 @@ class Control:
         self._setups = Setups(options, self._calls, self._last_good)
         self._changing = asyncio.Lock()
         """Held during a reload, and while changed data of plugins is put to use."""
+        self._page_sockets: PageSockets = {}
+        """Sockets of HTTP pages that listen already, but whose pages are not served yet."""
         self._listening: asyncio.Future[str] | None = None
         self._reload_requested = asyncio.Event()
         self._stop_requested = asyncio.Event()
@@ -186,6 +191,7 @@ class Control:
             await self._refresher.stop()
             await self._last_good.stop()
             await self._views.stop()
+            close_all(self._page_sockets)
             if self._pages_made is not None:
                 await self._pages_made.close()
         return 0
@@ -210,6 +216,8 @@ class Control:
         new = await self._views.prepare(setup.views)
         self._setup = setup
         self._workers.begin(self._configure(setup), setup.data)
+        if not self._options.again:
+            self._page_sockets = await listen_all(page.address for page in setup.pages)
         if self._options.again:
             await self._start_as_successor(setup, new)
         elif not setup.views:
@@ -226,7 +234,7 @@ class Control:
         serving = asyncio.create_task(self._serve_dns(setup))
         try:
             await asyncio.wait([serving], timeout=PAGES_DELAY)
-            await self._pages.serve(setup)
+            await self._pages.serve(setup, self._page_sockets)
             await serving
         finally:
             serving.cancel()
@@ -237,13 +245,13 @@ class Control:
         await self._workers.built()
         self._workers.swap()
         self._lower_priority()
-        await self._pages.serve(setup)
+        await self._pages.serve(setup, self._page_sockets)
 
     async def _start_from_snapshot(self, setup: Setup, new: list[int]) -> None:
         await self._serve_dns(setup)
         self._lower_priority()
         self._views.start(new)
-        await self._pages.serve(setup)
+        await self._pages.serve(setup, self._page_sockets)
 
     async def _start_as_successor(self, setup: Setup, new: list[int]) -> None:
         self._views.start(new)
@@ -251,7 +259,7 @@ class Control:
             await _until(lambda: self._views.whole(new), math.inf)
             note_plugins(self._counters, setup)
             self._channel.send({"op": "listed"})
-        await self._pages.serve(setup)
+        await self._pages.serve(setup, self._page_sockets)
         await self._serve_dns(setup)
         note_version(self._counters, setup)
 
@@ -450,7 +458,7 @@ class Control:
         self._workers.build(self._configure(setup), new)
         self._views.start(new)
         await self._workers.built()
-        await self._pages.serve(setup)
+        await self._pages.serve(setup, self._page_sockets)
         if setup.listen != before.listen:
             await self._listen(setup)
         self._setup = setup

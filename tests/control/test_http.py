@@ -9,7 +9,8 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from svcdns.control.http import HttpListenError, HttpPages
+from svcdns.control.http import HttpPages
+from svcdns.control.page_sockets import HttpListenError
 from tests.support.server import free_port
 
 

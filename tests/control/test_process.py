@@ -16,6 +16,7 @@ import pytest
 from svcdns.control import process, setups
 from svcdns.control.configuration import Setup
 from svcdns.control.endpoints import Pages
+from svcdns.control.page_sockets import PageSockets
 from svcdns.control.plugin_data import DataKey
 from svcdns.control.process import Control
 from svcdns.control.setups import Options
@@ -180,9 +181,9 @@ async def test_a_start_with_a_cluster_opens_the_ports_last(tmp_path: Path, monke
     served: list[list[str]] = []
     serve = Pages.serve
 
-    async def note(pages: Pages, setup: Setup) -> None:
+    async def note(pages: Pages, setup: Setup, sockets: PageSockets | None = None) -> None:
         served.append(list(world.operations))
-        await serve(pages, setup)
+        await serve(pages, setup, sockets)
 
     monkeypatch.setattr(Pages, "serve", note)
     await world.start()
@@ -192,6 +193,25 @@ async def test_a_start_with_a_cluster_opens_the_ports_last(tmp_path: Path, monke
         world.built(next(one for one in world.frames if isinstance(one, Configure)))
         await world.until(lambda: "serving" in world.operations)
         assert world.operations == ["format", "workers", "lower priority", "listen", "serving"]
+    finally:
+        await world.end()
+
+
+async def test_clients_of_the_pages_wait_while_a_start_opens_the_dns_ports(tmp_path: Path) -> None:
+    """When the DNS ports are opened, the sockets of the HTTP pages listen already, so that no client is refused."""
+    world = World(tmp_path, ". {\n health 127.0.0.1:0\n ready 127.0.0.1:0\n whoami\n}\n")
+    world.hold = True
+    await world.start()
+    try:
+        await world.until(lambda: any(isinstance(one, Configure) for one in world.frames))
+        waiting = [sock for group in world.control._page_sockets.values() for sock in group]
+        assert "serving" not in world.operations
+        assert waiting
+        for sock in waiting:
+            socket.create_connection(sock.getsockname(), timeout=2).close()
+        world.built(next(one for one in world.frames if isinstance(one, Configure)))
+        await world.until(lambda: "serving" in world.operations)
+        assert not world.control._page_sockets
     finally:
         await world.end()
 

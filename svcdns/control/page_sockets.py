@@ -1,0 +1,77 @@
+"""Listening sockets for the HTTP pages of control.
+
+A start opens these sockets before it imports the HTTP library, because this import is slow. Clients that connect in the
+meantime wait, and are not refused. Ports are shared (SO_REUSEPORT, as in CoreDNS), so that in a rolling replacement the
+new control process listens before the old one has ended.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import Iterable
+
+from svcdns.errors import SvcdnsError
+
+Address = tuple[str, int]
+"""A host name or an IP address, and a port. An empty host means all addresses of the machine."""
+PageSockets = dict[Address, list[socket.socket]]
+"""The listening sockets of each address."""
+BACKLOG = 128
+
+
+class HttpListenError(SvcdnsError):
+    """The address of an HTTP page cannot be bound."""
+
+
+async def listen_all(addresses: Iterable[Address]) -> PageSockets:
+    """Returns listening sockets for all addresses. Raises HttpListenError; then no socket stays open."""
+    out: PageSockets = {}
+    try:
+        for address in addresses:
+            if address not in out:
+                out[address] = await listen(address)
+    except HttpListenError:
+        close_all(out)
+        raise
+    return out
+
+
+async def listen(address: Address) -> list[socket.socket]:
+    """Returns one listening socket for each IP address of the host. Raises HttpListenError.
+
+    All sockets have the same port. For port 0 the kernel chooses it.
+    """
+    host, port = address
+    out: list[socket.socket] = []
+    try:
+        found = await asyncio.get_running_loop().getaddrinfo(
+            host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+        for family, where in dict.fromkeys((one[0], one[4]) for one in found):
+            if family == socket.AF_INET6 and len(found) > 1 and not socket.has_dualstack_ipv6():
+                continue  # the machine has no IPv6
+            sock = socket.socket(family, socket.SOCK_STREAM)
+            out.append(sock)
+            sock.setblocking(False)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            if family == socket.AF_INET6:
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            sock.bind((where[0], port, *where[2:]))
+            sock.listen(BACKLOG)
+            port = sock.getsockname()[1]
+    except OSError as error:
+        for sock in out:
+            sock.close()
+        reason = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror or str(error)
+        raise HttpListenError(f"listen tcp {host}:{address[1]}: bind: {reason.lower()}") from error
+    return out
+
+
+def close_all(sockets: PageSockets) -> None:
+    """Closes the sockets of all addresses."""
+    for group in sockets.values():
+        for sock in group:
+            sock.close()

@@ -1,0 +1,73 @@
+"""The listening sockets of HTTP pages, before their HTTP library is imported."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+
+import pytest
+
+from svcdns.control import page_sockets
+from svcdns.control.http import HttpPages
+from svcdns.control.page_sockets import HttpListenError, close_all, listen, listen_all
+
+
+async def test_clients_can_connect_at_once() -> None:
+    """A client can connect before any page is served. The port is free again after `close_all`."""
+    sockets = await listen_all([("127.0.0.1", 0), ("127.0.0.1", 0)])
+    [[sock]] = sockets.values()
+    address = sock.getsockname()
+    socket.create_connection(address, timeout=2).close()
+    close_all(sockets)
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(address, timeout=2)
+
+
+async def test_all_addresses_of_the_machine_have_one_port() -> None:
+    """An empty host means one socket for each address family, with the same port."""
+    sockets = await listen(("", 0))
+    try:
+        assert {sock.getsockname()[0] for sock in sockets} <= {"0.0.0.0", "::"}
+        assert len({sock.getsockname()[1] for sock in sockets}) == 1
+    finally:
+        close_all({("", 0): sockets})
+
+
+async def test_a_taken_port_closes_the_others() -> None:
+    """If one address cannot be bound, the error names it, and the other sockets are closed."""
+    with socket.create_server(("127.0.0.1", 0)) as taken, socket.socket() as probe:
+        port = taken.getsockname()[1]
+        probe.bind(("127.0.0.1", 0))
+        free = probe.getsockname()[1]
+        probe.close()
+        with pytest.raises(HttpListenError, match=f"^listen tcp 127.0.0.1:{port}: bind: address already in use$"):
+            await listen_all([("127.0.0.1", free), ("127.0.0.1", port)])
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", free), timeout=2)
+
+
+async def test_a_host_that_does_not_exist() -> None:
+    """A host that has no address is an error with one line."""
+    with pytest.raises(HttpListenError, match=r"^listen tcp no-such-host.invalid:80: bind: \S"):
+        await listen(("no-such-host.invalid", 80))
+
+
+async def test_pages_use_sockets_that_listen_already() -> None:
+    """A page is served on the socket that listens already, and the socket is used once."""
+    sockets = await listen_all([("127.0.0.1", 0)])
+    [[sock]] = sockets.values()
+    port = sock.getsockname()[1]
+    pages = HttpPages({})
+    await pages.serve({("127.0.0.1", 0): frozenset()}, sockets)
+    try:
+        assert pages.port(("127.0.0.1", 0)) == port
+        assert not sockets
+    finally:
+        await pages.serve({})
+
+
+def test_the_http_library_is_not_imported() -> None:
+    """The module does not import aiohttp."""
+    code = f"import sys, {page_sockets.__name__}; sys.exit('aiohttp' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
