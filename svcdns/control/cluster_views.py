@@ -254,8 +254,9 @@ class ClusterViews:
         return True
 
     def kinds(self, wanted: Iterable[bytes]) -> tuple[SourceKinds, ...]:
-        """Returns, for the workers, the views with these encoded watch options: number, watch options and kinds of
-        objects.
+        """Returns number, watch options and kinds of objects of each view in `wanted`, to be sent to the workers.
+
+        `wanted` has encoded watch options.
         """
         numbers = [(self._by_watch[encoded], encoded) for encoded in wanted]
         return tuple(SourceKinds(number, encoded, self.by_number[number].kinds) for number, encoded in numbers)

@@ -256,7 +256,11 @@ class Responder:
 
 
 class PendingReply(msgspec.Struct, gc=False, eq=False):
-    """One query that the chain answers. `changes` is the value of `AnswerTable.changes` when the query came."""
+    """One query that the chain answers.
+
+    `changes` is the number of changes that were applied to the answer table before the query came. If more have been
+    applied when the reply arrives, the reply may be out of date, and is not stored.
+    """
 
     responder: Responder
     packet: bytes

@@ -103,7 +103,10 @@ def _by_dnspython(rtype: int, words: list[str], origin: dns.name.Name) -> bytes:
 
 
 def _generic(rtype: int, words: list[str]) -> bytes:
-    """Parses the form for unknown types (RFC 3597 §5). The RDATA must be valid if dnspython knows the type."""
+    """Returns RDATA that is written in the form for unknown types (RFC 3597 §5).
+
+    The RDATA must be valid if dnspython knows the type.
+    """
     try:
         length, data = int(words[1]), bytes.fromhex("".join(words[2:]))
     except (ValueError, IndexError) as error:

@@ -113,7 +113,7 @@ class FloodGuard:
             self._end()
 
     def _adapted(self, used: int) -> bool:
-        """Lowers or raises the kept shares, as `used` octets of the buffer are in use.
+        """Adapts the filter to the number of octets in use: lowers or raises the shares of packets that are kept.
 
         Returns False if the buffer is not filled any more, or if the kernel supports no filters. Then the filter is
         removed.

@@ -31,7 +31,7 @@ LIVE_PODS = "status.phase!=Succeeded,status.phase!=Failed,status.phase!=Unknown"
 
 @dataclass(frozen=True, slots=True)
 class Resource:
-    """A resource to list and to watch. The selectors may be empty."""
+    """A resource to list and to watch, such as Services. The label and field selectors may be empty."""
 
     kind: Kind
     path: str

@@ -49,7 +49,7 @@ _SERVICES: Final = (
 
 
 def services(written: Sequence[ManifestObject]) -> Iterator[ManifestObject]:
-    """Returns the implied Services that are not among the objects in manifests."""
+    """Yields the Services that every cluster has, such as `kubernetes`, unless a manifest contains them."""
     names = {(item.namespace, item.name) for item in written if isinstance(item.body, ServiceObject)}
     taken = {ip for item in written if isinstance(item.body, ServiceObject) for ip in written_ips(item.body.spec)}
     for implied in _SERVICES:
