@@ -45,6 +45,7 @@ TESTED_BY = {
     "svcdns.plugin_api.errors": "tests/plugin_api/test_contract.py",
     "svcdns.plugin_api.settings": "tests/chain/test_build.py",
     "svcdns.plugin_api.environment": "tests/worker/test_worker.py",
+    "svcdns.plugin_api.visibility": "tests/plugins/test_visibility.py",
     "svcdns.plugin_api.query": "tests/chain/test_routing.py",
     "svcdns.cli.handover": "tests/cli/test_preflight.py",
     "svcdns.cluster.addresses": "tests/plugins/kubernetes/test_handler.py",
@@ -204,6 +205,7 @@ def test_a_plugin_has_its_page(name: str) -> None:
         "timeouts",
         "tls c k",
         "transfer",
+        "visibility",
     ],
 )
 def test_the_page_has_the_options_of_the_code(directive: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -216,8 +218,8 @@ def test_the_page_has_the_options_of_the_code(directive: str, monkeypatch: pytes
 
     monkeypatch.setattr(arguments, "unknown_option", unknown_option)
     name, _, _ = directive.partition(" ")
-    if name == "k8s_external":
-        directive = "kubernetes\nk8s_external"
+    if name in ("k8s_external", "visibility"):
+        directive = f"kubernetes\n{name}"
     brace = "" if "{" in directive else "{"
     with pytest.raises(CorefileError):
         world.options(name, f"{directive} {brace}\n no_such_option x\n}}")

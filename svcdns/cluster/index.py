@@ -76,6 +76,7 @@ _import: Final = msgspec.msgpack.Decoder(ServiceImport).decode
 _slice: Final = msgspec.msgpack.Decoder(EndpointSlice).decode
 _imported: Final = msgspec.msgpack.Decoder(ImportedSlice).decode
 _pod: Final = msgspec.msgpack.Decoder(Pod).decode
+_namespace: Final = msgspec.msgpack.Decoder(Namespace).decode
 
 
 class Index:
@@ -146,6 +147,16 @@ class Index:
         """Returns the Pods whose primary address is `address`."""
         found = map(_pod, _with_text(self._pods_by_ip, address))
         return tuple([pod for pod in found if pod.ip == address])
+
+    def pods_with(self, address: str) -> tuple[Pod, ...]:
+        """Returns the Pods that have `address` as one of their addresses."""
+        found = map(_pod, _with_text(self._pods_by_ip, address))
+        return tuple([pod for pod in found if pod.ip == address or address in pod.more_ips])
+
+    def namespace_labels(self, name: str) -> dict[str, str]:
+        """Returns the labels of the Namespace `name` (lower case). Without such a Namespace, the result is empty."""
+        stored = self._objects[Kind.NAMESPACE].get(("", name))
+        return {} if stored is None else dict(_namespace(stored.data).labels)
 
     def copy(self) -> InSteps[ClusterCopy]:
         """A generator that copies all objects whose names a zone transfer contains, and pauses between steps.
@@ -296,7 +307,7 @@ class Index:
 
 
 def _pod_ips(pod: Any) -> set[str]:
-    return {pod.ip} if pod is not None and pod.ip else set()
+    return {address for address in (pod.ip, *pod.more_ips) if address} if pod is not None else set()
 
 
 def _reindex(index: SecondaryIndex[str], stored: StoredObject, before: set[str], after: set[str]) -> None:

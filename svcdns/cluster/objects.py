@@ -97,18 +97,28 @@ class ImportedSlice(msgspec.Struct, frozen=True, array_like=True, tag="ImportedS
 
 
 class Namespace(msgspec.Struct, frozen=True, array_like=True, tag="Namespace", gc=False):
-    """A Namespace; only its name matters. `namespace` is always empty."""
+    """A Namespace. `namespace` is always empty.
+
+    `labels` are pairs of a key and a value, sorted. They are stored only with the watch option `clients`.
+    """
 
     name: str
     namespace: str = ""
+    labels: tuple[tuple[str, str], ...] = ()
 
 
 class Pod(msgspec.Struct, frozen=True, array_like=True, tag="Pod", gc=False):
-    """A Pod with its primary address, which is status.podIP."""
+    """A Pod with its primary address, which is status.podIP.
+
+    The other fields are stored only with the watch option `clients`. `more_ips` are the other addresses in
+    status.podIPs. `host_network` is True if the Pod uses the network of its node, and so the node's address.
+    """
 
     namespace: str
     name: str
     ip: str = ""
+    more_ips: tuple[str, ...] = ()
+    host_network: bool = False
 
 
 class ServiceImport(msgspec.Struct, frozen=True, array_like=True, tag="ServiceImport"):

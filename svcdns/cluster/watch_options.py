@@ -1,6 +1,6 @@
 """The watch options: which cluster is watched, and which of its objects.
 
-They are made from the options of the plugin *kubernetes*.
+They are made from the options of the plugin *kubernetes*, and from the presence of *visibility* in the same block.
 
 Watch options are hashable, and are sent between processes. A reload compares them to find out whether the watch has to
 change.
@@ -27,7 +27,8 @@ class WatchOptions(msgspec.Struct, frozen=True, array_like=True):
     ServiceImports. `pods` turns on the watch of Pods, `multicluster` the watch of ServiceImports and their slices.
     `zones` stores the topology zone of endpoints, `targets` the names of their Pods, which take most of an endpoint's
     memory. `manifests` are files and folders; files in the folders that match a pattern of `exclude` are not read.
-    Objects in manifests without a namespace are in `default_namespace`.
+    Objects in manifests without a namespace are in `default_namespace`. `clients` stores what identifies clients: the
+    labels of Namespaces, and for Pods all addresses and the use of the node's network.
     """
 
     endpoint: str = ""
@@ -44,10 +45,13 @@ class WatchOptions(msgspec.Struct, frozen=True, array_like=True):
     manifests: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     default_namespace: str = "default"
+    clients: bool = False
 
 
 _FIRST_FIELDS: Final = 12
 """The number of fields that programs before `exclude` and `default_namespace` know."""
+_SECOND_FIELDS: Final = 14
+"""The number of fields that programs before `clients` know."""
 
 
 def encode_watch(options: WatchOptions) -> bytes:
@@ -56,9 +60,10 @@ def encode_watch(options: WatchOptions) -> bytes:
     Fields that were added after the hand-over format are left out if they have their defaults. So this version and an
     older one encode the same options in the same way, and an upgrade in place keeps the views.
     """
-    if not options.exclude and options.default_namespace == "default":
-        return msgspec.msgpack.encode(msgspec.structs.astuple(options)[:_FIRST_FIELDS])
-    return msgspec.msgpack.encode(options)
+    if options.clients:
+        return msgspec.msgpack.encode(options)
+    known = _SECOND_FIELDS if options.exclude or options.default_namespace != "default" else _FIRST_FIELDS
+    return msgspec.msgpack.encode(msgspec.structs.astuple(options)[:known])
 
 
 class SnapshotOptions(msgspec.Struct, frozen=True, array_like=True):

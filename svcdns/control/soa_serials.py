@@ -2,7 +2,8 @@
 
 Control computes them for all workers, so that all workers have the same serials. There are three serials: for ordinary,
 external and multi-cluster zones. A serial is the time, in Unix seconds, of the last change that affects zones of this
-type. When an object is added or removed, only the serial of ordinary zones changes.
+type. When an object is added or removed, only the serial of ordinary zones changes. New labels of a Namespace, which are
+stored only for *visibility*, change all serials, because the transfer for a client may then have other records.
 """
 
 from __future__ import annotations
@@ -24,8 +25,10 @@ def after(serials: Serials, old: ClusterObject | None, new: ClusterObject | None
 
 
 def _after(serials: Serials, old: ClusterObject | None, new: ClusterObject | None, now: int) -> Serials:
-    if isinstance(old or new, Namespace) or old == new:
+    if old == new:
         return serials
+    if isinstance(old or new, Namespace):
+        return serials if old is None or new is None else Serials(now, now, now)
     if old is None or new is None:
         return msgspec.structs.replace(serials, ordinary=now)
     match old, new:

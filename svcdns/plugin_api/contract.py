@@ -21,6 +21,7 @@ from svcdns.plugin_api.fast_path import FastPath
 from svcdns.plugin_api.query import Answer, Query
 from svcdns.plugin_api.reply import Reply
 from svcdns.plugin_api.settings import NO_SETTINGS, Settings
+from svcdns.plugin_api.visibility import Visibility
 from svcdns.plugin_api.zone_transfer import ZoneOffer
 
 Following = Callable[[Query], Answer]
@@ -156,6 +157,13 @@ class Plugin:
     def transfer(self, zone: bytes, serial: int) -> ZoneOffer | None:  # noqa: ARG002 - a hook
         """Returns a whole zone for the plugin *transfer*; see `svcdns.plugin_api.zone_transfer`."""
         return None
+
+    def visible_transfer(self, zone: bytes, serial: int, visibility: Visibility) -> ZoneOffer | None:  # noqa: ARG002
+        """Returns the part of a zone that a client may see, in the form of `transfer`.
+
+        Override it in a plugin that makes its zone from the cluster. The default is the whole zone.
+        """
+        return self.transfer(zone, serial)
 
 
 HOOKS: Final = frozenset(name for name in dir(Plugin) if not name.startswith("_"))

@@ -15,6 +15,7 @@ import msgspec
 from svcdns.plugin_api.deferred import Deferred
 from svcdns.plugin_api.reply import CacheScope, Reply
 from svcdns.plugin_api.reuse import NO_ANSWER, Invocation, running
+from svcdns.plugin_api.visibility import Visibility
 from svcdns.wire import names
 from svcdns.wire.codes import CD, RD
 from svcdns.wire.record import Edns
@@ -111,6 +112,8 @@ class Query(msgspec.Struct):
     avoid: str = ""
     upstream_reply: Reply | None = None
     edns_added: bool = False
+    visibility: Visibility | None = None
+    """What the client may see of the cluster; None for everything. See `svcdns.plugin_api.visibility`."""
 
     @property
     def client(self) -> Client:
@@ -134,6 +137,11 @@ class Query(msgspec.Struct):
         """The message id in the header of the query."""
         running.current.read(CacheScope.CLIENT)
         return self.message_id
+
+    @property
+    def cluster_scope(self) -> CacheScope:
+        """The scope of a reply that is made from cluster data; see `svcdns.plugin_api.visibility`."""
+        return CacheScope.SHARED if self.visibility is None else CacheScope.CLIENT_CLASS
 
     @property
     def opcode(self) -> int:
@@ -163,7 +171,14 @@ class Query(msgspec.Struct):
         calling plugin returns.
         """
         query = msgspec.structs.replace(
-            self, name=name, key=name.lower(), rtype=rtype, rclass=1, depth=self.depth + 1, upstream_reply=None
+            self,
+            name=name,
+            key=name.lower(),
+            rtype=rtype,
+            rclass=1,
+            depth=self.depth + 1,
+            upstream_reply=None,
+            visibility=None,  # the block that answers may have other rules, or none
         )
         asked = running.current.begin().asked
         last, running.last = running.last, NO_ANSWER

@@ -1,8 +1,8 @@
 """The plugins: their order in every chain, and the module of each directive.
 
-`ORDER` is CoreDNS's list of directives. It fixes the order of a chain, whatever the order in the Corefile. A directive
-that is in `ORDER` but not in `BUILT` is known, but has no module. A module is imported when a Corefile names its
-directive.
+`ORDER` is CoreDNS's list of directives, with the directives that only svcdns has. It fixes the order of a chain,
+whatever the order in the Corefile. A directive that is in `ORDER` but not in `BUILT` is known, but has no module. A
+module is imported when a Corefile names its directive.
 
 Plugins of other packages are entry points of the group `svcdns.plugins`: the name is the directive, the value is the
 plugin's module. These entry points are read only if a Corefile has a directive that is not in `BUILT`.
@@ -34,6 +34,7 @@ ORDER: Final = (
     "rewrite",  # before cache: the cache sees rewritten names
     "autopath",
     "acl",  # before cache: decides also about replies from the cache
+    "visibility",  # before cache: the cache keeps no reply that depends on what the client may see
     "cache", "header", "dnssec", "tls", "minimal",
     "template", "transfer", "hosts",  # before kubernetes: may answer for cluster names
     "route53", "azure", "clouddns", "k8s_external",
@@ -48,6 +49,7 @@ BUILT: Final[dict[str, str]] = {
         "k8s_external", "kubernetes", "file", "loop", "forward", "transfer", "whoami", "multisocket",
         "acl", "autopath", "dns64", "hosts", "timeouts", "tls",
         "nsid", "bufsize", "local", "any", "chaos", "header", "minimal", "rewrite", "template",
+        "visibility",
     )
 }  # fmt: skip
 

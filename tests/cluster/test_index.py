@@ -9,7 +9,7 @@ import msgspec
 from svcdns.cluster.changes import Begin, Complete, EncodedPut, Gone, Kind, Put, Serials
 from svcdns.cluster.consistent_copy import ClusterCopy
 from svcdns.cluster.index import SERIAL, SYNC, Index
-from svcdns.cluster.objects import Endpoint, EndpointSlice, Namespace, Pod, Port, Service
+from svcdns.cluster.objects import ClusterObject, Endpoint, EndpointSlice, Namespace, Pod, Port, Service
 
 
 def synced(*kinds: Kind) -> Index:
@@ -116,6 +116,35 @@ def test_pods_by_address() -> None:
     assert index.apply(Put(Pod("n", "p", "10.0.0.2"))) == {("pod", "10.0.0.1"), ("pod", "10.0.0.2")}
     assert index.pods_at("10.0.0.1") == ()
     assert [pod.name for pod in index.pods_at("10.0.0.2")] == ["p"]
+
+
+def test_pods_with_several_addresses() -> None:
+    """`pods_with` finds a Pod by all of its addresses, `pods_at` by the primary one; a change affects each address."""
+    index = Index((Kind.POD,))
+    index.apply(Put(Pod("n", "p", "10.0.0.1", ("fd00::1",))))
+    assert [pod.name for pod in index.pods_with("fd00::1")] == ["p"]
+    assert index.pods_at("fd00::1") == ()
+    changed = index.apply(Put(Pod("n", "p", "10.0.0.1", ("fd00::2",), host_network=True)))
+    assert changed == {("pod", "10.0.0.1"), ("pod", "fd00::1"), ("pod", "fd00::2")}
+    assert index.pods_with("fd00::1") == ()
+    assert index.pods_with("10.0.0.1") == index.pods_at("10.0.0.1") != ()
+
+
+def test_labels_of_namespaces() -> None:
+    """The labels of a Namespace are found by its name; without the Namespace there are none."""
+    index = Index((Kind.NAMESPACE,))
+    index.apply(Put(Namespace("n", labels=(("a", "b"),))))
+    assert index.namespace_labels("n") == {"a": "b"}
+    assert index.apply(Put(Namespace("n"))) == {("namespace", "n")}
+    assert index.namespace_labels("n") == index.namespace_labels("other") == {}
+
+
+def test_objects_of_older_programs() -> None:
+    """Objects without the fields that newer programs added are decoded with the defaults of these fields."""
+    assert msgspec.msgpack.decode(msgspec.msgpack.encode(("Pod", "n", "p", "10.0.0.1")), type=ClusterObject) == Pod(
+        "n", "p", "10.0.0.1"
+    )
+    assert msgspec.msgpack.decode(msgspec.msgpack.encode(("Namespace", "n", "")), type=ClusterObject) == Namespace("n")
 
 
 def test_namespaces_and_serials() -> None:

@@ -16,6 +16,14 @@ def test_defaults_of_newer_fields_are_not_encoded() -> None:
     assert msgspec.msgpack.decode(before, type=WatchOptions) == WatchOptions(manifests=("m",))
 
 
+def test_each_older_program_gets_the_fields_that_it_knows() -> None:
+    """Options with `exclude` have the 14 fields of the programs that introduced it, unless `clients` is set."""
+    before = b"\x9e\xa0\xc0\xa0\xa0\xa0\xa0\xc3\xc2\xc2\xc2\xc2\x91\xa1m\x91\xa1x\xa7default"
+    assert encode_watch(WatchOptions(manifests=("m",), exclude=("x",))) == before
+    with_clients = WatchOptions(pods=True, clients=True)
+    assert msgspec.msgpack.decode(encode_watch(with_clients), type=WatchOptions) == with_clients
+
+
 def test_newer_fields_make_another_view() -> None:
     """Options with newer fields have another encoding, and are decoded to the same options."""
     options = WatchOptions(manifests=("m",), exclude=("*.tmp",), default_namespace="shop")

@@ -17,7 +17,11 @@ SLICE = EndpointSlice("n", "s", "web", (), (Endpoint("10.0.0.1"),))
     [
         pytest.param(None, WEB, Serials(9, 0, 0), id="added"),
         pytest.param(WEB, None, Serials(9, 0, 0), id="removed"),
-        pytest.param(None, Namespace("n"), Serials(), id="namespaces never"),
+        pytest.param(None, Namespace("n"), Serials(), id="a new namespace does not"),
+        pytest.param(Namespace("n"), None, Serials(), id="a removed namespace does not"),
+        pytest.param(
+            Namespace("n"), Namespace("n", labels=(("a", "b"),)), Serials(9, 9, 9), id="labels of a namespace"
+        ),
         pytest.param(WEB, Service("n", "web", ("10.0.0.2",), WEB.ports), Serials(), id="a ClusterIP alone does not"),
         pytest.param(WEB, Service("n", "web", WEB.cluster_ips, ()), Serials(9, 0, 9), id="ports"),
         pytest.param(

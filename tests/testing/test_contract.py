@@ -94,6 +94,18 @@ BLOCKS: dict[str, tuple[str, list[tuple[str, str]]]] = {
     ),
     "timeouts": ("timeouts {\n read 3s\n}", [A]),
     "transfer": ("transfer {\n to *\n}\nfile {zone} example.org", [A, ("www.example.org.", "A")]),
+    "visibility": (
+        "visibility {\n own\n allow net 192.0.2.0/24\n}\n"
+        "kubernetes cluster.local in-addr.arpa {\n fallthrough\n}\nk8s_external ext.test",
+        [
+            ("web.d.svc.cluster.local.", "A"),
+            ("web.d.svc.cluster.local.", "SRV"),
+            ("no.d.svc.cluster.local.", "A"),
+            ("1.0.0.10.in-addr.arpa.", "PTR"),
+            ("web.d.ext.test.", "A"),
+            A,
+        ],
+    ),
     "whoami": ("whoami", [A]),
 }
 ELSEWHERE = {

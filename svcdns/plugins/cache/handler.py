@@ -94,9 +94,13 @@ class Cache(Plugin):
         return ((cells.requests, 1.0), (cells.misses, 1.0))
 
     def start(self) -> None:
-        """Sets the sizes of the stores, because the options may have changed by a reload."""
-        self._success.resize(self._options.success.capacity)
-        self._denial.resize(self._options.denial.capacity)
+        """Sets the sizes of the stores, because the options may have changed by a reload.
+
+        Removes the entries that were made from cluster data: by the new Corefile, some clients may not see the data.
+        """
+        for store, size in ((self._success, self._options.success), (self._denial, self._options.denial)):
+            store.resize(size.capacity)
+            store.remove_dependents()
         if self._stale.up_to > MAX_STALE and self._first:
             text = "serve_stale exceeds %d days: expired entries are kept no longer than that"
             self._log.warning(text, MAX_STALE // 86400)
@@ -135,8 +139,12 @@ class Cache(Plugin):
                 self._counters.set(cells.octets[which], store.octets)
 
     def stop(self) -> None:
-        """Cancels all refreshes that are running."""
+        """Cancels all refreshes that are running.
+
+        Replies that are still to come are not stored if they were made from cluster data (see `start`).
+        """
         self._refresher.stop()
+        self._replies.invalidate(set())
 
     def handle(self, query: Query, following: Following) -> Answer:
         """Answers from a stored entry. If there is none, calls the following plugins and stores their reply."""

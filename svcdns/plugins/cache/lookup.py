@@ -150,7 +150,8 @@ class CachedReplies:
         if _is_from_cluster(reply):
             enabled = self._is_enabled(query.key, found)
             increments += _increments_of_cluster_answer(lookup.cells, found if enabled else MessageType.OTHERERROR)
-            if enabled and lifetime > 0 and is_cacheable(query, reply, found) and self.spelling(lookup) is None:
+            spells = enabled and reply.scope is CacheScope.SHARED  # else clients could tell who asked for the name
+            if spells and lifetime > 0 and is_cacheable(query, reply, found) and self.spelling(lookup) is None:
                 self._spellings[key] = Spelling(query.name, lookup.now + lifetime)
         else:
             entry = self._stored(lookup, reply, found, lifetime)

@@ -195,3 +195,7 @@ class Store:
             for dependency in dependencies:
                 for key in self._dependents.pop(dependency, ()):
                     self.remove(key)
+
+    def remove_dependents(self) -> None:
+        """Removes the entries that have dependencies: their replies were made from cluster data."""
+        self.invalidate(tuple(self._dependents))

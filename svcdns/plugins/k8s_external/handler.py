@@ -14,15 +14,18 @@ from __future__ import annotations
 from collections.abc import Generator
 from functools import cached_property
 
+import msgspec
+
 from svcdns.cluster.addresses import from_reverse, rdata_of
 from svcdns.cluster.changes import Dependency
 from svcdns.cluster.index import SERIAL
 from svcdns.cluster.objects import NO_PORT
-from svcdns.plugin_api.contract import Following, Plugin, steps
+from svcdns.plugin_api.contract import Following, Plugin, steps, then
 from svcdns.plugin_api.environment import Environment
 from svcdns.plugin_api.query import Answer, Query
-from svcdns.plugin_api.reply import UNTIL_CHANGED, Reply
+from svcdns.plugin_api.reply import UNTIL_CHANGED, CacheScope, Reply
 from svcdns.plugin_api.settings import Settings
+from svcdns.plugin_api.visibility import Visibility
 from svcdns.plugin_api.zone_transfer import ZoneOffer
 from svcdns.plugins.k8s_external import records, transfer
 from svcdns.plugins.k8s_external.lookup import Cluster, HostPort, Lookup
@@ -76,9 +79,17 @@ class External(Plugin):
 
     def transfer(self, zone: bytes, serial: int) -> ZoneOffer | None:
         """Returns the zone's records for the plugin `transfer`; see `plugin_api.zone_transfer`."""
+        return self._offer(zone, serial, None)
+
+    def visible_transfer(self, zone: bytes, serial: int, visibility: Visibility) -> ZoneOffer | None:
+        """Does the same as `transfer`, without the records of Services that the client may not see."""
+        return self._offer(zone, serial, visibility)
+
+    def _offer(self, zone: bytes, serial: int, visibility: Visibility | None) -> ZoneOffer | None:
         if zone not in self._zones:
             return None
-        return transfer.offer(self._lookup, self.options, self._apex, self._environment.local_addresses, zone, serial)
+        local = self._environment.local_addresses
+        return transfer.offer(self._lookup, self.options, self._apex, local, zone, serial, visibility)
 
     def handle(self, query: Query, following: Following) -> Answer:
         """Answers queries for names in the plugin's zones.
@@ -98,13 +109,13 @@ class External(Plugin):
         dependencies: list[Dependency] = []
         address = from_reverse(key) if query.rtype == Type.PTR else ""
         if address:
-            found = self._lookup.at(address, dependencies)
+            found = self._lookup.at(address, dependencies, query.visibility)
             return (
                 self._pointers(query, found, dependencies)
                 if found
                 else self._name_error(query, zone, dependencies, following)
             )
-        host_ports = self._lookup.find(labels, dependencies)
+        host_ports = self._lookup.find(labels, dependencies, query.visibility)
         if host_ports is None:
             return self._name_error(query, zone, dependencies, following)
         if query.rtype in (Type.A, Type.AAAA):
@@ -121,7 +132,7 @@ class External(Plugin):
             return self._reply(query, [self._soa(zone)], [SERIAL])
         if query.rtype == Type.NS:
             server = records.SERVER + self._apex + query.name
-            glue = self._servers(server, dependencies)
+            glue = self._servers(query, server, dependencies)
             return self._reply(query, [records.ns(zone, self._apex, self.options.ttl)], dependencies, glue)
         return self._negative(query, zone, dependencies)
 
@@ -135,11 +146,12 @@ class External(Plugin):
             return self._negative(query, zone, dependencies)
         if len(labels) != 2 or labels[0] != "ns1":
             return self._negative(query, zone, dependencies, Rcode.NXDOMAIN)
-        answer = [record for record in self._servers(query.name, dependencies) if record.rtype == query.rtype]
+        found = self._servers(query, query.name, dependencies)
+        answer = [record for record in found if record.rtype == query.rtype]
         return self._reply(query, answer, dependencies) if answer else self._negative(query, zone, dependencies)
 
-    def _servers(self, name: bytes, dependencies: list[Dependency]) -> list[Record]:
-        found = self._lookup.servers(self._environment.local_addresses, dependencies)
+    def _servers(self, query: Query, name: bytes, dependencies: list[Dependency]) -> list[Record]:
+        found = self._lookup.servers(self._environment.local_addresses, dependencies, query.visibility)
         return [
             Record(name, packed[0], self.options.ttl, packed[1])
             for host in found
@@ -228,6 +240,7 @@ class External(Plugin):
             additional=tuple(additional or ()),
             lifetime=UNTIL_CHANGED,
             dependencies=tuple(dependencies),
+            scope=query.cluster_scope,
             extended=self._cluster.extended,
         )
 
@@ -238,17 +251,23 @@ class External(Plugin):
             authority=(self._soa(zone),),
             lifetime=UNTIL_CHANGED,
             dependencies=tuple(dependencies),
+            scope=query.cluster_scope,
             extended=self._cluster.extended,
         )
 
     def _name_error(self, query: Query, zone: bytes, dependencies: list[Dependency], following: Following) -> Answer:
         if any(names.is_within(query.key, other) for other in self._fallthrough):
             self._environment.depends_on(*dependencies)
-            return following(query)
+            answer, scope = following(query), query.cluster_scope
+            return answer if scope is CacheScope.SHARED else then(answer, lambda reply: _at_least(reply, scope))
         return self._negative(query, zone, dependencies, Rcode.NXDOMAIN)
 
     def _soa(self, zone: bytes) -> Record:
         return records.soa(zone, self._apex, self.options.ttl, self._cluster.index.serials.external)
+
+
+def _at_least(reply: Reply, scope: CacheScope) -> Reply:
+    return msgspec.structs.replace(reply, scope=max(reply.scope, scope))
 
 
 def _host_name(host: str) -> bytes | None:

@@ -13,6 +13,7 @@ from svcdns.cluster.addresses import endpoint_name
 from svcdns.cluster.changes import Dependency
 from svcdns.cluster.index import Index
 from svcdns.cluster.objects import EndpointSlice, Port, Service
+from svcdns.plugin_api.visibility import Visibility
 
 
 class ClusterOptions(Protocol):
@@ -55,21 +56,26 @@ class Lookup:
         """With `headless`, a headless Service without external addresses gets the addresses of its endpoints."""
         self.index, self.options, self.headless = cluster.index, cluster.options, headless
 
-    def find(self, labels: list[str], dependencies: list[Dependency]) -> list[HostPort] | None:
+    def find(
+        self, labels: list[str], dependencies: list[Dependency], visibility: Visibility | None = None
+    ) -> list[HostPort] | None:
         """Returns the hosts and ports of a name in the external zone, from its `labels` in lower case.
 
-        Returns an empty list if the name is that of a namespace, and None if the name does not exist.
+        Returns an empty list if the name is that of a namespace, and None if the name does not exist. Objects that the
+        client may not see do not exist here.
         """
         *left, namespace = labels
         dependencies.append(("namespace", namespace))
         if not self._exposed(namespace) or len(left) > 3:
+            return None
+        if visibility is not None and not visibility.shows_namespace(namespace, dependencies):
             return None
         if not left:
             return []
         *left, name = left
         dependencies.append(("service", namespace, name))
         service = self.index.service(namespace, name)
-        if service is None:
+        if service is None or (visibility is not None and not visibility.shows(namespace, name, dependencies)):
             return None
         endpoint = left[0].removeprefix("_") if len(left) == 1 else ""
         port, protocol = (label.removeprefix("_") for label in left) if len(left) == 2 else ("", "")
@@ -81,10 +87,11 @@ class Lookup:
             host_ports = list(external(service))
         return [host_port for host_port in host_ports if _fits(host_port.port, port, protocol)] or None
 
-    def at(self, address: str, dependencies: list[Dependency]) -> list[str]:
+    def at(self, address: str, dependencies: list[Dependency], visibility: Visibility | None = None) -> list[str]:
         """Returns the names of the Services with that external address, relative to the zone.
 
-        As in CoreDNS, namespaces that are not exposed are left out only if the option `namespaces` is set.
+        As in CoreDNS, namespaces that are not exposed are left out only if the option `namespaces` is set. Services
+        that the client may not see are left out.
         """
         dependencies.append(("external", address))
         found: dict[str, None] = {}
@@ -94,21 +101,27 @@ class Lookup:
                 dependencies.append(("namespace", namespace))
                 if not self._exposed(namespace):
                     continue
+            if visibility is not None and not visibility.shows(namespace, service.name.lower(), dependencies):
+                continue
             found[f"{service.name}.{service.namespace}"] = None
         return list(found)
 
-    def servers(self, local_addresses: tuple[str, ...], dependencies: list[Dependency]) -> list[str]:
+    def servers(
+        self, local_addresses: tuple[str, ...], dependencies: list[Dependency], visibility: Visibility | None = None
+    ) -> list[str]:
         """Returns the external addresses of the Services that have an endpoint at one of `local_addresses`.
 
-        If there is no such Service, returns `local_addresses`.
+        If there is no such Service, returns `local_addresses`. Services that the client may not see are left out.
         """
         out: list[str] = []
         seen = False
         for local in local_addresses:
             dependencies.append(("address", local))
             for slice_ in self.index.slices_at(local):
-                seen = True
                 key = slice_.namespace.lower(), slice_.service.lower()
+                if visibility is not None and not visibility.shows(*key, dependencies):
+                    continue
+                seen = True
                 dependencies += [("service", *key), ("endpoints", *key)]
                 service = self.index.service(*key)
                 if service is None:

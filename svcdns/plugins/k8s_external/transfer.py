@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 
 from svcdns.cluster.addresses import rdata_of
 from svcdns.cluster.objects import NO_PORT, Port, Service
+from svcdns.plugin_api.visibility import Visibility
 from svcdns.plugin_api.zone_transfer import UnavailableError, ZoneOffer, serial_of
 from svcdns.plugins.k8s_external import records
 from svcdns.plugins.k8s_external.lookup import HostPort, Lookup, endpoints, external
@@ -20,10 +21,19 @@ from svcdns.wire.errors import NameTextError
 from svcdns.wire.record import Record
 
 
-def offer(lookup: Lookup, options: Options, apex: bytes, local: tuple[str, ...], zone: bytes, serial: int) -> ZoneOffer:
+def offer(
+    lookup: Lookup,
+    options: Options,
+    apex: bytes,
+    local: tuple[str, ...],
+    zone: bytes,
+    serial: int,
+    visibility: Visibility | None = None,
+) -> ZoneOffer:
     """Returns the records of `zone` (lower case), or only the SOA record if `serial` is current.
 
-    Raises UnavailableError before the cluster has been listed for the first time.
+    Services that the client may not see have no records. Raises UnavailableError before the cluster has been listed
+    for the first time.
     """
     index = lookup.index
     if not index.synced:
@@ -37,11 +47,15 @@ def offer(lookup: Lookup, options: Options, apex: bytes, local: tuple[str, ...],
         own, server = soa(), records.SERVER + apex + zone
         yield own, records.ns(zone, apex, options.ttl)
         writer = _Zone(zone, options.ttl, lookup.options.ttl)
-        yield [record for host in lookup.servers(local, []) for record in writer.address(server, host)]
+        yield [record for host in lookup.servers(local, [], visibility) for record in writer.address(server, host)]
         headless = []
         for service in copy.services:
+            namespace, name = service.namespace.lower(), service.name.lower()
+            if visibility is not None and not visibility.shows(namespace, name, []):
+                yield ()
+                continue
             if options.headless and not service.external_ips and service.headless:
-                headless.append((service.namespace.lower(), service.name.lower(), service))
+                headless.append((namespace, name, service))
             yield writer.service(service)
         for namespace, name, service in headless:
             host_ports: list[HostPort] = []

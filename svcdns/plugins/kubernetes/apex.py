@@ -8,6 +8,7 @@ from typing import Final
 from svcdns.cluster.addresses import endpoint_name
 from svcdns.cluster.changes import Dependency
 from svcdns.cluster.index import Index
+from svcdns.plugin_api.visibility import Visibility
 from svcdns.plugins.kubernetes.lookup import HostPort
 from svcdns.wire import names
 from svcdns.wire.codes import Type
@@ -42,20 +43,28 @@ def is_server_name(key: bytes, zone: bytes) -> bool:
 
 
 def servers(
-    index: Index, local_addresses: tuple[str, ...], dependencies: list[Dependency], *, pod_names: bool
+    index: Index,
+    local_addresses: tuple[str, ...],
+    dependencies: list[Dependency],
+    *,
+    pod_names: bool,
+    visibility: Visibility | None = None,
 ) -> list[tuple[HostPort, str]]:
     """Returns the zone's name servers: pairs of a host with its port, and the name of an object relative to the zone.
 
     The name servers are the Services with an endpoint at one of this machine's addresses. If no EndpointSlice has such
-    an endpoint, the name server is `ns.dns`, with the machine's addresses.
+    an endpoint, the name server is `ns.dns`, with the machine's addresses. EndpointSlices of Services that the client
+    may not see are ignored.
     """
     out: list[tuple[HostPort, str]] = []
     seen = False
     for local in local_addresses:
         dependencies.append(("address", local))
         for slice_ in index.slices_at(local):
-            seen = True
             key = slice_.namespace.lower(), slice_.service.lower()
+            if visibility is not None and not visibility.shows(*key, dependencies):
+                continue
+            seen = True
             dependencies += [("service", *key), ("endpoints", *key)]
             service = index.service(*key)
             if service is None:

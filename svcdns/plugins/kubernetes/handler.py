@@ -11,15 +11,18 @@ from __future__ import annotations
 
 from typing import Final
 
+import msgspec
+
 from svcdns.cluster.changes import Kind
 from svcdns.cluster.index import SERIAL, SYNC, Index
 from svcdns.plugin_api.closest_encloser import Encloser
-from svcdns.plugin_api.contract import Following, Plugin
+from svcdns.plugin_api.contract import Following, Plugin, then
 from svcdns.plugin_api.environment import Environment
 from svcdns.plugin_api.fast_path import FastPath
 from svcdns.plugin_api.query import Answer, Query
-from svcdns.plugin_api.reply import UNTIL_CHANGED, Reply, rcode_only
+from svcdns.plugin_api.reply import UNTIL_CHANGED, CacheScope, Reply, rcode_only
 from svcdns.plugin_api.settings import Settings
+from svcdns.plugin_api.visibility import Visibility
 from svcdns.plugin_api.zone_transfer import ZoneOffer
 from svcdns.plugins.kubernetes import apex, transfer
 from svcdns.plugins.kubernetes.options import Options
@@ -179,10 +182,18 @@ class Kubernetes(Plugin):
 
     def transfer(self, zone: bytes, serial: int) -> ZoneOffer | None:
         """Returns the zone's records for the plugin `transfer`; see `plugin_api.zone_transfer`."""
+        return self._offer(zone, serial, None)
+
+    def visible_transfer(self, zone: bytes, serial: int, visibility: Visibility) -> ZoneOffer | None:
+        """Does the same as `transfer`, without the records of Services that the client may not see."""
+        return self._offer(zone, serial, visibility)
+
+    def _offer(self, zone: bytes, serial: int, visibility: Visibility | None) -> ZoneOffer | None:
         if self._zone_of(zone) is None:
             return None
+        multicluster = self._is_multicluster(zone)
         return transfer.offer(
-            self.index, self.options, self._local, zone, serial, multicluster=self._is_multicluster(zone)
+            self.index, self.options, self._local, zone, serial, multicluster=multicluster, visibility=visibility
         )
 
     def _is_multicluster(self, zone: bytes) -> bool:
@@ -205,6 +216,7 @@ class Kubernetes(Plugin):
                 additional=tuple(result.additional),
                 lifetime=UNTIL_CHANGED,
                 dependencies=zone_query.depends_on,
+                scope=zone_query.query.cluster_scope,
                 extended=self.extended,
             )
         if all(isinstance(answer, Reply) for answer in aliases):
@@ -241,13 +253,15 @@ class Kubernetes(Plugin):
             answer=tuple(records),
             lifetime=UNTIL_CHANGED,
             dependencies=dependencies,
+            scope=zone_query.query.cluster_scope,
             extended=self.extended,
         )
 
     def _name_error(self, zone_query: ZoneQuery, following: Following) -> Answer:
         if self._falls_through(zone_query.query.key):
             self._depends_on(*zone_query.depends_on)
-            return following(zone_query.query)
+            answer = following(zone_query.query)
+            return answer if zone_query.query.visibility is None else then(answer, _of_client_class)
         if not self.index.synced:
             zone_query.dependencies.append(SYNC)
             return self._negative(zone_query, Rcode.SERVFAIL)
@@ -263,5 +277,10 @@ class Kubernetes(Plugin):
             authority=(self._records.soa(zone_query),),
             lifetime=UNTIL_CHANGED,
             dependencies=zone_query.depends_on,
+            scope=zone_query.query.cluster_scope,
             extended=self.extended,
         )
+
+
+def _of_client_class(reply: Reply) -> Reply:
+    return msgspec.structs.replace(reply, scope=max(reply.scope, CacheScope.CLIENT_CLASS))

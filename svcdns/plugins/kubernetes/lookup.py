@@ -15,6 +15,7 @@ from svcdns.cluster.addresses import endpoint_name, pod_address, rdata_of
 from svcdns.cluster.changes import Dependency
 from svcdns.cluster.index import Index
 from svcdns.cluster.objects import EndpointSlice, ImportedSlice, Port, Service
+from svcdns.plugin_api.visibility import Visibility
 from svcdns.plugins.kubernetes.options import Options
 from svcdns.plugins.kubernetes.qname import ClusterName, NoSuchNameError
 
@@ -46,21 +47,43 @@ class Lookup:
         """`index` is only read, never changed."""
         self.index, self.options = index, options
 
-    def find(self, name: ClusterName, dependencies: list[Dependency], *, multicluster: bool) -> LookupResult:
+    def find(
+        self,
+        name: ClusterName,
+        dependencies: list[Dependency],
+        *,
+        multicluster: bool,
+        visibility: Visibility | None = None,
+    ) -> LookupResult:
         """Returns the hosts and ports of the name. Appends every object that it reads to `dependencies`.
 
-        Raises NoSuchNameError.
+        Objects that the client may not see do not exist here. Raises NoSuchNameError.
         """
         if not name.subtree:
             return NO_RECORDS
         self.require_namespace(name.namespace, dependencies)
+        if visibility is not None and not visibility.shows_namespace(name.namespace, dependencies):
+            raise NoSuchNameError
         if name.subtree == "pod":
+            if visibility is not None and name.service and not visibility.shows(name.namespace, "", dependencies):
+                raise NoSuchNameError
             return self._pod(name, dependencies)
         if not name.service:
             return NO_RECORDS
+        if visibility is not None and not self._shows(name, dependencies, visibility, multicluster=multicluster):
+            raise NoSuchNameError
         if multicluster:
             return self._import(name, dependencies)
         return self._service(name, dependencies)
+
+    def _shows(
+        self, name: ClusterName, dependencies: list[Dependency], visibility: Visibility, *, multicluster: bool
+    ) -> bool:
+        """Returns False if the Service or ServiceImport exists, and the client may not see it."""
+        key = name.namespace, name.service
+        dependencies.append(("import" if multicluster else "service", *key))
+        exists = (self.index.service_import if multicluster else self.index.service)(*key) is not None
+        return not exists or visibility.shows(*key, dependencies)
 
     def require_namespace(self, namespace: str, dependencies: list[Dependency]) -> None:
         """Raises NoSuchNameError if the namespace is not exposed. Appends the namespace to `dependencies`."""

@@ -101,6 +101,8 @@ class _Draft:
 
     def finished(self) -> Options:
         options = self.options
+        if any(other.name.text == "visibility" for other in self.block.others):
+            options = replace(options, watch=msgspec.structs.replace(options.watch, pods=True, clients=True))
         if options.namespaces and options.watch.namespace_labels:
             line = self.lines["namespace_labels"]
             raise CorefileError(line.position, "namespaces and namespace_labels cannot both be set")

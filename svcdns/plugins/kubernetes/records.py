@@ -13,7 +13,7 @@ from svcdns.cluster.addresses import from_reverse, rdata_of
 from svcdns.cluster.index import SERIAL, Index
 from svcdns.cluster.objects import NO_PORT
 from svcdns.plugins.kubernetes import apex, qname, reverse
-from svcdns.plugins.kubernetes.lookup import Lookup, LookupResult
+from svcdns.plugins.kubernetes.lookup import HostPort, Lookup, LookupResult
 from svcdns.plugins.kubernetes.options import Options
 from svcdns.plugins.kubernetes.qname import NoSuchNameError
 from svcdns.plugins.kubernetes.zone_query import Alias, Result, ZoneQuery
@@ -78,17 +78,29 @@ class RecordFinder:
         """Returns the hosts and ports of a name in the zone, which may be `ns.dns`. Raises NoSuchNameError."""
         below = key[: len(key) - len(zone_query.zone)]
         if apex.is_server_name(key, zone_query.spelled):
-            pod_names = self._options.endpoint_pod_names
-            found = apex.servers(self._index, self._local, zone_query.dependencies, pod_names=pod_names)
-            return LookupResult([host_port for host_port, _ in found], "")
+            return LookupResult([host_port for host_port, _ in self._servers(zone_query)], "")
         return self._look_up_labels(zone_query, below + b"\0")
+
+    def _servers(self, zone_query: ZoneQuery) -> list[tuple[HostPort, str]]:
+        return apex.servers(
+            self._index,
+            self._local,
+            zone_query.dependencies,
+            pod_names=self._options.endpoint_pod_names,
+            visibility=zone_query.query.visibility,
+        )
 
     def _look_up_labels(self, zone_query: ZoneQuery, below: bytes) -> LookupResult:
         labels = [names.label_text(label) for label in names.labels_of(below)]
         name = qname.parse(labels, multicluster=zone_query.multicluster, zonal=self._options.zonal)
         if name.subtree and zone_query.zone.endswith(REVERSE_ZONES):
             raise NoSuchNameError
-        return self._lookup.find(name, zone_query.dependencies, multicluster=zone_query.multicluster)
+        return self._lookup.find(
+            name,
+            zone_query.dependencies,
+            multicluster=zone_query.multicluster,
+            visibility=zone_query.query.visibility,
+        )
 
     def _addresses(
         self, zone_query: ZoneQuery, name: bytes, key: bytes, rtype: int, chain: tuple[bytes, ...]
@@ -200,10 +212,7 @@ class RecordFinder:
     def _ns(self, zone_query: ZoneQuery) -> Result:
         result = Result([], [])
         seen: set[bytes] = set()
-        pod_names = self._options.endpoint_pod_names
-        for (host, _, label), base in apex.servers(
-            self._index, self._local, zone_query.dependencies, pod_names=pod_names
-        ):
+        for (host, _, label), base in self._servers(zone_query):
             packed = rdata_of(host)
             if packed is None:
                 continue
@@ -221,7 +230,14 @@ class RecordFinder:
             below = key[: len(key) - len(zone_query.zone)]
             self._look_up_labels(zone_query, below + b"\0")
             return Result([])
-        found = reverse.targets(address, self._index, self._lookup, self._options, zone_query.dependencies)
+        found = reverse.targets(
+            address,
+            self._index,
+            self._lookup,
+            self._options,
+            zone_query.dependencies,
+            zone_query.query.visibility,
+        )
         if not found:
             raise NoSuchNameError
         records: list[Record | Alias] = []

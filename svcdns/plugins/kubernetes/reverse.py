@@ -8,30 +8,39 @@ from __future__ import annotations
 from svcdns.cluster.addresses import endpoint_name
 from svcdns.cluster.changes import Dependency
 from svcdns.cluster.index import Index
+from svcdns.plugin_api.visibility import Visibility
 from svcdns.plugins.kubernetes.lookup import Lookup
 from svcdns.plugins.kubernetes.options import Options
 
 
-def targets(address: str, index: Index, lookup: Lookup, options: Options, dependencies: list[Dependency]) -> list[str]:
+def targets(
+    address: str,
+    index: Index,
+    lookup: Lookup,
+    options: Options,
+    dependencies: list[Dependency],
+    visibility: Visibility | None = None,
+) -> list[str]:
     """Returns the PTR targets for an address as names relative to the primary zone, without duplicates.
 
     As in CoreDNS, namespaces that are not exposed are left out only if the option `namespaces` is set. Endpoints of an
-    EndpointSlice that belongs to no Service have no name.
+    EndpointSlice that belongs to no Service have no name. Services that the client may not see are ignored.
     """
     dependencies.append(("address", address))
 
-    def visible(namespace: str) -> bool:
-        if not options.namespaces:
-            return True
-        dependencies.append(("namespace", namespace.lower()))
-        return lookup.exposed(namespace.lower())
+    def visible(namespace: str, service: str) -> bool:
+        if options.namespaces:
+            dependencies.append(("namespace", namespace.lower()))
+            if not lookup.exposed(namespace.lower()):
+                return False
+        return visibility is None or visibility.shows(namespace.lower(), service.lower(), dependencies)
 
     for service in index.services_at(address):
-        if visible(service.namespace):
+        if visible(service.namespace, service.name):
             return [f"{service.name}.{service.namespace}.svc"]
     found: dict[str, None] = {}
     for slice_ in index.slices_at(address):
-        if slice_.service and visible(slice_.namespace):
+        if slice_.service and visible(slice_.namespace, slice_.service):
             for endpoint in slice_.endpoints:
                 if endpoint.address == address:
                     label = endpoint_name(

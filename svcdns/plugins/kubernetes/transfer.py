@@ -16,6 +16,7 @@ from svcdns.cluster.consistent_copy import ClusterCopy
 from svcdns.cluster.index import Index
 from svcdns.cluster.objects import Endpoint, EndpointSlice, ImportedSlice, Port, Service, ServiceImport
 from svcdns.cluster.secondary_index import LoweredName
+from svcdns.plugin_api.visibility import Visibility
 from svcdns.plugin_api.zone_transfer import UnavailableError, ZoneOffer, in_order, serial_of
 from svcdns.plugins.kubernetes import apex
 from svcdns.plugins.kubernetes.options import Options
@@ -33,11 +34,19 @@ SERVER_TTL: Final = 0
 
 
 def offer(
-    index: Index, options: Options, local: tuple[str, ...], zone: bytes, serial: int, *, multicluster: bool
+    index: Index,
+    options: Options,
+    local: tuple[str, ...],
+    zone: bytes,
+    serial: int,
+    *,
+    multicluster: bool,
+    visibility: Visibility | None = None,
 ) -> ZoneOffer:
     """Returns the records of `zone` (lower case), or only the SOA record if `serial` is current.
 
-    Raises UnavailableError before the cluster has been listed for the first time.
+    Services that the client may not see have no records. Raises UnavailableError before the cluster has been listed
+    for the first time.
     """
     if not index.synced:
         raise UnavailableError("plugin/kubernetes: the cluster has not been listed yet")
@@ -46,7 +55,7 @@ def offer(
         return apex.soa(zone, options.ttl, index.serials.multicluster if multicluster else index.serials.ordinary)
 
     def whole() -> Iterator[Iterable[Record]]:
-        writer = _Zone(zone, options, (yield from index.copy()))
+        writer = _Zone(zone, options, (yield from index.copy()), visibility)
         own, servers = (soa(),), tuple(writer.servers(index, local))
         yield own
         yield servers
@@ -60,12 +69,14 @@ def offer(
 class _Zone:
     """Makes the records of one zone from a consistent copy of the index."""
 
-    def __init__(self, zone: bytes, options: Options, copy: ClusterCopy) -> None:
+    def __init__(self, zone: bytes, options: Options, copy: ClusterCopy, visibility: Visibility | None) -> None:
         self.zone, self.options, self.copy, self.ttl = zone, options, copy, options.ttl
+        self.visibility = visibility
 
     def servers(self, index: Index, local: tuple[str, ...]) -> Iterator[Record]:
         """Yields one NS record for each name server, then the address records of all name servers."""
-        found = apex.servers(index, local, [], pod_names=self.options.endpoint_pod_names)
+        pod_names = self.options.endpoint_pod_names
+        found = apex.servers(index, local, [], pod_names=pod_names, visibility=self.visibility)
         addresses_by_name = [
             (apex.name_below(base, label, self.zone), rdata_of(host)) for (host, _, label), base in found
         ]
@@ -78,7 +89,7 @@ class _Zone:
     def services(self) -> Iterator[Iterable[Record]]:
         """Yields the records of each Service, in the order of the Services' names."""
         for service in in_order(self.copy.services, _by_name):
-            if service is None or not self._exposed(service.namespace):
+            if service is None or not self._exposed(service):
                 yield ()
             elif service.external_name is not None:
                 yield self._alias(service, service.external_name)
@@ -93,16 +104,18 @@ class _Zone:
         As in CoreDNS, the names of endpoints do not contain the cluster ID.
         """
         for imported in in_order(self.copy.imports, _by_name):
-            if imported is None or not self._exposed(imported.namespace):
+            if imported is None or not self._exposed(imported):
                 yield ()
             elif imported.ips and rdata_of(imported.ips[0]) is not None:
                 yield self._fixed(imported, imported.ips)
             else:
                 yield from self._endpoints(imported, self.copy.imported)
 
-    def _exposed(self, namespace: str) -> bool:
-        wanted, lowered = self.options.namespaces, namespace.lower()
-        return lowered in self.copy.namespaces and (not wanted or lowered in wanted)
+    def _exposed(self, service: Service | ServiceImport) -> bool:
+        wanted, lowered = self.options.namespaces, service.namespace.lower()
+        if lowered not in self.copy.namespaces or (wanted and lowered not in wanted):
+            return False
+        return self.visibility is None or self.visibility.shows(lowered, service.name.lower(), [])
 
     def _name(self, service: Service | ServiceImport, *labels: str) -> bytes:
         """Returns the name of an object, or a name below that name. Raises NameTextError."""

@@ -78,7 +78,7 @@ class Transfer(Plugin):
 
     def _answer(self, query: Query, following: Following) -> Answer:
         try:
-            offer = self._offer(query.key, (query.serial or 0) if query.rtype == Type.IXFR else 0)
+            offer = self._offer(query, (query.serial or 0) if query.rtype == Type.IXFR else 0)
         except UnavailableError as error:
             return rcode_only(Rcode.SERVFAIL, str(error))
         if offer is None:
@@ -90,10 +90,13 @@ class Transfer(Plugin):
             return rcode_only(Rcode.SERVFAIL, f"plugin/transfer: {MAX_TRANSFERS} transfers are active already")
         return Reply(flags=query.reply_flags | AA, stream=self._stream(query, offer.records))
 
-    def _offer(self, zone: bytes, serial: int) -> ZoneOffer | None:
+    def _offer(self, query: Query, serial: int) -> ZoneOffer | None:
         """Returns the offer of the first plugin in the chain that has the zone, or None if no plugin has it."""
+        zone, visibility = query.key, query.visibility
         for peer in self._environment.peers(""):
-            offer: ZoneOffer | None = peer.transfer(zone, serial)
+            offer: ZoneOffer | None = (
+                peer.transfer(zone, serial) if visibility is None else peer.visible_transfer(zone, serial, visibility)
+            )
             if offer is not None:
                 return offer
         return None

@@ -145,16 +145,30 @@ class ApiNamespace(msgspec.Struct):
     metadata: Metadata
 
 
-class PodStatus(msgspec.Struct, gc=False):
+class PodAddress(msgspec.Struct, gc=False):
+    """The fields of core/v1 PodIP that are used."""
+
+    ip: str | None = None
+
+
+class PodSpec(msgspec.Struct, gc=False):
+    """The fields of core/v1 PodSpec that are used."""
+
+    hostNetwork: bool | None = None
+
+
+class PodStatus(msgspec.Struct):
     """The fields of core/v1 PodStatus that are used."""
 
     podIP: str | None = None
+    podIPs: list[PodAddress] | None = None
 
 
 class ApiPod(msgspec.Struct):
     """The fields of core/v1 Pod that are used."""
 
     metadata: Metadata
+    spec: PodSpec | None = None
     status: PodStatus | None = None
 
 
@@ -315,21 +329,32 @@ def imported_slice(given: ApiSlice, *, targets: bool = True) -> ImportedSlice:
     )
 
 
-def namespace(given: ApiNamespace) -> Namespace:
-    """Converts a Namespace of the API into one of `cluster.objects`."""
-    return Namespace(name=given.metadata.name)
+def namespace(given: ApiNamespace, *, labels: bool = False) -> Namespace:
+    """Converts a Namespace of the API into one of `cluster.objects`. `labels` keeps the labels."""
+    kept = tuple(sorted((given.metadata.labels or {}).items())) if labels else ()
+    return Namespace(name=given.metadata.name, labels=kept)
 
 
-def pod(given: ApiPod) -> Pod | None:
+def pod(given: ApiPod, *, clients: bool = False) -> Pod | None:
     """Converts a Pod of the API into one of `cluster.objects`. Returns None for a Pod that is being deleted.
 
-    So the last state of such a Pod stays in use until the API server removes the Pod.
+    So the last state of such a Pod stays in use until the API server removes the Pod. `clients` keeps all addresses of
+    the Pod, and whether it uses the network of its node.
     """
     metadata = given.metadata
     if metadata.deletionTimestamp is not None:
         return None
+    status = given.status or PodStatus()
+    primary = status.podIP or ""
+    if not clients:
+        return Pod(namespace=metadata.namespace, name=metadata.name, ip=primary)
+    more = dict.fromkeys(one.ip for one in status.podIPs or () if one.ip and one.ip != primary)
     return Pod(
-        namespace=metadata.namespace, name=metadata.name, ip=(given.status.podIP if given.status else None) or ""
+        namespace=metadata.namespace,
+        name=metadata.name,
+        ip=primary,
+        more_ips=tuple(more),
+        host_network=given.spec is not None and bool(given.spec.hostNetwork),
     )
 
 

@@ -52,7 +52,7 @@ def watched(options: WatchOptions) -> tuple[Resource, ...]:
         Resource(
             Kind.NAMESPACE,
             "/api/v1/namespaces",
-            ItemDecoder(decoding.ApiNamespace, decoding.namespace),
+            ItemDecoder(decoding.ApiNamespace, partial(decoding.namespace, labels=options.clients)),
             options.namespace_labels,
         ),
     ]
@@ -60,7 +60,7 @@ def watched(options: WatchOptions) -> tuple[Resource, ...]:
         trim = partial(decoding.endpoint_slice, zones=options.zones, targets=options.targets)
         resources.append(_slices(Kind.ENDPOINT_SLICE, ItemDecoder(decoding.ApiSlice, trim), options.labels))
     if options.pods:
-        pods = ItemDecoder(decoding.ApiPod, decoding.pod)
+        pods = ItemDecoder(decoding.ApiPod, partial(decoding.pod, clients=options.clients))
         resources.append(Resource(Kind.POD, "/api/v1/pods", pods, options.labels, LIVE_PODS))
     if options.multicluster:
         imports = ItemDecoder(decoding.ApiServiceImport, decoding.service_import)

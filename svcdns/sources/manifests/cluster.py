@@ -57,6 +57,8 @@ class Selection:
     keep_zones: bool
     labels: Matcher
     namespace_labels: Matcher
+    clients: bool = False
+    """True to keep what identifies clients (`WatchOptions.clients`)."""
 
     def admits(self, kind: Kind, labels: Mapping[str, str]) -> bool:
         """Returns True if an object of this kind with these labels is selected.
@@ -205,10 +207,10 @@ def build(written: list[ManifestObject], selection: Selection) -> Cluster:
     all_pods = pods(written, reserved)
     given = [(item, item.body) for item in written if isinstance(item.body, ServiceObject)]
     labelled: list[_Labelled] = [
-        *_namespaces(written),
+        *_namespaces(written, keep_labels=selection.clients),
         *_slices(written, given, PodsByLabel(all_pods), selection),
         *zip(services(given, reserved), (item.metadata.labels for item, _ in given), strict=True),
-        *((Pod(pod.namespace, pod.name, pod.addresses[0]), pod.labels) for pod in all_pods if _listed(pod)),
+        *((_pod(pod, clients=selection.clients), pod.labels) for pod in all_pods if _listed(pod)),
         *_imports(written),
     ]
     objects = {_key(item): item for item, labels in labelled if selection.admits(_kind(item), labels)}
@@ -229,6 +231,13 @@ def _listed(pod: ClusterPod) -> bool:
     return pod.phase not in {*OVER, "Unknown"} and not pod.terminating
 
 
+def _pod(pod: ClusterPod, *, clients: bool) -> Pod:
+    primary, *more = pod.addresses
+    if not clients:
+        return Pod(pod.namespace, pod.name, primary)
+    return Pod(pod.namespace, pod.name, primary, tuple(more), pod.host_network)
+
+
 def _written_addresses(written: Iterable[ManifestObject]) -> Iterator[str]:
     for item in written:
         match item.body:
@@ -244,7 +253,7 @@ def _written_addresses(written: Iterable[ManifestObject]) -> Iterator[str]:
                 pass
 
 
-def _namespaces(written: Iterable[ManifestObject]) -> Iterator[_Labelled]:
+def _namespaces(written: Iterable[ManifestObject], *, keep_labels: bool) -> Iterator[_Labelled]:
     """Yields the Namespaces in manifests, the namespaces of all other objects, and `default` and `kube-system`."""
     labels: dict[str, Mapping[str, str]] = {name: {} for name in ALWAYS_THERE}
     for item in written:
@@ -253,7 +262,8 @@ def _namespaces(written: Iterable[ManifestObject]) -> Iterator[_Labelled]:
         elif item.namespace:
             labels.setdefault(item.namespace, {})
     for name, own in labels.items():
-        yield Namespace(name), {**own, NAMESPACE_NAME: name}
+        found = {**own, NAMESPACE_NAME: name}
+        yield Namespace(name, labels=tuple(sorted(found.items())) if keep_labels else ()), found
 
 
 def _slices(

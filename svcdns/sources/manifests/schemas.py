@@ -133,6 +133,7 @@ class PodSpec(msgspec.Struct, gc=False):
 
     hostname: str = ""
     subdomain: str = ""
+    hostNetwork: bool = False
     containers: list[Container] = []
     initContainers: list[Container] = []
 

@@ -51,7 +51,11 @@ class ManifestsSource:
             except ValueError as error:
                 raise SourceError(f"{option}: {error}") from error
         self._selection = Selection(
-            _kinds(options), options.zones, matcher(options.labels), matcher(options.namespace_labels)
+            _kinds(options),
+            options.zones,
+            matcher(options.labels),
+            matcher(options.namespace_labels),
+            clients=options.clients,
         )
         self._paths, self._exclude = options.manifests, options.exclude
         self._log = log

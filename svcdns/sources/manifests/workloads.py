@@ -41,8 +41,9 @@ OVER: Final = frozenset({"Succeeded", "Failed"})
 class ClusterPod:
     """A Pod, with the fields that matter for Services.
 
-    The first of `addresses` is the primary one. `phase` is empty if the manifest has none. `order` sorts the Pods of a
-    Service so that scaling a workload changes only the end of the list.
+    The first of `addresses` is the primary one. `phase` is empty if the manifest has none. `host_network` is True if
+    the Pod uses the network of its node. `order` sorts the Pods of a Service so that scaling a workload changes only
+    the end of the list.
     """
 
     namespace: str
@@ -55,6 +56,7 @@ class ClusterPod:
     ready: bool = True
     phase: str = ""
     terminating: bool = False
+    host_network: bool = False
     order: tuple[str, int] = ("", 0)
 
 
@@ -91,6 +93,7 @@ def _from_manifest(item: ManifestObject, pod: PodObject) -> ClusterPod:
         ready=_ready(status),
         phase=status.phase,
         terminating=item.metadata.deletionTimestamp is not None,
+        host_network=pod.spec.hostNetwork,
         order=(item.name, 0),
     )
 
@@ -209,6 +212,7 @@ def _pod(
         hostname=hostname or spec.hostname,
         subdomain=subdomain or spec.subdomain,
         ports=_ports(spec),
+        host_network=spec.hostNetwork,
         order=(item.name, number),
     )
 

@@ -140,6 +140,15 @@ def test_other_kinds() -> None:
     pods = ItemDecoder(decoding.ApiPod, decoding.pod)
     assert kept(pods, status={"podIP": "10.0.0.1"}) == Pod("d", "x", "10.0.0.1")
     assert kept(pods, metadata={"deletionTimestamp": "2026-01-01T00:00:00Z"}) is None
+    clients = ItemDecoder(decoding.ApiPod, partial(decoding.pod, clients=True))
+    addresses = {"podIP": "10.0.0.1", "podIPs": [{"ip": "10.0.0.1"}, {"ip": "fd00::1"}]}
+    assert kept(clients, status=addresses) == Pod("d", "x", "10.0.0.1", ("fd00::1",))
+    assert kept(clients, spec={"hostNetwork": True}, status=addresses) == Pod("d", "x", "10.0.0.1", ("fd00::1",), True)
+    assert kept(pods, spec={"hostNetwork": True}, status=addresses) == Pod("d", "x", "10.0.0.1")
+    assert kept(clients, spec=None, status=None) == Pod("d", "x")
+    labelled = ItemDecoder(decoding.ApiNamespace, partial(decoding.namespace, labels=True))
+    assert kept(labelled, metadata={"labels": {"b": "2", "a": "1"}}) == Namespace("x", "", (("a", "1"), ("b", "2")))
+    assert kept(labelled) == Namespace("x")
     imports = ItemDecoder(decoding.ApiServiceImport, decoding.service_import)
     assert kept(imports, spec={"type": "Headless", "ips": ["10.0.0.1"]}) == ServiceImport(
         "d", "x", headless=True, ips=("10.0.0.1",)

@@ -11,7 +11,7 @@ from textwrap import dedent
 import pytest
 
 from svcdns.cluster.changes import Kind
-from svcdns.cluster.objects import Endpoint, EndpointSlice, ImportedSlice, Pod, Port, Service, ServiceImport
+from svcdns.cluster.objects import Endpoint, EndpointSlice, ImportedSlice, Namespace, Pod, Port, Service, ServiceImport
 from svcdns.cluster.watch_options import WatchOptions
 from svcdns.sources.manifests import ManifestError, ManifestsSource
 from svcdns.sources.manifests.cluster import Cluster, ObjectKey
@@ -148,6 +148,27 @@ def test_kinds(say: Say, options: dict[str, bool], kinds: set[Kind]) -> None:
     assert {kind for kind, _, _ in cluster.objects} == kinds
     source = ManifestsSource(WatchOptions(**options), log=logging.getLogger("manifests"))  # type: ignore[arg-type]
     assert set(source.kinds) == kinds
+
+
+def test_clients(say: Say) -> None:
+    """`clients` keeps the labels of Namespaces, and all addresses and the host network of Pods."""
+    text = """
+    apiVersion: v1
+    kind: Namespace
+    metadata: {name: a, labels: {team: x}}
+    ---
+    apiVersion: v1
+    kind: Pod
+    metadata: {name: p, namespace: a}
+    spec: {hostNetwork: true}
+    status: {podIP: 192.0.2.1, podIPs: [{ip: 192.0.2.1}, {ip: "fd00::1"}]}
+    """
+    pod, namespace = ObjectKey(Kind.POD, "a", "p"), ObjectKey(Kind.NAMESPACE, "", "a")
+    found = say(text, clients=True).objects
+    assert found[pod] == Pod("a", "p", "192.0.2.1", ("fd00::1",), host_network=True)
+    assert found[namespace] == Namespace("a", labels=(("kubernetes.io/metadata.name", "a"), ("team", "x")))
+    found = say(text).objects
+    assert (found[pod], found[namespace]) == (Pod("a", "p", "192.0.2.1"), Namespace("a"))
 
 
 def load(*paths: Path) -> Cluster:

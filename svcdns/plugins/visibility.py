@@ -1,0 +1,332 @@
+"""`visibility`: which clients may see which Services of the cluster (docs/plugins/visibility.md).
+
+The plugin answers nothing itself. It finds out who the client is, and puts into the query what the client may see
+(`Query.visibility`). *kubernetes*, *k8s_external* and *transfer* treat all other Services as if they did not exist.
+
+A client is identified by its address: it is the Pod that has the address, if exactly one Pod has it, and if this Pod
+does not use the network of its node. Any other client is a stranger. The client class is the namespace of the Pod, and
+the set of the networks in the rules that contain the address. So a reply of the answer table is found by the namespace
+that the address belongs to at the moment of the query.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Final, Protocol
+
+import msgspec
+
+from svcdns.cluster.changes import Dependency
+from svcdns.cluster.index import Index
+from svcdns.corefile import arguments
+from svcdns.corefile.blocks import Directive, Token
+from svcdns.corefile.errors import CorefileError
+from svcdns.plugin_api.contract import Following, Plugin, then
+from svcdns.plugin_api.environment import Block, Environment
+from svcdns.plugin_api.networks import Network, Networks, NetworkTextError, packed
+from svcdns.plugin_api.query import Answer, Query
+from svcdns.plugin_api.reply import CacheScope, Increment, Reply
+from svcdns.sources.label_selectors import check_label_selector, matcher
+from svcdns.telemetry.counters import Family, MetricKind
+
+RULES: Final = ("own", "shared", "allow", "default")
+CLIENTS: Final = ("namespace", "labels", "net")
+OBJECTS: Final = ("all", "namespace", "service", "labels")
+_SEE: Final = "see"
+
+
+@dataclass(frozen=True, slots=True)
+class Objects:
+    """A part of the cluster: everything, or namespaces by name or by label selector, or single Services.
+
+    A Service is a pair of its namespace and its name. Names are in lower case.
+    """
+
+    everything: bool = False
+    namespaces: frozenset[str] = frozenset()
+    services: frozenset[tuple[str, str]] = frozenset()
+    selector: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Allowed:
+    """Clients by namespace, by a label selector for their namespace, or by network, and what they may see."""
+
+    objects: Objects
+    namespaces: frozenset[str] = frozenset()
+    selector: str = ""
+    networks: tuple[Network, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """The rules. A client may see the union of what its rules show.
+
+    `own` is True if a Pod may see its own namespace. `shared` is for all clients, `default` for clients that are not
+    identified as a Pod.
+    """
+
+    own: bool = False
+    shared: tuple[Objects, ...] = ()
+    allowed: tuple[Allowed, ...] = ()
+    default: tuple[Objects, ...] = ()
+
+
+def parse(block: Block) -> Options:
+    """Returns the options of the block's `visibility` directive. Raises CorefileError."""
+    directive = arguments.once(block.directives)
+    arguments.arguments(directive, 0, 0)
+    if not any(other.name.text == "kubernetes" for other in block.others):
+        raise CorefileError(directive.position, "the server block has no 'kubernetes', whose names visibility hides")
+    own = False
+    rules: dict[str, list[Objects]] = {"shared": [], "default": []}
+    allowed: list[Allowed] = []
+    for line in arguments.body(directive):
+        arguments.no_body(line)
+        match line.name.text:
+            case "own":
+                arguments.arguments(line, 0, 0)
+                own = True
+            case "allow":
+                allowed.append(_allowed(line))
+            case "shared" | "default" as rule:
+                rules[rule].append(_objects(line, line.arguments))
+            case _:
+                raise arguments.unknown_option(line, RULES)
+    if not (own or allowed or rules["shared"] or rules["default"]):
+        raise CorefileError(directive.position, f"without a rule nobody sees a Service; {_any_of(RULES)} was expected")
+    return Options(own, tuple(rules["shared"]), tuple(allowed), tuple(rules["default"]))
+
+
+def _allowed(line: Directive) -> Allowed:
+    words = line.arguments
+    at = next((at for at, word in enumerate(words) if word.text == _SEE), len(words))
+    who, what = words[:at], words[at + 1 :]
+    objects = Objects(everything=True) if at == len(words) else _objects(line, what)
+    kind, rest = _kind(line, who, CLIENTS)
+    match kind:
+        case "net":
+            return Allowed(objects, networks=tuple(map(_network, rest)))
+        case "labels":
+            return Allowed(objects, selector=_selector(rest))
+        case _:
+            return Allowed(objects, namespaces=frozenset(word.text.lower() for word in rest))
+
+
+def _objects(line: Directive, words: Sequence[Token]) -> Objects:
+    kind, rest = _kind(line, words, OBJECTS)
+    match kind:
+        case "all":
+            return Objects(everything=True)
+        case "labels":
+            return Objects(selector=_selector(rest))
+        case "service":
+            return Objects(services=frozenset(map(_service, rest)))
+        case _:
+            return Objects(namespaces=frozenset(word.text.lower() for word in rest))
+
+
+def _kind(line: Directive, words: Sequence[Token], kinds: Sequence[str]) -> tuple[str, Sequence[Token]]:
+    """Returns the first word, which must be one of `kinds`, and the words after it. Only `all` has no words after it.
+
+    Raises CorefileError.
+    """
+    if not words:
+        raise CorefileError(line.position, f"'{line.name.text}' needs more words; {_any_of(kinds)} was expected")
+    first, rest = words[0], words[1:]
+    if first.text not in kinds:
+        hint = arguments.nearest(first.text, kinds)
+        raise CorefileError(first.position, f"'{first.text}' was found{hint}; {_any_of(kinds)} was expected")
+    if first.text == "all" and rest:
+        raise CorefileError(rest[0].position, f"'{rest[0].text}' was found, nothing was expected after 'all'")
+    if first.text != "all" and not rest:
+        raise CorefileError(first.position, f"'{first.text}' needs a word after it")
+    return first.text, rest
+
+
+def _any_of(words: Sequence[str]) -> str:
+    return f"{', '.join(words[:-1])} or {words[-1]}"
+
+
+def _selector(words: Sequence[Token]) -> str:
+    text = " ".join(word.text for word in words)
+    try:
+        check_label_selector(text)
+    except ValueError as error:
+        raise CorefileError(words[0].position, str(error)) from None
+    return text
+
+
+def _service(word: Token) -> tuple[str, str]:
+    namespace, slash, name = word.text.lower().partition("/")
+    if not (namespace and slash and name) or "/" in name:
+        raise CorefileError(word.position, f"'{word.text}' is not a Service; NAMESPACE/NAME was expected")
+    return namespace, name
+
+
+def _network(word: Token) -> Network:
+    try:
+        return Network.from_text(word.text)
+    except NetworkTextError as error:
+        raise CorefileError(word.position, str(error)) from error
+
+
+HIDDEN: Final = Family(
+    "svcdns_visibility_hidden_total",
+    MetricKind.COUNTER,
+    "Queries from which a rule of visibility hid a Service or a namespace.",
+    ("server",),
+)
+
+
+class _Cluster(Protocol):
+    """The part of the plugin *kubernetes* that this plugin uses."""
+
+    index: Index
+
+
+class _Rule:
+    """A part of the cluster, in a form that is fast to search."""
+
+    def __init__(self, objects: Objects) -> None:
+        self.everything, self.namespaces, self.services = objects.everything, objects.namespaces, objects.services
+        self.selects = matcher(objects.selector) if objects.selector else None
+        self.partly = frozenset(namespace for namespace, _ in objects.services)
+        """The namespaces of `services`."""
+
+    def covers(self, namespace: str, labels: Callable[[], Mapping[str, str]]) -> bool:
+        """Returns True if the rule shows all Services of the namespace. `labels` returns the namespace's labels."""
+        return self.everything or namespace in self.namespaces or (self.selects is not None and self.selects(labels()))
+
+
+class _Sight:
+    """What one client may see, for one query. Implements `svcdns.plugin_api.visibility.Visibility`."""
+
+    __slots__ = ("_covered", "_dependencies", "_index", "_rules", "_uses_labels", "hid")
+
+    def __init__(self, index: Index, rules: Sequence[_Rule], dependencies: tuple[Dependency, ...]) -> None:
+        """`dependencies` are those of the choice of the rules, besides the client class."""
+        self._index, self._rules, self._dependencies = index, rules, dependencies
+        self._uses_labels = any(rule.selects is not None for rule in rules)
+        self._covered: dict[str, bool] = {}
+        """Decisions about namespaces. All records of a zone transfer follow the same decision."""
+        self.hid = False
+        """True after a Service or a namespace was hidden."""
+
+    def shows(self, namespace: str, service: str, dependencies: list[Dependency]) -> bool:
+        """See `Visibility`."""
+        if self._covers(namespace, dependencies) or any((namespace, service) in rule.services for rule in self._rules):
+            return True
+        self.hid = True
+        return False
+
+    def shows_namespace(self, namespace: str, dependencies: list[Dependency]) -> bool:
+        """See `Visibility`."""
+        if self._covers(namespace, dependencies) or any(namespace in rule.partly for rule in self._rules):
+            return True
+        self.hid = True
+        return False
+
+    def _covers(self, namespace: str, dependencies: list[Dependency]) -> bool:
+        needed = (*self._dependencies, ("namespace", namespace)) if self._uses_labels else self._dependencies
+        dependencies += [one for one in needed if one not in dependencies]
+        covered = self._covered.get(namespace)
+        if covered is None:
+            covered = any(
+                rule.covers(namespace, lambda: self._index.namespace_labels(namespace)) for rule in self._rules
+            )
+            self._covered[namespace] = covered
+        return covered
+
+
+class _AllowedClients:
+    """The clients of an `allow` line, and its rule."""
+
+    def __init__(self, allowed: Allowed) -> None:
+        self.rule = _Rule(allowed.objects)
+        self.namespaces = allowed.namespaces
+        self.selects = matcher(allowed.selector) if allowed.selector else None
+        self.networks = Networks(allowed.networks) if allowed.networks else None
+
+
+class Visibility(Plugin):
+    """Hides Services of the cluster from clients that may not see them."""
+
+    name = "visibility"
+    states_reuse = True
+    client_class_dependencies = frozenset({"pod", "sync"})
+
+    def __init__(self, options: Options, environment: Environment) -> None:
+        self._own, self._environment, self._counters = options.own, environment, environment.counters
+        self._shared = [_Rule(objects) for objects in options.shared]
+        self._default = [_Rule(objects) for objects in options.default]
+        self._allowed = [_AllowedClients(allowed) for allowed in options.allowed]
+        self._networks = [allowed.networks for allowed in self._allowed if allowed.networks is not None]
+
+    @cached_property
+    def _index(self) -> Index:
+        cluster: _Cluster = self._environment.peers("kubernetes")[0]
+        return cluster.index
+
+    def client_class(self, address: str) -> str:
+        """Returns the namespace of the Pod with that address, and a digit for each line with networks: 1 if they
+        contain the address, else 0.
+
+        The namespace is empty for a stranger. It is `?` for a stranger while the Pods are not listed yet.
+        """
+        octets = packed(address)
+        digits = "".join("1" if octets is not None and octets in networks else "0" for networks in self._networks)
+        namespace = self._namespace_of(octets)
+        return f"{namespace or ('' if self._index.synced else '?')} {digits}"
+
+    def handle(self, query: Query, following: Following) -> Answer:
+        """Passes the query on with what its client may see. Counts the query if something was hidden."""
+        sight = self._sight(query.client.address)
+        cell = self._counters.cell(HIDDEN, query.listener)
+
+        def finished(reply: Reply) -> Reply:
+            increments: tuple[Increment, ...] = reply.increments
+            if sight.hid:
+                self._counters.add(cell)
+                increments += ((cell, 1.0),)
+            return msgspec.structs.replace(
+                reply, scope=max(reply.scope, CacheScope.CLIENT_CLASS), increments=increments
+            )
+
+        return then(following(query.changed(visibility=sight)), finished)
+
+    def _sight(self, address: str) -> _Sight:
+        """Returns what the client with this address may see now."""
+        octets = packed(address)
+        namespace = self._namespace_of(octets)
+        rules, dependencies = [*self._shared], set[Dependency]()
+        if namespace and self._own:
+            rules.append(_Rule(Objects(namespaces=frozenset({namespace}))))
+        if not namespace and self._index.synced:  # until the Pods are listed, any client may be a Pod
+            rules += self._default
+        for allowed in self._allowed:
+            if allowed.networks is not None:
+                applies = octets is not None and octets in allowed.networks
+            elif allowed.selects is not None:
+                if namespace:
+                    dependencies.add(("namespace", namespace))
+                applies = bool(namespace) and allowed.selects(self._index.namespace_labels(namespace))
+            else:
+                applies = namespace in allowed.namespaces
+            if applies:
+                rules.append(allowed.rule)
+        return _Sight(self._index, rules, tuple(dependencies))
+
+    def _namespace_of(self, octets: bytes | None) -> str:
+        """Returns the namespace (lower case) of the only Pod with this address; empty for the address of a stranger."""
+        if octets is None:
+            return ""
+        address = socket.inet_ntop(socket.AF_INET if len(octets) == 4 else socket.AF_INET6, octets)
+        pods = self._index.pods_with(address)
+        return pods[0].namespace.lower() if len(pods) == 1 and not pods[0].host_network else ""
+
+
+PLUGIN: Final = Visibility
