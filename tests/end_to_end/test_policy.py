@@ -1,0 +1,204 @@
+"""What a client may not get stays refused: every policy, over every transport, in both orders of the clients, cold and
+warm, on one running server.
+
+A new policy is a new block of the Corefile and a new `Case`.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+from random import Random
+from typing import Any, Final, NamedTuple
+
+import dns.message
+import dns.query
+import dns.rcode
+import pytest
+
+from tests.support.certificates import authority, pair
+from tests.support.server import Server, free_port, until
+
+ALLOWED, REFUSED, MOVING = "127.0.0.2", "127.0.0.3", "127.0.0.4"
+"""Addresses of clients: of a Pod in the namespace `a`, of a Pod in the namespace `b`, and of a Pod that is replaced."""
+TRANSPORTS: Final = ("udp", "tcp", "tls")
+TIMES: Final = 4
+"""How often a client sends each query: the answer table has the reply from the third time on."""
+COREFILE = """
+(acl) {
+    acl {
+        block net 127.0.0.3
+    }
+    cache 30
+    template IN A acl.test {
+        answer "{{ .Name }} 60 IN A 192.0.2.7"
+    }
+}
+(cluster) {
+    rewrite name regex (.*)\\.short\\.cluster\\.local {1}.a.svc.cluster.local answer auto
+    visibility {
+        own
+        shared labels shared=true
+    }
+    cache 30
+    k8s_external ext.test
+    kubernetes cluster.local in-addr.arpa {
+        manifests {dir}/cluster
+    }
+}
+(alias) {
+    cache 30
+    template IN A alias.test {
+        match (?P<name>[a-z0-9]+)\\.alias\\.test
+        answer "{{ .Name }} 60 IN CNAME {{ .Group.name }}.a.svc.cluster.local."
+    }
+}
+(target) {
+    cache 30
+    template IN A target.test {
+        answer "{{ .Name }} 60 IN A 192.0.2.8"
+    }
+}
+"""
+ZONES: Final = {
+    "acl": ("acl.test",),
+    "cluster": ("cluster.local", "in-addr.arpa", "ext.test"),
+    "alias": ("alias.test",),
+    "target": ("target.test",),
+}
+COREFILE += "".join(
+    f"{' '.join(f'{zone}:{{port}}' for zone in zones)} {{\n bind 127.0.0.1\n MORE{block}\n import {block}\n}}\n"
+    f"{' '.join(f'tls://{zone}:{{tls}}' for zone in zones)} {{\n bind 127.0.0.1\n root {{dir}}\n"
+    f" tls server.crt server.key\n import {block}\n}}\n"
+    for block, zones in ZONES.items()
+)
+COREFILE = COREFILE.replace("MOREacl", "ready 127.0.0.1:{ready}\n prometheus 127.0.0.1:{metrics}\n reload 2s 0")
+COREFILE = COREFILE.replace("MOREcluster", "prometheus 127.0.0.1:{metrics}\n")
+for block in ZONES:
+    COREFILE = COREFILE.replace(f"MORE{block}", "")
+
+
+class Case(NamedTuple):
+    """A query, what the allowed client gets, and what the refused client gets: RDATA or an rcode.
+
+    In `name` and `allowed`, `<N>` stands for a number that is different for each transport and order of the clients.
+    """
+
+    policy: str
+    name: str
+    rtype: str
+    allowed: str
+    refused: str
+
+
+CASES: Final = (
+    Case("acl", "n<N>.acl.test.", "A", "192.0.2.7", "REFUSED"),
+    Case("visibility", "s<N>.a.svc.cluster.local.", "A", "10.96.1.<N>", "NXDOMAIN"),
+    Case("visibility", "s<N>.a.svc.cluster.local.", "SRV", "0 100 80 s<N>.a.svc.cluster.local.", "NXDOMAIN"),
+    Case("visibility", "s<N>.a.svc.cluster.local.", "AAAA", "NOERROR", "NXDOMAIN"),
+    Case("visibility", "<N>.1.96.10.in-addr.arpa.", "PTR", "s<N>.a.svc.cluster.local.", "NXDOMAIN"),
+    Case("visibility", "s<N>.a.ext.test.", "A", "192.0.2.1<N>", "NXDOMAIN"),
+    Case("visibility, alias outside", "e<N>.a.svc.cluster.local.", "A", "192.0.2.8", "NXDOMAIN"),
+    Case("rewrite to a hidden name", "s<N>.short.cluster.local.", "A", "10.96.1.<N>", "NXDOMAIN"),
+    Case("alias to a hidden name", "s<N>.alias.test.", "A", "10.96.1.<N>", "no address"),
+    Case("alias to a hidden alias", "e<N>.alias.test.", "A", "192.0.2.8", "no address"),
+)
+COMBINATIONS: Final = tuple(itertools.product(TRANSPORTS, ("allowed first", "refused first")))
+
+
+def manifests() -> str:
+    """Returns the manifests of the cluster: a Service and an alias for each combination, and the clients as Pods."""
+    out = [pod("allowed", "a", ALLOWED), pod("refused", "b", REFUSED)]
+    for number in range(1, len(COMBINATIONS) + 1):
+        metadata = f"metadata: {{name: s{number}, namespace: a}}"
+        spec = f"clusterIP: 10.96.1.{number}, externalIPs: [192.0.2.1{number}], ports: [{{port: 80}}]"
+        out.append(f"{{apiVersion: v1, kind: Service, {metadata}, spec: {{{spec}}}}}")
+        metadata = f"metadata: {{name: e{number}, namespace: a}}"
+        spec = f"type: ExternalName, externalName: t{number}.target.test"
+        out.append(f"{{apiVersion: v1, kind: Service, {metadata}, spec: {{{spec}}}}}")
+    return "\n---\n".join(out)
+
+
+def pod(name: str, namespace: str, address: str) -> str:
+    """Returns the manifest of a Pod with this address."""
+    metadata = f"metadata: {{name: {name}, namespace: {namespace}}}"
+    return f"{{apiVersion: v1, kind: Pod, {metadata}, status: {{podIP: {address}}}}}"
+
+
+class PolicyServer(Server):
+    """The server of this module, with a port for TLS."""
+
+    def write(self, corefile: str) -> None:
+        """Writes the Corefile, with the ports and the folder in place of `{name}`."""
+        self.ports.setdefault("tls", free_port())
+        super().write(corefile)
+
+    def result(self, name: str, rtype: str, client: str, transport: str) -> str:
+        """Sends a query from the address `client`, and returns the last RDATA of the answer, or the rcode."""
+        query = dns.message.make_query(name, rtype)
+        options: dict[str, Any] = {"source": client, "one_rr_per_rrset": True}
+        if transport == "tls":
+            context = authority().client()
+            reply = dns.query.tls(
+                query, "127.0.0.1", 5, self.ports["tls"], ssl_context=context, server_hostname="dns.test", **options
+            )
+        else:
+            send = dns.query.tcp if transport == "tcp" else dns.query.udp
+            reply = send(query, "127.0.0.1", 5, self.ports["port"], **options)
+        found: list[str] = [rrset[0].to_text() for rrset in reply.answer if rrset.rdtype == query.question[0].rdtype]
+        if found:
+            return found[-1]
+        return "no address" if reply.answer else dns.rcode.to_text(reply.rcode())
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PolicyServer]:
+    """A running server with all policies."""
+    folder: Path = tmp_path_factory.mktemp("policy")
+    (folder / "cluster").mkdir()
+    (folder / "cluster" / "all.yaml").write_text(manifests())
+    (folder / "cluster" / "moving.yaml").write_text(pod("moving-a", "a", MOVING))
+    pair().write(folder)
+    with PolicyServer(folder, COREFILE) as running:
+        running.until_ready()
+        yield running
+
+
+def test_what_is_refused_stays_refused(server: PolicyServer) -> None:
+    """Each policy × transport × order of the clients, cold and warm; then all queries again in random order."""
+    asked: list[tuple[str, str, str, str]] = []
+    wrong: list[str] = []
+
+    def check(name: str, rtype: str, client: str, transport: str, expected: str, when: str) -> None:
+        found = server.result(name, rtype, client, transport)
+        if found != expected:
+            wrong.append(f"{name} {rtype} from {client} over {transport}, {when}: {found}, {expected} was expected")
+
+    for number, (transport, order) in enumerate(COMBINATIONS, 1):
+        clients = (ALLOWED, REFUSED) if order == "allowed first" else (REFUSED, ALLOWED)
+        for case in CASES:
+            name = case.name.replace("<N>", str(number))
+            for client in clients:
+                expected = case.allowed.replace("<N>", str(number)) if client == ALLOWED else case.refused
+                for time in range(TIMES):
+                    check(name, case.rtype, client, transport, expected, f"{case.policy}, {order}, {time} times before")
+                asked.append((name, case.rtype, client, expected))
+    rng = Random(17)
+    for name, rtype, client, expected in rng.sample(asked, len(asked)):
+        check(name, rtype, client, rng.choice(TRANSPORTS), expected, "warm")
+    assert wrong == []
+    until("hits of the answer table", lambda: server.metric("svcdns_answer_table_hits_total") > len(asked))
+    assert server.metric("coredns_cache_hits_total") > 0
+    assert server.metric("svcdns_visibility_hidden_total") > 0
+
+
+def test_an_address_that_passes_to_another_pod(server: PolicyServer) -> None:
+    """Once the change of the manifests has been read, no transport gives the address the rights of the old Pod."""
+    name = "s1.a.svc.cluster.local."
+    for transport in TRANSPORTS * TIMES:
+        assert server.result(name, "A", MOVING, transport) == "10.96.1.1"
+    (server.folder / "cluster" / "moving.yaml").write_text(pod("moving-b", "b", MOVING))
+    until("the new Pod", lambda: server.result(name, "A", MOVING, "udp") == "NXDOMAIN")
+    for transport in TRANSPORTS * TIMES:
+        assert server.result(name, "A", MOVING, transport) == "NXDOMAIN"
