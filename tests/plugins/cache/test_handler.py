@@ -305,6 +305,31 @@ async def test_a_reply_to_a_query_from_before_a_change_is_not_cached() -> None:
     assert cached.asked == 1
 
 
+async def test_replies_from_cluster_data_do_not_outlive_a_reload() -> None:
+    """After a reload, some clients may not see the data: entries with dependencies are gone, and a reply that the old
+    chain still waits for is not cached.
+    """
+    cached = Cached(reply=Reply(answer=A, lifetime=9.0, dependencies=(("service", "d", "ext"),)))
+    cached.ask()
+    cached.reload("cache 30")
+    cached.ask()
+    assert cached.asked == 2
+    gate = asyncio.Event()
+
+    async def later() -> Reply:
+        await gate.wait()
+        return cached.reply
+
+    query = world.query("b.example.org.", server="dns://:53")
+    waiting = asyncio.ensure_future(world.soon(cached.plugin.handle(query, lambda _: later())))
+    await asyncio.sleep(0)
+    cached.reload("cache 30")
+    gate.set()
+    await waiting
+    cached.ask("b.example.org.")
+    assert cached.asked == 3
+
+
 @pytest.mark.parametrize(
     ("text", "reply", "asked"),
     [
