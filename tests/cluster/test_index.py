@@ -145,6 +145,9 @@ def test_objects_of_older_programs() -> None:
         "n", "p", "10.0.0.1"
     )
     assert msgspec.msgpack.decode(msgspec.msgpack.encode(("Namespace", "n", "")), type=ClusterObject) == Namespace("n")
+    older = msgspec.defstruct("Pod", ["namespace", "name", ("ip", str, "")], array_like=True, tag="Pod")
+    encoded = msgspec.msgpack.encode(Pod("n", "p", "10.0.0.1", ("fd00::1",), host_network=True))
+    assert msgspec.msgpack.decode(encoded, type=older) == older("n", "p", "10.0.0.1")
 
 
 def test_namespaces_and_serials() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from svcdns.cluster.changes import Kind, Put
+from svcdns.cluster.objects import Namespace, Pod
 from svcdns.cluster.watch_options import SourceError
 from tests.support.api_double import (
     NAMESPACES,
@@ -65,6 +66,26 @@ async def test_received_octets_are_counted(caplog: pytest.LogCaptureFixture) -> 
             api.put(DB)
             await followed.until(lambda: "+db" in followed.events())
             assert followed.observed.octets["services"] > listed + 100
+
+
+async def test_what_identifies_clients_arrives(api: ApiDouble, caplog: pytest.LogCaptureFixture) -> None:
+    """With `clients`, Namespaces come with their labels, and Pods with all addresses and the use of the host network.
+
+    A Pod that has ended is removed.
+    """
+    team = {"kind": "Namespace", "metadata": {"name": "team", "labels": {"a": "b"}}}
+    status = {"podIP": "10.0.0.1", "podIPs": [{"ip": "10.0.0.1"}, {"ip": "fd00::1"}]}
+    pod = {"kind": "Pod", "metadata": {"name": "p", "namespace": "team"}, "status": {"phase": "Running", **status}}
+    api.put(team, pod)
+    async with watching(api, caplog, pods=True, clients=True) as followed:
+        await followed.until(lambda: api.watching(PODS))
+        assert Put(Namespace("team", labels=(("a", "b"),))) in followed.changes
+        assert Put(Pod("team", "p", "10.0.0.1", ("fd00::1",))) in followed.changes
+        api.put({**pod, "spec": {"hostNetwork": True}})
+        changed = Put(Pod("team", "p", "10.0.0.1", ("fd00::1",), host_network=True))
+        await followed.until(lambda: changed in followed.changes)
+        api.put({**pod, "status": {"phase": "Succeeded", **status}})
+        await followed.until(lambda: "-p" in followed.events(Kind.POD))
 
 
 async def test_changes_arrive(api: ApiDouble, caplog: pytest.LogCaptureFixture) -> None:
