@@ -16,6 +16,13 @@ from svcdns.plugin_api.reuse import blame
 
 MAX_KNOWN: Final = 65_536
 """The most addresses whose class is remembered; when there are more, all are forgotten."""
+MAX_NUMBERED: Final = 65_536
+"""The most classes whose identifier is remembered; when there are more, all are forgotten.
+
+A class such as the namespace of a Pod may be one of many over time. A forgotten class gets a new identifier, so stored
+replies for its earlier identifier are not used again.
+"""
+_IDENTIFIERS: Final = 1 << 32
 
 
 class Classes:
@@ -27,6 +34,7 @@ class Classes:
         self._kinds = frozenset(kind for handler in handlers for kind in handler.client_class_dependencies)
         self._known: dict[str, bytes] = {}
         self._numbers: dict[tuple[str, ...], bytes] = {}
+        self._next = 0
 
     def of(self, address: str) -> bytes:
         """Returns the client class of `address`, as an identifier of four octets that is valid only in this process.
@@ -36,10 +44,19 @@ class Classes:
         found = self._known.get(address)
         if found is None:
             names = tuple([_class_by(handler, address) for handler in self._handlers])
-            found = self._numbers.setdefault(names, len(self._numbers).to_bytes(4, "big"))
+            found = self._numbers.get(names) or self._numbered(names)
             if len(self._known) >= MAX_KNOWN:
                 self._known.clear()
             self._known[address] = found
+        return found
+
+    def _numbered(self, names: tuple[str, ...]) -> bytes:
+        """Returns the identifier of a class that has none yet."""
+        if len(self._numbers) >= MAX_NUMBERED:
+            self._numbers.clear()
+            self._known.clear()
+        found = self._numbers[names] = self._next.to_bytes(4, "big")
+        self._next = (self._next + 1) % _IDENTIFIERS
         return found
 
     def invalidate(self, dependencies: Iterable[Dependency]) -> None:

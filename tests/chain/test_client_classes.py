@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pytest
+
+from svcdns.chain import client_classes
 from svcdns.chain.client_classes import MAX_KNOWN, Classes
 from svcdns.plugin_api.contract import Plugin
 
@@ -50,3 +53,13 @@ def test_what_is_remembered_is_bounded() -> None:
     for number in range(MAX_KNOWN + 10):
         classes.of(str(number))
     assert len(classes._known) <= MAX_KNOWN
+
+
+def test_the_number_of_classes_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At most `MAX_NUMBERED` classes are remembered, and no two classes ever have the same identifier."""
+    monkeypatch.setattr(client_classes, "MAX_NUMBERED", 10)
+    addresses = [str(number) for number in range(95)]
+    classes = Classes([Networks(**{address: address for address in addresses})])
+    assert len({classes.of(address) for address in addresses}) == len(addresses)
+    assert len(classes._numbers) <= 10
+    assert classes.of("94") == classes.of("94")
