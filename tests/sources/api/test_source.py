@@ -73,10 +73,10 @@ async def test_what_identifies_clients_arrives(api: ApiDouble, caplog: pytest.Lo
 
     A Pod that has ended is removed.
     """
-    team = {"kind": "Namespace", "metadata": {"name": "team", "labels": {"a": "b"}}}
+    labelled = {"kind": "Namespace", "metadata": {"name": "team", "labels": {"a": "b"}}}
     status = {"podIP": "10.0.0.1", "podIPs": [{"ip": "10.0.0.1"}, {"ip": "fd00::1"}]}
     pod = {"kind": "Pod", "metadata": {"name": "p", "namespace": "team"}, "status": {"phase": "Running", **status}}
-    api.put(team, pod)
+    api.put(labelled, pod)
     async with watching(api, caplog, pods=True, clients=True) as followed:
         await followed.until(lambda: api.watching(PODS))
         assert Put(Namespace("team", labels=(("a", "b"),))) in followed.changes
