@@ -51,7 +51,6 @@ def main() -> None:
     """Runs the attack that the command line names."""
     end_with_parent()
     name, port, tls_port, seconds = sys.argv[1:]
-    os.nice(5)
     soft = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, soft))
     print(name, flush=True)

@@ -45,7 +45,7 @@ class FairQueue(Generic[Item]):
         self.turns: deque[_Client[Item]] = deque()
         """The clients with waiting items; the first one has its turn. Empty if no item waits."""
         self._current: _Client[Item] | None = None
-        self._by_length: list[dict[_Client[Item], None]] = [{} for _ in range(most + 1)]
+        self._by_length: list[dict[_Client[Item], None]] = [{}]
         """The clients by the number of their items."""
         self._longest = 0
 
@@ -73,6 +73,8 @@ class FairQueue(Generic[Item]):
         if length:
             del self._by_length[length][client]
         items.append(item)
+        if length + 1 == len(self._by_length):
+            self._by_length.append({})
         self._by_length[length + 1][client] = None
         self._longest = max(self._longest, length + 1)
         self._length += 1

@@ -17,8 +17,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import select
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -41,8 +43,18 @@ from svcdns.telemetry.counters import Counters
 
 log = logging.getLogger("svcdns")
 HostPort = tuple[str, int]
+ACCEPTS: Final = 8
+"""The most connections of a socket that one iteration of the event loop accepts, because each takes 0.1 ms and more."""
+BACKLOG: Final = 1024
+"""The most connections that wait in a socket until they are accepted."""
+SEND_BUFFER: Final = 64 << 10
+RECEIVE_BUFFER: Final = 32 << 10
+"""The octets of a TCP connection's buffers in the kernel, which count as memory of the container.
+
+The kernel would otherwise let them grow to some MiB for each connection whose client does not read.
+"""
 TO_ACCEPT: Final = 2
-"""The iterations in which the event loop finds out that a listening socket is readable, and accepts its connections."""
+"""The iterations in which the event loop finds out that a listening socket is readable, and accepts connections."""
 TO_CONNECT: Final = 5
 """The iterations in which the event loop makes the transport and the protocol of a connection that was accepted.
 
@@ -63,6 +75,21 @@ class SocketDescription(msgspec.Struct, frozen=True):
     proto: str
     family: int
     wildcard: bool
+
+
+class _ListeningSocket(socket.socket):
+    """A socket whose backlog does not depend on how many connections asyncio accepts at once."""
+
+    def listen(self, backlog: int = BACKLOG, /) -> None:  # noqa: ARG002 - asyncio passes the number of connections
+        super().listen(BACKLOG)
+
+
+def _readable(socks: Sequence[socket.socket]) -> bool:
+    """Returns True if one of the sockets is readable now."""
+    poll = select.poll()
+    for sock in socks:
+        poll.register(sock, select.POLLIN)
+    return bool(poll.poll(0))
 
 
 class ResponderKey(NamedTuple):
@@ -109,7 +136,7 @@ class Listeners:
         self._closing_soon = False
         self._reconciling = asyncio.Lock()
         self.in_flight = InFlight()
-        self.connections = TcpConnections()
+        self.connections = TcpConnections(poll_sockets=self.drain)
         self.certificates = Certificates(counters, self.drain)
         self._tls_acceptor = TlsAcceptor(counters, self.connections)
         self.readers: list[UdpReader] = []
@@ -172,9 +199,11 @@ class Listeners:
     async def refuse_connections(self) -> None:
         """Accepts the connections that wait in the sockets; then the kernel refuses new ones. UDP is read as before."""
         loop = asyncio.get_running_loop()
-        for _ in range(TO_ACCEPT):
-            await asyncio.sleep(0)
         servers = [one for one in self._sockets.values() if one.server is not None]
+        for turn in range(TO_ACCEPT + BACKLOG // ACCEPTS):
+            if turn >= TO_ACCEPT and not _readable([one.sock for one in servers]):
+                break
+            await asyncio.sleep(0)
         for one in servers:
             refuse_connections(one.sock)
             for sock in one.server.sockets if one.server is not None else ():
@@ -292,7 +321,10 @@ class Listeners:
             one.reader = UdpReader(one.sock, responder, errors, wildcard=one.description.wildcard)
             add_drain(loop, one.sock, one.reader.drain)
             return
-        server = await loop.create_server(lambda: self._accept(one), sock=one.sock.dup(), backlog=1024)
+        sock = _ListeningSocket(fileno=os.dup(one.sock.fileno()))
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
+        server = await loop.create_server(lambda: self._accept(one), sock=sock, backlog=ACCEPTS)
         if self._wanted(one):
             one.server = server
         else:

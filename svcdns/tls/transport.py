@@ -11,44 +11,52 @@ from __future__ import annotations
 import asyncio
 import os
 import ssl
-from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from time import perf_counter
 from typing import Any, Final
+
+from svcdns.eventloop.fair_queue import FairQueue
 
 CHUNK: Final = 4096
 """Octets that are read from the socket, or passed to the protocol, in one step."""
 _INBOX: Final = bytearray(CHUNK)
 """The receive buffer of all connections. Sharing is safe, because its contents are used up before the next read."""
 
+MAX_STEPS: Final = 1 << 14
+"""The most steps that wait in a queue. It is more than a process has handshakes."""
+
 Side = Callable[[ssl.MemoryBIO, ssl.MemoryBIO], ssl.SSLObject]
 """A function that makes one side of a TLS connection. Its arguments are the buffers of incoming and outgoing octets."""
 
 
 class HandshakeQueue:
-    """Runs the steps of handshakes one at a time.
+    """Runs the steps of handshakes one at a time. The clients take turns, by the time that their steps take.
 
     After each step it pauses for as long as the step took, so that other work gets half of the time.
     """
 
     def __init__(self) -> None:
-        self._waiting: deque[Callable[[], None]] = deque()
+        self._waiting: FairQueue[Callable[[], None]] = FairQueue(MAX_STEPS)
+        self._scheduled = False
 
-    def put(self, step: Callable[[], None]) -> None:
-        """Adds a step to the queue."""
-        self._waiting.append(step)
-        if len(self._waiting) == 1:
+    def put(self, step: Callable[[], None], client: bytes = b"") -> None:
+        """Adds a step of a client's handshake to the queue."""
+        self._waiting.add(client, step)
+        if not self._scheduled:
+            self._scheduled = True
             asyncio.get_running_loop().call_soon(self._next)
 
     def _next(self) -> None:
         began = perf_counter()
         try:
-            self._waiting[0]()
+            self._waiting.pop()()
         finally:
-            self._waiting.popleft()
-            if self._waiting:
-                asyncio.get_running_loop().call_later(perf_counter() - began, self._next)
+            seconds = perf_counter() - began
+            self._waiting.charge(seconds)
+            self._scheduled = bool(self._waiting.turns)
+            if self._scheduled:
+                asyncio.get_running_loop().call_later(seconds, self._next)
 
 
 class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
@@ -64,15 +72,17 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
         failed: Callable[[Exception], None],
         handshakes: HandshakeQueue,
         timeout: float,
+        client: bytes = b"",
     ) -> None:
         """`established` is called after the handshake, and returns the application's protocol.
 
         `failed` is called once if the connection ends before the handshake does. The handshake runs in the queue
-        `handshakes`, and takes at most `timeout` seconds.
+        `handshakes`, in the turns of `client`, and takes at most `timeout` seconds.
         """
         super().__init__()
         self._established, self._failed, self._handshakes, self._timeout = established, failed, handshakes, timeout
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._client = client
         self._tls = side(self._incoming, self._outgoing)
         self._inner: asyncio.Protocol | None = None
         self._raw: asyncio.Transport
@@ -132,7 +142,7 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
 
     def _queue_handshake_step(self) -> None:
         self._raw.pause_reading()
-        self._handshakes.put(self._continue_handshake)
+        self._handshakes.put(self._continue_handshake, self._client)
 
     def _continue_handshake(self) -> None:
         if self._raw.is_closing():

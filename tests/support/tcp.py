@@ -71,8 +71,9 @@ async def served(
     address = server.sockets[0].getsockname()
     made: list[Client] = []
 
-    async def connect() -> Client:
+    async def connect(source: str = "127.0.0.1") -> Client:
         sock = socket.socket()
+        sock.bind((source, 0))
         sock.setblocking(False)
         if buffers:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffers)

@@ -8,6 +8,7 @@ import os
 import ssl
 from collections.abc import AsyncIterator, Callable
 from itertools import pairwise
+from time import perf_counter
 
 import pytest
 
@@ -230,6 +231,25 @@ async def test_other_work_runs_between_handshake_steps() -> None:
             await asyncio.sleep(0)
             order.append("other")
     assert all(two != ("step", "step") for two in pairwise(order))
+
+
+async def test_clients_take_turns() -> None:
+    """The handshakes of a client with many of them do not delay a handshake of another client."""
+    handshakes, order = HandshakeQueue(), []
+
+    def step(client: str) -> None:
+        order.append(client)
+        ends = perf_counter() + 0.0005
+        while perf_counter() < ends:
+            pass
+
+    for _ in range(20):
+        handshakes.put(lambda: step("many"), b"many")
+    handshakes.put(lambda: step("one"), b"one")
+    async with asyncio.timeout(10):
+        while len(order) < 21:
+            await asyncio.sleep(0)
+    assert order.index("one") <= 2
 
 
 async def test_a_step_that_fails_does_not_stop_the_others() -> None:

@@ -1,14 +1,35 @@
-"""The open TCP and TLS connections of one worker, and how they end at a stop or an upgrade."""
+"""The open TCP and TLS connections of one worker: their limits, and how they end at a stop or an upgrade.
+
+The limits are for all clients together. When a limit is reached, the client with the most connections loses one, so
+that other clients find room. A client is an IPv4 address or an IPv6 network of 64 bits.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from typing import Final, NamedTuple, Protocol
+import math
+import socket
+from collections.abc import Callable, Iterator
+from itertools import islice
+from time import perf_counter
+from typing import Final, Generic, NamedTuple, Protocol, TypeVar
 
+from svcdns.serving.metrics import ShedReason
 from svcdns.serving.responder import Responder
+from svcdns.serving.transport.turns import Turns
 
 MAX_CONNECTIONS: Final = 4096
-"""The most open connections of one worker; further ones are closed at once."""
+"""The most open connections of one worker."""
+READ_AHEAD: Final = 8 << 10
+"""The octets that may wait in a connection's buffer before the server stops reading, while a query is answered."""
+MAX_LARGE: Final = 256
+"""The most connections with more than READ_AHEAD octets in their buffers."""
+POLL_INTERVAL: Final = 0.0005
+"""The seconds of work for TCP connections after which the UDP sockets are read."""
+_CANDIDATES: Final = 16
+"""The connections of a client that are compared to find one that has been idle for long."""
+
+Item = TypeVar("Item")
 
 
 class Detached(NamedTuple):
@@ -32,6 +53,8 @@ class OpenConnection(Protocol):
     """The interface of a TCP or TLS connection that this module uses. `tcp.TcpConnection` implements it."""
 
     responder: Responder
+    client: bytes
+    """The `client_key` of the client's address."""
 
     @property
     def closing(self) -> bool:
@@ -41,6 +64,20 @@ class OpenConnection(Protocol):
     @property
     def waits_for_query(self) -> bool:
         """True if no query or reply is in progress, and nothing of the next query has arrived."""
+        ...
+
+    @property
+    def deadline(self) -> float:
+        """The time of the connection's timeout, on the loop's clock."""
+        ...
+
+    @property
+    def buffered(self) -> int:
+        """The octets that the connection has received and not answered, and those that its client has not taken."""
+        ...
+
+    def shed(self, reason: ShedReason) -> None:
+        """Closes the connection at once, and counts that."""
         ...
 
     def finish(self) -> None:
@@ -60,6 +97,54 @@ class OpenConnection(Protocol):
         ...
 
 
+def client_key(address: str) -> bytes:
+    """Returns the octets that identify a client: its IPv4 address, or the first 64 bits of its IPv6 address."""
+    host = address.partition("%")[0]
+    return socket.inet_pton(socket.AF_INET6, host)[:8] if ":" in host else socket.inet_aton(host)
+
+
+class ByClient(Generic[Item]):
+    """A set of connections that knows the client of each."""
+
+    def __init__(self) -> None:
+        self._client_of: dict[Item, bytes] = {}
+        self._items: dict[bytes, dict[Item, None]] = {}
+
+    def __len__(self) -> int:
+        """The number of connections."""
+        return len(self._client_of)
+
+    def __contains__(self, item: object) -> bool:
+        """Returns True if the set has the connection."""
+        return item in self._client_of
+
+    def __iter__(self) -> Iterator[Item]:
+        """The connections, in the order in which they were added."""
+        return iter(self._client_of)
+
+    def add(self, item: Item, client: bytes) -> None:
+        """Adds a connection of a client."""
+        self._client_of[item] = client
+        self._items.setdefault(client, {})[item] = None
+
+    def discard(self, item: Item) -> None:
+        """Removes a connection, if it is in the set."""
+        client = self._client_of.pop(item, None)
+        if client is not None:
+            items = self._items[client]
+            del items[item]
+            if not items:
+                del self._items[client]
+
+    def of(self, client: bytes) -> int:
+        """Returns the number of connections of a client."""
+        return len(self._items.get(client, ()))
+
+    def most(self) -> dict[Item, None]:
+        """Returns the connections of the client that has the most, the oldest first."""
+        return max(self._items.values(), key=len, default={})
+
+
 class TcpConnections:
     """The open connections of one worker, up to a maximum.
 
@@ -67,12 +152,20 @@ class TcpConnections:
     close a connection only after a reply, so that no client loses a query. An upgrade begins with the second step.
     """
 
-    def __init__(self, most: int = MAX_CONNECTIONS) -> None:
-        """`most` is the number of connections that may be open at once."""
-        self.most = most
-        self.open: set[OpenConnection] = set()
-        self.handshaking: set[asyncio.Transport] = set()
+    def __init__(self, most: int = MAX_CONNECTIONS, poll_sockets: Callable[[], object] | None = None) -> None:
+        """`most` is the number of connections that may be open at once.
+
+        `poll_sockets` reads the UDP sockets. It is called between two pieces of work for connections.
+        """
+        self.most, self._poll_sockets = most, poll_sockets
+        self.open: ByClient[OpenConnection] = ByClient()
+        self.handshaking: ByClient[asyncio.Transport] = ByClient()
         """The TLS connections whose handshake is not complete."""
+        self.turns = Turns()
+        self.poll_at = math.inf if poll_sockets is None else 0.0
+        """The time on `perf_counter` from which on `poll` must be called before more work for connections."""
+        self._large: ByClient[OpenConnection] = ByClient()
+        """Connections that had more than READ_AHEAD octets in their buffers."""
         self.closing = False
         """True if TCP connections without TLS are closed after a reply."""
         self.closing_tls = False
@@ -83,9 +176,59 @@ class TcpConnections:
         self._only: frozenset[OpenConnection] | None = None
         """The connections that are closed after a reply; None for all."""
 
+    def poll(self) -> None:
+        """Reads the UDP sockets."""
+        if self._poll_sockets is not None:
+            self._poll_sockets()
+            self.poll_at = perf_counter() + POLL_INTERVAL
+
+    def admit(self, client: bytes) -> bool:
+        """Returns True if a client may open a further connection.
+
+        If too many are open, the client with the most loses one that has been idle for long. Returns False if no other
+        client has more connections than this one would have.
+        """
+        if not self.full:
+            return True
+        candidates = self.open.most()
+        if len(candidates) <= self.open.of(client) + 1:
+            return False
+        some = list(islice(candidates, _CANDIDATES))
+        chosen = min(some, key=lambda one: (not one.waits_for_query, one.deadline))
+        for one in some:  # the next choice compares others
+            if one is not chosen:
+                del candidates[one]
+                candidates[one] = None
+        chosen.shed(ShedReason.CONNECTIONS)
+        self.remove(chosen)
+        return True
+
+    def remove(self, connection: OpenConnection) -> None:
+        """Removes a connection that has ended."""
+        self.open.discard(connection)
+        self._large.discard(connection)
+
+    def note_large(self, connection: OpenConnection) -> None:
+        """Notes that a connection has more than READ_AHEAD octets in its buffers.
+
+        If there are too many of them, the client with the most loses its oldest one.
+        """
+        large = self._large
+        if connection in large:
+            return
+        large.add(connection, connection.client)
+        if len(large) > MAX_LARGE:
+            for one in tuple(large):
+                if one.buffered <= READ_AHEAD:
+                    large.discard(one)
+        if len(large) > MAX_LARGE:
+            chosen = next(iter(large.most()))
+            chosen.shed(ShedReason.UNREAD)
+            self.remove(chosen)
+
     @property
     def full(self) -> bool:
-        """True if no further connection is accepted."""
+        """True if as many connections are open as may be."""
         return len(self.open) + len(self.handshaking) >= self.most
 
     @property

@@ -1,7 +1,8 @@
 """DNS over TCP (RFC 7766): several queries on a connection, answered in the order in which they came.
 
 One query of a connection is in the chain at a time. What the client sends meanwhile waits in the connection's buffer.
-The buffer is bounded: while a client does not read its replies, its queries are not read either. The timeouts are those
+The buffer is bounded: while a client does not read its replies, its queries are not read either. If a client sends many
+queries, its connections take turns with those of other clients (`turns`). The timeouts are those
 of docs/behaviour/server.md#listeners, or of the plugin `timeouts`. TLS connections (`tls`) work in the same way, except
 that all of their reads and writes go through asyncio's transport.
 
@@ -20,6 +21,7 @@ server side   IDLE      --a query goes to the chain-->      ANSWERING --its repl
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 from enum import Enum
 from time import monotonic, perf_counter
@@ -29,13 +31,21 @@ from svcdns.eventloop.deadline import Deadline
 from svcdns.eventloop.loop import DrainingLoop, DrainingSelector
 from svcdns.plugin_api.query import Client
 from svcdns.plugin_api.timeouts import Timeouts
+from svcdns.serving.metrics import SHED, ShedReason
 from svcdns.serving.responder import Responder
-from svcdns.serving.transport.connections import Detached, TcpConnections
+from svcdns.serving.transport.connections import READ_AHEAD, Detached, TcpConnections, client_key
 from svcdns.tls.transport import TlsTransport
 from svcdns.wire.tcp_framing import framed, has_message, take_message
 
 BUFFER: Final = 2 * 65537
-"""The octets that may wait in a connection's buffer before the server stops reading its socket."""
+"""The octets that may wait in a connection's buffer before the server stops reading its socket.
+
+While a query is answered, these are READ_AHEAD octets.
+"""
+WRITE_BUFFER: Final = 16 << 10
+"""The octets of replies that wait until the kernel takes them, after which no further query is answered."""
+TURN: Final = 0.0001
+"""The seconds for which the queries of a connection are answered before those of other connections."""
 _LENGTH: Final = 2
 _MIN_QUERY: Final = _LENGTH + 12
 """The octets of the shortest query, with its length field."""
@@ -124,20 +134,28 @@ class TcpConnection(asyncio.Protocol):
         self._taken: asyncio.Future[None] | None = None
         """What a reply of several messages waits for while the client takes no replies; None if no reply waits."""
         self._fd = -1
+        self._waits_for_turn = False
+        self.client = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Starts to serve the connection, or closes it if too many are open."""
+        """Starts to serve the connection, or closes it if too many are open, and no other client has more of them."""
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
         peer, local = transport.get_extra_info("peername"), transport.get_extra_info("sockname")
-        full = self._connections.full and self._detached is None
-        if full or not peer:  # without a peer address, the client has closed the connection already
+        if not peer:  # the client has closed the connection already
             transport.abort()
             return
-        self._connections.open.add(self)
+        self.client = client_key(peer[0])
+        if self._detached is None and not self._connections.admit(self.client):
+            self._count(ShedReason.CONNECTIONS)
+            transport.abort()
+            return
+        self._connections.open.add(self, self.client)
         self._client = Client(peer[0], peer[1], _without_zone(local[0]), local[1], "tcp", 2 if ":" in peer[0] else 1)
         self._deadline.set(self._timeouts.read if self._detached is None else self._detached.timeout)
         self._secure = transport.get_extra_info("ssl_object") is not None
+        if not self._secure:
+            transport.set_write_buffer_limits(WRITE_BUFFER)
         self._reads: _TransportReads | _SelectorReads = _TransportReads(transport)
         if isinstance(self._loop, DrainingLoop) and not self._secure:
             self._reads.pause()
@@ -148,7 +166,7 @@ class TcpConnection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the protocol's signature
         """Removes the connection; a reply that comes later is dropped."""
         self._client_state = ClientState.FINISHED
-        self._connections.open.discard(self)
+        self._connections.remove(self)
         self._resume_stream()
         self._deadline.cancel()
         if self._idle_close is not None:
@@ -163,6 +181,8 @@ class TcpConnection(asyncio.Protocol):
         socket at once. All other data goes to `data_received`.
         """
         started = perf_counter()
+        if started > self._connections.poll_at:
+            self._connections.poll()
         try:
             data = os.read(self._fd, CHUNK)
         except BlockingIOError:
@@ -202,10 +222,13 @@ class TcpConnection(asyncio.Protocol):
         """Adds octets to the buffer, and answers the whole queries in it."""
         self._received += data
         self._pipelined = self._pipelined or self._reply_state is not _IDLE
-        if len(self._received) > BUFFER:
-            self._reads.pause()
-            if self._client_state is _OPEN:
-                self._client_state = ClientState.HELD
+        if len(self._received) > READ_AHEAD:
+            self._connections.note_large(self)
+            waits = self._reply_state is not _IDLE or self._waits_for_turn
+            if waits or len(self._received) > BUFFER:
+                self._reads.pause()
+                if self._client_state is _OPEN:
+                    self._client_state = ClientState.HELD
         self._next()
 
     def eof_received(self) -> bool:
@@ -216,17 +239,40 @@ class TcpConnection(asyncio.Protocol):
         return False
 
     def _next(self) -> None:
-        """Answers the queries in the buffer, until one has to wait for the chain or the buffer has no whole query.
+        """Answers the queries in the buffer as far as possible now, or at the connection's next turn."""
+        if self._waits_for_turn:
+            return
+        if self._connections.turns.clients and self._reply_state is _IDLE and has_message(self._received):
+            self._wait_for_turn()
+        else:
+            self._answer()
+
+    def _wait_for_turn(self) -> None:
+        self._waits_for_turn = True
+        self._connections.turns.add(self.client, self._take_turn)
+
+    def _take_turn(self) -> None:
+        if self._waits_for_turn:
+            self._waits_for_turn = False
+            self._answer()
+
+    def _answer(self, turn: float = TURN) -> None:
+        """Answers queries in the buffer for at most `turn` seconds. If any is left, the connection waits for a turn.
 
         Closes the connection if the client sends no more queries and all replies have been written.
         """
+        ends = 0.0
         while self._queries_left and self._reply_state is _IDLE and not self._transport.is_closing():
+            started = perf_counter()
+            if ends and started > ends and has_message(self._received):
+                self._wait_for_turn()
+                return
             packet = take_message(self._received)
             if packet is None:
                 break
+            ends = ends or started + turn
             if self._received:
                 self._pipelined = True
-            started = perf_counter()
             wire = self.responder.lookup(packet, self._client, started)
             if wire:
                 self._queries_left -= self._queries_left > 0
@@ -287,6 +333,7 @@ class TcpConnection(asyncio.Protocol):
         """Called when the client does not take replies: no further query is answered, and the write timeout begins."""
         self._reply_state = _BLOCKED_AT.get(self._reply_state, self._reply_state)
         self._deadline.set(self._timeouts.write)
+        self._connections.note_large(self)
 
     def resume_writing(self) -> None:
         """Called when the client takes replies again."""
@@ -331,6 +378,9 @@ class TcpConnection(asyncio.Protocol):
                 self.drain()
             elif isinstance(self._transport, TlsTransport):
                 self._transport.read_waiting()
+        if self._waits_for_turn:
+            self._waits_for_turn = False
+            self._answer(math.inf)
         if self._reply_state not in _WITH_CHAIN and not self._transport.is_closing():
             self._transport.close()
 
@@ -339,12 +389,40 @@ class TcpConnection(asyncio.Protocol):
 
         A query in the chain has its own timeout.
         """
-        if self._reply_state is ReplyState.ANSWERING:
+        if self._reply_state is ReplyState.ANSWERING or self._waits_for_turn:
             self._deadline.set(self._timeouts.idle)
-        elif self._reply_state in _NOT_TAKEN:
-            self._transport.abort()
+        else:  # many connections may expire together, and it takes some time to close one
+            self._connections.turns.add(self.client, self._close_expired)
+
+    def _close_expired(self) -> None:
+        """Closes the connection, unless its client has sent a query or has taken a reply since the timeout."""
+        if self._deadline.at > self._loop.time() or self._client_state is ClientState.DETACHED:
+            return
+        if self._reply_state in _NOT_TAKEN:
+            self.shed(ShedReason.UNREAD)
         else:
+            if self._received:
+                self._count(ShedReason.SLOW_QUERY)
             self._transport.close()
+
+    def shed(self, reason: ShedReason) -> None:
+        """Closes the connection at once, and counts that."""
+        self._count(reason)
+        self.abort()
+
+    def _count(self, reason: ShedReason) -> None:
+        responder = self.responder
+        responder.metrics.counters.count(SHED, responder.listener.server, reason)
+
+    @property
+    def deadline(self) -> float:
+        """The time of the connection's timeout, on the loop's clock."""
+        return self._deadline.at
+
+    @property
+    def buffered(self) -> int:
+        """The octets that the connection has received and not answered, and those that its client has not taken."""
+        return len(self._received) + self._transport.get_write_buffer_size()
 
     @property
     def closing(self) -> bool:

@@ -5,9 +5,9 @@ Control sends the certificates, each with a key. A new certificate serves new co
 Rules:
 
 1. The handshake has the timeout of a first query.
-2. Steps of handshakes run one at a time, and the sockets are read between two steps.
+2. Steps of handshakes run one at a time, and the sockets are read between two steps. The clients take turns.
 3. Connections in their handshake count among the TCP connections. At most MAX_HANDSHAKES of them are open, so that
-   other connections have room.
+   other connections have room. If there are more, the client with the most handshakes loses its oldest one.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ from typing import Final
 
 from svcdns.errors import SvcdnsError
 from svcdns.plugins import tls
+from svcdns.serving.metrics import SHED, ShedReason
 from svcdns.serving.responder import Responder
-from svcdns.serving.transport.connections import TcpConnections
+from svcdns.serving.transport.connections import TcpConnections, client_key
 from svcdns.serving.transport.tcp import TcpConnection
 from svcdns.telemetry.counters import Counters, Family, MetricKind
 from svcdns.tls.contexts import server_context
@@ -29,7 +30,7 @@ from svcdns.tls.errors import TlsError
 from svcdns.tls.transport import HandshakeQueue, TlsTransport
 
 MAX_HANDSHAKES: Final = 256
-"""The most connections of one worker in their handshake; further connections are closed at once."""
+"""The most connections of one worker in their handshake."""
 
 HANDSHAKES: Final = Family(
     "svcdns_tls_handshakes_total",
@@ -104,12 +105,17 @@ class TlsAcceptor:
     def accept(self, responder: Responder, context: ssl.SSLContext) -> asyncio.BaseProtocol:
         """Returns the asyncio protocol for a connection that has just been accepted.
 
-        If too many connections or handshakes are open, the protocol closes the connection.
+        If too many connections or handshakes are open, and no other client has more of them, the protocol closes the
+        connection.
         """
+        return _Accepted(lambda client: self._begin(responder, context, client))
+
+    def _begin(self, responder: Responder, context: ssl.SSLContext, client: bytes) -> TlsTransport | None:
+        """Returns the protocol for the handshake of a client, or None if the connection must be closed."""
         connections, server, timeouts = self._connections, responder.listener.server, responder.listener.timeouts
-        if connections.full or len(connections.handshaking) >= self._most:
+        if not self._admit(server, client):
             self._counters.count(HANDSHAKES, server, "refused")
-            return Refused()
+            return None
 
         def side(incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO) -> ssl.SSLObject:
             return context.wrap_bio(incoming, outgoing, server_side=True)
@@ -125,9 +131,41 @@ class TlsAcceptor:
             self._counters.count(HANDSHAKES, server, "failed")
             log.debug("TLS handshake on %s failed: %s", server, error)
 
-        transport = TlsTransport(side, established, failed, self._handshakes, timeouts.read)
-        connections.handshaking.add(transport)
+        transport = TlsTransport(side, established, failed, self._handshakes, timeouts.read, client)
+        connections.handshaking.add(transport, client)
         return transport
+
+    def _admit(self, server: str, client: bytes) -> bool:
+        """Returns True if a client may begin a handshake. Ends a handshake of another client if there are too many."""
+        handshaking = self._connections.handshaking
+        if len(handshaking) >= self._most:
+            most = handshaking.most()
+            if len(most) <= handshaking.of(client) + 1:
+                self._counters.count(SHED, server, ShedReason.HANDSHAKES)
+                return False
+            oldest = next(iter(most))
+            self._counters.count(SHED, server, ShedReason.HANDSHAKES)
+            oldest.abort()
+            handshaking.discard(oldest)
+        return self._connections.admit(client)
+
+
+class _Accepted(asyncio.Protocol):
+    """The protocol of a connection until its client is known."""
+
+    def __init__(self, begin: Callable[[bytes], TlsTransport | None]) -> None:
+        self._begin = begin
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begins the handshake, or closes the connection."""
+        assert isinstance(transport, asyncio.Transport)
+        peer = transport.get_extra_info("peername")
+        tls = self._begin(client_key(peer[0])) if peer else None
+        if tls is None:
+            transport.abort()
+            return
+        transport.set_protocol(tls)
+        tls.connection_made(transport)
 
 
 class Refused(asyncio.Protocol):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import socket
 import sys
@@ -101,6 +102,127 @@ async def test_the_number_of_connections_is_bounded() -> None:
         assert await second.ended()
         first.send(2)
         assert (await first.reply()).id == 2
+
+
+def shed(place: ResponderSetup, reason: str) -> float:
+    """Returns how many connections were given up for this reason."""
+    return counted(place.counters).get(("svcdns_shed_total", "dns://127.0.0.1:53", reason), 0)
+
+
+async def test_the_client_with_the_most_connections_loses_its_idlest() -> None:
+    """At the limit, another client's connection is accepted, and the busiest client loses the one idle for longest.
+
+    A further connection of the busiest client is closed at once.
+    """
+    place = ResponderSetup("tcp")
+    async with served(place, TcpConnections(3)) as connect:
+        many = [await connect() for _ in range(3)]
+        for client in many:
+            client.send(1)
+            await client.reply()
+        many[0].send(2)
+        await many[0].reply()
+        other = await connect("127.0.0.2")
+        other.send(3)
+        assert (await other.reply()).id == 3
+        assert await many[1].ended()
+        assert await (await connect()).ended()
+        for client in (many[0], many[2], other):
+            client.send(4)
+            assert (await client.reply()).id == 4
+    assert shed(place, "connections") == 2
+
+
+async def test_a_query_that_arrives_octet_by_octet() -> None:
+    """A client that does not complete its first query in time loses its connection, however often it sends octets."""
+    place = ResponderSetup("tcp")
+    async with served(place, TcpConnections(), Timeouts(read=0.05, idle=60)) as connect:
+        client = await connect()
+        with contextlib.suppress(ConnectionError):
+            while not client.reader.at_eof():
+                client.writer.write(b"\xff")
+                await client.writer.drain()
+                await asyncio.sleep(0)
+        assert await client.ended()
+    assert shed(place, "slow_query") == 1
+
+
+async def test_a_client_that_never_reads_is_closed() -> None:
+    """A client that does not read its replies loses its connection after the write timeout."""
+    place, connections = ResponderSetup("tcp"), TcpConnections()
+    async with served(place, connections, Timeouts(60, 60, 0.05), buffers=4096) as connect:
+        client = await connect()
+        client.writer.transport.pause_reading()
+        query = dns.message.make_query("a.b.", "A", id=1).to_wire()
+        client.writer.write((len(query).to_bytes(2, "big") + query) * 20_000)
+        async with asyncio.timeout(10):
+            while connections.open or not shed(place, "unread"):
+                await asyncio.sleep(0)
+        client.writer.transport.abort()
+
+
+async def test_the_connections_with_many_octets_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At most MAX_LARGE connections have many octets in their buffers; the client with the most loses its oldest."""
+    monkeypatch.setattr("svcdns.serving.transport.connections.MAX_LARGE", 2)
+    place, connections = ResponderSetup("tcp"), TcpConnections()
+    query = dns.message.make_query("a.b.", "A", id=1).to_wire()
+    async with served(place, connections, buffers=4096) as connect:
+        sources = ["127.0.0.2", "127.0.0.3", "127.0.0.3", "127.0.0.3"]
+        clients = [await connect(source) for source in sources]
+        for client in clients:
+            client.writer.transport.pause_reading()
+            client.writer.write((len(query).to_bytes(2, "big") + query) * 20_000)
+        async with asyncio.timeout(10):
+            while len(connections.open) > 2:
+                await asyncio.sleep(0)
+                assert buffered(connections) < len(clients) * (1 << 19)
+        assert {connection.client for connection in connections.open} == {b"\x7f\0\0\2", b"\x7f\0\0\3"}
+        for client in clients:
+            client.writer.transport.abort()
+    assert shed(place, "unread") == 2
+
+
+async def test_pipelined_queries_do_not_delay_other_clients(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While one client sends very many queries, a query of another client is answered after few of them."""
+    monkeypatch.setattr("svcdns.serving.transport.tcp.TURN", 0.0)
+    place, polled = ResponderSetup("tcp"), []
+    place.listener.observed = True
+    connections = TcpConnections(poll_sockets=lambda: polled.append(1))
+    query = dns.message.make_query("a.b.", "A", id=1).to_wire()
+    async with served(place, connections) as connect:
+        greedy, other = await connect(), await connect("127.0.0.2")
+        answered: list[int] = []
+
+        async def read_all() -> None:
+            while len(answered) < 3000:
+                answered.append((await greedy.reply()).id)
+
+        greedy.writer.write((len(query).to_bytes(2, "big") + query) * 3000)
+        reading = asyncio.create_task(read_all())
+        async with asyncio.timeout(10):
+            while not answered:
+                await asyncio.sleep(0)
+        other.send(7)
+        assert (await other.reply()).id == 7
+        assert len(answered) < 2500
+        await reading
+
+
+@ON_LINUX
+def test_the_udp_sockets_are_read_between_connections() -> None:
+    """Work for TCP connections reads the UDP sockets at intervals, because a drain of a connection may follow many."""
+    polled: list[int] = []
+
+    async def asked() -> None:
+        async with served(ResponderSetup("tcp"), TcpConnections(poll_sockets=lambda: polled.append(1))) as connect:
+            client = await connect()
+            for ident in range(3):
+                client.send(ident)
+                assert (await client.reply()).id == ident
+
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        runner.run(asked())
+    assert polled
 
 
 async def test_a_drain_closes_idle_connections_and_waits_for_others() -> None:

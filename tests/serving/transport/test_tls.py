@@ -148,6 +148,22 @@ async def test_handshakes_are_bounded() -> None:
         assert (await client.reply()).id == 1
 
 
+async def test_the_client_with_the_most_handshakes_loses_its_oldest() -> None:
+    """At the limit of handshakes, another client's handshake begins, and the client with the most loses its oldest."""
+    async with served(most=2) as world:
+        slow = []
+        for number in (1, 2):
+            slow.append(await world.connect(ssl=None, server_hostname=None))
+            await happens(lambda number=number: len(world.connections.handshaking) == number)  # type: ignore[misc]
+        client = await world.connect(local_addr=("127.0.0.2", 0))
+        assert await slow[0].ended()
+        client.send(1)
+        assert (await client.reply()).id == 1
+        assert len(world.connections.handshaking) == 1
+        shed = counted(world.place.counters)["svcdns_shed_total", "tls://127.0.0.1:53", "handshakes"]
+        assert shed == 1
+
+
 async def test_connections_are_bounded_together_with_those_of_tcp() -> None:
     """The limit of connections includes TLS connections in a handshake."""
     async with served(TcpConnections(2)) as world:
