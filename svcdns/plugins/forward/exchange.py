@@ -274,6 +274,10 @@ class Exchange:
         if not self._query_next(self._group.clock()):
             self._finish(servfail(self._failure))
 
+    def stop(self, reply: Reply) -> None:
+        """Ends the exchange at once: all waiting clients get `reply`."""
+        self._finish(reply)
+
     def _finish(self, reply: Reply | None = None) -> None:
         """Ends the exchange.
 

@@ -18,6 +18,11 @@ REJECTED: Final = Family(
     MetricKind.COUNTER,
     "Queries refused because too many were in flight.",
 )
+SHED: Final = Family(
+    "svcdns_forward_shed_queries_total",
+    MetricKind.COUNTER,
+    "Queries refused while they waited for an upstream: their client had the most, and another client needed room.",
+)
 HEDGES: Final = Family(
     "svcdns_forward_hedges_total",
     MetricKind.COUNTER,
@@ -50,6 +55,7 @@ class Cells:
     def __init__(self, counters: Counters) -> None:
         self._counters = counters
         self._broken, self._rejected = counters.cell(BROKEN), counters.cell(REJECTED)
+        self._shed = counters.cell(SHED)
 
     def broken(self) -> None:
         """Counts a query for which all upstreams were down."""
@@ -71,6 +77,10 @@ class Cells:
     def rebind(self, to: str, kind: str, count: int, *, blocked: bool) -> None:
         """Counts records of the upstream `to` that lead into the cluster's zones or to private addresses."""
         self._counters.count(REBIND, to, kind, "blocked" if blocked else "passed", amount=count)
+
+    def shed(self, queries: int) -> None:
+        """Counts queries that were refused while they waited, so that another client has room."""
+        self._counters.add(self._shed, queries)
 
     def hedged(self, to: str, reason: str) -> None:
         """Counts a query to the upstream `to`, sent because another upstream is silent or slow (`reason`)."""

@@ -1,13 +1,16 @@
 """Single flight: identical queries that arrive at the same time share one exchange with the upstreams.
 
-This module also limits how many queries may wait. An exchange goes on even if its clients no longer wait, so that the
-reply is cached. If the callback of a waiting query raises an exception, the exception is reported to the event loop,
-and the other queries get their reply.
+This module also limits how many queries may wait. When the limit is reached, a client with fewer queries than others
+still finds room: the client with the most queries loses its newest one. An exchange goes on even if its clients no
+longer wait, so that the reply is cached. If the callback of a waiting query raises an exception, the exception is
+reported to the event loop, and the other queries get their reply.
 """
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
+from itertools import islice
 from typing import Final
 
 from svcdns.plugin_api.fast_path import FastPathQuery, UpstreamReply
@@ -23,6 +26,8 @@ MAX_EXCHANGES: Final = 4096
 """The most exchanges of one rule at a time, whatever `max_concurrent` states. This limit bounds the memory."""
 MAX_WAITERS: Final = 1024
 """The most queries that wait for one exchange."""
+MAX_SEARCHED: Final = 64
+"""The most exchanges that are looked at to find the newest one of a client."""
 MAX_OF_CLIENT: Final = 2048
 """The most waiting queries of one client address. It is half of MAX_EXCHANGES; the rest is for other clients."""
 
@@ -50,10 +55,12 @@ class SingleFlight:
         Returns None, and calls `completed` with the reply later. If a limit is reached or no upstream may be queried,
         returns an error reply and never calls `completed`.
         """
+        if ":" in client:
+            client = _network(client)
         limit = self._max_concurrent
-        if limit and self._waiting >= limit:
-            return self._refused("concurrent queries", limit)
         waiting = self._clients.get(client, 0)
+        if limit and self._waiting >= limit and not self._make_room(waiting, limit):
+            return self._refused("concurrent queries", limit)
         if waiting >= MAX_OF_CLIENT:
             return self._refused("concurrent queries of one client", MAX_OF_CLIENT)
         exchange = self._exchanges.get(key)
@@ -61,7 +68,7 @@ class SingleFlight:
             tcp, avoid = key[5], key[6]
             if avoid and group.has_only(avoid):
                 return rcode_only(Rcode.SERVFAIL, "no other upstream")
-            if len(self._exchanges) >= MAX_EXCHANGES:
+            if len(self._exchanges) >= MAX_EXCHANGES and not self._make_room(waiting, MAX_EXCHANGES):
                 return self._refused("concurrent queries", MAX_EXCHANGES)
             exchange = Exchange(group, _upstream_query(query, key), key, self._completed, tcp=tcp, avoid=avoid)
             if not exchange.start():
@@ -73,6 +80,24 @@ class SingleFlight:
         self._clients[client] = waiting + 1
         self._waiting += 1
         return None
+
+    def _make_room(self, waiting: int, limit: int) -> bool:
+        """Ends the newest exchange of the client with the most waiting queries. Returns whether there was one.
+
+        Does nothing for a client with `waiting` queries if no other client has clearly more.
+        """
+        clients = self._clients
+        if (waiting + 1) * len(clients) >= self._waiting:  # not below the average: the usual case in a flood
+            return False
+        client = max(clients, key=clients.__getitem__)
+        if clients[client] <= waiting + 1:
+            return False
+        for exchange in islice(reversed(self._exchanges.values()), MAX_SEARCHED):
+            if exchange.waiters and all(one == client for one, _ in exchange.waiters):
+                self._cells.shed(len(exchange.waiters))
+                exchange.stop(rcode_only(Rcode.REFUSED, f"concurrent queries exceeded maximum {limit}"))
+                return True
+        return False
 
     def _refused(self, what: str, limit: int) -> Reply:
         self._cells.rejected()
@@ -92,6 +117,13 @@ class SingleFlight:
                 completed(exchange)
             except Exception as error:  # noqa: BLE001 - the other waiters get their reply
                 report(error)
+
+
+def _network(address: str) -> str:
+    """Returns the network of 64 bits of an IPv6 address, because a client may have all addresses of its network."""
+    return socket.inet_ntop(
+        socket.AF_INET6, socket.inet_pton(socket.AF_INET6, address.partition("%")[0])[:8] + bytes(8)
+    )
 
 
 def _upstream_query(query: Query | FastPathQuery, key: ExchangeKey) -> UpstreamQuery:

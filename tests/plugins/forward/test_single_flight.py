@@ -5,7 +5,12 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import pytest
+
 from svcdns.plugin_api.deferred import Deferred
+from svcdns.plugin_api.query import Client
+from svcdns.plugin_api.reply import Reply
+from svcdns.wire.codes import Rcode
 from tests.support import world
 from tests.support.forwarding import Forwarding
 from tests.support.scripted_upstream import ScriptedUpstream, answer, held
@@ -38,3 +43,57 @@ async def test_a_waiter_that_raises_does_not_affect_the_others(upstream: Scripte
     assert len(upstream.asked) == 1
     single_flight = forwarding.plugin._rules[0]._single_flight
     assert (single_flight._waiting, single_flight._clients, single_flight._exchanges) == (0, {}, {})
+
+
+@pytest.mark.parametrize(
+    ("body", "most"), [("max_concurrent 8", 4096), ("max_concurrent 0", 8)], ids=["max_concurrent", "exchanges"]
+)
+async def test_a_client_with_few_queries_finds_room(
+    upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch, body: str, most: int
+) -> None:
+    """At the limit, the client with the most queries loses its newest one, and one with fewer finds room.
+
+    A client that has as many as the others is refused. Nothing is counted as waiting at the end.
+    """
+    monkeypatch.setattr("svcdns.plugins.forward.single_flight.MAX_EXCHANGES", most)
+    upstream.respond = held(answer(A))
+    forwarding = Forwarding(upstream, body=body)
+
+    def ask(number: int, client: str) -> asyncio.Task[Reply]:
+        return forwarding.asking(f"n{number}.example.org.", client=Client(client, 40000, "192.0.2.53", 53, "udp"))
+
+    flood = [ask(number, "192.0.2.66") for number in range(12)]
+    others = [ask(100 + number, f"192.0.2.{number}") for number in range(3)]
+    async with asyncio.timeout(10):
+        while upstream.holds < 11:
+            await asyncio.sleep(0)
+    assert [one.done() for one in flood] == [False] * 5 + [True] * 7
+    assert [(await one).rcode for one in flood[5:]] == [Rcode.REFUSED] * 7
+    assert not any(one.done() for one in others)
+    assert forwarding.counted("svcdns_forward_shed_queries_total") == 3
+    assert forwarding.counted("coredns_forward_max_concurrent_rejects_total") == 4
+    upstream.release()
+    assert [(await one).rcode for one in (*flood[:5], *others)] == [Rcode.NOERROR] * 8
+    single_flight = forwarding.plugin._rules[0]._single_flight
+    assert (single_flight._waiting, single_flight._clients, single_flight._exchanges) == (0, {}, {})
+
+
+async def test_the_addresses_of_an_ipv6_network_are_one_client(upstream: ScriptedUpstream) -> None:
+    """A client with many addresses in one IPv6 network of 64 bits counts as one."""
+    upstream.respond = held(answer(A))
+    forwarding = Forwarding(upstream, body="max_concurrent 4")
+    flood = [
+        forwarding.asking(
+            f"n{number}.example.org.", client=Client(f"2001:db8::{number}", 40000, "2001:db8::53", 53, "udp", 2)
+        )
+        for number in range(6)
+    ]
+    other = forwarding.asking(
+        "other.example.org.", client=Client("2001:db8:0:1::1", 40000, "2001:db8::53", 53, "udp", 2)
+    )
+    async with asyncio.timeout(10):
+        while upstream.holds < 5:
+            await asyncio.sleep(0)
+    assert [one.done() for one in (*flood, other)] == [False] * 3 + [True] * 3 + [False]
+    upstream.release()
+    assert [(await one).rcode for one in (*flood[:3], other)] == [Rcode.NOERROR] * 4
