@@ -41,6 +41,7 @@ SOURCES = ("127.0.0.10", "127.0.0.11", "127.0.0.12", "127.0.0.13")
 UDP_RATE = 1000
 CONNECTION_RATE = 20
 """Connections a second over TCP, and a quarter of them over TLS."""
+_SERVFAIL, _REFUSED = 2, 5
 TIMEOUT = 2.0
 """Seconds after which a query over TCP or TLS is lost."""
 LEAD = 1.0
@@ -70,10 +71,13 @@ class Figures:
     p99: float
 
     @classmethod
-    def of(cls, latency: Sequence[float]) -> Figures:
-        """Returns the figures for a list of latencies in seconds, in which a lost query has an infinite latency."""
+    def of(cls, latency: Sequence[float], failed: int = 0) -> Figures:
+        """Returns the figures for a list of latencies in seconds, in which a lost query has an infinite latency.
+
+        `failed` is the number of queries with the response code SERVFAIL or REFUSED, which count as lost.
+        """
         p50, p99 = (percentile(latency, share) * 1000 for share in (0.5, 0.99))
-        return cls(len(latency), sum(map(math.isinf, latency)), p50, p99)
+        return cls(len(latency), sum(map(math.isinf, latency)) + failed, p50, p99)
 
     def __str__(self) -> str:
         return f"{self.lost} of {self.sent} | {self.p50:.2f} | {self.p99:.2f}"
@@ -86,8 +90,10 @@ def well_behaved(transport: str, port: int, seconds: float) -> Figures:
     """Sends queries as well-behaved clients over one transport (udp, tcp or tls), and returns their figures."""
     cluster = Cluster(1000)
     if transport == "udp":
-        return Figures.of(generate(port, udp_queries(cluster), UDP_RATE, seconds, 64, SOURCES).latency)
+        sample = generate(port, udp_queries(cluster), UDP_RATE, seconds, 64, SOURCES)
+        return Figures.of(sample.latency, sum(sample.codes.count(code) for code in (_SERVFAIL, _REFUSED)))
     rate = CONNECTION_RATE if transport == "tcp" else CONNECTION_RATE / 4
+    _over_connection(SOURCES[0], port, make_query(cluster.fqdn(0)), secure=transport == "tls")  # imports modules
     latency, begun = [], time.monotonic()
     for number in range(int(rate * seconds)):
         time.sleep(max(0.0, begun + number / rate - time.monotonic()))
