@@ -158,7 +158,7 @@ class QueryMetrics:
     def __init__(self, counters: Counters, server: str, protocol: str, family: int) -> None:
         """`server` is the listener's label, `family` 1 for IPv4 and 2 for IPv6."""
         self.counters, self._server, self._protocol, self._family = counters, server, protocol, str(family)
-        self._increments: dict[tuple[str, str, int, int, str, bool], tuple[Increment, ...]] = {}
+        self._increments: dict[tuple[str, str, str, int, str, bool], tuple[Increment, ...]] = {}
         self._size_cells: dict[tuple[str, str], tuple[int, int]] = {}
         self._hit_counters: dict[tuple[Increment, ...], HitCounter] = {}
         self._duration_cells: dict[tuple[str, str], int] = {}
@@ -176,13 +176,14 @@ class QueryMetrics:
 
         `writer` is the name of the plugin that made the reply, for the label `plugin`.
         """
-        key = (route.zone_text, route.view, rtype, rcode, writer, dnssec_ok)
+        label = _LABELLED.get(rtype, "other")
+        key = (route.zone_text, route.view, label, rcode, writer, dnssec_ok)
         found = self._increments.get(key)
         if found is not None:
             return found
         where = (self._server, route.zone_text, route.view)
         cell = self.counters.cell
-        requests = cell(REQUESTS, *where, self._protocol, self._family, _LABELLED.get(rtype, "other"))
+        requests = cell(REQUESTS, *where, self._protocol, self._family, label)
         responses = cell(RESPONSES, *where, rcode_text(rcode), writer)
         increments: tuple[Increment, ...] = ((requests, 1.0), (responses, 1.0))
         if dnssec_ok:

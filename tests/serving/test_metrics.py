@@ -51,6 +51,16 @@ def test_all_increments_of_a_reply() -> None:
     assert sums["coredns_dns_response_size_bytes"][SIZES.index(1023.0)] == 2
 
 
+def test_the_series_for_all_types_are_few() -> None:
+    """Queries for all 65,536 types make no more series, nor stored increments, than queries for the known types."""
+    counters = Counters()
+    metrics = QueryMetrics(counters, "dns://:53", "udp", 1)
+    for rtype in range(1 << 16):
+        metrics.increments_of(ROUTE, rtype, Rcode.NOERROR, "errors", dnssec_ok=bool(rtype & 1))
+    assert len(metrics._increments) <= 2 * 20
+    assert len(world.counted(counters)) <= 20 + 2
+
+
 def test_equal_increments_share_a_hit_counter() -> None:
     """Entries with equal increments use one hit counter, so few counters serve many entries. Another route has its own
     counters.
