@@ -331,8 +331,6 @@ class _Sections:
 
     def _read_rdata(self, at: int, length: int, rtype: int, rclass: int) -> bytes:
         packet, end = self._packet, at + length
-        if not length and rclass != Class.IN:  # a prerequisite of an update has no RDATA (RFC 2136 §2.4)
-            return b""
         layout = _NAMES_IN_RDATA.get(rtype)
         if layout is None:
             if rtype == Type.NAPTR:

@@ -138,12 +138,12 @@ def is_within(name: bytes, zone: bytes) -> bool:
 def read_name(message: bytes, at: int) -> tuple[bytes, int]:
     """Reads the name at offset `at` of a message. Returns the uncompressed name and the offset after the name.
 
-    Follows compression pointers (RFC 1035 §4.1.4). Each pointer must point to an earlier offset than the pointer before
-    it, so that pointers cannot form a loop. No pointer may point into the header, where an ID may look like a label. A
-    name may have at most MAX_POINTERS pointers. Raises FormError.
+    Follows compression pointers (RFC 1035 §4.1.4). A pointer must lead to an earlier part of the message, which ends
+    before the part with the pointer begins. So pointers cannot form a loop. No pointer may point into the header, where
+    an ID may look like a label. A name may have at most MAX_POINTERS pointers. Raises FormError.
     """
     parts: list[bytes] = []
-    size, after, limit, pointers = 1, -1, at, 0
+    size, after, limit, end, pointers = 1, -1, at, len(message), 0
     try:
         while True:
             length = message[at]
@@ -152,7 +152,7 @@ def read_name(message: bytes, at: int) -> tuple[bytes, int]:
                 return b"".join(parts), after if after >= 0 else at + 1
             if length <= MAX_LABEL:
                 size += length + 1
-                if size > MAX_NAME or at + 1 + length > len(message):
+                if size > MAX_NAME or at + 1 + length > end:
                     raise FormError("name too long or cut off")
                 parts.append(message[at : at + 1 + length])
                 at += 1 + length
@@ -161,10 +161,11 @@ def read_name(message: bytes, at: int) -> tuple[bytes, int]:
                 raise FormError("label type that RFC 6891 §5 retired")
             target = (length & 0x3F) << 8 | message[at + 1]
             pointers += 1
-            if target >= limit or target < _HEADER or pointers > MAX_POINTERS:
+            if target >= limit or target < _HEADER or at + 2 > end or pointers > MAX_POINTERS:
                 raise FormError("compression pointer that does not point back to a name")
             if after < 0:
                 after = at + 2
+            end = limit
             at = limit = target
     except IndexError:
         raise FormError("name cut off") from None

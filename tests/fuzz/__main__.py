@@ -80,7 +80,7 @@ def _fuzz(name: str, arguments: argparse.Namespace) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     for data in inputs(target):
         (corpus / hashlib.sha1(data, usedforsecurity=False).hexdigest()).write_bytes(data)
-    flags = {
+    flags: dict[str, object] = {
         "max_total_time": int(arguments.minutes * 60),
         "runs": arguments.runs,
         "max_len": target.max_octets,
@@ -89,6 +89,11 @@ def _fuzz(name: str, arguments: argparse.Namespace) -> None:
         "artifact_prefix": f"{crashes}/{name}-",
         "print_final_stats": 1,
     }
+    if target.words:
+        dictionary = WORK / f"{name}.dict"
+        hexadecimal = ("".join(f"\\x{octet:02x}" for octet in word.encode()) for word in target.words)
+        dictionary.write_text("".join(f'"{word}"\n' for word in hexadecimal))
+        flags["dict"] = str(dictionary)
     options = [f"-{flag}={value}" for flag, value in flags.items()]
     atheris.Setup([sys.argv[0], *options, str(corpus)], lambda data: execute(target, data))
     atheris.Fuzz()

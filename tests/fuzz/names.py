@@ -58,40 +58,30 @@ def run_names(data: bytes) -> None:
 def _is_stricter_here(message: bytes, at: int) -> bool:
     """Returns True if this server refuses the name on purpose, although dnspython reads it.
 
-    A pointer must not point into the header, where no name can be (RFC 1035 §4.1.4). The number of pointers of one name
-    is limited, which bounds the time to read a message.
+    A pointer must not point into the header, where no name can be (RFC 1035 §4.1.4).
     """
-    jumps, _ = _jumps(message, at)
-    return any(target < _HEADER for _, target in jumps) or len(jumps) > getattr(names, "MAX_POINTERS", 1 << 16)
+    return any(target < _HEADER for target in _targets(message, at))
 
 
 def _is_laxer_here(message: bytes, at: int) -> bool:
-    """Returns True if dnspython refuses the name on purpose, although this server reads it.
-
-    The labels at the target of a pointer must not reach the name with the pointer. Here they may, as pointers still go
-    back each time. dnspython has its own limit for the number of pointers.
-    """
-    jumps, overlaps = _jumps(message, at)
-    return overlaps or len(jumps) > dns.name.MAX_COMPRESSION_POINTER_CHAIN
+    """Returns True if dnspython refuses the name only because of its own limit for the number of pointers."""
+    return dns.name.MAX_COMPRESSION_POINTER_CHAIN < len(_targets(message, at)) <= names.MAX_POINTERS
 
 
-def _jumps(message: bytes, at: int) -> tuple[list[tuple[int, int]], bool]:
-    """Follows a name. Returns the offsets of its pointers with their targets, and whether a part overlaps another."""
-    jumps: list[tuple[int, int]] = []
-    start, end, overlaps = at, len(message), False
+def _targets(message: bytes, at: int) -> list[int]:
+    """Returns the offsets to which the pointers of a name lead, up to the first pointer that does not lead back."""
+    out = [at]
     while at < len(message) and (length := message[at]):
         if length < 0x40:
             at += 1 + length
         elif length < 0xC0 or at + 2 > len(message):
             break
         else:
-            target = (length & 0x3F) << 8 | message[at + 1]
-            overlaps = overlaps or at + 2 > end
-            jumps.append((at, target))
-            if target >= start:
+            at = (length & 0x3F) << 8 | message[at + 1]
+            if at >= out[-1]:
                 break
-            start, end, at = target, start, target
-    return jumps, overlaps or at + 1 > end
+            out.append(at)
+    return out[1:]
 
 
 def run_name_texts(data: bytes) -> None:

@@ -27,13 +27,15 @@ class Target:
     """A function that gets octets from outside, and the inputs to begin with.
 
     `run` raises nothing, unless the code under test breaks a rule. `seeds` returns the inputs that a script makes.
-    `max_octets` is the size of the longest input that a fuzzer should try.
+    `max_octets` is the size of the longest input that a fuzzer should try. `words` are words of the format that a
+    fuzzer should use.
     """
 
     name: str
     run: Callable[[bytes], None]
     seeds: Callable[[], Iterable[bytes]]
     max_octets: int = 512
+    words: tuple[str, ...] = ()
 
 
 def execute(target: Target, data: bytes) -> None:

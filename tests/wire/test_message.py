@@ -158,6 +158,16 @@ def test_names_in_rdata_are_decompressed() -> None:
     assert shown(parsed.answer) == ['example.org. 60 IN NAPTR 1 2 "s" "x" "" www.example.org.']
 
 
+@pytest.mark.parametrize("rclass", [0, 1, 3, 254, 255])
+@pytest.mark.parametrize("rtype", ["CNAME", "MX", "SOA", "NAPTR"])
+def test_names_are_needed_in_every_class(rclass: int, rtype: str) -> None:
+    """RDATA without the names of its type is malformed in every class, because it could not be encoded again."""
+    head = bytes.fromhex("0001 8180 0001 0001 0000 0000") + b"\1a\0\0\1\0\1"
+    record = b"\xc0\x0c" + int(Type[rtype]).to_bytes(2, "big") + rclass.to_bytes(2, "big") + bytes(6)
+    with pytest.raises(FormError):
+        parse_message(head + record)
+
+
 @given(st.binary(max_size=200))
 def test_any_bytes_parse_or_are_form_errors(data: bytes) -> None:
     """Parsing any octets returns a message or raises FormError."""

@@ -82,6 +82,19 @@ def test_refuses_bad_names_in_messages(message: bytes) -> None:
         names.read_name(message, 0)
 
 
+@pytest.mark.parametrize(
+    ("before", "name"),
+    [
+        pytest.param(b"\6xx", b"\1a\xc0\x0c\0", id="a label that reaches the name"),
+        pytest.param(b"\1a\0\xc0", b"\x0cabcdefghijkl\xc0\x0f", id="half of a pointer"),
+    ],
+)
+def test_a_name_does_not_run_through_itself(before: bytes, name: bytes) -> None:
+    """The labels that a pointer leads to end before the name with the pointer begins."""
+    with pytest.raises(FormError):
+        names.read_name(bytes(12) + before + name, 12 + len(before))
+
+
 @pytest.mark.parametrize("offset", [0, 1, 11])
 def test_a_pointer_into_the_header_is_refused(offset: int) -> None:
     """A compression pointer into the message header is refused, even if the octets there look like a name."""

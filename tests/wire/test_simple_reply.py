@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 
 from svcdns.wire.codes import TC, Class, Rcode, Type
+from svcdns.wire.errors import FormError
 from svcdns.wire.message import parse_message
 from svcdns.wire.simple_reply import scan, with_ttl
 from tests.support import plain_replies as made
@@ -284,10 +285,13 @@ def test_names_with_octets_that_change_are_not_simple() -> None:
         reply(authority=[soa(rdata=b"\2ns" + last_of_ttl + rest, ttl=0)]),
         reply(authority=[soa(rdata=b"\2ns" + ZONE + b"\4host" + last_of_ttl + made.NUMBERS, ttl=0)]),
         reply(record(OWNER, Type.CNAME, b"\4edge" + last_of_ttl, ttl=0), address(made.pointer(START + 12))),
-        reply(authority=[soa(rdata=size + rest)], additional=[opt()]),
     ):
         parse_message(packet)
         assert scan(packet, START, A) is None
+    packet = reply(authority=[soa(rdata=size + rest)], additional=[opt()])
+    assert scan(packet, START, A) is None
+    with pytest.raises(FormError):
+        parse_message(packet)
 
 
 @given(made.MUTATIONS)
