@@ -26,7 +26,8 @@ from svcdns.plugin_api.query import Answer, Observer, Query
 from svcdns.plugin_api.reply import rcode_only
 from svcdns.wire import names
 from svcdns.wire.codes import Rcode
-from svcdns.wire.edns import ECHOED_OPTIONS
+from svcdns.wire.edns import DEFAULT_SIZE, NO_CODES
+from svcdns.wire.message import MAX_MESSAGE
 
 Host = str
 Peers = Callable[[str], tuple[Plugin, ...]]
@@ -96,7 +97,7 @@ def build(
     chains = Chains(hooks)
     for block_plan, block_hosts in zip(plans, hosts, strict=True):
         _build_block(chains, block_plan, block_hosts, load, environment)
-    echoed = ECHOED_OPTIONS.union(*(handler.echoed_options for handler in chains.handlers))
+    echoed = NO_CODES.union(*(handler.echoed_options for handler in chains.handlers))
     for listener in chains.listeners.values():
         listener.echoed = echoed
         classifying = [handler for handler in listener.handlers if overrides(handler, "client_class")]
@@ -130,6 +131,7 @@ def _build_block(
     )
     counted = any(settings.counts_queries for settings in block.settings.values())
     any_class = any(settings.any_class for settings in block.settings.values())
+    udp_size = next((s.udp_size for s in block.settings.values() if s.udp_size is not None), None)
     writer = _writer(block, handlers)
     closest_encloser = None if observers else _closest_encloser(handlers, hooks)
     fast_path, reason = _fast_path(handlers, hooks)
@@ -137,7 +139,10 @@ def _build_block(
         chains.slow_blocks.append(f"{' '.join(block.zones)}: {reason}")
     for key in block.keys:
         zone = names.from_text(key.zone).lower()
-        route = Route(zone, key.zone, entry, counted, writer, "", observers, closest_encloser, fast_path)
+        route = Route(
+            zone, key.zone, entry, counted, writer, "", observers, closest_encloser, fast_path, any_class,
+            udp_size or DEFAULT_SIZE, udp_size or MAX_MESSAGE,
+        )  # fmt: skip
         for host in hosts:
             listener = chains.listeners.setdefault((host, key.port), Listener(host, key.port, key.transport))
             for settings in block.settings.values():

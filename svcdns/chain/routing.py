@@ -16,7 +16,7 @@ from svcdns.plugin_api.query import MAX_DEPTH, Answer, Observer, Query
 from svcdns.plugin_api.reply import rcode_only
 from svcdns.plugin_api.timeouts import Timeouts
 from svcdns.wire.codes import Class, Rcode, Type
-from svcdns.wire.edns import ECHOED_OPTIONS
+from svcdns.wire.edns import DEFAULT_SIZE, NO_CODES
 from svcdns.wire.names import ROOT, is_within
 
 
@@ -27,7 +27,8 @@ class Route:
     `entry` is the block's chain; None for a block without plugins that handle queries. `counted` is True if queries are
     counted in `coredns_dns_*`; `writer` is then the plugin label of the responses. `closest_encloser` finds the closest
     encloser of nonexistent names; it is None if names may get different negative answers. `fast_path` is the fast path
-    of the block, or None.
+    of the block, or None. `any_class` is True if the block answers queries of classes other than IN. `udp_size` is the
+    UDP payload size that replies advertise, and `udp_limit` limits the length of replies over UDP, both in octets.
     """
 
     zone: bytes
@@ -39,6 +40,9 @@ class Route:
     observers: tuple[Observer, ...] = ()
     closest_encloser: FindEncloser | None = None
     fast_path: FastPath | None = None
+    any_class: bool = False
+    udp_size: int = DEFAULT_SIZE
+    udp_limit: int = 65535
 
 
 DROPPED = Route(ROOT, "dropped", None)
@@ -62,8 +66,8 @@ class Listener:
     any_class: bool = False
     counted: bool = False
     observed: bool = False
-    echoed: frozenset[int] = ECHOED_OPTIONS
-    """The codes of EDNS options that replies copy from queries: those of the core, and those that plugins add."""
+    echoed: frozenset[int] = NO_CODES
+    """The codes of EDNS options that replies copy from queries, because a plugin asks for that."""
     inner: tuple[bytes, ...] = ()
     """Queries for names that end with one of these lower-case wire names never take the fast path of any block."""
     handlers: list[Plugin] = field(default_factory=list)
@@ -101,7 +105,9 @@ class Listener:
         if query.rclass != Class.IN and not self.any_class:
             return DROPPED
         found = self.find(query.key, query.rtype)
-        return DROPPED if found is None or found.entry is None else found
+        if found is None or found.entry is None or (query.rclass != Class.IN and not found.any_class):
+            return DROPPED
+        return found
 
     def ask(self, query: Query) -> Answer:
         """Answers a self-query: a query that a plugin sends to this server."""

@@ -12,9 +12,13 @@ import json
 import os
 import socket
 import sys
+from pathlib import Path
 
+from svcdns.control import cookie_file
 from svcdns.control.process import Control
 from svcdns.control.setups import Options
+from svcdns.process import cookie_secrets
+from svcdns.process.blocking_io import BlockingCalls
 from svcdns.process.channel import Channel
 from svcdns.process.parent_death import die_with_parent
 from svcdns.process.shared_memory import regions
@@ -51,13 +55,22 @@ def main() -> int:
     )
     channel = Channel(socket.socket(fileno=arguments.channel))
     try:
-        return asyncio.run(_run(options, channel, regions(arguments.shared), arguments.region))
+        return asyncio.run(_run(options, channel, arguments.shared, arguments.region))
     finally:
         log.close()
 
 
-async def _run(options: Options, channel: Channel, shared: list[memoryview], own: int) -> int:
-    return await Control(options, channel, shared, own, lambda: os.nice(NICE)).run()
+async def _run(options: Options, channel: Channel, shared: int, own: int) -> int:
+    control = Control(options, channel, regions(shared), own, lambda: os.nice(NICE))
+    path = os.environ.get(cookie_file.VARIABLE)
+    if not path:
+        return await control.run()
+    page, calls = cookie_secrets.page(shared), BlockingCalls(cookie_file.log)
+    following = asyncio.create_task(cookie_file.follow(Path(path), page, calls))
+    try:
+        return await control.run()
+    finally:
+        following.cancel()
 
 
 if __name__ == "__main__":

@@ -86,7 +86,8 @@ class Query(msgspec.Struct):
     the query in octets. `depth` is the number of nested self-queries (queries of plugins to this server) that led to
     this query. `avoid` is an upstream that must not be queried, in the form of `Reply.source`. `upstream_reply` is the
     reply of an upstream, if the fast path has received one already. `edns_added` is True if a plugin added the OPT
-    record, because the client sent none.
+    record, because the client sent none. `check_cookie` says whether the query's server cookie is valid; it is None for
+    a query without a cookie.
 
     `requestor`, `listener` and `message_id` are for the core. Plugins read `client`, `server` and `ident` instead. If a
     plugin reads one of these properties, its reply is not given to other clients. There is one exception: if a plugin
@@ -114,6 +115,7 @@ class Query(msgspec.Struct):
     edns_added: bool = False
     visibility: Visibility | None = None
     """What the client may see of the cluster; None for everything. See `svcdns.plugin_api.visibility`."""
+    check_cookie: Callable[[], bool] | None = None
 
     @property
     def client(self) -> Client:
@@ -142,6 +144,15 @@ class Query(msgspec.Struct):
     def cluster_scope(self) -> CacheScope:
         """The scope of a reply that is made from cluster data; see `svcdns.plugin_api.visibility`."""
         return CacheScope.SHARED if self.visibility is None else CacheScope.CLIENT_CLASS
+
+    @property
+    def has_valid_cookie(self) -> bool:
+        """True if the query has a DNS cookie that this server, or another with the same secret, gave to this client.
+
+        Then the client's address is not forged (RFC 7873).
+        """
+        running.current.read(CacheScope.CLIENT)
+        return self.check_cookie is not None and self.check_cookie()
 
     @property
     def opcode(self) -> int:

@@ -53,12 +53,13 @@ class Settings:
     - `root`: the folder that relative paths start from.
     - `counts_queries`: True to count the block's queries in `coredns_dns_*`.
     - `bind`: the addresses of the block's listeners.
+    - `any_class`: True to pass queries of classes other than IN to the chain.
+    - `udp_size`: the UDP payload size in the OPT records of replies, and the longest reply over UDP, in octets.
 
     Of the block's listeners:
 
     - `timeouts`: the time limits of TCP and TLS connections.
     - `certificate`: the key of the plugin's data with the certificate of `tls://` listeners.
-    - `any_class`: True to pass queries of classes other than IN to the chain.
 
     Of the server:
 
@@ -78,6 +79,7 @@ class Settings:
     timeouts: Timeouts | None = None
     certificate: str | None = None
     any_class: bool = False
+    udp_size: int | None = None
     workers: int | None = None
     lameduck: float | None = None
     startup_timeout: float | None = None

@@ -1,7 +1,6 @@
-"""`bufsize`: limits the UDP payload size that clients advertise (RFC 6891 §6.2.3).
+"""`bufsize`: limits the size of replies over UDP, and sets the UDP payload size in their OPT records (RFC 6891 §6.2.3).
 
-The plugin lowers the size in the query itself. So the limit also applies to forwarded queries, to the reply, and to the
-reply's OPT record, which repeats the client's size.
+The plugin lowers the size in the query itself. So the limit applies to the reply and to forwarded queries.
 """
 
 from __future__ import annotations
@@ -43,8 +42,8 @@ class Bufsize(Plugin):
 
     @classmethod
     def settings(cls, options: Options) -> Settings:
-        """Returns settings with a warning for each word of the Corefile that has no effect."""
-        return Settings(warnings=options.warnings)
+        """Returns the settings: the size to advertise, and a warning for each word of the Corefile without effect."""
+        return Settings(udp_size=options.size, warnings=options.warnings)
 
     def __init__(self, options: Options, environment: Environment) -> None:  # noqa: ARG002 - needs no surroundings
         self._size = options.size

@@ -215,7 +215,10 @@ class FastPathExchange:
             records = _shuffled(records, simple)
         second = packet[3] & _PASSED_SECOND | (packet[3] & _AD if self._authentic else 0)
         flags = bytes((QR >> 8 | packet[2] & _PASSED_FIRST, second))
-        return query[:2] + flags + b"\0\1" + packet[6:10] + query[10:end] + records + query[end:]
+        opt = query[end:]
+        if opt:
+            opt = opt[:3] + self._route.udp_size.to_bytes(2, "big") + opt[5:]
+        return query[:2] + flags + b"\0\1" + packet[6:10] + query[10:end] + records + opt
 
     def _count(self, rcode: int, size: int) -> None:
         responder, route = self._responder, self._route

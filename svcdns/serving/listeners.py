@@ -30,6 +30,7 @@ from svcdns.eventloop.clock import Clock
 from svcdns.eventloop.loop import add_drain, remove_drain
 from svcdns.process.memory_cgroup import MemoryGroup
 from svcdns.serving.answer_table import AnswerTable
+from svcdns.serving.cookies import Cookies
 from svcdns.serving.in_flight import InFlight
 from svcdns.serving.metrics import QueryMetrics
 from svcdns.serving.responder import Responder
@@ -124,9 +125,9 @@ class _Socket:
 class Listeners:
     """The sockets of a worker, with their responders and readers."""
 
-    def __init__(self, counters: Counters, clock: Clock) -> None:
+    def __init__(self, counters: Counters, clock: Clock, cookies: Cookies) -> None:
         """Reads no socket until `sockets`, `read` and `swap` have been called."""
-        self._counters, self._clock = counters, clock
+        self._counters, self._clock, self._cookies = counters, clock, cookies
         self._sockets: dict[int, _Socket] = {}
         self._slots: frozenset[int] = frozenset()
         self._listeners: dict[HostPort, Listener] = {}
@@ -359,7 +360,9 @@ class Listeners:
             table = AnswerTable(0, self._clock)
             table.on_full = self.divide
             metrics = QueryMetrics(self._counters, listener.server, key.protocol, key.family)
-            responder = self._responders[key] = Responder(listener, table, metrics, key.protocol, self.in_flight)
+            responder = self._responders[key] = Responder(
+                listener, table, metrics, key.protocol, self.in_flight, self._cookies
+            )
             if self._closing_soon:
                 responder.announce_end()
         return responder

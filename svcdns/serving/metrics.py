@@ -87,6 +87,14 @@ SHED: Final = Family(
     "Queries over UDP, and connections, that were given up under overload, by reason.",
     ("server", "reason"),
 )
+MALFORMED: Final = Family(
+    "svcdns_malformed_queries_total",
+    MetricKind.COUNTER,
+    "Packets that are no well-formed queries, by reason.",
+    ("server", "proto", "reason"),
+)
+TRAILING: Final = "trailing"
+"""The reason of a query that is answered although octets follow the message."""
 
 MAX_HIT_COUNTERS: Final = 8192
 
@@ -162,6 +170,10 @@ class QueryMetrics:
         self._size_cells: dict[tuple[str, str], tuple[int, int]] = {}
         self._hit_counters: dict[tuple[Increment, ...], HitCounter] = {}
         self._duration_cells: dict[tuple[str, str], int] = {}
+
+    def count_malformed(self, reason: str) -> None:
+        """Counts a packet that is not a well-formed query. `reason` is TRAILING or a reason of `Rejected`."""
+        self.counters.count(MALFORMED, self._server, self._protocol, reason)
 
     def increments(self, query: Query, route: Route, reply: Reply) -> tuple[Increment, ...]:
         """Returns the increments of one reply, except the increments of the size and duration metrics."""

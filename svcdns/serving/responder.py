@@ -15,14 +15,18 @@ Rules:
 2. An exception of a plugin's hook is logged and counted in `coredns_panics_total`. It ends neither the batch nor the
    process.
 3. A reply that the chain does not return at once is stored only if no change was applied since its query came.
-4. Plugins and upstreams never see the EDNS option TCP keepalive. A client that sends it over TCP or TLS gets the idle
-   timeout of its connection (RFC 7828), or 0 while the server is about to close its connections.
+4. Plugins and upstreams never see the EDNS options COOKIE, TCP keepalive and PADDING, and stored replies do not have
+   them (`wire.hop_options`). They are appended to each reply: a server cookie (RFC 7873); over TCP and TLS, the idle
+   timeout of the connection (RFC 7828), or 0 while the server is about to close its connections; over TLS, padding
+   (RFC 7830).
+5. A query of a class other than IN never gets a record of another class.
 """
 
 from __future__ import annotations
 
 import random
 from collections.abc import Awaitable, Callable
+from functools import partial
 from time import perf_counter
 from typing import Final
 
@@ -35,13 +39,14 @@ from svcdns.plugin_api.query import Client, Query
 from svcdns.plugin_api.reply import NOT_REUSABLE, UNTIL_CHANGED, CacheScope, Increment, Reply, Variants, rcode_only
 from svcdns.serving import zone_stream
 from svcdns.serving.answer_table import AnswerTable, Countdown, Entry
+from svcdns.serving.cookies import Cookies
 from svcdns.serving.in_flight import InFlight
-from svcdns.serving.metrics import Durations, HitCounter, QueryMetrics, is_counted
-from svcdns.wire.codes import TC, Class, Rcode, Type
-from svcdns.wire.edns import asks_for_keepalive, with_keepalive
-from svcdns.wire.message import MAX_MESSAGE, encode_reply, rotations, udp_limit
-from svcdns.wire.record import Edns
-from svcdns.wire.request import Request, accept
+from svcdns.serving.metrics import TRAILING, Durations, HitCounter, QueryMetrics, is_counted
+from svcdns.wire import hop_options
+from svcdns.wire.codes import TC, Class, OptionCode, Rcode, Type
+from svcdns.wire.edns import HopByHop, hop_by_hop, without_hop_by_hop
+from svcdns.wire.message import MAX_MESSAGE, MIN_UDP, encode_reply, rotations, udp_limit
+from svcdns.wire.request import Rejected, Request, accept
 from svcdns.wire.ttl import ttl_offsets
 
 Send = Callable[[bytes], None]
@@ -70,9 +75,19 @@ class Responder:
     """Answers the packets of one listener over one protocol and address family."""
 
     def __init__(
-        self, listener: Listener, table: AnswerTable, metrics: QueryMetrics, protocol: str, in_flight: InFlight
+        self,
+        listener: Listener,
+        table: AnswerTable,
+        metrics: QueryMetrics,
+        protocol: str,
+        in_flight: InFlight,
+        cookies: Cookies | None = None,
     ) -> None:
-        """`protocol` is `udp` or `tcp`, and `metrics` belong to that protocol; `in_flight` belongs to the worker."""
+        """`protocol` is `udp` or `tcp`, and `metrics` belong to that protocol; `in_flight` belongs to the worker.
+
+        Without `cookies`, the cookies of clients are ignored.
+        """
+        self.cookies = cookies
         self.listener, self.table, self.metrics, self.protocol, self.in_flight = (
             listener,
             table,
@@ -99,14 +114,8 @@ class Responder:
         return 0 if self._connections_end else min(MAX_KEEPALIVE, int(self.listener.timeouts.idle * 10))
 
     def announce_end(self) -> None:
-        """Asks the clients that send TCP keepalive to close their connections: replies announce a timeout of 0 from now
-        on.
-
-        Drops stored replies, because they may announce the earlier timeout.
-        """
-        if self.protocol == "tcp" and not self._connections_end:
-            self._connections_end = True
-            self.table.clear()
+        """Asks the clients that send TCP keepalive to close their connections: the timeout is 0 from now on."""
+        self._connections_end = True
 
     def serve(self, listener: Listener) -> None:
         """Uses the chains of `listener` from now on, and drops all replies of the earlier chains, in one step."""
@@ -123,14 +132,53 @@ class Responder:
 
         `started` is the time on `perf_counter` when the packet was read from its socket.
         """
-        wire = self.lookup_entry(packet, client, started)
-        if wire or self.listener.classes is not None:
+        wire = self.lookup_entry(packet, client, started) or self._lookup_shared_negative(packet, started)
+        if wire or not hop_options.may_have_options(packet):
             return wire
+        return self.lookup_stripped(packet, client, started)
+
+    def _lookup_shared_negative(self, packet: bytes, started: float) -> bytes:
+        if self.listener.classes is not None:
+            return b""
         negative = self.lookup_negative(packet[2:])
         if not negative:
             return b""
         self.durations.observe(perf_counter() - started, 1)
         return packet[:2] + negative
+
+    def lookup_stripped(self, packet: bytes, client: Client, started: float) -> bytes:
+        """Returns the reply without the chain to a packet with EDNS options between client and server.
+
+        Returns empty octets if the packet has no such options, or if it needs the chain. Call it for packets for which
+        `hop_options.may_have_options` is True.
+        """
+        stripped = hop_options.strip(packet)
+        if stripped is None:
+            return b""
+        bare = stripped.packet
+        wire = self.lookup_entry(bare, client, started) or self._lookup_shared_negative(bare, started)
+        if not wire:
+            return b""
+        limit = MAX_MESSAGE
+        if self.protocol != "tcp":
+            end = stripped.question_end
+            route = self.listener.find(packet[12 : end - 4].lower(), int.from_bytes(packet[end - 4 : end - 2], "big"))
+            limit = min(max(MIN_UDP, stripped.size), MAX_MESSAGE if route is None else route.udp_limit)
+        return self.with_hop_options(wire, stripped.options, client, limit)
+
+    def with_hop_options(self, wire: bytes, asked: HopByHop, client: Client, limit: int) -> bytes:
+        """Returns the reply with this server's options for a client whose query has the options `asked`.
+
+        If the reply would have more than `limit` octets, it is truncated.
+        """
+        options = b""
+        if asked.cookie and self.cookies is not None:
+            options += hop_options.option(OptionCode.COOKIE, self.cookies.reply(asked.cookie, client.address))
+        if asked.keepalive and (timeout := self.keepalive) is not None:
+            options += hop_options.option(OptionCode.TCP_KEEPALIVE, timeout.to_bytes(2, "big"))
+        if asked.padding and self.listener.transport == "tls":
+            options += hop_options.padding(len(wire) + len(options))
+        return hop_options.with_options(wire, options, limit)
 
     def lookup_entry(self, packet: bytes, client: Client | None, started: float) -> bytes:
         """Returns the reply of the answer table to a packet, or empty octets if the table has none.
@@ -204,21 +252,33 @@ class Responder:
         `upstream_reply` is the reply of an upstream, if the fast path has received one already.
         """
         request = accept(packet)
-        if not isinstance(request, Request):
-            send(request or b"")
+        if isinstance(request, Rejected):
+            self.metrics.count_malformed(request.reason)
+            send(request.wire)
             return
-        keepalive = request.edns is not None and bool(request.edns.options) and asks_for_keepalive(request.edns)
-        if keepalive and request.edns is not None:
-            request.edns = with_keepalive(request.edns, None)
+        asked = None
+        if request.edns is not None and request.edns.options:
+            asked = hop_by_hop(request.edns)
+            if asked is not None:
+                request.edns = without_hop_by_hop(request.edns)
         query = self._query(request, client, len(packet), started)
         query.upstream_reply = upstream_reply
         route = self.listener.route(query)
         if request.edns is not None and request.edns.version and (query.rclass == Class.IN or self.listener.any_class):
-            send(_bad_version(request, query))
+            send(_bad_version(request, query, route))
             return
+        if asked is not None:
+            stripped = hop_options.strip(packet)
+            packet = b"" if stripped is None else stripped.packet
+            if asked.cookie and self.cookies is not None:
+                query.check_cookie = partial(self.cookies.is_valid, asked.cookie, client.address)
+        if request.trailing:
+            self.metrics.count_malformed(TRAILING)
+            packet = b""
         pending = PendingReply(
-            self, packet, self.key(packet, client), request, query, route, send, self.table.changes, outlet, keepalive
-        )
+            self, packet, self.key(packet, client) if packet else b"", request, query, route, send,
+            self.table.changes, outlet, asked,
+        )  # fmt: skip
         try:
             answer = self.listener.answer(query, route)
         except Exception as error:  # noqa: BLE001 - a plugin failed: one query must not end the process
@@ -260,6 +320,9 @@ class PendingReply(msgspec.Struct, gc=False, eq=False):
 
     `changes` is the number of changes that were applied to the answer table before the query came. If more have been
     applied when the reply arrives, the reply may be out of date, and is not stored.
+
+    `packet` is the query without EDNS options between client and server; it and `key` are empty if the reply cannot be
+    used again. `asked` are those options, or None if the query has none.
     """
 
     responder: Responder
@@ -271,8 +334,7 @@ class PendingReply(msgspec.Struct, gc=False, eq=False):
     send: Send
     changes: int
     outlet: zone_stream.Outlet | None = None
-    keepalive: bool = False
-    """True if the query has the option TCP keepalive."""
+    asked: HopByHop | None = None
 
     def completed(self, reply: Reply) -> None:
         """Called when the reply of a `Deferred`, which a plugin returned, has arrived. Sends the reply."""
@@ -318,11 +380,8 @@ class PendingReply(msgspec.Struct, gc=False, eq=False):
             self.send(b"")
             return
         query, request = self.query, self.request
-        request.edns = (
-            query.edns
-        )  # the chain may have changed the EDNS that the reply mirrors: `bufsize`, `rewrite edns0`
-        if self.keepalive and request.edns is not None:
-            request.edns = with_keepalive(request.edns, self.responder.keepalive)
+        # the chain may have changed the EDNS that the reply mirrors: `bufsize`, `rewrite edns0`
+        request.edns = None if query.edns_added else query.edns
         if reply.stream is not None:
             if self.outlet is not None:
                 self.responder.in_flight.start(self._stream(reply, self.outlet))
@@ -330,6 +389,8 @@ class PendingReply(msgspec.Struct, gc=False, eq=False):
             reply = rcode_only(Rcode.REFUSED)
         if not reply.has_message:
             reply = Reply(rcode=reply.rcode, flags=query.reply_flags, extended=reply.extended, has_message=False)
+        if query.rclass != Class.IN and _has_other_class(reply, query.rclass):
+            reply = Reply(rcode=Rcode.REFUSED, flags=query.reply_flags, has_message=False)
         responder = self.responder
         limit = MAX_MESSAGE if responder.protocol == "tcp" else udp_limit(request.edns)
         store = (
@@ -340,12 +401,17 @@ class PendingReply(msgspec.Struct, gc=False, eq=False):
             and responder.table.seen_before(self.key)
         )
         if reply.rotate is None:
-            wires: tuple[bytes, ...] = (encode_reply(request, reply, limit, responder.listener.echoed),)
+            wires: tuple[bytes, ...] = (
+                encode_reply(request, reply, limit, responder.listener.echoed, self.route.udp_size),
+            )
         else:
             wires = self._rotations(reply.rotate(reply, _random), limit, store=store)
+        wire = wires[0]
+        if self.asked is not None:
+            wire = responder.with_hop_options(wire, self.asked, query.requestor, limit)
         try:
-            self.send(wires[0])
-            increments = self._count(reply, len(wires[0]))
+            self.send(wire)
+            increments = self._count(reply, len(wire))
             if store:
                 self._store(reply, wires, increments)
             elif reply.rcode == Rcode.NXDOMAIN and reply.lifetime == UNTIL_CHANGED:
@@ -355,21 +421,26 @@ class PendingReply(msgspec.Struct, gc=False, eq=False):
 
     def _rotations(self, rotation: Variants, limit: int, *, store: bool) -> tuple[bytes, ...]:
         """Returns the encoded reply with its records in a random order. With `store`, returns it in several orders."""
-        echoed = self.responder.listener.echoed
+        echoed, size = self.responder.listener.echoed, self.route.udp_size
         begin = rotation.variant(0, 1)
-        first = encode_reply(self.request, begin, limit, echoed)
+        first = encode_reply(self.request, begin, limit, echoed, size)
         count = variants(first, rotation.widest) if store else 1
         wires = rotations(self.request, begin, first, count) if rotation.turns_answer and count > 1 else []
         if wires:
             return tuple(wires)
         return (
             first,
-            *[encode_reply(self.request, rotation.variant(number, count), limit, echoed) for number in range(1, count)],
+            *[
+                encode_reply(self.request, rotation.variant(number, count), limit, echoed, size)
+                for number in range(1, count)
+            ],
         )
 
     async def _stream(self, reply: Reply, outlet: zone_stream.Outlet) -> None:
         """Sends a reply of several messages, and counts it as one reply."""
-        size = await zone_stream.send(self.request, reply, outlet, self.send, self.responder.listener.echoed)
+        size = await zone_stream.send(
+            self.request, reply, outlet, self.send, self.responder.listener.echoed, self.route.udp_size
+        )
         try:
             self._count(reply, size)
         except Exception as error:  # noqa: BLE001 - the client has its reply
@@ -398,7 +469,7 @@ class PendingReply(msgspec.Struct, gc=False, eq=False):
         The reply is not stored if the cluster has changed since the query came.
         """
         responder, route, query = self.responder, self.route, self.query
-        if route.closest_encloser is None or responder.listener.classes is not None:
+        if route.closest_encloser is None or responder.listener.classes is not None or not self.packet:
             return
         encloser = route.closest_encloser(query.key, query.rtype)
         if (
@@ -439,7 +510,14 @@ def variants(wire: bytes, widest: int) -> int:
     return max(1, min(widest, count, MAX_ROTATED_OCTETS // len(wire)))
 
 
-def _bad_version(request: Request, query: Query) -> bytes:
+def _bad_version(request: Request, query: Query, route: Route) -> bytes:
     """Returns a BADVERS reply, with the EDNS version that this server supports (RFC 6891 §6.1.3)."""
-    plain = msgspec.structs.replace(request, edns=None)
-    return encode_reply(plain, Reply(rcode=Rcode.BADVERS, flags=query.reply_flags, edns=Edns(size=0)), MAX_MESSAGE)
+    reply = Reply(rcode=Rcode.BADVERS, flags=query.reply_flags)
+    return encode_reply(request, reply, MAX_MESSAGE, size=route.udp_size)
+
+
+def _has_other_class(reply: Reply, rclass: int) -> bool:
+    """Returns True if a record of the reply has another class than `rclass`."""
+    return any(
+        record.rclass != rclass for section in (reply.answer, reply.authority, reply.additional) for record in section
+    )

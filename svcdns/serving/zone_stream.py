@@ -35,15 +35,16 @@ class Outlet(Protocol):
 
 
 async def send(
-    request: Request, reply: Reply, outlet: Outlet, last: Callable[[bytes], None], echoed: frozenset[int]
+    request: Request, reply: Reply, outlet: Outlet, last: Callable[[bytes], None], echoed: frozenset[int], udp_size: int
 ) -> int:
     """Sends the records of `reply.stream` in several messages, and returns the number of octets that were sent.
 
     `last` is called to send the last message, `outlet` sends the earlier ones. `echoed` are the codes of the EDNS
-    options that a reply copies from the query. If the transfer fails, the connection is closed.
+    options that a reply copies from the query. `udp_size` is the UDP payload size that the server advertises. If the
+    transfer fails, the connection is closed.
     """
     assert reply.stream is not None
-    stream, messages = reply.stream, TransferMessages(request, reply, echoed)
+    stream, messages = reply.stream, TransferMessages(request, reply, echoed, udp_size)
     size, slice_ = 0, TimeSlice()
     try:
         for portion in stream:

@@ -17,7 +17,7 @@ import time
 from typing import Final
 
 from svcdns import __version__
-from svcdns.process import shared_memory
+from svcdns.process import cookie_secrets, shared_memory
 from svcdns.process.channel import Message
 from svcdns.supervisor import reexec
 from svcdns.supervisor.child import Child
@@ -60,6 +60,7 @@ class Supervisor:
         """
         self._selector = selectors.DefaultSelector()
         os.set_inheritable(mapping, True)
+        cookie_secrets.add(mapping)
         self._children = Children(self._selector, log, control_arguments, mapping)
         self._children.pin = pin
         self._replacement = RollingReplacement(self._children, log)

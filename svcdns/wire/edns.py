@@ -1,30 +1,34 @@
 """EDNS(0) (RFC 6891): reads and writes OPT records, and makes the OPT record of a reply.
 
-The OPT record of a reply has the UDP payload size and the DO bit of the query, and version 0. Some options of the query
-are repeated in the reply unchanged. If a plugin or an upstream made an OPT record, the reply has the options of that
-record instead. The option TCP keepalive belongs to one connection (RFC 7828), so it is never passed on.
+The OPT record of a reply has the UDP payload size that this server accepts, the DO bit of the query, and version 0. It
+has the options of the OPT record that a plugin or an upstream made, if there is one. No option of the query is
+repeated, unless a plugin asks for that. The options COOKIE, TCP keepalive and PADDING belong to one hop (RFC 7873 §1,
+RFC 7828 §3, RFC 7830 §4), so they are never passed on.
 """
 
 from __future__ import annotations
 
 import struct
-from typing import Final
+from typing import Final, NamedTuple
 
 from svcdns.wire.codes import OptionCode, Type
 from svcdns.wire.errors import FormError
 from svcdns.wire.record import Edns
 
-ECHOED_OPTIONS: Final = frozenset(
-    {OptionCode.NSID, OptionCode.EXPIRE, OptionCode.COOKIE, OptionCode.TCP_KEEPALIVE, OptionCode.PADDING}
-)
-"""The options that a reply repeats as they were in the query, as CoreDNS does.
-
-The responder has replaced TCP keepalive by the server's own value, or has removed it.
-"""
+DEFAULT_SIZE: Final = 1232
+"""The UDP payload size that this server advertises without the plugin `bufsize`, in octets (DNS flag day 2020)."""
+MAX_OPTIONS: Final = 512
+"""The most options in an OPT record. A record with more options is malformed for this server."""
+HOP_BY_HOP: Final = frozenset({OptionCode.COOKIE, OptionCode.TCP_KEEPALIVE, OptionCode.PADDING})
+"""The options that neither plugins nor upstreams see."""
+NO_CODES: Final[frozenset[int]] = frozenset()
+COOKIE_SIZES: Final = frozenset({8, *range(16, 41)})
+"""The allowed numbers of octets of a cookie: a client cookie, alone or with a server cookie (RFC 7873 §4)."""
 _LONGEST: Final = 1 << 16
 _LENGTHS: Final = {
     OptionCode.LONG_LIVED_QUERY: range(18, _LONGEST),  # RFC 8764 §3.2
     OptionCode.UPDATE_LEASE: (4, 8),  # RFC 9664 §4
+    OptionCode.COOKIE: COOKIE_SIZES,
     OptionCode.EXPIRE: frozenset({0, *range(4, 512)}),  # RFC 7314 §2
     OptionCode.TCP_KEEPALIVE: (0, 2),  # RFC 7828 §3.1
     OptionCode.EXTENDED_ERROR: range(2, _LONGEST),  # RFC 8914 §2
@@ -44,6 +48,15 @@ def from_record(rclass: int, ttl: int, rdata: bytes) -> Edns:
     return Edns(rclass, bool(ttl & DO), ttl >> 16 & 0xFF, _options(rdata) if rdata else ())
 
 
+def from_query(rclass: int, ttl: int, rdata: bytes) -> Edns:
+    """Returns the OPT record of a query. Raises FormError, as `from_record` does.
+
+    The options of a version that this server does not know are not read, because their format is not known either.
+    """
+    version = ttl >> 16 & 0xFF
+    return Edns(rclass, bool(ttl & DO), version, _options(rdata) if rdata and not version else ())
+
+
 def _options(rdata: bytes) -> tuple[tuple[int, bytes], ...]:
     out, at = [], 0
     while at < len(rdata):
@@ -54,6 +67,8 @@ def _options(rdata: bytes) -> tuple[tuple[int, bytes], ...]:
         if at > len(rdata):
             raise FormError("EDNS option cut off")
         out.append((code, _checked(code, rdata[at - length : at])))
+        if len(out) > MAX_OPTIONS:
+            raise FormError("too many EDNS options")
     return tuple(out)
 
 
@@ -95,35 +110,58 @@ def extended_error(code: int, text: str = "") -> tuple[int, bytes]:
     return OptionCode.EXTENDED_ERROR, code.to_bytes(2, "big") + text.encode()
 
 
-def asks_for_keepalive(edns: Edns) -> bool:
-    """Returns True if the query asks for the idle timeout of its connection (RFC 7828 §3.2.1)."""
-    return any(code == OptionCode.TCP_KEEPALIVE for code, _ in edns.options)
+class HopByHop(NamedTuple):
+    """The options of a query that are for this server alone.
 
-
-def with_keepalive(edns: Edns, timeout: int | None) -> Edns:
-    """Returns the OPT record with one TCP keepalive option, whose value is `timeout` (RFC 7828 §3.1).
-
-    `timeout` is in tenths of a second. If it is None, the result has no such option.
+    `cookie` is the data of the first option COOKIE (RFC 7873 §5.2), or empty octets. `keepalive` and `padding` are True
+    if the query has the option.
     """
-    own = () if timeout is None else ((int(OptionCode.TCP_KEEPALIVE), timeout.to_bytes(2, "big")),)
-    options = tuple(option for option in edns.options if option[0] != OptionCode.TCP_KEEPALIVE)
-    return Edns(edns.size, edns.dnssec_ok, edns.version, options + own)
+
+    cookie: bytes
+    keepalive: bool
+    padding: bool
+
+
+def hop_by_hop(edns: Edns) -> HopByHop | None:
+    """Returns the options of a query that are for this server alone, or None if there are none."""
+    own = [(code, data) for code, data in edns.options if code in HOP_BY_HOP]
+    if not own:
+        return None
+    cookie = next((data for code, data in own if code == OptionCode.COOKIE), b"")
+    codes = [code for code, _ in own]
+    return HopByHop(cookie, OptionCode.TCP_KEEPALIVE in codes, OptionCode.PADDING in codes)
+
+
+def without_hop_by_hop(edns: Edns) -> Edns:
+    """Returns the OPT record without the options of HOP_BY_HOP."""
+    options = tuple(option for option in edns.options if option[0] not in HOP_BY_HOP)
+    return Edns(edns.size, edns.dnssec_ok, edns.version, options)
+
+
+def keepalive(timeout: int) -> tuple[int, bytes]:
+    """Returns the option TCP keepalive; `timeout` is in tenths of a second (RFC 7828 §3.1)."""
+    return OptionCode.TCP_KEEPALIVE, timeout.to_bytes(2, "big")
 
 
 def for_reply(
-    query_edns: Edns | None, own: Edns | None, echoed: frozenset[int] = ECHOED_OPTIONS, extended: int | None = None
+    query_edns: Edns | None,
+    own: Edns | None,
+    echoed: frozenset[int] = NO_CODES,
+    extended: int | None = None,
+    size: int = DEFAULT_SIZE,
 ) -> Edns | None:
-    """Returns the OPT record of a reply, or None if the reply has none.
+    """Returns the OPT record of a reply, or None for a query without an OPT record (RFC 6891 §6.1.1).
 
     `query_edns` is the OPT record of the query. `own` is the OPT record that a plugin or an upstream made. `echoed` are
-    the codes of the options to repeat from the query. `extended` is the code of an extended error to add.
+    the codes of the options to repeat from the query. `extended` is the code of an extended error to add. `size` is the
+    UDP payload size that this server accepts.
     """
     if query_edns is None:
-        return own
-    options = tuple(o for o in query_edns.options if o[0] in echoed) if query_edns.options else ()
+        return None
     if own is not None:
-        keepalive = tuple(o for o in options if o[0] == OptionCode.TCP_KEEPALIVE) if options else ()
-        options = (with_keepalive(own, None).options if own.options else ()) + keepalive
+        options = tuple(o for o in own.options if o[0] not in HOP_BY_HOP) if own.options else ()
+    else:
+        options = tuple(o for o in query_edns.options if o[0] in echoed) if query_edns.options else ()
     if extended is not None:
         options += (extended_error(extended),)
-    return Edns(query_edns.size, query_edns.dnssec_ok or (own is not None and own.dnssec_ok), 0, options)
+    return Edns(size, query_edns.dnssec_ok, 0, options)

@@ -16,7 +16,7 @@ import msgspec
 
 from svcdns.wire import edns as opt
 from svcdns.wire import names, rdata_layout
-from svcdns.wire.codes import OPCODE_MASK, QR, TC, Class, Type
+from svcdns.wire.codes import OPCODE_MASK, QR, TC, Class, Rcode, Type
 from svcdns.wire.errors import FormError
 from svcdns.wire.record import Edns, Record
 from svcdns.wire.request import HEADER, Request
@@ -30,6 +30,8 @@ This bounds the time to parse the message.
 """
 
 _FIXED: Final = struct.Struct("!HHIH")
+_EXTENDED: Final = 16
+"""The first response code that needs an OPT record (RFC 6891 §6.1.3)."""
 _TO_QUESTION: Final = b"\xc0\x0c"
 _ADDRESSES: Final = (Type.A, Type.AAAA)
 _ADDRESS_HEAD: Final = 12
@@ -169,17 +171,26 @@ class Writer:
         return count, True
 
 
-def encode_reply(request: Request, reply: Sections, limit: int, echoed: frozenset[int] = opt.ECHOED_OPTIONS) -> bytes:
+def encode_reply(
+    request: Request,
+    reply: Sections,
+    limit: int,
+    echoed: frozenset[int] = opt.NO_CODES,
+    size: int = opt.DEFAULT_SIZE,
+) -> bytes:
     """Returns the reply as a packet of at most `limit` octets.
 
-    ID, opcode and question section are those of the request. If the request has an OPT record, the packet has one too.
-    `echoed` are the codes of EDNS options that the reply repeats as the client sent them.
+    ID, opcode and question section are those of the request. If the request has an OPT record, the packet has one too;
+    otherwise, a response code that needs one becomes SERVFAIL.
+    `echoed` are the codes of EDNS options that the reply repeats as the client sent them. `size` is the UDP payload
+    size that the server advertises, in octets.
     """
     writer = Writer(request.question)
-    edns = opt.for_reply(request.edns, reply.edns, echoed, reply.extended)
-    tail = opt.to_wire(edns, reply.rcode) if edns is not None else b""
+    edns = opt.for_reply(request.edns, reply.edns, echoed, reply.extended, size)
+    rcode = reply.rcode if edns is not None or reply.rcode < _EXTENDED else Rcode.SERVFAIL
+    tail = opt.to_wire(edns, rcode) if edns is not None else b""
     room = limit - len(tail)
-    flags = QR | request.flags & OPCODE_MASK | reply.flags | reply.rcode & 15
+    flags = QR | request.flags & OPCODE_MASK | reply.flags | rcode & 15
     counts = [0, 0, 0]
     for number, records in enumerate((reply.answer, reply.authority, reply.additional)):
         if records:

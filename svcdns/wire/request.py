@@ -1,8 +1,9 @@
 """Parses a request: header, question section, EDNS.
 
-`accept` decides what CoreDNS decides before any plugin sees a packet. A packet that is not a query gets no reply. A
+`accept` decides what the server decides before any plugin sees a packet. A packet that is not a query gets no reply. A
 query that cannot be served gets a reply without records. Any other packet becomes a `Request`. Records other than OPT
-are skipped, apart from the SOA record of an IXFR request. Sources: RFC 1035 §4.1, RFC 6891 §6.1, RFC 8906 §3.
+are read and ignored, apart from the SOA record of an IXFR request. Octets after the last record are ignored. Sources:
+RFC 1035 §4.1, RFC 6891 §6.1, RFC 8906 §3.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import msgspec
 
 from svcdns.wire import edns as opt
 from svcdns.wire import names
-from svcdns.wire.codes import AA, CD, OPCODE_MASK, QR, RD, Opcode, Rcode, Type, Z
+from svcdns.wire.codes import AA, OPCODE_MASK, QR, Rcode, Type, Z
 from svcdns.wire.errors import FormError
 from svcdns.wire.record import Edns
 
@@ -22,14 +23,14 @@ HEADER: Final = struct.Struct("!HHHHHH")
 _TWO_SHORTS: Final = struct.Struct("!HH")
 _FIXED: Final = struct.Struct("!HHIH")
 _SERIAL: Final = struct.Struct("!I")
-_SERVED_OPCODES: Final = (Opcode.QUERY, Opcode.NOTIFY)
 
 
 class Request(msgspec.Struct, gc=False):
     """A parsed request.
 
     `name` is the query name as the client spelled it. `question` is the octets of the question section. `serial` is the
-    serial of the SOA record in the authority section of an IXFR request (RFC 1995 §3), or None.
+    serial of the SOA record in the authority section of an IXFR request (RFC 1995 §3), or None. `trailing` is the
+    number of octets after the message.
     """
 
     ident: int
@@ -40,46 +41,56 @@ class Request(msgspec.Struct, gc=False):
     question: bytes
     edns: Edns | None = None
     serial: int | None = None
+    trailing: int = 0
 
 
-def accept(packet: bytes) -> Request | bytes | None:
-    """Returns the request, or the complete reply if the packet is malformed, or None if it gets no reply.
+class Rejected(msgspec.Struct, frozen=True, gc=False):
+    """A packet that is no query, or a query that cannot be served.
 
-    As in CoreDNS, a packet may end before the records that its header counts, even before the type and class of the
-    question. A packet that consists only of a header gets SERVFAIL.
+    `reason` is a word for the metrics, one of REASONS. `wire` is the complete reply; empty octets mean "no reply".
     """
-    if len(packet) < 12:
-        return None
+
+    reason: str
+    wire: bytes = b""
+
+
+REASONS: Final = ("short", "response", "opcode", "counts", "question", "records")
+"""The reasons of `Rejected`.
+
+`short`: fewer octets than a header has. `response`: QR is set. `opcode`: not QUERY. `counts`: not one question, or more
+records than a query has. `question`, `records`: this part is malformed or cut off.
+"""
+
+
+def accept(packet: bytes) -> Request | Rejected:
+    """Returns the request, or what to do with a packet that is no query or cannot be served."""
+    if len(packet) < HEADER.size:
+        return Rejected("short")
     ident, flags, questions, answers, authorities, additionals = HEADER.unpack_from(packet)
     if flags & QR:
-        return None
-    if flags >> 11 & 15 not in _SERVED_OPCODES:
-        return _header_only(ident, flags, Rcode.NOTIMP)
+        return Rejected("response")
+    if flags & OPCODE_MASK:
+        return Rejected("opcode", _header_only(ident, flags, Rcode.NOTIMP))
     if questions != 1 or answers > 1 or authorities > 1 or additionals > 2:
-        return _header_only(ident, flags & ~OPCODE_MASK, Rcode.FORMERR)
-    if len(packet) == 12:
-        return HEADER.pack(
-            ident, QR | flags & (OPCODE_MASK if flags & OPCODE_MASK else RD | CD) | Rcode.SERVFAIL, 0, 0, 0, 0
-        )
+        return Rejected("counts", _header_only(ident, flags, Rcode.FORMERR))
     try:
         name, at = read_query_name(packet)
-        kind = packet[at : at + 4]
-        rtype, rclass = _TWO_SHORTS.unpack(kind + b"\0\0\0\0"[len(kind) :])
-    except FormError:
-        return _header_only(ident, flags & ~OPCODE_MASK, Rcode.FORMERR)
-    if len(kind) & 1:
-        return _header_only(ident, flags & ~OPCODE_MASK, Rcode.FORMERR)
+        rtype, rclass = _TWO_SHORTS.unpack_from(packet, at)
+    except (FormError, struct.error):
+        return Rejected("question", _header_only(ident, flags, Rcode.FORMERR))
     at += 4
-    request = Request(ident, flags, name, rtype, rclass, packet[12:at] + b"\0\0\0\0"[len(kind) :])
+    request = Request(ident, flags, name, rtype, rclass, packet[12:at])
     count = answers + authorities + additionals
     if count:
         try:
-            request.edns = _read_opt(packet, at, count, answers + authorities)
+            request.edns, end = _read_records(packet, at, count, answers + authorities)
             if rtype == Type.IXFR and authorities:
                 request.serial = _read_serial(packet, at, answers)
         except (FormError, struct.error):
-            kept = _reply_bits(flags & ~OPCODE_MASK) | Rcode.FORMERR
-            return HEADER.pack(ident, kept, 1, 0, 0, 0) + request.question
+            kept = _reply_bits(flags) | Rcode.FORMERR
+            return Rejected("records", HEADER.pack(ident, kept, 1, 0, 0, 0) + request.question)
+        at = end
+    request.trailing = len(packet) - at
     return request
 
 
@@ -102,24 +113,26 @@ def read_query_name(packet: bytes) -> tuple[bytes, int]:
     return packet[12 : at + 1], at + 1
 
 
-def _read_opt(packet: bytes, at: int, count: int, before: int) -> Edns | None:
-    """Reads up to `count` records from offset `at`, and returns the last OPT record, or None.
+def _read_records(packet: bytes, at: int, count: int, before: int) -> tuple[Edns | None, int]:
+    """Reads `count` records from offset `at`. Returns the OPT record, or None, and the offset after the records.
 
-    OPT records among the first `before` records are ignored, as they are not in the additional section.
+    Raises FormError or struct.error if a record is malformed or missing. Raises FormError if there are two OPT records,
+    if an OPT record is one of the first `before` records, or if its owner is not the root (RFC 6891 §6.1.1, §6.1.2).
+    The first `before` records are those in front of the additional section.
     """
     found = None
     for number in range(count):
-        if at >= len(packet):
-            break
-        _, at = (b"", at + 1) if packet[at : at + 1] == b"\0" else names.read_name(packet, at)
+        is_root = packet[at : at + 1] == b"\0"
+        at = at + 1 if is_root else names.read_name(packet, at)[1]
         rtype, rclass, ttl, length = _FIXED.unpack_from(packet, at)
         at += 10 + length
         if at > len(packet):
             raise FormError("record cut off")
         if rtype == Type.OPT:
-            read = opt.from_record(rclass, ttl, packet[at - length : at])
-            found = read if number >= before else found
-    return found
+            if found is not None or not is_root or number < before:
+                raise FormError("two OPT records, or an OPT record in a wrong place")
+            found = opt.from_query(rclass, ttl, packet[at - length : at])
+    return found, at
 
 
 def _read_serial(packet: bytes, at: int, before: int) -> int | None:
@@ -130,8 +143,6 @@ def _read_serial(packet: bytes, at: int, before: int) -> int | None:
     for _ in range(before):
         _, at = names.read_name(packet, at)
         at += 10 + _FIXED.unpack_from(packet, at)[3]
-    if at >= len(packet):
-        return None
     _, at = names.read_name(packet, at)
     if _FIXED.unpack_from(packet, at)[0] != Type.SOA:
         return None

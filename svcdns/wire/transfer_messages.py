@@ -26,10 +26,15 @@ class TransferMessages:
     """
 
     def __init__(
-        self, request: Request, reply: Sections, echoed: frozenset[int] = opt.ECHOED_OPTIONS, full: int = FULL
+        self,
+        request: Request,
+        reply: Sections,
+        echoed: frozenset[int] = opt.NO_CODES,
+        size: int = opt.DEFAULT_SIZE,
+        full: int = FULL,
     ) -> None:
-        """`echoed` has the same meaning as in `encode_reply`. `full` is the message size in octets."""
-        edns = opt.for_reply(request.edns, reply.edns, echoed)
+        """`echoed` and `size` have the same meaning as in `encode_reply`. `full` is the message size in octets."""
+        edns = opt.for_reply(request.edns, reply.edns, echoed, size=size)
         self._tail = opt.to_wire(edns, reply.rcode) if edns is not None else b""
         self._flags = QR | request.flags & OPCODE_MASK | reply.flags | reply.rcode & 15
         self._request, self._full = request, full

@@ -18,6 +18,7 @@ from time import monotonic
 from typing import Any
 
 from svcdns.eventloop.loop import add_drain, new_loop, remove_drain
+from svcdns.process import cookie_secrets
 from svcdns.process.channel import Channel, ChannelBrokenError, ChannelClosedError, Message
 from svcdns.process.descriptors import grow_descriptor_table, raise_descriptor_limit
 from svcdns.process.parent_death import die_with_parent
@@ -44,13 +45,13 @@ It is high, because the index makes many objects, and none of them in a referenc
 class _Process:
     """A worker with its two connections: the channel to the supervisor, and the feed from control."""
 
-    def __init__(self, slot: int, channel: Channel, counters: Counters) -> None:
+    def __init__(self, slot: int, channel: Channel, counters: Counters, secrets: memoryview) -> None:
         self._channel = channel
         self._feed: socket.socket | None = None
         self._unsent: deque[bytes] = deque()
         self._instructed = asyncio.Event()
         self._taking_over: asyncio.Future[None] | None = None
-        self.worker = Worker(slot, counters, monotonic, self._send)
+        self.worker = Worker(slot, counters, monotonic, self._send, secrets)
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._instructions: asyncio.Queue[Message] = asyncio.Queue()
         asyncio.get_running_loop().add_reader(channel.fileno(), self._receive_from_supervisor)
@@ -198,8 +199,8 @@ class _Process:
         loop.remove_writer(feed)
 
 
-async def _run(slot: int, channel: Channel, counters: Counters) -> None:
-    await _Process(slot, channel, counters).run()
+async def _run(slot: int, channel: Channel, counters: Counters, secrets: memoryview) -> None:
+    await _Process(slot, channel, counters, secrets).run()
 
 
 def main() -> int:
@@ -222,7 +223,7 @@ def main() -> int:
     channel = Channel(socket.socket(fileno=arguments.channel))
     try:
         with asyncio.Runner(loop_factory=new_loop) as runner:
-            runner.run(_run(arguments.slot, channel, counters))
+            runner.run(_run(arguments.slot, channel, counters, cookie_secrets.page(arguments.shared)))
     finally:
         lines.close()
     return 0

@@ -52,6 +52,7 @@ from svcdns.plugin_api.reply import rcode_only
 from svcdns.plugin_api.reuse import apart
 from svcdns.process.heap import release_free_memory
 from svcdns.process.shared_memory import State
+from svcdns.serving.cookies import Cookies
 from svcdns.serving.listeners import Listeners
 from svcdns.serving.metrics_flush import flush
 from svcdns.serving.transport.udp import SOCKET_DROPS
@@ -89,10 +90,15 @@ class _Generation:
 class Worker:
     """Answers DNS from the configuration and the data that control sends."""
 
-    def __init__(self, slot: int, counters: Counters, clock: Clock, send: Callable[[bytes], None]) -> None:
-        """`slot` is the number of the worker. `send` sends the octets of a frame to control; it must not block."""
+    def __init__(
+        self, slot: int, counters: Counters, clock: Clock, send: Callable[[bytes], None], secrets: memoryview
+    ) -> None:
+        """`slot` is the number of the worker. `send` sends the octets of a frame to control; it must not block.
+
+        `secrets` is the shared memory with the secrets of DNS cookies.
+        """
         self.slot, self.counters, self.clock, self._send = slot, counters, clock, send
-        self.listeners = Listeners(counters, clock)
+        self.listeners = Listeners(counters, clock, Cookies(secrets))
         self._shutdown = Shutdown(self.listeners, clock)
         self._indexes: dict[int, Index] = {}
         self._views: dict[bytes, int] = {}

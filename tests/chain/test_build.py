@@ -24,7 +24,6 @@ from svcdns.plugin_api.settings import Settings
 from svcdns.plugin_api.timeouts import Timeouts
 from svcdns.telemetry.counters import Counters
 from svcdns.wire.codes import Rcode
-from svcdns.wire.edns import ECHOED_OPTIONS
 from tests.support import world
 
 ORDER = ("reload", "prometheus", "log", "cache", "forward")
@@ -165,9 +164,9 @@ def test_unready_plugins_by_name() -> None:
 
 
 def test_options_that_plugins_have_echoed() -> None:
-    """EDNS options that a plugin declares are copied by every listener, in addition to those that the core copies."""
+    """EDNS options that a plugin declares are copied by every listener."""
     chains, _ = built("a {\n log\n}\nb:54 {\n cache\n}", cache={"echoed_options": frozenset({65001})})
-    assert [listener.echoed - ECHOED_OPTIONS for listener in chains.listeners.values()] == [{65001}, {65001}]
+    assert [listener.echoed for listener in chains.listeners.values()] == [{65001}, {65001}]
 
 
 def test_a_block_without_fast_path_says_why() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from svcdns.chain.routing import DROPPED, Listener, Route
@@ -53,11 +55,15 @@ def test_the_root_takes_the_rest() -> None:
 
 
 def test_refused_before_any_chain() -> None:
-    """Queries for other zones and classes are refused before a chain is chosen."""
+    """Queries for other zones are refused before a chain is chosen. So are queries of other classes, unless the block
+    of the name answers them.
+    """
     one = listener("b.c.")
     assert one.route(world.query("d.")) is DROPPED
     assert one.route(world.query("b.c.", rclass=3)) is DROPPED
     one.any_class = True
+    assert one.route(world.query("b.c.", rclass=3)) is DROPPED
+    one.routes[names.from_text("b.c.")] = replace(one.routes[names.from_text("b.c.")], any_class=True)
     assert one.route(world.query("b.c.", rclass=3)) is not DROPPED
 
 

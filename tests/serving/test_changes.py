@@ -17,6 +17,7 @@ from svcdns.cluster.changes import KINDS, Begin, Change, Complete, Kind, Put, Se
 from svcdns.cluster.objects import ClusterObject
 from svcdns.control.configuration import prepare
 from svcdns.feed.frames import Changed, Configure, Data, FrameReader, SourceKinds, Swap, ToControl, ToWorker, frame
+from svcdns.process.cookie_secrets import private_page
 from svcdns.serving.listeners import SocketDescription
 from svcdns.telemetry.counters import Counters
 from svcdns.wire.codes import TC, Type
@@ -83,7 +84,7 @@ class World:
         folder.mkdir()
         self.folder, self.body = folder, body
         self.clock = Clock()
-        self.worker = Worker(0, Counters(), self.clock, FrameReader[ToControl](ToControl).feed)
+        self.worker = Worker(0, Counters(), self.clock, FrameReader[ToControl](ToControl).feed, private_page())
         self.client = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.client.settimeout(0)
 

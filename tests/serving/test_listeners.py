@@ -16,6 +16,8 @@ from svcdns.chain.routing import Listener, Route
 from svcdns.plugin_api.fast_path import FastPath
 from svcdns.plugin_api.query import Answer, Client, Query
 from svcdns.plugin_api.reply import rcode_only
+from svcdns.process.cookie_secrets import private_page
+from svcdns.serving.cookies import Cookies
 from svcdns.serving.listeners import Listeners, SocketDescription
 from svcdns.serving.metrics import HitCounter
 from svcdns.serving.metrics_flush import flush
@@ -66,7 +68,7 @@ async def servers(monkeypatch: pytest.MonkeyPatch) -> list[asyncio.Server]:
 @pytest.fixture
 async def listeners() -> AsyncIterator[Listeners]:
     """Creates listeners with three TCP sockets, without chains yet."""
-    made = Listeners(Counters(), monotonic)
+    made = Listeners(Counters(), monotonic, Cookies(private_page()))
     await made.sockets([(described(number), listening()) for number in range(3)], [])
     await made.read(frozenset({0}))
     yield made

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import dns.edns
 import dns.message
 import dns.rcode
+import msgspec
 import pytest
 
 from svcdns.chain.routing import Listener, Route
@@ -15,14 +17,16 @@ from svcdns.plugin_api.deferred import Deferred
 from svcdns.plugin_api.query import Answer, Query
 from svcdns.plugin_api.reply import UNTIL_CHANGED, CacheScope, Reply, rcode_only
 from svcdns.plugins.loadbalance.rotation import Rotation
+from svcdns.process.cookie_secrets import private_page
 from svcdns.serving.answer_table import AnswerTable
+from svcdns.serving.cookies import Cookies
 from svcdns.serving.in_flight import InFlight
 from svcdns.serving.metrics import QueryMetrics
 from svcdns.serving.metrics_flush import flush
 from svcdns.serving.responder import NEGATIVE_LIFETIME, Responder
 from svcdns.telemetry.counters import Counters, Family, MetricKind
 from svcdns.wire.codes import AA, RD, Rcode
-from svcdns.wire.record import Edns
+from svcdns.wire.record import Edns, Record
 from tests.support.world import CLIENT, Clock, counted, records
 
 REPLY = Reply(flags=AA | RD, answer=records("a.b. 5 IN A 192.0.2.1"), lifetime=UNTIL_CHANGED, dependencies=(("fact",),))
@@ -73,7 +77,7 @@ def test_edns_is_mirrored_as_the_chain_left_it() -> None:
     world.responder.listener.echoed = frozenset({65001})
     reply = dns.message.from_wire(world.ask(payload=4096))
     assert (reply.payload, [(int(option.otype), option.to_wire()) for option in reply.options]) == (
-        600,
+        1232,
         [(65001, b"kept")],
     )
     assert 500 < len(reply.to_wire()) <= 600
@@ -180,7 +184,9 @@ def test_other_versions_of_edns() -> None:
     """A query with an unknown EDNS version gets BADVERS with version 0, without asking a plugin."""
     wire = World().ask(use_edns=1)
     message = dns.message.from_wire(wire)
-    assert (message.rcode(), message.edns, message.payload) == (dns.rcode.BADVERS, 0, 0)
+    assert (message.rcode(), message.edns, message.payload) == (dns.rcode.BADVERS, 0, 1232)
+    assert message.ednsflags & dns.flags.DO == 0
+    assert dns.message.from_wire(World().ask(use_edns=1, want_dnssec=True)).ednsflags & dns.flags.DO
     assert rcode(World().ask("a.c.", use_edns=1)) == "BADVERS"
     assert rcode(World().ask("a.b.", rdclass="CH", use_edns=1)) == "REFUSED"
 
@@ -200,7 +206,7 @@ def test_a_dropped_query() -> None:
 def test_replies_of_an_rcode_alone_have_the_question_and_opt() -> None:
     """A reply of an rcode alone is sent with the question and an OPT record."""
     message = dns.message.from_wire(World(rcode_only(Rcode.REFUSED)).ask(use_edns=0, payload=1400))
-    assert (message.question[0].to_text(), message.payload) == ("a.b. IN A", 1400)
+    assert (message.question[0].to_text(), message.payload) == ("a.b. IN A", 1232)
 
 
 def test_load_balanced_replies_are_stored_in_rotations() -> None:
@@ -309,7 +315,6 @@ def test_keepalive_when_connections_end() -> None:
         world.ask(**ASKS)
     assert world.responder.lookup(packet, CLIENT, 0.0)
     world.responder.announce_end()
-    assert not world.responder.lookup(packet, CLIENT, 0.0)
     for _ in range(3):
         assert keepalive(world.ask(**ASKS)) == [0.0]
     assert keepalive(world.responder.lookup(packet, CLIENT, 0.0)) == [0.0]
@@ -326,3 +331,147 @@ def test_keepalive_over_udp() -> None:
     world.responder.announce_end()
     assert keepalive(world.responder.lookup(packet, CLIENT, 0.0)) == []
     assert world.responder.lookup(packet, CLIENT, 0.0)
+
+
+COOKIE = bytes(range(8))
+
+
+def with_cookie(data: bytes = COOKIE, *more: tuple[int, bytes], **options: Any) -> dict[str, Any]:
+    """The options of a query with a cookie."""
+    made = [dns.edns.GenericOption(dns.edns.OptionType(code), content) for code, content in ((10, data), *more)]
+    return {"use_edns": 0, "options": made, **options}
+
+
+def cookie_of(wire: bytes) -> bytes:
+    """The cookie in a reply; empty octets if there is none."""
+    found = [option.to_wire() for option in dns.message.from_wire(wire).options if option.otype == 10]
+    return b"".join(found)
+
+
+def cookie_world(reply: Any = REPLY, protocol: str = "udp") -> World:
+    """A responder that makes cookies."""
+    world = World(reply, protocol)
+    world.responder.cookies = Cookies(private_page())
+    return world
+
+
+def test_a_client_cookie_gets_a_server_cookie() -> None:
+    """The reply has the client's cookie with a server cookie (RFC 7873 §5.2.3), also from the answer table.
+
+    Clients with and without cookies share the stored reply, which has no cookie. Plugins do not see the cookie.
+    """
+    world = cookie_world()
+    world.ask(use_edns=0)
+    plain = world.ask(use_edns=0)
+    asked = world.asked
+    packet = dns.message.make_query("a.b.", "A", **with_cookie()).to_wire()
+    wire = world.responder.lookup(packet, CLIENT, 0.0)
+    cookie = cookie_of(wire)
+    assert (cookie[:8], len(cookie)) == (COOKIE, 24)
+    assert world.asked == asked
+    assert len(wire) == len(plain) + 28
+    other = world.responder.lookup(packet, msgspec.structs.replace(CLIENT, address="192.0.2.77"), 0.0)
+    assert cookie_of(other)[:8] == COOKIE
+    assert cookie_of(other) != cookie
+    assert all(b"\0\x0a\0" not in stored for entry in world.table.current.values() for stored in entry.wires)
+
+
+def test_replies_to_clients_with_cookies_are_stored_without_them() -> None:
+    """The second query with a cookie stores the reply for all clients."""
+    world = cookie_world()
+    for number in range(2):
+        assert cookie_of(world.ask(**with_cookie(bytes([number]) * 8)))[:8] == bytes([number]) * 8
+    assert len(world.table) == 1
+    packet = dns.message.make_query("a.b.", "A", use_edns=0).to_wire()
+    assert world.responder.lookup(packet, CLIENT, 0.0)
+
+
+@pytest.mark.parametrize("cookie", [COOKIE, COOKIE + bytes(16), COOKIE + b"\1\0\0\0" + bytes(12)])
+def test_a_server_cookie_that_is_not_valid_counts_as_none(cookie: bytes) -> None:
+    """The client is answered, and gets a server cookie of its own (RFC 7873 §5.2.4)."""
+    seen: list[bool] = []
+
+    def chain(query: Query) -> Answer:
+        seen.append(query.has_valid_cookie)
+        return REPLY
+
+    world = cookie_world()
+    world.responder.listener.routes[b"\1b\0"] = Route(b"\1b\0", "b.", chain)
+    wire = world.ask(**with_cookie(cookie))
+    assert rcode(wire) == "NOERROR"
+    again = world.ask(**with_cookie(cookie_of(wire)))
+    assert cookie_of(again) == cookie_of(wire)
+    assert seen == [False, True]
+
+
+def test_a_reply_with_a_cookie_stays_within_the_clients_size() -> None:
+    """A reply that has no room for the cookie is truncated, from the chain and from the answer table."""
+    answer = records(*[f"a.b. 5 IN A 192.0.2.{n}" for n in range(29)])
+    world = cookie_world(Reply(answer=answer, lifetime=UNTIL_CHANGED))
+    world.ask(**with_cookie(payload=512))
+    for wire in (
+        world.ask(**with_cookie(payload=512)),
+        world.responder.lookup(dns.message.make_query("a.b.", "A", **with_cookie(payload=512)).to_wire(), CLIENT, 0.0),
+    ):
+        message = dns.message.from_wire(wire)
+        assert message.flags & dns.flags.TC
+        assert len(cookie_of(wire)) == 24
+        assert len(wire) <= 512
+    assert not dns.message.from_wire(world.ask(use_edns=0, payload=512)).flags & dns.flags.TC
+
+
+@pytest.mark.parametrize(
+    ("transport", "padded"),
+    [pytest.param("dns", False, id="TCP"), pytest.param("tls", True, id="TLS")],
+)
+def test_padding(transport: str, padded: bool) -> None:
+    """A padded query over TLS gets a reply that is a multiple of 468 octets long, with its cookie (RFC 8467 §4.1)."""
+    world = cookie_world(protocol="tcp")
+    world.responder.listener.transport = transport
+    options = with_cookie(COOKIE, (12, bytes(50)))
+    packet = dns.message.make_query("a.b.", "A", **options).to_wire()
+    wires = [world.ask(**options), world.ask(**options), world.responder.lookup(packet, CLIENT, 0.0)]
+    for wire in wires:
+        codes = [int(option.otype) for option in dns.message.from_wire(wire).options]
+        assert codes == ([10, 12] if padded else [10])
+        assert (len(wire) % 468 == 0) is padded
+
+
+def test_octets_after_a_query_are_ignored_and_counted() -> None:
+    """Its reply is not stored, because each such packet may be another."""
+    world = World()
+    for _ in range(3):
+        world.responder.answer(
+            dns.message.make_query("a.b.", "A").to_wire() + b"more", CLIENT, world.sent.append, world.clock()
+        )
+        assert rcode(world.sent[-1]) == "NOERROR"
+    assert len(world.table) == 0
+    assert counted(world.counters)["svcdns_malformed_queries_total", "dns://:53", "udp", "trailing"] == 3
+
+
+@pytest.mark.parametrize(
+    ("packet", "reason"),
+    [
+        pytest.param(b"\0", "short", id="short"),
+        pytest.param(b"\0\0\x80" + bytes(9), "response", id="response"),
+        pytest.param(b"\0\0\x20" + bytes(9), "opcode", id="NOTIFY"),
+    ],
+)
+def test_malformed_queries_are_counted_by_reason(packet: bytes, reason: str) -> None:
+    """No plugin sees them."""
+    world = World()
+    world.responder.answer(packet, CLIENT, world.sent.append, world.clock())
+    assert world.asked == 0
+    assert counted(world.counters)["svcdns_malformed_queries_total", "dns://:53", "udp", reason] == 1
+
+
+def test_records_of_another_class_are_refused() -> None:
+    """A query of class CH never gets a record of class IN, whatever the chain answers."""
+    world = World()
+    route = world.responder.listener.routes[b"\1b\0"]
+    world.responder.listener.any_class = True
+    world.responder.listener.routes[b"\1b\0"] = replace(route, any_class=True)
+    assert rcode(world.ask("a.b.", rdclass="CH")) == "REFUSED"
+    assert world.asked == 1
+    world.reply = Reply(answer=(Record(b"\1a\1b\0", 16, 0, b"\1x", 3),))
+    assert rcode(world.ask("a.b.", rdclass="CH")) == "NOERROR"

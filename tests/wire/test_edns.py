@@ -41,6 +41,7 @@ def test_a_truncated_option_is_a_format_error(rdata: bytes) -> None:
             id="subnet",
         ),
         pytest.param(9, ["", "00000001"], ["01", "010203"], id="expire"),
+        pytest.param(10, ["00" * 8, "00" * 16, "00" * 40], ["", "00" * 7, "00" * 9, "00" * 15, "00" * 41], id="cookie"),
         pytest.param(11, ["", "0064"], ["01", "010203"], id="TCP keepalive"),
         pytest.param(15, ["0016", "001661"], ["", "00"], id="extended error"),
         pytest.param(2, ["00000001", "0000000100000002"], ["", "0001"], id="update lease"),
@@ -66,25 +67,26 @@ def test_expire_has_four_octets() -> None:
 
 
 def test_the_opt_record_of_a_reply_has_the_fields_of_the_query() -> None:
-    """The OPT record of a reply has the query's payload size and DO bit, and the options that are copied."""
-    asked = Edns(1400, dnssec_ok=True, options=((10, b"cookie"), (8, b"subnet"), (3, b"")))
-    assert edns.for_reply(asked, None) == Edns(1400, dnssec_ok=True, options=((10, b"cookie"), (3, b"")))
+    """The OPT record of a reply has the server's payload size, the query's DO bit, and the options to copy."""
+    asked = Edns(1400, dnssec_ok=True, options=((10, b"12345678"), (8, b"subnet"), (65001, b"local")))
+    assert edns.for_reply(asked, None) == Edns(1232, dnssec_ok=True)
+    assert edns.for_reply(asked, None, frozenset({65001}), size=4096) == Edns(
+        4096, dnssec_ok=True, options=((65001, b"local"),)
+    )
 
 
 def test_the_opt_record_of_an_upstream_keeps_its_options() -> None:
-    """The OPT record of an upstream keeps its options, and gets the payload size of the client's query."""
+    """The OPT record of an upstream keeps its options, and gets the payload size of this server."""
     made = Edns(4096, options=((15, b"\0\x16"),))
     assert edns.for_reply(Edns(1232), made) == Edns(1232, options=((15, b"\0\x16"),))
-    assert edns.for_reply(None, made) == made
+    assert edns.for_reply(None, made) is None
     assert edns.for_reply(None, None) is None
 
 
 def test_an_extended_error_needs_edns_in_the_query() -> None:
     """An extended error is added after other options, and only if the query has EDNS (RFC 8914 §2)."""
     stale = (15, b"\0\3")
-    assert edns.for_reply(Edns(1400, options=((10, b"cookie"),)), None, extended=3) == Edns(
-        1400, options=((10, b"cookie"), stale)
-    )
+    assert edns.for_reply(Edns(1400, options=((10, b"12345678"),)), None, extended=3) == Edns(1232, options=(stale,))
     assert edns.for_reply(Edns(1232), Edns(4096, options=((15, b"\0\x16"),)), extended=3) == Edns(
         1232, options=((15, b"\0\x16"), stale)
     )

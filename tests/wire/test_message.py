@@ -61,7 +61,7 @@ def test_truncates_to_the_limit(limit: int, count: int) -> None:
     assert len(wire) <= limit
     assert parsed.answer == answer[: len(parsed.answer)]
     assert bool(parsed.flags & TC) == (len(parsed.answer) < count)
-    assert parsed.edns == Edns(limit)
+    assert parsed.edns == Edns(1232)
 
 
 ADDRESSES = records(
@@ -107,21 +107,16 @@ def test_additional_records_are_dropped_first() -> None:
     ("asked", "made", "expected"),
     [
         pytest.param(None, None, None, id="none asked, none sent"),
-        pytest.param(Edns(1232), None, Edns(1232), id="mirrored"),
-        pytest.param(Edns(100, True), None, Edns(100, True), id="small size and DO"),
-        pytest.param(
-            Edns(1232, False, 0, ((10, b"c"), (65001, b"x"))),
-            None,
-            Edns(1232, False, 0, ((10, b"c"),)),
-            id="known options echoed",
-        ),
+        pytest.param(Edns(4096), None, Edns(1232), id="the server's size"),
+        pytest.param(Edns(100, True), None, Edns(1232, True), id="small size and DO"),
+        pytest.param(Edns(1232, False, 0, ((3, b""), (65001, b"x"))), None, Edns(1232), id="no option echoed"),
         pytest.param(
             Edns(1232),
-            Edns(4096, True, 0, ((15, b"\0\x16"),)),
-            Edns(1232, True, 0, ((15, b"\0\x16"),)),
-            id="a plugin's own keeps options",
+            Edns(4096, True, 0, ((15, b"\0\x16"), (10, b"12345678"))),
+            Edns(1232, False, 0, ((15, b"\0\x16"),)),
+            id="options of a plugin or an upstream, without its cookie and DO",
         ),
-        pytest.param(None, Edns(4096), Edns(4096), id="a plugin's own goes out unasked"),
+        pytest.param(None, Edns(4096), None, id="never without one in the query"),
     ],
 )
 def test_opt_of_a_reply(asked: Edns | None, made: Edns | None, expected: Edns | None) -> None:
@@ -132,9 +127,11 @@ def test_opt_of_a_reply(asked: Edns | None, made: Edns | None, expected: Edns | 
 
 
 def test_extended_rcode_needs_opt() -> None:
-    """The upper bits of BADVERS are sent in the OPT record."""
-    wire = encode_reply(request(), Reply(rcode=Rcode.BADVERS, edns=Edns(0)), 512)
+    """The upper bits of BADVERS are sent in the OPT record. For a client without EDNS, it becomes SERVFAIL."""
+    wire = encode_reply(request(use_edns=0), Reply(rcode=Rcode.BADVERS), 512)
     assert dns.message.from_wire(wire).rcode() == dns.rcode.BADVERS
+    wire = encode_reply(request(), Reply(rcode=Rcode.BADVERS, edns=Edns(0)), 512)
+    assert dns.message.from_wire(wire).rcode() == dns.rcode.SERVFAIL
 
 
 def test_udp_limit_is_at_least_512() -> None:

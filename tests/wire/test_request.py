@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from svcdns.wire.record import Edns
-from svcdns.wire.request import Request, accept
+from svcdns.wire.request import REASONS, Rejected, Request, accept
 
 
 def packet(
@@ -37,83 +37,96 @@ def test_reads_edns() -> None:
 
 
 @pytest.mark.parametrize(
-    "data",
+    ("data", "reason"),
     [
-        pytest.param(b"", id="empty"),
-        pytest.param(bytes(11), id="short"),
-        pytest.param(packet(flags=0x8100), id="a response"),
+        pytest.param(b"", "short", id="empty"),
+        pytest.param(bytes(11), "short", id="short"),
+        pytest.param(packet(flags=0x8100), "response", id="a response"),
     ],
 )
-def test_packets_that_are_no_query_get_no_reply(data: bytes) -> None:
+def test_packets_that_are_no_query_get_no_reply(data: bytes, reason: str) -> None:
     """A packet that is a response, or too short for a header, gets no reply."""
-    assert accept(data) is None
+    assert accept(data) == Rejected(reason)
+
+
+QUESTION = b"\1a\0\0\1\0\1"
+OPT = b"\0\0\x29\4\xd0\0\0\0\0\0\0"
 
 
 @pytest.mark.parametrize(
-    ("data", "flags"),
+    ("data", "flags", "reason"),
     [
-        pytest.param(packet(flags=0x2900), 0xA904, id="UPDATE: NOTIMP, opcode kept"),
-        pytest.param(packet(flags=0x1500), 0x9104, id="STATUS: NOTIMP, AA cleared"),
-        pytest.param(packet(counts=(0, 0, 0, 0)), 0x8101, id="no question: FORMERR"),
-        pytest.param(packet(counts=(2, 0, 0, 0)), 0x8101, id="two questions: FORMERR"),
-        pytest.param(packet(counts=(1, 2, 0, 0)), 0x8101, id="two answers: FORMERR"),
-        pytest.param(packet(counts=(1, 0, 0, 3)), 0x8101, id="three additional: FORMERR"),
-        pytest.param(
-            packet(flags=0x2100, counts=(0, 0, 0, 0)), 0xA104 & ~0x7804 | 0x2004, id="NOTIFY is a question like others"
-        ),
-        pytest.param(packet(body=b"\5a"), 0x8101, id="cut name: FORMERR"),
-        pytest.param(packet(body=b"\xc0\x0c\0\1\0\1"), 0x8101, id="compressed question: FORMERR"),
+        pytest.param(packet(flags=0x2900), 0xA904, "opcode", id="UPDATE: NOTIMP, opcode kept"),
+        pytest.param(packet(flags=0x1500), 0x9104, "opcode", id="STATUS: NOTIMP, AA cleared"),
+        pytest.param(packet(flags=0x2400), 0xA004, "opcode", id="NOTIFY: NOTIMP"),
+        pytest.param(packet(counts=(0, 0, 0, 0)), 0x8101, "counts", id="no question"),
+        pytest.param(packet(counts=(2, 0, 0, 0)), 0x8101, "counts", id="two questions"),
+        pytest.param(packet(counts=(1, 2, 0, 0)), 0x8101, "counts", id="two answers"),
+        pytest.param(packet(counts=(1, 0, 0, 3)), 0x8101, "counts", id="three additional records"),
+        pytest.param(packet(body=b""), 0x8101, "question", id="a header alone"),
+        pytest.param(packet(flags=0x0130, body=b""), 0x8131, "question", id="AD and CD come back"),
+        pytest.param(packet(body=b"\5a"), 0x8101, "question", id="name cut off"),
+        pytest.param(packet(body=b"\1a\0"), 0x8101, "question", id="no type"),
+        pytest.param(packet(body=b"\1a\0\0\x1c"), 0x8101, "question", id="no class"),
+        pytest.param(packet(body=b"\xc0\x0c\0\1\0\1"), 0x8101, "question", id="a pointer in the question"),
+        pytest.param(packet(body=b"\1a\xc0\x0c\0\1\0\1"), 0x8101, "question", id="a pointer after a label"),
     ],
 )
-def test_malformed_headers_get_a_header(data: bytes, flags: int) -> None:
-    """A malformed query gets a header with the error's rcode and no question section."""
-    reply = accept(data)
-    assert isinstance(reply, bytes)
-    if (data[2] >> 3 & 15) == 4:
-        flags = 0x8101
-    assert reply == struct.pack("!HHHHHH", 7, flags, 0, 0, 0, 0)
+def test_malformed_headers_and_questions_get_a_header(data: bytes, flags: int, reason: str) -> None:
+    """An error up to the question section gets a header with the error's rcode and nothing else."""
+    assert accept(data) == Rejected(reason, struct.pack("!HHHHHH", 7, flags, 0, 0, 0, 0))
 
 
 @pytest.mark.parametrize(
-    ("flags", "expected"),
-    [pytest.param(0x01B0, 0x8112, id="RD and CD come back"), pytest.param(0x2110, 0xA002, id="neither for NOTIFY")],
+    ("counts", "rest"),
+    [
+        pytest.param((1, 1, 0, 0), b"", id="answer missing"),
+        pytest.param((1, 0, 1, 0), b"", id="authority missing"),
+        pytest.param((1, 0, 0, 1), b"", id="additional missing"),
+        pytest.param((1, 0, 0, 2), OPT, id="second additional missing"),
+        pytest.param((1, 0, 0, 1), OPT[:-1], id="OPT cut off"),
+        pytest.param((1, 0, 0, 2), OPT + OPT, id="two OPT records"),
+        pytest.param((1, 1, 0, 0), OPT, id="OPT in the answer section"),
+        pytest.param((1, 0, 1, 0), OPT, id="OPT in the authority section"),
+        pytest.param((1, 0, 0, 1), b"\1a" + OPT, id="OPT below the root"),
+        pytest.param((1, 0, 0, 1), b"\xc0\x0e" + OPT[1:], id="OPT with a pointer to the root"),
+        pytest.param((1, 0, 0, 1), b"\xc0\x13" + OPT[1:], id="a pointer to itself"),
+        pytest.param((1, 0, 0, 1), OPT[:-1] + b"\4\0\x0a\0\0", id="an empty cookie"),
+        pytest.param((1, 0, 0, 1), OPT[:-2] + b"\x08\4" + b"\xff\0\0\0" * 513, id="513 options"),
+    ],
 )
-def test_a_header_alone(flags: int, expected: int) -> None:
-    """A query of only a header, which counts a question, gets SERVFAIL without a question section."""
-    assert accept(packet(flags=flags, body=b"")) == struct.pack("!HHHHHH", 7, expected, 0, 0, 0, 0)
+def test_malformed_records_are_a_format_error_with_the_question(counts: tuple[int, int, int, int], rest: bytes) -> None:
+    """An error after the question section gets FORMERR with the question."""
+    assert accept(packet(counts=counts, body=QUESTION + rest)) == Rejected("records", packet(flags=0x8101))
 
 
-@pytest.mark.parametrize("counts", [(1, 0, 0, 2), (1, 1, 1, 0), (1, 0, 1, 1)])
-def test_missing_records_are_ignored(counts: tuple[int, int, int, int]) -> None:
-    """Records that the header counts, but that are missing at the end of the packet, are ignored."""
-    request = accept(packet(counts=counts, body=b"\1a\0\0\1\0\1"))
+@pytest.mark.parametrize("counts", [(1, 0, 0, 0), (1, 0, 0, 1)])
+def test_octets_after_the_message_are_counted(counts: tuple[int, int, int, int]) -> None:
+    """Octets after the last record do not change the request."""
+    body = QUESTION + (OPT if counts[3] else b"")
+    request = accept(packet(counts=counts, body=body + b"more"))
     assert isinstance(request, Request)
-    assert (request.name, request.edns) == (b"\1a\0", None)
+    assert request.trailing == 4
+    request.trailing = 0
+    assert request == accept(packet(counts=counts, body=body))
 
 
-@pytest.mark.parametrize(("body", "rtype"), [(b"\1a\0", 0), (b"\1a\0\0\x1c", 28)])
-def test_a_question_without_type_or_class_is_accepted(body: bytes, rtype: int) -> None:
-    """A missing type or class is 0, in the reply too. A type or class of one octet only is a format error."""
-    request = accept(packet(body=body))
+def test_options_of_another_version_are_not_read() -> None:
+    """The options of an unknown EDNS version have an unknown format, so they are not checked."""
+    request = accept(packet(counts=(1, 0, 0, 1), body=QUESTION + OPT[:6] + b"\1" + OPT[7:-1] + b"\5\0\x0b\0\1a"))
     assert isinstance(request, Request)
-    assert (request.rtype, request.rclass, request.question) == (
-        rtype,
-        0,
-        b"\1a\0" + rtype.to_bytes(2, "big") + b"\0\0",
-    )
-    assert accept(packet(body=body + b"\0")) == struct.pack("!HHHHHH", 7, 0x8101, 0, 0, 0, 0)
+    assert request.edns == Edns(1232, version=1)
 
 
 def test_an_invalid_option_is_a_format_error() -> None:
-    """An invalid EDNS option gets FORMERR, in whatever section the OPT record is, and whatever the EDNS version is."""
-    opt = b"\0\0\x29\4\xd0\0\1\0\0\0\5\0\x0b\0\1a"
-    for counts in ((1, 0, 0, 1), (1, 1, 0, 0)):
-        assert accept(packet(counts=counts, body=b"\1a\0\0\1\0\1" + opt)) == packet(flags=0x8101, body=b"\1a\0\0\1\0\1")
+    """An option of a wrong size gets FORMERR."""
+    opt = b"\0\0\x29\4\xd0\0\0\0\0\0\5\0\x0b\0\1a"
+    assert accept(packet(counts=(1, 0, 0, 1), body=QUESTION + opt)) == Rejected("records", packet(flags=0x8101))
 
 
 def test_a_format_error_behind_the_question_has_the_question() -> None:
     """FORMERR for an error after the question section has the question."""
-    assert accept(packet(counts=(1, 0, 0, 1), body=b"\1a\0\0\1\0\1\0\0")) == packet(flags=0x8101)
+    assert accept(packet(counts=(1, 0, 0, 1), body=QUESTION + b"\0\0")) == Rejected("records", packet(flags=0x8101))
 
 
 @pytest.mark.parametrize(
@@ -140,13 +153,18 @@ def test_reads_the_serial_of_ixfr(rtype: str, authority: str, serial: int | None
 def test_an_ixfr_with_a_truncated_soa_is_a_format_error() -> None:
     """A truncated SOA record in an IXFR query gets FORMERR with the question."""
     broken = packet(counts=(1, 0, 1, 0), body=b"\1a\0\0\xfb\0\1" + b"\0\0\6\0\1\0\0\0\0\0\2\0\0")
-    assert accept(broken) == packet(flags=0x8101, body=b"\1a\0\0\xfb\0\1")
+    assert accept(broken) == Rejected("records", packet(flags=0x8101, body=b"\1a\0\0\xfb\0\1"))
 
 
 @given(st.binary(max_size=100))
 def test_no_packet_raises(data: bytes) -> None:
-    """No octets make `accept` raise an exception."""
-    accept(data)
-    accept(packet(body=data))
-    accept(packet(counts=(1, 0, 0, 1), body=b"\1a\0\0\1\0\1" + data))
-    accept(packet(counts=(1, 1, 1, 0), body=b"\1a\0\0\xfb\0\1" + data))
+    """No octets make `accept` raise an exception. Each rejection has a listed reason."""
+    for body, counts in (
+        (data, (1, 0, 0, 0)),
+        (QUESTION + data, (1, 0, 0, 1)),
+        (b"\1a\0\0\xfb\0\1" + data, (1, 1, 1, 0)),
+    ):
+        found = accept(packet(counts=counts, body=body))
+        assert isinstance(found, Request) or found.reason in REASONS
+    found = accept(data)
+    assert isinstance(found, Request) or found.reason in REASONS

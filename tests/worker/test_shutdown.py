@@ -14,6 +14,8 @@ import pytest
 from svcdns.chain.routing import Listener, Route
 from svcdns.plugin_api.query import Answer, Query
 from svcdns.plugin_api.reply import Reply
+from svcdns.process.cookie_secrets import private_page
+from svcdns.serving.cookies import Cookies
 from svcdns.serving.listeners import Listeners, SocketDescription
 from svcdns.telemetry.counters import Counters
 from svcdns.worker import shutdown
@@ -29,7 +31,7 @@ class World:
 
     def __init__(self) -> None:
         """Creates a worker whose handler keeps queries for names below `slow.` waiting until `release` is set."""
-        self.listeners = Listeners(Counters(), monotonic)
+        self.listeners = Listeners(Counters(), monotonic, Cookies(private_page()))
         self.shutdown = Shutdown(self.listeners, monotonic)
         self.release = asyncio.Event()
         self.asked = 0

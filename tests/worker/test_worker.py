@@ -32,6 +32,7 @@ from svcdns.feed.frames import (
     ToWorker,
     frame,
 )
+from svcdns.process.cookie_secrets import private_page
 from svcdns.process.shared_memory import State, state
 from svcdns.serving.listeners import SocketDescription
 from svcdns.telemetry.counters import Counters
@@ -69,7 +70,7 @@ class World:
         self.folder = folder
         self.said = FrameReader[ToControl](ToControl)
         self.counters = Counters()
-        self.worker = Worker(0, self.counters, monotonic, self.said.feed)
+        self.worker = Worker(0, self.counters, monotonic, self.said.feed, private_page())
         self.port = 0
 
     async def listen(self) -> None:

@@ -50,6 +50,7 @@ from svcdns.serving.transport.udp_batch import (
     destination_address,
 )
 from svcdns.telemetry.counters import Counters, Family, MetricKind
+from svcdns.wire.hop_options import may_have_options
 
 _DROPS_AT: Final = 8
 
@@ -318,6 +319,11 @@ class UdpReader:
             if wire:
                 self.queue_reply(sender, wire)
                 return
+            if may_have_options(packet):
+                wire = responder.lookup_stripped(packet, self.client(sender), started)
+                if wire:
+                    self.queue_reply(sender, wire)
+                    return
             exchange = try_fast_path(packet, responder, started)
             if exchange is not None:
                 exchange.send(self, sender)

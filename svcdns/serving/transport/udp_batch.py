@@ -25,7 +25,7 @@ from collections.abc import Callable, MutableSequence, Sequence
 from typing import Any, Final, NamedTuple
 
 SLOTS: Final = 32
-RECEIVE_SIZE: Final = 512
+RECEIVE_SIZE: Final = 4160
 """The octets of a request that are read; the rest is cut off, as in CoreDNS (docs/behaviour/server.md#sizes)."""
 REPLY_SIZE: Final = 1536
 """The largest reply in octets that fits into a batch; larger replies are sent alone."""

@@ -9,7 +9,15 @@ from types import SimpleNamespace
 
 import pytest
 
-from svcdns.serving.transport.udp_batch import LAYOUT, SLOTS, Batch, _PortableBatch, batch, destination_address
+from svcdns.serving.transport.udp_batch import (
+    LAYOUT,
+    RECEIVE_SIZE,
+    SLOTS,
+    Batch,
+    _PortableBatch,
+    batch,
+    destination_address,
+)
 from svcdns.supervisor.sockets import IP_PKTINFO, IPV6_RECVPKTINFO
 
 FAMILIES = [pytest.param("0.0.0.0", "127.0.0.5", id="IPv4"), pytest.param("::", "::1", id="IPv6")]
@@ -92,11 +100,11 @@ def test_replies_go_to_the_sender(ends: Ends, asked: str) -> None:
 def test_a_batch_is_bounded(ends: Ends) -> None:
     """A batch has at most `SLOTS` packets. An empty socket is no failure, and long packets are truncated."""
     assert ends.batch.receive() == 0
-    ends.send("127.0.0.1", *[b"%d" % n for n in range(SLOTS + 3)], bytes(600))
+    ends.send("127.0.0.1", *[b"%d" % n for n in range(SLOTS + 3)], bytes(5000))
     assert ends.batch.receive() == SLOTS
     assert ends.received(SLOTS) == [b"%d" % n for n in range(SLOTS)]
     assert ends.batch.receive() == 4
-    assert ends.received(4)[3] == bytes(512)
+    assert ends.received(4)[3] == bytes(RECEIVE_SIZE)
     assert ends.failures == []
 
 

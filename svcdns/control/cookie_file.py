@@ -1,0 +1,69 @@
+"""Follows the file with the secrets of DNS cookies that the replicas of a server share (RFC 9018 §5).
+
+The file has one secret in a line: 32 hexadecimal digits. The first secret is for new cookies, and all are accepted, so
+that secrets can be replaced one replica after the other. Empty lines and lines that begin with `#` are ignored. Unbound
+reads the same format (`cookie-secret-file`).
+
+Rule: while the file cannot be read, the secrets that were read last stay in use.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from pathlib import Path
+from typing import Final
+
+from svcdns.errors import SvcdnsError
+from svcdns.process.blocking_io import BlockingCalls
+from svcdns.process.cookie_secrets import MAX_SECRETS, SECRET_SIZE, write_secrets
+
+VARIABLE: Final = "SVCDNS_COOKIE_SECRETS"
+"""The environment variable with the path of the file."""
+INTERVAL: Final = 5.0
+"""The seconds between two reads of the file."""
+
+log = logging.getLogger("svcdns")
+
+
+class CookieFileError(SvcdnsError):
+    """The file has no secret, too many, or a line that is no secret. The message does not repeat the line."""
+
+
+async def follow(path: Path, page: memoryview, calls: BlockingCalls, interval: float = INTERVAL) -> None:
+    """Copies the secrets of the file to the shared memory `page`, now and whenever the file has changed."""
+    failure = ""
+    before: tuple[bytes, ...] = ()
+    while True:
+        try:
+            secrets = parse(await calls.run(f"the cookie secrets in {path}", path.read_text))
+        except (SvcdnsError, OSError, ValueError) as error:
+            if str(error) != failure:
+                log.error("%s: %s; other secrets stay in use", VARIABLE, error)
+            failure = str(error)
+        else:
+            failure = ""
+            if secrets != before:
+                write_secrets(page, secrets)
+                log.info("%s: %d cookie secrets are in use", VARIABLE, len(secrets))
+            before = secrets
+        await asyncio.sleep(interval)
+
+
+def parse(text: str) -> tuple[bytes, ...]:
+    """Returns the secrets in the text of a file. Raises CookieFileError."""
+    secrets = []
+    for number, line in enumerate(text.splitlines(), 1):
+        word = line.strip()
+        if not word or word.startswith("#"):
+            continue
+        try:
+            secret = bytes.fromhex(word)
+        except ValueError:
+            secret = b""
+        if len(secret) != SECRET_SIZE:
+            raise CookieFileError(f"line {number}: {2 * SECRET_SIZE} hexadecimal digits were expected")
+        secrets.append(secret)
+    if not 0 < len(secrets) <= MAX_SECRETS:
+        raise CookieFileError(f"{len(secrets)} secrets; 1 to {MAX_SECRETS} were expected")
+    return tuple(secrets)

@@ -1,0 +1,151 @@
+"""EDNS options between a client and this server alone: COOKIE, TCP keepalive and PADDING, in encoded messages.
+
+Clients with these options get the same replies as other clients, apart from the options. So the options are removed
+from the encoded query, and the server's own are appended to the encoded reply. In between, both are the same as for
+clients without the options, also in the answer table. Sources: RFC 6891 §6.1, RFC 7828, RFC 7830, RFC 7873.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Final, NamedTuple
+
+from svcdns.wire.codes import TC, OptionCode
+from svcdns.wire.edns import COOKIE_SIZES, HOP_BY_HOP, HopByHop
+
+PADDING_BLOCK: Final = 468
+"""The length of a padded reply is a multiple of this number of octets (RFC 8467 §4.1)."""
+_OPTION: Final = struct.Struct("!HH")
+_OPT_TYPE: Final = b"\0\0\x29"
+"""The root as owner name, and the type OPT."""
+_COUNTS: Final = b"\0\1\0\0\0\0\0\1"
+"""The counts of a query with a question and one additional record."""
+_MAX_LABEL: Final = 63
+_OPT_SIZE: Final = 11
+_TRUNCATED: Final = TC >> 8
+
+
+class Stripped(NamedTuple):
+    """A query without the options between client and server.
+
+    `options` are the options, `size` is the UDP payload size in the OPT record, and `question_end` is the offset of the
+    end of the question section.
+    """
+
+    packet: bytes
+    options: HopByHop
+    size: int
+    question_end: int
+
+
+def may_have_options(packet: bytes) -> bool:
+    """Returns False for nearly all packets without EDNS options, at little cost."""
+    return packet[11:12] == b"\1" and packet[-_OPT_SIZE:-8] != _OPT_TYPE
+
+
+def strip(packet: bytes) -> Stripped | None:
+    """Returns the query without the options between client and server.
+
+    Returns None for a query without such options, and for any query that is not of the usual form: one question, and an
+    OPT record of version 0 as the only record, with nothing after it.
+    """
+    if packet[4:12] != _COUNTS or packet[2] & 0xF8:
+        return None
+    at, end = 12, len(packet)
+    while at < end and (length := packet[at]):
+        if length > _MAX_LABEL:
+            return None
+        at += 1 + length
+    opt = at + 5
+    at = opt + _OPT_SIZE
+    if packet[opt : opt + 3] != _OPT_TYPE or at > end or packet[opt + 6] or packet[at - 2 : at] != _short(end - at):
+        return None
+    found = _without_own(packet, at)
+    if found is None:
+        return None
+    bare, options = found
+    return Stripped(bare, options, int.from_bytes(packet[opt + 3 : opt + 5], "big"), opt)
+
+
+def _without_own(packet: bytes, begin: int) -> tuple[bytes, HopByHop] | None:
+    """Removes the options from an OPT record whose options begin at `begin` and are the end of the packet.
+
+    Returns None if there are none, or if an option is malformed.
+    """
+    kept, cookie, keepalive, padding = [], b"", False, False
+    at, end = begin, len(packet)
+    while at < end:
+        if at + 4 > end:
+            return None
+        code, length = _OPTION.unpack_from(packet, at)
+        start, at = at, at + 4 + length
+        if at > end:
+            return None
+        if code not in HOP_BY_HOP:
+            kept.append(packet[start:at])
+        elif code == OptionCode.COOKIE:
+            if length not in COOKIE_SIZES:
+                return None
+            cookie = cookie or packet[start + 4 : at]
+        elif code == OptionCode.PADDING:
+            padding = True
+        elif length in (0, 2):
+            keepalive = True
+        else:
+            return None
+    if not (cookie or keepalive or padding):
+        return None
+    options = b"".join(kept)
+    bare = packet[: begin - 2] + len(options).to_bytes(2, "big") + options
+    return bare, HopByHop(cookie, keepalive, padding)
+
+
+def _short(number: int) -> bytes:
+    return number.to_bytes(2, "big") if number < 1 << 16 else b""
+
+
+def option(code: int, data: bytes) -> bytes:
+    """Returns an encoded option."""
+    return _OPTION.pack(code, len(data)) + data
+
+
+def padding(size: int) -> bytes:
+    """Returns the option that pads a message of `size` octets to a multiple of PADDING_BLOCK octets."""
+    return option(OptionCode.PADDING, bytes(-(size + _OPTION.size) % PADDING_BLOCK))
+
+
+def with_options(wire: bytes, options: bytes, limit: int) -> bytes:
+    """Returns a reply of this server with encoded options at the end of its OPT record, which is its last record.
+
+    A reply that would have more than `limit` octets is truncated: it has TC set and no other records. Returns a reply
+    without OPT record as it is.
+    """
+    if not options:
+        return wire
+    at, question_end = _opt_at(wire)
+    if at < 0:
+        return wire
+    length = int.from_bytes(wire[at + 9 : at + 11], "big") + len(options)
+    opt = wire[at : at + 9] + length.to_bytes(2, "big") + wire[at + 11 :] + options
+    if at + len(opt) <= limit:
+        return wire[:at] + opt
+    return wire[:2] + bytes((wire[2] | _TRUNCATED,)) + wire[3:4] + _COUNTS + wire[12:question_end] + opt
+
+
+def _opt_at(wire: bytes) -> tuple[int, int]:
+    """Returns the offset of the OPT record, -1 if the last record is none, and the end of the question section."""
+    at = _after_name(wire, 12) + 4 if wire[5] else 12
+    question_end = at
+    records = (wire[6] + wire[8] + wire[10] << 8) + wire[7] + wire[9] + wire[11]
+    for _ in range(records - 1):
+        at = _after_name(wire, at)
+        at += 10 + (wire[at + 8] << 8 | wire[at + 9])
+    return (at if wire[at : at + 3] == _OPT_TYPE else -1), question_end
+
+
+def _after_name(wire: bytes, at: int) -> int:
+    while length := wire[at]:
+        if length > _MAX_LABEL:
+            return at + 2
+        at += 1 + length
+    return at + 1
