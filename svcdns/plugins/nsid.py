@@ -47,13 +47,10 @@ class Nsid(Plugin):
         return then(following(query), self._with_identifier)
 
     def _with_identifier(self, reply: Reply) -> Reply:
-        """Returns the reply with the option NSID in its OPT record.
-
-        If the reply has no OPT record, it gets one with the DO bit, as in CoreDNS.
-        """
+        """Returns the reply with the option in its OPT record."""
         if not reply.has_message or reply.dropped:
             return reply
-        edns = reply.edns or Edns(dnssec_ok=True)
+        edns = reply.edns or Edns()
         others = tuple(option for option in edns.options if option[0] != OptionCode.NSID)
         return msgspec.structs.replace(
             reply, edns=msgspec.structs.replace(edns, options=(*others, (OptionCode.NSID, self._data)))

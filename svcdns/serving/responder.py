@@ -64,6 +64,8 @@ NEGATIVE_LIFETIME: Final = 30.0
 The serial also grows with changes that do not invalidate the answer.
 """
 MAX_ROTATED_OCTETS: Final = 128 << 10
+MAX_KEY: Final = 4096
+"""The most octets of a query whose reply is stored. It takes long to look up a longer query in the answer table."""
 MAX_KEEPALIVE: Final = 0xFFFF
 """The longest timeout that the option TCP keepalive can announce, in tenths of a second (RFC 7828 §3.1)."""
 _TRUNCATED: Final = TC >> 8
@@ -132,6 +134,8 @@ class Responder:
 
         `started` is the time on `perf_counter` when the packet was read from its socket.
         """
+        if len(packet) > MAX_KEY:
+            return b""
         wire = self.lookup_entry(packet, client, started) or self._lookup_shared_negative(packet, started)
         if wire or not hop_options.may_have_options(packet):
             return wire
@@ -274,6 +278,7 @@ class Responder:
                 query.check_cookie = partial(self.cookies.is_valid, asked.cookie, client.address)
         if request.trailing:
             self.metrics.count_malformed(TRAILING)
+        if request.trailing or len(packet) > MAX_KEY:
             packet = b""
         pending = PendingReply(
             self, packet, self.key(packet, client) if packet else b"", request, query, route, send,

@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from svcdns.eventloop.fair_queue import FairQueue
 
-CHUNK: Final = 4096
+CHUNK: Final = 16384
 """Octets that are read from the socket, or passed to the protocol, in one step."""
 _INBOX: Final = bytearray(CHUNK)
 """The receive buffer of all connections. Sharing is safe, because its contents are used up before the next read."""

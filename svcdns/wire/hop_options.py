@@ -21,6 +21,8 @@ _OPT_TYPE: Final = b"\0\0\x29"
 _COUNTS: Final = b"\0\1\0\0\0\0\0\1"
 """The counts of a query with a question and one additional record."""
 _MAX_LABEL: Final = 63
+_MAX_OTHERS: Final = 16
+"""The most other options in a query of the usual form. This bounds the work for a query with thousands of options."""
 _OPT_SIZE: Final = 11
 _TRUNCATED: Final = TC >> 8
 
@@ -47,7 +49,7 @@ def strip(packet: bytes) -> Stripped | None:
     """Returns the query without the options between client and server.
 
     Returns None for a query without such options, and for any query that is not of the usual form: one question, and an
-    OPT record of version 0 as the only record, with nothing after it.
+    OPT record of version 0 with few options as the only record, with nothing after it.
     """
     if packet[4:12] != _COUNTS or packet[2] & 0xF8:
         return None
@@ -83,6 +85,8 @@ def _without_own(packet: bytes, begin: int) -> tuple[bytes, HopByHop] | None:
             return None
         if code not in HOP_BY_HOP:
             kept.append(packet[start:at])
+            if len(kept) > _MAX_OTHERS:
+                return None
         elif code == OptionCode.COOKIE:
             if length not in COOKIE_SIZES:
                 return None

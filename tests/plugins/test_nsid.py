@@ -25,7 +25,7 @@ def ask(reply: Reply, edns: Edns | None = ASKS) -> Reply:
 @pytest.mark.parametrize(
     ("made", "expected"),
     [
-        pytest.param(None, Edns(dnssec_ok=True, options=((3, b"one two"),)), id="a new OPT"),
+        pytest.param(None, Edns(options=((3, b"one two"),)), id="a new OPT"),
         pytest.param(Edns(512, options=((10, b"c"),)), Edns(512, options=((10, b"c"), (3, b"one two"))), id="added"),
         pytest.param(
             Edns(512, options=((3, b"other"),)), Edns(512, options=((3, b"one two"),)), id="in the place of another's"

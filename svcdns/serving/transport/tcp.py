@@ -56,6 +56,8 @@ Another connection is closed together with its reply: its client sends the next 
 """
 CHUNK: Final = 4096
 """The most octets of one read if the selector reads the connection's socket."""
+LARGE_CHUNK: Final = 65536
+"""As CHUNK, while a part of a message waits in the buffer: so a large message takes few reads."""
 
 
 class ClientState(Enum):
@@ -184,7 +186,7 @@ class TcpConnection(asyncio.Protocol):
         if started > self._connections.poll_at:
             self._connections.poll()
         try:
-            data = os.read(self._fd, CHUNK)
+            data = os.read(self._fd, CHUNK if not self._received else LARGE_CHUNK)
         except BlockingIOError:
             return
         except OSError:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tests.conformance.coredns import rfc_rules
 from tests.conformance.coredns.client import send_query
 from tests.conformance.coredns.comparison import differences
 from tests.conformance.coredns.recorded import HERE, NO_REPLY, Case, Line, cases, manifests
@@ -33,6 +34,18 @@ def test_the_recording_is_complete() -> None:
     """The recording has 49 cases and 7751 queries."""
     assert len(CASES) == 49
     assert sum(len(case.lines) for case in CASES) == 7751
+
+
+def test_each_rule_replaces_recorded_answers() -> None:
+    """Each rule by which svcdns differs from CoreDNS concerns some recorded answer."""
+    used: set[str] = set()
+    for case in CASES:
+        size = rfc_rules.advertised_size(case.corefile)
+        for line in case.lines:
+            for transport in ("udp", "tcp"):
+                used |= rfc_rules.expected(line.query, line.expected(transport), size)[1]
+    assert used == {rule.name for rule in rfc_rules.RULES}
+    assert all(rule.reason for rule in rfc_rules.RULES)
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
@@ -73,13 +86,14 @@ def fault(api: dict[str, Any]) -> Fault | None:
 def compared(case: Case, port: int) -> Iterator[tuple[str, str]]:
     """Yields each query whose answer differs from the recorded ones, with the differences and both answers."""
     idents = itertools.cycle(range(1, 65536))
+    size = rfc_rules.advertised_size(case.corefile)
     for line in case.lines:
         for transport in ("udp", "tcp"):
-            expected = line.expected(transport)
+            expected, _ = rfc_rules.expected(line.query, line.expected(transport), size)
             if not expected or is_coredns_defect(line, expected):
                 continue
             found = send_query(port, line.query, transport, next(idents), no_reply_expected=expected == [NO_REPLY])
-            wrong = differences(case, line, expected, found)
+            wrong = differences(case, line, expected, rfc_rules.without_server_cookie(found))
             if wrong:
                 yield (
                     f"{line.query} over {transport}",
