@@ -180,7 +180,7 @@ def bomb(pointers: int) -> bytes:
     return message(question(), first, record(owner=chain[-2:]), counts=(1, 0, 0, 2))
 
 
-COSTLY = {
+COSTLY: dict[str, Callable[[bool], bytes]] = {
     "a chain of pointers": lambda stream: bomb(7000 if stream else 240),
     "many options": lambda stream: edns(*[option(65001)] * (16000 if stream else 1000)),
     "512 options": lambda _: edns(*[option(65001)] * 512) + b"\0",
