@@ -63,6 +63,7 @@ TESTED_BY = {
     "svcdns.conformance.checks.edns": "tests/conformance/test_checks.py",
     "svcdns.conformance.checks.existence": "tests/conformance/test_checks.py",
     "svcdns.conformance.checks.headless": "tests/conformance/test_checks.py",
+    "svcdns.conformance.checks.isc": "tests/conformance/test_checks.py",
     "svcdns.conformance.checks.messages": "tests/conformance/test_checks.py",
     "svcdns.conformance.checks.records": "tests/conformance/test_checks.py",
     "svcdns.conformance.checks.search": "tests/conformance/test_checks.py",

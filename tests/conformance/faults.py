@@ -10,6 +10,7 @@ import dns.rcode
 import dns.rdatatype
 import dns.rrset
 
+from svcdns.conformance.checks.isc import TESTS, Test
 from tests.conformance.model import ZONE, Fault, Reply, Zone
 
 NS = "lab"
@@ -124,6 +125,29 @@ def replace(which: Callable[[bytes, str], object], reply: Callable[[bytes], byte
 def noerror_header(query: bytes) -> bytes:
     """Returns a header with NOERROR, followed by the rest of the query."""
     return query[:2] + b"\x80\0" + query[4:6] + bytes(6) + query[12:]
+
+
+def isc(test: Test) -> Fault:
+    """A fault that answers the query of one of ISC's checks with FORMERR."""
+    expected = test.asked(ZONE).packet(0)[2:]
+    return replace(lambda query, transport: query[2:] == expected and (transport == "tcp") == test.query.tcp, formerr)
+
+
+def formerr(query: bytes) -> bytes:
+    """Returns a header with FORMERR, and the opcode of the query."""
+    return query[:2] + bytes((0x80 | query[2] & 0x78, 1)) + bytes(8)
+
+
+def with_size_of_query(query: bytes, reply: bytes | None, _transport: str) -> bytes | None:
+    """Returns the reply with the UDP payload size of the query, if both have an OPT record without options."""
+    if reply is None or query[-11:-8] != b"\0\0\x29" or reply[-11:-8] != b"\0\0\x29":
+        return reply
+    return reply[:-8] + query[-8:-6] + reply[-6:]
+
+
+def with_bad_cookie(query: bytes) -> bytes:
+    """Returns the query as a reply with NOERROR and a cookie of a wrong size."""
+    return query[:2] + b"\x80\0" + query[4:]
 
 
 def nxdomain(reply: Reply) -> bool:
@@ -327,17 +351,9 @@ FAULTS: dict[str, Fault] = {
     "tcp-pipelining": no_reply(after_third({})),
     "tcp-pieces": Fault(whole_segments_only=True),
     "udp-many": Fault(drops_after=20),
-    "isc-dns": when(lambda r: not with_edns(r), edns_flags(0)),
-    "isc-edns": when(with_edns, no_edns),
-    "isc-edns1": when(lambda r: r.rcode() == 16, rcode(0)),
-    "isc-edns@512": when(for_names(".", rtype="DNSKEY"), rcode(4)),
-    "isc-ednsopt": when(with_edns, option(100)),
-    "isc-edns1opt": when(lambda r: r.rcode() == 16, option(100)),
-    "isc-do": when(with_edns, edns_flags(0)),
-    "isc-ednsflags": when(with_edns, edns_flags(0x80)),
-    "edns-options": replace(
-        lambda q, _: b"\0\x0a\0\x08" in q and b"\0\x08\0\x04" in q, lambda q: q[:2] + b"\x80\1" + bytes(8)
-    ),
+    **{f"isc-{test.name}": isc(test) for test in TESTS},
+    "edns-size": Fault(packet=with_size_of_query),
+    "edns-bad-cookie": replace(lambda q, _: q[-7:] == b"\0\x0a\0\3bad", with_bad_cookie),
     "edns-cookie": when(with_edns, option(10, bytes.fromhex("0123456789abcdef"))),
     "edns-tcp": Fault(reply=lambda r, t: (no_edns(r) if t == "tcp" else None, r)[1]),
     "edns-small": octets(lambda p: p.__setitem__(2, p[2] | 2), lambda q, _: q[-8:-6] == b"\0\x32"),

@@ -85,6 +85,6 @@ def test_names_are_unique() -> None:
     into: dict[str, Check] = {}
     register = checker("g", into)
     register("a", Severity.REQUIRED, "RFC 1 §1")(holds)
-    assert into["a"].explains == "Passes."
+    assert into["a"].explains == "A check that passes."
     with pytest.raises(ValueError, match="two checks are named a"):
         register("a", Severity.REQUIRED, "RFC 1 §1")(holds)

@@ -71,11 +71,16 @@ def test_lines_of_variables_are_recognized() -> None:
 
 
 def test_every_variable_is_on_the_page() -> None:
-    """docs/operating.md has a row for each option that a variable can set, and for the state folder."""
+    """docs/operating.md has a row for each option that a variable can set, for the state folder, and for the cookie
+    secrets.
+    """
     page = Path(__file__).parents[2] / "docs" / "operating.md"
     known = {
         variable(option)
         for module in BUILT.values()
         for option in getattr(importlib.import_module(module), "ENVIRONMENT", ())
     }
-    assert set(re.findall(r"^\| `(SVCDNS_\w+)` \|", page.read_text(), re.MULTILINE)) == known | {"SVCDNS_STATE"}
+    assert set(re.findall(r"^\| `(SVCDNS_\w+)` \|", page.read_text(), re.MULTILINE)) == known | {
+        "SVCDNS_COOKIE_SECRETS",
+        "SVCDNS_STATE",
+    }
