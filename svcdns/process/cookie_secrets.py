@@ -31,7 +31,9 @@ def add(fd: int) -> None:
 
 
 def page(fd: int) -> memoryview:
-    """Returns the page of a mapping to which `add` was applied."""
+    """Returns the page of a mapping, or a private page if the mapping has none, as that of an earlier version."""
+    if os.fstat(fd).st_size < _OFFSET + PAGE:
+        return private_page()
     return memoryview(mmap.mmap(fd, PAGE, offset=_OFFSET))
 
 

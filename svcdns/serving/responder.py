@@ -43,10 +43,11 @@ from svcdns.serving.cookies import Cookies
 from svcdns.serving.in_flight import InFlight
 from svcdns.serving.metrics import TRAILING, Durations, HitCounter, QueryMetrics, is_counted
 from svcdns.wire import hop_options
-from svcdns.wire.codes import TC, Class, OptionCode, Rcode, Type
-from svcdns.wire.edns import HopByHop, hop_by_hop, without_hop_by_hop
+from svcdns.wire.codes import CD, QR, RD, TC, Class, OptionCode, Rcode, Type
+from svcdns.wire.edns import HopByHop, for_reply, hop_by_hop, without_hop_by_hop
+from svcdns.wire.edns import to_wire as opt_to_wire
 from svcdns.wire.message import MAX_MESSAGE, MIN_UDP, encode_reply, rotations, udp_limit
-from svcdns.wire.request import Rejected, Request, accept
+from svcdns.wire.request import HEADER, Rejected, Request, accept
 from svcdns.wire.ttl import ttl_offsets
 
 Send = Callable[[bytes], None]
@@ -260,6 +261,9 @@ class Responder:
             self.metrics.count_malformed(request.reason)
             send(request.wire)
             return
+        if not request.question:
+            send(self._cookie_reply(request, client))
+            return
         asked = None
         if request.edns is not None and request.edns.options:
             asked = hop_by_hop(request.edns)
@@ -296,6 +300,15 @@ class Responder:
             answer.take(pending.completed, pending.failed)
         else:
             self.in_flight.start(pending.wait(answer))
+
+    def _cookie_reply(self, request: Request, client: Client) -> bytes:
+        """Returns the reply to a request for a server cookie, which has no question (RFC 7873 §5.4)."""
+        assert request.edns is not None
+        asked, own = hop_by_hop(request.edns), for_reply(request.edns, None)
+        assert asked is not None
+        assert own is not None
+        wire = HEADER.pack(request.ident, QR | request.flags & (RD | CD), 0, 0, 0, 1) + opt_to_wire(own)
+        return self.with_hop_options(wire, asked, client, MAX_MESSAGE)
 
     def observe(self, route: Route, query: Query, reply: Reply, size: int, seconds: float) -> None:
         """Calls the hook `observe` of the plugins in the route's server block with a query and its reply.

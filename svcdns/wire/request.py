@@ -15,7 +15,7 @@ import msgspec
 
 from svcdns.wire import edns as opt
 from svcdns.wire import names
-from svcdns.wire.codes import AA, OPCODE_MASK, QR, Rcode, Type, Z
+from svcdns.wire.codes import AA, OPCODE_MASK, QR, OptionCode, Rcode, Type, Z
 from svcdns.wire.errors import FormError
 from svcdns.wire.record import Edns
 
@@ -30,7 +30,8 @@ class Request(msgspec.Struct, gc=False):
 
     `name` is the query name as the client spelled it. `question` is the octets of the question section. `serial` is the
     serial of the SOA record in the authority section of an IXFR request (RFC 1995 §3), or None. `trailing` is the
-    number of octets after the message.
+    number of octets after the message. A request for a server cookie has no question (RFC 7873 §5.4): then `name` and
+    `question` are empty.
     """
 
     ident: int
@@ -71,6 +72,8 @@ def accept(packet: bytes) -> Request | Rejected:
         return Rejected("response")
     if flags & OPCODE_MASK:
         return Rejected("opcode", _header_only(ident, flags, Rcode.NOTIMP))
+    if not questions and not answers and not authorities and additionals == 1:
+        return _cookie_request(packet, ident, flags)
     if questions != 1 or answers > 1 or authorities > 1 or additionals > 2:
         return Rejected("counts", _header_only(ident, flags, Rcode.FORMERR))
     try:
@@ -92,6 +95,17 @@ def accept(packet: bytes) -> Request | Rejected:
         at = end
     request.trailing = len(packet) - at
     return request
+
+
+def _cookie_request(packet: bytes, ident: int, flags: int) -> Request | Rejected:
+    """Reads a request without a question: an OPT record with a cookie is its only record."""
+    try:
+        edns, end = _read_records(packet, HEADER.size, 1, 0)
+    except (FormError, struct.error):
+        edns, end = None, 0
+    if edns is None or all(code != OptionCode.COOKIE for code, _ in edns.options):
+        return Rejected("counts", _header_only(ident, flags, Rcode.FORMERR))
+    return Request(ident, flags, b"", 0, 0, b"", edns, trailing=len(packet) - end)
 
 
 def read_query_name(packet: bytes) -> tuple[bytes, int]:

@@ -9,7 +9,9 @@ import time
 from pathlib import Path
 
 import dns.asyncquery
+import dns.edns
 import dns.message
+import dns.query
 import pytest
 
 from tests.end_to_end.test_restarts import TWO, Asking
@@ -21,6 +23,7 @@ from tests.support.server import Server, http, is_alive, until
 
 RETRANSMIT = 1.5
 """A bit less than the seconds after which *forward* sends a query to a silent upstream again."""
+COOKIE_QUERIES = 8
 COMPLETE = "[INFO] the upgrade is complete"
 FORWARD = "\n.:{port} {\n bind 127.0.0.1\n forward . 127.0.0.1:%d {\n  max_fails 0\n }\n}\n"
 
@@ -34,6 +37,22 @@ def upgrade(server: Server, times: int = 1) -> None:
     assert server.process.poll() is None, server.log
 
 
+def cookie(server: Server, data: bytes = bytes(range(8))) -> bytes:
+    """Returns the DNS cookie that each worker gives for a cookie: a valid one comes back as it is (RFC 9018)."""
+    option = dns.edns.GenericOption(dns.edns.OptionType(10), data)
+    found = set()
+    for _ in range(COOKIE_QUERIES):  # each query has a port of its own, so that the kernel chooses among the workers
+        query = dns.message.make_query(WEB, "A", use_edns=0, options=[option])
+        reply = dns.query.udp(query, "127.0.0.1", 5, server.ports["port"])
+        (given,) = reply.options
+        found.add(given.to_wire())
+        data = given.to_wire()
+        option = dns.edns.GenericOption(dns.edns.OptionType(10), data)
+    assert data in found
+    assert len(found) == 1
+    return data
+
+
 def test_nothing_is_lost_through_upgrades(tmp_path: Path) -> None:
     """During two upgrades, no query is lost, over UDP and on open connections, and each is counted once.
 
@@ -43,6 +62,7 @@ def test_nothing_is_lost_through_upgrades(tmp_path: Path) -> None:
     install(tmp_path)
     with Server(tmp_path, TWO) as server:
         server.until_ready()
+        given = cookie(server)
         with KeptConnections(40, server.ports["port"], WEB) as kept, Asking(server) as asking:
             for number in (1, 2):
                 before = server.children()
@@ -55,7 +75,8 @@ def test_nothing_is_lost_through_upgrades(tmp_path: Path) -> None:
                 assert server.metric(rf'coredns_build_info\{{[^}}]*version="9.{number}"\}}') == 1
         assert kept.lost == []
         assert asking.lost == 0
-        asked = kept.answered + len(asking.answers)
+        assert cookie(server, given) == given
+        asked = kept.answered + len(asking.answers) + 2 * COOKIE_QUERIES
         until("every query to be counted", lambda: server.metric("coredns_dns_requests_total") >= asked)
         assert server.metric("coredns_dns_requests_total") == asked
         assert server.metric("svcdns_process_restarts_total") == 0

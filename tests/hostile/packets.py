@@ -150,6 +150,13 @@ ROWS: tuple[Row, ...] = (
     # counts (RFC 9619 §4, RFC 1035 §4.1.1)
     Row("no question", message(counts=(0, 0, 0, 0)), FORMERR, _header_only),
     Row("no question, with EDNS", message(opt(), counts=(0, 0, 0, 1)), FORMERR, _header_only),
+    Row(
+        "no question, with a cookie",
+        message(opt(option(10, COOKIE)), counts=(0, 0, 0, 1)),
+        NOERROR,
+        lambda r: not r.questions and r.opt is not None and [len(d) for _, d in r.opt.options] == [24],
+    ),
+    Row("no question, with a bad cookie", message(opt(option(10, b"a")), counts=(0, 0, 0, 1)), FORMERR, _header_only),
     Row("two questions", message(question(), question(), counts=(2, 0, 0, 0)), FORMERR, _header_only),
     Row("65535 questions", message(question(), counts=(65535, 0, 0, 0)), FORMERR, _header_only),
     Row("65535 answers", message(question(), counts=(1, 65535, 0, 0)), FORMERR, _header_only),

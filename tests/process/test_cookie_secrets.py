@@ -21,6 +21,14 @@ def test_all_processes_read_the_same_secrets() -> None:
     os.close(fd)
 
 
+def test_a_mapping_without_the_page() -> None:
+    """A process gets a random base of its own."""
+    fd = shared_memory.create()
+    one, other = cookie_secrets.page(fd), cookie_secrets.page(fd)
+    assert cookie_secrets.read_secrets(one) != cookie_secrets.read_secrets(other)
+    os.close(fd)
+
+
 def test_the_regions_stay_as_they_are() -> None:
     """A mapping of an earlier version gets the page, and its regions keep their content."""
     fd = shared_memory.create()

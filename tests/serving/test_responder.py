@@ -376,6 +376,17 @@ def test_a_client_cookie_gets_a_server_cookie() -> None:
     assert all(b"\0\x0a\0" not in stored for entry in world.table.current.values() for stored in entry.wires)
 
 
+def test_a_request_for_a_server_cookie() -> None:
+    """It has no question, and neither has its reply."""
+    world = cookie_world()
+    query = dns.message.make_query("a.b.", "A", **with_cookie())
+    query.question = []
+    world.responder.answer(query.to_wire(), CLIENT, world.sent.append, 0.0)
+    assert cookie_of(world.sent[0])[:8] == COOKIE
+    assert len(cookie_of(world.sent[0])) == 24
+    assert world.asked == 0
+
+
 def test_replies_to_clients_with_cookies_are_stored_without_them() -> None:
     """The second query with a cookie stores the reply for all clients."""
     world = cookie_world()

@@ -111,6 +111,18 @@ def test_octets_after_the_message_are_counted(counts: tuple[int, int, int, int])
     assert request == accept(packet(counts=counts, body=body))
 
 
+def test_a_request_for_a_server_cookie_has_no_question() -> None:
+    """It has an OPT record with a cookie alone (RFC 7873 §5.4)."""
+    body = OPT[:-1] + b"\x0c\0\x0a\0\x08" + bytes(range(8))
+    assert accept(packet(counts=(0, 0, 0, 1), body=body)) == Request(
+        7, 0x0100, b"", 0, 0, b"", Edns(1232, options=((10, bytes(range(8))),))
+    )
+    for other in (OPT, body[:-1], b"", QUESTION):
+        assert accept(packet(counts=(0, 0, 0, 1), body=other)) == Rejected(
+            "counts", struct.pack("!HHHHHH", 7, 0x8101, 0, 0, 0, 0)
+        )
+
+
 def test_options_of_another_version_are_not_read() -> None:
     """The options of an unknown EDNS version have an unknown format, so they are not checked."""
     request = accept(packet(counts=(1, 0, 0, 1), body=QUESTION + OPT[:6] + b"\1" + OPT[7:-1] + b"\5\0\x0b\0\1a"))
