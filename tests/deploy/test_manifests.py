@@ -21,7 +21,7 @@ FILE = Path(__file__).parents[2] / "deploy" / "svcdns.yaml"
 SETTABLE = [
     option for module in BUILT.values() for option in getattr(importlib.import_module(module), "ENVIRONMENT", ())
 ]
-KNOWN = {"SVCDNS_STATE", *map(variable, SETTABLE)}
+KNOWN = {"SVCDNS_COOKIE_SECRETS", "SVCDNS_STATE", *map(variable, SETTABLE)}
 
 
 @pytest.fixture(scope="module")
