@@ -125,9 +125,6 @@ class _Transport(asyncio.Transport):
         assert not self.closed
         self.written += data
 
-    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
-        """Nothing is buffered."""
-
     def pause_reading(self) -> None:
         self.paused = True
 
