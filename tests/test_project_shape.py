@@ -119,6 +119,7 @@ TESTED_BY = {
     "svcdns.plugin_api.timeouts": "tests/plugins/test_timeouts.py",
     "svcdns.wire.errors": "tests/wire/test_request.py",
     "svcdns.plugin_api.reply": "tests/wire/test_message.py",
+    "svcdns.plugin_api.rate_limit": "tests/serving/test_rate_limits.py",
     "svcdns.testing.server": "tests/testing/test_contract.py",
 }
 
@@ -202,6 +203,7 @@ def test_a_plugin_has_its_page(name: str) -> None:
         "log",
         "prometheus",
         "ready",
+        "rrl",
         "template IN A",
         "timeouts",
         "tls c k",
@@ -231,7 +233,7 @@ def test_the_page_has_the_options_of_the_code(directive: str, monkeypatch: pytes
     for block in re.findall(r"^```\n(.*?)^```", syntax, re.MULTILINE | re.DOTALL):
         if "weighted" not in directive or "weighted" in block:
             shown |= {
-                word for line in re.findall(r"^ {4}([a-z0-9_|]+)", block, re.MULTILINE) for word in line.split("|")
+                word for line in re.findall(r"^ {4}([a-z0-9_|-]+)", block, re.MULTILINE) for word in line.split("|")
             }
     assert shown <= known or directive == "loadbalance", shown - known
 

@@ -133,6 +133,8 @@ def _build_block(
     any_class = any(settings.any_class for settings in block.settings.values())
     udp_size = next((s.udp_size for s in block.settings.values() if s.udp_size is not None), None)
     writer = _writer(block, handlers)
+    limiters = (hooks.call(h.name, None, h.rate_limiter) for h in handlers if overrides(h, "rate_limiter"))
+    limiter = next((one for one in limiters if one is not None), None)
     closest_encloser = None if observers else _closest_encloser(handlers, hooks)
     fast_path, reason = _fast_path(handlers, hooks)
     if reason:
@@ -141,7 +143,7 @@ def _build_block(
         zone = names.from_text(key.zone).lower()
         route = Route(
             zone, key.zone, entry, counted, writer, "", observers, closest_encloser, fast_path, any_class,
-            udp_size or DEFAULT_SIZE, udp_size or MAX_MESSAGE,
+            udp_size or DEFAULT_SIZE, udp_size or MAX_MESSAGE, limiter,
         )  # fmt: skip
         for host in hosts:
             listener = chains.listeners.setdefault((host, key.port), Listener(host, key.port, key.transport))
@@ -157,6 +159,7 @@ def _build_block(
             listener.any_class = listener.any_class or any_class
             listener.counted = listener.counted or counted
             listener.observed = listener.observed or bool(observers)
+            listener.limiter = listener.limiter or limiter
 
 
 def _made(plugin: type[Plugin], options: object, environment: Environment, hooks: HookCaller) -> Plugin:

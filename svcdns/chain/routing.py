@@ -13,6 +13,7 @@ from svcdns.plugin_api.closest_encloser import FindEncloser
 from svcdns.plugin_api.contract import Following, Plugin
 from svcdns.plugin_api.fast_path import FastPath
 from svcdns.plugin_api.query import MAX_DEPTH, Answer, Observer, Query
+from svcdns.plugin_api.rate_limit import RateLimiter
 from svcdns.plugin_api.reply import rcode_only
 from svcdns.plugin_api.timeouts import Timeouts
 from svcdns.wire.codes import Class, Rcode, Type
@@ -29,6 +30,7 @@ class Route:
     encloser of nonexistent names; it is None if names may get different negative answers. `fast_path` is the fast path
     of the block, or None. `any_class` is True if the block answers queries of classes other than IN. `udp_size` is the
     UDP payload size that replies advertise, and `udp_limit` limits the length of replies over UDP, both in octets.
+    `limiter` limits the rate of replies over UDP; None if no plugin of the block does.
     """
 
     zone: bytes
@@ -43,6 +45,7 @@ class Route:
     any_class: bool = False
     udp_size: int = DEFAULT_SIZE
     udp_limit: int = 65535
+    limiter: RateLimiter | None = None
 
 
 DROPPED = Route(ROOT, "dropped", None)
@@ -66,6 +69,8 @@ class Listener:
     any_class: bool = False
     counted: bool = False
     observed: bool = False
+    limiter: RateLimiter | None = None
+    """Limits the rate of error replies to packets that belong to no server block. It is the limiter of a block."""
     echoed: frozenset[int] = NO_CODES
     """The codes of EDNS options that replies copy from queries, because a plugin asks for that."""
     inner: tuple[bytes, ...] = ()

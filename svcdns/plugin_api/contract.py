@@ -19,6 +19,7 @@ from svcdns.plugin_api.environment import Environment
 from svcdns.plugin_api.errors import ContractError
 from svcdns.plugin_api.fast_path import FastPath
 from svcdns.plugin_api.query import Answer, Query
+from svcdns.plugin_api.rate_limit import RateLimiter
 from svcdns.plugin_api.reply import Reply
 from svcdns.plugin_api.settings import NO_SETTINGS, Settings
 from svcdns.plugin_api.visibility import Visibility
@@ -103,6 +104,13 @@ class Plugin:
 
         `size` is the length of the reply in octets, and `seconds` the time since the packet was read.
         """
+
+    def rate_limiter(self) -> RateLimiter | None:
+        """Returns the object that limits the rate of the block's replies over UDP, or None.
+
+        The core calls this hook once, when the chain is built. A block with a rate limiter has no fast path.
+        """
+        return None
 
     # -- life of the chain
 

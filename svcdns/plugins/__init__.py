@@ -33,6 +33,7 @@ ORDER: Final = (
     "tsig",
     "rewrite",  # before cache: the cache sees rewritten names
     "autopath",
+    "rrl",  # an external plugin of CoreDNS, whose place is directly before acl
     "acl",  # before cache: decides also about replies from the cache
     "visibility",  # before cache: the cache keeps no reply that depends on what the client may see
     "cache", "header", "dnssec", "tls", "minimal",
@@ -49,7 +50,7 @@ BUILT: Final[dict[str, str]] = {
         "k8s_external", "kubernetes", "file", "loop", "forward", "transfer", "whoami", "multisocket",
         "acl", "autopath", "dns64", "hosts", "timeouts", "tls",
         "nsid", "bufsize", "local", "any", "chaos", "header", "minimal", "rewrite", "template",
-        "visibility",
+        "visibility", "rrl",
     )
 }  # fmt: skip
 

@@ -29,6 +29,7 @@ from svcdns.chain.routing import Route
 from svcdns.cluster.changes import Dependency
 from svcdns.eventloop.clock import Clock
 from svcdns.plugin_api.query import Query
+from svcdns.plugin_api.rate_limit import LimitedReply
 from svcdns.plugin_api.reply import Reply
 from svcdns.serving.metrics import HitCounter
 from svcdns.serving.negative_answers import NegativeAnswers
@@ -88,6 +89,7 @@ class Entry:
         "flushed_uses",
         "hit_counter",
         "key",
+        "limited",
         "observed",
         "uses",
         "wire",
@@ -113,6 +115,8 @@ class Entry:
         self.countdown: Countdown | None = None
         self.observed: tuple[Query, Reply, Route] | None = None
         """The arguments for the block's observers (`Plugin.observe`) at each hit; None if there are no observers."""
+        self.limited: LimitedReply | None = None
+        """The rate limiter and the account of the reply; None if the rate is not limited."""
 
     @property
     def cost(self) -> int:

@@ -17,6 +17,7 @@ from typing import Final
 
 from svcdns.cluster.changes import Dependency
 from svcdns.plugin_api.closest_encloser import Encloser
+from svcdns.plugin_api.rate_limit import LimitedReply
 from svcdns.serving.metrics import HitCounter
 from svcdns.wire import names
 from svcdns.wire.errors import FormError
@@ -41,15 +42,22 @@ class NegativeAnswer:
 
     `head` is the header of the reply without its message id, and `tail` is what follows the question section of the
     reply. `request_tail` is the number of octets that follow the question section of a request. Each use is counted by
-    `hit_counter`.
+    `hit_counter`. `limited` has the rate limiter and the account of the answer; it is None if the rate is not limited.
     """
 
-    __slots__ = ("encloser", "head", "hit_counter", "request_tail", "tail")
+    __slots__ = ("encloser", "head", "hit_counter", "limited", "request_tail", "tail")
 
     def __init__(
-        self, head: bytes, tail: bytes, request_tail: int, encloser: Encloser, hit_counter: HitCounter
+        self,
+        head: bytes,
+        tail: bytes,
+        request_tail: int,
+        encloser: Encloser,
+        hit_counter: HitCounter,
+        limited: LimitedReply | None,
     ) -> None:
         """Stores each argument as the attribute of that name."""
+        self.limited = limited
         self.head, self.tail, self.request_tail, self.encloser, self.hit_counter = (
             head,
             tail,
@@ -91,7 +99,14 @@ class NegativeAnswers:
                 return found
         return None
 
-    def note(self, packet: bytes, wire: bytes, encloser: Encloser, hit_counter: HitCounter) -> None:
+    def note(
+        self,
+        packet: bytes,
+        wire: bytes,
+        encloser: Encloser,
+        hit_counter: HitCounter,
+        limited: LimitedReply | None = None,
+    ) -> None:
         """Stores the reply to `packet` for all nonexistent names of the same length whose closest encloser is
         `encloser`.
 
@@ -110,7 +125,7 @@ class NegativeAnswers:
             self.clear()
         left = len(name) - len(encloser.key)
         shape = packet[2:12] + _LENGTHS[left] + packet[12 + left :]
-        self._answers[shape] = NegativeAnswer(wire[2:12], wire[at + 4 :], request_tail, encloser, hit_counter)
+        self._answers[shape] = NegativeAnswer(wire[2:12], wire[at + 4 :], request_tail, encloser, hit_counter, limited)
         self._dependencies.update(encloser.dependencies)
 
     def invalidate(self, dependencies: Collection[Dependency]) -> None:

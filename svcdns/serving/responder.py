@@ -32,10 +32,11 @@ from typing import Final
 
 import msgspec
 
-from svcdns.chain.routing import Listener, Route
+from svcdns.chain.routing import DROPPED, Listener, Route
 from svcdns.plugin_api.deferred import Deferred
 from svcdns.plugin_api.hooks import HookCaller
 from svcdns.plugin_api.query import Client, Query
+from svcdns.plugin_api.rate_limit import MAX_AMPLIFICATION, LimitedReply, RateLimiter, Verdict
 from svcdns.plugin_api.reply import NOT_REUSABLE, UNTIL_CHANGED, CacheScope, Increment, Reply, Variants, rcode_only
 from svcdns.serving import zone_stream
 from svcdns.serving.answer_table import AnswerTable, Countdown, Entry
@@ -98,8 +99,11 @@ class Responder:
             protocol,
             in_flight,
         )
-        self.uniform = listener.classes is None and not listener.observed
-        """True if all clients get the same replies, and no plugin observes queries."""
+        self.limited = False
+        """True if a plugin limits the rate of replies: then call `lookup_limited` in place of `lookup`."""
+        self.uniform = False
+        """True if all clients get the same replies, and no plugin observes queries or limits the rate of replies."""
+        self._set_properties()
         self._hooks = HookCaller(metrics.counters)
         self.durations = Durations()
         """The durations of replies from the table since the last flush of the metrics."""
@@ -123,10 +127,15 @@ class Responder:
     def serve(self, listener: Listener) -> None:
         """Uses the chains of `listener` from now on, and drops all replies of the earlier chains, in one step."""
         self.listener = listener
-        self.uniform = listener.classes is None and not listener.observed
+        self._set_properties()
         self.table.clear()
         self.fast_path_counters = {}
         self.metrics.release_routes()
+
+    def _set_properties(self) -> None:
+        listener = self.listener
+        self.limited = listener.limiter is not None and self.protocol == "udp"
+        self.uniform = listener.classes is None and not listener.observed and not self.limited
 
     # -- without the chain
 
@@ -162,14 +171,15 @@ class Responder:
             return b""
         bare = stripped.packet
         wire = self.lookup_entry(bare, client, started) or self._lookup_shared_negative(bare, started)
-        if not wire:
-            return b""
-        limit = MAX_MESSAGE
-        if self.protocol != "tcp":
-            end = stripped.question_end
-            route = self.listener.find(packet[12 : end - 4].lower(), int.from_bytes(packet[end - 4 : end - 2], "big"))
-            limit = min(max(MIN_UDP, stripped.size), MAX_MESSAGE if route is None else route.udp_limit)
-        return self.with_hop_options(wire, stripped.options, client, limit)
+        return self.with_hop_options(wire, stripped.options, client, self._limit(stripped)) if wire else b""
+
+    def _limit(self, stripped: hop_options.Stripped) -> int:
+        """Returns the length in octets that a reply to a query with EDNS may have."""
+        if self.protocol == "tcp":
+            return MAX_MESSAGE
+        packet, end = stripped.packet, stripped.question_end
+        route = self.listener.find(packet[12 : end - 4].lower(), int.from_bytes(packet[end - 4 : end - 2], "big"))
+        return min(max(MIN_UDP, stripped.size), MAX_MESSAGE if route is None else route.udp_limit)
 
     def with_hop_options(self, wire: bytes, asked: HopByHop, client: Client, limit: int) -> bytes:
         """Returns the reply with this server's options for a client whose query has the options `asked`.
@@ -225,6 +235,87 @@ class Responder:
         found.hit_counter.count(table.dirty)
         return found.head + key[10 : len(key) - found.request_tail] + found.tail
 
+    def lookup_limited(self, packet: bytes, client: Client, started: float) -> bytes | None:
+        """Does the same as `lookup`, within the limits of the rate limiter (plugin *rrl*).
+
+        Returns None if the query gets no reply. Call it only for a responder that is `limited`.
+        """
+        bare, asked, exempt = packet, None, False
+        stripped = hop_options.strip(packet) if hop_options.may_have_options(packet) else None
+        if stripped is not None:
+            bare, asked = stripped.packet, stripped.options
+            exempt = self._has_valid_cookie(asked, client)
+        table, key = self.table, self.key(bare, client)
+        entry, negative = table.find(key, table.now()), None
+        if entry is not None:
+            limited, flags = entry.limited, entry.wires[0][:2]
+        elif self.listener.classes is None and (negative := table.negative.find(key)) is not None:
+            if table.seen_before(key):
+                return b""
+            limited, flags = negative.limited, negative.head
+        else:
+            return b""
+        if exempt and limited is not None and flags[0] & _TRUNCATED:
+            return b""  # the stored reply may be shorter than a reply for this client
+        if limited is not None and not exempt:
+            if not self._admits(limited.limiter, client):
+                return None
+            verdict = self.verdict(limited, client)
+            if verdict is not Verdict.SEND:
+                request = accept(packet) if verdict is Verdict.TRUNCATE else None
+                return self.truncated(request, asked, client, flags[1] & 15) if isinstance(request, Request) else None
+        if negative is None:
+            wire = self.lookup_entry(bare, client, started)
+        else:
+            negative.hit_counter.count(table.dirty)
+            self.durations.observe(perf_counter() - started, 1)
+            wire = bare[:2] + negative.head + bare[12 : len(bare) - negative.request_tail] + negative.tail
+        return (
+            wire if stripped is None else self.with_hop_options(wire, stripped.options, client, self._limit(stripped))
+        )
+
+    def _has_valid_cookie(self, asked: HopByHop | None, client: Client) -> bool:
+        if asked is None or not asked.cookie or self.cookies is None:
+            return False
+        return self.cookies.is_valid(asked.cookie, client.address)
+
+    def _admits(self, limiter: RateLimiter, client: Client) -> bool:
+        """Returns False if the rate limiter drops a query of the client before it is answered."""
+        try:
+            return limiter.admits(client.address)
+        except Exception as error:  # noqa: BLE001 - a plugin's object
+            self.recover("the rate limiter", error)
+            return True
+
+    def verdict(self, limited: LimitedReply, client: Client) -> Verdict:
+        """Debits the account of a reply, and returns what to do with the reply."""
+        try:
+            return limited.limiter.debit(client.address, limited.account)
+        except Exception as error:  # noqa: BLE001 - a plugin's object
+            self.recover("the rate limiter", error)
+            return Verdict.SEND
+
+    def truncated(self, request: Request, asked: HopByHop | None, client: Client, rcode: int) -> bytes:
+        """Returns a reply without records that has TC set, so that the client can query again over TCP.
+
+        A client that sent a cookie gets BADCOOKIE in place of TC, and a server cookie with which it can query again
+        (RFC 7873 §5.2.3).
+        """
+        flags = request.flags & (RD | CD) | TC
+        if asked is not None and asked.cookie and self.cookies is not None:
+            flags, rcode = flags & ~TC, Rcode.BADCOOKIE
+        route = self.listener.find(request.name.lower(), request.rtype) or DROPPED
+        wire = encode_reply(request, Reply(rcode=rcode, flags=flags), MAX_MESSAGE, size=route.udp_size)
+        return wire if asked is None else self.with_hop_options(wire, asked, client, MAX_MESSAGE)
+
+    def _within_limits(self, wire: bytes, client: Client) -> bytes:
+        """Returns an error reply that was made before any plugin saw the query, or empty octets if it is dropped."""
+        limiter = self.listener.limiter
+        if not wire or not self.limited or limiter is None:
+            return wire
+        limited = LimitedReply(limiter, limiter.error_account)
+        return b"" if self.verdict(limited, client) is Verdict.DROP else wire
+
     def key(self, packet: bytes, client: Client) -> bytes:
         """Returns the key of a packet in the answer table.
 
@@ -259,10 +350,10 @@ class Responder:
         request = accept(packet)
         if isinstance(request, Rejected):
             self.metrics.count_malformed(request.reason)
-            send(request.wire)
+            send(self._within_limits(request.wire, client))
             return
         if not request.question:
-            send(self._cookie_reply(request, client))
+            send(self._within_limits(self._cookie_reply(request, client), client))
             return
         asked = None
         if request.edns is not None and request.edns.options:
@@ -273,8 +364,14 @@ class Responder:
         query.upstream_reply = upstream_reply
         route = self.listener.route(query)
         if request.edns is not None and request.edns.version and (query.rclass == Class.IN or self.listener.any_class):
-            send(_bad_version(request, query, route))
+            send(self._within_limits(_bad_version(request, query, route), client))
             return
+        limiter, exempt = self._limiter(query, route), False
+        if limiter is not None:
+            exempt = self._has_valid_cookie(asked, client)
+            if not exempt and not self._admits(limiter, client):
+                send(b"")
+                return
         if asked is not None:
             stripped = hop_options.strip(packet)
             packet = b"" if stripped is None else stripped.packet
@@ -286,7 +383,7 @@ class Responder:
             packet = b""
         pending = PendingReply(
             self, packet, self.key(packet, client) if packet else b"", request, query, route, send,
-            self.table.changes, outlet, asked,
+            self.table.changes, outlet, asked, limiter, exempt,
         )  # fmt: skip
         try:
             answer = self.listener.answer(query, route)
@@ -309,6 +406,14 @@ class Responder:
         assert own is not None
         wire = HEADER.pack(request.ident, QR | request.flags & (RD | CD), 0, 0, 0, 1) + opt_to_wire(own)
         return self.with_hop_options(wire, asked, client, MAX_MESSAGE)
+
+    def _limiter(self, query: Query, route: Route) -> RateLimiter | None:
+        """Returns the rate limiter for replies to a query, or None if their rate is not limited."""
+        if not self.limited:
+            return None
+        if route is DROPPED:
+            return self.listener.limiter
+        return route.limiter if route.limiter is not None and route.limiter.covers(query.key) else None
 
     def observe(self, route: Route, query: Query, reply: Reply, size: int, seconds: float) -> None:
         """Calls the hook `observe` of the plugins in the route's server block with a query and its reply.
@@ -340,7 +445,8 @@ class PendingReply(msgspec.Struct, gc=False, eq=False):
     applied when the reply arrives, the reply may be out of date, and is not stored.
 
     `packet` is the query without EDNS options between client and server; it and `key` are empty if the reply cannot be
-    used again. `asked` are those options, or None if the query has none.
+    used again. `asked` are those options, or None if the query has none. `limiter` limits the rate of the reply, or is
+    None; `exempt` is True if the limits do not apply to the client, because it has a valid cookie.
     """
 
     responder: Responder
@@ -353,6 +459,8 @@ class PendingReply(msgspec.Struct, gc=False, eq=False):
     changes: int
     outlet: zone_stream.Outlet | None = None
     asked: HopByHop | None = None
+    limiter: RateLimiter | None = None
+    exempt: bool = False
 
     def completed(self, reply: Reply) -> None:
         """Called when the reply of a `Deferred`, which a plugin returned, has arrived. Sends the reply."""
@@ -411,6 +519,8 @@ class PendingReply(msgspec.Struct, gc=False, eq=False):
             reply = Reply(rcode=Rcode.REFUSED, flags=query.reply_flags, has_message=False)
         responder = self.responder
         limit = MAX_MESSAGE if responder.protocol == "tcp" else udp_limit(request.edns)
+        if self.limiter is not None and not self.exempt:
+            limit = min(limit, self._amplified)
         store = (
             reply.lifetime > NOT_REUSABLE
             and reply.scope <= (CacheScope.SHARED if responder.listener.classes is None else CacheScope.CLIENT_CLASS)
@@ -424,18 +534,49 @@ class PendingReply(msgspec.Struct, gc=False, eq=False):
             )
         else:
             wires = self._rotations(reply.rotate(reply, _random), limit, store=store)
+        verdict, limited = Verdict.SEND, None
+        if self.limiter is not None:
+            wires, reply = self._shortened(wires, reply, limit)
+            limited = LimitedReply(self.limiter, self.limiter.account(query, reply))
+            store = store and max(map(len, wires)) <= self._amplified
+            verdict = verdict if self.exempt else responder.verdict(limited, query.requestor)
         wire = wires[0]
-        if self.asked is not None:
-            wire = responder.with_hop_options(wire, self.asked, query.requestor, limit)
+        if verdict is Verdict.DROP:
+            wire = b""
+        elif verdict is Verdict.TRUNCATE:
+            wire = responder.truncated(request, self.asked, query.requestor, reply.rcode)
+        elif self.asked is not None:
+            wire = responder.with_hop_options(
+                wire, self.asked, query.requestor, limit if limited is None else MAX_MESSAGE
+            )
         try:
             self.send(wire)
-            increments = self._count(reply, len(wire))
+            increments = self._count(reply, len(wire), sent=verdict is Verdict.SEND)
             if store:
-                self._store(reply, wires, increments)
-            elif reply.rcode == Rcode.NXDOMAIN and reply.lifetime == UNTIL_CHANGED:
-                self._note_negative(wires[0], increments)
+                self._store(reply, wires, increments, limited)
+            elif reply.rcode == Rcode.NXDOMAIN and reply.lifetime == UNTIL_CHANGED and not self.exempt:
+                self._note_negative(wires[0], increments, limited)
         except Exception as error:  # noqa: BLE001 - the client has its reply
             responder.recover("what follows a reply", error)
+
+    @property
+    def _amplified(self) -> int:
+        """The length in octets that a reply may have for a client that has not proved its address."""
+        return MAX_AMPLIFICATION * (len(self.packet) or self.query.size)
+
+    def _shortened(self, wires: tuple[bytes, ...], reply: Reply, limit: int) -> tuple[tuple[bytes, ...], Reply]:
+        """Returns the encoded and the plain reply, with at most `limit` octets even if its OPT record is long.
+
+        Counts a reply that is truncated because of its length in comparison with the query.
+        """
+        if self.exempt or self.limiter is None or limit < self._amplified:
+            return wires, reply
+        if len(wires[0]) > limit:
+            wires = (self.responder.truncated(self.request, None, self.query.requestor, reply.rcode),)
+        if wires[0][2] & _TRUNCATED:
+            increments = (*reply.increments, self.limiter.count_shortened())
+            reply = msgspec.structs.replace(reply, increments=increments)
+        return wires, reply
 
     def _rotations(self, rotation: Variants, limit: int, *, store: bool) -> tuple[bytes, ...]:
         """Returns the encoded reply with its records in a random order. With `store`, returns it in several orders."""
@@ -464,8 +605,10 @@ class PendingReply(msgspec.Struct, gc=False, eq=False):
         except Exception as error:  # noqa: BLE001 - the client has its reply
             self.responder.recover("what follows a reply", error)
 
-    def _count(self, reply: Reply, size: int) -> tuple[Increment, ...]:
+    def _count(self, reply: Reply, size: int, *, sent: bool = True) -> tuple[Increment, ...]:
         """Counts a reply of `size` octets in the metrics, and calls the hook `observe` of the block's plugins.
+
+        Does neither for a reply that was not `sent`.
 
         Returns the increments that each further use of the reply from the answer table adds to the metrics.
         """
@@ -474,14 +617,15 @@ class PendingReply(msgspec.Struct, gc=False, eq=False):
         seconds = perf_counter() - query.started
         if is_counted(route):
             own = metrics.increments(query, route, reply) + metrics.sizes(route, query.size, size)
-            metrics.add(own)
-            metrics.observe_duration(route, seconds)
+            if sent:
+                metrics.add(own)
+                metrics.observe_duration(route, seconds)
             increments = own + increments
-        if route.observers:
+        if route.observers and sent:
             responder.observe(route, query, reply, size, seconds)
         return increments
 
-    def _note_negative(self, wire: bytes, increments: tuple[Increment, ...]) -> None:
+    def _note_negative(self, wire: bytes, increments: tuple[Increment, ...], limited: LimitedReply | None) -> None:
         """Stores a negative reply, if it may be shared, for all nonexistent names with the same closest encloser.
 
         The reply is not stored if the cluster has changed since the query came.
@@ -495,9 +639,16 @@ class PendingReply(msgspec.Struct, gc=False, eq=False):
             and responder.table.changes == self.changes
             and not responder.listener.is_divided(encloser.key)
         ):
-            responder.table.negative.note(self.packet, wire, encloser, responder.metrics.hit_counter(increments, route))
+            hit_counter = responder.metrics.hit_counter(increments, route)
+            responder.table.negative.note(self.packet, wire, encloser, hit_counter, limited)
 
-    def _store(self, reply: Reply, wires: tuple[bytes, ...], increments: tuple[Increment, ...]) -> None:
+    def _store(
+        self,
+        reply: Reply,
+        wires: tuple[bytes, ...],
+        increments: tuple[Increment, ...],
+        limited: LimitedReply | None,
+    ) -> None:
         table = self.responder.table
         now = table.now()
         ends = (
@@ -510,6 +661,7 @@ class PendingReply(msgspec.Struct, gc=False, eq=False):
         if reply.next_second < reply.lifetime:
             entry.deadline = now + reply.next_second
             entry.countdown = Countdown(tuple(tuple(at - 2 for at in ttl_offsets(wire)) for wire in wires), ends)
+        entry.limited = limited
         if self.route.observers:
             entry.observed = (self.query, reply, self.route)
         table.put(entry)

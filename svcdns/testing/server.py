@@ -192,7 +192,8 @@ class Server:
         responder = self._responder(client)
         if not self._stores:
             responder.table.clear()
-        wire = responder.lookup(packet, client, 0.0) if self._stores else b""
+        lookup = responder.lookup_limited if responder.limited else responder.lookup
+        wire = lookup(packet, client, 0.0) if self._stores else b""
         if wire:
             self.hits += 1
             return wire, True

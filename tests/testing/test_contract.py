@@ -87,6 +87,7 @@ BLOCKS: dict[str, tuple[str, list[tuple[str, str]]]] = {
         [A, ("b.example.org.", "A"), ("c.example.org.", "A")],
     ),
     "root": ("root /tmp", [A]),
+    "rrl": ("rrl {\n responses-per-second 100000\n}", [A, ("many.example.org.", "A"), ("fails.example.org.", "A")]),
     "template": (
         'template IN TXT example.org {\n answer "{{ .Name }} 60 IN TXT {{ .Remote }}"\n}\n'
         'template IN A b.example.org {\n answer "{{ .Name }} 60 IN CNAME a.example.org."\n}',

@@ -296,15 +296,19 @@ class UdpReader:
             self.responder.durations.observe(perf_counter() - started, hits)
 
     def _drain_in_full(self, count: int) -> None:
-        """Answers a batch for a responder with client classes, or with plugins that observe queries."""
+        """Answers a batch for a responder that is not `uniform`."""
         started = perf_counter()
         responder, batch = self.responder, self.batch
+        lookup = responder.lookup_limited if responder.limited else responder.lookup
         missing = 0
         for slot in LAYOUT[:count]:
             packet, sender = batch.data[slot.at : slot.at + batch.lengths[slot.length]], batch.sender(slot.number)
-            wire = responder.lookup(packet, self.client(sender), started)
+            wire = lookup(packet, self.client(sender), started)
             if wire:
                 missing += self._place(slot, wire)
+            elif wire is None:
+                batch.sizes[slot.size] = 0
+                missing += 1
             else:
                 self._misses.append((packet, sender, started))
                 batch.sizes[slot.size] = 0

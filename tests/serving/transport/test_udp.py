@@ -8,14 +8,18 @@ import logging
 import os
 import socket
 from collections.abc import Iterator
+from dataclasses import replace
 from types import SimpleNamespace
 
 import dns.message
 import pytest
 
+from svcdns.plugin_api.rate_limit import Verdict
+from svcdns.plugins.rrl.handler import Limiter
 from svcdns.serving.metrics_flush import flush
 from svcdns.serving.transport.udp import SocketErrors, UdpReader
 from svcdns.serving.transport.udp_batch import IP_PKTINFO, SLOTS
+from tests.support import world
 from tests.support.responder import ResponderSetup, bound
 from tests.support.world import Clock, counted
 
@@ -62,6 +66,11 @@ def served(request: pytest.FixtureRequest) -> Iterator[Served]:
     made = Served(**request.param)
     yield made
     made.close()
+
+
+def unlimited() -> Limiter:
+    """Returns a rate limiter without limits."""
+    return Limiter(world.options("rrl", "rrl"), world.environment())
 
 
 def query(ident: int, name: str = "a.b.") -> bytes:
@@ -121,6 +130,24 @@ async def test_the_socket_is_read_between_slices(monkeypatch: pytest.MonkeyPatch
     served.reader.drain()
     replies = [dns.message.from_wire(reply).id for reply in served.received()]
     assert replies == [100, *range(1, SLOTS + 1), 99]
+    served.close()
+
+
+def test_replies_over_the_rate_limit_are_not_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a batch of stored replies, each reply over the limit is left out, and the others are sent."""
+    served = Served()
+    served.place.listener.limiter = limiter = unlimited()
+    served.place.listener.routes[b"\0"] = replace(served.place.listener.routes[b"\0"], limiter=limiter)
+    served.place.responder.serve(served.place.listener)
+    drops = iter([False, False, True, False, True])
+    monkeypatch.setattr(limiter, "debit", lambda *_: Verdict.DROP if next(drops) else Verdict.SEND)
+    for ident in range(2):
+        served.send(query(ident))
+        served.reader.drain()
+    served.send(query(2), query(3), query(4))
+    served.reader.drain()
+    assert [dns.message.from_wire(reply).id for reply in served.received()] == [0, 1, 3]
+    assert served.place.asked == 2
     served.close()
 
 
