@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from collections.abc import AsyncIterator
 
@@ -9,6 +10,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
+from svcdns.control import http
 from svcdns.control.http import HttpPages
 from svcdns.control.page_sockets import HttpListenError
 from tests.support.server import free_port
@@ -85,3 +87,124 @@ async def test_a_page_can_be_removed(pages: HttpPages) -> None:
     await pages.serve({("127.0.0.1", port): frozenset({"/health", "/ready"})})
     await pages.without("/ready")
     assert [(await get(port, path))[0] for path in ("/health", "/ready")] == [200, 404]
+
+
+async def exchange(port: int, octets: bytes) -> bytes:
+    """Sends octets, and returns what comes until the server closes the connection."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(octets)
+    try:
+        return await asyncio.wait_for(reader.read(), 10)
+    except ConnectionResetError:
+        return b"reset"
+    finally:
+        writer.close()
+
+
+@pytest.fixture
+async def health(pages: HttpPages) -> int:
+    """The port of a listener with /health."""
+    address = ("127.0.0.1", 0)
+    await pages.serve({address: frozenset({"/health"})})
+    return pages.port(address)
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "CONNECT", "BREW"])
+@pytest.mark.parametrize("path", ["/health", "/nothing"])
+async def test_other_methods_are_refused(method: str, path: str, health: int) -> None:
+    """Only GET and HEAD are answered, and the handler is not called for another method."""
+    head = f"{method} {path} HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".encode()
+    status = (await exchange(health, head)).split(b" ", 2)[1]
+    others = {"CONNECT": b"404", "BREW": b"400"}  # the target of CONNECT is no path; BREW is no method of HTTP
+    assert status == others.get(method, b"405")
+
+
+@pytest.mark.parametrize(
+    ("path", "status"), [("/health", b"200"), ("/nothing", b"404"), ("/health/", b"404"), ("/", b"404")]
+)
+async def test_head_is_get_without_a_body(path: str, status: bytes, health: int) -> None:
+    """HEAD has the status of GET, and no body."""
+    head = f" {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n".encode()
+    replies = [await exchange(health, method + head) for method in (b"GET", b"HEAD")]
+    assert [reply.split(b" ", 2)[1] for reply in replies] == [status] * 2
+    assert replies[1].endswith(b"\r\n\r\n")
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        pytest.param(b"GET /health?" + b"a" * 9000 + b" HTTP/1.1\r\nHost: a\r\n\r\n", id="a long line"),
+        pytest.param(b"GET /health HTTP/1.1\r\nHost: a\r\nX: " + b"a" * 9000 + b"\r\n\r\n", id="a long field"),
+        pytest.param(b"GET /health HTTP/1.1\r\n" + b"X: a\r\n" * 9000 + b"\r\n", id="many fields"),
+        pytest.param(b"\x16\x03\x01" + bytes(40) + b"\r\n\r\n", id="TLS"),
+        pytest.param(
+            b"GET /health HTTP/1.1\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n", id="two lengths"
+        ),
+    ],
+)
+async def test_malformed_and_large_requests_are_refused(
+    head: bytes, health: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A request that is too large or malformed gets 400, without a line in the log. Its connection is closed."""
+    assert (await exchange(health, head)).split(b" ", 2)[1] == b"400"
+    assert await get(health, "/health") == (200, "/health")
+    assert caplog.text == ""
+
+
+async def test_a_page_that_fails(caplog: pytest.LogCaptureFixture) -> None:
+    """An exception in a page is logged, and the client gets 500."""
+
+    async def broken(_: web.Request) -> web.Response:
+        raise ValueError("on purpose")
+
+    made, address = HttpPages({"/health": broken}), ("127.0.0.1", 0)
+    await made.serve({address: frozenset({"/health"})})
+    assert (await get(made.port(address), "/health"))[0] == 500
+    assert "ValueError: on purpose" in caplog.text
+    await made.serve({})
+
+
+async def test_a_body_is_not_kept(health: int) -> None:
+    """A GET with an endless body is answered, and its connection is closed soon."""
+    head = b"GET /health HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000000\r\n\r\n"
+    assert (await exchange(health, head + bytes(100_000))).split(b" ", 2)[1] == b"200"
+
+
+async def test_a_request_has_a_time_limit(pages: HttpPages, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client that sends its header slowly, or nothing, loses its connection, also after a first request."""
+    monkeypatch.setattr(http, "REQUEST_TIMEOUT", 0.05)
+    address = ("127.0.0.1", 0)
+    await pages.serve({address: frozenset({"/health"})})
+    port = pages.port(address)
+    assert await exchange(port, b"") == b""
+    assert await exchange(port, b"GET /health HT") == b""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n")
+    assert (await reader.readuntil(b"/health")).startswith(b"HTTP/1.1 200")
+    writer.write(b"GET /h")
+    assert await asyncio.wait_for(reader.read(), 10) == b""
+    writer.close()
+
+
+async def test_an_idle_connection_has_a_time_limit(pages: HttpPages, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A connection is closed when no other request comes."""
+    monkeypatch.setattr(http, "IDLE_TIMEOUT", 0.05)
+    address = ("127.0.0.1", 0)
+    await pages.serve({address: frozenset({"/health"})})
+    reply = await exchange(pages.port(address), b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n")
+    assert reply.startswith(b"HTTP/1.1 200")
+
+
+async def test_many_connections(health: int) -> None:
+    """The number of connections is bounded. A new client is served: the client that was idle longest loses its own."""
+    streams = [await asyncio.open_connection("127.0.0.1", health) for _ in range(http.MAX_CONNECTIONS + 20)]
+    assert await get(health, "/health") == (200, "/health")
+    ended = [asyncio.ensure_future(reader.read(1)) for reader, _ in streams]
+    done, waiting = await asyncio.wait(ended, timeout=0.2)
+    assert len(waiting) <= http.MAX_CONNECTIONS
+    assert set(ended[:20]) <= done
+    for one in waiting:
+        one.cancel()
+    await asyncio.gather(*ended, return_exceptions=True)
+    for _, writer in streams:
+        writer.close()
