@@ -362,7 +362,8 @@ def test_the_supervisor_has_nothing_that_parses_outside_data() -> None:
     loaded = set(done.stdout.split())
     ours = {name for name in loaded if name.split(".")[0] == "svcdns" and not name.startswith("svcdns.supervisor")}
     parts = {
-        f"svcdns.process.{name}" for name in ("channel", "cookie_secrets", "isolated", "parent_death", "shared_memory")
+        f"svcdns.process.{name}"
+        for name in ("channel", "cookie_secrets", "core_dumps", "isolated", "parent_death", "shared_memory")
     }
     assert ours == {"svcdns", "svcdns.process", *parts}
     assert not loaded & {

@@ -19,6 +19,7 @@ from typing import Final
 from svcdns import __version__
 from svcdns.process import cookie_secrets, shared_memory
 from svcdns.process.channel import Message
+from svcdns.process.core_dumps import exclude_memory
 from svcdns.supervisor import reexec
 from svcdns.supervisor.child import Child
 from svcdns.supervisor.children import Children
@@ -366,6 +367,7 @@ def run(control_arguments: list[str], pidfile: str | None = None, *, pin: bool =
         except OSError as error:
             sys.stderr.write(f"cannot write the pidfile {pidfile}: {error.strerror}\n")
             return 1
+    exclude_memory()
     return Supervisor(control_arguments, shared_memory.create(), pin=pin).run()
 
 
@@ -375,4 +377,5 @@ def resume(fd: int) -> int:
     `fd` is the file in which the old program has left its state.
     """
     state = reexec.read_state(fd)
+    exclude_memory()  # an earlier version may have started this process
     return Supervisor(state["arguments"], state["mapping"]).resume(state)

@@ -109,7 +109,7 @@ def load_pair(context: ssl.SSLContext, material: Material) -> None:
     if b"ENCRYPTED" in material.key:
         raise TlsError("the private key is encrypted; only unencrypted keys can be used")
     try:
-        with _path(material.certificates) as certificates, _path(material.key) as key:
+        with memory_path(material.certificates) as certificates, memory_path(material.key) as key:
             context.load_cert_chain(certificates, key, password=_no_password)
     except ssl.SSLError as error:
         raise TlsError(reason(error)) from error
@@ -120,7 +120,7 @@ def _no_password() -> bytes:
 
 
 @contextmanager
-def _path(content: bytes) -> Iterator[str]:
+def memory_path(content: bytes) -> Iterator[str]:
     """Yields a path at which this process can read the octets. The path is valid until the `with` block ends."""
     fd = memory_file("svcdns-pem")
     try:

@@ -20,7 +20,6 @@ import ipaddress
 import logging
 import os
 import ssl
-import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from math import inf
@@ -32,6 +31,7 @@ from svcdns.eventloop.clock import Clock
 from svcdns.process.blocking_io import in_thread
 from svcdns.sources.api import kubeconfig
 from svcdns.sources.snapshot_file import Origin
+from svcdns.tls.material import memory_path
 
 REFRESH = 5.0
 """Seconds after which files are read again."""
@@ -254,18 +254,14 @@ def _stamps(files: Iterable[str]) -> tuple[object, ...]:
 def _file(part: kubeconfig.Part | None, stack: contextlib.ExitStack) -> str | None:
     """Returns the path of a file with a certificate, key or CA, because OpenSSL reads them only from files.
 
-    If only the text is known, the file is a temporary one, which is deleted when `stack` closes.
+    If only the text is known, the file is one in memory, which is closed with `stack`.
     """
     if part is None or part.path:
         return part.path if part is not None else None
     try:
-        handle, name = tempfile.mkstemp()
-        stack.callback(os.unlink, name)
-        with open(handle, "w", encoding="ascii") as file:
-            file.write(part.text)
+        return stack.enter_context(memory_path(part.text.encode()))
     except OSError as error:
-        raise SourceError(f"kubeconfig: a temporary file for a certificate or key: {_one_line(error)}") from error
-    return name
+        raise SourceError(f"kubeconfig: a file in memory for a certificate or key: {_one_line(error)}") from error
 
 
 def _with_scheme(token: str) -> str:

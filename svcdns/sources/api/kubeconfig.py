@@ -161,7 +161,8 @@ async def read_or_error(path: str, context: str) -> Loaded:
     A file of another kind, or an exception of the client, becomes one line in the result's field `error`.
     """
     # The client creates the folder. Its name cannot be guessed, so no other user can have put files there.
-    folder = f"{os.environ.get('TMPDIR', '/tmp')}/svcdns-{secrets.token_hex(16)}"
+    memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else "/tmp"  # keys should not reach a disk
+    folder = f"{os.environ.get('TMPDIR', memory)}/svcdns-{secrets.token_hex(16)}"
     try:
         wrong = _wrong_shape(path, context)
         return Loaded(error=wrong) if wrong else await read(path, context, folder)

@@ -10,6 +10,7 @@ import os
 import ssl
 import stat
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,13 @@ import pytest
 
 from svcdns.cluster.watch_options import SourceError, WatchOptions
 from svcdns.sources.api import credentials as credentials_module
+from svcdns.sources.api import kubeconfig as kubeconfig_module
 from svcdns.sources.api.credentials import EXEC_REFRESH, EXEC_RETRY, REFRESH, Access, Credentials
+from svcdns.sources.api.kubeconfig import Loaded, Part
 from svcdns.sources.snapshot_file import Origin
 from tests.support import fifos, world
+from tests.support.certificates import authority as certificate_authority
+from tests.support.certificates import pair
 
 pytestmark = pytest.mark.usefixtures("kubeconfigs_read_here")
 
@@ -229,6 +234,27 @@ async def test_an_authority_in_a_kubeconfig_that_is_no_certificate(tmp_path: Pat
     data = {"certificate-authority-data": base64.b64encode(b"text").decode(), "server": "https://127.0.0.1:1"}
     with pytest.raises(SourceError, match=r"^tls: cannot use data of the kubeconfig: \[X509"):
         await access(WatchOptions(kubeconfig=kubeconfig(tmp_path, {"token": "t"}, **data)))
+
+
+async def test_keys_in_a_kubeconfig_are_not_written_to_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client key whose text is in the kubeconfig reaches OpenSSL through a file in memory."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("a temporary file")
+
+    for name in ("mkstemp", "NamedTemporaryFile", "TemporaryFile"):
+        monkeypatch.setattr(tempfile, name, refuse)
+    certificate, key = (Part(text=one.decode()) for one in pair())
+    trusted = Part(text=certificate_authority().pem.decode())
+    loaded = Loaded("https://127.0.0.1:1", authority=trusted, certificate=certificate, key=key)
+
+    async def load(*_: object) -> Loaded:
+        return loaded
+
+    monkeypatch.setattr(kubeconfig_module, "load", load)
+    found = await access(WatchOptions(kubeconfig="any"))
+    assert found.ssl is not None
+    assert len(found.ssl.get_ca_certs()) == 1
 
 
 # -- mounts that hang
