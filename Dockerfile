@@ -7,12 +7,15 @@ RUN command -v setcap >/dev/null || { apt-get update && apt-get install --yes --
 WORKDIR /build
 # --copies: the file capability below applies to this copy of the interpreter only
 RUN python3 -m venv --copies /app && ln -sf python /app/bin/python3 && rm -f /app/bin/python3.*
-COPY requirements.lock ./
+COPY requirements.lock requirements-audit.lock ./
 RUN /app/bin/python -m pip install --no-cache-dir --no-compile --require-hashes -r requirements.lock
+# the tool that lists what the image contains, in an environment of its own
+RUN python3 -m venv /audit && /audit/bin/python -m pip install --no-cache-dir --require-hashes -r requirements-audit.lock
 COPY pyproject.toml README.md LICENSE ./
 COPY svcdns ./svcdns
 RUN /app/bin/python -m pip install --no-cache-dir --no-compile --no-deps --no-build-isolation . \
  && /app/bin/python -m pip uninstall --yes setuptools pip \
+ && /audit/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible -o /app/sbom.cdx.json /app/bin/python \
  && python3 -m compileall -q --invalidation-mode unchecked-hash /app/lib \
  && sed -i '1s|/python$|/python -I|' /app/bin/svcdns \
  && ln -s /app/bin/svcdns /app/bin/coredns \

@@ -6,7 +6,7 @@ RUN_STAMP := $(VENV)/.installed
 DEV_STAMP := $(VENV)/.installed-dev
 
 .PHONY: help env demo demo-check test slow check conformance coverage versions format lint types layers changelog integration load bench \
-	bench-smoke soak fuzz image lock release clean
+	bench-smoke soak fuzz image audit sbom lock release clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
@@ -101,12 +101,25 @@ REVISION ?= $(shell git rev-parse --short HEAD)
 image:  ## build the container image with buildah
 	buildah bud --build-arg BASE=$(BASE) --build-arg REVISION=$(REVISION) -t $(IMAGE) .
 
+AUDIT := .venv-audit/bin
+.venv-audit/.installed: requirements-audit.lock
+	$(PYTHON) -m venv .venv-audit
+	$(AUDIT)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-audit.lock
+	@touch $@
+
+audit: .venv-audit/.installed  ## pip-audit over all lock files; says so in one line if its database cannot be reached
+	@$(AUDIT)/python tools/audit.py requirements.lock requirements-dev.lock requirements-audit.lock
+
+sbom: $(RUN_STAMP) .venv-audit/.installed  ## sbom.cdx.json: the packages in .venv (CycloneDX); the image has its own, /app/sbom.cdx.json
+	$(AUDIT)/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible -o sbom.cdx.json $(BIN)/python
+
 lock:  ## resolve the dependencies again (needs uv); versions in the lock files stay where the ranges allow them
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header -o requirements.lock pyproject.toml requirements.in
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --extra dev -o requirements-dev.lock pyproject.toml requirements.in
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header -o requirements-audit.lock requirements-audit.in
 
 release: $(DEV_STAMP)  ## version, changelog, commit, wheel, sdist and tag of VERSION=1.2.3; uploads nothing
 	$(BIN)/python tools/release.py $(VERSION) $(if $(DATE),--date $(DATE))
 
 clean:  ## remove the environment and caches
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .nox .coverage .fuzz
+	rm -rf $(VENV) .venv-audit sbom.cdx.json build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .nox .coverage .fuzz

@@ -93,17 +93,30 @@ def test_files_are_written_to_the_volume(objects: dict[str, Any], container: dic
     assert "emptyDir" in volumes["state"]
 
 
-def test_the_role_is_sufficient(setup: Setup, objects: dict[str, Any]) -> None:
-    """The ClusterRole may list and watch every resource that the Corefile needs, and those of CoreDNS's role."""
+def test_the_role_is_what_the_corefile_needs(setup: Setup, objects: dict[str, Any]) -> None:
+    """The ClusterRole may list and watch every resource that the Corefile needs, and nothing else."""
     allowed = {
-        resource + ("." + group if group else ""): set(rule["verbs"])
+        resource + ("." + group if group else ""): rule["verbs"]
         for rule in objects["ClusterRole"]["rules"]
         for group in rule["apiGroups"]
         for resource in rule["resources"]
     }
     (view,) = setup.views.values()
-    assert all(allowed[resource.qualified] == {"list", "watch"} for resource in watched(view.options))
-    assert set(allowed) == {"endpoints", "services", "pods", "namespaces", "endpointslices.discovery.k8s.io"}
+    assert allowed == {resource.qualified: ["list", "watch"] for resource in watched(view.options)}
+
+
+def test_the_container_has_the_least_rights(objects: dict[str, Any], container: dict[str, Any]) -> None:
+    """The Pod runs as an unprivileged user with the runtime's seccomp profile, and cannot write or gain rights."""
+    pod = objects["Deployment"]["spec"]["template"]["spec"]
+    own = {key: pod["securityContext"][key] for key in ("runAsNonRoot", "runAsUser", "seccompProfile")}
+    assert own == {"runAsNonRoot": True, "runAsUser": 65532, "seccompProfile": {"type": "RuntimeDefault"}}
+    assert container["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "capabilities": {"add": ["NET_BIND_SERVICE"], "drop": ["ALL"]},
+        "readOnlyRootFilesystem": True,
+    }
+    assert not {"hostNetwork", "hostPID", "hostIPC"} & pod.keys()
+    assert all("hostPath" not in volume for volume in pod["volumes"])
 
 
 def test_the_objects_refer_to_each_other(objects: dict[str, Any]) -> None:
