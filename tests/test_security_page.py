@@ -7,7 +7,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 TESTS = (ROOT / "docs" / "security.md").read_text().partition("\n## Tests\n")[2]
-ROWS = [row for row in re.findall(r"^\| .*$", TESTS, re.MULTILINE) if not row.startswith("| Rule |")]
+TABLES = re.findall(r"^\| Rule \| Test \|\n\|---\|---\|\n((?:\|.*\n)+)", TESTS, re.MULTILINE)
+ROWS = [row for table in TABLES for row in table.splitlines()]
 
 
 def test_each_rule_names_a_test_that_exists() -> None:
