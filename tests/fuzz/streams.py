@@ -131,9 +131,6 @@ class _Transport(asyncio.Transport):
     def resume_reading(self) -> None:
         self.paused = False
 
-    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
-        pass  # what is written is never in the way here
-
     def is_closing(self) -> bool:
         return self.closed
 
