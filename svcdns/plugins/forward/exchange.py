@@ -87,7 +87,7 @@ class Exchange:
         self._attempts: list[Attempt] = []
         self._failed_attempts = self._queries = 0
         self._failure: ExchangeError | None = None
-        self._liars: list[Server] = []
+        self._liars: tuple[Server, ...] = ()
         """The upstreams that sent packets that had to be dropped, and no valid reply."""
         self._last_reply: Reply | None = None
         self._deadline = self._look_at = 0.0
@@ -193,7 +193,7 @@ class Exchange:
         if isinstance(error, SpoofedError):
             if not attempt.tcp and self._repeats_over_tcp(attempt.server):
                 return
-            self._liars.append(attempt.server)
+            self._liars += (attempt.server,)
         self._failed_attempts += 1
         self._continue()
 
@@ -201,11 +201,12 @@ class Exchange:
         """Returns True if the exchange may end with this simple reply. Returns False if another upstream must be
         queried, or if the rebind guard must remove records.
         """
-        group = self._group
-        if simple.rcode and simple.rcode in group.failover:
+        guard = self._group.rebind_guard
+        if simple.rcode and simple.rcode in self._group.failover:
             return False
-        guard = group.rebind_guard
-        return guard is None or guard.may_pass(simple, self.key[0], server.label)
+        if guard is None or not (simple.aliases or guard.checks_addresses):
+            return True
+        return guard.may_pass(simple, self.key[0], server.label)
 
     def _repeats_over_tcp(self, server: Server) -> bool:
         """Sends the query to the same upstream over TCP. Returns False if the time is over or MAX_QUERIES have been

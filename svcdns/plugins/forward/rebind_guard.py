@@ -68,14 +68,16 @@ def is_private(address: bytes) -> bool:
 
 
 class RebindGuard:
-    """Checks the replies to the queries of one forward rule. `blocks` is True if records are removed, not only
-    counted.
+    """Checks the replies to the queries of one forward rule.
+
+    `blocks` is True if records are removed, not only counted. `checks_addresses` is True if private addresses are
+    counted or removed, too.
     """
 
     def __init__(self, rule: Rule, own_zones: Callable[[], tuple[bytes, ...]], cells: Cells) -> None:
         """`own_zones` returns the zones that this server answers itself. It is called at the first reply."""
         self.blocks = rule.rebind == "block"
-        self._private, self._own_zones, self._cells = rule.rebind_private, own_zones, cells
+        self.checks_addresses, self._own_zones, self._cells = rule.rebind_private, own_zones, cells
         explicit = (names.from_text(zone).lower() for zone in (rule.zone, *rule.rebind_allow, *rule.block_zones))
         self._allowed = tuple(zone for zone in explicit if zone != names.ROOT)
 
@@ -90,13 +92,11 @@ class RebindGuard:
         Returns False if such records must be removed. `key` is the query name in lower case, and `source` the label of
         the upstream.
         """
-        if not simple.aliases and not self._private:
-            return True
         if self._is_allowed(key):
             return True
         aliases = sum(self._leads_inside(name, key) for name in simple.aliases)
         private = 0
-        if self._private and simple.size:
+        if self.checks_addresses and simple.size:
             data = simple.packet
             ends = range(simple.addresses + simple.size, simple.end + 1, simple.size)
             private = sum(is_private(data[end - simple.size + 12 : end]) for end in ends)
@@ -115,7 +115,9 @@ class RebindGuard:
             return False
         sections = [message.answer, message.additional]
         aliases = sum(self._is_alias(record, key) for section in sections for record in section)
-        private = sum(self._is_private(record) for section in sections for record in section) if self._private else 0
+        private = (
+            sum(self._is_private(record) for section in sections for record in section) if self.checks_addresses else 0
+        )
         if not aliases and not private:
             return False
         self._count(source, aliases, private)
@@ -124,7 +126,7 @@ class RebindGuard:
                 tuple(
                     record
                     for record in section
-                    if not self._is_alias(record, key) and not (self._private and self._is_private(record))
+                    if not self._is_alias(record, key) and not (self.checks_addresses and self._is_private(record))
                 )
                 for section in sections
             )
