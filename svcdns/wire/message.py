@@ -24,9 +24,11 @@ from svcdns.wire.request import HEADER, Request
 MAX_MESSAGE: Final = 65535
 MIN_UDP: Final = 512
 MAX_EXPANSION: Final = 1 << 17
-"""The most octets that all names of a received message may gain from compression pointers.
+MIN_EXPANSION: Final = 1 << 12
+EXPANSION_FACTOR: Final = 4
+"""The names of a received message may gain this many octets from compression pointers for each octet of the message.
 
-This bounds the time to parse the message.
+They may always gain MIN_EXPANSION octets, and never more than MAX_EXPANSION. This bounds the time to parse the message.
 """
 
 _FIXED: Final = struct.Struct("!HHIH")
@@ -289,8 +291,8 @@ class _Sections:
 
     def __init__(self, packet: bytes, at: int, message: Message) -> None:
         self._packet, self._message, self.at = packet, message, at
-        self._expansion = 0
-        """The number of octets that names have gained from compression pointers so far."""
+        self._expansion = min(MAX_EXPANSION, MIN_EXPANSION + EXPANSION_FACTOR * len(packet))
+        """The number of octets that names may still gain from compression pointers."""
 
     def read(self, count: int, *, may_have_opt: bool = False) -> tuple[Record, ...]:
         """Returns the records of a section, without the OPT record. Raises FormError, struct.error or IndexError.
@@ -335,8 +337,8 @@ class _Sections:
 
     def _read_name(self, at: int) -> tuple[bytes, int]:
         name, end = names.read_name(self._packet, at)
-        self._expansion += len(name) - (end - at)
-        if self._expansion > MAX_EXPANSION:
+        self._expansion -= len(name) - (end - at)
+        if self._expansion < 0:
             raise FormError("too many compressed names")
         return name, end
 

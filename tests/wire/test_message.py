@@ -18,6 +18,7 @@ from svcdns.wire.errors import FormError
 from svcdns.wire.message import encode_query, encode_reply, parse_message, rotations, udp_limit
 from svcdns.wire.record import Edns
 from svcdns.wire.request import Request, accept
+from tests.support import plain_replies as made
 from tests.support.world import records, shown
 
 ZONE = records(
@@ -173,3 +174,16 @@ def test_any_bytes_parse_or_are_form_errors(data: bytes) -> None:
     except FormError:
         return
     assert len(data) >= 12
+
+
+@pytest.mark.parametrize(("count", "good"), [(15, True), (80, False), (500, False)])
+def test_names_may_not_expand_without_end(count: int, good: bool) -> None:
+    """Compression pointers may make the names of a message only a few times as long as the message."""
+    long = b"\1a" * 120 + b"\0"
+    pointed = made.record(made.pointer(made.START + 12), Type.NULL, b"")
+    packet = made.reply(made.record(made.OWNER, Type.CNAME, long), *[pointed] * count)
+    if good:
+        assert [record.owner for record in parse_message(packet).answer[1:]] == [long] * count
+    else:
+        with pytest.raises(FormError):
+            parse_message(packet)
