@@ -15,7 +15,7 @@ from svcdns.chain.routing import DROPPED, Route
 from svcdns.plugin_api.query import Query
 from svcdns.plugin_api.reply import Increment, Reply
 from svcdns.telemetry.counters import Counters, Family, MetricKind
-from svcdns.wire.codes import Type, rcode_text, type_text
+from svcdns.wire.codes import Rcode, Type, rcode_text, type_text
 
 DURATIONS: Final = tuple(0.00025 * 2**i for i in range(16))
 SIZES: Final = (
@@ -105,6 +105,8 @@ _LABELLED: Final = {
         Type.SRV, Type.TXT, Type.HTTPS, Type.SVCB, Type.IXFR, Type.AXFR, Type.ANY,
     )
 }  # fmt: skip
+_LABELLED_RCODES: Final = {number: rcode_text(number) for number in Rcode.__members__.values()}
+"""An upstream may send any of 4,096 response codes. Those without a mnemonic have one label together."""
 
 
 class ShedReason(StrEnum):
@@ -166,7 +168,7 @@ class QueryMetrics:
     def __init__(self, counters: Counters, server: str, protocol: str, family: int) -> None:
         """`server` is the listener's label, `family` 1 for IPv4 and 2 for IPv6."""
         self.counters, self._server, self._protocol, self._family = counters, server, protocol, str(family)
-        self._increments: dict[tuple[str, str, str, int, str, bool], tuple[Increment, ...]] = {}
+        self._increments: dict[tuple[str, str, str, str, str, bool], tuple[Increment, ...]] = {}
         self._size_cells: dict[tuple[str, str], tuple[int, int]] = {}
         self._hit_counters: dict[tuple[Increment, ...], HitCounter] = {}
         self._duration_cells: dict[tuple[str, str], int] = {}
@@ -188,15 +190,15 @@ class QueryMetrics:
 
         `writer` is the name of the plugin that made the reply, for the label `plugin`.
         """
-        label = _LABELLED.get(rtype, "other")
-        key = (route.zone_text, route.view, label, rcode, writer, dnssec_ok)
+        label, rcode_label = _LABELLED.get(rtype, "other"), _LABELLED_RCODES.get(rcode, "other")
+        key = (route.zone_text, route.view, label, rcode_label, writer, dnssec_ok)
         found = self._increments.get(key)
         if found is not None:
             return found
         where = (self._server, route.zone_text, route.view)
         cell = self.counters.cell
         requests = cell(REQUESTS, *where, self._protocol, self._family, label)
-        responses = cell(RESPONSES, *where, rcode_text(rcode), writer)
+        responses = cell(RESPONSES, *where, rcode_label, writer)
         increments: tuple[Increment, ...] = ((requests, 1.0), (responses, 1.0))
         if dnssec_ok:
             increments += ((cell(DO_REQUESTS, *where), 1.0),)

@@ -61,6 +61,21 @@ def test_the_series_for_all_types_are_few() -> None:
     assert len(world.counted(counters)) <= 20 + 2
 
 
+def test_the_series_for_all_response_codes_are_few() -> None:
+    """An upstream may send all 4,096 response codes. Those without a mnemonic have the label `other`."""
+    counters = Counters()
+    metrics = QueryMetrics(counters, "dns://:53", "udp", 1)
+    for rcode in range(1 << 12):
+        metrics.add(metrics.increments_of(ROUTE, 1, rcode, "errors", dnssec_ok=False))
+    known = len(Rcode.__members__)
+    assert len(metrics._increments) == known + 1
+    found = world.counted(counters)
+    where = ("coredns_dns_responses_total", "dns://:53", ".", "")
+    assert len([key for key in found if key[0] == where[0]]) == known + 1
+    assert found[*where, "REFUSED", "errors"] == 1
+    assert found[*where, "other", "errors"] == 4096 - known
+
+
 def test_equal_increments_share_a_hit_counter() -> None:
     """Entries with equal increments use one hit counter, so few counters serve many entries. Another route has its own
     counters.

@@ -14,7 +14,7 @@ from svcdns.upstream.query import ExchangeError, Received, SpoofedError, Upstrea
 from svcdns.upstream.server import BACK_OFF, PROBE_TIMEOUT, Attempt, Server, ServerOptions
 from svcdns.upstream.udp import MAX_DROPPED
 from svcdns.wire import names
-from svcdns.wire.codes import RD
+from svcdns.wire.codes import RD, Rcode
 from svcdns.wire.message import Message
 from tests.support import world
 from tests.support.scripted_upstream import Held, Respond, ScriptedUpstream, answer, held, silence
@@ -88,6 +88,21 @@ async def test_observes_by_response_code() -> None:
         asking = Querying(upstream)
         await asking.answer()
         assert asking.counted("coredns_proxy_request_duration_seconds", "forward", asking.to, "NXDOMAIN") == 1
+        asking.end()
+
+
+async def test_the_series_for_all_response_codes_are_few() -> None:
+    """An upstream may send all 4,096 response codes. Those without a mnemonic have the label `other`."""
+    async with ScriptedUpstream() as upstream:
+        asking = Querying(upstream)
+        for rcode in range(1 << 12):
+            asking.server.answered(0.0, rcode)
+        known = len(Rcode.__members__)
+        assert asking.counted("coredns_proxy_request_duration_seconds", "forward", asking.to, "other") == 4096 - known
+        durations = [
+            one for one in world.counted(asking.counters) if one[0] == "coredns_proxy_request_duration_seconds"
+        ]
+        assert len(durations) == known + 1
         asking.end()
 
 
