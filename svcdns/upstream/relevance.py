@@ -160,7 +160,7 @@ def _additional(message: Message) -> list[Record]:
         waiting = [(owner, found) for owner, found in leading if owner not in targets]
         if len(waiting) == len(leading):
             break
-        targets.update(found for owner, found in leading if owner in targets)
+        targets.update([found for owner, found in leading if owner in targets])  # a list: one step for each record
         leading = waiting
     return [record for record in message.additional if record.owner.lower() in targets]
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from svcdns.upstream.relevance import Stripped, alias_chain, remove_unrelated_records
+from svcdns.upstream.relevance import MAX_STEPS, Stripped, alias_chain, remove_unrelated_records
 from svcdns.wire import names
 from svcdns.wire.codes import Class, Rcode, Type
 from svcdns.wire.message import Message, parse_message
@@ -172,6 +172,15 @@ def test_class_any() -> None:
     """A query for class ANY may get records of every class."""
     message = Message(1, 0x8180, NAME, Type.A, Class.ANY, (Record(NAME, Type.A, 60, b"\0" * 4, Class.CH),))
     assert remove_unrelated_records(message, NAME) == {}
+
+
+@pytest.mark.parametrize("backwards", [False, True], ids=["in order", "backwards"])
+def test_the_records_that_lead_to_each_other_are_bounded(*, backwards: bool) -> None:
+    """In the additional section, at most MAX_STEPS records lead to the next one, whatever their order is."""
+    lines = [f"n{step}.example.org. 60 IN CNAME n{step + 1}.example.org." for step in range(MAX_STEPS + 3)]
+    message = reply(["a.example.org. 60 IN MX 1 n0.example.org."], [], lines[:: -1 if backwards else 1], Type.MX)
+    assert remove_unrelated_records(message, NAME) == {Stripped.ADDITIONAL: 2}
+    assert set(message.additional) == set(records(lines[: MAX_STEPS + 1]))
 
 
 def test_alias_chain() -> None:
