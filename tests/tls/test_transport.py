@@ -7,6 +7,7 @@ import contextlib
 import os
 import ssl
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from itertools import pairwise
 from time import perf_counter
 
@@ -250,6 +251,17 @@ async def test_clients_take_turns() -> None:
         while len(order) < 21:
             await asyncio.sleep(0)
     assert order.index("one") <= 2
+
+
+async def test_the_steps_that_wait_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """When MAX_STEPS steps wait, the client with the most of them loses its newest step to another client."""
+    monkeypatch.setattr("svcdns.tls.transport.MAX_STEPS", 3)
+    handshakes, done = HandshakeQueue(), list[str]()
+    for number in range(5):
+        handshakes.put(partial(done.append, f"many {number}"), b"many")
+    handshakes.put(partial(done.append, "one"), b"one")
+    await happens(lambda: not handshakes._scheduled)
+    assert sorted(done) == ["many 0", "many 1", "one"]
 
 
 async def test_a_step_that_fails_does_not_stop_the_others() -> None:

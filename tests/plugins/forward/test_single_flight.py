@@ -97,3 +97,32 @@ async def test_the_addresses_of_an_ipv6_network_are_one_client(upstream: Scripte
     assert [one.done() for one in (*flood, other)] == [False] * 3 + [True] * 3 + [False]
     upstream.release()
     assert [(await one).rcode for one in (*flood[:3], other)] == [Rcode.NOERROR] * 4
+
+
+@pytest.mark.parametrize(
+    ("searched", "sent", "rcodes"),
+    [(3, 8, [Rcode.NOERROR, Rcode.REFUSED]), (4, 9, [Rcode.REFUSED, Rcode.NOERROR])],
+    ids=["not found", "found"],
+)
+async def test_the_search_for_room_is_bounded(
+    upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch, searched: int, sent: int, rcodes: list[int]
+) -> None:
+    """Only the MAX_SEARCHED newest exchanges are looked at for one of the client with the most queries.
+
+    If none of them is its own, the client with few queries is refused. `sent` is the number of queries to the upstream.
+    `rcodes` are those of the busiest client's newest query, and of the client with few queries.
+    """
+    monkeypatch.setattr("svcdns.plugins.forward.single_flight.MAX_SEARCHED", searched)
+    upstream.respond = held(answer(A))
+    forwarding = Forwarding(upstream, body="max_concurrent 8")
+    sources = ["192.0.2.66"] * 5 + [f"192.0.2.{number}" for number in range(4)]
+    asked = [
+        forwarding.asking(f"n{number}.example.org.", client=Client(source, 40000, "192.0.2.53", 53, "udp"))
+        for number, source in enumerate(sources)
+    ]
+    async with asyncio.timeout(10):
+        while upstream.holds < sent:
+            await asyncio.sleep(0)
+    upstream.release()
+    found = [(await one).rcode for one in asked]
+    assert found == [Rcode.NOERROR] * 4 + rcodes[:1] + [Rcode.NOERROR] * 3 + rcodes[1:]

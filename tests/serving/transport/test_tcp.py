@@ -17,6 +17,7 @@ from svcdns.eventloop.loop import new_loop
 from svcdns.plugin_api.reply import Reply
 from svcdns.plugin_api.timeouts import Timeouts
 from svcdns.serving.transport.connections import TcpConnections
+from svcdns.serving.transport.tcp import WRITE_BUFFER, TcpConnection
 from tests.support.responder import REPLY, ResponderSetup
 from tests.support.tcp import buffered, served
 from tests.support.world import counted
@@ -265,6 +266,34 @@ async def test_a_client_that_does_not_read_is_not_read() -> None:
             await asyncio.sleep(0)
         assert buffered(connections) < 1 << 20
         greedy.writer.transport.abort()
+
+
+async def test_the_replies_that_a_client_does_not_take_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No query is answered while more than WRITE_BUFFER octets of replies wait, so one reply at most exceeds it."""
+    waiting: list[int] = []
+    write = TcpConnection._write
+
+    def written(connection: TcpConnection, wire: bytes) -> None:
+        write(connection, wire)
+        waiting.append(connection._transport.get_write_buffer_size())
+
+    monkeypatch.setattr(TcpConnection, "_write", written)
+    place, connections = ResponderSetup("tcp"), TcpConnections()
+    query = dns.message.make_query("a.b.", "A", id=1).to_wire()
+    async with served(place, connections, buffers=4096) as connect:
+        client = await connect()
+        client.send(1)
+        reply = 2 + len((await client.reply()).to_wire())
+        client.writer.transport.pause_reading()
+        client.writer.write((len(query).to_bytes(2, "big") + query) * 20_000)
+        async with asyncio.timeout(10):
+            while max(waiting) <= WRITE_BUFFER:
+                await asyncio.sleep(0)
+        for _ in range(200):
+            await asyncio.sleep(0)
+        client.writer.transport.abort()
+    assert max(waiting) <= WRITE_BUFFER + reply
+    assert len(waiting) < 20_000
 
 
 async def test_replies_are_counted() -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from svcdns.eventloop.fair_queue import QUANTUM
 from svcdns.serving.transport import turns
+from svcdns.serving.transport.connections import MAX_CONNECTIONS
 from svcdns.serving.transport.turns import Turns
 
 
@@ -64,3 +65,21 @@ async def test_work_that_fails() -> None:
         while not done:
             await asyncio.sleep(0)
     assert reported == ["broken"]
+
+
+async def test_the_connections_that_wait_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """When MAX_WAITING connections wait, the client with the most of them loses its newest turn to another client.
+
+    A worker never has so many connections, even if each waits for a turn and for its end at once.
+    """
+    assert turns.MAX_WAITING >= 2 * MAX_CONNECTIONS
+    monkeypatch.setattr(turns, "MAX_WAITING", 3)
+    done: list[str] = []
+    waiting = Turns()
+    for number in range(5):
+        waiting.add(b"many", partial(done.append, f"many {number}"))
+    waiting.add(b"one", partial(done.append, "one"))
+    async with asyncio.timeout(10):
+        while waiting.clients:
+            await asyncio.sleep(0)
+    assert sorted(done) == ["many 0", "many 1", "one"]
