@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from time import monotonic
 from typing import Final, ParamSpec, TypeVar
 
 from svcdns.plugin_api.errors import ContractError
@@ -19,6 +20,11 @@ PANICS: Final = Family(
     "coredns_panics_total", MetricKind.COUNTER, "Number of failures inside plugins that the server recovered from."
 )
 
+MAX_LOGGED: Final = 20
+"""The most failures of one plugin that a caller logs in LOG_INTERVAL, because every query may cause one."""
+LOG_INTERVAL: Final = 60.0
+"""In seconds."""
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -26,11 +32,13 @@ T = TypeVar("T")
 class HookCaller:
     """Calls the hooks of plugins in one process."""
 
-    __slots__ = ("_counters",)
+    __slots__ = ("_counters", "_logged")
 
     def __init__(self, counters: Counters) -> None:
         """Counts exceptions of hooks in `counters`."""
         self._counters = counters
+        self._logged: dict[str, tuple[float, int]] = {}
+        """By plugin: the beginning of its interval, and the number of its failures that were logged since then."""
 
     def call(self, plugin: str, default: T, hook: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Calls `hook` and returns its result, or `default` if `hook` raises an exception."""
@@ -55,12 +63,23 @@ class HookCaller:
     def failed(self, error: BaseException, where: str, plugin: str = "") -> None:
         """Counts and logs an exception of a plugin.
 
-        `plugin` is the plugin that raised it; if it is empty, the name comes from the notes of the exception.
+        `plugin` is the plugin that raised it; if it is empty, the name comes from the notes of the exception. After
+        MAX_LOGGED failures of a plugin in LOG_INTERVAL, further ones are only counted.
         """
         plugin = plugin or plugin_of(error)
         self._counters.count(PANICS)
+        now = monotonic()
+        since, logged = self._logged.get(plugin, (now, 0))
+        if now - since >= LOG_INTERVAL:
+            since, logged = now, 0
+        if logged >= MAX_LOGGED:
+            return
+        self._logged[plugin] = since, logged + 1
+        log = plugin_logger(plugin) if plugin else logging.getLogger(ROOT)
         if isinstance(error, ContractError):  # its text says what to correct, and names the plugin
             logging.getLogger(ROOT).error("Recovered from a failure in %s: %s", where, error)
-            return
-        log = plugin_logger(plugin) if plugin else logging.getLogger(ROOT)
-        log.error("Recovered from a failure in %s", where, exc_info=error)
+        else:
+            log.error("Recovered from a failure in %s", where, exc_info=error)
+        if logged + 1 == MAX_LOGGED:
+            left = since + LOG_INTERVAL - now
+            log.error("further failures are counted in %s, but not logged for %.0f s", PANICS.name, left)

@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from svcdns.plugin_api.hooks import PANICS, HookCaller
+from svcdns.plugin_api.hooks import LOG_INTERVAL, MAX_LOGGED, PANICS, HookCaller
 from svcdns.plugin_api.reuse import OUTSIDE, blame, no_reply, running
 from svcdns.telemetry.counters import Counters
 from tests.support import world
@@ -69,3 +69,25 @@ def test_a_breach_of_the_contract_is_logged_without_a_traceback(caplog: pytest.L
             None,
         )
     ]
+
+
+def test_the_logged_failures_are_bounded(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """After MAX_LOGGED failures of a plugin in LOG_INTERVAL, one line says that further ones are only counted.
+
+    The failures of another plugin are logged. After LOG_INTERVAL, failures are logged again.
+    """
+    clock, counters = world.Clock(), Counters()
+    monkeypatch.setattr("svcdns.plugin_api.hooks.monotonic", clock)
+    hooks = HookCaller(counters)
+    for _ in range(MAX_LOGGED + 5):
+        hooks.failed(ValueError("x"), "the chain of dns://:53", "tenant")
+    assert len(caplog.records) == MAX_LOGGED + 1
+    assert caplog.records[-1].getMessage() == (
+        "further failures are counted in coredns_panics_total, but not logged for 60 s"
+    )
+    hooks.failed(ValueError("x"), "the chain of dns://:53", "another")
+    assert len(caplog.records) == MAX_LOGGED + 2
+    clock.turn(LOG_INTERVAL)
+    hooks.failed(ValueError("x"), "the chain of dns://:53", "tenant")
+    assert len(caplog.records) == MAX_LOGGED + 3
+    assert world.counted(counters) == {(PANICS.name,): MAX_LOGGED + 7}
