@@ -88,4 +88,4 @@ def version() -> str:
 def _plugins() -> str:
     from svcdns.plugins import BUILT, outside
 
-    return "".join(f"dns.{name}\n" for name in sorted({*BUILT, *outside()}))
+    return "".join(f"{name}\n" for name in sorted({*BUILT, *outside()}))
