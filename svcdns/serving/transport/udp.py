@@ -78,8 +78,8 @@ It is shorter, because a new TCP or TLS connection needs several iterations of t
 """
 MAX_WAITING: Final = 4 * SLOTS
 """If more packets than this wait for a reply, they wait in a queue by client."""
-MAX_QUEUED: Final = 1024
-"""The most packets that wait in the queue by client."""
+MAX_QUEUED: Final = 4096
+"""The most packets that wait in the queue by client. A worker that starts or hangs needs room for its backlog."""
 MAX_READS: Final = 4
 """The most batches that are read between two slices of time."""
 LOG_INTERVAL: Final = 60.0
