@@ -78,9 +78,8 @@ async def test_what_identifies_clients_arrives(api: ApiDouble, caplog: pytest.Lo
     pod = {"kind": "Pod", "metadata": {"name": "p", "namespace": "team"}, "status": {"phase": "Running", **status}}
     api.put(labelled, pod)
     async with watching(api, caplog, pods=True, clients=True) as followed:
-        await followed.until(lambda: api.watching(PODS))
-        assert Put(Namespace("team", labels=(("a", "b"),))) in followed.changes
-        assert Put(Pod("team", "p", "10.0.0.1", ("fd00::1",))) in followed.changes
+        await followed.until(lambda: Put(Namespace("team", labels=(("a", "b"),))) in followed.changes)
+        await followed.until(lambda: Put(Pod("team", "p", "10.0.0.1", ("fd00::1",))) in followed.changes)
         api.put({**pod, "spec": {"hostNetwork": True}})
         changed = Put(Pod("team", "p", "10.0.0.1", ("fd00::1",), host_network=True))
         await followed.until(lambda: changed in followed.changes)
