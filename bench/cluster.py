@@ -68,7 +68,7 @@ def cluster_ips(number: int) -> list[str]:
 
 
 def moved(variant: int) -> str:
-    """Returns the address that an endpoint gets by change number `variant`. No two changes give the same address."""
+    """Returns the new address of an endpoint for a simulated change. Each number `variant` has its own address."""
     return str(ipaddress.IPv4Address(_MOVED + variant % 0xFFFFFF))
 
 

@@ -121,7 +121,7 @@ class Responder:
         return 0 if self._connections_end else min(MAX_KEEPALIVE, int(self.listener.timeouts.idle * 10))
 
     def announce_end(self) -> None:
-        """Asks the clients that send TCP keepalive to close their connections: the timeout is 0 from now on."""
+        """Sets the timeout in the EDNS option TCP keepalive of replies to 0, so that clients close connections."""
         self._connections_end = True
 
     def serve(self, listener: Listener) -> None:
@@ -463,7 +463,7 @@ class PendingReply(msgspec.Struct, gc=False, eq=False):
     exempt: bool = False
 
     def completed(self, reply: Reply) -> None:
-        """Called when the reply of a `Deferred`, which a plugin returned, has arrived. Sends the reply."""
+        """Sends the reply. Called when a plugin has returned a `Deferred` and its reply has arrived."""
         self.responder.in_flight.discard(self)
         self.finish(reply)
 

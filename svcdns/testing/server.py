@@ -291,7 +291,7 @@ def _first(found: Callable[[Reply], Reply]) -> type[Plugin]:
         states_reuse = True
 
         def handle(self, query: Query, following: Following) -> Answer:
-            """Calls `found` with each reply of the plugins after this one."""
+            """Passes the reply of the following plugins to the function `found`, and answers with its result."""
             return then(following(query), found)
 
         def name_independent(self, zone: bytes) -> bool:  # noqa: ARG002 - all zones

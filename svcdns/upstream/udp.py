@@ -126,7 +126,8 @@ class UdpSockets:
     ) -> None:
         """`source` is the local address; if it is empty, the kernel chooses one.
 
-        `dropped` is called for each packet that is dropped, with the reason, and with the socket if its query is open.
+        `dropped` is called for each dropped packet with two values: the reason, and the socket that received it.
+        The second value is None if no query waits for a reply on this socket any more.
         """
         self.server, self.dropped, self._source = server, dropped, source
         self._family = socket.AF_INET6 if ":" in server[0] else socket.AF_INET

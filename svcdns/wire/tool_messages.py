@@ -40,7 +40,7 @@ class OptRecord(NamedTuple):
 
 
 class _Buffer(DNSBuffer):  # type: ignore[misc]  # dnslib has no annotations
-    """A dnslib buffer that never compresses names, even if a question is repeated."""
+    """A dnslib buffer that writes each name in full, also a name that the message has already."""
 
     def encode_name(self, name: object) -> None:
         self.encode_name_nocompress(name)

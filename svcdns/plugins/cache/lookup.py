@@ -213,9 +213,9 @@ class CachedReplies:
         return store
 
     def _stored(self, lookup: Lookup, reply: Reply, found: MessageType, lifetime: int) -> Entry | None:
-        """Stores a cacheable reply without the records that do not belong to its answer. Returns the new entry.
+        """Removes the unrelated records of a reply, stores the rest, and returns the new entry.
 
-        Returns None and stores nothing if what is left is not a cacheable reply of the type `found`.
+        If the rest is no longer a cacheable reply of the type `found`, nothing is stored and the result is None.
         """
         if lifetime <= 0 or not self._may_store(lookup, reply, found):
             return None
