@@ -151,7 +151,7 @@ class Refresher:
         changed: Callable[[dict[DataKey, bytes]], Awaitable[None]],
         failed: Callable[[SvcdnsError], None],
     ) -> None:
-        """`known` returns the data in use. `changed` is awaited with the data that differs from it.
+        """`known` returns the data in use. `changed` is awaited with the data that differs from the data in use.
 
         `failed` is called with each error.
         """

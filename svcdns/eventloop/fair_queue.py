@@ -24,7 +24,7 @@ MAX_DEBT: Final = 20 * QUANTUM
 
 
 class _Client(Generic[Item]):
-    """The waiting items of one client, and the seconds of the worker's time that the client may still use in this
+    """One client: its waiting items, and the seconds of work that it may still cause before it is the next client's
     turn.
     """
 
@@ -36,7 +36,7 @@ class _Client(Generic[Item]):
 
 
 class FairQueue(Generic[Item]):
-    """The waiting items of one socket, in one queue for each client, which take turns."""
+    """The waiting items of one socket: one queue for each client. The clients take turns."""
 
     def __init__(self, most: int) -> None:
         """`most` is the largest number of items that may wait, of all clients together."""
@@ -94,8 +94,8 @@ class FairQueue(Generic[Item]):
         return item
 
     def charge(self, seconds: float) -> None:
-        """Deducts from the client's turn the seconds that the item took. Call it after the item that `pop` returned is
-        done.
+        """Deducts `seconds`, which the last item took, from the time of its client. Call it after each item that `pop`
+        returned.
         """
         client = self._current
         if client is not None:
@@ -108,7 +108,6 @@ class FairQueue(Generic[Item]):
         self._shortened(client)
 
     def _shortened(self, client: _Client[Item]) -> None:
-        """Updates the queue after one item of `client` was removed."""
         length = len(client.items)
         del self._by_length[length + 1][client]
         if length:

@@ -1,4 +1,4 @@
-"""The closest encloser of a nonexistent name, from which the core makes negative answers that many names share."""
+"""The closest encloser of a nonexistent name. The core uses it to make one negative answer that many names share."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ class Encloser(msgspec.Struct, frozen=True, gc=False):
     Latin-1.
 
     All other names below `key` get the same negative answer for the same query type. This answer depends on
-    `dependencies`. If `unlike` (wire format, lower case) is not empty, names that begin with these octets are excepted.
+    `dependencies`. If `unlike` (wire format, lower case) is not empty, names that begin with these octets get another
+    answer.
     """
 
     key: bytes

@@ -1,4 +1,4 @@
-"""What a plugin that limits the rate of replies offers to the core (hook `Plugin.rate_limiter`).
+"""The interface between the core and a plugin that limits the rate of replies (hook `Plugin.rate_limiter`).
 
 The core asks the limiter about each reply over UDP, also about replies from the answer table. Clients that have proved
 their address are exempt: clients over TCP or TLS, and clients with a valid server cookie (RFC 7873).
@@ -47,9 +47,9 @@ class RateLimiter(Protocol):
         ...
 
     def count_shortened(self) -> Increment:
-        """Counts a reply that is truncated because of MAX_AMPLIFICATION.
+        """Counts a reply that is truncated because it has more than MAX_AMPLIFICATION times the octets of its query.
 
-        Returns the increment for each further use of the reply.
+        Returns the increment of the metric for each further use of the reply.
         """
         ...
 

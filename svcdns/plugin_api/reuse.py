@@ -4,7 +4,7 @@ The reuse terms of a reply are the clients that may get it again, its lifetime, 
 `running.current` around everything that a plugin does for a query: its `handle`, the callbacks that it passed to
 `then`, and its coroutines. Reads through the query and the environment are recorded in `running.current`: replies to
 self-queries (queries of the plugin to this server), dependencies, and whether the reply is for this client alone.
-Afterwards the core applies these records to the plugin's reply. For a plugin that reads nothing, nothing is allocated.
+Afterwards the core applies these records to the plugin's reply.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ class PluginContext:
     """A plugin of a chain, and the rules for the cache scope of its replies.
 
     If the plugin reads the client's address for a reply, the reply gets the scope `address_scope`. If `states_reuse` is
-    true, the plugin sets the scope of each reply itself. The core then records only its self-queries and dependencies.
+    true, the plugin sets the scope of each reply itself. The core then records only the plugin's queries to this
+    server, and its dependencies.
     """
 
     __slots__ = ("address_scope", "name", "states_reuse")
@@ -134,7 +135,7 @@ Current = PluginContext | Invocation
 
 
 class _Running:
-    """What runs now in this process: `current` is the plugin whose code runs.
+    """The plugin whose code runs now in this process (`current`).
 
     `last` is the latest answer that this plugin got from the rest of the chain, or NO_ANSWER. `outside` is the number
     of reads by code that runs outside of every plugin call.

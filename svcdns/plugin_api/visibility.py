@@ -20,7 +20,7 @@ class Visibility(Protocol):
         """Returns True if the client may see the Service, which must exist.
 
         With an empty `service`, returns True if the client may see the objects of the namespace that belong to no
-        Service, such as Pods. Appends to `dependencies` what the result depends on besides the client class.
+        Service, such as Pods. Appends to `dependencies` what the result depends on, apart from the client class.
         """
         ...
 

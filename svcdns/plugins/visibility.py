@@ -5,8 +5,8 @@ The plugin answers nothing itself. It finds out who the client is, and puts into
 
 A client is identified by its address: it is the Pod that has the address, if exactly one Pod has it, and if this Pod
 does not use the network of its node. Any other client is a stranger. The client class is the namespace of the Pod, and
-the set of the networks in the rules that contain the address. So a reply of the answer table is found by the namespace
-that the address belongs to at the moment of the query.
+the set of the networks in the rules that contain the address. So the answer table finds a reply by the namespace to
+which the address belongs at the moment of the query.
 """
 
 from __future__ import annotations
@@ -53,7 +53,9 @@ class Objects:
 
 @dataclass(frozen=True, slots=True)
 class Allowed:
-    """Clients by namespace, by a label selector for their namespace, or by network, and what they may see."""
+    """Clients, and what they may see. The clients are given by namespace, by a label selector for namespaces, or by
+    network.
+    """
 
     objects: Objects
     namespaces: frozenset[str] = frozenset()
@@ -65,7 +67,7 @@ class Allowed:
 class Options:
     """The rules. A client may see the union of what its rules show.
 
-    `own` is True if a Pod may see its own namespace. `shared` is for all clients, `default` for clients that are not
+    `own` is True if a Pod may see its own namespace. `shared` applies to all clients, `default` to clients that are not
     identified as a Pod.
     """
 
@@ -183,13 +185,13 @@ HIDDEN: Final = Family(
 
 
 class _Cluster(Protocol):
-    """The part of the plugin *kubernetes* that this plugin uses."""
+    """The methods of the plugin *kubernetes* that this plugin calls."""
 
     index: Index
 
 
 class _Rule:
-    """A part of the cluster, in a form that is fast to search."""
+    """The namespaces and Services that an `allow` line or a default shows, in a form that is fast to search."""
 
     def __init__(self, objects: Objects) -> None:
         self.everything, self.namespaces, self.services = objects.everything, objects.namespaces, objects.services
@@ -203,12 +205,12 @@ class _Rule:
 
 
 class _Sight:
-    """What one client may see, for one query. Implements `svcdns.plugin_api.visibility.Visibility`."""
+    """The objects that one client may see, for one query. Implements `svcdns.plugin_api.visibility.Visibility`."""
 
     __slots__ = ("_covered", "_dependencies", "_index", "_rules", "_uses_labels", "hid")
 
     def __init__(self, index: Index, rules: Sequence[_Rule], dependencies: tuple[Dependency, ...]) -> None:
-        """`dependencies` are those of the choice of the rules, besides the client class."""
+        """`dependencies` are the objects because of which `rules` apply to the client."""
         self._index, self._rules, self._dependencies = index, rules, dependencies
         self._uses_labels = any(rule.selects is not None for rule in rules)
         self._covered: dict[str, bool] = {}
@@ -243,7 +245,7 @@ class _Sight:
 
 
 class _AllowedClients:
-    """The clients of an `allow` line, and its rule."""
+    """The clients of an `allow` line, and the rule that applies to them."""
 
     def __init__(self, allowed: Allowed) -> None:
         self.rule = _Rule(allowed.objects)
@@ -283,7 +285,9 @@ class Visibility(Plugin):
         return f"{namespace or ('' if self._index.synced else '?')} {digits}"
 
     def handle(self, query: Query, following: Following) -> Answer:
-        """Passes the query on with what its client may see. Counts the query if something was hidden."""
+        """Adds to the query what its client may see, and passes it to the next plugin. Counts the query if something
+        was hidden.
+        """
         sight = self._sight(query.client.address)
         cell = self._counters.cell(HIDDEN, query.listener)
 
@@ -321,7 +325,9 @@ class Visibility(Plugin):
         return _Sight(self._index, rules, tuple(dependencies))
 
     def _namespace_of(self, octets: bytes | None) -> str:
-        """Returns the namespace (lower case) of the only Pod with this address; empty for the address of a stranger."""
+        """Returns the namespace (lower case) of the only Pod with this address; empty if the client cannot be
+        identified.
+        """
         if octets is None:
             return ""
         address = socket.inet_ntop(socket.AF_INET if len(octets) == 4 else socket.AF_INET6, octets)

@@ -44,8 +44,8 @@ class BlockingCalls:
     async def run(self, what: str, function: Callable[..., T], *arguments: Any, limit: float = inf, key: str = "") -> T:
         """Returns `function(*arguments)`, called in a thread.
 
-        `what` describes the files in log lines. A call waits until the earlier call with the same `what` and `key` has
-        returned. Raises the exceptions of the function, and BlockedError after `limit` seconds.
+        `what` describes the files in log lines. If an earlier call with the same `what` and `key` is still running,
+        waits until it has returned. Raises the exceptions of the function, and BlockedError after `limit` seconds.
         """
         name = what, key
         while (earlier := self._running.get(name)) is not None and not earlier.done():

@@ -24,14 +24,17 @@ _SECRETS_AT: Final = BASE_SIZE + 1
 
 
 def add(fd: int) -> None:
-    """Adds the page with a random base to a mapping that has none, such as the mapping of an earlier version."""
+    """Adds the page, with a random base, to shared memory `fd` that has none because an earlier version made it."""
     if os.fstat(fd).st_size < _OFFSET + PAGE:
         os.ftruncate(fd, _OFFSET + PAGE)
         os.pwrite(fd, os.urandom(BASE_SIZE), _OFFSET)
 
 
 def page(fd: int) -> memoryview:
-    """Returns the page of a mapping, or a private page if the mapping has none, as that of an earlier version."""
+    """Returns the page of the shared memory `fd`.
+
+    If the memory has no such page because an earlier version made it, returns a private page.
+    """
     if os.fstat(fd).st_size < _OFFSET + PAGE:
         return private_page()
     return memoryview(mmap.mmap(fd, PAGE, offset=_OFFSET))

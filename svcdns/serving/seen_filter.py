@@ -1,8 +1,8 @@
-"""Remembers keys that were asked for once, so that a query that never comes again gets no entry in the answer table.
+"""Remembers queries that came once, so that a query that never comes again gets no entry in the answer table.
 
-It is a small approximate set, much like a cuckoo filter with one octet for each key. It may forget a key when other
-keys are added, and it regards about one in 127 new keys as known. Both errors cost a little speed, but never cause a
-wrong answer.
+It is a small approximate set of keys, much like a cuckoo filter with one octet for each key. It may forget a key when
+other keys are added, and it regards about one in 127 new keys as known. Both errors cost a little speed, but never
+cause a wrong answer.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ MIN_OCTETS: Final = 1 << 10
 
 
 class SeenFilter:
-    """A set of key fingerprints, each at one of two positions. Allocates its memory when the first key comes."""
+    """A set of key fingerprints. Allocates its memory when the first key is added."""
 
     __slots__ = ("_fingerprints", "_mask", "_second", "octets")
 

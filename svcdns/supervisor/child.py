@@ -138,8 +138,8 @@ class Child:
 
         `awake_since` is when the supervisor started, or went on after a pause; earlier time is not counted. Time in
         which a thread of the process waited for a processor is not counted either. On an overloaded node a kill and a
-        new start would add to the load. All threads count, because the thread that sends the heartbeat may wait for
-        the interpreter lock of a thread that waits for a processor.
+        new start would add to the load. The waits of all threads are left out: the thread that sends the heartbeat may
+        need the interpreter lock, and another waiting thread may hold that lock.
         """
         sent = heartbeat(self._region)
         last, timeout = (sent, HEARTBEAT_TIMEOUT) if sent else (self.started, START_TIMEOUT)
@@ -171,7 +171,7 @@ class Child:
 class ThreadTimes(NamedTuple):
     """The seconds for which a thread has run so far, and has waited for a processor so far.
 
-    The kernel adds a wait when the thread runs again.
+    The kernel counts a wait only when the thread runs again.
     """
 
     run: float

@@ -108,7 +108,7 @@ def _is_volatile(value: object, words: set[str]) -> bool:
 def check_options(plugin: str, options: Any, again: Any) -> None:
     """Checks that a plugin's options are hashable, and equal if parsed twice. Raises ContractError.
 
-    `again` are the options of the same Corefile, which was parsed a second time.
+    `options` and `again` come from two parses of the same Corefile.
     """
     expected = (
         "frozen options were expected, such as a dataclass(frozen=True, slots=True) with tuples in place of lists"

@@ -1,6 +1,7 @@
-"""Replies for queries that pass the last plugin of a contract check, as the plugins of a real chain make them.
+"""Makes the replies to queries that no plugin answers in a contract check.
 
-Each kind of reply has other terms of reuse. A plugin that changes replies must work with all of them.
+Each function imitates a built-in plugin, and its replies have other reuse terms than those of the other functions. A
+plugin that changes replies must work with all of them.
 """
 
 from __future__ import annotations

@@ -46,7 +46,7 @@ _STEPS: Final = 1000
 
 
 class Server:
-    """The chain and the answer tables of one server block, for the contract check.
+    """The plugin chain and the answer tables of one server block, for the contract check.
 
     The last plugin of the chain answers every query that reaches it.
     """
@@ -285,7 +285,7 @@ def _module(plugin: type[Plugin]) -> Any:
 
 def _first(found: Callable[[Reply], Reply]) -> type[Plugin]:
     class First(Plugin):
-        """The first plugin of the chain: sees every reply of the block."""
+        """The first plugin of the chain. It gets every reply of the block."""
 
         name = _FIRST
         states_reuse = True
@@ -303,13 +303,12 @@ def _first(found: Callable[[Reply], Reply]) -> type[Plugin]:
 
 def _last(rest: Rest, clock: Callable[[], float]) -> type[Plugin]:
     class Last(Plugin):
-        """The last plugin of the chain, after the plugins of the block."""
+        """The last plugin of the chain. It answers the queries that no plugin of the block answers."""
 
         name = _LAST
         states_reuse = True
 
         def handle(self, query: Query, following: Following) -> Answer:  # noqa: ARG002 - the last one
-            """Calls `rest`, which answers the query."""
             return rest(query, clock)
 
     return Last

@@ -76,7 +76,8 @@ def remove_unrelated_records(message: Message, key: bytes) -> Counter[Stripped]:
 
 
 def alias_chain(answer: Iterable[Record], key: bytes) -> list[bytes]:
-    """Returns the lower-case name `key`, and then the targets of the CNAME and DNAME records that begin at this name.
+    """Returns `key` (a lower-case name), followed by the targets of the chain of CNAME and DNAME records that begins at
+    `key`.
 
     If a name has several CNAME records, the first is used.
     """

@@ -56,8 +56,8 @@ class Content(NamedTuple):
     def settles_in(self) -> float:
         """Returns the seconds until the file counts as complete; 0 if it counts as complete now.
 
-        A file counts as complete SETTLE seconds after its last modification. A modification time in the future comes
-        from another machine's clock, and is ignored.
+        A file counts as complete SETTLE seconds after its last modification. A modification time in the future is
+        ignored: it comes from another machine's clock.
         """
         age = time.time() - self.modified / 1e9
         return SETTLE - age if 0.0 <= age < SETTLE else 0.0

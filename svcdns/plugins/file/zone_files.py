@@ -94,7 +94,7 @@ def refresh(options: Options, known: Mapping[str, bytes]) -> dict[str, bytes]:
 def _loaded(file: ZoneFile, zone: str, known: Mapping[str, bytes], reads: FileReads) -> dict[str, bytes]:
     """Reads a zone file. Returns the zone's content under its `data_key`, and the error text under its `error_key`.
 
-    Without an error, the text is empty. If the file cannot be used, the content is that in `known`.
+    The error text is empty if the file could be read. Otherwise the content is the earlier one in `known`.
     """
     key, error_at = data_key(file.path, zone), error_key(file.path, zone)
     warnings: list[str] = []

@@ -63,7 +63,7 @@ class GroupBuilder:
     def _make_client_tls(self) -> ClientTls | None:
         """Returns the ClientTls object of the rule, or None if the rule has no upstream over TLS.
 
-        After a reload, the object of the previous plugin is used again, with the new certificates.
+        After a reload, the ClientTls object of the previous Corefile is used again, with the new certificates.
         """
         environment, key = self._environment, self._rule.tls_key
         content = environment.data("forward", key) if key else None

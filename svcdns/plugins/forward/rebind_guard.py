@@ -86,11 +86,10 @@ class RebindGuard:
         return self._own_zones()
 
     def may_pass(self, simple: SimpleReply, key: bytes, source: str) -> bool:
-        """Returns True if a simple reply may be sent unchanged, and counts its aliases into own zones and its private
-        addresses.
+        """Returns True if a simple reply may be sent unchanged. Returns False if records must be removed from it.
 
-        Returns False if such records must be removed. `key` is the query name in lower case, and `source` the label of
-        the upstream.
+        Counts the reply's aliases into zones of this server, and its private addresses. `key` is the query name in
+        lower case, and `source` is the label of the upstream.
         """
         if self._is_allowed(key):
             return True

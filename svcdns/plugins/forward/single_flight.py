@@ -1,9 +1,9 @@
 """Single flight: identical queries that arrive at the same time share one exchange with the upstreams.
 
-This module also limits how many queries may wait. When the limit is reached, a client with fewer queries than others
-still finds room: the client with the most queries loses its newest one. An exchange goes on even if its clients no
-longer wait, so that the reply is cached. If the callback of a waiting query raises an exception, the exception is
-reported to the event loop, and the other queries get their reply.
+This module also limits how many queries may wait. When the limit is reached, the client with the most waiting queries
+loses its newest one, so that other clients find room. An exchange goes on even if its clients no longer wait, so that
+the reply is cached. If the callback of a waiting query raises an exception, the exception is reported to the event
+loop, and the other queries get their reply.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ class SingleFlight:
     def _make_room(self, waiting: int, limit: int) -> bool:
         """Ends the newest exchange of the client with the most waiting queries. Returns whether there was one.
 
-        Does nothing for a client with `waiting` queries if no other client has clearly more.
+        Does nothing unless that client has clearly more than `waiting` queries.
         """
         clients = self._clients
         if (waiting + 1) * len(clients) >= self._waiting:  # not below the average: the usual case in a flood

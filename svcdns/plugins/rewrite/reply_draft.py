@@ -42,7 +42,7 @@ class ReplyDraft:
         self.additional = draft_records(reply.additional)
 
     def keep_ttls(self) -> None:
-        """Limits the lifetime of the reply to the time until its TTLs next go down.
+        """Limits the lifetime of the reply to the time until its TTLs change.
 
         Called after a rule has used the present values of the TTLs.
         """

@@ -1,8 +1,8 @@
-"""The table of accounts: how many more replies each may have. Does no I/O.
+"""The table of accounts: how many more replies each account may have. Does no I/O.
 
-An account is credited with its allowance each second and debited by each reply, also by a reply that is dropped. The
-credit is at most that of one second, and the deficit at most that of the window. The table keeps one time for each
-account, in place of the balance: when the credit was, or will be, zero.
+Each second an account is credited with the replies that it may have per second. Each reply debits it, also a reply that
+is dropped. The credit is at most that of one second, and the deficit at most that of `window` seconds. For each account
+the table stores one time in place of the balance: when the balance was, or will be, zero.
 
 The table has a fixed size, whatever the clients ask. An account has one of WAYS places, which its hash decides. If all
 of them are taken, the account with the most credit gives up its place. So accounts over their limit stay.
@@ -25,7 +25,7 @@ _ROUNDING: Final = 1e-6
 
 
 class Accounts:
-    """A table of accounts. Takes its memory when the first account is debited."""
+    """A table with the balance of each account. Allocates its memory at the first debit."""
 
     __slots__ = ("_hashes", "_sets", "_slip_ratio", "_slips", "_times", "_window")
 

@@ -54,7 +54,7 @@ _ACTIONS: Final = {Verdict.DROP: "drop", Verdict.TRUNCATE: "truncate"}
 
 
 class Rrl(Plugin):
-    """The directive; its rate limiter does the work."""
+    """The plugin `rrl` of one block. It provides the block's rate limiter."""
 
     name = "rrl"
     reads_nothing = True
@@ -97,7 +97,7 @@ class Limiter:
         return any(names.is_within(key, zone) for zone in self._zones)
 
     def account(self, query: Query, reply: Reply) -> bytes:
-        """Returns the class of the reply, followed by the type and name that replies of this class have in common."""
+        """Returns the account of a reply: its class, and the type and name that the replies of the account share."""
         kind = _class_of(reply)
         if kind is ReplyClass.ERROR:
             return self.error_account
@@ -133,7 +133,7 @@ class Limiter:
         return Verdict.SEND if self._report_only else verdict
 
     def count_shortened(self) -> Increment:
-        """Counts a reply that is truncated because it is long in comparison with its query."""
+        """Counts a reply that is truncated because it is too long in comparison with its query."""
         cell = self._counters.cell(SHORTENED, self._server)
         self._counters.add(cell)
         return cell, 1.0
@@ -142,7 +142,6 @@ class Limiter:
         self._counters.count(LIMITED, self._server, kind, "report" if self._report_only else _ACTIONS[verdict])
 
     def _label(self, address: str) -> str:
-        """Returns the value of the label `client_ip`."""
         if address in self._clients:
             return address
         if len(self._clients) >= MAX_CLIENTS:

@@ -1,4 +1,4 @@
-"""The options of `rrl`, with the names and defaults of the external CoreDNS plugin of that name."""
+"""The options of `rrl`. Their names and defaults are those of the external CoreDNS plugin `rrl`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from svcdns.plugin_api.environment import Block
 
 
 class ReplyClass(IntEnum):
-    """The classes of replies, each with its own allowance."""
+    """The classes of replies. Each class has its own limit of replies per second."""
 
     RESPONSE = 0
     NODATA = 1

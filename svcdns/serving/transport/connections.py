@@ -77,7 +77,7 @@ class OpenConnection(Protocol):
         ...
 
     def shed(self, reason: ShedReason) -> None:
-        """Closes the connection at once, and counts that."""
+        """Closes the connection at once, and counts it in a metric by `reason`."""
         ...
 
     def finish(self) -> None:
@@ -209,9 +209,9 @@ class TcpConnections:
         self._large.discard(connection)
 
     def note_large(self, connection: OpenConnection) -> None:
-        """Notes that a connection has more than READ_AHEAD octets in its buffers.
+        """Records that a connection has more than READ_AHEAD octets in its buffers.
 
-        If there are too many of them, the client with the most loses its oldest one.
+        If too many connections do, closes the oldest of them that belongs to the client with the most of them.
         """
         large = self._large
         if connection in large:
@@ -267,9 +267,9 @@ class TcpConnections:
         self.closing = self.closing or not tls_only
 
     def hurry(self) -> None:
-        """Closes, of the connections to be closed after a reply, those whose clients have no query in progress.
+        """Closes every connection that `close_after_reply` has marked and whose client waits for no reply.
 
-        The others are closed after their next reply. Call it after `close_after_reply`.
+        The other marked connections are closed after their next reply. Call it after `close_after_reply`.
         """
         self.hurrying = True
         for connection in tuple(self.open):

@@ -66,14 +66,14 @@ class FloodGuard:
 
     @property
     def kept(self) -> dict[bytes, float]:
-        """The share of packets that the kernel keeps, from 0 to 1, for each client in the filter."""
+        """For each client in the filter: the share of its packets that the kernel keeps, from 0 to 1."""
         return dict(self._kept)
 
     def look(self, now: float) -> None:
-        """Checks whether the receive buffer is filled. If it is, begins to watch the buffer and to count packets by
-        client.
+        """Checks whether FILLED octets of the receive buffer are in use. If so, starts to watch the buffer and to count
+        packets.
 
-        Call it after a full batch of packets. `now` is the time on `perf_counter`.
+        Call it after a full batch of packets. `now` is a reading of `perf_counter`.
         """
         if self.active or now < self._looked + STEP:
             return
@@ -86,7 +86,7 @@ class FloodGuard:
 
     @property
     def _enough(self) -> int:
-        """The number of octets in use at which the receive buffer counts as filled."""
+        """The number of octets in use from which the receive buffer is regarded as filled."""
         return min(FILLED, self._size // 4)
 
     def note(self, clients: list[bytes]) -> None:

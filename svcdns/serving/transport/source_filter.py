@@ -1,7 +1,7 @@
 """A packet filter (classic BPF, socket(7)) on a UDP socket that drops a share of the packets of some clients.
 
-The kernel applies the filter before a packet takes room in the socket's receive buffer, so the packets of other clients
-find room. The kernel counts the dropped packets among the drops of the socket.
+The kernel applies the filter before a packet takes room in the socket's receive buffer, so that the packets of other
+clients find room. The kernel counts the dropped packets among the drops of the socket.
 """
 
 from __future__ import annotations

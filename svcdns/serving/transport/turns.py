@@ -21,7 +21,7 @@ MAX_WAITING: Final = 1 << 16
 
 
 class Turns:
-    """The connections of one worker that wait for a turn."""
+    """The connections of one worker that still have queries to answer, and wait until it is their client's turn."""
 
     def __init__(self) -> None:
         self._queue: FairQueue[Callable[[], None]] = FairQueue(MAX_WAITING)
@@ -30,7 +30,7 @@ class Turns:
         self._scheduled = False
 
     def add(self, client: bytes, work: Callable[[], None]) -> None:
-        """Calls `work` at a later turn of the client. `work` answers some queries of one connection."""
+        """Calls `work`, which answers some queries of one connection, when it is the turn of `client`."""
         self._queue.add(client, work)
         if not self._scheduled:
             self._scheduled = True
