@@ -5,7 +5,7 @@ between steps. Rules:
 
 1. If the index changes during a copy, the copy starts again. After TRIES such changes it is made without pauses, so
    that it ends.
-2. The copy has the state of the index at its end; later changes of the index do not affect it.
+2. The copy has the state that the index has when the copying ends. Later changes of the index do not affect the copy.
 3. Objects are decoded one at a time, when they are read from the copy.
 """
 
@@ -75,7 +75,7 @@ class LazyGroups(Mapping[LoweredName, tuple[T, ...]]):
     def __init__(self, encoded: Mapping[LoweredName, bytes | tuple[bytes, ...]], decode: Callable[[bytes], T]) -> None:
         """`encoded` has the octets of one object, or of several, for each key.
 
-        `decode` converts the octets of one object to it.
+        `decode` converts the octets of one object to the object.
         """
         self._encoded, self._decode = encoded, decode
 

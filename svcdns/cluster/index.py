@@ -112,12 +112,12 @@ class Index:
         return ("", name) in self._objects[Kind.NAMESPACE]
 
     def service(self, namespace: str, name: str) -> Service | None:
-        """Returns the Service; `namespace` and `name` are in lower case."""
+        """Returns the Service with this name, or None. `namespace` and `name` are in lower case."""
         stored = self._objects[Kind.SERVICE].get((namespace, name))
         return None if stored is None else _service(stored.data)
 
     def service_import(self, namespace: str, name: str) -> ServiceImport | None:
-        """Returns the ServiceImport; `namespace` and `name` are in lower case."""
+        """Returns the ServiceImport with this name, or None. `namespace` and `name` are in lower case."""
         stored = self._objects[Kind.SERVICE_IMPORT].get((namespace, name))
         return None if stored is None else _import(stored.data)
 
@@ -161,7 +161,7 @@ class Index:
     def copy(self) -> InSteps[ClusterCopy]:
         """A generator that copies all objects whose names a zone transfer contains, and pauses between steps.
 
-        It returns the copy, which has the objects as they are when the generator ends.
+        Its return value is the copy. The copy has the objects as they are when the generator ends.
         """
         return copy_consistently(self._copy, lambda: self._changes)
 

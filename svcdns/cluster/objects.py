@@ -71,7 +71,7 @@ class Endpoint(msgspec.Struct, frozen=True, array_like=True, gc=False):
 class EndpointSlice(msgspec.Struct, frozen=True, array_like=True, tag="EndpointSlice"):
     """An EndpointSlice with its ready endpoints.
 
-    `service` is the label kubernetes.io/service-name, empty if that is missing.
+    `service` is the label kubernetes.io/service-name, or an empty text without this label.
     """
 
     namespace: str

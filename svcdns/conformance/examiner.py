@@ -107,7 +107,7 @@ class Examiner:
         flags: int = RD,
         rclass: int = Class.IN,
     ) -> Answer:
-        """Sends an ordinary query. Raises Failed if no valid reply arrives."""
+        """Sends a query with one question. Raises Failed if no valid reply arrives."""
         return await self.send(Query(name, rtype, rclass, flags, opts=(opt,) if opt else (), tcp=tcp))
 
     async def send(self, query: Query) -> Answer:

@@ -108,7 +108,7 @@ class FeedQueue:
         """Queues an object that has changed or was removed. Its latest value is read from the view when the frame is
         sent.
 
-        While the view's full list is being sent to the worker, the object goes to the front of the queue.
+        If the view's full list is being sent to the worker, the object is put before the rest of the list.
         """
         begun = self._begun.get(key.source)
         if begun is not None and begun not in self._queue:

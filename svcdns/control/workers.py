@@ -1,5 +1,4 @@
-"""The workers as the control process sees them: a connection to each worker, the plugin chains that the worker has
-built, and its state.
+"""The connections of the control process to the workers, with the plugin chains and the state of each worker.
 
 The module keeps everything that a new worker needs: the data of plugins, the chains in use, and their cluster views.
 While a reload is in progress, it also keeps the new chains (the pending chains) and their cluster views. The supervisor
@@ -134,7 +133,7 @@ class Workers:
         self._broadcast(Swap(self._serving.generation))
 
     def abandon(self) -> None:
-        """Forgets the plugin chains of a failed reload, so that a worker that starts later does not build them."""
+        """Discards the plugin chains of a failed reload, so that a worker that starts later does not build them."""
         self._pending = None
 
     def update(self, data: PluginData) -> None:

@@ -1,6 +1,6 @@
-"""Reads the Corefile.
+"""Finds and reads the Corefile.
 
-It is the named file, the file `Corefile` in the working directory, or the built-in Corefile.
+It is the named file, else the file `Corefile` in the working directory, else the built-in Corefile.
 """
 
 from __future__ import annotations

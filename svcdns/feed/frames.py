@@ -32,7 +32,8 @@ class SourceKinds(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Epoch(msgspec.Struct, frozen=True, array_like=True, tag="epoch"):
-    """The first frame of a control process. `number` identifies the process; `share` is as in `Allow`.
+    """The first frame of a control process. `number` identifies the process. `share` is the size of answer tables and
+    caches, as a part of their usual size.
 
     The worker keeps the objects that an earlier control process sent. It regards the objects of a kind as complete when
     the first `Complete` of that kind after this frame arrives.

@@ -1,4 +1,4 @@
-"""What a plugin gets besides its options: its server block, and access to the worker that it runs in.
+"""The environment of a plugin: its server block, and access to the worker that it runs in.
 
 A test can replace the functions and values of this module, and so run a plugin, or a whole worker, in one process.
 """
@@ -86,8 +86,8 @@ class Environment:
     def depends_on(self, *dependencies: Dependency) -> None:
         """Adds dependencies to the reply to the query that the plugin handles now.
 
-        The stored reply is dropped when one of these dependencies changes, even if the rest of the chain made the
-        reply. Call this method only while the plugin handles a query.
+        The stored reply is dropped when one of these dependencies changes, even if another plugin made the reply. Call
+        this method only while the plugin handles a query.
         """
         noted = running.current.begin().dependencies
         noted += [one for one in dependencies if one not in noted]
@@ -103,7 +103,7 @@ class Environment:
     def recording(self) -> Environment:
         """Returns a copy whose clock and random numbers record their use.
 
-        If a plugin used them for a reply, the reply is for one query alone.
+        A reply for which a plugin used one of them is not given to any other query.
         """
         now = self.clock
 

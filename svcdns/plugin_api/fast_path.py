@@ -62,7 +62,7 @@ class FastPathQuery(Protocol):
         ...
 
     def completed(self, completed: UpstreamReply) -> None:
-        """Called once, with the reply of the upstream."""
+        """Called once, with the upstream's reply."""
         ...
 
 
@@ -75,7 +75,8 @@ def _nothing(_server: str) -> tuple[Increment, ...]:
 
 
 class FastPath:
-    """What the plugins of one block do on the fast path (`Plugin.join_fast_path`).
+    """The fast path of one block: forwarding without the plugin chain. Each plugin sets its part in
+    `Plugin.join_fast_path`.
 
     The last plugin of the chain sets its part first. The block has a fast path if every plugin returns True, one of
     them sends queries, and one stores replies.

@@ -27,7 +27,7 @@ Increment = tuple[int, float]
 
 
 class CacheScope(IntEnum):
-    """Which clients may get a reply again: all, those of the same client class, or none."""
+    """The clients that may get a reply again: all clients, those of the same client class, or none."""
 
     SHARED = 0
     CLIENT_CLASS = 1

@@ -1,10 +1,10 @@
 """`loop`: stops forwarding while forwarded queries come back to this server (docs/plugins/loop.md).
 
-The plugin sends probes. A probe is a query for a secret name, which is given to this block's own chain and so is
-forwarded. If a socket of this server receives the probe, there is a loop. The worker that receives the probe tells all
-workers. Only one worker sends probes. Rules: a probe is always forwarded, except a probe that came back. No name is
-used twice, so that no cache can answer a probe. A name is valid for RECENT seconds, so that an upstream that sees the
-name cannot use it later.
+The plugin sends probes: queries for secret names. It passes a probe to the plugin chain of its own block, which
+forwards the probe. If a socket of this server receives the probe, there is a loop. The worker that receives the probe
+tells all workers. Only one worker sends probes. Rules: a probe is always forwarded, except a probe that came back. No
+name is used twice, so that no cache can answer a probe. A name is valid for RECENT seconds, so that an upstream that
+sees the name cannot use it later.
 """
 
 from __future__ import annotations

@@ -210,7 +210,6 @@ class _Sight:
     __slots__ = ("_covered", "_dependencies", "_index", "_rules", "_uses_labels", "hid")
 
     def __init__(self, index: Index, rules: Sequence[_Rule], dependencies: tuple[Dependency, ...]) -> None:
-        """`dependencies` are the objects because of which `rules` apply to the client."""
         self._index, self._rules, self._dependencies = index, rules, dependencies
         self._uses_labels = any(rule.selects is not None for rule in rules)
         self._covered: dict[str, bool] = {}

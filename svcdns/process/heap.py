@@ -21,8 +21,8 @@ def collector_paused() -> Iterator[None]:
     """Pauses the garbage collector while code that makes very many objects runs, in this thread or in any other.
 
     A collection stops all threads while it walks through these objects. So at the end the objects that exist are
-    excluded from later collections, with gc.freeze(). They are still freed with their last reference. Reference cycles
-    that exist at the end are never freed. So use it seldom, and not for code that may wait for a file.
+    excluded from later collections, with gc.freeze(). These objects are still freed with their last reference.
+    Reference cycles that exist at the end are never freed. So use it seldom, and not for code that may wait for a file.
     """
     with _Pauses.lock:
         _Pauses.count += 1

@@ -32,7 +32,7 @@ def shorten_switch_interval() -> None:
 
 
 def request_short_slices() -> bool:
-    """Asks the kernel to run this process soon after it wakes up. Returns whether the kernel has accepted."""
+    """Asks the kernel to run this process soon after it wakes up. Returns True if the kernel accepts the request."""
     number = _SYSTEM_CALL.get(platform.machine())
     if sys.platform != "linux" or number is None or os.sched_getscheduler(0) != os.SCHED_OTHER:
         return False

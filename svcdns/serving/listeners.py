@@ -257,7 +257,7 @@ class Listeners:
         return int(table_budget(self._limit, workers) * self._share)
 
     def divide(self) -> None:
-        """Divides the worker's budget among the answer tables.
+        """Divides the memory budget of the worker among the answer tables.
 
         Called once a second, because the division depends on which tables have entries.
         """

@@ -174,7 +174,7 @@ class QueryMetrics:
         self._duration_cells: dict[tuple[str, str], int] = {}
 
     def count_malformed(self, reason: str) -> None:
-        """Counts a packet that is not a well-formed query. `reason` is TRAILING or a reason of `Rejected`."""
+        """Counts a packet that is not a well-formed query. `reason` is TRAILING or the `reason` of a `Rejected`."""
         self.counters.count(MALFORMED, self._server, self._protocol, reason)
 
     def increments(self, query: Query, route: Route, reply: Reply) -> tuple[Increment, ...]:
@@ -186,7 +186,7 @@ class QueryMetrics:
     def increments_of(
         self, route: Route, rtype: int, rcode: int, writer: str, *, dnssec_ok: bool
     ) -> tuple[Increment, ...]:
-        """Returns the same as `increments`, computed from the query type, the rcode and the DO bit.
+        """Returns the same as `increments`, computed from query type, rcode and DO bit in place of query and reply.
 
         `writer` is the name of the plugin that made the reply, for the label `plugin`.
         """

@@ -1,7 +1,6 @@
 """Adds the hits of an answer table, and the durations of its replies, to the metrics once a second.
 
-`flush` works in steps of a few tenths of a millisecond, so that its caller can do other work between them. Hits that
-come between two steps are added by this flush or by the next one.
+`flush` works in steps of a few tenths of a millisecond, so that its caller can do other work between them.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ MAX_ROTATION_USES: Final = 8
 
 
 def flush(responder: Responder) -> Iterator[None]:
-    """Adds to the metrics what one responder has counted since the last flush, in steps of the returned iterator."""
+    """Adds the counts of one responder to the metrics. Each step of the returned iterator does a part of the work."""
     table, metrics = responder.table, responder.metrics
     dirty, table.dirty = table.dirty, []
     rotated, table.rotated = table.rotated, []
@@ -49,9 +48,9 @@ def flush(responder: Responder) -> Iterator[None]:
 
 
 def _flush_hits(responder: Responder, routes: list[tuple[Route, int]]) -> None:
-    """Counts the hits, and divides the collected durations among the routes, in proportion to their hits.
+    """Adds the hits to the metrics, and divides the collected durations among the routes in proportion to their hits.
 
-    A batch of packets may mix routes, and all of its packets are taken to have the same duration.
+    The packets of a batch may have different routes, but only the duration of the whole batch is known.
     """
     total = sum(hits for _, hits in routes)
     if not total:

@@ -161,10 +161,10 @@ class Responder:
         return packet[:2] + negative
 
     def lookup_stripped(self, packet: bytes, client: Client, started: float) -> bytes:
-        """Returns the reply without the chain to a packet with EDNS options between client and server.
+        """Returns the reply to a packet with EDNS options such as COOKIE, without calling the plugin chain.
 
-        Returns empty octets if the packet has no such options, or if it needs the chain. Call it for packets for which
-        `hop_options.may_have_options` is True.
+        Returns empty octets if the packet has no such options, or if only the plugin chain can answer it. Call it for
+        packets for which `hop_options.may_have_options` is True.
         """
         stripped = hop_options.strip(packet)
         if stripped is None:
@@ -444,9 +444,10 @@ class PendingReply(msgspec.Struct, gc=False, eq=False):
     `changes` is the number of changes that were applied to the answer table before the query came. If more have been
     applied when the reply arrives, the reply may be out of date, and is not stored.
 
-    `packet` is the query without EDNS options between client and server; it and `key` are empty if the reply cannot be
-    used again. `asked` are those options, or None if the query has none. `limiter` limits the rate of the reply, or is
-    None; `exempt` is True if the limits do not apply to the client, because it has a valid cookie.
+    `packet` is the query without EDNS options between client and server. `packet` and `key` are empty if the reply
+    cannot be used again. `asked` are the EDNS options between client and server, or None if the query has none.
+    `limiter` limits the rate of the reply, or is None; `exempt` is True if the limits do not apply to the client,
+    because it has a valid cookie.
     """
 
     responder: Responder

@@ -26,7 +26,7 @@ class Outlet(Protocol):
     """A connection that can send several messages for one query."""
 
     async def more(self, wire: bytes) -> None:
-        """Sends a message that is not the last one; returns when the client can take more. Raises ConnectionError."""
+        """Sends a message that is not the last one. Returns when the client can take more. Raises ConnectionError."""
         ...
 
     def abort(self) -> None:

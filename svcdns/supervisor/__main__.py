@@ -9,7 +9,7 @@ from svcdns.process import isolated
 
 
 def main() -> int:
-    """Runs with the state and the children of the old supervisor, and returns the exit code."""
+    """Takes over the state and the children of the old supervisor, and runs. Returns the exit code."""
     isolated.ensure("svcdns.supervisor", *sys.argv[1:])  # earlier versions start this module by `python -m`
     import argparse
 

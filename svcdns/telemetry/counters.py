@@ -150,11 +150,11 @@ class Counters:
         return cell
 
     def add(self, cell: int, amount: float = 1.0) -> None:
-        """Adds `amount` to a cell."""
+        """Adds `amount` to the counter cell with the number `cell`."""
         self.values[cell] += amount
 
     def set(self, cell: int, value: float) -> None:
-        """Sets a cell of a gauge."""
+        """Sets the value of a gauge, in the cell with the number `cell`."""
         self.values[cell] = value
 
     def count(self, family: Family, *values: str, amount: float = 1.0) -> None:

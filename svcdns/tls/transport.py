@@ -76,8 +76,8 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
     ) -> None:
         """`established` is called after the handshake, and returns the application's protocol.
 
-        `failed` is called once if the connection ends before the handshake does. The handshake runs in the queue
-        `handshakes`, in the turns of `client`, and takes at most `timeout` seconds.
+        `failed` is called once if the connection ends before the handshake does. The steps of the handshake wait in the
+        queue `handshakes`, which takes turns by `client`. The handshake takes at most `timeout` seconds.
         """
         super().__init__()
         self._established, self._failed, self._handshakes, self._timeout = established, failed, handshakes, timeout

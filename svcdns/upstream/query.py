@@ -181,8 +181,8 @@ The message ID is two octets from the system's random generator. They are used f
 def deliver(completed: Completed, outcome: Received | ExchangeError) -> None:
     """Calls `completed` with `outcome`.
 
-    If the callback raises an exception, the exception is reported to the event loop. Other queries and the caller of
-    this function are not affected.
+    If the callback raises an exception, the exception is reported to the event loop. The caller of this function gets
+    no exception.
     """
     try:
         completed(outcome)

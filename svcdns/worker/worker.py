@@ -126,7 +126,9 @@ class Worker:
         self._instruction = None
 
     def receive(self, data: bytes) -> bool:
-        """Reads octets of the feed, and applies changes at once. Returns True if `run_instructions` must be called."""
+        """Applies the changes in `data`, octets that the control process sent. Returns True if `run_instructions` must
+        be called.
+        """
         self._since_poll.restart()
         self._reader.feed(data)
         return self._apply_changes()
@@ -227,7 +229,7 @@ class Worker:
             yield
 
     def poll_sockets(self) -> bool:
-        """Reads the sockets if other work has gone on for a time slice. Returns True if the sockets were read."""
+        """Reads the sockets if other work has taken longer than a time slice. Returns True if the sockets were read."""
         if not self._since_poll.is_over:
             return False
         self.listeners.drain()

@@ -103,7 +103,7 @@ async def change_created(examiner: Examiner) -> None:
 
 @check("change-deleted", REQUIRED, "RFC 2308 §2.1", writes=True)
 async def change_deleted(examiner: Examiner) -> None:
-    """A Service that is deleted is NXDOMAIN, and its ClusterIP has no PTR record with its name."""
+    """The name of a deleted Service gets NXDOMAIN, and its ClusterIP has no PTR record with that name."""
     lab = _lab(examiner)
     made = await lab.service(service("deleted-later"))
     name = expected.service_name(made, examiner.zone)
@@ -133,7 +133,7 @@ async def change_endpoint_deleted(examiner: Examiner) -> None:
 
 @check("change-endpoint-unready", REQUIRED, f"{SPEC} §2.1, §2.4.1", writes=True)
 async def change_endpoint_unready(examiner: Examiner) -> None:
-    """An endpoint that becomes unready is in no answer, and is in the answers again when it is ready again."""
+    """An endpoint that becomes unready is removed from the answers, and added again when it is ready again."""
     name, addresses = await _headless(examiner, "has-a-probe", 2)
     await _lab(examiner).change("EndpointSlice", "has-a-probe-1", _endpoints(addresses, unready=addresses[1]))
     await _seen(examiner, name, addresses[0])
@@ -161,7 +161,7 @@ async def change_scaled_up(examiner: Examiner) -> None:
 
 @check("change-scaled-to-zero", REQUIRED, f"{SPEC} §2.4.1", writes=True)
 async def change_scaled_to_zero(examiner: Examiner) -> None:
-    """A headless Service that loses its last endpoint is NXDOMAIN."""
+    """The name of a headless Service that loses its last endpoint gets NXDOMAIN."""
     name, _ = await _headless(examiner, "shrinks", 2)
     await _lab(examiner).remove("EndpointSlice", "shrinks-1")
     await _gone(examiner, name)

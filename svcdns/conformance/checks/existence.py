@@ -37,7 +37,7 @@ def _namespace(examiner: Examiner) -> str:
 
 @check("nxdomain-service", REQUIRED, "RFC 2308 §2.1, RFC 1035 §4.1.1")
 async def nxdomain_service(examiner: Examiner) -> None:
-    """A nonexistent Service in an existing namespace is NXDOMAIN for A and for AAAA."""
+    """A nonexistent Service in an existing namespace gets NXDOMAIN for A and for AAAA."""
     name = examiner.under(examiner.nonexistent_label(), _namespace(examiner), "svc")
     for rtype in (Type.A, Type.AAAA):
         (await examiner.query(name, rtype)).no_name()
@@ -45,7 +45,7 @@ async def nxdomain_service(examiner: Examiner) -> None:
 
 @check("nxdomain-namespace", REQUIRED, "RFC 2308 §2.1")
 async def nxdomain_namespace(examiner: Examiner) -> None:
-    """A Service in a nonexistent namespace is NXDOMAIN, and so is the namespace."""
+    """A Service in a nonexistent namespace gets NXDOMAIN, and so does the namespace."""
     namespace = examiner.nonexistent_label()
     (await examiner.query(examiner.under("kubernetes", namespace, "svc"))).no_name()
     (await examiner.query(examiner.under(namespace, "svc"))).no_name()
@@ -53,21 +53,21 @@ async def nxdomain_namespace(examiner: Examiner) -> None:
 
 @check("nxdomain-zone", REQUIRED, "RFC 2308 §2.1")
 async def nxdomain_zone(examiner: Examiner) -> None:
-    """A name directly below the zone that the schema does not define is NXDOMAIN."""
+    """A name directly below the zone that the schema does not define gets NXDOMAIN."""
     (await examiner.query(examiner.under(examiner.nonexistent_label()))).no_name()
     (await examiner.query(examiner.under("www", examiner.nonexistent_label()))).no_name()
 
 
 @check("nxdomain-endpoint", REQUIRED, f"{SPEC} §2.4.1, RFC 2308 §2.1")
 async def nxdomain_endpoint(examiner: Examiner) -> None:
-    """A hostname that no ready endpoint has is NXDOMAIN below a headless Service."""
+    """A hostname that no ready endpoint has gets NXDOMAIN below a headless Service."""
     for service in examiner.sample([s for s in examiner.cluster.services if s.headless], "no Service is headless")[:3]:
         (await examiner.query(expected.endpoint_name(examiner.nonexistent_label(), service, examiner.zone))).no_name()
 
 
 @check("nxdomain-port", REQUIRED, f"{SPEC} §2.3.2, RFC 2308 §2.1")
 async def nxdomain_port(examiner: Examiner) -> None:
-    """SRV for a port or a protocol that a Service does not have is NXDOMAIN."""
+    """SRV for a port or a protocol that a Service does not have gets NXDOMAIN."""
     name = expected.service_name(_one(examiner), examiner.zone)
     (await examiner.query(f"_absent._tcp.{name}", Type.SRV)).no_name()
     for port in expected.named_ports(_one(examiner))[:1]:
@@ -76,7 +76,7 @@ async def nxdomain_port(examiner: Examiner) -> None:
 
 @check("nxdomain-deep", RECOMMENDED, "RFC 2308 §2.1")
 async def nxdomain_deep(examiner: Examiner) -> None:
-    """A name below a Service is NXDOMAIN if it has more labels than the schema allows."""
+    """A name below a Service gets NXDOMAIN if it has more labels than the schema allows."""
     (await examiner.query(f"a.b.c.{expected.service_name(_one(examiner), examiner.zone)}")).no_name()
 
 
@@ -88,8 +88,8 @@ async def wildcard_literal(examiner: Examiner) -> None:
 
 @check("nodata-family", REQUIRED, "RFC 2308 §2.2, RFC 4074 §3")
 async def nodata_family(examiner: Examiner) -> None:
-    """AAAA for a Service with IPv4 only, or A for one with IPv6 only, is NODATA and not NXDOMAIN, which would deny the
-    name itself.
+    """AAAA for a Service with IPv4 only, or A for one with IPv6 only, gets NODATA: NXDOMAIN would deny the whole
+    name.
     """
     single = [
         (s, v)
@@ -106,21 +106,21 @@ async def nodata_family(examiner: Examiner) -> None:
 
 @check("nodata-type", REQUIRED, "RFC 2308 §2.2")
 async def nodata_type(examiner: Examiner) -> None:
-    """A type that a Service does not have (MX, TXT, NAPTR, HTTPS) is NODATA."""
+    """A type that a Service does not have (MX, TXT, NAPTR, HTTPS) gets NODATA."""
     for rtype in (Type.MX, Type.TXT, Type.NAPTR, Type.HTTPS):
         (await examiner.query(expected.service_name(_one(examiner), examiner.zone), rtype)).no_data()
 
 
 @check("nodata-inner", RECOMMENDED, "RFC 8020 §2, RFC 4592 §2.2.2")
 async def nodata_inner(examiner: Examiner) -> None:
-    """The names between the zone and its Services (svc and each namespace below it) exist: NODATA."""
+    """The names between the zone and its Services (svc and each namespace below it) exist: they get NODATA."""
     for name in (examiner.under("svc"), examiner.under(_namespace(examiner), "svc")):
         (await examiner.query(name)).no_data()
 
 
 @check("nodata-protocol", RECOMMENDED, "RFC 8020 §2")
 async def nodata_protocol(examiner: Examiner) -> None:
-    """_tcp.<service> is NODATA if a name with a port exists below it: NXDOMAIN would let caches deny that name, too."""
+    """_tcp.<service> gets NODATA if a name with a port exists below it: NXDOMAIN would deny that name, too."""
     ports = [(s, p) for s in examiner.cluster.services if s.cluster_ips for p in expected.named_ports(s)]
     service, port = examiner.sample(ports, "no Service has a named port")[0]
     (await examiner.query(f"_{port.protocol}.{expected.service_name(service, examiner.zone)}")).no_data()
@@ -128,7 +128,7 @@ async def nodata_protocol(examiner: Examiner) -> None:
 
 @check("nodata-reverse", RECOMMENDED, "RFC 8020 §2")
 async def nodata_reverse(examiner: Examiner) -> None:
-    """A reverse name above one that has a PTR record exists: NODATA, not NXDOMAIN."""
+    """A reverse name above one that has a PTR record exists: it gets NODATA, not NXDOMAIN."""
     service = examiner.sample(
         [s for s in examiner.cluster.services if s.of_family(4)], "no Service has an IPv4 ClusterIP"
     )[0]
@@ -148,7 +148,7 @@ async def reverse_nonexistent(examiner: Examiner) -> None:
 
 @check("nonexistent-any-type", RECOMMENDED, "RFC 2308 §2.1, RFC 8020 §2")
 async def nonexistent_any_type(examiner: Examiner) -> None:
-    """A nonexistent name does not exist for any type: NXDOMAIN for A, TXT, SRV and SOA."""
+    """A nonexistent name does not exist for any type: it gets NXDOMAIN for A, TXT, SRV and SOA."""
     name = examiner.under(examiner.nonexistent_label(), _namespace(examiner), "svc")
     for rtype in (Type.A, Type.TXT, Type.SRV, Type.SOA):
         answer = await examiner.query(name, rtype)
@@ -157,7 +157,7 @@ async def nonexistent_any_type(examiner: Examiner) -> None:
 
 @check("present-any-type", RECOMMENDED, "RFC 2308 §2.2")
 async def present_any_type(examiner: Examiner) -> None:
-    """A namespace and the zone itself exist for every type: they are NODATA for TXT, as for A."""
+    """A namespace and the zone itself exist for every type: TXT gets NODATA, as A does."""
     for name in (examiner.zone, examiner.under(_namespace(examiner), "svc")):
         for rtype in (Type.A, Type.TXT):
             answer = await examiner.query(name, rtype)

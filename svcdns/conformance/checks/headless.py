@@ -118,7 +118,7 @@ async def headless_ptr_unnamed(examiner: Examiner) -> None:
 
 @check("headless-empty", RECOMMENDED, f"{SPEC} §2.4.1")
 async def headless_empty(examiner: Examiner) -> None:
-    """A headless Service without a ready endpoint is NXDOMAIN."""
+    """The name of a headless Service without a ready endpoint gets NXDOMAIN."""
     empty = [s for s in examiner.cluster.services if s.headless and not s.endpoints and not s.by_name]
     for service in examiner.sample(empty, "every headless Service has a ready endpoint"):
         (await examiner.query(expected.service_name(service, examiner.zone))).no_name()

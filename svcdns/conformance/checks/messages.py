@@ -72,7 +72,7 @@ async def qr_silence(examiner: Examiner) -> None:
 
 @check("qdcount-two", REQUIRED, "RFC 9619 §4")
 async def qdcount_two(examiner: Examiner) -> None:
-    """A query with two questions is malformed: FORMERR."""
+    """A query with two questions is malformed: it gets FORMERR."""
     answer = await examiner.send(Query(_service_name(examiner), repeat=2))
     answer.rcode(1).require(not answer.reply.answer, "no answer records")
 
@@ -101,7 +101,7 @@ async def opcode_update(examiner: Examiner) -> None:
 
 @check("type-unknown", RECOMMENDED, "RFC 8906 §8.1.2, RFC 3597 §3")
 async def type_unknown(examiner: Examiner) -> None:
-    """An unknown type is NODATA at an existing name, and NXDOMAIN at a nonexistent one."""
+    """An unknown type gets NODATA at an existing name, and NXDOMAIN at a nonexistent one."""
     answer = await examiner.query(examiner.zone, UNKNOWN_TYPE, flags=0)
     answer.no_data().require(answer.reply.opt is None, "no OPT record, as none was sent")
     (await examiner.query(_service_name(examiner), UNKNOWN_TYPE)).no_data()

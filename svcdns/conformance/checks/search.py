@@ -124,7 +124,7 @@ async def search_musl(examiner: Examiner) -> None:
 
 @check("search-outside", Severity.REQUIRED, "RFC 2308 §2.1, RFC 1034 §4.3.2")
 async def search_outside(examiner: Examiner) -> None:
-    """An external name with a search suffix is NXDOMAIN for A and AAAA, so that the resolver continues to the name
+    """An external name with a search suffix gets NXDOMAIN for A and AAAA, so that the resolver continues to the name
     itself.
     """
     namespace = min(examiner.cluster.namespaces, default="default")

@@ -21,7 +21,7 @@ def constant(value: Any) -> Node:
 
 
 def variable(name: str) -> Node:
-    """Returns a node for a variable of the scope."""
+    """Returns a node whose value is that of the variable `name`."""
     return lambda scope: scope.values[name]
 
 
@@ -41,7 +41,7 @@ def mapping(keys: list[Node], values: list[Node]) -> Node:
 
 
 def call_variable(name: str, arguments: list[Node]) -> Node:
-    """Returns a node that calls a function of the scope."""
+    """Returns a node that calls the function in the variable `name`."""
     return lambda scope: scope.values[name](*(argument(scope) for argument in arguments))
 
 

@@ -62,7 +62,8 @@ class DenialConfirmation:
     def confirming(self, following: Following) -> Following:
         """Returns a function that calls the following plugins.
 
-        If their reply is a denial, the function confirms the denial.
+        If their reply is a denial of a name that had answers before, the function calls them again for another
+        upstream.
         """
 
         def answer_confirmed(query: Query) -> Answer:

@@ -43,7 +43,7 @@ class Entry(msgspec.Struct):
     `stored` is a time on the cache's clock; `lifetime` is in whole seconds. `is_answer` is true if the reply answers
     the query. `last_answer` is an older entry that answered the query; it is kept if this entry does not.
 
-    The other fields change. `hits` is the number of hits since the last gap between hits that was too long
+    The other fields change. `hits` counts hits, and starts again after a pause between hits that is too long
     (`Prefetch`). `last_hit` is the time of the last hit. `refresh` is the task of a refresh that is running. No other
     refresh starts before `retry_after`. `octets` is the memory that the entry takes.
     """

@@ -78,9 +78,10 @@ class CachedReplies:
         return within_any(key, self._no_denial) and within_any(key, self.no_success)
 
     def spelling(self, lookup: Lookup) -> Spelling | None:
-        """Returns the stored letter case of the query name, in which an answer from the cluster is sent.
+        """Returns the letter case in which answers from the cluster have the query name, as stored from an earlier
+        query.
 
-        Returns None if no letter case is stored. Then the answer has the letter case of the query.
+        Returns None if no letter case is stored. Then such answers keep the letter case of the query.
         """
         if not self._spellings:
             return None

@@ -42,7 +42,7 @@ class Evictable(Protocol):
     octets: int
 
     def evict(self) -> None:
-        """Evicts an entry."""
+        """Removes one entry to free memory."""
         ...
 
 

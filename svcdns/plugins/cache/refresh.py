@@ -73,7 +73,7 @@ class Refresher:
         return task
 
     async def refresh(self, lookup: Lookup, entry: Entry, store: StoreReply) -> Stored | None:
-        """Calls the following plugins again, gives their reply to `store`, and returns the result.
+        """Calls the following plugins again, passes their reply to `store`, and returns the result of `store`.
 
         After a failure (an exception, or None from `store`) no other refresh of the entry starts for `recheck` seconds.
         """
@@ -103,7 +103,7 @@ class Refresher:
 
 
 def in_background(lookup: Lookup) -> Lookup:
-    """Returns the lookup with a client that uses TCP, so that the reply is not truncated."""
+    """Returns a copy of `lookup` whose client seems to use TCP, so that the reply is not truncated."""
     client = msgspec.structs.replace(lookup.query.client, protocol="tcp")
     return msgspec.structs.replace(lookup, query=lookup.query.changed(client=client))
 
@@ -111,7 +111,7 @@ def in_background(lookup: Lookup) -> Lookup:
 def note_hit(entry: Entry, now: float, prefetch: Prefetch) -> tuple[bool, float]:
     """Counts a hit of an entry that has not expired. Returns whether to refresh the entry, and a number of seconds.
 
-    During these seconds, the caller need not count further hits. The number is 0 until the entry has as many hits as
+    The caller need not count further hits within these seconds. The number is 0 until the entry has as many hits as
     `prefetch` requires. From then on, the entry counts as popular until it is refreshed.
     """
     if now - entry.last_hit > prefetch.gap:

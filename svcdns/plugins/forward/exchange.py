@@ -5,8 +5,8 @@ Rules:
 1. Each upstream is queried once before any is queried again.
 2. The next upstream is queried if an upstream fails, is silent, or replies with a response code of the option
    `failover`. Unless the policy is sequential, the next upstream is also queried if an upstream is slower than usual.
-   The number of queries for slowness is limited (`HedgeBudget`). More than ORDINARY_QUERIES are sent only after a
-   failure, or if all upstreams so far are silent.
+   The number of additional queries for this reason is limited (`HedgeBudget`). More than ORDINARY_QUERIES are sent only
+   after a failure, or if all upstreams so far are silent.
 3. The first valid reply ends the exchange. Records that do not belong to the query are removed from it.
 4. If an upstream over UDP sends only packets that must be dropped, the query is repeated over TCP to this upstream. An
    upstream that lies over both transports is not queried again.

@@ -29,7 +29,7 @@ class Forward(Plugin):
     states_reuse = True
 
     def __init__(self, options: Options, environment: Environment) -> None:
-        """Makes the rules. After a reload, they continue to use the Server objects of the previous plugins."""
+        """Makes the rules. After a reload, they continue to use the Server objects of the previous configuration."""
         self._rules = [_ForwardRule(rule, environment) for rule in options.rules]
 
     @classmethod

@@ -79,7 +79,7 @@ class Cells:
         self._counters.count(REBIND, to, kind, "blocked" if blocked else "passed", amount=count)
 
     def shed(self, queries: int) -> None:
-        """Counts queries that were refused while they waited, so that another client has room."""
+        """Counts waiting queries that were refused to make room for another client."""
         self._counters.add(self._shed, queries)
 
     def hedged(self, to: str, reason: str) -> None:

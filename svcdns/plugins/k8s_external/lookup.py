@@ -28,7 +28,7 @@ class ClusterOptions(Protocol):
 
 
 class Cluster(Protocol):
-    """The part of the handler of *kubernetes* that this plugin uses."""
+    """The attributes and methods of the plugin *kubernetes* that this plugin uses."""
 
     index: Index
     options: ClusterOptions

@@ -20,7 +20,7 @@ class NameChange(Protocol):
     """Changes the text of a name."""
 
     def __call__(self, name: str) -> str:
-        """Returns the new text, or the same text if the change does not apply."""
+        """Returns the changed name, or the same name if the change does not apply."""
         ...
 
 

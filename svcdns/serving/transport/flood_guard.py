@@ -70,8 +70,8 @@ class FloodGuard:
         return dict(self._kept)
 
     def look(self, now: float) -> None:
-        """Checks whether FILLED octets of the receive buffer are in use. If so, starts to watch the buffer and to count
-        packets.
+        """Checks whether the receive buffer is filled. If so, starts to watch the buffer and to count packets by
+        client.
 
         Call it after a full batch of packets. `now` is a reading of `perf_counter`.
         """

@@ -259,7 +259,8 @@ class TcpConnection(asyncio.Protocol):
             self._answer()
 
     def _answer(self, turn: float = TURN) -> None:
-        """Answers queries in the buffer for at most `turn` seconds. If any is left, the connection waits for a turn.
+        """Answers queries in the buffer for at most `turn` seconds. If queries are left, the connection waits for its
+        next turn.
 
         Closes the connection if the client sends no more queries and all replies have been written.
         """
@@ -408,7 +409,7 @@ class TcpConnection(asyncio.Protocol):
             self._transport.close()
 
     def shed(self, reason: ShedReason) -> None:
-        """Closes the connection at once, and counts that."""
+        """Closes the connection at once, and counts it in a metric by `reason`."""
         self._count(reason)
         self.abort()
 

@@ -157,7 +157,7 @@ class _Accepted(asyncio.Protocol):
         self._begin = begin
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begins the handshake, or closes the connection."""
+        """Begins the handshake. Closes the connection instead if no further handshake is allowed."""
         assert isinstance(transport, asyncio.Transport)
         peer = transport.get_extra_info("peername")
         tls = self._begin(client_key(peer[0])) if peer else None

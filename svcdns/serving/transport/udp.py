@@ -296,7 +296,7 @@ class UdpReader:
             self.responder.durations.observe(perf_counter() - started, hits)
 
     def _drain_in_full(self, count: int) -> None:
-        """Answers a batch for a responder that is not `uniform`."""
+        """Answers a batch of packets for a responder that may give different clients different replies."""
         started = perf_counter()
         responder, batch = self.responder, self.batch
         lookup = responder.lookup_limited if responder.limited else responder.lookup

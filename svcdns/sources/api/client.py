@@ -234,7 +234,7 @@ class ApiClient:
 
 
 class _Addresses(aiohttp.ThreadedResolver):
-    """A resolver that rotates the addresses of a host name: the address with index `first` becomes the first one."""
+    """A resolver that returns the addresses of a host name in rotated order: the address number `first` comes first."""
 
     def __init__(self, first: int) -> None:
         super().__init__()

@@ -109,7 +109,10 @@ class Credentials:
             return self._access
 
     async def _latest(self, last: Access | None) -> Access:
-        """Reads the files and returns the access. If they cannot be read in time, returns `last`."""
+        """Reads the files, and returns the address, headers and TLS settings for requests.
+
+        If the files cannot be read in time, returns `last`.
+        """
         if self._reading is None:
             self._reading = asyncio.create_task(self._read())
             first = True
@@ -254,7 +257,7 @@ def _stamps(files: Iterable[str]) -> tuple[object, ...]:
 def _file(part: kubeconfig.Part | None, stack: contextlib.ExitStack) -> str | None:
     """Returns the path of a file with a certificate, key or CA, because OpenSSL reads them only from files.
 
-    If only the text is known, the file is one in memory, which is closed with `stack`.
+    If the kubeconfig contains the text itself, writes it to a file in memory, which `stack` closes.
     """
     if part is None or part.path:
         return part.path if part is not None else None

@@ -45,8 +45,8 @@ class Freshness:
     def restore(self, kind: Kind, confirmed: float) -> None:
         """Sets the last confirmation of a kind back to a time that `confirmed` returned earlier.
 
-        The opening of a watch was counted as a confirmation, but then the watch reported that its version is too old.
-        So call this to undo that confirmation.
+        The opening of a watch counts as a confirmation. Call this method if the watch then reports that its version is
+        too old.
         """
         self._confirmed[kind] = confirmed
 

@@ -67,7 +67,7 @@ def slices_of_pods(
 
 
 def mirrored(namespace: str, name: str, given: EndpointsObject) -> Iterator[EndpointSlice]:
-    """Yields the slices of an Endpoints object, without addresses that are not ready."""
+    """Yields the EndpointSlices that mirror an Endpoints object, without addresses that are not ready."""
     groups: dict[_Group, list[Endpoint]] = {}
     for subset in given.subsets:
         ports = tuple(Port(port.name, port.protocol, port.port) for port in subset.ports)

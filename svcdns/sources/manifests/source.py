@@ -97,7 +97,8 @@ class ManifestsSource:
     async def changes(self) -> AsyncIterator[Change]:
         """Yields every change, starting with a full list of each kind of object. Ends only when cancelled or closed.
 
-        Raises ManifestError if the files were never correct, and SourceError if the folders cannot be watched.
+        Raises ManifestError if the first version of the files has errors, and SourceError if the folders cannot be
+        watched.
         """
         last: Cluster | None = None
         while True:
