@@ -207,7 +207,8 @@ def _closest_encloser(handlers: Sequence[Plugin], hooks: HookCaller) -> FindEncl
 
 
 def _fast_path(handlers: Sequence[Plugin], hooks: HookCaller) -> tuple[FastPath | None, str]:
-    """Returns the fast path of the block, or None if it has no fast path, and the reason for that.
+    """Returns the fast path (forwarding without the plugin chain) of the block, or None if it has no fast path, and the
+    reason for that.
 
     The reason is empty if the block forwards no queries.
     """

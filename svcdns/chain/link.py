@@ -40,7 +40,7 @@ def context_of(plugin: Plugin) -> PluginContext:
 
 
 def link(plugin: Plugin, following: Following) -> Following:
-    """Returns one function that passes a query to the plugin, and through it to the rest of the chain."""
+    """Returns one function that passes a query to the plugin, and through it to the rest of the plugin chain."""
     handle, context, name, states_reuse = plugin.handle, context_of(plugin), plugin.name, plugin.states_reuse
 
     def handle_plainly(query: Query) -> Answer:

@@ -1,7 +1,8 @@
 """Checks a parsed Corefile, and turns it into the options of every plugin in every block. Does no I/O.
 
-Control makes this plan to find errors, listeners and watches. Each worker makes the same plan again to build its
-chains. The caller gives the order of the plugins (`svcdns.plugins.ORDER`); the order in the file does not matter.
+The control process makes this plan to find errors, listeners and watches. Each worker makes the same plan again to
+build its chains. The caller gives the order of the plugins (`svcdns.plugins.ORDER`); the order in the file does not
+matter.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ Load = Callable[[str], PluginModule]
 class BlockPlan:
     """A server block, with the options and the settings of its directives in chain order.
 
-    `settings` is what the directives configure outside of the chain.
+    `settings` is what the directives configure outside of the plugin chain.
     """
 
     keys: tuple[ServerKey, ...]

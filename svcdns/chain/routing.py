@@ -1,4 +1,4 @@
-"""Chooses the chain that answers a query: by the longest zone of the listener that contains the query name.
+"""Chooses the plugin chain that answers a query: by the longest zone of the listener that contains the query name.
 
 A listener is a port on one address or on all addresses. It serves the zones of all blocks with that port and address.
 If a plugin fails, no block with a shorter zone is tried. Queries for names in no zone are REFUSED here.
@@ -121,7 +121,7 @@ class Listener:
         return self.answer(query, self.route(query))
 
     def answer(self, query: Query, route: Route) -> Answer:
-        """Passes the query to the chain of `route`, and returns the answer."""
+        """Passes the query to the plugin chain of `route`, and returns the answer."""
         if route.entry is None:
             return rcode_only(Rcode.REFUSED)
         query.zone = route.zone

@@ -1,7 +1,7 @@
 """The preflight check before an upgrade in place: `svcdns.cli.preflight`, started by the supervisor of the old version.
 
-It imports everything that control, workers and supervisor consist of. Then it prints the hand-over format that this
-version understands, and the version.
+It imports everything that the control process, workers and supervisor consist of. Then it prints the hand-over format
+that this version understands, and the version.
 """
 
 from __future__ import annotations

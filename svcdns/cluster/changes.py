@@ -1,8 +1,8 @@
 """The changes of a cluster that a source reports: single objects, and the begin and end of full lists.
 
 A source is an async iterator of changes. `Complete(kind)` removes the objects without a `Put` since the last
-`Begin(kind)`. So no known name is missing for a moment after a relist, or after a restart of control or of a worker.
-`Serials` has the SOA serials, which control computes for all workers.
+`Begin(kind)`. So no known name is missing for a moment after a relist, or after a restart of the control process or of
+a worker. `Serials` has the SOA serials, which control computes for all workers.
 """
 
 from __future__ import annotations

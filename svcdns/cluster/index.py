@@ -83,7 +83,7 @@ class Index:
     """The objects of one cluster view, with indexes by name and by address."""
 
     def __init__(self, kinds: Iterable[Kind]) -> None:
-        """Makes an empty index. `kinds` are the kinds of objects that the view's source reports."""
+        """Makes an empty index. `kinds` are the kinds of objects that the cluster view's source reports."""
         self._unsynced = set(kinds)
         self._unlisted: dict[Kind, set[LoweredName]] = {}
         """For each kind that is being listed: the known objects that the list has not contained so far."""

@@ -55,7 +55,7 @@ _SECOND_FIELDS: Final = 14
 
 
 def encode_watch(options: WatchOptions) -> bytes:
-    """Returns the options in msgpack. Control and workers identify a cluster view by these octets.
+    """Returns the options in msgpack. The control process and workers identify a cluster view by these octets.
 
     Fields that were added after the hand-over format are left out if they have their defaults. So this version and an
     older one encode the same options in the same way, and an upgrade in place keeps the views.
@@ -67,7 +67,7 @@ def encode_watch(options: WatchOptions) -> bytes:
 
 
 class SnapshotOptions(msgspec.Struct, frozen=True, array_like=True):
-    """The options of a view's snapshot.
+    """The options of a cluster view's snapshot.
 
     `path` is the folder of the file. `max_age` is the largest age at a start in seconds, 0 for any. `ready` is True if
     the server reports itself as ready while it serves from the snapshot.

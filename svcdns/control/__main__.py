@@ -36,7 +36,7 @@ A first start is not nice, because there are no queries yet, and every moment wi
 
 
 def main() -> int:
-    """Reads the command line, runs control until it ends, and returns the exit code."""
+    """Reads the command line, runs the control process until it ends, and returns the exit code."""
     parser = argparse.ArgumentParser(prog="svcdns.control")
     parser.add_argument("--options", required=True)
     parser.add_argument("--again", action="store_true")

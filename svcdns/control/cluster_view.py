@@ -1,4 +1,4 @@
-"""A cluster view: the encoded objects of one source, as control holds them.
+"""A cluster view: the encoded objects of one source, as the control process holds them.
 
 Control keeps the objects so that it can send the whole cluster to a worker that starts. `ClusterView` also reconciles
 each list of the source. It removes objects that the list does not contain, and reports no difference for objects that
@@ -23,7 +23,7 @@ from svcdns.control.soa_serials import after
 
 
 class ViewKey(NamedTuple):
-    """The key of an object in a view; `source` is the number of the view."""
+    """The key of an object in a cluster view; `source` is the number of the view."""
 
     source: int
     kind: Kind
@@ -45,7 +45,7 @@ class ClusterView:
     """Holds the encoded objects of one source, and computes which changes the workers need."""
 
     def __init__(self, number: int, kinds: tuple[Kind, ...], now: Callable[[], float]) -> None:
-        """Makes an empty view. `now` returns Unix time in seconds; SOA serials are made from it."""
+        """Makes an empty cluster view. `now` returns Unix time in seconds; SOA serials are made from it."""
         self.number, self.kinds, self._now = number, kinds, now
         self.completed: set[Kind] = set()
         """Kinds of which every object is known, from a list or from a snapshot."""
@@ -61,7 +61,8 @@ class ClusterView:
         """For each kind that is being listed: the known objects that the list has not contained so far."""
 
     def apply(self, change: Change) -> list[Difference]:
-        """Applies a change that the source reports. Returns what has changed in the view, in order, for the workers.
+        """Applies a change that the source reports. Returns what has changed in the cluster view, in order, for the
+        workers.
 
         New SOA serials are the last item.
         """
@@ -86,7 +87,7 @@ class ClusterView:
         """Adds the objects of a snapshot, for the kinds of which no complete list has been received.
 
         Objects that the source has already sent stay, as they are newer than the snapshot. Returns what has changed in
-        the view, for the workers.
+        the cluster view, for the workers.
         """
         out: list[Difference] = []
         for kind in self.kinds:
@@ -118,7 +119,7 @@ class ClusterView:
         return self.listed.issuperset(self.kinds)
 
     def objects(self) -> dict[Kind, dict[ObjectName, bytes]]:
-        """Returns a copy of all objects, encoded. Later changes of the view do not affect the copy."""
+        """Returns a copy of all objects, encoded. Later changes of the cluster view do not affect the copy."""
         return {kind: self._encoded[kind].copy() for kind in self.kinds}
 
     def object(self, key: ViewKey) -> ClusterObject | None:

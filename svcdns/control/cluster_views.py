@@ -69,7 +69,7 @@ class RestMetrics:
 
 
 def number_of(watch: bytes) -> int:
-    """Returns the number of the view with these encoded watch options.
+    """Returns the number of the cluster view with these encoded watch options.
 
     The number is the same in every control process, because workers identify their indexes by it.
     """
@@ -91,7 +91,7 @@ class ClusterViews:
         self, counters: Counters, log: logging.Logger, send: Send, now: Callable[[], float] = time.time, *, again: bool = False,
         ages: Mapping[str, float] = MappingProxyType({}), sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:  # fmt: skip
-        """`send` sends a change of a view to the workers; it is called in the order of the changes.
+        """`send` sends a change of a cluster view to the workers; it is called in the order of the changes.
 
         `now` returns Unix time in seconds. `again` means that an earlier control process has already sent the views to
         the workers. `ages` has the age of the objects, in seconds by resource, that this earlier process published as a
@@ -109,8 +109,8 @@ class ClusterViews:
     async def prepare(self, wanted: Mapping[bytes, WatchedCluster]) -> list[int]:
         """Creates the sources that `wanted` needs and that do not exist yet, and reads their configuration.
 
-        Returns the numbers of the new views. Raises CorefileError if a configuration cannot be read; then nothing has
-        changed.
+        Returns the numbers of the new cluster views. Raises CorefileError if a configuration cannot be read; then
+        nothing has changed.
         """
         made: list[tuple[bytes, ChangeSource]] = []
         for encoded, watched in wanted.items():
@@ -151,7 +151,7 @@ class ClusterViews:
         return ApiServerSource(options, log=self._log, observe=RestMetrics(self._counters))
 
     def start(self, numbers: Iterable[int]) -> None:
-        """Starts the watches of the views with these numbers."""
+        """Starts the watches of the cluster views with these numbers."""
         for number in numbers:
             self._tasks[number] = asyncio.create_task(self._follow(number))
             self._write_snapshot(number)
@@ -160,7 +160,7 @@ class ClusterViews:
     # -- snapshots
 
     async def _set_snapshot(self, number: int, encoded: bytes, options: SnapshotOptions | None) -> None:
-        """Replaces the snapshot options of a view. With None the view's snapshot is no longer written."""
+        """Replaces the snapshot options of a cluster view. With None the view's snapshot is no longer written."""
         task = self._writing.pop(number, None)
         if task is not None:
             await _ended(task)
@@ -177,7 +177,7 @@ class ClusterViews:
             )  # fmt: skip
 
     async def _restore(self, number: int) -> list[Difference]:
-        """Reads the snapshot of a view, if there is one, and adds its objects to the view.
+        """Reads the snapshot of a cluster view, if there is one, and adds its objects to the view.
 
         Returns the keys of the added objects and the other changes of the view, for the workers.
         """
@@ -208,15 +208,17 @@ class ClusterViews:
         await writer.run()
 
     def whole(self, numbers: Iterable[int]) -> bool:
-        """Returns True if all objects of these views have been received, from lists or from snapshots."""
+        """Returns True if all objects of these cluster views have been received, from lists or from snapshots."""
         return all(self.by_number[number].is_whole for number in numbers)
 
     def listed(self, numbers: Iterable[int]) -> bool:
-        """Returns True if the sources of all of these views have sent a complete list of each kind of object."""
+        """Returns True if the sources of all of these cluster views have sent a complete list of each kind of
+        object.
+        """
         return all(self.by_number[number].is_listed for number in numbers)
 
     def unreachable(self) -> bool:
-        """Returns True if the first list of a view is missing and the view's API server does not respond.
+        """Returns True if the first list of a cluster view is missing and the view's API server does not respond.
 
         Then it is useless to wait for the list.
         """
@@ -224,7 +226,7 @@ class ClusterViews:
         return any(source.is_unreachable and not view.is_listed for view, source in pairs)
 
     def unready(self) -> bool:
-        """Returns True if a view still serves from its snapshot and the snapshot option `not_ready` is set.
+        """Returns True if a cluster view still serves from its snapshot and the snapshot option `not_ready` is set.
 
         Then /ready must report that the server is not ready. A view stops serving from its snapshot when the API server
         has been listed.
@@ -237,8 +239,8 @@ class ClusterViews:
     # -- ages
 
     def confirm(self) -> None:
-        """Tells the workers how old the objects of each view are: sends the time at which the source last confirmed
-        them.
+        """Tells the workers how old the objects of each cluster view are: sends the time at which the source last
+        confirmed them.
 
         Nothing is sent for a view whose time is less than CONFIRM_STEP seconds newer than the time that was sent last.
         """
@@ -254,7 +256,8 @@ class ClusterViews:
         return True
 
     def kinds(self, wanted: Iterable[bytes]) -> tuple[SourceKinds, ...]:
-        """Returns number, watch options and kinds of objects of each view in `wanted`, to be sent to the workers.
+        """Returns number, watch options and kinds of objects of each cluster view in `wanted`, to be sent to the
+        workers.
 
         `wanted` has encoded watch options.
         """
@@ -262,19 +265,19 @@ class ClusterViews:
         return tuple(SourceKinds(number, encoded, self.by_number[number].kinds) for number, encoded in numbers)
 
     def ages(self, number: int) -> dict[Kind, float]:
-        """Returns, for each kind of object in a view, the seconds since the source last confirmed the objects of that
-        kind.
+        """Returns, for each kind of object in a cluster view, the seconds since the source last confirmed the objects
+        of that kind.
 
         Before the first confirmation, the time counts from the creation of the source.
         """
         return self._sources[number].ages()
 
     def age(self, number: int) -> float:
-        """Returns the largest age of the objects of a view, in seconds; 0 for manifests."""
+        """Returns the largest age of the objects of a cluster view, in seconds; 0 for manifests."""
         return max(self.ages(number).values(), default=0.0)
 
     def assume(self, number: int, age: float) -> None:
-        """Sets the age, in seconds, of the objects of a view that come from a snapshot.
+        """Sets the age, in seconds, of the objects of a cluster view that come from a snapshot.
 
         Call it before the first list request, and only for views of an API server. The metric of the view's age begins
         with this age.
@@ -282,7 +285,9 @@ class ClusterViews:
         self._sources[number].assume(age)
 
     def show_ages(self) -> None:
-        """Sets the metric of the age of the cluster's objects, for each resource: the largest age in any view."""
+        """Sets the metric of the age of the cluster's objects, for each resource: the largest age in any cluster
+        view.
+        """
         oldest: dict[str, float] = {}
         for number in self.by_number:
             for kind, age in self.ages(number).items():
@@ -292,7 +297,9 @@ class ClusterViews:
             self._counters.set(self._counters.cell(VIEW_AGE, resource), age)
 
     async def keep_only(self, wanted: Mapping[bytes, WatchedCluster]) -> None:
-        """Ends all views that are not in `wanted`, and applies the snapshot options in `wanted` to the other views."""
+        """Ends all cluster views that are not in `wanted`, and applies the snapshot options in `wanted` to the other
+        views.
+        """
         gone = [encoded for encoded in self._by_watch if encoded not in set(wanted)]
         for encoded in gone:
             number = self._by_watch.pop(encoded)
@@ -335,11 +342,10 @@ class ClusterViews:
             await time_slice.pause()
 
     def _service_of(self, view: ClusterView, change: Change) -> Service | None:
-        """Returns the Service of a changed EndpointSlice, for the metric of the time from the change to its use in
-        DNS.
+        """Returns the Service of a changed EndpointSlice, for the metric of the time from the change to its use in DNS.
 
         Returns None if the object is not an EndpointSlice or has no annotation with the time of the change. Call it
-        before the change is applied: then a removed slice can still be read from the view.
+        before the change is applied: then a removed slice can still be read from the cluster view.
         """
         if not isinstance(change, Put | Gone) or not change.trigger_time:
             return None

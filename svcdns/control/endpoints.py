@@ -1,4 +1,4 @@
-"""The HTTP pages /health, /ready and /metrics, and the requests that control itself sends to /health.
+"""The HTTP pages /health, /ready and /metrics, and the requests that the control process itself sends to /health.
 
 The HTTP listeners are in `http`, the content of /metrics in `metrics`.
 """

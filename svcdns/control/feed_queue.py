@@ -5,8 +5,8 @@ Rules:
 1. The queue holds the keys of objects, not their values. An object that changes again before its frame is sent is sent
    once, with its latest value. So a slow worker takes at most the memory of one copy of the cluster.
 2. Frames without an object (configuration, the end of a list) keep their position relative to the objects.
-3. While a whole view is being sent, changes of the view are sent ahead of the rest of the view. So a worker gets
-   changes at once, even while a new control process sends it everything.
+3. While a whole cluster view is being sent, changes of the view are sent ahead of the rest of the view. So a worker
+   gets changes at once, even while a new control process sends it everything.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Property(StrEnum):
 
 
 class ViewProperty(NamedTuple):
-    """The key of a queue entry that stands for a property of a view, such as its SOA serials.
+    """The key of a queue entry that stands for a property of a cluster view, such as its SOA serials.
 
     The entry has no value: the property is read from the view when the frame is sent.
     """
@@ -87,8 +87,8 @@ class FeedQueue:
         self._loop.add_reader(sock, self._readable)
 
     def begin(self, epoch: int, share: float = 1.0) -> None:
-        """Queues the first frame of the connection. It has the epoch of control, and the permitted size of tables and
-        caches.
+        """Queues the first frame of the connection. It has the epoch of the control process, and the permitted size of
+        tables and caches.
 
         `share` is that size, as a share of the usual size.
         """
@@ -105,8 +105,8 @@ class FeedQueue:
         self._schedule()
 
     def changed(self, key: ViewKey) -> None:
-        """Queues an object that has changed or was removed. Its latest value is read from the view when the frame is
-        sent.
+        """Queues an object that has changed or was removed. Its latest value is read from the cluster view when the
+        frame is sent.
 
         If the view's full list is being sent to the worker, the object is put before the rest of the list.
         """
@@ -120,19 +120,19 @@ class FeedQueue:
             self._schedule()
 
     def serials(self, view: ClusterView) -> None:
-        """Queues a view's SOA serials, unless the queue has an entry for them."""
+        """Queues a cluster view's SOA serials, unless the queue has an entry for them."""
         self._queue[ViewProperty(view.number, Property.SERIALS)] = None
         self._schedule()
 
     def confirmed(self, view: ClusterView) -> None:
-        """Queues the time at which a view's source last confirmed its objects, unless the queue has an entry for this
-        time.
+        """Queues the time at which a cluster view's source last confirmed its objects, unless the queue has an entry
+        for this time.
         """
         self._queue[ViewProperty(view.number, Property.CONFIRMED)] = None
         self._schedule()
 
     def whole_view(self, view: ClusterView) -> None:
-        """Queues all objects of a view, as one list for each kind.
+        """Queues all objects of a cluster view, as one list for each kind.
 
         The frames that begin the lists are queued first, so that changed objects can be sent at any time after them. If
         the source has not listed a kind completely, no frame ends the list of that kind.

@@ -1,4 +1,5 @@
-"""HTTP listeners for the pages of control; each page is served on the addresses that the Corefile sets for it.
+"""HTTP listeners for the pages of the control process; each page is served on the addresses that the Corefile sets for
+it.
 
 The content of the pages is in `endpoints`. Rules:
 
@@ -6,8 +7,8 @@ The content of the pages is in `endpoints`. Rules:
 2. A change binds new addresses before it closes old ones. Addresses that stay keep their listener.
 3. A start may pass sockets that already listen (`page_sockets`).
 4. A request changes nothing. Only GET and HEAD are answered; other methods are 405, and other paths are 404.
-5. The size of a request's header, the number of connections and the time of a connection are bounded, because every
-   Pod of the cluster can connect.
+5. The size of a request's header, the number of connections and the time of a connection are bounded, because every Pod
+   of the cluster can connect.
 """
 
 from __future__ import annotations
@@ -166,7 +167,7 @@ class _Connection(asyncio.Protocol):
 
 
 class HttpPages:
-    """All HTTP listeners of control."""
+    """All HTTP listeners of the control process."""
 
     def __init__(self, pages: Mapping[str, Page]) -> None:
         """`pages` maps each path to the function that makes the page."""

@@ -1,8 +1,8 @@
 """The last good Corefile, kept in the state folder (`-state`), and used if the present one is unusable at a start.
 
 The file consists of a SHA-256 and the parsed Corefile. A new version is written to a temporary file, which then
-replaces the file by renaming. So a reader sees either the old file or the new one. Control checks Corefiles and decides
-which one is good; this module does not.
+replaces the file by renaming. So a reader sees either the old file or the new one. The control process checks Corefiles
+and decides which one is good; this module does not.
 
 Rules:
 

@@ -65,8 +65,8 @@ log = logging.getLogger("svcdns")
 
 
 class MemoryBudget:
-    """Keeps the container below its memory limit: shrinks and grows tables and caches, and requests a restart of
-    control.
+    """Keeps the container below its memory limit: shrinks and grows tables and caches, and requests a restart of the
+    control process.
     """
 
     def __init__(

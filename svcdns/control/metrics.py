@@ -81,7 +81,7 @@ def _metric(family: Family, series: dict[tuple[str, ...], list[float]]) -> Metri
 
 
 class Processes(Collector):
-    """The standard `process_*` metrics, summed over supervisor, control and workers."""
+    """The standard `process_*` metrics, summed over supervisor, the control process and workers."""
 
     def collect(self) -> Iterator[Metric]:
         """Returns the metrics of CPU, memory and descriptors, each summed over all processes, and the supervisor's

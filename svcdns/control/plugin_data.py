@@ -1,4 +1,5 @@
-"""The data of plugins: the content of files, which control reads for plugins and sends to the workers as octets.
+"""The data of plugins: the content of files, which the control process reads for plugins and sends to the workers as
+octets.
 
 `gather` reads all files for a new Corefile. `Refresher` reads the files again while the Corefile is in use, each
 plugin's at the plugin's interval and in a separate thread. The octets are not interpreted here, and they are sent by

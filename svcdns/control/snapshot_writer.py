@@ -50,14 +50,14 @@ Confirmed = Callable[[], float]
 
 
 class SnapshotWriter:
-    """Reads and writes the snapshot file of one view."""
+    """Reads and writes the snapshot file of one cluster view."""
 
     def __init__(
         self, view: ClusterView, options: SnapshotOptions, origin: Origin, watch: bytes, confirmed: Confirmed, counters: Counters,
         log: logging.Logger, *, now: Callable[[], float] = time.time, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:  # fmt: skip
-        """`watch` is the view's watch options, encoded; `origin` identifies the cluster; `now` returns Unix time in
-        seconds.
+        """`watch` is the cluster view's watch options, encoded; `origin` identifies the cluster; `now` returns Unix
+        time in seconds.
         """
         self.path = Path(options.path) / f"{hashlib.sha256(watch).hexdigest()[:16]}.snapshot"
         self._view, self.options, self._origin, self._watch, self._confirmed = view, options, origin, watch, confirmed
@@ -103,7 +103,8 @@ class SnapshotWriter:
             raise SnapshotError(f"it was confirmed {age:.0f} s ago, more than max_age of {most:.0f} s")
 
     def restored(self, confirmed: float) -> None:
-        """Records that the view has the same objects as the snapshot file, so that the file need not be written now.
+        """Records that the cluster view has the same objects as the snapshot file, so that the file need not be written
+        now.
 
         `confirmed` is when the API server last confirmed the objects, in Unix seconds.
         """
@@ -112,7 +113,7 @@ class SnapshotWriter:
     # -- writing
 
     async def run(self) -> None:
-        """Writes the file whenever the view has changed, until cancelled."""
+        """Writes the file whenever the cluster view has changed, until cancelled."""
         pause = EVERY
         while True:
             await self._sleep(pause)
@@ -129,7 +130,7 @@ class SnapshotWriter:
                 await self.update()
 
     async def update(self) -> None:
-        """Writes the snapshot file if the view has changed.
+        """Writes the snapshot file if the cluster view has changed.
 
         If the view is unchanged, writes only the time at which the API server last confirmed the objects. Does nothing
         while an earlier write has not finished.

@@ -1,9 +1,9 @@
 """Computes the SOA serials of cluster zones (docs/behaviour/cluster-names.md#soa-serial).
 
-Control computes them for all workers, so that all workers have the same serials. There are three serials: for ordinary,
-external and multi-cluster zones. A serial is the time, in Unix seconds, of the last change that affects zones of this
-type. When an object is added or removed, only the serial of ordinary zones changes. New labels of a Namespace
-change all serials, because a client may then get other records in a transfer (plugin *visibility*).
+The control process computes them for all workers, so that all workers have the same serials. There are three serials:
+for ordinary, external and multi-cluster zones. A serial is the time, in Unix seconds, of the last change that affects
+zones of this type. When an object is added or removed, only the serial of ordinary zones changes. New labels of a
+Namespace change all serials, because a client may then get other records in a transfer (plugin *visibility*).
 """
 
 from __future__ import annotations

@@ -93,8 +93,8 @@ class Workers:
     def build(self, configure: Configure, new_views: Sequence[int]) -> None:
         """Requests that the workers build the plugin chains of `configure` while they serve with their current ones.
 
-        `new_views` are the numbers of the views that no worker has yet. Workers that build the chains get these views
-        too.
+        `new_views` are the numbers of the cluster views that no worker has yet. Workers that build the chains get these
+        views too.
         """
         self._pending, self._new_views = configure, tuple(new_views)
         self._built.clear()
@@ -152,8 +152,8 @@ class Workers:
         self._broadcast(Allow(share))
 
     def send_difference(self, view: ClusterView, difference: Difference) -> None:
-        """Queues a change of a view for all workers: a changed object, the end of a list, or a property such as SOA
-        serials.
+        """Queues a change of a cluster view for all workers: a changed object, the end of a list, or a property such as
+        SOA serials.
         """
         for feed in self._feeds.values():
             match difference:

@@ -1,6 +1,7 @@
 """A parsed Corefile as frozen values: tokens with their positions, directives, server blocks.
 
-Control sends these values to workers as msgpack, so the fields are part of the hand-over format (`svcdns.feed.format`).
+The control process sends these values to workers as msgpack, so the fields are part of the hand-over format
+(`svcdns.feed.format`).
 """
 
 from __future__ import annotations

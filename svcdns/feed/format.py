@@ -1,7 +1,7 @@
 """The hand-over format: tells whether two versions of this program understand each other in an upgrade in place.
 
-During an upgrade, control and workers of two versions talk to each other. So the format includes the shape of every
-frame between them. Names and docstrings of the frame types are left out, because they are not sent.
+During an upgrade, the control process and workers of two versions talk to each other. So the format includes the shape
+of every frame between them. Names and docstrings of the frame types are left out, because they are not sent.
 
 Rule: if the meaning of a frame changes and its shape does not (two text fields change places, for example), increment
 `HANDOVER`.

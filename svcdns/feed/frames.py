@@ -1,4 +1,4 @@
-"""The frames of the feed, between control and a worker: msgpack, framed by `svcdns.process.framing`.
+"""The frames of the feed, between the control process and a worker: msgpack, framed by `svcdns.process.framing`.
 
 Control sends an `Epoch` first, then configuration, data of plugins and the changes of the cluster. A worker keeps its
 objects of a kind until the new epoch's `Complete` of that kind. So the worker continues to answer while control is
@@ -46,7 +46,7 @@ class Epoch(msgspec.Struct, frozen=True, array_like=True, tag="epoch"):
 class Allow(msgspec.Struct, frozen=True, array_like=True, tag="allow"):
     """Sets how large answer tables and caches may be, as a share of their usual size.
 
-    Control computes the share from the container's free memory.
+    The control process computes the share from the container's free memory.
     """
 
     share: float
@@ -89,7 +89,7 @@ class EncodedChanged(msgspec.Struct, frozen=True, array_like=True, tag="changed"
 class Data(msgspec.Struct, frozen=True, array_like=True, tag="data"):
     """A frame with data for a plugin, under a key that the plugin chooses.
 
-    Control sends the content of a file. A worker sends data that control passes on to all workers.
+    The control process sends the content of a file. A worker sends data that control passes on to all workers.
     """
 
     plugin: str

@@ -1,7 +1,7 @@
 """The plugin contract: the base class of all plugins, and helpers for answers that may come later.
 
 A plugin module has `PLUGIN`, a subclass of `Plugin`, and `parse(block)`, which returns frozen options and does no I/O.
-A handler returns a reply of its own, or the answer of the rest of the chain (`following`). It never writes to a
+A handler returns a reply of its own, or the answer of the rest of the plugin chain (`following`). It never writes to a
 client's socket. An answer may be a reply, or an awaitable for a reply; `then` changes both.
 """
 
@@ -34,7 +34,8 @@ class Plugin:
 
     All methods are optional hooks. A hook that a plugin does not override does nothing, or returns a neutral value. A
     plugin may have further public methods and attributes for other plugins of the block (`environment.peers`); `offers`
-    must have their names. Any other public name is an error when the chain is built, so that a misspelt hook is found.
+    must have their names. Any other public name is an error when the plugin chain is built, so that a misspelt hook is
+    found.
     """
 
     name: ClassVar[str] = ""
@@ -74,7 +75,7 @@ class Plugin:
     def __init__(self, options: Any, environment: Environment) -> None:
         """`options` is what `parse` returned.
 
-        Do no I/O and start nothing here: the chain may be dropped before it serves.
+        Do no I/O and start nothing here: the plugin chain may be dropped before it serves.
         """
         self.options = options
         self.environment = environment
@@ -108,20 +109,20 @@ class Plugin:
     def rate_limiter(self) -> RateLimiter | None:
         """Returns the object that limits the rate of the block's replies over UDP, or None.
 
-        The core calls this hook once, when the chain is built. A block with a rate limiter has no fast path.
+        The core calls this hook once, when the plugin chain is built. A block with a rate limiter has no fast path.
         """
         return None
 
     # -- life of the chain
 
     def start(self) -> None:
-        """Called when the chain begins to serve."""
+        """Called when the plugin chain begins to serve."""
 
     def stop(self) -> None:
-        """Called when the chain has been replaced, and when the process stops."""
+        """Called when the plugin chain has been replaced, and when the process stops."""
 
     def tick(self) -> None:
-        """Called about once a second while the chain serves."""
+        """Called about once a second while the plugin chain serves."""
 
     def ready(self) -> bool:
         """Returns True if the plugin can answer queries; `/ready` reports the plugins that cannot."""
@@ -156,7 +157,7 @@ class Plugin:
     def join_fast_path(self, fast_path: FastPath) -> bool:  # noqa: ARG002 - a hook
         """Sets in `fast_path` what the plugin does with forwarded queries.
 
-        Returns False if the block cannot have a fast path.
+        Returns False if the block cannot have a fast path (forwarding without the plugin chain).
         """
         return False
 

@@ -45,10 +45,10 @@ class Environment:
     `server` is the server label of metrics (`dns://:53`), `view` the name of the view. `index(options)` returns the
     cluster index for watch options.
 
-    `data(plugin, key)` returns the data that control has read for a plugin, or None if they have not arrived yet.
-    `on_data(plugin, key, call)` registers a function that is called with new data. `publish(plugin, key, payload)`
-    sends data to all workers, to this one first. `kept(key, make)` returns an object that outlives a reload, such as a
-    cache. The first call with a key makes the object, and later calls return the same object.
+    `data(plugin, key)` returns the data that the control process has read for a plugin, or None if they have not
+    arrived yet. `on_data(plugin, key, call)` registers a function that is called with new data. `publish(plugin, key,
+    payload)` sends data to all workers, to this one first. `kept(key, make)` returns an object that outlives a reload,
+    such as a cache. The first call with a key makes the object, and later calls return the same object.
 
     `invalidate(dependencies)` drops the stored replies that depend on one of `dependencies`; `invalidate_all()` drops
     all stored replies. `peers(name)` returns the plugins of that name in the same block, or for "" all plugins of the
@@ -93,7 +93,7 @@ class Environment:
         noted += [one for one in dependencies if one not in noted]
 
     def content(self, plugin: str, key: str, read: Callable[[bytes], T], default: T) -> Content[T]:
-        """Returns an object for the data that control reads for `plugin` under `key`.
+        """Returns an object for the data that the control process reads for `plugin` under `key`.
 
         Its `value` is the data decoded by `read`, or `default` until the data arrive. If a plugin reads `value` while
         it handles a query, the reply is dropped when the data change.
@@ -127,7 +127,7 @@ class _RecordingRandom(Random):
 
 
 class Content(Generic[T]):
-    """Data that control reads for a plugin, such as a file, in the form that the plugin uses."""
+    """Data that the control process reads for a plugin, such as a file, in the form that the plugin uses."""
 
     __slots__ = ("_dependency", "_environment", "_read", "_value")
 

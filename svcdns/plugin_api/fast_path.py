@@ -25,7 +25,7 @@ Key = tuple[bytes, int, int, bool, bool]
 
 
 class UpstreamReply(Protocol):
-    """The reply of an upstream to a query on the fast path."""
+    """The reply of an upstream to a query on the fast path (forwarding without the plugin chain)."""
 
     @property
     def plain(self) -> SimpleReply | None:
@@ -39,7 +39,9 @@ class UpstreamReply(Protocol):
 
 
 class FastPathQuery(Protocol):
-    """A query on the fast path, over UDP and in class IN. It is sent to the upstream with RD and AD set."""
+    """A query on the fast path (forwarding without the plugin chain), over UDP and in class IN. It is sent to the
+    upstream with RD and AD set.
+    """
 
     @property
     def key(self) -> Key:

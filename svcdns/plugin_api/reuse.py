@@ -137,8 +137,8 @@ Current = PluginContext | Invocation
 class _Running:
     """The plugin whose code runs now in this process (`current`).
 
-    `last` is the latest answer that this plugin got from the rest of the chain, or NO_ANSWER. `outside` is the number
-    of reads by code that runs outside of every plugin call.
+    `last` is the latest answer that this plugin got from the rest of the plugin chain, or NO_ANSWER. `outside` is the
+    number of reads by code that runs outside of every plugin call.
     """
 
     __slots__ = ("current", "last", "outside")
@@ -212,7 +212,7 @@ def checked(found: object, plugin: str) -> Reply:
 
 
 def carried(reply: Reply, source: Reply) -> Reply:
-    """Adds to a plugin's reply the reuse terms of `source`, the reply that it got from the rest of the chain."""
+    """Adds to a plugin's reply the reuse terms of `source`, the reply that it got from the rest of the plugin chain."""
     if reply.dependencies is not source.dependencies or reply.lifetime > source.lifetime or reply.scope < source.scope:
         missing = tuple([one for one in source.dependencies if one not in reply.dependencies])
         lifetime = min(reply.lifetime, source.lifetime)

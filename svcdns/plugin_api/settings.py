@@ -22,7 +22,7 @@ class BindAddresses:
 
 @dataclass(frozen=True, slots=True)
 class HttpPage:
-    """A page that control serves over HTTP.
+    """A page that the control process serves over HTTP.
 
     `path` is `/health`, `/ready` or `/metrics`; `address` is the host and port to listen on.
     """
@@ -70,7 +70,7 @@ class Settings:
     - `watch`: a cluster to watch, and `snapshot`: where its objects are stored.
     - `page`: a page to serve over HTTP.
     - `reload`: how often the Corefile is read again.
-    - `warnings`: lines about words that are ignored, as in CoreDNS. Control logs them.
+    - `warnings`: lines about words that are ignored, as in CoreDNS. The control process logs them.
     """
 
     root: str | None = None

@@ -1,11 +1,11 @@
 """`autopath`: tries a client's search path on the server, so that the client sends one query instead of several.
 
 If a query name is below the first element of the search path, the plugin tries the name with each element. Each attempt
-goes through the rest of the chain. The first reply that is not NXDOMAIN is the answer.
+goes through the rest of the plugin chain. The first reply that is not NXDOMAIN is the answer.
 
-With `@kubernetes`, the search path begins with the namespace of the client's Pod. So the client class is the
-Pod's namespace. The plugin does not read Pods; it asks *kubernetes* for the namespace. A reply depends on everything
-that was looked up for the reply. The rules are those of docs/behaviour/plugins.md#autopath.
+With `@kubernetes`, the search path begins with the namespace of the client's Pod. So the client class is the Pod's
+namespace. The plugin does not read Pods; it asks *kubernetes* for the namespace. A reply depends on everything that was
+looked up for the reply. The rules are those of docs/behaviour/plugins.md#autopath.
 """
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ class Autopath(Plugin):
         return Settings(warnings=options.warnings)
 
     def __init__(self, options: Options, environment: Environment) -> None:
-        """Reads the search path that control has found in the resolv.conf file and sent to the workers."""
+        """Reads the search path that the control process has found in the resolv.conf file and sent to the workers."""
         self._source, self._environment, self._counters = options.source, environment, environment.counters
         self._zones = tuple(names.from_text(zone).lower() for zone in options.zones)
         self._elements = (*_names(environment.data("autopath", options.path) or b""), names.ROOT)

@@ -1,6 +1,6 @@
 """`bind`: the addresses that a server block listens on.
 
-The plugin handles no queries. Control finds the addresses of network interfaces.
+The plugin handles no queries. The control process finds the addresses of network interfaces.
 """
 
 from __future__ import annotations

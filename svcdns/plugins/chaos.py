@@ -60,7 +60,9 @@ class Chaos(Plugin):
 
     @classmethod
     def settings(cls, options: Options) -> Settings:
-        """Returns settings that pass queries of every class to the chain, and warn about words that have no effect."""
+        """Returns settings that pass queries of every class to the plugin chain, and warn about words that have no
+        effect.
+        """
         return Settings(any_class=True, warnings=options.warnings)
 
     def handle(self, query: Query, following: Following) -> Answer:

@@ -1,4 +1,4 @@
-"""`errors`: logs errors that occur inside the chain (docs/behaviour/plugins.md#errors).
+"""`errors`: logs errors that occur inside the plugin chain (docs/behaviour/plugins.md#errors).
 
 Clients never get the text of an error, only the response code.
 """
@@ -113,7 +113,9 @@ class Errors(Plugin):
         return True
 
     def join_fast_path(self, fast_path: FastPath) -> bool:  # noqa: ARG002 - nothing to set
-        """Returns True, because the simple replies of the fast path (see wire/simple_reply.py) have no error to log."""
+        """Returns True, because the simple replies of the fast path (forwarding without the plugin chain) (see
+        wire/simple_reply.py) have no error to log.
+        """
         return True
 
     def stop(self) -> None:

@@ -1,6 +1,6 @@
 """`health`: an HTTP page that shows whether the process is alive.
 
-The plugin handles no queries. Control serves the page.
+The plugin handles no queries. The control process serves the page.
 """
 
 from __future__ import annotations

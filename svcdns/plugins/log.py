@@ -1,6 +1,6 @@
 """`log`: writes a log line for every query (docs/behaviour/plugins.md#log).
 
-Replies from the answer table do not go through the chain, so `handle` does not see them. The line is written in
+Replies from the answer table do not go through the plugin chain, so `handle` does not see them. The line is written in
 `observe` instead. The server calls it for every answered query of the block, after the reply is sent. Formats are
 compiled once.
 """

@@ -163,7 +163,8 @@ class Loop(Plugin):
         return _looping(query) if self._found else following(query)
 
     def join_fast_path(self, fast_path: FastPath) -> bool:
-        """Returns True to allow the fast path. While there is a loop, this plugin turns the fast path off.
+        """Returns True to allow the fast path (forwarding without the plugin chain). While there is a loop, this plugin
+        turns the fast path off.
 
         A probe never takes the fast path, because its type is HINFO.
         """

@@ -1,6 +1,6 @@
 """`prometheus`: metrics over HTTP, and the metrics of queries (docs/behaviour/server.md#metrics-of-queries).
 
-The plugin handles no queries. Control serves the metrics, and the server counts the queries.
+The plugin handles no queries. The control process serves the metrics, and the server counts the queries.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """`reload`: applies a changed Corefile without a restart.
 
-The plugin handles no queries. Control reads the Corefile.
+The plugin handles no queries. The control process reads the Corefile.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """`tls`: the certificate of the block's `tls://` listeners, and whether clients need a certificate.
 
-The plugin handles no queries. Control reads the files at start and again every PERIOD seconds, and sends their content
-to the workers. A changed certificate and key are used for new connections. If the files cannot be used, the previous
-certificate and key stay in use.
+The plugin handles no queries. The control process reads the files at start and again every PERIOD seconds, and sends
+their content to the workers. A changed certificate and key are used for new connections. If the files cannot be used,
+the previous certificate and key stay in use.
 """
 
 from __future__ import annotations
@@ -70,12 +70,12 @@ class Options:
 
     @property
     def data_key(self) -> str:
-        """The key of the files' content in the data that control sends to the workers."""
+        """The key of the files' content in the data that the control process sends to the workers."""
         return f"{self.certificate} {self.key} {self.authorities} {self.client_auth} {self.keylog}"
 
 
 class ServerTls(msgspec.Struct, frozen=True, array_like=True):
-    """The certificates and keys that control sends to the workers, and how to use them.
+    """The certificates and keys that the control process sends to the workers, and how to use them.
 
     `expires` is the expiry of the certificate in Unix seconds. If newer files cannot be used, `refused` is the error
     text, otherwise it is empty.

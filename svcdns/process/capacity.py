@@ -1,7 +1,7 @@
 """How many workers this machine, or this container, can carry.
 
 Each start of a worker needs a processor for about a quarter of a second, and its heartbeat needs one four times a
-second. Many more workers than processors starve control, which the supervisor then kills as unresponsive.
+second. Many more workers than processors starve the control process, which the supervisor then kills as unresponsive.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Frames in a stream of octets: each is its length, four octets in network order, followed by its content.
 
-Frames are used by the feed between control and workers, by the state that a worker passes to its successor, and by
-snapshot files. Rule: a frame has at most MAX_FRAME octets; writers and readers check this. So a reader refuses other
-data early, before it has collected gigabytes.
+Frames are used by the feed between the control process and workers, by the state that a worker passes to its successor,
+and by snapshot files. Rule: a frame has at most MAX_FRAME octets; writers and readers check this. So a reader refuses
+other data early, before it has collected gigabytes.
 """
 
 from __future__ import annotations

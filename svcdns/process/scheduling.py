@@ -1,8 +1,8 @@
 """Sets how the kernel and the interpreter schedule a worker, so that queries do not wait for other work.
 
-Control shares processors with workers, and sometimes works for long, for example on a list of a large cluster. By
-default Linux lets control use up a time slice of some milliseconds first. A worker that requests a short slice preempts
-it at once (sched_setattr(2), Linux 6.12 and later; older kernels accept the call and change nothing).
+The control process shares processors with workers, and sometimes works for long, for example on a list of a large
+cluster. By default Linux lets control use up a time slice of some milliseconds first. A worker that requests a short
+slice preempts it at once (sched_setattr(2), Linux 6.12 and later; older kernels accept the call and change nothing).
 
 In a worker, the thread that answers queries releases the interpreter lock in each system call on a socket. By default
 the thread that writes the log may then keep the lock for 5 ms (sys.setswitchinterval).

@@ -1,4 +1,5 @@
-"""The shared memory of all processes: two regions (side 0 and side 1) for control, and for each worker slot.
+"""The shared memory of all processes: two regions (side 0 and side 1) for the control process, and for each worker
+slot.
 
 The supervisor makes the mapping and passes its descriptor to the children. The mapping lasts as long as the program. So
 the counters of a process that died continue in the next process of its region. Each region has one writer at a time. In
@@ -57,7 +58,9 @@ def worker_region(slot: int, side: int) -> int:
 
 
 def other_side(region: int) -> int:
-    """Returns the number of the shared-memory region on the other side, for the same worker slot or for control."""
+    """Returns the number of the shared-memory region on the other side, for the same worker slot or for the control
+    process.
+    """
     return (region + 1 + SLOTS) % REGIONS
 
 

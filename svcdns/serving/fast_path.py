@@ -47,7 +47,8 @@ _AD: Final = 0x20
 
 
 def try_fast_path(packet: bytes, responder: Responder, started: float) -> FastPathExchange | None:
-    """Returns a new exchange for a packet that takes the fast path, or None if the packet must go through the chain.
+    """Returns a new exchange for a packet that takes the fast path, or None if the packet must go through the plugin
+    chain.
 
     Call it only for a responder that gives all clients the same replies, after a miss in its answer table. `started` is
     the time on `perf_counter` when the packet was read from its socket.
@@ -103,7 +104,7 @@ Sender = Any
 
 
 class Reader(Protocol):
-    """The methods of a UDP socket's reader that the fast path calls."""
+    """The methods of a UDP socket's reader that the fast path (forwarding without the plugin chain) calls."""
 
     def client(self, sender: Sender) -> Client:
         """Returns the client that sent a datagram."""
@@ -119,7 +120,7 @@ class Reader(Protocol):
 
 
 class FastPathExchange:
-    """One query on the fast path, until its reply is sent or the query is passed to the chain."""
+    """One query on the fast path, until its reply is sent or the query is passed to the plugin chain."""
 
     __slots__ = (
         "_authentic", "_counters", "_end", "_fast_path", "_packet", "_reader", "_responder", "_route", "_sender", "_started", "client",
@@ -169,7 +170,7 @@ class FastPathExchange:
     def completed(self, upstream_reply: UpstreamReply) -> None:
         """Called with the upstream's reply. Sends a simple reply (see `svcdns.wire.simple_reply`) to the client.
 
-        Passes any other reply, with its query, to the chain.
+        Passes any other reply, with its query, to the plugin chain.
         """
         self._responder.in_flight.discard(self)
         try:
@@ -205,7 +206,7 @@ class FastPathExchange:
         )
 
     def _encode(self, simple: SimpleReply) -> bytes:
-        """Returns the reply for the client, encoded; empty octets if the chain has to make the reply."""
+        """Returns the reply for the client, encoded; empty octets if the plugin chain has to make the reply."""
         query, packet, end, fast_path = self._packet, simple.packet, self._end, self._fast_path
         if packet[12 : simple.start] != query[12:end] or len(query) + simple.end - simple.start > udp_limit(self.edns):
             return b""

@@ -1,4 +1,4 @@
-"""The queries of one worker that wait for a reply of the chain, or of an upstream on the fast path.
+"""The queries of one worker that wait for a reply of the plugin chain, or of an upstream on the fast path.
 
 A worker that stops first waits until no such query is left. Listeners, responders and the fast path of a worker share
 one `InFlight` object.

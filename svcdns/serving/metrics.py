@@ -1,8 +1,8 @@
 """The server's metrics of queries, and what each reply adds to them (docs/behaviour/server.md#metrics-of-queries).
 
-A query that the chain answers is counted at once. An entry of the answer table has a tuple of increments: each is the
-number of a counter cell, and the amount to add. Entries with the same increments share one tuple. When hit counters are
-flushed, the increments are added for all hits together. This module does not count the metrics of plugins.
+A query that the plugin chain answers is counted at once. An entry of the answer table has a tuple of increments: each
+is the number of a counter cell, and the amount to add. Entries with the same increments share one tuple. When hit
+counters are flushed, the increments are added for all hits together. This module does not count the metrics of plugins.
 """
 
 from __future__ import annotations

@@ -4,8 +4,8 @@ Nonexistent names with the same closest encloser (RFC 4592 §3.3.1) get the same
 Such an answer is encoded once for all names of one length. For a further name, it is enough to check that its label
 directly below the encloser does not exist (`plugin_api.closest_encloser`).
 
-One plugin of the chain knows which names exist. A route shares negative answers only if each plugin before that one
-treats negative answers for all of these names alike (`Plugin.name_independent`).
+One plugin of the plugin chain knows which names exist. A route shares negative answers only if each plugin before that
+one treats negative answers for all of these names alike (`Plugin.name_independent`).
 
 Rule: an answer made here equals the chain's answer in every octet. All other queries go to the chain.
 """
@@ -79,7 +79,7 @@ class NegativeAnswers:
         self._dependencies: set[Dependency] = set()
 
     def find(self, key: bytes) -> NegativeAnswer | None:
-        """Returns the answer to a packet without its message id; None if the chain has to answer it."""
+        """Returns the answer to a packet without its message id; None if the plugin chain has to answer it."""
         answers, head = self._answers, key[:_NAME_AT]
         at, end = _NAME_AT, len(key) - 5
         while at < end:
@@ -110,7 +110,7 @@ class NegativeAnswers:
         """Stores the reply to `packet` for all nonexistent names of the same length whose closest encloser is
         `encloser`.
 
-        Call it only for a reply that the chain has just made.
+        Call it only for a reply that the plugin chain has just made.
         """
         if len(wire) > MAX_REPLY or packet[2] & 0xF8 or packet[4:10] != b"\0\1\0\0\0\0":
             return

@@ -140,7 +140,8 @@ class Responder:
     # -- without the chain
 
     def lookup(self, packet: bytes, client: Client, started: float) -> bytes:
-        """Returns the reply to a packet that can be answered without the chain, else empty octets: then call `answer`.
+        """Returns the reply to a packet that can be answered without the plugin chain, else empty octets: then call
+        `answer`.
 
         `started` is the time on `perf_counter` when the packet was read from its socket.
         """
@@ -226,7 +227,7 @@ class Responder:
         """Returns a shared negative answer without its message id, or empty octets.
 
         `key` is the packet without its message id. Call it only for listeners without client classes. The second query
-        for the same name gets empty octets, so that the chain makes its reply and the table stores it.
+        for the same name gets empty octets, so that the plugin chain makes its reply and the table stores it.
         """
         table = self.table
         found = table.negative.find(key)
@@ -341,7 +342,7 @@ class Responder:
         outlet: zone_stream.Outlet | None = None,
         upstream_reply: Reply | None = None,
     ) -> None:
-        """Answers one packet through the chain, at once or later.
+        """Answers one packet through the plugin chain, at once or later.
 
         `started` is the time on `perf_counter` when the packet was read from its socket. If a reply has several
         messages, `outlet` sends all but the last one. Without `outlet`, a query that needs such a reply is refused.
@@ -439,7 +440,7 @@ class Responder:
 
 
 class PendingReply(msgspec.Struct, gc=False, eq=False):
-    """One query that the chain answers.
+    """One query that the plugin chain answers.
 
     `changes` is the number of changes that were applied to the answer table before the query came. If more have been
     applied when the reply arrives, the reply may be out of date, and is not stored.
@@ -483,7 +484,7 @@ class PendingReply(msgspec.Struct, gc=False, eq=False):
             self.finish(reply)
 
     def fail(self, error: Exception) -> None:
-        """Logs the exception of the chain, and answers SERVFAIL."""
+        """Logs the exception of the plugin chain, and answers SERVFAIL."""
         self.responder.recover("the chain", error)
         try:
             self._finish(rcode_only(Rcode.SERVFAIL))

@@ -1,4 +1,4 @@
-"""The interface between control and the sources of changes: API servers and manifests.
+"""The interface between the control process and the sources of changes: API servers and manifests.
 
 `api.source` and `manifests.source` implement it.
 """

@@ -51,8 +51,8 @@ By default the thresholds grow with use, so that the blocks of a page of an API 
 class Child:
     """One process that the supervisor keeps running.
 
-    `slot` is the number of the worker, counted from 0; it is -1 for control. `number` is the number of the child's
-    region in the shared memory.
+    `slot` is the number of the worker, counted from 0; it is -1 for the control process. `number` is the number of the
+    child's region in the shared memory.
     """
 
     def __init__(self, name: str, command: list[str], slot: int, number: int, region: memoryview, shared: int) -> None:

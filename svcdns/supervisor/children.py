@@ -1,4 +1,4 @@
-"""All children of the supervisor: control, the workers, and the children that take part in a replacement.
+"""All children of the supervisor: the control process, the workers, and the children that take part in a replacement.
 
 A slot is the place of one worker, numbered from 0. In a rolling replacement the successor and its predecessor have the
 same slot.
@@ -39,7 +39,7 @@ class Children:
     ) -> None:
         """`log` writes a line; `mapping` is the descriptor of the shared memory.
 
-        `control_arguments` are passed on to control unchanged.
+        `control_arguments` are passed on to the control process unchanged.
         """
         self._selector, self._log, self.control_arguments, self.mapping = selector, log, control_arguments, mapping
         self._regions = shared_memory.regions(mapping)
@@ -76,7 +76,7 @@ class Children:
         )
 
     def __iter__(self) -> Iterator[Child]:
-        """Iterates over all children: control, workers, the successor and the predecessors."""
+        """Iterates over all children: the control process, workers, the successor and the predecessors."""
         yield self.control
         yield from self.workers
         if self.successor is not None:
@@ -161,7 +161,7 @@ class Children:
         self.predecessors.pop(child, None)
 
     def send_exits(self) -> None:
-        """Sends control, and control's successor, the counts of how children have ended."""
+        """Sends the control process, and control's successor, the counts of how children have ended."""
         for child in (self.control, self.successor):
             if child is not None and child.slot < 0:
                 child.send(self.exits.message())

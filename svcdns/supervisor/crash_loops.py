@@ -1,7 +1,7 @@
 """Counts how children have ended and why, and finds those in a crash loop.
 
-The supervisor counts, because it alone outlives all children. It sends the counts to control, which publishes them as
-metrics. The log has a line when a crash loop begins and one when it is over.
+The supervisor counts, because it alone outlives all children. It sends the counts to the control process, which
+publishes them as metrics. The log has a line when a crash loop begins and one when it is over.
 """
 
 from __future__ import annotations
@@ -62,7 +62,9 @@ class Exits:
         self.loops = set(message["loops"])
 
     def message(self) -> Message:
-        """Returns all counts and crash loops as a message, for control and for the supervisor after an upgrade."""
+        """Returns all counts and crash loops as a message, for the control process and for the supervisor after an
+        upgrade.
+        """
         return {
             "op": "endings",
             "counts": [[*key, count] for key, count in self.counts.items()],

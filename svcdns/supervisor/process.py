@@ -1,4 +1,4 @@
-"""The supervisor: keeps control and workers running, handles signals, and stops and upgrades the program.
+"""The supervisor: keeps the control process and workers running, handles signals, and stops and upgrades the program.
 
 The signals are listed in docs/behaviour/corefile.md#signals. The supervisor knows nothing of DNS, Corefiles or
 clusters: control tells it how many workers to start and where to listen. It reads no input but the messages of its own
@@ -52,10 +52,11 @@ class _ExitError(Exception):
 
 
 class Supervisor:
-    """Keeps control and workers running until a signal stops them."""
+    """Keeps the control process and workers running until a signal stops them."""
 
     def __init__(self, control_arguments: list[str], mapping: int, *, pin: bool = False) -> None:
-        """`control_arguments` are passed on to control unchanged; `mapping` is the descriptor of the shared memory.
+        """`control_arguments` are passed on to the control process unchanged; `mapping` is the descriptor of the shared
+        memory.
 
         `pin` binds each worker to a processor.
         """
@@ -286,7 +287,7 @@ class Supervisor:
                     self._drain_workers()
 
     def _restart(self, control: Child) -> None:
-        """Has control exit, after which it is started again. Control requests this when memory runs out."""
+        """Has the control process exit, after which it is started again. Control requests this when memory runs out."""
         if self._upgrading:
             log("[WARNING] control is not restarted during an upgrade")
         elif self._children.served and not self._stopping:

@@ -123,7 +123,7 @@ class Counters:
         self._clock[0] = now
 
     def state(self, state: State) -> None:
-        """Publishes the state of this process, for control and the supervisor."""
+        """Publishes the state of this process, for the control process and the supervisor."""
         self._clock[1] = float(state)
 
     def cell(self, family: Family, *values: str) -> int:

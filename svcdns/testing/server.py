@@ -1,6 +1,6 @@
-"""A worker without sockets, for the contract check: the chain of one server block, and its answer tables.
+"""A worker without sockets, for the contract check: the plugin chain of one server block, and its answer tables.
 
-The virtual clock moves only when the check moves it. Files are read as control reads them.
+The virtual clock moves only when the check moves it. Files are read as the control process reads them.
 """
 
 from __future__ import annotations
@@ -106,13 +106,13 @@ class Server:
     # -- files
 
     def _gather(self) -> None:
-        """Reads the files of all plugins for the Corefile, as control does at a start."""
+        """Reads the files of all plugins for the Corefile, as the control process does at a start."""
         for name, options in self._plans[0].options.items():
             if callable(getattr(self._load(name), "gather", None)):
                 self._take_all(name, self._called(name, "gather", options, {}))
 
     def refresh(self, *, changed: bool = False) -> None:
-        """Reads the files of all plugins again, as control does.
+        """Reads the files of all plugins again, as the control process does.
 
         If `refresh` raises a SvcdnsError, the content that was read before stays in use. If `changed` is true, checks
         that `refresh` of the plugin finds what `gather` finds. Raises SvcdnsError for any other exception.
@@ -145,7 +145,7 @@ class Server:
         return found
 
     def _called(self, name: str, hook: str, *arguments: Any) -> Any:
-        """Calls a hook of a plugin's module as control does. Raises SvcdnsError."""
+        """Calls a hook of a plugin's module as the control process does. Raises SvcdnsError."""
         position = self._plans[0].block(name).directives[0].position
         try:
             found = getattr(self._load(name), hook)(*arguments)
@@ -211,7 +211,7 @@ class Server:
         return sent[0], False
 
     def _found(self, reply: Reply) -> Reply:
-        """Keeps the first error that is found in a reply of the chain, and returns the reply."""
+        """Keeps the first error that is found in a reply of the plugin chain, and returns the reply."""
         self._reply_error = self._reply_error or reply_error(reply)
         return reply
 
@@ -285,7 +285,7 @@ def _module(plugin: type[Plugin]) -> Any:
 
 def _first(found: Callable[[Reply], Reply]) -> type[Plugin]:
     class First(Plugin):
-        """The first plugin of the chain. It gets every reply of the block."""
+        """The first plugin of the plugin chain. It gets every reply of the block."""
 
         name = _FIRST
         states_reuse = True
@@ -303,7 +303,7 @@ def _first(found: Callable[[Reply], Reply]) -> type[Plugin]:
 
 def _last(rest: Rest, clock: Callable[[], float]) -> type[Plugin]:
     class Last(Plugin):
-        """The last plugin of the chain. It answers the queries that no plugin of the block answers."""
+        """The last plugin of the plugin chain. It answers the queries that no plugin of the block answers."""
 
         name = _LAST
         states_reuse = True

@@ -1,8 +1,8 @@
 """Certificates and keys as octets.
 
-Control reads them from files and sends them to the workers, which make TLS contexts of them. OpenSSL can read a
-certificate chain and its key only from a path. So the octets are written to a file in memory (memfd_create(2)), which
-is closed once OpenSSL has read it.
+The control process reads them from files and sends them to the workers, which make TLS contexts of them. OpenSSL can
+read a certificate chain and its key only from a path. So the octets are written to a file in memory (memfd_create(2)),
+which is closed once OpenSSL has read it.
 """
 
 from __future__ import annotations

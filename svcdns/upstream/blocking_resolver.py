@@ -1,6 +1,6 @@
 """Looks up the addresses of a host name, with the system's resolver or with given DNS servers.
 
-The functions block, so only control calls them, in a thread. Workers use `svcdns.upstream.server` instead.
+The functions block, so only the control process calls them, in a thread. Workers use `svcdns.upstream.server` instead.
 """
 
 from __future__ import annotations

@@ -43,7 +43,7 @@ It is high, because the index makes many objects, and none of them in a referenc
 
 
 class _Process:
-    """A worker with its two connections: the channel to the supervisor, and the feed from control."""
+    """A worker with its two connections: the channel to the supervisor, and the feed from the control process."""
 
     def __init__(self, slot: int, channel: Channel, counters: Counters, secrets: memoryview) -> None:
         self._channel = channel

@@ -1,8 +1,9 @@
 """A worker: answers DNS from an index of the cluster, chains of plugins, and answer tables. It does nothing else.
 
-Control sends the configuration and all changes of the cluster as frames of the feed. Frames, sockets and the clock are
-passed in from outside, so that a test can run a worker in its own process. At a reload, new chains are built while the
-old ones serve, and replace them in one step. The index, the counters, the caches and the connections stay.
+The control process sends the configuration and all changes of the cluster as frames of the feed. Frames, sockets and
+the clock are passed in from outside, so that a test can run a worker in its own process. At a reload, new chains are
+built while the old ones serve, and replace them in one step. The index, the counters, the caches and the connections
+stay.
 
 Rules:
 
@@ -88,12 +89,13 @@ class _Generation:
 
 
 class Worker:
-    """Answers DNS from the configuration and the data that control sends."""
+    """Answers DNS from the configuration and the data that the control process sends."""
 
     def __init__(
         self, slot: int, counters: Counters, clock: Clock, send: Callable[[bytes], None], secrets: memoryview
     ) -> None:
-        """`slot` is the number of the worker. `send` sends the octets of a frame to control; it must not block.
+        """`slot` is the number of the worker. `send` sends the octets of a frame to the control process; it must not
+        block.
 
         `secrets` is the shared memory with the secrets of DNS cookies.
         """
@@ -121,7 +123,7 @@ class Worker:
     # -- the feed
 
     def new_feed(self) -> None:
-        """Begins a new connection to control; drops an incomplete frame of the previous connection."""
+        """Begins a new connection to the control process; drops an incomplete frame of the previous connection."""
         self._reader = FrameReader[FromControl](FromControl)
         self._instruction = None
 

@@ -77,7 +77,8 @@ class Cache(Plugin):
         return Store(bounds.capacity, self._budget, lambda: counters.add(cell))
 
     def join_fast_path(self, fast_path: FastPath) -> bool:
-        """Lets the fast path store simple replies (see wire/simple_reply.py) in this cache, and returns True.
+        """Lets the fast path (forwarding without the plugin chain) store simple replies (see wire/simple_reply.py) in
+        this cache, and returns True.
 
         Returns False if denial confirmation is on, or if the cache does not cover all zones of the block. Then the
         block has no fast path.

@@ -1,4 +1,4 @@
-"""Encodes a zone, so that control can send it to the workers. Control reads and checks the zone file.
+"""Encodes a zone, so that the control process can send it to the workers. Control reads and checks the zone file.
 
 The records are encoded in portions, so that a worker can serve queries between two portions.
 """
@@ -41,12 +41,12 @@ _records = msgspec.msgpack.Decoder(list[Record])
 
 
 def data_key(path: str, zone: str) -> str:
-    """Returns the key under which control sends the content of a zone to the workers."""
+    """Returns the key under which the control process sends the content of a zone to the workers."""
     return f"{path} {zone}"
 
 
 def error_key(path: str, zone: str) -> str:
-    """Returns the key under which control sends the reason why a file cannot be used for a zone.
+    """Returns the key under which the control process sends the reason why a file cannot be used for a zone.
 
     The reason is an empty text if the file can be used.
     """

@@ -1,8 +1,8 @@
 """The `file` plugin: authoritative answers from zone files (RFC 1034 §4.3.2).
 
-Control reads the files. This module receives each zone in the form that `content.encode` makes, and never opens a file.
-A reply has its zone as a dependency, so the answer table keeps the reply until the zone changes. The rules are those of
-docs/behaviour/plugins.md#file.
+The control process reads the files. This module receives each zone in the form that `content.encode` makes, and never
+opens a file. A reply has its zone as a dependency, so the answer table keeps the reply until the zone changes. The
+rules are those of docs/behaviour/plugins.md#file.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class File(Plugin):
         return Settings(warnings=tuple(line for file in options.files for line in file.warnings))
 
     def __init__(self, options: Options, environment: Environment) -> None:
-        """Uses the zones that control has sent so far, and loads each zone that control sends later."""
+        """Uses the zones that the control process has sent so far, and loads each zone that control sends later."""
         self._environment, self._started = environment, False
         self._files: dict[bytes, ZoneFile] = {}
         self._zones: dict[bytes, Zone] = {}
@@ -110,8 +110,8 @@ class File(Plugin):
     def handle(self, query: Query, following: Following) -> Answer:
         """Answers queries for names in the plugin's zones.
 
-        Other queries go to the next plugin, or get REFUSED if this plugin is the last one in the chain. Queries for
-        names without records go to the next plugin, too, if the option `fallthrough` covers the name.
+        Other queries go to the next plugin, or get REFUSED if this plugin is the last one in the plugin chain. Queries
+        for names without records go to the next plugin, too, if the option `fallthrough` covers the name.
         """
         apex = self._zone_of(query.key, query.rtype)
         if apex is None:

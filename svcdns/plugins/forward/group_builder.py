@@ -1,7 +1,7 @@
 """Builds the upstream group of a forward rule, and builds a new group when the addresses of its upstreams change.
 
 If a server's address and options stay the same, its Server object is used again after a reload. So the server's health,
-sockets and connections are kept. Control looks up hosts and reads files; this module reads no file.
+sockets and connections are kept. The control process looks up hosts and reads files; this module reads no file.
 """
 
 from __future__ import annotations

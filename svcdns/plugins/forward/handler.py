@@ -34,7 +34,9 @@ class Forward(Plugin):
 
     @classmethod
     def settings(cls, options: Options) -> Settings:
-        """Returns settings that pass queries of every class to the chain, and warn about words that have no effect."""
+        """Returns settings that pass queries of every class to the plugin chain, and warn about words that have no
+        effect.
+        """
         return Settings(any_class=True, warnings=options.warnings)
 
     def handle(self, query: Query, following: Following) -> Answer:
@@ -59,7 +61,7 @@ class Forward(Plugin):
         """Lets the first rule send the queries of the fast path, and returns True.
 
         Returns False if the first rule does not cover every name, or has the option `next` or `next_on_nodata`. Queries
-        for names in the zones of the leak guard always go through the chain.
+        for names in the zones of the leak guard always go through the plugin chain.
         """
         fast_path.forwards = True
         rule = self._rules[0]
@@ -138,7 +140,7 @@ class _ForwardRule:
         return refused or deferred
 
     def try_fast_path(self, query: FastPathQuery) -> Reply | None:
-        """Sends a query of the fast path to the upstreams, and returns None.
+        """Sends a query of the fast path (forwarding without the plugin chain) to the upstreams, and returns None.
 
         If a limit forbids the query or no upstream may be queried, sends nothing and returns the reply for the client.
         """

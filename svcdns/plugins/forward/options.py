@@ -97,12 +97,14 @@ class Rule:
     server_name: str = ""
 
     def data_key(self, upstream: NamedUpstream) -> str:
-        """Returns the key of an upstream's addresses in the data that control sends to the workers."""
+        """Returns the key of an upstream's addresses in the data that the control process sends to the workers."""
         return " ".join((upstream.path, *map(address_text, self.resolvers)))
 
     @property
     def tls_key(self) -> str:
-        """The key of the certificates in the data that control sends to the workers. Empty if the rule needs none."""
+        """The key of the certificates in the data that the control process sends to the workers. Empty if the rule
+        needs none.
+        """
         secure = any(
             isinstance(one, TlsUpstream) or (isinstance(one, NamedUpstream) and one.server_name)
             for one in self.upstreams

@@ -1,7 +1,7 @@
 """Reads the certificates for upstreams over TLS, which the option `tls` names.
 
-Control reads the files at start and again every few seconds. If changed files cannot be used, the previous certificates
-stay in use, and the error is logged once.
+The control process reads the files at start and again every few seconds. If changed files cannot be used, the previous
+certificates stay in use, and the error is logged once.
 """
 
 from __future__ import annotations

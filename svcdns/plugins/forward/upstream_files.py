@@ -1,6 +1,6 @@
 """Finds the addresses of upstreams that a `forward` directive names by file or by host name.
 
-Control looks up hosts once for each Corefile, and reads files at start and every PERIOD seconds.
+The control process looks up hosts once for each Corefile, and reads files at start and every PERIOD seconds.
 """
 
 from __future__ import annotations

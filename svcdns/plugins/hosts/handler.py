@@ -1,8 +1,8 @@
 """The `hosts` plugin: answers A, AAAA and PTR queries from a hosts file and from entries in the Corefile.
 
-Control reads the file; this module receives the file's table. In an answer, the file's entries come first, then the
-entries of the Corefile. A reply has the file as a dependency if a change of the file could change the reply. That is
-also true for a name that is not in the file. The rules are those of docs/behaviour/plugins.md#hosts.
+The control process reads the file; this module receives the file's table. In an answer, the file's entries come first,
+then the entries of the Corefile. A reply has the file as a dependency if a change of the file could change the reply.
+That is also true for a name that is not in the file. The rules are those of docs/behaviour/plugins.md#hosts.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Hosts(Plugin):
         return Settings(warnings=options.warnings)
 
     def __init__(self, options: Options, environment: Environment) -> None:
-        """Uses the table that control has sent, and replaces it by each table that control sends later."""
+        """Uses the table that the control process has sent, and replaces it by each table that control sends later."""
         self._options, self._environment = options, environment
         self._zones = tuple(names.from_text(zone).lower() for zone in options.zones)
         self._fallthrough = tuple(names.from_text(zone).lower() for zone in options.fallthrough)

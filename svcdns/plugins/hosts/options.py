@@ -1,4 +1,6 @@
-"""The options of `hosts` (docs/behaviour/plugins.md#hosts), and the functions with which control reads the file."""
+"""The options of `hosts` (docs/behaviour/plugins.md#hosts), and the functions with which the control process reads the
+file.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +48,7 @@ class Options:
 
     @property
     def data_key(self) -> str:
-        """The key of the file's table in the data that control sends to the workers.
+        """The key of the file's table in the data that the control process sends to the workers.
 
         The key contains the zones, because the table has only names in these zones.
         """

@@ -132,7 +132,7 @@ class Kubernetes(Plugin):
         return self._positive(zone_query, result)
 
     def join_fast_path(self, fast_path: FastPath) -> bool:
-        """Excludes the plugin's zones from the fast path.
+        """Excludes the plugin's zones from the fast path (forwarding without the plugin chain).
 
         Returns True, because other queries may take the fast path.
         """

@@ -1,4 +1,6 @@
-"""The metrics of `kubernetes`. Control updates them, because control is the process that talks to the API server."""
+"""The metrics of `kubernetes`. The control process updates them, because control is the process that talks to the API
+server.
+"""
 
 from __future__ import annotations
 

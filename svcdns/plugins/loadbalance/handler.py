@@ -33,7 +33,7 @@ class LoadBalance(Plugin):
     reads_nothing = True
 
     def __init__(self, options: Options, environment: Environment) -> None:
-        """Uses the weights that control has sent, and later each new version of the weights."""
+        """Uses the weights that the control process has sent, and later each new version of the weights."""
         self._options, self._environment = options, environment
         self._dependency: Dependency = ("weights", options.path)
         self._rotate: Callable[[Reply, Random], Variants] = Rotation
@@ -57,7 +57,7 @@ class LoadBalance(Plugin):
     def join_fast_path(self, fast_path: FastPath) -> bool:
         """Lets the fast path shuffle addresses, and returns True.
 
-        With weights or preferred networks, returns False, and every query goes through the chain.
+        With weights or preferred networks, returns False, and every query goes through the plugin chain.
         """
         fast_path.shuffles = True
         return not (self._options.preferred or self._options.path)

@@ -1,4 +1,5 @@
-"""The options of `loadbalance` (docs/behaviour/plugins.md#loadbalance), and its file of weights, which control reads.
+"""The options of `loadbalance` (docs/behaviour/plugins.md#loadbalance), and its file of weights, which the control
+process reads.
 
 Format of the file: each name is on a line of its own. After that, each address of the name is on a line with its
 weight, 1 to 255. Empty lines and lines that begin with `#` are ignored.

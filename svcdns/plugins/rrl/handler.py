@@ -1,6 +1,6 @@
 """Limits the rate of replies (docs/plugins/rrl.md).
 
-The plugin changes nothing in the chain, because replies from the answer table do not go through the chain. The
+The plugin changes nothing in the plugin chain, because replies from the answer table do not go through the chain. The
 responder asks its rate limiter about every reply over UDP (`svcdns.plugin_api.rate_limit`).
 """
 
@@ -72,7 +72,7 @@ class Rrl(Plugin):
         return self._limiter
 
     def name_independent(self, zone: bytes) -> bool:  # noqa: ARG002 - the same for all zones
-        """Returns True: the plugin changes no reply in the chain."""
+        """Returns True: the plugin changes no reply in the plugin chain."""
         return True
 
 

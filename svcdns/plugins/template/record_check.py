@@ -1,4 +1,4 @@
-"""Warns about templates that cannot make a valid resource record for any query. Control runs this check.
+"""Warns about templates that cannot make a valid resource record for any query. The control process runs this check.
 
 Only templates whose result is the same for all queries are checked. The server starts nevertheless. As in CoreDNS,
 queries that such a template answers get SERVFAIL.

@@ -302,13 +302,13 @@ class TcpConnection(asyncio.Protocol):
     # -- replies
 
     def _ask(self, packet: bytes, started: float) -> None:
-        """Passes one query to the chain."""
+        """Passes one query to the plugin chain."""
         self._queries_left -= self._queries_left > 0
         self._reply_state = ReplyState.ANSWERING
         self.responder.answer(packet, self._client, self._reply, started, self)
 
     def _reply(self, wire: bytes) -> None:
-        """Sends the chain's reply, or the last of its messages. Sends nothing if `wire` is empty."""
+        """Sends the plugin chain's reply, or the last of its messages. Sends nothing if `wire` is empty."""
         self._reply_state = _REPLIED_AT.get(self._reply_state, self._reply_state)
         if not self._transport.is_closing():
             if wire:
@@ -390,7 +390,7 @@ class TcpConnection(asyncio.Protocol):
     def _expired(self) -> None:
         """Called at the connection's timeout: the client did not send a query, or did not take a reply, in time.
 
-        A query in the chain has its own timeout.
+        A query in the plugin chain has its own timeout.
         """
         if self._reply_state is ReplyState.ANSWERING or self._waits_for_turn:
             self._deadline.set(self._timeouts.idle)

@@ -1,6 +1,6 @@
 """DNS over TLS (RFC 7858): accepts TLS connections, and passes them to `tcp` when the handshake is complete.
 
-Control sends the certificates, each with a key. A new certificate serves new connections only.
+The control process sends the certificates, each with a key. A new certificate serves new connections only.
 
 Rules:
 
@@ -43,7 +43,7 @@ log = logging.getLogger("svcdns")
 
 
 class NoCertificateError(SvcdnsError):
-    """Control has not sent the certificate of a listener, or the certificate cannot be used."""
+    """The control process has not sent the certificate of a listener, or the certificate cannot be used."""
 
 
 class Certificates:
@@ -56,7 +56,9 @@ class Certificates:
         self._served: dict[str, tls.ServerTls] = {}
 
     def take(self, key: str, payload: bytes) -> None:
-        """Uses a certificate from control for connections from now on. If it cannot be used, the previous one stays."""
+        """Uses a certificate from the control process for connections from now on. If it cannot be used, the previous
+        one stays.
+        """
         served, before = tls.decode(payload), self._served.get(key)
         if before is None or before.material != served.material:
             try:

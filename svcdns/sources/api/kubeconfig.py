@@ -1,9 +1,9 @@
 """Loads a kubeconfig with the official Kubernetes client, in another process.
 
 The command of that process is `svcdns.sources.api.kubeconfig PATH CONTEXT`. The client implements the rules of
-kubeconfigs and runs exec plugins, but takes half a second and twenty megabytes to import. So control starts another
-process. That process prints a `Loaded` as JSON on standard output and ends; an error is one line in the field `error`.
-The client's requests, models and watches are not used.
+kubeconfigs and runs exec plugins, but takes half a second and twenty megabytes to import. So the control process starts
+another process. That process prints a `Loaded` as JSON on standard output and ends; an error is one line in the field
+`error`. The client's requests, models and watches are not used.
 """
 
 from __future__ import annotations
