@@ -237,7 +237,7 @@ def _within(zones: frozenset[bytes], closest_encloser: FindEncloser) -> FindEncl
 
 
 def chain(handlers: Sequence[Plugin]) -> Following | None:
-    """Links the handlers to one function, outermost first; returns None if there are none.
+    """Links the handlers into one function. The first handler gets each query first. Returns None without handlers.
 
     A query that passes the last handler gets SERVFAIL.
     """

@@ -26,7 +26,7 @@ _IDENTIFIERS: Final = 1 << 32
 
 
 class Classes:
-    """The client classes of one listener."""
+    """The client classes of one listener. Clients that every plugin treats alike are in one class."""
 
     def __init__(self, handlers: Sequence[Plugin]) -> None:
         """`handlers` are plugins that override `client_class`."""
@@ -37,7 +37,8 @@ class Classes:
         self._next = 0
 
     def of(self, address: str) -> bytes:
-        """Returns the client class of `address`, as an identifier of four octets that is valid only in this process.
+        """Returns the client class of `address` (clients that every plugin treats alike), as an identifier of four
+        octets that is valid only in this process.
 
         Exceptions of plugins pass through.
         """
@@ -51,7 +52,6 @@ class Classes:
         return found
 
     def _numbered(self, names: tuple[str, ...]) -> bytes:
-        """Returns the identifier of a class that has none yet."""
         if len(self._numbers) >= MAX_NUMBERED:
             self._numbers.clear()
             self._known.clear()
@@ -60,7 +60,9 @@ class Classes:
         return found
 
     def invalidate(self, dependencies: Iterable[Dependency]) -> None:
-        """Forgets all classes if a changed dependency is of a kind that the classes depend on, such as `pod`."""
+        """Discards all classes if they may have changed: if a class depends on the kind of one of `dependencies`, such
+        as `pod`.
+        """
         if self._known and any(dependency[0] in self._kinds for dependency in dependencies):
             self._known.clear()
 

@@ -79,7 +79,8 @@ def link(plugin: Plugin, following: Following) -> Following:
 
 
 def _settled(answer: Answer, current: Current, last: Answer) -> Answer:
-    """Adds to a plugin's answer the reuse terms of the data that the plugin read.
+    """Adds to a plugin's answer the terms of reuse (clients, lifetime, dependencies) that follow from the data that the
+    plugin read.
 
     A reply gets the terms now, and a deferred reply when it arrives. `last` is the latest answer of the rest of the
     chain to the plugin.

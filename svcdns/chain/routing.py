@@ -86,7 +86,7 @@ class Listener:
         return f"{self.transport}://{host}:{self.port}"
 
     def find(self, key: bytes, rtype: int) -> Route | None:
-        """Returns the route of a name (wire format, lower case), or None.
+        """Returns the route (zone and plugin chain) for a name in wire format and lower case, or None.
 
         A DS query belongs to the parent zone: its route is the shortest matching zone below the root, as in CoreDNS.
         """
@@ -102,11 +102,16 @@ class Listener:
         return above or routes.get(ROOT)
 
     def is_divided(self, key: bytes) -> bool:
-        """Returns True if a name below `key` (wire format, lower case) has another route than `key`."""
+        """Returns True if a name below `key` (wire format, lower case) belongs to another zone or plugin chain than
+        `key`.
+        """
         return any(zone != key and is_within(zone, key) for zone in self.routes)
 
     def route(self, query: Query) -> Route:
-        """Returns the route of a query, or DROPPED if the server must answer REFUSED without calling a plugin."""
+        """Returns the route (zone and plugin chain) of a query.
+
+        Returns DROPPED if the server must answer REFUSED without calling a plugin.
+        """
         if query.rclass != Class.IN and not self.any_class:
             return DROPPED
         found = self.find(query.key, query.rtype)

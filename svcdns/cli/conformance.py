@@ -163,7 +163,6 @@ def _selected(only: Sequence[str]) -> list[Check]:
 
 
 async def _interruptible(work: Coroutine[object, object, int]) -> int:
-    """Cancels `work`, so that it cleans up, at the first SIGINT or SIGTERM. Ignores further signals."""
     task = asyncio.create_task(work)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -16,7 +16,9 @@ from svcdns.feed.format import handover_format
 
 
 def main() -> int:
-    """Prints the hand-over format and the version, and returns exit code 0."""
+    """Prints the hand-over format (what two versions must have in common for an upgrade in place) and the version.
+    Returns 0.
+    """
     sys.stdout.write(f"{handover_format()} {__version__}\n")
     return 0
 

@@ -56,8 +56,8 @@ class Begin(msgspec.Struct, frozen=True, array_like=True, tag="begin"):
 class Put(msgspec.Struct, frozen=True, array_like=True, tag="put"):
     """`object` is new or has changed.
 
-    `trigger_time` is the slice's annotation endpoints.kubernetes.io/last-change-trigger-time, in Unix seconds. It is 0
-    without the annotation and for objects of a list.
+    `trigger_time` is the EndpointSlice's annotation endpoints.kubernetes.io/last-change-trigger-time, in Unix seconds.
+    It is 0 without the annotation and for objects of a list.
     """
 
     object: ClusterObject

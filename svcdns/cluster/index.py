@@ -185,7 +185,7 @@ class Index:
     # -- writing
 
     def apply(self, change: Change | EncodedChange) -> set[Dependency]:
-        """Applies a change, and returns the dependencies that the change affects."""
+        """Applies a change. Returns the dependencies (objects that replies are made from) that the change affects."""
         affected: set[Dependency] = set()
         match change:
             case Put():

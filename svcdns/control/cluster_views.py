@@ -54,7 +54,7 @@ class RestMetrics:
     """Metrics of the requests to API servers."""
 
     def __init__(self, counters: Counters) -> None:
-        """`counters` must be the counters in control's own region of the shared memory."""
+        """`counters` must be those of the control process, because only that process sends requests."""
         self._counters = counters
 
     def request(self, verb: str, host: str, code: str, method: str, seconds: float | None) -> None:

@@ -124,7 +124,9 @@ class Setup:
 
     @property
     def reload(self) -> ReloadInterval | None:
-        """The interval at which the Corefile is read again. If several blocks set it, the last one counts."""
+        """The interval at which the Corefile is read again. If several blocks set it, the value of the last one is
+        used.
+        """
         return next((one.reload for one in reversed(self.settings) if one.reload is not None), None)
 
     @property

@@ -87,10 +87,10 @@ class FeedQueue:
         self._loop.add_reader(sock, self._readable)
 
     def begin(self, epoch: int, share: float = 1.0) -> None:
-        """Queues the first frame of the connection. It has the epoch of the control process, and the permitted size of
-        tables and caches.
+        """Queues the first frame of the connection.
 
-        `share` is that size, as a share of the usual size.
+        `epoch` is the number of this control process. `share` is the permitted size of answer tables and caches, as a
+        part of their usual size.
         """
         self.put(Epoch(epoch, share))
 

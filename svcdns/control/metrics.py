@@ -36,7 +36,7 @@ _WHOLE_BOUND: Final = re.compile(rb'([{,]le="[0-9]+)\.0"')
 
 
 class Totals(Collector):
-    """Combines the values of each time series in all regions of the shared memory.
+    """Combines the values of each time series from all processes. Each process has a region of the shared memory.
 
     The values are added; for a family that is marked `uniform`, the largest one is taken. Gauges of a process that has
     ended are left out. During a rolling replacement, gauges of the other control process are left out, too.

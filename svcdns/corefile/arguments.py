@@ -40,7 +40,7 @@ def arguments(line: Directive, least: int, most: int) -> tuple[Token, ...]:
 
 
 def argument(line: Directive) -> Token:
-    """Returns the word after the line's first word. There must be exactly one."""
+    """Returns the only argument of a line. Raises CorefileError if the line has no argument or several."""
     return arguments(line, 1, 1)[0]
 
 
@@ -70,8 +70,8 @@ def body(line: Directive) -> tuple[Directive, ...]:
 def options(directive: Directive, words: Mapping[str, int]) -> Iterator[Directive]:
     """Yields the options in the directive's braces, each with its own arguments.
 
-    `words` maps each option with a fixed number of arguments to this number. As in CoreDNS, another option may follow
-    such an option on the same line: `max_fails 2 expire 5s`.
+    `words` has the options with a fixed number of arguments, and this number for each. As in CoreDNS, another option
+    may follow such an option on the same line: `max_fails 2 expire 5s`.
     """
     for line in body(directive):
         rest = line

@@ -164,7 +164,7 @@ class _Parser:
         """Returns the server keys of the words in `keys`.
 
         CoreDNS reads `KEY{` as a name that ends with a brace. No query has such a name. So this parser leaves such a
-        word out, with a warning. It is kept if the block has no other key.
+        word out, with a warning. The word is kept if the block has no other key.
         """
         attached = [token for token in keys if _has_brace(token)]
         for token in attached:

@@ -15,7 +15,9 @@ SLICE: Final = 0.0002
 
 
 class TimeSlice:
-    """A limit for one piece of work in the event loop: a number of seconds that begins when the object is made."""
+    """A time slice: a number of seconds, from the creation of this object, for which work may hold up the event
+    loop.
+    """
 
     __slots__ = ("_ends", "_seconds")
 

@@ -100,7 +100,9 @@ class TimerWheel:
         self._schedule(min((number for number, slot in self._slots.items() if slot.pending), default=None))
 
     def _schedule(self, number: int | None) -> None:
-        """Schedules `run_due` for the time of slot `number`; cancels it if `number` is None."""
+        """Schedules `run_due` for the time of slot `number` (the callbacks of one tick); cancels it if `number` is
+        None.
+        """
         if self._handle is not None:
             self._handle.cancel()
             self._handle = None

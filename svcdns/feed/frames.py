@@ -67,7 +67,7 @@ class Configure(msgspec.Struct, frozen=True, array_like=True, tag="configure"):
 
 
 class Swap(msgspec.Struct, frozen=True, array_like=True, tag="swap"):
-    """Has the worker serve with the chains of `generation` from now on."""
+    """Has the worker serve with the plugin chains of the Corefile number `generation` from now on."""
 
     generation: int
 
@@ -98,7 +98,10 @@ class Data(msgspec.Struct, frozen=True, array_like=True, tag="data"):
 
 
 class Configured(msgspec.Struct, frozen=True, array_like=True, tag="configured"):
-    """From a worker: it has built the chains of `generation`, or could not because of `error`."""
+    """A worker's report that it has built the plugin chains of the Corefile number `generation`.
+
+    If the worker could not build them, `error` is the reason.
+    """
 
     generation: int
     error: str = ""

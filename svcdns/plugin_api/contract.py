@@ -129,14 +129,17 @@ class Plugin:
         return True
 
     def shrink(self, share: float) -> Iterator[None]:  # noqa: ARG002 - a hook
-        """Reduces stored data to `share` of its usual size, a little at each step; 1 permits the usual size again.
+        """Reduces stored data to `share` of its usual size, a little at each step; with 1, they may have their usual
+        size again.
 
         Called when the container's memory fills up, and when there is room again.
         """
         return iter(())
 
     def invalidate(self, dependencies: set[Dependency]) -> None:
-        """Drops stored replies that depend on one of `dependencies`, because these have changed."""
+        """Drops stored replies that were made from one of the objects `dependencies`, because these objects have
+        changed.
+        """
 
     # -- what makes replies cheap; see docs/architecture.md
 

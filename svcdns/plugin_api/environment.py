@@ -142,7 +142,7 @@ class Content(Generic[T]):
 
     @property
     def value(self) -> T:
-        """The present data. Reading it makes the data a dependency of the reply."""
+        """The present data. A reply for which a plugin has read this is dropped when the data change."""
         self._environment.depends_on(self._dependency)
         return self._value
 

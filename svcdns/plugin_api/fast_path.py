@@ -29,7 +29,9 @@ class UpstreamReply(Protocol):
 
     @property
     def plain(self) -> SimpleReply | None:
-        """The reply as octets if it is a simple reply (see `svcdns.wire.simple_reply`), otherwise None."""
+        """The reply as octets if it is a simple reply (only addresses or a denial; see `svcdns.wire.simple_reply`),
+        otherwise None.
+        """
         ...
 
     @property

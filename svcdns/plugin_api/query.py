@@ -142,7 +142,7 @@ class Query(msgspec.Struct):
 
     @property
     def cluster_scope(self) -> CacheScope:
-        """The scope of a reply that is made from cluster data; see `svcdns.plugin_api.visibility`."""
+        """The clients that may get a reply again that is made from cluster data; see `svcdns.plugin_api.visibility`."""
         return CacheScope.SHARED if self.visibility is None else CacheScope.CLIENT_CLASS
 
     @property
@@ -178,8 +178,8 @@ class Query(msgspec.Struct):
     def ask(self, name: bytes, rtype: int) -> Answer:
         """Sends another query of class IN through the whole server, as the same client, and returns the answer.
 
-        Such queries may be nested up to MAX_DEPTH levels. The reuse terms of the reply also apply to the reply that the
-        calling plugin returns.
+        Such queries may be nested up to MAX_DEPTH levels. The limits on the reuse of that reply (clients, lifetime,
+        dependencies) also apply to the plugin's own reply.
         """
         query = msgspec.structs.replace(
             self,

@@ -25,7 +25,7 @@ class Verdict(IntEnum):
 
 
 class RateLimiter(Protocol):
-    """Decides about the replies of one server block."""
+    """Limits the rate of replies of one server block: decides which replies are sent, truncated or dropped."""
 
     error_account: bytes
     """The account of replies to packets that no plugin sees, such as malformed queries."""

@@ -27,7 +27,9 @@ Increment = tuple[int, float]
 
 
 class CacheScope(IntEnum):
-    """The clients that may get a reply again: all clients, those of the same client class, or none."""
+    """The clients that may get a stored reply: all clients, those that the plugins treat alike (a client class), or
+    none.
+    """
 
     SHARED = 0
     CLIENT_CLASS = 1
@@ -54,7 +56,9 @@ class Variants(Protocol):
     turns_answer: bool
 
     def variant(self, number: int, of: int) -> Reply:
-        """Returns the variant with this number, from 0 to `of` - 1. If `of` is 1, the order is random."""
+        """Returns the reply with its records in order number `number`, from 0 to `of` - 1. If `of` is 1, the order is
+        random.
+        """
         ...
 
 
@@ -132,7 +136,7 @@ def rcode_only(rcode: int, error: str = "") -> Reply:
 
 
 def joined(reply: Reply, other: Reply) -> Reply:
-    """Returns `reply`, which was made from `other`, with the reuse terms of `other` added.
+    """Returns `reply`, which was made from `other`, with the limits on reuse that `other` has.
 
     The result has the shorter lifetime, the narrower scope, and the dependencies and increments of both. It has the
     extended error of `reply`, or else of `other`. If the TTLs of `other` count down, the result expires when they next

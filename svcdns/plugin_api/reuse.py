@@ -86,16 +86,16 @@ class Invocation:
 
     @property
     def states_reuse(self) -> bool:
-        """True if the plugin sets the scope of its replies itself (`PluginContext`)."""
+        """True if the plugin itself sets which clients may get its replies again (`PluginContext`)."""
         return self.context.states_reuse
 
     @property
     def address_scope(self) -> CacheScope:
-        """The scope of a reply for which the plugin read the client's address (`PluginContext`)."""
+        """The clients that may get a reply again for which the plugin read the client's address (`PluginContext`)."""
         return self.context.address_scope
 
     def begin(self) -> Invocation:
-        """Returns this invocation, because the recording has begun already."""
+        """Returns this object itself: it already records what the plugin reads in this call."""
         return self
 
     def as_invocation(self) -> Invocation:
@@ -108,7 +108,9 @@ class Invocation:
             self.scope = scope
 
     def apply(self, reply: Reply) -> Reply:
-        """Returns the plugin's reply with the reuse terms of what the plugin read."""
+        """Returns the plugin's reply, limited to the clients and the lifetime for which the data that the plugin read
+        are valid.
+        """
         for source in self.followed:
             if isinstance(source, Reply) and source is not reply and not self.context.states_reuse:
                 reply = carried(reply, source)
@@ -212,7 +214,9 @@ def checked(found: object, plugin: str) -> Reply:
 
 
 def carried(reply: Reply, source: Reply) -> Reply:
-    """Adds to a plugin's reply the reuse terms of `source`, the reply that it got from the rest of the plugin chain."""
+    """Returns a plugin's reply with the limits on reuse of `source`, the reply that the following plugins gave to the
+    plugin.
+    """
     if reply.dependencies is not source.dependencies or reply.lifetime > source.lifetime or reply.scope < source.scope:
         missing = tuple([one for one in source.dependencies if one not in reply.dependencies])
         lifetime = min(reply.lifetime, source.lifetime)

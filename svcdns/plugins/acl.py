@@ -181,7 +181,8 @@ class Acl(Plugin):
         self._distinct = [line.networks for _, lines in self._rules for line in lines if line.networks is not None]
 
     def client_class(self, address: str) -> str:
-        """Returns the client class: one digit for each set of networks in the rules.
+        """Returns the client class (clients of one class may get the same replies): one digit for each set of networks
+        in the rules.
 
         The digit is 1 if the set contains the address, otherwise 0. If the text is not an address, the class is `?`.
         """
@@ -220,7 +221,7 @@ class Acl(Plugin):
         )
 
     def _decide(self, query: Query) -> tuple[str, str, CacheScope]:
-        """Returns the action, the zone of the rule that matched, and the cache scope of the decision."""
+        """Returns the action, the zone of the rule that matched, and the clients to which the same decision applies."""
         scope = CacheScope.SHARED
         address = packed(query.client.address)
         for zones, lines in self._rules:

@@ -136,7 +136,9 @@ class Autopath(Plugin):
         self._clusters = self._environment.peers(self._source) if self._source else ()
 
     def client_class(self, address: str) -> str:
-        """Returns the client class: the namespace of the Pod with that address, or an empty text without such a Pod."""
+        """Returns the client class (clients of one class may get the same replies): the namespace of the Pod with that
+        address, or an empty text without such a Pod.
+        """
         return " ".join(cluster.pod_namespace(address) for cluster in self._clusters)
 
     def handle(self, query: Query, following: Following) -> Answer:

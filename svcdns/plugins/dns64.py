@@ -129,7 +129,10 @@ class Dns64(Plugin):
         self._options, self._counters = options, environment.counters
 
     def client_class(self, address: str) -> str:
-        """Returns the family of the address as its client class. With `allow_ipv4`, all clients have the same class."""
+        """Returns the family of the address as the client class. Clients of one class may get the same replies.
+
+        With `allow_ipv4`, all clients have the same class.
+        """
         return "" if self._options.allow_ipv4 else "6" if ":" in address else "4"
 
     def handle(self, query: Query, following: Following) -> Answer:

@@ -113,9 +113,7 @@ class Errors(Plugin):
         return True
 
     def join_fast_path(self, fast_path: FastPath) -> bool:  # noqa: ARG002 - nothing to set
-        """Returns True, because the simple replies of the fast path (forwarding without the plugin chain) (see
-        wire/simple_reply.py) have no error to log.
-        """
+        """Returns True, because replies on the fast path (forwarding without the plugin chain) have no error to log."""
         return True
 
     def stop(self) -> None:

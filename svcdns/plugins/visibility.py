@@ -218,14 +218,12 @@ class _Sight:
         """True after a Service or a namespace was hidden."""
 
     def shows(self, namespace: str, service: str, dependencies: list[Dependency]) -> bool:
-        """See `Visibility`."""
         if self._covers(namespace, dependencies) or any((namespace, service) in rule.services for rule in self._rules):
             return True
         self.hid = True
         return False
 
     def shows_namespace(self, namespace: str, dependencies: list[Dependency]) -> bool:
-        """See `Visibility`."""
         if self._covers(namespace, dependencies) or any(namespace in rule.partly for rule in self._rules):
             return True
         self.hid = True

@@ -1,8 +1,9 @@
 """The secrets of DNS cookies, in a page of shared memory after the regions of the processes.
 
-The supervisor writes a random base when it makes the mapping. Workers derive their secrets from it. The control process
-writes the secrets of the operator's file, if there is one; they are used instead. The page lasts as long as the
-program, also through an upgrade in place. The module uses only the standard library, because the supervisor imports it.
+The supervisor writes a random base when it makes the mapping. Workers derive their secrets from it. If the
+operator has a file of secrets, the control process writes these secrets to the page, and workers use them instead. The
+page lasts as long as the program, also through an upgrade in place. The module uses only the standard library, because
+the supervisor imports it.
 """
 
 from __future__ import annotations

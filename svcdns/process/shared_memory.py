@@ -48,19 +48,24 @@ class State(IntEnum):
 
 
 def control_region(side: int) -> int:
-    """Returns the number of control's shared-memory region on `side` (0 or 1)."""
+    """Returns the number of a region of the shared memory: that of the control process on `side` (0 or 1).
+
+    The control process and its successor have different sides.
+    """
     return side * (1 + SLOTS)
 
 
 def worker_region(slot: int, side: int) -> int:
-    """Returns the number of the shared-memory region of a worker slot on `side` (0 or 1)."""
+    """Returns the number of a region of the shared memory: that of the worker with the number `slot`, on `side` (0 or
+    1).
+
+    A worker and its successor have the same slot and different sides.
+    """
     return side * (1 + SLOTS) + 1 + slot
 
 
 def other_side(region: int) -> int:
-    """Returns the number of the shared-memory region on the other side, for the same worker slot or for the control
-    process.
-    """
+    """Returns the number of the region that the successor of the process with the region `region` gets, or has left."""
     return (region + 1 + SLOTS) % REGIONS
 
 

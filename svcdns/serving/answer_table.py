@@ -138,7 +138,7 @@ class Entry:
 
 
 class AnswerTable:
-    """The entries of one responder; their memory is at most `budget` octets.
+    """The stored replies of one responder (listener, protocol and address family), in at most `budget` octets.
 
     The loop that answers UDP packets reads `current` directly. It calls `find` for keys that are not in `current`, and
     for entries past their deadline.
@@ -179,7 +179,7 @@ class AnswerTable:
         self._used = self._used_before = 0
 
     def __len__(self) -> int:
-        """Returns the number of entries in both generations."""
+        """Returns the number of entries."""
         return len(self.current) + sum(map(len, self.previous))
 
     @property
@@ -188,7 +188,9 @@ class AnswerTable:
         return self._used + self._used_before + self._seen.octets
 
     def find(self, key: bytes, now: float) -> Entry | None:
-        """Returns the entry of `key` if it may be served at `now`, else None; moves it to the current generation."""
+        """Returns the entry of `key` if it may be served at `now`, else None. Moves the entry to the table's newer
+        half.
+        """
         entry = self.current.get(key)
         if entry is not None:
             if entry.alive(now):
@@ -215,7 +217,7 @@ class AnswerTable:
         return entry.wire if entry.wire is not None else self.next_rotation(entry)
 
     def next_rotation(self, entry: Entry) -> bytes:
-        """Returns the reply of `entry` with the records in the next order.
+        """Returns the reply of `entry` with its records in the next of several orders (rotations).
 
         Call it only for an entry with several orders.
         """
@@ -247,7 +249,7 @@ class AnswerTable:
                 return
 
     def invalidate(self, dependencies: Collection[Dependency]) -> None:
-        """Makes sure that no entry that depends on one of `dependencies` is served again."""
+        """Makes sure that no entry that was made from one of the objects `dependencies` is served again."""
         index = self._keys
         self.changes += 1
         self.negative.invalidate(dependencies)
@@ -267,14 +269,16 @@ class AnswerTable:
         self.negative.clear()
 
     def allow(self, budget: int) -> None:
-        """Sets the budget, in octets. Discards whole generations until the rest fits in the budget."""
+        """Sets the budget, in octets. Discards the older half of the table, and then the newer half, until the rest
+        fits.
+        """
         self.budget = budget
         self._seen.resize(budget // FILTER_SHARE)
         while self._used + self._used_before > budget - self._seen.octets:
             self._start_generation()
 
     def purge(self) -> Iterator[None]:
-        """Frees the memory of all discarded generations; each step of the iterator frees a little."""
+        """Frees the memory of all entries that were discarded; each step of the iterator frees a little."""
         while self._retired or self._retired_keys:
             self._purge_some()
             yield
@@ -302,7 +306,8 @@ class AnswerTable:
         self._used_before, self._used = self._used, 0
 
     def _hide(self, dependencies: Collection[Dependency]) -> None:
-        """Marks `dependencies` as changed. From then on, `find` does not return an older entry that has one of them.
+        """Marks the objects `dependencies` as changed. From then on, `find` does not return an older entry that has one
+        of them.
 
         The whole current generation becomes part of the previous one, so the time does not depend on the number of
         entries.

@@ -168,7 +168,7 @@ class FastPathExchange:
             self._answer_through_chain(refused)
 
     def completed(self, upstream_reply: UpstreamReply) -> None:
-        """Called with the upstream's reply. Sends a simple reply (see `svcdns.wire.simple_reply`) to the client.
+        """Called with the upstream's reply. Sends a simple reply (only addresses or a denial) to the client.
 
         Passes any other reply, with its query, to the plugin chain.
         """

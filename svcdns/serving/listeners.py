@@ -117,13 +117,13 @@ class _Socket:
 
     @property
     def key(self) -> ResponderKey:
-        """The key of the responder that answers the socket's queries."""
+        """The listener, protocol and address family of the socket, which identify its responder."""
         about = self.description
         return ResponderKey(about.host, about.port, about.proto, 2 if about.family == 6 else 1)
 
 
 class Listeners:
-    """The sockets of a worker, with their responders and readers."""
+    """The sockets of a worker, the objects that read them, and the objects that answer their queries (responders)."""
 
     def __init__(self, counters: Counters, clock: Clock, cookies: Cookies) -> None:
         """Reads no socket until `sockets`, `read` and `swap` have been called."""
@@ -144,7 +144,7 @@ class Listeners:
 
     @property
     def tables(self) -> list[AnswerTable]:
-        """The answer tables of all responders."""
+        """The tables of stored replies of all listeners."""
         return [responder.table for responder in self._responders.values()]
 
     @property
@@ -179,7 +179,7 @@ class Listeners:
     async def swap(self, listeners: dict[HostPort, Listener]) -> None:
         """Serves `listeners`, with their new chains, from now on; sockets and connections stay open.
 
-        If the transport of a listener changes, its responder is replaced by a new one.
+        If the transport of a listener changes, the responder of the listener is replaced.
         """
         self._listeners = listeners
         for key, responder in tuple(self._responders.items()):

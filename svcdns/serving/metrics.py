@@ -146,7 +146,7 @@ class HitCounter:
     """Counts hits that add the same increments to the metrics.
 
     `hits` is the number of hits, and `flushed` is how many hits have been added to the metrics. `increments` is what
-    one hit adds. `route` is the route whose duration histogram counts the hits.
+    one hit adds. The duration histogram of `route` (a zone of a server block) counts the hits.
     """
 
     __slots__ = ("flushed", "hits", "increments", "route")
@@ -178,7 +178,7 @@ class QueryMetrics:
         self.counters.count(MALFORMED, self._server, self._protocol, reason)
 
     def increments(self, query: Query, route: Route, reply: Reply) -> tuple[Increment, ...]:
-        """Returns the increments of one reply, except the increments of the size and duration metrics."""
+        """Returns what one reply adds to the counters, except to those of size and duration."""
         return self.increments_of(
             route, query.rtype, reply.rcode, route.writer if reply.has_message else "", dnssec_ok=query.dnssec_ok
         )
@@ -186,7 +186,7 @@ class QueryMetrics:
     def increments_of(
         self, route: Route, rtype: int, rcode: int, writer: str, *, dnssec_ok: bool
     ) -> tuple[Increment, ...]:
-        """Returns the same as `increments`, computed from query type, rcode and DO bit in place of query and reply.
+        """Returns what one reply adds to the counters, as `increments` does, from its query type, rcode and DO bit.
 
         `writer` is the name of the plugin that made the reply, for the label `plugin`.
         """
@@ -206,7 +206,7 @@ class QueryMetrics:
         return increments
 
     def sizes(self, route: Route, request: int, response: int) -> tuple[Increment, ...]:
-        """Returns the increments of the sizes, in octets, of one request and its response."""
+        """Returns what one request and its response add to the counters of sizes, in octets."""
         cells = self._size_cells.get((route.zone_text, route.view))
         if cells is None:
             where = (self._server, route.zone_text, route.view, self._protocol)
@@ -221,9 +221,9 @@ class QueryMetrics:
         )
 
     def hit_counter(self, increments: tuple[Increment, ...], route: Route) -> HitCounter:
-        """Returns the hit counter for `increments` and `route`.
+        """Returns the counter for uses of answer-table entries with these `increments` and this `route`.
 
-        Answer-table entries with the same increments and route share one hit counter.
+        All such entries share one counter.
         """
         found = self._hit_counters.get(increments)
         if found is None or found.route is not route:
@@ -233,11 +233,15 @@ class QueryMetrics:
         return found
 
     def release_routes(self) -> None:
-        """Drops all references to routes, so that old chains can be freed. Hit counters that entries use stay valid."""
+        """Drops all references to routes, and so to plugin chains, so that replaced chains can be freed. Hit counters
+        that entries use stay valid.
+        """
         self._hit_counters.clear()
 
     def duration_cell(self, route: Route) -> int:
-        """Returns the number of the first counter cell of the route's duration histogram."""
+        """Returns the number of the counter (in shared memory) of the first bucket of the route's duration
+        histogram.
+        """
         key = (route.zone_text, route.view)
         cell = self._duration_cells.get(key)
         if cell is None:
@@ -245,17 +249,21 @@ class QueryMetrics:
         return cell
 
     def add(self, increments: tuple[Increment, ...], times: int = 1) -> None:
-        """Adds `increments` to the metrics, `times` times."""
+        """Adds `increments` (pairs of counter and amount) to the metrics, `times` times."""
         values = self.counters.values
         for cell, amount in increments:
             values[cell] += amount * times
 
     def count_table_hits(self, hits: int) -> None:
-        """Counts replies that came from the answer table. Called when hit counters are flushed."""
+        """Counts replies that came from the answer table. Called once a second with the number of `hits` since the last
+        call.
+        """
         self.counters.count(TABLE_HITS, self._server, amount=hits)
 
     def observe_duration(self, route: Route, seconds: float, times: int = 1) -> None:
-        """Adds `times` replies that took `seconds` each to the duration histogram of the route."""
+        """Adds `times` replies that took `seconds` each to the duration histogram of the server block's zone
+        (`route`).
+        """
         cell = self.duration_cell(route)
         values = self.counters.values
         values[cell + bisect_left(DURATIONS, seconds)] += times
@@ -263,9 +271,8 @@ class QueryMetrics:
 
 
 def is_counted(route: Route) -> bool:
-    """Returns True if the server's metrics count queries of the route.
+    """Returns True if the server's metrics count queries for the zone of a server block (`route`).
 
-    The metrics count a query if the route's block has the directive `prometheus`, or if the query was refused before it
-    reached any chain.
+    They do if the block has the directive `prometheus`, or if a query was refused before it reached any plugin chain.
     """
     return route.counted or route is DROPPED

@@ -129,7 +129,7 @@ class NegativeAnswers:
         self._dependencies.update(encloser.dependencies)
 
     def invalidate(self, dependencies: Collection[Dependency]) -> None:
-        """Drops all answers if any of them depends on one of `dependencies`."""
+        """Drops all answers if any of them was made from one of the objects `dependencies`."""
         if self._answers and not self._dependencies.isdisjoint(dependencies):
             self.clear()
 

@@ -125,7 +125,7 @@ class Responder:
         self._connections_end = True
 
     def serve(self, listener: Listener) -> None:
-        """Uses the chains of `listener` from now on, and drops all replies of the earlier chains, in one step."""
+        """Uses the plugin chains of `listener` from now on, and drops all stored replies of the earlier chains."""
         self.listener = listener
         self._set_properties()
         self.table.clear()
@@ -417,7 +417,7 @@ class Responder:
         return route.limiter if route.limiter is not None and route.limiter.covers(query.key) else None
 
     def observe(self, route: Route, query: Query, reply: Reply, size: int, seconds: float) -> None:
-        """Calls the hook `observe` of the plugins in the route's server block with a query and its reply.
+        """Calls the hook `observe` of the plugins that answered a query, with the query and its reply.
 
         `size` is the size of the reply in octets; `seconds` is how long it took to make.
         """
@@ -567,7 +567,8 @@ class PendingReply(msgspec.Struct, gc=False, eq=False):
         return MAX_AMPLIFICATION * (len(self.packet) or self.query.size)
 
     def _shortened(self, wires: tuple[bytes, ...], reply: Reply, limit: int) -> tuple[tuple[bytes, ...], Reply]:
-        """Returns the encoded and the plain reply, with at most `limit` octets even if its OPT record is long.
+        """Returns the encoded reply and the Reply object. They have at most `limit` octets, even if the OPT record is
+        long.
 
         Counts a reply that is truncated because of its length in comparison with the query.
         """

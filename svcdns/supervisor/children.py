@@ -88,8 +88,8 @@ class Children:
     def start(self, child: Child) -> None:
         """Starts a child and sends it what it needs.
 
-        Control gets the feeds to all workers; a worker gets its sockets and its feed. Before a successor is ready, a
-        worker is told to read no sockets, and a control process gets no feeds.
+        Control gets a connection to each worker. A worker gets its sockets and a connection to control. A successor
+        that is not ready yet gets less: a worker reads no sockets, and a control process has no connections.
         """
         more = []
         if child.slot < 0 and self.served:
@@ -114,8 +114,8 @@ class Children:
             self._selector.register(child.channel, selectors.EVENT_READ, child)
 
     def connect_all(self, control: Child) -> None:
-        """Makes a new feed between the process `control` and each running worker, except workers that have been
-        replaced.
+        """Connects the process `control` with each running worker by a new pair of sockets, except workers that have
+        been replaced.
         """
         for worker in self.workers:
             if worker.running:
@@ -123,7 +123,7 @@ class Children:
 
     @staticmethod
     def connect(worker: Child, control: Child) -> None:
-        """Makes a pair of sockets as the new feed between a control process and a worker, and sends each its end."""
+        """Connects a control process and a worker: makes a pair of sockets, and sends each process its end."""
         if not control.running:
             return
         to_worker, to_control = socket.socketpair()
@@ -220,7 +220,7 @@ class Children:
 
     @property
     def has_unassigned(self) -> bool:
-        """True if a running worker has not yet been told to read the sockets of its own slot.
+        """True if a running worker has not yet been told to read its own sockets.
 
         Then the supervisor checks the workers more often, so that the worker serves soon after it is ready.
         """
@@ -230,7 +230,7 @@ class Children:
         )
 
     def _reads_own_slot(self, worker: Child, now: float) -> bool:
-        """Returns True if a worker must read the sockets of its own slot.
+        """Returns True if a worker must read its own sockets.
 
         A restarted worker must first receive the whole cluster (be synced). Until then another worker reads these
         sockets. If there is no other synced worker, the restarted worker begins to read them after HOLD.

@@ -287,7 +287,7 @@ class Supervisor:
                     self._drain_workers()
 
     def _restart(self, control: Child) -> None:
-        """Has the control process exit, after which it is started again. Control requests this when memory runs out."""
+        """Has the control process exit, so that it is started again. It requests this when memory runs out."""
         if self._upgrading:
             log("[WARNING] control is not restarted during an upgrade")
         elif self._children.served and not self._stopping:

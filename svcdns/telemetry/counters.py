@@ -64,12 +64,12 @@ class Family(msgspec.Struct, frozen=True, array_like=True, tag="family"):
 
     @property
     def width(self) -> int:
-        """The number of cells of one series."""
+        """The number of cells of one series. A cell holds one number: the value, or one bucket of a histogram."""
         return len(self.buckets) + 2 if self.kind == MetricKind.HISTOGRAM else 1
 
 
 class Series(msgspec.Struct, frozen=True, array_like=True, tag="series"):
-    """A series of a family: its label values, and the number of its first cell in the region."""
+    """A time series of a metric: its label values, and the number of the first of its cells in the shared memory."""
 
     family: str
     values: tuple[str, ...]
@@ -77,7 +77,9 @@ class Series(msgspec.Struct, frozen=True, array_like=True, tag="series"):
 
 
 class Sample(msgspec.Struct, frozen=True):
-    """A series, with the values of its cells at one moment."""
+    """A time series, with the values of its cells at one moment. A histogram has several cells: its buckets and its
+    sum.
+    """
 
     family: Family
     values: tuple[str, ...]
@@ -89,7 +91,7 @@ _encode = msgspec.msgpack.Encoder().encode
 
 
 class Counters:
-    """Writes the counters of one region: one process's part of the shared memory.
+    """Writes the counters of one process to its region of the shared memory.
 
     A series has one or more cells, each of which is a float, exact up to 2**53. `cell` finds or makes a series and
     returns the number of its first cell. A caller that counts often should store this number, and pass it to `add` and
@@ -150,11 +152,11 @@ class Counters:
         return cell
 
     def add(self, cell: int, amount: float = 1.0) -> None:
-        """Adds `amount` to the counter cell with the number `cell`."""
+        """Adds `amount` to the number in `cell`, which the method `cell` returned."""
         self.values[cell] += amount
 
     def set(self, cell: int, value: float) -> None:
-        """Sets the value of a gauge, in the cell with the number `cell`."""
+        """Sets the value of a gauge. `cell` is what the method `cell` returned."""
         self.values[cell] = value
 
     def count(self, family: Family, *values: str, amount: float = 1.0) -> None:
@@ -165,7 +167,7 @@ class Counters:
         self.values[self.cell(family, *values)] += amount
 
     def observe(self, family: Family, cell: int, value: float) -> None:
-        """Adds the observation `value` to a histogram. `cell` is the number of the histogram's first cell."""
+        """Adds the observation `value` to a histogram. `cell` is what the method `cell` returned."""
         self.values[cell + bisect_left(family.buckets, value)] += 1
         self.values[cell + len(family.buckets) + 1] += value
 
@@ -188,7 +190,9 @@ class Counters:
 
 
 def samples(region: memoryview) -> Iterator[Sample]:
-    """Yields every series of a region, with its present values."""
+    """Yields every time series of a process, with its present values. `region` is the process's part of the shared
+    memory.
+    """
     families: dict[str, Family] = {}
     cells = region[_CELLS_AT:_DIRECTORY_AT].cast("d")
     for entry in _entries(region):

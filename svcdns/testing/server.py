@@ -173,7 +173,7 @@ class Server:
         self.chains.tick()
 
     def check_classes(self, addresses: Sequence[str]) -> None:
-        """Checks the client classes of these addresses. Raises ContractError."""
+        """Checks that `client_class` of the plugin returns a text for each of these addresses. Raises ContractError."""
         for handler in self.chains.handlers:
             if overrides(handler, "client_class"):
                 for address in addresses:

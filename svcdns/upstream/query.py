@@ -124,8 +124,8 @@ class UpstreamQuery(msgspec.Struct):
         return self._read_whole(packet)
 
     def _read_whole(self, packet: bytes) -> Message | Dropped:
-        """Parses a packet with the right message ID that is not a simple reply. Returns the reply, or why it is
-        dropped.
+        """Parses a packet with the right message ID that is not a simple reply (only addresses or a denial). Returns
+        the reply, or why it is dropped.
         """
         _, flags, questions, *_ = HEADER.unpack_from(packet)
         if not flags & QR:

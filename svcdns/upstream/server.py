@@ -201,7 +201,7 @@ class Attempt:
 
 
 def _ignore(_attempt: Attempt, _outcome: Received | ExchangeError) -> None:
-    """Does nothing. This function is the callback of an attempt that is abandoned or finished."""
+    """Does nothing. It replaces the callback of a query whose reply is not wanted any more."""
 
 
 class Server:

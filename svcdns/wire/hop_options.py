@@ -41,7 +41,7 @@ class Stripped(NamedTuple):
 
 
 def may_have_options(packet: bytes) -> bool:
-    """Returns False for nearly all packets without EDNS options, at little cost."""
+    """Returns False for nearly all packets that have no EDNS options. This check is cheap."""
     return packet[11:12] == b"\1" and packet[-_OPT_SIZE:-8] != _OPT_TYPE
 
 
@@ -137,7 +137,9 @@ def with_options(wire: bytes, options: bytes, limit: int) -> bytes:
 
 
 def _opt_at(wire: bytes) -> tuple[int, int]:
-    """Returns the offset of the OPT record, -1 if the last record is none, and the end of the question section."""
+    """Returns the offset of the OPT record, or -1 if the last record is no OPT record, and the end of the question
+    section.
+    """
     at = _after_name(wire, 12) + 4 if wire[5] else 12
     question_end = at
     records = (wire[6] + wire[8] + wire[10] << 8) + wire[7] + wire[9] + wire[11]

@@ -208,7 +208,8 @@ def encode_reply(
 
 
 def rotations(request: Request, reply: Sections, wire: bytes, count: int) -> list[bytes]:
-    """Returns `count` encoded forms of the reply, which differ only in the rotation of the answer section.
+    """Returns `count` encoded forms of the reply, in which the records of the answer section are rotated by different
+    amounts.
 
     `wire` is the encoded form of `reply`, and the first item of the result. In the other items, the answer section is
     rotated further, in about equal steps. Returns an empty list if the answer section is truncated, or has other

@@ -4,7 +4,7 @@ Most zone files consist almost entirely of such records, for which dnspython tak
 `rdata_text` handles everything else. This module also has what users of both modules need: the errors, and the types
 that no record of a zone file can have.
 
-Rule: a reader returns None for words that it does not expect. It reports no errors, so that `rdata_text` alone decides
+Rule: the functions return None for words that they do not expect, and report no errors. So `rdata_text` alone decides
 what is wrong.
 """
 

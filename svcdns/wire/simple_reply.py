@@ -71,7 +71,7 @@ class SimpleReply(msgspec.Struct, frozen=True, gc=False):
 
 
 def scan(packet: bytes, start: int, rtype: int) -> SimpleReply | None:
-    """Returns the parsed reply if it is a simple reply, otherwise None.
+    """Returns the parsed reply if it is a simple reply (only addresses or a denial), otherwise None.
 
     `start` is the offset of the first octet after the question section, and `rtype` is the query type.
     """

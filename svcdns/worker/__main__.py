@@ -43,7 +43,7 @@ It is high, because the index makes many objects, and none of them in a referenc
 
 
 class _Process:
-    """A worker with its two connections: the channel to the supervisor, and the feed from the control process."""
+    """A worker with its two connections: one to the supervisor, and one to the control process."""
 
     def __init__(self, slot: int, channel: Channel, counters: Counters, secrets: memoryview) -> None:
         self._channel = channel
@@ -143,7 +143,7 @@ class _Process:
         add_drain(loop, feed, self._drain_feed)
 
     def _drain_feed(self) -> None:
-        """Reads octets from the feed once, and applies the changes in them.
+        """Reads once what the control process has sent, and applies the changes in them.
 
         The worker must carry out other instructions, such as the swap of plugin chains, before it reads on. So such an
         instruction stops the reading until then.

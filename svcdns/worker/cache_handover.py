@@ -55,12 +55,12 @@ async def pack(kept: Mapping[tuple[Any, ...], Any], now: float) -> int:
 
 
 async def unpack(fd: int, kept: Mapping[tuple[Any, ...], Any], now: float, poll_sockets: Callable[[], bool]) -> int:
-    """Reads the state of caches and other kept objects of plugins from the file that the predecessor's `pack` has
-    written.
+    """Reads the state of objects that outlive a reload, such as caches, from the file that `pack` of the predecessor
+    wrote.
 
-    A kept object is one that outlives a reload. Passes each portion of the file to the object in `kept` with the same
-    key, and returns the number of portions that were passed on. Closes the file. `poll_sockets` reads the sockets if a
-    time slice has passed, and returns whether it did.
+    Passes each portion of the file to the object in `kept` with the same key, and returns the number of portions that
+    were passed on. Closes the file. `poll_sockets` reads the sockets if a time slice has passed, and returns whether it
+    did.
     """
     successors = {_name(key): one for key, one in kept.items() if hasattr(one, "unpack")}
     count, frames = 0, Deframer()

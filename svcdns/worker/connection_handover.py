@@ -1,9 +1,9 @@
 """Hands open TCP connections from a worker that stops to the worker that replaces it, its successor.
 
 A message on a Unix socket carries the descriptor of the connection (SCM_RIGHTS, unix(7)). It also has the listener, the
-octets of the next query that have arrived, and the seconds until the connection's timeout. A connection moves only
-while no query or reply of it is in progress; octets that arrive meanwhile wait in the kernel. The worker that stops
-closes its descriptor without a shutdown, so the client notices nothing.
+octets of the next query that have arrived, and the seconds until the connection's timeout. A connection is handed over
+only while none of its queries or replies is in progress. Octets that arrive meanwhile wait in the kernel. The worker
+that stops closes its descriptor without a shutdown, so the client notices nothing.
 
 If the successor has ended, connections are closed after their replies, as at a stop. The state that plugins keep is
 sent first, as a file (`cache_handover`).

@@ -93,7 +93,7 @@ class Shutdown:
             await self._close(self._clock() + LAST_REPLIES)
 
     def stop(self) -> None:
-        """Ends the hand-over to the successor at once, because the server stops."""
+        """Ends the hand-over of connections to the successor at once, because the server stops."""
         self._stopping = True
 
     async def _close(self, deadline: float) -> None:

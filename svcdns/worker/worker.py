@@ -136,8 +136,8 @@ class Worker:
         return self._apply_changes()
 
     async def run_instructions(self) -> None:
-        """Carries out an instruction from the feed, such as the swap of plugin chains, and applies the changes after
-        it.
+        """Carries out an instruction of the control process, such as the swap of plugin chains, and applies the changes
+        after it.
 
         Repeats this until no further instruction has arrived.
         """
@@ -377,7 +377,9 @@ class Worker:
         self.counters.heartbeat(self.clock())
 
     async def update(self) -> None:
-        """Updates the heartbeat, the metrics and the state of the worker, in steps. Called once a second."""
+        """Updates the heartbeat, the metrics and the state of the worker. Called once a second. Other work runs in
+        between.
+        """
         self.heartbeat()
         self._live.chains.tick()
         async with self._updating:
@@ -414,8 +416,8 @@ class Worker:
     async def drain(self) -> None:
         """Stops the worker.
 
-        Answers the packets that have arrived, waits for queries in progress, and closes connections. During a
-        hand-over, call `end_hand_over` instead.
+        Answers the packets that have arrived, waits for queries in progress, and closes connections. During a hand-over
+        to a successor, call `end_hand_over` instead.
         """
         self._show_draining()
         await self._shutdown.drain()
@@ -433,7 +435,9 @@ class Worker:
         await self._end()
 
     def end_hand_over(self) -> None:
-        """Ends the hand-over to the successor, because the server stops. The worker then drains as at a stop."""
+        """Ends the hand-over of connections to the successor, because the server stops. The worker then drains as at a
+        stop.
+        """
         self._shutdown.stop()
 
     def _show_draining(self) -> None:

@@ -26,7 +26,7 @@ RecordFields = tuple[bytes, int, int, bytes, int]
 
 
 def encode(simple: SimpleReply) -> bytes:
-    """Returns a simple reply (see svcdns/wire/simple_reply.py) as a packet without the OPT record, for storing."""
+    """Returns a simple reply (only addresses or a denial) as a packet without the OPT record, for storing."""
     packet, end = simple.packet, simple.end
     return packet if end == len(packet) else packet[:10] + b"\0\0" + packet[12:end]
 
@@ -38,7 +38,7 @@ def decode(packet: bytes) -> Reply:
 
 
 class Entry(msgspec.Struct):
-    """A stored reply. `content` is a reply object, or the packet of a simple reply (see wire/simple_reply.py).
+    """A stored reply. `content` is a reply object, or the packet of a simple reply (only addresses or a denial).
 
     `stored` is a time on the cache's clock; `lifetime` is in whole seconds. `is_answer` is true if the reply answers
     the query. `last_answer` is an older entry that answered the query; it is kept if this entry does not.
@@ -61,7 +61,7 @@ class Entry(msgspec.Struct):
 
     @property
     def reply(self) -> Reply:
-        """Returns the reply. A simple reply is decoded into a new object at each call."""
+        """Returns the reply. A reply that is stored as a packet is decoded at each call."""
         content = self.content
         return decode(content) if isinstance(content, bytes) else content
 
@@ -73,12 +73,12 @@ class Entry(msgspec.Struct):
 
     @property
     def has_no_dependencies(self) -> bool:
-        """True if the entry cannot have dependencies; False if it may have some. Faster than `dependencies`."""
+        """True if the reply was certainly not made from cluster data. Faster than `dependencies`."""
         return isinstance(self.content, bytes) and self.last_answer is None
 
     @property
     def dependencies(self) -> set[Dependency]:
-        """Returns the dependencies of the reply and of `last_answer`."""
+        """Returns the objects that the reply, or `last_answer`, was made from."""
         own = () if isinstance(self.content, bytes) else self.content.dependencies
         return {*own, *(self.last_answer.dependencies if self.last_answer is not None else ())}
 

@@ -77,8 +77,7 @@ class Cache(Plugin):
         return Store(bounds.capacity, self._budget, lambda: counters.add(cell))
 
     def join_fast_path(self, fast_path: FastPath) -> bool:
-        """Lets the fast path (forwarding without the plugin chain) store simple replies (see wire/simple_reply.py) in
-        this cache, and returns True.
+        """Lets the fast path (forwarding without the plugin chain) store its replies in this cache, and returns True.
 
         Returns False if denial confirmation is on, or if the cache does not cover all zones of the block. Then the
         block has no fast path.
@@ -113,7 +112,9 @@ class Cache(Plugin):
         return cells
 
     def invalidate(self, dependencies: set[tuple[str, ...]]) -> None:
-        """Removes the entries that depend on any of `dependencies`."""
+        """Removes the entries that were made from one of the objects `dependencies`, because these objects have
+        changed.
+        """
         self._replies.invalidate(dependencies)
 
     def name_independent(self, zone: bytes) -> bool:

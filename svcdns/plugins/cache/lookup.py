@@ -68,7 +68,7 @@ class CachedReplies:
         self.no_success, self._no_denial = wire_names(options.no_success), wire_names(options.no_denial)
 
     def invalidate(self, dependencies: set[Dependency]) -> None:
-        """Removes the entries that depend on any of `dependencies`."""
+        """Removes the entries that were made from one of the objects `dependencies`."""
         self.changes += 1
         self._success.invalidate(dependencies)
         self._denial.invalidate(dependencies)
@@ -171,7 +171,9 @@ class CachedReplies:
         return key in self._success.entries or key in self._denial.entries or key in self._spellings
 
     def store_simple(self, key: Key, simple: SimpleReply) -> int:
-        """Stores a simple reply (see wire/simple_reply.py) by the rules of `store`. Returns the TTL for its records."""
+        """Stores a simple reply (only addresses or a denial) by the rules of `store`. Returns the TTL for its
+        records.
+        """
         denial = simple.is_denial
         bounds = self._options.denial if denial else self._options.success
         lifetime = min(bounds.longest, max(bounds.shortest, simple.ttl))
@@ -180,9 +182,9 @@ class CachedReplies:
         return lifetime
 
     def store_fresh(self, lookup: Lookup, reply: Reply) -> Stored | None:
-        """Stores a reply if it may replace an expired entry.
+        """Stores a reply if the reply may replace an expired entry.
 
-        For any other reply it returns None, and the entry stays (RFC 8767 §4).
+        Otherwise returns None, and the expired entry stays (RFC 8767 §4).
         """
         if reply.dropped or not reply.has_message or reply.flags & TC:
             return None
@@ -262,7 +264,7 @@ class CachedReplies:
         return min(bounds.longest, max(bounds.shortest, smallest))
 
     def _is_enabled(self, key: bytes, found: MessageType) -> bool:
-        """Returns True if the option `disable` allows replies of the type `found` to be stored for the name."""
+        """Returns True unless the option `disable` forbids storing replies of the type `found` for the name."""
         return not within_any(key, self._no_denial if _is_denial(found) else self.no_success)
 
 
@@ -277,7 +279,7 @@ def _increments_of_cluster_answer(cells: Cells, found: MessageType) -> tuple[Inc
 
 
 def _is_from_cluster(reply: Reply) -> bool:
-    """Returns True if the reply has dependencies and stays valid until one of them changes."""
+    """Returns True if the reply was made from cluster data and stays valid until that data change."""
     return bool(reply.dependencies) and reply.lifetime == UNTIL_CHANGED
 
 

@@ -32,8 +32,8 @@ MAX_REFRESHES: Final = 512
 class Lookup(msgspec.Struct, frozen=True):
     """A query to the cache, with everything that is needed to store its reply.
 
-    `now` is the time when the query arrived. `changes` is the number of changes of dependencies that had happened by
-    then. If this number has grown when the reply arrives, a reply with dependencies is not stored.
+    `now` is the time when the query arrived. `changes` is the number of changes of the cluster by then. If this number
+    has grown when the reply arrives, a reply that was made from cluster data is not stored.
     """
 
     query: Query

@@ -89,7 +89,8 @@ class Store:
         self._budget.octets -= self.octets
 
     def put(self, key: Key, entry: Entry) -> None:
-        """Stores an entry under its key and its dependencies, in place of the previous entry.
+        """Stores an entry under its key, and under the objects that it was made from. Replaces the previous entry of
+        the key.
 
         If the entry is larger than LARGEST, the previous entry is removed and the new one is not stored.
         """
@@ -173,7 +174,7 @@ class Store:
     def pack(self, now: float) -> Iterator[bytes]:
         """Yields the encoded entries for another worker, the newest last.
 
-        Entries with dependencies are left out, because the other worker may have newer cluster data.
+        Entries that were made from cluster data are left out, because the other worker may have newer cluster data.
         """
         for key in (*self._used_once, *self._reused):
             entry = self.entries.get(key)
@@ -190,12 +191,12 @@ class Store:
             self.put(key, entry)
 
     def invalidate(self, dependencies: Iterable[Dependency]) -> None:
-        """Removes the entries that depend on any of `dependencies`."""
+        """Removes the entries that were made from one of the objects `dependencies`."""
         if self._dependents:
             for dependency in dependencies:
                 for key in self._dependents.pop(dependency, ()):
                     self.remove(key)
 
     def remove_dependents(self) -> None:
-        """Removes the entries that have dependencies: their replies were made from cluster data."""
+        """Removes the entries whose replies were made from cluster data."""
         self.invalidate(tuple(self._dependents))

@@ -62,12 +62,12 @@ def encode(soa: Record, records: Sequence[Record], modified: int) -> bytes:
 
 
 def decode(payload: bytes) -> ZoneContent:
-    """Decodes a zone that `encode` encoded. The portions of records stay encoded."""
+    """Decodes a zone that `encode` encoded. Its records stay encoded."""
     return _content.decode(payload)
 
 
 def portions(content: ZoneContent) -> Iterator[list[Record]]:
-    """Yields the records of each portion, without the SOA record."""
+    """Yields lists of some records each, without the SOA record, so that the caller can do other work in between."""
     return map(_records.decode, content.portions)
 
 

@@ -54,7 +54,7 @@ This is a plain tuple because one is made for each query.
 class Exchange:
     """One query to the upstreams of a rule, from its start to its reply.
 
-    `completed` is called once, with the exchange, which has its reply by then.
+    `completed` is called once, with this exchange, when it has its reply.
     """
 
     __slots__ = (
@@ -129,7 +129,9 @@ class Exchange:
         return None
 
     def _query_next(self, now: float) -> bool:
-        """Queries the next usable upstream. Returns False if no upstream is usable, or if no attempt is left."""
+        """Queries the next usable upstream. Returns False if no upstream is usable, or if MAX_QUERIES have been
+        sent.
+        """
         server, group = self._next_usable(), self._group
         spent = self._failed_attempts + len(self._attempts) >= group.max_attempts or self._queries >= MAX_QUERIES
         if server is None or spent or now >= self._deadline:
@@ -174,7 +176,7 @@ class Exchange:
             group.cells.hedged(server.label, "silent" if silent else "slow")
 
     def _all_silent(self, now: float) -> bool:
-        """Returns True if no upstream of an open attempt has sent anything for SILENCE seconds."""
+        """Returns True if no upstream that may still reply has sent anything for SILENCE seconds."""
         return all(attempt.silent and attempt.started_at + SILENCE <= now for attempt in self._attempts)
 
     def _attempt_completed(self, attempt: Attempt, outcome: Received | ExchangeError) -> None:
@@ -198,8 +200,8 @@ class Exchange:
         self._continue()
 
     def _may_pass(self, simple: SimpleReply, server: Server) -> bool:
-        """Returns True if the exchange may end with this simple reply. Returns False if another upstream must be
-        queried, or if the rebind guard must remove records.
+        """Returns True if the exchange may end with this simple reply (only addresses or a denial). Returns False if
+        another upstream must be queried, or if the rebind guard must remove records.
         """
         guard = self._group.rebind_guard
         if simple.rcode and simple.rcode in self._group.failover:
@@ -219,7 +221,7 @@ class Exchange:
         return True
 
     def _take_or_retry(self, attempt: Attempt, message: Message) -> None:
-        """Handles a reply that is not a simple reply (see wire/simple_reply.py).
+        """Handles a reply that is not a simple reply (only addresses or a denial).
 
         Ends the exchange with the reply, queries another upstream, or repeats the query at the same upstream.
         """
@@ -282,7 +284,8 @@ class Exchange:
     def _finish(self, reply: Reply | None = None) -> None:
         """Ends the exchange.
 
-        If `reply` is None, the reply of the exchange is the simple reply that was received (see wire/simple_reply.py).
+        If `reply` is None, the reply of the exchange is the simple reply (only addresses or a denial) that was
+        received.
         """
         self.is_over, self._reply = True, reply
         if self._is_last_resort:

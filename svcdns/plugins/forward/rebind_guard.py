@@ -86,7 +86,8 @@ class RebindGuard:
         return self._own_zones()
 
     def may_pass(self, simple: SimpleReply, key: bytes, source: str) -> bool:
-        """Returns True if a simple reply may be sent unchanged. Returns False if records must be removed from it.
+        """Returns True if a simple reply (only addresses or a denial) may be sent unchanged. Returns False if records
+        must be removed from it.
 
         Counts the reply's aliases into zones of this server, and its private addresses. `key` is the query name in
         lower case, and `source` is the label of the upstream.

@@ -33,7 +33,7 @@ MAX_OF_CLIENT: Final = 2048
 
 
 class SingleFlight:
-    """The exchanges of one rule that are running, and the queries that wait for them."""
+    """The queries of one rule that wait for upstreams. Identical queries share one exchange with the upstreams."""
 
     def __init__(self, max_concurrent: int, cells: Cells) -> None:
         """`max_concurrent` limits the number of waiting queries; 0 means no limit."""
@@ -50,7 +50,7 @@ class SingleFlight:
         client: str,
         completed: Callable[[UpstreamReply], None],
     ) -> Reply | None:
-        """Adds a query to the running exchange with this key, or starts a new exchange.
+        """Adds a query to the exchange with the upstreams that is already running for this key, or starts a new one.
 
         Returns None, and calls `completed` with the reply later. If a limit is reached or no upstream may be queried,
         returns an error reply and never calls `completed`.

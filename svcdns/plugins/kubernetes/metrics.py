@@ -1,6 +1,4 @@
-"""The metrics of `kubernetes`. The control process updates them, because control is the process that talks to the API
-server.
-"""
+"""The metrics of `kubernetes`. The control process, which reads from the API server, updates them."""
 
 from __future__ import annotations
 

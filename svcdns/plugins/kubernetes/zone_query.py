@@ -32,9 +32,9 @@ class ZoneQuery(msgspec.Struct):
 
     @property
     def depends_on(self) -> tuple[Dependency, ...]:
-        """The dependencies of the reply, at least one.
+        """The objects from which the reply is made, at least one.
 
-        The plugin *cache* recognises an answer from the cluster by its dependencies.
+        The plugin *cache* recognises by them that an answer comes from the cluster.
         """
         return tuple(self.dependencies) or _NAME_ALONE
 

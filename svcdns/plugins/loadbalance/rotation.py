@@ -67,7 +67,7 @@ def _kinds(records: Iterable[Record]) -> tuple[list[Record], list[Record], list[
 
 
 class Rotation:
-    """A reply whose address and MX records are shuffled once, and then rotated for each variant.
+    """A reply whose address and MX records are shuffled once, and then rotated for each variant (order of the records).
 
     From one variant to the next, a group is rotated by an equal part of its length. So each record is first in equally
     many variants.
@@ -95,9 +95,9 @@ class Rotation:
         """The size of the largest group that is rotated. With more variants, a record would be first twice."""
 
     def variant(self, number: int, of: int) -> Reply:
-        """Returns the variant with this number, from 0 to `of` - 1.
+        """Returns the reply with its records in order number `number`, from 0 to `of` - 1.
 
-        Variant 0 has the shuffled order. In variant n, each group is rotated by n / `of` of its length.
+        Order 0 is the shuffled one. In order n, each group is rotated by n / `of` of its length.
         """
         answer, authority, additional = [_rotated(section, number, of) for section in self._sections]
         return msgspec.structs.replace(self._reply, answer=answer, authority=authority, additional=additional)
@@ -141,9 +141,9 @@ class WeightedDraw:
         """The number of variants that the answer table encodes."""
 
     def variant(self, number: int, of: int) -> Reply:
-        """Returns the variant with this number, from 0 to `of` - 1.
+        """Returns the reply with its records in order number `number`, from 0 to `of` - 1.
 
-        Its first address was drawn by weight: the larger the weight of an address, the more variants begin with the
+        Its first address was drawn by weight: the larger the weight of an address, the more orders begin with the
         address.
         """
         if of not in self._points:

@@ -87,7 +87,7 @@ class ResponseCode:
     new: int
 
     def apply(self, draft: ReplyDraft, item: DraftRecord | None) -> None:  # noqa: ARG002 - changes the draft only
-        """Changes the response code of the draft."""
+        """Changes the response code of the reply."""
         if draft.rcode == self.old:
             draft.rcode = self.new
 

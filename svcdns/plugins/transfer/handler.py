@@ -91,7 +91,7 @@ class Transfer(Plugin):
         return Reply(flags=query.reply_flags | AA, stream=self._stream(query, offer.records))
 
     def _offer(self, query: Query, serial: int) -> ZoneOffer | None:
-        """Returns the offer of the first plugin in the plugin chain that has the zone, or None if no plugin has it."""
+        """Returns the offer of the first plugin of the chain that has the zone, or None if no plugin has it."""
         zone, visibility = query.key, query.visibility
         for peer in self._environment.peers(""):
             offer: ZoneOffer | None = (

@@ -140,7 +140,9 @@ class TcpConnection(asyncio.Protocol):
         self.client = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Starts to serve the connection, or closes it if too many are open, and no other client has more of them."""
+        """Starts to serve the connection. Closes it instead if the limit of connections is reached and no other client
+        has more.
+        """
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
         peer, local = transport.get_extra_info("peername"), transport.get_extra_info("sockname")

@@ -247,7 +247,7 @@ class UdpReader:
             self._work()
 
     def _drain_fast(self, count: int) -> None:
-        """Answers a batch for a `uniform` responder (all clients get the same replies).
+        """Answers a batch of packets for a responder that gives all clients the same replies.
 
         This is `Responder.lookup` written out, because one call for each packet costs too much.
         """
@@ -316,7 +316,7 @@ class UdpReader:
         batch.send(count, whole=not missing)
 
     def _miss(self, packet: bytes, sender: Sender, started: float) -> None:
-        """Answers a packet that was not in the current generation of the table when it was read."""
+        """Answers a packet whose reply was not among the newer entries of the answer table when the packet was read."""
         responder = self.responder
         if responder.uniform:
             wire = responder.lookup_entry(packet, None, started)

@@ -106,7 +106,7 @@ class Batch:
     sizes: MutableSequence[int] | memoryview
 
     def receive(self) -> int:
-        """Receives at most SLOTS datagrams; returns the number of slots that are filled."""
+        """Receives at most SLOTS datagrams, one into each slot. Returns the number of filled slots."""
         raise NotImplementedError
 
     def send(self, count: int, *, whole: bool) -> None:

@@ -199,7 +199,7 @@ _KUSTOMIZED_HINT: Final = (
 
 
 def build(written: list[ManifestObject], selection: Selection) -> Cluster:
-    """Builds the cluster from these objects.
+    """Returns the cluster that the objects in `written` describe.
 
     Raises ManifestError if an address range has too few addresses for them.
     """

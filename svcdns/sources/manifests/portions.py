@@ -41,14 +41,14 @@ _INDENT: Final = re.compile(r"\n( *)[\w]")
 
 
 class Portion(NamedTuple):
-    """A part of a file that is parsed at once: its text, and the number of lines before it in the file."""
+    """A part of a file that is parsed in one call: its text, and the number of lines before it in the file."""
 
     text: str
     line: int
 
 
 class UnusedObject(NamedTuple):
-    """An object that was not parsed.
+    """An object that was not parsed, because objects of its kind are not used.
 
     `position` has the line where the object begins. `namespace` is empty if the object has none.
     """
@@ -76,7 +76,9 @@ class ListText(NamedTuple):
 
 
 def documents_of(text: str, is_unused: IsUnused | None) -> Iterator[Portion | UnusedObject]:
-    """Yields the documents of a YAML file, joined into portions. A document that is a List is a portion of its own."""
+    """Yields the documents of a YAML file, several joined into one portion. A document that is a List is a portion
+    alone.
+    """
     if is_unused is None or text.startswith("%") or _DIRECTIVE.search(text):
         yield Portion(text, 0)
         return
@@ -85,9 +87,9 @@ def documents_of(text: str, is_unused: IsUnused | None) -> Iterator[Portion | Un
 
 
 def list_text(portion: Portion) -> ListText | None:
-    """Divides a portion into the parts of a List.
+    """Divides the text of a large List into the items and the text around them.
 
-    Returns None if the portion is not one large List of a known layout.
+    Returns None if the portion is not one large List with the layout of `kubectl get -o yaml`.
     """
     text = portion.text
     if len(text) < SIZE or not (_LIST.search(text) or _LIST.match("\n" + text[:SIZE])):

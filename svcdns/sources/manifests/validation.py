@@ -89,7 +89,7 @@ class Refusals:
     def address(self, field: Field, found: str, *, part: str = "") -> bool:
         """Returns True if `found` is an IP address. Otherwise adds an error for `field`.
 
-        `part` names the part of the object that is left out because of the error; the error text mentions it.
+        `part` is the part of the object that is left out because of the error, as words for the error text.
         """
         if _family(found) is None:
             self.add(field, f"expected an IPv4 or IPv6 address, found {found!r}{_left_out(part)}")
@@ -99,7 +99,7 @@ class Refusals:
     def port(self, field: Field, found: int, *, part: str = "") -> bool:
         """Returns True if `found` is a port number. Otherwise adds an error for `field`.
 
-        `part` names the part of the object that is left out because of the error; the error text mentions it.
+        `part` is the part of the object that is left out because of the error, as words for the error text.
         """
         if not 0 < found <= 65535:
             self.add(field, f"expected a port number from 1 to 65535, found {found}{_left_out(part)}")
@@ -109,7 +109,7 @@ class Refusals:
     def label(self, field: Field, found: str, *, part: str = "") -> bool:
         """Returns True if `found` can be one label of a query name. Adds an error for `field` if Kubernetes refuses it.
 
-        `part` names the part of the object that is left out because of the error; the error text mentions it.
+        `part` is the part of the object that is left out because of the error, as words for the error text.
         """
         usable = _ONE_LABEL.fullmatch(found) is not None
         if not _LABEL.fullmatch(found):
