@@ -53,18 +53,18 @@ class FairQueue(Generic[Item]):
         """Returns the number of waiting items of all clients."""
         return self._length
 
-    def add(self, key: bytes, item: Item) -> bool:
+    def add(self, key: bytes, item: Item) -> bytes | None:
         """Adds an item of the client `key`. If the queue is full, drops an item of the client that has the most items.
 
-        Returns False if an item was dropped, which may be the added one.
+        Returns the key of the client whose item was dropped, which may be the added one, or None if none was dropped.
         """
         client = self._clients.get(key)
         if self._length >= self._most:
             if self._longest <= (len(client.items) if client is not None else 1):
-                return False
-            self._remove_newest()
+                return key
+            dropped = self._remove_newest()
             self.add(key, item)
-            return False
+            return dropped
         if client is None:
             client = self._clients[key] = _Client(key)
             self.turns.append(client)
@@ -78,7 +78,7 @@ class FairQueue(Generic[Item]):
         self._by_length[length + 1][client] = None
         self._longest = max(self._longest, length + 1)
         self._length += 1
-        return True
+        return None
 
     def pop(self) -> Item:
         """Removes and returns the next item. Raises IndexError if no item waits."""
@@ -101,11 +101,12 @@ class FairQueue(Generic[Item]):
         if client is not None:
             client.credit = max(client.credit - seconds, -MAX_DEBT)
 
-    def _remove_newest(self) -> None:
-        """Removes the newest item of the client with the most items."""
+    def _remove_newest(self) -> bytes:
+        """Removes the newest item of the client with the most items, and returns the key of that client."""
         client = next(reversed(self._by_length[self._longest]))
         client.items.pop()
         self._shortened(client)
+        return client.key
 
     def _shortened(self, client: _Client[Item]) -> None:
         length = len(client.items)

@@ -42,7 +42,8 @@ def test_order_bound_and_the_longest_queue_loses(steps: list[bytes | None]) -> N
             item = (client, number)
             full = sum(map(len, model.values())) == MOST
             longest = max(map(len, model.values()), default=0)
-            assert queue.add(client, item) is not full
+            dropped = queue.add(client, item)
+            assert (dropped is not None) is full
             own = model.setdefault(client, [])
             if not full:
                 own.append(item)
@@ -52,6 +53,9 @@ def test_order_bound_and_the_longest_queue_loses(steps: list[bytes | None]) -> N
                 lost = next(key for key in victims if len(queued(queue, key)) < longest)
                 model[lost].pop()
                 own.append(item)
+                assert dropped == lost
+            else:
+                assert dropped == client
         assert len(queue) == sum(map(len, model.values())) <= MOST
         assert all(queued(queue, key) == items for key, items in model.items())
     assert bool(queue.turns) == bool(len(queue))
@@ -107,7 +111,7 @@ def test_a_very_expensive_packet_is_not_charged_for_ever() -> None:
 def test_many_clients_with_one_packet_each() -> None:
     """If every client has one packet, a new client finds no room, and no other client loses its packet."""
     queue: FairQueue[int] = FairQueue(3)
-    assert [queue.add(bytes((n,)), n) for n in range(5)] == [True, True, True, False, False]
+    assert [queue.add(bytes((n,)), n) for n in range(5)] == [None, None, None, b"\3", b"\4"]
     assert [queue.pop() for _ in range(3)] == [0, 1, 2]
     with pytest.raises(IndexError):
         queue.pop()

@@ -1,17 +1,20 @@
-"""Keeps the receive buffer of a UDP socket short when clients send more packets than the worker can read.
+"""Has the kernel drop packets of the busiest clients when clients send more packets than the worker can answer.
 
-All packets of a socket wait in one buffer of the kernel, and a full buffer drops the packets of every client alike.
-While the buffer stays filled, this module therefore has the kernel drop a share of the packets of the busiest client
-(`source_filter`). When there is room again, it raises the share of packets that are kept.
+All packets of a UDP socket wait in one buffer of the kernel, and a full buffer drops the packets of every client alike.
+Reading a packet only to drop it takes time, too, in which the packets of other clients wait. While the buffer stays
+filled, or many packets are dropped after they were read, this module therefore has the kernel drop a share of the
+packets of the busiest clients (`source_filter`). When there is room again, it raises the share that is kept.
 
 Rules:
 
 1. Without overload, the only work is to read the clock after each full batch of packets.
 2. A backlog that shrinks by itself, as after a pause of the worker, is no overload.
-3. Each step lowers the kept share of one client: the client with the most packets. This client must have sent half as
-   many again as the average client, or more than half of the buffer must be in use. So if there is only one client,
-   nothing is dropped early, because no other client suffers.
-4. The number of clients in the filter is bounded.
+3. While the buffer stays filled, each step lowers the kept share of one client: the client with the most packets. This
+   client must have sent half as many again as the average client, or more than half of the buffer must be in use. So
+   if there is only one client, nothing is dropped early, because no other client suffers.
+4. While the worker drops packets from its queue, the kept shares of the clients that sent these packets are lowered,
+   by the share of the packets that was dropped. The next step waits for the effect.
+5. The number of clients in the filter is bounded.
 """
 
 from __future__ import annotations
@@ -37,8 +40,12 @@ A buffer of less than four times this size counts as filled if a quarter of it i
 """
 SHORT: Final = 32 << 10
 """The octets of the receive buffer in use that the filter keeps to."""
+MAX_SHED: Final = 50
+"""The most packets that the worker drops from its queue in one step before the kernel drops them in its place."""
 LOWER: Final = 0.75
-RAISE: Final = 1.03
+MIN_FACTOR: Final = 0.1
+"""The least factor by which one step lowers a share."""
+RAISE: Final = 1.05
 MIN_SHARE: Final = 0.01
 BUSY: Final = 1.5
 """How many times the average packets of a client a client must have for its share to be lowered."""
@@ -59,7 +66,12 @@ class FloodGuard:
         self.active = False
         self._looked = 0.0
         self._counts: Counter[bytes] = Counter()
+        self._earlier: Counter[bytes] = Counter()
+        """The part of `_counts` that comes from earlier steps."""
+        self._shed: Counter[bytes] = Counter()
         self._kept: dict[bytes, float] = {}
+        self._waits = False
+        """True if the last step has lowered shares because of dropped packets, which may still arrive in this step."""
         self._filled = self._before = self._drops = self._size = 0
         self._timer: asyncio.TimerHandle | None = None
         source_filter.detach(sock)  # a worker that ended may have left a filter
@@ -70,8 +82,8 @@ class FloodGuard:
         return dict(self._kept)
 
     def look(self, now: float) -> None:
-        """Checks whether the receive buffer is filled. If so, starts to watch the buffer and to count packets by
-        client.
+        """Checks whether the receive buffer is filled, or the worker has dropped many packets. If so, starts to watch
+        the buffer, and to count packets by client.
 
         Call it after a full batch of packets. `now` is a reading of `perf_counter`.
         """
@@ -79,7 +91,8 @@ class FloodGuard:
             return
         self._looked = now
         used, drops = self._usage()
-        if used >= self._enough:
+        shed = self._take_shed()
+        if used >= self._enough or shed.total() > MAX_SHED:
             self.active = True
             self._filled, self._before, self._drops = 1, used, drops
             self._timer = asyncio.get_running_loop().call_later(STEP, self._step)
@@ -95,6 +108,17 @@ class FloodGuard:
         if len(counts) < MAX_COUNTED:
             counts.update(clients)
 
+    def note_shed(self, clients: list[bytes]) -> None:
+        """Counts one packet that the worker has read and dropped for each client in `clients`."""
+        shed = self._shed
+        if len(shed) < MAX_COUNTED:
+            shed.update(clients)
+
+    def _take_shed(self) -> Counter[bytes]:
+        """Returns the packets that the worker has dropped since the last call, by client."""
+        shed, self._shed = self._shed, Counter()
+        return shed
+
     def stop(self) -> None:
         """Removes the packet filter from the socket, and stops watching the buffer."""
         if self._timer is not None:
@@ -106,39 +130,53 @@ class FloodGuard:
         if self._kept:
             self._dropped(max(0, drops - self._drops))
         self._drops = drops
-        if self._adapted(used):
-            self._counts = Counter({client: count // 2 for client, count in self._counts.items() if count > 1})
+        if self._adapted(used, self._take_shed()):
+            self._earlier = Counter({client: count // 2 for client, count in self._counts.items() if count > 1})
+            self._counts = self._earlier.copy()
             self._timer = asyncio.get_running_loop().call_later(STEP, self._step)
         else:
             self._end()
 
-    def _adapted(self, used: int) -> bool:
-        """Adapts the filter to the number of octets in use: lowers or raises the shares of packets that are kept.
+    def _adapted(self, used: int, shed: Counter[bytes]) -> bool:
+        """Adapts the filter to the number of octets in use, and to the number of packets that the worker has dropped:
+        lowers or raises the shares of packets that are kept.
 
-        Returns False if the buffer is not filled any more, or if the kernel supports no filters. Then the filter is
+        Returns False if there is no overload any more, or if the kernel supports no filters. Then the filter is
         removed.
         """
+        if self._waits:
+            self._waits = False
+            return True
+        many = shed.total() > MAX_SHED
         if not self._kept:
-            if used < self._enough:
+            if used < self._enough and not many:
                 return False
-            self._filled = self._filled + 1 if used > self._before * 0.9 else 0
+            self._filled = self._filled + 1 if many or used > self._before * 0.9 else 0
             self._before = used
-            return self._filled < STEPS or self._lowered(used)
-        if used > SHORT:
-            return self._lowered(used)
+            return self._filled < STEPS or self._lowered(used, shed)
+        if used > SHORT or many:
+            return self._lowered(used, shed)
         self._kept = {client: share * RAISE for client, share in self._kept.items() if share * RAISE < 1}
         return bool(self._kept) and self._apply()
 
-    def _lowered(self, used: int) -> bool:
-        """Lowers the kept share of the client with the most packets. Returns False if the kernel supports no
-        filters.
-        """
+    def _lowered(self, used: int, shed: Counter[bytes]) -> bool:
+        """Lowers the kept shares of the busiest clients. Returns False if the kernel supports no filters."""
         counts, kept = self._counts, self._kept
-        for client, count in counts.most_common(1):
-            busy = used > self._size // 2 or count * len(counts) >= BUSY * counts.total()
-            if client in kept or (busy and count >= MIN_COUNTED and len(kept) < source_filter.MAX_CLIENTS):
-                kept[client] = max(MIN_SHARE, kept.get(client, 1.0) * LOWER)
+        if shed.total() > MAX_SHED:
+            for client, count in shed.items():
+                if count >= MIN_COUNTED and (client in kept or len(kept) < source_filter.MAX_CLIENTS):
+                    self._lower(client, 1 - count / max(count, counts[client] - self._earlier[client]))
+                    self._waits = True
+        if used > SHORT and not self._waits:
+            for client, count in counts.most_common(1):
+                busy = used > self._size // 2 or count * len(counts) >= BUSY * counts.total()
+                if client in kept or (busy and count >= MIN_COUNTED and len(kept) < source_filter.MAX_CLIENTS):
+                    self._lower(client, LOWER)
         return not kept or self._apply()
+
+    def _lower(self, client: bytes, factor: float) -> None:
+        """Multiplies the kept share of one client by `factor`, but at least by MIN_FACTOR."""
+        self._kept[client] = max(MIN_SHARE, self._kept.get(client, 1.0) * max(factor, MIN_FACTOR))
 
     def _apply(self) -> bool:
         try:
@@ -151,7 +189,10 @@ class FloodGuard:
         source_filter.detach(self._sock)
         self._kept.clear()
         self._counts.clear()
-        self.active, self._timer = False, None
+        self._earlier.clear()
+        self._shed.clear()
+        self._waits = self.active = False
+        self._timer = None
 
     def _usage(self) -> tuple[int, int]:
         """Returns the octets of the receive buffer in use, and the number of packets that the kernel has dropped."""

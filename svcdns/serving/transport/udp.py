@@ -190,6 +190,8 @@ class UdpReader:
                 if now > slice_ends:
                     if now > work_ends:
                         break
+                    if turns:
+                        self.batch.flush()
                     if reading:
                         self._read_on()
                     slice_ends = perf_counter() + SLICE
@@ -230,13 +232,16 @@ class UdpReader:
 
         If that queue is full, the clients with the most packets lose packets, which are counted in the metrics.
         """
-        misses, add, key_of, shed = self._misses, self._fair.add, self.batch.client_key, 0
+        misses, add, key_of = self._misses, self._fair.add, self.batch.client_key
+        shed: list[bytes] = []
         while misses:
             item = misses.popleft()
-            if not add(key_of(item[1]), item):
-                shed += 1
+            client = add(key_of(item[1]), item)
+            if client is not None:
+                shed.append(client)
         if shed:
-            self._shed(ShedReason.QUEUE, shed)
+            self._shed(ShedReason.QUEUE, len(shed))
+            self._guard.note_shed(shed)
 
     def _shed(self, reason: ShedReason, packets: int) -> None:
         self.errors.counters.count(SHED, self.errors.server, reason, amount=packets)

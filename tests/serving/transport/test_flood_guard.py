@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import pytest
 
 from svcdns.serving.transport import flood_guard, source_filter
-from svcdns.serving.transport.flood_guard import FILLED, SHORT, FloodGuard
+from svcdns.serving.transport.flood_guard import FILLED, MAX_SHED, SHORT, FloodGuard
 
 SIZE = 8 << 20
 A, B = b"\x0a\0\0\1", b"\x0a\0\0\2"
@@ -49,10 +49,13 @@ class Setup:
         assert sock is self.sock
         self.filters.append(dict(kept))
 
-    async def step(self, used: int, packets: dict[bytes, int], *, dropped: int = 0) -> None:
-        """Lets one step of the guard see this buffer, after these packets."""
+    async def step(
+        self, used: int, packets: dict[bytes, int], *, dropped: int = 0, shed: dict[bytes, int] | None = None
+    ) -> None:
+        """Lets one step of the guard see this buffer, after these packets, and after the worker dropped some."""
         self.sock.used = used
         self.sock.dropped += dropped
+        self.guard.note_shed([client for client, count in (shed or {}).items() for _ in range(count)])
         if self.guard.active:
             self.guard.note([client for client, count in packets.items() for _ in range(count)])
         else:
@@ -130,13 +133,46 @@ async def test_a_lone_client_that_fills_half_of_the_buffer(setup: Setup) -> None
     setup.sock.close()
 
 
+@pytest.mark.parametrize("packets", [{A: 900, B: 30}, {A: 900}], ids=["two clients", "one client"])
+async def test_clients_whose_packets_the_worker_drops(
+    setup: Setup, monkeypatch: pytest.MonkeyPatch, packets: dict[bytes, int]
+) -> None:
+    """If the worker drops packets from its queue, the kernel drops about that share of their client's packets."""
+    monkeypatch.setattr(flood_guard, "STEP", 3600.0)
+    guard, kept = setup.guard, []
+    guard.note_shed([A] * 600)
+    guard.look(1e9)
+    for shed in (600, 600, 600, 600, 0, MAX_SHED):
+        guard.note([client for client, count in packets.items() for _ in range(count)])
+        guard.note_shed([A] * shed)
+        guard._step()
+        kept.append(guard.kept.get(A, 1))
+    third = 1 / 3
+    assert kept[:4] == pytest.approx([1, third, third, third**2]), "the third step waits for the effect of the second"
+    assert kept[3] == kept[4] < kept[5], "a few dropped packets are no reason to lower the share"
+    guard.stop()
+    setup.sock.close()
+
+
+async def test_few_dropped_packets_cause_no_filter(setup: Setup) -> None:
+    """If the worker drops only a few packets, or only a few of each client, the kernel drops none."""
+    crowd = {bytes((10, 0, 1, n)): 3 for n in range(200)}
+    for packets, shed in ((FLOOD, {A: MAX_SHED}), (crowd, crowd)):
+        for _ in range(9):
+            await setup.step(0, packets, shed=shed)
+        assert not any(setup.filters)
+    setup.guard.stop()
+    setup.sock.close()
+
+
 async def test_bounds(setup: Setup) -> None:
     """The filter has at most `source_filter.MAX_CLIENTS` clients, and the counts at most MAX_COUNTED and a batch."""
     crowd = {bytes((11, 0, n >> 8, n & 255)): 1 for n in range(flood_guard.MAX_COUNTED)}
     await setup.steps([FILLED + n for n in range(4)], crowd)
     for n in range(source_filter.MAX_CLIENTS + 20):
-        await setup.step(FILLED * 2, {bytes((10, 0, 0, n)): 5000 << (n // 4)})
+        await setup.step(FILLED * 2, {bytes((10, 0, 0, n)): 5000 << (n // 4)}, shed=crowd)
         assert len(setup.guard._counts) <= flood_guard.MAX_COUNTED
+        assert len(setup.guard._shed) <= flood_guard.MAX_COUNTED
     assert len(setup.guard.kept) == source_filter.MAX_CLIENTS
     setup.guard.stop()
     setup.sock.close()
