@@ -88,7 +88,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _reached(server: Server, wanted: float) -> float:
-    """Returns the server's counter of DNS requests once it has reached `wanted`, otherwise 0. A probe for `until`."""
+    """Returns the server's counter of DNS requests if it has reached `wanted`, otherwise 0. For use with `until`."""
     counted = server.metric(REQUESTS)
     return counted if counted >= wanted else 0.0
 

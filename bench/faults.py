@@ -20,8 +20,8 @@ OUTAGE = 60.0
 
 @dataclass(frozen=True)
 class Case:
-    """A fault that `bench.reliability` measures, with the load's duration in seconds, the number of workers, and the
-    losses that are allowed.
+    """A fault that `bench.reliability` measures, with the seconds of load, the number of workers, and the allowed
+    losses.
     """
 
     description: str

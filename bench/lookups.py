@@ -45,7 +45,7 @@ class Lookup(NamedTuple):
 
     @property
     def ended(self) -> float:
-        """When the client had the answer or the failure."""
+        """The time at which the lookup succeeded or failed."""
         return self.began + self.seconds
 
 
@@ -62,7 +62,7 @@ class StubResolver:
             self._process = spawn(with_name_servers(folder, name_servers, command), cpus, stdout=output)
 
     def finish(self) -> None:
-        """Starts no more lookups."""
+        """Stops beginning new lookups. Lookups that have begun go on."""
         os.killpg(self._process.pid, signal.SIGTERM)
 
     def close(self) -> None:
@@ -113,7 +113,7 @@ class UdpClient:
         self._thread.start()
 
     def finish(self) -> None:
-        """Starts no more lookups."""
+        """Stops beginning new lookups. Lookups that have begun go on."""
         self._over.set()
 
     close = finish

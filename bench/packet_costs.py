@@ -59,7 +59,9 @@ def _options(*options: tuple[int, bytes], count: int = 1) -> bytes:
 
 
 def _pointers(number: int) -> bytes:
-    """A query with two additional records. The owner of the second is a chain of compression pointers in the first."""
+    """Returns a query with two additional records. The owner of the second is a chain of compression pointers in the
+    first.
+    """
     begin = len(PLAIN) + 11
     chain = b"".join(struct.pack("!H", 0xC000 | begin + 2 * at) for at in range(number))
     return _message(_record(b"\0", b"\0\0" + chain), _record(chain[-2:]))

@@ -59,7 +59,9 @@ class Options:
 
 @dataclass(frozen=True)
 class Measurement:
-    """What is measured: the fault of the API server, the kind of lists it offers (a key of LISTS), and the server."""
+    """One measurement: the fault of the API server, the kind of lists that it offers (a key of LISTS), and the
+    server.
+    """
 
     fault: str
     lists: str

@@ -68,7 +68,9 @@ def endurance(run: Run) -> None:
 
 
 def workers(run: Run) -> None:
-    """Measures two workers: CPU per answer compared with one worker, and how evenly the kernel divides 128 flows."""
+    """Measures two workers: CPU per answer in comparison with one worker, and how evenly the kernel divides 128
+    flows.
+    """
     one = run.row("workers", f"{CPU}, 1 worker", "µs")
     two = run.row("workers", f"{CPU}, 2 workers", "µs", Target(1.1, of=one.measure))
     rates = [run.row("workers", f"answers, {count} worker{'s' * (count > 1)}", "1/s") for count in (1, 2)]

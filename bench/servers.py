@@ -123,7 +123,7 @@ class Server:
             return 0, ""
 
     def metric(self, name: str) -> float:
-        """Returns the sum of all series of a metric on the server's page /metrics."""
+        """Returns the sum of all time series of a metric on the server's page /metrics."""
         return sum(
             float(found[1])
             for found in re.finditer(rf"^{name}(?:{{.*}})? (\S+)$", self.page("metrics")[1], re.MULTILINE)
