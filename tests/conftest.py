@@ -43,7 +43,7 @@ def kubeconfigs_read_here(monkeypatch: pytest.MonkeyPatch) -> None:
 def pytest_asyncio_loop_factories(
     config: pytest.Config, item: pytest.Item
 ) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
-    """The kinds of loop for a test: a worker's own in `serving` and `worker`, the standard one elsewhere."""
+    """Returns the kinds of loop for a test: a worker's own in `serving` and `worker`, the standard one elsewhere."""
     if not {"serving", "worker"} & set(item.path.parts[-4:-1]):
         return {"loop": asyncio.SelectorEventLoop}
     any_loop = {"any loop": asyncio.SelectorEventLoop} if item.path.name in ANY_LOOP else {}

@@ -32,7 +32,7 @@ CODE: Final = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 
 @cache
 def anchors(page: Path) -> frozenset[str]:
-    """The anchors of a page: its headings as GitHub names them, and those that are written out."""
+    """Returns the anchors of a page: its headings as GitHub names them, and those that are written out."""
     text = page.read_text()
     headings = re.findall(r"^#{1,6} +(.+?) *$", CODE.sub("", text), re.MULTILINE)
     words = (re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading).lower() for heading in headings)
@@ -82,7 +82,7 @@ def test_links_between_pages_resolve() -> None:
 
 
 def test_named_files_and_modules_exist() -> None:
-    """Paths below the folders of the repository, and modules of svcdns, in pages and docstrings."""
+    """The paths and the modules of svcdns that pages and docstrings name exist."""
     wrong: list[str] = []
     for path in CITING:
         text = path.read_text()

@@ -130,17 +130,19 @@ def examples(page: Path) -> list[str]:
 
 
 def sections(page: Path) -> list[str]:
-    """The headings of a page."""
+    """Returns the headings of a page."""
     return re.findall(r"^## (.+)$", page.read_text(), re.MULTILINE)
 
 
 def load(name: str) -> ModuleType:
-    """A plugin's module."""
+    """Returns a plugin's module."""
     return importlib.import_module(BUILT[name])
 
 
 def rows_of_metrics() -> set[str]:
-    """A row of `docs/metrics.md` for each metric that modules declare, and for the standard ones of processes."""
+    """Returns a row of `docs/metrics.md` for each metric that modules declare, and for the standard ones of
+    processes.
+    """
     rows = set()
     for metric in Processes().collect():
         name = f"{metric.name}_total" if metric.type == "counter" else metric.name
@@ -297,7 +299,7 @@ def test_modules_import_alone() -> None:
 
 
 def imported(path: Path, known: set[str]) -> set[str]:
-    """The modules among `known` that a file imports anywhere in its text."""
+    """Returns the modules among `known` that a file imports anywhere in its text."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):

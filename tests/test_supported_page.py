@@ -23,7 +23,9 @@ TEST: Final = re.compile(r"<!-- (tests/\S+\.py::.+?) --> \|$")
 
 
 def test_the_plugin_table_agrees_with_the_code() -> None:
-    """Each plugin of svcdns and of CoreDNS once: those that svcdns has, and those that it does not have yet."""
+    """The page lists each plugin of svcdns and of CoreDNS once: those that svcdns has, and those that it does not have
+    yet.
+    """
     rows = re.findall(r"^\| ([^|]+) \| ([^|]+) \|$", PAGE.partition("## Deliberate differences")[0], re.MULTILINE)
     support = {name: text for names, text in rows if names not in ("Plugin", "---") for name in names.split(", ")}
     assert sum(len(names.split(", ")) for names, _ in rows if names not in ("Plugin", "---")) == len(support)

@@ -39,12 +39,12 @@ WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 
 
 def words(name: str) -> list[str]:
-    """The words of an identifier in lower case: `FastPathQuery` and `fast_path_query` have the same three."""
+    """Returns the words of an identifier in lower case: `FastPathQuery` and `fast_path_query` have the same three."""
     return [word.lower() for part in name.split("_") for word in WORD.findall(part)]
 
 
 def private(name: str) -> set[str]:
-    """The banned words in a name."""
+    """Returns the banned words in a name."""
     found = words(name)
     for term in TERMS:
         while term in (pairs := list(pairwise(found))):

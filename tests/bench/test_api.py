@@ -28,7 +28,7 @@ def api() -> Iterator[Helper]:
 
 
 def get(api: Helper, path: str) -> Any:
-    """The JSON at a path."""
+    """Returns the JSON at a path."""
     with urllib.request.urlopen(f"http://127.0.0.1:{api.port}{path}", timeout=10) as response:
         return json.load(response)
 
@@ -84,7 +84,7 @@ def faulty_api() -> Iterator[Helper]:
 
 
 def status(api: Helper, timeout: float = 10) -> int:
-    """The status of the response to a list; 0 without a response."""
+    """Returns the status of the response to a list; 0 without a response."""
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{api.port}{SLICES}?limit=1", timeout=timeout) as response:
             return int(response.status)

@@ -15,7 +15,7 @@ from bench.open_loop import Sample, generate, percentile
 
 @pytest.fixture
 def lossy_server() -> Iterator[int]:
-    """The port of a server that returns every packet but each fourth."""
+    """A server that returns every packet, except each fourth one. Yields its port."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
         server.bind(("127.0.0.1", 0))
 

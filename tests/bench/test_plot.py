@@ -15,7 +15,7 @@ SVG = "{http://www.w3.org/2000/svg}"
 
 
 def row(scenario: str, measure: str, **rounds: list[float | None]) -> dict[str, Any]:
-    """A row of a report. The median is the value in the middle of the list."""
+    """Returns a row of a report. The median is the value in the middle of the list."""
     return {
         "scenario": scenario,
         "measure": measure,
@@ -69,7 +69,7 @@ def test_a_linear_axis_begins_at_zero() -> None:
 
 
 def test_files_are_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """One file for each chart; the exit code is 1 without figures."""
+    """`main` writes one file for each chart. Its exit code is 1 if the report has no figures."""
     file = tmp_path / "run.json"
     file.write_text(json.dumps(REPORT))
     assert main([str(file), "--to", str(tmp_path / "charts")]) == 0

@@ -16,7 +16,7 @@ ALLOCATE = "block = b'x' * (40 << 20); import time; time.sleep(60)"
 
 
 def start(code: str) -> tuple[subprocess.Popen[bytes], int]:
-    """A process that starts a child, and the child's id."""
+    """Returns a process that starts a child, and the child's id."""
     process = spawn([sys.executable, "-c", PARENT, code], sorted(os.sched_getaffinity(0)), stdout=subprocess.PIPE)
     assert process.stdout is not None
     with process.stdout:

@@ -55,7 +55,9 @@ def test_a_change_affects_one_endpoint() -> None:
 
 
 def test_half_of_the_mix_is_external_names() -> None:
-    """Half of the queries are for external names, three quarters of those NXDOMAIN. `warm_mix` contains every query."""
+    """Half of the queries are for external names, and three quarters of these get NXDOMAIN. `warm_mix` contains every
+    query.
+    """
     mix = queries.mix(CLUSTER, 1600)
     nxdomain = [line for line in mix.lines if "www." in line and "cluster.local" in line]
     assert len(mix.lines) == 1600

@@ -18,14 +18,16 @@ RUN = Run(
 
 
 def test_a_lookup_belongs_to_the_event_before_it() -> None:
-    """Up to the next event, however long it takes. Lookups before the first event belong to none."""
+    """A lookup belongs to the last event before it, however long ago that was. Lookups before the first event belong to
+    none.
+    """
     assert RUN.during("glibc", "none") == RUN.lookups["glibc"][1:3]
     assert RUN.failed("glibc", "none") == RUN.lookups["glibc"][2:3]
     assert RUN.during("glibc", "stop") == RUN.lookups["glibc"][3:]
 
 
 def test_table() -> None:
-    """Lookups, failures, and milliseconds of the slowest lookup."""
+    """The table has the lookups, the failures, and the milliseconds of the slowest lookup."""
     assert table(RUN).splitlines() == [
         "| client | none | stop |",
         "| --- | --- | --- |",
@@ -35,7 +37,7 @@ def test_table() -> None:
 
 @pytest.mark.parametrize(("rcode", "error"), [(dns.rcode.NOERROR, ""), (dns.rcode.SERVFAIL, "SERVFAIL")])
 def test_a_udp_client_notes_the_reply(rcode: dns.rcode.Rcode, error: str) -> None:
-    """An answer, or the rcode of a reply without one. It sends nothing after `finish`."""
+    """A lookup has the answer, or the rcode of a reply without an answer. The client sends nothing after `finish`."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
         server.bind(("127.0.0.1", 0))
         server.settimeout(10)

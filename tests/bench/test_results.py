@@ -82,7 +82,7 @@ def test_the_table_has_a_column_for_each_server() -> None:
 
 
 def test_json_has_every_round() -> None:
-    """Rounds, medians and target results; infinity and NaN become null."""
+    """The JSON has the results of all rounds, medians and results of targets. Infinity and NaN become null."""
     [found] = as_json([row(Target(1.5, "knot"), svcdns=[5.0, math.inf])])
     assert found["rounds"] == {"svcdns": [5.0, None]}
     assert found["medians"] == {"svcdns": None}

@@ -52,7 +52,7 @@ def test_table() -> None:
 
 
 def test_an_upstream_drops_queries_between_drop_and_answer() -> None:
-    """The count has the queries answered since then, without health checks."""
+    """The command `count` returns the queries answered since the last `drop` or `answer`, without health checks."""
     upstream, transport = _Datagrams(), Transport()
     upstream.connection_made(transport)  # type: ignore[arg-type]
     query, check = make_query(external_name(1)), b"\0\1\1\0\0\1\0\0\0\0\0\0\0\0\2\0\1"

@@ -1,4 +1,6 @@
-"""What a plugin read for its reply becomes a term of the reply, whatever other plugins of the chain declare."""
+"""The data that a plugin reads for its reply limits the reuse of the reply, whatever other plugins of the chain
+declare.
+"""
 
 from __future__ import annotations
 
@@ -78,7 +80,7 @@ async def coroutine() -> Reply:
 
 
 def deferred(reply: Reply = REPLY) -> Answer:
-    """A reply that comes later, without a task."""
+    """Returns a reply that comes later, without a task."""
     made = Deferred()
     asyncio.get_running_loop().call_soon(made.set, reply)
     return made

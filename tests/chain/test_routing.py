@@ -1,4 +1,4 @@
-"""Which zone answers a question."""
+"""Which zone of a listener answers a query."""
 
 from __future__ import annotations
 

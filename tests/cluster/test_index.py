@@ -13,7 +13,7 @@ from svcdns.cluster.objects import ClusterObject, Endpoint, EndpointSlice, Names
 
 
 def synced(*kinds: Kind) -> Index:
-    """An index whose kinds are listed."""
+    """Returns an index whose kinds are listed."""
     index = Index(kinds or (Kind.SERVICE,))
     for kind in kinds or (Kind.SERVICE,):
         index.apply(Complete(kind))

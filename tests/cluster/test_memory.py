@@ -21,7 +21,7 @@ PORTS = (Port("http", "TCP", 80), Port("metrics", "TCP", 9090))
 
 
 def address(pod: int, nodes: int) -> str:
-    """The address of a Pod: each node has 254, and Pods of a Service are on different ones."""
+    """Returns the address of a Pod. Each node has 254 Pods, and the Pods of a Service are on different nodes."""
     node = pod % nodes
     return f"10.{node >> 8}.{node & 255}.{1 + pod // nodes}"
 

@@ -13,7 +13,7 @@ def stored(name: str) -> StoredObject:
 
 
 def names(index: SecondaryIndex[str], key: str) -> list[str]:
-    """The names of the objects under a key."""
+    """Returns the names of the objects under a key."""
     return [found.key[1] for found in index.at(key)]
 
 

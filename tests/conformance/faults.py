@@ -23,22 +23,22 @@ def named(service: str) -> str:
 
 
 def data(name: str, rtype: str, *texts: str) -> Fault:
-    """A fault that replaces the data at a name."""
+    """Returns a fault that replaces the data at a name."""
     return Fault(zone=lambda zone: zone.update({(name, rtype): list(texts)}))
 
 
 def removed(name: str, rtype: str) -> Fault:
-    """A fault that removes a record set; the name still exists."""
+    """Returns a fault that removes a record set; the name still exists."""
     return Fault(zone=lambda zone: zone.update({(name, "NONE"): zone.pop((name, rtype), [])}))
 
 
 def incomplete(name: str, rtype: str) -> Fault:
-    """A fault that removes one record of a set."""
+    """Returns a fault that removes one record of a set."""
     return Fault(zone=lambda zone: zone[name, rtype].pop())
 
 
 def ptr_records(where: Callable[[str], bool], text: str) -> Fault:
-    """A fault that replaces the PTR records whose target fulfils `where`."""
+    """Returns a fault that replaces the PTR records whose target fulfils `where`."""
 
     def edit(zone: Zone) -> None:
         for key, texts in zone.items():
@@ -49,7 +49,7 @@ def ptr_records(where: Callable[[str], bool], text: str) -> Fault:
 
 
 def when(which: Callable[[Reply], object], change: Callable[[Reply], object]) -> Fault:
-    """A fault that applies `change` to the replies for which `which` is true."""
+    """Returns a fault that applies `change` to the replies for which `which` is true."""
 
     def edit(reply: Reply, _transport: str) -> Reply:
         if which(reply):
@@ -113,12 +113,12 @@ def octets(change: Callable[[bytearray], object], which: Callable[[bytes, str], 
 
 
 def no_reply(which: Callable[[bytes, str], object]) -> Fault:
-    """A fault that gives no reply to the queries for which `which` is true."""
+    """Returns a fault that gives no reply to the queries for which `which` is true."""
     return Fault(packet=lambda query, reply, transport: None if which(query, transport) else reply)
 
 
 def replace(which: Callable[[bytes, str], object], reply: Callable[[bytes], bytes]) -> Fault:
-    """A fault that answers the queries for which `which` is true with the octets from `reply`."""
+    """Returns a fault that answers the queries for which `which` is true with the octets from `reply`."""
     return Fault(packet=lambda query, right, transport: reply(query) if which(query, transport) else right)
 
 
@@ -128,7 +128,7 @@ def noerror_header(query: bytes) -> bytes:
 
 
 def isc(test: Test) -> Fault:
-    """A fault that answers the query of one of ISC's checks with FORMERR."""
+    """Returns a fault that answers the query of one of ISC's checks with FORMERR."""
     expected = test.asked(ZONE).packet(0)[2:]
     return replace(lambda query, transport: query[2:] == expected and (transport == "tcp") == test.query.tcp, formerr)
 
@@ -200,7 +200,7 @@ def lower(packet: bytearray) -> None:
 
 
 def rtype_of(query: bytes) -> int:
-    """The type of a query's question; 0 without a question."""
+    """Returns the type of a query's question; 0 without a question."""
     at = 12
     while at < len(query) and query[at]:
         at += 1 + query[at]
@@ -208,12 +208,12 @@ def rtype_of(query: bytes) -> int:
 
 
 def opcode(query: bytes) -> int:
-    """The opcode of a query; 0 if it is too short."""
+    """Returns the opcode of a query; 0 if it is too short."""
     return query[2] >> 3 & 15 if len(query) > 2 else 0
 
 
 def keeps_query_bit(bit: int) -> Fault:
-    """A header bit of the query is copied into the reply."""
+    """Copies a header bit of the query into the reply."""
 
     def edit(query: bytes, reply: bytes | None, _transport: str) -> bytes | None:
         if reply is None or not int.from_bytes(query[2:4], "big") & bit:
@@ -233,7 +233,7 @@ def truncated_without_tc(reply: Reply, transport: str) -> Reply:
 
 
 def tcp_differs(number: int) -> Fault:
-    """A fault that sends another rcode over TCP than over UDP."""
+    """Returns a fault that sends another rcode over TCP than over UDP."""
 
     def edit(reply: Reply, transport: str) -> Reply:
         if transport == "tcp":

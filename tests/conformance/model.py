@@ -127,7 +127,7 @@ class FakeApi(Api):
         return self.objects[path]
 
     async def listed(self, path: str, kind: str) -> list[Mapping[str, Any]]:
-        """All objects of a kind."""
+        """Returns all objects of a kind."""
         return [item for item in self.objects.values() if item["kind"] == kind]
 
     async def create(self, path: str, content: Mapping[str, Any]) -> Object:

@@ -98,7 +98,7 @@ def test_every_check_has_a_fault() -> None:
 
 @pytest.mark.parametrize("check", CHECKS.values(), ids=lambda check: check.name)
 def test_every_check_has_a_description(check: Check) -> None:
-    """A sentence and a source; rules of CoreDNS only are never required."""
+    """Each check has a sentence and a source. A rule that only CoreDNS has is never required."""
     assert check.explains.endswith(".")
     assert (
         "§" in check.rule

@@ -17,7 +17,7 @@ PACKET = Query("a.").packet(5)
 
 
 async def server(port: int, timeout: float = 0.1) -> Server:
-    """A server on loopback."""
+    """Returns a server on loopback."""
     out = Server("127.0.0.1", port, timeout=timeout, tries=2)
     await out.resolve()
     return out

@@ -26,7 +26,7 @@ LINES = (
 
 
 def reply(*lines: str) -> dns.message.Message:
-    """A reply with these records in its answer."""
+    """Returns a reply with these records in its answer."""
     out = dns.message.make_response(dns.message.make_query("a.b.", "A", use_edns=0, payload=1232))
     out.id = 7
     for line in lines:
@@ -86,7 +86,7 @@ def test_malformed_messages(packet: bytes, text: str) -> None:
 
 @given(st.binary(max_size=80), st.integers(0, 80))
 def test_random_octets(noise: bytes, at: int) -> None:
-    """The result is a reply or FormError."""
+    """Whatever the octets are, `read_reply` returns a reply or raises FormError."""
     for packet in (noise, WIRE[:at] + noise, WIRE[:at] + noise + WIRE[at + len(noise) :]):
         try:
             str(read_reply(packet))

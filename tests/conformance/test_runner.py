@@ -29,7 +29,7 @@ async def holds(_examiner: Examiner) -> None:
 
 
 async def fails(_examiner: Examiner) -> None:
-    """Fails."""
+    """A check that fails."""
     raise Failed("q", "this", "that")
 
 
@@ -44,7 +44,7 @@ async def api_refuses(_examiner: Examiner) -> None:
 
 
 async def hangs(_examiner: Examiner) -> None:
-    """Never ends."""
+    """A check that never ends."""
     await asyncio.Event().wait()
 
 

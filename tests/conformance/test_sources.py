@@ -18,7 +18,7 @@ from tests.conformance.test_checks import KUBERNETES
 
 
 async def examiner(model: ModelServer, cluster: Cluster | None = None) -> Examiner:
-    """An examiner of a model server."""
+    """Returns an examiner of a model server."""
     server = Server("127.0.0.1", model.port, timeout=5, tries=1)
     await server.resolve()
     return Examiner(server, ZONE, cluster or Cluster(), random.Random(1))
@@ -70,7 +70,7 @@ class Starting(Server):
         self.rcodes, self.sent = rcodes, 0
 
     async def udp(self, packet: bytes, *, tries: int | None = None, wait: float | None = None) -> tuple[bytes, Peer]:
-        """The next reply, at once."""
+        """Returns the next reply, at once."""
         rcode = self.rcodes[min(self.sent, len(self.rcodes) - 1)]
         self.sent += 1
         if rcode is None:

@@ -12,12 +12,12 @@ WEB, API = Service("d", "web", ("10.0.0.1",)), Service("d", "api", ("10.0.0.2",)
 
 
 def key(name: str, kind: Kind = Kind.SERVICE) -> ViewKey:
-    """The key of an object in view 7."""
+    """Returns the key of an object in view 7."""
     return ViewKey(7, kind, "d", name)
 
 
 def view() -> ClusterView:
-    """A view at Unix time 1000."""
+    """Returns a view at Unix time 1000."""
     return ClusterView(7, (Kind.SERVICE, Kind.ENDPOINT_SLICE), lambda: 1000.9)
 
 

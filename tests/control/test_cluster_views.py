@@ -106,7 +106,9 @@ async def test_an_error_in_the_options_has_the_position_of_the_directive(tmp_pat
 
 
 async def test_a_relist_after_an_outage_sends_differences_alone(api: ApiDouble) -> None:
-    """Objects deleted during the outage are removed, new ones added; no other object is missing at any moment."""
+    """After an outage, objects that were deleted are removed, and new ones are added. No other object is missing at any
+    moment.
+    """
     made = World()
     for number in range(60):
         api.put(service(f"stays-{number}", "10.96.1.1"))

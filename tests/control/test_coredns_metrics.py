@@ -27,7 +27,7 @@ EXTERNAL = {"coredns_rrl_responses_exceeded_total", "coredns_rrl_requests_exceed
 
 
 def ours() -> dict[str, tuple[str, set[str]]]:
-    """Type and labels of each metric that modules declare, and of those of processes."""
+    """Returns type and labels of each metric that modules declare, and of the process metrics."""
     found: dict[str, tuple[str, set[str]]] = {}
     for module in pkgutil.walk_packages(svcdns.__path__, "svcdns."):
         if not module.name.endswith("__main__"):

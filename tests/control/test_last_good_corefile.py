@@ -61,7 +61,9 @@ async def test_no_saved_corefile(tmp_path: Path, caplog: pytest.LogCaptureFixtur
 
 
 async def test_a_folder_that_hangs_delays_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """If the state folder hangs, a start continues after WRITE_WAIT. The newest Corefile is written last."""
+    """If the state folder hangs, a start continues after WRITE_WAIT. When the folder answers again, only the newest
+    Corefile remains in it.
+    """
     monkeypatch.setattr(last_good_corefile, "WRITE_WAIT", 0.0)
     opened, written = threading.Event(), []
 

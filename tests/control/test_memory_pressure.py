@@ -22,7 +22,7 @@ class Group(MemoryGroup):
         self.percent: float | None = 50
 
     def usage(self) -> Usage | None:
-        """The use that the test has set."""
+        """Returns the use that the test has set."""
         return None if self.percent is None else Usage(LIMIT, int(LIMIT * self.percent / 100))
 
 
@@ -130,7 +130,7 @@ def test_control_is_restarted_when_memory_is_nearly_full(caplog: pytest.LogCaptu
 
 
 def test_a_restarted_control_process_waits_with_the_next_request(caplog: pytest.LogCaptureFixture) -> None:
-    """After its restart, control keeps the share, and requests another restart only after a while.
+    """After its restart, control keeps the reduced size of tables, and requests another restart only after a while.
 
     The log line says if other processes use most of the memory.
     """

@@ -62,7 +62,7 @@ def files(module: Any, name: str = "one") -> PluginFiles:
 
 
 def setup(folder: Path, text: str) -> Setup:
-    """The set-up of a Corefile."""
+    """Returns the set-up of a Corefile."""
     path = folder / "Corefile"
     path.write_text(text)
     return prepare(str(path), 53)

@@ -117,11 +117,11 @@ class World:
         self.supervisor.send({"op": "reload"})
 
     def swaps(self) -> int:
-        """How often the worker swapped its chains."""
+        """Returns how often the worker swapped its chains."""
         return sum(isinstance(one, Swap) for one in self.frames)
 
     def data(self, plugin: str) -> list[bytes]:
-        """The payloads of a plugin that the worker got."""
+        """Returns the payloads of a plugin that the worker got."""
         return [one.payload for one in self.frames if isinstance(one, Data) and one.plugin == plugin]
 
     async def end(self) -> None:
@@ -217,7 +217,7 @@ async def test_clients_of_the_pages_wait_while_a_start_opens_the_dns_ports(tmp_p
 
 
 async def test_lame_duck_has_two_halves(tmp_path: Path) -> None:
-    """Connections are closed in the second one. Control exits when the supervisor says so."""
+    """Connections are closed only in the second half of lame duck. Control exits when the supervisor says so."""
     world = World(tmp_path, ". {\n health 127.0.0.1:0 {\n  lameduck 10ms\n }\n whoami\n}\n")
     await world.serving()
     try:

@@ -21,7 +21,7 @@ BAD = ". {\n nonsense\n}\n"
 
 
 def setups_of(folder: Path, text: str, *, again: bool = False, state: Path | None = None) -> Setups:
-    """The setups of a control process with this Corefile."""
+    """Returns the setups of a control process with this Corefile."""
     (folder / "Corefile").write_text(text)
     calls = BlockingCalls(logging.getLogger("svcdns"))
     options = Options(str(folder / "Corefile"), 53, quiet=True, again=again, state=str(state) if state else None)
@@ -29,14 +29,14 @@ def setups_of(folder: Path, text: str, *, again: bool = False, state: Path | Non
 
 
 async def test_the_first_setup(tmp_path: Path) -> None:
-    """With the contents of the plugins' files."""
+    """The first setup has the contents of the plugins' files."""
     (tmp_path / "hosts").write_text("10.0.0.1 a\n")
     setup = await setups_of(tmp_path, f". {{\n hosts {tmp_path}/hosts\n whoami\n}}\n").first()
     assert [key.plugin for key in setup.data] == ["hosts"]
 
 
 async def test_a_corefile_that_is_unusable(tmp_path: Path) -> None:
-    """It ends the start."""
+    """At a first start, an unusable Corefile without a last good one raises SvcdnsError."""
     with pytest.raises(SvcdnsError, match="nonsense"):
         await setups_of(tmp_path, BAD).first()
 
@@ -44,7 +44,9 @@ async def test_a_corefile_that_is_unusable(tmp_path: Path) -> None:
 async def test_a_restart_waits_for_a_usable_corefile(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The workers have chains meanwhile."""
+    """A restarted control process waits until the Corefile is usable. Meanwhile the workers serve with the chains that
+    they have.
+    """
     monkeypatch.setattr(setups, "RETRY", 0.001)
     waiting = asyncio.create_task(setups_of(tmp_path, BAD, again=True).first())
     async with asyncio.timeout(10):
@@ -57,7 +59,7 @@ async def test_a_restart_waits_for_a_usable_corefile(
 
 @pytest.mark.parametrize("usable", [True, False])
 async def test_the_last_good_corefile(tmp_path: Path, caplog: pytest.LogCaptureFixture, *, usable: bool) -> None:
-    """It is used instead, unless its own options are wrong."""
+    """If the Corefile is unusable, the last good Corefile is used, unless its own options are wrong."""
     saved = GOOD if usable else ". {\n ready wrong:address:here\n}\n"
     state = LastGoodCorefile(str(tmp_path / "state"), Counters(), BlockingCalls(logging.getLogger("svcdns")))
     await state.save(parse(saved, "Corefile", environ={}))

@@ -47,13 +47,13 @@ def read(text: str, **environ: str) -> Corefile:
 
 
 def words(directive: Directive) -> list[object]:
-    """A directive as nested lists of words."""
+    """Returns a directive as nested lists of words."""
     head: list[object] = [directive.name.text, *(word.text for word in directive.arguments)]
     return head if directive.body is None else [*head, [words(line) for line in directive.body]]
 
 
 def directives(text: str, **environ: str) -> list[list[object]]:
-    """The directives of the first block."""
+    """Returns the directives of the first block."""
     return [words(directive) for directive in read(text, **environ).blocks[0].directives]
 
 

@@ -40,7 +40,7 @@ def container(objects: dict[str, Any]) -> dict[str, Any]:
 
 
 def environment(container: dict[str, Any]) -> dict[str, str]:
-    """The environment of the container."""
+    """Returns the environment of the container."""
     return {entry["name"]: entry["value"] for entry in container["env"]}
 
 

@@ -53,7 +53,7 @@ exec chroot "$root" setpriv --reuid "$USER_ID" --regid "$USER_ID" --clear-groups
 
 
 def can_unshare() -> bool:
-    """Whether this machine lets us make namespaces: Linux, as root."""
+    """Returns True if this machine lets us make namespaces: Linux, as root."""
     try:
         return (
             os.geteuid() == 0

@@ -76,7 +76,7 @@ def still(different: list[tuple[str, str]], old: Server, new: Server) -> list[tu
 
 
 def started(folder: Path, api: ApiDouble) -> Server:
-    """A server that is ready."""
+    """Returns a server that is ready."""
     folder.mkdir()
     server = Server(folder, COREFILE.replace("API", api.url))
     server.until_ready()

@@ -43,7 +43,9 @@ def blocks() -> Iterator[tuple[str, str | None, str, str]]:
 
 
 def commands(language: str, text: str) -> list[tuple[str, list[str]]]:
-    """The commands of a block, each with the lines of output that the page shows for it; no lines in a `sh` block."""
+    """Returns the commands of a block, each with the lines of output that the page shows for it; no lines in a `sh`
+    block.
+    """
     found: list[tuple[str, list[str]]] = []
     for line in filter(None, text.splitlines()):
         if language == "sh":
@@ -82,7 +84,7 @@ class Demo:
             )
 
     def local(self, text: str) -> str:
-        """The text with this demo's ports in place of those in the repository."""
+        """Returns the text with this demo's ports in place of those in the repository."""
         return re.sub("|".join(PORTS), lambda port: str(self.ports[port[0]]), text)
 
     def run(self, command: str) -> tuple[int, str]:
@@ -201,13 +203,13 @@ def test_invalid_manifests_are_reported_as_on_the_page(tmp_path: Path) -> None:
 
 
 def documented() -> dict[str, set[str]]:
-    """The labels of each metric in docs/metrics.md."""
+    """Returns the labels of each metric in docs/metrics.md."""
     rows = re.findall(r"^\| `(\w+)` \| \w+ \| ([^|]*) ?\|", (ROOT / "docs" / "metrics.md").read_text(), re.MULTILINE)
     return {name: {label for label in labels.strip().split(", ") if label} for name, labels in rows}
 
 
 def metrics(page: str) -> dict[str, set[str]]:
-    """The labels of each metric that a server prints."""
+    """Returns the labels of each metric that a server prints."""
     return {
         re.sub(r"_(bucket|sum|count)$", "", sample.name) if family.type == "histogram" else sample.name: {
             label for label in sample.labels if label != "le"

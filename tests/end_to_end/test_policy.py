@@ -1,5 +1,4 @@
-"""What a client may not get stays refused: every policy, over every transport, in both orders of the clients, cold and
-warm, on one running server.
+"""A client that may not get an answer is refused over every transport, whatever other clients have asked before.
 
 A new policy is a new block of the Corefile and a new `Case`.
 """
@@ -166,7 +165,10 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PolicyServer]:
 
 
 def test_what_is_refused_stays_refused(server: PolicyServer) -> None:
-    """Each policy × transport × order of the clients, cold and warm; then all queries again in random order."""
+    """Each policy holds over each transport and in each order of the clients, for first and repeated queries.
+
+    Afterwards all queries are sent again in random order.
+    """
     asked: list[tuple[str, str, str, str]] = []
     wrong: list[str] = []
 

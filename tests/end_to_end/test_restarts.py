@@ -57,7 +57,7 @@ class Asking:
 
 
 def restarts(server: Server, process: str, reason: str) -> float:
-    """How often a process was started again for this reason, by the metric."""
+    """Returns how often a process was started again for this reason, by the metric."""
     return server.metric(rf'svcdns_process_restarts_total\{{process="{process}",reason="{reason}"')
 
 

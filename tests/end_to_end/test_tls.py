@@ -60,7 +60,7 @@ class TlsServer(Server):
             raise
 
     def ask_tls(self, context: ssl.SSLContext | None = None, port: str = "tls") -> bool:
-        """Whether a query over a connection of its own is answered. Raises ssl.SSLError."""
+        """Returns True if a query over a connection of its own is answered. Raises ssl.SSLError."""
         with self.secure(context, port) as secure:
             return asked(secure)
 
@@ -71,7 +71,7 @@ class TlsServer(Server):
 
 
 def asked(secure: ssl.SSLSocket) -> bool:
-    """Whether a query on this connection is answered."""
+    """Returns True if a query on this connection is answered."""
     query = dns.message.make_query("a.b.", "A")
     dns.query.send_tcp(secure, query)
     reply, _ = dns.query.receive_tcp(secure, time.time() + 5)

@@ -18,7 +18,7 @@ class Loop:
         self.timers: list[asyncio.TimerHandle] = []
 
     def time(self) -> float:
-        """The time."""
+        """Returns the time."""
         return self.now
 
     def call_at(self, when: float, call: object) -> asyncio.TimerHandle:

@@ -80,7 +80,7 @@ async def test_the_event_loop_runs_due_callbacks() -> None:
 
 
 async def test_stop() -> None:
-    """No callback runs afterwards."""
+    """After `stop`, no callback runs."""
     clock = world.Clock()
     called: list[float] = []
     timer_wheel = TimerWheel(clock)

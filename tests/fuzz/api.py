@@ -21,7 +21,9 @@ _RESOURCES: Final = watched(WatchOptions(pods=True, multicluster=True, zones=Tru
 
 
 def run_api(data: bytes) -> None:
-    """A page or a watch, as the first octet says. The second octet chooses the resource."""
+    """Reads a page of a list or the events of a watch, as the first octet says. The second octet chooses the
+    resource.
+    """
     if len(data) < 3:
         return
     resource = _RESOURCES[data[1] % len(_RESOURCES)]

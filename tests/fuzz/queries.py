@@ -30,7 +30,9 @@ _PARSED_OPTIONS: Final = frozenset(
 
 
 def run_request(packet: bytes) -> None:
-    """A packet from a client. What is accepted, dnspython reads in the same way; a refusal is short and well formed."""
+    """Reads a packet from a client. dnspython reads an accepted packet in the same way; a refusal is short and well
+    formed.
+    """
     outcome = accept(packet)
     assert accept(packet) == outcome
     if isinstance(outcome, Rejected):
@@ -58,10 +60,10 @@ def _check_rejected(packet: bytes, outcome: Rejected) -> None:
 
 
 def _is_refused_on_purpose(packet: bytes, reference: Any) -> bool:
-    """Returns True if a query is FORMERR here for a reason that dnspython does not know.
+    """Returns True if a query gets FORMERR here for a reason that dnspython does not know.
 
-    The name of a question cannot be compressed, as no name is before it. Some options have a fixed size, and their
-    number is limited. The same holds for the pointers in the names of records. IXFR needs a whole SOA record.
+    The name of a question cannot be compressed, because no name is before it. Some options have a fixed size, and their
+    number is limited. So is the number of pointers in the names of records. IXFR needs a whole SOA record.
     """
     try:
         names_at, after = names.read_name(packet, _HEADER.size)
@@ -132,7 +134,9 @@ def _check_reply(request: Request) -> None:
 
 
 def run_edns(data: bytes) -> None:
-    """The data of an OPT record after its class and TTL. What is read is written and read again as the same options."""
+    """Reads the data of an OPT record after its class and TTL. Writing the options and reading them again gives the
+    same.
+    """
     if len(data) < 6:
         return
     size, ttl = struct.unpack_from("!HI", data)

@@ -47,7 +47,7 @@ def wire(name: dns.name.Name) -> bytes:
 
 
 def run_reply(packet: bytes) -> None:
-    """A packet from an upstream, read as a whole message: dnspython finds the same records."""
+    """Reads a packet from an upstream as a whole message. dnspython finds the same records."""
     try:
         message = parse_message(packet)
     except FormError:
@@ -101,7 +101,7 @@ def _check_written_again(message: Message) -> None:
 
 
 def run_scan(data: bytes) -> None:
-    """A reply to a query of ours, read by the fast path and as a whole message: where both read it, they agree.
+    """Reads a reply to one of our queries on the fast path and as a whole message. Where both read it, they agree.
 
     The first octets choose the query type, the flags and the counts; the records follow.
     """

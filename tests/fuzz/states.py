@@ -1,4 +1,6 @@
-"""Targets for what processes of this program read from each other: feed, snapshot, hand-over at an upgrade."""
+"""Targets for octets that processes of this program read from each other: frames, snapshots, hand-overs at an
+upgrade.
+"""
 
 from __future__ import annotations
 
@@ -55,7 +57,7 @@ _SLICE: Final = EndpointSlice("d", "x", "s", (Port("http", "TCP", 80),), (Endpoi
 
 
 def run_frames(data: bytes) -> None:
-    """One frame of the feed. The first octet chooses the direction: to a worker, or to control."""
+    """Reads one frame between control and a worker. The first octet chooses the direction."""
     kinds: Any = ToControl if data[:1] == b"\1" else FromControl
     reader = FrameReader[Any](kinds)
     reader.feed(framed(data[1:]))
@@ -81,7 +83,9 @@ _STAMP: Final = 16
 
 
 def run_snapshot(data: bytes) -> None:
-    """A snapshot file. The first octet says how much of the file is valid: nothing, the checksum, also the header."""
+    """Reads a snapshot file. The first octet says how much of the file is valid: nothing, the checksum, also the
+    header.
+    """
     if not data:
         return
     content = data[1:]
@@ -111,7 +115,9 @@ def run_snapshot(data: bytes) -> None:
 
 
 def run_cache_handover(data: bytes) -> None:
-    """The cache of an earlier worker. The first octet chooses: the whole file, or one portion of a cache."""
+    """Reads the cache that an earlier worker left. The first octet chooses: the whole file, or one portion of a
+    cache.
+    """
     store = Store(1, MemoryBudget(lambda: 1 << 20), lambda: None)
     key = ("cache", "success")
     content = data[1:] if data[:1] == b"\0" else framed(msgspec.msgpack.encode((repr(key), data[1:])))
@@ -128,7 +134,9 @@ def run_cache_handover(data: bytes) -> None:
 
 
 def run_connection_handover(data: bytes) -> None:
-    """The messages with connections from an earlier worker. The first octet has the number of descriptors."""
+    """Reads the messages with which an earlier worker passes on connections. The first octet is the number of
+    descriptors.
+    """
     left, right = socket.socketpair()
     adopted: list[Detached] = []
     files = [os.open(os.devnull, os.O_RDONLY) for _ in range(data[0] % 4)] if data else []
@@ -157,7 +165,7 @@ def _open_descriptors() -> int:
 
 
 def run_channel(data: bytes) -> None:
-    """The messages of a channel between the supervisor and a child: each is read, or the channel counts as broken."""
+    """Reads the messages of a channel between the supervisor and a child. Wrong octets break the channel."""
     left, right = socket.socketpair()
     left.sendall(data)
     left.close()
@@ -177,7 +185,7 @@ def run_channel(data: bytes) -> None:
 
 
 def run_reexec(data: bytes) -> None:
-    """The state that the supervisor leaves for the next program: JSON, or a ValueError that ends the upgrade."""
+    """Reads the state that the supervisor leaves for the next program: JSON, or a ValueError that ends the upgrade."""
     file = memory_file("svcdns-fuzz")
     os.write(file, data)
     try:

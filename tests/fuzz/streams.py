@@ -169,7 +169,7 @@ def _in_loop(call: Callable[[], None]) -> None:
 
 
 def run_tcp(data: bytes) -> None:
-    """A client's stream over TCP: the same queries are answered, in their order, however the octets arrive."""
+    """Reads a client's stream over TCP. The same queries are answered in the same order, however the octets arrive."""
     parts, stream = pieces(data)
     expected, _ = messages_in(stream)
     _loop().run_until_complete(_serve(parts, expected))
@@ -252,7 +252,7 @@ class _TlsServer:
 
 
 def run_tls(data: bytes) -> None:
-    """A client's octets to a TLS listener: in place of a handshake, or in place of records after a handshake.
+    """Passes a client's octets to a TLS listener: in place of a handshake, or in place of records after a handshake.
 
     The first octet chooses: 0 in place of a handshake; 1 a handshake with a changed octet; otherwise after it.
     """

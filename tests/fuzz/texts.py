@@ -128,7 +128,7 @@ def _no_file(_path: Path) -> bytes:
 
 
 def run_manifests(data: bytes) -> None:
-    """Reads a manifest, builds the cluster from it, and sends the objects to a worker's index."""
+    """Reads a manifest, builds the cluster from it, and applies the objects to a worker's index."""
     path = _folder() / "cluster.yaml"
     path.write_bytes(data)
     options = WatchOptions(manifests=(str(path),), pods=True, zones=True, multicluster=True)

@@ -28,7 +28,7 @@ Check = Callable[[Reply], bool]
 
 @dataclass(frozen=True)
 class Row:
-    """A packet, the response code of the reply or SILENCE, and what else holds for the reply."""
+    """A packet, the response code of the reply or SILENCE, and further conditions for the reply."""
 
     name: str
     packet: bytes
@@ -38,7 +38,7 @@ class Row:
 
 
 def name(text: str) -> bytes:
-    """The wire form of a name."""
+    """Returns the wire form of a name."""
     return b"".join(bytes((len(label),)) + label.encode() for label in text.split(".") if label) + b"\0"
 
 
@@ -46,38 +46,38 @@ WWW = name("www.example.test")
 
 
 def question(qname: bytes = WWW, rtype: int = A, rclass: int = IN) -> bytes:
-    """A question."""
+    """Returns a question."""
     return qname + struct.pack("!HH", rtype, rclass)
 
 
 def message(*parts: bytes, flags: int = 0x0100, counts: tuple[int, int, int, int] = (1, 0, 0, 0)) -> bytes:
-    """A header with these flags and counts, and the parts after it."""
+    """Returns a header with these flags and counts, and the parts after it."""
     return struct.pack("!6H", 0, flags, *counts) + b"".join(parts)
 
 
 def option(code: int, data: bytes = b"") -> bytes:
-    """An EDNS option."""
+    """Returns an EDNS option."""
     return struct.pack("!HH", code, len(data)) + data
 
 
 def opt(*options: bytes, size: int = 1232, version: int = 0, flags: int = 0, owner: bytes = b"\0") -> bytes:
-    """An OPT record."""
+    """Returns an OPT record."""
     rdata = b"".join(options)
     return owner + struct.pack("!HHBBHH", OPT, size, 0, version, flags, len(rdata)) + rdata
 
 
 def record(rtype: int = A, rdata: bytes = b"\x7f\0\0\1", owner: bytes = WWW, rclass: int = IN) -> bytes:
-    """A resource record."""
+    """Returns a resource record."""
     return owner + struct.pack("!HHIH", rtype, rclass, 0, len(rdata)) + rdata
 
 
 def edns(*options: bytes, size: int = 1232, version: int = 0, flags: int = 0, rtype: int = A) -> bytes:
-    """A query with EDNS."""
+    """Returns a query with EDNS."""
     return message(question(rtype=rtype), opt(*options, size=size, version=version, flags=flags), counts=(1, 0, 0, 1))
 
 
 def asks(rtype: int, rclass: int = IN, qname: bytes = WWW) -> bytes:
-    """A query for another type or class."""
+    """Returns a query for another type or class."""
     return message(question(qname, rtype, rclass))
 
 

@@ -45,7 +45,7 @@ class HostileServer(Server):
         self.ports["tls"] = tls
 
     def connect(self, transport: str) -> Client:
-        """A client."""
+        """Returns a client."""
         port = self.ports["tls" if transport == "tls" else "port"]
         context = self.authority.client() if transport == "tls" else None
         return Client(Connection(port, context, stream=transport != "udp"))
@@ -56,7 +56,9 @@ class HostileServer(Server):
 
 
 class Client:
-    """Sends packets over one transport, each followed by an ordinary query, so that silence needs no waiting."""
+    """Sends packets over one transport. An ordinary query follows each packet, so that no time-out is needed to see
+    silence.
+    """
 
     def __init__(self, connection: Connection) -> None:
         """Uses a connection to the server."""
@@ -100,8 +102,9 @@ def foreign(reply: Reply) -> bool:
 
 
 def test_packets(tmp_path: Path) -> None:
-    """Each packet gets the response code of the RFCs, or silence, over each transport. None makes the processes grow or
-    end, and none costs more than ten ordinary queries.
+    """Each packet gets the response code that the RFCs require, or no reply, over each transport.
+
+    No packet makes the processes grow or end, and none costs more than ten ordinary queries.
     """
     assert len(ROWS) >= 120
     assert len({row.name for row in ROWS}) == len(ROWS)

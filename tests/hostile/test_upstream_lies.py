@@ -1,7 +1,7 @@
 """Lies of an upstream: what the client gets, what is cached, and what is counted.
 
-Each lie is told over UDP and over TCP, to a query on the fast path and to a query through the chain. All four must lead
-to the same. The query is for the A records of www.example.org, without EDNS.
+Each lie is told over UDP and over TCP, to a query on the fast path and to a query through the plugin chain. The effects
+must be the same in all four cases. The query is for the A records of www.example.org, without EDNS.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ MAX_ATTEMPTS = {UDP: 2, TCP: 1}
 
 
 class Seen(NamedTuple):
-    """What a lie led to."""
+    """The effects of a lie: the reply, the cached replies, and the counters."""
 
     rcode: int
     answer: list[str]
@@ -48,7 +48,7 @@ def texts(section: Sequence[dns.rrset.RRset]) -> list[str]:
 
 
 async def seen(body: str, packets: Sequence[bytes], *, fast: bool, rtype: str = "A") -> Seen:
-    """Has an upstream reply with these packets, and returns what a query for the name leads to.
+    """Has an upstream reply with these packets, and returns the effects on a query for the name.
 
     Time passes until the client has its reply.
     """
@@ -80,7 +80,7 @@ async def seen(body: str, packets: Sequence[bytes], *, fast: bool, rtype: str = 
 
 
 async def both(body: str, *packets: bytes) -> Seen:
-    """Returns what the packets lead to. It must be the same on the fast path and through the chain."""
+    """Returns the effects of the packets, which must be the same on the fast path and through the plugin chain."""
     fast = await seen(body, packets, fast=True)
     assert fast == await seen(body, packets, fast=False)
     return fast
@@ -143,7 +143,7 @@ async def test_records_that_do_not_belong(lie: Stripped, body: str) -> None:
 async def test_replies_that_are_used(
     packet: bytes, rcode: int, answer: list[str], cut: int, counted: dict[tuple[str, ...], float], body: str
 ) -> None:
-    """These replies are unusual, but belong to the query."""
+    """Replies that are unusual, but belong to the query, are passed on."""
     found = await both(body, packet)
     assert (found.rcode, found.answer, found.flags & TC_FLAG, found.counted) == (rcode, answer, cut, counted)
     assert found.asked == 1

@@ -61,7 +61,7 @@ def create_service(lab: Lab, name: str, number: int) -> None:
 
 
 def fqdn(name: str) -> str:
-    """The DNS name of a Service."""
+    """Returns the DNS name of a Service."""
     return f"{name}.default.svc.cluster.local."
 
 
@@ -127,7 +127,7 @@ def test_closed_watches(lab: Lab, server: Server) -> None:
 
 
 def test_410_in_a_watch(lab: Lab, server: Server) -> None:
-    """Only the watch of Services is listed again; the others stay open."""
+    """After a 410 in the watch of Services, only Services are listed again, and the other watches stay open."""
     with services_swapped(lab, server, ONE_SECOND):
         lab.admin("fault", verb="watch", resource="services", status="410", count="1")
         lab.admin("closewatches", resource="services")

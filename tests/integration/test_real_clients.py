@@ -61,7 +61,7 @@ def watched(kind: str) -> str:
 @pytest.mark.parametrize("event", ["none", "reload", "upgrade"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_no_lookup_fails(found: Run, kind: str, event: str) -> None:
-    """Each lookup has its answer, and none waits for a time-out of its client."""
+    """Each lookup has its answer, and no client has to wait for a time-out."""
     lookups = found.during(watched(kind), event)
     assert len(lookups) >= 10
     assert found.failed(kind, event) == []
@@ -101,10 +101,10 @@ def test_a_stopped_server_refuses_at_once(stopped: Run, kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ["glibc, two name servers", "musl, two name servers"])
 def test_the_second_name_server_answers_at_once(stopped: Run, kind: str) -> None:
-    """After the first one has refused; musl queries both from the beginning."""
+    """Clients with two name servers get their answer at once from the second one when the first one refuses."""
     assert [lookup for lookup in after_lame_duck(stopped, kind) if lookup.error or lookup.seconds >= AT_ONCE] == []
 
 
 def test_the_server_exits_soon_after_lame_duck(stopped: Run) -> None:
-    """Clients that go on sending do not hold it."""
+    """Clients that go on sending do not delay the exit of the server after lame duck."""
     assert stopped.gone - stopped.began["stop"] < LAME_DUCK + 2.0

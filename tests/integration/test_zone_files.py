@@ -33,7 +33,9 @@ ORIGIN = names.from_text("mill.test.")
 
 
 def known_to_nsd(folder: Path) -> str:
-    """The zone without the records that NSD's reader refuses: types without a text form there, times in seconds."""
+    """Returns the zone without the records that NSD's reader refuses: types without a text form there, times in
+    seconds.
+    """
     (folder / "all").write_text(zone_records.zone())
     found = subprocess.run(
         ["nsd-checkzone", "mill.test", str(folder / "all")], capture_output=True, text=True, check=False
@@ -71,7 +73,7 @@ def nsd(folder: Path, origin: str, text: str) -> Iterator[int]:
 
 @pytest.fixture
 def port(tmp_path: Path, zone: str) -> Iterator[int]:
-    """That of an NSD which serves the zone."""
+    """The port of an NSD that serves the zone."""
     with nsd(tmp_path, "mill.test", zone) as number:
         yield number
 
@@ -109,7 +111,10 @@ def test_the_same_octets_as_nsd(port: int, zone: str) -> None:
 
 
 def test_the_same_answers_as_nsd_from_a_signed_zone(tmp_path: Path) -> None:
-    """Rcode, AA, answer and authority section, with and without DO. The NS records of the zone itself are optional."""
+    """NSD and svcdns give the same rcode, AA bit, answer and authority section, with and without DO.
+
+    The NS records of the zone itself are optional.
+    """
     if not shutil.which("nsd"):
         pytest.skip("no nsd in PATH")
     server = Server()

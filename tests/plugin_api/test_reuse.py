@@ -49,7 +49,7 @@ def test_a_plugin_that_states_scopes_itself_is_left_alone() -> None:
     ],
 )
 def test_a_reply_has_at_least_the_terms_of_its_source(reply: Reply, terms: tuple[object, ...]) -> None:
-    """The reply gets the shorter lifetime, all dependencies and the narrower scope of the two."""
+    """`joined` returns a reply with the shorter lifetime, all dependencies and the narrower scope of two replies."""
     source = Reply(lifetime=9.0, dependencies=(("a",),), scope=CacheScope.CLIENT_CLASS)
     found = carried(reply, source)
     assert (found.lifetime, found.dependencies, found.scope) == terms

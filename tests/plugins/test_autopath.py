@@ -55,7 +55,7 @@ class Chain:
         return found
 
     def ask(self, name: str, address: str = POD, rtype: str = "A") -> Answer:
-        """The answer to a query."""
+        """Returns the answer to a query."""
         client = Client(address, 40000, "192.0.2.53", 53, "udp")
         return self.plugin.handle(world.query(name, rtype, client=client, server="dns://:53"), self._following)
 

@@ -17,7 +17,7 @@ NXDOMAIN = Reply(rcode=Rcode.NXDOMAIN)
 
 
 def lines(text: str, caplog: pytest.LogCaptureFixture, *answered: tuple[Query, Reply]) -> list[str]:
-    """The lines logged for these queries."""
+    """Returns the lines logged for these queries."""
     caplog.set_level(logging.INFO)
     plugin = Log(world.options("log", text), world.environment())
     for query, reply in answered:

@@ -15,7 +15,7 @@ NS = world.records("z. 5 IN NS ns.z.")
 
 
 def ask(reply: Reply, rtype: str = "A") -> Reply:
-    """The plugin's reply."""
+    """Returns the plugin's reply."""
     return world.now(Minimal(Options(), world.environment()).handle(world.query("a.", rtype), world.following(reply)))
 
 

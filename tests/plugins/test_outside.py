@@ -16,7 +16,7 @@ from svcdns.plugins import BUILT, ORDER, known, load, outside, placed
 
 
 def module(**fields: Any) -> ModuleType:
-    """The module of a plugin from outside."""
+    """Returns the module of a plugin from outside."""
     made = ModuleType("outside_tenant")
     made.PLUGIN = type("Tenant", (Plugin,), {"name": "tenant", "before": "cache", **fields})  # type: ignore[attr-defined]
     made.parse = lambda _block: None  # type: ignore[attr-defined]

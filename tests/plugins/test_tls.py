@@ -113,7 +113,7 @@ def test_without_authorities_the_systems_are_used(tmp_path: Path, monkeypatch: p
     ],
 )
 def test_a_pair_that_cannot_be_used(tmp_path: Path, write: dict[str, bytes | None], error: str) -> None:
-    """Ends the start with the position of the directive."""
+    """A certificate and key that cannot be used end the start, with the position of the directive."""
     pair().write(tmp_path)
     for name, content in write.items():
         (tmp_path / name).unlink() if content is None else (tmp_path / name).write_bytes(content)

@@ -197,7 +197,7 @@ def test_an_alias_to_a_hidden_service() -> None:
 
 
 def test_an_address_that_passes_to_another_pod_keeps_no_rights() -> None:
-    """From the moment of the change, the address has the rights of the new Pod: warm table, both orders of events."""
+    """When an address passes to a new Pod, it has the rights of the new Pod at once, also for stored replies."""
     for order in ("first the old Pod ends", "first the new Pod starts"):
         found = chains()
         old, new = Gone(Kind.POD, "a", "pod-a"), Pod("b", "pod-new", POD_A)
@@ -212,7 +212,7 @@ def test_an_address_that_passes_to_another_pod_keeps_no_rights() -> None:
 
 
 def test_a_pod_that_changes_its_address() -> None:
-    """The old address loses the rights, and the new one gets them."""
+    """When a Pod gets another address, the old address loses the Pod's rights, and the new address gets them."""
     found = chains()
     assert seen(found, POD_A) == "web.a other.a web.common"
     found.apply(Pod("a", "pod-a", "10.244.0.99"))
@@ -221,7 +221,7 @@ def test_a_pod_that_changes_its_address() -> None:
 
 
 def test_the_second_pod_of_an_address_ends() -> None:
-    """The address is the remaining Pod's again."""
+    """An address of two Pods has no rights. When one of the Pods ends, the address has the rights of the other one."""
     found = chains()
     assert seen(found, TWINS) == "web.common"
     found.apply(Gone(Kind.POD, "a", "twin-b"))
@@ -262,7 +262,7 @@ def test_an_alias_that_was_answered_before_the_first_list() -> None:
 
 
 def test_an_alias_into_a_block_without_the_plugin() -> None:
-    """The target of an alias is answered by the rules of the block that answers it: by none in this case."""
+    """The target of an alias is answered by the rules of its own block. Here that block does not hide anything."""
     open_block = "\nopen.test {\n kubernetes open.test\n}\n"
     alias = Service("b", "to-open", (), external_name="web.a.svc.open.test")
     found = Chains(COREFILE % ("own", "") + open_block, (*OBJECTS, alias))
@@ -323,7 +323,9 @@ def test_a_reload_that_adds_the_plugin() -> None:
 
 
 def test_cache_keeps_no_alias_of_a_hidden_service() -> None:
-    """The addresses of an ExternalName outside the cluster come from an upstream, so *cache* could keep them."""
+    """*cache* does not keep the answer for an ExternalName of a hidden Service, although its addresses come from an
+    upstream.
+    """
     objects = (*OBJECTS, Service("a", "ext", (), external_name="www.example.org"))
     corefile = ". {\n visibility {\n own\n }\n cache 30\n kubernetes cluster.local\n forward . 192.0.2.53\n}"
     for clients in ((POD_A, POD_B), (POD_B, POD_A)):
@@ -397,7 +399,7 @@ def test_the_name_servers_of_a_zone() -> None:
 
 
 def test_the_name_server_of_an_external_zone() -> None:
-    """Its addresses are not those of a hidden Service: they are those of this machine, as if there were no Service."""
+    """The addresses of `ns.dns` are those of this machine, not those of a hidden Service."""
     dns_service = (
         Service("a", "dns", ("10.0.0.53",), (HTTP,), external_ips=("192.0.2.99",)),
         EndpointSlice("a", "dns-1", "dns", (HTTP,), (Endpoint(LOCAL),)),
@@ -454,7 +456,7 @@ def test_needs_kubernetes_in_the_block() -> None:
 
 
 def test_what_is_watched() -> None:
-    """With the plugin, Pods are watched with all that identifies clients; without it, nothing more than before."""
+    """With the plugin, Pods are watched with all fields that identify clients; without it, Pods are not watched."""
     with_plugin = world.block("visibility {\n own\n}\nkubernetes cluster.local", "kubernetes")
     assert parse_kubernetes(with_plugin).watch == WatchOptions(pods=True, clients=True)
     assert parse_kubernetes(with_plugin).pods == "disabled"

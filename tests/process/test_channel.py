@@ -95,7 +95,7 @@ def test_missing_descriptors_break_the_channel() -> None:
     ],
 )
 def test_octets_that_are_no_message_break_the_channel(octets: bytes, reason: str) -> None:
-    """The reader gets one error with the reason."""
+    """Octets that are not a message break the channel, and the reader gets one error with the reason."""
     left, right = pair()
     parts = [octets[at : at + 65536] for at in range(0, len(octets), 65536)]
     for part in parts[:-1]:

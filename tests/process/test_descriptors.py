@@ -11,7 +11,7 @@ from svcdns.process.descriptors import TABLE_SIZE, WANTED_LIMIT, grow_descriptor
 
 
 def _open() -> int:
-    """The number of open descriptors."""
+    """Returns the number of open descriptors."""
     return sum(1 for _ in Path("/dev/fd").iterdir())
 
 

@@ -17,7 +17,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 
 def load(path: Path) -> Any:
-    """A YAML file."""
+    """Returns a YAML file."""
     return yaml.safe_load(path.read_text())
 
 

@@ -65,5 +65,5 @@ def test_the_report_of_an_audit(packages: list[dict[str, object]], lines: list[s
 
 
 def test_an_audit_without_output() -> None:
-    """If pip-audit fails, nothing was checked."""
+    """If pip-audit prints nothing, the report says that no package could be checked."""
     assert audit.report("") == ([audit.UNREACHABLE], 0)

@@ -220,7 +220,7 @@ def test_ttls_go_down_when_an_entry_is_asked_for_and_not_before() -> None:
     found.put(made)
 
     def shown(now: float) -> tuple[int, float] | None:
-        """Returns the TTL in the reply, and when the TTL goes down next."""
+        """Returns the TTL in the reply, and the time when the TTL goes down next."""
         entry = found.find(b"k", now)
         return (
             None

@@ -129,7 +129,7 @@ class World:
             table.clear()
 
     async def ask(self, packet: bytes) -> bytes:
-        """The reply to a packet."""
+        """Returns the reply to a packet."""
         self.client.send(packet)
         self.worker.listeners.drain()
         for _ in range(100):

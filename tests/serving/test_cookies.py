@@ -19,7 +19,7 @@ class Clock:
         self.now = now
 
     def __call__(self) -> float:
-        """The time in seconds."""
+        """Returns the time in seconds."""
         return self.now
 
 

@@ -139,7 +139,7 @@ async def test_a_client_class_that_fails() -> None:
         name = "t"
 
         def client_class(self, address: str) -> str:
-            """Fails."""
+            """Raises OSError."""
             raise OSError(address)
 
     place = ResponderSetup("udp")

@@ -28,7 +28,7 @@ QUERIES = {"one": query(), "AD": query(flags=dns.flags.AD), "EDNS": query(use_ed
 
 
 async def two_clients(outside: Outside, upstream: ScriptedUpstream, *packets: bytes) -> list[bytes]:
-    """The replies to concurrent queries of different clients."""
+    """Returns the replies to concurrent queries of different clients."""
     clients = [bound() for _ in packets]
     try:
         for client, packet in zip(clients, packets, strict=True):
@@ -45,7 +45,7 @@ async def two_clients(outside: Outside, upstream: ScriptedUpstream, *packets: by
 
 
 async def together(body: str, respond: Respond, *packets: bytes) -> tuple[Seen, Seen]:
-    """Sends concurrent queries, first with the fast path and then without. Returns what both runs led to."""
+    """Sends concurrent queries, first with the fast path and then without. Returns the effects of both runs."""
     out = []
     async with ScriptedUpstream(held(respond)) as upstream:
         for fast in (True, False):

@@ -54,7 +54,7 @@ class ScriptedLimiter:
         return not key.startswith(b"\4free")
 
     def account(self, query: Query, reply: Reply) -> bytes:
-        """The name and the rcode."""
+        """Returns the name and the rcode."""
         return query.key + bytes((reply.rcode,))
 
     def admits(self, address: str) -> bool:
@@ -116,25 +116,25 @@ class World:
         return self.serve(dns.message.make_query(name, "A", **options).to_wire(), client)
 
     def count(self) -> float:
-        """The queries that the server's metrics count."""
+        """Returns the queries that the server's metrics count."""
         for _ in flush(self.responder):
             pass
         return sum(value for key, value in counted(self.counters).items() if key[0] == "coredns_dns_requests_total")
 
 
 def cookie(data: bytes = b"8 octets") -> dict[str, Any]:
-    """The options of a query with a cookie."""
+    """Returns the options of a query with a cookie."""
     return {"use_edns": 0, "payload": 1232, "options": [dns.edns.GenericOption(dns.edns.OptionType(10), data)]}
 
 
 def cookie_of(wire: bytes) -> bytes:
-    """The cookie in a reply."""
+    """Returns the cookie in a reply."""
     options = dns.message.from_wire(wire).options
     return next((one.to_wire() or b"" for one in options if one.otype == 10), b"")
 
 
 def encloser(_key: bytes, _rtype: int) -> Encloser:
-    """The zone, in which no name exists."""
+    """Returns the zone, in which no name exists."""
     return Encloser(b"\1b\0", "", frozenset(), b"", ())
 
 
@@ -165,7 +165,9 @@ def test_the_limit_comes_before_the_chain_for_queries(warm: int) -> None:
 
 @pytest.mark.parametrize("warm", [0, 3])
 def test_a_truncated_reply(warm: int) -> None:
-    """A reply that slips through has TC, the rcode, the question and an OPT record, and no other record."""
+    """A reply over the limit that is sent truncated has TC, the rcode, the question and an OPT record, and no other
+    record.
+    """
     world = World(NXDOMAIN)
     for _ in range(warm):
         world.ask(use_edns=0, id=7)
@@ -218,7 +220,7 @@ def test_names_outside_the_zones_are_not_limited() -> None:
 
 
 def test_clients_over_tcp_are_not_limited() -> None:
-    """Over TCP nothing is dropped or shortened, and the responder keeps its fast ways."""
+    """Over TCP nothing is dropped or truncated by the limiter, and the responder counts as not limited."""
     world = World(MANY, protocol="tcp")
     world.limiter.refused = True
     assert [len(dns.message.from_wire(world.ask()).answer[0]) for _ in range(3)] == [25] * 3
@@ -272,7 +274,9 @@ def test_a_client_with_a_client_cookie_gets_badcookie(warm: int) -> None:
 
 @pytest.mark.parametrize("warm", [0, 1, 2, 4])
 def test_no_reply_is_longer_than_three_times_the_query(warm: int) -> None:
-    """A longer reply is truncated with TC and counted, in each of its rotations."""
+    """A reply of more than three times its query's octets is truncated with TC and counted, in each order of its
+    records.
+    """
     world, packet = World(MANY), dns.message.make_query("a.b.", "A", use_edns=0, payload=4096).to_wire()
     for _ in range(warm + 1):
         wire = world.serve(packet)

@@ -61,7 +61,7 @@ class World:
 
 
 def rcode(wire: bytes) -> str:
-    """A reply's response code."""
+    """Returns a reply's response code."""
     return dns.rcode.to_text(dns.message.from_wire(wire).rcode())
 
 
@@ -192,7 +192,7 @@ def test_other_versions_of_edns() -> None:
 
 
 def test_a_chain_that_fails() -> None:
-    """The query gets SERVFAIL, and the failure is counted."""
+    """If the chain raises, the query gets SERVFAIL, and the failure is counted."""
     world = World(ValueError("on purpose"))
     assert rcode(world.ask()) == "SERVFAIL"
     assert counted(world.counters)["coredns_panics_total",] == 1
@@ -276,7 +276,7 @@ def test_the_first_answer_after_a_change_is_in_random_order() -> None:
 
 
 def keepalive(wire: bytes) -> list[float | None]:
-    """The timeouts that a reply announces, in seconds."""
+    """Returns the timeouts that a reply announces, in seconds."""
     options = dns.message.from_wire(wire).options
     return [
         None if len(option.to_wire()) != 2 else int.from_bytes(option.to_wire(), "big") / 10
@@ -337,19 +337,19 @@ COOKIE = bytes(range(8))
 
 
 def with_cookie(data: bytes = COOKIE, *more: tuple[int, bytes], **options: Any) -> dict[str, Any]:
-    """The options of a query with a cookie."""
+    """Returns the options of a query with a cookie."""
     made = [dns.edns.GenericOption(dns.edns.OptionType(code), content) for code, content in ((10, data), *more)]
     return {"use_edns": 0, "options": made, **options}
 
 
 def cookie_of(wire: bytes) -> bytes:
-    """The cookie in a reply; empty octets if there is none."""
+    """Returns the cookie in a reply; empty octets if there is none."""
     found = [option.to_wire() for option in dns.message.from_wire(wire).options if option.otype == 10]
     return b"".join(found)
 
 
 def cookie_world(reply: Any = REPLY, protocol: str = "udp") -> World:
-    """A responder that makes cookies."""
+    """Returns a responder that makes cookies."""
     world = World(reply, protocol)
     world.responder.cookies = Cookies(private_page())
     return world
@@ -377,7 +377,7 @@ def test_a_client_cookie_gets_a_server_cookie() -> None:
 
 
 def test_a_request_for_a_server_cookie() -> None:
-    """It has no question, and neither has its reply."""
+    """A query for a server cookie has no question, and neither has its reply."""
     world = cookie_world()
     query = dns.message.make_query("a.b.", "A", **with_cookie())
     query.question = []
@@ -399,7 +399,7 @@ def test_replies_to_clients_with_cookies_are_stored_without_them() -> None:
 
 @pytest.mark.parametrize("cookie", [COOKIE, COOKIE + bytes(16), COOKIE + b"\1\0\0\0" + bytes(12)])
 def test_a_server_cookie_that_is_not_valid_counts_as_none(cookie: bytes) -> None:
-    """The client is answered, and gets a server cookie of its own (RFC 7873 §5.2.4)."""
+    """A client with an invalid server cookie is answered, and gets a valid server cookie (RFC 7873 §5.2.4)."""
     seen: list[bool] = []
 
     def chain(query: Query) -> Answer:
@@ -449,7 +449,9 @@ def test_padding(transport: str, padded: bool) -> None:
 
 
 def test_octets_after_a_query_are_ignored_and_counted() -> None:
-    """Its reply is not stored, because each such packet may be another."""
+    """Octets after a query are ignored and counted. The reply is not stored, because each such packet may be
+    different.
+    """
     world = World()
     for _ in range(3):
         world.responder.answer(
@@ -469,7 +471,7 @@ def test_octets_after_a_query_are_ignored_and_counted() -> None:
     ],
 )
 def test_malformed_queries_are_counted_by_reason(packet: bytes, reason: str) -> None:
-    """No plugin sees them."""
+    """Malformed queries are counted by reason, and no plugin sees them."""
     world = World()
     world.responder.answer(packet, CLIENT, world.sent.append, world.clock())
     assert world.asked == 0

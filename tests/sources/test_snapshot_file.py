@@ -37,7 +37,7 @@ def encoded(*objects: ClusterObject) -> dict[Kind, dict[tuple[str, str], bytes]]
 
 
 def octets(*objects: ClusterObject, **fields: object) -> bytes:
-    """A whole file, with these fields of the header."""
+    """Returns a whole file, with these fields of the header."""
     header = msgspec.structs.replace(HEADER, **fields)
     file = io.BytesIO()
     for _ in snapshot_file.write(file, header, encoded(*objects or OBJECTS)):

@@ -109,7 +109,9 @@ def test_waiting_for_a_processor_does_not_count(child: Child, monkeypatch: pytes
 
 
 def test_waiting_of_another_thread_does_not_count(child: Child, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The thread that sends the heartbeat may wait for the interpreter lock of a thread that waits for a processor."""
+    """A process is not unresponsive while another of its threads, which may hold the interpreter lock, waits for a
+    processor.
+    """
     thread_times(
         monkeypatch,
         {"1": (1.0, 0.0)},
@@ -125,7 +127,7 @@ def test_waiting_of_another_thread_does_not_count(child: Child, monkeypatch: pyt
 
 
 def test_a_wait_that_has_not_ended_does_not_count(child: Child, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The kernel adds the wait of a thread when the thread runs again. Until then the thread is runnable."""
+    """A thread that is runnable counts as waiting for a processor: the kernel adds its wait only when it runs again."""
     thread_times(monkeypatch, *({"1": (run, 0.0)} for run in (1.0, 1.0, 1.0, 1.1)))
     runnable = iter((True, False, True))
     monkeypatch.setattr(child_module, "_is_runnable", lambda _pid, _number: next(runnable))

@@ -101,7 +101,9 @@ def test_a_port_without_udp(sockets: Sockets) -> None:
 
 
 def test_an_address_that_cannot_be_bound_changes_nothing(sockets: Sockets) -> None:
-    """The error is one line with CoreDNS's words, and sockets that were bound before it are closed."""
+    """If an address cannot be bound, the error is one line with CoreDNS's words, and sockets bound before it are
+    closed.
+    """
     good, bad = both("127.0.0.1", free_port()), both("192.0.2.200", 5353)
     with pytest.raises(ListenError, match=r"^listen udp 192\.0\.2\.200:5353: bind: cannot assign requested address$"):
         sockets.change([*good, *bad], 1)

@@ -160,7 +160,7 @@ class ApiDouble:
         return [one for one in self.requests if one.path == path and (watch is None or one.watch is watch)]
 
     def watching(self, path: str) -> int:
-        """The number of open watches of a resource."""
+        """Returns the number of open watches of a resource."""
         return sum(watched == path for watched, _ in self._watches.values())
 
     # -- inside its thread
@@ -315,7 +315,7 @@ def _line(event: str, item: Object) -> bytes:
 
 
 def _selects(query: Mapping[str, str]) -> Selects:
-    """The objects that match the selectors of a request."""
+    """Returns the objects that match the selectors of a request."""
     labels = label_selector(query.get("labelSelector", ""))
     phases = {part.removeprefix("status.phase!=") for part in query.get("fieldSelector", "").split(",")}
     return lambda item: (
@@ -334,12 +334,12 @@ def _status(code: int, message: str, headers: dict[str, str]) -> web.Response:
 
 
 def namespace(name: str) -> Object:
-    """A Namespace."""
+    """Returns a Namespace."""
     return {"kind": "Namespace", "metadata": {"name": name}}
 
 
 def service(name: str, ip: str = "None", *ports: int, **metadata: str) -> Object:
-    """A Service with one cluster IP, or headless."""
+    """Returns a Service with one cluster IP, or headless."""
     spec = {
         "clusterIP": ip,
         "ports": [{"name": f"p{port}", "port": port, "protocol": "TCP"} for port in ports or (80,)],
@@ -348,7 +348,7 @@ def service(name: str, ip: str = "None", *ports: int, **metadata: str) -> Object
 
 
 def endpoint_slice(name: str, of: str, *addresses: str, **metadata: Any) -> Object:
-    """A slice of ready endpoints of the Service `of`."""
+    """Returns a slice of ready endpoints of the Service `of`."""
     return {
         "kind": "EndpointSlice",
         "metadata": {"name": name, "labels": {"kubernetes.io/service-name": of}, **metadata},

@@ -58,7 +58,7 @@ TYPES = ("A", "AAAA", "SRV", "PTR", "TXT", "CNAME", "SOA", "NS", "MX", "HTTPS")
 
 
 def cluster(rng: Random, changes: int = 120) -> State:
-    """The cluster after this many random changes."""
+    """Returns the cluster after this many random changes."""
     state: State = {key_of(item): item for item in map(Namespace, NAMESPACES) if rng.random() < 0.8}
     for _ in range(changes):
         apply(state, change(rng, state))
@@ -66,7 +66,7 @@ def cluster(rng: Random, changes: int = 120) -> State:
 
 
 def change(rng: Random, state: State) -> Put | Gone:
-    """A random change of a cluster: mostly a new or changed object, sometimes a removal."""
+    """Returns a random change of a cluster: mostly a new or changed object, sometimes a removal."""
     if state and rng.random() < 0.2:
         kind, namespace, name = rng.choice(sorted(state))
         return Gone(kind, namespace, name)
@@ -206,5 +206,5 @@ def dashed(address: str) -> str:
 
 
 def reverse_name(address: str) -> str:
-    """The reverse name of an address."""
+    """Returns the reverse name of an address."""
     return ip_address(address).reverse_pointer + "."

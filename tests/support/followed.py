@@ -25,7 +25,7 @@ class VirtualTime:
         self.waits: list[float] = []
 
     def clock(self) -> float:
-        """The time, in seconds."""
+        """Returns the time, in seconds."""
         return self.now
 
     async def sleep(self, seconds: float) -> None:
@@ -103,7 +103,7 @@ class Followed:
         await self.until(lambda: self.changes.count(Complete(kind)) >= times)
 
     def events(self, kind: Kind = Kind.SERVICE) -> list[str]:
-        """The changes of a kind in short: `begin`, `complete`, `+name`, `-name`."""
+        """Returns the changes of a kind in short: `begin`, `complete`, `+name`, `-name`."""
         out = []
         for change in self.changes:
             match change:

@@ -77,5 +77,5 @@ class Forwarding:
             await asyncio.sleep(0)
 
     def counted(self, name: str, *labels: str) -> float:
-        """The value of a metric."""
+        """Returns the value of a metric."""
         return world.counted(self.counters).get((name, *labels), 0.0)

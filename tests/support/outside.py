@@ -83,7 +83,7 @@ def replying(
 
 
 def query(name: str = NAME, rtype: str = "A", *, ident: int = 7, flags: int = 0, **options: Any) -> bytes:
-    """A client's packet; `flags` are beside RD."""
+    """Returns a client's packet; `flags` are beside RD."""
     message = dns.message.make_query(name, rtype, id=ident, **options)
     message.flags |= flags
     return message.to_wire()
@@ -220,7 +220,9 @@ def shape(wire: bytes, *, ordered: bool = True) -> list[str]:
 
 
 class Seen(NamedTuple):
-    """What a series of queries led to, on the fast path or through the chain."""
+    """The replies, upstream queries and counters that a series of queries caused, on the fast path or through the
+    chain.
+    """
 
     replies: list[list[str]]
     asked: list[tuple[Any, ...]]
@@ -230,8 +232,8 @@ class Seen(NamedTuple):
 
 
 async def both_ways(body: str, respond: Respond, *packets: bytes, ordered: bool = True) -> tuple[Seen, Seen]:
-    """Sends the packets one after the other, first with the fast path and then without. Returns what both runs led
-    to.
+    """Sends the packets one after the other, first with the fast path and then without. Returns the effects of both
+    runs.
     """
     out = []
     async with ScriptedUpstream(respond) as upstream:

@@ -24,7 +24,7 @@ Respond = Callable[[dns.message.Message, str], list[bytes] | bytes | None]
 
 
 def answer(*lines: str, rcode: int = 0, flags: int = 0) -> Respond:
-    """A reply with these records in the answer section."""
+    """Returns a reply with these records in the answer section."""
 
     def respond(query: dns.message.Message, _transport: str) -> bytes:
         reply = dns.message.make_response(query, recursion_available=True)

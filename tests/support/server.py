@@ -145,7 +145,7 @@ class Server:
             return None
 
     def records(self, name: str, rtype: str = "A", **options: Any) -> list[str]:
-        """The answer's RDATA, sorted; the rcode alone where there is none."""
+        """Returns the answer's RDATA, sorted; the rcode alone where there is none."""
         reply = self.ask(name, rtype, **options)
         if reply is None:
             return ["no answer"]
@@ -157,8 +157,8 @@ class Server:
         return children(self.process.pid)
 
     def metric(self, line: str) -> float:
-        """The sum of all series whose text matches a pattern. Waits for the page, which is missing while control is
-        replaced.
+        """Returns the sum of all series whose text matches a pattern. Waits for the page, which is missing while
+        control is replaced.
         """
         page = until("the page of metrics", lambda: http(self.ports["metrics"], "/metrics")[1])
         return sum(float(found[1]) for found in re.finditer(rf"^{line}\S* (\S+)$", page, re.MULTILINE))

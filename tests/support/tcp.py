@@ -48,7 +48,7 @@ class Client:
 
 
 def buffered(connections: TcpConnections) -> int:
-    """The octets that wait in the buffers of all connections."""
+    """Returns the octets that wait in the buffers of all connections."""
     return sum(len(one._received) for one in connections.open if isinstance(one, TcpConnection))
 
 

@@ -86,7 +86,7 @@ class Clock:
         self.now = now
 
     def __call__(self) -> float:
-        """The time."""
+        """Returns the time."""
         return self.now
 
     def turn(self, seconds: float) -> None:

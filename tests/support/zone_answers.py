@@ -32,12 +32,12 @@ class Recorded(NamedTuple):
     reply: list[str]
 
     def __str__(self) -> str:
-        """The query as text."""
+        """Returns the query as text."""
         return f"{self.name} {self.rtype}{' DO' if self.dnssec else ''}"
 
 
 def recording() -> list[Recorded]:
-    """The lines of the recording."""
+    """Returns the lines of the recording."""
     lines = map(json.loads, (RECORDED / "answers.jsonl").read_text().splitlines())
     return [Recorded(line["query"][0], line["query"][1], "DO" in line["query"], line["reply"]) for line in lines]
 
@@ -65,7 +65,7 @@ class Server:
         return world.handled(self.plugin, query, world.following(rcode_only(Rcode.REFUSED)))
 
     def ask(self, line: Recorded) -> list[str]:
-        """The reply, in the form of the recording."""
+        """Returns the reply, in the form of the recording."""
         edns = world.edns(dnssec_ok=True) if line.dnssec else None
         reply = world.now(self._server(world.query(line.name, line.rtype, ask=self._server, edns=edns)))
         return [rcode_text(reply.rcode) + " AA" * bool(reply.flags & AA), *_lines(reply)]

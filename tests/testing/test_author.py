@@ -434,7 +434,7 @@ def test_a_file_that_is_gone(file: Path) -> None:
     ],
 )
 def test_hooks_for_files_with_a_mistake(fields: dict[str, Any], text: str, file: Path) -> None:
-    """The check reports wrong results and exceptions of these hooks with the position of the directive."""
+    """The check reports wrong results and exceptions of `gather` and `refresh`, with the position of the directive."""
     assert error_of(with_file(file, **fields)).startswith(f"block:1:13 - plugin/one: {text}")
 
 

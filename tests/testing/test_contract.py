@@ -315,7 +315,7 @@ def test_the_check_finds_a_plugin_that_fails() -> None:
         """A plugin whose `tick` raises an exception."""
 
         def tick(self) -> None:
-            """Fails."""
+            """Raises an exception."""
             raise KeyError
 
     module: Any = SimpleNamespace(PLUGIN=Fails, parse=lambda _block: None)

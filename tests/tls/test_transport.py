@@ -157,7 +157,7 @@ async def test_close_notify_of_the_client_closes_the_connection() -> None:
 
 
 async def test_closing_sends_close_notify() -> None:
-    """The client receives everything that was written before."""
+    """A client receives everything that was written before the connection was closed."""
     async with echoing() as place, connected(place) as (reader, writer):
         await happens(lambda: place.made)
         place.made[0].transport.writelines([b"good", b"bye"])

@@ -26,7 +26,7 @@ A = answer(f"{NAME} 60 IN A 192.0.2.1")
 
 
 def matching(name: str = NAME, rtype: str = "A", ident: int = IDENT, rclass: str = "IN") -> bytes:
-    """A reply that matches the query."""
+    """Returns a reply that matches the query."""
     query = dns.message.make_query(name, rtype, rdclass=rclass, id=ident)
     packet = A(query, "udp")
     assert isinstance(packet, bytes)
@@ -39,7 +39,7 @@ OPT = b"\0\0\x29\x10\0\0\0\0\0\0\0"
 
 
 def header(rcode: int, *, ident: int = IDENT, flags: int = 0x8180, answers: int = 0, additional: int = 0) -> bytes:
-    """The header of a reply without a question section."""
+    """Returns the header of a reply without a question section."""
     return struct.pack("!6H", ident, flags | rcode, 0, answers, 0, additional)
 
 
@@ -181,7 +181,7 @@ def test_a_million_forged_replies() -> None:
 
 
 def test_ids_are_random() -> None:
-    """All values are equally likely, and none can be predicted from the previous one.
+    """All message IDs are equally likely, and none can be predicted from the previous one.
 
     A chi-square test: it fails by chance once in a million runs.
     """

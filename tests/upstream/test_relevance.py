@@ -34,7 +34,7 @@ def signature(owner: str, covered: str, signer: str) -> Record:
 
 
 def records(lines: Sequence[str | Record]) -> tuple[Record, ...]:
-    """Returns the records of zone-file lines, among which there may be records."""
+    """Returns the records of zone-file lines. An item that is a record already is returned as it is."""
     return tuple(line if isinstance(line, Record) else world.records(line)[0] for line in lines)
 
 

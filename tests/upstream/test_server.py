@@ -52,7 +52,7 @@ class Querying:
         return attempt
 
     async def answer(self, *, tcp: bool = False) -> Message:
-        """The reply to a query."""
+        """Returns the reply to a query."""
         count = len(self.outcomes) + 1
         self.ask(tcp=tcp)
         await self.until(count)
@@ -78,7 +78,7 @@ class Querying:
         finish(self.server)
 
     def counted(self, name: str, *labels: str) -> float:
-        """The value of a metric."""
+        """Returns the value of a metric."""
         return world.counted(self.counters).get((name, *labels), 0.0)
 
 
@@ -248,9 +248,10 @@ def lying(count: int) -> Respond:
 
 @pytest.mark.parametrize(("count", "wait"), [(1, BACK_OFF), (MAX_DROPPED + 9, 0.0)], ids=["one", "a flood"])
 async def test_lies_end_the_query(count: int, wait: float) -> None:
-    """A packet that is not the reply leaves the upstream BACK_OFF seconds for the reply; a flood of them no time.
+    """After a packet that is not the reply, the query waits BACK_OFF seconds for the reply; after a flood of them, not
+    at all.
 
-    The query fails with SpoofedError. That is no failure of the server, because the lies may be an attacker's.
+    The query fails with SpoofedError. That is no failure of the server, because the packets may come from an attacker.
     """
     async with ScriptedUpstream(lying(count)) as upstream:
         asking = Querying(upstream)
@@ -334,7 +335,7 @@ async def test_a_lack_of_descriptors_is_not_the_servers_fault(monkeypatch: pytes
 
 
 async def test_connection_use_is_counted() -> None:
-    """A new connection is counted as a miss, a reused one as a hit."""
+    """A query over a new connection is counted as a miss, a query over an existing one as a hit."""
     async with ScriptedUpstream(A) as upstream:
         asking = Querying(upstream)
         for _ in range(3):

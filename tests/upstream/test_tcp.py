@@ -33,7 +33,7 @@ def numbered(query: dns.message.Message, transport: str) -> list[bytes] | bytes 
 
 
 def query(number: int) -> UpstreamQuery:
-    """A query that `numbered` answers."""
+    """Returns a query that `numbered` answers."""
     return UpstreamQuery(names.from_text(f"{number}.example."), 1, 1, RD)
 
 

@@ -24,7 +24,7 @@ ANSWER = records(*(f"www.example.org. 5 IN A 192.0.2.{number}" for number in ran
 
 
 def query(*options: tuple[int, bytes], **more: object) -> bytes:
-    """The octets of a query with EDNS and these options."""
+    """Returns the octets of a query with EDNS and these options."""
     made = [dns.edns.GenericOption(dns.edns.OptionType(code), data) for code, data in options]
     return dns.message.make_query("www.example.org.", "A", id=7, use_edns=0, options=made, **more).to_wire()  # type: ignore[arg-type]
 
@@ -43,7 +43,7 @@ def query(*options: tuple[int, bytes], **more: object) -> bytes:
     ],
 )  # fmt: skip
 def test_options_are_removed(options: list[tuple[int, bytes]], kept: list[tuple[int, bytes]], found: HopByHop) -> None:
-    """The rest is the query that a client without the options would send."""
+    """A query without these options is the one that a client without the options would send."""
     packet = query(*options)
     assert hop_options.may_have_options(packet)
     stripped = hop_options.strip(packet)
@@ -81,7 +81,7 @@ def test_no_octets_raise(data: bytes) -> None:
 
 
 def reply(limit: int, edns: Edns | None = None) -> bytes:
-    """A reply of at most `limit` octets."""
+    """Returns a reply of at most `limit` octets."""
     request = accept(query())
     assert isinstance(request, Request)
     return encode_reply(request, Reply(answer=ANSWER, edns=edns), limit)
@@ -98,7 +98,7 @@ def test_options_are_appended(edns: Edns | None) -> None:
 
 
 def test_a_reply_that_becomes_too_long_is_truncated() -> None:
-    """It has TC set, the OPT record with the options, and no other records."""
+    """A reply that becomes too long has TC set, the OPT record with the options, and no other records."""
     whole = reply(1232)
     wire = hop_options.with_options(whole, hop_options.option(10, COOKIE), len(whole) + 11)
     message = dns.message.from_wire(wire)

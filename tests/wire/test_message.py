@@ -35,7 +35,7 @@ ZONE = records(
 
 
 def request(name: str = "www.example.org.", rtype: str = "A", **options: object) -> Request:
-    """A request as a client sends it."""
+    """Returns a request as a client sends it."""
     found = accept(dns.message.make_query(name, rtype, **options).to_wire())  # type: ignore[arg-type]
     assert isinstance(found, Request)
     return found

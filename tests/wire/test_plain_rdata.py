@@ -35,7 +35,7 @@ ORIGIN = names.from_text("mill.test.")
     ],
 )
 def test_the_octets_are_those_of_dnspython(kind: str, words: list[str]) -> None:
-    """So it does not matter which of the two modules reads a record."""
+    """`plain` returns the same octets as `rdata_text` does with dnspython."""
     found = plain(int(Type[kind]), words, ORIGIN)
     assert found == to_wire(int(Type[kind]), words, ORIGIN, pytest.fail)
 
@@ -74,7 +74,7 @@ def test_other_words_are_left_to_dnspython(kind: str, words: list[str]) -> None:
 
 
 def test_a_plain_zone_needs_no_dnspython() -> None:
-    """Control of a usual zone, and workers with a template for addresses, do not import the package."""
+    """Reading a zone of common record types does not import dnspython."""
     program = (
         "import sys; from svcdns.wire import names, zone_text;"
         "text = '@ SOA ns admin 1 2 3 4 5\\n@ NS ns\\nns A 192.0.2.1\\nt TXT \"a b\"\\n_s SRV 0 0 80 ns\\n';"

@@ -50,7 +50,7 @@ def test_good(rtype: str, text: str) -> None:
 
 @pytest.mark.parametrize("rtype", sorted({rtype for rtype, _ in GOOD} - {"APL"}))
 def test_empty(rtype: str) -> None:
-    """No type here but APL may have no RDATA."""
+    """Of the types that are checked, only APL may have empty RDATA."""
     with pytest.raises(FormError):
         check(Type[rtype], b"")
 

@@ -17,7 +17,7 @@ from svcdns.wire.request import REASONS, Rejected, Request, accept
 def packet(
     flags: int = 0x0100, counts: tuple[int, int, int, int] = (1, 0, 0, 0), body: bytes = b"\1a\0\0\1\0\1"
 ) -> bytes:
-    """A packet by hand."""
+    """Returns a packet by hand."""
     return struct.pack("!HHHHHH", 7, flags, *counts) + body
 
 
@@ -112,7 +112,7 @@ def test_octets_after_the_message_are_counted(counts: tuple[int, int, int, int])
 
 
 def test_a_request_for_a_server_cookie_has_no_question() -> None:
-    """It has an OPT record with a cookie alone (RFC 7873 §5.4)."""
+    """A request for a server cookie has no question. Its only record is an OPT record with a cookie (RFC 7873 §5.4)."""
     body = OPT[:-1] + b"\x0c\0\x0a\0\x08" + bytes(range(8))
     assert accept(packet(counts=(0, 0, 0, 1), body=body)) == Request(
         7, 0x0100, b"", 0, 0, b"", Edns(1232, options=((10, bytes(range(8))),))
@@ -137,7 +137,7 @@ def test_an_invalid_option_is_a_format_error() -> None:
 
 
 def test_a_format_error_behind_the_question_has_the_question() -> None:
-    """FORMERR for an error after the question section has the question."""
+    """A FORMERR for an error after the question section repeats the question."""
     assert accept(packet(counts=(1, 0, 0, 1), body=QUESTION + b"\0\0")) == Rejected("records", packet(flags=0x8101))
 
 

@@ -1,4 +1,4 @@
-"""Recognizing simple replies (see docs/glossary.md), and what their octets tell."""
+"""Recognizing simple replies (only addresses or a denial), and the values read from their octets."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_with_ttl_replaces_every_ttl(packet: bytes, ttl: int) -> None:
 
 @every_plain_reply
 def test_truncated_packets_and_trailing_octets_are_not_simple(packet: bytes) -> None:
-    """A simple reply that is truncated, or followed by a further octet, is not simple."""
+    """A reply that is truncated, or followed by a further octet, is not simple."""
     rtype = made.rtype_of(packet)
     assert [size for size in range(len(packet)) if scan(packet[:size], START, rtype) is not None] == []
     assert [octet for octet in range(256) if scan(packet + bytes((octet,)), START, rtype) is not None] == []
@@ -129,7 +129,7 @@ def test_other_headers_and_sections_are_not_simple(packet: bytes) -> None:
     ],
 )
 def test_other_additional_records_are_not_simple(packet: bytes) -> None:
-    """A reply with any additional record other than one valid OPT record is not simple."""
+    """A reply is not simple if it has any additional record other than one valid OPT record."""
     assert scan(packet, START, A) is None
 
 
@@ -296,7 +296,7 @@ def test_names_with_octets_that_change_are_not_simple() -> None:
 
 @given(made.MUTATIONS)
 def test_simple_replies_parse_to_the_same(packet: bytes) -> None:
-    """If `scan` accepts a packet, its result agrees with that of `parse_message`."""
+    """If `scan` accepts a packet, `parse_message` reads the same."""
     plain = scan(packet, START, made.rtype_of(packet))
     if plain is None:
         return

@@ -77,7 +77,7 @@ def test_data_of_the_wrong_length(rtype: int, data: bytes) -> None:
 
 @given(st.binary(max_size=60), st.sampled_from([Type.A, Type.AAAA, Type.SRV, Type.SOA, Type.TXT, Type.MX, Type.NULL]))
 def test_random_data(noise: bytes, rtype: int) -> None:
-    """The result is a text or FormError."""
+    """Whatever the octets are, `data_text` returns a text or raises FormError."""
     for read in (lambda: data_text(noise, 0, len(noise), rtype), lambda: answer(noise)):
         try:
             read()

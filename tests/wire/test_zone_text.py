@@ -345,7 +345,7 @@ def test_reads_a_zone_that_dnspython_wrote(found: list[tuple[str, int, IPv4Addre
 
 
 def test_one_record() -> None:
-    """Reads the first record of a text, of any class. `$INCLUDE` is an error."""
+    """`read_record` reads the first record of a text, of any class. `$INCLUDE` is an error."""
     assert read_record("a.b 60 CH A 192.0.2.1\nc 60 A 192.0.2.2") == Record(
         b"\1a\1b\0", Type.A, 60, bytes((192, 0, 2, 1)), Class.CH
     )

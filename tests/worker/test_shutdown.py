@@ -66,12 +66,12 @@ class World:
         return REPLY
 
     async def connect(self) -> Client:
-        """A client over TCP."""
+        """Returns a client over TCP."""
         self.clients.append(Client(*await asyncio.open_connection(*self.tcp)))
         return self.clients[-1]
 
     def datagrams(self) -> socket.socket:
-        """A client over UDP."""
+        """Returns a client over UDP."""
         sock = socket.socket(type=socket.SOCK_DGRAM)
         sock.setblocking(False)
         sock.connect(self.udp)
@@ -79,7 +79,7 @@ class World:
 
 
 async def received(sock: socket.socket) -> int:
-    """The message id of the next reply. Raises ConnectionRefusedError."""
+    """Returns the message id of the next reply. Raises ConnectionRefusedError."""
     return dns.message.from_wire(await asyncio.wait_for(asyncio.get_running_loop().sock_recv(sock, 512), 10)).id
 
 
@@ -100,7 +100,7 @@ async def world() -> AsyncIterator[World]:
 
 
 def query(ident: int, name: str = "a.b.") -> bytes:
-    """A query."""
+    """Returns a query."""
     return dns.message.make_query(name, "A", id=ident).to_wire()
 
 

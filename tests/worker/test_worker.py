@@ -164,7 +164,7 @@ async def test_a_start(world: World) -> None:
 
 
 async def test_answers_before_the_first_list(world: World) -> None:
-    """Known names are answered; what would be NXDOMAIN is SERVFAIL."""
+    """Before the first list is complete, known names are answered, and names that would get NXDOMAIN get SERVFAIL."""
     await world.configure(1)
     await world.feed(Swap(1))
     await world.listen()

@@ -111,7 +111,7 @@ class ByClient(Generic[Item]):
         self._items: dict[bytes, dict[Item, None]] = {}
 
     def __len__(self) -> int:
-        """The number of connections."""
+        """Returns the number of connections."""
         return len(self._client_of)
 
     def __contains__(self, item: object) -> bool:

@@ -54,7 +54,7 @@ def send_query(port: int, query: Query, transport: str, ident: int, *, no_reply_
 
 
 def packet(query: Query, ident: int) -> bytes:
-    """The message of a query."""
+    """Returns the message of a query."""
     flags = dns.opcode.from_text(query.opcode) << 11
     flags |= 0x8000 * query.qr | 0x0100 * query.rd | 0x0020 * query.ad | 0x0010 * query.cd
     names = [] if query.extra == "none" else [query.name, *filter(None, [query.extra])]

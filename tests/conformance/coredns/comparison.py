@@ -14,7 +14,7 @@ PLAIN = ("timeout", "rcode", "opcode", "header_only", "undecodable", "question",
 
 
 def differences(case: Case, line: Line, expected: list[Answer], found: Answer) -> list[str]:
-    """The differences from the most similar of the recorded answers; empty if one of them matches."""
+    """Returns the differences from the most similar of the recorded answers; empty if one of them matches."""
     return min((_differences(case, line, one, found) for one in expected), key=len)
 
 

@@ -53,7 +53,7 @@ class Query:
     only: str = ""
 
     def __str__(self) -> str:
-        """The query as text for failed tests."""
+        """Returns the query as text for failed tests."""
         usual = Query(self.category, self.name, self.type)
         unusual = [f"{key}={value}" for key, value in vars(self).items() if value != getattr(usual, key)]
         return " ".join((self.name, self.type, *unusual))
@@ -103,7 +103,7 @@ class Case:
 
 
 def cases() -> list[Case]:
-    """All cases, by name."""
+    """Returns all cases, by name."""
     folders = sorted(path.parent for path in (HERE / "cases").glob("*/Corefile"))
     return [Case(folder.name, **_settings(folder)) for folder in folders]
 
@@ -125,7 +125,7 @@ def own_address() -> str:
 
 
 def fill_in(text: str) -> str:
-    """The text with the machine's own address in its placeholders."""
+    """Returns the text with the machine's own address in its placeholders."""
     address = own_address()
     reverse = ".".join(reversed(address.split("."))) + ".in-addr.arpa"
     return (

@@ -77,7 +77,7 @@ def running(case: Case, folder: Path) -> Iterator[Server]:
 
 
 def fault(api: dict[str, Any]) -> Fault | None:
-    """The fault of a case's API server. The double never supports streamed lists, so `watch_list` needs no fault."""
+    """Returns the fault of a case's API server. The fake API server never supports streamed lists."""
     if api.get("stall"):
         return Fault(stalled=True)
     return Fault(api["refuse"], "refused") if "refuse" in api else None
@@ -102,5 +102,5 @@ def compared(case: Case, port: int) -> Iterator[tuple[str, str]]:
 
 
 def is_coredns_defect(line: Line, expected: list[dict[str, Any]]) -> bool:
-    """CoreDNS sends no reply if it cannot encode the name."""
+    """Returns True for a query that CoreDNS does not answer because it cannot encode the name."""
     return NO_REPLY in expected and not line.query.category.startswith(NO_REPLY_IS_CORRECT)

@@ -11,7 +11,7 @@ from svcdns.plugin_api.expressions.lexer import number, tokens, unquoted
 
 
 def test_tokens() -> None:
-    """Names, operators and literals. White space and comments are dropped."""
+    """An expression is split into names, operators and literals. White space and comments are dropped."""
     found = tokens("a.b >= 1..3 // rest\n ?? `x` /* y */ #")
     assert [token.text for token in found] == ["a", ".", "b", ">=", "1", "..", "3", "??", "`x`", "#", "the end"]
 

@@ -55,7 +55,7 @@ class Upstreams:
         self.asked.clear()
 
     def outcomes(self) -> dict[str, float]:
-        """The metric of confirmations, by outcome."""
+        """Returns the metric of confirmations, by outcome."""
         found = world.counted(self.counters)
         return {
             labels[-1]: value

@@ -27,7 +27,7 @@ REPLY = Reply(
 
 
 def store(allowance: int = 1 << 30) -> Store:
-    """An empty store."""
+    """Returns an empty store."""
     return Store(1024, MemoryBudget(lambda: allowance), lambda: None)
 
 

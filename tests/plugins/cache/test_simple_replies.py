@@ -18,7 +18,7 @@ from tests.support.plain_replies import MUTATIONS, PLAIN, START, rtype_of
 
 
 def query_of(packet: bytes) -> Query:
-    """The query of a reply."""
+    """Returns the query of a reply."""
     return world.query("www.example.org.", type_text(rtype_of(packet)))
 
 

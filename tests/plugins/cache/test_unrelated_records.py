@@ -25,7 +25,7 @@ FOREIGN_NSEC = "a.example.com. 60 IN NSEC c.example.com. A"
 
 
 def signature(owner: str, covered: str, signer: str) -> Record:
-    """A RRSIG record with an arbitrary signature."""
+    """Returns a RRSIG record with an arbitrary signature."""
     rdata = int(Type[covered]).to_bytes(2, "big") + bytes(16) + names.from_text(signer) + b"signature"
     return Record(names.from_text(owner), Type.RRSIG, 60, rdata)
 
@@ -173,7 +173,9 @@ def test_addresses_of_names_in_the_answer_are_kept(rtype: str, rdata: str) -> No
 
 
 def test_records_that_lead_to_the_addresses_are_kept() -> None:
-    """SRV records of a NAPTR replacement (RFC 3403 §4.1), and aliases. Records that lead back are followed once."""
+    """SRV records of a NAPTR replacement (RFC 3403 §4.1) and aliases are kept. Records that lead back are followed
+    once.
+    """
     made = dns.rdata.from_text("IN", "NAPTR", '1 1 "s" "x" "" s.example.com.').to_generic().data
     answer = (Record(names.from_text("a.example.org."), int(Type.NAPTR), 60, made),)
     leading = (

@@ -18,7 +18,7 @@ ZONE = "@ 60 IN SOA ns root 1 2 3 4 5\n@ 60 IN NS ns\n"
 
 @pytest.fixture(autouse=True)
 def short_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Files that hang do in a short time what they do in two seconds."""
+    """Sets the time limit for files that hang to 0.2 seconds."""
     monkeypatch.setattr(file_reads, "READ_TIMEOUT", 0.2)
 
 
@@ -40,7 +40,7 @@ def hanging(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
 
 
 def options(*paths: Path) -> Options:
-    """The options for one zone in each file: `z0.test`, `z1.test` and so on."""
+    """Returns the options for one zone in each file: `z0.test`, `z1.test` and so on."""
     found = world.options("file", "\n".join(f"file {path} z{number}.test" for number, path in enumerate(paths)))
     assert isinstance(found, Options)
     return found
@@ -137,7 +137,7 @@ def test_files_without_a_zone(tmp_path: Path, content: bytes | None, expected: s
 
 
 def serial(data: dict[str, bytes], path: Path) -> int:
-    """The serial of the zone that is served."""
+    """Returns the serial of the zone that is served."""
     return decode(data[data_key(str(path), "z0.test.")]).serial
 
 

@@ -75,7 +75,10 @@ class Server:
     def ask(
         self, name: str, rtype: str = "A", *, elsewhere: Reply | None = None, dnssec: bool = False, depth: int = 0
     ) -> Reply:
-        """The answer. `elsewhere` is the server's reply for names outside the zone; others come back to the plugin."""
+        """Returns the reply to a query. `elsewhere` is the server's reply for names outside the zone.
+
+        Queries that the plugin itself sends for names in the zone are answered by the plugin.
+        """
 
         def server(query: Query) -> Answer:
             if query.depth > MAX_DEPTH:
@@ -638,7 +641,7 @@ def test_a_zone_of_soa_and_ns_records() -> None:
 
 
 def test_a_zone_without_ns_records() -> None:
-    """A query for them gets NODATA."""
+    """A query for the NS records of a zone without NS records gets NODATA."""
     text = "@ 60 IN SOA ns root 7 2 3 4 30\n"
     assert world.summary(Server(text=text).ask("example.org.", "NS")) == ["NOERROR", SOA]
 
@@ -726,7 +729,7 @@ def test_a_changed_zone_is_served_at_once() -> None:
 
 
 def test_whole_zone() -> None:
-    """A transfer has all records once between two SOA records. Only the zone's apex can be transferred."""
+    """A transfer has all records once between two SOA records. The query name must be the zone's apex."""
     plugin = Server().plugin
     offer = plugin.transfer(names.from_text("example.org."), 0)
     assert offer is not None

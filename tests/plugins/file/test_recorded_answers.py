@@ -32,13 +32,13 @@ DIFFERENT: Final = {
 
 
 def canonical(reply: list[str], *, with_authority: bool = True) -> list[str]:
-    """The reply with each record once, in an order that does not matter, and with names in lower case."""
+    """Returns the reply with each record once, in an order that does not matter, and with names in lower case."""
     lines = {line.lower() for line in reply[1:] if with_authority or not line.startswith("auth ")}
     return [reply[0], *sorted(lines)]
 
 
 def expected(reply: list[str]) -> list[str]:
-    """The recorded reply with the TTL of the SOA record in a denial that RFC 2308 §3 requires.
+    """Returns the recorded reply with the TTL of the SOA record in a denial that RFC 2308 §3 requires.
 
     Its signature gets that TTL too (RFC 4034 §3).
     """
@@ -49,13 +49,13 @@ def expected(reply: list[str]) -> list[str]:
 
 
 def is_alias_alone(reply: list[str]) -> bool:
-    """Whether the answer section has aliases, but no record of the query type."""
+    """Returns True if the answer section has aliases, but no record of the query type."""
     types = {line.split()[3] for line in reply[1:] if not line.startswith(("auth ", "add "))}
     return "CNAME" in types and types <= {"CNAME", "DNAME", "RRSIG"}
 
 
 def agree(line: Recorded, ours: list[str]) -> bool:
-    """Whether a reply is the recorded one.
+    """Returns True if a reply is the recorded one.
 
     The authority section of a denial after an alias is ours alone: the SOA record, and the proofs.
     """

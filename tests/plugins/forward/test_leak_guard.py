@@ -24,7 +24,7 @@ class Guarded:
         self.guard = LeakGuard(rule, world.environment(counters=self.counters))
 
     def leaks(self, name: str, rtype: str = "A") -> list[tuple[str, ...]]:
-        """The labels counted for a name, without the metric's name and the server."""
+        """Returns the labels counted for a name, without the metric's name and the server."""
         assert self.guard.stopped(world.query(name, rtype, zone=self.zone, server="dns://:53")) is None
         return [labels[2:] for labels, value in world.counted(self.counters).items() if value == 1]
 
@@ -66,7 +66,7 @@ class Guarded:
     ],
 )
 def test_what_counts_as_a_leak(text: str, zones: str, name: str, kind: str) -> None:
-    """Cluster names and single labels, except those that the Corefile forwards explicitly."""
+    """Cluster names and names of one label count as leaks, except those that the Corefile forwards explicitly."""
     assert Guarded(text, zones).leaks(name) == ([(kind, "forwarded")] if kind else [])
 
 

@@ -223,7 +223,7 @@ def test_rejects(text: str, error: str) -> None:
     ],
 )
 def test_an_unusable_port_is_a_warning(word: str, upstream: object) -> None:
-    """The server starts, as CoreDNS does. Queries to the upstream fail at once."""
+    """An upstream with an unusable port causes a warning, and the server starts, as in CoreDNS."""
     options = world.options("forward", f"forward . ::1 {word}")
     assert options.rules[0].upstreams == (("::1", 53), upstream)
     text = f"the port of '{word}' is not a number from 1 to 65535, so this server answers no query"
@@ -231,7 +231,7 @@ def test_an_unusable_port_is_a_warning(word: str, upstream: object) -> None:
 
 
 def test_an_unusable_port_of_a_resolver_is_a_warning() -> None:
-    """The server starts, as CoreDNS does."""
+    """A resolver with an unusable port causes a warning, and the server starts, as in CoreDNS."""
     options = world.options("forward", "forward . ::1 {\n resolver ::2 192.0.2.1:0\n}")
     assert options.rules[0].resolvers == (("::2", 53), ("192.0.2.1", 0))
     text = "the port of '192.0.2.1:0' is not a number from 1 to 65535, so this server answers no query"

@@ -157,7 +157,7 @@ def test_service_bindings(rdata: str, counted: list[str]) -> None:
     ],
 )  # fmt: skip
 def test_private(address: str) -> None:
-    """Addresses that are not on the Internet (RFC 1918, RFC 4193, RFC 6890), also within IPv6 addresses."""
+    """Addresses that are not on the Internet are private (RFC 1918, RFC 4193, RFC 6890), also inside IPv6 addresses."""
     assert is_private(ipaddress.ip_address(address).packed)
 
 
@@ -167,7 +167,7 @@ def test_private(address: str) -> None:
      "::ffff:8.8.8.8", "64:ff9b::8.8.8.8", "2001:db8::1", "ff02::1"],
 )  # fmt: skip
 def test_public(address: str) -> None:
-    """Other addresses pass, also those for documentation."""
+    """All other addresses are not private, not even those for documentation."""
     assert not is_private(ipaddress.ip_address(address).packed)
 
 
@@ -197,7 +197,7 @@ async def test_passed_on_both_ways() -> None:
 
 
 async def test_zones_of_other_blocks() -> None:
-    """The zones of *kubernetes* count in whatever server block they are."""
+    """Aliases into zones of *kubernetes* are counted, whatever server block has these zones."""
     body = "cache 30\nforward . {} {{\nrebind block\n}}\n}}\ncluster.local {{\nkubernetes\n"
     async with ScriptedUpstream(replying(INSIDE, BEHIND)) as upstream:
         with Outside(body, upstream) as outside:
@@ -215,5 +215,5 @@ async def test_zones_of_other_blocks() -> None:
     ],
 )
 def test_rejected_options(text: str, error: str) -> None:
-    """Other words are errors that name their position."""
+    """A wrong word in an option of the rebind guard is an error with its position."""
     assert world.rejection("forward", f"forward . 192.0.2.1 {{\n{text}\n}}") == error

@@ -36,7 +36,7 @@ from tests.support import world
     ],
 )
 def test_options(text: str, fields: dict[str, Any]) -> None:
-    """Fields of the options for each directive."""
+    """Each form of the directive has the expected options."""
     options = world.options("hosts", text, root="/root")
     assert {name: getattr(options, name) for name in fields} == fields
 

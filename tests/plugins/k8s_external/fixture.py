@@ -37,7 +37,7 @@ def plugin(
     zones: str = "ext.test in-addr.arpa",
     **fields: Any,
 ) -> External:
-    """The plugin, with *kubernetes* in the same block."""
+    """Returns the plugin, with *kubernetes* in the same block."""
     text = f"kubernetes cluster.local {{\n {kubernetes}\n}}\nk8s_external {zones} {{\n {lines}\n}}"
     cluster = PLUGIN(parse(world.block(text, "kubernetes")), world.environment(found or index(*OBJECTS)))
     return External(world.options("k8s_external", text), world.environment(peers=lambda _: (cluster,), **fields))

@@ -83,7 +83,7 @@ ADDRESSES = ["add web.d.ext.test. 5 IN A 192.0.2.1", "add web.d.ext.test. 5 IN A
     ],
 )
 def test_answers(name: str, rtype: str, expected: list[str]) -> None:
-    """Replies have AA set and live until the cluster changes; there is one row for each rule."""
+    """Each query gets the expected reply. The reply has AA set, and stays valid until the cluster changes."""
     reply = ask(plugin(), name, rtype)
     assert world.summary(reply) == expected
     assert reply.flags == AA | RD

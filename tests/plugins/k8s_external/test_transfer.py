@@ -24,7 +24,7 @@ def offered(handler: External, serial: int = 0) -> ZoneOffer:
 
 
 def records(handler: External) -> list[str]:
-    """The records between the two SOA records."""
+    """Returns the records between the two SOA records."""
     offer = offered(handler)
     assert offer.records is not None
     first, *between, last = [record for portion in offer.records for record in portion]
@@ -131,7 +131,7 @@ def test_addresses_of_name_servers() -> None:
 
 
 def test_only_the_zone_itself_is_transferred() -> None:
-    """Only the zone's own name can be transferred."""
+    """The query name of a transfer must be the zone's own name."""
     for name in ("d.ext.test.", "test.", "cluster.local."):
         assert plugin().transfer(names.from_text(name), 0) is None
 

@@ -194,7 +194,7 @@ def reverse_soa(zone: str) -> str:
     ],
 )
 def test_answers(name: str, rtype: str, expected: list[str]) -> None:
-    """One row per rule. Every reply has AA set and lives until the cluster changes."""
+    """Each query gets the expected reply. The reply has AA set, and stays valid until the cluster changes."""
     reply = ask(plugin(), name, rtype)
     assert world.summary(reply) == expected
     assert reply.flags == AA | RD
@@ -266,7 +266,7 @@ def chain(length: int) -> tuple[object, ...]:
 
 @pytest.mark.parametrize(("length", "records"), [(11, 12), (12, 0)])
 def test_longest_chain(length: int, records: int) -> None:
-    """Eleven CNAME records and an address. With one more the answer is NODATA.
+    """A chain of eleven CNAME records is followed to its address. With one more record, the answer is NODATA.
 
     See docs/behaviour/cluster-names.md#externalname.
     """

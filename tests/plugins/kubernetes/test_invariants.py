@@ -45,7 +45,7 @@ few = settings(max_examples=7, deadline=None, suppress_health_check=[HealthCheck
 
 
 def index(changes: Iterable[Put | Gone]) -> Index:
-    """A synced index after these changes."""
+    """Returns a synced index after these changes."""
     out = Index(tuple(Kind))
     for change in changes:
         out.apply(change)
@@ -72,13 +72,13 @@ def chosen(handler: Kubernetes, rng: Random) -> list[str]:
 
 
 def addresses(handler: Kubernetes, name: str) -> list[Record]:
-    """The A and AAAA records at a name."""
+    """Returns the A and AAAA records at a name."""
     found = [*ask(handler, name).answer, *ask(handler, name, "AAAA").answer]
     return [record for record in found if record.rtype in (Type.A, Type.AAAA)]
 
 
 def address_text(record: Record) -> str:
-    """The address of an address record."""
+    """Returns the address of an address record."""
     return str(ip_address(record.rdata))
 
 
@@ -203,12 +203,12 @@ def test_replies_fit_and_parse(options: str, seed: int, size: int, rotated: bool
 
 
 def sections(reply: Reply) -> tuple[tuple[Record, ...], ...]:
-    """The three sections of records."""
+    """Returns the three sections of records."""
     return reply.answer, reply.authority, reply.additional
 
 
 def request_for(name: str, rtype: str, size: int) -> Request:
-    """The request for a name, with EDNS if `size` is not 0."""
+    """Returns the request for a name, with EDNS if `size` is not 0."""
     options: dict[str, Any] = {"use_edns": 0, "payload": size} if size else {"use_edns": False}
     request = accept(dns.message.make_query(name, rtype, **options).to_wire())
     assert isinstance(request, Request)

@@ -13,7 +13,7 @@ from tests.support import world
 
 
 def read(body: str, zones: str = "cluster.local in-addr.arpa") -> Options:
-    """The options of a directive with this body."""
+    """Returns the options of a directive with this body."""
     return parse(world.block(f"kubernetes {zones} {{\n{body}\n}}", "kubernetes"))
 
 

@@ -26,7 +26,7 @@ BOTH = "kubernetes cluster.local in-addr.arpa clusterset.local {\n multicluster 
 
 
 def offered(handler: Kubernetes, zone: str = "cluster.local.", serial: int = 0) -> ZoneOffer:
-    """The plugin's offer of the zone."""
+    """Returns the plugin's offer of the zone."""
     offer = handler.transfer(names.from_text(zone), serial)
     assert offer is not None
     return offer

@@ -32,7 +32,7 @@ def run(
 
 
 def options(*found: tuple[int, bytes], size: int = 512) -> Edns:
-    """An OPT record with these options."""
+    """Returns an OPT record with these options."""
     return Edns(size, options=found)
 
 
@@ -108,7 +108,7 @@ def test_the_query_tells_whose_opt_record_it_has(rule: str, given: Edns | None, 
 
 
 def test_the_subnet_of_an_ipv6_client() -> None:
-    """The option has the octets of the IPv6 prefix, and the reply is for this client alone."""
+    """The Client Subnet option has the octets of the IPv6 prefix, and the reply is for this client alone."""
     _, seen, reply = run("edns0 subnet set 24 60", options(), client=CLIENT6)
     assert seen == options((8, b"\0\2\x3c\0" + bytes.fromhex("20010db800010000")))
     assert reply.scope is CacheScope.CLIENT

@@ -240,7 +240,7 @@ class TestCname:
     ALIAS = ("@ 5 IN CNAME old.z.", "old.z. 5 IN CNAME older.z.", "older.z. 5 IN A 10.0.0.1")
 
     def run(self, rules: str, found: Answer, *records: str) -> tuple[Answer, list[tuple[str, str]]]:
-        """The answer for `a.`, and the queries to the server."""
+        """Returns the answer for `a.`, and the queries to the server."""
         queries: list[tuple[str, str]] = []
 
         def ask(query: Query) -> Answer:

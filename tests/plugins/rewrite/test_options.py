@@ -13,7 +13,7 @@ from tests.support import world
 
 
 def pattern(text: str) -> Match:
-    """A match by regular expression."""
+    """Returns a match by regular expression."""
     return Match("regex", text, compiled(text))
 
 

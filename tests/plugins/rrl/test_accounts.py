@@ -42,7 +42,9 @@ def test_less_than_one_reply_a_second() -> None:
 
 
 def test_a_flood_is_limited_until_the_window_has_passed() -> None:
-    """Dropped replies debit the account too, down to the deficit of the window: after a flood it takes that long."""
+    """Dropped replies debit the account too. The deficit is at most that of `window` seconds, so a flood has no longer
+    effect.
+    """
     accounts = Accounts(0, 4, 0)
     assert verdicts(accounts, 1000, 0.1, 5.0).count(SEND) == 10
     assert accounts.debit(1, 0.1, 8.9) is DROP
@@ -56,7 +58,7 @@ def test_a_flood_is_limited_until_the_window_has_passed() -> None:
     [(0, [DROP] * 6), (1, [TRUNCATE] * 6), (2, [DROP, TRUNCATE] * 3), (3, [DROP, DROP, TRUNCATE] * 2)],
 )
 def test_slip(ratio: int, expected: list[Verdict]) -> None:
-    """Every reply of that number over the limit is truncated, and the others are dropped."""
+    """Of the replies over the limit, each `slip_ratio`-th is truncated, and the others are dropped."""
     assert verdicts(Accounts(0, 15, ratio), 8, 0.5, 5.0)[2:] == expected
 
 

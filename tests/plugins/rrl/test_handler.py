@@ -131,7 +131,7 @@ def test_report_only() -> None:
 
 
 def test_the_number_of_label_values_is_bounded() -> None:
-    """Further addresses than MAX_CLIENTS are counted together, so a flood of addresses makes no series."""
+    """Addresses beyond MAX_CLIENTS are counted together, so that a flood of addresses adds no further time series."""
     counters = Counters()
     found = limiter("responses-per-second 1\n slip-ratio 1", counters=counters)
     account = found.account(query("a.b."), Reply(answer=A))

@@ -199,7 +199,7 @@ class TestCname:
     ANSWER = ("a.z. 3600 IN CNAME b.z.", "b.z. 5 IN A 10.0.0.1", "a.z. 3600 IN A 10.0.0.9")
 
     def run(self, found: Answer, rtype: str = "A") -> tuple[Answer, list[str]]:
-        """The answer, and the queries to the server."""
+        """Returns the answer, and the queries to the server."""
         queries: list[str] = []
 
         def ask(query: Query) -> Answer:

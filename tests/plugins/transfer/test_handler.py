@@ -57,7 +57,7 @@ class NoSource(Plugin):
 
 
 def plugin(text: str = "transfer example.org {\n to *\n}", source: Source | None = None) -> Transfer:
-    """The plugin, in a block with a plugin without zones and one with a zone."""
+    """Returns the plugin, in a block with a plugin without zones and one with a zone."""
     peers: tuple[Any, ...] = (NoSource(None, world.environment()), source or Source())
     return Transfer(world.options("transfer", text), world.environment(peers=lambda _: peers))
 

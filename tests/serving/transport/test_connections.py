@@ -68,7 +68,7 @@ async def test_a_connection_with_pipelined_queries_is_closed_when_it_is_idle(mon
 
 
 async def test_an_idle_connection_with_pipelined_queries_is_closed() -> None:
-    """The connection is closed IDLE_CLOSE after its last reply."""
+    """After `close_after_reply`, a connection with pipelined queries is closed IDLE_CLOSE after its last reply."""
     connections = TcpConnections()
     async with served(ResponderSetup("tcp"), connections) as connect:
         client = await connect()
@@ -81,7 +81,9 @@ async def test_an_idle_connection_with_pipelined_queries_is_closed() -> None:
     "loop", [pytest.param(asyncio.new_event_loop, id="asyncio"), pytest.param(new_loop, id="drained", marks=ON_LINUX)]
 )
 def test_lame_duck(loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
-    """A connection that was open at its beginning is closed after a reply. A later one stays open until the end."""
+    """A connection that was open when lame duck began is closed after a reply. A later connection stays open until the
+    end.
+    """
 
     async def lame_duck() -> None:
         connections = TcpConnections()
@@ -106,7 +108,7 @@ def test_lame_duck(loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
 
 
 async def test_a_hand_over_during_lame_duck() -> None:
-    """It closes TLS connections alone, as before."""
+    """A hand-over during lame duck closes only TLS connections, and the other connections stay open."""
     connections = TcpConnections()
     async with served(ResponderSetup("tcp"), connections) as connect:
         client = await connect()

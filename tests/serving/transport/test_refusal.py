@@ -13,7 +13,7 @@ from svcdns.serving.transport.refusal import refuse_connections, refuse_datagram
 
 
 def client_of(family: int, port: int) -> socket.socket:
-    """A datagram socket that is connected to this port on loopback."""
+    """Returns a datagram socket that is connected to this port on loopback."""
     sock = socket.socket(family, socket.SOCK_DGRAM)
     sock.settimeout(10)
     sock.connect(("::1" if family == socket.AF_INET6 else "127.0.0.1", port))

@@ -211,7 +211,7 @@ async def test_pipelined_queries_do_not_delay_other_clients(monkeypatch: pytest.
 
 @ON_LINUX
 def test_the_udp_sockets_are_read_between_connections() -> None:
-    """Work for TCP connections reads the UDP sockets at intervals, because a drain of a connection may follow many."""
+    """Work for TCP connections reads the UDP sockets at intervals, so that UDP queries do not wait for it."""
     polled: list[int] = []
 
     async def asked() -> None:

@@ -237,7 +237,7 @@ async def test_a_limited_number_of_queries() -> None:
 
 
 def payload(one: Pair, **fields: Any) -> bytes:
-    """The payload from control for this pair."""
+    """Returns the payload from control for this pair."""
     values = {"certificate": "c", "client_auth": "nocert", "keylog": "", "expires": expiry(one.certificate), **fields}
     return msgspec.msgpack.encode(tls.ServerTls(material=Material(*one), **values))
 

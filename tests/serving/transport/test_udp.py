@@ -253,7 +253,7 @@ def test_a_send_that_fails(number: int, caplog: pytest.LogCaptureFixture) -> Non
         real, failing = reader.batch._sendmmsg, [True, True, False]  # type: ignore[attr-defined]
 
         def sendmmsg(*arguments: int) -> int:
-            """Fails for the first two calls."""
+            """Raises an error in the first two calls."""
             return -1 if failing.pop(0) else int(real(*arguments))
 
         def sendmsg(*_: object) -> int:

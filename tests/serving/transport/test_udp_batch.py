@@ -47,7 +47,7 @@ class Ends:
             self.client.sendto(packet, (to, self.sock.getsockname()[1]))
 
     def received(self, count: int) -> list[bytes]:
-        """The requests of a batch."""
+        """Returns the requests of a batch."""
         made = self.batch
         return [made.data[slot.at : slot.at + made.lengths[slot.length]] for slot in LAYOUT[:count]]
 

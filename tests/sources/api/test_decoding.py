@@ -30,7 +30,7 @@ META = {"namespace": "d", "name": "x", "resourceVersion": "7"}
 
 
 def kept(decoder: ItemDecoder, **fields: Any) -> object:
-    """The trimmed object."""
+    """Returns the trimmed object."""
     metadata = META | fields.pop("metadata", {})
     return decoder.object(msgspec.Raw(json.dumps({"metadata": metadata, **fields}).encode())).trimmed
 
@@ -167,7 +167,7 @@ def test_one_odd_item_does_not_spoil_its_page() -> None:
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b'{"items": []}', b'{"metadata": {}, "items": 5}'])
 def test_what_is_no_page(body: bytes) -> None:
-    """A body that is no page of a list raises an error, so that the watch can recover."""
+    """A body that is no page of a list raises an error, so that the reflector lists again."""
     with pytest.raises(msgspec.DecodeError):
         SERVICES.page(body)
 

@@ -14,7 +14,7 @@ from svcdns.sources.api.kubeconfig import Loaded, Part, load
 
 
 def written(folder: Path, cluster: dict[str, Any], user: dict[str, Any]) -> str:
-    """A kubeconfig of one context."""
+    """Returns a kubeconfig of one context."""
     path = folder / "config"
     context = {"name": "c", "context": {"cluster": "c", "user": "u"}}
     body = {

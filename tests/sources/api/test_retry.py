@@ -15,7 +15,7 @@ LOG = logging.getLogger("outage-test")
 
 
 def retry(time: VirtualTime, jitter: Callable[[], float] = lambda: 0.0) -> SharedRetry:
-    """A SharedRetry in virtual time."""
+    """Returns a SharedRetry in virtual time."""
     return SharedRetry(LOG, time.sleep, clock=time.clock, jitter=jitter)
 
 

@@ -40,7 +40,7 @@ def test_a_confirmation_can_be_taken_back() -> None:
 
 
 def test_the_objects_are_known_after_a_list_of_each_kind() -> None:
-    """Or after the age of other objects, such as those of a snapshot, was assumed."""
+    """The objects are known after a list of each kind, or after `assume` has set the age of objects from a snapshot."""
     fresh = Freshness([Kind.SERVICE, Kind.NAMESPACE], lambda: 1000.0)
     fresh.confirm(Kind.SERVICE)
     assert not fresh.is_known

@@ -20,7 +20,7 @@ Say = Callable[..., Cluster]
 
 
 def of_kind(cluster: Cluster, kind: Kind) -> set[str]:
-    """The names of all objects of a kind, with their namespaces."""
+    """Returns the names of all objects of a kind, with their namespaces."""
     return {f"{namespace}/{name}".lstrip("/") for found, namespace, name in cluster.objects if found == kind}
 
 
@@ -172,14 +172,14 @@ def test_clients(say: Say) -> None:
 
 
 def load(*paths: Path) -> Cluster:
-    """The cluster of these files and folders."""
+    """Returns the cluster of these files and folders."""
     return ManifestsSource(
         WatchOptions(manifests=tuple(map(str, paths)), pods=True), log=logging.getLogger("manifests")
     ).load()
 
 
 def test_an_object_written_twice(tmp_path: Path) -> None:
-    """The error has the file and line of both definitions."""
+    """The error for an object that is defined twice has the file and line of both definitions."""
     text = "apiVersion: v1\nkind: Service\nmetadata: {name: web}\n"
     (tmp_path / "a.yaml").write_text(text)
     (tmp_path / "b.yaml").write_text("---\n" + text.replace("}", ", namespace: default}"))
@@ -192,7 +192,7 @@ def test_an_object_written_twice(tmp_path: Path) -> None:
 
 
 def test_objects_in_two_overlays(tmp_path: Path) -> None:
-    """One error names two files and what to do, if there is a kustomization."""
+    """If the same objects are in two kustomizations, one error names two of the files and says what to do."""
     text = "apiVersion: v1\nkind: Service\nmetadata: {name: web}\n"
     for folder in ("base", "dev", "prod"):
         (tmp_path / folder).mkdir()
@@ -223,7 +223,9 @@ def test_many_objects_in_two_files(tmp_path: Path) -> None:
 
 
 def test_reading_a_large_file_leaves_no_reference_cycles(tmp_path: Path) -> None:
-    """The garbage collector is paused meanwhile. Cycles that exist at the end would never be freed."""
+    """Reading a large file leaves no reference cycles. They would never be freed, because the garbage collector is
+    paused.
+    """
     services = "".join(
         f"- apiVersion: v1\n  kind: Service\n  metadata: {{name: web-{i}}}\n  spec: {{ports: [{{port: 80}}]}}\n"
         for i in range(1500)

@@ -38,7 +38,9 @@ def read(tmp_path: Path, text: str | bytes) -> list[Document]:
     ],
 )
 def test_objects_of_a_file(tmp_path: Path, text: str | bytes, kinds: list[str]) -> None:
-    """Documents in order, Lists flattened, empty documents left out."""
+    """The documents of a file are read in order. Lists are replaced by their items, and empty documents are left
+    out.
+    """
     assert [document.kind for document in read(tmp_path, text)] == kinds
 
 

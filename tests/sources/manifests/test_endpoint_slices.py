@@ -15,17 +15,17 @@ Say = Callable[..., Cluster]
 
 
 def slices(cluster: Cluster) -> list[EndpointSlice]:
-    """All slices in their order."""
+    """Returns all slices in their order."""
     return [item for item in cluster.objects.values() if isinstance(item, EndpointSlice)]
 
 
 def service(spec: str, metadata: str = "name: web") -> str:
-    """A Service with that spec."""
+    """Returns a Service with that spec."""
     return f"apiVersion: v1\nkind: Service\nmetadata: {{{metadata}}}\nspec: {spec}\n---\n"
 
 
 def pod(name: str, address: str, spec: str = "{}", metadata: str = "labels: {app: web}") -> str:
-    """A Pod at that address."""
+    """Returns a Pod at that address."""
     return f"apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}, {metadata}}}\nspec: {spec}\nstatus: {{podIP: {address}}}\n---\n"
 
 

@@ -16,7 +16,7 @@ def touch(root: Path, *names: str) -> None:
 
 
 def names(root: Path, *paths: str) -> list[str]:
-    """The files found below those paths, relative to the root."""
+    """Returns the files found below those paths, relative to the root."""
     return [str(Path(file.path).relative_to(root)) for file in find(tuple(str(root / path) for path in paths)).files]
 
 

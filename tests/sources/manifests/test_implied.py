@@ -12,7 +12,7 @@ Say = Callable[..., Cluster]
 
 
 def service(cluster: Cluster, namespace: str, name: str) -> Service:
-    """A Service of the cluster."""
+    """Returns a Service of the cluster."""
     found = cluster.objects[ObjectKey(Kind.SERVICE, namespace, name)]
     assert isinstance(found, Service)
     return found

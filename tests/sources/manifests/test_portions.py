@@ -38,12 +38,12 @@ def read(path: Path, text: str, *, divided: bool = True) -> list[tuple[Any, ...]
 
 
 def obj(kind: str, namespace: str, more: str = "") -> str:
-    """An object as kubectl writes it."""
+    """Returns an object as kubectl writes it."""
     return f"apiVersion: v1\nkind: {kind}\nmetadata:\n  labels:\n    namespace: x\n  namespace: {namespace}\n{more}"
 
 
 def listed(*objects: str, dash: str = "- ") -> str:
-    """A List of objects."""
+    """Returns a List of objects."""
     indent = " " * len(dash)
     items = "".join(dash + text.rstrip("\n").replace("\n", f"\n{indent}") + "\n" for text in objects)
     return f"apiVersion: v1\nitems:\n{items}kind: List\nmetadata: {{}}\n"

@@ -15,7 +15,7 @@ Say = Callable[..., Cluster]
 
 
 def service(say: Say, spec: str, status: str = "{}") -> Service:
-    """The Service `web` with that spec."""
+    """Returns the Service `web` with that spec."""
     found = say(f"apiVersion: v1\nkind: Service\nmetadata: {{name: web}}\nspec: {spec}\nstatus: {status}\n").objects[
         ObjectKey(Kind.SERVICE, "default", "web")
     ]

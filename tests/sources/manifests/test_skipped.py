@@ -17,7 +17,7 @@ TEMPLATE = "apiVersion: v1\nkind: Service\nmetadata:\n  name: "
 
 
 async def warnings(folder: Path, caplog: pytest.LogCaptureFixture, files: dict[str, str | bytes]) -> list[str]:
-    """The warnings of a start with these files and a Service, without the folder; the Service is served."""
+    """Returns the warnings of a start with these files and a Service, without the folder; the Service is served."""
     for name, text in {"z.yaml": SERVICE, **files}.items():
         path = folder / name
         path.parent.mkdir(exist_ok=True)
@@ -93,7 +93,7 @@ async def test_one_warning_for_a_file(tmp_path: Path, caplog: pytest.LogCaptureF
 async def test_kustomizations_are_not_applied(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str, text: str, line: int, fields: str
 ) -> None:
-    """The warning has the fields that may change names, and says what to do."""
+    """The warning for a kustomization has the fields that may change names, and says what to do."""
     assert await warnings(tmp_path, caplog, {name: text}) == [
         f"{name}:{line}: a kustomization is not applied{fields}; "
         f"pipe `kubectl kustomize {tmp_path}` into `manifests -` in its place; skipped"
@@ -119,7 +119,7 @@ async def test_a_patch_of_a_kustomization_is_skipped(
 
 
 async def test_the_same_object_in_two_files_is_an_error(tmp_path: Path) -> None:
-    """The error names both files, and says how to leave one of them out."""
+    """The error for an object in two files names both files, and says how to leave one of them out."""
     for name in ("a.yaml", "b.yaml"):
         (tmp_path / name).write_text(SERVICE)
     with pytest.raises(ManifestError, match=r"b\.yaml:1: .* in .*a\.yaml:1 already; the option exclude leaves out a"):

@@ -114,7 +114,7 @@ spec:
 
 
 def objects(changes: Iterable[Change]) -> list[ClusterObject]:
-    """The objects of all Puts."""
+    """Returns the objects of all Puts."""
     return [change.object for change in changes if isinstance(change, Put)]
 
 
@@ -319,7 +319,7 @@ def keyed(*items: ClusterObject) -> dict[ObjectKey, ClusterObject]:
 
 
 def slice_of(name: str, *addresses: str, service: str = "web") -> EndpointSlice:
-    """A slice with those addresses."""
+    """Returns a slice with those addresses."""
     return EndpointSlice("n", name, service, endpoints=tuple(map(Endpoint, addresses)))
 
 

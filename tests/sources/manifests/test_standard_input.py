@@ -29,7 +29,7 @@ def standard_input(tmp_path: Path) -> Iterator[Path]:
 
 
 def source() -> ManifestsSource:
-    """A source that reads standard input alone."""
+    """Returns a source that reads standard input alone."""
     return ManifestsSource(WatchOptions(manifests=("-",)), log=logging.getLogger("svcdns.tests.manifests"))
 
 

@@ -387,7 +387,9 @@ def content(folder: Path, text: str) -> FileContent:
     ],
 )
 def test_a_field_has_a_warning(tmp_path: Path, text: str, line: int, expected: str, served: bool) -> None:
-    """The warning has file and line, and says whether the object is skipped."""
+    """The warning for a field that an API server would refuse has file and line, and says whether the object is
+    skipped.
+    """
     found = content(tmp_path, text)
     kind = text.split("kind: ")[1].split("\n", maxsplit=1)[0]
     result = f"an API server would refuse this {kind}{'' if served else ', so it is skipped'}"

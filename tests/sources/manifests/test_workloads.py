@@ -30,7 +30,7 @@ VERSIONS = {"ReplicationController": "v1", "Job": "batch/v1"}
 
 
 def workload(kind: str, *spec: str, name: str = "web") -> str:
-    """A workload whose Pods are labelled `app: web`, with those lines in its spec."""
+    """Returns a workload whose Pods are labelled `app: web`, with those lines in its spec."""
     lines = "".join(f"\n  {line}" for line in spec)
     return f"""
 apiVersion: {VERSIONS.get(kind, "apps/v1")}
