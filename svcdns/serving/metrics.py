@@ -15,7 +15,7 @@ from svcdns.chain.routing import DROPPED, Route
 from svcdns.plugin_api.query import Query
 from svcdns.plugin_api.reply import Increment, Reply
 from svcdns.telemetry.counters import Counters, Family, MetricKind
-from svcdns.wire.codes import Rcode, Type, rcode_text, type_text
+from svcdns.wire.codes import Type, rcode_label, type_text
 
 DURATIONS: Final = tuple(0.00025 * 2**i for i in range(16))
 SIZES: Final = (
@@ -105,8 +105,6 @@ _LABELLED: Final = {
         Type.SRV, Type.TXT, Type.HTTPS, Type.SVCB, Type.IXFR, Type.AXFR, Type.ANY,
     )
 }  # fmt: skip
-_LABELLED_RCODES: Final = {number: rcode_text(number) for number in Rcode.__members__.values()}
-"""An upstream may send any of 4,096 response codes. Those without a mnemonic have one label together."""
 
 
 class ShedReason(StrEnum):
@@ -190,7 +188,7 @@ class QueryMetrics:
 
         `writer` is the name of the plugin that made the reply, for the label `plugin`.
         """
-        label, rcode_label = _LABELLED.get(rtype, "other"), _LABELLED_RCODES.get(rcode, "other")
+        label, rcode_label = _LABELLED.get(rtype, "other"), rcode_label(rcode)
         key = (route.zone_text, route.view, label, rcode_label, writer, dnssec_ok)
         found = self._increments.get(key)
         if found is not None:

@@ -10,6 +10,7 @@ An upstream may add any records to its reply. A client or a cache that believes 
    the zones of the chain.
 4. Additional section: records whose owner is the target of a record that is kept, such as the server of a MX record.
 5. All records have the class of the query.
+6. A chain has at most MAX_ALIASES aliases, and a reply at most MAX_PROOFS proofs. Further records are removed.
 
 A reply to a transfer query may have all names of the zone. Simple replies (see `svcdns.wire.simple_reply`) never have
 records to remove.
@@ -24,9 +25,10 @@ from typing import Final
 
 from svcdns.wire import names
 from svcdns.wire.codes import Class, Rcode, Type
-from svcdns.wire.errors import FormError
 from svcdns.wire.message import Message
 from svcdns.wire.record import Record
+from svcdns.wire.signatures import covered_type, signer
+from svcdns.wire.simple_reply import MAX_ALIASES
 from svcdns.wire.targets import target
 
 MAX_STEPS: Final = 8
@@ -35,8 +37,8 @@ _ALIASES: Final = frozenset({Type.CNAME, Type.DNAME})
 _OF_ZONE: Final = frozenset({Type.NS, Type.SOA, Type.DS})
 _PROOFS: Final = frozenset({Type.NSEC, Type.NSEC3})
 _TRANSFERS: Final = frozenset({Type.AXFR, Type.IXFR})
-_SIGNER: Final = 18
-"""The number of octets before the signer's name in the RDATA of a RRSIG record (RFC 4034 §3.1)."""
+MAX_PROOFS: Final = 64
+"""The most records that prove a denial, with their signatures. A denial needs three proofs at most (RFC 5155 §7.2)."""
 
 
 class Stripped(StrEnum):
@@ -79,7 +81,7 @@ def alias_chain(answer: Iterable[Record], key: bytes) -> list[bytes]:
     """Returns `key` (a lower-case name), followed by the targets of the chain of CNAME and DNAME records that begins at
     `key`.
 
-    If a name has several CNAME records, the first is used.
+    If a name has several CNAME records, the first is used. The chain ends after MAX_ALIASES targets.
     """
     aliases: dict[bytes, bytes] = {}
     trees: dict[bytes, bytes] = {}
@@ -91,12 +93,13 @@ def alias_chain(answer: Iterable[Record], key: bytes) -> list[bytes]:
     chain, known = [key], {key}
     if not aliases and not trees:
         return chain
-    while True:
+    while len(chain) <= MAX_ALIASES:
         name = aliases.get(chain[-1]) or _moved(chain[-1], trees)
         if name is None or name in known:
-            return chain
+            break
         known.add(name)
         chain.append(name)
+    return chain
 
 
 def _moved(name: bytes, trees: dict[bytes, bytes]) -> bytes | None:
@@ -119,39 +122,43 @@ def _remove_other_classes(message: Message, stripped: Counter[Stripped]) -> None
 
 
 def _strip_answer(message: Message, chain: list[bytes], stripped: Counter[Stripped]) -> None:
-    owners, above = frozenset(chain), frozenset[bytes]()
-    if any(_covered_type(record) == Type.DNAME for record in message.answer):
-        above = frozenset(zone for name in chain for zone in names.suffixes(name)[1:])
+    owners, above = frozenset(chain), set[bytes]()
+    if any(covered_type(record) == Type.DNAME for record in message.answer):
+        above = names.ancestors(chain)
     kept = [
         record
         for record in message.answer
-        if (owner := record.owner.lower()) in owners or (owner in above and _covered_type(record) == Type.DNAME)
+        if (owner := record.owner.lower()) in owners or (owner in above and covered_type(record) == Type.DNAME)
     ]
     message.answer = _counted(message.answer, kept, Stripped.OWNER, stripped)
     if message.rcode == Rcode.NXDOMAIN:
-        kept = [record for record in message.answer if _covered_type(record) in _ALIASES]
+        kept = [record for record in message.answer if covered_type(record) in _ALIASES]
         message.answer = _counted(message.answer, kept, Stripped.DENIAL, stripped)
 
 
 def _authority(message: Message, chain: list[bytes]) -> list[Record]:
     last = chain[-1]
+    above_last = names.ancestors([last]) | {last}
     zones = {
-        record.owner.lower()
+        owner
         for record in message.authority
-        if record.rtype == Type.SOA and names.is_within(last, record.owner.lower())
+        if record.rtype == Type.SOA and (owner := record.owner.lower()) in above_last
     }
-    signatures = [record for record in (*message.answer, *message.authority) if record.rtype == Type.RRSIG]
-    if signatures:
-        above = {zone for name in chain for zone in names.suffixes(name)}
-        zones.update(signer for signer in map(_signer, signatures) if signer in above)
-
-    def belongs(record: Record) -> bool:
-        rtype, owner = _covered_type(record), record.owner.lower()
+    signers = {signer(record) for record in (*message.answer, *message.authority) if record.rtype == Type.RRSIG}
+    if signers:
+        above = names.ancestors(chain).union(chain)
+        zones.update(zone for zone in signers if zone is not None and zone in above)
+    kept, proofs = list[Record](), 0
+    for record in message.authority:
+        rtype, owner = covered_type(record), record.owner.lower()
         if rtype in _OF_ZONE:
-            return names.is_within(last, owner)
-        return rtype in _PROOFS and any(zone in zones for zone in names.suffixes(owner))
-
-    return [record for record in message.authority if belongs(record)]
+            if owner in above_last:
+                kept.append(record)
+        elif rtype in _PROOFS and proofs < MAX_PROOFS:
+            proofs += 1
+            if any(zone in zones for zone in names.suffixes(owner)):
+                kept.append(record)
+    return kept
 
 
 def _additional(message: Message) -> list[Record]:
@@ -173,16 +180,3 @@ def _counted(
         return records
     stripped[reason] += len(records) - len(kept)
     return tuple(kept)
-
-
-def _covered_type(record: Record) -> int:
-    """Returns the type of a record, or for a signature the type that it covers."""
-    return int.from_bytes(record.rdata[:2], "big") if record.rtype == Type.RRSIG else record.rtype
-
-
-def _signer(record: Record) -> bytes | None:
-    """Returns the lower-case name of the zone that made a signature, or None if the record is malformed."""
-    try:
-        return names.read_name(record.rdata, _SIGNER)[0].lower()
-    except FormError:
-        return None

@@ -30,7 +30,7 @@ from svcdns.upstream.query import (
 )
 from svcdns.upstream.tcp import ConnectionOptions, Connector, TcpQuery, UpstreamConnections, tcp_connector
 from svcdns.upstream.udp import UdpSocket, UdpSockets
-from svcdns.wire.codes import RD, Class, Rcode, Type, rcode_text
+from svcdns.wire.codes import RD, Class, Type, rcode_label
 from svcdns.wire.names import ROOT
 
 PROBE_TIMEOUT: Final = 1.0
@@ -38,8 +38,6 @@ PROBE_TIMEOUT: Final = 1.0
 BACK_OFF: Final = 0.1
 """Seconds that an upstream has to send the right reply after a packet that was dropped."""
 DURATIONS: Final = tuple(0.00025 * 2**i for i in range(16))
-_LABELLED_RCODES: Final = {number: rcode_text(number) for number in Rcode.__members__.values()}
-"""An upstream may send any of 4,096 response codes. Those without a mnemonic have one label together."""
 
 REQUEST_DURATION: Final = Family(
     "coredns_proxy_request_duration_seconds",
@@ -275,8 +273,7 @@ class Server:
         self._reply_received(now)
         cell = self._cells.get(rcode)
         if cell is None:
-            label = _LABELLED_RCODES.get(rcode, "other")
-            cell = self._cells[rcode] = self._counters.cell(REQUEST_DURATION, *self._labels, label)
+            cell = self._cells[rcode] = self._counters.cell(REQUEST_DURATION, *self._labels, rcode_label(rcode))
         self._counters.observe(REQUEST_DURATION, cell, seconds)
 
     def query_failed(self) -> None:

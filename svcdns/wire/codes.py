@@ -240,3 +240,11 @@ def class_text(number: int) -> str:
 def rcode_text(number: int) -> str:
     """Returns the mnemonic of a response code, or the number as text if the code has none here."""
     return _RCODES.get(number) or str(number)
+
+
+def rcode_label(number: int) -> str:
+    """Returns the label of a response code in metrics: its mnemonic, or `other`.
+
+    An upstream may send any of 4,096 response codes, so those without a mnemonic have one label together.
+    """
+    return _RCODES.get(number, "other")

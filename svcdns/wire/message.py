@@ -28,7 +28,14 @@ MIN_EXPANSION: Final = 1 << 12
 EXPANSION_FACTOR: Final = 4
 """The names of a received message may gain this many octets from compression pointers for each octet of the message.
 
-They may always gain MIN_EXPANSION octets, and never more than MAX_EXPANSION. This bounds the time to parse the message.
+They may always gain MIN_EXPANSION octets, and never more than MAX_EXPANSION. This bounds the memory for a message.
+"""
+MIN_STEPS: Final = 256
+OCTETS_PER_STEP: Final = 4
+"""Each so many octets of a received message allow one more step at the target of a compression pointer.
+
+A step is a label or a pointer (see `names.NameReader`). A message may always need MIN_STEPS steps. With MAX_EXPANSION,
+this bounds the time to parse a message.
 """
 
 _FIXED: Final = struct.Struct("!HHIH")
@@ -288,10 +295,11 @@ def parse_message(packet: bytes) -> Message:
 class _Sections:
     """Reads the sections of records one after the other. `at` is the offset of the next record."""
 
-    __slots__ = ("_expansion", "_message", "_packet", "at")
+    __slots__ = ("_expansion", "_message", "_names", "_packet", "at")
 
     def __init__(self, packet: bytes, at: int, message: Message) -> None:
         self._packet, self._message, self.at = packet, message, at
+        self._names = names.NameReader(packet, MIN_STEPS + len(packet) // OCTETS_PER_STEP)
         self._expansion = min(MAX_EXPANSION, MIN_EXPANSION + EXPANSION_FACTOR * len(packet))
         """The number of octets that names may still gain from compression pointers."""
 
@@ -337,7 +345,7 @@ class _Sections:
         return at == len(packet)
 
     def _read_name(self, at: int) -> tuple[bytes, int]:
-        name, end = names.read_name(self._packet, at)
+        name, end = self._names.read(at)
         self._expansion -= len(name) - (end - at)
         if self._expansion < 0:
             raise FormError("too many compressed names")
@@ -356,6 +364,13 @@ class _Sections:
                 rdata_layout.check(rtype, rdata)
             return rdata
         skip, count, rest = layout
+        if not skip and count == 1:  # the most frequent types
+            name, at = self._read_name(at)
+            if at == end:
+                return name
+            if at > end or rtype not in _OPEN_ENDED:
+                raise FormError("RDATA of a wrong size")
+            return name + packet[at:end]
         parts = [packet[at : at + skip]]
         at += skip
         for _ in range(count):

@@ -9,6 +9,7 @@ pointers.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
 from svcdns.wire.errors import FormError, NameTextError
@@ -18,6 +19,8 @@ MAX_NAME: Final = 255
 MAX_LABEL: Final = 63
 MAX_POINTERS: Final = 32
 """The most compression pointers that lead to the end of one name. It bounds the time to read a message of pointers."""
+_MAX_STEPS: Final = MAX_NAME // 2 + 1 + MAX_POINTERS
+"""The most labels and pointers of one name."""
 _HEADER: Final = 12
 
 _SPECIAL: Final = frozenset(b'."\\;()@$ ')
@@ -123,6 +126,20 @@ def suffixes(name: bytes) -> list[bytes]:
     return out
 
 
+def ancestors(of: Iterable[bytes]) -> set[bytes]:
+    """Returns all names above the names `of`, up to the root. They are in the same letter case."""
+    found: set[bytes] = set()
+    for name in of:
+        at = 0
+        while length := name[at]:
+            at += 1 + length
+            above = name[at:]
+            if above in found:
+                break
+            found.add(above)
+    return found
+
+
 def is_within(name: bytes, zone: bytes) -> bool:
     """Returns True if `name` is equal to `zone` or below `zone`. Both must be in lower case."""
     if not name.endswith(zone):
@@ -142,30 +159,78 @@ def read_name(message: bytes, at: int) -> tuple[bytes, int]:
     before the part with the pointer begins. So pointers cannot form a loop. No pointer may point into the header, where
     an ID may look like a label. A name may have at most MAX_POINTERS pointers. Raises FormError.
     """
-    parts: list[bytes] = []
-    size, after, limit, end, pointers = 1, -1, at, len(message), 0
-    try:
-        while True:
-            length = message[at]
-            if length == 0:
-                parts.append(ROOT)
-                return b"".join(parts), after if after >= 0 else at + 1
-            if length <= MAX_LABEL:
-                size += length + 1
-                if size > MAX_NAME or at + 1 + length > end:
-                    raise FormError("name too long or cut off")
-                parts.append(message[at : at + 1 + length])
+    return NameReader(message, _MAX_STEPS).read(at)
+
+
+class NameReader:
+    """Reads the names of one message by the rules of `read_name`, in a time that is proportionate to the message.
+
+    The part of a name at the target of a compression pointer is read once, and used again for other pointers to that
+    target. `steps` is the number of labels and pointers that may still be read at targets of pointers.
+    """
+
+    __slots__ = ("_known", "_message", "steps")
+
+    def __init__(self, message: bytes, steps: int) -> None:
+        self._message, self.steps = message, steps
+        self._known: dict[int, tuple[bytes, int, int]] = {}
+        """By offset: the name that begins there, the offset after its first part, and the number of its pointers."""
+
+    def read(self, at: int) -> tuple[bytes, int]:
+        """Returns the uncompressed name at offset `at`, and the offset after the name.
+
+        Raises FormError if the name is malformed, or if no steps are left.
+        """
+        message, start = self._message, at
+        try:
+            while 0 < (length := message[at]) <= MAX_LABEL:
                 at += 1 + length
-                continue
-            if length < 0xC0:
-                raise FormError("label type that RFC 6891 §5 retired")
-            target = (length & 0x3F) << 8 | message[at + 1]
-            pointers += 1
-            if target >= limit or target < _HEADER or at + 2 > end or pointers > MAX_POINTERS:
+                if at - start >= MAX_NAME:
+                    raise FormError("name too long")
+            if not length:
+                return message[start : at + 1], at + 1
+            name, _, _ = self._target(at, start, MAX_POINTERS)
+        except IndexError:
+            raise FormError("name cut off") from None
+        if at > start:
+            name = message[start:at] + name
+            if len(name) > MAX_NAME:
+                raise FormError("name too long")
+        return name, at + 2
+
+    def _target(self, at: int, limit: int, pointers: int) -> tuple[bytes, int, int]:
+        """Returns what the pointer at offset `at` points to, in the form of the values of `_known`.
+
+        The part of the name with the pointer begins at `limit`. At most so many `pointers` may follow, with this one.
+        """
+        message = self._message
+        if message[at] < 0xC0:
+            raise FormError("label type that RFC 6891 §5 retired")
+        target = (message[at] & 0x3F) << 8 | message[at + 1]
+        found = self._known.get(target)
+        if found is None:
+            if target >= limit or target < _HEADER or not pointers:
                 raise FormError("compression pointer that does not point back to a name")
-            if after < 0:
-                after = at + 2
-            end = limit
-            at = limit = target
-    except IndexError:
-        raise FormError("name cut off") from None
+            found = self._known[target] = self._read_part(target, pointers - 1)
+        if found[1] > limit or found[2] >= pointers:
+            raise FormError("compression pointer that does not point back to a name")
+        return found
+
+    def _read_part(self, at: int, pointers: int) -> tuple[bytes, int, int]:
+        """Reads the name at the target of a pointer, and returns a value for `_known`."""
+        message, start = self._message, at
+        while 0 < (length := message[at]) <= MAX_LABEL:
+            at += 1 + length
+            self.steps -= 1
+            if at - start >= MAX_NAME:
+                raise FormError("name too long")
+        self.steps -= 1
+        if self.steps < 0:
+            raise FormError("too many compressed names")
+        if not length:
+            return message[start : at + 1], at + 1, 0
+        name, _, more = self._target(at, start, pointers)
+        name = message[start:at] + name
+        if len(name) > MAX_NAME:
+            raise FormError("name too long")
+        return name, at + 2, more + 1

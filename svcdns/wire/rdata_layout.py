@@ -67,9 +67,11 @@ def _string(rdata: bytes, at: int) -> int:
 
 def _strings(rdata: bytes, at: int) -> int:
     """Checks that the rest of the RDATA is one or more character strings, and returns its end."""
-    at = _string(rdata, at)
-    while at < len(rdata):
-        at = _string(rdata, at)
+    at, end = _string(rdata, at), len(rdata)
+    while at < end:
+        at += 1 + rdata[at]
+    if at > end:
+        raise FormError("character string cut off")
     return at
 
 

@@ -27,6 +27,8 @@ from svcdns.wire.errors import FormError
 from svcdns.wire.message import ADDRESS_SIZES, SOA_NUMBERS
 from svcdns.wire.names import read_name
 
+MAX_ALIASES: Final = 64
+"""The most CNAME and DNAME records on the chain of a reply. Longer chains are not followed."""
 _COUNTS: Final = struct.Struct("!HHHHH")
 _RECORD: Final = struct.Struct("!HHHIH")
 _FIXED: Final = struct.Struct("!HHIH")
@@ -124,7 +126,7 @@ def _aliases(packet: bytes, at: int, count: int) -> tuple[int, int, list[int], i
 
     Returns the offset after these records, a compression pointer to the last target, the offsets of the TTL fields, the
     smallest TTL, and the targets in lower case. Raises FormError if the records do not form a chain, or if the chain
-    has a loop.
+    has a loop or is longer than MAX_ALIASES.
     """
     owner, smallest = _TO_QUESTION, _TOO_LONG
     ttls: list[int] = []
@@ -140,6 +142,7 @@ def _aliases(packet: bytes, at: int, count: int) -> tuple[int, int, list[int], i
         target, end = _read_name(packet, data, known)
         if (
             name != owner
+            or len(targets) >= MAX_ALIASES
             or rclass != _IN
             or ttl >= _TOO_LONG
             or end != data + octets

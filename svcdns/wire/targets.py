@@ -15,9 +15,12 @@ from svcdns.wire.record import Record
 
 _TARGET_AT: Final = {
     int(Type.CNAME): 0, int(Type.NS): 0, int(Type.MX): 2, int(Type.AFSDB): 2, int(Type.RT): 2, int(Type.KX): 2,
-    int(Type.SVCB): 2, int(Type.HTTPS): 2, int(Type.SRV): 6,
+    int(Type.SRV): 6,
 }  # fmt: skip
-"""For each type with a target name in its RDATA: the number of octets before that name."""
+"""For each type whose RDATA ends in a target name: the number of octets before that name."""
+_SERVICE_BINDINGS: Final = frozenset({Type.SVCB, Type.HTTPS})
+_PRIORITY: Final = 2
+"""Octets before the target name in the RDATA of a SVCB or HTTPS record."""
 _NAPTR_STRINGS: Final = 4
 """Octets before the three character strings of a NAPTR record's RDATA. The target is after them (RFC 3403 §4.1)."""
 
@@ -25,20 +28,27 @@ _NAPTR_STRINGS: Final = 4
 def target(record: Record) -> bytes | None:
     """Returns the lower-case target name in the RDATA of a record such as MX or SRV.
 
-    The addresses of this name belong to the answer. Returns None if the record has no target name, or is malformed.
+    The addresses of this name belong to the answer. Returns None if the record has no target name. The result for
+    malformed RDATA of the types in `_TARGET_AT` is no name. It is None for other malformed RDATA.
     """
-    rtype = record.rtype
+    rtype, rdata = record.rtype, record.rdata
     at = _TARGET_AT.get(rtype)
-    if at is None and rtype != Type.NAPTR:
+    if at is not None:
+        return rdata[at:].lower() or None
+    is_binding = rtype in _SERVICE_BINDINGS
+    if not is_binding and rtype != Type.NAPTR:
         return None
-    rdata = record.rdata
     try:
-        if at is None:
-            at = _NAPTR_STRINGS
-            for _ in range(3):
-                at += 1 + rdata[at]
+        at = _PRIORITY if is_binding else _after_strings(rdata)
         found = names.read_name(rdata, at)[0].lower()
     except (FormError, IndexError):
         return None
-    is_owner = found == names.ROOT and rtype in (Type.SVCB, Type.HTTPS)  # RFC 9460 §2.5
-    return record.owner.lower() if is_owner else found
+    return record.owner.lower() if is_binding and found == names.ROOT else found  # RFC 9460 §2.5
+
+
+def _after_strings(rdata: bytes) -> int:
+    """Returns the offset after the three character strings in the RDATA of a NAPTR record. Raises IndexError."""
+    at = _NAPTR_STRINGS
+    for _ in range(3):
+        at += 1 + rdata[at]
+    return at

@@ -6,16 +6,16 @@ from collections.abc import Sequence
 
 import pytest
 from hypothesis import given
-from hypothesis import strategies as st
 
-from svcdns.upstream.relevance import MAX_STEPS, Stripped, alias_chain, remove_unrelated_records
+from svcdns.upstream.relevance import MAX_PROOFS, MAX_STEPS, Stripped, alias_chain, remove_unrelated_records
 from svcdns.wire import names
 from svcdns.wire.codes import Class, Rcode, Type
 from svcdns.wire.message import Message, parse_message
 from svcdns.wire.record import Record
-from svcdns.wire.simple_reply import scan
+from svcdns.wire.simple_reply import MAX_ALIASES, scan
 from tests.support import plain_replies as made
 from tests.support import world
+from tests.support.record_lines import record_lines
 
 NAME = names.from_text("a.example.org.")
 A = "a.example.org. 60 IN A 192.0.2.1"
@@ -193,16 +193,27 @@ def test_alias_chain() -> None:
     assert alias_chain([Record(names.from_text("org."), Type.DNAME, 60, long)], NAME) == [NAME]
 
 
-LINES = st.lists(
-    st.builds(
-        "{}.example.{}. 60 IN {}".format,
-        st.sampled_from("abc"),
-        st.sampled_from(["org", "net"]),
-        st.sampled_from(
-            ["A 10.0.0.1", "CNAME a.example.net.", "CNAME b.example.org.", "NS c.example.net.", "DNAME b.example.net."]
-        ),
-    ),
-    max_size=8,
+@pytest.mark.parametrize("rtype", ["CNAME", "DNAME"])
+def test_a_chain_has_at_most_64_aliases(rtype: str) -> None:
+    """Further aliases are removed as unrelated records. They cost no further steps."""
+    lines = [f"n{step}. 60 IN {rtype} n{step + 1}." for step in range(MAX_ALIASES + 10)]
+    message = Message(
+        1, 0x8180, names.from_text("a.n0." if rtype == "DNAME" else "n0."), Type.A, Class.IN, records(lines)
+    )
+    assert len(alias_chain(message.answer, message.name)) == MAX_ALIASES + 1
+    assert remove_unrelated_records(message, message.name)[Stripped.OWNER] in (9, 10)
+
+
+def test_a_reply_has_at_most_64_proofs() -> None:
+    """Further NSEC and NSEC3 records, and their signatures, are removed."""
+    proofs = [f"n{number}.example.org. 60 IN NSEC z.example.org. A" for number in range(MAX_PROOFS + 3)]
+    message = reply([], [SOA, *proofs], rcode=Rcode.NXDOMAIN)
+    assert remove_unrelated_records(message, NAME) == {Stripped.AUTHORITY: 3}
+    assert message.authority == records([SOA, *proofs[:MAX_PROOFS]])
+
+
+LINES = record_lines(
+    "A 10.0.0.1", "CNAME a.example.net.", "CNAME b.example.org.", "NS c.example.net.", "DNAME b.example.net."
 )
 
 

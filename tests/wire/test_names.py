@@ -95,6 +95,49 @@ def test_a_name_does_not_run_through_itself(before: bytes, name: bytes) -> None:
         names.read_name(bytes(12) + before + name, 12 + len(before))
 
 
+def test_what_a_pointer_leads_to_is_read_once() -> None:
+    """Further pointers to the same offset cost no steps, and give the same name."""
+    message = bytes(12) + b"\1b\1c\0" + b"\1a\xc0\x0c" + b"\1d\xc0\x0c" + b"\xc0\x11"
+    reader = names.NameReader(message, 4)
+    assert [reader.read(at) for at in (17, 21)] == [(b"\1a\1b\1c\0", 21), (b"\1d\1b\1c\0", 25)]
+    assert reader.steps == 1
+    with pytest.raises(FormError, match="too many compressed names"):
+        reader.read(25)
+
+
+@given(st.lists(st.sampled_from([b"\0", b"\1a", b"\2bc", b"\xc0\x0c", b"\xc0\x0d", b"\xc0\x0f", b"\xc0\x12", b"\x07"])))
+def test_names_read_one_after_the_other(parts: list[bytes]) -> None:
+    """A name is the same whether it is read alone, or after the names before it."""
+    message = bytes(12) + b"".join(parts)
+    reader = names.NameReader(message, 1 << 16)
+    for at in range(12, len(message) + 1):
+        try:
+            expected = names.read_name(message, at)
+        except FormError:
+            with pytest.raises(FormError):
+                reader.read(at)
+        else:
+            assert reader.read(at) == expected
+
+
+def test_a_name_has_at_most_32_pointers() -> None:
+    """A name with 32 compression pointers is read. A longer chain of pointers is refused."""
+    message = (
+        bytes(12)
+        + b"\1a\0"
+        + b"".join((0xC000 | target).to_bytes(2, "big") for target in [12, *range(15, 15 + 2 * 32, 2)])
+    )
+    assert names.read_name(message, 15 + 2 * 31) == (b"\1a\0", 15 + 2 * 32)
+    with pytest.raises(FormError):
+        names.read_name(message, 15 + 2 * 32)
+
+
+@given(st.lists(NAMES))
+def test_ancestors(of: list[bytes]) -> None:
+    """The ancestors of names are their suffixes without the names themselves."""
+    assert names.ancestors(of) == {above for name in of for above in names.suffixes(name)[1:]}
+
+
 @pytest.mark.parametrize("offset", [0, 1, 11])
 def test_a_pointer_into_the_header_is_refused(offset: int) -> None:
     """A compression pointer into the message header is refused, even if the octets there look like a name."""

@@ -19,6 +19,7 @@ nothing. Rules:
 from __future__ import annotations
 
 from collections.abc import Callable
+from collections.abc import Set as AbstractSet
 from typing import Final
 
 import msgspec
@@ -28,8 +29,8 @@ from svcdns.plugin_api.reply import NOT_REUSABLE, Reply
 from svcdns.plugin_api.reply_type import MessageType, classify
 from svcdns.wire import names
 from svcdns.wire.codes import TC, Class, Rcode, Type
-from svcdns.wire.errors import FormError
 from svcdns.wire.record import Record
+from svcdns.wire.signatures import covered_type, signer
 from svcdns.wire.targets import target
 
 NEVER_CACHED: Final = (MessageType.OTHERERROR, MessageType.META, MessageType.UPDATE)
@@ -38,8 +39,6 @@ PROOFS: Final = frozenset({Type.NSEC, Type.NSEC3})
 _LEADING: Final = (Type.SRV, Type.SVCB, Type.HTTPS, Type.CNAME)
 """The types in the additional section whose targets belong to the answer too."""
 _WITH_ANSWER: Final = (Type.A, Type.AAAA, *_LEADING)
-_SIGNER: Final = 18
-"""Number of octets before the signer's name in the RDATA of a RRSIG record (RFC 4034 §3.1)."""
 
 
 def message_type(query: Query, reply: Reply) -> MessageType:
@@ -107,8 +106,9 @@ def without_unrelated_records(query: Query, reply: Reply) -> Reply:
     if reply.lifetime != NOT_REUSABLE:
         return reply
     chain = _alias_chain(query, reply.answer)
-    answer = _filtered(reply.answer, lambda record, rtype: _belongs_to_answer(query, chain, record, rtype))
-    authority = _authority(chain, answer, reply.authority) if reply.authority else ()
+    owners, above = frozenset(chain), names.ancestors(chain)
+    answer = _filtered(reply.answer, lambda record, rtype: _belongs_to_answer(query, owners, above, record, rtype))
+    authority = _authority(above | owners, answer, reply.authority) if reply.authority else ()
     additional = reply.additional
     if additional and not reply.dependencies:  # with dependencies, this server made it from cluster data
         additional = _additional(answer, authority, additional)
@@ -134,19 +134,22 @@ def _alias_chain(query: Query, answer: tuple[Record, ...]) -> list[bytes]:
     return chain
 
 
-def _belongs_to_answer(query: Query, chain: list[bytes], record: Record, rtype: int) -> bool:
+def _belongs_to_answer(
+    query: Query, owners: AbstractSet[bytes], above: AbstractSet[bytes], record: Record, rtype: int
+) -> bool:
     """Returns True if a record of the answer section answers the query, or leads to the answer as a CNAME or DNAME.
 
-    `rtype` is the record's type, or for a signature the type that it covers.
+    `owners` are the names of the chain, and `above` the names above them. `rtype` is the record's type, or for a
+    signature the type that it covers.
     """
     if not _in_class(query, record):
         return False
     owner = record.owner.lower()
     if rtype == Type.DNAME and query.rtype != Type.DNAME:  # RFC 6672 §3.1: owner above the CNAME's
-        return any(owner != name and names.is_within(name, owner) for name in chain)
+        return owner in above
     if query.rtype == Type.ANY or record.rtype == query.rtype == Type.RRSIG:
-        return owner == chain[0]
-    return rtype in (query.rtype, Type.CNAME) and owner in chain
+        return owner == query.key
+    return rtype in (query.rtype, Type.CNAME) and owner in owners
 
 
 def _additional(
@@ -167,40 +170,26 @@ def _in_class(query: Query, record: Record) -> bool:
     return query.rclass in (record.rclass, Class.ANY)
 
 
-def _authority(chain: list[bytes], answer: tuple[Record, ...], authority: tuple[Record, ...]) -> tuple[Record, ...]:
+def _authority(
+    zones_above: AbstractSet[bytes], answer: tuple[Record, ...], authority: tuple[Record, ...]
+) -> tuple[Record, ...]:
+    """Returns the records of the authority section to keep. `zones_above` are the names of the chain and above it."""
     zones = {
-        record.owner.lower() for record in authority if record.rtype == Type.SOA and _is_above(record.owner, chain)
+        owner for record in authority if record.rtype == Type.SOA and (owner := record.owner.lower()) in zones_above
     }
-    signers = {_signer(record) for record in answer if record.rtype == Type.RRSIG}
-    zones.update(signer for signer in signers if signer is not None and _is_above(signer, chain))
+    signers = {signer(record) for record in answer if record.rtype == Type.RRSIG}
+    zones.update(zone for zone in signers if zone is not None and zone in zones_above)
 
     def belongs(record: Record, rtype: int) -> bool:
         if rtype == Type.SOA:
             return record.owner.lower() in zones
         if rtype == Type.NS:
-            return not answer and not zones and _is_above(record.owner, chain)
-        return rtype in PROOFS and any(names.is_within(record.owner.lower(), zone) for zone in zones)
+            return not answer and not zones and record.owner.lower() in zones_above
+        return rtype in PROOFS and any(zone in zones for zone in names.suffixes(record.owner.lower()))
 
     return _filtered(authority, belongs)
 
 
-def _is_above(owner: bytes, chain: list[bytes]) -> bool:
-    return any(names.is_within(name, owner.lower()) for name in chain)
-
-
-def _signer(record: Record) -> bytes | None:
-    """Returns the signer's name of an RRSIG record in lower case, or None if the record is malformed."""
-    try:
-        return names.read_name(record.rdata, _SIGNER)[0].lower()
-    except FormError:
-        return None
-
-
 def _filtered(records: tuple[Record, ...], belongs: Callable[[Record, int], bool]) -> tuple[Record, ...]:
-    kept = tuple([record for record in records if belongs(record, _covered_type(record))])
+    kept = tuple([record for record in records if belongs(record, covered_type(record))])
     return records if len(kept) == len(records) else kept
-
-
-def _covered_type(record: Record) -> int:
-    """Returns the type of a record, or for a signature the type that it covers."""
-    return int.from_bytes(record.rdata[:2], "big") if record.rtype == Type.RRSIG else record.rtype

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dns.rdata
 import pytest
 from hypothesis import given
-from hypothesis import strategies as st
 
 from svcdns.plugin_api.reply import UNTIL_CHANGED, Reply
 from svcdns.plugins.cache.cacheability import has_answer, without_unrelated_records
@@ -13,6 +12,7 @@ from svcdns.wire import names
 from svcdns.wire.codes import Type
 from svcdns.wire.record import Record
 from tests.support import world
+from tests.support.record_lines import record_lines
 
 A = "a.example.org. 60 IN A 10.0.0.1"
 EVIL = "bank.example.com. 60 IN A 203.0.113.66"
@@ -231,17 +231,7 @@ def test_replies_of_plugins_are_kept_whole() -> None:
     assert without_unrelated_records(world.query("a.example.org."), reply) is reply
 
 
-LINES = st.lists(
-    st.builds(
-        "{}.example.{}. 60 IN {}".format,
-        st.sampled_from("abc"),
-        st.sampled_from(["org", "net"]),
-        st.sampled_from(
-            ["A 10.0.0.1", "AAAA ::1", "CNAME a.example.net.", "CNAME b.example.org.", "NS c.example.net."]
-        ),
-    ),
-    max_size=8,
-)
+LINES = record_lines("A 10.0.0.1", "AAAA ::1", "CNAME a.example.net.", "CNAME b.example.org.", "NS c.example.net.")
 
 
 @given(answer=LINES, authority=LINES, additional=LINES)
