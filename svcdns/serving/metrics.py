@@ -188,15 +188,15 @@ class QueryMetrics:
 
         `writer` is the name of the plugin that made the reply, for the label `plugin`.
         """
-        label, rcode_label = _LABELLED.get(rtype, "other"), rcode_label(rcode)
-        key = (route.zone_text, route.view, label, rcode_label, writer, dnssec_ok)
+        label, status = _LABELLED.get(rtype, "other"), rcode_label(rcode)
+        key = (route.zone_text, route.view, label, status, writer, dnssec_ok)
         found = self._increments.get(key)
         if found is not None:
             return found
         where = (self._server, route.zone_text, route.view)
         cell = self.counters.cell
         requests = cell(REQUESTS, *where, self._protocol, self._family, label)
-        responses = cell(RESPONSES, *where, rcode_label, writer)
+        responses = cell(RESPONSES, *where, status, writer)
         increments: tuple[Increment, ...] = ((requests, 1.0), (responses, 1.0))
         if dnssec_ok:
             increments += ((cell(DO_REQUESTS, *where), 1.0),)
