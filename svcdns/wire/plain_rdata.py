@@ -37,9 +37,9 @@ class RdataTextError(SvcdnsError):
 
 
 class UnsendableError(RdataTextError):
-    """Raised if base64 or hexadecimal digits are wrong.
+    """Raised if the RDATA is missing or wrong, but CoreDNS loads a zone with it.
 
-    CoreDNS loads a zone with such RDATA, but cannot send it.
+    CoreDNS cannot send such RDATA, or sends RDATA that clients cannot use.
     """
 
 

@@ -18,6 +18,7 @@ from functools import lru_cache
 from types import SimpleNamespace
 from typing import Any, Final
 
+import dns.dnssectypes
 import dns.exception
 import dns.name
 import dns.rdata
@@ -50,15 +51,16 @@ def to_wire(rtype: int, words: list[str], origin: bytes, warn: Warn) -> bytes:
             words = prepare(words, warn)
         return _by_dnspython(rtype, words, _name(origin))
     except _REFUSALS as error:
-        if _has_wrong_digits(rtype, words):
+        if _has_wrong_digits(rtype, words) or _is_misread(rtype, words):
             raise UnsendableError(_reason(error)) from error
+        refusal = UnsendableError if not words or rtype in _UNCHECKED else RdataTextError
         lenient = _LENIENT.get(rtype, _without_digits if rtype in _DIGITS else None)
         if lenient is None:
-            raise RdataTextError(_reason(error)) from error
+            raise refusal(_reason(error)) from error
         try:
             data = lenient(rtype, words, _name(origin))
         except _REFUSALS:
-            raise RdataTextError(_reason(error)) from error
+            raise refusal(_reason(error)) from error
         warn(f"{type_text(rtype)} data is taken as it stands, though {_reason(error)}")
         return data
 
@@ -72,6 +74,14 @@ def _has_wrong_digits(rtype: int, words: list[str]) -> bool:
     except ValueError:
         return len(words) > begin
     return False
+
+
+def _is_misread(rtype: int, words: list[str]) -> bool:
+    """Returns whether CoreDNS accepts the parameters of an SVCB or HTTPS record in spite of their contradictions."""
+    if rtype not in {Type.SVCB, Type.HTTPS}:
+        return False
+    keys = [word.partition("=")[0] for word in words[2:] if not isinstance(word, Attached)]
+    return len(set(keys)) < len(keys) or "mandatory" in keys
 
 
 def _reason(error: Exception) -> str:
@@ -110,7 +120,8 @@ def _generic(rtype: int, words: list[str]) -> bytes:
     try:
         length, data = int(words[1]), bytes.fromhex("".join(words[2:]))
     except (ValueError, IndexError) as error:
-        raise RdataTextError(f"\\# needs a length and hexadecimal data: {error}") from error
+        refusal = UnsendableError if words[1:2] and words[1].isdecimal() else RdataTextError
+        raise refusal(f"\\# needs a length and hexadecimal data: {error}") from error
     if len(data) != length:
         raise RdataTextError(f"\\# says {length} octets, {len(data)} follow")
     try:
@@ -409,7 +420,10 @@ def _digest(form: str, digits: int) -> Lenient:
     """
 
     def make(_rtype: int, words: list[str], _origin: dns.name.Name) -> bytes:
-        return struct.pack(form, *(int(word) for word in words[:digits])) + bytes.fromhex("".join(words[digits:]))
+        numbers = (
+            int(word) if word.isdecimal() else dns.dnssectypes.Algorithm.from_text(word) for word in words[:digits]
+        )
+        return struct.pack(form, *numbers) + bytes.fromhex("".join(words[digits:]))
 
     return make
 
@@ -504,13 +518,27 @@ _LENIENT: Final[dict[int, Lenient]] = {
 }
 
 
+_UNCHECKED: Final = frozenset(
+    {
+        *(Type.AMTRELAY, Type.CSYNC, Type.GPOS, Type.HINFO, Type.HIP, Type.IPSECKEY, Type.ISDN, Type.L64, Type.NID),
+        *(Type.NSEC, Type.NSEC3PARAM, Type.NXT, Type.UINFO, Type.X25),
+    }
+)
+"""Types whose RDATA CoreDNS does not check in full when it reads a zone."""
+
+
 # -- digits that CoreDNS checks only when it sends them
 
+
+def _base64(digits: str) -> bytes:
+    return binascii.a2b_base64(digits, strict_mode=True)
+
+
 _DIGITS: Final[dict[int, tuple[int, Callable[[str], object]]]] = {
-    **dict.fromkeys((Type.DNSKEY, Type.CDNSKEY, Type.KEY, Type.RKEY, Type.CERT), (3, binascii.a2b_base64)),
-    **dict.fromkeys((Type.RRSIG, Type.SIG), (8, binascii.a2b_base64)),
-    **dict.fromkeys((Type.OPENPGPKEY, Type.DHCID), (0, binascii.a2b_base64)),
-    Type.IPSECKEY: (4, binascii.a2b_base64),
+    **dict.fromkeys((Type.DNSKEY, Type.CDNSKEY, Type.KEY, Type.RKEY, Type.CERT), (3, _base64)),
+    **dict.fromkeys((Type.RRSIG, Type.SIG), (8, _base64)),
+    **dict.fromkeys((Type.OPENPGPKEY, Type.DHCID), (0, _base64)),
+    Type.IPSECKEY: (4, _base64),
     **dict.fromkeys((Type.DS, Type.CDS, Type.DLV, Type.TA, Type.TLSA, Type.SMIMEA, Type.ZONEMD), (3, bytes.fromhex)),
     Type.SSHFP: (2, bytes.fromhex),
     **dict.fromkeys((Type.EID, Type.NIMLOC), (0, bytes.fromhex)),

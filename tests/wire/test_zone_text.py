@@ -76,7 +76,6 @@ def test_reads(text: str, expected: list[str]) -> None:
         pytest.param('$INCLUDE "a\0b"', "zone:1:10: cannot include a\\x00b", id="a file name with a zero octet"),
         pytest.param("a CLASSY A 10.0.0.1", "zone:1:3: unknown type CLASSY", id="no class"),
         pytest.param("a IN ANY x", "zone:1:6: unknown type ANY", id="a type of queries"),
-        pytest.param("a A", "zone:1:3: A data is wrong", id="no data"),
         pytest.param("a A 10.0.0.1 10.0.0.2", "zone:1:5: A data is wrong", id="too many words"),
         pytest.param("a SRV 1 2 3", "zone:1:7: SRV data is wrong: a word is missing", id="too few words"),
         pytest.param("a MX 99999 t", "zone:1:6: MX data is wrong", id="number"),
@@ -175,6 +174,22 @@ def warnings(data: bytes | str, path: str = "zone") -> list[str]:
         ),
         pytest.param("a TYPE41 \\# 0", [], "zone:1:3: OPT cannot be", id="a type of messages, by number"),
         pytest.param("a DNSKEY 257 3 13 A", [], "zone:1:10: DNSKEY data is wrong, the record is left out", id="base64"),
+        pytest.param(
+            "a OPENPGPKEY AA==.", [], "zone:1:14: OPENPGPKEY data is wrong, the record is left out", id="padding"
+        ),
+        pytest.param("a A", [], "zone:1:3: A data is wrong, the record is left out: a word is missing", id="no data"),
+        pytest.param(
+            "a TYPE9999 \\# 1 0-", [], "zone:1:12: TYPE9999 data is wrong, the record is left out", id="generic"
+        ),
+        pytest.param(
+            "a SVCB 1 b alpn=h2 alpn=h3", [], "zone:1:8: SVCB data is wrong, the record is left out", id="twice"
+        ),
+        pytest.param(
+            "a HTTPS 1 . mandatory=x", [], "zone:1:9: HTTPS data is wrong, the record is left out", id="mandatory"
+        ),
+        pytest.param(
+            "a AMTRELAY 1 0 9 .", [], "zone:1:12: AMTRELAY data is wrong, the record is left out", id="unchecked"
+        ),
         pytest.param("a DS 1 8 2 xyz", [], "zone:1:6: DS data is wrong, the record is left out", id="hexadecimal"),
         pytest.param(
             "sub 9 SOA a b 1 2 3 4 5",
