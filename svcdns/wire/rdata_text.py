@@ -51,9 +51,9 @@ def to_wire(rtype: int, words: list[str], origin: bytes, warn: Warn) -> bytes:
             words = prepare(words, warn)
         return _by_dnspython(rtype, words, _name(origin))
     except _REFUSALS as error:
-        if _has_wrong_digits(rtype, words) or _is_misread(rtype, words):
+        if _has_wrong_digits(rtype, words):
             raise UnsendableError(_reason(error)) from error
-        refusal = UnsendableError if not words or rtype in _UNCHECKED else RdataTextError
+        refusal = UnsendableError if _is_misread(rtype, words) else RdataTextError
         lenient = _LENIENT.get(rtype, _without_digits if rtype in _DIGITS else None)
         if lenient is None:
             raise refusal(_reason(error)) from error
@@ -77,7 +77,9 @@ def _has_wrong_digits(rtype: int, words: list[str]) -> bool:
 
 
 def _is_misread(rtype: int, words: list[str]) -> bool:
-    """Returns whether CoreDNS accepts the parameters of an SVCB or HTTPS record in spite of their contradictions."""
+    """Returns whether CoreDNS loads a zone with this RDATA, though the RDATA is missing or wrong."""
+    if not words or rtype in _UNCHECKED:
+        return True
     if rtype not in {Type.SVCB, Type.HTTPS}:
         return False
     keys = [word.partition("=")[0] for word in words[2:] if not isinstance(word, Attached)]
@@ -490,6 +492,13 @@ def _opaque(number: int, value: bytes) -> bytes:
     return value
 
 
+def _start_of_authority(rtype: int, words: list[str], origin: dns.name.Name) -> bytes:
+    """Encodes SOA RDATA whose last numbers are missing, as zeros."""
+    if not 3 <= len(words) < 7:
+        raise ValueError
+    return _by_dnspython(rtype, [*words, *["0"] * (7 - len(words))], origin)
+
+
 def _property(_rtype: int, words: list[str], _origin: dns.name.Name) -> bytes:
     """Encodes the RDATA of a CAA record, whose tag may have any characters."""
     flags, tag, value = (octets(word) for word in words)
@@ -513,6 +522,7 @@ _LENIENT: Final[dict[int, Lenient]] = {
     Type.SSHFP: _digest("!BB", 2),
     Type.ZONEMD: _digest("!IBB", 3),
     Type.CAA: _property,
+    Type.SOA: _start_of_authority,
     Type.URI: lambda _rtype, words, _origin: struct.pack("!HH", int(words[0]), int(words[1])) + octets(words[2]),
     **dict.fromkeys((Type.SVCB, Type.HTTPS), _service),
 }

@@ -112,6 +112,8 @@ def test_locations(words: str, expected: tuple[int, int, int]) -> None:
         pytest.param("CAA", ["0", "a-b", "x"], "00 03 612d62 78", id="a tag with a hyphen"),
         pytest.param("DNSKEY", ["257", "3", "8"], "0101 03 08", id="no key"),
         pytest.param("OPENPGPKEY", [], "", id="nothing at all"),
+        pytest.param("SOA", [".", ".", "7", "8"], "0000 00000007 00000008" + 12 * "00", id="missing numbers"),
+        pytest.param("DS", ["1", "RSASHA1", "2", "abcd"], "000105 02 abcd", id="algorithm by name"),
         pytest.param("IPSECKEY", ["10", "0", "0", "."], "0a 00 00", id="neither gateway nor key"),
         pytest.param("SVCB", ["0", ".", "port=53"], "0000 00 0003 0002 0035", id="parameters in alias mode"),
         pytest.param("HTTPS", ["1", ".", "no-default-alpn"], "0001 00 0002 0000", id="no-default-alpn alone"),
