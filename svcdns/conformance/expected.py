@@ -13,17 +13,17 @@ from svcdns.conformance.cluster_model import Endpoint, Port, Service
 
 
 def service_name(service: Service, zone: str) -> str:
-    """Returns `<service>.<ns>.svc.<zone>.` (§2.3.1, §2.4.1, §2.5)."""
+    """Returns `<service>.<ns>.svc.<zone>.` (Kubernetes DNS specification §2.3.1, §2.4.1, §2.5)."""
     return f"{service.name}.{service.namespace}.svc.{zone}".lower()
 
 
 def port_name(port: Port, service: Service, zone: str) -> str:
-    """Returns `_<port>._<proto>.<service>.<ns>.svc.<zone>.` (§2.3.2, §2.4.2)."""
+    """Returns `_<port>._<proto>.<service>.<ns>.svc.<zone>.` (Kubernetes DNS specification §2.3.2, §2.4.2)."""
     return f"_{port.name}._{port.protocol}.{service_name(service, zone)}".lower()
 
 
 def endpoint_name(hostname: str, service: Service, zone: str) -> str:
-    """Returns `<hostname>.<service>.<ns>.svc.<zone>.` (§2.4.1)."""
+    """Returns `<hostname>.<service>.<ns>.svc.<zone>.` (Kubernetes DNS specification §2.4.1)."""
     return f"{hostname}.{service_name(service, zone)}".lower()
 
 
@@ -35,7 +35,8 @@ def reverse_name(address: str) -> str:
 def addresses(service: Service, version: int) -> set[str]:
     """Returns the addresses in the A records (version 4) or AAAA records (version 6) of a Service's name.
 
-    They are the ClusterIPs (§2.3.1), or the addresses of the ready endpoints of a headless Service (§2.4.1).
+    They are the ClusterIPs (Kubernetes DNS specification §2.3.1), or the addresses of the ready endpoints of a headless
+    Service (§2.4.1).
     """
     given = (e.address for e in service.endpoints) if service.headless else service.cluster_ips
     return {str(ip) for ip in map(ipaddress.ip_address, given) if ip.version == version}
@@ -44,14 +45,15 @@ def addresses(service: Service, version: int) -> set[str]:
 def hostname_addresses(service: Service, hostname: str, version: int) -> set[str]:
     """Returns the addresses in the A or AAAA records of an endpoint's name.
 
-    There is one record for each address whose endpoint has this hostname (§2.4.1).
+    There is one record for each address whose endpoint has this hostname (Kubernetes DNS specification §2.4.1).
     """
     given = (ipaddress.ip_address(e.address) for e in service.endpoints if e.hostname.lower() == hostname.lower())
     return {str(ip) for ip in given if ip.version == version}
 
 
 def named_ports(service: Service) -> list[Port]:
-    """Returns the ports that have SRV records, which are the ports with a name (§2.3.2, §2.4.2).
+    """Returns the ports that have SRV records, which are the ports with a name (Kubernetes DNS specification §2.3.2,
+    §2.4.2).
 
     For a headless Service these are the ports of its endpoints. A named port may have another number at each endpoint,
     so the field `number` of each result is 0.
@@ -63,7 +65,7 @@ def named_ports(service: Service) -> list[Port]:
 def cluster_srv(service: Service, port: Port, zone: str) -> set[tuple[int, str]]:
     """Returns port number and target of each SRV record of a port.
 
-    Call it only for a Service that has a ClusterIP (§2.3.2).
+    Call it only for a Service that has a ClusterIP (Kubernetes DNS specification §2.3.2).
     """
     return {
         (p.number, service_name(service, zone))
@@ -73,12 +75,13 @@ def cluster_srv(service: Service, port: Port, zone: str) -> set[tuple[int, str]]
 
 
 def endpoint_ports(endpoint: Endpoint, port: Port) -> set[int]:
-    """Returns the numbers that a named port has at an endpoint (§2.4.2)."""
+    """Returns the numbers that a named port has at an endpoint (Kubernetes DNS specification §2.4.2)."""
     return {p.number for p in endpoint.ports if (p.name, p.protocol) == (port.name, port.protocol)}
 
 
 def headless_srv(service: Service, port: Port, zone: str) -> set[tuple[int, str]]:
-    """Returns port number and target of each SRV record of a headless Service's port (§2.4.2).
+    """Returns port number and target of each SRV record of a headless Service's port (Kubernetes DNS specification
+    §2.4.2).
 
     Endpoints without a hostname are left out.
     """
@@ -91,7 +94,7 @@ def headless_srv(service: Service, port: Port, zone: str) -> set[tuple[int, str]
 
 
 def nameless_srv(service: Service, port: Port) -> int:
-    """Returns the number of SRV records for endpoints without hostname (§2.4.2).
+    """Returns the number of SRV records for endpoints without hostname (Kubernetes DNS specification §2.4.2).
 
     There is one record for each address and port number.
     """
@@ -99,5 +102,7 @@ def nameless_srv(service: Service, port: Port) -> int:
 
 
 def absolute(name: str) -> str:
-    """Returns an externalName as the target of a CNAME record (§2.5): absolute and in lower case."""
+    """Returns an externalName as the target of a CNAME record (Kubernetes DNS specification §2.5): absolute and in
+    lower case.
+    """
     return name.rstrip(".").lower() + "."

@@ -9,7 +9,7 @@ Rules:
 1. A file that cannot be used is refused, with a log line that has the reason; the start goes on without it.
 2. While the last good Corefile is in use, an ERROR line has reported it and the metric `svcdns_corefile_fallback` is 1.
 3. Reading and writing happen outside the event loop. A write to a state folder that hangs delays a start by at most
-   WRITE_WAIT.
+   WRITE_WAIT seconds.
 """
 
 from __future__ import annotations
@@ -96,8 +96,8 @@ class LastGoodCorefile:
     async def save(self, corefile: Corefile) -> None:
         """Saves the Corefile that is now in use to the state folder.
 
-        If the folder is slow, the call returns after WRITE_WAIT, and a task continues to write. If this method is
-        called again meanwhile, the task writes only the newest Corefile after the present one.
+        If the folder is slow, the call returns after WRITE_WAIT seconds, and a task continues to write. If this method
+        is called again meanwhile, the task writes only the newest Corefile after the present one.
         """
         self.serves = False
         if self._path is None:

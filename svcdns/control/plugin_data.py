@@ -134,7 +134,7 @@ async def gather_in_threads(
 ) -> dict[DataKey, bytes]:
     """Calls `PluginFiles.gather` of all `files` in threads, and returns the data. Raises SvcdnsError.
 
-    Raises BlockedError if the files of one plugin cannot be read within READ_LIMIT.
+    Raises BlockedError if the files of one plugin cannot be read within READ_LIMIT seconds.
     """
     out: dict[DataKey, bytes] = {}
     for one in files:

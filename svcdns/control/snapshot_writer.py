@@ -9,7 +9,7 @@ Rules:
 2. A view is written only after its source has listed it, and only if it has changed. Writing takes at most a fiftieth
    of the time.
 3. Reading and writing happen in threads. A disk that hangs delays no change of the cluster, and delays a start or a
-   stop by at most TIMEOUT.
+   stop by at most TIMEOUT seconds.
 4. An error is logged and counted; it never ends a start or a watch.
 """
 
@@ -122,7 +122,7 @@ class SnapshotWriter:
             pause = max(EVERY, REST * (time.perf_counter() - begun))
 
     async def finish(self) -> None:
-        """Writes the file for the last time; gives up after TIMEOUT."""
+        """Writes the file for the last time; gives up after TIMEOUT seconds."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(TIMEOUT):
                 if self._writing is not None:

@@ -28,7 +28,7 @@ HEARTBEAT_TIMEOUT: Final = 3.0
 
 
 class BuildError(SvcdnsError):
-    """A worker cannot build the chains, or has not built them within BUILD_TIMEOUT."""
+    """A worker cannot build the chains, or has not built them within BUILD_TIMEOUT seconds."""
 
 
 class Workers:
@@ -113,7 +113,7 @@ class Workers:
     async def built(self) -> None:
         """Waits until every worker has built the pending chains, which `build` requested.
 
-        Raises BuildError after BUILD_TIMEOUT, or if a worker cannot build the chains.
+        Raises BuildError after BUILD_TIMEOUT seconds, or if a worker cannot build the chains.
         """
         deadline = time.monotonic() + BUILD_TIMEOUT
         while len(set(self._slots.values())) < self.count or not all(region in self._built for region in self._feeds):

@@ -14,7 +14,7 @@ from svcdns.cluster.changes import Dependency
 
 
 class Visibility(Protocol):
-    """What one client may see. Names of objects are in lower case."""
+    """The part of the cluster that one client may see. Names of objects are in lower case."""
 
     def shows(self, namespace: str, service: str, dependencies: list[Dependency]) -> bool:
         """Returns True if the client may see the Service, which must exist.

@@ -37,7 +37,9 @@ class BlockingCalls:
     """Runs blocking functions in threads, and logs a function that takes long. Each call has a name."""
 
     def __init__(self, log: logging.Logger) -> None:
-        """`log` gets a WARNING line for a call that takes longer than WARN_AFTER, and an INFO line when it returns."""
+        """`log` gets a WARNING line for a call that takes longer than WARN_AFTER seconds, and an INFO line when it
+        returns.
+        """
         self._log = log
         self._running: dict[tuple[str, str], asyncio.Future[Any]] = {}
 

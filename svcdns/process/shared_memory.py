@@ -65,7 +65,10 @@ def worker_region(slot: int, side: int) -> int:
 
 
 def other_side(region: int) -> int:
-    """Returns the number of the region that the successor of the process with the region `region` gets, or has left."""
+    """Returns the number of the region on the other side: that of the successor or of the predecessor of a process.
+
+    `region` is the number of the region of this process.
+    """
     return (region + 1 + SLOTS) % REGIONS
 
 

@@ -192,7 +192,7 @@ class Listeners:
         await self._reconcile()
 
     def announce_end(self) -> None:
-        """From now on, asks clients to close their connections, if they send TCP keepalive (RFC 7828)."""
+        """From now on, asks clients that send the EDNS option TCP keepalive (RFC 7828) to close their connections."""
         self._closing_soon = True
         for responder in self._responders.values():
             responder.announce_end()

@@ -19,7 +19,9 @@ class SeenFilter:
     __slots__ = ("_fingerprints", "_mask", "_second", "octets")
 
     def __init__(self, octets: int) -> None:
-        """`octets` is the most memory that the filter may take; it takes at least MIN_OCTETS and at most MAX_OCTETS."""
+        """`octets` is the most memory that the filter may take; it takes at least MIN_OCTETS and at most
+        MAX_OCTETS.
+        """
         self.octets = 0
         """The memory in octets that the filter takes now."""
         self._fingerprints = bytearray()

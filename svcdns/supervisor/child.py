@@ -1,9 +1,9 @@
 """One child process of the supervisor: its start, its heartbeat, and when it is started again.
 
-A child *stalls* when its last heartbeat is older than STALL_TIMEOUT; another worker then reads its sockets. A child is
-*unresponsive* when the heartbeat is older than HEARTBEAT_TIMEOUT; the supervisor then kills it and starts it again. A
-child that repeatedly exits soon after its start is in a crash loop: each start is delayed longer than the one before,
-up to MAX_BACKOFF.
+A child *stalls* when its last heartbeat is older than STALL_TIMEOUT seconds; another worker then reads its sockets. A
+child is *unresponsive* when the heartbeat is older than HEARTBEAT_TIMEOUT seconds; the supervisor then kills it and
+starts it again. A child that repeatedly exits soon after its start is in a crash loop: each start is delayed longer
+than the one before, up to MAX_BACKOFF.
 """
 
 from __future__ import annotations
@@ -160,7 +160,7 @@ class Child:
 
     def is_serving(self, now: float, awake_since: float) -> bool:
         """Returns True if the process is a worker that reads its sockets and has sent a heartbeat in the last
-        STALL_TIMEOUT.
+        STALL_TIMEOUT seconds.
 
         `awake_since` is when the supervisor started, or went on after a pause. It counts as a heartbeat.
         """

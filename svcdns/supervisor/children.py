@@ -233,7 +233,7 @@ class Children:
         """Returns True if a worker must read its own sockets.
 
         A restarted worker must first receive the whole cluster (be synced). Until then another worker reads these
-        sockets. If there is no other synced worker, the restarted worker begins to read them after HOLD.
+        sockets. If there is no other synced worker, the restarted worker begins to read them after HOLD seconds.
         """
         if not worker.is_restart or worker.state not in (State.STARTING, State.UNSYNCED):
             return True

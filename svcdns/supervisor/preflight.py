@@ -37,7 +37,7 @@ class Preflight:
         os.set_blocking(self._output, False)
 
     def check_timeout(self, now: float) -> None:
-        """Kills the check if it takes longer than TIMEOUT."""
+        """Kills the check if it takes longer than TIMEOUT seconds."""
         if now > self._deadline:
             os.kill(self.pid, signal.SIGKILL)
 

@@ -1,8 +1,9 @@
 """EDNS options between a client and this server alone: COOKIE, TCP keepalive and PADDING, in encoded messages.
 
 Clients with these options get the same replies as other clients, apart from the options. So the options are removed
-from the encoded query, and the server's own are appended to the encoded reply. In between, both are the same as for
-clients without the options, also in the answer table. Sources: RFC 6891 §6.1, RFC 7828, RFC 7830, RFC 7873.
+from the encoded query, and the server's own are appended to the encoded reply. Between these two steps, query and reply
+are the same as for clients without the options, also in the answer table. Sources: RFC 6891 §6.1, RFC 7828, RFC 7830,
+RFC 7873.
 """
 
 from __future__ import annotations

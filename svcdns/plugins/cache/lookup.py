@@ -53,7 +53,7 @@ class Spelling(NamedTuple):
 
 
 class CachedReplies:
-    """The replies in the two stores of a cache."""
+    """Stores replies in the two stores of a cache, one for answers and one for denials, and finds them again."""
 
     def __init__(self, options: Options, success: Store, denial: Store, clock: Clock) -> None:
         """`success` and `denial` are the two stores. `clock` measures the lifetimes that the options state."""

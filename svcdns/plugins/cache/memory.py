@@ -2,7 +2,8 @@
 
 Rules: a store takes at most PER_ENTRY octets for each entry of its capacity. All stores of a worker together take at
 most a limit that depends on the container's memory limit. Over that limit, the largest store evicts entries. So a flood
-of queries for one store does not evict the entries of other stores. An entry that is larger than LARGEST is not stored.
+of queries for one store does not evict the entries of other stores. An entry that is larger than LARGEST octets is not
+stored.
 """
 
 from __future__ import annotations

@@ -92,7 +92,7 @@ class Store:
         """Stores an entry under its key, and under the objects that it was made from. Replaces the previous entry of
         the key.
 
-        If the entry is larger than LARGEST, the previous entry is removed and the new one is not stored.
+        If the entry is larger than LARGEST octets, the previous entry is removed and the new one is not stored.
         """
         if key in self.entries:
             self.remove(key)

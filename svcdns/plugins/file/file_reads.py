@@ -2,8 +2,8 @@
 
 Rules:
 
-1. `FileReads.read` waits at most READ_TIMEOUT for a file. After the first file that hangs, all other files are read at
-   the same time, so that a mount with many zone files costs no more than two such delays.
+1. `FileReads.read` waits at most READ_TIMEOUT seconds for a file. After the first file that hangs, all other files are
+   read at the same time, so that a mount with many zone files costs no more than two such delays.
 2. A thread that hangs is left running. If it has read the file by the next read, that read uses its content. Otherwise
    the next read fails as well, unless the path names another file by then.
 3. A file that was written in the last second may be incomplete. `read_settled` waits until it is older.

@@ -118,7 +118,7 @@ class _Zone:
         return self.visibility is None or self.visibility.shows(lowered, service.name.lower(), [])
 
     def _name(self, service: Service | ServiceImport, *labels: str) -> bytes:
-        """Returns the name of an object, or a name below that name. Raises NameTextError."""
+        """Returns the DNS name of an object, or a name below that name. Raises NameTextError."""
         name = names.from_text(".".join((*labels, service.name, service.namespace, "svc")))[:-1] + self.zone
         if len(name) > names.MAX_NAME:
             raise NameTextError(f"name of {len(name)} octets")

@@ -88,7 +88,9 @@ _NOT_TAKEN: Final = (ReplyState.BLOCKED, ReplyState.STALLED)
 
 
 class _TransportReads:
-    """Pauses and resumes reading through asyncio's transport, for TLS connections and other event loops."""
+    """Pauses and resumes reading through asyncio's transport. Used for TLS, and with event loops that cannot drain
+    sockets.
+    """
 
     def __init__(self, transport: asyncio.Transport) -> None:
         self.pause, self.resume = transport.pause_reading, transport.resume_reading
@@ -444,7 +446,7 @@ class TcpConnection(asyncio.Protocol):
             self._last_reply = self._loop.time()
 
     def _close_if_idle(self) -> None:
-        """Closes the connection if its client has sent nothing for IDLE_CLOSE.
+        """Closes the connection if its client has sent nothing for IDLE_CLOSE seconds.
 
         Called at a stop or an upgrade.
         """

@@ -1,8 +1,8 @@
 """The turns in which TCP and TLS connections answer their queries while many queries have arrived.
 
 A connection with more queries than it can answer at once waits for a turn here. The clients take turns (`FairQueue`),
-so a client with many connections or many pipelined queries delays its own replies only. In each iteration of the
-event loop, the turns take at most SLICE.
+so a client with many connections or many pipelined queries delays its own replies only. In each iteration of the event
+loop, the turns take at most SLICE seconds.
 """
 
 from __future__ import annotations

@@ -172,7 +172,7 @@ class UdpReader:
             self._work(reading=False)
 
     def _work(self, *, reading: bool = True) -> None:
-        """Answers waiting packets. Stops when none is left, or after MAX_WORK.
+        """Answers waiting packets. Stops when none is left, or after MAX_WORK seconds.
 
         With `reading`, also reads the socket between time slices. If packets are left, schedules another call.
         """

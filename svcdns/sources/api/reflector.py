@@ -2,14 +2,15 @@
 
 It stores no objects. Rules:
 
-1. No object is removed before a new list is complete: a relist is Begin, Puts page by page, Complete.
+1. No object is removed before a new list is complete. A list is reported as `Begin`, a `Put` for each object, and
+   `Complete`.
 2. A watch that ends, is cut or becomes silent is continued from the last version, without a list. Only status 410
    causes a list.
 3. A list starts with a page of one object. Pages of about PAGE_OCTETS follow, so that only one page is in memory.
 4. A page that fails is requested again with the same continue token and a limit of one object. If the token has
    expired, the list starts again.
-5. A failed request is retried when `SharedRetry` allows it. The retry is a watch if there is a version, else a page of
-   one object. So a failing server never has to make a full list. If the response had a Retry-After, the retry
+5. A failed request is retried when `SharedRetry` allows it. The retry is a watch if a resource version is known, else a
+   page of one object. So a failing server never has to make a full list. If the response had a Retry-After, the retry
    waits for it first, however long it is.
 6. Each kind of error is logged once.
 
@@ -224,7 +225,7 @@ class Reflector:
         await self._retry.next_try()
 
     async def _list_anew(self) -> None:
-        """Prepares a new list from its first page.
+        """Starts a new list at its first page.
 
         Waits for a back-off first, unless a watch has worked since the last call.
         """
