@@ -45,6 +45,14 @@ class Request(msgspec.Struct, gc=False):
     trailing: int = 0
 
 
+class _OptionError(FormError):
+    """Raised if an option of a well-placed OPT record is malformed. `dnssec_ok` is the DO bit of this record."""
+
+    def __init__(self, dnssec_ok: bool) -> None:
+        super().__init__("malformed EDNS option")
+        self.dnssec_ok = dnssec_ok
+
+
 class Rejected(msgspec.Struct, frozen=True, gc=False):
     """A packet that is no query, or a query that cannot be served.
 
@@ -89,9 +97,8 @@ def accept(packet: bytes) -> Request | Rejected:
             request.edns, end = _read_records(packet, at, count, answers + authorities)
             if rtype == Type.IXFR and authorities:
                 request.serial = _read_serial(packet, at, answers)
-        except (FormError, struct.error):
-            kept = _reply_bits(flags) | Rcode.FORMERR
-            return Rejected("records", HEADER.pack(ident, kept, 1, 0, 0, 0) + request.question)
+        except (FormError, struct.error) as error:
+            return Rejected("records", _format_error(ident, flags, request.question, error))
         at = end
     request.trailing = len(packet) - at
     return request
@@ -101,8 +108,8 @@ def _cookie_request(packet: bytes, ident: int, flags: int) -> Request | Rejected
     """Reads a request without a question: an OPT record with a cookie is its only record."""
     try:
         edns, end = _read_records(packet, HEADER.size, 1, 0)
-    except (FormError, struct.error):
-        edns, end = None, 0
+    except (FormError, struct.error) as error:
+        return Rejected("counts", _format_error(ident, flags, b"", error))
     if edns is None or all(code != OptionCode.COOKIE for code, _ in edns.options):
         return Rejected("counts", _header_only(ident, flags, Rcode.FORMERR))
     return Request(ident, flags, b"", 0, 0, b"", edns, trailing=len(packet) - end)
@@ -145,7 +152,10 @@ def _read_records(packet: bytes, at: int, count: int, before: int) -> tuple[Edns
         if rtype == Type.OPT:
             if found is not None or not is_root or number < before:
                 raise FormError("two OPT records, or an OPT record in a wrong place")
-            found = opt.from_query(rclass, ttl, packet[at - length : at])
+            try:
+                found = opt.from_query(rclass, ttl, packet[at - length : at])
+            except FormError as error:
+                raise _OptionError(bool(ttl & opt.DO)) from error
     return found, at
 
 
@@ -171,3 +181,12 @@ def _reply_bits(flags: int) -> int:
 
 def _header_only(ident: int, flags: int, rcode: int) -> bytes:
     return HEADER.pack(ident, _reply_bits(flags) | rcode, 0, 0, 0, 0)
+
+
+def _format_error(ident: int, flags: int, question: bytes, error: Exception) -> bytes:
+    """Returns a FORMERR reply. It has an OPT record if `error` is about an option (RFC 6891 §7)."""
+    own = b""
+    if isinstance(error, _OptionError):
+        own = opt.to_wire(Edns(opt.DEFAULT_SIZE, error.dnssec_ok))
+    bits = _reply_bits(flags) | Rcode.FORMERR
+    return HEADER.pack(ident, bits, bool(question), 0, 0, bool(own)) + question + own

@@ -89,6 +89,10 @@ def _with_question(reply: Reply) -> bool:
     return len(reply.questions) == 1 and not reply.answer
 
 
+def _option_error(reply: Reply) -> bool:
+    return not reply.answer and reply.opt is not None and (reply.opt.size, reply.opt.options) == (1232, ())
+
+
 def _answered(reply: Reply) -> bool:
     return len(reply.answer) == 1 and reply.opt is None
 
@@ -156,7 +160,7 @@ ROWS: tuple[Row, ...] = (
         NOERROR,
         lambda r: not r.questions and r.opt is not None and [len(d) for _, d in r.opt.options] == [24],
     ),
-    Row("no question, with a bad cookie", message(opt(option(10, b"a")), counts=(0, 0, 0, 1)), FORMERR, _header_only),
+    Row("no question, with a bad cookie", message(opt(option(10, b"a")), counts=(0, 0, 0, 1)), FORMERR, _option_error),
     Row("two questions", message(question(), question(), counts=(2, 0, 0, 0)), FORMERR, _header_only),
     Row("65535 questions", message(question(), counts=(65535, 0, 0, 0)), FORMERR, _header_only),
     Row("65535 answers", message(question(), counts=(1, 65535, 0, 0)), FORMERR, _header_only),
@@ -233,15 +237,15 @@ ROWS: tuple[Row, ...] = (
     Row("an unknown option", edns(option(65001, b"abc")), NOERROR, _no_options),
     Row("100 unknown options", edns(*[option(65001)] * 100), NOERROR, _no_options),
     Row("512 options", edns(*[option(65001)] * 512), NOERROR, _no_options),
-    Row("513 options", edns(*[option(65001)] * 513), FORMERR, _with_question),
-    Row("16000 options", edns(*[option(65001)] * 16000), FORMERR, _with_question, STREAMS),
+    Row("513 options", edns(*[option(65001)] * 513), FORMERR, _option_error),
+    Row("16000 options", edns(*[option(65001)] * 16000), FORMERR, _option_error, STREAMS),
     Row("an option of 60000 octets", edns(option(65001, bytes(60000))), NOERROR, _no_options, STREAMS),
     Row("an option of code 0", edns(option(0, b"a")), NOERROR, _no_options),
     Row("an option of code 65535", edns(option(65535, b"a")), NOERROR, _no_options),
-    Row("one octet of an option", edns(b"\0"), FORMERR, _with_question),
-    Row("three octets of an option", edns(b"\0\x03\0"), FORMERR, _with_question),
-    Row("an option that is cut off", edns(b"\0\x03\0\5abcd"), FORMERR, _with_question),
-    Row("an option of length 65535", edns(b"\xfd\xe9\xff\xff"), FORMERR, _with_question),
+    Row("one octet of an option", edns(b"\0"), FORMERR, _option_error),
+    Row("three octets of an option", edns(b"\0\x03\0"), FORMERR, _option_error),
+    Row("an option that is cut off", edns(b"\0\x03\0\5abcd"), FORMERR, _option_error),
+    Row("an option of length 65535", edns(b"\xfd\xe9\xff\xff"), FORMERR, _option_error),
     Row("NSID", edns(option(3)), NOERROR, _no_options),
     Row("NSID with data", edns(option(3, b"me")), NOERROR, _no_options),
     Row("EXPIRE", edns(option(9)), NOERROR, _no_options),
@@ -251,12 +255,12 @@ ROWS: tuple[Row, ...] = (
     Row("key tags", edns(option(14, b"\x4a\x5c")), NOERROR, _no_options),
     Row("keepalive", edns(option(11)), NOERROR, _with_opt),
     Row("keepalive with a timeout", edns(option(11, b"\0\x0a")), NOERROR, _with_opt),
-    Row("keepalive of one octet", edns(option(11, b"\0")), FORMERR, _with_question),
+    Row("keepalive of one octet", edns(option(11, b"\0")), FORMERR, _option_error),
     Row("client subnet", edns(option(8, b"\0\1\x18\0\xc0\0\2")), NOERROR, _no_options),
     Row("client subnet of family 0", edns(option(8, b"\0\0\0\0")), NOERROR, _no_options),
-    Row("client subnet of 3 octets", edns(option(8, b"\0\1\0")), FORMERR, _with_question),
-    Row("client subnet of 33 bits", edns(option(8, b"\0\1\x21\0" + bytes(5))), FORMERR, _with_question),
-    Row("client subnet of an unknown family", edns(option(8, b"\0\3\0\0")), FORMERR, _with_question),
+    Row("client subnet of 3 octets", edns(option(8, b"\0\1\0")), FORMERR, _option_error),
+    Row("client subnet of 33 bits", edns(option(8, b"\0\1\x21\0" + bytes(5))), FORMERR, _option_error),
+    Row("client subnet of an unknown family", edns(option(8, b"\0\3\0\0")), FORMERR, _option_error),
     # cookies (RFC 7873 §5.2)
     Row("a client cookie", edns(option(10, COOKIE)), NOERROR, _cookie),
     Row("a client cookie of zeros", edns(option(10, bytes(8))), NOERROR, _cookie),
@@ -266,10 +270,10 @@ ROWS: tuple[Row, ...] = (
     Row("two cookies", edns(option(10, COOKIE), option(10, bytes(8))), NOERROR, _cookie),
     Row("a cookie and an unknown option", edns(option(10, COOKIE), option(65001, b"x")), NOERROR, _cookie),
     *[
-        Row(f"a cookie of {size} octets", edns(option(10, bytes(size))), FORMERR, _with_question)
+        Row(f"a cookie of {size} octets", edns(option(10, bytes(size))), FORMERR, _option_error)
         for size in (0, 1, 7, 9, 15, 41, 100)
     ],
-    Row("a good and a bad cookie", edns(option(10, COOKIE), option(10, b"a")), FORMERR, _with_question),
+    Row("a good and a bad cookie", edns(option(10, COOKIE), option(10, b"a")), FORMERR, _option_error),
     # sizes of queries (RFC 6891 §6.2.3)
     Row("a query of 600 octets", edns(option(12, bytes(550))), NOERROR, _with_opt),
     Row("a query of 1232 octets", edns(option(12, bytes(1183))), NOERROR, _with_opt),
