@@ -52,8 +52,13 @@ def _check_rejected(packet: bytes, outcome: Rejected) -> None:
     assert flags & QR
     assert flags & OPCODE_MASK == int.from_bytes(packet[2:4], "big") & OPCODE_MASK
     assert flags & 15 == (Rcode.NOTIMP if outcome.reason == "opcode" else Rcode.FORMERR)
-    assert counts == [0, 0, 0]
-    assert outcome.wire[12:] == (packet[12 : len(outcome.wire)] if questions else b"")
+    body = outcome.wire[12:]
+    if counts == [0, 0, 1]:  # a malformed option
+        assert (body[-11:-8], body[-2:]) == (b"\0\0\x29", b"\0\0")
+        body = body[:-11]
+    else:
+        assert counts == [0, 0, 0]
+    assert body == (packet[12 : 12 + len(body)] if questions else b"")
     if outcome.reason in ("question", "records"):
         reference = read_by_dnspython(packet)
         assert reference is None or reference.errors or _is_refused_on_purpose(packet, reference)

@@ -313,9 +313,9 @@ def _plain(node: yaml.Node, before: FilePosition, above: set[int]) -> Any:
     if isinstance(node, yaml.ScalarNode):
         return node.value if node.tag == _TEXT else _scalar(node, before)
     if id(node) in above:
-        raise ManifestError(_below(before, node), "expected a value, found an alias of a node that contains it")
+        raise NotKubernetesError(_below(before, node), "expected a value, found an alias of a node that contains it")
     if len(above) >= MAX_DEPTH:
-        raise ManifestError(_below(before, node), f"expected at most {MAX_DEPTH} levels of lists and mappings")
+        raise NotKubernetesError(_below(before, node), f"expected at most {MAX_DEPTH} levels of lists and mappings")
     above.add(id(node))
     plain: Any
     if isinstance(node, yaml.SequenceNode):
@@ -348,12 +348,12 @@ def _flatten(node: Any, before: FilePosition) -> None:
         if not isinstance(key, yaml.ScalarNode):
             raise NotYamlError(at, "expected text as the key of a mapping")
         if key.value in lines and key.tag != _TAG + "merge":
-            raise ManifestError(at, f"expected each key once, {key.value!r} is in line {lines[key.value]} already")
+            raise NotKubernetesError(at, f"expected each key once, {key.value!r} is in line {lines[key.value]} already")
         lines[key.value] = at.line
     try:
         _construct.flatten_mapping(node)
     except yaml.MarkedYAMLError as error:
-        raise ManifestError(_below(before, node), f"expected YAML: {error.problem}") from None
+        raise NotKubernetesError(_below(before, node), f"expected YAML: {error.problem}") from None
     # If a key is both merged and written, the last one counts, also where `_child` looks for the key.
     node.value = list(
         {key.value: (key, value) for key, value in node.value if isinstance(key, yaml.ScalarNode)}.values()
@@ -369,7 +369,9 @@ def _scalar(node: yaml.ScalarNode, before: FilePosition) -> Any:
     try:
         return getattr(_construct, f"construct_yaml_{kind}")(node)
     except (ValueError, KeyError):
-        raise ManifestError(_below(before, node), f"expected a value of type {kind}, found {node.value!r}") from None
+        raise NotKubernetesError(
+            _below(before, node), f"expected a value of type {kind}, found {node.value!r}"
+        ) from None
 
 
 def _child(node: yaml.Node, step: str | int) -> tuple[yaml.Node, yaml.Node] | None:

@@ -3,7 +3,7 @@
 It reads no file. Rules:
 
 1. A file that the option names is used whatever its suffix. A folder stands for every file below it that ends in .yaml,
-   .yml or .json, in the order of the paths.
+   .yml or .json, or is named Kustomization, in the order of the paths.
 2. Names that begin with a dot are ignored: editors use them, and so does a mounted ConfigMap (`..data`). Files and
    folders whose name or path below the folder matches a pattern of `exclude` are ignored, too.
 3. Symbolic links are followed, and a file that is found twice counts once.
@@ -94,7 +94,7 @@ class FoundFiles:
         top = self._top
         self._top = top or folder
         for entry in sorted(folder.iterdir()):
-            is_read = entry.suffix.lower() in SUFFIXES or entry.is_dir()
+            is_read = entry.suffix.lower() in SUFFIXES or entry.name == "Kustomization" or entry.is_dir()
             if is_read and not entry.name.startswith(".") and not self._is_excluded(entry):
                 self.add(entry)
         self._top = top

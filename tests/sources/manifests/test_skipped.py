@@ -48,6 +48,12 @@ async def warnings(folder: Path, caplog: pytest.LogCaptureFixture, files: dict[s
             "t.yaml", "{{- if .Values.on }}\n" + SERVICE + "{{- end }}\n", "t.yaml:1: expected YAML", id="condition"
         ),
         pytest.param("b.yaml", b"a: \xff\n", "b.yaml:1: expected UTF-8 text", id="no UTF-8"),
+        pytest.param("values.yaml", "a: 1\na: 2\n", "values.yaml:2: expected each key once", id="key twice"),
+        pytest.param("values.yaml", "a: &a [*a]\n", "values.yaml:1: expected a value", id="endless alias"),
+        pytest.param("values.yaml", "a: !!int z\n", "values.yaml:1: expected a value of type int", id="wrong tag"),
+        pytest.param(
+            "Kustomization", "namePrefix: a-\n", "Kustomization:1: a kustomization is not applied", id="no suffix"
+        ),
         pytest.param("b.yaml", "a: [1\n", "b.yaml:2: expected YAML", id="open bracket"),
     ],
 )
