@@ -16,11 +16,13 @@ from svcdns.cluster.objects import ClusterObject, Namespace, ObjectName, Pod
 from svcdns.sources.api import decoding
 from svcdns.sources.api.decoding import ApiServiceImport, ApiSlice
 from svcdns.sources.label_selectors import Matcher
+from svcdns.sources.manifests import kinds, large_files
 from svcdns.sources.manifests.endpoint_slices import PodsByLabel, mirrored, slices_of_pods
 from svcdns.sources.manifests.errors import FilePosition, ManifestError, raise_all
 from svcdns.sources.manifests.files import FoundFiles, ManifestFile
-from svcdns.sources.manifests.kinds import DEFAULT_NAMESPACE, FileContent, ManifestObject, is_kustomization, read
+from svcdns.sources.manifests.kinds import DEFAULT_NAMESPACE, FileContent, ManifestObject, is_kustomization
 from svcdns.sources.manifests.kinds import ObjectName as ObjectId
+from svcdns.sources.manifests.large_files import LARGE_FILE
 from svcdns.sources.manifests.schemas import EndpointsObject, PodObject, ServiceObject
 from svcdns.sources.manifests.services import families, services, written_ips
 from svcdns.sources.manifests.workloads import OVER, ClusterPod, pods
@@ -126,7 +128,10 @@ class Reader:
 
     def _content(self, file: ManifestFile) -> FileContent:
         before = self._read.get(file.path)
-        return before[1] if before is not None and before[0] == file else read(file.path, self._namespace)
+        if before is not None and before[0] == file:
+            return before[1]
+        read = large_files.read if file.stamp.size >= LARGE_FILE else kinds.read
+        return read(file.path, self._namespace)
 
 
 def _without_patch(path: str, content: FileContent, patches: Mapping[str, str]) -> FileContent:

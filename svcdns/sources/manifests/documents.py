@@ -179,25 +179,49 @@ def documents(
     `is_unused` returns True need not be parsed.
     """
     try:
-        text = _text(path)
+        text = text_of(path)
     except ManifestError as error:
         yield error
         return
+    whole = Portion(text, 0)
+    yield from documents_in(
+        path, whole, default_kind=default_kind, default_version=default_version, is_unused=is_unused
+    )
+
+
+def documents_in(
+    path: str,
+    part: Portion | ListText,
+    *,
+    default_kind: str = "",
+    default_version: str = "",
+    is_unused: IsUnused | None = None,
+) -> Iterator[Document | UnusedObject | ManifestError]:
+    """Yields the objects of a part of the file `path`, as `documents` does for a whole file.
+
+    Raises ManifestError or ValueError if some items of a List cannot be parsed without the rest of the List.
+    """
     file = FilePosition(path)
-    with collector_paused() if len(text) >= LARGE else nullcontext():
+    large = len(part.text if isinstance(part, Portion) else part.items.text) >= LARGE
+    with collector_paused() if large else nullcontext():
         try:
-            for portion in documents_of(text, is_unused):
+            if isinstance(part, ListText):
+                yield from _items(file, part, is_unused)
+                return
+            for portion in documents_of(part, is_unused):
                 if isinstance(portion, UnusedObject):
                     yield portion.of(file)
                     continue
                 items = list_text(portion) if is_unused is not None else None
-                if items is not None and is_unused is not None:
+                if items is not None:
                     yield from _list(file, portion, items, is_unused)
                     continue
                 for node in _nodes(file, portion):
                     if node.tag != _NULL:
                         yield from _objects(_before(file, portion), node, default_kind, default_version)
         except NotYamlError as error:
+            if isinstance(part, ListText):
+                raise
             yield error
         finally:
             _resolve.cache_clear()
@@ -215,7 +239,7 @@ def _objects(
 
 
 def _list(
-    file: FilePosition, portion: Portion, text: ListText, is_unused: IsUnused
+    file: FilePosition, portion: Portion, text: ListText, is_unused: IsUnused | None
 ) -> Iterator[Document | UnusedObject | ManifestError]:
     """Yields the items of a List, which are parsed in portions.
 
@@ -223,22 +247,32 @@ def _list(
     """
     count = 0
     try:
-        (node,) = _nodes(file, text.outside)
-        above = Document(_before(file, text.outside), node)
-        for part in items_of(text, is_unused):
-            if isinstance(part, UnusedObject):
-                yield part.of(file)
-                count += 1
-                continue
-            (sequence,) = _nodes(file, part)
-            for item in sequence.value:
-                yield above.item(_before(file, part), item)
-                count += 1
+        for item in _items(file, text, is_unused):
+            yield item
+            count += 1
     except (ManifestError, ValueError):
         for node in _nodes(file, portion):
             if node.tag != _NULL:
                 yield from _objects(_before(file, portion), node, first=count)
                 count = 0
+
+
+def _items(
+    file: FilePosition, text: ListText, is_unused: IsUnused | None
+) -> Iterator[Document | UnusedObject | ManifestError]:
+    """Yields the items of a List, which are parsed in portions.
+
+    Raises ManifestError or ValueError if a portion cannot be parsed alone.
+    """
+    (node,) = _nodes(file, text.outside)
+    above = Document(_before(file, text.outside), node)
+    for part in items_of(text, is_unused):
+        if isinstance(part, UnusedObject):
+            yield part.of(file)
+            continue
+        (sequence,) = _nodes(file, part)
+        for item in sequence.value:
+            yield above.item(_before(file, part), item)
 
 
 def _before(file: FilePosition, portion: Portion) -> FilePosition:
@@ -278,7 +312,8 @@ def _resolve(kind: type[yaml.Node], value: str | None, implicit: tuple[bool, boo
     return _TAG + ("seq" if kind is yaml.SequenceNode else "map")
 
 
-def _text(path: str) -> str:
+def text_of(path: str) -> str:
+    """Returns the text of a file, or of standard input if the path is `-`. Raises ManifestError."""
     try:
         content = _standard_input() if path == "-" else Path(path).read_bytes()
     except OSError as error:

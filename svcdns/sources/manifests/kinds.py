@@ -9,7 +9,7 @@ folders are skipped.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -105,23 +105,48 @@ class FileContent:
         return [*skipped, *map(str, self.ignored), *refused]
 
 
+@dataclass(slots=True)
+class Parsed:
+    """What a file, or a part of a file, contains. The fields have the meaning that they have in `FileContent`.
+
+    `not_yaml` is the error that makes the whole file unusable as YAML, if there is one.
+    """
+
+    objects: list[ManifestObject] = field(default_factory=list)
+    skipped: list[ManifestError] = field(default_factory=list)
+    ignored: list[ManifestError] = field(default_factory=list)
+    errors: list[ManifestError] = field(default_factory=list)
+    refused: list[ManifestError] = field(default_factory=list)
+    left_out: dict[ObjectName, ManifestError] = field(default_factory=dict)
+    not_yaml: NotYamlError | None = None
+
+
 def read(path: str, namespace: str = DEFAULT_NAMESPACE) -> FileContent:
     """Reads a file. Objects without a namespace get `namespace`. Errors are in the result; nothing is raised."""
     if is_kustomization(path):
         return _kustomization(path)
-    draft = _Draft(path, namespace)
-    for found in documents(path, is_unused=_is_unused):
-        try:
-            if isinstance(found, ManifestError):
-                raise found
-            draft.add(found)
-        except NotYamlError as error:
-            return FileContent(skipped=error)
-        except NotKubernetesError as error:
-            draft.skipped.append(error)
-        except ManifestError as error:
-            draft.errors.append(error)
-    return draft.finished()
+    return content(path, [parse(path, documents(path, is_unused=is_unused), namespace)])
+
+
+def content(path: str, parts: Sequence[Parsed]) -> FileContent:
+    """Returns the content of a file, joined from its parts in their order.
+
+    For a template, the result has only the reason why the file is skipped.
+    """
+    errors = tuple(error for part in parts for error in part.errors)
+    refused = tuple(error for part in parts for error in part.refused)
+    not_yaml = next((part.not_yaml for part in parts if part.not_yaml is not None), None)
+    skipped = not_yaml or _template_line(path, (*errors, *refused))
+    if skipped is not None:
+        return FileContent(skipped=skipped)
+    return FileContent(
+        tuple(item for part in parts for item in part.objects),
+        next((error for part in parts for error in part.skipped), None),
+        tuple(error for part in parts for error in part.ignored),
+        errors,
+        refused,
+        {name: error for part in parts for name, error in part.left_out.items()},
+    )
 
 
 def is_kustomization(path: str) -> bool:
@@ -129,55 +154,50 @@ def is_kustomization(path: str) -> bool:
     return Path(path).name.lower() in _KUSTOMIZATION_FILES
 
 
-class _Draft:
-    """The content of a file while it is read."""
+def parse(path: str, found: Iterable[Document | UnusedObject | ManifestError], namespace: str) -> Parsed:
+    """Reads the documents that were found in the file `path`, or in a part of it.
 
-    def __init__(self, path: str, namespace: str) -> None:
-        self._path, self._namespace = path, namespace
-        self._objects: list[ManifestObject] = []
-        self._ignored: list[ManifestError] = []
-        self._refused: list[ManifestError] = []
-        self._left_out: dict[ObjectName, ManifestError] = {}
-        self.skipped: list[ManifestError] = []
-        self.errors: list[ManifestError] = []
-
-    def add(self, found: Document | UnusedObject) -> None:
-        """Adds an object. Raises ManifestError."""
-        if isinstance(found, UnusedObject):
-            self._objects.append(ManifestObject(found.position, found.kind, found.namespace, "", _NO_METADATA))
-            return
-        if found.api_version.startswith(_KUSTOMIZE):
-            self.skipped.append(_not_applied(found, self._path))
-            return
-        refusals = Refusals(found)
-        item = _read(found, self._namespace, refusals)
-        self._refused += refusals.errors
-        if refusals.reason is not None:
-            self._left_out[ObjectName(item.kind, item.namespace, item.name)] = refusals.reason
-            return
-        self._objects.append(item)
-        version = _VERSIONS.get(found.kind)
-        if version is not None and item.body is None:
-            of_version = f" of {found.api_version}" if version != found.api_version else ""
-            expected = f"{version} was expected" if of_version else "since its name is not known before it is made"
-            self._ignored.append(ManifestError(found.position(), f"{found.kind}{of_version} is ignored, {expected}"))
-
-    def finished(self) -> FileContent:
-        """Returns the content of the file. For a template, the result has only the reason why the file is skipped."""
-        template = _template_line(self._path, (*self.errors, *self._refused))
-        if template is not None:
-            return FileContent(skipped=template)
-        return FileContent(
-            tuple(self._objects),
-            self.skipped[0] if self.skipped else None,
-            tuple(self._ignored),
-            tuple(self.errors),
-            tuple(self._refused),
-            self._left_out,
-        )
+    Objects without a namespace get `namespace`. Errors are in the result.
+    """
+    parsed = Parsed()
+    for document in found:
+        try:
+            if isinstance(document, ManifestError):
+                raise document
+            _add(parsed, path, document, namespace)
+        except NotYamlError as error:
+            parsed.not_yaml = error
+            break
+        except NotKubernetesError as error:
+            parsed.skipped.append(error)
+        except ManifestError as error:
+            parsed.errors.append(error)
+    return parsed
 
 
-def _is_unused(api_version: str, kind: str) -> bool:
+def _add(parsed: Parsed, path: str, found: Document | UnusedObject, namespace: str) -> None:
+    """Adds an object to `parsed`. Raises ManifestError."""
+    if isinstance(found, UnusedObject):
+        parsed.objects.append(ManifestObject(found.position, found.kind, found.namespace, "", NO_METADATA))
+        return
+    if found.api_version.startswith(_KUSTOMIZE):
+        parsed.skipped.append(_not_applied(found, path))
+        return
+    refusals = Refusals(found)
+    item = _read(found, namespace, refusals)
+    parsed.refused += refusals.errors
+    if refusals.reason is not None:
+        parsed.left_out[ObjectName(item.kind, item.namespace, item.name)] = refusals.reason
+        return
+    parsed.objects.append(item)
+    version = _VERSIONS.get(found.kind)
+    if version is not None and item.body is None:
+        of_version = f" of {found.api_version}" if version != found.api_version else ""
+        expected = f"{version} was expected" if of_version else "since its name is not known before it is made"
+        parsed.ignored.append(ManifestError(found.position(), f"{found.kind}{of_version} is ignored, {expected}"))
+
+
+def is_unused(api_version: str, kind: str) -> bool:
     """Returns True if an object of this apiVersion and kind need not be parsed.
 
     Lists and objects of Kustomize have to be parsed.
@@ -266,7 +286,11 @@ _SUPPORTED: Final[dict[tuple[str, str], tuple[type[Body], Check | None]]] = {
     ("batch/v1", "Job"): (WorkloadObject, check_job),
 }
 
-_NO_METADATA: Final = ObjectMeta()
+NO_METADATA: Final = ObjectMeta()
+"""The metadata of an object that was not parsed."""
+
+SHAPES: Final[dict[str, type[Body]]] = {kind: shape for (_, kind), (shape, _) in _SUPPORTED.items()}
+"""The type of an object's body, for each kind that is used."""
 
 _VERSIONS: Final = {kind: version for version, kind in _SUPPORTED}
 """The apiVersion of each kind that is used."""

@@ -14,6 +14,7 @@ that a large file with few Services is read quickly. Rules:
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import Final, NamedTuple
@@ -75,15 +76,47 @@ class ListText(NamedTuple):
     column: int
 
 
-def documents_of(text: str, is_unused: IsUnused | None) -> Iterator[Portion | UnusedObject]:
-    """Yields the documents of a YAML file, several joined into one portion. A document that is a List is a portion
-    alone.
-    """
-    if is_unused is None or text.startswith("%") or _DIRECTIVE.search(text):
-        yield Portion(text, 0)
+def documents_of(whole: Portion, is_unused: IsUnused | None) -> Iterator[Portion | UnusedObject]:
+    """Yields the documents of a text, several joined into one portion. A document that is a List is a portion alone."""
+    if is_unused is None or _has_directive(whole.text):
+        yield whole
         return
-    begins = [found.start() + 1 for found in _DOCUMENT.finditer(text)]
-    yield from _portions(Portion(text, 0), [0, *begins], 0, is_unused)
+    yield from _portions(whole, _document_begins(whole.text), 0, is_unused)
+
+
+def divided(text: str, count: int) -> list[Portion | ListText]:
+    """Divides the text of a file into at most `count` parts of similar size, which can be read independently.
+
+    A file that is one List is divided between its items, any other file between its documents.
+    """
+    whole = Portion(text, 0)
+    if _has_directive(text):
+        return [whole]
+    items = list_text(whole)
+    if items is None:
+        return [*_cut(whole, _document_begins(text), count)]
+    return [ListText(items.outside, part, items.column) for part in _cut(items.items, _item_begins(items), count)]
+
+
+def _cut(whole: Portion, begins: list[int], count: int) -> Iterator[Portion]:
+    """Yields at most `count` parts of a text. Each part begins at one of the offsets `begins`."""
+    text, line = whole
+    start = 0
+    for number in range(1, count + 1):
+        after = bisect_left(begins, number * len(text) // count)
+        end = begins[after] if after < len(begins) else len(text)
+        if end > start:
+            yield Portion(text[start:end], line)
+            line += text.count("\n", start, end)
+            start = end
+
+
+def _has_directive(text: str) -> bool:
+    return text.startswith("%") or _DIRECTIVE.search(text) is not None
+
+
+def _document_begins(text: str) -> list[int]:
+    return [0, *(found.start() + 1 for found in _DOCUMENT.finditer(text))]
 
 
 def list_text(portion: Portion) -> ListText | None:
@@ -105,16 +138,21 @@ def list_text(portion: Portion) -> ListText | None:
     return ListText(Portion(outside, portion.line), Portion(text[begin:end], lines), len(begins[0][1]))
 
 
-def items_of(text: ListText, is_unused: IsUnused) -> Iterator[Portion | UnusedObject]:
+def items_of(text: ListText, is_unused: IsUnused | None) -> Iterator[Portion | UnusedObject]:
     """Divides a List into portions and unused items. Each portion has some of the items, as the text of a YAML
     sequence.
     """
+    yield from _portions(text.items, _item_begins(text), text.column + 1, is_unused)
+
+
+def _item_begins(text: ListText) -> list[int]:
     pattern = rf"\n {{{text.column}}}-(?=\s)"
-    begins = [0, *(found.start() + 1 for found in re.finditer(pattern, text.items.text))]
-    yield from _portions(text.items, begins, text.column + 1, is_unused)
+    return [0, *(found.start() + 1 for found in re.finditer(pattern, text.items.text))]
 
 
-def _portions(whole: Portion, begins: list[int], column: int, is_unused: IsUnused) -> Iterator[Portion | UnusedObject]:
+def _portions(
+    whole: Portion, begins: list[int], column: int, is_unused: IsUnused | None
+) -> Iterator[Portion | UnusedObject]:
     """Divides a text into portions and unused objects. `begins` are the offsets where an object begins.
 
     Consecutive used objects are joined into portions of about SIZE characters. The first `column` characters of each
@@ -125,7 +163,7 @@ def _portions(whole: Portion, begins: list[int], column: int, is_unused: IsUnuse
     for begin, end in zip(begins, [*begins[1:], len(text)], strict=True):
         part = text[begin:end]
         below = line + part.count("\n")
-        unused = _unused(part, column, line, is_unused)
+        unused = _unused(part, column, line, is_unused) if is_unused is not None else None
         is_list = not column and len(part) >= SIZE
         if (unused is not None or is_list) and start < begin:
             yield Portion(text[start:begin], start_line)

@@ -110,7 +110,7 @@ def test_an_error_has_its_line(tmp_path: Path) -> None:
 def test_the_parsed_text_is_small(tmp_path: Path) -> None:
     """Of a List with one Service and 100 other objects, only the Service's text is kept for the YAML parser."""
     text = listed(*(obj("Pod", "a", "data: |\n  " + "x" * 300 + "\n") for _ in range(100)), obj("Service", "b"))
-    (portion,) = documents_of(text, not_a_service)
+    (portion,) = documents_of(Portion(text, 0), not_a_service)
     assert isinstance(portion, Portion)
     parts = list_text(portion)
     assert parts is not None
