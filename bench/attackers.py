@@ -1,21 +1,26 @@
 """Clients that misbehave, for `bench.attacks`: `python -m bench.attackers ATTACK PORT TLS_PORT SECONDS`.
 
 Each attack comes from one address, ATTACKER, goes to a server at 127.0.0.1, and ends after the given time. The number
-of connections and the rate of each attack are bounded. The program prints one line when the attack has begun.
+of connections and the rate of each attack are bounded. The program prints one line when the attack is in progress.
 """
 
 from __future__ import annotations
 
 import itertools
+import math
 import os
 import resource
 import selectors
 import socket
 import ssl
+import struct
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
+from typing import NamedTuple
 
 from bench.cluster import EXTERNAL_ZONE, ZONE, Cluster, namespace
 from bench.processes import end_with_parent
@@ -26,10 +31,17 @@ FLOOD_RATE = 100_000
 HUGE_RATE = 5_000
 SLOW_CONNECTIONS = 2_000
 UNREAD_CONNECTIONS = 200
-OUTSIDE_NAMES = 20_000
+OUTSIDE_RATE = 20_000
 HALF_OPEN = 1_000
 HANDSHAKES_AT_ONCE = 32
+IDLE_TLS = 4_096
+IDLE_TLS_EVERY = 5.0
+"""The seconds between two queries on an idle TLS connection, without which the server would close it."""
+CONNECTS_AT_ONCE = 3_000
+CONNECT_RATE = 20_000
 TICK = 0.001
+LATE = 0.02
+"""The seconds by which a flood may be late. What it has not sent earlier than that is not sent any more."""
 _PART = 512
 """Queries that are encoded together."""
 
@@ -39,7 +51,12 @@ class Target:
 
     def __init__(self, port: int, tls_port: int, seconds: float) -> None:
         self.port, self.tls_port = port, tls_port
-        self.ends = time.monotonic() + seconds
+        self._seconds, self.ends = seconds, math.inf
+
+    def begin(self) -> None:
+        """Says that the attack is in progress. It ends after the given time."""
+        self.ends = time.monotonic() + self._seconds
+        print("in progress", flush=True)
 
     @property
     def over(self) -> bool:
@@ -53,8 +70,7 @@ def main() -> None:
     name, port, tls_port, seconds = sys.argv[1:]
     soft = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, soft))
-    print(name, flush=True)
-    ATTACKS[name](Target(int(port), int(tls_port), float(seconds)))
+    ATTACKS[name].run(Target(int(port), int(tls_port), float(seconds)))
 
 
 # -- floods over UDP
@@ -74,14 +90,8 @@ def pods(target: Target) -> None:
 
 
 def outside(target: Target) -> None:
-    """Attack: queries 20,000 names outside the cluster within four seconds, each once. Their upstream does not reply.
-
-    The number of names is OUTSIDE_NAMES.
-    """
-    names = (f"silent-{os.getpid()}-{n}.{EXTERNAL_ZONE}" for n in range(OUTSIDE_NAMES))
-    _flood(target, OUTSIDE_NAMES / 4, names)
-    while not target.over:
-        time.sleep(0.1)
+    """Attack: queries names outside the cluster over UDP, each once. Their upstream does not reply."""
+    _flood(target, OUTSIDE_RATE, (f"silent-{os.getpid()}-{n}.{EXTERNAL_ZONE}" for n in itertools.count()))
 
 
 def huge(target: Target) -> None:
@@ -107,15 +117,18 @@ def _send(target: Target, rate: float, queries: Iterator[bytes]) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as sock:
         sock.bind((ATTACKER, 0))
         sock.connect(("127.0.0.1", target.port))
-        send, begun, sent = sock.send, time.monotonic(), 0
+        target.begin()
+        begun = due = time.monotonic()
+        send, sent = sock.send, 0
         ready = list(itertools.islice(queries, _PART))
         while ready and not target.over:
             for query in ready:
                 with suppress(OSError):
                     send(query)
             sent += len(ready)
+            due = max(due + len(ready) / rate, time.monotonic() - LATE)
             ready = list(itertools.islice(queries, min(_PART, max(1, int(rate / 200)))))
-            ahead = begun + sent / rate - time.monotonic()
+            ahead = due - time.monotonic()
             if ahead > TICK:
                 time.sleep(ahead)
         print(f"{sent / (time.monotonic() - begun):,.0f} queries a second", file=sys.stderr)
@@ -168,6 +181,7 @@ def handshakes(target: Target) -> None:
     message.
     """
     hello, done = _client_hello(), 0
+    target.begin()
     with ExitStack() as stack:
         selector = stack.enter_context(selectors.EpollSelector())
         opened: set[socket.socket] = set()
@@ -190,10 +204,75 @@ def handshakes(target: Target) -> None:
     print(f"{done} handshakes", file=sys.stderr)
 
 
-def _client_hello() -> bytes:
-    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+def connects(target: Target) -> None:
+    """Attack: opens TCP connections faster than a server can accept them, and resets each of them a little later."""
+    opened: deque[socket.socket] = deque()
+    reset = struct.pack("ii", 1, 0)
+    target.begin()
+    begun = due = time.monotonic()
+    done = 0
+    while not target.over:
+        for _ in range(_PART // 8):
+            if len(opened) >= CONNECTS_AT_ONCE:
+                opened.popleft().close()
+            sock = _connected(target.port)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, reset)
+            opened.append(sock)
+            done += 1
+        due = max(due + _PART // 8 / CONNECT_RATE, time.monotonic() - LATE)
+        time.sleep(max(0.0, due - time.monotonic()))
+    print(f"{done / (time.monotonic() - begun):,.0f} connections a second", file=sys.stderr)
+    for sock in opened:
+        sock.close()
+
+
+def idle_tls(target: Target) -> None:
+    """Attack: opens as many TLS connections as a worker of svcdns accepts, and sends a query on each from time to
+    time.
+    """
+    query = _query(Cluster(1000).fqdn(0))
+    message = len(query).to_bytes(2, "big") + query
+    context = tls_context()
+    with ExitStack() as stack:
+
+        def connect(_: int) -> ssl.SSLSocket | None:
+            with suppress(OSError):
+                raw = socket.create_connection(("127.0.0.1", target.tls_port), 5, source_address=(ATTACKER, 0))
+                sock = stack.enter_context(context.wrap_socket(raw))
+                sock.sendall(message)
+                return sock
+            return None
+
+        with ThreadPoolExecutor(8) as threads:
+            opened = [sock for sock in threads.map(connect, range(IDLE_TLS)) if sock is not None]
+        for sock in opened:
+            sock.setblocking(False)
+        target.begin()
+        while not target.over:
+            begun = time.monotonic()
+            for number, sock in enumerate(opened):
+                if target.over:
+                    break
+                with suppress(OSError):
+                    sock.send(message)
+                with suppress(OSError):
+                    sock.recv(4096)
+                ahead = begun + number * IDLE_TLS_EVERY / len(opened) - time.monotonic()
+                if ahead > TICK:
+                    time.sleep(ahead)
+        print(f"{len(opened)} TLS connections", file=sys.stderr)
+
+
+def tls_context() -> ssl.SSLContext:
+    """Returns a context for clients that accept any certificate."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return context
+
+
+def _client_hello() -> bytes:
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    context = tls_context()
     with suppress(ssl.SSLWantReadError):
         context.wrap_bio(incoming, outgoing).do_handshake()
     return outgoing.read()
@@ -204,6 +283,7 @@ def _connections(
 ) -> None:
     """Keeps `count` TCP connections open, and calls `act` with the socket of each, once in `every` seconds."""
     opened: list[socket.socket] = []
+    target.begin()
     with ExitStack() as stack:
         selector = stack.enter_context(selectors.EpollSelector())
         while not target.over:
@@ -246,16 +326,25 @@ def _connected(port: int) -> socket.socket:
     return sock
 
 
-ATTACKS: dict[str, Callable[[Target], None]] = {
-    "denied": denied,
-    "pods": pods,
-    "outside": outside,
-    "huge": huge,
-    "idle": idle,
-    "octets": octets,
-    "unread": unread,
-    "half-open": half_open,
-    "handshakes": handshakes,
+class Attack(NamedTuple):
+    """An attack, and its name in the table."""
+
+    title: str
+    run: Callable[[Target], None]
+
+
+ATTACKS = {
+    "denied": Attack(f"{FLOOD_RATE:,} queries a second for names that do not exist, each once", denied),
+    "pods": Attack(f"{FLOOD_RATE:,} queries a second for names of Pod addresses, each once", pods),
+    "huge": Attack(f"{HUGE_RATE:,} queries a second with large answers", huge),
+    "outside": Attack(f"{OUTSIDE_RATE:,} queries a second for outside names, whose upstream is silent", outside),
+    "connects": Attack(f"{CONNECT_RATE:,} TCP connections a second, which fill the accept queue", connects),
+    "idle": Attack(f"{SLOW_CONNECTIONS:,} idle TCP connections", idle),
+    "octets": Attack(f"{SLOW_CONNECTIONS:,} TCP connections that send one octet a second", octets),
+    "unread": Attack(f"{UNREAD_CONNECTIONS} TCP connections that pipeline queries and never read", unread),
+    "half-open": Attack(f"{HALF_OPEN:,} half-open TLS handshakes", half_open),
+    "handshakes": Attack(f"TLS handshakes, {HANDSHAKES_AT_ONCE} at a time", handshakes),
+    "idle-tls": Attack(f"{IDLE_TLS:,} TLS connections, each with a query every {IDLE_TLS_EVERY:.0f} s", idle_tls),
 }
 
 if __name__ == "__main__":

@@ -5,9 +5,15 @@ attacker (`bench.attackers`, from one address) and the well-behaved clients (fro
 Everything happens on loopback, for a bounded time. A new server is started for each attack.
 
 The well-behaved clients send queries at a fixed rate over UDP, and open a connection for each query over TCP and TLS.
-The table, in Markdown, has for each transport the lost queries, the median and the 99th percentile of the latency in
-milliseconds. It also has the memory of the server (the largest sum of PSS), and how many queries and connections the
-server gave up, by reason. The row `none` is measured without an attacker, and shows the noise of the machine.
+A line for each measurement has, for each transport, the lost queries and the latencies. It also has the memory of the
+server (the largest sum of PSS), and how many queries and connections the server gave up, by reason.
+
+The floor is measured as a further server (`bench.floor`), which only returns the queries, while the attacker attacks
+another process that reads nothing. So the floor has the delays that the machine causes: attacker, clients and upstream
+share one core. The row `none` is measured without an attacker.
+
+At the end, a table in Markdown has one row for each attack: lost queries of all transports, latencies in milliseconds,
+and memory in MiB.
 """
 
 from __future__ import annotations
@@ -23,13 +29,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from bench import machine, peers
-from bench.attackers import ATTACKS
+from bench.attackers import ATTACKS, tls_context
 from bench.client import make_query
 from bench.cluster import EXTERNAL_ZONE, Cluster, namespace
 from bench.open_loop import generate, percentile
@@ -38,15 +44,20 @@ from bench.servers import Cores, Server
 
 SOURCES = ("127.0.0.10", "127.0.0.11", "127.0.0.12", "127.0.0.13")
 """The addresses of the well-behaved clients."""
+TRANSPORTS = ("udp", "tcp", "tls")
 UDP_RATE = 1000
-CONNECTION_RATE = 20
-"""Connections a second over TCP, and a quarter of them over TLS."""
+CONNECTION_RATES = {"tcp": 40, "tls": 20}
+"""Connections a second."""
 _SERVFAIL, _REFUSED = 2, 5
 TIMEOUT = 2.0
 """Seconds after which a query over TCP or TLS is lost."""
 LEAD = 1.0
 """Seconds between the beginning of the attack and the first query of the well-behaved clients."""
+START = 1.0
+"""Seconds that the well-behaved clients take to start."""
 ENDPOINTS = 40
+FLOOR = "floor"
+NO_ATTACK = "none"
 SHED = re.compile(r"^(svcdns_\w*(?:shed|dropped|refused)\w*)(?:{(.*)})? (\S+)$", re.MULTILINE)
 
 TLS_BLOCK = """\
@@ -80,7 +91,32 @@ class Figures:
         return cls(len(latency), sum(map(math.isinf, latency)) + failed, p50, p99)
 
     def __str__(self) -> str:
-        return f"{self.lost} of {self.sent} | {self.p50:.2f} | {self.p99:.2f}"
+        return f"{self.lost} of {self.sent} lost, p50 {self.p50:.2f}, p99 {self.p99:.2f}"
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """The figures of one server during one attack, by transport; its memory in MiB, 0 if unknown; and what the server
+    gave up, by reason.
+    """
+
+    figures: Mapping[str, Figures]
+    mib: float = 0.0
+    sheds: str = ""
+
+    @property
+    def lost(self) -> int:
+        """The lost queries of all transports."""
+        return sum(one.lost for one in self.figures.values())
+
+    def latencies(self, share: str) -> str:
+        """Returns `p50` or `p99` of UDP, TCP and TLS for a cell of the table; a dash stands for a lost query."""
+        values = [getattr(self.figures[transport], share) for transport in TRANSPORTS]
+        return " / ".join("–" if math.isinf(value) else f"{value:.1f}" for value in values)
+
+    def __str__(self) -> str:
+        lines = [f"  {transport}: {one}" for transport, one in self.figures.items()]
+        return "\n".join([*lines, f"  {self.mib:.0f} MiB; {self.sheds}"])
 
 
 # -- well-behaved clients, each transport in its own process
@@ -89,16 +125,19 @@ class Figures:
 def well_behaved(transport: str, port: int, seconds: float) -> Figures:
     """Sends queries as well-behaved clients over one transport (udp, tcp or tls), and returns their figures."""
     cluster = Cluster(1000)
+    begins = time.monotonic() + START
     if transport == "udp":
-        sample = generate(port, udp_queries(cluster), UDP_RATE, seconds, 64, SOURCES)
+        queries = udp_queries(cluster)
+        time.sleep(max(0.0, begins - time.monotonic()))
+        sample = generate(port, queries, UDP_RATE, seconds, 64, SOURCES)
         return Figures.of(sample.latency, sum(sample.codes.count(code) for code in (_SERVFAIL, _REFUSED)))
-    rate = CONNECTION_RATE if transport == "tcp" else CONNECTION_RATE / 4
-    _over_connection(SOURCES[0], port, make_query(cluster.fqdn(0)), secure=transport == "tls")  # imports modules
-    latency, begun = [], time.monotonic()
+    rate = CONNECTION_RATES[transport]
+    context = tls_context() if transport == "tls" else None
+    latency = []
     for number in range(int(rate * seconds)):
-        time.sleep(max(0.0, begun + number / rate - time.monotonic()))
         query = make_query(cluster.fqdn(number))
-        latency.append(_over_connection(SOURCES[number % len(SOURCES)], port, query, secure=transport == "tls"))
+        time.sleep(max(0.0, begins + number / rate - time.monotonic()))
+        latency.append(_over_connection(SOURCES[number % len(SOURCES)], port, query, context))
     return Figures.of(latency)
 
 
@@ -116,36 +155,36 @@ def udp_queries(cluster: Cluster) -> list[bytes]:
     return found
 
 
-def _over_connection(source: str, port: int, query: bytes, *, secure: bool) -> float:
+def _over_connection(source: str, port: int, query: bytes, context: ssl.SSLContext | None) -> float:
     """Opens a connection, sends one query, and returns the seconds until the reply; infinity if no reply comes."""
     begun = time.monotonic()
     try:
         with ExitStack() as stack:
-            sock = stack.enter_context(
-                socket.create_connection(("127.0.0.1", port), TIMEOUT, source_address=(source, 0))
-            )
-            if secure:
-                context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-                context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+            address = ("127.0.0.1", port)
+            sock = stack.enter_context(socket.create_connection(address, TIMEOUT, source_address=(source, 0)))
+            if context is not None:
                 sock = stack.enter_context(context.wrap_socket(sock))
             sock.sendall(len(query).to_bytes(2, "big") + query)
             if len(sock.recv(4096)) < 2:
                 return math.inf
+            return time.monotonic() - begun
     except OSError:
         return math.inf
-    return time.monotonic() - begun
 
 
 # -- one measurement
 
 
-def measure(name: str, attack: str, seconds: float, cores: Cores, *, first: bool = False) -> str:
-    """Starts a server, runs one attack and the well-behaved clients, and returns the row of the table."""
+def measure(name: str, attack: str, seconds: float, cores: Cores, *, first: bool = False) -> Measurement:
+    """Starts a server, runs one attack and the well-behaved clients, and returns what they measured."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="svcdns-attacks-")))
         _certificate(folder)
+        if name == FLOOR:
+            return _measure_floor(stack, folder, attack, seconds, cores, first=first)
         upstream = Helper("bench.upstream", cpus=cores.client)
         stack.callback(upstream.close)
+        _prefer_client(upstream.process.pid)
         cluster = Cluster(1000, ENDPOINTS)
         api = Helper("bench.api", "--services", "1000", "--endpoints", str(ENDPOINTS), cpus=cores.client)
         ports = free_ports(5)
@@ -161,28 +200,9 @@ def measure(name: str, attack: str, seconds: float, cores: Cores, *, first: bool
         for query in udp_queries(cluster)[:600]:
             _warm(server.port, query)
         memory = stack.enter_context(PssSampler(server.process.pid, 0.5))
-        where = (str(server.port), str(ports[4]))
-        if attack != "none":
-            command = [sys.executable, "-m", "bench.attackers", attack, *where, str(seconds + LEAD + 1)]
-            attacker = spawn(command, cores.client, stdout=subprocess.PIPE)
-            if first:
-                _prefer(attacker.pid, -10)
-            stack.callback(attacker.wait, 30)
-            stack.callback(attacker.terminate)
-            assert attacker.stdout is not None
-            stack.enter_context(attacker.stdout)
-            attacker.stdout.readline()
-            time.sleep(LEAD)
-        ourselves = (sys.executable, "-m", "bench.attacks")
-        clients = {
-            transport: spawn(
-                [*ourselves, "--well-behaved", transport, "--port", port, "--seconds", str(seconds)],
-                cores.client,
-                stdout=subprocess.PIPE,
-            )
-            for transport, port in (("udp", where[0]), ("tcp", where[0]), ("tls", where[1]))
-        }
-        figures = [Figures(**json.loads(process.communicate()[0])) for process in clients.values()]
+        where = (server.port, ports[4])
+        _attack(stack, attack, where, seconds, cores, first=first)
+        figures = _run_clients(where, seconds, cores)
         time.sleep(2.5)
         sheds = ", ".join(
             f"{one}{{{labels}}} {value}"
@@ -190,13 +210,69 @@ def measure(name: str, attack: str, seconds: float, cores: Cores, *, first: bool
             if float(value)
         )
         alive = "" if server.process.poll() is None else "EXITED "
-        return " | ".join([attack, name, *map(str, figures), f"{memory.peak:.0f}", alive + sheds])
+        return Measurement(figures, memory.peak, alive + sheds)
+
+
+def _measure_floor(
+    stack: ExitStack, folder: Path, attack: str, seconds: float, cores: Cores, *, first: bool
+) -> Measurement:
+    """Measures a server that only returns queries, while the attacker attacks another process."""
+    ports = []
+    for words in (("echo", str(folder)), ("sink",)):
+        command = [sys.executable, "-m", "bench.floor", *words]
+        process = spawn(command, cores.server, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        stack.enter_context(process)
+        stack.callback(process.terminate)
+        if first:
+            _prefer(process.pid, -20)
+        assert process.stdout is not None
+        port, tls_port = map(int, process.stdout.readline().split())
+        ports.append((port, tls_port))
+    _attack(stack, attack, ports[attack != "idle-tls"], seconds, cores, first=first)
+    return Measurement(_run_clients(ports[0], seconds, cores))
+
+
+def _attack(
+    stack: ExitStack, attack: str, where: tuple[int, int], seconds: float, cores: Cores, *, first: bool
+) -> None:
+    """Starts an attack on a port and a TLS port, and waits until it is in progress. It ends with `stack`."""
+    if attack == NO_ATTACK:
+        return
+    words = (attack, *map(str, where), str(LEAD + START + seconds + 1))
+    attacker = spawn([sys.executable, "-m", "bench.attackers", *words], cores.client, stdout=subprocess.PIPE)
+    if first:
+        _prefer(attacker.pid, -10)
+    stack.callback(attacker.wait, 30)
+    stack.callback(attacker.terminate)
+    assert attacker.stdout is not None
+    stack.enter_context(attacker.stdout)
+    attacker.stdout.readline()
+    time.sleep(LEAD)
+
+
+def _run_clients(where: tuple[int, int], seconds: float, cores: Cores) -> dict[str, Figures]:
+    """Runs the well-behaved clients of all transports at the same time, and returns their figures."""
+    ourselves = (sys.executable, "-m", "bench.attacks")
+    clients = {}
+    for transport in TRANSPORTS:
+        words = ("--well-behaved", transport, "--port", str(where[transport == "tls"]), "--seconds", str(seconds))
+        clients[transport] = spawn([*ourselves, *words], cores.client, stdout=subprocess.PIPE)
+    return {one: Figures(**json.loads(process.communicate()[0])) for one, process in clients.items()}
 
 
 def _prefer(pid: int, nice: int) -> None:
     """Sets the nice value of a session (autogroup, sched(7)), which decides between programs of several sessions."""
     with suppress(OSError):
         Path(f"/proc/{pid}/autogroup").write_text(str(nice))
+
+
+def _prefer_client(pid: int = 0) -> None:
+    """Runs a process (0: this one) before the attacker, which shares its core.
+
+    Clients and upstream would otherwise wait for the attacker, and not for the server.
+    """
+    with suppress(PermissionError):
+        os.sched_setscheduler(pid, os.SCHED_FIFO, os.sched_param(1))
 
 
 def _warm(port: int, query: bytes) -> None:
@@ -213,34 +289,59 @@ def _certificate(folder: Path) -> None:
     subprocess.run(["openssl", *words.split()], cwd=folder, check=True, capture_output=True)
 
 
+# -- the table
+
+
+def table(results: Mapping[str, Mapping[str, Measurement]]) -> str:
+    """Returns the table in Markdown. `results` has the measurements by attack and server."""
+    servers = [name for name in next(iter(results.values())) if name != FLOOR]
+    head = ["Attack", "floor p99"]
+    for name in servers:
+        head += [f"{name} lost", "p50", "p99", "MiB"]
+    rows = [head, ["---"] * len(head)]
+    for attack, measured in results.items():
+        row = [_title(attack), measured[FLOOR].latencies("p99") if FLOOR in measured else ""]
+        for one in (measured[name] for name in servers):
+            row += [str(one.lost), one.latencies("p50"), one.latencies("p99"), f"{one.mib:.0f}"]
+        rows.append(row)
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def _title(attack: str) -> str:
+    return "no attack" if attack == NO_ATTACK else ATTACKS[attack].title
+
+
 def main(argv: list[str] | None = None) -> int:
-    """Runs the attacks and prints the table. Returns the exit code."""
+    """Runs the attacks and prints their results. Returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m bench.attacks", description=__doc__)
-    parser.add_argument("attacks", nargs="*", help=f"attacks to run: none, {', '.join(ATTACKS)} (all)")
+    parser.add_argument("attacks", nargs="*", help=f"attacks to run: {NO_ATTACK}, {', '.join(ATTACKS)} (all)")
     parser.add_argument("--seconds", type=float, default=5.0)
     parser.add_argument("--server-core", type=int, default=0)
     parser.add_argument("--client-core", type=int, default=1)
+    parser.add_argument("--servers", default=f"{FLOOR},{','.join(peers.WATCHERS)}", help="servers, with commas (all)")
     parser.add_argument(
         "--first", action="store_true", help="run server and attacker before other programs of the machine"
     )
-    parser.add_argument("--well-behaved", choices=("udp", "tcp", "tls"), help=argparse.SUPPRESS)
+    parser.add_argument("--well-behaved", choices=TRANSPORTS, help=argparse.SUPPRESS)
     parser.add_argument("--port", type=int, help=argparse.SUPPRESS)
     arguments = parser.parse_args(argv)
     if arguments.well_behaved:
         end_with_parent()
-        with suppress(PermissionError):
-            os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
+        _prefer_client()
         print(json.dumps(vars(well_behaved(arguments.well_behaved, arguments.port, arguments.seconds))))
         return 0
-    servers = [name for name in peers.WATCHERS if not peers.why_unavailable(name)]
-    print(json.dumps(machine.environment(servers)))
-    transports = "".join(f" {one} lost | {one} p50 | {one} p99 |" for one in ("UDP", "TCP", "TLS"))
-    print(f"| attack | server |{transports} MiB | shed |\n|{'---|' * 13}")
+    chosen = arguments.servers.split(",")
+    servers = [name for name in chosen if name == FLOOR or not peers.why_unavailable(name)]
+    print(json.dumps(machine.environment([name for name in servers if name != FLOOR])))
     cores = Cores([arguments.server_core], [arguments.client_core])
     os.sched_setaffinity(0, cores.client)
-    for attack in arguments.attacks or ("none", *ATTACKS):
+    results: dict[str, dict[str, Measurement]] = {}
+    for attack in arguments.attacks or (NO_ATTACK, *ATTACKS):
+        results[attack] = {}
         for name in servers:
-            print(f"| {measure(name, attack, arguments.seconds, cores, first=arguments.first)} |", flush=True)
+            found = results[attack][name] = measure(name, attack, arguments.seconds, cores, first=arguments.first)
+            print(f"{attack}, {name}:\n{found}", flush=True)
+    print(f"\n{table(results)}")
     return 0
 
 
