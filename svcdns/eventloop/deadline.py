@@ -34,6 +34,11 @@ class Deadline:
             self._timer.cancel()
             self._timer = None
 
+    def end(self) -> None:
+        """Cancels the deadline for good, and releases the function, which may refer to the owner of this object."""
+        self.cancel()
+        self._call = _do_nothing
+
     def _start(self) -> None:
         self.cancel()
         self._timer = self._loop.call_at(self.at, self._look)
@@ -44,3 +49,7 @@ class Deadline:
             self._start()
         else:
             self._call()
+
+
+def _do_nothing() -> None:
+    pass

@@ -228,3 +228,12 @@ def after_drains(loop: asyncio.AbstractEventLoop, call: Callable[[], object]) ->
         loop.selector.after_drains.append(call)
     else:
         loop.call_soon(call)
+
+
+def release(transport: asyncio.BaseTransport) -> None:
+    """Removes the reference cycle of a transport of asyncio, so that its memory is free at once.
+
+    The garbage collector would free the memory of many transports together, which takes long. Call it in
+    `connection_lost`.
+    """
+    vars(transport).pop("_read_ready_cb", None)  # a bound method of the transport itself, which reads its socket

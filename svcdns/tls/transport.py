@@ -17,6 +17,7 @@ from time import perf_counter
 from typing import Any, Final
 
 from svcdns.eventloop.fair_queue import FairQueue
+from svcdns.eventloop.loop import release
 
 CHUNK: Final = 16384
 """Octets that are read from the socket, or passed to the protocol, in one step."""
@@ -135,8 +136,11 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
         self._stop_timer()
         if self._inner is not None:
             self._inner.connection_lost(exc)
+            self._inner = None
         else:
             self._failed(self._failure or exc or ConnectionResetError("the connection ended during the handshake"))
+        del self._established, self._failed  # these may refer to this object: see `release`
+        release(self._raw)
 
     # -- the handshake
 

@@ -28,7 +28,7 @@ from time import monotonic, perf_counter
 from typing import Any, Final
 
 from svcdns.eventloop.deadline import Deadline
-from svcdns.eventloop.loop import DrainingLoop, DrainingSelector
+from svcdns.eventloop.loop import DrainingLoop, DrainingSelector, release
 from svcdns.plugin_api.query import Client
 from svcdns.plugin_api.timeouts import Timeouts
 from svcdns.serving.metrics import SHED, ShedReason
@@ -174,9 +174,11 @@ class TcpConnection(asyncio.Protocol):
         self._client_state = ClientState.FINISHED
         self._connections.remove(self)
         self._resume_stream()
-        self._deadline.cancel()
         if self._idle_close is not None:
             self._idle_close.cancel()
+        self._deadline.end()
+        self._reads = _TransportReads(self._transport)  # which does not refer to this object: see `release`
+        release(self._transport)
 
     # -- reading
 

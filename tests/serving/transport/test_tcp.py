@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 import socket
 import sys
+import weakref
 from collections.abc import Callable
 
 import dns.message
@@ -59,6 +61,35 @@ async def test_replies_keep_the_order_of_their_queries() -> None:
         await asyncio.sleep(0)
         release.set()
         assert [(await client.reply()).id for _ in range(2)] == [1, 2]
+
+
+async def closed_and_freed() -> None:
+    """Closes a connection after a reply, and checks that its objects are freed without the garbage collector."""
+    connections = TcpConnections()
+    async with served(ResponderSetup("tcp"), connections) as connect:
+        client = await connect()
+        client.send(1)
+        await client.reply()
+        [connection] = connections.open
+        freed = [weakref.ref(connection), weakref.ref(connection._transport)]
+        del connection
+        gc.disable()
+        try:
+            client.writer.transport.abort()
+            async with asyncio.timeout(10):
+                while connections.open or any(one() for one in freed):
+                    await asyncio.sleep(0)
+        finally:
+            gc.enable()
+
+
+@pytest.mark.parametrize(
+    "loop", [pytest.param(asyncio.new_event_loop, id="asyncio"), pytest.param(new_loop, id="drained", marks=ON_LINUX)]
+)
+def test_a_closed_connection_is_freed_at_once(loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
+    """A closed connection leaves no reference cycles, which would take the garbage collector long to free."""
+    with asyncio.Runner(loop_factory=loop) as runner:
+        runner.run(closed_and_freed())
 
 
 async def test_a_half_closed_connection() -> None:

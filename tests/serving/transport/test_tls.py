@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import ssl
+import weakref
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -234,6 +236,29 @@ async def test_a_limited_number_of_queries() -> None:
 
 
 # -- certificates
+
+
+@pytest.mark.parametrize("complete", [True, False], ids=["after a reply", "in its handshake"])
+async def test_a_closed_connection_is_freed_at_once(complete: bool) -> None:
+    """A closed connection leaves no reference cycles, which would take the garbage collector long to free."""
+    async with served() as world:
+        if complete:
+            client = await world.connect()
+            client.send(1)
+            await client.reply()
+            [connection] = world.connections.open
+            freed = [weakref.ref(connection), weakref.ref(connection._transport)]
+            del connection
+        else:
+            client = await world.connect(ssl=None, server_hostname=None)
+            await happens(lambda: world.connections.handshaking)
+            freed = [weakref.ref(*world.connections.handshaking)]
+        gc.disable()
+        try:
+            client.writer.transport.abort()
+            await happens(lambda: not any(one() for one in freed))
+        finally:
+            gc.enable()
 
 
 def payload(one: Pair, **fields: Any) -> bytes:
