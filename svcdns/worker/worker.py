@@ -67,6 +67,12 @@ from svcdns.worker.shutdown import Shutdown
 UPDATE_INTERVAL: Final = 1.0
 """The seconds between two updates of the metrics."""
 
+GC_THRESHOLDS: Final = (2_000, 100, 1_000_000)
+"""The thresholds of the garbage collector once the index is complete (gc.set_threshold()).
+
+The first one is low, because a collection of new objects takes up to 1 ms for each 1,000 objects.
+"""
+
 log = logging.getLogger("svcdns")
 _END: Final = object()
 
@@ -203,7 +209,7 @@ class Worker:
         if all(index.synced for index in self._indexes.values()):
             gc.collect()
             gc.freeze()
-            gc.set_threshold(10_000, 20, 1_000_000)
+            gc.set_threshold(*GC_THRESHOLDS)
 
     async def _allow(self, share: float) -> None:
         """Sets the size of answer tables and caches to `share` of their usual size.
