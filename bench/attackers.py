@@ -205,7 +205,7 @@ def handshakes(target: Target) -> None:
 
 
 def connects(target: Target) -> None:
-    """Attack: opens TCP connections faster than a server can accept them, and resets each of them a little later."""
+    """Attack: opens TCP connections as fast as a server can accept them, and resets each of them a little later."""
     opened: deque[socket.socket] = deque()
     reset = struct.pack("ii", 1, 0)
     target.begin()
@@ -236,12 +236,13 @@ def idle_tls(target: Target) -> None:
     with ExitStack() as stack:
 
         def connect(_: int) -> ssl.SSLSocket | None:
-            with suppress(OSError):
+            try:
                 raw = socket.create_connection(("127.0.0.1", target.tls_port), 5, source_address=(ATTACKER, 0))
                 sock = stack.enter_context(context.wrap_socket(raw))
                 sock.sendall(message)
-                return sock
-            return None
+            except OSError:
+                return None
+            return sock
 
         with ThreadPoolExecutor(8) as threads:
             opened = [sock for sock in threads.map(connect, range(IDLE_TLS)) if sock is not None]
@@ -251,8 +252,6 @@ def idle_tls(target: Target) -> None:
         while not target.over:
             begun = time.monotonic()
             for number, sock in enumerate(opened):
-                if target.over:
-                    break
                 with suppress(OSError):
                     sock.send(message)
                 with suppress(OSError):
@@ -338,7 +337,7 @@ ATTACKS = {
     "pods": Attack(f"{FLOOD_RATE:,} queries a second for names of Pod addresses, each once", pods),
     "huge": Attack(f"{HUGE_RATE:,} queries a second with large answers", huge),
     "outside": Attack(f"{OUTSIDE_RATE:,} queries a second for outside names, whose upstream is silent", outside),
-    "connects": Attack(f"{CONNECT_RATE:,} TCP connections a second, which fill the accept queue", connects),
+    "connects": Attack(f"{CONNECT_RATE:,} new TCP connections a second", connects),
     "idle": Attack(f"{SLOW_CONNECTIONS:,} idle TCP connections", idle),
     "octets": Attack(f"{SLOW_CONNECTIONS:,} TCP connections that send one octet a second", octets),
     "unread": Attack(f"{UNREAD_CONNECTIONS} TCP connections that pipeline queries and never read", unread),

@@ -21,6 +21,7 @@ import os
 import select
 import socket
 from collections.abc import Iterator, Sequence
+from time import perf_counter
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -32,10 +33,11 @@ from svcdns.process.memory_cgroup import MemoryGroup
 from svcdns.serving.answer_table import AnswerTable
 from svcdns.serving.cookies import Cookies
 from svcdns.serving.in_flight import InFlight
-from svcdns.serving.metrics import QueryMetrics
+from svcdns.serving.metrics import SHED, QueryMetrics, ShedReason
 from svcdns.serving.responder import Responder
 from svcdns.serving.table_budget import divide, table_budget
-from svcdns.serving.transport.connections import Detached, TcpConnections
+from svcdns.serving.transport.connections import Detached, TcpConnections, client_key
+from svcdns.serving.transport.flood_guard import AcceptQueue, FloodGuard
 from svcdns.serving.transport.refusal import refuse_connections, refuse_datagrams
 from svcdns.serving.transport.tcp import TcpConnection
 from svcdns.serving.transport.tls import Certificates, Refused, TlsAcceptor
@@ -46,6 +48,11 @@ log = logging.getLogger("svcdns")
 HostPort = tuple[str, int]
 ACCEPTS: Final = 8
 """The most connections of a socket that one iteration of the event loop accepts, because each takes 0.1 ms and more."""
+ACCEPT_PAUSE: Final = 0.0002
+"""The least seconds between two connections of a socket that are accepted while too many wait.
+
+A connection takes about half of this time until it is closed, so other work gets the other half.
+"""
 BACKLOG: Final = 1024
 """The most connections that wait in a socket until they are accepted."""
 SEND_BUFFER: Final = 64 << 10
@@ -79,7 +86,30 @@ class SocketDescription(msgspec.Struct, frozen=True):
 
 
 class _ListeningSocket(socket.socket):
-    """A socket whose backlog does not depend on how many connections asyncio accepts at once."""
+    """A listening TCP socket that limits the busiest clients while many connections wait to be accepted.
+
+    Its backlog does not depend on how many connections asyncio accepts at once.
+    """
+
+    guard: FloodGuard
+    _accepts_at = 0.0
+
+    def accept(self) -> tuple[socket.socket, Any]:
+        """Accepts a connection.
+
+        While `guard` is active, counts the connection for its client, and accepts no other one for ACCEPT_PAUSE. During
+        this time it raises BlockingIOError, as if no connection waited.
+        """
+        guard, now = self.guard, perf_counter()
+        if guard.active and now < self._accepts_at:
+            raise BlockingIOError
+        sock, address = super().accept()
+        if guard.active:
+            self._accepts_at = now + ACCEPT_PAUSE
+            guard.note([client_key(address[0])])
+        else:
+            guard.look(now)
+        return sock, address
 
     def listen(self, backlog: int = BACKLOG, /) -> None:  # noqa: ARG002 - asyncio passes the number of connections
         super().listen(BACKLOG)
@@ -109,6 +139,7 @@ class _Socket:
         self.description, self.sock = description, sock
         self.reader: UdpReader | None = None
         self.server: asyncio.Server | None = None
+        self.guard: FloodGuard | None = None
 
     @property
     def active(self) -> bool:
@@ -323,6 +354,12 @@ class Listeners:
             add_drain(loop, one.sock, one.reader.drain)
             return
         sock = _ListeningSocket(fileno=os.dup(one.sock.fileno()))
+        server_name = self._listeners[one.description.host, one.description.port].server
+
+        def dropped(connections: int) -> None:
+            self._counters.count(SHED, server_name, ShedReason.FLOOD, amount=connections)
+
+        one.guard = sock.guard = FloodGuard(AcceptQueue(sock), dropped)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
         server = await loop.create_server(lambda: self._accept(one), sock=sock, backlog=ACCEPTS)
@@ -346,6 +383,9 @@ class Listeners:
             one.reader.finish()
             one.reader = None
             self._note_readers()
+        if one.guard is not None:
+            one.guard.stop()
+            one.guard = None
         if one.server is not None:
             one.server.close()
             one.server = None

@@ -67,10 +67,10 @@ from svcdns.worker.shutdown import Shutdown
 UPDATE_INTERVAL: Final = 1.0
 """The seconds between two updates of the metrics."""
 
-GC_THRESHOLDS: Final = (2_000, 100, 1_000_000)
+GC_THRESHOLDS: Final = (1_000, 200, 1_000_000)
 """The thresholds of the garbage collector once the index is complete (gc.set_threshold()).
 
-The first one is low, because a collection of new objects takes up to 1 ms for each 1,000 objects.
+The first one is low, because a collection takes up to 1 ms for each 1,000 objects that were made since the last one.
 """
 
 log = logging.getLogger("svcdns")

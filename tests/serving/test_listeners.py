@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import os
 import socket
@@ -18,9 +19,10 @@ from svcdns.plugin_api.query import Answer, Client, Query
 from svcdns.plugin_api.reply import rcode_only
 from svcdns.process.cookie_secrets import private_page
 from svcdns.serving.cookies import Cookies
-from svcdns.serving.listeners import Listeners, SocketDescription
+from svcdns.serving.listeners import Listeners, SocketDescription, _ListeningSocket
 from svcdns.serving.metrics import HitCounter
 from svcdns.serving.metrics_flush import flush
+from svcdns.serving.transport.flood_guard import FloodGuard
 from svcdns.telemetry.counters import Counters
 from svcdns.wire.codes import Rcode
 from tests.support.responder import REPLY
@@ -48,6 +50,37 @@ def chains(*numbers: int) -> dict[tuple[str, int], Listener]:
     for listener in made.values():
         listener.routes[b"\0"] = Route(b"\0", ".", lambda _query: rcode_only(Rcode.SERVFAIL))
     return made
+
+
+class Guard(FloodGuard):
+    """A guard that is active when the test says so, and keeps the clients that it counts."""
+
+    def __init__(self) -> None:
+        self.active, self.clients = True, list[bytes]()
+
+    def look(self, now: float) -> None:
+        """Looks at nothing."""
+
+    def note(self, clients: list[bytes]) -> None:
+        """Keeps the clients."""
+        self.clients += clients
+
+
+def test_connections_are_accepted_at_intervals_while_too_many_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the guard of a socket is active, connections are counted and accepted one at a time, with a pause."""
+    monkeypatch.setattr("svcdns.serving.listeners.ACCEPT_PAUSE", 3600.0)
+    with _ListeningSocket(fileno=listening()) as server, contextlib.ExitStack() as stack:
+        server.guard = guard = Guard()
+        for _ in range(3):
+            stack.enter_context(socket.create_connection(server.getsockname()))
+        server.accept()[0].close()
+        with pytest.raises(BlockingIOError):
+            server.accept()
+        assert guard.clients == [bytes((127, 0, 0, 1))]
+        guard.active = False
+        for _ in range(2):
+            server.accept()[0].close()
+        assert len(guard.clients) == 1
 
 
 @pytest.fixture

@@ -5,6 +5,9 @@ Reading a packet only to drop it takes time, too, in which the packets of other 
 filled, or many packets are dropped after they were read, this module therefore has the kernel drop a share of the
 packets of the busiest clients (`source_filter`). When there is room again, it raises the share that is kept.
 
+The same is done for the queue in which new TCP connections wait until they are accepted. There a "packet" is the first
+packet of a connection, and the "buffer" is this queue.
+
 Rules:
 
 1. Without overload, the only work is to read the clock after each full batch of packets.
@@ -23,12 +26,16 @@ import asyncio
 import socket
 import struct
 from collections import Counter
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Mapping
+from typing import Final, NamedTuple
 
 from svcdns.serving.transport import source_filter
 
 SO_MEMINFO: Final = 55
+_USED_AT, _SIZE_AT, _DROPS_AT = 0, 1, 8
+_TCP_INFO: Final = 11
+_ACCEPTS_AT, _MOST_ACCEPTS_AT = 6, 7
+"""tcpi_unacked and tcpi_sacked, which are the length of the accept queue and its maximum for a listening socket."""
 STEP: Final = 0.01
 """The seconds between two looks at the buffer."""
 STEPS: Final = 3
@@ -55,14 +62,67 @@ MAX_COUNTED: Final = 1024
 """The most clients whose packets are counted in one step."""
 
 
-class FloodGuard:
-    """Limits the busiest clients of one socket while its receive buffer is filled; `active` is true during that
-    time.
-    """
+class Usage(NamedTuple):
+    """How much of a buffer is in use, its size, and the number of packets that the kernel has dropped."""
 
-    def __init__(self, sock: socket.socket, dropped: Callable[[int], None]) -> None:
+    used: int
+    size: int
+    drops: int
+
+
+class ReceiveBuffer:
+    """The receive buffer of a UDP socket, in octets."""
+
+    filled, short = FILLED, SHORT
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        source_filter.detach(sock)  # a worker that ended may have left a filter
+
+    def usage(self) -> Usage:
+        """Returns how much of the buffer is in use; zeros if that is not known."""
+        words = self._words(SO_MEMINFO, socket.SOL_SOCKET)
+        return Usage(words[_USED_AT], words[_SIZE_AT], words[_DROPS_AT]) if len(words) > _DROPS_AT else Usage(0, 0, 0)
+
+    def keep(self, shares: Mapping[bytes, float]) -> None:
+        """Makes the kernel keep these shares of the packets of some clients. Raises OSError."""
+        source_filter.attach(self._sock, shares)
+
+    def keep_all(self) -> None:
+        """Makes the kernel keep all packets again."""
+        source_filter.detach(self._sock)
+
+    def _words(self, option: int, level: int) -> tuple[int, ...]:
+        try:
+            data = self._sock.getsockopt(level, option, 64)
+        except OSError:
+            return ()
+        return struct.unpack(f"={len(data) // 4}I", data[: len(data) // 4 * 4])
+
+
+class AcceptQueue(ReceiveBuffer):
+    """The connections that wait at a listening socket until they are accepted."""
+
+    filled, short = 32, 8
+
+    def usage(self) -> Usage:
+        """Returns the number of connections that wait; zeros if that is not known."""
+        words = self._words(_TCP_INFO, socket.IPPROTO_TCP)
+        if len(words) <= _MOST_ACCEPTS_AT:
+            return Usage(0, 0, 0)
+        return Usage(words[_ACCEPTS_AT], words[_MOST_ACCEPTS_AT], super().usage().drops)
+
+    def keep(self, shares: Mapping[bytes, float]) -> None:
+        """Makes the kernel keep these shares of the new connections of some clients. Raises OSError."""
+        source_filter.attach(self._sock, shares, new_connections=True)
+
+
+class FloodGuard:
+    """Limits the busiest clients of one socket while its buffer is filled; `active` is true during that time."""
+
+    def __init__(self, buffer: ReceiveBuffer, dropped: Callable[[int], None]) -> None:
         """`dropped` is called with the number of packets that the kernel has dropped while the filter was in use."""
-        self._sock, self._dropped = sock, dropped
+        self._buffer, self._dropped = buffer, dropped
         self.active = False
         self._looked = 0.0
         self._counts: Counter[bytes] = Counter()
@@ -74,7 +134,6 @@ class FloodGuard:
         """True if the last step has lowered shares because of dropped packets, which may still arrive in this step."""
         self._filled = self._before = self._drops = self._size = 0
         self._timer: asyncio.TimerHandle | None = None
-        source_filter.detach(sock)  # a worker that ended may have left a filter
 
     @property
     def kept(self) -> dict[bytes, float]:
@@ -100,7 +159,7 @@ class FloodGuard:
     @property
     def _enough(self) -> int:
         """The number of octets in use from which the receive buffer is regarded as filled."""
-        return min(FILLED, self._size // 4)
+        return min(self._buffer.filled, self._size // 4)
 
     def note(self, clients: list[bytes]) -> None:
         """Counts one packet for each client in `clients`. Call it only while `active` is true."""
@@ -151,10 +210,10 @@ class FloodGuard:
         if not self._kept:
             if used < self._enough and not many:
                 return False
-            self._filled = self._filled + 1 if many or used > self._before * 0.9 else 0
+            self._filled = self._filled + 1 if many or used > self._before * 0.9 else max(0, self._filled - 1)
             self._before = used
             return self._filled < STEPS or self._lowered(used, shed)
-        if used > SHORT or many:
+        if used > self._buffer.short or many:
             return self._lowered(used, shed)
         self._kept = {client: share * RAISE for client, share in self._kept.items() if share * RAISE < 1}
         return bool(self._kept) and self._apply()
@@ -167,7 +226,7 @@ class FloodGuard:
                 if count >= MIN_COUNTED and (client in kept or len(kept) < source_filter.MAX_CLIENTS):
                     self._lower(client, 1 - count / max(count, counts[client] - self._earlier[client]))
                     self._waits = True
-        if used > SHORT and not self._waits:
+        if used > self._buffer.short and not self._waits:
             for client, count in counts.most_common(1):
                 busy = used > self._size // 2 or count * len(counts) >= BUSY * counts.total()
                 if client in kept or (busy and count >= MIN_COUNTED and len(kept) < source_filter.MAX_CLIENTS):
@@ -180,13 +239,13 @@ class FloodGuard:
 
     def _apply(self) -> bool:
         try:
-            source_filter.attach(self._sock, self._kept)
+            self._buffer.keep(self._kept)
         except OSError:
             return False
         return True
 
     def _end(self) -> None:
-        source_filter.detach(self._sock)
+        self._buffer.keep_all()
         self._kept.clear()
         self._counts.clear()
         self._earlier.clear()
@@ -195,13 +254,6 @@ class FloodGuard:
         self._timer = None
 
     def _usage(self) -> tuple[int, int]:
-        """Returns the octets of the receive buffer in use, and the number of packets that the kernel has dropped."""
-        try:
-            data = self._sock.getsockopt(socket.SOL_SOCKET, SO_MEMINFO, 64)
-        except OSError:
-            return 0, 0
-        words = struct.unpack(f"={len(data) // 4}I", data)
-        if len(words) <= 8:
-            return 0, 0
-        self._size = words[1]
-        return words[0], words[8]
+        """Returns how much of the buffer is in use, and the number of packets that the kernel has dropped."""
+        used, self._size, drops = self._buffer.usage()
+        return used, drops

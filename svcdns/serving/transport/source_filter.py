@@ -1,4 +1,7 @@
-"""A packet filter (classic BPF, socket(7)) on a UDP socket that drops a share of the packets of some clients.
+"""A packet filter (classic BPF, socket(7)) that drops a share of the packets of some clients.
+
+On a UDP socket, it drops any packets. On a listening TCP socket, it drops only the first packet of a connection (SYN),
+because the accepted connections inherit the filter.
 
 The kernel applies the filter before a packet takes room in the socket's receive buffer, so that the packets of other
 clients find room. The kernel counts the dropped packets among the drops of the socket.
@@ -19,6 +22,9 @@ SO_DETACH_FILTER: Final = 27
 
 _LOAD: Final = 0x20
 """BPF_LD, BPF_W, BPF_ABS."""
+_LOAD_OCTET: Final = 0x30
+"""BPF_LD, BPF_B, BPF_ABS."""
+_AND: Final = 0x54
 _JUMP_EQUAL: Final = 0x15
 _JUMP_GREATER: Final = 0x25
 _RETURN: Final = 0x06
@@ -32,14 +38,22 @@ _SOURCE: Final = {4: (12,), 8: (8, 12)}
 
 Instruction = tuple[int, int, int, int]
 """Code, the number of instructions to skip if true and if false, and the operand."""
+_KEEP: Final[Instruction] = (_RETURN, 0, 0, _ALL)
 
 
-def program(kept: Mapping[bytes, float]) -> list[Instruction]:
+_TCP_FLAGS: Final = 13
+"""The offset of the flags in the TCP header."""
+_SYN, _ACK = 0x02, 0x10
+
+
+def program(kept: Mapping[bytes, float], *, new_connections: bool = False) -> list[Instruction]:
     """Returns the BPF instructions of a filter that keeps only a share of the packets of some clients.
 
     `kept` has this share, from 0 to 1, by client: the 4 octets of an IPv4 address, or the first 8 of an IPv6 address.
     """
     made: list[Instruction] = []
+    if new_connections:
+        made = [(_LOAD_OCTET, 0, 0, _TCP_FLAGS), (_AND, 0, 0, _SYN | _ACK), (_JUMP_EQUAL, 1, 0, _SYN), _KEEP]
     for client, share in kept.items():
         offsets = _SOURCE[len(client)]
         for number, offset in enumerate(offsets):
@@ -50,18 +64,20 @@ def program(kept: Mapping[bytes, float]) -> list[Instruction]:
             (_LOAD, 0, 0, _RANDOM),
             (_JUMP_GREATER, 0, 1, min(_ALL, int(share * _ALL))),
             (_RETURN, 0, 0, 0),
-            (_RETURN, 0, 0, _ALL),
+            _KEEP,
         ]
-    return [*made, (_RETURN, 0, 0, _ALL)]
+    return [*made, _KEEP]
 
 
-def attach(sock: socket.socket, kept: Mapping[bytes, float]) -> None:
+def attach(sock: socket.socket, kept: Mapping[bytes, float], *, new_connections: bool = False) -> None:
     """Makes the kernel filter the packets of a socket by `kept` (see `program`), in place of the socket's earlier
     filter.
 
     Raises OSError if the kernel does not support filters.
     """
-    code = b"".join(struct.pack("=HBBI", *instruction) for instruction in program(kept))
+    code = b"".join(
+        struct.pack("=HBBI", *instruction) for instruction in program(kept, new_connections=new_connections)
+    )
     buffer = ctypes.create_string_buffer(code, len(code))
     sock.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, struct.pack("@HP", len(code) // 8, ctypes.addressof(buffer)))
 

@@ -38,7 +38,7 @@ from svcdns.plugin_api.query import Client
 from svcdns.serving.fast_path import try_fast_path
 from svcdns.serving.metrics import SHED, ShedReason
 from svcdns.serving.responder import Responder
-from svcdns.serving.transport.flood_guard import SO_MEMINFO, FloodGuard
+from svcdns.serving.transport.flood_guard import SO_MEMINFO, FloodGuard, ReceiveBuffer
 from svcdns.serving.transport.udp_batch import (
     LAYOUT,
     PLAIN_LAYOUT,
@@ -129,7 +129,7 @@ class UdpReader:
         """The packets that wait, each with its sender and the time when it was read."""
         self._fair: FairQueue[tuple[bytes, Sender, float]] = FairQueue(MAX_QUEUED)
         """The packets that wait while there are too many of them. They come from `_misses`."""
-        self._guard = FloodGuard(sock, partial(self._shed, ShedReason.FLOOD))
+        self._guard = FloodGuard(ReceiveBuffer(sock), partial(self._shed, ShedReason.FLOOD))
         self._working = self._work_scheduled = False
         self._loop: asyncio.AbstractEventLoop | None = None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import socket
 import struct
@@ -11,7 +12,7 @@ from collections.abc import Sequence
 import pytest
 
 from svcdns.serving.transport import flood_guard, source_filter
-from svcdns.serving.transport.flood_guard import FILLED, MAX_SHED, SHORT, FloodGuard
+from svcdns.serving.transport.flood_guard import FILLED, MAX_SHED, SHORT, AcceptQueue, FloodGuard, ReceiveBuffer
 
 SIZE = 8 << 20
 A, B = b"\x0a\0\0\1", b"\x0a\0\0\2"
@@ -40,7 +41,7 @@ class Setup:
         self.sock = Socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.filters: list[dict[bytes, float]] = []
         self.dropped: list[int] = []
-        self.guard = FloodGuard(self.sock, self.dropped.append)
+        self.guard = FloodGuard(ReceiveBuffer(self.sock), self.dropped.append)
 
     def attach(self, sock: socket.socket, kept: dict[bytes, float]) -> None:
         """Records the filter."""
@@ -186,3 +187,41 @@ async def test_without_support(setup: Setup) -> None:
     setup.guard.stop()
     assert not setup.guard.active
     setup.sock.close()
+
+
+def test_the_length_of_an_accept_queue() -> None:
+    """The connections that wait until they are accepted are counted; a socket that does not listen has none."""
+    with socket.create_server(("127.0.0.1", 0), backlog=9) as server, contextlib.ExitStack() as stack:
+        queue = AcceptQueue(server)
+        assert queue.usage() == (0, 9, 0)
+        for _ in range(3):
+            stack.enter_context(socket.create_connection(server.getsockname()))
+        assert queue.usage() == (3, 9, 0)
+        server.accept()[0].close()
+        assert queue.usage() == (2, 9, 0)
+    assert queue.usage() == (0, 0, 0)
+
+
+async def test_the_busiest_client_of_an_accept_queue(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While connections wait, the kernel drops new ones of the client with the most; then the filter is removed."""
+    monkeypatch.setattr(flood_guard, "STEP", 3600.0)
+    with socket.create_server(("127.0.0.1", 0), backlog=64) as server, contextlib.ExitStack() as stack:
+        dropped: list[int] = []
+        guard = FloodGuard(AcceptQueue(server), dropped.append)
+        guard.look(1e9)
+        assert not guard.active
+        for _ in range(AcceptQueue.filled):
+            stack.enter_context(socket.create_connection(server.getsockname()))
+        guard.look(2e9)
+        assert guard.active
+        for _ in range(flood_guard.STEPS):
+            guard.note([A] * 30 + [B])
+            guard._step()
+        assert list(guard.kept) == [A]
+        for _ in range(AcceptQueue.filled):
+            server.accept()[0].close()
+        for _ in range(20):
+            guard._step()
+        assert not guard.active
+        assert guard.kept == {}
+        guard.stop()

@@ -1,4 +1,4 @@
-"""Packet filters on UDP sockets, with the kernel of this machine."""
+"""Packet filters on sockets, with the kernel of this machine."""
 
 from __future__ import annotations
 
@@ -76,3 +76,28 @@ def test_detach_without_a_filter(server: socket.socket) -> None:
     """A filter that does not exist may be removed."""
     source_filter.detach(server)
     assert received(server, *sources(server)[:1], 5) == 5
+
+
+def test_new_connections() -> None:
+    """On a listening socket, the filter drops the new connections of a client, and no packets of its earlier ones."""
+    with ExitStack() as stack:
+        server = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+        address = server.getsockname()
+
+        def connected(source: str) -> socket.socket:
+            return stack.enter_context(socket.create_connection(address, 0.1, source_address=(source, 0)))
+
+        source_filter.attach(server, {CLIENT: 1.0}, new_connections=True)
+        earlier, (accepted, _) = connected("127.0.0.9"), server.accept()
+        stack.enter_context(accepted)
+        source_filter.attach(server, {CLIENT: 0.0}, new_connections=True)
+        source_filter.attach(accepted, {CLIENT: 0.0}, new_connections=True)
+        with pytest.raises(TimeoutError):
+            connected("127.0.0.9")
+        connected("127.0.0.8")
+        accepted.settimeout(5)
+        for octets in (b"one", b"two"):
+            earlier.sendall(octets)
+            assert accepted.recv(16) == octets
+        source_filter.detach(server)
+        connected("127.0.0.9")

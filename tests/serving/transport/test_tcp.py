@@ -10,6 +10,7 @@ import socket
 import sys
 import weakref
 from collections.abc import Callable
+from typing import Any
 
 import dns.message
 import pytest
@@ -71,7 +72,8 @@ async def closed_and_freed() -> None:
         client.send(1)
         await client.reply()
         [connection] = connections.open
-        freed = [weakref.ref(connection), weakref.ref(connection._transport)]
+        assert isinstance(connection, TcpConnection)
+        freed: list[weakref.ref[Any]] = [weakref.ref(connection), weakref.ref(connection._transport)]
         del connection
         gc.disable()
         try:

@@ -17,6 +17,7 @@ import pytest
 from svcdns.plugin_api.timeouts import Timeouts
 from svcdns.plugins import tls
 from svcdns.serving.transport.connections import TcpConnections
+from svcdns.serving.transport.tcp import TcpConnection
 from svcdns.serving.transport.tls import Certificates, NoCertificateError, TlsAcceptor
 from svcdns.telemetry.counters import Counters
 from svcdns.tls.contexts import server_context
@@ -247,7 +248,8 @@ async def test_a_closed_connection_is_freed_at_once(complete: bool) -> None:
             client.send(1)
             await client.reply()
             [connection] = world.connections.open
-            freed = [weakref.ref(connection), weakref.ref(connection._transport)]
+            assert isinstance(connection, TcpConnection)
+            freed: list[weakref.ref[Any]] = [weakref.ref(connection), weakref.ref(connection._transport)]
             del connection
         else:
             client = await world.connect(ssl=None, server_hostname=None)
