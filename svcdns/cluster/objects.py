@@ -39,8 +39,8 @@ PLACEHOLDER_PORTS: Final = (Port(),)
 class Service(msgspec.Struct, frozen=True, array_like=True, tag="Service"):
     """A Service.
 
-    `cluster_ips` is clusterIPs, or [clusterIP] where that list is empty. `external_ips` is spec.externalIPs followed by
-    status.loadBalancer.ingress (ip, else hostname).
+    `cluster_ips` is clusterIPs, or a list of only clusterIP if clusterIPs is empty. `external_ips` is spec.externalIPs,
+    followed by the IP address, or else the hostname, of each status.loadBalancer.ingress.
     """
 
     namespace: str

@@ -148,7 +148,9 @@ class _Connection(asyncio.Protocol):
         self._protocol.resume_writing()
 
     def has_request(self) -> None:
-        """Called when the client has sent a whole header. The reply and the idle time after it share one limit."""
+        """Called when the client has sent a whole header. One time limit begins, for the reply and the idle time after
+        it.
+        """
         self._connections.pop(self, None)
         self._connections[self] = None
         self._waits = True

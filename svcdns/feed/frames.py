@@ -1,8 +1,8 @@
 """The frames of the feed, between the control process and a worker: msgpack, framed by `svcdns.process.framing`.
 
-Control sends an `Epoch` first, then configuration, data of plugins and the changes of the cluster. A worker keeps its
-objects of a kind until the new epoch's `Complete` of that kind. So the worker continues to answer while control is
-restarted.
+Control sends an `Epoch` first, then configuration, data of plugins and the changes of the cluster. A worker keeps the
+objects that it has of a kind until the new control process sends `Complete` for that kind. So the worker continues to
+answer while control is restarted.
 
 Rule: the types that control sends (`ToWorker`) define the hand-over format (`svcdns.feed.format`). The types that a
 worker reads (`FromControl`) have the same encoding, but the worker leaves the objects in them encoded.

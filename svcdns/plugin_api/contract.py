@@ -129,8 +129,8 @@ class Plugin:
         return True
 
     def shrink(self, share: float) -> Iterator[None]:  # noqa: ARG002 - a hook
-        """Reduces stored data to `share` of its usual size, a little at each step; with 1, they may have their usual
-        size again.
+        """Reduces stored data to `share` of its usual size, a little at each step; with 1, the data may have their
+        usual size again.
 
         Called when the container's memory fills up, and when there is room again.
         """

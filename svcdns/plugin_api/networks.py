@@ -32,7 +32,7 @@ def packed(address: str) -> bytes | None:
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """One network.
+    """An IP network.
 
     `size` is the length of its addresses in octets, `shift` the number of bits after the prefix, and `prefix` the
     prefix as a number.

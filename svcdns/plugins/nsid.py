@@ -47,7 +47,7 @@ class Nsid(Plugin):
         return then(following(query), self._with_identifier)
 
     def _with_identifier(self, reply: Reply) -> Reply:
-        """Returns the reply with the option in its OPT record."""
+        """Returns the reply with the option NSID in its OPT record."""
         if not reply.has_message or reply.dropped:
             return reply
         edns = reply.edns or Edns()

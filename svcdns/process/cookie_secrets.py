@@ -1,6 +1,6 @@
 """The secrets of DNS cookies, in a page of shared memory after the regions of the processes.
 
-The supervisor writes a random base when it makes the mapping. Workers derive their secrets from it. If the
+The supervisor writes a random base when it makes the shared memory. Workers derive their secrets from it. If the
 operator has a file of secrets, the control process writes these secrets to the page, and workers use them instead. The
 page lasts as long as the program, also through an upgrade in place. The module uses only the standard library, because
 the supervisor imports it.

@@ -138,8 +138,8 @@ def with_options(wire: bytes, options: bytes, limit: int) -> bytes:
 
 
 def _opt_at(wire: bytes) -> tuple[int, int]:
-    """Returns the offset of the OPT record, or -1 if the last record is no OPT record, and the end of the question
-    section.
+    """Returns two offsets: that of the OPT record, or -1 if the last record is no OPT record; and the end of the
+    question.
     """
     at = _after_name(wire, 12) + 4 if wire[5] else 12
     question_end = at

@@ -32,7 +32,7 @@ _SRV: Final = struct.Struct("!HHH")
 
 
 class RecordFinder:
-    """Finds the records of one server block's zones in the index."""
+    """Finds the records for the zones of one server block in the index of the cluster."""
 
     def __init__(self, index: Index, options: Options, local_addresses: tuple[str, ...]) -> None:
         """`local_addresses` are the addresses of this machine.

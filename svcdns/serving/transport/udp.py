@@ -228,7 +228,7 @@ class UdpReader:
         return ended
 
     def _sort(self) -> None:
-        """Moves all packets that wait into the queue with a turn for each client.
+        """Moves all packets that wait into the queue in which clients take turns.
 
         If that queue is full, the clients with the most packets lose packets, which are counted in the metrics.
         """

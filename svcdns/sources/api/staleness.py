@@ -51,8 +51,8 @@ class Freshness:
         self._confirmed[kind] = confirmed
 
     def assume(self, age: float) -> None:
-        """Sets the age, in seconds, of the objects of all kinds. Call it if the objects come from a snapshot, for
-        example.
+        """Sets the age, in seconds, of the objects of all kinds. Call it, for example, if the objects come from a
+        snapshot.
         """
         self._confirmed = dict.fromkeys(self._confirmed, self._clock() - age)
         self._unknown.clear()

@@ -99,7 +99,9 @@ def _from_manifest(item: ManifestObject, pod: PodObject) -> ClusterPod:
 
 
 def _ready(status: PodStatus) -> bool:
-    """Returns the status of the condition Ready. Without it, a Pod is ready if its phase is missing or Running."""
+    """Returns True if the condition Ready is true. Without this condition, a Pod is ready if its phase is missing or
+    Running.
+    """
     for condition in status.conditions:
         if condition.type == "Ready":
             return condition.status == "True"
