@@ -25,12 +25,12 @@ from svcdns.wire.names import ROOT, is_within
 class Route:
     """One zone of a server block on a listener.
 
-    `entry` is the block's chain; None for a block without plugins that handle queries. `counted` is True if queries are
-    counted in `coredns_dns_*`; `writer` is then the plugin label of the responses. `closest_encloser` finds the closest
-    encloser of nonexistent names; it is None if names may get different negative answers. `fast_path` is the fast path
-    of the block, or None. `any_class` is True if the block answers queries of classes other than IN. `udp_size` is the
-    UDP payload size that replies advertise, and `udp_limit` limits the length of replies over UDP, both in octets.
-    `limiter` limits the rate of replies over UDP; None if no plugin of the block does.
+    `entry` is the block's plugin chain; None for a block without plugins that handle queries. `counted` is True if
+    queries are counted in `coredns_dns_*`; `writer` is then the plugin label of the responses. `closest_encloser` finds
+    the closest encloser of nonexistent names; it is None if names may get different negative answers. `fast_path` is
+    the fast path of the block, or None. `any_class` is True if the block answers queries of classes other than IN.
+    `udp_size` is the UDP payload size that replies advertise, and `udp_limit` limits the length of replies over UDP,
+    both in octets. `limiter` limits the rate of replies over UDP; None if no plugin of the block does.
     """
 
     zone: bytes

@@ -122,7 +122,7 @@ class _Connection(asyncio.Protocol):
         self._protocol.connection_made(transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forgets the connection."""
+        """Removes the connection from the list."""
         self._connections.pop(self, None)
         if self._timer is not None:
             self._timer.cancel()

@@ -7,7 +7,7 @@ and decides which one is good; this module does not.
 Rules:
 
 1. A file that cannot be used is refused, with a log line that has the reason; the start goes on without it.
-2. While the last good Corefile is in use, an ERROR line has reported it and the metric `svcdns_corefile_fallback` is 1.
+2. An ERROR line reports that the last good Corefile is used. The metric `svcdns_corefile_fallback` is 1 meanwhile.
 3. Reading and writing happen outside the event loop. A write to a state folder that hangs delays a start by at most
    WRITE_WAIT seconds.
 """

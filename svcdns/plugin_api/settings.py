@@ -53,7 +53,7 @@ class Settings:
     - `root`: the folder that relative paths start from.
     - `counts_queries`: True to count the block's queries in `coredns_dns_*`.
     - `bind`: the addresses of the block's listeners.
-    - `any_class`: True to pass queries of classes other than IN to the chain.
+    - `any_class`: True to pass queries of classes other than IN to the plugin chain.
     - `udp_size`: the UDP payload size in the OPT records of replies, and the longest reply over UDP, in octets.
 
     Of the block's listeners:

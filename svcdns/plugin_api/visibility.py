@@ -25,7 +25,7 @@ class Visibility(Protocol):
         ...
 
     def shows_namespace(self, namespace: str, dependencies: list[Dependency]) -> bool:
-        """Returns True if the client may see the namespace, which must exist, or a single Service in it.
+        """Returns True if the client may see the namespace, or at least one Service in it. The namespace must exist.
 
         Appends to `dependencies` as `shows` does.
         """

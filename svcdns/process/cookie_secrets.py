@@ -42,7 +42,7 @@ def page(fd: int) -> memoryview:
 
 
 def private_page() -> memoryview:
-    """Returns a page with a random base that no other process has."""
+    """Returns a page with a new random base, from which workers derive secrets. No other process has the page."""
     made = bytearray(PAGE)
     made[:BASE_SIZE] = os.urandom(BASE_SIZE)
     return memoryview(made)
@@ -56,5 +56,5 @@ def write_secrets(page: memoryview, secrets: Sequence[bytes]) -> None:
 
 
 def read_secrets(page: memoryview) -> bytes:
-    """Returns the base, followed by the secrets of the operator."""
+    """Returns the random base, from which workers derive secrets, followed by the secrets in the operator's file."""
     return bytes(page[:BASE_SIZE]) + bytes(page[_SECRETS_AT : _SECRETS_AT + SECRET_SIZE * page[BASE_SIZE]])

@@ -1,7 +1,8 @@
 """Keeps the memory of the processes, which may have tokens and private keys, out of core files.
 
-Both settings of `exclude_memory` pass to child processes. The limit stops core files; the kernel ignores the limit if
-core dumps are piped to a program (core(5)). Then the filter leaves all memory out of the dump.
+There are two settings, and child processes inherit both. The size limit of 0 stops core files. But the kernel ignores
+this limit if core dumps are piped to a program (core(5)). For that case, the core-dump filter of the process leaves all
+memory out of the dump.
 """
 
 from __future__ import annotations

@@ -82,7 +82,7 @@ class MemoryGroup:
 
 
 def groups(root: Path, own: Path, controller: str) -> tuple[int, tuple[Path, ...]]:
-    """Returns the cgroup version that has `controller`, and the groups from this process's own up to the mounted one.
+    """Returns the cgroup version that has `controller`, and the cgroups from this process's own up to the mount point.
 
     `controller` is `memory` or `cpu`. Groups that this process cannot see are left out.
     """

@@ -310,7 +310,7 @@ class Responder:
         return wire if asked is None else self.with_hop_options(wire, asked, client, MAX_MESSAGE)
 
     def _within_limits(self, wire: bytes, client: Client) -> bytes:
-        """Returns an error reply that was made before any plugin saw the query, or empty octets if it is dropped."""
+        """Returns `wire`, an error reply that was made before any plugin saw the query, or empty octets to drop it."""
         limiter = self.listener.limiter
         if not wire or not self.limited or limiter is None:
             return wire

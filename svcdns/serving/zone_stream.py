@@ -2,7 +2,7 @@
 
 Rules:
 
-1. Making records never takes longer than a time slice without other work in between.
+1. After each time slice of making records, other work runs.
 2. If the client does not read, no more records are made. So the memory holds at most one message of a zone, and what
    the connection buffers.
 3. If a transfer fails, the connection ends at once, so that no client takes a part of a zone for the whole zone.

@@ -239,7 +239,7 @@ class Supervisor:
     def _execute(self) -> None:
         """Executes the new program in this process.
 
-        Does nothing if a signal, or part of a message, has just arrived; the next round of the loop tries again.
+        Does nothing if a signal or a part of a message has just arrived. Then the loop tries again.
         """
         signal.pthread_sigmask(signal.SIG_BLOCK, _HANDLED)
         try:
@@ -287,7 +287,9 @@ class Supervisor:
                     self._drain_workers()
 
     def _restart(self, control: Child) -> None:
-        """Has the control process exit, so that it is started again. It requests this when memory runs out."""
+        """Has the control process exit, so that it is started again. The control process requests this when memory runs
+        out.
+        """
         if self._upgrading:
             log("[WARNING] control is not restarted during an upgrade")
         elif self._children.served and not self._stopping:

@@ -1,8 +1,8 @@
 """Rolling replacement of control and workers: each successor is ready before its predecessor stops.
 
-A new control process lists the cluster while the old one serves, takes over the feeds of the workers, and opens the
-HTTP pages. Then the old one exits. A new worker receives the cluster's state and reads its slot's sockets together with
-the old one. Then the old one passes on its connections and answers the queries in flight.
+A new control process lists the cluster while the old one serves, takes over the connections to the workers, and opens
+the HTTP pages. Then the old one exits. A new worker receives the cluster's state and reads its slot's sockets together
+with the old one. Then the old one passes on its connections and answers the queries in flight.
 
 If a successor fails, it is started again with a growing delay, and the predecessor keeps serving. If the predecessor
 fails, the successor replaces it as soon as it is ready. Only one child is replaced at a time. So memory is needed for

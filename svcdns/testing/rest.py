@@ -1,7 +1,7 @@
 """Makes the replies to queries that no plugin answers in a contract check.
 
-Each function imitates a built-in plugin, and its replies have other reuse terms than those of the other functions. A
-plugin that changes replies must work with all of them.
+Each function imitates a built-in plugin, and its replies have other limits on reuse (clients, lifetime, dependencies)
+than those of the other functions. A plugin that changes replies must work with all of them.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The numbers of the DNS and their mnemonics.
 
-They are types, classes, rcodes, EDNS options, extended errors, opcodes and header bits. This module has only the
+The numbers are types, classes, rcodes, EDNS options, extended errors, opcodes and header bits. This module has only the
 numbers that the code, a log line or a zone file names. Any other number is printed as in RFC 3597 §5 (`TYPE65280`).
 Sources: the IANA DNS parameters registry, RFC 1035 §3.2 and §4.1.1, RFC 6895.
 """

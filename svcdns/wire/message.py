@@ -53,9 +53,8 @@ _ONE_NAME: Final = frozenset({Type.NS, Type.CNAME, Type.PTR})
 
 
 class Sections(Protocol):
-    """The parts of a reply that the encoder reads.
-
-    They are rcode, header flags, three sections, EDNS, and the code of an extended error (RFC 8914).
+    """The parts of a reply that the encoder reads: rcode, header flags, sections, EDNS, and an extended error (RFC
+    8914).
     """
 
     @property

@@ -179,7 +179,7 @@ class NameReader:
     def read(self, at: int) -> tuple[bytes, int]:
         """Returns the uncompressed name at offset `at`, and the offset after the name.
 
-        Raises FormError if the name is malformed, or if no steps are left.
+        Raises FormError if the name is malformed, or if the limit `steps` is reached.
         """
         message, start = self._message, at
         try:
@@ -201,7 +201,8 @@ class NameReader:
     def _target(self, at: int, limit: int, pointers: int) -> tuple[bytes, int, int]:
         """Returns what the pointer at offset `at` points to, in the form of the values of `_known`.
 
-        The part of the name with the pointer begins at `limit`. At most so many `pointers` may follow, with this one.
+        The part of the name with the pointer begins at `limit`. At most `pointers` pointers may follow, this one
+        included.
         """
         message = self._message
         if message[at] < 0xC0:
@@ -217,7 +218,10 @@ class NameReader:
         return found
 
     def _read_part(self, at: int, pointers: int) -> tuple[bytes, int, int]:
-        """Reads the name at the target of a pointer, and returns a value for `_known`."""
+        """Returns the value of `_known` for the name at offset `at`, to which a pointer leads.
+
+        `pointers` is the number of pointers that may follow. Raises FormError if the limit `steps` is reached.
+        """
         message, start = self._message, at
         while 0 < (length := message[at]) <= MAX_LABEL:
             at += 1 + length

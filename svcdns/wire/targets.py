@@ -26,10 +26,11 @@ _NAPTR_STRINGS: Final = 4
 
 
 def target(record: Record) -> bytes | None:
-    """Returns the lower-case target name in the RDATA of a record such as MX or SRV.
+    """Returns the lower-case target name in the RDATA of a record such as MX or SRV, or None if there is no target
+    name.
 
-    The addresses of this name belong to the answer. Returns None if the record has no target name. The result for
-    malformed RDATA of the types in `_TARGET_AT` is no name. It is None for other malformed RDATA.
+    The addresses of this name belong to the answer. For malformed RDATA, the result is None, or octets that are no
+    name.
     """
     rtype, rdata = record.rtype, record.rdata
     at = _TARGET_AT.get(rtype)

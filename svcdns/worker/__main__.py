@@ -143,10 +143,9 @@ class _Process:
         add_drain(loop, feed, self._drain_feed)
 
     def _drain_feed(self) -> None:
-        """Reads once what the control process has sent, and applies the changes in them.
+        """Reads once what the control process has sent, and applies the changes that are in the data.
 
-        The worker must carry out other instructions, such as the swap of plugin chains, before it reads on. So such an
-        instruction stops the reading until then.
+        Stops at any other instruction, such as the swap of plugin chains, because the worker must first carry it out.
         """
         feed = self._feed
         if feed is None:

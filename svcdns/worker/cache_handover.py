@@ -9,7 +9,7 @@ objects know what a portion contains.
 Rules:
 
 1. The file has at most MAX_OCTETS, and packing takes at most MAX_SECONDS.
-2. No work takes longer than a time slice without other work in between.
+2. After each time slice of packing or unpacking, other work runs.
 3. A portion that cannot be read is ignored.
 """
 

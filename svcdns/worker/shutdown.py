@@ -51,7 +51,7 @@ class Shutdown:
         self._looks = 0
 
     def announce(self) -> None:
-        """Begins lame duck: asks clients that send TCP keepalive to close their connections."""
+        """Begins lame duck: asks clients that send the EDNS option TCP keepalive to close their connections."""
         self._listeners.announce_end()
         self._listeners.connections.note_present()
 

@@ -412,7 +412,7 @@ class Worker:
     # -- the end
 
     def announce_end(self) -> None:
-        """Begins lame duck: asks clients that send TCP keepalive to close their connections."""
+        """Begins lame duck: asks clients that send the EDNS option TCP keepalive to close their connections."""
         self._shutdown.announce()
 
     def close_present(self) -> None:

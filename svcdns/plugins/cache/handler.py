@@ -96,7 +96,7 @@ class Cache(Plugin):
     def start(self) -> None:
         """Sets the sizes of the stores, because the options may have changed by a reload.
 
-        Removes the entries that were made from cluster data: by the new Corefile, some clients may not see the data.
+        Removes the entries that were made from cluster data: the new Corefile may hide these data from some clients.
         """
         for store, size in ((self._success, self._options.success), (self._denial, self._options.denial)):
             store.resize(size.capacity)

@@ -132,8 +132,8 @@ class Zone:
 def _with_one_ttl(rrset: RRset) -> RRset:
     """Returns the records of one type with the same TTL in each, which is the lowest of their TTLs (RFC 2181 §5.2).
 
-    RRSIG records that sign different types are different RRsets. So only RRSIG records that sign the same type as the
-    last of them get the same TTL.
+    RRSIG records that sign different types are different RRsets. So of RRSIG records, only those that sign the same
+    type as the last one get the same TTL.
     """
     last = rrset[-1]
     same_rrset = [record for record in rrset if record.rtype != Type.RRSIG or covered(record) == covered(last)]

@@ -185,8 +185,8 @@ class TcpConnections:
     def admit(self, client: bytes) -> bool:
         """Returns True if a client may open a further connection.
 
-        If too many are open, the client with the most loses one that has been idle for long. Returns False if no other
-        client has more connections than this one would have.
+        If too many are open, the client with the most connections loses one that has been idle for long. Returns False
+        if no other client has more connections than this one would have.
         """
         if not self.full:
             return True
@@ -228,7 +228,7 @@ class TcpConnections:
 
     @property
     def full(self) -> bool:
-        """True if as many connections are open as may be."""
+        """True if the limit of open connections is reached."""
         return len(self.open) + len(self.handshaking) >= self.most
 
     @property

@@ -1,9 +1,9 @@
 """DNS over TCP (RFC 7766): several queries on a connection, answered in the order in which they came.
 
-One query of a connection is in the plugin chain at a time. What the client sends meanwhile waits in the connection's buffer.
-The buffer is bounded: while a client does not read its replies, its queries are not read either. If a client sends many
-queries, its connections take turns with those of other clients (`turns`). The timeouts are those
-of docs/behaviour/server.md#listeners, or of the plugin `timeouts`. TLS connections (`tls`) work in the same way, except
+One query of a connection is in the plugin chain at a time. What the client sends meanwhile waits in the connection's
+buffer. The buffer is bounded: while a client does not read its replies, its queries are not read either. If a client
+sends many queries, its connections take turns with those of other clients (`turns`). The timeouts are those of
+docs/behaviour/server.md#listeners, or of the plugin `timeouts`. TLS connections (`tls`) work in the same way, except
 that all of their reads and writes go through asyncio's transport.
 
 A connection has one state for the client's side and one for the server's side, because the client may finish while a

@@ -8,7 +8,7 @@ id. Everything else is done once for many packets:
 - The time is read once a batch, and the duration of a batch counts for all its hits.
 
 A batch is bounded, and so is the time for packets whose replies are not in the table. Between two batches the event
-loop serves TCP, upstream replies, the feed and timers.
+loop serves TCP, upstream replies, timers and the connection to the control process.
 
 If more packets arrive than can be answered, the clients share the worker (docs/reliability.md#overload). More than
 MAX_WAITING packets wait in a queue by client (`fair_queue`). If packets arrive faster than they can be read, the kernel

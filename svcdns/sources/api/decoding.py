@@ -315,7 +315,7 @@ def endpoint_slice(given: ApiSlice, *, zones: bool = False, targets: bool = True
 def imported_slice(given: ApiSlice, *, targets: bool = True) -> ImportedSlice:
     """Converts an EndpointSlice of a multi-cluster Service into an `ImportedSlice`. `targets` keeps the names of Pods.
 
-    Topology zones are left out, as multi-cluster zones have no zonal names.
+    Topology zones are left out, because multi-cluster DNS zones have no names for single topology zones.
     """
     metadata = given.metadata
     labels = metadata.labels or {}

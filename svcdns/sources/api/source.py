@@ -75,7 +75,7 @@ class ApiServerSource:
     def assume(self, age: float) -> None:
         """Sets the age, in seconds, of objects that come from a snapshot. Call it before the first list request.
 
-        The ages that `ages` returns begin with this age.
+        The values that `ages` returns count up from this age.
         """
         self._freshness.assume(age)
 
