@@ -73,6 +73,7 @@ TESTED_BY = {
     "svcdns.conformance.examiner": "tests/conformance/test_checks.py",
     "svcdns.conformance.expected": "tests/conformance/test_cluster_model.py",
     "svcdns.control.__main__": "tests/end_to_end/test_serving.py",
+    "svcdns.control.program": "tests/end_to_end/test_serving.py",
     "svcdns.control.info_metrics": "tests/end_to_end/test_serving.py",
     "svcdns.corefile.blocks": "tests/corefile/test_parser.py",
     "svcdns.corefile.errors": "tests/corefile/test_arguments.py",

@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 
 import svcdns.control.__main__
+import svcdns.control.program
 import svcdns.supervisor.process
 import svcdns.worker.__main__  # noqa: F401 - to load all three is the check
 from svcdns import __version__

@@ -12,13 +12,14 @@ import os
 import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 import psutil
 
 from svcdns import plugins
 from svcdns.chain.plan import BlockPlan, plan
 from svcdns.cluster.watch_options import SnapshotOptions, WatchOptions, encode_watch
+from svcdns.control.early_ports import PROTOCOLS, Address
 from svcdns.control.plugin_data import PluginData, gather, plugin_files
 from svcdns.corefile.blocks import Corefile, Position
 from svcdns.corefile.directives import check_directives
@@ -28,11 +29,6 @@ from svcdns.corefile.keys import check_overlap
 from svcdns.corefile.load import load
 from svcdns.plugin_api.settings import HttpPage, ReloadInterval, Settings
 from svcdns.telemetry.logging import plugin_logger
-
-Address = tuple[str, int, str]
-"""Host (empty for all), port, and `udp` or `tcp`."""
-PROTOCOLS: Final = {"dns": ("udp", "tcp"), "tls": ("tcp",)}
-"""The protocols to listen on for each transport of a server block's key."""
 
 
 class WatchedCluster(NamedTuple):

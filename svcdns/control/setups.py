@@ -42,6 +42,8 @@ class Options:
     again: bool = False
     beside: bool = False
     state: str | None = None
+    loaded: Corefile | SvcdnsError | None = None
+    """The Corefile if it has been read already, or why it cannot be used. Only the first setup uses it."""
 
 
 class Setups:
@@ -50,6 +52,7 @@ class Setups:
     def __init__(self, options: Options, calls: BlockingCalls, last_good: LastGoodCorefile) -> None:
         """`calls` runs the blocking calls; `last_good` keeps the last Corefile that was usable."""
         self._options, self._calls, self._last_good = options, calls, last_good
+        self._loaded = options.loaded
 
     async def load(self, limit: float = inf) -> Corefile:
         """Reads and parses the Corefile. Raises SvcdnsError, also if this takes more than `limit` seconds."""
@@ -64,7 +67,7 @@ class Setups:
         """
         while True:
             try:
-                corefile = await self.load(READ_LIMIT)
+                corefile = await self._loaded_or_load()
                 return await self.prepare(corefile, {})
             except SvcdnsError as error:
                 setup = await self._from_last_good(error)
@@ -74,6 +77,12 @@ class Setups:
                     raise
                 log.error("Corefile: %s; the workers serve the chains that they have", error)
                 await asyncio.sleep(RETRY)
+
+    async def _loaded_or_load(self) -> Corefile:
+        loaded, self._loaded = self._loaded, None
+        if isinstance(loaded, SvcdnsError):
+            raise loaded
+        return loaded if loaded is not None else await self.load(READ_LIMIT)
 
     async def _from_last_good(self, error: SvcdnsError) -> Setup | None:
         saved = await self._last_good.find()

@@ -10,6 +10,7 @@ their last queries, slots are no longer assigned.
 
 from __future__ import annotations
 
+import contextlib
 import selectors
 import socket
 import time
@@ -21,7 +22,7 @@ from svcdns.process.channel import ChannelBrokenError, ChannelClosedError, Messa
 from svcdns.process.shared_memory import State
 from svcdns.supervisor.child import Child, pin_to_processor
 from svcdns.supervisor.crash_loops import Exits
-from svcdns.supervisor.sockets import Address, ListenError, Listening, Sockets
+from svcdns.supervisor.sockets import Address, ListenError, Listening, Sockets, is_taken
 
 SOCKETS_PER_MESSAGE: Final = 200
 HOLD: Final = 3.0
@@ -51,6 +52,8 @@ class Children:
         self.predecessors: dict[Child, float] = {}
         """Children that have been replaced, with the time by which each must have ended (CLOCK_MONOTONIC)."""
         self.sockets = Sockets(log)
+        self._unsent: list[Listening] = []
+        """Sockets that were opened early and that the workers do not have yet. Queries wait in them."""
         self.exits = Exits(log)
         self.served = self.draining = False
         self.format = ""
@@ -104,7 +107,7 @@ class Children:
             return
         if self.pin:
             pin_to_processor(child.pid, child.slot)
-        self._send_sockets([child], self.sockets.all, [])
+        self._send_sockets([child], [one for one in self.sockets.all if one not in self._unsent], [])
         child.is_restart = self.served
         self.connect(child, self.control)
 
@@ -175,6 +178,15 @@ class Children:
             self.workers.append(self.new_worker(slot, shared_memory.worker_region(slot, 0)))
             self.start(self.workers[slot])
 
+    def listen_early(self, addresses: list[Address]) -> None:
+        """Listens on `addresses` at a start, before the workers can answer. Queries wait in these sockets.
+
+        Does nothing if an address is in use: another program may answer its queries, and `listen` reports the error.
+        """
+        if not self.sockets.all and not any(map(is_taken, addresses)):
+            with contextlib.suppress(ListenError):
+                self._unsent, _ = self.sockets.change(addresses, 1)
+
     def listen(self, addresses: list[Address]) -> str:
         """Listens on `addresses`, and on no other addresses. Returns an error text if that fails, else "".
 
@@ -184,7 +196,10 @@ class Children:
             added, removed = self.sockets.change(addresses, max(1, len(self.workers)))
         except ListenError as error:
             return str(error)
-        self._send_sockets([child for child in self if child.slot >= 0], added, removed)
+        early, self._unsent = self._unsent, []
+        added = [one for one in early if one not in removed] + added
+        known = [one for one in removed if one not in early]
+        self._send_sockets([child for child in self if child.slot >= 0], added, known)
         self.sockets.close(removed)
         self.served = True
         return ""

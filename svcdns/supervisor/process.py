@@ -264,6 +264,9 @@ class Supervisor:
             case "listen":
                 error = self._children.listen([(host, port, proto) for host, port, proto in message["addresses"]])
                 child.send({"op": "listening", "ok": not error, "error": error})
+            case "listen-early":
+                if child is self._children.control and not self._children.served:
+                    self._children.listen_early([(host, port, proto) for host, port, proto in message["addresses"]])
             case "format":
                 if child is self._children.control:
                     self._children.format = message["format"]

@@ -116,7 +116,7 @@ class Sockets:
         ours = {port for _, (_, port, proto) in self._held if proto == "udp"}
         lines = []
         for host, port, proto in sorted(addresses):
-            if proto == "udp" and port and port not in ours and _is_taken(host, port):
+            if port not in ours and is_taken((host, port, proto)):
                 shown = f"[{host}]" if ":" in host else host
                 lines.append(
                     f"[WARNING] listen udp {shown}:{port}: another process listens there; each gets a part of the queries"
@@ -182,8 +182,11 @@ class Sockets:
         return []
 
 
-def _is_taken(host: str, port: int) -> bool:
-    """Returns True if a UDP socket is bound to the port, also if that socket has SO_REUSEPORT."""
+def is_taken(address: Address) -> bool:
+    """Returns True if the address is a UDP port to which a socket is bound, also if that socket has SO_REUSEPORT."""
+    host, port, proto = address
+    if proto != "udp" or not port:
+        return False
     family, bound = (socket.AF_INET6, host) if ":" in host else (socket.AF_INET, host or "0.0.0.0")
     try:
         with socket.socket(family, socket.SOCK_DGRAM) as probe:

@@ -35,6 +35,22 @@ async def test_the_first_setup(tmp_path: Path) -> None:
     assert [key.plugin for key in setup.data] == ["hosts"]
 
 
+async def test_a_corefile_that_has_been_read_already(tmp_path: Path) -> None:
+    """The first setup uses the Corefile that `loaded` has, or its error; later loads read the file."""
+    calls = BlockingCalls(logging.getLogger("svcdns"))
+    (tmp_path / "Corefile").write_text(BAD)
+    loaded = parse(GOOD, "Corefile", environ={})
+    for found in (loaded, SvcdnsError("no Corefile")):
+        options = Options(str(tmp_path / "Corefile"), 53, quiet=True, loaded=found)
+        setups = Setups(options, calls, LastGoodCorefile(None, Counters(), calls))
+        if isinstance(found, SvcdnsError):
+            with pytest.raises(SvcdnsError, match="no Corefile"):
+                await setups.first()
+        else:
+            assert (await setups.first()).written == loaded
+        assert (await setups.load()).blocks[0].directives[0].name.text == "nonsense"
+
+
 async def test_a_corefile_that_is_unusable(tmp_path: Path) -> None:
     """At a first start, an unusable Corefile without a last good one raises SvcdnsError."""
     with pytest.raises(SvcdnsError, match="nonsense"):

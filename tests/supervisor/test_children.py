@@ -14,6 +14,7 @@ from svcdns.process.channel import Channel, Message
 from svcdns.process.shared_memory import State, worker_region
 from svcdns.supervisor.child import STALL_TIMEOUT
 from svcdns.supervisor.children import HOLD, Children
+from svcdns.supervisor.sockets import Address
 
 
 class World:
@@ -142,3 +143,62 @@ def test_no_slots_are_assigned_while_draining(world: World) -> None:
     world.children.draining = True
     world.children.workers[0].pid = 0
     assert world.assign(100.1) == [[], []]
+
+
+@pytest.fixture
+def address() -> Address:
+    """A UDP address of loopback that no socket has."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.bind(("127.0.0.1", 0))
+        return "127.0.0.1", sock.getsockname()[1], "udp"
+
+
+@pytest.fixture
+def starting() -> Iterator[World]:
+    """A supervisor's children with one worker, before the DNS ports are open."""
+    made = World(1)
+    yield made
+    made.children.sockets.close(made.children.sockets.all)
+    made.close()
+
+
+def test_a_query_waits_in_a_port_that_is_opened_early(starting: World, address: Address) -> None:
+    """A worker gets the early socket only when control opens the ports; the query is still in this socket."""
+    starting.children.listen_early([address])
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+        client.sendto(b"query", address[:2])
+    (early,) = starting.children.sockets.all
+    assert starting.theirs[0].receive() == []
+    assert starting.children.listen([address]) == ""
+    (message,) = starting.theirs[0].receive()
+    assert [one["id"] for one in message["add"]] == [early.id]
+    assert early.sock.recv(100) == b"query"
+    os.close(message["fds"][0])
+
+
+def test_an_early_port_that_is_not_wanted_is_closed(starting: World, address: Address) -> None:
+    """If control opens other ports than the early ones, the workers never hear of the early ones."""
+    starting.children.listen_early([address])
+    (early,) = starting.children.sockets.all
+    assert starting.children.listen([("127.0.0.1", 0, "tcp")]) == ""
+    (message,) = starting.theirs[0].receive()
+    assert message["remove"] == []
+    assert [one["proto"] for one in message["add"]] == ["tcp"]
+    assert early.sock.fileno() == -1
+    os.close(message["fds"][0])
+
+
+def test_a_port_of_another_program_is_not_opened_early(starting: World, address: Address) -> None:
+    """The other program may answer queries, so queries must not wait here. `listen` reports a port that is in use."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        other.bind(address[:2])
+        starting.children.listen_early([address])
+        assert starting.children.sockets.all == []
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        taken = "127.0.0.1", other.getsockname()[1], "tcp"
+        starting.children.listen_early([address, taken])
+        assert starting.children.sockets.all == []
+        assert "address already in use" in starting.children.listen([address, taken])

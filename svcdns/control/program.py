@@ -1,0 +1,60 @@
+"""Runs the control process once its command line has been read (`__main__`): event loop, log lines and cookie secrets.
+
+What control does is in `process`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import sys
+from pathlib import Path
+from typing import Final
+
+from svcdns.control import cookie_file
+from svcdns.control.process import Control
+from svcdns.control.setups import Options
+from svcdns.process import cookie_secrets
+from svcdns.process.blocking_io import BlockingCalls
+from svcdns.process.channel import Channel
+from svcdns.process.shared_memory import regions
+from svcdns.telemetry import logging as log_lines
+
+GC_THRESHOLD: Final = 5_000
+"""Allocations between two runs of the garbage collector: more than the default, as cluster objects form few cycles."""
+SWITCH_INTERVAL: Final = 0.001
+"""The seconds for which a thread that reads files may run while the event loop waits; Python's default is 5 ms."""
+NICE: Final = 15
+"""The nice value of control. On a processor shared with workers, queries cannot wait, but changes of the cluster can.
+
+A first start is not nice, because there are no queries yet, and every moment without DNS counts.
+"""
+
+
+def run(options: Options, channel: Channel, shared: int, own: int) -> int:
+    """Runs control until it ends, and returns the exit code.
+
+    `shared` is the descriptor of the shared memory, and `own` the number of control's region in it.
+    """
+    gc.freeze()
+    gc.set_threshold(GC_THRESHOLD, 10, 10)
+    sys.setswitchinterval(SWITCH_INTERVAL)
+    log = log_lines.set_up()
+    try:
+        return asyncio.run(_run(options, channel, shared, own))
+    finally:
+        log.close()
+
+
+async def _run(options: Options, channel: Channel, shared: int, own: int) -> int:
+    control = Control(options, channel, regions(shared), own, lambda: os.nice(NICE))
+    path = os.environ.get(cookie_file.VARIABLE)
+    if not path:
+        return await control.run()
+    page, calls = cookie_secrets.page(shared), BlockingCalls(cookie_file.log)
+    following = asyncio.create_task(cookie_file.follow(Path(path), page, calls))
+    try:
+        return await control.run()
+    finally:
+        following.cancel()
