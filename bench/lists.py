@@ -31,8 +31,8 @@ from bench import machine
 from bench.processes import Helper
 from svcdns.cluster.changes import Begin, Complete, Put
 from svcdns.cluster.watch_options import WatchOptions
+from svcdns.conformance.api import connect
 from svcdns.control.cluster_view import ClusterView
-from svcdns.sources.api.client import connect
 from svcdns.sources.api.credentials import Credentials
 from svcdns.sources.api.paging import PageLimit
 from svcdns.sources.api.resources import Resource, watched

@@ -19,8 +19,7 @@ from svcdns.cluster.watch_options import SourceError, WatchOptions
 from svcdns.conformance.cluster_model import Object
 from svcdns.conformance.errors import ConformanceError
 from svcdns.eventloop.clock import monotonic
-from svcdns.sources.api.client import connect
-from svcdns.sources.api.credentials import Credentials
+from svcdns.sources.api.credentials import Access, Credentials
 
 NAMESPACES: Final = "/api/v1/namespaces"
 SERVICES: Final = "services"
@@ -40,6 +39,15 @@ def path_of(resource: str, namespace: str = "", name: str = "") -> str:
     """
     parts = [_GROUPS[resource], *(["namespaces", namespace] if namespace else []), resource, *([name] if name else [])]
     return "/".join(parts)
+
+
+def connect(access: Access, *, unpack: bool = True) -> aiohttp.ClientSession:
+    """Returns a session for an API server.
+
+    With `unpack`, the session decompresses bodies. The proxies of the environment are not used for a server on this
+    machine.
+    """
+    return aiohttp.ClientSession(trust_env=not access.local, auto_decompress=unpack)
 
 
 class MissingError(ConformanceError):

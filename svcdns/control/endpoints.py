@@ -9,14 +9,11 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-import aiohttp
-from aiohttp import web
-
-from svcdns.control import metrics
 from svcdns.control.configuration import Setup
 from svcdns.control.http import HttpPages
+from svcdns.control.http_message import Request, Response
 from svcdns.control.info_metrics import HEALTH_DURATION, HEALTH_FAILURES
 from svcdns.control.page_sockets import Address, PageSockets
 from svcdns.control.workers import Workers
@@ -24,9 +21,14 @@ from svcdns.process.shared_memory import State
 from svcdns.telemetry.counters import Counters
 from svcdns.telemetry.logging import plugin_logger
 
+if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry
+
 HEALTH: Final = "/health"
 READY: Final = "/ready"
 METRICS: Final = "/metrics"
+CHECK_TIMEOUT: Final = 3.0
+"""Seconds that control waits for the response of its own /health."""
 SLOW: Final = 1.0
 """Requests to /health that take more seconds than this are logged."""
 
@@ -46,7 +48,8 @@ class Pages:
         `not_ready` is in use.
         """
         self._workers, self._counters, self._watching, self._unready = workers, counters, watching, unready
-        self._registry = metrics.registry(regions, own)
+        self._regions, self._own = regions, own
+        self._registry: CollectorRegistry | None = None
         self._free: set[Address] = set()
         """Addresses for which the Corefile has no port. The free port that each of them got has been logged."""
         self._http = HttpPages({HEALTH: self._health, READY: self._ready, METRICS: self._metrics})
@@ -76,24 +79,26 @@ class Pages:
         """Stops serving all pages."""
         await self._http.serve({})
 
-    async def _health(self, _request: web.Request) -> web.Response:
-        return (
-            web.Response(text="OK") if self._workers.healthy() else web.Response(status=503, text="no worker answers")
-        )
+    def _health(self, _request: Request) -> Response:
+        return Response(b"OK") if self._workers.healthy() else Response(b"no worker answers", 503)
 
-    async def _ready(self, _request: web.Request) -> web.Response:
+    def _ready(self, _request: Request) -> Response:
         states = self._workers.states()
         unready = self._unready()
         if all(one == State.SERVING for one in states) and not unready:
-            return web.Response(text="OK")
+            return Response(b"OK")
         unsynced = unready or any(one in (State.UNSYNCED, State.SERVING_UNSYNCED, State.STARTING) for one in states)
         names = "kubernetes" if unsynced and self._watching() else "worker"
         plugin_logger("ready").info('Plugins not ready: "%s"', names)
-        return web.Response(status=503, text=names)
+        return Response(names.encode(), 503)
 
-    async def _metrics(self, request: web.Request) -> web.Response:
-        body, content_type = metrics.page(self._registry, request.headers.get("Accept", ""))
-        return web.Response(body=body, headers={"Content-Type": content_type})
+    def _metrics(self, request: Request) -> Response:
+        from svcdns.control import metrics  # here, because its library is not needed for a start
+
+        if self._registry is None:
+            self._registry = metrics.registry(self._regions, self._own)
+        body, content_type = metrics.page(self._registry, request.headers.get("accept", ""))
+        return Response(body, content_type=content_type)
 
     # -- requests to /health
 
@@ -103,25 +108,35 @@ class Pages:
 
         `setup` returns the configuration that is in use, with the address of /health.
         """
-        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=3), trust_env=False) as session:
-            while True:
-                await asyncio.sleep(1.0)
-                for page in setup().pages:
-                    if page.path == HEALTH:
-                        await self._check_once(session, page.address)
+        while True:
+            await asyncio.sleep(1.0)
+            for page in setup().pages:
+                if page.path == HEALTH:
+                    await self._check_once(page.address)
 
-    async def _check_once(self, session: aiohttp.ClientSession, address: Address) -> None:
+    async def _check_once(self, address: Address) -> None:
         host, port = address[0], self._http.port(address)
         shown = f"[{host}]" if ":" in host else host or "127.0.0.1"
         began = time.monotonic()
         try:
-            async with session.get(f"http://{shown}:{port}/health") as response:
-                await response.read()
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            async with asyncio.timeout(CHECK_TIMEOUT):
+                await _request(host or "127.0.0.1", port, f"{shown}:{port}")
+        except OSError as error:
             self._counters.count(HEALTH_FAILURES)
-            plugin_logger("health").warning("Local health request failed: %s", error)
+            plugin_logger("health").warning("Local health request failed: %s", str(error) or "timed out")
             return
         took = time.monotonic() - began
         self._counters.observe(HEALTH_DURATION, self._counters.cell(HEALTH_DURATION), took)
         if took > SLOW:
             plugin_logger("health").warning("Local health request took more than 1s: %.3fs", took)
+
+
+async def _request(host: str, port: int, shown: str) -> None:
+    """Requests the page /health of a server. Raises OSError if there is no response; its content does not matter."""
+    reader, writer = await asyncio.open_connection(host, port)
+    try:
+        writer.write(f"GET {HEALTH} HTTP/1.1\r\nHost: {shown}\r\nConnection: close\r\n\r\n".encode())
+        if not (await reader.read(65536)).startswith(b"HTTP/1."):
+            raise ConnectionError("not a response")
+    finally:
+        writer.close()

@@ -1,7 +1,7 @@
 """HTTP listeners for the pages of the control process; each page is served on the addresses that the Corefile sets for
 it.
 
-The content of the pages is in `endpoints`. Rules:
+The content of the pages is in `endpoints`, the form of requests and responses in `http_message`. Rules:
 
 1. An address may have several pages; server blocks with the same address share a listener.
 2. A change binds new addresses before it closes old ones. Addresses that stay keep their listener.
@@ -16,31 +16,28 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
-from aiohttp import web
-
+from svcdns.control.http_message import MalformedRequestError, Request, Response, parse
 from svcdns.control.page_sockets import Address, HttpListenError, PageSockets, listen
 
-Page = Callable[[web.Request], Awaitable[web.Response]]
+Page = Callable[[Request], Response]
+METHODS: Final = ("GET", "HEAD")
 SHUTDOWN: float = 1.0
-MAX_HEADER_LINE: Final = 4096
-"""The most octets of the request line, and of each line of the header."""
+"""The seconds in which clients must take their last replies when a listener is closed."""
 MAX_CONNECTIONS: Final = 64
 """The most connections of a listener. One more closes the connection whose client was idle for the longest time."""
 REQUEST_TIMEOUT: float = 10.0
 """The seconds that a client may take for a request, from its first octet or from the start of the connection."""
 IDLE_TIMEOUT: float = 75.0
 """The seconds from a request to the end of its connection, if the client sends no other request."""
-LINGER: Final = 1.0
+LINGER: float = 1.0
 """The seconds for which the body of a request is read and ignored."""
-
+POLL: Final = 0.01
+"""Seconds between two checks whether clients have taken their last replies."""
 
 log = logging.getLogger("svcdns")
-_silent: Final = logging.getLogger("svcdns.http.malformed")
-"""Gets a line with a traceback for each malformed request. Clients must not be able to fill the log."""
-_silent.disabled = True
 
 
 class _Site:
@@ -52,24 +49,11 @@ class _Site:
         self._open: dict[_Connection, None] = {}
         """The open connections: first those whose clients have been idle for the longest time."""
         self._listeners: list[asyncio.Server] = []
-        app = web.Application()
-        app.router.add_get("/{path:.*}", self._handle)
-        self._runner = web.AppRunner(
-            app,
-            access_log=None,
-            logger=_silent,
-            shutdown_timeout=SHUTDOWN,
-            keepalive_timeout=IDLE_TIMEOUT,
-            lingering_time=LINGER,
-            max_line_size=MAX_HEADER_LINE,
-            max_field_size=MAX_HEADER_LINE,
-        )
 
     async def open(self, sockets: Sequence[socket.socket]) -> None:
-        await self._runner.setup()
         loop = asyncio.get_running_loop()
         for sock in sockets:
-            self._listeners.append(await loop.create_server(self._connection, sock=sock))
+            self._listeners.append(await loop.create_server(lambda: _Connection(self.reply, self._open), sock=sock))
 
     @property
     def port(self) -> int:
@@ -79,37 +63,43 @@ class _Site:
     async def close(self) -> None:
         for listener in self._listeners:
             listener.close()
-        await self._runner.cleanup()
+        for connection in tuple(self._open):
+            connection.close()
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + SHUTDOWN
+        while self._open and loop.time() < deadline:
+            await asyncio.sleep(POLL)
+        for connection in tuple(self._open):
+            connection.abort()
 
-    def _connection(self) -> _Connection:
-        server = self._runner.server
-        assert server is not None
-        return _Connection(server(), self._open)
-
-    async def _handle(self, request: web.Request) -> web.Response:
-        connection = request.transport.get_protocol() if request.transport is not None else None
-        if isinstance(connection, _Connection):
-            connection.has_request()
+    def reply(self, request: Request) -> Response:
         page = self.pages.get(request.path)
+        if request.method not in METHODS:
+            return Response(b"405 method not allowed\n", 405, allow=", ".join(METHODS))
         if page is None:
-            return web.Response(status=404, text="404 page not found\n")
+            return Response(b"404 page not found\n", 404)
         try:
-            return await page(request)
+            return page(request)
         except Exception:
             log.exception("The page %s cannot be made", request.path)
-            return web.Response(status=500, text="500 internal server error\n")
+            return Response(b"500 internal server error\n", 500)
 
 
 class _Connection(asyncio.Protocol):
-    """One connection: passes everything to the protocol of aiohttp, and closes the connection at its time limit."""
+    """One connection: answers its requests one after the other, and closes the connection at its time limit."""
 
-    def __init__(self, protocol: asyncio.Protocol, connections: dict[_Connection, None]) -> None:
-        """`protocol` is that of aiohttp; `connections` are the open connections of the listener."""
-        self._protocol, self._connections = protocol, connections
+    def __init__(self, reply: Callable[[Request], Response], connections: dict[_Connection, None]) -> None:
+        """`reply` makes the response to a request; `connections` are the open connections of the listener."""
+        self._reply, self._connections = reply, connections
         self._transport: asyncio.Transport | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._received = bytearray()
         self._waits = False
         """True after a request, until the first octet of the next one."""
+        self._ending = False
+        """True when no more requests are answered. What the client still sends is ignored."""
+        self._full = False
+        """True while the client does not take its replies. Then no further request is answered."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Starts the time limit. If there are too many connections, closes the one that was idle longest."""
@@ -119,48 +109,90 @@ class _Connection(asyncio.Protocol):
             next(iter(self._connections)).abort()
         self._connections[self] = None
         self._limit(REQUEST_TIMEOUT)
-        self._protocol.connection_made(transport)
 
-    def connection_lost(self, exc: Exception | None) -> None:
+    def connection_lost(self, _: Exception | None) -> None:
         """Removes the connection from the list."""
         self._connections.pop(self, None)
+        self._ending = True
         if self._timer is not None:
             self._timer.cancel()
-        self._protocol.connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Passes octets of a request on. The first octet starts the time limit of the request."""
+        """Answers the requests that are complete. The first octet starts the time limit of a request."""
+        if self._ending:
+            return
         if self._waits:
             self._waits = False
             self._limit(REQUEST_TIMEOUT)
-        self._protocol.data_received(data)
-
-    def eof_received(self) -> bool | None:
-        """Passes the end of the client's octets on."""
-        return self._protocol.eof_received()
+        self._received += data
+        self._answer()
 
     def pause_writing(self) -> None:
-        """Tells aiohttp that the client does not take the reply."""
-        self._protocol.pause_writing()
+        """Stops reading requests while the client does not take its replies."""
+        self._full = True
+        if self._transport is not None:
+            self._transport.pause_reading()
 
     def resume_writing(self) -> None:
-        """Tells aiohttp that the client takes the reply again."""
-        self._protocol.resume_writing()
+        """Answers the requests that have waited, and reads again."""
+        self._full = False
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.resume_reading()
+            self._answer()
 
-    def has_request(self) -> None:
-        """Called when the client has sent a whole header. One time limit begins, for the reply and the idle time after
-        it.
-        """
-        self._connections.pop(self, None)
-        self._connections[self] = None
-        self._waits = True
-        self._limit(IDLE_TIMEOUT)
+    def close(self) -> None:
+        """Closes the connection when the client has taken its replies."""
+        self._ending = True
+        if self._transport is not None:
+            self._transport.close()
 
     def abort(self) -> None:
         """Closes the connection at once."""
         self._connections.pop(self, None)
+        self._ending = True
         if self._transport is not None:
             self._transport.abort()
+
+    def _answer(self) -> None:
+        while self._received and not self._ending and not self._full:
+            try:
+                found = parse(self._received)
+            except MalformedRequestError:
+                self._send(Response(b"400 bad request\n", 400), body=True, keeps_alive=False)
+                self._end_after_body()
+                return
+            if found is None:
+                return
+            request, octets = found
+            del self._received[:octets]
+            self._has_request()
+            self._send(self._reply(request), body=request.method != "HEAD", keeps_alive=request.keeps_alive)
+            if request.has_body:
+                self._end_after_body()
+            elif not request.keeps_alive:
+                self.close()
+
+    def _send(self, response: Response, *, body: bool, keeps_alive: bool) -> None:
+        if self._transport is not None:
+            self._transport.write(response.encoded(body=body, keeps_alive=keeps_alive))
+
+    def _end_after_body(self) -> None:
+        """Ends the replies, and ignores what the client still sends for LINGER seconds.
+
+        If the connection were closed at once, a reset could remove the reply before the client has read it.
+        """
+        self._ending = True
+        self._received.clear()
+        if self._transport is not None:
+            self._transport.write_eof()
+            self._limit(LINGER)
+
+    def _has_request(self) -> None:
+        """Called when the client has sent a whole header. The reply and the idle time after it share one limit."""
+        self._connections.pop(self, None)
+        self._connections[self] = None
+        self._waits = not self._received
+        self._limit(IDLE_TIMEOUT if self._waits else REQUEST_TIMEOUT)
 
     def _limit(self, seconds: float) -> None:
         if self._timer is not None:

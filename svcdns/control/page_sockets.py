@@ -1,8 +1,8 @@
 """Listening sockets for the HTTP pages of control.
 
-At a start, control opens these sockets before it imports the HTTP library, because this import is slow. Clients that
-connect in the meantime wait, and are not refused. Ports are shared (SO_REUSEPORT, as in CoreDNS), so that in a rolling
-replacement the new control process listens before the old one has ended.
+At a start, control opens these sockets before it serves the pages. Clients that connect in the meantime wait, and are
+not refused. Ports are shared (SO_REUSEPORT, as in CoreDNS), so that in a rolling replacement the new control process
+listens before the old one has ended.
 """
 
 from __future__ import annotations

@@ -10,8 +10,11 @@ It answers no DNS queries; the workers do. A start has one of four sequences:
 - As a successor of an earlier control process: the workers still answer. In a rolling replacement the earlier process
   still runs; then this process lists the whole cluster before it reports that it can take over.
 
-In the first three, the sockets of the HTTP pages listen before the DNS ports are open. The pages are served a moment
-later, when their libraries are imported; clients wait.
+Where the wait is short, the DNS ports are open earlier: the supervisor opens them when control has read the Corefile,
+before control imports this module (`early_ports`). The workers get these sockets with the message `listen`.
+
+In the first three, the sockets of the HTTP pages listen before the workers answer. The pages are served when DNS is
+served, or after PAGES_DELAY; clients wait until then.
 
 A reload builds the new chains while the old ones serve. The new Corefile is used as a whole or not at all. Rules:
 
@@ -33,12 +36,13 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from enum import Enum, auto
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from svcdns import __version__
 from svcdns.control.cluster_view import ClusterView, Difference
 from svcdns.control.cluster_views import ClusterViews, shown_ages
 from svcdns.control.configuration import Setup
+from svcdns.control.endpoints import Pages
 from svcdns.control.info_metrics import RELOADS_FAILED, note_build, note_exits, note_plugins, note_version
 from svcdns.control.last_good_corefile import LastGoodCorefile
 from svcdns.control.memory_pressure import MemoryBudget, own_memory
@@ -60,9 +64,6 @@ from svcdns.process.shared_memory import State, other_side
 from svcdns.telemetry.counters import Counters
 from svcdns.telemetry.logging import DroppedLines, plugin_logger
 
-if TYPE_CHECKING:
-    from svcdns.control.endpoints import Pages
-
 HEARTBEAT: Final = 1.0
 """Seconds from one heartbeat to the next."""
 POLL: Final = 0.02
@@ -70,7 +71,7 @@ POLL: Final = 0.02
 WAITING_LINE: Final = 0.5
 """Seconds between two log lines about the wait for the API server."""
 PAGES_DELAY: Final = 0.3
-"""Seconds for which the start of DNS has precedence over the HTTP pages, whose libraries take long to import."""
+"""Seconds for which requests to the HTTP pages wait for the start of DNS, so that a probe finds the server ready."""
 
 log = logging.getLogger("svcdns")
 
@@ -122,8 +123,7 @@ class Control:
         self._memory = MemoryBudget(
             self._counters, time.monotonic, self._workers.allow, self._request_restart, own_memory, again=options.again
         )
-        self._regions, self._own = regions, own
-        self._pages_made: Pages | None = None
+        self._pages = Pages(self._workers, self._counters, regions, own, self._is_watching, self._views.unready)
         self._setup: Setup | None = None
         self._calls = BlockingCalls(log)
         self._refresher = Refresher(self._calls, lambda: self._serving.data, self._take_data, self._count_failure)
@@ -141,20 +141,6 @@ class Control:
 
     def _send_difference(self, view: ClusterView, difference: Difference) -> None:
         self._workers.send_difference(view, difference)
-
-    @property
-    def _pages(self) -> Pages:
-        """The HTTP pages, created when they are first used.
-
-        The import of their libraries is slow. A start from a snapshot serves DNS before that import.
-        """
-        if self._pages_made is None:
-            from svcdns.control.endpoints import Pages
-
-            self._pages_made = Pages(
-                self._workers, self._counters, self._regions, self._own, self._is_watching, self._views.unready
-            )
-        return self._pages_made
 
     def _is_watching(self) -> bool:
         return self._setup is not None and bool(self._setup.views)
@@ -192,8 +178,7 @@ class Control:
             await self._last_good.stop()
             await self._views.stop()
             close_all(self._page_sockets)
-            if self._pages_made is not None:
-                await self._pages_made.close()
+            await self._pages.close()
         return 0
 
     def _give_up(self, line: str) -> int:

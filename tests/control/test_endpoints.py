@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any, cast
 
 import pytest
-from aiohttp import web
 
 from svcdns.control.endpoints import Pages
+from svcdns.control.http_message import Request
 from svcdns.process.shared_memory import State
 from svcdns.telemetry.counters import Counters
 
@@ -24,21 +24,21 @@ class Workers:
         return self.now
 
 
-async def ready(workers: Workers, *, watching: bool) -> tuple[int, str | None]:
+def ready(workers: Workers, *, watching: bool) -> tuple[int, str]:
     """Returns status and text of the page /ready."""
     pages = Pages(
         cast("Any", workers), Counters(), [memoryview(bytearray(1 << 16))], 0, lambda: watching, lambda: False
     )
-    response = await pages._ready(cast("web.Request", None))
-    return response.status, response.text
+    response = pages._ready(cast("Request", None))
+    return response.status, response.body.decode()
 
 
 @pytest.mark.parametrize("watching", [True, False], ids=["with a cluster", "without"])
-async def test_ready_is_the_present_state(*, watching: bool) -> None:
+def test_ready_is_the_present_state(*, watching: bool) -> None:
     """/ready fails while a worker starts, even if it succeeded before (docs/plugins/ready.md)."""
     workers = Workers(State.SERVING, State.SERVING)
-    assert await ready(workers, watching=watching) == (200, "OK")
+    assert ready(workers, watching=watching) == (200, "OK")
     workers.now[1] = State.STARTING
-    assert await ready(workers, watching=watching) == (503, "kubernetes" if watching else "worker")
+    assert ready(workers, watching=watching) == (503, "kubernetes" if watching else "worker")
     workers.now[1] = State.SERVING
-    assert await ready(workers, watching=watching) == (200, "OK")
+    assert ready(workers, watching=watching) == (200, "OK")

@@ -12,24 +12,19 @@ retry, does not decode objects, and does not store the position in a list. Rules
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import email.utils
-import os
 import socket
 import zlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Protocol
 
-import aiohttp
-from aiohttp.abc import ResolveResult
-
 from svcdns.cluster.watch_options import SourceError
 from svcdns.errors import UNDECODABLE, SvcdnsError
 from svcdns.eventloop.clock import Clock
 from svcdns.sources.api import decoding
-from svcdns.sources.api.credentials import Access, Credentials
+from svcdns.sources.api.credentials import Credentials
+from svcdns.sources.api.http_client import Response, Session, Target
 from svcdns.sources.api.resources import Resource
 
 READ_BUFFER = 1 << 18
@@ -112,7 +107,7 @@ class ApiClient:
             observe,
             limits,
         )
-        self._session: aiohttp.ClientSession | None = None
+        self._session: Session | None = None
         self._given_up = 0
 
     async def page(self, token: str, limit: int, *, long: bool) -> bytes:
@@ -129,7 +124,7 @@ class ApiClient:
         async with self._get(query, head, self._limits.list_silence, encoding="gzip", latency=True) as response:
             body = await response.read()
             self._observe.received(self._resource.qualified, len(body))
-            if response.headers.get("Content-Encoding", "") != "gzip":
+            if response.headers.get("content-encoding", "") != "gzip":
                 return body
             try:
                 return zlib.decompress(body, _GZIP)
@@ -153,8 +148,8 @@ class ApiClient:
             _keep_alive(response)
             yield self._chunks(response)
 
-    async def _chunks(self, response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
-        async for chunk in response.content.iter_any():
+    async def _chunks(self, response: Response) -> AsyncIterator[bytes]:
+        async for chunk in response.pieces():
             self._observe.received(self._resource.qualified, len(chunk))
             yield chunk
 
@@ -179,7 +174,7 @@ class ApiClient:
     @contextlib.asynccontextmanager
     async def _get(
         self, query: dict[str, str], head: float, silence: float, *, encoding: str, latency: bool
-    ) -> AsyncIterator[aiohttp.ClientResponse]:
+    ) -> AsyncIterator[Response]:
         if self._resource.label_selector:
             query["labelSelector"] = self._resource.label_selector
         if self._resource.field_selector:
@@ -189,17 +184,18 @@ class ApiClient:
         try:
             access = await self._credentials.access()
             host = access.host
-            response = await self._head_of(access, query, head, silence, encoding)
-            try:
+            if self._session is None:
+                self._session = Session(environment=not access.local, first=self._given_up)
+            target = Target(access.url + self._resource.path, access.ssl, access.server_hostname, access.proxy)
+            fields = {**access.headers, "Accept-Encoding": encoding}
+            async with self._session.get(target, query, fields, head=head, silence=silence) as response:
                 code = str(response.status)
                 if response.status != 200:
                     raise await _refusal(response)
                 if not latency:
                     self._observe.request("GET", host, code, "GET", None)
                 yield response
-            finally:
-                response.release()
-        except (aiohttp.ClientError, OSError) as error:
+        except OSError as error:
             if latency:
                 code = "<error>"
             self._given_up += 1
@@ -211,56 +207,6 @@ class ApiClient:
             if host and (latency or code != "200"):
                 self._observe.request("GET", host, code, "GET", self._clock() - started if latency else None)
 
-    async def _head_of(
-        self, access: Access, query: dict[str, str], head: float, silence: float, encoding: str
-    ) -> aiohttp.ClientResponse:
-        if self._session is None:
-            self._session = connect(access, first=self._given_up, unpack=False)
-            # SharedRetry decides about retries. aiohttp would retry at once on another connection; no public option
-            # turns that off.
-            self._session._retry_connection = False  # noqa: SLF001
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=head, sock_read=silence)
-        async with asyncio.timeout(head):
-            return await self._session.get(
-                access.url + self._resource.path,
-                params=query,
-                headers={**access.headers, "Accept-Encoding": encoding},
-                timeout=timeout,
-                allow_redirects=False,
-                ssl=access.ssl if access.ssl is not None else True,
-                server_hostname=access.server_hostname,
-                proxy=access.proxy,
-            )
-
-
-class _Addresses(aiohttp.ThreadedResolver):
-    """A resolver that returns the addresses of a host name in rotated order: the address number `first` comes first."""
-
-    def __init__(self, first: int) -> None:
-        super().__init__()
-        self._first = first
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
-    ) -> list[ResolveResult]:
-        found = await super().resolve(host, port, family)
-        first = self._first % len(found) if found else 0
-        return found[first:] + found[:first]
-
-
-def connect(access: Access, *, first: int = 0, unpack: bool = True) -> aiohttp.ClientSession:
-    """Returns a session for an API server.
-
-    If the server's name has several addresses, the session tries the address with index `first` first. With `unpack`,
-    the session decompresses bodies. The proxies of the environment are not used for a server on this machine.
-    """
-    return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=0, resolver=_Addresses(first)),
-        trust_env=not access.local,
-        read_bufsize=READ_BUFFER,
-        auto_decompress=unpack,
-    )
-
 
 def refusal(code: int, status: decoding.Status, retry_after: float | None = None) -> ApiError:
     """Returns the error for a Status object, which came as a response body or in an ERROR event."""
@@ -269,48 +215,42 @@ def refusal(code: int, status: decoding.Status, retry_after: float | None = None
     return RefusedError(code, status.message or status.reason, retry_after)
 
 
-async def _refusal(response: aiohttp.ClientResponse) -> ApiError:
-    body = await response.content.read(READ_BUFFER)
+async def _refusal(response: Response) -> ApiError:
+    body = await response.read(READ_BUFFER)
     try:
         status = decoding.decode_status(body)
     except UNDECODABLE:
-        status = decoding.Status(message=response.reason or "")
+        status = decoding.Status(message=response.reason)
     return refusal(response.status, status, _retry_after(response))
 
 
-def _retry_after(response: aiohttp.ClientResponse) -> float | None:
+def _retry_after(response: Response) -> float | None:
     """Returns the header Retry-After in seconds; None without a valid one.
 
     It is a number of seconds or a date (RFC 9110 §10.2.3). A date is compared with the Date of the response, not with
     this machine's clock.
     """
-    wanted = response.headers.get("Retry-After", "")
+    wanted = response.headers.get("retry-after", "")
     if wanted.isascii() and wanted.isdigit():
         return float(wanted)
+    import email.utils  # here, because it imports much, and few responses need it
+
     try:
-        moments = [email.utils.parsedate_to_datetime(text) for text in (wanted, response.headers.get("Date", ""))]
+        moments = [email.utils.parsedate_to_datetime(text) for text in (wanted, response.headers.get("date", ""))]
         return max(0.0, (moments[0] - moments[1]).total_seconds())
     except (ValueError, TypeError):
         return None
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: OSError) -> str:
     if isinstance(error, TimeoutError):
         return str(error) or "timed out"
-    if (
-        isinstance(error, aiohttp.ClientConnectorError)
-        and error.errno
-        and not isinstance(error, aiohttp.ClientSSLError)
-    ):
-        return f"connect {error.host}:{error.port}: {os.strerror(error.errno).lower()}"
     return str(error) or type(error).__name__
 
 
-def _keep_alive(response: aiohttp.ClientResponse) -> None:
+def _keep_alive(response: Response) -> None:
     """Turns on TCP keep-alive for a watch, so that a failed machine is noticed within half a minute."""
-    connection = response.connection
-    transport = connection.transport if connection is not None else None
-    sock = transport.get_extra_info("socket") if transport is not None else None
+    sock = response.socket
     if sock is None:
         return
     with contextlib.suppress(OSError):
