@@ -335,6 +335,14 @@ def test_a_worker_does_without_what_is_controls() -> None:
     assert not controls & set(done.stdout.split())
 
 
+def test_control_does_without_an_http_library() -> None:
+    """Control has its own HTTP server and client, because an HTTP library costs time at a start, and memory."""
+    program = "import svcdns.control.program, svcdns.sources.api.reflector, sys; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT)
+    late = {"aiohttp", "http.client", "urllib.request", "email.message", "kubernetes", "prometheus_client", "yaml"}
+    assert not late & set(done.stdout.split())
+
+
 def test_public_things_say_what_they_are() -> None:
     """Every module that is not empty has a docstring."""
     for name in MODULES:

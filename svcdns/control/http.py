@@ -96,7 +96,7 @@ class _Connection(asyncio.Protocol):
         self._received = bytearray()
         self._waits = False
         """True after a request, until the first octet of the next one."""
-        self._ending = False
+        self._closing = False
         """True when no more requests are answered. What the client still sends is ignored."""
         self._full = False
         """True while the client does not take its replies. Then no further request is answered."""
@@ -113,13 +113,13 @@ class _Connection(asyncio.Protocol):
     def connection_lost(self, _: Exception | None) -> None:
         """Removes the connection from the list."""
         self._connections.pop(self, None)
-        self._ending = True
+        self._closing = True
         if self._timer is not None:
             self._timer.cancel()
 
     def data_received(self, data: bytes) -> None:
         """Answers the requests that are complete. The first octet starts the time limit of a request."""
-        if self._ending:
+        if self._closing:
             return
         if self._waits:
             self._waits = False
@@ -142,19 +142,19 @@ class _Connection(asyncio.Protocol):
 
     def close(self) -> None:
         """Closes the connection when the client has taken its replies."""
-        self._ending = True
+        self._closing = True
         if self._transport is not None:
             self._transport.close()
 
     def abort(self) -> None:
         """Closes the connection at once."""
         self._connections.pop(self, None)
-        self._ending = True
+        self._closing = True
         if self._transport is not None:
             self._transport.abort()
 
     def _answer(self) -> None:
-        while self._received and not self._ending and not self._full:
+        while self._received and not self._closing and not self._full:
             try:
                 found = parse(self._received)
             except MalformedRequestError:
@@ -181,7 +181,7 @@ class _Connection(asyncio.Protocol):
 
         If the connection were closed at once, a reset could remove the reply before the client has read it.
         """
-        self._ending = True
+        self._closing = True
         self._received.clear()
         if self._transport is not None:
             self._transport.write_eof()

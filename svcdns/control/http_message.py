@@ -79,7 +79,8 @@ def parse(octets: bytes | bytearray) -> tuple[Request, int] | None:
         start += 2
     end = octets.find(_END, start, MAX_HEAD)
     if end < 0:
-        if len(octets) >= MAX_HEAD or len(octets) - max(octets.rfind(b"\r\n") + 2, start) > MAX_LINE:
+        last = octets.rfind(b"\r\n", start)
+        if len(octets) >= MAX_HEAD or len(octets) - (last + 2 if last >= 0 else start) > MAX_LINE:
             raise MalformedRequestError("the header is too large")
         return None
     first, *rest = bytes(octets[start:end]).split(b"\r\n")

@@ -208,3 +208,46 @@ async def test_many_connections(health: int) -> None:
     await asyncio.gather(*ended, return_exceptions=True)
     for _, writer in streams:
         writer.close()
+
+
+async def test_requests_that_are_sent_together(health: int) -> None:
+    """They are answered in their order on one connection, until one says that it is the last."""
+    more = (
+        b"\r\nGET /nothing HTTP/1.1\r\nHost: a\r\n\r\n" + b"HEAD /health HTTP/1.0\r\n\r\n" + b"GET /health HTTP/1.1\r\n"
+    )
+    reply = await exchange(health, b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n" + more)
+    assert [line.split(b"\r\n", 1)[0] for line in reply.split(b"HTTP/1.1 ")[1:]] == [
+        b"200 OK",
+        b"404 Not Found",
+        b"200 OK",
+    ]
+    assert reply.endswith(b"\r\nConnection: close\r\n\r\n")
+
+
+async def test_a_client_that_takes_no_replies() -> None:
+    """Its further requests wait, so that the memory for replies is bounded; they are answered when it reads on."""
+    made, calls = HttpPages({"/metrics": lambda _: calls.append(1) or Response(bytes(1 << 20))}), list[int]()
+    address = ("127.0.0.1", 0)
+    await made.serve({address: frozenset({"/metrics"})})
+    reader, writer = await asyncio.open_connection("127.0.0.1", made.port(address), limit=1 << 10)
+    writer.write(b"GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n" * 30)
+    async with asyncio.timeout(10):
+        await reader.readexactly(1)
+        assert 0 < len(calls) < 30
+        rest = await reader.readexactly(29 << 20)
+        assert len(rest) == 29 << 20
+    writer.close()
+    await made.serve({})
+    assert len(calls) == 30
+
+
+async def test_a_closed_listener_ends_its_connections(pages: HttpPages) -> None:
+    """A client that is idle sees the end of its connection."""
+    address = ("127.0.0.1", 0)
+    await pages.serve({address: frozenset({"/health"})})
+    reader, writer = await asyncio.open_connection("127.0.0.1", pages.port(address))
+    writer.write(b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n")
+    await reader.readuntil(b"/health")
+    await pages.serve({})
+    assert await asyncio.wait_for(reader.read(), 10) == b""
+    writer.close()
