@@ -36,12 +36,12 @@ HALF_OPEN = 1_000
 HANDSHAKES_AT_ONCE = 32
 IDLE_TLS = 4_096
 IDLE_TLS_EVERY = 5.0
-"""The seconds between two queries on an idle TLS connection, without which the server would close it."""
+"""The seconds between two queries on an idle TLS connection, so that the server does not close it."""
 CONNECTS_AT_ONCE = 3_000
 CONNECT_RATE = 20_000
 TICK = 0.001
 LATE = 0.02
-"""The seconds by which a flood may be late. What it has not sent earlier than that is not sent any more."""
+"""A packet of a flood that is late by more than this number of seconds is not sent."""
 _PART = 512
 """Queries that are encoded together."""
 
@@ -54,7 +54,7 @@ class Target:
         self._seconds, self.ends = seconds, math.inf
 
     def begin(self) -> None:
-        """Says that the attack is in progress. It ends after the given time."""
+        """Prints that the attack is in progress, and sets its end."""
         self.ends = time.monotonic() + self._seconds
         print("in progress", flush=True)
 

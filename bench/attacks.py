@@ -267,9 +267,9 @@ def _prefer(pid: int, nice: int) -> None:
 
 
 def _prefer_client(pid: int = 0) -> None:
-    """Runs a process (0: this one) before the attacker, which shares its core.
+    """Gives a process (0: this one) priority over the attacker, which shares its core.
 
-    Clients and upstream would otherwise wait for the attacker, and not for the server.
+    Otherwise clients and upstream would wait for the attacker, and not for the server.
     """
     with suppress(PermissionError):
         os.sched_setscheduler(pid, os.SCHED_FIFO, os.sched_param(1))

@@ -274,7 +274,7 @@ class Index:
     def _update_service_index(
         self, kind: Kind, dependency: str, stored: StoredObject, old: Any, new: Any, affected: set[Dependency]
     ) -> None:
-        """Moves an EndpointSlice in the index by Service, if a change made its label name another Service.
+        """Updates the index of EndpointSlices by Service, if a slice's label now names another Service.
 
         `old` and `new` are the slice before and after the change. Adds to `affected` the dependencies of both Services.
         """

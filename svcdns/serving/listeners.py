@@ -49,7 +49,7 @@ HostPort = tuple[str, int]
 ACCEPTS: Final = 8
 """The most connections of a socket that one iteration of the event loop accepts, because each takes 0.1 ms and more."""
 ACCEPT_PAUSE: Final = 0.0002
-"""The least seconds between two connections of a socket that are accepted while too many wait.
+"""While too many connections wait at a socket, the least number of seconds between two that are accepted.
 
 A connection takes about half of this time until it is closed, so other work gets the other half.
 """

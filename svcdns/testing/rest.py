@@ -26,7 +26,7 @@ _SOA: Final = b"\2ns\0\4root\0" + b"".join(number.to_bytes(4, "big") for number 
 
 
 def unchanging(query: Query, clock: Clock) -> Reply:  # noqa: ARG001 - a Rest
-    """Returns a reply that stays valid until a dependency changes, as for cluster names."""
+    """Returns a reply that stays valid until a dependency changes, as the replies for cluster names do."""
     answer, authority = _records(query, TTL)
     return Reply(
         flags=query.reply_flags | AA,

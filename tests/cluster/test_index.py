@@ -35,7 +35,9 @@ def test_an_encoded_object_is_applied_like_a_decoded_one() -> None:
 
 
 def test_is_synced_once_every_kind_is_listed() -> None:
-    """The index is synced when every kind has been listed once, and stays so. The change to synced is a dependency."""
+    """The index is synced once every kind has been listed, and stays synced. The change is reported as the dependency
+    SYNC.
+    """
     index = Index((Kind.SERVICE, Kind.NAMESPACE))
     assert index.apply(Complete(Kind.SERVICE)) == set()
     assert not index.synced

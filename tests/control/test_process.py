@@ -108,7 +108,7 @@ class World:
                 await asyncio.sleep(0.001)
 
     async def serving(self) -> None:
-        """Waits until it serves."""
+        """Waits until the control process reports that it serves."""
         await self.start()
         await self.until(lambda: "serving" in self.operations)
 

@@ -40,7 +40,7 @@ def configure(generation: int, *views: int) -> Configure:
 
 
 class Joined:
-    """The end of a feed that a worker reads."""
+    """A worker's end of its connection to the control process."""
 
     def __init__(self, sock: socket.socket) -> None:
         """Makes the socket non-blocking."""

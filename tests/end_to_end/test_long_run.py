@@ -70,7 +70,7 @@ def test_after_ten_thousand_changes_it_answers_as_a_new_one(tmp_path: Path) -> N
 
 
 def still(different: list[tuple[str, str]], old: Server, new: Server) -> list[tuple[str, str]]:
-    """Removes the names and types from the list that both servers answer alike; returns it."""
+    """Keeps only the names and types in the list that the two servers answer differently, and returns the list."""
     different[:] = [(name, rtype) for name, rtype in different if query(old, name, rtype) != query(new, name, rtype)]
     return different
 

@@ -221,7 +221,7 @@ def metrics(page: str) -> dict[str, set[str]]:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_commands_in_the_text_exist(page: Path) -> None:
-    """`make TARGET` has such a target, `python -m bench.NAME --option` such a module with such an option."""
+    """Each target of `make`, and each module and option of `python -m bench.NAME`, that a page names exists."""
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     for span in SPAN.findall(page.read_text()):
         words = shlex.split(span)

@@ -285,7 +285,9 @@ def asked_until_refused(port: int) -> int:
 
 
 def test_a_stop_ends_an_unfinished_upgrade(tmp_path: Path) -> None:
-    """An idle TLS connection keeps the old worker. The server answers over UDP until it refuses, and exits in time."""
+    """An idle TLS connection keeps the old worker running. At a stop, the server answers over UDP until it refuses
+    queries, and ends in time.
+    """
     health = "    health 127.0.0.1:{health} {\n        lameduck 500ms\n    }\n"
     corefile = COREFILE.replace("    whoami\n    reload", f"{health}    whoami\n    reload")
     with serving(tmp_path, corefile=corefile) as server, server.secure() as secure:

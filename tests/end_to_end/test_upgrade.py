@@ -29,7 +29,7 @@ FORWARD = "\n.:{port} {\n bind 127.0.0.1\n forward . 127.0.0.1:%d {\n  max_fails
 
 
 def upgrade(server: Server, times: int = 1) -> None:
-    """Starts an upgrade, and waits for its end, the server's upgrade number `times`."""
+    """Starts the upgrade with the number `times` since the start of the server, and waits for its end."""
     server.process.send_signal(signal.SIGUSR2)
     until(
         "the end of the upgrade", lambda: server.process.poll() is not None or server.log.count(COMPLETE) == times, 60.0

@@ -1,7 +1,8 @@
 """glibc, musl, Unbound and dnsdist as clients while the server reloads, is upgraded in place, and stops.
 
-Two runs have all clients and events; each test reads its part. It needs root, for a network namespace. A client whose
-program is not installed is skipped with the program's name, and so is everything where namespaces are not permitted.
+The server and its clients run twice, and each test checks a part of the results. Root is needed, for a network
+namespace. The tests of a client are skipped if its program is not installed, and all tests if namespaces are not
+permitted.
 """
 
 from __future__ import annotations
@@ -75,7 +76,9 @@ def test_busy_connections_do_not_hold_an_upgrade(found: Run) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_no_lookup_fails_during_lame_duck(stopped: Run, kind: str) -> None:
-    """From SIGTERM to the end of the lame duck time the server answers, on connections that were open too."""
+    """From SIGTERM to the end of the lame duck time, the server answers on new connections and on those that were
+    open.
+    """
     end = stopped.began["stop"] + LAME_DUCK
     lookups = [lookup for lookup in stopped.during(watched(kind), "stop") if lookup.began < end]
     assert len(lookups) >= 10

@@ -253,7 +253,9 @@ def test_before_the_first_list_a_stranger_gets_no_default() -> None:
 
 
 def test_an_alias_that_was_answered_before_the_first_list() -> None:
-    """The answer for an alias to a name that is hidden before the first list is not given to strangers afterwards."""
+    """Before the first list, the target of an alias is hidden. After the list, clients get the target, and not a stored
+    reply.
+    """
     found = Chains(COREFILE % ("shared namespace b\ndefault all", ""), OBJECTS, synced=False)
     for _ in range(3):
         assert b"\x0a\x00\x00\x01" not in found.ask("to-a.b.svc.cluster.local.", client=NOBODY)
@@ -282,8 +284,8 @@ def forwarded(query: Query) -> Reply:
 
 
 def test_cache_keeps_no_reply_that_depends_on_the_client() -> None:
-    """With fallthrough, a hidden name gets the upstream's answer. No client gets the answer for another one from
-    *cache*, and outside names are still cached.
+    """With fallthrough, a hidden name gets the upstream's answer. *cache* does not give this answer to other clients;
+    outside names are cached for all clients.
     """
     asked: list[str] = []
 

@@ -33,7 +33,7 @@ def test_messages_are_received_complete_and_in_order() -> None:
 
 
 def test_descriptors_belong_to_their_message() -> None:
-    """A descriptor that arrives is open and another number for the same file."""
+    """A received descriptor is open, and is another number for the same file."""
     left, right = pair()
     read, write = os.pipe()
     left.send({"op": "none"})

@@ -49,7 +49,7 @@ class Checkout:
         self.git("commit", "--quiet", "--message=start")
 
     def git(self, *arguments: str) -> str:
-        """What a git command prints."""
+        """Returns what a git command prints."""
         return self.run("git", *arguments).stdout.strip()
 
     def release(self, version: str) -> subprocess.CompletedProcess[str]:

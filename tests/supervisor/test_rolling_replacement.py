@@ -222,7 +222,7 @@ def test_other_children_that_end_are_no_part_of_the_replacement(world: World) ->
 
 
 def test_a_stop_ends_the_replacement(world: World) -> None:
-    """A stop kills the new control process, and workers get their feeds from the old one again."""
+    """A stop kills the new control process, and workers are connected to the old one again."""
     world.replacement.begin(list(world.children))
     world.replacement.advance(10.0)
     world.replacement.stop()

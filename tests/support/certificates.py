@@ -38,7 +38,7 @@ class Authority:
         return self._ca.cert_pem.bytes()
 
     def write(self, folder: Path, name: str = "ca") -> Path:
-        """Writes its certificate into a file; the path."""
+        """Writes the authority's certificate into a file, and returns the path."""
         path = folder / f"{name}.crt"
         path.write_bytes(self.pem)
         return path

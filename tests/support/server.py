@@ -46,7 +46,7 @@ def free_port() -> int:
 
 
 def http(port: int, path: str) -> tuple[int, str]:
-    """Status and body of a page; (0, "") where nobody listens."""
+    """Returns the status and the body of a page; (0, "") if no program listens on the port."""
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=3) as response:
             return response.status, response.read().decode()
@@ -145,7 +145,7 @@ class Server:
             return None
 
     def records(self, name: str, rtype: str = "A", **options: Any) -> list[str]:
-        """Returns the answer's RDATA, sorted; the rcode alone where there is none."""
+        """Returns the sorted RDATA of the answer, or only the rcode if there is no answer."""
         reply = self.ask(name, rtype, **options)
         if reply is None:
             return ["no answer"]

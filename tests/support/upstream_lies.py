@@ -37,7 +37,7 @@ SOA_TEXT = "example.org. SOA ns.example.org. host.example.org. 1 7200 3600 12096
 
 
 def numbered(packet: bytes, ident: bytes) -> bytes:
-    """Returns a packet with the message ID of the query in place of the ID 0x1234, and with a wrong one for others."""
+    """Returns a packet with the message ID of the query if its ID is 0x1234, otherwise with a wrong ID."""
     if packet[:2] == b"\x12\x34":
         return ident + packet[2:]
     return bytes((ident[0] ^ 1,)) + ident[1:] + packet[2:] if len(packet) > 1 else packet
@@ -49,7 +49,7 @@ def flags(value: int, packet: bytes = TRUE) -> bytes:
 
 
 def counts(*values: int, packet: bytes = TRUE) -> bytes:
-    """Returns a packet that counts so many questions, answers, authority and additional records."""
+    """Returns a packet whose header has these counts of questions, answers, authority and additional records."""
     return packet[:4] + b"".join(value.to_bytes(2, "big") for value in values) + packet[12:]
 
 
@@ -59,7 +59,7 @@ def beside(*records: bytes) -> bytes:
 
 
 def pointers(number: int) -> bytes:
-    """Returns a reply whose second record has a name of so many compression pointers, one to the next."""
+    """Returns a reply in which the name of the second record is `number` compression pointers, each to the next."""
     text = record(OWNER, Type.NULL, b"".join([OWNER, *(pointer(START + 12 + 2 * at) for at in range(number - 1))]))
     return reply(text, address(pointer(START + 12 + 2 * (number - 1))))
 

@@ -219,7 +219,7 @@ LINES = record_lines(
 
 @given(answer=LINES, authority=LINES, additional=LINES)
 def test_a_second_removal_changes_nothing(answer: list[str], authority: list[str], additional: list[str]) -> None:
-    """What is kept belongs to the query. The number of records is the number kept and the number counted."""
+    """Each record is either kept or counted as removed. A second call removes nothing more."""
     message = reply(answer, authority, additional)
     stripped = remove_unrelated_records(message, NAME)
     kept = (message.answer, message.authority, message.additional)

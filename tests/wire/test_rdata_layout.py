@@ -40,7 +40,9 @@ def encoded(rtype: str, text: str) -> bytes:
 
 @pytest.mark.parametrize(("rtype", "text"), GOOD)
 def test_good(rtype: str, text: str) -> None:
-    """RDATA in the layout of its type is accepted. Without its last octet it is cut off, unless its end is open."""
+    """RDATA in the layout of its type is accepted. Without its last octet it is not, unless its last field has any
+    length.
+    """
     rdata = encoded(rtype, text)
     check(Type[rtype], rdata)
     if rtype not in (*CUT_TO_ANY, "APL") and len(rdata) > 1:

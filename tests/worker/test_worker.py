@@ -63,7 +63,7 @@ def slice_of(*addresses: str) -> EndpointSlice:
 
 
 class World:
-    """A worker, its sockets and its feed."""
+    """A worker, its sockets and its connection to the control process."""
 
     def __init__(self, folder: Path) -> None:
         """Creates a worker that has no sockets yet."""

@@ -1,4 +1,4 @@
-"""Parses large manifest files in processes of their own.
+"""Parses large manifest files in separate processes.
 
 Parsing some megabytes of YAML takes seconds of CPU time. A thread that parses would stop control's event loop again and
 again, because only one thread of a Python process runs at a time. So control divides a large file into as many parts as
@@ -32,7 +32,7 @@ from svcdns.sources.manifests.portions import ListText, Portion, divided
 from svcdns.sources.manifests.schemas import ObjectMeta
 
 LARGE_FILE: Final = 1 << 20
-"""The size of a file, in octets, from which on other processes parse it."""
+"""A file of this size in octets, or a larger one, is parsed by other processes."""
 MAX_PROCESSES: Final = 4
 """The most processes that parse one file at a time."""
 BATCH: Final = 32
@@ -42,7 +42,7 @@ _NONE: Final = msgspec.msgpack.encode(None)
 
 
 class _Part(msgspec.Struct, array_like=True):
-    """A part of a file. `outside` is empty for a part that is not a List."""
+    """A part of a file. `outside` is the text of a List without its items, or empty if the part is no List."""
 
     text: str
     line: int

@@ -81,8 +81,8 @@ def test_a_reply_that_is_not_stored_keeps_its_lifetime() -> None:
 
 
 def test_a_zone_transfer_gets_the_ttl_of_uncached_replies() -> None:
-    """Records of a zone transfer get the TTL of uncached replies. Closing the stream also closes the upstream
-    stream.
+    """Records of a zone transfer get the TTL of uncached replies. If the transfer is cancelled, its source is closed,
+    too.
     """
     ended = []
 

@@ -95,7 +95,7 @@ def test_variables(name: str, data: bytes, data6: bytes, per_client: bool) -> No
 @pytest.mark.parametrize("rule", ["local set 9 x", "local replace 9 x"])
 @pytest.mark.parametrize(("given", "added"), [(None, True), (Edns(512), False)], ids=["no OPT", "OPT"])
 def test_the_query_tells_whose_opt_record_it_has(rule: str, given: Edns | None, added: bool) -> None:
-    """*forward* leaves an OPT record out that *rewrite* added, if an upstream does not know EDNS."""
+    """If an upstream does not know EDNS, *forward* leaves out an OPT record that *rewrite* added."""
     seen: list[bool] = []
 
     def follow(passed: Query) -> Answer:

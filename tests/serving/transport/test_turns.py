@@ -70,7 +70,7 @@ async def test_work_that_fails() -> None:
 async def test_the_connections_that_wait_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """When MAX_WAITING connections wait, the client with the most of them loses its newest turn to another client.
 
-    A worker never has so many connections, even if each waits for a turn and for its end at once.
+    The real MAX_WAITING is at least twice the limit of connections, so a worker never reaches it.
     """
     assert turns.MAX_WAITING >= 2 * MAX_CONNECTIONS
     monkeypatch.setattr(turns, "MAX_WAITING", 3)

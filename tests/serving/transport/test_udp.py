@@ -62,7 +62,9 @@ class Served:
 
 @pytest.fixture(params=[{}, {"wildcard": True}, {"observed": True}], ids=["bound", "wildcard", "observed"])
 def served(request: pytest.FixtureRequest) -> Iterator[Served]:
-    """Runs the test with each kind of socket: bound, wildcard, observed."""
+    """Runs the test with each kind of socket: bound to one address, bound to all, and with a plugin that observes
+    queries.
+    """
     made = Served(**request.param)
     yield made
     made.close()

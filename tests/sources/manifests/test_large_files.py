@@ -75,7 +75,7 @@ def large(objects: str, name: str = "NAME") -> str:
 
 
 def test_processes_parse_a_file(tmp_path: Path) -> None:
-    """Two processes parse a file of two megabytes. The file has the same content as if it were parsed here."""
+    """Two processes parse a file of two megabytes. The result is the same as that of parsing in one process."""
     note = "  annotations: {note: " + "x" * 1000 + "}\n"
     path = tmp_path / "large.yaml"
     path.write_text(large("---\n" + SERVICE.replace("spec:", note + "spec:")) + "---\n" + OBJECTS["a key twice"])
