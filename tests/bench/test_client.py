@@ -10,7 +10,7 @@ from bench.upstream import reply
 
 
 def test_addresses_of_a_response() -> None:
-    """The addresses of the A and AAAA records after a CNAME."""
+    """The addresses in a response are those of its A and AAAA records, also after a CNAME record."""
     message = dns.message.make_response(dns.message.from_wire(make_query("web.team.svc.cluster.local")))
     records = "web.team.svc.cluster.local. 5 IN CNAME other.test.\nother.test. 5 IN A 192.0.2.1\nother.test. 5 IN AAAA 2001:db8::1"
     message.answer = dns.message.from_text(f";ANSWER\n{records}").answer

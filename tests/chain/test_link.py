@@ -259,7 +259,7 @@ async def test_self_queries_give_their_terms(answer: Callable[[], Answer]) -> No
 
 
 def reading(read: Callable[[], object]) -> Callable[[Query, Following], Answer]:
-    """A handler that calls `read` when the reply is there."""
+    """Returns a handler that calls `read` when the reply of the following plugins has arrived."""
     return lambda query, following: then(following(query), lambda reply: (read(), reply)[1])
 
 

@@ -17,7 +17,9 @@ def test_defaults_of_newer_fields_are_not_encoded() -> None:
 
 
 def test_each_older_program_gets_the_fields_that_it_knows() -> None:
-    """Options with `exclude` have the 14 fields of the programs that introduced it, unless `clients` is set."""
+    """Options with `exclude` and without `clients` are encoded with the 14 fields of the first programs that had
+    `exclude`.
+    """
     before = b"\x9e\xa0\xc0\xa0\xa0\xa0\xa0\xc3\xc2\xc2\xc2\xc2\x91\xa1m\x91\xa1x\xa7default"
     assert encode_watch(WatchOptions(manifests=("m",), exclude=("x",))) == before
     with_clients = WatchOptions(pods=True, clients=True)

@@ -85,7 +85,7 @@ def _targets(message: bytes, at: int) -> list[int]:
 
 
 def run_name_texts(data: bytes) -> None:
-    """Reads a name from text. The text of the name that was read stands for the same name."""
+    """Reads a name from text. The name, converted back to text and read again, is the same."""
     try:
         text = data.decode()
     except UnicodeDecodeError:

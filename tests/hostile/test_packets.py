@@ -79,7 +79,7 @@ class Client:
 
 
 def wrong(row: Row, wire: bytes) -> str:
-    """What is wrong with a reply; empty text if nothing is."""
+    """Returns what is wrong with a reply, or an empty text."""
     if not wire:
         return "" if row.rcode == SILENCE else "no reply"
     reply = read_reply(wire)  # raises for octets that do not parse

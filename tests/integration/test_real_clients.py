@@ -35,13 +35,13 @@ def run(*events: str) -> Run:
 
 @pytest.fixture(scope="module")
 def found() -> Run:
-    """The lookups through a reload, an upgrade and a stop."""
+    """Returns the lookups of all clients during a reload, an upgrade and a stop."""
     return run("reload", "upgrade", "stop")
 
 
 @pytest.fixture(scope="module")
 def interrupted() -> Run:
-    """The lookups through a stop while an upgrade is unfinished."""
+    """Returns the lookups of all clients during a stop that interrupts an upgrade."""
     return run("unfinished-upgrade", "stop")
 
 
@@ -96,7 +96,9 @@ def after_lame_duck(stopped: Run, kind: str) -> list[Lookup]:
 
 @pytest.mark.parametrize("kind", ["glibc", REFRESH])
 def test_a_stopped_server_refuses_at_once(stopped: Run, kind: str) -> None:
-    """Clients with this server alone wait for no time-out, and all fail once it has exited. musl sees no refusals."""
+    """Clients that have only this server fail without waiting for a time-out once it has exited. musl sees no
+    refusals.
+    """
     lookups = after_lame_duck(stopped, kind)
     assert [lookup for lookup in lookups if lookup.seconds >= AT_ONCE] == []
     assert all(lookup.error for lookup in lookups if lookup.began > stopped.gone)

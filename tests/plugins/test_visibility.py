@@ -505,7 +505,10 @@ def labelled(rng: Random, state: Iterable[ClusterObject]) -> Iterator[ClusterObj
 
 
 def is_visible(rules: str, objects: list[ClusterObject], client: str, namespace: str, service: str) -> bool:
-    """Returns what the rules in `RULES` mean, written down anew. `service` is empty for the namespace as a whole."""
+    """Computes, independently of the plugin, whether the rules in `RULES` show a Service to the client.
+
+    With an empty `service`, computes it for the namespace as a whole.
+    """
     labels = {one.name: dict(one.labels) for one in objects if isinstance(one, Namespace)}
     pods = [one for one in objects if isinstance(one, Pod) and one.ip == client]
     own = pods[0].namespace if len(pods) == 1 and not pods[0].host_network else ""
@@ -569,8 +572,8 @@ def test_as_if_hidden_objects_did_not_exist(rules: str, seed: int) -> None:
 
 
 def test_lifetime_of_a_hidden_answer() -> None:
-    """A hidden answer is kept until the cluster changes, as the answer for a missing name, and depends on the
-    namespace.
+    """The reply for a hidden name stays valid until the cluster changes, like that for a missing name, and depends on
+    the namespace.
     """
     found = chains()
     replies = [found.chain_reply(name, "A", POD_B) for name in ("web.a.svc.cluster.local.", "web.z.svc.cluster.local.")]

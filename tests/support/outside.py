@@ -83,7 +83,7 @@ def replying(
 
 
 def query(name: str = NAME, rtype: str = "A", *, ident: int = 7, flags: int = 0, **options: Any) -> bytes:
-    """Returns a client's packet; `flags` are beside RD."""
+    """Returns a client's packet. `flags` are set in addition to RD."""
     message = dns.message.make_query(name, rtype, id=ident, **options)
     message.flags |= flags
     return message.to_wire()

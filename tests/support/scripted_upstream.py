@@ -104,7 +104,7 @@ class ScriptedUpstream:
             return self
 
     async def __aexit__(self, *_: object) -> None:
-        """Closes it."""
+        """Closes the upstream."""
         self.close()
         await self._tcp.wait_closed()
 

@@ -25,7 +25,7 @@ CLIENT = Client("192.0.2.1", 40000, "192.0.2.53", 53, "udp")
 
 
 def records(*lines: str) -> tuple[Record, ...]:
-    """Records from zone-file lines with absolute names."""
+    """Returns the records in zone-file lines with absolute names."""
     return tuple(read("\n".join(lines), names.ROOT, "test"))
 
 
@@ -35,7 +35,7 @@ def shown(found: Iterable[Record]) -> list[str]:
 
 
 def rdata_text(record: Record) -> str:
-    """RDATA as text, by dnspython, an implementation that is not ours."""
+    """Returns RDATA as text, made by dnspython and not by svcdns."""
     import dns.rdata
     from dns.rdataclass import RdataClass
     from dns.rdatatype import RdataType

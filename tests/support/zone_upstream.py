@@ -2,7 +2,7 @@
 own.
 
 It follows CNAMEs, tells NXDOMAIN from NODATA (the root counts as missing), and puts the SOA of its one zone into
-negative answers. What does not fit is sent empty, with TC.
+negative answers. A reply that is too large is sent without records and with TC.
 """
 
 from __future__ import annotations
@@ -90,7 +90,10 @@ class ZoneUpstream:
             sock.close()
 
     def _answered_stream(self, stream: socket.socket) -> bool:
-        """Reads one message whole: clients on loopback send them in one piece."""
+        """Answers one message of a stream. Clients on loopback send each message in one piece.
+
+        Returns False at the end of the stream.
+        """
         try:
             head = stream.recv(2, socket.MSG_WAITALL)
             wire = stream.recv(struct.unpack("!H", head)[0], socket.MSG_WAITALL) if len(head) == 2 else b""

@@ -1,16 +1,20 @@
 """Recorded cases: a Corefile, and the answers of CoreDNS 1.14.7 to many queries about the cluster of `manifests.yaml`.
 
-A case is a folder of `cases/`: `Corefile` with placeholders, `answers.jsonl`, and `case.json` with settings that differ
-from the default: `ttl_slack` (seconds by which TTLs may differ because of a cache), `exact_zone` (answers with names of
-this zone only have exact TTLs), `wait` ("answering": the server never becomes ready), `api` (the fault of the API
-server: `refuse` with a status, `stall`, `watch_list` not supported), and `accepted`: intended differences, each with
-its reason and its queries.
+A case is a folder of `cases/`. It has a `Corefile` with placeholders, `answers.jsonl`, and `case.json` with the
+settings that differ from the default:
+
+- `ttl_slack`: the seconds by which TTLs may differ because of a cache.
+- `exact_zone`: only answers with names of this zone have exact TTLs.
+- `wait`: "answering" if the server never becomes ready.
+- `api`: the fault of the API server: `refuse` with a status, `stall`, or no support of `watch_list`.
+- `accepted`: intended differences, each with its reason and its queries.
 
 A line of `answers.jsonl` has the query (`ask`: category, name, type; and other properties of the packet), and the valid
-answers over `udp` and, if different, over `tcp`. It has several answers if those of CoreDNS vary. Answers leave out
-default values: NOERROR, the flags AA RD, an OPT record with the values of the client's. `soa` stands for the SOA of a
-cluster zone (zone, TTL, minimum), alone in the authority section. The placeholders `{local_ip}`, `{local_dash}` and
-`{local_rev}` stand for the machine's own address.
+answers over `udp` and, if different, over `tcp`. It has several answers if those of CoreDNS vary.
+
+Answers leave out default values: NOERROR, the flags AA RD, an OPT record with the values of the client's. `soa` stands
+for the SOA of a cluster zone (zone, TTL, minimum), alone in the authority section. The placeholders `{local_ip}`,
+`{local_dash}` and `{local_rev}` stand for the machine's own address.
 """
 
 from __future__ import annotations

@@ -41,7 +41,7 @@ class Cached:
         self.plugin = Cache(world.options("cache", text), self.environment)
 
     def reload(self, text: str) -> None:
-        """The plugin after a reload with another directive."""
+        """Reloads the plugin with another directive."""
         old, self.plugin = self.plugin, Cache(world.options("cache", text), self.environment)
         old.stop()
         self.plugin.start()

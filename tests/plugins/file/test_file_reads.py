@@ -47,7 +47,7 @@ def options(*paths: Path) -> Options:
 
 
 def errors(data: dict[str, bytes], *paths: Path) -> list[str]:
-    """What is wrong with each file."""
+    """Returns the error text of each file, in order."""
     return [data[error_key(str(path), f"z{number}.test.")].decode() for number, path in enumerate(paths)]
 
 

@@ -38,9 +38,9 @@ def canonical(reply: list[str], *, with_authority: bool = True) -> list[str]:
 
 
 def expected(reply: list[str]) -> list[str]:
-    """Returns the recorded reply with the TTL of the SOA record in a denial that RFC 2308 §3 requires.
+    """Returns the recorded reply, in which the SOA record of a denial has the TTL that RFC 2308 §3 requires.
 
-    Its signature gets that TTL too (RFC 4034 §3).
+    The signature of that record gets the same TTL (RFC 4034 §3).
     """
     lowest = [min(int(found["ttl"]), int(found["minimum"])) for found in map(SOA.match, reply) if found]
     if not lowest:

@@ -47,7 +47,7 @@ def shown(data: dict[str, bytes], path: Path) -> list[str]:
 
 
 def error(data: dict[str, bytes], path: Path) -> str:
-    """What is wrong with the file."""
+    """Returns the error text of the file."""
     return data[error_key(str(path), "example.org.")].decode()
 
 

@@ -370,7 +370,7 @@ async def test_when_all_are_down(upstream: ScriptedUpstream, body: str, rcode: i
 
 
 async def test_never_left_out_with_max_fails_0(upstream: ScriptedUpstream, other: ScriptedUpstream) -> None:
-    """With `max_fails 0`, a silent upstream is queried for each query, and its silence awaited."""
+    """With `max_fails 0`, each query is sent to a silent upstream, and waits for it."""
     upstream.respond = silence
     forwarding = Forwarding(upstream, other, body="policy sequential\nmax_fails 0")
     for number in range(2 * CIRCUIT_THRESHOLD):

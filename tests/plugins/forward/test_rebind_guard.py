@@ -87,7 +87,9 @@ def test_what_is_counted(options: str, answer: list[str], counted: list[str]) ->
 
 @pytest.mark.parametrize(("source", "zones"), [("example.org", "."), (".", "example.org."), (".", "org.")])
 def test_names_of_explicit_zones(source: str, zones: str) -> None:
-    """Names below a zone that FROM or the server block names may lead inside."""
+    """Below a zone that FROM or the server block names, aliases may lead into the cluster, and addresses may be
+    private.
+    """
     assert Guarded("rebind block private", source, zones).screened([INSIDE]) == ([INSIDE], [], [])
     assert Guarded("rebind block private", source, zones).screened([PRIVATE]) == ([PRIVATE], [], [])
 

@@ -59,7 +59,7 @@ def test_a_written_address_is_left_to_its_service(say: Say) -> None:
 
 
 def test_pods_of_the_cluster_dns(say: Say) -> None:
-    """A Deployment with kubeadm's label is behind kube-dns."""
+    """The Pods of a Deployment with kubeadm's label are the endpoints of the Service kube-dns."""
     cluster = say("""
         apiVersion: apps/v1
         kind: Deployment

@@ -96,7 +96,7 @@ def test_processes_parse_a_file(tmp_path: Path) -> None:
     ],
 )  # fmt: skip
 def test_a_file_that_cannot_be_divided(tmp_path: Path, text: str) -> None:
-    """A file that the other processes cannot parse has the same content as any file."""
+    """A file that the other processes cannot parse is parsed by this process, with the same result."""
     path = tmp_path / "large.yaml"
     path.write_bytes(text.encode("latin-1"))
     assert described(large_files.read(str(path), "default")) == described(kinds.read(str(path)))

@@ -10,7 +10,7 @@ from svcdns.plugins.template.go_template.lexer import TemplateError, pieces
 
 
 def split(text: str) -> list[Any]:
-    """Plain text, and the texts of the tokens of each action."""
+    """Returns plain text, and the texts of the tokens of each action."""
     return [piece if isinstance(piece, str) else [token.text for token in piece[:-1]] for piece in pieces(text)]
 
 
