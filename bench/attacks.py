@@ -216,7 +216,7 @@ def measure(name: str, attack: str, seconds: float, cores: Cores, *, first: bool
 def _measure_floor(
     stack: ExitStack, folder: Path, attack: str, seconds: float, cores: Cores, *, first: bool
 ) -> Measurement:
-    """Measures a server that only returns queries, while the attacker attacks another process."""
+    """Measures a server that returns each query as its reply, while the attacker attacks another process."""
     ports = []
     for words in (("echo", str(folder)), ("sink",)):
         command = [sys.executable, "-m", "bench.floor", *words]
@@ -235,7 +235,9 @@ def _measure_floor(
 def _attack(
     stack: ExitStack, attack: str, where: tuple[int, int], seconds: float, cores: Cores, *, first: bool
 ) -> None:
-    """Starts an attack on a port and a TLS port, and waits until it is in progress. It ends with `stack`."""
+    """Starts an attack on a port and a TLS port, and waits until it is in progress. The attack ends when `stack` is
+    closed.
+    """
     if attack == NO_ATTACK:
         return
     words = (attack, *map(str, where), str(LEAD + START + seconds + 1))

@@ -283,7 +283,7 @@ def test_a_module_has_tests(name: str) -> None:
 
 
 def test_modules_import_alone() -> None:
-    """No module needs another one to have been imported before it; none does anything but define."""
+    """Each module can be imported first, and its import only defines things."""
     program = (
         "import importlib, sys\n"
         "for name in sys.argv[1:]:\n"

@@ -272,7 +272,7 @@ def test_an_upgrade_in_place(tmp_path: Path) -> None:
 def asked_until_refused(port: int) -> int:
     """Sends queries over UDP until the port refuses them, and returns the number of answers.
 
-    Raises TimeoutError if a query gets neither.
+    Raises TimeoutError if a query is neither answered nor refused.
     """
     count, query = 0, dns.message.make_query("a.b.", "A").to_wire()
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:

@@ -67,7 +67,7 @@ class Checkout:
         )
 
     def run(self, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-        """Returns a command in this checkout."""
+        """Runs a command in this checkout, and returns the result."""
         return subprocess.run(
             command, cwd=self.root, env=os.environ | IDENTITY, capture_output=True, text=True, check=check
         )

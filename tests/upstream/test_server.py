@@ -68,7 +68,7 @@ class Querying:
             await asyncio.sleep(0)
 
     async def until(self, count: int) -> None:
-        """Waits for so many outcomes."""
+        """Waits for `count` outcomes."""
         async with asyncio.timeout(10):
             while len(self.outcomes) < count:
                 await asyncio.sleep(0)

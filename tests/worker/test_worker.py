@@ -263,8 +263,8 @@ async def test_a_reload_swaps_in_one_step(world: World) -> None:
 
 
 async def test_less_memory(world: World) -> None:
-    """`Allow` makes answer tables and caches smaller, also those of later chains, until the next epoch; queries are
-    still answered.
+    """`Allow` makes answer tables and caches smaller, also those of later chains, until the next frame `Epoch`. Queries
+    are still answered.
     """
     await serving(world, WEB)
 

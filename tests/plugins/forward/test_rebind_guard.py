@@ -145,7 +145,7 @@ def test_what_is_removed(
     ],
 )
 def test_service_bindings(rdata: str, counted: list[str]) -> None:
-    """A HTTPS record of priority 0 is an alias. Its hints are addresses."""
+    """A HTTPS record of priority 0 counts as an alias. The address hints of other HTTPS records count as addresses."""
     kept, _, found = Guarded("rebind block private").screened([f"www.example.org. 60 IN HTTPS {rdata}"], [], "HTTPS")
     assert (found, len(kept)) == (counted, not counted)
 

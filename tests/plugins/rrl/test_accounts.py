@@ -73,7 +73,7 @@ def test_the_memory_is_bounded(size: int) -> None:
 
 
 def test_accounts_over_the_limit_stay_in_a_full_table() -> None:
-    """A flood of names that are asked once does not free an account that is over its limit."""
+    """A flood of names that are queried once does not remove an account that is over its limit."""
     accounts, rng = Accounts(0, 15, 0), random.Random(1)
     verdicts(accounts, 200, 0.1, 5.0)
     for number in range(50_000):

@@ -22,7 +22,7 @@ def not_a_service(_api_version: str, kind: str) -> bool:
 
 
 def read(path: Path, text: str, *, divided: bool = True) -> list[tuple[Any, ...]]:
-    """Kind, namespace or error, and line of each object of a file."""
+    """Returns, for each object of a file, the kind, the namespace or an error, and the line."""
     path.write_text(text)
     out: list[tuple[Any, ...]] = []
     for found in documents(str(path), is_unused=not_a_service if divided else None):

@@ -26,7 +26,7 @@ V4_SLICE = SLICE + "addressType: IPv4\n"
 
 
 def content(folder: Path, text: str) -> FileContent:
-    """What a file with this text has."""
+    """Returns the content of a file with this text."""
     (folder / "a.yaml").write_text(text)
     return read(str(folder / "a.yaml"))
 
