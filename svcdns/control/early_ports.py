@@ -66,7 +66,10 @@ def addresses(corefile: Corefile, environ: Mapping[str, str]) -> list[Address]:
 
 
 def _hosts(block: ServerBlock) -> list[str]:
-    """Returns the addresses that a block is bound to, `[""]` for all; empty if it names an interface or `except`."""
+    """Returns the addresses that a block is bound to: `[""]` for all addresses of the machine.
+
+    The list is empty if `bind` names an interface or has `except`.
+    """
     lines = [directive for directive in block.directives if directive.name.text == "bind"]
     words = [word.text for line in lines for word in line.arguments]
     if not lines:
@@ -94,7 +97,9 @@ def _waits_for_lists(directive: Directive, environ: Mapping[str, str]) -> bool:
 
 
 def _has_files(folder: str = "") -> bool:
-    """Returns True if a folder, named by its absolute path, has a file."""
+    """Returns True if the folder has a file. Returns False for a relative path, because the path is not resolved
+    here.
+    """
     try:
         return os.path.isabs(folder) and bool(os.listdir(folder))  # noqa: PTH117, PTH208 - one call, no objects
     except OSError:

@@ -177,7 +177,7 @@ class _Connection(asyncio.Protocol):
             self._transport.write(response.encoded(body=body, keeps_alive=keeps_alive))
 
     def _end_after_body(self) -> None:
-        """Ends the replies, and ignores what the client still sends for LINGER seconds.
+        """Sends no further reply. For LINGER seconds, reads and ignores what the client still sends.
 
         If the connection were closed at once, a reset could remove the reply before the client has read it.
         """

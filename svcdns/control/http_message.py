@@ -25,7 +25,7 @@ _FIELD: Final = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([^\x00-\x08\x
 
 
 class MalformedRequestError(Exception):
-    """Octets are not a request, or the request is too large. It is answered with 400."""
+    """Octets are not a request, or the request is too large. The client gets status 400."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,7 +61,7 @@ def test_ports_that_are_not_opened_early(line: str) -> None:
 
 @pytest.mark.parametrize("key", [".:0", "grpc://."])
 def test_keys_that_are_not_opened_early(key: str) -> None:
-    """A free port, and a transport that svcdns does not have, are not opened early."""
+    """Ports are not opened early for port 0 and for a transport that svcdns does not have."""
     assert addresses(parsed(f"{key} {{\n whoami\n}}"), {}) == []
 
 
@@ -77,7 +77,7 @@ def test_manifests_and_a_snapshot_are_quick(tmp_path: Path) -> None:
 
 
 def test_a_corefile_with_an_error(tmp_path: Path) -> None:
-    """The error is returned in place of the Corefile."""
+    """For a Corefile with an error, the error is returned in place of the Corefile."""
     (tmp_path / "Corefile").write_text(". {\n")
     found, ports = read(str(tmp_path / "Corefile"), 53)
     assert isinstance(found, SvcdnsError)
@@ -85,7 +85,7 @@ def test_a_corefile_with_an_error(tmp_path: Path) -> None:
 
 
 def test_a_pipe_is_read_once(tmp_path: Path) -> None:
-    """The Corefile that has been read is returned: a pipe cannot be read again."""
+    """A Corefile from a pipe is read once, and returned for later use, because a pipe cannot be read again."""
     end, other = os.pipe()
     os.write(other, b".:5300 {\n whoami\n}\n")
     os.close(other)
@@ -96,7 +96,7 @@ def test_a_pipe_is_read_once(tmp_path: Path) -> None:
 
 
 def test_a_corefile_that_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The start goes on without early ports."""
+    """If reading the Corefile hangs, the start continues without early ports."""
     monkeypatch.setattr(early_ports, "LIMIT", 0.01)
     os.mkfifo(tmp_path / "Corefile")
     assert read(str(tmp_path / "Corefile"), 53) == (None, [])

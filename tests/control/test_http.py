@@ -211,7 +211,7 @@ async def test_many_connections(health: int) -> None:
 
 
 async def test_requests_that_are_sent_together(health: int) -> None:
-    """They are answered in their order on one connection, until one says that it is the last."""
+    """Requests that are sent together are answered in their order, until one says that it is the last."""
     more = (
         b"\r\nGET /nothing HTTP/1.1\r\nHost: a\r\n\r\n" + b"HEAD /health HTTP/1.0\r\n\r\n" + b"GET /health HTTP/1.1\r\n"
     )
@@ -225,7 +225,9 @@ async def test_requests_that_are_sent_together(health: int) -> None:
 
 
 async def test_a_client_that_takes_no_replies() -> None:
-    """Its further requests wait, so that the memory for replies is bounded; they are answered when it reads on."""
+    """If a client does not read its replies, its further requests wait, so that memory is bounded. They are answered
+    later.
+    """
     made, calls = HttpPages({"/metrics": lambda _: calls.append(1) or Response(bytes(1 << 20))}), list[int]()
     address = ("127.0.0.1", 0)
     await made.serve({address: frozenset({"/metrics"})})
@@ -242,7 +244,7 @@ async def test_a_client_that_takes_no_replies() -> None:
 
 
 async def test_a_closed_listener_ends_its_connections(pages: HttpPages) -> None:
-    """A client that is idle sees the end of its connection."""
+    """When a listener is closed, the connections of idle clients are closed."""
     address = ("127.0.0.1", 0)
     await pages.serve({address: frozenset({"/health"})})
     reader, writer = await asyncio.open_connection("127.0.0.1", pages.port(address))

@@ -51,7 +51,7 @@ def test_the_rest_is_left() -> None:
     [("1.1", "", True), ("1.1", "x, Close", False), ("1.0", "", False), ("1.0", "keep-alive", True)],
 )
 def test_connections_that_are_kept(version: str, connection: str, *, keeps: bool) -> None:
-    """Version and field Connection decide (RFC 9112 §9.3)."""
+    """The HTTP version and the field Connection decide whether a connection stays open (RFC 9112 §9.3)."""
     found = parse(head(f"GET / HTTP/{version}", "Host: a", f"Connection: {connection}"))
     assert found is not None
     assert found[0].keeps_alive is keeps
@@ -59,7 +59,9 @@ def test_connections_that_are_kept(version: str, connection: str, *, keeps: bool
 
 @pytest.mark.parametrize("field", ["Content-Length: 1", "Transfer-Encoding: chunked"])
 def test_a_body_ends_the_connection(field: str) -> None:
-    """The body is not read, so that nothing after it can be taken for a request."""
+    """The body of a request is not read. The connection ends, so that nothing in the body can be taken for a
+    request.
+    """
     found = parse(head("GET / HTTP/1.1", "Host: a", field))
     assert found is not None
     assert found[0].has_body
@@ -87,13 +89,13 @@ def test_a_body_ends_the_connection(field: str) -> None:
     ],
 )
 def test_malformed_requests(octets: bytes) -> None:
-    """Each is refused."""
+    """Each malformed request is refused."""
     with pytest.raises(MalformedRequestError):
         parse(octets)
 
 
 def test_a_response() -> None:
-    """It has a length and a date; for HEAD, the length of the body that GET would have."""
+    """A response has a length and a date. For HEAD, the length is that of the body that GET would have."""
     response = Response(b"body", 405, "text/html", "GET")
     lines = response.encoded(body=True, keeps_alive=True).decode().split("\r\n")
     date = next(line for line in lines if line.startswith("Date: "))

@@ -52,8 +52,8 @@ class ResponseError(ConnectionError):
 class Target(NamedTuple):
     """Where requests are sent, and how: a URL, the TLS settings for https, and the URL of a proxy.
 
-    `tls` is None for the certificate authorities of the system. `server_hostname` is the name in the server's
-    certificate, if it is not the host of the URL.
+    If `tls` is None, the certificate authorities of the system are trusted. `server_hostname` is the name in the
+    server's certificate, if it is not the host of the URL.
     """
 
     url: str
@@ -242,7 +242,7 @@ class Session:
     """The connections to one server. They are used again if the target stays the same."""
 
     def __init__(self, *, environment: bool = False, first: int = 0) -> None:
-        """If `environment` is true, the proxies of the environment are used where a target has none.
+        """If `environment` is true, a target without a proxy uses the proxy that environment variables name.
 
         If the server's name has several addresses, the address with index `first` is tried first.
         """

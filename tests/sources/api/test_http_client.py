@@ -59,7 +59,10 @@ class Scripted:
 
 @asynccontextmanager
 async def scripted(*script: bytes, tls: ssl.SSLContext | None = None, at_once: bool = True) -> AsyncIterator[Scripted]:
-    """A context manager for a scripted server. With `at_once`, `tls` is negotiated at the begin of a connection."""
+    """Returns a context manager that runs a scripted server.
+
+    With `at_once`, TLS is negotiated when a connection begins.
+    """
     made = Scripted(*script, tls=tls)
     server = await asyncio.start_server(made.serve, "127.0.0.1", 0, ssl=tls if at_once else None)
     made.port = server.sockets[0].getsockname()[1]
@@ -71,7 +74,7 @@ async def scripted(*script: bytes, tls: ssl.SSLContext | None = None, at_once: b
 
 @pytest.fixture
 async def session() -> AsyncIterator[Session]:
-    """A session that does not look at the environment."""
+    """A session that ignores the proxies in environment variables."""
     made = Session()
     yield made
     await made.close()
@@ -96,7 +99,7 @@ async def test_a_request(session: Session) -> None:
 
 
 async def test_user_and_password_of_a_url(session: Session) -> None:
-    """They are sent as basic credentials, and are not part of the Host field."""
+    """User and password of a URL are sent as basic credentials, and are not part of the Host field."""
     async with scripted(OK) as server:
         await get(session, Target(f"http://us%65r:word@127.0.0.1:{server.port}/"))
     assert "Authorization: Basic dXNlcjp3b3Jk\r\n" in server.requests[0]
@@ -119,13 +122,13 @@ async def test_user_and_password_of_a_url(session: Session) -> None:
     ],
 )
 async def test_bodies(session: Session, response: bytes, body: bytes) -> None:
-    """Each way to mark the end of a body."""
+    """A body is read to its end, however the response marks the end."""
     async with scripted(response) as server:
         assert (await get(session, Target(server.url)))[1] == body
 
 
 async def test_pieces_arrive_as_they_are_sent(session: Session) -> None:
-    """A watch yields an event before the next one is sent."""
+    """A piece of a body, such as an event of a watch, is returned before the next one is sent."""
     chunks = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nfirst\r\n"
     async with (
         scripted(chunks) as server,
@@ -149,7 +152,7 @@ async def test_a_large_body(session: Session) -> None:
 
 
 async def test_a_connection_is_used_again(session: Session) -> None:
-    """Only after a whole body, and only for the same target."""
+    """A connection is used again only after a whole body, and only for the same target."""
     async with scripted(OK, OK, OK, OK, OK) as server:
         for path in ("/a", "/a"):
             await get(session, Target(server.url + path))
@@ -171,7 +174,7 @@ async def test_a_connection_is_used_again(session: Session) -> None:
     ],
 )
 async def test_a_connection_that_is_not_used_again(session: Session, response: bytes) -> None:
-    """If the response says so, or if octets are left over."""
+    """A connection is not used again if the response says so, or if octets follow the body."""
     async with scripted(response, OK) as server:
         for _ in range(2):
             assert (await get(session, Target(server.url)))[1] == b"ok"
@@ -179,7 +182,7 @@ async def test_a_connection_that_is_not_used_again(session: Session, response: b
 
 
 async def test_an_old_connection_is_not_used_again(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The server may be closing it."""
+    """A connection that was unused for long is not used again, because the server may be closing it."""
     monkeypatch.setattr(http_client, "IDLE_TIMEOUT", -1.0)
     async with scripted(OK, OK) as server:
         for _ in range(2):
@@ -216,14 +219,16 @@ async def test_an_old_connection_is_not_used_again(session: Session, monkeypatch
     ],
 )
 async def test_wrong_responses(session: Session, response: bytes, reason: str) -> None:
-    """Each is a ResponseError."""
+    """Each wrong response raises ResponseError."""
     async with scripted(response) as server:
         with pytest.raises(ResponseError, match=reason):
             await get(session, Target(server.url))
 
 
 async def test_silence(session: Session) -> None:
-    """A server that sends no header, or stops in the middle of a body, costs a time limit."""
+    """If the server sends no header, or stops in the middle of a body, a TimeoutError is raised after the time
+    limit.
+    """
     async with scripted(b"", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nok") as server:
         with pytest.raises(TimeoutError):
             await get(session, Target(server.url), head=0.05)
@@ -233,7 +238,7 @@ async def test_silence(session: Session) -> None:
 
 @pytest.mark.parametrize("value", ["a\r\nX: b", "a\0"])
 async def test_a_header_field_with_a_control_character(session: Session, value: str) -> None:
-    """It is not sent: a token from a file must not add header fields."""
+    """A header value with a control character is not sent, so that a token from a file cannot add header fields."""
     async with scripted(OK) as server:
         with pytest.raises(ResponseError, match="control character"):
             async with session.get(Target(server.url), {}, {"Authorization": value}, head=5.0, silence=5.0):
@@ -242,7 +247,7 @@ async def test_a_header_field_with_a_control_character(session: Session, value: 
 
 
 async def test_a_refused_connection(session: Session) -> None:
-    """The error names the address."""
+    """If a connection is refused, the error names the address."""
     async with scripted() as server:
         pass
     with pytest.raises(ConnectError, match=f"^connect 127.0.0.1:{server.port}: connection refused$"):
@@ -250,7 +255,7 @@ async def test_a_refused_connection(session: Session) -> None:
 
 
 async def test_a_name_that_does_not_exist(session: Session) -> None:
-    """The error names the host; so does that of a name that is no host name, or of a wrong port."""
+    """The error for a host that does not exist, for an invalid host name or for a wrong port names the host."""
     for host in ("a..b", "x" * 64 + ".invalid", "127.0.0.1"):
         port = 99999 if host == "127.0.0.1" else 80
         with pytest.raises(ConnectError, match=f"^connect {host}:{port}: "):
@@ -267,7 +272,7 @@ def names(*addresses: str) -> Callable[..., object]:
 
 
 async def test_the_next_address_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An address that refuses is skipped; `first` sets the first address that is tried."""
+    """If an address refuses the connection, the next one is tried. `first` sets the address that is tried first."""
     tried: list[str] = []
     connect = http_client._connect_socket
 
@@ -286,7 +291,7 @@ async def test_the_next_address_is_tried(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 async def test_an_address_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The next address is tried after STAGGER, while the first attempt goes on."""
+    """If an address does not answer, the next one is tried after STAGGER, while the first attempt continues."""
     connect = http_client._connect_socket
 
     async def silent(family: object, address: tuple[object, ...]) -> object:
@@ -327,7 +332,7 @@ async def test_tls(session: Session, tls: tuple[Authority, ssl.SSLContext]) -> N
 
 
 async def test_a_proxy(session: Session) -> None:
-    """A proxy for http gets the whole URL, and its own credentials."""
+    """A proxy for http gets the whole URL, and the credentials for the proxy."""
     async with scripted(OK) as proxy:
         target = Target("http://api.test/path", proxy=f"http://user:word@127.0.0.1:{proxy.port}")
         assert (await get(session, target))[1] == b"ok"
@@ -347,7 +352,7 @@ async def test_a_proxy_for_https(session: Session, tls: tuple[Authority, ssl.SSL
 
 
 async def test_a_proxy_that_refuses(session: Session) -> None:
-    """The error has the status of the proxy."""
+    """If a proxy refuses, the error has the status that the proxy sent."""
     async with scripted(b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n") as proxy:
         with pytest.raises(ResponseError, match=r"refuses a connection to api\.test:443: 407 Proxy"):
             await get(session, Target("https://api.test", proxy=f"http://127.0.0.1:{proxy.port}"))
@@ -359,7 +364,7 @@ async def test_a_proxy_that_refuses(session: Session) -> None:
 async def test_the_proxy_of_the_environment(
     monkeypatch: pytest.MonkeyPatch, without: str, *, goes_to_proxy: bool
 ) -> None:
-    """`http_proxy` and `no_proxy` count if the session looks at the environment."""
+    """A session with `environment` uses the proxy in `http_proxy`, except for hosts in `no_proxy`."""
     monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", names("127.0.0.1"))
     async with scripted(OK) as proxy, scripted(OK) as server:
         monkeypatch.setenv("http_proxy", f"127.0.0.1:{proxy.port}")
