@@ -40,6 +40,8 @@ REQUIRED = SECTIONS[:4]
 # Modules whose tests are those of another: what they hold has no behaviour of its own, or shows only through the one
 # named.
 TESTED_BY = {
+    "svcdns.serving.pending_reply": "tests/serving/test_responder.py",
+    "svcdns.serving.stored_replies": "tests/serving/test_responder.py",
     "svcdns": "tests/cli/test_serve.py",
     "svcdns.__main__": "tests/end_to_end/test_serving.py",
     "svcdns.plugin_api.errors": "tests/plugin_api/test_contract.py",

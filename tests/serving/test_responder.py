@@ -23,7 +23,8 @@ from svcdns.serving.cookies import Cookies
 from svcdns.serving.in_flight import InFlight
 from svcdns.serving.metrics import QueryMetrics
 from svcdns.serving.metrics_flush import flush
-from svcdns.serving.responder import NEGATIVE_LIFETIME, Responder
+from svcdns.serving.pending_reply import NEGATIVE_LIFETIME
+from svcdns.serving.responder import Responder
 from svcdns.telemetry.counters import Counters, Family, MetricKind
 from svcdns.wire.codes import AA, RD, Rcode
 from svcdns.wire.record import Edns, Record

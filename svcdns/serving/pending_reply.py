@@ -1,0 +1,302 @@
+"""Sends, counts and stores the reply of the plugin chain to one query.
+
+Rules:
+
+1. Each query gets one reply. An error before the reply is sent turns the reply into SERVFAIL; an error after that is
+   logged.
+2. A reply that the chain does not return at once is stored only if no change was applied since its query came.
+3. A query of a class other than IN never gets a record of another class.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Awaitable, Callable
+from time import perf_counter
+from typing import Final
+
+import msgspec
+
+from svcdns.chain.routing import Route
+from svcdns.plugin_api.query import Query
+from svcdns.plugin_api.rate_limit import MAX_AMPLIFICATION, LimitedReply, RateLimiter, Verdict
+from svcdns.plugin_api.reply import NOT_REUSABLE, UNTIL_CHANGED, CacheScope, Increment, Reply, Variants, rcode_only
+from svcdns.serving import zone_stream
+from svcdns.serving.answer_table import Countdown, Entry
+from svcdns.serving.metrics import is_counted
+from svcdns.serving.stored_replies import StoredReplies
+from svcdns.wire.codes import TC, Class, Rcode, Type
+from svcdns.wire.edns import HopByHop
+from svcdns.wire.message import MAX_MESSAGE, encode_reply, rotations, udp_limit
+from svcdns.wire.request import Request
+from svcdns.wire.ttl import ttl_offsets
+
+Send = Callable[[bytes], None]
+"""Sends a finished reply to the client. Called once for each query, at once or later; empty octets mean "no reply"."""
+
+ROTATIONS: Final = 32
+"""The usual number of rotations (orders of the records) in which a load-balanced answer is encoded.
+
+More rotations are made if truncation hides some of the records.
+"""
+MAX_ROTATIONS: Final = 64
+NEGATIVE_LIFETIME: Final = 30.0
+"""The longest time in seconds that a negative answer is stored. This limits the age of the SOA serial in the answer.
+
+The serial also grows with changes that do not invalidate the answer.
+"""
+MAX_ROTATED_OCTETS: Final = 128 << 10
+_TRUNCATED: Final = TC >> 8
+
+_random: Final = random.Random()
+
+
+class PendingReply(msgspec.Struct, gc=False, eq=False):
+    """One query that the plugin chain answers.
+
+    `changes` is the number of changes that were applied to the answer table before the query came. If more have been
+    applied when the reply arrives, the reply may be out of date, and is not stored.
+
+    `packet` is the query without EDNS options between client and server. `packet` and `key` are empty if the reply
+    cannot be used again. `asked` are the EDNS options between client and server, or None if the query has none.
+    `limiter` limits the rate of the reply, or is None; `exempt` is True if the limits do not apply to the client,
+    because it has a valid cookie.
+    """
+
+    responder: StoredReplies
+    packet: bytes
+    key: bytes
+    request: Request
+    query: Query
+    route: Route
+    send: Send
+    changes: int
+    outlet: zone_stream.Outlet | None = None
+    asked: HopByHop | None = None
+    limiter: RateLimiter | None = None
+    exempt: bool = False
+
+    def completed(self, reply: Reply) -> None:
+        """Sends the reply. Called when a plugin has returned a `Deferred` and its reply has arrived."""
+        self.responder.in_flight.discard(self)
+        self.finish(reply)
+
+    def failed(self, error: Exception) -> None:
+        """Called when a `Deferred` that a plugin returned ends with an exception. Answers SERVFAIL."""
+        self.responder.in_flight.discard(self)
+        self.fail(error)
+
+    async def wait(self, answer: Awaitable[Reply]) -> None:
+        """Waits for the reply, and sends it."""
+        try:
+            reply = await answer
+        except Exception as error:  # noqa: BLE001 - as in Responder.answer
+            self.fail(error)
+        else:
+            self.finish(reply)
+
+    def fail(self, error: Exception) -> None:
+        """Logs the exception of the plugin chain, and answers SERVFAIL."""
+        self.responder.recover("the chain", error)
+        try:
+            self._finish(rcode_only(Rcode.SERVFAIL))
+        except Exception as another:  # noqa: BLE001 - nothing is sent: a plugin put a value into the query that cannot be encoded
+            self.responder.recover("the reply that tells of a failure", another)
+            self.send(b"")
+
+    def finish(self, reply: Reply) -> None:
+        """Sends the reply, counts it, and stores it if it may be used again. Raises no exceptions."""
+        try:
+            self._finish(reply)
+        except Exception as error:  # noqa: BLE001 - nothing is sent yet
+            self.fail(error)
+
+    def _finish(self, reply: Reply) -> None:
+        """Sends, counts and stores the reply for `finish`.
+
+        Raises exceptions only before the reply is sent; later exceptions are logged.
+        """
+        if reply.dropped:
+            self.send(b"")
+            return
+        query, request = self.query, self.request
+        # the chain may have changed the EDNS that the reply mirrors: `bufsize`, `rewrite edns0`
+        request.edns = None if query.edns_added else query.edns
+        if reply.stream is not None:
+            if self.outlet is not None:
+                self.responder.in_flight.start(self._stream(reply, self.outlet))
+                return
+            reply = rcode_only(Rcode.REFUSED)
+        if not reply.has_message:
+            reply = Reply(rcode=reply.rcode, flags=query.reply_flags, extended=reply.extended, has_message=False)
+        if query.rclass != Class.IN and _has_other_class(reply, query.rclass):
+            reply = Reply(rcode=Rcode.REFUSED, flags=query.reply_flags, has_message=False)
+        responder = self.responder
+        limit = MAX_MESSAGE if responder.protocol == "tcp" else udp_limit(request.edns)
+        if self.limiter is not None and not self.exempt:
+            limit = min(limit, self._amplified)
+        store = (
+            reply.lifetime > NOT_REUSABLE
+            and reply.scope <= (CacheScope.SHARED if responder.listener.classes is None else CacheScope.CLIENT_CLASS)
+            and responder.table.changes == self.changes
+            and self.key != b""
+            and responder.table.seen_before(self.key)
+        )
+        if reply.rotate is None:
+            wires: tuple[bytes, ...] = (
+                encode_reply(request, reply, limit, responder.listener.echoed, self.route.udp_size),
+            )
+        else:
+            wires = self._rotations(reply.rotate(reply, _random), limit, store=store)
+        verdict, limited = Verdict.SEND, None
+        if self.limiter is not None:
+            wires, reply = self._shortened(wires, reply, limit)
+            limited = LimitedReply(self.limiter, self.limiter.account(query, reply))
+            store = store and max(map(len, wires)) <= self._amplified
+            verdict = verdict if self.exempt else responder.verdict(limited, query.requestor)
+        wire = wires[0]
+        if verdict is Verdict.DROP:
+            wire = b""
+        elif verdict is Verdict.TRUNCATE:
+            wire = responder.truncated(request, self.asked, query.requestor, reply.rcode)
+        elif self.asked is not None:
+            wire = responder.with_hop_options(
+                wire, self.asked, query.requestor, limit if limited is None else MAX_MESSAGE
+            )
+        try:
+            self.send(wire)
+            increments = self._count(reply, len(wire), sent=verdict is Verdict.SEND)
+            if store:
+                self._store(reply, wires, increments, limited)
+            elif reply.rcode == Rcode.NXDOMAIN and reply.lifetime == UNTIL_CHANGED and not self.exempt:
+                self._note_negative(wires[0], increments, limited)
+        except Exception as error:  # noqa: BLE001 - the client has its reply
+            responder.recover("what follows a reply", error)
+
+    @property
+    def _amplified(self) -> int:
+        """The length in octets that a reply may have for a client that has not proved its address."""
+        return MAX_AMPLIFICATION * (len(self.packet) or self.query.size)
+
+    def _shortened(self, wires: tuple[bytes, ...], reply: Reply, limit: int) -> tuple[tuple[bytes, ...], Reply]:
+        """Returns the encoded reply and the Reply object. They have at most `limit` octets, even if the OPT record is
+        long.
+
+        Counts a reply that is truncated because of its length in comparison with the query.
+        """
+        if self.exempt or self.limiter is None or limit < self._amplified:
+            return wires, reply
+        if len(wires[0]) > limit:
+            wires = (self.responder.truncated(self.request, None, self.query.requestor, reply.rcode),)
+        if wires[0][2] & _TRUNCATED:
+            increments = (*reply.increments, self.limiter.count_shortened())
+            reply = msgspec.structs.replace(reply, increments=increments)
+        return wires, reply
+
+    def _rotations(self, rotation: Variants, limit: int, *, store: bool) -> tuple[bytes, ...]:
+        """Returns the encoded reply with its records in a random order. With `store`, returns it in several orders."""
+        echoed, size = self.responder.listener.echoed, self.route.udp_size
+        begin = rotation.variant(0, 1)
+        first = encode_reply(self.request, begin, limit, echoed, size)
+        count = variants(first, rotation.widest) if store else 1
+        wires = rotations(self.request, begin, first, count) if rotation.turns_answer and count > 1 else []
+        if wires:
+            return tuple(wires)
+        return (
+            first,
+            *[
+                encode_reply(self.request, rotation.variant(number, count), limit, echoed, size)
+                for number in range(1, count)
+            ],
+        )
+
+    async def _stream(self, reply: Reply, outlet: zone_stream.Outlet) -> None:
+        """Sends a reply of several messages, and counts it as one reply."""
+        size = await zone_stream.send(
+            self.request, reply, outlet, self.send, self.responder.listener.echoed, self.route.udp_size
+        )
+        try:
+            self._count(reply, size)
+        except Exception as error:  # noqa: BLE001 - the client has its reply
+            self.responder.recover("what follows a reply", error)
+
+    def _count(self, reply: Reply, size: int, *, sent: bool = True) -> tuple[Increment, ...]:
+        """Counts a reply of `size` octets in the metrics, and calls the hook `observe` of the block's plugins.
+
+        Does neither for a reply that was not `sent`.
+
+        Returns the increments that each further use of the reply from the answer table adds to the metrics.
+        """
+        responder, query, route, increments = self.responder, self.query, self.route, reply.increments
+        metrics = responder.metrics
+        seconds = perf_counter() - query.started
+        if is_counted(route):
+            own = metrics.increments(query, route, reply) + metrics.sizes(route, query.size, size)
+            if sent:
+                metrics.add(own)
+                metrics.observe_duration(route, seconds)
+            increments = own + increments
+        if route.observers and sent:
+            responder.observe(route, query, reply, size, seconds)
+        return increments
+
+    def _note_negative(self, wire: bytes, increments: tuple[Increment, ...], limited: LimitedReply | None) -> None:
+        """Stores a negative reply, if it may be shared, for all nonexistent names with the same closest encloser.
+
+        The reply is not stored if the cluster has changed since the query came.
+        """
+        responder, route, query = self.responder, self.route, self.query
+        if route.closest_encloser is None or responder.listener.classes is not None or not self.packet:
+            return
+        encloser = route.closest_encloser(query.key, query.rtype)
+        if (
+            encloser is not None
+            and responder.table.changes == self.changes
+            and not responder.listener.is_divided(encloser.key)
+        ):
+            hit_counter = responder.metrics.hit_counter(increments, route)
+            responder.table.negative.note(self.packet, wire, encloser, hit_counter, limited)
+
+    def _store(
+        self,
+        reply: Reply,
+        wires: tuple[bytes, ...],
+        increments: tuple[Increment, ...],
+        limited: LimitedReply | None,
+    ) -> None:
+        table = self.responder.table
+        now = table.now()
+        ends = (
+            UNTIL_CHANGED if reply.lifetime == UNTIL_CHANGED else now + reply.lifetime
+        )  # nearly all entries share this float object
+        if any(record.rtype == Type.SOA for record in reply.authority):
+            ends = min(ends, now + NEGATIVE_LIFETIME)
+        hit_counter = self.responder.metrics.hit_counter(increments, self.route)
+        entry = Entry(self.key, tuple([wire[2:] for wire in wires]), ends, reply.dependencies, hit_counter)
+        if reply.next_second < reply.lifetime:
+            entry.deadline = now + reply.next_second
+            entry.countdown = Countdown(tuple(tuple(at - 2 for at in ttl_offsets(wire)) for wire in wires), ends)
+        entry.limited = limited
+        if self.route.observers:
+            entry.observed = (self.query, reply, self.route)
+        table.put(entry)
+
+
+def variants(wire: bytes, widest: int) -> int:
+    """Returns the number of record orders in which to encode a reply, so that each record comes first equally often.
+
+    `wire` is the reply in one of the orders; `widest` is the greatest useful number of orders. A truncated reply gets
+    more orders, if they are needed to include every record in one of them.
+    """
+    count = ROTATIONS
+    if wire[2] & _TRUNCATED:
+        shown = max(1, int.from_bytes(wire[6:8], "big"))
+        count = min(MAX_ROTATIONS, max(ROTATIONS, -(-widest // shown)))
+    return max(1, min(widest, count, MAX_ROTATED_OCTETS // len(wire)))
+
+
+def _has_other_class(reply: Reply, rclass: int) -> bool:
+    """Returns True if a record of the reply has another class than `rclass`."""
+    return any(
+        record.rclass != rclass for section in (reply.answer, reply.authority, reply.additional) for record in section
+    )

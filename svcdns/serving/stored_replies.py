@@ -1,0 +1,303 @@
+"""Answers packets without the plugin chain: from the answer table, and from shared negative answers.
+
+`StoredReplies` is the part of a responder that needs no chain. It has no access to sockets. Only this module and
+`fast_path` decide which packets may be answered without the chain:
+
+- The answer table serves every listener. The key is the packet without its message id; on a listener with client
+  classes, the client class precedes it.
+- Shared negative answers (`negative_answers`) serve listeners without client classes.
+- The fast path (`fast_path`) serves responders whose clients all get the same replies (`uniform`).
+
+Plugins and upstreams never see the EDNS options COOKIE, TCP keepalive and PADDING, and stored replies do not have
+them (`wire.hop_options`). They are appended to each reply: a server cookie (RFC 7873); over TCP and TLS, the idle
+timeout of the connection (RFC 7828), or 0 while the server is about to close its connections; over TLS, padding
+(RFC 7830).
+"""
+
+from __future__ import annotations
+
+from time import perf_counter
+from typing import Final
+
+from svcdns.chain.routing import DROPPED, Listener, Route
+from svcdns.plugin_api.hooks import HookCaller
+from svcdns.plugin_api.query import Client, Query
+from svcdns.plugin_api.rate_limit import LimitedReply, RateLimiter, Verdict
+from svcdns.plugin_api.reply import Reply
+from svcdns.serving.answer_table import AnswerTable
+from svcdns.serving.cookies import Cookies
+from svcdns.serving.in_flight import InFlight
+from svcdns.serving.metrics import Durations, HitCounter, QueryMetrics
+from svcdns.wire import hop_options
+from svcdns.wire.codes import CD, RD, TC, OptionCode, Rcode
+from svcdns.wire.edns import HopByHop
+from svcdns.wire.message import MAX_MESSAGE, MIN_UDP, encode_reply
+from svcdns.wire.request import Request, accept
+
+MAX_KEY: Final = 4096
+"""The most octets of a query whose reply is stored. It takes long to look up a longer query in the answer table."""
+MAX_KEEPALIVE: Final = 0xFFFF
+"""The longest timeout that the option TCP keepalive can announce, in tenths of a second (RFC 7828 §3.1)."""
+_TRUNCATED: Final = TC >> 8
+
+
+class StoredReplies:
+    """Answers the packets of one listener over one protocol and address family, if the chain is not needed."""
+
+    def __init__(
+        self,
+        listener: Listener,
+        table: AnswerTable,
+        metrics: QueryMetrics,
+        protocol: str,
+        in_flight: InFlight,
+        cookies: Cookies | None = None,
+    ) -> None:
+        """`protocol` is `udp` or `tcp`, and `metrics` belong to that protocol; `in_flight` belongs to the worker.
+
+        Without `cookies`, the cookies of clients are ignored.
+        """
+        self.cookies = cookies
+        self.listener, self.table, self.metrics, self.protocol, self.in_flight = (
+            listener,
+            table,
+            metrics,
+            protocol,
+            in_flight,
+        )
+        self.limited = False
+        """True if a plugin limits the rate of replies: then call `lookup_limited` in place of `lookup`."""
+        self.uniform = False
+        """True if all clients get the same replies, and no plugin observes queries or limits the rate of replies."""
+        self._set_properties()
+        self._hooks = HookCaller(metrics.counters)
+        self.durations = Durations()
+        """The durations of replies from the table since the last flush of the metrics."""
+        self.fast_path_counters: dict[tuple[object, ...], HitCounter] = {}
+        """Hit counters of fast-path replies, by all properties of a reply that decide which metrics it adds to."""
+        self.dirty_fast_path: list[HitCounter] = []
+        """The counters of `fast_path_counters` whose latest hits are not in the metrics yet."""
+        self._connections_end = False
+
+    @property
+    def keepalive(self) -> int | None:
+        """The timeout that replies announce to clients that ask for it, in tenths of a second; None over UDP."""
+        if self.protocol != "tcp":
+            return None  # RFC 7828 §3.2.1
+        return 0 if self._connections_end else min(MAX_KEEPALIVE, int(self.listener.timeouts.idle * 10))
+
+    def announce_end(self) -> None:
+        """Sets the timeout in the EDNS option TCP keepalive of replies to 0, so that clients close connections."""
+        self._connections_end = True
+
+    def serve(self, listener: Listener) -> None:
+        """Uses the plugin chains of `listener` from now on, and drops all stored replies of the earlier chains."""
+        self.listener = listener
+        self._set_properties()
+        self.table.clear()
+        self.fast_path_counters = {}
+        self.metrics.release_routes()
+
+    def _set_properties(self) -> None:
+        listener = self.listener
+        self.limited = listener.limiter is not None and self.protocol == "udp"
+        self.uniform = listener.classes is None and not listener.observed and not self.limited
+
+    def lookup(self, packet: bytes, client: Client, started: float) -> bytes:
+        """Returns the reply to a packet that can be answered without the plugin chain, else empty octets: then call
+        `answer`.
+
+        `started` is the time on `perf_counter` when the packet was read from its socket.
+        """
+        if len(packet) > MAX_KEY:
+            return b""
+        wire = self.lookup_entry(packet, client, started) or self._lookup_shared_negative(packet, started)
+        if wire or not hop_options.may_have_options(packet):
+            return wire
+        return self.lookup_stripped(packet, client, started)
+
+    def _lookup_shared_negative(self, packet: bytes, started: float) -> bytes:
+        if self.listener.classes is not None:
+            return b""
+        negative = self.lookup_negative(packet[2:])
+        if not negative:
+            return b""
+        self.durations.observe(perf_counter() - started, 1)
+        return packet[:2] + negative
+
+    def lookup_stripped(self, packet: bytes, client: Client, started: float) -> bytes:
+        """Returns the reply to a packet with EDNS options such as COOKIE, without calling the plugin chain.
+
+        Returns empty octets if the packet has no such options, or if only the plugin chain can answer it. Call it for
+        packets for which `hop_options.may_have_options` is True.
+        """
+        stripped = hop_options.strip(packet)
+        if stripped is None:
+            return b""
+        bare = stripped.packet
+        wire = self.lookup_entry(bare, client, started) or self._lookup_shared_negative(bare, started)
+        return self.with_hop_options(wire, stripped.options, client, self._limit(stripped)) if wire else b""
+
+    def _limit(self, stripped: hop_options.Stripped) -> int:
+        """Returns the length in octets that a reply to a query with EDNS may have."""
+        if self.protocol == "tcp":
+            return MAX_MESSAGE
+        packet, end = stripped.packet, stripped.question_end
+        route = self.listener.find(packet[12 : end - 4].lower(), int.from_bytes(packet[end - 4 : end - 2], "big"))
+        return min(max(MIN_UDP, stripped.size), MAX_MESSAGE if route is None else route.udp_limit)
+
+    def with_hop_options(self, wire: bytes, asked: HopByHop, client: Client, limit: int) -> bytes:
+        """Returns the reply with this server's options for a client whose query has the options `asked`.
+
+        If the reply would have more than `limit` octets, it is truncated.
+        """
+        options = b""
+        if asked.cookie and self.cookies is not None:
+            options += hop_options.option(OptionCode.COOKIE, self.cookies.reply(asked.cookie, client.address))
+        if asked.keepalive and (timeout := self.keepalive) is not None:
+            options += hop_options.option(OptionCode.TCP_KEEPALIVE, timeout.to_bytes(2, "big"))
+        if asked.padding and self.listener.transport == "tls":
+            options += hop_options.padding(len(wire) + len(options))
+        return hop_options.with_options(wire, options, limit)
+
+    def lookup_entry(self, packet: bytes, client: Client | None, started: float) -> bytes:
+        """Returns the reply of the answer table to a packet, or empty octets if the table has none.
+
+        `client` may be None only if all clients get the same replies (`uniform`). `started` is the time on
+        `perf_counter` when the packet was read from its socket.
+        """
+        table = self.table
+        key = packet[2:] if client is None or self.listener.classes is None else self.key(packet, client)
+        now, entry = table.now(), table.current.get(key)
+        if entry is None or entry.deadline <= now:
+            entry = table.find(key, now)
+            if entry is None:
+                return b""
+        wire = packet[:2] + table.use(entry)
+        seconds = perf_counter() - started
+        self.durations.observe(seconds, 1)
+        if entry.observed is not None and client is not None:
+            query, reply, route = entry.observed
+            self.observe(
+                route,
+                query.changed(message_id=int.from_bytes(packet[:2], "big"), requestor=client),
+                reply,
+                len(wire),
+                seconds,
+            )
+        return wire
+
+    def lookup_negative(self, key: bytes) -> bytes:
+        """Returns a shared negative answer without its message id, or empty octets.
+
+        `key` is the packet without its message id. Call it only for listeners without client classes. The second query
+        for the same name gets empty octets, so that the plugin chain makes its reply and the table stores it.
+        """
+        table = self.table
+        found = table.negative.find(key)
+        if found is None or table.seen_before(key):
+            return b""
+        found.hit_counter.count(table.dirty)
+        return found.head + key[10 : len(key) - found.request_tail] + found.tail
+
+    def lookup_limited(self, packet: bytes, client: Client, started: float) -> bytes | None:
+        """Does the same as `lookup`, within the limits of the rate limiter (plugin *rrl*).
+
+        Returns None if the query gets no reply. Call it only for a responder that is `limited`.
+        """
+        bare, asked, exempt = packet, None, False
+        stripped = hop_options.strip(packet) if hop_options.may_have_options(packet) else None
+        if stripped is not None:
+            bare, asked = stripped.packet, stripped.options
+            exempt = self._has_valid_cookie(asked, client)
+        table, key = self.table, self.key(bare, client)
+        entry, negative = table.find(key, table.now()), None
+        if entry is not None:
+            limited, flags = entry.limited, entry.wires[0][:2]
+        elif self.listener.classes is None and (negative := table.negative.find(key)) is not None:
+            if table.seen_before(key):
+                return b""
+            limited, flags = negative.limited, negative.head
+        else:
+            return b""
+        if exempt and limited is not None and flags[0] & _TRUNCATED:
+            return b""  # the stored reply may be shorter than a reply for this client
+        if limited is not None and not exempt:
+            if not self._admits(limited.limiter, client):
+                return None
+            verdict = self.verdict(limited, client)
+            if verdict is not Verdict.SEND:
+                request = accept(packet) if verdict is Verdict.TRUNCATE else None
+                return self.truncated(request, asked, client, flags[1] & 15) if isinstance(request, Request) else None
+        if negative is None:
+            wire = self.lookup_entry(bare, client, started)
+        else:
+            negative.hit_counter.count(table.dirty)
+            self.durations.observe(perf_counter() - started, 1)
+            wire = bare[:2] + negative.head + bare[12 : len(bare) - negative.request_tail] + negative.tail
+        return (
+            wire if stripped is None else self.with_hop_options(wire, stripped.options, client, self._limit(stripped))
+        )
+
+    def _has_valid_cookie(self, asked: HopByHop | None, client: Client) -> bool:
+        if asked is None or not asked.cookie or self.cookies is None:
+            return False
+        return self.cookies.is_valid(asked.cookie, client.address)
+
+    def _admits(self, limiter: RateLimiter, client: Client) -> bool:
+        """Returns False if the rate limiter drops a query of the client before it is answered."""
+        try:
+            return limiter.admits(client.address)
+        except Exception as error:  # noqa: BLE001 - a plugin's object
+            self.recover("the rate limiter", error)
+            return True
+
+    def verdict(self, limited: LimitedReply, client: Client) -> Verdict:
+        """Debits the account of a reply, and returns what to do with the reply."""
+        try:
+            return limited.limiter.debit(client.address, limited.account)
+        except Exception as error:  # noqa: BLE001 - a plugin's object
+            self.recover("the rate limiter", error)
+            return Verdict.SEND
+
+    def truncated(self, request: Request, asked: HopByHop | None, client: Client, rcode: int) -> bytes:
+        """Returns a reply without records that has TC set, so that the client can query again over TCP.
+
+        A client that sent a cookie gets BADCOOKIE in place of TC, and a server cookie with which it can query again
+        (RFC 7873 §5.2.3).
+        """
+        flags = request.flags & (RD | CD) | TC
+        if asked is not None and asked.cookie and self.cookies is not None:
+            flags, rcode = flags & ~TC, Rcode.BADCOOKIE
+        route = self.listener.find(request.name.lower(), request.rtype) or DROPPED
+        wire = encode_reply(request, Reply(rcode=rcode, flags=flags), MAX_MESSAGE, size=route.udp_size)
+        return wire if asked is None else self.with_hop_options(wire, asked, client, MAX_MESSAGE)
+
+    def key(self, packet: bytes, client: Client) -> bytes:
+        """Returns the key of a packet in the answer table.
+
+        Returns empty octets if a plugin failed to determine the client class. In that case, do not use the table.
+        """
+        classes = self.listener.classes
+        if classes is None:
+            return packet[2:]
+        try:
+            return classes.of(client.address) + packet[2:]
+        except Exception as error:  # noqa: BLE001 - a plugin's hook
+            self.recover("the client class of a query", error)
+            return b""
+
+    def observe(self, route: Route, query: Query, reply: Reply, size: int, seconds: float) -> None:
+        """Calls the hook `observe` of the plugins that answered a query, with the query and its reply.
+
+        `size` is the size of the reply in octets; `seconds` is how long it took to make.
+        """
+        for observe in route.observers:
+            try:
+                observe(query, reply, size, seconds)
+            except Exception as error:  # noqa: BLE001 - a plugin's hook
+                self.recover("an observer of replies", error)
+
+    def recover(self, what: str, error: BaseException) -> None:
+        """Logs and counts the exception `error` of a plugin; `what` says for the log which work failed."""
+        self._hooks.failed(error, f"{what} of {self.listener.server}")
