@@ -17,6 +17,7 @@ import shutil
 import sys
 import time
 from pathlib import Path
+from typing import Final
 
 from bench import latency, machine, memory, peers, propagation, scaling, throughput
 from bench.results import OURS, as_json, table
@@ -42,6 +43,11 @@ SCENARIOS: dict[str, Scenario] = {
     "endurance": scaling.endurance,
 }
 
+SMOKE_NOTE: Final = """
+A smoke run shows whether the scenarios work. Its figures and verdicts say nothing about speed: its loads have at most
+a few thousand queries and its clusters are small, so that caches are still being filled while it measures.
+"""
+
 
 def main(argv: list[str] | None = None) -> int:
     """Runs the scenarios and prints the table. Returns the exit code."""
@@ -61,6 +67,8 @@ def main(argv: list[str] | None = None) -> int:
                 SCENARIOS[name](run)
         run.progress("done\n")
     print(table(run.rows, options.servers))
+    if options.smoke:
+        print(SMOKE_NOTE)
     for text in run.broken:
         print(f"\nBROKEN {text}")
     if arguments.json:
