@@ -4,13 +4,13 @@ svcdns is measured, and CoreDNS if the environment variable COREDNS names its bi
 attacker (`bench.attackers`, from one address) and the well-behaved clients (from other addresses) run on another core.
 Everything happens on loopback, for a bounded time. A new server is started for each attack.
 
-The well-behaved clients send queries at a fixed rate over UDP, and open a connection for each query over TCP and TLS.
-A line for each measurement has, for each transport, the lost queries and the latencies. It also has the memory of the
+The well-behaved clients send queries at a fixed rate over UDP, and open a connection for each query over TCP and TLS. A
+line for each measurement has, for each transport, the lost queries and the latencies. It also has the memory of the
 server (the largest sum of PSS), and how many queries and connections the server gave up, by reason.
 
-The floor is measured as a further server (`bench.floor`), which only returns the queries, while the attacker attacks
-another process that reads nothing. So the floor has the delays that the machine causes: attacker, clients and upstream
-share one core. The row `none` is measured without an attacker.
+The floor is measured as a further server (`bench.floor`), which returns each query as its reply, while the attacker
+attacks another process that reads nothing. So the floor has the delays that the machine causes: attacker, clients and
+upstream share one core. The row `none` is measured without an attacker.
 
 At the end, a table in Markdown has one row for each attack: lost queries of all transports, latencies in milliseconds,
 and memory in MiB.
@@ -96,8 +96,10 @@ class Figures:
 
 @dataclass(frozen=True)
 class Measurement:
-    """The figures of one server during one attack, by transport; its memory in MiB, 0 if unknown; and what the server
-    gave up, by reason.
+    """The figures of one server during one attack, by transport.
+
+    `mib` is the memory in MiB, or 0 if it is unknown. `sheds` are the numbers of queries and connections that the
+    server gave up, by reason.
     """
 
     figures: Mapping[str, Figures]

@@ -28,7 +28,7 @@ SWITCH_INTERVAL: Final = 0.001
 NICE: Final = 15
 """The nice value of control. On a processor shared with workers, queries cannot wait, but changes of the cluster can.
 
-A first start is not nice, because there are no queries yet, and every moment without DNS counts.
+During a first start control keeps the usual value, because there are no queries yet, and a start must be quick.
 """
 
 

@@ -163,7 +163,9 @@ def starting() -> Iterator[World]:
 
 
 def test_a_query_waits_in_a_port_that_is_opened_early(starting: World, address: Address) -> None:
-    """A worker gets the early socket only when control opens the ports; the query is still in this socket."""
+    """A worker gets an early socket when control opens the ports. A query that arrived before is still in the
+    socket.
+    """
     starting.children.listen_early([address])
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
         client.sendto(b"query", address[:2])
@@ -177,7 +179,7 @@ def test_a_query_waits_in_a_port_that_is_opened_early(starting: World, address: 
 
 
 def test_an_early_port_that_is_not_wanted_is_closed(starting: World, address: Address) -> None:
-    """If control opens other ports than the early ones, the workers never hear of the early ones."""
+    """If control opens other ports than the early ones, the early sockets are closed, and workers do not get them."""
     starting.children.listen_early([address])
     (early,) = starting.children.sockets.all
     assert starting.children.listen([("127.0.0.1", 0, "tcp")]) == ""
@@ -189,7 +191,9 @@ def test_an_early_port_that_is_not_wanted_is_closed(starting: World, address: Ad
 
 
 def test_a_port_of_another_program_is_not_opened_early(starting: World, address: Address) -> None:
-    """The other program may answer queries, so queries must not wait here. `listen` reports a port that is in use."""
+    """A port that another program uses is not opened early, because that program may answer its queries. `listen`
+    reports it.
+    """
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
         other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         other.bind(address[:2])
