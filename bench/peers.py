@@ -90,7 +90,7 @@ def corefile(config: ServerConfig, folder: Path) -> Path:
 
 def svcdns(config: ServerConfig, folder: Path) -> list[str]:
     """Writes the Corefile of svcdns, and returns the command line that starts svcdns."""
-    return [sys.executable, "-m", "svcdns", "-conf", str(corefile(config, folder))]
+    return [sys.executable, "-I", "-m", "svcdns", "-conf", str(corefile(config, folder))]
 
 
 def coredns(config: ServerConfig, folder: Path) -> list[str]:

@@ -278,7 +278,7 @@ def main() -> int:
     for kind in kinds:
         if missing(kind):
             print(f"bench: {kind} is left out: {missing(kind)}", file=sys.stderr)
-    command = [sys.executable, "-m", "svcdns"] if options.peer == "svcdns" else [os.environ["COREDNS"]]
+    command = [sys.executable, "-I", "-m", "svcdns"] if options.peer == "svcdns" else [os.environ["COREDNS"]]
     zone = FILE if options.file or options.peer == "coredns" else KUBERNETES
     found = run(command, zone, [kind for kind in kinds if not missing(kind)], options.events)
     print(table(found))

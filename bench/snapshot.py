@@ -74,7 +74,9 @@ class _Start:
         )
         begun = time.monotonic()
         with (self._folder / "log").open("wb") as log:
-            self._process = spawn([sys.executable, "-m", "svcdns", "-conf", str(path)], cores, stdout=log, stderr=log)
+            self._process = spawn(
+                [sys.executable, "-I", "-m", "svcdns", "-conf", str(path)], cores, stdout=log, stderr=log
+            )
         return begun
 
     def _alive(self) -> bool:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import os
 import re
-import shutil
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Final
 
 from svcdns import __version__
@@ -50,6 +47,8 @@ def _extra(words: Sequence[str], prog: str) -> int:
     if list(words) == ["help"]:
         parser(prog).print_help()
         return 0
+    import difflib  # here and below: a start needs none of these modules, and the supervisor would keep them
+
     near = difflib.get_close_matches(words[0], COMMANDS, n=1, cutoff=0.5)
     meant = f"did you mean '{prog} {near[0]}'?" if near else f"the commands are {', '.join(COMMANDS)}"
     sys.stderr.write(f"extra command line arguments: [{' '.join(words)}]; {meant}\n")
@@ -60,7 +59,8 @@ def _extra(words: Sequence[str], prog: str) -> int:
 def reads_manifests_from_standard_input(path: str) -> bool:
     """Returns True if the text of the Corefile at `path` has the option `manifests -`. Does not parse the Corefile."""
     try:
-        return _MANIFESTS.search(Path(path).read_bytes()) is not None
+        with open(path, "rb") as file:
+            return _MANIFESTS.search(file.read()) is not None
     except OSError:
         return False
 
@@ -70,6 +70,8 @@ def _keep_standard_input() -> None:
 
     So reloads, and processes that start later, can read the content again.
     """
+    import shutil
+
     fd = memory_file("svcdns-stdin")
     with os.fdopen(fd, "wb", closefd=False) as file:
         shutil.copyfileobj(sys.stdin.buffer, file)
