@@ -40,7 +40,7 @@ STEP: Final = 0.01
 """The seconds between two looks at the buffer."""
 STEPS: Final = 3
 """The number of looks at a filled buffer after which packets are dropped."""
-FILLED: Final = 256 << 10
+FILLED: Final = 96 << 10
 """The octets of the receive buffer in use from which on the buffer counts as filled. A small packet takes 768 octets.
 
 A buffer of less than four times this size counts as filled if a quarter of it is in use.

@@ -71,7 +71,7 @@ SLICE: Final = 0.00025
 """The seconds for which packets without a stored reply are answered before the socket is read again."""
 MAX_WORK: Final = 0.002
 """The seconds for which packets without a stored reply are answered before other work of the event loop runs."""
-OVERLOAD_WORK: Final = 0.0005
+OVERLOAD_WORK: Final = 0.00025
 """As MAX_WORK, while packets wait in the queue by client.
 
 It is shorter, because a new TCP or TLS connection needs several iterations of the event loop.
