@@ -69,7 +69,7 @@ SOCKET_DROPS: Final = Family(
 )
 SLICE: Final = 0.00025
 """The seconds for which packets without a stored reply are answered before the socket is read again."""
-MAX_WORK: Final = 0.002
+MAX_WORK: Final = 0.001
 """The seconds for which packets without a stored reply are answered before other work of the event loop runs."""
 OVERLOAD_WORK: Final = 0.00025
 """As MAX_WORK, while packets wait in the queue by client.
