@@ -8,22 +8,16 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from time import monotonic
 from typing import Final, ParamSpec, TypeVar
 
 from svcdns.plugin_api.errors import ContractError
 from svcdns.plugin_api.reuse import CORE, NO_ANSWER, plugin_of, running
 from svcdns.telemetry.counters import Counters, Family, MetricKind
-from svcdns.telemetry.logging import ROOT, plugin_logger
+from svcdns.telemetry.logging import ROOT, LineLimit, plugin_logger
 
 PANICS: Final = Family(
     "coredns_panics_total", MetricKind.COUNTER, "Number of failures inside plugins that the server recovered from."
 )
-
-MAX_LOGGED: Final = 20
-"""The most failures of one plugin that a caller logs in LOG_INTERVAL, because every query may cause one."""
-LOG_INTERVAL: Final = 60.0
-"""In seconds."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -32,13 +26,13 @@ T = TypeVar("T")
 class HookCaller:
     """Calls the hooks of plugins in one process."""
 
-    __slots__ = ("_counters", "_logged")
+    __slots__ = ("_counters", "_limits")
 
     def __init__(self, counters: Counters) -> None:
         """Counts exceptions of hooks in `counters`."""
         self._counters = counters
-        self._logged: dict[str, tuple[float, int]] = {}
-        """By plugin: the beginning of its interval, and the number of its failures that were logged since then."""
+        self._limits: dict[str, LineLimit] = {}
+        """The limit of the log lines about failures of a plugin, by its name."""
 
     def call(self, plugin: str, default: T, hook: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Calls `hook` and returns its result, or `default` if `hook` raises an exception."""
@@ -63,23 +57,15 @@ class HookCaller:
     def failed(self, error: BaseException, where: str, plugin: str = "") -> None:
         """Counts and logs an exception of a plugin.
 
-        `plugin` is the plugin that raised it; if it is empty, the name comes from the notes of the exception. After
-        MAX_LOGGED failures of a plugin in LOG_INTERVAL, further ones are only counted.
+        `plugin` is the plugin that raised it; if it is empty, the name comes from the notes of the exception. The log
+        lines of each plugin are limited (`LineLimit`).
         """
         plugin = plugin or plugin_of(error)
         self._counters.count(PANICS)
-        now = monotonic()
-        since, logged = self._logged.get(plugin, (now, 0))
-        if now - since >= LOG_INTERVAL:
-            since, logged = now, 0
-        if logged >= MAX_LOGGED:
-            return
-        self._logged[plugin] = since, logged + 1
-        log = plugin_logger(plugin) if plugin else logging.getLogger(ROOT)
+        limit = self._limits.setdefault(plugin, LineLimit())
         if isinstance(error, ContractError):  # its text says what to correct, and names the plugin
-            logging.getLogger(ROOT).error("Recovered from a failure in %s: %s", where, error)
+            text = "Recovered from a failure in %s: %s"
+            limit.log(logging.getLogger(ROOT), logging.ERROR, text, where, error)
         else:
-            log.error("Recovered from a failure in %s", where, exc_info=error)
-        if logged + 1 == MAX_LOGGED:
-            left = since + LOG_INTERVAL - now
-            log.error("further failures are counted in %s, but not logged for %.0f s", PANICS.name, left)
+            log = plugin_logger(plugin) if plugin else logging.getLogger(ROOT)
+            limit.log(log, logging.ERROR, "Recovered from a failure in %s", where, error=error)

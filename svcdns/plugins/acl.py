@@ -7,6 +7,7 @@ address. Apart from the client class, a decision depends only on the query.
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import Final
 
@@ -22,6 +23,7 @@ from svcdns.plugin_api.query import Answer, Query
 from svcdns.plugin_api.reply import UNTIL_CHANGED, CacheScope, Reply
 from svcdns.plugin_api.settings import Settings
 from svcdns.telemetry.counters import Family, MetricKind
+from svcdns.telemetry.logging import LineLimit
 from svcdns.wire import names
 from svcdns.wire.codes import ExtendedError, Rcode, Type
 from svcdns.wire.edns import extended_error
@@ -170,7 +172,7 @@ class Acl(Plugin):
         return Settings(warnings=options.warnings)
 
     def __init__(self, options: Options, environment: Environment) -> None:
-        self._counters, self._log = environment.counters, environment.log
+        self._counters, self._log, self._limit = environment.counters, environment.log, LineLimit()
         self._rules = [
             (
                 tuple((names.from_text(zone).lower(), zone) for zone in rule.zones),
@@ -229,7 +231,8 @@ class Acl(Plugin):
             if zone is None:
                 continue
             if address is None:
-                self._log.error("Blocking request. Unable to parse source address: %s", query.client.address)
+                text = "Blocking request. Unable to parse source address: %s"
+                self._limit.log(self._log, logging.ERROR, text, query.client.address)
                 return "block", zone, CacheScope.CLIENT
             for line in lines:
                 if line.types is not None and query.rtype not in line.types:

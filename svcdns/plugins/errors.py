@@ -39,7 +39,7 @@ class Rule:
 class Options:
     """The `consolidate` rules, in the order of the Corefile.
 
-    The option `stacktrace` has no effect, because an exception is always logged with its traceback.
+    The option `stacktrace` has no effect: the plugin *debug* adds tracebacks to the log.
     """
 
     rules: tuple[Rule, ...] = ()

@@ -16,10 +16,12 @@ from typing import Protocol
 
 from svcdns.eventloop.time_slice import TimeSlice
 from svcdns.plugin_api.reply import Reply
+from svcdns.telemetry.logging import LineLimit
 from svcdns.wire.request import Request
 from svcdns.wire.transfer_messages import TransferMessages
 
 log = logging.getLogger("svcdns")
+_limit = LineLimit()
 
 
 class Outlet(Protocol):
@@ -62,8 +64,8 @@ async def send(
         return size + len(wire)
     except ConnectionError:
         return size
-    except Exception:
-        log.exception("a zone transfer failed")
+    except Exception as error:  # noqa: BLE001 - whatever the plugin that makes the records raises
+        _limit.log(log, logging.ERROR, "a zone transfer failed", error=error)
         outlet.abort()
         return size
     finally:

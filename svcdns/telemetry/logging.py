@@ -14,11 +14,17 @@ import os
 import queue
 import threading
 import time
+import traceback
+from collections.abc import Callable
 from typing import Final
 
 from svcdns.telemetry.counters import Counters, Family, MetricKind
 
 QUEUE_LINES: Final = 8192
+LIMIT: Final = 20
+"""The most lines of one kind that a LineLimit writes in LIMIT_INTERVAL."""
+LIMIT_INTERVAL: Final = 60.0
+"""In seconds."""
 LINE_OCTETS: Final = 4096
 WRITE_INTERVAL: Final = 0.01
 """Seconds between two writes; lines are collected meanwhile."""
@@ -36,14 +42,55 @@ class LineFormatter(logging.Formatter):
     """Formats a record as `[LEVEL] text`, with `plugin/<name>: ` before the text of a plugin's loggers."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Returns the log line of a record. If the record has an exception, its traceback is on the lines after it."""
+        """Returns the log line of a record.
+
+        An exception is described in the same line. With the level DEBUG, its traceback is on the lines after it.
+        """
         text = record.getMessage()
         if record.name.startswith(PLUGIN_PREFIX):
             text = f"plugin/{record.name.removeprefix(PLUGIN_PREFIX)}: {text}"
         level = "FATAL" if record.levelno >= logging.CRITICAL else record.levelname
-        if record.exc_info:
-            text = f"{text}\n{self.formatException(record.exc_info)}"
+        if record.exc_info and record.exc_info[1] is not None:
+            text = f"{text}: {_described(record.exc_info[1])}"
+            if logging.getLogger(ROOT).isEnabledFor(logging.DEBUG):
+                text = f"{text}\n{self.formatException(record.exc_info)}"
         return f"[{level}] {text}"
+
+
+def _described(error: BaseException) -> str:
+    """Returns an exception's type and text, and the file and line where it was raised, in one line."""
+    frames = traceback.extract_tb(error.__traceback__, limit=-1)
+    place = "".join(f" ({frame.filename}:{frame.lineno})" for frame in frames)
+    return f"{type(error).__name__}: {' '.join(str(error).split())}{place}"
+
+
+class LineLimit:
+    """Limits how many log lines of one kind are written, because each query may cause one."""
+
+    __slots__ = ("_clock", "_lines", "_since")
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        """`clock` returns the time in seconds."""
+        self._clock, self._since, self._lines = clock, clock(), 0
+
+    def log(
+        self, log: logging.Logger, level: int, text: str, *arguments: object, error: BaseException | None = None
+    ) -> None:
+        """Writes a line, with an exception if there is one. Writes at most LIMIT lines in LIMIT_INTERVAL.
+
+        The last of them says that further lines are left out.
+        """
+        now = self._clock()
+        if now - self._since >= LIMIT_INTERVAL:
+            self._since, self._lines = now, 0
+        self._lines += 1
+        if self._lines < LIMIT:
+            log.log(level, text, *arguments, exc_info=error)
+        elif self._lines == LIMIT:
+            left = self._since + LIMIT_INTERVAL - now
+            log.log(
+                level, f"{text} (further lines like this one are left out for {left:.0f} s)", *arguments, exc_info=error
+            )
 
 
 class LineWriter(logging.Handler):

@@ -7,7 +7,16 @@ import os
 
 import pytest
 
-from svcdns.telemetry.logging import LINE_OCTETS, LineFormatter, LineWriter, plugin_logger
+from svcdns.telemetry.logging import (
+    LIMIT,
+    LIMIT_INTERVAL,
+    LINE_OCTETS,
+    LineFormatter,
+    LineLimit,
+    LineWriter,
+    plugin_logger,
+)
+from tests.support import world
 
 
 @pytest.mark.parametrize(
@@ -73,3 +82,44 @@ def test_a_slow_reader_does_not_block() -> None:
 def test_plugin_loggers_are_children_of_the_server_logger() -> None:
     """A plugin's logger is a child of the server's logger, so that one handler writes all lines."""
     assert plugin_logger("x").name == "svcdns.plugin.x"
+
+
+def formatted(level: int) -> str:
+    """Returns the text of a record with an exception, while the server's logger has this level."""
+    root = logging.getLogger("svcdns")
+    before = root.level
+    root.setLevel(level)
+    fields: dict[str, str] = {}
+    try:
+        fields["name"]
+    except KeyError as error:
+        record = logging.LogRecord("svcdns", logging.ERROR, "", 0, "broken", (), (KeyError, error, error.__traceback__))
+    try:
+        return LineFormatter().format(record)
+    finally:
+        root.setLevel(before)
+
+
+def test_an_exception_is_described_in_one_line() -> None:
+    """A line has an exception's type, text and place. The traceback follows only with the level DEBUG."""
+    (line,) = formatted(logging.INFO).splitlines()
+    assert line.startswith("[ERROR] broken: KeyError: 'name' (")
+    assert "test_logging.py:" in line
+    first, *more = formatted(logging.DEBUG).splitlines()
+    assert (first, more[0]) == (line, "Traceback (most recent call last):")
+
+
+def test_lines_of_one_kind_are_limited(caplog: pytest.LogCaptureFixture) -> None:
+    """At most LIMIT lines are written in LIMIT_INTERVAL. The last one says for how long further ones are left out."""
+    clock, log = world.Clock(), plugin_logger("acl")
+    limit = LineLimit(clock)
+    clock.turn(20)
+    for number in range(LIMIT + 5):
+        limit.log(log, logging.ERROR, "query %d", number)
+    assert [record.getMessage() for record in caplog.records] == [
+        *(f"query {number}" for number in range(LIMIT - 1)),
+        f"query {LIMIT - 1} (further lines like this one are left out for 40 s)",
+    ]
+    clock.turn(LIMIT_INTERVAL - 20)
+    limit.log(log, logging.ERROR, "again")
+    assert caplog.records[-1].getMessage() == "again"

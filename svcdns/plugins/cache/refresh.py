@@ -23,6 +23,7 @@ from svcdns.plugin_api.reply import Reply
 from svcdns.plugins.cache.entry import Entry
 from svcdns.plugins.cache.metrics import Cells
 from svcdns.plugins.cache.options import Prefetch, Stale
+from svcdns.telemetry.logging import LineLimit
 from svcdns.wire.codes import AD
 
 MAX_REFRESHES: Final = 512
@@ -61,6 +62,7 @@ class Refresher:
     def __init__(self, clock: Clock, recheck: float, log: logging.Logger) -> None:
         """After a failed refresh, no other refresh of the entry starts for `recheck` seconds."""
         self._clock, self._recheck, self._log = clock, recheck, log
+        self._limit = LineLimit()
         self._tasks: set[asyncio.Task[Stored | None]] = set()
 
     def start(self, lookup: Lookup, entry: Entry, store: StoreReply) -> asyncio.Task[Stored | None] | None:
@@ -94,7 +96,7 @@ class Refresher:
     def _ended(self, task: asyncio.Task[Stored | None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and task.exception() is not None:
-            self._log.error("a refresh failed: %r", task.exception())
+            self._limit.log(self._log, logging.ERROR, "a refresh failed: %r", task.exception())
 
     def stop(self) -> None:
         """Cancels all refreshes."""
