@@ -27,6 +27,7 @@ from svcdns.serving.metrics import is_counted
 from svcdns.serving.stored_replies import StoredReplies
 from svcdns.wire.codes import TC, Class, Rcode, Type
 from svcdns.wire.edns import HopByHop
+from svcdns.wire.hop_options import COOKIE_SIZE
 from svcdns.wire.message import MAX_MESSAGE, encode_reply, rotations, udp_limit
 from svcdns.wire.request import Request
 from svcdns.wire.ttl import ttl_offsets
@@ -175,8 +176,13 @@ class PendingReply(msgspec.Struct, gc=False, eq=False):
 
     @property
     def _amplified(self) -> int:
-        """The length in octets that a reply may have for a client that has not proved its address."""
-        return MAX_AMPLIFICATION * (len(self.packet) or self.query.size)
+        """The length in octets that a reply may have for a client that has not proved its address.
+
+        The option COOKIE, which is appended to the reply later, is not included.
+        """
+        if self.packet:  # without the query's COOKIE, three times whose octets are more than the reply's
+            return MAX_AMPLIFICATION * len(self.packet)
+        return MAX_AMPLIFICATION * self.query.size - COOKIE_SIZE
 
     def _shortened(self, wires: tuple[bytes, ...], reply: Reply, limit: int) -> tuple[tuple[bytes, ...], Reply]:
         """Returns the encoded reply and the Reply object. They have at most `limit` octets, even if the OPT record is

@@ -16,6 +16,8 @@ from svcdns.wire.edns import COOKIE_SIZES, HOP_BY_HOP, HopByHop
 
 PADDING_BLOCK: Final = 468
 """The length of a padded reply is a multiple of this number of octets (RFC 8467 §4.1)."""
+COOKIE_SIZE: Final = 28
+"""The octets of the option COOKIE in a reply: its header, the client cookie and the server cookie (RFC 9018 §4)."""
 _OPTION: Final = struct.Struct("!HH")
 _OPT_TYPE: Final = b"\0\0\x29"
 """The root as owner name, and the type OPT."""

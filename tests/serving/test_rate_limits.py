@@ -298,6 +298,17 @@ def test_a_reply_with_long_options_is_truncated() -> None:
         assert dns.message.from_wire(wire).flags & dns.flags.TC
 
 
+def test_the_length_of_a_reply_with_a_cookie() -> None:
+    """The server cookie counts as a part of the reply, also if the query has octets that keep it out of the table."""
+    query = dns.message.make_query(
+        "a.b.", "A", use_edns=0, options=[dns.edns.GenericOption(dns.edns.OptionType.COOKIE, bytes(8))]
+    )
+    for tail in (b"", b"\0"):
+        world, packet = World(MANY), query.to_wire() + tail
+        for _ in range(4):
+            assert len(world.serve(packet)) <= MAX_AMPLIFICATION * len(packet)
+
+
 @given(
     st.binary(max_size=80) | st.builds(
         lambda name, options, size, tail: dns.message.make_query(
