@@ -19,7 +19,7 @@ records to remove.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from enum import StrEnum
 from typing import Final
 
@@ -139,26 +139,35 @@ def _strip_answer(message: Message, chain: list[bytes], stripped: Counter[Stripp
 def _authority(message: Message, chain: list[bytes]) -> list[Record]:
     last = chain[-1]
     above_last = names.ancestors([last]) | {last}
-    zones = {
-        owner
-        for record in message.authority
-        if record.rtype == Type.SOA and (owner := record.owner.lower()) in above_last
-    }
-    signers = {signer(record) for record in (*message.answer, *message.authority) if record.rtype == Type.RRSIG}
-    if signers:
-        above = names.ancestors(chain).union(chain)
-        zones.update(zone for zone in signers if zone is not None and zone in above)
-    kept, proofs = list[Record](), 0
+    of_zone: list[Record] = []
+    proofs: list[Record] = []
     for record in message.authority:
-        rtype, owner = covered_type(record), record.owner.lower()
+        rtype = covered_type(record)
         if rtype in _OF_ZONE:
-            if owner in above_last:
-                kept.append(record)
-        elif rtype in _PROOFS and proofs < MAX_PROOFS:
-            proofs += 1
-            if any(zone in zones for zone in names.suffixes(owner)):
-                kept.append(record)
-    return kept
+            if record.owner.lower() in above_last:
+                of_zone.append(record)
+        elif rtype in _PROOFS and len(proofs) < MAX_PROOFS:
+            proofs.append(record)
+    zones = {record.owner.lower() for record in of_zone if record.rtype == Type.SOA}
+    zones.update(_signing_zones((*message.answer, *of_zone, *proofs), chain))
+    kept = {id(record) for record in of_zone}
+    kept.update(id(record) for record in proofs if any(zone in zones for zone in names.suffixes(record.owner.lower())))
+    return [record for record in message.authority if id(record) in kept]
+
+
+def _signing_zones(records: Iterable[Record], chain: list[bytes]) -> Iterator[bytes]:
+    """Yields the zones at or above names of the chain whose signatures are among the records.
+
+    A signature counts only if it is in its signer's zone (RFC 4035 §5.3.1).
+    """
+    above: set[bytes] | None = None
+    for record in records:
+        zone = signer(record)
+        if zone is not None and names.is_within(record.owner.lower(), zone):
+            if above is None:
+                above = names.ancestors(chain).union(chain)
+            if zone in above:
+                yield zone
 
 
 def _additional(message: Message) -> list[Record]:

@@ -12,8 +12,10 @@ such a file to the inputs in the repository, so that it is a test from then on.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import hashlib
 import importlib.util
+import random
 import subprocess
 import sys
 from pathlib import Path
@@ -22,6 +24,8 @@ from typing import Final
 WORK: Final = Path(".fuzz")
 MEMORY: Final = 1024
 """The most memory of the fuzzing process, in MiB: a target that keeps something from each input ends here."""
+STRUCTURED: Final = 0.7
+"""The share of new inputs that the mutator of the target makes. The fuzzer makes the others."""
 LONGEST: Final = 10
 """The seconds after which an input counts as one that never ends."""
 
@@ -71,10 +75,12 @@ def _fuzz(name: str, arguments: argparse.Namespace) -> None:
 
     logging.disable()
     with atheris.instrument_imports(include=["svcdns"]):
+        from tests.fuzz.target import execute, inputs
         from tests.fuzz.targets import TARGETS
-    from tests.fuzz.target import execute, inputs
 
-    target = TARGETS[name]
+        target = TARGETS[name]
+        for data in inputs(target):  # imports what is only imported when it is needed, such as plugins
+            target.run(data)
     corpus, crashes = WORK / "corpus" / name, WORK / "crashes"
     for folder in (corpus, crashes):
         folder.mkdir(parents=True, exist_ok=True)
@@ -95,7 +101,18 @@ def _fuzz(name: str, arguments: argparse.Namespace) -> None:
         dictionary.write_text("".join(f'"{word}"\n' for word in hexadecimal))
         flags["dict"] = str(dictionary)
     options = [f"-{flag}={value}" for flag, value in flags.items()]
-    atheris.Setup([sys.argv[0], *options, str(corpus)], lambda data: execute(target, data))
+
+    def mutated(data: bytes, most: int, seed: int) -> bytes:
+        rng = random.Random(seed)
+        if target.mutate is not None and rng.random() < STRUCTURED:
+            with contextlib.suppress(ValueError):
+                for _ in range(rng.choice((1, 1, 2, 4))):
+                    data = target.mutate(data, rng)
+                return data[:most]
+        return bytes(atheris.Mutate(data, most))
+
+    hooks = {} if target.mutate is None else {"custom_mutator": mutated}
+    atheris.Setup([sys.argv[0], *options, str(corpus)], lambda data: execute(target, data), **hooks)
     atheris.Fuzz()
 
 

@@ -11,18 +11,24 @@ import dns.message
 import dns.name
 
 from svcdns.plugin_api.reply import Reply
+from svcdns.upstream.query import Dropped, UpstreamQuery
+from svcdns.upstream.relevance import remove_unrelated_records
 from svcdns.wire import names
 from svcdns.wire.codes import OPCODE_MASK, QR, TC, Class, Type
 from svcdns.wire.errors import FormError
 from svcdns.wire.message import Message, encode_reply, parse_message
-from svcdns.wire.record import Record
+from svcdns.wire.record import Edns, Record
 from svcdns.wire.request import Request
 from svcdns.wire.simple_reply import SimpleReply, scan, with_ttl
+from tests.fuzz.mutation import after, of_messages
 from tests.fuzz.names import check_name
 from tests.fuzz.target import Target
+from tests.support import plain_replies as made
+from tests.support import upstream_lies as lies
 
 _HEADER: Final = struct.Struct("!HHHHHH")
 _ANSWER: Final = names.from_text("web.example.org.")
+_LONGEST: Final = 400
 _START: Final = _HEADER.size + len(_ANSWER) + 4
 _SAME: Final = frozenset({
     Type.A, Type.AAAA, Type.NS, Type.CNAME, Type.PTR, Type.DNAME, Type.MX, Type.SRV, Type.SOA, Type.TXT, Type.HINFO,
@@ -117,6 +123,50 @@ def run_scan(data: bytes) -> None:
         check_simple(packet, simple, rtype, parse_message(packet))
 
 
+_QUERIES: Final = tuple(
+    UpstreamQuery(made.NAME, rtype, Class.IN, 0, edns)
+    for rtype in (Type.A, Type.AAAA, Type.MX, Type.CNAME, Type.DS)
+    for edns in (None, Edns(1232))
+)
+_IDENT: Final = 0x1234
+
+
+def run_upstream(data: bytes) -> None:
+    """A packet from an upstream: the fast path and the parser agree whether and why it is dropped, and on its records.
+
+    The first octet chooses the query; the packet follows. The records of a simple reply all belong to the query.
+    """
+    if not data:
+        return
+    query, packet = _QUERIES[data[0] % len(_QUERIES)], data[1:]
+    received = query.read(_IDENT, packet)
+    if len(packet) < _HEADER.size or packet[:2] != _IDENT.to_bytes(2, "big"):
+        assert received in (Dropped.ID, Dropped.MALFORMED)
+        return
+    whole = query._read_whole(packet)
+    if isinstance(received, SimpleReply):
+        assert isinstance(whole, Message)
+        check_simple(packet, received, query.rtype, whole)
+        assert whole.trailing == 0
+        assert (whole.name, whole.rtype, whole.rclass) == (query.name, query.rtype, query.rclass)
+    else:
+        assert received == whole
+    if isinstance(whole, Message):
+        _check_removal(whole, query, is_simple=isinstance(received, SimpleReply))
+
+
+def _check_removal(message: Message, query: UpstreamQuery, *, is_simple: bool) -> None:
+    """Checks that removed records are counted, that a second removal removes nothing, and that the rest can be sent."""
+    before = sum(map(len, (message.answer, message.authority, message.additional)))
+    stripped = remove_unrelated_records(message, query.name)
+    after = sum(map(len, (message.answer, message.authority, message.additional)))
+    assert before - after == stripped.total()
+    assert not (is_simple and stripped)
+    assert remove_unrelated_records(message, query.name) == {}
+    assert all(record.rclass == Class.IN for record in (*message.answer, *message.authority, *message.additional))
+    _check_written_again(message)
+
+
 def check_simple(packet: bytes, simple: SimpleReply, rtype: int, message: Message) -> None:
     """Checks that the fast path's reading of a reply is the parser's reading."""
     assert not message.flags & (TC | OPCODE_MASK)
@@ -192,7 +242,22 @@ def _simple() -> Iterator[bytes]:
     yield b"\0\1\x83\0\1\0\xc0\x10\0\6\0\1\0\0\0\5\0" + bytes((len(soa),)) + soa
 
 
+def _upstream_packets() -> Iterator[bytes]:
+    for packet, *_ in (*lies.DROPPED.values(), *lies.STRIPPED.values(), *lies.PASSED.values()):
+        if len(packet) <= _LONGEST:
+            yield b"\0" + packet
+            yield b"\1" + packet
+    for number, query in enumerate(_QUERIES):
+        wire, rtype = query.packet(_IDENT), int(query.rtype)
+        yield bytes((number,)) + wire[:2] + b"\x81\x80" + wire[4:]
+        data = {Type.AAAA: made.V6, Type.MX: b"\0\1\4mail" + made.ZONE, Type.CNAME: made.FULL, Type.DS: bytes(24)}
+        answer = made.record(made.OWNER, rtype, data.get(query.rtype, made.V4))
+        yield bytes((number,)) + made.reply(answer, authority=[made.soa()], additional=[made.opt()], rtype=rtype)
+        yield bytes((number,)) + made.reply(authority=[made.soa()], rtype=rtype)
+
+
 TARGETS: Final = (
+    Target("upstream", run_upstream, _upstream_packets, _LONGEST, mutate=after(1, of_messages)),
     Target("reply", run_reply, _replies, 300),
     Target("scan", run_scan, _simple, 200),
 )

@@ -13,6 +13,8 @@ from pathlib import Path
 from time import thread_time
 from typing import Final
 
+from tests.fuzz.mutation import Mutator
+
 FOLDER: Final = Path(__file__).parent
 SECONDS: Final = 0.5
 """The CPU seconds that one input may take. An ordinary input takes less than a millisecond."""
@@ -28,7 +30,7 @@ class Target:
 
     `run` raises nothing, unless the code under test breaks a rule. `seeds` returns the inputs that a script makes.
     `max_octets` is the size of the longest input that a fuzzer should try. `words` are words of the format that a
-    fuzzer should use.
+    fuzzer should use. `mutate` changes an input and keeps its structure.
     """
 
     name: str
@@ -36,6 +38,7 @@ class Target:
     seeds: Callable[[], Iterable[bytes]]
     max_octets: int = 512
     words: tuple[str, ...] = ()
+    mutate: Mutator | None = None
 
 
 def execute(target: Target, data: bytes) -> None:

@@ -1,0 +1,228 @@
+"""Changes to inputs that keep their structure, so that a fuzzer gets past the first check of a format.
+
+A mutator gets an input and a random generator, and returns a changed input. It raises ValueError for an input that does
+not have the format; a fuzzer then changes octets instead. Nothing here knows what a target does.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+import struct
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from svcdns.process.framing import LENGTH, framed
+from svcdns.wire import names
+from svcdns.wire.codes import Class, Type
+from svcdns.wire.errors import FormError
+from svcdns.wire.request import HEADER
+
+Mutator = Callable[[bytes, random.Random], bytes]
+_NUMBERS: Final = (0, 1, -1, 2, 53, 127, 128, 255, 256, 65535, 65536, 1 << 31, (1 << 32) - 1, 1 << 63, 0.5, -0.0, 1e300)
+_SCALARS: Final[tuple[Any, ...]] = (*_NUMBERS, None, True, False, "", "a", "\0", "é", "a" * 64, "10.0.0.1", "::1", "None")
+_FIXED: Final = struct.Struct("!HHIH")
+_POINTER: Final = 0xC0
+
+
+def of_trees(load: Callable[[bytes], Any], dump: Callable[[Any], bytes], pool: Sequence[Any] = ()) -> Mutator:
+    """Returns a mutator of documents such as JSON. `load` and `dump` convert between octets and lists, dicts and scalars.
+
+    Values are removed, repeated, exchanged, or replaced by values of `pool` and by unusual ones.
+    """
+
+    def mutate(data: bytes, rng: random.Random) -> bytes:
+        try:
+            tree = [load(data)]
+            _change(tree, rng, pool)
+            return dump(tree[0]) if tree else b""
+        except Exception as error:
+            raise ValueError("not of the format") from error
+
+    return mutate
+
+
+def _change(root: list[Any], rng: random.Random, pool: Sequence[Any]) -> None:
+    places = [(root, 0)]
+    for container, key in places:  # grows while it is read
+        value = container[key]
+        if isinstance(value, dict):
+            places += [(value, one) for one in value]
+        elif isinstance(value, list):
+            places += [(value, one) for one in range(len(value))]
+    container, key = rng.choice(places)
+    other, place = rng.choice(places)
+    value = container[key]
+    choice = rng.randrange(7)
+    if choice == 0 and container is not root:
+        del container[key]
+    elif choice == 1:
+        container[key] = other[place]
+    elif choice == 2 and isinstance(container, list) and container is not root:
+        container.insert(key, value)
+    elif choice == 3 and isinstance(value, dict):
+        value[rng.choice([*(str(one) for one in pool if isinstance(one, str)), "x"])] = rng.choice([*pool, *_SCALARS])
+    elif choice == 4:
+        container[key] = [value] if rng.random() < 0.5 else {"a": value}
+    elif isinstance(value, str | bytes) and value and rng.random() < 0.7:
+        cut = rng.randrange(len(value))
+        container[key] = value[:cut] + value[rng.randrange(len(value)) :]
+    else:
+        container[key] = rng.choice([*pool, *_SCALARS])
+
+
+def of_lines(lines: Sequence[str], words: Sequence[str]) -> Mutator:
+    """Returns a mutator of texts in lines of words. `lines` are added, and `words` replace or follow other words."""
+
+    def mutate(data: bytes, rng: random.Random) -> bytes:
+        text = data.decode(errors="surrogateescape").split("\n")
+        at = rng.randrange(len(text))
+        choice = rng.randrange(6)
+        if choice == 0:
+            del text[at]
+        elif choice == 1:
+            text.insert(at, rng.choice(text))
+        elif choice == 2:
+            text.insert(at, rng.choice(lines))
+        elif choice == 3:
+            other = rng.randrange(len(text))
+            text[at], text[other] = text[other], text[at]
+        else:
+            text[at] = _with_another_word(text[at], rng, words)
+        return "\n".join(text).encode(errors="surrogateescape")
+
+    return mutate
+
+
+def _with_another_word(line: str, rng: random.Random, words: Sequence[str]) -> str:
+    parts = re.split(r"(\s+)", line)
+    at = rng.randrange(len(parts))
+    choice = rng.randrange(4)
+    if choice == 0:
+        del parts[at]
+    elif choice == 1:
+        parts[at] = re.sub(r"\d+", lambda _: str(rng.choice(_NUMBERS)), parts[at])
+    elif choice == 2:
+        parts.insert(at, f" {rng.choice(words)} ")
+    else:
+        parts[at] = rng.choice(words)
+    return "".join(parts)
+
+
+def of_frames(mutator: Mutator) -> Mutator:
+    """Returns a mutator of streams of frames, each after its length. `mutator` changes the content of one frame."""
+
+    def mutate(data: bytes, rng: random.Random) -> bytes:
+        contents, at = [], 0
+        while at + LENGTH <= len(data):
+            end = at + LENGTH + int.from_bytes(data[at : at + LENGTH], "big")
+            contents.append(data[at + LENGTH : end])
+            at = end
+        if at != len(data) or not contents:
+            raise ValueError("not a stream of frames")
+        number = rng.randrange(len(contents))
+        choice = rng.randrange(8)
+        if choice == 0:
+            del contents[number]
+        elif choice == 1:
+            contents.insert(number, rng.choice(contents))
+        else:
+            contents[number] = mutator(contents[number], rng)
+        return b"".join(map(framed, contents))
+
+    return mutate
+
+
+def after(octets: int, mutator: Mutator) -> Mutator:
+    """Returns a mutator that leaves the first octets as they are, and changes the rest with `mutator`."""
+    return lambda data, rng: data[:octets] + mutator(data[octets:], rng)
+
+
+def either(*mutators: Mutator) -> Mutator:
+    """Returns a mutator that uses one of several mutators, chosen at random."""
+    return lambda data, rng: rng.choice(mutators)(data, rng)
+
+
+def of_messages(data: bytes, rng: random.Random) -> bytes:
+    """Changes the records of a DNS message: removes, repeats, moves or alters one, and counts them anew."""
+    try:
+        question, sections = _records(data)
+    except (FormError, struct.error, IndexError) as error:
+        raise ValueError("not a message") from error
+    section = rng.choice([one for one in sections if one] or sections)
+    choice = rng.randrange(6)
+    if choice == 0 or not section:
+        rng.choice(sections).append(_new_record(question, rng))
+    else:
+        at = rng.randrange(len(section))
+        if choice == 1:
+            del section[at]
+        elif choice == 2:
+            rng.choice(sections).insert(0, section[at])
+        elif choice == 3:
+            rng.choice(sections).append(section.pop(at))
+        else:
+            section[at] = _altered(section[at], question, rng)
+    ident, flags, number, *_ = HEADER.unpack_from(data)
+    if rng.random() < 0.1:
+        flags ^= 1 << rng.randrange(16)
+    counts = [len(one) for one in sections]
+    head = HEADER.pack(ident, flags, number, *counts)
+    return head + question + b"".join(record for one in sections for record in one)
+
+
+def _records(data: bytes) -> tuple[bytes, list[list[bytes]]]:
+    """Returns the question, and the encoded records of the three sections."""
+    _, _, questions, *counts = HEADER.unpack_from(data)
+    at = HEADER.size
+    for _ in range(min(questions, 1)):
+        at = names.read_name(data, at)[1] + 4
+    question, sections = data[HEADER.size : at], list[list[bytes]]()
+    for count in counts:
+        section = []
+        for _ in range(count):
+            start, (_, at) = at, names.read_name(data, at)
+            length = _FIXED.unpack_from(data, at)[3]
+            at += _FIXED.size + length
+            if at > len(data):
+                raise FormError("record cut off")
+            section.append(data[start:at])
+        sections.append(section)
+    return question, sections
+
+
+def _new_record(question: bytes, rng: random.Random) -> bytes:
+    rtype = rng.choice(list(Type))
+    rdata = rng.choice([b"\xc0\x0c", bytes(4), bytes(16), b"\0\1\xc0\x0c", b"\1x\xc0\x0c", b"\xc0\x0c\xc0\x0c" + bytes(20), rng.randbytes(9)])
+    return _some_name(question, rng) + _FIXED.pack(rtype, Class.IN, 60, len(rdata)) + rdata
+
+
+def _some_name(question: bytes, rng: random.Random) -> bytes:
+    """Returns an encoded name: the question's, one above it or below it, the root, or a pointer to anywhere."""
+    somewhere = struct.pack("!H", 0xC000 | HEADER.size + rng.randrange(max(1, len(question))))
+    return rng.choice([b"\xc0\x0c", b"\xc0\x10", b"\1y\xc0\x0c", b"\0", b"\3com\0", somewhere])
+
+
+def _altered(record: bytes, question: bytes, rng: random.Random) -> bytes:
+    """Returns a record with another owner, type, class, TTL or RDATA."""
+    at = 0
+    while 0 < record[at] < _POINTER:
+        at += 1 + record[at]
+    at += 2 if record[at] else 1
+    owner, rdata = record[:at], record[at + _FIXED.size :]
+    rtype, rclass, ttl, _ = _FIXED.unpack_from(record, at)
+    choice = rng.randrange(6)
+    if choice == 0:
+        owner = _some_name(question, rng)
+    elif choice == 1:
+        rtype = rng.choice(list(Type))
+    elif choice == 2:
+        rclass = rng.choice([Class.IN, Class.CH, Class.ANY, 0])
+    elif choice == 3:
+        ttl = rng.choice([0, 1, 60, (1 << 31) - 1, 1 << 31, (1 << 32) - 1, 1 << 24, 1 << 16])
+    elif choice == 4:
+        rdata += rng.randbytes(rng.randrange(4))
+    elif rdata:
+        cut = rng.randrange(len(rdata))
+        rdata = rdata[:cut] + rng.choice([b"", _some_name(question, rng), rng.randbytes(1)]) + rdata[cut + 1 :]
+    return owner + _FIXED.pack(rtype, rclass, ttl, len(rdata) & 0xFFFF) + rdata
