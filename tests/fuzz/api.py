@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator
 from typing import Final
 
@@ -14,6 +15,7 @@ from svcdns.errors import UNDECODABLE
 from svcdns.sources.api import decoding
 from svcdns.sources.api.paging import LineSplitter
 from svcdns.sources.api.resources import Resource, watched
+from tests.fuzz.mutation import JSON, of_parts, of_trees
 from tests.fuzz.streams import pieces
 from tests.fuzz.target import Target
 
@@ -88,4 +90,17 @@ def _seeds() -> Iterator[bytes]:
     yield b'\0\0\0{"type":"BOOKMARK","object":{"metadata":{"resourceVersion":"5"}}}\n'
 
 
-TARGETS: Final = (Target("api", run_api, _seeds, 400),)
+_JSON: Final = of_trees(
+    *JSON, ["10.0.0.1", "::1", "Headless", "ClusterSetIP", "ExternalName", "addresses", "ports", "a"]
+)
+_LINES: Final = of_parts(_JSON)
+
+
+def _mutated(data: bytes, rng: random.Random) -> bytes:
+    if data[:1] and data[0] & 1:
+        return data[:2] + _JSON(data[2:], rng)
+    head = 3 + data[2] % 8 if len(data) > 2 else 0
+    return data[:head] + _LINES(data[head:], rng)
+
+
+TARGETS: Final = (Target("api", run_api, _seeds, 600, mutate=_mutated),)

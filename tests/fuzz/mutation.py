@@ -6,11 +6,14 @@ not have the format; a fuzzer then changes octets instead. Nothing here knows wh
 
 from __future__ import annotations
 
+import copy
 import random
 import re
 import struct
 from collections.abc import Callable, Sequence
 from typing import Any, Final
+
+import msgspec
 
 from svcdns.process.framing import LENGTH, framed
 from svcdns.wire import names
@@ -20,15 +23,34 @@ from svcdns.wire.request import HEADER
 
 Mutator = Callable[[bytes, random.Random], bytes]
 _NUMBERS: Final = (0, 1, -1, 2, 53, 127, 128, 255, 256, 65535, 65536, 1 << 31, (1 << 32) - 1, 1 << 63, 0.5, -0.0, 1e300)
-_SCALARS: Final[tuple[Any, ...]] = (*_NUMBERS, None, True, False, "", "a", "\0", "é", "a" * 64, "10.0.0.1", "::1", "None")
+_SCALARS: Final[tuple[Any, ...]] = (
+    *_NUMBERS,
+    None,
+    True,
+    False,
+    "",
+    "a",
+    "\0",
+    "é",
+    "a" * 64,
+    "10.0.0.1",
+    "::1",
+    "None",
+)
+_MOST_PLACES: Final = 1000
 _FIXED: Final = struct.Struct("!HHIH")
 _POINTER: Final = 0xC0
+_DATA: Final = (
+    b"\xc0\x0c", bytes(4), bytes(16), b"\0\1\xc0\x0c", b"\1x\xc0\x0c", b"\xc0\x0c\xc0\x0c" + bytes(20),
+)  # fmt: skip
+"""RDATA of an alias, an address, a MX record and a SOA record, with pointers to the question."""
 
 
 def of_trees(load: Callable[[bytes], Any], dump: Callable[[Any], bytes], pool: Sequence[Any] = ()) -> Mutator:
-    """Returns a mutator of documents such as JSON. `load` and `dump` convert between octets and lists, dicts and scalars.
+    """Returns a mutator of documents such as JSON.
 
-    Values are removed, repeated, exchanged, or replaced by values of `pool` and by unusual ones.
+    `load` and `dump` convert between octets and lists, dicts and scalars. Values
+    are removed, repeated, exchanged, or replaced by values of `pool` and by unusual ones.
     """
 
     def mutate(data: bytes, rng: random.Random) -> bytes:
@@ -43,8 +65,10 @@ def of_trees(load: Callable[[bytes], Any], dump: Callable[[Any], bytes], pool: S
 
 
 def _change(root: list[Any], rng: random.Random, pool: Sequence[Any]) -> None:
-    places = [(root, 0)]
-    for container, key in places:  # grows while it is read
+    places: list[tuple[Any, Any]] = [(root, 0)]
+    for container, key in places:  # grows while it is read; a YAML document may contain itself
+        if len(places) > _MOST_PLACES:
+            break
         value = container[key]
         if isinstance(value, dict):
             places += [(value, one) for one in value]
@@ -57,18 +81,23 @@ def _change(root: list[Any], rng: random.Random, pool: Sequence[Any]) -> None:
     if choice == 0 and container is not root:
         del container[key]
     elif choice == 1:
-        container[key] = other[place]
+        container[key] = copy.deepcopy(other[place])
     elif choice == 2 and isinstance(container, list) and container is not root:
-        container.insert(key, value)
+        container.insert(key, copy.deepcopy(value))
     elif choice == 3 and isinstance(value, dict):
         value[rng.choice([*(str(one) for one in pool if isinstance(one, str)), "x"])] = rng.choice([*pool, *_SCALARS])
     elif choice == 4:
         container[key] = [value] if rng.random() < 0.5 else {"a": value}
     elif isinstance(value, str | bytes) and value and rng.random() < 0.7:
-        cut = rng.randrange(len(value))
-        container[key] = value[:cut] + value[rng.randrange(len(value)) :]
+        cut, rest = rng.randrange(len(value)), rng.randrange(len(value))
+        container[key] = value[:cut] + value[rest:]  # type: ignore[operator]
     else:
         container[key] = rng.choice([*pool, *_SCALARS])
+
+
+MSGPACK: Final = (msgspec.msgpack.decode, msgspec.msgpack.encode)
+JSON: Final = (msgspec.json.decode, msgspec.json.encode)
+"""Pairs of functions for `of_trees`."""
 
 
 def of_lines(lines: Sequence[str], words: Sequence[str]) -> Mutator:
@@ -107,6 +136,24 @@ def _with_another_word(line: str, rng: random.Random, words: Sequence[str]) -> s
     else:
         parts[at] = rng.choice(words)
     return "".join(parts)
+
+
+def of_parts(mutator: Mutator, end: bytes = b"\n") -> Mutator:
+    """Returns a mutator of texts with several documents, such as JSON lines. `mutator` changes one of them."""
+
+    def mutate(data: bytes, rng: random.Random) -> bytes:
+        parts = data.split(end)
+        at = rng.randrange(len(parts))
+        choice = rng.randrange(8)
+        if choice == 0:
+            del parts[at]
+        elif choice == 1:
+            parts.insert(at, rng.choice(parts))
+        else:
+            parts[at] = mutator(parts[at], rng)
+        return end.join(parts)
+
+    return mutate
 
 
 def of_frames(mutator: Mutator) -> Mutator:
@@ -193,7 +240,7 @@ def _records(data: bytes) -> tuple[bytes, list[list[bytes]]]:
 
 def _new_record(question: bytes, rng: random.Random) -> bytes:
     rtype = rng.choice(list(Type))
-    rdata = rng.choice([b"\xc0\x0c", bytes(4), bytes(16), b"\0\1\xc0\x0c", b"\1x\xc0\x0c", b"\xc0\x0c\xc0\x0c" + bytes(20), rng.randbytes(9)])
+    rdata = rng.choice([*_DATA, rng.randbytes(9)])
     return _some_name(question, rng) + _FIXED.pack(rtype, Class.IN, 60, len(rdata)) + rdata
 
 

@@ -9,6 +9,7 @@ from typing import Any, Final
 import dns.exception
 import dns.message
 import dns.name
+import dns.rdata
 
 from svcdns.plugin_api.reply import Reply
 from svcdns.upstream.query import Dropped, UpstreamQuery
@@ -34,6 +35,8 @@ _SAME: Final = frozenset({
     Type.A, Type.AAAA, Type.NS, Type.CNAME, Type.PTR, Type.DNAME, Type.MX, Type.SRV, Type.SOA, Type.TXT, Type.HINFO,
 })  # fmt: skip
 """The types of records that both implementations must read in the same way."""
+_OBSOLETE: Final = frozenset({Type.MB, Type.MD, Type.MF, Type.MG, Type.MR, Type.MINFO, Type.NXT, Type.SIG})
+"""Types whose names may be compressed, and which dnspython passes on unread."""
 
 
 def read_by_dnspython(packet: bytes) -> Any:
@@ -81,7 +84,8 @@ def _check_beside_dnspython(packet: bytes, message: Message) -> None:
         ]
         for record, rrset in zip(ours, theirs, strict=True):
             assert rrset.ttl == record.ttl
-            assert rrset[0].to_wire() == record.rdata
+            if not (isinstance(rrset[0], dns.rdata.GenericRdata) and record.rtype in _OBSOLETE):
+                assert rrset[0].to_wire() == record.rdata
     assert (message.edns is None) == (reference.opt is None)
 
 
@@ -243,7 +247,8 @@ def _simple() -> Iterator[bytes]:
 
 
 def _upstream_packets() -> Iterator[bytes]:
-    for packet, *_ in (*lies.DROPPED.values(), *lies.STRIPPED.values(), *lies.PASSED.values()):
+    packets = [one[0] for group in (lies.DROPPED, lies.PASSED) for one in group.values()]
+    for packet in (*packets, *(one.packet for one in lies.STRIPPED.values())):
         if len(packet) <= _LONGEST:
             yield b"\0" + packet
             yield b"\1" + packet
@@ -258,6 +263,6 @@ def _upstream_packets() -> Iterator[bytes]:
 
 TARGETS: Final = (
     Target("upstream", run_upstream, _upstream_packets, _LONGEST, mutate=after(1, of_messages)),
-    Target("reply", run_reply, _replies, 300),
+    Target("reply", run_reply, _replies, 300, mutate=of_messages),
     Target("scan", run_scan, _simple, 200),
 )

@@ -50,6 +50,7 @@ from svcdns.sources import snapshot_file
 from svcdns.sources.snapshot_file import Header, Origin, SnapshotError
 from svcdns.supervisor import reexec
 from svcdns.worker import cache_handover, connection_handover
+from tests.fuzz.mutation import JSON, MSGPACK, after, either, of_frames, of_parts, of_trees
 from tests.fuzz.target import Target
 from tests.support.world import records
 
@@ -263,11 +264,14 @@ def _reexecs() -> Iterator[bytes]:
     yield json.dumps({"arguments": [], "pin": None, "format": "1.a", "children": [child], "endings": {}}).encode()
 
 
+_MSGPACK: Final = of_trees(*MSGPACK)
+_JSON: Final = of_trees(*JSON, ["op", "connection", "kept", "fds", "host", "port", "family", "buffer", "left", 4, 6])
+
 TARGETS: Final = (
-    Target("frames", run_frames, _frames, 200),
-    Target("snapshot", run_snapshot, _snapshots, 300),
-    Target("cache_handover", run_cache_handover, _caches, 200),
-    Target("connection_handover", run_connection_handover, _connections, 300),
-    Target("channel", run_channel, _messages, 200),
-    Target("reexec", run_reexec, _reexecs, 300),
+    Target("frames", run_frames, _frames, 300, mutate=after(1, _MSGPACK)),
+    Target("snapshot", run_snapshot, _snapshots, 400, mutate=after(1, of_frames(_MSGPACK))),
+    Target("cache_handover", run_cache_handover, _caches, 300, mutate=after(1, either(_MSGPACK, of_frames(_MSGPACK)))),
+    Target("connection_handover", run_connection_handover, _connections, 600, mutate=after(1, of_parts(_JSON))),
+    Target("channel", run_channel, _messages, 300, mutate=of_parts(_JSON)),
+    Target("reexec", run_reexec, _reexecs, 400, mutate=_JSON),
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import ssl
 from collections import deque
@@ -231,6 +232,7 @@ class _TlsServer:
 
     def __init__(self) -> None:
         self.application, self.failures = _Application(), list[Exception]()
+        self.to_client = ssl.MemoryBIO()
         self.raw = _Transport()
         side = functools.partial(_contexts()[0].wrap_bio, server_side=True)
         self.transport = TlsTransport(side, lambda: self.application, self.failures.append, HandshakeQueue(), 60.0)
@@ -286,7 +288,7 @@ def run_tls(data: bytes) -> None:
 def _handshake(
     server: _TlsServer, change: tuple[int, bytes] | None = None
 ) -> tuple[ssl.SSLObject | None, ssl.MemoryBIO]:
-    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    incoming, outgoing = server.to_client, ssl.MemoryBIO()
     client = _contexts()[1].wrap_bio(incoming, outgoing, server_hostname="127.0.0.1")
     for _ in range(4):
         try:
@@ -308,6 +310,127 @@ def _handshake(
     return None, outgoing
 
 
+def run_tls_session(data: bytes) -> None:
+    """A TLS connection after its handshake: each octet is a step of the client, of the network or of the application.
+
+    What one side reads is what the other side wrote, whatever the order of the steps is.
+    """
+    session = _Session()
+    for octet in data:
+        if session.server.raw.closed:
+            break
+        session.step(octet % len(_Session.STEPS), 1 + octet // len(_Session.STEPS))
+    session.end()
+
+
+class _Session:
+    """Both sides of a TLS connection, and what each of them has written and read."""
+
+    def __init__(self) -> None:
+        self.server = _TlsServer()
+        client, self.outgoing = _handshake(self.server)
+        assert client is not None
+        self.client = client
+        self.pending = bytearray(self.outgoing.read())
+        self.written = self.answered = self.read = b""
+        self.ended = self.altered = False
+
+    def step(self, number: int, count: int) -> None:
+        """Takes one step. `count` is a size or a number of octets."""
+        self.STEPS[number](self, count)
+        _settled()
+        assert self.altered or self.written.startswith(self.server.application.received)
+
+    def client_writes(self, count: int) -> None:
+        """The client writes data."""
+        if not self.ended:
+            data = bytes((count,)) * (count * 700)
+            self.written += data
+            self.client.write(data)
+
+    def all_arrives(self, _count: int) -> None:
+        """The server receives all that the client has sent."""
+        self.some_arrives(1 << 20)
+
+    def some_arrives(self, count: int) -> None:
+        """The server receives a few of the octets that the client has sent."""
+        self.pending += self.outgoing.read()
+        if not self.server.raw.paused:
+            part, self.pending = self.pending[:count], self.pending[count:]
+            self.server.receive(bytes(part))
+
+    def octet_is_altered(self, count: int) -> None:
+        """An octet of what the client has sent changes on its way."""
+        self.pending += self.outgoing.read()
+        if self.pending:
+            self.pending[count % len(self.pending)] ^= count
+            self.altered = True
+
+    def application_writes(self, count: int) -> None:
+        """The application above the server's transport writes data."""
+        transport, data = self.server.transport, bytes((count,)) * (count * 900)
+        if not transport.is_closing():
+            self.answered += data
+            _in_loop(functools.partial(transport.write if count % 2 else self._write_lines, data))
+
+    def _write_lines(self, data: bytes) -> None:
+        self.server.transport.writelines([data[:7], b"", data[7:]])
+
+    def client_reads(self, _count: int) -> None:
+        """The client receives and reads all that the server has sent."""
+        self.server.to_client.write(bytes(self.server.raw.written))
+        self.server.raw.written.clear()
+        with contextlib.suppress(ssl.SSLError):
+            while data := self.client.read(1 << 16):
+                self.read += data
+        assert self.answered.startswith(self.read)
+
+    def client_ends(self, _count: int) -> None:
+        """The client sends `close_notify`."""
+        self.ended = True
+        with contextlib.suppress(ssl.SSLError):
+            self.client.unwrap()
+
+    def reading_is_paused(self, count: int) -> None:
+        """The application pauses or resumes reading."""
+        transport = self.server.transport
+        _in_loop(transport.resume_reading if count % 2 else transport.pause_reading)
+
+    def socket_changes(self, count: int) -> None:
+        """The send buffer of the socket is full or empty again, or the client's side of the connection ends."""
+        transport = self.server.transport
+        choice = count % 4
+        if choice == 3:
+            if not transport.eof_received():
+                self.server.raw.close()
+        else:
+            (transport.pause_writing, transport.resume_writing, transport.get_write_buffer_size)[choice]()
+
+    def application_closes(self, count: int) -> None:
+        """The application closes or aborts the connection."""
+        _in_loop(self.server.transport.close if count % 2 else self.server.transport.abort)
+
+    STEPS: Final = (
+        client_writes, all_arrives, some_arrives, application_writes, client_reads, reading_is_paused, client_ends,
+        octet_is_altered, socket_changes, application_closes,
+    )  # fmt: skip
+
+    def end(self) -> None:
+        """Delivers what is left, and compares what was written with what was read."""
+        if not self.server.raw.closed:
+            _in_loop(self.server.transport.resume_reading)
+            self.all_arrives(0)
+            received = -1
+            while received < len(self.server.application.received):
+                received = len(self.server.application.received)
+                _settled()
+            self.client_reads(0)
+            assert self.altered or self.server.application.received == self.written
+            assert self.ended or self.read == self.answered
+        self.server.end()
+        assert not self.server.failures
+
+
 def _streams() -> Iterator[bytes]:
     message = b"\0\0\1\0\0\1\0\0\0\0\0\0\3web\0\0\1\0\1"
     yield b"\0" + framed(message)
@@ -327,8 +450,18 @@ def _tls() -> Iterator[bytes]:
     yield b"\2\xff" + b"x" * 16
 
 
+def _sessions() -> Iterator[bytes]:
+    yield bytes((0, 1, 3, 4, 10, 1, 13, 4))
+    yield bytes((250, 2, 12, 22, 122, 1, 253, 4, 6, 1))
+    yield bytes((15, 0, 1, 5, 0, 25, 1, 5, 28, 18, 3, 4, 38))
+    yield bytes((0, 7, 1))
+    yield bytes((0, 1, 19))
+    yield bytes((0, 1, 3, 9, 4))
+
+
 TARGETS: Final[tuple[Any, ...]] = (
     Target("framing", run_framing, _streams, 200),
     Target("tcp", run_tcp, _streams, 300),
     Target("tls", run_tls, _tls, 200),
+    Target("tls_session", run_tls_session, _sessions, 40),
 )

@@ -6,11 +6,12 @@ import functools
 import logging
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
 import msgspec
+import yaml
 
 from svcdns.chain.build import build
 from svcdns.chain.plan import plan
@@ -35,6 +36,7 @@ from svcdns.wire.codes import Type, type_text
 from svcdns.wire.message import encode_query, parse_message
 from svcdns.wire.record import Record
 from svcdns.wire.zone_text import ZoneFileError, read
+from tests.fuzz.mutation import of_lines, of_parts, of_trees
 from tests.fuzz.names import check_name
 from tests.fuzz.target import Target
 from tests.support import world
@@ -196,6 +198,30 @@ def _manifests() -> Iterator[bytes]:
     yield b"kind: List\napiVersion: v1\nitems:\n- {apiVersion: v1, kind: ConfigMap, metadata: {name: a}}\n"
     yield b'{"apiVersion":"v1","kind":"Endpoints","metadata":{"name":"e"},"subsets":[{"addresses":[{"ip":"::1"}]}]}'
     yield b"a: &a [*a]\n"
+    yield (
+        b"apiVersion: v1\nkind: Namespace\nmetadata: {name: a, labels: {x: y}}\n---\n"
+        b"apiVersion: v1\nkind: Service\nmetadata: {name: e, namespace: a}\n"
+        b"spec: {type: ExternalName, externalName: x.example.org}\n---\n"
+        b"apiVersion: v1\nkind: Service\nmetadata: {name: l, namespace: a, annotations: {a: b}}\n"
+        b"spec: {type: LoadBalancer, clusterIP: 10.96.0.9, clusterIPs: [10.96.0.9, 'fd00::9'], externalIPs: [192.0.2.9],\n"
+        b" publishNotReadyAddresses: true, ports: [{name: dns, port: 53, protocol: UDP, targetPort: dns}]}\n"
+        b"status: {loadBalancer: {ingress: [{ip: 192.0.2.3}, {hostname: lb.example.org}]}}\n---\n"
+        b"apiVersion: multicluster.x-k8s.io/v1alpha1\nkind: ServiceImport\nmetadata: {name: i, namespace: a}\n"
+        b"spec: {type: ClusterSetIP, ips: [10.9.0.1], ports: [{port: 80}]}\n"
+    )
+    for kind in ("Deployment", "ReplicaSet", "DaemonSet", "StatefulSet", "Job", "CronJob"):
+        template = (
+            "{metadata: {labels: {app: web}}, spec: {hostname: h, subdomain: web, containers: [{name: c, image: i,"
+        )
+        template += " ports: [{name: http, containerPort: 80}]}]}}"
+        spec = f"{{replicas: 2, completions: 2, serviceName: web, template: {template}}}"
+        spec = f"{{jobTemplate: {{spec: {spec}}}}}" if kind == "CronJob" else spec
+        group = "batch/v1" if kind.endswith("ob") else "apps/v1"
+        yield (
+            f"apiVersion: {group}\nkind: {kind}\nmetadata: {{name: web, namespace: a}}\nspec: {spec}\n---\n"
+            "apiVersion: v1\nkind: Service\nmetadata: {name: web, namespace: a}\n"
+            "spec: {clusterIP: None, selector: {app: web}, ports: [{name: http, port: 80, targetPort: http}]}\n"
+        ).encode()
 
 
 _COREFILE_WORDS: Final = (
@@ -225,8 +251,18 @@ _MANIFEST_WORDS: Final = (
 )  # fmt: skip
 
 
+def _lines(seeds: Callable[[], Iterable[bytes]]) -> list[str]:
+    return sorted({line for text in seeds() for line in text.decode().split("\n")})
+
+
+_DOCUMENTS: Final = of_trees(
+    functools.partial(yaml.load, Loader=yaml.CSafeLoader),
+    lambda tree: yaml.dump(tree, Dumper=yaml.CSafeDumper).encode(),
+    [word.strip(": ") for word in _MANIFEST_WORDS if word.strip(": -&*!\n").isalnum()],
+)
+
 TARGETS: Final = (
-    Target("corefile", run_corefile, _corefiles, 300, _COREFILE_WORDS),
-    Target("zone", run_zone, _zones, 300, _ZONE_WORDS),
-    Target("manifests", run_manifests, _manifests, 400, _MANIFEST_WORDS),
+    Target("corefile", run_corefile, _corefiles, 600, _COREFILE_WORDS, of_lines(_lines(_corefiles), _COREFILE_WORDS)),
+    Target("zone", run_zone, _zones, 300, _ZONE_WORDS, of_lines(_lines(_zones), _ZONE_WORDS)),
+    Target("manifests", run_manifests, _manifests, 1200, _MANIFEST_WORDS, of_parts(_DOCUMENTS, b"---\n")),
 )
