@@ -138,6 +138,27 @@ def without_hop_by_hop(edns: Edns) -> Edns:
     return Edns(edns.size, edns.dnssec_ok, edns.version, options)
 
 
+def without_nsid(edns: Edns) -> Edns:
+    """Returns the OPT record without the option NSID, which is not transitive (RFC 5001 §2.1, §3.1).
+
+    Returns the same object if it has no such option.
+    """
+    if all(code != OptionCode.NSID for code, _ in edns.options):
+        return edns
+    options = tuple(option for option in edns.options if option[0] != OptionCode.NSID)
+    return Edns(edns.size, edns.dnssec_ok, edns.version, options)
+
+
+def subnet_scope(edns: Edns | None) -> int | None:
+    """Returns the SCOPE PREFIX-LENGTH of the client-subnet option, or None if there is no such option (RFC 7871 §6).
+
+    If the length in a reply is not 0, the reply is only for clients in one network.
+    """
+    if edns is None or not edns.options:
+        return None
+    return next((data[3] for code, data in edns.options if code == OptionCode.CLIENT_SUBNET), None)
+
+
 def keepalive(timeout: int) -> tuple[int, bytes]:
     """Returns the option TCP keepalive; `timeout` is in tenths of a second (RFC 7828 §3.1)."""
     return OptionCode.TCP_KEEPALIVE, timeout.to_bytes(2, "big")

@@ -377,6 +377,21 @@ def test_a_client_cookie_gets_a_server_cookie() -> None:
     assert all(b"\0\x0a\0" not in stored for entry in world.table.current.values() for stored in entry.wires)
 
 
+def test_options_of_one_hop_are_not_for_plugins() -> None:
+    """COOKIE, TCP keepalive and PADDING are for this server alone, so plugins and upstreams do not get them."""
+    world = cookie_world(protocol="tcp")
+    seen: list[Edns | None] = []
+    chain = world.chain
+
+    def noting(query: Query) -> Answer:
+        seen.append(query.edns)
+        return chain(query)
+
+    world.responder.listener.routes[b"\1b\0"] = Route(b"\1b\0", "b.", noting, counted=True, writer="errors")
+    world.ask(**with_cookie(COOKIE, (11, b""), (12, bytes(4)), (65001, b"x")))
+    assert [edns.options for edns in seen if edns is not None] == [((65001, b"x"),)]
+
+
 def test_a_request_for_a_server_cookie() -> None:
     """A query for a server cookie has no question, and neither has its reply."""
     world = cookie_world()

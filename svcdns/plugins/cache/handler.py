@@ -30,6 +30,7 @@ from svcdns.plugins.cache.refresh import Lookup, Refresher, Stored, in_backgroun
 from svcdns.plugins.cache.store import Store
 from svcdns.wire import names
 from svcdns.wire.codes import AA, AD, CD, RA, RD, ExtendedError, Rcode
+from svcdns.wire.edns import subnet_scope
 
 
 class Cache(Plugin):
@@ -158,7 +159,11 @@ class Cache(Plugin):
         if self._confirmation is not None:
             following = self._confirmation.confirming(following)
         lookup = Lookup(query, key, following, cells, now, self._replies.changes)
-        bypassed = query.upstream_reply is not None or self._replies.never_stores(query.key)
+        bypassed = (
+            query.upstream_reply is not None
+            or subnet_scope(query.edns) is not None
+            or self._replies.never_stores(query.key)
+        )
         found = None if bypassed else self._replies.find(key, now)
         if found is None:
             self._counters.add(cells.misses)

@@ -36,6 +36,7 @@ from svcdns.plugins.cache.refresh import Lookup, Stored
 from svcdns.plugins.cache.store import Store
 from svcdns.wire import names
 from svcdns.wire.codes import AD, TC, Rcode
+from svcdns.wire.edns import subnet_scope
 from svcdns.wire.record import Record
 from svcdns.wire.simple_reply import SimpleReply
 
@@ -160,7 +161,7 @@ class CachedReplies:
         limited = msgspec.structs.replace(
             with_ttl(reply, lifetime),
             flags=flags,
-            edns=None,
+            edns=None if subnet_scope(query.edns) is None else reply.edns,
             increments=increments,
             lifetime=reply.lifetime if entry is None else NOT_REUSABLE,
         )
@@ -234,6 +235,8 @@ class CachedReplies:
 
     def _may_store(self, lookup: Lookup, reply: Reply, found: MessageType) -> bool:
         if reply.scope is not CacheScope.SHARED or (reply.dependencies and lookup.changes != self.changes):
+            return False
+        if subnet_scope(lookup.query.edns) is not None or subnet_scope(reply.edns):  # RFC 7871 §7.3.1
             return False
         return is_cacheable(lookup.query, reply, found) and self._is_enabled(lookup.query.key, found)
 

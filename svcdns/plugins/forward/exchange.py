@@ -29,7 +29,8 @@ from svcdns.upstream.health import SILENCE
 from svcdns.upstream.query import ExchangeError, Received, SpoofedError, UpstreamQuery, as_message
 from svcdns.upstream.relevance import remove_unrelated_records
 from svcdns.upstream.server import Attempt, Server
-from svcdns.wire.codes import AA, AD, CD, RA, RD, TC, ExtendedError, OptionCode, Rcode
+from svcdns.wire.codes import AA, AD, CD, RA, RD, TC, ExtendedError, Rcode
+from svcdns.wire.edns import without_nsid
 from svcdns.wire.message import Message
 from svcdns.wire.record import Edns
 from svcdns.wire.simple_reply import SimpleReply
@@ -314,15 +315,7 @@ def _reply(message: Message, source: str, extended: int | None = None) -> Reply:
         answer=message.answer,
         authority=message.authority,
         additional=message.additional,
-        edns=None if message.edns is None else _without_nsid(message.edns),
+        edns=None if message.edns is None else without_nsid(message.edns),
         extended=extended,
         source=source,
     )
-
-
-def _without_nsid(edns: Edns) -> Edns:
-    """Returns the OPT record without the option NSID, which would name the upstream (RFC 5001 §2.1)."""
-    if not edns.options:
-        return edns
-    options = tuple(option for option in edns.options if option[0] != OptionCode.NSID)
-    return Edns(edns.size, edns.dnssec_ok, edns.version, options)

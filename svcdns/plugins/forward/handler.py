@@ -19,6 +19,7 @@ from svcdns.plugins.forward.options import Options, Rule
 from svcdns.plugins.forward.single_flight import SingleFlight
 from svcdns.wire import names
 from svcdns.wire.codes import AD, CD, RD, Rcode
+from svcdns.wire.edns import without_nsid
 
 
 class Forward(Plugin):
@@ -132,7 +133,8 @@ class _ForwardRule:
         """Sends the query to the upstreams, and returns their reply when it has arrived."""
         tcp = self._rule.force_tcp or (query.client.protocol == "tcp" and not self._rule.prefer_udp)
         flags = query.flags & (RD | AD | CD)
-        key = (query.key, query.rtype, query.rclass, flags, query.edns, tcp, query.avoid, query.edns_added)
+        edns = without_nsid(query.edns) if query.edns is not None and query.edns.options else query.edns
+        key = (query.key, query.rtype, query.rclass, flags, edns, tcp, query.avoid, query.edns_added)
         deferred = Deferred()
         refused = self._single_flight.join(
             self._upstreams.group, key, query, query.client.address, lambda completed: deferred.set(completed.reply)

@@ -14,8 +14,8 @@ from svcdns.plugins.cache import Cache
 from svcdns.plugins.cache.memory import memory_of
 from svcdns.plugins.cache.metrics import HITS
 from svcdns.telemetry.counters import Counters
-from svcdns.wire.codes import AD, CD, RA, RD, TC, Rcode
-from svcdns.wire.record import Record
+from svcdns.wire.codes import AD, CD, RA, RD, TC, OptionCode, Rcode
+from svcdns.wire.record import Edns, Record
 from tests.support import world
 
 A = world.records("a.example.org. 60 IN A 10.0.0.1")
@@ -201,6 +201,28 @@ def test_unrelated_records_of_an_upstream_are_not_cached() -> None:
     assert cached.asked == 1
     cached.ask("bank.example.com.")
     assert cached.asked == 2
+
+
+def test_a_query_with_a_client_subnet_is_not_answered_from_the_cache() -> None:
+    """Its reply may be for one network alone, so it is not stored either, and keeps its option (RFC 7871 §7.3)."""
+    edns = Edns(1232, options=((OptionCode.CLIENT_SUBNET, b"\0\1\x18\x18\xc0\0\2"),))
+    cached = Cached(reply=Reply(flags=RD | RA, answer=A, edns=edns))
+    query = Edns(1232, options=((OptionCode.CLIENT_SUBNET, b"\0\1\x18\0\xc0\0\2"),))
+    assert [cached.ask(edns=query).edns for _ in range(2)] == [edns, edns]
+    assert cached.asked == 2
+    cached.ask()
+    cached.ask(edns=query)
+    assert cached.asked == 4
+
+
+@pytest.mark.parametrize(("scope", "asked"), [(0, 1), (24, 2)], ids=["for everyone", "for one network"])
+def test_a_reply_for_one_network_is_not_cached(scope: int, asked: int) -> None:
+    """The scope of a client-subnet option that *rewrite* has added decides (RFC 7871 §7.3.1)."""
+    option = OptionCode.CLIENT_SUBNET, bytes((0, 1, 24, scope, 192, 0, 2))
+    cached = Cached(reply=Reply(flags=RD | RA, answer=A, edns=Edns(1232, options=(option,))))
+    cached.ask()
+    cached.ask()
+    assert cached.asked == asked
 
 
 def test_servfail_is_cached_briefly() -> None:

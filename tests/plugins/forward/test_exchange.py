@@ -14,7 +14,7 @@ from svcdns.plugin_api.reply import Reply
 from svcdns.plugins.forward.exchange import LAST_RESORT_TIMEOUT
 from svcdns.plugins.forward.upstream_group import MAX_HEDGES_SAVED, MIN_BUDGET
 from svcdns.upstream.health import CIRCUIT_THRESHOLD, SILENCE
-from svcdns.wire.codes import Rcode
+from svcdns.wire.codes import OptionCode, Rcode
 from svcdns.wire.record import Edns
 from tests.support import world
 from tests.support.forwarding import Forwarding
@@ -78,6 +78,16 @@ async def test_an_error_without_a_question_section_is_an_answer(
         assert (reply.rcode, reply.has_message, reply.answer) == (rcode, True, ())
         assert [by for _, by in upstream.asked] == [protocol] * number
     assert forwarding.servers[0].health.usable
+
+
+async def test_nsid_is_not_sent_to_an_upstream(upstream: ScriptedUpstream) -> None:
+    """NSID is for one hop (RFC 5001 §2.1, §3.1). The other options of the client's OPT record are passed on."""
+    subnet = OptionCode.CLIENT_SUBNET, b"\0\1\x18\0\xc0\0\2"
+    upstream.respond = answer("a.example.org. 60 IN A 192.0.2.1")
+    edns = Edns(1232, dnssec_ok=True, options=((OptionCode.NSID, b""), subnet, (65001, b"x")))
+    await Forwarding(upstream).ask(edns=edns)
+    [(message, _)] = upstream.asked
+    assert message.edns == Edns(1232, dnssec_ok=True, options=(subnet, (65001, b"x")))
 
 
 @pytest.mark.parametrize("rcode", [Rcode.FORMERR, Rcode.NOTIMP])
