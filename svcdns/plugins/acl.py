@@ -65,7 +65,7 @@ def parse(block: Block) -> Options:
     """Returns the options of the block's `acl` directives. Raises CorefileError."""
     return Options(
         tuple(_rule(directive, block) for directive in block.directives),
-        tuple(line for directive in block.directives for line in arguments.ignored_zones(directive.arguments)),
+        arguments.ignored_zones([word for directive in block.directives for word in directive.arguments]),
     )
 
 

@@ -84,7 +84,8 @@ def _check_beside_dnspython(packet: bytes, message: Message) -> None:
         ]
         for record, rrset in zip(ours, theirs, strict=True):
             assert rrset.ttl == record.ttl
-            if not (isinstance(rrset[0], dns.rdata.GenericRdata) and record.rtype in _OBSOLETE):
+            is_generic = isinstance(rrset[0], dns.rdata.GenericRdata) and record.rtype not in _OBSOLETE
+            if is_generic or record.rtype in _SAME:  # other types may have a second form in dnspython
                 assert rrset[0].to_wire() == record.rdata
     assert (message.edns is None) == (reference.opt is None)
 

@@ -383,11 +383,11 @@ def test_options_of_one_hop_are_not_for_plugins() -> None:
     seen: list[Edns | None] = []
     chain = world.chain
 
-    def noting(query: Query) -> Answer:
+    def recorded(query: Query) -> Answer:
         seen.append(query.edns)
         return chain(query)
 
-    world.responder.listener.routes[b"\1b\0"] = Route(b"\1b\0", "b.", noting, counted=True, writer="errors")
+    world.responder.listener.routes[b"\1b\0"] = Route(b"\1b\0", "b.", recorded, counted=True, writer="errors")
     world.ask(**with_cookie(COOKIE, (11, b""), (12, bytes(4)), (65001, b"x")))
     assert [edns.options for edns in seen if edns is not None] == [((65001, b"x"),)]
 
