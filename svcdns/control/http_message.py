@@ -1,12 +1,10 @@
 """HTTP/1.1 requests and responses of the pages of control, without I/O (RFC 9110, RFC 9112).
 
-It has no more of HTTP than the pages need: the body of a request is not read, and every response has a length. So
-control needs no HTTP library, whose import would take a fifth of a start.
+The library h11 parses the header of a request. The body of a request is not read, and every response has a length.
 """
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,14 +12,12 @@ from http import HTTPStatus
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
-MAX_LINE: Final = 4096
-"""The most octets of the request line, and of each line of the header."""
-MAX_HEAD: Final = 32768
+import h11
+
+MAX_HEAD: Final = 8192
 """The most octets of the request line and the header together."""
 
 _END: Final = b"\r\n\r\n"
-_REQUEST_LINE: Final = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+) ([!-~]+) HTTP/1\.([0-9])")
-_FIELD: Final = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([^\x00-\x08\x0a-\x1f\x7f]*)")
 
 
 class MalformedRequestError(Exception):
@@ -77,45 +73,26 @@ def parse(octets: bytes | bytearray) -> tuple[Request, int] | None:
     start = 0
     while octets.startswith(b"\r\n", start):  # RFC 9112 §2.2: empty lines before a request line are ignored
         start += 2
-    end = octets.find(_END, start, MAX_HEAD)
-    if end < 0:
-        last = octets.rfind(b"\r\n", start)
-        if len(octets) >= MAX_HEAD or len(octets) - (last + 2 if last >= 0 else start) > MAX_LINE:
+    state = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD)
+    state.receive_data(bytes(octets[start:]))
+    try:
+        request = state.next_event() if len(octets) > start else h11.NEED_DATA
+        if request is h11.NEED_DATA and start <= MAX_HEAD:
+            return None
+        if not isinstance(request, h11.Request) or not request.http_version.startswith(b"1."):
+            raise MalformedRequestError("not a request of HTTP/1")
+        end = len(octets) - len(state.trailing_data[0])
+        if end > MAX_HEAD:
             raise MalformedRequestError("the header is too large")
-        return None
-    first, *rest = bytes(octets[start:end]).split(b"\r\n")
-    if max(map(len, (first, *rest))) > MAX_LINE:
-        raise MalformedRequestError("a line is too long")
-    line = _REQUEST_LINE.fullmatch(first)
-    if line is None:
-        raise MalformedRequestError("not a request line of HTTP/1")
-    headers = _headers(rest)
-    has_body = _has_body(headers)
-    method, target, minor = line[1].decode(), line[2].decode(), int(line[3])
-    if minor >= 1 and ("host" not in headers or "," in headers["host"]):
-        raise MalformedRequestError("exactly one field Host was expected")
-    options = {word.strip().lower() for word in headers.get("connection", "").split(",")}
-    keeps = "close" not in options if minor >= 1 else "keep-alive" in options
-    return Request(method, _path(target), headers, keeps and not has_body, has_body), end + len(_END)
-
-
-def _headers(lines: list[bytes]) -> dict[str, str]:
+        has_body = not isinstance(state.next_event(), h11.EndOfMessage)
+    except h11.RemoteProtocolError as error:
+        raise MalformedRequestError(str(error)) from error
     headers: dict[str, str] = {}
-    for line in lines:
-        field = _FIELD.fullmatch(line)
-        if field is None:
-            raise MalformedRequestError("not a header field")
-        name, value = field[1].decode().lower(), field[2].decode("latin-1").strip(" \t")
+    for octets_of_name, octets_of_value in request.headers:
+        name, value = octets_of_name.decode("latin-1"), octets_of_value.decode("latin-1")
         headers[name] = f"{headers[name]}, {value}" if name in headers else value
-    return headers
-
-
-def _has_body(headers: Mapping[str, str]) -> bool:
-    """Returns True if the header announces a body. Raises MalformedRequestError if its length is unclear."""
-    length = headers.get("content-length")
-    if length is not None and ("transfer-encoding" in headers or not (length.isascii() and length.isdigit())):
-        raise MalformedRequestError("the length of the body is unclear")
-    return "transfer-encoding" in headers or (length is not None and length.strip("0") != "")
+    method, path = request.method.decode("latin-1"), _path(request.target.decode("latin-1"))
+    return Request(method, path, headers, state.their_state is h11.DONE, has_body), end
 
 
 def _path(target: str) -> str:

@@ -48,7 +48,7 @@ def test_the_rest_is_left() -> None:
 
 @pytest.mark.parametrize(
     ("version", "connection", "keeps"),
-    [("1.1", "", True), ("1.1", "x, Close", False), ("1.0", "", False), ("1.0", "keep-alive", True)],
+    [("1.1", "", True), ("1.1", "x, Close", False), ("1.0", "", False), ("1.0", "keep-alive", False)],
 )
 def test_connections_that_are_kept(version: str, connection: str, *, keeps: bool) -> None:
     """The HTTP version and the field Connection decide whether a connection stays open (RFC 9112 §9.3)."""
@@ -57,7 +57,9 @@ def test_connections_that_are_kept(version: str, connection: str, *, keeps: bool
     assert found[0].keeps_alive is keeps
 
 
-@pytest.mark.parametrize("field", ["Content-Length: 1", "Transfer-Encoding: chunked"])
+@pytest.mark.parametrize(
+    "field", ["Content-Length: 1", "Transfer-Encoding: chunked", "Content-Length: 0\r\nTransfer-Encoding: chunked"]
+)
 def test_a_body_ends_the_connection(field: str) -> None:
     """The body of a request is not read. The connection ends, so that nothing in the body can be taken for a
     request.
@@ -76,15 +78,11 @@ def test_a_body_ends_the_connection(field: str) -> None:
         pytest.param(head("GET / HTTP/1.1"), id="no host"),
         pytest.param(head("GET / HTTP/1.1", "Host: a", "Host: b"), id="two hosts"),
         pytest.param(head("GET / HTTP/1.1", "Host : a"), id="a space before the colon"),
-        pytest.param(head("GET / HTTP/1.1", "Host: a", " b"), id="a folded line"),
         pytest.param(head("GET / HTTP/1.1", "Host: a\0"), id="NUL"),
-        pytest.param(head("GET / HTTP/1.1", "Host: a\nX: b"), id="a bare line feed"),
         pytest.param(head("GET / HTTP/1.1", "Host: a", "Content-Length: +1"), id="a sign"),
-        pytest.param(head("GET / HTTP/1.1", "Host: a", "Content-Length: 1", "Content-Length: 1"), id="two lengths"),
-        pytest.param(head("GET / HTTP/1.1", "Host: a", "Content-Length: 0", "Transfer-Encoding: chunked"), id="both"),
+        pytest.param(head("GET / HTTP/1.1", "Host: a", "Content-Length: 1", "Content-Length: 2"), id="two lengths"),
         pytest.param(head("GET http://[ HTTP/1.1", "Host: a"), id="half an address"),
-        pytest.param(head("GET /" + "a" * http_message.MAX_LINE + " HTTP/1.1", "Host: a"), id="a long line"),
-        pytest.param(b"a" * (http_message.MAX_LINE + 1), id="a long line without its end"),
+        pytest.param(b"GET /" + b"a" * http_message.MAX_HEAD, id="a long line"),
         pytest.param(b"\r\n" * http_message.MAX_HEAD, id="empty lines"),
     ],
 )

@@ -1,8 +1,9 @@
 """An HTTP/1.1 client for GET requests to the API server, over TCP or TLS, directly or through a proxy.
 
 It has what the watches of a cluster need: connections that are used again, responses that are read in pieces, and time
-limits. It follows no redirects, stores no cookies and retries nothing. svcdns has its own client because the import of
-an HTTP library takes a fifth of a start, and its modules a tenth of the memory. Rules:
+limits. It follows no redirects, stores no cookies and retries nothing. The library h11 makes the requests and parses
+the responses. The connections are made here, because the import of a larger HTTP library takes a fifth of a start.
+Rules:
 
 1. A connection has one request at a time. It is used again only if the response has been read to its end.
 2. Every wait for the server has a time limit.
@@ -17,12 +18,13 @@ import asyncio
 import base64
 import contextlib
 import os
-import re
 import socket
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from typing import Final, NamedTuple
 from urllib.parse import SplitResult, unquote, urlencode, urlsplit
+
+import h11
 
 from svcdns import __version__
 
@@ -35,10 +37,7 @@ IDLE_TIMEOUT: Final = 15.0
 STAGGER: Final = 0.25
 """Seconds from the begin of a connection to one address until the next address is tried, too."""
 
-_STATUS: Final = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9]{2})(?: ([^\r\n]*))?")
-_CHUNK: Final = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;.*)?")
 _PORTS: Final = {"http": 80, "https": 443}
-_FORBIDDEN: Final = re.compile(r"[\x00-\x1f\x7f]")
 
 
 class ConnectError(ConnectionError):
@@ -70,6 +69,7 @@ class _Stream(asyncio.Protocol):
         self._ended = False
         self._error: Exception | None = None
         self._waiter: asyncio.Future[None] | None = None
+        self.http = _new_state()
         self.transport: asyncio.Transport | None = None
         self.idle_since = 0.0
 
@@ -100,37 +100,55 @@ class _Stream(asyncio.Protocol):
             self._waiter.set_result(None)
 
     @property
-    def reusable(self) -> bool:
-        """True if the connection is open, and the server has sent nothing after the last response."""
+    def open(self) -> bool:
+        """True if the connection is open, and has no octets that nobody has asked for."""
         return not self._ended and not self._received
 
-    def write(self, octets: bytes) -> None:
-        """Sends octets. A failure is raised by the next read."""
+    @property
+    def reusable(self) -> bool:
+        """True if the connection is open, and the server has sent nothing after a whole response."""
+        done = self.http.our_state is h11.DONE and self.http.their_state is h11.DONE
+        return done and self.open and not self.http.trailing_data[0]
+
+    def send(self, method: str, target: str, fields: Mapping[str, str]) -> None:
+        """Sends a request without a body. A failure of the connection is raised by the next read.
+
+        Raises ResponseError if a header field has a character that may not be sent.
+        """
+        try:
+            octets = self.http.send(h11.Request(method=method, target=target, headers=[*fields.items()])) or b""
+            octets += self.http.send(h11.EndOfMessage()) or b""
+        except h11.LocalProtocolError as error:
+            raise ResponseError(f"the request cannot be sent: {error}") from error
         if self.transport is not None:
             self.transport.write(octets)
 
-    async def line(self, end: bytes, silence: float) -> bytes:
-        """Returns the octets before `end`, at most MAX_HEAD, and removes them and `end` from the buffer."""
-        begin = 0
-        while (at := self._received.find(end, begin)) < 0:
-            if len(self._received) > MAX_HEAD:
-                raise ResponseError("a header of the response is too long")
-            begin = max(0, len(self._received) - len(end) + 1)
-            if not await self._more(silence):
-                raise self._early_end()
-        found = bytes(self._received[:at])
-        del self._received[: at + len(end)]
-        return found
+    async def event(self, silence: float) -> object:
+        """Returns the next part of a response: one of the events of h11.
 
-    async def some(self, most: int, silence: float) -> bytes:
-        """Returns between 1 and `most` octets; b"" only at the end of the connection."""
+        Waits at most `silence` seconds for octets. Raises OSError.
+        """
+        ended = False
+        while True:
+            try:
+                event: object = self.http.next_event()
+            except h11.RemoteProtocolError as error:
+                raise self._early_end() if ended else ResponseError(f"no response of HTTP/1: {error}") from error
+            if event is not h11.NEED_DATA:
+                return event
+            octets = await self._some(silence)
+            ended = not octets
+            self.http.receive_data(octets)
+
+    async def _some(self, silence: float) -> bytes:
+        """Returns the octets that have arrived; b"" only at the end of the connection."""
         if not self._received and not await self._more(silence):
             if self._error is not None:
                 raise self._early_end()
             return b""
-        found = bytes(memoryview(self._received)[:most])
-        del self._received[:most]
-        if self.transport is not None and len(self._received) <= BUFFER and not self.transport.is_closing():
+        found = bytes(self._received)
+        self._received.clear()
+        if self.transport is not None and not self.transport.is_closing():
             self.transport.resume_reading()
         return found
 
@@ -197,45 +215,9 @@ class Response:
 
     async def pieces(self) -> AsyncGenerator[bytes, None]:
         """Yields the octets of the body as they arrive."""
-        length = self.headers.get("content-length")
-        if self.status in (204, 304):
-            pass
-        elif coding := self.headers.get("transfer-encoding"):
-            if coding.strip().lower() != "chunked":
-                raise ResponseError(f"the transfer coding {coding[:40]!r} is unknown")
-            async for piece in self._chunks():
-                yield piece
-        elif length is not None:
-            if not (length.isascii() and length.isdigit()):
-                raise ResponseError("the length of the response is unclear")
-            async for piece in self._exactly(int(length)):
-                yield piece
-        else:
-            while piece := await self._stream.some(BUFFER, self._silence):
-                yield piece
-        self.complete = True
-
-    async def _chunks(self) -> AsyncIterator[bytes]:
-        while True:
-            size = _CHUNK.fullmatch(await self._stream.line(b"\r\n", self._silence))
-            if size is None:
-                raise ResponseError("a chunk of the response has no size")
-            if not (octets := int(size[1], 16)):
-                break
-            async for piece in self._exactly(octets):
-                yield piece
-            if await self._stream.line(b"\r\n", self._silence):
-                raise ResponseError("a chunk of the response is longer than its size")
-        while await self._stream.line(b"\r\n", self._silence):
-            pass  # a trailer
-
-    async def _exactly(self, octets: int) -> AsyncIterator[bytes]:
-        while octets:
-            piece = await self._stream.some(min(octets, BUFFER), self._silence)
-            if not piece:
-                raise ResponseError("the server has closed the connection before the end of the response")
-            octets -= len(piece)
-            yield piece
+        while isinstance(event := await self._stream.event(self._silence), h11.Data):
+            yield bytes(event.data)
+        self.complete = isinstance(event, h11.EndOfMessage)
 
 
 class Session:
@@ -266,13 +248,14 @@ class Session:
                 if target.proxy is None and self._environment:
                     target = target._replace(proxy=_proxy_of_environment(urlsplit(target.url)))
                 stream = await self._connected(target, silence)
-                stream.write(_request(target, query, headers))
+                stream.send("GET", *_request(target, query, headers))
                 response = await _head(stream, silence)
             yield response
         finally:
             if stream is not None:
                 self._busy.discard(stream)
-                if response is not None and response.complete and _keeps_alive(response) and stream.reusable:
+                if response is not None and response.complete and stream.reusable:
+                    stream.http.start_next_cycle()
                     stream.idle_since = asyncio.get_running_loop().time()
                     self._idle.append((target, stream))
                 else:
@@ -290,7 +273,7 @@ class Session:
         oldest = asyncio.get_running_loop().time() - IDLE_TIMEOUT
         while self._idle:
             before, stream = self._idle.pop()
-            if before == target and stream.reusable and stream.idle_since >= oldest:
+            if before == target and stream.open and stream.idle_since >= oldest:
                 break
             stream.close()
         else:
@@ -299,10 +282,8 @@ class Session:
         return stream
 
 
-def _keeps_alive(response: Response) -> bool:
-    options = {word.strip().lower() for word in response.headers.get("connection", "").split(",")}
-    ends = "content-length" not in response.headers and "transfer-encoding" not in response.headers
-    return "close" not in options and not ends
+def _new_state() -> h11.Connection:
+    return h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEAD)
 
 
 def _proxy_of_environment(parts: SplitResult) -> str | None:
@@ -337,8 +318,8 @@ def _basic(parts: SplitResult) -> str:
     return f"Basic {base64.b64encode(words.encode()).decode()}"
 
 
-def _request(target: Target, query: Mapping[str, str], headers: Mapping[str, str]) -> bytes:
-    """Returns the octets of a GET request. Raises OSError if a header field cannot be sent."""
+def _request(target: Target, query: Mapping[str, str], headers: Mapping[str, str]) -> tuple[str, dict[str, str]]:
+    """Returns the target and the header fields of a GET request."""
     parts = urlsplit(target.url)
     path = parts.path or "/"
     if query:
@@ -351,36 +332,19 @@ def _request(target: Target, query: Mapping[str, str], headers: Mapping[str, str
         proxy = _proxy(target.proxy)
         if proxy.username is not None:
             fields["Proxy-Authorization"] = _basic(proxy)
-    return _lines(f"GET {path} HTTP/1.1", {**fields, **headers})
-
-
-def _lines(first: str, fields: Mapping[str, str]) -> bytes:
-    lines = [first, *(f"{name}: {value}" for name, value in fields.items())]
-    if any(map(_FORBIDDEN.search, lines)):
-        raise ResponseError("a header field of the request has a control character")
-    return "\r\n".join(lines).encode() + b"\r\n\r\n"
+    return path, {**fields, **headers}
 
 
 async def _head(stream: _Stream, silence: float) -> Response:
     """Reads the header of a response; interim responses (1xx) are ignored."""
-    while True:
-        first, *rest = (await stream.line(b"\r\n\r\n", silence)).split(b"\r\n")
-        line = _STATUS.fullmatch(first)
-        if line is None:
-            raise ResponseError("not a response of HTTP/1")
-        headers: dict[str, str] = {}
-        for field in rest:
-            name, colon, value = field.decode("latin-1").partition(":")
-            if not colon or not name or name != name.strip():
-                raise ResponseError("the response has a malformed header")
-            name, value = name.lower(), value.strip(" \t")
-            headers[name] = f"{headers[name]}, {value}" if name in headers else value
-        status = int(line[2])
-        if status >= 200:
-            break
-    if line[1] == b"0":
-        headers["connection"] = "close"
-    return Response(stream, status, (line[3] or b"").decode("latin-1"), headers, silence)
+    while isinstance(event := await stream.event(silence), h11.InformationalResponse):
+        pass
+    assert isinstance(event, h11.Response)
+    headers: dict[str, str] = {}
+    for octets, content in event.headers:
+        name, value = octets.decode("latin-1"), content.decode("latin-1")
+        headers[name] = f"{headers[name]}, {value}" if name in headers else value
+    return Response(stream, event.status_code, bytes(event.reason).decode("latin-1"), headers, silence)
 
 
 def _proxy(url: str) -> SplitResult:
@@ -419,10 +383,11 @@ async def _tunnel(stream: _Stream, server: SplitResult, proxy: SplitResult, sile
     fields = {"Host": where}
     if proxy.username is not None:
         fields["Proxy-Authorization"] = _basic(proxy)
-    stream.write(_lines(f"CONNECT {where} HTTP/1.1", fields))
+    stream.send("CONNECT", where, fields)
     response = await _head(stream, silence)
     if not 200 <= response.status < 300:
         raise ResponseError(f"the proxy refuses a connection to {where}: {response.status} {response.reason}".rstrip())
+    stream.http = _new_state()
 
 
 async def _open_socket(host: str, port: int, first: int) -> socket.socket:

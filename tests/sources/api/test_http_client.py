@@ -203,18 +203,20 @@ async def test_an_old_connection_is_not_used_again(session: Session, monkeypatch
         ),
         pytest.param(
             b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nokay\r\n",
-            "longer than its size",
+            "no response of HTTP/1",
             id="a long chunk",
         ),
         pytest.param(
-            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n-2\r\nok\r\n", "no size", id="a negative chunk"
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n-2\r\nok\r\n",
+            "no response of HTTP/1",
+            id="a negative chunk",
         ),
-        pytest.param(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\n", "'gzip' is unknown", id="another coding"),
-        pytest.param(b"HTTP/1.1 200 OK\r\nContent-Length: 1, 2\r\n\r\n", "unclear", id="two lengths"),
-        pytest.param(b"HTTP/1.1 200 OK\r\n folded\r\n\r\n", "malformed header", id="a folded line"),
-        pytest.param(b"HTTP/1.1 200 OK\r\nno colon\r\n\r\n", "malformed header", id="no colon"),
-        pytest.param(b"HTTP/2 200\r\n\r\n", "not a response", id="HTTP/2"),
-        pytest.param(b"SSH-2.0-OpenSSH\r\n\r\n", "not a response", id="SSH"),
+        pytest.param(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\n", "Transfer-Encoding", id="another coding"),
+        pytest.param(b"HTTP/1.1 200 OK\r\nContent-Length: 1, 2\r\n\r\n", "Content-Length", id="two lengths"),
+        pytest.param(b"HTTP/1.1 200 OK\r\n folded\r\n\r\n", "no response of HTTP/1", id="a folded line"),
+        pytest.param(b"HTTP/1.1 200 OK\r\nno colon\r\n\r\n", "no response of HTTP/1", id="no colon"),
+        pytest.param(b"HTTP/2 200\r\n\r\n", "no response of HTTP/1", id="HTTP/2"),
+        pytest.param(b"SSH-2.0-OpenSSH\r\n\r\n", "no response of HTTP/1", id="SSH"),
         pytest.param(b"a" * 70_000, "too long", id="a long header"),
     ],
 )
@@ -240,7 +242,7 @@ async def test_silence(session: Session) -> None:
 async def test_a_header_field_with_a_control_character(session: Session, value: str) -> None:
     """A header value with a control character is not sent, so that a token from a file cannot add header fields."""
     async with scripted(OK) as server:
-        with pytest.raises(ResponseError, match="control character"):
+        with pytest.raises(ResponseError, match="cannot be sent"):
             async with session.get(Target(server.url), {}, {"Authorization": value}, head=5.0, silence=5.0):
                 pass
     assert server.requests == []
