@@ -19,7 +19,7 @@ from svcdns.errors import SvcdnsError
 from svcdns.plugin_api.closest_encloser import Encloser, FindEncloser
 from svcdns.plugin_api.contract import Following, Plugin, check_names, check_plugin, overrides
 from svcdns.plugin_api.environment import Block, Environment
-from svcdns.plugin_api.errors import ContractError
+from svcdns.plugin_api.errors import HookError
 from svcdns.plugin_api.fast_path import FastPath
 from svcdns.plugin_api.hooks import HookCaller
 from svcdns.plugin_api.query import Answer, Observer, Query
@@ -120,7 +120,7 @@ def _build_block(
         check_plugin(plugin)
         if not plugin.configures_only:
             made_for = environment(block.block(name), server, listen, name, peers)
-            handlers.append(_made(plugin, options, replace(made_for, own_zones=chains.own_zones), chains.hooks))
+            handlers.append(_made(plugin, options, replace(made_for, own_zones=chains.own_zones)))
     chains.handlers += handlers
     hooks, entry = chains.hooks, chain(handlers)
     counting = next((name for name, settings in block.settings.items() if settings.counts_queries), "")
@@ -162,15 +162,18 @@ def _build_block(
             listener.limiter = listener.limiter or limiter
 
 
-def _made(plugin: type[Plugin], options: object, environment: Environment, hooks: HookCaller) -> Plugin:
-    """Makes an instance of a plugin. Any exception of the plugin becomes a SvcdnsError."""
+def _made(plugin: type[Plugin], options: object, environment: Environment) -> Plugin:
+    """Makes an instance of a plugin. Any exception of the plugin becomes a SvcdnsError.
+
+    The caller logs the error in one line, so the traceback is logged only with the directive `debug`.
+    """
     try:
         made = plugin(options, environment if plugin.states_reuse or plugin.reads_nothing else environment.recording())
     except SvcdnsError:
         raise
     except Exception as error:
-        hooks.failed(error, "its __init__", plugin.name)
-        raise ContractError(f"plugin/{plugin.name}: {type(error).__name__}: {error}") from error
+        log.debug("plugin/%s: __init__ failed", plugin.name, exc_info=error)
+        raise HookError(environment.block.directives[0].position, plugin.name, "__init__", error) from error
     check_names(made, getattr(made, "__dict__", ()))
     return made
 

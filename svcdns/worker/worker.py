@@ -47,7 +47,8 @@ from svcdns.feed.frames import (
 )
 from svcdns.plugin_api.contract import Plugin
 from svcdns.plugin_api.environment import Block, Environment
-from svcdns.plugin_api.hooks import HookCaller
+from svcdns.plugin_api.errors import HookError
+from svcdns.plugin_api.hooks import PANICS, HookCaller
 from svcdns.plugin_api.query import Answer, Query
 from svcdns.plugin_api.reply import rcode_only
 from svcdns.plugin_api.reuse import apart
@@ -250,6 +251,9 @@ class Worker:
         try:
             self._built = {order.generation: self._build(order)}
         except SvcdnsError as error:
+            log.setLevel(logging.DEBUG if self._live.debug else logging.INFO)
+            if isinstance(error, HookError):
+                self.counters.count(PANICS)
             self._tell(Configured(order.generation, str(error)))
         except Exception as error:  # noqa: BLE001 - a mistake of a plugin must not end the worker
             self._hooks.failed(error, "building the chains")
@@ -266,6 +270,8 @@ class Worker:
         directives = {directive.name.text for block in order.corefile.blocks for directive in block.directives}
         plans = plan(order.corefile, plugins.known(directives)[0], plugins.load)
         generation.debug = any(settings.debug for block in plans for settings in block.settings.values())
+        if generation.debug:
+            log.setLevel(logging.DEBUG)
 
         def environment(
             block: Block, server: str, listen: tuple[tuple[str, int], ...], name: str, peers: Peers

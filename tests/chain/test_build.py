@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import logging
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
@@ -15,7 +16,7 @@ from svcdns.corefile.parser import parse
 from svcdns.plugin_api.closest_encloser import Encloser
 from svcdns.plugin_api.contract import Following, Plugin
 from svcdns.plugin_api.environment import Block, Environment
-from svcdns.plugin_api.errors import ContractError
+from svcdns.plugin_api.errors import ContractError, HookError
 from svcdns.plugin_api.fast_path import FastPath
 from svcdns.plugin_api.hooks import HookCaller
 from svcdns.plugin_api.query import Answer, Query
@@ -189,14 +190,20 @@ def test_a_block_without_fast_path_says_why() -> None:
     assert chains.slow_blocks == ["a. b.: forwarded queries take no fast path, because of log"]
 
 
-def test_a_plugin_that_cannot_be_made_is_an_error() -> None:
-    """The error names the plugin, whatever exception the plugin raised."""
+def test_a_plugin_that_cannot_be_made_is_an_error(caplog: pytest.LogCaptureFixture) -> None:
+    """The error names the plugin and its directive, whatever the plugin raised. A traceback is a DEBUG line."""
 
     def fails(_self: Any, _options: Any, _environment: Any) -> None:
         raise KeyError("x")
 
-    with pytest.raises(ContractError, match="plugin/log: KeyError: 'x'"):
+    caplog.set_level(logging.INFO, "svcdns")
+    with pytest.raises(HookError, match=r"^Corefile:2:2 - plugin/log: __init__ failed: KeyError: 'x'$"):
         built(". {\n log\n}", log={"__init__": fails})
+    assert not caplog.records
+    caplog.set_level(logging.DEBUG, "svcdns")
+    with pytest.raises(HookError):
+        built(". {\n log\n}", log={"__init__": fails})
+    assert [record.exc_info is not None for record in caplog.records] == [True]
     with pytest.raises(
         ContractError, match="plugin/log: 'ticks' is no hook of the plugin contract; did you mean 'tick'"
     ):

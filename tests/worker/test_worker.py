@@ -385,5 +385,9 @@ async def test_a_plugin_that_fails_to_be_built(world: World, monkeypatch: pytest
         raise LookupError("on purpose")
 
     monkeypatch.setattr(type(world.worker._live.chains.handlers[0]), "__init__", broken)
-    assert await world.configure(2) == [Configured(2, "plugin/cache: LookupError: on purpose")]
+    (sent,) = await world.configure(2)
+    assert isinstance(sent, Configured)
+    assert sent.error is not None
+    assert sent.error.endswith("Corefile:9:5 - plugin/cache: __init__ failed: LookupError: on purpose")
+    assert counted(world.counters)["coredns_panics_total",] == 1
     assert await world.ask("web.d.svc.cluster.local.") == ["5 10.96.0.1"]
