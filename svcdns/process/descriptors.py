@@ -31,7 +31,7 @@ def raise_descriptor_limit() -> None:
 def grow_descriptor_table() -> None:
     """Has the kernel grow the process's descriptor table to TABLE_SIZE.
 
-    Call it before the first thread starts: with threads, growing blocks the process for about 15 ms.
+    Call it before the first thread starts: with threads, growing it blocks the process for about 15 ms.
     """
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     last = (TABLE_SIZE if soft == resource.RLIM_INFINITY else min(TABLE_SIZE, soft)) - 1

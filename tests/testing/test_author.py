@@ -335,7 +335,7 @@ def test_an_error_of_init() -> None:
 
     made = module()
     made.PLUGIN.__init__ = __init__
-    assert error_of(made) == "plugin/one: KeyError: 'a' (FILE __init__)"
+    assert error_of(made) == "block:1:13 - plugin/one: __init__ failed: KeyError: 'a' (FILE __init__)"
 
 
 class Files(Plugin):
@@ -440,9 +440,9 @@ def test_hooks_for_files_with_a_mistake(fields: dict[str, Any], text: str, file:
 
 def test_content_that_cannot_be_read(file: Path) -> None:
     """The check reports an exception of the function `read`, at the start and after a change."""
-    text = "plugin/one: UnicodeDecodeError: 'utf-8' codec can't decode byte 0xff in position 0: invalid start byte"
-    assert error_of(with_file(file), changes=[lambda: file.write_bytes(b"\xff")]).startswith(text)
-    assert error_of(with_file(file)).startswith(text)
+    text = "UnicodeDecodeError: 'utf-8' codec can't decode byte 0xff in position 0: invalid start byte"
+    assert error_of(with_file(file), changes=[lambda: file.write_bytes(b"\xff")]).startswith(f"plugin/one: {text}")
+    assert error_of(with_file(file)).startswith(f"block:1:13 - plugin/one: __init__ failed: {text}")
 
 
 def test_an_error_with_the_position_of_an_argument() -> None:

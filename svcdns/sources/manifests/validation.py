@@ -5,7 +5,7 @@ would serve it, if that is possible: without the parts that no answer can contai
 object is skipped. Fields of a wrong type are errors, see `documents`. Rules:
 
 1. A check changes the object in place, and only where a part of it cannot be served.
-2. Only fields are checked that DNS names and answers depend on.
+2. The only fields that are checked are those on which DNS names and answers depend.
 
 Source: Kubernetes' validation of core/v1, apps/v1, batch/v1 and discovery.k8s.io/v1; Kubernetes documentation, "Object
 Names and IDs", "Labels and Selectors", "IPv4/IPv6 dual-stack".
