@@ -9,7 +9,6 @@ The meaning of a document is left to `kinds`. Rules:
 4. JSON is read as YAML.
 5. Objects whose kind is not used are not parsed, if their lines show the kind: they are an `UnusedObject`.
    The rest of a large file is parsed in portions (see `portions`), so that few YAML nodes are in memory at a time.
-6. A portion in the plain form of `block_text` is read without the YAML parser, which parses it only for an error.
 
 Source: YAML 1.1 as sigs.k8s.io/yaml reads it; Kubernetes API conventions, "Lists and simple kinds".
 """
@@ -23,13 +22,12 @@ from collections.abc import Iterator
 from contextlib import nullcontext
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, TypeVar
 
 import msgspec
 import yaml
 
 from svcdns.process.heap import collector_paused
-from svcdns.sources.manifests import block_text
 from svcdns.sources.manifests.errors import FilePosition, ManifestError, NotKubernetesError, NotYamlError
 from svcdns.sources.manifests.files import STANDARD_INPUT
 from svcdns.sources.manifests.portions import (
@@ -75,20 +73,6 @@ _WORDS: Final = {
 }
 
 
-class UnparsedNode(NamedTuple):
-    """The plain values of an object that was read without the YAML parser, and where its YAML node can be parsed from.
-
-    `line` is the number of lines before the object in `text`. `number` is the object's index among the documents of
-    `text`, or among the items of the sequence in `text` (`is_item`).
-    """
-
-    fields: dict[str, Any]
-    line: int
-    text: str
-    number: int
-    is_item: bool
-
-
 class Document:
     """One object of a manifest.
 
@@ -96,20 +80,15 @@ class Document:
     """
 
     def __init__(
-        self,
-        before: FilePosition,
-        node: yaml.Node | UnparsedNode,
-        *,
-        default_kind: str = "",
-        default_version: str = "",
+        self, before: FilePosition, node: yaml.Node, *, default_kind: str = "", default_version: str = ""
     ) -> None:
         """Reads a YAML node. An item of a `PodList` need not state its kind. Raises ManifestError.
 
         `before` is the line before the text that the node was parsed from.
         """
         self._before = before
-        self._source = node
-        fields = node.fields if isinstance(node, UnparsedNode) else _plain(node, before, set())
+        self._node = node
+        fields = _plain(node, before, set())
         if not isinstance(fields, dict):
             raise NotKubernetesError(
                 self.position(), f"expected an object with apiVersion, kind and metadata, found {_described(fields)}"
@@ -120,20 +99,7 @@ class Document:
 
     def position(self, field: Field = ()) -> FilePosition:
         """Returns the line of a field. If the field is missing, returns the line of the nearest parent that exists."""
-        if not field and isinstance(self._source, UnparsedNode):
-            return FilePosition(self._before.path, self._before.line + self._source.line + 1)
         return _below(self._before, _node_at(self._node, field))
-
-    @property
-    def _node(self) -> yaml.Node:
-        """The YAML node of the object. An object that was read without the YAML parser is parsed now."""
-        if isinstance(self._source, UnparsedNode):
-            nodes = [*_nodes(self._before, Portion(self._source.text, self._before.line))]
-            if self._source.is_item:
-                nodes = nodes[0].value
-            self._source = [node for node in nodes if node.tag != _NULL][self._source.number]
-            _plain(self._source, self._before, set())  # removes duplicates, as for the fields
-        return self._source
 
     def error(self, field: Field, text: str) -> ManifestError:
         """Returns an error about a field, for the caller to raise."""
@@ -162,7 +128,7 @@ class Document:
         for item in found[1].value[first:]:
             yield self.item(self._before, item)
 
-    def item(self, before: FilePosition, node: yaml.Node | UnparsedNode) -> Document | ManifestError:
+    def item(self, before: FilePosition, node: yaml.Node) -> Document | ManifestError:
         """Returns an item of this List, or the error of an item that cannot be used.
 
         `before` is the line before the text that the item was parsed from.
@@ -250,8 +216,8 @@ def documents_in(
                 if items is not None:
                     yield from _list(file, portion, items, is_unused)
                     continue
-                for node in _fast_nodes(file, portion):
-                    if isinstance(node, UnparsedNode) or node.tag != _NULL:
+                for node in _nodes(file, portion):
+                    if node.tag != _NULL:
                         yield from _objects(_before(file, portion), node, default_kind, default_version)
         except NotYamlError as error:
             if isinstance(part, ListText):
@@ -261,22 +227,8 @@ def documents_in(
             _resolve.cache_clear()
 
 
-def _fast_nodes(file: FilePosition, portion: Portion) -> Iterator[yaml.Node | UnparsedNode]:
-    """Yields the documents of a text, without the YAML parser if the text has the plain form of `block_text`."""
-    found = block_text.documents(portion.text)
-    if found is None or any("items" in item.fields for item in found):
-        yield from _nodes(file, portion)
-    else:
-        for index, item in enumerate(found):
-            yield UnparsedNode(item.fields, item.line, portion.text, index, is_item=False)
-
-
 def _objects(
-    before: FilePosition,
-    node: yaml.Node | UnparsedNode,
-    default_kind: str = "",
-    default_version: str = "",
-    first: int = 0,
+    before: FilePosition, node: yaml.Node, default_kind: str = "", default_version: str = "", first: int = 0
 ) -> Iterator[Document | ManifestError]:
     try:
         document = Document(before, node, default_kind=default_kind, default_version=default_version)
@@ -318,16 +270,8 @@ def _items(
         if isinstance(part, UnusedObject):
             yield part.of(file)
             continue
-        plain = block_text.items(part.text)
-        if plain is None:
-            (sequence,) = _nodes(file, part)
-            nodes: list[yaml.Node | UnparsedNode] = sequence.value
-        else:
-            nodes = [
-                UnparsedNode(found.fields, found.line, part.text, number, is_item=True)
-                for number, found in enumerate(plain)
-            ]
-        for item in nodes:
+        (sequence,) = _nodes(file, part)
+        for item in sequence.value:
             yield above.item(_before(file, part), item)
 
 

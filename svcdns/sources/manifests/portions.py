@@ -29,6 +29,7 @@ IsUnused = Callable[[str, str], bool]
 
 # These patterns begin with a line end, which the regular expression engine finds quickly.
 _DOCUMENT: Final = re.compile(r"\n---(?=\s)")
+_DIRECTIVE: Final = re.compile(r"\n%")
 _LIST: Final = re.compile(r"\nkind: \w*List[ \r]*(?=\n|$)")
 _ITEMS: Final = re.compile(r"\nitems:[ \r]*\n(?=( *)- )")
 _END_OF_ITEMS: Final = re.compile(r"\n[^\s#-]")
@@ -111,7 +112,7 @@ def _cut(whole: Portion, begins: list[int], count: int) -> Iterator[Portion]:
 
 
 def _has_directive(text: str) -> bool:
-    return text.startswith("%") or "\n%" in text
+    return text.startswith("%") or _DIRECTIVE.search(text) is not None
 
 
 def _document_begins(text: str) -> list[int]:
