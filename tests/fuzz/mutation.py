@@ -143,17 +143,21 @@ def of_parts(mutator: Mutator, end: bytes = b"\n") -> Mutator:
 
     def mutate(data: bytes, rng: random.Random) -> bytes:
         parts = data.split(end)
-        at = rng.randrange(len(parts))
-        choice = rng.randrange(8)
-        if choice == 0:
-            del parts[at]
-        elif choice == 1:
-            parts.insert(at, rng.choice(parts))
-        else:
-            parts[at] = mutator(parts[at], rng)
+        _change_one(parts, mutator, rng)
         return end.join(parts)
 
     return mutate
+
+
+def _change_one(parts: list[bytes], mutator: Mutator, rng: random.Random) -> None:
+    """Changes one of the parts with `mutator`; seldom removes it, or adds a copy of a part."""
+    at, choice = rng.randrange(len(parts)), rng.randrange(8)
+    if choice == 0:
+        del parts[at]
+    elif choice == 1:
+        parts.insert(at, rng.choice(parts))
+    else:
+        parts[at] = mutator(parts[at], rng)
 
 
 def of_frames(mutator: Mutator) -> Mutator:
@@ -167,14 +171,7 @@ def of_frames(mutator: Mutator) -> Mutator:
             at = end
         if at != len(data) or not contents:
             raise ValueError("not a stream of frames")
-        number = rng.randrange(len(contents))
-        choice = rng.randrange(8)
-        if choice == 0:
-            del contents[number]
-        elif choice == 1:
-            contents.insert(number, rng.choice(contents))
-        else:
-            contents[number] = mutator(contents[number], rng)
+        _change_one(contents, mutator, rng)
         return b"".join(map(framed, contents))
 
     return mutate
