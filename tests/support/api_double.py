@@ -177,13 +177,16 @@ class ApiDouble:
             app.router.add_get(path, self._answer)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", self.port, ssl_context=self._tls)
-        await site.start()
+        self._site = web.TCPSite(self._runner, "127.0.0.1", self.port, ssl_context=self._tls)
+        await self._site.start()
         self.port = self._runner.addresses[0][1]
 
     async def _close(self) -> None:
         for queue in self._watches:
             queue.put_nowait(None)
+        await self._site.stop()
+        for _ in range(3):  # turns of the event loop, after which the runner knows the connections accepted last
+            await asyncio.sleep(0)
         await self._runner.cleanup()
         left = asyncio.all_tasks() - {asyncio.current_task()}  # watches that were opened meanwhile
         for task in left:
