@@ -14,10 +14,10 @@ from typing import Final, NamedTuple
 from svcdns.plugin_api.query import MAX_DEPTH, Answer, Query
 from svcdns.plugin_api.reply import Reply, rcode_only
 from svcdns.plugins.file import File
-from svcdns.plugins.file.content import encode
 from svcdns.wire import names
 from svcdns.wire.codes import AA, Rcode, Type, rcode_text
 from svcdns.wire.zone_text import read
+from svcdns.zones.content import encode
 from tests.support import world
 
 RECORDED: Final = Path(__file__).parents[1] / "plugins" / "file" / "recorded"

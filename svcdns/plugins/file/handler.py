@@ -9,23 +9,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import msgspec
-
 from svcdns.cluster.changes import Dependency
 from svcdns.corefile.zones import is_reverse
 from svcdns.plugin_api.contract import Following, Plugin
 from svcdns.plugin_api.environment import Environment
 from svcdns.plugin_api.query import Answer, Query
-from svcdns.plugin_api.reply import Reply, rcode_only
+from svcdns.plugin_api.reply import rcode_only
 from svcdns.plugin_api.settings import Settings
-from svcdns.plugin_api.zone_transfer import UnavailableError, ZoneOffer
-from svcdns.plugins.file.content import data_key, error_key
-from svcdns.plugins.file.lookup import ZoneLookup
+from svcdns.plugin_api.zone_transfer import ZoneOffer
 from svcdns.plugins.file.metrics import REFUSED
 from svcdns.plugins.file.options import Options, ZoneFile
-from svcdns.plugins.file.zone import Zone
 from svcdns.wire import names
-from svcdns.wire.codes import Rcode, Type
+from svcdns.wire.codes import Rcode
+from svcdns.zones.content import data_key, error_key
+from svcdns.zones.zone import Zone
+from svcdns.zones.zone_set import ZoneSet
 
 
 class File(Plugin):
@@ -42,20 +40,20 @@ class File(Plugin):
         """Uses the zones that the control process has sent so far, and loads each zone that control sends later."""
         self._environment, self._started = environment, False
         self._files: dict[bytes, ZoneFile] = {}
-        self._zones: dict[bytes, Zone] = {}
+        self._zones = ZoneSet(self.name)
         self._refused: dict[tuple[str, str], bool] = {}
         # The last directive for a zone counts, as in CoreDNS.
         served = {names.from_text(zone).lower(): (file, zone) for file in options.files for zone in file.zones}
         for apex, (file, zone) in served.items():
             self._serve(apex, file, zone)
-        self._longest_first = sorted(self._files, key=len, reverse=True)
         self.own_zones = tuple(names.from_text(zone).lower() for _, zone in served.values() if not is_reverse(zone))
 
     def _serve(self, apex: bytes, file: ZoneFile, zone: str) -> None:
         self._files[apex] = file
+        self._zones.put(apex, None)
 
         def load(content: bytes) -> None:
-            self._zones[apex] = Zone(apex, content, self._environment.poll_sockets)
+            self._zones.put(apex, Zone(apex, content, self._environment.poll_sockets))
 
         def loaded(content: bytes) -> None:
             load(content)
@@ -77,7 +75,7 @@ class File(Plugin):
     def start(self) -> None:
         """Sends NOTIFY messages for the zones that are already loaded."""
         self._started = True
-        for apex in self._zones:
+        for apex in self._zones.loaded:
             self._notify(apex)
         self.tick()
 
@@ -100,12 +98,7 @@ class File(Plugin):
 
     def transfer(self, zone: bytes, serial: int) -> ZoneOffer | None:
         """Returns the zone's records for the plugin `transfer`; see `plugin_api.zone_transfer`."""
-        if zone not in self._files:
-            return None
-        found = self._zones.get(zone)
-        if found is None:
-            raise UnavailableError(f"plugin/file: zone {names.to_text(zone)} is not loaded")
-        return found.offer(serial)
+        return self._zones.offer(zone, serial)
 
     def handle(self, query: Query, following: Following) -> Answer:
         """Answers queries for names in the plugin's zones.
@@ -113,40 +106,17 @@ class File(Plugin):
         Other queries go to the next plugin, or get REFUSED if this plugin is the last one in the plugin chain. Queries
         for names without records go to the next plugin, too, if the option `fallthrough` covers the name.
         """
-        apex = self._zone_of(query.key, query.rtype)
+        apex = self._zones.find(query.key, query.rtype)
         if apex is None:
             behind = self._environment.peers("")
             return rcode_only(Rcode.REFUSED) if behind and behind[-1] is self else following(query)
         self._environment.depends_on(_dependency(apex))
-        zone = self._zones.get(apex)
-        if zone is None:
-            return rcode_only(Rcode.SERVFAIL, f"zone {names.to_text(apex)} is not loaded")
-        if query.rtype in (Type.AXFR, Type.IXFR):
-            return rcode_only(Rcode.REFUSED)
-        lookup = ZoneLookup(zone, query, lambda key: self._zone_of(key) == apex)
-        answer = lookup.run()
-        if isinstance(answer, Reply) and answer.rcode == Rcode.NXDOMAIN and query.key in self._files:
-            # A DS query for a zone of this plugin that the parent zone does not delegate. The name exists all the same.
-            lookup.may_fall_through = False
-            answer = msgspec.structs.replace(answer, rcode=Rcode.NOERROR)
-        if lookup.may_fall_through:
+        answer, may_fall_through = self._zones.answer(query, apex)
+        if may_fall_through:
             fallthrough = self._files[apex].fallthrough
             if any(names.is_within(query.key, names.from_text(text).lower()) for text in fallthrough):
                 return following(query)
         return answer
-
-    def _zone_of(self, key: bytes, rtype: int = Type.A) -> bytes | None:
-        """Returns the longest zone of the plugin that contains the name `key`, or None.
-
-        For a DS query at the name of a zone, returns the parent zone if the plugin has it (RFC 4035 §3.1.4.1).
-        """
-        found = None
-        for zone in self._longest_first:
-            if names.is_within(key, zone):
-                if rtype != Type.DS or zone != key:
-                    return zone
-                found = found or zone
-        return found
 
 
 def _dependency(apex: bytes) -> Dependency:

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from svcdns.plugins.file import Options, file_reads, gather, period, refresh
-from svcdns.plugins.file.content import PORTION, data_key, decode, error_key, portions
-from svcdns.plugins.file.zone_files import SHOWN_WARNINGS
+from svcdns.plugins.file import Options, gather, period, refresh
+from svcdns.zones import file_reads
+from svcdns.zones.content import PORTION, data_key, decode, error_key, portions
+from svcdns.zones.zone_files import SHOWN_WARNINGS
 from tests.support import world
 
 ZONE = """\

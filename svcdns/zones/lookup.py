@@ -13,10 +13,10 @@ import msgspec
 from svcdns.plugin_api.contract import then
 from svcdns.plugin_api.query import Answer, Query
 from svcdns.plugin_api.reply import UNTIL_CHANGED, Reply
-from svcdns.plugins.file.zone import Node, Place, RRset, Zone, covered
 from svcdns.wire import names
 from svcdns.wire.codes import AA, Rcode, Type
 from svcdns.wire.record import Record
+from svcdns.zones.zone import Node, Place, RRset, Zone, covered
 
 MAX_ALIASES: Final = 10
 """The most CNAME records that are followed inside a zone, as in CoreDNS. The client must query for the last target."""

@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Final, NamedTuple
 
 from svcdns.plugin_api.zone_transfer import ZoneOffer, serial_of
-from svcdns.plugins.file.content import canonical, decode, portions
 from svcdns.wire import names
 from svcdns.wire.codes import Type
 from svcdns.wire.record import Record
+from svcdns.zones.content import canonical, decode, portions
 
 RRset = tuple[Record, ...]
 Node = Mapping[int, RRset]

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from svcdns.plugins.file import Options, file_reads, gather, period, refresh
-from svcdns.plugins.file.content import data_key, decode, error_key
+from svcdns.plugins.file import Options, gather, period, refresh
+from svcdns.zones import file_reads
+from svcdns.zones.content import data_key, decode, error_key
 from tests.support import world
 
 ZONE = "@ 60 IN SOA ns root 1 2 3 4 5\n@ 60 IN NS ns\n"
@@ -153,7 +154,7 @@ def test_a_file_that_is_being_written_does_not_replace_a_zone(
 ) -> None:
     """A file that was modified a moment ago does not replace the zone yet; it is read again after a second."""
     monkeypatch.setattr(file_reads, "SETTLE", 30.0)
-    monkeypatch.setattr("svcdns.plugins.file.file_reads.time.sleep", lambda _seconds: None)
+    monkeypatch.setattr("svcdns.zones.file_reads.time.sleep", lambda _seconds: None)
     path = tmp_path / "zone"
     write(path, 1, age=60.0)
     data = gather(options(path), {})
@@ -179,7 +180,7 @@ def test_a_file_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         assert 20.0 < seconds <= 30.0
         os.utime(path, (0, 0))
 
-    monkeypatch.setattr("svcdns.plugins.file.file_reads.time.sleep", later)
+    monkeypatch.setattr("svcdns.zones.file_reads.time.sleep", later)
     write(path, 2, age=1.0)
     assert serial(refresh(options(path), data), path) == 2
 

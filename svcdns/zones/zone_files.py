@@ -1,0 +1,180 @@
+"""Reads zone files, in the control process, and keeps the last good content of each zone.
+
+Rules:
+
+1. If a file can no longer be used, the zone stays as it was.
+2. A file that is being written does not replace a zone. A zone without content takes such a file as it is; the file is
+   read again if more is written to it.
+3. An error is reported only if it differs from the file's previous error.
+
+Plugins decide which files there are, and when they are read (docs/behaviour/plugins.md#file).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import TYPE_CHECKING, Final
+
+from svcdns.telemetry.logging import plugin_logger
+from svcdns.wire import names
+from svcdns.wire.codes import Type
+from svcdns.wire.zone_words import ZoneFileError
+from svcdns.zones.content import decode, encode
+from svcdns.zones.file_reads import Content, FileReads, UnsettledFileError, is_blocked
+
+if TYPE_CHECKING:
+    from svcdns.wire.record import Record
+
+SHOWN_WARNINGS: Final = 10
+"""The most warnings about one file that are logged. Further warnings are only counted."""
+
+
+BLOCKED_RETRY: Final = 5.0
+"""Seconds after which the files are read again, while a file hangs."""
+UNSETTLED_RETRY: Final = 1.0
+"""Seconds after which the files are read again, while a file is being written."""
+_BLOCK: Final = 4096
+"""Programs that write a file piece by piece use pieces whose size is a multiple of this number of octets."""
+
+_unsettled: set[str] = set()
+"""The files that were being written when they were to replace a zone."""
+_cut_off: dict[str, tuple[int, bytes]] = {}
+"""By the key of the content: size and SHA-256 of a file that was read right after it was written, and that may be
+incomplete.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class ZoneSource:
+    """A zone and its file.
+
+    `zone` is the name as text. `key` and `error_key` are the keys of the zone's content and of the error text in the
+    plugin's data. `complain(error, kept)` logs an error; `kept` is True if the zone has earlier content. With
+    `by_mtime`, the zone is replaced if the modification time of the file has changed, otherwise if the serial has.
+    """
+
+    plugin: str
+    path: str
+    zone: str
+    key: str
+    error_key: str
+    complain: Callable[[ZoneFileError, bool], None]
+    by_mtime: bool = False
+
+
+def retry(paths: Iterable[str], period: float) -> float:
+    """Returns the seconds until the files are read again: `period`, or less if a file hangs or is being written."""
+    paths = tuple(paths)
+    if any(path in _unsettled for path in paths):
+        return min(period, UNSETTLED_RETRY)
+    return min(period, BLOCKED_RETRY) if is_blocked(paths) else period
+
+
+def loaded(source: ZoneSource, known: Mapping[str, bytes], reads: FileReads) -> dict[str, bytes]:
+    """Reads a zone file. Returns the zone's content under its `key`, and the error text under its `error_key`.
+
+    The error text is empty if the file could be read. Otherwise the content is the earlier one in `known`.
+    """
+    key, error_at = source.key, source.error_key
+    warnings: list[str] = []
+    _unsettled.discard(source.path)
+    try:
+        read = (reads.read_settled if known.get(key) else reads.read)(source.path)
+        _note_cut_off(key, read)
+        content = load(read, source.path, source.zone, warnings, reads)
+    except UnsettledFileError:
+        _unsettled.add(source.path)
+        return {key: known[key], error_at: known.get(error_at, b"")}
+    except ZoneFileError as error:
+        if known.get(error_at) != str(error).encode():
+            source.complain(error, bool(known.get(key)))
+        return {error_at: str(error).encode(), **({key: known[key]} if known.get(key) else {})}
+    log = plugin_logger(source.plugin)
+    for text in warnings[:SHOWN_WARNINGS]:
+        log.warning("%s", text)
+    if len(warnings) > SHOWN_WARNINGS:
+        log.warning("%s: %d more warnings", source.path, len(warnings) - SHOWN_WARNINGS)
+    return {key: content, error_at: b""}
+
+
+def _note_cut_off(key: str, content: Content) -> None:
+    data = content.data
+    if content.settles_in() and (len(data) % _BLOCK == 0 or not data.endswith(b"\n")):
+        _cut_off[key] = len(data), sha256(data).digest()
+    else:
+        _cut_off.pop(key, None)
+
+
+def _has_rest(key: str, data: bytes) -> bool:
+    """Returns True if the zone was read from an incomplete file, and `data` continues the content of that file."""
+    size, digest = _cut_off.get(key, (len(data), b""))
+    return size < len(data) and sha256(data[:size]).digest() == digest
+
+
+def refreshed(source: ZoneSource, known: Mapping[str, bytes], reads: FileReads) -> dict[str, bytes]:
+    """Reads a zone file again. Returns what `loaded` returns, or less if the zone is unchanged."""
+    payload = known.get(source.key)
+    if not payload:
+        return loaded(source, known, reads)
+    before = decode(payload)
+    try:
+        content = reads.read(source.path)
+        if source.by_mtime:
+            unchanged = content.modified == before.modified
+        else:
+            unchanged = _serial(content.data, source.path, source.zone, reads) == before.serial
+            unchanged = unchanged and not _has_rest(source.key, content.data)
+    except ZoneFileError:
+        return loaded(source, known, reads)
+    if not unchanged:
+        found = loaded(source, known, reads)
+        if not found[source.error_key] and source.path not in _unsettled:
+            plugin_logger("file").info(  # also for other plugins, as in CoreDNS
+                "Successfully reloaded zone %s in %s with %d SOA serial",
+                source.zone,
+                source.path,
+                decode(found[source.key]).serial,
+            )
+        return found
+    if known.get(source.error_key):  # the file was wrong, and may be correct again with the same serial or time
+        found = loaded(source, known, reads)
+        return {source.error_key: found[source.error_key]}
+    return {}
+
+
+def _serial(data: bytes, path: str, zone: str, reads: FileReads) -> int | None:
+    """Returns the serial of the first SOA record in the file, or None without a SOA record. Raises ZoneFileError."""
+    from svcdns.wire.zone_text import first_soa  # the parser is loaded where a zone file is read, and nowhere else
+
+    found = first_soa(data, names.from_text(zone), path, lambda included: reads.read(str(included)).data)
+    return None if found is None else int.from_bytes(found.rdata[-20:-16], "big")
+
+
+def load(content: Content, path: str, zone: str, warnings: list[str], reads: FileReads) -> bytes:
+    """Returns the encoded zone from the content of its file. `path` is the file's name. Raises ZoneFileError.
+
+    Adds a text to `warnings` for each record that is left out or corrected.
+    """
+    from svcdns.wire.zone_text import read
+
+    origin = names.from_text(zone)
+    apex = origin.lower()
+    records = read(content.data, origin, path, warnings.append, lambda included: reads.read(str(included)).data)
+    soa = _soa(records, apex)
+    if soa is None:
+        raise ZoneFileError(f"{path}: no SOA record for {zone}")
+    own = [record for record in records if names.is_within(record.owner.lower(), apex)]
+    return encode(soa, own, content.modified)
+
+
+def _soa(records: list[Record], apex: bytes) -> Record | None:
+    """Returns the zone's SOA record, or None if `records` has no SOA record.
+
+    As in CoreDNS, returns the last SOA record at the zone's name, or else the last SOA record in `records`.
+    """
+    found = [record for record in records if record.rtype == Type.SOA]
+    own = [record for record in found if record.owner.lower() == apex]
+    candidates = own or found
+    return candidates[-1] if candidates else None

@@ -1,0 +1,91 @@
+"""The zones that one plugin serves: finds the zone of a name, and answers queries and transfers from it.
+
+A plugin puts zones in and takes them out. A zone may be known before its content is: it is None until then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import msgspec
+
+from svcdns.plugin_api.query import Answer, Query
+from svcdns.plugin_api.reply import Reply, rcode_only
+from svcdns.plugin_api.zone_transfer import UnavailableError, ZoneOffer
+from svcdns.wire import names
+from svcdns.wire.codes import Rcode, Type
+from svcdns.zones.lookup import ZoneLookup
+from svcdns.zones.zone import Zone
+
+
+class ZoneSet:
+    """Zones by name. Names are in wire format and lower case."""
+
+    def __init__(self, plugin: str) -> None:
+        """`plugin` is the name of the plugin, for error texts."""
+        self._plugin = plugin
+        self._zones: dict[bytes, Zone | None] = {}
+
+    def __iter__(self) -> Iterator[bytes]:
+        """Yields the names of the zones, also of those without content."""
+        return iter(self._zones)
+
+    def __contains__(self, apex: bytes) -> bool:
+        """Returns True if there is a zone of exactly this name."""
+        return apex in self._zones
+
+    @property
+    def loaded(self) -> list[bytes]:
+        """The names of the zones that have content."""
+        return [apex for apex, zone in self._zones.items() if zone is not None]
+
+    def put(self, apex: bytes, zone: Zone | None) -> None:
+        """Adds a zone, or replaces its content. None means that the zone has no content: queries get SERVFAIL."""
+        self._zones[apex] = zone
+
+    def get(self, apex: bytes) -> Zone | None:
+        """Returns the content of a zone, or None if it has none."""
+        return self._zones.get(apex)
+
+    def remove(self, apex: bytes) -> None:
+        """Removes a zone, if it is there."""
+        self._zones.pop(apex, None)
+
+    def find(self, key: bytes, rtype: int = Type.A) -> bytes | None:
+        """Returns the longest zone that contains the name `key`, or None.
+
+        For a DS query at the name of a zone, returns the parent zone if it is there, too (RFC 4035 §3.1.4.1).
+        """
+        found = None
+        for suffix in names.suffixes(key):
+            if suffix in self._zones:
+                if rtype != Type.DS or suffix != key:
+                    return suffix
+                found = suffix
+        return found
+
+    def answer(self, query: Query, apex: bytes) -> tuple[Answer, bool]:
+        """Answers a query from the zone `apex`.
+
+        The second value is True if no record has the query name, so that the option `fallthrough` applies.
+        """
+        zone = self._zones.get(apex)
+        if zone is None:
+            return rcode_only(Rcode.SERVFAIL, f"zone {names.to_text(apex)} is not loaded"), False
+        if query.rtype in (Type.AXFR, Type.IXFR):
+            return rcode_only(Rcode.REFUSED), False
+        lookup = ZoneLookup(zone, query, lambda key: self.find(key) == apex)
+        answer = lookup.run()
+        if isinstance(answer, Reply) and answer.rcode == Rcode.NXDOMAIN and query.key in self._zones:
+            # A DS query for a zone of this plugin that the parent zone does not delegate. The name exists all the same.
+            return msgspec.structs.replace(answer, rcode=Rcode.NOERROR), False
+        return answer, lookup.may_fall_through
+
+    def offer(self, apex: bytes, serial: int) -> ZoneOffer | None:
+        """Returns a zone for the hook `Plugin.transfer`; None if there is no such zone. Raises UnavailableError."""
+        if apex not in self._zones:
+            return None
+        zone = self._zones[apex]
+        if zone is None:
+            raise UnavailableError(f"plugin/{self._plugin}: zone {names.to_text(apex)} is not loaded")
+        return zone.offer(serial)
