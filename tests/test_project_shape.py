@@ -86,10 +86,11 @@ TESTED_BY = {
     "svcdns.plugins.cache.metrics": "tests/plugins/cache/test_handler.py",
     "svcdns.zones.content": "tests/plugins/file/test_zone_files.py",
     "svcdns.zones.lookup": "tests/plugins/file/test_handler.py",
-    "svcdns.plugins.file.metrics": "tests/plugins/file/test_handler.py",
+    "svcdns.zones.metrics": "tests/plugins/file/test_handler.py",
     "svcdns.zones.zone": "tests/plugins/file/test_handler.py",
     "svcdns.zones.zone_files": "tests/plugins/file/test_zone_files.py",
     "svcdns.zones.zone_set": "tests/plugins/file/test_handler.py",
+    "svcdns.plugins.auto.zone_list": "tests/plugins/auto/test_directory.py",
     "svcdns.plugins.forward.group_builder": "tests/plugins/forward/test_handler.py",
     "svcdns.plugins.forward.upstream_group": "tests/plugins/forward/test_exchange.py",
     "svcdns.plugins.forward.upstream_addresses": "tests/plugins/forward/test_options.py",
@@ -193,6 +194,7 @@ def test_a_plugin_has_its_page(name: str) -> None:
 @pytest.mark.parametrize(
     "directive",
     [
+        "auto",
         "bind 127.0.0.1",
         "cache",
         "dns64",

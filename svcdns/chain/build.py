@@ -14,7 +14,7 @@ from typing import Final
 from svcdns.chain.client_classes import Classes
 from svcdns.chain.link import link
 from svcdns.chain.plan import BlockPlan, Load
-from svcdns.chain.routing import Listener, Route
+from svcdns.chain.routing import Listener, Route, ZoneLabels
 from svcdns.errors import SvcdnsError
 from svcdns.plugin_api.closest_encloser import Encloser, FindEncloser
 from svcdns.plugin_api.contract import Following, Plugin, check_names, check_plugin, overrides
@@ -139,11 +139,12 @@ def _build_block(
     fast_path, reason = _fast_path(handlers, hooks)
     if reason:
         chains.slow_blocks.append(f"{' '.join(block.zones)}: {reason}")
+    labels = _zone_labels([h for h in handlers if overrides(h, "counted_zones")]) if counted else None
     for key in block.keys:
         zone = names.from_text(key.zone).lower()
         route = Route(
             zone, key.zone, entry, counted, writer, "", observers, closest_encloser, fast_path, any_class,
-            udp_size or DEFAULT_SIZE, udp_size or MAX_MESSAGE, limiter,
+            udp_size or DEFAULT_SIZE, udp_size or MAX_MESSAGE, limiter, labels,
         )  # fmt: skip
         for host in hosts:
             listener = chains.listeners.setdefault((host, key.port), Listener(host, key.port, key.transport))
@@ -160,6 +161,13 @@ def _build_block(
             listener.counted = listener.counted or counted
             listener.observed = listener.observed or bool(observers)
             listener.limiter = listener.limiter or limiter
+
+
+def _zone_labels(handlers: Sequence[Plugin]) -> ZoneLabels | None:
+    """Returns the zones that have their own label in the metrics, or None if no plugin has such zones."""
+    if not handlers:
+        return None
+    return ZoneLabels(lambda: frozenset().union(*(handler.counted_zones for handler in handlers)))
 
 
 def _made(plugin: type[Plugin], options: object, environment: Environment) -> Plugin:

@@ -6,7 +6,8 @@ If a plugin fails, no block with a shorter zone is tried. Queries for names in n
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field, replace
 
 from svcdns.chain.client_classes import Classes
 from svcdns.plugin_api.closest_encloser import FindEncloser
@@ -18,7 +19,7 @@ from svcdns.plugin_api.reply import rcode_only
 from svcdns.plugin_api.timeouts import Timeouts
 from svcdns.wire.codes import Class, Rcode, Type
 from svcdns.wire.edns import DEFAULT_SIZE, NO_CODES
-from svcdns.wire.names import ROOT, is_within
+from svcdns.wire.names import ROOT, is_within, suffixes, to_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +31,8 @@ class Route:
     the closest encloser of nonexistent names; it is None if names may get different negative answers. `fast_path` is
     the fast path of the block, or None. `any_class` is True if the block answers queries of classes other than IN.
     `udp_size` is the UDP payload size that replies advertise, and `udp_limit` limits the length of replies over UDP,
-    both in octets. `limiter` limits the rate of replies over UDP; None if no plugin of the block does.
+    both in octets. `limiter` limits the rate of replies over UDP; None if no plugin of the block does. `labels` finds
+    the label `zone` of queries in the metrics, if it is not always that of this zone.
     """
 
     zone: bytes
@@ -46,6 +48,31 @@ class Route:
     udp_size: int = DEFAULT_SIZE
     udp_limit: int = 65535
     limiter: RateLimiter | None = None
+    labels: ZoneLabels | None = None
+
+
+class ZoneLabels:
+    """The zones inside a block's zone that have their own label `zone` in the metrics (`Plugin.counted_zones`)."""
+
+    __slots__ = ("_routes", "_zones")
+
+    def __init__(self, zones: Callable[[], Collection[bytes]]) -> None:
+        """`zones` returns the zones, as lower-case names in wire format."""
+        self._zones = zones
+        self._routes: dict[tuple[bytes, bytes], Route] = {}
+
+    def route(self, route: Route, key: bytes) -> Route:
+        """Returns `route` with the label of the longest zone that contains the name `key`."""
+        zones = self._zones()
+        for suffix in suffixes(key):
+            if suffix == route.zone:
+                break
+            if suffix in zones:
+                found = self._routes.get((route.zone, suffix))
+                if found is None:
+                    found = self._routes[route.zone, suffix] = replace(route, zone_text=to_text(suffix))
+                return found
+        return route
 
 
 DROPPED = Route(ROOT, "dropped", None)
@@ -117,7 +144,7 @@ class Listener:
         found = self.find(query.key, query.rtype)
         if found is None or found.entry is None or (query.rclass != Class.IN and not found.any_class):
             return DROPPED
-        return found
+        return found if found.labels is None else found.labels.route(found, query.key)
 
     def ask(self, query: Query) -> Answer:
         """Answers a self-query: a query that a plugin sends to this server."""

@@ -8,7 +8,7 @@ client's socket. An answer may be a reply, or an awaitable for a reply; `then` c
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Generator, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any, ClassVar, Final, Protocol
 
@@ -68,6 +68,10 @@ class Plugin:
     """The zones that the plugin answers from its own data, as lower-case names in wire format. No reverse zones.
 
     `Environment.own_zones` returns those of all plugins.
+    """
+    counted_zones: Collection[bytes] = ()
+    """Zones inside the block's zones that have their own label `zone` in the metrics of queries, as lower-case names in
+    wire format. They may change while the chain serves. Override it with a property.
     """
     echoed_options: frozenset[int] = frozenset()
     """The codes of EDNS options that replies copy from their queries."""

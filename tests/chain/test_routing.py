@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from svcdns.chain.routing import DROPPED, Listener, Route
+from svcdns.chain.routing import DROPPED, Listener, Route, ZoneLabels
 from svcdns.plugin_api.query import MAX_DEPTH, Query
 from svcdns.plugin_api.reply import Reply
 from svcdns.wire import names
@@ -52,6 +52,27 @@ def test_the_root_takes_the_rest() -> None:
     below = listener(".", "b.c.").find(names.from_text("b.c."), Type.DS)
     assert below is not None
     assert below.zone_text == "b.c."
+
+
+def test_zones_with_their_own_label() -> None:
+    """A query has the label of the longest zone that the block's plugins count, with the route of its server block."""
+    made, zones = listener("org."), [names.from_text("a.org."), names.from_text("b.a.org.")]
+    made.routes[b"\3org\0"] = replace(made.routes[b"\3org\0"], labels=ZoneLabels(lambda: zones))
+
+    def label(name: str) -> str:
+        route = made.route(world.query(name))
+        assert route.zone == b"\3org\0"
+        assert made.route(world.query(name)) is route, "hit counters need the same object each time"
+        return route.zone_text
+
+    assert [label(name) for name in ("x.org.", "org.", "x.a.org.", "x.b.a.org.")] == [
+        "org.",
+        "org.",
+        "a.org.",
+        "b.a.org.",
+    ]
+    zones.clear()
+    assert label("x.a.org.") == "org."
 
 
 def test_refused_before_any_chain() -> None:

@@ -77,3 +77,28 @@ def test_a_zone_file_that_cannot_be_used(tmp_path: Path) -> None:
         assert server.records("www.one.test.") == ["10.0.0.1"]
         (tmp_path / "one.zone").write_text(good.format(2, "10.0.0.3"))
         until("the new zone", lambda: server.records("www.one.test.") == ["10.0.0.3"])
+
+
+def test_zones_come_and_go_with_their_files(tmp_path: Path) -> None:
+    """*auto* answers from a zone as soon as its file is there, in every worker, and until the file is removed.
+
+    The metrics of queries have the zone's name, as in CoreDNS.
+    """
+    text = "@ 60 IN SOA ns root {} 2 3 4 5\nwww 60 IN A {}\n"
+    zones = tmp_path / "zones"
+    zones.mkdir()
+    (zones / "db.one.test").write_text(text.format(1, "10.0.0.1"))
+    corefile = (
+        "test:{port} {\n bind 127.0.0.1\n multisocket 2\n prometheus 127.0.0.1:{metrics}\n"
+        " auto {\n  directory {dir}/zones\n  reload 50ms\n }\n}\n"
+    )
+    with Server(tmp_path, corefile) as server:
+        server.until_serving()
+        assert server.records("www.one.test.") == ["10.0.0.1"]
+        assert server.records("www.two.test.") == ["REFUSED"]
+        (zones / "db.two.test").write_text(text.format(1, "10.0.0.2"))
+        until("the new zone", lambda: all(server.records("www.two.test.") == ["10.0.0.2"] for _ in range(8)))
+        (zones / "db.one.test").unlink()
+        until("the end of a zone", lambda: all(server.records("www.one.test.") == ["REFUSED"] for _ in range(8)))
+        counted = r'coredns_dns_requests_total{[^}]*zone="two.test."}'
+        until("the metric", lambda: re.search(counted, http(server.ports["metrics"], "/metrics")[1]) is not None)

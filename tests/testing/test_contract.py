@@ -42,6 +42,10 @@ AUTHORS = ("authors.bind.", "CH TXT")
 BLOCKS: dict[str, tuple[str, list[tuple[str, str]]]] = {
     "acl": ("acl {\n block type A net 10.0.0.0/8\n filter net 2001:db8::/32\n}", [A, AAAA]),
     "any": ("any", [A, ("a.example.org.", "ANY")]),
+    "auto": (
+        "auto {\n directory {zones}\n}",
+        [A, ("www.example.org.", "A"), ("new.example.org.", "A"), ("no.example.org.", "A"), ("www.example.net.", "A")],
+    ),
     "autopath": (
         "autopath @kubernetes\nkubernetes cluster.local {\n pods verified\n}",
         [("web.d.svc.cluster.local.", "A"), ("web.d.d.svc.cluster.local.", "A")],
@@ -152,9 +156,12 @@ def test_a_built_plugin_keeps_to_the_contract(name: str, tmp_path: Path) -> None
     zone.write_text(ZONE.format(serial=1))
     hosts.write_text("192.0.2.9 c.example.org\n")
     block, queries = BLOCKS[name]
-    block = block.replace("{zone}", str(zone)).replace("{hosts}", str(hosts))
+    (tmp_path / "zones").mkdir()
+    (tmp_path / "zones" / "db.example.org").symlink_to(zone)
+    block = block.replace("{zone}", str(zone)).replace("{hosts}", str(hosts)).replace("{zones}", f"{tmp_path}/zones")
 
     def change() -> None:
+        (tmp_path / "zones" / "db.example.net").symlink_to(zone)
         zone.write_text(ZONE.format(serial=2) + "new IN A 192.0.2.7\na IN A 192.0.2.8\n")
         hosts.write_text("192.0.2.9 a.example.org\n10.0.0.1 c.example.org\n")
 
@@ -176,6 +183,7 @@ def test_a_built_plugin_before_replies_of_all_kinds(name: str, tmp_path: Path) -
     (tmp_path / "hosts").write_text("192.0.2.9 c.example.org\n")
     block, queries = BLOCKS[name]
     block = block.replace("{zone}", str(tmp_path / "zone")).replace("{hosts}", str(tmp_path / "hosts"))
+    block = block.replace("{zones}", str(tmp_path / "zones"))
     block += "" if "cache" in block else "\ncache 30"
     queries = [*queries, *((query.upper(), rtype) for query, rtype in queries)]
     assert check_contract(importlib.import_module(BUILT[name]), block, queries, cluster=cluster()) > 0

@@ -17,11 +17,11 @@ from svcdns.plugin_api.query import Answer, Query
 from svcdns.plugin_api.reply import rcode_only
 from svcdns.plugin_api.settings import Settings
 from svcdns.plugin_api.zone_transfer import ZoneOffer
-from svcdns.plugins.file.metrics import REFUSED
 from svcdns.plugins.file.options import Options, ZoneFile
 from svcdns.wire import names
 from svcdns.wire.codes import Rcode
 from svcdns.zones.content import data_key, error_key
+from svcdns.zones.metrics import REFUSED
 from svcdns.zones.zone import Zone
 from svcdns.zones.zone_set import ZoneSet
 

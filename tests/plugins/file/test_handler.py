@@ -11,12 +11,12 @@ from svcdns.plugin_api.query import MAX_DEPTH, Answer, Query
 from svcdns.plugin_api.reply import UNTIL_CHANGED, Reply, rcode_only
 from svcdns.plugin_api.zone_transfer import UnavailableError
 from svcdns.plugins.file import File
-from svcdns.plugins.file.metrics import REFUSED
 from svcdns.telemetry.counters import Counters
 from svcdns.wire import names
 from svcdns.wire.codes import AA, Rcode, Type
 from svcdns.wire.zone_text import read
 from svcdns.zones.content import encode
+from svcdns.zones.metrics import REFUSED
 from tests.support import world
 
 ZONE = """\

@@ -1,4 +1,4 @@
-"""The metrics of `file`."""
+"""The metrics of zone files."""
 
 from __future__ import annotations
 

@@ -1,0 +1,43 @@
+"""The list of the zones of a folder, in the form in which the control process sends it to the workers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+
+
+class ListedZone(msgspec.Struct, frozen=True, array_like=True):
+    """A zone of a folder.
+
+    `zone` is its name as text, and `path` its file. `is_loaded` is True if the zone has content. `is_refused` is True
+    if the file cannot be used now.
+    """
+
+    zone: str
+    path: str
+    is_loaded: bool
+    is_refused: bool
+
+
+_list = msgspec.msgpack.Decoder(list[ListedZone])
+
+
+def encode(zones: Iterable[ListedZone]) -> bytes:
+    """Encodes a list of zones."""
+    return msgspec.msgpack.encode(list(zones))
+
+
+def decode(payload: bytes) -> list[ListedZone]:
+    """Decodes a list of zones that `encode` encoded."""
+    return _list.decode(payload)
+
+
+def content_key(directory: str, zone: str) -> str:
+    """Returns the key of a zone's content. `directory` is the key of the list of zones. Removed zones are empty."""
+    return f"zone {directory} {zone}"
+
+
+def error_key(directory: str, zone: str) -> str:
+    """Returns the key of the text that says why a zone's file cannot be used; it is empty if the file can be used."""
+    return f"error {directory} {zone}"
