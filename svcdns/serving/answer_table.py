@@ -14,7 +14,8 @@ Rules:
 1. An entry is never served again after `invalidate` was called with one of its dependencies. If this affects few
    entries, they are dropped at once. If it affects many, all entries become a previous generation, and each entry is
    checked when it is asked for. So no packet waits until all of them are removed.
-2. An entry and its keys in the index of dependencies are added in one step.
+2. An entry and its key in the index of dependencies are added in one step. A dependency of more than
+   MAX_DROPPED_AT_ONCE entries has no keys in the index: a change that affects it affects many entries.
 3. The entries of a discarded ("retired") generation are freed a few at a time: some with each new entry, the rest by
    `purge`.
 """
@@ -23,7 +24,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Collection, Iterator
+from sys import intern
 from typing import Final
+
+import msgspec
 
 from svcdns.chain.routing import Route
 from svcdns.cluster.changes import Dependency
@@ -36,11 +40,13 @@ from svcdns.serving.negative_answers import NegativeAnswers
 from svcdns.serving.seen_filter import SeenFilter
 from svcdns.wire.ttl import aged
 
-ENTRY_COST: Final = 450
+ENTRY_COST: Final = 350
 """The octets of memory that an entry takes, without its key and replies. Includes the dependency index.
 
 A test checks it.
 """
+DETAILS_COST: Final = 80
+"""The octets that the `Details` of an entry take, without the replies."""
 FILTER_SHARE: Final = 8
 """The filter of keys seen once (`SeenFilter`) takes at most one part in FILTER_SHARE of the budget."""
 PURGE_STEP: Final = 8
@@ -51,6 +57,10 @@ MAX_DROPPED_AT_ONCE: Final = 256
 """The most entries that `invalidate` drops at once. If it affects more, `find` checks each entry that is asked for."""
 MAX_PREVIOUS: Final = 4
 """The most dictionaries that the previous generation may consist of."""
+MAX_FEW: Final = 8
+"""The most keys of a dependency that are kept in a tuple. A tuple of this size takes less memory than a set."""
+SHARED_DEADLINE: Final = 0.5
+"""Entries whose deadlines differ by less than this number of seconds may share one deadline object."""
 
 
 def _nothing() -> None:
@@ -70,71 +80,117 @@ class Countdown:
         self.offsets, self.ends = offsets, ends
 
 
-class Entry:
+class Details(msgspec.Struct, gc=False, eq=False):
+    """Parts of an answer-table entry that most entries do without.
+
+    `wires` has the reply in several orders of its records (rotations), or is empty. `uses` counts how often a rotation
+    was sent, and `flushed_uses` is `uses` at the last flush of the metrics. `countdown` is for a reply whose TTLs count
+    down. `observed` has the arguments for the block's observers (`Plugin.observe`) at each hit. `limited` has the rate
+    limiter and the account of the reply.
+    """
+
+    wires: tuple[bytes, ...] = ()
+    uses: int = 1
+    flushed_uses: int = 1
+    countdown: Countdown | None = None
+    observed: tuple[Query, Reply, Route] | None = None
+    limited: LimitedReply | None = None
+
+
+class Entry(msgspec.Struct, gc=False, eq=False):
     """An encoded reply in the answer table.
 
     `wire` is the reply without its message id. If the reply has several rotations (orders of its records), `wire` is
-    None and `wires` has all of them. Then `uses` counts how often a rotation was sent, and `flushed_uses` is `uses` at
-    the last flush of the metrics. `hit_counter` counts the uses for the metrics; several entries may share one hit
+    None and `details` has all of them. `hit_counter` counts the uses for the metrics; several entries may share one hit
     counter.
 
     `deadline` is a time on the table's clock. It is infinite for a reply that stays correct until a dependency changes.
-    If the entry has a `countdown`, `deadline` is the time when the TTLs go down next.
+    If the entry has a countdown, `deadline` is the time when the TTLs go down next.
+
+    The garbage collector does not track entries, because an entry is in no reference cycle.
     """
 
-    __slots__ = (
-        "countdown",
-        "deadline",
-        "dependencies",
-        "flushed_uses",
-        "hit_counter",
-        "key",
-        "limited",
-        "observed",
-        "uses",
-        "wire",
-        "wires",
-    )
+    key: bytes
+    wire: bytes | None
+    deadline: float
+    dependencies: tuple[Dependency, ...]
+    hit_counter: HitCounter
+    details: Details | None = None
 
-    def __init__(
-        self,
+    @classmethod
+    def of(
+        cls,
         key: bytes,
         wires: tuple[bytes, ...],
         deadline: float,
         dependencies: tuple[Dependency, ...],
         hit_counter: HitCounter,
-    ) -> None:
-        """`wires` has the encoded reply in each order of its records.
+        details: Details | None = None,
+    ) -> Entry:
+        """Returns an entry. `wires` has the encoded reply in each order of its records.
 
         The first of them counts as used, because it answered the query for which the entry was made.
         """
-        self.key, self.deadline, self.dependencies, self.hit_counter = key, deadline, dependencies, hit_counter
-        self.wires = wires
-        self.wire = wires[0] if len(wires) == 1 else None
-        self.uses = self.flushed_uses = 1
-        self.countdown: Countdown | None = None
-        self.observed: tuple[Query, Reply, Route] | None = None
-        """The arguments for the block's observers (`Plugin.observe`) at each hit; None if there are no observers."""
-        self.limited: LimitedReply | None = None
-        """The rate limiter and the account of the reply; None if the rate is not limited."""
+        if len(wires) == 1:
+            return cls(key, wires[0], deadline, dependencies, hit_counter, details)
+        if details is None:
+            details = Details()
+        details.wires = wires
+        return cls(key, None, deadline, dependencies, hit_counter, details)
+
+    @property
+    def wires(self) -> tuple[bytes, ...]:
+        """Returns the encoded reply in each order of its records."""
+        if self.wire is not None:
+            return (self.wire,)
+        assert self.details is not None
+        return self.details.wires
 
     @property
     def cost(self) -> int:
         """The octets of the table's budget that the entry uses."""
-        return ENTRY_COST + len(self.key) + sum(map(len, self.wires)) + 33 * len(self.wires)
+        wire, details = self.wire, self.details
+        cost = ENTRY_COST + len(self.key)
+        if details is not None:
+            cost += DETAILS_COST + sum(map(len, details.wires)) + 33 * len(details.wires)
+        return cost if wire is None else cost + len(wire)
 
     def alive(self, now: float) -> bool:
         """Returns True if the entry may be served at `now`. In that case, also brings the entry's TTLs up to date."""
         if self.deadline > now:
             return True
-        countdown = self.countdown
-        if countdown is None or countdown.ends <= now:
+        details = self.details
+        countdown = None if details is None else details.countdown
+        if details is None or countdown is None or countdown.ends <= now:
             return False
         steps = int(now - self.deadline) + 1
-        self.wires = tuple(aged(wire, at, steps) for wire, at in zip(self.wires, countdown.offsets, strict=True))
-        self.wire = self.wires[0] if self.wire is not None else None
+        wires = tuple([aged(wire, at, steps) for wire, at in zip(self.wires, countdown.offsets, strict=True)])
+        if self.wire is None:
+            details.wires = wires
+        else:
+            self.wire = wires[0]
         self.deadline = min(self.deadline + steps, countdown.ends)
         return True
+
+
+class _Many:
+    """The keys of the entries that have one dependency, if there are more than MAX_FEW.
+
+    `keys` is None if there have been more than MAX_DROPPED_AT_ONCE: these are not remembered, because a change of the
+    dependency does not drop them one by one. `shared` is a tuple of dependencies for entries whose last dependency this
+    is.
+    """
+
+    __slots__ = ("dependency", "keys", "shared")
+
+    def __init__(self, dependency: Dependency, keys: set[bytes]) -> None:
+        self.dependency = dependency
+        self.keys: set[bytes] | None = keys
+        self.shared: tuple[Dependency, ...] = (dependency,)
+
+
+_Dependents = bytes | tuple[bytes, ...] | _Many
+"""The keys of the entries that have one dependency: the only key, a tuple of a few keys, or more."""
 
 
 class AnswerTable:
@@ -171,11 +227,13 @@ class AnswerTable:
         """Returns True if a key was asked for before, and remembers the key."""
         self._invalid: set[Dependency] = set()
         """Dependencies that have changed: an entry of the previous generation that has one of them is not served."""
-        self._keys: dict[Dependency, set[bytes]] = {}
+        self._dependents: dict[Dependency, _Dependents] = {}
         """The index of dependencies: for each dependency, the keys of the entries that have it."""
+        self._shared_deadline = 0.0
         self._retired: deque[dict[bytes, Entry]] = deque()
         """Discarded generations: look-ups ignore them, but the index of dependencies still has their keys."""
-        self._retired_keys: deque[set[bytes]] = deque()
+        self._retired_keys: deque[set[bytes] | dict[Dependency, _Dependents]] = deque()
+        """Discarded parts of the index of dependencies, whose memory is freed in steps."""
         self._used = self._used_before = 0
 
     def __len__(self) -> int:
@@ -221,17 +279,32 @@ class AnswerTable:
 
         Call it only for an entry with several orders.
         """
-        uses, wires = entry.uses, entry.wires
-        if uses == entry.flushed_uses:
+        details = entry.details
+        assert details is not None
+        uses, wires = details.uses, details.wires
+        if uses == details.flushed_uses:
             self.rotated.append(entry)
-        entry.uses = uses + 1
+        details.uses = uses + 1
         return wires[uses % len(wires)]
+
+    def deadline(self, seconds: float) -> float:
+        """Returns the time in about `seconds` seconds: at most SHARED_DEADLINE earlier.
+
+        Entries that are stored at about the same time get the same object.
+        """
+        ends = self.now() + seconds
+        if not ends - SHARED_DEADLINE < self._shared_deadline <= ends:
+            self._shared_deadline = ends
+        return self._shared_deadline
 
     def put(self, entry: Entry) -> None:
         """Stores an entry, and replaces an entry that has the same key."""
-        self.drop(entry.key)
-        for dependency in entry.dependencies:
-            self._keys.setdefault(dependency, set()).add(entry.key)
+        key = entry.key
+        self.drop(key)
+        if entry.dependencies:
+            entry.dependencies = self._shared(entry.dependencies)
+            for dependency in entry.dependencies:
+                self._add_dependent(dependency, key)
         self._admit(entry)
 
     def drop(self, key: bytes) -> None:
@@ -250,22 +323,28 @@ class AnswerTable:
 
     def invalidate(self, dependencies: Collection[Dependency]) -> None:
         """Makes sure that no entry that was made from one of the objects `dependencies` is served again."""
-        index = self._keys
+        index = self._dependents
         self.changes += 1
         self.negative.invalidate(dependencies)
         known = [dependency for dependency in dependencies if dependency in index]
-        if sum(len(index[dependency]) for dependency in known) > MAX_DROPPED_AT_ONCE:
+        if not known:
+            return
+        groups = [_keys(index[dependency]) for dependency in known]
+        keys = [key for group in groups if group is not None for key in group]
+        if None in groups or len(keys) > MAX_DROPPED_AT_ONCE:
             self._hide(known)
             return
-        for dependency in known:
-            for key in tuple(index.get(dependency, ())):
-                self.drop(key)
+        for key in keys:
+            self.drop(key)
 
     def clear(self) -> None:
         """Removes all entries. Keeps the hit counts that are not in the metrics yet."""
         self.changes += 1
         self._start_generation()
         self._start_generation()
+        if self._dependents:
+            self._retired_keys.append(self._dependents)
+            self._dependents = {}
         self.negative.clear()
 
     def allow(self, budget: int) -> None:
@@ -319,7 +398,10 @@ class AnswerTable:
             self.current = {}
             self._used_before, self._used = self._used_before + self._used, 0
         self._invalid.update(dependencies)
-        self._retired_keys.extend([self._keys.pop(dependency) for dependency in dependencies])
+        for dependency in dependencies:
+            dependents = self._dependents.pop(dependency)
+            if isinstance(dependents, _Many) and dependents.keys is not None:
+                self._retired_keys.append(dependents.keys)
 
     def _purge_some(self) -> None:
         if self._retired:
@@ -331,7 +413,7 @@ class AnswerTable:
         elif self._retired_keys:
             keys = self._retired_keys[0]
             for _ in range(min(PURGE_KEYS_STEP, len(keys))):
-                keys.pop()
+                keys.popitem() if isinstance(keys, dict) else keys.pop()
             if not keys:
                 self._retired_keys.popleft()
 
@@ -345,10 +427,65 @@ class AnswerTable:
         for generation in self.previous:
             successor = successor or generation.get(key)
         for dependency in entry.dependencies:
-            if successor is not None and dependency in successor.dependencies:
-                continue
-            keys = self._keys.get(dependency)
-            if keys is not None:
-                keys.discard(key)
-                if not keys:
-                    del self._keys[dependency]
+            if successor is None or dependency not in successor.dependencies:
+                self._discard_dependent(dependency, key)
+
+    def _add_dependent(self, dependency: Dependency, key: bytes) -> None:
+        index = self._dependents
+        known = index.get(dependency)
+        if known is None:
+            index[dependency] = key
+        elif isinstance(known, bytes):
+            if known != key:
+                index[dependency] = (known, key)
+        elif isinstance(known, tuple):
+            if key not in known:
+                index[dependency] = (*known, key) if len(known) < MAX_FEW else _Many(dependency, {*known, key})
+        elif known.keys is not None:
+            known.keys.add(key)
+            if len(known.keys) > MAX_DROPPED_AT_ONCE:
+                known.keys = None
+
+    def _discard_dependent(self, dependency: Dependency, key: bytes) -> None:
+        index = self._dependents
+        known = index.get(dependency)
+        if known is None:
+            return
+        if isinstance(known, bytes):
+            if known == key:
+                del index[dependency]
+        elif isinstance(known, tuple):
+            if key in known:
+                rest = tuple([one for one in known if one != key])
+                index[dependency] = rest if len(rest) > 1 else rest[0]
+        elif known.keys is not None:
+            known.keys.discard(key)
+            if not known.keys:
+                del index[dependency]
+
+    def _shared(self, dependencies: tuple[Dependency, ...]) -> tuple[Dependency, ...]:
+        """Returns `dependencies`, as the objects that other entries have already, where these are easily found."""
+        index = self._dependents
+        known = index.get(dependencies[-1])
+        if isinstance(known, _Many):
+            if known.shared != dependencies:
+                known.shared = tuple([self._shared_dependency(dependency) for dependency in dependencies])
+            return known.shared
+        if known is not None:
+            other = self.current.get(known if isinstance(known, bytes) else known[0])
+            if other is not None and other.dependencies == dependencies:
+                return other.dependencies
+        return tuple([self._shared_dependency(dependency) for dependency in dependencies])
+
+    def _shared_dependency(self, dependency: Dependency) -> Dependency:
+        known = self._dependents.get(dependency)
+        if isinstance(known, _Many):
+            return known.dependency
+        return (*map(intern, dependency[:-1]), dependency[-1]) if len(dependency) > 2 else dependency
+
+
+def _keys(dependents: _Dependents) -> Collection[bytes] | None:
+    """Returns the keys of the entries that have one dependency; None if there are too many to remember them."""
+    if isinstance(dependents, bytes):
+        return (dependents,)
+    return dependents if isinstance(dependents, tuple) else dependents.keys

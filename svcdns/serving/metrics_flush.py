@@ -39,8 +39,10 @@ def flush(responder: Responder) -> Iterator[None]:
         if number % STEP == 0:
             yield
     for number, entry in enumerate(rotated, 1):
-        entry.flushed_uses = entry.uses
-        if entry.uses > MAX_ROTATION_USES * len(entry.wires) and table.current.get(entry.key) is entry:
+        details = entry.details
+        assert details is not None
+        details.flushed_uses = details.uses
+        if details.uses > MAX_ROTATION_USES * len(details.wires) and table.current.get(entry.key) is entry:
             table.drop(entry.key)
         if number % STEP == 0:
             yield

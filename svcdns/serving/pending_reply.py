@@ -22,7 +22,7 @@ from svcdns.plugin_api.query import Query
 from svcdns.plugin_api.rate_limit import MAX_AMPLIFICATION, LimitedReply, RateLimiter, Verdict
 from svcdns.plugin_api.reply import NOT_REUSABLE, UNTIL_CHANGED, CacheScope, Increment, Reply, Variants, rcode_only
 from svcdns.serving import zone_stream
-from svcdns.serving.answer_table import Countdown, Entry
+from svcdns.serving.answer_table import Countdown, Details, Entry
 from svcdns.serving.metrics import is_counted
 from svcdns.serving.stored_replies import StoredReplies
 from svcdns.wire.codes import TC, Class, Rcode, Type
@@ -271,21 +271,23 @@ class PendingReply(msgspec.Struct, gc=False, eq=False):
         limited: LimitedReply | None,
     ) -> None:
         table = self.responder.table
-        now = table.now()
-        ends = (
-            UNTIL_CHANGED if reply.lifetime == UNTIL_CHANGED else now + reply.lifetime
-        )  # nearly all entries share this float object
+        ends, details = UNTIL_CHANGED, None  # nearly all entries share this float object
+        if reply.lifetime != UNTIL_CHANGED:
+            ends = table.now() + reply.lifetime
         if any(record.rtype == Type.SOA for record in reply.authority):
-            ends = min(ends, now + NEGATIVE_LIFETIME)
+            ends = min(ends, table.deadline(NEGATIVE_LIFETIME))
+        counts_down = reply.next_second < reply.lifetime
+        if counts_down or limited is not None or self.route.observers:
+            details = Details(limited=limited)
+            if counts_down:
+                details.countdown = Countdown(tuple(tuple(at - 2 for at in ttl_offsets(wire)) for wire in wires), ends)
+                ends = table.now() + reply.next_second
+            if self.route.observers:
+                details.observed = (self.query, reply, self.route)
         hit_counter = self.responder.metrics.hit_counter(increments, self.route)
-        entry = Entry(self.key, tuple([wire[2:] for wire in wires]), ends, reply.dependencies, hit_counter)
-        if reply.next_second < reply.lifetime:
-            entry.deadline = now + reply.next_second
-            entry.countdown = Countdown(tuple(tuple(at - 2 for at in ttl_offsets(wire)) for wire in wires), ends)
-        entry.limited = limited
-        if self.route.observers:
-            entry.observed = (self.query, reply, self.route)
-        table.put(entry)
+        table.put(
+            Entry.of(self.key, tuple([wire[2:] for wire in wires]), ends, reply.dependencies, hit_counter, details)
+        )
 
 
 def variants(wire: bytes, widest: int) -> int:

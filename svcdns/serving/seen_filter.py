@@ -11,12 +11,20 @@ from typing import Final
 
 MAX_OCTETS: Final = 1 << 20
 MIN_OCTETS: Final = 1 << 10
+FIRST_OCTETS: Final = 1 << 18
+"""The octets that the filter takes at first."""
+GROWTH: Final = 4
+"""The factor by which the filter grows when so many keys were added that they fill a quarter of it."""
 
 
 class SeenFilter:
-    """A set of key fingerprints. Allocates its memory when the first key is added."""
+    """A set of key fingerprints. Allocates memory for the first key, and more memory as keys are added.
 
-    __slots__ = ("_fingerprints", "_mask", "_second", "octets")
+    A fingerprint is at one of two places, which the last bits of two numbers give. When the filter grows, the octets
+    are repeated, so that a fingerprint is at the places that more bits give, too.
+    """
+
+    __slots__ = ("_added", "_fingerprints", "_limit", "_mask", "_second", "octets")
 
     def __init__(self, octets: int) -> None:
         """`octets` is the most memory that the filter may take; it takes at least MIN_OCTETS and at most
@@ -25,37 +33,42 @@ class SeenFilter:
         self.octets = 0
         """The memory in octets that the filter takes now."""
         self._fingerprints = bytearray()
-        self._mask = _size(octets) - 1
+        self._limit = _size(octets)
+        self._mask = self._added = 0
         self._second = False
 
     def resize(self, octets: int) -> None:
         """Sets the most octets of memory that the filter may take.
 
-        If its size changes, the filter forgets every key.
+        If the filter takes more now, it forgets every key.
         """
-        if _size(octets) - 1 != self._mask:
-            self._mask = _size(octets) - 1
-            self._fingerprints = bytearray()
-            self.octets = 0
+        self._limit = _size(octets)
+        if self.octets > self._limit:
+            self._set(bytearray())
 
     def seen_before(self, key: bytes) -> bool:
         """Returns True if the key was asked for before, and remembers the key."""
         number = hash(key)
         mask = self._mask
         fingerprint, first, second = number % 255 + 1, (number >> 8) & mask, (number >> 28) & mask
-        fingerprints = self._fingerprints or self._begin()
+        fingerprints = self._fingerprints
+        if not fingerprints:
+            self._set(bytearray(min(FIRST_OCTETS, self._limit)))
+            return self.seen_before(key)
         if fingerprint in (fingerprints[first], fingerprints[second]):
             return True
         self._second = not self._second
         fingerprints[first if not fingerprints[first] or (fingerprints[second] and self._second) else second] = (
             fingerprint
         )
+        self._added += 1
+        if self._added << 2 > mask and self.octets < self._limit:
+            self._set(fingerprints * min(GROWTH, self._limit // self.octets))
         return False
 
-    def _begin(self) -> bytearray:
-        self.octets = self._mask + 1
-        self._fingerprints = bytearray(self.octets)
-        return self._fingerprints
+    def _set(self, fingerprints: bytearray) -> None:
+        self._fingerprints, self.octets = fingerprints, len(fingerprints)
+        self._mask, self._added = max(0, len(fingerprints) - 1), 0
 
 
 def _size(octets: int) -> int:

@@ -176,8 +176,9 @@ class StoredReplies:
         wire = packet[:2] + table.use(entry)
         seconds = perf_counter() - started
         self.durations.observe(seconds, 1)
-        if entry.observed is not None and client is not None:
-            query, reply, route = entry.observed
+        details = entry.details
+        if details is not None and details.observed is not None and client is not None:
+            query, reply, route = details.observed
             self.observe(
                 route,
                 query.changed(message_id=int.from_bytes(packet[:2], "big"), requestor=client),
@@ -213,7 +214,8 @@ class StoredReplies:
         table, key = self.table, self.key(bare, client)
         entry, negative = table.find(key, table.now()), None
         if entry is not None:
-            limited, flags = entry.limited, entry.wires[0][:2]
+            limited = None if entry.details is None else entry.details.limited
+            flags = entry.wires[0][:2]
         elif self.listener.classes is None and (negative := table.negative.find(key)) is not None:
             if table.seen_before(key):
                 return b""

@@ -15,7 +15,16 @@ from svcdns.chain.routing import DROPPED
 from svcdns.cluster.changes import Dependency
 from svcdns.plugin_api.reply import Reply
 from svcdns.serving import answer_table
-from svcdns.serving.answer_table import ENTRY_COST, FILTER_SHARE, MAX_DROPPED_AT_ONCE, AnswerTable, Countdown, Entry
+from svcdns.serving.answer_table import (
+    ENTRY_COST,
+    FILTER_SHARE,
+    MAX_DROPPED_AT_ONCE,
+    MAX_FEW,
+    AnswerTable,
+    Countdown,
+    Details,
+    Entry,
+)
 from svcdns.serving.metrics import HitCounter
 from svcdns.wire.message import encode_reply
 from svcdns.wire.request import Request, accept
@@ -27,7 +36,14 @@ FOREVER = float("inf")
 
 def entry(key: bytes, *dependencies: Dependency, deadline: float = FOREVER, wire: bytes = b"reply") -> Entry:
     """Returns an entry for the answer table; `wire` is its encoded reply."""
-    return Entry(key, (wire,), deadline, dependencies, HitCounter((), DROPPED))
+    return Entry(key, wire, deadline, dependencies, HitCounter((), DROPPED))
+
+
+def dependents(table: AnswerTable, *dependency: str) -> set[bytes] | None:
+    """Returns the keys that the index has for a dependency; None if there are too many to remember them."""
+    found = table._dependents.get(dependency, ())
+    keys = answer_table._keys(found) if found else ()
+    return None if keys is None else set(keys)
 
 
 def table(budget: int = 1 << 20, clock: Clock | None = None) -> AnswerTable:
@@ -120,10 +136,13 @@ def test_no_invalid_entry_is_found(at_once: int, entries: int, steps: list[tuple
         assert found.find(key, 0) in (None, alive.get(key))
     everything = {**found.current, **{key: one for generation in found.previous for key, one in generation.items()}}
     assert found.used == sum(one.cost for one in everything.values()) <= found.budget
-    assert all(key in found._keys[dependency] for key, one in found.current.items() for dependency in one.dependencies)
+    for key, one in found.current.items():
+        for dependency in one.dependencies:
+            keys = dependents(found, *dependency)
+            assert keys is None or key in keys
     found.clear()
     list(found.purge())
-    assert not found._keys
+    assert not found._dependents
     assert found.used == 0
 
 
@@ -215,8 +234,8 @@ def test_ttls_go_down_when_an_entry_is_asked_for_and_not_before() -> None:
     request = accept(dns.message.make_query("a.b.", "A").to_wire())
     assert isinstance(request, Request)
     wire = encode_reply(request, Reply(answer=records("a.b. 10 IN A 192.0.2.1")), 512)
-    made = Entry(b"k", (wire[2:],), 0.5, (), HitCounter((), DROPPED))
-    made.countdown = Countdown((tuple(at - 2 for at in ttl_offsets(wire)),), 9.5)
+    details = Details(countdown=Countdown((tuple(at - 2 for at in ttl_offsets(wire)),), 9.5))
+    made = Entry(b"k", wire[2:], 0.5, (), HitCounter((), DROPPED), details)
     found.put(made)
 
     def shown(now: float) -> tuple[int, float] | None:
@@ -249,15 +268,16 @@ def test_retired_entries_are_freed_in_steps() -> None:
     """Retired entries are freed a few at a time. New entries stay, and the index of dependencies has only these."""
     found = table(budget=1000 * (ENTRY_COST + 50))
     for number in range(900):
-        found.put(entry(b"%d" % number, ("o",), (f"{number}",)))
+        found.put(entry(b"%d" % number, (f"{number}",)))
     found.allow(20 * (ENTRY_COST + 50))
     steps = found.purge()
     next(steps)
     assert len(found) == 0
-    assert len(found._keys[("o",)]) > 800
-    found.put(entry(b"new", ("o",)))
+    assert len(found._dependents) > 800
+    found.put(entry(b"new", ("n",)))
     assert sum(1 for _ in steps) > 90
-    assert found._keys == {("o",): {b"new"}}
+    assert dependents(found, "n") == {b"new"}
+    assert list(found._dependents) == [("n",)]
     assert found.find(b"new", 0) is not None
     assert not found._retired
 
@@ -267,11 +287,11 @@ def test_new_entries_free_retired_ones() -> None:
     found = table(budget=1000 * (ENTRY_COST + 50))
     for number in range(900):
         found.put(entry(b"%d" % number, (f"{number}",)))
-    found.allow(300 * (ENTRY_COST + 50))
+    found.allow(250 * (ENTRY_COST + 50))
     assert len(found) == 0
     for number in range(120):
         found.put(entry(b"new %d" % number))
-    assert not found._keys
+    assert not found._dependents
     assert len(found) == 120
 
 
@@ -286,3 +306,50 @@ def test_an_entry_with_the_key_of_a_retired_one_is_still_invalidated() -> None:
     found.put(entry(b"other"))
     found.invalidate([("o",)])
     assert found.find(b"same", 0) is None
+
+
+def test_entries_share_equal_dependencies() -> None:
+    """Entries of one Service have one tuple of dependencies; all entries of a namespace have one object for it."""
+    found = table()
+
+    def put(number: int, service: str) -> Entry:
+        made = entry(b"%d" % number, ("namespace", str(b"ns", "ascii")), ("service", str(b"ns", "ascii"), service))
+        found.put(made)
+        return made
+
+    first, second = put(1, "a"), put(2, "a")
+    assert first.dependencies is second.dependencies
+    for number in range(3, 3 + 2 * MAX_FEW):
+        put(number, f"s{number}")
+    one, other = put(100, "x"), put(101, "y")
+    assert one.dependencies[0] is other.dependencies[0]
+    assert one.dependencies[1][1] is other.dependencies[1][1]
+
+
+@pytest.mark.parametrize("count", [1, 2, MAX_FEW, MAX_FEW + 1, MAX_DROPPED_AT_ONCE, MAX_DROPPED_AT_ONCE + 1])
+def test_a_dependency_may_have_any_number_of_entries(count: int) -> None:
+    """The index has the keys of a dependency's entries up to MAX_DROPPED_AT_ONCE; a change drops all entries anyway."""
+    found = table()
+    keys = {b"%d" % number for number in range(count)}
+    for key in keys:
+        found.put(entry(key, ("o",)))
+    found.put(entry(b"other", ("p",)))
+    assert dependents(found, "o") == (keys if count <= MAX_DROPPED_AT_ONCE else None)
+    for key in list(keys)[1::2]:
+        found.drop(key)
+    assert dependents(found, "o") == (set(found.current) - {b"other"} if count <= MAX_DROPPED_AT_ONCE else None)
+    found.invalidate([("o",)])
+    assert [key for key in keys if found.find(key, 0)] == []
+    assert found.find(b"other", 0) is not None
+    assert dependents(found, "o") == set()
+
+
+def test_entries_of_about_the_same_time_share_a_deadline() -> None:
+    """Two deadlines within half a second are one object, which is never later than asked for."""
+    clock = Clock(100.0)
+    found = table(clock=clock)
+    first = found.deadline(30.0)
+    clock.turn(0.4)
+    assert found.deadline(30.0) is first == 130.0
+    clock.turn(0.2)
+    assert found.deadline(30.0) == pytest.approx(130.6)

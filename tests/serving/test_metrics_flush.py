@@ -56,7 +56,7 @@ def test_a_flush_is_done_in_steps() -> None:
     for number in range(600):
         place.table.dirty.append(HitCounter((), DROPPED))
         place.responder.dirty_fast_path.append(HitCounter((), DROPPED))
-        entry = Entry(b"%d" % number, (b"one", b"two"), float("inf"), (), HitCounter((), DROPPED))
+        entry = Entry.of(b"%d" % number, (b"one", b"two"), float("inf"), (), HitCounter((), DROPPED))
         place.table.put(entry)
         for _ in range(MAX_ROTATION_USES * 2 if number % 2 else 1):
             place.table.next_rotation(entry)
