@@ -3,9 +3,13 @@
 Before anything else, it restarts itself in an isolated interpreter (`svcdns.process.isolated`).
 """
 
+import os
 import sys
 
 from svcdns.process import isolated
+
+TOOLS = ("check", "completion")
+"""The commands of `svcdns.cli.commands`; that module is loaded only for one of them."""
 
 
 def main() -> int:
@@ -21,6 +25,10 @@ def main() -> int:
         from svcdns.cli import conformance
 
         return conformance.run(arguments[1:])
+    if (arguments and arguments[0] in TOOLS) or "_SVCDNS_COMPLETE" in os.environ:
+        from svcdns.cli import commands
+
+        return commands.run(arguments)
     from svcdns.cli import serve
 
     if arguments[:1] == ["serve"]:

@@ -40,6 +40,13 @@ REQUIRED = SECTIONS[:4]
 # Modules whose tests are those of another: what they hold has no behaviour of its own, or shows only through the one
 # named.
 TESTED_BY = {
+    "svcdns.cli.errors": "tests/cli/test_check.py",
+    "svcdns.inspection.rules.caching": "tests/inspection/rules/test_rules.py",
+    "svcdns.inspection.rules.files": "tests/inspection/rules/test_rules.py",
+    "svcdns.inspection.rules.listeners": "tests/inspection/rules/test_rules.py",
+    "svcdns.inspection.rules.loops": "tests/inspection/rules/test_rules.py",
+    "svcdns.inspection.rules.patterns": "tests/inspection/rules/test_rules.py",
+    "svcdns.inspection.rules.reachability": "tests/inspection/rules/test_rules.py",
     "svcdns.serving.pending_reply": "tests/serving/test_responder.py",
     "svcdns.serving.stored_replies": "tests/serving/test_responder.py",
     "svcdns": "tests/cli/test_serve.py",

@@ -72,12 +72,12 @@ def plan(corefile: Corefile, order: Sequence[str], load: Load) -> tuple[BlockPla
             block = draft.block(name)
             if block.directives:
                 module = load(name)
-                draft.options[name] = options = _called(name, "parse", block, partial(module.parse, block))
-                draft.settings[name] = _called(name, "settings", block, partial(module.PLUGIN.settings, options))
+                draft.options[name] = options = call_hook(name, "parse", block, partial(module.parse, block))
+                draft.settings[name] = call_hook(name, "settings", block, partial(module.PLUGIN.settings, options))
     return drafts
 
 
-def _called(name: str, hook: str, block: Block, call: Callable[[], T]) -> T:
+def call_hook(name: str, hook: str, block: Block, call: Callable[[], T]) -> T:
     """Calls one hook of a plugin and returns its result.
 
     If the hook raises NameTextError or NetworkTextError, raises CorefileError with the position of the plugin's first

@@ -148,13 +148,13 @@ def check(corefile: Corefile) -> Setup:
     order, available = plugins.known(_directives(corefile))
     check_directives(corefile, (*order, "import"), available)
     written, corefile = corefile, with_options(corefile, _environment_options(corefile), os.environ)
-    _check_transports(corefile)
+    check_transports(corefile)
     plans = plan(corefile, order, plugins.load)
-    interfaces = _interfaces()
-    hosts = tuple(_hosts(block, interfaces) for block in plans)
+    found = interfaces()
+    hosts = tuple(bound_hosts(block, found) for block in plans)
     check_overlap(corefile.blocks, hosts)
-    _check_certificates(plans, hosts)
-    own = [address for addresses in interfaces.values() for address in addresses]
+    check_certificates(plans, hosts)
+    own = [address for addresses in found.values() for address in addresses]
     local = tuple(dict.fromkeys(address for address in own if _is_for_records(address)))
     return Setup(written, corefile, plans, hosts, _views(plans), {}, local)
 
@@ -193,7 +193,8 @@ def _joined(first: WatchedCluster, other: WatchedCluster) -> WatchedCluster:
     return first
 
 
-def _check_transports(corefile: Corefile) -> None:
+def check_transports(corefile: Corefile) -> None:
+    """Raises CorefileError for a key whose transport svcdns does not have."""
     for block in corefile.blocks:
         for key in block.keys:
             if key.transport not in PROTOCOLS:
@@ -202,8 +203,8 @@ def _check_transports(corefile: Corefile) -> None:
                 )
 
 
-def _check_certificates(plans: tuple[BlockPlan, ...], hosts: Sequence[Sequence[str]]) -> None:
-    """Checks that every TLS listener has a certificate. Without one CoreDNS would serve clear text."""
+def check_certificates(plans: tuple[BlockPlan, ...], hosts: Sequence[Sequence[str]]) -> None:
+    """Raises CorefileError for a TLS listener without a certificate. CoreDNS would serve clear text there."""
     pairs = tuple(zip(plans, hosts, strict=True))
     served = {(host, key.port) for block, bound in pairs if _certifying(block) for key in block.keys for host in bound}
     for block, bound in pairs:
@@ -227,7 +228,7 @@ def _position(block: BlockPlan, plugin: str) -> Position:
     return block.block(plugin).directives[0].position
 
 
-def _interfaces() -> dict[str, list[str]]:
+def interfaces() -> dict[str, list[str]]:
     """Returns the addresses of each network interface, without prefix length.
 
     IPv6 link-local addresses keep their zone, as in `fe80::1%eth0`.
@@ -248,7 +249,7 @@ def _is_for_records(text: str) -> bool:
     return not address.is_loopback and not (address.version == 6 and address.is_link_local)
 
 
-def _hosts(block: BlockPlan, interfaces: Mapping[str, list[str]]) -> tuple[str, ...]:
+def bound_hosts(block: BlockPlan, interfaces: Mapping[str, list[str]]) -> tuple[str, ...]:
     """Returns the addresses to listen on for a block, `("",)` for all addresses."""
     out: list[str] = []
     bound = False

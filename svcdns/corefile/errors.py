@@ -20,5 +20,9 @@ class CorefileError(SvcdnsError):
         """The SHA-512 of the text that cannot be parsed, set by `load`. It shows whether the text has changed."""
 
 
+class UnclosedError(CorefileError):
+    """Raised if a `{` has no `}`. The rest of the file cannot be read then."""
+
+
 class ZoneError(SvcdnsError):
     """Raised if a text is neither a domain name nor a CIDR."""

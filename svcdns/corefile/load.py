@@ -32,13 +32,23 @@ def load(path: str | None, *, environ: Mapping[str, str], default_port: int = 53
     If `path` is `stdin`, reads standard input. If `path` is None, reads the file `Corefile` in the working directory.
     Returns the built-in Corefile if `path` is None and this file does not exist, or if a file has no server block.
     """
+    text, name = read_text(path)
+    if text is None:
+        return built_in(default_port)
+    corefile = _parsed(text, name, environ, default_port)
+    return corefile if corefile.blocks else built_in(default_port)
+
+
+def read_text(path: str | None) -> tuple[str | None, str]:
+    """Returns the text of the Corefile that `load` would parse, and its name in error messages.
+
+    The text is None if `path` is None and there is no file `Corefile`. Raises CorefileMissingError.
+    """
     if path == "stdin":
-        corefile = _parsed(_standard_input(), "stdin", environ, default_port)
-    elif path is None and not Path(DEFAULT_FILE).exists():
-        return _default(default_port)
-    else:
-        corefile = _parsed(_read(path or DEFAULT_FILE), path or DEFAULT_FILE, environ, default_port)
-    return corefile if corefile.blocks else _default(default_port)
+        return _standard_input(), "stdin"
+    if path is None and not Path(DEFAULT_FILE).exists():
+        return None, DEFAULT_FILE
+    return _read(path or DEFAULT_FILE), path or DEFAULT_FILE
 
 
 def _parsed(text: str, path: str, environ: Mapping[str, str], default_port: int) -> Corefile:
@@ -49,7 +59,8 @@ def _parsed(text: str, path: str, environ: Mapping[str, str], default_port: int)
         raise
 
 
-def _default(port: int) -> Corefile:
+def built_in(port: int) -> Corefile:
+    """Returns the Corefile that is used if there is none: *whoami* and *log* on `port`."""
     return parse(f".:{port} {{\n    whoami\n    log\n}}\n", "built-in", environ={}, default_port=port)
 
 

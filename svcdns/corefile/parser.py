@@ -19,7 +19,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from svcdns.corefile.blocks import Corefile, Directive, Position, ServerBlock, ServerKey, Token
-from svcdns.corefile.errors import CorefileError
+from svcdns.corefile.errors import CorefileError, UnclosedError
 from svcdns.corefile.keys import server_keys
 from svcdns.corefile.lexer import tokens
 
@@ -184,7 +184,7 @@ class _Parser:
         depth = 1
         while depth:
             if not self.lines:
-                raise CorefileError(braced.position, "'{' without its end; a line with '}' was expected")
+                raise self._unclosed(braced)
             line = self._take()
             end = len(line.tokens)
             for place, word in enumerate(line.tokens):
@@ -294,9 +294,16 @@ class _Parser:
             out.append(self._directive(line, level))
         if brace is not None:
             if level > 1 or not _is(self.last, "}"):
-                raise CorefileError(brace.position, "'{' without its end; a line with '}' was expected")
+                raise self._unclosed(brace)
             self._warn(brace, "'{' without its end; the server block ends with the file")
         return tuple(out)
+
+    def _unclosed(self, brace: Token) -> UnclosedError:
+        """Returns the error for a brace without its end, at the last word of the file, as in CoreDNS."""
+        where = f"line {brace.position.line}"
+        if brace.position.file != self.last.position.file:
+            where += f" of {brace.position.file}"
+        return UnclosedError(self.last.position, f"the '{{' at {where} has no end; a line with '}}' was expected here")
 
     def _closed(self, line: _Line, level: int) -> None:
         """Reads the words after a `}`: the next server block, or the end of the enclosing option block."""

@@ -66,8 +66,8 @@ def test_help(capsys: pytest.CaptureFixture[str]) -> None:
     ("word", "meant"),
     [
         ("demp", "did you mean 'svcdns demo'?"),
-        ("chek", "did you mean 'svcdns help'?"),
-        ("quit", "the commands are serve, conformance, demo, help"),
+        ("chek", "did you mean 'svcdns check'?"),
+        ("quit", "the commands are serve, check, completion, conformance, demo, help"),
     ],
 )
 def test_an_unknown_command(word: str, meant: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -184,7 +184,7 @@ def test_link_local_addresses_are_of_no_record(tmp_path: Path, monkeypatch: pyte
     4291 §2.5.6).
     """
     found = {"eth0": ["192.0.2.1", "169.254.20.10", "2001:db8::1", "fe80::1%eth0"], "lo": ["127.0.0.1", "::1"]}
-    monkeypatch.setattr("svcdns.control.configuration._interfaces", lambda: found)
+    monkeypatch.setattr("svcdns.control.configuration.interfaces", lambda: found)
     assert setup(tmp_path, ". {\n whoami\n}\n").local_addresses == ("192.0.2.1", "169.254.20.10", "2001:db8::1")
 
 

@@ -144,7 +144,7 @@ def test_imports_files_and_globs(tmp_path: Path) -> None:
     [
         pytest.param(
             ". {\n log\n",
-            "Corefile:1:3 - Error during parsing: '{' without its end; a line with '}' was expected",
+            "Corefile:2:2 - Error during parsing: the '{' at line 1 has no end; a line with '}' was expected here",
             id="open",
         ),
         pytest.param(
@@ -164,7 +164,7 @@ def test_imports_files_and_globs(tmp_path: Path) -> None:
         ),
         pytest.param(
             ". {\n errors {\n stacktrace\n",
-            "Corefile:2:9 - Error during parsing: '{' without its end; a line with '}' was expected",
+            "Corefile:3:2 - Error during parsing: the '{' at line 2 has no end; a line with '}' was expected here",
             id="open option block",
         ),
         pytest.param(

@@ -1,0 +1,75 @@
+"""The commands of `svcdns` for operators, such as `svcdns check`, and their completion in shells.
+
+The library click parses them. The server itself has CoreDNS's command line (`svcdns.cli.arguments`) and does not load
+this module.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from typing import Any, Final
+
+import click
+from click.shell_completion import get_completion_class
+
+from svcdns.cli.check import check
+
+NAMES: Final = ("check", "completion")
+"""The commands of this module."""
+COMPLETION: Final = "_SVCDNS_COMPLETE"
+"""The environment variable by which a shell asks for completions."""
+
+
+class _Group(click.Group):
+    """A group of commands that names the nearest command for an unknown one."""
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        """Returns the command that the first argument names, as click does."""
+        if args and self.get_command(ctx, args[0]) is None and not args[0].startswith("-"):
+            near = difflib.get_close_matches(args[0], self.commands, 1, 0.5)
+            hint = f" Did you mean '{near[0]}'?" if near else ""
+            ctx.fail(f"no command '{args[0]}'.{hint}")
+        return super().resolve_command(ctx, args)
+
+
+@click.group(
+    cls=_Group,
+    context_settings={"help_option_names": ["-h", "--help", "-help"], "max_content_width": 100},
+    epilog="The server is started by `svcdns -conf Corefile`; `svcdns -help` has its flags. Further commands: "
+    "`svcdns demo`, `svcdns conformance`.",
+)
+def svcdns() -> None:
+    """Cluster DNS for Kubernetes: tools for operators."""
+
+
+@svcdns.command(short_help="Print the completion for a shell.")
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> int:
+    """Prints the script by which SHELL completes the commands and options of svcdns.
+
+    \b
+    Examples:
+      bash:  echo 'eval "$(svcdns completion bash)"' >> ~/.bashrc
+      zsh:   echo 'eval "$(svcdns completion zsh)"' >> ~/.zshrc
+      fish:  svcdns completion fish > ~/.config/fish/completions/svcdns.fish
+    """
+    made = get_completion_class(shell)
+    assert made is not None
+    click.echo(made(svcdns, {}, "svcdns", COMPLETION).source())
+    return 0
+
+
+svcdns.add_command(check)
+
+
+def run(argv: Sequence[str]) -> int:
+    """Runs the command that `argv` names, and returns the exit code."""
+    try:
+        code = svcdns.main(list(argv), "svcdns", complete_var=COMPLETION, standalone_mode=False)
+    except click.exceptions.Abort:
+        return 130
+    except click.ClickException as failure:
+        failure.show()
+        return 2
+    return code if isinstance(code, int) else 0

@@ -1,0 +1,61 @@
+"""The permissions that a Corefile needs in the cluster, as a ClusterRole (Kubernetes RBAC)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Final, NamedTuple
+
+import yaml
+
+from svcdns.cluster.watch_options import WatchOptions
+from svcdns.inspection.reading import Reading
+
+VERBS: Final = ("list", "watch")
+
+
+class Permission(NamedTuple):
+    """The right to list and watch one resource of an API group; the core group is empty."""
+
+    group: str
+    resource: str
+
+
+def permissions(watches: Iterable[WatchOptions]) -> tuple[Permission, ...]:
+    """Returns the resources that are listed and watched with these watch options, in the order of the manifests."""
+    out: dict[Permission, None] = {}
+    for watch in watches:
+        if watch.manifests:
+            continue
+        out |= dict.fromkeys((Permission("", "services"), Permission("", "namespaces")))
+        if watch.pods:
+            out[Permission("", "pods")] = None
+        if watch.endpoint_slices:
+            out[Permission("discovery.k8s.io", "endpointslices")] = None
+        if watch.multicluster:
+            out[Permission("multicluster.x-k8s.io", "serviceimports")] = None
+            out[Permission("discovery.k8s.io", "endpointslices")] = None
+    return tuple(out)
+
+
+def watches(reading: Reading) -> tuple[WatchOptions, ...]:
+    """Returns the watch options of all blocks."""
+    return tuple(
+        settings.watch for plan in reading.plans for settings in plan.settings.values() if settings.watch is not None
+    )
+
+
+def cluster_role(needed: Iterable[Permission], name: str = "system:coredns") -> str:
+    """Returns the ClusterRole with these permissions as YAML. Without permissions it has an empty list of rules."""
+    groups: dict[str, list[str]] = {}
+    for permission in needed:
+        groups.setdefault(permission.group, []).append(permission.resource)
+    rules: list[dict[str, Any]] = [
+        {"apiGroups": [group], "resources": resources, "verbs": list(VERBS)} for group, resources in groups.items()
+    ]
+    role = {
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "ClusterRole",
+        "metadata": {"name": name},
+        "rules": rules,
+    }
+    return yaml.safe_dump(role, sort_keys=False)

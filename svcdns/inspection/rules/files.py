@@ -1,0 +1,138 @@
+"""Reads the files that plugins name, as a start does, and reports what the start would log about them.
+
+Nothing is looked up in the DNS: upstreams that are host names are left out.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
+
+from svcdns.control.plugin_data import PluginFiles, plugin_files
+from svcdns.corefile.blocks import Position
+from svcdns.corefile.errors import CorefileError
+from svcdns.errors import SvcdnsError
+from svcdns.inspection.problem import Problem, error, from_log_line, warning
+from svcdns.inspection.reading import Reading
+from svcdns.plugins.file.options import Options as FileOptions
+from svcdns.plugins.forward.options import Options as ForwardOptions
+from svcdns.plugins.forward.upstream_addresses import NamedUpstream
+from svcdns.tls import material
+from svcdns.tls.errors import TlsError
+
+SOON: Final = 30 * 86400.0
+"""Seconds before the expiry of a certificate from which on it is reported."""
+
+
+class _Collector(logging.Handler):
+    """Keeps the lines of level WARNING and above that are logged while it is installed."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.lines: list[tuple[int, str]] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keeps the line of a record."""
+        self.lines.append((record.levelno, record.getMessage()))
+
+
+def logged(call: Callable[[], object]) -> list[tuple[int, str]]:
+    """Calls `call`, and returns the level and text of each line that it logs from WARNING on. They are not printed."""
+    collector = _Collector()
+    loggers = [logging.getLogger("svcdns")]
+    loggers += [
+        one for name, one in logging.Logger.manager.loggerDict.items()
+        if name.startswith("svcdns.") and isinstance(one, logging.Logger) and not one.propagate
+    ]  # fmt: skip
+    before = [(one, one.propagate) for one in loggers]
+    for one in loggers:
+        one.addHandler(collector)
+        one.propagate = False
+    try:
+        call()
+    finally:
+        for one, propagate in before:
+            one.removeHandler(collector)
+            one.propagate = propagate
+    return collector.lines
+
+
+def files_of_plugins(reading: Reading) -> Iterator[Problem]:
+    """Reports files that are missing, cannot be read or have errors, and certificates that expire soon."""
+    for files in plugin_files(reading.plans):
+        for options, position in _parts(files):
+            yield from _read(files._replace(options=options), position)
+    for plan in reading.plans:
+        for settings in plan.settings.values():
+            if settings.watch is not None:
+                yield from _missing(
+                    [settings.watch.kubeconfig, *(settings.watch.tls or ()), *settings.watch.manifests],
+                    plan.block("kubernetes").directives[0].position,
+                )
+
+
+def _parts(files: PluginFiles) -> Iterator[tuple[Any, Position]]:
+    """Yields the options of each directive alone, where a plugin has several, with the position of the directive."""
+    if isinstance(files.options, FileOptions):
+        for file in files.options.files:
+            yield replace(files.options, files=(file,)), file.position
+    elif isinstance(files.options, ForwardOptions):
+        for rule in files.options.rules:
+            known = [one for one in rule.upstreams if not isinstance(one, NamedUpstream) or _is_file(one)]
+            if known:
+                yield replace(files.options, rules=(replace(rule, upstreams=tuple(known), left_out=()),)), rule.position
+    else:
+        yield files.options, files.position
+
+
+def _is_file(upstream: NamedUpstream) -> bool:
+    return not upstream.host or Path(upstream.path).exists()
+
+
+def _read(files: PluginFiles, position: Position) -> Iterator[Problem]:
+    try:
+        lines = logged(lambda: files.gather({}))
+    except CorefileError as failure:
+        yield error(failure.position, "file", failure.message.removeprefix(f"plugin/{files.plugin}: "))
+        return
+    except SvcdnsError as failure:
+        yield error(position, "file", str(failure))
+        return
+    for level, line in lines:
+        found = from_log_line(line, "file", position)
+        yield error(found.position, "file", found.message) if level >= logging.ERROR else found
+    yield from _expiry(files, position)
+
+
+def _expiry(files: PluginFiles, position: Position) -> Iterator[Problem]:
+    path = getattr(files.options, "certificate", "")
+    if not isinstance(path, str) or not path:
+        return
+    try:
+        expires = material.expiry(Path(path).read_bytes())
+    except (OSError, TlsError):
+        return
+    left = expires - time.time()
+    if left < 0:
+        yield error(position, "certificate-expired", f"the certificate in {path} expired on {_day(expires)}")
+    elif left < SOON:
+        yield warning(position, "certificate-expires", f"the certificate in {path} expires on {_day(expires)}")
+
+
+def _day(seconds: float) -> str:
+    return time.strftime("%Y-%m-%d", time.gmtime(seconds))
+
+
+def _missing(paths: Sequence[str], position: Position) -> Iterator[Problem]:
+    for path in paths:
+        if not path or path == "-":
+            continue
+        try:
+            with open(path, "rb") if not Path(path).is_dir() else open("/dev/null", "rb"):
+                pass
+        except OSError as failure:
+            yield error(position, "file", f"{path} cannot be read: {(failure.strerror or str(failure)).lower()}")

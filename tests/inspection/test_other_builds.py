@@ -1,0 +1,24 @@
+"""Directives of other builds and versions get their own advice."""
+
+from __future__ import annotations
+
+import pytest
+
+from svcdns.inspection.other_builds import mend_unknown
+
+
+@pytest.mark.parametrize(
+    ("name", "mend"),
+    [
+        ("proxy", "CoreDNS 1.5.0 removed 'proxy'; write 'forward . ADDRESS' instead"),
+        ("mdns", "'mdns' is an external plugin of CoreDNS; svcdns and CoreDNS's default build do not have it"),
+    ],
+)
+def test_known_directives(name: str, mend: str) -> None:
+    message = f"Unknown directive '{name}' (did you mean 'dns64'?)"
+    assert mend_unknown(name, message) == (f"Unknown directive '{name}'", mend)
+
+
+def test_a_misspelt_directive_keeps_its_hint() -> None:
+    message = "Unknown directive 'cahce' (did you mean 'cache'?)"
+    assert mend_unknown("cahce", message) == (message, "")
