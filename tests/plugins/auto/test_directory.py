@@ -21,8 +21,9 @@ ZONE = "$TTL 60\n@ IN SOA ns root {serial} 2 3 4 5\nwww IN A {address}\n"
 
 
 @pytest.fixture(autouse=True)
-def settled(monkeypatch: pytest.MonkeyPatch) -> None:
+def settled(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     """Files count as complete at once. `test_file_reads` has the tests of files that are being written."""
+    caplog.set_level(logging.WARNING, "svcdns")
     monkeypatch.setattr(file_reads, "SETTLE", 0.0)
 
 
