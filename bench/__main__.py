@@ -19,7 +19,19 @@ import time
 from pathlib import Path
 from typing import Final
 
-from bench import latency, machine, memory, peers, propagation, scaling, throughput
+from bench import (
+    cold,
+    connections,
+    forwarding,
+    latency,
+    machine,
+    memory,
+    peers,
+    propagation,
+    restarts,
+    scaling,
+    throughput,
+)  # fmt: skip
 from bench.results import OURS, as_json, table
 from bench.run import Options, Run, Scenario
 from bench.servers import Cores
@@ -31,11 +43,14 @@ SCENARIOS: dict[str, Scenario] = {
     "mix": throughput.mix,
     "miss": throughput.miss,
     "external": throughput.external,
-    "forward": throughput.forward,
-    "forward-2k": throughput.forward_2k,
-    "tcp": throughput.tcp,
+    "cold": cold.cold,
+    "cold-mix": cold.cold_mix,
+    "forward": forwarding.forward,
+    "forward-2k": forwarding.forward_2k,
+    "tcp": connections.tcp,
     "latency": latency.latency,
     "change": propagation.change,
+    "restarts": restarts.restarts,
     "start": propagation.start,
     "memory": memory.memory,
     "workers": scaling.workers,

@@ -21,13 +21,14 @@ class Load:
 
     `rate` is in queries a second; with 0, the next query is sent when a response arrives. `seconds` is the duration;
     with 0, the input file is sent once. `outstanding` is the largest number of open queries, 0 for dnsperf's default.
+    `mode` is `udp`, `tcp` or `dot` (DNS over TLS).
     """
 
     seconds: int = 3
     rate: int = 0
     clients: int = 128
     outstanding: int = 0
-    tcp: bool = False
+    mode: str = "udp"
 
     def command(self, port: int, path: Path) -> list[str]:
         """Returns dnsperf's command line. `path` is the file of queries."""
@@ -35,7 +36,7 @@ class Load:
         arguments += ["-l", str(self.seconds)] if self.seconds else ["-n", "1"]
         arguments += ["-Q", str(self.rate)] if self.rate else []
         arguments += ["-q", str(self.outstanding)] if self.outstanding else []
-        return arguments + (["-m", "tcp"] if self.tcp else [])
+        return arguments + (["-m", self.mode] if self.mode != "udp" else [])
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,13 @@ SETTLED = 1.0
 
 
 def memory(run: Run) -> None:
-    """Measures memory after every name was queried, and peak memory during the start, a relist and a reload."""
+    """Measures memory after every name was queried and after a warm mix, and the peaks of a start, relist and reload.
+
+    The mix is every query that the scenario `mix` may send.
+    """
     settled = 0.1 if run.options.smoke else SETTLED
-    limits = {1: 114.0, 10: 180.0, 15: 170.0}
+    limits = {1: 91.0, 10: 101.0, 15: 170.0}
+    mix_limits = {1: 95.0, 10: 110.0}
     for endpoints, limit in limits.items():
         cluster = Cluster(run.options.services, endpoints)
         size = f"{cluster.services:,} × {endpoints}"
@@ -29,8 +33,13 @@ def memory(run: Run) -> None:
         relist = run.row(
             "memory", f"{size}, peak through relist and reload", "MiB", *((Target(limit),) if endpoints == 15 else ())
         )
-        peers = ALL if endpoints < 15 else ("coredns",)
+        mixed = None
+        if endpoints in mix_limits:
+            mixed = run.row("memory", f"{size}, warm mix", "MiB", Target(mix_limits[endpoints]))
+        peers = ALL if endpoints == 1 or (endpoints == 10 and not run.options.smoke) else ("coredns",)
         path = run.queries("memory", queries.every_name(cluster).lines)
+        mix = queries.warm_mix(cluster).lines
+        mix_path = run.queries("memory-mix", mix[:2_000] if run.options.smoke else mix)
         for _ in range(rounds):
             for name in run.peers(*peers):
                 run.progress(f"memory: {name}, {size}")
@@ -45,6 +54,10 @@ def memory(run: Run) -> None:
                         time.sleep(settled)
                     peak.add(name, sampler.peak)
                     warm.add(name, server.pss())
+                    if mixed is not None:
+                        run.warm(server, mix_path)
+                        time.sleep(settled)
+                        mixed.add(name, server.pss())
                     if name in run.peers("coredns"):
                         relist.add(name, _through_relist_and_reload(server, settled))
 

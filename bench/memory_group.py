@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
-from contextlib import suppress
 from pathlib import Path
-from typing import Self
 
-ROOT = Path("/sys/fs/cgroup")
+from bench.control_group import ControlGroup
+
 _MAX, _PEAK, _FAILED = 0, 1, 2
 _FILES = {
     1: ("memory.limit_in_bytes", "memory.max_usage_in_bytes", "memory.failcnt"),
@@ -15,44 +13,22 @@ _FILES = {
 }
 
 
-class MemoryGroup:
-    """A new memory control group with a limit in octets. As a context manager, removes the group at the end.
-
-    `path` is None if the machine does not allow a control group.
-    """
+class MemoryGroup(ControlGroup):
+    """A control group with a limit of memory in octets."""
 
     def __init__(self, limit: int) -> None:
-        self.path: Path | None = None
-        self._version = 1 if (ROOT / "memory").is_dir() else 2
-        path = (ROOT / "memory" if self._version == 1 else ROOT) / f"svcdns-bench-{os.getpid()}"
-        with suppress(OSError):
-            path.mkdir()
-            self.path = path
-            self.set_limit(limit)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self.path is not None:
-            with suppress(OSError):
-                self.path.rmdir()
-
-    @property
-    def prefix(self) -> tuple[str, ...]:
-        """The words to put before a command, so that the command runs in the group. Empty without a group."""
+        super().__init__("memory")
         if self.path is None:
-            return ()
-        return ("sh", "-c", 'echo $$ > "$0" && exec "$@"', str(self.path / "cgroup.procs"))
+            return
+        try:
+            self.set_limit(limit)
+        except OSError:
+            self.path.rmdir()
+            self.path = None
 
     def set_limit(self, limit: int) -> None:
         """Changes the limit of the group to `limit` octets."""
         self._file(_MAX).write_text(str(limit))
-
-    def add(self, pid: int) -> None:
-        """Moves a process into the group. Processes that it starts later are in the group, too."""
-        assert self.path is not None
-        (self.path / "cgroup.procs").write_text(str(pid))
 
     @property
     def peak(self) -> float | None:
@@ -65,8 +41,8 @@ class MemoryGroup:
         if self.path is None:
             return None
         words = self._file(_FAILED).read_text().split()
-        return int(words[0] if self._version == 1 else words[words.index("max") + 1])
+        return int(words[0] if self.version == 1 else words[words.index("max") + 1])
 
     def _file(self, number: int) -> Path:
         assert self.path is not None
-        return self.path / _FILES[self._version][number]
+        return self.path / _FILES[self.version][number]

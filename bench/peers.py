@@ -16,6 +16,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import trustme
+
 from bench.cluster import EXTERNAL_NAMES, EXTERNAL_ZONE, ZONE, Cluster, external_address, external_name, headless
 
 TTL = 30
@@ -47,6 +49,16 @@ COREFILE = """\
 }}
 """
 
+TLS_BLOCK = """\
+tls://.:{port} {{
+    tls {folder}/cert.pem {folder}/key.pem
+    kubernetes cluster.local {{
+       endpoint http://127.0.0.1:{api}
+       ttl 30
+    }}
+}}
+"""
+
 
 @dataclass(frozen=True)
 class ServerConfig:
@@ -66,6 +78,10 @@ class ServerConfig:
     """True if the Corefile has `max_concurrent`."""
     more_blocks: str = ""
     """The text that is put at the end of the Corefile."""
+    plugins: str = ""
+    """Lines that are added to the server block of the Corefile."""
+    tls_port: int = 0
+    """The port for DNS over TLS, or 0. svcdns, CoreDNS and NSD have it."""
 
     @property
     def upstreams(self) -> list[int]:
@@ -78,14 +94,28 @@ def corefile(config: ServerConfig, folder: Path) -> Path:
     path = folder / "Corefile"
     more = f"\n    multisocket {config.workers}" if config.workers > 1 else ""
     upstreams = " ".join(f"127.0.0.1:{port}" for port in config.upstreams)
+    more += "".join(f"\n    {line}" for line in config.plugins.splitlines())
     limit = "max_concurrent 1000" if config.max_concurrent else "# no limit"
     path.write_text(
         COREFILE.format(
             port=config.port, api=config.api, upstreams=upstreams, limit=limit, more=more, **config.http_ports
         )
         + config.more_blocks
+        + (
+            TLS_BLOCK.format(port=config.tls_port, api=config.api, folder=certificate(folder))
+            if config.tls_port
+            else ""
+        )
     )
     return path
+
+
+def certificate(folder: Path) -> Path:
+    """Writes `cert.pem` and `key.pem` for a server on this machine into a folder, and returns the folder."""
+    issued = trustme.CA().issue_cert("localhost")
+    issued.cert_chain_pems[0].write_to_path(folder / "cert.pem")
+    issued.private_key_pem.write_to_path(folder / "key.pem")
+    return folder
 
 
 def svcdns(config: ServerConfig, folder: Path) -> list[str]:
@@ -105,9 +135,17 @@ def nsd(config: ServerConfig, folder: Path) -> list[str]:
     zones = "".join(
         f'zone:\n  name: "{zone}"\n  zonefile: "{path}"\n' for zone, path in write_zones(config.cluster, folder).items()
     )
+    tls = ""
+    if config.tls_port:
+        certificate(folder)
+        tls = (
+            f"  ip-address: 127.0.0.1@{config.tls_port}\n  tls-port: {config.tls_port}\n"
+            f'  tls-service-key: "{folder}/key.pem"\n  tls-service-pem: "{folder}/cert.pem"\n'
+        )
     text = f"""\
 server:
   ip-address: 127.0.0.1@{config.port}
+{tls}\
   server-count: 1
   tcp-count: 500
   username: ""

@@ -65,6 +65,18 @@ def cpu_seconds(pid: int) -> float:
     return total / 1e9
 
 
+def cpu_seconds_since_start(pid: int) -> float:
+    """Returns the CPU seconds of a process and its descendants, with those that have ended, in steps of 10 ms."""
+    ticks = 0
+    for one in tree(pid):
+        try:
+            fields = Path(f"/proc/{one}/stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        ticks += sum(map(int, fields[11:15]))  # utime, stime, cutime, cstime
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
 def pss_mib(pid: int) -> float:
     """Returns the proportional set size (PSS) of a process and its descendants together, in MiB."""
     return sum(map(_pss_kib, tree(pid))) / 1024

@@ -8,8 +8,10 @@ from contextlib import closing
 
 from bench.client import Client, has_address, make_query
 from bench.cluster import Cluster
+from bench.control_group import CpuGroup
 from bench.dnsperf import BrokenError
 from bench.open_loop import percentile
+from bench.processes import cpu_seconds_since_start
 from bench.results import Target
 from bench.run import Run, gc_disabled
 from bench.servers import Server
@@ -20,16 +22,38 @@ IN_FLIGHT = 64
 """Outstanding queries during a burst."""
 
 TIMEOUT = 10.0
+SLOW = 0.1
+"""The share of a CPU that svcdns's Deployment requests (100m), as a limit."""
 
 
 def start(run: Run) -> None:
-    """Measures the time from exec to /ready and the first correct answer, with 10 endpoints for each Service."""
-    cluster = Cluster(run.options.services, 10)
-    row = run.row("start", f"to ready, {cluster.services:,} × 10", "s", Target(1.5))
+    """Measures the time from exec to /ready and the first correct answer; the CPU time of a start; a slow CPU.
+
+    The first measurement has 10 endpoints for each Service. The other two have an empty cluster.
+    """
+    cluster, empty = Cluster(run.options.services, 10), Cluster(0)
+    row = run.row("start", f"to ready, {cluster.services:,} × 10", "s", Target(1.2))
     for _ in run.rounds("start"):
         for name in run.peers("nsd", "knot", "unbound", "dnsmasq", "coredns"):
             with run.catching_failures("start", name), run.server_group(cluster, [name]) as server_group:
                 row.add(name, server_group.started[name])
+    row = run.row("start", "CPU to ready, empty cluster", "s", Target(0.5))
+    for _ in run.rounds("start, empty cluster"):
+        for name in run.peers("coredns"):
+            with run.catching_failures("start", name), run.server_group(empty, [name]) as server_group:
+                row.add(name, cpu_seconds_since_start(server_group.servers[name].process.pid))
+    with CpuGroup(SLOW) as group:
+        if group.path is None:
+            run.progress("leaving out a start with 100m of CPU: no permission to create a control group\n")
+            return
+        row = run.row("start", "to ready, empty cluster, 100m of CPU", "s", Target(5))
+        for _ in run.rounds("start, 100m of CPU"):
+            for name in run.peers(*(() if run.options.smoke else ("coredns",))):
+                with (
+                    run.catching_failures("start", name),
+                    run.server_group(empty, [name], prefix=group.prefix) as server_group,
+                ):
+                    row.add(name, server_group.started[name])
 
 
 def change(run: Run) -> None:

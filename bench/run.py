@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import subprocess
 import sys
 import tempfile
 import time
@@ -12,12 +13,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
-from bench import dnsperf
+from bench import dnsperf, pacing
 from bench.client import write_queries
 from bench.cluster import Cluster
 from bench.dnsperf import BrokenError, Figures, Load
+from bench.pacing import Pace
 from bench.results import OURS, Row, Target
 from bench.servers import Cores, Server, ServerGroup
+
+SMOKE_SECONDS = 0.1
+"""The seconds for which a smoke run sends queries at even intervals."""
 
 
 @dataclass(frozen=True)
@@ -81,9 +86,19 @@ class Run:
         workers: int = 1,
         wait: bool = True,
         prefix: Sequence[str] = (),
+        plugins: str = "",
+        tls: bool = False,
+        cores: Cores | None = None,
     ) -> ServerGroup:
-        """Starts servers for one scenario. The words in `prefix` are put before each server's command line."""
-        return ServerGroup(cluster, servers, self.options.cores, workers=workers, wait=wait, prefix=prefix)
+        """Starts servers for one scenario, by default on the cores of the options.
+
+        The words in `prefix` are put before each server's command line. `plugins` are lines that are added to the
+        server block of svcdns and CoreDNS. If `tls` is true, the servers also serve DNS over TLS.
+        """
+        return ServerGroup(
+            cluster, servers, cores or self.options.cores, workers=workers, wait=wait, prefix=prefix, plugins=plugins,
+            tls=tls,
+        )  # fmt: skip
 
     # -- load
 
@@ -91,19 +106,43 @@ class Run:
         """Writes an input file for dnsperf, and returns its path."""
         return write_queries(self.folder / name, lines)
 
-    def load(self, rate: int = 0, *, tcp: bool = False) -> Load:
+    def load(self, rate: int = 0, *, mode: str = "udp") -> Load:
         """Returns a dnsperf load that lasts `Options.seconds`. In a smoke run, dnsperf sends its input file once
         instead.
+
+        `mode` is `udp`, `tcp` or `dot` (DNS over TLS).
         """
-        return Load(seconds=0 if self.options.smoke else self.options.seconds, rate=rate, tcp=tcp)
+        return Load(seconds=0 if self.options.smoke else self.options.seconds, rate=rate, mode=mode)
 
     def run_load(self, server: Server, load: Load, path: Path) -> Figures:
         """Runs dnsperf against a server, and stores its command line for the report."""
-        command = " ".join(load.command(server.port, path)).replace(str(self.folder), ".")
-        self.commands.setdefault(server.name, []).append(command)
-        return dnsperf.run(load, server.port, path, self.options.cores.client)
+        port = server.config.tls_port if load.mode == "dot" else server.port
+        self._store(server, load.command(port, path))
+        return dnsperf.run(load, port, path, self.options.cores.client)
 
-    def warm(self, server: Server, path: Path, *, tcp: bool = False) -> None:
+    def pace(self, rate: int, seconds: float = 0.0, mode: str = "wait") -> Pace:
+        """Returns a load of `rate` queries a second, for `seconds` or for `Options.seconds`. `Pace` has the modes."""
+        return Pace(rate, seconds or (SMOKE_SECONDS if self.options.smoke else self.options.seconds), mode)
+
+    def run_pace(self, server: Server, pace: Pace, path: Path) -> pacing.Figures:
+        """Sends the queries in `path` to a server, and stores the command line for the report.
+
+        Raises BrokenError if queries were lost, or if responses are not NOERROR.
+        """
+        figures = pacing.finish(self.start_pace(server, pace, path))
+        pacing.check(figures, lost=0.5 if self.options.smoke else 0.01)
+        return figures
+
+    def start_pace(self, server: Server, pace: Pace, path: Path) -> subprocess.Popen[bytes]:
+        """Starts to send the queries in `path` at even intervals, and stores the command line for the report."""
+        program = pacing.compiled("pace", self.folder)
+        self._store(server, pace.command(program, server.port, path))
+        return pacing.start(pace, program, server.port, path, self.options.cores.client)
+
+    def _store(self, server: Server, command: Sequence[str]) -> None:
+        self.commands.setdefault(server.name, []).append(" ".join(command).replace(str(self.folder), "."))
+
+    def warm(self, server: Server, path: Path, *, mode: str = "udp") -> None:
         """Sends the queries in `path` several times before a measurement, so that the server's caches have every
         answer.
 
@@ -111,7 +150,8 @@ class Run:
         worker.
         """
         for _ in range(2 if server.config.workers == 1 else 6 * server.config.workers):
-            dnsperf.run(Load(seconds=0, tcp=tcp), server.port, path, self.options.cores.client)
+            port = server.config.tls_port if mode == "dot" else server.port
+            dnsperf.run(Load(seconds=0, mode=mode), port, path, self.options.cores.client)
 
     def check(self, figures: Figures, nxdomain: float) -> None:
         """Raises BrokenError if queries were lost or response codes are wrong; `nxdomain` is the expected share of

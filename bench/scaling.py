@@ -18,10 +18,12 @@ from bench.dnsperf import BrokenError
 from bench.processes import tree, until
 from bench.results import OURS, Target
 from bench.run import Run
-from bench.servers import Server
+from bench.servers import Cores, Server
 from bench.throughput import CPU, LINES
 
 FLOWS = 128
+MANY = 8
+"""The workers on all cores; with fewer cores than workers, they compete with each other and with dnsperf."""
 SIZES = (100, 1_000, 10_000, 100_000)
 
 
@@ -68,12 +70,15 @@ def endurance(run: Run) -> None:
 
 
 def workers(run: Run) -> None:
-    """Measures two workers: CPU per answer in comparison with one worker, and how evenly the kernel divides 128
-    flows.
+    """Measures two workers on the server's core and eight on all cores, in comparison with one worker.
+
+    Also measures how evenly the kernel divides 128 flows between two workers.
     """
     one = run.row("workers", f"{CPU}, 1 worker", "µs")
     two = run.row("workers", f"{CPU}, 2 workers", "µs", Target(1.1, of=one.measure))
-    rates = [run.row("workers", f"answers, {count} worker{'s' * (count > 1)}", "1/s") for count in (1, 2)]
+    eight = run.row("workers", f"{CPU}, {MANY} workers on all cores", "µs", Target(1.5, of=one.measure))
+    names = ("1 worker", "2 workers", f"{MANY} workers on all cores")
+    rates = [run.row("workers", f"answers, {name}", "1/s") for name in names]
     share = run.row("workers", "flows of the worker with the smaller share", "%", Target(40, at_least=True))
     cluster = Cluster(run.options.services)
     with run.server_group(cluster, [OURS]) as single, run.server_group(cluster, [OURS], workers=2) as double:
@@ -83,6 +88,12 @@ def workers(run: Run) -> None:
                 row.add(OURS, cpu)
                 rate.add(OURS, answers)
             share.add(OURS, _smaller_share(double.servers[OURS]))
+    all_cores = Cores(sorted({*run.options.cores.server, *run.options.cores.client}), run.options.cores.client)
+    with run.server_group(cluster, [OURS], workers=MANY, cores=all_cores) as many:
+        for _ in run.rounds(f"workers, {MANY}"):
+            cpu, answers = _hits(run, many.servers[OURS])
+            eight.add(OURS, cpu)
+            rates[2].add(OURS, answers)
 
 
 def _before_and_after(measure: str) -> list[tuple[str, tuple[Target, ...]]]:

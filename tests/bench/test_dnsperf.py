@@ -49,7 +49,8 @@ def test_output_without_a_summary() -> None:
         pytest.param(Load(seconds=0), "-c 128 -T 1 -n 1", id="the input once"),
         pytest.param(Load(seconds=2, rate=5000), "-l 2 -Q 5000", id="rate"),
         pytest.param(Load(seconds=2, outstanding=5000, clients=64), "-c 64 -T 1 -l 2 -q 5000", id="outstanding"),
-        pytest.param(Load(seconds=2, tcp=True), "-l 2 -m tcp", id="TCP"),
+        pytest.param(Load(seconds=2, mode="tcp"), "-l 2 -m tcp", id="TCP"),
+        pytest.param(Load(seconds=2, mode="dot"), "-l 2 -m dot", id="TLS"),
     ],
 )
 def test_the_command_line_of_a_load(load: Load, words: str) -> None:

@@ -8,10 +8,16 @@ import sys
 
 import pytest
 
-from bench.processes import PssSampler, cpu_seconds, kill_tree, pss_mib, spawn, tree, until
+from bench.processes import PssSampler, cpu_seconds, cpu_seconds_since_start, kill_tree, pss_mib, spawn, tree, until
 
 PARENT = "import subprocess, sys; child = subprocess.Popen([sys.executable, '-c', sys.argv[1]]); print(child.pid, flush=True); child.wait()"
 SPIN = "import time\nwhile time.process_time() < 0.2: pass\ntime.sleep(60)"
+ENDED_CHILD = """
+import subprocess, sys, time
+subprocess.run([sys.executable, "-c", "import time\\nwhile time.process_time() < 0.2: pass"])
+print("ended", flush=True)
+time.sleep(60)
+"""
 ALLOCATE = "block = b'x' * (40 << 20); import time; time.sleep(60)"
 
 
@@ -34,6 +40,18 @@ def test_cpu_time_includes_children() -> None:
         kill_tree(process)
     assert process.returncode == -9
     assert cpu_seconds(process.pid) == 0.0
+
+
+def test_cpu_time_of_ended_children_is_counted() -> None:
+    """The CPU time of a child that has ended is part of the time since the start."""
+    process = spawn([sys.executable, "-c", ENDED_CHILD], sorted(os.sched_getaffinity(0)), stdout=subprocess.PIPE)
+    try:
+        assert process.stdout is not None
+        with process.stdout:
+            assert process.stdout.readline() == b"ended\n"
+        assert cpu_seconds_since_start(process.pid) >= 0.2
+    finally:
+        kill_tree(process)
 
 
 def test_memory_is_summed_and_sampled() -> None:

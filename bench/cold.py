@@ -1,0 +1,38 @@
+"""Measures the CPU time of servers per answer right after a start: no query of the load was sent before."""
+
+from __future__ import annotations
+
+from bench import queries
+from bench.cluster import Cluster
+from bench.dnsperf import Load
+from bench.queries import Queries
+from bench.results import Target
+from bench.run import Run
+from bench.throughput import ALL, CPU, measure
+
+MIX = 150_000
+"""The queries of `cold-mix`."""
+SMOKE_PEERS = ("nsd",)
+"""The other servers of a smoke run. Each measurement starts the server, which takes most of the time."""
+
+
+def cold(run: Run) -> None:
+    """Measures CPU per answer for A and AAAA of every Service, each queried once, right after a start."""
+    cluster = Cluster(run.options.services)
+    _cold(run, "cold", cluster, queries.every_name(cluster), (Target(3.5, "nsd"),))
+
+
+def cold_mix(run: Run) -> None:
+    """Measures CPU per answer for the first queries of `mix` (150,000) right after a start."""
+    cluster = Cluster(run.options.services)
+    count = 2_000 if run.options.smoke else MIX
+    _cold(run, "cold-mix", cluster, queries.mix(cluster, count), (Target(2, "nsd"),))
+
+
+def _cold(run: Run, scenario: str, cluster: Cluster, measured: Queries, targets: tuple[Target, ...]) -> None:
+    rows = [run.row(scenario, CPU, "µs", *targets), run.row(scenario, "answers", "1/s")]
+    path = run.queries(scenario, measured.lines)
+    for _ in run.rounds(scenario):
+        for name in run.peers(*(SMOKE_PEERS if run.options.smoke else ALL)):
+            with run.catching_failures(scenario, name), run.server_group(cluster, [name]) as server_group:
+                measure(run, server_group.servers[name], Load(seconds=0), path, measured.nxdomain, rows)

@@ -1,0 +1,111 @@
+"""Measures the slowest answer of svcdns while parts of it are replaced under load."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from bench import pacing, queries
+from bench.cluster import Cluster
+from bench.pacing import Figures
+from bench.processes import children, until
+from bench.results import OURS, Target
+from bench.run import Run
+from bench.servers import Server
+from bench.throughput import hits_of
+
+RATE = 20_000
+LEAD = 1.0
+"""Seconds of load before the event."""
+TAIL = 2.0
+"""Seconds of load after the event."""
+TIMEOUT = 60.0
+"""The seconds that an event may take."""
+
+SLOWEST, LOST = "slowest answer", "lost"
+NO_EVENT = "no event"
+
+
+def nothing(_server: Server) -> None:
+    """Does nothing, so that the slowest answer of undisturbed load is known."""
+
+
+def reload(server: Server) -> None:
+    """Changes the Corefile so that all plugin chains are built again, reloads it, and waits until it is in use."""
+    text = server.corefile.read_text()
+    before = server.whole_log().count("Reloading complete")
+    server.corefile.write_text(
+        text.replace("ttl 30", "ttl 29") if "ttl 30" in text else text.replace("ttl 29", "ttl 30")
+    )
+    server.reload()
+    until("the reload", lambda: server.whole_log().count("Reloading complete") > before, TIMEOUT, 0.02)
+
+
+def upgrade(server: Server) -> None:
+    """Upgrades svcdns in place, and waits until every process is replaced."""
+    before = server.whole_log().count("the upgrade is complete")
+    server.process.send_signal(signal.SIGUSR2)
+    until("the upgrade", lambda: server.whole_log().count("the upgrade is complete") > before, TIMEOUT, 0.02)
+
+
+def death(server: Server) -> None:
+    """Kills the only worker, and waits for its successor."""
+    before = children(server.process.pid)["worker 0"]
+    os.kill(before, signal.SIGKILL)
+    until("another worker", lambda: children(server.process.pid).get("worker 0", before) != before, TIMEOUT, 0.02)
+
+
+EVENTS: dict[str, tuple[Callable[[Server], None], tuple[Target, ...], tuple[Target, ...]]] = {
+    NO_EVENT: (nothing, (), ()),
+    "reload": (reload, (Target(1.5, of=f"{SLOWEST}, {NO_EVENT}"),), (Target(0),)),
+    "upgrade": (upgrade, (Target(1.5, of=f"{SLOWEST}, {NO_EVENT}"),), (Target(0),)),
+    "death of the worker": (death, (Target(300),), ()),
+}
+"""The events, with the targets for the slowest answer in milliseconds, and for the number of lost queries."""
+
+
+def restarts(run: Run) -> None:
+    """Measures the slowest answer at 20,000 queries a second: during a reload, an upgrade, the death of the worker."""
+    if reason := pacing.why_unavailable():
+        run.progress(f"leaving out restarts: {reason}\n")
+        return
+    rows = {
+        name: (
+            run.row("restarts", f"{SLOWEST}, {name}", "ms", *slow),
+            run.row("restarts", f"{LOST}, {name}", "", *lost),
+        )
+        for name, (_, slow, lost) in EVENTS.items()
+    }
+    cluster = Cluster(run.options.services)
+    path = run.queries("restarts", hits_of(run, cluster).lines)
+    warm = run.queries("restarts-warm", queries.every_name(cluster).lines)
+    with run.server_group(cluster, [OURS]) as server_group:
+        server = server_group.servers[OURS]
+        for _ in run.rounds("restarts"):
+            for name, (event, _, _) in EVENTS.items():
+                with run.catching_failures("restarts", name):
+                    run.warm(server, warm)
+                    figures = _during(run, server, event, path)
+                    rows[name][0].add(OURS, figures.slowest / 1000)
+                    rows[name][1].add(OURS, figures.lost)
+
+
+def _during(run: Run, server: Server, event: Callable[[Server], None], path: Path) -> Figures:
+    """Sends queries at RATE without waiting for replies, lets the event happen meanwhile, and returns the figures.
+
+    Raises BrokenError if most queries were lost.
+    """
+    lead, tail = (0.2, 0.2) if run.options.smoke else (LEAD, TAIL)
+    process = run.start_pace(server, run.pace(RATE, lead + TIMEOUT + tail, "open"), path)
+    try:
+        time.sleep(lead)
+        event(server)
+        time.sleep(tail)
+    finally:
+        process.terminate()
+        figures = pacing.finish(process)
+    pacing.check(figures, lost=0.5)
+    return figures
