@@ -1,4 +1,4 @@
-"""The API server of the bench."""
+"""The API server that the bench uses."""
 
 from __future__ import annotations
 
@@ -21,20 +21,17 @@ SLICES = "/apis/discovery.k8s.io/v1/endpointslices"
 
 @pytest.fixture(scope="module")
 def api() -> Iterator[Helper]:
-    """A running API server."""
     made = Helper("bench.api", "--services", "30", "--endpoints", "2", cpus=sorted(os.sched_getaffinity(0)))
     yield made
     made.close()
 
 
 def get(api: Helper, path: str) -> Any:
-    """Returns the JSON at a path."""
     with urllib.request.urlopen(f"http://127.0.0.1:{api.port}{path}", timeout=10) as response:
         return json.load(response)
 
 
 def test_lists_come_in_pages(api: Helper) -> None:
-    """All pages of a list have the same version, and together every object once."""
     first = get(api, f"{SLICES}?limit=20")
     second = get(api, f"{SLICES}?limit=20&continue={first['metadata']['continue']}")
     assert first["metadata"]["resourceVersion"] == second["metadata"]["resourceVersion"]
@@ -43,9 +40,7 @@ def test_lists_come_in_pages(api: Helper) -> None:
 
 
 def test_a_watch_gets_changes_and_ends_with_410(api: Helper) -> None:
-    """A watch from the version of a list gets the event. A relist ends it with 410; a watch from an older version gets
-    410.
-    """
+    """A relist ends the watch with status 410. A watch from an older version gets 410, too."""
     version = get(api, f"{SLICES}?limit=1&resourceVersion=0")["metadata"]["resourceVersion"]
     url = f"http://127.0.0.1:{api.port}{SLICES}?watch=true&resourceVersion={version}"
     [address] = api.request("change 10")
@@ -60,22 +55,20 @@ def test_a_watch_gets_changes_and_ends_with_410(api: Helper) -> None:
         urllib.request.urlopen(url, timeout=10)
 
 
-def test_changes_are_counted(api: Helper) -> None:
-    """The command `flood` returns when all changes are done."""
+def test_flood_returns_after_all_changes(api: Helper) -> None:
     before = api.request("changes")
     assert api.request("flood 150") == 150
     assert api.request("changes") == before + 150
 
 
 def test_a_new_address_is_not_that_of_another_endpoint() -> None:
-    """A new address is never the address of another endpoint."""
     cluster = Cluster(30, 2)
     assert moved(1) not in {pod for number in range(30) for pod in cluster.pods(number)}
 
 
 @pytest.fixture
 def faulty_api() -> Iterator[Helper]:
-    """An API server for one test, with streamed lists."""
+    """An API server with streamed lists, for one test."""
     made = Helper(
         "bench.api", "--services", "30", "--endpoints", "2", "--streams", cpus=sorted(os.sched_getaffinity(0))
     )
@@ -84,7 +77,7 @@ def faulty_api() -> Iterator[Helper]:
 
 
 def status(api: Helper, timeout: float = 10) -> int:
-    """Returns the status of the response to a list; 0 without a response."""
+    """Returns the HTTP status of a list request, or 0 without a response."""
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{api.port}{SLICES}?limit=1", timeout=timeout) as response:
             return int(response.status)
@@ -99,7 +92,6 @@ def status(api: Helper, timeout: float = 10) -> int:
     ("fault", "expected_status"), [("429", 429), ("401", 401), ("refused", 0), ("half-open", 0), ("cut", 200)]
 )
 def test_a_fault_lasts_until_repair(faulty_api: Helper, fault: str, expected_status: int) -> None:
-    """Watches end or get no more events when the fault begins. After `repair` a new connection gets a response."""
     version = get(faulty_api, f"{SLICES}?limit=1&resourceVersion=0")["metadata"]["resourceVersion"]
     url = f"http://127.0.0.1:{faulty_api.port}{SLICES}?watch=true&resourceVersion={version}"
     with urllib.request.urlopen(url, timeout=0.3) as stream:
@@ -113,8 +105,7 @@ def test_a_fault_lasts_until_repair(faulty_api: Helper, fault: str, expected_sta
     assert address in json.dumps(get(faulty_api, f"{SLICES}?limit=30")["items"])
 
 
-def test_a_streamed_list(faulty_api: Helper) -> None:
-    """A streamed list has all objects, then a bookmark, then changes."""
+def test_a_streamed_list_has_objects_a_bookmark_and_changes(faulty_api: Helper) -> None:
     url = f"http://127.0.0.1:{faulty_api.port}{SLICES}?watch=true&sendInitialEvents=true&resourceVersionMatch=NotOlderThan"
     with urllib.request.urlopen(url, timeout=10) as stream:
         events = [json.loads(stream.readline()) for _ in range(31)]

@@ -1,4 +1,4 @@
-"""Receive buffers of another process."""
+"""Making the receive buffers of another process smaller."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ import socket
 from bench.buffers import ORDINARY, shrink
 
 
-def test_udp_receive_buffers_shrink() -> None:
-    """The buffers of other sockets do not change."""
+def test_only_udp_receive_buffers_shrink() -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as datagrams, socket.socket() as stream:
         datagrams.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 * ORDINARY)
         before = stream.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)

@@ -1,4 +1,4 @@
-"""The bench's checker, against servers that answer rightly, wrongly or not at all."""
+"""The bench's checker of replies, against servers with correct, wrong or no replies."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class _Datagrams(asyncio.DatagramProtocol):
 
 @contextlib.asynccontextmanager
 async def serving(answer: Answer) -> AsyncIterator[int]:
-    """Runs a server and yields its port. For an empty answer it sends nothing over UDP, and closes a TCP connection."""
+    """Runs a server and yields its port. If `answer` returns no octets, the server does not reply."""
 
     streams: list[asyncio.Task[None] | None] = []
 
@@ -66,7 +66,7 @@ async def serving(answer: Answer) -> AsyncIterator[int]:
 
 
 async def checked(answer: Answer, enough: Callable[[Checker], bool]) -> Checker:
-    """Runs a checker against a server until `enough` returns True, and returns the checker."""
+    """Runs a checker against a server until `enough` returns True. Returns the checker."""
     async with serving(answer) as port:
         checker = Checker(port, [WANTED], udp_rate=500, tcp_rate=500, connections=2)
         running = asyncio.create_task(checker.run())
@@ -79,7 +79,6 @@ async def checked(answer: Answer, enough: Callable[[Checker], bool]) -> Checker:
 
 
 async def test_correct_responses_are_counted() -> None:
-    """Correct responses are counted over UDP and over TCP."""
     checker = await checked(reply, lambda checker: min(checker.udp.answered, checker.tcp.answered) >= 5)
     for count in (checker.udp, checker.tcp):
         assert (count.lost, count.wrong, count.closed) == (0, 0, 0)
@@ -88,7 +87,7 @@ async def test_correct_responses_are_counted() -> None:
 
 
 async def test_wrong_responses_are_reported() -> None:
-    """The example in the report has the query's name."""
+    """The report has the query name of one wrong reply as an example."""
     checker = await checked(
         lambda wire: reply(make_query("nobody.test"))[:2] + reply(wire)[2:3] + b"\x83" + wire[4:],
         lambda c: c.udp.wrong >= 3,
@@ -98,7 +97,7 @@ async def test_wrong_responses_are_reported() -> None:
 
 
 async def test_unanswered_queries_are_lost(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A query without a response is lost; so is an outstanding query on a connection that the server closes."""
+    """If the server closes a TCP connection, the outstanding queries are lost."""
     monkeypatch.setattr(checking, "TIMEOUT", 0.05)
     checker = await checked(lambda _: b"", lambda checker: checker.udp.lost >= 2 and checker.tcp.cut >= 2)
     assert checker.udp.answered == checker.tcp.answered == 0
@@ -107,9 +106,7 @@ async def test_unanswered_queries_are_lost(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_queries_of_every_kind() -> None:
-    """The queries are for Services with changing endpoints, other Services, nonexistent names and external names. Each
-    has its expected answer.
-    """
+    """The kinds are changing Services, other Services, nonexistent names and external names."""
     cluster = Cluster(50, 2)
     made = queries(cluster, EndpointHistory(cluster), cluster.headless(), 80)
     names = [query.name for query in made]

@@ -28,7 +28,6 @@ Statistics:
 
 
 def test_the_summary_is_parsed() -> None:
-    """The summary of dnsperf has the numbers of queries, the time and the response codes."""
     found = parse_summary(SUMMARY)
     assert found == Figures(29874, 29870, 4, 2.000142, {"NOERROR": 18670, "NXDOMAIN": 11200})
     assert found.rate == pytest.approx(14933.9, abs=0.1)
@@ -37,7 +36,6 @@ def test_the_summary_is_parsed() -> None:
 
 
 def test_output_without_a_summary() -> None:
-    """If dnsperf printed no summary, the error has the message that it printed."""
     with pytest.raises(BrokenError, match="unable to open"):
         parse_summary("Error: unable to open ./queries")
 
@@ -54,7 +52,6 @@ def test_output_without_a_summary() -> None:
     ],
 )
 def test_the_command_line_of_a_load(load: Load, words: str) -> None:
-    """Each field of a load appears in dnsperf's command line."""
     command = " ".join(load.command(5300, Path("queries")))
     assert command.startswith("dnsperf -s 127.0.0.1 -p 5300 -d queries ")
     assert command.endswith(words)
@@ -75,13 +72,12 @@ def test_the_command_line_of_a_load(load: Load, words: str) -> None:
     ],
 )
 def test_a_broken_run_fails_the_check(figures: Figures, nxdomain: float, message: str) -> None:
-    """Lost queries and unexpected response codes make the check of a run fail."""
+    """Lost queries and unexpected response codes fail the check."""
     with pytest.raises(BrokenError, match=message):
         check(figures, nxdomain)
 
 
-def test_a_good_run_passes_the_check() -> None:
-    """A run in which few queries are lost passes."""
+def test_a_run_with_few_lost_queries_passes_the_check() -> None:
     good = Figures(1000, 999, 1, 1.0, {"NOERROR": 625, "NXDOMAIN": 374})
     check(good, 0.375)
     assert good.lost

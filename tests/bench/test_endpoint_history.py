@@ -1,4 +1,4 @@
-"""Valid endpoints of a Service at the time of a response."""
+"""Endpoints of a Service that are correct at the time of a reply."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ BEFORE, AFTER = packed(CLUSTER.pods(10)), packed(["11.0.0.9", CLUSTER.pods(10)[1
 
 @pytest.fixture
 def history() -> EndpointHistory:
-    """Service 10 changed at 100 s, in a request of 0.2 s."""
+    """The history of Service 10, which changed at 100 s. The request for the change took 0.2 s."""
     history = EndpointHistory(CLUSTER)
     history.changed(10, "11.0.0.9", 100.0, 100.2)
     return history
@@ -32,21 +32,19 @@ def history() -> EndpointHistory:
 def test_endpoints_are_valid_at_a_moment(
     history: EndpointHistory, sent: float, received: float, *, before: bool, after: bool
 ) -> None:
-    """A set of endpoints is accepted if it was valid at some moment from ALLOWED_LAG before the query to the
-    response.
-    """
+    """A reply is accepted if its endpoints were the Service's at some moment after ALLOWED_LAG before the query."""
     assert history.accepts(10, BEFORE, sent, received) is before
     assert history.accepts(10, AFTER, sent, received) is after
 
 
 def test_some_of_the_endpoints_are_not_valid(history: EndpointHistory) -> None:
-    """A reply with only some of the endpoints, or with endpoints of two states, is not accepted."""
+    """A reply must have all endpoints of one state, and none of another state."""
     assert not history.accepts(10, packed(CLUSTER.pods(10)[1:]), 90.0, 90.1)
     assert not history.accepts(10, BEFORE | AFTER, 100.0, 100.1)
 
 
 def test_endpoints_from_before_an_outage_are_valid_in_it(history: EndpointHistory) -> None:
-    """Endpoints from before an outage are accepted until ALLOWED_LAG after its end."""
+    """They are accepted until ALLOWED_LAG after the end of the outage."""
     history.outages.append(Outage(99.0, until=150.0))
     assert history.accepts(10, BEFORE, 149.0, 149.1)
     assert history.accepts(10, BEFORE, 150.0 + ALLOWED_LAG, 151.1)
@@ -54,7 +52,6 @@ def test_endpoints_from_before_an_outage_are_valid_in_it(history: EndpointHistor
     assert history.accepts(10, AFTER, 149.0, 149.1)
 
 
-def test_endpoints_that_changed_before_an_outage_are_not_valid_in_it(history: EndpointHistory) -> None:
-    """Endpoints that had been replaced before the outage began are not accepted during the outage."""
+def test_endpoints_that_were_replaced_before_an_outage_are_not_valid_in_it(history: EndpointHistory) -> None:
     history.outages.append(Outage(120.0, until=150.0))
     assert not history.accepts(10, BEFORE, 130.0, 130.1)

@@ -27,13 +27,10 @@ GOOD: dict[str, Any] = {
         pytest.param({"limit hits": None}, True, id="no control group"),
     ],
 )
-def test_the_limits(change: dict[str, Any], *, good: bool) -> None:
-    """A run is within the limits if its peaks are not too high, relative to the steady state and to the memory
-    limit.
-    """
+def test_peaks_are_compared_with_the_steady_state_and_the_memory_limit(change: dict[str, Any], *, good: bool) -> None:
     assert within_limits({**GOOD, **change}, 170) is good
 
 
 def test_the_largest_peak_leaves_out_the_upgrade() -> None:
-    """The phase `upgrade` is left out of the largest peak, because two processes of each kind run then."""
+    """During an upgrade two processes of each kind run."""
     assert largest_peak({"start": {"peak": 80.0}, "relist": {"peak": 105.0}, "upgrade": {"peak": 147.0}}) == 105.0

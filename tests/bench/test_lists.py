@@ -1,4 +1,4 @@
-"""Every way of reading an initial list gives the same objects."""
+"""The bench of initial lists. Every way of reading a list gives the same objects."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from svcdns.cluster.watch_options import WatchOptions
 
 
 async def test_every_way_reads_all_objects() -> None:
-    """Each way of reading reads the same objects and about as many octets, and the table has a row for it."""
     api = Helper("bench.api", "--services", "60", "--endpoints", "2", "--streams", cpus=sorted(os.sched_getaffinity(0)))
     try:
         found = {way: [await read(way, WatchOptions(endpoint=f"http://127.0.0.1:{api.port}"))] for way in WAYS}

@@ -1,4 +1,4 @@
-"""How the bench's load balancer chooses a replica."""
+"""Choice of a replica by the bench's load balancer."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from bench.load_balancer import PROPAGATION, LoadBalancer, Replica
 
 
 def test_readiness_takes_effect_after_a_delay() -> None:
-    """Readiness changes only after PROPAGATION seconds, and not if the change is reversed before."""
+    """A change of readiness that is reversed within PROPAGATION seconds has no effect."""
     replica = Replica(1, 2)
     replica.update(True, 10.0)
     assert not replica.ready
@@ -19,7 +19,6 @@ def test_readiness_takes_effect_after_a_delay() -> None:
 
 
 def test_round_robin_over_ready_replicas() -> None:
-    """Ready replicas are chosen in turn. Without a ready replica, none is chosen."""
     one, two, away = Replica(1, 2, ready=True), Replica(3, 4, ready=True), Replica(5, 6)
     load_balancer = LoadBalancer([one, two, away])
     chosen = [load_balancer.choose() for _ in range(4)]

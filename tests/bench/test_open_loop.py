@@ -1,4 +1,4 @@
-"""The open-loop load generator, against a server in the test."""
+"""The bench's load generator, which sends at a fixed rate and does not wait for replies."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from bench.open_loop import Sample, generate, percentile
 
 @pytest.fixture
 def lossy_server() -> Iterator[int]:
-    """A server that returns every packet, except each fourth one. Yields its port."""
+    """Runs a server that drops every fourth packet and returns the others. Yields its port."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
         server.bind(("127.0.0.1", 0))
 
@@ -35,7 +35,7 @@ def lossy_server() -> Iterator[int]:
 
 
 def test_queries_at_a_fixed_rate_and_losses(lossy_server: int) -> None:
-    """The generator does not wait for responses. A lost query has an infinite latency."""
+    """A lost query has an infinite latency."""
     sample = generate(lossy_server, [make_query("a.test")], rate=2000, seconds=0.1, clients=8)
     assert len(sample.sent) == len(sample.latency) == 200
     assert sample.lost == 50
@@ -45,7 +45,6 @@ def test_queries_at_a_fixed_rate_and_losses(lossy_server: int) -> None:
 
 
 def test_queries_within_spans() -> None:
-    """A query at either end of a span is within the span."""
     sample = Sample([1.0, 2.0, 3.0, 4.0, 5.0], [0.1, 0.2, math.inf, 0.4, 0.5])
     assert sample.within([(2.0, 3.0), (4.5, 9.0)]) == Sample([2.0, 3.0, 5.0], [0.2, math.inf, 0.5])
     assert sample.within([(2.0, 3.0)]).lost == 1
@@ -61,10 +60,8 @@ def test_queries_within_spans() -> None:
     ],
 )
 def test_percentiles_by_nearest_rank(values: list[float], share: float, expected: float) -> None:
-    """A percentile is one of the values, by nearest rank; a lost query counts as infinite."""
     assert percentile(values, share) == expected
 
 
 def test_percentile_without_values() -> None:
-    """Without values the percentile is NaN."""
     assert math.isnan(percentile([], 0.5))

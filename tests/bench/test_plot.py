@@ -1,4 +1,4 @@
-"""Charts of a run."""
+"""Charts of a bench run."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SVG = "{http://www.w3.org/2000/svg}"
 
 
 def row(scenario: str, measure: str, **rounds: list[float | None]) -> dict[str, Any]:
-    """Returns a row of a report. The median is the value in the middle of the list."""
+    """Returns a row of a report. Its median is the middle value of the list."""
     return {
         "scenario": scenario,
         "measure": measure,
@@ -40,7 +40,7 @@ REPORT = {
 
 
 def test_points_of_a_chart() -> None:
-    """A point is the median with the range of its rounds; a missing measurement gives no point."""
+    """A point is the median, with the range of its rounds. A missing measurement has no point."""
     found = charts(REPORT)
     assert set(found) == {"latency-plain", "growth"}
     assert found["latency-plain"].series["svcdns"] == [Point(0.0, 0.05, 0.04, 0.06), Point(1.0, 0.5, 0.4, 0.6)]
@@ -50,7 +50,6 @@ def test_points_of_a_chart() -> None:
 
 @pytest.mark.parametrize("name", ["latency-plain", "growth"])
 def test_the_svg_has_labels_and_all_points(name: str) -> None:
-    """Title, labels, units and servers are in the SVG. Every point is inside, and larger values are higher."""
     chart = charts(REPORT)[name]
     picture = ElementTree.fromstring(draw(chart))
     words = [one.text for one in picture.iter(f"{SVG}text")]
@@ -63,13 +62,11 @@ def test_the_svg_has_labels_and_all_points(name: str) -> None:
 
 
 def test_a_linear_axis_begins_at_zero() -> None:
-    """The axis has a tick at 0."""
     chart = Chart("t", "x", "y", [(0, "a"), (1, "b")], {"svcdns": [Point(0, 4.0, 4.0, 4.0), Point(1, 4.2, 4.2, 4.2)]})
     assert "0" in [one.text for one in ElementTree.fromstring(draw(chart)).iter(f"{SVG}text")]
 
 
 def test_files_are_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """`main` writes one file for each chart. Its exit code is 1 if the report has no figures."""
     file = tmp_path / "run.json"
     file.write_text(json.dumps(REPORT))
     assert main([str(file), "--to", str(tmp_path / "charts")]) == 0

@@ -22,7 +22,7 @@ ALLOCATE = "block = b'x' * (40 << 20); import time; time.sleep(60)"
 
 
 def start(code: str) -> tuple[subprocess.Popen[bytes], int]:
-    """Returns a process that starts a child, and the child's id."""
+    """Starts a process that starts a child. Returns the process, and the id of the child."""
     process = spawn([sys.executable, "-c", PARENT, code], sorted(os.sched_getaffinity(0)), stdout=subprocess.PIPE)
     assert process.stdout is not None
     with process.stdout:
@@ -30,7 +30,7 @@ def start(code: str) -> tuple[subprocess.Popen[bytes], int]:
 
 
 def test_cpu_time_includes_children() -> None:
-    """CPU time of a child is part of the tree's, at a finer resolution than a clock tick."""
+    """CPU time is measured at a finer resolution than a clock tick."""
     process, child = start(SPIN)
     try:
         assert tree(process.pid) == [process.pid, child]
@@ -55,7 +55,6 @@ def test_cpu_time_of_ended_children_is_counted() -> None:
 
 
 def test_memory_is_summed_and_sampled() -> None:
-    """Memory of a child is in the sum and in the peak."""
     process, _ = start(ALLOCATE)
     try:
         with PssSampler(process.pid, 0.005) as sampler:
@@ -66,14 +65,12 @@ def test_memory_is_summed_and_sampled() -> None:
         kill_tree(process)
 
 
-def test_a_wait_times_out() -> None:
-    """The error of a wait that timed out says what was awaited."""
+def test_the_error_of_a_wait_says_what_was_awaited() -> None:
     with pytest.raises(TimeoutError, match="the probe"):
         until("the probe", lambda: False, 0.0)
 
 
 def test_processes_run_on_the_given_cores() -> None:
-    """The process has the cores of the call."""
     core = min(os.sched_getaffinity(0))
     process = spawn([sys.executable, "-c", "import os; print(os.sched_getaffinity(0))"], [core], stdout=subprocess.PIPE)
     output, _ = process.communicate(timeout=20)

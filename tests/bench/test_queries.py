@@ -1,4 +1,4 @@
-"""The cluster, the query sets, and the configuration of the servers."""
+"""The bench's cluster and query sets, and the configuration of the measured servers."""
 
 from __future__ import annotations
 
@@ -28,12 +28,10 @@ CLUSTER = Cluster(100, 3)
 
 
 def config(**ports: int) -> peers.ServerConfig:
-    """Returns the settings of a server."""
     return peers.ServerConfig(CLUSTER, 5300, 5301, 8001, 1, {"health": 1, "ready": 2, "metrics": 3})
 
 
 def test_addresses_are_unique_and_agree_with_the_objects() -> None:
-    """No address occurs twice; objects and records agree."""
     found = [
         address
         for number in range(100)
@@ -46,8 +44,7 @@ def test_addresses_are_unique_and_agree_with_the_objects() -> None:
     assert CLUSTER.addresses(10) == CLUSTER.pods(10)
 
 
-def test_a_change_affects_one_endpoint() -> None:
-    """A change replaces only the first address of a Service."""
+def test_a_change_replaces_only_the_first_address() -> None:
     before, after = (slice_object(CLUSTER, 10, variant)["endpoints"] for variant in (0, 5))
     assert after[0]["addresses"] == [moved(5)]
     assert after[1:] == before[1:]
@@ -55,9 +52,7 @@ def test_a_change_affects_one_endpoint() -> None:
 
 
 def test_half_of_the_mix_is_external_names() -> None:
-    """Half of the queries are for external names, and three quarters of these get NXDOMAIN. `warm_mix` contains every
-    query.
-    """
+    """Three quarters of the external names do not exist. `warm_mix` contains every query."""
     mix = queries.mix(CLUSTER, 1600)
     nxdomain = [line for line in mix.lines if "www." in line and "cluster.local" in line]
     assert len(mix.lines) == 1600
@@ -65,8 +60,7 @@ def test_half_of_the_mix_is_external_names() -> None:
     assert set(mix.lines) <= set(queries.warm_mix(CLUSTER).lines)
 
 
-def test_a_search_path_ends_at_the_name() -> None:
-    """The names with the search domains of a Pod come before the plain name."""
+def test_the_search_domains_come_before_the_plain_name() -> None:
     assert queries.search_path(3, 4)[::2] == [
         "www.site-3.example.team-4.svc.cluster.local A",
         "www.site-3.example.svc.cluster.local A",
@@ -76,18 +70,15 @@ def test_a_search_path_ends_at_the_name() -> None:
 
 
 def test_misses_have_no_duplicates() -> None:
-    """All names of two rounds are different."""
     lines = [*queries.misses(500, "a"), *queries.misses(500, "b")]
     assert len(set(lines)) == 1000
 
 
 def test_hits_are_existing_names() -> None:
-    """Every query is for a Service of the cluster."""
     assert set(queries.hits(CLUSTER, 300).lines) <= set(queries.every_name(CLUSTER).lines)
 
 
 def test_zone_files_of_the_cluster(tmp_path: Path) -> None:
-    """dnspython reads the same addresses, SRV and PTR records from the zone files as the cluster has."""
     found = {name: dns.zone.from_file(str(path), name) for name, path in peers.write_zones(CLUSTER, tmp_path).items()}
     cluster = found["cluster.local"]
     assert {str(one) for one in cluster.find_rdataset("service-11.team-11.svc", "AAAA")} == {"fd00:10:64::b"}
@@ -99,7 +90,6 @@ def test_zone_files_of_the_cluster(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", [name for name in peers.CONFIGURED if name not in peers.WATCHERS])
 def test_configuration_files_of_peers(name: str, tmp_path: Path) -> None:
-    """The command line has the path of the configuration file, and the file has the port."""
     command = peers.CONFIGURED[name](config(), tmp_path)
     file = Path(command[-1].partition("=")[2] or command[-1])
     assert file.parent == tmp_path
@@ -107,7 +97,6 @@ def test_configuration_files_of_peers(name: str, tmp_path: Path) -> None:
 
 
 def test_svcdns_accepts_the_corefile(tmp_path: Path) -> None:
-    """svcdns can parse the Corefile that the bench gives to svcdns and CoreDNS."""
     from svcdns.corefile.directives import check_directives
     from svcdns.corefile.parser import parse
     from svcdns.plugins import BUILT, ORDER
@@ -119,7 +108,7 @@ def test_svcdns_accepts_the_corefile(tmp_path: Path) -> None:
 
 
 def test_the_reason_why_a_peer_is_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The reason why a server cannot be measured is one line. svcdns can always be measured."""
+    """The reason is one line. svcdns itself is always available."""
     monkeypatch.setenv("PATH", "")
     monkeypatch.delenv("COREDNS", raising=False)
     assert peers.why_unavailable("knot") == "no knotd in PATH"
@@ -128,9 +117,6 @@ def test_the_reason_why_a_peer_is_unavailable(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_responses_of_the_upstream() -> None:
-    """The upstream replies with A records, with NODATA and a SOA record for other types, and with NXDOMAIN for
-    other names.
-    """
     good = reply(make_query(external_name(7)))
     assert has_address(good, external_address(7))
     assert not has_address(good, external_address(8))
@@ -142,7 +128,6 @@ def test_responses_of_the_upstream() -> None:
 
 
 def test_help_names_every_scenario() -> None:
-    """`bench --help` lists every scenario."""
     import sys
 
     from bench.__main__ import SCENARIOS

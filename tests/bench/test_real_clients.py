@@ -1,4 +1,4 @@
-"""The bench of real clients: which lookups belong to an event, its table, and the client that queries over UDP."""
+"""The bench of real clients: events and their lookups, the table, and the UDP client."""
 
 from __future__ import annotations
 
@@ -18,16 +18,13 @@ RUN = Run(
 
 
 def test_a_lookup_belongs_to_the_event_before_it() -> None:
-    """A lookup belongs to the last event before it, however long ago that was. Lookups before the first event belong to
-    none.
-    """
+    """A lookup belongs to the last event before it. Lookups before the first event belong to no event."""
     assert RUN.during("glibc", "none") == RUN.lookups["glibc"][1:3]
     assert RUN.failed("glibc", "none") == RUN.lookups["glibc"][2:3]
     assert RUN.during("glibc", "stop") == RUN.lookups["glibc"][3:]
 
 
-def test_table() -> None:
-    """The table has the lookups, the failures, and the milliseconds of the slowest lookup."""
+def test_the_table_has_lookups_failures_and_the_slowest_lookup() -> None:
     assert table(RUN).splitlines() == [
         "| client | none | stop |",
         "| --- | --- | --- |",
@@ -36,8 +33,7 @@ def test_table() -> None:
 
 
 @pytest.mark.parametrize(("rcode", "error"), [(dns.rcode.NOERROR, ""), (dns.rcode.SERVFAIL, "SERVFAIL")])
-def test_a_udp_client_notes_the_reply(rcode: dns.rcode.Rcode, error: str) -> None:
-    """A lookup has the answer, or the rcode of a reply without an answer. The client sends nothing after `finish`."""
+def test_a_lookup_over_udp_has_the_reply(rcode: dns.rcode.Rcode, error: str) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
         server.bind(("127.0.0.1", 0))
         server.settimeout(10)

@@ -8,7 +8,7 @@ from bench.recovery import FAULTS, Measurement, options_of, table
 
 
 def test_the_table_has_medians_and_maxima() -> None:
-    """A median or maximum that reached the timeout is shown with `>`."""
+    """A value that reached the timeout is shown with `>`."""
     options = options_of(["cut", "500", "--rounds", "3", "--timeout", "60"])
     figures = {
         Measurement("cut", "streamed", "svcdns"): [0.01, 0.01, 0.01],
@@ -24,8 +24,7 @@ def test_the_table_has_medians_and_maxima() -> None:
     ]
 
 
-def test_half_open_is_measured_only_on_request() -> None:
-    """Half-open connections are left out by default; an unknown fault is an error."""
+def test_half_open_connections_are_measured_only_on_request() -> None:
     assert options_of([]).faults == [fault for fault in FAULTS if fault != "half-open"]
     assert options_of(["half-open"]).faults == ["half-open"]
     with pytest.raises(SystemExit):

@@ -1,4 +1,4 @@
-"""Medians, targets and the table."""
+"""Medians, targets and the table of results."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from bench.results import Row, Target, as_json, evaluate, number, table
 
 
 def row(*targets: Target, **figures: list[float]) -> Row:
-    """Returns a row with the figures of its rounds."""
     return Row("hit", "CPU per answer", "µs", figures, targets)
 
 
@@ -27,14 +26,12 @@ def row(*targets: Target, **figures: list[float]) -> Row:
         pytest.param(Target(1.5, "knot"), "≤ 1.5 × knot: not measured", None, id="peer not measured"),
     ],
 )
-def test_targets_use_medians(target: Target, text: str, met: bool | None) -> None:
-    """Targets are compared with the median of the rounds, not with their mean."""
+def test_targets_are_compared_with_medians(target: Target, text: str, met: bool | None) -> None:
     [verdict] = evaluate(row(target, svcdns=[5, 4, 500], nsd=[4, 4, 4], coredns=[1, 40, 90]), [])
     assert (verdict.text(), verdict.met) == (text, met)
 
 
-def test_a_target_relative_to_another_measure() -> None:
-    """A target may be relative to another measure of the same scenario."""
+def test_a_target_may_be_relative_to_another_measure() -> None:
     one = Row("workers", "one", "µs", {"svcdns": [4.0]})
     two = Row("workers", "two", "µs", {"svcdns": [4.2]}, (Target(1.1, of="one"),))
     [verdict] = evaluate(two, [Row("growth", "one", "µs", {"svcdns": [1.0]}), one, two])
@@ -55,7 +52,6 @@ def test_a_target_relative_to_another_measure() -> None:
     ],
 )
 def test_numbers_have_three_digits(value: float, text: str) -> None:
-    """Numbers are shown with three significant digits."""
     assert number(value) == text
 
 
@@ -82,7 +78,7 @@ def test_the_table_has_a_column_for_each_server() -> None:
 
 
 def test_json_has_every_round() -> None:
-    """The JSON has the results of all rounds, medians and results of targets. Infinity and NaN become null."""
+    """Infinity and NaN become null."""
     [found] = as_json([row(Target(1.5, "knot"), svcdns=[5.0, math.inf])])
     assert found["rounds"] == {"svcdns": [5.0, None]}
     assert found["medians"] == {"svcdns": None}

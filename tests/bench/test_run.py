@@ -1,4 +1,4 @@
-"""A run: rows, files and failures."""
+"""A bench run: rows, files and failures."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from bench.run import Options, Run
 
 
 def test_one_broken_server_does_not_end_a_scenario(capsys: pytest.CaptureFixture[str]) -> None:
-    """A failure of one server is recorded, and the other servers are still measured."""
     with Run(Options(["svcdns", "nsd"])) as run:
         row = run.row("hit", "CPU", "µs")
         for name in ("svcdns", "nsd"):
@@ -28,7 +27,7 @@ def test_one_broken_server_does_not_end_a_scenario(capsys: pytest.CaptureFixture
 
 @pytest.mark.parametrize(("smoke", "breaks"), [(False, True), (True, False)], ids=["measured", "smoke"])
 def test_losses_alone_do_not_break_a_smoke_run(smoke: bool, breaks: bool) -> None:
-    """Lost queries alone do not break a smoke run, but they break any other run."""
+    """In a run that is not a smoke run, lost queries are a failure."""
     figures = Figures(100, 90, 10, 1.0, {"NOERROR": 90})
     with Run(Options(["svcdns"], smoke=smoke)) as run:
         with run.catching_failures("hit", "svcdns"):
@@ -37,17 +36,16 @@ def test_losses_alone_do_not_break_a_smoke_run(smoke: bool, breaks: bool) -> Non
 
 
 def test_query_files_are_deleted_after_the_run() -> None:
-    """A query file has one line for each query, and is deleted after the run."""
     with Run(Options(["svcdns"])) as run:
         path = run.queries("hit", hits(Cluster(5), 3).lines)
         assert len(path.read_text().splitlines()) == 3
     assert not path.exists()
 
 
-def test_peers_are_chosen_on_the_command_line(
+def test_peers_that_are_not_installed_are_left_out(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """svcdns always takes part. A line on standard error names each peer that is not installed."""
+    """A line on standard error names each such peer. svcdns always takes part."""
     monkeypatch.delenv("COREDNS", raising=False)
     assert options_of(parser().parse_args(["--peers", "none"])).servers == ["svcdns"]
     found = options_of(parser().parse_args(["--peers", "coredns", "--server-cores", "0,1", "--smoke"]))

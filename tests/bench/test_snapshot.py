@@ -9,8 +9,7 @@ import pytest
 from bench import snapshot
 
 
-def test_the_table(capsys: pytest.CaptureFixture[str]) -> None:
-    """The table has a row for each choice of cores, with every figure."""
+def test_the_table_has_a_row_for_each_choice_of_cores(capsys: pytest.CaptureFixture[str]) -> None:
     cores = ",".join(map(str, sorted(os.sched_getaffinity(0))[:2]))
     assert snapshot.main(["--services", "20", "--endpoints", "2", "--rounds", "1", "--cores", cores]) == 0
     rows = [line.split(" | ") for line in capsys.readouterr().out.splitlines() if line.startswith("| on ")]

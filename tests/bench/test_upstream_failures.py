@@ -1,4 +1,4 @@
-"""The bench of failing upstreams: its table, and the commands of the upstream."""
+"""The bench of failing upstreams: its table, and the commands of its upstream."""
 
 from __future__ import annotations
 
@@ -11,19 +11,15 @@ from bench.upstream_failures import table
 
 
 class Transport:
-    """Records the packets sent."""
-
     def __init__(self) -> None:
         self.sent: list[bytes] = []
 
     def sendto(self, data: bytes, _address: object) -> None:
-        """Records a packet."""
         self.sent.append(data)
 
 
 @pytest.mark.parametrize("lie", LIES)
-def test_lies(lie: str) -> None:
-    """After the command `lie`, other packets than the reply are sent, but not to health checks."""
+def test_lies_replace_replies_but_not_health_checks(lie: str) -> None:
     datagrams, transport = _Datagrams(), Transport()
     datagrams._transport = transport  # type: ignore[assignment]
     query, check = make_query(external_name(1)), make_query(".")
@@ -41,8 +37,8 @@ def test_lies(lie: str) -> None:
     assert transport.sent[-1] == right
 
 
-def test_table() -> None:
-    """The table has a column for each server, and a dash where a server has no figure."""
+def test_the_table_has_a_column_for_each_server() -> None:
+    """A server without a figure has a dash."""
     assert table({"a": {"x": "1"}, "b": {"x": "2", "y": "3"}}).splitlines() == [
         "|  | a | b |",
         "| --- | --- | --- |",
@@ -52,7 +48,9 @@ def test_table() -> None:
 
 
 def test_an_upstream_drops_queries_between_drop_and_answer() -> None:
-    """The command `count` returns the queries answered since the last `drop` or `answer`, without health checks."""
+    """The command `count` returns the number of answered queries since the last `drop` or `answer`, without health
+    checks.
+    """
     upstream, transport = _Datagrams(), Transport()
     upstream.connection_made(transport)  # type: ignore[arg-type]
     query, check = make_query(external_name(1)), b"\0\1\1\0\0\1\0\0\0\0\0\0\0\0\2\0\1"

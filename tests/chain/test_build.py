@@ -1,4 +1,4 @@
-"""Building chains from server blocks: the order of plugins, routes and listeners."""
+"""Building plugin chains from server blocks: the order of plugins, routes and listeners."""
 
 from __future__ import annotations
 
@@ -32,43 +32,36 @@ ORDER = ("reload", "prometheus", "log", "cache", "forward")
 
 @dataclass(frozen=True)
 class Options:
-    """The words of a directive's arguments."""
-
     words: tuple[str, ...]
 
 
 class Marking(Plugin):
-    """A plugin that appends its name to a trail, and asks the next plugin."""
+    """A plugin that records its name whenever it is started, called or stopped."""
 
     name = "plugin"
     offers = ("trail",)
     trail: list[str]
 
     def __init__(self, options: Options, environment: Any) -> None:
-        """Keeps the options and the environment."""
         self.options, self.environment = options, environment
 
     def handle(self, query: Query, following: Following) -> Answer:
-        """Appends the plugin's name to the trail, and asks the next plugin."""
         self.trail.append(self.name)
         return following(query)
 
     def start(self) -> None:
-        """Appends the plugin's name to the trail, so that the test sees the order of the starts."""
         self.trail.append(f"start {self.name}")
 
     def stop(self) -> None:
-        """Appends the plugin's stop to the trail."""
         self.trail.append(f"stop {self.name}")
 
 
 def environment(block: Block, server: str, listen: Any, _name: str, peers: Any) -> Environment:
-    """Returns a plugin's environment for a block."""
     return world.environment(block=block, server=server, listen_addresses=listen, peers=peers)
 
 
 def built(text: str, **extra: Any) -> tuple[Chains, list[str]]:
-    """Returns the chains of a Corefile and the trail of calls. `extra` has further class attributes for each plugin."""
+    """Returns the chains of a Corefile, and the recorded calls. `extra` has class attributes for plugins."""
     trail: list[str] = []
 
     def load(name: str) -> Any:
@@ -82,8 +75,7 @@ def built(text: str, **extra: Any) -> tuple[Chains, list[str]]:
     return build(plans, hosts, load, environment, HookCaller(Counters())), trail
 
 
-def test_the_order_is_fixed() -> None:
-    """Plugins are started, asked and stopped in the fixed order, not in the order of the Corefile."""
+def test_the_order_of_plugins_does_not_depend_on_the_corefile() -> None:
     chains, trail = built(". {\n forward a\n cache\n log\n}")
     chains.start()
     listener = chains.listeners["127.0.0.1", 53]
@@ -95,7 +87,6 @@ def test_the_order_is_fixed() -> None:
 
 
 def test_zones_of_a_block_share_their_plugins() -> None:
-    """Two zones of a block use the same plugin instances, and each zone is served on its own port."""
     chains, _ = built("a.b c.d:54 {\n log\n}")
     assert len(chains.handlers) == 1
     assert {where: list(listener.routes) for where, listener in chains.listeners.items()} == {
@@ -105,7 +96,7 @@ def test_zones_of_a_block_share_their_plugins() -> None:
 
 
 def test_enclosers_are_found_in_zones_whose_names_all_plugins_treat_equally() -> None:
-    """In a zone whose names all plugins treat alike, the closest encloser is found; in others it is not."""
+    """Elsewhere a plugin could treat names below the closest encloser differently, so none is found."""
 
     def load(name: str) -> SimpleNamespace:
         fields: dict[str, Any] = {"name": name, "zones": (b"\1a\0", b"\1b\0")}
@@ -123,8 +114,7 @@ def test_enclosers_are_found_in_zones_whose_names_all_plugins_treat_equally() ->
     assert [one(b"\1x" + zone, 1) for zone in (b"\1a\0", b"\1b\0")] == [Encloser(b"\1a\0", "", ()), None]
 
 
-def test_what_metrics_and_observers_need() -> None:
-    """A route says whether its queries are counted, which plugin counts as the writer, and which plugins observe."""
+def test_a_route_has_its_observers_and_whether_it_counts_queries() -> None:
     chains, _ = built(
         "a {\n prometheus\n log\n cache\n}\nb {\n cache\n}",
         log={"observe": lambda *_: None},
@@ -138,20 +128,18 @@ def test_what_metrics_and_observers_need() -> None:
     assert chains.listeners["127.0.0.1", 53].observed
 
 
-def test_a_block_that_only_configures_answers_nothing() -> None:
-    """A block whose plugins only configure refuses all queries."""
+def test_a_block_whose_plugins_only_configure_refuses_queries() -> None:
     chains, _ = built(". {\n reload\n}")
     assert world.now(chains.listeners["127.0.0.1", 53].ask(world.query("a."))).rcode == Rcode.REFUSED
 
 
-def test_a_block_that_only_counts_has_nothing_that_answers() -> None:
-    """A block with only *prometheus* has no plugin that can answer: its queries get SERVFAIL, as in CoreDNS."""
+def test_a_block_with_only_prometheus_returns_servfail() -> None:
+    """CoreDNS returns SERVFAIL, too."""
     chains, _ = built(". {\n reload\n}", reload={"settings": lambda _: Settings(counts_queries=True)})
     assert world.now(chains.listeners["127.0.0.1", 53].ask(world.query("a."))).rcode == Rcode.SERVFAIL
 
 
-def test_other_classes_only_where_a_plugin_takes_them() -> None:
-    """Queries of other classes reach the chain only if one of its plugins accepts them, as in CoreDNS."""
+def test_other_classes_are_refused_unless_a_plugin_accepts_them() -> None:
     for text, rcode in ((". {\n log\n}", Rcode.REFUSED), (". {\n forward x\n}", Rcode.SERVFAIL)):
         listener = built(text, forward={"settings": lambda _: Settings(any_class=True)})[0].listeners["127.0.0.1", 53]
         query = world.query("version.bind.", "TXT", rclass=3)
@@ -159,20 +147,16 @@ def test_other_classes_only_where_a_plugin_takes_them() -> None:
 
 
 def test_unready_plugins_by_name() -> None:
-    """Plugins that are not ready are listed by name, once each and sorted."""
     chains, _ = built("a {\n log\n cache\n}\nb {\n cache\n}", cache={"ready": lambda _self: False})
     assert chains.unready() == ("cache",)
 
 
 def test_options_that_plugins_have_echoed() -> None:
-    """EDNS options that a plugin declares are copied by every listener."""
     chains, _ = built("a {\n log\n}\nb:54 {\n cache\n}", cache={"echoed_options": frozenset({65001})})
     assert [listener.echoed for listener in chains.listeners.values()] == [{65001}, {65001}]
 
 
 def test_a_block_without_fast_path_says_why() -> None:
-    """A block that forwards without a fast path reports the plugins that prevent it; other blocks report nothing."""
-
     def forwards(_self: Any, fast_path: FastPath) -> bool:
         fast_path.forwards, fast_path.ask, fast_path.keep = True, lambda _: None, lambda _key, reply: reply.ttl
         return True
@@ -191,7 +175,7 @@ def test_a_block_without_fast_path_says_why() -> None:
 
 
 def test_a_plugin_that_cannot_be_made_is_an_error(caplog: pytest.LogCaptureFixture) -> None:
-    """The error names the plugin and its directive, whatever the plugin raised. A traceback is a DEBUG line."""
+    """The error names the plugin and its directive. The traceback is in a DEBUG line."""
 
     def fails(_self: Any, _options: Any, _environment: Any) -> None:
         raise KeyError("x")
@@ -211,15 +195,12 @@ def test_a_plugin_that_cannot_be_made_is_an_error(caplog: pytest.LogCaptureFixtu
 
 
 def test_an_empty_chain_is_none() -> None:
-    """A chain of no plugins is None, so that the core refuses queries."""
     assert chain([]) is None
     assert isinstance(Reply(), Reply)
 
 
-def test_what_a_listener_has_besides_its_zones() -> None:
-    """A listener has a transport, a certificate and timeouts. If several blocks set the timeouts, the last block
-    counts.
-    """
+def test_a_listener_has_a_transport_a_certificate_and_timeouts() -> None:
+    """If several blocks of a listener set timeouts, those of the last block apply."""
     text = (
         "a {\n timeouts {\n  read 5s\n }\n}\nb {\n timeouts {\n  idle 9s\n }\n}\nc {\n}\n"
         "tls://a {\n tls x y\n timeouts {\n  maxtcpqueries 7\n }\n}\ntls://b {\n tls z y\n}\ntls://c d {\n tls z y\n}\n"

@@ -1,4 +1,4 @@
-"""Grouping clients into classes (see docs/glossary.md, client class)."""
+"""Grouping of clients into client classes (docs/glossary.md)."""
 
 from __future__ import annotations
 
@@ -10,23 +10,20 @@ from svcdns.plugin_api.contract import Plugin
 
 
 class Networks(Plugin):
-    """A plugin that puts clients into classes by address."""
+    """A plugin that puts clients into classes by address, and counts the calls."""
 
     name = "networks"
     client_class_dependencies = frozenset({"pod"})
 
     def __init__(self, **classes: str) -> None:
-        """`classes` are the client classes by address."""
         self.classes, self.asked = classes, 0
 
     def client_class(self, address: str) -> str:
-        """Returns the class of the address, counting the calls."""
         self.asked += 1
         return self.classes.get(address, "")
 
 
-def test_clients_with_the_same_class_of_every_plugin_share_a_class() -> None:
-    """Clients share a class only if every plugin puts them into the same class."""
+def test_clients_share_a_class_only_if_every_plugin_puts_them_together() -> None:
     first, second = Networks(a="x", b="x"), Networks(b="y")
     classes = Classes([first, second])
     assert classes.of("c") == classes.of("d")
@@ -35,7 +32,6 @@ def test_clients_with_the_same_class_of_every_plugin_share_a_class() -> None:
 
 
 def test_a_class_is_computed_once_until_its_dependencies_change() -> None:
-    """A client's class is computed once, and again after its dependencies have changed."""
     plugin = Networks(a="old")
     classes = Classes([plugin])
     before = classes.of("a")
@@ -47,8 +43,7 @@ def test_a_class_is_computed_once_until_its_dependencies_change() -> None:
     assert classes.of("a") != before
 
 
-def test_what_is_remembered_is_bounded() -> None:
-    """At most `MAX_KNOWN` addresses are remembered."""
+def test_the_number_of_remembered_addresses_is_bounded() -> None:
     classes = Classes([Networks()])
     for number in range(MAX_KNOWN + 10):
         classes.of(str(number))
@@ -56,7 +51,7 @@ def test_what_is_remembered_is_bounded() -> None:
 
 
 def test_the_number_of_classes_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """At most `MAX_NUMBERED` classes are remembered, and no two classes ever have the same identifier."""
+    """If a class is forgotten, its identifier is never used for another class."""
     monkeypatch.setattr(client_classes, "MAX_NUMBERED", 10)
     addresses = [str(number) for number in range(95)]
     classes = Classes([Networks(**{address: address for address in addresses})])

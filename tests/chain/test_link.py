@@ -1,6 +1,4 @@
-"""The data that a plugin reads for its reply limits the reuse of the reply, whatever other plugins of the chain
-declare.
-"""
+"""Limits to the reuse of a reply: what a plugin has read for it counts, whatever the plugins declare."""
 
 from __future__ import annotations
 
@@ -29,16 +27,14 @@ SHARED, CLASS, CLIENT = CacheScope
 
 
 class Cluster(Plugin):
-    """The last plugin of the chain. It answers at once or later."""
+    """The last plugin of the chain. Its reply comes immediately or later."""
 
     name = "cluster"
 
     def __init__(self, answer: Callable[[], Answer] = lambda: REPLY) -> None:
-        """`answer` returns the answer to each query."""
         self._answer = answer
 
     def handle(self, query: Query, following: Following) -> Answer:
-        """Returns the prepared answer."""
         return self._answer()
 
 
@@ -48,39 +44,33 @@ class Outer(Plugin):
     name = "outer"
 
     def __init__(self, handle: Callable[[Query, Following], Answer] | None = None) -> None:
-        """`handle` is the function to call for each query."""
         self._handle = handle
 
     def handle(self, query: Query, following: Following) -> Answer:
-        """Calls the function of the test, or the next plugin if there is none."""
         return following(query) if self._handle is None else self._handle(query, following)
 
 
 class Classifying(Outer):
-    """A plugin with a client class for each address family."""
+    """A plugin that has one client class for each address family."""
 
     name = "classifying"
 
     def client_class(self, address: str) -> str:
-        """Returns "6" for an IPv6 address, else "4"."""
         return "6" if ":" in address else "4"
 
 
 class Stating(Outer):
-    """A plugin that declares its cache scope."""
-
     name = "stating"
     states_reuse = True
 
 
 async def coroutine() -> Reply:
-    """Returns a reply after one iteration of the event loop."""
     await asyncio.sleep(0)
     return REPLY
 
 
 def deferred(reply: Reply = REPLY) -> Answer:
-    """Returns a reply that comes later, without a task."""
+    """Returns a reply that comes later. No asyncio task is created for it."""
     made = Deferred()
     asyncio.get_running_loop().call_soon(made.set, reply)
     return made
@@ -94,7 +84,6 @@ LATER = [
 
 
 async def answered(*plugins: Plugin, **fields: Any) -> Reply:
-    """Asks a chain of these plugins, and returns its reply."""
     entry = chain(plugins)
     assert entry is not None
     reply = await world.soon(entry(world.query("a.b.", **fields)))
@@ -103,7 +92,7 @@ async def answered(*plugins: Plugin, **fields: Any) -> Reply:
 
 
 def reads(what: str) -> Callable[[Query, Following], Answer]:
-    """Returns a handler that reads an attribute of the query."""
+    """Returns a handler that reads the attribute `what` of the query."""
 
     def handle(query: Query, following: Following) -> Answer:
         found: Any = query
@@ -115,7 +104,7 @@ def reads(what: str) -> Callable[[Query, Following], Answer]:
 
 
 def reads_when_the_reply_is_there(query: Query, following: Following) -> Answer:
-    """Reads the client's address in a callback, when the reply is there."""
+    """Reads the client's address in a callback, after the reply has arrived."""
 
     def change(reply: Reply) -> Reply:
         return msgspec.structs.replace(reply, rcode=len(query.client.address) and reply.rcode)
@@ -135,7 +124,7 @@ async def _spawning(query: Query, following: Following) -> Reply:
 
 
 def spawns(query: Query, following: Following) -> Answer:
-    """Returns a task that waits and reads the client's address."""
+    """Returns a task that waits, and then reads the client's address."""
     return asyncio.ensure_future(_waiting(query, following))
 
 
@@ -158,7 +147,6 @@ def spawns(query: Query, following: Following) -> Answer:
 async def test_a_reply_for_which_a_plugin_read_the_client_is_for_that_client(
     answer: Callable[[], Answer], handle: Any
 ) -> None:
-    """If a plugin reads a property of the client, its reply is for that client alone, whatever the plugins declare."""
     assert (await answered(Outer(handle), Cluster(answer))).scope is CLIENT
     assert (await answered(Classifying(), Outer(handle), Stating(), Cluster(answer))).scope is CLIENT
 
@@ -177,15 +165,12 @@ async def test_a_reply_for_which_a_plugin_read_the_client_is_for_that_client(
 async def test_a_plugin_with_client_classes_reads_addresses_for_a_class(
     answer: Callable[[], Answer], what: str, scope: CacheScope
 ) -> None:
-    """If a plugin with client classes reads the address, its reply is for the class; other properties make it for
-    the client.
-    """
+    """If the plugin reads another property than the address, the reply is valid for this client only."""
     assert (await answered(Classifying(reads(what)), Cluster(answer))).scope is scope
 
 
 @pytest.mark.parametrize("answer", LATER)
 async def test_plugins_that_read_nothing_of_the_client_change_nothing(answer: Callable[[], Answer]) -> None:
-    """Plugins that read no client data do not change the scope that another plugin declares."""
     plugins = (
         Outer(),
         Stating(reads("client.address")),
@@ -195,10 +180,7 @@ async def test_plugins_that_read_nothing_of_the_client_change_nothing(answer: Ca
     assert await answered(*plugins) == REPLY
 
 
-async def test_what_the_rest_of_the_chain_depends_on_is_not_lost_by_a_new_reply() -> None:
-    """If a plugin makes a new reply from the reply of the next plugin, the new reply keeps the reuse terms of that
-    reply.
-    """
+async def test_a_new_reply_keeps_the_reuse_terms_of_the_reply_it_is_made_from() -> None:
     ticking = msgspec.structs.replace(REPLY, lifetime=20.0, next_second=0.5, scope=CLASS)
 
     def made(reply: Reply) -> Reply:
@@ -218,11 +200,8 @@ async def test_what_the_rest_of_the_chain_depends_on_is_not_lost_by_a_new_reply(
             assert (reply.lifetime, reply.dependencies, reply.scope) == (20.0, REPLY.dependencies, CLASS)
 
 
-async def test_a_reply_with_other_ttls_lives_until_those_of_its_source_go_down() -> None:
-    """If a plugin changes the TTLs of a reply that counts down, its reply expires at the next second.
-
-    The plugin could compute other TTLs from the lower ones.
-    """
+async def test_a_reply_with_changed_ttls_expires_at_the_next_second() -> None:
+    """From lower TTLs in the original reply, the plugin could compute other TTLs."""
     ticking = msgspec.structs.replace(REPLY, lifetime=20.0, next_second=0.5)
 
     def bounded(reply: Reply) -> Reply:
@@ -234,8 +213,8 @@ async def test_a_reply_with_other_ttls_lives_until_those_of_its_source_go_down()
 
 
 @pytest.mark.parametrize("answer", LATER)
-async def test_self_queries_give_their_terms(answer: Callable[[], Answer]) -> None:
-    """Replies to queries that a plugin sends to the server add their reuse terms to the plugin's reply."""
+async def test_self_queries_add_their_reuse_terms(answer: Callable[[], Answer]) -> None:
+    """A self query is a query that a plugin sends to its own server."""
     asked = Reply(lifetime=9.0, dependencies=(("file", "x"),), increments=((1, 1.0),))
 
     async def later() -> Reply:
@@ -258,15 +237,12 @@ async def test_self_queries_give_their_terms(answer: Callable[[], Answer]) -> No
             assert set(reply.dependencies) == {*REPLY.dependencies, *asked.dependencies}
 
 
-def reading(read: Callable[[], object]) -> Callable[[Query, Following], Answer]:
-    """Returns a handler that calls `read` when the reply of the following plugins has arrived."""
+def when_replied(read: Callable[[], object]) -> Callable[[Query, Following], Answer]:
+    """Returns a handler that calls `read` after the reply of the next plugins has arrived."""
     return lambda query, following: then(following(query), lambda reply: (read(), reply)[1])
 
 
-async def test_the_clock_and_random_numbers_are_read_for_one_client() -> None:
-    """If a plugin reads the clock or random numbers for a reply, the reply is for one client. Reads outside a query do
-    not count.
-    """
+async def test_a_reply_is_for_one_client_if_a_plugin_reads_the_clock_or_random_numbers() -> None:
     environment = world.environment().recording()
     for read in (
         environment.clock,
@@ -274,14 +250,13 @@ async def test_the_clock_and_random_numbers_are_read_for_one_client() -> None:
         lambda: environment.random.choice("ab"),
         lambda: environment.random.sample("ab", 1),
     ):
-        reply = await answered(Outer(reading(read)), Cluster())
+        reply = await answered(Outer(when_replied(read)), Cluster())
         assert reply.scope is CLIENT
     environment.clock()
     assert (await answered(Outer(), Cluster())).scope is SHARED
 
 
-async def test_data_that_a_plugin_looks_at_are_a_dependency() -> None:
-    """If a plugin reads plugin data, its reply depends on the data, and new data invalidate the reply."""
+async def test_plugin_data_that_is_read_is_a_dependency() -> None:
     payloads = {("outer", "path"): b"1"}
     changed: list[Callable[[bytes], None]] = []
     invalidated: list[Dependency] = []
@@ -300,8 +275,7 @@ async def test_data_that_a_plugin_looks_at_are_a_dependency() -> None:
     assert (values, invalidated) == ([1, 2], [("outer", "path")])
 
 
-async def test_queries_that_are_answered_meanwhile_are_others() -> None:
-    """A query that is answered while a plugin handles another query does not change the other query's reuse terms."""
+async def test_queries_that_are_handled_at_the_same_time_do_not_share_terms() -> None:
     other = Reply(lifetime=2.0, dependencies=(("other",),))
     entry = chain([Outer(reads("client.address")), Cluster(lambda: other)])
     assert entry is not None
@@ -317,8 +291,7 @@ async def test_queries_that_are_answered_meanwhile_are_others() -> None:
         assert await answered(Outer(polls), Cluster(answer)) == REPLY
 
 
-async def test_a_plugin_that_sends_several_queries_on_depends_on_all_replies() -> None:
-    """A plugin that asks the next plugin several times gets the reuse terms of all replies, whatever it returns."""
+async def test_a_plugin_that_calls_the_next_plugin_several_times_depends_on_all_replies() -> None:
     replies = iter([Reply(lifetime=float(number), dependencies=((str(number),),)) for number in (7, 8, 9)])
 
     def sends(query: Query, following: Following) -> Answer:
@@ -331,10 +304,8 @@ async def test_a_plugin_that_sends_several_queries_on_depends_on_all_replies() -
 
 
 @pytest.mark.parametrize("answer", LATER)
-async def test_a_plugin_that_reads_nothing_is_no_hole_in_the_chain(answer: Callable[[], Answer]) -> None:
-    """A plugin that declares `reads_nothing` does not hide what the plugins before and after it read: the reply keeps
-    their scope.
-    """
+async def test_reads_nothing_does_not_hide_what_other_plugins_read(answer: Callable[[], Answer]) -> None:
+    """`reads_nothing` is what a plugin declares that reads nothing about the client."""
 
     class Plain(Outer):
         reads_nothing = True
@@ -347,8 +318,6 @@ async def test_a_plugin_that_reads_nothing_is_no_hole_in_the_chain(answer: Calla
 
 @pytest.mark.parametrize("answer", LATER)
 async def test_an_exception_names_the_plugin_that_raised_it(answer: Callable[[], Answer]) -> None:
-    """An exception names the plugin that raised it, whether in `handle`, a callback or a coroutine."""
-
     def fails(query: Query, following: Following) -> Answer:
         raise KeyError
 
@@ -366,24 +335,23 @@ async def test_an_exception_names_the_plugin_that_raised_it(answer: Callable[[],
 
 
 async def returns_what_follows(query: Query, following: Following) -> Any:
-    """Returns the answer of the rest of the chain without `await`."""
+    """Returns the answer of the next plugin without `await`."""
     return following(query)
 
 
 async def awaits_what_follows(query: Query, following: Following) -> Reply:
-    """Awaits the answer of the rest of the chain, and changes its rcode."""
+    """Awaits the answer of the next plugin, and changes its rcode."""
     return msgspec.structs.replace(await following(query), rcode=3)
 
 
 @pytest.mark.parametrize("answer", LATER)
 async def test_a_coroutine_may_await_every_answer(answer: Callable[[], Answer]) -> None:
-    """A coroutine can await a reply, a deferred reply and a coroutine."""
     reply = await answered(Outer(awaits_what_follows), Cluster(answer))
     assert (reply.rcode, reply.dependencies) == (3, REPLY.dependencies)
 
 
 def forgets_to_return(query: Query, following: Following) -> Answer:
-    """Passes a function to `then` that returns None."""
+    """Passes a callback to `then` that returns None."""
     change: Any = lambda _reply: None  # noqa: E731 - a function without a result
     return then(following(query), change)
 
@@ -403,8 +371,9 @@ NONE = "None; a Reply was expected: is a 'return' missing?"
         (returns_what_follows, deferred, "an awaitable; a Reply was expected: is an 'await' missing?"),
     ],
 )
-async def test_a_plugin_that_returns_no_reply(handle: Any, answer: Callable[[], Answer], text: str) -> None:
-    """The error has the plugin's name and the type of the value that it returned."""
+async def test_the_error_for_a_wrong_return_value_names_the_plugin(
+    handle: Any, answer: Callable[[], Answer], text: str
+) -> None:
     with pytest.raises(ContractError) as raised:
         await answered(Outer(handle), Cluster(answer))
     assert (str(raised.value), plugin_of(raised.value)) == (HANDLED + text, "outer")

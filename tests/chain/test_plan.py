@@ -1,4 +1,4 @@
-"""The errors of a plugin's `parse`: one line with the position of the directive and the plugin's name."""
+"""Errors that a plugin's `parse` raises: one line with the plugin's name and the position of the directive."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from svcdns.plugin_api import Network, Plugin, names
 
 
 def planned(read: Any) -> None:
-    """Plans a Corefile with the directive `one`; the plugin's `parse` calls `read` with the argument."""
+    """Plans a Corefile with the directive `one`. Its `parse` calls `read`."""
     module: Any = SimpleNamespace(PLUGIN=Plugin, parse=lambda block: read(block.directives[0].arguments[0].text))
     text = f". {{\n  one {'a' * 64}.example.org\n}}\n"
     plan(parse(text, "Corefile", environ={}), ("one",), lambda _name: module)
@@ -31,14 +31,12 @@ def planned(read: Any) -> None:
     ],
 )
 def test_an_error_of_parse_has_its_position(read: Any, text: str) -> None:
-    """The error has the position of the directive, for each kind of exception."""
     with pytest.raises(SvcdnsError) as raised:
         planned(read)
     assert str(raised.value).startswith(f"Corefile:2:3 - {text}")
 
 
 def test_an_error_with_a_position_is_raised_as_it_is() -> None:
-    """A CorefileError that `parse` raises is not changed."""
     error = CorefileError(parse(". {\n}\n", "Corefile", environ={}).blocks[0].keys[0].position, "wrong")
 
     def read(_text: str) -> None:

@@ -1,4 +1,4 @@
-"""Which zone of a listener answers a query."""
+"""Choice of the zone of a listener that answers a query."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from tests.support import world
 
 
 def listener(*zones: str, host: str = "") -> Listener:
-    """Returns a listener with these zones."""
     made = Listener(host, 53)
     for zone in zones:
         wire = names.from_text(zone)
@@ -37,15 +36,13 @@ def listener(*zones: str, host: str = "") -> Listener:
     ],
 )
 def test_finds_the_zone(name: str, rtype: str, zone: str | None) -> None:
-    """The longest zone that contains the name answers; a DS query goes to the parent zone."""
+    """The longest matching zone answers. Queries for DS go to the parent zone."""
     found = listener("c.", "b.c.").find(names.from_text(name).lower(), Type[rtype])
     assert (None if found is None else found.zone_text) == zone
 
 
 def test_the_root_takes_the_rest() -> None:
-    """The root zone answers all names that no other zone covers. A DS query for another zone goes to that zone, if the
-    root is the only parent.
-    """
+    """A query for the DS record of another zone goes to that zone if its only parent is the root."""
     found = listener(".", "b.c.").find(names.from_text("d."), Type.A)
     assert found is not None
     assert found.zone_text == "."
@@ -76,9 +73,6 @@ def test_zones_with_their_own_label() -> None:
 
 
 def test_refused_before_any_chain() -> None:
-    """Queries for other zones are refused before a chain is chosen. So are queries of other classes, unless the block
-    of the name answers them.
-    """
     one = listener("b.c.")
     assert one.route(world.query("d.")) is DROPPED
     assert one.route(world.query("b.c.", rclass=3)) is DROPPED
@@ -88,8 +82,8 @@ def test_refused_before_any_chain() -> None:
     assert one.route(world.query("b.c.", rclass=3)) is not DROPPED
 
 
-def test_self_queries_end() -> None:
-    """Queries that a chain sends to its own server end with SERVFAIL at a depth of eight."""
+def test_self_queries_have_a_maximum_depth() -> None:
+    """A query that a chain sends to its own server gets SERVFAIL at a depth of eight."""
     one = Listener("", 53)
 
     def again(query: Query) -> object:
@@ -105,5 +99,4 @@ def test_self_queries_end() -> None:
     ("host", "label"), [("", "dns://:53"), ("10.0.0.1", "dns://10.0.0.1:53"), ("::1", "dns://[::1]:53")]
 )
 def test_server_label(host: str, label: str) -> None:
-    """The server label of metrics has the transport, the address and the port."""
     assert listener(host=host).server == label

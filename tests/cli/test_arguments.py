@@ -25,23 +25,20 @@ PAGE = Path(__file__).parents[2] / "docs" / "corefile.md"
         pytest.param(["-plugins"], {"plugins": True}, id="plugins"),
     ],
 )
-def test_reads(words: list[str], expected: dict[str, object]) -> None:
-    """Options are accepted with one dash or two."""
+def test_options_have_one_dash_or_two(words: list[str], expected: dict[str, object]) -> None:
     found = vars(parse("svcdns", words))
     assert {name: found[name] for name in expected} == expected
 
 
 @pytest.mark.parametrize("words", [["-nothing"], ["-conf"], ["-p", "x"], ["-con", "F"]])
 def test_wrong_arguments_end_with_the_usage(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    """Wrong arguments, and abbreviated ones, end with exit code 2 and the usage."""
     with pytest.raises(SystemExit) as ended:
         parse("svcdns", words)
     assert ended.value.code == 2
     assert capsys.readouterr().err.startswith("usage: svcdns")
 
 
-def test_every_flag_is_on_the_page() -> None:
-    """docs/corefile.md has a row for each flag, and for no other."""
+def test_docs_corefile_has_every_flag() -> None:
     rows = re.findall(r"^\| (`-.*?`) \|", PAGE.read_text(), re.MULTILINE)
     flags = {word for row in rows for word in re.findall(r"`(-[a-z.]+)", row)}
     known = {word for action in parser("svcdns")._actions for word in action.option_strings if word[1] != "-"}

@@ -1,4 +1,4 @@
-"""The command: arguments, errors of one line, exit codes, and a whole run against a model server."""
+"""The command `conformance`: arguments, errors, exit codes, and a run against a model server."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ spec: {clusterIP: 10.96.0.1, ports: [{name: https, port: 443}]}
 
 @pytest.fixture
 def serve() -> Iterator[Callable[[Fault], int]]:
-    """Starts model servers in a thread and returns their ports."""
+    """Starts model servers in a thread, and returns their ports."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
@@ -73,13 +73,12 @@ def serve() -> Iterator[Callable[[Fault], int]]:
     ],
 )
 def test_the_address_of_the_server(text: str, wanted: tuple[str, int]) -> None:
-    """The server's address may have a port; IPv6 addresses may be in brackets."""
+    """The port is optional. An IPv6 address may be in brackets."""
     assert conformance.address(text) == wanted
 
 
 @pytest.mark.parametrize("text", ["", ":53", "a:b", "a:0", "a:65536", "[fd00::1]:x"])
 def test_text_that_is_no_address_is_refused(text: str) -> None:
-    """Text that is no host with an optional port is an error."""
     with pytest.raises(ConformanceError, match="HOST or HOST:PORT"):
         conformance.address(text)
 
@@ -104,7 +103,6 @@ def test_text_that_is_no_address_is_refused(text: str) -> None:
     ],
 )
 def test_errors_are_one_line(arguments: list[str], text: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """Wrong arguments are an error of one line, with exit code 2."""
     assert conformance.run(arguments) == 2
     error = capsys.readouterr().err
     assert text in error
@@ -115,7 +113,6 @@ def test_errors_are_one_line(arguments: list[str], text: str, capsys: pytest.Cap
 def test_a_bad_kubeconfig_is_one_line(
     serve: Callable[[Fault], int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The error is one line, which has the path of the kubeconfig."""
     port = serve(Fault())
     path = tmp_path / "kubeconfig"
     path.write_text("clusters: 7")
@@ -125,8 +122,7 @@ def test_a_bad_kubeconfig_is_one_line(
     assert error.count("\n") == 1
 
 
-def test_list(capsys: pytest.CaptureFixture[str]) -> None:
-    """`--list` prints all checks; with `--only` it prints those of one group."""
+def test_list_prints_the_checks(capsys: pytest.CaptureFixture[str]) -> None:
     assert conformance.run(["--list"]) == 0
     out = capsys.readouterr().out
     assert all(name in out for name in CHECKS)
@@ -135,7 +131,6 @@ def test_list(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_a_conforming_server(serve: Callable[[Fault], int], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """If the server conforms, the exit code is 0, and the last line says so."""
     path = tmp_path / "cluster.yaml"
     path.write_text(MANIFEST)
     port = serve(Fault())
@@ -148,7 +143,7 @@ def test_a_conforming_server(serve: Callable[[Fault], int], tmp_path: Path, caps
 def test_a_server_that_does_not_conform(
     serve: Callable[[Fault], int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """If a check fails, the exit code is 1, and the report has a `dig` command that shows the failure."""
+    """The report has a `dig` command that shows the failure."""
     path = tmp_path / "cluster.yaml"
     path.write_text(MANIFEST)
     arguments = ["--server", f"127.0.0.1:{serve(FAULTS['isc-edns'])}", "--manifests", str(path), "--only", "isc-edns"]

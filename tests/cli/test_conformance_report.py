@@ -1,4 +1,4 @@
-"""The report as table, JSON and JUnit."""
+"""The report of the conformance suite as table, JSON and JUnit."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ RESULTS = (
 
 
 def test_table(capsys: pytest.CaptureFixture[str]) -> None:
-    """The table has a row for each check, followed by the failures and the result. A file gets no colours."""
+    """Output to a file has no colours."""
     report.show(RESULTS, "table", server="h port 53", zone="z.")
     out = capsys.readouterr().out
     assert "\x1b" not in out
@@ -47,8 +47,7 @@ def test_table(capsys: pytest.CaptureFixture[str]) -> None:
     assert out.splitlines()[-1] == f"DOES NOT CONFORM ({verdict})"
 
 
-def test_json(capsys: pytest.CaptureFixture[str]) -> None:
-    """The JSON report has the same results as the table."""
+def test_json_has_the_results_of_the_table(capsys: pytest.CaptureFixture[str]) -> None:
     report.show(RESULTS, "json", server="h port 53", zone="z.")
     found = json.loads(capsys.readouterr().out)
     assert (found["server"], found["zone"], found["conforms"]) == ("h port 53", "z.", False)
@@ -62,8 +61,7 @@ def test_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert found["checks"][3]["note"] == "no kubeconfig"
 
 
-def test_junit(capsys: pytest.CaptureFixture[str]) -> None:
-    """In the JUnit report, only a required check can be a failure."""
+def test_only_a_required_check_is_a_failure_in_junit(capsys: pytest.CaptureFixture[str]) -> None:
     report.show(RESULTS, "junit", server="h port 53", zone="z.")
     suite = ElementTree.fromstring(capsys.readouterr().out)
     assert {key: suite.get(key) for key in ("tests", "failures", "skipped")} == {
@@ -80,8 +78,7 @@ def test_junit(capsys: pytest.CaptureFixture[str]) -> None:
     assert skipped.get("message") == "no kubeconfig"
 
 
-def test_progress_is_for_terminals(capsys: pytest.CaptureFixture[str]) -> None:
-    """No progress is printed if the output is not a terminal."""
+def test_progress_is_printed_only_on_terminals(capsys: pytest.CaptureFixture[str]) -> None:
     with report.Progress(list(CHECKS.values())) as progress:
         progress.say("making Services")
         progress.done(RESULTS[0])

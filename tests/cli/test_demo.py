@@ -1,4 +1,4 @@
-"""The command `demo`, except for serving, which tests/end_to_end tests."""
+"""The command `demo`. tests/end_to_end tests the demo's server."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from svcdns.cli import demo
 
 
 def reply(*lines: str, rcode: int = 0) -> bytes:
-    """Returns an encoded reply with these records in its answer section."""
     message = dns.message.make_response(dns.message.make_query("a.", "A"))
     message.set_rcode(dns.rcode.Rcode(rcode))
     for line in lines:
@@ -24,7 +23,6 @@ def reply(*lines: str, rcode: int = 0) -> bytes:
 
 
 def test_answer_lines() -> None:
-    """An answer is shown as records in zone-file form, as a response code, or as "no answer"."""
     assert demo._answer_lines(reply("a. 5 IN A 10.0.0.1", "a. 5 IN SRV 0 100 80 b.")) == [
         "  a. 5 IN A 10.0.0.1",
         "  a. 5 IN SRV 0 100 80 b.",
@@ -34,10 +32,9 @@ def test_answer_lines() -> None:
     assert demo._answer_lines(b"x")[0].startswith("  (a reply that cannot be read: ")
 
 
-def test_without_a_resolver_it_serves_the_rest(
+def test_without_a_resolver_the_demo_does_not_forward(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Without a resolver, the demo's Corefile has no *forward* and no *loop*, and the demo says so."""
     empty = tmp_path / "resolv.conf"
     empty.write_text("search a.b\n")
     monkeypatch.setattr(demo, "RESOLV_CONF", str(empty))
@@ -56,7 +53,7 @@ def test_without_a_resolver_it_serves_the_rest(
 def test_taken_ports_are_replaced(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A port that is in use is replaced by a free one, and the output says so. A DNS port must be free over UDP too."""
+    """A DNS port must be free over UDP, too."""
     monkeypatch.setattr(demo, "_has_resolver", lambda: True)
     (tmp_path / "new").mkdir()
     with (
@@ -77,8 +74,8 @@ def test_taken_ports_are_replaced(
     ]
 
 
-def test_without_files_it_serves_a_copy_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The copy has every file that the Corefile names. Its files are the same as those of the project."""
+def test_without_the_example_files_the_demo_serves_a_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The copies in the package are equal to the files in the repository."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "temporary").mkdir()
     folder = demo._folder(tmp_path / "temporary")
@@ -95,8 +92,9 @@ def test_without_files_it_serves_a_copy_of_its_own(tmp_path: Path, monkeypatch: 
     assert demo._folder(tmp_path / "temporary") == Path()
 
 
-def test_wrong_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """An argument is an error, and so is a Corefile.example that cannot be read. The error is one line."""
+def test_errors_are_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert demo.run(["now"]) == 2
     (tmp_path / "Corefile.example").mkdir()
     monkeypatch.chdir(tmp_path)

@@ -1,4 +1,4 @@
-"""The commands that do not serve, and wrong command lines."""
+"""Commands that do not serve, and wrong command lines."""
 
 from __future__ import annotations
 
@@ -12,15 +12,13 @@ from svcdns.plugins import BUILT, ORDER
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
-    """`-version` prints name and version, then platform and Python version."""
     assert serve.run(["-version"]) == 0
     first, second = capsys.readouterr().out.splitlines()
     assert first == f"svcdns-{__version__}"
     assert "Python" in second
 
 
-def test_plugins(capsys: pytest.CaptureFixture[str]) -> None:
-    """`-plugins` prints the implemented plugins. Each of them has a position in the chain."""
+def test_plugins_are_printed_in_order(capsys: pytest.CaptureFixture[str]) -> None:
     assert serve.run(["-plugins"]) == 0
     assert capsys.readouterr().out.splitlines() == sorted(BUILT)
     assert set(BUILT) <= set(ORDER)
@@ -33,7 +31,6 @@ def test_plugins(capsys: pytest.CaptureFixture[str]) -> None:
     ],
 )
 def test_wrong_arguments(words: list[str], line: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """An invalid argument is an error of one line, with exit code 1."""
     assert serve.run(words) == 1
     assert capsys.readouterr().err == line
 
@@ -50,14 +47,13 @@ def test_wrong_arguments(words: list[str], line: str, capsys: pytest.CaptureFixt
     ],
 )
 def test_manifests_from_standard_input(tmp_path: Path, line: str, reads: bool) -> None:
-    """Whether manifests are read from standard input is known from the Corefile's text."""
+    """The Corefile's text determines whether svcdns reads manifests from standard input."""
     (tmp_path / "Corefile").write_text(f". {{\n  kubernetes {{\n    {line}\n  }}\n}}\n")
     assert serve.reads_manifests_from_standard_input(str(tmp_path / "Corefile")) is reads
     assert not serve.reads_manifests_from_standard_input(str(tmp_path / "no"))
 
 
 def test_help(capsys: pytest.CaptureFixture[str]) -> None:
-    """`help` prints the usage, as `-help` does."""
     assert serve.run(["help"]) == 0
     assert capsys.readouterr().out.startswith("usage: svcdns ")
 
@@ -71,7 +67,7 @@ def test_help(capsys: pytest.CaptureFixture[str]) -> None:
     ],
 )
 def test_an_unknown_command(word: str, meant: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """An unknown command prints CoreDNS's error, a similar command and the usage."""
+    """The error is CoreDNS's. A similar command and the usage follow."""
     assert serve.run([word]) == 1
     line, usage, *_ = capsys.readouterr().err.splitlines()
     assert line == f"extra command line arguments: [{word}]; {meant}"

@@ -1,4 +1,4 @@
-"""Copies of the cluster's objects that are made in steps, and still show the state of one moment."""
+"""Copying the cluster's objects in several steps. The copy has the state of a single moment."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ STORED = [StoredObject(("n", str(number)), str(number).encode()) for number in r
 
 
 def finished(work: InSteps[T], meanwhile: Callable[[int], None] = lambda _: None) -> tuple[int, T]:
-    """Runs the work to its end, and returns the number of steps and the result. Calls `meanwhile` after each step."""
+    """Runs `work` to its end, with `meanwhile` after each step. Returns the number of steps and the result."""
     steps = 0
     try:
         while True:
@@ -34,7 +34,6 @@ def finished(work: InSteps[T], meanwhile: Callable[[int], None] = lambda _: None
 
 
 def test_later_changes_do_not_show_in_a_copy() -> None:
-    """Objects that are changed, added or removed later do not appear in a copy."""
     index: SecondaryIndex[LoweredName] = SecondaryIndex()
     first, second = StoredObject(("n", "a"), b"a"), StoredObject(("n", "b"), b"b")
     for one in (first, second):
@@ -50,14 +49,12 @@ def test_later_changes_do_not_show_in_a_copy() -> None:
 
 
 def test_a_copy_is_made_in_steps() -> None:
-    """The copy is made in several steps, and has every object."""
     steps, found = finished(copy_consistently(lambda: copy_objects(STORED), lambda: 0))
     assert steps == 3
     assert found == [stored.data for stored in STORED]
 
 
 def test_a_change_starts_the_copy_anew() -> None:
-    """If an object changes during the copy, the copy is restarted, so that all its objects are from one moment."""
     index, changes = [StoredObject(("n", str(number)), b"old") for number in range(3 * STEP_SIZE)], [0]
 
     def change(step: int) -> None:
@@ -71,8 +68,7 @@ def test_a_change_starts_the_copy_anew() -> None:
     assert steps == 2 + 3
 
 
-def test_a_copy_ends_although_changes_do_not() -> None:
-    """If the objects change during each attempt, the copy is made in a single step after `TRIES` attempts."""
+def test_a_copy_is_made_in_one_step_after_tries_failed_attempts() -> None:
     changes = [0]
 
     def change(_step: int) -> None:

@@ -1,4 +1,6 @@
-"""The index: relists without a gap, lookups after each change, and the dependencies that a change affects."""
+"""The index: lists that replace its content, lookups after each change, and the dependencies that a
+change invalidates.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,6 @@ from svcdns.cluster.objects import ClusterObject, Endpoint, EndpointSlice, Names
 
 
 def synced(*kinds: Kind) -> Index:
-    """Returns an index whose kinds are listed."""
     index = Index(kinds or (Kind.SERVICE,))
     for kind in kinds or (Kind.SERVICE,):
         index.apply(Complete(kind))
@@ -21,9 +22,7 @@ def synced(*kinds: Kind) -> Index:
 
 
 def test_an_encoded_object_is_applied_like_a_decoded_one() -> None:
-    """An encoded object gives the same dependencies and results as a decoded one. The index keeps a copy of its
-    octets.
-    """
+    """The index keeps a copy of the encoded octets."""
     slice_ = EndpointSlice("n", "s", "Web", (Port("a", "TCP", 1),), (Endpoint("10.0.0.1"),))
     plain, encoded = synced(Kind.ENDPOINT_SLICE), synced(Kind.ENDPOINT_SLICE)
     message = msgspec.msgpack.encode(Put(slice_))
@@ -35,9 +34,7 @@ def test_an_encoded_object_is_applied_like_a_decoded_one() -> None:
 
 
 def test_is_synced_once_every_kind_is_listed() -> None:
-    """The index is synced once every kind has been listed, and stays synced. The change is reported as the dependency
-    SYNC.
-    """
+    """The change to synced is reported as the dependency SYNC."""
     index = Index((Kind.SERVICE, Kind.NAMESPACE))
     assert index.apply(Complete(Kind.SERVICE)) == set()
     assert not index.synced
@@ -47,7 +44,7 @@ def test_is_synced_once_every_kind_is_listed() -> None:
 
 
 def test_a_relist_removes_objects_only_at_its_end() -> None:
-    """An object that the list does not name stays until Complete."""
+    """An object that is missing in the new list stays until the message Complete."""
     index = synced()
     index.apply(Put(Service("n", "a", ("10.0.0.1",))))
     index.apply(Put(Service("n", "b", ("10.0.0.2",))))
@@ -60,7 +57,6 @@ def test_a_relist_removes_objects_only_at_its_end() -> None:
 
 
 def test_names_are_compared_in_lower_case() -> None:
-    """Namespaces and names of objects are compared in lower case."""
     index = synced()
     index.apply(Put(Service("NS", "Web")))
     index.apply(Put(EndpointSlice("NS", "s", "Web", (), (Endpoint("10.0.0.1"),))))
@@ -71,7 +67,6 @@ def test_names_are_compared_in_lower_case() -> None:
 
 
 def test_an_unchanged_object_affects_nothing() -> None:
-    """A relist of the same cluster invalidates no answer."""
     index = synced()
     slice_ = EndpointSlice("n", "s", "web", (Port("a", "TCP", 1),), (Endpoint("10.0.0.1"),))
     assert index.apply(Put(slice_))
@@ -79,7 +74,7 @@ def test_an_unchanged_object_affects_nothing() -> None:
 
 
 def test_a_slice_affects_its_service_and_the_addresses_that_changed() -> None:
-    """The PTR record of an unchanged endpoint is not affected."""
+    """The PTR record of an unchanged endpoint stays valid."""
     index = synced()
     index.apply(Put(EndpointSlice("n", "s", "web", (), (Endpoint("10.0.0.1"), Endpoint("10.0.0.2", "x")))))
     affected = index.apply(
@@ -89,7 +84,6 @@ def test_a_slice_affects_its_service_and_the_addresses_that_changed() -> None:
 
 
 def test_a_slice_that_moves_affects_both_services() -> None:
-    """If a slice moves to another Service, both Services and all of its addresses are affected."""
     index = synced()
     index.apply(Put(EndpointSlice("n", "s", "a", (), (Endpoint("10.0.0.1"),))))
     assert index.apply(Put(EndpointSlice("n", "s", "b", (), (Endpoint("10.0.0.1"),)))) == {
@@ -100,7 +94,6 @@ def test_a_slice_that_moves_affects_both_services() -> None:
 
 
 def test_lookups_do_not_depend_on_the_order_of_events() -> None:
-    """Lookups return slices and Services in the order of their names, whatever the order of the changes."""
     slices = [EndpointSlice("n", name, "web", (), (Endpoint("10.0.0.1"),)) for name in "abc"]
     seen = []
     for order in (slices, slices[::-1]):
@@ -112,7 +105,6 @@ def test_lookups_do_not_depend_on_the_order_of_events() -> None:
 
 
 def test_pods_by_address() -> None:
-    """A Pod whose address changes is found by the new address only."""
     index = synced()
     index.apply(Put(Pod("n", "p", "10.0.0.1")))
     assert index.apply(Put(Pod("n", "p", "10.0.0.2"))) == {("pod", "10.0.0.1"), ("pod", "10.0.0.2")}
@@ -121,7 +113,7 @@ def test_pods_by_address() -> None:
 
 
 def test_pods_with_several_addresses() -> None:
-    """`pods_with` finds a Pod by all of its addresses, `pods_at` by the primary one; a change affects each address."""
+    """`pods_with` finds a Pod by each of its addresses, `pods_at` only by the primary address."""
     index = Index((Kind.POD,))
     index.apply(Put(Pod("n", "p", "10.0.0.1", ("fd00::1",))))
     assert [pod.name for pod in index.pods_with("fd00::1")] == ["p"]
@@ -133,7 +125,6 @@ def test_pods_with_several_addresses() -> None:
 
 
 def test_labels_of_namespaces() -> None:
-    """The labels of a Namespace are found by its name; without the Namespace there are none."""
     index = Index((Kind.NAMESPACE,))
     index.apply(Put(Namespace("n", labels=(("a", "b"),))))
     assert index.namespace_labels("n") == {"a": "b"}
@@ -142,7 +133,7 @@ def test_labels_of_namespaces() -> None:
 
 
 def test_objects_of_older_programs() -> None:
-    """Objects without the fields that newer programs added are decoded with the defaults of these fields."""
+    """An object without the newer fields is decoded with the default values of these fields."""
     assert msgspec.msgpack.decode(msgspec.msgpack.encode(("Pod", "n", "p", "10.0.0.1")), type=ClusterObject) == Pod(
         "n", "p", "10.0.0.1"
     )
@@ -152,8 +143,7 @@ def test_objects_of_older_programs() -> None:
     assert msgspec.msgpack.decode(encoded, type=older) == older("n", "p", "10.0.0.1")
 
 
-def test_namespaces_and_serials() -> None:
-    """Namespaces and serials are dependencies."""
+def test_namespaces_and_serials_are_dependencies() -> None:
     index = synced()
     assert index.apply(Put(Namespace("n"))) == {("namespace", "n")}
     assert index.has_namespace("n")
@@ -162,8 +152,7 @@ def test_namespaces_and_serials() -> None:
     assert index.serials == Serials(5, 6, 7)
 
 
-def test_external_addresses() -> None:
-    """A Service is found by its current external addresses. Each address is a dependency."""
+def test_services_are_found_by_external_address() -> None:
     index = synced()
     index.apply(Put(Service("n", "web", external_ips=("192.0.2.1", "lb.example."))))
     affected = index.apply(Put(Service("n", "web", external_ips=("192.0.2.2", "lb.example."))))
@@ -180,7 +169,7 @@ def test_external_addresses() -> None:
 
 
 def copy_of(index: Index) -> ClusterCopy:
-    """Returns a copy of the index that is made without a change in between."""
+    """Returns a copy of the index. No change happens during the copy."""
     found: list[ClusterCopy] = []
 
     def run() -> Iterator[tuple[()]]:
@@ -191,7 +180,6 @@ def copy_of(index: Index) -> ClusterCopy:
 
 
 def test_a_copy_is_of_one_moment() -> None:
-    """Later changes of the index are not in a copy."""
     index = synced()
     slice_ = EndpointSlice("n", "s", "Web", (), (Endpoint("10.0.0.1"),))
     for item in (Namespace("n"), Service("n", "web"), slice_):
@@ -206,8 +194,7 @@ def test_a_copy_is_of_one_moment() -> None:
 
 
 def test_addresses_with_a_common_beginning_are_distinguished() -> None:
-    """Addresses that differ in their last two characters share a key of the index; an unusual spelling is another
-    address."""
+    """Addresses share a key of the index if they differ only in their last two characters."""
     index = synced()
     texts = (
         "10.0.0.1",
@@ -233,7 +220,6 @@ def test_addresses_with_a_common_beginning_are_distinguished() -> None:
 
 
 def test_an_address_of_many_slices() -> None:
-    """All EndpointSlices with an address are found, sorted by name, while slices are added and removed."""
     index = synced()
     expected = {f"s{number:03}" for number in range(200)}
     for name in sorted(expected, key=lambda name: name[::-1]):
@@ -249,7 +235,6 @@ def test_an_address_of_many_slices() -> None:
 
 
 def test_a_change_shows_in_every_lookup() -> None:
-    """After a change, lookups by name and by address find the new object."""
     index = synced()
     for number in (1, 2):
         index.apply(Put(EndpointSlice("n", "s", "web", (Port("p", "TCP", number),), (Endpoint("10.0.0.1"),))))

@@ -1,5 +1,6 @@
-"""The memory that a cluster takes, in octets: in the index of a worker, and in the view of control. docs/performance.md
-has the figures."""
+"""Memory in octets that a cluster needs: in the index of a worker and in the cluster view of the control process.
+docs/performance.md has the figures.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +28,7 @@ def address(pod: int, nodes: int) -> str:
 
 
 def cluster(endpoints: int, pods: int) -> Iterator[Change]:
-    """Yields a cluster in 20 namespaces, with this number of Pods, and this number of endpoints for each Service."""
+    """Yields the objects of a cluster with 20 namespaces. Each Service has `endpoints` endpoints."""
     for number in range(SERVICES):
         namespace, name = f"team-{number % 20}", f"service-{number:05}"
         yield Put(Service(namespace, name, (f"10.96.{number >> 8}.{number & 255}",), PORTS))
@@ -43,8 +44,8 @@ def cluster(endpoints: int, pods: int) -> Iterator[Change]:
         yield Complete(kind)
 
 
-def taken(endpoints: int, pods: int, make: Callable[[], Callable[[Change], object]]) -> int:
-    """Returns the octets that an index or a view needs for this cluster."""
+def memory_of(endpoints: int, pods: int, make: Callable[[], Callable[[Change], object]]) -> int:
+    """Returns the number of octets that the index or view made by `make` needs for the cluster."""
     gc.collect()
     tracemalloc.start()
     apply = make()
@@ -70,9 +71,10 @@ def view() -> Callable[[Change], object]:
     ("make", "service", "endpoint", "pod"),
     [pytest.param(index, 850, 42, 360, id="index"), pytest.param(view, 700, 22, 300, id="control")],
 )
-def test_bytes(make: Callable[[], Callable[[Change], object]], service: int, endpoint: int, pod: int) -> None:
-    """The memory of a Service with its first slice, of each further endpoint, and of a Pod stays below a bound."""
-    alone, large, with_pods = taken(1, 0, make), taken(21, 0, make), taken(1, SERVICES, make)
+def test_memory_per_object_is_bounded(
+    make: Callable[[], Callable[[Change], object]], service: int, endpoint: int, pod: int
+) -> None:
+    alone, large, with_pods = memory_of(1, 0, make), memory_of(21, 0, make), memory_of(1, SERVICES, make)
     assert alone / SERVICES < service
     assert (large - alone) / (20 * SERVICES) < endpoint
     assert (with_pods - alone) / SERVICES < pod

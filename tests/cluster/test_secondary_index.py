@@ -1,4 +1,4 @@
-"""Secondary indexes: shared keys, and the order of their objects."""
+"""Secondary indexes: keys that several objects share, and the order of the objects of a key."""
 
 from __future__ import annotations
 
@@ -8,18 +8,15 @@ from svcdns.cluster.secondary_index import SecondaryIndex, StoredObject
 
 
 def stored(name: str) -> StoredObject:
-    """Returns an object whose encoding is its name."""
     return StoredObject(("n", name), name.encode())
 
 
 def names(index: SecondaryIndex[str], key: str) -> list[str]:
-    """Returns the names of the objects under a key."""
     return [found.key[1] for found in index.at(key)]
 
 
 @pytest.mark.parametrize("order", ["abc", "cba", "bca"])
 def test_the_objects_of_a_key_are_in_order(order: str) -> None:
-    """The objects of a key are in order of their names, whatever the order of additions and removals was."""
     index: SecondaryIndex[str] = SecondaryIndex()
     made = {name: stored(name) for name in order}
     for one in made.values():
@@ -31,8 +28,7 @@ def test_the_objects_of_a_key_are_in_order(order: str) -> None:
     assert names(index, "y") == []
 
 
-def test_a_move_changes_the_keys_that_differ() -> None:
-    """Moving an object adds it under new keys, removes it from old keys, and leaves keys in both sets unchanged."""
+def test_a_move_changes_only_the_keys_that_differ() -> None:
     index: SecondaryIndex[str] = SecondaryIndex()
     one = stored("a")
     index.move(one, set(), {"x", "y"})
@@ -40,8 +36,7 @@ def test_a_move_changes_the_keys_that_differ() -> None:
     assert [names(index, key) for key in "xyz"] == [[], ["a"], ["a"]]
 
 
-def test_keys() -> None:
-    """`keys` has only keys with at least one object."""
+def test_keys_without_objects_are_removed() -> None:
     index: SecondaryIndex[str] = SecondaryIndex()
     one, other = stored("a"), stored("b")
     index.move(one, set(), {"x", "y"})

@@ -1,4 +1,4 @@
-"""Helpers for reading arguments of directives: numbers, durations, addresses, zones."""
+"""Reading the arguments of directives: numbers, durations, addresses and zones."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from tests.support import world
 
 
 def token(text: str) -> Token:
-    """Returns a token at line 3, column 7."""
     return Token(text, Position("Corefile", 3, 7))
 
 
@@ -33,7 +32,7 @@ def token(text: str) -> Token:
     ],
 )
 def test_durations(text: str, seconds: float) -> None:
-    """Durations are read in Go's notation."""
+    """Durations have Go's notation."""
     assert arguments.duration(token(text)) == pytest.approx(seconds)
 
 
@@ -66,7 +65,7 @@ def test_durations(text: str, seconds: float) -> None:
     ],
 )
 def test_errors_point_at_the_word(read: Callable[[Token], Any], text: str, message: str) -> None:
-    """Errors have the position, the text found and the text expected."""
+    """An error has the position, the text found and the text expected."""
     with pytest.raises(CorefileError) as caught:
         read(token(text))
     assert str(caught.value) == f"Corefile:3:7 - Error during parsing: {message}"
@@ -84,18 +83,16 @@ def test_errors_point_at_the_word(read: Callable[[Token], Any], text: str, messa
     ],
 )
 def test_addresses(text: str, address: tuple[str, int]) -> None:
-    """`host_port` splits an address into host and port."""
     assert arguments.host_port(token(text)) == address
 
 
 def test_invalid_zones_are_skipped() -> None:
-    """An invalid zone name in a directive is left out, as docs/behaviour/corefile.md#set-up-rules says."""
+    """docs/behaviour/corefile.md#set-up-rules has the rule."""
     assert arguments.zones([token("A.org"), token("a..b"), token("10.0.0.0/8")]) == ("a.org.", "10.in-addr.arpa.")
     assert arguments.zones([], ("x.",)) == ("x.",)
 
 
 def test_the_nearest_name_is_suggested() -> None:
-    """A similar name is suggested for a misspelt one, and none if no name is similar."""
     assert arguments.nearest("fallthru", ("fallthrough", "ttl")) == " (did you mean 'fallthrough'?)"
     assert arguments.nearest("zzz", ("fallthrough", "ttl")) == ""
 
@@ -108,13 +105,11 @@ def test_the_nearest_name_is_suggested() -> None:
     ],
 )
 def test_one_zone(text: str, expected: str) -> None:
-    """A zone argument becomes a name in lower case with a final dot."""
     assert arguments.zone(token(text)) == expected
 
 
 @pytest.mark.parametrize("text", ["exa..mple", "10.0.0.0/12"])
-def test_what_is_not_one_zone(text: str) -> None:
-    """The error for an argument that is no zone, or stands for several zones, names the argument."""
+def test_an_argument_that_is_not_exactly_one_zone_is_an_error(text: str) -> None:
     with pytest.raises(CorefileError, match=f"'{text}' is not a zone; one zone name was expected"):
         arguments.zone(token(text))
 
@@ -132,7 +127,7 @@ ON_ONE_LINE = [
 
 @pytest.mark.parametrize(("plugin", "block", "line"), ON_ONE_LINE)
 def test_options_on_one_line(plugin: str, block: str, line: str) -> None:
-    """After an option with a fixed number of words, the next word is the next option, as in CoreDNS."""
+    """As in CoreDNS, an option with a fixed number of words may be followed by another option."""
     names = ("expire", "policy", "consolidate", "translate_all", "allow_ipv4", "ttl", "fallthrough", "reload")
     lines = line
     for name in names:
@@ -148,8 +143,7 @@ def test_options_on_one_line(plugin: str, block: str, line: str) -> None:
         ("hosts", "hosts {\n no_reverse fallthrough a\n 192.0.2.1 x\n}", "4:2 unknown property '192.0.2.1'"),
     ],
 )
-def test_a_word_after_an_option_that_is_none(plugin: str, text: str, message: str) -> None:
-    """The error has the position of the unknown word."""
+def test_an_unknown_word_after_an_option_is_an_error(plugin: str, text: str, message: str) -> None:
     assert world.rejection(plugin, text).startswith(message)
 
 
@@ -188,7 +182,6 @@ def test_a_word_after_an_option_that_is_none(plugin: str, text: str, message: st
     ],
 )
 def test_ignored_words_are_warnings(plugin: str, text: str, warning: str) -> None:
-    """A word that is ignored, as CoreDNS does, causes a warning with its position."""
     module = importlib.import_module(f"svcdns.plugins.{plugin}")
     assert module.PLUGIN.settings(world.options(plugin, text)).warnings == (f"Corefile:{warning}",)
 

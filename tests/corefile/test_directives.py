@@ -1,4 +1,4 @@
-"""Unknown directives and those that are not built yet."""
+"""Unknown directives, and directives that svcdns does not have yet."""
 
 from __future__ import annotations
 
@@ -18,15 +18,11 @@ from svcdns.plugins import BUILT, ORDER
         ("dnssec", "directive 'dnssec' is one of CoreDNS's that svcdns does not have yet"),
     ],
 )
-def test_refuses(word: str, message: str) -> None:
-    """The error has the position, and suggests the nearest known name, or says that svcdns does not have the
-    directive yet.
-    """
+def test_the_error_suggests_the_nearest_directive(word: str, message: str) -> None:
     with pytest.raises(CorefileError) as caught:
         check_directives(parse(f". {{\n  {word} x\n}}", "Corefile", environ={}), ORDER, BUILT)
     assert str(caught.value) == f"Corefile:2:3 - Error during parsing: {message}"
 
 
-def test_everything_built_is_known() -> None:
-    """Every implemented plugin has a position in the chain."""
+def test_every_plugin_has_a_position_in_the_chain() -> None:
     assert set(BUILT) <= set(ORDER)

@@ -1,4 +1,4 @@
-"""Options by environment."""
+"""Options that are set by environment variables."""
 
 from __future__ import annotations
 
@@ -34,7 +34,6 @@ def bodies(**environ: str) -> list[list[tuple[str, ...]]]:
 
 
 def test_a_variable_adds_a_missing_line() -> None:
-    """A variable adds its option to every *kubernetes* directive that does not have the option."""
     assert bodies(SVCDNS_SNAPSHOT='/var/lib "not_ready"', SVCDNS_STALE_AFTER="5m") == [
         [("snapshot", "/mine"), ("stale_after", "5m")],
         [("snapshot", "/var/lib", "not_ready"), ("stale_after", "5m")],
@@ -51,18 +50,15 @@ def test_a_variable_adds_a_missing_line() -> None:
     ],
 )
 def test_without_variables_the_corefile_is_unchanged(environ: dict[str, str]) -> None:
-    """Without variables for known options, the Corefile stays the same object."""
     assert with_options(COREFILE, OPTIONS, environ) is COREFILE
 
 
 def test_errors_name_the_variable() -> None:
-    """The error for a wrong variable has the variable's name and the position in it."""
     with pytest.raises(CorefileError, match=r'^SVCDNS_SNAPSHOT:1:4 - .* closing " was expected'):
         bodies(SVCDNS_SNAPSHOT='/a "b')
 
 
 def test_lines_of_variables_are_recognized() -> None:
-    """A directive from an environment variable can be told from a line of the Corefile."""
     found = with_options(COREFILE, OPTIONS, {"SVCDNS_SNAPSHOT": "/a"})
     mine, theirs = (block.directives[0].body or () for block in found.blocks)
     assert not is_from_environment(mine[0])
@@ -70,10 +66,7 @@ def test_lines_of_variables_are_recognized() -> None:
     assert variable("stale_after") == "SVCDNS_STALE_AFTER"
 
 
-def test_every_variable_is_on_the_page() -> None:
-    """docs/operating.md has a row for each option that a variable can set, for the state folder, and for the cookie
-    secrets.
-    """
+def test_docs_operating_has_every_variable() -> None:
     page = Path(__file__).parents[2] / "docs" / "operating.md"
     known = {
         variable(option)

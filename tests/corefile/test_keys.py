@@ -1,4 +1,4 @@
-"""Two blocks may not claim the same place (docs/behaviour/corefile.md#server-block-keys)."""
+"""Server blocks must not have overlapping keys (docs/behaviour/corefile.md#server-block-keys)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,6 @@ from svcdns.corefile.parser import parse
     ],
 )
 def test_overlapping_keys_are_refused(hosts: tuple[tuple[str, ...], ...], message: str) -> None:
-    """The error has the position of the second block."""
     corefile = parse("a.org {\n}\nA.org {\n}", "Corefile", environ={})
     with pytest.raises(CorefileError, match=message) as caught:
         check_overlap(corefile.blocks, hosts)
@@ -28,7 +27,7 @@ def test_overlapping_keys_are_refused(hosts: tuple[tuple[str, ...], ...], messag
 
 
 def test_a_port_has_one_transport() -> None:
-    """One port cannot serve both dns:// and tls:// on the same address: both need its TCP socket."""
+    """`dns://` and `tls://` both need the TCP socket of the port."""
     corefile = parse("a.org:853 {\n}\ntls://b.org {\n}", "Corefile", environ={})
     with pytest.raises(
         CorefileError, match=r"cannot serve tls://b\.org\.:853 - port 853 serves dns:// at line 1 already"
@@ -38,7 +37,6 @@ def test_a_port_has_one_transport() -> None:
 
 
 def test_different_addresses_are_no_overlap() -> None:
-    """Two blocks with the same zone on different addresses or ports do not overlap."""
     corefile = parse("a.org {\n}\na.org {\n}\na.org:54 {\n}", "Corefile", environ={})
     check_overlap(corefile.blocks, (("127.0.0.1",), ("127.0.0.2",), ("127.0.0.1",)))
     assert len(corefile.blocks) == 3
@@ -46,18 +44,18 @@ def test_different_addresses_are_no_overlap() -> None:
 
 @pytest.mark.parametrize("key", ["DNS://a.test", "Tls://a.test"])
 def test_a_scheme_in_capital_letters(key: str) -> None:
-    """The letter case of a scheme does not matter."""
     (made,) = parse(f"{key} {{\n}}", "Corefile", environ={}).blocks[0].keys
     assert (made.transport, made.zone) == (key[:3].lower(), "a.test.")
 
 
 @pytest.mark.parametrize("key", ["a" * 60 + '"', "a-" * 30 + "_b", "a." * 60 + "%"])
 def test_a_long_name_of_unusual_syntax(key: str) -> None:
-    """The check for the preferred syntax (RFC 1035 §2.3.1) takes no time that doubles with each letter."""
+    """The time of the check must not grow exponentially with the length of the name (preferred syntax: RFC 1035
+    §2.3.1).
+    """
     assert any("preferred syntax" in line for line in parse(f"{key} {{\n}}", "Corefile", environ={}).warnings)
 
 
 @pytest.mark.parametrize("key", ["a", "a.b.", "a-b.c9.", "1.2", "xn--a.b", "."])
-def test_the_preferred_syntax(key: str) -> None:
-    """A name of the preferred syntax brings no warning, with or without its final dot."""
+def test_a_name_of_the_preferred_syntax_causes_no_warning(key: str) -> None:
     assert parse(f"{key} {{\n}}", "Corefile", environ={}).warnings == ()

@@ -1,4 +1,4 @@
-"""Which Corefile is read."""
+"""Finding and reading the Corefile."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from svcdns.corefile.load import CorefileMissingError, load
 
 
 def test_without_a_file_there_is_a_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a Corefile, or with one that has no server block, whoami and log are served on the default port."""
+    """*whoami* and *log* are served on the default port, also if the Corefile has no server block."""
     monkeypatch.chdir(tmp_path)
     for text in (None, "# nothing\n"):
         if text is not None:
@@ -22,28 +22,25 @@ def test_without_a_file_there_is_a_default(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_the_corefile_of_the_working_directory_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a path, the Corefile in the working directory is read, as in CoreDNS."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "Corefile").write_text(". {\n errors\n}\n")
     assert load(None, environ={}).blocks[0].directives[0].name.text == "errors"
 
 
 def test_a_named_file_has_to_be_there(tmp_path: Path) -> None:
-    """A given Corefile that does not exist is an error with the file's name."""
     with pytest.raises(CorefileMissingError, match="no such file or directory"):
         load(str(tmp_path / "none"), environ={})
 
 
-def test_octets_that_are_not_utf8_do_no_harm_in_comments(tmp_path: Path) -> None:
-    """Octets that are not UTF-8 are accepted in comments, also in imported files."""
+def test_comments_may_have_octets_that_are_not_utf8(tmp_path: Path) -> None:
     (tmp_path / "more").write_bytes(b"log # caf\xe9\n")
     path = tmp_path / "Corefile"
     path.write_bytes(b"# caf\xe9\n. {\n import more\n whoami # b\xf6se\n}\n")
     assert [one.name.text for one in load(str(path), environ={}).blocks[0].directives] == ["log", "whoami"]
 
 
-def test_an_error_tells_which_text_it_is_about(tmp_path: Path) -> None:
-    """`content` tells errors in different texts apart, so that a change of the file with the same error is noticed."""
+def test_errors_of_different_texts_differ(tmp_path: Path) -> None:
+    """If the file changes but the error stays the same, the new error must still be reported."""
     path, found = tmp_path / "Corefile", set()
     for text in ("{ # one", "{ # other", "{ # one"):
         path.write_text(text)

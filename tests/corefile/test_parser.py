@@ -1,4 +1,4 @@
-"""The Corefile language (docs/behaviour/corefile.md): what is read, and the error of a wrong file."""
+"""The Corefile language (docs/behaviour/corefile.md), and the errors of malformed Corefiles."""
 
 from __future__ import annotations
 
@@ -42,7 +42,6 @@ KUBEADM = """
 
 
 def read(text: str, **environ: str) -> Corefile:
-    """Parses the text as a Corefile."""
     return parse(text, "Corefile", environ=environ)
 
 
@@ -53,12 +52,10 @@ def words(directive: Directive) -> list[object]:
 
 
 def directives(text: str, **environ: str) -> list[list[object]]:
-    """Returns the directives of the first block."""
     return [words(directive) for directive in read(text, **environ).blocks[0].directives]
 
 
-def test_reads_the_stock_corefile() -> None:
-    """The Corefile of kubeadm is parsed into keys, directives and their bodies."""
+def test_reads_the_corefile_of_kubeadm() -> None:
     corefile = read(KUBEADM)
     assert [(key.transport, key.zone, key.port) for key in corefile.blocks[0].keys] == [("dns", ".", 53)]
     found = directives(KUBEADM)
@@ -103,30 +100,26 @@ def test_reads_the_stock_corefile() -> None:
     ],
 )
 def test_reads(text: str, expected: list[object]) -> None:
-    """Quotes, comments, braces and line ends are read as CoreDNS reads them."""
+    """Quotes, comments, braces and line ends have the same meaning as in CoreDNS."""
     assert directives(text) == expected
 
 
 def test_environment_variables() -> None:
-    """Environment variables are replaced in both forms and within words. An unset one is empty, and `{$}` stays."""
+    """An unset variable is replaced by an empty text. `{$}` is not a variable."""
     text = "{$ZONE}:{%PORT%} {\n log x{$A}y {$NONE} {$} {%%} {$SPACED}\n}"
     corefile = read(text, ZONE="example.org", PORT="5300", A="1", SPACED="a b")
     assert [(key.zone, key.port) for key in corefile.blocks[0].keys] == [("example.org.", 5300)]
     assert words(corefile.blocks[0].directives[0]) == ["log", "x1y", "", "{$}", "{%%}", "a b"]
 
 
-def test_several_keys_with_commas_over_lines() -> None:
-    """Keys of a server block are separated by spaces and commas. After a trailing comma, the next line has more
-    keys.
-    """
+def test_keys_are_separated_by_spaces_and_commas() -> None:
+    """After a trailing comma, more keys follow in the next line."""
     keys = read("a.org, b.org:54,\nc.org dns://d.org {\n}").blocks[0].keys
     assert [(key.zone, key.port) for key in keys] == [("a.org.", 53), ("b.org.", 54), ("c.org.", 53), ("d.org.", 53)]
 
 
 def test_imports_files_and_globs(tmp_path: Path) -> None:
-    """Paths of `import` are relative to the importing file, and tokens have their position in the imported one. A glob
-    that matches nothing gives a warning.
-    """
+    """Paths are relative to the importing file. A pattern without a match causes a warning."""
     (tmp_path / "parts").mkdir()
     (tmp_path / "parts" / "a.conf").write_text("log\n")
     (tmp_path / "parts" / "b.conf").write_text("import deeper.inc\n")
@@ -235,7 +228,7 @@ def test_imports_files_and_globs(tmp_path: Path) -> None:
     ],
 )
 def test_bad_files_get_one_line(text: str, line: str) -> None:
-    """The error has file, line and column, what was found and what was expected."""
+    """An error has file, line and column, the text found and the text expected."""
     with pytest.raises(CorefileError) as caught:
         read(text)
     assert str(caught.value) == line
@@ -258,13 +251,11 @@ def test_bad_files_get_one_line(text: str, line: str) -> None:
     ],
 )
 def test_braces_stand_where_coredns_takes_them(text: str, expected: list[object] | None) -> None:
-    """Braces are accepted at every place where CoreDNS accepts them."""
     snippet = "" if expected is not None else "(s) {\n f\n}\n"
     assert directives(snippet + text) == (expected if expected is not None else [["f"]])
 
 
-def test_a_block_may_begin_behind_the_end_of_another() -> None:
-    """A `}` ends its server block, so the next block may begin on the same line."""
+def test_a_block_may_begin_on_the_line_where_another_ends() -> None:
     assert [block.keys[0].zone for block in read("a {\n f\n} b {\n g\n}").blocks] == ["a.", "b."]
 
 
@@ -335,7 +326,7 @@ def test_a_block_may_begin_behind_the_end_of_another() -> None:
     ],
 )
 def test_what_coredns_misreads_is_a_warning(text: str, zones: list[str], warnings: list[str]) -> None:
-    """Text that CoreDNS misreads is a warning with file, line and column, and the rest of the Corefile is read."""
+    """svcdns warns about text that CoreDNS misreads, and reads the rest of the Corefile."""
     corefile = read(text)
     assert [key.zone for block in corefile.blocks for key in block.keys] == zones
     assert list(corefile.warnings) == warnings
@@ -343,7 +334,6 @@ def test_what_coredns_misreads_is_a_warning(text: str, zones: list[str], warning
 
 @pytest.mark.parametrize("depth", [MAX_NESTING, 5000])
 def test_nesting_limit(depth: int) -> None:
-    """Blocks that are nested too deeply are an error with a position, at any depth."""
     at_most = ". {\n" + "x {\n" * (MAX_NESTING - 1) + "}\n" * MAX_NESTING
     assert len(read(at_most).blocks) == 1
     with pytest.raises(
@@ -353,7 +343,7 @@ def test_nesting_limit(depth: int) -> None:
 
 
 def test_import_limit() -> None:
-    """Snippets that import each other and multiply are an error."""
+    """Snippets that import each other would multiply without end."""
     bomb = (
         "(s0) {\n log\n}\n"
         + "".join(f"(s{n}) {{\n" + f" import s{n - 1}\n" * 10 + "}\n" for n in range(1, 6))
@@ -364,25 +354,21 @@ def test_import_limit() -> None:
 
 
 def test_the_digest_covers_contents_and_positions() -> None:
-    """The digest depends on environment values and positions, but not on trailing comments.
-
-    See docs/behaviour/corefile.md#what-a-reload-compares.
-    """
+    """docs/behaviour/corefile.md#what-a-reload-compares has the rule."""
     base = read(". {\n log {$A}\n}", A="1").digest
     assert read(". {\n log {$A} # comment\n}", A="1").digest == base
     assert read(". {\n log {$A}\n}", A="2").digest != base
     assert read("\n. {\n log {$A}\n}", A="1").digest != base
 
 
-def test_travels_as_msgpack() -> None:
-    """A Corefile is the same after encoding and decoding as msgpack, so workers get the same Corefile as control."""
+def test_a_corefile_survives_msgpack() -> None:
+    """Control sends its parsed Corefile to the workers."""
     corefile = read(KUBEADM)
     assert msgspec.msgpack.decode(msgspec.msgpack.encode(corefile), type=Corefile) == corefile
 
 
 @given(st.text(alphabet='. {}\n\t"#ab:/\\$%,()import*', max_size=60))
 def test_any_text_parses_or_is_a_corefile_error(text: str) -> None:
-    """A text is either parsed or raises CorefileError."""
     with contextlib.suppress(CorefileError):
         assert read(text).digest
 
@@ -401,12 +387,12 @@ def test_any_text_parses_or_is_a_corefile_error(text: str) -> None:
     ],
 )
 def test_variables_are_replaced_as_coredns_replaces_them(text: str, environ: dict[str, str], value: str) -> None:
-    """Variables are replaced from the left, also in the values of other variables, as in CoreDNS."""
+    """A value may contain another variable, which is replaced too."""
     assert directives(f'. {{\n f "{text}"\n}}', **environ) == [["f", value]]
 
 
 def test_a_pattern_finds_hidden_files(tmp_path: Path) -> None:
-    """`*` also matches hidden files, as in Go; the hidden folders of a mounted ConfigMap are left out."""
+    """As in Go, `*` matches hidden files. Hidden folders, which a mounted ConfigMap has, are not searched."""
     (tmp_path / "d" / "..data").mkdir(parents=True)
     (tmp_path / "d" / ".a").write_text("f")
     (tmp_path / "d" / "b").write_text("g")

@@ -1,4 +1,4 @@
-"""Regular expressions of a Corefile."""
+"""Regular expressions in a Corefile."""
 
 from __future__ import annotations
 
@@ -12,12 +12,11 @@ from svcdns.corefile.regex import MAX_LENGTH, regex
 
 
 def token(text: str) -> Token:
-    """Returns a token at line 3, column 4."""
     return Token(text, Position("Corefile", 3, 4))
 
 
 def test_finds_the_leftmost_match_and_its_groups() -> None:
-    """A pattern matches anywhere in the text. Unused groups are empty, and both of Go's forms of group names work."""
+    """An unused group is empty. Both of Go's forms of group names are accepted."""
     pattern = regex(token(r"(?P<a>\d+)-(?<b>\d+)(x)?"))
     assert pattern.find("ip 1-22, 3-4") == ("1-22", "1", "22", "")
     assert pattern.find("ip") is None
@@ -25,7 +24,7 @@ def test_finds_the_leftmost_match_and_its_groups() -> None:
 
 
 def test_equal_texts_are_equal_patterns() -> None:
-    """Patterns with equal text compare equal, so that options can be compared."""
+    """Parsed options can then be compared."""
     assert regex(token("a+")) == regex(token("a+")) != regex(token("a*"))
 
 
@@ -39,13 +38,12 @@ def test_equal_texts_are_equal_patterns() -> None:
     ],
 )
 def test_errors_have_the_position_of_the_word(text: str) -> None:
-    """The error has file, line and column of the pattern."""
     with pytest.raises(CorefileError, match=r"^Corefile:3:4 "):
         regex(token(text))
 
 
 def test_matching_takes_linear_time() -> None:
-    """A pattern that takes a backtracking engine exponential time is matched in less than a second."""
+    """An engine with backtracking would take exponential time for this pattern."""
     started = time.monotonic()
     assert regex(token(r"^(\w+\w+)+x$")).find("a" * 250 + ".") is None
     assert time.monotonic() - started < 1

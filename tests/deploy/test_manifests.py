@@ -1,4 +1,4 @@
-"""The manifests in deploy/: the code knows every option, and svcdns accepts the Corefile."""
+"""The manifests in deploy/ agree with the code and with docs/operating.md."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ KNOWN = {"SVCDNS_COOKIE_SECRETS", "SVCDNS_STATE", *map(variable, SETTABLE)}
 
 @pytest.fixture(scope="module")
 def objects() -> dict[str, Any]:
-    """The objects by kind; one of each."""
+    """Returns the objects of the manifests by kind. Each kind has one object."""
     found = list(yaml.safe_load_all(FILE.read_text()))
     assert len({item["kind"] for item in found}) == len(found)
     return {item["kind"]: item for item in found}
@@ -34,19 +34,17 @@ def objects() -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def container(objects: dict[str, Any]) -> dict[str, Any]:
-    """Returns the only container of the Deployment."""
     (found,) = objects["Deployment"]["spec"]["template"]["spec"]["containers"]
     return dict(found)
 
 
 def environment(container: dict[str, Any]) -> dict[str, str]:
-    """Returns the environment of the container."""
     return {entry["name"]: entry["value"] for entry in container["env"]}
 
 
 @pytest.fixture
 def setup(objects: dict[str, Any], container: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Setup:
-    """Reads the setup from the Corefile and the environment variables of the manifests."""
+    """Reads the Corefile and the environment variables of the manifests."""
     for name, value in environment(container).items():
         monkeypatch.setenv(name, value)
     resolv = tmp_path / "resolv.conf"
@@ -57,7 +55,6 @@ def setup(objects: dict[str, Any], container: dict[str, Any], tmp_path: Path, mo
 
 
 def test_svcdns_accepts_the_corefile(setup: Setup, container: dict[str, Any]) -> None:
-    """svcdns accepts the Corefile of the manifests. Snapshot, probes and ports of the Deployment agree with it."""
     (view,) = setup.views.values()
     assert view.snapshot == SnapshotOptions(environment(container)["SVCDNS_SNAPSHOT"])
     pages = {page.path: page.address[1] for page in setup.pages}
@@ -71,20 +68,19 @@ def test_svcdns_accepts_the_corefile(setup: Setup, container: dict[str, Any]) ->
     }
 
 
-def test_every_variable_is_known(container: dict[str, Any]) -> None:
-    """The Deployment sets only variables that svcdns knows; a misspelt one would have no effect."""
+def test_the_code_knows_every_variable(container: dict[str, Any]) -> None:
+    """A misspelt variable would have no effect."""
     assert set(environment(container)) <= KNOWN
     assert parse("svcdns", container["args"]).conf == "/etc/coredns/Corefile"
 
 
 def test_every_variable_is_documented() -> None:
-    """The table in docs/operating.md has every environment variable."""
     page = (FILE.parents[1] / "docs" / "operating.md").read_text()
     assert set(re.findall(r"^\| `(SVCDNS_\w+)`", page, re.MULTILINE)) == KNOWN
 
 
-def test_files_are_written_to_the_volume(objects: dict[str, Any], container: dict[str, Any]) -> None:
-    """All files are written to an emptyDir volume, because the root file system is read-only."""
+def test_files_are_written_to_an_empty_dir(objects: dict[str, Any], container: dict[str, Any]) -> None:
+    """The root file system is read-only."""
     mounts = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
     assert all(path.startswith(mounts["state"] + "/") for path in environment(container).values())
     assert container["securityContext"]["readOnlyRootFilesystem"]
@@ -94,7 +90,6 @@ def test_files_are_written_to_the_volume(objects: dict[str, Any], container: dic
 
 
 def test_the_role_is_what_the_corefile_needs(setup: Setup, objects: dict[str, Any]) -> None:
-    """The ClusterRole may list and watch every resource that the Corefile needs, and nothing else."""
     allowed = {
         resource + ("." + group if group else ""): rule["verbs"]
         for rule in objects["ClusterRole"]["rules"]
@@ -106,7 +101,6 @@ def test_the_role_is_what_the_corefile_needs(setup: Setup, objects: dict[str, An
 
 
 def test_the_container_has_the_least_rights(objects: dict[str, Any], container: dict[str, Any]) -> None:
-    """The Pod runs as an unprivileged user with the runtime's seccomp profile, and cannot write or gain rights."""
     pod = objects["Deployment"]["spec"]["template"]["spec"]
     own = {key: pod["securityContext"][key] for key in ("runAsNonRoot", "runAsUser", "seccompProfile")}
     assert own == {"runAsNonRoot": True, "runAsUser": 65532, "seccompProfile": {"type": "RuntimeDefault"}}
@@ -120,7 +114,6 @@ def test_the_container_has_the_least_rights(objects: dict[str, Any], container: 
 
 
 def test_the_objects_refer_to_each_other(objects: dict[str, Any]) -> None:
-    """Service, Deployment, ServiceAccount and ClusterRole refer to each other by name and label."""
     template = objects["Deployment"]["spec"]["template"]
     assert objects["Service"]["spec"]["selector"].items() <= template["metadata"]["labels"].items()
     assert objects["Deployment"]["spec"]["selector"]["matchLabels"] == template["metadata"]["labels"]

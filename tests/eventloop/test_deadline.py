@@ -1,4 +1,4 @@
-"""A deadline that may be put off."""
+"""A deadline that can be postponed."""
 
 from __future__ import annotations
 
@@ -10,25 +10,21 @@ from svcdns.eventloop.deadline import Deadline
 
 
 class Loop:
-    """An event loop whose time the test moves."""
+    """An event loop whose clock the test moves."""
 
     def __init__(self) -> None:
-        """The clock starts at 0."""
         self.now = 0.0
         self.timers: list[asyncio.TimerHandle] = []
 
     def time(self) -> float:
-        """Returns the time."""
         return self.now
 
     def call_at(self, when: float, call: object) -> asyncio.TimerHandle:
-        """Creates a timer and keeps it for the test."""
         handle = asyncio.TimerHandle(when, call, (), asyncio.get_running_loop())  # type: ignore[arg-type]
         self.timers.append(handle)
         return handle
 
     def move(self, now: float) -> None:
-        """Sets the time, and runs the timers that are due."""
         self.now = now
         due = [timer for timer in self.timers if timer.when() <= now and not timer.cancelled()]
         self.timers = [timer for timer in self.timers if timer not in due]
@@ -38,12 +34,11 @@ class Loop:
 
 @pytest.fixture
 async def loop() -> Loop:
-    """Returns an event loop whose time the test sets."""
     return Loop()
 
 
-async def test_it_comes_when_it_was_put_off_to(loop: Loop) -> None:
-    """A deadline that was moved several times calls once, at the last time, with a single timer."""
+async def test_a_postponed_deadline_calls_once(loop: Loop) -> None:
+    """Moving the deadline several times creates a single timer."""
     calls: list[float] = []
     deadline = Deadline(loop, lambda: calls.append(loop.now))  # type: ignore[arg-type]
     for now in range(5):
@@ -56,8 +51,7 @@ async def test_it_comes_when_it_was_put_off_to(loop: Loop) -> None:
     assert calls == [20]
 
 
-async def test_it_may_come_sooner(loop: Loop) -> None:
-    """A deadline that is moved to an earlier time calls at that time."""
+async def test_a_deadline_may_be_moved_to_an_earlier_time(loop: Loop) -> None:
     calls: list[float] = []
     deadline = Deadline(loop, lambda: calls.append(loop.now))  # type: ignore[arg-type]
     deadline.set(10)
@@ -67,8 +61,7 @@ async def test_it_may_come_sooner(loop: Loop) -> None:
     assert calls == [3]
 
 
-async def test_it_can_be_cancelled(loop: Loop) -> None:
-    """A cancelled deadline does not call, and can be set again."""
+async def test_a_cancelled_deadline_can_be_set_again(loop: Loop) -> None:
     calls: list[float] = []
     deadline = Deadline(loop, lambda: calls.append(loop.now))  # type: ignore[arg-type]
     deadline.set(1)

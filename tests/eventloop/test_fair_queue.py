@@ -1,4 +1,4 @@
-"""The queue that shares a worker's time among clients."""
+"""The queue that shares a worker's time fairly among clients."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ CLIENTS = st.sampled_from([b"a", b"b", b"c", b"d"])
 
 
 def filled(**packets: int) -> FairQueue[tuple[bytes, int]]:
-    """Returns a queue with this number of packets of each client, added client after client."""
+    """Returns a queue with packets of several clients. The packets of each client were added together."""
     queue: FairQueue[tuple[bytes, int]] = FairQueue(1000)
     for client, count in packets.items():
         for number in range(count):
@@ -24,11 +24,9 @@ def filled(**packets: int) -> FairQueue[tuple[bytes, int]]:
 
 
 @given(st.lists(st.one_of(CLIENTS, st.none()), max_size=80))
-def test_order_bound_and_the_longest_queue_loses(steps: list[bytes | None]) -> None:
-    """For any order of adding (a client) and removing (None), the queue equals a model of plain lists.
-
-    The queue is never longer than its maximum, each client's packets keep their order, and only a client with the most
-    packets loses one, the newest.
+def test_the_queue_equals_a_model_of_plain_lists(steps: list[bytes | None]) -> None:
+    """If the queue is full, the client with the most packets loses its newest packet. A step adds a packet of
+    its client, or removes a packet if the step is None.
     """
     queue: FairQueue[tuple[bytes, int]] = FairQueue(MOST)
     model: dict[bytes, list[tuple[bytes, int]]] = {}
@@ -62,7 +60,6 @@ def test_order_bound_and_the_longest_queue_loses(steps: list[bytes | None]) -> N
 
 
 def queued(queue: FairQueue[tuple[bytes, int]], client: bytes) -> list[tuple[bytes, int]]:
-    """Returns the waiting packets of a client."""
     return next((list(one.items) for one in queue.turns if one.key == client), [])
 
 
@@ -76,7 +73,7 @@ def queued(queue: FairQueue[tuple[bytes, int]], client: bytes) -> list[tuple[byt
     ids=["equal", "ten times", "three times"],
 )
 def test_each_client_gets_the_same_time(costs: dict[str, int], shares: dict[str, int]) -> None:
-    """A client with expensive packets gets fewer packets answered, in proportion to the time that they take."""
+    """The more time a client's packets take, the fewer of its packets are answered."""
     queue = filled(a=400, b=400)
     answered: Counter[str] = Counter()
     while min(len(queued(queue, key.encode())) for key in costs):
@@ -87,7 +84,7 @@ def test_each_client_gets_the_same_time(costs: dict[str, int], shares: dict[str,
 
 
 def test_a_client_with_one_packet_passes_a_flood() -> None:
-    """A packet of another client is answered after at most one turn of the client with many packets."""
+    """One turn of the client with many packets may come first, but not more."""
     queue = filled(flood=500, other=1)
     before = 0
     while queue.pop()[0] == b"flood":
@@ -96,8 +93,8 @@ def test_a_client_with_one_packet_passes_a_flood() -> None:
     assert before <= 11
 
 
-def test_a_very_expensive_packet_is_not_charged_for_ever() -> None:
-    """The debt of a client is bounded, so that it gets a turn again after a bounded time."""
+def test_the_debt_of_a_client_is_bounded() -> None:
+    """A client with a very expensive packet gets its next turn after a bounded time."""
     queue = filled(a=2, b=100)
     assert queue.pop()[0] == b"a"
     queue.charge(1000.0)
@@ -108,8 +105,7 @@ def test_a_very_expensive_packet_is_not_charged_for_ever() -> None:
     assert turns <= MAX_DEBT / QUANTUM + 1
 
 
-def test_many_clients_with_one_packet_each() -> None:
-    """If every client has one packet, a new client finds no room, and no other client loses its packet."""
+def test_a_full_queue_of_single_packets_refuses_a_new_client() -> None:
     queue: FairQueue[int] = FairQueue(3)
     assert [queue.add(bytes((n,)), n) for n in range(5)] == [None, None, None, b"\3", b"\4"]
     assert [queue.pop() for _ in range(3)] == [0, 1, 2]

@@ -1,4 +1,6 @@
-"""The event loop that drains sockets while it waits."""
+"""The event loop, which drains registered sockets inside its selector. To drain a socket is to read all waiting
+packets.
+"""
 
 from __future__ import annotations
 
@@ -14,14 +16,13 @@ from svcdns.eventloop.loop import DrainingLoop, DrainingSelector, add_drain, aft
 
 @pytest.fixture
 def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
-    """Yields two connected datagram sockets."""
     ends = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
     with ends[0], ends[1]:
         yield ends
 
 
 def test_a_drained_socket_is_never_reported(pair: tuple[socket.socket, socket.socket]) -> None:
-    """A drained socket is read inside the selector and not reported, so `select` waits for its full time."""
+    """`select` reads the socket and goes on waiting for the rest of its time."""
     ours, theirs = pair
     taken = []
     with DrainingSelector() as selector:
@@ -41,7 +42,6 @@ def test_a_drained_socket_is_never_reported(pair: tuple[socket.socket, socket.so
 def test_a_callback_that_a_drain_schedules_ends_the_wait(
     pair: tuple[socket.socket, socket.socket], put: Callable[[asyncio.AbstractEventLoop], object]
 ) -> None:
-    """If a drain schedules a callback, the loop runs it although no other event arrives."""
     ours, theirs = pair
     loop = DrainingLoop()
 
@@ -55,8 +55,8 @@ def test_a_callback_that_a_drain_schedules_ends_the_wait(
     loop.close()
 
 
-def test_calls_after_all_drains(pair: tuple[socket.socket, socket.socket]) -> None:
-    """Functions given to `after_drains` run after all drains, or in the loop's next iteration if no drain runs."""
+def test_after_drains_calls_functions_once_all_sockets_are_drained(pair: tuple[socket.socket, socket.socket]) -> None:
+    """If no socket is drained, the functions run in the next iteration of the loop."""
     ours, theirs = pair
     done: list[str] = []
     loop = DrainingLoop()
@@ -75,8 +75,7 @@ def test_calls_after_all_drains(pair: tuple[socket.socket, socket.socket]) -> No
     loop.close()
 
 
-def test_other_work_beside_a_flood(pair: tuple[socket.socket, socket.socket]) -> None:
-    """Timers, tasks and other descriptors are served while a socket is always readable."""
+def test_timers_and_tasks_run_during_a_flood(pair: tuple[socket.socket, socket.socket]) -> None:
     ours, theirs = pair
     drained = 0
 
@@ -102,8 +101,7 @@ def test_other_work_beside_a_flood(pair: tuple[socket.socket, socket.socket]) ->
     assert drained > 1
 
 
-async def test_drains_are_readers_of_any_other_loop(pair: tuple[socket.socket, socket.socket]) -> None:
-    """In another event loop, a drain works as an ordinary reader."""
+async def test_any_other_event_loop_uses_ordinary_readers(pair: tuple[socket.socket, socket.socket]) -> None:
     ours, theirs = pair
     got: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
     add_drain(asyncio.get_running_loop(), ours, lambda: got.set_result(ours.recv(9)))
@@ -113,9 +111,7 @@ async def test_drains_are_readers_of_any_other_loop(pair: tuple[socket.socket, s
 
 
 def test_asyncio_finds_a_registration_by_its_socket(pair: tuple[socket.socket, socket.socket]) -> None:
-    """A second `add_reader` of a socket replaces the first one. CPython 3.13 looks up the socket, older versions its
-    number.
-    """
+    """CPython 3.13 looks up the socket object, older versions the descriptor's number."""
     loop, (one, other) = DrainingLoop(), pair
     called: list[int] = []
     try:

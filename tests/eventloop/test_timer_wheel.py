@@ -12,8 +12,7 @@ from svcdns.eventloop.timer_wheel import TICK, TimerWheel, cancel
 from tests.support import world
 
 
-async def test_callbacks_run_when_their_time_has_come() -> None:
-    """Timers run in the order of their times, and never early."""
+async def test_timers_run_in_order_and_never_early() -> None:
     clock = world.Clock()
     called: list[float] = []
     timer_wheel = TimerWheel(clock)
@@ -33,7 +32,7 @@ async def test_callbacks_run_when_their_time_has_come() -> None:
 
 
 async def test_a_callback_may_start_another_timer() -> None:
-    """A timer callback may start a timer that is already due; it runs at the next tick."""
+    """If the new timer is already due, it runs at the next tick."""
     clock = world.Clock()
     called: list[float] = []
     timer_wheel = TimerWheel(clock)
@@ -51,7 +50,6 @@ async def test_a_callback_may_start_another_timer() -> None:
 
 
 async def test_a_callback_that_raises_does_not_stop_the_others() -> None:
-    """A callback that raises is reported to the exception handler of the event loop, and other callbacks still run."""
     clock = world.Clock()
     called: list[int] = []
     logged: list[Any] = []
@@ -70,7 +68,6 @@ async def test_a_callback_that_raises_does_not_stop_the_others() -> None:
 
 
 async def test_the_event_loop_runs_due_callbacks() -> None:
-    """The event loop runs the callback of a timer that is due."""
     clock, called = world.Clock(), asyncio.Event()
     timer_wheel = TimerWheel(clock)
     timer_wheel.at(clock(), called.set)
@@ -79,8 +76,7 @@ async def test_the_event_loop_runs_due_callbacks() -> None:
     assert timer_wheel._handle is None
 
 
-async def test_stop() -> None:
-    """After `stop`, no callback runs."""
+async def test_no_callback_runs_after_stop() -> None:
     clock = world.Clock()
     called: list[float] = []
     timer_wheel = TimerWheel(clock)
@@ -91,10 +87,7 @@ async def test_stop() -> None:
     assert called == []
 
 
-async def test_a_cancelled_timer() -> None:
-    """A cancelled timer does not run, and the event loop does not wake for it. Cancelling a timer that has run has
-    no effect.
-    """
+async def test_a_cancelled_timer_does_not_wake_the_event_loop() -> None:
     clock = world.Clock()
     called: list[float] = []
     timer_wheel = TimerWheel(clock)
@@ -113,7 +106,6 @@ async def test_a_cancelled_timer() -> None:
 
 
 async def test_the_event_loop_wakes_when_the_first_timer_is_due() -> None:
-    """The event loop sleeps until the first timer is due, however many timers are pending."""
     clock, loop = world.Clock(), asyncio.get_running_loop()
     timer_wheel = TimerWheel(clock)
     for seconds in (5.0, 3.0, 4.0):
@@ -127,7 +119,6 @@ async def test_the_event_loop_wakes_when_the_first_timer_is_due() -> None:
 
 
 async def test_many_due_callbacks_run_over_several_iterations(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Many due timers run over several iterations of the event loop. A timer cancelled in between does not run."""
     monkeypatch.setattr("svcdns.eventloop.timer_wheel.SLICE", -1.0)
     clock, over = world.Clock(), asyncio.Event()
     called: list[int] = []

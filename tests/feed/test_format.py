@@ -1,4 +1,4 @@
-"""The digest of the hand-over format (see docs/glossary.md, hand-over)."""
+"""The digest of the hand-over format (docs/glossary.md)."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ from svcdns.feed.format import handover_format, shape_digest
 from svcdns.process.shared_memory import HANDOVER
 
 
-def test_the_same_in_every_process() -> None:
-    """The hand-over format does not depend on Python's hash seed."""
+def test_the_digest_does_not_depend_on_the_hash_seed() -> None:
     program = "from svcdns.feed.format import handover_format; print(handover_format())"
     other = subprocess.run(
         [sys.executable, "-c", program], env={"PYTHONHASHSEED": "7"}, capture_output=True, text=True, check=True
@@ -24,13 +23,13 @@ def test_the_same_in_every_process() -> None:
     assert len(digest) == 12
 
 
-def test_earlier_builds_know_it() -> None:
-    """The hand-over format is the one that earlier versions can be upgraded from in place."""
+def test_the_digest_is_that_of_earlier_versions() -> None:
+    """Earlier versions can be upgraded in place only to the same hand-over format."""
     assert handover_format() == "2.4928935a2f90"
 
 
 def frames(names: tuple[str, str], kind: type = int, docstring: str = "", *, reverse: bool = False) -> object:
-    """Returns a union of two frame types, of which one contains the other."""
+    """Returns a union of two frame types. One of them contains the other."""
     inner: Any = msgspec.defstruct(
         names[0], [("first", kind), ("second", str, "")], array_like=True, frozen=True, tag="inner"
     )
@@ -41,27 +40,22 @@ def frames(names: tuple[str, str], kind: type = int, docstring: str = "", *, rev
     return outer | inner if reverse else inner | outer
 
 
-def test_names_and_docstrings_do_not_count() -> None:
-    """Renamed types and fields, other docstrings and another order of the types do not change the digest of the feed
-    format.
-    """
+def test_names_and_docstrings_do_not_change_the_digest() -> None:
     wanted = shape_digest(frames(("A", "B")))
     assert shape_digest(frames(("Z", "A"), docstring="Another text.")) == wanted
     assert shape_digest(frames(("A", "B"), reverse=True)) == wanted
 
 
-def test_types_of_fields_count() -> None:
-    """Another type of a field changes the hand-over format."""
+def test_types_of_fields_change_the_digest() -> None:
     assert shape_digest(frames(("A", "B"), float)) != shape_digest(frames(("A", "B")))
 
 
-def test_a_type_within_itself() -> None:
-    """The shape digest of a type that refers to itself depends on the type that it refers to."""
+def test_the_digest_of_a_recursive_type() -> None:
     assert len(shape_digest(Tree)) == 12
     assert shape_digest(Tree) != shape_digest(tuple[Tree, ...])
 
 
 class Tree(msgspec.Struct, array_like=True):
-    """A type that contains itself."""
+    """A type with a field of its own type."""
 
     branches: tuple[Tree, ...] = ()

@@ -1,4 +1,4 @@
-"""Frames between control and workers."""
+"""Frames that control sends to workers."""
 
 from __future__ import annotations
 
@@ -44,8 +44,7 @@ FRAMES: list[ToWorker] = [
 ]
 
 
-def test_frames_are_what_was_sent() -> None:
-    """Frames of each type are read as they were sent, in order."""
+def test_frames_are_read_as_they_were_sent() -> None:
     reader = FrameReader[ToWorker](ToWorker)
     for one in FRAMES:
         reader.feed(frame(one))
@@ -55,8 +54,7 @@ def test_frames_are_what_was_sent() -> None:
 @pytest.mark.parametrize(
     "sent", FRAMES, ids=lambda one: f"{type(one).__name__} {type(getattr(one, 'change', None)).__name__}"
 )
-def test_a_worker_reads_the_same_and_leaves_objects_encoded(sent: ToWorker) -> None:
-    """A worker decodes a frame to equal content, but leaves its object encoded."""
+def test_a_worker_leaves_objects_encoded(sent: ToWorker) -> None:
     reader = FrameReader[FromControl](FromControl)
     reader.feed(frame(sent))
     (got,) = reader.frames()
@@ -68,13 +66,11 @@ def test_a_worker_reads_the_same_and_leaves_objects_encoded(sent: ToWorker) -> N
 
 
 def test_an_encoded_object_is_sent_as_it_is() -> None:
-    """An encoded object is put into the frame without encoding it again."""
     service = Service("d", "x", ("10.0.0.1",))
     assert put_frame(3, msgspec.msgpack.encode(service)) == frame(Changed(3, Put(service)))
 
 
 def test_frames_that_are_not_consumed_are_kept() -> None:
-    """Frames that the caller has not consumed are returned by the next call."""
     reader = FrameReader[ToControl](ToControl)
     reader.feed(frame(Configured(1)) + frame(Configured(2, "no")))
     assert next(reader.frames()) == Configured(1)

@@ -1,12 +1,12 @@
 """Coverage-guided fuzzing of everything that reads octets from outside: `python -m tests.fuzz TARGET --minutes 10`.
 
-It needs atheris, which `make env` installs where atheris has a wheel. A target is a function that gets octets and
-raises an exception if the code under test breaks a rule. Examples are an undocumented exception, another reading than
-dnspython's, a round trip that changes something, and too much time. `test_replay.py` runs the stored inputs of all
-targets without atheris.
+Fuzzing needs atheris, which `make env` installs where atheris has a wheel. A target is a function that gets octets and
+raises an exception if the code under test breaks a rule. A rule is broken, for example, by an undocumented exception,
+by a reading that differs from dnspython's, by a round trip that changes something, or by too much CPU time.
+`test_replay.py` runs the stored inputs of all targets without atheris.
 
-New inputs are kept in `.fuzz/corpus/TARGET`, and an input that shows a fault in `.fuzz/crashes`. `--save FILE` adds
-such a file to the inputs in the repository, so that it is a test from then on.
+New inputs are kept in `.fuzz/corpus/TARGET`. An input that shows a fault is kept in `.fuzz/crashes`. `--save FILE` adds
+such a file to the stored inputs in the repository, which the tests replay.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ LONGEST: Final = 10
 
 
 def main() -> int:
-    """Runs the command, and returns its exit code: not 0 if a fault was found."""
+    """Runs the command. The exit code is not 0 if a fault was found."""
     arguments = _parser().parse_args()
     if arguments.save is not None:
         _save(arguments.save, arguments.targets)
@@ -68,7 +68,7 @@ def _names() -> list[str]:
 
 
 def _fuzz(name: str, arguments: argparse.Namespace) -> None:
-    """Fuzzes one target; does not return, because libFuzzer ends the process."""
+    """Fuzzes one target. The function does not return, because libFuzzer ends the process."""
     import logging
 
     import atheris

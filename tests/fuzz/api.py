@@ -1,4 +1,4 @@
-"""The target for what an API server sends: pages of a list, and the events of a watch."""
+"""The fuzzing target for responses of an API server: pages of a list, and events of a watch."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _RESOURCES: Final = watched(WatchOptions(pods=True, multicluster=True, zones=Tru
 
 
 def run_api(data: bytes) -> None:
-    """Reads a page of a list or the events of a watch, as the first octet says. The second octet chooses the
+    """Reads a page of a list or the events of a watch. The first octet chooses between them, the second octet the
     resource.
     """
     if len(data) < 3:

@@ -1,7 +1,7 @@
 """Changes to inputs that keep their structure, so that a fuzzer gets past the first check of a format.
 
 A mutator gets an input and a random generator, and returns a changed input. It raises ValueError for an input that does
-not have the format; a fuzzer then changes octets instead. Nothing here knows what a target does.
+not have the format. The fuzzer then changes single octets instead. This module does not depend on the targets.
 """
 
 from __future__ import annotations
@@ -47,10 +47,9 @@ _DATA: Final = (
 
 
 def of_trees(load: Callable[[bytes], Any], dump: Callable[[Any], bytes], pool: Sequence[Any] = ()) -> Mutator:
-    """Returns a mutator of documents such as JSON.
-
-    `load` and `dump` convert between octets and lists, dicts and scalars. Values
-    are removed, repeated, exchanged, or replaced by values of `pool` and by unusual ones.
+    """Returns a mutator of documents such as JSON. `load` and `dump` convert between octets and lists, dicts and
+    scalars. The mutator removes, repeats and exchanges values, or replaces them with values of `pool` or unusual
+    values.
     """
 
     def mutate(data: bytes, rng: random.Random) -> bytes:
@@ -101,7 +100,9 @@ JSON: Final = (msgspec.json.decode, msgspec.json.encode)
 
 
 def of_lines(lines: Sequence[str], words: Sequence[str]) -> Mutator:
-    """Returns a mutator of texts in lines of words. `lines` are added, and `words` replace or follow other words."""
+    """Returns a mutator of texts that consist of lines of words. The mutator adds lines of `lines`, and adds or
+    replaces words with `words`.
+    """
 
     def mutate(data: bytes, rng: random.Random) -> bytes:
         text = data.decode(errors="surrogateescape").split("\n")
@@ -139,7 +140,7 @@ def _with_another_word(line: str, rng: random.Random, words: Sequence[str]) -> s
 
 
 def of_parts(mutator: Mutator, end: bytes = b"\n") -> Mutator:
-    """Returns a mutator of texts with several documents, such as JSON lines. `mutator` changes one of them."""
+    """Returns a mutator of texts with several documents, such as JSON lines. `mutator` changes one of the documents."""
 
     def mutate(data: bytes, rng: random.Random) -> bytes:
         parts = data.split(end)
@@ -150,7 +151,7 @@ def of_parts(mutator: Mutator, end: bytes = b"\n") -> Mutator:
 
 
 def _change_one(parts: list[bytes], mutator: Mutator, rng: random.Random) -> None:
-    """Changes one of the parts with `mutator`; seldom removes it, or adds a copy of a part."""
+    """Changes one of the parts with `mutator`. Sometimes removes a part, or adds a copy of a part, instead."""
     at, choice = rng.randrange(len(parts)), rng.randrange(8)
     if choice == 0:
         del parts[at]
@@ -161,7 +162,7 @@ def _change_one(parts: list[bytes], mutator: Mutator, rng: random.Random) -> Non
 
 
 def of_frames(mutator: Mutator) -> Mutator:
-    """Returns a mutator of streams of frames, each after its length. `mutator` changes the content of one frame."""
+    """Returns a mutator of streams of frames with length prefixes. `mutator` changes the content of one frame."""
 
     def mutate(data: bytes, rng: random.Random) -> bytes:
         contents, at = [], 0
@@ -178,17 +179,17 @@ def of_frames(mutator: Mutator) -> Mutator:
 
 
 def after(octets: int, mutator: Mutator) -> Mutator:
-    """Returns a mutator that leaves the first octets as they are, and changes the rest with `mutator`."""
+    """Returns a mutator that keeps the first `octets` octets, and changes the rest with `mutator`."""
     return lambda data, rng: data[:octets] + mutator(data[octets:], rng)
 
 
 def either(*mutators: Mutator) -> Mutator:
-    """Returns a mutator that uses one of several mutators, chosen at random."""
+    """Returns a mutator that calls one of several mutators, chosen at random."""
     return lambda data, rng: rng.choice(mutators)(data, rng)
 
 
 def of_messages(data: bytes, rng: random.Random) -> bytes:
-    """Changes the records of a DNS message: removes, repeats, moves or alters one, and counts them anew."""
+    """Removes, repeats, moves or alters a record of a DNS message, and corrects the counts in the header."""
     try:
         question, sections = _records(data)
     except (FormError, struct.error, IndexError) as error:
@@ -242,13 +243,14 @@ def _new_record(question: bytes, rng: random.Random) -> bytes:
 
 
 def _some_name(question: bytes, rng: random.Random) -> bytes:
-    """Returns an encoded name: the question's, one above it or below it, the root, or a pointer to anywhere."""
+    """Returns an encoded name: the name of the question, a name above or below it, the root, or a pointer to a random
+    offset.
+    """
     somewhere = struct.pack("!H", 0xC000 | HEADER.size + rng.randrange(max(1, len(question))))
     return rng.choice([b"\xc0\x0c", b"\xc0\x10", b"\1y\xc0\x0c", b"\0", b"\3com\0", somewhere])
 
 
 def _altered(record: bytes, question: bytes, rng: random.Random) -> bytes:
-    """Returns a record with another owner, type, class, TTL or RDATA."""
     at = 0
     while 0 < record[at] < _POINTER:
         at += 1 + record[at]

@@ -1,4 +1,4 @@
-"""Targets for domain names: in messages, in text, and beside dnspython."""
+"""Fuzzing targets for domain names in messages and in text. dnspython must read the same names."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _HEADER: Final = 12
 
 
 def check_name(name: bytes) -> None:
-    """Checks the rules that hold for every name in the program, and that its text stands for the same name."""
+    """Checks the rules that hold for every name, and that the name is the same after conversion to text and back."""
     assert 0 < len(name) <= names.MAX_NAME
     labels = names.labels_of(name)
     assert all(0 < len(label) <= names.MAX_LABEL for label in labels)
@@ -40,7 +40,7 @@ def read_by_dnspython(message: bytes, at: int) -> tuple[bytes, int] | None:
 
 
 def run_names(data: bytes) -> None:
-    """Reads a name of a message. The first octet chooses the offset where the name begins."""
+    """Reads a name in a message. The first octet is the offset of the name."""
     if len(data) < 2:
         return
     message = bytes(_HEADER) + data[1:]
@@ -56,20 +56,21 @@ def run_names(data: bytes) -> None:
 
 
 def _is_stricter_here(message: bytes, at: int) -> bool:
-    """Returns True if this server refuses the name on purpose, although dnspython reads it.
-
-    A pointer must not point into the header, where no name can be (RFC 1035 §4.1.4).
+    """Returns True if svcdns refuses a name on purpose that dnspython reads. A pointer must not lead into the header
+    (RFC 1035 §4.1.4).
     """
     return any(target < _HEADER for target in _targets(message, at))
 
 
 def _is_laxer_here(message: bytes, at: int) -> bool:
-    """Returns True if dnspython refuses the name only because of its own limit for the number of pointers."""
+    """Returns True if dnspython refuses the name only because dnspython allows fewer pointers."""
     return dns.name.MAX_COMPRESSION_POINTER_CHAIN < len(_targets(message, at)) <= names.MAX_POINTERS
 
 
 def _targets(message: bytes, at: int) -> list[int]:
-    """Returns the offsets to which the pointers of a name lead, up to the first pointer that does not lead back."""
+    """Returns the offsets to which the pointers of a name lead. Ends at the first pointer that does not
+    lead backwards.
+    """
     out = [at]
     while at < len(message) and (length := message[at]):
         if length < 0x40:
@@ -85,7 +86,6 @@ def _targets(message: bytes, at: int) -> list[int]:
 
 
 def run_name_texts(data: bytes) -> None:
-    """Reads a name from text. The name, converted back to text and read again, is the same."""
     try:
         text = data.decode()
     except UnicodeDecodeError:

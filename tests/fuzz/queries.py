@@ -1,4 +1,4 @@
-"""Targets for the packets of clients: queries and EDNS, also read by dnspython."""
+"""Fuzzing targets for the packets of clients: queries and EDNS options. dnspython must read the same."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ _PARSED_OPTIONS: Final = frozenset(
 
 
 def run_request(packet: bytes) -> None:
-    """Reads a packet from a client. dnspython reads an accepted packet in the same way; a refusal is short and well
-    formed.
+    """Reads a packet from a client. If svcdns accepts the packet, dnspython must read the same. An error reply must be
+    short and well-formed.
     """
     outcome = accept(packet)
     assert accept(packet) == outcome
@@ -65,10 +65,10 @@ def _check_rejected(packet: bytes, outcome: Rejected) -> None:
 
 
 def _is_refused_on_purpose(packet: bytes, reference: Any) -> bool:
-    """Returns True if a query gets FORMERR here for a reason that dnspython does not know.
+    """Returns True if svcdns refuses a query with FORMERR for a reason that dnspython does not check.
 
-    The name of a question cannot be compressed, because no name is before it. Some options have a fixed size, and their
-    number is limited. So is the number of pointers in the names of records. IXFR needs a whole SOA record.
+    The reasons: the name of the question is compressed; an option has a wrong size; there are too many options or
+    compression pointers; an IXFR query has no complete SOA record.
     """
     try:
         names_at, after = names.read_name(packet, _HEADER.size)
@@ -124,7 +124,7 @@ def _check_edns(edns: Edns, reference: Any) -> None:
 
 
 def _check_reply(request: Request) -> None:
-    """Encodes a reply to the request, and lets dnspython read it."""
+    """Encodes a reply to the request, and checks that dnspython can read the reply."""
     answer = Record(request.name, Type.TXT, 5, b"\1a", request.rclass)
     for limit in (512, 65535):
         packet = encode_reply(request, Reply(answer=(answer,) * 3), limit)
@@ -139,8 +139,8 @@ def _check_reply(request: Request) -> None:
 
 
 def run_edns(data: bytes) -> None:
-    """Reads the data of an OPT record after its class and TTL. Writing the options and reading them again gives the
-    same.
+    """Reads an OPT record, without its class and TTL. Encoding the options and reading them again must give the same
+    options.
     """
     if len(data) < 6:
         return
@@ -169,7 +169,7 @@ def run_edns(data: bytes) -> None:
 
 
 def _as_in_a_query(found: Edns) -> Edns:
-    """Returns the record without its options if it has an unknown version, as the parser of queries does."""
+    """Returns the OPT record as the parser of queries returns it: if the version is unknown, without options."""
     return Edns(found.size, found.dnssec_ok, found.version, () if found.version else found.options)
 
 

@@ -1,4 +1,4 @@
-"""Targets for the replies of upstreams: dnspython and the fast path must read them as the parser of messages does."""
+"""Fuzzing targets for replies of upstreams. dnspython and the fast path must read the same as the message parser."""
 
 from __future__ import annotations
 
@@ -40,9 +40,8 @@ _OBSOLETE: Final = frozenset({Type.MB, Type.MD, Type.MF, Type.MG, Type.MR, Type.
 
 
 def read_by_dnspython(packet: bytes) -> Any:
-    """Returns dnspython's reading of a message, or None if the message is malformed.
-
-    `errors` of the result has the errors in parts that dnspython can skip.
+    """Returns the message as dnspython reads it, or None if it is malformed. The attribute `errors` of the result has
+    the errors in skipped parts.
     """
     try:
         return dns.message.from_wire(packet, ignore_trailing=True, one_rr_per_rrset=True, continue_on_error=True)
@@ -51,12 +50,11 @@ def read_by_dnspython(packet: bytes) -> Any:
 
 
 def wire(name: dns.name.Name) -> bytes:
-    """Returns a name of dnspython as octets."""
     return b"".join(bytes((len(label),)) + label for label in name.labels)
 
 
 def run_reply(packet: bytes) -> None:
-    """Reads a packet from an upstream as a whole message. dnspython finds the same records."""
+    """Reads a packet from an upstream as a whole message. dnspython must find the same records."""
     try:
         message = parse_message(packet)
     except FormError:
@@ -91,10 +89,10 @@ def _check_beside_dnspython(packet: bytes, message: Message) -> None:
 
 
 def _may_differ(message: Message) -> int:
-    """Returns the number of records whose data dnspython may refuse although they are passed on here.
+    """Returns the number of records that dnspython may refuse although svcdns passes them on.
 
-    Only the layout of the data is checked here, never their values. For the types of _SAME, both must agree. Data of
-    other classes, and options of the OPT record, are passed on unread.
+    svcdns checks the layout of RDATA, but not the values. Both must agree for the types in _SAME. svcdns does not read
+    the RDATA of other classes, or the options of the OPT record.
     """
     records = (*message.answer, *message.authority, *message.additional)
     lax = sum(1 for record in records if record.rclass != Class.IN or record.rtype not in _SAME)
@@ -112,9 +110,9 @@ def _check_written_again(message: Message) -> None:
 
 
 def run_scan(data: bytes) -> None:
-    """Reads a reply to one of our queries on the fast path and as a whole message. Where both read it, they agree.
+    """Reads a reply with the fast path and with the message parser. If both accept the reply, they must agree.
 
-    The first octets choose the query type, the flags and the counts; the records follow.
+    The first octets of the input choose the query type, the flags and the counts. The records follow.
     """
     if len(data) < 6:
         return
@@ -137,9 +135,11 @@ _IDENT: Final = 0x1234
 
 
 def run_upstream(data: bytes) -> None:
-    """A packet from an upstream: the fast path and the parser agree whether and why it is dropped, and on its records.
+    """Checks that the fast path and the message parser drop the same packets from an upstream, and keep the same
+    records.
 
-    The first octet chooses the query; the packet follows. The records of a simple reply all belong to the query.
+    The first octet of the input chooses the query. The packet follows. Each record of a simple reply must belong to the
+    query.
     """
     if not data:
         return
@@ -161,7 +161,9 @@ def run_upstream(data: bytes) -> None:
 
 
 def _check_removal(message: Message, query: UpstreamQuery, *, is_simple: bool) -> None:
-    """Checks that removed records are counted, that a second removal removes nothing, and that the rest can be sent."""
+    """Checks that removed records are counted, that a second removal changes nothing, and that the remaining message
+    can be encoded.
+    """
     before = sum(map(len, (message.answer, message.authority, message.additional)))
     stripped = remove_unrelated_records(message, query.name)
     after = sum(map(len, (message.answer, message.authority, message.additional)))
@@ -173,7 +175,7 @@ def _check_removal(message: Message, query: UpstreamQuery, *, is_simple: bool) -
 
 
 def check_simple(packet: bytes, simple: SimpleReply, rtype: int, message: Message) -> None:
-    """Checks that the fast path's reading of a reply is the parser's reading."""
+    """Checks that the fast path and the message parser read the same from a reply."""
     assert not message.flags & (TC | OPCODE_MASK)
     assert message.flags & 15 == simple.rcode
     assert message.additional == ()
@@ -211,7 +213,9 @@ def _check_chain(packet: bytes, simple: SimpleReply, rtype: int, message: Messag
 
 
 def _check_with_ttl(packet: bytes, simple: SimpleReply, records: tuple[Record, ...]) -> None:
-    """Checks the packet that the fast path makes for another client: another ID, no OPT record, and other TTLs."""
+    """Checks the copy of a reply that the fast path makes for another client: with a new ID, new TTLs, and no OPT
+    record.
+    """
     head = b"\xff\xff" + packet[2:10] + b"\0\0" + packet[12 : simple.start]
     again = parse_message(head + with_ttl(simple, 77))
     expected = [Record(one.owner, one.rtype, 77, one.rdata, one.rclass) for one in records]

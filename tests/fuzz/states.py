@@ -1,6 +1,4 @@
-"""Targets for octets that processes of this program read from each other: frames, snapshots, hand-overs at an
-upgrade.
-"""
+"""Fuzzing targets for data that svcdns's own processes exchange: frames, snapshots, and hand-overs at an upgrade."""
 
 from __future__ import annotations
 
@@ -58,7 +56,7 @@ _SLICE: Final = EndpointSlice("d", "x", "s", (Port("http", "TCP", 80),), (Endpoi
 
 
 def run_frames(data: bytes) -> None:
-    """Reads one frame between control and a worker. The first octet chooses the direction."""
+    """Reads one frame between control and a worker. The first octet of the input chooses the direction."""
     kinds: Any = ToControl if data[:1] == b"\1" else FromControl
     reader = FrameReader[Any](kinds)
     reader.feed(framed(data[1:]))
@@ -84,8 +82,8 @@ _STAMP: Final = 16
 
 
 def run_snapshot(data: bytes) -> None:
-    """Reads a snapshot file. The first octet says how much of the file is valid: nothing, the checksum, also the
-    header.
+    """Reads a snapshot file. The first octet of the input chooses which parts of the file are made valid: none, the
+    checksum, or the header too.
     """
     if not data:
         return
@@ -116,8 +114,8 @@ def run_snapshot(data: bytes) -> None:
 
 
 def run_cache_handover(data: bytes) -> None:
-    """Reads the cache that an earlier worker left. The first octet chooses: the whole file, or one portion of a
-    cache.
+    """Reads the cache file of an earlier worker. The first octet of the input chooses between the whole file and one
+    part of a cache.
     """
     store = Store(1, MemoryBudget(lambda: 1 << 20), lambda: None)
     key = ("cache", "success")
@@ -135,7 +133,7 @@ def run_cache_handover(data: bytes) -> None:
 
 
 def run_connection_handover(data: bytes) -> None:
-    """Reads the messages with which an earlier worker passes on connections. The first octet is the number of
+    """Reads the messages that an earlier worker sends to hand over connections. The first octet is the number of
     descriptors.
     """
     left, right = socket.socketpair()
@@ -166,7 +164,7 @@ def _open_descriptors() -> int:
 
 
 def run_channel(data: bytes) -> None:
-    """Reads the messages of a channel between the supervisor and a child. Wrong octets break the channel."""
+    """Reads the messages of a channel between the supervisor and a child. Malformed octets must close the channel."""
     left, right = socket.socketpair()
     left.sendall(data)
     left.close()
@@ -186,7 +184,9 @@ def run_channel(data: bytes) -> None:
 
 
 def run_reexec(data: bytes) -> None:
-    """Reads the state that the supervisor leaves for the next program: JSON, or a ValueError that ends the upgrade."""
+    """Reads the state that the supervisor leaves for the next program. The input must be valid JSON, or raise
+    ValueError.
+    """
     file = memory_file("svcdns-fuzz")
     os.write(file, data)
     try:

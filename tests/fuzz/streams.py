@@ -1,4 +1,4 @@
-"""Targets for streams of messages: their framing must not depend on how the octets arrive."""
+"""Fuzzing targets for streams of messages. The messages must not depend on how the network cuts the stream."""
 
 from __future__ import annotations
 
@@ -25,9 +25,10 @@ from tests.support.certificates import authority, pair
 
 
 def pieces(data: bytes) -> tuple[list[bytes], bytes]:
-    """Divides an input into the pieces of a stream as they arrive, and returns the pieces and the whole stream.
+    """Returns the pieces in which a stream arrives, and the whole stream.
 
-    The first octet has the number of pieces; the next octets have the size of each piece but the last.
+    The first octet of the input is the number of pieces. The next octets are the sizes of all pieces except the last
+    piece.
     """
     if not data:
         return [], b""
@@ -42,7 +43,7 @@ def pieces(data: bytes) -> tuple[list[bytes], bytes]:
 
 
 def messages_in(stream: bytes) -> tuple[list[bytes], bytes]:
-    """Returns the complete messages of a DNS stream and the octets after them (RFC 1035 §4.2.2)."""
+    """Returns the complete messages of a DNS stream, and the octets after the last message (RFC 1035 §4.2.2)."""
     out, at = [], 0
     while len(stream) >= at + 2:
         end = at + 2 + int.from_bytes(stream[at : at + 2], "big")
@@ -54,7 +55,7 @@ def messages_in(stream: bytes) -> tuple[list[bytes], bytes]:
 
 
 def run_framing(data: bytes) -> None:
-    """Takes messages from a stream as it arrives, and frames of the processes' own streams."""
+    """Reads DNS messages, and frames between svcdns's processes, from a stream that arrives in pieces."""
     parts, stream = pieces(data)
     expected, rest = messages_in(stream)
     received, found = bytearray(), []
@@ -89,7 +90,9 @@ def _check_frames(parts: list[bytes], stream: bytes) -> None:
 
 
 class _Responder:
-    """Answers each query with its own octets: at once, later, or not at all, as the first octet says."""
+    """Answers each query with the query's own octets. The first octet chooses between an immediate reply, a later reply
+    and none.
+    """
 
     def __init__(self) -> None:
         self.asked: list[bytes] = []
@@ -115,7 +118,7 @@ class _Responder:
 
 
 class _Transport(asyncio.Transport):
-    """A transport without a socket: keeps what is written, and whether reading is paused."""
+    """A transport without a socket. It records what is written, and whether reading is paused."""
 
     def __init__(self) -> None:
         super().__init__({"peername": ("192.0.2.1", 40000), "sockname": ("192.0.2.53", 53)})
@@ -153,15 +156,15 @@ def _loop() -> asyncio.AbstractEventLoop:
     return asyncio.new_event_loop()
 
 
-def _settled() -> None:
-    """Runs what is scheduled for now in the event loop."""
+def _run_scheduled() -> None:
+    """Runs the callbacks that the event loop has scheduled for now."""
     loop = _loop()
     loop.call_soon(loop.stop)
     loop.run_forever()
 
 
 def _in_loop(call: Callable[[], None]) -> None:
-    """Calls a function inside the event loop. Raises what the function raises."""
+    """Calls a function inside the event loop. Exceptions of the function pass through."""
 
     async def run() -> None:
         call()
@@ -170,7 +173,9 @@ def _in_loop(call: Callable[[], None]) -> None:
 
 
 def run_tcp(data: bytes) -> None:
-    """Reads a client's stream over TCP. The same queries are answered in the same order, however the octets arrive."""
+    """Reads a client's stream over TCP. The same queries must be answered in the same order, however
+    the stream is cut.
+    """
     parts, stream = pieces(data)
     expected, _ = messages_in(stream)
     _loop().run_until_complete(_serve(parts, expected))
@@ -186,9 +191,9 @@ async def _serve(parts: list[bytes], expected: list[bytes]) -> None:
         connection.data_received(part)
         assert len(connection._received) <= BUFFER + len(part)
         if number % 2:
-            await _go_on(responder)
+            await _send_waiting_reply(responder)
     for _ in range(2 * len(expected) + 2):  # a connection may have to wait for its turn after each query
-        await _go_on(responder)
+        await _send_waiting_reply(responder)
     assert transport.closed or transport.paused or responder.asked == expected
     assert responder.asked == expected[: len(responder.asked)]
     assert transport.written == b"".join(framed(one) for one in responder.asked if one[:1] not in (b"", b"\2"))
@@ -198,8 +203,8 @@ async def _serve(parts: list[bytes], expected: list[bytes]) -> None:
     assert not connections.open
 
 
-async def _go_on(responder: _Responder) -> None:
-    """Sends the reply that is waiting, if there is one, and lets the connection go on."""
+async def _send_waiting_reply(responder: _Responder) -> None:
+    """Sends the reply that is waiting, if there is one, and lets the connection continue."""
     if responder.waiting:
         reply, packet = responder.waiting.popleft()
         reply(packet)
@@ -239,24 +244,24 @@ class _TlsServer:
         _in_loop(lambda: self.transport.connection_made(self.raw))
 
     def receive(self, data: bytes) -> None:
-        """Passes octets to the server as its socket would, until it has closed the connection."""
+        """Passes octets to the server until the server has closed the connection."""
         for at in range(0, len(data), CHUNK):
             part = data[at : at + CHUNK]
             if self.raw.closed:
                 return
             self.transport.get_buffer(-1)[: len(part)] = part
             _in_loop(functools.partial(self.transport.buffer_updated, len(part)))
-            _settled()
+            _run_scheduled()
 
     def end(self) -> None:
-        """Ends the connection."""
         _in_loop(lambda: self.transport.connection_lost(None))
 
 
 def run_tls(data: bytes) -> None:
-    """Passes a client's octets to a TLS listener: in place of a handshake, or in place of records after a handshake.
+    """Passes a client's octets to a TLS listener.
 
-    The first octet chooses: 0 in place of a handshake; 1 a handshake with a changed octet; otherwise after it.
+    The first octet of the input chooses: 0 sends the input instead of a handshake; 1 sends a handshake with one changed
+    octet; other values send the input after a handshake.
     """
     if len(data) < 3:
         return
@@ -276,7 +281,7 @@ def run_tls(data: bytes) -> None:
             records[data[1] % len(records)] ^= 1 + data[0] // 2
         server.receive(bytes(records))
         for _ in range(2 + len(sent) // CHUNK):
-            _settled()
+            _run_scheduled()
         assert sent.startswith(server.application.received)
         assert data[0] & 1 or server.application.received == sent
         if data[0] & 1:
@@ -311,9 +316,10 @@ def _handshake(
 
 
 def run_tls_session(data: bytes) -> None:
-    """A TLS connection after its handshake: each octet is a step of the client, of the network or of the application.
+    """Runs a TLS connection after its handshake. Each octet of the input is a step of the client, the network or the
+    application.
 
-    What one side reads is what the other side wrote, whatever the order of the steps is.
+    Whatever the order of the steps is, each side must read what the other side wrote.
     """
     session = _Session()
     for octet in data:
@@ -324,7 +330,7 @@ def run_tls_session(data: bytes) -> None:
 
 
 class _Session:
-    """Both sides of a TLS connection, and what each of them has written and read."""
+    """Both sides of a TLS connection, and the data that each side has written and read."""
 
     def __init__(self) -> None:
         self.server = _TlsServer()
@@ -338,36 +344,35 @@ class _Session:
     def step(self, number: int, count: int) -> None:
         """Takes one step. `count` is a size or a number of octets."""
         self.STEPS[number](self, count)
-        _settled()
+        _run_scheduled()
         assert self.altered or self.written.startswith(self.server.application.received)
 
     def client_writes(self, count: int) -> None:
-        """The client writes data."""
         if not self.ended:
             data = bytes((count,)) * (count * 700)
             self.written += data
             self.client.write(data)
 
     def all_arrives(self, _count: int) -> None:
-        """The server receives all that the client has sent."""
+        """The server receives all octets that the client has sent."""
         self.some_arrives(1 << 20)
 
     def some_arrives(self, count: int) -> None:
-        """The server receives a few of the octets that the client has sent."""
+        """The server receives some of the octets that the client has sent."""
         self.pending += self.outgoing.read()
         if not self.server.raw.paused:
             part, self.pending = self.pending[:count], self.pending[count:]
             self.server.receive(bytes(part))
 
     def octet_is_altered(self, count: int) -> None:
-        """An octet of what the client has sent changes on its way."""
+        """The network changes one of the octets that the client has sent."""
         self.pending += self.outgoing.read()
         if self.pending:
             self.pending[count % len(self.pending)] ^= count
             self.altered = True
 
     def application_writes(self, count: int) -> None:
-        """The application above the server's transport writes data."""
+        """The server's application writes data."""
         transport, data = self.server.transport, bytes((count,)) * (count * 900)
         if not transport.is_closing():
             self.answered += data
@@ -377,7 +382,7 @@ class _Session:
         self.server.transport.writelines([data[:7], b"", data[7:]])
 
     def client_reads(self, _count: int) -> None:
-        """The client receives and reads all that the server has sent."""
+        """The client receives and reads all data that the server has sent."""
         self.server.to_client.write(bytes(self.server.raw.written))
         self.server.raw.written.clear()
         with contextlib.suppress(ssl.SSLError):
@@ -386,7 +391,6 @@ class _Session:
         assert self.answered.startswith(self.read)
 
     def client_ends(self, _count: int) -> None:
-        """The client sends `close_notify`."""
         self.ended = True
         with contextlib.suppress(ssl.SSLError):
             self.client.unwrap()
@@ -397,7 +401,7 @@ class _Session:
         _in_loop(transport.resume_reading if count % 2 else transport.pause_reading)
 
     def socket_changes(self, count: int) -> None:
-        """The send buffer of the socket is full or empty again, or the client's side of the connection ends."""
+        """The socket's send buffer becomes full or empty, or the client's side of the connection ends."""
         transport = self.server.transport
         choice = count % 4
         if choice == 3:
@@ -416,14 +420,14 @@ class _Session:
     )  # fmt: skip
 
     def end(self) -> None:
-        """Delivers what is left, and compares what was written with what was read."""
+        """Delivers the remaining data, and compares the data written with the data read."""
         if not self.server.raw.closed:
             _in_loop(self.server.transport.resume_reading)
             self.all_arrives(0)
             received = -1
             while received < len(self.server.application.received):
                 received = len(self.server.application.received)
-                _settled()
+                _run_scheduled()
             self.client_reads(0)
             assert self.altered or self.server.application.received == self.written
             assert self.ended or self.read == self.answered

@@ -1,7 +1,7 @@
-"""What a fuzzing target is, how one input is executed, and where the stored inputs are.
+"""Fuzzing targets: their definition, the execution of one input, and the places of stored inputs.
 
-The inputs of a target are text files with one Python bytes literal a line: `corpus/NAME.txt` has inputs that reach much
-of the code, and `crashes/NAME.txt` has every input that once showed a fault. A line that begins with `#` is a comment.
+The inputs of a target are text files with one Python bytes literal a line. `corpus/NAME.txt` has inputs that reach much
+of the code. `crashes/NAME.txt` has every input that once showed a fault. A line that begins with `#` is a comment.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ SECONDS: Final = 0.5
 
 
 class TooSlowError(AssertionError):
-    """An input took more CPU time than SECONDS."""
+    """An input took more than SECONDS of CPU time."""
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A function that gets octets from outside, and the inputs to begin with.
+    """A fuzzing target: a function that gets octets from outside, and its first inputs.
 
-    `run` raises nothing, unless the code under test breaks a rule. `seeds` returns the inputs that a script makes.
-    `max_octets` is the size of the longest input that a fuzzer should try. `words` are words of the format that a
-    fuzzer should use. `mutate` changes an input and keeps its structure.
+    `run` raises an exception only if the code under test breaks a rule. `seeds` returns the inputs that a script makes.
+    `max_octets` is the maximum size of an input. `words` are words of the format, for the fuzzer. `mutate` changes an
+    input and keeps its structure.
     """
 
     name: str
@@ -42,7 +42,7 @@ class Target:
 
 
 def execute(target: Target, data: bytes) -> None:
-    """Runs the target on one input. Raises TooSlowError, and whatever the target raises.
+    """Runs the target on one input. Raises TooSlowError, and every exception of the target.
 
     A slow input is run a second time, because the first run may have imported modules.
     """
@@ -57,7 +57,7 @@ def execute(target: Target, data: bytes) -> None:
 
 
 def stored(name: str) -> Iterator[bytes]:
-    """Yields the inputs in the repository for the target `name`: those of the corpus, then those of found faults."""
+    """Yields the stored inputs of the target `name`: first the corpus, then the inputs that once showed a fault."""
     for folder in ("corpus", "crashes"):
         path = FOLDER / folder / f"{name}.txt"
         for line in path.read_text().splitlines() if path.exists() else ():
@@ -68,5 +68,5 @@ def stored(name: str) -> Iterator[bytes]:
 
 
 def inputs(target: Target) -> list[bytes]:
-    """Returns all inputs of the target that are known before a fuzzer runs."""
+    """Returns all stored inputs and seeds of the target."""
     return list(dict.fromkeys([*target.seeds(), *stored(target.name)]))

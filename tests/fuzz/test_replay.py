@@ -10,7 +10,6 @@ from tests.fuzz.targets import TARGETS
 
 @pytest.mark.parametrize("name", sorted(TARGETS))
 def test_the_stored_inputs_of_a_target(name: str) -> None:
-    """No stored input of a fuzzing target breaks one of the target's rules."""
     found = inputs(TARGETS[name])
     assert found
     for data in found:

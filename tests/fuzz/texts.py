@@ -1,4 +1,4 @@
-"""Targets for the texts of a configuration: the Corefile, zone files, manifests."""
+"""Fuzzing targets for configuration files: Corefiles, zone files and manifests."""
 
 from __future__ import annotations
 
@@ -50,7 +50,9 @@ _IMPORTED_FILE: Final = re.compile(r"import\b")
 
 
 def run_corefile(data: bytes) -> None:
-    """Reads a Corefile, checks the options of all plugins, and builds the chains, without any input or output."""
+    """Reads a Corefile, checks the options of all plugins, and builds the plugin chains, without any
+    input or output.
+    """
     text = data.decode(errors="replace")
     if _IMPORTED_FILE.search(text) and ("/" in text or "*" in text or "." in text):  # it could name any file
         return
@@ -96,7 +98,7 @@ def _environment(
 
 
 def run_zone(data: bytes) -> None:
-    """Reads a zone file. Records without a warning can be sent in a message, and are then read as the same records."""
+    """Reads a zone file. A record that causes no warning must be the same after encoding and parsing."""
     if _LARGE_RANGE.search(data):  # 65,536 records take their time
         return
     warnings: list[str] = []

@@ -1,7 +1,8 @@
-"""Packets that are malformed, unusual or hostile, each with the response code that the RFCs require, or silence.
+"""Malformed, unusual and hostile packets, each with the response code that the RFCs require, or none if no reply is
+expected.
 
 The server has the zone `example.test.` with the SOA record, `www` (A) and `big` (TXT). No block has *chaos* or
-*forward*. `{name}` of a row is unique. The first two octets of a packet are the message id, which the sender replaces.
+*forward*. Each row has its own name. The sender replaces the first two octets of a packet with a message ID.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ Check = Callable[[Reply], bool]
 
 @dataclass(frozen=True)
 class Row:
-    """A packet, the response code of the reply or SILENCE, and further conditions for the reply."""
+    """A packet, the response code of the expected reply or SILENCE, and further conditions for the reply."""
 
     name: str
     packet: bytes
@@ -38,7 +39,6 @@ class Row:
 
 
 def name(text: str) -> bytes:
-    """Returns the wire form of a name."""
     return b"".join(bytes((len(label),)) + label.encode() for label in text.split(".") if label) + b"\0"
 
 
@@ -46,37 +46,32 @@ WWW = name("www.example.test")
 
 
 def question(qname: bytes = WWW, rtype: int = A, rclass: int = IN) -> bytes:
-    """Returns a question."""
     return qname + struct.pack("!HH", rtype, rclass)
 
 
 def message(*parts: bytes, flags: int = 0x0100, counts: tuple[int, int, int, int] = (1, 0, 0, 0)) -> bytes:
-    """Returns a header with these flags and counts, and the parts after it."""
     return struct.pack("!6H", 0, flags, *counts) + b"".join(parts)
 
 
 def option(code: int, data: bytes = b"") -> bytes:
-    """Returns an EDNS option."""
     return struct.pack("!HH", code, len(data)) + data
 
 
 def opt(*options: bytes, size: int = 1232, version: int = 0, flags: int = 0, owner: bytes = b"\0") -> bytes:
-    """Returns an OPT record."""
     rdata = b"".join(options)
     return owner + struct.pack("!HHBBHH", OPT, size, 0, version, flags, len(rdata)) + rdata
 
 
 def record(rtype: int = A, rdata: bytes = b"\x7f\0\0\1", owner: bytes = WWW, rclass: int = IN) -> bytes:
-    """Returns a resource record."""
     return owner + struct.pack("!HHIH", rtype, rclass, 0, len(rdata)) + rdata
 
 
 def edns(*options: bytes, size: int = 1232, version: int = 0, flags: int = 0, rtype: int = A) -> bytes:
-    """Returns a query with EDNS."""
+    """Returns a query with an OPT record."""
     return message(question(rtype=rtype), opt(*options, size=size, version=version, flags=flags), counts=(1, 0, 0, 1))
 
 
-def asks(rtype: int, rclass: int = IN, qname: bytes = WWW) -> bytes:
+def query_for(rtype: int, rclass: int = IN, qname: bytes = WWW) -> bytes:
     """Returns a query for another type or class."""
     return message(question(qname, rtype, rclass))
 
@@ -286,23 +281,23 @@ ROWS: tuple[Row, ...] = (
     ],
     # classes (RFC 1035 §3.2.4)
     *[
-        Row(f"class {rclass}", asks(A, rclass), REFUSED, _empty)
+        Row(f"class {rclass}", query_for(A, rclass), REFUSED, _empty)
         for rclass in (0, 2, CH, HS, 5, NONE, ANY_CLASS, 4096, 65535)
     ],
-    Row("class CH, version.bind", asks(TXT, CH, name("version.bind")), REFUSED, _empty),
+    Row("class CH, version.bind", query_for(TXT, CH, name("version.bind")), REFUSED, _empty),
     # types (RFC 8906 §8.1.2, RFC 6895 §3.1, RFC 5936 §4.2, RFC 8482)
-    *[Row(f"type {rtype}", asks(rtype), NOERROR, _empty) for rtype in (NULL, SIG, NXT, RRSIG, 1000, 65280, 65535)],
-    Row("ANY", asks(ANY), NOERROR),
-    Row("AXFR without transfer", asks(AXFR, qname=name("example.test")), REFUSED, _empty),
-    Row("IXFR without transfer", asks(IXFR, qname=name("example.test")), REFUSED, _empty),
-    Row("MAILA", asks(MAILA), NOERROR, _empty),
-    Row("MAILB", asks(MAILB), NOERROR, _empty),
-    Row("TKEY", asks(TKEY), NOERROR, _empty),
-    Row("type 0", asks(0), NOERROR, _empty),
-    Row("type OPT", asks(OPT), NOERROR, _empty),
-    Row("type TSIG", asks(TSIG), NOERROR, _empty),
+    *[Row(f"type {rtype}", query_for(rtype), NOERROR, _empty) for rtype in (NULL, SIG, NXT, RRSIG, 1000, 65280, 65535)],
+    Row("ANY", query_for(ANY), NOERROR),
+    Row("AXFR without transfer", query_for(AXFR, qname=name("example.test")), REFUSED, _empty),
+    Row("IXFR without transfer", query_for(IXFR, qname=name("example.test")), REFUSED, _empty),
+    Row("MAILA", query_for(MAILA), NOERROR, _empty),
+    Row("MAILB", query_for(MAILB), NOERROR, _empty),
+    Row("TKEY", query_for(TKEY), NOERROR, _empty),
+    Row("type 0", query_for(0), NOERROR, _empty),
+    Row("type OPT", query_for(OPT), NOERROR, _empty),
+    Row("type TSIG", query_for(TSIG), NOERROR, _empty),
     # names that are nothing to this server
-    Row("the root", asks(SOA, qname=b"\0"), REFUSED, _empty),
-    Row("another zone", asks(A, qname=name("www.example.com")), REFUSED, _empty),
-    Row("no such name", asks(A, qname=name("none.example.test")), NXDOMAIN, _empty),
+    Row("the root", query_for(SOA, qname=b"\0"), REFUSED, _empty),
+    Row("another zone", query_for(A, qname=name("www.example.com")), REFUSED, _empty),
+    Row("no such name", query_for(A, qname=name("none.example.test")), NXDOMAIN, _empty),
 )

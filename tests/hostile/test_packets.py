@@ -1,4 +1,4 @@
-"""Malformed, unusual and hostile packets over UDP, TCP and TLS, to the real processes."""
+"""Malformed, unusual and hostile packets over UDP, TCP and TLS, sent to the real processes."""
 
 from __future__ import annotations
 
@@ -34,10 +34,7 @@ REPEATS = 100
 
 
 class HostileServer(Server):
-    """A server with a port for TLS."""
-
     def __init__(self, folder: Path) -> None:
-        """Writes the zone and the certificate, and starts the server with one worker."""
         self.authority = Authority()
         self.authority.pair("dns.test").write(folder)
         (folder / "zone").write_text(ZONE)
@@ -45,28 +42,26 @@ class HostileServer(Server):
         self.ports["tls"] = tls
 
     def connect(self, transport: str) -> Client:
-        """Returns a client."""
         port = self.ports["tls" if transport == "tls" else "port"]
         context = self.authority.client() if transport == "tls" else None
         return Client(Connection(port, context, stream=transport != "udp"))
 
     def processes(self) -> list[psutil.Process]:
-        """Control and the workers."""
+        """Returns control and the workers."""
         return [psutil.Process(pid) for pid in self.children().values()]
 
 
 class Client:
-    """Sends packets over one transport. An ordinary query follows each packet, so that no time-out is needed to see
-    silence.
+    """Sends packets over one transport. After each packet an ordinary query follows, so that a missing reply is noticed
+    without a timeout.
     """
 
     def __init__(self, connection: Connection) -> None:
-        """Uses a connection to the server."""
         self.connection = connection
         self._ident = 0
 
     def exchange(self, packet: bytes) -> bytes:
-        """Returns the reply to a packet, or no octets if the server is silent and answers the next query."""
+        """Returns the reply to a packet, or no octets if the server answers only the ordinary query after it."""
         self._ident += 2
         own, next_ = struct.pack("!H", self._ident), struct.pack("!H", self._ident + 1)
         self.connection.send((own + packet[2:])[: len(packet)], next_ + ORDINARY[2:])
@@ -78,8 +73,8 @@ class Client:
         return reply
 
 
-def wrong(row: Row, wire: bytes) -> str:
-    """Returns what is wrong with a reply, or an empty text."""
+def defects(row: Row, wire: bytes) -> str:
+    """Returns a description of what is defects with a reply, or an empty text."""
     if not wire:
         return "" if row.rcode == SILENCE else "no reply"
     reply = read_reply(wire)  # raises for octets that do not parse
@@ -88,13 +83,13 @@ def wrong(row: Row, wire: bytes) -> str:
     asked = row.packet[12:]
     if reply.questions and not asked.startswith(reply.questions[0]):
         return f"another question: {reply}"
-    if reply.rcode != row.rcode or not row.check(reply) or foreign(reply):
+    if reply.rcode != row.rcode or not row.check(reply) or has_another_class(reply):
         return f"{reply} {reply.opt}"
     return ""
 
 
-def foreign(reply: Reply) -> bool:
-    """True if a record has another class than the question."""
+def has_another_class(reply: Reply) -> bool:
+    """Returns True if a record has another class than the question."""
     if not reply.questions:
         return False
     rclass = int.from_bytes(reply.questions[0][-2:], "big")
@@ -102,10 +97,7 @@ def foreign(reply: Reply) -> bool:
 
 
 def test_packets(tmp_path: Path) -> None:
-    """Each packet gets the response code that the RFCs require, or no reply, over each transport.
-
-    No packet makes the processes grow or end, and none costs more than ten ordinary queries.
-    """
+    """No packet makes the processes grow or end. No packet costs more than ten ordinary queries."""
     assert len(ROWS) >= 120
     assert len({row.name for row in ROWS}) == len(ROWS)
     failures: list[str] = []
@@ -118,7 +110,7 @@ def test_packets(tmp_path: Path) -> None:
             for transport, client in clients.items():
                 for row in ROWS:
                     if transport in row.over:
-                        found = wrong(row, client.exchange(row.packet))
+                        found = defects(row, client.exchange(row.packet))
                         failures += [f"{row.name} over {transport}: {found}"] if found else []
         assert not failures, "\n".join(failures)
         for transport, client in clients.items():

@@ -1,6 +1,6 @@
-"""Lies of an upstream: what the client gets, what is cached, and what is counted.
+"""Wrong replies of an upstream ("lies"): what the client gets, what is cached, and what is counted.
 
-Each lie is told over UDP and over TCP, to a query on the fast path and to a query through the plugin chain. The effects
+Each lie is sent over UDP and over TCP, to a query on the fast path and to a query through the plugin chain. The effects
 must be the same in all four cases. The query is for the A records of www.example.org, without EDNS.
 """
 
@@ -26,8 +26,8 @@ MAX_ATTEMPTS = {UDP: 2, TCP: 1}
 """The most queries to an upstream that only lies: one for each transport."""
 
 
-class Seen(NamedTuple):
-    """The effects of a lie: the reply, the cached replies, and the counters."""
+class Effects(NamedTuple):
+    """The effects of a lie: the reply to the client, the cached replies, and the counters."""
 
     rcode: int
     answer: list[str]
@@ -47,10 +47,9 @@ def texts(section: Sequence[dns.rrset.RRset]) -> list[str]:
     ]
 
 
-async def seen(body: str, packets: Sequence[bytes], *, fast: bool, rtype: str = "A") -> Seen:
-    """Has an upstream reply with these packets, and returns the effects on a query for the name.
-
-    Time passes until the client has its reply.
+async def seen(body: str, packets: Sequence[bytes], *, fast: bool, rtype: str = "A") -> Effects:
+    """Sends a query whose upstream replies with `packets`, and returns the effects. The clock moves until the client
+    has its reply.
     """
     async with ScriptedUpstream(
         lambda asked, _: [numbered(packet, asked.id.to_bytes(2, "big")) for packet in packets]
@@ -76,11 +75,11 @@ async def seen(body: str, packets: Sequence[bytes], *, fast: bool, rtype: str = 
                 if key[0].startswith("svcdns_forward")
             }
             sections = texts(found.answer), texts(found.authority), texts(found.additional)
-            return Seen(found.rcode(), *sections, int(found.flags), entries, len(upstream.asked), counted)
+            return Effects(found.rcode(), *sections, int(found.flags), entries, len(upstream.asked), counted)
 
 
-async def both(body: str, *packets: bytes) -> Seen:
-    """Returns the effects of the packets, which must be the same on the fast path and through the plugin chain."""
+async def both(body: str, *packets: bytes) -> Effects:
+    """Returns the effects of the packets. They must be the same on the fast path and through the plugin chain."""
     fast = await seen(body, packets, fast=True)
     assert fast == await seen(body, packets, fast=False)
     return fast
@@ -88,8 +87,7 @@ async def both(body: str, *packets: bytes) -> Seen:
 
 @every_transport
 @pytest.mark.parametrize(("packet", "reason"), [pytest.param(*row, id=name) for name, row in DROPPED.items()])
-async def test_the_right_reply_after_a_lie(packet: bytes, reason: str, body: str) -> None:
-    """A packet that is not the reply is dropped and counted, and the right reply after it is used and cached."""
+async def test_the_right_reply_after_a_lie_is_used(packet: bytes, reason: str, body: str) -> None:
     found = await both(body, packet, TRUE)
     assert (found.rcode, found.answer, found.authority, found.additional) == (0, [ADDRESS], [], [])
     assert found.entries == [(0, 1, 0, 0)]
@@ -99,8 +97,8 @@ async def test_the_right_reply_after_a_lie(packet: bytes, reason: str, body: str
 
 @every_transport
 @pytest.mark.parametrize(("packet", "reason"), [pytest.param(*row, id=name) for name, row in DROPPED.items()])
-async def test_nothing_but_a_lie(packet: bytes, reason: str, body: str) -> None:
-    """If only a lie comes, over UDP and over TCP, the client gets SERVFAIL, and nothing is cached."""
+async def test_a_lie_without_a_right_reply_is_servfail(packet: bytes, reason: str, body: str) -> None:
+    """The upstream lies over UDP and over TCP. Nothing is cached."""
     found = await both(body, packet)
     assert (found.rcode, found.answer, found.authority, found.additional) == (2, [], [], [])
     assert found.entries == []
@@ -110,7 +108,7 @@ async def test_nothing_but_a_lie(packet: bytes, reason: str, body: str) -> None:
 
 @every_transport
 async def test_a_flood_of_lies(body: str) -> None:
-    """After MAX_DROPPED lies the server reads no more of them on the port or connection."""
+    """After MAX_DROPPED lies, the server reads no further packets from the port or connection."""
     found = await both(body, *[b"\0\0" + TRUE[2:]] * (MAX_DROPPED + 9))
     assert (found.rcode, found.entries, found.asked) == (2, [], MAX_ATTEMPTS[body])
     assert found.counted == {("foreign_replies_total", "id"): MAX_ATTEMPTS[body] * MAX_DROPPED}
@@ -118,8 +116,7 @@ async def test_a_flood_of_lies(body: str) -> None:
 
 @every_transport
 @pytest.mark.parametrize("lie", [pytest.param(row, id=name) for name, row in STRIPPED.items()])
-async def test_records_that_do_not_belong(lie: Stripped, body: str) -> None:
-    """Records that do not belong to the query are neither passed on nor cached, and are counted."""
+async def test_unrelated_records_are_removed_and_counted(lie: Stripped, body: str) -> None:
     found = await both(body, lie.packet)
     assert (found.rcode, found.answer, found.authority, found.additional) == (
         lie.rcode,
@@ -140,10 +137,9 @@ async def test_records_that_do_not_belong(lie: Stripped, body: str) -> None:
 @pytest.mark.parametrize(
     ("packet", "rcode", "answer", "cut", "counted"), [pytest.param(*row, id=name) for name, row in PASSED.items()]
 )
-async def test_replies_that_are_used(
+async def test_unusual_replies_that_belong_to_the_query_are_used(
     packet: bytes, rcode: int, answer: list[str], cut: int, counted: dict[tuple[str, ...], float], body: str
 ) -> None:
-    """Replies that are unusual, but belong to the query, are passed on."""
     found = await both(body, packet)
     assert (found.rcode, found.answer, found.flags & TC_FLAG, found.counted) == (rcode, answer, cut, counted)
     assert found.asked == 1

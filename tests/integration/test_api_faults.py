@@ -1,4 +1,4 @@
-"""Faults of a real API server: existing names are answered in the meantime, and changes arrive soon afterwards."""
+"""Faults of a real API server. svcdns goes on answering existing names, and serves changes soon after the fault."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ OUTAGE = 1.5
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    """One API server for all tests. Each test ends its fault."""
+    """One API server for all tests. Each test ends its own fault."""
     with Lab(tmp_path_factory.mktemp("lab") / "lab") as lab:
         for number in range(3):
             create_service(lab, f"stays-{number}", number + 1)
@@ -45,7 +45,6 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
 
 @pytest.fixture
 def server(lab: Lab, tmp_path: Path) -> Iterator[Server]:
-    """A server that watches the API server."""
     for what in ("fault", "deny"):
         lab.admin(what)
     with Server(tmp_path, COREFILE.replace("KUBECONFIG", str(lab.kubeconfig))) as server:
@@ -55,19 +54,17 @@ def server(lab: Lab, tmp_path: Path) -> Iterator[Server]:
 
 
 def create_service(lab: Lab, name: str, number: int) -> None:
-    """Creates a Service with a cluster IP."""
     spec = {"clusterIP": f"10.96.7.{number}", "ports": [{"name": "http", "port": 80}]}
     lab.api("POST", SERVICES, {"metadata": {"name": name}, "spec": spec})
 
 
 def fqdn(name: str) -> str:
-    """Returns the DNS name of a Service."""
     return f"{name}.default.svc.cluster.local."
 
 
 @contextlib.contextmanager
 def existing_names_are_answered(server: Server) -> Iterator[None]:
-    """Queries existing names all the time; every answer must be correct."""
+    """Queries existing names continuously. Every answer must be correct."""
     wrong: list[object] = []
     count = 0
     ended = threading.Event()
@@ -95,7 +92,9 @@ def existing_names_are_answered(server: Server) -> Iterator[None]:
 
 @contextlib.contextmanager
 def services_swapped(lab: Lab, server: Server, within: float) -> Iterator[None]:
-    """Deletes and creates a Service in the context. At its end, DNS must have both changes within `within` seconds."""
+    """Deletes one Service and creates another in the context. At its end, DNS must have both changes within `within`
+    seconds.
+    """
     create_service(lab, "goes", 50)
     until("the Service to go", lambda: server.records(fqdn("goes")) == ["10.96.7.50"], THREE_SECONDS)
     with existing_names_are_answered(server):
@@ -112,13 +111,12 @@ def services_swapped(lab: Lab, server: Server, within: float) -> Iterator[None]:
 
 
 def swap_services(lab: Lab) -> None:
-    """Creates the Service `comes` and deletes the Service `goes`."""
+    """Creates the Service `comes`, and deletes the Service `goes`."""
     create_service(lab, "comes", 51)
     lab.api("DELETE", f"{SERVICES}/goes")
 
 
-def test_closed_watches(lab: Lab, server: Server) -> None:
-    """Watches that the API server closes are reopened at once, without a new list."""
+def test_closed_watches_are_reopened_without_a_list(lab: Lab, server: Server) -> None:
     lists = server.log.count("listing again")
     with services_swapped(lab, server, ONE_SECOND):
         lab.admin("closewatches")
@@ -127,7 +125,7 @@ def test_closed_watches(lab: Lab, server: Server) -> None:
 
 
 def test_410_in_a_watch(lab: Lab, server: Server) -> None:
-    """After a 410 in the watch of Services, only Services are listed again, and the other watches stay open."""
+    """After a 410 in the watch of Services, only Services are listed again. The other watches stay open."""
     with services_swapped(lab, server, ONE_SECOND):
         lab.admin("fault", verb="watch", resource="services", status="410", count="1")
         lab.admin("closewatches", resource="services")
@@ -137,17 +135,15 @@ def test_410_in_a_watch(lab: Lab, server: Server) -> None:
 
 
 def test_expired_watch_cache(lab: Lab, server: Server) -> None:
-    """If the API server's watch cache has expired, changes arrive within a bounded time.
-
-    The API server closes the watches after a second, and until then answers 429.
+    """The API server closes the watches after a second, and answers 429 until then. Changes arrive within a bounded
+    time.
     """
     with services_swapped(lab, server, 1.0 + THREE_SECONDS):
         lab.admin("expire", resource="services")
         swap_services(lab)
 
 
-def test_compaction(lab: Lab, server: Server) -> None:
-    """After a compaction, at least one resource is listed again, and changes are served."""
+def test_changes_are_served_after_a_compaction(lab: Lab, server: Server) -> None:
     with services_swapped(lab, server, 1.0 + THREE_SECONDS):
         lab.admin("compact")
         swap_services(lab)
@@ -155,8 +151,7 @@ def test_compaction(lab: Lab, server: Server) -> None:
 
 
 @pytest.mark.parametrize("status", ["500", "429"])
-def test_errors(lab: Lab, server: Server, status: str) -> None:
-    """Errors of watches are logged once, and changes arrive soon after the errors end."""
+def test_watch_errors_are_logged_once(lab: Lab, server: Server, status: str) -> None:
     with services_swapped(lab, server, THREE_SECONDS):
         lab.admin("fault", status=status, verb="watch")
         lab.admin("closewatches")
@@ -168,7 +163,6 @@ def test_errors(lab: Lab, server: Server, status: str) -> None:
 
 
 def test_retry_after_is_obeyed(lab: Lab, server: Server) -> None:
-    """After status 429, a watch is not retried before the time in the header Retry-After."""
     with services_swapped(lab, server, THREE_SECONDS + 3.0):
         lab.admin("fault", **{"status": "429", "retry-after": "3", "verb": "watch"})
         lab.admin("closewatches")
@@ -181,10 +175,8 @@ def test_retry_after_is_obeyed(lab: Lab, server: Server) -> None:
         lab.admin("fault")
 
 
-def test_denied_resources(lab: Lab, server: Server) -> None:
-    """While a resource is denied, this is logged once. Afterwards the relist also removes objects deleted in the
-    meantime.
-    """
+def test_a_denied_resource_is_logged_once(lab: Lab, server: Server) -> None:
+    """The next list also removes the objects that were deleted in the meantime."""
     with services_swapped(lab, server, THREE_SECONDS):
         lab.admin("deny", deny="watch:services,list:services")
         lab.admin("closewatches", resource="services")
@@ -196,8 +188,7 @@ def test_denied_resources(lab: Lab, server: Server) -> None:
     assert server.log.count("cannot watch services: forbidden") == 1
 
 
-def test_a_replaced_token(lab: Lab, server: Server) -> None:
-    """Changes made while the kubeconfig still had the old token are served once it has the new one."""
+def test_a_replaced_token_in_the_kubeconfig_is_used(lab: Lab, server: Server) -> None:
     try:
         with services_swapped(lab, server, THREE_SECONDS):
             api = lab.api
@@ -220,7 +211,7 @@ def test_a_replaced_token(lab: Lab, server: Server) -> None:
 
 
 def test_an_api_server_that_hangs(lab: Lab, server: Server) -> None:
-    """A stopped API server is not logged, because there may just be no change. When it goes on, so do the watches."""
+    """A stopped API server is not logged, because a watch without events is normal."""
     with services_swapped(lab, server, THREE_SECONDS):
         lab.process.send_signal(signal.SIGSTOP)
         threading.Event().wait(OUTAGE)
@@ -229,7 +220,7 @@ def test_an_api_server_that_hangs(lab: Lab, server: Server) -> None:
 
 
 def test_an_api_server_that_crashes(lab: Lab, server: Server) -> None:
-    """After SIGKILL and a restart of the API server, without its old history, changes are served again."""
+    """After SIGKILL, the API server starts again without its old history."""
     with services_swapped(lab, server, THREE_SECONDS):
         lab.kill()
         server.until_logged("cannot reach the Kubernetes API")
@@ -241,7 +232,6 @@ def test_an_api_server_that_crashes(lab: Lab, server: Server) -> None:
 
 
 def test_a_start_without_the_api_server(lab: Lab, tmp_path: Path) -> None:
-    """Names are served as soon as the API server is available."""
     lab.kill()
     with Server(
         tmp_path, COREFILE.replace("KUBECONFIG", str(lab.kubeconfig)).replace("ttl 30", "ttl 30\n startup_timeout 1s")
@@ -254,7 +244,7 @@ def test_a_start_without_the_api_server(lab: Lab, tmp_path: Path) -> None:
 
 
 def test_without_streamed_lists(tmp_path: Path) -> None:
-    """Watches work with an API server without WatchList, and recover after a change of its certificate authority."""
+    """The API server does not support WatchList. Its certificate authority changes during the test."""
     with Lab(tmp_path / "lab", "--feature-gates", "WatchList=false") as lab:
         for number in range(3):
             create_service(lab, f"stays-{number}", number + 1)

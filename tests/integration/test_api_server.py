@@ -1,4 +1,4 @@
-"""With a real API server, DNS has every change at once."""
+"""With a real API server, DNS has each change immediately."""
 
 from __future__ import annotations
 
@@ -43,21 +43,19 @@ COREFILE = """
 
 @pytest.fixture
 def api() -> Api:
-    """The API server of KUBECONFIG."""
+    """The API server that KUBECONFIG names."""
     return Api(os.environ["KUBECONFIG"])
 
 
 @pytest.fixture
 def namespace(api: Api) -> Iterator[str]:
-    """A namespace for the test."""
     name = "svcdns-" + uuid.uuid4().hex[:8]
     api("POST", "/api/v1/namespaces", {"metadata": {"name": name}})
     yield name
     api("DELETE", f"/api/v1/namespaces/{name}")
 
 
-def test_changes_show_at_once(api: Api, namespace: str, tmp_path: Path) -> None:
-    """Changes of a headless Service and its slices are in the answers at once, with kubeadm's Corefile."""
+def test_answers_have_each_change_immediately(api: Api, namespace: str, tmp_path: Path) -> None:
     name = f"db.{namespace}.svc.cluster.local."
     with Server(tmp_path, COREFILE.replace("KUBECONFIG", os.environ["KUBECONFIG"])) as server:
         server.until_ready()

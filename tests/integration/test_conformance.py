@@ -1,4 +1,4 @@
-"""The conformance suite against svcdns and a real API server, changes included."""
+"""The conformance suite against svcdns with a real API server, which the suite changes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
 
 
 def test_no_required_check_fails(tmp_path: Path) -> None:
-    """Against a real API server, the whole suite runs, and no required check fails."""
     kubeconfig = os.environ["KUBECONFIG"]
     with Server(
         tmp_path, COREFILE.replace("KUBECONFIG", kubeconfig).replace("loop\n", "forward . 127.0.0.1:9\n")

@@ -1,7 +1,7 @@
-"""The server in a container of an OCI runtime, with the rights of deploy/: a seccomp profile, and no way to write.
+"""The server in a container of runc, with the rights that deploy/ gives: a seccomp profile and a read-only file system.
 
-The runtime is runc. The profile is the default of Debian's container tools. Kubernetes calls the default profile of a
-runtime RuntimeDefault. Where the profile refuses a system call, containerd reports EPERM, and these tools ENOSYS.
+The profile is the default of Debian's container tools. Kubernetes calls the default profile of a runtime
+RuntimeDefault. For a refused system call, containerd reports EPERM, and Debian's tools report ENOSYS.
 """
 
 from __future__ import annotations
@@ -45,9 +45,8 @@ _numbers: Final = itertools.count(1)
 
 
 def seccomp(refused: int) -> dict[str, Any]:
-    """Returns the default profile as a runtime needs it, for this machine and the capabilities of the container.
-
-    `refused` is the error number of system calls that the profile does not name.
+    """Returns the default profile in the format of a runtime, for this machine and the container's capabilities. System
+    calls that the profile does not name fail with the error number `refused`.
     """
     profile = json.loads(PROFILE.read_text())
     machine = ARCHITECTURES[platform.machine()]
@@ -70,7 +69,7 @@ def folders() -> list[str]:
 
 
 class Bundle(Server):
-    """A server that runc has started. It uses the machine's network."""
+    """A server that runc has started. The server uses the machine's network."""
 
     refused = errno.EPERM
     name = ""
@@ -130,7 +129,7 @@ class Bundle(Server):
 
     @property
     def first(self) -> int:
-        """The process id of the process that is PID 1 in the container."""
+        """Returns the id, outside the container, of the container's PID 1."""
         return int((self.folder / "pid").read_text())
 
     def processes(self) -> list[int]:
@@ -140,20 +139,19 @@ class Bundle(Server):
 
 
 class BundleWithoutCall(Bundle):
-    """The same, where the kernel seems not to know the refused system calls."""
+    """A server for which refused system calls fail as if the kernel did not have them (ENOSYS)."""
 
     refused = errno.ENOSYS
 
 
 def fields(pid: int) -> dict[str, str]:
-    """Returns the fields of a process's status in /proc."""
+    """Returns the fields of /proc/PID/status."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
 
 
 @pytest.fixture(scope="module", params=[Bundle, BundleWithoutCall], ids=["EPERM", "ENOSYS"])
 def container(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bundle]:
-    """Starts a container, and waits until it is ready."""
     if os.geteuid() != 0 or shutil.which("runc") is None or not PROFILE.exists():
         pytest.skip("needs root, runc, and the seccomp profile of golang-github-containers-common")
     with request.param(tmp_path_factory.mktemp("bundle"), COREFILE) as server:
@@ -162,7 +160,6 @@ def container(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
 
 
 def test_all_processes_have_the_least_rights(container: Bundle) -> None:
-    """Each process has a seccomp filter, the image's user, no capabilities and no new privileges."""
     processes = container.processes()
     assert len(processes) >= 3
     for pid in processes:
@@ -172,15 +169,14 @@ def test_all_processes_have_the_least_rights(container: Bundle) -> None:
         assert int(found["CapEff"], 16) == 0
 
 
-def test_it_answers_and_writes_nowhere(container: Bundle) -> None:
-    """Queries get replies, and only /proc is not mounted read-only."""
+def test_the_server_answers_and_writes_nowhere(container: Bundle) -> None:
     assert container.ask("example.org.") is not None
     mounts = [line.split() for line in Path(f"/proc/{container.first}/mountinfo").read_text().splitlines()]
     assert {mount[4] for mount in mounts if "rw" in mount[5].split(",")} <= {"/proc", "/dev/null", "/dev/full"}
 
 
 def test_a_worker_is_started_again(container: Bundle) -> None:
-    """The profile permits what a new worker needs. The log names no refused call."""
+    """The profile permits the system calls that a new worker needs."""
     worker = next(pid for pid in container.processes() if b"svcdns.worker" in Path(f"/proc/{pid}/cmdline").read_bytes())
     os.kill(worker, signal.SIGKILL)
     until("the worker's end", lambda: not is_alive(worker))

@@ -1,6 +1,6 @@
-"""The build of the image: what the Dockerfile writes into it. It needs buildah, a network, and about a minute.
+"""The build of the container image. The tests need buildah, a network, and about a minute.
 
-SVCDNS_TEST_BASE is the base image. It has Python 3.11 or newer with venv, and setcap or apt.
+SVCDNS_TEST_BASE names the base image, which has Python 3.11 or newer with venv, and setcap or apt.
 """
 
 from __future__ import annotations
@@ -25,7 +25,6 @@ CERTIFICATES: Final = "/etc/ssl/certs"
 
 
 def buildah(*arguments: str) -> str:
-    """Runs buildah, and returns what it prints."""
     environ = {**os.environ, "BUILDAH_ISOLATION": "chroot"}
     return subprocess.run(
         ["buildah", *arguments], check=True, env=environ, cwd=ROOT, stdout=subprocess.PIPE, text=True
@@ -34,7 +33,7 @@ def buildah(*arguments: str) -> str:
 
 @pytest.fixture(scope="module")
 def files() -> Iterator[Path]:
-    """Builds the image, and returns the folder with its files."""
+    """Builds the image, and returns the folder with the image's files."""
     if shutil.which("buildah") is None or not BASE:
         pytest.skip("needs buildah and SVCDNS_TEST_BASE")
     buildah("bud", "--volume", f"{CERTIFICATES}:{CERTIFICATES}:ro", "--build-arg", f"BASE={BASE}", "-t", IMAGE, ".")
@@ -45,8 +44,7 @@ def files() -> Iterator[Path]:
         buildah("rm", container)
 
 
-def test_the_list_of_packages(files: Path) -> None:
-    """The CycloneDX file lists each installed package with its version, and svcdns as the program."""
+def test_the_sbom_lists_each_package(files: Path) -> None:
     listed = json.loads((files / "app/sbom.cdx.json").read_text())
     (packages,) = (files / "app/lib").glob("python*/site-packages")
     installed = {
@@ -60,8 +58,7 @@ def test_the_list_of_packages(files: Path) -> None:
     assert found <= installed
 
 
-def test_what_the_image_does_not_have(files: Path) -> None:
-    """The tools of the build are not in the image."""
+def test_the_image_has_no_build_tools(files: Path) -> None:
     assert not list((files / "app/lib").glob("python*/site-packages/pip"))
     assert not (files / "audit").exists()
     assert (files / "coredns").is_symlink()

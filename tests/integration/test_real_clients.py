@@ -1,8 +1,8 @@
 """glibc, musl, Unbound and dnsdist as clients while the server reloads, is upgraded in place, and stops.
 
-The server and its clients run twice, and each test checks a part of the results. Root is needed, for a network
-namespace. The tests of a client are skipped if its program is not installed, and all tests if namespaces are not
-permitted.
+The server and its clients run twice. Each test checks a part of the results. A network namespace is needed, so the
+tests need root. The tests of a client are skipped if its program is not installed. All tests are skipped if namespaces
+are not permitted.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ UPGRADE = 20.0
 
 
 def run(*events: str) -> Run:
-    """Returns the lookups of all clients that are installed, through the events."""
+    """Returns the lookups of all installed clients while `events` happen."""
     if reason := why_unavailable():
         pytest.skip(f"the tests with real clients are left out: {reason}")
     if reason := real_clients.missing("Unbound"):
@@ -47,12 +47,12 @@ def interrupted() -> Run:
 
 @pytest.fixture(params=["found", "interrupted"], ids=["alone", "during an upgrade"])
 def stopped(request: pytest.FixtureRequest) -> Run:
-    """A run that ends with a stop."""
+    """Returns each run that ends with a stop of the server."""
     one: Run = request.getfixturevalue(request.param)
     return one
 
 
-def watched(kind: str) -> str:
+def installed(kind: str) -> str:
     """Returns `kind`, or skips the test if the client's program is not installed."""
     if reason := real_clients.missing(kind):
         pytest.skip(f"{kind} is left out: {reason}")
@@ -62,54 +62,49 @@ def watched(kind: str) -> str:
 @pytest.mark.parametrize("event", ["none", "reload", "upgrade"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_no_lookup_fails(found: Run, kind: str, event: str) -> None:
-    """Each lookup has its answer, and no client has to wait for a time-out."""
-    lookups = found.during(watched(kind), event)
+    """Each lookup gets its answer before a client's timeout."""
+    lookups = found.during(installed(kind), event)
     assert len(lookups) >= 10
     assert found.failed(kind, event) == []
     assert max(lookup.seconds for lookup in lookups) < AT_ONCE
 
 
-def test_busy_connections_do_not_hold_an_upgrade(found: Run) -> None:
-    """Forwarders that never stop sending over TLS are moved to the new worker within a bounded time."""
+def test_busy_tls_connections_do_not_delay_an_upgrade(found: Run) -> None:
     assert found.began["stop"] - found.began["upgrade"] < UPGRADE
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_no_lookup_fails_during_lame_duck(stopped: Run, kind: str) -> None:
-    """From SIGTERM to the end of the lame duck time, the server answers on new connections and on those that were
-    open.
-    """
+    """The lame duck time begins at SIGTERM. New and open connections are served."""
     end = stopped.began["stop"] + LAME_DUCK
-    lookups = [lookup for lookup in stopped.during(watched(kind), "stop") if lookup.began < end]
+    lookups = [lookup for lookup in stopped.during(installed(kind), "stop") if lookup.began < end]
     assert len(lookups) >= 10
     assert [lookup for lookup in lookups if lookup.error] == []
     assert max(lookup.seconds for lookup in lookups) < AT_ONCE
 
 
 def after_lame_duck(stopped: Run, kind: str) -> list[Lookup]:
-    """Returns the lookups that began after the lame duck time. Some begin before the server has exited."""
+    """Returns the lookups that began after the lame duck time. The server may not have exited yet."""
     end = stopped.began["stop"] + LAME_DUCK
-    lookups = [lookup for lookup in stopped.during(watched(kind), "stop") if lookup.began >= end]
+    lookups = [lookup for lookup in stopped.during(installed(kind), "stop") if lookup.began >= end]
     assert len(lookups) >= 10
     return lookups
 
 
 @pytest.mark.parametrize("kind", ["glibc", REFRESH])
-def test_a_stopped_server_refuses_at_once(stopped: Run, kind: str) -> None:
-    """Clients that have only this server fail without waiting for a time-out once it has exited. musl sees no
-    refusals.
-    """
+def test_a_stopped_server_refuses_immediately(stopped: Run, kind: str) -> None:
+    """A client with this name server only must not wait for a timeout. musl does not notice refusals."""
     lookups = after_lame_duck(stopped, kind)
     assert [lookup for lookup in lookups if lookup.seconds >= AT_ONCE] == []
     assert all(lookup.error for lookup in lookups if lookup.began > stopped.gone)
 
 
 @pytest.mark.parametrize("kind", ["glibc, two name servers", "musl, two name servers"])
-def test_the_second_name_server_answers_at_once(stopped: Run, kind: str) -> None:
-    """Clients with two name servers get their answer at once from the second one when the first one refuses."""
+def test_the_second_name_server_answers_immediately(stopped: Run, kind: str) -> None:
+    """If the first name server refuses, clients query the second one without waiting."""
     assert [lookup for lookup in after_lame_duck(stopped, kind) if lookup.error or lookup.seconds >= AT_ONCE] == []
 
 
 def test_the_server_exits_soon_after_lame_duck(stopped: Run) -> None:
-    """Clients that go on sending do not delay the exit of the server after lame duck."""
+    """Clients that go on sending do not delay the exit."""
     assert stopped.gone - stopped.began["stop"] < LAME_DUCK + 2.0

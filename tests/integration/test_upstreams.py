@@ -1,5 +1,5 @@
-"""`forward` with real name servers on loopback: Unbound, NSD, Knot and dnsmasq. Those that are not installed are
-skipped.
+"""*forward* with real name servers on loopback: Unbound, NSD, Knot and dnsmasq. A test is skipped if its server is not
+installed.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ ZONE = "\n".join(
 
 
 def unbound(folder: Path, port: int) -> list[str]:
-    """Writes a configuration with a static local zone for Unbound, and returns its command line."""
+    """Returns the command line of Unbound, with a static local zone."""
     data = "".join(f"  local-data: '{line}'\n" for line in RECORDS)
     (folder / "conf").write_text(
         f'server:\n  interface: 127.0.0.1\n  port: {port}\n  do-daemonize: no\n  use-syslog: no\n  username: ""\n  chroot: ""\n'
@@ -57,7 +57,7 @@ def unbound(folder: Path, port: int) -> list[str]:
 
 
 def nsd(folder: Path, port: int) -> list[str]:
-    """Writes the configuration and zone file for NSD, and returns its command line."""
+    """Writes NSD's configuration and zone file, and returns its command line."""
     (folder / "zone").write_text(ZONE)
     (folder / "conf").write_text(
         f'server:\n  ip-address: 127.0.0.1@{port}\n  server-count: 1\n  username: ""\n  zonesdir: "{folder}"\n  database: ""\n'
@@ -68,7 +68,7 @@ def nsd(folder: Path, port: int) -> list[str]:
 
 
 def knotd(folder: Path, port: int) -> list[str]:
-    """Writes the configuration and zone file for Knot DNS, and returns its command line."""
+    """Writes Knot's configuration and zone file, and returns its command line."""
     (folder / "zone").write_text(ZONE)
     (folder / "conf").write_text(
         f'server:\n  rundir: "{folder}"\n  listen: 127.0.0.1@{port}\ndatabase:\n  storage: "{folder}"\n'
@@ -79,7 +79,7 @@ def knotd(folder: Path, port: int) -> list[str]:
 
 
 def dnsmasq(folder: Path, port: int) -> list[str]:
-    """Writes the configuration and hosts file for dnsmasq, and returns its command line."""
+    """Writes dnsmasq's configuration and hosts file, and returns its command line."""
     (folder / "hosts").write_text("".join(f"192.0.2.{number} n{number}.example\n" for number in range(NAMES)))
     text = ",".join(word.strip('"') for word in LONG.split())
     (folder / "conf").write_text(
@@ -90,7 +90,7 @@ def dnsmasq(folder: Path, port: int) -> list[str]:
 
 
 def unbound_over_tls(folder: Path, port: int) -> list[str]:
-    """Unbound over TLS only, with a certificate for dns.test."""
+    """Returns the command line of Unbound that serves TLS only, with a certificate for dns.test."""
     certificate, key = pair().write(folder)
     command = unbound(folder, port)
     tls = f'server:\n  tls-port: {port}\n  tls-service-pem: "{certificate}"\n  tls-service-key: "{key}"\n'
@@ -111,7 +111,6 @@ class NameServer:
         self.start()
 
     def start(self) -> None:
-        """Starts the server and waits until it answers."""
         with self._log.open("ab") as log:
             self.process = subprocess.Popen(self._command, stdout=log, stderr=log, start_new_session=True)
         deadline = time.monotonic() + 20
@@ -131,7 +130,7 @@ class NameServer:
                 return False
 
     def stop(self) -> None:
-        """Kills the server and its children: dnsmasq has one for each TCP connection."""
+        """Kills the server and its children. dnsmasq has a child for each TCP connection."""
         if self.process.poll() is None:
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait(10)
@@ -142,7 +141,6 @@ SERVERS = {"unbound": unbound, "nsd": nsd, "knotd": knotd, "dnsmasq": dnsmasq}
 
 @pytest.fixture(params=SERVERS)
 def name_server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[NameServer]:
-    """Runs the test with each name server that is installed."""
     if not shutil.which(request.param):
         pytest.skip(f"no {request.param} in PATH")
     server = NameServer(SERVERS[request.param], tmp_path)
@@ -152,7 +150,6 @@ def name_server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Name
 
 @pytest.fixture(autouse=True)
 async def _finished(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
-    """Stops all servers of *forward* after each test."""
     with all_finished(monkeypatch):
         yield
     await asyncio.sleep(0)
@@ -160,7 +157,6 @@ async def _finished(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
 
 @pytest.mark.parametrize("body", ["prefer_udp", "force_tcp"])
 async def test_concurrent_queries(name_server: NameServer, body: str) -> None:
-    """All concurrent queries are answered, over UDP, and over one TCP connection."""
     forwarding = Forwarding(name_server, clock=monotonic, body=body)
     replies = await asyncio.gather(*(forwarding.ask(f"n{number}.example.") for number in range(NAMES)))
     assert [world.shown(reply.answer)[0].split()[-1] for reply in replies] == [
@@ -170,7 +166,7 @@ async def test_concurrent_queries(name_server: NameServer, body: str) -> None:
 
 
 async def test_a_long_reply(name_server: NameServer) -> None:
-    """A long reply is truncated over UDP at 512 octets, and complete over TCP or with a larger EDNS size."""
+    """The reply is truncated over UDP with 512 octets. It is complete over TCP, and with a larger EDNS size."""
     forwarding = Forwarding(name_server, clock=monotonic)
     assert (await forwarding.ask("long.example.", "TXT")).flags & TC
     for fields in ({"client": OVER_TCP}, {"edns": world.edns(4096)}):
@@ -180,7 +176,7 @@ async def test_a_long_reply(name_server: NameServer) -> None:
 
 
 async def test_a_restarted_upstream(name_server: NameServer) -> None:
-    """Queries while the upstream is down get SERVFAIL; after its restart they are answered again."""
+    """While the upstream is down, queries get SERVFAIL."""
     forwarding = Forwarding(name_server, clock=monotonic, body="force_tcp")
     assert (await forwarding.ask("n1.example.")).rcode == Rcode.NOERROR
     await asyncio.to_thread(name_server.stop)
@@ -193,9 +189,7 @@ async def test_a_restarted_upstream(name_server: NameServer) -> None:
 
 
 async def test_unbound_over_tls(tmp_path: Path) -> None:
-    """Many queries share one TLS connection, queries are answered after a restart, and a wrong server name is
-    SERVFAIL.
-    """
+    """Queries share one TLS connection. A wrong server name is SERVFAIL."""
     if not shutil.which("unbound"):
         pytest.skip("no unbound in PATH")
     server = NameServer(unbound_over_tls, tmp_path)
@@ -227,8 +221,7 @@ async def test_unbound_over_tls(tmp_path: Path) -> None:
         server.stop()
 
 
-async def test_an_upstream_that_hangs_beside_one_that_answers(tmp_path: Path) -> None:
-    """If one of two name servers hangs, the other one answers within a fraction of a second."""
+async def test_a_second_upstream_answers_while_the_first_hangs(tmp_path: Path) -> None:
     installed = [name for name in SERVERS if shutil.which(name)]
     if len(installed) < 2:
         pytest.skip("two of " + ", ".join(SERVERS) + " are needed")

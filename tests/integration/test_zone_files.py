@@ -1,7 +1,4 @@
-"""Zone files as NSD reads and serves them.
-
-The records of every type that it knows have the same octets. Answers from a signed zone are the same.
-"""
+"""NSD and svcdns read the same records from zone files, and give the same answers from a signed zone."""
 
 from __future__ import annotations
 
@@ -33,7 +30,7 @@ ORIGIN = names.from_text("mill.test.")
 
 
 def known_to_nsd(folder: Path) -> str:
-    """Returns the zone without the records that NSD's reader refuses: types without a text form there, times in
+    """Returns the zone without the records that NSD cannot read: types for which NSD has no text form, and times in
     seconds.
     """
     (folder / "all").write_text(zone_records.zone())
@@ -47,7 +44,7 @@ def known_to_nsd(folder: Path) -> str:
 
 @pytest.fixture
 def zone(tmp_path: Path) -> str:
-    """Writes the zone that both NSD and svcdns read. Skips the test if NSD is not installed."""
+    """Writes the zone that NSD and svcdns read. Skips the test if NSD is not installed."""
     if not shutil.which("nsd-checkzone"):
         pytest.skip("no nsd in PATH")
     return known_to_nsd(tmp_path)
@@ -55,7 +52,7 @@ def zone(tmp_path: Path) -> str:
 
 @contextmanager
 def nsd(folder: Path, origin: str, text: str) -> Iterator[int]:
-    """Runs NSD with one zone. Yields its port."""
+    """Runs NSD with one zone, and yields its port."""
     number = free_port()
     (folder / "zone").write_text(text)
     (folder / "conf").write_text(
@@ -73,7 +70,6 @@ def nsd(folder: Path, origin: str, text: str) -> Iterator[int]:
 
 @pytest.fixture
 def port(tmp_path: Path, zone: str) -> Iterator[int]:
-    """The port of an NSD that serves the zone."""
     with nsd(tmp_path, "mill.test", zone) as number:
         yield number
 
@@ -92,7 +88,6 @@ def _wait(port: int, origin: str) -> None:
 
 
 def test_the_same_octets_as_nsd(port: int, zone: str) -> None:
-    """NSD and svcdns read the same RDATA for each record of a zone file."""
     compared = 0
     for record in read(zone, ORIGIN, "zone"):
         if record.rtype == Type.NSEC3:
@@ -111,9 +106,8 @@ def test_the_same_octets_as_nsd(port: int, zone: str) -> None:
 
 
 def test_the_same_answers_as_nsd_from_a_signed_zone(tmp_path: Path) -> None:
-    """NSD and svcdns give the same rcode, AA bit, answer and authority section, with and without DO.
-
-    The NS records of the zone itself are optional.
+    """Rcode, AA bit, answer and authority section are compared, with and without DO. The NS records of the zone are
+    optional.
     """
     if not shutil.which("nsd"):
         pytest.skip("no nsd in PATH")

@@ -1,4 +1,4 @@
-"""Calls that block: outside the event loop, with a limit, one thread for each name."""
+"""Blocking calls outside the event loop, with a time limit, and with one thread for each name."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LOG = logging.getLogger("blocking-test")
 
 @pytest.fixture
 def calls(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> BlockingCalls:
-    """Returns blocking calls that are logged after 10 ms."""
+    """Returns an object for blocking calls, which logs each call that takes longer than 10 ms."""
     monkeypatch.setattr(blocking_io, "WARN_AFTER", 0.01)
     caplog.set_level(logging.INFO)
     return BlockingCalls(LOG)
@@ -35,7 +35,7 @@ def gate() -> Iterator[threading.Event]:
 
 
 async def test_results_and_errors_are_those_of_the_call(calls: BlockingCalls) -> None:
-    """The call runs in another thread; its result is returned, and its exception raised."""
+    """The call runs in another thread."""
     assert await calls.run("a", threading.get_ident) != threading.get_ident()
     with pytest.raises(ZeroDivisionError):
         await calls.run("a", divmod, 1, 0)
@@ -44,8 +44,8 @@ async def test_results_and_errors_are_those_of_the_call(calls: BlockingCalls) ->
 async def test_a_file_that_hangs_does_not_stop_the_loop(
     calls: BlockingCalls, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A read that blocks does not stop the event loop. A WARNING line is logged, the call ends at its limit, and an
-    INFO line is logged when the read returns. A FIFO without a writer blocks its reader.
+    """A FIFO without a writer blocks its reader. The call ends at its time limit, with a WARNING. When the read
+    returns, an INFO line is logged.
     """
     os.mkfifo(tmp_path / "fifo")
     with pytest.raises(BlockedError, match=r"the fifo: not done within 0\.05 s"):
@@ -59,7 +59,7 @@ async def test_a_file_that_hangs_does_not_stop_the_loop(
 
 
 async def test_a_blocked_name_costs_one_thread(calls: BlockingCalls, gate: threading.Event) -> None:
-    """If a file hangs, further calls for this file wait and start no thread; calls for other files run."""
+    """Further calls for a file that hangs wait, and start no thread. Calls for other files run."""
     started: list[int] = []
 
     def block(number: int) -> int:
@@ -79,8 +79,8 @@ async def test_a_blocked_name_costs_one_thread(calls: BlockingCalls, gate: threa
     assert await waiting == 3
 
 
-async def test_a_cancelled_caller_leaves_the_thread(calls: BlockingCalls, gate: threading.Event) -> None:
-    """If the caller is cancelled, the call's later exception is dropped, and the next call works."""
+async def test_the_thread_of_a_cancelled_caller_goes_on(calls: BlockingCalls, gate: threading.Event) -> None:
+    """The exception of the call is dropped, and the next call works."""
 
     def fail() -> None:
         gate.wait()

@@ -1,4 +1,4 @@
-"""How many processors may be used, and how many workers they carry."""
+"""The number of processors that may be used, and the number of workers for them."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ from svcdns.process.shared_memory import SLOTS
 def test_processors(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own: str, files: dict[str, str], wanted: int
 ) -> None:
-    """Of eight processors in the affinity, as many are used as the control group allows, but at least one."""
+    """The affinity has eight processors. The control group may permit fewer, but at least one is used."""
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
     for name, text in files.items():
         (tmp_path / "cgroup" / name).parent.mkdir(parents=True, exist_ok=True)
@@ -63,5 +63,5 @@ def test_processors(
     ],
 )
 def test_most_workers(available: int, memory: int | None, wanted: int, reason: str) -> None:
-    """The smallest of the bounds applies, and the reason names it."""
+    """The smallest bound applies, and the reason names it."""
     assert most_workers(available, memory) == (wanted, reason)

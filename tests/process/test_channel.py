@@ -1,4 +1,4 @@
-"""The channel between supervisor and children: messages, descriptors, errors."""
+"""The channel between the supervisor and its children: messages, descriptors and errors."""
 
 from __future__ import annotations
 
@@ -22,7 +22,6 @@ def pair() -> tuple[Channel, Channel]:
 
 
 def test_messages_are_received_complete_and_in_order() -> None:
-    """Messages are received one by one and in order, also if several are sent before the first is received."""
     left, right = pair()
     left.send({"op": "a"})
     left.send({"op": "b", "n": 1})
@@ -33,7 +32,7 @@ def test_messages_are_received_complete_and_in_order() -> None:
 
 
 def test_descriptors_belong_to_their_message() -> None:
-    """A received descriptor is open, and is another number for the same file."""
+    """A received descriptor is a new number for the same open file."""
     left, right = pair()
     read, write = os.pipe()
     left.send({"op": "none"})
@@ -51,7 +50,7 @@ def test_descriptors_belong_to_their_message() -> None:
 
 
 def test_a_closed_peer_is_an_error() -> None:
-    """If the other end is closed, reading and writing raise ChannelClosedError."""
+    """Reading and writing raise ChannelClosedError."""
     left, right = pair()
     left.close()
     with pytest.raises(ChannelClosedError):
@@ -62,9 +61,7 @@ def test_a_closed_peer_is_an_error() -> None:
 
 
 def test_missing_descriptors_break_the_channel() -> None:
-    """If the process may not open all descriptors of a message, the message is dropped, and the received ones are
-    closed.
-    """
+    """If the process may not open all descriptors, it drops the message and closes the received ones."""
     left, right = pair()
     read, write = os.pipe()
     before = {one.name for one in Path("/dev/fd").iterdir()}
@@ -95,7 +92,7 @@ def test_missing_descriptors_break_the_channel() -> None:
     ],
 )
 def test_octets_that_are_no_message_break_the_channel(octets: bytes, reason: str) -> None:
-    """Octets that are not a message break the channel, and the reader gets one error with the reason."""
+    """The reader gets one error with the reason."""
     left, right = pair()
     parts = [octets[at : at + 65536] for at in range(0, len(octets), 65536)]
     for part in parts[:-1]:
@@ -117,7 +114,7 @@ def test_octets_that_are_no_message_break_the_channel(octets: bytes, reason: str
     ],
 )
 def test_no_descriptor_of_an_unread_message_stays_open(octets: bytes) -> None:
-    """Descriptors are closed if their message does not arrive completely, or together with one that is broken."""
+    """Such a message is incomplete or malformed."""
     left, right = pair()
     before = {one.name for one in Path("/dev/fd").iterdir()}
     left.sock.sendmsg([octets], encoded({}, [0])[1])

@@ -1,4 +1,4 @@
-"""The page with the cookie secrets, after the regions of the shared memory."""
+"""The page with the cookie secrets, which comes after the regions in the shared memory."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from svcdns.process import cookie_secrets, shared_memory
 
 
 def test_all_processes_read_the_same_secrets() -> None:
-    """The random base is written once. Secrets of the operator come after it, at most eight."""
+    """The page has a random base and at most eight secrets of the operator."""
     fd = shared_memory.create()
     cookie_secrets.add(fd)
     one, other = cookie_secrets.page(fd), cookie_secrets.page(fd)
@@ -22,7 +22,7 @@ def test_all_processes_read_the_same_secrets() -> None:
 
 
 def test_a_mapping_without_the_page() -> None:
-    """A process gets a random base of its own."""
+    """The process makes its own random base."""
     fd = shared_memory.create()
     one, other = cookie_secrets.page(fd), cookie_secrets.page(fd)
     assert cookie_secrets.read_secrets(one) != cookie_secrets.read_secrets(other)
@@ -30,7 +30,7 @@ def test_a_mapping_without_the_page() -> None:
 
 
 def test_the_regions_stay_as_they_are() -> None:
-    """A mapping of an earlier version gets the page, and its regions keep their content."""
+    """Adding the page to a mapping of an earlier version does not change the regions."""
     fd = shared_memory.create()
     shared_memory.reset(shared_memory.regions(fd)[shared_memory.REGIONS - 1], shared_memory.State.SERVING)
     cookie_secrets.add(fd)

@@ -1,4 +1,4 @@
-"""Core files have no memory of the processes."""
+"""Core dumps contain no memory of svcdns's processes."""
 
 from __future__ import annotations
 
@@ -17,9 +17,7 @@ os.execv(sys.executable, [sys.executable, "-c", shown])
 
 
 def test_core_dumps_have_no_memory_also_in_child_processes() -> None:
-    """The size limit of core files is 0, and the filter of core dumps is empty, also after another program was
-    executed.
-    """
+    """The size limit is 0 and the filter is empty, also after another program was executed."""
     found = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True)
     limit, mappings = found.stdout.split()
     assert (limit, int(mappings, 16)) == ("0", 0)

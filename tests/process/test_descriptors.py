@@ -1,4 +1,4 @@
-"""How many descriptors a worker may have open."""
+"""The number of descriptors that a worker may have open."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ import pytest
 from svcdns.process.descriptors import TABLE_SIZE, WANTED_LIMIT, grow_descriptor_table, raise_descriptor_limit
 
 
-def _open() -> int:
-    """Returns the number of open descriptors."""
+def _number_of_open_descriptors() -> int:
     return sum(1 for _ in Path("/dev/fd").iterdir())
 
 
@@ -28,7 +27,7 @@ def _open() -> int:
 def test_the_soft_limit_is_raised(
     monkeypatch: pytest.MonkeyPatch, soft: int, hard: int, raised: list[tuple[int, int]]
 ) -> None:
-    """The soft limit of descriptors is raised as far as allowed, and never lowered."""
+    """The soft limit becomes as large as permitted, and never smaller."""
     made: list[tuple[int, int]] = []
     monkeypatch.setattr(resource, "getrlimit", lambda _: (soft, hard))
     monkeypatch.setattr(resource, "setrlimit", lambda _, limits: made.append(limits))
@@ -37,20 +36,19 @@ def test_the_soft_limit_is_raised(
 
 
 def test_the_descriptor_table_is_grown() -> None:
-    """Growing the descriptor table opens and closes no descriptor."""
+    """Growing the kernel's table of descriptors opens and closes no descriptor."""
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     status = Path("/proc/self/status")
-    before = _open()
+    before = _number_of_open_descriptors()
     grow_descriptor_table()
-    assert _open() == before
+    assert _number_of_open_descriptors() == before
     if status.exists():
         size = next(int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith("FDSize:"))
         assert size >= min(TABLE_SIZE, limits[0])
 
 
 def test_the_descriptor_table_is_no_larger_than_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Descriptors beyond the limit cannot be opened."""
     monkeypatch.setattr(resource, "getrlimit", lambda _: (3, 3))
-    before = _open()
+    before = _number_of_open_descriptors()
     grow_descriptor_table()
-    assert _open() == before
+    assert _number_of_open_descriptors() == before

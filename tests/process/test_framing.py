@@ -1,4 +1,4 @@
-"""Frames in a stream."""
+"""Frames with length prefixes in a stream."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from svcdns.process.framing import MAX_FRAME, Deframer, FrameTooLargeError, fram
 
 @given(st.lists(st.binary(max_size=60), max_size=8), st.lists(st.integers(1, 40), min_size=1))
 def test_contents_are_read_complete_and_in_order(sent: list[bytes], sizes: list[int]) -> None:
-    """Frames are read completely and in order, whatever pieces the stream arrives in."""
     stream = b"".join(map(framed, sent))
     out: list[bytes] = []
     reader, at, turn = Deframer(), 0, 0
@@ -27,7 +26,7 @@ def test_contents_are_read_complete_and_in_order(sent: list[bytes], sizes: list[
 
 
 def test_contents_that_are_not_consumed_are_kept() -> None:
-    """Frames that the caller has not consumed are returned by the next call of `contents`."""
+    """The next call of `contents` returns them."""
     reader = Deframer()
     reader.feed(framed(b"a") + framed(b"bc"))
     assert next(reader.contents()) == b"a"
@@ -35,7 +34,7 @@ def test_contents_that_are_not_consumed_are_kept() -> None:
 
 
 def test_a_length_beyond_the_bound_is_an_error() -> None:
-    """A length above the limit is an error before the content arrives; earlier frames are read."""
+    """The error is raised before the content arrives. Earlier frames are read."""
     reader = Deframer()
     reader.feed(framed(b"a") + (MAX_FRAME + 1).to_bytes(4, "big"))
     contents = reader.contents()
@@ -47,7 +46,6 @@ def test_a_length_beyond_the_bound_is_an_error() -> None:
 
 
 def test_a_content_beyond_the_bound_is_an_error_for_its_writer(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A frame longer than the limit raises an error where it is made."""
     monkeypatch.setattr(framing, "MAX_FRAME", 10)
     assert len(framed(b"x" * 10)) == 14
     with pytest.raises(FrameTooLargeError):
@@ -55,7 +53,7 @@ def test_a_content_beyond_the_bound_is_an_error_for_its_writer(monkeypatch: pyte
 
 
 def test_a_file_of_frames() -> None:
-    """A file of frames is read one by one. A length above the limit is an error, and ends the file."""
+    """A length above the limit is an error, and ends the reading."""
     file = io.BytesIO(framed(b"a") + framed(b"") + (MAX_FRAME + 1).to_bytes(4, "big"))
     assert (read_framed(file), read_framed(file)) == (b"a", b"")
     with pytest.raises(FrameTooLargeError):

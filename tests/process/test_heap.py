@@ -17,7 +17,7 @@ def _resident() -> int:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_free_memory_is_returned() -> None:
-    """Free memory is returned to the operating system even if blocks in between are in use."""
+    """The memory is returned even if blocks in between are in use."""
     blocks = [bytes(40_000) for _ in range(1000)]
     kept = blocks[::50]
     before = _resident()
@@ -37,9 +37,8 @@ def _many() -> list[list[int]]:
 
 
 def test_the_collector_is_paused() -> None:
-    """The garbage collector is off in the block and in blocks inside it, and runs again afterwards.
-
-    Objects that are made in the block are excluded from collections.
+    """Nested pauses end with the outermost pause. Later collections do not examine the objects that were made in a
+    pause.
     """
     gc.collect()
     try:
@@ -52,7 +51,6 @@ def test_the_collector_is_paused() -> None:
 
 
 def test_the_collector_runs_again_after_an_error() -> None:
-    """An exception ends the pause."""
     try:
         with pytest.raises(KeyError), collector_paused():
             raise KeyError

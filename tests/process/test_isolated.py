@@ -1,4 +1,4 @@
-"""Child interpreters import no module from the working directory, from `PYTHON*` variables or from the user's site
+"""Child interpreters import no module from the working directory, from `PYTHON*` variables, or from the user's site
 directory.
 """
 
@@ -43,7 +43,6 @@ def run(command: list[str], cwd: Path, **environ: str) -> subprocess.CompletedPr
 def test_no_module_from_outside_is_imported(
     tmp_path: Path, program: str, arguments: tuple[str, ...], output: str
 ) -> None:
-    """No program imports a module from the working directory or from the path in a `PYTHON*` variable."""
     planted = Planted(tmp_path, STANDARD + INSTALLED)
     outside = {name: str(tmp_path) for name in ("PYTHONPATH", "PYTHONHOME", "PYTHONUSERBASE", "PYTHONPLATLIBDIR")}
     done = run(
@@ -59,9 +58,7 @@ def test_no_module_from_outside_is_imported(
 
 @pytest.mark.parametrize("module", ["svcdns", "svcdns.cli.handover", "svcdns.supervisor", "svcdns.serving"])
 def test_a_program_started_by_module_name_isolates_itself(tmp_path: Path, module: str) -> None:
-    """A process started with `python -m` imports no planted module. Users and supervisors of earlier versions start
-    programs like this.
-    """
+    """Users and supervisors of earlier versions start programs with `python -m`."""
     planted = Planted(tmp_path, STANDARD)
     arguments = {"svcdns": ["-version"], "svcdns.cli.handover": []}.get(module, ["--help"])
     path = Planted(tmp_path / "path", tuple({*STANDARD, "aiohttp", "msgspec"} - BEFORE_US))
@@ -80,9 +77,7 @@ def test_the_name_of_the_command_is_kept(tmp_path: Path) -> None:
 
 
 def test_a_copy_outside_of_site_packages_is_run(tmp_path: Path) -> None:
-    """A copy of svcdns outside of site-packages runs with the installed dependencies. Modules next to it do not hide
-    the standard library.
-    """
+    """The copy uses the installed dependencies. Modules next to it do not hide the standard library."""
     shutil.copytree(Path(svcdns.__file__).parent, tmp_path / "svcdns", ignore=shutil.ignore_patterns("__pycache__"))
     (tmp_path / "svcdns" / "__init__.py").write_text('"""A copy."""\n\n__version__ = "7.7.7"\n')
     planted = Planted(tmp_path, STANDARD)
@@ -92,7 +87,7 @@ def test_a_copy_outside_of_site_packages_is_run(tmp_path: Path) -> None:
 
 
 def test_the_bytecode_flag_is_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`PYTHONDONTWRITEBYTECODE` and `-B` reach the child."""
+    """The flag is `PYTHONDONTWRITEBYTECODE` or `-B`."""
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
     assert "-B" in isolated.command("svcdns")
     monkeypatch.setattr(sys, "dont_write_bytecode", False)
@@ -103,7 +98,6 @@ def test_the_bytecode_flag_is_passed_on(monkeypatch: pytest.MonkeyPatch) -> None
 def test_user_site_packages_are_used_only_if_svcdns_is_in_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, installed: bool, isolation: str
 ) -> None:
-    """The user's site-packages are used only if svcdns is installed there."""
     if installed:
         (tmp_path / f"svcdns-{__version__}.dist-info").mkdir()
     monkeypatch.setattr(site, "ENABLE_USER_SITE", True)

@@ -1,4 +1,4 @@
-"""Reading a control group's memory use and limit from the kernel's files."""
+"""Reading the memory use and the memory limit of a control group from the kernel's files."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def group(limit: str, used: int = 0, inactive: int = 0, *, version: int = 2) -> 
     return {"memory.max": limit, "memory.current": f"{used}\n", "memory.stat": f"anon 5\ninactive_file {inactive}\n"}
 
 
-def made(folder: Path, own: str | None, groups: dict[str, dict[str, str]]) -> MemoryGroup:
-    """Writes the files of control groups; `own` is the content of `/proc/self/cgroup`."""
+def memory_group(folder: Path, own: str | None, groups: dict[str, dict[str, str]]) -> MemoryGroup:
+    """Writes the files of control groups, and returns the group. `own` is the content of `/proc/self/cgroup`."""
     root = folder / "cgroup"
     root.mkdir()
     for place, files in groups.items():
@@ -78,13 +78,13 @@ def made(folder: Path, own: str | None, groups: dict[str, dict[str, str]]) -> Me
 def test_usage_and_limit(
     own: str | None, groups: dict[str, dict[str, str]], usage: Usage | None, tmp_path: Path
 ) -> None:
-    """The limit is the nearest one above; the memory use excludes inactive page cache."""
-    assert made(tmp_path, own, groups).usage() == usage
+    """The limit is that of the nearest group above. Inactive page cache does not count as used."""
+    assert memory_group(tmp_path, own, groups).usage() == usage
 
 
 def test_the_limit_without_the_usage(tmp_path: Path) -> None:
-    """The limit is known without the memory use, and is read anew each time."""
-    found = made(tmp_path, INSIDE, {"": {"memory.max": "1000\n"}})
+    """If the memory use cannot be read, the limit is still known. It is read again each time."""
+    found = memory_group(tmp_path, INSIDE, {"": {"memory.max": "1000\n"}})
     assert found.limit() == 1000
     (tmp_path / "cgroup" / "memory.max").write_text("2000\n")
     assert found.limit() == 2000

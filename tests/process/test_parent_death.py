@@ -1,4 +1,4 @@
-"""How a child process ends when its supervisor ends."""
+"""A child process ends when its supervisor ends."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CHILD = (
 
 
 def start(parent: int) -> subprocess.Popen[str]:
-    """Starts a child that is told that its parent is `parent`."""
+    """Starts a child, and passes `parent` as the process id of its parent."""
     return subprocess.Popen(
         [sys.executable, "-c", CHILD],
         env={**os.environ, "SVCDNS_PARENT": str(parent)},
@@ -27,7 +27,7 @@ def start(parent: int) -> subprocess.Popen[str]:
 
 
 def test_signals_of_a_terminal_are_ignored() -> None:
-    """A child ignores signals such as that of Ctrl-C, which only the supervisor handles."""
+    """Only the supervisor handles signals such as that of Ctrl-C."""
     with start(os.getpid()) as child:
         assert child.stdout is not None
         assert child.stdout.readline() == "lives\n"
@@ -38,7 +38,7 @@ def test_signals_of_a_terminal_are_ignored() -> None:
 
 
 def test_exits_if_the_parent_is_gone_already() -> None:
-    """A child exits if its parent ended before the call of prctl(2)."""
+    """The parent may end before the child calls prctl(2)."""
     with start(1 if os.getppid() != 1 else 2) as child:
         assert child.wait(10) == 0
         assert child.stdout is not None
@@ -47,7 +47,7 @@ def test_exits_if_the_parent_is_gone_already() -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="prctl is Linux's; elsewhere the channel's end does it alone")
 def test_is_killed_when_the_parent_dies() -> None:
-    """The child is killed when its parent dies, even by SIGKILL."""
+    """SIGKILL of the parent kills the child, too."""
     middle = (
         "import os, subprocess, sys; "
         f"p = subprocess.Popen([sys.executable, '-c', {CHILD!r}], env={{**os.environ, 'SVCDNS_PARENT': str(os.getpid())}}, "

@@ -1,4 +1,4 @@
-"""How a worker sets its own scheduling."""
+"""The scheduling that a worker requests for itself."""
 
 from __future__ import annotations
 
@@ -22,10 +22,8 @@ print(asked, *scheduling._ATTRIBUTES.unpack(seen.raw)[1:6])
 
 
 @pytest.mark.skipif(os.uname().machine != "x86_64", reason="the numbers of system calls are those of x86-64")
-def test_the_kernel_takes_a_short_slice() -> None:
-    """The process gets a short scheduler slice with the same niceness and policy. Kernels before 6.12 ignore the
-    slice.
-    """
+def test_a_short_scheduler_slice_is_requested() -> None:
+    """The niceness and the policy stay the same. Kernels before 6.12 ignore the slice."""
     assert ctypes.sizeof(ctypes.c_void_p) == 8
     shown = subprocess.run([sys.executable, "-c", ASK], check=True, capture_output=True, text=True).stdout.split()
     nice = os.getpriority(os.PRIO_PROCESS, 0)
@@ -34,7 +32,7 @@ def test_the_kernel_takes_a_short_slice() -> None:
 
 
 def test_the_switch_interval_is_shortened(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The switch interval of Python's threads is set to 0.1 ms."""
+    """Python's threads may switch every 0.1 ms."""
     taken: list[float] = []
     monkeypatch.setattr(sys, "setswitchinterval", taken.append)
     shorten_switch_interval()
@@ -42,6 +40,6 @@ def test_the_switch_interval_is_shortened(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_nothing_is_requested_on_unknown_machines(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On an unknown machine type the system call's number is unknown, so no time slice is requested."""
+    """The number of the system call depends on the machine type."""
     monkeypatch.setattr("platform.machine", lambda: "pdp11")
     assert not request_short_slices()

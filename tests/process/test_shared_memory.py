@@ -1,4 +1,4 @@
-"""The shared memory regions of the processes."""
+"""The regions of the shared memory. Each process writes its own region."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from svcdns.process.shared_memory import (
 
 
 def test_regions_are_separate_and_shared() -> None:
-    """Two mappings of one descriptor have the same contents; regions do not overlap."""
+    """Two mappings of one descriptor have the same contents."""
     fd = create()
     try:
         one, other = regions(fd), regions(fd)
@@ -31,8 +31,7 @@ def test_regions_are_separate_and_shared() -> None:
         os.close(fd)
 
 
-def test_every_process_has_a_region_on_each_side() -> None:
-    """Every process has one region on each side, and no two processes share a region."""
+def test_every_process_has_its_own_region_on_each_side() -> None:
     numbers = [control_region(side) for side in range(SIDES)]
     numbers += [worker_region(slot, side) for slot in range(SLOTS) for side in range(SIDES)]
     assert sorted(numbers) == list(range(REGIONS))

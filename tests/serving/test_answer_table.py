@@ -1,4 +1,4 @@
-"""The answer table: what is stored, what is found, what is invalidated, and that it is bounded."""
+"""The answer table: what it stores, finds and invalidates, and the bound of its memory."""
 
 from __future__ import annotations
 
@@ -35,24 +35,22 @@ FOREVER = float("inf")
 
 
 def entry(key: bytes, *dependencies: Dependency, deadline: float = FOREVER, wire: bytes = b"reply") -> Entry:
-    """Returns an entry for the answer table; `wire` is its encoded reply."""
+    """Returns an entry of the answer table. `wire` is its encoded reply."""
     return Entry(key, wire, deadline, dependencies, HitCounter((), DROPPED))
 
 
 def dependents(table: AnswerTable, *dependency: str) -> set[bytes] | None:
-    """Returns the keys that the index has for a dependency; None if there are too many to remember them."""
+    """Returns the keys that the index has for a dependency, or None if there are too many for the index."""
     found = table._dependents.get(dependency, ())
     keys = answer_table._keys(found) if found else ()
     return None if keys is None else set(keys)
 
 
 def table(budget: int = 1 << 20, clock: Clock | None = None) -> AnswerTable:
-    """Returns an answer table with this memory budget."""
     return AnswerTable(budget, clock or Clock())
 
 
-def test_an_invalid_dependency_removes_its_entries() -> None:
-    """`invalidate` removes the entries that depend on the given dependency, and no others."""
+def test_invalidate_removes_only_entries_with_the_dependency() -> None:
     found = table()
     found.put(entry(b"1", ("service", "n", "a"), ("namespace", "n")))
     found.put(entry(b"2", ("service", "n", "b"), ("namespace", "n")))
@@ -62,8 +60,8 @@ def test_an_invalid_dependency_removes_its_entries() -> None:
     assert not found.current
 
 
-def test_every_invalidation_is_a_change() -> None:
-    """`invalidate` and `clear` increment `changes`, so that a reply in progress is not stored afterwards."""
+def test_every_invalidation_increments_changes() -> None:
+    """A reply that is computed during an invalidation must not be stored afterwards."""
     found = table()
     before = found.changes
     found.invalidate([("x",)])
@@ -72,9 +70,7 @@ def test_every_invalidation_is_a_change() -> None:
 
 
 def test_entries_of_the_previous_generation_are_found_and_invalidated() -> None:
-    """An entry of the previous generation is found, moves to the current one when it is used, and can be
-    invalidated.
-    """
+    """An entry of the previous generation moves to the current generation when it is used."""
     found = table(budget=8 * (ENTRY_COST + 50))
     found.put(entry(b"asked", ("o",)))
     for number in range(4):
@@ -88,7 +84,6 @@ def test_entries_of_the_previous_generation_are_found_and_invalidated() -> None:
 
 
 def test_a_deadline_holds_in_the_previous_generation() -> None:
-    """An entry past its deadline is not found, in the previous generation either."""
     found = table(budget=6 * (ENTRY_COST + 50))
     found.put(entry(b"timed", ("o",), deadline=5.0))
     for number in range(4):
@@ -108,7 +103,7 @@ STEPS: st.SearchStrategy[tuple[str, int, Any]] = st.one_of(
 @pytest.mark.parametrize("entries", [6, 10, 1000])
 @given(steps=st.lists(STEPS, max_size=60))
 def test_no_invalid_entry_is_found(at_once: int, entries: int, steps: list[tuple[str, int, Any]]) -> None:
-    """For any sequence of steps, no invalid entry is found, and the index and the budget are correct."""
+    """After any sequence of steps, the index and the used budget are correct, too."""
     found = table(budget=entries * (ENTRY_COST + 60))
     alive: dict[bytes, Entry] = {}
     with pytest.MonkeyPatch.context() as patch:
@@ -146,8 +141,7 @@ def test_no_invalid_entry_is_found(at_once: int, entries: int, steps: list[tuple
     assert found.used == 0
 
 
-def test_entries_that_do_not_depend_on_a_change_survive_many_that_do() -> None:
-    """Dropping many entries for one dependency leaves entries without this dependency, also in several steps."""
+def test_dropping_many_entries_keeps_entries_without_the_dependency() -> None:
     found = table()
     for number in range(2 * MAX_DROPPED_AT_ONCE):
         found.put(entry(b"a%d" % number, ("a",)))
@@ -161,8 +155,8 @@ def test_entries_that_do_not_depend_on_a_change_survive_many_that_do() -> None:
 
 
 @pytest.mark.parametrize("step", ["invalidate", "clear", "allow"])
-def test_no_step_takes_as_long_as_the_table_is_large(step: str) -> None:
-    """Invalidating many entries takes a fraction of the time that removing them takes."""
+def test_an_invalidation_takes_less_time_than_removing_the_entries(step: str) -> None:
+    """Invalid entries are removed later, in several steps."""
     found = table(1 << 30)
     for number in range(20_000):
         found.put(
@@ -186,9 +180,7 @@ def test_no_step_takes_as_long_as_the_table_is_large(step: str) -> None:
 
 
 def test_memory_is_bounded_by_the_budget() -> None:
-    """The table and its seen filter stay within the budget. The computed cost of an entry is close to its memory
-    use.
-    """
+    """The computed cost of an entry is close to its memory use."""
     budget = 2 << 20
     tracemalloc.start()
     try:
@@ -205,7 +197,7 @@ def test_memory_is_bounded_by_the_budget() -> None:
 
 
 def test_the_seen_filter_is_part_of_the_budget() -> None:
-    """The seen filter uses a part of the budget, and entries may use the rest."""
+    """Entries may use the part of the budget that the seen filter leaves."""
     found = table(80_000)
     found.seen_before(b"a")
     taken = found.used
@@ -217,8 +209,7 @@ def test_the_seen_filter_is_part_of_the_budget() -> None:
     assert found.used <= 8_000
 
 
-def test_changes_of_one_name_leave_the_others() -> None:
-    """A removed entry's octets are subtracted from the use of the budget, and other entries stay."""
+def test_a_removed_entry_frees_its_part_of_the_budget() -> None:
     found = table()
     found.put(entry(b"other", ("other",)))
     for _ in range(2500):
@@ -228,8 +219,8 @@ def test_changes_of_one_name_leave_the_others() -> None:
     assert found.used == found.current[b"other"].cost
 
 
-def test_ttls_go_down_when_an_entry_is_asked_for_and_not_before() -> None:
-    """A stored TTL goes down by one each second, but only when the entry is used."""
+def test_ttls_are_lowered_when_an_entry_is_used() -> None:
+    """A stored TTL goes down by one each second. An unused entry causes no work."""
     found = table()
     request = accept(dns.message.make_query("a.b.", "A").to_wire())
     assert isinstance(request, Request)
@@ -252,8 +243,8 @@ def test_ttls_go_down_when_an_entry_is_asked_for_and_not_before() -> None:
     assert len(found) == 0
 
 
-def test_a_smaller_budget_holds_at_once() -> None:
-    """A smaller budget removes entries at once; entries that are stored afterwards can still be invalidated."""
+def test_a_smaller_budget_removes_entries_immediately() -> None:
+    """Entries that are stored afterwards can still be invalidated."""
     found = table(budget=100 * (ENTRY_COST + 50))
     for number in range(40):
         found.put(entry(b"%d" % number, ("o",)))
@@ -265,7 +256,7 @@ def test_a_smaller_budget_holds_at_once() -> None:
 
 
 def test_retired_entries_are_freed_in_steps() -> None:
-    """Retired entries are freed a few at a time. New entries stay, and the index of dependencies has only these."""
+    """A retired entry is no longer found, but is still in memory."""
     found = table(budget=1000 * (ENTRY_COST + 50))
     for number in range(900):
         found.put(entry(b"%d" % number, (f"{number}",)))
@@ -282,8 +273,7 @@ def test_retired_entries_are_freed_in_steps() -> None:
     assert not found._retired
 
 
-def test_new_entries_free_retired_ones() -> None:
-    """Each new entry frees a few entries of the retired generations, until both retired generations are gone."""
+def test_each_new_entry_frees_some_retired_entries() -> None:
     found = table(budget=1000 * (ENTRY_COST + 50))
     for number in range(900):
         found.put(entry(b"%d" % number, (f"{number}",)))
@@ -296,7 +286,6 @@ def test_new_entries_free_retired_ones() -> None:
 
 
 def test_an_entry_with_the_key_of_a_retired_one_is_still_invalidated() -> None:
-    """An entry with the same key as a retired one can still be invalidated."""
     found = table(budget=4 * (ENTRY_COST + 50))
     found.put(entry(b"same", ("o",)))
     while b"same" in found.current or any(b"same" in generation for generation in found.previous):
@@ -309,7 +298,6 @@ def test_an_entry_with_the_key_of_a_retired_one_is_still_invalidated() -> None:
 
 
 def test_entries_share_equal_dependencies() -> None:
-    """Entries of one Service have one tuple of dependencies; all entries of a namespace have one object for it."""
     found = table()
 
     def put(number: int, service: str) -> Entry:
@@ -328,7 +316,6 @@ def test_entries_share_equal_dependencies() -> None:
 
 @pytest.mark.parametrize("count", [1, 2, MAX_FEW, MAX_FEW + 1, MAX_DROPPED_AT_ONCE, MAX_DROPPED_AT_ONCE + 1])
 def test_a_dependency_may_have_any_number_of_entries(count: int) -> None:
-    """The index has the keys of a dependency's entries up to MAX_DROPPED_AT_ONCE; a change drops all entries anyway."""
     found = table()
     keys = {b"%d" % number for number in range(count)}
     for key in keys:
@@ -345,7 +332,6 @@ def test_a_dependency_may_have_any_number_of_entries(count: int) -> None:
 
 
 def test_entries_of_about_the_same_time_share_a_deadline() -> None:
-    """Two deadlines within half a second are one object, which is never later than asked for."""
     clock = Clock(100.0)
     found = table(clock=clock)
     first = found.deadline(30.0)

@@ -1,4 +1,7 @@
-"""For thousands of changes, stored replies equal fresh ones, which depend only on the current objects."""
+"""Stored replies are equal to fresh replies, after each of thousands of changes to the cluster.
+
+A fresh reply depends only on the current objects.
+"""
 
 from __future__ import annotations
 
@@ -80,7 +83,7 @@ class World:
     """A worker in the test's process, and its client."""
 
     def __init__(self, folder: Path, body: str) -> None:
-        """Creates a worker; `body` is the directives of the only server block."""
+        """Creates a worker with one server block. `body` has the block's directives."""
         folder.mkdir()
         self.folder, self.body = folder, body
         self.clock = Clock()
@@ -89,7 +92,6 @@ class World:
         self.client.settimeout(0)
 
     async def start(self, state: Iterable[ClusterObject] = ()) -> None:
-        """Starts the worker with this cluster."""
         path = self.folder / "Corefile"
         path.write_text(f". {{\n    bind 127.0.0.1\n{self.body}\n}}\n")
         made = prepare(str(path), 53)
@@ -110,13 +112,11 @@ class World:
             await self.change(Begin(kind), *puts, Complete(kind))
 
     async def stop(self) -> None:
-        """Closes the worker and the client socket."""
         await self.worker.drain()
         await self.worker.sockets([], [0])
         self.client.close()
 
     async def change(self, *changes: Change) -> None:
-        """Changes the cluster."""
         await self._feed(*[Changed(1, change) for change in changes])
 
     async def _feed(self, *frames: ToWorker) -> None:
@@ -124,12 +124,10 @@ class World:
             await self.worker.run_instructions()
 
     def invalidate(self) -> None:
-        """Drops every stored reply."""
         for table in self.worker.listeners.tables:
             table.clear()
 
     async def ask(self, packet: bytes) -> bytes:
-        """Returns the reply to a packet."""
         self.client.send(packet)
         self.worker.listeners.drain()
         for _ in range(100):
@@ -144,26 +142,28 @@ class World:
 def check(found: bytes, expected: bytes, where: object) -> None:
     """Asserts that two replies have the same content."""
     if found != expected:
-        assert shown(found) == shown(expected), where
+        assert compared_parts(found) == compared_parts(expected), where
 
 
 def check_part(found: bytes, whole: bytes, where: object) -> None:
-    """Asserts that a truncated reply has no other records than the whole one; `bufsize` may have truncated that too."""
+    """Asserts that each record of a truncated reply is in the whole reply. *bufsize* may have truncated
+    `whole`, too.
+    """
     part, rest = parse_message(found), parse_message(whole)
     if not rest.flags & TC:
         assert {*part.answer, *part.additional} <= {*rest.answer, *rest.additional}, where
 
 
 def roomy(packet: bytes) -> bytes:
-    """Returns the same query with an EDNS size large enough for any answer."""
+    """Returns the query with an EDNS size that is large enough for any answer."""
     message = dns.message.from_wire(packet)
     message.use_edns(0, message.ednsflags, 65_000)
     return message.to_wire()
 
 
-def shown(wire: bytes) -> list[object]:
-    """Returns the parts of a reply that must be equal, without record order, SOA serial and the records of a
-    truncated reply.
+def compared_parts(wire: bytes) -> list[object]:
+    """Returns the parts of a reply that must be equal: without the order of records, the SOA serial, and the records of
+    a truncated reply.
     """
     message = parse_message(wire)
     sections: list[list[Record]] = [
@@ -190,9 +190,8 @@ def _unserial(record: Record) -> Record:
 async def worlds(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[tuple[World, World]]:
-    """Starts two workers that get the same changes.
-
-    Invalid entries are removed at once, or hidden first, as when many are invalid.
+    """Starts two workers that get the same changes. `request` chooses whether few or many entries become invalid at a
+    time.
     """
     body, dropped = request.param
     if not dropped:
@@ -211,7 +210,7 @@ async def worlds(
 async def test_no_stored_reply_differs_from_a_fresh_one(
     worlds: tuple[World, World], tmp_path: Path, changes: int
 ) -> None:
-    """For random changes, stored replies equal the replies of a worker that stores none."""
+    """One worker stores replies, the other does not. Both get the same random changes."""
     stored, fresh = worlds
     rng = Random(len(stored.body))
     names = clusters.names(("cluster.local.", "set.local.") if "set.local" in stored.body else ("cluster.local.",))
@@ -239,7 +238,7 @@ async def test_no_stored_reply_differs_from_a_fresh_one(
 
 
 async def check_names(world: World, state: clusters.State, names: list[str], folder: Path) -> None:
-    """Asserts that the worker answers all names as a newly started worker does, except for SOA serials."""
+    """Asserts that the worker answers all names in the same way as a newly started worker, except for SOA serials."""
     started = World(folder, world.body)
     await started.start(state.values())
     try:
@@ -253,7 +252,7 @@ async def check_names(world: World, state: clusters.State, names: list[str], fol
 
 
 def query(rng: Random, names: list[str], *, spelled: bool) -> bytes:
-    """Returns a query for a random name and type, sometimes in mixed case if `spelled`."""
+    """Returns a query for a random name and type. With `spelled`, some names are in mixed case."""
     name = rng.choice(names)
     if spelled and rng.random() < 0.1:
         name = "".join(char.upper() if rng.random() < 0.5 else char for char in name)

@@ -1,4 +1,4 @@
-"""Server cookies (RFC 7873, RFC 9018): the vectors of RFC 9018, their age, and the change of secrets."""
+"""Server cookies (RFC 7873, RFC 9018): test vectors, age, and the change of secrets."""
 
 from __future__ import annotations
 
@@ -13,18 +13,15 @@ ADDRESS = "198.51.100.100"
 
 
 class Clock:
-    """A clock that the test sets."""
-
     def __init__(self, now: float) -> None:
         self.now = now
 
     def __call__(self) -> float:
-        """Returns the time in seconds."""
         return self.now
 
 
 def cookies(now: float, *secrets: str) -> tuple[Cookies, Clock]:
-    """Cookies with these secrets, at a time in seconds since 1970."""
+    """Returns cookies with these secrets, and their clock, which is at `now` seconds since 1970."""
     page, clock = private_page(), Clock(now)
     write_secrets(page, [bytes.fromhex(secret) for secret in secrets])
     return Cookies(page, clock), clock
@@ -53,7 +50,7 @@ def cookies(now: float, *secrets: str) -> tuple[Cookies, Clock]:
     ],
 )  # fmt: skip
 def test_vectors_of_rfc_9018(secrets: list[str], now: int, address: str, received: str, expected: str) -> None:
-    """The cookies are those of RFC 9018, appendix A. A server cookie is valid when it is made."""
+    """The vectors are in RFC 9018, appendix A."""
     made, clock = cookies(now, *secrets)
     assert made.reply(bytes.fromhex(received), address).hex() == expected
     for cookie in filter(lambda text: len(text) > 16, (received, expected)):
@@ -62,7 +59,7 @@ def test_vectors_of_rfc_9018(secrets: list[str], now: int, address: str, receive
 
 
 def test_a_fresh_cookie_is_returned_unchanged() -> None:
-    """A server cookie of less than half an hour comes back as it is."""
+    """A server cookie is fresh for half an hour."""
     made, clock = cookies(1_700_000_000)
     whole = made.reply(CLIENT, ADDRESS)
     clock.now += 1799
@@ -81,7 +78,7 @@ def test_a_fresh_cookie_is_returned_unchanged() -> None:
     ],
 )
 def test_the_age_of_a_valid_cookie(seconds: int, valid: bool) -> None:
-    """A cookie is valid for an hour, and five minutes before its time (RFC 9018 §4.3)."""
+    """A cookie is valid for an hour, and from five minutes before its timestamp (RFC 9018 §4.3)."""
     made, clock = cookies(1_700_000_000)
     whole = made.reply(CLIENT, ADDRESS)
     clock.now += seconds
@@ -98,8 +95,7 @@ def test_the_age_of_a_valid_cookie(seconds: int, valid: bool) -> None:
         pytest.param(lambda whole: whole + b"\0", id="too long"),
     ],
 )
-def test_cookies_that_were_not_made_here(change: object) -> None:
-    """Any other cookie counts as none, and gets a new server cookie."""
+def test_invalid_cookies_are_replaced(change: object) -> None:
     made, _ = cookies(1_700_000_000)
     wrong = change(made.reply(CLIENT, ADDRESS))  # type: ignore[operator]
     assert not made.is_valid(wrong, ADDRESS)
@@ -107,13 +103,12 @@ def test_cookies_that_were_not_made_here(change: object) -> None:
 
 
 def test_another_address_has_another_cookie() -> None:
-    """A cookie proves one address."""
     made, _ = cookies(1_700_000_000)
     assert not made.is_valid(made.reply(CLIENT, ADDRESS), "198.51.100.101")
 
 
 def test_the_secret_changes_once_a_day() -> None:
-    """A cookie that was made before the change is accepted, and replaced."""
+    """A cookie with the previous secret is still accepted, and is replaced."""
     made, clock = cookies(ROTATION * 20_000 - 10)
     whole = made.reply(CLIENT, ADDRESS)
     clock.now += 20
@@ -121,8 +116,7 @@ def test_the_secret_changes_once_a_day() -> None:
     assert made.reply(whole, ADDRESS) != whole
 
 
-def test_processes_with_one_page_accept_each_others_cookies() -> None:
-    """Secrets written by another process are used at once."""
+def test_processes_with_the_same_secrets_accept_each_others_cookies() -> None:
     page = private_page()
     one, other = Cookies(page, Clock(1e9)), Cookies(page, Clock(1e9))
     assert other.is_valid(one.reply(CLIENT, ADDRESS), ADDRESS)

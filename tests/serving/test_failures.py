@@ -1,5 +1,4 @@
-"""A plugin's hook that fails: each query still gets one reply, the failure is logged and counted, and other queries are
-answered."""
+"""Exceptions of plugins' hooks. Each query still gets one reply, and each failure is logged and counted."""
 
 from __future__ import annotations
 
@@ -33,16 +32,15 @@ def broken(*_: object) -> Any:
 
 
 def failures(place: ResponderSetup) -> float:
-    """Returns how many failures of hooks were counted."""
+    """Returns the number of counted failures of hooks."""
     return counted(place.counters).get(("coredns_panics_total",), 0)
 
 
 def rcodes(sent: list[bytes]) -> list[int]:
-    """Returns the rcodes of the replies."""
     return [wire[3] & 15 for wire in sent]
 
 
-def answer_at_once(reply: Reply) -> Callable[[Query], Answer]:
+def answer_immediately(reply: Reply) -> Callable[[Query], Answer]:
     """Returns a chain that answers with `reply` immediately."""
     return lambda _query: reply
 
@@ -70,11 +68,11 @@ def answer_in_task(reply: Reply) -> Callable[[Query], Answer]:
     return chain
 
 
-@pytest.mark.parametrize("chain", [answer_at_once, answer_later, answer_in_task])
+@pytest.mark.parametrize("chain", [answer_immediately, answer_later, answer_in_task])
 async def test_an_observer_that_fails(
     chain: Callable[[Reply], Callable[[Query], Answer]], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """If an observer raises, the client still gets one reply, the reply is stored, and other observers are called."""
+    """The reply is stored, and other observers are called."""
     place = ResponderSetup("udp")
     sent: list[bytes] = []
     seen: list[Any] = []
@@ -93,10 +91,10 @@ async def test_an_observer_that_fails(
 
 
 def test_a_closest_encloser_that_fails() -> None:
-    """If `closest_encloser` raises after the negative answer was sent, no second reply is sent."""
+    """`closest_encloser` raises after the negative answer was sent. The client must not get a second reply."""
     place = ResponderSetup("udp")
     sent: list[bytes] = []
-    chain = answer_at_once(Reply(rcode=Rcode.NXDOMAIN, lifetime=UNTIL_CHANGED))
+    chain = answer_immediately(Reply(rcode=Rcode.NXDOMAIN, lifetime=UNTIL_CHANGED))
     place.listener.routes[b"\0"] = Route(b"\0", ".", chain, counted=True, writer="t", closest_encloser=broken)
     place.responder.answer(PACKET, CLIENT, sent.append, 0.0)
     assert rcodes(sent) == [Rcode.NXDOMAIN]
@@ -104,7 +102,7 @@ def test_a_closest_encloser_that_fails() -> None:
 
 
 def test_a_rotation_that_fails() -> None:
-    """If the rotation of a reply raises, nothing has been sent yet, and the client gets SERVFAIL."""
+    """No reply has been sent when the rotation raises, so the client gets SERVFAIL."""
     place = ResponderSetup("udp", Reply(answer=REPLY.answer, rotate=broken))
     sent: list[bytes] = []
     place.responder.answer(PACKET, CLIENT, sent.append, 0.0)
@@ -113,7 +111,7 @@ def test_a_rotation_that_fails() -> None:
 
 
 def test_a_reply_that_cannot_be_encoded() -> None:
-    """If not even SERVFAIL can be encoded, the query ends without a reply, and later queries are answered."""
+    """If even SERVFAIL cannot be encoded, the client gets no reply. Later queries are answered."""
     place = ResponderSetup("udp")
     sent: list[bytes] = []
 
@@ -131,15 +129,12 @@ def test_a_reply_that_cannot_be_encoded() -> None:
 
 
 async def test_a_client_class_that_fails() -> None:
-    """If `client_class` raises, the chain answers the query, and the reply is not stored."""
+    """The chain answers the query, and the reply is not stored."""
 
     class Handler(Plugin):
-        """A plugin whose `client_class` raises OSError."""
-
         name = "t"
 
         def client_class(self, address: str) -> str:
-            """Raises OSError."""
             raise OSError(address)
 
     place = ResponderSetup("udp")
@@ -157,7 +152,7 @@ async def test_a_client_class_that_fails() -> None:
 
 
 async def test_the_fast_path_fails_after_its_reply() -> None:
-    """If counting raises after the fast path has replied, no second reply is sent."""
+    """The counting of the reply raises. The client must not get a second reply."""
     async with ScriptedUpstream(replying(f"{NAME} 300 IN A 192.0.2.1")) as upstream:
         with Outside(PLAIN, upstream) as outside:
             assert outside.route.fast_path is not None
@@ -169,8 +164,8 @@ async def test_the_fast_path_fails_after_its_reply() -> None:
             assert outside.increments()["coredns_panics_total",] == (1.0,)
 
 
-async def test_a_fast_path_that_fails_before_anything_is_sent() -> None:
-    """If the fast path raises before anything is sent, the query goes through the chain."""
+async def test_a_fast_path_that_fails_before_its_reply() -> None:
+    """The chain then answers the query."""
     async with ScriptedUpstream(replying(f"{NAME} 300 IN A 192.0.2.1")) as upstream:
         with Outside(PLAIN, upstream) as outside:
             assert outside.route.fast_path is not None

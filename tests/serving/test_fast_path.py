@@ -1,4 +1,4 @@
-"""The fast path of outside names gives the replies of the chain, caches the same, and counts the same."""
+"""The fast path for external names gives the same replies, cache entries and metrics as the plugin chain."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ QUERIES = {"one": query(), "AD": query(flags=dns.flags.AD), "EDNS": query(use_ed
     ],
 )
 async def test_ttls_are_those_of_the_cache(respond: Respond, ttl: int) -> None:
-    """The TTLs in the first reply are already those that *cache* would give."""
+    """Even the first reply has the TTLs that *cache* would set."""
     fast, slow = await both_ways(PLAIN, respond, query(), query(), query())
     assert_same(fast, slow, 1)
     shown = [{int(line.split()[1]) for line in reply if " IN A " in line or " SOA " in line} for reply in fast.replies]
@@ -90,7 +90,6 @@ async def test_ttls_are_those_of_the_cache(respond: Respond, ttl: int) -> None:
     ],
 )
 async def test_bounds_of_ttls(options: str, respond: Respond, ttl: int) -> None:
-    """The TTL limits of *cache* apply to replies on the fast path."""
     body = "prometheus\ncache {{\n" + options + "\n}}\nforward . {}"
     fast, slow = await both_ways(body, respond, query(), query(), query())
     assert_same(fast, slow, 3 if not ttl else 1)
@@ -133,8 +132,8 @@ every_query = pytest.mark.parametrize(
     [pytest.param(PLAIN, id="as they stand"), pytest.param(BALANCED, id="balanced"), pytest.param(STOCK, id="stock")],
 )
 @pytest.mark.parametrize(("respond", "rtype"), [pytest.param(*value, id=key) for key, value in REPLIES.items()])
-async def test_plain_replies(respond: Respond, rtype: str, body: str, options: dict[str, Any]) -> None:
-    """Simple replies on the fast path equal the chain's replies, the first time and from the cache."""
+async def test_simple_replies(respond: Respond, rtype: str, body: str, options: dict[str, Any]) -> None:
+    """Fast path and chain give the same reply, from the upstream and from the cache."""
     packet = query(rtype=rtype, **options)
     assert_same(*await both_ways(body, respond, packet, packet, packet, ordered=body is PLAIN), 1)
 
@@ -149,7 +148,7 @@ async def test_plain_replies(respond: Respond, rtype: str, body: str, options: d
 )
 @pytest.mark.parametrize("said", [True, False])
 async def test_authentic_data(asked: dict[str, Any], said: bool) -> None:
-    """Clients that ask for AD get it (RFC 6840 §5.7), if the upstream sets it."""
+    """A client that sets AD gets AD (RFC 6840 §5.7) if the upstream sets it."""
     async with ScriptedUpstream(replying(A, flags=dns.flags.AD if said else 0)) as upstream:
         with Outside(PLAIN, upstream) as outside:
             reply = dns.message.from_wire(await outside.ask(query(**asked)))
@@ -158,9 +157,7 @@ async def test_authentic_data(asked: dict[str, Any], said: bool) -> None:
 
 
 async def test_addresses_are_shuffled_with_loadbalance() -> None:
-    """With *loadbalance*, addresses are in random order after the CNAME records; without it, in the upstream's
-    order.
-    """
+    """Addresses stay after the CNAME records. Without *loadbalance*, they have the upstream's order."""
     lines = (*CHAIN, *[f"b.example.org. 60 IN A 192.0.2.{number}" for number in (3, 1, 2)])
     async with ScriptedUpstream(replying(*lines)) as upstream:
         for body, orders in ((BALANCED, 6), (PLAIN, 1)):
@@ -199,9 +196,7 @@ RAW = {
 @pytest.mark.parametrize("packet", [pytest.param(packet, id=name) for name, packet in RAW.items()])
 @pytest.mark.parametrize("body", [pytest.param(PLAIN, id="as they stand"), pytest.param(BALANCED, id="balanced")])
 async def test_replies_as_other_servers_encode_them(packet: bytes, body: str) -> None:
-    """Replies with and without name compression and with unusual values lead to the same reply on the fast path and
-    through the chain.
-    """
+    """Upstreams encode replies with and without name compression, and with unusual values."""
     fast, slow = await both_ways(
         body, lambda asked, _: asked.id.to_bytes(2, "big") + packet[2:], *[query()] * 4, ordered=body is PLAIN
     )
@@ -211,8 +206,7 @@ async def test_replies_as_other_servers_encode_them(packet: bytes, body: str) ->
     assert_same(fast, slow, fast.on_fast_path)
 
 
-async def test_a_reply_of_the_same_length() -> None:
-    """With the same name compression, the replies of the fast path and of the chain are equal octets."""
+async def test_replies_with_the_same_compression_are_equal_octets() -> None:
     for respond, rtype in REPLIES.values():
         async with ScriptedUpstream(respond) as upstream:
             wires = []
@@ -234,7 +228,7 @@ async def test_a_reply_of_the_same_length() -> None:
 )  # fmt: skip
 @pytest.mark.parametrize("body", [pytest.param(PLAIN, id="as they stand"), pytest.param(BALANCED, id="balanced")])
 async def test_large_replies(respond: Respond, options: dict[str, Any], cut: bool, body: str) -> None:
-    """A reply too large for the client is truncated, but cached as a whole."""
+    """A reply that is too large for the client is truncated, but is cached completely."""
     packet = query(**options)
     ordered = body is PLAIN
     fast, slow = await both_ways(body, respond, packet, packet, ordered=ordered)
@@ -247,8 +241,7 @@ async def test_large_replies(respond: Respond, options: dict[str, Any], cut: boo
     assert len(entry[1].answer) >= 40
 
 
-async def test_a_reply_too_large_for_a_batch() -> None:
-    """A reply that is too large for a batch is sent by itself."""
+async def test_a_reply_too_large_for_a_batch_is_sent_separately() -> None:
     lines = [f"{NAME} 60 IN A 192.0.2.{number}" for number in range(120)]
     async with ScriptedUpstream(replying(*lines)) as upstream:
         with Outside(PLAIN, upstream) as outside:
@@ -294,21 +287,20 @@ async def test_a_reply_too_large_for_a_batch() -> None:
 )
 @pytest.mark.parametrize("packet", [pytest.param(packet, id=name) for name, packet in QUERIES.items()])
 @pytest.mark.parametrize("body", [pytest.param(PLAIN, id="as they stand"), pytest.param(STOCK, id="stock")])
-async def test_other_replies(respond: Respond, packet: bytes, body: str) -> None:
-    """A reply that is not simple goes through the chain, without a second query to the upstream."""
+async def test_replies_that_are_not_simple(respond: Respond, packet: bytes, body: str) -> None:
+    """The chain makes the reply, without a second query to the upstream."""
     fast, slow = await both_ways(body, respond, packet, packet, packet)
     assert_same(fast, slow, fast.on_fast_path)
 
 
 async def test_names_are_cached_without_case() -> None:
-    """A cached reply also answers queries in another letter case."""
     fast, slow = await both_ways(PLAIN, replying(A), query("WWW.example.ORG."), query(), query("www.EXAMPLE.org."))
     assert_same(fast, slow, 1)
     assert len(fast.asked) == 1
 
 
 async def test_different_queries() -> None:
-    """Query type and DO bit select different cache entries; the AD bit does not."""
+    """Query type and DO bit select different cache entries. The AD bit does not."""
     packets = [
         query(),
         query(rtype="AAAA"),

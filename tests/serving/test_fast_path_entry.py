@@ -1,4 +1,4 @@
-"""Which queries take the fast path, and which blocks have one."""
+"""Which queries take the fast path, and which server blocks have a fast path."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ QUERIES = {"one": query(), "AD": query(flags=dns.flags.AD), "EDNS": query(use_ed
 
 
 def changed(packet: bytes, at: int, octets: bytes) -> bytes:
-    """Returns the packet with these octets replaced at offset `at`."""
+    """Returns the packet with other octets at offset `at`."""
     return packet[:at] + octets + packet[at + len(octets) :]
 
 
 def named(name: bytes, tail: bytes = b"\0\1\0\1") -> bytes:
-    """Returns a query for a name given in octets."""
+    """Returns a query for a name in wire format."""
     return b"\0\7\1\0\0\1\0\0\0\0\0\0" + name + tail
 
 
@@ -59,7 +59,7 @@ LONGEST = b"\x3f" + b"a" * 63 + b"\x3f" + b"b" * 63 + b"\x3f" + b"c" * 63 + b"\x
 
 @pytest.fixture
 async def outside() -> AsyncIterator[Outside]:
-    """Yields a listener with the stock Corefile, and an upstream that answers everything with NXDOMAIN."""
+    """Yields a listener with the stock Corefile. Its upstream answers every query with NXDOMAIN."""
     async with ScriptedUpstream(replying(authority=[SOA], rcode=3)) as upstream:
         with Outside(STOCK, upstream) as served:
             yield served
@@ -80,7 +80,7 @@ async def outside() -> AsyncIterator[Outside]:
     ],
 )
 async def test_queries_on_the_fast_path(outside: Outside, packet: bytes) -> None:
-    """Queries in the form that most clients send take the fast path."""
+    """Most clients send queries in this form."""
     assert try_fast_path(packet, outside.responder, 0.0) is not None
 
 
@@ -141,12 +141,11 @@ async def test_queries_on_the_fast_path(outside: Outside, packet: bytes) -> None
     ],
 )  # fmt: skip
 async def test_other_queries(outside: Outside, packet: bytes) -> None:
-    """Any other query goes through the chain: other flags, opcodes, types, classes or sections."""
+    """A query with other flags, opcode, type, class or sections goes through the chain."""
     assert try_fast_path(packet, outside.responder, 0.0) is None
 
 
-async def test_any_octets(outside: Outside) -> None:
-    """No sequence of octets raises an exception; truncated and malformed packets do not take the fast path."""
+async def test_random_octets_raise_no_exception(outside: Outside) -> None:
     for packet in (*QUERIES.values(), query(rtype="AAAA"), named(b"\0")):
         for size in range(len(packet)):
             assert try_fast_path(packet[:size], outside.responder, 0.0) is None
@@ -157,7 +156,7 @@ async def test_any_octets(outside: Outside) -> None:
 
 
 async def test_names_in_the_cache(outside: Outside) -> None:
-    """A name in the cache does not take the fast path, even when its entry has expired. Other types of the name do."""
+    """The name does not take the fast path, even if its cache entry has expired. Other types of the name do."""
     await outside.ask(query())
     for _ in range(2):
         assert try_fast_path(query("WWW.example.org.", use_edns=0), outside.responder, 0.0) is None
@@ -169,7 +168,7 @@ async def test_names_in_the_cache(outside: Outside) -> None:
 
 
 async def test_a_forwarding_loop(outside: Outside) -> None:
-    """While *loop* reports a loop, queries go through the chain; afterwards the fast path is used again."""
+    """Queries go through the chain as long as *loop* reports a loop."""
     [notify] = outside.on_data["loop", ". 127.0.0.1:53"]
     notify(b"1.2. 127.0.0.1:1 -> 127.0.0.1:53")
     assert try_fast_path(query(), outside.responder, 0.0) is None
@@ -184,7 +183,7 @@ LEAKS = "prometheus\nkubernetes cluster.local example.net {{\n}}\ncache 30\nforw
 
 @pytest.mark.parametrize("name", ["a.cluster.local.", "a.example.net.", "EXAMPLE.net."])
 async def test_names_of_the_cluster(name: str) -> None:
-    """Names that *kubernetes* or the leak guard may answer go through the chain."""
+    """The chain answers names that *kubernetes* or the leak guard may answer."""
     async with ScriptedUpstream(replying(A)) as upstream:
         for body in (
             LEAKS,
@@ -200,7 +199,7 @@ async def test_names_of_the_cluster(name: str) -> None:
 
 
 async def test_zones_without_a_cache() -> None:
-    """Names of zones where *cache* is disabled for answers or denials go through the chain."""
+    """If *cache* is disabled for the answers or denials of a zone, its names go through the chain."""
     async with ScriptedUpstream(replying(A)) as upstream:
         with Outside(
             "cache 30 {{\ndisable success example.net\ndisable denial example.com\n}}\nforward . {}", upstream
@@ -246,9 +245,7 @@ async def test_zones_without_a_cache() -> None:
     ],
 )
 async def test_blocks_without_a_fast_path(body: str) -> None:
-    """A block has no fast path without *cache* or *forward*, or if another plugin changes replies or observes
-    queries.
-    """
+    """A block needs *cache* and *forward*, and no plugin that changes replies or observes queries."""
     async with ScriptedUpstream(replying(A)) as upstream:
         with Outside(body, upstream) as outside:
             assert outside.route.fast_path is None
@@ -266,13 +263,12 @@ async def test_blocks_without_a_fast_path(body: str) -> None:
     ],
 )
 async def test_blocks_with_a_fast_path(body: str) -> None:
-    """Blocks with *cache* and *forward*, and the stock plugins, answer the second query on the fast path."""
     fast, slow = await both_ways(body, replying(A), query(), query())
     assert_same(fast, slow, 1)
 
 
 async def test_names_of_other_blocks() -> None:
-    """Each block has its own fast path; a name of no block has none."""
+    """Each block has its own fast path. A name of no block has none."""
     async with ScriptedUpstream(replying(A)) as upstream:
         with Outside(
             PLAIN + "\n}}\nexample.org {{\nwhoami\n}}\na.example.org {{\ncache 30 .\nforward . 127.0.0.1:1", upstream

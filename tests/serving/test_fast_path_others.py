@@ -1,4 +1,4 @@
-"""The fast path with timeouts, with concurrent queries, and with failures."""
+"""The fast path with timeouts, concurrent queries and failures."""
 
 from __future__ import annotations
 
@@ -28,7 +28,6 @@ QUERIES = {"one": query(), "AD": query(flags=dns.flags.AD), "EDNS": query(use_ed
 
 
 async def two_clients(outside: Outside, upstream: ScriptedUpstream, *packets: bytes) -> list[bytes]:
-    """Returns the replies to concurrent queries of different clients."""
     clients = [bound() for _ in packets]
     try:
         for client, packet in zip(clients, packets, strict=True):
@@ -45,7 +44,7 @@ async def two_clients(outside: Outside, upstream: ScriptedUpstream, *packets: by
 
 
 async def together(body: str, respond: Respond, *packets: bytes) -> tuple[Seen, Seen]:
-    """Sends concurrent queries, first with the fast path and then without. Returns the effects of both runs."""
+    """Sends concurrent queries, first with the fast path and then without it. Returns the effects of both runs."""
     out = []
     async with ScriptedUpstream(held(respond)) as upstream:
         for fast in (True, False):
@@ -85,8 +84,9 @@ async def together(body: str, respond: Respond, *packets: bytes) -> tuple[Seen, 
         pytest.param(replying(rcode=2), id="a failure"),
     ],
 )
-async def test_one_upstream_query_for_all(packets: Sequence[bytes], on_fast_path: int, respond: Respond) -> None:
-    """Identical concurrent queries share one upstream query, and each gets a reply and is counted."""
+async def test_identical_concurrent_queries_share_an_upstream_query(
+    packets: Sequence[bytes], on_fast_path: int, respond: Respond
+) -> None:
     fast, slow = await together(PLAIN, respond, *packets)
     plain = fast.on_fast_path > 0
     assert_same(fast, slow, on_fast_path if plain else 0)
@@ -94,14 +94,13 @@ async def test_one_upstream_query_for_all(packets: Sequence[bytes], on_fast_path
 
 
 async def test_a_reply_too_large_for_both_clients() -> None:
-    """Each of two clients gets the records that fit into its reply."""
+    """Each client gets the records that fit into its reply."""
     for packets in ([query(), query()], [query(use_edns=0, payload=600), query(use_edns=0, payload=600)]):
         assert_same(*await together(PLAIN, replying(*MANY), *packets), 0)
 
 
 @pytest.mark.parametrize("first", [0, 1])
-async def test_both_ways_share_an_upstream_query(first: int) -> None:
-    """A query on the fast path and a query through the chain share one upstream query."""
+async def test_fast_path_and_chain_share_an_upstream_query(first: int) -> None:
     packets = (query(), query() + b"\0")
     fast, slow = await together(PLAIN, replying(A), packets[first], packets[1 - first])
     assert_same(fast, slow, 1)
@@ -109,7 +108,7 @@ async def test_both_ways_share_an_upstream_query(first: int) -> None:
 
 
 async def test_too_many_concurrent_queries() -> None:
-    """Queries above `max_concurrent` get REFUSED, on the fast path and through the chain."""
+    """Queries above `max_concurrent` get REFUSED."""
     body = "prometheus\nerrors\ncache 30\nforward . {} {{\nmax_concurrent 1\n}}"
     for packets in ([query(), query("b.example.org.")], [query(use_edns=0), query(use_edns=0)]):
         fast, slow = await together(body, replying(A), *packets)
@@ -118,7 +117,7 @@ async def test_too_many_concurrent_queries() -> None:
 
 
 async def test_too_many_concurrent_queries_of_one_client(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Queries of one client above `MAX_OF_CLIENT` are REFUSED, whatever their source ports are."""
+    """A client is an address, whatever its source ports are. Queries above `MAX_OF_CLIENT` get REFUSED."""
     monkeypatch.setattr("svcdns.plugins.forward.single_flight.MAX_OF_CLIENT", 2)
     fast, slow = await together(PLAIN, replying(A), query(), query("b.example.org."), query())
     assert_same(fast, slow, 1)
@@ -127,7 +126,7 @@ async def test_too_many_concurrent_queries_of_one_client(monkeypatch: pytest.Mon
 
 @pytest.mark.parametrize("packet", [pytest.param(packet, id=name) for name, packet in QUERIES.items()])
 async def test_no_upstream_answers_in_time(packet: bytes, caplog: pytest.LogCaptureFixture) -> None:
-    """If no upstream answers, the client gets SERVFAIL, which is logged and not cached. No query stays in flight."""
+    """The client gets SERVFAIL, which is logged and not cached. No query stays in flight."""
     body = "prometheus\nerrors\ncache 30\nforward . {} {{\nmax_fails 0\n}}"
     out, logs = [], []
     async with ScriptedUpstream(silence) as upstream:
@@ -148,7 +147,6 @@ async def test_no_upstream_answers_in_time(packet: bytes, caplog: pytest.LogCapt
 
 
 async def test_the_next_upstream() -> None:
-    """If the first upstream fails, the next one is queried, also on the fast path."""
     async with ScriptedUpstream(replying(rcode=2)) as first, ScriptedUpstream(replying(A)) as second:
         with Outside("prometheus\ncache 30\nforward . {} {} {{\npolicy sequential\n}}", first, second) as outside:
             assert "www.example.org. 30 IN A 192.0.2.1" in shape(await outside.ask(query()))
@@ -161,9 +159,7 @@ async def test_the_next_upstream() -> None:
 
 
 async def test_upstream_queries_over_tcp() -> None:
-    """With `force_tcp`, and with `prefer_udp` after a truncated reply, upstream queries over TCP take the fast
-    path, too.
-    """
+    """The fast path sends queries over TCP with `force_tcp`, and with `prefer_udp` after a truncated reply."""
 
     def cut(asked: dns.message.Message, transport: str) -> Any:
         return replying(*([] if transport == "udp" else [A]), flags=dns.flags.TC if transport == "udp" else 0)(
@@ -179,7 +175,7 @@ async def test_upstream_queries_over_tcp() -> None:
 
 @pytest.fixture
 async def failing(caplog: pytest.LogCaptureFixture) -> AsyncIterator[tuple[Outside, ScriptedUpstream]]:
-    """Starts a listener whose cache raises for the first reply, and an upstream that waits before it replies."""
+    """Starts a listener whose cache raises for the first reply. The upstream waits before it replies."""
     async with ScriptedUpstream(held(replying(A))) as upstream:
         with Outside(PLAIN, upstream) as outside, caplog.at_level(logging.ERROR):
             fast_path, first = outside.route.fast_path, [True]
@@ -196,12 +192,10 @@ async def failing(caplog: pytest.LogCaptureFixture) -> AsyncIterator[tuple[Outsi
             yield outside, upstream
 
 
-async def test_a_failure_leaves_other_queries(
+async def test_other_queries_are_answered_after_a_failure(
     failing: tuple[Outside, ScriptedUpstream], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """If caching a reply raises, the failure is logged and counted, and other queries that wait for the reply get
-    it.
-    """
+    """The failure is an exception while the reply is cached."""
     outside, upstream = failing
     with bound() as client, bound() as other:
         outside.send(query(), client)
@@ -214,8 +208,7 @@ async def test_a_failure_leaves_other_queries(
     assert "Recovered from a failure" in caplog.text
 
 
-async def test_the_query_of_a_failure(failing: tuple[Outside, ScriptedUpstream]) -> None:
-    """The query whose reply could not be cached gets SERVFAIL, as through the chain."""
+async def test_the_query_whose_reply_cannot_be_cached_gets_servfail(failing: tuple[Outside, ScriptedUpstream]) -> None:
     outside, upstream = failing
     outside.send(query())
     await upstream.question()
@@ -225,7 +218,6 @@ async def test_the_query_of_a_failure(failing: tuple[Outside, ScriptedUpstream])
 
 
 async def test_a_failure_before_the_upstream_query(caplog: pytest.LogCaptureFixture) -> None:
-    """If the fast path raises before the upstream query, the client gets SERVFAIL."""
     async with ScriptedUpstream(replying(A)) as upstream:
         with Outside(PLAIN, upstream) as outside, caplog.at_level(logging.ERROR):
             fast_path = outside.route.fast_path
@@ -240,7 +232,7 @@ async def test_a_failure_before_the_upstream_query(caplog: pytest.LogCaptureFixt
 
 
 async def test_a_reply_for_a_socket_that_is_closed() -> None:
-    """If the client's socket was closed, the reply is not sent, even if another socket has the same descriptor."""
+    """The reply is not sent, even if another socket has the same descriptor now."""
     async with ScriptedUpstream(held(replying(A))) as upstream:
         with Outside(PLAIN, upstream) as outside, bound() as other:
             outside.send(query())

@@ -1,4 +1,4 @@
-"""The set of queries in flight, for which a stopping worker waits."""
+"""The number of queries in flight. A worker that stops waits until it is 0."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from svcdns.serving.in_flight import InFlight
 
 
 async def test_queries_count_until_they_are_answered() -> None:
-    """The in-flight count includes added queries and running tasks, until each is done."""
     in_flight, release = InFlight(), asyncio.Event()
 
     async def wait() -> None:

@@ -1,4 +1,4 @@
-"""A worker's sockets, and which of them are read."""
+"""A worker's sockets, and which of them the worker reads."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def described(number: int, proto: str = "tcp") -> SocketDescription:
 
 
 def chains(*numbers: int) -> dict[tuple[str, int], Listener]:
-    """Returns one listener for each port, with a route for the root."""
+    """Returns a listener for each port, with a route for the root zone."""
     made = {("127.0.0.1", 50 + number): Listener("127.0.0.1", 50 + number) for number in numbers}
     for listener in made.values():
         listener.routes[b"\0"] = Route(b"\0", ".", lambda _query: rcode_only(Rcode.SERVFAIL))
@@ -53,7 +53,7 @@ def chains(*numbers: int) -> dict[tuple[str, int], Listener]:
 
 
 class Guard(FloodGuard):
-    """A guard that is active when the test says so, and keeps the clients that it counts."""
+    """A flood guard that the test switches on and off. It keeps the clients that it counts."""
 
     def __init__(self) -> None:
         self.active, self.clients = True, list[bytes]()
@@ -62,12 +62,11 @@ class Guard(FloodGuard):
         """Looks at nothing."""
 
     def note(self, clients: list[bytes]) -> None:
-        """Keeps the clients."""
         self.clients += clients
 
 
 def test_connections_are_accepted_at_intervals_while_too_many_wait(monkeypatch: pytest.MonkeyPatch) -> None:
-    """While the guard of a socket is active, connections are counted and accepted one at a time, with a pause."""
+    """The connections are counted, and accepted one at a time."""
     monkeypatch.setattr("svcdns.serving.listeners.ACCEPT_PAUSE", 3600.0)
     with _ListeningSocket(fileno=listening()) as server, contextlib.ExitStack() as stack:
         server.guard = guard = Guard()
@@ -100,7 +99,7 @@ async def servers(monkeypatch: pytest.MonkeyPatch) -> list[asyncio.Server]:
 
 @pytest.fixture
 async def listeners() -> AsyncIterator[Listeners]:
-    """Creates listeners with three TCP sockets, without chains yet."""
+    """Creates listeners with three TCP sockets and without chains."""
     made = Listeners(Counters(), monotonic, Cookies(private_page()))
     await made.sockets([(described(number), listening()) for number in range(3)], [])
     await made.read(frozenset({0}))
@@ -108,12 +107,10 @@ async def listeners() -> AsyncIterator[Listeners]:
     await made.sockets([], list(range(10)))
 
 
-async def test_changes_that_meet_make_one_server_for_each_socket(
+async def test_simultaneous_changes_create_one_server_for_each_socket(
     listeners: Listeners, servers: list[asyncio.Server]
 ) -> None:
-    """New chains and new sockets that arrive at the same time lead to one server for each socket, and all servers can
-    be closed.
-    """
+    """New chains and new sockets arrive at the same time. All servers can be closed afterwards."""
     await asyncio.gather(listeners.swap(chains(0, 1, 2)), listeners.read(frozenset({0, 1})))
     assert len(servers) == 3
     assert listeners.reading
@@ -121,21 +118,23 @@ async def test_changes_that_meet_make_one_server_for_each_socket(
     assert not any(server.is_serving() for server in servers)
 
 
-async def test_sockets_that_come_while_others_are_opened(listeners: Listeners, servers: list[asyncio.Server]) -> None:
-    """A socket that is added while other sockets are opened is read, too."""
+async def test_sockets_that_are_added_while_others_are_opened(
+    listeners: Listeners, servers: list[asyncio.Server]
+) -> None:
     await asyncio.gather(listeners.swap(chains(0, 1, 2, 9)), listeners.sockets([(described(9), listening())], []))
     assert sum(server.is_serving() for server in servers) == 4
     assert listeners.reading
 
 
-async def test_a_socket_that_goes_while_its_server_is_made(listeners: Listeners, servers: list[asyncio.Server]) -> None:
-    """A server for a socket that is removed during the server's start is closed, too."""
+async def test_a_socket_that_is_removed_while_its_server_starts(
+    listeners: Listeners, servers: list[asyncio.Server]
+) -> None:
     await asyncio.gather(listeners.swap(chains(0, 1, 2)), listeners.sockets([], [0, 1, 2]), listeners.read(frozenset()))
     assert not any(server.is_serving() for server in servers)
 
 
-async def test_another_transport_while_a_server_is_made(listeners: Listeners) -> None:
-    """If the transport changes while a server is created, connections get the responder of the newest chains."""
+async def test_the_transport_changes_while_a_server_starts(listeners: Listeners) -> None:
+    """Connections get the responder of the newest chains."""
     first, second = chains(0, 1, 2), chains(0, 1, 2)
     for listener in second.values():
         listener.transport = "tls"
@@ -156,15 +155,13 @@ async def test_another_transport_while_a_server_is_made(listeners: Listeners) ->
 
 
 class _Chain:
-    """A chain that always returns the same reply."""
-
     def __call__(self, _query: Query) -> Answer:
         return REPLY
 
 
 @pytest.mark.parametrize("after", ["another chain", "no listener"])
 async def test_a_reload_releases_the_chain_before(listeners: Listeners, after: str) -> None:
-    """After a reload, nothing keeps the old chain alive: no entries, counters or open connections."""
+    """No entry, counter or open connection keeps the old chain alive."""
     made = chains(0)
     fast_path, chain = FastPath(), _Chain()
     route = Route(b"\0", ".", chain, counted=True, fast_path=fast_path)
@@ -200,8 +197,8 @@ async def test_a_reload_releases_the_chain_before(listeners: Listeners, after: s
 
 
 async def test_connections_that_wait_are_accepted_before_new_ones_are_refused(listeners: Listeners) -> None:
-    """Clients that wait in the kernel's queue have a connection when `refuse_connections` returns. From then on the
-    kernel refuses new clients, even while another process has the same socket.
+    """`refuse_connections` first accepts the connections in the kernel's queue. Then the kernel refuses new clients,
+    even if another process has the same socket.
     """
     await listeners.swap(chains(0))
     sock = listeners._sockets[0].sock
@@ -217,8 +214,8 @@ async def test_connections_that_wait_are_accepted_before_new_ones_are_refused(li
             await asyncio.sleep(0)
 
 
-async def test_a_responder_that_is_made_later_announces_the_end_too(listeners: Listeners) -> None:
-    """A responder that is created after `announce_end` also sends a keepalive timeout of 0."""
+async def test_a_responder_created_after_announce_end(listeners: Listeners) -> None:
+    """The new responder also sends a keepalive timeout of 0."""
     await listeners.swap(chains(0, 1))
     first = listeners._responder(listeners._sockets[0].key)
     assert first.keepalive == 100

@@ -1,4 +1,4 @@
-"""What an answered query adds to the server's metrics (docs/behaviour/server.md#metrics-of-queries)."""
+"""The metrics that each answered query increments (docs/behaviour/server.md#metrics-of-queries)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ROUTE = Route(b"\0", ".", None, counted=True, writer="errors")
     [("A", "A"), ("HTTPS", "HTTPS"), ("SRV", "SRV"), ("HINFO", "other"), ("CAA", "other")],
 )
 def test_rare_types_are_labelled_other(rtype: str, label: str) -> None:
-    """Rare types have the label `other`, so that the number of labels stays small."""
+    """The number of label values stays small."""
     counters = Counters()
     metrics = QueryMetrics(counters, "dns://:53", "udp", 1)
     metrics.add(metrics.increments(world.query("a.", rtype), ROUTE, Reply()))
@@ -27,9 +27,7 @@ def test_rare_types_are_labelled_other(rtype: str, label: str) -> None:
 
 
 def test_all_increments_of_a_reply() -> None:
-    """A reply is counted in the metrics of requests, responses, sizes and the DO bit, with the plugin that wrote it as
-    a label.
-    """
+    """A reply is counted in the metrics of requests, responses, sizes and the DO bit."""
     counters = Counters()
     metrics = QueryMetrics(counters, "dns://:53", "tcp", 2)
     query = world.query("a.", edns=world.edns(dnssec_ok=True), size=120)
@@ -51,8 +49,8 @@ def test_all_increments_of_a_reply() -> None:
     assert sums["coredns_dns_response_size_bytes"][SIZES.index(1023.0)] == 2
 
 
-def test_the_series_for_all_types_are_few() -> None:
-    """Queries for all 65,536 types make no more series, nor stored increments, than queries for the known types."""
+def test_all_query_types_make_few_series() -> None:
+    """Clients may send all 65,536 types."""
     counters = Counters()
     metrics = QueryMetrics(counters, "dns://:53", "udp", 1)
     for rtype in range(1 << 16):
@@ -61,8 +59,8 @@ def test_the_series_for_all_types_are_few() -> None:
     assert len(world.counted(counters)) <= 20 + 2
 
 
-def test_the_series_for_all_response_codes_are_few() -> None:
-    """An upstream may send all 4,096 response codes. Those without a mnemonic have the label `other`."""
+def test_all_response_codes_make_few_series() -> None:
+    """Upstreams may send all 4,096 response codes. Those without a mnemonic have the label `other`."""
     counters = Counters()
     metrics = QueryMetrics(counters, "dns://:53", "udp", 1)
     for rcode in range(1 << 12):
@@ -77,9 +75,7 @@ def test_the_series_for_all_response_codes_are_few() -> None:
 
 
 def test_equal_increments_share_a_hit_counter() -> None:
-    """Entries with equal increments use one hit counter, so few counters serve many entries. Another route has its own
-    counters.
-    """
+    """Few hit counters serve many entries. Each route has its own hit counters."""
     metrics = QueryMetrics(Counters(), "dns://:53", "udp", 1)
     one, other = (
         metrics.hit_counter(metrics.increments(world.query(name), ROUTE, Reply()) + metrics.sizes(ROUTE, 40, 50), ROUTE)
@@ -90,7 +86,7 @@ def test_equal_increments_share_a_hit_counter() -> None:
 
 
 def test_hit_counters_are_bounded() -> None:
-    """At most `MAX_HIT_COUNTERS` hit counters exist, because clients can cause many combinations of sizes."""
+    """Clients can cause many combinations of sizes."""
     metrics = QueryMetrics(Counters(), "dns://:53", "udp", 1)
     for size in range(MAX_HIT_COUNTERS + 10):
         metrics.hit_counter(metrics.sizes(ROUTE, size, size), ROUTE)
@@ -110,7 +106,7 @@ def test_durations() -> None:
 
 
 def test_counted_routes() -> None:
-    """Queries to blocks with *prometheus* are counted, and queries that are refused before a block is chosen."""
+    """Counted queries are those to blocks with *prometheus*, and those that are refused before a block is chosen."""
     assert is_counted(ROUTE)
     assert is_counted(DROPPED)
     assert not is_counted(Route(b"\0", ".", None))

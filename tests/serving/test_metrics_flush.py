@@ -1,4 +1,4 @@
-"""Flushing the hits of the answer table into the metrics, each exactly once."""
+"""Flushing the hits of the answer table into the metrics. Each hit is counted exactly once."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LABELS = ("dns://127.0.0.1:53", ".", "")
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.booleans()), max_size=40))
 def test_every_query_is_counted_once(asked: list[tuple[int, bool]]) -> None:
-    """Each query is counted exactly once, however the queries, flushes and invalidations are interleaved."""
+    """The order of queries, flushes and invalidations is random."""
     place = ResponderSetup("udp")
     with bound() as sock, bound() as client:
         reader = UdpReader(sock, place.responder, SocketErrors(place.counters, "dns://:53", Clock()), wildcard=False)
@@ -38,7 +38,7 @@ def test_every_query_is_counted_once(asked: list[tuple[int, bool]]) -> None:
 
 
 def test_hits_of_the_table_have_a_metric() -> None:
-    """Of five equal queries, the last three are answered from the table, and the metric counts each of them once."""
+    """Of five equal queries, the last three are answered from the table."""
     place, packet = ResponderSetup("udp"), dns.message.make_query("a.b.", "A", id=7).to_wire()
     for _ in range(5):
         if not place.responder.lookup(packet, CLIENT, 0.0):
@@ -49,9 +49,7 @@ def test_hits_of_the_table_have_a_metric() -> None:
 
 
 def test_a_flush_is_done_in_steps() -> None:
-    """A flush handles hit counters and entries with rotations in steps. Such entries are dropped after
-    MAX_ROTATION_USES.
-    """
+    """An entry with rotations is dropped after MAX_ROTATION_USES uses."""
     place = ResponderSetup("udp")
     for number in range(600):
         place.table.dirty.append(HitCounter((), DROPPED))
@@ -66,7 +64,6 @@ def test_a_flush_is_done_in_steps() -> None:
 
 
 def test_hits_between_the_steps_of_a_flush_count_once() -> None:
-    """A hit between two steps of a flush is counted once, in this flush or in the next."""
     place, packet = ResponderSetup("udp"), dns.message.make_query("a.b.", "A", id=7).to_wire()
     sent: list[bytes] = []
     for _ in range(2):

@@ -1,4 +1,4 @@
-"""Stored negative answers: each equals the chain's reply to the octet, or is not stored."""
+"""Stored negative answers. Each is equal to the chain's reply in every octet, or is not stored."""
 
 from __future__ import annotations
 
@@ -61,8 +61,7 @@ ZONES = ["cluster.local.", "svc.cluster.local.", "d.svc.Cluster.Local.", "arpa."
 
 @pytest.fixture
 async def responders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[Responder, Responder]]:
-    """Two workers on the same cluster: one with stored negative answers, and one that only answers through its
-    chain."""
+    """Yields two responders for the same cluster. Only the first stores negative answers."""
     monkeypatch.setattr("tests.worker.test_worker.COREFILE", STOCK)
     made = []
     for name in ("short", "long"):
@@ -83,18 +82,17 @@ def whole(responder: Responder, packet: bytes) -> bytes:
     return out[0]
 
 
-def behind_id(responder: Responder, packet: bytes) -> bytes:
-    """Returns the stored negative answer without its message ID, empty if there is none."""
+def stored_after_id(responder: Responder, packet: bytes) -> bytes:
+    """Returns the octets of the stored negative answer after the message ID, or no octets if none is stored."""
     return responder.lookup_negative(packet[2:])
 
 
 def query(name: str, rtype: str = "A", **options: object) -> bytes:
-    """Returns a query packet."""
     return dns.message.make_query(name, rtype, id=7, **options).to_wire()  # type: ignore[arg-type]
 
 
 async def test_the_second_nonexistent_name_needs_no_chain(responders: tuple[Responder, Responder]) -> None:
-    """The second nonexistent name is answered without the chain, with the same octets and metrics."""
+    """The octets and the metrics are those of the chain's reply."""
     short, long = responders
     for first, others in (
         (
@@ -104,11 +102,11 @@ async def test_the_second_nonexistent_name_needs_no_chain(responders: tuple[Resp
         ("first.nowhere.svc.cluster.LOCAL.", ("a.b.nowhere12.svc.cluster.LOCAL.",)),
         ("a.b.c.example.com.Cluster.LOCAL.", ("longe.example.org.Cluster.LOCAL.",)),
     ):
-        assert behind_id(short, query(first)) == b""
+        assert stored_after_id(short, query(first)) == b""
         assert whole(short, query(first)) == whole(long, query(first))
         for name in others:
             assert len(name) == len(first)
-            assert behind_id(short, query(name)) == whole(long, query(name))[2:]
+            assert stored_after_id(short, query(name)) == whole(long, query(name))[2:]
     for _ in (*flush(short), *flush(long)):
         pass
     differ = ("coredns_dns_request_duration_seconds", "svcdns_answer_table_hits_total")
@@ -121,40 +119,40 @@ async def test_the_second_nonexistent_name_needs_no_chain(responders: tuple[Resp
 async def test_existing_names_and_repeated_queries_go_through_the_chain(
     responders: tuple[Responder, Responder],
 ) -> None:
-    """Only the first query for a nonexistent name is answered without the chain. A second one, and existing names,
-    are not.
-    """
+    """Only the first query for a nonexistent name is answered without the chain."""
     short, _ = responders
     whole(short, query("xyz.d.svc.cluster.local."))
-    assert behind_id(short, query("web.d.svc.cluster.local.")) == b""
-    assert behind_id(short, query("zyx.d.svc.cluster.local."))
-    assert behind_id(short, query("zyx.d.svc.cluster.local.")) == b""
+    assert stored_after_id(short, query("web.d.svc.cluster.local.")) == b""
+    assert stored_after_id(short, query("zyx.d.svc.cluster.local."))
+    assert stored_after_id(short, query("zyx.d.svc.cluster.local.")) == b""
 
 
 async def test_changes_are_in_the_next_answer(responders: tuple[Responder, Responder]) -> None:
-    """After a new Service or a new serial, negative answers are made anew."""
+    """After a new Service or a new serial, the stored negative answers are no longer used."""
     short, long = responders
     for responder in responders:
         whole(responder, query("xyz.d.svc.cluster.local."))
     index = next(handler.index for handler in short.listener.handlers if isinstance(handler, Kubernetes))
     short.table.invalidate(index.apply(Put(Service("d", "third", ("10.96.0.3",)))))
-    assert behind_id(short, query("abc.d.svc.cluster.local.")) == whole(long, query("abc.d.svc.cluster.local."))[2:]
+    assert (
+        stored_after_id(short, query("abc.d.svc.cluster.local.")) == whole(long, query("abc.d.svc.cluster.local."))[2:]
+    )
     whole(short, query("first.d.svc.cluster.local."))
-    assert behind_id(short, query("third.d.svc.cluster.local.")) == b""
-    assert behind_id(short, query("fifth.d.svc.cluster.local.")) != b""
+    assert stored_after_id(short, query("third.d.svc.cluster.local.")) == b""
+    assert stored_after_id(short, query("fifth.d.svc.cluster.local.")) != b""
     short.table.invalidate(index.apply(Serials(99, 99, 99)))
-    assert behind_id(short, query("sixth.d.svc.cluster.local.")) == b""
+    assert stored_after_id(short, query("sixth.d.svc.cluster.local.")) == b""
 
 
 async def test_stored_answers_never_differ(responders: tuple[Responder, Responder]) -> None:
-    """A stored negative answer always equals the chain's reply, for random names and types and any earlier queries."""
+    """Names, types and earlier queries are random."""
     short, long = responders
     chosen, taken = random.Random(4), 0
     for _ in range(6000):
         labels = [chosen.choice(LABELS) for _ in range(chosen.randrange(7))]
         name = ".".join([*labels, chosen.choice(ZONES)]) or "."
         packet = query(name, chosen.choice(TYPES), use_edns=chosen.random() < 0.5)
-        made = behind_id(short, packet)
+        made = stored_after_id(short, packet)
         expected = whole(long, packet)
         assert made in (b"", expected[2:]), name
         if made:
@@ -177,33 +175,33 @@ async def test_stored_answers_never_differ(responders: tuple[Responder, Responde
     ],
 )
 async def test_odd_packets_go_through_the_chain(responders: tuple[Responder, Responder], packet: bytes) -> None:
-    """Malformed packets and names of 255 octets get no stored negative answer."""
+    """Such packets are malformed, or have a name of 255 octets."""
     short, _ = responders
     whole(short, query("y.d.svc.cluster.local."))
-    assert behind_id(short, packet) == b""
+    assert stored_after_id(short, packet) == b""
 
 
 async def test_the_number_of_answers_is_bounded(
     responders: tuple[Responder, Responder], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """If more than `MAX_ANSWERS` negative answers are stored, all are dropped."""
+    """If there are more than `MAX_ANSWERS`, all are dropped."""
     monkeypatch.setattr("svcdns.serving.negative_answers.MAX_ANSWERS", 2)
     short, _ = responders
     for name in ("x.d.svc.cluster.local.", "xx.d.svc.cluster.local.", "xxx.d.svc.cluster.local."):
         whole(short, query(name))
-    assert behind_id(short, query("y.d.svc.cluster.local.")) == b""
-    assert behind_id(short, query("yyy.d.svc.cluster.local.")) != b""
+    assert stored_after_id(short, query("y.d.svc.cluster.local.")) == b""
+    assert stored_after_id(short, query("yyy.d.svc.cluster.local.")) != b""
 
 
 async def test_a_reply_too_large_for_a_batch_is_not_stored(
     responders: tuple[Responder, Responder], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A negative answer is not stored if it is too large for a batch, or if the listener has client classes."""
+    """Nothing is stored for a listener with client classes, either."""
     short, _ = responders
     monkeypatch.setattr("svcdns.serving.negative_answers.MAX_REPLY", 50)
     whole(short, query("x.d.svc.cluster.local."))
-    assert behind_id(short, query("y.d.svc.cluster.local.")) == b""
+    assert stored_after_id(short, query("y.d.svc.cluster.local.")) == b""
     monkeypatch.undo()
     monkeypatch.setattr(short.listener, "classes", Classes([]))
     whole(short, query("x2.d.svc.cluster.local."))
-    assert behind_id(short, query("y2.d.svc.cluster.local.")) == b""
+    assert stored_after_id(short, query("y2.d.svc.cluster.local.")) == b""

@@ -1,4 +1,4 @@
-"""Rate-limited replies: the limits hold for the chain, for stored replies and for shared negative answers alike."""
+"""Rate limits. The same limits apply to replies of the chain, stored replies and shared negative answers."""
 
 from __future__ import annotations
 
@@ -38,19 +38,18 @@ SHORTENED = Family("shortened", MetricKind.COUNTER, "For this test.")
 
 
 class ScriptedLimiter:
-    """A limiter that returns the verdicts of the test, then SEND."""
+    """A limiter that returns the verdicts of the test, and afterwards SEND."""
 
     error_account = b"error"
 
     def __init__(self, counters: Counters) -> None:
-        """Counts shortened replies in `counters`."""
         self.verdicts: list[Verdict] = []
         self.debited: list[tuple[str, bytes]] = []
         self.refused, self.broken, self.admitted = False, False, 0
         self._counters = counters
 
     def covers(self, key: bytes) -> bool:
-        """Covers all names but those that begin with `free`."""
+        """Returns False for names that begin with `free`."""
         return not key.startswith(b"\4free")
 
     def account(self, query: Query, reply: Reply) -> bytes:
@@ -58,7 +57,7 @@ class ScriptedLimiter:
         return query.key + bytes((reply.rcode,))
 
     def admits(self, address: str) -> bool:
-        """Counts the queries; fails if the test wants that."""
+        """Counts the queries. Raises an exception if the test wants that."""
         assert address
         self.admitted += 1
         if self.broken:
@@ -66,14 +65,12 @@ class ScriptedLimiter:
         return not self.refused
 
     def debit(self, address: str, account: bytes) -> Verdict:
-        """Returns the next verdict."""
         self.debited.append((address, account))
         if self.broken:
             raise ValueError("broken")
         return self.verdicts.pop(0) if self.verdicts else Verdict.SEND
 
     def count_shortened(self) -> Increment:
-        """Counts."""
         self._counters.count(SHORTENED)
         return self._counters.cell(SHORTENED), 1.0
 
@@ -95,12 +92,11 @@ class World:
         self.from_table = 0
 
     def chain(self, _query: Query) -> Answer:
-        """Counts the query, and returns the test's reply."""
         self.asked += 1
         return self.reply
 
     def serve(self, packet: bytes, client: Client = CLIENT) -> bytes:
-        """Returns the reply as a UDP reader would send it; empty octets if there is none."""
+        """Returns the reply that a UDP reader would send, or empty octets if there is none."""
         lookup = self.responder.lookup_limited if self.responder.limited else self.responder.lookup
         wire = lookup(packet, client, 0.0)
         if wire is None or wire:
@@ -116,7 +112,7 @@ class World:
         return self.serve(dns.message.make_query(name, "A", **options).to_wire(), client)
 
     def count(self) -> float:
-        """Returns the queries that the server's metrics count."""
+        """Returns the number of queries in the server's metrics."""
         for _ in flush(self.responder):
             pass
         return sum(value for key, value in counted(self.counters).items() if key[0] == "coredns_dns_requests_total")
@@ -134,13 +130,13 @@ def cookie_of(wire: bytes) -> bytes:
 
 
 def encloser(_key: bytes, _rtype: int) -> Encloser:
-    """Returns the zone, in which no name exists."""
+    """Returns the zone as the closest encloser: no name exists in it."""
     return Encloser(b"\1b\0", "", frozenset(), b"", ())
 
 
 @pytest.mark.parametrize("warm", [0, 1, 2, 5])
 def test_replies_over_the_limit_are_dropped(warm: int) -> None:
-    """A reply is dropped if the limiter says so, whether the chain or the answer table made it."""
+    """The limit applies to replies of the chain and of the answer table."""
     world = World()
     for _ in range(warm):
         assert dns.message.from_wire(world.ask()).answer
@@ -153,7 +149,7 @@ def test_replies_over_the_limit_are_dropped(warm: int) -> None:
 
 @pytest.mark.parametrize("warm", [0, 3])
 def test_the_limit_comes_before_the_chain_for_queries(warm: int) -> None:
-    """A query that the limiter does not admit gets no reply, and reaches no plugin."""
+    """A query that `admits` refuses gets no reply, and reaches no plugin."""
     world = World()
     for _ in range(warm):
         world.ask()
@@ -164,10 +160,8 @@ def test_the_limit_comes_before_the_chain_for_queries(warm: int) -> None:
 
 
 @pytest.mark.parametrize("warm", [0, 3])
-def test_a_truncated_reply(warm: int) -> None:
-    """A reply over the limit that is sent truncated has TC, the rcode, the question and an OPT record, and no other
-    record.
-    """
+def test_a_reply_over_the_limit_may_be_sent_truncated(warm: int) -> None:
+    """The reply has TC, the rcode, the question and an OPT record, and no other record."""
     world = World(NXDOMAIN)
     for _ in range(warm):
         world.ask(use_edns=0, id=7)
@@ -180,7 +174,7 @@ def test_a_truncated_reply(warm: int) -> None:
 
 
 def test_shared_negative_answers_are_limited() -> None:
-    """A random name whose answer is shared debits the account too, once, and is dropped over the limit."""
+    """Each query for a random name debits the account once, although the answer is shared."""
     world = World(NXDOMAIN, closest_encloser=encloser)
     names = [f"{letter}.b." for letter in "cdefgh"]
     for name in names[:4]:
@@ -195,7 +189,7 @@ def test_shared_negative_answers_are_limited() -> None:
 
 
 def test_errors_before_any_chain_are_limited() -> None:
-    """Replies to malformed queries, other EDNS versions and refused names debit the account of errors."""
+    """The account of errors is debited for malformed queries, other EDNS versions and refused names."""
     world = World()
     packet = dns.message.make_query("a.b.", "A").to_wire()
     packets = [packet[:5] + b"\2" + packet[6:], packet[:14], dns.message.make_query("a.b.", "A", use_edns=1).to_wire()]
@@ -211,7 +205,7 @@ def test_errors_before_any_chain_are_limited() -> None:
 
 
 def test_names_outside_the_zones_are_not_limited() -> None:
-    """A name that the limiter does not cover is answered in full, from the chain and from the table."""
+    """The limiter does not cover these names."""
     world = World(MANY)
     world.limiter.refused = True
     for _ in range(4):
@@ -220,7 +214,6 @@ def test_names_outside_the_zones_are_not_limited() -> None:
 
 
 def test_clients_over_tcp_are_not_limited() -> None:
-    """Over TCP nothing is dropped or truncated by the limiter, and the responder counts as not limited."""
     world = World(MANY, protocol="tcp")
     world.limiter.refused = True
     assert [len(dns.message.from_wire(world.ask()).answer[0]) for _ in range(3)] == [25] * 3
@@ -229,7 +222,7 @@ def test_clients_over_tcp_are_not_limited() -> None:
 
 
 def test_clients_with_a_valid_cookie_are_not_limited() -> None:
-    """A client with a valid server cookie gets the whole reply, cold and warm; another client with it does not."""
+    """The same cookie is of no use to another client."""
     world = World(MANY)
     valid = cookie_of(world.ask(**cookie()))
     shared = len(world.limiter.debited)
@@ -246,7 +239,7 @@ def test_clients_with_a_valid_cookie_are_not_limited() -> None:
 
 
 def test_short_replies_are_shared_with_clients_with_a_cookie() -> None:
-    """A reply that is short enough for all clients is stored once, also if it was made for a client with a cookie."""
+    """A reply that is short enough for every client is stored once."""
     world = World()
     valid = cookie_of(world.ask(**cookie()))
     for _ in range(3):
@@ -260,7 +253,7 @@ def test_short_replies_are_shared_with_clients_with_a_cookie() -> None:
 
 @pytest.mark.parametrize("warm", [0, 3])
 def test_a_client_with_a_client_cookie_gets_badcookie(warm: int) -> None:
-    """In place of a truncated reply, a client that sent a cookie gets BADCOOKIE and a server cookie that is valid."""
+    """BADCOOKIE replaces the truncated reply, and has a valid server cookie."""
     world = World()
     for _ in range(warm):
         world.ask(**cookie())
@@ -274,9 +267,7 @@ def test_a_client_with_a_client_cookie_gets_badcookie(warm: int) -> None:
 
 @pytest.mark.parametrize("warm", [0, 1, 2, 4])
 def test_no_reply_is_longer_than_three_times_the_query(warm: int) -> None:
-    """A reply of more than three times its query's octets is truncated with TC and counted, in each order of its
-    records.
-    """
+    """A longer reply is truncated with TC, and counted, whatever the order of its records is."""
     world, packet = World(MANY), dns.message.make_query("a.b.", "A", use_edns=0, payload=4096).to_wire()
     for _ in range(warm + 1):
         wire = world.serve(packet)
@@ -289,7 +280,7 @@ def test_no_reply_is_longer_than_three_times_the_query(warm: int) -> None:
 
 
 def test_a_reply_with_long_options_is_truncated() -> None:
-    """An OPT record that makes the reply too long loses its options."""
+    """If the OPT record makes the reply too long, the options are left out."""
     world = World(Reply(answer=REPLY.answer, edns=Edns(0, options=((3, bytes(500)),)), lifetime=UNTIL_CHANGED))
     packet = dns.message.make_query("a.b.", "A", use_edns=0).to_wire()
     for _ in range(4):
@@ -299,7 +290,7 @@ def test_a_reply_with_long_options_is_truncated() -> None:
 
 
 def test_the_length_of_a_reply_with_a_cookie() -> None:
-    """The server cookie counts as a part of the reply, also if the query has octets that keep it out of the table."""
+    """The server cookie counts as a part of the reply."""
     query = dns.message.make_query(
         "a.b.", "A", use_edns=0, options=[dns.edns.GenericOption(dns.edns.OptionType.COOKIE, bytes(8))]
     )
@@ -324,7 +315,7 @@ def test_the_length_of_a_reply_with_a_cookie() -> None:
     st.lists(st.sampled_from(list(Verdict)), min_size=4, max_size=4),
 )  # fmt: skip
 def test_the_length_of_replies_to_any_packet(packet: bytes, reply: Reply, verdicts: list[Verdict]) -> None:
-    """Whatever a client without a valid cookie sends, each reply has at most three times its octets."""
+    """Without a valid cookie, a client gets at most three times the octets that it sent."""
     world = World(reply)
     world.listener.echoed = frozenset({65001})
     for verdict in verdicts:
@@ -336,7 +327,7 @@ def test_the_length_of_replies_to_any_packet(packet: bytes, reply: Reply, verdic
 
 @pytest.mark.parametrize("warm", [0, 3])
 def test_a_limiter_that_fails(warm: int, caplog: pytest.LogCaptureFixture) -> None:
-    """If the limiter raises an exception, the reply is sent, and the failure is logged and counted."""
+    """The reply is sent, and the failure is logged and counted."""
     world = World()
     for _ in range(warm):
         world.ask()

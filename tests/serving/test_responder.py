@@ -47,7 +47,7 @@ class World:
         self.sent: list[bytes] = []
 
     def chain(self, query: Query) -> Answer:
-        """Counts the query, and returns the test's reply or raises it."""
+        """Counts the query, and returns or raises what the test has chosen."""
         self.asked += 1
         assert query.edns is None or all(code != 11 for code, _ in query.edns.options)
         if isinstance(self.reply, Exception):
@@ -55,19 +55,20 @@ class World:
         return self.reply  # type: ignore[return-value]
 
     def ask(self, name: str = "a.b.", rtype: str = "A", **options: Any) -> bytes:
-        """Sends a query, and returns the reply, or empty octets if there is none."""
+        """Sends a query. Returns the reply, or empty octets if there is none."""
         packet = dns.message.make_query(name, rtype, **options).to_wire()
         self.responder.answer(packet, CLIENT, self.sent.append, 0.0)
         return self.sent.pop() if self.sent else b""
 
 
 def rcode(wire: bytes) -> str:
-    """Returns a reply's response code."""
     return dns.rcode.to_text(dns.message.from_wire(wire).rcode())
 
 
-def test_edns_is_mirrored_as_the_chain_left_it() -> None:
-    """The EDNS size that the chain set limits the reply. Only options of the listener's `echoed` codes are copied."""
+def test_edns_of_a_reply() -> None:
+    """The EDNS size that the chain set limits the reply. Only options that the listener declares as `echoed` are
+    copied.
+    """
     world = World()
 
     def chain(query: Query) -> Answer:
@@ -93,9 +94,7 @@ def test_a_reply_is_stored_for_the_second_query() -> None:
 
 
 def test_a_negative_answer_with_an_soa_is_stored_for_a_while() -> None:
-    """A negative answer with a SOA record is stored for `NEGATIVE_LIFETIME`, because its serial changes without an
-    invalidation.
-    """
+    """The serial in the SOA record changes without an invalidation, so the entry expires after `NEGATIVE_LIFETIME`."""
     soa = records("b. 5 IN SOA ns.b. host.b. 1 2 3 4 5")
     for authority, kept in (((), True), (soa, False)):
         world = World(
@@ -108,7 +107,7 @@ def test_a_negative_answer_with_an_soa_is_stored_for_a_while() -> None:
 
 
 def test_replies_that_may_not_be_reused_are_not_stored() -> None:
-    """A reply without a lifetime, and a reply for one client, are not stored."""
+    """Such a reply has no lifetime, or is valid for one client only."""
     for reply in (Reply(), Reply(lifetime=UNTIL_CHANGED, scope=CacheScope.CLIENT), rcode_only(Rcode.SERVFAIL)):
         world = World(reply)
         world.ask()
@@ -117,9 +116,7 @@ def test_replies_that_may_not_be_reused_are_not_stored() -> None:
 
 
 async def test_a_reply_that_came_after_a_change_is_not_stored() -> None:
-    """A deferred reply is not stored if something was invalidated since the query, because the reply may depend on
-    it.
-    """
+    """A deferred reply may depend on data that was invalidated since the query."""
 
     async def later() -> Reply:
         return REPLY
@@ -134,8 +131,7 @@ async def test_a_reply_that_came_after_a_change_is_not_stored() -> None:
     assert len(world.table) == 0
 
 
-def test_a_deferred_reply() -> None:
-    """A query with a deferred reply is in flight until the reply is set, and is then answered at once."""
+def test_a_query_with_a_deferred_reply_is_in_flight_until_the_reply_is_set() -> None:
     world, later = World(None), Deferred()
     world.reply = later
     assert world.ask() == b""
@@ -146,7 +142,7 @@ def test_a_deferred_reply() -> None:
 
 
 def test_a_chain_that_fails_with_a_deferred_reply(caplog: pytest.LogCaptureFixture) -> None:
-    """If the chain raises while it handles a deferred reply, the client gets SERVFAIL, and the error is logged."""
+    """If the chain raises, the client gets SERVFAIL, and the error is logged."""
 
     def broken(_: Reply) -> Reply:
         raise ValueError("broken")
@@ -162,7 +158,9 @@ def test_a_chain_that_fails_with_a_deferred_reply(caplog: pytest.LogCaptureFixtu
 
 
 def test_a_failure_tells_clients_with_edns_why() -> None:
-    """SERVFAIL has an extended error (RFC 8914) for clients with EDNS, and no OPT record for other clients."""
+    """Clients with EDNS get SERVFAIL with an extended error (RFC 8914), other clients SERVFAIL without
+    an OPT record.
+    """
     world = World(Reply(rcode=Rcode.SERVFAIL, has_message=False, extended=22))
     reply = dns.message.from_wire(world.ask(use_edns=0, payload=1232))
     assert (reply.rcode(), [(int(option.otype), option.to_wire()) for option in reply.options]) == (
@@ -173,7 +171,7 @@ def test_a_failure_tells_clients_with_edns_why() -> None:
 
 
 def test_refusals_come_before_any_chain() -> None:
-    """Queries of another class, or for a zone of no block, are REFUSED without calling a chain."""
+    """Queries of another class, or for the zone of no block, are REFUSED."""
     world = World()
     assert rcode(world.ask("a.c.")) == "REFUSED"
     assert rcode(world.ask("a.b.", rdclass="CH")) == "REFUSED"
@@ -182,7 +180,7 @@ def test_refusals_come_before_any_chain() -> None:
 
 
 def test_other_versions_of_edns() -> None:
-    """A query with an unknown EDNS version gets BADVERS with version 0, without asking a plugin."""
+    """The client gets BADVERS with version 0. No plugin is called."""
     wire = World().ask(use_edns=1)
     message = dns.message.from_wire(wire)
     assert (message.rcode(), message.edns, message.payload) == (dns.rcode.BADVERS, 0, 1232)
@@ -193,25 +191,23 @@ def test_other_versions_of_edns() -> None:
 
 
 def test_a_chain_that_fails() -> None:
-    """If the chain raises, the query gets SERVFAIL, and the failure is counted."""
+    """The query gets SERVFAIL, and the failure is counted."""
     world = World(ValueError("on purpose"))
     assert rcode(world.ask()) == "SERVFAIL"
     assert counted(world.counters)["coredns_panics_total",] == 1
 
 
 def test_a_dropped_query() -> None:
-    """A query that a plugin drops gets no reply."""
     assert World(Reply(dropped=True)).ask() == b""
 
 
 def test_replies_of_an_rcode_alone_have_the_question_and_opt() -> None:
-    """A reply of an rcode alone is sent with the question and an OPT record."""
     message = dns.message.from_wire(World(rcode_only(Rcode.REFUSED)).ask(use_edns=0, payload=1400))
     assert (message.question[0].to_text(), message.payload) == ("a.b. IN A", 1232)
 
 
 def test_load_balanced_replies_are_stored_in_rotations() -> None:
-    """A reply with five addresses is stored as five encodings, and each address is first in one of them."""
+    """A rotation is an encoding of the reply that begins with another address. Five addresses make five rotations."""
     answer = records(*(f"a.b. 5 IN A 192.0.2.{n}" for n in range(5)))
     world = World(Reply(answer=answer, rotate=Rotation, lifetime=UNTIL_CHANGED))
     world.ask()
@@ -225,7 +221,7 @@ def test_load_balanced_replies_are_stored_in_rotations() -> None:
 
 
 def test_hits_are_flushed_into_the_metrics() -> None:
-    """After a flush, every reply is counted exactly once, in plugins' counters as well."""
+    """After a flush, every reply is counted exactly once. Plugins' counters are included."""
     world = World()
     cell = world.counters.cell(Family("hits_total", MetricKind.COUNTER, "A plugin's."))
     world.reply = Reply(answer=REPLY.answer, lifetime=UNTIL_CHANGED, increments=((cell, 1.0),))
@@ -249,7 +245,7 @@ def test_hits_are_flushed_into_the_metrics() -> None:
     [pytest.param(40, 0, 40, id="40 at 512"), pytest.param(500, 1232, 500, id="500 at 1232")],
 )
 def test_truncated_replies_show_every_address_in_turn(count: int, size: int, shown: int) -> None:
-    """An endpoint that does not fit into one truncated reply is in one of the next ones."""
+    """An endpoint that does not fit into one truncated reply is in one of the next replies."""
     answer = records(*[f"a.b. 5 IN A 10.0.{n >> 8}.{n & 255}" for n in range(count)])
     world = World(Reply(answer=answer, rotate=Rotation, lifetime=UNTIL_CHANGED))
     options: dict[str, Any] = {"use_edns": 0, "payload": size} if size else {}
@@ -266,7 +262,6 @@ def test_truncated_replies_show_every_address_in_turn(count: int, size: int, sho
 
 
 def test_the_first_answer_after_a_change_is_in_random_order() -> None:
-    """The first reply after an invalidation has its records in random order, as stored replies have."""
     answer = records(*[f"a.b. 5 IN A 10.0.0.{n}" for n in range(8)])
     world = World(Reply(answer=answer, rotate=Rotation, lifetime=UNTIL_CHANGED, dependencies=(("fact",),)))
     first = set()
@@ -277,7 +272,7 @@ def test_the_first_answer_after_a_change_is_in_random_order() -> None:
 
 
 def keepalive(wire: bytes) -> list[float | None]:
-    """Returns the timeouts that a reply announces, in seconds."""
+    """Returns the idle timeouts in a reply's keepalive options, in seconds."""
     options = dns.message.from_wire(wire).options
     return [
         None if len(option.to_wire()) != 2 else int.from_bytes(option.to_wire(), "big") / 10
@@ -290,9 +285,8 @@ ASKS: dict[str, Any] = {"use_edns": 0, "options": [dns.edns.GenericOption(dns.ed
 
 
 def test_keepalive_over_tcp() -> None:
-    """Clients that send the keepalive option get the idle timeout (RFC 7828 §3.2.2), also from the answer table.
-
-    Plugins do not see the option, and an upstream's is not passed on.
+    """A client that sends the keepalive option gets the idle timeout (RFC 7828 §3.2.2). Plugins do not see the option,
+    and the option of an upstream is not passed on.
     """
     world = World(protocol="tcp")
     world.reply = Reply(
@@ -309,7 +303,7 @@ def test_keepalive_over_tcp() -> None:
 
 
 def test_keepalive_when_connections_end() -> None:
-    """Once connections are to end, each reply has a keepalive timeout of 0, even a reply that was stored before."""
+    """After `announce_end`, each reply has a keepalive timeout of 0, even if it was stored before."""
     world = World(protocol="tcp")
     packet = dns.message.make_query("a.b.", "A", **ASKS).to_wire()
     for _ in range(3):
@@ -322,7 +316,7 @@ def test_keepalive_when_connections_end() -> None:
 
 
 def test_keepalive_over_udp() -> None:
-    """The keepalive option is ignored over UDP (RFC 7828 §3.2.1). Stored replies stay when connections are to end."""
+    """The keepalive option is ignored over UDP (RFC 7828 §3.2.1)."""
     world = World()
     packet = dns.message.make_query("a.b.", "A", **ASKS).to_wire()
     for _ in range(3):
@@ -344,22 +338,21 @@ def with_cookie(data: bytes = COOKIE, *more: tuple[int, bytes], **options: Any) 
 
 
 def cookie_of(wire: bytes) -> bytes:
-    """Returns the cookie in a reply; empty octets if there is none."""
+    """Returns the cookie in a reply, or empty octets if there is none."""
     found = [option.to_wire() for option in dns.message.from_wire(wire).options if option.otype == 10]
     return b"".join(found)
 
 
 def cookie_world(reply: Any = REPLY, protocol: str = "udp") -> World:
-    """Returns a responder that makes cookies."""
+    """Returns a responder that makes server cookies."""
     world = World(reply, protocol)
     world.responder.cookies = Cookies(private_page())
     return world
 
 
 def test_a_client_cookie_gets_a_server_cookie() -> None:
-    """The reply has the client's cookie with a server cookie (RFC 7873 §5.2.3), also from the answer table.
-
-    Clients with and without cookies share the stored reply, which has no cookie. Plugins do not see the cookie.
+    """Source: RFC 7873 §5.2.3. Clients with and without cookies share the stored reply, which has no cookie. Plugins do
+    not see the cookie.
     """
     world = cookie_world()
     world.ask(use_edns=0)
@@ -378,7 +371,7 @@ def test_a_client_cookie_gets_a_server_cookie() -> None:
 
 
 def test_options_of_one_hop_are_not_for_plugins() -> None:
-    """COOKIE, TCP keepalive and PADDING are for this server alone, so plugins and upstreams do not get them."""
+    """COOKIE, TCP keepalive and PADDING are only for this server. Plugins and upstreams do not get these options."""
     world = cookie_world(protocol="tcp")
     seen: list[Edns | None] = []
     chain = world.chain
@@ -393,7 +386,7 @@ def test_options_of_one_hop_are_not_for_plugins() -> None:
 
 
 def test_a_request_for_a_server_cookie() -> None:
-    """A query for a server cookie has no question, and neither has its reply."""
+    """Neither the query nor the reply has a question."""
     world = cookie_world()
     query = dns.message.make_query("a.b.", "A", **with_cookie())
     query.question = []
@@ -414,8 +407,8 @@ def test_replies_to_clients_with_cookies_are_stored_without_them() -> None:
 
 
 @pytest.mark.parametrize("cookie", [COOKIE, COOKIE + bytes(16), COOKIE + b"\1\0\0\0" + bytes(12)])
-def test_a_server_cookie_that_is_not_valid_counts_as_none(cookie: bytes) -> None:
-    """A client with an invalid server cookie is answered, and gets a valid server cookie (RFC 7873 §5.2.4)."""
+def test_an_invalid_server_cookie_is_replaced(cookie: bytes) -> None:
+    """The client is answered, and gets a valid server cookie (RFC 7873 §5.2.4)."""
     seen: list[bool] = []
 
     def chain(query: Query) -> Answer:
@@ -432,7 +425,7 @@ def test_a_server_cookie_that_is_not_valid_counts_as_none(cookie: bytes) -> None
 
 
 def test_a_reply_with_a_cookie_stays_within_the_clients_size() -> None:
-    """A reply that has no room for the cookie is truncated, from the chain and from the answer table."""
+    """If there is no room for the cookie, the reply is truncated."""
     answer = records(*[f"a.b. 5 IN A 192.0.2.{n}" for n in range(29)])
     world = cookie_world(Reply(answer=answer, lifetime=UNTIL_CHANGED))
     world.ask(**with_cookie(payload=512))
@@ -452,7 +445,7 @@ def test_a_reply_with_a_cookie_stays_within_the_clients_size() -> None:
     [pytest.param("dns", False, id="TCP"), pytest.param("tls", True, id="TLS")],
 )
 def test_padding(transport: str, padded: bool) -> None:
-    """A padded query over TLS gets a reply that is a multiple of 468 octets long, with its cookie (RFC 8467 §4.1)."""
+    """A padded query over TLS gets a reply whose length is a multiple of 468 octets (RFC 8467 §4.1)."""
     world = cookie_world(protocol="tcp")
     world.responder.listener.transport = transport
     options = with_cookie(COOKIE, (12, bytes(50)))
@@ -465,9 +458,7 @@ def test_padding(transport: str, padded: bool) -> None:
 
 
 def test_octets_after_a_query_are_ignored_and_counted() -> None:
-    """Octets after a query are ignored and counted. The reply is not stored, because each such packet may be
-    different.
-    """
+    """The reply is not stored, because each such packet may be different."""
     world = World()
     for _ in range(3):
         world.responder.answer(
@@ -487,7 +478,6 @@ def test_octets_after_a_query_are_ignored_and_counted() -> None:
     ],
 )
 def test_malformed_queries_are_counted_by_reason(packet: bytes, reason: str) -> None:
-    """Malformed queries are counted by reason, and no plugin sees them."""
     world = World()
     world.responder.answer(packet, CLIENT, world.sent.append, world.clock())
     assert world.asked == 0

@@ -1,4 +1,4 @@
-"""The seen filter (see docs/glossary.md): which keys were added before, approximately."""
+"""The seen filter (docs/glossary.md), which remembers approximately which keys were added before."""
 
 from __future__ import annotations
 
@@ -8,13 +8,12 @@ from svcdns.serving.seen_filter import FIRST_OCTETS, MAX_OCTETS, MIN_OCTETS, See
 
 
 def test_a_key_is_seen_before_at_the_second_time() -> None:
-    """A key counts as seen when it is added a second time; other keys do not."""
     seen = SeenFilter(MAX_OCTETS)
     assert [seen.seen_before(b"a"), seen.seen_before(b"a"), seen.seen_before(b"b")] == [False, True, False]
 
 
-def test_keys_that_share_a_place_are_all_remembered() -> None:
-    """Of 50,000 keys that are queried in turn, nearly all are remembered, although they share places in the filter."""
+def test_nearly_all_keys_are_remembered() -> None:
+    """Of 50,000 keys, many share their place in the filter."""
     seen = SeenFilter(MAX_OCTETS)
     keys = [b"%d" % number for number in range(50_000)]
     assert sum(map(seen.seen_before, keys)) < 2_000
@@ -27,7 +26,6 @@ def test_keys_that_share_a_place_are_all_remembered() -> None:
     ("allowed", "first", "last"), [(0, MIN_OCTETS, MIN_OCTETS), (5000, 4096, 4096), (1 << 30, FIRST_OCTETS, MAX_OCTETS)]
 )
 def test_its_memory_grows_and_is_bounded(allowed: int, first: int, last: int) -> None:
-    """The seen filter uses no memory before the first key, grows with the number of keys, and has a limit."""
     seen = SeenFilter(allowed)
     assert seen.octets == 0
     seen.seen_before(b"a")
@@ -39,7 +37,6 @@ def test_its_memory_grows_and_is_bounded(allowed: int, first: int, last: int) ->
 
 
 def test_it_remembers_keys_when_it_has_grown() -> None:
-    """The keys that came before the filter grew are known afterwards."""
     seen = SeenFilter(MAX_OCTETS)
     keys = [b"%d" % number for number in range(FIRST_OCTETS // 3)]
     for key in keys:
@@ -49,7 +46,6 @@ def test_it_remembers_keys_when_it_has_grown() -> None:
 
 
 def test_a_smaller_size_forgets_all_keys() -> None:
-    """Resizing the filter removes all keys, unless the new size is enough for what it takes."""
     seen = SeenFilter(8192)
     seen.seen_before(b"a")
     seen.resize(8193)

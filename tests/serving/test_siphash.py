@@ -1,4 +1,4 @@
-"""SipHash-2-4 against the vectors of its authors and of RFC 9018."""
+"""SipHash-2-4, compared with the test vectors of its authors and of RFC 9018."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ KEY = bytes(range(16))
     ],
 )
 def test_vectors_of_the_authors(length: int, expected: str) -> None:
-    """The hashes are those in `vectors.h` of the reference implementation."""
+    """The vectors are in `vectors.h` of the reference implementation."""
     assert siphash24(KEY, bytes(range(length))).hex() == expected
 
 
 def test_a_server_cookie_of_rfc_9018() -> None:
-    """The hash is that of RFC 9018, appendix A.1."""
+    """The vector is in RFC 9018, appendix A.1."""
     content = bytes.fromhex("2464c4abcf10c957010000005cf79f11") + bytes((198, 51, 100, 100))
     assert siphash24(bytes.fromhex("e5e973e5a6b2a43f48e7dc849e37bfcf"), content).hex() == "1f8130c3eee29480"

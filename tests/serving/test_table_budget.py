@@ -1,4 +1,4 @@
-"""How the container's memory limit is divided among the answer tables."""
+"""Dividing the container's memory limit among the answer tables."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import pytest
 from svcdns.serving.table_budget import UNLIMITED, divide, table_budget
 
 
-def test_workers_share_an_eighth() -> None:
-    """All workers together get an eighth of the limit for answer tables, and at most what they get without a limit."""
+def test_all_workers_share_an_eighth_of_the_limit() -> None:
+    """The sum is never more than the workers would have without a memory limit."""
     assert table_budget(None, 3) == UNLIMITED
     assert table_budget(160 << 20, 1) == 20 << 20
     assert table_budget(160 << 20, 2) == 10 << 20
@@ -25,14 +25,11 @@ def test_workers_share_an_eighth() -> None:
     ],
 )
 def test_tables_divide_a_budget(used: list[bool], shares: list[int]) -> None:
-    """Tables that are not in use get a small share of the budget, the others share the rest. The sum never exceeds the
-    budget.
-    """
+    """Tables that are not in use get a small share. The other tables divide the rest."""
     found = divide(640, ["udp", "udp", "tcp"], used)
     assert found == shares
     assert sum(found) <= 640
 
 
-def test_no_tables_need_no_budget() -> None:
-    """Dividing a budget among no tables returns an empty list."""
+def test_no_tables_get_an_empty_list() -> None:
     assert divide(640, [], []) == []

@@ -1,5 +1,5 @@
-"""Zone transfers that are produced while they are sent: complete, in time slices, and not further than the client
-reads.
+"""Zone transfers that are made while they are sent. A transfer is complete, runs in time slices, and waits for the
+client.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ BIG = records('x.a.b. 5 IN TXT "' + '" "'.join(["x" * 250] * 8) + '"')
 
 
 class Zone:
-    """A zone as a stream of portions, which are counted when they are made."""
+    """A zone as a stream of portions. It counts the portions that it has made."""
 
     def __init__(self, portions: int, *, fails: bool = False, portion: tuple[Record, ...] = BIG) -> None:
-        """Makes `portions` portions between the SOA records; with `fails`, an exception instead of the last SOA
+        """Makes `portions` portions between the two SOA records. With `fails`, an exception replaces the second SOA
         record.
         """
         self.portions, self.fails, self.portion = portions, fails, portion
@@ -62,7 +62,7 @@ async def everything(client: Client) -> list[str]:
 
 
 async def test_a_whole_zone() -> None:
-    """A zone is sent in several messages, and a later query is answered after it. The transfer counts as one reply."""
+    """The zone is sent in several messages, which count as one reply. A later query is answered afterwards."""
     zone = Zone(100)
     place = ResponderSetup("tcp", zone.reply())
     async with served(place, TcpConnections()) as connect:
@@ -80,9 +80,7 @@ async def test_a_whole_zone() -> None:
 
 
 async def test_a_client_that_does_not_read() -> None:
-    """While the client does not read, no more of the zone is made than fits into buffers. When it reads, it gets
-    all.
-    """
+    """While the client does not read, the zone is made only as far as it fits into the buffers."""
     zone = Zone(1_000)
     place = ResponderSetup("tcp", zone.reply())
     async with served(place, TcpConnections(), buffers=16_384) as connect:
@@ -97,8 +95,7 @@ async def test_a_client_that_does_not_read() -> None:
         assert (await everything(client)).count("TXT") == 1_000
 
 
-async def test_a_client_that_closes_the_connection() -> None:
-    """If the client closes the connection, the generator of the zone is closed."""
+async def test_the_generator_is_closed_when_the_client_closes_the_connection() -> None:
     zone = Zone(40_000)
     place, connections = ResponderSetup("tcp", zone.reply()), TcpConnections()
     async with served(place, connections) as connect:
@@ -113,7 +110,7 @@ async def test_a_client_that_closes_the_connection() -> None:
 
 
 async def test_a_zone_that_fails(caplog: pytest.LogCaptureFixture) -> None:
-    """If a transfer fails, the connection is aborted, so that the client does not take half a zone for a whole one."""
+    """The connection is aborted, so that the client does not take an incomplete zone for a complete one."""
     place = ResponderSetup("tcp", Zone(100, fails=True).reply())
     async with served(place, TcpConnections()) as connect:
         client = await connect()
@@ -123,7 +120,7 @@ async def test_a_zone_that_fails(caplog: pytest.LogCaptureFixture) -> None:
 
 
 async def test_other_work_runs_meanwhile() -> None:
-    """A long zone is made in time slices, with many iterations of the event loop."""
+    """A long zone is made in time slices. Between them, the event loop does other work."""
     place = ResponderSetup("tcp", Zone(8_000, portion=records("x.a.b. 5 IN A 192.0.2.1")).reply())
     async with served(place, TcpConnections(), LONG) as connect:
         client = await connect()
@@ -137,8 +134,7 @@ async def test_other_work_runs_meanwhile() -> None:
         assert iterations > 20
 
 
-def test_a_transfer_without_a_connection() -> None:
-    """Without a connection, for example over UDP, a zone transfer is REFUSED."""
+def test_a_transfer_over_udp_is_refused() -> None:
     zone = Zone(1)
     place = ResponderSetup("udp", zone.reply())
     sent: list[bytes] = []

@@ -1,4 +1,4 @@
-"""Counters in shared memory, which stay after the end of their process."""
+"""Counters in shared memory, which stay when their process ends."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ TOOK = Family("took_seconds", MetricKind.HISTOGRAM, "Seconds.", (), (0.1, 1.0))
 
 
 def region() -> memoryview:
-    """Returns memory for one process's counters."""
+    """Returns memory for the counters of one process."""
     return memoryview(bytearray(REGION_SIZE))
 
 
 def test_a_successor_continues_the_counters() -> None:
-    """New counters on the same memory have the values and cells of the process that ended."""
+    """New counters on the same memory begin with the values of the process that ended."""
     shared = region()
     first = Counters(shared)
     first.count(ASKED, "a.", amount=3)
@@ -31,7 +31,7 @@ def test_a_successor_continues_the_counters() -> None:
 
 
 def test_an_observation_counts_in_its_bucket() -> None:
-    """A value equal to a bound counts in its bucket, a larger one than all bounds in +Inf; the sum grows."""
+    """A value that equals a bound is in the bucket of this bound. Larger values than all bounds are in +Inf."""
     counters = Counters(shared := region())
     for value in (0.05, 0.1, 0.5, 7.0):
         counters.observe(TOOK, counters.cell(TOOK), value)
@@ -39,8 +39,7 @@ def test_an_observation_counts_in_its_bucket() -> None:
 
 
 @given(st.lists(st.tuples(st.text(max_size=10), st.integers(1, 5)), max_size=40))
-def test_any_labels(counts: list[tuple[str, int]]) -> None:
-    """Counts are exact for each label value, whatever text it is."""
+def test_counts_are_exact_for_any_label_values(counts: list[tuple[str, int]]) -> None:
     counters = Counters(shared := region())
     expected: dict[str, int] = {}
     for label, amount in counts:
@@ -50,7 +49,7 @@ def test_any_labels(counts: list[tuple[str, int]]) -> None:
 
 
 def test_series_without_room_are_not_counted() -> None:
-    """When the memory for counters is full, new series are not counted; existing series are not affected."""
+    """If the memory for counters is full, the existing series still work."""
     counters = Counters(shared := region())
     wide = Family("wide", MetricKind.HISTOGRAM, "", ("n",), tuple(float(n) for n in range(OVERFLOW_CELLS - 2)))
     room = (CELLS - OVERFLOW_CELLS) // wide.width
@@ -66,7 +65,7 @@ def test_series_without_room_are_not_counted() -> None:
 
 
 def test_a_full_directory() -> None:
-    """When the shared memory has no room for further series, these are counted in `overflowed`."""
+    """The series for which there is no room are counted in `overflowed`."""
     counters = Counters(shared := region())
     for number in range(8):
         counters.count(ASKED, f"{number}" * (1 << 18))
@@ -75,13 +74,12 @@ def test_a_full_directory() -> None:
 
 
 def test_a_wrong_number_of_label_values_is_an_error() -> None:
-    """A wrong number of label values raises ValueError: it is a bug in svcdns."""
     with pytest.raises(ValueError, match="has labels"):
         Counters(region()).cell(ASKED)
 
 
 def test_heartbeat_and_state() -> None:
-    """Heartbeat and state can be read from the process's region of shared memory."""
+    """Other processes can read both from the shared memory."""
     shared = regions(create())
     assert len(shared) == REGIONS
     counters = Counters(shared[3])

@@ -27,15 +27,12 @@ from tests.support import world
         pytest.param("svcdns", logging.CRITICAL, "[FATAL] text", id="fatal"),
     ],
 )
-def test_lines(name: str, level: int, line: str) -> None:
-    """A log line has the level, the plugin if there is one, and the text."""
+def test_the_parts_of_a_line(name: str, level: int, line: str) -> None:
     assert LineFormatter().format(logging.LogRecord(name, level, "", 0, "te%s", ("xt",), None)) == line
 
 
 def test_lines_are_written_in_one_piece_up_to_the_limit() -> None:
-    """A line that is too long is cut off, so that it is written at once and does not mix with other processes'
-    lines.
-    """
+    """A longer line is cut off. Otherwise it could mix with lines of other processes."""
     read, write = os.pipe()
     writer = LineWriter(write)
     writer.setFormatter(LineFormatter())
@@ -50,7 +47,7 @@ def test_lines_are_written_in_one_piece_up_to_the_limit() -> None:
 
 
 def test_lines_are_collected_for_one_write(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Log lines are written together, and none is lost or split between two writes."""
+    """No line is lost, or divided between two writes."""
     written: list[bytes] = []
     monkeypatch.setattr("svcdns.telemetry.logging.os.write", lambda _fd, data: written.append(data) or len(data))
     writer = LineWriter()
@@ -80,12 +77,12 @@ def test_a_slow_reader_does_not_block() -> None:
 
 
 def test_plugin_loggers_are_children_of_the_server_logger() -> None:
-    """A plugin's logger is a child of the server's logger, so that one handler writes all lines."""
+    """One handler then writes the lines of all loggers."""
     assert plugin_logger("x").name == "svcdns.plugin.x"
 
 
 def formatted(level: int) -> str:
-    """Returns the text of a record with an exception, while the server's logger has this level."""
+    """Returns the text of a log record with an exception. The server's logger has the level `level`."""
     root = logging.getLogger("svcdns")
     before = root.level
     root.setLevel(level)
@@ -101,7 +98,7 @@ def formatted(level: int) -> str:
 
 
 def test_an_exception_is_described_in_one_line() -> None:
-    """A line has an exception's type, text and place. The traceback follows only with the level DEBUG."""
+    """The line has type, text and place. A traceback follows only if the level is DEBUG."""
     (line,) = formatted(logging.INFO).splitlines()
     assert line.startswith("[ERROR] broken: KeyError: 'name' (")
     assert "test_logging.py:" in line
@@ -110,7 +107,7 @@ def test_an_exception_is_described_in_one_line() -> None:
 
 
 def test_lines_of_one_kind_are_limited(caplog: pytest.LogCaptureFixture) -> None:
-    """At most LIMIT lines are written in LIMIT_INTERVAL. The last one says for how long further ones are left out."""
+    """At most LIMIT lines are written in LIMIT_INTERVAL. The last line says how long further lines are left out."""
     clock, log = world.Clock(), plugin_logger("acl")
     limit = LineLimit(clock)
     clock.turn(20)

@@ -17,7 +17,7 @@ class Link:
     """A TLS client and a TLS server, connected in memory."""
 
     def __init__(self, client: ssl.SSLContext, server: ssl.SSLContext, name: str = "dns.test") -> None:
-        """Connects a TLS client and a TLS server in memory, without a handshake yet."""
+        """Connects a TLS client and a TLS server in memory. The handshake has not begun yet."""
         up, down = ssl.MemoryBIO(), ssl.MemoryBIO()
         self.client = client.wrap_bio(down, up, server_hostname=name)
         self.server = server.wrap_bio(up, down, server_side=True)
@@ -37,7 +37,6 @@ TRUSTING = Material(authorities=authority().pem)
 
 
 def test_a_server_is_verified_by_name_or_address() -> None:
-    """A certificate is accepted if it has the server's name or address."""
     for name in ("dns.test", "127.0.0.1"):
         link = Link(client_context(TRUSTING), server_context(SERVER), name)
         link.greet()
@@ -53,14 +52,13 @@ def test_a_server_is_verified_by_name_or_address() -> None:
     ],
 )
 def test_an_invalid_server_certificate_is_refused(names: tuple[str, ...], days: float, name: str, error: str) -> None:
-    """With a wrong name, a wrong address or an expired certificate, the handshake fails."""
     server = server_context(Material(*authority().pair(*names, days=days)))
     with pytest.raises(ssl.SSLCertVerificationError, match=error):
         Link(client_context(TRUSTING), server, name).greet()
 
 
 def test_an_untrusted_authority_is_refused() -> None:
-    """Without given authorities, only the machine's authorities are trusted."""
+    """If no authorities are given, only the machine's authorities are trusted."""
     with pytest.raises(ssl.SSLCertVerificationError, match="unable to get local issuer"):
         Link(client_context(Material()), server_context(SERVER)).greet()
 
@@ -79,7 +77,7 @@ OWN = Material(*authority().pair("client.test"), authority().pem)
     ],
 )
 def test_verification_of_clients(verify: ssl.VerifyMode, client: Material, taken: bool) -> None:
-    """Clients with and without a certificate are accepted as `client_auth` says."""
+    """`client_auth` determines whether a client needs a certificate."""
     material = Material(SERVER.certificates, SERVER.key, authority().pem)
     link = Link(client_context(client), server_context(material, verify))
     if taken:
@@ -91,7 +89,7 @@ def test_verification_of_clients(verify: ssl.VerifyMode, client: Material, taken
 
 
 def test_a_client_certificate_of_another_authority_is_refused() -> None:
-    """A client certificate of another authority is refused, even if the listener requires no certificate."""
+    """The certificate is refused even if the listener requires none."""
     stranger = Material(*Authority().pair("client.test"), authority().pem)
     material = Material(SERVER.certificates, SERVER.key, authority().pem)
     for verify in (ssl.CERT_OPTIONAL, ssl.CERT_REQUIRED):
@@ -100,7 +98,7 @@ def test_a_client_certificate_of_another_authority_is_refused() -> None:
 
 
 def test_old_versions_are_refused() -> None:
-    """TLS 1.2 is the oldest, on both sides."""
+    """Client and server require at least TLS 1.2."""
     old = ssl.create_default_context(cadata=authority().pem.decode())
     old.minimum_version = old.maximum_version = ssl.TLSVersion.TLSv1_2
     Link(old, server_context(SERVER)).greet()
@@ -108,15 +106,13 @@ def test_old_versions_are_refused() -> None:
 
 
 def test_the_key_log_has_the_secrets_of_each_connection(tmp_path: Path) -> None:
-    """The log has the secrets in the format of NSS, as Wireshark reads it."""
+    """The log has the format of NSS, which Wireshark reads."""
     Link(client_context(TRUSTING), server_context(SERVER, keylog=str(tmp_path / "log"))).greet()
     assert "SERVER_TRAFFIC_SECRET_0" in (tmp_path / "log").read_text()
 
 
 def test_sockets_are_polled_between_authorities() -> None:
-    """While a bundle of authorities is loaded, the sockets are polled after each authority. Loading may take tens of
-    milliseconds.
-    """
+    """Loading a bundle of authorities may take tens of milliseconds."""
     polls: list[int] = []
     client_context(Material(authorities=authority().pem * 3), lambda: polls.append(1))
     assert len(polls) == 3

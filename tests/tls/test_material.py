@@ -13,7 +13,7 @@ from tests.support.certificates import Authority, authority, pair
 
 
 def test_material_is_used_without_its_files(tmp_path: Path) -> None:
-    """Certificate files may be deleted after they were read."""
+    """The files may be deleted after they were read."""
     certificate, key = pair().write(tmp_path)
     material = read(str(certificate), str(key))
     assert material == Material(*pair())
@@ -26,7 +26,7 @@ def test_material_is_used_without_its_files(tmp_path: Path) -> None:
 
 
 def test_an_encrypted_key_is_an_error() -> None:
-    """An encrypted key is an error, and OpenSSL does not ask for a password."""
+    """OpenSSL does not ask for a password."""
     key = b"-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n"
     with pytest.raises(TlsError, match="the private key is encrypted"):
         load_pair(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), Material(pair().certificate, key))
@@ -46,14 +46,14 @@ def test_an_encrypted_key_is_an_error() -> None:
     ],
 )
 def test_unusable_authorities_are_an_error(tmp_path: Path, content: bytes, error: str) -> None:
-    """A file of authorities that cannot be used is an error with the reason."""
+    """The error has the reason."""
     (tmp_path / "ca.crt").write_bytes(content)
     with pytest.raises(TlsError, match=error):
         read("", "", str(tmp_path / "ca.crt"))
 
 
-def test_authorities_alone(tmp_path: Path) -> None:
-    """A file of several authorities, with other text between them, can be read without a certificate and key."""
+def test_a_file_with_only_authorities(tmp_path: Path) -> None:
+    """The file may have other text between the certificates."""
     (tmp_path / "ca.crt").write_bytes(b"first\n" + authority().pem + b"second\n" + Authority().pem)
     material = read("", "", str(tmp_path / "ca.crt"))
     assert len(split(material.authorities)) == 2
@@ -61,7 +61,7 @@ def test_authorities_alone(tmp_path: Path) -> None:
 
 
 def test_the_expiry_of_a_chain() -> None:
-    """The expiry of a chain is that of its certificate that expires first. OpenSSL reads the same date."""
+    """The chain expires with its first certificate that expires."""
     content = pair().certificate
     end = expiry(content)
     context = ssl.create_default_context(cadata=authority().pem.decode())

@@ -1,4 +1,4 @@
-"""Tests TLS between a socket and a protocol, with asyncio's TLS as the other side, and with octets that are not TLS."""
+"""TLS between a socket and a protocol. The client is asyncio's TLS, or sends octets that are not TLS."""
 
 from __future__ import annotations
 
@@ -23,36 +23,32 @@ CLIENT = client_context(Material(authorities=authority().pem))
 
 
 class Echo(asyncio.Protocol):
-    """Sends received data back."""
+    """A protocol that sends received data back, and records what happens on the connection."""
 
     def __init__(self) -> None:
-        """Records what happens on the connection."""
         self.got, self.pieces, self.paused, self.lost = b"", 0, 0, False
         self.transport: asyncio.Transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Called after the handshake: keeps the transport."""
         assert isinstance(transport, asyncio.Transport)
         self.transport = transport
 
     def data_received(self, data: bytes) -> None:
-        """Sends the received data back."""
         assert len(data) <= CHUNK
         self.got += data
         self.pieces += 1
         self.transport.write(data)
 
     def pause_writing(self) -> None:
-        """The client does not read, so this protocol stops reading, too."""
+        """Stops reading, because the client does not read."""
         self.paused += 1
         self.transport.pause_reading()
 
     def resume_writing(self) -> None:
-        """Resumes reading when the transport can be written to again."""
+        """Continues reading when the transport can be written to again."""
         self.transport.resume_reading()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Records the end of the connection."""
         self.lost = True
 
 
@@ -60,15 +56,13 @@ class Place:
     """A TLS server that sends back what it receives, and keeps the results of its handshakes."""
 
     def __init__(self, timeout: float = 60.0) -> None:
-        """`timeout` is for a handshake, in seconds."""
+        """Limits a handshake to `timeout` seconds."""
         self.timeout, self.handshakes = timeout, HandshakeQueue()
         self.made: list[Echo] = []
         self.failures: list[Exception] = []
         self.port = 0
 
     def accept(self) -> TlsTransport:
-        """Returns the transport for a new connection."""
-
         def established() -> Echo:
             self.made.append(Echo())
             return self.made[-1]
@@ -81,7 +75,6 @@ class Place:
 
 @contextlib.asynccontextmanager
 async def echoing(timeout: float = 60.0) -> AsyncIterator[Place]:
-    """A server on loopback."""
     place = Place(timeout)
     server = await asyncio.get_running_loop().create_server(place.accept, "127.0.0.1", 0)
     place.port = server.sockets[0].getsockname()[1]
@@ -93,14 +86,13 @@ async def echoing(timeout: float = 60.0) -> AsyncIterator[Place]:
 
 
 async def happens(what: Callable[[], object]) -> None:
-    """Waits until `what` returns something true."""
     async with asyncio.timeout(10):
         while not what():
             await asyncio.sleep(0)
 
 
 async def gone(writer: asyncio.StreamWriter) -> None:
-    """Aborts the connection and waits until it is closed."""
+    """Aborts the connection, and waits until it is closed."""
     writer.transport.abort()
     with contextlib.suppress(OSError):
         await writer.wait_closed()
@@ -108,7 +100,7 @@ async def gone(writer: asyncio.StreamWriter) -> None:
 
 @contextlib.asynccontextmanager
 async def connected(place: Place) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
-    """A client, by asyncio's own TLS."""
+    """Connects a client with asyncio's own TLS."""
     context = ssl.create_default_context(cadata=authority().pem.decode())
     reader, writer = await asyncio.open_connection("127.0.0.1", place.port, ssl=context, server_hostname="dns.test")
     try:
@@ -118,7 +110,7 @@ async def connected(place: Place) -> AsyncIterator[tuple[asyncio.StreamReader, a
 
 
 async def test_data_is_sent_in_both_directions() -> None:
-    """Data of many TLS records, in small pieces, is sent unchanged in both directions."""
+    """The data is longer than one TLS record, and arrives in small pieces."""
     text = bytes(range(256)) * 300
     async with echoing() as place, connected(place) as (reader, writer):
         writer.write(text)
@@ -131,7 +123,7 @@ async def test_data_is_sent_in_both_directions() -> None:
 
 
 async def test_a_client_that_does_not_read_causes_back_pressure() -> None:
-    """If the client does not read, the server stops reading, so the connection's memory is bounded."""
+    """The server stops reading, so that the connection's memory is bounded."""
     text = b"x" * (8 << 20)
     async with echoing() as place, connected(place) as (reader, writer):
         assert isinstance(writer.transport, asyncio.Transport)
@@ -146,7 +138,6 @@ async def test_a_client_that_does_not_read_causes_back_pressure() -> None:
 
 
 async def test_close_notify_of_the_client_closes_the_connection() -> None:
-    """If the client sends close_notify, the protocol is told that the connection has ended."""
     async with echoing() as place, connected(place) as (reader, writer):
         writer.write(b"last")
         async with asyncio.timeout(10):
@@ -157,7 +148,7 @@ async def test_close_notify_of_the_client_closes_the_connection() -> None:
 
 
 async def test_closing_sends_close_notify() -> None:
-    """A client receives everything that was written before the connection was closed."""
+    """The client receives everything that was written before the connection was closed."""
     async with echoing() as place, connected(place) as (reader, writer):
         await happens(lambda: place.made)
         place.made[0].transport.writelines([b"good", b"bye"])
@@ -177,7 +168,7 @@ async def test_closing_sends_close_notify() -> None:
     ],
 )
 async def test_octets_that_are_no_tls_close_the_connection(octets: bytes) -> None:
-    """Octets that are not TLS close only the connection on which they came."""
+    """Other connections stay open."""
     async with echoing() as place:
         reader, writer = await asyncio.open_connection("127.0.0.1", place.port)
         writer.write(octets)
@@ -193,7 +184,7 @@ async def test_octets_that_are_no_tls_close_the_connection(octets: bytes) -> Non
 
 
 async def test_a_handshake_that_takes_too_long_fails() -> None:
-    """A handshake that takes too long fails, and so does one whose client disconnects."""
+    """If the client disconnects during its handshake, the handshake fails, too."""
     async with echoing(0.02) as place:
         reader, writer = await asyncio.open_connection("127.0.0.1", place.port)
         with contextlib.suppress(ConnectionError):
@@ -212,7 +203,7 @@ async def test_a_handshake_that_takes_too_long_fails() -> None:
 
 
 async def test_broken_records_close_the_connection() -> None:
-    """A TLS record that cannot be decrypted ends the connection."""
+    """A broken record is a TLS record that cannot be decrypted."""
     async with echoing() as place, connected(place) as (reader, writer):
         await happens(lambda: place.made)
         os.write(writer.transport.get_extra_info("socket").fileno(), b"\x17\x03\x03\x00\x20" + bytes(32))
@@ -223,7 +214,7 @@ async def test_broken_records_close_the_connection() -> None:
 
 
 async def test_other_work_runs_between_handshake_steps() -> None:
-    """Between two handshake steps, other callbacks run, however many steps are queued."""
+    """Other callbacks run after each step, however many steps are queued."""
     handshakes, order = HandshakeQueue(), []
     for _ in range(20):
         handshakes.put(lambda: order.append("step"))
@@ -235,7 +226,7 @@ async def test_other_work_runs_between_handshake_steps() -> None:
 
 
 async def test_clients_take_turns() -> None:
-    """The handshakes of a client with many of them do not delay a handshake of another client."""
+    """A client with many handshakes does not delay the handshake of another client."""
     handshakes, order = HandshakeQueue(), []
 
     def step(client: str) -> None:
@@ -254,7 +245,7 @@ async def test_clients_take_turns() -> None:
 
 
 async def test_the_steps_that_wait_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """When MAX_STEPS steps wait, the client with the most of them loses its newest step to another client."""
+    """When MAX_STEPS steps wait, the client with the most steps loses its newest step."""
     monkeypatch.setattr("svcdns.tls.transport.MAX_STEPS", 3)
     handshakes, done = HandshakeQueue(), list[str]()
     for number in range(5):
@@ -265,7 +256,7 @@ async def test_the_steps_that_wait_are_bounded(monkeypatch: pytest.MonkeyPatch) 
 
 
 async def test_a_step_that_fails_does_not_stop_the_others() -> None:
-    """If a queued handshake step raises, the error is reported to the event loop, and the next step runs."""
+    """The error is reported to the event loop."""
     handshakes, done = HandshakeQueue(), []
     reported: list[object] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context["exception"]))
@@ -280,7 +271,7 @@ async def test_a_step_that_fails_does_not_stop_the_others() -> None:
 
 
 async def test_the_client_side_resumes_a_session() -> None:
-    """The session of the previous connection, if it is passed to `wrap_bio`, is resumed."""
+    """The session of the previous connection is passed to `wrap_bio`."""
     sessions: list[ssl.SSLSession | None] = [None]
 
     async with echoing() as place:

@@ -1,4 +1,4 @@
-"""Tests that host names are resolved with given servers."""
+"""Resolving host names with given name servers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ALIAS = "host.example.org. 60 IN CNAME other.example.org."
 
 
 def by_type(query: dns.message.Message, transport: str) -> list[bytes] | bytes | None:
-    """A different answer for each type, with a CNAME record before the first."""
+    """Returns a different answer for each query type. The first answer has a CNAME record."""
     rtype = query.question[0].rdtype
     return answer(*((ALIAS, A) if rtype == dns.rdatatype.A else (AAAA,)))(query, transport)
 
@@ -29,13 +29,13 @@ async def found(*servers: ScriptedUpstream) -> list[str]:
 
 
 async def test_both_families() -> None:
-    """Addresses of both families are returned, IPv4 first. Other records are ignored."""
+    """IPv4 addresses come first. Other records are ignored."""
     async with ScriptedUpstream(by_type) as server:
         assert await found(server) == ["192.0.2.1", "2001:db8::1"]
 
 
 async def test_the_next_server_is_queried(monkeypatch: pytest.MonkeyPatch) -> None:
-    """If a server is silent or has no address, the next server is queried."""
+    """The first server does not reply, or has no address."""
     monkeypatch.setattr(blocking_resolver, "TIMEOUT", 0.05)
     async with ScriptedUpstream(silence) as silent, ScriptedUpstream() as empty, ScriptedUpstream(by_type) as server:
         assert await found(silent, empty, server) == ["192.0.2.1", "2001:db8::1"]
@@ -51,8 +51,6 @@ async def test_one_family_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_replies_to_other_queries_are_dropped() -> None:
-    """Packets that do not match the query are dropped, and the resolver waits for the matching reply."""
-
     def forged(query: dns.message.Message, transport: str) -> list[bytes]:
         true = by_type(query, transport)
         assert isinstance(true, bytes)
@@ -63,7 +61,7 @@ async def test_replies_to_other_queries_are_dropped() -> None:
 
 
 async def test_no_server_has_an_address(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The error ends with the last server's reason, if it gave one."""
+    """The error has the reason of the last server."""
     monkeypatch.setattr(blocking_resolver, "TIMEOUT", 0.05)
     async with ScriptedUpstream() as empty, ScriptedUpstream(silence) as silent:
         with pytest.raises(ResolveError, match=r"^no addresses found for host.example.org$"):
@@ -75,7 +73,6 @@ async def test_no_server_has_an_address(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_without_servers_the_system_resolves() -> None:
-    """Without given servers, the system's resolver is used."""
     assert "127.0.0.1" in addresses_of("localhost")
     with pytest.raises(ResolveError, match="no addresses found for"):
         addresses_of("host.invalid.")

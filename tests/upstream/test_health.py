@@ -6,7 +6,9 @@ from svcdns.upstream.health import CIRCUIT_THRESHOLD, MIN_SLOW_AFTER, SILENCE, H
 
 
 def test_the_circuit() -> None:
-    """The circuit of a server opens after `CIRCUIT_THRESHOLD` failed queries in a row. Any reply closes it."""
+    """After `CIRCUIT_THRESHOLD` failed queries in a row, the circuit opens: the server counts as failed. Any reply
+    closes it.
+    """
     health = Health(2, checked=True)
     for _ in range(CIRCUIT_THRESHOLD - 1):
         health.query_failed()
@@ -20,8 +22,8 @@ def test_the_circuit() -> None:
     assert health.usable
 
 
-def test_down_is_by_health_checks() -> None:
-    """A server is down if more health checks in a row have failed than `max_fails` allows."""
+def test_max_fails_failed_health_checks_mean_down() -> None:
+    """More failed health checks in a row than `max_fails` mean down."""
     health = Health(2, checked=True)
     health.failed_checks = 2
     assert (health.down, health.usable) == (False, True)
@@ -32,7 +34,7 @@ def test_down_is_by_health_checks() -> None:
 
 
 def test_never_left_out_without_health_checks() -> None:
-    """A server without health checks is always usable, because no check could make it usable again."""
+    """Without health checks, nothing would find out that the server works again."""
     for health in (Health(0, checked=True), Health(2, checked=False)):
         health.failed_checks = 99
         for _ in range(99):
@@ -41,7 +43,7 @@ def test_never_left_out_without_health_checks() -> None:
 
 
 def test_slow_after_follows_the_usual_latency() -> None:
-    """The time after which a server counts as slow follows its usual latency, within bounds."""
+    """`slow_after` is the time after which the server counts as slow. It has bounds."""
     health = Health(2, checked=True)
     assert health.slow_after == SILENCE
     for _ in range(100):
@@ -56,7 +58,7 @@ def test_slow_after_follows_the_usual_latency() -> None:
 
 
 def test_silent() -> None:
-    """A server is silent since a query if no reply of any kind came after it."""
+    """A server is silent since a query if no reply of any kind came after the query."""
     health = Health(2, checked=True)
     assert health.silent(0.0)
     health.reply_received(5.0)

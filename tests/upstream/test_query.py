@@ -26,7 +26,6 @@ A = answer(f"{NAME} 60 IN A 192.0.2.1")
 
 
 def matching(name: str = NAME, rtype: str = "A", ident: int = IDENT, rclass: str = "IN") -> bytes:
-    """Returns a reply that matches the query."""
     query = dns.message.make_query(name, rtype, rdclass=rclass, id=ident)
     packet = A(query, "udp")
     assert isinstance(packet, bytes)
@@ -44,7 +43,7 @@ def header(rcode: int, *, ident: int = IDENT, flags: int = 0x8180, answers: int 
 
 
 def with_flags(packet: bytes, flags: int) -> bytes:
-    """Returns the packet with these header flags set besides its own."""
+    """Returns the packet with these additional header flags."""
     return packet[:2] + (int.from_bytes(packet[2:4], "big") | flags).to_bytes(2, "big") + packet[4:]
 
 
@@ -105,16 +104,15 @@ def with_flags(packet: bytes, flags: int) -> bytes:
     ],
 )
 def test_which_packet_is_the_reply(packet: bytes, reason: str) -> None:
-    """The reply has the query's ID, opcode and question, and is well formed. An error reply may lack the question.
-
-    Any other packet is dropped for a reason, which is empty here for the reply.
+    """A reply has the query's ID, opcode and question, and is well-formed. An error reply may lack the question. Other
+    packets are dropped, with a reason.
     """
     found = QUERY.read(IDENT, packet)
     assert (found.value if isinstance(found, Dropped) else "") == reason
 
 
 def test_an_error_without_a_question_has_the_question_of_the_query() -> None:
-    """An error reply without a question is not taken for a truncated one, so that no query over TCP follows."""
+    """If the error counted as truncated, a query over TCP would follow."""
     message = QUERY.read(IDENT, header(Rcode.FORMERR))
     assert isinstance(message, Message)
     assert (message.rcode, message.flags & TC, message.name, message.rtype) == (
@@ -126,14 +124,14 @@ def test_an_error_without_a_question_has_the_question_of_the_query() -> None:
 
 
 def test_a_truncated_reply_that_is_cut_has_no_records() -> None:
-    """Some servers cut a reply within a record and set TC. The reply counts, without its records (RFC 2181 §9)."""
+    """Some servers cut a reply within a record and set TC. The reply is used without its records (RFC 2181 §9)."""
     message = QUERY.read(IDENT, with_flags(matching()[:-3], TC))
     assert isinstance(message, Message)
     assert (message.flags & TC, message.answer) == (TC, ())
 
 
 def test_an_extended_response_code() -> None:
-    """The upper bits of the response code are those of the OPT record, in the reply to a query with EDNS."""
+    """The OPT record of the reply has the upper bits of the response code."""
     query = UpstreamQuery(QUERY.name, 1, 1, RD, Edns())
     message = query.read(IDENT, matching()[:11] + b"\1" + matching()[12:] + OPT[:5] + b"\1" + OPT[6:])
     assert isinstance(message, Message)
@@ -141,7 +139,7 @@ def test_an_extended_response_code() -> None:
 
 
 def test_the_reply_to_a_notification_has_its_opcode() -> None:
-    """NOTIFY is answered with the opcode NOTIFY (RFC 1996 §3.6); a reply with the opcode QUERY is dropped."""
+    """The reply to a NOTIFY has the opcode NOTIFY (RFC 1996 §3.6)."""
     query = UpstreamQuery(QUERY.name, 6, 1, Opcode.NOTIFY << 11 | AA)
     reply = matching(rtype="SOA")[:END]
     reply = reply[:6] + bytes(6) + reply[12:]
@@ -150,7 +148,7 @@ def test_the_reply_to_a_notification_has_its_opcode() -> None:
 
 
 def test_garbage_after_the_question_is_dropped() -> None:
-    """Random octets after the question are malformed, or by chance a record, as the header says."""
+    """The header determines whether random octets after the question are malformed, or by chance a record."""
     at = len(QUERY.packet(0))
     chosen = random.Random(1)
     for _ in range(2_000):
@@ -159,7 +157,7 @@ def test_garbage_after_the_question_is_dropped() -> None:
 
 
 def forgeries(count: int) -> Iterator[bytes]:
-    """Replies with a wrong ID, a wrong question, or both."""
+    """Yields replies with a wrong ID, a wrong question, or both."""
     chosen = random.Random(7)
     good = matching()
     others = [matching(f"{label}.example.org.", rtype) for label in ("b", "aa", "www.a") for rtype in ("A", "AAAA")]
@@ -173,7 +171,7 @@ def forgeries(count: int) -> Iterator[bytes]:
 
 
 def test_a_million_forged_replies() -> None:
-    """None of a million forged replies matches the query, and the genuine reply after them does."""
+    """No forged reply matches the query. The genuine reply after them does."""
     assert all(isinstance(QUERY.read(IDENT, packet), Dropped) for packet in forgeries(1_000_000))
     found = QUERY.read(IDENT, matching())
     assert not isinstance(found, Dropped)
@@ -181,10 +179,7 @@ def test_a_million_forged_replies() -> None:
 
 
 def test_ids_are_random() -> None:
-    """All message IDs are equally likely, and none can be predicted from the previous one.
-
-    A chi-square test: it fails by chance once in a million runs.
-    """
+    """A chi-square test of the message IDs. By chance, it fails once in a million runs."""
     drawn = [random_id() for _ in range(200_000)]
     for bits in (slice(0, 8), slice(8, 16)):
         counts = Counter(f"{ident:016b}"[bits] for ident in drawn)
@@ -194,5 +189,5 @@ def test_ids_are_random() -> None:
 
 
 def test_address_text() -> None:
-    """`address_text` puts an IPv6 address into brackets before the port."""
+    """An IPv6 address is in brackets, before the port."""
     assert (address_text(("192.0.2.1", 53)), address_text(("::1", 5353))) == ("192.0.2.1:53", "[::1]:5353")

@@ -1,4 +1,4 @@
-"""Which records of a reply belong to the query. tests/hostile/test_upstream_lies.py has the records that do not."""
+"""Which records of a reply belong to the query. tests/hostile/test_upstream_lies.py has records that do not belong."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ DNAME = "example.org. 60 IN DNAME example.net."
 
 
 def signature(owner: str, covered: str, signer: str) -> Record:
-    """Returns a RRSIG record with an arbitrary signature."""
+    """Returns an RRSIG record with an arbitrary signature."""
     rdata = int(Type[covered]).to_bytes(2, "big") + bytes(16) + names.from_text(signer) + b"signature"
     return Record(names.from_text(owner), Type.RRSIG, 60, rdata)
 
 
 def records(lines: Sequence[str | Record]) -> tuple[Record, ...]:
-    """Returns the records of zone-file lines. An item that is a record already is returned as it is."""
+    """Returns the records of zone-file lines. An argument that is a record is returned unchanged."""
     return tuple(line if isinstance(line, Record) else world.records(line)[0] for line in lines)
 
 
@@ -117,8 +117,7 @@ def reply(
         ),
     ],
 )  # fmt: skip
-def test_nothing_is_removed(message: Message) -> None:
-    """All records of a right reply are kept."""
+def test_all_records_of_a_correct_reply_are_kept(message: Message) -> None:
     before = (message.answer, message.authority, message.additional)
     assert remove_unrelated_records(message, NAME) == {}
     assert (message.answer, message.authority, message.additional) == before
@@ -156,27 +155,27 @@ def test_nothing_is_removed(message: Message) -> None:
         ),
     ],
 )  # fmt: skip
-def test_removed(message: Message, kept: tuple[list[str], ...], reasons: dict[Stripped, int]) -> None:
-    """Records that do not belong to the query are removed."""
+def test_unrelated_records_are_removed(
+    message: Message, kept: tuple[list[str], ...], reasons: dict[Stripped, int]
+) -> None:
     assert remove_unrelated_records(message, NAME) == reasons
     assert (message.answer, message.authority, message.additional) == tuple(map(records, kept))
 
 
-def test_a_signature_that_is_cut_proves_nothing() -> None:
-    """A RRSIG record without a signer's name raises no error."""
+def test_a_signature_without_a_signer_raises_no_error() -> None:
     message = reply([A, Record(NAME, Type.RRSIG, 60, b"\0\1\0")], ["b.example.org. 60 IN NSEC c.example.org. A"])
     assert remove_unrelated_records(message, NAME) == {Stripped.AUTHORITY: 1}
 
 
 def test_class_any() -> None:
-    """A query for class ANY may get records of every class."""
+    """A query of class ANY may get records of every class."""
     message = Message(1, 0x8180, NAME, Type.A, Class.ANY, (Record(NAME, Type.A, 60, b"\0" * 4, Class.CH),))
     assert remove_unrelated_records(message, NAME) == {}
 
 
 @pytest.mark.parametrize("backwards", [False, True], ids=["in order", "backwards"])
 def test_the_records_that_lead_to_each_other_are_bounded(*, backwards: bool) -> None:
-    """In the additional section, at most MAX_STEPS records lead to the next one, whatever their order is."""
+    """At most MAX_STEPS additional records may lead from one to the next, whatever their order is."""
     lines = [f"n{step}.example.org. 60 IN CNAME n{step + 1}.example.org." for step in range(MAX_STEPS + 3)]
     message = reply(["a.example.org. 60 IN MX 1 n0.example.org."], [], lines[:: -1 if backwards else 1], Type.MX)
     assert remove_unrelated_records(message, NAME) == {Stripped.ADDITIONAL: 2}
@@ -184,7 +183,7 @@ def test_the_records_that_lead_to_each_other_are_bounded(*, backwards: bool) -> 
 
 
 def test_alias_chain() -> None:
-    """The chain follows CNAME and DNAME records, ends before a loop, and does not form a name that is too long."""
+    """The chain of CNAME and DNAME records ends before a loop, and before a name that is too long."""
     b, c = names.from_text("b.example.net."), names.from_text("a.b.example.net.")
     assert alias_chain(records([ALIAS]), NAME) == [NAME, b]
     assert alias_chain(records(["example.org. 60 IN DNAME b.example.net."]), NAME) == [NAME, c]
@@ -195,7 +194,7 @@ def test_alias_chain() -> None:
 
 @pytest.mark.parametrize("rtype", ["CNAME", "DNAME"])
 def test_a_chain_has_at_most_64_aliases(rtype: str) -> None:
-    """Further aliases are removed as unrelated records. They cost no further steps."""
+    """Further aliases are removed as unrelated records, without further steps."""
     lines = [f"n{step}. 60 IN {rtype} n{step + 1}." for step in range(MAX_ALIASES + 10)]
     message = Message(
         1, 0x8180, names.from_text("a.n0." if rtype == "DNAME" else "n0."), Type.A, Class.IN, records(lines)
@@ -205,7 +204,7 @@ def test_a_chain_has_at_most_64_aliases(rtype: str) -> None:
 
 
 def test_a_reply_has_at_most_64_proofs() -> None:
-    """Further NSEC and NSEC3 records, and their signatures, are removed."""
+    """Further NSEC and NSEC3 records are removed, together with their signatures."""
     proofs = [f"n{number}.example.org. 60 IN NSEC z.example.org. A" for number in range(MAX_PROOFS + 3)]
     message = reply([], [SOA, *proofs], rcode=Rcode.NXDOMAIN)
     assert remove_unrelated_records(message, NAME) == {Stripped.AUTHORITY: 3}
@@ -219,7 +218,6 @@ LINES = record_lines(
 
 @given(answer=LINES, authority=LINES, additional=LINES)
 def test_a_second_removal_changes_nothing(answer: list[str], authority: list[str], additional: list[str]) -> None:
-    """Each record is either kept or counted as removed. A second call removes nothing more."""
     message = reply(answer, authority, additional)
     stripped = remove_unrelated_records(message, NAME)
     kept = (message.answer, message.authority, message.additional)
@@ -232,7 +230,7 @@ def test_a_second_removal_changes_nothing(answer: list[str], authority: list[str
 
 @given(made.MUTATIONS)
 def test_simple_replies_have_nothing_to_remove(packet: bytes) -> None:
-    """Whatever `scan` accepts, no record of it is removed, so both ways of reading a reply agree."""
+    """If the fast path's `scan` accepts a reply, no record of the reply is removed."""
     simple = scan(packet, made.START, made.rtype_of(packet))
     if simple is not None:
         message = parse_message(packet)

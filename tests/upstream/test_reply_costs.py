@@ -1,4 +1,7 @@
-"""What the longest and costliest replies of an upstream cost: lines of Python, which do not depend on the machine."""
+"""The cost of the longest and most expensive replies of an upstream, in executed lines of Python.
+
+The number of lines does not depend on the machine.
+"""
 
 from __future__ import annotations
 
@@ -26,27 +29,26 @@ SOA: Final = (TO_LAST_LABEL, Type.SOA, bytes(22))
 
 
 def record(owner: bytes, rtype: int, rdata: bytes) -> bytes:
-    """Returns an encoded record."""
     return owner + struct.pack("!HHIH", rtype, Class.IN, 5, len(rdata)) + rdata
 
 
 def numbered(number: int) -> bytes:
-    """Returns a name of one label with a number."""
+    """Returns a name of one label that contains the number."""
     return b"\4%04d\0" % number
 
 
 class Packet:
-    """A reply under construction. `size` is its length."""
+    """A reply under construction. `size` is its present length."""
 
     def __init__(self, name: bytes, rtype: int = Type.A) -> None:
-        """Begins a reply without records to a query for a name."""
+        """Begins a reply to a query for a name. The reply has no records yet."""
         self.name, self.rtype = name, rtype
         self.question = name + struct.pack("!HH", rtype, Class.IN)
         self.size = 12 + len(self.question)
         self._sections: tuple[list[bytes], ...] = ([], [], [])
 
     def add(self, section: int, *fields: tuple[bytes, int, bytes]) -> Packet:
-        """Appends records to a section (0, 1 or 2). Each has an owner, a type and RDATA."""
+        """Appends records to a section (0, 1 or 2). Each record has an owner, a type and RDATA."""
         for one in fields:
             encoded = record(*one)
             self._sections[section].append(encoded)
@@ -62,7 +64,6 @@ class Packet:
         return self
 
     def octets(self) -> bytes:
-        """Returns the packet."""
         counts = map(len, self._sections)
         records = b"".join(one for section in self._sections for one in section)
         return struct.pack("!6H", 1, 0x8180, 1, *counts) + self.question + records
@@ -77,7 +78,7 @@ def chain_of_pointers(number: int) -> tuple[bytes, bytes]:
 
 
 def costly() -> Iterator[Any]:
-    """Yields the replies, and whether they are dropped."""
+    """Yields the replies, and for each whether it is dropped."""
     signature = b"\0\1" + bytes(16) + b"\0s"
     chain, end = chain_of_pointers(31)
     to_owner = struct.pack("!H", 0xC000 | 12 + len(SHORT) + 4)
@@ -146,7 +147,7 @@ def costly() -> Iterator[Any]:
 
 
 def lines_run(call: Callable[[], object]) -> int:
-    """Returns the number of lines of Python that a call runs."""
+    """Returns the number of lines of Python that a call executes."""
     lines = 0
 
     def trace(_frame: FrameType, event: str, _argument: object) -> Any:
@@ -165,7 +166,7 @@ def lines_run(call: Callable[[], object]) -> int:
 
 @pytest.mark.parametrize(("made", "dropped"), list(costly()))
 def test_a_reply_of_64_kib_is_read_in_a_bounded_number_of_lines(made: Packet, dropped: bool) -> None:
-    """Reading a reply and removing what does not belong to the query takes time in proportion to the reply's length."""
+    """Reading the reply and removing unrelated records takes time in proportion to the reply's length."""
     query, packet = UpstreamQuery(made.name, made.rtype, Class.IN, 0), made.octets()
     found: list[object] = []
 

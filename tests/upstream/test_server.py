@@ -1,4 +1,4 @@
-"""One upstream server: queries, health checks, metrics."""
+"""One upstream server: queries, health checks and metrics."""
 
 from __future__ import annotations
 
@@ -26,14 +26,13 @@ FOREIGN = ("svcdns_forward_foreign_replies_total",)
 
 
 def reply_to(query: dns.message.Message, transport: str) -> bytes:
-    """Returns the correct reply to a query."""
     found = A(query, transport)
     assert isinstance(found, bytes)
     return found
 
 
 class Querying:
-    """An upstream server that the test queries, with a clock that the test sets."""
+    """An upstream server that the test queries. The test moves its clock."""
 
     def __init__(self, upstream: ScriptedUpstream, options: ServerOptions | None = None) -> None:
         self.clock, self.counters = world.Clock(), Counters()
@@ -44,7 +43,7 @@ class Querying:
         self.outcomes: list[Received | ExchangeError] = []
 
     def ask(self, *, tcp: bool = False) -> Attempt:
-        """Starts a query whose outcome is added to `outcomes`."""
+        """Starts a query. Its outcome is added to `outcomes`."""
         server = self.server
         timeout = server.options.read_timeout
         attempt = Attempt(server, QUERY, lambda _, outcome: self.outcomes.append(outcome), self.clock(), timeout)
@@ -52,7 +51,6 @@ class Querying:
         return attempt
 
     async def answer(self, *, tcp: bool = False) -> Message:
-        """Returns the reply to a query."""
         count = len(self.outcomes) + 1
         self.ask(tcp=tcp)
         await self.until(count)
@@ -60,9 +58,9 @@ class Querying:
         assert not isinstance(outcome, ExchangeError)
         return as_message(outcome)
 
-    async def turn(self, seconds: float) -> None:
+    async def move(self, seconds: float) -> None:
         """Moves the clock forward, and runs the timers that are due."""
-        self.clock.turn(seconds + 2 * TICK)
+        self.clock.move(seconds + 2 * TICK)
         for _ in range(5):
             self.server.timer_wheel.run_due()
             await asyncio.sleep(0)
@@ -74,7 +72,7 @@ class Querying:
                 await asyncio.sleep(0)
 
     def end(self) -> None:
-        """Stops the server and cancels its open queries."""
+        """Stops the server, and cancels its open queries."""
         finish(self.server)
 
     def counted(self, name: str, *labels: str) -> float:
@@ -83,7 +81,7 @@ class Querying:
 
 
 async def test_observes_by_response_code() -> None:
-    """Durations are observed in a histogram for each rcode."""
+    """Each rcode has its own histogram of durations."""
     async with ScriptedUpstream(answer(rcode=3)) as upstream:
         asking = Querying(upstream)
         await asking.answer()
@@ -91,7 +89,7 @@ async def test_observes_by_response_code() -> None:
         asking.end()
 
 
-async def test_the_series_for_all_response_codes_are_few() -> None:
+async def test_all_response_codes_make_few_series() -> None:
     """An upstream may send all 4,096 response codes. Those without a mnemonic have the label `other`."""
     async with ScriptedUpstream() as upstream:
         asking = Querying(upstream)
@@ -107,13 +105,13 @@ async def test_the_series_for_all_response_codes_are_few() -> None:
 
 
 async def test_no_reply_in_time() -> None:
-    """If no reply comes within `read_timeout`, the query ends with an i/o timeout."""
+    """After `read_timeout`, the query ends with an i/o timeout."""
     async with ScriptedUpstream(silence) as upstream:
         asking = Querying(upstream, ServerOptions(read_timeout=2.0, max_fails=0))
         asking.ask()
-        await asking.turn(1.9)
+        await asking.move(1.9)
         assert asking.outcomes == []
-        await asking.turn(0.2)
+        await asking.move(0.2)
         (outcome,) = asking.outcomes
         assert isinstance(outcome, ExchangeError)
         assert (str(outcome), outcome.timed_out) == (f"{asking.to}: i/o timeout", True)
@@ -121,37 +119,37 @@ async def test_no_reply_in_time() -> None:
 
 
 async def test_the_circuit_opens_within_a_fraction_of_a_second_and_a_health_check_closes_it() -> None:
-    """If no query gets a reply within `SILENCE`, the circuit opens. A health check that succeeds closes it."""
+    """The circuit opens if no query gets a reply within `SILENCE` seconds."""
     async with ScriptedUpstream(silence) as upstream:
         asking = Querying(upstream)
         for _ in range(CIRCUIT_THRESHOLD):
             asking.ask()
-        await asking.turn(SILENCE)
+        await asking.move(SILENCE)
         assert asking.server.health.circuit_open
         assert asking.counted("svcdns_forward_circuit_open", asking.to) == 1
         assert asking.outcomes == []
         upstream.respond = answer()
-        await asking.turn(asking.server.options.probe_interval)
+        await asking.move(asking.server.options.probe_interval)
         async with asyncio.timeout(10):
             while asking.server.health.circuit_open:
                 await asyncio.sleep(0)
         assert asking.counted("svcdns_forward_circuit_open", asking.to) == 0
-        await asking.turn(5.0)
+        await asking.move(5.0)
         asking.end()
 
 
 async def test_a_slow_name_is_no_silence() -> None:
-    """A server that answers other queries does not count as silent because of slow ones."""
+    """A server that answers other queries does not count as silent."""
     async with ScriptedUpstream(held(A)) as upstream:
         asking = Querying(upstream)
         for _ in range(CIRCUIT_THRESHOLD):
             asking.ask()
             await upstream.question()
-        asking.clock.turn(0.1)
+        asking.clock.move(0.1)
         upstream.respond = A
         asking.ask()
         await asking.until(1)
-        await asking.turn(0.1)
+        await asking.move(0.1)
         assert not asking.server.health.circuit_open
         assert asking.server._current_run == 0
         upstream.release()
@@ -159,64 +157,62 @@ async def test_a_slow_name_is_no_silence() -> None:
         asking.end()
 
 
-async def test_an_abandoned_query_still_shows_silence() -> None:
-    """A query that was given up, because another server answered first, still counts as a failure if no reply comes."""
+async def test_an_abandoned_query_without_a_reply_is_a_failure() -> None:
+    """The query is abandoned because another server answered first."""
     async with ScriptedUpstream(silence) as upstream:
         asking = Querying(upstream)
         for _ in range(CIRCUIT_THRESHOLD):
             asking.ask().abandon()
         assert len(asking.server._sockets) == CIRCUIT_THRESHOLD
-        await asking.turn(SILENCE)
+        await asking.move(SILENCE)
         assert asking.server.health.circuit_open
         assert asking.outcomes == []
-        await asking.turn(PROBE_TIMEOUT + 0.1)
+        await asking.move(PROBE_TIMEOUT + 0.1)
         assert len(asking.server._sockets) <= 1  # a health check
         asking.server.stop()
-        await asking.turn(PROBE_TIMEOUT + 0.1)
+        await asking.move(PROBE_TIMEOUT + 0.1)
         assert len(asking.server._sockets) == 0
 
 
 async def test_health_checks_go_on_until_a_reply() -> None:
-    """A health check is sent at each interval, with a timeout of one second, until one is answered. The server is down
-    until then.
-    """
+    """The interval is that of the options, and each check has a timeout of one second."""
     async with ScriptedUpstream(silence) as upstream:
         asking = Querying(upstream, ServerOptions(probe_interval=0.5, max_fails=1))
         asking.server.start_checks()
         for _ in range(5):
-            await asking.turn(0.5)
+            await asking.move(0.5)
         assert [message.rtype for message, _ in upstream.asked] == [2] * 6
         assert asking.server.health.down
         assert asking.counted("coredns_proxy_healthcheck_failures_total", "forward", asking.to) == 4
         upstream.respond = answer(rcode=5)
-        await asking.turn(0.5)
+        await asking.move(0.5)
         async with asyncio.timeout(10):
             while asking.server.health.down:
                 await asyncio.sleep(0)
-        await asking.turn(2.0)
+        await asking.move(2.0)
         assert len(upstream.asked) == 7
         asking.end()
 
 
 async def test_a_closed_port_fails_each_health_check() -> None:
-    """With a closed port each health check fails at once, and only one run of checks is active."""
+    """Each check fails immediately. There are never two series of checks at the same time."""
     async with ScriptedUpstream() as upstream:
         upstream.close()
         asking = Querying(upstream, ServerOptions(max_fails=1))
         for _ in range(3):
             asking.server.start_checks()
         for _ in range(3):
-            await asking.turn(0.5)
+            await asking.move(0.5)
         assert asking.server.health.down
         assert asking.counted("coredns_proxy_healthcheck_failures_total", "forward", asking.to) == 4
         asking.end()
-        await asking.turn(5.0)
+        await asking.move(5.0)
         assert asking.counted("coredns_proxy_healthcheck_failures_total", "forward", asking.to) == 4
 
 
 @pytest.mark.parametrize("tcp", [False, True], ids=["udp", "tcp"])
 async def test_the_query_of_a_health_check(tcp: bool) -> None:
-    """A health check has the name and RD bit that the options give, and is sent over TCP if all queries are."""
+    """The options determine the name and the RD bit. Checks use TCP if all queries do."""
     async with ScriptedUpstream() as upstream:
         options = ServerOptions(probe_name=names.from_text("a.b."), probe_recursion=False, probe_tcp=tcp)
         asking = Querying(upstream, options)
@@ -228,11 +224,11 @@ async def test_the_query_of_a_health_check(tcp: bool) -> None:
             while asking.server._current_run:
                 await asyncio.sleep(0)
         asking.end()
-        await asking.turn(PROBE_TIMEOUT + 1)
+        await asking.move(PROBE_TIMEOUT + 1)
 
 
 async def test_no_health_checks_without_a_limit() -> None:
-    """With `max_fails 0` or without an interval there are no health checks, and the server stays usable."""
+    """With `max_fails 0` or without an interval, the server stays usable."""
     async with ScriptedUpstream() as upstream:
         for options in (ServerOptions(max_fails=0), ServerOptions(probe_interval=0.0)):
             asking = Querying(upstream, options)
@@ -242,16 +238,17 @@ async def test_no_health_checks_without_a_limit() -> None:
 
 
 def lying(count: int) -> Respond:
-    """Returns `count` packets that are not the reply, over UDP, and the reply over TCP."""
+    """Returns `count` wrong packets over UDP, and the correct reply over TCP."""
     return lambda query, by: [b"\0" * 12] * count if by == "udp" else A(query, by)
 
 
 @pytest.mark.parametrize(("count", "wait"), [(1, BACK_OFF), (MAX_DROPPED + 9, 0.0)], ids=["one", "a flood"])
 async def test_lies_end_the_query(count: int, wait: float) -> None:
-    """After a packet that is not the reply, the query waits BACK_OFF seconds for the reply; after a flood of them, not
-    at all.
+    """After a wrong packet, the query waits BACK_OFF seconds for the reply. After a flood of wrong packets, it does not
+    wait.
 
-    The query fails with SpoofedError. That is no failure of the server, because the packets may come from an attacker.
+    The query fails with SpoofedError. The server does not count as failed, because an attacker may have sent the
+    packets.
     """
     async with ScriptedUpstream(lying(count)) as upstream:
         asking = Querying(upstream)
@@ -260,7 +257,7 @@ async def test_lies_end_the_query(count: int, wait: float) -> None:
             while asking.counted(*FOREIGN, asking.to, "id") < min(count, MAX_DROPPED):
                 await asyncio.sleep(0)
         assert len(asking.outcomes) == (not wait)
-        await asking.turn(wait)
+        await asking.move(wait)
         (outcome,) = asking.outcomes
         assert isinstance(outcome, SpoofedError)
         assert str(outcome) == f"{asking.to}: no valid reply: id"
@@ -271,53 +268,53 @@ async def test_lies_end_the_query(count: int, wait: float) -> None:
 
 @pytest.mark.parametrize("tcp", [False, True], ids=["udp", "tcp"])
 async def test_the_reply_may_come_after_a_lie(tcp: bool) -> None:
-    """The right reply is used if it comes within BACK_OFF seconds after a packet that is not the reply."""
+    """The correct reply is used if it comes within BACK_OFF seconds."""
     async with ScriptedUpstream(lambda query, by: [b"\0" * 12, Held(reply_to(query, by))]) as upstream:
         asking = Querying(upstream)
         asking.ask(tcp=tcp)
         async with asyncio.timeout(10):
             while not asking.counted(*FOREIGN, asking.to, "id"):
                 await asyncio.sleep(0)
-        await asking.turn(BACK_OFF - 0.05)
+        await asking.move(BACK_OFF - 0.05)
         upstream.release()
         await asking.until(1)
         (outcome,) = asking.outcomes
         assert not isinstance(outcome, ExchangeError)
-        await asking.turn(BACK_OFF)
+        await asking.move(BACK_OFF)
         assert len(asking.outcomes) == 1
         asking.end()
 
 
 async def test_lies_over_tcp_are_a_failure_of_the_server() -> None:
-    """A server that lies over TCP as well has failed, and gets health checks."""
+    """The server then gets health checks."""
     async with ScriptedUpstream(lambda *_: [b"\0" * 12]) as upstream:
         asking = Querying(upstream)
         asking.ask(tcp=True)
         async with asyncio.timeout(10):
             while not asking.counted(*FOREIGN, asking.to, "id"):
                 await asyncio.sleep(0)
-        await asking.turn(BACK_OFF)
+        await asking.move(BACK_OFF)
         assert isinstance(asking.outcomes[0], SpoofedError)
         assert asking.server._current_run == 1
         asking.end()
 
 
 async def test_lies_to_an_abandoned_query_are_a_failure_of_the_server() -> None:
-    """A server whose query was abandoned has failed if it sent only packets that had to be dropped."""
+    """The server sent only wrong packets before the query was abandoned."""
     async with ScriptedUpstream(lying(1)) as upstream:
         asking = Querying(upstream)
         asking.ask().abandon()
         async with asyncio.timeout(10):
             while not asking.counted(*FOREIGN, asking.to, "id"):
                 await asyncio.sleep(0)
-        await asking.turn(BACK_OFF)
+        await asking.move(BACK_OFF)
         assert asking.outcomes == []
         assert asking.server._current_run == 1
         asking.end()
 
 
 async def test_a_lack_of_descriptors_is_not_the_servers_fault(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without free descriptors, queries fail, but the upstream stays usable."""
+    """The queries fail, but the server stays usable."""
     async with ScriptedUpstream() as upstream:
         asking = Querying(upstream)
 
@@ -335,7 +332,7 @@ async def test_a_lack_of_descriptors_is_not_the_servers_fault(monkeypatch: pytes
 
 
 async def test_connection_use_is_counted() -> None:
-    """A query over a new connection is counted as a miss, a query over an existing one as a hit."""
+    """A new connection is counted as a miss, an existing one as a hit."""
     async with ScriptedUpstream(A) as upstream:
         asking = Querying(upstream)
         for _ in range(3):

@@ -1,4 +1,4 @@
-"""Queries over persistent connections."""
+"""Queries to upstreams over persistent TCP connections."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tests.support.scripted_upstream import ScriptedUpstream, answer, held, sile
 
 
 def numbered(query: dns.message.Message, transport: str) -> list[bytes] | bytes | None:
-    """Replies with an address whose last octet is the number in the query name."""
+    """Returns an address whose last octet is the number in the query name."""
     name = query.question[0].name
     return answer(f"{name} 60 IN A 192.0.2.{name.labels[0].decode()}")(query, transport)
 
@@ -38,7 +38,7 @@ def query(number: int) -> UpstreamQuery:
 
 
 class Querying:
-    """TCP connections to a scripted server, and the reasons why they dropped messages."""
+    """TCP connections to a scripted server, and the reasons for dropped messages."""
 
     def __init__(
         self, upstream: ScriptedUpstream, keeping: ConnectionOptions | None = None, clock: Clock = monotonic
@@ -66,7 +66,7 @@ def number_of(outcome: Received | ExchangeError) -> int:
 
 
 async def test_replies_out_of_order() -> None:
-    """Replies in reverse order on one connection are matched to their queries."""
+    """The server replies in reverse order."""
     async with ScriptedUpstream(held(numbered)) as upstream:
         asking = Querying(upstream)
         waiting = [asyncio.ensure_future(asking.ask(number)) for number in range(50)]
@@ -79,7 +79,7 @@ async def test_replies_out_of_order() -> None:
 
 
 async def test_more_connections_if_one_is_full() -> None:
-    """If a connection is full, another one is opened, up to `MAX_CONNECTIONS`; then each takes more queries."""
+    """After `MAX_CONNECTIONS` connections, each connection takes more queries."""
     async with ScriptedUpstream(held(numbered)) as upstream:
         asking = Querying(upstream)
         count = MAX_PIPELINED * MAX_CONNECTIONS + 5
@@ -94,8 +94,8 @@ async def test_more_connections_if_one_is_full() -> None:
         asking.connections.stop()
 
 
-async def test_an_idle_connection_that_the_server_closed_costs_nothing() -> None:
-    """If the server has closed an idle connection, the next query uses a new one."""
+async def test_an_idle_connection_that_the_server_closed_is_replaced() -> None:
+    """The next query uses a new connection, and does not fail."""
     async with ScriptedUpstream(numbered) as upstream:
         asking = Querying(upstream)
         await asking.ask(1)
@@ -106,7 +106,7 @@ async def test_an_idle_connection_that_the_server_closed_costs_nothing() -> None
 
 
 async def test_queries_on_a_connection_that_ends_are_sent_again() -> None:
-    """Open queries of a connection that ends are sent again. From then on, the server gets one query at a time."""
+    """From then on, the server gets one query at a time."""
     async with ScriptedUpstream() as upstream:
         closing: list[bool] = []
 
@@ -130,7 +130,7 @@ async def test_queries_on_a_connection_that_ends_are_sent_again() -> None:
 
 
 async def test_a_server_that_closes_every_connection_fails_the_query() -> None:
-    """After `MAX_RESENDS_UNANSWERED` further connections, the query fails. The error says that the connection ended."""
+    """The query fails after `MAX_RESENDS_UNANSWERED` further connections."""
     async with ScriptedUpstream() as upstream:
 
         def hanging_up(_query: dns.message.Message, _transport: str) -> None:
@@ -146,7 +146,7 @@ async def test_a_server_that_closes_every_connection_fails_the_query() -> None:
 
 
 async def test_a_closed_port() -> None:
-    """If the port is closed, all queries that wait for the connection fail."""
+    """All queries that wait for the connection fail."""
     async with ScriptedUpstream() as upstream:
         upstream.close()
         asking = Querying(upstream)
@@ -157,7 +157,7 @@ async def test_a_closed_port() -> None:
 
 
 async def test_a_connection_that_takes_too_long_to_open() -> None:
-    """If a connection cannot be opened within `connect_timeout`, the outcome is a timeout."""
+    """The limit is `connect_timeout`."""
 
     async def never(_factory: object) -> object:
         return await asyncio.get_running_loop().create_future()
@@ -172,7 +172,7 @@ async def test_a_connection_that_takes_too_long_to_open() -> None:
 
 
 async def test_other_messages_are_dropped() -> None:
-    """Messages with another ID, another question or garbage are dropped, and the matching reply after them is used."""
+    """The matching reply after the dropped messages is used."""
 
     def lying(query: dns.message.Message, transport: str) -> list[bytes]:
         true = numbered(query, transport)
@@ -189,7 +189,7 @@ async def test_other_messages_are_dropped() -> None:
 
 
 async def test_a_flood_of_other_messages_closes_the_connection() -> None:
-    """After MAX_DROPPED messages that had to be dropped, the connection is closed. All its open queries fail."""
+    """After MAX_DROPPED messages, all open queries of the connection fail."""
 
     def flooding(query: dns.message.Message, _transport: str) -> list[bytes] | None:
         second = query.question[0].name.labels[0] == b"2"
@@ -204,9 +204,8 @@ async def test_a_flood_of_other_messages_closes_the_connection() -> None:
         asking.connections.stop()
 
 
-async def test_a_message_that_was_not_asked_for() -> None:
-    """A message on a connection without open queries is dropped; so is an empty one."""
-    async with ScriptedUpstream(lambda query, by: [b"", *_both(query, by)]) as upstream:
+async def test_a_message_without_an_open_query_is_dropped() -> None:
+    async with ScriptedUpstream(lambda query, by: [b"", *_twice(query, by)]) as upstream:
         asking = Querying(upstream)
         assert number_of(await asking.ask(1)) == 1
         async with asyncio.timeout(10):
@@ -216,7 +215,7 @@ async def test_a_message_that_was_not_asked_for() -> None:
         asking.connections.stop()
 
 
-def _both(query: dns.message.Message, transport: str) -> list[bytes]:
+def _twice(query: dns.message.Message, transport: str) -> list[bytes]:
     """Returns the reply twice."""
     found = numbered(query, transport)
     assert isinstance(found, bytes)
@@ -224,7 +223,6 @@ def _both(query: dns.message.Message, transport: str) -> list[bytes]:
 
 
 async def test_a_reply_in_single_octets() -> None:
-    """A reply that arrives octet by octet is passed on once it is complete."""
     async with ScriptedUpstream(held(numbered)) as upstream:
         asking = Querying(upstream)
         waiting = asyncio.ensure_future(asking.ask(1))
@@ -242,12 +240,12 @@ async def test_a_reply_in_single_octets() -> None:
 
 
 def unexpected(outcome: Received | ExchangeError) -> None:
-    """Fails the test: a cancelled query must have no outcome."""
+    """Fails the test, because a cancelled query must have no outcome."""
     pytest.fail(f"it came: {outcome!r}")
 
 
 async def test_a_late_reply_is_not_counted() -> None:
-    """A late reply to a cancelled query is not counted, and the connection stays in use."""
+    """The query was cancelled. The connection stays in use."""
     async with ScriptedUpstream(held(numbered)) as upstream:
         asking = Querying(upstream)
         sent, _ = asking.connections.send(query(1), unexpected)
@@ -262,7 +260,7 @@ async def test_a_late_reply_is_not_counted() -> None:
 
 
 async def test_a_connection_without_any_data_is_closed_after_a_timeout() -> None:
-    """If a connection delivers no data until a timeout, it is closed, and its other queries are sent on a new one."""
+    """Its other queries are sent on a new connection."""
     async with ScriptedUpstream(silence) as upstream:
         clock = world.Clock()
         asking = Querying(upstream, clock=clock)
@@ -283,7 +281,7 @@ async def test_a_connection_without_any_data_is_closed_after_a_timeout() -> None
     "keeping", [ConnectionOptions(expire=10.0), ConnectionOptions(expire=100.0, max_age=10.0)], ids=["unused", "in all"]
 )
 async def test_connections_that_are_too_old_are_not_used(keeping: ConnectionOptions) -> None:
-    """A connection that has been idle for too long, or that is too old, is not used for a further query."""
+    """A connection is too old some time after its start, or after its last query."""
     async with ScriptedUpstream(numbered) as upstream:
         clock = world.Clock()
         asking = Querying(upstream, keeping, clock)
@@ -295,7 +293,7 @@ async def test_connections_that_are_too_old_are_not_used(keeping: ConnectionOpti
 
 
 async def test_the_number_of_idle_connections_is_bounded() -> None:
-    """At most `max_idle` idle connections stay open; others are closed after their last query."""
+    """At most `max_idle` idle connections stay open."""
     async with ScriptedUpstream(held(numbered)) as upstream:
         asking = Querying(upstream, ConnectionOptions(max_idle=1))
         asking.connections._max_pipelined = 1
@@ -310,7 +308,6 @@ async def test_the_number_of_idle_connections_is_bounded() -> None:
 
 
 async def test_stop_waits_for_open_queries() -> None:
-    """A query that is open when the server is stopped still gets its reply."""
     async with ScriptedUpstream(held(numbered)) as upstream:
         asking = Querying(upstream)
         waiting = asyncio.ensure_future(asking.ask(1))
@@ -324,12 +321,11 @@ async def test_stop_waits_for_open_queries() -> None:
 
 
 def broken(_: Received | ExchangeError) -> None:
-    """A callback that raises ValueError."""
     raise ValueError("broken")
 
 
 async def test_a_callback_that_raises_does_not_affect_other_queries() -> None:
-    """A callback that raises does not affect other queries, on an open connection or on one that cannot be opened."""
+    """The connection may be open, or may fail to open."""
     reported = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(str(context["exception"])))
     async with ScriptedUpstream(held(numbered)) as upstream:

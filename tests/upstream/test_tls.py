@@ -1,4 +1,4 @@
-"""Connections over TLS to a server: names, authorities, client certificates, sessions, and errors."""
+"""Connections to an upstream over TLS: names, authorities, client certificates, sessions and errors."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ TRUSTED = Material(authorities=authority().pem)
 
 
 class Querying:
-    """A set of TLS connections to a scripted server."""
+    """TLS connections to a scripted server."""
 
     def __init__(
         self, upstream: ScriptedUpstream, name: str = "dns.test", material: Material = TRUSTED, timeout: float = 10.0
@@ -45,7 +45,7 @@ class Querying:
         )
 
     async def ask(self) -> str:
-        """Sends a query, and returns the address in the answer or the reason for the failure."""
+        """Sends a query. Returns the address in the answer, or the reason for the failure."""
         done: asyncio.Future[Received | ExchangeError] = asyncio.get_running_loop().create_future()
         self.connections.send(QUERY, done.set_result)
         outcome = await asyncio.wait_for(done, 10)
@@ -54,7 +54,7 @@ class Querying:
         return ".".join(map(str, as_message(outcome).answer[0].rdata))
 
     async def hang_up(self, upstream: ScriptedUpstream) -> None:
-        """Closes the connections from the server's side, and waits until the client has noticed."""
+        """Closes the connections on the server's side, and waits until the client has noticed."""
         upstream.hang_up()
         async with asyncio.timeout(10):
             while len(self.connections):
@@ -63,13 +63,12 @@ class Querying:
 
 @pytest.fixture
 async def upstream(tmp_path: Path) -> AsyncIterator[ScriptedUpstream]:
-    """A server with a certificate for dns.test and its address."""
+    """A server with a certificate for dns.test and for the server's address."""
     async with ScriptedUpstream(A, server(pair(), tmp_path)) as made:
         yield made
 
 
 async def test_queries_share_one_connection(upstream: ScriptedUpstream) -> None:
-    """Concurrent queries share one TLS connection."""
     asking = Querying(upstream)
     assert await asyncio.gather(*(asking.ask() for _ in range(20))) == ["192.0.2.1"] * 20
     assert upstream.connections == 1
@@ -101,7 +100,7 @@ async def test_queries_share_one_connection(upstream: ScriptedUpstream) -> None:
 async def test_the_name_is_verified(
     tmp_path: Path, names_: tuple[str, ...], days: float, name: str, error: str | None
 ) -> None:
-    """The certificate must have the configured name, or the upstream's address if there is no name."""
+    """Without a configured name, the certificate must have the upstream's address."""
     async with ScriptedUpstream(A, server(authority().pair(*names_, days=days), tmp_path)) as upstream:
         asking = Querying(upstream, name)
         got = await asking.ask()
@@ -112,7 +111,7 @@ async def test_the_name_is_verified(
 
 @pytest.mark.parametrize(("packet", "reason"), [pytest.param(*row, id=name) for name, row in DROPPED.items()])
 async def test_the_right_reply_after_a_lie(upstream: ScriptedUpstream, packet: bytes, reason: str) -> None:
-    """A message that is not the reply is dropped for the same reason as over UDP, and the reply after it is used."""
+    """The wrong message is dropped for the same reason as over UDP."""
     name = names.from_text("www.example.org.")
     upstream.respond = lambda query, _: [numbered(one, query.id.to_bytes(2, "big")) for one in (packet, TRUE)]
     asking = Querying(upstream)
@@ -126,7 +125,7 @@ async def test_the_right_reply_after_a_lie(upstream: ScriptedUpstream, packet: b
 
 
 async def test_an_authority_that_is_not_trusted(upstream: ScriptedUpstream) -> None:
-    """If the upstream's authority is not trusted, no query is sent."""
+    """No query is sent."""
     asking = Querying(upstream, material=Material(authorities=Authority().pem))
     assert (await asking.ask()).startswith(
         "tls: certificate verification failed: unable to get local issuer certificate"
@@ -135,7 +134,7 @@ async def test_an_authority_that_is_not_trusted(upstream: ScriptedUpstream) -> N
 
 
 async def test_a_client_certificate(tmp_path: Path) -> None:
-    """A server that requires a client certificate answers only a client that has one."""
+    """The server answers only a client with a certificate."""
     context = server(pair(), tmp_path)
     context.verify_mode = ssl.CERT_REQUIRED
     context.load_verify_locations(cadata=authority().pem.decode())
@@ -149,9 +148,7 @@ async def test_a_client_certificate(tmp_path: Path) -> None:
 
 
 async def test_sessions_are_resumed(upstream: ScriptedUpstream) -> None:
-    """Each connection after the first resumes the TLS session. After a change of certificates, no old session is
-    resumed.
-    """
+    """After a change of certificates, no old session is resumed."""
     asking = Querying(upstream)
     for _ in range(3):
         assert await asking.ask() == "192.0.2.1"
@@ -169,7 +166,7 @@ async def test_sessions_are_resumed(upstream: ScriptedUpstream) -> None:
 
 
 async def test_material_that_cannot_be_used() -> None:
-    """If the new certificate and key do not match, an error is raised and the previous TLS context stays in use."""
+    """If the new certificate and key do not match, the previous TLS context stays in use."""
     client_tls = ClientTls(TRUSTED, lambda: None)
     context = client_tls.context
     with pytest.raises(TlsError, match="key values mismatch"):
@@ -177,9 +174,7 @@ async def test_material_that_cannot_be_used() -> None:
     assert client_tls.context is context
 
 
-async def test_a_server_that_speaks_no_tls() -> None:
-    """If the upstream does not speak TLS, the error says so."""
-
+async def test_the_error_for_a_server_without_tls() -> None:
     async def chatter(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"220 hello, this is another protocol\r\n")
         writer.close()
@@ -192,8 +187,7 @@ async def test_a_server_that_speaks_no_tls() -> None:
         assert await Querying(chatty).ask() in ("tls: wrong version number", "tls: packet length too long")
 
 
-async def test_a_handshake_that_hangs() -> None:
-    """A TLS handshake that hangs ends after the connect timeout."""
+async def test_a_handshake_that_hangs_ends_after_the_connect_timeout() -> None:
     async with ScriptedUpstream(silence) as mute:
         asking = Querying(mute, timeout=0.05)
         assert await asking.ask() == "i/o timeout"
@@ -204,17 +198,15 @@ async def test_a_handshake_that_hangs() -> None:
 
 
 async def test_a_closed_port() -> None:
-    """If the upstream's port is closed, the error is the same as without TLS."""
+    """The error is the same as without TLS."""
     async with ScriptedUpstream() as gone:
         port = gone.port
     gone.port = port
     assert "connect call failed" in await Querying(gone).ask()
 
 
-def test_a_pair_is_needed_for_a_pair() -> None:
-    """A client certificate that cannot be used raises TlsError. Without a certificate the machine's authorities are
-    trusted.
-    """
+def test_an_unusable_client_certificate_is_an_error() -> None:
+    """Without a client certificate, the machine's authorities are trusted."""
     assert isinstance(ClientTls(Material(), lambda: None).context, ssl.SSLContext)
     with pytest.raises(TlsError):
         ClientTls(Material(*Pair(b"x", b"y")), lambda: None)

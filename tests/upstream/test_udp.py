@@ -1,4 +1,4 @@
-"""Queries over UDP."""
+"""Queries to upstreams over UDP."""
 
 from __future__ import annotations
 
@@ -27,7 +27,6 @@ EPHEMERAL = Path("/proc/sys/net/ipv4/ip_local_port_range")
 
 
 def packet(query: dns.message.Message, transport: str = "udp") -> bytes:
-    """Returns the correct reply to the query."""
     found = A(query, transport)
     assert isinstance(found, bytes)
     return found
@@ -47,21 +46,19 @@ def counting(counted: list[Dropped]) -> Callable[[Dropped, UdpSocket | None], No
 
 
 async def test_over_udp() -> None:
-    """The matching reply is returned."""
     async with ScriptedUpstream(A) as upstream:
         message = await exchange_over_udp(QUERY, ("127.0.0.1", upstream.port), 5)
         assert len(message.answer) == 1
 
 
 async def test_silence_is_a_timeout() -> None:
-    """If no reply comes within the given time, the exchange times out."""
     async with ScriptedUpstream(silence) as upstream:
         with pytest.raises(ExchangeError, match="i/o timeout"):
             await exchange_over_udp(QUERY, ("127.0.0.1", upstream.port), 0.02)
 
 
-async def test_a_closed_port_is_noticed_at_once() -> None:
-    """A closed port is noticed at once, by an error of the kernel, and counts as the server's failure."""
+async def test_a_closed_port_is_noticed_immediately() -> None:
+    """The kernel reports the error, which counts as a failure of the server."""
     async with ScriptedUpstream() as upstream:
         upstream.close()
         with pytest.raises(ExchangeError, match="connection refused") as raised:
@@ -70,18 +67,15 @@ async def test_a_closed_port_is_noticed_at_once() -> None:
 
 
 async def test_a_source_address_of_another_machine() -> None:
-    """A source address that the machine does not have fails only this exchange, and is no failure of the server."""
+    """Only this exchange fails. The server does not count as failed."""
     async with ScriptedUpstream(A) as upstream:
         with pytest.raises(ExchangeError, match="cannot assign") as raised:
             await exchange_over_udp(QUERY, ("127.0.0.1", upstream.port), 5, "192.0.2.77")
         assert raised.value.local
 
 
-async def test_other_packets_are_dropped_and_the_reply_after_them_counts() -> None:
-    """Packets that are not the reply are counted by reason, and the next matching packet is the reply.
-
-    The kernel drops packets from other addresses.
-    """
+async def test_other_packets_are_dropped_until_the_reply_comes() -> None:
+    """Dropped packets are counted by reason. The kernel drops packets from other addresses."""
 
     def lying(query: dns.message.Message, transport: str) -> list[bytes]:
         true = packet(query)
@@ -101,7 +95,7 @@ async def test_other_packets_are_dropped_and_the_reply_after_them_counts() -> No
 
 
 async def test_an_oversize_reply_is_read_whole() -> None:
-    """A reply larger than the EDNS size in the query is read completely."""
+    """The reply is larger than the EDNS size in the query."""
     lines = [f"a.example.org. 60 IN TXT {'x' * 200}{number}" for number in range(200)]
     async with ScriptedUpstream(answer(*lines)) as upstream:
         message = await exchange_over_udp(UpstreamQuery(QUERY.name, 16, 1, RD), ("127.0.0.1", upstream.port), 5)
@@ -110,7 +104,7 @@ async def test_an_oversize_reply_is_read_whole() -> None:
 
 
 async def test_a_flood_ends_the_wait_on_that_port() -> None:
-    """Too many dropped packets on a port end the query with SpoofedError, because an attacker may know the port."""
+    """After too many dropped packets, an attacker may know the port. The query fails with SpoofedError."""
     async with ScriptedUpstream(lambda query, _: [b"\0" * 12] * MAX_DROPPED + [packet(query)]) as upstream:
         sockets = UdpSockets(("127.0.0.1", upstream.port))
         assert isinstance(await ask(sockets), SpoofedError)
@@ -118,7 +112,7 @@ async def test_a_flood_ends_the_wait_on_that_port() -> None:
 
 
 async def test_thirty_thousand_forged_replies_to_real_sockets() -> None:
-    """None of thirty thousand forged replies is taken for the reply; the genuine one after them is."""
+    """No forged reply is used. The genuine reply after them is."""
     forged = MAX_DROPPED - 4
     asked = 2_500
 
@@ -142,8 +136,8 @@ async def test_thirty_thousand_forged_replies_to_real_sockets() -> None:
     assert len(counted) == asked * forged
 
 
-async def test_many_at_once() -> None:
-    """Each of many queries gets its own reply, although the replies come in reverse order."""
+async def test_many_concurrent_queries() -> None:
+    """The replies come in reverse order."""
 
     def numbered(query: dns.message.Message, transport: str) -> list[bytes] | bytes | None:
         name = query.question[0].name
@@ -164,7 +158,7 @@ async def test_many_at_once() -> None:
 
 
 async def test_stop_waits_for_open_queries() -> None:
-    """`stop` waits for the reply to a query that is under way, so that a reload loses no query."""
+    """A reload must not lose a query."""
     async with ScriptedUpstream(A) as upstream:
         sockets = UdpSockets(("127.0.0.1", upstream.port))
         done = asyncio.get_running_loop().create_future()
@@ -175,7 +169,7 @@ async def test_stop_waits_for_open_queries() -> None:
 
 
 async def ports_of(count: int) -> list[int]:
-    """Returns the source ports of `count` queries that are sent one after the other, with socket reuse."""
+    """Sends `count` queries in sequence, with socket reuse, and returns their source ports."""
     ports = []
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
         server.bind(("127.0.0.1", 0))
@@ -195,9 +189,7 @@ async def ports_of(count: int) -> list[int]:
 
 @pytest.mark.skipif(not EPHEMERAL.exists(), reason="the kernel's range of ephemeral ports is not told here")
 async def test_ports_are_random() -> None:
-    """Source ports cover the whole ephemeral range and are not predictable (chi-square; fails once in a million
-    runs).
-    """
+    """A chi-square test of the source ports in the ephemeral range. By chance, it fails once in a million runs."""
     low, high = map(int, EPHEMERAL.read_text().split())
     span, classes = high - low + 1, 64
     drawn = await ports_of(20_000)
@@ -211,7 +203,7 @@ async def test_ports_are_random() -> None:
 
 
 async def test_a_port_is_given_up_with_the_reply() -> None:
-    """A UDP port is given up after the reply. A socket that received foreign packets is not reused."""
+    """If other packets arrived at a socket, the socket is not used again."""
     async with ScriptedUpstream(A) as upstream:
         sockets = UdpSockets(("127.0.0.1", upstream.port))
         assert isinstance(await ask(sockets), Message)
@@ -225,7 +217,7 @@ async def test_a_port_is_given_up_with_the_reply() -> None:
 
 
 async def test_a_packet_after_the_reply_closes_the_spare_socket() -> None:
-    """A packet after the reply closes the spare socket, which would otherwise stay readable."""
+    """A spare socket with a packet would stay readable."""
     counted = asyncio.Event()
     async with ScriptedUpstream(lambda query, _: [packet(query), packet(query)]) as upstream:
         sockets = UdpSockets(("127.0.0.1", upstream.port), dropped=lambda *_: counted.set())
@@ -236,7 +228,6 @@ async def test_a_packet_after_the_reply_closes_the_spare_socket() -> None:
 
 
 async def test_the_number_of_spare_sockets_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """At most `MAX_SPARE` unused sockets are kept; further ones are closed."""
     monkeypatch.setattr("svcdns.upstream.udp.MAX_SPARE", 3)
     async with ScriptedUpstream(held(A)) as upstream:
         sockets = UdpSockets(("127.0.0.1", upstream.port))
@@ -251,7 +242,7 @@ async def test_the_number_of_spare_sockets_is_bounded(monkeypatch: pytest.Monkey
 
 
 async def test_a_callback_that_raises_does_not_reach_the_selector() -> None:
-    """An exception of a callback is reported to the event loop, because in the selector it would end the worker."""
+    """In the selector, an exception would end the worker."""
     reported = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context["exception"]))
 

@@ -1,4 +1,4 @@
-"""EDNS(0) (RFC 6891)."""
+"""Encoding and decoding of EDNS(0) OPT records (RFC 6891)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ RECORDS = st.builds(Edns, st.integers(0, 65535), st.booleans(), st.integers(0, 2
 
 @given(RECORDS, st.integers(0, 4095))
 def test_round_trip(given: Edns, rcode: int) -> None:
-    """An OPT record is the same after encoding and decoding, and has the upper bits of the rcode."""
     wire = edns.to_wire(given, rcode)
     assert wire[:3] == b"\0\0\x29"
     ttl = int.from_bytes(wire[5:9], "big")
@@ -26,7 +25,6 @@ def test_round_trip(given: Edns, rcode: int) -> None:
 
 @pytest.mark.parametrize("rdata", [b"\0", b"\0\3\0", b"\0\3\0\5abcd"])
 def test_a_truncated_option_is_a_format_error(rdata: bytes) -> None:
-    """A truncated EDNS option raises FormError."""
     with pytest.raises(FormError):
         edns.from_record(1232, 0, rdata)
 
@@ -49,8 +47,7 @@ def test_a_truncated_option_is_a_format_error(rdata: bytes) -> None:
         pytest.param(65001, ["", "00"], [], id="unknown"),
     ],
 )
-def test_sizes_and_contents_of_options(code: int, good: list[str], bad: list[str]) -> None:
-    """Options with a defined format must have a valid length and, for a client subnet, a valid prefix."""
+def test_options_with_wrong_sizes_or_contents_are_refused(code: int, good: list[str], bad: list[str]) -> None:
     for text in good:
         data = bytes.fromhex(text)
         wire = edns.to_wire(Edns(options=((code, data),)))
@@ -61,13 +58,11 @@ def test_sizes_and_contents_of_options(code: int, good: list[str], bad: list[str
             edns.from_record(1232, 0, code.to_bytes(2, "big") + len(data).to_bytes(2, "big") + data)
 
 
-def test_expire_has_four_octets() -> None:
-    """Only the first four octets of an EXPIRE option are read."""
+def test_only_four_octets_of_expire_are_read() -> None:
     assert edns.from_record(1232, 0, b"\0\x09\0\5abcde").options == ((9, b"abcd"),)
 
 
 def test_the_opt_record_of_a_reply_has_the_fields_of_the_query() -> None:
-    """The OPT record of a reply has the server's payload size, the query's DO bit, and the options to copy."""
     asked = Edns(1400, dnssec_ok=True, options=((10, b"12345678"), (8, b"subnet"), (65001, b"local")))
     assert edns.for_reply(asked, None) == Edns(1232, dnssec_ok=True)
     assert edns.for_reply(asked, None, frozenset({65001}), size=4096) == Edns(
@@ -76,7 +71,6 @@ def test_the_opt_record_of_a_reply_has_the_fields_of_the_query() -> None:
 
 
 def test_the_opt_record_of_an_upstream_keeps_its_options() -> None:
-    """The OPT record of an upstream keeps its options, and gets the payload size of this server."""
     made = Edns(4096, options=((15, b"\0\x16"),))
     assert edns.for_reply(Edns(1232), made) == Edns(1232, options=((15, b"\0\x16"),))
     assert edns.for_reply(None, made) is None
@@ -84,7 +78,7 @@ def test_the_opt_record_of_an_upstream_keeps_its_options() -> None:
 
 
 def test_an_extended_error_needs_edns_in_the_query() -> None:
-    """An extended error is added after other options, and only if the query has EDNS (RFC 8914 §2)."""
+    """An extended error is sent only to clients that use EDNS (RFC 8914 §2)."""
     stale = (15, b"\0\3")
     assert edns.for_reply(Edns(1400, options=((10, b"12345678"),)), None, extended=3) == Edns(1232, options=(stale,))
     assert edns.for_reply(Edns(1232), Edns(4096, options=((15, b"\0\x16"),)), extended=3) == Edns(

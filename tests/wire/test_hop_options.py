@@ -1,4 +1,4 @@
-"""EDNS options between a client and this server: removed from queries, appended to replies."""
+"""EDNS options that are valid only between a client and this server: removed from queries, appended to replies."""
 
 from __future__ import annotations
 
@@ -24,7 +24,6 @@ ANSWER = records(*(f"www.example.org. 5 IN A 192.0.2.{number}" for number in ran
 
 
 def query(*options: tuple[int, bytes], **more: object) -> bytes:
-    """Returns the octets of a query with EDNS and these options."""
     made = [dns.edns.GenericOption(dns.edns.OptionType(code), data) for code, data in options]
     return dns.message.make_query("www.example.org.", "A", id=7, use_edns=0, options=made, **more).to_wire()  # type: ignore[arg-type]
 
@@ -43,7 +42,7 @@ def query(*options: tuple[int, bytes], **more: object) -> bytes:
     ],
 )  # fmt: skip
 def test_options_are_removed(options: list[tuple[int, bytes]], kept: list[tuple[int, bytes]], found: HopByHop) -> None:
-    """A query without these options is the one that a client without the options would send."""
+    """After the removal, the query is equal to one from a client that does not use these options."""
     packet = query(*options)
     assert hop_options.may_have_options(packet)
     stripped = hop_options.strip(packet)
@@ -64,14 +63,13 @@ def test_options_are_removed(options: list[tuple[int, bytes]], kept: list[tuple[
         pytest.param(query((10, COOKIE)).replace(b"\4\xd0\0\0", b"\4\xd0\0\1"), id="another version"),
     ],
 )
-def test_other_queries_go_the_ordinary_way(packet: bytes) -> None:
-    """Queries without such options, or of another form, are not changed here."""
+def test_other_queries_are_not_changed(packet: bytes) -> None:
     assert hop_options.strip(packet) is None
 
 
 @given(st.binary(max_size=120))
-def test_no_octets_raise(data: bytes) -> None:
-    """No octets raise an exception. What is left of a query can be parsed, as the query can."""
+def test_random_octets_raise_no_exception(data: bytes) -> None:
+    """If a random packet can be parsed, it can also be parsed after the removal of the options."""
     for packet in (data, query()[:-2] + data, query()[:-2] + struct.pack("!H", len(data)) + data):
         hop_options.may_have_options(packet)
         stripped = hop_options.strip(packet)
@@ -81,7 +79,6 @@ def test_no_octets_raise(data: bytes) -> None:
 
 
 def reply(limit: int, edns: Edns | None = None) -> bytes:
-    """Returns a reply of at most `limit` octets."""
     request = accept(query())
     assert isinstance(request, Request)
     return encode_reply(request, Reply(answer=ANSWER, edns=edns), limit)
@@ -89,7 +86,6 @@ def reply(limit: int, edns: Edns | None = None) -> bytes:
 
 @pytest.mark.parametrize("edns", [None, Edns(options=((15, b"\0\x03\0\0\x29\0\0\0"),))])
 def test_options_are_appended(edns: Edns | None) -> None:
-    """The reply has the options after its other options, and the same records."""
     wire = hop_options.with_options(reply(1232, edns), hop_options.option(10, COOKIE), 1232)
     message = dns.message.from_wire(wire)
     assert [int(option.otype) for option in message.options] == ([15, 10] if edns else [10])
@@ -98,7 +94,7 @@ def test_options_are_appended(edns: Edns | None) -> None:
 
 
 def test_a_reply_that_becomes_too_long_is_truncated() -> None:
-    """A reply that becomes too long has TC set, the OPT record with the options, and no other records."""
+    """The truncated reply has TC set, the OPT record with the options, and no other records."""
     whole = reply(1232)
     wire = hop_options.with_options(whole, hop_options.option(10, COOKIE), len(whole) + 11)
     message = dns.message.from_wire(wire)
@@ -108,8 +104,7 @@ def test_a_reply_that_becomes_too_long_is_truncated() -> None:
     assert hop_options.with_options(whole, hop_options.option(10, COOKIE), len(whole) + 12)[2] & 2 == 0
 
 
-def test_a_reply_without_opt_stays() -> None:
-    """A reply without an OPT record has no options, and a reply of only a header has no records."""
+def test_a_reply_without_opt_is_not_changed() -> None:
     request = accept(dns.message.make_query("www.example.org.", "A").to_wire())
     assert isinstance(request, Request)
     for wire in (encode_reply(request, Reply(answer=ANSWER), 512), bytes(12)):

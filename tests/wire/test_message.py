@@ -1,6 +1,4 @@
-"""Tests that a message stays the same when it is encoded and parsed, that dnspython reads it alike, that truncation
-works, and that any octets are either parsed or a FormError.
-"""
+"""Encoding, parsing and truncation of messages, compared with dnspython."""
 
 from __future__ import annotations
 
@@ -35,7 +33,6 @@ ZONE = records(
 
 
 def request(name: str = "www.example.org.", rtype: str = "A", **options: object) -> Request:
-    """Returns a request as a client sends it."""
     found = accept(dns.message.make_query(name, rtype, **options).to_wire())  # type: ignore[arg-type]
     assert isinstance(found, Request)
     return found
@@ -43,7 +40,6 @@ def request(name: str = "www.example.org.", rtype: str = "A", **options: object)
 
 @given(st.lists(st.sampled_from(ZONE), max_size=12), st.lists(st.sampled_from(ZONE), max_size=5), st.sampled_from(ZONE))
 def test_encoding_and_parsing_round_trip(answer: list, additional: list, question: object) -> None:  # type: ignore[type-arg]
-    """dnspython and `parse_message` read the same records from a reply as were encoded."""
     asked = request(names.to_text(question.owner))  # type: ignore[attr-defined]
     wire = encode_reply(asked, Reply(flags=AA | RD, answer=tuple(answer), additional=tuple(additional)), 65535)
     parsed = parse_message(wire)
@@ -55,7 +51,6 @@ def test_encoding_and_parsing_round_trip(answer: list, additional: list, questio
 
 @given(st.integers(min_value=512, max_value=4000), st.integers(min_value=1, max_value=200))
 def test_truncates_to_the_limit(limit: int, count: int) -> None:
-    """The message has at most `limit` octets and parses; TC is set if a record is missing; the OPT record stays."""
     answer = records(*(f"www.example.org. 5 IN A 10.0.{n // 250}.{n % 250}" for n in range(count)))
     wire = encode_reply(request(use_edns=0, payload=limit), Reply(answer=answer), limit)
     parsed = parse_message(wire)
@@ -76,9 +71,9 @@ ADDRESSES = records(
     st.integers(0, 3),
     st.integers(1, 9),
 )
-def test_rotations_are_as_if_each_were_encoded_by_itself(answer: list, foreign: bool, size: int, count: int) -> None:  # type: ignore[type-arg]
-    """Each rotation has the octets that separate encoding would give. Truncated replies and other records have no
-    rotations.
+def test_each_rotation_equals_a_separate_encoding(answer: list, foreign: bool, size: int, count: int) -> None:  # type: ignore[type-arg]
+    """A rotation is an encoded reply whose address records are in another order. Truncated replies have
+    no rotations.
     """
     asked, limit = request(use_edns=0 if size else -1), 512 << size
     reply = Reply(answer=(*(ZONE[1:3] if foreign else ()), *answer), additional=tuple(ZONE[2:5]), flags=AA)
@@ -95,7 +90,6 @@ def test_rotations_are_as_if_each_were_encoded_by_itself(answer: list, foreign: 
 
 
 def test_additional_records_are_dropped_first() -> None:
-    """Additional records are dropped first. TC is set, and the answer section stays."""
     answer = records("www.example.org. 5 IN A 10.0.0.1")
     extra = records(*(f"a{n}.example.org. 5 IN A 10.0.0.{n}" for n in range(60)))
     parsed = parse_message(encode_reply(request(), Reply(answer=answer, additional=extra), 512))
@@ -121,14 +115,14 @@ def test_additional_records_are_dropped_first() -> None:
     ],
 )
 def test_opt_of_a_reply(asked: Edns | None, made: Edns | None, expected: Edns | None) -> None:
-    """The OPT record of a reply has the fields of the query's OPT record (docs/behaviour/server.md#edns)."""
+    """The rules are in docs/behaviour/server.md#edns."""
     base = request()
     base.edns = asked
     assert parse_message(encode_reply(base, Reply(edns=made), 512)).edns == expected
 
 
 def test_extended_rcode_needs_opt() -> None:
-    """The upper bits of BADVERS are sent in the OPT record. For a client without EDNS, it becomes SERVFAIL."""
+    """The upper bits of BADVERS are sent in the OPT record. A client without EDNS gets SERVFAIL instead."""
     wire = encode_reply(request(use_edns=0), Reply(rcode=Rcode.BADVERS), 512)
     assert dns.message.from_wire(wire).rcode() == dns.rcode.BADVERS
     wire = encode_reply(request(), Reply(rcode=Rcode.BADVERS, edns=Edns(0)), 512)
@@ -136,12 +130,11 @@ def test_extended_rcode_needs_opt() -> None:
 
 
 def test_udp_limit_is_at_least_512() -> None:
-    """A UDP client always accepts 512 octets, even if its OPT record has less (RFC 6891 §6.2.3)."""
+    """The limit is 512 octets even if the client's OPT record states less (RFC 6891 §6.2.3)."""
     assert [udp_limit(None), udp_limit(Edns(100)), udp_limit(Edns(4096))] == [512, 512, 4096]
 
 
 def test_dnspython_reads_a_query() -> None:
-    """dnspython reads the question, the flags and the OPT record that we wrote."""
     wire = encode_query(9, RD, names.from_text("a.b."), Type.AAAA, 1, Edns(1232, dnssec_ok=True))
     message = dns.message.from_wire(wire)
     assert (message.id, message.flags, message.question[0].to_text()) == (9, dns.flags.RD, "a.b. IN AAAA")
@@ -149,7 +142,7 @@ def test_dnspython_reads_a_query() -> None:
 
 
 def test_names_in_rdata_are_decompressed() -> None:
-    """Compressed names in RDATA are decompressed, so that the record can be used in another message."""
+    """A parsed record can be used in another message, where its compression pointers would be wrong."""
     message = dns.message.make_response(dns.message.make_query("example.org.", "NAPTR"))
     message.answer.append(dns.rrset.from_text("example.org.", 60, "IN", "NAPTR", '1 2 "s" "x" "" www.example.org.'))
     parsed = parse_message(message.to_wire())
@@ -158,8 +151,7 @@ def test_names_in_rdata_are_decompressed() -> None:
 
 @pytest.mark.parametrize("rclass", [0, 1, 3, 254, 255])
 @pytest.mark.parametrize("rtype", ["CNAME", "MX", "SOA", "NAPTR"])
-def test_names_are_needed_in_every_class(rclass: int, rtype: str) -> None:
-    """RDATA without the names of its type is malformed in every class, because it could not be encoded again."""
+def test_rdata_without_its_name_is_malformed_in_every_class(rclass: int, rtype: str) -> None:
     head = bytes.fromhex("0001 8180 0001 0001 0000 0000") + b"\1a\0\0\1\0\1"
     record = b"\xc0\x0c" + int(Type[rtype]).to_bytes(2, "big") + rclass.to_bytes(2, "big") + bytes(6)
     with pytest.raises(FormError):
@@ -168,7 +160,6 @@ def test_names_are_needed_in_every_class(rclass: int, rtype: str) -> None:
 
 @given(st.binary(max_size=200))
 def test_any_bytes_parse_or_are_form_errors(data: bytes) -> None:
-    """Parsing any octets returns a message or raises FormError."""
     try:
         parse_message(data)
     except FormError:
@@ -177,8 +168,8 @@ def test_any_bytes_parse_or_are_form_errors(data: bytes) -> None:
 
 
 @pytest.mark.parametrize(("count", "good"), [(15, True), (80, False), (500, False)])
-def test_names_may_not_expand_without_end(count: int, good: bool) -> None:
-    """Compression pointers may make the names of a message only a few times as long as the message."""
+def test_decompressed_names_are_bounded(count: int, good: bool) -> None:
+    """Compression pointers must not make the names much longer than the message."""
     long = b"\1a" * 120 + b"\0"
     pointed = made.record(made.pointer(made.START + 12), Type.NULL, b"")
     packet = made.reply(made.record(made.OWNER, Type.CNAME, long), *[pointed] * count)

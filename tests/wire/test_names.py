@@ -1,4 +1,4 @@
-"""Domain names: text and wire, labels, limits, compression pointers."""
+"""Domain names in text and in wire format: labels, limits and compression pointers."""
 
 from __future__ import annotations
 
@@ -24,29 +24,26 @@ NAMES = st.lists(st.binary(min_size=1, max_size=20), max_size=8).map(names.from_
         pytest.param("*.x.", b"\1*\1x\0", id="asterisk"),
     ],
 )
-def test_reads_presentation_form(text: str, wire: bytes) -> None:
-    """Names in the text form of RFC 1035 §5.1 are read."""
+def test_reads_names_from_text(text: str, wire: bytes) -> None:
+    """The text form of names is in RFC 1035 §5.1."""
     assert names.from_text(text) == wire
 
 
 @pytest.mark.parametrize("text", ["a..b", "x" * 64 + ".", ".".join(["x" * 63] * 4) + ".", "\\", r"\999."], ids=str)
 def test_refuses_text_that_is_no_name(text: str) -> None:
-    """Empty and overlong labels, overlong names and invalid escapes raise NameTextError."""
     with pytest.raises(NameTextError):
         names.from_text(text)
 
 
 @given(NAMES)
 def test_text_round_trips_and_agrees_with_dnspython(wire: bytes) -> None:
-    """Every name is the same after conversion to text and back, and dnspython reads the same name."""
     text = names.to_text(wire)
     assert names.from_text(text) == wire
     assert dns.name.from_text(text).to_wire() == wire
 
 
 @given(NAMES, NAMES)
-def test_is_within_is_about_labels(name: bytes, zone: bytes) -> None:
-    """A name is within a zone if its last labels are those of the zone."""
+def test_is_within_compares_whole_labels(name: bytes, zone: bytes) -> None:
     ours, theirs = names.labels_of(name), names.labels_of(zone)
     assert names.is_within(name, zone) == (
         ours[len(ours) - len(theirs) :] == theirs if len(theirs) <= len(ours) else False
@@ -54,12 +51,10 @@ def test_is_within_is_about_labels(name: bytes, zone: bytes) -> None:
 
 
 def test_suffixes_go_from_the_name_to_the_root() -> None:
-    """`suffixes` lists the name itself, then each ancestor up to the root."""
     assert names.suffixes(b"\1a\1b\0") == [b"\1a\1b\0", b"\1b\0", b"\0"]
 
 
 def test_reads_compressed_names() -> None:
-    """A compression pointer is followed; the returned offset is the one after the pointer."""
     message = bytes(12) + b"\1b\1c\0" + b"\1a\xc0\x0c"
     assert names.read_name(message, 17) == (b"\1a\1b\1c\0", 21)
 
@@ -77,7 +72,6 @@ def test_reads_compressed_names() -> None:
     ],
 )
 def test_refuses_bad_names_in_messages(message: bytes) -> None:
-    """Loops, forward pointers and cut names are FormErrors, nothing else."""
     with pytest.raises(FormError):
         names.read_name(message, 0)
 
@@ -89,14 +83,13 @@ def test_refuses_bad_names_in_messages(message: bytes) -> None:
         pytest.param(b"\1a\0\xc0", b"\x0cabcdefghijkl\xc0\x0f", id="half of a pointer"),
     ],
 )
-def test_a_name_does_not_run_through_itself(before: bytes, name: bytes) -> None:
-    """The labels that a pointer leads to end before the name with the pointer begins."""
+def test_a_pointer_must_not_lead_into_the_name_that_contains_it(before: bytes, name: bytes) -> None:
     with pytest.raises(FormError):
         names.read_name(bytes(12) + before + name, 12 + len(before))
 
 
-def test_what_a_pointer_leads_to_is_read_once() -> None:
-    """Further pointers to the same offset cost no steps, and give the same name."""
+def test_the_target_of_a_pointer_is_read_once() -> None:
+    """Further pointers to the same offset cost no further steps."""
     message = bytes(12) + b"\1b\1c\0" + b"\1a\xc0\x0c" + b"\1d\xc0\x0c" + b"\xc0\x11"
     reader = names.NameReader(message, 4)
     assert [reader.read(at) for at in (17, 21)] == [(b"\1a\1b\1c\0", 21), (b"\1d\1b\1c\0", 25)]
@@ -106,8 +99,7 @@ def test_what_a_pointer_leads_to_is_read_once() -> None:
 
 
 @given(st.lists(st.sampled_from([b"\0", b"\1a", b"\2bc", b"\xc0\x0c", b"\xc0\x0d", b"\xc0\x0f", b"\xc0\x12", b"\x07"])))
-def test_names_read_one_after_the_other(parts: list[bytes]) -> None:
-    """A name is the same whether it is read alone, or after the names before it."""
+def test_a_name_does_not_depend_on_the_names_read_before(parts: list[bytes]) -> None:
     message = bytes(12) + b"".join(parts)
     reader = names.NameReader(message, 1 << 16)
     for at in range(12, len(message) + 1):
@@ -121,7 +113,6 @@ def test_names_read_one_after_the_other(parts: list[bytes]) -> None:
 
 
 def test_a_name_has_at_most_32_pointers() -> None:
-    """A name with 32 compression pointers is read. A longer chain of pointers is refused."""
     message = (
         bytes(12)
         + b"\1a\0"
@@ -133,14 +124,13 @@ def test_a_name_has_at_most_32_pointers() -> None:
 
 
 @given(st.lists(NAMES))
-def test_ancestors(of: list[bytes]) -> None:
-    """The ancestors of names are their suffixes without the names themselves."""
+def test_ancestors_are_the_suffixes_without_the_name(of: list[bytes]) -> None:
     assert names.ancestors(of) == {above for name in of for above in names.suffixes(name)[1:]}
 
 
 @pytest.mark.parametrize("offset", [0, 1, 11])
 def test_a_pointer_into_the_header_is_refused(offset: int) -> None:
-    """A compression pointer into the message header is refused, even if the octets there look like a name."""
+    """The pointer is refused even if the octets of the header form a valid name."""
     message = b"\1a\1b\1c\1d\1e\1f\0" + bytes((0xC0, offset))
     with pytest.raises(FormError, match="to a name"):
         names.read_name(message, len(message) - 2)

@@ -1,4 +1,4 @@
-"""RDATA of common types without dnspython: the same octets, and None for everything else."""
+"""Encoding the RDATA of common types without dnspython."""
 
 from __future__ import annotations
 
@@ -35,7 +35,6 @@ ORIGIN = names.from_text("mill.test.")
     ],
 )
 def test_the_octets_are_those_of_dnspython(kind: str, words: list[str]) -> None:
-    """`plain` returns the same octets as `rdata_text` does with dnspython."""
     found = plain(int(Type[kind]), words, ORIGIN)
     assert found == to_wire(int(Type[kind]), words, ORIGIN, pytest.fail)
 
@@ -69,12 +68,11 @@ def test_the_octets_are_those_of_dnspython(kind: str, words: list[str]) -> None:
     ],
 )
 def test_other_words_are_left_to_dnspython(kind: str, words: list[str]) -> None:
-    """Words in another form give None, and are left to dnspython, which reads or refuses them."""
+    """For text in an unusual form, `plain` returns None, and dnspython reads or refuses the text."""
     assert plain(int(Type[kind]), words, ORIGIN) is None
 
 
 def test_a_plain_zone_needs_no_dnspython() -> None:
-    """Reading a zone of common record types does not import dnspython."""
     program = (
         "import sys; from svcdns.wire import names, zone_text;"
         "text = '@ SOA ns admin 1 2 3 4 5\\n@ NS ns\\nns A 192.0.2.1\\nt TXT \"a b\"\\n_s SRV 0 0 80 ns\\n';"

@@ -1,4 +1,4 @@
-"""The layout of RDATA in received records. dnspython's encoder makes the examples."""
+"""Checks of the RDATA layout of received records. The examples are encoded by dnspython."""
 
 from __future__ import annotations
 
@@ -34,15 +34,12 @@ CUT_TO_ANY = ("CAA", "URI", "DNSKEY", "CDNSKEY", "DS", "RRSIG", "TLSA", "SSHFP",
 
 
 def encoded(rtype: str, text: str) -> bytes:
-    """Returns RDATA in wire format."""
     return dns.rdata.from_text("IN", rtype, text).to_generic().data
 
 
 @pytest.mark.parametrize(("rtype", "text"), GOOD)
-def test_good(rtype: str, text: str) -> None:
-    """RDATA in the layout of its type is accepted. Without its last octet it is not, unless its last field has any
-    length.
-    """
+def test_valid_rdata_is_accepted(rtype: str, text: str) -> None:
+    """Valid RDATA without its last octet is refused, unless its last field has a variable length."""
     rdata = encoded(rtype, text)
     check(Type[rtype], rdata)
     if rtype not in (*CUT_TO_ANY, "APL") and len(rdata) > 1:
@@ -51,8 +48,7 @@ def test_good(rtype: str, text: str) -> None:
 
 
 @pytest.mark.parametrize("rtype", sorted({rtype for rtype, _ in GOOD} - {"APL"}))
-def test_empty(rtype: str) -> None:
-    """Of the types that are checked, only APL may have empty RDATA."""
+def test_only_apl_may_have_empty_rdata(rtype: str) -> None:
     with pytest.raises(FormError):
         check(Type[rtype], b"")
 
@@ -71,20 +67,18 @@ def test_empty(rtype: str) -> None:
         pytest.param("APL", b"\0\1\x18\3\xc0", id="a prefix that is cut"),
     ],
 )
-def test_bad(rtype: str, rdata: bytes) -> None:
-    """RDATA in another layout raises FormError."""
+def test_malformed_rdata_is_refused(rtype: str, rdata: bytes) -> None:
     with pytest.raises(FormError):
         check(Type[rtype], rdata)
 
 
-def test_other_types() -> None:
-    """RDATA of a type that this module does not know is accepted (RFC 3597 §3)."""
+def test_rdata_of_unknown_types_is_accepted() -> None:
+    """A server must not interpret RDATA of unknown types (RFC 3597 §3)."""
     check(65280, b"")
     check(Type.NULL, b"anything")
 
 
 @given(st.sampled_from(list(Type)), st.binary(max_size=60))
-def test_no_other_error(rtype: int, rdata: bytes) -> None:
-    """Any octets raise FormError or nothing."""
+def test_random_octets_raise_only_form_errors(rtype: int, rdata: bytes) -> None:
     with suppress(FormError):
         check(rtype, rdata)

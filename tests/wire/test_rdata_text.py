@@ -24,13 +24,11 @@ UNREADABLE = frozenset({Type.WKS, Type.ATMA, Type.UNSPEC, Type.DSYNC, Type.HHIT,
 
 
 def wire(kind: str, *words: str) -> tuple[bytes, list[str]]:
-    """Encodes RDATA from words, and returns the octets and the warnings."""
     warnings: list[str] = []
     return to_wire(int(Type[kind]), list(words), ORIGIN, warnings.append), warnings
 
 
 def test_every_type_as_dnspython_reads_it() -> None:
-    """Every record type is read with the same owner, type and octets as dnspython reads."""
     text = zone_records.zone()
     zone = dns.zone.from_text(text, "mill.test.", relativize=False, check_origin=False)
     theirs = {
@@ -45,7 +43,6 @@ def test_every_type_as_dnspython_reads_it() -> None:
 
 
 def test_the_table_has_every_type() -> None:
-    """The test zone has a record of every known type, except for those that zone files cannot have."""
     kinds = {record.rtype for record in read(zone_records.zone(), ORIGIN, "zone")}
     assert set(Type) - kinds - META_TYPES - UNREADABLE == set()
 
@@ -79,8 +76,7 @@ def test_the_table_has_every_type() -> None:
         pytest.param("TXT", ["\\120" * 200], b"\xc8" + b"x" * 200, id="escapes count once"),
     ],
 )
-def test_data(kind: str, words: list[str], expected: bytes) -> None:
-    """RDATA in forms that CoreDNS accepts and of types that dnspython lacks is read."""
+def test_data_that_coredns_accepts(kind: str, words: list[str], expected: bytes) -> None:
     assert wire(kind, *words) == (expected, [])
 
 
@@ -96,7 +92,7 @@ def test_data(kind: str, words: list[str], expected: bytes) -> None:
     ],
 )
 def test_locations(words: str, expected: tuple[int, int, int]) -> None:
-    """LOC records are read as RFC 1876 §3 says, and in the further forms that CoreDNS accepts."""
+    """LOC records have the form of RFC 1876 §3, or one of the further forms that CoreDNS accepts."""
     data, _ = wire("LOC", *words.split())
     assert struct.unpack("!III", data[4:]) == expected
 
@@ -133,7 +129,7 @@ def test_locations(words: str, expected: tuple[int, int, int]) -> None:
     ],
 )
 def test_data_that_dnspython_refuses(kind: str, words: list[str], expected: str) -> None:
-    """Data that dnspython refuses is served unchanged, as in CoreDNS, with a warning."""
+    """As in CoreDNS, the data is served unchanged. svcdns writes a warning."""
     data, warnings = wire(kind, *words)
     assert data == bytes.fromhex(expected)
     assert [text.startswith(f"{kind} data is taken as it stands") for text in warnings] == [True]
@@ -156,17 +152,16 @@ def test_data_that_dnspython_refuses(kind: str, words: list[str], expected: str)
     ],
 )
 def test_errors(kind: str, words: list[str]) -> None:
-    """Invalid RDATA text is an error. CoreDNS refuses it too, or reads it wrongly."""
+    """CoreDNS refuses these texts too, or reads them wrongly."""
     with pytest.raises(RdataTextError):
         wire(kind, *words)
 
 
 def test_types_in_any_order() -> None:
-    """The bit map of a NSEC record has the types in ascending order (RFC 4034 §4.1.2)."""
+    """An NSEC record states its types in ascending order (RFC 4034 §4.1.2), whatever their order in the text."""
     assert wire("NSEC", "a.", "MX", "A", "CAA", "NSEC") == wire("NSEC", "a.", "A", "MX", "NSEC", "CAA")
 
 
-def test_types_of_ours_are_read_back() -> None:
-    """svcdns's classes for record types are known to dnspython, which can show their data."""
+def test_types_added_to_dnspython_are_read_back() -> None:
     rdata = dns.rdata.from_wire(dns.rdataclass.IN, dns.rdatatype.MB, b"\1m\0", 0, 3)
     assert rdata.to_text() == "\\# 3 016d00"

@@ -1,4 +1,6 @@
-"""Requests: what is answered at once, what is dropped, what reaches a chain (docs/behaviour/server.md#requests)."""
+"""Parsing of packets from clients: which packets become queries, get an error or are dropped
+(docs/behaviour/server.md#requests).
+"""
 
 from __future__ import annotations
 
@@ -17,17 +19,15 @@ from svcdns.wire.request import REASONS, Rejected, Request, accept
 def packet(
     flags: int = 0x0100, counts: tuple[int, int, int, int] = (1, 0, 0, 0), body: bytes = b"\1a\0\0\1\0\1"
 ) -> bytes:
-    """Returns a packet by hand."""
+    """Returns a packet whose header may contradict its content."""
     return struct.pack("!HHHHHH", 7, flags, *counts) + body
 
 
 def test_reads_a_question() -> None:
-    """A query is parsed into name, type, class and flags, and the octets of its question are kept."""
     assert accept(packet(body=b"\1A\0\0\x1c\0\1")) == Request(7, 0x0100, b"\1A\0", 28, 1, b"\1A\0\0\x1c\0\1")
 
 
 def test_reads_edns() -> None:
-    """Size, DO bit and options are read from the OPT record."""
     query = dns.message.make_query(
         "a.", "A", use_edns=0, payload=1400, want_dnssec=True, options=[dns.edns.CookieOption(b"12345678", b"")]
     )
@@ -45,7 +45,6 @@ def test_reads_edns() -> None:
     ],
 )
 def test_packets_that_are_no_query_get_no_reply(data: bytes, reason: str) -> None:
-    """A packet that is a response, or too short for a header, gets no reply."""
     assert accept(data) == Rejected(reason)
 
 
@@ -73,7 +72,7 @@ OPT = b"\0\0\x29\4\xd0\0\0\0\0\0\0"
     ],
 )
 def test_malformed_headers_and_questions_get_a_header(data: bytes, flags: int, reason: str) -> None:
-    """An error up to the question section gets a header with the error's rcode and nothing else."""
+    """An error in the header or question gets a reply that consists of a header only."""
     assert accept(data) == Rejected(reason, struct.pack("!HHHHHH", 7, flags, 0, 0, 0, 0))
 
 
@@ -99,8 +98,7 @@ def test_malformed_records_are_a_format_error_with_the_question(counts: tuple[in
 
 
 @pytest.mark.parametrize("counts", [(1, 0, 0, 0), (1, 0, 0, 1)])
-def test_octets_after_the_message_are_counted(counts: tuple[int, int, int, int]) -> None:
-    """Octets after the last record do not change the request."""
+def test_octets_after_the_message_are_ignored(counts: tuple[int, int, int, int]) -> None:
     body = QUESTION + (OPT if counts[3] else b"")
     request = accept(packet(counts=counts, body=body + b"more"))
     assert isinstance(request, Request)
@@ -110,7 +108,7 @@ def test_octets_after_the_message_are_counted(counts: tuple[int, int, int, int])
 
 
 def test_a_request_for_a_server_cookie_has_no_question() -> None:
-    """A request for a server cookie has no question. Its only record is an OPT record with a cookie (RFC 7873 §5.4)."""
+    """A client may ask for a server cookie with a message of an OPT record only (RFC 7873 §5.4)."""
     body = OPT[:-1] + b"\x0c\0\x0a\0\x08" + bytes(range(8))
     assert accept(packet(counts=(0, 0, 0, 1), body=body)) == Request(
         7, 0x0100, b"", 0, 0, b"", Edns(1232, options=((10, bytes(range(8))),))
@@ -122,7 +120,7 @@ def test_a_request_for_a_server_cookie_has_no_question() -> None:
 
 
 def test_options_of_another_version_are_not_read() -> None:
-    """The options of an unknown EDNS version have an unknown format, so they are not checked."""
+    """The format of options in an unknown EDNS version is unknown, so options are not checked."""
     request = accept(packet(counts=(1, 0, 0, 1), body=QUESTION + OPT[:6] + b"\1" + OPT[7:-1] + b"\5\0\x0b\0\1a"))
     assert isinstance(request, Request)
     assert request.edns == Edns(1232, version=1)
@@ -137,14 +135,13 @@ def test_options_of_another_version_are_not_read() -> None:
     ],
 )
 def test_an_invalid_option_is_a_format_error(options: bytes) -> None:
-    """An option of a wrong size gets FORMERR with an OPT record, which has the DO bit of the query (RFC 6891 §7)."""
+    """The FORMERR has an OPT record with the DO bit of the query (RFC 6891 §7)."""
     opt = b"\0\0\x29\4\xd0\0\0\x80\0" + options
     reply = packet(flags=0x8101, counts=(1, 0, 0, 1), body=QUESTION + b"\0\0\x29\4\xd0\0\0\x80\0\0\0")
     assert accept(packet(counts=(1, 0, 0, 1), body=QUESTION + opt)) == Rejected("records", reply)
 
 
-def test_a_format_error_behind_the_question_has_the_question() -> None:
-    """A FORMERR for an error after the question section repeats the question."""
+def test_a_format_error_after_the_question_repeats_the_question() -> None:
     assert accept(packet(counts=(1, 0, 0, 1), body=QUESTION + b"\0\0")) == Rejected("records", packet(flags=0x8101))
 
 
@@ -158,7 +155,7 @@ def test_a_format_error_behind_the_question_has_the_question() -> None:
     ],
 )
 def test_reads_the_serial_of_ixfr(rtype: str, authority: str, serial: int | None) -> None:
-    """The serial in an IXFR query is read (RFC 1995 §3), also with an OPT record and compressed names."""
+    """An IXFR query states the client's serial in its authority section (RFC 1995 §3)."""
     query = dns.message.make_query("a.", rtype, use_edns=0)
     if authority:
         owner, ttl, *rest = authority.split(" ", 4)
@@ -170,14 +167,12 @@ def test_reads_the_serial_of_ixfr(rtype: str, authority: str, serial: int | None
 
 
 def test_an_ixfr_with_a_truncated_soa_is_a_format_error() -> None:
-    """A truncated SOA record in an IXFR query gets FORMERR with the question."""
     broken = packet(counts=(1, 0, 1, 0), body=b"\1a\0\0\xfb\0\1" + b"\0\0\6\0\1\0\0\0\0\0\2\0\0")
     assert accept(broken) == Rejected("records", packet(flags=0x8101, body=b"\1a\0\0\xfb\0\1"))
 
 
 @given(st.binary(max_size=100))
-def test_no_packet_raises(data: bytes) -> None:
-    """No octets make `accept` raise an exception. Each rejection has a listed reason."""
+def test_random_packets_raise_no_exception(data: bytes) -> None:
     for body, counts in (
         (data, (1, 0, 0, 0)),
         (QUESTION + data, (1, 0, 0, 1)),

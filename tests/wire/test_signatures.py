@@ -1,4 +1,4 @@
-"""The fields of RRSIG records that say what they cover."""
+"""The fields of RRSIG records that name the covered type and the signer."""
 
 from __future__ import annotations
 
@@ -10,16 +10,14 @@ from svcdns.wire.signatures import covered_type, signer
 OWNER = names.from_text("a.example.org.")
 
 
-def test_a_signature() -> None:
-    """A signature covers the type in its first field. The signer's name is in lower case."""
+def test_the_covered_type_and_the_signer() -> None:
     rdata = int(Type.AAAA).to_bytes(2, "big") + bytes(16) + names.from_text("Example.ORG.") + b"signature"
     record = Record(OWNER, Type.RRSIG, 60, rdata)
     assert covered_type(record) == Type.AAAA
     assert signer(record) == names.from_text("example.org.")
 
 
-def test_other_records() -> None:
-    """Any other record has its own type and no signer, and a signature that is cut off has no signer."""
+def test_other_records_and_short_signatures_have_no_signer() -> None:
     address = Record(OWNER, Type.A, 60, bytes(4))
     assert covered_type(address) == Type.A
     assert signer(address) is None

@@ -1,4 +1,6 @@
-"""Recognizing simple replies (only addresses or a denial), and the values read from their octets."""
+"""Recognizing simple replies, and reading values from their octets. A simple reply has only CNAME and address records,
+or is a plain denial.
+"""
 
 from __future__ import annotations
 
@@ -36,8 +38,7 @@ every_plain_reply = pytest.mark.parametrize("packet", [pytest.param(packet, id=n
 
 
 @every_plain_reply
-def test_simple_replies(packet: bytes) -> None:
-    """The offsets and values that the scanner finds agree with the parsed message."""
+def test_offsets_and_values_agree_with_the_parsed_message(packet: bytes) -> None:
     plain, message = scan(packet, START, made.rtype_of(packet)), parse_message(packet)
     assert plain is not None
     records = (*message.answer, *message.authority)
@@ -70,15 +71,14 @@ def test_with_ttl_replaces_every_ttl(packet: bytes, ttl: int) -> None:
 
 @every_plain_reply
 def test_truncated_packets_and_trailing_octets_are_not_simple(packet: bytes) -> None:
-    """A reply that is truncated, or followed by a further octet, is not simple."""
     rtype = made.rtype_of(packet)
     assert [size for size in range(len(packet)) if scan(packet[:size], START, rtype) is not None] == []
     assert [octet for octet in range(256) if scan(packet + bytes((octet,)), START, rtype) is not None] == []
 
 
-def at_the_end(*targets: bytes, more: bytes = b"") -> bytes:
-    """Returns a reply with CNAME records and an address record for the last target. `more` is a record before the
-    address.
+def cname_reply(*targets: bytes, more: bytes = b"") -> bytes:
+    """Returns a reply with CNAME records and an address record for the last target, with `more` before the address
+    record.
     """
     records, owner = aliases(*targets)
     return reply(*records, *([more] if more else []), address(owner))
@@ -104,7 +104,6 @@ def at_the_end(*targets: bytes, more: bytes = b"") -> bytes:
     ],
 )  # fmt: skip
 def test_other_headers_and_sections_are_not_simple(packet: bytes) -> None:
-    """Replies with other flags, error rcodes or additional records in a section are not simple replies."""
     assert scan(packet, START, A) is None
 
 
@@ -129,7 +128,6 @@ def test_other_headers_and_sections_are_not_simple(packet: bytes) -> None:
     ],
 )
 def test_other_additional_records_are_not_simple(packet: bytes) -> None:
-    """A reply is not simple if it has any additional record other than one valid OPT record."""
     assert scan(packet, START, A) is None
 
 
@@ -156,12 +154,10 @@ def test_other_additional_records_are_not_simple(packet: bytes) -> None:
     ],
 )
 def test_other_address_records_are_not_simple(packet: bytes) -> None:
-    """A reply is not simple if its address records have another owner, class or type, or an invalid TTL."""
     assert scan(packet, START, A) is None
 
 
 def test_other_query_types_are_not_simple() -> None:
-    """Only replies to A and AAAA queries are simple, and their records must be of the queried type."""
     for rtype in (AAAA, Type.CNAME, Type.TXT, Type.ANY, 0):
         assert scan(reply(address(), rtype=rtype), START, rtype) is None
     assert scan(reply(record(OWNER, AAAA, made.V4), rtype=AAAA), START, AAAA) is None
@@ -173,14 +169,14 @@ def test_other_query_types_are_not_simple() -> None:
     [
         pytest.param(reply(*aliases(EDGE)[0]), id="to nothing"),
         pytest.param(reply(*aliases(EDGE)[0], authority=[soa()]), id="to a denial"),
-        pytest.param(at_the_end(OWNER), id="to itself"),
-        pytest.param(at_the_end(NAME), id="to itself in full"),
-        pytest.param(at_the_end(NAME.upper()), id="to itself in capitals"),
-        pytest.param(at_the_end(EDGE, OWNER), id="in a circle"),
-        pytest.param(at_the_end(EDGE, FULL, b"\4EDGE" + ZONE), id="in a circle further on"),
-        pytest.param(at_the_end(EDGE, more=record(OWNER, Type.CNAME, FULL)), id="two of one name"),
-        pytest.param(at_the_end(EDGE, more=record(OWNER, Type.CNAME, EDGE)), id="the same twice"),
-        pytest.param(at_the_end(EDGE, more=address()), id="an address beside its alias"),
+        pytest.param(cname_reply(OWNER), id="to itself"),
+        pytest.param(cname_reply(NAME), id="to itself in full"),
+        pytest.param(cname_reply(NAME.upper()), id="to itself in capitals"),
+        pytest.param(cname_reply(EDGE, OWNER), id="in a circle"),
+        pytest.param(cname_reply(EDGE, FULL, b"\4EDGE" + ZONE), id="in a circle further on"),
+        pytest.param(cname_reply(EDGE, more=record(OWNER, Type.CNAME, FULL)), id="two of one name"),
+        pytest.param(cname_reply(EDGE, more=record(OWNER, Type.CNAME, EDGE)), id="the same twice"),
+        pytest.param(cname_reply(EDGE, more=address()), id="an address beside its alias"),
         pytest.param(reply(address(), *aliases(EDGE)[0]), id="behind an address"),
         pytest.param(reply(*aliases(EDGE)[0], address()), id="with the address of the question's name"),
         pytest.param(
@@ -188,7 +184,7 @@ def test_other_query_types_are_not_simple() -> None:
         ),
         pytest.param(reply(*aliases(FULL)[0], address(FULL)), id="with the address of its target in full"),
         pytest.param(
-            at_the_end(EDGE, more=record(made.pointer(START + 12), AAAA, made.V6)), id="with another type at its end"
+            cname_reply(EDGE, more=record(made.pointer(START + 12), AAAA, made.V6)), id="with another type at its end"
         ),
         pytest.param(reply(record(OWNER, 39, FULL), address()), id="a DNAME"),
         pytest.param(
@@ -206,13 +202,12 @@ def test_other_query_types_are_not_simple() -> None:
         pytest.param(
             reply(record(OWNER, Type.CNAME, b"", size=0), address(made.pointer(START + 12))), id="without a target"
         ),
-        pytest.param(at_the_end(made.pointer(START + 12)), id="a pointer to itself"),
-        pytest.param(at_the_end(made.pointer(0x3FFF)), id="a pointer to what comes"),
-        pytest.param(at_the_end(b"\x40" + FULL), id="of a label type that there is not"),
+        pytest.param(cname_reply(made.pointer(START + 12)), id="a pointer to itself"),
+        pytest.param(cname_reply(made.pointer(0x3FFF)), id="a pointer to what comes"),
+        pytest.param(cname_reply(b"\x40" + FULL), id="of a label type that there is not"),
     ],
 )
 def test_other_cname_chains_are_not_simple(packet: bytes) -> None:
-    """A reply is not simple if its CNAME records do not lead from the query name to the address records."""
     assert scan(packet, START, A) is None
 
 
@@ -242,16 +237,16 @@ def test_other_cname_chains_are_not_simple(packet: bytes) -> None:
     ],
 )
 def test_other_denials_are_not_simple(packet: bytes) -> None:
-    """A negative reply is not simple if its SOA record is malformed or its owner is not a pointer to an ancestor of the
-    query name.
+    """The SOA record of a simple denial is valid, and its owner is a compression pointer to an ancestor of the query
+    name.
     """
     for flags in (0, Rcode.NXDOMAIN):
         assert scan(packet[:3] + bytes((packet[3] | flags,)) + packet[4:], START, A) is None
 
 
 def test_a_cname_beyond_the_reach_of_a_pointer_is_not_simple() -> None:
-    """A pointer has 14 bits (RFC 1035 §4.1.4). One with the lower bits of a larger offset leads elsewhere, here to the
-    query name.
+    """A compression pointer has 14 bits (RFC 1035 §4.1.4). If an offset is larger, its lower 14 bits lead to another
+    name.
     """
     far, at, targets = 0x4000 + 12, START, list[bytes]()
     while at + 12 < far:
@@ -265,7 +260,6 @@ def test_a_cname_beyond_the_reach_of_a_pointer_is_not_simple() -> None:
 
 
 def _name(size: int, number: int) -> bytes:
-    """Returns a name of `size` octets that is different for each `number`."""
     out, left = b"\4%04d" % number, size - 6
     while left:
         octets = min(64, left) - (left == 65)
@@ -275,9 +269,7 @@ def _name(size: int, number: int) -> bytes:
 
 
 def test_names_with_octets_that_change_are_not_simple() -> None:
-    """A compression pointer to a TTL's octets, or a label that reaches into the OPT record, makes a reply not
-    simple.
-    """
+    """A name must not contain octets that change in a copy of the reply, such as those of a TTL."""
     last_of_ttl, size = made.pointer(START + 9), made.pointer(START + 11)
     rest = b"\4host" + ZONE + made.NUMBERS
     for packet in (
@@ -295,8 +287,7 @@ def test_names_with_octets_that_change_are_not_simple() -> None:
 
 
 @given(made.MUTATIONS)
-def test_simple_replies_parse_to_the_same(packet: bytes) -> None:
-    """If `scan` accepts a packet, `parse_message` reads the same."""
+def test_scan_and_parse_message_agree(packet: bytes) -> None:
     plain = scan(packet, START, made.rtype_of(packet))
     if plain is None:
         return

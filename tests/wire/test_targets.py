@@ -14,7 +14,6 @@ OWNER = names.from_text("A.example.org.")
 
 
 def record(rtype: str, rdata: bytes) -> Record:
-    """Returns a record of A.example.org."""
     return Record(OWNER, int(Type[rtype]), 60, rdata)
 
 
@@ -32,7 +31,7 @@ def record(rtype: str, rdata: bytes) -> Record:
     ],
 )
 def test_target(rtype: str, text: str, expected: str) -> None:
-    """The target is in lower case. A service binding at `.` is for its owner (RFC 9460 §2.5)."""
+    """The target of a service binding `.` is the owner of the record (RFC 9460 §2.5)."""
     rdata = dns.rdata.from_text("IN", rtype, text).to_generic().data
     assert target(record(rtype, rdata)) == names.from_text(expected)
 
@@ -41,6 +40,5 @@ def test_target(rtype: str, text: str, expected: str) -> None:
     ("rtype", "rdata"),
     [("A", b"\1\2\3\4"), ("TXT", b"\1a"), ("SRV", b"\0\0"), ("NAPTR", b"\0\0\0\0\5"), ("NAPTR", b"")],
 )
-def test_no_target(rtype: str, rdata: bytes) -> None:
-    """Records without a name in their RDATA, and malformed ones, have no target."""
+def test_records_without_a_target(rtype: str, rdata: bytes) -> None:
     assert target(record(rtype, rdata)) is None

@@ -1,4 +1,4 @@
-"""DNS messages on a byte stream."""
+"""Finding DNS messages in a byte stream (RFC 1035 §4.2.2)."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from svcdns.wire.tcp_framing import framed, has_message, take_message
 
 
 @given(st.lists(st.binary(max_size=70), max_size=5), st.integers(1, 20))
-def test_messages_come_out_as_they_went_in(messages: list[bytes], size: int) -> None:
-    """Messages are found in a stream whatever the sizes of the pieces in which it arrives."""
+def test_messages_do_not_depend_on_how_the_stream_is_cut(messages: list[bytes], size: int) -> None:
     stream, received, found = b"".join(map(framed, messages)), bytearray(), []
     for at in range(0, len(stream), size):
         received += stream[at : at + size]
@@ -20,8 +19,7 @@ def test_messages_come_out_as_they_went_in(messages: list[bytes], size: int) -> 
     assert received == b""
 
 
-def test_an_incomplete_message_stays() -> None:
-    """An incomplete message stays in the buffer until the rest arrives."""
+def test_an_incomplete_message_stays_in_the_buffer() -> None:
     received = bytearray(framed(b"abc")[:-1])
     assert take_message(received) is None
     assert not has_message(received)
@@ -31,5 +29,4 @@ def test_an_incomplete_message_stays() -> None:
 
 
 def test_the_length_is_in_network_order() -> None:
-    """The length is two octets, the higher one first."""
     assert framed(bytes(258))[:2] == b"\1\2"

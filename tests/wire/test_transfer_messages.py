@@ -1,4 +1,4 @@
-"""Zone transfers of several messages, read back by dnspython."""
+"""Zone transfers of several messages, read by dnspython."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from tests.support.world import records
 ZONE = records(*(f"host-{number}.sub.example.org. 5 IN A 192.0.2.{number}" for number in range(100)))
 
 
-def written(full: int, **options: object) -> list[dns.message.Message]:
-    """Returns the messages of a zone transfer, with at most `full` octets of records in each."""
+def transfer(full: int, **options: object) -> list[dns.message.Message]:
+    """Returns the messages of a zone transfer, each with at most `full` octets of records."""
     request = accept(dns.message.make_query("Example.org.", "AXFR", id=7, **options).to_wire())  # type: ignore[arg-type]
     assert isinstance(request, Request)
     messages = TransferMessages(request, Reply(flags=AA | RD), full=full)
@@ -29,14 +29,12 @@ def written(full: int, **options: object) -> list[dns.message.Message]:
     [pytest.param(63000, id="all in one"), pytest.param(512, id="several"), pytest.param(1, id="one record each")],
 )
 def test_every_record_is_sent_once_and_in_order(full: int) -> None:
-    """Every record is sent once and in order, whatever the message size is."""
-    found = [rrset.to_text() for message in written(full) for rrset in message.answer]
+    found = [rrset.to_text() for message in transfer(full) for rrset in message.answer]
     assert found == [f"host-{number}.sub.example.org. 5 IN A 192.0.2.{number}" for number in range(100)]
 
 
 def test_messages_are_filled_up_to_the_limit() -> None:
-    """A message ends where the next record would not fit."""
-    messages = written(512)
+    messages = transfer(512)
     sizes = [len(message.to_wire()) for message in messages]
     assert len(messages) > 3
     assert all(480 < size <= 512 for size in sizes[:-1])
@@ -44,8 +42,8 @@ def test_messages_are_filled_up_to_the_limit() -> None:
 
 
 def test_each_message_is_complete_by_itself() -> None:
-    """Each message of a transfer has ID, flags, question and EDNS, and can be parsed alone."""
-    for message in written(512, use_edns=0, payload=1400):
+    """Each message of a transfer has its own ID, flags, question and EDNS, and can be parsed separately."""
+    for message in transfer(512, use_edns=0, payload=1400):
         assert message.id == 7
         assert message.flags == dns.flags.QR | dns.flags.AA | dns.flags.RD
         assert message.question[0].to_text() == "Example.org. IN AXFR"

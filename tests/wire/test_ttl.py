@@ -1,4 +1,4 @@
-"""TTLs that go down inside a finished message."""
+"""Lowering the TTLs of an encoded message."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from tests.support.world import records
 
 @pytest.mark.parametrize("edns", [False, True], ids=["plain", "with OPT"])
 def test_aging_changes_ttls_only(edns: bool) -> None:
-    """Lowering the TTLs of an encoded message changes no other octets, and no TTL becomes negative."""
     request = accept(dns.message.make_query("a.example.", "A", use_edns=edns, want_dnssec=edns).to_wire())
     assert isinstance(request, Request)
     reply = Reply(

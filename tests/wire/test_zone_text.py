@@ -1,4 +1,4 @@
-"""Zone files (RFC 1035 §5)."""
+"""Reading of zone files (RFC 1035 §5)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,6 @@ ORIGIN = names.from_text("example.org.")
 
 
 def lines(text: str, path: str = "zone") -> list[str]:
-    """Returns the records of a zone text as lines."""
     return world.shown(read(text, ORIGIN, path))
 
 
@@ -47,8 +46,7 @@ def lines(text: str, path: str = "zone") -> list[str]:
         pytest.param("; nothing\n\n   \n", [], id="comments and blank lines"),
     ],
 )  # fmt: skip
-def test_reads(text: str, expected: list[str]) -> None:
-    """Each form of a zone file entry is read."""
+def test_reads_entries(text: str, expected: list[str]) -> None:
     assert lines(text) == expected
 
 
@@ -101,16 +99,12 @@ def test_reads(text: str, expected: list[str]) -> None:
     ],
 )
 def test_errors_name_file_and_line(text: str, error: str) -> None:
-    """The error has file, line and column, and what was expected."""
     with pytest.raises(ZoneFileError, match=re.escape(error)):
         lines(text)
 
 
 def test_include(tmp_path: Path) -> None:
-    """`$INCLUDE` paths are relative to the including file, the origin may be set, and errors name the included file.
-
-    Include loops are errors.
-    """
+    """Paths are relative to the including file. An error has the name of the included file."""
     (tmp_path / "inner").write_text("w A 10.0.0.1\n")
     (tmp_path / "\xe4").write_text("$INCLUDE inner")
     assert lines("$INCLUDE \xe4", str(tmp_path / "outer")) == ["w.example.org. 3600 IN A 10.0.0.1"]
@@ -128,7 +122,7 @@ def test_include(tmp_path: Path) -> None:
 
 
 def warnings(data: bytes | str, path: str = "zone") -> list[str]:
-    """Returns the warnings of reading the zone text."""
+    """Returns the warnings that reading the zone text causes."""
     found: list[str] = []
     read(data, ORIGIN, path, found.append)
     return found
@@ -206,14 +200,13 @@ def warnings(data: bytes | str, path: str = "zone") -> list[str]:
     ],
 )
 def test_warnings_name_file_line_and_column(text: str, expected: list[str], warning: str) -> None:
-    """A zone line that CoreDNS drops or misreads is read as it was meant, with a warning."""
+    """These lines are dropped or misread by CoreDNS. svcdns reads them in the intended meaning, with a warning."""
     assert lines(text) == expected
     (found,) = warnings(text)
     assert found.startswith(warning)
 
 
 def test_a_zone_with_nsec3_gets_one_warning() -> None:
-    """A zone with NSEC3 records gets one warning, at its first NSEC3 record."""
     record = "0p9mhaveqvm6t7vbl5lop2u3t2rp3tom NSEC3 1 1 12 aabbccdd 2t7b4g4vsa5smi47k61mv5bv1a22bojr MX RRSIG"
     (found,) = warnings(f"{record}\n{record}\n")
     assert found.startswith("zone:1:1: the zone is signed with NSEC3")
@@ -243,7 +236,7 @@ def test_a_zone_with_nsec3_gets_one_warning() -> None:
     ],
 )
 def test_ttls(text: str, ttls: list[int]) -> None:
-    """Records have the TTL that RFC 1035 §5.1, RFC 2308 §4 and RFC 2181 §8 give them."""
+    """RFC 1035 §5.1, RFC 2308 §4 and RFC 2181 §8 have the rules for TTLs."""
     assert [record.ttl for record in read(text, ORIGIN, "zone")] == ttls
 
 
@@ -289,7 +282,7 @@ def test_generate(text: str, expected: list[str]) -> None:
 
 
 def test_octets_beyond_ascii() -> None:
-    """Octets above 127 in names and strings are kept as they are; in comments they are ignored."""
+    """Octets above 127 are kept in names and strings, and ignored in comments."""
     data = b'; B\xe4cker\na A 10.0.0.1 ; caf\xe9\nt TXT "\xe4\xc3\xa4" \xa0\xe4\n\xe4 A 10.0.0.2\nc CNAME \xe4\n'
     found = read(data, ORIGIN, "zone")
     assert [record.rdata for record in found[1:2]] == [b"\3\xe4\xc3\xa4\2\xa0\xe4"]
@@ -309,12 +302,10 @@ def test_lines_end_with_a_carriage_return() -> None:
 
 
 def test_words_that_begin_with_a_dollar_are_owners() -> None:
-    """A word that begins with `$` but is no directive is an owner name."""
     assert lines("$DATE A 10.0.0.1") == ["\\$DATE.example.org. 3600 IN A 10.0.0.1"]
 
 
 def test_the_first_soa_record(tmp_path: Path) -> None:
-    """`first_soa` stops reading at the first SOA record, also if it is in an included file."""
     (tmp_path / "inner").write_text("@ 9 SOA a b 7 2 3 4 5\n")
     path = str(tmp_path / "outer")
     for text in (b"x A 10.0.0.1\n@ 9 SOA a b 7 2 3 4 5\nnonsense", b"$INCLUDE inner\nnonsense"):
@@ -328,8 +319,7 @@ _LINES = zone_records.zone().encode().splitlines()
 
 
 @given(st.sampled_from(_LINES), st.integers(0, 80), st.integers(0, 6), st.binary(max_size=6))
-def test_changed_lines(line: bytes, at: int, cut: int, noise: bytes) -> None:
-    """A zone line with random changes gives records or raises ZoneFileError."""
+def test_random_changes_of_a_line_raise_only_zone_file_errors(line: bytes, at: int, cut: int, noise: bytes) -> None:
     text = line[:at] + noise + line[at + cut :] + b"\nz A 10.0.0.1\n"
     try:
         found = read(text, ORIGIN, "zone")
@@ -343,7 +333,6 @@ _LABEL = st.text("abcdefghij-0123456789", min_size=1, max_size=10).filter(lambda
 
 @given(st.lists(st.tuples(_LABEL, st.integers(0, 2**31 - 1), st.ip_addresses()), min_size=1, max_size=8))
 def test_reads_a_zone_that_dnspython_wrote(found: list[tuple[str, int, IPv4Address | IPv6Address]]) -> None:
-    """The records that are read from dnspython's text equal dnspython's."""
     text = "@ 60 IN SOA ns root 1 2 3 4 5\n@ 60 IN NS ns\n"
     text += "".join(f"{label} 60 IN {'A' if ip.version == 4 else 'AAAA'} {ip}\n" for label, _, ip in found)
     other = dns.zone.from_text(text, "example.org.", relativize=False, check_origin=False)
@@ -359,8 +348,7 @@ def test_reads_a_zone_that_dnspython_wrote(found: list[tuple[str, int, IPv4Addre
     assert ours == theirs
 
 
-def test_one_record() -> None:
-    """`read_record` reads the first record of a text, of any class. `$INCLUDE` is an error."""
+def test_read_record_reads_the_first_record() -> None:
     assert read_record("a.b 60 CH A 192.0.2.1\nc 60 A 192.0.2.2") == Record(
         b"\1a\1b\0", Type.A, 60, bytes((192, 0, 2, 1)), Class.CH
     )

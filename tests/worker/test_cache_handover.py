@@ -1,4 +1,4 @@
-"""The state that plugins keep goes to the successor of a worker."""
+"""Hand-over of plugins' state, such as cache entries, from a worker to its successor."""
 
 from __future__ import annotations
 
@@ -17,19 +17,18 @@ KEY = ("cache", "dns://:53", (".",), "success")
 
 
 class Kept:
-    """Kept state of octets, of which the portion `bad` cannot be decoded."""
+    """State that consists of octets. The portion `bad` cannot be decoded."""
 
     def __init__(self, *portions: bytes) -> None:
-        """`portions` is the encoded state."""
+        """Sets the portions of the state."""
         self.portions = list(portions)
 
     def pack(self, now: float) -> Iterator[bytes]:
-        """Yields the portions."""
         assert now == 1.0
         yield from self.portions
 
     def unpack(self, portion: bytes, now: float) -> None:
-        """Adds the portion, or raises DecodeError for `bad`."""
+        """Adds the portion. Raises DecodeError for `bad`."""
         assert now == 2.0
         if portion == b"bad":
             raise msgspec.DecodeError
@@ -37,12 +36,12 @@ class Kept:
 
 
 async def moved(old: dict[tuple[object, ...], object], new: dict[tuple[object, ...], object]) -> int:
-    """Hands over all kept state, and returns how many portions were imported."""
+    """Hands over all state from `old` to `new`, and returns the number of imported portions."""
     return await unpack(await pack(old, 1.0), new, 2.0, lambda: True)
 
 
 async def test_state_goes_to_the_object_of_the_same_key() -> None:
-    """State is handed over to the object with the same key, in order. Objects without state are ignored."""
+    """Objects without state are ignored."""
     successor, other = Kept(), Kept()
     large = bytes(200_000)
     kept: dict[tuple[object, ...], object] = {
@@ -56,14 +55,14 @@ async def test_state_goes_to_the_object_of_the_same_key() -> None:
 
 
 async def test_a_portion_that_cannot_be_read() -> None:
-    """A portion that cannot be decoded is skipped, and the others are imported."""
+    """The other portions are imported."""
     successor = Kept()
     assert await moved({KEY: Kept(b"1", b"bad", b"2")}, {KEY: successor}) == 2
     assert successor.portions == [b"1", b"2"]
 
 
 async def test_a_key_that_is_no_text() -> None:
-    """A frame whose key is not UTF-8 is skipped, as any other that cannot be decoded."""
+    """A frame whose key is not UTF-8 is skipped."""
     successor = Kept()
     fd = await pack({KEY: Kept(b"1")}, 1.0)
     os.write(fd, framed(b"\x92\xa1\xff\xc4\x00"))
@@ -72,7 +71,7 @@ async def test_a_key_that_is_no_text() -> None:
 
 
 async def test_a_frame_that_is_cut_off() -> None:
-    """A truncated frame ends the import, because the previous worker may have been killed while it wrote."""
+    """A truncated frame ends the import. The previous worker may have been killed while it wrote."""
     fd = await pack({KEY: Kept(b"1", b"2")}, 1.0)
     os.ftruncate(fd, os.fstat(fd).st_size - 1)
     successor = Kept()
@@ -83,7 +82,7 @@ async def test_a_frame_that_is_cut_off() -> None:
 
 
 async def test_the_size_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The hand-over file is bounded: further portions are left out."""
+    """If the file would become too large, further portions are left out."""
     monkeypatch.setattr(cache_handover, "MAX_OCTETS", 1000)
     successor = Kept()
     await moved({KEY: Kept(*[bytes(300)] * 10)}, {KEY: successor})
@@ -91,7 +90,7 @@ async def test_the_size_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_the_time_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Portions that are not packed within `MAX_SECONDS` are left out."""
+    """Portions that are not ready after `MAX_SECONDS` are left out."""
     monkeypatch.setattr(cache_handover, "MAX_SECONDS", 3.0)
     monkeypatch.setattr(cache_handover, "perf_counter", itertools.count().__next__)
     successor = Kept()

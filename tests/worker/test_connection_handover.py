@@ -1,4 +1,4 @@
-"""The hand-over of connections from a worker to its successor."""
+"""Hand-over of connections from a worker to its successor."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ from tests.support.tcp import LONG, Client, buffered, served
 
 
 class World:
-    """A responder with TCP connections, and a second one that takes over the connections."""
+    """A responder with TCP connections, and a second responder that takes over the connections."""
 
     def __init__(self, connect: functools.partial, old: TcpConnections) -> None:  # type: ignore[type-arg]
-        """Prepares a hand-over from the old connections to new ones; no connection has moved yet."""
+        """Prepares a hand-over. No connection has moved yet."""
         self.connect, self.old = connect, old
         self.place, self.new = ResponderSetup("tcp"), TcpConnections()
         self.detached: list[Detached] = []
@@ -37,24 +37,24 @@ class World:
         self.timeouts = LONG
 
     async def adopt(self, detached: Detached) -> None:
-        """Continues a detached connection, as a successor worker does."""
+        """Continues a detached connection, as a successor does."""
         self.detached.append(detached)
         sock = socket.socket(fileno=detached.fd)
         make = functools.partial(TcpConnection, self.place.responder, self.new, self.timeouts, detached)
         await asyncio.get_running_loop().connect_accepted_socket(make, sock)
 
     async def import_state(self, fd: int) -> None:
-        """Reads the file of cached state, as a successor worker does."""
+        """Reads the file with the plugins' state, as a successor does."""
         self.imported.append(os.read(fd, 1000))
         os.close(fd)
 
     async def move(self, file: int | None = None) -> None:
         """Hands over all connections, and the file if there is one."""
         left, right = socket.socketpair()
-        await asyncio.gather(give(self.old, left, lambda: bool(self.old.open), file), take_of(right, self))
+        await asyncio.gather(give(self.old, left, lambda: bool(self.old.open), file), receive(right, self))
 
 
-async def take_of(sock: socket.socket, world: World) -> None:
+async def receive(sock: socket.socket, world: World) -> None:
     """Receives a hand-over as the successor."""
     sock.setblocking(False)
     await take(sock, world.adopt, world.import_state)
@@ -62,7 +62,7 @@ async def take_of(sock: socket.socket, world: World) -> None:
 
 @contextlib.asynccontextmanager
 async def worlds(place: ResponderSetup, timeouts: Timeouts = LONG) -> AsyncIterator[World]:
-    """Sets up a hand-over; its connections are closed at the end of the context."""
+    """Prepares a hand-over. Its connections are closed at the end of the context."""
     old = TcpConnections()
     async with served(place, old, timeouts) as connect:
         world = World(connect, old)
@@ -71,7 +71,7 @@ async def worlds(place: ResponderSetup, timeouts: Timeouts = LONG) -> AsyncItera
 
 
 async def opened(world: World) -> Client:
-    """Returns a client whose connection the old side has accepted."""
+    """Returns a client whose connection the first responder has accepted."""
     before = len(world.old.open)
     client: Client = await world.connect()
     async with asyncio.timeout(10):
@@ -81,7 +81,7 @@ async def opened(world: World) -> Client:
 
 
 async def test_a_connection_moves_between_two_queries() -> None:
-    """The client can send queries on the same connection before and after the move."""
+    """The client notices no difference."""
     async with worlds(ResponderSetup("tcp")) as world:
         client = await opened(world)
         client.send(1)
@@ -94,9 +94,7 @@ async def test_a_connection_moves_between_two_queries() -> None:
 
 
 async def test_a_file_moves_before_connections(tmp_path: Path) -> None:
-    """The file of cached state is sent before the connections. The sender's descriptor is closed, even if the successor
-    is gone.
-    """
+    """The sender closes its descriptor of the file, even if the successor has ended."""
     (tmp_path / "kept").write_bytes(b"what is kept")
     async with worlds(ResponderSetup("tcp")) as world:
         await opened(world)
@@ -116,7 +114,7 @@ async def test_a_file_moves_before_connections(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("cut", [1, 10, 28, 29], ids=lambda cut: f"{cut} octets missing")
 async def test_half_a_query_moves_with_the_connection(cut: int) -> None:
-    """A part of a query that has arrived moves with the connection. The rest may arrive before or after the move."""
+    """The rest of the query may arrive before or after the move."""
     async with worlds(ResponderSetup("tcp")) as world:
         client = await opened(world)
         client.send(7, cut=cut)
@@ -133,9 +131,7 @@ async def test_half_a_query_moves_with_the_connection(cut: int) -> None:
 
 
 async def test_a_query_in_flight_is_answered_first() -> None:
-    """The sender answers the query in flight and the queries that it has already read, and then hands over the
-    connection.
-    """
+    """The sender answers all queries that it has read, and then hands over the connection."""
     release = asyncio.Event()
 
     async def later() -> Reply:
@@ -164,7 +160,6 @@ async def test_a_query_in_flight_is_answered_first() -> None:
 
 
 async def test_many_connections_move() -> None:
-    """300 connections are handed over, and all of them are answered afterwards."""
     async with worlds(ResponderSetup("tcp")) as world:
         clients = [await opened(world) for _ in range(300)]
         await world.move()
@@ -175,7 +170,7 @@ async def test_many_connections_move() -> None:
 
 
 async def test_the_timeout_moves_with_the_connection() -> None:
-    """A connection keeps its remaining idle timeout when it is handed over."""
+    """The connection keeps its remaining idle timeout."""
     async with worlds(ResponderSetup("tcp"), Timeouts(read=0.2, idle=60, write=60)) as world:
         client = await opened(world)
         await world.move()
@@ -196,7 +191,7 @@ async def test_a_client_that_closes_meanwhile() -> None:
 
 
 async def test_without_a_successor_connections_are_drained() -> None:
-    """Without a successor, connections are closed after their queries are answered."""
+    """The connections are closed after their queries are answered."""
     async with worlds(ResponderSetup("tcp")) as world:
         client = await opened(world)
         client.send(1)
@@ -208,7 +203,7 @@ async def test_without_a_successor_connections_are_drained() -> None:
 
 
 def test_on_the_loop_of_a_worker() -> None:
-    """The hand-over also works on a worker's event loop, which reads connections inside the selector."""
+    """A worker's event loop reads connections inside its selector."""
 
     async def moved() -> None:
         await test_a_connection_moves_between_two_queries()
@@ -220,7 +215,7 @@ def test_on_the_loop_of_a_worker() -> None:
 
 
 def test_the_keys_of_messages() -> None:
-    """The keys of hand-over messages are those of svcdns 0.1.0, because workers of other versions read them."""
+    """Workers of other versions read these keys. They are those of svcdns 0.1.0."""
     about = {"host": "127.0.0.1", "port": 53, "family": 4, "patience": 2.5, "left": 7, "buffer": "00ff"}
     detached = connection_handover._decode({"op": "connection", **about, "fds": [9]})
     assert detached == Detached(9, "127.0.0.1", 53, 4, 2.5, b"\0\xff", 7)
@@ -240,7 +235,7 @@ def test_the_keys_of_messages() -> None:
     ],
 )
 async def test_a_message_that_is_none_of_a_hand_over(message: bytes, caplog: pytest.LogCaptureFixture) -> None:
-    """After an incomplete or wrong message, the successor takes no more connections, and closes the channel."""
+    """The successor takes no more connections, and closes the channel."""
     ours, theirs = socket.socketpair()
 
     async def unexpected(_: object) -> None:

@@ -27,10 +27,10 @@ ON_LINUX = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere new dat
 
 
 class World:
-    """The listeners of a worker with one UDP and one TCP socket, and what ends them."""
+    """The listeners of a worker with one UDP and one TCP socket, and the objects that end them."""
 
     def __init__(self) -> None:
-        """Creates a worker whose handler keeps queries for names below `slow.` waiting until `release` is set."""
+        """Creates a worker that answers names below `slow.` only after `release` is set."""
         self.listeners = Listeners(Counters(), monotonic, Cookies(private_page()))
         self.shutdown = Shutdown(self.listeners, monotonic)
         self.release = asyncio.Event()
@@ -56,22 +56,19 @@ class World:
         await self.listeners.swap({("127.0.0.1", 53): listener})
 
     def chain(self, query: Query) -> Answer:
-        """Answers at once, or, for names below `slow.`, when `release` is set."""
+        """Answers immediately, or, for names below `slow.`, after `release` is set."""
         self.asked += 1
         return self.later() if query.key.endswith(b"\4slow\0") else REPLY
 
     async def later(self) -> Reply:
-        """Waits for `release`, and returns the reply."""
         await self.release.wait()
         return REPLY
 
     async def connect(self) -> Client:
-        """Returns a client over TCP."""
         self.clients.append(Client(*await asyncio.open_connection(*self.tcp)))
         return self.clients[-1]
 
     def datagrams(self) -> socket.socket:
-        """Returns a client over UDP."""
         sock = socket.socket(type=socket.SOCK_DGRAM)
         sock.setblocking(False)
         sock.connect(self.udp)
@@ -79,13 +76,13 @@ class World:
 
 
 async def received(sock: socket.socket) -> int:
-    """Returns the message id of the next reply. Raises ConnectionRefusedError."""
+    """Returns the message ID of the next reply. Raises ConnectionRefusedError."""
     return dns.message.from_wire(await asyncio.wait_for(asyncio.get_running_loop().sock_recv(sock, 512), 10)).id
 
 
 @pytest.fixture
 async def world() -> AsyncIterator[World]:
-    """A World that has been started; its sockets are closed at the end of the test."""
+    """A World that has been started. Its sockets are closed after the test."""
     made = World()
     await made.start()
     yield made
@@ -100,13 +97,12 @@ async def world() -> AsyncIterator[World]:
 
 
 def query(ident: int, name: str = "a.b.") -> bytes:
-    """Returns a query."""
     return dns.message.make_query(name, "A", id=ident).to_wire()
 
 
 @ON_LINUX
 async def test_a_stop_answers_and_refuses(world: World) -> None:
-    """On a stop, a UDP query in progress is still answered, while new clients are refused over UDP and TCP."""
+    """A UDP query in progress is answered, while new clients are refused over UDP and TCP."""
     waiting, new = world.datagrams(), world.datagrams()
     with waiting, new:
         waiting.send(query(1, "a.slow."))
@@ -129,8 +125,8 @@ async def test_a_stop_answers_and_refuses(world: World) -> None:
 
 
 async def test_a_stop_closes_connections_after_a_reply(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a stop, UDP queries are answered until the connections are closed. A TCP client that sends another query gets
-    its reply before its connection is closed.
+    """UDP queries are answered until the connections are closed. If a TCP client sends another query, its connection is
+    closed after the reply.
     """
     monkeypatch.setattr(shutdown, "HURRY_AFTER", 60.0)
     monkeypatch.setattr(shutdown, "CLOSE_TIMEOUT", 60.0)
@@ -151,7 +147,6 @@ async def test_a_stop_closes_connections_after_a_reply(world: World, monkeypatch
 
 
 async def test_a_stop_closes_idle_connections(world: World) -> None:
-    """A stop closes connections whose clients send nothing."""
     clients = [await world.connect() for _ in range(3)]
     clients[0].send(1)
     await clients[0].reply()
@@ -161,7 +156,7 @@ async def test_a_stop_closes_idle_connections(world: World) -> None:
 
 
 async def test_a_hand_over_waits_for_a_query_in_progress(world: World) -> None:
-    """A hand-over waits until a query in progress is answered. A stop during it ends this wait."""
+    """A stop during the hand-over ends the wait."""
     client = await world.connect()
     packet = query(1, "a.slow.")
     client.writer.write(len(packet).to_bytes(2, "big") + packet)
@@ -187,7 +182,7 @@ async def test_a_hand_over_waits_for_a_query_in_progress(world: World) -> None:
 
 
 async def test_a_hand_over_is_bounded(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A query that is never answered delays a hand-over only for a limited time."""
+    """A query that is never answered delays the hand-over for a limited time."""
     for name in ("HAND_OVER_TIMEOUT", "LAST_REPLIES"):
         monkeypatch.setattr(shutdown, name, 0.02)
     client = await world.connect()

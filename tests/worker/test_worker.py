@@ -1,4 +1,4 @@
-"""A worker in the test's process: the test sends it frames, and queries its sockets."""
+"""A worker in the test's process. The test sends frames as control does, and queries the worker's sockets."""
 
 from __future__ import annotations
 
@@ -58,15 +58,14 @@ DB = Service("d", "db", ("None",))
 
 
 def slice_of(*addresses: str) -> EndpointSlice:
-    """Returns the slice of the headless Service."""
+    """Returns the EndpointSlice of the headless Service with these addresses."""
     return EndpointSlice("d", "db-1", "db", endpoints=tuple(Endpoint(address) for address in addresses))
 
 
 class World:
-    """A worker, its sockets and its connection to the control process."""
+    """A worker, its sockets and its connection to control."""
 
     def __init__(self, folder: Path) -> None:
-        """Creates a worker that has no sockets yet."""
         self.folder = folder
         self.said = FrameReader[ToControl](ToControl)
         self.counters = Counters()
@@ -74,7 +73,6 @@ class World:
         self.port = 0
 
     async def listen(self) -> None:
-        """Passes a UDP and a TCP socket to the worker."""
         tcp = socket.socket()
         tcp.bind(("127.0.0.1", 0))
         tcp.listen()
@@ -88,17 +86,16 @@ class World:
         await self.worker.read(frozenset({0}))
 
     async def feed(self, *frames: ToWorker) -> list[ToControl]:
-        """Sends frames to the worker, and returns its frames to control."""
+        """Sends frames to the worker, and returns the frames that the worker sends to control."""
         if self.worker.receive(b"".join(map(frame, frames))):
             await self.worker.run_instructions()
         return list(self.said.frames())
 
     async def change(self, *changes: Change) -> None:
-        """Changes the cluster."""
         await self.feed(*[Changed(1, change) for change in changes])
 
     async def list_all(self, *objects: Any) -> None:
-        """Sends the worker a complete list of every kind; `objects` are in the lists."""
+        """Sends a complete list of every kind. The lists contain `objects`."""
         for kind in KINDS:
             mine = [Put(item) for item in (Namespace("d"), *objects) if type(item).__name__ == kind]
             await self.change(Begin(kind), *mine, Complete(kind))
@@ -112,7 +109,7 @@ class World:
         return await self.feed(Configure(generation, made.corefile, made.hosts, (SourceKinds(1, watch, KINDS),)))
 
     async def ask(self, name: str, rtype: str = "A") -> list[str]:
-        """Asks the worker, and returns TTL and data of each record, or the response code if there is none."""
+        """Queries the worker. Returns TTL and data of each record, or the response code if there is no record."""
         reply = await self.reply(name, rtype, edns=False)
         found = sorted(f"{rrset.ttl} {rdata}" for rrset in reply.answer for rdata in rrset)
         return found or [dns.rcode.to_text(reply.rcode())]
@@ -128,7 +125,7 @@ class World:
 
     @property
     def state(self) -> State:
-        """The state that the worker reports to the supervisor."""
+        """Returns the state that the worker reports to the supervisor."""
         return state(self.counters._region)
 
 
@@ -151,7 +148,7 @@ async def serving(world: World, *objects: Any) -> None:
 
 
 async def test_a_start(world: World) -> None:
-    """A worker reports its state at each step of the start: chains, cluster, sockets."""
+    """The worker reports each step of its start: chains, cluster, sockets."""
     assert world.state is State.STARTING
     assert await world.configure(1) == [Configured(1)]
     await world.feed(Swap(1))
@@ -164,7 +161,7 @@ async def test_a_start(world: World) -> None:
 
 
 async def test_answers_before_the_first_list(world: World) -> None:
-    """Before the first list is complete, known names are answered, and names that would get NXDOMAIN get SERVFAIL."""
+    """Until the first list is complete, known names are answered. Unknown names get SERVFAIL instead of NXDOMAIN."""
     await world.configure(1)
     await world.feed(Swap(1))
     await world.listen()
@@ -177,7 +174,7 @@ async def test_answers_before_the_first_list(world: World) -> None:
 
 
 async def test_changes_are_in_the_next_answer(world: World) -> None:
-    """A change is in the next answer, for existing and nonexistent names, although replies are stored."""
+    """Replies are stored for existing and nonexistent names, but never used after a change."""
     await serving(world, DB, slice_of("10.0.0.1"))
     name = "db.d.svc.cluster.local."
     for _ in range(3):
@@ -196,8 +193,9 @@ async def test_changes_are_in_the_next_answer(world: World) -> None:
 
 
 async def test_a_new_epoch(world: World) -> None:
-    """After a restart of control, known objects are served until the new list is complete; those that it lacks are
-    removed then."""
+    """After control has restarted, known objects are served until the new list is complete. Objects that are not in the
+    new list are then removed.
+    """
     await serving(world, WEB, DB, slice_of("10.0.0.1"))
     world.worker.new_feed()
     await world.feed(Epoch(2))
@@ -209,9 +207,7 @@ async def test_a_new_epoch(world: World) -> None:
 
 
 async def test_stale_data_is_marked(world: World) -> None:
-    """Replies from stale data have an extended error (RFC 8914), stored replies included, and are otherwise
-    unchanged.
-    """
+    """Replies from stale data, stored or not, have an extended error (RFC 8914)."""
     await serving(world, WEB)
     names = ("web.d.svc.cluster.local.", "nothing.d.svc.cluster.local.")
     before = [await world.reply(name) for name in names for _ in range(3)]
@@ -233,7 +229,7 @@ async def test_stale_data_is_marked(world: World) -> None:
 
 
 async def test_half_a_frame_of_an_old_feed_is_dropped(world: World) -> None:
-    """An incomplete frame of the old feed is dropped when the new feed begins."""
+    """When a new feed begins, the incomplete frame of the old feed is dropped."""
     await serving(world, WEB)
     if world.worker.receive(frame(Changed(1, Gone(Kind.SERVICE, "d", "web")))[:-1]):
         await world.worker.run_instructions()
@@ -243,8 +239,8 @@ async def test_half_a_frame_of_an_old_feed_is_dropped(world: World) -> None:
 
 
 async def test_a_reload_swaps_in_one_step(world: World) -> None:
-    """A reload builds new chains on the same index while the old ones answer, and switches at `Swap`. Counters
-    continue.
+    """The old chains answer while the new chains are built on the same index. `Swap` exchanges them.
+    Counters continue.
     """
     await serving(world, WEB)
     for _ in range(3):
@@ -263,9 +259,7 @@ async def test_a_reload_swaps_in_one_step(world: World) -> None:
 
 
 async def test_less_memory(world: World) -> None:
-    """`Allow` makes answer tables and caches smaller, also those of later chains, until the next frame `Epoch`. Queries
-    are still answered.
-    """
+    """`Allow` makes answer tables and caches smaller until the next frame `Epoch`. Later chains are included."""
     await serving(world, WEB)
 
     def budget() -> int:
@@ -294,7 +288,7 @@ async def test_less_memory(world: World) -> None:
 
 
 async def test_other_slots_are_not_read(world: World) -> None:
-    """A worker reads the sockets of another slot only when the supervisor says so."""
+    """The worker reads the sockets of another slot only after a message from the supervisor."""
     await serving(world, WEB)
     await world.worker.read(frozenset({1}))
     assert not world.worker.listeners.reading
@@ -303,7 +297,7 @@ async def test_other_slots_are_not_read(world: World) -> None:
 
 
 async def test_a_drain_answers_the_packets_that_have_arrived(world: World) -> None:
-    """A worker that is told to stop answers the queries in its sockets' buffers first."""
+    """A worker that stops first answers the queries in its sockets' buffers."""
     await serving(world, WEB)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.settimeout(10)
@@ -321,7 +315,6 @@ def _idents(sock: socket.socket, count: int) -> Iterable[int]:
 
 @pytest.fixture
 def log_level() -> Iterator[None]:
-    """Restores the log level after the test."""
     logger = logging.getLogger("svcdns")
     before = logger.level
     yield
@@ -330,7 +323,7 @@ def log_level() -> Iterator[None]:
 
 @pytest.mark.usefixtures("log_level")
 async def test_debug_sets_the_level_of_a_worker(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`debug` sets the log level when its chains become active, and until chains without it become active."""
+    """*debug* sets the log level as long as its chains are active."""
     level = logging.getLogger("svcdns").getEffectiveLevel
     monkeypatch.setattr("tests.worker.test_worker.COREFILE", COREFILE.replace("prometheus", "debug"))
     await world.configure(1)
@@ -344,7 +337,7 @@ async def test_debug_sets_the_level_of_a_worker(world: World, monkeypatch: pytes
 
 
 async def test_a_reload_releases_the_chains_before(world: World) -> None:
-    """After a reload, the old chains are freed, together with their stored replies and counters."""
+    """The stored replies and counters of the old chains are freed, too."""
     await serving(world, WEB)
     for name in ("web.d.svc.cluster.local.", "no.d.svc.cluster.local.", "other.d.svc.cluster.local."):
         for _ in range(3):
@@ -359,7 +352,7 @@ async def test_a_reload_releases_the_chains_before(world: World) -> None:
 
 
 async def test_a_hook_that_fails_does_not_end_the_worker(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """If a hook raises, this is logged and counted, and the worker continues."""
+    """The failure is logged and counted."""
     await serving(world, WEB)
     handler = world.worker._live.chains.handlers[0]
 
@@ -378,7 +371,7 @@ async def test_a_hook_that_fails_does_not_end_the_worker(world: World, monkeypat
 
 
 async def test_a_plugin_that_fails_to_be_built(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """If a plugin cannot be created, control gets the reason, and the previous chains continue to answer."""
+    """Control gets the reason, and the previous chains continue to answer."""
     await serving(world, WEB)
 
     def broken(*_: object) -> None:

@@ -1,4 +1,4 @@
-"""How the connections of a worker end at a stop or an upgrade."""
+"""Closing the connections of a worker when it stops or is replaced in an upgrade."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ async def answered(client: Client, *idents: int) -> None:
 
 
 async def test_a_connection_is_closed_after_a_reply() -> None:
-    """A connection, also a new one, is closed after its next reply. One without a query stays open until `hurry`."""
+    """A connection without a query stays open until `hurry`."""
     connections = TcpConnections()
     async with served(ResponderSetup("tcp"), connections) as connect:
         asking, idle = await connect(), await connect()
@@ -43,9 +43,7 @@ async def test_a_connection_is_closed_after_a_reply() -> None:
 
 
 async def test_a_connection_with_pipelined_queries_is_closed_when_it_is_idle(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A connection with pipelined queries is closed only when it is idle, or after its next reply once `hurry` is
-    called.
-    """
+    """After `hurry`, the connection is closed after its next reply."""
     monkeypatch.setattr(tcp, "IDLE_CLOSE", 60.0)
     connections = TcpConnections()
     async with served(ResponderSetup("tcp"), connections) as connect:
@@ -68,7 +66,7 @@ async def test_a_connection_with_pipelined_queries_is_closed_when_it_is_idle(mon
 
 
 async def test_an_idle_connection_with_pipelined_queries_is_closed() -> None:
-    """After `close_after_reply`, a connection with pipelined queries is closed IDLE_CLOSE after its last reply."""
+    """After `close_after_reply`, the connection is closed IDLE_CLOSE seconds after its last reply."""
     connections = TcpConnections()
     async with served(ResponderSetup("tcp"), connections) as connect:
         client = await connect()
@@ -81,9 +79,7 @@ async def test_an_idle_connection_with_pipelined_queries_is_closed() -> None:
     "loop", [pytest.param(asyncio.new_event_loop, id="asyncio"), pytest.param(new_loop, id="drained", marks=ON_LINUX)]
 )
 def test_lame_duck(loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
-    """A connection that was open when lame duck began is closed after a reply. A later connection stays open until the
-    end.
-    """
+    """A connection from before lame duck is closed after a reply. A later connection stays open until the end."""
 
     async def lame_duck() -> None:
         connections = TcpConnections()
@@ -107,8 +103,7 @@ def test_lame_duck(loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
         runner.run(lame_duck())
 
 
-async def test_a_hand_over_during_lame_duck() -> None:
-    """A hand-over during lame duck closes only TLS connections, and the other connections stay open."""
+async def test_a_hand_over_during_lame_duck_closes_only_tls_connections() -> None:
     connections = TcpConnections()
     async with served(ResponderSetup("tcp"), connections) as connect:
         client = await connect()
@@ -121,7 +116,7 @@ async def test_a_hand_over_during_lame_duck() -> None:
 
 
 async def test_tls_only() -> None:
-    """With `tls_only`, connections without TLS stay open, so that they can be handed over to another worker."""
+    """Connections without TLS stay open for the hand-over to another worker."""
     connections = TcpConnections()
     async with served(ResponderSetup("tcp"), connections) as connect:
         client = await connect()

@@ -1,4 +1,4 @@
-"""When the kernel drops packets of busy clients."""
+"""The flood guard, which makes the kernel drop packets of busy clients while a receive buffer is full."""
 
 from __future__ import annotations
 
@@ -19,20 +19,19 @@ A, B = b"\x0a\0\0\1", b"\x0a\0\0\2"
 
 
 class Socket(socket.socket):
-    """A socket whose receive buffer is as full as the test says."""
+    """A socket for which the test chooses how full the receive buffer is."""
 
     used = dropped = 0
     size = SIZE
     supported = True
 
     def getsockopt(self, level: int, option: int, size: int = 0) -> bytes:  # type: ignore[override]
-        """Returns the state of the buffer."""
         assert (level, option) == (socket.SOL_SOCKET, flood_guard.SO_MEMINFO)
         return struct.pack("=9I", self.used, self.size, *[0] * 6, self.dropped)[:size]
 
 
 class Setup:
-    """A guard, its socket, and the packets that it reported as dropped."""
+    """A flood guard, its socket, and the packets that the guard has reported as dropped."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(flood_guard, "STEP", 0.0)
@@ -44,7 +43,6 @@ class Setup:
         self.guard = FloodGuard(ReceiveBuffer(self.sock), self.dropped.append)
 
     def attach(self, sock: socket.socket, kept: dict[bytes, float]) -> None:
-        """Records the filter."""
         if not self.sock.supported:
             raise OSError(errno.ENOPROTOOPT, "not supported")
         assert sock is self.sock
@@ -53,7 +51,9 @@ class Setup:
     async def step(
         self, used: int, packets: dict[bytes, int], *, dropped: int = 0, shed: dict[bytes, int] | None = None
     ) -> None:
-        """Lets one step of the guard see this buffer, after these packets, and after the worker dropped some."""
+        """Runs one step of the guard after these packets. `used` is the fill level of the buffer, `dropped` and `shed`
+        are the worker's drops.
+        """
         self.sock.used = used
         self.sock.dropped += dropped
         self.guard.note_shed([client for client, count in (shed or {}).items() for _ in range(count)])
@@ -65,14 +65,14 @@ class Setup:
         await asyncio.sleep(0)
 
     async def steps(self, used: Sequence[int], packets: dict[bytes, int]) -> None:
-        """Lets a step see each of these fill levels."""
+        """Runs one step for each of these fill levels."""
         for octets in used:
             await self.step(octets, packets)
 
 
 @pytest.fixture
 def setup(monkeypatch: pytest.MonkeyPatch) -> Setup:
-    """Returns a guard whose steps follow one another at once."""
+    """Returns a guard whose steps follow one another without a pause."""
     return Setup(monkeypatch)
 
 
@@ -80,7 +80,7 @@ FLOOD = {A: 900, B: 10}
 
 
 async def test_the_busiest_client_loses_packets(setup: Setup) -> None:
-    """While the buffer stays filled, the share of the busiest client falls; the kernel's drops are reported."""
+    """While the buffer stays full, the share of the busiest client becomes smaller. The kernel's drops are reported."""
     await setup.steps([FILLED + n for n in range(6)], FLOOD)
     assert setup.guard.active
     assert list(setup.guard.kept) == [A]
@@ -93,7 +93,7 @@ async def test_the_busiest_client_loses_packets(setup: Setup) -> None:
 
 
 async def test_the_share_rises_again_and_the_filter_ends(setup: Setup) -> None:
-    """When the buffer is short, the share rises until the filter is removed; then the guard does nothing."""
+    """When few packets wait, the share rises until the filter is removed."""
     await setup.steps([FILLED + n for n in range(6)], FLOOD)
     share = setup.guard.kept[A]
     await setup.step(SHORT, FLOOD)
@@ -119,15 +119,14 @@ async def test_the_share_rises_again_and_the_filter_ends(setup: Setup) -> None:
     ids=["not filled", "shrinks by itself", "one client", "equal clients", "hardly any packets"],
 )
 async def test_no_filter(setup: Setup, used: list[int], packets: dict[bytes, int]) -> None:
-    """Nothing is dropped without a lasting backlog, nor if no client is much busier than the others."""
+    """There is no filter without a lasting backlog, or if no client is much busier than the others."""
     await setup.steps(used, packets)
     assert not any(setup.filters)
     setup.guard.stop()
     setup.sock.close()
 
 
-async def test_a_lone_client_that_fills_half_of_the_buffer(setup: Setup) -> None:
-    """Packets of a lone client are dropped when half of the buffer is in use."""
+async def test_packets_of_a_lone_client_are_dropped_at_half_of_the_buffer(setup: Setup) -> None:
     await setup.steps([SIZE // 2 + n for n in range(6)], {A: 900})
     assert list(setup.filters[-1]) == [A]
     setup.guard.stop()
@@ -138,7 +137,7 @@ async def test_a_lone_client_that_fills_half_of_the_buffer(setup: Setup) -> None
 async def test_clients_whose_packets_the_worker_drops(
     setup: Setup, monkeypatch: pytest.MonkeyPatch, packets: dict[bytes, int]
 ) -> None:
-    """If the worker drops packets from its queue, the kernel drops about that share of their client's packets."""
+    """The kernel drops about the same share of a client's packets as the worker does."""
     monkeypatch.setattr(flood_guard, "STEP", 3600.0)
     guard, kept = setup.guard, []
     guard.note_shed([A] * 600)
@@ -156,7 +155,6 @@ async def test_clients_whose_packets_the_worker_drops(
 
 
 async def test_few_dropped_packets_cause_no_filter(setup: Setup) -> None:
-    """If the worker drops only a few packets, or only a few of each client, the kernel drops none."""
     crowd = {bytes((10, 0, 1, n)): 3 for n in range(200)}
     for packets, shed in ((FLOOD, {A: MAX_SHED}), (crowd, crowd)):
         for _ in range(9):
@@ -166,8 +164,7 @@ async def test_few_dropped_packets_cause_no_filter(setup: Setup) -> None:
     setup.sock.close()
 
 
-async def test_bounds(setup: Setup) -> None:
-    """The filter has at most `source_filter.MAX_CLIENTS` clients, and the counts at most MAX_COUNTED and a batch."""
+async def test_the_numbers_of_clients_are_bounded(setup: Setup) -> None:
     crowd = {bytes((11, 0, n >> 8, n & 255)): 1 for n in range(flood_guard.MAX_COUNTED)}
     await setup.steps([FILLED + n for n in range(4)], crowd)
     for n in range(source_filter.MAX_CLIENTS + 20):
@@ -179,8 +176,7 @@ async def test_bounds(setup: Setup) -> None:
     setup.sock.close()
 
 
-async def test_without_support(setup: Setup) -> None:
-    """On a kernel without packet filters, the guard gives up."""
+async def test_the_guard_gives_up_on_a_kernel_without_packet_filters(setup: Setup) -> None:
     setup.sock.supported = False
     await setup.steps([FILLED + n for n in range(6)], FLOOD)
     assert not any(setup.filters)
@@ -190,7 +186,7 @@ async def test_without_support(setup: Setup) -> None:
 
 
 def test_the_length_of_an_accept_queue() -> None:
-    """The connections that wait until they are accepted are counted; a socket that does not listen has none."""
+    """The length is the number of connections that wait to be accepted. A socket that does not listen has none."""
     with socket.create_server(("127.0.0.1", 0), backlog=9) as server, contextlib.ExitStack() as stack:
         queue = AcceptQueue(server)
         assert queue.usage() == (0, 9, 0)
@@ -203,7 +199,7 @@ def test_the_length_of_an_accept_queue() -> None:
 
 
 async def test_the_busiest_client_of_an_accept_queue(monkeypatch: pytest.MonkeyPatch) -> None:
-    """While connections wait, the kernel drops new ones of the client with the most; then the filter is removed."""
+    """While connections wait, the kernel drops new connections of the client that has the most."""
     monkeypatch.setattr(flood_guard, "STEP", 3600.0)
     with socket.create_server(("127.0.0.1", 0), backlog=64) as server, contextlib.ExitStack() as stack:
         dropped: list[int] = []

@@ -22,8 +22,8 @@ def client_of(family: int, port: int) -> socket.socket:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nothing is done")
 @pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0", "::1", "::"])
-def test_datagrams(host: str) -> None:
-    """New datagrams are refused in every process with the socket. One that arrived before can be read and answered."""
+def test_refused_datagrams(host: str) -> None:
+    """Every process with the socket refuses new datagrams. A datagram that arrived before can be read and answered."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with contextlib.ExitStack() as stack:
         listening = stack.enter_context(socket.socket(family, socket.SOCK_DGRAM))
@@ -43,10 +43,8 @@ def test_datagrams(host: str) -> None:
         assert before.recv(10) == b"reply"
 
 
-def test_connections() -> None:
-    """`refuse_connections` makes the kernel refuse new clients, though another process holds the socket. A second call
-    changes nothing.
-    """
+def test_refused_connections() -> None:
+    """The kernel refuses new clients, even if another process has the same socket. A second call changes nothing."""
     with socket.socket() as listening, socket.socket(fileno=os.dup(listening.fileno())) as other:
         listening.bind(("127.0.0.1", 0))
         listening.listen()

@@ -1,4 +1,4 @@
-"""Packet filters on sockets, with the kernel of this machine."""
+"""Packet filters on sockets, tested with the kernel of this machine."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ CLIENT = socket.inet_aton("127.0.0.9")
 
 @pytest.fixture(params=["127.0.0.1", "::1"])
 def server(request: pytest.FixtureRequest) -> Iterator[socket.socket]:
-    """A UDP socket of each address family."""
+    """A UDP socket, for each address family."""
     with bound(request.param) as sock:
         yield sock
 
 
 def received(server: socket.socket, source: str, packets: int) -> int:
-    """Returns how many of some packets from `source` the socket receives."""
+    """Sends packets from `source`, and returns how many of them the socket receives."""
     with ExitStack() as stack:
         client = stack.enter_context(bound(source))
         count = 0
@@ -37,14 +37,13 @@ def received(server: socket.socket, source: str, packets: int) -> int:
 
 
 def sources(server: socket.socket) -> tuple[str, bytes]:
-    """Returns an address that can send to the socket, and its client in a filter."""
+    """Returns an address that can send to the socket, and the key of its client in a filter."""
     if server.family == socket.AF_INET:
         return "127.0.0.9", CLIENT
     return "::1", socket.inet_pton(socket.AF_INET6, "::1")[:8]
 
 
-def test_shares(server: socket.socket) -> None:
-    """The filter keeps the stated share of a client's packets; without a filter, all packets are received."""
+def test_the_filter_passes_the_stated_share_of_packets(server: socket.socket) -> None:
     source, client = sources(server)
     assert received(server, source, 50) == 50
     source_filter.attach(server, {client: 0.5})
@@ -55,8 +54,8 @@ def test_shares(server: socket.socket) -> None:
     assert received(server, source, 50) == 50
 
 
-def test_other_clients(server: socket.socket) -> None:
-    """A filter with as many clients as are allowed drops the packets of each of them, and of no others."""
+def test_only_packets_of_the_filters_clients_are_dropped(server: socket.socket) -> None:
+    """The filter has as many clients as are permitted."""
     source, client = sources(server)
     others = {bytes((10, *n.to_bytes(len(client) - 1, "big"))): 0.0 for n in range(source_filter.MAX_CLIENTS - 1)}
     source_filter.attach(server, others)
@@ -73,13 +72,12 @@ def test_a_prefix_that_differs_in_its_second_half() -> None:
 
 
 def test_detach_without_a_filter(server: socket.socket) -> None:
-    """A filter that does not exist may be removed."""
     source_filter.detach(server)
     assert received(server, *sources(server)[:1], 5) == 5
 
 
 def test_new_connections() -> None:
-    """On a listening socket, the filter drops the new connections of a client, and no packets of its earlier ones."""
+    """On a listening socket, the filter drops new connections. Packets of open connections pass."""
     with ExitStack() as stack:
         server = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
         address = server.getsockname()

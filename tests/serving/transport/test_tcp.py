@@ -29,7 +29,7 @@ ON_LINUX = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere asyncio
 
 
 async def test_several_queries_on_a_connection() -> None:
-    """Sequential, pipelined and fragmented queries are answered, from the chain and from the answer table."""
+    """The queries are sequential, pipelined or fragmented. The chain or the answer table replies."""
     place = ResponderSetup("tcp")
     async with served(place, TcpConnections()) as connect:
         client = await connect()
@@ -46,7 +46,7 @@ async def test_several_queries_on_a_connection() -> None:
 
 
 async def test_replies_keep_the_order_of_their_queries() -> None:
-    """Replies have the order of their queries, even if the first query has to wait."""
+    """The order stays the same even if the first query has to wait."""
     release = asyncio.Event()
 
     async def later() -> Reply:
@@ -88,8 +88,8 @@ async def closed_and_freed() -> None:
 @pytest.mark.parametrize(
     "loop", [pytest.param(asyncio.new_event_loop, id="asyncio"), pytest.param(new_loop, id="drained", marks=ON_LINUX)]
 )
-def test_a_closed_connection_is_freed_at_once(loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
-    """A closed connection leaves no reference cycles, which would take the garbage collector long to free."""
+def test_a_closed_connection_leaves_no_reference_cycle(loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
+    """The garbage collector would take a long time to free many connections."""
     with asyncio.Runner(loop_factory=loop) as runner:
         runner.run(closed_and_freed())
 
@@ -104,8 +104,7 @@ async def test_a_half_closed_connection() -> None:
         assert await client.ended()
 
 
-async def test_half_a_query_and_the_end_of_the_stream() -> None:
-    """If the stream ends within a query, the connection is closed."""
+async def test_a_stream_that_ends_within_a_query_closes_the_connection() -> None:
     async with served(ResponderSetup("tcp"), TcpConnections()) as connect:
         client = await connect()
         client.send(1, cut=3)
@@ -117,7 +116,7 @@ async def test_half_a_query_and_the_end_of_the_stream() -> None:
     "timeouts", [Timeouts(read=0.02, idle=60), Timeouts(read=60, idle=0.02)], ids=["first", "idle"]
 )
 async def test_a_silent_client(timeouts: Timeouts) -> None:
-    """A silent connection is closed after the timeout of its first query, or after the idle timeout."""
+    """The first query has its own timeout. Later, the idle timeout applies."""
     async with served(ResponderSetup("tcp"), TcpConnections(), timeouts) as connect:
         client = await connect()
         if timeouts.idle < 1:
@@ -127,7 +126,7 @@ async def test_a_silent_client(timeouts: Timeouts) -> None:
 
 
 async def test_the_number_of_connections_is_bounded() -> None:
-    """A connection above the limit is closed at once; the others stay open."""
+    """A connection above the limit is closed immediately. The others stay open."""
     async with served(ResponderSetup("tcp"), TcpConnections(1)) as connect:
         first = await connect()
         first.send(1)
@@ -139,14 +138,13 @@ async def test_the_number_of_connections_is_bounded() -> None:
 
 
 def shed(place: ResponderSetup, reason: str) -> float:
-    """Returns how many connections were given up for this reason."""
+    """Returns the number of connections that were dropped for this reason."""
     return counted(place.counters).get(("svcdns_shed_total", "dns://127.0.0.1:53", reason), 0)
 
 
-async def test_the_client_with_the_most_connections_loses_its_idlest() -> None:
-    """At the limit, another client's connection is accepted, and the busiest client loses the one idle for longest.
-
-    A further connection of the busiest client is closed at once.
+async def test_the_client_with_the_most_connections_loses_one_to_another_client() -> None:
+    """The lost connection is the one that has been idle for longest. A further connection of the busiest client is
+    closed.
     """
     place = ResponderSetup("tcp")
     async with served(place, TcpConnections(3)) as connect:
@@ -168,7 +166,7 @@ async def test_the_client_with_the_most_connections_loses_its_idlest() -> None:
 
 
 async def test_a_query_that_arrives_octet_by_octet() -> None:
-    """A client that does not complete its first query in time loses its connection, however often it sends octets."""
+    """The timeout is for the complete first query, however often the client sends octets."""
     place = ResponderSetup("tcp")
     async with served(place, TcpConnections(), Timeouts(read=0.05, idle=60)) as connect:
         client = await connect()
@@ -182,7 +180,7 @@ async def test_a_query_that_arrives_octet_by_octet() -> None:
 
 
 async def test_a_client_that_never_reads_is_closed() -> None:
-    """A client that does not read its replies loses its connection after the write timeout."""
+    """The write timeout ends the connection of a client that does not read its replies."""
     place, connections = ResponderSetup("tcp"), TcpConnections()
     async with served(place, connections, Timeouts(60, 60, 0.05), buffers=4096) as connect:
         client = await connect()
@@ -196,7 +194,9 @@ async def test_a_client_that_never_reads_is_closed() -> None:
 
 
 async def test_the_connections_with_many_octets_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """At most MAX_LARGE connections have many octets in their buffers; the client with the most loses its oldest."""
+    """At most MAX_LARGE connections may have many octets in their buffers. The client with the most
+    loses its oldest.
+    """
     monkeypatch.setattr("svcdns.serving.transport.connections.MAX_LARGE", 2)
     place, connections = ResponderSetup("tcp"), TcpConnections()
     query = dns.message.make_query("a.b.", "A", id=1).to_wire()
@@ -217,7 +217,7 @@ async def test_the_connections_with_many_octets_are_bounded(monkeypatch: pytest.
 
 
 async def test_pipelined_queries_do_not_delay_other_clients(monkeypatch: pytest.MonkeyPatch) -> None:
-    """While one client sends very many queries, a query of another client is answered after few of them."""
+    """After few queries of the first client, the other client gets its reply."""
     monkeypatch.setattr("svcdns.serving.transport.tcp.TURN", 0.0)
     place, polled = ResponderSetup("tcp"), []
     place.listener.observed = True
@@ -244,7 +244,7 @@ async def test_pipelined_queries_do_not_delay_other_clients(monkeypatch: pytest.
 
 @ON_LINUX
 def test_the_udp_sockets_are_read_between_connections() -> None:
-    """Work for TCP connections reads the UDP sockets at intervals, so that UDP queries do not wait for it."""
+    """UDP queries must not wait for the work on TCP connections."""
     polled: list[int] = []
 
     async def asked() -> None:
@@ -260,9 +260,7 @@ def test_the_udp_sockets_are_read_between_connections() -> None:
 
 
 async def test_a_drain_closes_idle_connections_and_waits_for_others() -> None:
-    """When a worker stops, idle connections are closed at once, and a connection with a query in flight after its
-    reply.
-    """
+    """If a worker stops, a connection with a query in flight is closed after the reply."""
     release = asyncio.Event()
 
     async def later() -> Reply:
@@ -284,9 +282,7 @@ async def test_a_drain_closes_idle_connections_and_waits_for_others() -> None:
 
 
 async def test_a_client_that_does_not_read_is_not_read() -> None:
-    """If a client does not read, its queries stay in its socket, so the worker's memory is bounded. Other clients
-    are answered.
-    """
+    """Its queries stay in its socket, so that the worker's memory is bounded."""
     place, connections = ResponderSetup("tcp"), TcpConnections()
     async with served(place, connections) as connect:
         greedy, other = await connect(), await connect()
@@ -301,8 +297,8 @@ async def test_a_client_that_does_not_read_is_not_read() -> None:
         greedy.writer.transport.abort()
 
 
-async def test_the_replies_that_a_client_does_not_take_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No query is answered while more than WRITE_BUFFER octets of replies wait, so one reply at most exceeds it."""
+async def test_unread_replies_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No query is answered while more than WRITE_BUFFER octets of replies wait."""
     waiting: list[int] = []
     write = TcpConnection._write
 
@@ -363,7 +359,7 @@ def test_a_drain_reads_what_has_arrived() -> None:
     "loop", [pytest.param(asyncio.new_event_loop, id="asyncio"), pytest.param(new_loop, id="drained", marks=ON_LINUX)]
 )
 def test_a_limited_number_of_queries(loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
-    """After the last permitted query is answered, the connection is closed, whether or not the answer table replied."""
+    """The connection is closed after the last permitted reply, from the chain or the answer table."""
 
     async def asking() -> None:
         async with served(ResponderSetup("tcp"), TcpConnections(), Timeouts(60, 60, 60, 4)) as connect:
@@ -385,9 +381,7 @@ def test_a_limited_number_of_queries(loop: Callable[[], asyncio.AbstractEventLoo
     "loop", [pytest.param(asyncio.new_event_loop, id="asyncio"), pytest.param(new_loop, id="drained", marks=ON_LINUX)]
 )
 def test_a_connection_that_is_drained_is_not_read_for_ever(loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
-    """When a worker stops, a client that keeps sending is not read without bound, and its query in flight is
-    answered.
-    """
+    """A client that keeps sending cannot stop a worker from stopping. Its query in flight is answered."""
 
     async def flood() -> None:
         release = asyncio.Event()
@@ -422,9 +416,7 @@ def test_a_connection_that_is_drained_is_not_read_for_ever(loop: Callable[[], as
     "loop", [pytest.param(asyncio.new_event_loop, id="asyncio"), pytest.param(new_loop, id="drained", marks=ON_LINUX)]
 )
 def test_a_detached_connection_reads_nothing(loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
-    """After `detach`, a connection reads no further queries: they stay in the kernel until the connection is
-    resumed.
-    """
+    """Further queries stay in the kernel until the connection is resumed."""
 
     async def detach() -> None:
         connections = TcpConnections()

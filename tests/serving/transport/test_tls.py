@@ -1,4 +1,4 @@
-"""DNS over TLS (RFC 7858): what a worker does with connections and certificates."""
+"""DNS over TLS (RFC 7858): connections and certificates of a worker."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class World:
     """A responder with a TLS listener."""
 
     def __init__(self, connections: TcpConnections, timeouts: Timeouts, most: int) -> None:
-        """`most` is how many handshakes may be under way at once."""
+        """Limits the number of concurrent handshakes to `most`."""
         self.place, self.connections = ResponderSetup("tcp"), connections
         self.place.listener.transport, self.place.listener.timeouts = "tls", timeouts
         self.acceptor = TlsAcceptor(self.place.counters, connections, most)
@@ -42,14 +42,14 @@ class World:
         self.made: list[asyncio.StreamWriter] = []
 
     async def connect(self, **options: Any) -> Client:
-        """Connects a client, over TLS, or without a handshake if `ssl` is None."""
+        """Connects a client over TLS. If `ssl` is None, the client begins no handshake."""
         options = {"ssl": authority().client(), "server_hostname": "dns.test", **options}
         client = Client(*await asyncio.open_connection("127.0.0.1", self.port, **options))
         self.made.append(client.writer)
         return client
 
     def handshakes(self, result: str) -> float:
-        """Returns how many handshakes had this result."""
+        """Returns the number of handshakes with this result."""
         return counted(self.place.counters).get(("svcdns_tls_handshakes_total", "tls://127.0.0.1:53", result), 0)
 
 
@@ -57,7 +57,6 @@ class World:
 async def served(
     connections: TcpConnections | None = None, timeouts: Timeouts = LONG, most: int = 99
 ) -> AsyncIterator[World]:
-    """A server on loopback."""
     world = World(connections or TcpConnections(), timeouts, most)
     server = await asyncio.get_running_loop().create_server(
         lambda: world.acceptor.accept(world.place.responder, CONTEXT), "127.0.0.1", 0
@@ -75,14 +74,13 @@ async def served(
 
 
 async def happens(what: Callable[[], object]) -> None:
-    """Waits until `what` returns something true."""
     async with asyncio.timeout(10):
         while not what():
             await asyncio.sleep(0)
 
 
 async def test_queries_over_tls() -> None:
-    """Several queries on a connection, or in one TLS record, are answered. They are counted as TCP."""
+    """The queries are counted as TCP."""
     async with served() as world:
         client = await world.connect()
         client.send(1)
@@ -95,7 +93,7 @@ async def test_queries_over_tls() -> None:
 
 
 async def test_a_session_is_resumed() -> None:
-    """A client resumes its session with the ticket from its previous connection."""
+    """The client uses the session ticket of its previous connection."""
     context = authority().client()
     async with served() as world:
         for _ in range(2):
@@ -118,7 +116,7 @@ def _ask_twice(context: ssl.SSLContext, port: int) -> None:
 
 
 async def test_an_idle_client() -> None:
-    """An idle TLS connection is closed with close_notify, after the idle timeout or the timeout of its first query."""
+    """The idle timeout, or the timeout of the first query, ends the connection with close_notify."""
     for timeouts in (Timeouts(0.05, 60, 60), Timeouts(60, 0.05, 60)):
         async with served(timeouts=timeouts) as world:
             client = await world.connect()
@@ -129,7 +127,7 @@ async def test_an_idle_client() -> None:
 
 
 async def test_a_handshake_has_the_timeout_of_a_first_query() -> None:
-    """The connection of a client that sends no handshake is closed after the timeout, and counted as a failure."""
+    """The connection is counted as a failed handshake."""
     async with served(timeouts=Timeouts(0.05, 60, 60)) as world:
         client = await world.connect(ssl=None, server_hostname=None)
         assert await client.ended()
@@ -137,7 +135,7 @@ async def test_a_handshake_has_the_timeout_of_a_first_query() -> None:
 
 
 async def test_handshakes_are_bounded() -> None:
-    """Above the limit of concurrent handshakes, a new connection is closed at once."""
+    """Above the limit of concurrent handshakes, a new connection is closed immediately."""
     async with served(most=1) as world:
         slow = await world.connect(ssl=None, server_hostname=None)
         await happens(lambda: world.connections.handshaking)
@@ -152,7 +150,7 @@ async def test_handshakes_are_bounded() -> None:
 
 
 async def test_the_client_with_the_most_handshakes_loses_its_oldest() -> None:
-    """At the limit of handshakes, another client's handshake begins, and the client with the most loses its oldest."""
+    """At the limit, a handshake of another client takes the place of this handshake."""
     async with served(most=2) as world:
         slow = []
         for number in (1, 2):
@@ -168,7 +166,7 @@ async def test_the_client_with_the_most_handshakes_loses_its_oldest() -> None:
 
 
 async def test_connections_are_bounded_together_with_those_of_tcp() -> None:
-    """The limit of connections includes TLS connections in a handshake."""
+    """The limit of TCP connections includes TLS connections in a handshake."""
     async with served(TcpConnections(2)) as world:
         client = await world.connect()
         client.send(1)
@@ -179,10 +177,7 @@ async def test_connections_are_bounded_together_with_those_of_tcp() -> None:
 
 
 async def test_a_drain_closes_all() -> None:
-    """When a worker stops, TLS connections in a handshake are closed at once, the others after their replies.
-
-    TLS connections cannot be handed over.
-    """
+    """Connections in a handshake are closed immediately, the others after their replies."""
     async with served() as world:
         client, handshaking = await world.connect(), await world.connect(ssl=None, server_hostname=None)
         client.send(1)
@@ -197,9 +192,7 @@ async def test_a_drain_closes_all() -> None:
 
 
 async def test_a_connection_is_closed_after_a_reply() -> None:
-    """The connection is closed with a TLS close_notify after the next reply, also if only TLS connections are to
-    close.
-    """
+    """The server sends close_notify, also if only TLS connections are to be closed."""
     async with served() as world:
         client = await world.connect()
         client.send(1)
@@ -213,7 +206,7 @@ async def test_a_connection_is_closed_after_a_reply() -> None:
 
 @pytest.mark.parametrize("step", ["hurry", "drain"])
 async def test_a_query_that_has_arrived_is_answered(step: str) -> None:
-    """A query that has arrived, but that the event loop has not read yet, is answered before the connection closes."""
+    """The event loop has not read the query yet when the connection is to be closed."""
     async with served() as world:
         client = await world.connect()
         client.send(1)
@@ -228,7 +221,7 @@ async def test_a_query_that_has_arrived_is_answered(step: str) -> None:
 
 
 async def test_a_limited_number_of_queries() -> None:
-    """After the last reply the connection is closed; further queries are not answered."""
+    """After the last permitted reply, the connection is closed."""
     async with served(timeouts=Timeouts(60, 60, 60, 2)) as world:
         client = await world.connect()
         client.send(1, 2, 3)
@@ -240,8 +233,8 @@ async def test_a_limited_number_of_queries() -> None:
 
 
 @pytest.mark.parametrize("complete", [True, False], ids=["after a reply", "in its handshake"])
-async def test_a_closed_connection_is_freed_at_once(complete: bool) -> None:
-    """A closed connection leaves no reference cycles, which would take the garbage collector long to free."""
+async def test_a_closed_connection_leaves_no_reference_cycle(complete: bool) -> None:
+    """The garbage collector would take a long time to free many connections."""
     async with served() as world:
         if complete:
             client = await world.connect()
@@ -264,13 +257,13 @@ async def test_a_closed_connection_is_freed_at_once(complete: bool) -> None:
 
 
 def payload(one: Pair, **fields: Any) -> bytes:
-    """Returns the payload from control for this pair."""
+    """Returns the message from control with this certificate and key."""
     values = {"certificate": "c", "client_auth": "nocert", "keylog": "", "expires": expiry(one.certificate), **fields}
     return msgspec.msgpack.encode(tls.ServerTls(material=Material(*one), **values))
 
 
 def test_a_new_certificate_is_a_new_context() -> None:
-    """A new certificate gets a new SSL context for new connections; an equal certificate does not."""
+    """New connections use the new SSL context. An equal certificate makes no new context."""
     counters = Counters()
     certificates = Certificates(counters, lambda: None)
     with pytest.raises(NoCertificateError):
@@ -289,9 +282,7 @@ def test_a_new_certificate_is_a_new_context() -> None:
 
 
 def test_a_certificate_that_cannot_be_served(caplog: pytest.LogCaptureFixture) -> None:
-    """If a new certificate cannot be used, this is logged, and the previous one stays. Unused certificates are
-    removed.
-    """
+    """The failure is logged, and the previous certificate stays in use."""
     counters = Counters()
     certificates = Certificates(counters, lambda: None)
     certificates.take("key", payload(pair()))

@@ -1,4 +1,4 @@
-"""The turns of connections with many queries."""
+"""Turns of connections that have many queries waiting."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from svcdns.serving.transport.turns import Turns
 
 
 async def test_clients_take_turns() -> None:
-    """A client with many connections does not delay a client with one; all of them get a turn."""
+    """A client with many connections does not delay a client with one connection."""
     order: list[str] = []
     waiting = Turns()
 
@@ -36,7 +36,7 @@ async def test_clients_take_turns() -> None:
 
 
 async def test_other_work_runs_between_turns(monkeypatch: pytest.MonkeyPatch) -> None:
-    """After SLICE, the event loop does other work before the next turn."""
+    """After SLICE seconds of turns, the event loop does other work."""
     monkeypatch.setattr(turns, "SLICE", 1e-9)
     order: list[str] = []
     waiting = Turns()
@@ -50,7 +50,7 @@ async def test_other_work_runs_between_turns(monkeypatch: pytest.MonkeyPatch) ->
 
 
 async def test_work_that_fails() -> None:
-    """An exception is reported to the event loop, and the other connections get their turns."""
+    """The exception is reported to the event loop. The other connections get their turns."""
     reported: list[str] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(str(context["exception"])))
     done: list[int] = []
@@ -68,7 +68,7 @@ async def test_work_that_fails() -> None:
 
 
 async def test_the_connections_that_wait_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """When MAX_WAITING connections wait, the client with the most of them loses its newest turn to another client.
+    """When MAX_WAITING connections wait, the client with most of them loses its newest turn.
 
     The real MAX_WAITING is at least twice the limit of connections, so a worker never reaches it.
     """

@@ -1,4 +1,4 @@
-"""The UDP hot loop: reading packets, sending replies, counting errors."""
+"""The loop that reads UDP packets, sends replies and counts errors."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Served:
     """A UDP reader on a socket, and a client socket."""
 
     def __init__(self, *, wildcard: bool = False, observed: bool = False) -> None:
-        """With `wildcard`, the socket returns the destination address of each packet."""
+        """Creates the sockets. With `wildcard`, the reader's socket has the address 0.0.0.0."""
         self.place = ResponderSetup("udp")
         self.sock, self.client = bound(), bound()
         if wildcard:
@@ -41,7 +41,6 @@ class Served:
         self.reader = UdpReader(self.sock, self.place.responder, errors, wildcard=wildcard)
 
     def send(self, *packets: bytes) -> None:
-        """Sends packets from the client."""
         for packet in packets:
             self.client.sendto(packet, self.sock.getsockname())
 
@@ -55,14 +54,13 @@ class Served:
                 return out
 
     def close(self) -> None:
-        """Closes both sockets."""
         self.sock.close()
         self.client.close()
 
 
 @pytest.fixture(params=[{}, {"wildcard": True}, {"observed": True}], ids=["bound", "wildcard", "observed"])
 def served(request: pytest.FixtureRequest) -> Iterator[Served]:
-    """Runs the test with each kind of socket: bound to one address, bound to all, and with a plugin that observes
+    """Runs the test with each kind of socket: with one address, with all addresses, and with a plugin that observes
     queries.
     """
     made = Served(**request.param)
@@ -71,17 +69,14 @@ def served(request: pytest.FixtureRequest) -> Iterator[Served]:
 
 
 def unlimited() -> Limiter:
-    """Returns a rate limiter without limits."""
     return Limiter(world.options("rrl", "rrl"), world.environment())
 
 
 def query(ident: int, name: str = "a.b.") -> bytes:
-    """Returns a query packet."""
     return dns.message.make_query(name, "A", id=ident).to_wire()
 
 
 def test_replies_have_the_ids_of_their_queries(served: Served) -> None:
-    """Each reply has the ID of its query, from the chain or the answer table, and each query is counted once."""
     for ident in range(5):
         served.send(query(ident))
         served.reader.drain()
@@ -97,7 +92,7 @@ def test_replies_have_the_ids_of_their_queries(served: Served) -> None:
 
 @pytest.mark.parametrize("observed", [False, True], ids=["plain", "observed"])
 async def test_stored_replies_do_not_wait_for_others(monkeypatch: pytest.MonkeyPatch, observed: bool) -> None:
-    """Stored replies are sent first; replies from the chain follow one at a time."""
+    """Stored replies are sent first. Then the chain's replies are sent, one at a time."""
     monkeypatch.setattr("svcdns.serving.transport.udp.SLICE", -1.0)
     monkeypatch.setattr("svcdns.serving.transport.udp.MAX_WORK", -1.0)
     served = Served(observed=observed)
@@ -119,9 +114,7 @@ async def test_stored_replies_do_not_wait_for_others(monkeypatch: pytest.MonkeyP
 
 @pytest.mark.parametrize("observed", [False, True], ids=["plain", "observed"])
 async def test_the_socket_is_read_between_slices(monkeypatch: pytest.MonkeyPatch, observed: bool) -> None:
-    """Between two time slices new packets are read: stored replies to them are sent first, other new packets wait in
-    line.
-    """
+    """Between two time slices, the reader sends stored replies to new packets. Other new packets have to wait."""
     monkeypatch.setattr("svcdns.serving.transport.udp.SLICE", -1.0)
     served = Served(observed=observed)
     for _ in range(2):
@@ -136,7 +129,7 @@ async def test_the_socket_is_read_between_slices(monkeypatch: pytest.MonkeyPatch
 
 
 def test_replies_over_the_rate_limit_are_not_sent(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In a batch of stored replies, each reply over the limit is left out, and the others are sent."""
+    """The other stored replies of the batch are sent."""
     served = Served()
     served.place.listener.limiter = limiter = unlimited()
     served.place.listener.routes[b"\0"] = replace(served.place.listener.routes[b"\0"], limiter=limiter)
@@ -153,7 +146,7 @@ def test_replies_over_the_rate_limit_are_not_sent(monkeypatch: pytest.MonkeyPatc
     served.close()
 
 
-async def test_few_packets_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_number_of_waiting_packets_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """At most MAX_QUEUED packets wait. The client with the most packets loses the others, and they are counted."""
     monkeypatch.setattr("svcdns.serving.transport.udp.SLICE", -1.0)
     monkeypatch.setattr("svcdns.serving.transport.udp.MAX_WORK", -1.0)
@@ -178,9 +171,8 @@ async def test_few_packets_wait(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("observed", [False, True], ids=["plain", "observed"])
 async def test_a_flood_does_not_delay_other_clients(monkeypatch: pytest.MonkeyPatch, observed: bool) -> None:
-    """While one client floods the socket, each query of another client is answered, after few packets of the flood.
-
-    This is so also if the kernel supports no packet filters.
+    """Each query of another client is answered after few packets of the flood, also without packet filters in the
+    kernel.
     """
     monkeypatch.setattr("svcdns.serving.transport.udp.FloodGuard.look", lambda _guard, _now: None)
     monkeypatch.setattr("svcdns.serving.transport.udp.MAX_QUEUED", 100)
@@ -218,14 +210,14 @@ def test_a_batch_is_bounded(served: Served) -> None:
 
 
 def test_malformed_packets(served: Served) -> None:
-    """Malformed packets do not prevent the replies to later packets in the batch."""
+    """Later packets in the batch are answered."""
     served.send(b"", b"\0", b"\xff" * 11, query(1)[:-1], bytes(600), query(7))
     served.reader.drain()
     assert dns.message.from_wire(served.received()[-1]).id == 7
 
 
 def test_a_reply_is_no_query(served: Served) -> None:
-    """A packet with QR=1 is dropped; otherwise two servers could reply to each other for ever."""
+    """A packet with QR=1 is dropped. Otherwise two servers could reply to each other for ever."""
     packet = bytearray(query(1))
     packet[2] |= 0x80
     served.send(bytes(packet))
@@ -247,7 +239,7 @@ def test_an_invalid_reply_is_made_anew(served: Served) -> None:
 
 @pytest.mark.parametrize("number", [errno.EINVAL, errno.EACCES, errno.EPERM, errno.ENOBUFS, errno.EAGAIN])
 def test_a_send_that_fails(number: int, caplog: pytest.LogCaptureFixture) -> None:
-    """A failed send is counted, and logged once a minute. The other replies of the batch are sent."""
+    """The failure is counted, and logged once a minute. The other replies of the batch are sent."""
     served = Served()
     try:
         errors = SocketErrors(served.place.counters, "dns://:53", clock := Clock())
@@ -255,7 +247,6 @@ def test_a_send_that_fails(number: int, caplog: pytest.LogCaptureFixture) -> Non
         real, failing = reader.batch._sendmmsg, [True, True, False]  # type: ignore[attr-defined]
 
         def sendmmsg(*arguments: int) -> int:
-            """Raises an error in the first two calls."""
             return -1 if failing.pop(0) else int(real(*arguments))
 
         def sendmsg(*_: object) -> int:
@@ -279,7 +270,6 @@ def test_a_send_that_fails(number: int, caplog: pytest.LogCaptureFixture) -> Non
 
 
 def test_a_wildcard_socket_replies_from_the_destination_address() -> None:
-    """On a wildcard socket, the source address of a reply is the destination address of the query."""
     served = Served(wildcard=True)
     with served.sock, served.client, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as everywhere:
         everywhere.setblocking(False)
@@ -294,7 +284,7 @@ def test_a_wildcard_socket_replies_from_the_destination_address() -> None:
 
 
 def test_dropped_packets() -> None:
-    """Packets that the kernel dropped because of a full buffer are counted."""
+    """The kernel counts packets that it drops because a buffer is full."""
     served = Served()
     with served.sock, served.client:
         served.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)

@@ -1,4 +1,4 @@
-"""Batches of datagrams, with recvmmsg and sendmmsg and in portable code."""
+"""Batches of datagrams, with recvmmsg and sendmmsg, and with portable code."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Ends:
     """A batch on a wildcard socket, and a client socket."""
 
     def __init__(self, host: str, *, portable: bool) -> None:
-        """Creates a receiving socket with its batch, and a client socket. Failed system calls are recorded."""
+        """Creates the batch and the client socket. Failed system calls are recorded."""
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self.sock, self.client = (socket.socket(family, socket.SOCK_DGRAM) for _ in range(2))
         self.sock.setblocking(False)
@@ -42,17 +42,14 @@ class Ends:
         )
 
     def send(self, to: str, *packets: bytes) -> None:
-        """Sends packets from the client."""
         for packet in packets:
             self.client.sendto(packet, (to, self.sock.getsockname()[1]))
 
     def received(self, count: int) -> list[bytes]:
-        """Returns the requests of a batch."""
         made = self.batch
         return [made.data[slot.at : slot.at + made.lengths[slot.length]] for slot in LAYOUT[:count]]
 
     def reply(self, number: int, octets: bytes) -> None:
-        """Puts a reply into a slot."""
         slot = LAYOUT[number]
         self.batch.replies[slot.reply_at : slot.reply_at + len(octets)] = octets
         self.batch.sizes[slot.size] = len(octets)
@@ -60,13 +57,13 @@ class Ends:
 
 @pytest.fixture(params=[False, True], ids=["system", "portable"])
 def portable(request: pytest.FixtureRequest) -> bool:
-    """Returns whether to use batches without system calls; both are tested."""
+    """Returns whether the batch uses portable code instead of recvmmsg and sendmmsg. Tests run with both."""
     return bool(request.param)
 
 
 @pytest.fixture
 def ends(portable: bool, host: str) -> Iterator[Ends]:
-    """Returns two connected sockets, and closes them after the test."""
+    """Yields two connected sockets, and closes them after the test."""
     made = Ends(host, portable=portable)
     with made.sock, made.client:
         yield made
@@ -74,7 +71,7 @@ def ends(portable: bool, host: str) -> Iterator[Ends]:
 
 @pytest.mark.parametrize(("host", "asked"), FAMILIES)
 def test_replies_go_to_the_sender(ends: Ends, asked: str) -> None:
-    """A reply goes to the sender, from the destination address of the query. An empty reply is not sent."""
+    """The source address of the reply is the destination address of the query. An empty reply is not sent."""
     ends.send(asked, b"one", b"two", b"three")
     count = ends.batch.receive()
     assert ends.received(count) == [b"one", b"two", b"three"]
@@ -98,7 +95,7 @@ def test_replies_go_to_the_sender(ends: Ends, asked: str) -> None:
 
 @pytest.mark.parametrize("host", ["0.0.0.0"])
 def test_a_batch_is_bounded(ends: Ends) -> None:
-    """A batch has at most `SLOTS` packets. An empty socket is no failure, and long packets are truncated."""
+    """A batch has at most `SLOTS` packets. Long packets are truncated."""
     assert ends.batch.receive() == 0
     ends.send("127.0.0.1", *[b"%d" % n for n in range(SLOTS + 3)], bytes(5000))
     assert ends.batch.receive() == SLOTS
@@ -120,7 +117,7 @@ def test_a_reply_that_cannot_be_sent(ends: Ends) -> None:
     calls: list[int] = []
 
     def sendmmsg(fd: int, at: int, size: int, flags: int) -> int:
-        """Sends only the first message, then fails once, then works."""
+        """Sends only the first message, fails in the second call, and then works."""
         calls.append(size)
         if len(calls) == 1:
             return int(real(fd, at, 1, flags))
