@@ -60,7 +60,7 @@ class Querying:
 
     async def move(self, seconds: float) -> None:
         """Moves the clock forward, and runs the timers that are due."""
-        self.clock.move(seconds + 2 * TICK)
+        self.clock.turn(seconds + 2 * TICK)
         for _ in range(5):
             self.server.timer_wheel.run_due()
             await asyncio.sleep(0)
@@ -145,7 +145,7 @@ async def test_a_slow_name_is_no_silence() -> None:
         for _ in range(CIRCUIT_THRESHOLD):
             asking.ask()
             await upstream.question()
-        asking.clock.move(0.1)
+        asking.clock.turn(0.1)
         upstream.respond = A
         asking.ask()
         await asking.until(1)
