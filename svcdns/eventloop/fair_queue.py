@@ -13,6 +13,7 @@ items keep their order.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from typing import Final, Generic, TypeVar
 
 Item = TypeVar("Item")
@@ -38,9 +39,12 @@ class _Client(Generic[Item]):
 class FairQueue(Generic[Item]):
     """The waiting items of one socket: one queue for each client. The clients take turns."""
 
-    def __init__(self, most: int) -> None:
-        """`most` is the largest number of items that may wait, of all clients together."""
-        self._most, self._length = most, 0
+    def __init__(self, most: int, dropped: Callable[[Item], object] | None = None) -> None:
+        """`most` is the largest number of items that may wait, of all clients together.
+
+        `dropped` is called with each item that is dropped because the queue is full.
+        """
+        self._most, self._length, self._dropped = most, 0, dropped
         self._clients: dict[bytes, _Client[Item]] = {}
         self.turns: deque[_Client[Item]] = deque()
         """The clients with waiting items; the first one has its turn. Empty if no item waits."""
@@ -53,6 +57,10 @@ class FairQueue(Generic[Item]):
         """Returns the number of waiting items of all clients."""
         return self._length
 
+    def __contains__(self, key: object) -> bool:
+        """Returns True if an item of the client `key` waits."""
+        return key in self._clients
+
     def add(self, key: bytes, item: Item) -> bytes | None:
         """Adds an item of the client `key`. If the queue is full, drops an item of the client that has the most items.
 
@@ -61,6 +69,8 @@ class FairQueue(Generic[Item]):
         client = self._clients.get(key)
         if self._length >= self._most:
             if self._longest <= (len(client.items) if client is not None else 1):
+                if self._dropped is not None:
+                    self._dropped(item)
                 return key
             dropped = self._remove_newest()
             self.add(key, item)
@@ -104,8 +114,10 @@ class FairQueue(Generic[Item]):
     def _remove_newest(self) -> bytes:
         """Removes the newest item of the client with the most items, and returns the key of that client."""
         client = next(reversed(self._by_length[self._longest]))
-        client.items.pop()
+        item = client.items.pop()
         self._shortened(client)
+        if self._dropped is not None:
+            self._dropped(item)
         return client.key
 
     def _shortened(self, client: _Client[Item]) -> None:

@@ -236,4 +236,6 @@ def release(transport: asyncio.BaseTransport) -> None:
     The garbage collector would free the memory of many transports together, which takes long. Call it in
     `connection_lost`.
     """
-    vars(transport).pop("_read_ready_cb", None)  # a bound method of the transport itself, which reads its socket
+    getattr(transport, "__dict__", {}).pop(
+        "_read_ready_cb", None
+    )  # a bound method of the transport itself, which reads its socket

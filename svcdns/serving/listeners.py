@@ -6,8 +6,7 @@ while the current configuration has a listener for the socket. This module does 
 
 Rules:
 
-1. The set of sockets to read changes in one step. Then `_reconcile` starts and closes readers. Only one run of
-   `_reconcile` is active at a time, so that no TCP server is left open by mistake.
+1. The set of sockets to read changes in one step. Then `_reconcile` starts and stops readers and acceptors.
 2. At a reload, listeners, answer tables and negative answers change in one step. Connections and sockets stay.
 3. At a stop, the worker reads each open socket until the kernel refuses new clients of it. So no client waits for an
    answer in vain.
@@ -17,18 +16,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import select
 import socket
-from collections.abc import Iterator, Sequence
-from time import perf_counter
-from typing import Any, Final, NamedTuple
+from collections.abc import Iterator
+from functools import partial
+from typing import Any, NamedTuple
 
 import msgspec
 
 from svcdns.chain.routing import Listener
 from svcdns.eventloop.clock import Clock
 from svcdns.eventloop.loop import add_drain, remove_drain
+from svcdns.eventloop.stream import SocketTransport
 from svcdns.process.memory_cgroup import MemoryGroup
 from svcdns.serving.answer_table import AnswerTable
 from svcdns.serving.cookies import Cookies
@@ -36,38 +34,16 @@ from svcdns.serving.in_flight import InFlight
 from svcdns.serving.metrics import SHED, QueryMetrics, ShedReason
 from svcdns.serving.responder import Responder
 from svcdns.serving.table_budget import divide, table_budget
-from svcdns.serving.transport.connections import Detached, TcpConnections, client_key
-from svcdns.serving.transport.flood_guard import AcceptQueue, FloodGuard
+from svcdns.serving.transport.acceptor import BACKLOG, Acceptor
+from svcdns.serving.transport.connections import Detached, TcpConnections
 from svcdns.serving.transport.refusal import refuse_connections, refuse_datagrams
 from svcdns.serving.transport.tcp import TcpConnection
-from svcdns.serving.transport.tls import Certificates, Refused, TlsAcceptor
+from svcdns.serving.transport.tls import Certificates, TlsAcceptor
 from svcdns.serving.transport.udp import SocketErrors, UdpReader
 from svcdns.telemetry.counters import Counters
 
 log = logging.getLogger("svcdns")
 HostPort = tuple[str, int]
-ACCEPTS: Final = 8
-"""The most connections of a socket that one iteration of the event loop accepts, because each takes 0.1 ms and more."""
-ACCEPT_PAUSE: Final = 0.0002
-"""While too many connections wait at a socket, the least number of seconds between two that are accepted.
-
-A connection takes about half of this time until it is closed, so other work gets the other half.
-"""
-BACKLOG: Final = 1024
-"""The most connections that wait in a socket until they are accepted."""
-SEND_BUFFER: Final = 64 << 10
-RECEIVE_BUFFER: Final = 32 << 10
-"""The octets of a TCP connection's buffers in the kernel, which count as memory of the container.
-
-The kernel would otherwise let them grow to some MiB for each connection whose client does not read.
-"""
-TO_ACCEPT: Final = 2
-"""The iterations in which the event loop finds out that a listening socket is readable, and accepts connections."""
-TO_CONNECT: Final = 5
-"""The iterations in which the event loop makes the transport and the protocol of a connection that was accepted.
-
-The server must not be closed before.
-"""
 
 
 class SocketDescription(msgspec.Struct, frozen=True):
@@ -85,44 +61,6 @@ class SocketDescription(msgspec.Struct, frozen=True):
     wildcard: bool
 
 
-class _ListeningSocket(socket.socket):
-    """A listening TCP socket that limits the busiest clients while many connections wait to be accepted.
-
-    Its backlog does not depend on how many connections asyncio accepts at once.
-    """
-
-    guard: FloodGuard
-    _accepts_at = 0.0
-
-    def accept(self) -> tuple[socket.socket, Any]:
-        """Accepts a connection.
-
-        While `guard` is active, counts the connection for its client, and accepts no other one for ACCEPT_PAUSE. During
-        this time it raises BlockingIOError, as if no connection waited.
-        """
-        guard, now = self.guard, perf_counter()
-        if guard.active and now < self._accepts_at:
-            raise BlockingIOError
-        sock, address = super().accept()
-        if guard.active:
-            self._accepts_at = now + ACCEPT_PAUSE
-            guard.note([client_key(address[0])])
-        else:
-            guard.look(now)
-        return sock, address
-
-    def listen(self, backlog: int = BACKLOG, /) -> None:  # noqa: ARG002 - asyncio passes the number of connections
-        super().listen(BACKLOG)
-
-
-def _readable(socks: Sequence[socket.socket]) -> bool:
-    """Returns True if one of the sockets is readable now."""
-    poll = select.poll()
-    for sock in socks:
-        poll.register(sock, select.POLLIN)
-    return bool(poll.poll(0))
-
-
 class ResponderKey(NamedTuple):
     """The listener, protocol and address family of a responder. `family` is 1 for IPv4 and 2 for IPv6."""
 
@@ -133,18 +71,17 @@ class ResponderKey(NamedTuple):
 
 
 class _Socket:
-    """An open socket, with its UDP reader or TCP server while the worker reads the socket."""
+    """An open socket, with its UDP reader or its acceptor of connections while the worker reads the socket."""
 
     def __init__(self, description: SocketDescription, sock: socket.socket) -> None:
         self.description, self.sock = description, sock
         self.reader: UdpReader | None = None
-        self.server: asyncio.Server | None = None
-        self.guard: FloodGuard | None = None
+        self.acceptor: Acceptor | None = None
 
     @property
     def active(self) -> bool:
         """True while the worker reads the socket."""
-        return self.reader is not None or self.server is not None
+        return self.reader is not None or self.acceptor is not None
 
     @property
     def key(self) -> ResponderKey:
@@ -166,7 +103,6 @@ class Listeners:
         self._limit = MemoryGroup().limit()
         self._share = 1.0
         self._closing_soon = False
-        self._reconciling = asyncio.Lock()
         self.in_flight = InFlight()
         self.connections = TcpConnections(poll_sockets=self.drain)
         self.certificates = Certificates(counters, self.drain)
@@ -189,7 +125,7 @@ class Listeners:
         wanted = [one for one in self._sockets.values() if self._wanted(one)]
         return bool(wanted) and all(one.active for one in wanted)
 
-    async def sockets(self, add: list[tuple[SocketDescription, int]], remove: list[int]) -> None:
+    def sockets(self, add: list[tuple[SocketDescription, int]], remove: list[int]) -> None:
         """Adds sockets, each with its descriptor, and closes the sockets whose ids are in `remove`."""
         for number in remove:
             one = self._sockets.pop(number, None)
@@ -200,14 +136,14 @@ class Listeners:
             sock = socket.socket(fileno=fd)
             sock.setblocking(False)
             self._sockets[description.id] = _Socket(description, sock)
-        await self._reconcile()
+        self._reconcile()
 
-    async def read(self, slots: frozenset[int]) -> None:
+    def read(self, slots: frozenset[int]) -> None:
         """From now on, reads only the sockets of the workers whose numbers are in `slots`."""
         self._slots = slots
-        await self._reconcile()
+        self._reconcile()
 
-    async def swap(self, listeners: dict[HostPort, Listener]) -> None:
+    def swap(self, listeners: dict[HostPort, Listener]) -> None:
         """Serves `listeners`, with their new chains, from now on; sockets and connections stay open.
 
         If the transport of a listener changes, the responder of the listener is replaced.
@@ -220,7 +156,7 @@ class Listeners:
             else:
                 responder.serve(listener)
         self.certificates.keep({listener.security for listener in listeners.values()})
-        await self._reconcile()
+        self._reconcile()
 
     def announce_end(self) -> None:
         """From now on, asks clients that send the EDNS option TCP keepalive (RFC 7828) to close their connections."""
@@ -230,28 +166,22 @@ class Listeners:
 
     async def refuse_connections(self) -> None:
         """Accepts the connections that wait in the sockets; then the kernel refuses new ones. UDP is read as before."""
-        loop = asyncio.get_running_loop()
-        servers = [one for one in self._sockets.values() if one.server is not None]
-        for turn in range(TO_ACCEPT + BACKLOG // ACCEPTS):
-            if turn >= TO_ACCEPT and not _readable([one.sock for one in servers]):
+        accepting = [one for one in self._sockets.values() if one.acceptor is not None]
+        for _ in range(BACKLOG):
+            if not sum(one.acceptor.accept() for one in accepting if one.acceptor is not None):
                 break
             await asyncio.sleep(0)
-        for one in servers:
+        for one in accepting:
             refuse_connections(one.sock)
-            for sock in one.server.sockets if one.server is not None else ():
-                loop.remove_reader(sock.fileno())
-        for _ in range(TO_CONNECT):
-            await asyncio.sleep(0)
-        for one in servers:
             self._stop(one)
 
-    async def stop(self) -> None:
+    def stop(self) -> None:
         """Has the kernel refuse new datagrams, answers the datagrams that wait in the sockets, and stops reading."""
         for reader in self.readers:
             refuse_datagrams(reader.sock)
         self.drain(until_empty=True)
         self._slots = frozenset()
-        await self._reconcile()
+        self._reconcile()
 
     async def adopt(self, detached: Detached) -> None:
         """Takes over a connection of another worker. Closes the connection if this worker has no listener for it."""
@@ -261,13 +191,9 @@ class Listeners:
             return
         sock.setblocking(False)
         responder = self._responder(ResponderKey(detached.host, detached.port, "tcp", 2 if detached.family == 6 else 1))
-        loop = asyncio.get_running_loop()
-        try:
-            await loop.connect_accepted_socket(
-                lambda: TcpConnection(responder, self.connections, responder.listener.timeouts, detached), sock
-            )
-        except OSError:
-            sock.close()
+        timeouts = responder.listener.timeouts
+        connection = TcpConnection(responder, self.connections, timeouts, detached)
+        SocketTransport(asyncio.get_running_loop(), sock, connection)
 
     def drain(self, *, until_empty: bool = False) -> None:
         """Answers packets that wait in the UDP sockets: one batch of each socket, or all packets with `until_empty`."""
@@ -331,21 +257,17 @@ class Listeners:
             and (about.proto == "tcp" or listener.transport == "dns")
         )
 
-    async def _reconcile(self) -> None:
-        """Starts and stops readers, until the worker reads exactly the sockets that it should read.
-
-        Only one run is active at a time. Which sockets should be read may change during a run.
-        """
-        async with self._reconciling:
-            for one in tuple(self._sockets.values()):
-                if one.active and not self._wanted(one):
-                    self._stop(one)
-                elif self._wanted(one) and not one.active:
-                    await self._start(one)
-            self._note_readers()
+    def _reconcile(self) -> None:
+        """Starts and stops readers and acceptors, so that the worker reads exactly the sockets that it should read."""
+        for one in tuple(self._sockets.values()):
+            if one.active and not self._wanted(one):
+                self._stop(one)
+            elif self._wanted(one) and not one.active:
+                self._start(one)
+        self._note_readers()
         self.divide()
 
-    async def _start(self, one: _Socket) -> None:
+    def _start(self, one: _Socket) -> None:
         loop = asyncio.get_running_loop()
         if one.description.proto == "udp":
             responder = self._responder(one.key)
@@ -353,29 +275,26 @@ class Listeners:
             one.reader = UdpReader(one.sock, responder, errors, wildcard=one.description.wildcard)
             add_drain(loop, one.sock, one.reader.drain)
             return
-        sock = _ListeningSocket(fileno=os.dup(one.sock.fileno()))
-        server_name = self._listeners[one.description.host, one.description.port].server
+        server = self._listeners[one.description.host, one.description.port].server
+        errors = SocketErrors(self._counters, server, self._clock)
+        shed = partial(self._shed, server)
+        one.acceptor = Acceptor(one.sock, partial(self._accept, one), shed, errors.count)
 
-        def dropped(connections: int) -> None:
-            self._counters.count(SHED, server_name, ShedReason.FLOOD, amount=connections)
+    def _shed(self, server: str, connections: int) -> None:
+        self._counters.count(SHED, server, ShedReason.FLOOD, amount=connections)
 
-        one.guard = sock.guard = FloodGuard(AcceptQueue(sock), dropped)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
-        server = await loop.create_server(lambda: self._accept(one), sock=sock, backlog=ACCEPTS)
-        if self._wanted(one):
-            one.server = server
-        else:
-            server.close()
-
-    def _accept(self, one: _Socket) -> asyncio.BaseProtocol:
+    def _accept(self, one: _Socket, sock: socket.socket, address: Any) -> None:
+        """Starts a connection that was accepted at a socket."""
         listener = self._listeners.get((one.description.host, one.description.port))
         if listener is None:
-            return Refused()
+            sock.close()
+            return
         responder = self._responder(one.key)
         if listener.transport == "tls":
-            return self._tls_acceptor.accept(responder, self.certificates.context(listener.security))
-        return TcpConnection(responder, self.connections, listener.timeouts)
+            self._tls_acceptor.accept(responder, self.certificates.context(listener.security), sock, address)
+        else:
+            connection = TcpConnection(responder, self.connections, listener.timeouts)
+            SocketTransport(asyncio.get_running_loop(), sock, connection)
 
     def _stop(self, one: _Socket) -> None:
         if one.reader is not None:
@@ -383,12 +302,9 @@ class Listeners:
             one.reader.finish()
             one.reader = None
             self._note_readers()
-        if one.guard is not None:
-            one.guard.stop()
-            one.guard = None
-        if one.server is not None:
-            one.server.close()
-            one.server = None
+        if one.acceptor is not None:
+            one.acceptor.stop()
+            one.acceptor = None
 
     def _note_readers(self) -> None:
         self.readers = [one.reader for one in self._sockets.values() if one.reader is not None]

@@ -113,7 +113,7 @@ class ShedReason(StrEnum):
     QUEUE = "queue"
     """Too many queries waited for a reply over UDP; the client had the most of them."""
     FLOOD = "flood"
-    """The receive buffer of a UDP socket stayed filled; the kernel dropped packets of the busiest clients."""
+    """A socket's queue stayed filled; the kernel dropped packets of the busiest clients, or they lost connections."""
     CONNECTIONS = "connections"
     """Too many connections were open; the client had the most of them."""
     HANDSHAKES = "handshakes"

@@ -18,12 +18,22 @@ from typing import Any, Final
 
 from svcdns.eventloop.fair_queue import FairQueue
 from svcdns.eventloop.loop import release
+from svcdns.eventloop.stream import SocketTransport
 
+_HANDSHAKE_RECORD: Final = 22
+_RECORD_HEADER: Final = 5
+MAX_HELLO: Final = 16 << 10
+"""The longest first record of a handshake, in octets, which is the longest record that TLS permits.
+
+OpenSSL gets the octets of a longer one as they come, and refuses them.
+"""
 CHUNK: Final = 16384
 """Octets that are read from the socket, or passed to the protocol, in one step."""
 _INBOX: Final = bytearray(CHUNK)
 """The receive buffer of all connections. Sharing is safe, because its contents are used up before the next read."""
 
+MAX_DEBT: Final = 0.01
+"""The most seconds by which the pauses between two steps of handshakes may be too short together."""
 MAX_STEPS: Final = 1 << 14
 """The most steps that wait in a queue. It is more than a process has handshakes."""
 
@@ -34,21 +44,34 @@ Side = Callable[[ssl.MemoryBIO, ssl.MemoryBIO], ssl.SSLObject]
 class HandshakeQueue:
     """Runs the steps of handshakes one at a time. The clients take turns, by the time that their steps take.
 
-    After each step it pauses for as long as the step took, so that other work gets half of the time.
+    After each step it pauses for as long as the step took, so that other work gets half of the time. A step of a client
+    that has no other step in the queue ends the pause early. What was left of the pause is added to later pauses, and
+    is at most MAX_DEBT.
     """
 
     def __init__(self) -> None:
         self._waiting: FairQueue[Callable[[], None]] = FairQueue(MAX_STEPS)
         self._scheduled = False
+        self._pause: asyncio.TimerHandle | None = None
+        self._debt = 0.0
+        """The seconds by which pauses were too short."""
 
     def put(self, step: Callable[[], None], client: bytes = b"") -> None:
         """Adds a step of a client's handshake to the queue."""
+        is_new = client not in self._waiting
         self._waiting.add(client, step)
+        loop = asyncio.get_running_loop()
         if not self._scheduled:
             self._scheduled = True
-            asyncio.get_running_loop().call_soon(self._next)
+            loop.call_soon(self._next)
+        elif self._pause is not None and is_new and self._debt < MAX_DEBT:
+            self._debt += max(0.0, self._pause.when() - loop.time())
+            self._pause.cancel()
+            self._pause = None
+            loop.call_soon(self._next)
 
     def _next(self) -> None:
+        self._pause = None
         began = perf_counter()
         try:
             self._waiting.pop()()
@@ -57,7 +80,8 @@ class HandshakeQueue:
             self._waiting.charge(seconds)
             self._scheduled = bool(self._waiting.turns)
             if self._scheduled:
-                asyncio.get_running_loop().call_later(seconds, self._next)
+                self._pause = asyncio.get_running_loop().call_later(seconds + self._debt, self._next)
+            self._debt = 0.0
 
 
 class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
@@ -74,17 +98,23 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
         handshakes: HandshakeQueue,
         timeout: float,
         client: bytes = b"",
+        *,
+        server_side: bool = False,
     ) -> None:
         """`established` is called after the handshake, and returns the application's protocol.
 
-        `failed` is called once if the connection ends before the handshake does. The steps of the handshake wait in the
-        queue `handshakes`, which takes turns by `client`. The handshake takes at most `timeout` seconds.
+        With `server_side`, the peer begins the handshake: `side` is called when the peer's first record is complete.
+        Until then, the connection keeps only the record's octets. `failed` is called once if the connection ends before
+        the handshake does. The steps of the handshake wait in the queue `handshakes`, which takes turns by `client`.
+        The handshake takes at most `timeout` seconds.
         """
         super().__init__()
         self._established, self._failed, self._handshakes, self._timeout = established, failed, handshakes, timeout
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        self._client = client
-        self._tls = side(self._incoming, self._outgoing)
+        self._client, self._side, self._server_side = client, side, server_side
+        self._tls: ssl.SSLObject | None = None
+        self._hello = bytearray()
+        """The octets of the peer's first record, until it is complete."""
         self._inner: asyncio.Protocol | None = None
         self._raw: asyncio.Transport
         self._timer: asyncio.TimerHandle | None = None
@@ -98,9 +128,11 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
         assert isinstance(transport, asyncio.Transport)
         self._raw = transport
         self._timer = asyncio.get_running_loop().call_later(self._timeout, self._timed_out)
-        if self._tls.server_side:
-            return
-        self._queue_handshake_step()
+        if not self._server_side:
+            self._queue_handshake_step()
+        if isinstance(transport, SocketTransport):
+            transport.resume_reading()
+            self.readable()
 
     def get_buffer(self, sizehint: int) -> bytearray:  # noqa: ARG002 - asyncio's signature
         """Returns the buffer that the next octets from the socket are written to."""
@@ -108,11 +140,37 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         """Called when `nbytes` octets have been received."""
-        self._incoming.write(memoryview(_INBOX)[:nbytes])
-        if self._inner is None:
+        if self._inner is not None:
+            self._incoming.write(memoryview(_INBOX)[:nbytes])
+            self._read()
+        elif self._tls is not None or not self._server_side:
+            self._incoming.write(memoryview(_INBOX)[:nbytes])
             self._queue_handshake_step()
         else:
-            self._read()
+            self._hello += memoryview(_INBOX)[:nbytes]
+            if _may_begin(self._hello):
+                self._incoming.write(self._hello)
+                self._hello.clear()
+                self._queue_handshake_step()
+
+    def readable(self) -> None:
+        """Reads the socket once. Called by a `SocketTransport`; asyncio's transports call `buffer_updated`."""
+        raw = self._raw
+        if not isinstance(raw, SocketTransport):
+            return
+        try:
+            count = os.readv(raw.fd, [_INBOX])
+        except BlockingIOError:
+            return
+        except OSError:
+            raw.abort()
+            return
+        if count:
+            self.buffer_updated(count)
+            return
+        raw.pause_reading()
+        if not self.eof_received():
+            raw.close()
 
     def eof_received(self) -> bool:
         """Called when the peer sends no more. Returns True if the connection stays open for answers."""
@@ -139,7 +197,7 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
             self._inner = None
         else:
             self._failed(self._failure or exc or ConnectionResetError("the connection ended during the handshake"))
-        del self._established, self._failed  # these may refer to this object: see `release`
+        del self._established, self._failed, self._side  # these may refer to this object: see `release`
         release(self._raw)
 
     # -- the handshake
@@ -152,6 +210,8 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
         if self._raw.is_closing():
             return
         try:
+            if self._tls is None:
+                self._tls = self._side(self._incoming, self._outgoing)
             self._tls.do_handshake()
         except ssl.SSLWantReadError:
             self._send()
@@ -183,7 +243,7 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
 
     def _read(self) -> None:
         """Passes decrypted data to the protocol, one chunk in each iteration of the event loop."""
-        if self._read_scheduled or self._paused or self._closing or self._inner is None:
+        if self._read_scheduled or self._paused or self._closing or self._inner is None or self._tls is None:
             return
         try:
             data = self._tls.read(CHUNK)
@@ -206,15 +266,8 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
 
     def read_waiting(self) -> None:
         """Reads once what has arrived at the socket, and passes it on, without waiting for the event loop."""
-        sock = self._raw.get_extra_info("socket")
-        if self._inner is None or self._paused or self._closing or self._raw.is_closing() or sock is None:
-            return
-        try:
-            count = os.readv(sock.fileno(), [_INBOX])
-        except OSError:  # nothing has arrived, or the connection has ended: the socket's transport finds out
-            return
-        if count:
-            self.buffer_updated(count)
+        if not (self._inner is None or self._paused or self._closing or self._raw.is_closing()):
+            self.readable()
 
     def _read_again(self) -> None:
         self._read_scheduled = False
@@ -229,7 +282,7 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Encrypts and sends data."""
-        if self._closing or not data:
+        if self._closing or not data or self._tls is None:
             return
         try:
             self._tls.write(data)
@@ -249,8 +302,9 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
         if self._closing:
             return
         self._closing = True
-        with suppress(OSError):  # the peer has not sent close_notify yet, or is gone
-            self._tls.unwrap()
+        if self._tls is not None:
+            with suppress(OSError):  # the peer has not sent close_notify yet, or is gone
+                self._tls.unwrap()
         self._send()
         self._raw.close()
 
@@ -283,3 +337,11 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         """Returns the TLS object for the name `ssl_object`. Other names are passed to the socket's transport."""
         return self._tls if name == "ssl_object" else self._raw.get_extra_info(name, default)
+
+
+def _may_begin(hello: bytearray) -> bool:
+    """Returns True if the first octets of a handshake can be processed: its first record is complete, or is wrong."""
+    if hello[0] != _HANDSHAKE_RECORD:
+        return True
+    length = int.from_bytes(hello[3:_RECORD_HEADER], "big")
+    return len(hello) >= _RECORD_HEADER and (length > MAX_HELLO or len(hello) >= _RECORD_HEADER + length)

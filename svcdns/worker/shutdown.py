@@ -68,7 +68,7 @@ class Shutdown:
         await self._until(lambda: self._no_connection, began + HURRY_AFTER)
         connections.hurry()
         await self._until(lambda: self._no_connection, began + CLOSE_TIMEOUT)
-        await self._listeners.stop()
+        self._listeners.stop()
         await self._close(began + DRAIN_TIMEOUT)
 
     async def hand_over(self, sock: socket.socket, state: int | None) -> None:

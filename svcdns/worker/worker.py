@@ -327,7 +327,7 @@ class Worker:
         log.setLevel(logging.DEBUG if built.debug else logging.INFO)
         for source in [number for number in self._indexes if number not in self._views.values()]:
             del self._indexes[source]
-        await self.listeners.swap(built.chains.listeners)
+        self.listeners.swap(built.chains.listeners)
         old.chains.stop()
         self._release(built.kept)
         built.chains.start()
@@ -365,12 +365,12 @@ class Worker:
 
     async def sockets(self, add: list[Any], remove: list[int]) -> None:
         """Adds and removes sockets that the supervisor has sent."""
-        await self.listeners.sockets(add, remove)
+        self.listeners.sockets(add, remove)
         self._show_state()
 
     async def read(self, slots: frozenset[int]) -> None:
         """From now on, reads only the sockets of the workers whose numbers are in `slots`."""
-        await self.listeners.read(slots)
+        self.listeners.read(slots)
         self._show_state()
 
     def _show_state(self) -> None:
@@ -442,7 +442,7 @@ class Worker:
         plugins keep, and all connections except TLS connections. This worker answers the queries that are in progress.
         """
         self._show_draining()
-        await self.listeners.read(frozenset())
+        self.listeners.read(frozenset())
         await self._shutdown.hand_over(sock, await pack(self._kept, self.clock()))
         await self._end()
 

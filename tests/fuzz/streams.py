@@ -240,7 +240,9 @@ class _TlsServer:
         self.to_client = ssl.MemoryBIO()
         self.raw = _Transport()
         side = functools.partial(_contexts()[0].wrap_bio, server_side=True)
-        self.transport = TlsTransport(side, lambda: self.application, self.failures.append, HandshakeQueue(), 60.0)
+        self.transport = TlsTransport(
+            side, lambda: self.application, self.failures.append, HandshakeQueue(), 60.0, server_side=True
+        )
         _in_loop(lambda: self.transport.connection_made(self.raw))
 
     def receive(self, data: bytes) -> None:

@@ -7,10 +7,13 @@ import contextlib
 import functools
 import socket
 from collections.abc import AsyncIterator
+from typing import Any
 
 import dns.message
 
+from svcdns.eventloop.stream import SocketTransport
 from svcdns.plugin_api.timeouts import Timeouts
+from svcdns.serving.transport.acceptor import Acceptor
 from svcdns.serving.transport.connections import TcpConnections
 from svcdns.serving.transport.tcp import TcpConnection
 from tests.support.responder import ResponderSetup
@@ -47,6 +50,23 @@ class Client:
         return True
 
 
+def listening() -> socket.socket:
+    """Returns a TCP socket on loopback with a port of its own."""
+    sock = socket.socket()
+    sock.bind(("127.0.0.1", 0))
+    return sock
+
+
+def no_sheds(_connections: int) -> None:
+    """Takes the number of connections that an acceptor has given up, and expects none."""
+    raise AssertionError("connections were given up")
+
+
+def no_errors(operation: str, error: OSError) -> None:
+    """Takes an error of an acceptor, and expects none."""
+    raise AssertionError(f"{operation}: {error}")
+
+
 def buffered(connections: TcpConnections) -> int:
     """Returns the octets that wait in the buffers of all connections."""
     return sum(len(one._received) for one in connections.open if isinstance(one, TcpConnection))
@@ -65,10 +85,15 @@ async def served(
     `buffers` is the size of the socket's send buffer, for tests of clients that do not read.
     """
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: TcpConnection(place.responder, connections, timeouts), "127.0.0.1", 0)
+    server = listening()
+    address = server.getsockname()
+
+    def start(sock: socket.socket, _: Any) -> None:
+        SocketTransport(loop, sock, TcpConnection(place.responder, connections, timeouts))
+
+    acceptor = Acceptor(server, start, no_sheds, no_errors)
     if buffers:
-        server.sockets[0].setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, buffers)
-    address = server.sockets[0].getsockname()
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, buffers)
     made: list[Client] = []
 
     async def connect(source: str = "127.0.0.1") -> Client:
@@ -87,6 +112,7 @@ async def served(
     finally:
         for client in made:
             client.writer.close()
+        acceptor.stop()
         server.close()
         async with asyncio.timeout(10):
             while connections.open:

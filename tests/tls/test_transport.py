@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import socket
 import ssl
 from collections.abc import AsyncIterator, Callable
 from functools import partial
@@ -13,6 +14,7 @@ from time import perf_counter
 
 import pytest
 
+from svcdns.eventloop.stream import SocketTransport
 from svcdns.tls.contexts import client_context, server_context
 from svcdns.tls.material import Material
 from svcdns.tls.transport import CHUNK, HandshakeQueue, TlsTransport
@@ -70,7 +72,7 @@ class Place:
         def side(incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO) -> ssl.SSLObject:
             return SERVER.wrap_bio(incoming, outgoing, server_side=True)
 
-        return TlsTransport(side, established, self.failures.append, self.handshakes, self.timeout)
+        return TlsTransport(side, established, self.failures.append, self.handshakes, self.timeout, server_side=True)
 
 
 @contextlib.asynccontextmanager
@@ -242,6 +244,66 @@ async def test_clients_take_turns() -> None:
         while len(order) < 21:
             await asyncio.sleep(0)
     assert order.index("one") <= 2
+
+
+async def test_a_new_client_ends_the_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A step of a client without another step does not wait for the pause after a long step, up to MAX_DEBT."""
+    handshakes, order = HandshakeQueue(), list[str]()
+
+    def long() -> None:
+        order.append("long")
+        ends = perf_counter() + 0.02
+        while perf_counter() < ends:
+            pass
+
+    for _ in range(3):
+        handshakes.put(long, b"many")
+    await happens(lambda: handshakes._pause is not None)
+    handshakes.put(partial(order.append, "one"), b"one")
+    assert handshakes._pause is None
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert order == ["long", "one"]
+    assert handshakes._pause is not None
+    monkeypatch.setattr("svcdns.tls.transport.MAX_DEBT", 0.0)
+    handshakes.put(partial(order.append, "two"), b"two")
+    assert handshakes._pause is not None
+    await happens(lambda: not handshakes._scheduled)
+    assert order == ["long", "one", "two", "long", "long"]
+
+
+@pytest.mark.parametrize(
+    ("sent", "begins"),
+    [
+        pytest.param(b"\x16", False, id="one octet"),
+        pytest.param(b"\x16\x03\x01\x00\x20" + bytes(31), False, id="all but one octet"),
+        pytest.param(b"\x16\x03\x01\x00\x20" + bytes(32), True, id="a record"),
+        pytest.param(b"\x16\x03\x01\x40\x01", True, id="too long"),
+        pytest.param(b"GET", True, id="no handshake"),
+    ],
+)
+async def test_a_handshake_begins_with_a_record(sent: bytes, begins: bool) -> None:
+    """The state of TLS is made when the first record of a client is complete, or cannot be one."""
+    made: list[int] = []
+    failures: list[Exception] = []
+
+    def side(incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO) -> ssl.SSLObject:
+        made.append(incoming.pending)
+        return SERVER.wrap_bio(incoming, outgoing, server_side=True)
+
+    left, right = socket.socketpair()
+    left.setblocking(False)
+    with right:
+        transport = TlsTransport(side, Echo, failures.append, HandshakeQueue(), 60.0, server_side=True)
+        SocketTransport(asyncio.get_running_loop(), left, transport)
+        for octet in sent:
+            right.send(bytes((octet,)))
+            transport.readable()
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+        assert bool(made) == begins
+        right.shutdown(socket.SHUT_WR)
+        await happens(lambda: failures)
 
 
 async def test_the_steps_that_wait_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,7 @@ import pytest
 
 from svcdns.chain.routing import Route
 from svcdns.eventloop.loop import new_loop
+from svcdns.eventloop.stream import SocketTransport
 from svcdns.plugin_api.reply import Reply
 from svcdns.plugin_api.timeouts import Timeouts
 from svcdns.serving.transport.connections import Detached, TcpConnections
@@ -40,8 +41,8 @@ class World:
         """Continues a detached connection, as a successor does."""
         self.detached.append(detached)
         sock = socket.socket(fileno=detached.fd)
-        make = functools.partial(TcpConnection, self.place.responder, self.new, self.timeouts, detached)
-        await asyncio.get_running_loop().connect_accepted_socket(make, sock)
+        connection = TcpConnection(self.place.responder, self.new, self.timeouts, detached)
+        SocketTransport(asyncio.get_running_loop(), sock, connection)
 
     async def import_state(self, fd: int) -> None:
         """Reads the file with the plugins' state, as a successor does."""

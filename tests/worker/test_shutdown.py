@@ -51,9 +51,9 @@ class World:
             SocketDescription(number, 0, "127.0.0.1", 53, proto, 4, wildcard=False)
             for number, proto in enumerate(("udp", "tcp"))
         ]
-        await self.listeners.sockets(list(zip(described, (sock.detach() for sock in socks), strict=True)), [])
-        await self.listeners.read(frozenset({0}))
-        await self.listeners.swap({("127.0.0.1", 53): listener})
+        self.listeners.sockets(list(zip(described, (sock.detach() for sock in socks), strict=True)), [])
+        self.listeners.read(frozenset({0}))
+        self.listeners.swap({("127.0.0.1", 53): listener})
 
     def chain(self, query: Query) -> Answer:
         """Answers immediately, or, for names below `slow.`, after `release` is set."""
@@ -90,7 +90,7 @@ async def world() -> AsyncIterator[World]:
     for client in made.clients:
         client.writer.close()
     made.listeners.connections.drain()
-    await made.listeners.sockets([], [0, 1])
+    made.listeners.sockets([], [0, 1])
     async with asyncio.timeout(10):
         while made.listeners.in_flight or not made.listeners.connections.none:
             await asyncio.sleep(0)

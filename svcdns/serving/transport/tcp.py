@@ -4,7 +4,7 @@ One query of a connection is in the plugin chain at a time. What the client send
 buffer. The buffer is bounded: while a client does not read its replies, its queries are not read either. If a client
 sends many queries, its connections take turns with those of other clients (`turns`). The timeouts are those of
 docs/behaviour/server.md#listeners, or of the plugin `timeouts`. TLS connections (`tls`) work in the same way, except
-that all of their reads and writes go through asyncio's transport.
+that `svcdns.tls.transport` reads and writes their sockets.
 
 A connection has one state for the client's side and one for the server's side, because the client may finish while a
 reply is made:
@@ -28,7 +28,7 @@ from time import monotonic, perf_counter
 from typing import Any, Final
 
 from svcdns.eventloop.deadline import Deadline
-from svcdns.eventloop.loop import DrainingLoop, DrainingSelector, release
+from svcdns.eventloop.stream import SocketTransport
 from svcdns.plugin_api.query import Client
 from svcdns.plugin_api.timeouts import Timeouts
 from svcdns.serving.metrics import SHED, ShedReason
@@ -87,31 +87,6 @@ _WITH_CHAIN: Final = (ReplyState.ANSWERING, ReplyState.STALLED)
 _NOT_TAKEN: Final = (ReplyState.BLOCKED, ReplyState.STALLED)
 
 
-class _TransportReads:
-    """Pauses and resumes reading through asyncio's transport. Used for TLS, and with event loops that cannot drain
-    sockets.
-    """
-
-    def __init__(self, transport: asyncio.Transport) -> None:
-        self.pause, self.resume = transport.pause_reading, transport.resume_reading
-
-
-class _SelectorReads:
-    """Pauses and resumes reading by the event loop's selector, which calls `TcpConnection.drain`.
-
-    This is faster than asyncio's transport. `_TransportReads` is used where the selector cannot be, such as for TLS.
-    """
-
-    def __init__(self, selector: DrainingSelector, fd: int, connection: TcpConnection) -> None:
-        self._selector, self._fd, self._connection = selector, fd, connection
-
-    def pause(self) -> None:
-        self._selector.remove(self._fd)
-
-    def resume(self) -> None:
-        self._selector.add(self._fd, self._connection.drain)
-
-
 class TcpConnection(asyncio.Protocol):
     """A TCP or TLS connection of one client, with its buffer, timeouts and state."""
 
@@ -138,6 +113,7 @@ class TcpConnection(asyncio.Protocol):
         self._taken: asyncio.Future[None] | None = None
         """What a reply of several messages waits for while the client takes no replies; None if no reply waits."""
         self._fd = -1
+        """The socket's descriptor; -1 for a TLS connection."""
         self._waits_for_turn = False
         self.client = b""
 
@@ -162,12 +138,11 @@ class TcpConnection(asyncio.Protocol):
         self._secure = transport.get_extra_info("ssl_object") is not None
         if not self._secure:
             transport.set_write_buffer_limits(WRITE_BUFFER)
-        self._reads: _TransportReads | _SelectorReads = _TransportReads(transport)
-        if isinstance(self._loop, DrainingLoop) and not self._secure:
-            self._reads.pause()
-            self._fd = transport.get_extra_info("socket").fileno()
-            self._reads = _SelectorReads(self._loop.selector, self._fd, self)
-            self._reads.resume()
+        if isinstance(transport, SocketTransport):
+            self._fd = transport.fd
+            transport.resume_reading()
+            if self._detached is None:
+                self.readable()  # while many connections wait, the first query has arrived by now
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the protocol's signature
         """Removes the connection; a reply that comes later is dropped."""
@@ -177,13 +152,11 @@ class TcpConnection(asyncio.Protocol):
         if self._idle_close is not None:
             self._idle_close.cancel()
         self._deadline.end()
-        self._reads = _TransportReads(self._transport)  # which does not refer to this object: see `release`
-        release(self._transport)
 
     # -- reading
 
-    def drain(self) -> None:
-        """Reads the socket, without asyncio's transport.
+    def readable(self) -> None:
+        """Reads the socket of a connection without TLS.
 
         If the connection is idle and has one whole query that the answer table can answer, the reply is written to the
         socket at once. All other data goes to `data_received`.
@@ -199,7 +172,7 @@ class TcpConnection(asyncio.Protocol):
             self._transport.abort()
             return
         if not data:
-            self._reads.pause()
+            self._transport.pause_reading()
             if not self.eof_received():
                 self._transport.close()
             return
@@ -218,9 +191,7 @@ class TcpConnection(asyncio.Protocol):
             self.data_received(data)
             return
         self._deadline.at = monotonic() + self._timeouts.idle  # `monotonic` is the loop's clock
-        self._write_at_once(
-            len(wire).to_bytes(_LENGTH, "big") + wire
-        )  # as `framed` does, but without the cost of a call
+        self._transport.write(len(wire).to_bytes(_LENGTH, "big") + wire)  # `framed` would cost a call
         if self._queries_left > 0 or self._connections.closing:
             self._queries_left -= self._queries_left > 0
             self._note_reply()
@@ -234,7 +205,7 @@ class TcpConnection(asyncio.Protocol):
             self._connections.note_large(self)
             waits = self._reply_state is not _IDLE or self._waits_for_turn
             if waits or len(self._received) > BUFFER:
-                self._reads.pause()
+                self._transport.pause_reading()
                 if self._client_state is _OPEN:
                     self._client_state = ClientState.HELD
         self._next()
@@ -303,7 +274,7 @@ class TcpConnection(asyncio.Protocol):
             and not self._transport.is_closing()
         ):
             self._client_state = ClientState.OPEN
-            self._reads.resume()
+            self._transport.resume_reading()
 
     # -- replies
 
@@ -362,21 +333,6 @@ class TcpConnection(asyncio.Protocol):
         if self._reply_state not in _NOT_TAKEN:
             self._deadline.set(self._timeouts.idle)
 
-    def _write_at_once(self, message: bytes) -> None:
-        """Writes a message to the socket. Octets that the kernel does not accept are passed to asyncio's transport.
-
-        Call it only while the transport has nothing to write.
-        """
-        try:
-            written = os.write(self._fd, message)
-        except BlockingIOError:
-            written = 0
-        except OSError:
-            self._transport.abort()
-            return
-        if written < len(message):
-            self._transport.write(message[written:])
-
     # -- the end
 
     def finish(self) -> None:
@@ -384,7 +340,7 @@ class TcpConnection(asyncio.Protocol):
         detached, self._client_state = self._client_state is ClientState.DETACHED, ClientState.FINISHED
         if self._reply_state is _IDLE and not detached and not self._transport.is_closing():
             if self._fd >= 0:
-                self.drain()
+                self.readable()
             elif isinstance(self._transport, TlsTransport):
                 self._transport.read_waiting()
         if self._waits_for_turn:
@@ -479,7 +435,7 @@ class TcpConnection(asyncio.Protocol):
         ):
             return None
         self._client_state = ClientState.DETACHED
-        self._reads.pause()
+        self._transport.pause_reading()
         self._deadline.cancel()
         listener, family = self.responder.listener, 4 if self._client.family == 1 else 6
         fd = self._transport.get_extra_info("socket").fileno()
@@ -496,7 +452,7 @@ class TcpConnection(asyncio.Protocol):
             return
         self._client_state = ClientState.OPEN
         self._deadline.set(self._timeouts.idle)
-        self._reads.resume()
+        self._transport.resume_reading()
 
 
 def _without_zone(address: Any) -> str:

@@ -14,11 +14,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 import ssl
 from collections.abc import Callable, Collection
-from typing import Final
+from typing import Any, Final
 
 from svcdns.errors import SvcdnsError
+from svcdns.eventloop.stream import SocketTransport
 from svcdns.plugins import tls
 from svcdns.serving.metrics import SHED, ShedReason
 from svcdns.serving.responder import Responder
@@ -104,20 +106,17 @@ class TlsAcceptor:
         self._counters, self._connections, self._most = counters, connections, most
         self._handshakes = HandshakeQueue()
 
-    def accept(self, responder: Responder, context: ssl.SSLContext) -> asyncio.BaseProtocol:
-        """Returns the asyncio protocol for a connection that has just been accepted.
+    def accept(self, responder: Responder, context: ssl.SSLContext, sock: socket.socket, address: Any) -> None:
+        """Begins the handshake of a connection that has just been accepted; `address` is the client's.
 
-        If too many connections or handshakes are open, and no other client has more of them, the protocol closes the
-        connection.
+        Closes the connection if too many connections or handshakes are open, and no other client has more of them.
         """
-        return _Accepted(lambda client: self._begin(responder, context, client))
-
-    def _begin(self, responder: Responder, context: ssl.SSLContext, client: bytes) -> TlsTransport | None:
-        """Returns the protocol for the handshake of a client, or None if the connection must be closed."""
         connections, server, timeouts = self._connections, responder.listener.server, responder.listener.timeouts
+        client = client_key(address[0])
         if not self._admit(server, client):
             self._counters.count(HANDSHAKES, server, "refused")
-            return None
+            sock.close()
+            return
 
         def side(incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO) -> ssl.SSLObject:
             return context.wrap_bio(incoming, outgoing, server_side=True)
@@ -133,9 +132,9 @@ class TlsAcceptor:
             self._counters.count(HANDSHAKES, server, "failed")
             log.debug("TLS handshake on %s failed: %s", server, error)
 
-        transport = TlsTransport(side, established, failed, self._handshakes, timeouts.read, client)
+        transport = TlsTransport(side, established, failed, self._handshakes, timeouts.read, client, server_side=True)
         connections.handshaking.add(transport, client)
-        return transport
+        SocketTransport(asyncio.get_running_loop(), sock, transport)
 
     def _admit(self, server: str, client: bytes) -> bool:
         """Returns True if a client may begin a handshake. Ends a handshake of another client if there are too many."""
@@ -150,30 +149,3 @@ class TlsAcceptor:
             oldest.abort()
             handshaking.discard(oldest)
         return self._connections.admit(client)
-
-
-class _Accepted(asyncio.Protocol):
-    """The protocol of a connection until its client is known."""
-
-    def __init__(self, begin: Callable[[bytes], TlsTransport | None]) -> None:
-        self._begin = begin
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begins the handshake. Closes the connection instead if no further handshake is allowed."""
-        assert isinstance(transport, asyncio.Transport)
-        peer = transport.get_extra_info("peername")
-        tls = self._begin(client_key(peer[0])) if peer else None
-        if tls is None:
-            transport.abort()
-            return
-        transport.set_protocol(tls)
-        tls.connection_made(transport)
-
-
-class Refused(asyncio.Protocol):
-    """A protocol that closes its connection at once."""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Closes the connection."""
-        assert isinstance(transport, asyncio.Transport)
-        transport.abort()

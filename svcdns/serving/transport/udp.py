@@ -57,7 +57,7 @@ _DROPS_AT: Final = 8
 SOCKET_ERRORS: Final = Family(
     "svcdns_socket_errors_total",
     MetricKind.COUNTER,
-    "Failed receives and sends on listening sockets.",
+    "Failed receives, sends and accepts on listening sockets.",
     ("server", "operation", "errno"),
 )
 SOCKET_DROPS: Final = Family(
@@ -97,7 +97,7 @@ class SocketErrors:
         self._logged: dict[int, float] = {}
 
     def count(self, operation: str, error: OSError) -> None:
-        """Counts one failed system call; `operation` is `receive` or `send`."""
+        """Counts one failed system call; `operation` is `receive`, `send` or `accept`."""
         number = error.errno or 0
         name = errno.errorcode.get(number, str(number))
         self.counters.count(SOCKET_ERRORS, self.server, operation, name)

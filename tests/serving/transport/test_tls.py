@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import gc
 import ssl
 import weakref
@@ -16,6 +17,7 @@ import pytest
 
 from svcdns.plugin_api.timeouts import Timeouts
 from svcdns.plugins import tls
+from svcdns.serving.transport.acceptor import Acceptor
 from svcdns.serving.transport.connections import TcpConnections
 from svcdns.serving.transport.tcp import TcpConnection
 from svcdns.serving.transport.tls import Certificates, NoCertificateError, TlsAcceptor
@@ -24,7 +26,7 @@ from svcdns.tls.contexts import server_context
 from svcdns.tls.material import Material, expiry
 from tests.support.certificates import Pair, authority, pair
 from tests.support.responder import ResponderSetup
-from tests.support.tcp import LONG, Client
+from tests.support.tcp import LONG, Client, listening, no_errors, no_sheds
 from tests.support.world import counted
 
 CONTEXT = server_context(Material(*pair()))
@@ -58,10 +60,11 @@ async def served(
     connections: TcpConnections | None = None, timeouts: Timeouts = LONG, most: int = 99
 ) -> AsyncIterator[World]:
     world = World(connections or TcpConnections(), timeouts, most)
-    server = await asyncio.get_running_loop().create_server(
-        lambda: world.acceptor.accept(world.place.responder, CONTEXT), "127.0.0.1", 0
+    server = listening()
+    world.port = server.getsockname()[1]
+    acceptor = Acceptor(
+        server, functools.partial(world.acceptor.accept, world.place.responder, CONTEXT), no_sheds, no_errors
     )
-    world.port = server.sockets[0].getsockname()[1]
     try:
         yield world
     finally:
@@ -69,6 +72,7 @@ async def served(
             writer.transport.abort()
             with contextlib.suppress(OSError):
                 await writer.wait_closed()
+        acceptor.stop()
         server.close()
         await happens(lambda: world.connections.none)
 
