@@ -20,6 +20,8 @@ from svcdns.wire.errors import FormError
 from svcdns.wire.record import Edns
 
 HEADER: Final = struct.Struct("!HHHHHH")
+MAX_SEARCHED: Final = 64
+"""The most records and questions of a message that is not served in which an OPT record is looked for."""
 _TWO_SHORTS: Final = struct.Struct("!HH")
 _FIXED: Final = struct.Struct("!HHIH")
 _SERIAL: Final = struct.Struct("!I")
@@ -79,11 +81,11 @@ def accept(packet: bytes) -> Request | Rejected:
     if flags & QR:
         return Rejected("response")
     if flags & OPCODE_MASK:
-        return Rejected("opcode", _header_only(ident, flags, Rcode.NOTIMP))
+        return Rejected("opcode", _without_question(packet, Rcode.NOTIMP))
     if not questions and not answers and not authorities and additionals == 1:
         return _cookie_request(packet, ident, flags)
     if questions != 1 or answers > 1 or authorities > 1 or additionals > 2:
-        return Rejected("counts", _header_only(ident, flags, Rcode.FORMERR))
+        return Rejected("counts", _without_question(packet, Rcode.FORMERR))
     try:
         name, at = read_query_name(packet)
         rtype, rclass = _TWO_SHORTS.unpack_from(packet, at)
@@ -111,7 +113,7 @@ def _cookie_request(packet: bytes, ident: int, flags: int) -> Request | Rejected
     except (FormError, struct.error) as error:
         return Rejected("counts", _format_error(ident, flags, b"", error))
     if edns is None or all(code != OptionCode.COOKIE for code, _ in edns.options):
-        return Rejected("counts", _header_only(ident, flags, Rcode.FORMERR))
+        return Rejected("counts", _without_question(packet, Rcode.FORMERR))
     return Request(ident, flags, b"", 0, 0, b"", edns, trailing=len(packet) - end)
 
 
@@ -181,6 +183,54 @@ def _reply_bits(flags: int) -> int:
 
 def _header_only(ident: int, flags: int, rcode: int) -> bytes:
     return HEADER.pack(ident, _reply_bits(flags) | rcode, 0, 0, 0, 0)
+
+
+def _without_question(packet: bytes, rcode: int) -> bytes:
+    """Returns a reply that is only a header, with an OPT record if the message has one (RFC 6891 §6.1.1)."""
+    ident, flags, *counts = HEADER.unpack_from(packet)
+    head = _header_only(ident, flags, rcode)
+    if not counts[3] or sum(counts) > MAX_SEARCHED:
+        return head
+    try:
+        found = _find_opt(packet, counts)
+    except (FormError, struct.error):
+        return head
+    if found is None:
+        return head
+    return head[:-2] + b"\0\1" + opt.to_wire(Edns(opt.DEFAULT_SIZE, found))
+
+
+def _find_opt(packet: bytes, counts: list[int]) -> bool | None:
+    """Returns the DO bit of the OPT record in the additional section of a message, or None if it has no OPT record.
+
+    `counts` has the numbers of the header. Raises FormError or struct.error if the message is malformed.
+    """
+    at, before = HEADER.size, counts[1] + counts[2]
+    for _ in range(counts[0]):
+        at = _skip_name(packet, at) + _TWO_SHORTS.size
+    for number in range(before + counts[3]):
+        is_root = packet[at : at + 1] == b"\0"
+        at = _skip_name(packet, at)
+        rtype, _, ttl, length = _FIXED.unpack_from(packet, at)
+        at += _FIXED.size + length
+        if at > len(packet):
+            raise FormError("record cut off")
+        if rtype == Type.OPT and is_root and number >= before:
+            return bool(ttl & opt.DO)
+    return None
+
+
+def _skip_name(packet: bytes, at: int) -> int:
+    """Returns the offset after a name, without reading the targets of compression pointers."""
+    start = at
+    try:
+        while 0 < (length := packet[at]) <= names.MAX_LABEL:
+            at += 1 + length
+            if at - start >= names.MAX_NAME:
+                raise FormError("name too long")
+    except IndexError:
+        raise FormError("name cut off") from None
+    return at + 1 if not length else at + 2
 
 
 def _format_error(ident: int, flags: int, question: bytes, error: Exception) -> bytes:

@@ -88,6 +88,10 @@ def _option_error(reply: Reply) -> bool:
     return not reply.answer and reply.opt is not None and (reply.opt.size, reply.opt.options) == (1232, ())
 
 
+def _header_and_opt(reply: Reply) -> bool:
+    return not (reply.questions or reply.answer) and reply.opt is not None and reply.opt.size == 1232
+
+
 def _answered(reply: Reply) -> bool:
     return len(reply.answer) == 1 and reply.opt is None
 
@@ -148,7 +152,22 @@ ROWS: tuple[Row, ...] = (
     Row("unknown opcode and no question", message(flags=0x7800, counts=(0, 0, 0, 0)), NOTIMP, _opcode(15)),
     # counts (RFC 9619 §4, RFC 1035 §4.1.1)
     Row("no question", message(counts=(0, 0, 0, 0)), FORMERR, _header_only),
-    Row("no question, with EDNS", message(opt(), counts=(0, 0, 0, 1)), FORMERR, _header_only),
+    Row("no question, with EDNS", message(opt(), counts=(0, 0, 0, 1)), FORMERR, _header_and_opt),
+    Row(
+        "two questions, with EDNS",
+        message(question(), question(), opt(), counts=(2, 0, 0, 1)),
+        FORMERR,
+        _header_and_opt,
+    ),
+    *[
+        Row(
+            f"opcode {number}, with EDNS",
+            message(question(), opt(), flags=number << 11, counts=(1, 0, 0, 1)),
+            NOTIMP,
+            _header_and_opt,
+        )
+        for number in (1, 2, 4, 5, 15)
+    ],
     Row(
         "no question, with a cookie",
         message(opt(option(10, COOKIE)), counts=(0, 0, 0, 1)),
@@ -161,7 +180,7 @@ ROWS: tuple[Row, ...] = (
     Row("65535 answers", message(question(), counts=(1, 65535, 0, 0)), FORMERR, _header_only),
     Row("65535 authority records", message(question(), counts=(1, 0, 65535, 0)), FORMERR, _header_only),
     Row("65535 additional records", message(question(), counts=(1, 0, 0, 65535)), FORMERR, _header_only),
-    Row("three additional records", message(question(), opt(), counts=(1, 0, 0, 3)), FORMERR, _header_only),
+    Row("three additional records", message(question(), opt(), counts=(1, 0, 0, 3)), FORMERR, _header_and_opt),
     # the question (RFC 1035 §4.1.2, §4.1.4, §2.3.4; RFC 6891 §5)
     *[Row(f"cut at octet {end}", PLAIN[:end], FORMERR, _header_only) for end in range(12, len(PLAIN))],
     Row("a pointer to itself", message(question(b"\xc0\x0c")), FORMERR, _header_only),

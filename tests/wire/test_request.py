@@ -50,6 +50,52 @@ def test_packets_that_are_no_query_get_no_reply(data: bytes, reason: str) -> Non
 
 QUESTION = b"\1a\0\0\1\0\1"
 OPT = b"\0\0\x29\4\xd0\0\0\0\0\0\0"
+RECORD = b"\0\1\0\1\0\0\0\5\0\4\xc0\0\2\1"
+"""A record without its owner."""
+
+
+@pytest.mark.parametrize(
+    ("data", "flags"),
+    [
+        pytest.param(packet(0x2400, (1, 0, 0, 1), QUESTION + OPT), 0xA004, id="NOTIFY"),
+        pytest.param(packet(0x2400, (1, 1, 0, 1), QUESTION + b"\xc0\x0c" + RECORD + OPT), 0xA004, id="NOTIFY with SOA"),
+        pytest.param(packet(0x2800, (1, 1, 2, 1), QUESTION + (b"\1a\0" + RECORD) * 3 + OPT), 0xA804, id="UPDATE"),
+        pytest.param(packet(0x1000, (0, 0, 0, 1), OPT), 0x9004, id="STATUS"),
+        pytest.param(packet(0x0800, (0, 1, 0, 1), b"\0" + RECORD + OPT), 0x8804, id="IQUERY"),
+        pytest.param(packet(0x7800, (1, 0, 0, 2), QUESTION + OPT + b"\0" + RECORD), 0xF804, id="OPT before another"),
+        pytest.param(packet(counts=(2, 0, 0, 1), body=QUESTION * 2 + OPT), 0x8101, id="two questions"),
+        pytest.param(packet(counts=(0, 0, 0, 1), body=OPT), 0x8101, id="no question"),
+        pytest.param(packet(counts=(1, 2, 0, 1), body=QUESTION + (b"\0" + RECORD) * 2 + OPT), 0x8101, id="two answers"),
+    ],
+)
+@pytest.mark.parametrize("dnssec_ok", [False, True])
+def test_a_reply_without_a_question_has_an_opt_record(data: bytes, flags: int, dnssec_ok: bool) -> None:
+    """A message with an OPT record that is not served gets a header and an OPT record (RFC 6891 §6.1.1)."""
+    do = b"\x80" if dnssec_ok else b"\0"
+    own = OPT[:7] + do + OPT[8:]
+    rejected = accept(data.replace(OPT, own))
+    assert isinstance(rejected, Rejected)
+    assert rejected.wire == struct.pack("!HHHHHH", 7, flags, 0, 0, 0, 1) + own
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param(packet(0x2400, (1, 0, 0, 1), QUESTION + OPT[:-1]), id="cut off"),
+        pytest.param(packet(0x2400, (1, 0, 0, 1), QUESTION + OPT[:-1] + b"\1"), id="options cut off"),
+        pytest.param(packet(0x2400, (1, 0, 0, 1), QUESTION + b"\1a" + OPT), id="not owned by the root"),
+        pytest.param(packet(0x2400, (1, 1, 0, 1), QUESTION + OPT), id="in the answer section"),
+        pytest.param(packet(0x2400, (1, 0, 0, 1), QUESTION + b"\0" + RECORD), id="another record"),
+        pytest.param(packet(0x2400, (1, 0, 0, 1), (b"\x3f" + bytes(63)) * 4 + OPT), id="a long name"),
+        pytest.param(packet(0x2800, (1, 0, 63, 1), QUESTION + (b"\0" + RECORD) * 63 + OPT), id="too many records"),
+        pytest.param(packet(0x3000, (0, 0, 0, 0), b"\0\1\0\x08" + bytes(8)), id="DSO"),
+    ],
+)
+def test_a_reply_without_a_question_is_a_header(data: bytes) -> None:
+    """A message without an OPT record, or whose OPT record cannot be found, gets only a header."""
+    rejected = accept(data)
+    assert isinstance(rejected, Rejected)
+    assert len(rejected.wire) == 12
 
 
 @pytest.mark.parametrize(
@@ -113,7 +159,7 @@ def test_a_request_for_a_server_cookie_has_no_question() -> None:
     assert accept(packet(counts=(0, 0, 0, 1), body=body)) == Request(
         7, 0x0100, b"", 0, 0, b"", Edns(1232, options=((10, bytes(range(8))),))
     )
-    for other in (OPT, body[:-1], b"", QUESTION):
+    for other in (body[:-1], b"", QUESTION):
         assert accept(packet(counts=(0, 0, 0, 1), body=other)) == Rejected(
             "counts", struct.pack("!HHHHHH", 7, 0x8101, 0, 0, 0, 0)
         )

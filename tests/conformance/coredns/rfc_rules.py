@@ -36,6 +36,13 @@ def _notify(query: Query, _: Answer, __: int) -> Answer | None:
     return {"rcode": "NOTIMP", "opcode": "NOTIFY", "header_only": True, "flags": flags}
 
 
+def _opt(query: Query, recorded: Answer, size: int) -> Answer | None:
+    if not query.size or not ((recorded.get("header_only") and query.opcode != "QUERY") or query.extra):
+        return None
+    answer = {key: value for key, value in recorded.items() if key != "header_only"} | {"question": []}
+    return _with_edns(query, answer, {"size": DEFAULT_SIZE, "do": query.do, "version": 0, "options": []})
+
+
 def _other_class(query: Query, recorded: Answer, _: int) -> Answer | None:
     records = [record for section in ("an", "ns", "ar") for record in recorded.get(section, ())]
     if query.klass == "IN" or not any(record.split()[2] == "IN" for record in records):
@@ -46,7 +53,7 @@ def _other_class(query: Query, recorded: Answer, _: int) -> Answer | None:
 
 def _size(query: Query, recorded: Answer, size: int) -> Answer | None:
     edns = _edns(query, recorded)
-    if edns is None or edns["size"] == size:
+    if edns is None or edns["size"] == size or recorded.get("question") == []:
         return None
     return _with_edns(query, recorded, edns | {"size": size})
 
@@ -68,6 +75,7 @@ def _dnssec_ok(query: Query, recorded: Answer, _: int) -> Answer | None:
 
 RULES = (
     Rule("NOTIFY is not implemented", "a NOTIFY is not a query (RFC 1996 §4.7)", _notify),
+    Rule("OPT", "a message with an OPT record gets one, also if it is not served (RFC 6891 §6.1.1)", _opt),
     Rule("no record of class IN", "the class of a record is that of the question (RFC 1035 §3.2.4)", _other_class),
     Rule("size", "the size in an OPT record is that of its sender (RFC 6891 §6.2.3)", _size),
     Rule("options", "options are not copied: NSID names a server, padding needs TLS (RFC 5001, RFC 8467)", _options),
