@@ -17,6 +17,7 @@ from svcdns.chain.plan import BlockPlan, Load
 from svcdns.chain.routing import Listener, Route, ZoneLabels
 from svcdns.errors import SvcdnsError
 from svcdns.plugin_api.closest_encloser import Encloser, FindEncloser
+from svcdns.plugin_api.cold_path import ColdPath
 from svcdns.plugin_api.contract import Following, Plugin, check_names, check_plugin, overrides
 from svcdns.plugin_api.environment import Block, Environment
 from svcdns.plugin_api.errors import HookError
@@ -136,6 +137,7 @@ def _build_block(
     limiters = (hooks.call(h.name, None, h.rate_limiter) for h in handlers if overrides(h, "rate_limiter"))
     limiter = next((one for one in limiters if one is not None), None)
     closest_encloser = None if observers else _closest_encloser(handlers, hooks)
+    cold_path = _cold_path(handlers, hooks)
     fast_path, reason = _fast_path(handlers, hooks)
     if reason:
         chains.slow_blocks.append(f"{' '.join(block.zones)}: {reason}")
@@ -144,7 +146,7 @@ def _build_block(
         zone = names.from_text(key.zone).lower()
         route = Route(
             zone, key.zone, entry, counted, writer, "", observers, closest_encloser, fast_path, any_class,
-            udp_size or DEFAULT_SIZE, udp_size or MAX_MESSAGE, limiter, labels,
+            udp_size or DEFAULT_SIZE, udp_size or MAX_MESSAGE, limiter, labels, cold_path,
         )  # fmt: skip
         for host in hosts:
             listener = chains.listeners.setdefault((host, key.port), Listener(host, key.port, key.transport))
@@ -237,6 +239,16 @@ def _fast_path(handlers: Sequence[Plugin], hooks: HookCaller) -> tuple[FastPath 
             else "",
         )
     return (fast_path, "") if fast_path.ask is not None and fast_path.keep is not None else (None, "")
+
+
+def _cold_path(handlers: Sequence[Plugin], hooks: HookCaller) -> ColdPath | None:
+    """Returns the cold path (replies for cluster names without the plugin chain) of the block, or None."""
+    joined: ColdPath | None = None
+    for handler in reversed(handlers):
+        cold_path = joined or ColdPath()
+        joins = hooks.call(handler.name, False, handler.join_cold_path, cold_path) and not overrides(handler, "observe")
+        joined = cold_path if joins and cold_path.source is not None else None
+    return joined
 
 
 def _within(zones: frozenset[bytes], closest_encloser: FindEncloser) -> FindEncloser:

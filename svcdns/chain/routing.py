@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 
 from svcdns.chain.client_classes import Classes
 from svcdns.plugin_api.closest_encloser import FindEncloser
+from svcdns.plugin_api.cold_path import ColdPath
 from svcdns.plugin_api.contract import Following, Plugin
 from svcdns.plugin_api.fast_path import FastPath
 from svcdns.plugin_api.query import MAX_DEPTH, Answer, Observer, Query
@@ -29,10 +30,10 @@ class Route:
     `entry` is the block's plugin chain; None for a block without plugins that handle queries. `counted` is True if
     queries are counted in `coredns_dns_*`; `writer` is then the plugin label of the responses. `closest_encloser` finds
     the closest encloser of nonexistent names; it is None if names may get different negative answers. `fast_path` is
-    the fast path of the block, or None. `any_class` is True if the block answers queries of classes other than IN.
-    `udp_size` is the UDP payload size that replies advertise, and `udp_limit` limits the length of replies over UDP,
-    both in octets. `limiter` limits the rate of replies over UDP; None if no plugin of the block does. `labels` finds
-    the label `zone` of queries in the metrics, if it is not always that of this zone.
+    the fast path of the block, or None; `cold_path` is its cold path, or None. `any_class` is True if the block answers
+    queries of classes other than IN. `udp_size` is the UDP payload size that replies advertise, and `udp_limit` limits
+    the length of replies over UDP, both in octets. `limiter` limits the rate of replies over UDP; None if no plugin of
+    the block does. `labels` finds the label `zone` of queries in the metrics, if it is not always that of this zone.
     """
 
     zone: bytes
@@ -49,6 +50,7 @@ class Route:
     udp_limit: int = 65535
     limiter: RateLimiter | None = None
     labels: ZoneLabels | None = None
+    cold_path: ColdPath | None = None
 
 
 class ZoneLabels:

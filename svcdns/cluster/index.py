@@ -61,10 +61,12 @@ from svcdns.cluster.objects import (
     ServiceImport,
 )
 from svcdns.cluster.secondary_index import LoweredName, SecondaryIndex, StoredObject
+from svcdns.wire import names
 
 SYNC: Dependency = ("sync",)
 SERIAL: Dependency = ("serial",)
 _NO_ADDRESS: Final = {HEADLESS}
+_NAMED: Final = (Kind.SERVICE, Kind.NAMESPACE)
 
 _encode: Final = msgspec.msgpack.Encoder().encode
 _decoders: Final[dict[Kind, Callable[[bytes], Any]]] = {
@@ -88,9 +90,13 @@ class Index:
         self._unlisted: dict[Kind, set[LoweredName]] = {}
         """For each kind that is being listed: the known objects that the list has not contained so far."""
         self._objects: dict[Kind, dict[LoweredName, StoredObject]] = {kind: {} for kind in Kind}
+        self._services, self._namespaces = self._objects[Kind.SERVICE], self._objects[Kind.NAMESPACE]
         self._slices: dict[Kind, SecondaryIndex[LoweredName]] = {
             kind: SecondaryIndex() for kind in (Kind.ENDPOINT_SLICE, Kind.IMPORTED_SLICE)
         }
+        self._endpoint_slices = self._slices[Kind.ENDPOINT_SLICE]
+        self.has_odd_names = False
+        """True once a namespace or Service was added whose name is escaped in the presentation form of domain names."""
         self._by_cluster_ip: SecondaryIndex[str] = SecondaryIndex()
         self._by_external_ip: SecondaryIndex[str] = SecondaryIndex()
         self._by_address: SecondaryIndex[str] = SecondaryIndex()
@@ -109,11 +115,11 @@ class Index:
 
     def has_namespace(self, name: str) -> bool:
         """Returns True if there is a Namespace object with this name."""
-        return ("", name) in self._objects[Kind.NAMESPACE]
+        return ("", name) in self._namespaces
 
     def service(self, namespace: str, name: str) -> Service | None:
         """Returns the Service with this name, or None. `namespace` and `name` are in lower case."""
-        stored = self._objects[Kind.SERVICE].get((namespace, name))
+        stored = self._services.get((namespace, name))
         return None if stored is None else _service(stored.data)
 
     def service_import(self, namespace: str, name: str) -> ServiceImport | None:
@@ -123,7 +129,14 @@ class Index:
 
     def slices(self, namespace: str, service: str) -> tuple[EndpointSlice, ...]:
         """Returns the EndpointSlices whose label names this Service, ordered by name."""
-        return tuple([_slice(stored.data) for stored in self._slices[Kind.ENDPOINT_SLICE].at((namespace, service))])
+        return tuple([_slice(stored.data) for stored in self._endpoint_slices.at((namespace, service))])
+
+    def small_slices(self, namespace: str, service: str, limit: int) -> tuple[EndpointSlice, ...] | None:
+        """Does the same as `slices`. Returns None if the encoded slices have more than `limit` octets."""
+        found = self._endpoint_slices.at((namespace, service))
+        if sum([len(stored.data) for stored in found]) > limit:
+            return None
+        return tuple([_slice(stored.data) for stored in found])
 
     def imported_slices(self, namespace: str, service: str) -> tuple[ImportedSlice, ...]:
         """Returns the multi-cluster slices whose label names this Service, ordered by name."""
@@ -225,6 +238,8 @@ class Index:
             unlisted.discard(key)
         if stored is None:
             stored = self._objects[kind][key] = StoredObject(key, data)
+            if kind in _NAMED and not names.is_plain(key[1].encode()):
+                self.has_odd_names = True
             self._update_indexes(stored, None, new, affected)
         elif stored.data != data:
             old = _decoders[kind](stored.data)

@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Final, Protocol
 
 from svcdns.cluster.changes import Dependency
 from svcdns.plugin_api.closest_encloser import Encloser
+from svcdns.plugin_api.cold_path import ColdPath
 from svcdns.plugin_api.deferred import Deferred
 from svcdns.plugin_api.environment import Environment
 from svcdns.plugin_api.errors import ContractError
@@ -165,6 +166,13 @@ class Plugin:
         """Sets in `fast_path` what the plugin does with forwarded queries.
 
         Returns False if the block cannot have a fast path (forwarding without the plugin chain).
+        """
+        return False
+
+    def join_cold_path(self, cold_path: ColdPath) -> bool:  # noqa: ARG002 - a hook
+        """Sets in `cold_path` what the plugin does with address queries for cluster names.
+
+        Returns False if such queries must go through the plugin chain of the block.
         """
         return False
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from svcdns.corefile import arguments
+from svcdns.plugin_api.cold_path import ColdPath
 from svcdns.plugin_api.contract import Following, Plugin
 from svcdns.plugin_api.environment import Block, Environment
 from svcdns.plugin_api.query import Answer, Query
@@ -35,6 +36,10 @@ class Any(Plugin):
 
     def __init__(self, options: Options, environment: Environment) -> None:
         """Does nothing: the plugin needs neither options nor the environment."""
+
+    def join_cold_path(self, cold_path: ColdPath) -> bool:  # noqa: ARG002 - nothing to set
+        """Returns True, because queries of type ANY never take the cold path (replies without the plugin chain)."""
+        return True
 
     def handle(self, query: Query, following: Following) -> Answer:
         """Answers type ANY with the HINFO record. Queries of other types go to the following plugins."""

@@ -10,6 +10,7 @@ from typing import Final
 
 from svcdns import __version__
 from svcdns.corefile import arguments
+from svcdns.plugin_api.cold_path import ColdPath
 from svcdns.plugin_api.contract import Following, Plugin
 from svcdns.plugin_api.environment import Block, Environment
 from svcdns.plugin_api.query import Answer, Query
@@ -64,6 +65,10 @@ class Chaos(Plugin):
         effect.
         """
         return Settings(any_class=True, warnings=options.warnings)
+
+    def join_cold_path(self, cold_path: ColdPath) -> bool:  # noqa: ARG002 - nothing to set
+        """Returns True, because queries of class CH never take the cold path (replies without the plugin chain)."""
+        return True
 
     def handle(self, query: Query, following: Following) -> Answer:
         """Answers with the text for the name. The authors are in a new random order in every answer."""

@@ -14,6 +14,7 @@ from svcdns.corefile import arguments
 from svcdns.corefile.blocks import Directive
 from svcdns.corefile.errors import CorefileError
 from svcdns.corefile.regex import Regex, regex
+from svcdns.plugin_api.cold_path import ColdPath
 from svcdns.plugin_api.contract import Following, Plugin, then
 from svcdns.plugin_api.environment import Block, Environment
 from svcdns.plugin_api.fast_path import FastPath
@@ -114,6 +115,10 @@ class Errors(Plugin):
 
     def join_fast_path(self, fast_path: FastPath) -> bool:  # noqa: ARG002 - nothing to set
         """Returns True, because replies on the fast path (forwarding without the plugin chain) have no error to log."""
+        return True
+
+    def join_cold_path(self, cold_path: ColdPath) -> bool:  # noqa: ARG002 - nothing to set
+        """Returns True, because replies on the cold path (replies without the plugin chain) have no error to log."""
         return True
 
     def stop(self) -> None:

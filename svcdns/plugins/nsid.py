@@ -9,6 +9,7 @@ from typing import Final
 import msgspec
 
 from svcdns.corefile import arguments
+from svcdns.plugin_api.cold_path import ColdPath
 from svcdns.plugin_api.contract import Following, Plugin, then
 from svcdns.plugin_api.environment import Block, Environment
 from svcdns.plugin_api.query import Answer, Query
@@ -39,6 +40,10 @@ class Nsid(Plugin):
     def __init__(self, options: Options, environment: Environment) -> None:  # noqa: ARG002 - needs no surroundings
         """Looks up the host's name, once."""
         self._data = (options.text or socket.gethostname()).encode()
+
+    def join_cold_path(self, cold_path: ColdPath) -> bool:  # noqa: ARG002 - nothing to set
+        """Returns True: queries with the option NSID never take the cold path (replies without the plugin chain)."""
+        return True
 
     def handle(self, query: Query, following: Following) -> Answer:
         """Returns the following plugins' answer. If the query has the option NSID, adds the identifier to the reply."""

@@ -47,6 +47,11 @@ A test checks it.
 """
 DETAILS_COST: Final = 80
 """The octets that the `Details` of an entry take, without the replies."""
+NEGATIVE_LIFETIME: Final = 30.0
+"""The longest time in seconds that a negative answer is stored. This limits the age of the SOA serial in the answer.
+
+The serial also grows with changes that do not invalidate the answer.
+"""
 FILTER_SHARE: Final = 8
 """The filter of keys seen once (`SeenFilter`) takes at most one part in FILTER_SHARE of the budget."""
 PURGE_STEP: Final = 8

@@ -170,6 +170,8 @@ class QueryMetrics:
         self._size_cells: dict[tuple[str, str], tuple[int, int]] = {}
         self._hit_counters: dict[tuple[Increment, ...], HitCounter] = {}
         self._duration_cells: dict[tuple[str, str], int] = {}
+        self.dirty_cold: list[HitCounter] = []
+        """Counters of replies of the cold path whose latest replies are not in the metrics yet."""
 
     def count_malformed(self, reason: str) -> None:
         """Counts a packet that is not a well-formed query. `reason` is TRAILING or the `reason` of a `Rejected`."""

@@ -21,7 +21,8 @@ MAX_ROTATION_USES: Final = 8
 def flush(responder: Responder) -> Iterator[None]:
     """Adds the counts of one responder to the metrics. Each step of the returned iterator does a part of the work."""
     table, metrics = responder.table, responder.metrics
-    dirty, table.dirty = table.dirty, []
+    cold, metrics.dirty_cold = metrics.dirty_cold, []
+    dirty, table.dirty = cold + table.dirty, []
     rotated, table.rotated = table.rotated, []
     dirty_fast_path, responder.dirty_fast_path = responder.dirty_fast_path, []
     for number, hit_counter in enumerate(dirty_fast_path, 1):
@@ -30,8 +31,10 @@ def flush(responder: Responder) -> Iterator[None]:
         if number % STEP == 0:
             yield
     routes: dict[int, tuple[Route, int]] = {}
+    cold_replies = 0
     for number, hit_counter in enumerate(dirty, 1):
         hits = hit_counter.hits - hit_counter.flushed
+        cold_replies += hits if number <= len(cold) else 0
         hit_counter.flushed = hit_counter.hits
         metrics.add(hit_counter.increments, hits)
         route = hit_counter.route
@@ -46,18 +49,20 @@ def flush(responder: Responder) -> Iterator[None]:
             table.drop(entry.key)
         if number % STEP == 0:
             yield
-    _flush_hits(responder, list(routes.values()))
+    _flush_hits(responder, list(routes.values()), cold_replies)
 
 
-def _flush_hits(responder: Responder, routes: list[tuple[Route, int]]) -> None:
+def _flush_hits(responder: Responder, routes: list[tuple[Route, int]], cold_replies: int) -> None:
     """Adds the hits to the metrics, and divides the collected durations among the routes in proportion to their hits.
 
-    The packets of a batch may have different routes, but only the duration of the whole batch is known.
+    `cold_replies` of the hits are replies of the cold path, which did not come from the answer table. The packets of a
+    batch may have different routes, but only the duration of the whole batch is known.
     """
     total = sum(hits for _, hits in routes)
     if not total:
         return
-    responder.metrics.count_table_hits(total)
+    if total > cold_replies:
+        responder.metrics.count_table_hits(total - cold_replies)
     taken, responder.durations = responder.durations, Durations()
     values = responder.metrics.counters.values
     carried = 0.0

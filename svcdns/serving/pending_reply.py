@@ -10,7 +10,6 @@ Rules:
 
 from __future__ import annotations
 
-import random
 from collections.abc import Awaitable, Callable
 from time import perf_counter
 from typing import Final
@@ -22,8 +21,9 @@ from svcdns.plugin_api.query import Query
 from svcdns.plugin_api.rate_limit import MAX_AMPLIFICATION, LimitedReply, RateLimiter, Verdict
 from svcdns.plugin_api.reply import NOT_REUSABLE, UNTIL_CHANGED, CacheScope, Increment, Reply, Variants, rcode_only
 from svcdns.serving import zone_stream
-from svcdns.serving.answer_table import Countdown, Details, Entry
+from svcdns.serving.answer_table import NEGATIVE_LIFETIME, Countdown, Details, Entry
 from svcdns.serving.metrics import is_counted
+from svcdns.serving.rotations import random, variants
 from svcdns.serving.stored_replies import StoredReplies
 from svcdns.wire.codes import TC, Class, Rcode, Type
 from svcdns.wire.edns import HopByHop
@@ -35,21 +35,7 @@ from svcdns.wire.ttl import ttl_offsets
 Send = Callable[[bytes], None]
 """Sends a finished reply to the client. Called once for each query, at once or later; empty octets mean "no reply"."""
 
-ROTATIONS: Final = 32
-"""The usual number of rotations (orders of the records) in which a load-balanced answer is encoded.
-
-More rotations are made if truncation hides some of the records.
-"""
-MAX_ROTATIONS: Final = 64
-NEGATIVE_LIFETIME: Final = 30.0
-"""The longest time in seconds that a negative answer is stored. This limits the age of the SOA serial in the answer.
-
-The serial also grows with changes that do not invalidate the answer.
-"""
-MAX_ROTATED_OCTETS: Final = 128 << 10
 _TRUNCATED: Final = TC >> 8
-
-_random: Final = random.Random()
 
 
 class PendingReply(msgspec.Struct, gc=False, eq=False):
@@ -148,7 +134,7 @@ class PendingReply(msgspec.Struct, gc=False, eq=False):
                 encode_reply(request, reply, limit, responder.listener.echoed, self.route.udp_size),
             )
         else:
-            wires = self._rotations(reply.rotate(reply, _random), limit, store=store)
+            wires = self._rotations(reply.rotate(reply, random), limit, store=store)
         verdict, limited = Verdict.SEND, None
         if self.limiter is not None:
             wires, reply = self._shortened(wires, reply, limit)
@@ -288,19 +274,6 @@ class PendingReply(msgspec.Struct, gc=False, eq=False):
         table.put(
             Entry.of(self.key, tuple([wire[2:] for wire in wires]), ends, reply.dependencies, hit_counter, details)
         )
-
-
-def variants(wire: bytes, widest: int) -> int:
-    """Returns the number of record orders in which to encode a reply, so that each record comes first equally often.
-
-    `wire` is the reply in one of the orders; `widest` is the greatest useful number of orders. A truncated reply gets
-    more orders, if they are needed to include every record in one of them.
-    """
-    count = ROTATIONS
-    if wire[2] & _TRUNCATED:
-        shown = max(1, int.from_bytes(wire[6:8], "big"))
-        count = min(MAX_ROTATIONS, max(ROTATIONS, -(-widest // shown)))
-    return max(1, min(widest, count, MAX_ROTATED_OCTETS // len(wire)))
 
 
 def _has_other_class(reply: Reply, rclass: int) -> bool:

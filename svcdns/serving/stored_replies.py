@@ -5,6 +5,8 @@
 
 - The answer table serves every listener. The key is the packet without its message id; on a listener with client
   classes, the client class precedes it.
+- The cold path (`cold_path`) makes replies for cluster names, for responders whose clients all get the same replies
+  (`uniform`).
 - Shared negative answers (`negative_answers`) serve listeners without client classes.
 - The fast path (`fast_path`) serves responders whose clients all get the same replies (`uniform`).
 
@@ -16,6 +18,7 @@ timeout of the connection (RFC 7828), or 0 while the server is about to close it
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from time import perf_counter
 from typing import Final
 
@@ -25,6 +28,7 @@ from svcdns.plugin_api.query import Client, Query
 from svcdns.plugin_api.rate_limit import LimitedReply, RateLimiter, Verdict
 from svcdns.plugin_api.reply import Reply
 from svcdns.serving.answer_table import AnswerTable
+from svcdns.serving.cold_path import ColdAnswers
 from svcdns.serving.cookies import Cookies
 from svcdns.serving.in_flight import InFlight
 from svcdns.serving.metrics import Durations, HitCounter, QueryMetrics
@@ -102,6 +106,9 @@ class StoredReplies:
         listener = self.listener
         self.limited = listener.limiter is not None and self.protocol == "udp"
         self.uniform = listener.classes is None and not listener.observed and not self.limited
+        self._cold = ColdAnswers(listener, self.table, self.metrics, udp=self.protocol == "udp")
+        self.lookup_new = self._lookup_cold if self.uniform and self._cold else self.lookup_negative
+        """Returns the reply to a packet that is not in the answer table, or empty octets, as `lookup_negative` does."""
 
     def lookup(self, packet: bytes, client: Client, started: float) -> bytes:
         """Returns the reply to a packet that can be answered without the plugin chain, else empty octets: then call
@@ -111,19 +118,36 @@ class StoredReplies:
         """
         if len(packet) > MAX_KEY:
             return b""
-        wire = self.lookup_entry(packet, client, started) or self._lookup_shared_negative(packet, started)
+        wire = self.lookup_entry(packet, client, started) or self._lookup_new(packet, started, self.lookup_new)
         if wire or not hop_options.may_have_options(packet):
             return wire
         return self.lookup_stripped(packet, client, started)
 
-    def _lookup_shared_negative(self, packet: bytes, started: float) -> bytes:
+    def _lookup_new(self, packet: bytes, started: float, lookup: Callable[[bytes], bytes]) -> bytes:
         if self.listener.classes is not None:
             return b""
-        negative = self.lookup_negative(packet[2:])
-        if not negative:
+        wire = lookup(packet[2:])
+        if not wire:
             return b""
         self.durations.observe(perf_counter() - started, 1)
-        return packet[:2] + negative
+        return packet[:2] + wire
+
+    def _lookup_cold(self, key: bytes) -> bytes:
+        """Returns the reply of the cold path, or a shared negative answer, both without a message id; or empty octets.
+
+        `key` is the packet without its message id. If the older half of the table has the reply, returns that one.
+        """
+        table = self.table
+        if table.previous:
+            entry = table.find(key, table.now())
+            if entry is not None:
+                return table.use(entry)
+        try:
+            wire = self._cold.answer(key)
+        except Exception as error:  # noqa: BLE001 - a plugin's functions
+            self.recover("the cold path", error)
+            return b""
+        return self.lookup_negative(key) if wire is None else wire
 
     def lookup_stripped(self, packet: bytes, client: Client, started: float) -> bytes:
         """Returns the reply to a packet with EDNS options such as COOKIE, without calling the plugin chain.
@@ -135,7 +159,7 @@ class StoredReplies:
         if stripped is None:
             return b""
         bare = stripped.packet
-        wire = self.lookup_entry(bare, client, started) or self._lookup_shared_negative(bare, started)
+        wire = self.lookup_entry(bare, client, started) or self._lookup_new(bare, started, self.lookup_negative)
         return self.with_hop_options(wire, stripped.options, client, self._limit(stripped)) if wire else b""
 
     def _limit(self, stripped: hop_options.Stripped) -> int:

@@ -228,10 +228,17 @@ def rotations(request: Request, reply: Sections, wire: bytes, count: int) -> lis
     for record in answer:
         if record.rtype != rtype or record.owner != name:
             return []
-    size = _ADDRESS_HEAD + len(answer[0].rdata)
-    end = at + size * len(answer)
+    return rotated(wire, at, _ADDRESS_HEAD + len(answer[0].rdata), len(answer), count)
+
+
+def rotated(wire: bytes, at: int, size: int, records: int, count: int) -> list[bytes]:
+    """Returns `count` forms of an encoded reply, in which the `records` records at offset `at` are rotated further.
+
+    Each record has `size` octets. The first form is `wire` itself.
+    """
+    end = at + size * records
     head, section, tail = wire[:at], wire[at:end], wire[end:]
-    cuts = [number * len(answer) // count * size for number in range(1, count)]
+    cuts = [number * records // count * size for number in range(1, count)]
     return [wire, *[head + section[cut:] + section[:cut] + tail for cut in cuts]]
 
 

@@ -114,6 +114,11 @@ def labels_of(name: bytes) -> list[bytes]:
     return out
 
 
+def is_plain(label: bytes) -> bool:
+    """Returns True if no octet of a label is escaped in presentation form."""
+    return not label.translate(None, _PLAIN)
+
+
 def suffixes(name: bytes) -> list[bytes]:
     """Returns the name itself, then each shorter suffix of whole labels, down to the root.
 

@@ -8,6 +8,7 @@ from collections.abc import Generator
 import msgspec
 import pytest
 
+from svcdns.plugin_api.cold_path import ColdPath
 from svcdns.plugin_api.contract import Plugin, check_names, check_plugin, overrides, steps, then
 from svcdns.plugin_api.errors import ContractError
 from svcdns.plugin_api.fast_path import FastPath
@@ -145,6 +146,7 @@ def test_hooks_do_nothing_by_default() -> None:
         None,
         False,
     )
+    assert not plugin.join_cold_path(ColdPath())
     assert plugin.settings(None) == NO_SETTINGS
     assert overrides(made(tick=lambda self: None), "tick")
     assert not overrides(plugin, "tick")

@@ -18,12 +18,11 @@ from svcdns.plugin_api.query import Answer, Query
 from svcdns.plugin_api.reply import UNTIL_CHANGED, CacheScope, Reply, rcode_only
 from svcdns.plugins.loadbalance.rotation import Rotation
 from svcdns.process.cookie_secrets import private_page
-from svcdns.serving.answer_table import AnswerTable
+from svcdns.serving.answer_table import NEGATIVE_LIFETIME, AnswerTable
 from svcdns.serving.cookies import Cookies
 from svcdns.serving.in_flight import InFlight
 from svcdns.serving.metrics import QueryMetrics
 from svcdns.serving.metrics_flush import flush
-from svcdns.serving.pending_reply import NEGATIVE_LIFETIME
 from svcdns.serving.responder import Responder
 from svcdns.telemetry.counters import Counters, Family, MetricKind
 from svcdns.wire.codes import AA, RD, Rcode

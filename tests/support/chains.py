@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from random import Random
 from types import SimpleNamespace
 from typing import Any
@@ -47,8 +48,13 @@ class Chains:
         outside: Callable[[Query], Answer] | None = None,
         *,
         synced: bool = True,
+        cold_path: bool = True,
     ) -> None:
-        """Builds the chains of `corefile`, whose listeners must have the port 53."""
+        """Builds the chains of `corefile`, whose listeners must have the port 53.
+
+        Without `cold_path`, the plugin chain makes all replies that the answer table does not have.
+        """
+        self._cold_path, self.chained = cold_path, 0
         self.counters, self.clock = Counters(), world.Clock()
         self._outside = outside or (lambda query: Reply(rcode=3, flags=query.reply_flags))
         self.index = Index(tuple(Kind))
@@ -78,6 +84,9 @@ class Chains:
         before = self.chains
         self.chains = build(plans, hosts, self._module, self._environment, HookCaller(self.counters))
         self.listener = self.chains.listeners["", 53]
+        if not self._cold_path:
+            routes = self.listener.routes
+            routes |= {zone: replace(route, cold_path=None) for zone, route in routes.items()}
         self._responders: dict[str, Responder] = {}
         self.chains.start()
         if before is not None:
@@ -100,11 +109,19 @@ class Chains:
         The query goes through the answer table, like a packet from the network.
         """
         packet = encode_query(0, RD, names.from_text(name), Type[rtype], Class.IN, Edns(1232))
+        return self.send(packet, client, protocol)
+
+    def send(self, packet: bytes, client: str = "10.244.0.1", protocol: str = "udp") -> bytes:
+        """Sends a packet, and returns the encoded reply; empty octets if there is none.
+
+        `chained` counts the packets that the plugin chain gets.
+        """
         address = Client(client, 40000, LOCAL, 53, protocol, 2 if ":" in client else 1)
-        responder = self._responder(protocol)
+        responder = self.responder(protocol)
         wire = responder.lookup(packet, address, 0.0)
         if wire:
             return wire
+        self.chained += 1
         sent: list[bytes] = []
         responder.answer(packet, address, sent.append, 0.0)
         assert len(sent) == 1, "the reply comes later"
@@ -112,7 +129,7 @@ class Chains:
 
     def hits(self, protocol: str = "udp") -> int:
         """Returns the number of replies from the answer table so far."""
-        return sum(self._responder(protocol).durations.buckets)
+        return sum(self.responder(protocol).durations.buckets)
 
     def chain_reply(self, name: str, rtype: str, client: str = "10.244.0.1", protocol: str = "tcp") -> Reply:
         """Returns the reply of the chain, without the answer table; for zone transfers."""
@@ -120,7 +137,8 @@ class Chains:
         query = world.query(name, rtype, client=address, ask=self.listener.ask)
         return world.now(self.listener.answer(query, self.listener.route(query)))
 
-    def _responder(self, protocol: str) -> Responder:
+    def responder(self, protocol: str) -> Responder:
+        """Returns the responder for a protocol."""
         if protocol not in self._responders:
             metrics = QueryMetrics(self.counters, self.listener.server, protocol, 1)
             self._responders[protocol] = Responder(

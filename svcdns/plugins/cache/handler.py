@@ -14,12 +14,14 @@ from collections.abc import Iterator
 
 import msgspec
 
+from svcdns.plugin_api.cold_path import ColdPath
 from svcdns.plugin_api.contract import Following, Plugin, then
 from svcdns.plugin_api.environment import Environment
 from svcdns.plugin_api.fast_path import FastPath, Key
 from svcdns.plugin_api.query import Answer, Query
 from svcdns.plugin_api.reply import UNTIL_CHANGED, Increment, Reply
 from svcdns.plugin_api.settings import Settings
+from svcdns.plugins.cache.cold_path import ColdRules
 from svcdns.plugins.cache.denial_confirmation import DenialConfirmation
 from svcdns.plugins.cache.entry import Entry
 from svcdns.plugins.cache.lookup import CachedReplies, wire_names, with_ttl, within_any
@@ -89,6 +91,27 @@ class Cache(Plugin):
         fast_path.knows, fast_path.keep = self._replies.has, self._replies.store_simple
         fast_path.increments = self._increments_of_a_miss
         return True
+
+    def join_cold_path(self, cold_path: ColdPath) -> bool:
+        """Sets how this cache treats replies of the cold path (replies without the plugin chain), and returns True.
+
+        Excludes zones in which this cache treats some names differently. Returns False if denial confirmation is on.
+        """
+        if self._confirmation is not None:
+            return False
+        rules = ColdRules(self._replies, self._cells_of)
+        cold_path.zones = tuple(zone for zone in cold_path.zones if self._covers_uniformly(zone))
+        cold_path.cache = rules
+        return True
+
+    def _covers_uniformly(self, zone: bytes) -> bool:
+        """Returns True if this cache has the zone, and all options apply either to the whole zone or to no part of
+        it.
+        """
+        others = (*self._zones, *self._no_denial, *self._replies.no_success)
+        return within_any(zone, self._zones) and not any(
+            other != zone and names.is_within(other, zone) for other in others
+        )
 
     def _increments_of_a_miss(self, server: str) -> tuple[Increment, ...]:
         cells = self._cells_of(server)

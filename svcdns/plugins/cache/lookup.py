@@ -150,8 +150,8 @@ class CachedReplies:
         increments = reply.increments
         entry = None
         if _is_from_cluster(reply):
-            enabled = self._is_enabled(query.key, found)
-            increments += _increments_of_cluster_answer(lookup.cells, found if enabled else MessageType.OTHERERROR)
+            enabled = self.is_enabled(query.key, found)
+            increments += increments_of_cluster_answer(lookup.cells, found if enabled else MessageType.OTHERERROR)
             spells = enabled and reply.scope is CacheScope.SHARED  # else clients could tell who asked for the name
             if spells and lifetime > 0 and is_cacheable(query, reply, found) and self.spelling(lookup) is None:
                 self._spellings[key] = Spelling(query.name, lookup.now + lifetime)
@@ -171,13 +171,31 @@ class CachedReplies:
         """Returns True if the key has a stored reply, or a stored letter case of its name (see `spelling`)."""
         return key in self._success.entries or key in self._denial.entries or key in self._spellings
 
+    def admits(self, key: Key, name: bytes, ttl: int, *, denial: bool) -> bool:
+        """Returns False if something is stored for the key that changes an answer from the cluster for `name`.
+
+        Otherwise stores the letter case of `name` for `ttl` seconds, if the option `disable` allows that.
+        """
+        if key in self._success.entries or key in self._denial.entries:
+            return False
+        now, found = self._clock(), self._spellings.get(key) if self._spellings else None
+        if found is not None and found.until > now:
+            return found.name == name
+        if ttl > 0 and not within_any(key[0], self._no_denial if denial else self.no_success):
+            self._spellings[key] = Spelling(name, now + ttl)
+        return True
+
+    def lifetime_of(self, ttl: int, *, denial: bool) -> int:
+        """Returns the whole seconds for which a reply may be stored whose smallest TTL is `ttl`."""
+        bounds = self._options.denial if denial else self._options.success
+        return min(bounds.longest, max(bounds.shortest, ttl))
+
     def store_simple(self, key: Key, simple: SimpleReply) -> int:
         """Stores a simple reply (only addresses or a denial) by the rules of `store`. Returns the TTL for its
         records.
         """
         denial = simple.is_denial
-        bounds = self._options.denial if denial else self._options.success
-        lifetime = min(bounds.longest, max(bounds.shortest, simple.ttl))
+        lifetime = self.lifetime_of(simple.ttl, denial=denial)
         if lifetime > 0:
             self._put(key, Entry(encode(simple), self._clock(), lifetime, not denial), denial=denial)
         return lifetime
@@ -238,7 +256,7 @@ class CachedReplies:
             return False
         if subnet_scope(lookup.query.edns) is not None or subnet_scope(reply.edns):  # RFC 7871 §7.3.1
             return False
-        return is_cacheable(lookup.query, reply, found) and self._is_enabled(lookup.query.key, found)
+        return is_cacheable(lookup.query, reply, found) and self.is_enabled(lookup.query.key, found)
 
     def _put(self, key: Key, entry: Entry, *, denial: bool) -> None:
         if denial:
@@ -259,19 +277,18 @@ class CachedReplies:
         """
         if found == MessageType.SERVERERROR:
             return int(self._options.servfail)
-        bounds = self._options.denial if found in DENIALS else self._options.success
         records = (*reply.answer, *reply.authority, *reply.additional)
         smallest = MIN_TTL
         if records and found in (MessageType.NOERROR, *DENIALS):
             smallest = min([record.ttl for record in records])
-        return min(bounds.longest, max(bounds.shortest, smallest))
+        return self.lifetime_of(smallest, denial=found in DENIALS)
 
-    def _is_enabled(self, key: bytes, found: MessageType) -> bool:
+    def is_enabled(self, key: bytes, found: MessageType) -> bool:
         """Returns True unless the option `disable` forbids storing replies of the type `found` for the name."""
         return not within_any(key, self._no_denial if _is_denial(found) else self.no_success)
 
 
-def _increments_of_cluster_answer(cells: Cells, found: MessageType) -> tuple[Increment, ...]:
+def increments_of_cluster_answer(cells: Cells, found: MessageType) -> tuple[Increment, ...]:
     """Returns the counters that CoreDNS would increment if it cached this answer and then got the same query again.
 
     CoreDNS would count a miss if it does not cache replies of the type `found`, otherwise a hit.

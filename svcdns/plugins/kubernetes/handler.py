@@ -16,6 +16,7 @@ import msgspec
 from svcdns.cluster.changes import Kind
 from svcdns.cluster.index import SERIAL, SYNC, Index
 from svcdns.plugin_api.closest_encloser import Encloser
+from svcdns.plugin_api.cold_path import ColdPath
 from svcdns.plugin_api.contract import Following, Plugin, then
 from svcdns.plugin_api.environment import Environment
 from svcdns.plugin_api.fast_path import FastPath
@@ -25,6 +26,7 @@ from svcdns.plugin_api.settings import Settings
 from svcdns.plugin_api.visibility import Visibility
 from svcdns.plugin_api.zone_transfer import ZoneOffer
 from svcdns.plugins.kubernetes import apex, transfer
+from svcdns.plugins.kubernetes.cold_path import ClusterAnswers
 from svcdns.plugins.kubernetes.options import Options
 from svcdns.plugins.kubernetes.qname import NoSuchNameError
 from svcdns.plugins.kubernetes.records import REVERSE_ZONES, RecordFinder
@@ -63,6 +65,8 @@ class Kubernetes(Plugin):
             zone for zone in self.zones if self._is_multicluster(zone) or zone.endswith(REVERSE_ZONES)
         )
         self._fallthrough = tuple(names.from_text(zone).lower() for zone in options.fallthrough)
+        self._cold_zones = tuple(zone for zone in self.zones if self._may_be_cold(zone))
+        self._cold_answers = ClusterAnswers(self.index, options, self._fallthrough, self._cold_zones)
 
     @classmethod
     def settings(cls, options: Options) -> Settings:
@@ -94,6 +98,7 @@ class Kubernetes(Plugin):
         extended = ExtendedError.STALE_ANSWER if stale else None
         if extended != self.extended:
             self.extended = extended
+            self._cold_answers.stale = extended is not None
             self._invalidate_all()
 
     def search_zone(self, key: bytes) -> bytes | None:
@@ -138,6 +143,19 @@ class Kubernetes(Plugin):
         """
         fast_path.zones += tuple(self.zones)
         return True
+
+    def join_cold_path(self, cold_path: ColdPath) -> bool:
+        """Lets the cold path (replies without the plugin chain) answer from the cluster, and returns True.
+
+        The cold path answers for all zones, except for reverse zones and zones of the option `multicluster`.
+        """
+        cold_path.source, cold_path.zones = self._cold_answers, self._cold_zones
+        cold_path.ttl = self.options.ttl
+        return True
+
+    def _may_be_cold(self, zone: bytes) -> bool:
+        divided = any(other != zone and names.is_within(other, zone) for other in self.zones)
+        return zone != names.ROOT and zone not in self._unforeseen and not divided
 
     def closest_encloser(self, key: bytes, rtype: int) -> Encloser | None:
         """Returns the closest encloser of a name whose namespace or Service does not exist.

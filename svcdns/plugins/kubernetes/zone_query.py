@@ -10,7 +10,7 @@ from svcdns.cluster.changes import Dependency
 from svcdns.plugin_api.query import Answer, Query
 from svcdns.wire.record import Record
 
-_NAME_ALONE: Final[tuple[Dependency, ...]] = (("kubernetes",),)
+NAME_ALONE: Final[tuple[Dependency, ...]] = (("kubernetes",),)
 """The dependency of a reply that depends on nothing but the name. This dependency never changes."""
 
 Alias = tuple[Record, Answer]
@@ -36,7 +36,7 @@ class ZoneQuery(msgspec.Struct):
 
         The plugin *cache* recognises by them that an answer comes from the cluster.
         """
-        return tuple(self.dependencies) or _NAME_ALONE
+        return tuple(self.dependencies) or NAME_ALONE
 
 
 class Result(msgspec.Struct):

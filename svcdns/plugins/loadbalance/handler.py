@@ -14,6 +14,7 @@ from typing import Final
 import msgspec
 
 from svcdns.cluster.changes import Dependency
+from svcdns.plugin_api.cold_path import ColdPath
 from svcdns.plugin_api.contract import Following, Plugin, then
 from svcdns.plugin_api.environment import Environment
 from svcdns.plugin_api.fast_path import FastPath
@@ -60,6 +61,14 @@ class LoadBalance(Plugin):
         With weights or preferred networks, returns False, and every query goes through the plugin chain.
         """
         fast_path.shuffles = True
+        return not (self._options.preferred or self._options.path)
+
+    def join_cold_path(self, cold_path: ColdPath) -> bool:
+        """Lets the cold path (replies without the plugin chain) rotate addresses, and returns True.
+
+        With weights or preferred networks, returns False.
+        """
+        cold_path.shuffles = True
         return not (self._options.preferred or self._options.path)
 
     def handle(self, query: Query, following: Following) -> Answer:

@@ -13,6 +13,7 @@ import logging
 from collections.abc import Generator, Iterable
 from typing import Final
 
+from svcdns.plugin_api.cold_path import ColdPath
 from svcdns.plugin_api.contract import Following, Plugin
 from svcdns.plugin_api.environment import Environment
 from svcdns.plugin_api.query import Answer, Query
@@ -59,6 +60,10 @@ class Transfer(Plugin):
 
     def name_independent(self, zone: bytes) -> bool:  # noqa: ARG002 - zone transfers have no negative answers
         """Returns True, because this plugin treats the negative answers of all names in the same way."""
+        return True
+
+    def join_cold_path(self, cold_path: ColdPath) -> bool:  # noqa: ARG002 - nothing to set
+        """Returns True, because zone transfers never take the cold path (replies without the plugin chain)."""
         return True
 
     def handle(self, query: Query, following: Following) -> Answer:

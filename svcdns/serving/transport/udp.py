@@ -265,14 +265,14 @@ class UdpReader:
             batch.sizes,
             self._misses.append,
         )
-        find, negative, now = table.current.get, self.responder.lookup_negative, table.now()
+        find, lookup_new, now = table.current.get, self.responder.lookup_new, table.now()
         dirty, next_rotation = table.dirty.append, table.next_rotation
         hits = missing = 0
         for number, at, key_at, length, reply_at, size in PLAIN_LAYOUT[:count]:
             key = data[key_at : at + lengths[length]]
             entry = find(key)
             if entry is None or entry.deadline <= now:
-                wire = negative(key)
+                wire = lookup_new(key)
                 if wire:
                     octets = len(wire) + 2
                     replies[reply_at : reply_at + octets] = data[at:key_at] + wire

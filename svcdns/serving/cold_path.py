@@ -1,0 +1,309 @@
+"""Answers queries on the cold path: from octets to octets, without the plugin chain (`plugin_api.cold_path`).
+
+A query takes the cold path if its key is not in the answer table, and if its packet is plain: an A or AAAA query of
+class IN, with no other header flags than RD, AD and CD, and with no other record than an OPT record without options.
+The name must be in a zone whose plugins have joined the cold path. A reply that does not fit into the client's limit is
+left to the chain.
+
+The cold path decides by the same rules as the chain which replies are stored in the answer table, and which negative
+replies are shared.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Final
+
+from svcdns.chain.routing import Listener, Route
+from svcdns.plugin_api.cold_path import AnswerCache, AnswerSource, ColdPath
+from svcdns.plugin_api.reply import UNTIL_CHANGED, Increment
+from svcdns.serving.answer_table import NEGATIVE_LIFETIME, AnswerTable, Entry
+from svcdns.serving.metrics import HitCounter, QueryMetrics
+from svcdns.serving.rotations import random, variants
+from svcdns.wire import names
+from svcdns.wire.codes import AA, AD, CD, QR, RD, Class, Rcode, Type
+from svcdns.wire.message import ADDRESS_SIZES, MAX_MESSAGE, MIN_UDP, Writer, rotated
+from svcdns.wire.record import Record
+
+MAX_COUNTERS: Final = 4096
+"""The most pairs of hit counters that are kept for one zone and query type."""
+MAX_OPTS: Final = 64
+"""The most spellings of an OPT record that are remembered."""
+_OPT_SIZE: Final = 11
+_OPT_ENDS: Final = {b"\0\0\0\0\0\0": False, b"\0\0\x80\0\0\0": True}
+"""The last six octets of an OPT record of version 0 without options. The values: whether DO is set."""
+_HEADER: Final = struct.Struct("!HHHHH")
+_LABEL_END: Final = 1 + names.MAX_LABEL
+_QUESTION_SIZE: Final = names.MAX_NAME + 4
+_POSITIVE, _NODATA, _NXDOMAIN = range(3)
+_IN: Final = int(Class.IN)
+_TYPES: Final = {b"\0\1\0\1": int(Type.A), b"\0\x1c\0\1": int(Type.AAAA)}
+"""The last four octets of a question that may take the cold path, and its query type."""
+
+
+class _Header:
+    """The parts of replies that depend on octets 2 to 11 of the query."""
+
+    __slots__ = ("checking_disabled", "extra", "nodata", "nxdomain", "opt_size", "positive")
+
+    def __init__(self, flags: int, extra: int) -> None:
+        """`flags` are the flags of the query; `extra` is 1 if the query has an OPT record."""
+        self.checking_disabled, self.extra = bool(flags & CD), bool(extra)
+        self.opt_size = _OPT_SIZE * extra
+        pack, flags = _HEADER.pack, QR | AA | flags & (RD | CD)
+        self.positive = pack(flags, 1, 1, 0, extra)
+        """The header of a reply with one record, without the message id."""
+        self.nodata = pack(flags, 1, 0, 1, extra)
+        self.nxdomain = pack(flags | Rcode.NXDOMAIN, 1, 0, 1, extra)
+
+
+_HEADERS: Final = {
+    flags.to_bytes(2, "big") + b"\0\1\0\0\0\0" + bytes((0, extra)): _Header(flags, extra)
+    for flags in [first | second for first in (0, RD) for second in (0, AD, CD, AD | CD)]
+    for extra in (0, 1)
+}
+
+
+class _Zone:
+    """A zone of the cold path on one listener."""
+
+    def __init__(self, zone: bytes, route: Route, cold_path: ColdPath, source: AnswerSource, server: str) -> None:
+        self.zone, self.route, self.source, self.shuffles = zone, route, source, cold_path.shuffles
+        rules = cold_path.cache
+        self.cache: AnswerCache | None = rules if rules is not None and rules.stores(zone) else None
+        soa_ttl = source.soa(zone).ttl
+        self.ttl = cold_path.ttl if rules is None else rules.ttl(cold_path.ttl, denial=False)
+        self.soa_ttl = soa_ttl if rules is None else rules.ttl(soa_ttl, denial=True)
+        self.first: tuple[Increment, ...] = () if rules is None else rules.miss_increments(server)
+        """What a reply of the cold path adds to the metrics of *cache*."""
+        self.further: tuple[tuple[Increment, ...], ...] = ((), ())
+        """What a stored reply adds to the metrics of *cache*: a positive one, and a negative one."""
+        if rules is not None:
+            self.further = tuple(rules.hit_increments(server, zone, denial=denial) for denial in (False, True))
+        size = route.udp_size.to_bytes(2, "big")
+        self.opt = (b"\0\0\x29" + size + bytes(6), b"\0\0\x29" + size + b"\0\0\x80\0\0\0")
+        """The OPT records of replies, without and with the DO bit."""
+        self._soa: dict[int, bytes] = {}
+        self._serial = 0
+
+    def soa(self, question: bytes, zone_at: int) -> bytes:
+        """Returns the encoded SOA record of a reply in whose query name the zone begins at offset `zone_at`."""
+        serial = self.source.serial()
+        if serial != self._serial:
+            self._serial = serial
+            self._soa.clear()
+        found = self._soa.get(zone_at)
+        if found is None:
+            soa = self.source.soa(question[zone_at:-4])
+            found = Writer(question).record(Record(soa.owner, soa.rtype, self.soa_ttl, soa.rdata))
+            self._soa[zone_at] = found
+        return found
+
+
+class _Kind:
+    """The queries of one type in one zone."""
+
+    __slots__ = ("counters", "head", "rtype", "service", "size", "tail_size", "zone")
+
+    def __init__(self, zone: _Zone, rtype: int) -> None:
+        self.zone, self.rtype, self.service = zone, rtype, zone.source.service
+        octets = ADDRESS_SIZES[rtype].to_bytes(2, "big")
+        self.head = b"\xc0\x0c" + rtype.to_bytes(2, "big") + b"\0\1" + zone.ttl.to_bytes(4, "big") + octets
+        """An address record at the query name, without its RDATA."""
+        self.size = len(self.head) + ADDRESS_SIZES[rtype]
+        self.tail_size = len(zone.zone) + 4
+        self.counters: dict[int, tuple[HitCounter, HitCounter]] = {}
+        """The counter of the cold path's replies and the counter of a stored reply.
+
+        The key has all properties of a reply that decide which metrics it adds to.
+        """
+
+
+class ColdAnswers:
+    """Answers the packets of one listener over one protocol and address family on the cold path."""
+
+    def __init__(self, listener: Listener, table: AnswerTable, metrics: QueryMetrics, *, udp: bool) -> None:
+        """Finds the zones of the listener that have a cold path."""
+        self._listener, self._table, self._metrics = listener, table, metrics
+        self._udp, self._limit = udp, MIN_UDP if udp else MAX_MESSAGE
+        self._opts: dict[bytes, tuple[int, bool]] = {}
+        """The largest reply in octets, and the DO bit, by the octets of an OPT record."""
+        self._kinds: list[tuple[bytes, dict[bytes, _Kind]]] = []
+        self._services: dict[bytes, _Kind] = {}
+        """By the octets after the label of the namespace in the question of a Service, in lower case."""
+        for route in listener.routes.values():
+            cold_path = route.cold_path
+            if cold_path is not None and cold_path.source is not None and route.labels is None:
+                for zone in cold_path.zones:
+                    if listener.find(zone, Type.A) is route and not listener.is_divided(zone):
+                        self._add(_Zone(zone, route, cold_path, cold_path.source, listener.server))
+
+    def _add(self, zone: _Zone) -> None:
+        kinds = {octets: _Kind(zone, rtype) for octets, rtype in _TYPES.items()}
+        self._kinds.append((zone.zone, kinds))
+        self._services |= {b"\3svc" + zone.zone + octets: kind for octets, kind in kinds.items()}
+
+    def __bool__(self) -> bool:
+        """Returns True if a zone of the listener has a cold path."""
+        return bool(self._kinds)
+
+    def answer(self, key: bytes) -> bytes | None:
+        """Returns the reply to a packet; empty octets if the chain has to answer it.
+
+        Returns None for a packet that is not plain, and for a name outside of the zones of the cold path. `key` is the
+        packet without its message id. The reply has no message id either. Call it only for a key that the answer table
+        does not have.
+        """
+        header = _HEADERS.get(key[:10])
+        if header is None:
+            return None
+        if header.extra:
+            opt = key[-_OPT_SIZE:]
+            found_opt = self._opts.get(opt) or self._read_opt(opt)
+            if found_opt is None:
+                return None
+            (limit, dnssec_ok), question = found_opt, key[10:-_OPT_SIZE]
+        else:
+            limit, dnssec_ok, question = self._limit, False, key[10:]
+        name = question.lower()
+        try:
+            at = name[0] + 1
+            end = at + name[at] + 1
+        except IndexError:
+            return None
+        kind = self._services.get(name[end:])
+        if kind is not None:
+            if not (1 < at <= _LABEL_END and at + 1 < end <= at + _LABEL_END and len(name) <= _QUESTION_SIZE):
+                return None
+            zone_at = end + 4
+            found = kind.service(name, at, end, kind.rtype)
+        else:
+            kind = self._kind_of(name)
+            if kind is None:
+                return None
+            zone_at = len(name) - kind.tail_size
+            starts = _label_starts(name, zone_at)
+            if starts is None:
+                return None
+            found = kind.zone.source.name(name, starts, zone_at, kind.rtype)
+        if found is None:
+            return b""
+        if isinstance(found, int) and found:
+            shared = self._table.negative.find_below(key, found)
+            if shared is not None and not self._table.seen_before(key):
+                shared.hit_counter.count(self._table.dirty)
+                return shared.head + question + shared.tail
+        return self._reply(key, header, question, name, zone_at, kind, found, limit, dnssec_ok)
+
+    def _reply(
+        self,
+        key: bytes,
+        header: _Header,
+        question: bytes,
+        name: bytes,
+        zone_at: int,
+        kind: _Kind,
+        found: list[bytes] | int,
+        limit: int,
+        dnssec_ok: bool,
+    ) -> bytes:
+        """Encodes, counts and stores a reply. Returns empty octets if the chain has to answer the query."""
+        table, zone, count = self._table, kind.zone, 0
+        opt = zone.opt[dnssec_ok] if header.extra else b""
+        if isinstance(found, int):
+            case, wire = _NXDOMAIN, header.nxdomain + question + zone.soa(question, zone_at) + opt
+        elif not found:
+            case, wire = _NODATA, header.nodata + question + zone.soa(question, zone_at) + opt
+        elif len(found) == 1:
+            case, wire = _POSITIVE, header.positive + question + kind.head + found[0] + opt
+        else:
+            case, count, head = _POSITIVE, len(found), kind.head
+            counts = count.to_bytes(2, "big") + header.positive[6:]
+            wire = b"".join((header.positive[:4], counts, question, *[head + one for one in found], opt))
+        if len(wire) + 2 > limit:
+            return b""
+        if zone.cache is not None:
+            cache_key = (name[:-4], kind.rtype, _IN, dnssec_ok, header.checking_disabled)
+            ttl = zone.soa_ttl if case else zone.ttl
+            if not zone.cache.admits(cache_key, question[:-4], ttl, denial=case > 0):
+                return b""
+        if count and zone.shuffles:
+            wire = _shuffled(wire, 10 + len(question), kind.size, count)
+        properties = (len(key) << 16 | len(wire)) << 3 | case << 1 | dnssec_ok
+        counters = kind.counters.get(properties)
+        if counters is None:
+            counters = self._new_counters(kind, properties, len(key), len(wire), case, dnssec_ok=dnssec_ok)
+        first = counters[0]
+        if first.hits == first.flushed:
+            self._metrics.dirty_cold.append(first)
+        first.hits += 1
+        if table.seen_before(key):
+            wires: tuple[bytes, ...] = (wire,)
+            if count and zone.shuffles:
+                orders = variants(b"\0\0" + wire, count)
+                wires = tuple(rotated(wire, 10 + len(question), kind.size, count, orders))
+            ends = table.deadline(NEGATIVE_LIFETIME) if case else UNTIL_CHANGED
+            dependencies = zone.source.dependencies(name[:-4], zone_at)
+            table.put(Entry.of(key, wires, ends, dependencies, counters[1]))
+        elif case == _NXDOMAIN:
+            self._note_negative(key, wire, name[:-4], kind, counters[1])
+        return wire
+
+    def _kind_of(self, name: bytes) -> _Kind | None:
+        for zone, kinds in self._kinds:
+            if name.endswith(zone, 0, -4):
+                return kinds.get(name[-4:])
+        return None
+
+    def _read_opt(self, opt: bytes) -> tuple[int, bool] | None:
+        """Reads an OPT record; returns None if it is not a plain one. Remembers the result."""
+        dnssec_ok = _OPT_ENDS.get(opt[5:])
+        if opt[:3] != b"\0\0\x29" or dnssec_ok is None:
+            return None
+        if len(self._opts) >= MAX_OPTS:
+            self._opts.clear()
+        limit = max(MIN_UDP, int.from_bytes(opt[3:5], "big")) if self._udp else MAX_MESSAGE
+        found = self._opts[opt] = (limit, dnssec_ok)
+        return found
+
+    def _new_counters(
+        self, kind: _Kind, properties: int, request: int, response: int, case: int, *, dnssec_ok: bool
+    ) -> tuple[HitCounter, HitCounter]:
+        """Makes the counters of replies; `request` and `response` are octets of messages without their ids."""
+        zone, metrics, route = kind.zone, self._metrics, kind.zone.route
+        own: tuple[Increment, ...] = ()
+        if route.counted:
+            rcode = Rcode.NXDOMAIN if case == _NXDOMAIN else Rcode.NOERROR
+            own = metrics.increments_of(route, kind.rtype, rcode, route.writer, dnssec_ok=dnssec_ok)
+            own += metrics.sizes(route, request + 2, response + 2)
+        if len(kind.counters) >= MAX_COUNTERS:
+            kind.counters.clear()
+        further = metrics.hit_counter(own + zone.further[case > 0], route)
+        made = kind.counters[properties] = (HitCounter(own + zone.first, route), further)
+        return made
+
+    def _note_negative(self, key: bytes, wire: bytes, name: bytes, kind: _Kind, hit_counter: HitCounter) -> None:
+        """Shares a name error with other names below the closest encloser, as `PendingReply` does."""
+        find = kind.zone.route.closest_encloser
+        encloser = find(name, kind.rtype) if find is not None else None
+        if encloser is not None and not self._listener.is_divided(encloser.key):
+            self._table.negative.note(b"\0\0" + key, b"\0\0" + wire, encloser, hit_counter)
+
+
+def _label_starts(name: bytes, end: int) -> list[int] | None:
+    """Returns the offset of each label before the label at `end`; None if the name is malformed."""
+    at, starts = 0, []
+    while at < end:
+        length = name[at]
+        if not 0 < length <= names.MAX_LABEL:
+            return None
+        starts.append(at)
+        at += 1 + length
+    return starts if at == end and len(name) <= _QUESTION_SIZE else None
+
+
+def _shuffled(wire: bytes, at: int, size: int, count: int) -> bytes:
+    """Returns a reply with its `count` records of `size` octets at offset `at` in random order."""
+    draw, end = random.random, at + size * count
+    records = sorted([wire[one : one + size] for one in range(at, end, size)], key=lambda _: draw())
+    return wire[:at] + b"".join(records) + wire[end:]

@@ -1,0 +1,222 @@
+"""The cold path: each reply, stored entry and counter is that of the plugin chain."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from random import Random
+from typing import Any
+
+import pytest
+
+from svcdns.cluster.changes import Serials
+from svcdns.plugins.cache.handler import Cache
+from svcdns.serving import rotations
+from svcdns.wire import names
+from svcdns.wire.codes import AD, CD, RD, Class, Type
+from svcdns.wire.message import encode_query
+from svcdns.wire.record import Edns
+from tests.support import clusters
+from tests.support.chains import Chains
+from tests.support.world import counted
+
+KUBERNETES = """
+    kubernetes cluster.local in-addr.arpa ip6.arpa {{
+        pods insecure
+        fallthrough in-addr.arpa ip6.arpa
+        ttl 30
+        {}
+    }}
+"""
+STOCK = (
+    """
+.:53 {{
+    errors
+    prometheus
+    loadbalance
+    {cache}
+    forward . 192.0.2.1
+"""
+    + KUBERNETES.replace("{}", "{kubernetes}")
+    + "}}\n"
+)
+DISABLED = "cache 30 {\n disable success cluster.local\n disable denial cluster.local\n }"
+
+
+def stock(cache: str = DISABLED, kubernetes: str = "") -> str:
+    """Returns kubeadm's Corefile with other options of *cache* and *kubernetes*."""
+    return STOCK.format(cache=cache, kubernetes=kubernetes)
+
+
+def alone(kubernetes: str, zones: str = "cluster.local", more: str = "") -> str:
+    """Returns a Corefile with the plugin *kubernetes*, without the metrics of the server."""
+    return f".:53 {{\n kubernetes {zones} {{\n{kubernetes}\n}}\n forward . 192.0.2.1\n{more}\n}}\n"
+
+
+COREFILES = {
+    "stock": stock(),
+    "everything cached": stock("cache 30"),
+    "short denials": stock("cache {\n success 100 20\n denial 100 3 1\n }"),
+    "denials disabled": stock("cache 30 {\n disable denial cluster.local\n }"),
+    "successes disabled": stock("cache 30 {\n disable success cluster.local\n }"),
+    "a part disabled": stock("cache 30 {\n disable success d.svc.cluster.local\n }"),
+    "no cache": stock(""),
+    "cache of another zone": stock("cache 30 example.org"),
+    "cache of a part": stock("cache 30 svc.cluster.local"),
+    "empty Services ignored": stock(kubernetes="ignore empty_service"),
+    "namespaces": stock(kubernetes="namespaces d pod"),
+    "Pod names": stock(kubernetes="endpoint_pod_names"),
+    "no endpoints": stock(kubernetes="noendpoints"),
+    "alone": alone("pods insecure"),
+    "no Pods": alone("pods disabled\nttl 0"),
+    "verified Pods": alone("pods verified"),
+    "zonal": alone("zonal"),
+    "fallthrough": alone("fallthrough"),
+    "fallthrough below": alone("fallthrough d.svc.cluster.local"),
+    "multicluster": alone("multicluster clusterset.local", "cluster.local clusterset.local"),
+    "zones in zones": alone("", "cluster.local d.svc.cluster.local local"),
+    "another block": alone("") + "svc.cluster.local:53 {\n forward . 192.0.2.1\n}\n",
+    "a large size": alone("", more="bufsize 4096"),
+    "log": alone("", more="log"),
+    "rewrite": alone("", more="rewrite name web.d.svc.cluster.local db.e.svc.cluster.local"),
+    "preferred networks": alone("", more="loadbalance round_robin {\n prefer 10.244.0.0/16\n}"),
+    "other types and classes": alone("", more="any\nchaos\nnsid\nerrors\ntransfer {\n to *\n}"),
+}
+ONLY_CHAIN = (
+    "a part disabled",
+    "cache of another zone",
+    "cache of a part",
+    "another block",
+    "a large size",
+    "log",
+    "rewrite",
+    "preferred networks",
+)
+"""The Corefiles whose blocks have no cold path."""
+TYPES = (*["A", "AAAA"] * 6, "SRV", "HTTPS", "TXT", "SOA", "ANY", "PTR", "DS", "MX")
+SIZES = (0, 0, 512, 1232, 1232, 1232, 4096, 100)
+
+
+class Pair:
+    """Two servers of the same cluster: one with the cold path, one whose plugin chain makes all replies."""
+
+    def __init__(self, corefile: str, objects: Any = (), *, synced: bool = True) -> None:
+        """Starts both servers."""
+        made = [Chains(corefile, objects, synced=synced, cold_path=cold_path) for cold_path in (True, False)]
+        self.cold, self.chain = made
+        self._seed = 0
+
+    def send(self, packet: bytes, protocol: str = "udp") -> bytes:
+        """Sends a packet to both servers, checks that the replies are the same, and returns the reply."""
+        self._seed += 1
+        replies = []
+        for server in (self.cold, self.chain):
+            rotations.random.seed(self._seed)
+            replies.append(server.send(packet, protocol=protocol))
+        assert replies[0] == replies[1], packet
+        return replies[0]
+
+    def apply(self, *changes: Any) -> None:
+        """Applies changes of the cluster to both servers."""
+        self.cold.apply(*changes)
+        self.chain.apply(*changes)
+
+    def turn(self, seconds: float) -> None:
+        """Moves the clocks of both servers forward."""
+        self.cold.clock.turn(seconds)
+        self.chain.clock.turn(seconds)
+
+    def check(self) -> None:
+        """Checks that stored replies and metrics of both servers are the same."""
+        for protocol in ("udp", "tcp"):
+            assert stored(self.cold, protocol) == stored(self.chain, protocol)
+        assert spellings(self.cold) == spellings(self.chain)
+        self.cold.flush()
+        self.chain.flush()
+        assert counted(self.cold.counters) == counted(self.chain.counters)
+
+
+def stored(server: Chains, protocol: str) -> Any:
+    """Returns all entries and negative answers of a server's answer table."""
+    table = server.responder(protocol).table
+    entries = {
+        key: (
+            entry.wires,
+            entry.deadline,
+            entry.dependencies,
+            entry.hit_counter.increments,
+            0 if entry.details is None else entry.details.uses,
+        )
+        for generation in (table.current, *table.previous)
+        for key, entry in generation.items()
+    }
+    negative = {
+        key: (answer.head, answer.tail, answer.encloser.key, answer.hit_counter.increments)
+        for key, answer in table.negative._answers.items()
+    }
+    return entries, negative, table.negative._dependencies
+
+
+def spellings(server: Chains) -> Any:
+    """Returns the letter cases that a server's cache has stored."""
+    assert server.chains is not None
+    caches = [handler for handler in server.chains.handlers if isinstance(handler, Cache)]
+    return [dict(cache._replies._spellings) for cache in caches]
+
+
+def packets(rng: Random, known: list[str]) -> Iterator[tuple[bytes, str]]:
+    """Yields packets with random names of the cluster, and the protocol to send them over."""
+    sent: list[bytes] = []
+    while True:
+        if sent and rng.random() < 0.4:
+            packet = rng.choice(sent[-50:])
+        else:
+            packet = query(rng, known)
+            sent.append(packet)
+        yield packet, rng.choice(("udp", "udp", "udp", "tcp"))
+
+
+def query(rng: Random, known: list[str]) -> bytes:
+    """Returns a query for a random name. Some have unusual flags, types and OPT records, or another length."""
+    name = rng.choice(known)
+    if rng.random() < 0.2:
+        name = f"{rng.choice(('a', 'b.c', 'www.example.org', 'x.ns.dns', 'ns.dns', 'web', 'dns', 'hostmaster'))}.{name}"
+    if rng.random() < 0.2:
+        name = "".join(rng.choice((char, char.upper())) for char in name)
+    flags = (
+        RD if rng.random() < 0.9 else rng.choice((0, RD | AD, RD | CD, CD, RD | AD | CD, 0x8000, 0x2800, 0x40, 0x400))
+    )
+    size, rtype = rng.choice(SIZES), Type[rng.choice(TYPES)]
+    rclass = rng.choice((Class.CH, Class.ANY)) if rng.random() < 0.02 else Class.IN
+    edns = Edns(size, rng.random() < 0.2, int(rng.random() < 0.02)) if size else None
+    packet = encode_query(7, flags, names.from_text(name), rtype, rclass, edns)
+    unusual = rng.random()
+    if unusual < 0.02:
+        return packet[: rng.randrange(12, len(packet))]
+    if unusual < 0.04:
+        return packet + rng.choice((b"\0", b"\0\0", bytes(11)))
+    if unusual < 0.08:
+        at = rng.randrange(2, len(packet))
+        return packet[:at] + bytes((rng.randrange(256),)) + packet[at + 1 :]
+    return packet
+
+
+@pytest.mark.parametrize("corefile", COREFILES)
+@pytest.mark.parametrize("seed", range(3))
+def test_replies_of_random_clusters(corefile: str, seed: int) -> None:
+    """For random clusters, changes and queries, both ways give the same replies, stored replies and metrics."""
+    rng = Random(seed)
+    pair = Pair(COREFILES[corefile], clusters.cluster(rng).values())
+    state: clusters.State = {}
+    known = clusters.names(("cluster.local.", "clusterset.local."))
+    for number, (packet, protocol) in zip(range(1200), packets(rng, known), strict=False):
+        pair.send(packet, protocol)
+        if number % 20 == 0:
+            change = clusters.change(rng, state)
+            clusters.apply(state, change)
+            pair.apply(change, *([Serials(number, number)] if rng.random() < 0.3 else []))
+        if number % 30 == 0:
+            pair.turn(rng.choice((0.5, 2.0, 4.0, 31.0)))
+        if number % 100 == 0:
+            pair.check()
+    pair.check()
+    assert (pair.cold.chained == pair.chain.chained) == (corefile in ONLY_CHAIN)
