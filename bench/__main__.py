@@ -124,7 +124,15 @@ def options_of(arguments: argparse.Namespace) -> Options:
     cores = Cores(*(tuple(map(int, text.split(","))) for text in (arguments.server_cores, arguments.client_cores)))
     if arguments.smoke:
         return Options(servers, 200, 1, 1, 2_000, cores, smoke=True)
-    return Options(servers, arguments.services, arguments.seconds, arguments.rounds, arguments.changes, cores)
+    return Options(
+        servers,
+        arguments.services,
+        arguments.seconds,
+        arguments.rounds,
+        arguments.changes,
+        cores,
+        stamps=arguments.stamps,
+    )
 
 
 def parser() -> argparse.ArgumentParser:
@@ -144,6 +152,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--seconds", type=int, default=5, help="seconds of each load (%(default)s)")
     made.add_argument("--rounds", type=int, default=3, help="rounds over all servers (%(default)s)")
     made.add_argument("--changes", type=int, default=1_000_000, help="changes that `endurance` makes (%(default)s)")
+    made.add_argument("--stamps", action="store_true", help="time each step of a change in the scenario `change`")
     made.add_argument("--server-cores", default="0", help="cores of the servers, separated by commas (%(default)s)")
     made.add_argument("--client-cores", default=str(last), help="cores of the load generators (%(default)s)")
     made.add_argument("--json", metavar="FILE", help="write the whole run to this file")

@@ -6,13 +6,14 @@ import random
 import time
 from contextlib import closing
 
+from bench import change_stamps
 from bench.client import Client, has_address, make_query
 from bench.cluster import Cluster
 from bench.control_group import CpuGroup
 from bench.dnsperf import BrokenError
 from bench.open_loop import percentile
 from bench.processes import cpu_seconds_since_start
-from bench.results import Target
+from bench.results import OURS, Target
 from bench.run import Run, gc_disabled
 from bench.servers import Server
 
@@ -62,23 +63,33 @@ def change(run: Run) -> None:
     rows = {label: run.row("change", f"to answer, {label}", "ms", limits[label][1]) for label in limits}
     burst = run.row("change", "burst of 1,000, all visible", "ms", Target(100))
     count, many = (20, 50) if run.options.smoke else (CHANGES, BURST)
-    with run.server_group(
-        Cluster(run.options.services * 10 if run.options.smoke else run.options.services), run.peers("coredns")
-    ) as server_group:
+    steps = (*change_stamps.STEPS, "answered") if run.options.stamps else ()
+    stamped = [run.row("change", f"step to {step}, p50", "µs") for step in steps]
+    cluster = Cluster(run.options.services * 10 if run.options.smoke else run.options.services)
+    with (
+        change_stamps.stamping(run.folder / "stamps", on=run.options.stamps) as stamps,
+        run.server_group(cluster, run.peers("coredns")) as server_group,
+    ):
         for number in run.rounds("change"):
             for server in server_group.servers.values():
                 with run.catching_failures("change", server.name):
                     rng = random.Random(number)
                     targets = server_group.cluster.headless()
                     with gc_disabled():
-                        delays = [_single_change(server, rng.choice(targets)) for _ in range(count)]
+                        changes = [_single_change(server, rng.choice(targets)) for _ in range(count)]
                         burst.add(server.name, _burst(server, rng.sample(targets, min(many, len(targets)))) * 1000)
+                    delays = [end - begin for begin, end in changes]
+                    if stamped and server.name == OURS:
+                        for row, seconds in zip(stamped, stamps(changes), strict=True):
+                            row.add(server.name, seconds * 1e6)
                     for label, (share, _) in limits.items():
                         rows[label].add(server.name, percentile(delays, share) * 1000)
 
 
-def _single_change(server: Server, number: int) -> float:
-    """Changes the only endpoint of a Service, and returns the seconds until a response has the new address."""
+def _single_change(server: Server, number: int) -> tuple[float, float]:
+    """Changes the only endpoint of a Service until a response has the new address. Returns the times of begin and
+    end.
+    """
     query = make_query(server.config.cluster.fqdn(number))
     with closing(Client(server.port)) as client:
         client.query(query)
@@ -87,7 +98,7 @@ def _single_change(server: Server, number: int) -> float:
         while not has_address(client.query(query), address):
             if time.monotonic() - begin > TIMEOUT:
                 raise BrokenError(f"{server.name}: no response has the change of Service {number}")
-        return time.monotonic() - begin
+        return begin, time.monotonic()
 
 
 def _burst(server: Server, numbers: list[int]) -> float:

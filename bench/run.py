@@ -35,6 +35,8 @@ class Options:
     rounds: int = 3
     changes: int = 1_000_000
     cores: Cores = field(default_factory=lambda: Cores((0,), (1,)))
+    stamps: bool = False
+    """In the scenario `change`, svcdns runs with stamps of the steps of each change (`bench.change_stamps`)."""
     smoke: bool = False
     """Small loads and one round: shows that the scenarios work. The figures mean nothing."""
 

@@ -14,7 +14,8 @@ import asyncio
 import hashlib
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from functools import partial
 from math import inf
 from types import MappingProxyType
 from typing import Final
@@ -90,14 +91,17 @@ class ClusterViews:
     def __init__(
         self, counters: Counters, log: logging.Logger, send: Send, now: Callable[[], float] = time.time, *, again: bool = False,
         ages: Mapping[str, float] = MappingProxyType({}), sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        flush: Callable[[], None] = lambda: None,
     ) -> None:  # fmt: skip
-        """`send` sends a change of a cluster view to the workers; it is called in the order of the changes.
+        """`send` queues a change of a cluster view for the workers; it is called in the order of the changes. `flush`
+        sends what is queued; it is called after changes that came together.
 
         `now` returns Unix time in seconds. `again` means that an earlier control process has already sent the views to
         the workers. `ages` has the age of the objects, in seconds by resource, that this earlier process published as a
         metric.
         """
         self._counters, self._log, self._send, self._now, self._sleep = counters, log, send, now, sleep
+        self._flush = flush
         self._workers_know, self._shown = again, ages
         self.by_number: dict[int, ClusterView] = {}
         self._by_watch: dict[bytes, int] = {}
@@ -331,15 +335,39 @@ class ClusterViews:
             await _ended(task)
 
     async def _follow(self, number: int) -> None:
-        view = self.by_number[number]
+        await self._sources[number].follow(partial(self._apply, self.by_number[number]))
+
+    def _apply(self, view: ClusterView, changes: Iterable[Change]) -> Awaitable[None] | None:
+        """Applies changes for a time slice, and sends the differences to the workers.
+
+        Returns None if all changes are applied, else an awaitable that applies the rest.
+        """
+        rest, time_slice = iter(changes), TimeSlice(APPLY_SLICE)
+        try:
+            for change in rest:
+                self._apply_one(view, change)
+                if time_slice.is_over:
+                    return self._apply_rest(view, rest)
+        finally:
+            self._flush()
+        return None
+
+    async def _apply_rest(self, view: ClusterView, changes: Iterator[Change]) -> None:
+        await asyncio.sleep(0)
         time_slice = TimeSlice(APPLY_SLICE)
-        async for change in self._sources[number].changes():
-            service = self._service_of(view, change)
-            for difference in view.apply(change):
-                self._send(view, difference)
-            if service is not None and isinstance(change, Put | Gone):
-                self._observe_duration(service, change.trigger_time)
-            await time_slice.pause()
+        try:
+            for change in changes:
+                self._apply_one(view, change)
+                await time_slice.pause()
+        finally:
+            self._flush()
+
+    def _apply_one(self, view: ClusterView, change: Change) -> None:
+        service = self._service_of(view, change)
+        for difference in view.apply(change):
+            self._send(view, difference)
+        if service is not None and isinstance(change, Put | Gone):
+            self._observe_duration(service, change.trigger_time)
 
     def _service_of(self, view: ClusterView, change: Change) -> Service | None:
         """Returns the Service of a changed EndpointSlice, for the metric of the time from the change to its use in DNS.

@@ -79,7 +79,8 @@ class FeedQueue:
         """
         self._unsent = b""
         self._last_number = 0
-        self._scheduled = self._blocked = False
+        self._scheduled: asyncio.Handle | None = None
+        self._blocked = False
         self.closed = False
         self._reader = FrameReader[ToControl](ToControl)
         self._loop = asyncio.get_running_loop()
@@ -160,12 +161,17 @@ class FeedQueue:
             self._received(self.number, None)
 
     def _schedule(self) -> None:
-        if not self._scheduled and not self._blocked:
-            self._scheduled = True
-            self._loop.call_soon(self._flush)
+        if self._scheduled is None and not self._blocked:
+            self._scheduled = self._loop.call_soon(self._flush)
+
+    def flush(self) -> None:
+        """Sends queued frames now, for at most SEND_SLICE seconds, and not in the next iteration of the event loop."""
+        if self._scheduled is not None:
+            self._scheduled.cancel()
+            self._flush()
 
     def _flush(self) -> None:
-        self._scheduled = False
+        self._scheduled = None
         if self.closed:
             return
         time_slice = TimeSlice(SEND_SLICE)

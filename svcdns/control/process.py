@@ -117,7 +117,12 @@ class Control:
         self._reload_log = plugin_logger("reload")
         self._generation = time.time_ns() // 1_000_000
         self._views = ClusterViews(
-            self._counters, self._kubernetes_log, self._send_difference, again=options.again, ages=ages
+            self._counters,
+            self._kubernetes_log,
+            self._send_difference,
+            again=options.again,
+            ages=ages,
+            flush=self._flush,
         )
         self._workers = Workers(self._views.by_number, regions, self._generation)
         self._memory = MemoryBudget(
@@ -141,6 +146,9 @@ class Control:
 
     def _send_difference(self, view: ClusterView, difference: Difference) -> None:
         self._workers.send_difference(view, difference)
+
+    def _flush(self) -> None:
+        self._workers.flush()
 
     def _is_watching(self) -> bool:
         return self._setup is not None and bool(self._setup.views)

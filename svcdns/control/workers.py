@@ -166,6 +166,11 @@ class Workers:
                 case Serials():
                     feed.serials(view)
 
+    def flush(self) -> None:
+        """Sends the queued changes now, as far as the workers' sockets accept them."""
+        for feed in tuple(self._feeds.values()):
+            feed.flush()
+
     def _broadcast(self, content: ToWorker) -> None:
         self._broadcast_frame(frame(content))
 

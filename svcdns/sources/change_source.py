@@ -5,11 +5,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Protocol
 
 from svcdns.cluster.changes import Change, Kind
 from svcdns.sources.snapshot_file import Origin
+
+Apply = Callable[[Iterable[Change]], Awaitable[None] | None]
+"""Applies changes in their order. Returns an awaitable if they take long: it applies the rest.
+
+Changes of one kind are passed one call after the other; calls for different kinds may overlap.
+"""
 
 
 class ChangeSource(Protocol):
@@ -47,8 +53,8 @@ class ChangeSource(Protocol):
         """
         ...
 
-    def changes(self) -> AsyncIterator[Change]:
-        """Yields every change from now on, starting with a full list of each kind of object. Ends only when
+    async def follow(self, apply: Apply) -> None:
+        """Passes every change from now on to `apply`, starting with a full list of each kind of object. Ends only when
         cancelled.
         """
         ...

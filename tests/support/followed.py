@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 
 import pytest
 
@@ -89,8 +89,12 @@ class Followed:
 
     async def follow(self) -> None:
         """Collects changes until it is cancelled."""
-        async for change in self.source.changes():
-            self.changes.append(change)
+
+        def apply(changes: Iterable[Change]) -> None:
+            for change in changes:
+                self.changes.append(change)
+
+        await self.source.follow(apply)
 
     async def until(self, true: Callable[[], object]) -> None:
         """Waits until `true` returns something true."""

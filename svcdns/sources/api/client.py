@@ -15,7 +15,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import zlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -24,11 +24,15 @@ from svcdns.errors import UNDECODABLE, SvcdnsError
 from svcdns.eventloop.clock import Clock
 from svcdns.sources.api import decoding
 from svcdns.sources.api.credentials import Credentials
-from svcdns.sources.api.http_client import Response, Session, Target
+from svcdns.sources.api.http_client import Response, Session, Take, Target
 from svcdns.sources.api.resources import Resource
 
 READ_BUFFER = 1 << 18
 _GZIP = 31
+
+
+Follow = Callable[[Take], Awaitable[None]]
+"""Passes the octets of a watch to a function as they arrive, until the watch ends."""
 
 
 class ApiError(SvcdnsError):
@@ -132,10 +136,11 @@ class ApiClient:
                 raise UnreachableError(f"a page cannot be unpacked: {error}") from error
 
     @contextlib.asynccontextmanager
-    async def watch(self, version: str, seconds: int, *, long: bool) -> AsyncIterator[AsyncIterator[bytes]]:
-        """Opens a watch from the resource version `version`, and yields an iterator of its chunks.
+    async def watch(self, version: str, seconds: int, *, long: bool) -> AsyncIterator[Follow]:
+        """Opens a watch from the resource version `version`, and yields a function that follows it.
 
-        The server ends the watch after `seconds`. Raises ApiError, also while the chunks are read.
+        The function passes the octets of the watch to its argument as they arrive, and ends when the watch ends. The
+        server ends the watch after `seconds`. Raises ApiError, also while the watch is followed.
         """
         query = {
             "watch": "true",
@@ -146,12 +151,16 @@ class ApiClient:
         head, silence = self._head(long=long), self._limits.watch_silence
         async with self._get(query, head, silence, encoding="identity", latency=False) as response:
             _keep_alive(response)
-            yield self._chunks(response)
+            resource, received = self._resource.qualified, self._observe.received
 
-    async def _chunks(self, response: Response) -> AsyncIterator[bytes]:
-        async for chunk in response.pieces():
-            self._observe.received(self._resource.qualified, len(chunk))
-            yield chunk
+            async def follow(take: Take) -> None:
+                def count(octets: bytes) -> Awaitable[None] | None:
+                    received(resource, len(octets))
+                    return take(octets)
+
+                await response.follow(count)
+
+            yield follow
 
     async def renew(self, *, refused: bool) -> bool:
         """Reads the credentials again, and returns whether they have changed.

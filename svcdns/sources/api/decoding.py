@@ -202,6 +202,13 @@ class Event(msgspec.Struct):
     object: msgspec.Raw
 
 
+class DecodedEvent(msgspec.Struct, Generic[T]):
+    """One event of a watch, with its object."""
+
+    type: str
+    object: T
+
+
 class Bookmark(msgspec.Struct):
     """The object of a BOOKMARK event."""
 
@@ -243,6 +250,7 @@ class ItemDecoder:
 
     def __init__(self, api_type: type[Any], trim: Callable[[Any], ClusterObject | None]) -> None:
         self._decode_page: Callable[[bytes], Page[Any]] = msgspec.json.Decoder(Page[api_type]).decode  # type: ignore[valid-type]
+        self._decode_event: Callable[[bytes], DecodedEvent[Any]] = msgspec.json.Decoder(DecodedEvent[api_type]).decode  # type: ignore[valid-type]
         self._decode_object: Callable[[bytes | msgspec.Raw], Any] = msgspec.json.Decoder(api_type).decode
         self._trim = trim
 
@@ -255,9 +263,20 @@ class ItemDecoder:
         trimmed = [item for item in map(self._trim, page.items or ()) if item is not None]
         return trimmed, page.metadata, 0
 
+    def event(self, line: bytes) -> DecodedEvent[Any]:
+        """Decodes an event with its object.
+
+        An object of another kind, such as a Status, is decoded as an object of this kind. Raises
+        `msgspec.ValidationError` if that is not possible.
+        """
+        return self._decode_event(line)
+
     def object(self, raw: msgspec.Raw) -> Item:
         """Decodes the object of an ADDED, MODIFIED or DELETED event."""
-        decoded = self._decode_object(raw)
+        return self.item(self._decode_object(raw))
+
+    def item(self, decoded: Any) -> Item:
+        """Converts the decoded object of an event."""
         metadata: Metadata = decoded.metadata
         return Item(
             metadata.namespace, metadata.name, metadata.resourceVersion, self._trim(decoded), metadata.annotations

@@ -20,13 +20,14 @@ import contextlib
 import os
 import socket
 import ssl
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Final, NamedTuple
 from urllib.parse import SplitResult, unquote, urlencode, urlsplit
 
 import h11
 
 from svcdns import __version__
+from svcdns.sources.api.chunks import ChunkError, ChunkReader
 
 BUFFER: Final = 1 << 18
 """Octets that are received ahead. If there are more, the connection is not read until some have been used."""
@@ -61,6 +62,52 @@ class Target(NamedTuple):
     proxy: str | None = None
 
 
+Take = Callable[[bytes], Awaitable[None] | None]
+"""Takes octets of a body. If it returns an awaitable, the next octets wait until that is done."""
+
+
+class _Follower:
+    """Passes the content of a chunked body to `take`, from the callback that receives the octets."""
+
+    def __init__(self, take: Take, on_hold: Callable[[], None]) -> None:
+        """`on_hold` is called when octets have to wait until `work` is done."""
+        self.chunks, self._take, self._on_hold = ChunkReader(), take, on_hold
+        self.work: Awaitable[None] | None = None
+        self.done = asyncio.get_running_loop().create_future()
+        """Done when there is work to wait for, and at the end of the body. Has the exceptions of `take`."""
+        self.heard = asyncio.get_running_loop().time()
+
+    def receive(self, octets: bytes) -> None:
+        """Takes octets of the body."""
+        self.heard = asyncio.get_running_loop().time()
+        self.chunks.feed(octets)
+        if not self.done.done():
+            self.go_on()
+
+    def go_on(self) -> None:
+        """Passes on what has arrived."""
+        try:
+            while piece := self.chunks.next():
+                self.work = self._take(piece)
+                if self.work is not None:
+                    self._on_hold()
+                    break
+            else:
+                if not self.chunks.ended:
+                    return
+        except ChunkError as error:
+            self.fail(ResponseError(f"no response of HTTP/1: {error}"))
+        except Exception as error:  # noqa: BLE001 - raised where the body is awaited
+            self.fail(error)
+        else:
+            self.done.set_result(None)
+
+    def fail(self, error: Exception) -> None:
+        """Ends the body with an exception."""
+        if not self.done.done():
+            self.done.set_exception(error)
+
+
 class _Stream(asyncio.Protocol):
     """The octets of a connection, which are received ahead up to BUFFER."""
 
@@ -69,6 +116,7 @@ class _Stream(asyncio.Protocol):
         self._ended = False
         self._error: Exception | None = None
         self._waiter: asyncio.Future[None] | None = None
+        self._follower: _Follower | None = None
         self.http = _new_state()
         self.transport: asyncio.Transport | None = None
         self.idle_since = 0.0
@@ -79,7 +127,10 @@ class _Stream(asyncio.Protocol):
         self.transport = transport
 
     def data_received(self, data: bytes) -> None:
-        """Stores octets for the reader."""
+        """Stores octets for the reader, or passes them on to the follower."""
+        if self._follower is not None:
+            self._follower.receive(data)
+            return
         self._received += data
         if len(self._received) > BUFFER and self.transport is not None:
             self.transport.pause_reading()
@@ -89,11 +140,17 @@ class _Stream(asyncio.Protocol):
         """Notes that the server has sent everything."""
         self._ended = True
         self._wake()
+        self._end_follower()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Notes the end of the connection."""
         self._ended, self._error = True, exc
         self._wake()
+        self._end_follower()
+
+    def _end_follower(self) -> None:
+        if self._follower is not None:
+            self._follower.fail(self._early_end())
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
@@ -139,6 +196,51 @@ class _Stream(asyncio.Protocol):
             octets = await self._some(silence)
             ended = not octets
             self.http.receive_data(octets)
+
+    async def follow(self, take: Take, silence: float) -> None:
+        """Passes the content of a chunked body to `take` as soon as it arrives, until the body ends.
+
+        h11 has read the header of the response before, and reads nothing more of this connection. Raises OSError, and
+        the exceptions of `take`.
+        """
+        loop = asyncio.get_running_loop()
+        follower = self._follower = _Follower(take, self._pause)
+        timer: asyncio.TimerHandle | None = None
+
+        def check() -> None:
+            nonlocal timer
+            left = follower.heard + silence - loop.time()
+            if left <= 0:
+                follower.fail(TimeoutError())
+            timer = loop.call_later(max(left, 0.0), check) if left > 0 else None
+
+        octets = self.http.trailing_data[0] + bytes(self._received)
+        self._received.clear()
+        if self.transport is not None and not self.transport.is_closing():
+            self.transport.resume_reading()
+        check()
+        try:
+            follower.receive(octets)
+            while True:
+                if self._ended:
+                    follower.fail(self._early_end())
+                await follower.done
+                work, follower.work = follower.work, None
+                if work is None:
+                    return
+                await work
+                follower.done, follower.heard = loop.create_future(), loop.time()
+                if self.transport is not None and not self.transport.is_closing():
+                    self.transport.resume_reading()
+                follower.go_on()
+        finally:
+            self._follower = None
+            if timer is not None:
+                timer.cancel()
+
+    def _pause(self) -> None:
+        if self.transport is not None and not self.transport.is_closing():
+            self.transport.pause_reading()
 
     async def _some(self, silence: float) -> bytes:
         """Returns the octets that have arrived; b"" only at the end of the connection."""
@@ -218,6 +320,20 @@ class Response:
         while isinstance(event := await self._stream.event(self._silence), h11.Data):
             yield bytes(event.data)
         self.complete = isinstance(event, h11.EndOfMessage)
+
+    async def follow(self, take: Take) -> None:
+        """Passes the octets of the body to `take` as soon as they arrive, until the body ends.
+
+        `take` is called by the event loop as it reads the socket, so that no further iteration of the loop comes first.
+        The connection is not used again. Raises OSError, and the exceptions of `take`.
+        """
+        if self.headers.get("transfer-encoding", "").lower() == "chunked":
+            await self._stream.follow(take, self._silence)
+            return
+        async for piece in self.pieces():
+            work = take(piece)
+            if work is not None:
+                await work
 
 
 class Session:

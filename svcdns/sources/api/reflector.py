@@ -23,7 +23,8 @@ chunks".
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Iterator
+from functools import partial
 
 import msgspec
 
@@ -36,6 +37,7 @@ from svcdns.sources.api.paging import LineSplitter, PageLimit, UnreadableError
 from svcdns.sources.api.resources import Resource
 from svcdns.sources.api.retry import Backoff, Jitter, SharedRetry
 from svcdns.sources.api.staleness import Freshness
+from svcdns.sources.change_source import Apply
 
 LIVED = 1.0
 """A watch that lasts so many seconds counts as successful, even without an event."""
@@ -46,22 +48,19 @@ WATCH_TIME = 300
 UNKNOWN_VERSION = (400, 422)
 """Status codes for a resource version that the server does not know, for example after a restore of etcd."""
 
-Emit = Callable[[list[Change]], Awaitable[None]]
-"""Receives changes in order; waits while the queue to their reader is full."""
-
 
 class FruitlessError(ApiError):
     """A watch ended immediately after it was opened."""
 
 
 class Reflector:
-    """Lists and watches one resource, and passes the changes to `emit`."""
+    """Lists and watches one resource, and passes the changes to `apply`."""
 
     def __init__(
         self,
         resource: Resource,
         client: ApiClient,
-        emit: Emit,
+        apply: Apply,
         *,
         retry: SharedRetry,
         freshness: Freshness,
@@ -71,7 +70,7 @@ class Reflector:
     ) -> None:
         self._resource = resource
         self._client = client
-        self._emit = emit
+        self._apply = apply
         self._retry = retry
         self._freshness = freshness
         self._log = log
@@ -119,7 +118,9 @@ class Reflector:
         self._token = metadata.token or ""
         if not self._token:
             changes.append(Complete(self._resource.kind))
-        await self._emit(changes)
+        work = self._apply(changes)
+        if work is not None:
+            await work
         if not self._token:
             self._version = metadata.resourceVersion
             self._freshness.confirm(self._resource.kind)
@@ -129,13 +130,11 @@ class Reflector:
         opened_at, version = 0.0, self._version
         confirmed = self._freshness.confirmed(self._resource.kind)
         try:
-            async with self._client.watch(version, int(WATCH_TIME * (1 + self._jitter())), long=long) as chunks:
+            async with self._client.watch(version, int(WATCH_TIME * (1 + self._jitter())), long=long) as follow:
                 opened_at = self._clock()
                 self._freshness.confirm(self._resource.kind)
                 self._healthy()
-                splitter = LineSplitter()
-                async for chunk in chunks:
-                    await self._take(splitter.feed(chunk))
+                await follow(partial(self._take, LineSplitter()))
         except ExpiredError:
             if self._version == version:
                 self._freshness.restore(self._resource.kind, confirmed)
@@ -151,41 +150,55 @@ class Reflector:
         if not lived:
             raise FruitlessError("the watch ended as soon as it was opened")
 
-    async def _take(self, lines: list[bytes]) -> None:
-        changes: list[Change] = []
+    def _take(self, splitter: LineSplitter, chunk: bytes) -> Awaitable[None] | None:
+        lines = splitter.feed(chunk)
+        return self._apply(self._changes(lines)) if lines else None
+
+    def _changes(self, lines: list[bytes]) -> Iterator[Change]:
+        """Yields the changes in the events of a watch; each is decoded when the one before it has been applied."""
         try:
             for line in lines:
-                self._read(line, changes)
+                change = self._read(line)
+                if change is not None:
+                    yield change
         except UNDECODABLE as error:
             raise UnreadableError(f"a watch event cannot be decoded: {error}") from error
-        finally:
-            if changes:
-                await self._emit(changes)
 
-    def _read(self, line: bytes, changes: list[Change]) -> None:
-        event = decoding.decode_event(line)
-        if event.type == "ERROR":
-            status = decoding.decode_status(event.object)
-            raise refusal(status.code, status)
-        if event.type == "BOOKMARK":
-            self._version = decoding.decode_bookmark(event.object).metadata.resourceVersion
-        else:
-            self._read_object(event, changes)
-        self._freshness.confirm(self._resource.kind)
-        self._report_recovery()
-
-    def _read_object(self, event: decoding.Event, changes: list[Change]) -> None:
+    def _read(self, line: bytes) -> Change | None:
+        decoder, change = self._resource.decoder, None
         try:
-            item = self._resource.decoder.object(event.object)
-        except msgspec.ValidationError as error:
-            self._log.warning("%s: an object of an unknown shape was left out: %s", self._resource.qualified, error)
-            return
+            event = decoder.event(line)
+            kind = event.type
+            if kind not in ("ERROR", "BOOKMARK"):
+                change = self._change(kind, decoder.item(event.object))
+        except msgspec.ValidationError:
+            kind, change = self._read_object(line)
+        if kind == "ERROR":
+            status = decoding.decode_status(decoding.decode_event(line).object)
+            raise refusal(status.code, status)
+        if kind == "BOOKMARK":
+            self._version = decoding.decode_bookmark(decoding.decode_event(line).object).metadata.resourceVersion
+        self._freshness.confirm(self._resource.kind)
+        if self._last_error:
+            self._report_recovery()
+        return change
+
+    def _read_object(self, line: bytes) -> tuple[str, Change | None]:
+        """Reads an event in two steps, and returns its type and change. Leaves out an object of an unknown shape."""
+        event = decoding.decode_event(line)
+        if event.type not in ("ERROR", "BOOKMARK"):
+            try:
+                return event.type, self._change(event.type, self._resource.decoder.object(event.object))
+            except msgspec.ValidationError as error:
+                self._log.warning("%s: an object of an unknown shape was left out: %s", self._resource.qualified, error)
+        return event.type, None
+
+    def _change(self, event_type: str, item: decoding.Item) -> Change | None:
         self._version = item.version
         kind = self._resource.kind
-        if event.type == "DELETED":
-            changes.append(Gone(kind, item.namespace, item.name, self._trigger_time(item)))
-        elif item.trimmed is not None:
-            changes.append(Put(item.trimmed, self._trigger_time(item)))
+        if event_type == "DELETED":
+            return Gone(kind, item.namespace, item.name, self._trigger_time(item))
+        return Put(item.trimmed, self._trigger_time(item)) if item.trimmed is not None else None
 
     def _trigger_time(self, item: decoding.Item) -> float:
         if self._resource.kind is not Kind.ENDPOINT_SLICE:

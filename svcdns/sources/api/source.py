@@ -1,7 +1,7 @@
 """A source of changes that lists and watches the resources of an API server.
 
-It combines the resources to watch (`resources`), the access (`credentials`), one `Reflector` for each kind, and one
-bounded queue for the changes of all kinds. Changes of one kind keep their order; different kinds are independent.
+It combines the resources to watch (`resources`), the access (`credentials`), and one `Reflector` for each kind. Changes
+of one kind keep their order; different kinds are independent. A reflector waits until its changes are applied.
 """
 
 from __future__ import annotations
@@ -9,24 +9,21 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
-from svcdns.cluster.changes import Change, Kind
+from svcdns.cluster.changes import Kind
 from svcdns.cluster.watch_options import SourceError, WatchOptions
 from svcdns.eventloop.clock import Clock, monotonic
 from svcdns.sources.api.credentials import Credentials
 from svcdns.sources.api.resources import watched
 from svcdns.sources.api.retry import Jitter, SharedRetry, Sleep
 from svcdns.sources.api.staleness import Freshness
+from svcdns.sources.change_source import Apply
 from svcdns.sources.label_selectors import check_label_selector
 from svcdns.sources.snapshot_file import Origin
 
 if TYPE_CHECKING:
     from svcdns.sources.api.client import RequestObserver, TimeLimits
-
-WAITING_BATCHES = 1
-"""Pages or chunks that may wait in the queue; when it is full, the watches wait."""
 
 
 class ApiServerSource:
@@ -92,13 +89,12 @@ class ApiServerSource:
         """Returns the identity of the cluster, from the configuration alone. Raises SourceError."""
         return (await self._credentials.access()).origin
 
-    async def changes(self) -> AsyncIterator[Change]:
-        """Yields every change, starting with a full list of each kind of object. Ends only when cancelled or closed."""
+    async def follow(self, apply: Apply) -> None:
+        """Passes every change to `apply`, starting with a full list of each kind. Ends only when cancelled."""
         # Imported here, because a start from a snapshot serves DNS first, and an HTTP client takes longer to import.
         from svcdns.sources.api.client import ApiClient, TimeLimits
         from svcdns.sources.api.reflector import Reflector
 
-        batches: asyncio.Queue[list[Change]] = asyncio.Queue(WAITING_BATCHES)
         clients = [
             ApiClient(
                 resource,
@@ -114,7 +110,7 @@ class ApiServerSource:
                 Reflector(
                     resource,
                     client,
-                    batches.put,
+                    apply,
                     retry=self._retry,
                     freshness=self._freshness,
                     log=self._log,
@@ -125,9 +121,11 @@ class ApiServerSource:
             for resource, client in zip(self._resources, clients, strict=True)
         ]
         try:
-            while True:
-                for change in await _next(batches, watches):
-                    yield change
+            await asyncio.wait(watches, return_when=asyncio.FIRST_COMPLETED)
+            for watch in watches:
+                if watch.done():
+                    watch.result()
+            raise RuntimeError("a watch ended by itself")
         finally:
             for watch in watches:
                 watch.cancel()
@@ -135,20 +133,3 @@ class ApiServerSource:
             for client in clients:
                 await client.close()
             await self._credentials.close()
-
-
-async def _next(batches: asyncio.Queue[list[Change]], watches: list[asyncio.Task[None]]) -> list[Change]:
-    """Returns the next changes. Raises the exception of a watch that has failed."""
-    if not batches.empty():
-        return batches.get_nowait()
-    getting = asyncio.ensure_future(batches.get())
-    try:
-        await asyncio.wait([getting, *watches], return_when=asyncio.FIRST_COMPLETED)
-        if getting.done():
-            return getting.result()
-        for watch in watches:
-            if watch.done():
-                watch.result()
-        raise RuntimeError("a watch ended by itself")
-    finally:
-        getting.cancel()

@@ -11,7 +11,7 @@ It starts with a full list of each kind. After an edit it reports only the diffe
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncGenerator, Iterable, Iterator
 from contextlib import aclosing, nullcontext
 from typing import Final
 
@@ -22,6 +22,7 @@ from svcdns.cluster.objects import ClusterObject, Endpoint, EndpointSlice
 from svcdns.cluster.watch_options import SourceError, WatchOptions
 from svcdns.process.blocking_io import BlockingCalls
 from svcdns.process.heap import collector_paused
+from svcdns.sources.change_source import Apply
 from svcdns.sources.label_selectors import check_label_selector, matcher
 from svcdns.sources.manifests import implied
 from svcdns.sources.manifests.cluster import Cluster, ObjectKey, Reader, Selection, build
@@ -94,8 +95,16 @@ class ManifestsSource:
         """Reads the files, and returns the cluster that they describe now. Blocks. Raises ManifestError."""
         return self._load(find(self._paths, self._exclude))
 
-    async def changes(self) -> AsyncIterator[Change]:
-        """Yields every change, starting with a full list of each kind of object. Ends only when cancelled or closed.
+    async def follow(self, apply: Apply) -> None:
+        """Passes every change to `apply`. Ends only when cancelled, or with an error of `batches`."""
+        async for changes in self.batches():
+            work = apply(changes)
+            if work is not None:
+                await work
+
+    async def batches(self) -> AsyncGenerator[Iterable[Change], None]:
+        """Yields the changes after each edit, starting with a full list of each kind of object. Ends only when
+        cancelled or closed.
 
         Raises ManifestError if the first version of the files has errors, and SourceError if the folders cannot be
         watched.
@@ -115,8 +124,7 @@ class ManifestsSource:
                 changes: Iterable[Change] = _full_list(cluster, self.kinds)
                 if last is not None:
                     changes = await self._calls.run(self._shown, _all_differences, last.objects, cluster.objects)
-                for change in changes:
-                    yield change
+                yield changes
                 last = cluster
                 if found.directories == watched:
                     await anext(edits)

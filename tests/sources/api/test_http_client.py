@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import pytest
@@ -375,3 +375,74 @@ async def test_the_proxy_of_the_environment(
         await get(session, Target(f"http://api.test:{server.port}/"))
         await session.close()
     assert (len(proxy.requests), len(server.requests)) == ((1, 0) if goes_to_proxy else (0, 1))
+
+
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("response", "body"),
+    [
+        pytest.param(CHUNKED + b"3\r\nabc\r\nA\r\n0123456789\r\n0\r\n\r\n", b"abc0123456789", id="chunks"),
+        pytest.param(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc", b"abc", id="a length"),
+        pytest.param(b"HTTP/1.1 200 OK\r\n\r\nall of it" + END, b"all of it", id="until the end"),
+    ],
+)
+@pytest.mark.parametrize("slow", [False, True], ids=["at once", "with work"])
+async def test_following_a_body(session: Session, response: bytes, body: bytes, *, slow: bool) -> None:
+    """A body is followed to its end; after each piece that causes work, the next one waits until the work is done."""
+    found: list[bytes] = []
+    working = 0
+
+    async def work() -> None:
+        nonlocal working
+        working += 1
+        assert working == 1
+        await asyncio.sleep(0)
+        working -= 1
+
+    def take(octets: bytes) -> Awaitable[None] | None:
+        assert not working
+        found.append(octets)
+        return work() if slow else None
+
+    async with (
+        scripted(response) as server,
+        session.get(Target(server.url), {}, {}, head=5.0, silence=5.0) as got,
+    ):
+        await got.follow(take)
+    assert b"".join(found) == body
+
+
+@pytest.mark.parametrize(
+    ("response", "error"),
+    [
+        pytest.param(CHUNKED + b"3\r\nabc\r\n" + END, ResponseError, id="an early end"),
+        pytest.param(CHUNKED + b"3\r\nabc\r\nx\r\n", ResponseError, id="no chunk"),
+        pytest.param(CHUNKED + b"3\r\nabc\r\n", TimeoutError, id="silence"),
+    ],
+)
+async def test_a_followed_body_fails(session: Session, response: bytes, error: type[Exception]) -> None:
+    """An end, octets that are no chunk, and silence are errors; what came before has been passed on."""
+    found: list[bytes] = []
+    async with (
+        scripted(response) as server,
+        session.get(Target(server.url), {}, {}, head=5.0, silence=0.05) as got,
+    ):
+        with pytest.raises(error):
+            await got.follow(found.append)
+    assert found == [b"abc"]
+
+
+async def test_errors_of_the_follower_end_the_body(session: Session) -> None:
+    """An exception of the function that takes the octets is raised where the body is followed."""
+
+    def take(octets: bytes) -> None:
+        raise ValueError(octets.decode())
+
+    async with (
+        scripted(CHUNKED + b"3\r\nabc\r\n") as server,
+        session.get(Target(server.url), {}, {}, head=5.0, silence=5.0) as got,
+    ):
+        with pytest.raises(ValueError, match="abc"):
+            await got.follow(take)

@@ -49,6 +49,14 @@ class Edits:
         await self._waiting.wait()
 
 
+async def changes_of(source: ManifestsSource) -> AsyncIterator[Change]:
+    """Yields the changes of a source one by one."""
+    async with contextlib.aclosing(source.batches()) as batches:
+        async for batch in batches:
+            for change in batch:
+                yield change
+
+
 class Running:
     """A source that follows one file or folder, and the changes that it has given."""
 
@@ -58,7 +66,7 @@ class Running:
 
     async def follow(self) -> None:
         """Collects changes until it is cancelled."""
-        async for change in self.source.changes():
+        async for change in changes_of(self.source):
             self.sent.append(change)
 
     async def changes(self) -> list[Change]:
@@ -185,7 +193,7 @@ async def test_broken_start(tmp_path: Path) -> None:
     with pytest.raises(ManifestError, match=r"a\.yaml:11: spec\.replicas: expected a whole number, found text 'three'"):
         await source.configure()
     with pytest.raises(ManifestError, match=r"a\.yaml:11: "):
-        await anext(aiter(source.changes()))
+        await anext(aiter(changes_of(source)))
 
 
 async def test_broken_edit(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -261,7 +269,7 @@ async def test_second_stream(tmp_path: Path) -> None:
     async with running(tmp_path / "a.yaml", stateful(2)) as run:
         first = await run.changes()
     replace(run.path, stateful("three"))
-    second = [change async for change in take(run.source.changes(), len(first))]
+    second = [change async for change in take(changes_of(run.source), len(first))]
     assert second == first
 
 
@@ -303,7 +311,7 @@ async def test_folders_that_cannot_be_watched(tmp_path: Path) -> None:
         yield
 
     with pytest.raises(SourceError, match=r"manifests: cannot watch .*: \[Errno 28\] No space left on device"):
-        await anext(aiter(ManifestsSource(WatchOptions(manifests=(str(tmp_path),)), log=LOG, watch=full).changes()))
+        await anext(aiter(changes_of(ManifestsSource(WatchOptions(manifests=(str(tmp_path),)), log=LOG, watch=full))))
 
 
 @pytest.mark.parametrize("option", ["labels", "namespace_labels"])
