@@ -1,9 +1,9 @@
 """Compares svcdns with other name servers: `python -m bench [SCENARIO...]`.
 
 The servers run on one core and the load generator on another. Each round measures every server once. The table shows
-the median of the rounds and the targets of svcdns. The exit code is 1 only if a scenario is broken: a server does not
-start, queries are lost, or responses are wrong. Other name servers that are not installed are left out. The environment
-variable COREDNS names the CoreDNS binary.
+the median of the rounds, and the targets of svcdns. The exit code is 1 if a scenario is broken: a server does not
+start, queries are lost, or responses are wrong. Servers that are not installed are left out. The environment variable
+COREDNS names the CoreDNS binary.
 
 Scenarios:
 """
@@ -92,7 +92,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def report(run: Run) -> dict[str, object]:
-    """Returns the options, the machine and all results of a run, in the form for the JSON file."""
+    """Returns the options, the machine and all results of a run, for the JSON file."""
     options = run.options
     return {
         "command": " ".join(["python", "-m", "bench", *sys.argv[1:]]),
@@ -110,7 +110,7 @@ def report(run: Run) -> dict[str, object]:
 
 
 def options_of(arguments: argparse.Namespace) -> Options:
-    """Returns the options of the run. Prints one line for each server that is not installed and so is left out."""
+    """Returns the options of the run. Prints one line for each server that is not installed."""
     wanted = [
         OURS,
         *(name for name in peers.CONFIGURED if name != OURS and name in (arguments.peers or peers.CONFIGURED)),

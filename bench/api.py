@@ -1,9 +1,7 @@
 """An API server for a large cluster that uses very little CPU: `python -m bench.api --services 10000 --endpoints 10`.
 
-It stores every object encoded. A list joins stored octets, and an event is encoded once for all watches, so that a
-bench measures the client. Lists are paged. A watch may begin at any version in the history and gets a bookmark each
-minute; an older version gets 410. Streamed lists (WatchList) get 422, as from a server without them, unless `--streams`
-is given.
+Objects are stored encoded. A watch may begin at any version in the history, and gets a bookmark each minute; an older
+version gets 410. Streamed lists (WatchList) get 422, unless `--streams` is given.
 
 It prints its port. Then it reads one command a line from standard input and writes one line of JSON for each, until the
 input ends:
@@ -58,7 +56,7 @@ EXPIRED = (
 
 @dataclass(eq=False)
 class Watch:
-    """An open watch of one resource. To end the watch, set `ended`."""
+    """An open watch of one resource. Set `ended` to end the watch."""
 
     resource: str
     response: web.StreamResponse
@@ -67,10 +65,10 @@ class Watch:
 
 
 class Api:
-    """A Kubernetes API server with the objects of one cluster, which serves lists and watches."""
+    """A Kubernetes API server with the objects of one cluster, for list and watch requests."""
 
     def __init__(self, cluster: Cluster, *, streams: bool) -> None:
-        """If `streams` is true, a watch with `sendInitialEvents` is allowed (WatchList); otherwise it gets 422."""
+        """If `streams` is true, a watch may have `sendInitialEvents` (WatchList). Otherwise such a watch gets 422."""
         app = web.Application()
         for path in PATHS:
             app.router.add_get(path, self.handle)
@@ -101,7 +99,7 @@ class Api:
         return body
 
     async def move(self, number: int) -> str:
-        """Gives the first endpoint of a Service a new address, and returns this address."""
+        """Changes the address of a Service's first endpoint, and returns the new address."""
         self.variant += 1
         body = self.store(SLICES, slice_object(self.cluster, number, self.variant))
         line = (
@@ -118,7 +116,7 @@ class Api:
     # -- HTTP
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
-        """Answers a list or watch request. During a fault, returns an error or never answers."""
+        """Answers a list or watch request. During a fault, returns an error or does not answer."""
         resource, version, kind = PATHS[request.path]
         assert request.transport is not None
         self.connections.add(request.transport)
@@ -138,8 +136,7 @@ class Api:
     def page(self, request: web.Request, resource: str, version: str, kind: str) -> web.Response:
         """Returns one page of a list.
 
-        Returns the whole list if the client accepts any version (`resourceVersion=0`), as the Kubernetes API server
-        does.
+        As the Kubernetes API server does, returns the whole list for `resourceVersion=0`.
         """
         snapshot, _, start = request.query.get("continue", "").partition("@")
         items = self.pages.get(snapshot) if snapshot else list(self.stored[resource].values())
@@ -161,9 +158,7 @@ class Api:
         )
 
     async def watch(self, request: web.Request, resource: str) -> web.StreamResponse:
-        """Sends the events after the client's `resourceVersion`, and then each new event, until either side ends the
-        watch.
-        """
+        """Sends the events after the client's `resourceVersion`, and then each new event, until the watch ends."""
         initial = "sendInitialEvents" in request.query
         since = self.version if initial else int(request.query.get("resourceVersion") or 0)
         if since < self.oldest:
@@ -187,7 +182,7 @@ class Api:
         return response
 
     async def initial_events(self, response: web.StreamResponse, resource: str, version: int) -> None:
-        """Sends every object as an ADDED event, then the bookmark that ends the initial events (WatchList)."""
+        """Sends every object as an ADDED event, and then the bookmark that ends the initial events (WatchList)."""
         api, kind = next((api, kind) for name, api, kind in PATHS.values() if name == resource)
         head = f'{{"type":"ADDED","object":{{"kind":"{kind}","apiVersion":"{api}",'.encode()
         bodies = list(self.stored[resource].values())
@@ -205,7 +200,10 @@ class Api:
     # -- faults
 
     async def begin_fault(self, fault: str) -> None:
-        """Begins the fault that the command `break` names (see the module). Raises ValueError for an unknown name."""
+        """Begins the fault that the command `break` names (see the module's docstring).
+
+        Raises ValueError for an unknown name.
+        """
         ended, self.watches = self.watches, []
         match fault:
             case "410-event" | "410-http":
@@ -233,15 +231,13 @@ class Api:
                 connection.abort()
 
     async def end_fault(self) -> None:
-        """Ends the current fault. After the fault `half-open`, the connections that were open during the fault stay
-        silent.
-        """
+        """Ends the current fault. Connections that were open during the fault `half-open` stay silent."""
         self.status, self.unresponsive = 0, False
         if self.site not in self.runner.sites:
             await self.listen(self.port)
 
     async def listen(self, port: int) -> None:
-        """Accepts HTTP connections on a port of 127.0.0.1; port 0 means any free port."""
+        """Accepts HTTP connections on a port of 127.0.0.1. Port 0 means any free port."""
         self.site = web.TCPSite(self.runner, "127.0.0.1", port)
         await self.site.start()
         self.port = self.runner.addresses[0][1]
@@ -249,7 +245,7 @@ class Api:
     # -- commands
 
     async def command(self, words: list[str]) -> Any:
-        """Runs one command line, given as words, and returns its result. Raises ValueError for an unknown command."""
+        """Runs a command, given as words, and returns its result. Raises ValueError for an unknown command."""
         match words:
             case ["change", *numbers]:
                 return [await self.move(int(number)) for number in numbers]

@@ -1,7 +1,7 @@
 """Clients that misbehave, for `bench.attacks`: `python -m bench.attackers ATTACK PORT TLS_PORT SECONDS`.
 
-Each attack comes from one address, ATTACKER, goes to a server at 127.0.0.1, and ends after the given time. The number
-of connections and the rate of each attack are bounded. The program prints one line when the attack is in progress.
+The attacks come from one address, ATTACKER, and go to a server at 127.0.0.1. Their duration, connections and rates are
+bounded. The program prints one line when the attack is in progress.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Target:
 
     @property
     def over(self) -> bool:
-        """True if the attack has to end."""
+        """Returns True if the attack must end."""
         return time.monotonic() >= self.ends
 
 
@@ -82,9 +82,7 @@ def denied(target: Target) -> None:
 
 
 def pods(target: Target) -> None:
-    """Attack: queries names of Pod addresses over UDP, each once. Each name exists, so each needs a reply of its
-    own.
-    """
+    """Attack: queries names of Pod addresses over UDP, each once. The names exist, and each has its own reply."""
     parts = (divmod(n, 256) for n in itertools.count())
     _flood(target, FLOOD_RATE, (f"10-{a >> 8 & 255}-{a & 255}-{b}.default.pod.{ZONE}" for a, b in parts))
 
@@ -95,7 +93,7 @@ def outside(target: Target) -> None:
 
 
 def huge(target: Target) -> None:
-    """Attack: sends SRV queries that need large replies over UDP, for headless Services with many endpoints."""
+    """Attack: sends SRV queries over UDP for headless Services with many endpoints, whose replies are large."""
     cluster = Cluster(1000)
     queries = [_query(f"_http._tcp.{cluster.fqdn(n)}", 33, 65_535) for n in cluster.headless()]
     _send(target, HUGE_RATE, itertools.cycle(queries))
@@ -113,7 +111,7 @@ def _query(name: str, rtype: int = 1, size: int = 0) -> bytes:
 
 
 def _send(target: Target, rate: float, queries: Iterator[bytes]) -> None:
-    """Sends queries over UDP from one socket, `rate` queries a second, and reads no replies."""
+    """Sends `rate` queries a second over UDP from one socket, and reads no replies."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as sock:
         sock.bind((ATTACKER, 0))
         sock.connect(("127.0.0.1", target.port))
@@ -138,14 +136,12 @@ def _send(target: Target, rate: float, queries: Iterator[bytes]) -> None:
 
 
 def idle(target: Target) -> None:
-    """Attack: opens TCP connections and sends nothing on them. Opens a closed connection again."""
+    """Attack: opens TCP connections, and sends nothing on them. Replaces closed connections."""
     _connections(target, SLOW_CONNECTIONS, target.port, lambda _: None)
 
 
 def octets(target: Target) -> None:
-    """Attack: opens TCP connections and sends one octet of a query a second on each. Opens a closed connection
-    again.
-    """
+    """Attack: opens TCP connections, and sends one octet of a query a second on each. Replaces closed connections."""
     message = b"\0\x40" + b"\0\1\1\0\0\1\0\0\0\0\0\0" + b"\1a" * 30
     sent: dict[socket.socket, int] = {}
 
@@ -164,7 +160,7 @@ def unread(target: Target) -> None:
 
 
 def half_open(target: Target) -> None:
-    """Attack: opens TLS connections and sends only half of the first handshake message on each."""
+    """Attack: opens TLS connections, and sends only half of the first handshake message on each."""
     hello = _client_hello()
 
     def begin(sock: socket.socket) -> None:
@@ -177,7 +173,7 @@ def half_open(target: Target) -> None:
 
 
 def handshakes(target: Target) -> None:
-    """Attack: starts TLS handshakes, HANDSHAKES_AT_ONCE at a time, and closes each connection after the server's first
+    """Attack: starts TLS handshakes, HANDSHAKES_AT_ONCE at a time, and closes each one after the server's first
     message.
     """
     hello, done = _client_hello(), 0
@@ -205,7 +201,7 @@ def handshakes(target: Target) -> None:
 
 
 def connects(target: Target) -> None:
-    """Attack: opens TCP connections as fast as a server can accept them, and resets each of them a little later."""
+    """Attack: opens TCP connections as fast as a server can accept them, and resets each one soon afterwards."""
     opened: deque[socket.socket] = deque()
     reset = struct.pack("ii", 1, 0)
     target.begin()
@@ -263,7 +259,7 @@ def idle_tls(target: Target) -> None:
 
 
 def tls_context() -> ssl.SSLContext:
-    """Returns a context for clients that accept any certificate."""
+    """Returns a TLS context for clients that accept any certificate."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     return context
@@ -280,7 +276,7 @@ def _client_hello() -> bytes:
 def _connections(
     target: Target, count: int, port: int, act: Callable[[socket.socket], object], every: float = 1.0
 ) -> None:
-    """Keeps `count` TCP connections open, and calls `act` with the socket of each, once in `every` seconds."""
+    """Keeps `count` TCP connections open, and calls `act` with the socket of each one every `every` seconds."""
     opened: list[socket.socket] = []
     target.begin()
     with ExitStack() as stack:

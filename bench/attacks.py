@@ -1,19 +1,12 @@
 """Measures how much misbehaving clients disturb other clients: `python -m bench.attacks [ATTACK...]`.
 
 svcdns is measured, and CoreDNS if the environment variable COREDNS names its binary. The server runs on one core; the
-attacker (`bench.attackers`, from one address) and the well-behaved clients (from other addresses) run on another core.
-Everything happens on loopback, for a bounded time. A new server is started for each attack.
+attacker (`bench.attackers`) and well-behaved clients run on another. The well-behaved clients send queries at a fixed
+rate over UDP, and open a connection for each query over TCP and TLS.
 
-The well-behaved clients send queries at a fixed rate over UDP, and open a connection for each query over TCP and TLS. A
-line for each measurement has, for each transport, the lost queries and the latencies. It also has the memory of the
-server (the largest sum of PSS), and how many queries and connections the server gave up, by reason.
-
-The floor is measured as a further server (`bench.floor`), which returns each query as its reply, while the attacker
-attacks another process that reads nothing. So the floor has the delays that the machine causes: attacker, clients and
-upstream share one core. The row `none` is measured without an attacker.
-
-At the end, a table in Markdown has one row for each attack: lost queries of all transports, latencies in milliseconds,
-and memory in MiB.
+The table has lost queries, latencies in milliseconds and memory in MiB for each attack. The row `none` has no attacker.
+The server `floor` (`bench.floor`) returns each query as its reply, while the attacker attacks another process. Its
+latency is the delay that the machine itself causes.
 """
 
 from __future__ import annotations
@@ -83,9 +76,9 @@ class Figures:
 
     @classmethod
     def of(cls, latency: Sequence[float], failed: int = 0) -> Figures:
-        """Returns the figures for a list of latencies in seconds, in which a lost query has an infinite latency.
+        """Returns the figures for latencies in seconds. A lost query has an infinite latency.
 
-        `failed` is the number of queries with the response code SERVFAIL or REFUSED, which count as lost.
+        `failed` is the number of replies SERVFAIL and REFUSED, which also count as lost.
         """
         p50, p99 = (percentile(latency, share) * 1000 for share in (0.5, 0.99))
         return cls(len(latency), sum(map(math.isinf, latency)) + failed, p50, p99)
@@ -98,8 +91,8 @@ class Figures:
 class Measurement:
     """The figures of one server during one attack, by transport.
 
-    `mib` is the memory in MiB, or 0 if it is unknown. `sheds` are the numbers of queries and connections that the
-    server gave up, by reason.
+    `mib` is the memory in MiB, or 0 if it is unknown. `sheds` has the numbers of queries and connections that the
+    server dropped under overload, by reason.
     """
 
     figures: Mapping[str, Figures]
@@ -108,11 +101,11 @@ class Measurement:
 
     @property
     def lost(self) -> int:
-        """The lost queries of all transports."""
+        """Returns the number of lost queries of all transports."""
         return sum(one.lost for one in self.figures.values())
 
     def latencies(self, share: str) -> str:
-        """Returns `p50` or `p99` of UDP, TCP and TLS for a cell of the table; a dash stands for a lost query."""
+        """Returns `p50` or `p99` of UDP, TCP and TLS as a cell of the table. A dash means that this query was lost."""
         values = [getattr(self.figures[transport], share) for transport in TRANSPORTS]
         return " / ".join("–" if math.isinf(value) else f"{value:.1f}" for value in values)
 
@@ -144,8 +137,8 @@ def well_behaved(transport: str, port: int, seconds: float) -> Figures:
 
 
 def udp_queries(cluster: Cluster) -> list[bytes]:
-    """Returns a mixture of queries: of ten, six for Services, two for nonexistent names, one for a Pod, one external
-    name.
+    """Returns a mixture of queries: 60 % for Services, 20 % for nonexistent names, 10 % for Pods, 10 % for external
+    names.
     """
     marker = os.getpid()
     found = []
@@ -158,7 +151,10 @@ def udp_queries(cluster: Cluster) -> list[bytes]:
 
 
 def _over_connection(source: str, port: int, query: bytes, context: ssl.SSLContext | None) -> float:
-    """Opens a connection, sends one query, and returns the seconds until the reply; infinity if no reply comes."""
+    """Opens a connection, sends one query, and returns the seconds until the reply.
+
+    Returns infinity if there is no reply.
+    """
     begun = time.monotonic()
     try:
         with ExitStack() as stack:
@@ -178,7 +174,7 @@ def _over_connection(source: str, port: int, query: bytes, context: ssl.SSLConte
 
 
 def measure(name: str, attack: str, seconds: float, cores: Cores, *, first: bool = False) -> Measurement:
-    """Starts a server, runs one attack and the well-behaved clients, and returns what they measured."""
+    """Starts a server, runs one attack and the well-behaved clients, and returns the measurement."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="svcdns-attacks-")))
         _certificate(folder)
@@ -237,8 +233,9 @@ def _measure_floor(
 def _attack(
     stack: ExitStack, attack: str, where: tuple[int, int], seconds: float, cores: Cores, *, first: bool
 ) -> None:
-    """Starts an attack on a port and a TLS port, and waits until it is in progress. The attack ends when `stack` is
-    closed.
+    """Starts an attack on a port and a TLS port, and waits until it is in progress.
+
+    The attack ends when `stack` is closed.
     """
     if attack == NO_ATTACK:
         return
@@ -265,16 +262,13 @@ def _run_clients(where: tuple[int, int], seconds: float, cores: Cores) -> dict[s
 
 
 def _prefer(pid: int, nice: int) -> None:
-    """Sets the nice value of a session (autogroup, sched(7)), which decides between programs of several sessions."""
+    """Sets the nice value of a session (autogroup, sched(7)), for the choice between programs of several sessions."""
     with suppress(OSError):
         Path(f"/proc/{pid}/autogroup").write_text(str(nice))
 
 
 def _prefer_client(pid: int = 0) -> None:
-    """Gives a process (0: this one) priority over the attacker, which shares its core.
-
-    Otherwise clients and upstream would wait for the attacker, and not for the server.
-    """
+    """Gives a process priority over the attacker on the same core. `pid` 0 means this process."""
     with suppress(PermissionError):
         os.sched_setscheduler(pid, os.SCHED_FIFO, os.sched_param(1))
 
@@ -316,7 +310,7 @@ def _title(attack: str) -> str:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Runs the attacks and prints their results. Returns the exit code."""
+    """Runs the attacks, and prints their results. Returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m bench.attacks", description=__doc__)
     parser.add_argument("attacks", nargs="*", help=f"attacks to run: {NO_ATTACK}, {', '.join(ATTACKS)} (all)")
     parser.add_argument("--seconds", type=float, default=5.0)

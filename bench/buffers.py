@@ -1,6 +1,6 @@
-"""Lowers the receive buffers of a running server to the kernel's default size.
+"""Reduces the receive buffers of a running server to the kernel's default size.
 
-This simulates a server without CAP_NET_ADMIN, which cannot enlarge its buffers beyond the kernel's limit.
+A server without CAP_NET_ADMIN has buffers of this size.
 """
 
 from __future__ import annotations
@@ -20,8 +20,7 @@ _PIDFD_GETFD = 438
 def shrink(pid: int) -> int:
     """Sets the receive buffers of all UDP sockets of a process to ORDINARY octets, and returns the number of sockets.
 
-    If another process shares a socket, the change applies to that process too. Raises BrokenError if a socket of the
-    process cannot be accessed.
+    Processes that share a socket share its buffer. Raises BrokenError if a socket of the process cannot be accessed.
     """
     pidfd = os.pidfd_open(pid)
     call = ctypes.CDLL(None, use_errno=True).syscall

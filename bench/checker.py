@@ -1,8 +1,8 @@
-"""A load generator that checks every response: it sends queries at a fixed rate over UDP and over persistent TCP
-connections.
+"""A load generator that sends queries at a fixed rate, over UDP and persistent TCP connections, and checks every
+response.
 
-It knows only the port of the server. A query is lost if no response arrives within TIMEOUT seconds, or if its
-connection ends first. A response is wrong if it was not valid at any moment that `bench.endpoint_history` allows.
+A query is lost if no response arrives within TIMEOUT seconds, or if its connection ends before. A response is wrong if
+it was not valid at any moment that `bench.endpoint_history` allows.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ _NXDOMAIN = 3
 class Query:
     """A query without its message id.
 
-    `accepts(rcode, addresses, sent, received)` returns True if a response with this rcode and these addresses is
-    correct. `sent` and `received` are times in seconds on the monotonic clock.
+    `accepts(rcode, addresses, sent, received)` returns True if a response is correct. `sent` and `received` are times
+    in seconds on the monotonic clock.
     """
 
     name: str
@@ -58,10 +58,9 @@ class TransportCounts:
 
 
 def queries(cluster: Cluster, history: EndpointHistory, moving: list[int], count: int, seed: int = 7) -> list[Query]:
-    """Returns `count` queries for Services, nonexistent names and external names.
+    """Returns `count` queries: 50 % for the Services `moving`, 25 % for any Service, and the rest for other names.
 
-    Half of them are for the Services in `moving`, a quarter for any Service, an eighth for nonexistent names, an eighth
-    for external names.
+    One half of the other names are nonexistent, and one half are external.
     """
     rng = random.Random(seed)
     made = []
@@ -105,12 +104,13 @@ def _nonexistent(name: str) -> Query:
 
 
 class Checker:
-    """Sends queries until `stop` is called, and checks the responses. `udp` and `tcp` count queries and wrong
-    responses.
+    """Sends queries until `stop` is called, and checks the responses.
+
+    `udp` and `tcp` have the counts of each transport.
     """
 
     def __init__(self, port: int, queries: list[Query], *, udp_rate: float, tcp_rate: float, connections: int) -> None:
-        """`udp_rate` and `tcp_rate` are queries a second, over all sockets of the transport together.
+        """`udp_rate` and `tcp_rate` are the queries a second of all sockets together.
 
         `connections` TCP connections stay open.
         """
@@ -122,7 +122,7 @@ class Checker:
         self._stopping = asyncio.Event()
 
     async def run(self) -> None:
-        """Sends queries. After `stop`, waits for the outstanding responses."""
+        """Sends queries. After a call of `stop`, waits for the outstanding responses, and returns."""
         loop = asyncio.get_running_loop()
         clients: list[_Datagrams] = []
         for _ in range(SOCKETS):
@@ -146,7 +146,7 @@ class Checker:
             await asyncio.sleep(0)  # one turn of the event loop, in which the sockets close
 
     def stop(self) -> None:
-        """Stops sending queries. `run` returns after the outstanding responses."""
+        """Stops sending queries."""
         self._stopping.set()
 
     async def _generate(self, rate: float, clients: list[_Datagrams] | list[_Stream]) -> None:
@@ -160,7 +160,7 @@ class Checker:
             client.send(self.queries[self._next])
 
     def check(self, counts: TransportCounts, query: Query, reply: bytes, sent: float, received: float) -> None:
-        """Counts a response. Counts it as wrong, too, if `query.accepts` returns False."""
+        """Counts a response. If `query.accepts` returns False, also counts it as wrong."""
         counts.answered += 1
         counts.slowest = max(counts.slowest, received - sent)
         try:
@@ -192,7 +192,7 @@ class _Pending:
         return self._ident.to_bytes(2, "big") + query.packet[2:]
 
     def receive(self, reply: bytes) -> None:
-        """Checks a response. A response whose message id belongs to no outstanding query is counted as wrong."""
+        """Checks a response. If no outstanding query has its message id, counts it as wrong."""
         found = self.pending.pop(int.from_bytes(reply[:2], "big"), None)
         if found is None:
             self.counts.wrong += 1
@@ -280,7 +280,7 @@ class _Stream(asyncio.Protocol):
             self._pending.receive(reply)
 
     def send(self, query: Query) -> None:
-        """Sends a query if the connection is open; otherwise does nothing and counts nothing."""
+        """Sends a query if the connection is open. Otherwise does nothing, and counts nothing."""
         if self._transport is not None and not self._transport.is_closing():
             wire = self._pending.add(query)
             self._transport.write(len(wire).to_bytes(2, "big") + wire)

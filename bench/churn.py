@@ -1,9 +1,8 @@
 """Load on a cluster that changes: `python -m bench.churn --services 10000 --rate 20000 --seconds 30`.
 
-It starts the API server of `bench.api`, svcdns on loopback with the Corefile of kubeadm, and dnsperf. dnsperf sends A
-and AAAA queries for random names of the cluster, half of them nonexistent. The result is JSON: queries sent, answered
-and lost, and the counters of the server. The exit code is 1 if a query was lost, or if a counter differs from the
-number of queries sent. Needs dnsperf.
+The program starts the API server of `bench.api`, svcdns with the Corefile of kubeadm, and dnsperf. dnsperf queries
+random names of the cluster, half of them nonexistent. The result is JSON with queries sent, answered and lost, and the
+counters of the server. The exit code is 1 if a query was lost, or if a counter differs from the number of queries.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ LAG = 2.0
 
 
 def write_input(path: Path, cluster: Cluster, lines: int) -> None:
-    """Writes dnsperf's input: A and AAAA queries for random names of the cluster. Every second name does not exist."""
+    """Writes dnsperf's input: A and AAAA queries for random names of the cluster. Half of the names do not exist."""
     rng = random.Random(2)
     with path.open("w") as out:
         for line in range(lines):
@@ -88,7 +87,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _reached(server: Server, wanted: float) -> float:
-    """Returns the server's counter of DNS requests if it has reached `wanted`, otherwise 0. For use with `until`."""
+    """Returns the server's counter of DNS requests if it has reached `wanted`, otherwise 0."""
     counted = server.metric(REQUESTS)
     return counted if counted >= wanted else 0.0
 
@@ -96,7 +95,8 @@ def _reached(server: Server, wanted: float) -> float:
 def main() -> int:
     """Measures, and prints the figures.
 
-    Returns 1 if queries were lost, or if a counter of the server differs from the number of queries, otherwise 0.
+    Returns 1 if queries were lost, or if a counter of the server differs from the number of queries. Otherwise returns
+    0.
     """
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--services", type=int, default=10_000)

@@ -1,4 +1,4 @@
-"""A UDP client for scenarios that wait for one response at a time, and the DNS messages that it sends and reads."""
+"""A UDP client that waits for one response at a time, and functions that make and read DNS messages."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ TYPES = {"A": 1, "AAAA": 28}
 
 
 def make_query(name: str, rtype: str = "A", ident: int = 1) -> bytes:
-    """Returns a query message of class IN with the RD bit. `rtype` is `A` or `AAAA`."""
+    """Returns a query message of class IN with RD set. `rtype` is `A` or `AAAA`."""
     labels = b"".join(bytes([len(label)]) + label.encode() for label in name.split("."))
     return struct.pack(">6H", ident, 0x0100, 1, 0, 0, 0) + labels + b"\0" + struct.pack(">2H", TYPES[rtype], 1)
 
@@ -61,7 +61,7 @@ class Client:
         self.socket.connect(("127.0.0.1", port))
 
     def query(self, packet: bytes) -> bytes:
-        """Sends a query and returns the response; empty after a timeout, or if the port is closed."""
+        """Sends a query and returns the response. Returns no octets after a timeout, or if the port is closed."""
         try:
             self.socket.send(packet)
             while True:

@@ -1,7 +1,7 @@
 """The cluster of the benchmarks: any number of Services, and the names that are queried.
 
-Each object is computed from its number alone. Every tenth Service is headless; every fifth has an IPv6 address as well.
-The objects have managed fields, so that they are as large, and cost as much to decode, as those of a real cluster.
+Each object is computed from its number. Every tenth Service is headless. Every fifth Service also has an IPv6 address.
+The objects have managed fields, so that their size is realistic.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def headless(number: int) -> bool:
 
 
 def namespace(number: int) -> str:
-    """Returns the namespace of the Service with this number."""
+    """Returns the name of the namespace of a Service."""
     return f"team-{number % NAMESPACES}"
 
 
@@ -68,12 +68,12 @@ def cluster_ips(number: int) -> list[str]:
 
 
 def moved(variant: int) -> str:
-    """Returns the new address of an endpoint for a simulated change. Each number `variant` has its own address."""
+    """Returns the address of an endpoint after the simulated change with the number `variant`."""
     return str(ipaddress.IPv4Address(_MOVED + variant % 0xFFFFFF))
 
 
 def external_name(number: int) -> str:
-    """Returns the domain name with this number outside the cluster, without the final dot."""
+    """Returns the external domain name with this number, without the final dot."""
     return f"www.site-{number}.{EXTERNAL_ZONE}"
 
 

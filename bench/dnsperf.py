@@ -17,7 +17,7 @@ class BrokenError(Exception):
 
 @dataclass(frozen=True)
 class Load:
-    """The load that dnsperf offers.
+    """The load that dnsperf sends.
 
     `rate` is in queries a second; with 0, the next query is sent when a response arrives. `seconds` is the duration;
     with 0, the input file is sent once. `outstanding` is the largest number of open queries, 0 for dnsperf's default.
@@ -51,7 +51,7 @@ class Figures:
 
     @property
     def rate(self) -> float:
-        """The responses per second."""
+        """Returns the number of responses per second."""
         return self.completed / self.seconds
 
     def share(self, code: str) -> float:
@@ -60,7 +60,7 @@ class Figures:
 
 
 def parse_summary(text: str) -> Figures:
-    """Parses dnsperf's summary. Raises BrokenError if the text has none."""
+    """Parses dnsperf's summary. Raises BrokenError if the text has no summary."""
     found = {
         label: re.search(rf"{label}:\s+([\d.]+)", text)
         for label in ("Queries sent", "Queries completed", "Queries lost", "Run time \\(s\\)")
@@ -74,7 +74,7 @@ def parse_summary(text: str) -> Figures:
 
 
 def run(load: Load, port: int, path: Path, cpus: Sequence[int]) -> Figures:
-    """Runs dnsperf against a server. Raises BrokenError if it fails."""
+    """Runs dnsperf against a server. Raises BrokenError if dnsperf fails."""
     process = spawn(load.command(port, path), cpus, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     output, _ = process.communicate(timeout=load.seconds + 120)
     if process.returncode:
@@ -83,9 +83,10 @@ def run(load: Load, port: int, path: Path, cpus: Sequence[int]) -> Figures:
 
 
 def check(figures: Figures, nxdomain: float, lost: float = 0.01) -> None:
-    """Raises BrokenError if too many queries were lost, or if the shares of NOERROR and NXDOMAIN are wrong.
+    """Raises BrokenError if too many queries were lost, or if the shares of response codes are wrong.
 
-    `lost` is the share of queries that may be lost, and `nxdomain` the share of responses that must be NXDOMAIN.
+    `nxdomain` is the expected share of NXDOMAIN responses. All others must be NOERROR. `lost` is the share of queries
+    that may be lost.
     """
     if figures.completed == 0 or figures.lost > lost * figures.sent:
         raise BrokenError(f"{figures.lost} of {figures.sent} queries were lost")

@@ -1,9 +1,8 @@
-"""Records the endpoints of headless Services over time, so that responses can be checked against them.
+"""Records the endpoints of headless Services over time, so that responses can be checked.
 
-The module that changes the cluster records each change here. A response is valid if it had all endpoints, and no
-others, at some moment from ALLOWED_LAG seconds before the query until the response. During an outage the server cannot
-receive changes. Then every state since the beginning of the outage is valid, until the server has received all changes.
-The recovery time is measured separately.
+A response is valid if its addresses were all endpoints at some moment, from ALLOWED_LAG seconds before the query until
+the response. During an outage, and until the server has received all changes, every state since the beginning of the
+outage is valid.
 """
 
 from __future__ import annotations
@@ -30,8 +29,8 @@ def packed(addresses: list[str]) -> Addresses:
 class _Span:
     """The endpoints of a Service for a period of time.
 
-    The times of a change are not known exactly, so the period begins at the earliest and ends at the latest possible
-    time.
+    The period begins at the earliest possible time of its first change, and ends at the latest possible time of the
+    next.
     """
 
     addresses: Addresses
@@ -41,9 +40,9 @@ class _Span:
 
 @dataclass
 class Outage:
-    """A period in which the server cannot receive changes. Times are seconds of the monotonic clock.
+    """A period in which the server cannot receive changes. Times are in seconds on the monotonic clock.
 
-    The outage begins at `since`. Its cause ends at `restored`. By `until` the server has received all changes.
+    The outage begins at `since`. Its cause ends at `restored`. At `until`, the server has received all changes.
     """
 
     since: float
@@ -53,14 +52,14 @@ class Outage:
 
 @dataclass
 class EndpointHistory:
-    """The endpoints of every headless Service, over time. Times are seconds of the monotonic clock."""
+    """The endpoints of every headless Service, over time. Times are in seconds on the monotonic clock."""
 
     cluster: Cluster
     spans: dict[int, list[_Span]] = field(default_factory=dict)
     outages: list[Outage] = field(default_factory=list)
 
     def changed(self, number: int, address: str, begun: float, done: float) -> None:
-        """Records that a request, which ran from `begun` to `done`, changed a Service's first endpoint."""
+        """Records a change of a Service's first endpoint. The request for the change ran from `begun` to `done`."""
         spans = self._of(number)
         spans[-1].until = done
         spans.append(_Span(packed([address, *self.cluster.pods(number)[1:]]), begun))

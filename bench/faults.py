@@ -1,6 +1,6 @@
 """Faults that a server must survive without losing queries.
 
-Each fault is a coroutine function that makes the fault, and returns when the server has recovered.
+A fault is a coroutine function. It returns when the server has recovered.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ class Case:
 
 
 async def nothing(_scene: Testbed) -> None:
-    """Makes no fault, so that the losses without a fault can be measured."""
+    """Makes no fault, to measure the losses without a fault."""
 
 
 async def five_reloads(testbed: Testbed) -> None:
-    """Reloads the Corefile five times, each time with another `ttl`, so that every plugin chain is rebuilt."""
+    """Reloads the Corefile five times, each time with another `ttl`, so that all plugin chains are rebuilt."""
     path = testbed.server.corefile
     text = path.read_text()
     before = _reloads(testbed)
@@ -60,9 +60,7 @@ def _reloads(testbed: Testbed) -> int:
 
 
 def killed(process: str, number: signal.Signals = signal.SIGKILL) -> Fault:
-    """Returns a fault that sends a signal to one of the server's processes, and waits until a new process has replaced
-    it.
-    """
+    """Returns a fault that sends a signal to one of the server's processes, and waits for the new process."""
 
     async def fault(testbed: Testbed) -> None:
         async with testbed.outage():
@@ -73,9 +71,7 @@ def killed(process: str, number: signal.Signals = signal.SIGKILL) -> Fault:
 
 
 async def api_outage(testbed: Testbed, seconds: float = OUTAGE) -> None:
-    """Stops the process of the API server (SIGSTOP) for `seconds`. Its connections stay open, but nothing arrives on
-    them.
-    """
+    """Stops the process of the API server (SIGSTOP) for `seconds`. Its connections stay open, but are silent."""
     pid = testbed.server.api.process.pid
     async with testbed.outage() as outage:
         async with testbed.without_changes():
@@ -92,9 +88,9 @@ async def relist(testbed: Testbed) -> None:
 
 
 def api_fault(kind: str, seconds: float = 5.0) -> Fault:
-    """Returns a fault of the API server (`bench.api`, command `break KIND`) that lasts `seconds`.
+    """Returns a fault of the API server that lasts `seconds`.
 
-    Endpoints change during the fault, as they do before and after.
+    `kind` is an argument of the command `break` in `bench.api`.
     """
 
     async def fault(testbed: Testbed) -> None:

@@ -1,10 +1,9 @@
-"""Servers that show the floor of `bench.attacks`: the latency that the machine alone causes.
+"""Servers for the row `floor` of `bench.attacks`: the latency that the machine itself causes.
 
-`python -m bench.floor echo FOLDER` returns each query over UDP, TCP and TLS as a reply. The well-behaved clients are
-measured with it. FOLDER has `cert.pem` and `key.pem`. `python -m bench.floor sink` is the target of the attacker at the
-same time. It reads nothing, except for the first message of a TLS handshake, after which it closes the connection.
-
-Each prints the port for UDP and TCP, and the port for TLS. Both end when standard input ends.
+`python -m bench.floor echo FOLDER` returns each query over UDP, TCP and TLS as a reply, for the well-behaved clients.
+FOLDER has `cert.pem` and `key.pem`. `python -m bench.floor sink` is the target of the attacker. It reads nothing except
+the first message of a TLS handshake. Both print the port for UDP and TCP, and the port for TLS. They end when standard
+input ends.
 """
 
 from __future__ import annotations
@@ -56,7 +55,7 @@ async def _refuse_handshake(reader: asyncio.StreamReader, writer: asyncio.Stream
 
 
 async def echo(folder: Path) -> None:
-    """Serves as `echo` until standard input ends."""
+    """Runs the server `echo` until standard input ends."""
     port, tls_port = free_ports(2)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(folder / "cert.pem", folder / "key.pem")
@@ -68,7 +67,7 @@ async def echo(folder: Path) -> None:
 
 
 async def sink() -> None:
-    """Serves as `sink` until standard input ends."""
+    """Runs the server `sink` until standard input ends."""
     port, tls_port = free_ports(2)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as unread, socket.socket() as unaccepted:
         unread.bind(("127.0.0.1", port))

@@ -1,17 +1,12 @@
 """Memory during reloads, relists and an upgrade: `python -m bench.footprint --services 10000 --endpoints 15 --limit
 170`.
 
-One svcdns with the Corefile of kubeadm runs in a memory control group with a limit of `--limit` MiB, if the machine
-allows a control group. The phases are: the start, a query for every name, changing endpoints, a relist after 410, a
-reload, an upgrade in place.
+svcdns runs in a memory control group with a limit of `--limit` MiB. The phases are: the start, a query for every name,
+changing endpoints, a relist after 410, a reload, an upgrade in place. The steady state is the memory after the query
+for every name. The result is JSON with the peak memory of each phase, and the memory after it.
 
-The result is JSON. For each phase it has the peak of the sum of PSS (sampled every 50 ms), the sum after the phase, and
-the memory of each process after the phase. The steady state is the sum of PSS after every name has been queried. The
-exit code is 1 in three cases: memory exceeded the limit, a peak exceeded 1.3 times the steady state, or the peak of the
-reload exceeded 1.1 times the steady state. During the upgrade each process exists twice, so only the limit applies to
-the upgrade.
-
-With `--snapshot`, svcdns writes a snapshot, is killed at the end, and starts again from the snapshot. Needs dnsperf.
+The exit code is 1 if memory exceeded the limit, if a peak exceeded 1.3 times the steady state, or if the peak of the
+reload exceeded 1.1 times the steady state. With `--snapshot`, svcdns is also killed, and started from its snapshot.
 """
 
 from __future__ import annotations
@@ -45,9 +40,7 @@ class Phases:
         self.found: dict[str, dict[str, float]] = {}
 
     def measure(self, name: str, *steps: Any) -> None:
-        """Runs the functions `steps` as the phase `name`. Records the peak memory during the phase, and the memory
-        after it.
-        """
+        """Runs the functions `steps` as the phase `name`. Records the peak memory, and the memory afterwards."""
         pid = self.server.process.pid
         with PssSampler(pid) as sampler:
             for step in steps:
@@ -56,14 +49,12 @@ class Phases:
         self.found[name] = {"peak": round(sampler.peak, 1), "settled": round(pss_mib(pid), 1)} | self.processes()
 
     def processes(self) -> dict[str, float]:
-        """Returns the present memory of each process in MiB, by name of the process."""
+        """Returns the present memory of each process in MiB, by the name of the process."""
         return {name: round(pss_mib(pid), 1) for name, pid in children(self.server.process.pid).items()}
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
-    """Runs all phases, and returns the report: the memory of each phase and the ratios to the steady state. Memory is
-    in MiB.
-    """
+    """Runs all phases. Returns the memory of each phase in MiB, and its ratio to the steady state."""
     cluster = Cluster(options.services, options.endpoints)
     run_options = Options(["svcdns"], services=options.services)
     os.sched_setaffinity(0, run_options.cores.client)
@@ -116,7 +107,7 @@ def upgrade(server: Server) -> None:
 
 
 def within_limits(figures: dict[str, Any], limit: float) -> bool:
-    """Returns True if memory never exceeded `limit` MiB and the ratios of peak to steady memory meet PEAK and
+    """Returns True if memory never exceeded `limit` MiB, and the ratios of peak to steady memory are at most PEAK and
     RELOAD.
     """
     good = figures["largest peak / steady"] <= PEAK and figures["reload / steady"] <= RELOAD

@@ -1,4 +1,4 @@
-"""Unbound and dnsdist as forwarders that keep their connections to one server, and Unbound as a second name server."""
+"""Unbound and dnsdist as forwarders with persistent connections to one server, and Unbound as a second name server."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ TRANSPORTS = tuple(_FORWARD)
 
 
 def unbound(folder: Path, port: int, transport: str, authority: Path) -> list[str]:
-    """Writes the configuration of a forwarder, and returns the command line."""
+    """Writes the configuration of an Unbound forwarder, and returns the command line."""
     places = {"dns": PORT, "dot": TLS_PORT, "tls_name": TLS_NAME}
     text = _UNBOUND.format(address="127.0.0.1", port=port, folder=folder)
     text += f'  tls-cert-bundle: "{authority}"\nforward-zone:\n  name: "."\n' + _FORWARD[transport].format(**places)
@@ -47,7 +47,7 @@ def unbound(folder: Path, port: int, transport: str, authority: Path) -> list[st
 
 
 def second_name_server(folder: Path, address: str) -> list[str]:
-    """Writes the configuration of a name server that answers for the Service, and returns the command line."""
+    """Writes the configuration of a name server that answers for the tested Service, and returns the command line."""
     text = _UNBOUND.format(address=address, port=PORT, folder=folder)
     text += f'  local-zone: "cluster.local." static\n  local-data: "{_FQDN} 5 IN A {SERVICE_ADDRESS}"\n'
     return _unbound(folder, text)
@@ -59,7 +59,9 @@ def _unbound(folder: Path, text: str) -> list[str]:
 
 
 def dnsdist(folder: Path, port: int, transport: str, authority: Path) -> list[str]:
-    """Writes the configuration of a forwarder with health checks every second, and returns the command line."""
+    """Writes the configuration of dnsdist as a forwarder with health checks every second, and returns the command
+    line.
+    """
     upstream = _DNSDIST[transport].format(dns=PORT, dot=TLS_PORT, tls_name=TLS_NAME, authority=authority)
     (folder / "conf").write_text(
         f'setLocal("127.0.0.1:{port}")\nsetSecurityPollSuffix("")\nsetServFailWhenNoServer(true)\n'
@@ -81,7 +83,7 @@ class NameServer:
 
     @property
     def log(self) -> str:
-        """The output of the program so far."""
+        """Returns the output of the program so far."""
         return self._log.read_text(errors="replace")
 
     def until_logged(self, text: str, timeout: float = 30.0, count: int = 1) -> None:
@@ -92,5 +94,5 @@ class NameServer:
         until(f"{text!r} in the log", lambda: self.log.count(text) >= count, timeout, 0.01)
 
     def kill(self) -> None:
-        """Ends the program at once."""
+        """Kills the program."""
         kill_tree(self.process)

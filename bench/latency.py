@@ -86,7 +86,7 @@ def _checked(server: Server, sample: Sample) -> Sample:
 def _sample(run: Run, server: Server, disturbance: Disturbance) -> Sample:
     """Sends queries while `disturbance` runs in a thread.
 
-    Returns only the queries that were sent within the time spans that `disturbance` returns.
+    Returns the queries that were sent within the time spans that `disturbance` returns.
     """
     rng = random.Random(4)
     cluster = server.config.cluster
@@ -123,10 +123,9 @@ def _churn(server: Server, seconds: float) -> list[tuple[float, float]]:
 
 
 def _relist(server: Server, seconds: float) -> list[tuple[float, float]]:
-    """Makes the server list all objects of the cluster again and again, for about `seconds`. Returns the time span of
-    each relist.
+    """Makes the server list all objects of the cluster repeatedly, for about `seconds`.
 
-    The last relist may end after the load.
+    Returns the time span of each relist.
     """
     spans = []
     time.sleep(0.2)

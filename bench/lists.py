@@ -1,10 +1,8 @@
 """The cost of the first list of a cluster, in pages and as a stream: `python -m bench.lists`.
 
-With `--kubeconfig PATH`, the objects come from a real API server. The lists of Services and EndpointSlices are read in
-several ways. As in svcdns, each object is decoded, reduced to the fields that svcdns needs, and stored. Each
-measurement runs in its own process. A stream is a watch with initial events (WatchList), decoded chunk by chunk. The
-table, in Markdown, has medians: CPU seconds of the reader, seconds, octets received, and memory at the peak and at the
-end.
+The objects of Services and EndpointSlices are read, decoded, reduced to the fields that svcdns needs, and stored. A
+stream is a watch with initial events (WatchList). The table has medians: CPU seconds, seconds, octets received, and
+memory at the peak and at the end. With `--kubeconfig PATH`, the objects come from a real API server.
 """
 
 from __future__ import annotations
@@ -54,9 +52,9 @@ class Reader:
         )
 
     async def pages(self, resource: Resource, encoding: str) -> AsyncGenerator[list[Any], None]:
-        """Lists a resource page by page, and yields the objects of each page. `encoding` is the HTTP content coding.
+        """Lists a resource page by page, and yields the objects of each page, reduced to the fields that svcdns needs.
 
-        The objects have only the fields that svcdns needs.
+        `encoding` is the HTTP content coding.
         """
         limit, token = PageLimit(), ""
         while True:
@@ -75,10 +73,10 @@ class Reader:
                 return
 
     async def stream(self, resource: Resource) -> AsyncGenerator[list[Any], None]:
-        """Opens a watch with initial events, and yields the objects of each chunk of the response until the list is
+        """Opens a watch with initial events. Yields the objects of each chunk of the response, until the list is
         complete.
 
-        The objects have only the fields that svcdns needs. Each chunk is decoded in one call.
+        The objects are reduced to the fields that svcdns needs.
         """
         query = {"watch": "true", "allowWatchBookmarks": "true", "sendInitialEvents": "true"}
         query |= {"resourceVersionMatch": "NotOlderThan", "timeoutSeconds": "60"}
@@ -96,7 +94,7 @@ class Reader:
 
 
 async def read(way: str, options: WatchOptions) -> dict[str, float]:
-    """Reads all objects in one of the WAYS, and returns CPU seconds, seconds, octets and memory by name."""
+    """Reads all objects in one of the WAYS. Returns CPU seconds, seconds, octets and memory by name."""
     access = await Credentials(options, clock=time.monotonic, log=logging.getLogger("lists")).access()
     count = 0
     async with connect(access, unpack=False) as session:
@@ -127,7 +125,7 @@ async def read(way: str, options: WatchOptions) -> dict[str, float]:
 
 
 def main() -> int:
-    """Starts a process for each measurement and prints the table. With the internal option `--read`, measures once."""
+    """Starts a process for each measurement, and prints the table. With the internal option `--read`, measures once."""
     parser = argparse.ArgumentParser(
         "python -m bench.lists", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -1,13 +1,10 @@
 """A load balancer that works like kube-proxy: `python -m bench.load_balancer READY:PORT...`.
 
-Each argument is a replica: the HTTP port of its /ready page, and its DNS port. Each new UDP client and each new TCP
-connection is given to the next ready replica, in round robin. As with connection tracking, a UDP client keeps its
-replica for as long as the replica is ready. Replies of a replica that is no longer ready are still forwarded.
+An argument is a replica: the HTTP port of its /ready page, and its DNS port. New UDP clients and TCP connections are
+given to the ready replicas in turn. A UDP client keeps its replica while the replica is ready. Each replica is probed
+every READINESS seconds. A changed result is used PROPAGATION seconds later, as in a cluster.
 
-The load balancer probes /ready every READINESS seconds. It uses a changed result only PROPAGATION seconds later,
-because in a cluster kube-proxy also learns of changes late.
-
-The process prints its port and serves until standard input ends. For each line on standard input, it prints the number
+The process prints its port, and serves until standard input ends. For each line on standard input, it prints the number
 of ready replicas.
 """
 
@@ -35,7 +32,7 @@ CHUNK = 65_536
 class Replica:
     """A server behind the load balancer. `port` is its DNS port, and `http_port` the port of its /ready page.
 
-    `probed` is the result of the last probe, and `changed` the time when this result last changed. `ready` follows
+    `probed` is the result of the last probe, and `changed` is the time when this result last changed. `ready` follows
     `probed` after PROPAGATION seconds.
     """
 
@@ -62,7 +59,7 @@ class Replica:
 
 
 class LoadBalancer:
-    """Chooses the next ready replica, in round robin, for each new client."""
+    """Chooses the ready replicas in turn, one for each new client."""
 
     def __init__(self, replicas: list[Replica]) -> None:
         self.replicas = replicas
@@ -70,7 +67,7 @@ class LoadBalancer:
 
     @property
     def ready(self) -> list[Replica]:
-        """The replicas that get new clients."""
+        """Returns the replicas that get new clients."""
         return [replica for replica in self.replicas if replica.ready]
 
     def choose(self) -> Replica | None:
@@ -105,7 +102,9 @@ async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 
 
 class UdpFrontend(asyncio.DatagramProtocol):
-    """Forwards the queries of UDP clients to replicas, and their replies back, with one socket for each client."""
+    """Forwards the queries of UDP clients to replicas, and their replies to the clients, with one socket for each
+    client.
+    """
 
     def __init__(self, load_balancer: LoadBalancer) -> None:
         self._balancer = load_balancer
@@ -120,7 +119,7 @@ class UdpFrontend(asyncio.DatagramProtocol):
     def datagram_received(self, data: bytes, addr: Any) -> None:
         """Sends a query to its client's replica.
 
-        If that replica is not ready, the client gets the next ready replica.
+        If this replica is not ready, the client gets the next ready replica.
         """
         flow = self._flows.get(addr)
         if flow is None or not flow[0].ready:

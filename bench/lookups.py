@@ -1,7 +1,7 @@
 """Clients that send queries at a steady rate, and record each lookup with its result.
 
-The clients of `StubResolver` call the C libraries glibc and musl; those of `UdpClient` query a server over UDP. No
-client repeats a lookup by itself. What the C library or the forwarder repeats is part of the lookup.
+`StubResolver` calls the C libraries glibc and musl. `UdpClient` queries a server over UDP. Repetitions by the C library
+or the forwarder are a part of the lookup.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ COMPILERS = {"glibc": ["cc", "-O1"], "musl": ["musl-gcc", "-static", "-O1"]}
 
 
 class Lookup(NamedTuple):
-    """One lookup: when it began (`time.monotonic`), how long it took, and why it failed ("" if it did not)."""
+    """One lookup: when it began (`time.monotonic`), its duration in seconds, and the error, empty if it succeeded."""
 
     began: float
     seconds: float
@@ -45,7 +45,7 @@ class Lookup(NamedTuple):
 
     @property
     def ended(self) -> float:
-        """The time at which the lookup succeeded or failed."""
+        """Returns the time at which the lookup succeeded or failed."""
         return self.began + self.seconds
 
 
@@ -62,11 +62,11 @@ class StubResolver:
             self._process = spawn(with_name_servers(folder, name_servers, command), cpus, stdout=output)
 
     def finish(self) -> None:
-        """Stops beginning new lookups. Lookups that have begun go on."""
+        """Begins no further lookups. Lookups that have begun go on."""
         os.killpg(self._process.pid, signal.SIGTERM)
 
     def close(self) -> None:
-        """Ends the processes at once."""
+        """Kills the processes."""
         with suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait(10)
@@ -92,16 +92,15 @@ def _running(process: subprocess.Popen[bytes]) -> bool:
 
 
 def without(library: str) -> str:
-    """Returns the reason why programs cannot be linked with this C library on this machine; "" if they can."""
+    """Returns the reason why programs cannot be linked with this C library here, or an empty text if they can."""
     compiler = COMPILERS[library][0]
     return "" if shutil.which(compiler) and shutil.which("cc") else f"no {compiler} and cc in PATH"
 
 
 class UdpClient:
-    """Clients in a thread that send A queries over UDP to a port of 127.0.0.1. Each query has a new name.
+    """Clients in a thread that send A queries over UDP to a port of 127.0.0.1. Each query has a new name and socket.
 
-    The names are those of Pods. Each query uses its own socket, so that the client sees when the port is closed. A
-    query without a response is sent again, up to `attempts` times in all.
+    The names are those of Pods. A query without a response is sent again, up to `attempts` times in all.
     """
 
     def __init__(self, port: int, *, clients: int = CLIENTS, gap: float = GAP, attempts: int = 1) -> None:
@@ -113,7 +112,7 @@ class UdpClient:
         self._thread.start()
 
     def finish(self) -> None:
-        """Stops beginning new lookups. Lookups that have begun go on."""
+        """Begins no further lookups. Lookups that have begun go on."""
         self._over.set()
 
     close = finish
@@ -152,7 +151,7 @@ class UdpClient:
 
 
 async def _exchange(query: bytes, target: tuple[str, int]) -> dns.message.Message:
-    """Returns the reply to an encoded query. Raises OSError, and TimeoutError after TIMEOUT."""
+    """Returns the reply to an encoded query. Raises OSError, and TimeoutError after TIMEOUT seconds."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as sock:
         sock.connect(target)
         async with asyncio.timeout(TIMEOUT):

@@ -40,7 +40,10 @@ def cpu_model(text: str) -> str:
 
 
 def commit() -> str:
-    """Returns the git commit of this project, with `-dirty` if files differ from it. Empty outside a checkout."""
+    """Returns the git commit of this project, with `-dirty` if files were changed.
+
+    Returns an empty text outside a checkout.
+    """
     command = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
     try:
         return subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout.strip()
@@ -49,7 +52,7 @@ def commit() -> str:
 
 
 def version(name: str) -> str:
-    """Returns the version of an installed server: the first version number in the output of its version option."""
+    """Returns the version of an installed server, from the output of its version option."""
     done = subprocess.run(_VERSIONS[name], check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     found = re.search(r"\d+(\.\d+)+", done.stdout)
     return found[0] if found else ""

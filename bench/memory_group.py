@@ -1,4 +1,4 @@
-"""Runs the measured server in a memory control group (version 1 or 2), if the machine allows one."""
+"""Runs the measured server in a memory control group (version 1 or 2), if the machine permits it."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ class MemoryGroup(ControlGroup):
 
     @property
     def peak(self) -> float | None:
-        """The peak memory of the group so far, page cache included, in MiB. None without a group."""
+        """Returns the peak memory of the group in MiB, with the page cache, or None without a group."""
         return None if self.path is None else int(self._file(_PEAK).read_text()) / 2**20
 
     @property
     def limit_hits(self) -> int | None:
-        """The number of times that the memory of the group reached the limit. None without a group."""
+        """Returns how often the memory of the group reached the limit, or None without a group."""
         if self.path is None:
             return None
         words = self._file(_FAILED).read_text().split()

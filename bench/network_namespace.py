@@ -1,6 +1,6 @@
-"""A network namespace for clients that can query port 53 only, and a mount namespace with its own /etc/resolv.conf.
+"""A network namespace for clients that can only query port 53, and a mount namespace with its own /etc/resolv.conf.
 
-Both need root (CAP_SYS_ADMIN) and a kernel that permits new namespaces; `why_unavailable` says what is missing.
+Both need root (CAP_SYS_ADMIN), and a kernel that permits new namespaces.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _FILES = ("resolv.conf", "nsswitch.conf")
 
 
 def why_unavailable() -> str:
-    """Returns why this process cannot make the namespaces, in one line; "" if it can."""
+    """Returns the reason why this process cannot make the namespaces, or an empty text if it can."""
     try:
         done = subprocess.run(
             ["unshare", "--net", "--mount", "sh", "-c", "ip link set lo up && mount --bind /etc/passwd /etc/group"],
@@ -58,7 +58,7 @@ def _checked(result: int) -> None:
 def with_name_servers(folder: Path, addresses: Sequence[str], command: Sequence[str]) -> list[str]:
     """Returns the command line that runs `command` with these name servers and the search list of a Pod.
 
-    The function writes the files to `folder`; the command mounts them over those in /etc.
+    The files are written to `folder`, and mounted over those in /etc.
     """
     search = "search default.svc.cluster.local svc.cluster.local cluster.local\noptions ndots:5\n"
     (folder / "resolv.conf").write_text("".join(f"nameserver {address}\n" for address in addresses) + search)

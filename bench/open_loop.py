@@ -1,8 +1,7 @@
 """An open-loop load generator: it sends queries at fixed times, without waiting for responses.
 
-So a server that stalls for a moment increases the latency of all queries in that moment. Latency is the time from just
-before a query is sent until the kernel receives the response (SO_TIMESTAMPNS). So the latency does not depend on the
-speed of this program. A lost query has an infinite latency.
+Latency is the time from just before a query is sent until the kernel receives the response (SO_TIMESTAMPNS). A lost
+query has an infinite latency.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ GRACE = 1.0
 class Sample:
     """The queries of one measurement, in the order of sending.
 
-    `sent` has the times of sending, in seconds of the realtime clock. `latency` has the latency of each query in
+    `sent` has the times of sending, in seconds on the realtime clock. `latency` has the latency of each query in
     seconds. `codes` has the response codes in the order of receipt.
     """
 
@@ -37,20 +36,23 @@ class Sample:
 
     @property
     def lost(self) -> int:
-        """The number of queries without a response."""
+        """Returns the number of queries without a response."""
         return sum(map(math.isinf, self.latency))
 
     def within(self, spans: Sequence[tuple[float, float]]) -> Sample:
-        """Returns the queries that were sent within these spans of time, which must not overlap.
+        """Returns the queries that were sent within these time spans, which must not overlap.
 
-        A span has its begin and its end, in seconds of the realtime clock.
+        A span has its begin and its end, in seconds on the realtime clock.
         """
         kept = [range(bisect_left(self.sent, begin), bisect_right(self.sent, end)) for begin, end in spans]
         return Sample([self.sent[k] for span in kept for k in span], [self.latency[k] for span in kept for k in span])
 
 
 def percentile(values: Sequence[float], share: float) -> float:
-    """Returns a percentile by the nearest-rank method; `share` is 0.99 for the 99th percentile. NaN without values."""
+    """Returns a percentile by the nearest-rank method, or NaN if there are no values.
+
+    `share` is, for example, 0.99 for the 99th percentile.
+    """
     if not values:
         return math.nan
     return sorted(values)[max(0, math.ceil(share * len(values)) - 1)]
@@ -64,10 +66,9 @@ def generate(
     clients: int = 128,
     sources: Sequence[str] = ("127.0.0.1",),
 ) -> Sample:
-    """Sends queries to a port of 127.0.0.1 at `rate` queries a second, in turn from `clients` sockets.
+    """Sends `rate` queries a second to a port of 127.0.0.1, from `clients` sockets in turn, for `seconds`.
 
-    The queries are sent again and again until `seconds` have passed. The message id of a query is replaced by its
-    number modulo 65,536. The sockets take their addresses from `sources`, in turn.
+    The message id of a query is its number modulo 65,536. The addresses of the sockets are `sources`, in turn.
     """
     ctypes.CDLL(None).prctl(_PR_SET_TIMERSLACK, 1)
     total = int(rate * seconds)

@@ -1,8 +1,7 @@
-"""What malformed and unusual packets cost: `python -m bench.packet_costs [--times N]`.
+"""The cost of malformed and unusual packets: `python -m bench.packet_costs [--times N]`.
 
-Starts svcdns with one worker and a zone of *file*, and sends each packet N times over UDP, TCP and TLS, each after the
-reply to the one before. Prints the CPU time of the worker for one packet, and its ratio to that of an ordinary query
-whose reply is not in the answer table.
+The program starts svcdns with one worker and a zone of *file*, and sends each packet N times over UDP, TCP and TLS. It
+prints the worker's CPU time for one packet, and the ratio to an ordinary query without a stored reply.
 """
 
 from __future__ import annotations
@@ -59,9 +58,7 @@ def _options(*options: tuple[int, bytes], count: int = 1) -> bytes:
 
 
 def _pointers(number: int) -> bytes:
-    """Returns a query with two additional records. The owner of the second is a chain of compression pointers in the
-    first.
-    """
+    """Returns a query with two additional records. The owner of the second one is a chain of compression pointers."""
     begin = len(PLAIN) + 11
     chain = b"".join(struct.pack("!H", 0xC000 | begin + 2 * at) for at in range(number))
     return _message(_record(b"\0", b"\0\0" + chain), _record(chain[-2:]))
@@ -84,10 +81,12 @@ COSTLY: dict[str, Callable[[bool], bytes]] = {
 
 
 class Connection:
-    """A client with one socket. Each packet gets a message id of its own."""
+    """A client with one socket. Each packet gets its own message id."""
 
     def __init__(self, port: int, context: ssl.SSLContext | None = None, *, stream: bool = True) -> None:
-        """Connects to a port on loopback; over TLS with `context`, over UDP without `stream`."""
+        """Connects to a port on loopback: over TLS if `context` is given, over UDP if `stream` is false, otherwise over
+        TCP.
+        """
         self._stream, self._received = stream, b""
         if stream:
             sock = socket.create_connection(("127.0.0.1", port), TIMEOUT)
@@ -99,7 +98,7 @@ class Connection:
         self._sock = sock if context is None else context.wrap_socket(sock, server_hostname="dns.test")
 
     def send(self, *packets: bytes) -> None:
-        """Sends packets: over TCP and TLS in one write, each after its length."""
+        """Sends packets. Over TCP and TLS, each is sent after its length, and all in one write."""
         if self._stream:
             self._sock.sendall(b"".join(struct.pack("!H", len(packet)) + packet for packet in packets))
         else:
@@ -107,7 +106,7 @@ class Connection:
                 self._sock.send(packet)
 
     def receive(self) -> bytes:
-        """Returns the next message. Raises OSError if there is none in time or the connection ends."""
+        """Returns the next message. Raises OSError if none arrives in time, or if the connection ends."""
         if not self._stream:
             return self._sock.recv(65535)
         while len(self._received) < 2 or len(self._received) < 2 + int.from_bytes(self._received[:2], "big"):
@@ -120,7 +119,7 @@ class Connection:
         return message
 
     def repeat(self, packet: bytes, times: int) -> None:
-        """Sends a packet several times, each after the reply to the one before."""
+        """Sends a packet `times` times, and waits for the reply after each one."""
         for number in range(times):
             self.send(struct.pack("!H", number) + packet[2:])
             self.receive()
@@ -131,7 +130,7 @@ class Connection:
 
 
 def worker_time(pid: int) -> float:
-    """Returns the CPU seconds of the only worker of a server, to the nanosecond (`/proc/PID/schedstat`)."""
+    """Returns the CPU seconds of a server's only worker (`/proc/PID/schedstat`)."""
     (worker,) = [child for name, child in children(pid).items() if name.startswith("worker")]
     return int(Path(f"/proc/{worker}/schedstat").read_text().split()[0]) / 1e9
 

@@ -1,8 +1,7 @@
-"""The configuration of each server: a function for each server writes its files and returns its command line.
+"""The configuration of each server: one function for each server writes its files and returns its command line.
 
-svcdns and CoreDNS watch the cluster. Their Corefile is that of kubeadm; only the ports, the API server and the upstream
-differ. NSD and Knot load zone files with the names of the cluster and the external names. Unbound and dnsmasq have the
-addresses of the cluster as local data and forward external names.
+svcdns and CoreDNS watch the cluster, with the Corefile of kubeadm. NSD and Knot load zone files. Unbound and dnsmasq
+have the addresses of the cluster as local data, and forward external names.
 """
 
 from __future__ import annotations
@@ -62,7 +61,7 @@ tls://.:{port} {{
 
 @dataclass(frozen=True)
 class ServerConfig:
-    """The settings of a server under test: the cluster to serve, and the ports of the server, its upstreams and its API
+    """The settings of a server under test: the cluster, and the ports of the server, its upstreams and its API
     server.
     """
 
@@ -85,7 +84,7 @@ class ServerConfig:
 
     @property
     def upstreams(self) -> list[int]:
-        """The ports of all upstreams."""
+        """Returns the ports of all upstreams."""
         return [self.upstream, *self.more_upstreams]
 
 
@@ -119,7 +118,7 @@ def certificate(folder: Path) -> Path:
 
 
 def svcdns(config: ServerConfig, folder: Path) -> list[str]:
-    """Writes the Corefile of svcdns, and returns the command line that starts svcdns."""
+    """Writes the Corefile of svcdns, and returns its command line."""
     return [sys.executable, "-I", "-m", "svcdns", "-conf", str(corefile(config, folder))]
 
 

@@ -1,6 +1,6 @@
 """Draws charts of latency and of growth: `python -m bench.plot run.json --to docs/charts` writes them as SVG files.
 
-The input is the JSON file of `python -m bench`. A point is the median of the rounds; a vertical bar shows their minimum
+The input is the JSON file of `python -m bench`. A point is the median of the rounds. A vertical bar shows their minimum
 and maximum. A logarithmic axis has `(logarithmic)` in its label. All other y axes begin at 0.
 """
 
@@ -43,7 +43,7 @@ class Point:
 class Chart:
     """A line chart with one series of points for each server.
 
-    `ticks` are positions on the x axis with their labels. If `log` is true, the y axis is logarithmic.
+    `ticks` has positions on the x axis with their labels. If `log` is true, the y axis is logarithmic.
     """
 
     title: str
@@ -189,7 +189,7 @@ def _text(x: float, y: float, text: str, *, size: int = 12, anchor: str = "start
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Draws the charts of a report and writes them to SVG files. Returns the exit code."""
+    """Draws the charts of a report, and writes them to SVG files. Returns the exit code."""
     parser = argparse.ArgumentParser(
         "python -m bench.plot", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -36,7 +36,7 @@ def tree(pid: int) -> list[int]:
 
 
 def children(pid: int) -> dict[str, int]:
-    """Returns the process ids of the control process and the workers of svcdns, by name such as `worker 0`.
+    """Returns the process ids of the control process and the workers, by name such as `worker 0`.
 
     `pid` is the supervisor. If two processes have the same name, the newer one is returned.
     """
@@ -117,7 +117,7 @@ class PssSampler:
 
 
 def spawn(command: Sequence[str], cpus: Sequence[int], **options: Any) -> subprocess.Popen[bytes]:
-    """Starts a process in a new session, on the cores `cpus`. The calling thread keeps its own cores."""
+    """Starts a process in a new session, on the cores `cpus`. The calling thread stays on its own cores."""
     own = os.sched_getaffinity(0)
     os.sched_setaffinity(0, cpus)
     try:
@@ -137,14 +137,14 @@ def kill_tree(process: subprocess.Popen[bytes]) -> None:
 
 
 def end_with_parent() -> None:
-    """Lets the kernel kill this process when its parent ends (prctl(2), PR_SET_PDEATHSIG)."""
+    """Makes the kernel kill this process when its parent ends (prctl(2), PR_SET_PDEATHSIG)."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 class Helper:
     """A helper process of the benchmark.
 
-    It prints its port, reads commands from standard input, and ends when standard input is closed.
+    The process prints its port, reads commands from standard input, and ends when standard input is closed.
     """
 
     def __init__(self, module: str, *arguments: str, cpus: Sequence[int]) -> None:
@@ -178,9 +178,10 @@ class Helper:
 
 
 def until(what: str, probe: Callable[[], T], timeout: float, pause: float = 0.002) -> T:
-    """Calls `probe` until its result is true, and returns that result. `what` is for the text of the error.
+    """Calls `probe` until its result is true, and returns the result.
 
-    Raises TimeoutError after `timeout` seconds. `pause` is the time between two calls in seconds.
+    Raises TimeoutError after `timeout` seconds, with `what` in the text. `pause` is the time between two calls in
+    seconds.
     """
     deadline = time.monotonic() + timeout
     while not (found := probe()):
@@ -193,8 +194,7 @@ def until(what: str, probe: Callable[[], T], timeout: float, pause: float = 0.00
 def free_ports(count: int) -> list[int]:
     """Returns ports that are free for UDP and TCP, below the kernel's ephemeral ports.
 
-    Until this process ends, no port is returned a second time, neither in this process nor in others. For each port, a
-    lock on one byte of a shared file reserves it.
+    The ports are reserved until this process ends: no other process gets them from this function.
     """
     found: list[int] = []
     while len(found) < count:
@@ -227,9 +227,6 @@ def _reserve(port: int) -> bool:
 
 @functools.cache
 def _reservations() -> int:
-    """Returns the descriptor of a file in which a lock on byte N reserves port N.
-
-    The file stays open, because closing any of its descriptors would release all locks of this process.
-    """
+    """Returns the descriptor of a file in which a lock on octet N reserves port N. The file stays open."""
     path = Path(tempfile.gettempdir()) / f"svcdns-ports-{os.getuid()}"
     return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

@@ -58,7 +58,9 @@ def start(run: Run) -> None:
 
 
 def change(run: Run) -> None:
-    """Measures the time from the change of an endpoint to the new answer: single changes, and a burst of 1,000."""
+    """Measures the time from the change of an endpoint to the new answer: for single changes, and for a burst of
+    1,000.
+    """
     limits = {"p50": (0.5, Target(1.5)), "p95": (0.95, Target(2.5))}
     rows = {label: run.row("change", f"to answer, {label}", "ms", limits[label][1]) for label in limits}
     burst = run.row("change", "burst of 1,000, all visible", "ms", Target(100))
@@ -119,10 +121,7 @@ def _burst(server: Server, numbers: list[int]) -> float:
 
 
 def _query_pending(client: Client, pending: dict[int, tuple[bytes, str]]) -> None:
-    """Queries the names for which no response has had the new address yet, IN_FLIGHT at a time.
-
-    Removes each name from `pending` whose response has the new address.
-    """
+    """Queries the names in `pending`, IN_FLIGHT at a time. Removes each name whose response has the new address."""
     queries = list(pending.values())
     for first in range(0, len(queries), IN_FLIGHT):
         batch = queries[first : first + IN_FLIGHT]

@@ -37,7 +37,7 @@ def every_name(cluster: Cluster) -> Queries:
 def mix(cluster: Cluster, count: int, seed: int = 2) -> Queries:
     """Returns A and AAAA queries, half of them for Services and half for external names.
 
-    An external name is queried as by a Pod with `ndots:5`: first with each search domain, then alone.
+    As in a Pod with `ndots:5`, an external name is queried with each search domain first, then as it is.
     """
     rng = random.Random(seed)
     lines: list[str] = []
@@ -51,7 +51,7 @@ def mix(cluster: Cluster, count: int, seed: int = 2) -> Queries:
 
 
 def search_path(number: int, ns: int) -> list[str]:
-    """Returns the queries that a Pod in namespace number `ns` sends for an external name with fewer than five dots.
+    """Returns the queries of a Pod in namespace number `ns` for an external name with fewer than five dots.
 
     These are A and AAAA queries for the name with each search domain, then for the name itself.
     """
@@ -72,7 +72,7 @@ def warm_mix(cluster: Cluster) -> Queries:
 
 
 def misses(count: int, seed: str) -> Iterator[str]:
-    """Yields A queries for nonexistent names, each name once. Another `seed` gives other names."""
+    """Yields A queries for nonexistent names, each name once. The names depend on `seed`."""
     return (f"no-{seed}-{number}.{namespace(number)}.svc.{ZONE} A" for number in range(count))
 
 

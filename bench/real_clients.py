@@ -1,12 +1,9 @@
-"""What real clients see at a reload, an upgrade, a stop and a restart: `python -m bench.real_clients [EVENT...]`.
+"""Failures of real clients at a reload, an upgrade, a stop and a restart: `python -m bench.real_clients [EVENT...]`.
 
-The clients are of several kinds. Programs look names up through /etc/resolv.conf with the C libraries glibc and musl.
-Unbound and dnsdist forward queries over UDP, TCP and DNS over TLS on persistent connections. Each kind has four
-clients, and each client makes five lookups a second. In addition, ten clients look up a name once a second, as service
-discovery does. The events happen one after the other.
-
-Everything runs in a network namespace, so the program needs root. The environment variable COREDNS names the binary of
-CoreDNS for `--peer coredns`.
+Programs look names up with the C libraries glibc and musl. Unbound and dnsdist forward queries over UDP, TCP and DNS
+over TLS on persistent connections. Each kind has four clients, which make five lookups a second. Ten more clients make
+one lookup a second. The program needs root, for a network namespace. The environment variable COREDNS names the binary
+for `--peer coredns`.
 """
 
 from __future__ import annotations
@@ -86,7 +83,7 @@ FILE = "file {folder}/zone cluster.local"
 
 @dataclass(frozen=True)
 class Run:
-    """The lookups of each kind of client, and when each event began (`time.monotonic`)."""
+    """The lookups of each kind of client, and the time when each event began (`time.monotonic`)."""
 
     lookups: dict[str, list[Lookup]]
     began: dict[str, float]
@@ -94,19 +91,19 @@ class Run:
     """When the server had exited, after a stop."""
 
     def during(self, kind: str, event: str) -> list[Lookup]:
-        """Returns the lookups that began between the event and the next one."""
+        """Returns the lookups that began between this event and the next one."""
         first = self.began[event]
         last = min((at for at in self.began.values() if at > first), default=float("inf"))
         return [lookup for lookup in self.lookups[kind] if first <= lookup.began < last]
 
     def failed(self, kind: str, event: str) -> list[Lookup]:
-        """Returns the lookups that began between the event and the next event, and failed."""
+        """Returns the failed lookups that began between this event and the next one."""
         return [lookup for lookup in self.during(kind, event) if lookup.error]
 
 
 @dataclass
 class Subject:
-    """The name server under test, to which the events happen: starts, reloads, upgrades and stops it."""
+    """The name server under test, with methods for the events: starts, reloads, upgrades and stops."""
 
     command: Sequence[str]
     zone: str
@@ -126,19 +123,19 @@ class Subject:
         (self.folder / "Corefile").write_text(COREFILE.format(zone=zone, folder=self.folder, lame_duck=LAME_DUCK))
 
     def start(self) -> None:
-        """Starts the server and waits for its first answer."""
+        """Starts the server, and waits for its first answer."""
         self.running = NameServer([*self.command, "-conf", str(self.folder / "Corefile")], self.folder)
         until_answers("127.0.0.1", 53, self.running)
 
     def reload(self) -> None:
-        """Changes the Corefile and waits for the end of the reload."""
+        """Changes the Corefile, and waits for the end of the reload."""
         self._reloads += 1
         self._write()
         os.kill(self.running.process.pid, signal.SIGUSR1)
         self.running.until_logged("Reloading complete", count=self._reloads)
 
     def upgrade(self) -> None:
-        """Replaces the program in place and waits for the end."""
+        """Replaces the program in place, and waits for the end."""
         os.kill(self.running.process.pid, signal.SIGUSR2)
         self.running.until_logged("the upgrade is complete", 60.0)
 
@@ -148,12 +145,12 @@ class Subject:
         self.running.until_logged("control is replaced")
 
     def stop(self) -> None:
-        """Stops the server and waits for its exit."""
+        """Stops the server, and waits for its exit."""
         os.kill(self.running.process.pid, signal.SIGTERM)
         self.running.process.wait(60)
 
     def restart(self) -> None:
-        """Stops the server and starts it again at once."""
+        """Stops the server, and starts it again."""
         self.stop()
         self.start()
 
@@ -178,7 +175,7 @@ def until_answers(address: str, port: int, server: NameServer) -> None:
 
 @contextmanager
 def clients(folder: Path, kinds: Sequence[str], authority: Path) -> Iterator[dict[str, Client]]:
-    """A context manager that starts the clients, and the forwarders and the second name server that they need."""
+    """Context manager that starts the clients, with the forwarders and the second name server that they need."""
     with ExitStack() as stack:
 
         def serve(name: str, command: list[str], address: str, port: int) -> None:
@@ -239,7 +236,7 @@ def run(command: Sequence[str], zone: str, kinds: Sequence[str], events: Sequenc
 
 
 def missing(kind: str) -> str:
-    """Returns the program or library that this machine lacks for a kind of client; "" if it lacks none."""
+    """Returns the program or library that a kind of client needs and this machine lacks, or an empty text."""
     if kind in LIBRARIES:
         return without(LIBRARIES[kind][0])
     program = {"Unbound": "unbound", "dnsdist": "dnsdist"}.get(kind.partition(" over ")[0], "")
@@ -247,7 +244,7 @@ def missing(kind: str) -> str:
 
 
 def table(found: Run) -> str:
-    """Returns a Markdown table: for each client and event the lookups, the failures, and the slowest lookup in ms."""
+    """Returns a Markdown table with lookups, failures, and the slowest lookup in ms, for each client and event."""
     lines = ["| client | " + " | ".join(found.began) + " |", "| --- " * (len(found.began) + 1) + "|"]
     for kind in found.lookups:
         cells = []

@@ -1,12 +1,9 @@
-"""Time until answers are correct again after a fault of the API server: `python -m bench.recovery [FAULT...]`.
+"""The time until answers are correct again after a fault of the API server: `python -m bench.recovery [FAULT...]`.
 
-svcdns is measured, and CoreDNS if the environment variable COREDNS names its binary. Each server watches its own API
-server (`bench.api`), which has a fault for some seconds. When the fault ends, the endpoint of a headless Service
-changes. The figure is the time from the end of the fault until the first answer with the new address.
-
-Every measurement starts new servers, because their back-off depends on earlier faults. The API server offers streamed
-lists (a watch with initial events) in half of the measurements, and only plain lists in the other half. The table, in
-Markdown, has the median of the rounds in seconds, and the maximum.
+svcdns is measured, and CoreDNS if the environment variable COREDNS names its binary. Each server has its own API server
+(`bench.api`). When the fault ends, the endpoint of a headless Service changes. The figure is the time from the end of
+the fault until the first answer with the new address. Each measurement starts new servers. The table has the median and
+the maximum of the rounds in seconds.
 """
 
 from __future__ import annotations
@@ -59,9 +56,7 @@ class Options:
 
 @dataclass(frozen=True)
 class Measurement:
-    """One measurement: the fault of the API server, the kind of lists that it offers (a key of LISTS), and the
-    server.
-    """
+    """One measurement: the fault of the API server, the kind of its lists (a key of LISTS), and the server."""
 
     fault: str
     lists: str
@@ -69,8 +64,7 @@ class Measurement:
 
 
 def measure(measurement: Measurement, options: Options) -> float:
-    """Runs one measurement: starts a server, makes the fault of the API server happen, and changes an endpoint at its
-    end.
+    """Starts a server, makes the fault of the API server, and changes an endpoint at its end.
 
     Returns the seconds from the end of the fault until a response has the new address, or infinity after the timeout.
     """

@@ -1,10 +1,9 @@
 """The cost of faults: `python -m bench.reliability [FAULT...]`.
 
-A server is started for each fault. dnsperf sends queries over UDP, and a checker sends queries over UDP and over
-persistent TCP connections, while endpoints change. The fault happens under this load. The table has the lost queries
-and the wrong responses of each fault, and of a run without a fault. The exit code is 1 if a fault lost more queries
-than are allowed for that fault, or if a response was wrong. A server with one worker runs on the first core, and a
-server with two workers runs on all cores.
+A server is started for each fault. dnsperf and a checker send queries while endpoints change, and the fault happens
+under this load. The table has the lost queries and the wrong responses for each fault, and for a run without a fault.
+The exit code is 1 if a fault lost more queries than it may, or if a response was wrong. A server with one worker runs
+on the first core, and a server with two workers on all cores.
 
 Faults:
 """
@@ -42,7 +41,7 @@ def within_limits(case: Case, outcome: Outcome) -> bool:
 
 
 def row(name: str, outcome: Outcome) -> list[str]:
-    """Returns the row of the table for one fault. Its columns are those of HEADER."""
+    """Returns the row of the table for one fault, with the columns of HEADER."""
     udp, tcp, load = outcome.udp, outcome.tcp, outcome.load
     slowest = max(udp.slowest, tcp.slowest) * 1000
     return [
@@ -66,7 +65,7 @@ def markdown(rows: list[list[str]]) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs a server under load for each fault, and prints the table of losses. Returns the exit code."""
+    """Runs a server under load for each fault, and prints the table. Returns the exit code."""
     names = "\n".join(f"  {name:<16} {case.description}" for name, case in CASES.items())
     parser = argparse.ArgumentParser(
         "python -m bench.reliability",

@@ -1,9 +1,8 @@
 """A rolling restart of two replicas behind a load balancer: `python -m bench.replicas [--peer coredns]`.
 
-Each replica is stopped like a Pod (SIGTERM, then five seconds of lame duck) and started again. The second replica is
-stopped only after the first is ready again. Meanwhile dnsperf sends 5,000 queries a second over UDP, and a checker
-sends queries over UDP and over persistent TCP connections. The exit code is 1 if a query was lost or a response was
-wrong.
+A replica is stopped like a Pod (SIGTERM, then five seconds of lame duck) and started again. The second one is stopped
+when the first one is ready again. Meanwhile, dnsperf and a checker send queries. The exit code is 1 if a query was lost
+or a response was wrong.
 """
 
 from __future__ import annotations
@@ -51,7 +50,7 @@ class Replicas:
                 await asyncio.sleep(0.05)
 
     async def restart(self, number: int) -> None:
-        """Stops a replica, waits until it has exited, starts it again, and waits until all replicas are ready.
+        """Stops a replica, starts it again, and waits until all replicas are ready.
 
         Raises BrokenError if the exit code of the replica is not 0.
         """
@@ -65,7 +64,7 @@ class Replicas:
 
 
 async def rolling(replicas: Replicas, cluster: Cluster, cores: Cores, path: Path) -> tuple[Figures, Checker]:
-    """Restarts each replica in turn under load. Returns dnsperf's figures and the checker with its counts.
+    """Restarts the replicas one after the other under load. Returns dnsperf's figures, and the checker with its counts.
 
     Raises BrokenError if the restarts take longer than the load.
     """

@@ -1,6 +1,6 @@
 """The results of a run: a table with one row for each measured quantity, and the targets that svcdns must meet.
 
-A row stores, for each server, the results of all rounds. The table and the targets use their median.
+A row has the results of all rounds for each server. Table and targets use their median.
 """
 
 from __future__ import annotations
@@ -18,9 +18,8 @@ OURS = "svcdns"
 class Target:
     """A limit for a result of svcdns: at most `value`, or at most `value` times another result.
 
-    The other result is that of the server `peer` for the same row, or svcdns's own result in the row whose measure is
-    `of`. If `at_least` is true, the limit is a minimum. If `less` is true, svcdns must need less than `peer`: the
-    peer's result must be at least `value` times svcdns's result.
+    The other result is that of the server `peer` in the same row, or that of svcdns in the row `of`. If `at_least` is
+    true, the limit is a minimum. If `less` is true, the peer's result must be at least `value` times that of svcdns.
     """
 
     value: float
@@ -31,11 +30,14 @@ class Target:
 
     @property
     def base(self) -> str:
-        """The server or the measure with which the target compares svcdns's result. Empty for an absolute limit."""
+        """Returns the server or the row with which svcdns's result is compared.
+
+        Returns an empty text for an absolute limit.
+        """
         return self.peer or self.of
 
     def text(self) -> str:
-        """Returns the limit in the form for the table, such as `≤ 1.5 × nsd`."""
+        """Returns the limit as text for the table, such as `≤ 1.5 × nsd`."""
         sign = "≥" if self.at_least or self.less else "≤"
         return (
             f"{sign} {self.value:g}{' ×' if self.base else ''}{' less than' if self.less else ''} {self.base}".rstrip()
@@ -44,9 +46,9 @@ class Target:
 
 @dataclass
 class Row:
-    """One line of the results table: a quantity that a scenario measures, such as CPU per answer.
+    """One row of the results table: a quantity that a scenario measures, such as CPU per answer.
 
-    `figures` has, for each server, the results of all rounds. `targets` are the limits for svcdns.
+    `figures` has the results of all rounds for each server. `targets` has the limits for svcdns.
     """
 
     scenario: str
@@ -56,7 +58,7 @@ class Row:
     targets: tuple[Target, ...] = ()
 
     def add(self, server: str, figure: float) -> None:
-        """Adds the result that a server had in one round of the scenario."""
+        """Adds the result of a server in one round of the scenario."""
         self.figures.setdefault(server, []).append(figure)
 
     def median(self, server: str) -> float:
@@ -66,10 +68,9 @@ class Row:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The result of comparing svcdns's figure with a `Target`. `met` is None if a figure for the comparison is
-    missing.
+    """The result of comparing svcdns's figure with a `Target`.
 
-    `found` is svcdns's figure. If the target compares svcdns with another figure, `found` is the ratio of the two.
+    `found` is svcdns's figure, or its ratio to the figure that the target names. `met` is None if a figure is missing.
     """
 
     target: Target
@@ -77,7 +78,7 @@ class Verdict:
     met: bool | None
 
     def text(self) -> str:
-        """Returns the target and the result in the form for the table, such as `≤ 1.5 × nsd: 1.32 met`."""
+        """Returns the target and the result as text for the table, such as `≤ 1.5 × nsd: 1.32 met`."""
         if self.met is None:
             return f"{self.target.text()}: not measured"
         ratio = f"{number(self.found)} " if self.target.base else ""
@@ -85,9 +86,9 @@ class Verdict:
 
 
 def evaluate(row: Row, rows: Iterable[Row]) -> list[Verdict]:
-    """Compares svcdns's median in `row` with each target of the row, and returns one verdict for each target.
+    """Returns one verdict for each target of `row`, from the median of svcdns.
 
-    A target can name another measure of the same scenario. Its median is looked up in `rows`.
+    A target may name another row of the same scenario, which is looked up in `rows`.
     """
     ours = row.median(OURS)
     verdicts = []
@@ -138,9 +139,9 @@ def table(rows: list[Row], servers: list[str]) -> str:
 
 
 def as_json(rows: list[Row]) -> list[dict[str, Any]]:
-    """Returns the table in the form for the JSON file.
+    """Returns the table for the JSON file.
 
-    Each row has the results of all rounds, their medians, and for each target whether it is met.
+    A row has the results of all rounds, their medians, and whether each target is met.
     """
     return [
         {

@@ -42,8 +42,9 @@ class Options:
 
 
 class Run:
-    """One run of the benchmark: its options, servers, load, results and failures. A context manager that stops the
-    servers.
+    """One run of the benchmark: its options, servers, load, results and failures.
+
+    The class is a context manager, which stops the servers at the end.
     """
 
     def __init__(self, options: Options) -> None:
@@ -69,9 +70,9 @@ class Run:
         return [name for name in self.options.servers if name == OURS or name in wanted]
 
     def shared_servers(self) -> ServerGroup:
-        """Returns a group of all servers, which the scenarios share. Starts them at the first call.
+        """Returns a group of all servers, which the scenarios share. Starts the servers at the first call.
 
-        Their cluster has the number of Services in the options, and one endpoint for each Service.
+        The cluster has one endpoint for each Service.
         """
         if self._shared is None:
             self.progress("starting the servers")
@@ -117,7 +118,7 @@ class Run:
         return Load(seconds=0 if self.options.smoke else self.options.seconds, rate=rate, mode=mode)
 
     def run_load(self, server: Server, load: Load, path: Path) -> Figures:
-        """Runs dnsperf against a server, and stores its command line for the report."""
+        """Runs dnsperf against a server, and stores the command line for the report."""
         port = server.config.tls_port if load.mode == "dot" else server.port
         self._store(server, load.command(port, path))
         return dnsperf.run(load, port, path, self.options.cores.client)
@@ -148,18 +149,16 @@ class Run:
         """Sends the queries in `path` several times before a measurement, so that the server's caches have every
         answer.
 
-        With several workers the queries are sent more often: each worker has a cache, and the kernel chooses the
-        worker.
+        With several workers, the queries are sent more often, because each worker has its own caches.
         """
         for _ in range(2 if server.config.workers == 1 else 6 * server.config.workers):
             port = server.config.tls_port if mode == "dot" else server.port
             dnsperf.run(Load(seconds=0, mode=mode), port, path, self.options.cores.client)
 
     def check(self, figures: Figures, nxdomain: float) -> None:
-        """Raises BrokenError if queries were lost or response codes are wrong; `nxdomain` is the expected share of
-        NXDOMAIN.
+        """Raises BrokenError if queries were lost, or if response codes are wrong. In a smoke run, half may be lost.
 
-        In a smoke run half of the queries may be lost, because it may share its cores with other programs.
+        `nxdomain` is the expected share of NXDOMAIN responses.
         """
         dnsperf.check(figures, nxdomain, lost=0.5 if self.options.smoke else 0.01)
 
@@ -167,7 +166,7 @@ class Run:
     def catching_failures(self, scenario: str, server: str) -> Iterator[None]:
         """Catches BrokenError and TimeoutError of one server, so that the other servers are still measured.
 
-        Prints the failure and adds it to `broken`.
+        The failure is printed, and added to `broken`.
         """
         try:
             yield
@@ -178,7 +177,7 @@ class Run:
     # -- rows
 
     def row(self, scenario: str, measure: str, unit: str, *targets: Target) -> Row:
-        """Adds an empty row to the results table and returns the row, so that the scenario can fill it with results."""
+        """Adds an empty row to the results table, and returns the row."""
         row = Row(scenario, measure, unit, targets=targets)
         self.rows.append(row)
         return row

@@ -1,6 +1,4 @@
-"""Measures CPU per answer for clusters of several sizes, before and after a million changes, and with one and two
-workers.
-"""
+"""Measures CPU per answer for clusters of several sizes, before and after a million changes, and with two workers."""
 
 from __future__ import annotations
 
@@ -101,9 +99,9 @@ def _before_and_after(measure: str) -> list[tuple[str, tuple[Target, ...]]]:
 
 
 def _hits(run: Run, server: Server) -> tuple[float, float]:
-    """Sends A queries for random Services, and returns CPU microseconds per answer and answers per second.
+    """Sends A queries for random Services. Returns CPU microseconds per answer, and answers per second.
 
-    The names are queried once before, so that the measured answers come from the server's cache.
+    The names are queried once before, so that the answers come from the server's cache.
     """
     cluster = server.config.cluster
     name = f"hits-{cluster.services}"
@@ -120,10 +118,10 @@ def _hits(run: Run, server: Server) -> tuple[float, float]:
 
 
 def _flood(run: Run, server: Server, changes: int) -> None:
-    """Makes `changes` changes of endpoints, as fast as the watches accept the events, and queries every name meanwhile.
+    """Changes endpoints `changes` times, as fast as the watches accept the events. Queries all names 20 times
+    meanwhile.
 
-    All names are queried 20 times, at equal intervals. Returns when the last change is in an answer. Raises BrokenError
-    after 60 seconds.
+    Returns when the last change is in an answer. Raises BrokenError after 60 seconds.
     """
     step = max(1, changes // 20)
     for made in range(0, changes, step):
@@ -146,10 +144,9 @@ def _flood(run: Run, server: Server, changes: int) -> None:
 
 
 def _smaller_share(server: Server) -> float:
-    """Returns the share of UDP flows, in percent, that the kernel gives to the less loaded of two workers.
+    """Returns the percentage of UDP flows that the kernel gives to the less loaded of two workers.
 
-    One worker is stopped (SIGSTOP), and each flow sends one query. Only the other worker can answer, so the number of
-    responses is the number of flows of that worker.
+    One worker is stopped (SIGSTOP), so the responses to one query of each flow are those of the other worker.
     """
     worker_pids = [
         pid for pid in tree(server.process.pid) if b"svcdns.worker" in Path(f"/proc/{pid}/cmdline").read_bytes()

@@ -1,6 +1,6 @@
 """Starts and stops name servers.
 
-Each server that watches a cluster has its own API server, so that the watches of one server do not slow down another.
+Each server that watches a cluster has its own API server.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Server:
         api: Helper | None,
         prefix: Sequence[str] = (),
     ) -> None:
-        """Starts the server without waiting for it. The words in `prefix` are put before its command."""
+        """Starts the server without waiting until it is ready. The words in `prefix` are put before its command."""
         self.name, self.config, self.port, self._api = name, config, config.port, api
         self.command = [*prefix, *peers.CONFIGURED[name](config, folder)]
         self.corefile = folder / "Corefile"
@@ -62,7 +62,7 @@ class Server:
 
     @property
     def api(self) -> Helper:
-        """The API server that this server watches. Fails with AssertionError if the server watches none."""
+        """Returns the API server that this server watches. Raises AssertionError if there is none."""
         assert self._api is not None
         return self._api
 
@@ -112,7 +112,7 @@ class Server:
         return self._log.read_text(errors="replace")
 
     def page(self, name: str) -> tuple[int, str]:
-        """Returns status and text of the server's page /ready or /metrics, or (0, "") if its port is closed."""
+        """Returns status and text of the server's page /ready or /metrics. Returns (0, "") if its port is closed."""
         try:
             with urllib.request.urlopen(
                 f"http://127.0.0.1:{self.config.http_ports[name]}/{name}", timeout=3
@@ -140,14 +140,13 @@ class Server:
         return pss_mib(self.process.pid)
 
     def reload(self) -> None:
-        """Asks the server to reload its Corefile (SIGUSR1). Does not wait."""
+        """Requests a reload of the Corefile (SIGUSR1). Does not wait for it."""
         self.process.send_signal(signal.SIGUSR1)
 
     def relist(self) -> float:
-        """Makes the server list all objects again, and returns the seconds until its watches are open again.
+        """Makes the server list all objects again. Returns the seconds until its watches are open again.
 
-        The API server clears its history and ends all watches with 410, so the server must list again. Raises
-        BrokenError after a timeout.
+        The API server clears its history, and ends all watches with 410. Raises BrokenError after a timeout.
         """
         begin = time.monotonic()
         self.api.request("relist")
@@ -172,8 +171,9 @@ class Server:
 
 
 class ServerGroup:
-    """Several name servers that serve the same cluster and share one upstream. A context manager that stops all of
-    them.
+    """Several name servers that serve the same cluster and share one upstream.
+
+    The class is a context manager, which stops all of them at the end.
     """
 
     def __init__(

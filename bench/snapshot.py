@@ -1,9 +1,8 @@
 """Start without an API server, from a snapshot: `python -m bench.snapshot`.
 
-svcdns watches an API server (`bench.api`) until it has written its snapshot. Then svcdns and the API server are
-stopped, and svcdns is started again several times. Each start has three figures: the times from exec to the first
-correct answer for the last Service, to correct answers for a sample of names, and to /ready. The server runs on all its
-cores, then on one. The table, in Markdown, has the median and the maximum of the rounds, in seconds.
+svcdns watches an API server (`bench.api`) until it has written its snapshot. Then both are stopped, and svcdns is
+started several times. The figures are the times from exec to the first correct answer for the last Service, to correct
+answers for a sample of names, and to /ready, in seconds. The table has the median and the maximum of the rounds.
 """
 
 from __future__ import annotations
@@ -63,7 +62,7 @@ class _Start:
         self._ports = free_ports(5)
 
     def _run(self, cores: Sequence[int]) -> float:
-        """Starts the server, and returns the monotonic time of the start."""
+        """Starts the server. Returns the time of the start on the monotonic clock."""
         port, health, ready, metrics, api = self._ports
         config = peers.ServerConfig(
             self._cluster, port, 9, api, 1, {"health": health, "ready": ready, "metrics": metrics}
@@ -100,7 +99,7 @@ class _Start:
         return file.stat().st_size
 
     def measure(self, cores: Sequence[int]) -> tuple[float, float, float]:
-        """Starts the server, and returns the seconds from exec to each of the events in COLUMNS."""
+        """Starts the server. Returns the seconds from exec to each of the events in COLUMNS."""
         services = self._cluster.services
         sample = [services - 1, *range(0, services, max(1, services // SAMPLE))]
         begun = self._run(cores)
@@ -116,8 +115,9 @@ class _Start:
             kill_tree(self._process)
 
     def _answers(self, client: Client, number: int) -> bool:
-        """Returns True if the server's response has the address of the Service with this number. Raises BrokenError if
-        the server has exited.
+        """Returns True if the response has the address of the Service with this number.
+
+        Raises BrokenError if the server has exited.
         """
         query, address = make_query(self._cluster.fqdn(number)), self._cluster.addresses(number)[0]
         return self._alive() and has_address(client.query(query), address)

@@ -1,8 +1,7 @@
 """Random faults for a given time: `python -m bench.soak --minutes 5`.
 
-The faults happen one after another to a server with two workers, under a load like that of `bench.reliability`, while
-endpoints change. The exit code is 1 if a response was wrong, or if more queries were lost than the killed workers had
-outstanding.
+The faults happen one after another to a server with two workers, under the load of `bench.reliability`. The exit code
+is 1 if a response was wrong, or if more queries were lost than the killed workers had outstanding.
 """
 
 from __future__ import annotations
@@ -31,8 +30,7 @@ OUTAGE = 8.0
 
 
 def faults(seconds: float, seed: int, done: Counter[str]) -> Fault:
-    """Returns a fault that runs random faults one after another, and starts no new one in the last FAULT_MARGIN
-    seconds.
+    """Returns a fault that runs random faults one after another. No fault begins in the last FAULT_MARGIN seconds.
 
     `done` counts the faults by name.
     """
@@ -54,7 +52,7 @@ def faults(seconds: float, seed: int, done: Counter[str]) -> Fault:
 
 
 def main() -> int:
-    """Runs the faults and prints one row of the table of `bench.reliability`. Returns the exit code."""
+    """Runs the faults, and prints one row of the table of `bench.reliability`. Returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=5.0)
     parser.add_argument("--seed", type=int, default=int(time.time()))

@@ -1,7 +1,6 @@
-"""Runs one server under load and lets a fault happen to it, while endpoints change and a checker checks responses.
+"""Runs one server under load and makes a fault, while endpoints change and a checker checks responses.
 
-dnsperf sends queries at a fixed rate, and only for names of the cluster. The checker also queries external names, at a
-low rate. So the load measures the server and not the upstream, even when a fault has emptied the server's cache.
+dnsperf queries names of the cluster at a fixed rate. The checker also queries external names, at a low rate.
 """
 
 from __future__ import annotations
@@ -57,8 +56,8 @@ class Scale:
 class Outcome:
     """The result of one run.
 
-    `recovery_time` is the number of seconds from the end of a fault until a response had an endpoint change that was
-    made after the fault. `drops` is the number of packets that the kernel dropped.
+    `recovery_time` is the number of seconds from the end of a fault until a response has a later endpoint change.
+    `drops` is the number of packets that the kernel dropped.
     """
 
     load: Figures
@@ -70,13 +69,12 @@ class Outcome:
 
     @property
     def clean(self) -> bool:
-        """True if no query was lost and no response was wrong."""
+        """Returns True if no query was lost and no response was wrong."""
         return not (self.load.lost or self.udp.lost or self.tcp.lost or self.udp.wrong or self.tcp.wrong)
 
 
 class Testbed:
-    """One server and its API server, on which a fault acts. A fault is a coroutine that calls the methods of this
-    class.
+    """One server and its API server, for a fault. A fault is a coroutine that calls the methods of this class.
 
     The methods run blocking calls in threads, so that the load continues.
     """
@@ -101,7 +99,7 @@ class Testbed:
             return address
 
     async def end_api_fault(self) -> None:
-        """Ends a fault of the API server, and changes an endpoint, with a single command (`repair`)."""
+        """Ends a fault of the API server and changes an endpoint, in a single command (`repair`)."""
         number = random.choice(self.moving)
         async with self._api:
             begun = time.monotonic()
@@ -116,11 +114,10 @@ class Testbed:
 
     @asynccontextmanager
     async def outage(self) -> AsyncIterator[Outage]:
-        """A context manager for a fault during which the server cannot receive changes.
+        """Context manager for a fault during which the server cannot receive changes.
 
-        When the block ends, the manager changes an endpoint, and waits until a response has the new address. Then it
-        sets `recovery_time`: the seconds since `Outage.restored`, or since the beginning of the outage if `restored` is
-        not set.
+        At the end, changes an endpoint, waits until a response has the new address, and sets `recovery_time`. This is
+        the number of seconds since `Outage.restored`, or since the beginning of the outage if `restored` is not set.
         """
         outage = Outage(time.monotonic())
         self.history.outages.append(outage)
@@ -134,7 +131,7 @@ class Testbed:
 
     @asynccontextmanager
     async def without_changes(self) -> AsyncIterator[None]:
-        """A context manager that blocks all commands to the API server, and so prevents changes of endpoints."""
+        """Context manager that blocks all commands to the API server, so that endpoints do not change."""
         async with self._api:
             yield
 

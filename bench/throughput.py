@@ -147,7 +147,7 @@ def _throughput(
 def measure(run: Run, server: Server, load: Load, path: Path, nxdomain: float, rows: Iterable[Row]) -> None:
     """Runs dnsperf once against a server, and adds the results to the rows of the results table.
 
-    The first row gets the CPU time per answer, and the second row, if there is one, the answers per second.
+    The first row gets the CPU time per answer. The second row, if there is one, gets the answers per second.
     """
     before = server.cpu()
     figures = run.run_load(server, load, path)

@@ -1,10 +1,10 @@
-"""The upstream name server of all measured servers. It answers for names below `example`; other names get NXDOMAIN.
+"""The upstream name server of all measured servers, which answers for names below `example`: `python -m
+bench.upstream`.
 
-`python -m bench.upstream` prints its port and serves until standard input ends. Each line of standard input is a
-command. `drop` makes it discard queries over UDP, and `answer` makes it answer again. `count` prints the number of
-queries answered since the last `drop` or `answer`, without health checks. Queries over UDP for names with a label that
-begins with `silent-` are never answered. `lie NAME` makes it send the packets of `LIES` in place of each reply over
-UDP. The program need not be fast: the benchmarks measure answers from caches, or the CPU time of the server.
+Names outside `example` get NXDOMAIN. Names with a label that begins with `silent-` are never answered over UDP. The
+program prints its port, and serves until standard input ends. Each line of standard input is a command: `drop` drops
+all queries over UDP, `answer` ends this, `lie NAME` sends the packets of `LIES` in place of each reply over UDP, and
+`count` prints the number of queries since the last other command.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _SOA = b"\2ns" + _ZONE + b"\0" + struct.pack(">5I", 1, 7200, 1800, 86400, TTL)
 
 
 def reply(packet: bytes) -> bytes:
-    """Returns the response to a query: an A record with `external_address`, or NODATA for types other than A.
+    """Returns the response to a query: an A record with `external_address`, or NODATA for other types.
 
     A name outside the zone `example` gets NXDOMAIN.
     """
@@ -86,10 +86,10 @@ class _Datagrams(asyncio.DatagramProtocol):
                 self._transport.sendto(packet, addr)
 
     def command(self, line: str) -> int:
-        """Carries out a command: `drop` stops the replies over UDP, `answer` resumes them, `lie NAME` replaces them.
+        """Runs a command (see the module's docstring). Returns the number of queries received over UDP, without health
+        checks.
 
-        Each command resets the count. Returns the count: the number of queries received over UDP since then, without
-        health checks.
+        The count begins again at each command.
         """
         word, _, name = line.partition(" ")
         if word in ("drop", "answer", "lie"):

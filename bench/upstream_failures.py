@@ -1,12 +1,8 @@
 """The cost of failing upstreams: `python -m bench.upstream_failures [silent] [all-silent] [lying]`.
 
-The server has two upstreams. In the scenario `silent`, clients query uncached names at a fixed rate; one upstream stops
-answering, and answers again later. In `all-silent`, clients send 100,000 queries for uncached names while both
-upstreams do not answer. At the same time other clients query names of the cluster. In `lying`, both upstreams send
-wrong packets over UDP, and answer correctly over TCP.
-
-The Corefile is that of kubeadm with two upstreams. In `all-silent` the Corefile has no `max_concurrent`, so that the
-limits of the server itself apply. The server runs on the first core, everything else on the last.
+The server has two upstreams. In `silent`, one of them stops answering for a while. In `all-silent`, both do, while
+clients send 100,000 queries for uncached names; other clients query names of the cluster. In `lying`, both send wrong
+packets over UDP, and answer correctly over TCP. The server runs on the first core, all other programs on the last.
 """
 
 from __future__ import annotations
@@ -67,7 +63,7 @@ class ForwardingSetup:
 
 @contextmanager
 def forwarding_setup(name: str, cores: Cores, services: int, *, max_concurrent: bool) -> Iterator[ForwardingSetup]:
-    """A context manager that starts a server with two upstreams, and stops all of them at the end."""
+    """Context manager that starts a server with two upstreams, and stops them at the end."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="svcdns-bench-")))
         upstreams = [Helper("bench.upstream", cpus=cores.client) for _ in range(2)]
@@ -90,7 +86,7 @@ def forwarding_setup(name: str, cores: Cores, services: int, *, max_concurrent: 
 
 
 def silent(setup: ForwardingSetup) -> Figures:
-    """One of two upstreams stops answering, under a steady rate of uncached names, and answers again later."""
+    """One of two upstreams stops answering for a while, under a steady rate of queries for uncached names."""
     names = [make_query(line.split()[0]) for line in queries.new_external(int(RATE * (LEAD + FAULT + AFTER)) + RATE)]
     moments: list[float] = []
     recovery = [f"not in {AFTER - 1:g}"]
@@ -127,7 +123,7 @@ def silent(setup: ForwardingSetup) -> Figures:
 
 
 def all_silent(setup: ForwardingSetup) -> Figures:
-    """Both upstreams stop answering, during many queries for uncached names, and answer again later."""
+    """Both upstreams stop answering for a while, during many queries for uncached names."""
     server = setup.server
     cluster = [make_query(server.config.cluster.fqdn(number)) for number in range(server.config.cluster.services)]
     for query in cluster:
@@ -162,7 +158,7 @@ def all_silent(setup: ForwardingSetup) -> Figures:
 def query_both(setup: ForwardingSetup, cluster: Sequence[bytes], count: int) -> tuple[Sample, Counter[str]]:
     """Queries names of the cluster, and at the same time `count` uncached external names.
 
-    Returns the latencies of the cluster names, and the number of responses by response code for the external names.
+    Returns the latencies of the cluster names, and the number of responses for the external names by response code.
     """
     codes: Counter[str] = Counter()
     load = Load(0, FLOOD_RATE, 64, 60_000)
@@ -178,7 +174,7 @@ def query_both(setup: ForwardingSetup, cluster: Sequence[bytes], count: int) -> 
 
 
 def milliseconds(sample: Sample) -> str:
-    """Returns the 99th percentile of the latency, in milliseconds as text."""
+    """Returns the 99th percentile of the latency as text, in milliseconds."""
     return f"{percentile(sample.latency, 0.99) * 1000:.2f}"
 
 
@@ -193,8 +189,9 @@ def query_repeatedly(port: int, query: bytes, times: int, timeout: float = 1.0) 
 
 
 def concurrently(work: Callable[[], None], load: Callable[[], Sample]) -> Sample:
-    """Runs `work` in a thread and `load` meanwhile, and returns the result of `load`. Raises BrokenError if `work`
-    fails.
+    """Runs `work` in a thread and `load` meanwhile.
+
+    Returns the result of `load`. Raises BrokenError if `work` fails.
     """
     errors: list[Exception] = []
 
@@ -214,8 +211,9 @@ def concurrently(work: Callable[[], None], load: Callable[[], Sample]) -> Sample
 
 
 def lying(setup: ForwardingSetup) -> Figures:
-    """Measures CPU time per query while both upstreams send wrong packets over UDP, without the CPU time of an idle
-    server.
+    """Measures CPU time per query while both upstreams send wrong packets over UDP.
+
+    The CPU time of an idle server is subtracted.
     """
     figures: Figures = {}
     pid = setup.server.process.pid

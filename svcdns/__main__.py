@@ -1,6 +1,6 @@
 """The program `svcdns`, which can also be installed under the name `coredns`.
 
-Before anything else, it restarts itself in an isolated interpreter (`svcdns.process.isolated`).
+First, it restarts itself in an isolated interpreter (`svcdns.process.isolated`).
 """
 
 import os

@@ -17,4 +17,4 @@ The second exception stands for text that is not UTF-8, and the third one for da
 
 
 class SvcdnsError(Exception):
-    """An expected error. Its text is one line that tells a user what to correct."""
+    """The base class of expected errors. The text of an error is one line that tells a user what to correct."""

@@ -1,7 +1,6 @@
 """Builds the plugin chains of all server blocks, and the listeners that serve them.
 
-Each block has one instance of each of its plugins, shared by all zones of the block. New chains are built while the old
-ones serve; no plugin runs before `start`.
+A block has one instance of each plugin, which all zones of the block share. No plugin runs before `start`.
 """
 
 from __future__ import annotations
@@ -44,9 +43,9 @@ log: Final = logging.getLogger("svcdns")
 
 @dataclass(slots=True)
 class Chains:
-    """The plugin chains and listeners that were built from one Corefile.
+    """The plugin chains and listeners of one Corefile.
 
-    `slow_blocks` has a line for each block that forwards queries without the fast path, with the reason.
+    `slow_blocks` has a line with the reason for each block that forwards queries without the fast path.
     """
 
     hooks: HookCaller
@@ -65,12 +64,12 @@ class Chains:
             self.hooks.call(handler.name, None, handler.stop)
 
     def tick(self) -> None:
-        """Calls the `tick` hook of the plugins that have one. Called once a second."""
+        """Calls the hook `tick` of the plugins that have one. Called once a second."""
         for handler in self.having("tick"):
             self.hooks.call(handler.name, None, handler.tick)
 
     def having(self, hook: str) -> list[Plugin]:
-        """Returns the plugins that override `hook`."""
+        """Returns the plugins that override the hook `hook`."""
         return [handler for handler in self.handlers if overrides(handler, hook)]
 
     def own_zones(self) -> tuple[bytes, ...]:
@@ -90,10 +89,10 @@ def build(
     environment: MakeEnvironment,
     hooks: HookCaller,
 ) -> Chains:
-    """Builds the chains of the planned blocks.
+    """Builds the plugin chains of the planned blocks.
 
-    `hosts` has, for each block, the addresses that it is bound to: `("",)` for all addresses. Raises SvcdnsError if a
-    plugin breaks the plugin contract, or if its instance cannot be made.
+    `hosts` has the addresses of each block; `("",)` means all addresses. Raises SvcdnsError if a plugin breaks the
+    plugin contract, or if its instance cannot be made.
     """
     chains = Chains(hooks)
     for block_plan, block_hosts in zip(plans, hosts, strict=True):
@@ -173,9 +172,9 @@ def _zone_labels(handlers: Sequence[Plugin]) -> ZoneLabels | None:
 
 
 def _made(plugin: type[Plugin], options: object, environment: Environment) -> Plugin:
-    """Makes an instance of a plugin. Any exception of the plugin becomes a SvcdnsError.
+    """Makes an instance of a plugin. An exception of the plugin becomes a SvcdnsError.
 
-    The caller logs the error in one line, so the traceback is logged only with the directive `debug`.
+    With the directive `debug`, the traceback is logged.
     """
     try:
         made = plugin(options, environment if plugin.states_reuse or plugin.reads_nothing else environment.recording())
@@ -189,9 +188,9 @@ def _made(plugin: type[Plugin], options: object, environment: Environment) -> Pl
 
 
 def _writer(block: BlockPlan, handlers: Sequence[Plugin]) -> str:
-    """Returns the label `plugin` of the block's responses in the metrics, as in CoreDNS (plugin *prometheus*).
+    """Returns the label `plugin` of the block's responses in the metrics.
 
-    The label is the name of the first handler after the directive that turns on the counting of queries.
+    As in CoreDNS, the label is the name of the first plugin after *prometheus*.
     """
     directives = list(block.settings)
     counting = next(
@@ -203,8 +202,8 @@ def _writer(block: BlockPlan, handlers: Sequence[Plugin]) -> str:
 def _closest_encloser(handlers: Sequence[Plugin], hooks: HookCaller) -> FindEncloser | None:
     """Returns the function that finds closest enclosers for the block, or None.
 
-    The function is the hook of the first plugin that overrides `closest_encloser`. It covers only zones for which all
-    plugins before that plugin return True from `name_independent`.
+    The function is the hook of the first plugin that has `closest_encloser`. It covers only zones for which the hook
+    `name_independent` of all earlier plugins returns True.
     """
     for number, handler in enumerate(handlers):
         if overrides(handler, "closest_encloser"):
@@ -220,10 +219,9 @@ def _closest_encloser(handlers: Sequence[Plugin], hooks: HookCaller) -> FindEncl
 
 
 def _fast_path(handlers: Sequence[Plugin], hooks: HookCaller) -> tuple[FastPath | None, str]:
-    """Returns the fast path (forwarding without the plugin chain) of the block, or None if it has no fast path, and the
-    reason for that.
+    """Returns the fast path (forwarding without the plugin chain) of the block and an empty text.
 
-    The reason is empty if the block forwards no queries.
+    If the block has no fast path, returns None and the reason. The reason is empty if the block forwards no queries.
     """
     fast_path = FastPath()
     refusing = [
@@ -260,7 +258,8 @@ def _within(zones: frozenset[bytes], closest_encloser: FindEncloser) -> FindEncl
 
 
 def chain(handlers: Sequence[Plugin]) -> Following | None:
-    """Links the handlers into one function. The first handler gets each query first. Returns None without handlers.
+    """Links the handlers into one function, which passes each query to the first handler. Returns None if there are
+    none.
 
     A query that passes the last handler gets SERVFAIL.
     """

@@ -1,8 +1,7 @@
 """Client classes: clients that every plugin of a listener treats alike are in one class, and may get the same replies.
 
 A plugin whose replies depend on the client returns a class for each address (`Plugin.client_class`). A listener
-combines the classes of all its plugins into one class. A class may depend on the cluster, for example on the Pod with
-that address. Such a class is determined again when the cluster changes.
+combines the classes of all its plugins. A class that depends on cluster data is determined again when the data change.
 """
 
 from __future__ import annotations
@@ -37,8 +36,7 @@ class Classes:
         self._next = 0
 
     def of(self, address: str) -> bytes:
-        """Returns the client class of `address` (clients that every plugin treats alike), as an identifier of four
-        octets that is valid only in this process.
+        """Returns the client class of `address` as four octets, which are valid only in this process.
 
         Exceptions of plugins pass through.
         """
@@ -60,9 +58,7 @@ class Classes:
         return found
 
     def invalidate(self, dependencies: Iterable[Dependency]) -> None:
-        """Discards all classes if they may have changed: if a class depends on the kind of one of `dependencies`, such
-        as `pod`.
-        """
+        """Discards all classes if one of them depends on a kind of object in `dependencies`, such as `pod`."""
         if self._known and any(dependency[0] in self._kinds for dependency in dependencies):
             self._known.clear()
 

@@ -1,8 +1,7 @@
 """Links one plugin to the rest of its chain, as one function that handles a query.
 
-The function adds reuse terms to the plugin's reply: which clients may get the reply again, and for how long. It derives
-them from the data that the plugin read (`svcdns.plugin_api.reuse`). An exception of the plugin gets a note that names
-the plugin.
+The function adds reuse terms to the plugin's reply, from the data that the plugin read (`svcdns.plugin_api.reuse`). An
+exception of the plugin gets a note with the plugin's name.
 """
 
 from __future__ import annotations
@@ -32,8 +31,8 @@ from svcdns.plugin_api.reuse import (
 def context_of(plugin: Plugin) -> PluginContext:
     """Returns the context in which a plugin's code runs.
 
-    If the plugin has client classes, a reply for which it read the client's address may go to clients of the same
-    class. Otherwise such a reply is for this client alone.
+    If the plugin reads the client's address for a reply, the reply is for this client only. If the plugin has client
+    classes, the reply is for all clients of the same class.
     """
     scope = CacheScope.CLIENT_CLASS if overrides(plugin, "client_class") else CacheScope.CLIENT
     return PluginContext(plugin.name, scope, states_reuse=plugin.states_reuse)
@@ -79,11 +78,10 @@ def link(plugin: Plugin, following: Following) -> Following:
 
 
 def _settled(answer: Answer, current: Current, last: Answer) -> Answer:
-    """Adds to a plugin's answer the terms of reuse (clients, lifetime, dependencies) that follow from the data that the
-    plugin read.
+    """Adds the reuse terms (clients, lifetime, dependencies) to a plugin's answer.
 
-    A reply gets the terms now, and a deferred reply when it arrives. `last` is the latest answer of the rest of the
-    chain to the plugin.
+    A reply gets the terms now, a deferred reply when it arrives. `last` is the latest answer that the plugin got from
+    the rest of the chain.
     """
     if isinstance(answer, Reply):
         if isinstance(last, Reply) and last is not answer and not current.states_reuse:

@@ -1,8 +1,7 @@
-"""Checks a parsed Corefile, and turns it into the options of every plugin in every block. Does no I/O.
+"""Checks a parsed Corefile, and makes the options of every plugin in every block from it. Does no I/O.
 
-The control process makes this plan to find errors, listeners and watches. Each worker makes the same plan again to
-build its chains. The caller gives the order of the plugins (`svcdns.plugins.ORDER`); the order in the file does not
-matter.
+The control process makes this plan to find errors, listeners and watches. Each worker makes it to build its chains. The
+order of the plugins is that of `svcdns.plugins.ORDER`.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ Load = Callable[[str], PluginModule]
 class BlockPlan:
     """A server block, with the options and the settings of its directives in chain order.
 
-    `settings` is what the directives configure outside of the plugin chain.
+    `settings` has the settings that affect more than the plugin chain.
     """
 
     keys: tuple[ServerKey, ...]
@@ -41,13 +40,13 @@ class BlockPlan:
     settings: dict[str, Settings] = field(default_factory=dict)
 
     def block(self, name: str) -> Block:
-        """Returns the block in the form that the plugin called `name` gets."""
+        """Returns the block in the form that the plugin `name` gets."""
         mine = tuple(d for d in self.directives if d.name.text == name)
         return Block(directives=mine, keys=self.keys, zones=self.zones, others=self.directives, root=self.root)
 
     @property
     def root(self) -> str:
-        """The folder that relative paths start from; empty for the current folder.
+        """Returns the folder that relative paths start from, or an empty text for the current folder.
 
         The folder is known only after the directive *root* has been parsed.
         """
@@ -55,16 +54,14 @@ class BlockPlan:
 
     @property
     def zones(self) -> tuple[str, ...]:
-        """The block's zones as text, without duplicates, in the order of the Corefile."""
+        """Returns the block's zones as text, without duplicates, in the order of the Corefile."""
         return tuple(dict.fromkeys(key.zone for key in self.keys))
 
 
 def plan(corefile: Corefile, order: Sequence[str], load: Load) -> tuple[BlockPlan, ...]:
     """Returns the plans of all blocks, in the order of the Corefile.
 
-    Raises CorefileError or HookError for the first error. Plugins parse their directives in chain order, and each
-    plugin parses all blocks before the next plugin begins. So the order of directives in the Corefile does not decide
-    which error is reported.
+    Plugins parse their directives in chain order. Raises CorefileError or HookError for the first error.
     """
     drafts = tuple(BlockPlan(block.keys, block.directives) for block in corefile.blocks)
     for name in order:
@@ -80,8 +77,8 @@ def plan(corefile: Corefile, order: Sequence[str], load: Load) -> tuple[BlockPla
 def call_hook(name: str, hook: str, block: Block, call: Callable[[], T]) -> T:
     """Calls one hook of a plugin and returns its result.
 
-    If the hook raises NameTextError or NetworkTextError, raises CorefileError with the position of the plugin's first
-    directive. If it raises an exception that is not a SvcdnsError, raises HookError.
+    NameTextError and NetworkTextError become a CorefileError with the position of the plugin's first directive. An
+    exception that is not a SvcdnsError becomes a HookError.
     """
     try:
         return call()

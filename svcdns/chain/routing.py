@@ -1,7 +1,7 @@
 """Chooses the plugin chain that answers a query: by the longest zone of the listener that contains the query name.
 
-A listener is a port on one address or on all addresses. It serves the zones of all blocks with that port and address.
-If a plugin fails, no block with a shorter zone is tried. Queries for names in no zone are REFUSED here.
+A listener is a port on one address or on all addresses. It serves the zones of all blocks with this port and address.
+Queries for names in no zone get REFUSED here.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ DROPPED = Route(ROOT, "dropped", None)
 
 @dataclass(slots=True)
 class Listener:
-    """The zones that are served at one host and port; an empty host means every address.
+    """The zones that are served at one host and port. An empty host means every address.
 
     `transport` is `dns` for UDP and TCP, or `tls` for DNS over TLS (RFC 7858). `security` is the key of the certificate
     for `tls`.
@@ -110,14 +110,14 @@ class Listener:
 
     @property
     def server(self) -> str:
-        """The server label of metrics: `dns://:53`, `dns://127.0.0.1:53`, `tls://[::1]:853`."""
+        """Returns the server label of metrics: `dns://:53`, `dns://127.0.0.1:53`, `tls://[::1]:853`."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{self.transport}://{host}:{self.port}"
 
     def find(self, key: bytes, rtype: int) -> Route | None:
         """Returns the route (zone and plugin chain) for a name in wire format and lower case, or None.
 
-        A DS query belongs to the parent zone: its route is the shortest matching zone below the root, as in CoreDNS.
+        As in CoreDNS, the route of a DS query is the shortest matching zone below the root.
         """
         at, routes = 0, self.routes
         above = None
@@ -131,9 +131,7 @@ class Listener:
         return above or routes.get(ROOT)
 
     def is_divided(self, key: bytes) -> bool:
-        """Returns True if a name below `key` (wire format, lower case) belongs to another zone or plugin chain than
-        `key`.
-        """
+        """Returns True if a name below `key` (wire format, lower case) has another zone or plugin chain than `key`."""
         return any(zone != key and is_within(zone, key) for zone in self.routes)
 
     def route(self, query: Query) -> Route:

@@ -1,6 +1,6 @@
 """Parses the command line of the server (docs/behaviour/corefile.md#command-line).
 
-It has CoreDNS's flags, with one dash or two: `-flag value` or `-flag=value`.
+The flags are those of CoreDNS, with one dash or two: `-flag value` or `-flag=value`.
 """
 
 from __future__ import annotations
@@ -63,8 +63,5 @@ def parse(prog: str, argv: Sequence[str]) -> argparse.Namespace:
 
 
 def _two_dashes(word: str) -> str:
-    """Turns `-conf` into `--conf`.
-
-    This is needed because argparse accepts abbreviations of a flag with one dash, even if `allow_abbrev` is false.
-    """
+    """Returns `--conf` for `-conf`, because argparse accepts abbreviations of flags with one dash."""
     return f"-{word}" if len(word) > 2 and word[0] == "-" != word[1] else word

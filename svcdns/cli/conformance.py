@@ -189,7 +189,7 @@ async def _run_checks(arguments: argparse.Namespace, server: Server, zone: str, 
 async def _with_cluster(
     arguments: argparse.Namespace, examiner: Examiner, progress: report.Progress
 ) -> AsyncIterator[None]:
-    """Sets in `examiner` the cluster whose names are checked.
+    """Sets the model of the cluster in `examiner`.
 
     Services that this command creates are deleted when the context ends.
     """

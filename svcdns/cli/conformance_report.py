@@ -1,4 +1,6 @@
-"""The output of `svcdns conformance`: its progress, then a table, JSON or JUnit XML; and the list of checks."""
+"""The output of `svcdns conformance`: its progress, the results as a table, JSON or JUnit XML, and the list of
+checks.
+"""
 
 from __future__ import annotations
 
@@ -52,7 +54,7 @@ class Progress:
         self._bar.stop()
 
     def say(self, what: str) -> None:
-        """Displays what is being done now."""
+        """Displays the present activity."""
         self._bar.update(self._task, description=what)
 
     def done(self, result: Result) -> None:
@@ -166,7 +168,7 @@ def as_json(results: Sequence[Result], server: str, zone: str) -> dict[str, Any]
 def as_junit(results: Sequence[Result], server: str) -> str:
     """Returns the report as JUnit XML.
 
-    A failed check is a JUnit failure only if the check is required. For other failed checks, the details are in
+    A failed check is a JUnit failure only if the check is required. The details of other failed checks are in
     `system-out`.
     """
     failed = sum(r.outcome is Outcome.FAILED and not _mild(r) for r in results)

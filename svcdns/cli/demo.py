@@ -1,8 +1,7 @@
 """`svcdns demo`: serves Corefile.example, sends a few queries over UDP, and serves until Ctrl-C.
 
-It starts the server as a user would. It serves the files of the working directory if `Corefile.example` is there, else
-a copy of the files that the package has. If the machine has no resolver, the demo reports this and leaves out
-forwarding. A port that another program uses is replaced by a free one.
+The files are those of the working directory, if `Corefile.example` is there, or else a copy from the package. If the
+machine has no resolver, the demo does not forward queries. A port that another program uses is replaced by a free one.
 """
 
 from __future__ import annotations
@@ -78,7 +77,9 @@ def run(argv: Sequence[str]) -> int:
 
 
 def _folder(temporary: Path) -> Path:
-    """Returns the folder with the files to serve: the working directory, or a copy that the user may edit."""
+    """Returns the folder with the files to serve: the working directory, or a copy of the package's files in
+    `temporary`.
+    """
     if Path(COREFILE).exists():
         return Path()
     copy = temporary / "files"
@@ -101,9 +102,9 @@ def _wait_for_exit(server: subprocess.Popen[bytes], folder: Path, address: tuple
 
 
 def _corefile(folder: Path, temporary: Path) -> tuple[Path, bool]:
-    """Returns the path of the Corefile to serve, and whether it forwards queries.
+    """Returns the path of the Corefile to serve, and True if it forwards queries.
 
-    If the Corefile in `folder` cannot be served unchanged, writes a changed copy to `temporary`.
+    If the Corefile in `folder` cannot be served unchanged, a changed copy is written to `temporary`.
     """
     path = folder / COREFILE
     written = path.read_text(encoding="utf-8")
@@ -120,7 +121,8 @@ def _corefile(folder: Path, temporary: Path) -> tuple[Path, bool]:
 
 
 def _page_on_free_port(line: re.Match[str]) -> str:
-    """Returns the matched text of a Corefile, with a free port for the HTTP page if another program uses its port.
+    """Returns the matched text of a Corefile. If another program uses the port of the HTTP page, replaces it by a free
+    port.
 
     `line` matches the directive and the address of the page.
     """
@@ -129,15 +131,15 @@ def _page_on_free_port(line: re.Match[str]) -> str:
 
 
 def _server_on_free_port(line: re.Match[str]) -> str:
-    """Returns the first line of a server block, with a free port if another program uses the port in the line."""
+    """Returns the first line of a server block. If another program uses its port, replaces it by a free port."""
     key, port, brace = line.groups()
     return f"{key}{_free_port('DNS', '127.0.0.1', int(port), socket.SOCK_STREAM, socket.SOCK_DGRAM)}{brace}"
 
 
 def _free_port(what: str, host: str, port: int, *kinds: int) -> int:
-    """Returns `port`, or a free port if another program uses `port`. In the latter case, prints a line about it.
+    """Returns `port`. If another program uses `port`, prints a line and returns a free port.
 
-    `kinds` are the kinds of sockets for which the port must be free.
+    The port must be free for all kinds of sockets in `kinds`.
     """
     if all(_is_free(host, port, kind) for kind in kinds):
         return port
@@ -204,7 +206,10 @@ def _show(address: tuple[str, int], folder: Path, *, resolver: bool) -> None:
 
 
 def query(address: tuple[str, int], name: str, rtype: int, timeout: float) -> bytes | None:
-    """Sends a query over UDP and returns the octets of the reply; None if there is none within `timeout` seconds."""
+    """Sends a query over UDP, and returns the octets of the reply.
+
+    Returns None if there is none within `timeout` seconds.
+    """
     packet = tool_messages.query(0x5344, RD, [Question(names.from_text(name), rtype, Class.IN)])
     with socket.socket(socket.AF_INET6 if ":" in address[0] else socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.settimeout(timeout)

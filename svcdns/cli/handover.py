@@ -1,4 +1,4 @@
-"""An alias of `svcdns.cli.preflight`: earlier versions run the preflight check under this name."""
+"""An alias of `svcdns.cli.preflight`, because earlier versions run the preflight check under this name."""
 
 import sys
 

@@ -1,7 +1,6 @@
-"""The preflight check before an upgrade in place: `svcdns.cli.preflight`, started by the supervisor of the old version.
+"""The preflight check before an upgrade in place: a trial run of the new program, started by the old supervisor.
 
-It imports everything that the control process, workers and supervisor consist of. Then it prints the hand-over format
-that this version understands, and the version.
+The check imports everything that the processes consist of. Then it prints the hand-over format and the version.
 """
 
 from __future__ import annotations
@@ -17,9 +16,7 @@ from svcdns.feed.format import handover_format
 
 
 def main() -> int:
-    """Prints the hand-over format (what two versions must have in common for an upgrade in place) and the version.
-    Returns 0.
-    """
+    """Prints the hand-over format (what two versions must have in common for an upgrade in place) and the version."""
     sys.stdout.write(f"{handover_format()} {__version__}\n")
     return 0
 

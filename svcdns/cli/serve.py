@@ -57,7 +57,7 @@ def _extra(words: Sequence[str], prog: str) -> int:
 
 
 def reads_manifests_from_standard_input(path: str) -> bool:
-    """Returns True if the text of the Corefile at `path` has the option `manifests -`. Does not parse the Corefile."""
+    """Returns True if the text of the Corefile at `path` has the option `manifests -`."""
     try:
         with open(path, "rb") as file:
             return _MANIFESTS.search(file.read()) is not None
@@ -66,10 +66,7 @@ def reads_manifests_from_standard_input(path: str) -> bool:
 
 
 def _keep_standard_input() -> None:
-    """Replaces standard input by a file in memory with the same content.
-
-    So reloads, and processes that start later, can read the content again.
-    """
+    """Replaces standard input by a file in memory with the same content, so that it can be read again."""
     import shutil
 
     fd = memory_file("svcdns-stdin")
@@ -80,7 +77,7 @@ def _keep_standard_input() -> None:
 
 
 def version() -> str:
-    """Returns the text that `-version` prints: name and version, then platform and runtime."""
+    """Returns the output of `-version`: name and version, then platform and runtime."""
     import platform
 
     runtime = f"{platform.python_implementation()} {platform.python_version()}"

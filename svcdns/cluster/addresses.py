@@ -1,4 +1,4 @@
-"""Converts addresses as Kubernetes writes them: to RDATA, to and from labels of names, and from reverse names."""
+"""Converts addresses in the spelling of Kubernetes to RDATA, to and from labels of names, and from reverse names."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _MAPPED: Final = bytes(10) + b"\xff\xff"
 
 
 def rdata_of(text: str) -> tuple[int, bytes] | None:
-    """Returns type and RDATA of the A or AAAA record for an address; None if `text` is not an address.
+    """Returns type and RDATA of the A or AAAA record for an address, or None if `text` is not an address.
 
     An IPv4-mapped IPv6 address is treated as IPv4.
     """
@@ -27,9 +27,9 @@ def rdata_of(text: str) -> tuple[int, bytes] | None:
 
 
 def pod_address(label: str) -> str:
-    """Returns the address in the label of a Pod's name (docs/behaviour/cluster-names.md#pods).
+    """Returns the address that the label of a Pod's name stands for (docs/behaviour/cluster-names.md#pods).
 
-    A label with three single dashes is an IPv4 address, any other an IPv6 address.
+    A label with three single dashes is an IPv4 address, any other label is an IPv6 address.
     """
     if label.count("-") == 3 and "--" not in label:
         return label.replace("-", ".")
@@ -37,10 +37,10 @@ def pod_address(label: str) -> str:
 
 
 def from_reverse(key: bytes) -> str:
-    """Returns the address of a complete reverse name, in canonical text; empty for other names.
+    """Returns the address of a complete reverse name in canonical text, or an empty text for any other name.
 
-    Source: docs/behaviour/cluster-names.md#reverse-names. Under ip6.arpa, up to three additional labels to the left of
-    the 32 nibbles are ignored. CoreDNS ignores them too, because it reads the nibbles in groups of four.
+    Source: docs/behaviour/cluster-names.md#reverse-names. As in CoreDNS, up to three labels before the 32 nibbles of an
+    ip6.arpa name are ignored.
     """
     labels = [label.decode("latin-1") for label in reversed(names.labels_of(key))]
     try:
@@ -54,7 +54,7 @@ def from_reverse(key: bytes) -> str:
 
 
 def _go_text(packed: bytes) -> str:
-    """Returns an IPv6 address as the API server writes it: only IPv4-mapped addresses have the dotted form."""
+    """Returns the text of an IPv6 address in the spelling of the API server: only IPv4-mapped addresses have dots."""
     if packed.startswith(_MAPPED):
         return socket.inet_ntop(socket.AF_INET, packed[12:])
     if packed.startswith(bytes(12)):
@@ -65,8 +65,8 @@ def _go_text(packed: bytes) -> str:
 def endpoint_name(address: str, hostname: str, target: str, *, pod_names: bool) -> str:
     """Returns the label of an endpoint in names (docs/behaviour/cluster-names.md#endpoints).
 
-    The label is the hostname. Without a hostname, `pod_names` chooses the name of the Pod, if it fits into a label.
-    Otherwise the label is the address with dashes. If the address is a host name without dots, the result is empty.
+    The label is the hostname, or else the name of the Pod if `pod_names` is true and the name fits into a label, or
+    else the address with dashes. If the address is a host name without dots, the result is empty.
     """
     if hostname:
         return hostname

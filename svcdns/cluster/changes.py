@@ -1,8 +1,7 @@
 """The changes of a cluster that a source reports: single objects, and the begin and end of full lists.
 
-A source is an async iterator of changes. `Complete(kind)` removes the objects without a `Put` since the last
-`Begin(kind)`. So no known name is missing for a moment after a relist, or after a restart of the control process or of
-a worker. `Serials` has the SOA serials, which control computes for all workers.
+A source is an async iterator of changes. `Complete(kind)` removes the objects that had no `Put` since `Begin(kind)`. So
+no existing name is missing during a new list.
 """
 
 from __future__ import annotations
@@ -48,7 +47,7 @@ KINDS: Final[Mapping[type[ClusterObject], Kind]] = {struct: kind for kind, struc
 
 
 class Begin(msgspec.Struct, frozen=True, array_like=True, tag="begin"):
-    """A full list of `kind` starts. Objects of an earlier list are kept until `Complete`."""
+    """A full list of `kind` begins. Objects of an earlier list are kept until `Complete`."""
 
     kind: Kind
 
@@ -57,7 +56,7 @@ class Put(msgspec.Struct, frozen=True, array_like=True, tag="put"):
     """`object` is new or has changed.
 
     `trigger_time` is the EndpointSlice's annotation endpoints.kubernetes.io/last-change-trigger-time, in Unix seconds.
-    It is 0 without the annotation and for objects of a list.
+    It is 0 if there is no annotation, and for objects of a list.
     """
 
     object: ClusterObject
@@ -65,7 +64,7 @@ class Put(msgspec.Struct, frozen=True, array_like=True, tag="put"):
 
 
 class EncodedPut(msgspec.Struct, frozen=True, array_like=True, tag="put"):
-    """A `Put` whose object is still msgpack. `object` may refer to the buffer that it was decoded from."""
+    """A `Put` whose object is still msgpack. `object` may be a part of the buffer that it was decoded from."""
 
     object: msgspec.Raw
     trigger_time: float = 0.0
@@ -74,7 +73,7 @@ class EncodedPut(msgspec.Struct, frozen=True, array_like=True, tag="put"):
 class Gone(msgspec.Struct, frozen=True, array_like=True, tag="gone"):
     """The object with this kind, namespace and name was removed.
 
-    `trigger_time` is the annotation with the time of the change, in Unix seconds, as in `Put`.
+    `trigger_time` is the time of the change, as in `Put`.
     """
 
     kind: Kind
@@ -84,10 +83,7 @@ class Gone(msgspec.Struct, frozen=True, array_like=True, tag="gone"):
 
 
 class Complete(msgspec.Struct, frozen=True, array_like=True, tag="complete"):
-    """The list that `Begin(kind)` started is complete.
-
-    Objects of the kind that the list does not contain are removed.
-    """
+    """The list that `Begin(kind)` has begun is complete. Objects that are not in the list are removed."""
 
     kind: Kind
 
@@ -104,7 +100,7 @@ class Serials(msgspec.Struct, frozen=True, array_like=True, tag="serials"):
 
 
 class Confirmed(msgspec.Struct, frozen=True, array_like=True, tag="confirmed"):
-    """The source confirmed at the time `at` that all known objects are up to date.
+    """All known objects are up to date, as the source confirmed at the time `at`.
 
     `at` is in seconds on CLOCK_MONOTONIC, which is the same in all processes of a machine.
     """

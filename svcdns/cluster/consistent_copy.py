@@ -1,11 +1,9 @@
-"""A consistent copy of an index: all objects at one moment, for a zone transfer, during which the index may change.
+"""A consistent copy of an index: all objects at one moment, for a zone transfer.
 
-To copy the octets of a large cluster takes milliseconds. So the copy is made in steps, and the caller does other work
-between steps. Rules:
+The copy is made in steps, between which the caller does other work. Rules:
 
-1. If the index changes during a copy, the copy starts again. After TRIES such changes it is made without pauses, so
-   that it ends.
-2. The copy has the state that the index has when the copying ends. Later changes of the index do not affect the copy.
+1. If the index changes during a copy, the copy begins again. After TRIES changes, the copy is made without pauses.
+2. Later changes of the index do not affect the copy.
 3. Objects are decoded one at a time, when they are read from the copy.
 """
 
@@ -31,8 +29,8 @@ InSteps = Generator[Step, None, T]
 def copy_consistently(make: Callable[[], InSteps[T]], changes: Callable[[], int]) -> InSteps[T]:
     """A generator that runs the steps of `make()` and returns their result.
 
-    It starts again if the index changes before the last step. `changes()` returns a number that differs after each
-    change of the index. After TRIES restarts, all steps run without a pause.
+    If the index changes before the last step, the generator begins again. After TRIES restarts, all steps run without a
+    pause. The number that `changes()` returns differs after each change of the index.
     """
     for tries_left in range(TRIES, -1, -1):
         before, work = changes(), make()
@@ -48,7 +46,7 @@ def copy_consistently(make: Callable[[], InSteps[T]], changes: Callable[[], int]
 
 
 class LazyList(Sequence[T]):
-    """A sequence of encoded objects, in no order; each is decoded when it is read."""
+    """A sequence of encoded objects. An object is decoded when it is read."""
 
     def __init__(self, encoded: Sequence[bytes], decode: Callable[[bytes], T]) -> None:
         """`encoded` has the octets of each object. `decode` converts such octets to the object."""
@@ -70,10 +68,10 @@ class LazyList(Sequence[T]):
 
 
 class LazyGroups(Mapping[LoweredName, tuple[T, ...]]):
-    """Encoded objects by the namespace and name of their Service; each is decoded when it is read."""
+    """Encoded objects by the namespace and name of their Service. An object is decoded when it is read."""
 
     def __init__(self, encoded: Mapping[LoweredName, bytes | tuple[bytes, ...]], decode: Callable[[bytes], T]) -> None:
-        """`encoded` has the octets of one object, or of several, for each key.
+        """`encoded` has the octets of one object, or of several objects, for each key.
 
         `decode` converts the octets of one object to the object.
         """
@@ -96,7 +94,7 @@ class LazyGroups(Mapping[LoweredName, tuple[T, ...]]):
 class ClusterCopy(NamedTuple):
     """All objects whose names a zone transfer contains.
 
-    `slices` and `imported` find EndpointSlices by the namespace and name of their Service.
+    `slices` and `imported` have EndpointSlices by the namespace and name of their Service.
     """
 
     services: LazyList[Service]
@@ -121,8 +119,7 @@ def copy_objects(objects: Iterable[StoredObject]) -> InSteps[list[bytes]]:
 def copy_groups(index: SecondaryIndex[LoweredName]) -> InSteps[dict[LoweredName, bytes | tuple[bytes, ...]]]:
     """A generator that copies the encoded objects of an index by key, and pauses between steps.
 
-    It returns the copy: octets for a key with one object, a tuple of octets for several. Most keys have one object, and
-    a tuple around each would cost time, because the garbage collector visits every tuple.
+    The return value has octets for a key with one object, and a tuple of octets for a key with several objects.
     """
     keys = list(index.keys())
     out: dict[LoweredName, bytes | tuple[bytes, ...]] = {}

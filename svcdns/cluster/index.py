@@ -1,17 +1,12 @@
 """The index of a cluster view in a worker: finds Services, endpoints, namespaces and Pods by name and by address.
 
-One writer applies changes, many readers look objects up. The index knows no DNS records and no options of plugins.
 Rules:
 
-1. `apply` returns the dependencies that a change affects, whether the objects existed before or not. Replies without
-   these dependencies remain correct.
-2. A list (`Begin` … `Complete`) adds objects before it removes others, so that no name is missing for a moment.
-3. Names are compared in lower case. Addresses are compared as the API server writes them, as in CoreDNS: an address in
-   an unusual spelling has no reverse record.
-4. Objects are stored encoded, and decoded when they are read: as Python objects, a hundred thousand endpoints take ten
-   times the memory.
-5. Each object is stored once, and all indexes share it (`secondary_index`). A key of the index by address is an address
-   without its last two characters: with one key for each address, that index would take the most memory of all.
+1. `apply` returns the dependencies that a change affects. Replies without these dependencies stay correct.
+2. A list adds objects before it removes others, so that no existing name is missing.
+3. Names are compared in lower case. Addresses are compared in the API server's spelling, as in CoreDNS.
+4. Objects are stored encoded, once, and decoded when they are read. All indexes share them (`secondary_index`).
+5. A key of the index by address is an address without its last two characters. This saves memory.
 
 Dependencies: ("namespace", ns), ("service", ns, name), ("endpoints", ns, service), ("address", text), ("external",
 address), ("pod", ip), ("import", ns, name), ("imported", ns, service), ("serial",), ("sync",).
@@ -85,7 +80,7 @@ class Index:
     """The objects of one cluster view, with indexes by name and by address."""
 
     def __init__(self, kinds: Iterable[Kind]) -> None:
-        """Makes an empty index. `kinds` are the kinds of objects that the cluster view's source reports."""
+        """Makes an empty index. `kinds` are the kinds of objects that the source reports."""
         self._unsynced = set(kinds)
         self._unlisted: dict[Kind, set[LoweredName]] = {}
         """For each kind that is being listed: the known objects that the list has not contained so far."""
@@ -110,7 +105,7 @@ class Index:
 
     @property
     def synced(self) -> bool:
-        """True after every kind has been listed once; it never becomes False again."""
+        """Returns True after every kind of object has been listed once."""
         return not self._unsynced
 
     def has_namespace(self, name: str) -> bool:
@@ -167,14 +162,14 @@ class Index:
         return tuple([pod for pod in found if pod.ip == address or address in pod.more_ips])
 
     def namespace_labels(self, name: str) -> dict[str, str]:
-        """Returns the labels of the Namespace `name` (lower case). Without such a Namespace, the result is empty."""
+        """Returns the labels of the Namespace `name` (lower case), or no labels if there is no such Namespace."""
         stored = self._objects[Kind.NAMESPACE].get(("", name))
         return {} if stored is None else dict(_namespace(stored.data).labels)
 
     def copy(self) -> InSteps[ClusterCopy]:
         """A generator that copies all objects whose names a zone transfer contains, and pauses between steps.
 
-        Its return value is the copy. The copy has the objects as they are when the generator ends.
+        The return value is the copy, which has the state of the index at the end of the generator.
         """
         return copy_consistently(self._copy, lambda: self._changes)
 
@@ -188,7 +183,10 @@ class Index:
         )
 
     def names(self, kind: Kind) -> Container[LoweredName]:
-        """Returns the namespaces and names, in lower case, of all objects of a kind; a live view, not a copy."""
+        """Returns the namespaces and names of all objects of a kind, in lower case.
+
+        The result is a live view, not a copy.
+        """
         return self._objects[kind]
 
     def count(self, kind: Kind) -> int:
@@ -291,7 +289,8 @@ class Index:
     ) -> None:
         """Updates the index of EndpointSlices by Service, if a slice's label now names another Service.
 
-        `old` and `new` are the slice before and after the change. Adds to `affected` the dependencies of both Services.
+        `old` and `new` are the slice before and after the change. The dependencies of both Services are added to
+        `affected`.
         """
         before = (old.namespace.lower(), old.service.lower()) if old is not None else None
         after = (new.namespace.lower(), new.service.lower()) if new is not None else None
@@ -326,18 +325,18 @@ def _pod_ips(pod: Any) -> set[str]:
 
 
 def _reindex(index: SecondaryIndex[str], stored: StoredObject, before: set[str], after: set[str]) -> None:
-    """Moves an object in an index by address, from its addresses `before` a change to its addresses `after` the change.
+    """Updates an index by address after a change of an object.
 
-    The index uses each address without its last two characters as the key; rule 5 of the module says why.
+    `before` and `after` are the object's addresses before and after the change.
     """
     if before != after:
         index.move(stored, {address[:-2] for address in before}, {address[:-2] for address in after})
 
 
 def _with_text(index: SecondaryIndex[str], address: str) -> Iterable[bytes]:
-    """Returns the encoded objects that contain the text `address` in any field, from an index by address.
+    """Returns the encoded objects that contain the text `address` in any field.
 
-    The caller has to decode each object and to compare the address itself.
+    The caller must decode each object, and compare the address itself.
     """
     text = address.encode()
     return [stored.data for stored in index.at(address[:-2]) if text in stored.data]

@@ -1,10 +1,7 @@
-"""The Kubernetes objects from which answers are made, with only the fields that a record, a zone or a metric needs.
+"""The Kubernetes objects from which answers are made, with only the needed fields.
 
-The API's own objects are ten to a hundred times larger, and a cluster of 150,000 endpoints has to fit in memory.
-Objects are frozen, and are sent between processes as msgpack. Names and addresses are text as the API server writes it:
-the index compares names in lower case.
-
-Source of the fields: core/v1 Service, Namespace and Pod; discovery.k8s.io/v1 EndpointSlice;
+Objects are frozen, and are sent between processes as msgpack. Names and addresses are text in the API server's
+spelling. Source of the fields: core/v1 Service, Namespace and Pod; discovery.k8s.io/v1 EndpointSlice;
 multicluster.x-k8s.io/v1alpha1 ServiceImport.
 """
 
@@ -25,7 +22,7 @@ HEADLESS: Final = "None"
 
 
 class Port(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """One port of a Service, an EndpointSlice or a ServiceImport; `number` is 0..65535 or NO_PORT."""
+    """One port of a Service, an EndpointSlice or a ServiceImport. `number` is from 0 to 65535, or NO_PORT."""
 
     name: str = ""
     protocol: str = ""
@@ -39,8 +36,8 @@ PLACEHOLDER_PORTS: Final = (Port(),)
 class Service(msgspec.Struct, frozen=True, array_like=True, tag="Service"):
     """A Service.
 
-    `cluster_ips` is clusterIPs, or a list of only clusterIP if clusterIPs is empty. `external_ips` is spec.externalIPs,
-    followed by the IP address, or else the hostname, of each status.loadBalancer.ingress.
+    `cluster_ips` has clusterIPs, or else the single clusterIP. `external_ips` has spec.externalIPs, and then the IP
+    address or hostname of each status.loadBalancer.ingress.
     """
 
     namespace: str
@@ -52,7 +49,7 @@ class Service(msgspec.Struct, frozen=True, array_like=True, tag="Service"):
 
     @property
     def headless(self) -> bool:
-        """True if the first ClusterIP is `None`. The label service.kubernetes.io/headless is not considered."""
+        """Returns True if the first ClusterIP is `None`."""
         return bool(self.cluster_ips) and self.cluster_ips[0] == HEADLESS
 
 
@@ -71,7 +68,7 @@ class Endpoint(msgspec.Struct, frozen=True, array_like=True, gc=False):
 class EndpointSlice(msgspec.Struct, frozen=True, array_like=True, tag="EndpointSlice"):
     """An EndpointSlice with its ready endpoints.
 
-    `service` is the label kubernetes.io/service-name, or an empty text without this label.
+    `service` is the label kubernetes.io/service-name, or empty if there is no such label.
     """
 
     namespace: str
@@ -84,7 +81,7 @@ class EndpointSlice(msgspec.Struct, frozen=True, array_like=True, tag="EndpointS
 class ImportedSlice(msgspec.Struct, frozen=True, array_like=True, tag="ImportedSlice"):
     """An EndpointSlice of a multi-cluster Service.
 
-    `service` is the label multicluster.kubernetes.io/service-name, `cluster` the label
+    `service` is the label multicluster.kubernetes.io/service-name. `cluster` is the label
     multicluster.kubernetes.io/source-cluster.
     """
 
@@ -99,7 +96,7 @@ class ImportedSlice(msgspec.Struct, frozen=True, array_like=True, tag="ImportedS
 class Namespace(msgspec.Struct, frozen=True, array_like=True, tag="Namespace", gc=False):
     """A Namespace. `namespace` is always empty.
 
-    `labels` are pairs of a key and a value, sorted. They are stored only with the watch option `clients`.
+    `labels` has sorted pairs of key and value. They are stored only with the watch option `clients`.
     """
 
     name: str
@@ -108,10 +105,10 @@ class Namespace(msgspec.Struct, frozen=True, array_like=True, tag="Namespace", g
 
 
 class Pod(msgspec.Struct, frozen=True, array_like=True, tag="Pod", gc=False):
-    """A Pod with its primary address, which is status.podIP.
+    """A Pod with its primary address, status.podIP.
 
-    The other fields are stored only with the watch option `clients`. `more_ips` are the other addresses in
-    status.podIPs. `host_network` is True if the Pod uses the network of its node, and so the node's address.
+    The other fields are stored only with the watch option `clients`. `more_ips` has the other addresses of
+    status.podIPs. If `host_network` is true, the Pod has the address of its node.
     """
 
     namespace: str
@@ -122,7 +119,7 @@ class Pod(msgspec.Struct, frozen=True, array_like=True, tag="Pod", gc=False):
 
 
 class ServiceImport(msgspec.Struct, frozen=True, array_like=True, tag="ServiceImport"):
-    """A ServiceImport. Without ports, `ports` is empty; a Service without ports has a placeholder port instead."""
+    """A ServiceImport. If it has no ports, `ports` is empty."""
 
     namespace: str
     name: str

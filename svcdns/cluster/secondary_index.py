@@ -1,8 +1,7 @@
-"""The stored objects of an index, and secondary indexes, which find them by other keys than their name.
+"""The stored objects of an index, and secondary indexes, which find objects by other keys than their name.
 
-Each object is stored once, encoded; the primary index and all secondary indexes refer to the same `StoredObject`. When
-an object changes, its octets are replaced there. So only the secondary indexes whose keys have changed need an update.
-Nothing is decoded here.
+Each object is stored once, encoded. All indexes refer to the same `StoredObject`, whose octets are replaced when the
+object changes.
 """
 
 from __future__ import annotations
@@ -20,16 +19,16 @@ K = TypeVar("K")
 
 
 class StoredObject(msgspec.Struct, gc=False):
-    """An object of the index. `data` is the object in msgpack; a change of the object replaces it."""
+    """An object of the index. `data` is the object in msgpack. A change of the object replaces `data`."""
 
     key: LoweredName
     data: bytes
 
 
 class SecondaryIndex(Generic[K]):
-    """Finds stored objects by a key that several of them may share.
+    """Finds stored objects by a key that several objects may have.
 
-    The objects of one key are ordered by namespace and name.
+    The objects of one key are in the order of namespace and name.
     """
 
     def __init__(self) -> None:
@@ -44,7 +43,7 @@ class SecondaryIndex(Generic[K]):
         return found if isinstance(found, list) else (found,)
 
     def add(self, key: K, stored: StoredObject) -> None:
-        """Adds an object to the objects of `key`. Call it only if the object is not one of them yet."""
+        """Adds an object to the objects of `key`. Call it only if the object is not there yet."""
         found = self._found.setdefault(key, stored)
         if isinstance(found, list):
             found.insert(bisect_left(found, stored.key, key=_key_of), stored)
@@ -52,7 +51,7 @@ class SecondaryIndex(Generic[K]):
             self._found[key] = sorted((found, stored), key=_key_of)
 
     def remove(self, key: K, stored: StoredObject) -> None:
-        """Removes an object from the objects of `key`. Call it only if the object is one of them."""
+        """Removes an object from the objects of `key`. Call it only if the object is there."""
         found = self._found[key]
         if not isinstance(found, list):
             del self._found[key]
@@ -62,7 +61,7 @@ class SecondaryIndex(Generic[K]):
             self._found[key] = found[0]
 
     def move(self, stored: StoredObject, before: set[K], after: set[K]) -> None:
-        """Moves an object from its keys `before` a change to its keys `after` the change."""
+        """Moves an object from the keys `before` to the keys `after`."""
         for key in before - after:
             self.remove(key, stored)
         for key in after - before:

@@ -1,9 +1,7 @@
 """The watch options: which cluster is watched, and which of its objects.
 
-They are made from the options of the plugin *kubernetes*, and from the presence of *visibility* in the same block.
-
-Watch options are hashable, and are sent between processes. A reload compares them to find out whether the watch has to
-change.
+The options come from the plugin *kubernetes*, and from *visibility* in the same block. After a reload, equal options
+mean that the watch goes on.
 """
 
 from __future__ import annotations
@@ -16,19 +14,20 @@ from svcdns.errors import SvcdnsError
 
 
 class SourceError(SvcdnsError):
-    """A source of changes cannot be set up as configured. `str(error)` is one line that says what to correct."""
+    """Raised if a source of changes cannot be set up as configured. The text of the error says what to correct."""
 
 
 class WatchOptions(msgspec.Struct, frozen=True, array_like=True):
     """Where the cluster is read from, and which of its objects are watched.
 
-    `tls` are the paths of certificate, key and CA certificate, used with `endpoint` only; an empty `context` means the
-    kubeconfig's current context. `labels` selects Services, slices and Pods; `namespace_labels` selects Namespaces and
-    ServiceImports. `pods` turns on the watch of Pods, `multicluster` the watch of ServiceImports and their slices.
-    `zones` stores the topology zone of endpoints, `targets` the names of their Pods, which take most of an endpoint's
-    memory. `manifests` are files and folders; files in the folders that match a pattern of `exclude` are not read.
-    Objects in manifests without a namespace are in `default_namespace`. `clients` stores what identifies clients: the
-    labels of Namespaces, and for Pods all addresses and the use of the node's network.
+    - `tls` has the paths of certificate, key and CA certificate for `endpoint`. If `context` is empty, the kubeconfig's
+      current context is used.
+    - `labels` selects Services, slices and Pods. `namespace_labels` selects Namespaces and ServiceImports.
+    - `pods` turns on the watch of Pods, and `multicluster` that of ServiceImports and their slices.
+    - `zones` stores the topology zone of endpoints, and `targets` the names of their Pods.
+    - `manifests` has files and folders. Files that match a pattern of `exclude` are not read. Objects without a
+      namespace are in `default_namespace`.
+    - `clients` stores what identifies clients: labels of Namespaces, and all addresses of Pods.
     """
 
     endpoint: str = ""
@@ -55,10 +54,10 @@ _SECOND_FIELDS: Final = 14
 
 
 def encode_watch(options: WatchOptions) -> bytes:
-    """Returns the options in msgpack. The control process and workers identify a cluster view by these octets.
+    """Returns the options in msgpack. These octets identify a cluster view.
 
-    Fields that were added after the hand-over format are left out if they have their defaults. So this version and an
-    older one encode the same options in the same way, and an upgrade in place keeps the views.
+    Newer fields with their default value are left out. So two versions encode the same options in the same way, and an
+    upgrade in place keeps the views.
     """
     if options.clients:
         return msgspec.msgpack.encode(options)
@@ -69,8 +68,8 @@ def encode_watch(options: WatchOptions) -> bytes:
 class SnapshotOptions(msgspec.Struct, frozen=True, array_like=True):
     """The options of a cluster view's snapshot.
 
-    `path` is the folder of the file. `max_age` is the largest age at a start in seconds, 0 for any. `ready` is True if
-    the server reports itself as ready while it serves from the snapshot.
+    `path` is the folder of the file. `max_age` is the largest age of a snapshot at a start, in seconds; 0 means any
+    age. If `ready` is true, the server reports itself as ready while it serves from the snapshot.
     """
 
     path: str

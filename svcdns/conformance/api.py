@@ -1,8 +1,7 @@
 """Reads from and writes to the API server that the server under test watches.
 
-Writing is limited to the few objects of the suite. Credentials, TLS and proxies are handled by the code of svcdns's own
-watch (`sources.api`). Every failure is a ConformanceError whose text is one line. Sources: Kubernetes API conventions;
-RFC 7386 for merge patches.
+Only the suite's own objects are written. Every failure is a ConformanceError with a text of one line. Sources:
+Kubernetes API conventions; RFC 7386 for merge patches.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ TIMEOUT: Final = 10.0
 def path_of(resource: str, namespace: str = "", name: str = "") -> str:
     """Returns the URL path of a namespaced resource, or of one object if `name` is given.
 
-    Without `namespace` the path is for all namespaces.
+    Without `namespace`, the path is that of all namespaces.
     """
     parts = [_GROUPS[resource], *(["namespaces", namespace] if namespace else []), resource, *([name] if name else [])]
     return "/".join(parts)
@@ -44,14 +43,14 @@ def path_of(resource: str, namespace: str = "", name: str = "") -> str:
 def connect(access: Access, *, unpack: bool = True) -> aiohttp.ClientSession:
     """Returns a session for an API server.
 
-    With `unpack`, the session decompresses bodies. The proxies of the environment are not used for a server on this
-    machine.
+    If `unpack` is true, the session decompresses bodies. For a server on this machine, the proxy of the environment is
+    not used.
     """
     return aiohttp.ClientSession(trust_env=not access.local, auto_decompress=unpack)
 
 
 class MissingError(ConformanceError):
-    """The API server replied that the object does not exist (404)."""
+    """Raised if the object does not exist (status 404)."""
 
 
 class Api:
@@ -67,7 +66,7 @@ class Api:
     async def listed(self, path: str, kind: str) -> list[Object]:
         """Returns all objects of a resource, read in pages.
 
-        Sets `kind` in each object, because the API server leaves this field out in lists.
+        Sets `kind` in each object, because lists of the API server do not contain it.
         """
         found: list[Object] = []
         token = ""
@@ -88,7 +87,7 @@ class Api:
         return await self._request("PATCH", path, change, "application/merge-patch+json")
 
     async def delete(self, path: str) -> None:
-        """Deletes an object. If the object does not exist, this is no error."""
+        """Deletes an object. A missing object is no error."""
         with contextlib.suppress(MissingError):
             await self._request("DELETE", path)
 

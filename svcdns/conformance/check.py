@@ -1,8 +1,7 @@
 """The type of a check, the type of its result, and the decorator that registers checks.
 
-A check is a coroutine function with one argument, an `Examiner`. It returns if the rule holds. It raises `Failed` if
-the rule does not hold, and `Skipped` if the cluster has no object to which the rule applies. The decorator `check` adds
-the function to a dictionary, in the order of the source.
+A check is a coroutine function with one argument, an `Examiner`. It raises `Failed` if its rule does not hold, and
+`Skipped` if the cluster has no object for the rule.
 """
 
 from __future__ import annotations
@@ -23,9 +22,9 @@ Run = Callable[[Examiner], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One rule and the function that checks it.
+    """One rule, and the function that checks it.
 
-    `rule` is the source of the rule with its section, `explains` is one sentence for users, and `writes` is True if the
+    `rule` is the source of the rule with its section. `explains` is one sentence for users. `writes` is True if the
     check changes the cluster.
     """
 
@@ -42,7 +41,8 @@ class Check:
 class Result:
     """The result of a check.
 
-    `seconds` is the duration. `failure` is set if the check failed. `note` is the reason if the check was skipped.
+    `seconds` is the duration. `failure` is the reason if the check failed. `note` is the reason if the check was
+    skipped.
     """
 
     check: Check
@@ -53,7 +53,7 @@ class Result:
 
 
 def checker(group: str, into: dict[str, Check]) -> Callable[..., Callable[[Run], Run]]:
-    """Returns the decorator that registers the checks of one module in `into`, as members of `group`.
+    """Returns the decorator that adds the checks of one module to `into`, as members of `group`.
 
     The docstring of a check is printed for users.
     """

@@ -1,8 +1,6 @@
-"""Sends packets to the server under test and receives its replies.
+"""Sends packets to the server under test, and receives its replies.
 
-Every operation has a time limit, so that no server can block the suite. Each UDP query has its own unconnected socket,
-so that the suite notices a reply from another address. On TCP two octets with the length precede each message (RFC 1035
-§4.2.2).
+Every operation has a time limit. UDP sockets are not connected, so that the suite notices a reply from another address.
 """
 
 from __future__ import annotations
@@ -19,14 +17,14 @@ Peer = tuple[str, int]
 
 
 class NoReply(Exception):
-    """No reply arrived within the time limit. `str(error)` names the transport and the time limit."""
+    """Raised if no reply arrived within the time limit."""
 
 
 class Server:
     """The server under test.
 
-    `timeout` is the time limit of one try in seconds. `tries` is how often a UDP query is sent. `no_reply_timeout` is
-    how many seconds the suite waits if it expects no reply.
+    `timeout` is the time limit of one try in seconds. A UDP query is sent at most `tries` times. If no reply is
+    expected, the suite waits for `no_reply_timeout` seconds.
     """
 
     def __init__(
@@ -52,14 +50,14 @@ class Server:
 
     @property
     def address(self) -> Peer:
-        """The address and port from which the server's replies must come."""
+        """Returns the address and port from which the server's replies must come."""
         return str(self._address[0]), int(self._address[1])
 
     async def udp(self, packet: bytes, *, tries: int | None = None, wait: float | None = None) -> tuple[bytes, Peer]:
-        """Sends a packet over UDP. Returns the first datagram that has the same ID or comes from the server's address.
+        """Sends a packet over UDP. Returns the first datagram with the same ID or from the server's address, and its
+        sender.
 
-        Returns the sender of that datagram, too. Raises NoReply if no such datagram arrives in time, or if the port is
-        closed.
+        Raises NoReply if no such datagram arrives in time, or if the port is closed.
         """
         tries, wait = tries or self.tries, wait or self.timeout
         for _ in range(tries):
@@ -68,7 +66,7 @@ class Server:
         raise NoReply(f"no reply over UDP: {tries} {'try' if tries == 1 else 'tries'} of {wait:g} s")
 
     async def udp_together(self, packets: Sequence[bytes]) -> list[bytes]:
-        """Sends all packets at once from one socket, as musl's resolver does. Returns the replies.
+        """Sends all packets from one socket without waiting, as musl's resolver does. Returns the replies.
 
         Raises NoReply if a reply is missing.
         """
@@ -102,7 +100,7 @@ class Server:
 
     @contextlib.asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection]:
-        """Opens a TCP connection and closes it at the end. Raises NoReply if the connection cannot be opened."""
+        """Context manager for a TCP connection. Raises NoReply if the connection cannot be opened."""
         host, port = self.address
         try:
             async with asyncio.timeout(self.timeout):
@@ -146,7 +144,7 @@ class Connection:
         self._reader, self._writer, self._timeout = reader, writer, timeout
 
     async def send(self, octets: bytes) -> None:
-        """Sends octets without adding a length."""
+        """Sends octets without a length before them."""
         try:
             async with asyncio.timeout(self._timeout):
                 self._writer.write(octets)

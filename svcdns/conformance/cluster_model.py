@@ -1,6 +1,6 @@
-"""A model of the cluster whose names the server under test answers. The expected records follow from the model.
+"""A model of the cluster that the server under test answers for. The expected records are computed from the model.
 
-The model is made from objects of the API server (`from_objects`) or from manifest files (`from_manifests`). It has only
+The model is made from objects of the API server (`from_objects`) or from manifest files (`from_manifests`). It has
 Services, EndpointSlices, Namespaces and Pods. Source: core/v1, discovery.k8s.io/v1.
 """
 
@@ -33,9 +33,9 @@ class Port:
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """A ready endpoint of a Service with one address.
+    """A ready endpoint of a Service, with one address in canonical text.
 
-    The address is in canonical text form. `hostname` is empty if there is none. `ports` are those of the EndpointSlice.
+    `hostname` is empty if there is none. `ports` are those of the EndpointSlice.
     """
 
     address: str
@@ -81,9 +81,9 @@ class Cluster:
         return next((s for s in self.services if (s.namespace, s.name) == (namespace, name)), None)
 
     def services_with(self, address: str) -> list[tuple[Service, Endpoint | None]]:
-        """Returns the Services that have this address as ClusterIP or as address of an endpoint.
+        """Returns the Services that have this address, as ClusterIP or as address of an endpoint.
 
-        The address must be in canonical text form. The second item of a pair is the endpoint, or None for a ClusterIP.
+        The address must be in canonical text. The second item of a pair is the endpoint, or None for a ClusterIP.
         """
         return self._by_address.get(address, [])
 
@@ -99,9 +99,7 @@ class Cluster:
 
 
 def from_objects(objects: Iterable[Object]) -> Cluster:
-    """Returns the model of the cluster that these API objects, in JSON form, describe. Ignores kinds without DNS
-    names.
-    """
+    """Returns the model of the cluster from API objects in JSON form. Ignores kinds without DNS names."""
     by_kind: dict[str, list[Object]] = {}
     for item in objects:
         by_kind.setdefault(item["kind"], []).append(item)
@@ -125,7 +123,7 @@ def from_objects(objects: Iterable[Object]) -> Cluster:
 
 
 def canonical(addresses: Iterable[str]) -> Iterator[str]:
-    """Yields the IP addresses in canonical text form.
+    """Yields the IP addresses in canonical text.
 
     An IPv4-mapped address becomes the IPv4 address. A text that is not an address is left out.
     """
@@ -174,9 +172,7 @@ def _ports(given: Sequence[Object] | None) -> tuple[Port, ...]:
 
 
 def _unique(endpoints: Iterable[Endpoint]) -> tuple[Endpoint, ...]:
-    """Merges endpoints that have the same address and hostname. A merged endpoint has the ports of all of these
-    endpoints.
-    """
+    """Merges endpoints that have the same address and hostname. The merged endpoint has all their ports."""
     found: dict[Name, Endpoint] = {}
     for endpoint in endpoints:
         key = (endpoint.address, endpoint.hostname)
@@ -187,7 +183,7 @@ def _unique(endpoints: Iterable[Endpoint]) -> tuple[Endpoint, ...]:
 
 
 def from_manifests(paths: Sequence[str]) -> Cluster:
-    """Returns the model of YAML files and folders. Raises ManifestError.
+    """Returns the model of the cluster from YAML files and folders. Raises ManifestError.
 
     The files are read as by the option `manifests` of the plugin *kubernetes*.
     """
@@ -223,7 +219,7 @@ def from_manifests(paths: Sequence[str]) -> Cluster:
 def _trimmed(
     item: ServiceObject, types: Mapping[Name, str], endpoints: Mapping[Name, list[Endpoint]], by_name: Collection[Name]
 ) -> Service:
-    """Converts a Service of the manifest reader into a Service of the model."""
+    """Converts a Service from a manifest to a Service of the model."""
     key = (item.namespace, item.name)
     external = item.external_name is not None
     return Service(

@@ -1,4 +1,4 @@
-"""The errors that stop a run before its result is known. `str(error)` is one line for the user."""
+"""The errors that stop a run before its result is known."""
 
 from __future__ import annotations
 
@@ -6,4 +6,7 @@ from svcdns.errors import SvcdnsError
 
 
 class ConformanceError(SvcdnsError):
-    """The run cannot begin or continue: no DNS server, no API server, or no permission to write."""
+    """Raised if the run cannot begin or continue: no DNS server, no API server, or no permission to write.
+
+    The text of the error is one line for the user.
+    """

@@ -1,6 +1,6 @@
-"""The functions that checks use to send queries and to compare the replies.
+"""The functions with which checks send queries and compare replies.
 
-Replies are parsed strictly. Each error becomes a `Failed` for the user. Each reply must obey these general rules:
+Replies are parsed strictly. Each reply must obey these general rules:
 
 - It comes from the address that was queried, and is a well-formed message.
 - It has QR set, and the ID and the opcode of the query.
@@ -32,7 +32,7 @@ SAMPLE: Final = 12
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A query with its reply. The methods that compare the reply raise Failed."""
+    """A query and its reply. The methods that compare the reply raise Failed."""
 
     query: Query
     reply: Reply
@@ -57,7 +57,7 @@ class Answer:
     def exactly(self, rtype: int, wanted: Iterable[str]) -> Answer:
         """Raises Failed unless the reply is NOERROR and its records of the type have exactly the RDATA in `wanted`.
 
-        The owner of each record must be the QNAME or a name of the CNAME chain.
+        The owner of each record must be the QNAME, or a name in its chain of CNAME records.
         """
         expected = sorted(wanted)
         shown = ", ".join(expected[:8]) + (f" and {len(expected) - 8} more" if len(expected) > 8 else "")
@@ -86,8 +86,7 @@ class Answer:
 class Examiner:
     """The data of a run that a check needs.
 
-    `zone` is the server's zone, absolute and in lower case. `cluster` is the model of the cluster that the server
-    should answer for.
+    `zone` is the server's zone, absolute and in lower case. `cluster` is the model of the cluster.
     """
 
     server: Server
@@ -111,7 +110,7 @@ class Examiner:
         return await self.send(Query(name, rtype, rclass, flags, opts=(opt,) if opt else (), tcp=tcp))
 
     async def send(self, query: Query) -> Answer:
-        """Sends the query unchanged. Does not repeat it over TCP if the reply is truncated."""
+        """Sends the query unchanged. A truncated reply is not repeated over TCP."""
         packet = query.packet(self.ident())
         try:
             if query.tcp:
@@ -123,7 +122,7 @@ class Examiner:
         return self.read(query, packet, data, peer)
 
     async def udp(self, query: Query, packet: bytes) -> tuple[bytes, Peer]:
-        """Sends a packet over UDP. Returns the octets of the reply and its sender. Raises Failed without a reply."""
+        """Sends a packet over UDP. Returns the reply and its sender. Raises Failed if no reply arrives."""
         try:
             return await self.server.udp(packet)
         except NoReply as no_reply:
@@ -148,7 +147,10 @@ class Examiner:
         return answer if not answer.reply.has(0x0200) else await self.query(name, rtype, tcp=True)
 
     async def together(self, queries: Sequence[Query]) -> list[Answer]:
-        """Sends several queries at once from one UDP socket. Returns the answers in the order of the queries."""
+        """Sends several queries from one UDP socket without waiting.
+
+        Returns the answers in the order of the queries.
+        """
         packets = [query.packet(ident) for query, ident in zip(queries, self.idents(len(queries)), strict=True)]
         try:
             replies = {data[:2]: data for data in await self.server.udp_together(packets)}
@@ -231,13 +233,13 @@ class Examiner:
         return answer
 
     def failed(self, query: Query | Octets, expected: str, got: str) -> Failed:
-        """Returns a Failed for a query without a parsed reply. Does not raise it."""
+        """Returns a Failed for a query that has no parsed reply. Does not raise it."""
         return Failed(str(query), expected, got, query.dig(self.server.host, self.server.port))
 
     def sample(self, things: Iterable[T], missing: str) -> list[T]:
-        """Returns a sample of `things`, the same in each run.
+        """Returns a sample of `things`, which is the same in each run.
 
-        If there are none, raises Skipped with the text `missing`.
+        If `things` is empty, raises Skipped with the text `missing`.
         """
         found = list(things)
         if not found:

@@ -1,8 +1,7 @@
 """Computes the records that the Kubernetes DNS specification 1.1.0 requires for a model of the cluster.
 
-Section numbers refer to this specification. Names are absolute text in lower case. RDATA has the form of
-`replies.Line.data`, in lower case. The specification does not define the name of an endpoint without hostname, nor SRV
-priority and weight. So this module expects no particular value for them.
+Names are absolute text in lower case. RDATA has the form of `replies.Line.data`, in lower case. The specification
+leaves the name of an endpoint without hostname, and SRV priority and weight, to the server.
 """
 
 from __future__ import annotations
@@ -35,37 +34,35 @@ def reverse_name(address: str) -> str:
 def addresses(service: Service, version: int) -> set[str]:
     """Returns the addresses in the A records (version 4) or AAAA records (version 6) of a Service's name.
 
-    They are the ClusterIPs (Kubernetes DNS specification §2.3.1), or the addresses of the ready endpoints of a headless
-    Service (§2.4.1).
+    These are the ClusterIPs (Kubernetes DNS specification §2.3.1). For a headless Service, they are the addresses of
+    the ready endpoints (§2.4.1).
     """
     given = (e.address for e in service.endpoints) if service.headless else service.cluster_ips
     return {str(ip) for ip in map(ipaddress.ip_address, given) if ip.version == version}
 
 
 def hostname_addresses(service: Service, hostname: str, version: int) -> set[str]:
-    """Returns the addresses in the A or AAAA records of an endpoint's name.
+    """Returns the addresses in the A or AAAA records of an endpoint's name (Kubernetes DNS specification §2.4.1).
 
-    There is one record for each address whose endpoint has this hostname (Kubernetes DNS specification §2.4.1).
+    These are the addresses of all endpoints with this hostname.
     """
     given = (ipaddress.ip_address(e.address) for e in service.endpoints if e.hostname.lower() == hostname.lower())
     return {str(ip) for ip in given if ip.version == version}
 
 
 def named_ports(service: Service) -> list[Port]:
-    """Returns the ports that have SRV records, which are the ports with a name (Kubernetes DNS specification §2.3.2,
-    §2.4.2).
+    """Returns the ports that have SRV records: those with a name (Kubernetes DNS specification §2.3.2, §2.4.2).
 
-    For a headless Service these are the ports of its endpoints. A named port may have another number at each endpoint,
-    so the field `number` of each result is 0.
+    For a headless Service, these are the ports of its endpoints. The field `number` of each result is 0.
     """
     given = [port for e in service.endpoints for port in e.ports] if service.headless else service.ports
     return list(dict.fromkeys(Port(p.name, p.protocol, 0) for p in given if p.name))
 
 
 def cluster_srv(service: Service, port: Port, zone: str) -> set[tuple[int, str]]:
-    """Returns port number and target of each SRV record of a port.
+    """Returns port number and target of each SRV record of a port (Kubernetes DNS specification §2.3.2).
 
-    Call it only for a Service that has a ClusterIP (Kubernetes DNS specification §2.3.2).
+    Call it only for a Service that has a ClusterIP.
     """
     return {
         (p.number, service_name(service, zone))
@@ -102,7 +99,8 @@ def nameless_srv(service: Service, port: Port) -> int:
 
 
 def absolute(name: str) -> str:
-    """Returns an externalName as the target of a CNAME record (Kubernetes DNS specification §2.5): absolute and in
-    lower case.
+    """Returns an externalName as the target of a CNAME record, absolute and in lower case.
+
+    Source: Kubernetes DNS specification §2.5.
     """
     return name.rstrip(".").lower() + "."

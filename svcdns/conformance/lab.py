@@ -1,9 +1,7 @@
 """A namespace in a real cluster with a Service of every kind. The suite creates, changes and deletes its objects.
 
-The Services have no selectors, so no controller takes part: the suite itself writes the EndpointSlices. The addresses
-of endpoints are from the ranges for benchmarks and documentation (RFC 2544, RFC 3849), so no Pod has them. The Service
-of type LoadBalancer has a class that no controller serves, so no load balancer is created. The suite deletes each
-object individually, because some API servers do not delete the objects of a deleted namespace.
+The Services have no selectors: the suite itself writes the EndpointSlices. The addresses of endpoints are from the
+ranges for benchmarks and documentation (RFC 2544, RFC 3849). No load balancer is created.
 """
 
 from __future__ import annotations
@@ -35,7 +33,7 @@ DNS: Final = {"name": "dns", "port": 53, "protocol": "UDP"}
 
 
 def service(name: str, **spec: Any) -> Object:
-    """Returns a Service without selector, in JSON form. It has one port unless `spec` has other ports."""
+    """Returns a Service without selector, in JSON form. The Service has one port unless `spec` has other ports."""
     return {
         "apiVersion": "v1",
         "kind": "Service",
@@ -63,7 +61,7 @@ def endpoint_slice(name: str, of: str, endpoints: Sequence[Object], ports: Seque
 
 
 def objects(block: int) -> list[Object]:
-    """Returns a Service of every kind and their EndpointSlices, in JSON form.
+    """Returns a Service of every kind, and their EndpointSlices, in JSON form.
 
     `block` (0 to 255) is a part of each address, so that two runs have different addresses.
     """
@@ -114,9 +112,9 @@ def objects(block: int) -> list[Object]:
 
 
 class Lab:
-    """The namespace with the objects of the suite, and the operations on these objects that checks use.
+    """The namespace with the objects of the suite.
 
-    `block` is a part of all endpoint addresses. `bound` is the number of seconds within which DNS must show a change.
+    `block` is a part of all endpoint addresses. DNS must show a change within `bound` seconds.
     """
 
     def __init__(self, api: Api, namespace: str, block: int, bound: float) -> None:
@@ -166,7 +164,7 @@ class Lab:
     async def close(self) -> None:
         """Deletes all objects and the namespace, in reverse order of creation.
 
-        Raises ConformanceError if something remains. `str(error)` contains the first cause.
+        Raises ConformanceError if something remains.
         """
         left = []
         try:
@@ -188,7 +186,7 @@ class Lab:
 
 @contextlib.asynccontextmanager
 async def lab(api: Api, bound: float, rng: random.Random) -> AsyncIterator[tuple[Lab, Cluster]]:
-    """Creates a Lab with all its objects and yields it with the model of the cluster. Raises ConformanceError.
+    """Creates a Lab with all its objects, and yields it with the model of the cluster. Raises ConformanceError.
 
     The objects are deleted at the end, also after a failure or a cancellation.
     """

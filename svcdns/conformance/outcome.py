@@ -21,7 +21,7 @@ class Severity(StrEnum):
 
 
 class Outcome(StrEnum):
-    """The outcome of a check. `skipped` means that the cluster has no object to which the rule applies."""
+    """The outcome of a check. `skipped` means that the cluster has no object for the check."""
 
     PASSED = "passed"
     FAILED = "failed"
@@ -30,10 +30,10 @@ class Outcome(StrEnum):
 
 @dataclass(eq=False)
 class Failed(Exception):
-    """The rule does not hold.
+    """Raised if the rule of a check does not hold.
 
-    `query` is the query, `expected` and `got` describe the expected and the actual reply, and `dig` is a command that
-    repeats the query.
+    `query` is the query, and `dig` is a command that repeats it. `expected` and `got` describe the expected and the
+    actual reply.
     """
 
     query: str
@@ -43,4 +43,4 @@ class Failed(Exception):
 
 
 class Skipped(Exception):
-    """The cluster has no object for this check. `str(error)` names the object that is missing."""
+    """Raised if the cluster has no object for a check. The text of the error names the missing object."""

@@ -32,8 +32,8 @@ Packets of this size pass every usual network path (DNS flag day 2020).
 class Opt:
     """An OPT record to send.
 
-    `size` is the UDP payload size in octets, `flags` are the 16 flag bits (DO is 0x8000), and `options` has pairs of
-    code and data.
+    `size` is the UDP payload size in octets. `flags` has the 16 flag bits (DO is 0x8000). `options` has pairs of code
+    and data.
     """
 
     size: int = UDP_SIZE
@@ -60,8 +60,8 @@ class Opt:
 class Query:
     """A query to send.
 
-    `name` is text with or without its final dot. `flags` are header bits without the opcode. More than one OPT record
-    in `opts` is malformed on purpose. `repeat` is the number of copies of the question, which is also QDCOUNT.
+    `name` is text with or without its final dot. `flags` has header bits without the opcode. Several OPT records in
+    `opts` are malformed on purpose. The question occurs `repeat` times, which is also QDCOUNT.
     """
 
     name: str
@@ -80,7 +80,7 @@ class Query:
 
     @property
     def section(self) -> bytes:
-        """The octets of one question in the question section."""
+        """Returns the octets of one question in the question section."""
         return tool_messages.question(self._question)
 
     @property
@@ -117,7 +117,7 @@ class Query:
         )
 
     def __str__(self) -> str:
-        """Returns the query as one line. Brackets contain everything in which it differs from an ordinary query."""
+        """Returns the query as one line. Differences from an ordinary query are in brackets."""
         notes = ["TCP"] if self.tcp else []
         if self.opcode:
             notes.append(f"opcode {self.opcode}")
@@ -137,7 +137,7 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class Octets:
-    """A packet that is not a valid message, and is sent unchanged apart from its ID. `what` describes the packet."""
+    """A packet that is not a valid message. It is sent unchanged, except for its ID. `what` describes the packet."""
 
     what: str
     data: bytes = field(repr=False)

@@ -1,8 +1,7 @@
-"""Parses replies strictly: every count must be right, every octet must belong to a record, and nothing may follow.
+"""Parses replies strictly: every count must be right, and every octet must belong to a record.
 
-This parser is separate from `wire.message`: a test suite must see what a lenient client ignores (a header without
-question, octets after the end, two OPT records). Names are parsed by `wire.names`, RDATA by dnslib. Source: RFC 1035
-§4.1, RFC 6891 §6.1.
+This parser is separate from `wire.message`, which ignores some errors. Names are parsed by `wire.names`, RDATA by
+dnslib. Source: RFC 1035 §4.1, RFC 6891 §6.1.
 """
 
 from __future__ import annotations
@@ -22,7 +21,8 @@ _FLAGS: Final = ((QR, "qr"), (AA, "aa"), (TC, "tc"), (RD, "rd"), (RA, "ra"), (Z,
 class Line:
     """A record as text.
 
-    Names have a final dot. `data` is the RDATA in the format of zone files. Both keep upper and lower case as received.
+    Names have a final dot. `data` is the RDATA in the format of zone files. Names and RDATA keep the letter case that
+    was received.
     """
 
     owner: str
@@ -50,7 +50,7 @@ class ReplyOpt:
 class Reply:
     """A parsed reply.
 
-    `questions` has the octets of each question. `rcode` includes the upper bits in the OPT record. `size` is the size
+    `questions` has the octets of each question. `rcode` includes the upper bits from the OPT record. `size` is the size
     of the packet in octets.
     """
 
@@ -66,7 +66,7 @@ class Reply:
 
     @property
     def opcode(self) -> int:
-        """The opcode in the header (RFC 1035 §4.1.1)."""
+        """Returns the opcode in the header (RFC 1035 §4.1.1)."""
         return self.flags >> 11 & 15
 
     def has(self, flag: int) -> bool:
@@ -74,7 +74,7 @@ class Reply:
         return bool(self.flags & flag)
 
     def data(self, rtype: int) -> list[str]:
-        """Returns the RDATA of each record of a type in the answer section, in lower case and in their order."""
+        """Returns the RDATA of each record of a type in the answer section, in order and in lower case."""
         return [line.data.lower() for line in self.answer if line.rtype == rtype]
 
     def __str__(self) -> str:

@@ -1,6 +1,6 @@
 """Runs checks, several at the same time.
 
-Each check has a time limit, and the whole run has one, too. Every check ends with a result.
+Each check and the whole run have a time limit. Every check ends with a result.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ async def run(
     on_result: Tell = lambda _: None,
     together: int = TOGETHER,
 ) -> list[Result]:
-    """Runs the checks and returns their results in the order of the checks.
+    """Runs the checks, and returns their results in the order of the checks.
 
-    `limit` is the number of seconds for the whole run. Checks that have not ended by then have failed. `on_result` is
-    called with each result as soon as its check ends. `together` is the number of checks that run at the same time.
+    `limit` is the number of seconds for the whole run. A check that has not ended by then has failed. `on_result` is
+    called with each result when its check ends. `together` checks run at the same time.
     """
     end = asyncio.get_running_loop().time() + limit
     gate = asyncio.Semaphore(together)

@@ -1,7 +1,4 @@
-"""Makes the model of the cluster for a run that writes no objects.
-
-The model comes from the API server, which is only read, or from DNS queries.
-"""
+"""Makes the model of the cluster for a run that writes no objects, from the API server or from DNS queries."""
 
 from __future__ import annotations
 
@@ -49,7 +46,7 @@ async def read_cluster(api: Api) -> Cluster:
 
 
 async def discover(examiner: Examiner) -> Cluster:
-    """Returns a model with the Services that nearly every cluster has (`USUAL`), if the server answers their names.
+    """Returns a model with the Services that nearly every cluster has (`USUAL`), if the server answers for them.
 
     The expected records come from the server itself, so checks can only compare the records with each other.
     """
@@ -84,9 +81,8 @@ async def _has_port(examiner: Examiner, service: Service, port: Port) -> bool:
 async def until_answering(server: Server, zone: str, timeout: float) -> None:
     """Waits until the server answers a query for the zone with an rcode other than SERVFAIL.
 
-    A server that has just been started does not listen yet, or does not know the cluster yet. After `timeout` seconds,
-    raises ConformanceError if the last query got no reply. If the last reply was SERVFAIL, returns, because the checks
-    report that.
+    After `timeout` seconds, raises ConformanceError if the last query got no reply. If the last reply was SERVFAIL,
+    returns.
     """
     packet = Query(zone, Type.SOA).packet(0x5356)
     clock = asyncio.get_running_loop().time

@@ -1,7 +1,7 @@
 """Entry point of the control process: `svcdns.control --options JSON --region N --channel FD --shared FD`.
 
 The supervisor starts the process by `svcdns.process.isolated`. At a first start, this module sends the supervisor the
-addresses of the DNS ports (`early_ports`) before it imports the rest of control and the plugins (`program`).
+addresses of the DNS ports (`early_ports`). After that, it imports the rest of control and the plugins (`program`).
 """
 
 from __future__ import annotations

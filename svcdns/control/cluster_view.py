@@ -1,11 +1,8 @@
-"""A cluster view: the encoded objects of one source, as the control process holds them.
+"""A cluster view: the encoded objects of one source, in the control process.
 
-Control keeps the objects so that it can send the whole cluster to a worker that starts. `ClusterView` also reconciles
-each list of the source. It removes objects that the list does not contain, and reports no difference for objects that
-are unchanged. So workers get only differences, however often the API server is listed. A snapshot supplies the kinds
-that have not been listed yet; the first list is reconciled with the snapshot.
-
-The module sends nothing. It decodes objects only to compute SOA serials.
+The control process keeps all objects, so that it can send them to a worker that starts. `ClusterView` compares each new
+list of the source with its objects: workers get only the differences. A snapshot supplies the kinds of objects that
+have not been listed yet. The module sends nothing.
 """
 
 from __future__ import annotations
@@ -23,7 +20,7 @@ from svcdns.control.soa_serials import after
 
 
 class ViewKey(NamedTuple):
-    """The key of an object in a cluster view; `source` is the number of the view."""
+    """The key of an object in a cluster view. `source` is the number of the view."""
 
     source: int
     kind: Kind
@@ -42,10 +39,10 @@ _encode = msgspec.msgpack.Encoder().encode
 
 
 class ClusterView:
-    """Holds the encoded objects of one source, and computes which changes the workers need."""
+    """The encoded objects of one source. `apply` returns the changes that the workers need."""
 
     def __init__(self, number: int, kinds: tuple[Kind, ...], now: Callable[[], float]) -> None:
-        """Makes an empty cluster view. `now` returns Unix time in seconds; SOA serials are made from it."""
+        """Makes an empty cluster view. `now` returns Unix seconds, from which SOA serials are made."""
         self.number, self.kinds, self._now = number, kinds, now
         self.completed: set[Kind] = set()
         """Kinds of which every object is known, from a list or from a snapshot."""
@@ -61,10 +58,9 @@ class ClusterView:
         """For each kind that is being listed: the known objects that the list has not contained so far."""
 
     def apply(self, change: Change) -> list[Difference]:
-        """Applies a change that the source reports. Returns what has changed in the cluster view, in order, for the
-        workers.
+        """Applies a change from the source. Returns the differences for the workers, in order.
 
-        New SOA serials are the last item.
+        If the SOA serials change, they are the last item.
         """
         before = self.serials
         out: list[Difference] = []
@@ -84,10 +80,10 @@ class ClusterView:
         return out
 
     def restore(self, objects: Mapping[Kind, Mapping[ObjectName, bytes]], serials: Serials) -> list[Difference]:
-        """Adds the objects of a snapshot, for the kinds of which no complete list has been received.
+        """Adds the objects of a snapshot, and returns the differences for the workers.
 
-        Objects that the source has already sent stay, as they are newer than the snapshot. Returns what has changed in
-        the cluster view, for the workers.
+        If a list of a kind is complete, the snapshot's objects of this kind are ignored. Objects that the source has
+        already sent are kept, because they are newer.
         """
         out: list[Difference] = []
         for kind in self.kinds:
@@ -110,25 +106,25 @@ class ClusterView:
 
     @property
     def is_whole(self) -> bool:
-        """True if all objects of every kind have been received, from lists or from a snapshot."""
+        """Returns True if all objects of every kind have been received, from lists or from a snapshot."""
         return self.completed.issuperset(self.kinds)
 
     @property
     def is_listed(self) -> bool:
-        """True if the source has sent a complete list of each kind of object."""
+        """Returns True if the source has sent a complete list of each kind of object."""
         return self.listed.issuperset(self.kinds)
 
     def objects(self) -> dict[Kind, dict[ObjectName, bytes]]:
-        """Returns a copy of all objects, encoded. Later changes of the cluster view do not affect the copy."""
+        """Returns a copy of all encoded objects."""
         return {kind: self._encoded[kind].copy() for kind in self.kinds}
 
     def object(self, key: ViewKey) -> ClusterObject | None:
-        """Returns the object with this key, decoded; None if there is none."""
+        """Returns the decoded object with this key, or None."""
         data = self.encoded(key)
         return None if data is None else _decode[key.kind](data)
 
     def encoded(self, key: ViewKey) -> bytes | None:
-        """Returns the msgpack of the object with this key; None if there is none."""
+        """Returns the msgpack of the object with this key, or None."""
         return self._encoded[key.kind].get((key.namespace, key.name))
 
     def keys(self, kind: Kind) -> Iterator[ViewKey]:

@@ -1,11 +1,8 @@
-"""The cluster views: which clusters are watched, by which source, and which snapshots are read and written.
+"""The cluster views: which clusters are watched, from which source, and with which snapshot.
 
 A view holds the objects that one set of watch options selects. Server blocks with the same options share a view. A
-reload that leaves the options as they are does not restart the watch. Every change that a source reports is applied to
-the source's view, and the differences are sent to the workers. A view with a snapshot option starts with the objects in
-the snapshot file, and the file is kept up to date.
-
-The objects themselves are stored in `cluster_view`; frames to workers are queued in `workers`.
+reload that does not change the options does not restart the watch. A view with a snapshot starts with the objects in
+the snapshot file.
 """
 
 from __future__ import annotations
@@ -55,32 +52,32 @@ class RestMetrics:
     """Metrics of the requests to API servers."""
 
     def __init__(self, counters: Counters) -> None:
-        """`counters` must be those of the control process, because only that process sends requests."""
+        """`counters` must be those of the control process."""
         self._counters = counters
 
     def request(self, verb: str, host: str, code: str, method: str, seconds: float | None) -> None:
-        """Counts one request. `seconds` is the time until the response header; None for a watch."""
+        """Counts one request. `seconds` is the time until the response header, or None for a watch."""
         self._counters.count(REST_REQUESTS, code, method, host)
         if seconds is not None:
             self._counters.observe(REST_DURATION, self._counters.cell(REST_DURATION, verb, host), seconds)
 
     def received(self, resource: str, octets: int) -> None:
-        """Adds the number of octets that a response body for `resource` had."""
+        """Counts the octets of a response body for `resource`."""
         self._counters.count(RECEIVED, resource, amount=octets)
 
 
 def number_of(watch: bytes) -> int:
     """Returns the number of the cluster view with these encoded watch options.
 
-    The number is the same in every control process, because workers identify their indexes by it.
+    The number is the same in every control process. Workers use it to identify their indexes.
     """
     return int.from_bytes(hashlib.sha256(watch).digest()[:6], "big")
 
 
 def shown_ages(region: memoryview) -> dict[str, float]:
-    """Returns the age of the cluster's objects, in seconds by resource, as an earlier control process published it.
+    """Returns the age of the cluster's objects that an earlier control process published as a metric.
 
-    The values are read from the metric in the shared memory that the earlier process has written.
+    The result has seconds by resource. `region` is the shared memory of the earlier process.
     """
     return {sample.values[0]: sample.cells[0] for sample in samples(region) if sample.family.name == VIEW_AGE.name}
 
@@ -96,9 +93,8 @@ class ClusterViews:
         """`send` queues a change of a cluster view for the workers; it is called in the order of the changes. `flush`
         sends what is queued; it is called after changes that came together.
 
-        `now` returns Unix time in seconds. `again` means that an earlier control process has already sent the views to
-        the workers. `ages` has the age of the objects, in seconds by resource, that this earlier process published as a
-        metric.
+        `now` returns Unix seconds. If `again` is true, an earlier control process has sent the views to the workers.
+        `ages` has the age of the objects that this process published as a metric, in seconds by resource.
         """
         self._counters, self._log, self._send, self._now, self._sleep = counters, log, send, now, sleep
         self._flush = flush
@@ -113,8 +109,8 @@ class ClusterViews:
     async def prepare(self, wanted: Mapping[bytes, WatchedCluster]) -> list[int]:
         """Creates the sources that `wanted` needs and that do not exist yet, and reads their configuration.
 
-        Returns the numbers of the new cluster views. Raises CorefileError if a configuration cannot be read; then
-        nothing has changed.
+        Returns the numbers of the new cluster views. If a configuration cannot be read, raises CorefileError and
+        changes nothing.
         """
         made: list[tuple[bytes, ChangeSource]] = []
         for encoded, watched in wanted.items():
@@ -164,7 +160,10 @@ class ClusterViews:
     # -- snapshots
 
     async def _set_snapshot(self, number: int, encoded: bytes, options: SnapshotOptions | None) -> None:
-        """Replaces the snapshot options of a cluster view. With None the view's snapshot is no longer written."""
+        """Replaces the snapshot options of a cluster view.
+
+        If they are None, the view's snapshot is no longer written.
+        """
         task = self._writing.pop(number, None)
         if task is not None:
             await _ended(task)
@@ -181,9 +180,8 @@ class ClusterViews:
             )  # fmt: skip
 
     async def _restore(self, number: int) -> list[Difference]:
-        """Reads the snapshot of a cluster view, if there is one, and adds its objects to the view.
-
-        Returns the keys of the added objects and the other changes of the view, for the workers.
+        """Reads the snapshot of a cluster view, adds its objects to the view, and returns the differences for the
+        workers.
         """
         writer = self._writers.get(number)
         found = await writer.read() if writer is not None else None
@@ -222,18 +220,14 @@ class ClusterViews:
         return all(self.by_number[number].is_listed for number in numbers)
 
     def unreachable(self) -> bool:
-        """Returns True if the first list of a cluster view is missing and the view's API server does not respond.
-
-        Then it is useless to wait for the list.
-        """
+        """Returns True if a cluster view has no complete list and its API server does not respond."""
         pairs = ((view, self._sources[number]) for number, view in self.by_number.items())
         return any(source.is_unreachable and not view.is_listed for view, source in pairs)
 
     def unready(self) -> bool:
-        """Returns True if a cluster view still serves from its snapshot and the snapshot option `not_ready` is set.
+        """Returns True if a cluster view with the snapshot option `not_ready` has not been listed since the start.
 
-        Then /ready must report that the server is not ready. A view stops serving from its snapshot when the API server
-        has been listed.
+        The page /ready must then report that the server is not ready.
         """
         return any(
             not writer.options.ready and not self.by_number[number].is_listed
@@ -243,10 +237,9 @@ class ClusterViews:
     # -- ages
 
     def confirm(self) -> None:
-        """Tells the workers how old the objects of each cluster view are: sends the time at which the source last
-        confirmed them.
+        """Sends the workers the time at which the source last confirmed the objects of each cluster view.
 
-        Nothing is sent for a view whose time is less than CONFIRM_STEP seconds newer than the time that was sent last.
+        A time is sent only if it is at least CONFIRM_STEP seconds newer than the last one that was sent.
         """
         for view in self.by_number.values():
             if self._note_confirmation(view):
@@ -260,37 +253,36 @@ class ClusterViews:
         return True
 
     def kinds(self, wanted: Iterable[bytes]) -> tuple[SourceKinds, ...]:
-        """Returns number, watch options and kinds of objects of each cluster view in `wanted`, to be sent to the
-        workers.
+        """Returns the number, the watch options and the kinds of objects of each cluster view in `wanted`.
 
-        `wanted` has encoded watch options.
+        `wanted` has encoded watch options. The result is sent to the workers.
         """
         numbers = [(self._by_watch[encoded], encoded) for encoded in wanted]
         return tuple(SourceKinds(number, encoded, self.by_number[number].kinds) for number, encoded in numbers)
 
     def ages(self, number: int) -> dict[Kind, float]:
-        """Returns, for each kind of object in a cluster view, the seconds since the source last confirmed the objects
-        of that kind.
+        """Returns the seconds since the source last confirmed the objects of a cluster view, by kind of object.
 
         Before the first confirmation, the time counts from the creation of the source.
         """
         return self._sources[number].ages()
 
     def age(self, number: int) -> float:
-        """Returns the largest age of the objects of a cluster view, in seconds; 0 for manifests."""
+        """Returns the greatest age of any kind of object in a cluster view, in seconds. The age is 0 for manifests."""
         return max(self.ages(number).values(), default=0.0)
 
     def assume(self, number: int, age: float) -> None:
         """Sets the age, in seconds, of the objects of a cluster view that come from a snapshot.
 
-        Call it before the first list request, and only for views of an API server. The metric of the view's age begins
-        with this age.
+        Call it before the first list request, and only for views of an API server. The view's age metric begins at this
+        age.
         """
         self._sources[number].assume(age)
 
     def show_ages(self) -> None:
-        """Sets the metric of the age of the cluster's objects, for each resource: the largest age in any cluster
-        view.
+        """Sets the metric of the objects' age by resource.
+
+        If several views have a resource, the greatest age is used.
         """
         oldest: dict[str, float] = {}
         for number in self.by_number:
@@ -370,10 +362,10 @@ class ClusterViews:
             self._observe_duration(service, change.trigger_time)
 
     def _service_of(self, view: ClusterView, change: Change) -> Service | None:
-        """Returns the Service of a changed EndpointSlice, for the metric of the time from the change to its use in DNS.
+        """Returns the Service of a changed EndpointSlice, for the metric of propagation delay.
 
         Returns None if the object is not an EndpointSlice or has no annotation with the time of the change. Call it
-        before the change is applied: then a removed slice can still be read from the cluster view.
+        before the change is applied: then a removed slice is still in the view.
         """
         if not isinstance(change, Put | Gone) or not change.trigger_time:
             return None

@@ -1,8 +1,7 @@
-"""Checks a Corefile, and computes the settings that follow from it, except the plugin chains: the class `Setup`.
+"""Checks a Corefile, and computes the settings that follow from it (`Setup`), except the plugin chains.
 
-It knows no plugin by name: a plugin's `Settings` contain what its directive configures. It starts nothing, and reads no
-file but the Corefile. Files that plugins name are read by `plugin_data`. The order of the checks is in
-docs/behaviour/corefile.md#errors.
+A plugin's `Settings` contain what its directive configures; this module knows no plugin by name. It reads no file but
+the Corefile. The order of the checks is in docs/behaviour/corefile.md#errors.
 """
 
 from __future__ import annotations
@@ -32,9 +31,10 @@ from svcdns.telemetry.logging import plugin_logger
 
 
 class WatchedCluster(NamedTuple):
-    """A cluster to watch, and the options of its snapshot; `snapshot` is None if no snapshot is configured.
+    """A cluster to watch, and the options of its snapshot.
 
-    `plugin` and `position` are the name and the place of the directive that configures the cluster.
+    `snapshot` is None if no snapshot is configured. `plugin` and `position` are the name and the position of the
+    directive that configures the cluster.
     """
 
     options: WatchOptions
@@ -45,12 +45,13 @@ class WatchedCluster(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """A checked Corefile, and everything that follows from it.
+    """A checked Corefile, and the settings that follow from it.
 
-    `written` is the Corefile as it was read; `corefile` also has the options that environment variables set. `hosts`
-    are the listening addresses of each block, `("",)` for all addresses. `views` maps encoded watch options to the
-    clusters to watch. `data` is what plugins have read from files. `local_addresses` are the addresses of this machine,
-    without loopback.
+    - `written` is the Corefile as it was read. `corefile` also has the options from environment variables.
+    - `hosts` has the listening addresses of each block, `("",)` for all addresses.
+    - `views` has the clusters to watch, by encoded watch options.
+    - `data` has the content of the files that plugins have read.
+    - `local_addresses` are the addresses of this machine, without loopback addresses.
     """
 
     written: Corefile
@@ -63,12 +64,12 @@ class Setup:
 
     @property
     def settings(self) -> list[Settings]:
-        """The settings of every directive, in the order of the blocks."""
+        """Returns the settings of every directive, in the order of the blocks."""
         return [settings for block in self.plans for settings in block.settings.values()]
 
     @property
     def listen(self) -> list[Address]:
-        """Every address to listen on, in the order of the Corefile."""
+        """Returns every address to listen on, in the order of the Corefile."""
         pairs = zip(self.plans, self.hosts, strict=True)
         listeners = ((host, key.port, key.transport) for block, hosts in pairs for key in block.keys for host in hosts)
         return list(
@@ -79,7 +80,7 @@ class Setup:
 
     @property
     def zones(self) -> list[str]:
-        """The lines that a start prints, one for each listener.
+        """Returns the lines that a start prints, one for each listener.
 
         Examples: `example.org.:53`, `tls://example.org.:853`. For an address of `bind`, ` on <address>` is appended.
         """
@@ -94,40 +95,38 @@ class Setup:
 
     @property
     def lameduck(self) -> float:
-        """Seconds for which DNS is still served after a stop was requested: the maximum over all blocks."""
+        """Returns the seconds for which DNS is still served after a stop was requested: the maximum of all blocks."""
         return max((one.lameduck for one in self.settings if one.lameduck is not None), default=0.0)
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """Log lines about the parts of the Corefile that are ignored."""
+        """Returns log lines about the parts of the Corefile that are ignored."""
         own = tuple(line.removeprefix("Warning: ") for line in self.corefile.warnings)
         return own + tuple(line for one in self.settings for line in one.warnings)
 
     @property
     def workers(self) -> int:
-        """The number of workers: the maximum over all blocks."""
+        """Returns the number of workers: the maximum of all blocks."""
         return max((one.workers for one in self.settings if one.workers is not None), default=1)
 
     @property
     def startup_timeout(self) -> float:
-        """Seconds to wait for the first lists before serving without them: the maximum over all blocks."""
+        """Returns the seconds after which a start no longer waits for the first lists: the maximum of all blocks."""
         return max((one.startup_timeout for one in self.settings if one.startup_timeout is not None), default=0.0)
 
     @property
     def debug(self) -> bool:
-        """True if any block turns on log lines of level DEBUG."""
+        """Returns True if any block turns on log lines of level DEBUG."""
         return any(one.debug for one in self.settings)
 
     @property
     def reload(self) -> ReloadInterval | None:
-        """The interval at which the Corefile is read again. If several blocks set it, the value of the last one is
-        used.
-        """
+        """Returns the interval at which the Corefile is read again. If several blocks set it, the last one is used."""
         return next((one.reload for one in reversed(self.settings) if one.reload is not None), None)
 
     @property
     def pages(self) -> list[HttpPage]:
-        """The HTTP pages that the Corefile turns on, with the address of each."""
+        """Returns the HTTP pages that the Corefile turns on, with their addresses."""
         return [one.page for one in self.settings if one.page is not None]
 
 
@@ -141,10 +140,7 @@ def prepare(conf: str | None, port: int) -> Setup:
 
 
 def check(corefile: Corefile) -> Setup:
-    """Checks a loaded Corefile and returns the settings that follow from it, without the data of plugins.
-
-    Raises SvcdnsError.
-    """
+    """Checks a loaded Corefile, and returns its settings without the data of plugins. Raises SvcdnsError."""
     order, available = plugins.known(_directives(corefile))
     check_directives(corefile, (*order, "import"), available)
     written, corefile = corefile, with_options(corefile, _environment_options(corefile), os.environ)
@@ -160,7 +156,7 @@ def check(corefile: Corefile) -> Setup:
 
 
 def _environment_options(corefile: Corefile) -> dict[str, tuple[str, ...]]:
-    """Returns, for each plugin whose directive is in the Corefile, the options that environment variables can set."""
+    """Returns the options that environment variables can set, by plugin. Only plugins in the Corefile are included."""
     return {name: getattr(plugins.load(name), "ENVIRONMENT", ()) for name in sorted(_directives(corefile) - {"import"})}
 
 
@@ -180,9 +176,9 @@ def _views(plans: tuple[BlockPlan, ...]) -> dict[bytes, WatchedCluster]:
 
 
 def _joined(first: WatchedCluster, other: WatchedCluster) -> WatchedCluster:
-    """Joins the watches of two blocks with the same watch options: they share one snapshot.
+    """Returns the one watch for two blocks with the same watch options.
 
-    Raises CorefileError if the blocks ask for different snapshots.
+    Raises CorefileError if the blocks have different snapshot options.
     """
     if first.snapshot is None or other.snapshot is None:
         return first._replace(snapshot=first.snapshot or other.snapshot)
@@ -220,7 +216,7 @@ def check_certificates(plans: tuple[BlockPlan, ...], hosts: Sequence[Sequence[st
 
 
 def _certifying(block: BlockPlan) -> str:
-    """Returns the name of the plugin that configures the block's certificate; empty if there is none."""
+    """Returns the name of the plugin that configures the block's certificate, or an empty text."""
     return next((name for name, settings in block.settings.items() if settings.certificate is not None), "")
 
 
@@ -241,10 +237,7 @@ def interfaces() -> dict[str, list[str]]:
 
 
 def _is_for_records(text: str) -> bool:
-    """Returns True if records may contain this address of the machine: it is neither loopback nor IPv6 link-local.
-
-    An IPv6 link-local address is useless without its interface (RFC 4291 §2.5.6), which a record cannot contain.
-    """
+    """Returns True if records may contain this address of the machine: it is neither loopback nor IPv6 link-local."""
     address = ipaddress.ip_address(text)
     return not address.is_loopback and not (address.version == 6 and address.is_link_local)
 
@@ -268,7 +261,10 @@ def bound_hosts(block: BlockPlan, interfaces: Mapping[str, list[str]]) -> tuple[
 
 
 def _addresses(text: str, interfaces: Mapping[str, list[str]]) -> list[str]:
-    """Returns the addresses of the interface named `text`, or `text` if it is an address; else an empty list."""
+    """Returns the addresses of the interface named `text`.
+
+    Returns `text` itself if it is an address, otherwise an empty list.
+    """
     if text in interfaces:
         return interfaces[text]
     try:

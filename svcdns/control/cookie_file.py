@@ -1,10 +1,7 @@
 """Follows the file with the secrets of DNS cookies that the replicas of a server share (RFC 9018 §5).
 
-The file has one secret in a line: 32 hexadecimal digits. The first secret is for new cookies, and all are accepted, so
-that secrets can be replaced one replica after the other. Empty lines and lines that begin with `#` are ignored. Unbound
-reads the same format (`cookie-secret-file`).
-
-Rule: while the file cannot be read, the secrets that were read last stay in use.
+The file has one secret in a line: 32 hexadecimal digits. The first secret is for new cookies, and all are accepted.
+Empty lines and lines that begin with `#` are ignored. While the file cannot be read, the previous secrets stay in use.
 """
 
 from __future__ import annotations
@@ -27,11 +24,14 @@ log = logging.getLogger("svcdns")
 
 
 class CookieFileError(SvcdnsError):
-    """The file has no secret, too many, or a line that is no secret. The message does not repeat the line."""
+    """Raised if the file has no secret, too many secrets, or a line that is not a secret.
+
+    The text of the error does not contain the line.
+    """
 
 
 async def follow(path: Path, page: memoryview, calls: BlockingCalls, interval: float = INTERVAL) -> None:
-    """Copies the secrets of the file to the shared memory `page`, now and whenever the file has changed."""
+    """Copies the secrets of the file to the shared memory `page`, at the start and whenever the file changes."""
     failure = ""
     before: tuple[bytes, ...] = ()
     while True:
@@ -51,7 +51,7 @@ async def follow(path: Path, page: memoryview, calls: BlockingCalls, interval: f
 
 
 def parse(text: str) -> tuple[bytes, ...]:
-    """Returns the secrets in the text of a file. Raises CookieFileError."""
+    """Returns the secrets in the text of a secrets file. Raises CookieFileError."""
     secrets = []
     for number, line in enumerate(text.splitlines(), 1):
         word = line.strip()

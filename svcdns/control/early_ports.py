@@ -1,9 +1,7 @@
-"""Finds the addresses of the DNS ports as early as possible in a start, before the plugins are imported.
+"""Finds the addresses of the DNS ports early in a start, before the plugins are imported.
 
-The supervisor opens these ports at once, so that a restart refuses queries for as short a time as possible. Queries
-wait in the sockets until the workers answer. The ports are opened early only if the wait is short: not if the start
-depends on lists from an API server. The module imports no plugin, and checks nothing: `configuration` checks the
-Corefile later, and its addresses replace the early ones.
+The supervisor opens these ports, and queries wait in the sockets until the workers answer. No port is opened early if
+the start depends on a list from an API server. The module checks nothing: `configuration` checks the Corefile later.
 """
 
 from __future__ import annotations
@@ -30,7 +28,7 @@ LIMIT: Final = 1.0
 def read(conf: str | None, port: int) -> tuple[Corefile | SvcdnsError | None, list[Address]]:
     """Reads and parses the Corefile, and returns it with the addresses to open early.
 
-    Returns the error in place of a Corefile that cannot be used, and None if the read takes longer than LIMIT. `conf`
+    The first value is the error if the Corefile cannot be used, and None if the read takes longer than LIMIT. `conf`
     and `port` are the options of the command line.
     """
     found: list[tuple[Corefile | SvcdnsError, list[Address]]] = []
@@ -49,9 +47,9 @@ def read(conf: str | None, port: int) -> tuple[Corefile | SvcdnsError | None, li
 
 
 def addresses(corefile: Corefile, environ: Mapping[str, str]) -> list[Address]:
-    """Returns the addresses to open early: those of all server blocks.
+    """Returns the addresses of all server blocks, to be opened early.
 
-    The list is empty if the ports must not be opened early, or if the addresses depend on more than the Corefile.
+    The list is empty if the ports must not be opened early, or if the addresses do not follow from the Corefile.
     """
     out: dict[Address, None] = {}
     for block in corefile.blocks:
@@ -66,7 +64,7 @@ def addresses(corefile: Corefile, environ: Mapping[str, str]) -> list[Address]:
 
 
 def _hosts(block: ServerBlock) -> list[str]:
-    """Returns the addresses that a block is bound to: `[""]` for all addresses of the machine.
+    """Returns the addresses that a block is bound to; `[""]` means all addresses of the machine.
 
     The list is empty if `bind` names an interface or has `except`.
     """
@@ -83,10 +81,7 @@ def _hosts(block: ServerBlock) -> list[str]:
 
 
 def _waits_for_lists(directive: Directive, environ: Mapping[str, str]) -> bool:
-    """Returns True if a directive makes the start wait for lists of an API server.
-
-    Manifests are read from files, and a snapshot is served before the first list.
-    """
+    """Returns True if a directive makes the start wait for lists from an API server."""
     if directive.name.text != "kubernetes":
         return False
     options = {line.name.text: [word.text for word in line.arguments] for line in directive.body or ()}
@@ -97,9 +92,7 @@ def _waits_for_lists(directive: Directive, environ: Mapping[str, str]) -> bool:
 
 
 def _has_files(folder: str = "") -> bool:
-    """Returns True if the folder has a file. Returns False for a relative path, because the path is not resolved
-    here.
-    """
+    """Returns True if the folder has a file. Returns False for a relative path."""
     try:
         return os.path.isabs(folder) and bool(os.listdir(folder))  # noqa: PTH117, PTH208 - one call, no objects
     except OSError:

@@ -1,6 +1,6 @@
 """The HTTP pages /health, /ready and /metrics, and the requests that the control process itself sends to /health.
 
-The HTTP listeners are in `http`, the content of /metrics in `metrics`.
+The HTTP listeners are in `http`. The content of /metrics is in `metrics`.
 """
 
 from __future__ import annotations
@@ -36,16 +36,16 @@ log = logging.getLogger("svcdns")
 
 
 class Pages:
-    """Serves /health, /ready and /metrics on the addresses that the Corefile in use configures."""
+    """Serves /health, /ready and /metrics at the addresses that the Corefile configures."""
 
     def __init__(
         self, workers: Workers, counters: Counters, regions: list[memoryview], own: int, watching: Callable[[], bool],
         unready: Callable[[], bool],
     ) -> None:  # fmt: skip
-        """`regions` are all regions of the shared memory; `own` is the number of this process's region.
+        """`regions` are all regions of the shared memory. `own` is the number of this process's region.
 
-        `watching` returns whether the Corefile watches a cluster. `unready` returns whether a snapshot with the option
-        `not_ready` is in use.
+        `watching` returns True if the Corefile has a cluster to watch. `unready` returns True while a snapshot with the
+        option `not_ready` is in use.
         """
         self._workers, self._counters, self._watching, self._unready = workers, counters, watching, unready
         self._regions, self._own = regions, own
@@ -57,8 +57,8 @@ class Pages:
     async def serve(self, setup: Setup, sockets: PageSockets | None = None) -> None:
         """Serves the HTTP pages that the Corefile of `setup` turns on, and no other pages.
 
-        `sockets` has sockets that already listen, for some of the addresses. Raises HttpListenError if an address
-        cannot be bound; then nothing has changed.
+        `sockets` has sockets that already listen on some of the addresses. If an address cannot be bound, raises
+        HttpListenError and changes nothing.
         """
         out: dict[Address, set[str]] = {}
         for page in setup.pages:
@@ -72,7 +72,7 @@ class Pages:
                 )
 
     async def unready(self) -> None:
-        """Stops serving /ready, so that the Pod gets no new clients during a stop."""
+        """Stops serving /ready: during a stop, the Pod must not get new clients."""
         await self._http.without(READY)
 
     async def close(self) -> None:
@@ -103,10 +103,9 @@ class Pages:
     # -- requests to /health
 
     async def check(self, setup: Callable[[], Setup]) -> None:
-        """Requests this server's /health once a second, as a kubelet does, and measures the duration. Runs until
-        cancelled.
+        """Requests this server's page /health once a second, and measures the duration. Runs until cancelled.
 
-        `setup` returns the configuration that is in use, with the address of /health.
+        `setup` returns the configuration in use, which has the address of /health.
         """
         while True:
             await asyncio.sleep(1.0)
@@ -132,7 +131,7 @@ class Pages:
 
 
 async def _request(host: str, port: int, shown: str) -> None:
-    """Requests the page /health of a server. Raises OSError if there is no response; its content does not matter."""
+    """Requests the page /health of a server. Raises OSError if there is no response."""
     reader, writer = await asyncio.open_connection(host, port)
     try:
         writer.write(f"GET {HEALTH} HTTP/1.1\r\nHost: {shown}\r\nConnection: close\r\n\r\n".encode())

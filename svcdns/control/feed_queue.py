@@ -2,11 +2,10 @@
 
 Rules:
 
-1. The queue holds the keys of objects, not their values. An object that changes again before its frame is sent is sent
-   once, with its latest value. So a slow worker takes at most the memory of one copy of the cluster.
+1. The queue holds keys of objects. An object that changes several times before its frame is sent is sent once, with its
+   latest value. So the memory for a slow worker is bounded.
 2. Frames without an object (configuration, the end of a list) keep their position relative to the objects.
-3. While a whole cluster view is being sent, changes of the view are sent ahead of the rest of the view. So a worker
-   gets changes at once, even while a new control process sends it everything.
+3. While a whole cluster view is being sent, changes of the view are sent before the rest of the view.
 """
 
 from __future__ import annotations
@@ -33,16 +32,16 @@ SEND_SLICE: Final = 0.002
 
 
 class Property(StrEnum):
-    """A property of a cluster view that is sent to workers when it has changed. Only the latest value is sent."""
+    """A property of a cluster view. Workers get its latest value when it has changed."""
 
     SERIALS = "serials"
     CONFIRMED = "confirmed"
 
 
 class ViewProperty(NamedTuple):
-    """The key of a queue entry that stands for a property of a cluster view, such as its SOA serials.
+    """The key of a queue entry for a property of a cluster view, such as its SOA serials.
 
-    The entry has no value: the property is read from the view when the frame is sent.
+    The value is read from the view when the frame is sent.
     """
 
     source: int
@@ -63,10 +62,9 @@ class FeedQueue:
         views: Mapping[int, ClusterView],
         received: Callable[[int, ToControl | None], None],
     ) -> None:
-        """`number` identifies the worker. `views` maps numbers to cluster views.
+        """`number` identifies the worker. `views` has the cluster views by number.
 
-        An object is read from its view when its frame is sent. `received` is called with each frame from the worker,
-        and with None at the end of the connection.
+        `received` is called with each frame from the worker, and with None at the end of the connection.
         """
         self.number, self._sock, self._views, self._received = number, sock, views, received
         self._queue: dict[QueueKey, bytes | None] = {}
@@ -90,8 +88,8 @@ class FeedQueue:
     def begin(self, epoch: int, share: float = 1.0) -> None:
         """Queues the first frame of the connection.
 
-        `epoch` is the number of this control process. `share` is the permitted size of answer tables and caches, as a
-        part of their usual size.
+        `epoch` is the number of this control process. `share` is the permitted size of answer tables and caches,
+        relative to their usual size.
         """
         self.put(Epoch(epoch, share))
 
@@ -106,10 +104,9 @@ class FeedQueue:
         self._schedule()
 
     def changed(self, key: ViewKey) -> None:
-        """Queues an object that has changed or was removed. Its latest value is read from the cluster view when the
-        frame is sent.
+        """Queues an object that was changed or removed. Its value is read from the cluster view when the frame is sent.
 
-        If the view's full list is being sent to the worker, the object is put before the rest of the list.
+        While the whole view is being sent, the object is put before the rest of the view.
         """
         begun = self._begun.get(key.source)
         if begun is not None and begun not in self._queue:
@@ -121,22 +118,20 @@ class FeedQueue:
             self._schedule()
 
     def serials(self, view: ClusterView) -> None:
-        """Queues a cluster view's SOA serials, unless the queue has an entry for them."""
+        """Queues a cluster view's SOA serials, unless they are queued already."""
         self._queue[ViewProperty(view.number, Property.SERIALS)] = None
         self._schedule()
 
     def confirmed(self, view: ClusterView) -> None:
-        """Queues the time at which a cluster view's source last confirmed its objects, unless the queue has an entry
-        for this time.
-        """
+        """Queues the time at which the source last confirmed a cluster view, unless it is queued already."""
         self._queue[ViewProperty(view.number, Property.CONFIRMED)] = None
         self._schedule()
 
     def whole_view(self, view: ClusterView) -> None:
         """Queues all objects of a cluster view, as one list for each kind.
 
-        The frames that begin the lists are queued first, so that changed objects can be sent at any time after them. If
-        the source has not listed a kind completely, no frame ends the list of that kind.
+        The frames that begin the lists are queued first, so that a changed object can be sent at any time after them. A
+        list does not get its end frame if the source has not listed this kind completely.
         """
         self.confirmed(view)
         for kind in view.kinds:
@@ -197,7 +192,9 @@ class FeedQueue:
             self._loop.remove_writer(self._sock)
 
     def _next_frames(self) -> bytes:
-        """Takes frames from the queue, in order, until they have CHUNK octets or the queue is empty, and joins them."""
+        """Removes frames from the front of the queue, and returns them joined: about CHUNK octets, if there are so
+        many.
+        """
         parts: list[bytes] = []
         size = 0
         for changed in list(islice(self._urgent, BATCH)):

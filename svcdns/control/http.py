@@ -1,14 +1,11 @@
-"""HTTP listeners for the pages of the control process; each page is served on the addresses that the Corefile sets for
-it.
+"""The HTTP listeners for the pages of the control process.
 
-The content of the pages is in `endpoints`, the form of requests and responses in `http_message`. Rules:
+The content of the pages is in `endpoints`, and the format of requests and responses in `http_message`. Rules:
 
-1. An address may have several pages; server blocks with the same address share a listener.
-2. A change binds new addresses before it closes old ones. Addresses that stay keep their listener.
-3. A start may pass sockets that already listen (`page_sockets`).
-4. A request changes nothing. Only GET and HEAD are answered; other methods are 405, and other paths are 404.
-5. The size of a request's header, the number of connections and the time of a connection are bounded, because every Pod
-   of the cluster can connect.
+1. An address may have several pages. Server blocks with the same address share a listener.
+2. A change binds new addresses before it closes old ones.
+3. Only GET and HEAD are answered. Other methods get 405, and other paths 404.
+4. The size of a request's header, the number of connections and the duration of a connection are bounded.
 """
 
 from __future__ import annotations
@@ -41,7 +38,7 @@ log = logging.getLogger("svcdns")
 
 
 class _Site:
-    """The HTTP listener of one address. `pages` maps each path to the page that is served at this address."""
+    """The HTTP listener of one address. `pages` has the pages of this address by path."""
 
     def __init__(self, address: Address) -> None:
         self.address = address
@@ -57,7 +54,7 @@ class _Site:
 
     @property
     def port(self) -> int:
-        """The port on which the listener accepts connections. For an address with port 0, the kernel has chosen it."""
+        """Returns the port of the listener. For an address with port 0, the kernel has chosen it."""
         return int(self._listeners[0].sockets[0].getsockname()[1])
 
     async def close(self) -> None:
@@ -86,10 +83,10 @@ class _Site:
 
 
 class _Connection(asyncio.Protocol):
-    """One connection: answers its requests one after the other, and closes the connection at its time limit."""
+    """One connection: answers its requests in order, and closes itself at its time limit."""
 
     def __init__(self, reply: Callable[[Request], Response], connections: dict[_Connection, None]) -> None:
-        """`reply` makes the response to a request; `connections` are the open connections of the listener."""
+        """`reply` makes the response to a request. `connections` are the open connections of the listener."""
         self._reply, self._connections = reply, connections
         self._transport: asyncio.Transport | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -102,7 +99,7 @@ class _Connection(asyncio.Protocol):
         """True while the client does not take its replies. Then no further request is answered."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Starts the time limit. If there are too many connections, closes the one that was idle longest."""
+        """Starts the time limit. If there are too many connections, closes the one that has been idle longest."""
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
         if len(self._connections) >= MAX_CONNECTIONS:
@@ -111,14 +108,14 @@ class _Connection(asyncio.Protocol):
         self._limit(REQUEST_TIMEOUT)
 
     def connection_lost(self, _: Exception | None) -> None:
-        """Removes the connection from the list."""
+        """Removes this connection from the open connections."""
         self._connections.pop(self, None)
         self._closing = True
         if self._timer is not None:
             self._timer.cancel()
 
     def data_received(self, data: bytes) -> None:
-        """Answers the requests that are complete. The first octet starts the time limit of a request."""
+        """Answers the complete requests. The first octet starts the time limit of a request."""
         if self._closing:
             return
         if self._waits:
@@ -128,7 +125,7 @@ class _Connection(asyncio.Protocol):
         self._answer()
 
     def pause_writing(self) -> None:
-        """Stops reading requests while the client does not take its replies."""
+        """Stops reading requests while the client does not read its responses."""
         self._full = True
         if self._transport is not None:
             self._transport.pause_reading()
@@ -141,13 +138,13 @@ class _Connection(asyncio.Protocol):
             self._answer()
 
     def close(self) -> None:
-        """Closes the connection when the client has taken its replies."""
+        """Closes the connection after the client has read its responses."""
         self._closing = True
         if self._transport is not None:
             self._transport.close()
 
     def abort(self) -> None:
-        """Closes the connection at once."""
+        """Closes the connection without waiting for the client."""
         self._connections.pop(self, None)
         self._closing = True
         if self._transport is not None:
@@ -177,9 +174,9 @@ class _Connection(asyncio.Protocol):
             self._transport.write(response.encoded(body=body, keeps_alive=keeps_alive))
 
     def _end_after_body(self) -> None:
-        """Sends no further reply. For LINGER seconds, reads and ignores what the client still sends.
+        """Sends no further response. Reads and ignores what the client sends during the next LINGER seconds.
 
-        If the connection were closed at once, a reset could remove the reply before the client has read it.
+        If the connection were closed now, a reset could remove the response before the client has read it.
         """
         self._closing = True
         self._received.clear()
@@ -188,7 +185,10 @@ class _Connection(asyncio.Protocol):
             self._limit(LINGER)
 
     def _has_request(self) -> None:
-        """Called when the client has sent a whole header. The reply and the idle time after it share one limit."""
+        """Called when a complete header has arrived.
+
+        Starts the time limit for the response and the idle time after it.
+        """
         self._connections.pop(self, None)
         self._connections[self] = None
         self._waits = not self._received
@@ -204,15 +204,15 @@ class HttpPages:
     """All HTTP listeners of the control process."""
 
     def __init__(self, pages: Mapping[str, Page]) -> None:
-        """`pages` maps each path to the function that makes the page."""
+        """`pages` has the function that makes the page, by path."""
         self._pages = pages
         self._sites: dict[Address, _Site] = {}
 
     async def serve(self, wanted: Mapping[Address, frozenset[str]], sockets: PageSockets | None = None) -> None:
-        """Serves the paths in `wanted` on their addresses, and no other page.
+        """Serves the paths in `wanted` at their addresses, and no other page.
 
-        `sockets` has sockets that already listen. They are removed from it when they are used. Raises HttpListenError
-        if an address cannot be bound; then nothing has changed.
+        `sockets` has sockets that already listen; used sockets are removed from it. If an address cannot be bound,
+        raises HttpListenError and changes nothing.
         """
         opened: list[_Site] = []
         try:
@@ -235,7 +235,7 @@ class HttpPages:
                 await site.close()
 
     def port(self, address: Address) -> int:
-        """Returns the port of a served address; for port 0, the free port that the kernel has chosen."""
+        """Returns the port of a served address. For port 0, this is the port that the kernel has chosen."""
         return address[1] or self._sites[address].port
 
     async def without(self, path: str) -> None:

@@ -1,6 +1,6 @@
-"""HTTP/1.1 requests and responses of the pages of control, without I/O (RFC 9110, RFC 9112).
+"""HTTP/1.1 requests and responses for the pages of control, without I/O (RFC 9110, RFC 9112).
 
-The library h11 parses the header of a request. The body of a request is not read, and every response has a length.
+The body of a request is not read. Every response has a length.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ _END: Final = b"\r\n\r\n"
 
 
 class MalformedRequestError(Exception):
-    """Octets are not a request, or the request is too large. The client gets status 400."""
+    """Raised for octets that are not a request, and for a request that is too large. The client gets status 400."""
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A request without its body. `path` is decoded and has no query; names in `headers` are in lower case.
+    """A request without its body. `path` is decoded and has no query. Names in `headers` are in lower case.
 
-    `keeps_alive` means that the client may send another request on the connection. `has_body` means that a body is
-    after the header.
+    If `keeps_alive` is true, the client may send another request on the connection. `has_body` is true if a body
+    follows.
     """
 
     method: str
@@ -41,7 +41,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """A response with its whole body."""
+    """A response with its body."""
 
     body: bytes
     status: int = 200
@@ -52,7 +52,7 @@ class Response:
     def encoded(self, *, body: bool, keeps_alive: bool) -> bytes:
         """Returns the octets of the response, without its body if `body` is false.
 
-        If `keeps_alive` is false, the header says that the connection is closed.
+        If `keeps_alive` is false, the header states that the connection will be closed.
         """
         lines = [
             f"HTTP/1.1 {self.status} {HTTPStatus(self.status).phrase}",
@@ -66,9 +66,9 @@ class Response:
 
 
 def parse(octets: bytes | bytearray) -> tuple[Request, int] | None:
-    """Returns the first request in `octets` and the octets that it occupies, without its body.
+    """Returns the first request in `octets` and the length of its header. Returns None if the header is not complete.
 
-    Returns None if the request is not complete. Raises MalformedRequestError.
+    Raises MalformedRequestError.
     """
     start = 0
     while octets.startswith(b"\r\n", start):  # RFC 9112 §2.2: empty lines before a request line are ignored
@@ -96,7 +96,7 @@ def parse(octets: bytes | bytearray) -> tuple[Request, int] | None:
 
 
 def _path(target: str) -> str:
-    """Returns the path of a request target, without the query. Empty for a target without a path, as of CONNECT."""
+    """Returns the path of a request target, without the query. Returns an empty text for a target without a path."""
     if target.startswith("/"):
         return unquote(target.partition("?")[0].partition("#")[0])
     try:

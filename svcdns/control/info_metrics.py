@@ -1,8 +1,4 @@
-"""Metrics about the program itself: its build, plugins, Corefile and health, and the exits of its processes.
-
-The page /metrics is made in the module `metrics`. That module is separate because its import takes long: a start from a
-snapshot serves DNS before `metrics` is imported.
-"""
+"""Metrics about the program itself: its build, plugins, Corefile, and the exits of its processes."""
 
 from __future__ import annotations
 
@@ -93,7 +89,8 @@ def note_version(counters: Counters, setup: Setup) -> None:
 def note_exits(counters: Counters, counts: Sequence[tuple[str, str, float]], loops: Sequence[str]) -> None:
     """Sets the metrics of unexpected process exits and of crash loops.
 
-    `counts` has (process, reason, count) since the start of the program; `loops` has the processes in a crash loop.
+    `counts` has (process, reason, count) since the start of the program. `loops` has the processes that are in a crash
+    loop.
     """
     for name, reason, count in counts:
         counters.set(counters.cell(RESTARTS, name, reason), count)

@@ -1,15 +1,11 @@
-"""The last good Corefile, kept in the state folder (`-state`), and used if the present one is unusable at a start.
+"""The last good Corefile in the state folder (`-state`), which is used if the present one is unusable at a start.
 
-The file consists of a SHA-256 and the parsed Corefile. A new version is written to a temporary file, which then
-replaces the file by renaming. So a reader sees either the old file or the new one. The control process checks Corefiles
-and decides which one is good; this module does not.
+The file has a SHA-256 and the parsed Corefile. Rules:
 
-Rules:
-
-1. A file that cannot be used is refused, with a log line that has the reason; the start goes on without it.
-2. An ERROR line reports that the last good Corefile is used. The metric `svcdns_corefile_fallback` is 1 meanwhile.
-3. Reading and writing happen outside the event loop. A write to a state folder that hangs delays a start by at most
-   WRITE_WAIT seconds.
+1. A file that cannot be used is ignored, with a log line.
+2. While the last good Corefile is in use, the metric `svcdns_corefile_fallback` is 1. An ERROR line reports its use.
+3. The file is replaced by renaming, so a reader never sees a part of a file.
+4. A state folder that hangs delays a start by at most WRITE_WAIT seconds.
 """
 
 from __future__ import annotations
@@ -46,11 +42,11 @@ log = logging.getLogger("svcdns")
 
 
 class StateError(SvcdnsError):
-    """The state folder cannot be read or written, or the file in it cannot be used."""
+    """Raised if the state folder cannot be read or written, or the file in it cannot be used."""
 
 
 class SavedCorefile(msgspec.Struct, frozen=True, array_like=True):
-    """A Corefile that was in use at `time` (Unix seconds); `version` is that of the program that wrote it."""
+    """A Corefile that was in use at `time` (Unix seconds). `version` is the version of the program that wrote it."""
 
     version: str
     time: float
@@ -61,7 +57,7 @@ class LastGoodCorefile:
     """Finds and saves the last good Corefile. Does nothing if there is no state folder."""
 
     def __init__(self, folder: str | None, counters: Counters, calls: BlockingCalls) -> None:
-        """`folder` is the value of `-state` or SVCDNS_STATE. It is created when the first Corefile is saved."""
+        """`folder` is the value of `-state` or SVCDNS_STATE. The folder is created when the first Corefile is saved."""
         self._path = Path(folder) / FILE if folder else None
         self._counters, self._calls = counters, calls
         self._next: Corefile | None = None
@@ -96,8 +92,8 @@ class LastGoodCorefile:
     async def save(self, corefile: Corefile) -> None:
         """Saves the Corefile that is now in use to the state folder.
 
-        If the folder is slow, the call returns after WRITE_WAIT seconds, and a task continues to write. If this method
-        is called again meanwhile, the task writes only the newest Corefile after the present one.
+        If the folder is slow, the call returns after WRITE_WAIT seconds, and a task goes on writing. Of several waiting
+        Corefiles, only the newest is written.
         """
         self.serves = False
         if self._path is None:
@@ -124,7 +120,7 @@ class LastGoodCorefile:
 
 
 def read(path: Path) -> SavedCorefile | None:
-    """Reads a saved Corefile; returns None if the file does not exist. Blocks. Raises StateError."""
+    """Reads a saved Corefile. Returns None if the file does not exist. Blocks. Raises StateError."""
     try:
         content = path.read_bytes()
     except FileNotFoundError:
@@ -141,7 +137,7 @@ def read(path: Path) -> SavedCorefile | None:
 
 
 def write(path: Path, corefile: Corefile, now: float) -> None:
-    """Writes a Corefile to `path`; `now` is Unix time in seconds. Blocks. Raises StateError."""
+    """Writes a Corefile to `path`. `now` is in Unix seconds. Blocks. Raises StateError."""
     body = msgspec.msgpack.encode(SavedCorefile(__version__, now, corefile))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

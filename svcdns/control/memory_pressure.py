@@ -1,15 +1,11 @@
-"""Reduces memory as the container approaches its memory limit, before the kernel kills every process in it.
+"""Reduces memory when the container approaches its memory limit.
 
-Control compares the working set with the limit once a second. SHRINK, ALLOW and RESTART are fractions of the limit. At
-SHRINK and above, the workers halve their answer tables and caches, repeatedly until the working set is below SHRINK.
-Below ALLOW, the tables and caches may grow again, step by step. At RESTART, control requests its own restart, because
-only a new process gives all memory back; the workers keep answering. Rules:
+Control compares the container's working set with the limit once a second. SHRINK, ALLOW and RESTART are fractions of
+the limit. At SHRINK, the workers halve their answer tables and caches. Below ALLOW, the tables and caches grow again.
+At RESTART, control requests its own restart. Rules:
 
-1. Steps have a minimum interval, so that each takes effect before the next.
-2. A restarted control process requests no restart for STAY seconds. Otherwise memory that other processes hold would
-   restart it again and again.
-
-The usual size of tables and caches is not set here: the workers compute it.
+1. Steps have a minimum interval.
+2. A restarted control process requests no restart for STAY seconds.
 """
 
 from __future__ import annotations
@@ -65,8 +61,8 @@ log = logging.getLogger("svcdns")
 
 
 class MemoryBudget:
-    """Keeps the container below its memory limit: shrinks and grows tables and caches, and requests a restart of the
-    control process.
+    """Keeps the container below its memory limit: sets the size of tables and caches, and requests restarts of
+    control.
     """
 
     def __init__(
@@ -80,10 +76,10 @@ class MemoryBudget:
         again: bool = False,
         group: MemoryGroup | None = None,
     ) -> None:
-        """`allow` tells the workers how large tables and caches may be, as a share of their usual size.
+        """`allow` informs the workers how large tables and caches may be, relative to their usual size.
 
-        `restart` requests the restart of control. `own` returns the octets of control's private memory. `again` means
-        that an earlier control process has run.
+        `restart` requests the restart of control. `own` returns the octets of control's private memory. If `again` is
+        true, an earlier control process has run.
         """
         self._counters, self._clock, self._allow, self._restart, self._own = counters, clock, allow, restart, own
         self._group = group or MemoryGroup()
@@ -96,17 +92,12 @@ class MemoryBudget:
         self._unreadable = False
 
     def _last_share(self) -> float:
-        """Computes the share that an earlier control process had set, from the metric that counts shrinking and growing
-        steps.
-
-        The value of a counter survives the process that counted; a gauge with the share would not.
-        """
+        """Returns the share that an earlier control process had set, from the counters of its steps."""
         down, up = (self._counters.values[self._counters.cell(PRESSURE, action)] for action in ("shrink", "allow"))
         return float(max(SMALLEST, 0.5 ** max(0.0, down - up)))
 
     def check(self, *, serving: bool) -> None:
-        """Compares memory with the limit, and takes a step if one is due: changes the size of tables and caches, or
-        requests a restart.
+        """Compares memory with the limit. If necessary, changes the size of tables and caches, or requests a restart.
 
         Call it once a second. `serving` is True while DNS is served; a restart is requested only then.
         """

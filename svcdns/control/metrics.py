@@ -36,16 +36,14 @@ _WHOLE_BOUND: Final = re.compile(rb'([{,]le="[0-9]+)\.0"')
 
 
 class Totals(Collector):
-    """Combines the values of each time series from all processes. Each process has a region of the shared memory.
+    """Combines the values of each time series from all processes.
 
-    The values are added; for a family that is marked `uniform`, the largest one is taken. Gauges of a process that has
-    ended are left out. During a rolling replacement, gauges of the other control process are left out, too.
+    The values are added. For a family that is marked `uniform`, the greatest value is used. Gauges of processes that
+    have ended, and of a second control process during a rolling replacement, are left out.
     """
 
     def __init__(self, regions: list[memoryview], own: int) -> None:
-        """`regions` are all regions of the shared memory; `own` is the number of the region that this control process
-        writes.
-        """
+        """`regions` are all regions of the shared memory. `own` is the number of this control process's region."""
         self._regions, self._own = regions, own
 
     def collect(self) -> Iterable[Metric]:
@@ -81,7 +79,7 @@ def _metric(family: Family, series: dict[tuple[str, ...], list[float]]) -> Metri
 
 
 class Processes(Collector):
-    """The standard `process_*` metrics, summed over supervisor, the control process and workers."""
+    """The standard `process_*` metrics, summed over the supervisor, the control process and the workers."""
 
     def collect(self) -> Iterator[Metric]:
         """Returns the metrics of CPU, memory and descriptors, each summed over all processes, and the supervisor's
@@ -127,10 +125,7 @@ class Processes(Collector):
 
 
 def _network_octets(path: Path = NETWORK_COUNTERS) -> tuple[float, float]:
-    """Returns the octets received and sent over IP in this network namespace, (0, 0) if they cannot be read.
-
-    In the file, a line with the names of counters comes before each line with their values.
-    """
+    """Returns the octets received and sent over IP in this network namespace, or (0, 0) if they cannot be read."""
     try:
         lines = [line.split() for line in path.read_text().splitlines() if line.startswith("IpExt:")]
         values = dict(zip(lines[0], lines[1], strict=True))
@@ -148,7 +143,7 @@ def _all_processes() -> list[psutil.Process]:
 
 
 def registry(regions: list[memoryview], own: int = control_region(0)) -> CollectorRegistry:
-    """Returns the registry for /metrics. `own` is the number of this control process's region of the shared memory."""
+    """Returns the registry for /metrics. `own` is the number of this control process's region in the shared memory."""
     out = CollectorRegistry()
     out.register(Totals(regions, own))
     out.register(Processes())
@@ -156,7 +151,7 @@ def registry(regions: list[memoryview], own: int = control_region(0)) -> Collect
 
 
 def page(shown: CollectorRegistry, accept: str) -> tuple[bytes, str]:
-    """Returns the body and the content type of /metrics, in a format that the Accept header allows."""
+    """Returns the body and the content type of /metrics, in a format that the header Accept allows."""
     encode, content_type = choose_encoder(accept)
     body = encode(shown)
     return body if "openmetrics" in content_type else _WHOLE_BOUND.sub(rb'\1"', body), content_type

@@ -1,8 +1,7 @@
 """Listening sockets for the HTTP pages of control.
 
-At a start, control opens these sockets before it serves the pages. Clients that connect in the meantime wait, and are
-not refused. Ports are shared (SO_REUSEPORT, as in CoreDNS), so that in a rolling replacement the new control process
-listens before the old one has ended.
+Control opens these sockets before it serves the pages, so clients wait and are not refused. Ports are shared
+(SO_REUSEPORT, as in CoreDNS): in a rolling replacement, two control processes listen at the same time.
 """
 
 from __future__ import annotations
@@ -22,11 +21,11 @@ BACKLOG = 128
 
 
 class HttpListenError(SvcdnsError):
-    """The address of an HTTP page cannot be bound."""
+    """Raised if the address of an HTTP page cannot be bound."""
 
 
 async def listen_all(addresses: Iterable[Address]) -> PageSockets:
-    """Returns listening sockets for all addresses. Raises HttpListenError; then no socket stays open."""
+    """Returns listening sockets for all addresses. If one cannot be bound, closes all and raises HttpListenError."""
     out: PageSockets = {}
     try:
         for address in addresses:
@@ -41,7 +40,7 @@ async def listen_all(addresses: Iterable[Address]) -> PageSockets:
 async def listen(address: Address) -> list[socket.socket]:
     """Returns one listening socket for each IP address of the host. Raises HttpListenError.
 
-    All sockets have the same port. For port 0 the kernel chooses it.
+    All sockets have the same port. For port 0, the kernel chooses the port.
     """
     host, port = address
     out: list[socket.socket] = []

@@ -1,15 +1,9 @@
-"""The data of plugins: the content of files, which the control process reads for plugins and sends to the workers as
-octets.
+"""The data of plugins: the content of files, which the control process reads for plugins and sends to the workers.
 
-`gather` reads all files for a new Corefile. `Refresher` reads the files again while the Corefile is in use, each
-plugin's at the plugin's interval and in a separate thread. The octets are not interpreted here, and they are sent by
-`workers`.
+`gather` reads all files for a new Corefile. `Refresher` reads them again while the Corefile is in use. Rules:
 
-Rules:
-
-1. If a plugin's hook raises an exception other than SvcdnsError, the exception is replaced by a HookError with the
-   plugin's name. So no plugin can end control.
-2. If a refresh fails or hangs, the content that was read last stays in use, and other plugins are not delayed.
+1. An exception of a plugin's hook is replaced by a HookError with the plugin's name, unless it is a SvcdnsError.
+2. If a refresh fails or hangs, the previous content stays in use, and other plugins are not delayed.
 """
 
 from __future__ import annotations
@@ -40,7 +34,7 @@ log = logging.getLogger("svcdns")
 
 
 class DataKey(NamedTuple):
-    """Identifies one piece of data: the plugin's name, and a key that the plugin chooses."""
+    """Identifies one item of data: the plugin's name, and a key that the plugin chooses."""
 
     plugin: str
     key: str
@@ -52,7 +46,7 @@ PluginData = Mapping[DataKey, bytes]
 class PluginFiles(NamedTuple):
     """The files of one plugin in one server block.
 
-    `position` is the place of the plugin's first directive in the Corefile.
+    `position` is the position of the plugin's first directive in the Corefile.
     """
 
     plugin: str
@@ -62,33 +56,30 @@ class PluginFiles(NamedTuple):
 
     @property
     def shown(self) -> str:
-        """The name of the plugin and the position of its directive, for log lines."""
+        """Returns the plugin's name and the position of its directive, for log lines."""
         return f"files of the plugin {self.plugin} ({self.position.file}:{self.position.line})"
 
     @property
     def is_refreshed(self) -> bool:
-        """True if the plugin has the hook `period`, which means that its files are read again periodically."""
+        """Returns True if the plugin has the hook `period`, so that its files are read again periodically."""
         return hasattr(self.module, "period")
 
     def gather(self, known: PluginData) -> dict[DataKey, bytes]:
         """Calls the plugin's hook `gather`, and returns the data for a new Corefile. May block. Raises SvcdnsError.
 
-        `known` is the data of the previous Corefile, which the plugin may reuse.
+        `known` has the data of the previous Corefile, which the plugin may use again.
         """
         return self._data("gather", known)
 
     def refresh(self, known: PluginData) -> dict[DataKey, bytes]:
-        """Calls the plugin's hook `refresh`, and returns the data that differs from `known`.
+        """Calls the plugin's hook `refresh`, and returns the data that differ from `known`.
 
         May block. Raises SvcdnsError.
         """
         return {key: payload for key, payload in self._data("refresh", known).items() if known.get(key) != payload}
 
     def period(self) -> float:
-        """Returns the seconds between two refreshes of the files; 0 if they are not to be refreshed at present.
-
-        May block.
-        """
+        """Returns the seconds between two refreshes of the files, or 0 if they are not refreshed. May block."""
         return self._call("period", float, self.options)
 
     def _data(self, hook: str, known: PluginData) -> dict[DataKey, bytes]:
@@ -119,9 +110,9 @@ def plugin_files(plans: Iterable[BlockPlan]) -> list[PluginFiles]:
 
 
 def gather(files: Iterable[PluginFiles], before: PluginData) -> dict[DataKey, bytes]:
-    """Calls the hook `gather` of each plugin that reads files, and returns the data of all of them.
+    """Calls the hook `gather` of each plugin that reads files, and returns all data. May block. Raises SvcdnsError.
 
-    May block. Raises SvcdnsError. `before` is the data of the previous Corefile, which a plugin may reuse.
+    `before` has the data of the previous Corefile, which a plugin may use again.
     """
     out: dict[DataKey, bytes] = {}
     for one in files:
@@ -152,7 +143,7 @@ class Refresher:
         changed: Callable[[dict[DataKey, bytes]], Awaitable[None]],
         failed: Callable[[SvcdnsError], None],
     ) -> None:
-        """`known` returns the data in use. `changed` is awaited with the data that differs from the data in use.
+        """`known` returns the data in use. `changed` is awaited with the data that differ from them.
 
         `failed` is called with each error.
         """
@@ -160,10 +151,7 @@ class Refresher:
         self._tasks: list[asyncio.Task[None]] = []
 
     def follow(self, files: Iterable[PluginFiles]) -> None:
-        """Reads `files` periodically from now on, and no other files.
-
-        If a read of another file is in progress, its result is dropped.
-        """
+        """Reads `files` periodically, and no other files, from this call on."""
         for task in self._tasks:
             task.cancel()
         distinct: list[PluginFiles] = []
@@ -175,7 +163,7 @@ class Refresher:
         self._tasks = [asyncio.create_task(self._follow(one)) for one in distinct]
 
     async def stop(self) -> None:
-        """Ends all periodic reads. A read that is blocked stays in its thread."""
+        """Ends all periodic reads. A read that blocks goes on in its thread."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -1,27 +1,17 @@
-"""The control process: loads the Corefile, has workers serve it, reloads it, and takes part in a stop.
+"""The control process: loads the Corefile, starts and reloads the workers' configuration, and takes part in a stop.
 
-It answers no DNS queries; the workers do. A start has one of four sequences:
+A start has one of four sequences (docs/architecture.md#processes):
 
-- From a list: the workers build their chains and receive the cluster as the API server lists it. When all workers are
-  synced, or after the startup timeout, control asks the supervisor to open the DNS ports (message `listen`).
-- Without a cluster: the ports are opened at once. Queries wait in the sockets until the workers have built their
-  chains, a fraction of a second later, so that a restart refuses queries for as short a time as possible.
-- From a snapshot: the workers receive the cluster from the snapshot. So the ports are opened first; watches follow.
-- As a successor of an earlier control process: the workers still answer. In a rolling replacement the earlier process
-  still runs; then this process lists the whole cluster before it reports that it can take over.
+- From a list: the DNS ports are opened when all workers are synced, or after the startup timeout.
+- Without a cluster: the ports are opened before the workers have built their plugin chains.
+- From a snapshot: the ports are opened before the first request to the API server.
+- As a successor of an earlier control process: the workers answer throughout.
 
-Where the wait is short, the DNS ports are open earlier: the supervisor opens them when control has read the Corefile,
-before control imports this module (`early_ports`). The workers get these sockets with the message `listen`.
+Rules:
 
-In the first three, the sockets of the HTTP pages listen before the workers answer. The pages are served when DNS is
-served, or after PAGES_DELAY; clients wait until then.
-
-A reload builds the new chains while the old ones serve. The new Corefile is used as a whole or not at all. Rules:
-
-1. Nothing in the event loop waits for a file. If the loop stops for three seconds, the supervisor kills control because
-   the heartbeat is missing.
-2. Only one task at a time replaces the active setup: a reload and a change of plugins' files exclude each other
-   (`_changing`).
+1. Nothing in the event loop waits for a file.
+2. Only one task at a time replaces the active setup (`_changing`).
+3. A reload builds the new chains while the old ones serve. The new Corefile is used as a whole or not at all.
 """
 
 from __future__ import annotations
@@ -77,11 +67,11 @@ log = logging.getLogger("svcdns")
 
 
 class StartError(SvcdnsError):
-    """A start or a reload fails, because the supervisor cannot open the DNS ports."""
+    """Raised if a start or a reload fails because the supervisor cannot open the DNS ports."""
 
 
 class _Step(Enum):
-    """The steps of a reload. A failed reload is logged and counted by the step that failed."""
+    """The steps of a reload. The log line and the metric of a failed reload have the step that failed."""
 
     READ = auto()
     PARSE = auto()
@@ -92,7 +82,7 @@ class _Step(Enum):
 
 
 class Control:
-    """The tasks and the state of the control process; see the module's docstring."""
+    """The tasks and the state of the control process (see the module's docstring)."""
 
     def __init__(
         self,
@@ -102,10 +92,10 @@ class Control:
         own: int,
         lower_priority: Callable[[], object],
     ) -> None:
-        """`regions` are all regions of the shared memory; this process writes to the one with number `own`.
+        """`regions` are all regions of the shared memory. `own` is the number of this process's region.
 
-        `lower_priority` lowers the scheduling priority of this process. It is called when workers answer queries, or
-        will do so soon, because the workers have precedence.
+        `lower_priority` lowers the scheduling priority of this process. It is called before workers begin to answer
+        queries.
         """
         self._lower_priority = lower_priority
         self._options, self._channel = options, channel
@@ -285,7 +275,7 @@ class Control:
     async def _synced(self, setup: Setup) -> None:
         """Waits until all workers have the whole cluster.
 
-        Gives up, with a log line, after the startup timeout, or as soon as an API server does not respond.
+        Stops waiting after the startup timeout, or if an API server does not respond. Then it logs a warning.
         """
         if not setup.views:
             return
@@ -342,7 +332,7 @@ class Control:
     # -- reload
 
     async def _follow_corefile(self) -> None:
-        """Reads the Corefile at the interval of `reload`, and at once after SIGUSR1; reloads if it has changed."""
+        """Reads the Corefile at the interval of `reload`, and after SIGUSR1. Reloads if the Corefile has changed."""
         tried = self._serving.corefile.digest
         failed: tuple[str, str] | None = None
         while True:
@@ -374,8 +364,8 @@ class Control:
     def _reload_failed(self, error: SvcdnsError, step: _Step, *, requested: bool, again: bool) -> None:
         """Logs and counts a failed reload, with CoreDNS's log lines.
 
-        `again` means that the previous reload failed with the same Corefile and the same error. Such a failure is not
-        counted, and is logged only if SIGUSR1 requested the reload (`requested`).
+        If `again` is true, the previous reload failed with the same Corefile and error. The failure is then not
+        counted, and logged only if SIGUSR1 requested the reload (`requested`).
         """
         if not again:
             self._counters.count(RELOADS_FAILED)
@@ -407,7 +397,7 @@ class Control:
             self._counters.count(PANICS)
 
     async def _take_data(self, fresh: dict[DataKey, bytes]) -> None:
-        """Stores changed data of plugins in the configuration that is in use, and sends the data to the workers."""
+        """Stores changed data of plugins in the active setup, and sends them to the workers."""
         async with self._changing:
             setup = replace(self._serving, data={**self._serving.data, **fresh})
             try:

@@ -1,7 +1,4 @@
-"""Runs the control process once its command line has been read (`__main__`): event loop, log lines and cookie secrets.
-
-What control does is in `process`.
-"""
+"""Runs the control process after its command line has been read: starts the event loop and the log."""
 
 from __future__ import annotations
 
@@ -35,7 +32,7 @@ During a first start control keeps the usual value, because there are no queries
 def run(options: Options, channel: Channel, shared: int, own: int) -> int:
     """Runs control until it ends, and returns the exit code.
 
-    `shared` is the descriptor of the shared memory, and `own` the number of control's region in it.
+    `shared` is the descriptor of the shared memory, and `own` is the number of control's region in it.
     """
     gc.freeze()
     gc.set_threshold(GC_THRESHOLD, 10, 10)

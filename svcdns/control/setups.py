@@ -1,6 +1,6 @@
-"""Loads the configuration of the control process: reads the Corefile, checks it, and reads the files of its plugins.
+"""Loads the configuration of the control process: the Corefile and the files of its plugins.
 
-All of this runs in threads (`BlockingCalls`), because files may hang.
+All reads run in threads (`BlockingCalls`), because files may hang.
 """
 
 from __future__ import annotations
@@ -30,10 +30,9 @@ log = logging.getLogger("svcdns")
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """Settings from the command line and from the supervisor; `state` is the path of the state folder.
+    """Settings from the command line and from the supervisor. `state` is the path of the state folder.
 
-    `again` means that an earlier control process has served. `beside` means that the earlier process still serves until
-    this one has taken over.
+    If `again` is true, an earlier control process has served. If `beside` is true, the earlier process still serves.
     """
 
     conf: str | None
@@ -59,11 +58,10 @@ class Setups:
         return await self._calls.run("the Corefile", self._load, limit=limit)
 
     async def first(self) -> Setup:
-        """Returns the checked Corefile and its settings (`Setup`) for a start.
+        """Returns the settings for a start, from the Corefile or else from the last good Corefile.
 
-        If the Corefile is unusable, uses the last good Corefile. If neither is usable, raises SvcdnsError at the first
-        start of control. A restarted control process waits and reads the Corefile again, because the workers still
-        answer.
+        If neither is usable, raises SvcdnsError at the first start of control. A restarted control process waits and
+        tries again, because the workers still answer.
         """
         while True:
             try:
@@ -100,9 +98,9 @@ class Setups:
         return load(self._options.conf, environ=os.environ, default_port=self._options.port)
 
     async def prepare(self, corefile: Corefile, before: PluginData) -> Setup:
-        """Checks a Corefile, reads the files of its plugins, and returns the settings that follow from both.
+        """Checks a Corefile, reads the files of its plugins, and returns the resulting settings. Raises SvcdnsError.
 
-        `before` is the data that the plugins of the previous Corefile have read. Raises SvcdnsError.
+        `before` has the data of the previous Corefile's plugins.
         """
         setup = await self._calls.run(
             "the options of the Corefile", check, corefile, limit=READ_LIMIT, key=corefile.digest

@@ -1,16 +1,12 @@
 """Reads the snapshot file of a cluster view at a start, and writes it while the cluster changes.
 
-Each view has one file in the folder of the option `snapshot`. The name of the file is a hash of the view's watch
-options, so views with different options never overwrite each other's file. The format is in `sources.snapshot_file`.
-Rules:
+The name of the file is a hash of the view's watch options. The format is in `sources.snapshot_file`. Rules:
 
-1. A new version is written to a temporary file, which then replaces the snapshot by renaming. So a reader sees either
-   the old file or the new one.
+1. The file is replaced by renaming, so a reader never sees a part of a file.
 2. A view is written only after its source has listed it, and only if it has changed. Writing takes at most a fiftieth
    of the time.
-3. Reading and writing happen in threads. A disk that hangs delays no change of the cluster, and delays a start or a
-   stop by at most TIMEOUT seconds.
-4. An error is logged and counted; it never ends a start or a watch.
+3. A disk that hangs delays no change of the cluster. It delays a start or a stop by at most TIMEOUT seconds.
+4. An error is logged and counted. It never ends a start or a watch.
 """
 
 from __future__ import annotations
@@ -56,8 +52,9 @@ class SnapshotWriter:
         self, view: ClusterView, options: SnapshotOptions, origin: Origin, watch: bytes, confirmed: Confirmed, counters: Counters,
         log: logging.Logger, *, now: Callable[[], float] = time.time, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:  # fmt: skip
-        """`watch` is the cluster view's watch options, encoded; `origin` identifies the cluster; `now` returns Unix
-        time in seconds.
+        """`watch` has the cluster view's encoded watch options.
+
+        `origin` identifies the cluster. `now` returns Unix seconds.
         """
         self.path = Path(options.path) / f"{hashlib.sha256(watch).hexdigest()[:16]}.snapshot"
         self._view, self.options, self._origin, self._watch, self._confirmed = view, options, origin, watch, confirmed
@@ -103,10 +100,9 @@ class SnapshotWriter:
             raise SnapshotError(f"it was confirmed {age:.0f} s ago, more than max_age of {most:.0f} s")
 
     def restored(self, confirmed: float) -> None:
-        """Records that the cluster view has the same objects as the snapshot file, so that the file need not be written
-        now.
+        """Records that the cluster view was restored from the snapshot, so that the file need not be written now.
 
-        `confirmed` is when the API server last confirmed the objects, in Unix seconds.
+        `confirmed` is the time at which the API server last confirmed the objects, in Unix seconds.
         """
         self._written, self._stamped = self._view.changes, confirmed
 
@@ -122,7 +118,7 @@ class SnapshotWriter:
             pause = max(EVERY, REST * (time.perf_counter() - begun))
 
     async def finish(self) -> None:
-        """Writes the file for the last time; gives up after TIMEOUT seconds."""
+        """Writes the file for the last time. Stops waiting after TIMEOUT seconds."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(TIMEOUT):
                 if self._writing is not None:
@@ -133,7 +129,7 @@ class SnapshotWriter:
         """Writes the snapshot file if the cluster view has changed.
 
         If the view is unchanged, writes only the time at which the API server last confirmed the objects. Does nothing
-        while an earlier write has not finished.
+        while an earlier write is running.
         """
         if not self._view.is_listed or (self._writing is not None and not self._writing.done()):
             return
@@ -162,9 +158,9 @@ class SnapshotWriter:
             self._log.info("the snapshot %s is written again", self.path)
 
     async def _in_thread(self, function: Callable[..., None], *arguments: Any) -> None:
-        """Calls a function in a thread, so that a slow disk does not block the event loop.
+        """Calls a function in a thread.
 
-        If the caller is cancelled, the thread continues, and `finish` waits for the thread.
+        If the caller is cancelled, the thread goes on, and `finish` waits for it.
         """
         self._writing = start(function, *arguments)
         await asyncio.wait([self._writing], timeout=WARN_AFTER)
@@ -175,7 +171,7 @@ class SnapshotWriter:
         await asyncio.shield(self._writing)
 
     def _put(self, header: Header, objects: Objects) -> None:
-        """Writes the file. Call it in a thread; `objects` must not change meanwhile."""
+        """Writes the file. Call it in a thread. `objects` must not change during the call."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._sweep()
         beside = self.path.with_name(f".{self.path.name}-{os.getpid()}")

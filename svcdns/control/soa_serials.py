@@ -1,9 +1,7 @@
 """Computes the SOA serials of cluster zones (docs/behaviour/cluster-names.md#soa-serial).
 
-The control process computes them for all workers, so that all workers have the same serials. There are three serials:
-for ordinary, external and multi-cluster zones. A serial is the time, in Unix seconds, of the last change that affects
-zones of this type. When an object is added or removed, only the serial of ordinary zones changes. New labels of a
-Namespace change all serials, because a client may then get other records in a transfer (plugin *visibility*).
+There are three serials: for ordinary, external and multi-cluster zones. A serial is the time, in Unix seconds, of the
+last change that affects zones of its type. The control process computes them, so all workers have the same serials.
 """
 
 from __future__ import annotations
@@ -15,10 +13,10 @@ from svcdns.cluster.objects import ClusterObject, EndpointSlice, ImportedSlice, 
 
 
 def after(serials: Serials, old: ClusterObject | None, new: ClusterObject | None, now: int) -> Serials:
-    """Returns the serials after a change of one object at `now`, in Unix seconds.
+    """Returns the serials after a change of one object at the time `now`, in Unix seconds.
 
-    The object was added if `old` is None, removed if `new` is None, else updated. If the change affects no serial, the
-    same `serials` object is returned.
+    `old` is None for a new object, and `new` is None for a removed one. If the change affects no serial, the same
+    `serials` object is returned.
     """
     moved = _after(serials, old, new, now)
     return serials if moved == serials else moved

@@ -1,8 +1,7 @@
-"""The connections of the control process to the workers, with the plugin chains and the state of each worker.
+"""The connections of the control process to the workers.
 
-The module keeps everything that a new worker needs: the data of plugins, the chains in use, and their cluster views.
-While a reload is in progress, it also keeps the new chains (the pending chains) and their cluster views. The supervisor
-starts and ends the workers.
+The module keeps everything that a new worker needs: the data of plugins, the configuration of the plugin chains, and
+the cluster views. During a reload, it also keeps the new configuration. The supervisor starts and ends the workers.
 """
 
 from __future__ import annotations
@@ -28,15 +27,16 @@ HEARTBEAT_TIMEOUT: Final = 3.0
 
 
 class BuildError(SvcdnsError):
-    """A worker cannot build the chains, or has not built them within BUILD_TIMEOUT seconds."""
+    """Raised if a worker cannot build the plugin chains, or has not built them within BUILD_TIMEOUT seconds."""
 
 
 class Workers:
     """All workers of the server. `count` is the number of workers that the Corefile configures."""
 
     def __init__(self, views: Mapping[int, ClusterView], regions: Sequence[memoryview], epoch: int) -> None:
-        """`views` maps numbers to views; `regions` are all regions of the shared memory; `epoch` is the number of this
-        control process.
+        """`views` has the cluster views by number. `regions` are all regions of the shared memory.
+
+        `epoch` is the number of this control process.
         """
         self.count = 1
         self._views, self._regions, self._epoch = views, regions, epoch
@@ -62,10 +62,9 @@ class Workers:
     # -- to the workers
 
     def joined(self, slot: int, region: int, fd: int) -> None:
-        """Connects a worker, and sends it everything that it needs.
+        """Connects a worker, and sends it the whole configuration and all cluster views.
 
-        The worker has just started, or another control process fed it until now. `fd` is control's end of the
-        connection.
+        `fd` is control's end of the connection. The worker may be new, or may come from another control process.
         """
         old = self._feeds.get(region)
         if old is not None:
@@ -91,10 +90,9 @@ class Workers:
         self.build(configure, [source.number for source in configure.sources])
 
     def build(self, configure: Configure, new_views: Sequence[int]) -> None:
-        """Requests that the workers build the plugin chains of `configure` while they serve with their current ones.
+        """Requests that the workers build the plugin chains of `configure`, while they serve with the present ones.
 
-        `new_views` are the numbers of the cluster views that no worker has yet. Workers that build the chains get these
-        views too.
+        `new_views` has the numbers of the cluster views that no worker has yet. They are sent as well.
         """
         self._pending, self._new_views = configure, tuple(new_views)
         self._built.clear()
@@ -111,7 +109,7 @@ class Workers:
             feed.whole_view(self._views[number])
 
     async def built(self) -> None:
-        """Waits until every worker has built the pending chains, which `build` requested.
+        """Waits until every worker has built the plugin chains that `build` requested.
 
         Raises BuildError after BUILD_TIMEOUT seconds, or if a worker cannot build the chains.
         """
@@ -127,7 +125,7 @@ class Workers:
             raise BuildError(errors[0])
 
     def swap(self) -> None:
-        """Has the workers serve with the chains that `build` requested, from now on. Call it after `built`."""
+        """Requests that the workers serve with the new plugin chains. Call it after `built`."""
         assert self._pending is not None
         self._serving, self._pending = self._pending, None
         self._broadcast(Swap(self._serving.generation))
@@ -137,9 +135,9 @@ class Workers:
         self._pending = None
 
     def update(self, data: PluginData) -> None:
-        """Sends the workers the data of plugins that differs from what was sent before.
+        """Sends the workers the changed data of plugins.
 
-        Raises FrameTooLargeError; then nothing has changed.
+        If an item is too large, raises FrameTooLargeError and changes nothing.
         """
         frames = [frame(Data(*key, payload)) for key, payload in data.items() if self._data.get(key) != payload]
         self._data = data
@@ -147,13 +145,13 @@ class Workers:
             self._broadcast_frame(octets)
 
     def allow(self, share: float) -> None:
-        """Tells the workers how large answer tables and caches may be from now on, as a share of their usual size."""
+        """Informs the workers how large answer tables and caches may be, relative to their usual size."""
         self._share = share
         self._broadcast(Allow(share))
 
     def send_difference(self, view: ClusterView, difference: Difference) -> None:
-        """Queues a change of a cluster view for all workers: a changed object, the end of a list, or a property such as
-        SOA serials.
+        """Queues a change of a cluster view for all workers: a changed object, the end of a list, or a changed
+        property.
         """
         for feed in self._feeds.values():
             match difference:
@@ -197,9 +195,10 @@ class Workers:
                     self._broadcast(content)
 
     def states(self) -> list[State]:
-        """Returns one state for each worker number (slot), from the worker with this number and from its successor.
+        """Returns one state for each worker number (slot).
 
-        The state is SERVING if either of the two serves, otherwise the state of the one that is starting.
+        During a replacement, a slot has two workers. Its state is SERVING if one of them serves, otherwise that of the
+        new one.
         """
         return [self._state(slot) for slot in range(self.count)]
 
@@ -213,7 +212,7 @@ class Workers:
         return [self._regions[worker_region(slot, side)] for side in range(SIDES)]
 
     def healthy(self) -> bool:
-        """Returns True if any worker has a recent heartbeat, or if no worker has sent its first heartbeat yet."""
+        """Returns True if any worker has a recent heartbeat, or if no worker has sent a heartbeat yet."""
         now = time.monotonic()
         heartbeats = [heartbeat(region) for slot in range(self.count) for region in self._regions_of(slot)]
         self._had_heartbeat = self._had_heartbeat or any(heartbeats)

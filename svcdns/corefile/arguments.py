@@ -1,7 +1,6 @@
 """Functions with which plugins parse the arguments of their directives.
 
-Each function checks one rule. If the rule is broken, the function raises CorefileError with the position of the wrong
-word.
+Each function checks one rule. If the rule is broken, it raises CorefileError with the position of the wrong word.
 """
 
 from __future__ import annotations
@@ -22,9 +21,9 @@ _DURATION: Final = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|μs|ms|s|m|h)")
 
 
 def arguments(line: Directive, least: int, most: int) -> tuple[Token, ...]:
-    """Returns the words after the line's first word.
+    """Returns the arguments of a line.
 
-    Their number must be from `least` to `most`. With UNBOUNDED as `most` there is no upper limit.
+    Their number must be from `least` to `most`. If `most` is UNBOUNDED, there is no upper limit.
     """
     count = len(line.arguments)
     if count < least:
@@ -63,15 +62,15 @@ def ignored_body(line: Directive) -> tuple[str, ...]:
 
 
 def body(line: Directive) -> tuple[Directive, ...]:
-    """Returns the lines in the directive's braces, or an empty tuple if the directive has no braces."""
+    """Returns the lines in the directive's braces. Returns no lines if the directive has no braces."""
     return line.body or ()
 
 
 def options(directive: Directive, words: Mapping[str, int]) -> Iterator[Directive]:
     """Yields the options in the directive's braces, each with its own arguments.
 
-    `words` has the options with a fixed number of arguments, and this number for each. As in CoreDNS, another option
-    may follow such an option on the same line: `max_fails 2 expire 5s`.
+    `words` has the number of arguments of each option with a fixed number. As in CoreDNS, another option may be on the
+    same line after such an option: `max_fails 2 expire 5s`.
     """
     for line in body(directive):
         rest = line
@@ -89,7 +88,7 @@ def first(line: Directive) -> Token:
 def ignored_words(lines: Iterable[Directive], used: Mapping[str, int]) -> tuple[str, ...]:
     """Returns a log line for each word that CoreDNS ignores.
 
-    `used` maps the name of an option to the number of its arguments. Further words on the option's line are ignored.
+    `used` has the number of arguments of each option. Further words on the option's line are ignored.
     """
     return tuple(
         warning(word.position, f"'{word.text}' behind '{line.name.text}' is ignored")
@@ -102,7 +101,7 @@ def ignored_words(lines: Iterable[Directive], used: Mapping[str, int]) -> tuple[
 def once(directives: Sequence[Directive]) -> Directive:
     """Returns the only directive in `directives`. Raises CorefileError if there are several.
 
-    Call it for a plugin that a server block may use only once. `directives` must not be empty.
+    `directives` must not be empty.
     """
     if len(directives) > 1:
         raise CorefileError(
@@ -160,10 +159,10 @@ def unknown_option(line: Directive, known: Collection[str]) -> CorefileError:
 
 
 def zones(words: Sequence[Token], fallback: tuple[str, ...] = ()) -> tuple[str, ...]:
-    """Returns the zones that `words` name, in lower case and absolute. A CIDR becomes its reverse zones.
+    """Returns the zones of `words`, in lower case and absolute. A CIDR becomes its reverse zones.
 
-    Scheme and port of a word are ignored. Invalid words are skipped (docs/behaviour/corefile.md#set-up-rules). Without
-    words, returns `fallback`.
+    Scheme and port of a word are ignored. Invalid words are skipped (docs/behaviour/corefile.md#set-up-rules). If
+    `words` is empty, returns `fallback`.
     """
     if not words:
         return fallback
@@ -177,9 +176,9 @@ def zones(words: Sequence[Token], fallback: tuple[str, ...] = ()) -> tuple[str, 
 
 
 def zone(word: Token) -> str:
-    """Returns the one zone that an argument names, in lower case and absolute.
+    """Returns the zone of an argument, in lower case and absolute.
 
-    Raises CorefileError if the argument is not a zone name, or if it is a network that stands for several zones.
+    Raises CorefileError if the argument is not a zone name, or is a network with several reverse zones.
     """
     found = zones((word,))
     if len(found) != 1:
@@ -188,7 +187,7 @@ def zone(word: Token) -> str:
 
 
 def ignored_zones(words: Sequence[Token]) -> tuple[str, ...]:
-    """Returns a log line for each word that the function `zones` ignores because it is not a zone."""
+    """Returns a log line for each word that is not a zone. The function `zones` ignores these words."""
     return tuple(
         warning(
             word.position, f"'{word.text}' is not a zone and is ignored" + ("; no zone is left" * (not zones(words)))
@@ -199,9 +198,9 @@ def ignored_zones(words: Sequence[Token]) -> tuple[str, ...]:
 
 
 def ignored_option_zones(lines: Iterable[Directive], options: Mapping[str, int]) -> tuple[str, ...]:
-    """Returns a log line for each word that is ignored because it is not a zone, in options whose words are zones.
+    """Returns a log line for each word in a list of zones that is not a zone, and so is ignored.
 
-    `options` maps the names of these options to the number of words before the zones.
+    `options` has the number of words before the zones, for each option that has a list of zones.
     """
     return tuple(
         text
@@ -212,7 +211,7 @@ def ignored_option_zones(lines: Iterable[Directive], options: Mapping[str, int])
 
 
 def warning(position: Position, text: str) -> str:
-    """Returns a line for the log about ignored text at a position of a Corefile."""
+    """Returns a log line about ignored text at a position of a Corefile."""
     return f"{position.file}:{position.line}:{position.column} - {text}"
 
 
@@ -224,8 +223,7 @@ def fallthrough(line: Directive) -> tuple[str, ...]:
 def host_port(token: Token) -> tuple[str, int]:
     """Returns host and port of an address such as `:8080`, `127.0.0.1:53`, `[::1]:53` or `localhost:9153`.
 
-    An empty host stands for all addresses. If there are no digits after the colon, the port is 0, which means a free
-    port. This is the case for `:{$PORT}` if the environment variable PORT is not set.
+    An empty host means all addresses. If there are no digits after the colon, the port is 0, which means a free port.
     """
     host, colon, digits = token.text.rpartition(":")
     bracketed = host.startswith("[") and host.endswith("]")

@@ -1,6 +1,6 @@
 """A parsed Corefile as frozen values: tokens with their positions, directives, server blocks.
 
-The control process sends these values to workers as msgpack, so the fields are part of the hand-over format
+The control process sends these values to workers as msgpack: the fields are part of the hand-over format
 (`svcdns.feed.format`).
 """
 
@@ -10,7 +10,7 @@ import msgspec
 
 
 class Position(msgspec.Struct, frozen=True, array_like=True):
-    """A place in a file. Lines and columns are counted from 1."""
+    """A position in a file. Lines and columns are counted from 1."""
 
     file: str
     line: int
@@ -18,7 +18,7 @@ class Position(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Token(msgspec.Struct, frozen=True, array_like=True):
-    """One word, in which environment variables have been replaced by their values.
+    """One word, after the replacement of environment variables.
 
     If `quoted` is True, the word is an ordinary word even if it is a brace.
     """
@@ -29,7 +29,7 @@ class Token(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Directive(msgspec.Struct, frozen=True, array_like=True):
-    """A line of a Corefile: its first word, the words after it, and the lines in its braces.
+    """A line of a Corefile: its first word, its other words, and the lines in its braces.
 
     `body` is None for a line without braces.
     """
@@ -40,12 +40,12 @@ class Directive(msgspec.Struct, frozen=True, array_like=True):
 
     @property
     def position(self) -> Position:
-        """The position of the line's first word."""
+        """Returns the position of the line's first word."""
         return self.name.position
 
 
 class ServerKey(msgspec.Struct, frozen=True, array_like=True):
-    """A key of a server block. `zone` is lower case and absolute, `transport` is for example `dns` or `tls`."""
+    """A key of a server block. `zone` is in lower case and absolute. `transport` is, for example, `dns` or `tls`."""
 
     transport: str
     zone: str
@@ -63,8 +63,7 @@ class ServerBlock(msgspec.Struct, frozen=True, array_like=True):
 class Corefile(msgspec.Struct, frozen=True, array_like=True):
     """A parsed Corefile.
 
-    `digest` is the SHA-512 of the server blocks with the positions of their words, after imports and environment
-    variables have been replaced.
+    `digest` is the SHA-512 of the server blocks after imports and environment variables have been replaced.
     """
 
     path: str

@@ -12,7 +12,7 @@ from svcdns.corefile.errors import CorefileError
 def check_directives(corefile: Corefile, known: Collection[str], built: Collection[str]) -> None:
     """Raises CorefileError for a directive that does not exist or is not implemented.
 
-    `known` are the names of all directives, `built` the names of those that svcdns implements.
+    `known` has the names of all directives, and `built` the names of those that svcdns implements.
     """
     for block in corefile.blocks:
         for directive in block.directives:

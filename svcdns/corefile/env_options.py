@@ -1,9 +1,8 @@
 """Reads plugin options from environment variables.
 
-The variables set options that CoreDNS does not have. CoreDNS refuses a Corefile with such an option, but ignores the
-variable. The variable SVCDNS_<OPTION> stands for a line `<option> <value>` in the block of a directive. Its value has
-the syntax of a Corefile. The variable applies to each directive of the plugin that has no such line. In the position of
-an error, the name of the variable is used instead of a file name.
+The variables set options that CoreDNS does not have: CoreDNS refuses them in a Corefile, but ignores the variables.
+SVCDNS_<OPTION> stands for a line `<option> <value>` in each directive of the plugin that has no such line. In the
+position of an error, the name of the variable takes the place of the file name.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ def variable(option: str) -> str:
 def with_options(corefile: Corefile, options: Mapping[str, Sequence[str]], environ: Mapping[str, str]) -> Corefile:
     """Returns the Corefile with the options that environment variables set. Raises CorefileError.
 
-    `options` maps the name of a directive to the options that variables can set for it.
+    `options` has, for each directive, the options that variables can set.
     """
     lines = {
         name: [line for option in known if (line := _line(option, environ)) is not None]

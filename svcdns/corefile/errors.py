@@ -10,7 +10,7 @@ from svcdns.errors import SvcdnsError
 
 
 class CorefileError(SvcdnsError):
-    """Raised if the Corefile has an error. `position` is the place of the error."""
+    """Raised if the Corefile has an error. `position` is the position of the error."""
 
     def __init__(self, position: Position, message: str) -> None:
         """`message` has the text that was found and the text that was expected."""

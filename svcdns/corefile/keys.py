@@ -20,7 +20,7 @@ _PREFERRED: Final = re.compile(rf"{_LABEL}(?:\.{_LABEL})*\.?|\.")
 
 
 def server_keys(token: Token, default_port: int, warnings: list[str]) -> tuple[ServerKey, ...]:
-    """Returns the server keys that one word of a Corefile stands for; a CIDR may stand for several.
+    """Returns the server keys for one word of a Corefile. A CIDR may have several.
 
     `default_port` is the port of plain-DNS keys without a port. Adds a text to `warnings` for an unusual zone name.
     """
@@ -64,9 +64,8 @@ def _warn(token: Token, text: str, warnings: list[str]) -> None:
 def check_overlap(blocks: Sequence[ServerBlock], hosts: Sequence[Sequence[str]]) -> None:
     """Raises CorefileError if two blocks serve the same zone on the same address and port.
 
-    `hosts` has, for each block, the addresses that the block is bound to; `("",)` stands for all addresses. A port with
-    two transports is also an error, as both transports need the TCP port. The function does not consider the plugin
-    *view*, with which two blocks may have the same keys.
+    `hosts` has the addresses of each block; `("",)` means all addresses. A port with two transports is also an error.
+    The plugin *view* is not considered.
     """
     taken: dict[tuple[str, str, int], dict[str, ServerKey]] = {}
     transports: dict[tuple[str, int], ServerKey] = {}

@@ -1,9 +1,8 @@
 """Divides the text of a Corefile into tokens (docs/behaviour/corefile.md#lexing).
 
-A word that begins with a double quote ends at the next double quote, even on a later line. Inside the quotes, `\\"`
-is a quote character. A backslash before any other character is an ordinary character. That is also true for `\\\\`, so
-a quote after it ends the word. Outside quotes, `#` begins a comment, even inside a word. A byte-order mark at the start
-and all carriage returns outside quotes are ignored.
+A word that begins with a double quote ends at the next double quote, even on a later line. Inside the quotes, `\\"` is
+a quote character, and any other backslash is an ordinary character. Outside quotes, `#` begins a comment, even inside a
+word. A byte-order mark at the start, and carriage returns outside quotes, are ignored.
 """
 
 from __future__ import annotations
@@ -20,10 +19,10 @@ _SPACE: Final = frozenset("\t\n\v\f\r \x85\xa0\u1680\u2028\u2029\u202f\u205f\u30
 
 
 def tokens(text: str, file: str, warnings: list[str] | None = None) -> list[Token]:
-    """Returns all tokens of the text. `file` is the file name in the positions of the tokens.
+    """Returns all tokens of the text. `file` is the file name in their positions.
 
-    Adds to `warnings` a log line for each word that CoreDNS probably reads differently than its author meant. If
-    `warnings` is None, adds no line, and raises CorefileError for an unclosed quote.
+    Adds a log line to `warnings` for each word that CoreDNS probably reads differently than its author meant. If
+    `warnings` is None, raises CorefileError for an unclosed quote.
     """
     return _Lexer(text.removeprefix("\ufeff"), file, warnings).run()
 
@@ -72,7 +71,7 @@ class _Lexer:
             self._comment_in_word()
 
     def _comment_in_word(self) -> None:
-        """Skips a comment that begins inside a word. As in CoreDNS, it ends at the next white space."""
+        """Skips a comment that begins inside a word. As in CoreDNS, the comment ends at the next white space."""
         begin = self._position()
         text = self.text
         while self.at < len(text) and (text[self.at] not in _SPACE or text[self.at] == "\r"):

@@ -1,6 +1,5 @@
-"""Finds and reads the Corefile.
-
-It is the named file, else the file `Corefile` in the working directory, else the built-in Corefile.
+"""Finds and reads the Corefile: the named file, or else `Corefile` in the working directory, or else the built-in
+one.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ DEFAULT_FILE: Final = "Corefile"
 
 
 class CorefileMissingError(SvcdnsError):
-    """Raised if the Corefile or standard input cannot be read. `reason` says what could not be read, and why."""
+    """Raised if the Corefile or standard input cannot be read. `reason` states what could not be read, and why."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(f"loading Corefile: {reason}")
@@ -30,7 +29,7 @@ def load(path: str | None, *, environ: Mapping[str, str], default_port: int = 53
     """Returns the parsed Corefile. Raises CorefileError and CorefileMissingError.
 
     If `path` is `stdin`, reads standard input. If `path` is None, reads the file `Corefile` in the working directory.
-    Returns the built-in Corefile if `path` is None and this file does not exist, or if a file has no server block.
+    If this file does not exist, or if a file has no server block, returns the built-in Corefile.
     """
     text, name = read_text(path)
     if text is None:
@@ -65,11 +64,7 @@ def built_in(port: int) -> Corefile:
 
 
 def _standard_input() -> str:
-    """Returns the whole content of standard input.
-
-    If standard input is a file, reads the file from its beginning. This matters because each reload, and each new
-    control process, reads it again.
-    """
+    """Returns the whole content of standard input. If it is a file, reads it from its beginning."""
     try:
         with open(0, "rb", closefd=False) as file:
             if file.seekable():

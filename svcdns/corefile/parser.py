@@ -1,9 +1,7 @@
 """Parses the tokens of a Corefile into server blocks (docs/behaviour/corefile.md#server-blocks).
 
-The parser handles keys, directives, snippets, imports and environment variables. It works line by line, and replaces an
-`import` line by the imported lines. Each imported line keeps the names of the snippets and files that it was imported
-through, so that an import loop is found. Each token keeps its position in its own file. `import` is the only directive
-whose meaning the parser knows.
+An `import` line is replaced by the imported lines. Each imported line keeps the names of its snippets and files, so
+that an import loop is found. Each token keeps its position in its own file.
 """
 
 from __future__ import annotations
@@ -37,17 +35,17 @@ _ARGUMENT: Final = re.compile(r"\{args\[(\d+)\]\}")
 
 
 class _Line(NamedTuple):
-    """The tokens of one line, and the names of the snippets and files that the line was imported through."""
+    """The tokens of one line, and the names of the snippets and files through which the line was imported."""
 
     tokens: tuple[Token, ...]
     through: tuple[str, ...] = ()
 
 
 def parse(text: str, path: str, *, environ: Mapping[str, str], default_port: int = 53) -> Corefile:
-    """Returns the Corefile that `text` contains. Raises CorefileError.
+    """Returns the Corefile in `text`. Raises CorefileError.
 
-    `path` is the name of the file in error messages, and imports are relative to its folder. Reads the imported files,
-    but not `path` itself.
+    `path` is the name of the file in error messages. Imports are relative to its folder. Imported files are read, but
+    not `path` itself.
     """
     parser = _Parser(path, environ, default_port)
     try:
@@ -96,7 +94,7 @@ class _Parser:
         return line
 
     def _put_back(self, tokens: tuple[Token, ...], line: _Line) -> None:
-        """Puts `tokens`, the rest of `line`, back as the next line to read."""
+        """Puts `tokens`, the rest of `line`, back as the next line."""
         if tokens:
             self.lines.appendleft(line._replace(tokens=tokens))
 
@@ -107,8 +105,7 @@ class _Parser:
     def _stray(self, line: _Line) -> None:
         """Handles a `}` without a `{` before it.
 
-        Adds a warning if the rest of the file consists of such braces, otherwise raises CorefileError. CoreDNS reads
-        such a brace as a zone name, and then accepts only further braces.
+        If the rest of the file consists of such braces, adds a warning, otherwise raises CorefileError.
         """
         if not all(_is(word, "}") for rest in (line, *self.lines) for word in rest.tokens):
             raise CorefileError(line.tokens[0].position, "'}' without a '{' before it")
@@ -153,7 +150,7 @@ class _Parser:
         return keys, brace
 
     def _split(self, word: Token) -> list[Token]:
-        """Returns the keys in one word, which may hold several keys with commas between them."""
+        """Returns the keys in one word, which may have several keys with commas between them."""
         text = self._substitute(word)
         parts = [part for part in text.split(",") if part]
         if len(parts) > 1:
@@ -163,8 +160,8 @@ class _Parser:
     def _server_keys(self, keys: list[Token]) -> tuple[ServerKey, ...]:
         """Returns the server keys of the words in `keys`.
 
-        CoreDNS reads `KEY{` as a name that ends with a brace. No query has such a name. So this parser leaves such a
-        word out, with a warning. The word is kept if the block has no other key.
+        A word `KEY{` is left out with a warning, unless it is the only key of the block. CoreDNS reads it as a name
+        with a brace, which no query has.
         """
         attached = [token for token in keys if _has_brace(token)]
         for token in attached:
@@ -274,8 +271,8 @@ class _Parser:
     def _directives(self, brace: Token | None, level: int, *, attached: bool = False) -> tuple[Directive, ...]:
         """Returns the directives up to the `}` that belongs to `brace`.
 
-        If `brace` is None, the block has no opening brace of its own. It then ends at the next `}` of its level, or at
-        the end of the file. `attached` is True if the opening brace is the last character of a key, as in `KEY{`.
+        If `brace` is None, the block has no opening brace of its own: it ends at the next `}` of its level, or at the
+        end of the file. `attached` is True if the opening brace is the last character of a key, as in `KEY{`.
         """
         if brace is not None and level > MAX_NESTING:
             raise CorefileError(brace.position, f"blocks nested more than {MAX_NESTING} deep")
@@ -306,7 +303,10 @@ class _Parser:
         return UnclosedError(self.last.position, f"the '{{' at {where} has no end; a line with '}}' was expected here")
 
     def _closed(self, line: _Line, level: int) -> None:
-        """Reads the words after a `}`: the next server block, or the end of the enclosing option block."""
+        """Handles the words after a `}`, which are read as the next line.
+
+        Raises CorefileError if they are not allowed here.
+        """
         rest = line.tokens[1:]
         if rest and (level == OPTIONS or (level > OPTIONS and not _is(rest[0], "}"))):
             raise CorefileError(rest[0].position, f"'{rest[0].text}' behind '}}'; a line of its own was expected")
@@ -345,8 +345,7 @@ class _Parser:
 def _replaced(text: str, begin: str, end: str, environ: Mapping[str, str]) -> str:
     """Returns the text with the variables between `begin` and `end` replaced by their values.
 
-    Variables in these values are replaced, too. If a variable has no name, this variable and all text after it are not
-    changed.
+    Variables in the values are replaced, too. The text is not changed from a variable without a name on.
     """
     for _ in range(MAX_REPLACEMENTS):
         at = text.find(begin)
@@ -360,7 +359,7 @@ def _replaced(text: str, begin: str, end: str, environ: Mapping[str, str]) -> st
 def _lines(words: list[Token]) -> list[tuple[Token, ...]]:
     """Returns the tokens of each line.
 
-    A quoted token may contain line breaks. Words after it belong to the line on which the quoted token begins.
+    A quoted token may contain line breaks. Words after it belong to the line on which the token begins.
     """
     out: list[list[Token]] = []
     below = -1

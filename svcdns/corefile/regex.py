@@ -1,7 +1,7 @@
 """The regular expressions of a Corefile, with the syntax of RE2, which is also Go's.
 
-Matching takes time linear in the length of the text. Python's `re` is not used: its syntax differs, and some patterns
-would block a worker for minutes. The library `re2` is imported when the first pattern is compiled.
+The time for a match is linear in the length of the text. The library `re2` is imported when the first pattern is
+compiled.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Regex:
     def find(self, text: str) -> tuple[str, ...] | None:
         """Returns the leftmost match and the texts of its groups, or None if nothing matches.
 
-        The match may begin anywhere in `text`. A group that took no part in the match has an empty text.
+        A group that is not part of the match has an empty text.
         """
         found = self._search(text)
         return None if found is None else tuple(found.group(n) or "" for n in range(self.groups + 1))

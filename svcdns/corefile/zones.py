@@ -1,7 +1,4 @@
-"""Converts the zone arguments of a Corefile into zone names (docs/behaviour/corefile.md#server-block-keys).
-
-Names become lower case and absolute. CIDRs become reverse zones.
-"""
+"""Converts the zone arguments of a Corefile to zone names (docs/behaviour/corefile.md#server-block-keys)."""
 
 from __future__ import annotations
 
@@ -20,16 +17,16 @@ _PORT: Final = re.compile(r":[+-]?[0-9]+$")
 def normalise_zone(text: str) -> tuple[str, ...]:
     """Returns the zones for one zone argument. Raises ZoneError.
 
-    A name stands for one zone, a CIDR for one or more reverse zones. `32/27.2.0.192.in-addr.arpa` is a name (RFC 2317
-    §4), and so is `10.0.0.0/33`.
+    A name is one zone, and a CIDR is one or more reverse zones. `32/27.2.0.192.in-addr.arpa` is a name (RFC 2317 §4),
+    and so is `10.0.0.0/33`.
     """
     return reverse_zones(text) if _is_network(text) else normalise_name(text)
 
 
 def normalise_argument(text: str) -> tuple[str, ...]:
-    """Returns the zones for an argument of a plugin.
+    """Returns the zones for an argument of a plugin. Raises ZoneError.
 
-    The argument may have a scheme and a port, which are ignored. Raises ZoneError.
+    Scheme and port of the argument are ignored.
     """
     zone = text.removeprefix(next((scheme for scheme in _SCHEMES if text.startswith(scheme)), ""))
     return normalise_zone(_PORT.sub("", zone))
@@ -48,8 +45,8 @@ def normalise_name(text: str) -> tuple[str, ...]:
 def reverse_zones(text: str) -> tuple[str, ...]:
     """Returns the zones under in-addr.arpa or ip6.arpa that cover a network. Raises ZoneError.
 
-    The host bits of the CIDR are ignored. A label covers 8 bits for IPv4 and 4 bits for IPv6. If the prefix ends inside
-    a label, the result has one zone for each value of that label in the network.
+    Host bits are ignored. If the prefix ends inside a label, there is one zone for each value of this label in the
+    network.
     """
     try:
         network = ipaddress.ip_network(text, strict=False)

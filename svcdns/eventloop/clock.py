@@ -1,4 +1,4 @@
-"""The type of clocks that are passed as arguments wherever time matters, so that a test can set the time."""
+"""The type of clocks. A clock is passed as an argument wherever time matters, so that a test can set the time."""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
-"""A deadline that is nearly always put off before it comes, such as the idle timeout of a connection.
+"""A deadline that is usually moved before it is reached, such as the idle timeout of a connection.
 
-A new timer for each message would cost more than the message. So there is one timer. When the timer fires, `Deadline`
-reads the deadline again. If the deadline was put off, `Deadline` starts a timer for the new time.
+There is one timer for many moves. When the timer fires before the moved deadline, it is started again.
 """
 
 from __future__ import annotations
@@ -11,19 +10,19 @@ from collections.abc import Callable
 
 
 class Deadline:
-    """Calls a function at a deadline. To move the deadline to a later time costs nearly nothing."""
+    """Calls a function at a deadline. Moving the deadline to a later time costs nearly nothing."""
 
     __slots__ = ("_call", "_loop", "_timer", "at")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, call: Callable[[], None]) -> None:
-        """Sets no deadline yet; call `set` for that. `call` is the function to call at the deadline."""
+        """`call` is the function to call at the deadline. No deadline is set yet."""
         self._loop, self._call = loop, call
         self._timer: asyncio.TimerHandle | None = None
         self.at = 0.0
         """The deadline on the loop's clock; callers may set it directly to a later time."""
 
     def set(self, seconds: float) -> None:
-        """Sets the deadline to `seconds` from now, in place of an earlier or later one."""
+        """Sets the deadline to `seconds` from now, in place of the previous one."""
         self.at = self._loop.time() + seconds
         if self._timer is None or self._timer.when() > self.at:
             self._start()
@@ -35,7 +34,7 @@ class Deadline:
             self._timer = None
 
     def end(self) -> None:
-        """Cancels the deadline for good, and releases the function, which may refer to the owner of this object."""
+        """Cancels the deadline for ever, and releases the function, which may refer to the owner of this object."""
         self.cancel()
         self._call = _do_nothing
 

@@ -1,13 +1,8 @@
 """A queue that shares the time of a worker among clients (deficit round robin, Shreedhar and Varghese 1995).
 
-The items of the queue are packets, connections with queries, or steps of TLS handshakes.
-
-Each client has a queue of its own. The clients take turns. At its turn, a client may use QUANTUM seconds of the
-worker's time. Time that an item takes beyond this is deducted from the client's next turns. So a client with many or
-expensive items delays its own items only.
-
-The queue has a maximum length. When it is full, the client with the most items loses its newest one. A client's
-items keep their order.
+The items are packets, connections with queries, or steps of TLS handshakes. The clients take turns. At its turn, a
+client may use QUANTUM seconds. Time beyond this is deducted from the client's next turns. When the queue is full, the
+client with the most items loses its newest one. A client's items keep their order.
 """
 
 from __future__ import annotations
@@ -25,9 +20,7 @@ MAX_DEBT: Final = 20 * QUANTUM
 
 
 class _Client(Generic[Item]):
-    """One client: its waiting items, and the seconds of work that it may still cause before it is the next client's
-    turn.
-    """
+    """One client: its waiting items, and the seconds that it may still use in its turn."""
 
     __slots__ = ("credit", "items", "key")
 
@@ -64,7 +57,7 @@ class FairQueue(Generic[Item]):
     def add(self, key: bytes, item: Item) -> bytes | None:
         """Adds an item of the client `key`. If the queue is full, drops an item of the client that has the most items.
 
-        Returns the key of the client whose item was dropped, which may be the added one, or None if none was dropped.
+        Returns the key of the client whose item was dropped, or None. This may be the client `key`.
         """
         client = self._clients.get(key)
         if self._length >= self._most:
@@ -104,15 +97,13 @@ class FairQueue(Generic[Item]):
         return item
 
     def charge(self, seconds: float) -> None:
-        """Deducts `seconds`, which the last item took, from the time of its client. Call it after each item that `pop`
-        returned.
-        """
+        """Deducts `seconds` from the time of the client whose item `pop` returned last. Call it after each item."""
         client = self._current
         if client is not None:
             client.credit = max(client.credit - seconds, -MAX_DEBT)
 
     def _remove_newest(self) -> bytes:
-        """Removes the newest item of the client with the most items, and returns the key of that client."""
+        """Removes the newest item of the client with the most items, and returns the key of this client."""
         client = next(reversed(self._by_length[self._longest]))
         item = client.items.pop()
         self._shortened(client)

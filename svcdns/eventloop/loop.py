@@ -1,11 +1,8 @@
-"""An event loop that reads DNS sockets inside its selector, so that a packet does not have to pass through asyncio.
+"""An event loop that reads DNS sockets inside its selector, so that a packet does not pass through asyncio.
 
-A "drain" is a function that reads a socket and handles what it reads. A drain may leave nothing for the event loop to
-do, for example because it sent a stored reply, or forwarded a query. Then the selector goes on waiting. It returns to
-the event loop at once if another descriptor is ready, a timer is due, or a drain scheduled a callback.
-
-Work to do once for all drains of a wake-up is passed to `after_drains`. This module uses Linux's epoll(7) directly. On
-other systems, a drain is a reader of the platform's own loop. This module does not know DNS.
+A "drain" is a function that reads a socket and handles the packets. The selector calls it when the socket is readable,
+and then waits again, unless the event loop has other work. Linux's epoll(7) is used directly. On other systems, a drain
+is a reader of the platform's own loop.
 """
 
 from __future__ import annotations
@@ -34,11 +31,9 @@ _OUT: Final = 4
 
 
 class DrainingSelector(selectors.BaseSelector):
-    """A selector that, while it waits, calls the drain functions of readable descriptors itself.
+    """A selector that calls the drain functions of readable descriptors while it waits.
 
-    The event loop may also wait until a descriptor with a drain function is writable. In that case asyncio registers a
-    pair of handles, and the handle for reading is None. Unregister a descriptor before it is closed; this also removes
-    its drain function.
+    Unregister a descriptor before it is closed. This also removes its drain function.
     """
 
     def __init__(self) -> None:
@@ -55,7 +50,7 @@ class DrainingSelector(selectors.BaseSelector):
         """Functions to call after the drain functions of this wake-up."""
 
     def add(self, fd: int, drain: Drain) -> None:
-        """Calls `drain` whenever the descriptor is readable."""
+        """Calls `drain` whenever the descriptor is readable, from this call on."""
         self._drains[fd] = drain
         key = self._keys.get(fd)
         if key is None:
@@ -99,10 +94,7 @@ class DrainingSelector(selectors.BaseSelector):
         return key
 
     def get_map(self) -> Mapping[Any, selectors.SelectorKey]:
-        """Returns the registrations by descriptor: a number, or an object with `fileno()`.
-
-        From CPython 3.13 on, asyncio looks up sockets in this mapping.
-        """
+        """Returns the registrations by descriptor: a number, or an object with `fileno()`."""
         return self._map
 
     def get_key(self, fileobj: Any) -> selectors.SelectorKey:
@@ -118,7 +110,7 @@ class DrainingSelector(selectors.BaseSelector):
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         """Returns the ready descriptors that have no drain function.
 
-        Waits at most `timeout` seconds, or for ever if None.
+        Waits at most `timeout` seconds. If `timeout` is None, there is no limit.
         """
         ends = monotonic() + timeout if timeout is not None and timeout > 0 else None
         wait = -1.0 if timeout is None else max(timeout, 0.0)
@@ -206,7 +198,7 @@ def new_loop() -> asyncio.AbstractEventLoop:
 def add_drain(loop: asyncio.AbstractEventLoop, sock: socket.SocketType, drain: Drain) -> None:
     """Calls `drain` whenever the socket is readable.
 
-    A `DrainingLoop` calls it inside its selector. Any other event loop gets it as a reader (`add_reader`).
+    A `DrainingLoop` calls it inside its selector, any other event loop as a reader (`add_reader`).
     """
     if isinstance(loop, DrainingLoop):
         loop.selector.add(sock.fileno(), drain)
@@ -223,7 +215,7 @@ def remove_drain(loop: asyncio.AbstractEventLoop, sock: socket.SocketType) -> No
 
 
 def after_drains(loop: asyncio.AbstractEventLoop, call: Callable[[], object]) -> None:
-    """Calls `call` after all drain functions of this wake-up; if none runs, in the next iteration of the loop."""
+    """Calls `call` after all drain functions of this wake-up, or in the next iteration of the loop."""
     if isinstance(loop, DrainingLoop) and loop.selector.draining:
         loop.selector.after_drains.append(call)
     else:
@@ -231,10 +223,9 @@ def after_drains(loop: asyncio.AbstractEventLoop, call: Callable[[], object]) ->
 
 
 def release(transport: asyncio.BaseTransport) -> None:
-    """Removes the reference cycle of a transport of asyncio, so that its memory is free at once.
+    """Removes the reference cycle of an asyncio transport, so that its memory is freed without the garbage collector.
 
-    The garbage collector would free the memory of many transports together, which takes long. Call it in
-    `connection_lost`.
+    Call it in `connection_lost`.
     """
     getattr(transport, "__dict__", {}).pop(
         "_read_ready_cb", None

@@ -1,6 +1,6 @@
-"""Limits how long one piece of work may hold up the event loop.
+"""Limits how long one piece of work may block the event loop.
 
-Code that may take long checks a `TimeSlice` between its pieces of work. Once the slice is over, other work runs before
+Code that may take long checks a `TimeSlice` between its pieces of work. When the slice is over, other work runs before
 the next piece.
 """
 
@@ -15,20 +15,18 @@ SLICE: Final = 0.0002
 
 
 class TimeSlice:
-    """A time slice: a number of seconds, from the creation of this object, for which work may hold up the event
-    loop.
-    """
+    """The number of seconds, from the creation of this object, for which work may block the event loop."""
 
     __slots__ = ("_ends", "_seconds")
 
     def __init__(self, seconds: float = SLICE) -> None:
-        """`seconds` is the number of seconds for which the work may go on."""
+        """`seconds` is the length of the slice."""
         self._seconds = seconds
         self._ends = perf_counter() + seconds
 
     @property
     def is_over(self) -> bool:
-        """True once the slice is over, so that other work should run."""
+        """Returns True if the slice is over, so that other work should run."""
         return perf_counter() > self._ends
 
     def restart(self) -> None:

@@ -1,11 +1,7 @@
-"""A timer wheel: runs callbacks at about a given time; made for very many timers that are nearly all cancelled.
+"""A timer wheel: runs callbacks at about a given time. Made for very many timers that are nearly all cancelled.
 
-Each query to an upstream needs a timeout, and nearly all queries are answered long before it. One timer of the event
-loop for each query would cost too much. Here the callbacks of about the same time are in one list, called a slot. A
-cancelled callback leaves an empty place in its slot.
-
-A callback runs up to one tick late, and never early. If a callback raises an exception, the event loop's exception
-handler is called, and the other callbacks still run.
+Callbacks of about the same time are in one list, a slot. A callback runs up to one tick late, and never early. If a
+callback raises an exception, the event loop's exception handler is called, and the other callbacks still run.
 """
 
 from __future__ import annotations
@@ -29,8 +25,7 @@ Callback = Callable[[], None]
 class Slot:
     """The callbacks for one span of TICK seconds.
 
-    `callbacks` has None for each callback that was cancelled or has run. `pending` is the number of callbacks that are
-    left.
+    `callbacks` has None for each callback that was cancelled or has run. `pending` is the number of other callbacks.
     """
 
     __slots__ = ("callbacks", "pending")
@@ -45,10 +40,7 @@ Timer = tuple[Slot, int]
 
 
 class TimerWheel:
-    """Runs callbacks at given times on `clock`, for one event loop.
-
-    One timer of the event loop wakes the wheel for the next callback. A test may replace `clock`.
-    """
+    """Runs callbacks at given times on `clock`, for one event loop."""
 
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
@@ -78,7 +70,10 @@ class TimerWheel:
         self._schedule(None)
 
     def run_due(self) -> None:
-        """Runs the callbacks that are due, for at most SLICE seconds; later iterations of the loop run the rest."""
+        """Runs the callbacks whose time has come, for at most SLICE seconds.
+
+        Later iterations of the loop run the rest.
+        """
         now, loop = int(self.clock() / TICK), asyncio.get_running_loop()
         for number in sorted(number for number in self._slots if number <= now):
             self._overdue.append(self._slots.pop(number))
@@ -100,9 +95,7 @@ class TimerWheel:
         self._schedule(min((number for number, slot in self._slots.items() if slot.pending), default=None))
 
     def _schedule(self, number: int | None) -> None:
-        """Schedules `run_due` for the time of slot `number` (the callbacks of one tick); cancels it if `number` is
-        None.
-        """
+        """Schedules `run_due` for the time of the slot with this number. If `number` is None, cancels it."""
         if self._handle is not None:
             self._handle.cancel()
             self._handle = None
@@ -113,7 +106,7 @@ class TimerWheel:
 
 
 def cancel(timer: Timer) -> None:
-    """Cancels a timer; does nothing if its callback has run."""
+    """Cancels a timer. Does nothing if its callback has run."""
     slot, index = timer
     if slot.callbacks[index] is not None:
         slot.callbacks[index] = None

@@ -1,10 +1,7 @@
 """The hand-over format: tells whether two versions of this program understand each other in an upgrade in place.
 
-During an upgrade, the control process and workers of two versions talk to each other. So the format includes the shape
-of every frame between them. Names and docstrings of the frame types are left out, because they are not sent.
-
-Rule: if the meaning of a frame changes and its shape does not (two text fields change places, for example), increment
-`HANDOVER`.
+The format includes the shape of every frame between the control process and workers, without names and docstrings.
+Rule: if the meaning of a frame changes and its shape does not, increment `HANDOVER`.
 """
 
 from __future__ import annotations
@@ -45,10 +42,9 @@ def shape_digest(kinds: Any) -> str:
 
 
 def _shape(part: Any, types: dict[str, Any], within: tuple[str, ...]) -> Any:
-    """Returns a part of a JSON schema in which every reference to a type is replaced by the type's definition.
+    """Returns a part of a JSON schema in which references to types are replaced by their definitions.
 
-    A type that contains itself cannot be written out. Inside it, the reference is replaced by a number: how many levels
-    up the definition is.
+    Inside a recursive type, a reference is replaced by the number of levels up to the definition.
     """
     if isinstance(part, list):
         return [_shape(one, types, within) for one in part]

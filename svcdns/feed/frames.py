@@ -1,11 +1,8 @@
 """The frames of the feed, between the control process and a worker: msgpack, framed by `svcdns.process.framing`.
 
-Control sends an `Epoch` first, then configuration, data of plugins and the changes of the cluster. A worker keeps the
-objects that it has of a kind until the new control process sends `Complete` for that kind. So the worker continues to
-answer while control is restarted.
-
-Rule: the types that control sends (`ToWorker`) define the hand-over format (`svcdns.feed.format`). The types that a
-worker reads (`FromControl`) have the same encoding, but the worker leaves the objects in them encoded.
+Control sends an `Epoch` first, then configuration, data of plugins and the changes of the cluster. The types `ToWorker`
+define the hand-over format (`svcdns.feed.format`). A worker reads the same frames as `FromControl`, in which objects
+stay encoded.
 """
 
 from __future__ import annotations
@@ -23,7 +20,7 @@ from svcdns.process.framing import Deframer, framed
 class SourceKinds(msgspec.Struct, frozen=True, array_like=True):
     """Identifies a cluster view for a worker.
 
-    `number` is the same in every control process; `watch` is the encoded watch options.
+    `number` is the same in every control process. `watch` has the encoded watch options.
     """
 
     number: int
@@ -32,11 +29,10 @@ class SourceKinds(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Epoch(msgspec.Struct, frozen=True, array_like=True, tag="epoch"):
-    """The first frame of a control process. `number` identifies the process. `share` is the size of answer tables and
-    caches, as a part of their usual size.
+    """The first frame of a control process.
 
-    The worker keeps the objects that an earlier control process sent. It regards the objects of a kind as complete when
-    the first `Complete` of that kind after this frame arrives.
+    `number` identifies the process. `share` is the size of answer tables and caches, relative to their usual size. The
+    worker keeps the objects of the earlier control process until the first `Complete` of their kind.
     """
 
     number: int
@@ -44,18 +40,15 @@ class Epoch(msgspec.Struct, frozen=True, array_like=True, tag="epoch"):
 
 
 class Allow(msgspec.Struct, frozen=True, array_like=True, tag="allow"):
-    """Sets how large answer tables and caches may be, as a share of their usual size.
-
-    The control process computes the share from the container's free memory.
-    """
+    """Sets how large answer tables and caches may be, relative to their usual size."""
 
     share: float
 
 
 class Configure(msgspec.Struct, frozen=True, array_like=True, tag="configure"):
-    """Has the worker build chains from a Corefile, while it serves with its current ones.
+    """Requests that the worker builds the plugin chains of a Corefile, while it serves with the present ones.
 
-    `hosts` are the listening addresses of each block, `("",)` for all addresses. `sources` are the cluster views that
+    `hosts` has the listening addresses of each block, `("",)` for all addresses. `sources` are the cluster views that
     the chains use. `local_addresses` are the addresses of this machine, without loopback.
     """
 
@@ -67,7 +60,7 @@ class Configure(msgspec.Struct, frozen=True, array_like=True, tag="configure"):
 
 
 class Swap(msgspec.Struct, frozen=True, array_like=True, tag="swap"):
-    """Has the worker serve with the plugin chains of the Corefile number `generation` from now on."""
+    """Requests that the worker serves with the plugin chains of the Corefile number `generation`."""
 
     generation: int
 
@@ -80,7 +73,7 @@ class Changed(msgspec.Struct, frozen=True, array_like=True, tag="changed"):
 
 
 class EncodedChanged(msgspec.Struct, frozen=True, array_like=True, tag="changed"):
-    """`Changed`, as a worker reads it: an object in it stays encoded, because the index stores it encoded."""
+    """`Changed` in the form that a worker reads: an object in it stays encoded."""
 
     source: int
     change: EncodedChange
@@ -126,10 +119,10 @@ def put_frame(source: int, encoded: bytes) -> bytes:
 
 
 class FrameReader(Generic[T]):
-    """Decodes a stream of frames: `feed` adds octets as they arrive, `frames` returns the complete frames."""
+    """Decodes a stream of frames: `feed` adds received octets, and `frames` returns the complete frames."""
 
     def __init__(self, kinds: Any) -> None:
-        """`kinds` is the union of frame types to decode: `FromControl` or `ToControl`."""
+        """`kinds` is the union of the frame types: `FromControl` or `ToControl`."""
         self._decode: Callable[[bytes], T] = msgspec.msgpack.Decoder(kinds).decode
         self._frames = Deframer()
 

@@ -1,4 +1,4 @@
-"""Exports everything that the author of a plugin needs; docs/writing-a-plugin.md shows how to use it.
+"""Everything that the author of a plugin needs. docs/writing-a-plugin.md shows how to use it.
 
 ```python
 from svcdns.plugin_api import Plugin, Query, Reply, names

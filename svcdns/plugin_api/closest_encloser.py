@@ -1,4 +1,4 @@
-"""The closest encloser of a nonexistent name. The core uses it to make one negative answer that many names share."""
+"""The closest encloser of a nonexistent name, for negative answers that many names share."""
 
 from __future__ import annotations
 
@@ -12,13 +12,11 @@ from svcdns.cluster.changes import Dependency
 class Encloser(msgspec.Struct, frozen=True, gc=False):
     """The closest encloser (RFC 4592 §3.3.1) of a nonexistent name, with the labels that exist below it.
 
-    `key` is the name of the encloser, in wire format and lower case. `children` contains the pair (`scope`, label) for
-    each label that exists directly below `key`, and changes with the cluster. Labels are lower-case text, decoded as
-    Latin-1.
-
-    All other names below `key` get the same negative answer for the same query type. This answer depends on
-    `dependencies`. If `unlike` (wire format, lower case) is not empty, names that begin with these octets get another
-    answer.
+    - `key` is the name of the encloser, in wire format and lower case.
+    - `children` has the pair (`scope`, label) for each label directly below `key`, and changes with the cluster. Labels
+      are lower-case text, decoded as Latin-1.
+    - All other names below `key` get the same negative answer for a query type. It depends on `dependencies`.
+    - Names that begin with the octets `unlike` (wire format, lower case), if these are not empty, get another answer.
     """
 
     key: bytes

@@ -1,8 +1,8 @@
-"""The plugin contract: the base class of all plugins, and helpers for answers that may come later.
+"""The plugin contract: the base class of all plugins, and helpers for answers.
 
 A plugin module has `PLUGIN`, a subclass of `Plugin`, and `parse(block)`, which returns frozen options and does no I/O.
-A handler returns a reply of its own, or the answer of the rest of the plugin chain (`following`). It never writes to a
-client's socket. An answer may be a reply, or an awaitable for a reply; `then` changes both.
+A handler returns its own reply, or the answer of the rest of the plugin chain (`following`). An answer is a reply, or
+an awaitable for a reply.
 """
 
 from __future__ import annotations
@@ -33,10 +33,8 @@ Following = Callable[[Query], Answer]
 class Plugin:
     """The base class of plugins. The core makes one instance for each server block that has the directive.
 
-    All methods are optional hooks. A hook that a plugin does not override does nothing, or returns a neutral value. A
-    plugin may have further public methods and attributes for other plugins of the block (`environment.peers`); `offers`
-    must have their names. Any other public name is an error when the plugin chain is built, so that a misspelt hook is
-    found.
+    All methods are optional hooks. A hook that a plugin does not override does nothing, or returns a neutral value.
+    Other public names of a plugin must be in `offers`, and are for other plugins of the block (`environment.peers`).
     """
 
     name: ClassVar[str] = ""
@@ -78,9 +76,9 @@ class Plugin:
     """The codes of EDNS options that replies copy from their queries."""
 
     def __init__(self, options: Any, environment: Environment) -> None:
-        """`options` is what `parse` returned.
+        """`options` is the result of `parse`.
 
-        Do no I/O and start nothing here: the plugin chain may be dropped before it serves.
+        Do no I/O here and start nothing: the plugin chain may be dropped before it serves.
         """
         self.options = options
         self.environment = environment
@@ -89,13 +87,13 @@ class Plugin:
 
     @classmethod
     def settings(cls, options: Any) -> Settings:  # noqa: ARG003 - a hook
-        """Returns the settings of the block, its listeners or the whole server that the directive configures."""
+        """Returns what the directive configures for the block, its listeners or the whole server."""
         return NO_SETTINGS
 
     # -- queries
 
     def handle(self, query: Query, following: Following) -> Answer:
-        """Answers the query, or returns the answer of `following(query)`, changed or not."""
+        """Answers the query, or returns the answer of `following(query)`, which may be changed before."""
         return following(query)
 
     def client_class(self, address: str) -> str:  # noqa: ARG002 - a hook
@@ -106,15 +104,15 @@ class Plugin:
         return ""
 
     def observe(self, query: Query, reply: Reply, size: int, seconds: float) -> None:
-        """Called for every query of the block after it was answered.
+        """Called for every query of the block after the reply was sent.
 
-        `size` is the length of the reply in octets, and `seconds` the time since the packet was read.
+        `size` is the length of the reply in octets. `seconds` is the time since the packet was read.
         """
 
     def rate_limiter(self) -> RateLimiter | None:
         """Returns the object that limits the rate of the block's replies over UDP, or None.
 
-        The core calls this hook once, when the plugin chain is built. A block with a rate limiter has no fast path.
+        Called once, when the plugin chain is built. A block with a rate limiter has no fast path.
         """
         return None
 
@@ -130,21 +128,18 @@ class Plugin:
         """Called about once a second while the plugin chain serves."""
 
     def ready(self) -> bool:
-        """Returns True if the plugin can answer queries; `/ready` reports the plugins that cannot."""
+        """Returns True if the plugin can answer queries. The page `/ready` reports the plugins that cannot."""
         return True
 
     def shrink(self, share: float) -> Iterator[None]:  # noqa: ARG002 - a hook
-        """Reduces stored data to `share` of its usual size, a little at each step; with 1, the data may have their
-        usual size again.
+        """Reduces stored data to `share` of their usual size, a little at each step of the iterator.
 
-        Called when the container's memory fills up, and when there is room again.
+        Called when the container's memory fills up. When there is room again, called with a larger share, up to 1.
         """
         return iter(())
 
     def invalidate(self, dependencies: set[Dependency]) -> None:
-        """Drops stored replies that were made from one of the objects `dependencies`, because these objects have
-        changed.
-        """
+        """Drops stored replies that were made from one of the objects in `dependencies`."""
 
     # -- what makes replies cheap; see docs/architecture.md
 
@@ -158,14 +153,14 @@ class Plugin:
     def closest_encloser(self, key: bytes, rtype: int) -> Encloser | None:  # noqa: ARG002 - a hook
         """Returns the closest encloser of a nonexistent name `key` (wire format, lower case) in the plugin's `zones`.
 
-        Returns None if other names below the encloser may get other answers.
+        Returns None if other nonexistent names below the encloser may get other answers.
         """
         return None
 
     def join_fast_path(self, fast_path: FastPath) -> bool:  # noqa: ARG002 - a hook
-        """Sets in `fast_path` what the plugin does with forwarded queries.
+        """Sets in `fast_path` (forwarding without the plugin chain) what the plugin does with forwarded queries.
 
-        Returns False if the block cannot have a fast path (forwarding without the plugin chain).
+        Returns False if the block cannot have a fast path.
         """
         return False
 
@@ -185,7 +180,7 @@ class Plugin:
     def visible_transfer(self, zone: bytes, serial: int, visibility: Visibility) -> ZoneOffer | None:  # noqa: ARG002
         """Returns the part of a zone that a client may see, in the form of `transfer`.
 
-        Override it in a plugin that makes its zone from the cluster. The default is the whole zone.
+        The default is the whole zone. Override it in a plugin that makes its zone from the cluster.
         """
         return self.transfer(zone, serial)
 
@@ -219,7 +214,7 @@ def check_plugin(plugin: Any) -> None:
 
 
 def check_names(plugin: Plugin | type[Plugin], found: Any) -> None:
-    """Raises ContractError if a public name in `found` neither belongs to the contract nor is in `plugin.offers`."""
+    """Raises ContractError if a public name in `found` is neither in the contract nor in `plugin.offers`."""
     for name in found:
         if not name.startswith("_") and name not in CONTRACT and name not in plugin.offers:
             near = get_close_matches(name, HOOKS, 1, 0.7)
@@ -250,9 +245,9 @@ class PluginModule(Protocol):
 
 
 def contents(found: Any) -> dict[str, bytes]:
-    """Checks the result of a plugin's `gather` or `refresh`, and returns it as a dict.
+    """Checks the result of a plugin's `gather` or `refresh`, and returns it.
 
-    The dict maps a key (text) to the octets of a file. Raises TypeError if `found` has another form.
+    The result has the octets of a file for each key (text). Raises TypeError if `found` has another form.
     """
     if not isinstance(found, Mapping):
         raise TypeError(f"it returned {type(found).__name__}; a dict with the bytes of each file was expected")
@@ -264,7 +259,7 @@ def contents(found: Any) -> dict[str, bytes]:
 
 
 def then(answer: Answer, change: Callable[[Reply], Reply]) -> Answer:
-    """Applies `change` to the reply: at once if `answer` is a reply, else when the reply arrives.
+    """Applies `change` to the reply: now if `answer` is a reply, otherwise when the reply arrives.
 
     Returns the changed answer. The caller must not use `answer` again.
     """
@@ -281,9 +276,9 @@ async def _then(answer: Awaitable[Reply], change: Callable[[Reply], Reply]) -> R
 
 
 def steps(work: Generator[Answer, Reply, Reply]) -> Answer:
-    """Runs a generator that yields each answer that it needs, receives the reply, and finally returns a reply.
+    """Runs a generator that yields the answers it needs, gets their replies, and returns a reply.
 
-    The result is a reply if the generator had to wait for none of the answers, else an awaitable.
+    The result is a reply if all answers were replies, otherwise an awaitable.
     """
     try:
         answer = next(work)

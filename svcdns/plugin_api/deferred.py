@@ -1,9 +1,6 @@
-"""`Deferred`: a reply that arrives later. It calls its receiver in the same step in which the reply arrives.
+"""`Deferred`: a reply that arrives later. Its receiver is called in the same step in which the reply arrives.
 
-It is used in place of an asyncio future. For each forwarded query, a future would cost two iterations of the event
-loop, and a task that awaits it.
-
-Rules:
+It takes the place of an asyncio future, which would cost two iterations of the event loop. Rules:
 
 1. Each reply has one receiver.
 2. Changes are applied in the order in which they were added, each in the context of the plugin that added it.
@@ -38,7 +35,7 @@ class Deferred:
 
     @property
     def settled(self) -> bool:
-        """True once the reply has arrived, or a change has failed."""
+        """Returns True if the reply has arrived, or a change has failed."""
         return self._reply is not None or self._error is not None
 
     def set(self, reply: Reply) -> None:
@@ -49,7 +46,7 @@ class Deferred:
     def then(self, change: Change, plugin: Current | None = None) -> None:
         """Adds a change that is applied to the reply before the receiver gets it.
 
-        `plugin` is the plugin that makes the change; None means the plugin whose code runs now.
+        `plugin` is the plugin that makes the change. None means the plugin whose code runs now.
         """
         added = (change, plugin or running.current)
         if self._reply is None:
@@ -58,7 +55,7 @@ class Deferred:
             self._settle(self._reply, [added])
 
     def take(self, take: Callable[[Reply], None], failed: Callable[[Exception], None]) -> None:
-        """Calls `take` with the reply as soon as it has arrived.
+        """Calls `take` with the reply when it has arrived.
 
         If a change to the reply raised an exception, calls `failed` with the exception instead.
         """

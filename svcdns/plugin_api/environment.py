@@ -1,6 +1,6 @@
 """The environment of a plugin: its server block, and access to the worker that it runs in.
 
-A test can replace the functions and values of this module, and so run a plugin, or a whole worker, in one process.
+A test can replace the functions and values of the environment, and so run a plugin in one process.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ T = TypeVar("T")
 class Block:
     """A server block in the form that a plugin's `parse` gets.
 
-    `directives` are the block's directives of the plugin's name, in the order of the Corefile; `others` are all
-    directives of the block. `zones` are the block's zones as text (`cluster.local.`). `root` is the folder that
-    relative paths start from (plugin *root*).
+    `directives` has the directives with the plugin's name, in the order of the Corefile. `others` has all directives of
+    the block. `zones` has the block's zones as text (`cluster.local.`). `root` is the folder that relative paths start
+    from (plugin *root*).
     """
 
     directives: tuple[Directive, ...]
@@ -42,22 +42,27 @@ class Block:
 class Environment:
     """The worker, in the form that a plugin gets.
 
-    `server` is the server label of metrics (`dns://:53`), `view` the name of the view. `index(options)` returns the
-    cluster index for watch options.
+    Values:
 
-    `data(plugin, key)` returns the data that the control process has read for a plugin, or None if they have not
-    arrived yet. `on_data(plugin, key, call)` registers a function that is called with new data. `publish(plugin, key,
-    payload)` sends data to all workers, to this one first. `kept(key, make)` returns an object that outlives a reload,
-    such as a cache. The first call with a key makes the object, and later calls return the same object.
+    - `server` is the server label of metrics (`dns://:53`), and `view` the name of the view.
+    - `local_addresses` are the machine's addresses as text, without loopback. If the block has *bind*, there are none.
+    - `first` is True in exactly one worker, for work that only one worker should do, such as NOTIFY.
+    - `random` makes random numbers.
 
-    `invalidate(dependencies)` drops the stored replies that depend on one of `dependencies`; `invalidate_all()` drops
-    all stored replies. `peers(name)` returns the plugins of that name in the same block, or for "" all plugins of the
-    block in chain order. Call `peers` in `start` or later. `poll_sockets()` reads the sockets if a time slice has
-    passed; long work calls it between two pieces of at most 0.2 ms.
+    Functions:
 
-    `local_addresses` are the addresses of the machine as text, without loopback; empty if the block has *bind*. `first`
-    is True in exactly one worker, for work that only one worker should do, such as NOTIFY. `allowance()` returns how
-    many octets the caches of this worker may use. `random` makes random numbers.
+    - `index(options)` returns the cluster index for watch options.
+    - `data(plugin, key)` returns the data that the control process has read for a plugin, or None if none has arrived.
+    - `on_data(plugin, key, call)` registers a function that is called with new data.
+    - `publish(plugin, key, payload)` sends data to all workers, to this one first.
+    - `kept(key, make)` returns an object that outlives a reload, such as a cache. The first call with a key makes the
+      object.
+    - `invalidate(dependencies)` drops the stored replies with one of these dependencies. `invalidate_all()` drops all
+      stored replies.
+    - `peers(name)` returns the plugins of this name in the same block, or for "" all plugins of the block in chain
+      order. It can be called from `start` on.
+    - `poll_sockets()` reads the sockets if a time slice has passed. Call it after each 0.2 ms of long work.
+    - `allowance()` returns how many octets the caches of this worker may use.
     """
 
     block: Block
@@ -86,8 +91,8 @@ class Environment:
     def depends_on(self, *dependencies: Dependency) -> None:
         """Adds dependencies to the reply to the query that the plugin handles now.
 
-        The stored reply is dropped when one of these dependencies changes, even if another plugin made the reply. Call
-        this method only while the plugin handles a query.
+        The stored reply is dropped when one of these dependencies changes. Call it only while the plugin handles a
+        query.
         """
         noted = running.current.begin().dependencies
         noted += [one for one in dependencies if one not in noted]
@@ -95,15 +100,15 @@ class Environment:
     def content(self, plugin: str, key: str, read: Callable[[bytes], T], default: T) -> Content[T]:
         """Returns an object for the data that the control process reads for `plugin` under `key`.
 
-        Its `value` is the data decoded by `read`, or `default` until the data arrive. If a plugin reads `value` while
-        it handles a query, the reply is dropped when the data change.
+        Its `value` is the data decoded by `read`, or `default` until data arrive. If a plugin reads `value` for a
+        reply, the stored reply is dropped when the data change.
         """
         return Content(self, plugin, key, read, default)
 
     def recording(self) -> Environment:
         """Returns a copy whose clock and random numbers record their use.
 
-        A reply for which a plugin used one of them is not given to any other query.
+        A reply for which a plugin used one of them is not reused for any other query.
         """
         now = self.clock
 
@@ -142,7 +147,7 @@ class Content(Generic[T]):
 
     @property
     def value(self) -> T:
-        """The present data. A reply for which a plugin has read this is dropped when the data change."""
+        """Returns the present data. A reply for which a plugin has read them is dropped when the data change."""
         self._environment.depends_on(self._dependency)
         return self._value
 

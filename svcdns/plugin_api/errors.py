@@ -7,11 +7,11 @@ from svcdns.errors import SvcdnsError
 
 
 class ContractError(SvcdnsError):
-    """Raised if a plugin breaks the plugin contract. The text names the plugin."""
+    """Raised if a plugin breaks the plugin contract. The text of the error names the plugin."""
 
 
 class HookError(SvcdnsError):
-    """Raised if a hook of a plugin raised an unexpected exception, that is, one that is not a SvcdnsError."""
+    """Raised if a hook of a plugin raised an exception that is not a SvcdnsError."""
 
     def __init__(self, position: Position, plugin: str, hook: str, error: Exception) -> None:
         """`position` is the position of the plugin's directive in the Corefile."""

@@ -1,13 +1,11 @@
 """The fast path: forwards simple queries from the socket to an upstream and back, without the plugin chain.
 
-Most forwarded queries are for A and AAAA records, and their replies have only plain records
-(`svcdns.wire.simple_reply`). Each plugin of a block always does the same with such queries and replies. So each plugin
-states once, in a `FastPath`, what it does.
-
+Simple queries are A and AAAA queries without options. Each plugin states once, in a `FastPath`, what it does with them.
 Rules:
 
-1. A query that is not simple goes through the chain from the start.
-2. If the reply to a simple query is not simple, the query and the reply go through the chain (`Query.upstream_reply`).
+1. A query that is not simple goes through the chain.
+2. If the reply is not simple (`svcdns.wire.simple_reply`), query and reply go through the chain
+   (`Query.upstream_reply`).
 3. The fast path and the chain give the same reply and the same metrics.
 """
 
@@ -29,40 +27,41 @@ class UpstreamReply(Protocol):
 
     @property
     def plain(self) -> SimpleReply | None:
-        """The reply as octets if it is a simple reply (only addresses or a denial; see `svcdns.wire.simple_reply`),
-        otherwise None.
+        """Returns the reply as octets if it is simple (only addresses or a denial; see wire/simple_reply.py), otherwise
+        None.
         """
         ...
 
     @property
     def reply(self) -> Reply:
-        """The reply as records."""
+        """Returns the reply as records."""
         ...
 
 
 class FastPathQuery(Protocol):
-    """A query on the fast path (forwarding without the plugin chain), over UDP and in class IN. It is sent to the
-    upstream with RD and AD set.
+    """A query over UDP, of class IN, on the fast path (forwarding without the plugin chain).
+
+    The query is sent to the upstream with RD and AD set.
     """
 
     @property
     def key(self) -> Key:
-        """The key of the query in the cache."""
+        """Returns the key of the query in the cache."""
         ...
 
     @property
     def edns(self) -> Edns | None:
-        """The OPT record of the client's query, or None."""
+        """Returns the OPT record of the client's query, or None."""
         ...
 
     @property
     def wire(self) -> bytes:
-        """The packet to send to an upstream, without its message id."""
+        """Returns the packet to send to an upstream, without its message id."""
         ...
 
     @property
     def client(self) -> str:
-        """The address of the client, as text."""
+        """Returns the address of the client as text."""
         ...
 
     def completed(self, completed: UpstreamReply) -> None:
@@ -79,11 +78,10 @@ def _nothing(_server: str) -> tuple[Increment, ...]:
 
 
 class FastPath:
-    """The fast path of one block: forwarding without the plugin chain. Each plugin sets its part in
-    `Plugin.join_fast_path`.
+    """The fast path of one block: forwarding without the plugin chain.
 
-    The last plugin of the chain sets its part first. The block has a fast path if every plugin returns True, one of
-    them sends queries, and one stores replies.
+    Each plugin sets its part in `Plugin.join_fast_path`, the last plugin of the chain first. The block has a fast path
+    if every plugin returns True, one of them sends queries, and one stores replies.
     """
 
     __slots__ = ("ask", "forwards", "increments", "is_shut", "keep", "knows", "shuffles", "zones")

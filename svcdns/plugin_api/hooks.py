@@ -1,7 +1,7 @@
-"""Calls the hooks of plugins: an exception of a hook is counted, and logged with the plugin's name.
+"""Calls the hooks of plugins. An exception of a hook is counted, and logged with the plugin's name.
 
-The core calls every hook except `handle` through a `HookCaller`. An exception of such a hook affects nothing else. An
-exception of `handle` reaches the responder, which answers SERVFAIL and calls `failed`.
+The core calls every hook except `handle` through a `HookCaller`. An exception of `handle` reaches the responder, which
+answers SERVFAIL and calls `failed`.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class HookCaller:
     __slots__ = ("_counters", "_limits")
 
     def __init__(self, counters: Counters) -> None:
-        """Counts exceptions of hooks in `counters`."""
+        """Exceptions of hooks are counted in `counters`."""
         self._counters = counters
         self._limits: dict[str, LineLimit] = {}
         """The limit of the log lines about failures of a plugin, by its name."""
@@ -57,8 +57,8 @@ class HookCaller:
     def failed(self, error: BaseException, where: str, plugin: str = "") -> None:
         """Counts and logs an exception of a plugin.
 
-        `plugin` is the plugin that raised it; if it is empty, the name comes from the notes of the exception. The log
-        lines of each plugin are limited (`LineLimit`).
+        If `plugin` is empty, the name of the plugin comes from the exception's notes. The number of log lines is
+        limited (`LineLimit`).
         """
         plugin = plugin or plugin_of(error)
         self._counters.count(PANICS)

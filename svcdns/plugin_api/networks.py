@@ -21,7 +21,7 @@ class NetworkTextError(SvcdnsError):
 
 
 def packed(address: str) -> bytes | None:
-    """Returns the 4 or 16 octets of an address; None if the text is not an IP address."""
+    """Returns the 4 or 16 octets of an address, or None if the text is not an IP address."""
     text = address.partition("%")[0]
     try:
         found = socket.inet_pton(socket.AF_INET6 if ":" in text else socket.AF_INET, text)
@@ -34,7 +34,7 @@ def packed(address: str) -> bytes | None:
 class Network:
     """An IP network.
 
-    `size` is the length of its addresses in octets, `shift` the number of bits after the prefix, and `prefix` the
+    `size` is the length of its addresses in octets. `shift` is the number of bits after the prefix. `prefix` is the
     prefix as a number.
     """
 
@@ -44,7 +44,7 @@ class Network:
 
     @classmethod
     def from_text(cls, text: str) -> Network:
-        """Returns the network of a text in CIDR notation. Raises NetworkTextError.
+        """Returns the network for a text in CIDR notation. Raises NetworkTextError.
 
         An address without a prefix length is a network of one address. Host bits are ignored.
         """

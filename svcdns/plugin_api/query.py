@@ -1,8 +1,7 @@
-"""A query on its way through the plugin chain, and what a plugin may ask of the server.
+"""A query on its way through the plugin chain.
 
-The core makes one `Query` for each packet that the answer table has no reply for. A plugin that changes the question
-makes a copy (`changed`), so that plugins before it in the chain still see the original. Plugins change the header flags
-and the EDNS in place. The core makes the flags and the OPT record of the reply from those of the query.
+The core makes one `Query` for each packet without a stored reply. A plugin that changes the question makes a copy
+(`changed`). Header flags and EDNS are changed in place: the core makes those of the reply from them.
 """
 
 from __future__ import annotations
@@ -50,7 +49,7 @@ class _ClassifiedClient:
     """The client, in the form that a plugin with client classes gets.
 
     If the plugin reads the address, its reply is for clients of the same class. If the plugin reads any other field,
-    its reply is for this client alone.
+    its reply is for this client only.
     """
 
     __slots__ = ("_client", "_invocation")
@@ -80,18 +79,20 @@ _NAMES: Final = {"client": "requestor", "server": "listener", "ident": "message_
 class Query(msgspec.Struct):
     """A DNS query: its question, with the header, the EDNS and the client.
 
-    `name` is the query name as the client spelled it, and `key` the same name in lower case; both are in wire format.
-    `flags` is the second word of the header, with opcode and flags. `serial` is the zone serial in an IXFR query, else
-    None. `zone` is the zone of the server block that matched, in wire format and lower case. `size` is the length of
-    the query in octets. `depth` is the number of nested self-queries (queries of plugins to this server) that led to
-    this query. `avoid` is an upstream that must not be queried, in the form of `Reply.source`. `upstream_reply` is the
-    reply of an upstream, if the fast path has received one already. `edns_added` is True if a plugin added the OPT
-    record, because the client sent none. `check_cookie` says whether the query's server cookie is valid; it is None for
-    a query without a cookie.
+    - `name` is the query name in the client's spelling, and `key` the same name in lower case, both in wire format.
+    - `flags` is the second word of the header, with opcode and flags.
+    - `serial` is the zone serial in an IXFR query, else None.
+    - `zone` is the zone of the server block that matched, in wire format and lower case.
+    - `size` is the length of the query in octets.
+    - `depth` is the number of nested self-queries (queries of plugins to this server) that led to this query.
+    - `avoid` is an upstream that must not be queried, in the form of `Reply.source`.
+    - `upstream_reply` is the reply of an upstream, if the fast path has received one.
+    - `edns_added` is True if a plugin added the OPT record.
+    - `check_cookie` returns whether the query's server cookie is valid. It is None for a query without a cookie.
+    - `requestor`, `listener` and `message_id` are for the core.
 
-    `requestor`, `listener` and `message_id` are for the core. Plugins read `client`, `server` and `ident` instead. If a
-    plugin reads one of these properties, its reply is not given to other clients. There is one exception: if a plugin
-    with client classes reads only the address, its reply may go to clients of the same class.
+    If a plugin reads `client`, `server` or `ident`, its reply is not reused for other clients. If a plugin with client
+    classes reads only the client's address, its reply may be reused for clients of the same class.
     """
 
     name: bytes
@@ -119,7 +120,7 @@ class Query(msgspec.Struct):
 
     @property
     def client(self) -> Client:
-        """The client that sent the query, the transport, and the address that the query was sent to."""
+        """Returns the client that sent the query, the transport, and the address that the query was sent to."""
         current = running.current
         if current.states_reuse:
             return self.requestor
@@ -130,47 +131,51 @@ class Query(msgspec.Struct):
 
     @property
     def server(self) -> str:
-        """The server label of the listener that the query came to, as in metrics (`dns://:53`)."""
+        """Returns the server label of the listener that received the query, as in metrics (`dns://:53`)."""
         running.current.read(CacheScope.CLIENT)
         return self.listener
 
     @property
     def ident(self) -> int:
-        """The message id in the header of the query."""
+        """Returns the message id in the header of the query."""
         running.current.read(CacheScope.CLIENT)
         return self.message_id
 
     @property
     def cluster_scope(self) -> CacheScope:
-        """The clients that may get a reply again that is made from cluster data; see `svcdns.plugin_api.visibility`."""
+        """Returns the clients that may get a reply again that is made from cluster data.
+
+        See `svcdns.plugin_api.visibility`.
+        """
         return CacheScope.SHARED if self.visibility is None else CacheScope.CLIENT_CLASS
 
     @property
     def has_valid_cookie(self) -> bool:
-        """True if the query has a DNS cookie that this server, or another with the same secret, gave to this client.
+        """Returns True if the query has a DNS cookie that a server with this server's secret gave to this client (RFC
+        7873).
 
-        Then the client's address is not forged (RFC 7873).
+        In that case, the client's address is not forged.
         """
         running.current.read(CacheScope.CLIENT)
         return self.check_cookie is not None and self.check_cookie()
 
     @property
     def opcode(self) -> int:
-        """The opcode (RFC 1035 §4.1.1)."""
+        """Returns the opcode (RFC 1035 §4.1.1)."""
         return self.flags >> 11 & 15
 
     @property
     def reply_flags(self) -> int:
-        """The query's flags RD and CD, which a reply copies; 0 if the opcode is not QUERY."""
+        """Returns the flags RD and CD of the query, which the reply copies. Returns 0 if the opcode is not QUERY."""
         return self.flags & (RD | CD) if not self.flags & 0x7800 else 0
 
     @property
     def dnssec_ok(self) -> bool:
-        """The DO bit (RFC 3225)."""
+        """Returns the DO bit (RFC 3225)."""
         return self.edns is not None and self.edns.dnssec_ok
 
     def changed(self, **fields: object) -> Query:
-        """Returns a copy with other field values. If `name` changes, so does `key`."""
+        """Returns a copy with other field values. If `name` changes, `key` changes too."""
         if "name" in fields and "key" not in fields:
             fields["key"] = fields["name"].lower()  # type: ignore[attr-defined]
         return msgspec.structs.replace(self, **{_NAMES.get(name, name): value for name, value in fields.items()})
@@ -178,8 +183,8 @@ class Query(msgspec.Struct):
     def ask(self, name: bytes, rtype: int) -> Answer:
         """Sends another query of class IN through the whole server, as the same client, and returns the answer.
 
-        Such queries may be nested up to MAX_DEPTH levels. The limits on the reuse of that reply (clients, lifetime,
-        dependencies) also apply to the plugin's own reply.
+        Queries may be nested up to MAX_DEPTH levels. The reuse terms of the reply (clients, lifetime, dependencies)
+        also apply to the plugin's own reply.
         """
         query = msgspec.structs.replace(
             self,

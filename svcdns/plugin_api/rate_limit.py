@@ -1,7 +1,7 @@
 """The interface between the core and a plugin that limits the rate of replies (hook `Plugin.rate_limiter`).
 
-The core asks the limiter about each reply over UDP, also about replies from the answer table. Clients that have proved
-their address are exempt: clients over TCP or TLS, and clients with a valid server cookie (RFC 7873).
+The core calls the rate limiter for each reply over UDP, even from the answer table. Clients with a valid server cookie
+(RFC 7873) are exempt.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Verdict(IntEnum):
 
 
 class RateLimiter(Protocol):
-    """Limits the rate of replies of one server block: decides which replies are sent, truncated or dropped."""
+    """Decides which replies of one server block are sent, truncated or dropped."""
 
     error_account: bytes
     """The account of replies to packets that no plugin sees, such as malformed queries."""
@@ -35,7 +35,7 @@ class RateLimiter(Protocol):
         ...
 
     def account(self, query: Query, reply: Reply) -> bytes:
-        """Returns the account that `reply` debits. All replies with the same account share one limit."""
+        """Returns the account that `reply` debits. All replies of one account share a limit."""
         ...
 
     def admits(self, address: str) -> bool:
@@ -49,7 +49,7 @@ class RateLimiter(Protocol):
     def count_shortened(self) -> Increment:
         """Counts a reply that is truncated because it has more than MAX_AMPLIFICATION times the octets of its query.
 
-        Returns the increment of the metric for each further use of the reply.
+        Returns the metric increment for each further use of the reply.
         """
         ...
 

@@ -1,6 +1,6 @@
-"""A reply before it is encoded: sections of records, and the terms on which the encoded reply may be reused.
+"""A reply before it is encoded: its records, and the terms on which the encoded reply may be reused.
 
-Replies are frozen: to change a reply, make a changed copy (`msgspec.structs.replace`). `wire.message` encodes a reply.
+Replies are frozen: to change a reply, make a changed copy (`msgspec.structs.replace`).
 """
 
 from __future__ import annotations
@@ -27,9 +27,7 @@ Increment = tuple[int, float]
 
 
 class CacheScope(IntEnum):
-    """The clients that may get a stored reply: all clients, those that the plugins treat alike (a client class), or
-    none.
-    """
+    """The clients that may get a stored reply: all clients, the clients of one client class, or none."""
 
     SHARED = 0
     CLIENT_CLASS = 1
@@ -37,41 +35,39 @@ class CacheScope(IntEnum):
 
 
 class HeaderFlags(Protocol):
-    """The part of a query from which a reply copies its header flags."""
+    """A query, as the source of a reply's header flags."""
 
     @property
     def reply_flags(self) -> int:
-        """The flags RD and CD of the query."""
+        """Returns the flags RD and CD of the query."""
         ...
 
 
 class Variants(Protocol):
     """A reply whose records can be sent in several orders, which are called variants.
 
-    `widest` is the largest useful number of variants. If `turns_answer` is True, the variants differ only in how far
-    their answer section is rotated.
+    `widest` is the largest useful number of variants. If `turns_answer` is True, all variants are rotations of the same
+    answer section.
     """
 
     widest: int
     turns_answer: bool
 
     def variant(self, number: int, of: int) -> Reply:
-        """Returns the reply with its records in order number `number`, from 0 to `of` - 1. If `of` is 1, the order is
-        random.
-        """
+        """Returns variant `number` of `of` variants. Numbers begin with 0. If `of` is 1, the order is random."""
         ...
 
 
 class Reply(msgspec.Struct, frozen=True):
-    """A reply as a plugin makes it.
+    """A reply of a plugin.
 
-    `flags` are the header bits AA, TC, RD, RA, AD and CD. Start from `query.reply_flags`, which has RD and CD of the
-    query. `edns` is an OPT record of the plugin or of an upstream; the core adds the OPT record that answers the
-    client's OPT record. `has_message` is False for a reply that is only an rcode, for which the core makes the message.
-    The plugin *errors* logs the `error` of such replies. `dropped` is True if the client gets no reply.
+    - `flags` has the header bits AA, TC, RD, RA, AD and CD. Begin with `query.reply_flags`.
+    - `edns` is an OPT record of the plugin or of an upstream. The core makes the OPT record of the message.
+    - `has_message` is False for a reply that is only an rcode. The plugin *errors* logs its `error`.
+    - `dropped` is True if the client gets no reply.
 
-    The terms of reuse are: `lifetime` in seconds; `dependencies`, whose change ends the lifetime; `scope`, the clients
-    that may get the reply; and `increments`, which each further use adds to the metrics.
+    The terms of reuse: `lifetime` is in seconds. A change of one of `dependencies` ends it. `scope` is the set of
+    clients that may get the reply. `increments` are added to the metrics at each further use.
     """
 
     rcode: int = 0
@@ -102,7 +98,7 @@ class Reply(msgspec.Struct, frozen=True):
     """
 
     def __await__(self) -> Generator[None, None, Reply]:
-        """Returns this reply at once, so that a coroutine can await every answer."""
+        """Returns this reply, so that a coroutine can await any answer."""
         yield from ()
         return self
 
@@ -114,7 +110,7 @@ class Reply(msgspec.Struct, frozen=True):
     def with_ttls(self, change: Callable[[int], int]) -> Reply:
         """Returns a copy of the reply in which each record has the TTL `change(ttl)`, in seconds.
 
-        If the TTLs of this reply count down, the copy may be reused only until they next go down.
+        If the TTLs of this reply count down, the copy expires when they next go down.
         """
 
         def section(records: tuple[Record, ...]) -> tuple[Record, ...]:
@@ -131,16 +127,15 @@ class Reply(msgspec.Struct, frozen=True):
 
 
 def rcode_only(rcode: int, error: str = "") -> Reply:
-    """Returns a reply that is only an rcode: the core sends it with the question section and without records."""
+    """Returns a reply that is only an rcode. The core sends it with the question section and without records."""
     return Reply(rcode=rcode, has_message=False, error=error)
 
 
 def joined(reply: Reply, other: Reply) -> Reply:
-    """Returns `reply`, which was made from `other`, with the limits on reuse that `other` has.
+    """Returns `reply`, which was made from `other`, with the reuse terms of both.
 
-    The result has the shorter lifetime, the narrower scope, and the dependencies and increments of both. It has the
-    extended error of `reply`, or else of `other`. If the TTLs of `other` count down, the result expires when they next
-    go down, because its own TTLs may have been made from them.
+    The result has the shorter lifetime, the narrower scope, and all dependencies and increments. It has the extended
+    error of `reply`, or else of `other`. If the TTLs of `other` count down, the result expires when they next go down.
     """
     return msgspec.structs.replace(
         reply,

@@ -1,7 +1,4 @@
-"""Classifies replies (docs/behaviour/server.md#kinds-of-replies).
-
-Every plugin that treats answers, denials and errors differently uses the same classification.
-"""
+"""Classifies replies (docs/behaviour/server.md#kinds-of-replies)."""
 
 from __future__ import annotations
 
@@ -39,7 +36,7 @@ _CLASSES: Final = {
 
 
 def classify(query: Query, reply: Reply) -> MessageType:
-    """Returns the kind of a reply: the first one in docs/behaviour/server.md#kinds-of-replies that applies."""
+    """Returns the kind of a reply: the first kind in docs/behaviour/server.md#kinds-of-replies that applies."""
     if query.opcode == Opcode.UPDATE:
         return MessageType.UPDATE
     if query.opcode == Opcode.NOTIFY or query.rtype in (Type.AXFR, Type.IXFR):

@@ -1,10 +1,9 @@
-"""Records what a plugin reads while its code runs, and derives the reuse terms of its reply from these reads.
+"""Records what a plugin reads while its code runs, and makes the reuse terms of its reply from it.
 
-The reuse terms of a reply are the clients that may get it again, its lifetime, and its dependencies. The core sets
-`running.current` around everything that a plugin does for a query: its `handle`, the callbacks that it passed to
-`then`, and its coroutines. Reads through the query and the environment are recorded in `running.current`: replies to
-self-queries (queries of the plugin to this server), dependencies, and whether the reply is for this client alone.
-Afterwards the core applies these records to the plugin's reply.
+The reuse terms are the clients that may get the reply again, its lifetime, and its dependencies. The core sets
+`running.current` while code of a plugin runs for a query. Reads through the query and the environment are recorded
+there: replies to self-queries (queries of the plugin to this server), dependencies, and whether the reply is for one
+client only.
 """
 
 from __future__ import annotations
@@ -26,9 +25,8 @@ BLAMED: Final = "plugin/"
 class PluginContext:
     """A plugin of a chain, and the rules for the cache scope of its replies.
 
-    If the plugin reads the client's address for a reply, the reply gets the scope `address_scope`. If `states_reuse` is
-    true, the plugin sets the scope of each reply itself. The core then records only the plugin's queries to this
-    server, and its dependencies.
+    If the plugin reads the client's address, the reply gets the scope `address_scope`. If `states_reuse` is true, the
+    plugin sets the scope of each reply itself.
     """
 
     __slots__ = ("address_scope", "name", "states_reuse")
@@ -54,8 +52,8 @@ class PluginContext:
 class _Outside(PluginContext):
     """The context of code that runs outside of every plugin call, such as timers and tasks.
 
-    The core cannot tell for which query this code reads data. So after such a read, every reply that is still being
-    made may go to its own client only.
+    It is not known for which query such code reads data. After such a read, all replies that are being made are for
+    their own clients only.
     """
 
     __slots__ = ()
@@ -81,25 +79,25 @@ class Invocation:
 
     @property
     def name(self) -> str:
-        """The name of the plugin."""
+        """Returns the name of the plugin."""
         return self.context.name
 
     @property
     def states_reuse(self) -> bool:
-        """True if the plugin itself sets which clients may get its replies again (`PluginContext`)."""
+        """Returns True if the plugin itself sets which clients may get its replies again (see `PluginContext`)."""
         return self.context.states_reuse
 
     @property
     def address_scope(self) -> CacheScope:
-        """The clients that may get a reply again for which the plugin read the client's address (`PluginContext`)."""
+        """Returns the clients that may get a reply again for which the plugin read the client's address."""
         return self.context.address_scope
 
     def begin(self) -> Invocation:
-        """Returns this object itself: it already records what the plugin reads in this call."""
+        """Returns this object, because it records what the plugin reads in this call."""
         return self
 
     def as_invocation(self) -> Invocation:
-        """Returns this invocation. The method of the same name in `PluginContext` makes a new one."""
+        """Returns this object."""
         return self
 
     def read(self, scope: CacheScope) -> None:
@@ -108,8 +106,8 @@ class Invocation:
             self.scope = scope
 
     def apply(self, reply: Reply) -> Reply:
-        """Returns the plugin's reply, limited to the clients and the lifetime for which the data that the plugin read
-        are valid.
+        """Returns the plugin's reply, limited to the clients and the lifetime that follow from the data that the plugin
+        read.
         """
         for source in self.followed:
             if isinstance(source, Reply) and source is not reply and not self.context.states_reuse:
@@ -123,10 +121,10 @@ class Invocation:
         return reply
 
     def apply_later(self, reply: Reply) -> Reply:
-        """Does the same as `apply`, for a reply that arrived after the plugin's call had returned.
+        """Returns the same as `apply`, for a reply that arrived after the plugin's call had returned.
 
-        If code outside of every plugin call (see `_Outside`) read something meanwhile, the reply is for this client
-        alone.
+        If code outside of every plugin call (see `_Outside`) has read data meanwhile, the reply is for this client
+        only.
         """
         if self.outside != running.outside:
             self.read(CacheScope.CLIENT)
@@ -139,7 +137,7 @@ Current = PluginContext | Invocation
 class _Running:
     """The plugin whose code runs now in this process (`current`).
 
-    `last` is the latest answer that this plugin got from the rest of the plugin chain, or NO_ANSWER. `outside` is the
+    `last` is the latest answer that the plugin got from the rest of the plugin chain, or NO_ANSWER. `outside` is the
     number of reads by code that runs outside of every plugin call.
     """
 
@@ -166,7 +164,7 @@ running.current, running.last, running.outside = OUTSIDE, NO_ANSWER, 0
 def apart(function: Callable[[], T]) -> Callable[[], T]:
     """Wraps a function that handles other queries, such as `poll_sockets`, so that a plugin may call it.
 
-    What the function reads is not recorded for the query that the plugin handles now.
+    Reads of the function are not recorded for the query that the plugin handles now.
     """
 
     def call() -> T:
@@ -181,19 +179,19 @@ def apart(function: Callable[[], T]) -> Callable[[], T]:
 
 
 def blame(error: BaseException, plugin: str) -> None:
-    """Adds a note to an exception that names the plugin that raised it, unless it has such a note already."""
+    """Adds a note with the name of the plugin to its exception, unless the exception has such a note."""
     if plugin and not plugin_of(error):
         error.add_note(BLAMED + plugin)
 
 
 def plugin_of(error: BaseException) -> str:
-    """Returns the name of the plugin that raised an exception; empty if it is not known."""
+    """Returns the name of the plugin that raised an exception, or an empty text if it is not known."""
     notes: list[str] = getattr(error, "__notes__", [])
     return next((note.removeprefix(BLAMED) for note in notes if note.startswith(BLAMED)), "")
 
 
 def no_reply(plugin: str, found: object) -> ContractError:
-    """Returns the error for `found`, a value that a plugin returned in place of a reply. The error names the plugin."""
+    """Returns the error for a plugin that returned `found` instead of a reply. The error names the plugin."""
     if found is None:
         shown, hint = "None", ": is a 'return' missing?"
     elif isinstance(found, Awaitable):
@@ -207,16 +205,14 @@ def no_reply(plugin: str, found: object) -> ContractError:
 
 
 def checked(found: object, plugin: str) -> Reply:
-    """Returns `found`, which a plugin returned. Raises ContractError if it is no reply."""
+    """Returns `found`, the result of a plugin. Raises ContractError if it is not a reply."""
     if not isinstance(found, Reply):
         raise no_reply(plugin, found)
     return found
 
 
 def carried(reply: Reply, source: Reply) -> Reply:
-    """Returns a plugin's reply with the limits on reuse of `source`, the reply that the following plugins gave to the
-    plugin.
-    """
+    """Returns a plugin's reply with the reuse terms of `source`, the reply of the following plugins."""
     if reply.dependencies is not source.dependencies or reply.lifetime > source.lifetime or reply.scope < source.scope:
         missing = tuple([one for one in source.dependencies if one not in reply.dependencies])
         lifetime = min(reply.lifetime, source.lifetime)
@@ -237,7 +233,7 @@ _ENDED: Final = object()
 
 
 class Within:
-    """Wraps a coroutine of a plugin, so that `running.current` is the plugin while a step of the coroutine runs.
+    """Wraps a coroutine of a plugin. `running.current` is the plugin while a step of the coroutine runs.
 
     Awaiting this object returns the coroutine's reply, with its reuse terms.
     """
@@ -260,7 +256,7 @@ class Within:
                 error = raised
 
     def _step(self, value: Any, error: BaseException | None) -> tuple[Any, Any]:
-        """Runs one step. Returns what the coroutine waits for next, or _ENDED and the result of the coroutine."""
+        """Runs one step. Returns what the coroutine waits for, or _ENDED and the result of the coroutine."""
         current, last = running.current, running.last
         running.current, running.last = self._current, NO_ANSWER
         try:

@@ -1,7 +1,6 @@
-"""What a directive configures outside of its block's chain: the block, its listeners, or the whole server.
+"""What a directive configures outside of its plugin chain: for the block, its listeners, or the whole server.
 
-A plugin returns `Settings` from `Plugin.settings(options)`. The core reads these values, so it does not need to know
-any plugin by name.
+A plugin returns `Settings` from `Plugin.settings(options)`, so the core knows no plugin by name.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ class BindAddresses:
 class HttpPage:
     """A page that the control process serves over HTTP.
 
-    `path` is `/health`, `/ready` or `/metrics`; `address` is the host and port to listen on.
+    `path` is `/health`, `/ready` or `/metrics`. `address` is the host and port to listen on.
     """
 
     path: str

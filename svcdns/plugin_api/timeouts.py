@@ -8,8 +8,8 @@ import msgspec
 class Timeouts(msgspec.Struct, frozen=True):
     """The limits of a client's connection (docs/behaviour/server.md#listeners).
 
-    `read`, `idle` and `write` are the seconds that the client may take for its first query, between two queries, and to
-    accept a reply. `queries` is the number of queries that the client may send, or -1 for any number.
+    The client may take `read` seconds for its first query, `idle` seconds between two queries, and `write` seconds to
+    accept a reply. `queries` is the number of queries that the client may send, or -1 for no limit.
     """
 
     read: float = 3.0

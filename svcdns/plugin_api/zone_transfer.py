@@ -1,8 +1,8 @@
-"""Whole zones for the plugin *transfer*: what the hook `Plugin.transfer(zone, serial)` returns.
+"""Whole zones for the plugin *transfer*: the result of the hook `Plugin.transfer(zone, serial)`.
 
 `zone` is the query name in wire format and lower case. `serial` is the serial of an IXFR client, or 0 for AXFR (RFC
 1995 §2, §4). The hook returns None if the plugin is not authoritative for the zone. It raises UnavailableError if the
-plugin is authoritative, but has no content to send yet.
+plugin is authoritative, but has no content yet.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ class UnavailableError(SvcdnsError):
 class ZoneOffer(msgspec.Struct, frozen=True):
     """A zone to send. `soa` is its present SOA record.
 
-    `records` yields all records of one version of the zone, from its SOA to the same SOA again. The records come in
-    portions. A portion takes well under 0.1 ms to make, and may be empty. `records` is None if the client's serial is
-    current; then `soa` is the whole answer.
+    `records` yields portions of records of one version of the zone, from its SOA to the same SOA again. A portion takes
+    less than 0.1 ms to make, and may be empty. If the client's serial is current, `records` is None, and only `soa` is
+    sent.
     """
 
     soa: Record
@@ -44,9 +44,9 @@ def serial_of(soa: Record) -> int:
 
 
 def in_order(items: Sequence[T], key: Callable[[T], tuple[str, ...]]) -> Iterator[T | None]:
-    """Yields the items in the order of `key`, and None after each step of sorting.
+    """Yields the items in the order of `key`.
 
-    The caller can do other work at each None.
+    Yields None after each step of sorting, so that the caller can do other work.
     """
     runs = []
     for at in range(0, len(items), RUN):
@@ -56,9 +56,6 @@ def in_order(items: Sequence[T], key: Callable[[T], tuple[str, ...]]) -> Iterato
 
 
 def _used_up(reverse: list[T]) -> Iterator[T]:
-    """Yields the items of a list from the last to the first, and removes each item from the list.
-
-    So the items are freed one at a time. Freeing all of them at the end would block the process for longer.
-    """
+    """Yields the items of a list from the last to the first, and removes each item from the list."""
     while reverse:
         yield reverse.pop()

@@ -1,11 +1,10 @@
 """The plugins: their order in every chain, and the module of each directive.
 
-`ORDER` is CoreDNS's list of directives, with the directives that only svcdns has. It fixes the order of a chain,
-whatever the order in the Corefile. A directive that is in `ORDER` but not in `BUILT` is known, but has no module. A
-module is imported when a Corefile names its directive.
-
-Plugins of other packages are entry points of the group `svcdns.plugins`: the name is the directive, the value is the
-plugin's module. These entry points are read only if a Corefile has a directive that is not in `BUILT`.
+- `ORDER` is the order of plugins in a chain: CoreDNS's list of directives, with the directives that only svcdns has.
+- `BUILT` has the module of each directive. A module is imported when a Corefile has its directive.
+- A directive that is in `ORDER` and not in `BUILT` is known, but cannot be used.
+- Plugins of other packages are entry points of the group `svcdns.plugins`. They are read only if a Corefile has a
+  directive that is not in `BUILT`.
 """
 
 from __future__ import annotations
@@ -65,10 +64,10 @@ def load(directive: str) -> Any:
 
 
 def known(directives: Collection[str]) -> tuple[tuple[str, ...], frozenset[str]]:
-    """Returns two values: all directives in chain order, and the set of directives that have a module.
+    """Returns all directives in chain order, and the set of directives that have a module.
 
-    `directives` are the directives of the Corefile. Plugins of other packages are included only if one of these
-    directives is not in `BUILT`. Raises ContractError.
+    `directives` are the directives of the Corefile. Plugins of other packages are included only if the Corefile has a
+    directive that is not in `BUILT`. Raises ContractError.
     """
     if BUILT.keys() >= set(directives):
         return ORDER, frozenset(BUILT)
@@ -137,9 +136,10 @@ def _distribution(point: Any) -> str:
 
 
 def placed(order: Sequence[str], places: Mapping[str, str]) -> tuple[str, ...]:
-    """Returns `order` with the keys of `places` added, each immediately before the directive that is its value.
+    """Returns `order` with additional directives: each key of `places` is inserted before the directive that is its
+    value.
 
-    Raises ContractError.
+    Raises ContractError if a value of `places` cannot be found.
     """
     out, left = list(order), dict(places)
     while left:

@@ -1,8 +1,7 @@
 """`acl`: decides which clients may query which names and types (docs/behaviour/plugins.md#acl).
 
-The plugin runs after `rewrite`, so it sees the rewritten name. It runs before `cache`, so it also decides about queries
-that the cache could answer. Its client class is the set of networks in the block's rules that contain the client's
-address. Apart from the client class, a decision depends only on the query.
+The plugin runs after `rewrite`, so it sees the rewritten name, and before `cache`. Its client class is the set of
+networks in the block's rules that contain the client's address.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ SECTIONS: Final = ("type", "net")
 class Policy:
     """One line of a rule: the action for queries of certain types from certain networks.
 
-    The value None means all types, or all networks.
+    If `types` is None, the line applies to all types. If `networks` is None, it applies to all clients.
     """
 
     action: str
@@ -183,10 +182,9 @@ class Acl(Plugin):
         self._distinct = [line.networks for _, lines in self._rules for line in lines if line.networks is not None]
 
     def client_class(self, address: str) -> str:
-        """Returns the client class (clients of one class may get the same replies): one digit for each set of networks
-        in the rules.
+        """Returns one digit for each set of networks in the rules: 1 if the set contains the address, otherwise 0.
 
-        The digit is 1 if the set contains the address, otherwise 0. If the text is not an address, the class is `?`.
+        If the text is not an address, the client class is `?`.
         """
         found = packed(address)
         if found is None:
@@ -194,9 +192,9 @@ class Acl(Plugin):
         return "".join("1" if found in networks else "0" for networks in self._distinct)
 
     def handle(self, query: Query, following: Following) -> Answer:
-        """Blocks, filters or drops a query, as the action of the matching line states.
+        """Passes an allowed query to the following plugins.
 
-        Queries that are allowed go to the following plugins.
+        A query that is not allowed gets the reply that the action states, or no reply.
         """
         action, zone, scope = self._decide(query)
         if action == "allow":
@@ -223,7 +221,9 @@ class Acl(Plugin):
         )
 
     def _decide(self, query: Query) -> tuple[str, str, CacheScope]:
-        """Returns the action, the zone of the rule that matched, and the clients to which the same decision applies."""
+        """Returns the action for the query, the zone of the rule that matched, and the clients that get the same
+        decision.
+        """
         scope = CacheScope.SHARED
         address = packed(query.client.address)
         for zones, lines in self._rules:
@@ -246,7 +246,7 @@ class Acl(Plugin):
 
 
 def _longest(key: bytes, zones: tuple[tuple[bytes, str], ...]) -> str | None:
-    """Returns the longest of the zones that contain the name, or None."""
+    """Returns the longest zone that contains the name `key`, or None."""
     covering = [(zone, text) for zone, text in zones if names.is_within(key, zone)]
     return max(covering, key=lambda pair: len(pair[0]))[1] if covering else None
 

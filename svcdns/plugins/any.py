@@ -35,7 +35,7 @@ class Any(Plugin):
     name = "any"
 
     def __init__(self, options: Options, environment: Environment) -> None:
-        """Does nothing: the plugin needs neither options nor the environment."""
+        """Does nothing."""
 
     def join_cold_path(self, cold_path: ColdPath) -> bool:  # noqa: ARG002 - nothing to set
         """Returns True, because queries of type ANY never take the cold path (replies without the plugin chain)."""

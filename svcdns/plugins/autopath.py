@@ -1,11 +1,8 @@
 """`autopath`: tries a client's search path on the server, so that the client sends one query instead of several.
 
-If a query name is below the first element of the search path, the plugin tries the name with each element. Each attempt
-goes through the rest of the plugin chain. The first reply that is not NXDOMAIN is the answer.
-
-With `@kubernetes`, the search path begins with the namespace of the client's Pod. So the client class is the Pod's
-namespace. The plugin does not read Pods; it asks *kubernetes* for the namespace. A reply depends on everything that was
-looked up for the reply. The rules are those of docs/behaviour/plugins.md#autopath.
+If a query name is below the first element of the search path, the plugin tries the name with each element of the path.
+Each attempt goes through the rest of the plugin chain. The first reply that is not NXDOMAIN is the answer. With
+`@kubernetes`, the client class is the namespace of the client's Pod. See docs/behaviour/plugins.md#autopath.
 """
 
 from __future__ import annotations
@@ -38,9 +35,9 @@ _SVC: Final = b"\x03svc"
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """The options of `autopath`. `zones` are texts. The search path is read from the resolv.conf(5) file at `path`.
+    """The options of `autopath`. Zones are text. `path` is the resolv.conf(5) file with the search path.
 
-    If `source` names a plugin, the search path of that plugin comes first.
+    If `source` names a plugin, the search path of this plugin comes before that of the file.
     """
 
     position: Position
@@ -70,9 +67,9 @@ def parse(block: Block) -> Options:
 
 
 def gather(options: Options, known: Mapping[str, bytes]) -> dict[str, bytes]:  # noqa: ARG001 - read once, at set-up
-    """Reads the search path from the resolv.conf file. Returns the elements of the path as wire names, concatenated.
+    """Reads the search path from the resolv.conf file, and returns it as concatenated wire names.
 
-    Raises CorefileError if the file cannot be read, unless the search path comes from a plugin.
+    Raises CorefileError if the file cannot be read, unless a plugin provides the search path.
     """
     try:
         text = Path(options.path).read_text(encoding="utf-8", errors="replace")
@@ -86,9 +83,9 @@ def gather(options: Options, known: Mapping[str, bytes]) -> dict[str, bytes]:  #
 
 
 def search_path(text: str) -> list[bytes]:
-    """Returns the search path in a resolv.conf(5) file, as wire names in lower case.
+    """Returns the search path in the text of a resolv.conf(5) file, as wire names in lower case.
 
-    If there are several `search` or `domain` lines, the last of them is used.
+    If there are several `search` or `domain` lines, the last one is used.
     """
     found: list[str] = []
     for line in text.splitlines():
@@ -125,20 +122,18 @@ class Autopath(Plugin):
         return Settings(warnings=options.warnings)
 
     def __init__(self, options: Options, environment: Environment) -> None:
-        """Reads the search path that the control process has found in the resolv.conf file and sent to the workers."""
+        """Takes the search path that the control process has read from the resolv.conf file."""
         self._source, self._environment, self._counters = options.source, environment, environment.counters
         self._zones = tuple(names.from_text(zone).lower() for zone in options.zones)
         self._elements = (*_names(environment.data("autopath", options.path) or b""), names.ROOT)
         self._clusters: tuple[Any, ...] = ()
 
     def start(self) -> None:
-        """Finds the plugin that knows the namespaces of clients, such as *kubernetes*."""
+        """Finds the plugin that the option `@PLUGIN` names, such as *kubernetes*."""
         self._clusters = self._environment.peers(self._source) if self._source else ()
 
     def client_class(self, address: str) -> str:
-        """Returns the client class (clients of one class may get the same replies): the namespace of the Pod with that
-        address, or an empty text without such a Pod.
-        """
+        """Returns the namespace of the Pod with that address, or an empty text if there is no such Pod."""
         return " ".join(cluster.pod_namespace(address) for cluster in self._clusters)
 
     def handle(self, query: Query, following: Following) -> Answer:
@@ -162,9 +157,9 @@ class Autopath(Plugin):
         return following(query)
 
     def _for_pod(self, query: Query, following: Following, own: str, namespace: str, zone: bytes) -> Answer:
-        """Answers a query for a name in the namespace `namespace`, sent by a Pod in the namespace `own`.
+        """Answers a query for a name in the namespace `namespace` from a Pod in the namespace `own`.
 
-        Tries the search path only if both are the same namespace. The reply gets the Pod as a dependency.
+        Tries the search path only if these are the same namespace.
         """
         if own == namespace:
             first = names.from_labels([namespace.encode("latin-1")])[:-1] + _SVC + zone
@@ -182,7 +177,7 @@ class Autopath(Plugin):
         return _Search(self._found, query, following, candidates).run(0)
 
     def _found(self, query: Query, reply: Reply) -> Reply:
-        """Counts the reply that ended the search, and adds a CNAME record from the query name to the name found."""
+        """Counts a search that ended with `reply`, and adds a CNAME record from the query name to the name found."""
         cell = self._counters.cell(SUCCESS, query.server)
         self._counters.add(cell)
         other = next((record for record in reply.answer if record.owner.lower() != query.key), None)
@@ -202,9 +197,7 @@ class _Search:
         self._replies: list[Reply] = []
 
     def run(self, start: int) -> Answer:
-        """Queries the names in `candidates` from index `start` on, until the search ends. Returns the reply for the
-        client.
-        """
+        """Queries the names in `candidates` from index `start` on, until the search ends. Returns the last reply."""
         for number in range(start, len(self._candidates)):
             answer = self._following(self._query.changed(name=self._candidates[number]))
             if not isinstance(answer, Reply):
@@ -220,11 +213,7 @@ class _Search:
         return rest if isinstance(rest, Reply) else await rest
 
     def _ends(self, reply: Reply) -> bool:
-        """Returns True if no further name of the search path must be tried.
-
-        The search ends with a dropped query, with an error, or with a message whose response code is not NXDOMAIN. A
-        reply without a message and without an error, which is only a response code, does not end it.
-        """
+        """Returns True if the search is over: after a dropped query, an error, or a message that is not NXDOMAIN."""
         self._replies.append(reply)
         return reply.dropped or bool(reply.error) or (reply.has_message and reply.rcode != Rcode.NXDOMAIN)
 
@@ -241,13 +230,19 @@ class _Search:
 
 
 def namespace_of(key: bytes, zone: bytes) -> str:
-    """Returns the label before `svc.ZONE` in a lower-case name of the zone, or an empty text without such a label."""
+    """Returns the namespace in a lower-case name of the zone: the label left of `svc.ZONE`.
+
+    Returns an empty text if the name has no such label.
+    """
     labels = names.labels_of(key[: len(key) - len(zone)] + names.ROOT)
     return labels[-2].decode("latin-1") if len(labels) > 1 and labels[-1] == b"svc" else ""
 
 
 def _of_client_class(reply: Reply, pod: Dependency) -> Reply:
-    """Returns the reply, with the Pod as a dependency, for reuse only among clients of the same class."""
+    """Returns a copy of the reply that may be reused only for clients of the same client class.
+
+    The Pod is a dependency of the copy.
+    """
     return msgspec.structs.replace(
         reply, scope=max(reply.scope, CacheScope.CLIENT_CLASS), dependencies=(*reply.dependencies, pod)
     )

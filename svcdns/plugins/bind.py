@@ -16,7 +16,7 @@ from svcdns.plugin_api.settings import BindAddresses, Settings
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One `bind` directive: the addresses or interface names to use, and those to leave out."""
+    """One `bind` directive: the addresses and interface names to use, and those to leave out."""
 
     places: tuple[str, ...]
     without: tuple[str, ...] = ()
@@ -24,7 +24,7 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """The `bind` directives of one block. The block listens on the addresses of all of them."""
+    """The `bind` directives of one block, which listens on the addresses of all of them."""
 
     lines: tuple[Line, ...]
 

@@ -1,6 +1,6 @@
-"""`bufsize`: limits the size of replies over UDP, and sets the UDP payload size in their OPT records (RFC 6891 §6.2.3).
+"""`bufsize`: limits the size of replies over UDP (RFC 6891 §6.2.3).
 
-The plugin lowers the size in the query itself. So the limit applies to the reply and to forwarded queries.
+The plugin lowers the UDP payload size in the query, so the limit also applies to forwarded queries.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ DEFAULT_SIZE: Final = 1232
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """The largest UDP payload size in octets. The default is the value of DNS Flag Day 2020."""
+    """The largest UDP payload size in octets. The default is that of DNS Flag Day 2020."""
 
     size: int = DEFAULT_SIZE
     warnings: tuple[str, ...] = ()
@@ -36,13 +36,13 @@ def parse(block: Block) -> Options:
 
 
 class Bufsize(Plugin):
-    """Lowers the UDP payload size that a query advertises if it is larger than the limit. Never raises a size."""
+    """Lowers the UDP payload size of queries to the limit. A smaller size stays unchanged."""
 
     name = "bufsize"
 
     @classmethod
     def settings(cls, options: Options) -> Settings:
-        """Returns the settings: the size to advertise, and a warning for each word of the Corefile without effect."""
+        """Returns settings with the UDP payload size to advertise, and a warning for each word that has no effect."""
         return Settings(udp_size=options.size, warnings=options.warnings)
 
     def __init__(self, options: Options, environment: Environment) -> None:  # noqa: ARG002 - needs no surroundings

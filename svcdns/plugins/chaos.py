@@ -30,7 +30,7 @@ _AUTHORS_NAME: Final = from_text("authors.bind.")
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """The version and the authors that are sent to clients. The authors are sorted and without duplicates."""
+    """The version and the authors that are sent to clients. The authors are sorted, without duplicates."""
 
     version: str = VERSION
     authors: tuple[str, ...] = AUTHORS
@@ -54,7 +54,7 @@ class Chaos(Plugin):
     name = "chaos"
 
     def __init__(self, options: Options, environment: Environment) -> None:
-        """Looks up the host's name, once."""
+        """Looks up the name of the host."""
         self._version, self._host = _string(options.version), _string(socket.gethostname())
         self._random = environment.random
         self._authors = [_string(author) for author in options.authors]
@@ -71,7 +71,7 @@ class Chaos(Plugin):
         return True
 
     def handle(self, query: Query, following: Following) -> Answer:
-        """Answers with the text for the name. The authors are in a new random order in every answer."""
+        """Answers TXT queries with the text for the name. The order of the authors is random in every answer."""
         if query.rclass != Class.CH or query.rtype != Type.TXT:
             return following(query)
         if query.key in _VERSION_NAMES:
@@ -87,7 +87,7 @@ class Chaos(Plugin):
 
 
 def _string(text: str) -> bytes:
-    """Returns the RDATA of one character string, cut to the maximum of 255 octets (RFC 1035 §3.3)."""
+    """Returns the RDATA of a TXT record with one character string, cut to 255 octets (RFC 1035 §3.3)."""
     data = text.encode()[:255]
     return bytes((len(data),)) + data
 

@@ -13,7 +13,7 @@ from svcdns.plugin_api.settings import Settings
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """`debug` has no options: if the Corefile has the directive, DEBUG lines are written to the log."""
+    """`debug` has no options."""
 
 
 def parse(block: Block) -> Options:

@@ -1,11 +1,8 @@
 """`dns64`: makes IPv6 addresses from IPv4 addresses, for clients that have only IPv6 (RFC 6147, RFC 6052).
 
-See docs/behaviour/plugins.md#dns64.
-
-The following plugins answer an AAAA query first. If the reply is not NXDOMAIN and has no AAAA record, the plugin
-queries the A records of the name. The server handles the query for A records like a client's query. The plugin then
-answers with one IPv6 address for each A record: the prefix followed by the IPv4 address. Without `allow_ipv4`, the
-client class is the family of the client's address, IPv4 or IPv6.
+The following plugins answer an AAAA query first. If they find no AAAA record, and the name exists, the plugin sends a
+query for A records through the server. Its reply has one IPv6 address for each A record. Without `allow_ipv4`, the
+client class is the family of the client's address. See docs/behaviour/plugins.md#dns64.
 """
 
 from __future__ import annotations
@@ -53,8 +50,7 @@ class Options:
 def parse(block: Block) -> Options:
     """Returns the options of all `dns64` directives of the block together. Raises CorefileError.
 
-    If the directive's line has a prefix, CoreDNS reads only the option `prefix` in its braces. This function does the
-    same, so that a Corefile gives the same answers. `gather` logs the options that have no effect.
+    As in CoreDNS, only the option `prefix` is read in the braces of a directive that has a prefix in its first line.
     """
     options = Options()
     for directive in block.directives:
@@ -129,14 +125,14 @@ class Dns64(Plugin):
         self._options, self._counters = options, environment.counters
 
     def client_class(self, address: str) -> str:
-        """Returns the family of the address as the client class. Clients of one class may get the same replies.
+        """Returns the family of the address, IPv4 or IPv6.
 
-        With `allow_ipv4`, all clients have the same class.
+        With `allow_ipv4`, all clients have the same client class.
         """
         return "" if self._options.allow_ipv4 else "6" if ":" in address else "4"
 
     def handle(self, query: Query, following: Following) -> Answer:
-        """Passes the query on. For an AAAA query, may replace the reply by addresses made from A records.
+        """Passes the query on. May replace the reply to an AAAA query with addresses that are made from A records.
 
         Without `allow_ipv4`, only replies to IPv6 clients are replaced.
         """
@@ -163,13 +159,13 @@ class Dns64(Plugin):
         return out if isinstance(out, Reply) else await out
 
     def _needs_mapping(self, query: Query, reply: Reply) -> bool:
-        """Returns True if the reply to the AAAA query is to be replaced by addresses made from the A records."""
+        """Returns True if the reply to the AAAA query must be replaced with addresses made from A records."""
         if not reply.has_message or reply.dropped or classify(query, reply) == MessageType.NXDOMAIN:
             return False
         return self._options.translate_all or not any(record.rtype == Type.AAAA for record in reply.answer)
 
     def _mapped(self, query: Query, first: Reply, reply: Reply) -> Reply:
-        """Returns the reply to the AAAA query, with IPv6 addresses made from `reply`, the reply to the A query.
+        """Returns the reply to the AAAA query, with addresses made from the A records in `reply`.
 
         `first` is the following plugins' reply to the AAAA query.
         """
@@ -203,7 +199,9 @@ class Dns64(Plugin):
 
 
 def embedded(prefix: bytes, address: bytes) -> bytes:
-    """Returns the IPv6 address of an IPv4 address: prefix, then address, with octet 8 zero (RFC 6052 §2.2)."""
+    """Returns the IPv6 address for an IPv4 address: the prefix, then the IPv4 address, with octet 8 zero (RFC 6052
+    §2.2).
+    """
     out = prefix + address
     if len(prefix) <= 8:
         out = out[:8] + b"\0" + out[8:]

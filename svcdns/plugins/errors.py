@@ -28,7 +28,7 @@ _LEVELS: Final = {"warning": logging.WARNING, "error": logging.ERROR, "info": lo
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """A `consolidate` rule: counts errors that match `pattern` for `period` seconds, and then logs a single line."""
+    """A `consolidate` rule: errors that match `pattern` are counted for `period` seconds, then logged in one line."""
 
     period: float
     pattern: Regex
@@ -38,10 +38,7 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """The `consolidate` rules, in the order of the Corefile.
-
-    The option `stacktrace` has no effect: the plugin *debug* adds tracebacks to the log.
-    """
+    """The `consolidate` rules, in the order of the Corefile. The option `stacktrace` has no effect."""
 
     rules: tuple[Rule, ...] = ()
 
@@ -95,12 +92,12 @@ class Errors(Plugin):
     reads_nothing = True
 
     def __init__(self, options: Options, environment: Environment) -> None:
-        """Logs errors with the environment's logger, and measures the periods of rules on the environment's clock."""
+        """Takes the logger and the clock of the environment."""
         self._log, self._clock = environment.log, environment.clock
         self._pending = [_Pending(rule) for rule in options.rules]
 
     def handle(self, query: Query, following: Following) -> Answer:
-        """Returns the following plugins' answer. If the answer has an error, logs the error."""
+        """Returns the following plugins' answer, and logs its error if it has one."""
         reply = following(query)
         return self._reported(query, reply) if isinstance(reply, Reply) else then(reply, partial(self._reported, query))
 
@@ -114,7 +111,7 @@ class Errors(Plugin):
         return True
 
     def join_fast_path(self, fast_path: FastPath) -> bool:  # noqa: ARG002 - nothing to set
-        """Returns True, because replies on the fast path (forwarding without the plugin chain) have no error to log."""
+        """Returns True, because replies on the fast path (forwarding without the plugin chain) have no errors."""
         return True
 
     def join_cold_path(self, cold_path: ColdPath) -> bool:  # noqa: ARG002 - nothing to set

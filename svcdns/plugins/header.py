@@ -21,23 +21,23 @@ FLAGS: Final = {"aa": AA, "ra": RA, "rd": RD}
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """The header bits to set and the header bits to clear. No bit is both set and cleared."""
+    """The header bits to set, and the header bits to clear. No bit is in both."""
 
     set: int = 0
     clear: int = 0
 
     def to(self, flags: int) -> int:
-        """Returns `flags` with the bits of this change set and cleared."""
+        """Returns `flags` after setting and clearing the bits of this change."""
         return (flags | self.set) & ~self.clear
 
     def and_then(self, bit: int, *, on: bool) -> Change:
-        """Returns a copy that also sets or clears `bit`. This replaces an earlier change of the same bit."""
+        """Returns a copy that also sets `bit` if `on` is true, otherwise also clears `bit`."""
         return Change(self.set | bit, self.clear & ~bit) if on else Change(self.set & ~bit, self.clear | bit)
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """The header bits that the `header` directive changes in queries, and those that it changes in responses."""
+    """The header bits that the `header` directive changes in queries, and those that it changes in replies."""
 
     query: Change = Change()
     response: Change = Change()
@@ -79,7 +79,7 @@ class Header(Plugin):
         self._query, self._response = options.query, options.response
 
     def handle(self, query: Query, following: Following) -> Answer:
-        """Changes the flags of the query, passes it on, and changes the flags of the reply if it is a message."""
+        """Changes the flags of the query and of the reply. A reply that is only a response code stays unchanged."""
         query.flags = self._query.to(query.flags)
         return then(following(query), self._changed)
 

@@ -19,9 +19,8 @@ DEFAULT: Final = ("", 8080)
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """The address of the page /health, and the lame-duck time.
-
-    The lame-duck time is the seconds for which DNS is still served after a request to stop.
+    """The address of the page /health, and the lame-duck time: the seconds for which DNS is served after a request to
+    stop.
     """
 
     address: tuple[str, int] = DEFAULT

@@ -1,4 +1,4 @@
-"""`local`: answers queries for the machine's own names, which must not be forwarded (RFC 6303, RFC 6761 §6.3).
+"""`local`: answers queries for names that must not be forwarded (RFC 6303, RFC 6761 §6.3).
 
 See docs/behaviour/plugins.md#local.
 """
@@ -38,8 +38,9 @@ _APEX: Final = {Type.SOA: _SOA, Type.NS: _LOCALHOST}
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """The options of `local`. If `localhost_prefix` is true, all names that begin with the label `localhost` are
-    answered.
+    """The options of `local`.
+
+    If `localhost_prefix` is true, every name whose first label is `localhost` is answered.
     """
 
     localhost_prefix: bool = True
@@ -72,9 +73,8 @@ class Local(Plugin):
     def handle(self, query: Query, following: Following) -> Answer:
         """Answers queries in the local zones.
 
-        `localhost.` and names below it get loopback addresses. With `localhost_prefix`, other names that begin with the
-        label `localhost` also get them. In the other local zones, answers with the records of the zone, and with
-        NXDOMAIN for names without records.
+        `localhost.` and names below it have loopback addresses. With `localhost_prefix`, other names whose first label
+        is `localhost` also have them. In the other local zones, a name without records gets NXDOMAIN.
         """
         key = query.key
         if key != _LOCALHOST and (

@@ -1,8 +1,6 @@
 """`log`: writes a log line for every query (docs/behaviour/plugins.md#log).
 
-Replies from the answer table do not go through the plugin chain, so `handle` does not see them. The line is written in
-`observe` instead. The server calls it for every answered query of the block, after the reply is sent. Formats are
-compiled once.
+The server calls `observe` after each reply, even if the reply comes from the answer table.
 """
 
 from __future__ import annotations
@@ -42,7 +40,7 @@ class Rule:
 class Options:
     """The `log` directives of one block, in the order of the Corefile.
 
-    For a query, only the first directive with a zone that contains the name is used.
+    A query is logged by the first directive that has a zone with the query name.
     """
 
     rules: tuple[Rule, ...]
@@ -57,7 +55,7 @@ def parse(block: Block) -> Options:
 
 
 def _zones(word: Token) -> tuple[str, ...]:
-    """Returns the zones that a word names. An empty word stands for the root zone, as in CoreDNS."""
+    """Returns the zones that a word names. As in CoreDNS, an empty word means the root zone."""
     return arguments.zones([word]) if word.text else (".",)
 
 
@@ -87,7 +85,7 @@ class Log(Plugin):
         return Settings(warnings=options.warnings)
 
     def __init__(self, options: Options, environment: Environment) -> None:  # noqa: ARG002 - lines have no plugin prefix
-        """Compiles the formats. Lines are written to the server's logger; the environment is not used."""
+        """Compiles the formats. The environment is not used."""
         self._rules = [
             (tuple(names.from_text(zone).lower() for zone in rule.zones), rule.classes, _compiled(rule.format))
             for rule in options.rules
@@ -95,13 +93,13 @@ class Log(Plugin):
         self._log = logging.getLogger("svcdns")
 
     def handle(self, query: Query, following: Following) -> Answer:
-        """Returns the following plugins' answer unchanged. The log line is written later, in `observe`."""
+        """Returns the following plugins' answer. `observe` writes the log line later."""
         return following(query)
 
     def observe(self, query: Query, reply: Reply, size: int, seconds: float) -> None:
-        """Writes the line of one answered query.
+        """Writes the log line of one query.
 
-        `size` is the reply's length in octets; `seconds` is the time from the query's arrival to the reply.
+        `size` is the reply's length in octets. `seconds` is the time from the query's arrival to the reply.
         """
         for zones, classes, line in self._rules:
             if any(names.is_within(query.key, zone) for zone in zones):
@@ -158,7 +156,7 @@ _PLACEHOLDER: Final = re.compile("|".join(re.escape(field) for field in _FIELDS)
 def _compiled(template: str) -> Callable[[_Answered], str]:
     """Returns a function that fills in the format `template`.
 
-    Metadata that no plugin sets is written as `-`. An unknown placeholder stays as it is.
+    An unknown placeholder stays as it is. Metadata are written as `-`.
     """
     parts: list[Callable[[_Answered], str]] = []
     at = 0

@@ -1,10 +1,8 @@
 """`loop`: stops forwarding while forwarded queries come back to this server (docs/plugins/loop.md).
 
-The plugin sends probes: queries for secret names. It passes a probe to the plugin chain of its own block, which
-forwards the probe. If a socket of this server receives the probe, there is a loop. The worker that receives the probe
-tells all workers. Only one worker sends probes. Rules: a probe is always forwarded, except a probe that came back. No
-name is used twice, so that no cache can answer a probe. A name is valid for RECENT seconds, so that an upstream that
-sees the name cannot use it later.
+One worker sends probes: HINFO queries for secret names, which its own plugin chain forwards. If a worker receives a
+probe, there is a loop, and this worker informs all workers. A name is used for one probe, and is valid for RECENT
+seconds.
 """
 
 from __future__ import annotations
@@ -70,22 +68,19 @@ def parse(block: Block) -> Options:
 
 
 def gather(options: Options, known: Mapping[str, bytes]) -> dict[str, bytes]:
-    """Returns the secret key with which all workers make and recognize the names of probes.
-
-    The key is generated once.
-    """
+    """Returns the secret key with which all workers make and recognise the names of probes."""
     return {options.zone: known.get(options.zone) or secrets.token_bytes(_KEY_OCTETS)}
 
 
 class Probes:
     """The names of one block's probes.
 
-    A name has a label with a time and a random number, a label with a keyed hash of this number and of the block, and
-    the zone.
+    A name has three parts: a label with a time and a random number, a label with a keyed hash of this number and the
+    block, and the zone.
     """
 
     def __init__(self, key: bytes, block: str, zone: str) -> None:
-        """`block` is a text that distinguishes this block from other blocks with the same zone."""
+        """`block` is a text that only this block has."""
         self._key, self._block, self._zone = key, block.encode(), names.from_text(zone).lower()
 
     def make(self, now: float) -> bytes:
@@ -93,7 +88,7 @@ class Probes:
         return self._name(int(now) << _RANDOM_BITS | secrets.randbits(_RANDOM_BITS))
 
     def include(self, name: bytes, now: float) -> bool:
-        """Returns True if the lower-case name was made for a probe within the last RECENT seconds."""
+        """Returns True if the lower-case name is that of a probe of the last RECENT seconds."""
         label = name[1 : 1 + name[0]]
         if not label.isdigit():
             return False
@@ -141,10 +136,7 @@ class Loop(Plugin):
         self.tick()
 
     def stop(self) -> None:
-        """Cancels the current probe.
-
-        After a change of the Corefile, the plugin that replaces this one sends its own probes.
-        """
+        """Cancels the current probe."""
         self._live = False
         self._counters.set(self._counters.cell(FOUND, self._server, self._zone), 0)
         if self._probing_task is not None and not self._probing_task.cancel():
@@ -153,7 +145,7 @@ class Loop(Plugin):
     def handle(self, query: Query, following: Following) -> Answer:
         """Passes the query on, or returns SERVFAIL while there is a loop.
 
-        A probe that came back also gets SERVFAIL. A probe that this worker sends is always passed on.
+        A probe that came back gets SERVFAIL. A probe that this worker sends is always passed on.
         """
         if query.rtype == Type.HINFO and self._probes.include(query.key, self._clock()):
             if query.client is self._own_client:
@@ -163,18 +155,14 @@ class Loop(Plugin):
         return _looping(query) if self._found else following(query)
 
     def join_fast_path(self, fast_path: FastPath) -> bool:
-        """Returns True to allow the fast path (forwarding without the plugin chain). While there is a loop, this plugin
-        turns the fast path off.
-
-        A probe never takes the fast path, because its type is HINFO.
-        """
+        """Returns True: the fast path (forwarding without the plugin chain) may be used, unless there is a loop."""
         self._fast_path, fast_path.is_shut = fast_path, bool(self._found)
         return True
 
     # -- sending probes
 
     def tick(self) -> None:
-        """Sends a probe when one is due, and evaluates the current probe. Called about once a second."""
+        """Sends a probe if it is time for the next one, and evaluates the current probe. Called about once a second."""
         if not self._live or not self._probing:
             return
         now = self._clock()
@@ -192,10 +180,7 @@ class Loop(Plugin):
             self._due = now + self._evaluate(answered=answered)
 
     async def _send(self, name: bytes, now: float) -> bool:
-        """Sends a probe, and returns True if an upstream answered it.
-
-        If no upstream answered, the probe cannot show whether there is a loop.
-        """
+        """Sends a probe. Returns True if an upstream answered it."""
         self._answered_at = now
         query = Query(name, name, Type.HINFO, Class.IN, RD, None, self._own_client, self._ask, started=now)
         answer = self._ask(query)
@@ -204,7 +189,10 @@ class Loop(Plugin):
         return reply.has_message and reply.rcode != Rcode.SERVFAIL
 
     def _evaluate(self, *, answered: bool) -> float:
-        """Decides after a probe whether there is a loop. Returns the seconds until the next probe."""
+        """Decides after a probe whether there is a loop. Returns the seconds until the next probe.
+
+        `answered` is false if no upstream answered; the probe then shows nothing.
+        """
         pause = self._pause
         self._pause = min(MAX_PAUSE, 2 * pause)
         if self._found.startswith(self._probe + " "):
@@ -225,7 +213,7 @@ class Loop(Plugin):
             self._publish("loop", self._block, f"{probe} {addresses}".encode())
 
     def _found_changed(self, payload: bytes) -> None:
-        """Called when any worker has found a loop. If `payload` is empty, the loop has ended."""
+        """Called in every worker when one of them has found a loop, or when the loop has ended (`payload` is empty)."""
         before, self._found = self._found, payload.decode()
         self._fast_path.is_shut = bool(self._found)
         if not self._live:
@@ -250,7 +238,7 @@ class Loop(Plugin):
 
 
 def _looping(query: Query) -> Reply:
-    """Returns SERVFAIL. Clients that use EDNS get the reason as an extended error (RFC 8914 §4.15, Not Ready)."""
+    """Returns SERVFAIL. Clients that use EDNS also get the extended error Not Ready (RFC 8914 §4.15)."""
     edns = (
         Edns(options=(extended_error(ExtendedError.NOT_READY, "forwarding loop"),)) if query.edns is not None else None
     )

@@ -36,13 +36,13 @@ class Minimal(Plugin):
     name = "minimal"
 
     def __init__(self, options: Options, environment: Environment) -> None:
-        """Does nothing: the plugin needs neither options nor the environment."""
+        """Does nothing."""
 
     def handle(self, query: Query, following: Following) -> Answer:
         """Removes the authority and additional sections from the following plugins' answer.
 
-        Denials, errors and delegations are not changed, with one exception: as in CoreDNS, a reply that is only an
-        rcode and has no error becomes SERVFAIL.
+        Denials, errors and delegations stay unchanged. As in CoreDNS, a reply that is only an rcode without an error
+        becomes SERVFAIL.
         """
 
         def shortened(reply: Reply) -> Reply:

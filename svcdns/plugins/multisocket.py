@@ -1,4 +1,4 @@
-"""`multisocket`: the number of workers, each of which has its own sockets. The plugin handles no queries."""
+"""`multisocket`: sets the number of workers. Each worker has its own sockets. The plugin handles no queries."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MOST: Final = 1024
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """The number of workers, at least 1, and a line for the log if more were configured than can be run."""
+    """The number of workers, at least 1, and a log line if the Corefile states more than can be run."""
 
     workers: int
     warnings: tuple[str, ...] = ()

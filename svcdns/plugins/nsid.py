@@ -1,4 +1,4 @@
-"""`nsid`: tells a client that sends the EDNS option NSID which server answered (RFC 5001)."""
+"""`nsid`: tells a client with the EDNS option NSID which server answered (RFC 5001)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from svcdns.wire.record import Edns
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """The identifier that replies get in the option NSID. If it is empty, the host's name is used."""
+    """The identifier for the option NSID in replies. If it is empty, the host's name is used."""
 
     text: str = ""
 
@@ -38,7 +38,7 @@ class Nsid(Plugin):
     name = "nsid"
 
     def __init__(self, options: Options, environment: Environment) -> None:  # noqa: ARG002 - needs no surroundings
-        """Looks up the host's name, once."""
+        """Looks up the name of the host."""
         self._data = (options.text or socket.gethostname()).encode()
 
     def join_cold_path(self, cold_path: ColdPath) -> bool:  # noqa: ARG002 - nothing to set

@@ -19,7 +19,7 @@ MODES: Final = ("until-ready", "continuously")
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """The address to listen on, and whether a plugin is checked again after it was ready once."""
+    """The address of the page /ready, and whether a plugin is checked again after it was ready once."""
 
     address: tuple[str, int] = DEFAULT
     continuously: bool = False

@@ -1,6 +1,6 @@
 """`root`: the folder that relative paths of other plugins start from.
 
-The plugin handles no queries. The folder is read before the options of other plugins.
+The plugin handles no queries.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """`timeouts`: how long connections over TCP and TLS may take, and how many queries a connection may carry.
 
-The plugin handles no queries. If several blocks share an address and port, the directive of the last of these blocks is
+The plugin handles no queries. If several blocks share an address and port, the last of them with this directive is
 used.
 """
 

@@ -1,8 +1,8 @@
 """`tls`: the certificate of the block's `tls://` listeners, and whether clients need a certificate.
 
 The plugin handles no queries. The control process reads the files at start and again every PERIOD seconds, and sends
-their content to the workers. A changed certificate and key are used for new connections. If the files cannot be used,
-the previous certificate and key stay in use.
+their content to the workers. If changed files cannot be used, the previous content stays in use. A new certificate is
+used for new connections.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ REFUSED: Final = Family(
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """The paths of the certificate and key files; relative paths start from the folder of *root*.
+    """The paths of the certificate and key files. Relative paths start from the folder of *root*.
 
     `client_auth` is one of CLIENT_AUTH. `authorities` and `keylog` are empty if not configured.
     """
@@ -70,15 +70,15 @@ class Options:
 
     @property
     def data_key(self) -> str:
-        """The key of the files' content in the data that the control process sends to the workers."""
+        """Returns the key of the files' content in the data that the control process sends to the workers."""
         return f"{self.certificate} {self.key} {self.authorities} {self.client_auth} {self.keylog}"
 
 
 class ServerTls(msgspec.Struct, frozen=True, array_like=True):
     """The certificates and keys that the control process sends to the workers, and how to use them.
 
-    `expires` is the expiry of the certificate in Unix seconds. If newer files cannot be used, `refused` is the error
-    text, otherwise it is empty.
+    `expires` is the expiry of the certificate in Unix seconds. `refused` is the error text of newer files that cannot
+    be used, otherwise empty.
     """
 
     certificate: str
@@ -90,7 +90,7 @@ class ServerTls(msgspec.Struct, frozen=True, array_like=True):
 
     @property
     def verify(self) -> ssl.VerifyMode:
-        """The mode of the module `ssl` that states whether clients may or must present a certificate."""
+        """Returns the `ssl` module's constant for whether clients may or must present a certificate."""
         return CLIENT_AUTH[self.client_auth]
 
 
@@ -154,9 +154,9 @@ def period(options: Options) -> float:  # noqa: ARG001 - the same for all
 
 
 def refresh(options: Options, known: Mapping[str, bytes]) -> dict[str, bytes]:
-    """Reads the certificate and key files again, and returns their content if it has changed, otherwise nothing.
+    """Reads the certificate and key files again. Returns their content if it has changed, otherwise an empty mapping.
 
-    If the new content cannot be used, logs each error once and returns the previous content with `refused` set.
+    If the new content cannot be used, logs the error and returns the previous content with `refused` set.
     """
     payload = known.get(options.data_key)
     if payload is None:
@@ -202,7 +202,7 @@ class Tls(Plugin):
 
     @classmethod
     def settings(cls, options: Options) -> Settings:
-        """Returns settings with the key of the certificate for the block's `tls://` listeners."""
+        """Returns settings with the data key of the certificate for the block's `tls://` listeners."""
         return Settings(certificate=options.data_key)
 
 

@@ -1,12 +1,8 @@
 """`visibility`: which clients may see which Services of the cluster (docs/plugins/visibility.md).
 
-The plugin answers nothing itself. It finds out who the client is, and puts into the query what the client may see
-(`Query.visibility`). *kubernetes*, *k8s_external* and *transfer* treat all other Services as if they did not exist.
-
-A client is identified by its address: it is the Pod that has the address, if exactly one Pod has it, and if this Pod
-does not use the network of its node. Any other client is a stranger. The client class is the namespace of the Pod, and
-the set of the networks in the rules that contain the address. So the answer table finds a reply by the namespace to
-which the address belongs at the moment of the query.
+The plugin identifies the client by its address, and adds to the query what the client may see (`Query.visibility`).
+*kubernetes*, *k8s_external* and *transfer* treat all other Services as nonexistent. A client is identified if exactly
+one Pod has its address, and this Pod does not use the network of its node.
 """
 
 from __future__ import annotations
@@ -42,7 +38,7 @@ _SEE: Final = "see"
 class Objects:
     """A part of the cluster: everything, or namespaces by name or by label selector, or single Services.
 
-    A Service is a pair of its namespace and its name. Names are in lower case.
+    A Service is a pair of namespace and name, in lower case.
     """
 
     everything: bool = False
@@ -53,8 +49,9 @@ class Objects:
 
 @dataclass(frozen=True, slots=True)
 class Allowed:
-    """Clients, and what they may see. The clients are given by namespace, by a label selector for namespaces, or by
-    network.
+    """Clients, and what they may see.
+
+    The clients are given by namespace, by a label selector for namespaces, or by network.
     """
 
     objects: Objects
@@ -65,10 +62,10 @@ class Allowed:
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """The rules. A client may see the union of what its rules show.
+    """The rules of *visibility*. A client may see everything that one of its rules allows.
 
-    `own` is True if a Pod may see its own namespace. `shared` applies to all clients, `default` to clients that are not
-    identified as a Pod.
+    If `own` is true, a Pod may see its own namespace. `shared` applies to all clients, and `default` to clients that
+    are not identified as a Pod.
     """
 
     own: bool = False
@@ -132,9 +129,9 @@ def _objects(line: Directive, words: Sequence[Token]) -> Objects:
 
 
 def _kind(line: Directive, words: Sequence[Token], kinds: Sequence[str]) -> tuple[str, Sequence[Token]]:
-    """Returns the first word, which must be one of `kinds`, and the words after it. Only `all` has no words after it.
+    """Returns the first word, which must be one of `kinds`, and the words after it. Raises CorefileError.
 
-    Raises CorefileError.
+    There must be at least one word after the first, unless the first word is `all`.
     """
     if not words:
         raise CorefileError(line.position, f"'{line.name.text}' needs more words; {_any_of(kinds)} was expected")
@@ -191,7 +188,7 @@ class _Cluster(Protocol):
 
 
 class _Rule:
-    """The namespaces and Services that an `allow` line or a default shows, in a form that is fast to search."""
+    """The namespaces and Services that a rule allows clients to see."""
 
     def __init__(self, objects: Objects) -> None:
         self.everything, self.namespaces, self.services = objects.everything, objects.namespaces, objects.services
@@ -200,7 +197,7 @@ class _Rule:
         """The namespaces of `services`."""
 
     def covers(self, namespace: str, labels: Callable[[], Mapping[str, str]]) -> bool:
-        """Returns True if the rule shows all Services of the namespace. `labels` returns the namespace's labels."""
+        """Returns True if the rule covers all Services of the namespace. `labels` returns the namespace's labels."""
         return self.everything or namespace in self.namespaces or (self.selects is not None and self.selects(labels()))
 
 
@@ -271,10 +268,10 @@ class Visibility(Plugin):
         return cluster.index
 
     def client_class(self, address: str) -> str:
-        """Returns the namespace of the Pod with that address, and a digit for each line with networks: 1 if they
-        contain the address, else 0.
+        """Returns the namespace of the Pod with that address, followed by a digit for each rule with networks.
 
-        The namespace is empty for a stranger. It is `?` for a stranger while the Pods are not listed yet.
+        The digit is 1 if the networks contain the address, otherwise 0. The namespace is empty if the client is not
+        identified, and `?` if the Pods have not been listed yet.
         """
         octets = packed(address)
         digits = "".join("1" if octets is not None and octets in networks else "0" for networks in self._networks)
@@ -282,8 +279,9 @@ class Visibility(Plugin):
         return f"{namespace or ('' if self._index.synced else '?')} {digits}"
 
     def handle(self, query: Query, following: Following) -> Answer:
-        """Adds to the query what its client may see, and passes it to the next plugin. Counts the query if something
-        was hidden.
+        """Adds to the query what its client may see, and passes it to the next plugin.
+
+        Counts the query if a Service was hidden from the client.
         """
         sight = self._sight(query.client.address)
         cell = self._counters.cell(HIDDEN, query.listener)
@@ -300,7 +298,6 @@ class Visibility(Plugin):
         return then(following(query.changed(visibility=sight)), finished)
 
     def _sight(self, address: str) -> _Sight:
-        """Returns what the client with this address may see now."""
         octets = packed(address)
         namespace = self._namespace_of(octets)
         rules, dependencies = [*self._shared], set[Dependency]()
@@ -322,8 +319,8 @@ class Visibility(Plugin):
         return _Sight(self._index, rules, tuple(dependencies))
 
     def _namespace_of(self, octets: bytes | None) -> str:
-        """Returns the namespace (lower case) of the only Pod with this address; empty if the client cannot be
-        identified.
+        """Returns the lower-case namespace of the only Pod with this address, or an empty text if there is not exactly
+        one.
         """
         if octets is None:
             return ""

@@ -34,7 +34,7 @@ class Whoami(Plugin):
     name = "whoami"
 
     def __init__(self, options: Options, environment: Environment) -> None:
-        """Does nothing: the plugin needs neither options nor the environment."""
+        """Does nothing."""
 
     def handle(self, query: Query, following: Following) -> Answer:  # noqa: ARG002 - answers every query
         """Returns a reply with an empty answer section.

@@ -1,13 +1,10 @@
-"""Runs file input and output outside the event loop, so that a mount that hangs (NFS, FUSE) cannot stop the loop.
+"""Runs file I/O outside the event loop, so that a mount that hangs (NFS, FUSE) cannot stop the loop.
 
-A thread that waits for such a mount cannot be cancelled. Rules:
+Rules:
 
-1. Each call has a daemon thread of its own, not one of the executor's pool. So a blocked call delays no other call and
-   no exit.
-2. The caller may stop waiting. The thread remains until the kernel releases it, and its result is dropped.
-3. A call waits until an earlier call with the same name has returned. So a blocked file occupies one thread only.
-
-The module retries nothing and stores no content: the caller keeps using what it read last.
+1. Each call has a daemon thread of its own. A blocked call delays no other call and no exit.
+2. The caller may stop waiting. The thread then goes on, and its result is dropped.
+3. A call waits until an earlier call with the same name has returned.
 """
 
 from __future__ import annotations
@@ -30,11 +27,11 @@ T = TypeVar("T")
 
 
 class BlockedError(SvcdnsError):
-    """A call did not return in time. `str(error)` names the call."""
+    """Raised if a call did not return in time. The text of the error names the call."""
 
 
 class BlockingCalls:
-    """Runs blocking functions in threads, and logs a function that takes long. Each call has a name."""
+    """Runs blocking functions in threads, and logs slow calls. Each call has a name."""
 
     def __init__(self, log: logging.Logger) -> None:
         """`log` gets a WARNING line for a call that takes longer than WARN_AFTER seconds, and an INFO line when it
@@ -46,8 +43,8 @@ class BlockingCalls:
     async def run(self, what: str, function: Callable[..., T], *arguments: Any, limit: float = inf, key: str = "") -> T:
         """Returns `function(*arguments)`, called in a thread.
 
-        `what` describes the files in log lines. If an earlier call with the same `what` and `key` is still running,
-        waits until it has returned. Raises the exceptions of the function, and BlockedError after `limit` seconds.
+        `what` describes the files in log lines. Waits until an earlier call with the same `what` and `key` has
+        returned. Raises the exceptions of the function, and BlockedError after `limit` seconds.
         """
         name = what, key
         while (earlier := self._running.get(name)) is not None and not earlier.done():
@@ -74,9 +71,7 @@ class BlockingCalls:
 
 
 def start(function: Callable[..., T], *arguments: Any) -> asyncio.Future[T]:
-    """Calls `function(*arguments)` in a daemon thread. Returns a future, which gets the function's result or
-    exception.
-    """
+    """Calls `function(*arguments)` in a daemon thread. Returns a future with the function's result or exception."""
     loop = asyncio.get_running_loop()
     outcome: asyncio.Future[T] = loop.create_future()
 
@@ -95,7 +90,7 @@ def start(function: Callable[..., T], *arguments: Any) -> asyncio.Future[T]:
 async def in_thread(function: Callable[..., T], *arguments: Any) -> T:
     """Returns `function(*arguments)`, called in a daemon thread.
 
-    If the caller is cancelled, the thread goes on and its result is lost.
+    If the caller is cancelled, the thread goes on, and its result is dropped.
     """
     return await start(function, *arguments)
 

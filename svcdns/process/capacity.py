@@ -1,7 +1,6 @@
-"""How many workers this machine, or this container, can carry.
+"""How many workers this machine, or this container, can run.
 
-Each start of a worker needs a processor for about a quarter of a second, and its heartbeat needs one four times a
-second. Many more workers than processors starve the control process, which the supervisor then kills as unresponsive.
+With many more workers than processors, the control process would not get enough time for its heartbeat.
 """
 
 from __future__ import annotations
@@ -25,8 +24,8 @@ WORKER: Final = 24 * MIB
 def processors(root: Path = ROOT, own: Path = OWN) -> int:
     """Returns the number of processors that this process may use, at least 1.
 
-    It is the number in the CPU affinity, or less if the CPU limit of a control group is lower. A limit of 2.5
-    processors counts as 2. `root` is where control groups are mounted; `own` names this process's groups.
+    The CPU affinity and the CPU limits of control groups are considered. A limit of 2.5 processors counts as 2. `root`
+    is where control groups are mounted. `own` is the file that names this process's groups.
     """
     count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     version, found = groups(root, own, "cpu")
@@ -37,7 +36,7 @@ def processors(root: Path = ROOT, own: Path = OWN) -> int:
 def most_workers(available: int, memory: int | None) -> tuple[int, str]:
     """Returns the largest number of workers, at least 1, and the reason in words.
 
-    `available` is the number of processors, `memory` the memory limit in octets or None.
+    `available` is the number of processors. `memory` is the memory limit in octets, or None.
     """
     by_processors = PER_PROCESSOR * available
     reasons = [
@@ -51,10 +50,7 @@ def most_workers(available: int, memory: int | None) -> tuple[int, str]:
 
 
 def capacity() -> tuple[int, str]:
-    """Returns the largest number of workers for this machine or container, and the reason in words.
-
-    Reads files of the kernel.
-    """
+    """Returns the largest number of workers for this machine or container, and the reason in words."""
     return most_workers(processors(), MemoryGroup().limit())
 
 

@@ -1,10 +1,8 @@
-"""The channel between the supervisor and each of its children: small JSON messages, with file descriptors.
+"""The channel between the supervisor and each of its children: JSON messages, with file descriptors.
 
-A message is one line of JSON. Its descriptors are sent together with the octets (SCM_RIGHTS, unix(7)), and the field
-`fds` has their number. Only the supervisor holds the other end of a child's channel. So the end of the stream means
-that the supervisor has ended. The module uses only the standard library, because the supervisor imports it.
-
-Rule: after a ChannelBrokenError nothing more is read, because descriptors can no longer be matched to messages.
+A message is one line of JSON. Its descriptors are sent together with its octets (SCM_RIGHTS, unix(7)), and the field
+`fds` has their number. The end of the stream means that the supervisor has ended. Rule: after a ChannelBrokenError,
+nothing more is read.
 """
 
 from __future__ import annotations
@@ -28,15 +26,15 @@ _ANCILLARY: Final = socket.CMSG_SPACE(MAX_FDS * array.array("i").itemsize)
 
 
 class ChannelClosedError(Exception):
-    """The other end of the channel has been closed."""
+    """Raised if the other end of the channel has been closed."""
 
 
 class ChannelBrokenError(ChannelClosedError):
-    """The received octets are not a message, or descriptors are missing. `str(error)` says which."""
+    """Raised if the received octets are not a message, or if descriptors are missing."""
 
 
 def encoded(message: Message, fds: list[int]) -> tuple[bytes, list[tuple[int, int, array.array[int]]]]:
-    """Returns a message as a line of JSON, and its descriptors as ancillary data, to be sent with the first octet."""
+    """Returns a message as a line of JSON, and its descriptors as ancillary data to send with the first octet."""
     line = json.dumps({**message, "fds": len(fds)}, separators=(",", ":")).encode() + b"\n"
     return line, [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
 
@@ -45,7 +43,7 @@ class Channel:
     """One end of a channel, on a stream socket."""
 
     def __init__(self, sock: socket.socket) -> None:
-        """Takes ownership of a stream socket. The socket stays in blocking mode, because messages are small."""
+        """Takes ownership of a stream socket, which stays in blocking mode."""
         self.sock = sock
         self._buffer = b""
         self._fds: deque[int] = deque()
@@ -67,8 +65,7 @@ class Channel:
     def receive(self) -> list[Message]:
         """Reads once, and returns the messages that are complete now, each with its descriptors under `fds`.
 
-        The list is empty if nothing has arrived. Raises ChannelClosedError at the end of the channel, and
-        ChannelBrokenError.
+        Raises ChannelClosedError at the end of the channel, and ChannelBrokenError.
         """
         try:
             data, ancillary, flags, _ = self.sock.recvmsg(_CHUNK, _ANCILLARY)
@@ -101,7 +98,7 @@ class Channel:
 
     @property
     def whole(self) -> bool:
-        """True if every message that has begun to arrive is complete."""
+        """Returns True if no incomplete message has arrived."""
         return not self._buffer and not self._fds
 
     def close(self) -> None:

@@ -1,9 +1,7 @@
 """The secrets of DNS cookies, in a page of shared memory after the regions of the processes.
 
-The supervisor writes a random base when it makes the shared memory. Workers derive their secrets from it. If the
-operator has a file of secrets, the control process writes these secrets to the page, and workers use them instead. The
-page lasts as long as the program, also through an upgrade in place. The module uses only the standard library, because
-the supervisor imports it.
+The supervisor writes a random base, from which workers derive their secrets. If the operator has a file of secrets, the
+control process writes these to the page, and workers use them instead. The page stays through an upgrade in place.
 """
 
 from __future__ import annotations
@@ -25,7 +23,7 @@ _SECRETS_AT: Final = BASE_SIZE + 1
 
 
 def add(fd: int) -> None:
-    """Adds the page, with a random base, to shared memory `fd` that has none because an earlier version made it."""
+    """Adds the page, with a random base, to the shared memory `fd` of an earlier version, which has no such page."""
     if os.fstat(fd).st_size < _OFFSET + PAGE:
         os.ftruncate(fd, _OFFSET + PAGE)
         os.pwrite(fd, os.urandom(BASE_SIZE), _OFFSET)
@@ -34,7 +32,7 @@ def add(fd: int) -> None:
 def page(fd: int) -> memoryview:
     """Returns the page of the shared memory `fd`.
 
-    If the memory has no such page because an earlier version made it, returns a private page.
+    If an earlier version made the memory without this page, returns a private page.
     """
     if os.fstat(fd).st_size < _OFFSET + PAGE:
         return private_page()
@@ -42,7 +40,7 @@ def page(fd: int) -> memoryview:
 
 
 def private_page() -> memoryview:
-    """Returns a page with a new random base, from which workers derive secrets. No other process has the page."""
+    """Returns a page with a new random base that no other process has."""
     made = bytearray(PAGE)
     made[:BASE_SIZE] = os.urandom(BASE_SIZE)
     return memoryview(made)

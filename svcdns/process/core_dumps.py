@@ -1,8 +1,7 @@
 """Keeps the memory of the processes, which may have tokens and private keys, out of core files.
 
-There are two settings, and child processes inherit both. The size limit of 0 stops core files. But the kernel ignores
-this limit if core dumps are piped to a program (core(5)). For that case, the core-dump filter of the process leaves all
-memory out of the dump.
+The size limit 0 stops core files. If core dumps are piped to a program, the kernel ignores this limit (core(5)): for
+that case, the core-dump filter leaves all memory out. Child processes inherit both settings.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ _FILTER: Final = "/proc/self/coredump_filter"
 
 
 def exclude_memory() -> None:
-    """Sets the size of core files to 0, and leaves all memory out of core dumps. Keeps the hard limit."""
+    """Sets the size of core files to 0, and leaves all memory out of core dumps."""
     _, hard = resource.getrlimit(resource.RLIMIT_CORE)
     resource.setrlimit(resource.RLIMIT_CORE, (0, hard))
     with contextlib.suppress(OSError), open(_FILTER, "w", encoding="ascii") as file:  # Linux with a writable /proc

@@ -1,8 +1,7 @@
 """Makes room for the file descriptors of a worker: one for each client's TCP connection and each query to an upstream.
 
-The kernel's table of a process's descriptors grows by doubling. Where threads share the table, each growth waits for
-all processors (synchronize_rcu in Linux `fs/file.c`). That takes about 15 ms, in which nothing is answered, and happens
-under the highest load. So the table is grown once at the start, before there are threads.
+The kernel's descriptor table grows by doubling, which takes about 15 ms in a process with threads. So the table is
+grown once at the start, before there are threads.
 """
 
 from __future__ import annotations
@@ -29,9 +28,9 @@ def raise_descriptor_limit() -> None:
 
 
 def grow_descriptor_table() -> None:
-    """Has the kernel grow the process's descriptor table to TABLE_SIZE.
+    """Makes the kernel grow the process's descriptor table to TABLE_SIZE.
 
-    Call it before the first thread starts: with threads, growing it blocks the process for about 15 ms.
+    Call it before the first thread starts.
     """
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     last = (TABLE_SIZE if soft == resource.RLIM_INFINITY else min(TABLE_SIZE, soft)) - 1

@@ -1,8 +1,6 @@
-"""Frames in a stream of octets: each is its length, four octets in network order, followed by its content.
+"""Frames in a stream of octets: each frame has its length, four octets in network order, and its content.
 
-Frames are used by the feed between the control process and workers, by the state that a worker passes to its successor,
-and by snapshot files. Rule: a frame has at most MAX_FRAME octets; writers and readers check this. So a reader refuses
-other data early, before it has collected gigabytes.
+Rule: a frame has at most MAX_FRAME octets. Writers and readers check this.
 """
 
 from __future__ import annotations
@@ -19,10 +17,10 @@ MAX_FRAME: Final = 1 << 28
 
 
 class FrameTooLargeError(SvcdnsError):
-    """A frame has more than MAX_FRAME octets."""
+    """Raised if a frame has more than MAX_FRAME octets."""
 
     def __init__(self, size: int) -> None:
-        """`size` is the number of octets of the frame's content."""
+        """`size` is the number of octets in the frame's content."""
         super().__init__(f"a frame of {size} octets; at most {MAX_FRAME} are allowed")
 
 
@@ -35,9 +33,9 @@ def framed(content: bytes) -> bytes:
 
 
 def read_framed(file: BinaryIO) -> bytes:
-    """Reads one frame of a file and returns its content. Raises FrameTooLargeError.
+    """Reads one frame of a file, and returns its content. Raises FrameTooLargeError.
 
-    If the file ends within the frame, the content is cut off; at the end of the file it is empty.
+    If the file ends within the frame, the content is incomplete. At the end of the file, it is empty.
     """
     size = int.from_bytes(file.read(LENGTH), "big")
     if size > MAX_FRAME:
@@ -48,7 +46,7 @@ def read_framed(file: BinaryIO) -> bytes:
 class Deframer:
     """Splits a stream into the contents of its frames.
 
-    `feed` adds octets as they arrive, `contents` returns the contents of the complete frames.
+    `feed` adds received octets, and `contents` returns the contents of the complete frames.
     """
 
     def __init__(self) -> None:

@@ -18,11 +18,10 @@ class _Pauses:
 
 @contextmanager
 def collector_paused() -> Iterator[None]:
-    """Pauses the garbage collector while code that makes very many objects runs, in this thread or in any other.
+    """Pauses the garbage collector while the code of a `with` block makes very many objects.
 
-    A collection stops all threads while it walks through these objects. So at the end the objects that exist are
-    excluded from later collections, with gc.freeze(). These objects are still freed with their last reference.
-    Reference cycles that exist at the end are never freed. So use it seldom, and not for code that may wait for a file.
+    At the end, all objects that exist are excluded from later collections, with gc.freeze(). Reference cycles among
+    them are never freed.
     """
     with _Pauses.lock:
         _Pauses.count += 1
@@ -38,7 +37,7 @@ def collector_paused() -> Iterator[None]:
 
 
 def release_free_memory() -> None:
-    """Returns free memory to the system (malloc_trim(3)); this takes time, as it walks the heap.
+    """Returns free memory to the system (malloc_trim(3)). Takes time for a large heap.
 
     Does nothing if the C library has no such function.
     """

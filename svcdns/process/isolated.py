@@ -1,14 +1,10 @@
 """Starts Python interpreters that import only this program's code and the packages installed with it.
 
-`python -m` looks for modules in the working directory first, and `PYTHONPATH` names further folders. A file `queue.py`
-in such a folder would run with the server's rights. So every process of this program is started by `command`. The
-interpreter then ignores the working directory and the variables `PYTHON*`. It ignores the user's own site-packages too,
-unless svcdns is installed there. The program's own folder, where this file is, is searched after the standard library.
-The environment itself is passed on unchanged, because exec plugins of a kubeconfig may need it.
+Such an interpreter ignores the working directory and the variables `PYTHON*`. It also ignores the user's own
+site-packages, unless svcdns is installed there. This file is also the script that it runs. Rules:
 
-This file is also the script that such an interpreter runs. Its path is part of the hand-over format: a supervisor of an
-earlier version starts the new version by this path. Rule: this file, and modules that call `ensure`, import only what
-every interpreter has already loaded. Even `__future__` and `typing` could come from another folder.
+1. The path of this file is part of the hand-over format.
+2. This file, and modules that call `ensure`, import only modules that every interpreter has already loaded.
 """
 
 import os
@@ -22,7 +18,7 @@ _PACKAGE = "svcdns"
 def command(program: str, *arguments: str) -> list[str]:
     """Returns the command line that runs `program` in an isolated interpreter.
 
-    `program` is a module of this program, run as by `python -m`, or the name under which the user called the command.
+    `program` is a module, run as by `python -m`, or the name under which the user called the command.
     """
     isolation = ("-E", "-P") if _installed_for_user() else ("-I",)
     bytecode = ("-B",) if sys.dont_write_bytecode else ()
@@ -32,14 +28,14 @@ def command(program: str, *arguments: str) -> list[str]:
 def ensure(program: str, *arguments: str) -> None:
     """Restarts this process in an isolated interpreter, and then does not return.
 
-    Returns at once if the present interpreter is isolated already.
+    Returns if the present interpreter is isolated already.
     """
     if not (sys.flags.ignore_environment and sys.flags.safe_path):
         os.execv(sys.executable, command(program, *arguments))
 
 
 def _installed_for_user() -> bool:
-    """Returns True if svcdns is installed in the user's own site-packages (PEP 370) and these are enabled."""
+    """Returns True if svcdns is installed in the user's own site-packages (PEP 370), and these are enabled."""
     if not site.ENABLE_USER_SITE:
         return False
     try:
@@ -50,7 +46,7 @@ def _installed_for_user() -> bool:
 
 
 def _main() -> None:
-    """Runs the program that the command line names; `command` has made that command line."""
+    """Runs the program that the command line, made by `command`, names."""
     import runpy
 
     del sys.argv[0]

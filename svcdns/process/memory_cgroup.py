@@ -1,8 +1,6 @@
 """Reads the memory limit and the working set of this process's control group (cgroups(7), versions 1 and 2).
 
-In a container `/sys/fs/cgroup` is usually the container's own group. Elsewhere `/proc/self/cgroup` names a group below
-it. If the group has no limit, the nearest group above it with a limit is used. Each call reads the files again, because
-limits may change.
+If the group has no limit, the nearest group above it with a limit is used. Each call reads the files again.
 """
 
 from __future__ import annotations
@@ -21,8 +19,7 @@ _UNLIMITED: Final = 1 << 60
 class _Version:
     """The names of files and fields in one cgroup version.
 
-    `limit` and `usage` are file names. `inactive` is the field of `memory.stat` with the inactive page cache, which the
-    kernel reclaims first.
+    `limit` and `usage` are file names. `inactive` is the field of `memory.stat` with the inactive page cache.
     """
 
     limit: str
@@ -48,17 +45,17 @@ class MemoryGroup:
     """The control group (cgroup) of this process, with the groups that contain it."""
 
     def __init__(self, root: Path = ROOT, own: Path = OWN) -> None:
-        """`root` is where control groups are mounted; `own` is the file that names this process's groups."""
+        """`root` is where control groups are mounted. `own` is the file that names this process's groups."""
         version, self._groups = groups(root, own, "memory")
         self._version = _ONE if version == 1 else _TWO
 
     def limit(self) -> int | None:
-        """Returns the memory limit in octets; None if there is none or it cannot be read."""
+        """Returns the memory limit in octets, or None if there is none or it cannot be read."""
         found = self._limited()
         return None if found is None else found[1]
 
     def usage(self) -> Usage | None:
-        """Returns limit and working set; None if there is no limit or a file cannot be read."""
+        """Returns limit and working set, or None if there is no limit or a file cannot be read."""
         found = self._limited()
         if found is None:
             return None

@@ -1,8 +1,7 @@
-"""Ends a child process together with the supervisor, and has it ignore the signals of a terminal.
+"""Ends a child process together with the supervisor, and makes it ignore the signals of a terminal.
 
-Linux kills the child when its parent dies (prctl(2), PR_SET_PDEATHSIG). The kernel clears that setting when a file with
-capabilities is executed. So the child makes the setting itself, and then checks that its parent still exists. On other
-systems the child ends when its channel to the supervisor ends.
+On Linux, the child sets PR_SET_PDEATHSIG (prctl(2)) itself, because the kernel clears this setting when a file with
+capabilities is executed. On other systems, the child ends when its channel to the supervisor ends.
 """
 
 from __future__ import annotations
@@ -18,9 +17,9 @@ _IGNORED: Final = ("SIGINT", "SIGTERM", "SIGQUIT", "SIGHUP", "SIGUSR1", "SIGUSR2
 
 
 def die_with_parent() -> None:
-    """Ignores the signals that the supervisor handles, and has this process die with the supervisor.
+    """Ignores the signals that the supervisor handles, and makes this process end with the supervisor.
 
-    Exits at once if the supervisor has ended already.
+    Exits if the supervisor has ended already.
     """
     for name in _IGNORED:
         signal.signal(getattr(signal, name), signal.SIG_IGN)

@@ -1,11 +1,7 @@
 """Sets how the kernel and the interpreter schedule a worker, so that queries do not wait for other work.
 
-The control process shares processors with workers, and sometimes works for long, for example on a list of a large
-cluster. By default Linux lets control use up a time slice of some milliseconds first. A worker that requests a short
-slice preempts it at once (sched_setattr(2), Linux 6.12 and later; older kernels accept the call and change nothing).
-
-In a worker, the thread that answers queries releases the interpreter lock in each system call on a socket. By default
-the thread that writes the log may then keep the lock for 5 ms (sys.setswitchinterval).
+A worker that requests short time slices can preempt the control process (sched_setattr(2), Linux 6.12 and later). A
+short switch interval limits how long another thread of the worker keeps the interpreter lock (sys.setswitchinterval).
 """
 
 from __future__ import annotations
@@ -32,7 +28,10 @@ def shorten_switch_interval() -> None:
 
 
 def request_short_slices() -> bool:
-    """Asks the kernel to run this process soon after it wakes up. Returns True if the kernel accepts the request."""
+    """Requests short time slices from the kernel, so that this process runs soon after it wakes up.
+
+    Returns True if the kernel accepts the request.
+    """
     number = _SYSTEM_CALL.get(platform.machine())
     if sys.platform != "linux" or number is None or os.sched_getscheduler(0) != os.SCHED_OTHER:
         return False

@@ -1,11 +1,9 @@
 """The shared memory of all processes: two regions (side 0 and side 1) for the control process, and for each worker
 slot.
 
-The supervisor makes the mapping and passes its descriptor to the children. The mapping lasts as long as the program. So
-the counters of a process that died continue in the next process of its region. Each region has one writer at a time. In
-a rolling replacement the successor gets the region of the other side, because its predecessor still writes to its own.
-A region begins with heartbeat and state; the rest is described in `svcdns.telemetry.counters`. The module uses only the
-standard library, because the supervisor imports it.
+The supervisor makes the memory. Each region has one writer at a time: in a rolling replacement, the successor gets the
+region of the other side. The counters of a process that ended continue in the next process of its region. A region
+begins with heartbeat and state. `svcdns.telemetry.counters` describes the rest.
 """
 
 from __future__ import annotations
@@ -48,7 +46,7 @@ class State(IntEnum):
 
 
 def control_region(side: int) -> int:
-    """Returns the number of a region of the shared memory: that of the control process on `side` (0 or 1).
+    """Returns the region number of the control process on `side` (0 or 1).
 
     The control process and its successor have different sides.
     """
@@ -56,8 +54,7 @@ def control_region(side: int) -> int:
 
 
 def worker_region(slot: int, side: int) -> int:
-    """Returns the number of a region of the shared memory: that of the worker with the number `slot`, on `side` (0 or
-    1).
+    """Returns the region number of the worker with the number `slot`, on `side` (0 or 1).
 
     A worker and its successor have the same slot and different sides.
     """
@@ -65,10 +62,7 @@ def worker_region(slot: int, side: int) -> int:
 
 
 def other_side(region: int) -> int:
-    """Returns the number of the region on the other side: that of the successor or of the predecessor of a process.
-
-    `region` is the number of the region of this process.
-    """
+    """Returns the number of the region that belongs to the successor or predecessor of the process in `region`."""
     return (region + 1 + SLOTS) % REGIONS
 
 
@@ -82,7 +76,7 @@ def create() -> int:
 def memory_file(name: str) -> int:
     """Makes an empty file in memory (memfd_create(2)), and returns its descriptor.
 
-    Systems without such files get an unlinked temporary file.
+    On systems without such files, makes an unlinked temporary file.
     """
     if hasattr(os, "memfd_create"):
         return os.memfd_create(name, os.MFD_CLOEXEC)
@@ -99,14 +93,14 @@ def regions(fd: int) -> list[memoryview]:
 
 
 def heartbeat(region: memoryview) -> float:
-    """Returns the time of the last heartbeat, in seconds on CLOCK_MONOTONIC; 0 if there was none."""
+    """Returns the time of the last heartbeat, in seconds on CLOCK_MONOTONIC, or 0 if there was none."""
     return region[0:8].cast("d")[0]
 
 
 def reset(region: memoryview, now: State) -> None:
     """Clears the heartbeat and sets the state in a region of the shared memory.
 
-    `now` is STARTING if a process is about to start in the region, ENDED if its process has ended.
+    `now` is STARTING before a process starts in the region, and ENDED after its process has ended.
     """
     region[0:16].cast("d")[0] = 0.0
     region[0:16].cast("d")[1] = float(now)

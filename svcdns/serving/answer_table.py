@@ -1,13 +1,8 @@
 """The answer table: maps the octets of a query packet to an encoded reply.
 
-The key is the packet without its message id. On a listener with client classes, the client class precedes the packet.
-An entry is the reply without its message id, in one or more orders of its records (rotations). A reply is stored when
-its key is asked for the second time, so that names asked for once take no memory. An entry is removed when a change
-affects one of its dependencies, when its deadline passes, or when its generation is discarded.
-
-The table has a current and a previous generation. It starts a new generation when the current one takes half of the
-budget, and then discards the previous one. So the memory of the table is bounded, whatever clients ask. TTLs that count
-down are brought up to date when an entry is asked for, at most once a second.
+A key is a packet without its message id; on a listener with client classes, the client class precedes the packet. An
+entry is a reply without its message id, in one or more orders of its records (rotations). A reply is stored at the
+second query for its key.
 
 Rules:
 
@@ -73,14 +68,15 @@ def _nothing() -> None:
 
 
 class Countdown:
-    """The offsets of the TTLs in a reply whose TTLs count down, and the time when the reply expires."""
+    """The positions of the TTLs that count down in a reply, and the time at which the reply expires."""
 
     __slots__ = ("ends", "offsets")
 
     def __init__(self, offsets: tuple[tuple[int, ...], ...], ends: float) -> None:
-        """`offsets` has one tuple for each encoded reply: the offsets of its TTLs.
+        """`offsets` has one tuple for each encoded reply, with the offsets of its TTLs.
 
-        `ends` is a time on the table's clock. TTLs go down by one at each whole second before `ends`.
+        `ends` is the time at which the reply expires, on the table's clock. Until then, all TTLs go down by one in each
+        second.
         """
         self.offsets, self.ends = offsets, ends
 
@@ -134,7 +130,7 @@ class Entry(msgspec.Struct, gc=False, eq=False):
     ) -> Entry:
         """Returns an entry. `wires` has the encoded reply in each order of its records.
 
-        The first of them counts as used, because it answered the query for which the entry was made.
+        The first order is counted as used, because the caller has sent it.
         """
         if len(wires) == 1:
             return cls(key, wires[0], deadline, dependencies, hit_counter, details)
@@ -153,7 +149,7 @@ class Entry(msgspec.Struct, gc=False, eq=False):
 
     @property
     def cost(self) -> int:
-        """The octets of the table's budget that the entry uses."""
+        """Returns the octets of the table's budget that the entry takes."""
         wire, details = self.wire, self.details
         cost = ENTRY_COST + len(self.key)
         if details is not None:
@@ -161,7 +157,10 @@ class Entry(msgspec.Struct, gc=False, eq=False):
         return cost if wire is None else cost + len(wire)
 
     def alive(self, now: float) -> bool:
-        """Returns True if the entry may be served at `now`. In that case, also brings the entry's TTLs up to date."""
+        """Returns True if the entry may be served at the time `now`.
+
+        Also updates the TTLs of an entry that may be served.
+        """
         if self.deadline > now:
             return True
         details = self.details
@@ -201,14 +200,15 @@ _Dependents = bytes | tuple[bytes, ...] | _Many
 class AnswerTable:
     """The stored replies of one responder (listener, protocol and address family), in at most `budget` octets.
 
-    The loop that answers UDP packets reads `current` directly. It calls `find` for keys that are not in `current`, and
-    for entries past their deadline.
+    The loop for UDP packets reads `current` directly. It calls `find` for keys that are not in `current`, and for
+    entries past their deadline.
     """
 
     def __init__(self, budget: int, now: Clock) -> None:
-        """`budget` is in octets, for all of the table; `now` is the clock of the deadlines.
+        """`budget` is the memory of the table in octets, with keys, entries, the index of dependencies and the seen
+        filter.
 
-        The budget covers keys, entries, the index of dependencies and the filter of keys seen once.
+        `now` is the clock of the deadlines.
         """
         self.budget, self.now = budget, now
         self.on_full: Callable[[], None] = _nothing
@@ -247,12 +247,13 @@ class AnswerTable:
 
     @property
     def used(self) -> int:
-        """The octets of the budget that are in use."""
+        """Returns the octets of the budget that are in use."""
         return self._used + self._used_before + self._seen.octets
 
     def find(self, key: bytes, now: float) -> Entry | None:
-        """Returns the entry of `key` if it may be served at `now`, else None. Moves the entry to the table's newer
-        half.
+        """Returns the entry of `key` if it may be served at the time `now`, else None.
+
+        An entry of the previous generation moves to the current one.
         """
         entry = self.current.get(key)
         if entry is not None:
@@ -272,7 +273,7 @@ class AnswerTable:
         return None
 
     def use(self, entry: Entry) -> bytes:
-        """Returns the reply of `entry` to send now, without its message id, and counts the use."""
+        """Returns the reply of `entry` without its message id, and counts the use."""
         hit_counter = entry.hit_counter
         if hit_counter.hits == hit_counter.flushed:
             self.dirty.append(hit_counter)
@@ -280,7 +281,7 @@ class AnswerTable:
         return entry.wire if entry.wire is not None else self.next_rotation(entry)
 
     def next_rotation(self, entry: Entry) -> bytes:
-        """Returns the reply of `entry` with its records in the next of several orders (rotations).
+        """Returns the reply of `entry` with its records in the next order (rotation).
 
         Call it only for an entry with several orders.
         """
@@ -303,7 +304,7 @@ class AnswerTable:
         return self._shared_deadline
 
     def put(self, entry: Entry) -> None:
-        """Stores an entry, and replaces an entry that has the same key."""
+        """Stores an entry. Replaces an entry that has the same key."""
         key = entry.key
         self.drop(key)
         if entry.dependencies:
@@ -327,7 +328,7 @@ class AnswerTable:
                 return
 
     def invalidate(self, dependencies: Collection[Dependency]) -> None:
-        """Makes sure that no entry that was made from one of the objects `dependencies` is served again."""
+        """Ensures that no entry that was made from one of the objects in `dependencies` is served again."""
         index = self._dependents
         self.changes += 1
         self.negative.invalidate(dependencies)
@@ -343,7 +344,7 @@ class AnswerTable:
             self.drop(key)
 
     def clear(self) -> None:
-        """Removes all entries. Keeps the hit counts that are not in the metrics yet."""
+        """Removes all entries. Uses that are not in the metrics yet are still counted at the next flush."""
         self.changes += 1
         self._start_generation()
         self._start_generation()
@@ -353,8 +354,9 @@ class AnswerTable:
         self.negative.clear()
 
     def allow(self, budget: int) -> None:
-        """Sets the budget, in octets. Discards the older half of the table, and then the newer half, until the rest
-        fits.
+        """Sets the budget, in octets.
+
+        If the table is too large, discards the previous generation, and also the current one if necessary.
         """
         self.budget = budget
         self._seen.resize(budget // FILTER_SHARE)
@@ -362,7 +364,7 @@ class AnswerTable:
             self._start_generation()
 
     def purge(self) -> Iterator[None]:
-        """Frees the memory of all entries that were discarded; each step of the iterator frees a little."""
+        """Frees the memory of all discarded entries, a little at each step of the iterator."""
         while self._retired or self._retired_keys:
             self._purge_some()
             yield
@@ -390,11 +392,9 @@ class AnswerTable:
         self._used_before, self._used = self._used, 0
 
     def _hide(self, dependencies: Collection[Dependency]) -> None:
-        """Marks the objects `dependencies` as changed. From then on, `find` does not return an older entry that has one
-        of them.
+        """Marks the objects in `dependencies` as changed, so that `find` does not return entries that depend on them.
 
-        The whole current generation becomes part of the previous one, so the time does not depend on the number of
-        entries.
+        All current entries move to a previous generation: the time does not depend on the number of entries.
         """
         if len(self.previous) >= MAX_PREVIOUS:
             self._start_generation()
@@ -425,7 +425,7 @@ class AnswerTable:
     def _remove_keys(self, entry: Entry) -> None:
         """Removes the key of a removed entry from the index of dependencies.
 
-        If another entry has this key by now, the key stays under the dependencies of that entry.
+        Another entry may have the same key: its dependencies keep the key.
         """
         key = entry.key
         successor = self.current.get(key)

@@ -1,11 +1,8 @@
-"""DNS cookies (RFC 7873) in the form that servers of different makers share (RFC 9018).
+"""DNS cookies (RFC 7873) in the format that servers of different vendors share (RFC 9018).
 
 A server cookie proves that the client has received a reply at its address before. This module makes and checks server
-cookies; it refuses no query.
-
-The secrets come from the shared memory of the processes (`svcdns.process.cookie_secrets`), so all workers, and the
-processes after an upgrade in place, accept each other's cookies. The secret that is in use changes once a day, and the
-previous one is accepted.
+cookies. All workers use the secrets in shared memory (`svcdns.process.cookie_secrets`), also after an upgrade in place.
+Each day there is a new secret; the previous one stays valid.
 """
 
 from __future__ import annotations
@@ -35,7 +32,7 @@ _VERSION: Final = b"\1\0\0\0"
 
 
 class _Verified(NamedTuple):
-    """A valid server cookie: its age in seconds, and whether the secret for new cookies made it."""
+    """A valid server cookie: its age in seconds, and whether it was made with the secret for new cookies."""
 
     age: int
     is_current: bool
@@ -45,7 +42,7 @@ class Cookies:
     """Makes and checks server cookies. `page` is the shared memory with the secrets."""
 
     def __init__(self, page: memoryview, clock: Callable[[], float] = time) -> None:
-        """`clock` returns the time in seconds since 1970, which all servers of an address share."""
+        """`clock` returns Unix seconds. All servers of an anycast address must have the same time."""
         self._page, self._clock = page, clock
         self._raw = b""
         self._period = -1
@@ -64,14 +61,14 @@ class Cookies:
         return head + siphash24(self._current(now)[0], head + _address(address))
 
     def is_valid(self, received: bytes, address: str) -> bool:
-        """Returns True if the cookie in a query has a server cookie that was made for this client and is not too old.
+        """Returns True if the cookie of a query contains a valid server cookie for this client.
 
         `received` and `address` are as for `reply`.
         """
         return self._verify(received, address, int(self._clock())) is not None
 
     def _verify(self, received: bytes, address: str, now: int) -> _Verified | None:
-        """Returns what is known of a valid server cookie, or None if the cookie in a query has none."""
+        """Returns the valid server cookie in a query's cookie, or None if there is none."""
         if len(received) != CLIENT_SIZE + SERVER_SIZE or received[CLIENT_SIZE] != _VERSION[0]:
             return None
         made = int.from_bytes(received[12:16], "big")
@@ -85,7 +82,7 @@ class Cookies:
         return None
 
     def _current(self, now: int) -> tuple[bytes, ...]:
-        """Returns the secrets: the first is for new cookies, and all are accepted."""
+        """Returns the valid secrets. The first one is for new cookies."""
         raw, period = read_secrets(self._page), now // ROTATION
         if raw != self._raw or period != self._period:
             self._raw, self._period = raw, period

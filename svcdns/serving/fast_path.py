@@ -1,9 +1,8 @@
 """The fast path: forwards simple queries to an upstream without the plugin chain (`plugin_api.fast_path`).
 
-Most forwarded queries are alike: over UDP, for an address of one name in class IN, with RD set. AD may be set, and an
-OPT record may be present if it has no options. Only such queries take the fast path; all others go through the chain. A
-query also goes through the chain if the reply of its upstream is more than address records or a denial. Both ways give
-the same replies and the same metrics.
+Only UDP queries of class IN for addresses of a name take it, with RD set and without EDNS options. All other queries go
+through the plugin chain. If the upstream's reply has more than addresses or a denial, the query also goes through the
+chain. Both ways give the same replies and the same metrics.
 """
 
 from __future__ import annotations
@@ -47,8 +46,7 @@ _AD: Final = 0x20
 
 
 def try_fast_path(packet: bytes, responder: Responder, started: float) -> FastPathExchange | None:
-    """Returns a new exchange for a packet that takes the fast path, or None if the packet must go through the plugin
-    chain.
+    """Returns a new exchange for a packet, or None if the packet must go through the plugin chain.
 
     Call it only for a responder that gives all clients the same replies, after a miss in its answer table. `started` is
     the time on `perf_counter` when the packet was read from its socket.
@@ -86,7 +84,7 @@ def try_fast_path(packet: bytes, responder: Responder, started: float) -> FastPa
 def _is_name(packet: bytes, at: int, last: int) -> bool:
     """Returns True if the octets from `at` to `last` are exactly one name of two or more labels.
 
-    `last` is the offset of the name's root label.
+    `last` is the offset of the root label.
     """
     if last - at >= MAX_NAME or packet[last]:
         return False
@@ -115,12 +113,15 @@ class Reader(Protocol):
         ...
 
     def queue_reply(self, sender: Sender, wire: bytes) -> None:
-        """Queues a reply; it is sent together with other replies."""
+        """Queues a reply, which is sent together with other replies."""
         ...
 
 
 class FastPathExchange:
-    """One query on the fast path, until its reply is sent or the query is passed to the plugin chain."""
+    """One query on the fast path (forwarding without the plugin chain), until its reply is sent.
+
+    If the reply is not simple, the query is passed to the plugin chain.
+    """
 
     __slots__ = (
         "_authentic", "_counters", "_end", "_fast_path", "_packet", "_reader", "_responder", "_route", "_sender", "_started", "client",
@@ -140,7 +141,7 @@ class FastPathExchange:
         *,
         authentic: bool,
     ) -> None:
-        """`end` is the offset where the question section ends; `authentic` is True if the client may get the AD bit."""
+        """`end` is the offset after the question section. If `authentic` is true, the client may get the AD bit."""
         self._responder, self._route, self._fast_path, self._packet = responder, route, fast_path, packet
         self._end, self._started, self._authentic = end, started, authentic
         self._counters = responder.fast_path_counters  # after a reload, the responder counts in another dictionary
@@ -151,11 +152,11 @@ class FastPathExchange:
 
     @property
     def wire(self) -> bytes:
-        """The query to send to an upstream, without its message id."""
+        """Returns the query for an upstream, without its message id."""
         return _FORWARDED + self._packet[4:]
 
     def send(self, reader: Reader, sender: Sender) -> None:
-        """Sends the query to an upstream. The reply to it will go to `sender`, through `reader`."""
+        """Sends the query to an upstream. `reader` will send the reply to `sender`."""
         self._reader, self._sender, self.client = reader, sender, reader.host(sender)
         self._responder.in_flight.add(self)
         assert self._fast_path.ask is not None
@@ -168,9 +169,9 @@ class FastPathExchange:
             self._answer_through_chain(refused)
 
     def completed(self, upstream_reply: UpstreamReply) -> None:
-        """Called with the upstream's reply. Sends a simple reply (only addresses or a denial) to the client.
+        """Called with the upstream's reply. A simple reply (only addresses or a denial) is sent to the client.
 
-        Passes any other reply, with its query, to the plugin chain.
+        Any other reply is passed to the plugin chain, together with the query.
         """
         self._responder.in_flight.discard(self)
         try:
@@ -206,7 +207,7 @@ class FastPathExchange:
         )
 
     def _encode(self, simple: SimpleReply) -> bytes:
-        """Returns the reply for the client, encoded; empty octets if the plugin chain has to make the reply."""
+        """Returns the encoded reply for the client. Returns empty octets if the plugin chain must make the reply."""
         query, packet, end, fast_path = self._packet, simple.packet, self._end, self._fast_path
         if packet[12 : simple.start] != query[12:end] or len(query) + simple.end - simple.start > udp_limit(self.edns):
             return b""
@@ -244,7 +245,7 @@ class FastPathExchange:
 
 
 def _shuffled(records: bytes, simple: SimpleReply) -> bytes:
-    """Returns the records with the address records in random order."""
+    """Returns the records of a simple reply, with the address records in random order."""
     at, size = simple.addresses - simple.start, simple.size
     addresses = [records[one : one + size] for one in range(at, len(records), size)]
     random.shuffle(addresses)

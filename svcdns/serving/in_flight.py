@@ -1,7 +1,7 @@
-"""The queries of one worker that wait for a reply of the plugin chain, or of an upstream on the fast path.
+"""The queries of one worker that wait for the plugin chain, or for an upstream on the fast path.
 
-A worker that stops first waits until no such query is left. Listeners, responders and the fast path of a worker share
-one `InFlight` object.
+Listeners, responders and the fast path of a worker share one `InFlight` object. A worker stops only when no query
+waits.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 
 class InFlight:
-    """Counts the queries that wait, and keeps a reference to each task that works on such a query."""
+    """Counts the waiting queries, and keeps references to the tasks that handle them."""
 
     __slots__ = ("_tasks", "_waiting", "add", "discard")
 
@@ -30,7 +30,7 @@ class InFlight:
         return len(self._tasks) + len(self._waiting)
 
     def start(self, work: Coroutine[Any, Any, None]) -> None:
-        """Runs `work` as a task, and counts it as a waiting query until the task ends."""
+        """Runs `work` as a task. Counts it as a waiting query until the task ends."""
         task = asyncio.ensure_future(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

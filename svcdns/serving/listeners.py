@@ -1,8 +1,7 @@
 """The listening sockets of a worker, and which of them the worker reads.
 
 The supervisor binds every socket, and gives every worker the sockets of all workers. Each worker has a number, its
-slot. A worker reads the sockets of its own slot, and the sockets of any worker that is down. It reads a socket only
-while the current configuration has a listener for the socket. This module does not look into queries.
+slot. A worker reads the sockets of its own slot, and those of workers that are down.
 
 Rules:
 
@@ -47,7 +46,7 @@ HostPort = tuple[str, int]
 
 
 class SocketDescription(msgspec.Struct, frozen=True):
-    """A listening socket as the supervisor describes it.
+    """A listening socket, as the supervisor describes it to a worker.
 
     `host` is empty for a socket of all addresses. `proto` is `udp` or `tcp`, and `family` is 4 or 6.
     """
@@ -62,7 +61,7 @@ class SocketDescription(msgspec.Struct, frozen=True):
 
 
 class ResponderKey(NamedTuple):
-    """The listener, protocol and address family of a responder. `family` is 1 for IPv4 and 2 for IPv6."""
+    """Identifies a responder by listener, protocol and address family. `family` is 1 for IPv4 and 2 for IPv6."""
 
     host: str
     port: int
@@ -80,18 +79,18 @@ class _Socket:
 
     @property
     def active(self) -> bool:
-        """True while the worker reads the socket."""
+        """Returns True while the worker reads the socket."""
         return self.reader is not None or self.acceptor is not None
 
     @property
     def key(self) -> ResponderKey:
-        """The listener, protocol and address family of the socket, which identify its responder."""
+        """Returns the key of the socket's responder."""
         about = self.description
         return ResponderKey(about.host, about.port, about.proto, 2 if about.family == 6 else 1)
 
 
 class Listeners:
-    """The sockets of a worker, the objects that read them, and the objects that answer their queries (responders)."""
+    """The sockets of a worker, their readers, and the responders that answer their queries."""
 
     def __init__(self, counters: Counters, clock: Clock, cookies: Cookies) -> None:
         """Reads no socket until `sockets`, `read` and `swap` have been called."""
@@ -111,22 +110,22 @@ class Listeners:
 
     @property
     def tables(self) -> list[AnswerTable]:
-        """The tables of stored replies of all listeners."""
+        """Returns the answer tables of all listeners."""
         return [responder.table for responder in self._responders.values()]
 
     @property
     def responders(self) -> list[Responder]:
-        """All responders of this worker: one for each listener, protocol and address family."""
+        """Returns all responders of this worker: one for each listener, protocol and address family."""
         return list(self._responders.values())
 
     @property
     def reading(self) -> bool:
-        """True if the worker has sockets to read, and reads all of them."""
+        """Returns True if the worker has sockets to read, and reads all of them."""
         wanted = [one for one in self._sockets.values() if self._wanted(one)]
         return bool(wanted) and all(one.active for one in wanted)
 
     def sockets(self, add: list[tuple[SocketDescription, int]], remove: list[int]) -> None:
-        """Adds sockets, each with its descriptor, and closes the sockets whose ids are in `remove`."""
+        """Adds sockets, each with its file descriptor, and closes the sockets whose ids are in `remove`."""
         for number in remove:
             one = self._sockets.pop(number, None)
             if one is not None:
@@ -139,14 +138,14 @@ class Listeners:
         self._reconcile()
 
     def read(self, slots: frozenset[int]) -> None:
-        """From now on, reads only the sockets of the workers whose numbers are in `slots`."""
+        """Reads only the sockets of the workers with the numbers `slots`, from this call on."""
         self._slots = slots
         self._reconcile()
 
     def swap(self, listeners: dict[HostPort, Listener]) -> None:
         """Serves `listeners`, with their new chains, from now on; sockets and connections stay open.
 
-        If the transport of a listener changes, the responder of the listener is replaced.
+        If the transport of a listener changes, its responder is replaced.
         """
         self._listeners = listeners
         for key, responder in tuple(self._responders.items()):
@@ -159,13 +158,18 @@ class Listeners:
         self._reconcile()
 
     def announce_end(self) -> None:
-        """From now on, asks clients that send the EDNS option TCP keepalive (RFC 7828) to close their connections."""
+        """Asks clients that send the EDNS option TCP keepalive (RFC 7828) to close their connections, from this
+        call on.
+        """
         self._closing_soon = True
         for responder in self._responders.values():
             responder.announce_end()
 
     async def refuse_connections(self) -> None:
-        """Accepts the connections that wait in the sockets; then the kernel refuses new ones. UDP is read as before."""
+        """Accepts the connections that wait in the sockets.
+
+        Then the kernel refuses new connections. UDP is read as before.
+        """
         accepting = [one for one in self._sockets.values() if one.acceptor is not None]
         for _ in range(BACKLOG):
             if not sum(one.acceptor.accept() for one in accepting if one.acceptor is not None):
@@ -176,7 +180,7 @@ class Listeners:
             self._stop(one)
 
     def stop(self) -> None:
-        """Has the kernel refuse new datagrams, answers the datagrams that wait in the sockets, and stops reading."""
+        """Stops reading: the kernel refuses new datagrams, and the datagrams that wait in the sockets are answered."""
         for reader in self.readers:
             refuse_datagrams(reader.sock)
         self.drain(until_empty=True)
@@ -196,7 +200,7 @@ class Listeners:
         SocketTransport(asyncio.get_running_loop(), sock, connection)
 
     def drain(self, *, until_empty: bool = False) -> None:
-        """Answers packets that wait in the UDP sockets: one batch of each socket, or all packets with `until_empty`."""
+        """Answers one batch of packets of each UDP socket, or all waiting packets if `until_empty` is true."""
         for reader in self.readers:
             reader.drain()
             while until_empty and reader.has_packet():
@@ -206,18 +210,15 @@ class Listeners:
 
     @property
     def budget(self) -> int:
-        """The octets that the answer tables of this worker may use now.
+        """Returns the octets that the answer tables of this worker may use now.
 
-        Plugins' caches may use the same amount in addition.
+        The caches of plugins may use the same amount in addition.
         """
         workers = 1 + max((one.description.slot for one in self._sockets.values()), default=0)
         return int(table_budget(self._limit, workers) * self._share)
 
     def divide(self) -> None:
-        """Divides the memory budget of the worker among the answer tables.
-
-        Called once a second, because the division depends on which tables have entries.
-        """
+        """Divides the worker's memory budget among the answer tables. Called once a second."""
         for table, budget in self._budgets():
             table.allow(budget)
 
@@ -231,7 +232,7 @@ class Listeners:
         return self.purge()
 
     def purge(self) -> Iterator[None]:
-        """Frees the memory of removed entries of all answer tables; each step of the iterator frees a little."""
+        """Frees the memory of removed entries of all answer tables, a little at each step of the iterator."""
         for table in self.tables:
             yield from table.purge()
 
@@ -334,9 +335,9 @@ class Listeners:
                 connection.finish()
 
     def dropped_packets(self) -> list[tuple[str, str, int, int]]:
-        """Returns, for each UDP socket that this worker reads, how many packets the kernel dropped.
+        """Returns how many packets the kernel has dropped, for each UDP socket that this worker reads.
 
-        Each item is (server label, local address and port, worker slot, number of packets).
+        Each item has the server label, the local address and port, the worker's slot, and the number of packets.
         """
         out = []
         for one in self._sockets.values():

@@ -1,8 +1,8 @@
-"""The server's metrics of queries, and what each reply adds to them (docs/behaviour/server.md#metrics-of-queries).
+"""The server's metrics of queries (docs/behaviour/server.md#metrics-of-queries), without the metrics of plugins.
 
-A query that the plugin chain answers is counted at once. An entry of the answer table has a tuple of increments: each
-is the number of a counter cell, and the amount to add. Entries with the same increments share one tuple. When hit
-counters are flushed, the increments are added for all hits together. This module does not count the metrics of plugins.
+A reply of the plugin chain is counted when it is sent. An entry of the answer table has a tuple of increments: the
+counters that a use of the entry increases, and the amounts. They are added for all uses together when the metrics are
+flushed.
 """
 
 from __future__ import annotations
@@ -108,7 +108,9 @@ _LABELLED: Final = {
 
 
 class ShedReason(StrEnum):
-    """Why the server gave up a query or closed a connection under overload (docs/reliability.md#overload)."""
+    """The reason why the server dropped a query or closed a connection under overload
+    (docs/reliability.md#overload).
+    """
 
     QUEUE = "queue"
     """Too many queries waited for a reply over UDP; the client had the most of them."""
@@ -125,9 +127,9 @@ class ShedReason(StrEnum):
 
 
 class Durations:
-    """The durations of replies, collected until they are added to the metrics.
+    """Durations of replies that are not in the metrics yet.
 
-    `buckets` has the number of replies for each bucket of the histogram; `seconds` is the sum of all durations.
+    `buckets` has the number of replies for each bucket of the histogram. `seconds` is the sum of all durations.
     """
 
     def __init__(self) -> None:
@@ -141,10 +143,10 @@ class Durations:
 
 
 class HitCounter:
-    """Counts hits that add the same increments to the metrics.
+    """Counts uses of answer-table entries that have the same increments.
 
-    `hits` is the number of hits, and `flushed` is how many hits have been added to the metrics. `increments` is what
-    one hit adds. The duration histogram of `route` (a zone of a server block) counts the hits.
+    `hits` is the number of uses, and `flushed` the part of them that is in the metrics. `increments` has the counters
+    and amounts for one use. The uses are also counted in the duration histogram of `route` (a zone of a server block).
     """
 
     __slots__ = ("flushed", "hits", "increments", "route")
@@ -154,7 +156,7 @@ class HitCounter:
         self.hits = self.flushed = 0
 
     def count(self, dirty: list[HitCounter]) -> None:
-        """Counts one hit. Appends this counter to `dirty` at its first hit after a flush."""
+        """Counts one use. Appends this counter to `dirty` at the first use after a flush."""
         if self.hits == self.flushed:
             dirty.append(self)
         self.hits += 1
@@ -164,7 +166,7 @@ class QueryMetrics:
     """The server metrics of one listener, protocol and address family."""
 
     def __init__(self, counters: Counters, server: str, protocol: str, family: int) -> None:
-        """`server` is the listener's label, `family` 1 for IPv4 and 2 for IPv6."""
+        """`server` is the listener's label. `family` is 1 for IPv4 and 2 for IPv6."""
         self.counters, self._server, self._protocol, self._family = counters, server, protocol, str(family)
         self._increments: dict[tuple[str, str, str, str, str, bool], tuple[Increment, ...]] = {}
         self._size_cells: dict[tuple[str, str], tuple[int, int]] = {}
@@ -178,7 +180,7 @@ class QueryMetrics:
         self.counters.count(MALFORMED, self._server, self._protocol, reason)
 
     def increments(self, query: Query, route: Route, reply: Reply) -> tuple[Increment, ...]:
-        """Returns what one reply adds to the counters, except to those of size and duration."""
+        """Returns the counters that one reply increases, and the amounts, without the counters of size and duration."""
         return self.increments_of(
             route, query.rtype, reply.rcode, route.writer if reply.has_message else "", dnssec_ok=query.dnssec_ok
         )
@@ -186,7 +188,7 @@ class QueryMetrics:
     def increments_of(
         self, route: Route, rtype: int, rcode: int, writer: str, *, dnssec_ok: bool
     ) -> tuple[Increment, ...]:
-        """Returns what one reply adds to the counters, as `increments` does, from its query type, rcode and DO bit.
+        """Returns the same as `increments`, from the query type, the rcode and the DO bit.
 
         `writer` is the name of the plugin that made the reply, for the label `plugin`.
         """
@@ -206,7 +208,7 @@ class QueryMetrics:
         return increments
 
     def sizes(self, route: Route, request: int, response: int) -> tuple[Increment, ...]:
-        """Returns what one request and its response add to the counters of sizes, in octets."""
+        """Returns the increments of the size counters for one request and its response. Sizes are in octets."""
         cells = self._size_cells.get((route.zone_text, route.view))
         if cells is None:
             where = (self._server, route.zone_text, route.view, self._protocol)
@@ -221,10 +223,7 @@ class QueryMetrics:
         )
 
     def hit_counter(self, increments: tuple[Increment, ...], route: Route) -> HitCounter:
-        """Returns the counter for uses of answer-table entries with these `increments` and this `route`.
-
-        All such entries share one counter.
-        """
+        """Returns the counter that all answer-table entries with these `increments` and this `route` share."""
         found = self._hit_counters.get(increments)
         if found is None or found.route is not route:
             if len(self._hit_counters) >= MAX_HIT_COUNTERS:
@@ -233,15 +232,14 @@ class QueryMetrics:
         return found
 
     def release_routes(self) -> None:
-        """Drops all references to routes, and so to plugin chains, so that replaced chains can be freed. Hit counters
-        that entries use stay valid.
+        """Drops all references to routes, so that replaced plugin chains can be freed.
+
+        Hit counters that entries use stay valid.
         """
         self._hit_counters.clear()
 
     def duration_cell(self, route: Route) -> int:
-        """Returns the number of the counter (in shared memory) of the first bucket of the route's duration
-        histogram.
-        """
+        """Returns the number of the counter for the first bucket of the route's duration histogram."""
         key = (route.zone_text, route.view)
         cell = self._duration_cells.get(key)
         if cell is None:
@@ -255,14 +253,12 @@ class QueryMetrics:
             values[cell] += amount * times
 
     def count_table_hits(self, hits: int) -> None:
-        """Counts replies that came from the answer table. Called once a second with the number of `hits` since the last
-        call.
-        """
+        """Counts replies that came from the answer table. Called once a second with the number since the last call."""
         self.counters.count(TABLE_HITS, self._server, amount=hits)
 
     def observe_duration(self, route: Route, seconds: float, times: int = 1) -> None:
-        """Adds `times` replies that took `seconds` each to the duration histogram of the server block's zone
-        (`route`).
+        """Adds `times` replies that took `seconds` each to the duration histogram of `route` (a zone of a server
+        block).
         """
         cell = self.duration_cell(route)
         values = self.counters.values
@@ -271,8 +267,8 @@ class QueryMetrics:
 
 
 def is_counted(route: Route) -> bool:
-    """Returns True if the server's metrics count queries for the zone of a server block (`route`).
+    """Returns True if the server's metrics count queries for `route` (a zone of a server block).
 
-    They do if the block has the directive `prometheus`, or if a query was refused before it reached any plugin chain.
+    This is the case if the block has the directive `prometheus`, or if a query was refused before any plugin chain.
     """
     return route.counted or route is DROPPED

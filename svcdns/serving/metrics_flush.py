@@ -1,7 +1,4 @@
-"""Adds the hits of an answer table, and the durations of its replies, to the metrics once a second.
-
-`flush` works in steps of a few tenths of a millisecond, so that its caller can do other work between them.
-"""
+"""Adds the uses of an answer table's entries, and the durations of its replies, to the metrics."""
 
 from __future__ import annotations
 
@@ -19,7 +16,7 @@ MAX_ROTATION_USES: Final = 8
 
 
 def flush(responder: Responder) -> Iterator[None]:
-    """Adds the counts of one responder to the metrics. Each step of the returned iterator does a part of the work."""
+    """Adds the counts of one responder to the metrics, in steps of a few tenths of a millisecond."""
     table, metrics = responder.table, responder.metrics
     cold, metrics.dirty_cold = metrics.dirty_cold, []
     dirty, table.dirty = cold + table.dirty, []

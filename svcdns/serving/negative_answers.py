@@ -1,13 +1,8 @@
 """Negative answers that many nonexistent names share, so that queries for random names are cheap.
 
 Nonexistent names with the same closest encloser (RFC 4592 §3.3.1) get the same answer, apart from the question section.
-Such an answer is encoded once for all names of one length. For a further name, it is enough to check that its label
-directly below the encloser does not exist (`plugin_api.closest_encloser`).
-
-One plugin of the plugin chain knows which names exist. A route shares negative answers only if each plugin before that
-one treats negative answers for all of these names alike (`Plugin.name_independent`).
-
-Rule: an answer made here equals the chain's answer in every octet. All other queries go to the chain.
+The answer is encoded once for all names of one length. Rules: a shared answer equals the plugin chain's answer in every
+octet. Answers are shared only if all plugins before the one that knows the names permit it (`Plugin.name_independent`).
 """
 
 from __future__ import annotations
@@ -40,9 +35,9 @@ _LENGTHS: Final = tuple(bytes((length,)) for length in range(256))
 class NegativeAnswer:
     """A negative answer for all nonexistent names of one length that have the same closest encloser.
 
-    `head` is the header of the reply without its message id, and `tail` is what follows the question section of the
-    reply. `request_tail` is the number of octets that follow the question section of a request. Each use is counted by
-    `hit_counter`. `limited` has the rate limiter and the account of the answer; it is None if the rate is not limited.
+    `head` is the header of the reply without its message id. `tail` has the octets after the question section.
+    `request_tail` is the number of octets after the question section in a request. `limited` has the rate limiter and
+    the account of the answer, or is None.
     """
 
     __slots__ = ("encloser", "head", "hit_counter", "limited", "request_tail", "tail")
@@ -70,8 +65,8 @@ class NegativeAnswer:
 class NegativeAnswers:
     """The negative answers of one answer table.
 
-    The key of an answer is the packet without the labels that are left of the closest encloser. All queries that get
-    the answer have this part in common.
+    The key of an answer is the part of the packet that all its queries have in common: all octets except the message id
+    and the labels left of the closest encloser.
     """
 
     def __init__(self) -> None:
@@ -79,7 +74,10 @@ class NegativeAnswers:
         self._dependencies: set[Dependency] = set()
 
     def find(self, key: bytes) -> NegativeAnswer | None:
-        """Returns the answer to a packet without its message id; None if the plugin chain has to answer it."""
+        """Returns the answer to a packet, given without its message id.
+
+        Returns None if the plugin chain must answer.
+        """
         answers, head = self._answers, key[:_NAME_AT]
         at, end = _NAME_AT, len(key) - 5
         while at < end:
@@ -117,7 +115,7 @@ class NegativeAnswers:
         hit_counter: HitCounter,
         limited: LimitedReply | None = None,
     ) -> None:
-        """Stores the reply to `packet` for all nonexistent names of the same length whose closest encloser is
+        """Stores the reply to `packet` for all nonexistent names of the same length that have the closest encloser
         `encloser`.
 
         Call it only for a reply that the plugin chain has just made.
@@ -139,7 +137,7 @@ class NegativeAnswers:
         self._dependencies.update(encloser.dependencies)
 
     def invalidate(self, dependencies: Collection[Dependency]) -> None:
-        """Drops all answers if any of them was made from one of the objects `dependencies`."""
+        """Drops all answers if one of them was made from one of the objects in `dependencies`."""
         if self._answers and not self._dependencies.isdisjoint(dependencies):
             self.clear()
 

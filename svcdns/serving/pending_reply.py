@@ -2,9 +2,9 @@
 
 Rules:
 
-1. Each query gets one reply. An error before the reply is sent turns the reply into SERVFAIL; an error after that is
+1. Each query gets one reply. If an error occurs before the reply is sent, the reply is SERVFAIL. Later errors are
    logged.
-2. A reply that the chain does not return at once is stored only if no change was applied since its query came.
+2. A reply that arrives later is stored only if no change was applied since the query arrived.
 3. A query of a class other than IN never gets a record of another class.
 """
 
@@ -41,13 +41,12 @@ _TRUNCATED: Final = TC >> 8
 class PendingReply(msgspec.Struct, gc=False, eq=False):
     """One query that the plugin chain answers.
 
-    `changes` is the number of changes that were applied to the answer table before the query came. If more have been
-    applied when the reply arrives, the reply may be out of date, and is not stored.
-
-    `packet` is the query without EDNS options between client and server. `packet` and `key` are empty if the reply
-    cannot be used again. `asked` are the EDNS options between client and server, or None if the query has none.
-    `limiter` limits the rate of the reply, or is None; `exempt` is True if the limits do not apply to the client,
-    because it has a valid cookie.
+    - `changes` is the number of changes that were applied to the answer table before the query arrived. If the number
+      has grown when the reply arrives, the reply is not stored.
+    - `packet` is the query without hop-by-hop EDNS options, which are in `asked`. `packet` and `key` are empty if the
+      reply cannot be reused.
+    - `limiter` limits the rate of the reply, or is None. `exempt` is true if the client has a valid cookie, and so no
+      limit.
     """
 
     responder: StoredReplies
@@ -64,12 +63,12 @@ class PendingReply(msgspec.Struct, gc=False, eq=False):
     exempt: bool = False
 
     def completed(self, reply: Reply) -> None:
-        """Sends the reply. Called when a plugin has returned a `Deferred` and its reply has arrived."""
+        """Called when the reply of a `Deferred` has arrived. Sends the reply."""
         self.responder.in_flight.discard(self)
         self.finish(reply)
 
     def failed(self, error: Exception) -> None:
-        """Called when a `Deferred` that a plugin returned ends with an exception. Answers SERVFAIL."""
+        """Called when a `Deferred` ends with an exception. Answers SERVFAIL."""
         self.responder.in_flight.discard(self)
         self.fail(error)
 
@@ -99,9 +98,9 @@ class PendingReply(msgspec.Struct, gc=False, eq=False):
             self.fail(error)
 
     def _finish(self, reply: Reply) -> None:
-        """Sends, counts and stores the reply for `finish`.
+        """Sends, counts and stores the reply.
 
-        Raises exceptions only before the reply is sent; later exceptions are logged.
+        Raises exceptions only before the reply is sent. Later exceptions are logged.
         """
         if reply.dropped:
             self.send(b"")
@@ -162,19 +161,18 @@ class PendingReply(msgspec.Struct, gc=False, eq=False):
 
     @property
     def _amplified(self) -> int:
-        """The length in octets that a reply may have for a client that has not proved its address.
+        """Returns the greatest length in octets of a reply to a client that has not proved its address.
 
-        The option COOKIE, which is appended to the reply later, is not included.
+        The option COOKIE is not included, because it is appended later.
         """
         if self.packet:  # without the query's COOKIE, three times whose octets are more than the reply's
             return MAX_AMPLIFICATION * len(self.packet)
         return MAX_AMPLIFICATION * self.query.size - COOKIE_SIZE
 
     def _shortened(self, wires: tuple[bytes, ...], reply: Reply, limit: int) -> tuple[tuple[bytes, ...], Reply]:
-        """Returns the encoded reply and the Reply object. They have at most `limit` octets, even if the OPT record is
-        long.
+        """Returns the encoded reply and the reply, shortened to at most `limit` octets.
 
-        Counts a reply that is truncated because of its length in comparison with the query.
+        Counts a reply that is truncated because it is much longer than its query.
         """
         if self.exempt or self.limiter is None or limit < self._amplified:
             return wires, reply
@@ -186,7 +184,10 @@ class PendingReply(msgspec.Struct, gc=False, eq=False):
         return wires, reply
 
     def _rotations(self, rotation: Variants, limit: int, *, store: bool) -> tuple[bytes, ...]:
-        """Returns the encoded reply with its records in a random order. With `store`, returns it in several orders."""
+        """Returns the encoded reply with its records in a random order.
+
+        If `store` is true, returns it in several orders.
+        """
         echoed, size = self.responder.listener.echoed, self.route.udp_size
         begin = rotation.variant(0, 1)
         first = encode_reply(self.request, begin, limit, echoed, size)
@@ -203,7 +204,7 @@ class PendingReply(msgspec.Struct, gc=False, eq=False):
         )
 
     async def _stream(self, reply: Reply, outlet: zone_stream.Outlet) -> None:
-        """Sends a reply of several messages, and counts it as one reply."""
+        """Sends a reply of several messages. Counts it as one reply."""
         size = await zone_stream.send(
             self.request, reply, outlet, self.send, self.responder.listener.echoed, self.route.udp_size
         )
@@ -213,11 +214,9 @@ class PendingReply(msgspec.Struct, gc=False, eq=False):
             self.responder.recover("what follows a reply", error)
 
     def _count(self, reply: Reply, size: int, *, sent: bool = True) -> tuple[Increment, ...]:
-        """Counts a reply of `size` octets in the metrics, and calls the hook `observe` of the block's plugins.
+        """Counts a sent reply of `size` octets in the metrics, and calls the hook `observe` of the block's plugins.
 
-        Does neither for a reply that was not `sent`.
-
-        Returns the increments that each further use of the reply from the answer table adds to the metrics.
+        Returns the increments for each later use of the reply from the answer table.
         """
         responder, query, route, increments = self.responder, self.query, self.route, reply.increments
         metrics = responder.metrics
@@ -233,9 +232,9 @@ class PendingReply(msgspec.Struct, gc=False, eq=False):
         return increments
 
     def _note_negative(self, wire: bytes, increments: tuple[Increment, ...], limited: LimitedReply | None) -> None:
-        """Stores a negative reply, if it may be shared, for all nonexistent names with the same closest encloser.
+        """Stores a negative reply for all nonexistent names with the same closest encloser, if it may be shared.
 
-        The reply is not stored if the cluster has changed since the query came.
+        A reply is not stored if the cluster has changed since the query arrived.
         """
         responder, route, query = self.responder, self.route, self.query
         if route.closest_encloser is None or responder.listener.classes is not None or not self.packet:

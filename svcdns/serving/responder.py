@@ -1,10 +1,8 @@
 """Answers packets through the plugin chain.
 
-There is one `Responder` for each listener, protocol and address family. It has no access to sockets. Its base class
-answers packets that do not need the chain (`stored_replies`); `pending_reply` sends and stores the chain's replies.
-
-An exception of a plugin's hook is logged and counted in `coredns_panics_total`. It ends neither the batch nor the
-process.
+There is one `Responder` for each listener, protocol and address family. It has no access to sockets. Its base class in
+`stored_replies` answers packets without the chain. `pending_reply` sends and stores the chain's replies. An exception
+of a plugin's hook is logged and counted in `coredns_panics_total`.
 """
 
 from __future__ import annotations
@@ -40,11 +38,11 @@ class Responder(StoredReplies):
         outlet: zone_stream.Outlet | None = None,
         upstream_reply: Reply | None = None,
     ) -> None:
-        """Answers one packet through the plugin chain, at once or later.
+        """Answers one packet through the plugin chain, before or after this call returns.
 
         `started` is the time on `perf_counter` when the packet was read from its socket. If a reply has several
-        messages, `outlet` sends all but the last one. Without `outlet`, a query that needs such a reply is refused.
-        `upstream_reply` is the reply of an upstream, if the fast path has received one already.
+        messages, `outlet` sends all but the last one. Without `outlet`, a query for such a reply is refused.
+        `upstream_reply` is the reply that the fast path has received from an upstream, if any.
         """
         request = accept(packet)
         if isinstance(request, Rejected):
@@ -98,7 +96,7 @@ class Responder(StoredReplies):
             self.in_flight.start(pending.wait(answer))
 
     def _within_limits(self, wire: bytes, client: Client) -> bytes:
-        """Returns `wire`, an error reply that was made before any plugin saw the query, or empty octets to drop it."""
+        """Returns the error reply `wire` if the rate limiter permits it, otherwise empty octets."""
         limiter = self.listener.limiter
         if not wire or not self.limited or limiter is None:
             return wire
@@ -106,7 +104,7 @@ class Responder(StoredReplies):
         return b"" if self.verdict(limited, client) is Verdict.DROP else wire
 
     def _cookie_reply(self, request: Request, client: Client) -> bytes:
-        """Returns the reply to a request for a server cookie, which has no question (RFC 7873 §5.4)."""
+        """Returns the reply to a cookie request without a question (RFC 7873 §5.4)."""
         assert request.edns is not None
         asked, own = hop_by_hop(request.edns), for_reply(request.edns, None)
         assert asked is not None
@@ -115,7 +113,7 @@ class Responder(StoredReplies):
         return self.with_hop_options(wire, asked, client, MAX_MESSAGE)
 
     def _limiter(self, query: Query, route: Route) -> RateLimiter | None:
-        """Returns the rate limiter for replies to a query, or None if their rate is not limited."""
+        """Returns the rate limiter for replies to a query, or None if the rate is not limited."""
         if not self.limited:
             return None
         if route is DROPPED:

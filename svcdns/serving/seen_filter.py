@@ -1,8 +1,7 @@
-"""Remembers queries that came once, so that a query that never comes again gets no entry in the answer table.
+"""Remembers queries that came once: only a query that comes again gets an entry in the answer table.
 
-It is a small approximate set of keys, much like a cuckoo filter with one octet for each key. It may forget a key when
-other keys are added, and it regards about one in 127 new keys as known. Both errors cost a little speed, but never
-cause a wrong answer.
+The set is approximate, like a cuckoo filter with one octet for each key. It may forget a key, and it regards about one
+in 127 new keys as known. These errors cost time, but never cause a wrong answer.
 """
 
 from __future__ import annotations
@@ -27,9 +26,7 @@ class SeenFilter:
     __slots__ = ("_added", "_fingerprints", "_limit", "_mask", "_second", "octets")
 
     def __init__(self, octets: int) -> None:
-        """`octets` is the most memory that the filter may take; it takes at least MIN_OCTETS and at most
-        MAX_OCTETS.
-        """
+        """`octets` is the limit of the filter's memory. The filter takes at least MIN_OCTETS and at most MAX_OCTETS."""
         self.octets = 0
         """The memory in octets that the filter takes now."""
         self._fingerprints = bytearray()
@@ -47,7 +44,7 @@ class SeenFilter:
             self._set(bytearray())
 
     def seen_before(self, key: bytes) -> bool:
-        """Returns True if the key was asked for before, and remembers the key."""
+        """Adds the key. Returns True if the key was in the filter before."""
         number = hash(key)
         mask = self._mask
         fingerprint, first, second = number % 255 + 1, (number >> 8) & mask, (number >> 28) & mask

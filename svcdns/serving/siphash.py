@@ -1,8 +1,4 @@
-"""SipHash-2-4 with a result of 64 bits (Aumasson and Bernstein, 2012), as RFC 9018 §4.4 requires it.
-
-The module has no dependencies: one hash of a cookie takes about a tenth of the time of a query that the answer table
-cannot answer, and the libraries have no wheels for some of the platforms of this program.
-"""
+"""SipHash-2-4 with a result of 64 bits (Aumasson and Bernstein, 2012), as RFC 9018 §4.4 requires it."""
 
 from __future__ import annotations
 
@@ -15,7 +11,7 @@ _WORD: Final = struct.Struct("<Q")
 
 
 def siphash24(key: bytes, data: bytes) -> bytes:
-    """Returns the hash of `data`, 8 octets in little-endian order. `key` has 16 octets."""
+    """Returns the hash of `data` as 8 octets in little-endian order. `key` has 16 octets."""
     k0, k1 = _KEY.unpack(key)
     v0, v1, v2, v3 = k0 ^ 0x736F6D6570736575, k1 ^ 0x646F72616E646F6D, k0 ^ 0x6C7967656E657261, k1 ^ 0x7465646279746573
     padded = data + bytes(7 - len(data) % 8) + bytes((len(data) & 0xFF,))

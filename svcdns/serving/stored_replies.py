@@ -9,11 +9,8 @@
   (`uniform`).
 - Shared negative answers (`negative_answers`) serve listeners without client classes.
 - The fast path (`fast_path`) serves responders whose clients all get the same replies (`uniform`).
-
-Plugins and upstreams never see the EDNS options COOKIE, TCP keepalive and PADDING, and stored replies do not have
-them (`wire.hop_options`). They are appended to each reply: a server cookie (RFC 7873); over TCP and TLS, the idle
-timeout of the connection (RFC 7828), or 0 while the server is about to close its connections; over TLS, padding
-(RFC 7830).
+- The EDNS options COOKIE, TCP keepalive and PADDING are hop-by-hop (`wire.hop_options`): they are removed from queries,
+  and appended to each reply when it is sent (RFC 7873, RFC 7828, RFC 7830).
 """
 
 from __future__ import annotations
@@ -46,7 +43,7 @@ _TRUNCATED: Final = TC >> 8
 
 
 class StoredReplies:
-    """Answers the packets of one listener over one protocol and address family, if the chain is not needed."""
+    """The part of a responder that answers packets without the plugin chain."""
 
     def __init__(
         self,
@@ -57,7 +54,7 @@ class StoredReplies:
         in_flight: InFlight,
         cookies: Cookies | None = None,
     ) -> None:
-        """`protocol` is `udp` or `tcp`, and `metrics` belong to that protocol; `in_flight` belongs to the worker.
+        """`protocol` is `udp` or `tcp`. `metrics` are those of this protocol. `in_flight` is that of the worker.
 
         Without `cookies`, the cookies of clients are ignored.
         """
@@ -85,17 +82,19 @@ class StoredReplies:
 
     @property
     def keepalive(self) -> int | None:
-        """The timeout that replies announce to clients that ask for it, in tenths of a second; None over UDP."""
+        """Returns the idle timeout for the EDNS option TCP keepalive, in tenths of a second. Returns None over UDP."""
         if self.protocol != "tcp":
             return None  # RFC 7828 §3.2.1
         return 0 if self._connections_end else min(MAX_KEEPALIVE, int(self.listener.timeouts.idle * 10))
 
     def announce_end(self) -> None:
-        """Sets the timeout in the EDNS option TCP keepalive of replies to 0, so that clients close connections."""
+        """Sets the timeout in the EDNS option TCP keepalive of replies to 0, so that clients close their
+        connections.
+        """
         self._connections_end = True
 
     def serve(self, listener: Listener) -> None:
-        """Uses the plugin chains of `listener` from now on, and drops all stored replies of the earlier chains."""
+        """Uses the plugin chains of `listener` from this call on, and drops all stored replies."""
         self.listener = listener
         self._set_properties()
         self.table.clear()
@@ -111,8 +110,7 @@ class StoredReplies:
         """Returns the reply to a packet that is not in the answer table, or empty octets, as `lookup_negative` does."""
 
     def lookup(self, packet: bytes, client: Client, started: float) -> bytes:
-        """Returns the reply to a packet that can be answered without the plugin chain, else empty octets: then call
-        `answer`.
+        """Returns the reply to a packet, or empty octets if only the plugin chain can answer it.
 
         `started` is the time on `perf_counter` when the packet was read from its socket.
         """
@@ -152,8 +150,8 @@ class StoredReplies:
     def lookup_stripped(self, packet: bytes, client: Client, started: float) -> bytes:
         """Returns the reply to a packet with EDNS options such as COOKIE, without calling the plugin chain.
 
-        Returns empty octets if the packet has no such options, or if only the plugin chain can answer it. Call it for
-        packets for which `hop_options.may_have_options` is True.
+        Returns empty octets if the packet has no such options, or if only the plugin chain can answer it. Call it only
+        if `hop_options.may_have_options` is True for the packet.
         """
         stripped = hop_options.strip(packet)
         if stripped is None:
@@ -163,7 +161,7 @@ class StoredReplies:
         return self.with_hop_options(wire, stripped.options, client, self._limit(stripped)) if wire else b""
 
     def _limit(self, stripped: hop_options.Stripped) -> int:
-        """Returns the length in octets that a reply to a query with EDNS may have."""
+        """Returns the largest length in octets of a reply to a query with EDNS."""
         if self.protocol == "tcp":
             return MAX_MESSAGE
         packet, end = stripped.packet, stripped.question_end
@@ -171,7 +169,7 @@ class StoredReplies:
         return min(max(MIN_UDP, stripped.size), MAX_MESSAGE if route is None else route.udp_limit)
 
     def with_hop_options(self, wire: bytes, asked: HopByHop, client: Client, limit: int) -> bytes:
-        """Returns the reply with this server's options for a client whose query has the options `asked`.
+        """Returns the reply with this server's EDNS options for the client. `asked` are the options in the query.
 
         If the reply would have more than `limit` octets, it is truncated.
         """
@@ -185,10 +183,10 @@ class StoredReplies:
         return hop_options.with_options(wire, options, limit)
 
     def lookup_entry(self, packet: bytes, client: Client | None, started: float) -> bytes:
-        """Returns the reply of the answer table to a packet, or empty octets if the table has none.
+        """Returns the reply from the answer table, or empty octets if the table has none.
 
-        `client` may be None only if all clients get the same replies (`uniform`). `started` is the time on
-        `perf_counter` when the packet was read from its socket.
+        `client` may be None if all clients get the same replies (`uniform`). `started` is the time on `perf_counter`
+        when the packet was read from its socket.
         """
         table = self.table
         key = packet[2:] if client is None or self.listener.classes is None else self.key(packet, client)
@@ -216,7 +214,7 @@ class StoredReplies:
         """Returns a shared negative answer without its message id, or empty octets.
 
         `key` is the packet without its message id. Call it only for listeners without client classes. The second query
-        for the same name gets empty octets, so that the plugin chain makes its reply and the table stores it.
+        for a name gets empty octets: the plugin chain then answers, and the answer table stores the reply.
         """
         table = self.table
         found = table.negative.find(key)
@@ -226,9 +224,9 @@ class StoredReplies:
         return found.head + key[10 : len(key) - found.request_tail] + found.tail
 
     def lookup_limited(self, packet: bytes, client: Client, started: float) -> bytes | None:
-        """Does the same as `lookup`, within the limits of the rate limiter (plugin *rrl*).
+        """Returns the same as `lookup`, within the limits of the rate limiter (plugin *rrl*).
 
-        Returns None if the query gets no reply. Call it only for a responder that is `limited`.
+        Returns None if the query gets no reply. Call it only if the responder is `limited`.
         """
         bare, asked, exempt = packet, None, False
         stripped = hop_options.strip(packet) if hop_options.may_have_options(packet) else None
@@ -271,7 +269,7 @@ class StoredReplies:
         return self.cookies.is_valid(asked.cookie, client.address)
 
     def _admits(self, limiter: RateLimiter, client: Client) -> bool:
-        """Returns False if the rate limiter drops a query of the client before it is answered."""
+        """Returns False if the rate limiter drops the client's query before it is answered."""
         try:
             return limiter.admits(client.address)
         except Exception as error:  # noqa: BLE001 - a plugin's object
@@ -287,10 +285,9 @@ class StoredReplies:
             return Verdict.SEND
 
     def truncated(self, request: Request, asked: HopByHop | None, client: Client, rcode: int) -> bytes:
-        """Returns a reply without records that has TC set, so that the client can query again over TCP.
+        """Returns a reply without records that has TC set: the client can query again over TCP.
 
-        A client that sent a cookie gets BADCOOKIE in place of TC, and a server cookie with which it can query again
-        (RFC 7873 §5.2.3).
+        A client that sent a cookie gets BADCOOKIE and a server cookie instead of TC (RFC 7873 §5.2.3).
         """
         flags = request.flags & (RD | CD) | TC
         if asked is not None and asked.cookie and self.cookies is not None:
@@ -314,9 +311,9 @@ class StoredReplies:
             return b""
 
     def observe(self, route: Route, query: Query, reply: Reply, size: int, seconds: float) -> None:
-        """Calls the hook `observe` of the plugins that answered a query, with the query and its reply.
+        """Calls the hook `observe` of the plugins that answered a query.
 
-        `size` is the size of the reply in octets; `seconds` is how long it took to make.
+        `size` is the size of the reply in octets; `seconds` is the time that it took to make.
         """
         for observe in route.observers:
             try:
@@ -325,5 +322,5 @@ class StoredReplies:
                 self.recover("an observer of replies", error)
 
     def recover(self, what: str, error: BaseException) -> None:
-        """Logs and counts the exception `error` of a plugin; `what` says for the log which work failed."""
+        """Logs and counts the exception `error` of a plugin. `what` describes the failed work in the log line."""
         self._hooks.failed(error, f"{what} of {self.listener.server}")

@@ -1,7 +1,6 @@
-"""How much memory the answer tables of a worker may take, and how the tables divide it.
+"""The memory of a worker's answer tables, and how it is divided among the tables.
 
-All tables together get a share of the container's memory limit, or a fixed size if there is no limit. The caches of
-plugins may use the same amount in addition (`Environment.allowance`).
+All tables together may take a share of the container's memory limit, or a fixed size if there is no limit.
 """
 
 from __future__ import annotations
@@ -20,14 +19,17 @@ _IDLE: Final = 8
 
 
 def table_budget(limit: int | None, workers: int) -> int:
-    """Returns the octets for the tables of one of `workers` workers; `limit` is the memory limit in octets."""
+    """Returns the octets for the answer tables of one worker.
+
+    `limit` is the container's memory limit in octets, and `workers` is the number of workers.
+    """
     return UNLIMITED if limit is None else min(UNLIMITED, limit // SHARE // workers)
 
 
 def divide(budget: int, protocols: Sequence[str], used: Sequence[bool]) -> list[int]:
-    """Returns the part of `budget` for each table; a table without entries gets only a small part.
+    """Returns the part of `budget` for each table. A table without entries gets only a small part.
 
-    `protocols` are the protocols of the tables. `used` tells for each table whether it has entries.
+    `protocols` has the protocol of each table. `used` is true for a table with entries.
     """
     idle = budget // _IDLE // max(1, len(protocols))
     weights = [WEIGHTS[protocol] if in_use else 0 for protocol, in_use in zip(protocols, used, strict=True)]

@@ -3,9 +3,8 @@
 Rules:
 
 1. After each time slice of making records, other work runs.
-2. If the client does not read, no more records are made. So the memory holds at most one message of a zone, and what
-   the connection buffers.
-3. If a transfer fails, the connection ends at once, so that no client takes a part of a zone for the whole zone.
+2. While the client does not read, no records are made.
+3. If a transfer fails, the connection is closed, so that the client does not use an incomplete zone.
 """
 
 from __future__ import annotations
@@ -28,22 +27,24 @@ class Outlet(Protocol):
     """A connection that can send several messages for one query."""
 
     async def more(self, wire: bytes) -> None:
-        """Sends a message that is not the last one. Returns when the client can take more. Raises ConnectionError."""
+        """Sends a message that is not the last one of its reply. Waits while the client does not read.
+
+        Raises ConnectionError if the connection is closed.
+        """
         ...
 
     def abort(self) -> None:
-        """Ends the connection at once."""
+        """Closes the connection."""
         ...
 
 
 async def send(
     request: Request, reply: Reply, outlet: Outlet, last: Callable[[bytes], None], echoed: frozenset[int], udp_size: int
 ) -> int:
-    """Sends the records of `reply.stream` in several messages, and returns the number of octets that were sent.
+    """Sends the records of `reply.stream` in several messages. Returns the number of octets that were sent.
 
-    `last` is called to send the last message, `outlet` sends the earlier ones. `echoed` are the codes of the EDNS
-    options that a reply copies from the query. `udp_size` is the UDP payload size that the server advertises. If the
-    transfer fails, the connection is closed.
+    `outlet` sends all messages but the last one, which `last` sends. `echoed` has the codes of the EDNS options that a
+    reply copies from the query. `udp_size` is the UDP payload size that the server advertises.
     """
     assert reply.stream is not None
     stream, messages = reply.stream, TransferMessages(request, reply, echoed, udp_size)

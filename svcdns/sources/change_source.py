@@ -1,4 +1,4 @@
-"""The interface between the control process and the sources of changes: API servers and manifests.
+"""The interface between the control process and the sources of changes.
 
 `api.source` and `manifests.source` implement it.
 """
@@ -19,16 +19,16 @@ Changes of one kind are passed one call after the other; calls for different kin
 
 
 class ChangeSource(Protocol):
-    """Reports the changes of a cluster, which an API server or manifests describe."""
+    """Reports the changes of a cluster, from an API server or from manifests."""
 
     @property
     def kinds(self) -> tuple[Kind, ...]:
-        """The kinds of objects that the source reports, such as Service and EndpointSlice."""
+        """Returns the kinds of objects that the source reports, such as Service and EndpointSlice."""
         ...
 
     @property
     def is_unreachable(self) -> bool:
-        """True if the last request to the API server got no response."""
+        """Returns True if the last request to the API server got no response."""
         ...
 
     async def configure(self) -> None:
@@ -36,7 +36,7 @@ class ChangeSource(Protocol):
         ...
 
     def ages(self) -> dict[Kind, float]:
-        """Returns, for each kind of object, the seconds since the source last confirmed the objects of that kind.
+        """Returns the seconds since the source last confirmed the objects, by kind of object.
 
         Before the first confirmation, the time counts from the creation of the source.
         """
@@ -49,7 +49,7 @@ class ChangeSource(Protocol):
     def assume(self, age: float) -> None:
         """Sets the age, in seconds, of objects that come from a snapshot. Call it before the first list request.
 
-        The values that `ages` returns count up from this age.
+        The results of `ages` begin with this age.
         """
         ...
 

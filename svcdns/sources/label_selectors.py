@@ -1,9 +1,7 @@
 """Label selectors: checks their syntax, and applies them to labels.
 
 A selector is a list of requirements, separated by commas: equality (`a=b`, `a==b`, `a!=b`), sets (`a in (b, c)`, `a
-notin (b)`) and presence (`a`, `!a`). The syntax is checked before the first request, so that a mistake is reported at
-the start and not by the watch. An API server applies selectors itself; for manifests this module does. Source:
-Kubernetes documentation, "Labels and Selectors".
+notin (b)`) and presence (`a`, `!a`). Source: Kubernetes documentation, "Labels and Selectors".
 """
 
 from __future__ import annotations
@@ -28,9 +26,9 @@ _REQUIREMENT = re.compile(
 
 
 def check_label_selector(text: str) -> None:
-    """Raises ValueError unless `text` is a label selector; an empty one selects everything.
+    """Raises ValueError unless `text` is a label selector. An empty text selects everything.
 
-    The message is one line with the position of the mistake.
+    The text of the error is one line with the position of the mistake.
     """
     at = 0
     while at < len(text.rstrip()):
@@ -70,9 +68,9 @@ _EQUALITY: Final = re.compile(r"([^\s!=]+)\s*(==|!=|=)\s*(\S*)")
 
 
 def matcher(selector: str) -> Matcher:
-    """Returns a function that tests whether labels meet every requirement of a selector.
+    """Returns a function that returns True for labels that a selector selects.
 
-    The selector must have passed `check_label_selector`. An empty one matches all labels.
+    Check the selector with `check_label_selector` before. An empty selector selects all labels.
     """
     requirements = [_requirement(text.strip()) for text in _REQUIREMENTS.split(selector) if text.strip()]
     return lambda labels: all(requirement(labels) for requirement in requirements)
@@ -92,8 +90,8 @@ def _requirement(text: str) -> Matcher:
 
 
 def _among(key: str, values: frozenset[str], *, wanted: bool) -> Matcher:
-    """Returns a function that tests the label `key`. It returns True if the label's value is in `values`.
+    """Returns a function that returns True if the value of the label `key` is in `values`.
 
-    With `wanted` False, it returns True if the value is not in `values`, also if the label is missing.
+    If `wanted` is false, the function returns the opposite. A missing label is not in `values`.
     """
     return lambda labels: (labels.get(key) in values) is wanted

@@ -6,13 +6,11 @@
     SHA-256 of everything before it
     stamp: when the API server last confirmed this state (f64), and a checksum of the stamp
 
-`control.snapshot_writer` decides when a file is written. Rules:
+Rules:
 
-1. Nothing is decoded before the SHA-256 has been checked, and objects stay encoded.
-2. A file that is damaged, of another format, of another cluster or of other watch options is refused as a whole, with a
-   reason.
-3. Only the stamp is overwritten in place, so that a cluster without changes costs 16 octets a minute and not a whole
-   file. If the checksum of the stamp is wrong, the time in the header is used instead.
+1. Nothing is decoded before the SHA-256 has been checked.
+2. A file that is damaged, of another format, of another cluster or of other watch options is refused.
+3. Only the stamp is overwritten in place. If its checksum is wrong, the time in the header is used.
 """
 
 from __future__ import annotations
@@ -51,21 +49,17 @@ Objects = Mapping[Kind, Mapping[ObjectName, bytes]]
 
 
 class SnapshotError(SvcdnsError):
-    """A snapshot cannot be used. `str(error)` is the reason."""
+    """Raised if a snapshot cannot be used. The text of the error is the reason."""
 
 
 class Origin(msgspec.Struct, frozen=True, array_like=True):
-    """Identifies a cluster without a request: by its API server's address and the SHA-256 of its CAs.
-
-    While a CA is replaced, both the old and the new one are trusted. So two origins are equal if they have the address
-    and one CA in common.
-    """
+    """Identifies a cluster by its API server's address and the SHA-256 of its CAs."""
 
     address: str
     authorities: tuple[bytes, ...] = ()
 
     def is_that_of(self, other: Origin) -> bool:
-        """Returns True if this origin and `other` identify the same cluster."""
+        """Returns True if this origin and `other` have the same address and at least one CA in common."""
         if not self.authorities and not other.authorities:
             return self.address == other.address
         return self.address == other.address and not set(self.authorities).isdisjoint(other.authorities)
@@ -74,8 +68,9 @@ class Origin(msgspec.Struct, frozen=True, array_like=True):
 class Header(msgspec.Struct, frozen=True, array_like=True):
     """The header of a snapshot.
 
-    `version` is the version of the program that wrote the file; `watch` is the encoded watch options. `written` is when
-    the file was written, and `confirmed` when the API server last confirmed the objects, in Unix seconds.
+    `version` is the version of the program that wrote the file. `watch` has the encoded watch options. `written` is the
+    time at which the file was written, and `confirmed` the time at which the API server last confirmed the objects, in
+    Unix seconds.
     """
 
     version: str
@@ -88,7 +83,10 @@ class Header(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Snapshot(msgspec.Struct, frozen=True):
-    """The content of a snapshot; `confirmed` is when the API server last confirmed the objects, in Unix seconds."""
+    """The content of a snapshot.
+
+    `confirmed` is the time at which the API server last confirmed the objects, in Unix seconds.
+    """
 
     header: Header
     confirmed: float
@@ -96,9 +94,9 @@ class Snapshot(msgspec.Struct, frozen=True):
 
 
 def write(file: BinaryIO, header: Header, objects: Objects) -> Iterator[None]:
-    """Writes a snapshot; each step of the iterator writes one frame.
+    """Writes a snapshot. Each step of the iterator writes one frame. Raises OSError.
 
-    Raises OSError. `objects` must not change meanwhile.
+    `objects` must not change during the iteration.
     """
     digest = hashlib.sha256()
 
@@ -118,9 +116,9 @@ def write(file: BinaryIO, header: Header, objects: Objects) -> Iterator[None]:
 
 
 def stamp(path: Path, confirmed: float) -> None:
-    """Writes into a snapshot file that the API server has confirmed the same objects again.
+    """Writes the time `confirmed` into the stamp of a snapshot file. Raises OSError.
 
-    `confirmed` is the time of this confirmation, in Unix seconds. Raises OSError.
+    At this time, in Unix seconds, the API server has confirmed the objects in the file again.
     """
     with path.open("r+b", buffering=0) as file:
         file.seek(-_DIGEST - _STAMP.size, os.SEEK_END)
@@ -130,7 +128,7 @@ def stamp(path: Path, confirmed: float) -> None:
 
 
 def read(path: Path, origin: Origin, watch: bytes, kinds: Iterable[Kind]) -> Snapshot | None:
-    """Reads a snapshot; returns None if there is no file.
+    """Reads a snapshot. Returns None if there is no file.
 
     Raises SnapshotError if the file is damaged, or is a snapshot of another cluster, other watch options or other
     kinds.
@@ -172,8 +170,7 @@ def _read(file: BinaryIO, origin: Origin, watch: bytes, kinds: tuple[Kind, ...])
 
 
 def _checked(file: BinaryIO) -> float | None:
-    """Checks the SHA-256 of a snapshot file. Returns when the API server last confirmed the objects, as the file's
-    stamp says.
+    """Checks the SHA-256 of a snapshot file, and returns the time in its stamp.
 
     Returns None if the checksum of the stamp is wrong. Raises SnapshotError if the SHA-256 is wrong.
     """

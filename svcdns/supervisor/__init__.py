@@ -1,4 +1,4 @@
-"""The supervisor: PID 1 of a container, and the parent process of the control process and workers.
+"""The supervisor: PID 1 of a container, and the parent process of the control process and the workers.
 
-It uses the standard library only, and parses no data from outside of the program.
+The package uses only the standard library, and parses no data from outside of the program.
 """

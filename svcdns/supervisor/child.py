@@ -1,9 +1,8 @@
 """One child process of the supervisor: its start, its heartbeat, and when it is started again.
 
-A child *stalls* when its last heartbeat is older than STALL_TIMEOUT seconds; another worker then reads its sockets. A
-child is *unresponsive* when the heartbeat is older than HEARTBEAT_TIMEOUT seconds; the supervisor then kills it and
-starts it again. A child that repeatedly exits soon after its start is in a crash loop: each start is delayed longer
-than the one before, up to MAX_BACKOFF.
+If the last heartbeat is older than STALL_TIMEOUT seconds, the child *stalls*, and another worker reads its sockets. If
+the heartbeat is older than HEARTBEAT_TIMEOUT seconds, the child is *unresponsive*, and the supervisor replaces it. If a
+child repeatedly exits soon after its start, it is in a crash loop: each start is delayed longer, up to MAX_BACKOFF.
 """
 
 from __future__ import annotations
@@ -51,14 +50,14 @@ By default the thresholds grow with use, so that the blocks of a page of an API 
 class Child:
     """One process that the supervisor keeps running.
 
-    `slot` is the number of the worker, counted from 0; it is -1 for the control process. `number` is the number of the
+    `slot` is the number of the worker, counted from 0, or -1 for the control process. `number` is the number of the
     child's region in the shared memory.
     """
 
     def __init__(self, name: str, command: list[str], slot: int, number: int, region: memoryview, shared: int) -> None:
-        """`command` is a module and its arguments.
+        """`command` has a module and its arguments.
 
-        `shared` is the descriptor of the shared memory; `region` is the child's region in it.
+        `shared` is the descriptor of the shared memory. `region` is the child's region there.
         """
         self.name, self.command, self.slot, self.number = name, command, slot, number
         self._region, self._shared = region, shared
@@ -84,16 +83,16 @@ class Child:
 
     @property
     def running(self) -> bool:
-        """True from the start of the process until it has been reaped."""
+        """Returns True from the start of the process until it has been reaped."""
         return self.pid != 0
 
     @property
     def state(self) -> State:
-        """The state that the process reports."""
+        """Returns the state that the process reports."""
         return state(self._region)
 
     def start(self, now: float, *more: str) -> None:
-        """Starts the process; `more` are additional arguments for this start."""
+        """Starts the process. `more` has additional arguments for this start."""
         ours, theirs = socket.socketpair()
         ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", SEND_TIMEOUT, 0))
         theirs.set_inheritable(True)
@@ -119,8 +118,7 @@ class Child:
     def send(self, message: Message, fds: list[int] | None = None) -> None:
         """Sends a message, if the process exists.
 
-        A child that does not read its channel is killed. The supervisor starts another process in its place, and sends
-        all messages that the new process needs.
+        A child that does not read its channel is killed. The supervisor then starts another process.
         """
         if self.channel is not None:
             try:
@@ -134,12 +132,10 @@ class Child:
             os.kill(self.pid, number)
 
     def is_unresponsive(self, now: float, awake_since: float) -> bool:
-        """Returns True if the last heartbeat is too old, so that the process should be killed.
+        """Returns True if the last heartbeat is so old that the process must be killed.
 
-        `awake_since` is when the supervisor started, or went on after a pause; earlier time is not counted. Time in
-        which a thread of the process waited for a processor is not counted either. On an overloaded node a kill and a
-        new start would add to the load. The waits of all threads are left out: the thread that sends the heartbeat may
-        need the interpreter lock, and another waiting thread may hold that lock.
+        Time before `awake_since`, when the supervisor started or went on after a pause, is not counted. Time in which a
+        thread of the process waited for a processor is not counted either.
         """
         sent = heartbeat(self._region)
         last, timeout = (sent, HEARTBEAT_TIMEOUT) if sent else (self.started, START_TIMEOUT)
@@ -159,17 +155,17 @@ class Child:
         )
 
     def is_serving(self, now: float, awake_since: float) -> bool:
-        """Returns True if the process is a worker that reads its sockets and has sent a heartbeat in the last
-        STALL_TIMEOUT seconds.
+        """Returns True if the process is a worker that reads its sockets and has a heartbeat of the last STALL_TIMEOUT
+        seconds.
 
-        `awake_since` is when the supervisor started, or went on after a pause. It counts as a heartbeat.
+        `awake_since` is the time when the supervisor started, or went on after a pause. It counts as a heartbeat.
         """
         is_recent = now - max(heartbeat(self._region), awake_since) <= STALL_TIMEOUT
         return self.running and is_recent and self.state in (State.SERVING, State.SERVING_UNSYNCED)
 
 
 class ThreadTimes(NamedTuple):
-    """The seconds for which a thread has run so far, and has waited for a processor so far.
+    """The seconds for which a thread has run, and for which it has waited for a processor.
 
     The kernel counts a wait only when the thread runs again.
     """
@@ -179,7 +175,10 @@ class ThreadTimes(NamedTuple):
 
 
 def _thread_times(pid: int) -> dict[str, ThreadTimes]:
-    """Returns the times of all threads of a process, by thread number; empty on systems other than Linux."""
+    """Returns the times of all threads of a process, by thread number.
+
+    Returns no threads on systems other than Linux.
+    """
     out = {}
     with contextlib.suppress(OSError), os.scandir(f"/proc/{pid}/task") as threads:
         for thread in threads:
@@ -202,7 +201,7 @@ def _is_runnable(pid: int, thread: str) -> bool:
 def pin_to_processor(pid: int, slot: int) -> None:
     """Binds the worker with the number `slot` to one of the processors that this program may use.
 
-    Does nothing on systems that cannot do this.
+    Does nothing on systems without this function.
     """
     if sys.platform == "linux":
         allowed = sorted(os.sched_getaffinity(0))

@@ -1,11 +1,8 @@
-"""All children of the supervisor: the control process, the workers, and the children that take part in a replacement.
+"""All children of the supervisor: the control process, the workers, and their successors.
 
-A slot is the place of one worker, numbered from 0. In a rolling replacement the successor and its predecessor have the
-same slot.
-
-Every worker holds the listening sockets of all slots, and reads those of its own slot. It also reads the sockets of a
-slot whose worker is not running, stalls, or was restarted and is not synced yet. During a stop, when workers finish
-their last queries, slots are no longer assigned.
+A slot is the number of a worker, counted from 0. In a rolling replacement, a worker and its successor have the same
+slot. Every worker holds the listening sockets of all slots, and reads those of its own slot. It also reads the sockets
+of another slot if that worker is not running, stalls, or is not synced yet.
 """
 
 from __future__ import annotations
@@ -38,9 +35,9 @@ class Children:
     def __init__(
         self, selector: selectors.BaseSelector, log: Callable[[str], None], control_arguments: list[str], mapping: int
     ) -> None:
-        """`log` writes a line; `mapping` is the descriptor of the shared memory.
+        """`log` writes a line. `mapping` is the descriptor of the shared memory.
 
-        `control_arguments` are passed on to the control process unchanged.
+        `control_arguments` are the command-line arguments of the control process.
         """
         self._selector, self._log, self.control_arguments, self.mapping = selector, log, control_arguments, mapping
         self._regions = shared_memory.regions(mapping)
@@ -70,16 +67,13 @@ class Children:
         return Child("control", command, -1, number, self._regions[number], self.mapping)
 
     def new_worker(self, slot: int, number: int) -> Child:
-        """Returns a worker with the number `slot` that is not started yet.
-
-        `number` is the number of its region in the shared memory.
-        """
+        """Returns a worker that is not started yet. `number` is the number of its region in the shared memory."""
         return Child(
             f"worker {slot}", ["svcdns.worker", "--slot", str(slot)], slot, number, self._regions[number], self.mapping
         )
 
     def __iter__(self) -> Iterator[Child]:
-        """Iterates over all children: the control process, workers, the successor and the predecessors."""
+        """Iterates over all children: the control process, the workers, and those that take part in a replacement."""
         yield self.control
         yield from self.workers
         if self.successor is not None:
@@ -89,10 +83,10 @@ class Children:
     # -- starting and ending
 
     def start(self, child: Child) -> None:
-        """Starts a child and sends it what it needs.
+        """Starts a child, and sends it what it needs.
 
         Control gets a connection to each worker. A worker gets its sockets and a connection to control. A successor
-        that is not ready yet gets less: a worker reads no sockets, and a control process has no connections.
+        gets its connections later, when it is ready.
         """
         more = []
         if child.slot < 0 and self.served:
@@ -117,8 +111,8 @@ class Children:
             self._selector.register(child.channel, selectors.EVENT_READ, child)
 
     def connect_all(self, control: Child) -> None:
-        """Connects the process `control` with each running worker by a new pair of sockets, except workers that have
-        been replaced.
+        """Connects `control` with each running worker by a new pair of sockets, except workers that have been
+        replaced.
         """
         for worker in self.workers:
             if worker.running:
@@ -136,7 +130,7 @@ class Children:
         to_control.close()
 
     def close_channel(self, child: Child) -> None:
-        """Closes the channel to a child; the child then exits."""
+        """Closes the channel to a child, which then exits."""
         if child.channel is not None:
             self._selector.unregister(child.channel)
             child.channel.close()
@@ -164,7 +158,7 @@ class Children:
         self.predecessors.pop(child, None)
 
     def send_exits(self) -> None:
-        """Sends the control process, and control's successor, the counts of how children have ended."""
+        """Sends the numbers of child exits, by reason, to the control process and its successor."""
         for child in (self.control, self.successor):
             if child is not None and child.slot < 0:
                 child.send(self.exits.message())
@@ -181,16 +175,16 @@ class Children:
     def listen_early(self, addresses: list[Address]) -> None:
         """Listens on `addresses` at a start, before the workers can answer. Queries wait in these sockets.
 
-        Does nothing if an address is in use: another program may answer its queries, and `listen` reports the error.
+        Does nothing if an address is in use by another program.
         """
         if not self.sockets.all and not any(map(is_taken, addresses)):
             with contextlib.suppress(ListenError):
                 self._unsent, _ = self.sockets.change(addresses, 1)
 
     def listen(self, addresses: list[Address]) -> str:
-        """Listens on `addresses`, and on no other addresses. Returns an error text if that fails, else "".
+        """Listens on `addresses`, and on no other addresses.
 
-        After an error nothing has changed.
+        If that fails, returns an error text and changes nothing. Otherwise returns an empty text.
         """
         try:
             added, removed = self.sockets.change(addresses, max(1, len(self.workers)))
@@ -214,9 +208,9 @@ class Children:
                 worker.send(message, [one.sock.fileno() for one in part])
 
     def assign_slots(self, now: float, awake_since: float) -> None:
-        """Sends each worker the numbers of the workers (slots) whose sockets it must read, if these have changed.
+        """Sends each worker the numbers of the workers (slots) whose sockets it must read, if they have changed.
 
-        `awake_since` is when the supervisor started, or went on after a pause.
+        `awake_since` is the time when the supervisor started, or went on after a pause.
         """
         if self.draining:
             return
@@ -235,10 +229,7 @@ class Children:
 
     @property
     def has_unassigned(self) -> bool:
-        """True if a running worker has not yet been told to read its own sockets.
-
-        Then the supervisor checks the workers more often, so that the worker serves soon after it is ready.
-        """
+        """Returns True if a running worker does not read its own sockets yet."""
         return any(
             worker.running and slot not in self._assigned.get(slot, (0, []))[1]
             for slot, worker in enumerate(self.workers)
@@ -247,8 +238,8 @@ class Children:
     def _reads_own_slot(self, worker: Child, now: float) -> bool:
         """Returns True if a worker must read its own sockets.
 
-        A restarted worker must first receive the whole cluster (be synced). Until then another worker reads these
-        sockets. If there is no other synced worker, the restarted worker begins to read them after HOLD seconds.
+        A restarted worker must first be synced: it must have the whole cluster. If no other worker is synced, the
+        restarted worker begins to read its sockets after HOLD seconds.
         """
         if not worker.is_restart or worker.state not in (State.STARTING, State.UNSYNCED):
             return True

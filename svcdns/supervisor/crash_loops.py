@@ -1,7 +1,7 @@
-"""Counts how children have ended and why, and finds those in a crash loop.
+"""Counts the exits of children by reason, and finds children in a crash loop.
 
-The supervisor counts, because it alone outlives all children. It sends the counts to the control process, which
-publishes them as metrics. The log has a line when a crash loop begins and one when it is over.
+The supervisor sends the counts to the control process, which publishes them as metrics. The log has a line when a crash
+loop begins, and one when it is over.
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ from svcdns.supervisor.child import CRASH_LOOP_EXITS, STABLE_AFTER, Child
 class Reason(StrEnum):
     """Why a child has ended.
 
-    EXIT: it exited. SIGNAL: a signal from elsewhere ended it. UNRESPONSIVE: the supervisor killed it.
+    - EXIT: the child exited.
+    - SIGNAL: a signal from another process ended the child.
+    - UNRESPONSIVE: the supervisor killed the child.
     """
 
     EXIT = "exit"
@@ -25,7 +27,7 @@ class Reason(StrEnum):
 
 
 class Exits:
-    """Counts how often children have ended without being told to, since the start of the program."""
+    """Counts the unexpected exits of children since the start of the program."""
 
     def __init__(self, log: Callable[[str], None]) -> None:
         """`log` writes one line to the log."""
@@ -34,7 +36,7 @@ class Exits:
         self.loops: set[str] = set()
 
     def count(self, child: Child, code: int, now: float) -> None:
-        """Counts a child that has ended without being told to. A negative `code` is the number of a signal.
+        """Counts an unexpected exit of a child. A negative `code` is the number of a signal.
 
         Call it after `child.exited`.
         """
@@ -49,7 +51,10 @@ class Exits:
             )
 
     def check_recovered(self, child: Child, now: float) -> bool:
-        """Returns True, once, when a child in a crash loop has run for long enough at `now`: the loop is over."""
+        """Returns True when a child's crash loop is over, because the child has run for long enough.
+
+        Returns True only once for each crash loop.
+        """
         if child.name not in self.loops or not child.running or now - child.started <= STABLE_AFTER:
             return False
         self.loops.discard(child.name)

@@ -1,6 +1,6 @@
-"""Runs the preflight check before an upgrade in place: the installed program is started once (`svcdns.cli.preflight`).
+"""The preflight check before an upgrade in place: a trial run of the new program (`svcdns.cli.preflight`).
 
-The check shows that the program starts, and which hand-over format it understands.
+The check shows that the program starts, and which hand-over format it has.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ _MAX_OUTPUT: Final = 65536
 
 
 class PreflightError(Exception):
-    """The new program cannot take over. `str(error)` is the reason."""
+    """Raised if the new program cannot take over. The text of the error is the reason."""
 
 
 class Preflight:
-    """One run of the preflight check, in a child process. The supervisor reaps it together with the other children."""
+    """One run of the preflight check, in a child process. The supervisor reaps this process."""
 
     def __init__(self, now: float) -> None:
-        """Starts the check; `now` is in seconds on CLOCK_MONOTONIC."""
+        """Starts the check. `now` is in seconds on CLOCK_MONOTONIC."""
         self._output, theirs = os.pipe()
         self._deadline = now + TIMEOUT
         actions = [(os.POSIX_SPAWN_DUP2, theirs, 1), (os.POSIX_SPAWN_DUP2, theirs, 2)]

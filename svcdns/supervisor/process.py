@@ -1,8 +1,7 @@
 """The supervisor: keeps the control process and workers running, handles signals, and stops and upgrades the program.
 
-The signals are listed in docs/behaviour/corefile.md#signals. The supervisor knows nothing of DNS, Corefiles or
-clusters: control tells it how many workers to start and where to listen. It reads no input but the messages of its own
-children.
+The signals are listed in docs/behaviour/corefile.md#signals. Control sends the number of workers to start and the
+addresses to listen on. The supervisor reads no input but the messages of its children.
 """
 
 from __future__ import annotations
@@ -55,10 +54,9 @@ class Supervisor:
     """Keeps the control process and workers running until a signal stops them."""
 
     def __init__(self, control_arguments: list[str], mapping: int, *, pin: bool = False) -> None:
-        """`control_arguments` are passed on to the control process unchanged; `mapping` is the descriptor of the shared
-        memory.
+        """`control_arguments` are the command-line arguments of the control process.
 
-        `pin` binds each worker to a processor.
+        `mapping` is the descriptor of the shared memory. If `pin` is true, each worker is bound to a processor.
         """
         self._selector = selectors.DefaultSelector()
         os.set_inheritable(mapping, True)
@@ -84,7 +82,7 @@ class Supervisor:
     def resume(self, state: reexec.State) -> int:
         """Continues the program after an upgrade: takes over the children of the old program, and then replaces them.
 
-        `state` is what the old program has left for this program. Returns the exit code.
+        `state` is the state that the old program has stored. Returns the exit code.
         """
         reexec.restore(self._children, state)
         self._catch_signals()
@@ -239,7 +237,7 @@ class Supervisor:
     def _execute(self) -> None:
         """Executes the new program in this process.
 
-        Does nothing if a signal or a part of a message has just arrived. Then the loop tries again.
+        Does nothing if a signal or a part of a message has just arrived. The main loop then calls it again.
         """
         signal.pthread_sigmask(signal.SIG_BLOCK, _HANDLED)
         try:
@@ -290,9 +288,7 @@ class Supervisor:
                     self._drain_workers()
 
     def _restart(self, control: Child) -> None:
-        """Has the control process exit, so that it is started again. The control process requests this when memory runs
-        out.
-        """
+        """Requests that the control process exits, so that it is started again."""
         if self._upgrading:
             log("[WARNING] control is not restarted during an upgrade")
         elif self._children.served and not self._stopping:
@@ -343,7 +339,7 @@ class Supervisor:
 
 
 def _cause(code: int) -> str:
-    """Describes an exit code in words; a negative code is the number of a signal."""
+    """Returns an exit code in words. A negative code is the number of a signal."""
     if code >= 0:
         return f"exit code {code}"
     try:
@@ -353,7 +349,7 @@ def _cause(code: int) -> str:
 
 
 def log(line: str) -> None:
-    """Writes a line to standard output, unless that would block: a slow reader must not stop the supervisor."""
+    """Writes a line to standard output, unless that would block."""
     try:
         if select.select([], [1], [], 0)[1]:
             os.write(1, line.encode() + b"\n")
@@ -364,7 +360,7 @@ def log(line: str) -> None:
 def run(control_arguments: list[str], pidfile: str | None = None, *, pin: bool = False) -> int:
     """Runs the program, and returns the exit code.
 
-    The process id is written to `pidfile`, if there is one. `pin` binds each worker to a processor.
+    The process id is written to `pidfile`, if it is given. If `pin` is true, each worker is bound to a processor.
     """
     if pidfile:
         try:
@@ -380,7 +376,7 @@ def run(control_arguments: list[str], pidfile: str | None = None, *, pin: bool =
 def resume(fd: int) -> int:
     """Runs the program after an upgrade in place, and returns the exit code.
 
-    `fd` is the file in which the old program has left its state.
+    `fd` is the file in which the old program has stored its state.
     """
     state = reexec.read_state(fd)
     exclude_memory()  # an earlier version may have started this process

@@ -1,11 +1,8 @@
-"""The supervisor's own part of an upgrade in place: the same process executes the new program (execve(2)).
+"""The supervisor's own part of an upgrade in place: its process executes the new program (execve(2)).
 
-So the process id, which is PID 1 in a container, stays the same, and the children keep their parent. The state that the
-new program needs is passed as JSON in a file in memory. The descriptors of sockets, channels and the shared memory stay
-open.
-
-Rule: another version of the program reads this state. So keys are never renamed; if the meaning of a key changes,
-increment `HANDOVER`.
+The process id stays the same, and the children keep their parent. The state for the new program is JSON in a file in
+memory. Descriptors stay open. Rule: keys of the state are never renamed. If the meaning of a key changes, increment
+`HANDOVER`.
 """
 
 from __future__ import annotations
@@ -36,7 +33,7 @@ _FIELDS: Final = {
 
 
 def dump(children: Children) -> tuple[State, list[int]]:
-    """Returns the state that the new program needs, and the descriptors that must stay open."""
+    """Returns the state for the new program, and the descriptors that must stay open."""
     listening = children.sockets.all
     running = [children.control, *children.workers]
     state = {
@@ -78,7 +75,7 @@ def restore(children: Children, state: State) -> None:
 def execute(state: State, descriptors: list[int]) -> None:
     """Executes the new program in this process, and does not return.
 
-    Raises OSError if that is impossible; then nothing has changed.
+    If that is impossible, raises OSError and changes nothing.
     """
     fd = shared_memory.memory_file("svcdns-handover")
     try:
@@ -103,7 +100,7 @@ def _inheritable(descriptors: list[int]) -> Iterator[None]:
 
 
 def read_state(fd: int) -> State:
-    """Reads the state that the old program has left, and closes the descriptor."""
+    """Reads the state that the old program has stored, and closes the descriptor."""
     with os.fdopen(fd, "rb") as file:
         file.seek(0)
         state: State = json.load(file)

@@ -1,14 +1,12 @@
 """Rolling replacement of control and workers: each successor is ready before its predecessor stops.
 
-A new control process lists the cluster while the old one serves, takes over the connections to the workers, and opens
-the HTTP pages. Then the old one exits. A new worker receives the cluster's state and reads its slot's sockets together
-with the old one. Then the old one passes on its connections and answers the queries in flight.
+Rules:
 
-If a successor fails, it is started again with a growing delay, and the predecessor keeps serving. If the predecessor
-fails, the successor replaces it as soon as it is ready. Only one child is replaced at a time. So memory is needed for
-one additional process.
-
-A stop of the server ends the replacement at once. The children that serve at that moment serve until the server ends.
+1. Only one child is replaced at a time.
+2. A new control process lists the cluster before the old one exits.
+3. A new worker receives the cluster and reads its slot's sockets, before the old one hands over its connections.
+4. If a successor fails, it is started again after a growing delay, and the predecessor keeps serving.
+5. A stop of the server ends the replacement.
 """
 
 from __future__ import annotations
@@ -48,7 +46,7 @@ class RollingReplacement:
     def begin(self, children: Iterable[Child]) -> None:
         """Starts to replace these children, in order.
 
-        A child that ends before its turn is skipped, because the supervisor has started it again, with the new program.
+        A child that ends before its turn is skipped: the supervisor has started it again, with the new program.
         """
         self._queue.extend(children)
         self.in_progress = True
@@ -64,16 +62,16 @@ class RollingReplacement:
             successor.kill()
 
     def kill_overdue(self, now: float) -> None:
-        """Kills the children that have been replaced and have not ended in time."""
+        """Kills the replaced children that have not ended in time."""
         for child, deadline in self._children.predecessors.items():
             if now > deadline:
                 child.kill()
 
     def advance(self, now: float) -> bool:
-        """Takes the next step of the replacement, and kills replaced children that are overdue. Call it regularly.
+        """Takes the next step of the replacement. Call it regularly.
 
-        A step is the start of a successor, or its take-over when it is ready. Returns True, once, when the last child
-        has been replaced.
+        A step is the start of a successor, or its take-over when it is ready. Returns True once, when the last child
+        has been replaced. Also kills replaced children that have not ended in time.
         """
         children = self._children
         self.kill_overdue(now)
@@ -126,7 +124,7 @@ class RollingReplacement:
     def control_is_ready(self, child: Child, now: float) -> None:
         """Handles the message `serving` of a control process.
 
-        If the process is the successor, its predecessor is told to exit.
+        If this process is the successor, its predecessor gets the request to exit.
         """
         if child is self._children.successor and self._current is not None:
             old = self._current
@@ -135,7 +133,7 @@ class RollingReplacement:
             self._children.predecessors[old] = now + EXIT_TIMEOUT
 
     def _promote(self) -> None:
-        """Puts the successor in the place of its predecessor."""
+        """Replaces the predecessor by the successor in the list of children."""
         children, new = self._children, self._children.successor
         assert new is not None
         children.successor = self._current = None
@@ -148,7 +146,7 @@ class RollingReplacement:
     def exited(self, child: Child) -> str | None:
         """Handles the end of a child. Call it after `Children.reaped`.
 
-        Returns a text for the log line about what happens next, or None if the child takes no part in a replacement.
+        Returns a text for the log line, or None if the child takes no part in a replacement.
         """
         children = self._children
         if child is children.successor:

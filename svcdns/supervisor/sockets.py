@@ -1,8 +1,8 @@
 """The listening sockets: the supervisor binds them and keeps them open, and every worker holds them.
 
 There is one set of sockets for each worker slot, with SO_REUSEPORT: the kernel distributes clients over the sets.
-Queries that wait in a socket survive the worker that reads it. An empty host means every address: 0.0.0.0 and [::],
-with a socket for each (IPV6_V6ONLY).
+Queries that wait in a socket survive the worker that reads it. An empty host means every address: there is a socket for
+0.0.0.0 and one for [::].
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ Address = tuple[str, int, str]
 
 
 class ListenError(Exception):
-    """A socket cannot be bound. `str(error)` is one line with the address and the reason."""
+    """Raised if a socket cannot be bound. The text of the error has the address and the reason."""
 
 
 class Listening(NamedTuple):
-    """A bound socket, with the fields that tell a worker what the socket is for."""
+    """A bound socket, with the fields that describe it to a worker."""
 
     id: int
     slot: int
@@ -50,7 +50,7 @@ class Listening(NamedTuple):
     sock: socket.socket
 
     def fields(self) -> dict[str, Any]:
-        """Returns the fields that a worker gets together with the socket's descriptor: all but the socket itself."""
+        """Returns the fields that a worker gets together with the socket's descriptor."""
         return {name: getattr(self, name) for name in ("id", "slot", "host", "port", "proto", "family", "wildcard")}
 
 
@@ -66,7 +66,7 @@ class Sockets:
 
     @property
     def all(self) -> list[Listening]:
-        """Every listening socket."""
+        """Returns every listening socket."""
         return [one for group in self._held.values() for one in group]
 
     def restore(self, described: Iterable[dict[str, Any]]) -> None:
@@ -84,8 +84,8 @@ class Sockets:
     def change(self, addresses: Iterable[Address], slots: int) -> tuple[list[Listening], list[Listening]]:
         """Binds a socket for each of `slots` workers on each address in `addresses`.
 
-        Returns the new sockets, and the open sockets that are not needed any more. These stay open until `close`.
-        Raises ListenError; then nothing has changed.
+        Returns the new sockets, and the open sockets that are not needed any more; close these with `close`. If a
+        socket cannot be bound, raises ListenError and changes nothing.
         """
         wanted = [(slot, address) for slot in range(slots) for address in dict.fromkeys(addresses)]
         new: dict[tuple[int, Address], list[Listening]] = {}
@@ -107,11 +107,9 @@ class Sockets:
         return [one for group in new.values() for one in group], removed
 
     def _shared_with_others(self, addresses: set[Address]) -> list[str]:
-        """Returns a log line for each UDP port that another process has bound.
+        """Returns a log line for each UDP port that another process has bound with SO_REUSEPORT.
 
-        Call it before this process binds the ports.
-
-        With SO_REUSEPORT both processes get queries, and no call fails.
+        Call it before this process binds the ports. Both processes would get queries.
         """
         ours = {port for _, (_, port, proto) in self._held if proto == "udp"}
         lines = []
@@ -183,7 +181,7 @@ class Sockets:
 
 
 def is_taken(address: Address) -> bool:
-    """Returns True if the address is a UDP port to which a socket is bound, also if that socket has SO_REUSEPORT."""
+    """Returns True if the address is a UDP port to which a socket is bound, even with SO_REUSEPORT."""
     host, port, proto = address
     if proto != "udp" or not port:
         return False
@@ -216,9 +214,9 @@ def _prepare(sock: socket.socket, family: socket.AddressFamily, kind: socket.Soc
 
 
 def _ignore_path_mtu(sock: socket.socket, family: socket.AddressFamily) -> None:
-    """Has the kernel ignore the path MTU in ICMP messages, which anybody can forge to have replies fragmented.
+    """Makes the kernel ignore the path MTU in ICMP messages, because anybody can forge them.
 
-    Only Linux has this option.
+    Does nothing on systems other than Linux.
     """
     if sys.platform == "linux":
         level, option = MTU_DISCOVER[family]

@@ -1,11 +1,8 @@
 """Counters in memory that all processes share, so that no total decreases when a process ends.
 
-The supervisor makes one shared memory mapping (`svcdns.process.shared_memory`). Each process writes to its own region
-of the mapping; control reads all regions. A region describes itself. It has a directory of families and series, to
-which entries are only added, and cells of eight octets with the values. A process that starts in a region continues its
-counters; gauges start at 0.
-
-Layout of a region, all numbers little endian:
+A process writes to its own region of the shared memory (`svcdns.process.shared_memory`), and control reads all regions.
+A region has a directory of families and series, and cells of eight octets with the values. A process that starts in a
+region continues its counters; gauges start at 0. All numbers are little endian:
 
     0    f64  heartbeat, seconds on CLOCK_MONOTONIC (0: none yet)
     8    f64  state, a `svcdns.process.shared_memory.State`
@@ -14,8 +11,8 @@ Layout of a region, all numbers little endian:
     64        cells, f64 each, CELLS of them
     ...       directory: u32 length and msgpack of a Family or a Series, one after the other
 
-Rules: a region has one writer. A directory entry is written before the length that includes it, so that a reader never
-sees part of an entry. A histogram takes one cell for each bucket (not cumulative), one for +Inf and one for the sum.
+A directory entry is written before the length that includes it. A histogram has one cell for each bucket (not
+cumulative), one for +Inf and one for the sum.
 """
 
 from __future__ import annotations
@@ -51,8 +48,8 @@ class MetricKind(StrEnum):
 class Family(msgspec.Struct, frozen=True, array_like=True, tag="family"):
     """A metric: its full name (counters with `_total`), kind, help text, label names, and upper bounds of buckets.
 
-    `uniform` is True for a value that is the same in every process, such as the size of a file or a count of the
-    kernel. The page /metrics then has the largest value, not the sum.
+    If `uniform` is true, the value is the same in every process, such as the size of a file. The page /metrics then has
+    the largest value, not the sum.
     """
 
     name: str
@@ -64,12 +61,15 @@ class Family(msgspec.Struct, frozen=True, array_like=True, tag="family"):
 
     @property
     def width(self) -> int:
-        """The number of cells of one series. A cell holds one number: the value, or one bucket of a histogram."""
+        """Returns the number of cells of one series.
+
+        A cell holds one number: the value, or one bucket of a histogram.
+        """
         return len(self.buckets) + 2 if self.kind == MetricKind.HISTOGRAM else 1
 
 
 class Series(msgspec.Struct, frozen=True, array_like=True, tag="series"):
-    """A time series of a metric: its label values, and the number of the first of its cells in the shared memory."""
+    """A time series of a metric: its label values, and the number of its first cell in the shared memory."""
 
     family: str
     values: tuple[str, ...]
@@ -77,9 +77,7 @@ class Series(msgspec.Struct, frozen=True, array_like=True, tag="series"):
 
 
 class Sample(msgspec.Struct, frozen=True):
-    """A time series, with the values of its cells at one moment. A histogram has several cells: its buckets and its
-    sum.
-    """
+    """A time series, with the values of its cells. A histogram has several cells: its buckets and its sum."""
 
     family: Family
     values: tuple[str, ...]
@@ -93,8 +91,7 @@ _encode = msgspec.msgpack.Encoder().encode
 class Counters:
     """Writes the counters of one process to its region of the shared memory.
 
-    A series has one or more cells, each of which is a float, exact up to 2**53. `cell` finds or makes a series and
-    returns the number of its first cell. A caller that counts often should store this number, and pass it to `add` and
+    `cell` returns the number of a series' first cell. A caller that counts often should keep this number for `add` and
     `set`.
     """
 
@@ -118,7 +115,7 @@ class Counters:
                 self.clear(family)
 
     def heartbeat(self, now: float) -> None:
-        """Writes the heartbeat, from which the supervisor sees that this process runs.
+        """Writes the heartbeat, by which the supervisor sees that this process runs.
 
         `now` is in seconds on CLOCK_MONOTONIC.
         """
@@ -131,8 +128,7 @@ class Counters:
     def cell(self, family: Family, *values: str) -> int:
         """Returns the number of the first cell of the series with these label values. A new series starts at 0.
 
-        If the region has no room, increments `overflowed` and returns a cell that nobody reads. So too many series
-        never prevent an answer.
+        If the region is full, increments `overflowed` and returns a cell that is never read.
         """
         key = (family.name, values)
         found = self._cells.get(key)
@@ -152,22 +148,22 @@ class Counters:
         return cell
 
     def add(self, cell: int, amount: float = 1.0) -> None:
-        """Adds `amount` to the number in `cell`, which the method `cell` returned."""
+        """Adds `amount` to the number in `cell`, a result of the method `cell`."""
         self.values[cell] += amount
 
     def set(self, cell: int, value: float) -> None:
-        """Sets the value of a gauge. `cell` is what the method `cell` returned."""
+        """Sets the value of a gauge. `cell` is a result of the method `cell`."""
         self.values[cell] = value
 
     def count(self, family: Family, *values: str, amount: float = 1.0) -> None:
         """Adds `amount` to the counter or gauge with these label values.
 
-        Meant for rare events, because each call looks up the series.
+        Meant for rare events: each call looks up the series.
         """
         self.values[self.cell(family, *values)] += amount
 
     def observe(self, family: Family, cell: int, value: float) -> None:
-        """Adds the observation `value` to a histogram. `cell` is what the method `cell` returned."""
+        """Adds the observation `value` to a histogram. `cell` is a result of the method `cell`."""
         self.values[cell + bisect_left(family.buckets, value)] += 1
         self.values[cell + len(family.buckets) + 1] += value
 
@@ -178,7 +174,7 @@ class Counters:
                 self.values[cell] = 0.0
 
     def _append(self, *entries: Family | Series) -> bool:
-        """Adds all entries to the directory. If there is no room for all of them, adds no entry and returns False."""
+        """Adds all entries to the directory. If there is no room for all of them, adds none and returns False."""
         data = b"".join(len(one).to_bytes(4, "little") + one for one in map(_encode, entries))
         used = self._words[0]
         if used + len(data) > _DIRECTORY_SIZE:
@@ -190,9 +186,7 @@ class Counters:
 
 
 def samples(region: memoryview) -> Iterator[Sample]:
-    """Yields every time series of a process, with its present values. `region` is the process's part of the shared
-    memory.
-    """
+    """Yields every time series of a process, with its values. `region` is the process's part of the shared memory."""
     families: dict[str, Family] = {}
     cells = region[_CELLS_AT:_DIRECTORY_AT].cast("d")
     for entry in _entries(region):

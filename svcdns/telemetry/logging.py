@@ -1,10 +1,9 @@
 """Writes log lines in CoreDNS's form (docs/behaviour/server.md#log-lines), in a separate thread.
 
-So a slow reader of the log never blocks a process. In `[INFO] plugin/reload: text` the prefix comes from the name of
-the logger, `svcdns.plugin.<name>`; lines of other loggers have no prefix. The queue to the thread is bounded: lines
-that do not fit are dropped and counted. Each write has complete lines and at most PIPE_BUF octets, so that lines of
-different processes never mix. Several lines are collected for one write, because each run of the thread may delay the
-thread that answers queries.
+In `[INFO] plugin/reload: text`, the prefix is the name of the logger `svcdns.plugin.<name>`. Rules:
+
+1. A slow reader of the log never blocks a process. Lines that do not fit into the queue are dropped and counted.
+2. Each write has complete lines and at most PIPE_BUF octets, so that lines of different processes do not mix.
 """
 
 from __future__ import annotations
@@ -44,7 +43,7 @@ class LineFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """Returns the log line of a record.
 
-        An exception is described in the same line. With the level DEBUG, its traceback is on the lines after it.
+        An exception is described in the same line. With the level DEBUG, a traceback follows.
         """
         text = record.getMessage()
         if record.name.startswith(PLUGIN_PREFIX):
@@ -65,7 +64,7 @@ def _described(error: BaseException) -> str:
 
 
 class LineLimit:
-    """Limits how many log lines of one kind are written, because each query may cause one."""
+    """Limits the number of log lines of one kind."""
 
     __slots__ = ("_clock", "_lines", "_since")
 
@@ -78,7 +77,7 @@ class LineLimit:
     ) -> None:
         """Writes a line, with an exception if there is one. Writes at most LIMIT lines in LIMIT_INTERVAL.
 
-        The last of them says that further lines are left out.
+        The last of them states that further lines are left out.
         """
         now = self._clock()
         if now - self._since >= LIMIT_INTERVAL:
@@ -97,7 +96,7 @@ class LineWriter(logging.Handler):
     """Passes lines to a thread, which writes them to a file descriptor."""
 
     def __init__(self, fd: int = 1, lines: int = QUEUE_LINES) -> None:
-        """Writes to `fd`; at most `lines` lines wait in the queue."""
+        """Writes to the descriptor `fd`. At most `lines` lines wait in the queue."""
         super().__init__()
         self.dropped = 0
         """The number of lines that were dropped."""
@@ -117,7 +116,7 @@ class LineWriter(logging.Handler):
             self.dropped += 1
 
     def close(self) -> None:
-        """Waits until the queued lines are written, about two seconds at most."""
+        """Waits until the queued lines are written, for about two seconds at most."""
         try:
             self._queue.put(None, timeout=1)
         except queue.Full:
@@ -140,10 +139,10 @@ class LineWriter(logging.Handler):
                 line = self._queue.get()
 
     def _collect(self, line: bytes) -> tuple[list[bytes], bytes | None]:
-        """Collects lines for one write: `line`, and as many queued lines as fit.
+        """Returns the lines for one write: `line`, and as many queued lines as fit.
 
-        Returns these lines, and the next queued line, which did not fit. This next line is empty if the queue is empty,
-        and None when the writer is closed.
+        The second value is the next line of the queue. It is empty if the queue is empty, and None when the writer is
+        closed.
         """
         lines, size = [], 0
         following: bytes | None = line
@@ -180,7 +179,7 @@ class DroppedLines:
         self._seen = 0
 
     def flush(self) -> None:
-        """Adds to the metric the lines that were dropped since the last call."""
+        """Adds the lines that were dropped since the last call to the metric."""
         dropped = sum(
             handler.dropped for handler in logging.getLogger(ROOT).handlers if isinstance(handler, LineWriter)
         )

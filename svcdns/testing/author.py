@@ -1,6 +1,6 @@
-"""Finds ordinary mistakes in a plugin's module, its options and its replies. Each mistake is one line of text.
+"""Finds ordinary mistakes in a plugin's module, its options and its replies, for the contract check.
 
-The contract check calls these functions. They need no server.
+Each mistake is one line of text.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def _functions(plugin: type[Plugin]) -> Iterator[tuple[str, CodeType, dict[str, 
 def _check_reads(plugin: str, function: str, code: CodeType, known: dict[str, Any]) -> None:
     """Raises ContractError if a function uses the clock, random numbers, files, or query fields that are for the core.
 
-    The core cannot record such reads. `code` is the code of the function, and `known` has its global values by name.
+    `code` is the code of the function. `known` has its global values by name.
     """
     words = set(code.co_names)
     for raw in sorted(words & _RAW.keys()):
@@ -94,7 +94,7 @@ def _check_reads(plugin: str, function: str, code: CodeType, known: dict[str, An
 
 
 def _is_volatile(value: object, words: set[str]) -> bool:
-    """Returns True if a function can get the present time or random numbers from the global value `value`.
+    """Returns True if the global value `value` gives a function the present time or random numbers.
 
     `words` are the names that the function uses.
     """
@@ -124,7 +124,7 @@ def check_options(plugin: str, options: Any, again: Any) -> None:
 
 
 def reply_error(reply: Reply) -> str:
-    """Returns what is wrong with the types and values of a reply's fields; empty if nothing is wrong."""
+    """Returns the error in the types and values of a reply's fields, or an empty text."""
     for field in ("rcode", "flags"):
         if not isinstance(getattr(reply, field), int):
             return f"{field} is {_shown(getattr(reply, field))}; a number was expected"
@@ -191,8 +191,8 @@ def _shown(value: object) -> str:
 def place(error: BaseException | None, file: str | None) -> str:
     """Returns the place where an exception was raised, as the text ` (FILE, line N, in FUNCTION)`.
 
-    The place is the last line of `file` in the traceback, or the last line of any file if `file` is not in it. Returns
-    an empty text without a traceback.
+    The place is the last line of `file` in the traceback, or else the last line of any file. Returns an empty text
+    without a traceback.
     """
     frames = traceback.extract_tb(error.__traceback__) if error is not None else []
     own = [frame for frame in frames if frame.filename == file] or frames
@@ -200,10 +200,7 @@ def place(error: BaseException | None, file: str | None) -> str:
 
 
 class Failures(logging.Handler):
-    """A log handler that keeps the exceptions of plugins, so that the check can report where they were raised.
-
-    Log records without an exception go to the handlers of the root logger.
-    """
+    """A log handler that keeps the exceptions of plugins, so that the check can report where they were raised."""
 
     def __init__(self, module: Any) -> None:
         """`module` is the module of the plugin."""

@@ -1,13 +1,8 @@
-"""The contract check: a server with an answer table must answer every query as a server without one.
+"""The contract check: a server with an answer table must give the same replies as a server without one.
 
-Both servers have the plugin in their chain. They get the same packets at the same virtual times, each packet several
-times. The packets come from several clients, over several transports and listeners, while the plugin's files change.
-The server without a table drops all stored replies before each query. If the replies differ, the table sent a stored
-reply to a client, or at a time, for which that reply was wrong.
-
-With *cache* in the block, a reply has the letter case of the query that the cache saw first, and the caches of the two
-servers do not see the same queries. So names are compared without letter case (RFC 4343), and with *cache* in the block
-the queries are sent in lower case.
+Both servers have the plugin in their chain. They get the same packets at the same virtual times, from several clients,
+over several transports and listeners, while the plugin's files change. If the replies differ, the table sent a stored
+reply that was wrong for this client or time. Names are compared without letter case (RFC 4343).
 """
 
 from __future__ import annotations
@@ -63,16 +58,14 @@ def check_contract(
 ) -> int:
     """Checks a plugin module, and returns how many replies came from the answer table.
 
-    `block` is the text of a server block without its braces: the plugin's directive, and any other directives.
-    `queries` are pairs of a name and a type, both as text; the type `CH TXT` is TXT in class CH.
-
-    `rest` answers the queries that no plugin of the block answers. It returns a reply or an awaitable for a reply,
-    which may depend only on the query. Without `rest`, the check uses three kinds of replies: as from the cluster, from
-    an upstream and from a cache. In these replies, every name has address records and a TXT record.
-
-    `changes` are functions that change the files which the plugin reads. They are called one by one, between rounds of
-    queries. After each of them, the check calls the plugin's `refresh`, or its `gather` if it has no `refresh`.
-    `cluster` has the objects of the cluster.
+    - `block` is the text of a server block without its braces: the plugin's directive, and any other directives.
+    - `queries` has pairs of a name and a type as text. The type `CH TXT` is TXT in class CH.
+    - `rest` answers the queries that no plugin of the block answers. It returns a reply, or an awaitable for a reply,
+      which may depend only on the query. If it is None, three kinds of replies are used: as from the cluster, from an
+      upstream and from a cache. In these replies, every name has address records and a TXT record.
+    - `changes` has functions that change the files of the plugin. They are called one by one, between rounds of
+      queries. After each of them, the check calls the plugin's `refresh`, or else its `gather`.
+    - `cluster` has the objects of the cluster.
 
     Do not call this function while an event loop runs. Raises AssertionError with one line of text if the plugin fails
     the check, or if the check cannot use the arguments.
@@ -100,7 +93,7 @@ def _loop_runs() -> bool:
 
 
 def _packets(queries: Sequence[tuple[str, str]], *, lower: bool) -> list[tuple[str, bytes]]:
-    """Returns for each query its text, and its packet with message id 0. Raises ContractError.
+    """Returns the text of each query, and its packet with message id 0. Raises ContractError.
 
     If `lower` is true, the names are in lower case.
     """
@@ -132,7 +125,7 @@ async def _check(
     cluster: Sequence[Change],
     clients: Sequence[Client],
 ) -> int:
-    """Makes the check with all kinds of replies in `rests` at the same time, so that `changes` are made only once."""
+    """Makes the check with all kinds of replies in `rests` at the same time."""
     with ExitStack() as closing:
         failures = closing.enter_context(Failures(module))
         servers = [

@@ -1,7 +1,6 @@
 """Makes the replies to queries that no plugin answers in a contract check.
 
-Each function imitates a built-in plugin, and its replies have other limits on reuse (clients, lifetime, dependencies)
-than those of the other functions. A plugin that changes replies must work with all of them.
+Each function imitates a built-in plugin. Its replies have their own reuse terms (clients, lifetime, dependencies).
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ def unchanging(query: Query, clock: Clock) -> Reply:  # noqa: ARG001 - a Rest
 
 
 def from_upstream(query: Query, clock: Clock) -> Answer:  # noqa: ARG001 - a Rest
-    """Returns a reply that comes later, and that the answer table must not store, as from *forward*."""
+    """Returns a reply that arrives later and must not be stored in the answer table, as from *forward*."""
     answer, authority = _records(query, TTL)
     deferred = Deferred()
     reply = Reply(flags=query.reply_flags | RA, answer=answer, authority=authority)
@@ -63,7 +62,7 @@ DEFAULTS: Final[tuple[Rest, ...]] = (unchanging, from_upstream, counting_down)
 
 
 def _records(query: Query, ttl: int) -> tuple[tuple[Record, ...], tuple[Record, ...]]:
-    """Returns the answer and the authority section. A type without data here gets a negative answer."""
+    """Returns the answer and the authority section. The answer is negative for a type without data."""
     rdata = _RDATA.get(query.rtype)
     if rdata is None or query.rclass not in (Class.IN, Class.CH):
         return (), (Record(b"\0", Type.SOA, ttl, _SOA, query.rclass),)

@@ -1,6 +1,6 @@
 """A worker without sockets, for the contract check: the plugin chain of one server block, and its answer tables.
 
-The virtual clock moves only when the check moves it. Files are read as the control process reads them.
+The clock is virtual. Files are read as the control process reads them.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Server:
     def __init__(
         self, module: Any, block: str, rest: Rest, cluster: Sequence[Change], failures: Failures, *, stores: bool
     ) -> None:
-        """`stores` is False for a server that drops its answer tables before each query. Raises SvcdnsError."""
+        """If `stores` is false, the server drops its answer tables before each query. Raises SvcdnsError."""
         self._module, self._name, self._stores, self._failures = module, module.PLUGIN.name, stores, failures
         self.hits = 0
         self._now = 1000.0
@@ -114,8 +114,8 @@ class Server:
     def refresh(self, *, changed: bool = False) -> None:
         """Reads the files of all plugins again, as the control process does.
 
-        If `refresh` raises a SvcdnsError, the content that was read before stays in use. If `changed` is true, checks
-        that `refresh` of the plugin finds what `gather` finds. Raises SvcdnsError for any other exception.
+        If `refresh` raises a SvcdnsError, the previous content stays in use. Any other exception becomes a SvcdnsError.
+        If `changed` is true, checks that `refresh` of the plugin has the same result as `gather`.
         """
         for name, options in self._plans[0].options.items():
             module = self._load(name)
@@ -135,7 +135,7 @@ class Server:
                 raise ContractError(f"plugin/{name}: gather has new content for '{key}', and refresh has not")
 
     def _read(self, name: str, hook: str, options: Any, known: dict[str, bytes]) -> dict[str, bytes]:
-        """Calls `gather` or `refresh`. Returns nothing if the file cannot be read now. Raises HookError."""
+        """Calls `gather` or `refresh`. Returns an empty mapping if the file cannot be read now. Raises HookError."""
         try:
             found: dict[str, bytes] = self._called(name, hook, options, known)
         except HookError:
@@ -185,7 +185,7 @@ class Server:
                         )
 
     async def answer(self, packet: bytes, client: Client) -> tuple[bytes, bool]:
-        """Returns the encoded reply, and whether it came from an answer table.
+        """Returns the encoded reply, and True if it came from an answer table.
 
         Raises ContractError if a plugin raised an exception, or made a reply that cannot be encoded.
         """
@@ -211,7 +211,7 @@ class Server:
         return sent[0], False
 
     def _found(self, reply: Reply) -> Reply:
-        """Keeps the first error that is found in a reply of the plugin chain, and returns the reply."""
+        """Keeps the first error in a reply of the plugin chain, and returns the reply."""
         self._reply_error = self._reply_error or reply_error(reply)
         return reply
 
@@ -291,11 +291,10 @@ def _first(found: Callable[[Reply], Reply]) -> type[Plugin]:
         states_reuse = True
 
         def handle(self, query: Query, following: Following) -> Answer:
-            """Passes the reply of the following plugins to the function `found`, and answers with its result."""
+            """Passes the reply of the following plugins to the function `found`, and answers with the result."""
             return then(following(query), found)
 
         def name_independent(self, zone: bytes) -> bool:  # noqa: ARG002 - all zones
-            """Returns True, because this plugin changes nothing."""
             return True
 
     return First

@@ -1,7 +1,6 @@
-"""Makes TLS contexts. They allow TLS 1.2 and later, Python's default cipher suites, and no renegotiation.
+"""Makes TLS contexts, with TLS 1.2 and later, Python's default cipher suites, and no renegotiation.
 
-A context is made once and serves many connections. For new certificates a new context is made; open connections keep
-the old context.
+A context serves many connections. For new certificates, a new context is made. Open connections keep the old one.
 """
 
 from __future__ import annotations
@@ -26,8 +25,8 @@ def server_context(
     """Returns the TLS context of a listener. Raises TlsError.
 
     `verify` states whether clients may or must present a certificate. A client's certificate is verified with the
-    authorities in `material`, or with the system's authorities if `material` has none. `poll_sockets` is called between
-    two steps of the work, to serve clients meanwhile.
+    authorities in `material`, or with those of the system if there are none. `poll_sockets` is called between two steps
+    of the work.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     _harden(context)
@@ -43,9 +42,8 @@ def server_context(
 def client_context(material: Material, poll_sockets: Callable[[], object] = _nothing) -> ssl.SSLContext:
     """Returns the TLS context of connections to servers. Raises TlsError.
 
-    The name in a server's certificate is always verified. The context trusts the authorities in `material`, or the
-    system's authorities if `material` has none. `poll_sockets` is called between two steps of the work, to serve
-    clients meanwhile.
+    The name in a server's certificate is always verified. The context trusts the authorities in `material`, or those of
+    the system if there are none. `poll_sockets` is called between two steps of the work.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     _harden(context)

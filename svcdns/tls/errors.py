@@ -6,4 +6,7 @@ from svcdns.errors import SvcdnsError
 
 
 class TlsError(SvcdnsError):
-    """Raised for certificates and keys that cannot be used. The text names the certificate and the reason."""
+    """Raised for certificates and keys that cannot be used.
+
+    The text of the error has the certificate and the reason.
+    """

@@ -1,8 +1,7 @@
 """Certificates and keys as octets.
 
-The control process reads them from files and sends them to the workers, which make TLS contexts of them. OpenSSL can
-read a certificate chain and its key only from a path. So the octets are written to a file in memory (memfd_create(2)),
-which is closed once OpenSSL has read it.
+The control process reads them from files, and workers make TLS contexts of them. OpenSSL reads a certificate chain and
+its key only from a path, so they are written to a file in memory (memfd_create(2)).
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ class Material(msgspec.Struct, frozen=True, array_like=True):
 
 
 def read(certificates: str, key: str, authorities: str = "") -> Material:
-    """Reads PEM files; an empty path means no file. Raises TlsError if a file cannot be read or used."""
+    """Reads PEM files. Raises TlsError if a file cannot be read or used. An empty path means no file."""
     material = Material(*(_content(path) if path else b"" for path in (certificates, key, authorities)))
     for path, content in ((certificates, material.certificates), (authorities, material.authorities)):
         if path and not split(content):
@@ -71,14 +70,14 @@ def _content(path: str) -> bytes:
 
 
 def split(content: bytes) -> list[str]:
-    """Returns the certificates in a PEM text, one string each. Text between the certificates is ignored."""
+    """Returns the certificates in a PEM text. Text between the certificates is ignored."""
     return [found.decode(errors="replace") for found in _CERTIFICATE.findall(content)]
 
 
 def system_authorities() -> bytes:
     """Returns the authorities that the machine trusts, as PEM, without unusable ones.
 
-    Returns no octets if the machine does not keep its authorities in a single file.
+    Returns no octets if the machine does not have its authorities in a single file.
     """
     path = ssl.get_default_verify_paths().cafile
     try:

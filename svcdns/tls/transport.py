@@ -1,9 +1,10 @@
 """An asyncio layer that adds TLS to a socket's transport, for clients and servers (RFC 8446, RFC 5246).
 
-asyncio's own implementation cannot resume a session. It also runs the handshakes of all ready connections in one
-iteration of the event loop. Here each step of a handshake waits in a queue (`HandshakeQueue`), because a step may
-compute for some milliseconds. The memory of a connection is bounded: one incomplete encrypted record, and the decrypted
-data of one record that the protocol has not accepted yet.
+Rules:
+
+1. Each step of a handshake waits in a queue (`HandshakeQueue`), because a step may take some milliseconds.
+2. The memory of a connection is bounded: one incomplete encrypted record, and the decrypted data of one record that the
+   protocol has not accepted yet.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ Side = Callable[[ssl.MemoryBIO, ssl.MemoryBIO], ssl.SSLObject]
 
 
 class HandshakeQueue:
-    """Runs the steps of handshakes one at a time. The clients take turns, by the time that their steps take.
+    """Runs the steps of handshakes one at a time. The clients take turns.
 
     After each step it pauses for as long as the step took, so that other work gets half of the time. A step of a client
     that has no other step in the queue ends the pause early. What was left of the pause is added to later pauses, and
@@ -135,7 +136,7 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
             self.readable()
 
     def get_buffer(self, sizehint: int) -> bytearray:  # noqa: ARG002 - asyncio's signature
-        """Returns the buffer that the next octets from the socket are written to."""
+        """Returns the buffer for the next octets from the socket."""
         return _INBOX
 
     def buffer_updated(self, nbytes: int) -> None:
@@ -265,7 +266,7 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
         self._inner.data_received(data)
 
     def read_waiting(self) -> None:
-        """Reads once what has arrived at the socket, and passes it on, without waiting for the event loop."""
+        """Reads the octets that have arrived at the socket, and passes them on, without waiting for the event loop."""
         if not (self._inner is None or self._paused or self._closing or self._raw.is_closing()):
             self.readable()
 
@@ -296,8 +297,9 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
         self.write(b"".join(list_of_data))
 
     def close(self) -> None:
-        """Sends `close_notify`, and closes once everything is sent, without waiting for the peer's `close_notify` (RFC
-        8446 §6.1).
+        """Sends `close_notify`, and closes when everything is sent.
+
+        Does not wait for the peer's `close_notify` (RFC 8446 §6.1).
         """
         if self._closing:
             return
@@ -309,7 +311,7 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
         self._raw.close()
 
     def abort(self) -> None:
-        """Closes the connection at once, without `close_notify`."""
+        """Closes the connection without `close_notify`."""
         self._closing = True
         self._raw.abort()
 
@@ -323,7 +325,7 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
         self._raw.pause_reading()
 
     def resume_reading(self) -> None:
-        """Passes on the data that has been received already, and then reads from the socket again."""
+        """Passes on the data that have been received, and then reads from the socket again."""
         self._paused = False
         self._raw.resume_reading()
         if not self._read_scheduled:

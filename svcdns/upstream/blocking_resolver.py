@@ -1,6 +1,6 @@
 """Looks up the addresses of a host name, with the system's resolver or with given DNS servers.
 
-The functions block, so only the control process calls them, in a thread. Workers use `svcdns.upstream.server` instead.
+The functions block. Only the control process calls them, in a thread.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ TIMEOUT: Final = 2.0
 
 
 class ResolveError(SvcdnsError):
-    """Raised if a host name has no address, or if no server replied. `str(error)` is the reason."""
+    """Raised if a host name has no address, or if no server replied. The text of the error is the reason."""
 
 
 def addresses_of(host: str, servers: Sequence[Address] = ()) -> list[str]:

@@ -1,10 +1,8 @@
-"""The health of one upstream server: its usual latency, whether it is silent, and whether it may get queries.
+"""The health of one upstream server: its usual latency, and whether it may get queries.
 
-A server gets no queries in two states. In the state `down`, which CoreDNS has as well, more health checks in a row
-failed than `max_fails` allows. The state `circuit_open` is that of a circuit breaker: CIRCUIT_THRESHOLD queries in a
-row failed. A query fails if it ends with an error, or if the server sends nothing for SILENCE seconds. So the circuit
-opens within a fraction of a second. Any reply closes the circuit, also the reply to a health check. With `max_fails` 0,
-or without health checks, a server never enters either state.
+A server gets no queries in two states. It is `down`, as in CoreDNS, if more health checks in a row failed than
+`max_fails` allows. Its circuit breaker is open (`circuit_open`) if CIRCUIT_THRESHOLD queries in a row failed. Any reply
+closes the circuit. Without health checks, or with `max_fails` 0, a server is always usable.
 """
 
 from __future__ import annotations
@@ -20,7 +18,7 @@ CIRCUIT_THRESHOLD: Final = 3
 
 
 class Health:
-    """The health of one server. All times are readings of the caller's monotonic clock, in seconds."""
+    """The health of one server. All times are in seconds on the caller's monotonic clock."""
 
     __slots__ = ("_checked", "_deviation", "_failures", "_mean", "failed_checks", "last_reply", "max_fails")
 
@@ -36,25 +34,24 @@ class Health:
 
     @property
     def down(self) -> bool:
-        """True if more health checks in a row failed than `max_fails` allows."""
+        """Returns True if more health checks in a row failed than `max_fails` allows."""
         return self._checked and self.failed_checks > self.max_fails
 
     @property
     def circuit_open(self) -> bool:
-        """True if the circuit breaker is open, so that the server gets no queries."""
+        """Returns True if the circuit breaker is open: the server gets no queries."""
         return self._checked and self._failures >= CIRCUIT_THRESHOLD
 
     @property
     def usable(self) -> bool:
-        """True if queries may go to the server: it is not down, and its circuit is closed."""
+        """Returns True if the server is not down and its circuit breaker is not open."""
         return not self._checked or (self._failures < CIRCUIT_THRESHOLD and self.failed_checks <= self.max_fails)
 
     @property
     def slow_after(self) -> float:
-        """Returns the number of seconds after which a reply is later than usual for this server.
+        """Returns the seconds after which a reply is unusually late for this server.
 
-        The number is the mean latency plus four mean deviations, as TCP computes its retransmission timeout (RFC 6298
-        §2).
+        The result is the mean latency plus four mean deviations (RFC 6298 §2).
         """
         return min(SILENCE, max(MIN_SLOW_AFTER, self._mean + 4 * self._deviation))
 
@@ -65,7 +62,7 @@ class Health:
     def reply_received(self, now: float) -> bool:
         """Records a reply to a query or a health check.
 
-        Returns True if a query or a health check has failed since the last reply.
+        Returns True if a query or a health check failed before this reply.
         """
         self.last_reply = now
         if not self._failures and not self.failed_checks:
@@ -74,7 +71,7 @@ class Health:
         return True
 
     def observe_latency(self, seconds: float) -> None:
-        """Updates the mean latency and its mean deviation with the latency of one reply, in seconds."""
+        """Updates the mean latency and its deviation with the latency of one reply, in seconds."""
         error = seconds - self._mean
         self._mean += error / 8
         self._deviation += (abs(error) - self._deviation) / 4

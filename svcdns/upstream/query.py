@@ -1,9 +1,7 @@
 """A query to an upstream server, and the test whether a packet is the reply to it.
 
-A reply belongs to a query if it comes from the address that the query went to, and has its message ID, opcode, name,
-type and class. It must also be well formed. An error reply may lack the question section: servers that cannot read a
-query send a header alone (RFC 1035 §4.1.1). Any other packet is dropped, and does not end the wait, because the right
-reply may come after it (RFC 5452 §9). This module sends nothing: see `svcdns.upstream.udp` and `svcdns.upstream.tcp`.
+A reply comes from the server's address, and has the query's message ID, opcode, name, type and class. An error reply
+may lack the question section. Any other packet is dropped, and the wait for the reply goes on (RFC 5452 §9).
 """
 
 from __future__ import annotations
@@ -55,10 +53,9 @@ class Dropped(StrEnum):
 
 
 class ExchangeError(SvcdnsError):
-    """Raised, or passed to a callback, if an upstream sent no valid reply. `str(error)` is the reason.
+    """Raised, or passed to a callback, if an upstream sent no valid reply. The text of the error is the reason.
 
-    `timed_out` is true if no reply was received in time. `local` is true if the cause is on this machine, not at the
-    server.
+    If `timed_out` is true, no reply was received in time. If `local` is true, the cause is on this machine.
     """
 
     def __init__(self, text: str, *, timed_out: bool = False, local: bool = False) -> None:
@@ -67,9 +64,9 @@ class ExchangeError(SvcdnsError):
 
 
 class SpoofedError(ExchangeError):
-    """Raised if a server sent packets that had to be dropped, and no valid reply soon after them.
+    """Raised if a server sent invalid packets, and no valid reply soon after them.
 
-    Over UDP, an attacker may know the source port of the query, so the caller should repeat the query over TCP.
+    Over UDP, an attacker may know the source port: repeat the query over TCP.
     """
 
 
@@ -82,8 +79,7 @@ Completed = Callable[[Received | ExchangeError], None]
 class UpstreamQuery(msgspec.Struct):
     """A query to an upstream server.
 
-    `flags` are the header bits RD, AD and CD. `wire` is the encoded query without its message ID (its first two
-    octets).
+    `flags` has the header bits RD, AD and CD. `wire` is the encoded query without its message ID.
     """
 
     name: bytes
@@ -99,7 +95,7 @@ class UpstreamQuery(msgspec.Struct):
 
     @property
     def question_end(self) -> int:
-        """The offset at which the question section ends, in the query and also in its reply."""
+        """Returns the offset of the end of the question section, which is the same in the query and in its reply."""
         return 16 + len(self.name)
 
     def packet(self, ident: int) -> bytes:
@@ -107,10 +103,10 @@ class UpstreamQuery(msgspec.Struct):
         return ident.to_bytes(2, "big") + self.wire
 
     def read(self, ident: int, packet: bytes) -> Received | Dropped:
-        """Returns the reply to this query, sent with the message ID `ident`, or why `packet` is not the reply.
+        """Returns the reply in `packet`, or the reason why `packet` is not the reply to this query.
 
-        The reply must have the name (in any letter case), type and class of the query (RFC 5452 §9). An error reply
-        without a question gets the question of the query.
+        `ident` is the message ID of the query. The letter case of the name is ignored. An error reply without a
+        question gets the question of the query.
         """
         end = 16 + len(self.name)
         if packet[12:end] == self.wire[10 : end - 2] and packet[4:6] == b"\0\1":
@@ -124,8 +120,9 @@ class UpstreamQuery(msgspec.Struct):
         return self._read_whole(packet)
 
     def _read_whole(self, packet: bytes) -> Message | Dropped:
-        """Parses a packet with the right message ID that is not a simple reply (only addresses or a denial). Returns
-        the reply, or why it is dropped.
+        """Parses a packet with the right message ID that is not a simple reply (only addresses or a denial).
+
+        Returns the reply, or the reason why the packet is dropped.
         """
         _, flags, questions, *_ = HEADER.unpack_from(packet)
         if not flags & QR:
@@ -181,8 +178,7 @@ The message ID is two octets from the system's random generator. They are used f
 def deliver(completed: Completed, outcome: Received | ExchangeError) -> None:
     """Calls `completed` with `outcome`.
 
-    If the callback raises an exception, the exception is reported to the event loop. The caller of this function gets
-    no exception.
+    An exception of the callback is reported to the event loop, and not raised.
     """
     try:
         completed(outcome)
@@ -191,7 +187,7 @@ def deliver(completed: Completed, outcome: Received | ExchangeError) -> None:
 
 
 def report(error: Exception) -> None:
-    """Calls the event loop's exception handler with an exception that the callback of a query raised."""
+    """Reports an exception of a query's callback to the event loop."""
     context = {"message": "a callback for an upstream's reply failed", "exception": error}
     asyncio.get_running_loop().call_exception_handler(context)
 
@@ -204,7 +200,7 @@ def system_error(server: Address, error: OSError) -> ExchangeError:
 
 
 def lying_error(server: Address, reason: str) -> SpoofedError:
-    """Returns the error for a server that sent only packets that had to be dropped."""
+    """Returns the error for a server that sent only invalid packets."""
     return SpoofedError(f"{address_text(server)}: no valid reply: {reason}")
 
 

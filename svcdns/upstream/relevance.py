@@ -1,19 +1,14 @@
 """Removes the records of an upstream's reply that do not belong to its query (RFC 5452 §6, RFC 2181 §5.4.1).
 
-An upstream may add any records to its reply. A client or a cache that believes them could be sent anywhere. Rules:
+Rules for the records that stay:
 
-1. Answer section: the owner of a record is the query name, or a name on the chain of CNAME and DNAME records that
-   begins there. DNAME records above such a name belong to the chain. A signature (RRSIG) belongs to the records that it
-   covers.
-2. A reply NXDOMAIN has no other answer than that chain (RFC 6604 §3).
-3. Authority section: NS, SOA and DS records of a zone at or above the last name of the chain, and DNSSEC proofs from
-   the zones of the chain.
-4. Additional section: records whose owner is the target of a record that is kept, such as the server of a MX record.
-5. All records have the class of the query.
-6. A chain has at most MAX_ALIASES aliases, and a reply at most MAX_PROOFS proofs. Further records are removed.
-
-A reply to a transfer query may have all names of the zone. Simple replies (see `svcdns.wire.simple_reply`) never have
-records to remove.
+1. Answer section: the owner is the query name, or a name in the chain of CNAME and DNAME records that begins there.
+2. An NXDOMAIN reply has only this chain in the answer section (RFC 6604 §3).
+3. Authority section: NS, SOA and DS records of a zone at or above the chain's last name, and DNSSEC proofs of the
+   chain's zones.
+4. Additional section: the owner is the target of a record that stays, such as the server of an MX record.
+5. The class is that of the query. A signature (RRSIG) stays if its records stay.
+6. A chain has at most MAX_ALIASES aliases, and a reply at most MAX_PROOFS proofs.
 """
 
 from __future__ import annotations
@@ -56,7 +51,7 @@ class Stripped(StrEnum):
 def remove_unrelated_records(message: Message, key: bytes) -> Counter[Stripped]:
     """Removes the records that do not belong to the query. Returns the number of removed records for each reason.
 
-    `key` is the query name in lower case. Type and class of the query are those of the message.
+    `key` is the query name in lower case.
     """
     stripped: Counter[Stripped] = Counter()
     if message.rclass != Class.ANY:
@@ -78,10 +73,10 @@ def remove_unrelated_records(message: Message, key: bytes) -> Counter[Stripped]:
 
 
 def alias_chain(answer: Iterable[Record], key: bytes) -> list[bytes]:
-    """Returns `key` (a lower-case name), followed by the targets of the chain of CNAME and DNAME records that begins at
-    `key`.
+    """Returns the names of an alias chain: `key`, then the targets of its CNAME and DNAME records.
 
-    If a name has several CNAME records, the first is used. The chain ends after MAX_ALIASES targets.
+    `key` is in lower case. If a name has several CNAME records, the first one is used. The chain ends after MAX_ALIASES
+    targets.
     """
     aliases: dict[bytes, bytes] = {}
     trees: dict[bytes, bytes] = {}
@@ -103,7 +98,7 @@ def alias_chain(answer: Iterable[Record], key: bytes) -> list[bytes]:
 
 
 def _moved(name: bytes, trees: dict[bytes, bytes]) -> bytes | None:
-    """Returns the name that a DNAME record puts in place of `name`, or None (RFC 6672 §2.2)."""
+    """Returns the name to which a DNAME record redirects `name`, or None if there is no such record (RFC 6672 §2.2)."""
     if trees:
         for zone in names.suffixes(name)[1:]:
             if zone in trees:
@@ -156,9 +151,9 @@ def _authority(message: Message, chain: list[bytes]) -> list[Record]:
 
 
 def _signing_zones(records: Iterable[Record], chain: list[bytes]) -> Iterator[bytes]:
-    """Yields the zones at or above names of the chain whose signatures are among the records.
+    """Yields the zones at or above names of the chain that have a signature in the records.
 
-    A signature counts only if it is in its signer's zone (RFC 4035 §5.3.1).
+    A signature is ignored if its owner is not in the signer's zone (RFC 4035 §5.3.1).
     """
     above: set[bytes] | None = None
     for record in records:

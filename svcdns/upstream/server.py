@@ -1,8 +1,7 @@
 """One upstream server: its queries, its health checks, and its metrics.
 
-After a failed query, the server gets health checks until it replies, as in CoreDNS's *forward*. Even if nobody waits
-for the reply to a query any longer, the query stays open until SILENCE seconds have passed. So this module notices a
-silent server before the next query is sent to that server.
+After a failed query, the server gets health checks until it replies, as in CoreDNS's *forward*. An abandoned query
+stays open until SILENCE seconds have passed, so that a silent server is noticed.
 """
 
 from __future__ import annotations
@@ -99,7 +98,7 @@ AttemptCompleted = Callable[["Attempt", Received | ExchangeError], None]
 class Attempt:
     """One query to one server.
 
-    `completed` is called once, but never before `start` has returned, and never after `abandon`.
+    `completed` is called once: after `start` has returned, and not after `abandon`.
     """
 
     __slots__ = (
@@ -117,7 +116,7 @@ class Attempt:
     def __init__(
         self, server: Server, query: UpstreamQuery, completed: AttemptCompleted, started_at: float, timeout: float
     ) -> None:
-        """`started_at` is the current time on the server's clock; `timeout` is in seconds."""
+        """`started_at` is the current time on the server's clock. `timeout` is in seconds."""
         self._server, self._query, self._completed, self.started_at = server, query, completed, started_at
         self._deadline = started_at + timeout
         self._silence_checked = self.tcp = False
@@ -126,17 +125,18 @@ class Attempt:
 
     @property
     def server(self) -> Server:
-        """The server that the query goes to."""
+        """Returns the server that the query goes to."""
         return self._server
 
     @property
     def silent(self) -> bool:
-        """True if the server has sent no reply to any query since this query was sent."""
+        """Returns True if the server has sent no reply to any query since this query was sent."""
         return self._server.health.silent(self.started_at)
 
     def start(self, *, tcp: bool) -> None:
-        """Sends the query over TCP if `tcp` is true, and otherwise over UDP. A server that is configured for TLS gets
-        it over TLS.
+        """Sends the query over TCP if `tcp` is true, and otherwise over UDP.
+
+        A server that is configured for TLS gets the query over TLS.
         """
         server = self._server
         self.tcp = tcp or server.secure
@@ -199,7 +199,7 @@ class Attempt:
 
 
 def _ignore(_attempt: Attempt, _outcome: Received | ExchangeError) -> None:
-    """Does nothing. It replaces the callback of a query whose reply is not wanted any more."""
+    """Does nothing. Used as the callback of an abandoned query."""
 
 
 class Server:
@@ -238,7 +238,7 @@ class Server:
     def send(self, query: UpstreamQuery, completed: Completed, *, tcp: bool) -> UdpSocket | TcpQuery:
         """Sends a query over UDP, or over a connection if `tcp` is true. Raises ExchangeError.
 
-        Returns the open query, which is the argument of `cancel`.
+        Returns the open query, for `cancel`.
         """
         if not tcp:
             self._counters.values[self._udp_cell] += 1
@@ -250,23 +250,24 @@ class Server:
         return sent
 
     def cancel(self, sent: UdpSocket | TcpQuery, *, timed_out: bool) -> None:
-        """Cancels the query `sent`. `timed_out` is true if the reply did not come in time."""
+        """Cancels the open query `sent`. `timed_out` is true if the reply did not arrive in time."""
         if isinstance(sent, UdpSocket):
             self._sockets.cancel(sent)
         else:
             self._connections.cancel(sent, timed_out=timed_out)
 
     def _dropped(self, reason: Dropped, sent: UdpSocket | TcpQuery | None) -> None:
-        """Counts a packet that was dropped, and ends the query `sent` BACK_OFF seconds after the first such packet.
+        """Counts a dropped packet. At the first one for the query `sent`, schedules the query's end after BACK_OFF
+        seconds.
 
-        The right reply may come within this time. `sent` is the open query that the packet was for, or None.
+        `sent` is None if the packet belongs to no open query.
         """
         self._counters.count(FOREIGN, self._labels[1], reason.value)
         if sent is not None and sent.dropped == 1:
             self.timer_wheel.at(self.clock() + BACK_OFF, partial(sent.fail, reason))
 
     def answered(self, sent_at: float, rcode: int) -> None:
-        """Records a reply with the response code `rcode` to a query that was sent at `sent_at`."""
+        """Records a reply with the response code `rcode` to a query that was sent at the time `sent_at`."""
         now = self.clock()
         seconds = now - sent_at
         self.health.observe_latency(seconds)
@@ -292,12 +293,12 @@ class Server:
             self._check(self._current_run)
 
     def pause(self) -> None:
-        """Ends the health checks. Call it if the server gets no queries for now, but may get queries again later."""
+        """Ends the health checks. Call it if the server gets no queries for now."""
         self._current_run = 0
         self._counters.set(self._circuit_cell, 0.0)
 
     def stop(self) -> None:
-        """Ends the health checks. Closes each socket and connection as soon as it has no open query."""
+        """Ends the health checks. Closes each socket and connection when it has no open query."""
         self._stopped = True
         self.pause()
         self._sockets.stop()
@@ -309,7 +310,7 @@ class Server:
             self._counters.set(self._circuit_cell, 0.0)
 
     def _check(self, run: int) -> None:
-        """Sends a health check, and schedules the next one after the check interval.
+        """Sends a health check, and schedules the next one.
 
         Does nothing if the series of checks with the number `run` has ended.
         """

@@ -1,16 +1,13 @@
 """Sends queries to one server over persistent TCP or TLS connections (RFC 7766 §6.2.1).
 
-Several queries are sent over a connection without waiting for replies, and the replies come in any order.
+A `Connector` opens the connections. A connection has several open queries, and replies arrive in any order. Rules:
 
-A `Connector` opens the connections; this module does not know whether they are encrypted. Rules:
-
-1. If a connection ends before the reply, the query is sent again over another connection, at most MAX_RESENDS times. If
-   no reply at all came over the connection, the limit is MAX_RESENDS_UNANSWERED.
-2. Some servers answer a few queries on a connection and then close it while other queries are open. Such a server gets
-   one query at a time from then on.
-3. If a query times out, and no other reply arrived on its connection since it was sent, the connection is closed.
-4. A message that is the reply to no open query is dropped, counted and reported. After MAX_DROPPED such messages the
-   connection is closed, and its open queries fail with SpoofedError.
+1. If a connection ends before a reply, its query is sent again over another connection, at most MAX_RESENDS times. If
+   the connection had no reply at all, the limit is MAX_RESENDS_UNANSWERED.
+2. If a server closes connections while queries are open, each later connection has one open query at a time.
+3. If a query times out, and no reply has arrived on its connection since it was sent, the connection is closed.
+4. A message that is not a reply to an open query is dropped and counted. After MAX_DROPPED such messages, the
+   connection is closed, and its queries fail with SpoofedError.
 """
 
 from __future__ import annotations
@@ -55,8 +52,8 @@ Connector = Callable[[Callable[[], asyncio.Protocol]], Awaitable[object]]
 class ConnectionOptions(msgspec.Struct, frozen=True):
     """How long connections are kept. Times are in seconds.
 
-    `expire` is how long a connection may be idle. `max_age` is how long it may exist, 0 for no limit. `max_idle` is the
-    largest number of idle connections, 0 for no limit. `connect_timeout` is the longest time for opening a connection.
+    A connection may be idle for `expire`, and exist for `max_age` (0 for no limit). `max_idle` is the greatest number
+    of idle connections (0 for no limit). `connect_timeout` limits the time for opening a connection.
     """
 
     expire: float = 10.0
@@ -76,15 +73,13 @@ class TcpQuery:
         self.ident, self.dropped = -1, 0
 
     def fail(self, reason: Dropped) -> None:
-        """Ends the query, if it is still open, with a SpoofedError. `reason` is the reason why a message was
-        dropped.
-        """
+        """Ends the query with a SpoofedError, if it is still open. `reason` states why a message was dropped."""
         if self.connection is not None and self.connection.open_queries.get(self.ident) is self:
             self.connection.connections.fail(self, reason)
 
 
 class _Connection(asyncio.Protocol):
-    """One connection to the server, which is open or being opened."""
+    """One connection to the server, open or being opened."""
 
     def __init__(self, connections: UpstreamConnections, now: float) -> None:
         self.connections, self.opened_at, self.idle_since, self.last_received = connections, now, now, now
@@ -98,11 +93,11 @@ class _Connection(asyncio.Protocol):
 
     @property
     def connected(self) -> bool:
-        """True once the connection is open."""
+        """Returns True if the connection is open."""
         return self._transport is not None
 
     def send(self, sent: TcpQuery) -> None:
-        """Sends a query. If the connection is still being opened, sends the query when it is open."""
+        """Sends a query, or stores it until the connection is open."""
         while sent.ident < 0 or sent.ident in self.open_queries or sent.ident in self.cancelled:
             sent.ident = random_id()
         sent.connection = self
@@ -114,7 +109,6 @@ class _Connection(asyncio.Protocol):
             self._transport.write(packet)
 
     def close(self) -> None:
-        """Closes the connection."""
         self.closed = True
         if self._transport is not None:
             self._transport.abort()
@@ -183,9 +177,9 @@ class UpstreamConnections:
         connector: Connector,
         dropped: Callable[[Dropped, TcpQuery | None], None] = _ignore,
     ) -> None:
-        """`dropped` is called for each message that is dropped, with the reason.
+        """`dropped` is called for each dropped message, with the reason.
 
-        Its second argument is the open query that the message was for, or None if that is not known.
+        Its second argument is the open query that the message belongs to, or None if that is not known.
         """
         self._server, self._options, self.clock, self._connector = server, options, clock, connector
         self.dropped = dropped
@@ -194,11 +188,11 @@ class UpstreamConnections:
         self._opening: set[asyncio.Task[None]] = set()
 
     def __len__(self) -> int:
-        """Returns the number of connections, open or being opened."""
+        """Returns the number of connections that are open or being opened."""
         return len(self._open)
 
     def send(self, query: UpstreamQuery, completed: Completed) -> tuple[TcpQuery, bool]:
-        """Sends a query. `completed` is never called before this method has returned.
+        """Sends a query. `completed` is called only after this method has returned.
 
         Returns the open query, and whether an existing connection was used.
         """
@@ -206,9 +200,10 @@ class UpstreamConnections:
         return sent, self._send(sent)
 
     def cancel(self, sent: TcpQuery, *, timed_out: bool) -> None:
-        """Cancels the query `sent`.
+        """Cancels the open query `sent`.
 
-        If `timed_out` is true and nothing arrived on the connection since the query was sent, closes the connection.
+        If `timed_out` is true, and nothing has arrived on the connection since the query was sent, closes the
+        connection.
         """
         connection = sent.connection
         if connection is None or connection.open_queries.pop(sent.ident, None) is None:
@@ -220,19 +215,19 @@ class UpstreamConnections:
             self.query_ended(connection)
 
     def fail(self, sent: TcpQuery, reason: Dropped) -> None:
-        """Ends the open query `sent` with a SpoofedError. `reason` is the reason why a message was dropped."""
+        """Ends the open query `sent` with a SpoofedError. `reason` states why a message was dropped."""
         self.cancel(sent, timed_out=False)
         deliver(sent.completed, lying_error(self._server, reason))
 
     def give_up(self, connection: _Connection, reason: Dropped) -> None:
-        """Closes a connection on which too many messages were dropped, and ends its open queries with SpoofedError."""
+        """Closes a connection on which too many messages were dropped. Its open queries end with SpoofedError."""
         open_queries = self._remove(connection)
         connection.close()
         for sent in open_queries:
             deliver(sent.completed, lying_error(self._server, reason))
 
     def stop(self) -> None:
-        """Closes each connection as soon as it has no open query."""
+        """Closes each connection when it has no open query."""
         self._options = msgspec.structs.replace(self._options, expire=0.0)
         for connection in tuple(self._open):
             self.query_ended(connection)
@@ -240,7 +235,7 @@ class UpstreamConnections:
     def query_ended(self, connection: _Connection) -> None:
         """Called when a query on the connection has ended.
 
-        If the connection is idle now, closes it, unless the options allow one more idle connection.
+        Closes an idle connection if there are more idle connections than the options allow.
         """
         if connection.open_queries:
             return
@@ -267,7 +262,7 @@ class UpstreamConnections:
                 deliver(sent.completed, ExchangeError(f"{address_text(self._server)}: {text}"))
 
     def _remove(self, connection: _Connection) -> tuple[TcpQuery, ...]:
-        """Removes a connection from the list, and returns its open queries."""
+        """Removes a connection, and returns its open queries."""
         if connection in self._open:
             self._open.remove(connection)
         open_queries = tuple(connection.open_queries.values())
@@ -289,7 +284,7 @@ class UpstreamConnections:
     def _choose(self) -> _Connection | None:
         """Returns the connection with the fewest open queries, or None if another connection should be opened.
 
-        Among idle connections, returns the connection that has been idle longest.
+        Of several idle connections, returns the one that has been idle longest.
         """
         self._close_expired()
         usable = [one for one in self._open if not self._is_too_old(one)]

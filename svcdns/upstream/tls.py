@@ -1,8 +1,7 @@
-"""Connections to upstream servers over TLS (RFC 7858), with the server's certificate always verified.
+"""Connections to upstream servers over TLS (RFC 7858). The server's certificate is always verified.
 
-The certificate must be valid for the server's configured name, or for its address if no name is configured. Each
-connection resumes the TLS session of the previous connection, which saves the signatures and the verification. With a
-new context, or after a failed connection, a full handshake is made.
+The certificate must be valid for the server's configured name, or for its address if no name is configured. A
+connection resumes the TLS session of the previous connection. After a failed connection, a full handshake is made.
 """
 
 from __future__ import annotations
@@ -25,7 +24,10 @@ class ClientTls:
     """The certificate authorities to trust and the client's own certificate, for all servers of a forward rule."""
 
     def __init__(self, material: Material, poll_sockets: Callable[[], object]) -> None:
-        """`poll_sockets` is called between two steps of the set-up, to serve clients meanwhile. Raises TlsError."""
+        """`poll_sockets` reads the worker's UDP sockets.
+
+        It is called between two steps of the set-up. Raises TlsError.
+        """
         self._material, self._poll_sockets = material, poll_sockets
         self.context = client_context(material, poll_sockets)
         self.handshakes = HandshakeQueue()
@@ -51,7 +53,10 @@ class TlsConnector:
         self._last: ssl.SSLObject | None = None
 
     async def __call__(self, factory: Callable[[], asyncio.Protocol]) -> object:
-        """Opens a connection and makes the handshake. `factory` makes the connection's protocol. Raises OSError."""
+        """Opens a connection, and makes the TLS handshake.
+
+        `factory` makes the connection's protocol. Raises OSError.
+        """
         loop = asyncio.get_running_loop()
         done: asyncio.Future[None] = loop.create_future()
         session = self._session()
@@ -82,7 +87,7 @@ class TlsConnector:
         return transport
 
     def _session(self) -> ssl.SSLSession | None:
-        """Returns the last connection's session if the server sent a session ticket (RFC 8446 §4.6.1), else None."""
+        """Returns the last connection's TLS session, or None if the server sent no session ticket (RFC 8446 §4.6.1)."""
         if self._context is not self._client.context:
             self._context, self._last = self._client.context, None
         session = self._last.session if self._last is not None else None

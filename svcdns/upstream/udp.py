@@ -1,15 +1,10 @@
-"""Sends queries to one server over UDP, each with its own socket and random source port (RFC 5452 §9.2).
+"""Sends queries to one server over UDP, each from a random source port (RFC 5452 §9.2).
 
-The socket is connected. So the kernel picks the port at random from its ephemeral range, with its own generator (Linux
-`udp_lib_get_port`). The kernel also drops packets from other addresses and ports, and reports a closed port at once. A
-port is used for one query only, so that an attacker who finds out the port cannot use it against the next query.
+The kernel chooses the port when a socket is connected, and drops packets from other addresses. Rules:
 
-On Linux, the socket object is used again, because making a socket costs more than sending a query. After the reply the
-socket is disconnected, which releases the port (udp(7), connect(2) with AF_UNSPEC). The next query connects the socket
-again, and so gets another port. A socket that received anything but its reply is closed instead.
-
-A packet that is not the reply to the query is dropped, counted and reported. After MAX_DROPPED such packets on one
-port, the query fails with SpoofedError, because an attacker may know the port.
+1. A port is used for one query only. On Linux, the socket is then disconnected and used again with another port.
+2. A packet that is not the reply is dropped and counted. After MAX_DROPPED such packets on one port, the query fails
+   with SpoofedError.
 """
 
 from __future__ import annotations
@@ -56,9 +51,10 @@ _UNSPEC: Final = ctypes.c_char_p(bytes(_UNSPEC_SIZE))
 
 
 class UdpSocket:
-    """A socket for one query at a time. `completed` is None while the socket has no query.
+    """A socket for one query at a time.
 
-    `dropped` is the number of packets that were dropped for the query.
+    `completed` is None while the socket has no query. `dropped` is the number of packets that were dropped for the
+    query.
     """
 
     __slots__ = ("_ident", "_query", "_sockets", "completed", "dropped", "sock")
@@ -77,7 +73,7 @@ class UdpSocket:
         self.completed = completed
 
     def read(self) -> None:
-        """Reads one packet. Further packets wait, so that the sockets of other queries are read in turn.
+        """Reads one packet.
 
         Never raises an exception, because the event loop's selector calls this method.
         """
@@ -107,7 +103,7 @@ class UdpSocket:
             self.fail(received)
 
     def fail(self, reason: Dropped) -> None:
-        """Ends the query, if it is still open, with a SpoofedError. `reason` is the reason why a packet was dropped."""
+        """Ends the query with a SpoofedError, if it is still open. `reason` states why a packet was dropped."""
         completed = self.completed
         if completed is not None:
             self._sockets.cancel(self)
@@ -124,10 +120,10 @@ class UdpSockets:
     def __init__(
         self, server: Address, source: str = "", dropped: Callable[[Dropped, UdpSocket | None], None] = _ignore
     ) -> None:
-        """`source` is the local address; if it is empty, the kernel chooses one.
+        """`source` is the local address. If it is empty, the kernel chooses one.
 
-        `dropped` is called for each dropped packet with two values: the reason, and the socket that received it.
-        The second value is None if no query waits for a reply on this socket any more.
+        `dropped` is called for each dropped packet, with the reason and the socket. The socket is None if it has no
+        query any more.
         """
         self.server, self.dropped, self._source = server, dropped, source
         self._family = socket.AF_INET6 if ":" in server[0] else socket.AF_INET
@@ -141,7 +137,7 @@ class UdpSockets:
         return len(self._in_use)
 
     def send(self, query: UpstreamQuery, completed: Completed) -> UdpSocket:
-        """Sends a query. Raises ExchangeError. `completed` is never called before this method has returned."""
+        """Sends a query. Raises ExchangeError. `completed` is called only after this method has returned."""
         used = None
         try:
             used = self._spare.pop() if self._spare else self._open()
@@ -175,10 +171,7 @@ class UdpSockets:
             self._close(used)
 
     def release(self, used: UdpSocket) -> None:
-        """Disconnects the socket of an answered query, which releases its port.
-
-        The socket is kept for another query if possible.
-        """
+        """Disconnects the socket of an answered query, which releases its port. The socket may be used again."""
         if (
             self._single_use
             or used.dropped
@@ -192,14 +185,14 @@ class UdpSockets:
         self._spare.append(used)
 
     def discard(self, spare: UdpSocket) -> None:
-        """Closes a disconnected socket that received a packet, most likely a second reply."""
+        """Closes a disconnected socket that received a packet."""
         self.dropped(Dropped.LATE, None)
         if spare in self._spare:
             self._spare.remove(spare)
             self._close(spare)
 
     def stop(self) -> None:
-        """Closes the disconnected sockets. Open queries go on, and their sockets are closed after the reply."""
+        """Closes the disconnected sockets. The other sockets are closed after the reply to their query."""
         self._single_use = True
         while self._spare:
             self._close(self._spare.pop())
@@ -211,7 +204,7 @@ class UdpSockets:
 
 
 async def exchange_over_udp(query: UpstreamQuery, server: Address, timeout: float, source: str = "") -> Message:
-    """Sends a query and returns the server's reply. `timeout` is in seconds. Raises ExchangeError."""
+    """Sends a query, and returns the server's reply. `timeout` is in seconds. Raises ExchangeError."""
     loop = asyncio.get_running_loop()
     done: asyncio.Future[Received | ExchangeError] = loop.create_future()
     sockets = UdpSockets(server, source)

@@ -1,8 +1,8 @@
 """The numbers of the DNS and their mnemonics.
 
-The numbers are types, classes, rcodes, EDNS options, extended errors, opcodes and header bits. This module has only the
-numbers that the code, a log line or a zone file names. Any other number is printed as in RFC 3597 §5 (`TYPE65280`).
-Sources: the IANA DNS parameters registry, RFC 1035 §3.2 and §4.1.1, RFC 6895.
+The numbers are types, classes, rcodes, EDNS options, extended errors, opcodes and header bits. Numbers without a
+mnemonic here are printed as in RFC 3597 §5 (`TYPE65280`). Sources: the IANA DNS parameters registry, RFC 1035 §3.2 and
+§4.1.1, RFC 6895.
 """
 
 from __future__ import annotations
@@ -13,10 +13,9 @@ from typing import Any, Final
 
 
 class Numbers(type):
-    """The metaclass of the classes below, each of which gives names to numbers.
+    """The metaclass of classes that give names to numbers, such as `Type`.
 
-    Such a class is used like an `IntEnum`, but each value is a plain `int`. Up to Python 3.11, the use of an enum
-    member costs as much as a call.
+    These classes are used like an `IntEnum`, but each value is a plain `int`, which is faster.
     """
 
     __members__: Mapping[str, int]
@@ -228,23 +227,20 @@ _RCODES: Final = {number: name for name, number in Rcode.__members__.items()}
 
 
 def type_text(number: int) -> str:
-    """Returns the mnemonic of a type, or `TYPE<n>` if the type has none here (RFC 3597 §5)."""
+    """Returns the mnemonic of a type, or `TYPE<n>` if there is none (RFC 3597 §5)."""
     return _TYPES.get(number) or f"TYPE{number}"
 
 
 def class_text(number: int) -> str:
-    """Returns the mnemonic of a class, or `CLASS<n>` if the class has none here (RFC 3597 §5)."""
+    """Returns the mnemonic of a class, or `CLASS<n>` if there is none (RFC 3597 §5)."""
     return _CLASSES.get(number) or f"CLASS{number}"
 
 
 def rcode_text(number: int) -> str:
-    """Returns the mnemonic of a response code, or the number as text if the code has none here."""
+    """Returns the mnemonic of a response code, or the number as text if there is none."""
     return _RCODES.get(number) or str(number)
 
 
 def rcode_label(number: int) -> str:
-    """Returns the label of a response code in metrics: its mnemonic, or `other`.
-
-    An upstream may send any of 4,096 response codes, so those without a mnemonic have one label together.
-    """
+    """Returns the label of a response code in metrics: its mnemonic, or `other` if there is none."""
     return _RCODES.get(number, "other")

@@ -1,9 +1,8 @@
 """EDNS(0) (RFC 6891): reads and writes OPT records, and makes the OPT record of a reply.
 
-The OPT record of a reply has the UDP payload size that this server accepts, the DO bit of the query, and version 0. It
-has the options of the OPT record that a plugin or an upstream made, if there is one. No option of the query is
-repeated, unless a plugin asks for that. The options COOKIE, TCP keepalive and PADDING belong to one hop (RFC 7873 §1,
-RFC 7828 §3, RFC 7830 §4), so they are never passed on.
+The reply has the UDP payload size of this server, the DO bit of the query, version 0, and the options that a plugin or
+an upstream made. Options of the query are repeated only if a plugin requires that. COOKIE, TCP keepalive and PADDING
+are never passed on (RFC 7873 §1, RFC 7828 §3, RFC 7830 §4).
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ _OPTION: Final = struct.Struct("!HH")
 
 
 def from_record(rclass: int, ttl: int, rdata: bytes) -> Edns:
-    """Returns the OPT record that has this CLASS, TTL and RDATA.
+    """Returns the OPT record with this CLASS, TTL and RDATA.
 
     Raises FormError if an option is cut off or has a wrong size.
     """
@@ -51,7 +50,7 @@ def from_record(rclass: int, ttl: int, rdata: bytes) -> Edns:
 def from_query(rclass: int, ttl: int, rdata: bytes) -> Edns:
     """Returns the OPT record of a query. Raises FormError, as `from_record` does.
 
-    The options of a version that this server does not know are not read, because their format is not known either.
+    The options are read only for EDNS version 0.
     """
     version = ttl >> 16 & 0xFF
     return Edns(rclass, bool(ttl & DO), version, _options(rdata) if rdata and not version else ())
@@ -73,9 +72,9 @@ def _options(rdata: bytes) -> tuple[tuple[int, bytes], ...]:
 
 
 def _checked(code: int, data: bytes) -> bytes:
-    """Returns the data of an option; for the option EXPIRE, only its first four octets.
+    """Returns the data of an option. For the option EXPIRE, returns only the first four octets.
 
-    Raises FormError if the data has a wrong size or invalid contents.
+    Raises FormError if the data have a wrong size or invalid content.
     """
     if code == OptionCode.CLIENT_SUBNET:
         good = len(data) >= 4 and _is_subnet(*_OPTION.unpack_from(data))
@@ -87,16 +86,13 @@ def _checked(code: int, data: bytes) -> bytes:
 
 
 def _is_subnet(family: int, prefixes: int) -> bool:
-    """Returns True if the family and the two prefix lengths of a client-subnet option are valid (RFC 7871 §6).
-
-    The family limits the prefix lengths. With family 0 the source prefix length must be 0.
-    """
+    """Returns True if the family and the prefix lengths of a client-subnet option are valid (RFC 7871 §6)."""
     source, scope = prefixes >> 8, prefixes & 0xFF
     return source == 0 if family == 0 else max(source, scope) <= {1: 32, 2: 128}.get(family, -1)
 
 
 def to_wire(edns: Edns, rcode: int = 0) -> bytes:
-    """Returns the encoded OPT record. The upper eight bits of `rcode` are stored in it (RFC 6891 §6.1.3)."""
+    """Returns the encoded OPT record, with the upper eight bits of `rcode` (RFC 6891 §6.1.3)."""
     options = b"".join(_OPTION.pack(code, len(data)) + data for code, data in edns.options)
     return (
         b"\0"
@@ -111,7 +107,7 @@ def extended_error(code: int, text: str = "") -> tuple[int, bytes]:
 
 
 class HopByHop(NamedTuple):
-    """The options of a query that are for this server alone.
+    """The hop-by-hop options of a query: those that only this server uses.
 
     `cookie` is the data of the first option COOKIE (RFC 7873 §5.2), or empty octets. `keepalive` and `padding` are True
     if the query has the option.
@@ -123,7 +119,7 @@ class HopByHop(NamedTuple):
 
 
 def hop_by_hop(edns: Edns) -> HopByHop | None:
-    """Returns the options of a query that are for this server alone, or None if there are none."""
+    """Returns the hop-by-hop options of a query (COOKIE, TCP keepalive, PADDING), or None if there are none."""
     own = [(code, data) for code, data in edns.options if code in HOP_BY_HOP]
     if not own:
         return None
@@ -139,7 +135,7 @@ def without_hop_by_hop(edns: Edns) -> Edns:
 
 
 def without_nsid(edns: Edns) -> Edns:
-    """Returns the OPT record without the option NSID, which is not transitive (RFC 5001 §2.1, §3.1).
+    """Returns the OPT record without the option NSID, which is not passed on (RFC 5001 §2.1, §3.1).
 
     Returns the same object if it has no such option.
     """
@@ -152,7 +148,7 @@ def without_nsid(edns: Edns) -> Edns:
 def subnet_scope(edns: Edns | None) -> int | None:
     """Returns the SCOPE PREFIX-LENGTH of the client-subnet option, or None if there is no such option (RFC 7871 §6).
 
-    If the length in a reply is not 0, the reply is only for clients in one network.
+    A reply with a length other than 0 is only for clients in one network.
     """
     if edns is None or not edns.options:
         return None
@@ -160,7 +156,7 @@ def subnet_scope(edns: Edns | None) -> int | None:
 
 
 def keepalive(timeout: int) -> tuple[int, bytes]:
-    """Returns the option TCP keepalive; `timeout` is in tenths of a second (RFC 7828 §3.1)."""
+    """Returns the option TCP keepalive (RFC 7828 §3.1). `timeout` is in tenths of a second."""
     return OptionCode.TCP_KEEPALIVE, timeout.to_bytes(2, "big")
 
 
@@ -173,9 +169,10 @@ def for_reply(
 ) -> Edns | None:
     """Returns the OPT record of a reply, or None for a query without an OPT record (RFC 6891 §6.1.1).
 
-    `query_edns` is the OPT record of the query. `own` is the OPT record that a plugin or an upstream made. `echoed` are
-    the codes of the options to repeat from the query. `extended` is the code of an extended error to add. `size` is the
-    UDP payload size that this server accepts.
+    - `query_edns` is the OPT record of the query. `own` is the OPT record of a plugin or an upstream.
+    - `echoed` has the codes of the options to repeat from the query.
+    - `extended` is the code of an extended error to add.
+    - `size` is the UDP payload size that this server accepts.
     """
     if query_edns is None:
         return None

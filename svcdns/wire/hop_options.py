@@ -1,9 +1,8 @@
-"""EDNS options between a client and this server alone: COOKIE, TCP keepalive and PADDING, in encoded messages.
+"""Hop-by-hop EDNS options in encoded messages: COOKIE, TCP keepalive and PADDING.
 
-Clients with these options get the same replies as other clients, apart from the options. So the options are removed
-from the encoded query, and the server's own are appended to the encoded reply. Between these two steps, query and reply
-are the same as for clients without the options, also in the answer table. Sources: RFC 6891 §6.1, RFC 7828, RFC 7830,
-RFC 7873.
+These options are removed from the query, and the server's options are appended to the reply. In between, query and
+reply are the same as for clients without the options, also in the answer table. Sources: RFC 6891 §6.1, RFC 7828, RFC
+7830, RFC 7873.
 """
 
 from __future__ import annotations
@@ -31,10 +30,9 @@ _TRUNCATED: Final = TC >> 8
 
 
 class Stripped(NamedTuple):
-    """A query without the options between client and server.
+    """A query without its hop-by-hop options, which are in `options`.
 
-    `options` are the options, `size` is the UDP payload size in the OPT record, and `question_end` is the offset of the
-    end of the question section.
+    `size` is the UDP payload size in the OPT record. `question_end` is the offset of the end of the question section.
     """
 
     packet: bytes
@@ -44,15 +42,18 @@ class Stripped(NamedTuple):
 
 
 def may_have_options(packet: bytes) -> bool:
-    """Returns False for nearly all packets that have no EDNS options. This check is cheap."""
+    """Returns False if the packet has no OPT record, or an OPT record without options.
+
+    The check is cheap, and may return True for other packets without options.
+    """
     return packet[11:12] == b"\1" and packet[-_OPT_SIZE:-8] != _OPT_TYPE
 
 
 def strip(packet: bytes) -> Stripped | None:
-    """Returns the query without the options between client and server.
+    """Returns the query without its hop-by-hop options (COOKIE, TCP keepalive, PADDING), or None if it has none.
 
-    Returns None for a query without such options, and for any query that is not of the usual form: one question, and an
-    OPT record of version 0 with few options as the only record, with nothing after it.
+    Also returns None if the query has an unusual form. The usual form is one question, and an OPT record of version 0
+    with few options as the only record.
     """
     if packet[4:12] != _COUNTS or packet[2] & 0xF8:
         return None
@@ -73,9 +74,9 @@ def strip(packet: bytes) -> Stripped | None:
 
 
 def _without_own(packet: bytes, begin: int) -> tuple[bytes, HopByHop] | None:
-    """Removes the options from an OPT record whose options begin at `begin` and are the end of the packet.
+    """Removes the hop-by-hop options from the OPT record at the end of a packet. Its options begin at `begin`.
 
-    Returns None if there are none, or if an option is malformed.
+    Returns None if there are no such options, or if an option is malformed.
     """
     kept, cookie, keepalive, padding = [], b"", False, False
     at, end = begin, len(packet)
@@ -117,15 +118,15 @@ def option(code: int, data: bytes) -> bytes:
 
 
 def padding(size: int) -> bytes:
-    """Returns the option that pads a message of `size` octets to a multiple of PADDING_BLOCK octets."""
+    """Returns the option PADDING for a message of `size` octets, to a multiple of PADDING_BLOCK octets."""
     return option(OptionCode.PADDING, bytes(-(size + _OPTION.size) % PADDING_BLOCK))
 
 
 def with_options(wire: bytes, options: bytes, limit: int) -> bytes:
-    """Returns a reply of this server with encoded options at the end of its OPT record, which is its last record.
+    """Returns a reply of this server with encoded options appended to its OPT record, which is its last record.
 
-    A reply that would have more than `limit` octets is truncated: it has TC set and no other records. Returns a reply
-    without OPT record as it is.
+    If the result would have more than `limit` octets, it has TC set and no other records. A reply without an OPT record
+    stays unchanged.
     """
     if not options:
         return wire
@@ -140,7 +141,7 @@ def with_options(wire: bytes, options: bytes, limit: int) -> bytes:
 
 
 def _opt_at(wire: bytes) -> tuple[int, int]:
-    """Returns two offsets: that of the OPT record, or -1 if the last record is no OPT record; and the end of the
+    """Returns the offset of the OPT record, or -1 if the last record is not an OPT record, and the end of the
     question.
     """
     at = _after_name(wire, 12) + 4 if wire[5] else 12

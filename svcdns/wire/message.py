@@ -1,9 +1,8 @@
 """Encodes replies and queries, and parses messages from upstreams (RFC 1035 §4).
 
-Owner names are compressed (RFC 1035 §4.1.4), and so are the names in the RDATA of NS, CNAME, PTR, MX and SOA records,
-as RFC 3597 §4 allows. Most compression pointers point to the query name. If a reply is larger than the client's limit,
-records are removed from its end and the TC bit is set (RFC 2181 §9). The OPT record is never removed. This module does
-not choose the records of a reply.
+Owner names, and the names in the RDATA of NS, CNAME, PTR, MX and SOA records, are compressed (RFC 1035 §4.1.4, RFC 3597
+§4). If a reply is larger than the client's limit, records are removed from its end, and TC is set (RFC 2181 §9). The
+OPT record is never removed.
 """
 
 from __future__ import annotations
@@ -53,48 +52,46 @@ _ONE_NAME: Final = frozenset({Type.NS, Type.CNAME, Type.PTR})
 
 
 class Sections(Protocol):
-    """The parts of a reply that the encoder reads: rcode, header flags, sections, EDNS, and an extended error (RFC
-    8914).
-    """
+    """The parts of a reply that the encoder reads."""
 
     @property
     def rcode(self) -> int:
-        """The response code, which may have 12 bits (RFC 6891 §6.1.3)."""
+        """Returns the response code, which may have 12 bits (RFC 6891 §6.1.3)."""
         ...
 
     @property
     def flags(self) -> int:
-        """The header bits AA, TC, RD, RA, AD and CD."""
+        """Returns the header bits AA, TC, RD, RA, AD and CD."""
         ...
 
     @property
     def answer(self) -> Sequence[Record]:
-        """The records of the answer section."""
+        """Returns the records of the answer section."""
         ...
 
     @property
     def authority(self) -> Sequence[Record]:
-        """The records of the authority section."""
+        """Returns the records of the authority section."""
         ...
 
     @property
     def additional(self) -> Sequence[Record]:
-        """The records of the additional section, without the OPT record."""
+        """Returns the records of the additional section, without the OPT record."""
         ...
 
     @property
     def edns(self) -> Edns | None:
-        """The OPT record that a plugin or an upstream made, or None."""
+        """Returns the OPT record of a plugin or an upstream, or None."""
         ...
 
     @property
     def extended(self) -> int | None:
-        """The code of the extended error, or None."""
+        """Returns the code of the extended error (RFC 8914), or None."""
         ...
 
 
 def udp_limit(query_edns: Edns | None) -> int:
-    """Returns the largest UDP reply, in octets, that the client of a query accepts.
+    """Returns the length in octets of the largest UDP reply that the client accepts.
 
     This is the UDP payload size in the query's OPT record, but at least 512 (RFC 6891 §6.2.3).
     """
@@ -104,8 +101,8 @@ def udp_limit(query_edns: Edns | None) -> int:
 class Writer:
     """Encodes the question section and the records of one message, with name compression.
 
-    `parts` are the pieces of the message; the first is empty until the header is put there. `size` is the size of the
-    message so far. `known` maps each name written so far to its offset.
+    `parts` has the pieces of the message. The first piece is empty until the header is written. `size` is the size of
+    the message in octets. `known` has the offset of each name in the message.
     """
 
     __slots__ = ("known", "parts", "question_name", "size")
@@ -117,7 +114,7 @@ class Writer:
         self.known: dict[bytes, int] = {}
 
     def name(self, name: bytes, at: int) -> bytes:
-        """Returns the compressed form of `name`, which the caller will write at offset `at`."""
+        """Returns the compressed form of `name`. The caller must write it at the offset `at`."""
         if name == self.question_name and len(name) > 1:
             return _TO_QUESTION
         if not self.known:
@@ -139,10 +136,7 @@ class Writer:
             cut += 1 + name[cut]
 
     def record(self, record: Record) -> bytes:
-        """Returns the encoded record, which the caller must append to the message.
-
-        Names that are encoded later may point to names in this record.
-        """
+        """Returns the encoded record, which the caller must append to the message."""
         owner = (
             _TO_QUESTION
             if record.owner == self.question_name and len(record.owner) > 1
@@ -164,7 +158,7 @@ class Writer:
         return mname + rname + rdata[-20:]
 
     def section(self, records: Iterable[Record], limit: int) -> tuple[int, bool]:
-        """Writes records until the next one would make the message longer than `limit` octets.
+        """Writes records, as long as the message has at most `limit` octets.
 
         Returns the number of records written, and True if all of them were written.
         """
@@ -188,10 +182,9 @@ def encode_reply(
 ) -> bytes:
     """Returns the reply as a packet of at most `limit` octets.
 
-    ID, opcode and question section are those of the request. If the request has an OPT record, the packet has one too;
-    otherwise, a response code that needs one becomes SERVFAIL.
-    `echoed` are the codes of EDNS options that the reply repeats as the client sent them. `size` is the UDP payload
-    size that the server advertises, in octets.
+    ID, opcode and question section are those of the request. The packet has an OPT record if the request has one.
+    Without it, a response code above 15 becomes SERVFAIL. `echoed` has the codes of EDNS options to repeat from the
+    request. `size` is the UDP payload size that the server advertises.
     """
     writer = Writer(request.question)
     edns = opt.for_reply(request.edns, reply.edns, echoed, reply.extended, size)
@@ -214,12 +207,10 @@ def encode_reply(
 
 
 def rotations(request: Request, reply: Sections, wire: bytes, count: int) -> list[bytes]:
-    """Returns `count` encoded forms of the reply, in which the records of the answer section are rotated by different
-    amounts.
+    """Returns `count` encoded forms of the reply. In each form, the answer section is rotated by a different amount.
 
-    `wire` is the encoded form of `reply`, and the first item of the result. In the other items, the answer section is
-    rotated further, in about equal steps. Returns an empty list if the answer section is truncated, or has other
-    records than address records of one type at the query name. Other records cannot be moved without a new encoding.
+    `wire` is the first form. Returns an empty list if the answer section is truncated, or has other records than
+    address records of one type at the query name.
     """
     at, name, answer = 12 + len(request.question), request.name, reply.answer
     if wire[2] & TC >> 8 or len(name) < 2 or not answer or answer[0].rtype not in _ADDRESSES:
@@ -243,7 +234,7 @@ def rotated(wire: bytes, at: int, size: int, records: int, count: int) -> list[b
 
 
 def encode_query(ident: int, flags: int, name: bytes, rtype: int, rclass: int, edns: Edns | None) -> bytes:
-    """Returns a query as a packet. `flags` are header bits such as RD, AD and CD."""
+    """Returns a query as a packet. `flags` has header bits such as RD, AD and CD."""
     tail = opt.to_wire(edns) if edns is not None else b""
     return HEADER.pack(ident, flags & ~QR, 1, 0, 0, 1 if tail else 0) + name + struct.pack("!HH", rtype, rclass) + tail
 
@@ -251,7 +242,7 @@ def encode_query(ident: int, flags: int, name: bytes, rtype: int, rclass: int, e
 class Message(msgspec.Struct):
     """A parsed message with one question. Names in RDATA are uncompressed. The OPT record is in `edns`.
 
-    `upper` is the upper eight bits of the response code, from the OPT record (RFC 6891 §6.1.3). `trailing` is the
+    `upper` has the upper eight bits of the response code, from the OPT record (RFC 6891 §6.1.3). `trailing` is the
     number of octets after the last record.
     """
 
@@ -269,15 +260,15 @@ class Message(msgspec.Struct):
 
     @property
     def rcode(self) -> int:
-        """The response code. It has 12 bits if the message has an OPT record."""
+        """Returns the response code, with 12 bits if the message has an OPT record."""
         return self.upper << 4 | self.flags & 15
 
 
 def parse_message(packet: bytes) -> Message:
     """Parses a message that has exactly one question.
 
-    Octets after the last record are ignored, unless they are records that the header does not count. Raises FormError,
-    and no other error, if the message is malformed.
+    Octets after the last record are ignored, unless they are records that the header does not count. If the message is
+    malformed, raises FormError and no other error.
     """
     try:
         ident, flags, questions, answers, authorities, additionals = HEADER.unpack_from(packet)
@@ -299,7 +290,7 @@ def parse_message(packet: bytes) -> Message:
 
 
 class _Sections:
-    """Reads the sections of records one after the other. `at` is the offset of the next record."""
+    """Reads the records of a message, section by section. `at` is the offset of the next record."""
 
     __slots__ = ("_expansion", "_message", "_names", "_packet", "at")
 
@@ -312,7 +303,7 @@ class _Sections:
     def read(self, count: int, *, may_have_opt: bool = False) -> tuple[Record, ...]:
         """Returns the records of a section, without the OPT record. Raises FormError, struct.error or IndexError.
 
-        Only the additional section may have an OPT record (RFC 6891 §6.1.1).
+        An OPT record is allowed if `may_have_opt` is true: in the additional section (RFC 6891 §6.1.1).
         """
         records, packet, message, at = [], self._packet, self._message, self.at
         for _ in range(count):
@@ -337,7 +328,7 @@ class _Sections:
         return tuple(records)
 
     def has_records_left(self) -> bool:
-        """Returns True if the rest of the packet, up to its last octet, is records of a type other than 0."""
+        """Returns True if the rest of the packet consists of records of a type other than 0."""
         packet, at = self._packet, self.at
         try:
             while at < len(packet):
@@ -388,10 +379,7 @@ class _Sections:
         return b"".join(parts)
 
     def _read_naptr(self, at: int, end: int) -> bytes:
-        """Returns the RDATA of a NAPTR record with its name uncompressed.
-
-        It has an order, a preference, three character strings and a name (RFC 3403 §4.1).
-        """
+        """Returns the RDATA of a NAPTR record with its name uncompressed (RFC 3403 §4.1)."""
         packet, cut = self._packet, at + 4
         for _ in range(3):
             cut += 1 + packet[cut]

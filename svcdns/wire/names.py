@@ -1,9 +1,7 @@
 """Domain names in uncompressed wire format, the form in which the whole program holds names.
 
-A name is `bytes`: labels, each after an octet with its length, and the zero octet of the root (RFC 1035 §3.1). A name
-has at most 255 octets, a label at most 63. `bytes.lower()` converts a name to lower case. It does not change length
-octets, as they are at most 63 (0x3F) and upper-case letters begin at 0x41. This module converts names from and to text,
-and splits them into labels. It also reads compressed names from a message; no other module follows compression
+A name is `bytes`: labels, each after an octet with its length, and the zero octet of the root (RFC 1035 §3.1).
+`bytes.lower()` converts a name to lower case, and does not change length octets. Only this module follows compression
 pointers.
 """
 
@@ -28,7 +26,7 @@ _PLAIN: Final = bytes(octet for octet in range(0x21, 0x7F) if octet not in _SPEC
 
 
 def from_labels(labels: list[bytes] | tuple[bytes, ...]) -> bytes:
-    """Returns the name with these labels. The first label is the leftmost one; the root is not in the list.
+    """Returns the name with these labels, leftmost first. The root is not in the list.
 
     Raises NameTextError if a label is empty, or if a label or the name is too long.
     """
@@ -106,7 +104,7 @@ def label_text(label: bytes) -> str:
 
 
 def labels_of(name: bytes) -> list[bytes]:
-    """Returns the labels of a name. The leftmost label is first; the root is left out."""
+    """Returns the labels of a name, leftmost first, without the root."""
     out, at = [], 0
     while length := name[at]:
         out.append(name[at + 1 : at + 1 + length])
@@ -120,10 +118,7 @@ def is_plain(label: bytes) -> bool:
 
 
 def suffixes(name: bytes) -> list[bytes]:
-    """Returns the name itself, then each shorter suffix of whole labels, down to the root.
-
-    A search for the longest zone that contains the name tries them in this order.
-    """
+    """Returns the name itself, then each shorter suffix of whole labels, down to the root."""
     out, at = [name], 0
     while length := name[at]:
         at += 1 + length
@@ -132,7 +127,7 @@ def suffixes(name: bytes) -> list[bytes]:
 
 
 def ancestors(of: Iterable[bytes]) -> set[bytes]:
-    """Returns all names above the names `of`, up to the root. They are in the same letter case."""
+    """Returns all names above the names `of`, up to the root, in the same letter case."""
     found: set[bytes] = set()
     for name in of:
         at = 0
@@ -160,18 +155,18 @@ def is_within(name: bytes, zone: bytes) -> bool:
 def read_name(message: bytes, at: int) -> tuple[bytes, int]:
     """Reads the name at offset `at` of a message. Returns the uncompressed name and the offset after the name.
 
-    Follows compression pointers (RFC 1035 §4.1.4). A pointer must lead to an earlier part of the message, which ends
-    before the part with the pointer begins. So pointers cannot form a loop. No pointer may point into the header, where
-    an ID may look like a label. A name may have at most MAX_POINTERS pointers. Raises FormError.
+    Raises FormError. Compression pointers (RFC 1035 §4.1.4) must point backwards, to an earlier part of the message
+    after the header. A name may have at most MAX_POINTERS pointers.
     """
     return NameReader(message, _MAX_STEPS).read(at)
 
 
 class NameReader:
-    """Reads the names of one message by the rules of `read_name`, in a time that is proportionate to the message.
+    """Reads the names of one message by the rules of `read_name`, in a time that is proportional to the message's
+    length.
 
-    The part of a name at the target of a compression pointer is read once, and used again for other pointers to that
-    target. `steps` is the number of labels and pointers that may still be read at targets of pointers.
+    The part of a name at the target of a compression pointer is read only once. `steps` is the number of labels and
+    pointers that may still be read at targets of pointers.
     """
 
     __slots__ = ("_known", "_message", "steps")
@@ -204,7 +199,7 @@ class NameReader:
         return name, at + 2
 
     def _target(self, at: int, limit: int, pointers: int) -> tuple[bytes, int, int]:
-        """Returns what the pointer at offset `at` points to, in the form of the values of `_known`.
+        """Returns the value of `_known` for the target of the compression pointer at offset `at`.
 
         The part of the name with the pointer begins at `limit`. At most `pointers` pointers may follow, this one
         included.
@@ -223,7 +218,7 @@ class NameReader:
         return found
 
     def _read_part(self, at: int, pointers: int) -> tuple[bytes, int, int]:
-        """Returns the value of `_known` for the name at offset `at`, to which a pointer leads.
+        """Returns the value of `_known` for the name at offset `at`, the target of a compression pointer.
 
         `pointers` is the number of pointers that may follow. Raises FormError if the limit `steps` is reached.
         """

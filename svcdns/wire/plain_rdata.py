@@ -1,11 +1,7 @@
-"""Encodes the RDATA of common record types from text without escapes. Uses no other package.
+"""Encodes the RDATA of common record types from text without escapes.
 
-Most zone files consist almost entirely of such records, for which dnspython takes about five times as long.
-`rdata_text` handles everything else. This module also has what users of both modules need: the errors, and the types
-that no record of a zone file can have.
-
-Rule: the functions return None for words that they do not expect, and report no errors. So `rdata_text` alone decides
-what is wrong.
+Rule: the functions return None for words that they do not expect, and report no errors. `rdata_text` then encodes the
+words, or reports the error.
 """
 
 from __future__ import annotations
@@ -37,16 +33,16 @@ class RdataTextError(SvcdnsError):
 
 
 class UnsendableError(RdataTextError):
-    """Raised if the RDATA is missing or wrong, but CoreDNS loads a zone with it.
+    """Raised if RDATA is missing or wrong in a zone that CoreDNS loads.
 
     CoreDNS cannot send such RDATA, or sends RDATA that clients cannot use.
     """
 
 
 def plain(rtype: int, words: list[str], origin: bytes) -> bytes | None:
-    """Returns the encoded RDATA of a record, or None if `rdata_text.to_wire` must read it.
+    """Returns the encoded RDATA of a record, or None if `rdata_text.to_wire` must read the words.
 
-    Names without a final dot are relative to `origin`, a wire name. Words outside ASCII must have been escaped.
+    Names without a final dot are relative to `origin`, a wire name. Words must be ASCII.
     """
     reader = _READERS.get(rtype)
     return None if reader is None else reader(words, origin)

@@ -1,8 +1,7 @@
 """Checks whether the RDATA of a received record has the layout of its type.
 
-`message.parse_message` calls `check` for types whose RDATA has no compressed names. This module checks only lengths:
-that each field is there, and that none reaches beyond the RDATA. It does not judge values, and accepts any RDATA of a
-type that it does not know (RFC 3597 §3).
+Only lengths are checked: each field is there, and none reaches beyond the RDATA. RDATA of an unknown type is accepted
+(RFC 3597 §3).
 """
 
 from __future__ import annotations
@@ -100,8 +99,9 @@ def _bitmap(rdata: bytes, at: int) -> int:
 
 
 def _parameters(rdata: bytes, at: int) -> int:
-    """Checks the parameters of a SVCB or HTTPS record, whose keys must ascend, and returns their end (RFC 9460
-    §2.2).
+    """Checks the parameters of a SVCB or HTTPS record, whose keys must be in ascending order, and returns their end.
+
+    Source: RFC 9460 §2.2.
     """
     last = -1
     while at < len(rdata):
@@ -121,7 +121,7 @@ def _prefixes(rdata: bytes, at: int) -> int:
 
 
 def _in_turn(*readers: Reader) -> Reader:
-    """Returns a reader that reads several fields with `readers`, one after the other."""
+    """Returns a reader that calls `readers` in order, one for each field."""
 
     def read(rdata: bytes, at: int) -> int:
         for reader in readers:

@@ -1,11 +1,8 @@
 """Encodes RDATA from its text form, with dnspython.
 
-dnspython gets the words that `zone_words` has made, and the origin. For types that dnspython does not have, this module
-registers its own classes. In some cases dnspython is stricter than CoreDNS. Then the words are changed first
-(`_PREPARED`), or this module encodes the RDATA itself, with a warning (`_LENIENT`).
-
-This is the only module that imports dnspython. `zone_text` imports it for the first record that `plain_rdata` does not
-read, so most zones need no dnspython.
+This module has classes for types that dnspython does not have. If dnspython is stricter than CoreDNS, the words are
+changed first (`_PREPARED`), or this module encodes the RDATA itself, with a warning (`_LENIENT`). Only this module
+imports dnspython, when it is needed.
 """
 
 from __future__ import annotations
@@ -40,8 +37,8 @@ Warn = Callable[[str], None]
 def to_wire(rtype: int, words: list[str], origin: bytes, warn: Warn) -> bytes:
     """Returns the encoded RDATA of a record. Raises RdataTextError.
 
-    Names without a final dot are relative to `origin`, a wire name. As in CoreDNS, the RDATA of every class has the
-    form that it has in class IN. Calls `warn` with a text if CoreDNS accepts the words and dnspython does not.
+    Names without a final dot are relative to `origin`, a wire name. Calls `warn` with a text if CoreDNS accepts the
+    words and dnspython does not.
     """
     if words and words[0] == "\\#" and not isinstance(words[0], Quoted):
         return _generic(rtype, words)
@@ -77,7 +74,7 @@ def _has_wrong_digits(rtype: int, words: list[str]) -> bool:
 
 
 def _is_misread(rtype: int, words: list[str]) -> bool:
-    """Returns whether CoreDNS loads a zone with this RDATA, though the RDATA is missing or wrong."""
+    """Returns True if CoreDNS loads a zone with this RDATA, although the RDATA is missing or wrong."""
     if not words or rtype in _UNCHECKED:
         return True
     if rtype not in {Type.SVCB, Type.HTTPS}:
@@ -188,7 +185,7 @@ class _Tokens(dns.tokenizer.Tokenizer):
 
 
 class _OwnRdata(dns.rdata.Rdata):
-    """RDATA of a type that dnspython does not have, as octets. The octets begin with `name_count` names."""
+    """RDATA, as octets, of a type that dnspython does not have. The octets begin with `name_count` names."""
 
     __slots__ = ["data"]
     name_count = 0
@@ -222,7 +219,7 @@ def _wire_name(tokens: dns.tokenizer.Tokenizer, origin: dns.name.Name | None) ->
 
 
 class _OneName(_OwnRdata):
-    """RDATA of MB, MD, MF, MG and MR records, which is one name (RFC 1035 §3.3)."""
+    """RDATA of MB, MD, MF, MG and MR records: one name (RFC 1035 §3.3)."""
 
     name_count = 1
 
@@ -258,7 +255,7 @@ class _Nxt(_OwnRdata):
 
 
 class _Key(_OwnRdata):
-    """RDATA of a RKEY record (draft-reid-dnsext-rkey), which has the form of a KEY record."""
+    """RDATA of a RKEY record (draft-reid-dnsext-rkey), in the form of a KEY record."""
 
     @classmethod
     def octets_of(cls, tokens: dns.tokenizer.Tokenizer, _origin: dns.name.Name | None) -> bytes:
@@ -295,7 +292,7 @@ class _Hex(_OwnRdata):
 
 
 class _TrustAnchor(dns.rdtypes.dsbase.DSBase):
-    """RDATA of a TA record, which has the form of a DS record."""
+    """RDATA of a TA record, in the form of a DS record."""
 
 
 _LACKING: Final[dict[int, type[dns.rdata.Rdata]]] = {
@@ -334,7 +331,7 @@ _register()
 
 
 def _strings(words: list[str], warn: Warn) -> list[str]:
-    """Divides each string that is longer than 255 octets into several strings (RFC 1035 §3.3.14), as in CoreDNS."""
+    """Divides each string of more than 255 octets into several strings, as CoreDNS does (RFC 1035 §3.3.14)."""
     if not words:
         warn("no character string is taken as an empty one")
         return [Quoted("")]
@@ -391,7 +388,7 @@ def _location(words: list[str], _warn: Warn) -> list[str]:
 
 
 def _upper(*places: int) -> Callable[[list[str], Warn], list[str]]:
-    """Returns a function that converts the words at these indexes to upper case, as dnspython expects mnemonics."""
+    """Returns a function that converts the words at these indexes to upper case."""
 
     def change(words: list[str], _warn: Warn) -> list[str]:
         return [word.upper() if place in places else word for place, word in enumerate(words)]
@@ -417,8 +414,7 @@ Lenient = Callable[[int, list[str], dns.name.Name], bytes]
 def _digest(form: str, digits: int) -> Lenient:
     """Returns a function that encodes numbers and a digest, without a check of the digest's length.
 
-    Used for DS, CDS, DLV, TA, TLSA, SMIMEA, SSHFP and ZONEMD. `form` is the `struct` format of the numbers, and
-    `digits` is the index of the digest's first word.
+    `form` is the `struct` format of the numbers. `digits` is the index of the digest's first word.
     """
 
     def make(_rtype: int, words: list[str], _origin: dns.name.Name) -> bytes:
@@ -445,10 +441,7 @@ _KEYS: Final = {
 
 
 def _service(_rtype: int, words: list[str], origin: dns.name.Name) -> bytes:
-    """Encodes SVCB and HTTPS RDATA without checking whether the parameters contradict each other.
-
-    RFC 9460 §2.4.3 and §8 leave this check to clients.
-    """
+    """Encodes SVCB and HTTPS RDATA. Contradictions between parameters are not errors (RFC 9460 §2.4.3, §8)."""
     tokens = _Tokens(words)
     head = struct.pack("!H", tokens.get_uint16()) + _wire_name(tokens, origin)
     params: dict[int, bytes] = {}
@@ -493,23 +486,20 @@ def _opaque(number: int, value: bytes) -> bytes:
 
 
 def _start_of_authority(rtype: int, words: list[str], origin: dns.name.Name) -> bytes:
-    """Encodes SOA RDATA whose last numbers are missing, as zeros."""
+    """Encodes SOA RDATA. Numbers that are missing at the end become zeros."""
     if not 3 <= len(words) < 7:
         raise ValueError
     return _by_dnspython(rtype, [*words, *["0"] * (7 - len(words))], origin)
 
 
 def _property(_rtype: int, words: list[str], _origin: dns.name.Name) -> bytes:
-    """Encodes the RDATA of a CAA record, whose tag may have any characters."""
+    """Encodes the RDATA of a CAA record. The tag may have any characters."""
     flags, tag, value = (octets(word) for word in words)
     return struct.pack("!BB", int(flags), len(tag)) + tag + value
 
 
 def _without_digits(rtype: int, words: list[str], origin: dns.name.Name) -> bytes:
-    """Encodes RDATA whose key or signature is empty, which dnspython does not accept.
-
-    Passes a key of one octet to dnspython, and removes this octet from the result.
-    """
+    """Encodes RDATA whose key or signature is empty, which dnspython does not accept."""
     begin, decode = _DIGITS[rtype]
     if len(words) != begin:
         raise ValueError

@@ -1,4 +1,4 @@
-"""A resource record and an OPT record as frozen values. All names are uncompressed, also the names in RDATA."""
+"""A resource record and an OPT record as frozen values. All names, also in RDATA, are uncompressed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from svcdns.wire.codes import Class
 
 
 class Record(msgspec.Struct, frozen=True, gc=False):
-    """A resource record (RFC 1035 §3.2.1). Owner name and RDATA are in wire format, the TTL is in seconds."""
+    """A resource record (RFC 1035 §3.2.1). Owner name and RDATA are in wire format. The TTL is in seconds."""
 
     owner: bytes
     rtype: int
@@ -20,7 +20,7 @@ class Record(msgspec.Struct, frozen=True, gc=False):
 class Edns(msgspec.Struct, frozen=True, gc=False):
     """An OPT record (RFC 6891 §6.1).
 
-    `size` is the UDP payload size in octets, `dnssec_ok` is the DO bit, and `options` has pairs of code and data.
+    `size` is the UDP payload size in octets. `dnssec_ok` is the DO bit. `options` has pairs of code and data.
     """
 
     size: int = 4096

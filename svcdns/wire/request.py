@@ -1,9 +1,8 @@
 """Parses a request: header, question section, EDNS.
 
-`accept` decides what the server decides before any plugin sees a packet. A packet that is not a query gets no reply. A
-query that cannot be served gets a reply without records. Any other packet becomes a `Request`. Records other than OPT
-are read and ignored, apart from the SOA record of an IXFR request. Octets after the last record are ignored. Sources:
-RFC 1035 §4.1, RFC 6891 §6.1, RFC 8906 §3.
+A packet that is not a query gets no reply. A query that cannot be served gets a reply without records. Any other packet
+becomes a `Request`. Records other than OPT are ignored, except the SOA record of an IXFR request. Sources: RFC 1035
+§4.1, RFC 6891 §6.1, RFC 8906 §3.
 """
 
 from __future__ import annotations
@@ -30,10 +29,10 @@ _SERIAL: Final = struct.Struct("!I")
 class Request(msgspec.Struct, gc=False):
     """A parsed request.
 
-    `name` is the query name as the client spelled it. `question` is the octets of the question section. `serial` is the
-    serial of the SOA record in the authority section of an IXFR request (RFC 1995 §3), or None. `trailing` is the
-    number of octets after the message. A request for a server cookie has no question (RFC 7873 §5.4): then `name` and
-    `question` are empty.
+    - `name` is the query name in the client's spelling. `question` has the octets of the question section.
+    - `serial` is the serial in the authority section of an IXFR request (RFC 1995 §3), or None.
+    - `trailing` is the number of octets after the message.
+    - In a request for a server cookie without a question (RFC 7873 §5.4), `name` and `question` are empty.
     """
 
     ident: int
@@ -48,7 +47,7 @@ class Request(msgspec.Struct, gc=False):
 
 
 class _OptionError(FormError):
-    """Raised if an option of a well-placed OPT record is malformed. `dnssec_ok` is the DO bit of this record."""
+    """Raised if an option of the OPT record is malformed. `dnssec_ok` is the DO bit of this record."""
 
     def __init__(self, dnssec_ok: bool) -> None:
         super().__init__("malformed EDNS option")
@@ -56,9 +55,9 @@ class _OptionError(FormError):
 
 
 class Rejected(msgspec.Struct, frozen=True, gc=False):
-    """A packet that is no query, or a query that cannot be served.
+    """A packet that is not a query, or a query that cannot be served.
 
-    `reason` is a word for the metrics, one of REASONS. `wire` is the complete reply; empty octets mean "no reply".
+    `reason` is a word for the metrics, one of REASONS. `wire` is the complete reply, or empty octets for no reply.
     """
 
     reason: str
@@ -74,7 +73,7 @@ records than a query has. `question`, `records`: this part is malformed or cut o
 
 
 def accept(packet: bytes) -> Request | Rejected:
-    """Returns the request, or what to do with a packet that is no query or cannot be served."""
+    """Returns the request, or the reason and the reply for a packet that is not a query or cannot be served."""
     if len(packet) < HEADER.size:
         return Rejected("short")
     ident, flags, questions, answers, authorities, additionals = HEADER.unpack_from(packet)
@@ -107,7 +106,7 @@ def accept(packet: bytes) -> Request | Rejected:
 
 
 def _cookie_request(packet: bytes, ident: int, flags: int) -> Request | Rejected:
-    """Reads a request without a question: an OPT record with a cookie is its only record."""
+    """Parses a request without a question, whose only record is an OPT record with a cookie."""
     try:
         edns, end = _read_records(packet, HEADER.size, 1, 0)
     except (FormError, struct.error) as error:
@@ -120,8 +119,7 @@ def _cookie_request(packet: bytes, ident: int, flags: int) -> Request | Rejected
 def read_query_name(packet: bytes) -> tuple[bytes, int]:
     """Returns the query name and the offset after the name.
 
-    Raises FormError if the name is invalid or compressed. The query name is the first name of a message, so no pointer
-    in it can point to an earlier name.
+    Raises FormError if the name is invalid or compressed.
     """
     at = 12
     try:
@@ -141,7 +139,6 @@ def _read_records(packet: bytes, at: int, count: int, before: int) -> tuple[Edns
 
     Raises FormError or struct.error if a record is malformed or missing. Raises FormError if there are two OPT records,
     if an OPT record is one of the first `before` records, or if its owner is not the root (RFC 6891 §6.1.1, §6.1.2).
-    The first `before` records are those in front of the additional section.
     """
     found = None
     for number in range(count):
@@ -164,7 +161,7 @@ def _read_records(packet: bytes, at: int, count: int, before: int) -> tuple[Edns
 def _read_serial(packet: bytes, at: int, before: int) -> int | None:
     """Skips `before` records from offset `at`, and returns the serial of the next record.
 
-    Returns None if this is not a SOA record.
+    Returns None if the next record is not a SOA record.
     """
     for _ in range(before):
         _, at = names.read_name(packet, at)
@@ -234,7 +231,7 @@ def _skip_name(packet: bytes, at: int) -> int:
 
 
 def _format_error(ident: int, flags: int, question: bytes, error: Exception) -> bytes:
-    """Returns a FORMERR reply. It has an OPT record if `error` is about an option (RFC 6891 §7)."""
+    """Returns a FORMERR reply. If `error` is about an option, the reply has an OPT record (RFC 6891 §7)."""
     own = b""
     if isinstance(error, _OptionError):
         own = opt.to_wire(Edns(opt.DEFAULT_SIZE, error.dnssec_ok))

@@ -1,4 +1,4 @@
-"""Reads the fields of RRSIG records that say which records a signature covers (RFC 4034 §3.1).
+"""Reads the fields of RRSIG records that state which records a signature covers (RFC 4034 §3.1).
 
 Every function takes a record of any type. Signatures are not validated.
 """
@@ -17,14 +17,14 @@ _SIGNER: Final = 18
 
 
 def covered_type(record: Record) -> int:
-    """Returns the type of a record, or for a signature the type of the records that it covers."""
+    """Returns the type of a record. For a signature, returns the type of the records that it covers."""
     return int.from_bytes(record.rdata[:2], "big") if record.rtype == Type.RRSIG else record.rtype
 
 
 def signer(record: Record) -> bytes | None:
     """Returns the lower-case name of the zone that made a signature.
 
-    Returns None if the record is no signature, or is malformed.
+    Returns None if the record is not a signature, or is malformed.
     """
     if record.rtype != Type.RRSIG:
         return None

@@ -1,17 +1,11 @@
-"""Recognizes simple replies of upstreams without parsing every record.
+"""Recognises simple replies of upstreams without parsing every record.
 
-Most forwarded queries are for addresses, and most of their replies are simple: they consist only of address records or
-only of a denial. `scan` accepts a reply only if it needs no further check. Every record must answer the question, and
-the reply must not be truncated, so that its octets can be stored as they are. `message.parse_message` parses all other
-replies. A simple reply is one of these:
+A simple reply needs no further check, so its octets can be stored as they are. All its records are in class IN, and it
+is not truncated. Besides an OPT record, it has one of these:
 
-- Addresses: records of the query type. Their owner is the query name, or the last target of a chain of CNAME records
-  that begins at the query name.
+- Addresses: records of the query type, whose owner is the query name or the last target of a chain of CNAME records.
 - A denial (RFC 2308 §2): no answer, and the SOA record of a zone that contains the query name. The owner name of the
   SOA record is a compression pointer into the question.
-
-Besides these records a simple reply may have only an OPT record. All records are in class IN, and compression pointers
-are where encoders usually put them (RFC 1035 §4.1.4).
 """
 
 from __future__ import annotations
@@ -51,9 +45,10 @@ _CHECKED_FLAGS: Final = QR | OPCODE_MASK | TC
 class SimpleReply(msgspec.Struct, frozen=True, gc=False):
     """A reply that `scan` has accepted. Offsets count from the first octet of `packet`.
 
-    The question section ends at `start`, and the records other than OPT end at `end`. Address records come last, begin
-    at `addresses` (0 for a denial), and have `size` octets each. `ttls` are the offsets of the TTL fields, and `ttl` is
-    the smallest TTL in seconds. `aliases` are the targets of the CNAME records, in lower case.
+    - The question section ends at `start`, and the records other than OPT end at `end`.
+    - Address records begin at `addresses` (0 for a denial), and have `size` octets each.
+    - `ttls` has the offsets of the TTL fields. `ttl` is the smallest TTL in seconds.
+    - `aliases` has the targets of the CNAME records, in lower case.
     """
 
     packet: bytes
@@ -68,14 +63,14 @@ class SimpleReply(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def is_denial(self) -> bool:
-        """True if the reply says that the name does not exist, or has no record of the query type."""
+        """Returns True if the reply denies the name, or its records of the query type."""
         return not self.addresses
 
 
 def scan(packet: bytes, start: int, rtype: int) -> SimpleReply | None:
-    """Returns the parsed reply if it is a simple reply (only addresses or a denial), otherwise None.
+    """Returns the parsed reply if it is simple (only addresses or a denial), otherwise None.
 
-    `start` is the offset of the first octet after the question section, and `rtype` is the query type.
+    `start` is the offset after the question section. `rtype` is the query type.
     """
     try:
         flags, _, answers, authorities, additionals = _COUNTS.unpack_from(packet, 2)
@@ -125,8 +120,8 @@ def _aliases(packet: bytes, at: int, count: int) -> tuple[int, int, list[int], i
     """Reads the CNAME records at the beginning of the answer section.
 
     Returns the offset after these records, a compression pointer to the last target, the offsets of the TTL fields, the
-    smallest TTL, and the targets in lower case. Raises FormError if the records do not form a chain, or if the chain
-    has a loop or is longer than MAX_ALIASES.
+    smallest TTL, and the targets in lower case. Raises FormError if the records are not a chain, or if the chain has a
+    loop or more than MAX_ALIASES records.
     """
     owner, smallest = _TO_QUESTION, _TOO_LONG
     ttls: list[int] = []
@@ -187,7 +182,7 @@ def _read_name(packet: bytes, at: int, known: set[int]) -> tuple[bytes, int]:
     """Returns the name at offset `at` in lower case, and the offset after the name.
 
     Adds the offsets of the name's labels to `known`. Raises FormError if a compression pointer points to an offset that
-    is not in `known`. Such a pointer could point into the header or a TTL, whose octets change later.
+    is not in `known`.
     """
     name, end = read_name(packet, at)
     while (length := packet[at]) and length < _COMPRESSED:
@@ -201,10 +196,7 @@ def _read_name(packet: bytes, at: int, known: set[int]) -> tuple[bytes, int]:
 
 
 def _ends_in_opt(packet: bytes, at: int, additionals: int) -> bool:
-    """Returns True if the rest of the packet is exactly one OPT record.
-
-    The upper bits of the rcode in the OPT record must be 0 (RFC 6891 §6.1.3).
-    """
+    """Returns True if the rest of the packet is exactly one OPT record, and its upper bits of the rcode are 0."""
     if additionals != 1 or packet[at : at + 3] != _OPT:
         return False
     _, size, ttl, octets = _FIXED.unpack_from(packet, at + 1)
@@ -217,7 +209,7 @@ def _ends_in_opt(packet: bytes, at: int, additionals: int) -> bool:
 
 
 def with_ttl(plain: SimpleReply, ttl: int) -> bytes:
-    """Returns the octets of the reply's records, from `start` to `end`, with every TTL set to `ttl`."""
+    """Returns the octets of the reply's records, from `start` to `end`, with the TTL `ttl` in every record."""
     packet, shown = plain.packet, _TTL.pack(ttl)
     if len(plain.ttls) == 1:
         [at] = plain.ttls

@@ -1,7 +1,6 @@
 """Finds the target name in the RDATA of a record, such as the server in a MX record (RFC 1035 §3.3).
 
-A server may add the addresses of this name to its reply. The types are CNAME, NS, MX, SRV and similar ones. A record
-has at most one target here.
+The types are CNAME, NS, MX, SRV and similar ones. The addresses of a target may be in the same reply.
 """
 
 from __future__ import annotations
@@ -26,11 +25,9 @@ _NAPTR_STRINGS: Final = 4
 
 
 def target(record: Record) -> bytes | None:
-    """Returns the lower-case target name in the RDATA of a record such as MX or SRV, or None if there is no target
-    name.
+    """Returns the lower-case target name in the RDATA of a record, or None if there is none.
 
-    The addresses of this name belong to the answer. For malformed RDATA, the result is None, or octets that are no
-    name.
+    If the RDATA is malformed, the result may be octets that are not a name.
     """
     rtype, rdata = record.rtype, record.rdata
     at = _TARGET_AT.get(rtype)

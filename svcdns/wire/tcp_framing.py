@@ -1,19 +1,19 @@
 """The framing of DNS messages on a byte stream, over TCP or TLS.
 
-Two octets before each message have its length (RFC 1035 §4.2.2, RFC 7766 §8). The functions do no I/O and do not check
-the content of a message.
+Each message comes after two octets with its length (RFC 1035 §4.2.2, RFC 7766 §8). The content of a message is not
+checked.
 """
 
 from __future__ import annotations
 
 
 def framed(message: bytes) -> bytes:
-    """Returns the message with its length in front, so that one write sends both (RFC 7766 §8)."""
+    """Returns the message after two octets with its length (RFC 7766 §8)."""
     return len(message).to_bytes(2, "big") + message
 
 
 def take_message(received: bytearray) -> bytes | None:
-    """Removes the first message from `received` and returns the message, or None if it is incomplete."""
+    """Removes the first message from `received` and returns it. Returns None if the message is incomplete."""
     if len(received) < 2:
         return None
     end = 2 + int.from_bytes(received[:2], "big")
@@ -25,5 +25,5 @@ def take_message(received: bytearray) -> bytes | None:
 
 
 def has_message(received: bytearray) -> bool:
-    """Returns True if `received` has the first message completely."""
+    """Returns True if `received` has a complete message."""
     return len(received) >= 2 and len(received) >= 2 + int.from_bytes(received[:2], "big")

@@ -1,6 +1,6 @@
 """Messages for the command-line tools: encodes queries, and converts the RDATA of replies to text.
 
-The server does not use this module. It is the only module that imports dnslib.
+The server does not use this module. Only this module imports dnslib.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class OptRecord(NamedTuple):
 
 
 class _Buffer(DNSBuffer):  # type: ignore[misc]  # dnslib has no annotations
-    """A dnslib buffer that writes each name in full, also a name that the message has already."""
+    """A dnslib buffer that does not compress names."""
 
     def encode_name(self, name: object) -> None:
         self.encode_name_nocompress(name)
@@ -49,7 +49,7 @@ class _Buffer(DNSBuffer):  # type: ignore[misc]  # dnslib has no annotations
 def query(ident: int, flags: int, questions: Iterable[Question], opts: Iterable[OptRecord] = ()) -> bytes:
     """Returns the encoded query. It has no records except OPT (RFC 1035 §4.1).
 
-    `flags` is the second 16-bit word of the header, with the opcode.
+    `flags` is the second word of the header, with the opcode.
     """
     asked = [DNSQuestion(_label(one.name), one.rtype, one.rclass) for one in questions]
     extra = [RR("", QTYPE.OPT, one.size, one.ttl, [EDNSOption(*option) for option in one.options]) for one in opts]

@@ -1,8 +1,7 @@
 """Encodes the messages of a zone transfer (RFC 5936 §2.2): one answer section, divided into several messages.
 
-Every message has the question section and the query's EDNS, as in CoreDNS. RFC 5936 requires the question section only
-in the first message. Records are added one at a time, so that the sender can pause between them. This module does not
-choose the records.
+As in CoreDNS, every message has the question section and EDNS. Records are added one at a time, so that the sender can
+pause between them.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ FULL: Final = 63000
 class TransferMessages:
     """Encodes the messages of one zone transfer.
 
-    Each message has the rcode, flags and EDNS of `reply`. The sections of `reply` are ignored.
+    Each message has the rcode, flags and EDNS of `reply`, whose sections are ignored.
     """
 
     def __init__(
@@ -33,7 +32,7 @@ class TransferMessages:
         size: int = opt.DEFAULT_SIZE,
         full: int = FULL,
     ) -> None:
-        """`echoed` and `size` have the same meaning as in `encode_reply`. `full` is the message size in octets."""
+        """`echoed` and `size` are those of `encode_reply`. `full` is the size of a message in octets."""
         edns = opt.for_reply(request.edns, reply.edns, echoed, size=size)
         self._tail = opt.to_wire(edns, reply.rcode) if edns is not None else b""
         self._flags = QR | request.flags & OPCODE_MASK | reply.flags | reply.rcode & 15
@@ -41,10 +40,9 @@ class TransferMessages:
         self._begin()
 
     def add(self, record: Record) -> bytes | None:
-        """Adds a record to the present message.
+        """Adds a record.
 
-        If the record does not fit, begins a new message with it and returns the complete previous message; otherwise
-        returns None.
+        If the present message is full, returns it and begins a new message, otherwise returns None.
         """
         data, done = self._writer.record(record), None
         if self._count and self._writer.size + len(data) > self._full:
@@ -57,7 +55,7 @@ class TransferMessages:
         return done
 
     def last(self) -> bytes:
-        """Returns the last message, with the records that `add` has not returned in a message yet."""
+        """Returns the last message."""
         writer = self._writer
         writer.parts[0] = HEADER.pack(self._request.ident, self._flags, 1, self._count, 0, 1 if self._tail else 0)
         writer.parts.append(self._tail)

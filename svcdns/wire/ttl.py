@@ -1,6 +1,6 @@
-"""Finds the offsets of the TTLs in an encoded message, and lowers them by the seconds that have passed.
+"""Finds the TTLs in an encoded message, and lowers them by the seconds that have passed.
 
-Sources: RFC 1035 §3.2.1, RFC 2181 §8. The TTL field of an OPT record holds flags (RFC 6891 §6.1.3) and is not changed.
+The TTL field of an OPT record is not changed, because it holds flags (RFC 6891 §6.1.3).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _TTL: Final = struct.Struct("!I")
 def ttl_offsets(message: bytes) -> tuple[int, ...]:
     """Returns the offset of the TTL field of each record except OPT.
 
-    Call it only for messages that this program encoded: it does not check whether a message is malformed.
+    Call it only for messages that this program encoded: they are not checked.
     """
     _, _, questions, *counts = HEADER.unpack_from(message)
     at = 12
@@ -35,9 +35,9 @@ def ttl_offsets(message: bytes) -> tuple[int, ...]:
 
 
 def aged(message: bytes, offsets: tuple[int, ...], seconds: int) -> bytes:
-    """Returns a copy of the message with each TTL lowered by `seconds`, to 0 at least.
+    """Returns a copy of the message with each TTL lowered by `seconds`, but not below 0.
 
-    `offsets` are the offsets of the TTL fields, counted from the first octet of the message.
+    `offsets` has the offsets of the TTL fields from the first octet of the message.
     """
     out = bytearray(message)
     for at in offsets:

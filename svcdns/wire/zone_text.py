@@ -1,13 +1,10 @@
 """Reads zone files: parses text in the master file format (RFC 1035 §5.1) into records.
 
-This module handles entries, owners, TTLs, classes, types and directives. `zone_words` divides the text into words.
-`plain_rdata` and `rdata_text` encode the words of the RDATA. Only `$INCLUDE` reads other files.
+The modules `zone_words`, `plain_rdata` and `rdata_text` parse words and RDATA. Rules:
 
-Rules:
-
-1. A file is a sequence of octets. Octets outside ASCII become part of names and strings unchanged.
-2. A record without a TTL gets the TTL of `$TTL`, otherwise the TTL of the last record that has one. Without both it
-   gets the minimum of the SOA record (RFC 1035 §5.1, RFC 2308 §4).
+1. Octets outside ASCII become part of names and strings unchanged.
+2. A record without a TTL gets the TTL of `$TTL`, or else of the previous record, or else the minimum of the SOA record
+   (RFC 1035 §5.1, RFC 2308 §4).
 3. Text that CoreDNS leaves out or misreads causes a warning. Text that CoreDNS refuses causes an error.
 """
 
@@ -67,7 +64,7 @@ class _Header(NamedTuple):
 
 
 class _Found:
-    """What was found so far in a zone file and the files that it includes. `zone` is the zone's name in lower case."""
+    """The records that were found in a zone file and its included files. `zone` is the zone's name in lower case."""
 
     def __init__(self, zone: bytes) -> None:
         self.zone = zone
@@ -77,7 +74,7 @@ class _Found:
 
 
 class _SoaFound(Exception):
-    """Raised to end the reading after the first SOA record, if only that record is needed."""
+    """Raised to end the reading after the first SOA record."""
 
 
 def read(
@@ -85,8 +82,8 @@ def read(
 ) -> list[Record]:
     """Returns the records of a zone file, in file order. Raises ZoneFileError.
 
-    `origin` is the zone's name, and `path` is the file name for messages. Calls `warn` with a text for each record or
-    word that was left out or corrected. The text has file, line and column. `octets_of` returns the content of an
+    `origin` is the zone's name, and `path` is the file name for messages. Calls `warn` with a text, which has file,
+    line and column, for each record or word that is left out or corrected. `octets_of` returns the content of an
     included file, and raises OSError, ValueError or ZoneFileError.
     """
     reader = _Reader(origin, path, warn, octets_of)
@@ -142,7 +139,7 @@ class _Reader:
                 self._entry(entry)
 
     def finished(self) -> list[Record]:
-        """Returns all records that were read. Records without a TTL get the minimum of the SOA record as TTL."""
+        """Returns all records. Records without a TTL get the minimum of the SOA record as TTL."""
         late = FALLBACK_TTL if self.found.minimum is None else self.found.minimum
         return [
             record if record.ttl != _UNKNOWN else Record(record.owner, record.rtype, late, record.rdata, record.rclass)
@@ -211,7 +208,10 @@ class _Reader:
         return to_wire(rtype, data, self.origin, self._warn_here)
 
     def _note(self, entry: Entry, owner: bytes, rtype: int) -> None:
-        """Adds a warning for a record that is not served, and one warning for a zone that is signed with NSEC3."""
+        """Adds a warning for a record that is not served.
+
+        Adds only one warning for a zone that is signed with NSEC3.
+        """
         found, warn = self.found, self._warner(entry, 0)
         if rtype == Type.SOA:
             if owner != found.zone:
@@ -226,7 +226,7 @@ class _Reader:
             warn("the zone is signed with NSEC3, so that denials come without proofs")
 
     def _header(self, entry: Entry, words: list[str], at: int) -> _Header:
-        """Parses the TTL and the class, which may be missing or in either order, and the type after them."""
+        """Parses the optional TTL and class, which may be in either order, and the type after them."""
         ttl, rclass = None, None
         for place in range(at, len(words)):
             word = words[place]
@@ -320,7 +320,7 @@ class _Reader:
         inner.run(data)
 
     def _generate(self, entry: Entry) -> None:
-        """Makes one record for each number of the range of a `$GENERATE` directive.
+        """Makes one record for each number in the range of a `$GENERATE` directive.
 
         As in BIND, `$` in a word is replaced by the number.
         """
@@ -345,10 +345,7 @@ class _Reader:
 
 
 def _printable(what: str) -> str:
-    """Returns a message, cut after _MAX_MESSAGE characters.
-
-    If a character is not printable ASCII, the result has escapes.
-    """
+    """Returns a text with escapes for characters other than printable ASCII, cut after _MAX_MESSAGE characters."""
     shown = what if len(what) <= _MAX_MESSAGE else f"{what[:_MAX_MESSAGE]}..."
     return shown if shown.isascii() and shown.isprintable() else ascii(shown)[1:-1]
 
@@ -405,7 +402,7 @@ def _filled(word: str, number: int) -> str:
 def _nibbles(value: int, width: int, base: str) -> str:
     """Returns the hexadecimal digits of `value` in reverse order, with dots between them.
 
-    `width` is the smallest length of the result, digits and dots together.
+    The result has at least `width` characters, dots included.
     """
     digits = f"{value:{'x' if base == 'n' else 'X'}}".rjust((width + 1) // 2, "0")
     return ".".join(reversed(digits))

@@ -1,7 +1,7 @@
 """Divides the text of a zone file into entries and words (RFC 1035 §5.1), and removes comments, parentheses and quotes.
 
 The text has one character for each octet of the file (ISO 8859-1). Escapes in words stay as they are. An octet outside
-ASCII becomes an escape, so that it is encoded unchanged later. This module does not parse owners, types or RDATA.
+ASCII becomes an escape.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Entry(NamedTuple):
     """An entry of a zone file (RFC 1035 §5.1), divided into words.
 
     `start` is the offset of the entry in the text. `blank` is True if the entry begins with white space. `plain` is
-    True if no word is quoted, has an escape, or has an octet outside ASCII.
+    True if all words are ASCII without quotes and escapes.
     """
 
     start: int
@@ -52,7 +52,7 @@ class Entry(NamedTuple):
 
 
 class _Scan:
-    """Reads one entry token by token. Used for entries with quotes, comments or parentheses."""
+    """Reads one entry token by token, if it has quotes, comments or parentheses."""
 
     def __init__(self, text: str, start: int) -> None:
         self.text, self.at = text, start
@@ -106,7 +106,7 @@ class Text:
     def where(self, entry: Entry, word: int = 0) -> str:
         """Returns file, line and column of the entry's word with the index `word`.
 
-        If the entry has fewer words, returns those of its last word.
+        If the entry has fewer words, the last one is used.
         """
         scan = _Scan(self.text, entry.start)
         scan.run()
@@ -144,8 +144,7 @@ class Text:
 def mended(word: str) -> tuple[str, bool]:
     r"""Corrects the escapes of a word. Returns the word, and True if an escape had to be corrected.
 
-    The result has only escapes of RFC 1035 §5.1. As in CoreDNS, `\1` without three digits becomes the digit. A number
-    above 255, such as `\300`, becomes its lowest eight bits.
+    As in CoreDNS, `\1` without three digits becomes the digit, and `\300` becomes the lowest eight bits of 300.
     """
     if not word.isascii():
         changed = word.translate(_FOREIGN)

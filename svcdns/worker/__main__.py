@@ -1,8 +1,8 @@
 """The program of a worker process: `svcdns.worker --slot K --region N --channel FD --shared FD`.
 
-The supervisor starts it (`svcdns.process.isolated`). `--slot` is the number of the worker, `--channel` the descriptor
-of its socket to the supervisor. `--shared` is the descriptor of the memory shared with the supervisor, and `--region`
-the worker's region in it.
+The supervisor starts it (`svcdns.process.isolated`). `--slot` is the number of the worker. `--channel` is the
+descriptor of its socket to the supervisor. `--shared` is the descriptor of the shared memory, and `--region` is the
+worker's region there.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ class _Process:
                     return
 
     def _end(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Runs `work`, which ends the worker's service, as a task. The process ends when the task is done."""
+        """Runs `work`, which ends the worker's service, as a task. The process ends after the task."""
         task = asyncio.ensure_future(work)
         task.add_done_callback(self._ended)
         return task
@@ -143,9 +143,9 @@ class _Process:
         add_drain(loop, feed, self._drain_feed)
 
     def _drain_feed(self) -> None:
-        """Reads once what the control process has sent, and applies the changes that are in the data.
+        """Reads the feed once, and applies the changes of the cluster.
 
-        Stops at any other instruction, such as the swap of plugin chains, because the worker must first carry it out.
+        Stops at any other instruction, such as the swap of plugin chains.
         """
         feed = self._feed
         if feed is None:
@@ -203,7 +203,7 @@ async def _run(slot: int, channel: Channel, counters: Counters, secrets: memoryv
 
 
 def main() -> int:
-    """Runs one worker; returns 0 when the supervisor has stopped it, or has ended."""
+    """Runs one worker. Returns 0 when the supervisor has stopped the worker, or has ended."""
     parser = argparse.ArgumentParser(prog="svcdns.worker")
     parser.add_argument("--slot", type=int, required=True)
     parser.add_argument("--region", type=int, required=True)

@@ -1,15 +1,11 @@
 """Hands the state of kept objects, such as the caches of plugins, to the worker that replaces this one.
 
-A kept object belongs to a plugin and outlives a reload (`plugin_api.environment`). The hand-over avoids a surge of
-queries to the upstreams after an upgrade. The state is written to a file in memory, whose descriptor is handed over.
-The file has frames (`process.framing`) in MessagePack; each has the key of a kept object and one portion of its state.
-Only objects with two methods are handed over: `pack(now)`, which yields portions, and `unpack(portion, now)`. Only the
-objects know what a portion contains.
-
+Only objects with the methods `pack(now)` and `unpack(portion, now)` are handed over. The state is written to a file in
+memory as frames of MessagePack (`process.framing`). A frame has the key of an object and one portion of its state.
 Rules:
 
 1. The file has at most MAX_OCTETS, and packing takes at most MAX_SECONDS.
-2. After each time slice of packing or unpacking, other work runs.
+2. After each time slice, other work runs.
 3. A portion that cannot be read is ignored.
 """
 
@@ -38,7 +34,7 @@ log = logging.getLogger("svcdns")
 
 
 async def pack(kept: Mapping[tuple[Any, ...], Any], now: float) -> int:
-    """Writes to a file the state of the objects that plugins keep at a reload, such as caches.
+    """Writes the state of kept objects, such as caches, to a file in memory.
 
     Returns the file's descriptor, positioned at the start.
     """
@@ -55,12 +51,10 @@ async def pack(kept: Mapping[tuple[Any, ...], Any], now: float) -> int:
 
 
 async def unpack(fd: int, kept: Mapping[tuple[Any, ...], Any], now: float, poll_sockets: Callable[[], bool]) -> int:
-    """Reads the state of objects that outlive a reload, such as caches, from the file that `pack` of the predecessor
-    wrote.
+    """Reads the state of kept objects, such as caches, from the file that `pack` wrote in the previous worker.
 
-    Passes each portion of the file to the object in `kept` with the same key, and returns the number of portions that
-    were passed on. Closes the file. `poll_sockets` reads the sockets if a time slice has passed, and returns whether it
-    did.
+    Passes each portion to the object in `kept` with the same key, and returns the number of these portions. Closes the
+    file. `poll_sockets` reads the sockets after each time slice, and returns True if it did.
     """
     successors = {_name(key): one for key, one in kept.items() if hasattr(one, "unpack")}
     count, frames = 0, Deframer()

@@ -1,14 +1,12 @@
 """Hands open TCP connections from a worker that stops to the worker that replaces it, its successor.
 
-A message on a Unix socket carries the descriptor of the connection (SCM_RIGHTS, unix(7)). It also has the listener, the
-octets of the next query that have arrived, and the seconds until the connection's timeout. A connection is handed over
-only while none of its queries or replies is in progress. Octets that arrive meanwhile wait in the kernel. The worker
-that stops closes its descriptor without a shutdown, so the client notices nothing.
+A message on a Unix socket has the descriptor of a connection (SCM_RIGHTS, unix(7)), its listener, the received octets
+of its next query, and the time until it expires. Rules:
 
-If the successor has ended, connections are closed after their replies, as at a stop. The state that plugins keep is
-sent first, as a file (`cache_handover`).
-
-Workers of other versions read these messages, so the keys in them never change.
+1. A connection is handed over only while none of its queries or replies is in progress.
+2. The worker that stops closes its descriptor without a shutdown, so the client notices nothing.
+3. If the successor has ended, connections are closed after their replies.
+4. Workers of other versions read these messages: their keys never change.
 """
 
 from __future__ import annotations
@@ -44,7 +42,7 @@ log = logging.getLogger("svcdns")
 async def give(
     connections: TcpConnections, sock: socket.socket, going_on: Callable[[], bool], file: int | None = None
 ) -> None:
-    """Sends to the successor the file `file` and then the open connections, for as long as `going_on()` is true.
+    """Sends the file `file`, and then the open connections, to the successor, while `going_on()` is true.
 
     Closes `sock` and `file` at the end.
     """
@@ -105,10 +103,9 @@ async def take(
     adopt: Callable[[Detached], Awaitable[None]],
     import_state: Callable[[int], Coroutine[Any, Any, None]],
 ) -> None:
-    """Takes over state files and connections from the worker at the other end of `sock`, until that worker closes
-    `sock`.
+    """Takes over state files and connections from the worker at the other end of `sock`, until that worker closes it.
 
-    Each connection is passed to `adopt`. `import_state` gets the descriptor of a state file and has to close it.
+    Each connection is passed to `adopt`. `import_state` gets the descriptor of a state file, and must close it.
     """
     sock.setblocking(False)
     loop = asyncio.get_running_loop()
@@ -134,8 +131,8 @@ async def take(
 async def _ready(sock: socket.socket, add: Callable[..., None], remove: Callable[..., object]) -> None:
     """Waits until the socket is readable or writable.
 
-    For readable, pass the event loop's `add_reader` and `remove_reader`; for writable, `add_writer` and
-    `remove_writer`.
+    To wait for reading, pass the event loop's `add_reader` and `remove_reader`. To wait for writing, pass `add_writer`
+    and `remove_writer`.
     """
     waiting = asyncio.get_running_loop().create_future()
 
@@ -156,9 +153,9 @@ def _encode(detached: Detached) -> Message:
 
 
 def _decoded(messages: list[Message]) -> list[Detached | int]:
-    """Returns the connections and the descriptors of state files that the messages carry.
+    """Returns the connections and the descriptors of state files in the messages.
 
-    Raises ChannelBrokenError, and closes all descriptors, if a message does not have the form of its kind.
+    If a message has a wrong form, raises ChannelBrokenError and closes all descriptors.
     """
     try:
         return [_decode(message) for message in messages]

@@ -2,11 +2,10 @@
 
 Rules:
 
-1. A query that has arrived is answered. If a client sends queries on a connection, the connection is closed after a
-   reply. An idle connection is closed after a time limit.
-2. Until the worker has nothing left to answer, it either reads its UDP sockets, or has closed them so that the kernel
-   refuses new datagrams. So no query waits in a socket that nobody reads.
-3. A stop that comes during a hand-over to the successor ends the hand-over.
+1. A query that has arrived is answered.
+2. A connection is closed after a reply, or after a time limit if it is idle.
+3. The worker reads its UDP sockets until it stops. Before the end, the kernel refuses new datagrams.
+4. A stop during a hand-over to the successor ends the hand-over.
 """
 
 from __future__ import annotations
@@ -42,10 +41,10 @@ PAUSE: Final = 0.01
 
 
 class Shutdown:
-    """Ends the service of one worker, either by draining it or by a hand-over to its successor."""
+    """Ends the service of one worker: by draining, or by a hand-over to its successor."""
 
     def __init__(self, listeners: Listeners, clock: Clock) -> None:
-        """`listeners` has the sockets and connections of the worker; `clock` returns seconds."""
+        """`listeners` has the sockets and connections of the worker. `clock` returns seconds."""
         self._listeners, self._clock = listeners, clock
         self._stopping = False
         self._looks = 0
@@ -56,7 +55,7 @@ class Shutdown:
         self._listeners.connections.note_present()
 
     def close_present(self) -> None:
-        """From now on, closes a connection that was open when lame duck began, as soon as it has got its next reply."""
+        """Closes each connection that was open when lame duck began, after its next reply."""
         self._listeners.connections.close_present()
 
     async def drain(self) -> None:
@@ -74,7 +73,7 @@ class Shutdown:
     async def hand_over(self, sock: socket.socket, state: int | None) -> None:
         """Hands the TCP connections over to the worker at the other end of `sock`, and closes the TLS connections.
 
-        The successor reads the sockets already. `state` is the descriptor of a file with the state of plugins.
+        `state` is the descriptor of a file with the state of plugins.
         """
         connections, began = self._listeners.connections, self._clock()
         self._listeners.announce_end()
@@ -93,7 +92,7 @@ class Shutdown:
             await self._close(self._clock() + LAST_REPLIES)
 
     def stop(self) -> None:
-        """Ends the hand-over of connections to the successor at once, because the server stops."""
+        """Ends the hand-over of connections to the successor, because the server stops."""
         self._stopping = True
 
     async def _close(self, deadline: float) -> None:

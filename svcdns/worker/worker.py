@@ -1,16 +1,11 @@
-"""A worker: answers DNS from an index of the cluster, chains of plugins, and answer tables. It does nothing else.
+"""A worker: answers DNS from an index of the cluster, plugin chains, and answer tables.
 
-The control process sends the configuration and all changes of the cluster as frames of the feed. Frames, sockets and
-the clock are passed in from outside, so that a test can run a worker in its own process. At a reload, new chains are
-built while the old ones serve, and replace them in one step. The index, the counters, the caches and the connections
-stay.
+The control process sends the configuration and all changes of the cluster as frames of the feed. Rules:
 
-Rules:
-
-1. The step that applies a change also drops all stored replies that depend on what has changed.
-2. Work never goes on for longer than a fraction of a millisecond without a read of the sockets. Long work is done in
-   steps.
-3. An exception of a plugin's hook is logged and counted in `coredns_panics_total`; it never ends the worker.
+1. A change and the removal of all stored replies that depend on it are one step.
+2. The sockets are read again after each fraction of a millisecond of other work. Long work is done in steps.
+3. An exception of a plugin's hook is logged and counted in `coredns_panics_total`. It never ends the worker.
+4. At a reload, new chains are built while the old ones serve. The index, counters, caches and connections stay.
 """
 
 from __future__ import annotations
@@ -83,9 +78,8 @@ def _nothing() -> None:
 
 
 class _Generation:
-    """The plugin chains of one Corefile, the data callbacks of its plugins, and the keys of the plugins' kept objects.
-
-    A kept object, such as a cache, outlives a reload (`plugin_api.environment`).
+    """The plugin chains of one Corefile, the data callbacks of its plugins, and the keys of the plugins' kept
+    objects.
     """
 
     def __init__(self, hooks: HookCaller) -> None:
@@ -101,10 +95,9 @@ class Worker:
     def __init__(
         self, slot: int, counters: Counters, clock: Clock, send: Callable[[bytes], None], secrets: memoryview
     ) -> None:
-        """`slot` is the number of the worker. `send` sends the octets of a frame to the control process; it must not
-        block.
+        """`slot` is the number of the worker. `secrets` is the shared memory with the secrets of DNS cookies.
 
-        `secrets` is the shared memory with the secrets of DNS cookies.
+        `send` sends the octets of a frame to the control process. It must not block.
         """
         self.slot, self.counters, self.clock, self._send = slot, counters, clock, send
         self.listeners = Listeners(counters, clock, Cookies(secrets))
@@ -130,23 +123,22 @@ class Worker:
     # -- the feed
 
     def new_feed(self) -> None:
-        """Begins a new connection to the control process; drops an incomplete frame of the previous connection."""
+        """Begins a new connection to the control process, and drops an incomplete frame of the previous one."""
         self._reader = FrameReader[FromControl](FromControl)
         self._instruction = None
 
     def receive(self, data: bytes) -> bool:
-        """Applies the changes in `data`, octets that the control process sent. Returns True if `run_instructions` must
-        be called.
+        """Applies the changes in `data`, octets from the control process.
+
+        Returns True if `run_instructions` must be called.
         """
         self._since_poll.restart()
         self._reader.feed(data)
         return self._apply_changes()
 
     async def run_instructions(self) -> None:
-        """Carries out an instruction of the control process, such as the swap of plugin chains, and applies the changes
-        after it.
-
-        Repeats this until no further instruction has arrived.
+        """Carries out the instructions of the control process, such as the swap of plugin chains, and the changes after
+        them.
         """
         while self._instruction is not None:
             instruction, self._instruction = self._instruction, None
@@ -206,17 +198,14 @@ class Worker:
             table.clear()
 
     def _freeze(self) -> None:
-        """Excludes the objects of the index from garbage collection once all have arrived, because they live long."""
+        """Excludes the objects of the index from garbage collection when all of them have arrived."""
         if all(index.synced for index in self._indexes.values()):
             gc.collect()
             gc.freeze()
             gc.set_threshold(*GC_THRESHOLDS)
 
     async def _allow(self, share: float) -> None:
-        """Sets the size of answer tables and caches to `share` of their usual size.
-
-        Called when the container's memory fills up, and when there is room again.
-        """
+        """Sets the size of answer tables and caches to `share` of their usual size."""
         less, self._share = share < self._share, share
         handlers = self._live.chains.having("shrink")
         await self._in_steps(
@@ -226,7 +215,7 @@ class Worker:
             release_free_memory()
 
     async def _in_steps(self, steps: Iterator[None]) -> None:
-        """Runs all `steps`; other work runs between them."""
+        """Runs all `steps`. Other work runs between them."""
         for _ in steps:
             if self.poll_sockets():
                 await asyncio.sleep(0)  # lets connections and timers run
@@ -340,9 +329,7 @@ class Worker:
         self._show_state()
 
     def _release(self, kept: set[tuple[Any, ...]]) -> None:
-        """Stops and drops objects that plugins have kept from earlier Corefiles, except those whose keys are in
-        `kept`.
-        """
+        """Stops and drops the kept objects of earlier Corefiles, except those whose keys are in `kept`."""
         for key in [key for key in self._kept if key not in kept]:
             self._hooks.call(str(key[0]), None, getattr(self._kept.pop(key), "stop", _nothing))
 
@@ -369,7 +356,7 @@ class Worker:
         self._show_state()
 
     async def read(self, slots: frozenset[int]) -> None:
-        """From now on, reads only the sockets of the workers whose numbers are in `slots`."""
+        """Reads only the sockets of the workers with the numbers `slots`, from this call on."""
         self.listeners.read(slots)
         self._show_state()
 
@@ -389,9 +376,7 @@ class Worker:
         self.counters.heartbeat(self.clock())
 
     async def update(self) -> None:
-        """Updates the heartbeat, the metrics and the state of the worker. Called once a second. Other work runs in
-        between.
-        """
+        """Updates the heartbeat, the metrics and the state of the worker. Called once a second."""
         self.heartbeat()
         self._live.chains.tick()
         async with self._updating:
@@ -403,7 +388,7 @@ class Worker:
             log.warning("no room for %d series of metrics: they are not counted", self._overflowed)
 
     def flush(self) -> None:
-        """Brings the metrics of this worker up to date, without pauses for other work."""
+        """Updates the metrics of this worker without pauses for other work."""
         for _ in self._flush_steps():
             pass
 
@@ -422,7 +407,7 @@ class Worker:
         self._shutdown.announce()
 
     def close_present(self) -> None:
-        """From now on, closes a connection that was open when lame duck began, as soon as it has got its next reply."""
+        """Closes each connection that was open when lame duck began, after its next reply."""
         self._shutdown.close_present()
 
     async def drain(self) -> None:
@@ -438,8 +423,8 @@ class Worker:
     async def hand_over(self, sock: socket.socket) -> None:
         """Stops this worker, and hands over to its successor, the worker at the other end of `sock`.
 
-        The successor already reads the same sockets, and answers the packets in them. The successor gets the state that
-        plugins keep, and all connections except TLS connections. This worker answers the queries that are in progress.
+        The successor gets the state of plugins, and all connections except TLS connections. This worker answers the
+        queries that are in progress.
         """
         self._show_draining()
         self.listeners.read(frozenset())
@@ -447,9 +432,7 @@ class Worker:
         await self._end()
 
     def end_hand_over(self) -> None:
-        """Ends the hand-over of connections to the successor, because the server stops. The worker then drains as at a
-        stop.
-        """
+        """Ends the hand-over of connections to the successor, because the server stops. The worker then drains."""
         self._shutdown.stop()
 
     def _show_draining(self) -> None:

@@ -1,6 +1,6 @@
-"""Encodes a zone, so that the control process can send it to the workers. Control reads and checks the zone file.
+"""Encodes a zone for the workers. The control process reads and checks the zone file.
 
-The records are encoded in portions, so that a worker can serve queries between two portions.
+The records are encoded in several portions: a worker handles queries after each portion.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ PORTION: Final = 100
 
 
 class ZoneContent(msgspec.Struct, frozen=True, array_like=True):
-    """A zone as the workers receive it.
+    """A zone in the form that the workers receive.
 
     `modified` is the modification time of the zone file in nanoseconds. `portions` has the encoded records except SOA,
-    in file order. `denials` has the owner names of the NSEC records in lower case and canonical order (RFC 4034 §6.1).
+    in file order. `denials` has the owner names of the NSEC records in lower case, in canonical order (RFC 4034 §6.1).
     """
 
     soa: Record
@@ -32,7 +32,7 @@ class ZoneContent(msgspec.Struct, frozen=True, array_like=True):
 
     @property
     def serial(self) -> int:
-        """The serial of the zone's SOA record."""
+        """Returns the serial of the zone's SOA record."""
         return int.from_bytes(self.soa.rdata[-20:-16], "big")
 
 
@@ -46,9 +46,9 @@ def data_key(path: str, zone: str) -> str:
 
 
 def error_key(path: str, zone: str) -> str:
-    """Returns the key under which the control process sends the reason why a file cannot be used for a zone.
+    """Returns the key under which the control process sends the error of a zone file to the workers.
 
-    The reason is an empty text if the file can be used.
+    The error is an empty text if the file can be used.
     """
     return f"error {path} {zone}"
 
@@ -62,12 +62,12 @@ def encode(soa: Record, records: Sequence[Record], modified: int) -> bytes:
 
 
 def decode(payload: bytes) -> ZoneContent:
-    """Decodes a zone that `encode` encoded. Its records stay encoded."""
+    """Decodes a zone that `encode` encoded. The records stay encoded; see `portions`."""
     return _content.decode(payload)
 
 
 def portions(content: ZoneContent) -> Iterator[list[Record]]:
-    """Yields lists of some records each, without the SOA record, so that the caller can do other work in between."""
+    """Decodes and yields the records of the zone in portions, without the SOA record."""
     return map(_records.decode, content.portions)
 
 

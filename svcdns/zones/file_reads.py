@@ -1,13 +1,12 @@
-"""Reads the octets of zone files in threads. A file system that hangs delays a start or a reload only by seconds.
+"""Reads zone files in threads, so that a file system that hangs delays a start or a reload only by seconds.
 
 Rules:
 
 1. `FileReads.read` waits at most READ_TIMEOUT seconds for a file. After the first file that hangs, all other files are
-   read at the same time, so that a mount with many zone files costs no more than two such delays.
-2. A thread that hangs is left running. If it has read the file by the next read, that read uses its content. Otherwise
-   the next read fails as well, unless the path names another file by then.
+   read at the same time.
+2. A thread that hangs is left running. If it ends later, the next read of the file uses its result.
 3. A file that was written in the last second may be incomplete. `read_settled` waits until it is older.
-4. A file of more than MAX_SIZE octets is an error, so that a wrong path cannot fill the memory.
+4. A file of more than MAX_SIZE octets is an error.
 """
 
 from __future__ import annotations
@@ -54,10 +53,9 @@ class Content(NamedTuple):
     modified: int
 
     def settles_in(self) -> float:
-        """Returns the seconds until the file counts as complete; 0 if it counts as complete now.
+        """Returns the seconds until the file is regarded as complete; 0 if it is complete now.
 
-        A file counts as complete SETTLE seconds after its last modification. A modification time in the future is
-        ignored: it comes from another machine's clock.
+        A file is complete SETTLE seconds after its last modification. A modification time in the future is ignored.
         """
         age = time.time() - self.modified / 1e9
         return SETTLE - age if 0.0 <= age < SETTLE else 0.0
@@ -103,7 +101,7 @@ _attempts: dict[str, list[_Attempt]] = {}
 
 
 class FileReads:
-    """Reads zone files for one start or one reload. `paths` are all files that may be read."""
+    """Reads zone files for one start or one reload. `paths` has all files that may be read."""
 
     def __init__(self, paths: Iterable[str] = ()) -> None:
         self._remaining = dict.fromkeys(paths)
@@ -133,9 +131,9 @@ class FileReads:
         return content
 
     def read_settled(self, path: str) -> Content:
-        """Returns the content of a file that is not being written. Raises ZoneFileError.
+        """Returns the content of a complete file. Raises ZoneFileError.
 
-        If the file is being written, waits at most SETTLE seconds until it is complete.
+        If the file is being written, waits at most SETTLE seconds.
         """
         content = self.read(path)
         remaining = content.settles_in()
@@ -148,7 +146,7 @@ class FileReads:
 
 
 def is_blocked(paths: Iterable[str]) -> bool:
-    """Returns True if a read of one of these files hung, and no later read of that file has succeeded."""
+    """Returns True if a read of one of these files hung, and no later read of this file has succeeded."""
     return any(path in _attempts for path in paths)
 
 
@@ -157,9 +155,9 @@ def _blocked(path: str) -> str:
 
 
 def _attempt(path: str) -> _Attempt:
-    """Returns an attempt to read the file: an earlier one whose content has not been used yet, otherwise a new one.
+    """Returns a running or finished attempt to read the file, or starts a new attempt.
 
-    An earlier attempt is also returned while it is not known which file the path names.
+    A finished attempt is returned only once.
     """
     with _lock:
         earlier = _attempts.get(path, [])

@@ -44,7 +44,10 @@ class ZoneLookup:
         """True if no record has the query name, so that the option `fallthrough` applies."""
 
     def run(self) -> Answer:
-        """Returns the reply, or an answer that waits until the server has resolved the target of an alias."""
+        """Returns the reply.
+
+        If the server must first resolve the target of an alias, returns an answer that waits for it.
+        """
         zone, rtype = self._zone, self._query.rtype
         name = self._query.name
         place = zone.find(self._query.key, rtype)
@@ -67,7 +70,7 @@ class ZoneLookup:
                 return self._reply(Rcode.NOERROR, self._ns())
 
     def _step(self, name: bytes, place: Place) -> Reply | bytes:
-        """Returns the reply for `name`, or the target if the name is an alias."""
+        """Returns the reply for `name`, or the target if `name` is an alias."""
         zone, key = self._zone, place.name
         if place.node is not None:
             if place.is_cut:
@@ -92,9 +95,9 @@ class ZoneLookup:
         return self._negative(Rcode.NXDOMAIN)
 
     def _at(self, name: bytes, owner: bytes, node: Node) -> Reply | bytes:
-        """Returns the reply from the records in `node`, or the target if they are an alias.
+        """Returns the reply made from the records in `node`, or the target if they are an alias.
 
-        `node` has the records of `owner`, which is `name` or a wildcard that matches `name`.
+        `owner` is the owner of these records: `name`, or a wildcard that matches `name`.
         """
         rtype = self._query.rtype
         is_apex = owner == self._zone.apex
@@ -126,9 +129,9 @@ class ZoneLookup:
         return self._reply(Rcode.NOERROR, servers, self._glue(servers))
 
     def _dname(self, name: bytes, dname: Record, node: Node) -> Reply | bytes:
-        """Adds a DNAME record and the CNAME record made from it to the answer (RFC 6672 §3.1).
+        """Adds a DNAME record, and the CNAME record made from it, to the answer (RFC 6672 §3.1).
 
-        Returns the target of the CNAME record, or a reply that ends the lookup.
+        Returns the target of the CNAME record, or the reply if the lookup ends here.
         """
         target = name[: len(name) - len(dname.owner)] + dname.rdata
         self._answer += self._with_signatures(node, Type.DNAME)
@@ -141,11 +144,7 @@ class ZoneLookup:
         return target if self._query.rtype != Type.CNAME else self._reply(Rcode.NOERROR, self._ns())
 
     def _ask(self, target: bytes) -> Answer:
-        """Lets the server resolve the target of an alias.
-
-        Called if the target is outside the zone, in another zone of the plugin, below a DNAME record, or without
-        records.
-        """
+        """Queries the server for the target of an alias."""
         found = self._query.ask(target, self._query.rtype)
 
         def add(other: Reply) -> Reply:
@@ -155,10 +154,10 @@ class ZoneLookup:
         return then(found, add)
 
     def _after(self, other: Reply) -> Reply:
-        """Returns this zone's reply completed by `other`, which is the server's reply for the target of the last alias.
+        """Returns this zone's reply, completed with `other`, the server's reply for the target of the last alias.
 
         The rcode is that of `other` (RFC 6604 §3). As in CoreDNS, rcodes other than NXDOMAIN and SERVFAIL become
-        NOERROR. The client then has the alias, and can query for the target.
+        NOERROR.
         """
         if other.dropped or other.rcode not in (Rcode.NOERROR, Rcode.NXDOMAIN, Rcode.SERVFAIL):
             return self._reply(Rcode.NOERROR, self._ns(), self._targets())
@@ -195,14 +194,14 @@ class ZoneLookup:
         return self._with_signatures(self._zone.node(self._zone.apex), Type.NS)
 
     def _soa(self) -> RRset:
-        """Returns the SOA record for a negative answer, with the TTL of such an answer (RFC 2308 §3)."""
+        """Returns the SOA record for a negative answer, with the TTL that RFC 2308 §3 requires."""
         soa = self._zone.soa
         ttl = min(soa.ttl, int.from_bytes(soa.rdata[-4:], "big"))
         records = self._with_signatures(self._zone.node(self._zone.apex), Type.SOA)
         return tuple(msgspec.structs.replace(record, ttl=min(record.ttl, ttl)) for record in records)
 
     def _deny(self, name: bytes) -> None:
-        """Adds the NSEC record that proves that a name does not exist or has no records.
+        """Adds the NSEC record that proves that a name, or its records of the queried type, do not exist.
 
         Adds nothing if the query does not have the DO bit.
         """
@@ -211,7 +210,7 @@ class ZoneLookup:
             self._proofs += self._with_signatures(self._zone.node(owner), Type.NSEC)
 
     def _glue(self, servers: Iterable[Record]) -> RRset:
-        """Returns the addresses of those name servers whose names are below the delegated name."""
+        """Returns the addresses of the name servers whose names are at or below the delegated name."""
         found = [(server.owner.lower(), server.rdata) for server in servers if server.rtype == Type.NS]
         return self._addresses(target for owner, target in found if names.is_within(target.lower(), owner))
 
@@ -234,8 +233,5 @@ class ZoneLookup:
 
 
 def _renamed(rrset: Iterable[Record], name: bytes) -> RRset:
-    """Returns copies of the records with `name` as owner.
-
-    This is needed for records of a wildcard, and to send the owner in the letter case of the query.
-    """
+    """Returns copies of the records with `name` as their owner."""
     return tuple(Record(name, record.rtype, record.ttl, record.rdata) for record in rrset)

@@ -23,9 +23,10 @@ NO_RECORDS: Final[Node] = {}
 
 
 class Place(NamedTuple):
-    """The result of `Zone.find`: a zone cut, the owner of a DNAME record, or the name itself.
+    """The result of `Zone.find`: the name whose records decide the answer.
 
-    `node` is None if the name has no records.
+    The name is a zone cut, the owner of a DNAME record, or the name that was searched. `node` is None if the name has
+    no records.
     """
 
     name: bytes
@@ -38,9 +39,9 @@ class Zone:
     """The records of one zone. The object never changes: a new version of the zone is a new object."""
 
     def __init__(self, apex: bytes, payload: bytes, poll_sockets: Callable[[], object] = lambda: None) -> None:
-        """`payload` is the zone in the form that `content.encode` makes.
+        """`payload` is the zone as `content.encode` encoded it.
 
-        Calls `poll_sockets` after each portion of records, so that a large zone does not delay queries.
+        `poll_sockets` is called after each portion of records, so that a large zone does not delay queries.
         """
         content = decode(payload)
         self.apex = apex
@@ -70,16 +71,16 @@ class Zone:
 
     @property
     def ns(self) -> RRset:
-        """The NS records at the zone's own name."""
+        """Returns the NS records at the zone's own name."""
         return self._nodes[self.apex].get(Type.NS, ())
 
     @property
     def is_signed(self) -> bool:
-        """True if the zone has NSEC records."""
+        """Returns True if the zone has NSEC records."""
         return bool(self._denials)
 
     def node(self, name: bytes) -> Node:
-        """Returns the records of a name by type. The result is empty if the name has no records."""
+        """Returns the records of a name by type, or an empty result."""
         return self._nodes.get(name, NO_RECORDS)
 
     def exists(self, name: bytes) -> bool:
@@ -87,10 +88,9 @@ class Zone:
         return name in self._names
 
     def find(self, name: bytes, rtype: int) -> Place:
-        """Returns the place in the zone that decides the answer for a name.
+        """Returns the first zone cut or owner of a DNAME record on the way from the apex down to the name.
 
-        The place is the first zone cut or DNAME record on the way from the apex down to the name. If there is none, the
-        place is the name itself. For a DS query, a zone cut at the name itself is ignored (RFC 4035 §3.1.4.1).
+        If there is none, returns the name itself. A zone cut at the name of a DS query is ignored (RFC 4035 §3.1.4.1).
         """
         for suffix in reversed(names.suffixes(name)):
             node = self._nodes.get(suffix)
@@ -107,16 +107,20 @@ class Zone:
         return next(suffix for suffix in names.suffixes(name)[1:] if suffix in self._names)
 
     def denial_of(self, name: bytes) -> bytes | None:
-        """Returns the owner of the NSEC record that covers or matches a name, or None without NSEC records."""
+        """Returns the owner of the NSEC record that covers or matches a name.
+
+        Returns None if the zone has no NSEC records.
+        """
         at = bisect_right(self._denials, canonical(name), key=canonical)
         return self._denials[at - 1] if at else None
 
     # -- transfers
 
     def offer(self, serial: int) -> ZoneOffer:
-        """Returns the zone's records for a transfer, grouped by name, with the names in the order of the file.
+        """Returns the zone's records for a transfer.
 
-        Returns only the SOA record if `serial` is the zone's serial.
+        The records are grouped by name, and the names are in the order of the file. If `serial` is the zone's serial,
+        only the SOA record is transferred.
         """
         return ZoneOffer(self.soa, None if serial and serial == serial_of(self.soa) else self._whole())
 
@@ -130,10 +134,9 @@ class Zone:
 
 
 def _with_one_ttl(rrset: RRset) -> RRset:
-    """Returns the records of one type with the same TTL in each, which is the lowest of their TTLs (RFC 2181 §5.2).
+    """Returns the records of one type with the lowest of their TTLs in each (RFC 2181 §5.2).
 
-    RRSIG records that sign different types are different RRsets. So of RRSIG records, only those that sign the same
-    type as the last one get the same TTL.
+    For RRSIG records, only the signatures of one type get the same TTL: that of the last record in `rrset`.
     """
     last = rrset[-1]
     same_rrset = [record for record in rrset if record.rtype != Type.RRSIG or covered(record) == covered(last)]

@@ -1,4 +1,4 @@
-"""All checks, in groups. `CHECKS` maps the name of each check to the check, in the order of the output."""
+"""All checks, in groups. `CHECKS` has every check by its name, in the order of the output."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Checks of changes in the cluster. A change made through the API must be visible in DNS within the run's time bound.
 
-Each check has its own Service in the suite's namespace. It sends the same query before and after the change. So at the
-time of the change every cache on the way has the old answer. These checks need a kubeconfig with permission to write.
+Each check has its own Service in the suite's namespace, and sends the same query before and after the change. So every
+cache on the way has the old answer. These checks need a kubeconfig with permission to write.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def _lab(examiner: Examiner) -> Lab:
 
 
 async def _until(examiner: Examiner, probe: Callable[[], Awaitable[Answer]]) -> None:
-    """Calls `probe` until it raises no Failed. At the end of the time bound, raises the last Failed."""
+    """Calls `probe` until it does not raise Failed. At the end of the time bound, raises the last Failed."""
     bound = _lab(examiner).bound
     clock = asyncio.get_running_loop().time
     end = clock() + bound
@@ -71,8 +71,7 @@ async def _points_to(examiner: Examiner, name: str, target: str) -> None:
 async def _headless(examiner: Examiner, name: str, count: int) -> tuple[str, list[str]]:
     """Creates a headless Service with `count` endpoints, whose hostnames are pod-0, pod-1 and so on.
 
-    Waits until the server answers with the endpoints. Returns the Service's DNS name and the addresses of the
-    endpoints.
+    Waits until the server answers with them. Returns the Service's DNS name and the addresses of the endpoints.
     """
     lab = _lab(examiner)
     made = await lab.service(service(name, clusterIP="None"))
@@ -220,7 +219,7 @@ async def change_to_externalname(examiner: Examiner) -> None:
 
 
 def _ipv4(made: Service) -> list[str]:
-    """Returns the IPv4 ClusterIPs of a Service. Raises Skipped if the API server assigned none."""
+    """Returns the IPv4 ClusterIPs of a Service. Raises Skipped if there are none."""
     found = list(made.of_family(4))
     if not found:
         raise Skipped("the API server assigned no IPv4 ClusterIP")

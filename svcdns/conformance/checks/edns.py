@@ -1,4 +1,4 @@
-"""Checks of EDNS(0) (RFC 6891) that the set of ISC (`isc`) does not have. All of them query the zone, without RD."""
+"""Checks of EDNS(0) (RFC 6891), in addition to those of ISC's set (`isc`). All of them query the zone, without RD."""
 
 from __future__ import annotations
 

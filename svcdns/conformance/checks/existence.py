@@ -1,7 +1,4 @@
-"""Checks of nonexistent names and types: NXDOMAIN, NODATA, and the SOA record in such replies.
-
-The SOA record has the time for which resolvers may cache a negative answer.
-"""
+"""Checks of nonexistent names and types: NXDOMAIN, NODATA, and the SOA record in such replies."""
 
 from __future__ import annotations
 
@@ -24,7 +21,7 @@ REQUIRED, RECOMMENDED, INFORMATIONAL = Severity.REQUIRED, Severity.RECOMMENDED, 
 def _one(examiner: Examiner) -> Service:
     """Returns a Service whose only ClusterIP is IPv4.
 
-    If there is no such Service, returns any Service with a ClusterIP. Raises Skipped if no Service has a ClusterIP.
+    If there is none, returns any Service with a ClusterIP. Raises Skipped if no Service has a ClusterIP.
     """
     found = [s for s in examiner.cluster.services if s.cluster_ips]
     found.sort(key=lambda s: (bool(s.of_family(6)), s.namespace, s.name))
@@ -170,7 +167,7 @@ async def _negatives(examiner: Examiner) -> AsyncIterator[Answer]:
 
 
 def _soa(answer: Answer) -> list[str]:
-    """Returns the fields of the SOA record in the authority section. Raises Failed unless there is exactly one.
+    """Returns the fields of the only SOA record in the authority section. Raises Failed if there is not exactly one.
 
     The owner must be the QNAME or a name above it.
     """

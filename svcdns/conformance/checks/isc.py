@@ -1,7 +1,7 @@
 """The checks of ISC's DNS compliance test, and the checks of RFC 8906 §8 that have the same queries.
 
 All of them query the zone, without RD unless the check is about RD. The queries are those of ISC's program `genreport`.
-Each check is a row of TESTS: a query, and what must hold for the reply.
+Each check is a row of TESTS: a query, and the rules for its reply.
 """
 
 from __future__ import annotations

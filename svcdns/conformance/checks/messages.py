@@ -24,9 +24,9 @@ UNKNOWN_OPCODE: Final = 15
 
 
 async def _apex(examiner: Examiner, flags: int = 0) -> Answer:
-    """Queries the SOA record of the zone with only the header bits in `flags`, as RFC 8906 does.
+    """Queries the SOA record of the zone with only the header bits in `flags`.
 
-    Raises Failed unless the response code is NOERROR and the answer section has the SOA record.
+    Raises Failed unless the reply is NOERROR with the SOA record in the answer section.
     """
     answer = await examiner.query(examiner.zone, Type.SOA, flags=flags)
     return answer.rcode(0).require(answer.reply.data(Type.SOA), "the zone's SOA record in the answer")

@@ -1,10 +1,8 @@
 """Checks of names as Pods look them up: through the search list of /etc/resolv.conf, with `ndots:5`.
 
-The checks repeat the steps of two resolvers, glibc's and musl's. If a name has fewer dots than ndots, glibc tries the
-names of the search list before the name itself. It sends the A and AAAA queries at once from one socket. After NXDOMAIN
-or NODATA it tries the next name. musl does the same, but stops at the first name that is not NXDOMAIN. So if a server
-answers NODATA for a nonexistent name, musl does not try the next name. Sources: resolv.conf(5); the behaviour of musl's
-src/network/lookup_name.c. The search list is the one that the kubelet writes for `dnsPolicy: ClusterFirst`.
+The checks repeat the steps of two resolvers. glibc tries the names of the search list first, with an A and an AAAA
+query at the same time from one socket, and goes on after NXDOMAIN or NODATA. musl does the same, but stops at the first
+name that is not NXDOMAIN. Sources: resolv.conf(5); the behaviour of musl's src/network/lookup_name.c.
 """
 
 from __future__ import annotations
@@ -30,7 +28,7 @@ _Pair = tuple[Answer, Answer]
 
 
 def candidates(name: str, namespace: str, zone: str) -> list[str]:
-    """Returns the names that a resolver in a Pod of `namespace` tries for `name`, in their order."""
+    """Returns the names that a resolver in a Pod of `namespace` tries for `name`, in order."""
     if name.endswith("."):
         return [name]
     searched = [f"{name}.{suffix}" for suffix in (f"{namespace}.svc.{zone}", f"svc.{zone}", zone)]
@@ -49,22 +47,22 @@ async def _both(examiner: Examiner, name: str, *, tcp: bool) -> _Pair:
 
 
 def _glibc_stops(pair: _Pair) -> bool:
-    """Returns True if glibc would stop at the name of these two answers, because one of them has an address.
+    """Returns True if glibc would stop at this name, because one of the two answers has an address.
 
-    Raises Failed for SERVFAIL, after which glibc would send the query again.
+    Raises Failed for SERVFAIL.
     """
     return any(answer.rcode(0, 3).reply.answer for answer in pair)
 
 
 def _musl_stops(pair: _Pair) -> bool:
-    """Returns True if musl would stop at the name of these two answers, because at least one is not NXDOMAIN."""
+    """Returns True if musl would stop at this name, because at least one of the two answers is not NXDOMAIN."""
     return any(answer.rcode(0, 3).reply.rcode == 0 for answer in pair)
 
 
 async def _look_up(examiner: Examiner, service: Service, stops: Callable[[_Pair], bool], *, tcp: bool) -> None:
     """Raises Failed unless every shortened name of a Service resolves to the Service's addresses.
 
-    Looks the names up as a Pod in the Service's namespace and as a Pod in another namespace. `stops` decides whether
+    The names are looked up as in a Pod of the same namespace, and as in a Pod of another one. `stops` decides whether
     the resolver stops at a name of the search list.
     """
     wanted = expected.addresses(service, 4) | expected.addresses(service, 6)

@@ -1,4 +1,4 @@
-"""Functions that several groups of checks use: they select Services, and compare addresses and SRV records."""
+"""Functions that several groups of checks use to select Services and to compare addresses and SRV records."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ T = TypeVar("T")
 def clustered(examiner: Examiner, version: int = 0, kind: str = "") -> list[Service]:
     """Returns the Services that have a ClusterIP.
 
-    With `version` 4 or 6, returns only those with a ClusterIP of this IP version. With `kind`, returns only those of
-    this Service type.
+    If `version` is 4 or 6, the ClusterIP must have this IP version. If `kind` is not empty, the Service must have this
+    type.
     """
     found = (s for s in examiner.cluster.services if s.cluster_ips and (not kind or s.type == kind))
     return [s for s in found if not version or s.of_family(version)]
@@ -26,14 +26,14 @@ def clustered(examiner: Examiner, version: int = 0, kind: str = "") -> list[Serv
 def with_endpoints(examiner: Examiner, version: int = 0) -> list[Service]:
     """Returns the headless Services that have a ready endpoint.
 
-    With `version` 4 or 6, returns only those with a ready endpoint of this IP version.
+    If `version` is 4 or 6, the endpoint must have this IP version.
     """
     found = (s for s in examiner.cluster.services if s.headless and s.endpoints)
     return [s for s in found if not version or expected.addresses(s, version)]
 
 
 def few(things: Iterable[T]) -> list[T]:
-    """Returns the first four different values, so that one Service with many values does not fill a sample."""
+    """Returns the first four different values."""
     return list(dict.fromkeys(things))[:4]
 
 
@@ -49,11 +49,11 @@ async def addresses_at(examiner: Examiner, services: list[Service], missing: str
 
 
 def srv_of(data: list[str]) -> set[tuple[int, str]]:
-    """Returns port and target of SRV records, given as text. Priority and weight are left out."""
+    """Returns port and target of SRV records that are given as text."""
     split = (line.split() for line in data)
     return {(int(number), target) for _, _, number, target in split}
 
 
 def spelled(wanted: set[tuple[int, str]]) -> str:
-    """Returns up to six of the given ports and targets as text."""
+    """Returns up to six ports and targets as text."""
     return ", ".join(f"port {number} at {target}" for number, target in sorted(wanted)[:6])

@@ -20,7 +20,10 @@ BIG: Final = 30
 
 
 def _big(examiner: Examiner, at_least: int = BIG) -> Service:
-    """Returns the headless Service with the most endpoints. Raises Skipped if none has more than `at_least`."""
+    """Returns the headless Service with the most endpoints.
+
+    Raises Skipped if it does not have more than `at_least`.
+    """
     sized = [s for s in examiner.cluster.services if s.headless and len(expected.addresses(s, 4)) > at_least]
     return max(
         examiner.sample(sized, f"no headless Service has more than {at_least} IPv4 endpoints"),
@@ -31,7 +34,7 @@ def _big(examiner: Examiner, at_least: int = BIG) -> Service:
 def _sound(answer: Answer, service: Service, limit: int) -> None:
     """Raises Failed if the reply has more than `limit` octets, or an address that the Service does not have.
 
-    Also checks TC: it must be set if an address is missing, and clear if none is missing.
+    TC must be set if an address is missing, and clear if none is missing.
     """
     wanted, found = expected.addresses(service, 4), set(answer.rcode(0).reply.data(Type.A))
     answer.require(answer.reply.size <= limit, f"at most {limit} octets")
@@ -80,7 +83,7 @@ async def big_srv(examiner: Examiner) -> None:
 
 
 def _queries(examiner: Examiner) -> list[Query]:
-    """Returns queries of several kinds: some have an answer, some do not."""
+    """Returns several queries, some for names that exist and some for names that do not."""
     services = examiner.sample([s for s in examiner.cluster.services if s.cluster_ips], "no Service has a ClusterIP")[
         :4
     ]

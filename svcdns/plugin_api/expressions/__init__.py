@@ -1,6 +1,6 @@
 """Conditions and variables in the Corefile, written in a subset of the expr language.
 
-See docs/behaviour/plugins.md#expressions. `compile_expression` makes an `Expression` from a text once. Running it reads
+See docs/behaviour/plugins.md#expressions. `compile_expression` makes an `Expression` from a text. An expression reads
 only the values that it is given, and changes nothing.
 """
 

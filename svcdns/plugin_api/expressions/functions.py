@@ -20,7 +20,7 @@ def _string(value: Any) -> str:
 
 
 def _int(value: Any) -> int:
-    """Converts a value to a whole number. Raises ValueError for more than 64 bits, to limit the cost of arithmetic."""
+    """Converts a value to a whole number. Raises ValueError if it has more than 64 bits."""
     result = int(value) if isinstance(value, str) else int(number(value))
     if not -_INT64 <= result < _INT64:
         raise ValueError("a number of more than 64 bits")
@@ -28,7 +28,7 @@ def _int(value: Any) -> int:
 
 
 def _numbers(arguments: tuple[Any, ...]) -> list[Any]:
-    """Returns the arguments, or the elements of the only argument if it is a list."""
+    """Returns the arguments. If a list is the only argument, returns its elements."""
     given = arguments[0] if len(arguments) == 1 and isinstance(arguments[0], list) else arguments
     return [number(item) for item in given]
 

@@ -24,7 +24,7 @@ _ESCAPE: Final = re.compile(r"\\(x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8}
 class Token(NamedTuple):
     """A token of an expression.
 
-    `kind` is number, string, name, operator or end. `text` is the token as written, and `value` the value of a literal.
+    `kind` is number, string, name, operator or end. `text` is the token as written. `value` is the value of a literal.
     """
 
     kind: str
@@ -33,7 +33,7 @@ class Token(NamedTuple):
 
 
 def tokens(text: str) -> list[Token]:
-    """Returns the tokens of a text; the last one has the kind `end`. Raises ExpressionError."""
+    """Returns the tokens of a text. The last one has the kind `end`. Raises ExpressionError."""
     out, at = [], 0
     while at < len(text):
         # a range such as 1..3 is two numbers, not "1." and ".3"
@@ -72,7 +72,7 @@ def number(text: str) -> int | float:
 
 
 def unquoted(text: str) -> str:
-    """Returns the value of a quoted string. Between backquotes there are no escapes."""
+    """Returns the value of a quoted string. There are no escapes between backquotes."""
     if text[0] == "`":
         return text[1:-1]
 

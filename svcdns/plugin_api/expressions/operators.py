@@ -1,7 +1,7 @@
 """The nodes of a compiled expression.
 
-A node is a function from a `Scope` to a value. Most public functions here return a node, made from the nodes of its
-operands.
+A node is a function from a `Scope` to a value. Most public functions here return a node that is made from the nodes of
+its operands.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def variable(name: str) -> Node:
 
 
 def element(scope: Any) -> Any:
-    """Returns the value of `#`, the element that the innermost predicate is applied to. This function is a node."""
+    """The node of `#`: returns the list element to which the innermost predicate is applied."""
     return scope.elements[-1]
 
 
@@ -36,7 +36,7 @@ def array(items: list[Node]) -> Node:
 
 
 def mapping(keys: list[Node], values: list[Node]) -> Node:
-    """Returns a node for a map. The values of `keys` are converted to text."""
+    """Returns a node for a map. The keys are converted to text."""
     return lambda scope: {str(key(scope)): value(scope) for key, value in zip(keys, values, strict=True)}
 
 
@@ -53,7 +53,7 @@ def call(function: Callable[..., Any], arguments: list[Node]) -> Node:
 def apply_predicate(function: Callable[..., Any], items: Node, test: Node | None) -> Node:
     """Returns a node that calls a function of a list and a predicate.
 
-    Without `test`, the predicate returns the element itself.
+    If `test` is None, the predicate returns the element itself.
     """
 
     def run(scope: Any) -> Any:
@@ -82,7 +82,7 @@ def choice(condition: Node, then: Node, otherwise: Node) -> Node:
 def member(node: Node, key: Node, *, optional: bool) -> Node:
     """Returns a node for a field of a map, or an element of a list.
 
-    Negative indexes count from the end. With `optional`, any member of nil is nil.
+    Negative indexes count from the end. If `optional` is true, any member of nil is nil.
     """
 
     def run(scope: Any) -> Any:
@@ -118,7 +118,10 @@ def negated(node: Node) -> Node:
 
 
 def binary(operator: str, left: Node, right: Node) -> Node:
-    """Returns a node for a binary operator. `and`, `or` and `??` evaluate the right node only if they need it."""
+    """Returns a node for a binary operator.
+
+    `and`, `or` and `??` evaluate the right node only if they need it.
+    """
     if operator in ("and", "&&"):
         return lambda scope: truth(left(scope)) and truth(right(scope))
     if operator in ("or", "||"):
@@ -151,7 +154,7 @@ def text(value: Any) -> str:
 
 
 def equal(left: Any, right: Any) -> bool:
-    """Returns True if two values are equal; true and 1 are not equal."""
+    """Returns True if two values are equal. The values true and 1 are not equal."""
     if isinstance(left, bool) != isinstance(right, bool):
         return False
     return bool(left == right)

@@ -1,7 +1,7 @@
 """Parses the text of an expression.
 
-The precedence of operators is that of the expr language. Each node is a function of a `Scope`. Declarations (`let`) and
-methods are not supported. The parser reports unknown names; types are checked when the expression runs.
+The precedence of operators is that of the expr language, without declarations (`let`) and methods. The parser reports
+unknown names. Types are checked when the expression runs.
 """
 
 from __future__ import annotations
@@ -30,10 +30,9 @@ RESERVED: Final = frozenset({*_LITERALS, *_NEGATABLE, "not", "and", "or", "let",
 
 
 class Scope:
-    """The variables and functions that an expression can use while it is evaluated.
+    """The variables and functions of an expression while it is evaluated.
 
-    `values` has them by name. `elements` is a stack: for each predicate that runs, the list element that it is applied
-    to.
+    `values` has them by name. `elements` is a stack with the present list element of each running predicate.
     """
 
     __slots__ = ("elements", "values")
@@ -47,7 +46,7 @@ Node = Callable[[Scope], Any]
 
 
 class Expression:
-    """A compiled expression. `calls` has the names of the functions that it may call, apart from built-in functions."""
+    """A compiled expression. `calls` has the names of the functions that it may call, without built-in functions."""
 
     def __init__(self, text: str, node: Node, calls: frozenset[str]) -> None:
         self.text, self._node, self.calls = text, node, calls
@@ -70,7 +69,7 @@ class Expression:
 def compile_expression(text: str, functions: Collection[str], variables: Collection[str] = ()) -> Expression:
     """Compiles the text of an expression. Raises ExpressionError.
 
-    Besides the built-in functions, the expression may use `functions` and `variables`.
+    The expression may use built-in functions, `functions` and `variables`.
     """
     parser = _Parser(tokens(text), functions, variables)
     node = parser.expression()
@@ -90,7 +89,7 @@ class _Parser:
         return self.tokens[self.at]
 
     def take(self, *texts: str) -> bool:
-        """Consumes the present token and returns True if the token is one of the words or operators `texts`."""
+        """Returns True and consumes the present token, if it is one of the words or operators `texts`."""
         if self.token.kind in ("name", "operator") and self.token.text in texts:
             self.at += 1
             return True
@@ -203,7 +202,7 @@ class _Parser:
         raise ExpressionError(f"unknown name {name}")
 
     def _call(self, name: str, piped: Node | None = None) -> Node:
-        """Parses a call. `piped` is the value before `|`, and becomes the first argument."""
+        """Parses a call. `piped` is the value before `|`, which becomes the first argument."""
         self.expect("(")
         if name in PREDICATES and name not in self.functions:
             return self._predicate(name, piped)
@@ -218,7 +217,7 @@ class _Parser:
     def _predicate(self, name: str, items: Node | None) -> Node:
         """Parses a call of a function whose arguments are a list and an optional predicate.
 
-        In the predicate, `#` is an element of the list.
+        `#` in the predicate is an element of the list.
         """
         if items is None:
             items = self.expression()

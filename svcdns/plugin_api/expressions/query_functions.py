@@ -53,6 +53,6 @@ PER_CLIENT: Final = frozenset({"client_ip", "port", "id", "server_ip", "metadata
 def query_functions(query: Query) -> Mapping[str, Callable[..., Any]]:
     """Returns the functions for one query, by name.
 
-    `metadata` always returns empty text, because there is no metadata.
+    `metadata` returns an empty text, because there are no metadata.
     """
     return {name: partial(function, query) for name, function in _FUNCTIONS.items()}

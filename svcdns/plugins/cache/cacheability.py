@@ -1,19 +1,8 @@
 """Decides which replies, and which of their records, may be cached (docs/behaviour/plugins.md#cache, RFC 2308).
 
-This module finds the type of a reply, whether it answers the query, and which of its records are cached. It stores
-nothing. Rules:
-
-1. A reply whose CNAME records do not lead to the queried type is a NODATA reply if it has a SOA record. Without a SOA
-   record, the reply is not cached.
-2. Of a reply from another server, only the records that answer the query are kept (RFC 2181 §5.4.1). In the answer
-   section those are the CNAME records from the queried name on, and the queried type at one of these names. In the
-   authority section those are the SOA record of a negative answer with its DNSSEC proofs (RFC 4035 §3.1.3), or the NS
-   records of a referral. In the additional section those are the addresses of names in the RDATA of kept SRV, MX, NS,
-   SVCB, HTTPS, NAPTR, CNAME and similar records (RFC 1035 §3.3), and SRV, SVCB, HTTPS and CNAME records that lead to
-   such addresses (RFC 3403 §4.1, RFC 9460 §4.1). Those records are never used to answer another query.
-3. A record is kept only if its owner is a name on the chain of CNAME records, or a zone that contains such a name (RFC
-   5452 §6). A signature (RRSIG) is kept with the records it covers.
-4. Records that a plugin of this server made are kept as they are.
+Records made by a plugin of this server are kept as they are. A reply from another server loses every record that does
+not answer the query (RFC 2181 §5.4.1, RFC 5452 §6): `without_unrelated_records` states the rules. This module stores
+nothing.
 """
 
 from __future__ import annotations
@@ -44,7 +33,7 @@ _WITH_ANSWER: Final = (Type.A, Type.AAAA, *_LEADING)
 def message_type(query: Query, reply: Reply) -> MessageType:
     """Returns the type of a reply (docs/behaviour/server.md#kinds-of-replies).
 
-    If the CNAME records do not lead to a record of the queried type, a reply with a SOA record has the type NODATA.
+    The type is NODATA if the answer has no record of the queried type and the reply has a SOA record.
     """
     found = classify(query, reply)
     if found == MessageType.NOERROR and reply.answer and _has_soa(reply) and not has_answer(query, reply):
@@ -99,9 +88,15 @@ def _has_soa(reply: Reply) -> bool:
 
 
 def without_unrelated_records(query: Query, reply: Reply) -> Reply:
-    """Returns the reply with only the records that may be cached (rules 2 to 4 of this module).
+    """Returns the reply with only the records that may be cached, or the same object if no record is removed.
 
-    Returns the same object if no record is removed.
+    - Answer section: the CNAME records that begin at the query name, and the records of the queried type at the names
+      of this chain.
+    - Authority section: the SOA record of a negative answer with its DNSSEC proofs (RFC 4035 §3.1.3), or the NS records
+      of a referral.
+    - Additional section: the addresses of names in the RDATA of kept records (RFC 1035 §3.3), and the SRV, SVCB, HTTPS
+      and CNAME records that lead to such addresses (RFC 3403 §4.1, RFC 9460 §4.1).
+    - A signature (RRSIG) is kept if the records that it signs are kept.
     """
     if reply.lifetime != NOT_REUSABLE:
         return reply
@@ -118,7 +113,7 @@ def without_unrelated_records(query: Query, reply: Reply) -> Reply:
 
 
 def _alias_chain(query: Query, answer: tuple[Record, ...]) -> list[bytes]:
-    """Returns the queried name and then the targets of its chain of CNAME records, in lower case.
+    """Returns the query name and the targets of its CNAME records, in order and in lower case.
 
     If a name has several CNAME records, the first is used.
     """
@@ -137,10 +132,11 @@ def _alias_chain(query: Query, answer: tuple[Record, ...]) -> list[bytes]:
 def _belongs_to_answer(
     query: Query, owners: AbstractSet[bytes], above: AbstractSet[bytes], record: Record, rtype: int
 ) -> bool:
-    """Returns True if a record of the answer section answers the query, or leads to the answer as a CNAME or DNAME.
+    """Returns True if a record of the answer section is part of the answer, or is a CNAME or DNAME record that leads to
+    it.
 
-    `owners` are the names of the chain, and `above` the names above them. `rtype` is the record's type, or for a
-    signature the type that it covers.
+    `owners` are the query name and the targets of its CNAME records. `above` are the ancestors of these names. `rtype`
+    is the record's type; for a signature it is the type that the signature covers.
     """
     if not _in_class(query, record):
         return False
@@ -173,7 +169,10 @@ def _in_class(query: Query, record: Record) -> bool:
 def _authority(
     zones_above: AbstractSet[bytes], answer: tuple[Record, ...], authority: tuple[Record, ...]
 ) -> tuple[Record, ...]:
-    """Returns the records of the authority section to keep. `zones_above` are the names of the chain and above it."""
+    """Returns the records of the authority section that may be cached.
+
+    `zones_above` are the names in the answer's chain of CNAME records, and their ancestors.
+    """
     zones = {
         owner for record in authority if record.rtype == Type.SOA and (owner := record.owner.lower()) in zones_above
     }

@@ -1,10 +1,8 @@
-"""Denial confirmation: if a name had answers for a long time, a denial of the name is checked with another upstream.
+"""Denial confirmation: checks a denial with another upstream if upstreams answered the same name before.
 
-Rules: a denial is confirmed only if upstreams have answered the name for as long as the option states. Each such denial
-causes one more query. If the other upstream has an answer, the client gets that answer. If the other upstream fails,
-the client gets the denial, which is not cached. After MAX_UNCONFIRMED seconds, a denial is accepted without
-confirmation. Otherwise a deleted name would stay unconfirmed if there is no other upstream. The history of names is
-bounded in number and in age.
+Each check costs one more query. If the other upstream has an answer, the client gets this answer. If the other upstream
+fails, the client gets the denial, and the denial is not cached. After MAX_UNCONFIRMED seconds, a denial is accepted
+without a check. The number of names with a history is limited.
 """
 
 from __future__ import annotations
@@ -52,9 +50,9 @@ class DenialConfirmation:
     """Keeps the history of the names of one cache, and confirms their denials."""
 
     def __init__(self, after: float, clock: Clock, counters: Counters, zones: str, view: str) -> None:
-        """`after` is in seconds. A denial is confirmed only if its name had answers for at least this time.
+        """`after` is in seconds. A denial is confirmed only if upstreams have answered its name for at least this time.
 
-        `zones` and `view` are labels of the metric.
+        `zones` and `view` are label values of the metric.
         """
         self._after, self._clock, self._counters, self._labels = after, clock, counters, (zones, view)
         self._history: LRUCache[tuple[bytes, int, int], History] = LRUCache(MAX_NAMES)
@@ -62,8 +60,7 @@ class DenialConfirmation:
     def confirming(self, following: Following) -> Following:
         """Returns a function that calls the following plugins.
 
-        If their reply is a denial of a name that had answers before, the function calls them again for another
-        upstream.
+        If their reply is a denial that must be confirmed, the function calls them a second time, for another upstream.
         """
 
         def answer_confirmed(query: Query) -> Answer:
@@ -79,10 +76,10 @@ class DenialConfirmation:
         return await self._confirmed(query, following, reply) if self._needs_confirmation(query, reply) else reply
 
     def _needs_confirmation(self, query: Query, reply: Reply) -> bool:
-        """Returns True if the reply is an upstream's denial that must be confirmed.
+        """Returns True if the reply is a denial from an upstream, and upstreams have answered its name for `after`
+        seconds.
 
-        That is the case if upstreams have answered the name for at least `after` seconds (see the constructor). If the
-        reply is an answer, adds it to the history of the name and returns False.
+        Adds an answer to the history of its name.
         """
         if not reply.source or not reply.has_message:
             return False

@@ -1,7 +1,6 @@
 """An entry of the cache, and the encoding in which a worker sends its entries to the worker that replaces it.
 
-A reply that `svcdns.wire.simple_reply` can encode is stored as a packet. It is decoded only when it is used, because
-most entries are never used again.
+A simple reply (see wire/simple_reply.py) is stored as a packet, and decoded when it is used.
 """
 
 from __future__ import annotations
@@ -26,26 +25,27 @@ RecordFields = tuple[bytes, int, int, bytes, int]
 
 
 def encode(simple: SimpleReply) -> bytes:
-    """Returns a simple reply (only addresses or a denial) as a packet without the OPT record, for storing."""
+    """Encodes a simple reply (only addresses or a denial) as a packet without an OPT record."""
     packet, end = simple.packet, simple.end
     return packet if end == len(packet) else packet[:10] + b"\0\0" + packet[12:end]
 
 
 def decode(packet: bytes) -> Reply:
-    """Returns the reply from a packet that `encode` made."""
+    """Decodes a packet that `encode` made."""
     message = parse_message(packet)
     return Reply(message.flags & 15, message.flags & _STORED_FLAGS, message.answer, message.authority)
 
 
 class Entry(msgspec.Struct):
-    """A stored reply. `content` is a reply object, or the packet of a simple reply (only addresses or a denial).
+    """A stored reply.
 
-    `stored` is a time on the cache's clock; `lifetime` is in whole seconds. `is_answer` is true if the reply answers
-    the query. `last_answer` is an older entry that answered the query; it is kept if this entry does not.
-
-    The other fields change. `hits` counts hits, and starts again after a pause between hits that is too long
-    (`Prefetch`). `last_hit` is the time of the last hit. `refresh` is the task of a refresh that is running. No other
-    refresh starts before `retry_after`. `octets` is the memory that the entry takes.
+    - `content` is a reply object, or the packet of a simple reply (only addresses or a denial).
+    - `stored` is the time at which the reply was stored, on the cache's clock. `lifetime` is in seconds.
+    - `is_answer` is true if the reply answers the query. If it is false, `last_answer` is the previous entry that did.
+    - `hits` counts the hits. The count begins again after a long pause (see `Prefetch`). `last_hit` is the time of the
+      last hit.
+    - `refresh` is the task of the refresh that is running. No refresh starts before the time `retry_after`.
+    - `octets` is the memory that the entry takes.
     """
 
     content: Reply | bytes
@@ -67,31 +67,33 @@ class Entry(msgspec.Struct):
 
     @property
     def rcode(self) -> int:
-        """The reply's response code."""
+        """Returns the reply's response code."""
         content = self.content
         return content[3] & 15 if isinstance(content, bytes) else content.rcode
 
     @property
     def has_no_dependencies(self) -> bool:
-        """True if the reply was certainly not made from cluster data. Faster than `dependencies`."""
+        """Returns True if the entry is stored as a packet, because packets contain no cluster data.
+
+        If the result is False, `dependencies` may still be empty.
+        """
         return isinstance(self.content, bytes) and self.last_answer is None
 
     @property
     def dependencies(self) -> set[Dependency]:
-        """Returns the objects that the reply, or `last_answer`, was made from."""
+        """Returns the cluster objects that the reply and `last_answer` were made from."""
         own = () if isinstance(self.content, bytes) else self.content.dependencies
         return {*own, *(self.last_answer.dependencies if self.last_answer is not None else ())}
 
     def remaining(self, now: float) -> int:
-        """Returns the whole seconds that are left of the lifetime, 0 or less if the entry has expired."""
+        """Returns the whole seconds until the entry expires. The result is 0 or negative if the entry has expired."""
         return self.lifetime - int(now - self.stored)
 
 
 class WireEntry(msgspec.Struct, array_like=True):
     """The encoded form of a cache entry, in which a worker sends the entry to another worker.
 
-    `age` is the number of seconds since the entry was stored: a time would be wrong on the other worker's clock. Hits
-    and other fields that change are not sent.
+    `age` is the number of seconds since the entry was stored. The number of hits is not sent.
     """
 
     key: Key
@@ -113,7 +115,7 @@ class WireEntry(msgspec.Struct, array_like=True):
         )
 
     def decode(self, now: float) -> tuple[Key, Entry]:
-        """Returns the key and the entry. `now` is the present time on this worker's clock, in seconds."""
+        """Returns the key and the entry. `now` is the present time in seconds on this worker's clock."""
         answer, authority, additional = (tuple([Record(*fields) for fields in section]) for section in self.sections)
         reply = Reply(self.rcode, self.flags, answer, authority, additional)
         return self.key, Entry(reply, now - self.age, self.lifetime, self.is_answer)

@@ -1,10 +1,8 @@
 """The `cache` plugin: stores replies for as long as their TTLs allow (docs/behaviour/plugins.md#cache).
 
-An answer that depends only on cluster data is never stored, because it is valid until the cluster changes. Such an
-answer gets the TTLs that CoreDNS's cache would give it, and is counted in the metrics as CoreDNS would count it.
-
-An answer that depends partly on cluster data is stored, and removed when those data change. An example is the answer
-for an ExternalName Service, whose CNAME record has a name outside the cluster as its target.
+An answer that depends only on cluster data is not stored: it is valid until the data change. The plugin gives such an
+answer the TTLs of CoreDNS's cache, and counts it in the metrics. An answer that depends partly on cluster data is
+stored, and removed when the data change.
 """
 
 from __future__ import annotations
@@ -82,8 +80,8 @@ class Cache(Plugin):
     def join_fast_path(self, fast_path: FastPath) -> bool:
         """Lets the fast path (forwarding without the plugin chain) store its replies in this cache, and returns True.
 
-        Returns False if denial confirmation is on, or if the cache does not cover all zones of the block. Then the
-        block has no fast path.
+        If denial confirmation is on, or the cache does not cover all zones of the block, returns False: the block then
+        has no fast path.
         """
         if self._confirmation is not None or not all(within_any(zone, self._zones) for zone in self._block_zones):
             return False
@@ -118,10 +116,7 @@ class Cache(Plugin):
         return ((cells.requests, 1.0), (cells.misses, 1.0))
 
     def start(self) -> None:
-        """Sets the sizes of the stores, because the options may have changed by a reload.
-
-        Removes the entries that were made from cluster data: the new Corefile may hide these data from some clients.
-        """
+        """Sets the sizes of the stores from the options, and removes the entries that were made from cluster data."""
         for store, size in ((self._success, self._options.success), (self._denial, self._options.denial)):
             store.resize(size.capacity)
             store.remove_dependents()
@@ -136,16 +131,11 @@ class Cache(Plugin):
         return cells
 
     def invalidate(self, dependencies: set[tuple[str, ...]]) -> None:
-        """Removes the entries that were made from one of the objects `dependencies`, because these objects have
-        changed.
-        """
+        """Removes the entries that were made from one of the objects in `dependencies`."""
         self._replies.invalidate(dependencies)
 
     def name_independent(self, zone: bytes) -> bool:
-        """Returns True if this cache never stores denials for the zone.
-
-        In that case every name in the zone that does not exist gets the same negative answer.
-        """
+        """Returns True if this cache never stores denials for the zone."""
         stored = within_any(zone, self._zones) and not within_any(zone, self._no_denial)
         others = (*self._zones, *self._no_denial)
         return not stored and not any(other != zone and names.is_within(other, zone) for other in others)
@@ -165,10 +155,7 @@ class Cache(Plugin):
                 self._counters.set(cells.octets[which], store.octets)
 
     def stop(self) -> None:
-        """Cancels all refreshes that are running.
-
-        Replies that are still to come are not stored if they were made from cluster data (see `start`).
-        """
+        """Cancels all refreshes that are running."""
         self._refresher.stop()
         self._replies.invalidate(set())
 
@@ -230,7 +217,7 @@ class Cache(Plugin):
     def _expired(self, lookup: Lookup, entry: Entry, increments: tuple[Increment, ...]) -> Answer:
         """Answers a query for which only an expired entry is stored: with this entry, or with the reply of a refresh.
 
-        If the upstreams are known to be down, the client does not wait for the refresh.
+        If all upstreams are down, the client does not wait for the refresh.
         """
         if not self._stale.verify or self._upstreams_down(lookup.query):
             store = self._replies.storing_in_background(entry, only_fresh=True)
@@ -256,10 +243,7 @@ class Cache(Plugin):
     async def _verified_in_time(
         self, lookup: Lookup, entry: Entry, increments: tuple[Increment, ...], task: asyncio.Task[Stored | None]
     ) -> Reply:
-        """Returns the reply of the refresh `task`, or the expired entry if the refresh fails or takes too long.
-
-        Several queries may wait for the same refresh.
-        """
+        """Returns the reply of the refresh `task`. Returns the expired entry if the refresh fails or takes too long."""
         timeout = self._stale.timeout or None
         done, _ = await asyncio.wait((task,), timeout=timeout)
         stored = task.result() if done and not task.cancelled() and task.exception() is None else None

@@ -1,9 +1,8 @@
 """Stores replies in the two stores of a cache, and finds them again (docs/behaviour/plugins.md#cache).
 
-An answer that depends only on cluster data is never stored: it is valid until the cluster changes, and its TTL does not
-count down. Instead, the letter case of the name in the first client's query is stored. CoreDNS would cache the answer
-with that letter case, and send it to other clients until the cached answer expires. This module stores the letter case
-for the same time, so that other clients get the same.
+An answer that depends only on cluster data is not stored. For such an answer, the module stores only the letter case of
+the first client's query name, as long as CoreDNS would cache the answer. Later clients get the name in this letter
+case.
 """
 
 from __future__ import annotations
@@ -44,9 +43,9 @@ _FAILURES: Final = (Rcode.SERVFAIL, Rcode.NOTIMP)
 
 
 class Spelling(NamedTuple):
-    """A name in the letter case of the first client's query.
+    """The letter case of a query name, as the first client sent the name.
 
-    Until the time `until`, answers from the cluster have the name in that letter case.
+    Until the time `until`, answers from the cluster are sent with `name` in this letter case.
     """
 
     name: bytes
@@ -54,10 +53,13 @@ class Spelling(NamedTuple):
 
 
 class CachedReplies:
-    """Stores replies in the two stores of a cache, one for answers and one for denials, and finds them again."""
+    """The two stores of a cache: one for answers and one for denials."""
 
     def __init__(self, options: Options, success: Store, denial: Store, clock: Clock) -> None:
-        """`success` and `denial` are the two stores. `clock` measures the lifetimes that the options state."""
+        """`success` is the store for answers, and `denial` the store for denials.
+
+        `clock` measures the lifetimes of entries.
+        """
         self._options, self._stale, self._clock = options, options.stale, clock
         self._success, self._denial = success, denial
         self._spellings: LRUCache[Key, Spelling] = LRUCache(options.success.capacity)
@@ -69,28 +71,24 @@ class CachedReplies:
         self.no_success, self._no_denial = wire_names(options.no_success), wire_names(options.no_denial)
 
     def invalidate(self, dependencies: set[Dependency]) -> None:
-        """Removes the entries that were made from one of the objects `dependencies`."""
+        """Removes the entries that were made from one of the objects in `dependencies`."""
         self.changes += 1
         self._success.invalidate(dependencies)
         self._denial.invalidate(dependencies)
 
     def never_stores(self, key: bytes) -> bool:
-        """Returns True if no reply is ever stored for the lower-case name."""
+        """Returns True if the options forbid storing any reply for the lower-case name `key`."""
         return within_any(key, self._no_denial) and within_any(key, self.no_success)
 
     def spelling(self, lookup: Lookup) -> Spelling | None:
-        """Returns the letter case in which answers from the cluster have the query name, as stored from an earlier
-        query.
-
-        Returns None if no letter case is stored. Then such answers keep the letter case of the query.
-        """
+        """Returns the letter case that is stored for the query name, or None if none is stored."""
         if not self._spellings:
             return None
         found: Spelling | None = self._spellings.get(lookup.key)
         return found if found is not None and found.until > lookup.now else None
 
     def find(self, key: Key, now: float) -> tuple[str, Entry] | None:
-        """Returns the name of the store and the entry, or None.
+        """Returns the stored entry for a query, and the name of its store. Returns None if there is no entry.
 
         A denial is preferred to an answer, unless the denial is a SERVFAIL or the option `prefer_positive` is set.
         """
@@ -124,23 +122,19 @@ class CachedReplies:
         return entry
 
     def _max_lifetime(self, entry: Entry, *, denial: bool) -> int:
-        """Returns the longest lifetime that the options allow for an entry.
-
-        An entry that was stored before the options changed may have a longer lifetime.
-        """
+        """Returns the longest lifetime that the present options allow for an entry."""
         if not denial:
             return self._options.success.longest
         return int(self._options.servfail) if entry.rcode in _FAILURES else self._options.denial.longest
 
     def _in_time(self, entry: Entry, now: float) -> bool:
-        """Returns True if the entry has not expired, or expired so recently that it may still be served."""
+        """Returns True if the entry has not expired, or may still be served although it has expired."""
         return entry.remaining(now) > -self._stale.span if self._stale.up_to else entry.remaining(now) > 0
 
     def store(self, lookup: Lookup, reply: Reply) -> Stored:
-        """Stores a reply if it is cacheable. Returns the reply for the client, in which every TTL is the lifetime.
+        """Stores a reply if it may be cached.
 
-        If the reply was stored, the returned reply is for this query alone: later queries get the entry, whose TTLs
-        count down.
+        Returns the reply for the client, with the lifetime as the TTL of every record.
         """
         if reply.dropped or not reply.has_message:
             return Stored(reply, None)
@@ -168,7 +162,7 @@ class CachedReplies:
         return Stored(limited, entry)
 
     def has(self, key: Key) -> bool:
-        """Returns True if the key has a stored reply, or a stored letter case of its name (see `spelling`)."""
+        """Returns True if a reply or a letter case is stored for the key."""
         return key in self._success.entries or key in self._denial.entries or key in self._spellings
 
     def admits(self, key: Key, name: bytes, ttl: int, *, denial: bool) -> bool:
@@ -201,10 +195,7 @@ class CachedReplies:
         return lifetime
 
     def store_fresh(self, lookup: Lookup, reply: Reply) -> Stored | None:
-        """Stores a reply if the reply may replace an expired entry.
-
-        Otherwise returns None, and the expired entry stays (RFC 8767 §4).
-        """
+        """Stores a reply if it may replace an expired entry (RFC 8767 §4). Otherwise returns None."""
         if reply.dropped or not reply.has_message or reply.flags & TC:
             return None
         if self._stale.prefer_positive:
@@ -220,10 +211,10 @@ class CachedReplies:
     def storing_in_background(
         self, previous: Entry, *, only_fresh: bool = False
     ) -> Callable[[Lookup, Reply], Stored | None]:
-        """Returns the function that stores the reply of a refresh without a client.
+        """Returns a function that stores the reply of a refresh. The function is `store_fresh` if `only_fresh` is true,
+        else `store`.
 
-        The function is `store_fresh` if `only_fresh` is true, else `store`. The new entry takes over the number of hits
-        of `previous`.
+        The new entry takes over the number of hits of `previous`.
         """
 
         def store(lookup: Lookup, reply: Reply) -> Stored | None:
@@ -235,9 +226,9 @@ class CachedReplies:
         return store
 
     def _stored(self, lookup: Lookup, reply: Reply, found: MessageType, lifetime: int) -> Entry | None:
-        """Removes the unrelated records of a reply, stores the rest, and returns the new entry.
+        """Stores a reply without its unrelated records, and returns the new entry.
 
-        If the rest is no longer a cacheable reply of the type `found`, nothing is stored and the result is None.
+        Returns None if the remaining records are no longer a cacheable reply of the type `found`.
         """
         if lifetime <= 0 or not self._may_store(lookup, reply, found):
             return None
@@ -271,10 +262,7 @@ class CachedReplies:
         self._success.put(key, entry)
 
     def _lifetime(self, reply: Reply, found: MessageType) -> int:
-        """Returns the whole seconds for which a reply may be stored.
-
-        The number is the smallest TTL of the reply, within the limits of the options.
-        """
+        """Returns the seconds for which a reply may be stored: its smallest TTL, limited by the options."""
         if found == MessageType.SERVERERROR:
             return int(self._options.servfail)
         records = (*reply.answer, *reply.authority, *reply.additional)
@@ -291,7 +279,7 @@ class CachedReplies:
 def increments_of_cluster_answer(cells: Cells, found: MessageType) -> tuple[Increment, ...]:
     """Returns the counters that CoreDNS would increment if it cached this answer and then got the same query again.
 
-    CoreDNS would count a miss if it does not cache replies of the type `found`, otherwise a hit.
+    If CoreDNS does not cache replies of the type `found`, these are the counters of a miss.
     """
     if found in NEVER_CACHED:
         return ((cells.requests, 1.0), (cells.misses, 1.0))
@@ -299,7 +287,6 @@ def increments_of_cluster_answer(cells: Cells, found: MessageType) -> tuple[Incr
 
 
 def _is_from_cluster(reply: Reply) -> bool:
-    """Returns True if the reply was made from cluster data and stays valid until that data change."""
     return bool(reply.dependencies) and reply.lifetime == UNTIL_CHANGED
 
 
@@ -308,10 +295,7 @@ def _is_denial(found: MessageType) -> bool:
 
 
 def with_ttl(reply: Reply, ttl: int) -> Reply:
-    """Returns the reply with this TTL in every record.
-
-    A zone transfer makes its records later; each gets the TTL when it is made.
-    """
+    """Returns the reply with the TTL `ttl` in every record."""
 
     def section(records: tuple[Record, ...]) -> tuple[Record, ...]:
         return tuple([r if r.ttl == ttl else Record(r.owner, r.rtype, ttl, r.rdata, r.rclass) for r in records])
@@ -341,7 +325,7 @@ def wire_names(zones: tuple[str, ...]) -> tuple[bytes, ...]:
 
 
 def within_any(key: bytes, zones: tuple[bytes, ...]) -> bool:
-    """Returns True if the lower-case name lies in one of the zones."""
+    """Returns True if the lower-case name is in one of the zones."""
     for zone in zones:  # noqa: SIM110 - twice as fast as any(), and every query comes here
         if names.is_within(key, zone):
             return True

@@ -1,9 +1,7 @@
-"""The memory of cache entries: the size of an entry, and the limit for all stores of a worker together.
+"""The memory of cache entries: the size of one entry, and the limit for all stores of a worker together.
 
-Rules: a store takes at most PER_ENTRY octets for each entry of its capacity. All stores of a worker together take at
-most a limit that depends on the container's memory limit. Over that limit, the largest store evicts entries. So a flood
-of queries for one store does not evict the entries of other stores. An entry that is larger than LARGEST octets is not
-stored.
+Rules: a store takes at most PER_ENTRY octets for each entry of its capacity. If all stores together exceed the limit of
+the worker, the largest store evicts entries. An entry larger than LARGEST octets is not stored.
 """
 
 from __future__ import annotations
@@ -38,7 +36,7 @@ def memory_of(name: bytes, content: Reply | bytes) -> int:
 
 
 class Evictable(Protocol):
-    """The part of a store's interface that the memory budget uses."""
+    """The method of a store that the memory budget calls."""
 
     octets: int
 
@@ -59,11 +57,13 @@ class MemoryBudget:
         """The octets that all stores together take."""
 
     def update_limit(self) -> None:
-        """Sets the limit to the number of octets that `allowance` (see the constructor) returns now."""
+        """Sets the limit to the present result of `allowance` (see the constructor)."""
         self.limit = self._allowance()
 
     def is_exceeded(self, more: int = 0) -> bool:
-        """Returns True if `more` octets would exceed the limit for all stores, and there is an entry to evict."""
+        """Returns True if `more` additional octets would exceed the limit of all stores, and a store has an entry to
+        evict.
+        """
         return self.octets + more > self.limit and self.octets > 0
 
     def evict(self) -> None:

@@ -56,11 +56,13 @@ class Prefetch:
 
 @dataclass(frozen=True, slots=True)
 class Stale:
-    """How to serve expired entries: for `up_to` seconds (at most MAX_STALE, 0 for never), with the TTL `ttl`.
+    """How to serve expired entries.
 
-    With `verify`, the entry is refreshed before it is served, and the client waits for at most `timeout` seconds (0 for
-    no limit). Without `verify`, the entry is served while it is refreshed. After a failed refresh, no other refresh
-    starts for `recheck` seconds. With `prefer_positive`, a stored answer is used rather than a stored denial.
+    - `up_to` is the number of seconds after expiry; 0 means never. `ttl` is the TTL of the records that are sent.
+    - With `verify`, a refresh runs first, and the client waits for it at most `timeout` seconds (0 for no limit).
+      Without `verify`, the expired entry is served while the refresh runs.
+    - After a failed refresh, the next one starts after `recheck` seconds at the earliest.
+    - With `prefer_positive`, a stored answer is used rather than a stored denial.
     """
 
     up_to: float = 0.0
@@ -72,7 +74,7 @@ class Stale:
 
     @property
     def span(self) -> int:
-        """The whole seconds for which entries are kept after their expiry."""
+        """Returns the number of seconds for which entries are kept after their expiry."""
         return int(min(self.up_to, MAX_STALE))
 
 
@@ -80,9 +82,9 @@ class Stale:
 class Options:
     """The options of one cache.
 
-    Answers are not stored for names in the zones `no_success`, and denials are not stored for names in `no_denial`.
-    `servfail` is the number of seconds for which a SERVFAIL reply is stored. If a name had answers for `confirm_after`
-    seconds, another upstream must confirm its denial; None turns this off.
+    No answers are stored for names in the zones `no_success`, and no denials for names in the zones `no_denial`. A
+    SERVFAIL reply is stored for `servfail` seconds. If upstreams answered a name for `confirm_after` seconds, another
+    upstream must confirm its denial. With None, denials are not confirmed.
     """
 
     zones: tuple[str, ...]

@@ -1,8 +1,7 @@
 """Refreshes entries: popular entries shortly before they expire (`prefetch`), and expired entries (`serve_stale`).
 
-Rules: at most one refresh of an entry runs at a time, and at most MAX_REFRESHES refreshes of a cache. If a
-refresh fails, its entry stays as it is. The reply of a refresh is cached, even if no client waits for the reply any
-more (RFC 8767 §4 and §5).
+Rules: at most one refresh of an entry runs at a time, and at most MAX_REFRESHES refreshes of a cache. If a refresh
+fails, its entry stays. The reply of a refresh is cached even if no client waits for it (RFC 8767 §4 and §5).
 """
 
 from __future__ import annotations
@@ -31,10 +30,10 @@ MAX_REFRESHES: Final = 512
 
 
 class Lookup(msgspec.Struct, frozen=True):
-    """A query to the cache, with everything that is needed to store its reply.
+    """A query to the cache, with the values that are needed to store its reply.
 
-    `now` is the time when the query arrived. `changes` is the number of changes of the cluster by then. If this number
-    has grown when the reply arrives, a reply that was made from cluster data is not stored.
+    `now` is the time at which the query arrived. `changes` is the number of changes of the cluster until then. If the
+    cluster changes before the reply arrives, a reply made from cluster data is not stored.
     """
 
     query: Query
@@ -46,7 +45,7 @@ class Lookup(msgspec.Struct, frozen=True):
 
 
 class Stored(msgspec.Struct, frozen=True):
-    """The reply for the client, made from a reply of the following plugins, and the cache entry if it was stored."""
+    """The reply for the client, and the new cache entry, or None if the reply was not stored."""
 
     reply: Reply
     entry: Entry | None
@@ -77,7 +76,8 @@ class Refresher:
     async def refresh(self, lookup: Lookup, entry: Entry, store: StoreReply) -> Stored | None:
         """Calls the following plugins again, passes their reply to `store`, and returns the result of `store`.
 
-        After a failure (an exception, or None from `store`) no other refresh of the entry starts for `recheck` seconds.
+        If an exception is raised, or `store` returns None, the next refresh of the entry starts after `recheck` seconds
+        at the earliest.
         """
         stored = None
         try:
@@ -105,16 +105,16 @@ class Refresher:
 
 
 def in_background(lookup: Lookup) -> Lookup:
-    """Returns a copy of `lookup` whose client seems to use TCP, so that the reply is not truncated."""
+    """Returns a copy of `lookup` whose query claims to have arrived over TCP, so that the reply is not truncated."""
     client = msgspec.structs.replace(lookup.query.client, protocol="tcp")
     return msgspec.structs.replace(lookup, query=lookup.query.changed(client=client))
 
 
 def note_hit(entry: Entry, now: float, prefetch: Prefetch) -> tuple[bool, float]:
-    """Counts a hit of an entry that has not expired. Returns whether to refresh the entry, and a number of seconds.
+    """Counts a hit of an entry that has not expired.
 
-    The caller need not count further hits within these seconds. The number is 0 until the entry has as many hits as
-    `prefetch` requires. From then on, the entry counts as popular until it is refreshed.
+    Returns True if the entry must be refreshed now, and the number of seconds in which further hits need not be
+    counted.
     """
     if now - entry.last_hit > prefetch.gap:
         entry.hits = 0
@@ -132,9 +132,10 @@ def note_hit(entry: Entry, now: float, prefetch: Prefetch) -> tuple[bool, float]
 
 
 def stale_span(entry: Entry, now: float, stale: Stale) -> float:
-    """Returns the seconds for which a stale reply may be sent again; 0 while a refresh runs.
+    """Returns the seconds for which an expired entry may be served without another look-up.
 
-    The time ends when the next refresh may start, or when the entry is too old to be served.
+    The time ends when the next refresh may start, or when the entry is too old to be served. It is 0 while a refresh
+    runs.
     """
     if entry.refresh is not None:
         return 0.0

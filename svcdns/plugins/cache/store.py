@@ -1,13 +1,8 @@
 """A bounded store of cache entries, which are found by key or by dependency.
 
-Each cache has two stores, one for answers and one for denials.
-
-The capacity is CoreDNS's: 256 shards of at least four entries, so at least 1,024 entries.
-
-Entries that were never used since they were stored may take a limited part of the store (USED_ONCE_SHARE). If they
-exceed that part, the oldest of these entries is evicted. Otherwise the least recently used entry is evicted. So a flood
-of names that are queried once evicts only a limited part of the other entries. CoreDNS evicts a random entry; clients
-cannot see the difference.
+The capacity is that of CoreDNS: 256 shards of at least four entries. Entries that were never used may fill at most
+USED_ONCE_SHARE of the store. If they exceed this share, the oldest of them is evicted. Otherwise the least recently
+used entry of the store is evicted.
 """
 
 from __future__ import annotations
@@ -40,14 +35,14 @@ _MISSING: Final = object()
 
 
 def capacity(size: int) -> int:
-    """Returns the number of entries that a store of the configured size holds."""
+    """Returns the number of entries that a store holds if the Corefile states `size`."""
     return max(size // SHARDS, PER_SHARD) * SHARDS
 
 
 class Store:
     """A store of cache entries.
 
-    Its size may change at any time. If it then has too many entries, they are evicted a few at a time.
+    If its size is reduced, the excess entries are evicted a few at a time.
     """
 
     def __init__(self, size: int, budget: MemoryBudget, evicted: Callable[[], None]) -> None:
@@ -84,15 +79,14 @@ class Store:
         self._set_bounds()
 
     def stop(self) -> None:
-        """Releases the store's part of the memory budget. Call it when nobody uses the store any more."""
+        """Removes the store from the memory budget. Call it when the store is no longer used."""
         self._budget.stores.remove(self)
         self._budget.octets -= self.octets
 
     def put(self, key: Key, entry: Entry) -> None:
-        """Stores an entry under its key, and under the objects that it was made from. Replaces the previous entry of
-        the key.
+        """Stores an entry. Replaces the previous entry of the key.
 
-        If the entry is larger than LARGEST octets, the previous entry is removed and the new one is not stored.
+        An entry larger than LARGEST octets is not stored, but still removes the previous entry.
         """
         if key in self.entries:
             self.remove(key)
@@ -131,7 +125,7 @@ class Store:
                     del self._dependents[dependency]
 
     def shrink(self, share: float) -> Iterator[None]:
-        """Limits the store to `share` of its size from now on. Each step of the iterator evicts one entry."""
+        """Limits the store to `share` of its size. Each step of the iterator evicts one entry."""
         self._share = share
         self._set_bounds()
         self._budget.update_limit()
@@ -147,7 +141,7 @@ class Store:
         self._make_room(0, 0)
 
     def evict(self) -> None:
-        """Evicts one entry, which is chosen by the rules of this module."""
+        """Evicts one entry, chosen by the rules of this module."""
         self._evicted()
         if len(self._used_once) * USED_ONCE_SHARE >= len(self.entries):
             key, _ = self._used_once.popitem(last=False)
@@ -174,7 +168,7 @@ class Store:
     def pack(self, now: float) -> Iterator[bytes]:
         """Yields the encoded entries for another worker, the newest last.
 
-        Entries that were made from cluster data are left out, because the other worker may have newer cluster data.
+        Entries made from cluster data are left out.
         """
         for key in (*self._used_once, *self._reused):
             entry = self.entries.get(key)
@@ -182,7 +176,7 @@ class Store:
                 yield WireEntry.encode(key, entry, now)
 
     def unpack(self, portion: bytes, now: float) -> None:
-        """Decodes an entry that `pack` of another worker encoded, and stores it unless its key has an entry already.
+        """Decodes an entry that `pack` encoded, and stores it unless its key has an entry already.
 
         Raises one of UNDECODABLE (see `svcdns.errors`).
         """
@@ -191,7 +185,7 @@ class Store:
             self.put(key, entry)
 
     def invalidate(self, dependencies: Iterable[Dependency]) -> None:
-        """Removes the entries that were made from one of the objects `dependencies`."""
+        """Removes the entries that were made from one of the objects in `dependencies`."""
         if self._dependents:
             for dependency in dependencies:
                 for key in self._dependents.pop(dependency, ()):

@@ -1,8 +1,7 @@
-"""The `file` plugin: authoritative answers from zone files (RFC 1034 §4.3.2).
+"""The `file` plugin: authoritative answers from zone files (RFC 1034 §4.3.2, docs/behaviour/plugins.md#file).
 
-The control process reads the files. This module receives each zone in the form that `content.encode` makes, and never
-opens a file. A reply has its zone as a dependency, so the answer table keeps the reply until the zone changes. The
-rules are those of docs/behaviour/plugins.md#file.
+The control process reads the files. This module gets each zone in the form that `content.encode` makes. A reply has its
+zone as a dependency, so the answer table keeps it until the zone changes.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ class File(Plugin):
         return Settings(warnings=tuple(line for file in options.files for line in file.warnings))
 
     def __init__(self, options: Options, environment: Environment) -> None:
-        """Uses the zones that the control process has sent so far, and loads each zone that control sends later."""
+        """Takes the zones that the control process has sent, and registers for the zones that it sends later."""
         self._environment, self._started = environment, False
         self._files: dict[bytes, ZoneFile] = {}
         self._zones = ZoneSet(self.name)
@@ -86,7 +85,7 @@ class File(Plugin):
             counters.set(counters.cell(REFUSED, *labels), float(refused))
 
     def stop(self) -> None:
-        """Sets the metric of unusable zone files to 0. After a reload, the new plugin sets it for its own files."""
+        """Sets the metric of unusable zone files to 0."""
         counters = self._environment.counters
         for labels in self._refused:
             counters.set(counters.cell(REFUSED, *labels), 0.0)
@@ -103,8 +102,8 @@ class File(Plugin):
     def handle(self, query: Query, following: Following) -> Answer:
         """Answers queries for names in the plugin's zones.
 
-        Other queries go to the next plugin, or get REFUSED if this plugin is the last one in the plugin chain. Queries
-        for names without records go to the next plugin, too, if the option `fallthrough` covers the name.
+        Queries for other names go to the next plugin, or get REFUSED if there is none. If a name does not exist and the
+        option `fallthrough` covers it, the query also goes to the next plugin.
         """
         apex = self._zones.find(query.key, query.rtype)
         if apex is None:

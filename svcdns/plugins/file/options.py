@@ -17,7 +17,7 @@ RELOAD: Final = 60.0
 class ZoneFile:
     """One `file` directive: the path of a zone file, and the names of its zones as text.
 
-    `reload` is the number of seconds between two reads; 0 means that the file is not read again.
+    The file is read again every `reload` seconds; 0 means never.
     """
 
     position: Position

@@ -40,10 +40,10 @@ def _reads(options: Options) -> FileReads:
 
 
 def refresh(options: Options, known: Mapping[str, bytes]) -> dict[str, bytes]:
-    """Reads the zone files again. Returns what `gather` returns.
+    """Reads the zone files again. Returns the same mapping as `gather`.
 
-    A zone is replaced if its serial has changed. With the option `reload_by_mtime`, it is replaced if the file's
-    modification time has changed. With `reload 0`, only files of zones without content are read.
+    A zone is replaced if its serial has changed. With `reload_by_mtime`, it is replaced if the file's modification time
+    has changed. With `reload 0`, only files of zones without content are read.
     """
     out = dict(known)
     reads = _reads(options)

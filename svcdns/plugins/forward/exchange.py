@@ -2,18 +2,14 @@
 
 Rules:
 
-1. Each upstream is queried once before any is queried again.
-2. The next upstream is queried if an upstream fails, is silent, or replies with a response code of the option
-   `failover`. Unless the policy is sequential, the next upstream is also queried if an upstream is slower than usual.
-   The number of additional queries for this reason is limited (`HedgeBudget`). More than ORDINARY_QUERIES are sent only
-   after a failure, or if all upstreams so far are silent.
+1. The next upstream is queried if an upstream fails, is silent, or replies with a code of the option `failover`. Unless
+   the policy is sequential, it is also queried if an upstream is slow, within the limit of `HedgeBudget`.
+2. Each upstream is queried once before any is queried again.
 3. The first valid reply ends the exchange. Records that do not belong to the query are removed from it.
-4. If an upstream over UDP sends only packets that must be dropped, the query is repeated over TCP to this upstream. An
-   upstream that lies over both transports is not queried again.
-5. If a plugin added the OPT record, and an upstream does not know EDNS, the query goes once more to this upstream
-   without the record. Such an upstream replies FORMERR or NOTIMP, without an OPT record (RFC 6891 §7).
-6. If every upstream is down, one of them is queried nevertheless, and its reply is awaited for LAST_RESORT_TIMEOUT
-   seconds. The number of such exchanges at a time is limited. Health checks find out when an upstream replies again.
+4. If an upstream sends only invalid packets over UDP, the query is repeated over TCP to this upstream.
+5. If an upstream does not know EDNS, the query is repeated without the OPT record, if a plugin added it (RFC 6891 §7).
+6. If every upstream is down, one of them is queried nevertheless, for at most LAST_RESORT_TIMEOUT seconds. The number
+   of such exchanges is limited.
 """
 
 from __future__ import annotations
@@ -55,7 +51,7 @@ This is a plain tuple because one is made for each query.
 class Exchange:
     """One query to the upstreams of a rule, from its start to its reply.
 
-    `completed` is called once, with this exchange, when it has its reply.
+    When the exchange ends, it calls `completed` with itself as the argument.
     """
 
     __slots__ = (
@@ -73,8 +69,9 @@ class Exchange:
         tcp: bool,
         avoid: str = "",
     ) -> None:
-        """Prepares the exchange; `start` sends the first query. The upstream with the label `avoid` is never
-        queried.
+        """Prepares the exchange; `start` sends the first query.
+
+        The upstream with the label `avoid` is not queried.
         """
         self._group, self._query, self._completed, self._tcp, self._avoid = group, query, completed, tcp, avoid
         self.key = key
@@ -96,7 +93,7 @@ class Exchange:
 
     @property
     def reply(self) -> Reply:
-        """The reply. Read it only after the exchange has ended."""
+        """Returns the reply. Call it only after the exchange has ended."""
         if self._reply is None:
             assert self.plain is not None
             self._reply = _reply(as_message(self.plain), self._source)
@@ -177,7 +174,9 @@ class Exchange:
             group.cells.hedged(server.label, "silent" if silent else "slow")
 
     def _all_silent(self, now: float) -> bool:
-        """Returns True if no upstream that may still reply has sent anything for SILENCE seconds."""
+        """Returns True if every running attempt is at least SILENCE seconds old, and no upstream of these has sent
+        anything.
+        """
         return all(attempt.silent and attempt.started_at + SILENCE <= now for attempt in self._attempts)
 
     def _attempt_completed(self, attempt: Attempt, outcome: Received | ExchangeError) -> None:
@@ -201,8 +200,9 @@ class Exchange:
         self._continue()
 
     def _may_pass(self, simple: SimpleReply, server: Server) -> bool:
-        """Returns True if the exchange may end with this simple reply (only addresses or a denial). Returns False if
-        another upstream must be queried, or if the rebind guard must remove records.
+        """Returns True if the exchange may end with this simple reply (only addresses or a denial).
+
+        Returns False if another upstream must be queried, or if the rebind guard must remove records.
         """
         guard = self._group.rebind_guard
         if simple.rcode and simple.rcode in self._group.failover:
@@ -212,8 +212,9 @@ class Exchange:
         return guard.may_pass(simple, self.key[0], server.label)
 
     def _repeats_over_tcp(self, server: Server) -> bool:
-        """Sends the query to the same upstream over TCP. Returns False if the time is over or MAX_QUERIES have been
-        sent.
+        """Repeats the query over TCP to the same upstream.
+
+        Returns False if the time is over or MAX_QUERIES have been sent.
         """
         now = self._group.clock()
         if self._queries >= MAX_QUERIES or now >= self._deadline:
@@ -222,9 +223,9 @@ class Exchange:
         return True
 
     def _take_or_retry(self, attempt: Attempt, message: Message) -> None:
-        """Handles a reply that is not a simple reply (only addresses or a denial).
+        """Ends the exchange with the reply, queries another upstream, or repeats the query to the same upstream.
 
-        Ends the exchange with the reply, queries another upstream, or repeats the query at the same upstream.
+        Called for replies that are not simple replies (only addresses or a denial).
         """
         rule = self._group.rule
         if message.edns is None and message.rcode in _WITHOUT_EDNS and self._removes_opt_record():
@@ -241,9 +242,9 @@ class Exchange:
             self._finish(reply)
 
     def _removes_opt_record(self) -> bool:
-        """Prepares to repeat the query without EDNS: removes the OPT record if a plugin added it.
+        """Removes the OPT record that a plugin added, so that the query can be repeated without EDNS.
 
-        Returns False, and changes nothing, if no plugin added an OPT record or if MAX_QUERIES have been sent.
+        Returns False if no plugin added an OPT record or if MAX_QUERIES have been sent.
         """
         query = self._query
         if query.edns is None or not self.key[-1] or self._queries >= MAX_QUERIES:
@@ -252,8 +253,9 @@ class Exchange:
         return True
 
     def _screened(self, message: Message, source: str) -> Reply:
-        """Returns the reply for the clients, without records that do not belong to the query or that the rebind guard
-        removes.
+        """Returns the reply for the clients.
+
+        Records that do not belong to the query, and records that the rebind guard removes, are left out.
         """
         group, key = self._group, self.key[0]
         group.cells.stripped(source, remove_unrelated_records(message, key))
@@ -267,7 +269,7 @@ class Exchange:
     def _continue(self) -> None:
         """Queries the next upstream after a failed attempt, or ends the exchange with the best reply so far.
 
-        If no upstream replied in the first round, each is queried a second time.
+        If no upstream has replied, each one is queried a second time.
         """
         if self._query_next(self._group.clock()) or self._attempts:
             return
@@ -279,15 +281,11 @@ class Exchange:
             self._finish(servfail(self._failure))
 
     def stop(self, reply: Reply) -> None:
-        """Ends the exchange at once: all waiting clients get `reply`."""
+        """Ends the exchange. All waiting clients get `reply`."""
         self._finish(reply)
 
     def _finish(self, reply: Reply | None = None) -> None:
-        """Ends the exchange.
-
-        If `reply` is None, the reply of the exchange is the simple reply (only addresses or a denial) that was
-        received.
-        """
+        """Ends the exchange with `reply`, or with the simple reply (only addresses or a denial) that was received."""
         self.is_over, self._reply = True, reply
         if self._is_last_resort:
             self._group.last_resorts -= 1
@@ -298,9 +296,9 @@ class Exchange:
 
 
 def servfail(failure: ExchangeError | None) -> Reply:
-    """Returns a SERVFAIL reply, with `failure` as the error to log.
+    """Returns a SERVFAIL reply that logs `failure`.
 
-    Clients that use EDNS get an extended DNS error in addition (RFC 8914 §4.23, §4.24).
+    Clients that use EDNS also get an extended DNS error (RFC 8914 §4.23, §4.24).
     """
     code = ExtendedError.NO_REACHABLE_AUTHORITY if failure is None or failure.timed_out else ExtendedError.NETWORK_ERROR
     return Reply(

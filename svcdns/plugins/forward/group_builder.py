@@ -1,7 +1,7 @@
 """Builds the upstream group of a forward rule, and builds a new group when the addresses of its upstreams change.
 
-If a server's address and options stay the same, its Server object is used again after a reload. So the server's health,
-sockets and connections are kept. The control process looks up hosts and reads files; this module reads no file.
+After a reload, a server whose address and options stay the same keeps its Server object, and so its health, sockets and
+connections. This module reads no files and looks up no host names.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from svcdns.wire import names
 class GroupBuilder:
     """Builds the upstream group of one rule, and replaces `group` when the upstreams change.
 
-    Exchanges that are running keep the group that they started with.
+    Running exchanges keep their group.
     """
 
     def __init__(self, rule: Rule, environment: Environment, cells: Cells) -> None:
@@ -63,7 +63,7 @@ class GroupBuilder:
     def _make_client_tls(self) -> ClientTls | None:
         """Returns the ClientTls object of the rule, or None if the rule has no upstream over TLS.
 
-        After a reload, the ClientTls object of the previous Corefile is used again, with the new certificates.
+        After a reload, the previous ClientTls object is used again, with the new certificates.
         """
         environment, key = self._environment, self._rule.tls_key
         content = environment.data("forward", key) if key else None
@@ -87,8 +87,7 @@ class GroupBuilder:
     def _targets(self) -> dict[Address, str | None]:
         """Returns the addresses of the upstreams, each with the name that its TLS certificate must have.
 
-        The name is None for an upstream without TLS. It is empty if the certificate must be valid for the address. If
-        an address occurs twice, its first name is used.
+        The name is None for an upstream without TLS. It is empty if the certificate must be valid for the address.
         """
         rule, targets = self._rule, dict[Address, str | None]()
         for upstream in rule.upstreams:

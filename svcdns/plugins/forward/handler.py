@@ -1,6 +1,6 @@
 """The `forward` plugin: sends queries to other servers, and returns their replies (docs/behaviour/plugins.md#forward).
 
-The flags, the records and the OPT record of a reply stay unchanged. This plugin never stores replies; `cache` does.
+The plugin never stores replies; `cache` does.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Forward(Plugin):
     states_reuse = True
 
     def __init__(self, options: Options, environment: Environment) -> None:
-        """Makes the rules. After a reload, they continue to use the Server objects of the previous configuration."""
+        """Makes the rules. After a reload, the rules use the Server objects of the previous configuration again."""
         self._rules = [_ForwardRule(rule, environment) for rule in options.rules]
 
     @classmethod
@@ -43,14 +43,14 @@ class Forward(Plugin):
     def handle(self, query: Query, following: Following) -> Answer:
         """Sends the query to the upstreams of the first rule that covers its name.
 
-        If no rule covers the name, the following plugins answer.
+        Without such a rule, the next plugin answers.
         """
         if query.upstream_reply is not None:
             return query.upstream_reply
         return self._answer_from(0, query, following)
 
     def _answer_from(self, number: int, query: Query, following: Following) -> Answer:
-        """Returns the answer of the first rule that covers the name. Rules before the index `number` are skipped."""
+        """Returns the answer of the first rule, from the index `number` on, that covers the query name."""
         for at, rule in enumerate(self._rules[number:], number):
             if rule.covers(query.key):
                 answer: Answer = rule.guard.stopped(query) or rule.answer(query)
@@ -59,10 +59,10 @@ class Forward(Plugin):
         return following(query)
 
     def join_fast_path(self, fast_path: FastPath) -> bool:
-        """Lets the first rule send the queries of the fast path, and returns True.
+        """Lets the first rule send the queries of the fast path (forwarding without the plugin chain), and returns
+        True.
 
-        Returns False if the first rule does not cover every name, or has the option `next` or `next_on_nodata`. Queries
-        for names in the zones of the leak guard always go through the plugin chain.
+        Returns False if the first rule does not cover every name, or has the option `next` or `next_on_nodata`.
         """
         fast_path.forwards = True
         rule = self._rules[0]
@@ -73,14 +73,17 @@ class Forward(Plugin):
         return True
 
     def is_down(self, key: bytes) -> bool:
-        """Returns True if all upstreams of the first rule that covers a lower-case name are down. `cache` calls it."""
+        """Returns True if all upstreams of the first rule that covers the lower-case name are down.
+
+        Called by `cache`.
+        """
         rule = next((rule for rule in self._rules if rule.covers(key)), None)
         return rule is not None and rule.is_down
 
     async def _or_next(self, answer: Answer, at: int, query: Query, following: Following) -> Reply:
-        """Returns the reply in `answer`, which the rule with the index `at` made, or the reply of a later rule.
+        """Returns the reply of the rule at index `at`.
 
-        A later rule answers if the option `next` or `next_on_nodata` of the rule `at` demands it.
+        If the options of this rule require it, returns the reply of a later rule.
         """
         reply = answer if isinstance(answer, Reply) else await answer
         if not self._rules[at].asks_for_next(reply):
@@ -105,11 +108,9 @@ class _ForwardRule:
 
     @property
     def covers_all(self) -> bool:
-        """True if the rule covers every name."""
         return self._zone == names.ROOT and not self._excepted
 
     def covers(self, key: bytes) -> bool:
-        """Returns True if this rule forwards queries for the lower-case name `key`."""
         if not names.is_within(key, self._zone):
             return False
         if not self._excepted or key == self._zone:
@@ -118,11 +119,10 @@ class _ForwardRule:
 
     @property
     def is_down(self) -> bool:
-        """True if all upstreams of this rule are down."""
         return self._upstreams.group.is_down
 
     def asks_for_next(self, reply: Reply) -> bool:
-        """Returns True if, after this reply, the next rule must answer (options `next` and `next_on_nodata`).
+        """Returns True if the options `next` and `next_on_nodata` require that the next rule answers instead.
 
         Returns False if the reply did not come from an upstream.
         """
@@ -130,7 +130,7 @@ class _ForwardRule:
         return reply.has_message and (empty or reply.rcode in self._rule.next)
 
     def answer(self, query: Query) -> Answer:
-        """Sends the query to the upstreams, and returns their reply when it has arrived."""
+        """Sends the query to the upstreams, and returns their reply."""
         tcp = self._rule.force_tcp or (query.client.protocol == "tcp" and not self._rule.prefer_udp)
         flags = query.flags & (RD | AD | CD)
         edns = without_nsid(query.edns) if query.edns is not None and query.edns.options else query.edns
@@ -144,7 +144,7 @@ class _ForwardRule:
     def try_fast_path(self, query: FastPathQuery) -> Reply | None:
         """Sends a query of the fast path (forwarding without the plugin chain) to the upstreams, and returns None.
 
-        If a limit forbids the query or no upstream may be queried, sends nothing and returns the reply for the client.
+        If a limit forbids it, or no upstream may be queried, returns an error reply for the client.
         """
         name, rtype, rclass, _, _ = query.key
         key = (name, rtype, rclass, RD | AD, query.edns, self._rule.force_tcp, "", False)

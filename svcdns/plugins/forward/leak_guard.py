@@ -1,11 +1,8 @@
-"""The leak guard: counts or stops queries for cluster names and names of one label, which should not leave the cluster.
+"""The leak guard: counts or blocks queries for cluster names and names of one label, which should not leave the
+cluster.
 
-Such queries are sent because of search lists, because clients and server use different cluster domains, or because a
-`kubernetes` directive is missing. The queries reveal to outsiders what runs in the cluster, and outsiders could answer
-them.
-
-Rules: a name is not stopped if a server block or FROM names its zone explicitly. Queries of the types that a validating
-resolver sends from the root downwards are not stopped either.
+Rules: a name is not blocked if the zone of a server block, or FROM, lies in the same cluster zone. Queries of the types
+that a validating resolver sends from the root downwards are not blocked.
 """
 
 from __future__ import annotations
@@ -43,13 +40,13 @@ class LeakGuard:
 
     @property
     def zones(self) -> tuple[bytes, ...]:
-        """The zones whose names the guard checks. In addition, the guard checks every name of one label."""
+        """Returns the zones whose names the guard checks. The guard also checks every name of one label."""
         return () if self._mode == "off" else (*self._zones, CLUSTER_DOMAIN)
 
     def stopped(self, query: Query) -> Reply | None:
-        """Returns NXDOMAIN if the option `leak_guard` blocks the query, or None if the query may be forwarded.
+        """Returns NXDOMAIN if the option `leak_guard` blocks the query, otherwise None.
 
-        Unless the guard is off, counts each query that should not leave the cluster, blocked or not.
+        Unless the guard is off, counts each query that should not leave the cluster.
         """
         if self._mode == "off":
             return None
@@ -61,7 +58,9 @@ class LeakGuard:
         return Reply(Rcode.NXDOMAIN, query.reply_flags, extended=ExtendedError.BLOCKED) if blocked else None
 
     def _kind(self, query: Query) -> str:
-        """Returns the metric's label: `cluster`, `single_label`, or an empty text for any other name."""
+        """Returns the metric's label: `cluster` for a cluster name, `single_label` for a name of one label, otherwise
+        an empty text.
+        """
         key = query.key
         for zone in self._zones:
             if names.is_within(key, zone):

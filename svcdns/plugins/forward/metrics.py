@@ -58,7 +58,7 @@ class Cells:
         self._shed = counters.cell(SHED)
 
     def broken(self) -> None:
-        """Counts a query for which all upstreams were down."""
+        """Counts a query that failed because all upstreams were down."""
         self._counters.add(self._broken)
 
     def rejected(self) -> None:
@@ -75,13 +75,16 @@ class Cells:
         self._counters.count(TRAILING, to)
 
     def rebind(self, to: str, kind: str, count: int, *, blocked: bool) -> None:
-        """Counts records of the upstream `to` that lead into the cluster's zones or to private addresses."""
+        """Counts records from the upstream `to` that point into the cluster's zones or to private addresses."""
         self._counters.count(REBIND, to, kind, "blocked" if blocked else "passed", amount=count)
 
     def shed(self, queries: int) -> None:
-        """Counts waiting queries that were refused to make room for another client."""
+        """Counts queries that were refused while they waited, because another client needed the place."""
         self._counters.add(self._shed, queries)
 
     def hedged(self, to: str, reason: str) -> None:
-        """Counts a query to the upstream `to`, sent because another upstream is silent or slow (`reason`)."""
+        """Counts an additional query to the upstream `to`.
+
+        `reason` states whether another upstream was silent or slow.
+        """
         self._counters.count(HEDGES, to, reason)

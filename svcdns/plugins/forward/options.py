@@ -46,21 +46,17 @@ RCODES: Final = {**Rcode.__members__, "NOTIMPL": int(Rcode.NOTIMP)}
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One `forward` directive: a forward rule. Times are in seconds.
+    """One `forward` directive. Times are in seconds.
 
-    If FROM is a network with several reverse zones, only the first of them is forwarded; `left_out` has the others.
-    `next` and `next_on_nodata` state after which replies the next rule answers, and `failover` after which response
-    codes the next upstream is queried. `resolvers` are the servers that resolve the host names of upstreams.
-
-    `leak_guard` states what happens to queries that should not leave the cluster. These are queries for names in
-    `cluster_zones` (the zones of `kubernetes` in the block), and for names of one label.
-
-    `rebind` states what happens to aliases of upstreams into the zones of this server. With `rebind_private`, the same
-    happens to private addresses. `rebind_allow` has names that may have such records, and `block_zones` has the zones
-    of the server block.
-
-    `tls` has the paths of certificate, key and authorities, which are empty if not configured. `server_name` is the
-    name that the certificate of an upstream over TLS must have, unless the upstream is written with a name of its own.
+    - `left_out` has the reverse zones of FROM that are not forwarded: all but the first one.
+    - After replies in `next` or `next_on_nodata`, the next rule answers. After response codes in `failover`, the next
+      upstream is queried.
+    - `resolvers` are the servers that resolve the host names of upstreams.
+    - `leak_guard` states what happens to queries for names in `cluster_zones` and for names of one label.
+    - `rebind` states what happens to upstream records that point into the zones of this server. With `rebind_private`,
+      the same happens to private addresses. Names in `rebind_allow` and in `block_zones` are exempt.
+    - `tls` has the paths of certificate, key and authorities; a path is empty if not configured.
+    - `server_name` is the name that certificates of upstreams must have, unless the upstream's own text states a name.
     """
 
     position: Position
@@ -97,13 +93,14 @@ class Rule:
     server_name: str = ""
 
     def data_key(self, upstream: NamedUpstream) -> str:
-        """Returns the key of an upstream's addresses in the data that the control process sends to the workers."""
+        """Returns the key of the upstream's addresses in the data that the control process sends to the workers."""
         return " ".join((upstream.path, *map(address_text, self.resolvers)))
 
     @property
     def tls_key(self) -> str:
-        """The key of the certificates in the data that the control process sends to the workers. Empty if the rule
-        needs none.
+        """Returns the key of the certificates in the data that the control process sends to the workers.
+
+        The key is empty if the rule needs no certificates.
         """
         secure = any(
             isinstance(one, TlsUpstream) or (isinstance(one, NamedUpstream) and one.server_name)
@@ -140,10 +137,7 @@ def _warnings(directive: Directive) -> tuple[str, ...]:
 
 
 def _cluster_zones(block: Block) -> tuple[str, ...]:
-    """Returns the zones of `kubernetes` in the block.
-
-    Reverse zones are left out, because names in them that are outside the cluster are forwarded on purpose.
-    """
+    """Returns the zones of `kubernetes` in the block, without reverse zones."""
     zones: list[str] = []
     for directive in block.others:
         if directive.name.text == "kubernetes":

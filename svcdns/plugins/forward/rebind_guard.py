@@ -1,11 +1,7 @@
-"""The rebind guard: counts or removes records with which an upstream directs clients to services inside the cluster.
+"""The rebind guard: counts or removes upstream records that point to services inside the cluster ("DNS rebinding").
 
-An upstream may point an alias of an outside name into a zone that this server answers itself, such as `cluster.local`.
-It may also give a private address to an outside name. A browser in the cluster then takes a service of the cluster for
-the outside site ("DNS rebinding"). This server never queries an upstream for the target of such an alias.
-
-Rules: a name is an outside name for a zone if it is not in this zone. Nothing is counted or removed for a name below a
-zone that the server block, FROM or `rebind_allow` names explicitly.
+These are aliases for names in a zone that this server answers itself, and private addresses. An exemption exists for
+names in a zone that the server block, FROM or `rebind_allow` states.
 """
 
 from __future__ import annotations
@@ -51,9 +47,9 @@ _LOCAL_TRANSLATED: Final = bytes.fromhex("0064ff9b0001")
 
 
 def is_private(address: bytes) -> bool:
-    """Returns True for an address that is not on the Internet; `address` has 4 or 16 octets.
+    """Returns True for an address that is not used on the Internet. `address` has 4 or 16 octets.
 
-    An IPv6 address that contains an IPv4 address is private if the latter is (RFC 4291 §2.5.5, RFC 6052).
+    An IPv6 address that embeds a private IPv4 address is private, too (RFC 4291 §2.5.5, RFC 6052).
     """
     if len(address) == 4:
         number = int.from_bytes(address, "big")
@@ -70,8 +66,8 @@ def is_private(address: bytes) -> bool:
 class RebindGuard:
     """Checks the replies to the queries of one forward rule.
 
-    `blocks` is True if records are removed, not only counted. `checks_addresses` is True if private addresses are
-    counted or removed, too.
+    If `blocks` is true, the guard removes records, otherwise it only counts them. If `checks_addresses` is true, it
+    also checks for private addresses.
     """
 
     def __init__(self, rule: Rule, own_zones: Callable[[], tuple[bytes, ...]], cells: Cells) -> None:
@@ -86,8 +82,7 @@ class RebindGuard:
         return self._own_zones()
 
     def may_pass(self, simple: SimpleReply, key: bytes, source: str) -> bool:
-        """Returns True if a simple reply (only addresses or a denial) may be sent unchanged. Returns False if records
-        must be removed from it.
+        """Returns True if a simple reply (only addresses or a denial) may be sent unchanged.
 
         Counts the reply's aliases into zones of this server, and its private addresses. `key` is the query name in
         lower case, and `source` is the label of the upstream.
@@ -108,8 +103,7 @@ class RebindGuard:
     def screen(self, message: Message, key: bytes, source: str) -> bool:
         """Counts aliases into zones of this server and, with the option `private`, private addresses.
 
-        With the option `block`, removes these records, and the records that the aliases lead to. Returns True if a
-        record was removed.
+        With the option `block`, removes these records and the targets' records. Returns True if a record was removed.
         """
         if self._is_allowed(key):
             return False
@@ -148,9 +142,9 @@ class RebindGuard:
         )
 
     def _is_alias(self, record: Record, key: bytes) -> bool:
-        """Returns True if the record makes its owner an alias for a name in a zone that this server answers itself.
+        """Returns True if the record is an alias for a name in a zone that this server answers itself.
 
-        A SVCB or HTTPS record of priority 0 is an alias, too (RFC 9460 §2.4.2).
+        CNAME and DNAME records are aliases, and so are SVCB and HTTPS records of priority 0 (RFC 9460 §2.4.2).
         """
         if record.rtype in (Type.CNAME, Type.DNAME):
             return self._leads_inside(record.rdata.lower(), key)
@@ -168,7 +162,7 @@ class RebindGuard:
 
 
 def _hints(rdata: bytes) -> list[bytes]:
-    """Returns the addresses in the parameters of a well-formed SVCB or HTTPS record."""
+    """Returns the address hints in the parameters of a SVCB or HTTPS record (RFC 9460 §7.3)."""
     found: list[bytes] = []
     _, at = names.read_name(rdata, 2)
     while at < len(rdata):

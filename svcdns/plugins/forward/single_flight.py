@@ -1,9 +1,8 @@
 """Single flight: identical queries that arrive at the same time share one exchange with the upstreams.
 
-This module also limits how many queries may wait. When the limit is reached, the client with the most waiting queries
-loses its newest one, so that other clients find room. An exchange goes on even if its clients no longer wait, so that
-the reply is cached. If the callback of a waiting query raises an exception, the exception is reported to the event
-loop, and the other queries get their reply.
+Rules: the number of waiting queries is limited. At the limit, the client with the most waiting queries loses its newest
+query. An exchange goes on when its clients no longer wait, so that the reply is cached. An exception in one callback
+does not affect the other waiting queries.
 """
 
 from __future__ import annotations
@@ -50,10 +49,10 @@ class SingleFlight:
         client: str,
         completed: Callable[[UpstreamReply], None],
     ) -> Reply | None:
-        """Adds a query to the exchange with the upstreams that is already running for this key, or starts a new one.
+        """Adds a query to the running exchange for this key, or starts a new exchange.
 
-        Returns None, and calls `completed` with the reply later. If a limit is reached or no upstream may be queried,
-        returns an error reply and never calls `completed`.
+        Returns None, and calls `completed` when the reply arrives. If a limit is reached or no upstream may be queried,
+        returns an error reply instead, and never calls `completed`.
         """
         if ":" in client:
             client = _network(client)
@@ -82,9 +81,9 @@ class SingleFlight:
         return None
 
     def _make_room(self, waiting: int, limit: int) -> bool:
-        """Ends the newest exchange of the client with the most waiting queries. Returns whether there was one.
+        """Ends the newest exchange of the client with the most waiting queries, and returns True.
 
-        Does nothing unless that client has clearly more than `waiting` queries.
+        Returns False, and ends nothing, if no client has at least two more waiting queries than `waiting`.
         """
         clients = self._clients
         if (waiting + 1) * len(clients) >= self._waiting:  # not below the average: the usual case in a flood
@@ -120,7 +119,7 @@ class SingleFlight:
 
 
 def _network(address: str) -> str:
-    """Returns the network of 64 bits of an IPv6 address, because a client may have all addresses of its network."""
+    """Returns an IPv4 address unchanged, and an IPv6 address as its /64 network."""
     return socket.inet_ntop(
         socket.AF_INET6, socket.inet_pton(socket.AF_INET6, address.partition("%")[0])[:8] + bytes(8)
     )

@@ -1,4 +1,4 @@
-"""Reads the certificates for upstreams over TLS, which the option `tls` names.
+"""Reads the certificates that the option `tls` names, for upstreams over TLS.
 
 The control process reads the files at start and again every few seconds. If changed files cannot be used, the previous
 certificates stay in use, and the error is logged once.
@@ -18,7 +18,7 @@ from svcdns.tls.material import Material, read, system_authorities
 
 
 class FileState(msgspec.Struct, frozen=True, array_like=True):
-    """The certificates in use. If newer files cannot be used, `refused` is the error text, otherwise it is empty."""
+    """The certificates in use. `refused` is the error text of newer files that cannot be used, otherwise empty."""
 
     material: Material
     refused: str = ""
@@ -40,7 +40,7 @@ def gather(options: Options) -> dict[str, bytes]:
 
 
 def refresh(options: Options, known: Mapping[str, bytes]) -> dict[str, bytes]:
-    """Reads the certificate files again, and returns the data that has changed."""
+    """Reads the certificate files again, and returns the data that have changed."""
     out: dict[str, bytes] = {}
     for rule in options.rules:
         payload = known.get(rule.tls_key) if any(rule.tls) else None

@@ -26,9 +26,9 @@ NO_PORT: Final = 0
 class NamedUpstream:
     """An upstream written as a name: the path of a file in the format of resolv.conf(5), or a host and a port.
 
-    If the file `path` exists, the name servers in the file are the upstreams. Otherwise the host is the upstream.
-    `host` is empty if the text can only be a path. If `server_name` is not empty, the host is used over TLS, and its
-    certificate must have that name.
+    If the file `path` exists, its name servers are the upstreams. Otherwise `host` is the upstream; an empty `host`
+    means that the text can only be a path. If `server_name` is not empty, the host is used over TLS, and its
+    certificate must have this name.
     """
 
     path: str
@@ -49,7 +49,7 @@ class TlsUpstream:
 
 
 def upstream(word: Token) -> Address | NamedUpstream | TlsUpstream:
-    """Parses an upstream: one of the words after FROM. Raises CorefileError."""
+    """Parses an upstream, which is one of the words after FROM in the directive. Raises CorefileError."""
     scheme, separator, text = word.text.rpartition("://")
     if scheme == "tls":
         return _tls_upstream(word, text)
@@ -71,7 +71,7 @@ def upstream(word: Token) -> Address | NamedUpstream | TlsUpstream:
 
 
 def port_warnings(word: Token) -> tuple[str, ...]:
-    """Returns a log line if the port of a server cannot be used. As in CoreDNS, this is not an error."""
+    """Returns log lines about a port that cannot be used. As in CoreDNS, such a port is no error."""
     found = upstream(word)
     port = (
         found.address[1]
@@ -89,8 +89,8 @@ def port_warnings(word: Token) -> tuple[str, ...]:
 def _tls_upstream(word: Token, text: str) -> NamedUpstream | TlsUpstream:
     """Parses an upstream in the form `tls://HOST%NAME:PORT`, where `%NAME` and `:PORT` are optional.
 
-    HOST is an IP address or a host name. NAME is the name that the certificate must have. With an IPv6 address in
-    brackets, `%NAME` may also be inside the brackets.
+    HOST is an IP address or a host name. NAME is the name that the certificate must have. `%NAME` may also be inside
+    the brackets of an IPv6 address.
     """
     before, percent, name = text.partition("%")
     port = ""
@@ -114,7 +114,7 @@ def _tls_upstream(word: Token, text: str) -> NamedUpstream | TlsUpstream:
 
 
 def _host(text: str, default: int) -> Address | None:
-    """Parses `host` or `host:port`; returns None for anything else. The port may be NO_PORT."""
+    """Parses `host` or `host:port`. Returns None for any other text. The port may be NO_PORT."""
     host, colon, port = text.rpartition(":")
     if not colon:
         return (text, default) if is_name(text) else None
@@ -136,7 +136,7 @@ def is_name(text: str) -> bool:
 
 
 def address(text: str, default: int) -> Address | None:
-    """Parses `IP`, `IP:port`, `[IPv6]` or `[IPv6]:port`; returns None for anything else. The port may be NO_PORT."""
+    """Parses `IP`, `IP:port`, `[IPv6]` or `[IPv6]:port`. Returns None for any other text. The port may be NO_PORT."""
     if is_address(text):
         return text, default
     host, _, port = text.rpartition(":")

@@ -24,10 +24,9 @@ PERIOD: Final = 5.0
 
 
 def gather(options: Options, known: Mapping[str, bytes]) -> dict[str, bytes]:  # noqa: ARG001 - a new Corefile is looked up anew
-    """Returns the addresses of upstreams named by file or host name, and the certificates for upstreams over TLS.
+    """Returns the addresses and certificates that the workers need for the upstreams. Blocks while it reads files.
 
-    The result is data for the workers. The call blocks. Raises CorefileError if a file cannot be used, if the address
-    of an upstream cannot be found, or if a rule has no upstream at all.
+    Raises CorefileError if a file cannot be used, if an upstream has no address, or if a rule has no upstream.
     """
     out = tls_files.gather(options)
     for rule in options.rules:
@@ -56,9 +55,9 @@ def period(options: Options) -> float:
 
 
 def refresh(options: Options, known: Mapping[str, bytes]) -> dict[str, bytes]:
-    """Reads the resolv.conf and certificate files again, and returns the data that has changed.
+    """Reads the resolv.conf and certificate files again, and returns the data that have changed.
 
-    If a file cannot be used, its previous data stays in use.
+    If a file cannot be used, its previous data stay in use.
     """
     out = tls_files.refresh(options, known)
     for rule in options.rules:

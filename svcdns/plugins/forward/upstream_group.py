@@ -1,4 +1,4 @@
-"""The upstreams of a forward rule, in the order of its policy, and the limits for all exchanges together.
+"""The upstreams of a forward rule in the order of its policy, and the limits that all exchanges of the rule share.
 
 This module sends nothing; see `svcdns.plugins.forward.exchange`.
 """
@@ -31,9 +31,9 @@ MAX_HEDGES_SAVED: Final = 20.0
 
 
 class HedgeBudget:
-    """Limits the extra queries that are sent because an upstream is slow.
+    """Limits the additional queries that are sent because an upstream is slow.
 
-    The limit is HEDGED_SHARE of the number of exchanges. Unused extra queries are saved up to MAX_HEDGES_SAVED.
+    The limit is HEDGED_SHARE of the number of exchanges. At most MAX_HEDGES_SAVED unused queries are saved.
     """
 
     __slots__ = ("_left",)
@@ -47,7 +47,7 @@ class HedgeBudget:
         self._left = left if left < MAX_HEDGES_SAVED else MAX_HEDGES_SAVED
 
     def spend(self) -> bool:
-        """Takes one extra query from the budget. Returns False if no extra query is allowed now."""
+        """Takes one additional query from the budget. Returns False if the budget is empty."""
         if self._left < 1.0:
             return False
         self._left -= 1.0
@@ -80,14 +80,17 @@ class UpstreamGroup:
 
     @property
     def unavailable(self) -> bool:
-        """True if no upstream may be queried, not even as a last resort. Read it only if every upstream is down."""
+        """Returns True if no upstream may be queried, not even as a last resort.
+
+        Call it only if every upstream is down.
+        """
         if self.rule.failfast and all(server.health.down for server in self.servers):
             return True
         return self.last_resorts >= MAX_LAST_RESORTS or not self.servers
 
     @property
     def is_down(self) -> bool:
-        """True if every upstream is down."""
+        """Returns True if every upstream is down."""
         return not any(server.health.usable for server in self.servers)
 
     def has_only(self, label: str) -> bool:

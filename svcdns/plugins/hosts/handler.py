@@ -1,8 +1,7 @@
 """The `hosts` plugin: answers A, AAAA and PTR queries from a hosts file and from entries in the Corefile.
 
-The control process reads the file; this module receives the file's table. In an answer, the file's entries come first,
-then the entries of the Corefile. A reply has the file as a dependency if a change of the file could change the reply.
-That is also true for a name that is not in the file. The rules are those of docs/behaviour/plugins.md#hosts.
+The control process reads the file. In an answer, the addresses from the file come before those from the Corefile. A
+reply has the file as a dependency if a change of the file could change the reply. See docs/behaviour/plugins.md#hosts.
 """
 
 from __future__ import annotations
@@ -51,7 +50,7 @@ class Hosts(Plugin):
         return Settings(warnings=options.warnings)
 
     def __init__(self, options: Options, environment: Environment) -> None:
-        """Uses the table that the control process has sent, and replaces it by each table that control sends later."""
+        """Takes the table that the control process has sent, and registers for the tables that it sends later."""
         self._options, self._environment = options, environment
         self._zones = tuple(names.from_text(zone).lower() for zone in options.zones)
         self._fallthrough = tuple(names.from_text(zone).lower() for zone in options.fallthrough)
@@ -76,8 +75,8 @@ class Hosts(Plugin):
     def handle(self, query: Query, following: Following) -> Answer:
         """Answers queries for names and addresses that have an entry.
 
-        A name in the plugin's zones without an entry gets SERVFAIL, unless the option `fallthrough` covers it. All
-        other queries go to the next plugin.
+        If a name in the plugin's zones has no entry, the reply is SERVFAIL, unless the option `fallthrough` covers the
+        name. All other queries go to the next plugin.
         """
         key, rtype = query.key, query.rtype
         if rtype == Type.PTR:

@@ -1,5 +1,6 @@
-"""The options of `hosts` (docs/behaviour/plugins.md#hosts), and the functions with which the control process reads the
-file.
+"""The options of `hosts` (docs/behaviour/plugins.md#hosts), and the functions that read the hosts file.
+
+The control process calls these functions.
 """
 
 from __future__ import annotations
@@ -28,10 +29,10 @@ _STAMP: Final = struct.Struct("!dQ")
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """The options of one server block. Zones are text. `ttl` and `reload` are in seconds; a `reload` of 0 means never.
+    """The options of one server block. Zones are text.
 
-    `inline` has the entries of the Corefile, one line each. `named` is true if the Corefile names the file. Then a
-    warning is logged if the file is missing.
+    The file is checked every `reload` seconds; 0 means never. `ttl` is in seconds. `inline` has the lines of the
+    entries in the Corefile. If `named` is true, the Corefile names the file, and a warning is logged if it is missing.
     """
 
     position: Position
@@ -48,10 +49,7 @@ class Options:
 
     @property
     def data_key(self) -> str:
-        """The key of the file's table in the data that the control process sends to the workers.
-
-        The key contains the zones, because the table has only names in these zones.
-        """
+        """Returns the key of the file's table in the data that the control process sends to the workers."""
         return " ".join((self.path, *self.zones, *(() if self.reverse else ("no_reverse",))))
 
 
@@ -98,7 +96,7 @@ def _line(line: Directive, options: Options) -> dict[str, Any]:
 
 
 def gather(options: Options, known: Mapping[str, bytes]) -> dict[str, bytes]:  # noqa: ARG001 - a new Corefile always reads the file
-    """Reads the hosts file. Returns its table, encoded for `decode`, or nothing if the file does not exist.
+    """Reads the hosts file, and returns its encoded table. Returns an empty mapping if the file does not exist.
 
     Raises CorefileError if the file cannot be read.
     """
@@ -132,9 +130,9 @@ def period(options: Options) -> float:
 
 
 def refresh(options: Options, known: Mapping[str, bytes]) -> dict[str, bytes]:
-    """Returns the table of the hosts file if the file's modification time or size has changed.
+    """Reads the hosts file again if its modification time or size has changed, and returns its encoded table.
 
-    Returns nothing if they have not changed, or if the file cannot be read.
+    Returns an empty mapping if they have not changed, or if the file cannot be read.
     """
     before = known.get(options.data_key, b"")
     try:

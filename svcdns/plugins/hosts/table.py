@@ -1,8 +1,8 @@
 """The entries of a hosts(5) file: addresses by name, and names by address.
 
-A line has an address and one or more names; `#` starts a comment. Lines that do not begin with an address are ignored,
-and so are words that are not names. A name such as `*.example.org` is a wildcard. It matches every name one label below
-`example.org` that has no entry. There are no PTR records for a wildcard.
+A name such as `*.example.org` is a wildcard: it matches every name one label below `example.org` that has no entry.
+There are no PTR records for a wildcard. Lines that do not begin with an address are ignored, and so are words that are
+not names.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Entries = dict[bytes, list[bytes]]
 
 
 class HostsTable(msgspec.Struct, frozen=True, array_like=True):
-    """The addresses of each name for both families, and the names of each address.
+    """The addresses of each name, by address family, and the names of each address.
 
     Addresses and names are in file order, with duplicates. Names are wire names in lower case; addresses are packed.
     """
@@ -32,7 +32,7 @@ class HostsTable(msgspec.Struct, frozen=True, array_like=True):
     def addresses(self, key: bytes, rtype: int) -> list[bytes]:
         """Returns the addresses of a name for type A or AAAA.
 
-        If the name has no entry in this family, returns the addresses of the wildcard that matches the name.
+        If the name has no entry with such an address, returns the addresses of the wildcard that matches the name.
         """
         entries = self.ipv4 if rtype == Type.A else self.ipv6
         found = entries.get(key)
@@ -41,14 +41,14 @@ class HostsTable(msgspec.Struct, frozen=True, array_like=True):
         return found or []
 
     def __len__(self) -> int:
-        """Returns the number of addresses of all names plus the number of names of all addresses."""
+        """Returns the number of entries: name-to-address pairs plus address-to-name pairs."""
         return sum(len(found) for entries in (self.ipv4, self.ipv6, self.reverse) for found in entries.values())
 
 
 def read(lines: Iterable[str], zones: tuple[str, ...], *, reverse: bool) -> HostsTable:
     """Parses lines into a table. Names outside `zones` are ignored.
 
-    With `reverse` false, the table has no names by address.
+    If `reverse` is false, the table has no names by address.
     """
     table = HostsTable()
     origins = [names.from_text(zone).lower() for zone in zones]

@@ -1,12 +1,8 @@
 """The `k8s_external` plugin: answers queries in its zones with the external addresses of Services.
 
-The cluster data is that of *kubernetes* in the same server block; this plugin watches nothing itself. `lookup` finds
-the addresses, and this module makes replies of them. Each reply names its dependencies, and the answer table keeps the
-reply until one of them changes.
-
-CoreDNS does not follow its own rules in every case, and this plugin copies these exceptions. For example, a label below
-a Service with external addresses is ignored. If a load balancer has a hostname, the reply has one CNAME record for each
-port. The rules are those of docs/behaviour/plugins.md#k8s_external.
+The cluster data are those of *kubernetes* in the same server block. The module `lookup` finds the addresses, and this
+module makes replies of them. The answer table keeps a reply until one of its dependencies changes. In some cases
+CoreDNS breaks its own rules; this plugin does the same. See docs/behaviour/plugins.md#k8s_external.
 """
 
 from __future__ import annotations
@@ -53,9 +49,7 @@ class External(Plugin):
         return Settings(warnings=options.warnings)
 
     def __init__(self, options: Options, environment: Environment) -> None:
-        """Reads the zones. Looks up the plugin *kubernetes* only at the first query, because that plugin may be made
-        after this one.
-        """
+        """Takes the zones from the options. The plugin *kubernetes* is looked up at the first query."""
         self.options, self._environment = options, environment
         zones = [names.from_text(zone).lower() for zone in options.zones]
         self._zones = sorted(zones, key=len, reverse=True)
@@ -82,7 +76,7 @@ class External(Plugin):
         return self._offer(zone, serial, None)
 
     def visible_transfer(self, zone: bytes, serial: int, visibility: Visibility) -> ZoneOffer | None:
-        """Does the same as `transfer`, without the records of Services that the client may not see."""
+        """Returns the same records as `transfer`, without the Services that the client may not see."""
         return self._offer(zone, serial, visibility)
 
     def _offer(self, zone: bytes, serial: int, visibility: Visibility | None) -> ZoneOffer | None:
@@ -94,8 +88,8 @@ class External(Plugin):
     def handle(self, query: Query, following: Following) -> Answer:
         """Answers queries for names in the plugin's zones.
 
-        All other queries go to the next plugin. So do queries for nonexistent names that the option `fallthrough`
-        covers.
+        Queries for other names go to the next plugin. If a name does not exist and the option `fallthrough` covers it,
+        the query also goes to the next plugin.
         """
         key = query.key
         zone = next((zone for zone in self._zones if names.is_within(key, zone)), None)
@@ -139,7 +133,7 @@ class External(Plugin):
     def _name_server(self, query: Query, zone: bytes, labels: list[str]) -> Reply:
         """Returns the reply for a name at or below the label of the option `apex`.
 
-        Only the name `ns1` exists below that label.
+        The name servers of the zone have names there.
         """
         dependencies: list[Dependency] = []
         if len(labels) == 1:

@@ -1,4 +1,4 @@
-"""Finds hosts and ports by the labels before an external zone, and names by an external address.
+"""Finds the Services for a name in an external zone, and the names for an external address.
 
 The index and the exposed namespaces are those of *kubernetes* in the same server block. This module knows no record
 types and no wire format.
@@ -17,7 +17,7 @@ from svcdns.plugin_api.visibility import Visibility
 
 
 class ClusterOptions(Protocol):
-    """The options of *kubernetes* that this plugin uses.
+    """The options of *kubernetes* that this plugin reads.
 
     `ttl` is in seconds. If `namespaces` is empty, all namespaces are exposed.
     """
@@ -36,9 +36,9 @@ class Cluster(Protocol):
 
 
 class HostPort(NamedTuple):
-    """An external address or hostname, a port (NO_PORT if none), and the target for an SRV record.
+    """An external address or hostname, a port (NO_PORT if there is none), and the target for an SRV record.
 
-    The target is a name without the zone.
+    `name` is the target, relative to the zone.
     """
 
     host: str
@@ -47,22 +47,19 @@ class HostPort(NamedTuple):
 
 
 class Lookup:
-    """Finds hosts and ports in one index.
-
-    Its methods append every object that they read to `dependencies`.
-    """
+    """Finds hosts and ports in one index. Appends every object that it reads to `dependencies`."""
 
     def __init__(self, cluster: Cluster, *, headless: bool) -> None:
-        """With `headless`, a headless Service without external addresses gets the addresses of its endpoints."""
+        """If `headless` is true, a headless Service without external addresses gets the addresses of its endpoints."""
         self.index, self.options, self.headless = cluster.index, cluster.options, headless
 
     def find(
         self, labels: list[str], dependencies: list[Dependency], visibility: Visibility | None = None
     ) -> list[HostPort] | None:
-        """Returns the hosts and ports of a name in the external zone, from its `labels` in lower case.
+        """Returns the hosts and ports of a name in the external zone. `labels` are the name's labels in lower case.
 
-        Returns an empty list if the name is that of a namespace, and None if the name does not exist. Objects that the
-        client may not see do not exist here.
+        Returns an empty list for the name of a namespace, and None if the name does not exist. Objects that the client
+        may not see are treated as nonexistent.
         """
         *left, namespace = labels
         dependencies.append(("namespace", namespace))
@@ -138,16 +135,13 @@ class Lookup:
 
 
 def external(service: Service) -> Iterator[HostPort]:
-    """Yields each external address of the Service with each of its ports."""
+    """Yields each pair of an external address and a port of the Service."""
     name = f"{service.name}.{service.namespace}"
     return (HostPort(host, port, name) for host in service.external_ips for port in service.ports)
 
 
 def endpoints(service: Service, slices: Iterable[EndpointSlice], *, pod_names: bool) -> Iterator[tuple[str, HostPort]]:
-    """Yields the label of each endpoint, together with its address and one port of its EndpointSlice.
-
-    An endpoint with several ports is yielded once for each port.
-    """
+    """Yields each pair of an endpoint and a port of its EndpointSlice, with the endpoint's label."""
     base = f"{service.name}.{service.namespace}"
     for slice_ in slices:
         for endpoint in slice_.endpoints:

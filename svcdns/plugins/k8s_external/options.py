@@ -18,7 +18,7 @@ MAX_TTL: Final = 3600
 class Options:
     """The options of one server block. Zones are text. `ttl` is in seconds.
 
-    PTR targets are in the first zone. Without zones, no query is answered.
+    The targets of PTR records are names in the first zone. Without zones, no query is answered.
     """
 
     zones: tuple[str, ...]

@@ -1,7 +1,4 @@
-"""Makes the SOA, NS and SRV records of an external zone, and names in the zone.
-
-See docs/behaviour/plugins.md#k8s_external.
-"""
+"""Makes names in an external zone, and its SOA, NS and SRV records (docs/behaviour/plugins.md#k8s_external)."""
 
 from __future__ import annotations
 

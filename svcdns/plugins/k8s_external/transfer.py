@@ -1,7 +1,6 @@
 """Zone transfer (RFC 5936): all records of an external zone (docs/behaviour/plugins.md#k8s_external).
 
-As in CoreDNS, many records are repeated: addresses for each port, CNAME records twice, SRV records of headless Services
-twice. Namespaces that are not exposed are transferred too, although queries for their names get NXDOMAIN.
+As in CoreDNS, some records are sent more than once, and namespaces that are not exposed are transferred too.
 """
 
 from __future__ import annotations
@@ -30,10 +29,9 @@ def offer(
     serial: int,
     visibility: Visibility | None = None,
 ) -> ZoneOffer:
-    """Returns the records of `zone` (lower case), or only the SOA record if `serial` is current.
+    """Returns the records of `zone` (lower case), or only the SOA record if `serial` is the current serial.
 
-    Services that the client may not see have no records. Raises UnavailableError before the cluster has been listed
-    for the first time.
+    Services that the client may not see are left out. Raises UnavailableError until the cluster has been listed once.
     """
     index = lookup.index
     if not index.synced:
@@ -75,16 +73,17 @@ def offer(
 class _Zone:
     """Makes the records of one zone.
 
-    `ttl` is the option of this plugin, and `cluster_ttl` is the option of *kubernetes*; both are in seconds.
+    `ttl` is this plugin's option, and `cluster_ttl` that of *kubernetes*, both in seconds.
     """
 
     def __init__(self, zone: bytes, ttl: int, cluster_ttl: int) -> None:
         self.zone, self.ttl, self.cluster_ttl = zone, ttl, cluster_ttl
 
     def service(self, service: Service) -> Iterator[Record]:
-        """Yields an address record for each external address and port, and SRV records.
+        """Yields the records of a Service that is not headless.
 
-        Each port has an SRV record at the Service's name and one at the port's name.
+        Each external address occurs once for each port. Each port has an SRV record at the Service's name, and one at
+        the port's own name.
         """
         seen: set[bytes] = set()
         for host_port in external(service):
@@ -106,9 +105,8 @@ class _Zone:
                 yield records.srv(owner, self.cluster_ttl, 100, host_port.port, leads_to)
 
     def headless(self, service: Service, host_ports: list[HostPort]) -> Iterator[Record]:
-        """Yields the records of a headless Service: at its own name, at each endpoint's name, then at each port's name.
-
-        The records at the Service's own name are those of all endpoints.
+        """Yields the records of a headless Service: at its own name, at its endpoints' names, and at its ports'
+        names.
         """
         try:
             if host_ports:
@@ -129,10 +127,9 @@ class _Zone:
             return
 
     def _group(self, name: bytes, host_ports: list[HostPort]) -> Iterator[Record]:
-        """Yields the records at one name: addresses and CNAME records, then the SRV records twice, as CoreDNS does.
+        """Yields the records at one name: IPv4 addresses, IPv6 addresses, CNAME records and SRV records.
 
-        First come the IPv4 addresses and a CNAME record for each hostname, then the IPv6 addresses and the same CNAME
-        records again. Addresses are without duplicates.
+        As in CoreDNS, CNAME and SRV records occur twice.
         """
         packed = {host_port.host: rdata_of(host_port.host) for host_port in host_ports}
         for rtype in (Type.A, Type.AAAA):
@@ -182,10 +179,9 @@ class _Zone:
 
 
 def _stripped(target: bytes) -> bytes:
-    """Returns a hostname without its first two labels, or unchanged if it has at most two.
+    """Returns a hostname without its first two labels, or unchanged if it has at most two labels.
 
-    Used for the targets of SRV records at the names of ports. As in CoreDNS, two labels are removed from each of these
-    targets. They are usually the labels of port and protocol, but a hostname loses two labels of its own.
+    As in CoreDNS, the targets of SRV records at the names of ports are shortened in this way.
     """
     labels = names.labels_of(target)
     return names.from_labels(labels[2:]) if len(labels) > 2 else target

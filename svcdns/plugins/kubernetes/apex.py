@@ -33,11 +33,11 @@ def soa(zone: bytes, ttl: int, serial: int) -> Record:
 
 
 def is_server_name(key: bytes, zone: bytes) -> bool:
-    """Returns True if the lower-case name `key` is `ns.dns` in `zone`.
+    """Returns True if the lower-case name `key` begins with `ns.dns` and the zone. More labels may follow, as in
+    CoreDNS.
 
-    As in CoreDNS, the name must start with `ns.dns.` followed by the zone, and more labels may follow, such as those of
-    a search list. `zone` has the letter case of the query. If it has an upper-case letter, or is the root zone, no name
-    matches.
+    `zone` has the letter case of the query. If `zone` has an upper-case letter, or is the root zone, the result is
+    False.
     """
     return key.startswith(NS_LABELS) and names.to_text(key).find(names.to_text(zone)) == len("ns.dns.")
 
@@ -50,11 +50,10 @@ def servers(
     pod_names: bool,
     visibility: Visibility | None = None,
 ) -> list[tuple[HostPort, str]]:
-    """Returns the zone's name servers: pairs of a host with its port, and the name of an object relative to the zone.
+    """Returns the zone's name servers: each has an address with port, and the name of its object relative to the zone.
 
-    The name servers are the Services with an endpoint at one of this machine's addresses. If no EndpointSlice has such
-    an endpoint, the name server is `ns.dns`, with the machine's addresses. EndpointSlices of Services that the client
-    may not see are ignored.
+    The name servers are the Services with an endpoint at one of this machine's addresses. If there is no such endpoint,
+    the name server is `ns.dns` with the machine's addresses. Services that the client may not see are ignored.
     """
     out: list[tuple[HostPort, str]] = []
     seen = False

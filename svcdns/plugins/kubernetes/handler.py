@@ -1,10 +1,8 @@
-"""The `kubernetes` plugin: answers the cluster's zones from the index.
+"""The `kubernetes` plugin: answers the cluster's zones from the index (docs/behaviour/cluster-names.md).
 
-`records` finds records, and this module makes replies of them. A query is answered by plain calls without I/O. The
-exception is an ExternalName whose target is outside the zone: the server resolves the target. Each reply names its
-dependencies, and the answer table keeps the reply until one of them changes. If the API server has not confirmed the
-data for `stale_after`, replies carry the extended error Stale Answer (RFC 8914 §4.4). The rules are those of
-docs/behaviour/cluster-names.md.
+The module `records` finds records, and this module makes replies of them. The answer table keeps a reply until one of
+its dependencies changes. If the data are older than `stale_after`, replies carry the extended error Stale Answer (RFC
+8914 §4.4).
 """
 
 from __future__ import annotations
@@ -43,13 +41,13 @@ _SUBTREES: Final = frozenset({("", "svc"), ("", "pod"), ("", "dns")})
 
 
 class Kubernetes(Plugin):
-    """Answers queries in the zones of one server block."""
+    """Answers queries in the cluster zones of one server block."""
 
     name = "kubernetes"
     offers = ("extended", "index", "pod_namespace", "search_zone")
 
     def __init__(self, options: Options, environment: Environment) -> None:
-        """Uses the index that the environment keeps for the watch in `options`."""
+        """Takes the index of the watch in `options` from the environment."""
         self.options = options
         self.index: Index = environment.index(options.watch)
         self._records = RecordFinder(self.index, options, environment.local_addresses)
@@ -83,16 +81,16 @@ class Kubernetes(Plugin):
         return self.index.synced
 
     def start(self) -> None:
-        """Finds out whether the data is older than `stale_after`.
+        """Checks whether the data are older than `stale_after`.
 
-        If it is, even the first reply has the extended error Stale Answer (RFC 8914 §4.4).
+        If they are, replies have the extended error Stale Answer (RFC 8914 §4.4).
         """
         self.tick()
 
     def tick(self) -> None:
-        """Adds the extended error Stale Answer to replies when the data becomes stale (RFC 8914 §4.4).
+        """Checks again whether the data are older than `stale_after`. Called about once a second.
 
-        Removes the extended error when the data is confirmed. Called about once a second.
+        While they are, replies have the extended error Stale Answer (RFC 8914 §4.4).
         """
         stale = self.index.synced and self._clock() - self.index.confirmed > self.options.stale_after
         extended = ExtendedError.STALE_ANSWER if stale else None
@@ -111,7 +109,7 @@ class Kubernetes(Plugin):
     def pod_namespace(self, address: str) -> str:
         """Called by `autopath`: returns the namespace of the Pod with that address, or an empty text.
 
-        A reply that was made with this namespace must have the dependency ("pod", address).
+        A caller that uses the result in a reply must add the dependency ("pod", address) to the reply.
         """
         pods = self.index.pods_at(address) if self.options.pods == "verified" else ()
         return pods[0].namespace.lower() if pods else ""
@@ -119,8 +117,8 @@ class Kubernetes(Plugin):
     def handle(self, query: Query, following: Following) -> Answer:
         """Answers queries for names in the plugin's zones.
 
-        All other queries go to the next plugin. So do queries for nonexistent names that the option `fallthrough`
-        covers.
+        Queries for other names go to the next plugin. If a name does not exist and the option `fallthrough` covers it,
+        the query also goes to the next plugin.
         """
         zone = self._zone_of(query.key)
         if zone is None:
@@ -160,7 +158,7 @@ class Kubernetes(Plugin):
     def closest_encloser(self, key: bytes, rtype: int) -> Encloser | None:
         """Returns the closest encloser of a name whose namespace or Service does not exist.
 
-        Returns None if nonexistent names below the encloser may get different answers
+        Returns None if two nonexistent names below the encloser may get different answers
         (docs/behaviour/cluster-names.md#nxdomain-or-nodata).
         """
         zone = self._zone_of(key)
@@ -191,8 +189,7 @@ class Kubernetes(Plugin):
     def _is_divided(self, key: bytes) -> bool:
         """Returns True if two nonexistent names below `key` may get different answers.
 
-        That is the case if a zone of the plugin or of `fallthrough` begins below `key`, or if `fallthrough` covers
-        `key`.
+        This is so if `fallthrough` covers `key`, or if a zone of the plugin or of `fallthrough` begins below `key`.
         """
         return self._falls_through(key) or any(
             names.is_within(zone, key) and zone != key for zone in (*self.zones, *self._fallthrough)
@@ -203,7 +200,7 @@ class Kubernetes(Plugin):
         return self._offer(zone, serial, None)
 
     def visible_transfer(self, zone: bytes, serial: int, visibility: Visibility) -> ZoneOffer | None:
-        """Does the same as `transfer`, without the records of Services that the client may not see."""
+        """Returns the same records as `transfer`, without the Services that the client may not see."""
         return self._offer(zone, serial, visibility)
 
     def _offer(self, zone: bytes, serial: int, visibility: Visibility | None) -> ZoneOffer | None:
@@ -246,10 +243,10 @@ class Kubernetes(Plugin):
         return self._with_targets(zone_query, result, replies)
 
     def _with_targets(self, zone_query: ZoneQuery, result: Result, replies: list[Reply]) -> Reply:
-        """Returns the reply for `result`, after the server has resolved the CNAME targets outside the zone.
+        """Returns the reply for `result`. Inserts the records of each reply in `replies` after the CNAME record with
+        its target.
 
-        `replies` are the server's replies for these targets, in order. The records of each reply are put after the
-        CNAME record with its target.
+        `replies` are the server's replies for the CNAME targets outside the zone, in order.
         """
         flags = zone_query.query.reply_flags | AA
         records: list[Record] = []

@@ -1,6 +1,6 @@
 """Finds the hosts and ports of a cluster name, and the objects that the result depends on.
 
-A host is text: an address, or a name that is answered with a CNAME record. This module knows no record types and no
+A host is an IP address as text, or the host name of an ExternalName Service. This module knows no record types and no
 wire format.
 """
 
@@ -29,7 +29,7 @@ The label is empty for the object itself.
 class LookupResult(msgspec.Struct):
     """The hosts and ports of a cluster name.
 
-    `base` is the name of the object relative to the zone, in the letter case of the object. It is used in SRV targets.
+    `base` is the object's name relative to the zone, for SRV targets. It has the letter case of the object.
     """
 
     host_ports: list[HostPort]
@@ -57,7 +57,7 @@ class Lookup:
     ) -> LookupResult:
         """Returns the hosts and ports of the name. Appends every object that it reads to `dependencies`.
 
-        Objects that the client may not see do not exist here. Raises NoSuchNameError.
+        Objects that the client may not see are treated as nonexistent. Raises NoSuchNameError.
         """
         if not name.subtree:
             return NO_RECORDS
@@ -79,7 +79,7 @@ class Lookup:
     def _shows(
         self, name: ClusterName, dependencies: list[Dependency], visibility: Visibility, *, multicluster: bool
     ) -> bool:
-        """Returns False if the Service or ServiceImport exists, and the client may not see it."""
+        """Returns False if the Service or ServiceImport exists, but the client may not see it."""
         key = name.namespace, name.service
         dependencies.append(("import" if multicluster else "service", *key))
         exists = (self.index.service_import if multicluster else self.index.service)(*key) is not None

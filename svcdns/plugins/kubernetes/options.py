@@ -184,9 +184,9 @@ _SELECTOR_PART: Final = re.compile(
 
 
 def _selector(line: Directive) -> str:
-    """Returns a label selector after checking it: equality, set and existence requirements are allowed.
+    """Checks a label selector, and returns it.
 
-    As in CoreDNS, `!=`, `<` and `>` are refused, although the API server accepts them.
+    As in CoreDNS, the operators `!=`, `<` and `>` are refused, although the API server accepts them.
     """
     text = _text(line)
     if not text:

@@ -1,8 +1,7 @@
-"""Parses the labels before the zone of a cluster name: they name an object, or a part of an object.
+"""Parses the labels of a cluster name that are left of the zone (docs/behaviour/cluster-names.md#name-parsing).
 
-See docs/behaviour/cluster-names.md#name-parsing and #zonal-names. Labels are text in lower case. The parser does not
-check whether the object exists. As in CoreDNS, the underscores before port and protocol are optional. A bare `_` is
-parsed as an empty text, which matches every port or protocol.
+Labels are text in lower case. The parser does not check whether the object exists. As in CoreDNS, the underscores
+before port and protocol are optional, and a bare `_` matches every port or protocol.
 """
 
 from __future__ import annotations
@@ -18,8 +17,7 @@ class ClusterName(msgspec.Struct, frozen=True, gc=False):
     """The parts of a query name in a zone of the cluster.
 
     `subtree` is `svc` or `pod`. It is empty for the zone itself, and for the names `svc` and `pod` directly below the
-    zone, which exist without records. `directive` is `pin` or `prefer` for a zonal name; then `zone` is its topology
-    zone.
+    zone. For a zonal name, `directive` is `pin` or `prefer`, and `zone` is the topology zone.
     """
 
     subtree: str = ""
@@ -37,7 +35,7 @@ EMPTY = ClusterName()
 
 
 def parse(labels: list[str], *, multicluster: bool = False, zonal: bool = False) -> ClusterName:
-    """Parses the labels before the zone, leftmost label first. Raises NoSuchNameError."""
+    """Parses the labels left of the zone, leftmost label first. Raises NoSuchNameError."""
     if not labels or labels in (["svc"], ["pod"]):
         return EMPTY
     subtree = labels[-1]

@@ -1,7 +1,7 @@
-"""Finds the records for a query in a zone, by query type. `handler` makes replies of them.
+"""Finds the records for a query in a zone, by query type (docs/behaviour/cluster-names.md).
 
-CoreDNS does not follow its own rules in every case, and this module copies these exceptions
-(docs/behaviour/cluster-names.md).
+The module `handler` makes replies of the records. In some cases CoreDNS breaks its own rules; this module does the
+same.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class RecordFinder:
     def __init__(self, index: Index, options: Options, local_addresses: tuple[str, ...]) -> None:
         """`local_addresses` are the addresses of this machine.
 
-        The zone's name servers are the Services that have an endpoint at one of these addresses.
+        The Services with an endpoint at one of these addresses are the zone's name servers.
         """
         self._index, self._options, self._local = index, options, local_addresses
         self._lookup = Lookup(index, options)
@@ -75,7 +75,7 @@ class RecordFinder:
         )
 
     def _look_up(self, zone_query: ZoneQuery, key: bytes) -> LookupResult:
-        """Returns the hosts and ports of a name in the zone, which may be `ns.dns`. Raises NoSuchNameError."""
+        """Returns the hosts and ports of a name in the zone. Raises NoSuchNameError."""
         below = key[: len(key) - len(zone_query.zone)]
         if apex.is_server_name(key, zone_query.spelled):
             return LookupResult([host_port for host_port, _ in self._servers(zone_query)], "")
@@ -105,9 +105,10 @@ class RecordFinder:
     def _addresses(
         self, zone_query: ZoneQuery, name: bytes, key: bytes, rtype: int, chain: tuple[bytes, ...]
     ) -> list[Record | Alias]:
-        """Returns the address records of a name, after the CNAME records that point to them.
+        """Returns the address records of a name, or the CNAME record of an ExternalName Service and the records of its
+        target.
 
-        `chain` has the targets of the CNAME records so far. Raises NoSuchNameError.
+        `chain` has the targets of the previous CNAME records. Raises NoSuchNameError.
         """
         ttl = self._options.ttl
         out: list[Record | Alias] = []
@@ -126,7 +127,7 @@ class RecordFinder:
     ) -> list[Record | Alias]:
         """Returns a CNAME record and the records of its target (docs/behaviour/cluster-names.md#externalname).
 
-        Returns nothing if the chain of CNAME records loops, or ends inside the zone at a name without an address.
+        Returns an empty list if the CNAME records form a loop, or if the last target is in the zone and has no address.
         """
         try:
             target = names.from_text(host)
@@ -156,9 +157,9 @@ class RecordFinder:
             return Result([])
 
     def _txt(self, zone_query: ZoneQuery) -> Result:
-        """Returns the TXT record of `dns-version`, or NODATA for a name with records of other types.
+        """Returns the TXT record of `dns-version`, or NODATA if the name has records of other types.
 
-        As in CoreDNS, all other names get a name error, even empty non-terminals.
+        As in CoreDNS, raises NoSuchNameError for all other names, even for empty non-terminals.
         """
         query = zone_query.query
         if query.key == b"\x0bdns-version" + zone_query.zone:

@@ -1,6 +1,6 @@
-"""Finds the targets of PTR records: the Service that has an address, otherwise the endpoints that have the address.
+"""Finds the targets of PTR records (docs/behaviour/cluster-names.md#reverse-names).
 
-See docs/behaviour/cluster-names.md#reverse-names.
+The target is the Service that has the address. If there is none, the targets are the endpoints that have the address.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ def targets(
     dependencies: list[Dependency],
     visibility: Visibility | None = None,
 ) -> list[str]:
-    """Returns the PTR targets for an address as names relative to the primary zone, without duplicates.
+    """Returns the PTR targets of an address, relative to the primary zone and without duplicates.
 
-    As in CoreDNS, namespaces that are not exposed are left out only if the option `namespaces` is set. Endpoints of an
-    EndpointSlice that belongs to no Service have no name. Services that the client may not see are ignored.
+    As in CoreDNS, namespaces that are not exposed are left out only if the option `namespaces` is set. Services that
+    the client may not see, and EndpointSlices without a Service, are left out.
     """
     dependencies.append(("address", address))
 

@@ -1,8 +1,7 @@
 """Zone transfer (RFC 5936): all records of a cluster zone (docs/behaviour/kubernetes.md#zone-transfer).
 
-As in CoreDNS, a client may request any name inside a configured zone as the zone. The records are then those of the
-cluster below that name. Not transferred are Pods, `dns-version`, PTR records, zonal names, and namespaces that are not
-exposed.
+As in CoreDNS, a client may name any domain inside a configured zone. It then gets the cluster's records below this
+name. Pods, `dns-version`, PTR records, zonal names, and namespaces that are not exposed are not transferred.
 """
 
 from __future__ import annotations
@@ -43,10 +42,9 @@ def offer(
     multicluster: bool,
     visibility: Visibility | None = None,
 ) -> ZoneOffer:
-    """Returns the records of `zone` (lower case), or only the SOA record if `serial` is current.
+    """Returns the records of `zone` (lower case), or only the SOA record if `serial` is the current serial.
 
-    Services that the client may not see have no records. Raises UnavailableError before the cluster has been listed
-    for the first time.
+    Services that the client may not see are left out. Raises UnavailableError until the cluster has been listed once.
     """
     if not index.synced:
         raise UnavailableError("plugin/kubernetes: the cluster has not been listed yet")
@@ -74,7 +72,6 @@ class _Zone:
         self.visibility = visibility
 
     def servers(self, index: Index, local: tuple[str, ...]) -> Iterator[Record]:
-        """Yields one NS record for each name server, then the address records of all name servers."""
         pod_names = self.options.endpoint_pod_names
         found = apex.servers(index, local, [], pod_names=pod_names, visibility=self.visibility)
         addresses_by_name = [
@@ -87,7 +84,6 @@ class _Zone:
                 yield Record(name, address[0], SERVER_TTL, address[1])
 
     def services(self) -> Iterator[Iterable[Record]]:
-        """Yields the records of each Service, in the order of the Services' names."""
         for service in in_order(self.copy.services, _by_name):
             if service is None or not self._exposed(service):
                 yield ()
@@ -101,7 +97,7 @@ class _Zone:
     def imports(self) -> Iterator[Iterable[Record]]:
         """Yields the records of each ServiceImport.
 
-        As in CoreDNS, the names of endpoints do not contain the cluster ID.
+        As in CoreDNS, the names of its endpoints do not contain the cluster ID.
         """
         for imported in in_order(self.copy.imports, _by_name):
             if imported is None or not self._exposed(imported):
@@ -118,7 +114,7 @@ class _Zone:
         return self.visibility is None or self.visibility.shows(lowered, service.name.lower(), [])
 
     def _name(self, service: Service | ServiceImport, *labels: str) -> bytes:
-        """Returns the DNS name of an object, or a name below that name. Raises NameTextError."""
+        """Returns the DNS name of an object, or the name that has `labels` in front of it. Raises NameTextError."""
         name = names.from_text(".".join((*labels, service.name, service.namespace, "svc")))[:-1] + self.zone
         if len(name) > names.MAX_NAME:
             raise NameTextError(f"name of {len(name)} octets")
@@ -132,9 +128,9 @@ class _Zone:
                 return
 
     def _fixed(self, service: Service | ServiceImport, addresses: tuple[str, ...]) -> Iterator[Record]:
-        """Yields the records of a Service that has its own IP addresses: address records, and SRV records.
+        """Yields the address and SRV records of a Service that has IP addresses of its own.
 
-        Each port has an SRV record at the Service's name. A port with a name also has one at the port's name.
+        Each port has an SRV record at the Service's name. A named port has another one at the port's name.
         """
         try:
             name = self._name(service)
@@ -162,8 +158,8 @@ class _Zone:
     ) -> Iterator[Record]:
         """Yields the records of an endpoint.
 
-        These are address records at the names of the Service and the endpoint, then an SRV record for each port with a
-        name.
+        There are address records at the names of the Service and of the endpoint, and an SRV record for each named
+        port.
         """
         label = endpoint_name(
             endpoint.address, endpoint.hostname, endpoint.target, pod_names=self.options.endpoint_pod_names

@@ -18,9 +18,9 @@ Alias = tuple[Record, Answer]
 
 
 class ZoneQuery(msgspec.Struct):
-    """A query, and the zone that its name is in.
+    """A query, and the zone of the plugin that contains the query name.
 
-    `zone` is in lower case; `spelled` is the same zone in the letter case of the query. The lookup appends each object
+    `zone` is in lower case; `spelled` is the same zone in the letter case of the query. The look-up appends each object
     that it reads to `dependencies`.
     """
 
@@ -32,9 +32,9 @@ class ZoneQuery(msgspec.Struct):
 
     @property
     def depends_on(self) -> tuple[Dependency, ...]:
-        """The objects from which the reply is made, at least one.
+        """Returns the objects that the reply was made from; there is always at least one.
 
-        The plugin *cache* recognises by them that an answer comes from the cluster.
+        By these objects, the plugin *cache* recognises an answer from the cluster.
         """
         return tuple(self.dependencies) or NAME_ALONE
 

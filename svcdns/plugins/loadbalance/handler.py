@@ -1,7 +1,7 @@
 """The `loadbalance` plugin: varies the order of addresses (docs/behaviour/plugins.md#loadbalance).
 
-The plugin does not shuffle replies itself. In each reply, it sets how the order may vary. The answer table then encodes
-several variants of the reply and sends them in turn, so that nothing is shuffled for a later query.
+For each reply, the plugin states how the order may vary. The answer table encodes several variants of the reply, and
+sends them in turn.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ _WEIGHTED: Final = (Type.A, Type.AAAA, Type.SRV)
 
 
 class LoadBalance(Plugin):
-    """Sets how the order of addresses in a reply varies: rotated, drawn by weight, or sorted by preferred networks."""
+    """States how the order of addresses varies: rotated, drawn by weight, or sorted by preferred networks."""
 
     name = "loadbalance"
     reads_nothing = True
 
     def __init__(self, options: Options, environment: Environment) -> None:
-        """Uses the weights that the control process has sent, and later each new version of the weights."""
+        """Takes the weights that the control process has sent, and registers for later versions."""
         self._options, self._environment = options, environment
         self._dependency: Dependency = ("weights", options.path)
         self._rotate: Callable[[Reply, Random], Variants] = Rotation
@@ -56,9 +56,9 @@ class LoadBalance(Plugin):
         return True
 
     def join_fast_path(self, fast_path: FastPath) -> bool:
-        """Lets the fast path shuffle addresses, and returns True.
+        """Lets the fast path (forwarding without the plugin chain) shuffle addresses, and returns True.
 
-        With weights or preferred networks, returns False, and every query goes through the plugin chain.
+        Returns False if weights or preferred networks are configured.
         """
         fast_path.shuffles = True
         return not (self._options.preferred or self._options.path)
@@ -72,7 +72,7 @@ class LoadBalance(Plugin):
         return not (self._options.preferred or self._options.path)
 
     def handle(self, query: Query, following: Following) -> Answer:
-        """Returns the following plugins' answer. In a NOERROR message, sets how the order of the records varies.
+        """Returns the following plugins' answer. For a NOERROR message, states how the order of its records varies.
 
         Zone transfers are not changed. With weights, only replies to A, AAAA and SRV queries are changed.
         """

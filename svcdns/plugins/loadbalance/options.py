@@ -1,8 +1,7 @@
-"""The options of `loadbalance` (docs/behaviour/plugins.md#loadbalance), and its file of weights, which the control
-process reads.
+"""The options of `loadbalance` (docs/behaviour/plugins.md#loadbalance), and its file of weights.
 
-Format of the file: each name is on a line of its own. After that, each address of the name is on a line with its
-weight, 1 to 255. Empty lines and lines that begin with `#` are ignored.
+The control process reads the file. A line with a name begins a group of lines, each with an address of this name and
+its weight from 1 to 255. Empty lines and lines that begin with `#` are ignored.
 """
 
 from __future__ import annotations
@@ -30,15 +29,15 @@ MAX_WEIGHT: Final = 255
 
 
 class WeightFileError(SvcdnsError):
-    """Raised if the file of weights cannot be read or has a syntax error. `str(error)` has the position."""
+    """Raised if the file of weights cannot be read or has a syntax error. The text of the error has the position."""
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """The options of `loadbalance`. `path` is the file of weights, empty for round robin.
+    """The options of `loadbalance`.
 
-    The file is read again every `reload` seconds; 0 means never. `preferred` has the networks whose addresses come
-    first, in this order.
+    `path` is the file of weights, which is empty for round robin. The file is read again every `reload` seconds; 0
+    means never. Addresses in the networks `preferred` come first, in the order of the networks.
     """
 
     position: Position
@@ -48,10 +47,7 @@ class Options:
 
 
 def parse(block: Block) -> Options:
-    """Returns the options of the block's `loadbalance` directives. Raises CorefileError.
-
-    The last directive sets the policy.
-    """
+    """Returns the options of the block's `loadbalance` directives. Raises CorefileError."""
     options = Options(block.directives[0].position)
     for directive in block.directives:
         options = _weighted(directive, block) if _policy(directive) == "weighted" else _round_robin(directive, options)
@@ -98,8 +94,8 @@ def _network(word: Token) -> Network:
 def gather(options: Options, known: Mapping[str, bytes]) -> dict[str, bytes]:  # noqa: ARG001 - a new Corefile reads the file again
     """Reads the file of weights, and returns the weights in the form that `decode` reads.
 
-    If the file is missing and `reload` is not 0, returns nothing, and `refresh` tries again. Raises CorefileError for a
-    file with an error, or if `reload` is 0 and the file is missing.
+    If the file is missing and `reload` is not 0, returns an empty mapping. Raises CorefileError for a file with an
+    error, or if the file is missing and `reload` is 0.
     """
     if not options.path:
         return {}
@@ -123,7 +119,7 @@ def period(options: Options) -> float:
 def refresh(options: Options, known: Mapping[str, bytes]) -> dict[str, bytes]:
     """Reads the file of weights again, and returns the weights.
 
-    If the file has an error, logs the error and returns nothing.
+    If the file has an error, logs the error and returns an empty mapping.
     """
     if not period(options):
         return {}

@@ -1,8 +1,7 @@
 """Makes variants of a reply with the address records in different orders, so that clients use all addresses.
 
-The order in a section is that of CoreDNS's `loadbalance`: CNAME records, other types in their order, addresses, MX
-records. RFC 1794 requires only that the order varies. A reply is split once into such groups of records. For each
-variant, the groups are joined again.
+A variant is a copy of the reply. In a section, CNAME records come first, then other types, addresses, and MX records,
+as in CoreDNS. Only the order of addresses and of MX records varies (RFC 1794).
 """
 
 from __future__ import annotations
@@ -30,11 +29,7 @@ WEIGHTED_VARIANTS: Final = 64
 
 
 def by_kind(records: Iterable[Record]) -> list[Group]:
-    """Splits a section into three groups.
-
-    The first group has the CNAME records and then all records of other types. The second has the address records, and
-    the third the MX records.
-    """
+    """Splits a section into three groups: CNAME and other records, address records, and MX records."""
     cnames, rest, addresses, exchanges = _kinds(records)
     return [(cnames + rest, False), (addresses, True), (exchanges, True)]
 
@@ -42,7 +37,7 @@ def by_kind(records: Iterable[Record]) -> list[Group]:
 def preferring(networks: Sequence[Network]) -> Callable[[Iterable[Record]], list[Group]]:
     """Returns a function that splits a section into groups by the preferred networks.
 
-    The groups are: CNAME records, the addresses in each network, other addresses, MX records, other types.
+    The groups are CNAME records, the addresses in each network, other addresses, MX records, and other types.
     """
 
     def order(records: Iterable[Record]) -> list[Group]:
@@ -67,10 +62,10 @@ def _kinds(records: Iterable[Record]) -> tuple[list[Record], list[Record], list[
 
 
 class Rotation:
-    """A reply whose address and MX records are shuffled once, and then rotated for each variant (order of the records).
+    """Makes variants of a reply by rotation.
 
-    From one variant to the next, a group is rotated by an equal part of its length. So each record is first in equally
-    many variants.
+    The address records and the MX records are shuffled once. From one variant to the next, each group is rotated by an
+    equal share of its length.
     """
 
     def __init__(
@@ -95,10 +90,7 @@ class Rotation:
         """The size of the largest group that is rotated. With more variants, a record would be first twice."""
 
     def variant(self, number: int, of: int) -> Reply:
-        """Returns the reply with its records in order number `number`, from 0 to `of` - 1.
-
-        Order 0 is the shuffled one. In order n, each group is rotated by n / `of` of its length.
-        """
+        """Returns variant `number` of `of` variants. Numbers begin with 0, for the shuffled order."""
         answer, authority, additional = [_rotated(section, number, of) for section in self._sections]
         return msgspec.structs.replace(self._reply, answer=answer, authority=authority, additional=additional)
 
@@ -121,16 +113,16 @@ Weights = Mapping[bytes, Mapping[bytes, int]]
 
 
 class WeightedDraw:
-    """A reply whose first address, in the answer and in the additional section, is drawn by its weight.
+    """Makes variants of a reply whose first address is drawn by weight.
 
-    An address without a weight has the weight 1. The number of variants in which an address is first is proportional to
-    its weight, rounded to whole variants.
+    An address without a weight has the weight 1. The share of the variants in which an address is first is proportional
+    to its weight.
     """
 
     def __init__(self, reply: Reply, random: Random, weights: Weights) -> None:
-        """Finds the addresses of `reply`, which is not changed, and their weights in `weights`.
+        """Finds the addresses of `reply` and their weights.
 
-        In every variant, a section without addresses has its original order.
+        `weights` has the weights by name and address.
         """
         self._reply, self._random = reply, random
         self._answer = _Draw(reply.answer, weights)
@@ -141,11 +133,7 @@ class WeightedDraw:
         """The number of variants that the answer table encodes."""
 
     def variant(self, number: int, of: int) -> Reply:
-        """Returns the reply with its records in order number `number`, from 0 to `of` - 1.
-
-        Its first address was drawn by weight: the larger the weight of an address, the more orders begin with the
-        address.
-        """
+        """Returns variant `number` of `of` variants. Numbers begin with 0."""
         if of not in self._points:
             start = self._random.random()
             self._points[of] = self._random.sample([(number + start) / of for number in range(of)], of)
@@ -156,7 +144,7 @@ class WeightedDraw:
 
 
 class _Draw:
-    """A section of a reply whose first address can be selected in proportion to the weights of its addresses."""
+    """A section of a reply, from which the first address is drawn by weight."""
 
     def __init__(self, records: Section, weights: Weights) -> None:
         self._records = records
@@ -166,10 +154,9 @@ class _Draw:
         self._cumulative = list(accumulate(known))
 
     def section(self, point: float) -> Section:
-        """Returns the section with one address moved to the front. `point` is between 0 and 1, and selects the address.
+        """Returns the section with the selected address and the first address swapped.
 
-        The addresses divide the range from 0 to 1 in proportion to their weights. The selected address and the first
-        address are swapped.
+        `point`, from 0 to 1, selects the address: the addresses divide this range in proportion to their weights.
         """
         if not self.addresses:
             return self._records

@@ -1,8 +1,8 @@
 """The query rule `edns0`: sets, replaces, appends and removes options of the query's OPT record.
 
-If a query has no OPT record, the rule adds an OPT record with a payload size of 4096 octets, even if the rule does not
-apply. The reply then has an OPT record, too. As in CoreDNS, `append` with fixed data always adds an option. With
-computed data, `append` does nothing if an option with the code exists.
+If a query has no OPT record, the rule adds one with a payload size of 4096 octets. The reply then has an OPT record,
+too. As in CoreDNS, `append` with fixed data always adds an option. With computed data, `append` does nothing if the
+query has an option with this code.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ ACTIONS: Final = ("set", "replace", "append", "unset")
 
 
 class Data(Protocol):
-    """Computes the data of an option."""
+    """A function that computes the data of an option."""
 
     def __call__(self, query: Query) -> bytes | None:
-        """Returns the option's data for this query, or None if there are no data."""
+        """Returns the option's data for this query, or None if there are none."""
         ...
 
 
@@ -38,21 +38,21 @@ class Fixed:
     data: bytes
 
     def __call__(self, query: Query) -> bytes:  # noqa: ARG002 - the same for every query
-        """Returns the data, which are the same for every query."""
+        """Returns the data. They are the same for every query."""
         return self.data
 
 
 @dataclass(frozen=True, slots=True)
 class Variable:
-    """Option data that is a property of the query: one of VARIABLES.
+    """Option data that are computed from the query: one of VARIABLES.
 
-    A label of metadata is accepted too, but never has data.
+    Labels of metadata are accepted, but have no data.
     """
 
     name: str
 
     def __call__(self, query: Query) -> bytes | None:
-        """Returns the property of the query as option data, with addresses and numbers in wire format.
+        """Returns the property of the query as option data. Addresses and numbers are in wire format.
 
         Returns None for a label of metadata.
         """
@@ -64,7 +64,7 @@ class Variable:
 class Subnet:
     """The data of a Client Subnet option with the client's network (RFC 7871 §6).
 
-    The network has a prefix of `bits4` bits for an IPv4 address, or of `bits6` bits for an IPv6 address.
+    The prefix has `bits4` bits for an IPv4 address, and `bits6` bits for an IPv6 address.
     """
 
     bits4: int
@@ -101,10 +101,10 @@ _IN_EVERY_PACKET: Final = ("qname", "qtype", "protocol", "server_port")
 
 @dataclass(frozen=True, slots=True)
 class OptionRule:
-    """A rule `rewrite edns0`, which changes the options with the code `code` in the query's OPT record.
+    """A rule `rewrite edns0`, which changes the query's options with the code `code`.
 
-    If `revert` is true, the change is undone in the reply's OPT record. If `local` is true, the reply repeats the
-    client's options with this code.
+    If `revert` is true, the change is undone in the reply. If `local` is true, the reply repeats the client's options
+    with this code.
     """
 
     stop: bool
@@ -117,7 +117,7 @@ class OptionRule:
     def apply(self, draft: QueryDraft) -> Responses | None:
         """Changes the OPT record of the query.
 
-        Returns the response rule that undoes the change, if the rule has `revert`. Returns None if this rule does not
+        If the rule has `revert`, returns a response rule that undoes the change. Returns None if this rule does not
         apply to the query.
         """
         data = self.data(draft.query)

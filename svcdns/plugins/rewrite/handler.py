@@ -1,9 +1,7 @@
 """The handler of `rewrite`: applies query rules to a query, and then response rules to the reply.
 
-Each query rule that applies returns the response rules for its reply. The server core puts the client's question into
-the reply, so this module does not change the reply's question. A plugin may answer with a response code and no message.
-If an applied rule has the mode `stop` or has response rules, such an answer becomes a message, so that response rules
-can change it. The rules are those of docs/behaviour/plugins.md#rewrite.
+Each query rule that applies returns response rules for the reply. The server, not this module, restores the client's
+question in the reply. See docs/behaviour/plugins.md#rewrite.
 """
 
 from __future__ import annotations
@@ -34,7 +32,7 @@ class Rewrite(Plugin):
     def __init__(self, options: Options, environment: Environment) -> None:  # noqa: ARG002 - the rules need nothing else
         """Sets `echoed_options` to the codes of the rules `edns0 local`.
 
-        As in CoreDNS, the options with these codes are sent back to every client that sends them.
+        As in CoreDNS, the server repeats the client's options with these codes in the reply.
         """
         self._rules = options.rules
         self.echoed_options = frozenset(
@@ -66,9 +64,10 @@ class Rewrite(Plugin):
 def _answer(
     query: Query, draft: QueryDraft, responses: list[ResponseRule], following: Following, *, write: bool
 ) -> Generator[Answer, Reply, Reply]:
-    """Returns the rewritten reply of the following plugins.
+    """Passes on the changed query, and returns the reply after the response rules.
 
-    If these plugins change the header or the EDNS data of their query, the client's query is changed in the same way.
+    If the following plugins change the header or the EDNS data of their query, the client's query is changed in the
+    same way. If `write` is true, a reply that is only a response code becomes a message.
     """
     reply = yield following(draft.query)
     query.flags, query.edns = draft.query.flags, draft.query.edns

@@ -1,6 +1,6 @@
 """How rules match and change names. A name is text in presentation form, absolute and in lower case.
 
-This module does not check whether a changed text is still a domain name; the rules do that.
+The result of a change need not be a valid domain name; the callers check it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ MATCH_KINDS: Final = ("exact", "prefix", "suffix", "substring", "regex")
 
 
 class NameChange(Protocol):
-    """Changes the text of a name."""
+    """A function that changes the text of a name."""
 
     def __call__(self, name: str) -> str:
         """Returns the changed name, or the same name if the change does not apply."""
@@ -28,7 +28,7 @@ class NameChange(Protocol):
 class Match:
     """The names that a rule applies to. `kind` is one of MATCH_KINDS.
 
-    With the kind `regex`, a name is matched against `pattern`, otherwise compared with `text`.
+    With the kind `regex`, a name is matched against `pattern`. With all other kinds, it is compared with `text`.
     """
 
     kind: str
@@ -40,7 +40,7 @@ class Match:
         return self.replaced(name, "") is not None
 
     def replaced(self, name: str, to: str) -> str | None:
-        """Returns the name with `to` in place of the part that matches, or None if the name does not match.
+        """Returns the name with `to` in place of the matching part, or None if the name does not match.
 
         With the kind `regex`, `{n}` in `to` is replaced by group n.
         """
@@ -58,7 +58,7 @@ class Match:
 
 @dataclass(frozen=True, slots=True)
 class RevertName:
-    """Changes the name `new` back to `original`, also at the end of longer names."""
+    """Changes the name `new`, and names that end with it, back to `original`."""
 
     new: str
     original: str
@@ -78,7 +78,7 @@ class ReplaceName:
     to: str
 
     def __call__(self, name: str) -> str:
-        """Returns the name with `to` in place of the part that matches."""
+        """Returns the name with `to` in place of the matching part."""
         replaced = self.match.replaced(name, self.to)
         return name if replaced is None else replaced
 

@@ -1,7 +1,7 @@
 """Parses the options of the `rewrite` plugin (docs/behaviour/plugins.md#rewrite).
 
-A directive is one rule. The rule consists of the words on the line of the directive. If there are fewer than two, the
-words of the lines in its braces are added.
+Each directive is one rule, which consists of the words on its line. If the line has fewer than two words, the words in
+the braces are added.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""The query rules. Each changes the queries that it applies to, and returns the response rules for their replies.
+"""The query rules. Each rule changes the queries that it applies to, and returns response rules for their replies.
 
-Rules change a `QueryDraft`, never the client's query. The rule for EDNS options is in `edns`.
+Rules change a `QueryDraft`, never the client's query. The rule for EDNS options is in the module `edns`.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ Responses = tuple[ResponseRule, ...]
 
 
 class InvalidNameError(Exception):
-    """Raised if a rule makes a text that is not a domain name."""
+    """Raised if a rule produces a text that is not a domain name."""
 
 
 class QueryDraft:
-    """A copy of the query, which the rules change. `name` is the query name as text in lower case.
+    """A copy of the query, which the rules change.
 
-    `per_client` is true if a rule added data that depend on the client, such as its address. Then two clients that send
-    equal packets may need different answers.
+    `name` is the query name as text in lower case. If `per_client` is true, a rule has added data of the client, such
+    as its address: the reply must not be reused for other clients.
     """
 
     __slots__ = ("name", "per_client", "query")
@@ -52,7 +52,7 @@ class Rule(Protocol):
 
     @property
     def stop(self) -> bool:
-        """True if no later rule is tried after this one has been applied."""
+        """Returns True if no later rule is tried after this one has been applied."""
         ...
 
     def apply(self, draft: QueryDraft) -> Responses | None:
@@ -64,7 +64,7 @@ class Rule(Protocol):
 class NameRule:
     """Changes the query name.
 
-    With `auto`, the reply has the original name again. `answers` has further response rules.
+    If `auto` is true, the reply has the original name again. `answers` has additional response rules.
     """
 
     stop: bool
@@ -123,7 +123,7 @@ class ClassRule:
 
 @dataclass(frozen=True, slots=True)
 class ResponsesRule:
-    """A rule `rewrite ttl` or `rewrite rcode`: it changes the replies to queries for names that match."""
+    """A rule `rewrite ttl` or `rewrite rcode`, which changes the replies to queries for matching names."""
 
     stop: bool
     match: Match
@@ -136,9 +136,9 @@ class ResponsesRule:
 
 @dataclass(frozen=True, slots=True)
 class CnameRule:
-    """A rule `rewrite cname`: it leaves the query unchanged, and changes CNAME records in the reply.
+    """A rule `rewrite cname`, which changes the CNAME records in replies. The query stays unchanged.
 
-    It applies to every query, so in mode `stop` no later rule is tried.
+    The rule applies to every query.
     """
 
     stop: bool

@@ -1,7 +1,7 @@
-"""A reply while response rules change it: `ReplyDraft`, and `apply_rules`, which applies the rules to each record.
+"""A reply while response rules change it.
 
-While `apply_rules` goes through the records, rules may replace a record or the whole answer section. So each record is
-wrapped in a `DraftRecord`, which stays the same object. This module knows no rule; the rules are in `response_rules`.
+`apply_rules` applies the rules to each record of a `ReplyDraft`. A rule may replace a record, or the whole answer
+section. The rules are in the module `response_rules`.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class DraftRecord:
 
 
 class ReplyDraft:
-    """A reply that is being changed. `query` is the query that the following plugins have answered."""
+    """A reply that is being changed. `query` is the query that led to the reply."""
 
     def __init__(self, reply: Reply, query: Query) -> None:
         self.reply, self.query = reply, query
@@ -42,9 +42,9 @@ class ReplyDraft:
         self.additional = draft_records(reply.additional)
 
     def keep_ttls(self) -> None:
-        """Limits the lifetime of the reply to the time until its TTLs change.
+        """Forbids reuse of the reply after its TTLs would change.
 
-        Called after a rule has used the present values of the TTLs.
+        Call it after a rule has used the values of the TTLs.
         """
         reply = self.reply
         self.reply = msgspec.structs.replace(
@@ -70,8 +70,8 @@ class ResponseRule(Protocol):
     def apply(self, draft: ReplyDraft, item: DraftRecord | None) -> RuleSteps | None:
         """Changes one record, or the draft as a whole.
 
-        Returns None, or the steps to run if the rule must query the server. The method is called for each record, and
-        with `item` None for the OPT record. For a reply without any record, it is called once with `item` None.
+        The method is called for each record, and with `item` None for the OPT record or for a reply without records.
+        Returns steps to run if the rule must query the server, otherwise None.
         """
         ...
 
@@ -79,8 +79,7 @@ class ResponseRule(Protocol):
 def apply_rules(draft: ReplyDraft, rules: list[ResponseRule]) -> Generator[Answer, Reply, Reply]:
     """Applies all rules to each record and to the OPT record, and returns the reply. Raises NameTextError.
 
-    The sections are handled in the order authority, answer, additional. For each record, the rules are applied from the
-    last to the first.
+    The sections are changed in the order authority, answer, additional. The last rule is applied first.
     """
     items: list[DraftRecord | None] = [*draft.authority, *draft.answer, *draft.additional]
     if draft.edns is not None or not items:

@@ -1,6 +1,6 @@
-"""The response rules. Each changes one record of a `ReplyDraft`, or the draft as a whole.
+"""The response rules. Each rule changes one record of a `ReplyDraft`, or the draft as a whole.
 
-A rule raises `NameTextError` if the text that it makes is not a domain name.
+A rule raises `NameTextError` if its result is not a domain name.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class OwnerNames:
 
 @dataclass(frozen=True, slots=True)
 class ValueNames:
-    """Changes names in the RDATA of CNAME, DNAME, MX, NAPTR, NS, PTR and SRV records, and the first name of a SOA."""
+    """Changes names in the RDATA of CNAME, DNAME, MX, NAPTR, NS, PTR and SRV records, and the MNAME of SOA records."""
 
     change: NameChange
 
@@ -58,7 +58,7 @@ class ValueNames:
 class TtlBounds:
     """Limits TTLs to a range, in seconds.
 
-    As in CoreDNS, the TTL field of the OPT record is limited too, although it holds flags. This may change the DO bit.
+    As in CoreDNS, the OPT record's TTL field is limited too, although it contains flags. This may change the DO bit.
     """
 
     least: int
@@ -96,7 +96,7 @@ class ResponseCode:
 class CnameTarget:
     """Changes the targets of CNAME records that match.
 
-    Replaces the records after a changed CNAME record by the server's answer for the new target.
+    The records after a changed CNAME record are replaced by the server's answer for the new target.
     """
 
     match: Match
@@ -132,10 +132,10 @@ class CnameTarget:
 
 @dataclass(frozen=True, slots=True)
 class OptionRevert:
-    """Undoes in the reply what a query rule did to an EDNS option of the query.
+    """Restores an EDNS option of the reply that a query rule changed in the query.
 
-    `data` is the option's old data, which is restored. If the query rule added the option, `data` is None, and the
-    option is removed.
+    `data` is the option's original value. If the query rule added the option, `data` is None, and the option is
+    removed.
     """
 
     code: int
@@ -147,7 +147,7 @@ class OptionRevert:
             draft.edns = self.reverted(draft.edns)
 
     def reverted(self, edns: Edns) -> Edns:
-        """Returns the OPT record with the old data in the first option with this code, or without that option."""
+        """Returns the OPT record with the original value in the first option with this code, or without this option."""
         codes = [code for code, _ in edns.options]
         if self.code not in codes:
             return edns
@@ -166,7 +166,7 @@ def _name_at(record: Record) -> int | None:
 
 
 def _renamed(name: bytes, change: NameChange) -> bytes:
-    """Returns the changed name, or the same object if its text does not change. Raises NameTextError."""
+    """Returns the changed name, or the same object if the text does not change. Raises NameTextError."""
     text = names.to_text(name)
     new = change(text)
     return name if new == text else names.from_text(new)

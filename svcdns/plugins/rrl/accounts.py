@@ -1,11 +1,8 @@
 """The table of accounts: how many more replies each account may have. Does no I/O.
 
-Each second an account is credited with the replies that it may have per second. Each reply debits it, also a reply that
-is dropped. The credit is at most that of one second, and the deficit at most that of `window` seconds. For each account
-the table stores one time in place of the balance: when the balance was, or will be, zero.
-
-The table has a fixed size, whatever the clients ask. An account has one of WAYS places, which its hash decides. If all
-of them are taken, the account with the most credit gives up its place. So accounts over their limit stay.
+An account is credited continuously, up to the replies of one second. Each reply debits the account, even if it is
+dropped. The deficit is at most that of `window` seconds. The table has a fixed size: an account can be in WAYS places,
+and replaces the account with the most credit there.
 """
 
 from __future__ import annotations
@@ -25,14 +22,15 @@ _ROUNDING: Final = 1e-6
 
 
 class Accounts:
-    """A table with the balance of each account. Allocates its memory at the first debit."""
+    """A table with the balance of each account. The memory is allocated at the first debit."""
 
     __slots__ = ("_hashes", "_sets", "_slip_ratio", "_slips", "_times", "_window")
 
     def __init__(self, size: int, window: float, slip_ratio: int) -> None:
-        """`size` is the number of accounts, and at least MIN_ACCOUNTS. `window` is in seconds.
+        """`size` is the number of accounts, but at least MIN_ACCOUNTS. `window` is in seconds.
 
-        Every `slip_ratio`-th reply over the limit is to be truncated; with 0, every reply over the limit is dropped.
+        Every `slip_ratio`-th reply over the limit is truncated, and the others are dropped. With 0, all of them are
+        dropped.
         """
         self._sets = -(-max(MIN_ACCOUNTS, size) // WAYS)
         self._window, self._slip_ratio = window, slip_ratio
@@ -40,14 +38,14 @@ class Accounts:
 
     @property
     def octets(self) -> int:
-        """The octets of memory that the table takes now."""
+        """Returns the octets of memory that the table takes now."""
         return ACCOUNT_SIZE * len(self._slips)
 
     def debit(self, account: int, interval: float, now: float) -> Verdict:
         """Debits an account by one reply, and returns what to do with the reply.
 
-        `account` is a hash of 64 bits. `interval` is the number of seconds in which the account is credited with one
-        reply. `now` is in seconds on a monotonic clock.
+        `account` is a hash of 64 bits. The account is credited with one reply every `interval` seconds. `now` is in
+        seconds on a monotonic clock.
         """
         hashes, times = self._hashes, self._times
         if not hashes:

@@ -1,7 +1,7 @@
-"""Limits the rate of replies (docs/plugins/rrl.md).
+"""Limits the rate of replies over UDP (docs/plugins/rrl.md).
 
-The plugin changes nothing in the plugin chain, because replies from the answer table do not go through the chain. The
-responder asks its rate limiter about every reply over UDP (`svcdns.plugin_api.rate_limit`).
+The plugin changes nothing in the plugin chain. The responder calls the rate limiter for every reply, even if the reply
+comes from the answer table (`svcdns.plugin_api.rate_limit`).
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ _ACTIONS: Final = {Verdict.DROP: "drop", Verdict.TRUNCATE: "truncate"}
 
 
 class Rrl(Plugin):
-    """The plugin `rrl` of one block. It provides the block's rate limiter."""
+    """The plugin `rrl` of one block, which provides the block's rate limiter."""
 
     name = "rrl"
     reads_nothing = True
@@ -82,7 +82,7 @@ class Limiter:
     error_account = bytes((ReplyClass.ERROR,))
 
     def __init__(self, options: Options, environment: Environment) -> None:
-        """Uses the clock, the counters and the server label of `environment`."""
+        """Takes the clock, the counters and the server label of `environment`."""
         self._zones = tuple(names.from_text(zone).lower() for zone in options.zones)
         self._accounts = Accounts(options.table_size, options.window, options.slip_ratio)
         self._intervals = [_interval(rate) for rate in options.allowances]
@@ -97,7 +97,7 @@ class Limiter:
         return any(names.is_within(key, zone) for zone in self._zones)
 
     def account(self, query: Query, reply: Reply) -> bytes:
-        """Returns the account of a reply: its class, and the type and name that the replies of the account share."""
+        """Returns the name of the account that a reply belongs to: its class, a type and a name as octets."""
         kind = _class_of(reply)
         if kind is ReplyClass.ERROR:
             return self.error_account
@@ -109,7 +109,7 @@ class Limiter:
         return bytes((kind, rtype >> 8, rtype & 0xFF)) + name
 
     def admits(self, address: str) -> bool:
-        """Debits the network's account of queries. Returns False if the query must be dropped."""
+        """Debits the account for queries of the client's network. Returns False if the query must be dropped."""
         interval = self._request_interval
         if not interval:
             return True
@@ -133,7 +133,7 @@ class Limiter:
         return Verdict.SEND if self._report_only else verdict
 
     def count_shortened(self) -> Increment:
-        """Counts a reply that is truncated because it is too long in comparison with its query."""
+        """Counts a reply that is truncated because it is much longer than its query."""
         cell = self._counters.cell(SHORTENED, self._server)
         self._counters.add(cell)
         return cell, 1.0
@@ -150,7 +150,7 @@ class Limiter:
         return address
 
     def _network(self, address: str) -> bytes:
-        """Returns the client's network as octets. Clients without an IP address are in one network."""
+        """Returns the client's network as octets. All clients without an IP address are in one network."""
         octets = packed(address)
         if octets is None:
             return b""
@@ -171,15 +171,12 @@ def _class_of(reply: Reply) -> ReplyClass:
 
 
 def _interval(rate: float) -> float:
-    """Returns the seconds between two replies at `rate` replies per second; 0 if the rate is not limited."""
+    """Returns the seconds between two replies at `rate` replies per second. Returns 0 if the rate is not limited."""
     return 1.0 / rate if rate else 0.0
 
 
 def _mask(length: int) -> tuple[int, int]:
-    """Returns how many whole octets a prefix of `length` bits has, and the mask of the next octet.
-
-    The mask is 0 if the prefix ends with a whole octet.
-    """
+    """Returns the number of whole octets in a prefix of `length` bits, and the mask for the next octet."""
     whole, bits = divmod(length, 8)
     return whole, 0xFF << 8 - bits & 0xFF
 

@@ -46,11 +46,11 @@ _NUMBER: Final = re.compile(r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d{1,3})?"
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """The options of the block's first `rrl` directive.
+    """The options of the block's first `rrl` directive. Zones are text.
 
-    `zones` are texts. `window` is in seconds. `allowances` has a number for each class of replies: the replies per
-    second that an account may have, or 0 for no limit. `requests` is the same for the queries of a network. Every
-    `slip_ratio`-th reply over the limit is sent truncated; with 0, none is. `table_size` is the number of accounts.
+    `allowances` has the replies per second of an account for each class of replies; 0 means no limit. `requests` is the
+    limit for the queries of a network. `window` is in seconds. Every `slip_ratio`-th reply over the limit is sent
+    truncated; with 0, none is. `table_size` is the number of accounts.
     """
 
     zones: tuple[str, ...] = (".",)
@@ -68,7 +68,7 @@ class Options:
 def parse(block: Block) -> Options:
     """Returns the options of the block's first `rrl` directive. Raises CorefileError.
 
-    As in the external plugin, further `rrl` directives of the block have no effect; each gets a warning.
+    Each further `rrl` directive of the block has no effect, and gets a warning.
     """
     directive, *others = block.directives
     values: dict[str, float] = {}
@@ -106,7 +106,7 @@ def _ignored(directive: Directive) -> str:
 
 
 def _value(name: str, word: Token) -> float:
-    """Returns the value of an option that is neither an allowance of replies nor `report-only`."""
+    """Parses the value of an option that is neither an allowance nor `report-only`."""
     if name == "window":
         seconds = _number(word)
         if seconds <= 0:

@@ -1,4 +1,4 @@
-"""The data of a query that templates read (`.`), and the functions that expressions call."""
+"""The data of a query for templates (`.`), and the functions that expressions may call."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ _BITS: Final = {
 def class_and_type(query: Query, rclass: int, rtype: int) -> tuple[str, str]:
     """Returns class and type of a query as text, for metrics and templates.
 
-    If the class of the query is ANY, uses `rclass`, the class of the rule. If the type is ANY, uses `rtype`. The text
-    is empty for a number without a mnemonic.
+    `rclass` is used if the query's class is ANY, and `rtype` if its type is ANY. The text of a number without a
+    mnemonic is empty.
     """
     class_name = class_text(query.rclass if query.rclass != Class.ANY else rclass)
     type_name = type_text(query.rtype if query.rtype != Type.ANY else rtype)
@@ -34,20 +34,20 @@ def class_and_type(query: Query, rclass: int, rtype: int) -> tuple[str, str]:
 
 
 def groups_of(pattern: Regex, match: tuple[str, ...]) -> dict[str, str]:
-    """Returns the groups of a match by name, and by number as text."""
+    """Returns the groups of a match. The keys are the names of the groups, and their numbers as text."""
     by_number = {str(number): group for number, group in enumerate(match)}
     return by_number | {name: match[number] for name, number in pattern.names}
 
 
 def functions(query: Query, groups: dict[str, str]) -> dict[str, Callable[..., Any]]:
-    """Returns the functions for expressions: those for the query's properties, and `group(name)`."""
+    """Returns the functions for expressions: one for each property of the query, and `group(name)`."""
     return {**query_functions(query), GROUP_FUNCTION: lambda name: groups.get(str(name), "")}
 
 
 def root(
     query: Query, zone: str, shown: tuple[str, str], pattern: Regex, groups: tuple[str, ...], variables: dict[str, Any]
 ) -> Struct:
-    """Returns the value of `.` in templates. The value has the same fields as in CoreDNS.
+    """Returns the value of `.` in templates, with the fields that CoreDNS has.
 
     `shown` is the result of `class_and_type`.
     """

@@ -1,7 +1,6 @@
 """The handler of `template`: finds the rule for a query, and makes the reply from the rule's templates.
 
-If a reply depends on more than the packet, such as the client's address, no cache uses the reply for another query. The
-rules are those of docs/behaviour/plugins.md#template.
+See docs/behaviour/plugins.md#template.
 """
 
 from __future__ import annotations
@@ -51,8 +50,8 @@ class Template(Plugin):
     def handle(self, query: Query, following: Following) -> Answer:
         """Returns the reply of the first rule that applies to the query.
 
-        If the zone, class and type of a rule match, but not its name pattern or its condition, the reply is SERVFAIL.
-        If the rule has `fallthrough` for the query name, the next rule is tried instead.
+        If only the zone, class and type of a rule match, the reply is SERVFAIL. If the rule also has `fallthrough` for
+        the query name, the next rule is tried instead.
         """
         per_client = False
         for rule in self._rules:
@@ -75,7 +74,7 @@ class Template(Plugin):
 
 
 class _Match(msgspec.Struct):
-    """The match of a query with a rule: the zone, the matching pattern, its groups, and the rule's variables."""
+    """A match of a query with a rule: the zone, the pattern, its groups, and the rule's variables."""
 
     query: Query
     zone: str
@@ -101,9 +100,9 @@ class _RuleHandler:
         """True if the templates depend on more than the packet."""
 
     def zone_of(self, query: Query) -> str | None:
-        """Returns the longest zone of the rule that contains the query name, or None.
+        """Returns the longest zone of the rule that contains the query name.
 
-        Also returns None if the rule is for another class or type.
+        Returns None if there is none, or if the rule is for another class or type.
         """
         rule = self._rule
         if Class.ANY not in (rule.rclass, query.rclass) and rule.rclass != query.rclass:
@@ -114,11 +113,10 @@ class _RuleHandler:
         return max(enclosing)[1] if enclosing else None
 
     def falls_through(self, query: Query) -> bool:
-        """Returns True if the option `fallthrough` passes the query on when the rule does not apply."""
+        """Returns True if the option `fallthrough` covers the query name."""
         return any(names.is_within(query.key, zone) for zone in self._fallthrough)
 
     def match(self, query: Query, zone: str) -> _Match | None:
-        """Returns the match of the first pattern that matches the query name, or None if no pattern matches."""
         name = names.to_text(query.key)
         for pattern in self._rule.patterns:
             groups = pattern.find(name)
@@ -127,7 +125,7 @@ class _RuleHandler:
         return None
 
     def evaluate(self, match: _Match) -> bool:
-        """Evaluates the variables, and returns whether all conditions are true. Raises EvaluationError."""
+        """Evaluates the variables of the rule. Returns True if all its conditions are true. Raises EvaluationError."""
         rule = self._rule
         if not rule.variables and not rule.conditions:
             return True
@@ -137,9 +135,9 @@ class _RuleHandler:
         return all(condition.run(values) is True for condition in rule.conditions)
 
     def reply(self, match: _Match) -> Generator[Answer, Reply, Reply]:
-        """Returns the reply that the rule's templates make.
+        """Returns the reply from the rule's templates.
 
-        If the answer to an A or AAAA query has a CNAME record, the server's answer for its target is added.
+        If an A or AAAA query is answered with a CNAME record, the server's answer for the target is added.
         """
         rule, query = self._rule, match.query
         shown = class_and_type(query, rule.rclass, rule.rtype)
@@ -175,9 +173,9 @@ class _RuleHandler:
         )
 
     def _record(self, section: str, template: ParsedTemplate, data: Struct, labels: tuple[str, ...]) -> Record:
-        """Returns the record that a template makes.
+        """Returns the record from one template.
 
-        Raises RenderError, ZoneFileError or NameTextError, and counts the error in the metrics.
+        Counts errors in the metrics, and raises RenderError, ZoneFileError or NameTextError.
         """
         try:
             rendered = template.render(data)
@@ -192,7 +190,7 @@ class _RuleHandler:
 
 
 def _extended_error(error: tuple[int, str] | None) -> Edns | None:
-    """Returns an OPT record with the extended DNS error, or None without an error. As in CoreDNS, the DO bit is set."""
+    """Returns an OPT record with the extended DNS error, or None without an error."""
     if error is None:
         return None
     code, text = error
@@ -200,5 +198,5 @@ def _extended_error(error: tuple[int, str] | None) -> Edns | None:
 
 
 def _for_this_client(answer: Answer) -> Answer:
-    """Returns the answer, marked so that no cache uses it for another client or query."""
+    """Returns the answer, marked so that the reply is never reused for another query."""
     return then(answer, lambda reply: msgspec.structs.replace(reply, scope=CacheScope.CLIENT, lifetime=NOT_REUSABLE))

@@ -29,8 +29,8 @@ _VARIABLE: Final = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
 class Rule:
     """One `template` directive: the queries that it applies to, and its answer.
 
-    `answer`, `additional` and `authority` have one template for each record of the section. `zones` and `fallthrough`
-    are names as text. `ederror` is an extended DNS error (RFC 8914): its code and text.
+    `answer`, `additional` and `authority` have one template for each record. `zones` and `fallthrough` are names as
+    text. `ederror` has the code and text of an extended DNS error (RFC 8914).
     """
 
     rclass: int
@@ -103,8 +103,6 @@ def _rule(directive: Directive, zones: tuple[str, ...]) -> Rule:
 
 
 class _RuleDraft:
-    """A rule while its lines are parsed."""
-
     def __init__(self) -> None:
         self.patterns: list[Regex] = []
         self.variables: dict[str, Expression] = {}
@@ -116,7 +114,7 @@ class _RuleDraft:
         self.fallthrough: tuple[str, ...] = ()
 
     def add(self, line: Directive) -> None:
-        """Adds one line of the directive's block to the rule. Raises CorefileError."""
+        """Adds one line in the directive's braces to the rule. Raises CorefileError."""
         arguments.no_body(line)
         match line.name.text:
             case "match":

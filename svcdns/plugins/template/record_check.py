@@ -1,7 +1,6 @@
 """Warns about templates that cannot make a valid resource record for any query. The control process runs this check.
 
-Only templates whose result is the same for all queries are checked. The server starts nevertheless. As in CoreDNS,
-queries that such a template answers get SERVFAIL.
+A template is checked only if its validity does not depend on the query. The server starts in spite of a warning.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ _FIXED: Final = frozenset({"Name", "Zone", "Class", "Type"})
 
 
 def gather(options: Options, known: Mapping[str, bytes]) -> dict[str, bytes]:  # noqa: ARG001 - there is nothing to read
-    """Logs a warning for each template that makes no record for any query. Returns no data for the workers."""
+    """Logs a warning for each template that makes no valid record for any query. Returns no data for the workers."""
     for rule in (rule for rule in options.rules if rule.zones):
         zone = rule.zones[0]
         name = "name." if zone == "." else f"name.{zone}"
@@ -37,9 +36,9 @@ def gather(options: Options, known: Mapping[str, bytes]) -> dict[str, bytes]:  #
 
 
 def _error(template: ParsedTemplate, sample: Struct) -> str:
-    """Returns the reason why a template makes no record for any query.
+    """Returns the reason why a template makes no valid record for any query.
 
-    Returns an empty text if the template makes a record, or if the result depends on the query.
+    Returns an empty text if the template makes a valid record, or if this depends on the query.
     """
     if not template.fields <= _FIXED:
         return ""

@@ -1,9 +1,8 @@
 """The `transfer` plugin: answers AXFR and IXFR queries (RFC 5936, RFC 1995), and sends NOTIFY messages (RFC 1996).
 
-This module decides which clients may transfer a zone, and in which form they get it. It has no records of its own: the
-records come from plugins of the server block that have a method `transfer` (see `plugin_api.zone_transfer`). The reply
-to IXFR is the whole zone or, if the client's copy is current, only the SOA record. The number of transfers at the same
-time is limited. The rules are those of docs/behaviour/plugins.md#transfer.
+This module decides which clients may transfer a zone. The records come from other plugins with a method `transfer` (see
+`plugin_api.zone_transfer`). The reply to IXFR is the whole zone, or only the SOA record if the client's copy is
+current. See docs/behaviour/plugins.md#transfer.
 """
 
 from __future__ import annotations
@@ -49,9 +48,7 @@ class Transfer(Plugin):
         return Settings(warnings=options.warnings)
 
     def __init__(self, options: Options, environment: Environment) -> None:
-        """Sorts the zones of all directives, longest first, so that the first zone that contains a name is the
-        longest.
-        """
+        """Sorts the zones of all directives, the longest name first."""
         self._environment = environment
         self._rules = [(names.from_text(zone).lower(), rule) for rule in options.rules for zone in rule.zones]
         self._rules.sort(key=lambda item: len(item[0]), reverse=True)
@@ -96,7 +93,7 @@ class Transfer(Plugin):
         return Reply(flags=query.reply_flags | AA, stream=self._stream(query, offer.records))
 
     def _offer(self, query: Query, serial: int) -> ZoneOffer | None:
-        """Returns the offer of the first plugin of the chain that has the zone, or None if no plugin has it."""
+        """Returns the offer of the first plugin that has the zone, or None if no plugin has it."""
         zone, visibility = query.key, query.visibility
         for peer in self._environment.peers(""):
             offer: ZoneOffer | None = (
@@ -109,7 +106,7 @@ class Transfer(Plugin):
     def _stream(self, query: Query, zone: Iterable[Iterable[Record]]) -> Generator[Iterable[Record], None, None]:
         """Yields the zone's records.
 
-        Until the generator ends or is closed, the transfer counts for the limit of transfers at the same time.
+        The transfer counts towards the limit of simultaneous transfers until the generator ends or is closed.
         """
         self._active += 1
         portion: Iterable[Record] = ()
@@ -130,7 +127,7 @@ class Transfer(Plugin):
     # -- NOTIFY
 
     def notify(self, zone: bytes) -> None:
-        """Sends NOTIFY messages for the zone to every address of `to` (RFC 1996). Does not wait for the replies."""
+        """Sends NOTIFY messages for the zone to every address of `to` (RFC 1996). Returns before replies arrive."""
         rule = self._rule_for(zone)
         if rule is None:
             return
@@ -140,7 +137,7 @@ class Transfer(Plugin):
             task.add_done_callback(self._tasks.discard)
 
     def stop(self) -> None:
-        """Cancels the NOTIFY messages that wait for a reply."""
+        """Cancels the NOTIFY messages that have no reply yet."""
         for task in tuple(self._tasks):
             task.cancel()
 
@@ -148,8 +145,7 @@ class Transfer(Plugin):
 async def notify(zone: bytes, address: Address, source: str, log: logging.Logger) -> None:
     """Notifies one address that the zone has changed, with up to NOTIFY_TRIES messages.
 
-    If the server at the address does not accept any, a warning is logged. With an empty `source`, the kernel chooses
-    the local address.
+    Logs a warning if none of them is acknowledged. If `source` is empty, the kernel chooses the local address.
     """
     message = UpstreamQuery(zone, Type.SOA, Class.IN, Opcode.NOTIFY << 11 | AA)
     reason = ""

@@ -19,8 +19,8 @@ DNS_PORT: Final = 53
 class Rule:
     """One `transfer` directive.
 
-    `to` has addresses, in canonical text, and ports. `any_client` is true if `*` is one of the arguments of `to`.
-    NOTIFY messages are sent from the address `source`; if it is empty, the kernel chooses the address.
+    `to` has addresses in canonical text, with ports. `any_client` is true if `*` is an argument of `to`. NOTIFY
+    messages are sent from the address `source`. If it is empty, the kernel chooses the address.
     """
 
     zones: tuple[str, ...]

@@ -1,7 +1,7 @@
 """The open TCP and TLS connections of one worker: their limits, and how they end at a stop or an upgrade.
 
-The limits are for all clients together. When a limit is reached, the client with the most connections loses one, so
-that other clients find room. A client is an IPv4 address or an IPv6 network of 64 bits.
+Rule: when a limit is reached, the client with the most connections loses one. A client is an IPv4 address or an IPv6
+network of 64 bits.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ Item = TypeVar("Item")
 
 
 class Detached(NamedTuple):
-    """A connection on its way from one worker to another.
+    """A connection that one worker hands over to another.
 
-    `fd` is its descriptor. `host`, `port` and `family` (4 or 6) identify its listener. `timeout` is the number of
-    seconds until the connection's timeout. `buffer` has the octets of its next query that have arrived. `queries` is
-    the number of queries that the client may still send, or -1 for any number.
+    `fd` is its file descriptor. `host`, `port` and `family` (4 or 6) identify its listener. `timeout` is the number of
+    seconds until it expires. `buffer` has the octets of an incomplete query. `queries` is the number of queries that
+    the client may still send, or -1 for no limit.
     """
 
     fd: int
@@ -58,34 +58,36 @@ class OpenConnection(Protocol):
 
     @property
     def closing(self) -> bool:
-        """True if the connection will be closed after a reply."""
+        """Returns True if the connection will be closed after a reply."""
         ...
 
     @property
     def waits_for_query(self) -> bool:
-        """True if no query or reply is in progress, and nothing of the next query has arrived."""
+        """Returns True if no query or reply is in progress, and no octet of the next query has arrived."""
         ...
 
     @property
     def deadline(self) -> float:
-        """The time of the connection's timeout, on the loop's clock."""
+        """Returns the time at which the connection expires, on the loop's clock."""
         ...
 
     @property
     def buffered(self) -> int:
-        """The octets that the connection has received and not answered, and those that its client has not taken."""
+        """Returns the number of received octets that are not answered, plus the sent octets that the client has not
+        read.
+        """
         ...
 
     def shed(self, reason: ShedReason) -> None:
-        """Closes the connection at once, and counts it in a metric by `reason`."""
+        """Closes the connection, and counts it in a metric by `reason`."""
         ...
 
     def finish(self) -> None:
-        """Closes the connection once all queries that have arrived are answered."""
+        """Closes the connection when all queries that have arrived are answered."""
         ...
 
     def detach(self) -> Detached | None:
-        """Stops serving the connection, and returns it for another worker, or None if that is not possible now."""
+        """Stops serving the connection, and returns it for another worker. Returns None if that is not possible now."""
         ...
 
     def close_detached(self) -> None:
@@ -104,7 +106,7 @@ def client_key(address: str) -> bytes:
 
 
 class ByClient(Generic[Item]):
-    """A set of connections that knows the client of each."""
+    """A set of connections, grouped by client."""
 
     def __init__(self) -> None:
         self._client_of: dict[Item, bytes] = {}
@@ -119,7 +121,7 @@ class ByClient(Generic[Item]):
         return item in self._client_of
 
     def __iter__(self) -> Iterator[Item]:
-        """The connections, in the order in which they were added."""
+        """Iterates over the connections in the order in which they were added."""
         return iter(self._client_of)
 
     def add(self, item: Item, client: bytes) -> None:
@@ -141,19 +143,19 @@ class ByClient(Generic[Item]):
         return len(self._items.get(client, ()))
 
     def most(self) -> dict[Item, None]:
-        """Returns the connections of the client that has the most, the oldest first."""
+        """Returns the connections of the client that has the most connections, the oldest first."""
         return max(self._items.values(), key=len, default={})
 
 
 class TcpConnections:
     """The open connections of one worker, up to a maximum.
 
-    At a stop they are closed in four steps: `close_present`, `close_after_reply`, `hurry`, `drain`. The first two steps
-    close a connection only after a reply, so that no client loses a query. An upgrade begins with the second step.
+    At a stop, call `close_present`, `close_after_reply`, `hurry` and `drain`, in this order. At an upgrade, begin with
+    `close_after_reply`. The first two close a connection only after a reply, so no query is lost.
     """
 
     def __init__(self, most: int = MAX_CONNECTIONS, poll_sockets: Callable[[], object] | None = None) -> None:
-        """`most` is the number of connections that may be open at once.
+        """`most` is the maximum number of open connections.
 
         `poll_sockets` reads the UDP sockets. It is called between two pieces of work for connections.
         """
@@ -183,10 +185,10 @@ class TcpConnections:
             self.poll_at = perf_counter() + POLL_INTERVAL
 
     def admit(self, client: bytes) -> bool:
-        """Returns True if a client may open a further connection.
+        """Returns True if a client may open another connection.
 
-        If too many are open, the client with the most connections loses one that has been idle for long. Returns False
-        if no other client has more connections than this one would have.
+        If the maximum is reached, closes a connection of the client that has the most. Returns False if no other client
+        has more connections than this client.
         """
         if not self.full:
             return True
@@ -211,7 +213,7 @@ class TcpConnections:
     def note_large(self, connection: OpenConnection) -> None:
         """Records that a connection has more than READ_AHEAD octets in its buffers.
 
-        If too many connections do, closes the oldest of them that belongs to the client with the most of them.
+        If there are too many such connections, closes the oldest one of the client that has the most of them.
         """
         large = self._large
         if connection in large:
@@ -228,56 +230,51 @@ class TcpConnections:
 
     @property
     def full(self) -> bool:
-        """True if the limit of open connections is reached."""
+        """Returns True if the maximum number of connections is open."""
         return len(self.open) + len(self.handshaking) >= self.most
 
     @property
     def none(self) -> bool:
-        """True if no connection is open."""
+        """Returns True if no connection is open."""
         return not (self.open or self.handshaking)
 
     def is_closing(self, connection: OpenConnection, *, secure: bool) -> bool:
-        """Returns True if the connection will be closed after a reply; `secure` is True for a TLS connection."""
+        """Returns True if the connection will be closed after a reply. `secure` is True for a TLS connection."""
         closing = self.closing_tls if secure else self.closing
         return closing and (self._only is None or connection in self._only)
 
     def note_present(self) -> None:
-        """Records which connections are open now, at the beginning of lame duck."""
+        """Records the connections that are open now. Called at the beginning of lame duck."""
         self._present = frozenset(self.open)
 
     def close_present(self) -> None:
-        """From now on, closes a connection that `note_present` has recorded, as soon as it has got its next reply.
+        """Closes each connection that `note_present` has recorded after its next reply.
 
-        The client of such a connection can connect to another replica. A connection that was opened later is served
-        until the end, because its client may have no other server.
+        Later connections stay open, because their clients may have no other server.
         """
         if not self.closing_tls:
             self.closing = self.closing_tls = True
             self._only = self._present
 
     def close_after_reply(self, *, tls_only: bool = False) -> None:
-        """From now on, closes each connection after its next reply.
+        """Closes each connection after its next reply. A connection whose client sends no query stays open.
 
-        A connection with pipelined queries is closed when it has been idle for a moment (`tcp.IDLE_CLOSE`). A
-        connection whose client sends no further query stays open. With `tls_only`, this is done for TLS connections
-        alone, because another worker takes over the other connections.
+        If queries are pipelined, the connection is closed when it has been idle for `tcp.IDLE_CLOSE`. With `tls_only`,
+        only TLS connections are closed.
         """
         self._only = None
         self.closing_tls = True
         self.closing = self.closing or not tls_only
 
     def hurry(self) -> None:
-        """Closes every connection that `close_after_reply` has marked and whose client waits for no reply.
-
-        The other marked connections are closed after their next reply. Call it after `close_after_reply`.
-        """
+        """Closes each connection that `close_after_reply` covers and whose client waits for no reply."""
         self.hurrying = True
         for connection in tuple(self.open):
             if connection.closing and connection.waits_for_query:
                 connection.finish()
 
     def drain(self) -> None:
-        """Closes every connection as soon as its queries are answered."""
+        """Closes each connection when the queries that have arrived are answered."""
         for connection in tuple(self.open):
             connection.finish()
         for transport in tuple(self.handshaking):

@@ -1,22 +1,16 @@
-"""Has the kernel drop packets of the busiest clients when clients send more packets than the worker can answer.
+"""Lets the kernel drop packets of the busiest clients when clients send more packets than the worker can answer.
 
-All packets of a UDP socket wait in one buffer of the kernel, and a full buffer drops the packets of every client alike.
-Reading a packet only to drop it takes time, too, in which the packets of other clients wait. While the buffer stays
-filled, or many packets are dropped after they were read, this module therefore has the kernel drop a share of the
-packets of the busiest clients (`source_filter`). When there is room again, it raises the share that is kept.
-
-The same is done for the queue in which new TCP connections wait until they are accepted. There a "packet" is the first
-packet of a connection, and the "buffer" is this queue.
+While the receive buffer of a UDP socket stays filled, or the worker drops many packets, a packet filter in the kernel
+drops a share of the busiest clients' packets (`source_filter`). For TCP, it drops the first packets of new connections.
+See docs/reliability.md#overload.
 
 Rules:
 
 1. Without overload, the only work is to read the clock after each full batch of packets.
-2. A backlog that shrinks by itself, as after a pause of the worker, is no overload.
-3. While the buffer stays filled, each step lowers the kept share of one client: the client with the most packets. This
-   client must have sent half as many again as the average client, or more than half of the buffer must be in use. So
-   if there is only one client, nothing is dropped early, because no other client suffers.
-4. While the worker drops packets from its queue, the kept shares of the clients that sent these packets are lowered,
-   by the share of the packets that was dropped. The next step waits for the effect.
+2. A backlog that shrinks by itself is no overload.
+3. While the buffer stays filled, each step lowers the kept share of the client with the most packets. A single client
+   is not limited.
+4. While the worker drops packets, the kept shares of their clients are lowered in proportion.
 5. The number of clients in the filter is bounded.
 """
 
@@ -63,7 +57,7 @@ MAX_COUNTED: Final = 1024
 
 
 class Usage(NamedTuple):
-    """How much of a buffer is in use, its size, and the number of packets that the kernel has dropped."""
+    """The filled part of a buffer, its size, and the number of packets that the kernel has dropped."""
 
     used: int
     size: int
@@ -80,12 +74,15 @@ class ReceiveBuffer:
         source_filter.detach(sock)  # a worker that ended may have left a filter
 
     def usage(self) -> Usage:
-        """Returns how much of the buffer is in use; zeros if that is not known."""
+        """Returns the state of the buffer, or zeros if it is not known."""
         words = self._words(SO_MEMINFO, socket.SOL_SOCKET)
         return Usage(words[_USED_AT], words[_SIZE_AT], words[_DROPS_AT]) if len(words) > _DROPS_AT else Usage(0, 0, 0)
 
     def keep(self, shares: Mapping[bytes, float]) -> None:
-        """Makes the kernel keep these shares of the packets of some clients. Raises OSError."""
+        """Makes the kernel keep only a share of the packets of some clients. Raises OSError.
+
+        `shares` has the share of each client, from 0 to 1.
+        """
         source_filter.attach(self._sock, shares)
 
     def keep_all(self) -> None:
@@ -101,27 +98,30 @@ class ReceiveBuffer:
 
 
 class AcceptQueue(ReceiveBuffer):
-    """The connections that wait at a listening socket until they are accepted."""
+    """The queue of connections that wait at a listening socket until they are accepted."""
 
     filled, short = 32, 8
 
     def usage(self) -> Usage:
-        """Returns the number of connections that wait; zeros if that is not known."""
+        """Returns the state of the queue, or zeros if it is not known."""
         words = self._words(_TCP_INFO, socket.IPPROTO_TCP)
         if len(words) <= _MOST_ACCEPTS_AT:
             return Usage(0, 0, 0)
         return Usage(words[_ACCEPTS_AT], words[_MOST_ACCEPTS_AT], super().usage().drops)
 
     def keep(self, shares: Mapping[bytes, float]) -> None:
-        """Makes the kernel keep these shares of the new connections of some clients. Raises OSError."""
+        """Makes the kernel keep only a share of the new connections of some clients. Raises OSError.
+
+        `shares` has the share of each client, from 0 to 1.
+        """
         source_filter.attach(self._sock, shares, new_connections=True)
 
 
 class FloodGuard:
-    """Limits the busiest clients of one socket while its buffer is filled; `active` is true during that time."""
+    """Limits the busiest clients of one socket while its buffer is filled. `active` is true during this time."""
 
     def __init__(self, buffer: ReceiveBuffer, dropped: Callable[[int], None]) -> None:
-        """`dropped` is called with the number of packets that the kernel has dropped while the filter was in use."""
+        """`dropped` is called with the number of packets that the kernel has dropped while the filter was active."""
         self._buffer, self._dropped = buffer, dropped
         self.active = False
         self._looked = 0.0
@@ -137,14 +137,13 @@ class FloodGuard:
 
     @property
     def kept(self) -> dict[bytes, float]:
-        """For each client in the filter: the share of its packets that the kernel keeps, from 0 to 1."""
+        """Returns the share of packets that the kernel keeps, from 0 to 1, for each client in the filter."""
         return dict(self._kept)
 
     def look(self, now: float) -> None:
-        """Checks whether the receive buffer is filled, or the worker has dropped many packets. If so, starts to watch
-        the buffer, and to count packets by client.
+        """Starts to count packets by client if the receive buffer is filled, or if the worker has dropped many packets.
 
-        Call it after a full batch of packets. `now` is a reading of `perf_counter`.
+        Call it after a full batch of packets. `now` is the time on `perf_counter`.
         """
         if self.active or now < self._looked + STEP:
             return
@@ -158,23 +157,23 @@ class FloodGuard:
 
     @property
     def _enough(self) -> int:
-        """The number of octets in use from which the receive buffer is regarded as filled."""
+        """Returns the number of octets above which the receive buffer is regarded as filled."""
         return min(self._buffer.filled, self._size // 4)
 
     def note(self, clients: list[bytes]) -> None:
-        """Counts one packet for each client in `clients`. Call it only while `active` is true."""
+        """Counts one packet for each item of `clients`. Call it only while `active` is true."""
         counts = self._counts
         if len(counts) < MAX_COUNTED:
             counts.update(clients)
 
     def note_shed(self, clients: list[bytes]) -> None:
-        """Counts one packet that the worker has read and dropped for each client in `clients`."""
+        """Counts one dropped packet for each item of `clients`. The worker has read and dropped these packets."""
         shed = self._shed
         if len(shed) < MAX_COUNTED:
             shed.update(clients)
 
     def _take_shed(self) -> Counter[bytes]:
-        """Returns the packets that the worker has dropped since the last call, by client."""
+        """Returns the number of packets that the worker has dropped since the last call, by client."""
         shed, self._shed = self._shed, Counter()
         return shed
 
@@ -197,11 +196,10 @@ class FloodGuard:
             self._end()
 
     def _adapted(self, used: int, shed: Counter[bytes]) -> bool:
-        """Adapts the filter to the number of octets in use, and to the number of packets that the worker has dropped:
-        lowers or raises the shares of packets that are kept.
+        """Lowers or raises the kept shares. Returns False if the filter must be removed.
 
-        Returns False if there is no overload any more, or if the kernel supports no filters. Then the filter is
-        removed.
+        `used` is the filled part of the buffer in octets. `shed` has the packets that the worker has dropped, by
+        client.
         """
         if self._waits:
             self._waits = False
@@ -219,7 +217,7 @@ class FloodGuard:
         return bool(self._kept) and self._apply()
 
     def _lowered(self, used: int, shed: Counter[bytes]) -> bool:
-        """Lowers the kept shares of the busiest clients. Returns False if the kernel supports no filters."""
+        """Lowers the kept shares of the busiest clients. Returns False if the kernel does not support filters."""
         counts, kept = self._counts, self._kept
         if shed.total() > MAX_SHED:
             for client, count in shed.items():
@@ -234,7 +232,7 @@ class FloodGuard:
         return not kept or self._apply()
 
     def _lower(self, client: bytes, factor: float) -> None:
-        """Multiplies the kept share of one client by `factor`, but at least by MIN_FACTOR."""
+        """Multiplies the kept share of one client by `factor`, or by MIN_FACTOR if `factor` is smaller."""
         self._kept[client] = max(MIN_SHARE, self._kept.get(client, 1.0) * max(factor, MIN_FACTOR))
 
     def _apply(self) -> bool:
@@ -254,6 +252,6 @@ class FloodGuard:
         self._timer = None
 
     def _usage(self) -> tuple[int, int]:
-        """Returns how much of the buffer is in use, and the number of packets that the kernel has dropped."""
+        """Returns the filled part of the buffer, and the number of packets that the kernel has dropped."""
         used, self._size, drops = self._buffer.usage()
         return used, drops

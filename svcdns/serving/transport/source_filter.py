@@ -1,10 +1,7 @@
 """A packet filter (classic BPF, socket(7)) that drops a share of the packets of some clients.
 
-On a UDP socket, it drops any packets. On a listening TCP socket, it drops only the first packet of a connection (SYN),
-because the accepted connections inherit the filter.
-
-The kernel applies the filter before a packet takes room in the socket's receive buffer, so that the packets of other
-clients find room. The kernel counts the dropped packets among the drops of the socket.
+The kernel applies the filter before a packet takes space in the receive buffer. On a listening TCP socket, the filter
+drops only the first packet of a connection (SYN), because accepted connections inherit it.
 """
 
 from __future__ import annotations
@@ -49,7 +46,8 @@ _SYN, _ACK = 0x02, 0x10
 def program(kept: Mapping[bytes, float], *, new_connections: bool = False) -> list[Instruction]:
     """Returns the BPF instructions of a filter that keeps only a share of the packets of some clients.
 
-    `kept` has this share, from 0 to 1, by client: the 4 octets of an IPv4 address, or the first 8 of an IPv6 address.
+    `kept` has the share of each client, from 0 to 1. A client is the 4 octets of an IPv4 address, or the first 8 octets
+    of an IPv6 address.
     """
     made: list[Instruction] = []
     if new_connections:
@@ -70,8 +68,7 @@ def program(kept: Mapping[bytes, float], *, new_connections: bool = False) -> li
 
 
 def attach(sock: socket.socket, kept: Mapping[bytes, float], *, new_connections: bool = False) -> None:
-    """Makes the kernel filter the packets of a socket by `kept` (see `program`), in place of the socket's earlier
-    filter.
+    """Attaches the filter for `kept` (see `program`) to a socket, in place of an earlier filter.
 
     Raises OSError if the kernel does not support filters.
     """

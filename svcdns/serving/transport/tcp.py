@@ -1,4 +1,4 @@
-"""DNS over TCP (RFC 7766): several queries on a connection, answered in the order in which they came.
+"""DNS over TCP (RFC 7766): several queries on a connection, answered in the order in which they arrived.
 
 One query of a connection is in the plugin chain at a time. What the client sends meanwhile waits in the connection's
 buffer. The buffer is bounded: while a client does not read its replies, its queries are not read either. If a client
@@ -6,15 +6,14 @@ sends many queries, its connections take turns with those of other clients (`tur
 docs/behaviour/server.md#listeners, or of the plugin `timeouts`. TLS connections (`tls`) work in the same way, except
 that `svcdns.tls.transport` reads and writes their sockets.
 
-A connection has one state for the client's side and one for the server's side, because the client may finish while a
-reply is made:
+A connection has one state for the client's side and one for the server's side:
 
 client side   OPEN      --too many octets wait-->           HELD      --fewer octets wait-->     OPEN
               OPEN      --detach, for another worker-->     DETACHED  --resume: it stays here--> OPEN
               any       --end of the stream, finish-->      FINISHED  (closed after its last reply)
 server side   IDLE      --a query goes to the chain-->      ANSWERING --its reply is sent-->     IDLE
-              IDLE      --the client takes no reply-->      BLOCKED   --it takes replies-->      IDLE
-              ANSWERING --the client takes no reply-->      STALLED   --it takes replies-->      ANSWERING
+              IDLE      --the client reads no reply-->      BLOCKED   --it reads replies-->      IDLE
+              ANSWERING --the client reads no reply-->      STALLED   --it reads replies-->      ANSWERING
               STALLED   --the reply's last message-->       BLOCKED
 """
 
@@ -61,7 +60,7 @@ LARGE_CHUNK: Final = 65536
 
 
 class ClientState(Enum):
-    """The state of the client's side of a connection. The module docstring explains the states."""
+    """The state of the client's side of a connection (see the module's docstring)."""
 
     OPEN = 0
     HELD = 1
@@ -70,7 +69,7 @@ class ClientState(Enum):
 
 
 class ReplyState(Enum):
-    """The state of the server's side of a connection. The module docstring explains the states."""
+    """The state of the server's side of a connection (see the module's docstring)."""
 
     IDLE = 0
     ANSWERING = 1
@@ -95,8 +94,8 @@ class TcpConnection(asyncio.Protocol):
     ) -> None:
         """`responder` answers the queries.
 
-        The connection adds itself to `connections` when it is made. `detached` has the state of a connection that
-        another worker hands over, else None.
+        The new object adds itself to `connections`. `detached` is the state of a connection that another worker has
+        handed over, otherwise None.
         """
         self.responder = responder
         self._connections, self._timeouts, self._detached = connections, timeouts, detached
@@ -118,8 +117,9 @@ class TcpConnection(asyncio.Protocol):
         self.client = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Starts to serve the connection. Closes it instead if the limit of connections is reached and no other client
-        has more.
+        """Starts to serve the connection.
+
+        If too many connections are open, closes this one, or one of a client that has more connections.
         """
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
@@ -145,7 +145,7 @@ class TcpConnection(asyncio.Protocol):
                 self.readable()  # while many connections wait, the first query has arrived by now
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the protocol's signature
-        """Removes the connection; a reply that comes later is dropped."""
+        """Removes the connection. A reply that arrives later is dropped."""
         self._client_state = ClientState.FINISHED
         self._connections.remove(self)
         self._resume_stream()
@@ -158,8 +158,8 @@ class TcpConnection(asyncio.Protocol):
     def readable(self) -> None:
         """Reads the socket of a connection without TLS.
 
-        If the connection is idle and has one whole query that the answer table can answer, the reply is written to the
-        socket at once. All other data goes to `data_received`.
+        If the connection is idle and the data are one query that the answer table can answer, writes the reply to the
+        socket. All other data go to `data_received`.
         """
         started = perf_counter()
         if started > self._connections.poll_at:
@@ -198,7 +198,7 @@ class TcpConnection(asyncio.Protocol):
             self._next()
 
     def data_received(self, data: bytes) -> None:
-        """Adds octets to the buffer, and answers the whole queries in it."""
+        """Adds octets to the buffer, and answers the complete queries in it."""
         self._received += data
         self._pipelined = self._pipelined or self._reply_state is not _IDLE
         if len(self._received) > READ_AHEAD:
@@ -218,7 +218,7 @@ class TcpConnection(asyncio.Protocol):
         return False
 
     def _next(self) -> None:
-        """Answers the queries in the buffer as far as possible now, or at the connection's next turn."""
+        """Answers the queries in the buffer, now or when it is the client's turn."""
         if self._waits_for_turn:
             return
         if self._connections.turns.clients and self._reply_state is _IDLE and has_message(self._received):
@@ -236,8 +236,7 @@ class TcpConnection(asyncio.Protocol):
             self._answer()
 
     def _answer(self, turn: float = TURN) -> None:
-        """Answers queries in the buffer for at most `turn` seconds. If queries are left, the connection waits for its
-        next turn.
+        """Answers queries in the buffer for at most `turn` seconds. Then the connection waits for its next turn.
 
         Closes the connection if the client sends no more queries and all replies have been written.
         """
@@ -293,7 +292,7 @@ class TcpConnection(asyncio.Protocol):
             self._loop.call_soon(self._next)
 
     async def more(self, wire: bytes) -> None:
-        """Sends a message that is not the last one of its reply; waits while the client does not take replies.
+        """Sends a message that is not the last one of its reply. Waits while the client does not read.
 
         Raises ConnectionError if the connection is closed.
         """
@@ -305,18 +304,18 @@ class TcpConnection(asyncio.Protocol):
             raise ConnectionResetError
 
     def abort(self) -> None:
-        """Closes the connection at once, even in the middle of a reply."""
+        """Closes the connection, even in the middle of a reply."""
         self._reply_state = _IDLE
         self._transport.abort()
 
     def pause_writing(self) -> None:
-        """Called when the client does not take replies: no further query is answered, and the write timeout begins."""
+        """Called when the client does not read its replies. Stops answering, and starts the write timeout."""
         self._reply_state = _BLOCKED_AT.get(self._reply_state, self._reply_state)
         self._deadline.set(self._timeouts.write)
         self._connections.note_large(self)
 
     def resume_writing(self) -> None:
-        """Called when the client takes replies again."""
+        """Called when the client reads its replies again."""
         self._reply_state = _UNBLOCKED_AT.get(self._reply_state, self._reply_state)
         self._resume_stream()
         self._deadline.set(self._timeouts.idle)
@@ -336,7 +335,7 @@ class TcpConnection(asyncio.Protocol):
     # -- the end
 
     def finish(self) -> None:
-        """Closes the connection once all queries that have arrived, also in the kernel's buffer, are answered."""
+        """Closes the connection when all queries that have arrived, also those in the kernel's buffer, are answered."""
         detached, self._client_state = self._client_state is ClientState.DETACHED, ClientState.FINISHED
         if self._reply_state is _IDLE and not detached and not self._transport.is_closing():
             if self._fd >= 0:
@@ -350,17 +349,14 @@ class TcpConnection(asyncio.Protocol):
             self._transport.close()
 
     def _expired(self) -> None:
-        """Called at the connection's timeout: the client did not send a query, or did not take a reply, in time.
-
-        A query in the plugin chain has its own timeout.
-        """
+        """Called when the client did not send a query, or did not read a reply, within the connection's timeout."""
         if self._reply_state is ReplyState.ANSWERING or self._waits_for_turn:
             self._deadline.set(self._timeouts.idle)
         else:  # many connections may expire together, and it takes some time to close one
             self._connections.turns.add(self.client, self._close_expired)
 
     def _close_expired(self) -> None:
-        """Closes the connection, unless its client has sent a query or has taken a reply since the timeout."""
+        """Closes the connection, unless its client has sent a query or read a reply since the timeout."""
         if self._deadline.at > self._loop.time() or self._client_state is ClientState.DETACHED:
             return
         if self._reply_state in _NOT_TAKEN:
@@ -371,7 +367,7 @@ class TcpConnection(asyncio.Protocol):
             self._transport.close()
 
     def shed(self, reason: ShedReason) -> None:
-        """Closes the connection at once, and counts it in a metric by `reason`."""
+        """Closes the connection, and counts it in a metric by `reason`."""
         self._count(reason)
         self.abort()
 
@@ -381,22 +377,24 @@ class TcpConnection(asyncio.Protocol):
 
     @property
     def deadline(self) -> float:
-        """The time of the connection's timeout, on the loop's clock."""
+        """Returns the time at which the connection expires, on the loop's clock."""
         return self._deadline.at
 
     @property
     def buffered(self) -> int:
-        """The octets that the connection has received and not answered, and those that its client has not taken."""
+        """Returns the number of received octets that are not answered, plus the sent octets that the client has not
+        read.
+        """
         return len(self._received) + self._transport.get_write_buffer_size()
 
     @property
     def closing(self) -> bool:
-        """True if the connection will be closed after a reply, because the server stops or is upgraded."""
+        """Returns True if the connection will be closed after a reply, because the server stops or is upgraded."""
         return self._connections.is_closing(self, secure=self._secure)
 
     @property
     def waits_for_query(self) -> bool:
-        """True if no query or reply is in progress, and nothing of the next query has arrived."""
+        """Returns True if no query or reply is in progress, and no octet of the next query has arrived."""
         return self._reply_state is _IDLE and self._client_state is _OPEN and not self._received
 
     def _note_reply(self) -> None:
@@ -404,10 +402,7 @@ class TcpConnection(asyncio.Protocol):
             self._last_reply = self._loop.time()
 
     def _close_if_idle(self) -> None:
-        """Closes the connection if its client has sent nothing for IDLE_CLOSE seconds.
-
-        Called at a stop or an upgrade.
-        """
+        """Closes the connection if its client has sent nothing for IDLE_CLOSE seconds."""
         self._idle_close = None
         if self._reply_state in _WITH_CHAIN or self._received or self._transport.is_closing():
             return
@@ -420,10 +415,10 @@ class TcpConnection(asyncio.Protocol):
     # -- to another worker
 
     def detach(self) -> Detached | None:
-        """Stops serving the connection, and returns it for another worker to take over.
+        """Stops serving the connection, and returns it for another worker.
 
-        Returns None, and changes nothing, for a TLS connection, or while a query or reply is in progress. After a call
-        that returned a connection, call `close_detached` or `resume`.
+        Returns None for a TLS connection, or while a query or reply is in progress. Otherwise call `close_detached` or
+        `resume` afterwards.
         """
         if (
             self._secure
@@ -443,11 +438,14 @@ class TcpConnection(asyncio.Protocol):
         return Detached(fd, listener.host, listener.port, family, left, bytes(self._received), self._queries_left)
 
     def close_detached(self) -> None:
-        """Closes this process's descriptor, because another worker has the connection; the client does not notice."""
+        """Closes this process's descriptor of a connection that another worker has taken over.
+
+        The client does not notice.
+        """
         self._transport.abort()
 
     def resume(self) -> None:
-        """Serves the connection in this process again, because no other worker has taken it over."""
+        """Serves a detached connection in this process again."""
         if self._transport.is_closing():
             return
         self._client_state = ClientState.OPEN

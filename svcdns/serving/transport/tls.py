@@ -1,13 +1,11 @@
 """DNS over TLS (RFC 7858): accepts TLS connections, and passes them to `tcp` when the handshake is complete.
 
-The control process sends the certificates, each with a key. A new certificate serves new connections only.
-
 Rules:
 
-1. The handshake has the timeout of a first query.
-2. Steps of handshakes run one at a time, and the sockets are read between two steps. The clients take turns.
-3. Connections in their handshake count among the TCP connections. At most MAX_HANDSHAKES of them are open, so that
-   other connections have room. If there are more, the client with the most handshakes loses its oldest one.
+1. A new certificate is used for new connections only.
+2. The handshake has the timeout of a first query.
+3. The steps of handshakes run one at a time, and the clients take turns. The UDP sockets are read between two steps.
+4. At most MAX_HANDSHAKES handshakes run. Above this limit, the client with the most handshakes loses its oldest one.
 """
 
 from __future__ import annotations
@@ -45,21 +43,22 @@ log = logging.getLogger("svcdns")
 
 
 class NoCertificateError(SvcdnsError):
-    """The control process has not sent the certificate of a listener, or the certificate cannot be used."""
+    """Raised if a listener has no usable certificate."""
 
 
 class Certificates:
-    """The certificates of a worker's TLS listeners, by key."""
+    """The certificates of a worker's TLS listeners. A certificate has the key that the control process gave it."""
 
     def __init__(self, counters: Counters, poll_sockets: Callable[[], object]) -> None:
-        """`poll_sockets` reads the sockets; it is called between two pieces of long work."""
+        """`poll_sockets` reads the UDP sockets. It is called between two pieces of long work."""
         self._counters, self._poll_sockets = counters, poll_sockets
         self._contexts: dict[str, ssl.SSLContext] = {}
         self._served: dict[str, tls.ServerTls] = {}
 
     def take(self, key: str, payload: bytes) -> None:
-        """Uses a certificate from the control process for connections from now on. If it cannot be used, the previous
-        one stays.
+        """Uses a certificate from the control process for new connections.
+
+        If it cannot be used, the previous certificate stays in use.
         """
         served, before = tls.decode(payload), self._served.get(key)
         if before is None or before.material != served.material:
@@ -77,9 +76,9 @@ class Certificates:
             raise NoCertificateError("the certificate of a tls:// listener was not received, or cannot be served")
 
     def context(self, key: str) -> ssl.SSLContext:
-        """Returns the TLS context that serves new connections with the certificate under `key`.
+        """Returns the TLS context for new connections, with the certificate under `key`.
 
-        Call it only if `check` raises nothing for `key`.
+        Call it only if `check(key)` raises no error.
         """
         return self._contexts[key]
 
@@ -99,10 +98,10 @@ class Certificates:
 
 
 class TlsAcceptor:
-    """Performs the handshakes of TLS connections, and refuses new connections while too many are open."""
+    """Performs the handshakes of TLS connections. Refuses new connections while too many are open."""
 
     def __init__(self, counters: Counters, connections: TcpConnections, most: int = MAX_HANDSHAKES) -> None:
-        """Accepted connections are added to `connections`; at most `most` of them may be in their handshake."""
+        """Accepted connections are added to `connections`. At most `most` handshakes run at the same time."""
         self._counters, self._connections, self._most = counters, connections, most
         self._handshakes = HandshakeQueue()
 
@@ -137,7 +136,7 @@ class TlsAcceptor:
         SocketTransport(asyncio.get_running_loop(), sock, transport)
 
     def _admit(self, server: str, client: bytes) -> bool:
-        """Returns True if a client may begin a handshake. Ends a handshake of another client if there are too many."""
+        """Returns True if a client may begin a handshake. Ends a handshake of another client if too many run."""
         handshaking = self._connections.handshaking
         if len(handshaking) >= self._most:
             most = handshaking.most()

@@ -1,8 +1,7 @@
-"""The turns in which TCP and TLS connections answer their queries while many queries have arrived.
+"""The turns of TCP and TLS connections whose queries wait because many have arrived.
 
-A connection with more queries than it can answer at once waits for a turn here. The clients take turns (`FairQueue`),
-so a client with many connections or many pipelined queries delays its own replies only. In each iteration of the event
-loop, the turns take at most SLICE seconds.
+The clients take turns (`FairQueue`): a client with many queries delays only its own replies. In each iteration of the
+event loop, the turns take at most SLICE seconds.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ MAX_WAITING: Final = 1 << 16
 
 
 class Turns:
-    """The connections of one worker that still have queries to answer, and wait until it is their client's turn."""
+    """The connections of one worker whose queries wait for their client's turn."""
 
     def __init__(self) -> None:
         self._queue: FairQueue[Callable[[], None]] = FairQueue(MAX_WAITING)
@@ -30,7 +29,7 @@ class Turns:
         self._scheduled = False
 
     def add(self, client: bytes, work: Callable[[], None]) -> None:
-        """Calls `work`, which answers some queries of one connection, when it is the turn of `client`."""
+        """Calls `work` when it is the turn of `client`. `work` answers some queries of one connection."""
         self._queue.add(client, work)
         if not self._scheduled:
             self._scheduled = True

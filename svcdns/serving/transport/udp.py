@@ -1,21 +1,13 @@
-"""The loop that reads UDP packets and sends encoded replies; the hottest code of the server.
+"""The loop that reads UDP packets and sends encoded replies: the most performance-critical code of the server.
 
-If the answer table has a reply, the loop finds it with one dictionary look-up. The key is the octets after the message
-id. Everything else is done once for many packets:
+The loop finds a stored reply with one dictionary look-up, in which the key is the packet without its message id. All
+other work is done once for many packets:
 
-- A batch of packets is received in one system call, and its replies are sent in one system call (`udp_batch`).
-- The metrics get the hits once a second.
-- The time is read once a batch, and the duration of a batch counts for all its hits.
-
-A batch is bounded, and so is the time for packets whose replies are not in the table. Between two batches the event
-loop serves TCP, upstream replies, timers and the connection to the control process.
-
-If more packets arrive than can be answered, the clients share the worker (docs/reliability.md#overload). More than
-MAX_WAITING packets wait in a queue by client (`fair_queue`). If packets arrive faster than they can be read, the kernel
-drops packets of the busiest clients (`flood_guard`).
-
-An error of a system call never ends the loop. Errors are counted by errno, and each errno is logged at most once a
-minute.
+- A batch of packets is received, and its replies are sent, in one system call each (`udp_batch`).
+- The metrics are updated once a second.
+- The clock is read once a batch.
+- More than MAX_WAITING packets without a stored reply wait in a queue by client (docs/reliability.md#overload).
+- Errors of system calls are counted by errno, and logged at most once a minute for each errno.
 """
 
 from __future__ import annotations
@@ -89,10 +81,10 @@ log = logging.getLogger("svcdns")
 
 
 class SocketErrors:
-    """Counts failed system calls by errno, and logs each errno at most once a minute."""
+    """Counts failed system calls by errno. Logs each errno at most once a minute."""
 
     def __init__(self, counters: Counters, server: str, clock: Clock) -> None:
-        """`server` is the metrics label of the listener that the sockets belong to."""
+        """`server` is the metrics label of the sockets' listener."""
         self.counters, self.server, self._clock = counters, server, clock
         self._logged: dict[int, float] = {}
 
@@ -110,15 +102,14 @@ class SocketErrors:
 class UdpReader:
     """Reads one UDP socket and answers its packets. The event loop calls `drain` when the socket is readable.
 
-    First, all packets of a batch whose replies are in the answer table are answered. The other packets wait, and are
-    answered in slices of time. Between two slices the socket is read again, so that expensive queries do not delay
-    cheap ones.
+    Packets of a batch that have a stored reply are answered first. The other packets are answered in time slices, and
+    the socket is read again between two slices.
     """
 
     def __init__(self, sock: socket.socket, responder: Responder, errors: SocketErrors, *, wildcard: bool) -> None:
         """`wildcard` is True for a socket of all addresses.
 
-        Replies of such a socket leave from the address that the query was sent to, by packet information (RFC 3542
+        Replies from such a socket have the source address to which the query was sent (packet information, RFC 3542
         §6.2).
         """
         self.sock, self.responder, self.errors = sock, responder, errors
@@ -135,11 +126,11 @@ class UdpReader:
 
     @property
     def waiting(self) -> int:
-        """The number of packets that were read and wait for their reply."""
+        """Returns the number of packets that were read and are not answered yet."""
         return len(self._misses) + len(self._fair)
 
     def drain(self) -> int:
-        """Receives and answers one batch of packets; returns the number of packets."""
+        """Receives one batch of packets, and answers it as far as possible. Returns the number of packets."""
         count = self._read()
         if count == SLOTS:
             self._guard.look(perf_counter())
@@ -151,7 +142,7 @@ class UdpReader:
         return count
 
     def _read(self) -> int:
-        """Receives one batch, and answers the packets whose replies are in the answer table; the other packets wait.
+        """Receives one batch, and answers the packets that have a stored reply. The other packets wait.
 
         Returns the number of packets that were received.
         """
@@ -166,15 +157,15 @@ class UdpReader:
         return count
 
     def finish(self) -> None:
-        """Answers all packets that wait, without reading the socket again, and removes the packet filter."""
+        """Answers all waiting packets without reading the socket again, and removes the packet filter."""
         self._guard.stop()
         while self._misses or self._fair.turns:
             self._work(reading=False)
 
     def _work(self, *, reading: bool = True) -> None:
-        """Answers waiting packets. Stops when none is left, or after MAX_WORK seconds.
+        """Answers waiting packets for at most MAX_WORK seconds. Schedules another call if packets are left.
 
-        With `reading`, also reads the socket between time slices. If packets are left, schedules another call.
+        If `reading` is true, also reads the socket between two time slices.
         """
         misses, turns, now = self._misses, self._fair.turns, perf_counter()
         work = OVERLOAD_WORK if turns else MAX_WORK
@@ -205,7 +196,7 @@ class UdpReader:
     def _read_on(self) -> None:
         """Reads the socket until it is empty, or until MAX_READS batches were read.
 
-        If more packets wait than can be answered soon, the clients with the most packets lose some of them.
+        If too many packets wait, drops packets of the clients that have the most.
         """
         for _ in range(MAX_READS):
             full = self._read() == SLOTS
@@ -215,10 +206,9 @@ class UdpReader:
                 break
 
     def _next_in_turn(self, now: float) -> float:
-        """Answers one packet of the client whose turn it is, and charges that client with the time that the packet
-        took.
+        """Answers one packet of the client whose turn it is, and charges that client with the time.
 
-        Returns the time on `perf_counter` when the packet was answered; `now` is the time when the work on it begins.
+        Returns the time on `perf_counter` afterwards. `now` is the time on `perf_counter` at the call.
         """
         if self._misses:
             self._sort()
@@ -228,9 +218,9 @@ class UdpReader:
         return ended
 
     def _sort(self) -> None:
-        """Moves all packets that wait into the queue in which clients take turns.
+        """Moves all waiting packets into the queue in which clients take turns.
 
-        If that queue is full, the clients with the most packets lose packets, which are counted in the metrics.
+        If the queue is full, drops and counts packets of the clients that have the most.
         """
         misses, add, key_of = self._misses, self._fair.add, self.batch.client_key
         shed: list[bytes] = []
@@ -254,7 +244,7 @@ class UdpReader:
     def _drain_fast(self, count: int) -> None:
         """Answers a batch of packets for a responder that gives all clients the same replies.
 
-        This is `Responder.lookup` written out, because one call for each packet costs too much.
+        The code of `Responder.lookup` is repeated here, because a call for each packet costs too much.
         """
         started = perf_counter()
         table, batch = self.responder.table, self.batch
@@ -321,7 +311,7 @@ class UdpReader:
         batch.send(count, whole=not missing)
 
     def _miss(self, packet: bytes, sender: Sender, started: float) -> None:
-        """Answers a packet whose reply was not among the newer entries of the answer table when the packet was read."""
+        """Answers a packet that had no entry in the table's current generation when it was read."""
         responder = self.responder
         if responder.uniform:
             wire = responder.lookup_entry(packet, None, started)
@@ -350,9 +340,9 @@ class UdpReader:
         return Client(address[0], address[1], local, self.local[1], "udp", self.family)
 
     def _place(self, slot: Slot, wire: bytes) -> bool:
-        """Puts a reply into its slot of the batch, and returns False.
+        """Writes a reply into its slot of the batch, and returns False.
 
-        A reply that is too large for a slot is sent alone; then returns True.
+        If the reply is too large for a slot, sends it in its own system call, and returns True.
         """
         octets = len(wire)
         if octets > REPLY_SIZE:
@@ -374,7 +364,7 @@ class UdpReader:
             self.errors.count("send", error)
 
     def queue_reply(self, sender: Sender, wire: bytes) -> None:
-        """Queues a reply. It is sent together with the other replies of this wake-up of the event loop.
+        """Queues a reply. The queued replies are sent together before the event loop waits again.
 
         Does nothing if `wire` is empty.
         """
@@ -384,7 +374,10 @@ class UdpReader:
             after_drains(self._loop or self._find_loop(), self.batch.flush)
 
     def _find_loop(self) -> asyncio.AbstractEventLoop:
-        """Returns the running event loop, and remembers it, because up to Python 3.11 each look-up is a system call."""
+        """Returns the running event loop, and remembers it.
+
+        Up to Python 3.11, each look-up of the loop is a system call.
+        """
         self._loop = asyncio.get_running_loop()
         return self._loop
 
@@ -397,7 +390,7 @@ class UdpReader:
         return True
 
     def drops(self) -> int:
-        """Returns the number of packets that the kernel has dropped at this socket; 0 if that is not known."""
+        """Returns the number of packets that the kernel has dropped at this socket, or 0 if it is not known."""
         try:
             data = self.sock.getsockopt(socket.SOL_SOCKET, SO_MEMINFO, 64)
         except OSError:

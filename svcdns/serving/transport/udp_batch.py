@@ -1,18 +1,8 @@
-"""Receives and sends batches of datagrams of one socket, in one system call each (Linux: recvmmsg, sendmmsg).
+"""Receives and sends batches of datagrams of one UDP socket (Linux: recvmmsg, sendmmsg).
 
-On systems without these calls, each datagram needs its own call.
-
-A batch has SLOTS slots. `receive` fills the first slots. The caller writes each reply into the part of `replies` that
-belongs to the same slot. It writes the length of the reply into `sizes`, or 0 if there is none. `send` sends these
-replies. The next `receive` overwrites the slots.
-
-Addresses stay in the buffers that the kernel filled. A reply goes to the sender of its query. A wildcard socket is a
-socket of all addresses: there, a reply leaves from the address that its query was sent to (packet information, RFC 3542
-§6.2). For a reply that is made later, the caller keeps the `sender` of the query. `queue_reply` collects such replies,
-and `flush` sends many of them in one call.
-
-All buffers are made once. They are memory maps, because slices of a memory map are bytes, without a further copy. This
-module does not look into the datagrams.
+A batch has SLOTS slots. `receive` fills the first slots. The caller writes the reply for a slot into `replies`, and its
+length into `sizes`, or 0 for no reply. `send` sends these replies. `queue_reply` and `flush` send replies that are made
+later. On systems without these calls, each datagram needs its own system call.
 """
 
 from __future__ import annotations
@@ -59,10 +49,10 @@ class _MMsgHdr(ctypes.Structure):
 
 
 class Slot(NamedTuple):
-    """The places of one datagram and its reply in the buffers of a batch.
+    """The positions of one datagram and its reply in the buffers of a batch.
 
-    `at` is the offset of the datagram in `data`, and `key_at` that of the octet after its message id. `reply_at` is the
-    offset of the reply in `replies`. `length` and `size` are indexes in `lengths` and `sizes`.
+    `at` is the offset of the datagram in `data`, and `key_at` is `at` plus the length of the message id. `reply_at` is
+    the offset of the reply in `replies`. `length` and `size` are indexes in `lengths` and `sizes`.
     """
 
     number: int
@@ -96,8 +86,8 @@ PLAIN_LAYOUT: Final = tuple(map(tuple, LAYOUT))
 class Batch:
     """A batch of datagrams: the interface of `_SystemBatch` and `_PortableBatch`.
 
-    `data` contains the octets that were received, and `replies` takes the octets of the replies. `lengths` and `sizes`
-    contain the number of octets of each request and of each reply.
+    `data` has the received octets, and `replies` the octets of the replies. `lengths` and `sizes` have the lengths of
+    the requests and of the replies.
     """
 
     data: bytes | mmap.mmap
@@ -106,15 +96,15 @@ class Batch:
     sizes: MutableSequence[int] | memoryview
 
     def receive(self) -> int:
-        """Receives at most SLOTS datagrams, one into each slot. Returns the number of filled slots."""
+        """Receives at most SLOTS datagrams, one for each slot. Returns the number of filled slots."""
         raise NotImplementedError
 
     def send(self, count: int, *, whole: bool) -> None:
-        """Sends the replies of the first `count` slots; `whole` is True if each of these slots has a reply."""
+        """Sends the replies of the first `count` slots. `whole` is True if each of these slots has a reply."""
         raise NotImplementedError
 
     def sender(self, slot: int) -> Sender:
-        """Returns the sender of the datagram in a slot; the result stays valid after the next `receive`."""
+        """Returns the sender of the datagram in a slot. The result stays valid after the next `receive`."""
         raise NotImplementedError
 
     def host(self, sender: Sender) -> str:
@@ -135,14 +125,15 @@ class Batch:
         raise NotImplementedError
 
     def ancillary(self, sender: Sender) -> list[tuple[int, int, bytes]]:
-        """Returns ancillary data for `socket.sendmsg` that makes a reply leave from the address its query was sent to.
+        """Returns ancillary data for `socket.sendmsg`: the reply then has the source address to which the query was
+        sent.
 
         Returns an empty list for a socket that is bound to one address.
         """
         raise NotImplementedError
 
     def queue_reply(self, sender: Sender, wire: bytes) -> bool:
-        """Queues a reply of at most REPLY_SIZE octets. Returns True if it is the first reply since the last `flush`."""
+        """Queues a reply of at most REPLY_SIZE octets. Returns True if the queue was empty."""
         raise NotImplementedError
 
     def flush(self) -> None:
@@ -151,7 +142,10 @@ class Batch:
 
 
 def destination_address(ancillary: Sequence[tuple[int, int, bytes]]) -> str:
-    """Returns the address that a datagram was sent to, from its packet information; empty text if there is none."""
+    """Returns the destination address of a datagram from its packet information, or an empty text.
+
+    `ancillary` is the ancillary data of `recvmsg`.
+    """
     for level, kind, data in ancillary:
         if level == socket.IPPROTO_IP and kind == IP_PKTINFO:
             return socket.inet_ntop(socket.AF_INET, data[8:12])
@@ -161,9 +155,10 @@ def destination_address(ancillary: Sequence[tuple[int, int, bytes]]) -> str:
 
 
 def batch(sock: socket.socket, *, wildcard: bool, failed: Failed) -> Batch:
-    """Returns a batch for a non-blocking UDP socket. `failed` is called with `receive` or `send` and the OSError.
+    """Returns a batch for a non-blocking UDP socket.
 
-    `wildcard` means that the socket is bound to all addresses and has packet information enabled.
+    `wildcard` is True if the socket is bound to all addresses. After a failed system call, `failed` is called with
+    `receive` or `send`, and the OSError.
     """
     try:
         library = ctypes.PyDLL(None)
@@ -173,7 +168,7 @@ def batch(sock: socket.socket, *, wildcard: bool, failed: Failed) -> Batch:
 
 
 class _SystemBatch(Batch):
-    """A batch that uses recvmmsg(2) and sendmmsg(2). The buffers for the kernel live as long as this object."""
+    """A batch that uses recvmmsg(2) and sendmmsg(2)."""
 
     def __init__(self, sock: socket.socket, recvmmsg: Any, sendmmsg: Any, *, wildcard: bool, failed: Failed) -> None:
         self._recvmmsg, self._sendmmsg, self._failed = recvmmsg, sendmmsg, failed
@@ -236,9 +231,9 @@ class _SystemBatch(Batch):
         return count
 
     def _receive_nothing(self) -> int:
-        """Reports why a call received nothing: calls `failed` with the socket's error, if there is one. Returns 0.
+        """Calls `failed` with the socket's error, if there is one. Returns 0.
 
-        A datagram that has arrived meanwhile stays in the socket.
+        Called when recvmmsg has received nothing.
         """
         try:
             self._sock.recv(1, socket.MSG_PEEK)
@@ -249,9 +244,9 @@ class _SystemBatch(Batch):
         return 0
 
     def _clear_interfaces(self, count: int) -> None:
-        """Clears the interface of each reply, so that the routing table chooses it.
+        """Removes the interface from each reply's packet information, so that the routing table chooses it.
 
-        Replies from link-local addresses keep their interface, because they need it.
+        Replies from link-local addresses keep their interface.
         """
         if self._interfaces is not None:
             self._interfaces[:count] = _NO_INTERFACES[:count]
@@ -275,7 +270,7 @@ class _SystemBatch(Batch):
             at += sent
 
     def _send_alone(self, slot: int) -> None:
-        """Sends a reply again by Python's own call after sendmmsg failed, because Python's call reports the error."""
+        """Sends a reply again with Python's own call, which reports the error. Called after sendmmsg has failed."""
         start = slot * REPLY_SIZE
         self._retry(self.replies[start : start + self.sizes[LAYOUT[slot].size]], self.sender(slot))
 
@@ -352,7 +347,7 @@ class _SystemBatch(Batch):
 
 
 class _PortableBatch(Batch):
-    """A batch that uses recvmsg and sendmsg, one datagram at a time, on systems without calls for batches."""
+    """A batch for systems without recvmmsg and sendmmsg. Each datagram has its own system call."""
 
     def __init__(self, sock: socket.socket, *, wildcard: bool, failed: Failed) -> None:
         self._sock, self._failed = sock, failed
@@ -411,11 +406,11 @@ class _PortableBatch(Batch):
         return False
 
     def flush(self) -> None:
-        """Does nothing, because `queue_reply` sends each reply at once."""
+        """Does nothing, because `queue_reply` sends each reply itself."""
 
 
 def _routed(item: tuple[int, int, bytes]) -> tuple[int, int, bytes] | None:
-    """Returns an item of packet information without its interface, or None for an item of another type.
+    """Returns an item of packet information without its interface. Returns None for an item of another type.
 
     Packet information of a link-local address keeps its interface.
     """

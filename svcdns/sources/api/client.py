@@ -1,13 +1,10 @@
 """Sends requests to the API server: for one page of a list, or for a watch.
 
-It adds credentials, counts requests and octets, and raises every failure as one of this module's errors. It does not
-retry, does not decode objects, and does not store the position in a list. Rules:
+The module does not retry, and does not decode objects. Every failure is raised as one of this module's errors. Rules:
 
-1. A request has time limits for the response header and for silence. There is no limit for its whole length, because a
-   watch lasts long.
-2. Credentials are read before each request. Redirects are not followed, so that no token goes to another server.
-3. After a request without a response all connections are closed. The next request starts with the next address of the
-   server's name, so that one dead server of several is not tried again and again.
+1. Each request has a time limit for the response header, and one for the time without new octets.
+2. Credentials are read before each request. Redirects are not followed, so no token goes to another server.
+3. After a request without a response, all connections are closed. The next request uses another address of the server.
 """
 
 from __future__ import annotations
@@ -36,22 +33,22 @@ Follow = Callable[[Take], Awaitable[None]]
 
 
 class ApiError(SvcdnsError):
-    """A request to the API server failed."""
+    """Raised if a request to the API server failed."""
 
 
 class UnreachableError(ApiError):
-    """The request got no response.
+    """Raised if the request got no response.
 
-    The connection was refused or cut, timed out, or its TLS certificate is not trusted; or credentials cannot be read.
+    The connection was refused, cut or timed out, its TLS certificate is not trusted, or the credentials cannot be read.
     """
 
 
 class ExpiredError(ApiError):
-    """Status 410: the resource version or the continue token is too old. Only a new list helps."""
+    """Raised for status 410: the resource version or the continue token is too old. A new list is needed."""
 
 
 class RefusedError(ApiError):
-    """The API server refused the request. `retry_after` is the header Retry-After in seconds, or None."""
+    """Raised if the API server refused the request. `retry_after` is the header Retry-After in seconds, or None."""
 
     def __init__(self, status: int, message: str, retry_after: float | None = None) -> None:
         super().__init__(f"{status} {message}".rstrip())
@@ -63,12 +60,10 @@ class RefusedError(ApiError):
 class TimeLimits:
     """Time limits of requests, in seconds.
 
-    `head` limits the time until the response header of a cheap request, connection included. `long` is used instead
-    when the server is slow. A list fails if nothing arrives for `list_silence` seconds, a watch if nothing arrives for
-    `watch_silence` seconds.
-
-    Servers send bookmarks about once a minute if anything has changed. So a watch that is silent for longer is dead, or
-    nothing has changed and a new watch is cheap. A peer whose machine has failed is found sooner, by TCP keep-alive.
+    - `head` limits the time until the response header of a cheap request, including the connection. If the server is
+      slow, `long` is used instead.
+    - `list_silence` and `watch_silence` limit the time without new octets, for a list and for a watch. A server with
+      changes sends a bookmark about once a minute.
     """
 
     head: float = 3.0
@@ -81,9 +76,9 @@ class RequestObserver(Protocol):
     """Counts requests and octets, for the rest_client metrics."""
 
     def request(self, verb: str, host: str, code: str, method: str, seconds: float | None) -> None:
-        """Counts a request that ended with the HTTP status `code`, or "<error>".
+        """Counts a request that ended with the HTTP status `code`, or with "<error>".
 
-        `seconds` is the time until the response; None for a watch, which does not end.
+        `seconds` is the time until the response, or None for a watch.
         """
         ...
 
@@ -93,7 +88,7 @@ class RequestObserver(Protocol):
 
 
 class ApiClient:
-    """Requests lists and watches of one resource, over connections that no other client uses."""
+    """Sends list and watch requests for one resource, over connections that no other client uses."""
 
     def __init__(
         self,
@@ -117,9 +112,8 @@ class ApiClient:
     async def page(self, token: str, limit: int, *, long: bool) -> bytes:
         """Returns the body of a page of a list, with at most `limit` objects. Raises ApiError.
 
-        `token` is the continue token of the previous page; if it is empty, the first page is requested. A request for
-        one object has a short time limit: the response header must arrive within `TimeLimits.head`, or within
-        `TimeLimits.long` if `long` is set.
+        `token` is the continue token of the previous page. If it is empty, the first page is requested. `long` permits
+        a long time limit for the response header.
         """
         query = {"limit": str(limit)}
         if token:
@@ -163,9 +157,9 @@ class ApiClient:
             yield follow
 
     async def renew(self, *, refused: bool) -> bool:
-        """Reads the credentials again, and returns whether they have changed.
+        """Reads the credentials again. Returns True if they have changed.
 
-        Set `refused` if the API server has refused the credentials.
+        `refused` states whether the API server has refused the credentials.
         """
         with contextlib.suppress(SourceError):
             return await self._credentials.renew(refused=refused)
@@ -218,7 +212,7 @@ class ApiClient:
 
 
 def refusal(code: int, status: decoding.Status, retry_after: float | None = None) -> ApiError:
-    """Returns the error for a Status object, which came as a response body or in an ERROR event."""
+    """Returns the error for a Status object from a response body or an ERROR event."""
     if code == 410:
         return ExpiredError(status.message or status.reason or "expired")
     return RefusedError(code, status.message or status.reason, retry_after)
@@ -234,10 +228,9 @@ async def _refusal(response: Response) -> ApiError:
 
 
 def _retry_after(response: Response) -> float | None:
-    """Returns the header Retry-After in seconds; None without a valid one.
+    """Returns the header Retry-After in seconds, or None if it is missing or invalid.
 
-    It is a number of seconds or a date (RFC 9110 §10.2.3). A date is compared with the Date of the response, not with
-    this machine's clock.
+    The header may be a date (RFC 9110 §10.2.3). The date is compared with the Date of the response.
     """
     wanted = response.headers.get("retry-after", "")
     if wanted.isascii() and wanted.isdigit():

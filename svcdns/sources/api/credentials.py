@@ -1,12 +1,11 @@
-"""Determines how to reach the API server: its address, and the TLS settings and headers of requests.
+"""Determines the address, the TLS settings and the headers for requests to the API server.
 
 They come from the Corefile's options, a kubeconfig, or the files of the Pod. No request is sent here. Rules:
 
-1. Files are read again before a request, at most every REFRESH seconds. So a rotated token, a renewed certificate or an
-   edited kubeconfig takes effect without a restart.
-2. A kubeconfig is loaded again only if one of its files has changed. The output of an exec plugin is used until the API
-   server refuses it or it is EXEC_REFRESH seconds old.
-3. Files are read outside the event loop. If a mount hangs, requests use the access that was read last.
+1. Files are read again before a request, at most every REFRESH seconds.
+2. A kubeconfig is loaded again only if one of its files has changed. The output of an exec plugin is used for at most
+   EXEC_REFRESH seconds, or until the API server refuses it.
+3. Files are read outside the event loop. If a mount hangs, requests use the previous values.
 
 Source: Kubernetes documentation, "Accessing the Kubernetes API from a Pod", "Directly accessing the REST API".
 """
@@ -49,7 +48,7 @@ _SCHEMES = ("http", "https")
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """The address of the API server, and the headers and TLS settings of requests to it.
+    """The address of the API server, and the headers and TLS settings of requests.
 
     `url` has no slash at the end.
     """
@@ -62,18 +61,18 @@ class Access:
 
     @property
     def host(self) -> str:
-        """The host and port of the API server, as they appear in metrics and log lines."""
+        """Returns the host and port of the API server, as they appear in metrics and log lines."""
         return urlsplit(self.url).netloc
 
     @property
     def origin(self) -> Origin:
-        """The identity of the cluster: the address, and the SHA-256 of each CA."""
+        """Returns the identity of the cluster: the address of its API server, and the SHA-256 of each CA."""
         authorities = self.ssl.get_ca_certs(binary_form=True) if self.ssl is not None else []
         return Origin(self.url, tuple(sorted(hashlib.sha256(authority).digest() for authority in authorities)))
 
     @property
     def local(self) -> bool:
-        """True if the address is `localhost` or a loopback address."""
+        """Returns True if the address is `localhost` or a loopback address."""
         name = urlsplit(self.url).hostname or ""
         try:
             return ipaddress.ip_address(name).is_loopback
@@ -82,7 +81,7 @@ class Access:
 
 
 class Credentials:
-    """Provides the `Access` that follows from watch options, and reads its files again when they change."""
+    """Provides the `Access` for the watch options, and reads its files again when they change."""
 
     def __init__(
         self, options: WatchOptions, *, clock: Clock, log: logging.Logger, service_account: str = SERVICE_ACCOUNT
@@ -137,9 +136,9 @@ class Credentials:
             self._reading = None
 
     async def renew(self, *, refused: bool) -> bool:
-        """Reads the files again, and returns whether the access has changed. Raises SourceError.
+        """Reads the files again. Returns True if the access has changed. Raises SourceError.
 
-        An exec plugin is run again only if its output was `refused`, and at most every EXEC_RETRY seconds.
+        If the credentials were `refused`, an exec plugin is run again, at most every EXEC_RETRY seconds.
         """
         before = self._access
         self._read_at = -inf
@@ -191,7 +190,7 @@ class Credentials:
         )
 
     async def _from_kubeconfig(self) -> Access:
-        """Returns the access that the kubeconfig describes, and loads the kubeconfig again if it may have changed."""
+        """Returns the access from the kubeconfig, which is loaded again if it may have changed."""
         loaded = self._kubeconfig
         if loaded is None or await in_thread(self._outdated, loaded):
             self._loaded_at, self._refused = self._clock(), False
@@ -225,7 +224,7 @@ class Credentials:
     def _context(
         self, authority: str | None, certificate: str | None, key: str | None, *, verify: bool = True
     ) -> ssl.SSLContext:
-        """Returns a TLS context for these files; the same context as long as the files have the same contents."""
+        """Returns a TLS context for these files. While their content is the same, the same context is returned."""
         try:
             digests = tuple(
                 hashlib.sha256(Path(p).read_bytes()).digest() if p else None for p in (authority, certificate, key)
@@ -255,9 +254,9 @@ def _stamps(files: Iterable[str]) -> tuple[object, ...]:
 
 
 def _file(part: kubeconfig.Part | None, stack: contextlib.ExitStack) -> str | None:
-    """Returns the path of a file with a certificate, key or CA, because OpenSSL reads them only from files.
+    """Returns the path of a file with a certificate, key or CA.
 
-    If the kubeconfig contains the text itself, writes it to a file in memory, which `stack` closes.
+    If the kubeconfig contains the text itself, writes the text to a file in memory, which `stack` closes.
     """
     if part is None or part.path:
         return part.path if part is not None else None
@@ -268,10 +267,7 @@ def _file(part: kubeconfig.Part | None, stack: contextlib.ExitStack) -> str | No
 
 
 def _with_scheme(token: str) -> str:
-    """Returns the value of the Authorization header with the scheme spelled `Bearer`.
-
-    The Kubernetes client may have spelled it `bearer`.
-    """
+    """Returns the value of the header Authorization with the scheme spelled `Bearer`."""
     return "Bearer" + token.strip()[6:] if token[:7].lower() == "bearer " else token.strip()
 
 

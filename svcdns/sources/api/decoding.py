@@ -1,11 +1,10 @@
 """Decodes the JSON of the API server, and converts its objects to those of `cluster.objects`.
 
-It decodes list pages, watch events and Status replies, and of these only the fields that are needed. It has no state,
-and does no input or output. Rules:
+List pages, watch events and Status replies are decoded, and only their needed fields. No I/O. Rules:
 
-1. Only endpoints whose condition `ready` is not false are kept. An object without ports gets placeholder ports. A Pod
-   that is being deleted is ignored.
-2. A missing field and a null are the same, as in Go clients.
+1. Endpoints whose condition `ready` is false are left out. A Pod that is being deleted is ignored.
+2. An object without ports gets placeholder ports.
+3. A field with the value null is treated as missing, as in Go clients.
 
 Source: core/v1, discovery.k8s.io/v1, multicluster.x-k8s.io/v1alpha1; Kubernetes API concepts, "Efficient detection of
 changes".
@@ -57,7 +56,7 @@ class Metadata(msgspec.Struct):
 
 
 class ListMetadata(msgspec.Struct, rename={"token": "continue"}):
-    """ListMeta: the resource version of the list, and the continue token for the next page."""
+    """The metadata of a list: its resource version, and the continue token for the next page."""
 
     resourceVersion: str = ""
     token: str | None = None
@@ -110,7 +109,7 @@ class ApiService(msgspec.Struct):
 
 
 class Conditions(msgspec.Struct, gc=False):
-    """EndpointConditions of an endpoint; of its fields, only `ready` is used."""
+    """The field `ready` of EndpointConditions."""
 
     ready: bool | None = None
 
@@ -196,7 +195,7 @@ class Status(msgspec.Struct):
 
 
 class Event(msgspec.Struct):
-    """One event of a watch. `object` stays encoded, because its type depends on `type`."""
+    """One event of a watch. `object` stays encoded until its type is known."""
 
     type: str
     object: msgspec.Raw
@@ -229,9 +228,10 @@ _decode_raw_page = msgspec.json.Decoder(Page[msgspec.Raw]).decode
 
 
 class Item(msgspec.Struct, frozen=True):
-    """The object of a watch event: its name, its resource version and the needed fields (`trimmed`).
+    """The object of a watch event.
 
-    `trimmed` is None if the object is to be ignored, such as a Pod that is being deleted.
+    `trimmed` has the needed fields of the object. It is None if the object is ignored, such as a Pod that is being
+    deleted.
     """
 
     namespace: str
@@ -244,8 +244,8 @@ class Item(msgspec.Struct, frozen=True):
 class ItemDecoder:
     """Decodes the list pages and the objects of one kind.
 
-    Octets that are not valid JSON raise one of UNDECODABLE (see `svcdns.errors`). An item of a page with a wrong shape
-    is left out and counted, so that the rest of the cluster can be served.
+    Octets that are not JSON raise one of UNDECODABLE (see `svcdns.errors`). An item of a page with a wrong shape is
+    left out and counted.
     """
 
     def __init__(self, api_type: type[Any], trim: Callable[[Any], ClusterObject | None]) -> None:
@@ -255,7 +255,7 @@ class ItemDecoder:
         self._trim = trim
 
     def page(self, body: bytes) -> tuple[list[ClusterObject], ListMetadata, int]:
-        """Returns the converted objects of a page, the list's metadata, and the number of items of a wrong shape."""
+        """Returns the converted objects of a page, the list's metadata, and the number of items with a wrong shape."""
         try:
             page = self._decode_page(body)
         except msgspec.ValidationError:
@@ -294,11 +294,10 @@ class ItemDecoder:
 
 
 def service(given: ApiService) -> Service:
-    """Converts a Service of the API into one of `cluster.objects`, which has only the fields that are needed.
+    """Converts a Service of the API to one of `cluster.objects`.
 
-    The external name is kept only for the type ExternalName, even if it is empty. For any other type without a cluster
-    IP, `cluster_ips` has one empty text, as in CoreDNS: such a Service is answered like an ExternalName with an empty
-    name.
+    The external name is kept only for the type ExternalName. As in CoreDNS, any other Service without a cluster IP has
+    one empty text in `cluster_ips`, and is answered like an ExternalName with an empty name.
     """
     spec = given.spec or ServiceSpec()
     cluster_ips = tuple(spec.clusterIPs or ()) or (
@@ -317,9 +316,10 @@ def service(given: ApiService) -> Service:
 
 
 def endpoint_slice(given: ApiSlice, *, zones: bool = False, targets: bool = True) -> EndpointSlice:
-    """Converts an EndpointSlice of the API into one of `cluster.objects`, which has only the fields that are needed.
+    """Converts an EndpointSlice of the API to one of `cluster.objects`.
 
-    `zones` keeps the topology zones of endpoints, `targets` the names of the endpoints' Pods.
+    If `zones` is true, the topology zones of endpoints are kept. If `targets` is true, the names of their Pods are
+    kept.
     """
     metadata = given.metadata
     return EndpointSlice(
@@ -332,9 +332,9 @@ def endpoint_slice(given: ApiSlice, *, zones: bool = False, targets: bool = True
 
 
 def imported_slice(given: ApiSlice, *, targets: bool = True) -> ImportedSlice:
-    """Converts an EndpointSlice of a multi-cluster Service into an `ImportedSlice`. `targets` keeps the names of Pods.
+    """Converts an EndpointSlice of a multi-cluster Service to an `ImportedSlice`.
 
-    Topology zones are left out, because multi-cluster DNS zones have no names for single topology zones.
+    If `targets` is true, the names of Pods are kept. Topology zones are left out.
     """
     metadata = given.metadata
     labels = metadata.labels or {}
@@ -349,16 +349,15 @@ def imported_slice(given: ApiSlice, *, targets: bool = True) -> ImportedSlice:
 
 
 def namespace(given: ApiNamespace, *, labels: bool = False) -> Namespace:
-    """Converts a Namespace of the API into one of `cluster.objects`. `labels` keeps the labels."""
+    """Converts a Namespace of the API to one of `cluster.objects`. If `labels` is true, its labels are kept."""
     kept = tuple(sorted((given.metadata.labels or {}).items())) if labels else ()
     return Namespace(name=given.metadata.name, labels=kept)
 
 
 def pod(given: ApiPod, *, clients: bool = False) -> Pod | None:
-    """Converts a Pod of the API into one of `cluster.objects`. Returns None for a Pod that is being deleted.
+    """Converts a Pod of the API to one of `cluster.objects`. Returns None for a Pod that is being deleted.
 
-    So the last state of such a Pod stays in use until the API server removes the Pod. `clients` keeps all addresses of
-    the Pod, and whether it uses the network of its node.
+    If `clients` is true, all addresses of the Pod are kept, and whether it uses the network of its node.
     """
     metadata = given.metadata
     if metadata.deletionTimestamp is not None:
@@ -378,7 +377,7 @@ def pod(given: ApiPod, *, clients: bool = False) -> Pod | None:
 
 
 def service_import(given: ApiServiceImport) -> ServiceImport:
-    """Converts a ServiceImport of the API into one of `cluster.objects`, which has only the fields that are needed."""
+    """Converts a ServiceImport of the API to one of `cluster.objects`."""
     spec = given.spec or ServiceImportSpec()
     return ServiceImport(
         namespace=given.metadata.namespace,
@@ -390,9 +389,9 @@ def service_import(given: ApiServiceImport) -> ServiceImport:
 
 
 def trigger_time(annotations: dict[str, str] | None) -> float:
-    """Returns the annotation last-change-trigger-time (RFC 3339) in Unix seconds, 0 without it.
+    """Returns the annotation last-change-trigger-time (RFC 3339) in Unix seconds, or 0 if there is none.
 
-    Raises ValueError if it is not a time.
+    Raises ValueError if the annotation is not a time.
     """
     text = (annotations or {}).get(TRIGGER_TIME_ANNOTATION)
     if text is None:

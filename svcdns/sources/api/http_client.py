@@ -1,15 +1,13 @@
 """An HTTP/1.1 client for GET requests to the API server, over TCP or TLS, directly or through a proxy.
 
-It has what the watches of a cluster need: connections that are used again, responses that are read in pieces, and time
-limits. It follows no redirects, stores no cookies and retries nothing. The library h11 makes the requests and parses
-the responses. The connections are made here, because the import of a larger HTTP library takes a fifth of a start.
-Rules:
+The client follows no redirects, stores no cookies and retries nothing. Rules:
 
 1. A connection has one request at a time. It is used again only if the response has been read to its end.
 2. Every wait for the server has a time limit.
-3. An address that does not answer delays the next address of the same name by STAGGER only (RFC 8305).
+3. If an address does not answer, the next address of the same name is tried after STAGGER (RFC 8305).
+4. Every failure is an OSError: ConnectError, `ssl.SSLError`, TimeoutError, or ResponseError.
 
-Every failure is an OSError: ConnectError, `ssl.SSLError`, TimeoutError, or ResponseError. Sources: RFC 9110, RFC 9112.
+Sources: RFC 9110, RFC 9112.
 """
 
 from __future__ import annotations
@@ -42,15 +40,15 @@ _PORTS: Final = {"http": 80, "https": 443}
 
 
 class ConnectError(ConnectionError):
-    """No connection could be made. `str(error)` names the address and the reason."""
+    """Raised if no connection could be made. The text of the error has the address and the reason."""
 
 
 class ResponseError(ConnectionError):
-    """A response is not HTTP/1, or it ended too early."""
+    """Raised for a response that is not HTTP/1, or that ended too early."""
 
 
 class Target(NamedTuple):
-    """Where requests are sent, and how: a URL, the TLS settings for https, and the URL of a proxy.
+    """The URL of a request, the TLS settings for https, and the URL of a proxy.
 
     If `tls` is None, the certificate authorities of the system are trusted. `server_hostname` is the name in the
     server's certificate, if it is not the host of the URL.
@@ -109,7 +107,7 @@ class _Follower:
 
 
 class _Stream(asyncio.Protocol):
-    """The octets of a connection, which are received ahead up to BUFFER."""
+    """The stream of a connection. At most BUFFER octets are received in advance."""
 
     def __init__(self) -> None:
         self._received = bytearray()
@@ -122,7 +120,6 @@ class _Stream(asyncio.Protocol):
         self.idle_since = 0.0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Stores the transport."""
         assert isinstance(transport, asyncio.Transport)
         self.transport = transport
 
@@ -137,13 +134,11 @@ class _Stream(asyncio.Protocol):
         self._wake()
 
     def eof_received(self) -> None:
-        """Notes that the server has sent everything."""
         self._ended = True
         self._wake()
         self._end_follower()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Notes the end of the connection."""
         self._ended, self._error = True, exc
         self._wake()
         self._end_follower()
@@ -158,17 +153,17 @@ class _Stream(asyncio.Protocol):
 
     @property
     def open(self) -> bool:
-        """True if the connection is open, and has no octets that nobody has asked for."""
+        """Returns True if the connection is open, and no unread octets have arrived."""
         return not self._ended and not self._received
 
     @property
     def reusable(self) -> bool:
-        """True if the connection is open, and the server has sent nothing after a whole response."""
+        """Returns True if the connection is open, and the last response has been read to its end."""
         done = self.http.our_state is h11.DONE and self.http.their_state is h11.DONE
         return done and self.open and not self.http.trailing_data[0]
 
     def send(self, method: str, target: str, fields: Mapping[str, str]) -> None:
-        """Sends a request without a body. A failure of the connection is raised by the next read.
+        """Sends a request without a body. If the connection fails, the next read raises the error.
 
         Raises ResponseError if a header field has a character that may not be sent.
         """
@@ -181,7 +176,7 @@ class _Stream(asyncio.Protocol):
             self.transport.write(octets)
 
     async def event(self, silence: float) -> object:
-        """Returns the next part of a response: one of the events of h11.
+        """Returns the next part of a response: an event of the library h11.
 
         Waits at most `silence` seconds for octets. Raises OSError.
         """
@@ -243,7 +238,7 @@ class _Stream(asyncio.Protocol):
             self.transport.pause_reading()
 
     async def _some(self, silence: float) -> bytes:
-        """Returns the octets that have arrived; b"" only at the end of the connection."""
+        """Returns the octets that have arrived. Returns no octets only at the end of the connection."""
         if not self._received and not await self._more(silence):
             if self._error is not None:
                 raise self._early_end()
@@ -289,10 +284,10 @@ class _Stream(asyncio.Protocol):
 
 
 class Response:
-    """The header of a response, and its body, which is read on request. Names in `headers` are in lower case."""
+    """The header of a response, and methods to read its body. Names in `headers` are in lower case."""
 
     def __init__(self, stream: _Stream, status: int, reason: str, headers: Mapping[str, str], silence: float) -> None:
-        """`silence` is the most seconds to wait for octets of the body."""
+        """`silence` is the longest time, in seconds, to wait for octets of the body."""
         self.status, self.reason, self.headers = status, reason, headers
         self._stream, self._silence = stream, silence
         self.complete = False
@@ -300,12 +295,12 @@ class Response:
 
     @property
     def socket(self) -> socket.socket | None:
-        """The socket of the connection."""
+        """Returns the socket of the connection."""
         transport = self._stream.transport
         return transport.get_extra_info("socket") if transport is not None else None
 
     async def read(self, most: int | None = None) -> bytes:
-        """Returns the whole body, or its first pieces with together at least `most` octets."""
+        """Returns the body. With `most`, stops reading after at least `most` octets."""
         found, octets = [], 0
         async with contextlib.aclosing(self.pieces()) as pieces:
             async for piece in pieces:
@@ -337,10 +332,10 @@ class Response:
 
 
 class Session:
-    """The connections to one server. They are used again if the target stays the same."""
+    """The connections to one server. A connection is used again if the target stays the same."""
 
     def __init__(self, *, environment: bool = False, first: int = 0) -> None:
-        """If `environment` is true, a target without a proxy uses the proxy that environment variables name.
+        """If `environment` is true, a target without a proxy uses the proxy from the environment variables.
 
         If the server's name has several addresses, the address with index `first` is tried first.
         """
@@ -352,10 +347,10 @@ class Session:
     async def get(
         self, target: Target, query: Mapping[str, str], headers: Mapping[str, str], *, head: float, silence: float
     ) -> AsyncIterator[Response]:
-        """Sends a GET request, and yields the response. The body may be read as long as the context lasts.
+        """Sends a GET request, and yields the response. The body can be read only inside the context.
 
-        The response header must arrive within `head` seconds, the connection included. After that, no wait for octets
-        may last longer than `silence` seconds. Raises OSError.
+        The response header must arrive within `head` seconds, including the connection. Then each wait for octets lasts
+        at most `silence` seconds. Raises OSError.
         """
         stream: _Stream | None = None
         response: Response | None = None
@@ -435,7 +430,7 @@ def _basic(parts: SplitResult) -> str:
 
 
 def _request(target: Target, query: Mapping[str, str], headers: Mapping[str, str]) -> tuple[str, dict[str, str]]:
-    """Returns the target and the header fields of a GET request."""
+    """Returns the request target and the header fields of a GET request."""
     parts = urlsplit(target.url)
     path = parts.path or "/"
     if query:
@@ -452,7 +447,7 @@ def _request(target: Target, query: Mapping[str, str], headers: Mapping[str, str
 
 
 async def _head(stream: _Stream, silence: float) -> Response:
-    """Reads the header of a response; interim responses (1xx) are ignored."""
+    """Reads the header of a response. Interim responses (1xx) are ignored."""
     while isinstance(event := await stream.event(silence), h11.InformationalResponse):
         pass
     assert isinstance(event, h11.Response)
@@ -468,7 +463,7 @@ def _proxy(url: str) -> SplitResult:
 
 
 async def _connect(target: Target, first: int, silence: float) -> _Stream:
-    """Connects to the server of `target`, or to the proxy in front of it, with TLS if the URL asks for it."""
+    """Connects to the server of `target`, or to its proxy. Uses TLS if the URL has the scheme https."""
     server = urlsplit(target.url)
     entry = server if target.proxy is None else _proxy(target.proxy)
     sock = await _open_socket(entry.hostname or "", _port(entry), first)
@@ -493,7 +488,7 @@ async def _connect(target: Target, first: int, silence: float) -> _Stream:
 
 
 async def _tunnel(stream: _Stream, server: SplitResult, proxy: SplitResult, silence: float) -> None:
-    """Has a proxy open a connection to the server (RFC 9110 §9.3.6)."""
+    """Requests that a proxy connects to the server (RFC 9110 §9.3.6)."""
     host = server.hostname or ""
     where = f"{f'[{host}]' if ':' in host else host}:{_port(server)}"
     fields = {"Host": where}
@@ -542,7 +537,7 @@ async def _open_socket(host: str, port: int, first: int) -> socket.socket:
 
 
 def _close_late(task: asyncio.Task[socket.socket]) -> None:
-    """Closes the socket of a connection that was made although it had been cancelled."""
+    """Closes the socket of a cancelled connection attempt that has succeeded nevertheless."""
     if not task.cancelled() and task.exception() is None:
         task.result().close()
 
@@ -550,7 +545,7 @@ def _close_late(task: asyncio.Task[socket.socket]) -> None:
 def _alternating(
     addresses: Sequence[tuple[socket.AddressFamily, tuple[object, ...]]],
 ) -> list[tuple[socket.AddressFamily, tuple[object, ...]]]:
-    """Returns addresses in an order in which the address families alternate, beginning with the first address."""
+    """Returns the addresses with IPv4 and IPv6 in turn, beginning with the first address."""
     first = [one for one in addresses if one[0] == addresses[0][0]]
     other = [one for one in addresses if one[0] != addresses[0][0]]
     pairs = [one for pair in zip(first, other, strict=False) for one in pair]

@@ -1,9 +1,8 @@
 """Loads a kubeconfig with the official Kubernetes client, in another process.
 
-The command of that process is `svcdns.sources.api.kubeconfig PATH CONTEXT`. The client implements the rules of
-kubeconfigs and runs exec plugins, but takes half a second and twenty megabytes to import. So the control process starts
-another process. That process prints a `Loaded` as JSON on standard output and ends; an error is one line in the field
-`error`. The client's requests, models and watches are not used.
+The command of this process is `svcdns.sources.api.kubeconfig PATH CONTEXT`. It prints a `Loaded` object as JSON; an
+error is one line in the field `error`. A separate process is used because the client takes half a second and twenty
+megabytes to import.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ KILL_WAIT = 1.0
 
 
 class Part(msgspec.Struct, frozen=True):
-    """A certificate, key or CA: the path of its file, or its text if the kubeconfig contains it."""
+    """A certificate, key or CA: the path of its file, or its text if the kubeconfig contains the text."""
 
     path: str = ""
     text: str = ""
@@ -40,7 +39,7 @@ class Part(msgspec.Struct, frozen=True):
 class Loaded(msgspec.Struct, frozen=True):
     """The server and the credentials of a kubeconfig's context.
 
-    `files` are the files that were read. `runs_plugin` is True if a plugin provides the credentials, so that they may
+    `files` are the files that were read. If `runs_plugin` is true, an exec plugin provides the credentials: they may
     change although no file changes.
     """
 
@@ -58,7 +57,7 @@ class Loaded(msgspec.Struct, frozen=True):
 
 
 async def load(path: str, context: str, timeout: float = TIMEOUT) -> Loaded:
-    """Loads a context of a kubeconfig; the current context if `context` is empty.
+    """Loads a context of a kubeconfig. If `context` is empty, the kubeconfig's current context is used.
 
     Raises SourceError, also after `timeout` seconds.
     """
@@ -72,9 +71,9 @@ async def load(path: str, context: str, timeout: float = TIMEOUT) -> Loaded:
 
 
 async def run_reader(path: str, context: str, timeout: float) -> Loaded:
-    """Has another process read the kubeconfig, and returns its result.
+    """Starts the process that reads the kubeconfig, and returns its result.
 
-    Raises SourceError if that process fails or does not end in time.
+    Raises SourceError if the process fails or does not end in time.
     """
     command = isolated.command("svcdns.sources.api.kubeconfig", path, context)
     process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
@@ -98,7 +97,7 @@ async def run_reader(path: str, context: str, timeout: float) -> Loaded:
 
 
 async def read(path: str, context: str, folder: str) -> Loaded:
-    """Reads the kubeconfig with the official Kubernetes client, in this process. Exceptions of the client pass through.
+    """Reads the kubeconfig with the official Kubernetes client. Exceptions of the client pass through.
 
     The client creates `folder` if it needs temporary files.
     """
@@ -128,10 +127,9 @@ async def read(path: str, context: str, folder: str) -> Loaded:
 
 
 def _wrong_shape(path: str, context: str) -> str:
-    """Returns the reason why a file is not a usable kubeconfig, or an empty text if it is usable.
+    """Returns the reason why a file is not a kubeconfig, or an empty text.
 
-    If the YAML is invalid at a known position, the reason has the line. Other exceptions of reading and parsing the
-    file pass through.
+    If the YAML is invalid, the reason has the line number. Other exceptions pass through.
     """
     import yaml
 
@@ -156,9 +154,9 @@ def _part(file: str | None, folder: str) -> Part | None:
 
 
 async def read_or_error(path: str, context: str) -> Loaded:
-    """Reads the kubeconfig in this process, and leaves no temporary file behind.
+    """Reads the kubeconfig, and leaves no temporary file behind.
 
-    A file of another kind, or an exception of the client, becomes one line in the result's field `error`.
+    An error becomes one line in the result's field `error`.
     """
     # The client creates the folder. Its name cannot be guessed, so no other user can have put files there.
     memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else "/tmp"  # keys should not reach a disk

@@ -22,9 +22,9 @@ class UnreadableError(ApiError):
 
 
 class PageLimit:
-    """Computes the number of objects of the next page.
+    """The number of objects to request in the next page of a list.
 
-    Until the server has answered, the number is 1; afterwards, as many objects as fit into PAGE_OCTETS.
+    The number is 1 until the server has answered. Later pages have about PAGE_OCTETS.
     """
 
     def __init__(self) -> None:
@@ -33,7 +33,7 @@ class PageLimit:
 
     @property
     def cheap(self) -> bool:
-        """True if the next page is limited to one object."""
+        """Returns True if the next page is limited to one object."""
         return self.next == 1
 
     def probe(self) -> None:
@@ -41,7 +41,9 @@ class PageLimit:
         self.next = 1
 
     def took(self, octets: int) -> None:
-        """Computes the size of the next page, after a page of `next` objects whose JSON took `octets`."""
+        """Computes the size of the next page from the last one, which had `next` objects and `octets` octets of
+        JSON.
+        """
         fitting = PAGE_OCTETS * self.next // max(octets, 1)
         self.next = max(2, min(fitting, self.next * GROWTH, LONGEST_PAGE))
 

@@ -1,20 +1,15 @@
 """Lists the objects of one kind, and then watches them from the resource version of the list.
 
-It stores no objects. Rules:
+Rules:
 
 1. No object is removed before a new list is complete. A list is reported as `Begin`, a `Put` for each object, and
    `Complete`.
-2. A watch that ends, is cut or becomes silent is continued from the last version, without a list. Only status 410
-   causes a list.
-3. A list starts with a page of one object. Pages of about PAGE_OCTETS follow, so that only one page is in memory.
+2. A watch that ends or becomes silent is continued from the last version. Only status 410 causes a new list.
+3. A list begins with a page of one object. Pages of about PAGE_OCTETS follow.
 4. A page that fails is requested again with the same continue token and a limit of one object. If the token has
    expired, the list starts again.
-5. A failed request is retried when `SharedRetry` allows it. The retry is a watch if a resource version is known, else a
-   page of one object. So a failing server never has to make a full list. If the response had a Retry-After, the retry
-   waits for it first, however long it is.
+5. `SharedRetry` decides when a failed request is retried, but not before the time in Retry-After.
 6. Each kind of error is logged once.
-
-Lists are read in pages, not as a watch with initial events (WatchList): docs/architecture.md compares their cost.
 
 Source: Kubernetes API concepts, "Efficient detection of changes", "Watch bookmarks", "Retrieving large results sets in
 chunks".
@@ -50,7 +45,7 @@ UNKNOWN_VERSION = (400, 422)
 
 
 class FruitlessError(ApiError):
-    """A watch ended immediately after it was opened."""
+    """Raised if a watch ended immediately after it was opened."""
 
 
 class Reflector:
@@ -212,7 +207,7 @@ class Reflector:
     # -- errors
 
     async def _recover(self, error: ApiError) -> None:
-        """Logs the error, unless it has been logged, and waits until the next try."""
+        """Logs the error unless it has been logged before, and waits until the next try."""
         if isinstance(error, ExpiredError):
             self._log.info("%s: %s; listing again", self._resource.qualified, error)
             self._healthy()
@@ -240,7 +235,7 @@ class Reflector:
     async def _list_anew(self) -> None:
         """Starts a new list at its first page.
 
-        Waits for a back-off first, unless a watch has worked since the last call.
+        Waits before it, unless a watch has worked since the last call.
         """
         self._version = self._token = ""
         self._limit.probe()
@@ -275,7 +270,7 @@ class Reflector:
             self._retry.recovered()
 
     def _report_recovery(self) -> None:
-        """Logs that listing and watching work again, if an error has been logged since the last call."""
+        """Logs that listing and watching work again, if an error has been logged before."""
         if self._last_error:
             self._last_error = ""
             self._log.info("%s: listing and watching again", self._resource.qualified)

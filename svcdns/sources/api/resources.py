@@ -1,7 +1,6 @@
-"""The resources that are watched at an API server: for each kind the path in the API, the selectors and the decoder.
+"""The resources that are watched at an API server: each with its API path, its selectors and its decoder.
 
-Only this module knows which requests follow from which options. Selectors are combined here; the API server applies
-them. Source: the rights and selectors of CoreDNS's `kubernetes` plugin.
+Only this module knows which requests follow from which options.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ LIVE_PODS = "status.phase!=Succeeded,status.phase!=Failed,status.phase!=Unknown"
 
 @dataclass(frozen=True, slots=True)
 class Resource:
-    """A resource to list and to watch, such as Services. The label and field selectors may be empty."""
+    """A resource to list and watch, such as Services. The label and field selectors may be empty."""
 
     kind: Kind
     path: str
@@ -41,7 +40,7 @@ class Resource:
 
     @property
     def qualified(self) -> str:
-        """The name resource.group, for log lines and metrics."""
+        """Returns the name `resource.group` for log lines and metrics."""
         return QUALIFIED[self.kind]
 
 

@@ -1,16 +1,13 @@
-"""Decides when a failed request to an API server is tried again.
+"""Decides when a failed request to an API server is tried again. No request is sent here.
 
-All watches of one server share a `SharedRetry`, so that together they load the server like one client. No request is
-sent here. Rules:
+Rules:
 
-1. While requests fail, all watches together try one cheap request a second: a watch, or a page of one object.
-2. The first success wakes the other watches, and each tries once at once. So recovery does not wait for the last watch
-   in the queue.
-3. Expensive requests wait longer each time, each by a separate `Backoff`. These are full pages, and lists that no watch
-   could follow.
-4. Time is read from the monotonic clock that is passed in.
-5. Each reason why the server cannot be reached is logged once, and so is its first response afterwards, however many
-   watches are affected.
+1. While requests fail, all watches of a server together try one cheap request a second: a watch, or a page of one
+   object.
+2. The first success wakes the other watches.
+3. Expensive requests wait longer after each failure, by a separate `Backoff`. These are full pages, and lists after
+   which no watch worked.
+4. Each reason why the server cannot be reached is logged once, and so is its first response afterwards.
 """
 
 from __future__ import annotations
@@ -40,7 +37,7 @@ Jitter = Callable[[], float]
 class Backoff:
     """Computes delays of 0, 1, 2, 4, … 30 s.
 
-    Each delay is shortened at random by up to a half, so that clients of one server spread out.
+    A random part of up to a half is subtracted from each delay.
     """
 
     def __init__(self, jitter: Jitter) -> None:
@@ -48,7 +45,7 @@ class Backoff:
         self._failures = 0
 
     def next(self) -> float:
-        """Returns the seconds to wait after one more failure."""
+        """Returns the seconds to wait after another failure."""
         delay = min(2.0 ** (self._failures - 1), LONGEST_DELAY) if self._failures else 0.0
         self._failures = min(self._failures + 1, 10)
         return delay * (1 - self._jitter() / 2)
@@ -59,7 +56,7 @@ class Backoff:
 
 
 class SharedRetry:
-    """Coordinates the retries of all watches of one API server, and knows whether the server can be reached."""
+    """Coordinates the retries of all watches of one API server, and records whether the server can be reached."""
 
     def __init__(self, log: logging.Logger, sleep: Sleep, *, clock: Clock, jitter: Jitter) -> None:
         self._log, self._sleep, self._clock, self._jitter = log, sleep, clock, jitter
@@ -71,13 +68,13 @@ class SharedRetry:
 
     @property
     def is_unreachable(self) -> bool:
-        """True if the last request got no response."""
+        """Returns True if the last request got no response."""
         return bool(self._logged)
 
     def unreachable(self, reason: str, *, known: bool) -> None:
         """Records that a request got no response, and logs the reason once.
 
-        `known` says whether the cluster's objects are known from earlier lists or from a snapshot.
+        `known` states whether the cluster's objects are known from earlier lists or from a snapshot.
         """
         if reason not in self._logged and len(self._logged) < REASONS:
             self._logged.add(reason)
@@ -85,18 +82,18 @@ class SharedRetry:
             self._log.warning("cannot reach the Kubernetes API: %s; %s and trying again", reason, answers)
 
     def answered(self) -> None:
-        """Records that a request got a response, which may also be an error status."""
+        """Records that a request got a response, even if it has an error status."""
         if self._logged:
             self._logged.clear()
             self._log.info("the Kubernetes API answers again")
 
     def recovered(self) -> None:
-        """Wakes all watches that wait for their next try. Call it when a failing watch has succeeded."""
+        """Wakes all watches that wait for their next try. Call it when a watch has succeeded after failures."""
         self._woken.set()
         self._woken = asyncio.Event()
 
     async def next_try(self, soonest: float = SOONEST) -> None:
-        """Waits until it is the caller's turn to try again, at least `soonest` seconds; jitter may double that time.
+        """Waits until the caller may try again, at least `soonest` seconds. A random time of up to `soonest` is added.
 
         A call of `recovered` ends the wait.
         """
@@ -115,16 +112,16 @@ class SharedRetry:
             self._next = self._clock() + PERIOD * (1 + self._jitter() / 4)
 
     async def pause(self, seconds: float) -> None:
-        """Waits for `seconds`; a success of another watch does not end the wait."""
+        """Waits for `seconds`. The success of another watch does not end the wait."""
         if seconds > 0:
             await self._sleep(seconds)
 
     @contextlib.contextmanager
     def long_timeout(self, failures: int) -> Iterator[bool]:
-        """A context manager for one try of a request. Yields True if the try has the long time limit, otherwise False.
+        """Context manager for one try of a request. Yields True if the try has the long time limit.
 
-        `failures` is the number of tries that got no response in time. Only one try at a time has the long limit. So a
-        slow server gets the time that it needs, and the other watches notice its recovery at once.
+        `failures` is the number of tries without a response in time. Only one try at a time has the long limit, so that
+        other watches notice the recovery of the server.
         """
         long = failures >= 3 and not self._long_granted
         self._long_granted = self._long_granted or long

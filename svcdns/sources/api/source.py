@@ -54,16 +54,16 @@ class ApiServerSource:
 
     @property
     def kinds(self) -> tuple[Kind, ...]:
-        """The kinds of objects that the source reports, such as Service and EndpointSlice."""
+        """Returns the kinds of objects that the source reports, such as Service and EndpointSlice."""
         return tuple(resource.kind for resource in self._resources)
 
     @property
     def is_unreachable(self) -> bool:
-        """True if the last request to the API server got no response."""
+        """Returns True if the last request to the API server got no response."""
         return self._retry.is_unreachable
 
     def ages(self) -> dict[Kind, float]:
-        """Returns, for each kind of object, the seconds since the API server last confirmed the objects of that kind.
+        """Returns the seconds since the API server last confirmed the objects, by kind of object.
 
         Before the first list, the time counts from the creation of the source.
         """
@@ -72,7 +72,7 @@ class ApiServerSource:
     def assume(self, age: float) -> None:
         """Sets the age, in seconds, of objects that come from a snapshot. Call it before the first list request.
 
-        The values that `ages` returns count up from this age.
+        The results of `ages` begin with this age.
         """
         self._freshness.assume(age)
 
@@ -86,7 +86,7 @@ class ApiServerSource:
         await self._credentials.access()
 
     async def origin(self) -> Origin:
-        """Returns the identity of the cluster, from the configuration alone. Raises SourceError."""
+        """Returns the identity of the cluster, without a request to the API server. Raises SourceError."""
         return (await self._credentials.access()).origin
 
     async def follow(self, apply: Apply) -> None:

@@ -1,9 +1,7 @@
-"""The age of the known objects: for each kind, the time since the API server last confirmed the objects of that kind.
+"""The age of the known objects: the time since the API server last confirmed them, for each kind of object.
 
-A complete list confirms a kind. So does the start of a watch from the last version, and each event and bookmark of a
-watch. A page of an incomplete list does not confirm it. A server without changes sends a bookmark about once a minute,
-else the watch is opened again after 90 s. So ages up to 90 s are normal in a quiet cluster. Only the monotonic clock is
-used, so that a step of the wall clock changes no age.
+A complete list confirms a kind. So do the start of a watch from the last version, and each event and bookmark of a
+watch. An incomplete list confirms nothing. In a quiet cluster, ages up to 90 s are normal. The monotonic clock is used.
 """
 
 from __future__ import annotations
@@ -15,9 +13,10 @@ from svcdns.eventloop.clock import Clock
 
 
 class Freshness:
-    """Stores, for each kind of object, when the API server last confirmed that the known objects are up to date.
+    """The time of the last confirmation by the API server, for each kind of object.
 
-    Before the first confirmation, the age of a kind counts from the creation of this object. `assume` can change that.
+    Before the first confirmation, the age of a kind counts from the creation of this object, or from a call of
+    `assume`.
     """
 
     def __init__(self, kinds: Iterable[Kind], clock: Clock) -> None:
@@ -28,38 +27,35 @@ class Freshness:
 
     @property
     def is_known(self) -> bool:
-        """True if the objects of every kind are known, from a complete list or from a snapshot (`assume`)."""
+        """Returns True if the objects of every kind are known, from a complete list or from a snapshot (`assume`)."""
         return not self._unknown
 
     def confirm(self, kind: Kind) -> None:
-        """Records that the API server has just confirmed that the known objects of this kind are up to date."""
+        """Records that the API server has now confirmed the known objects of this kind."""
         self._confirmed[kind] = self._clock()
         self._unknown.discard(kind)
 
     def confirmed(self, kind: Kind) -> float:
-        """Returns the time at which the API server last confirmed the objects of a kind. The value can be passed to
-        `restore`.
+        """Returns the time at which the API server last confirmed the objects of a kind.
+
+        The result is for `restore`.
         """
         return self._confirmed[kind]
 
     def restore(self, kind: Kind, confirmed: float) -> None:
-        """Sets the last confirmation of a kind back to a time that `confirmed` returned earlier.
+        """Sets the last confirmation of a kind back to the time `confirmed`, an earlier result of the method
+        `confirmed`.
 
-        The opening of a watch counts as a confirmation. Call this method if the watch then reports that its version is
-        too old.
+        Call it if a watch was opened, which counts as a confirmation, but then reports that its version is too old.
         """
         self._confirmed[kind] = confirmed
 
     def assume(self, age: float) -> None:
-        """Sets the age, in seconds, of the objects of all kinds. Call it, for example, if the objects come from a
-        snapshot.
-        """
+        """Sets the age, in seconds, of the objects of all kinds. Call it if the objects come from a snapshot."""
         self._confirmed = dict.fromkeys(self._confirmed, self._clock() - age)
         self._unknown.clear()
 
     def ages(self) -> dict[Kind, float]:
-        """Returns, for each kind of object, the seconds since the API server last confirmed the objects of that
-        kind.
-        """
+        """Returns the seconds since the API server last confirmed the objects, by kind of object."""
         now = self._clock()
         return {kind: max(0.0, now - at) for kind, at in self._confirmed.items()}

@@ -1,8 +1,7 @@
-"""Reads a cluster from YAML files and folders: for a laptop, for CI, and to see a change before it is applied.
+"""Reads a cluster from YAML files and folders, in place of an API server.
 
-`files` finds the files; `documents` and `kinds` read them. `workloads`, `services` and `endpoint_slices` do the work of
-Kubernetes' controllers. `cluster` combines their results, and `source` reports the changes. No request is sent to an
-API server.
+The module `files` finds the files; `documents` and `kinds` read them. `workloads`, `services` and `endpoint_slices` do
+the work of Kubernetes' controllers. `cluster` combines their results, and `source` reports the changes.
 """
 
 from svcdns.sources.manifests.errors import ManifestError

@@ -1,9 +1,7 @@
-"""Assigns addresses and name suffixes to objects that have none, the same ones at every start and on every machine.
+"""Assigns addresses and name suffixes to objects that have none: the same ones at every start, on every machine.
 
-An address is computed from a hash of the object's namespace and name. If two hashes collide, the object that is first
-by name gets the address, and the other object tries its next hash. So an object keeps its address when other manifests
-change, unless two collide, and nothing is stored between starts. The ranges are those of kubeadm and of common Pod
-networks.
+An address is computed from a hash of the object's namespace and name. If two objects have the same hash, the second by
+name gets its next hash. The ranges are those of kubeadm and of common Pod networks.
 """
 
 from __future__ import annotations
@@ -28,15 +26,15 @@ _CHARACTERS: Final = "bcdfghjklmnpqrstvwxz2456789"
 
 
 class RangeFullError(Exception):
-    """The address range has fewer addresses than there are objects that need an address."""
+    """Raised if an address range has fewer addresses than objects need."""
 
 
 def assign(
     names: Iterable[ObjectName], network: IPv4Network, network_6: IPv6Network, written: Collection[str]
 ) -> dict[ObjectName, tuple[str, str]]:
-    """Assigns to each name an IPv4 and an IPv6 address with the same last 16 bits, none of them in `written`.
+    """Assigns an IPv4 and an IPv6 address with the same last 16 bits to each name.
 
-    Raises RangeFullError.
+    Addresses in `written` are not assigned. Raises RangeFullError.
     """
     wanted = sorted(set(names))
     if not wanted:  # as in a dump of a cluster, which may have very many addresses
@@ -56,7 +54,7 @@ def assign(
 
 
 def suffix(text: str, length: int, taken: Collection[str] = ()) -> str:
-    """Returns a name suffix of `length` characters, computed from `text`, that is not in `taken`."""
+    """Returns a name suffix of `length` characters that is computed from `text`. The suffix is not in `taken`."""
     attempt = 0
     while True:
         number = _hash(text, attempt)
@@ -70,9 +68,9 @@ def suffix(text: str, length: int, taken: Collection[str] = ()) -> str:
 
 
 def _offsets(written: Iterable[str], network: IPv4Network | IPv6Network) -> set[int]:
-    """Returns the addresses of `written` that are in the range `network`, as offsets from the range's first address.
+    """Returns the addresses of `written` that are in the range `network`, as offsets from the first address.
 
-    Texts that are not addresses are skipped.
+    Texts that are not addresses are ignored.
     """
     found = set()
     is_6, first, size = network.version == 6, int(network.network_address), network.num_addresses

@@ -1,7 +1,7 @@
 """Builds the whole cluster from manifest files: every object by kind, namespace and name.
 
-The result depends only on the current content of the files, not on earlier reads. So the cluster is the same at every
-start. Unchanged files are not parsed again. The differences between two clusters are computed in `source`.
+The result depends only on the current content of the files, so the cluster is the same at every start. Unchanged files
+are not parsed again.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ _Labelled = tuple[ClusterObject, Mapping[str, str]]
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Selects, by kind and labels, the objects in manifests that belong to the cluster.
+    """Selects the objects of the cluster from manifests, by kind and labels.
 
     The options select the same objects as at an API server.
     """
@@ -75,7 +75,8 @@ class Selection:
 class Cluster:
     """The objects of a cluster, in the order in which they are sent.
 
-    `terminating` are the Pods that are being deleted. `ignored` are the kinds in manifests that are not used.
+    `terminating` has the Pods that are being deleted. `ignored` has the kinds of objects in the manifests that are not
+    used.
     """
 
     objects: dict[ObjectKey, ClusterObject]
@@ -84,8 +85,9 @@ class Cluster:
 
 
 class Reader:
-    """Reads manifest files, and parses a file again only if its size, times or inode have changed. Not safe for
-    threads.
+    """Reads manifest files. A file is parsed again only if its size, times or inode have changed.
+
+    Not safe for threads.
     """
 
     def __init__(self, namespace: str = DEFAULT_NAMESPACE) -> None:
@@ -96,14 +98,14 @@ class Reader:
 
     @property
     def warnings(self) -> list[str]:
-        """One line for each file or object that is skipped or ignored, and for each field that is refused."""
+        """Returns one line for each file or object that is skipped or ignored, and for each field that is refused."""
         return [warning for content in self._used.values() for warning in content.warnings]
 
     def read(self, found: FoundFiles) -> list[ManifestObject]:
         """Returns the objects of all files, in order.
 
-        Raises one ManifestError with all errors: a missing path, broken files, or objects that occur more than once. A
-        file also counts as broken if objects in it were used at the last read and would be skipped now.
+        Raises one ManifestError with all errors: missing paths, broken files, and objects that occur more than once. A
+        file is also broken if objects that were used at the last read would be skipped now.
         """
         errors = [found.missing] if found.missing is not None else []
         known, self._read = self._read, {file.path: (file, self._content(file)) for file in found.files}
@@ -135,10 +137,7 @@ class Reader:
 
 
 def _without_patch(path: str, content: FileContent, patches: Mapping[str, str]) -> FileContent:
-    """Returns the content of a file. For a file that a kustomization names as a patch, returns no objects.
-
-    In that case the result has only the reason why the file is skipped.
-    """
+    """Returns the content of a file. If a kustomization names the file as a patch, the content has no objects."""
     kustomization = patches.get(os.path.realpath(path)) if patches else None
     if kustomization is None or not (content.objects or content.left_out):
         return content
@@ -148,9 +147,8 @@ def _without_patch(path: str, content: FileContent, patches: Mapping[str, str]) 
 
 
 def _broken(before: FileContent | None, now: FileContent) -> list[ManifestError]:
-    """Returns the errors that make a file broken.
-
-    These are the errors in the file, and one for each object that was used `before` and would be skipped `now`.
+    """Returns the errors of a file: those in the file, and one for each object that was used `before` and is skipped
+    `now`.
     """
     broken = list(now.errors)
     if before is not None:
@@ -162,18 +160,18 @@ def _broken(before: FileContent | None, now: FileContent) -> list[ManifestError]
 
 
 def _uses_more(before: FileContent, now: FileContent) -> bool:
-    """Returns True if fewer objects of a file are used `now` than were used `before`, because the file is now skipped.
+    """Returns True if fewer objects of a file are used `now` than were used `before`.
 
-    Call it only if at least a part of the file is skipped now.
+    Call it only if a part of the file is skipped now.
     """
     return bool(before.objects) and (before.skipped is None or not now.objects)
 
 
 def _written_twice(written: Iterable[ManifestObject], *, kustomized: bool) -> Iterator[ManifestError]:
-    """Yields the errors for objects that occur more than once.
+    """Yields errors for objects that occur more than once.
 
-    All objects that the same two files have in common are reported in one error. If a file is a kustomization
-    (`kustomized`), the files are probably overlays of one application. Then one error reports the objects of all files.
+    One error reports all objects that the same two files have in common. If a file is a kustomization (`kustomized`),
+    one error reports the objects of all files.
     """
     first: dict[ObjectId, ManifestObject] = {}
     again: dict[object, list[ManifestObject]] = {}
@@ -206,7 +204,7 @@ _KUSTOMIZED_HINT: Final = (
 def build(written: list[ManifestObject], selection: Selection) -> Cluster:
     """Returns the cluster that the objects in `written` describe.
 
-    Raises ManifestError if an address range has too few addresses for them.
+    Raises ManifestError if an address range is too small for them.
     """
     reserved = set(_written_addresses(written))
     all_pods = pods(written, reserved)
@@ -232,7 +230,7 @@ def _kind(item: ClusterObject) -> Kind:
 
 
 def _listed(pod: ClusterPod) -> bool:
-    """Returns True if an API server's list would contain the Pod: it has not ended and is not being deleted."""
+    """Returns True if the Pod runs: it has not ended and is not being deleted."""
     return pod.phase not in {*OVER, "Unknown"} and not pod.terminating
 
 
@@ -259,7 +257,7 @@ def _written_addresses(written: Iterable[ManifestObject]) -> Iterator[str]:
 
 
 def _namespaces(written: Iterable[ManifestObject], *, keep_labels: bool) -> Iterator[_Labelled]:
-    """Yields the Namespaces in manifests, the namespaces of all other objects, and `default` and `kube-system`."""
+    """Yields the Namespaces of the manifests, the namespaces of all other objects, and `default` and `kube-system`."""
     labels: dict[str, Mapping[str, str]] = {name: {} for name in ALWAYS_THERE}
     for item in written:
         if item.kind == "Namespace" and item.body is not None:
@@ -280,9 +278,8 @@ def _slices(
     """Yields the EndpointSlices of the cluster: built from Pods, taken from manifests, or mirrored from Endpoints
     objects.
 
-    A dump of a cluster also contains the slices that controllers have made. So such a slice is ignored if the slices of
-    its Service are built from Pods here. An Endpoints object is ignored if a manifest contains the slice that mirrors
-    it.
+    A slice in a manifest is ignored if its Service gets slices that are built from Pods. An Endpoints object is ignored
+    if a manifest has a slice that mirrors it.
     """
     built: set[ObjectName] = set()
     unselective: dict[ObjectName, ManifestObject] = {}

@@ -1,14 +1,13 @@
-"""Reads YAML text as kubectl does, and knows the line of every field for error messages.
+"""Reads YAML text as kubectl does, and records the line of every field for error messages.
 
-The meaning of a document is left to `kinds`. Rules:
+Rules:
 
-1. A file has any number of documents; `List` objects are replaced by their items.
-2. A field that is null is treated as missing. A key that occurs twice in a mapping is an error, as in kubectl's strict
-   validation.
-3. Numbers and booleans are not accepted as text, nor text as a number.
+1. A file has any number of documents. A `List` object is replaced by its items.
+2. A field with the value null is treated as missing. A key that occurs twice in a mapping is an error.
+3. Numbers and booleans are not accepted as text, and text is not accepted as a number.
 4. JSON is read as YAML.
-5. Objects whose kind is not used are not parsed, if their lines show the kind: they are an `UnusedObject`.
-   The rest of a large file is parsed in portions (see `portions`), so that few YAML nodes are in memory at a time.
+5. Objects of unused kinds are not parsed, if their lines show the kind (`UnusedObject`). A large file is parsed in
+   portions.
 
 Source: YAML 1.1 as sigs.k8s.io/yaml reads it; Kubernetes API conventions, "Lists and simple kinds".
 """
@@ -76,15 +75,16 @@ _WORDS: Final = {
 class Document:
     """One object of a manifest.
 
-    `fields` has its content as plain values; `api_version` and `kind` are not empty.
+    `fields` has its content as plain values. `api_version` and `kind` are not empty.
     """
 
     def __init__(
         self, before: FilePosition, node: yaml.Node, *, default_kind: str = "", default_version: str = ""
     ) -> None:
-        """Reads a YAML node. An item of a `PodList` need not state its kind. Raises ManifestError.
+        """Reads a YAML node. Raises ManifestError.
 
-        `before` is the line before the text that the node was parsed from.
+        The node begins in the line after `before`. `default_kind` and `default_version` are for items of lists such as
+        `PodList`.
         """
         self._before = before
         self._node = node
@@ -98,7 +98,7 @@ class Document:
         self.kind = self._required_text("kind", default_kind)
 
     def position(self, field: Field = ()) -> FilePosition:
-        """Returns the line of a field. If the field is missing, returns the line of the nearest parent that exists."""
+        """Returns the line of a field. If the field is missing, returns the line of the nearest existing parent."""
         return _below(self._before, _node_at(self._node, field))
 
     def error(self, field: Field, text: str) -> ManifestError:
@@ -114,9 +114,9 @@ class Document:
             raise self._mismatch(str(error)) from None
 
     def items(self, first: int = 0) -> Iterator[Document | ManifestError]:
-        """Yields the items of a List from index `first`. Yields the document itself if it is no List.
+        """Yields the items of a List from index `first` on, or the document itself if it is not a List.
 
-        For an item that cannot be used, yields the error instead.
+        An item that cannot be used is yielded as an error.
         """
         if not self.kind.endswith("List") or "items" not in self.fields:
             yield self
@@ -129,9 +129,9 @@ class Document:
             yield self.item(self._before, item)
 
     def item(self, before: FilePosition, node: yaml.Node) -> Document | ManifestError:
-        """Returns an item of this List, or the error of an item that cannot be used.
+        """Returns an item of this List, or an error if the item cannot be used.
 
-        `before` is the line before the text that the item was parsed from.
+        The text of the item begins in the line after `before`.
         """
         kind, version = self.kind.removesuffix("List"), self.api_version if self.kind != "List" else ""
         try:
@@ -173,9 +173,9 @@ class Document:
 def documents(
     path: str, *, default_kind: str = "", default_version: str = "", is_unused: IsUnused | None = None
 ) -> Iterator[Document | UnusedObject | ManifestError]:
-    """Yields the objects of a file. A List is replaced by its items; empty documents are left out.
+    """Yields the objects of a file. A List is replaced by its items.
 
-    For a document that cannot be used, yields the error instead. Ends after a NotYamlError. Objects for which
+    A document that cannot be used is yielded as an error. A NotYamlError is the last item. Objects for which
     `is_unused` returns True need not be parsed.
     """
     try:
@@ -199,7 +199,7 @@ def documents_in(
 ) -> Iterator[Document | UnusedObject | ManifestError]:
     """Yields the objects of a part of the file `path`, as `documents` does for a whole file.
 
-    Raises ManifestError or ValueError if some items of a List cannot be parsed without the rest of the List.
+    Raises ManifestError or ValueError if items of a List cannot be parsed without the rest of the List.
     """
     file = FilePosition(path)
     large = len(part.text if isinstance(part, Portion) else part.items.text) >= LARGE
@@ -241,10 +241,7 @@ def _objects(
 def _list(
     file: FilePosition, portion: Portion, text: ListText, is_unused: IsUnused | None
 ) -> Iterator[Document | UnusedObject | ManifestError]:
-    """Yields the items of a List, which are parsed in portions.
-
-    A portion may be invalid YAML because an item continues in the next portion. In that case the whole List is parsed.
-    """
+    """Yields the items of a List. The List is parsed in portions, or as a whole if a portion is not valid YAML."""
     count = 0
     try:
         for item in _items(file, text, is_unused):
@@ -260,9 +257,9 @@ def _list(
 def _items(
     file: FilePosition, text: ListText, is_unused: IsUnused | None
 ) -> Iterator[Document | UnusedObject | ManifestError]:
-    """Yields the items of a List, which are parsed in portions.
+    """Yields the items of a List, which is parsed in portions.
 
-    Raises ManifestError or ValueError if a portion cannot be parsed alone.
+    Raises ManifestError or ValueError if a portion is not valid YAML.
     """
     (node,) = _nodes(file, text.outside)
     above = Document(_before(file, text.outside), node)
@@ -300,10 +297,7 @@ def _nodes(file: FilePosition, portion: Portion) -> Iterator[yaml.Node]:
 
 @lru_cache(RESOLVED)
 def _resolve(kind: type[yaml.Node], value: str | None, implicit: tuple[bool, bool] | bool) -> str:
-    """Returns the YAML tag of a node for which the text states no tag.
-
-    A plain scalar gets the tag that YAML's rules for plain scalars determine.
-    """
+    """Returns the YAML tag of a node for which the text has no tag."""
     if kind is yaml.ScalarNode and value is not None:
         if isinstance(implicit, tuple) and not implicit[0]:
             return _TEXT
@@ -327,10 +321,7 @@ def text_of(path: str) -> str:
 
 
 def _standard_input() -> bytes:
-    """Returns all of standard input from its beginning, whatever the file position is.
-
-    At the start, standard input was replaced by a file in memory. Other processes share its file position.
-    """
+    """Returns all octets of standard input, which is a file in memory, from its beginning."""
     content = b""
     while portion := os.pread(STANDARD_INPUT, 1 << 20, len(content)):
         content += portion
@@ -343,7 +334,7 @@ _construct: Any = yaml.constructor.SafeConstructor()
 def _plain(node: yaml.Node, before: FilePosition, above: set[int]) -> Any:
     """Returns a node's value as dict, list, str, int, float, bool or None.
 
-    `above` has the ids of the nodes that contain the node. An alias of one of these nodes is an error.
+    `above` has the ids of the nodes that contain this node. An alias of one of them is an error.
     """
     if isinstance(node, yaml.ScalarNode):
         return node.value if node.tag == _TEXT else _scalar(node, before)
@@ -368,10 +359,7 @@ def _plain(node: yaml.Node, before: FilePosition, above: set[int]) -> Any:
 
 
 def _flatten(node: Any, before: FilePosition) -> None:
-    """Checks the keys of a mapping node, and merges the mappings under its keys `<<` into it.
-
-    The node itself is changed, so a second call for it does nothing.
-    """
+    """Checks the keys of a mapping node, and merges the mappings under its key `<<` into the node."""
     keys = {key.value for key, _ in node.value if key.tag == _TEXT and isinstance(key, yaml.ScalarNode)}
     if len(keys) == len(node.value):  # all are text and differ, as in nearly every mapping
         return
@@ -410,10 +398,9 @@ def _scalar(node: yaml.ScalarNode, before: FilePosition) -> Any:
 
 
 def _child(node: yaml.Node, step: str | int) -> tuple[yaml.Node, yaml.Node] | None:
-    """Returns two nodes for the child `step` (a key or an index) of a node; None if there is no such child.
+    """Returns the position node and the value node of the child `step`, a key or an index.
 
-    The first node has the line number to report: the key of a mapping, or the item of a sequence. The second node is
-    the value.
+    The position node is the key in a mapping, or the item in a sequence. Returns None if there is no such child.
     """
     if isinstance(node, yaml.MappingNode):
         return next((pair for pair in node.value if pair[0].value == step), None)
@@ -425,7 +412,7 @@ def _child(node: yaml.Node, step: str | int) -> tuple[yaml.Node, yaml.Node] | No
 def _node_at(node: yaml.Node, field: Field) -> yaml.Node:
     """Returns the node of a field's key or of a list item.
 
-    If the field is missing, returns the node of the nearest parent.
+    If the field is missing, returns the node of the nearest existing parent.
     """
     shown = node
     for step in field:
@@ -441,7 +428,7 @@ def _below(before: FilePosition, node: yaml.Node) -> FilePosition:
 
 
 def _described(value: object) -> str:
-    """Describes a value in an error: its type, and the value itself if it is short."""
+    """Returns a description of a value for an error: its type, and the value if it is short."""
     if isinstance(value, bool):
         return str(value).lower()
     word = _WORDS[{list: "array", dict: "object", type(None): "null"}.get(type(value), type(value).__name__)]

@@ -1,8 +1,8 @@
 """Builds the EndpointSlices of Services from Pods and from Endpoints objects, as the controllers of Kubernetes do.
 
-A Service with a selector gets slices of its ready Pods. There is one set of slices for each address family and each set
-of resolved ports; a slice has at most 100 endpoints. An Endpoints object is mirrored if its Service has no selector.
-Endpoints that are not ready are left out, because no answer contains them.
+A Service with a selector gets slices of its ready Pods. A slice has one address family, one set of resolved ports, and
+at most 100 endpoints. An Endpoints object is mirrored if its Service has no selector. Endpoints that are not ready are
+left out.
 
 Source: Kubernetes documentation, "EndpointSlices", "Service" (publishNotReadyAddresses, targetPort), "DNS for Services
 and Pods" (hostname and subdomain).
@@ -28,10 +28,10 @@ _Group = tuple[str, tuple[Port, ...]]
 
 
 class PodsByLabel:
-    """Finds the Pods that match a selector, without a test of every Pod."""
+    """Finds the Pods that match a label selector."""
 
     def __init__(self, pods: Iterable[ClusterPod]) -> None:
-        """Leaves out Pods that have ended, because Services ignore them."""
+        """Pods that have ended are left out."""
         self._pods: dict[tuple[str, str, str], list[ClusterPod]] = {}
         for pod in pods:
             if pod.phase not in OVER:
@@ -39,9 +39,9 @@ class PodsByLabel:
                     self._pods.setdefault((pod.namespace, label, value), []).append(pod)
 
     def matching(self, namespace: str, selector: dict[str, str]) -> list[ClusterPod]:
-        """Returns the Pods of the namespace with all labels of the selector, which must not be empty.
+        """Returns the Pods of the namespace that have all labels of the selector, which must not be empty.
 
-        The Pods are ordered so that scaling a workload changes only the end of the list.
+        The Pods are sorted by `order`.
         """
         candidates = min((self._pods.get((namespace, *wanted), []) for wanted in selector.items()), key=len)
         return sorted(
@@ -52,7 +52,7 @@ class PodsByLabel:
 def slices_of_pods(
     namespace: str, name: str, spec: ServiceSpec, families: Sequence[str], pods: Iterable[ClusterPod], *, zones: bool
 ) -> Iterator[EndpointSlice]:
-    """Yields the slices of a Service with a selector; `pods` are the Pods that match."""
+    """Yields the slices of a Service with a selector. `pods` are the Pods that match."""
     groups: dict[_Group, list[Endpoint]] = {}
     for pod in pods:
         if not (spec.publishNotReadyAddresses or (pod.ready and not pod.terminating)):
@@ -67,7 +67,7 @@ def slices_of_pods(
 
 
 def mirrored(namespace: str, name: str, given: EndpointsObject) -> Iterator[EndpointSlice]:
-    """Yields the EndpointSlices that mirror an Endpoints object, without addresses that are not ready."""
+    """Yields the EndpointSlices that mirror an Endpoints object."""
     groups: dict[_Group, list[Endpoint]] = {}
     for subset in given.subsets:
         ports = tuple(Port(port.name, port.protocol, port.port) for port in subset.ports)
@@ -80,7 +80,7 @@ def mirrored(namespace: str, name: str, given: EndpointsObject) -> Iterator[Endp
 def _resolved(spec: ServiceSpec, pod: ClusterPod) -> tuple[Port, ...]:
     """Returns the Service's ports on one Pod.
 
-    A port is left out if its targetPort is a name that no container port has.
+    A port is left out if no container port has the name in its targetPort.
     """
     found = []
     for port in spec.ports:

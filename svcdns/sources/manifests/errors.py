@@ -1,4 +1,4 @@
-"""The errors in manifests, and the position in a file that each error has."""
+"""The errors in manifests. Each error has a position in a file."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ class FilePosition(NamedTuple):
 
 
 class ManifestError(SourceError):
-    """A manifest cannot be used.
+    """Raised if a manifest cannot be used.
 
-    `str(error)` is one line: `FILE:LINE: what is wrong and what was expected`.
+    The text of the error is one line: `FILE:LINE: what is wrong and what was expected`.
     """
 
     def __init__(self, position: FilePosition, text: str) -> None:
@@ -30,15 +30,15 @@ class ManifestError(SourceError):
 
 
 class NotKubernetesError(ManifestError):
-    """A document is not a Kubernetes object, and is skipped."""
+    """Raised if a document is not a Kubernetes object. The document is skipped."""
 
 
 class NotYamlError(NotKubernetesError):
-    """A file is not YAML; most likely it is a template. The whole file is skipped."""
+    """Raised if a file is not YAML, for example because it is a template. The whole file is skipped."""
 
 
 class SeveralErrors(ManifestError):
-    """Several manifests cannot be used. `str(error)` has one line for each of them."""
+    """Raised if several manifests cannot be used. The text of the error has one line for each of them."""
 
     def __init__(self, errors: Sequence[ManifestError]) -> None:
         """`errors` has at least two errors."""

@@ -1,7 +1,4 @@
-"""Watches a set of folders and reports that something in them may have changed.
-
-It reads no file, and does not report what has changed.
-"""
+"""Watches folders, and reports that something in them may have changed. No file is read."""
 
 from __future__ import annotations
 
@@ -27,10 +24,9 @@ Watch = Callable[[frozenset[str]], AsyncGenerator[None, None]]
 
 
 async def folder_changes(folders: frozenset[str]) -> AsyncGenerator[None, None]:
-    """Yields each time that something in one of these folders may have changed.
+    """Yields whenever something in one of these folders may have changed. Raises FileNotFoundError.
 
-    Folders inside them are not watched. Raises FileNotFoundError. If the kernel cannot watch, usually because all
-    inotify instances are in use, the folders are polled three times a second.
+    Folders inside them are not watched. If the kernel cannot watch, the folders are polled three times a second.
     """
     try:
         changes, first = await _begin(folders, polling=None)
@@ -53,10 +49,10 @@ async def folder_changes(folders: frozenset[str]) -> AsyncGenerator[None, None]:
 async def _begin(
     folders: frozenset[str], *, polling: bool | None
 ) -> tuple[AsyncGenerator[Any, None], asyncio.Task[Any]]:
-    """Starts to watch folders. Returns an iterator that yields at each change, and the task that waits for the first
-    change.
+    """Starts to watch folders.
 
-    If `polling` is None, the library watchfiles decides whether to poll.
+    Returns an iterator that yields at each change, and the task that waits for the first change. If `polling` is None,
+    the library watchfiles decides whether to poll.
     """
     changes = awatch(
         *folders, watch_filter=None, debounce=MAX_WAIT_MS, step=STEP_MS, recursive=False, force_polling=polling

@@ -1,15 +1,13 @@
-"""Finds the files of the option `manifests`, and the folders to watch so that no change of the files is missed.
+"""Finds the files of the option `manifests`, and the folders to watch for their changes. No file is read.
 
-It reads no file. Rules:
+Rules:
 
-1. A file that the option names is used whatever its suffix. A folder stands for every file below it that ends in .yaml,
-   .yml or .json, or is named Kustomization, in the order of the paths.
-2. Names that begin with a dot are ignored: editors use them, and so does a mounted ConfigMap (`..data`). Files and
-   folders whose name or path below the folder matches a pattern of `exclude` are ignored, too.
-3. Symbolic links are followed, and a file that is found twice counts once.
-4. The path `-` is standard input, which has to be a file, so that it can be read again.
-5. Folders are watched, not files. An editor renames a new file over the old one, and a ConfigMap swaps a symbolic link:
-   a watch of the old file would see no further change.
+1. A file that the option names is used, whatever its suffix. In a folder, all files are used that end in .yaml, .yml or
+   .json, or are named Kustomization.
+2. Names that begin with a dot are ignored, and so are files and folders that match a pattern of `exclude`.
+3. Symbolic links are followed. A file that is found twice is used once.
+4. The path `-` is standard input, which must be a file.
+5. Folders are watched, not files, because editors and ConfigMaps replace files.
 """
 
 from __future__ import annotations
@@ -31,7 +29,7 @@ MAX_LINKS: Final = 40
 
 
 class FileStamp(NamedTuple):
-    """Device, inode, size and times of a file. If they differ from an earlier stamp, the content may have changed."""
+    """Device, inode, size and times of a file. If they have changed, the content may have changed."""
 
     device: int
     inode: int
@@ -42,9 +40,9 @@ class FileStamp(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ManifestFile:
-    """A file to read, with its stamp, which changes when the file is modified or replaced.
+    """A file to read, and its stamp.
 
-    `path` begins with the path that is given in the option `manifests`.
+    `path` begins with the path that the option `manifests` has.
     """
 
     path: str
@@ -63,7 +61,7 @@ class FoundFiles:
     _seen: set[str] = field(default_factory=set)
 
     def add_standard_input(self) -> None:
-        """Adds standard input (`-`) to the files. If it is not a regular file, the error is stored in `missing`."""
+        """Adds standard input (`-`) to the files. If it is not a regular file, stores the error in `missing`."""
         status = os.fstat(STANDARD_INPUT)
         if stat.S_ISREG(status.st_mode):
             self.files.append(ManifestFile("-", _stamp(status)))
@@ -73,7 +71,7 @@ class FoundFiles:
             )
 
     def add(self, path: Path) -> None:
-        """Adds a file, or everything below a folder. If the path does not exist, the error is stored in `missing`."""
+        """Adds a file, or everything below a folder. If the path does not exist, stores the error in `missing`."""
         self._watch_links(path)
         real = os.path.realpath(path)
         if real in self._seen:
@@ -106,9 +104,9 @@ class FoundFiles:
         return any(fnmatchcase(name, pattern) for pattern in self.exclude for name in (entry.name, below))
 
     def _watch_links(self, path: Path) -> None:
-        """Adds to `directories` the folder of a path, and of each symbolic link on the way to its target.
+        """Adds the folder of a path to `directories`, and the folder of each symbolic link on the way to its target.
 
-        For a folder that does not exist, the nearest existing folder above it is added.
+        If a folder does not exist, adds the nearest existing folder above it.
         """
         waiting = [Path(os.path.abspath(path))]  # noqa: PTH100  resolve() would follow the links
         for _ in range(MAX_LINKS):
@@ -135,7 +133,7 @@ def _nearest_folder(path: Path) -> Path:
 def find(paths: tuple[str, ...], exclude: tuple[str, ...] = ()) -> FoundFiles:
     """Returns the files and folders of all paths.
 
-    A missing path raises no exception, so that the folders to watch are known nevertheless.
+    A missing path raises no exception: the error is in the result.
     """
     found = FoundFiles(exclude=exclude)
     for path in paths:

@@ -1,8 +1,7 @@
-"""The Services that every cluster has without a manifest: `kubernetes` in `default`, and `kube-dns` in `kube-system`.
+"""The Services that every cluster has: `kubernetes` in `default`, and `kube-dns` in `kube-system`.
 
-A Service that a manifest contains is left out here. The addresses are those of kubeadm: the first and the tenth address
-of the Services' range. If a manifest gives such an address to another Service, the implied Service gets an assigned
-address.
+A Service that a manifest contains is left out. The addresses are those of kubeadm, the first and the tenth of the
+Services' range, if no manifest uses them.
 
 Source: Kubernetes documentation, "Accessing the API from a Pod"; kubeadm's manifest of the cluster DNS.
 """
@@ -49,7 +48,7 @@ _SERVICES: Final = (
 
 
 def services(written: Sequence[ManifestObject]) -> Iterator[ManifestObject]:
-    """Yields the Services that every cluster has, such as `kubernetes`, unless a manifest contains them."""
+    """Yields the Services that every cluster has, such as `kubernetes`, except those that a manifest contains."""
     names = {(item.namespace, item.name) for item in written if isinstance(item.body, ServiceObject)}
     taken = {ip for item in written if isinstance(item.body, ServiceObject) for ip in written_ips(item.body.spec)}
     for implied in _SERVICES:

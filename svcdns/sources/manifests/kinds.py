@@ -1,9 +1,7 @@
-"""Reads the objects of manifest files. `validation` checks their fields as an API server does.
+"""Reads the objects of manifest files. The module `validation` checks their fields as an API server does.
 
-A document becomes a `ManifestObject`. An object of a kind that is not used, such as a ConfigMap, has no `body`: only
-its namespace matters for DNS names. Kinds are told apart by their apiVersion, too. A Service of serving.knative.dev is
-not used, nor is a Deployment of extensions/v1beta1, which no cluster accepts any more. Files of other tools in the same
-folders are skipped.
+A document becomes a `ManifestObject`. An object of a kind that is not used, such as a ConfigMap, has no `body`. Kinds
+are distinguished by their apiVersion, too. Files of other tools are skipped.
 """
 
 from __future__ import annotations
@@ -56,7 +54,10 @@ Body = ServiceObject | ApiSlice | EndpointsObject | PodObject | WorkloadObject |
 
 @dataclass(frozen=True, slots=True)
 class ManifestObject:
-    """An object of a manifest. `namespace` is empty for a Namespace; `body` is None for a kind that is not used."""
+    """An object of a manifest.
+
+    `namespace` is empty for a Namespace. `body` is None for a kind that is not used.
+    """
 
     position: FilePosition
     kind: str
@@ -78,9 +79,11 @@ class ObjectName(NamedTuple):
 class FileContent:
     """The content of a file.
 
-    `skipped` is the reason why the file or a part of it is no manifest. `ignored` has objects of another apiVersion.
-    `refused` has the fields that an API server would refuse. `left_out` has the objects that cannot be served because
-    of a refused field. If `errors` is not empty, the file cannot be used.
+    - `skipped` is the reason why the file, or a part of it, is no manifest.
+    - `ignored` has objects whose kind is known, but whose apiVersion is not.
+    - `refused` has the fields that an API server would refuse. `left_out` has the objects that cannot be served for
+      that reason.
+    - If `errors` is not empty, the file cannot be used.
     """
 
     objects: tuple[ManifestObject, ...] = ()
@@ -94,9 +97,7 @@ class FileContent:
 
     @property
     def warnings(self) -> list[str]:
-        """The log lines: at most one about what is skipped, one for each ignored object, and one for each refused
-        field.
-        """
+        """Returns the log lines about skipped parts, ignored objects and refused fields."""
         skipped = [] if self.skipped is None else [f"{self.skipped}; skipped"]
         refused = [*map(str, self.refused[:SHOWN_REFUSALS])]
         if len(self.refused) > SHOWN_REFUSALS:
@@ -107,9 +108,9 @@ class FileContent:
 
 @dataclass(slots=True)
 class Parsed:
-    """What a file, or a part of a file, contains. The fields have the meaning that they have in `FileContent`.
+    """The content of a file, or of a part of a file. The fields are those of `FileContent`.
 
-    `not_yaml` is the error that makes the whole file unusable as YAML, if there is one.
+    `not_yaml` is the error if the file is not YAML.
     """
 
     objects: list[ManifestObject] = field(default_factory=list)
@@ -122,16 +123,19 @@ class Parsed:
 
 
 def read(path: str, namespace: str = DEFAULT_NAMESPACE) -> FileContent:
-    """Reads a file. Objects without a namespace get `namespace`. Errors are in the result; nothing is raised."""
+    """Reads a file. Objects without a namespace get `namespace`.
+
+    Errors are in the result; none is raised.
+    """
     if is_kustomization(path):
         return _kustomization(path)
     return content(path, [parse(path, documents(path, is_unused=is_unused), namespace)])
 
 
 def content(path: str, parts: Sequence[Parsed]) -> FileContent:
-    """Returns the content of a file, joined from its parts in their order.
+    """Returns the content of a file from its parts, in order.
 
-    For a template, the result has only the reason why the file is skipped.
+    The content of a template has only the reason why it is skipped.
     """
     errors = tuple(error for part in parts for error in part.errors)
     refused = tuple(error for part in parts for error in part.refused)
@@ -200,18 +204,13 @@ def _add(parsed: Parsed, path: str, found: Document | UnusedObject, namespace: s
 def is_unused(api_version: str, kind: str) -> bool:
     """Returns True if an object of this apiVersion and kind need not be parsed.
 
-    Lists and objects of Kustomize have to be parsed.
+    Lists and objects of Kustomize must be parsed.
     """
     return kind not in _VERSIONS and not kind.endswith("List") and not api_version.startswith(_KUSTOMIZE)
 
 
 def _template_line(path: str, errors: Iterable[ManifestError]) -> ManifestError | None:
-    """Returns the first error in a line with `{{`, which begins an action of a Go template.
-
-    Returns None without such an error.
-
-    Reads the file again if there are errors.
-    """
+    """Returns the first error in a line with `{{`, which begins an action of a Go template, or None."""
     lines: list[bytes] | None = None
     for error in errors:
         if lines is None:

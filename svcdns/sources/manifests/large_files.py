@@ -1,12 +1,8 @@
 """Parses large manifest files in separate processes.
 
-Parsing some megabytes of YAML takes seconds of CPU time. A thread that parses would stop control's event loop again and
-again, because only one thread of a Python process runs at a time. So control divides a large file into as many parts as
-the process may use CPUs. For each part it starts a process, which parses the part and ends. The memory for parsing is
-free afterwards.
-
-The command of such a process is `svcdns.sources.manifests.large_files PATH NAMESPACE`. It reads a `_Part` from standard
-input, and writes a `_Result` to standard output. If one of the processes fails, control parses the file itself.
+A thread that parses YAML would stop control's event loop again and again. So each large file is divided into parts, and
+a process parses each part. The command of such a process is `svcdns.sources.manifests.large_files PATH NAMESPACE`. If a
+process fails, control parses the file itself.
 """
 
 from __future__ import annotations
@@ -42,7 +38,7 @@ _NONE: Final = msgspec.msgpack.encode(None)
 
 
 class _Part(msgspec.Struct, array_like=True):
-    """A part of a file. `outside` is the text of a List without its items, or empty if the part is no List."""
+    """A part of a file. `outside` is the text of a List without its items, or empty if the part is not a List."""
 
     text: str
     line: int
@@ -60,7 +56,7 @@ class _Error(msgspec.Struct, array_like=True):
 
 
 class _Object(msgspec.Struct, array_like=True):
-    """An object. `metadata` and `body` are null for a kind that is not used."""
+    """An object of a manifest. `metadata` and `body` are null for a kind that is not used."""
 
     line: int
     kind: str
@@ -80,7 +76,7 @@ class _LeftOut(msgspec.Struct, array_like=True):
 
 
 class _Result(msgspec.Struct, array_like=True):
-    """The content of a part. Each element of `objects` is a list of `_Object`."""
+    """The content of a part of a file. Each element of `objects` is a list of `_Object`."""
 
     objects: list[msgspec.Raw]
     skipped: list[_Error]
@@ -97,7 +93,7 @@ _objects: Final = msgspec.msgpack.Decoder(list[_Object])
 
 
 def read(path: str, namespace: str) -> FileContent:
-    """Reads a large file, as `kinds.read` does. Blocks. Errors are in the result; nothing is raised."""
+    """Reads a large file, as `kinds.read` does. Blocks. Errors are in the result; none is raised."""
     try:
         text = text_of(path)
         with collector_paused():
@@ -112,7 +108,7 @@ def _processes(size: int) -> int:
 
 
 def _parsed(path: str, namespace: str, parts: Sequence[Portion | ListText]) -> Iterable[Parsed]:
-    """Has one process parse each part. Yields the contents in the order of the parts."""
+    """Starts one process for each part, and yields the parsed parts in order."""
     command = isolated.command("svcdns.sources.manifests.large_files", path, namespace)
     pipe = subprocess.PIPE
     processes = [subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL) for _ in parts]
@@ -135,7 +131,7 @@ def _parsed(path: str, namespace: str, parts: Sequence[Portion | ListText]) -> I
 
 
 def encode_part(part: Portion | ListText) -> bytes:
-    """Returns what a process gets on its standard input."""
+    """Returns the octets that a process gets on its standard input."""
     if isinstance(part, Portion):
         return msgspec.msgpack.encode(_Part(part.text, part.line, "", 0, 0))
     text, outside = part.items, part.outside
@@ -143,7 +139,7 @@ def encode_part(part: Portion | ListText) -> bytes:
 
 
 def parse_part(path: str, namespace: str, encoded: bytes) -> bytes:
-    """Parses a part of the file `path`. Returns what a process writes to its standard output.
+    """Parses a part of the file `path`. Returns the octets that a process writes to its standard output.
 
     Raises ManifestError or ValueError if the part cannot be parsed without the rest of the file.
     """
@@ -155,7 +151,10 @@ def parse_part(path: str, namespace: str, encoded: bytes) -> bytes:
 
 
 def decode_result(path: str, encoded: bytes) -> Parsed:
-    """Returns the content that `parse_part` found. Raises what msgspec raises for octets that are no such content."""
+    """Decodes the result of `parse_part`.
+
+    Raises the exceptions of msgspec if the octets are not such a result.
+    """
     result = msgspec.msgpack.decode(encoded, type=_Result)
 
     def error(found: _Error) -> ManifestError:

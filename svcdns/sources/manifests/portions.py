@@ -1,14 +1,13 @@
-"""Divides the text of a YAML file into portions that can be parsed one by one, without parsing them.
+"""Divides the text of a YAML file into portions that can be parsed separately.
 
-A portion has some documents of the file, or some items of a List. Objects of kinds that are not used are left out, so
-that a large file with few Services is read quickly. Rules:
+A portion has some documents of the file, or some items of a List. Rules:
 
-1. A line that begins with `---` and white space is the begin of a document everywhere in YAML. A file with a line that
-   begins with `%`, which may be a directive, is one portion.
-2. A List is divided only if it is written as `kubectl get -o yaml` writes it. It has a line `items:`, and each item
-   begins with a dash in the same column. A text with anchors or aliases is not divided.
+1. A line that begins with `---` and white space begins a document. A file with a line that begins with `%` is one
+   portion.
+2. A List is divided only if it has the layout of `kubectl get -o yaml`: a line `items:`, and each item begins with a
+   dash in the same column. A text with anchors or aliases is not divided.
 3. An object is left out only if its first column has exactly one line `kind:` and one line `apiVersion:`. A text with
-   `{{`, which may be a template's action, is never left out.
+   `{{` is never left out.
 """
 
 from __future__ import annotations
@@ -51,7 +50,7 @@ class Portion(NamedTuple):
 class UnusedObject(NamedTuple):
     """An object that was not parsed, because objects of its kind are not used.
 
-    `position` has the line where the object begins. `namespace` is empty if the object has none.
+    `position` is the first line of the object. `namespace` is empty if the object has none.
     """
 
     position: FilePosition
@@ -60,14 +59,14 @@ class UnusedObject(NamedTuple):
     namespace: str
 
     def of(self, file: FilePosition) -> UnusedObject:
-        """Returns a copy of this object that has the path of `file` in its position."""
+        """Returns a copy of this object with the path of `file` in its position."""
         return self._replace(position=FilePosition(file.path, self.position.line))
 
 
 class ListText(NamedTuple):
     """A List whose items are parsed in portions.
 
-    `outside` is the text of the List with an empty list of items, `items` is the text of the items, and `column` is the
+    `outside` is the text of the List with an empty list of items. `items` is the text of the items. `column` is the
     column of their dashes.
     """
 
@@ -77,7 +76,7 @@ class ListText(NamedTuple):
 
 
 def documents_of(whole: Portion, is_unused: IsUnused | None) -> Iterator[Portion | UnusedObject]:
-    """Yields the documents of a text, several joined into one portion. A document that is a List is a portion alone."""
+    """Yields the documents of a text, in portions of several documents. A List is a portion of its own."""
     if is_unused is None or _has_directive(whole.text):
         yield whole
         return
@@ -85,9 +84,9 @@ def documents_of(whole: Portion, is_unused: IsUnused | None) -> Iterator[Portion
 
 
 def divided(text: str, count: int) -> list[Portion | ListText]:
-    """Divides the text of a file into at most `count` parts of similar size, which can be read independently.
+    """Divides the text of a file into at most `count` parts of similar size, which can be read separately.
 
-    A file that is one List is divided between its items, any other file between its documents.
+    A file that is one List is divided between its items. Any other file is divided between its documents.
     """
     whole = Portion(text, 0)
     if _has_directive(text):
@@ -139,9 +138,7 @@ def list_text(portion: Portion) -> ListText | None:
 
 
 def items_of(text: ListText, is_unused: IsUnused | None) -> Iterator[Portion | UnusedObject]:
-    """Divides a List into portions and unused items. Each portion has some of the items, as the text of a YAML
-    sequence.
-    """
+    """Divides a List into portions and unused items. Each portion is a YAML sequence of some items."""
     yield from _portions(text.items, _item_begins(text), text.column + 1, is_unused)
 
 
@@ -153,7 +150,7 @@ def _item_begins(text: ListText) -> list[int]:
 def _portions(
     whole: Portion, begins: list[int], column: int, is_unused: IsUnused | None
 ) -> Iterator[Portion | UnusedObject]:
-    """Divides a text into portions and unused objects. `begins` are the offsets where an object begins.
+    """Divides a text into portions and unused objects. An object begins at each of the offsets `begins`.
 
     Consecutive used objects are joined into portions of about SIZE characters. The first `column` characters of each
     object do not belong to it.
@@ -200,9 +197,9 @@ def _unused(text: str, column: int, line: int, is_unused: IsUnused) -> UnusedObj
 
 
 def _value(lines: str, indent: int, field: str, begin: int = 0, end: int | None = None) -> str | None:
-    """Returns the value of the field `field` if exactly one line has the field and its whole value.
+    """Returns the value of the field `field`, or an empty text if no line has the field.
 
-    Returns an empty text if no line has the field. Returns None if the lines have to be parsed to know the value.
+    Returns None if the value cannot be known without parsing the lines.
     """
     key = f"\n{' ' * indent}{field}:"
     at = lines.find(key, begin, end)
@@ -215,7 +212,7 @@ def _value(lines: str, indent: int, field: str, begin: int = 0, end: int | None 
 def _namespace(lines: str, indent: int) -> str | None:
     """Returns the namespace of an object, or an empty text if the object has none.
 
-    Returns None if the object has to be parsed to know its namespace.
+    Returns None if the namespace cannot be known without parsing the object.
     """
     key = f"\n{' ' * indent}metadata:"
     at = lines.find(key)

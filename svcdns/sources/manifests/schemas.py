@@ -1,12 +1,7 @@
 """The API's objects with the fields that are read from manifests, as msgspec structs that check the types of fields.
 
-All other fields are ignored, whatever their values. EndpointSlice and ServiceImport have the shapes that `decoding`
-gives them; Service, Pod and the workloads have more fields here, because for manifests svcdns also does the work of
-Kubernetes' controllers.
-
-The structs are trees, so the garbage collector need not look for reference cycles in them (`gc=False`).
-
-Source: core/v1, apps/v1, batch/v1, discovery.k8s.io/v1 and multicluster.x-k8s.io/v1alpha1.
+All other fields are ignored. Source: core/v1, apps/v1, batch/v1, discovery.k8s.io/v1 and
+multicluster.x-k8s.io/v1alpha1.
 """
 
 # ruff: noqa: N815  the attributes below are the API's own field names
@@ -37,7 +32,7 @@ class ObjectMeta(msgspec.Struct, gc=False):
 
 
 class AnyObject(msgspec.Struct, gc=False):
-    """An object of any kind, of which only the metadata is read."""
+    """The metadata of an object of any kind."""
 
     metadata: ObjectMeta
 
@@ -97,7 +92,7 @@ class EndpointPort(msgspec.Struct, gc=False):
 
 
 class EndpointSubset(msgspec.Struct, gc=False):
-    """The fields of core/v1 EndpointSubset that are used; no answer contains its notReadyAddresses."""
+    """The fields of core/v1 EndpointSubset that are used."""
 
     addresses: list[EndpointAddress] = []
     ports: list[EndpointPort] = []
@@ -121,7 +116,7 @@ class ContainerPort(msgspec.Struct, gc=False):
 class Container(msgspec.Struct, gc=False):
     """The fields of core/v1 Container that are used.
 
-    The `restartPolicy` Always makes an init container a sidecar.
+    An init container whose `restartPolicy` is Always is a sidecar.
     """
 
     ports: list[ContainerPort] = []
@@ -182,7 +177,7 @@ class Ordinals(msgspec.Struct, gc=False):
 
 
 class WorkloadSpec(msgspec.Struct, gc=False):
-    """The fields that are used in the specs of workloads; each kind has only some of them.
+    """The fields of the specs of workloads that are used. Each kind of workload has only some of them.
 
     The kinds are Deployment, StatefulSet, ReplicaSet, ReplicationController, DaemonSet and Job.
     """
@@ -198,7 +193,7 @@ class WorkloadSpec(msgspec.Struct, gc=False):
 
 
 class WorkloadStatus(msgspec.Struct, gc=False):
-    """The status of a workload. A Job's conditions show whether the Job has ended."""
+    """The status of a workload. The conditions of a Job show whether it has ended."""
 
     conditions: list[PodCondition] = []
 

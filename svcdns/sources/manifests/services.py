@@ -1,7 +1,7 @@
-"""Adds address families and ClusterIPs to Services, as the API server does, and drops fields that no answer needs.
+"""Adds address families and ClusterIPs to Services, as the API server does.
 
-The cluster is dual-stack with IPv4 first, so a Service without settings gets one IPv4 address. A ClusterIP in a
-manifest is kept, and its family takes precedence over the order in ipFamilies.
+The cluster is dual-stack with IPv4 first: a Service without settings gets one IPv4 address. A ClusterIP in a manifest
+is kept.
 
 Source: Kubernetes documentation, "IPv4/IPv6 dual-stack".
 """
@@ -19,7 +19,7 @@ from svcdns.sources.manifests.validation import FAMILIES
 
 
 def services(written: Sequence[tuple[ManifestObject, ServiceObject]], reserved: set[str]) -> list[Service]:
-    """Returns the Services in the given order; a Service that needs a ClusterIP gets one that is not in `reserved`.
+    """Returns the Services in the given order. A Service that needs a ClusterIP gets one that is not in `reserved`.
 
     Raises ManifestError if the address range is full.
     """
@@ -42,7 +42,7 @@ def services(written: Sequence[tuple[ManifestObject, ServiceObject]], reserved: 
 
 
 def families(spec: ServiceSpec) -> tuple[str, ...]:
-    """Returns the address families of a Service, `IPv4`, `IPv6` or both, the primary one first."""
+    """Returns the address families of a Service, `IPv4`, `IPv6` or both. The primary one is first."""
     written = (_family(address) for address in written_ips(spec))
     found = tuple(dict.fromkeys((*written, *spec.ipFamilies))) or FAMILIES[:1]
     if spec.ipFamilyPolicy == "SingleStack":
@@ -53,7 +53,6 @@ def families(spec: ServiceSpec) -> tuple[str, ...]:
 
 
 def _family(address: str) -> str:
-    """Returns the family of a ClusterIP, which `validation` has found to be an address."""
     return "IPv6" if ":" in address else "IPv4"
 
 

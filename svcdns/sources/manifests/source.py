@@ -1,11 +1,12 @@
 """A source of changes that reads a cluster from YAML files and folders, and watches them for later edits.
 
-It starts with a full list of each kind. After an edit it reports only the differences. Rules:
+Rules:
 
-1. Broken files at the start are an error that names all of them. A file that breaks later is logged once, with file and
-   line, and the last good state stays until the file is good again.
-2. A file that is no manifest is skipped, with one WARNING line.
-3. Files are read outside the event loop: a mount that hangs causes one WARNING line, and the last good state stays.
+1. Broken files at the start are an error that names all of them. If a file breaks later, one log line has the file and
+   line, and the previous objects stay until the file is usable again.
+2. A file that is not a manifest is skipped, with one WARNING line.
+3. If a mount hangs, there is one WARNING line, and the previous objects stay.
+4. After an edit, only the differences are reported.
 """
 
 from __future__ import annotations
@@ -42,9 +43,9 @@ class ManifestsSource:
     """Always False, as there is no API server."""
 
     def __init__(self, options: WatchOptions, *, log: logging.Logger, watch: Watch = folder_changes) -> None:
-        """Checks the selectors, and reads no file yet. Raises SourceError for a wrong selector.
+        """Checks the selectors. Raises SourceError for a wrong selector.
 
-        The options about an API server are ignored.
+        No file is read. The options about an API server are ignored.
         """
         for option, text in (("labels", options.labels), ("namespace_labels", options.namespace_labels)):
             try:
@@ -71,7 +72,7 @@ class ManifestsSource:
 
     @property
     def kinds(self) -> tuple[Kind, ...]:
-        """The kinds of objects that the source reports, such as Service and EndpointSlice."""
+        """Returns the kinds of objects that the source reports, such as Service and EndpointSlice."""
         return self._selection.kinds
 
     def ages(self) -> dict[Kind, float]:
@@ -79,20 +80,18 @@ class ManifestsSource:
         return dict.fromkeys(self.kinds, 0.0)
 
     async def origin(self) -> Origin:
-        """Always raises SourceError. Only snapshots need the identity, and manifests need no snapshot."""
+        """Raises SourceError, because manifests have no snapshot that needs the identity."""
         raise SourceError("manifests have no snapshot")
 
     def assume(self, age: float) -> None:
-        """Does nothing. For manifests the age of the objects is always 0, because files are read as soon as they
-        change.
-        """
+        """Does nothing, because manifests have no snapshot."""
 
     async def configure(self) -> None:
-        """Reads all files once, so that a broken file ends the start. Raises ManifestError."""
+        """Reads all files once. Raises ManifestError if a file is broken."""
         await self._update(await self._find())
 
     def load(self) -> Cluster:
-        """Reads the files, and returns the cluster that they describe now. Blocks. Raises ManifestError."""
+        """Reads the files, and returns the cluster that they describe. Blocks. Raises ManifestError."""
         return self._load(find(self._paths, self._exclude))
 
     async def follow(self, apply: Apply) -> None:
@@ -106,8 +105,7 @@ class ManifestsSource:
         """Yields the changes after each edit, starting with a full list of each kind of object. Ends only when
         cancelled or closed.
 
-        Raises ManifestError if the first version of the files has errors, and SourceError if the folders cannot be
-        watched.
+        Raises ManifestError if the files have errors at the start, and SourceError if the folders cannot be watched.
         """
         last: Cluster | None = None
         while True:
@@ -137,7 +135,7 @@ class ManifestsSource:
         return f"manifests in {', '.join(self._paths)}"
 
     async def _update(self, found: FoundFiles) -> Cluster:
-        """Reads the files if they have changed. Returns the cluster, or the last good one if a file is broken."""
+        """Reads the files if they have changed. Returns the cluster, or the previous one if a file is broken."""
         stamps = (found.files, str(found.missing))
         if self._good is not None and stamps == self._tried:
             return self._good
@@ -198,19 +196,13 @@ def _full_list(cluster: Cluster, kinds: tuple[Kind, ...]) -> Iterator[Change]:
 
 
 def _keep_terminating(old: Cluster, new: Cluster) -> Cluster:
-    """Returns the new cluster, in which Pods that are being deleted have their old state.
-
-    An API server's watch has the same effect: such a Pod keeps its last state until it is gone.
-    """
+    """Returns the new cluster, in which Pods that are being deleted have their state from the old one."""
     unchanged = {key: old.objects[key] for key in new.terminating if key in old.objects}
     return Cluster({**new.objects, **unchanged}, new.terminating, new.ignored)
 
 
 def differences(old: dict[ObjectKey, ClusterObject], new: dict[ObjectKey, ClusterObject]) -> Iterator[Change]:
-    """Yields the changes from one state to another: new and changed objects first, then removals.
-
-    So no name that exists in both states is missing in between.
-    """
+    """Yields the changes from one state to another: new and changed objects first, then removals."""
     changed = [item for key, item in new.items() if old.get(key) != item]
     services = {(item.namespace, item.service) for item in changed if isinstance(item, EndpointSlice)}
     still_there: set[tuple[str, str, Endpoint]] = set()
@@ -234,10 +226,10 @@ def _all_differences(old: dict[ObjectKey, ClusterObject], new: dict[ObjectKey, C
 def _bridge(
     old: ClusterObject | None, new: ClusterObject, still_there: set[tuple[str, str, Endpoint]]
 ) -> EndpointSlice | None:
-    """Returns the slice `new` together with endpoints that have moved from it to another slice of the same Service.
+    """Returns the slice `new` together with the endpoints that have moved from it to another slice of the same Service.
 
-    Send the result first and `new` later, so that a moved endpoint is missing at no time. Returns None if no endpoint
-    has moved. `still_there` has (namespace, Service, endpoint) of every endpoint in the new state.
+    Returns None if no endpoint has moved. Send the result before `new`, so that a moved endpoint is never missing.
+    `still_there` has (namespace, Service, endpoint) of every endpoint in the new state.
     """
     if not isinstance(new, EndpointSlice) or not isinstance(old, EndpointSlice):
         return None

@@ -1,11 +1,11 @@
-"""Finds the fields that a real API server would refuse, and makes a warning for each.
+"""Finds the fields that an API server would refuse, and makes a warning for each.
 
-CoreDNS reads what an API server has stored, and does not check it. So an object with such a field is served as CoreDNS
-would serve it, if that is possible: without the parts that no answer can contain, such as a port 70000. Otherwise the
-object is skipped. Fields of a wrong type are errors, see `documents`. Rules:
+Rules:
 
-1. A check changes the object in place, and only where a part of it cannot be served.
-2. The only fields that are checked are those on which DNS names and answers depend.
+1. An object with such a field is served as CoreDNS would serve it, without the parts that no answer can contain. If
+   that is impossible, it is skipped.
+2. A check changes the object in place.
+3. Only fields on which DNS names and answers depend are checked.
 
 Source: Kubernetes' validation of core/v1, apps/v1, batch/v1 and discovery.k8s.io/v1; Kubernetes documentation, "Object
 Names and IDs", "Labels and Selectors", "IPv4/IPv6 dual-stack".
@@ -60,7 +60,7 @@ _LABEL_VALUE: Final = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])
 class Refusals:
     """Collects the errors for the fields of one object that an API server would refuse.
 
-    `reason` is the error because of which the object is skipped, None if the object is served.
+    `reason` is the error for which the object is skipped. It is None if the object is served.
     """
 
     def __init__(self, document: Document) -> None:
@@ -70,12 +70,12 @@ class Refusals:
         self.reason: ManifestError | None = None
 
     def add(self, field: Field, text: str) -> None:
-        """Adds an error for a field that an API server would refuse. The object is served nevertheless."""
+        """Adds an error for a field that an API server would refuse. The object is still served."""
         kind = self.document.kind
         self.errors.append(self.document.error(field, f"{text}; an API server would refuse this {kind}"))
 
     def skip(self) -> None:
-        """Marks the object as skipped, for the reason of the error that was added last."""
+        """Marks the object as skipped. The reason is the error that was added last."""
         last = self.errors.pop()
         self.reason = ManifestError(last.position, f"{last.text}, so it is skipped")
         self.errors.append(self.reason)
@@ -89,7 +89,7 @@ class Refusals:
     def address(self, field: Field, found: str, *, part: str = "") -> bool:
         """Returns True if `found` is an IP address. Otherwise adds an error for `field`.
 
-        `part` is the part of the object that is left out because of the error, as words for the error text.
+        `part` names the part of the object that is left out, for the error text.
         """
         if _family(found) is None:
             self.add(field, f"expected an IPv4 or IPv6 address, found {found!r}{_left_out(part)}")
@@ -99,7 +99,7 @@ class Refusals:
     def port(self, field: Field, found: int, *, part: str = "") -> bool:
         """Returns True if `found` is a port number. Otherwise adds an error for `field`.
 
-        `part` is the part of the object that is left out because of the error, as words for the error text.
+        `part` names the part of the object that is left out, for the error text.
         """
         if not 0 < found <= 65535:
             self.add(field, f"expected a port number from 1 to 65535, found {found}{_left_out(part)}")
@@ -109,7 +109,7 @@ class Refusals:
     def label(self, field: Field, found: str, *, part: str = "") -> bool:
         """Returns True if `found` can be one label of a query name. Adds an error for `field` if Kubernetes refuses it.
 
-        `part` is the part of the object that is left out because of the error, as words for the error text.
+        `part` names the part of the object that is left out, for the error text.
         """
         usable = _ONE_LABEL.fullmatch(found) is not None
         if not _LABEL.fullmatch(found):
@@ -247,7 +247,7 @@ def _check_service_ports(refusals: Refusals, spec: ServiceSpec) -> None:
 
 
 def _usable(refusals: Refusals, field: Field, ports: Sequence[Any]) -> list[Any]:
-    """Checks number, name and protocol of each port, and returns the ports that can be in DNS answers."""
+    """Checks number, name and protocol of each port. Returns the ports that DNS answers can contain."""
     usable: list[ServicePort | EndpointPort | ApiPort] = []
     names: set[str] = set()
     for at, port in enumerate(ports):
@@ -267,7 +267,7 @@ def _usable(refusals: Refusals, field: Field, ports: Sequence[Any]) -> list[Any]
 
 
 def check_slice(refusals: Refusals, given: ApiSlice) -> None:
-    """Checks ports and endpoints of an EndpointSlice in a manifest, and removes ports that are invalid."""
+    """Checks ports and endpoints of an EndpointSlice in a manifest, and removes invalid ports."""
     for port in given.ports or ():
         port.protocol = port.protocol or "TCP"
     found = refusals.document.fields.get("addressType", "")
@@ -302,7 +302,7 @@ def _check_endpoint(refusals: Refusals, field: Field, endpoint: ApiEndpoint, add
 
 
 def check_endpoints(refusals: Refusals, given: EndpointsObject) -> None:
-    """Checks ports and addresses of an Endpoints object in a manifest, and removes those that are invalid."""
+    """Checks ports and addresses of an Endpoints object in a manifest, and removes the invalid ones."""
     for at, subset in enumerate(given.subsets):
         here: Field = ("subsets", at)
         subset.ports = _usable(refusals, (*here, "ports"), subset.ports)
@@ -320,7 +320,7 @@ def check_endpoints(refusals: Refusals, given: EndpointsObject) -> None:
 
 
 def check_pod(refusals: Refusals, pod: PodObject) -> None:
-    """Checks the addresses and the spec of a Pod in a manifest, and removes addresses that are invalid."""
+    """Checks the addresses and the spec of a Pod in a manifest, and removes invalid addresses."""
     status = pod.status
     if status.podIP and not refusals.address(("status", "podIP"), status.podIP, part="address"):
         status.podIP = ""
@@ -347,7 +347,7 @@ def _check_pod_spec(refusals: Refusals, field: Field, spec: PodSpec) -> None:
 
 
 def check_workload(refusals: Refusals, workload: WorkloadObject) -> None:
-    """Checks the spec of a workload in a manifest. For a Job, call `check_job` instead.
+    """Checks the spec of a workload in a manifest. Not for Jobs; see `check_job`.
 
     Raises ManifestError if the workload has more Pods than the address range has addresses.
     """

@@ -3,12 +3,10 @@
 Rules:
 
 1. A Deployment, ReplicaSet, ReplicationController or StatefulSet generates `replicas` Pods. A DaemonSet generates one
-   Pod, as on a cluster with one node. A Job that has not ended generates as many Pods as it runs at the same time.
-   Generated Pods are ready.
-2. The name of a generated Pod follows from the workload's name and the Pod's number, not from the template. A new image
-   renames no Pod, and a lower `replicas` removes the last ones.
-3. A workload generates no Pods if Pods in manifests name it in their ownerReferences, as in a dump of a real cluster.
-   A Pod in a manifest also replaces a generated one of the same name.
+   Pod. A Job that has not ended generates as many Pods as it runs at the same time. Generated Pods are ready.
+2. The name of a generated Pod is computed from the workload's name and the Pod's number.
+3. A workload generates no Pods if Pods in manifests name it in their ownerReferences. A Pod in a manifest also replaces
+   a generated one of the same name.
 """
 
 from __future__ import annotations
@@ -41,8 +39,8 @@ OVER: Final = frozenset({"Succeeded", "Failed"})
 class ClusterPod:
     """A Pod, with the fields that matter for Services.
 
-    The first of `addresses` is the primary one. `phase` is empty if the manifest has none. `host_network` is True if
-    the Pod uses the network of its node. `order` sorts the Pods of a Service so that scaling a workload changes only
+    The first of `addresses` is the primary one. `phase` is empty if the manifest has none. If `host_network` is true,
+    the Pod uses the network of its node. The Pods of a Service are sorted by `order`: scaling a workload changes only
     the end of the list.
     """
 
@@ -61,9 +59,9 @@ class ClusterPod:
 
 
 def pods(written: Sequence[ManifestObject], reserved: Iterable[str]) -> list[ClusterPod]:
-    """Returns all Pods; a Pod without an address gets one that is not in `reserved`.
+    """Returns all Pods. A Pod without an address gets one that is not in `reserved`.
 
-    `written` are the objects in manifests. Raises ManifestError if the address range is full.
+    `written` has the objects in manifests. Raises ManifestError if the address range is full.
     """
     found = {(pod.namespace, pod.name): pod for pod in _generated(written)}
     positions: dict[ObjectName, FilePosition] = {(item.namespace, item.name): item.position for item in written}
@@ -99,9 +97,7 @@ def _from_manifest(item: ManifestObject, pod: PodObject) -> ClusterPod:
 
 
 def _ready(status: PodStatus) -> bool:
-    """Returns True if the condition Ready is true. Without this condition, a Pod is ready if its phase is missing or
-    Running.
-    """
+    """Returns True if the condition Ready is true, or if it is missing and the phase is Running or missing."""
     for condition in status.conditions:
         if condition.type == "Ready":
             return condition.status == "True"
@@ -109,7 +105,9 @@ def _ready(status: PodStatus) -> bool:
 
 
 def _ports(spec: PodSpec) -> tuple[ContainerPort, ...]:
-    """Returns the container ports that a Service may name: first of the containers, then of the sidecars."""
+    """Returns the container ports that a Service may name: first those of the containers, then those of the
+    sidecars.
+    """
     sidecars = (container for container in spec.initContainers if container.restartPolicy == "Always")
     return tuple(port for container in (*spec.containers, *sidecars) for port in container.ports)
 
@@ -133,7 +131,10 @@ def _generated(written: Sequence[ManifestObject]) -> Iterator[ClusterPod]:
 def _owners_of_written_pods(
     written: Sequence[ManifestObject], workloads: dict[WorkloadKey, ManifestObject]
 ) -> set[WorkloadKey]:
-    """Returns the workloads whose Pods are in manifests, including a Deployment whose ReplicaSet owns the Pods."""
+    """Returns the workloads whose Pods are in manifests.
+
+    A Deployment is included if its ReplicaSet owns the Pods.
+    """
     owners = {owner for item in written if isinstance(item.body, PodObject) for owner in _controllers(item)}
     return owners | {above for owner in owners & workloads.keys() for above in _controllers(workloads[owner])}
 

@@ -1,7 +1,6 @@
-"""Templates in the language of Go's `text/template`, without templates that call other templates.
+"""Templates in the language of Go's `text/template`, without the actions that define or call other templates.
 
-Actions are pipelines, `if`, `with`, `range`, `break`, `continue`, variables and comments; trim markers work. Values are
-strings, numbers, booleans, lists, maps (`dict`) and structs (`Struct`). A field of a struct may be a function.
+Values are strings, numbers, booleans, lists, maps (`dict`) and structs (`Struct`).
 """
 
 from __future__ import annotations

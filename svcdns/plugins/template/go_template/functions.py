@@ -63,7 +63,7 @@ def _less(left: Any, right: Any) -> bool:
 
 
 def _print(*values: Any) -> str:
-    """Concatenates values like Go's `Sprint`: with a space between two values if neither is a string."""
+    """Concatenates values like Go's `Sprint`: a space separates two values if neither is a string."""
     out = ""
     for index, value in enumerate(values):
         if index and not isinstance(value, str) and not isinstance(values[index - 1], str):

@@ -72,9 +72,10 @@ def pieces(text: str) -> Iterator[Piece]:
 
 
 def _action(text: str, at: int) -> tuple[list[Token], int, bool]:
-    """Reads the action at offset `at`.
+    """Parses the action at offset `at`.
 
-    Returns its tokens (none for a comment), the offset of its end, and whether white space after it is trimmed.
+    Returns the tokens (none for a comment), the offset of the action's end, and whether the white space after it is
+    trimmed.
     """
     found: list[Token] = []
     if text.startswith("/*", at):

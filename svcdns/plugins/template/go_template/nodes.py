@@ -1,4 +1,4 @@
-"""The nodes of a parsed template. Each writes its text when the template is rendered."""
+"""The nodes of a parsed template. Each node writes its text when the template is rendered."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Node(Protocol):
 
 
 def render(nodes: tuple[Node, ...], rendering: Rendering, dot: Any) -> None:
-    """Writes nodes in order. Variables that are declared in them are removed afterwards."""
+    """Writes nodes in order. Variables that the nodes declare are removed afterwards."""
     depth = len(rendering.variables)
     for node in nodes:
         node.render(rendering, dot)
@@ -38,7 +38,7 @@ def render(nodes: tuple[Node, ...], rendering: Rendering, dot: Any) -> None:
 class Command:
     """An operand with its arguments.
 
-    If the operand is the function `and` or `or`, `lazy` is its name, and arguments are evaluated only as needed.
+    For the functions `and` and `or`, `lazy` is the name of the function, and arguments are evaluated only as needed.
     Otherwise `lazy` is empty.
     """
 
@@ -49,7 +49,7 @@ class Command:
     def value(self, rendering: Rendering, dot: Any, piped: list[Any]) -> Any:
         """Returns the value of the command.
 
-        `piped` has the value of the previous command in the pipeline, if there is one. That value is the last argument.
+        `piped` has the value of the previous command in the pipeline, if there is one. It becomes the last argument.
         """
         if self.lazy:
             return self._lazy_value(rendering, dot, piped)
@@ -71,10 +71,10 @@ class Command:
 
 @dataclass(frozen=True, slots=True)
 class Pipeline:
-    """A sequence of commands. Each gets the value of the previous command as its last argument.
+    """A sequence of commands. The value of a command is the last argument of the next one.
 
-    The value of the last command is assigned to the variables, if there are any. `declares` is true if the variables
-    are new.
+    The value of the last command is assigned to `variables`, if there are any. If `declares` is true, the variables are
+    new.
     """
 
     commands: tuple[Command, ...]
@@ -82,10 +82,7 @@ class Pipeline:
     declares: bool = False
 
     def value(self, rendering: Rendering, dot: Any) -> Any:
-        """Returns the value of the last command.
-
-        If the pipeline has exactly one variable, assigns the value to it. If there are two, `range` assigns them.
-        """
+        """Returns the value of the last command, and assigns it if the pipeline has exactly one variable."""
         piped: list[Any] = []
         for command in self.commands:
             piped = [command.value(rendering, dot, piped)]
@@ -112,7 +109,7 @@ def parenthesized(pipeline: Pipeline) -> Operand:
 
 @dataclass(frozen=True, slots=True)
 class PlainText:
-    """The text of a template outside of its actions `{{ }}`."""
+    """The text of a template outside of its actions (`{{ }}`)."""
 
     text: str
 
@@ -136,7 +133,10 @@ class Action:
 
 @dataclass(frozen=True, slots=True)
 class Branch:
-    """`if` or `with`. With `sets_dot`, which is true for `with`, the pipeline's value becomes `.` in the body."""
+    """An action `if` or `with`.
+
+    If `sets_dot` is true, as for `with`, the pipeline's value becomes `.` in the body.
+    """
 
     pipeline: Pipeline
     body: tuple[Node, ...]
@@ -156,7 +156,7 @@ class Branch:
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """`range` over a list, over a map in the order of its keys, or over the numbers from 0 up to a number."""
+    """An action `range` over a list, over the values of a map in the order of its keys, or over a range of numbers."""
 
     pipeline: Pipeline
     body: tuple[Node, ...]
@@ -186,7 +186,7 @@ class Range:
 
 @dataclass(frozen=True, slots=True)
 class LoopControl:
-    """`break` or `continue`."""
+    """An action `break` or `continue`."""
 
     kind: type[Break | Continue]
 

@@ -1,4 +1,4 @@
-"""The operands of a template. Each is a function that computes a value while the template is rendered."""
+"""The operands of a template. An operand is a function that computes a value while the template is rendered."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from svcdns.plugins.template.go_template.values import RenderError, Struct, fiel
 
 
 class Rendering:
-    """The state while a template is rendered: the text so far, and the variables with their values, innermost last."""
+    """The state while a template is rendered: the text so far, and the variables, of which the innermost is last."""
 
     __slots__ = ("out", "size", "variables")
 
@@ -27,10 +27,7 @@ class Rendering:
         self.out.append(text)
 
     def find(self, name: str) -> list[Any]:
-        """Returns the innermost variable of that name, as a pair of name and value.
-
-        The parser has checked that the variable exists.
-        """
+        """Returns the innermost variable with that name, as a pair of name and value."""
         return next(variable for variable in reversed(self.variables) if variable[0] == name)
 
 
@@ -67,9 +64,10 @@ def variable(name: str) -> Operand:
 
 
 def fields(start: Operand, names: tuple[str, ...]) -> Operand:
-    """Returns the operand for a chain of fields, such as `.A.B`: the value `start`, then the fields `names`.
+    """Returns the operand for a chain of fields, such as `.A.B`.
 
-    If the last field is a function, it is called with the operand's arguments.
+    `start` is the operand before the fields. If the last field is a function, it is called with the operand's
+    arguments.
     """
 
     def operand(rendering: Rendering, dot: Any, arguments: list[Any]) -> Any:

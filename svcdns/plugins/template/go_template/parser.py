@@ -1,6 +1,6 @@
 """Parses a template into nodes.
 
-Unknown functions and variables are errors while parsing. Fields and types are checked when the template is rendered.
+Parsing fails for unknown functions and variables. Fields and types are checked when the template is rendered.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _UNSUPPORTED: Final = ("define", "template", "block")
 
 
 class ParsedTemplate:
-    """A parsed template. `fields` has the names of all fields that the template reads."""
+    """A parsed template. `fields` has the names of all fields that occur in the template."""
 
     def __init__(self, text: str, parsed: tuple[nodes.Node, ...], fields: frozenset[str]) -> None:
         self.text, self._nodes, self.fields = text, parsed, fields
@@ -30,7 +30,7 @@ class ParsedTemplate:
         return hash(self.text)
 
     def render(self, data: Any) -> str:
-        """Returns the text with the results of the actions. `.` and `$` are `data`. Raises RenderError."""
+        """Returns the text of the template for `data`, which is the value of `.` and `$`. Raises RenderError."""
         rendering = operands.Rendering(data)
         nodes.render(self._nodes, rendering, data)
         return "".join(rendering.out)
@@ -56,10 +56,7 @@ class _Parser:
     # -- bodies
 
     def body(self, ends: tuple[str, ...]) -> tuple[tuple[nodes.Node, ...], str | None]:
-        """Parses nodes up to an action that begins with a word in `ends`. Returns the nodes and that word.
-
-        The rest of that action is not parsed.
-        """
+        """Parses nodes up to an action that begins with one of the words `ends`. Returns the nodes and this word."""
         self._deeper()
         declared = len(self.variables)
         out: list[nodes.Node] = []
@@ -154,10 +151,10 @@ class _Parser:
         return nodes.Pipeline(tuple(commands), names, declares)
 
     def _declaration(self, most: int) -> tuple[tuple[str, ...], bool]:
-        """Parses the assignment at the start of a pipeline: up to `most` variables, then `=` or `:=`.
+        """Parses the variables at the start of a pipeline, up to `most` of them, and `=` or `:=`.
 
-        Returns the variables, and True if they are new. Without an assignment, consumes nothing and returns no
-        variables.
+        Returns the variables, and True if they are new. Returns no variables if the pipeline does not begin with an
+        assignment.
         """
         start, names = self.at, []
         while self.token.kind == "variable":

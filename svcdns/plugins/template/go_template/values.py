@@ -10,9 +10,9 @@ from svcdns.errors import SvcdnsError
 
 
 class Struct:
-    """A value that has fields.
+    """A value with fields.
 
-    A field may be a function. In a template, the arguments after the field are passed to the function.
+    If a field is a function, it is called with the arguments that the template has after the field.
     """
 
     __slots__ = ("fields",)
@@ -22,7 +22,7 @@ class Struct:
 
 
 class NoValue:
-    """The value of a missing key of a map."""
+    """The value of a key that a map does not have."""
 
     __slots__ = ()
 
@@ -31,7 +31,7 @@ NO_VALUE: Final = NoValue()
 
 
 def field(value: Any, name: str) -> Any:
-    """Returns a field of a struct, or the value of a key of a map. Raises RenderError."""
+    """Returns a field of a struct, or the value for a key of a map. Raises RenderError."""
     if isinstance(value, Struct):
         if name not in value.fields:
             raise RenderError(f"can't evaluate field {name}")
@@ -47,7 +47,7 @@ def truth(value: Any) -> bool:
 
 
 def kind(value: Any) -> str:
-    """Returns the name of the value's type. Only values of the same type can be compared."""
+    """Returns the name of the value's type. Values of different types cannot be compared."""
     if isinstance(value, bool):
         return "bool"
     if isinstance(value, list):
@@ -56,7 +56,7 @@ def kind(value: Any) -> str:
 
 
 def to_text(value: Any) -> str:
-    """Returns the text that Go prints for the value with %v. Raises RenderError."""
+    """Returns the text that Go's verb `%v` prints for the value. Raises RenderError."""
     if isinstance(value, str):
         return value
     if value is None:
