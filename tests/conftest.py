@@ -1,4 +1,4 @@
-"""Fixtures for all tests, and the event loops that tests of a worker run on."""
+"""Fixtures for all tests, and the event loops of asynchronous tests."""
 
 from __future__ import annotations
 
@@ -20,7 +20,9 @@ ANY_LOOP = ("test_tcp.py", "test_loop.py")
 
 @pytest.fixture(autouse=True, scope="session")
 def _without_time_slices() -> Iterator[None]:
-    """Sets time slices to infinity, so that a slow machine defers no work. Tests of time slices set their own."""
+    """Sets time slices to infinity, so that no work is deferred on a slow machine. Tests of time slices
+    set their own.
+    """
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("svcdns.serving.transport.udp.SLICE", float("inf"))
         patch.setattr("svcdns.serving.transport.udp.MAX_WORK", float("inf"))
@@ -30,8 +32,8 @@ def _without_time_slices() -> Iterator[None]:
 
 @pytest.fixture
 def kubeconfigs_read_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The Kubernetes client reads kubeconfigs in the process of the tests. tests/sources/api/test_kubeconfig.py runs it
-    as control does.
+    """Makes the Kubernetes client read kubeconfigs in the process of the tests. tests/sources/api/test_kubeconfig.py
+    runs it in its own process.
     """
 
     async def run_reader(path: str, context: str, _timeout: float) -> kubeconfig.Loaded:
@@ -43,7 +45,9 @@ def kubeconfigs_read_here(monkeypatch: pytest.MonkeyPatch) -> None:
 def pytest_asyncio_loop_factories(
     config: pytest.Config, item: pytest.Item
 ) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
-    """Returns the kinds of loop for a test: a worker's own in `serving` and `worker`, the standard one elsewhere."""
+    """Returns the event loops for a test: a worker's own loop in `serving` and `worker`, otherwise the
+    standard loop.
+    """
     if not {"serving", "worker"} & set(item.path.parts[-4:-1]):
         return {"loop": asyncio.SelectorEventLoop}
     any_loop = {"any loop": asyncio.SelectorEventLoop} if item.path.name in ANY_LOOP else {}

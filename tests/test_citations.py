@@ -1,4 +1,4 @@
-"""Citations and links in code, tests and pages point to what is in the repository
+"""Citations and links in code, tests and pages refer to existing files and headings
 (docs/behaviour/README.md#how-they-are-cited).
 """
 
@@ -32,7 +32,7 @@ CODE: Final = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 
 @cache
 def anchors(page: Path) -> frozenset[str]:
-    """Returns the anchors of a page: its headings as GitHub names them, and those that are written out."""
+    """Returns the anchors of a page: those that GitHub makes from headings, and those that are written in the text."""
     text = page.read_text()
     headings = re.findall(r"^#{1,6} +(.+?) *$", CODE.sub("", text), re.MULTILINE)
     words = (re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading).lower() for heading in headings)
@@ -42,9 +42,8 @@ def anchors(page: Path) -> frozenset[str]:
 
 
 def missing(path: Path, target: Path, names: list[str]) -> list[str]:
-    """Returns a line for each anchor in `names` that the target lacks, or one line if the target does not exist.
-
-    `path` is the file with the links.
+    """Returns a line for each anchor in `names` that the target lacks, or one line if the target does not exist. `path`
+    is the file with the links.
     """
     where = path.relative_to(ROOT)
     if not target.exists():
@@ -53,7 +52,6 @@ def missing(path: Path, target: Path, names: list[str]) -> list[str]:
 
 
 def test_cited_pages_and_anchors_exist() -> None:
-    """Documents cited in code exist, and so do the cited headings."""
     wrong: list[str] = []
     for path in CITING:
         for page, names in CITATION.findall(path.read_text()):
@@ -61,8 +59,7 @@ def test_cited_pages_and_anchors_exist() -> None:
     assert wrong == []
 
 
-def test_nothing_cites_what_is_not_here() -> None:
-    """No text cites a section of a document that is not in the repository."""
+def test_no_text_cites_a_document_outside_the_repository() -> None:
     others = [path for path in CITING if path != Path(__file__)]
     wrong = [
         f"{path.relative_to(ROOT)}: {found[0]}" for path in others for found in OLD_FORM.finditer(path.read_text())
@@ -71,7 +68,6 @@ def test_nothing_cites_what_is_not_here() -> None:
 
 
 def test_links_between_pages_resolve() -> None:
-    """Links between pages lead to existing files and anchors."""
     wrong: list[str] = []
     for page in PAGES:
         for link in LINK.findall(CODE.sub("", page.read_text())):
@@ -82,7 +78,6 @@ def test_links_between_pages_resolve() -> None:
 
 
 def test_named_files_and_modules_exist() -> None:
-    """The paths and the modules of svcdns that pages and docstrings name exist."""
     wrong: list[str] = []
     for path in CITING:
         text = path.read_text()

@@ -1,4 +1,4 @@
-"""Rules for the whole project: pages, tests, metrics, imports."""
+"""Rules for the whole project: pages, tests, metrics and imports."""
 
 from __future__ import annotations
 
@@ -146,17 +146,15 @@ def examples(page: Path) -> list[str]:
 
 
 def sections(page: Path) -> list[str]:
-    """Returns the headings of a page."""
     return re.findall(r"^## (.+)$", page.read_text(), re.MULTILINE)
 
 
 def load(name: str) -> ModuleType:
-    """Returns a plugin's module."""
     return importlib.import_module(BUILT[name])
 
 
 def rows_of_metrics() -> set[str]:
-    """Returns a row of `docs/metrics.md` for each metric that modules declare, and for the standard ones of
+    """Returns a row of `docs/metrics.md` for each metric that modules declare, and for the standard metrics of
     processes.
     """
     rows = set()
@@ -174,7 +172,7 @@ def rows_of_metrics() -> set[str]:
 
 @pytest.mark.parametrize("name", sorted(BUILT))
 def test_a_plugin_has_its_parts(name: str) -> None:
-    """Every plugin has options, `parse`, a class with its name, tests, and a place in the order."""
+    """The parts are options, `parse`, a class with its name, tests, and a place in the order."""
     module = load(name)
     assert name in ORDER
     assert inspect.isclass(module.Options)
@@ -192,7 +190,7 @@ def test_a_plugin_has_its_parts(name: str) -> None:
 
 @pytest.mark.parametrize("name", [*sorted(BUILT), "import"])
 def test_a_plugin_has_its_page(name: str) -> None:
-    """Every plugin has a page with the required sections in order."""
+    """The page has the required sections in order."""
     page = ROOT / "docs" / "plugins" / f"{name}.md"
     found = sections(page)
     assert found[:4] == list(REQUIRED)
@@ -231,7 +229,7 @@ def test_a_plugin_has_its_page(name: str) -> None:
     ],
 )
 def test_the_page_has_the_options_of_the_code(directive: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each option that the plugin knows is on its page, and the syntax on the page has no other."""
+    """The syntax on the page has no other option."""
     known: set[str] = set()
 
     def unknown_option(line: Directive, names: Iterable[str]) -> CorefileError:
@@ -258,7 +256,6 @@ def test_the_page_has_the_options_of_the_code(directive: str, monkeypatch: pytes
 
 
 def test_there_is_no_page_without_a_plugin() -> None:
-    """docs/plugins has a page for each built plugin, and no other page."""
     assert {page.stem for page in (ROOT / "docs" / "plugins").glob("*.md")} == set(BUILT) | {"import"}
 
 
@@ -276,7 +273,7 @@ def test_every_example_can_be_served(page: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_the_page_of_metrics_agrees_with_the_code() -> None:
-    """`docs/metrics.md` has a row for each metric, with its type, its labels and its help text, and no other row."""
+    """`docs/metrics.md` has one row for each metric, with its type, labels and help text."""
     text = (ROOT / "docs" / "metrics.md").read_text()
     documented = {row.replace("|  |", "| |") for row in re.findall(r"^\| `\w+` \|.*$", text, re.MULTILINE)}
     assert sorted(documented - rows_of_metrics()) == [], "rows of docs/metrics.md that no metric has"
@@ -285,7 +282,7 @@ def test_the_page_of_metrics_agrees_with_the_code() -> None:
 
 @pytest.mark.parametrize("name", MODULES)
 def test_a_module_has_tests(name: str) -> None:
-    """Every module has a test module at the mirrored path, or one named in TESTED_BY."""
+    """The test module has the mirrored path, or TESTED_BY names it."""
     *folders, last = name.split(".")[1:] or [""]
     mirrored = ROOT.joinpath("tests", *folders, f"test_{last}.py")
     package = ROOT.joinpath(*name.split("."))
@@ -300,7 +297,7 @@ def test_a_module_has_tests(name: str) -> None:
 
 @pytest.mark.timeout(300)  # about 10 s of CPU time in one process, which is more than 60 s on a busy machine
 def test_modules_import_alone() -> None:
-    """Each module can be imported first, and its import only defines things."""
+    """Each module can be imported first. The import only defines things."""
     program = (
         "import importlib, sys\n"
         "for name in sys.argv[1:]:\n"
@@ -329,7 +326,7 @@ def imported(path: Path, known: set[str]) -> set[str]:
 
 
 def test_there_is_no_import_circle() -> None:
-    """No modules import each other in a circle. Tests may import bench, both may import svcdns, and not the reverse."""
+    """Tests may import bench, and both may import svcdns, but not the reverse."""
     paths = {
         ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
         for top in ("svcdns", "bench", "tests")
@@ -342,10 +339,8 @@ def test_there_is_no_import_circle() -> None:
         assert {other.split(".")[0] for other in others} <= below[name.split(".")[0]], name
 
 
-def test_a_worker_does_without_what_is_controls() -> None:
-    """A worker imports no Kubernetes client, HTTP library, YAML or zone parser, because each costs memory in every
-    worker.
-    """
+def test_workers_do_not_import_libraries_of_control() -> None:
+    """The Kubernetes client, HTTP library, YAML parser and zone parser would cost memory in every worker."""
     program = "import svcdns.worker.__main__, svcdns.plugins.kubernetes, svcdns.plugins.file, sys; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT)
     controls = {"kubernetes", "aiohttp", "yaml", "watchfiles", "psutil", "prometheus_client", "dns", "dnslib"}
@@ -353,15 +348,14 @@ def test_a_worker_does_without_what_is_controls() -> None:
 
 
 def test_control_does_without_an_http_library() -> None:
-    """Control has its own HTTP server and client, because an HTTP library costs time at a start, and memory."""
+    """Control has its own HTTP server and client. A library would cost memory, and time at a start."""
     program = "import svcdns.control.program, svcdns.sources.api.reflector, sys; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT)
     late = {"aiohttp", "http.client", "urllib.request", "email.message", "kubernetes", "prometheus_client", "yaml"}
     assert not late & set(done.stdout.split())
 
 
-def test_public_things_say_what_they_are() -> None:
-    """Every module that is not empty has a docstring."""
+def test_every_module_has_a_docstring() -> None:
     for name in MODULES:
         path = ROOT.joinpath(*name.split("."))
         path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
@@ -381,10 +375,7 @@ def test_repository_texts_name_no_machine() -> None:
     assert svcdns.__version__
 
 
-def test_the_supervisor_has_nothing_that_parses_outside_data() -> None:
-    """The supervisor imports the channel to its children and the shared memory, and none of the standard library's
-    clients and parsers.
-    """
+def test_the_supervisor_imports_no_client_or_parser() -> None:
     program = "import sys; import svcdns.supervisor.__main__, svcdns.supervisor.process; print(*sorted(sys.modules))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT)
     loaded = set(done.stdout.split())
@@ -410,7 +401,7 @@ def test_the_supervisor_has_nothing_that_parses_outside_data() -> None:
 
 @pytest.mark.parametrize("name", MODULES)
 def test_no_message_points_at_a_file_of_the_repository(name: str) -> None:
-    """A container has no `docs/`: a log line or an error says itself what to do, or has the title of a page."""
+    """A container has no `docs/`. A log line or an error says itself what to do, or has the title of a page."""
     path = ROOT / Path(*name.split("."))
     tree = ast.parse((path / "__init__.py" if path.is_dir() else path.with_suffix(".py")).read_text())
     texts = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}

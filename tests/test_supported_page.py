@@ -1,4 +1,4 @@
-"""docs/supported.md: its plugins are those of the code and of CoreDNS, and a test shows each difference."""
+"""docs/supported.md names the plugins of svcdns and of CoreDNS, and a test for each difference."""
 
 from __future__ import annotations
 
@@ -23,9 +23,7 @@ TEST: Final = re.compile(r"<!-- (tests/\S+\.py::.+?) --> \|$")
 
 
 def test_the_plugin_table_agrees_with_the_code() -> None:
-    """The page lists each plugin of svcdns and of CoreDNS once: those that svcdns has, and those that it does not have
-    yet.
-    """
+    """The page lists each plugin of svcdns and of CoreDNS once, also those that svcdns does not have yet."""
     rows = re.findall(r"^\| ([^|]+) \| ([^|]+) \|$", PAGE.partition("## Deliberate differences")[0], re.MULTILINE)
     support = {name: text for names, text in rows if names not in ("Plugin", "---") for name in names.split(", ")}
     assert sum(len(names.split(", ")) for names, _ in rows if names not in ("Plugin", "---")) == len(support)
@@ -36,7 +34,7 @@ def test_the_plugin_table_agrees_with_the_code() -> None:
 
 
 def test_every_difference_names_a_test() -> None:
-    """Each row of the table of differences ends with a comment that names a test."""
+    """Each row of the table ends with a comment that names a test."""
     assert len(DIFFERENCES) > 50
     assert [line for line in DIFFERENCES if not TEST.search(line)] == [], (
         "a row ends with a test that shows the difference: <!-- tests/plugins/test_log.py::test_name --> |"
@@ -44,7 +42,7 @@ def test_every_difference_names_a_test() -> None:
 
 
 def test_the_named_tests_are_collected() -> None:
-    """Each test that a row names exists, with the parameter's id if the row has one."""
+    """A row may also name the id of a parameter."""
     named = {found[1] for line in DIFFERENCES if (found := TEST.search(line))}
     files = sorted({name.partition("::")[0] for name in named})
     command = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-m", "", "-p", "no:cacheprovider", *files]

@@ -1,7 +1,7 @@
-"""Private words stay out of names: identifiers, files, metrics and options have the words of RFC 9499, Kubernetes and
+"""Private words stay out of names: identifiers, files, metrics and options use the words of RFC 9499, Kubernetes and
 other name servers.
 
-`docs/glossary.md` has the words of the project itself. Prose is judged by readers, not here.
+`docs/glossary.md` has the words of the project itself. This test does not check prose.
 """
 
 from __future__ import annotations
@@ -68,7 +68,6 @@ def identifiers(path: Path) -> Iterator[tuple[str, int]]:
 
 @pytest.mark.parametrize("folder", ["svcdns", "bench", "tests", "examples"])
 def test_identifiers_have_no_private_words(folder: str) -> None:
-    """No identifier in the project's modules contains a private word."""
     found = [
         f"{path.relative_to(ROOT)}:{line}: {name}"
         for path in sorted((ROOT / folder).rglob("*.py"))
@@ -79,7 +78,6 @@ def test_identifiers_have_no_private_words(folder: str) -> None:
 
 
 def test_file_names_have_no_private_words() -> None:
-    """No module, test or page has a private word in its file name."""
     files = [
         path
         for folder in ("svcdns", "bench", "tests", "docs")
@@ -91,7 +89,7 @@ def test_file_names_have_no_private_words() -> None:
 
 
 def test_metrics_and_labels_have_no_private_words() -> None:
-    """No metric and no label has a private word in its name, not even CoreDNS's."""
+    """This includes CoreDNS's metrics."""
     families = {
         value
         for name in MODULES
@@ -115,6 +113,5 @@ def test_metrics_and_labels_have_no_private_words() -> None:
         pytest.param("heartbeat", set(), id="a longer word"),
     ],
 )
-def test_what_is_found(name: str, found: set[str]) -> None:
-    """Only whole words of an identifier count as private words."""
+def test_only_whole_words_are_found(name: str, found: set[str]) -> None:
     assert private(name) == found

@@ -1,4 +1,4 @@
-"""A fault for each check: a wrong behaviour of a server that the check must detect."""
+"""A fault for each check of the conformance suite: wrong behaviour of a server that the check must find."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def data(name: str, rtype: str, *texts: str) -> Fault:
 
 
 def removed(name: str, rtype: str) -> Fault:
-    """Returns a fault that removes a record set; the name still exists."""
+    """Returns a fault that removes a record set. The name still exists."""
     return Fault(zone=lambda zone: zone.update({(name, "NONE"): zone.pop((name, rtype), [])}))
 
 
@@ -38,7 +38,7 @@ def incomplete(name: str, rtype: str) -> Fault:
 
 
 def ptr_records(where: Callable[[str], bool], text: str) -> Fault:
-    """Returns a fault that replaces the PTR records whose target fulfils `where`."""
+    """Returns a fault that replaces the PTR records for whose target `where` returns True."""
 
     def edit(zone: Zone) -> None:
         for key, texts in zone.items():
@@ -49,7 +49,7 @@ def ptr_records(where: Callable[[str], bool], text: str) -> Fault:
 
 
 def when(which: Callable[[Reply], object], change: Callable[[Reply], object]) -> Fault:
-    """Returns a fault that applies `change` to the replies for which `which` is true."""
+    """Returns a fault that applies `change` to the replies for which `which` returns True."""
 
     def edit(reply: Reply, _transport: str) -> Reply:
         if which(reply):
@@ -60,8 +60,8 @@ def when(which: Callable[[Reply], object], change: Callable[[Reply], object]) ->
 
 
 def for_names(*names: str, rtype: str = "") -> Callable[[Reply], bool]:
-    """Returns a condition that is true for queries whose name contains one of `names`, and whose type is `rtype` if
-    given.
+    """Returns a condition for queries whose name contains one of `names`. If `rtype` is given, the type must match,
+    too.
     """
 
     def which(reply: Reply) -> bool:
@@ -75,7 +75,7 @@ def for_names(*names: str, rtype: str = "") -> Callable[[Reply], bool]:
 
 
 def record(text: str) -> Callable[[Reply], None]:
-    """Returns a change that makes the answer one record, given as type and data, with NOERROR."""
+    """Returns a change that makes the answer a single record with NOERROR. The record is given as type and data."""
 
     def add(reply: Reply) -> None:
         rtype, _, rest = text.partition(" ")
@@ -100,7 +100,7 @@ def flag(bit: int) -> Callable[[Reply], None]:
 
 
 def octets(change: Callable[[bytearray], object], which: Callable[[bytes, str], object] = lambda *_: True) -> Fault:
-    """Changes the octets of replies."""
+    """Returns a fault that changes the octets of replies."""
 
     def edit(query: bytes, reply: bytes | None, transport: str) -> bytes | None:
         if reply is None or not which(query, transport):
@@ -113,12 +113,12 @@ def octets(change: Callable[[bytearray], object], which: Callable[[bytes, str], 
 
 
 def no_reply(which: Callable[[bytes, str], object]) -> Fault:
-    """Returns a fault that gives no reply to the queries for which `which` is true."""
+    """Returns a fault that drops the queries for which `which` returns True."""
     return Fault(packet=lambda query, reply, transport: None if which(query, transport) else reply)
 
 
 def replace(which: Callable[[bytes, str], object], reply: Callable[[bytes], bytes]) -> Fault:
-    """Returns a fault that answers the queries for which `which` is true with the octets from `reply`."""
+    """Returns a fault that answers the queries for which `which` returns True with the octets from `reply`."""
     return Fault(packet=lambda query, right, transport: reply(query) if which(query, transport) else right)
 
 
@@ -139,7 +139,7 @@ def formerr(query: bytes) -> bytes:
 
 
 def with_size_of_query(query: bytes, reply: bytes | None, _transport: str) -> bytes | None:
-    """Returns the reply with the UDP payload size of the query, if both have an OPT record without options."""
+    """Returns the reply with the UDP payload size of the query. Both must have an OPT record without options."""
     if reply is None or query[-11:-8] != b"\0\0\x29" or reply[-11:-8] != b"\0\0\x29":
         return reply
     return reply[:-8] + query[-8:-6] + reply[-6:]
@@ -151,34 +151,32 @@ def with_bad_cookie(query: bytes) -> bytes:
 
 
 def nxdomain(reply: Reply) -> bool:
-    """Returns whether the reply is NXDOMAIN."""
     return reply.rcode() == 3
 
 
 def negative(reply: Reply) -> bool:
-    """Returns whether the reply has no answer records."""
+    """Returns True if the reply has no answer records."""
     return not reply.answer
 
 
 def with_edns(reply: Reply) -> bool:
-    """True for a reply to a query with EDNS."""
+    """Returns True for a reply to a query with EDNS."""
     return reply.edns >= 0
 
 
 def no_edns(reply: Reply) -> None:
-    """Removes the OPT record."""
     reply.use_edns(False)
 
 
 def option(number: int, content: bytes = b"") -> Callable[[Reply], None]:
-    """Adds an EDNS option."""
+    """Returns a change that adds an EDNS option."""
     return lambda reply: reply.use_edns(
         0, ednsflags=reply.ednsflags, options=[dns.edns.GenericOption(dns.edns.OptionType.make(number), content)]
     )
 
 
 def edns_flags(bits: int) -> Callable[[Reply], None]:
-    """Sets reserved EDNS flags."""
+    """Returns a change that sets reserved EDNS flags."""
     return lambda reply: reply.use_edns(0, ednsflags=bits)
 
 
@@ -200,7 +198,7 @@ def lower(packet: bytearray) -> None:
 
 
 def rtype_of(query: bytes) -> int:
-    """Returns the type of a query's question; 0 without a question."""
+    """Returns the type of a query's question, or 0 without a question."""
     at = 12
     while at < len(query) and query[at]:
         at += 1 + query[at]
@@ -208,12 +206,12 @@ def rtype_of(query: bytes) -> int:
 
 
 def opcode(query: bytes) -> int:
-    """Returns the opcode of a query; 0 if it is too short."""
+    """Returns the opcode of a query, or 0 if the query is too short."""
     return query[2] >> 3 & 15 if len(query) > 2 else 0
 
 
 def keeps_query_bit(bit: int) -> Fault:
-    """Copies a header bit of the query into the reply."""
+    """Returns a fault that copies a header bit of the query into the reply."""
 
     def edit(query: bytes, reply: bytes | None, _transport: str) -> bytes | None:
         if reply is None or not int.from_bytes(query[2:4], "big") & bit:

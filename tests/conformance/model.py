@@ -1,7 +1,7 @@
-"""A correct cluster DNS server, made of dnspython and a dictionary, and faults for it.
+"""A correct cluster DNS server, built on dnspython and a dictionary, and faults for it.
 
-The zone follows from API objects; no code of the suite takes part. A `Fault` changes the zone, a reply, its octets, or
-its transport.
+The zone is computed from API objects. The conformance suite's own code is not used. A `Fault` changes the zone, a
+reply, its octets, or its transport.
 """
 
 from __future__ import annotations
@@ -102,13 +102,12 @@ def _headless(add: Callable[[str, str, str], None], own: str, slices: list[Objec
 
 
 class FakeApi(Api):
-    """An API server with the methods of `svcdns.conformance.api.Api`.
-
-    `seen` has the objects that the model DNS server knows.
+    """A fake API server with the methods of `svcdns.conformance.api.Api`. `seen` has the objects that the model DNS
+    server knows.
     """
 
     def __init__(self, *objects: Object, ignores: tuple[str, str] | None = None) -> None:
-        """Creates an API server with these objects. It ignores the verb and object in `ignores`."""
+        """Creates an API server with these objects. `ignores` is a verb and an object. Such requests have no effect."""
         self.objects: dict[str, Object] = {}
         self.seen: dict[str, Object] = {}
         self.refuse = ""
@@ -121,17 +120,14 @@ class FakeApi(Api):
             self._store(path.format(item["metadata"].get("namespace", ""), item["metadata"]["name"]), item, "create")
 
     async def get(self, path: str) -> Object:
-        """Reads an object."""
         if path not in self.objects:
             raise MissingError(f"404 {path}")
         return self.objects[path]
 
     async def listed(self, path: str, kind: str) -> list[Mapping[str, Any]]:
-        """Returns all objects of a kind."""
         return [item for item in self.objects.values() if item["kind"] == kind]
 
     async def create(self, path: str, content: Mapping[str, Any]) -> Object:
-        """Creates an object."""
         if self.refuse and self.refuse in path:
             raise MissingError(f"403 {path}")
         item = copy.deepcopy(dict(content))
@@ -140,11 +136,10 @@ class FakeApi(Api):
         return self._store(f"{path}/{item['metadata']['name']}", item, "create")
 
     async def patch(self, path: str, change: Mapping[str, Any]) -> Object:
-        """Applies a JSON merge patch (RFC 7386) to an object, and returns it."""
+        """Applies a JSON merge patch (RFC 7386) to an object, and returns the object."""
         return self._store(path, _merged(self.objects[path], change), "patch")
 
     async def delete(self, path: str) -> None:
-        """Deletes an object."""
         self.objects.pop(path, None)
         if self._ignores != ("delete", path.rpartition("/")[2]):
             self.seen.pop(path, None)
@@ -307,11 +302,9 @@ class _Datagrams(asyncio.DatagramProtocol):
         self._server = server
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Stores the transport."""
         self._transport = cast("asyncio.DatagramTransport", transport)
 
     def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
-        """Answers a datagram, unless the fault drops it."""
         server = self._server
         server.counts[addr] = server.counts.get(addr, 0) + 1
         if server.fault.drops_after and server.counts[addr] > server.fault.drops_after:
@@ -326,5 +319,5 @@ class _Datagrams(asyncio.DatagramProtocol):
 
 
 def _header_only(packet: bytes, rcode: int) -> bytes:
-    """Returns a reply that is only a header, with the query's id and opcode and this response code."""
+    """Returns a reply that is only a header, with the query's ID and opcode and this response code."""
     return packet[:2] + bytes([0x80 | packet[2] & 0x79, rcode]) + bytes(8)

@@ -1,4 +1,4 @@
-"""The API client: its requests and its errors."""
+"""The API client of the conformance suite: its requests and its errors."""
 
 from __future__ import annotations
 
@@ -32,7 +32,6 @@ class ApiServerDouble:
         self.answers: list[tuple[int, object]] = []
 
     async def handle(self, request: web.Request) -> web.Response:
-        """Records a request, and sends the next of the prepared responses."""
         body = await request.text()
         self.asked.append((request.method, request.path_qs, request.headers["Content-Type"], body))
         assert request.headers["Authorization"] == "Bearer secret"
@@ -42,7 +41,7 @@ class ApiServerDouble:
 
 @pytest.fixture
 async def double(tmp_path: Path) -> AsyncIterator[tuple[ApiServerDouble, Path]]:
-    """An API server and its kubeconfig."""
+    """Yields an API server and its kubeconfig."""
     one = ApiServerDouble()
     app = web.Application()
     app.router.add_route("*", "/{tail:.*}", one.handle)
@@ -55,8 +54,7 @@ async def double(tmp_path: Path) -> AsyncIterator[tuple[ApiServerDouble, Path]]:
     await runner.cleanup()
 
 
-async def test_requests(double: tuple[ApiServerDouble, Path]) -> None:
-    """Requests have the right paths, methods and content types."""
+async def test_paths_methods_and_content_types_of_requests(double: tuple[ApiServerDouble, Path]) -> None:
     one, path = double
     async with api_of(str(path)) as api:
         await api.create(path_of("services", "n"), {"a": 1})
@@ -71,7 +69,7 @@ async def test_requests(double: tuple[ApiServerDouble, Path]) -> None:
 
 
 async def test_lists_are_paged(double: tuple[ApiServerDouble, Path]) -> None:
-    """All pages of a list are fetched, and each object in them gets its kind."""
+    """All pages of a list are fetched. Each object gets its kind."""
     one, path = double
     one.answers = [
         (200, {"items": [{"metadata": {"name": "a"}}], "metadata": {"continue": "t"}}),
@@ -92,7 +90,7 @@ async def test_lists_are_paged(double: tuple[ApiServerDouble, Path]) -> None:
     ],
 )
 async def test_refusals(double: tuple[ApiServerDouble, Path], status: int, content: object, text: str) -> None:
-    """The error is one line, with the request, the status and the server's message."""
+    """The error is one line with the request, the status and the server's message."""
     one, path = double
     one.answers = [(status, content)]
     async with api_of(str(path)) as api:
@@ -103,7 +101,7 @@ async def test_refusals(double: tuple[ApiServerDouble, Path], status: int, conte
 
 
 async def test_deleting_a_missing_object(double: tuple[ApiServerDouble, Path]) -> None:
-    """Deleting a missing object is no error, but reading one is."""
+    """Deleting a missing object is no error. Reading one is an error."""
     one, path = double
     one.answers = [(404, {}), (404, {})]
     async with api_of(str(path)) as api:

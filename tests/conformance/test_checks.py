@@ -1,4 +1,4 @@
-"""Every check passes against a correct server, and fails against a server with the fault that it must detect."""
+"""Every check passes against a correct server, and fails against a server with the fault that it must find."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ CHECKS_WITHOUT_REPLY = {
 async def examining(
     fault: Fault, timeout: float = LONG_TIMEOUT, no_reply_timeout: float = 0.05, bound: float = LONG_TIMEOUT
 ) -> AsyncIterator[Examiner]:
-    """Yields an examiner of a model server with the given fault, after creating the lab's Services."""
+    """Yields an examiner of a model server with this fault. The Services of the lab exist already."""
     api = FakeApi(KUBERNETES, {"kind": "Namespace", "metadata": {"name": "default"}}, ignores=fault.ignores)
     async with ModelServer(api, fault).serving() as model:
         server = Server("127.0.0.1", model.port, timeout=timeout, tries=1, no_reply_timeout=no_reply_timeout)
@@ -68,14 +68,14 @@ async def result_of(name: str, fault: Fault, **limits: float) -> Result:
 
 @pytest.mark.parametrize("name", CHECKS)
 async def test_a_correct_server_passes(name: str) -> None:
-    """Every check passes, and none is skipped, when the suite may create objects in its own namespace."""
+    """The suite may create objects in its own namespace, so no check is skipped."""
     result = await result_of(name, Fault())
     assert result.outcome is Outcome.PASSED, (result.failure, result.note)
 
 
 @pytest.mark.parametrize("name", CHECKS)
 async def test_a_faulty_server_fails(name: str) -> None:
-    """With its fault, each check fails, and the failure has the query and the expected and actual replies."""
+    """The failure has the query, the expected reply and the actual reply."""
     result = await result_of(
         name,
         FAULTS[name],
@@ -111,7 +111,7 @@ def test_every_check_has_a_description(check: Check) -> None:
 
 
 async def test_checks_are_skipped_without_a_cluster() -> None:
-    """The note of a skipped check says what is missing."""
+    """The note of a skipped check names what is missing."""
     async with examining(Fault()) as examiner:
         examiner.cluster, examiner.lab = Cluster(), None
         results = {r.check.name: r for r in await run(examiner, CHECKS.values(), limit=30)}

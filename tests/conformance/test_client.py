@@ -1,4 +1,4 @@
-"""The client of the suite: time limits, closed ports, connections that end."""
+"""The DNS client of the conformance suite: time limits, closed ports, and connections that end."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ PACKET = Query("a.").packet(5)
 
 
 async def server(port: int, timeout: float = 0.1) -> Server:
-    """Returns a server on loopback."""
     out = Server("127.0.0.1", port, timeout=timeout, tries=2)
     await out.resolve()
     return out
@@ -32,7 +31,7 @@ def unresponsive() -> Iterator[socket.socket]:
 
 
 async def test_timeouts_without_a_reply(unresponsive: socket.socket) -> None:
-    """Without a reply, every method raises NoReply with the number of tries or the missing replies."""
+    """NoReply is raised, with the number of tries or the missing replies."""
     one = await server(unresponsive.getsockname()[1])
     with pytest.raises(NoReply, match=r"2 tries of 0.1 s"):
         await one.udp(PACKET)
@@ -48,7 +47,7 @@ async def test_timeouts_without_a_reply(unresponsive: socket.socket) -> None:
     ids=["at-once", "within"],
 )
 async def test_a_connection_that_ends(sent: bytes, text: str) -> None:
-    """If the server closes the connection before or within the reply, NoReply is raised."""
+    """If the server closes the connection before the end of the reply, NoReply is raised."""
 
     async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(100)
@@ -62,7 +61,6 @@ async def test_a_connection_that_ends(sent: bytes, text: str) -> None:
 
 
 async def test_timeout_on_a_connection() -> None:
-    """If no reply comes on a connection within the time limit, NoReply is raised."""
     done = asyncio.Event()
 
     async def wait(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -77,6 +75,6 @@ async def test_timeout_on_a_connection() -> None:
 
 
 async def test_no_such_host() -> None:
-    """A host name that does not exist is an error with the name."""
+    """The error has the host name."""
     with pytest.raises(ConformanceError, match=r"--server nowhere\.invalid: "):
         await Server("nowhere.invalid", 53).resolve()

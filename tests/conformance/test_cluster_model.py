@@ -1,4 +1,4 @@
-"""The cluster model, from API objects and from manifests."""
+"""The suite's model of a cluster, made from API objects and from manifests."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def lab() -> Cluster:
     return from_objects([*items, {"kind": "Namespace", "metadata": {"name": "n"}}])
 
 
-def test_of_api_objects() -> None:
-    """The model has the namespaces of the objects, the types of the Services, and ready endpoints with their ports."""
+def test_a_model_of_api_objects() -> None:
+    """The model has the namespaces, the types of the Services, and ready endpoints with their ports."""
     cluster = lab()
     assert cluster.namespaces == {"n"}
     headless = cluster.service("n", "headless")
@@ -75,7 +75,7 @@ def test_details_of_slices() -> None:
 
 
 def test_canonical_addresses() -> None:
-    """Equal addresses have the same text, and invalid ones are left out."""
+    """Equal addresses have the same text. Invalid addresses are left out."""
     assert list(canonical(["10.0.0.1", "FD00:0::1", "::ffff:10.0.0.2", "x", "10.0.0.01"])) == [
         "10.0.0.1",
         "fd00::1",
@@ -83,8 +83,8 @@ def test_canonical_addresses() -> None:
     ]
 
 
-def test_of_manifests() -> None:
-    """Manifests are read as *kubernetes* reads them, and the types of Services are known."""
+def test_a_model_of_manifests() -> None:
+    """The manifests are read as *kubernetes* reads them."""
     cluster = from_manifests([str(ZONES / "cluster.yaml")])
     types = {s.name: s.type for s in cluster.services}
     assert (types["nginx"], types["nginx-nodeport"], types["my-web-service"], types["shop"]) == (
@@ -99,7 +99,7 @@ def test_of_manifests() -> None:
 
 
 def test_expected_records() -> None:
-    """Names and data of the expected records follow the Kubernetes DNS specification."""
+    """Names and data follow the Kubernetes DNS specification."""
     http = Port("HTTP", "tcp", 80)
     web = Service("d", "web", cluster_ips=("10.0.0.1", "fd00::1"), ports=(http, Port("", "udp", 53)))
     assert expected.service_name(web, "z.") == "web.d.svc.z."

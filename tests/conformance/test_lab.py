@@ -1,4 +1,4 @@
-"""The lab is created, and deleted after every outcome."""
+"""The suite creates its lab, a set of Services, and deletes it whatever happens."""
 
 from __future__ import annotations
 
@@ -12,13 +12,12 @@ from svcdns.conformance.lab import BIG, Lab, lab, objects
 from tests.conformance.model import FakeApi
 
 
-def made(api: FakeApi) -> list[str]:
-    """Returns the names of the objects in the API server."""
+def object_names(api: FakeApi) -> list[str]:
     return sorted(api.objects)
 
 
 async def test_the_lab_has_services_of_every_kind_and_is_removed() -> None:
-    """The lab has each type of Service, a large headless one and one without endpoints. All are deleted at the end."""
+    """One Service is headless with many endpoints. Another has no endpoints."""
     api = FakeApi()
     async with lab(api, 1.0, random.Random(3)) as (one, cluster):
         assert {s.type for s in cluster.services} == {"ClusterIP", "NodePort", "LoadBalancer", "ExternalName"}
@@ -28,21 +27,20 @@ async def test_the_lab_has_services_of_every_kind_and_is_removed() -> None:
         assert not cluster.complete
         assert one.namespace in cluster.namespaces
         assert one.address() != one.address()
-    assert made(api) == []
+    assert object_names(api) == []
 
 
 async def test_the_lab_is_removed_after_a_failure() -> None:
-    """If the API server refuses an object, the lab's other objects are deleted."""
+    """The API server refuses one object."""
     api = FakeApi()
     api.refuse = "endpointslices"
     with pytest.raises(ConformanceError, match="403"):
         async with lab(api, 1.0, random.Random(3)):
             pytest.fail("it cannot be open")
-    assert made(api) == []
+    assert object_names(api) == []
 
 
 async def test_the_lab_is_removed_after_cancellation() -> None:
-    """If the checks are cancelled, the objects of the lab are deleted."""
     api = FakeApi()
     entered = asyncio.Event()
 
@@ -53,15 +51,15 @@ async def test_the_lab_is_removed_after_cancellation() -> None:
 
     task = asyncio.create_task(work())
     await entered.wait()
-    assert made(api)
+    assert object_names(api)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert made(api) == []
+    assert object_names(api) == []
 
 
 async def test_the_error_names_what_remains() -> None:
-    """If the lab cannot be removed, the error has the namespace and the reason."""
+    """The lab cannot be removed. The error has the namespace and the reason."""
 
     class Stuck(FakeApi):
         async def delete(self, path: str) -> None:
@@ -74,7 +72,7 @@ async def test_the_error_names_what_remains() -> None:
 
 
 def test_two_runs_have_different_addresses() -> None:
-    """Two blocks have no address in common."""
+    """Each run has a block of addresses."""
     sets = [
         {a for item in objects(block) for e in item.get("endpoints", ()) for a in e["addresses"]} for block in (1, 2)
     ]

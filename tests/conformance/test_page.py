@@ -12,21 +12,21 @@ PAGE = (Path(__file__).parents[2] / "docs" / "conformance.md").read_text()
 
 
 def test_every_check_has_its_row() -> None:
-    """docs/conformance.md has a row for each check, in the order of `CHECKS`, with severity, rule and sentence."""
+    """The rows are in the order of `CHECKS`, with severity, rule and sentence."""
     rows = [f"| `{c.name}` | {c.severity.value} | {c.rule} | {c.explains} |" for c in CHECKS.values()]
     listed = PAGE.partition("## The checks")[2]
     assert [line for line in listed.splitlines() if line.startswith("| `")] == rows
 
 
 def test_every_group_has_its_heading() -> None:
-    """docs/conformance.md has a heading for each group, with the argument of `--only`."""
+    """The heading has the argument of `--only`."""
     assert re.findall(r"^### .*`--only (\w+)`", PAGE, re.MULTILINE) == list(
         dict.fromkeys(c.group for c in CHECKS.values())
     )
 
 
 def test_every_option_is_on_the_page() -> None:
-    """docs/conformance.md names every option of the command. The checks that it lists for CoreDNS exist."""
+    """The checks that the page lists for CoreDNS exist, too."""
     options = {word for action in parser()._actions for word in action.option_strings if word.startswith("--")} - {
         "--help"
     }

@@ -1,4 +1,4 @@
-"""Queries as packets, as text and as dig commands."""
+"""Queries of the conformance suite as packets, as text and as `dig` commands."""
 
 from __future__ import annotations
 
@@ -25,7 +25,6 @@ from svcdns.wire.codes import CD, QR, Class, Type
     ],
 )
 def test_dnspython_reads_the_packet(query: Query, words: str) -> None:
-    """dnspython reads name, type, class, flags and EDNS of the query."""
     read = dns.message.from_wire(query.packet(77))
     assert read.id == 77
     assert read.question[0].name.to_text() == query.name
@@ -39,7 +38,7 @@ def test_dnspython_reads_the_packet(query: Query, words: str) -> None:
 
 
 def test_unusual_packets() -> None:
-    """A query can have another opcode, no question or two questions, or be made of any octets."""
+    """A query can have another opcode, no question, two questions, or random octets."""
     assert dns.message.from_wire(Query("a.", opcode=4).packet(1)).opcode() == dns.opcode.NOTIFY
     assert Query("a.", repeat=0).packet(1)[4:] == bytes(8)
     assert Query("a.", repeat=2).packet(1)[4:6] == b"\0\2"
@@ -68,7 +67,7 @@ def test_unusual_packets() -> None:
     ],
 )
 def test_the_dig_command(query: Query, parts: list[str]) -> None:
-    """The `dig` command of a query sends the same query. If `dig` cannot, the octets are sent with another command."""
+    """The command sends the same query. If `dig` cannot send the query, another command sends its octets."""
     line = query.dig("h", 5)
     for part in parts:
         assert part in line

@@ -1,4 +1,4 @@
-"""Reading replies strictly, so that malformed messages are errors."""
+"""Strict reading of replies. Malformed messages are errors."""
 
 from __future__ import annotations
 
@@ -37,13 +37,12 @@ def reply(*lines: str) -> dns.message.Message:
 
 @pytest.mark.parametrize("line", LINES, ids=lambda line: line.split()[3])
 def test_records_in_presentation_format(line: str) -> None:
-    """Records are shown in presentation format, with names decompressed and in the message's letter case."""
+    """Names are decompressed, and keep the message's letter case."""
     found = read_reply(reply(line).to_wire())
     assert [str(one) for one in found.answer] == [line]
 
 
 def test_header_question_and_opt() -> None:
-    """`read_reply` finds the header fields, the question, the OPT record and the data of answers."""
     message = reply(LINES[0])
     message.flags |= dns.flags.AA
     message.set_rcode(dns.rcode.BADVERS)
@@ -79,14 +78,13 @@ OPT = WIRE[-11:]
     ],
 )
 def test_malformed_messages(packet: bytes, text: str) -> None:
-    """A malformed message raises FormError with the cause."""
+    """FormError is raised with the cause."""
     with pytest.raises(FormError, match=text):
         read_reply(packet)
 
 
 @given(st.binary(max_size=80), st.integers(0, 80))
-def test_random_octets(noise: bytes, at: int) -> None:
-    """Whatever the octets are, `read_reply` returns a reply or raises FormError."""
+def test_random_octets_raise_only_form_errors(noise: bytes, at: int) -> None:
     for packet in (noise, WIRE[:at] + noise, WIRE[:at] + noise + WIRE[at + len(noise) :]):
         try:
             str(read_reply(packet))

@@ -1,4 +1,4 @@
-"""The runner: time limits, order, and the verdict."""
+"""The runner of checks: time limits, order, and the verdict."""
 
 from __future__ import annotations
 
@@ -29,17 +29,15 @@ async def holds(_examiner: Examiner) -> None:
 
 
 async def fails(_examiner: Examiner) -> None:
-    """A check that fails."""
     raise Failed("q", "this", "that")
 
 
 async def skips(_examiner: Examiner) -> None:
-    """A check that is skipped."""
     raise Skipped("no Service")
 
 
 async def api_refuses(_examiner: Examiner) -> None:
-    """A check whose change the API server refuses, which says nothing about the DNS server."""
+    """A check whose change the API server refuses. The result is no statement about the DNS server."""
     raise ConformanceError("API server: 403")
 
 
@@ -49,7 +47,7 @@ async def hangs(_examiner: Examiner) -> None:
 
 
 async def test_every_check_has_a_result() -> None:
-    """Every check has a result, in the order of the checks, and each result is reported when its check ends."""
+    """Results are in the order of the checks. Each result is reported when its check ends."""
     reported: list[Result] = []
     results = await run(
         EXAMINER,
@@ -67,14 +65,14 @@ async def test_every_check_has_a_result() -> None:
 
 
 async def test_the_limit_of_concurrent_checks() -> None:
-    """Checks that have not started when the time limit is over fail."""
+    """If checks have not started when the time limit is over, they fail."""
     results = await run(EXAMINER, [check(hangs), check(hangs), check(hangs)], limit=0.02, together=1)
     assert {r.outcome for r in results} == {Outcome.FAILED}
 
 
 @pytest.mark.parametrize("severity", Severity)
 def test_only_required_checks_decide(severity: Severity) -> None:
-    """The server conforms if no required check failed; failures of other severities do not count."""
+    """Failed checks of other severities do not count against the server."""
     result = Result(check(fails, severity), Outcome.FAILED, 0.0, Failed("q", "this", "that"))
     assert conforms([result]) is (severity is not Severity.REQUIRED)
     assert conforms([replace(result, outcome=Outcome.SKIPPED)])

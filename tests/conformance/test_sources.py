@@ -1,4 +1,4 @@
-"""The cluster model from the API server and from DNS, and waiting for Services."""
+"""Reading the cluster model from the API server and from DNS, and waiting for Services."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ async def examiner(model: ModelServer, cluster: Cluster | None = None) -> Examin
 
 
 async def test_discovery_by_dns() -> None:
-    """Discovery by DNS finds kubernetes.default with its address and named port."""
+    """DNS has kubernetes.default with its address and named port."""
     async with ModelServer(FakeApi(KUBERNETES)).serving() as model:
         found = await sources.discover(await examiner(model))
     assert found.services == (
@@ -35,7 +35,7 @@ async def test_discovery_by_dns() -> None:
 
 
 async def test_reading_the_cluster_from_the_api_server() -> None:
-    """Services and namespaces are read from the API server, and Pods if this is permitted."""
+    """Pods are read if this is permitted."""
 
     class Forbidding(FakeApi):
         async def listed(self, path: str, kind: str) -> list[Mapping[str, Any]]:
@@ -50,7 +50,7 @@ async def test_reading_the_cluster_from_the_api_server() -> None:
 
 
 async def test_waiting_for_new_services() -> None:
-    """Waiting ends when all Services are served. After the time limit, the error names a Service that is not."""
+    """After the time limit, the error names a Service that is not served."""
     there = Service("default", "kubernetes", cluster_ips=("10.96.0.1",))
     missing = Service("default", "absent", cluster_ips=("10.96.0.2",))
     async with ModelServer(FakeApi(KUBERNETES)).serving() as model:
@@ -61,16 +61,13 @@ async def test_waiting_for_new_services() -> None:
 
 
 class Starting(Server):
-    """A server that replies with the given response codes, one after the other, and then repeats the last one. None
-    stands for no reply.
-    """
+    """A server that replies with these response codes in order, and then repeats the last code. None means no reply."""
 
     def __init__(self, *rcodes: int | None) -> None:
         super().__init__("192.0.2.1", 53)
         self.rcodes, self.sent = rcodes, 0
 
     async def udp(self, packet: bytes, *, tries: int | None = None, wait: float | None = None) -> tuple[bytes, Peer]:
-        """Returns the next reply, at once."""
         rcode = self.rcodes[min(self.sent, len(self.rcodes) - 1)]
         self.sent += 1
         if rcode is None:
@@ -79,7 +76,7 @@ class Starting(Server):
 
 
 async def test_waiting_for_a_server_that_starts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A server that does not listen yet, or does not know the cluster yet, is waited for."""
+    """At first the server does not listen, or does not know the cluster."""
     monkeypatch.setattr(sources, "POLL", 0.0)
     server = Starting(None, None, 2, 2, 0)
     await sources.until_answering(server, ZONE, 60)
@@ -87,8 +84,8 @@ async def test_waiting_for_a_server_that_starts(monkeypatch: pytest.MonkeyPatch)
 
 
 async def test_the_end_of_the_wait(monkeypatch: pytest.MonkeyPatch) -> None:
-    """If no reply comes, the error names the server. After SERVFAIL the wait goes on, without an error; another rcode
-    ends it.
+    """After SERVFAIL the suite goes on waiting. Another rcode ends the wait. If no reply comes, the error names the
+    server.
     """
     monkeypatch.setattr(sources, "POLL", 0.0)
     with pytest.raises(ConformanceError, match=r"192.0.2.1 port 53 does not answer within 0.01 s: no reply over UDP"):

@@ -25,7 +25,7 @@ STAMPED = Serials(ordinary=1000)
 
 
 def test_a_first_list_is_a_difference_for_each_object() -> None:
-    """Each listed object is a change, in list order, followed by the end of the list. The serials change once."""
+    """The changes have the order of the list. The serials change once."""
     one = view()
     differences = [one.apply(change) for change in (Begin(Kind.SERVICE), Put(WEB), Put(API), Complete(Kind.SERVICE))]
     assert differences == [[], [key("web"), STAMPED], [key("api")], [Complete(Kind.SERVICE)]]
@@ -33,8 +33,8 @@ def test_a_first_list_is_a_difference_for_each_object() -> None:
     assert list(one.keys(Kind.SERVICE)) == [key("web"), key("api")]
 
 
-def test_a_relist_gives_differences_alone() -> None:
-    """A relist leads to changes only for objects that differ. Objects that the list lacks are removed at its end."""
+def test_a_second_list_gives_only_differences() -> None:
+    """Objects that are missing in the new list are removed at its end."""
     one = view()
     for change in (Begin(Kind.SERVICE), Put(WEB), Put(API), Complete(Kind.SERVICE)):
         one.apply(change)
@@ -46,7 +46,7 @@ def test_a_relist_gives_differences_alone() -> None:
 
 
 def test_nothing_is_removed_before_the_list_is_complete() -> None:
-    """A relist that breaks off in its middle changes nothing."""
+    """A list that breaks off changes nothing."""
     one = view()
     for change in (Begin(Kind.SERVICE), Put(WEB), Put(API), Complete(Kind.SERVICE), Begin(Kind.SERVICE), Put(API)):
         one.apply(change)
@@ -54,7 +54,7 @@ def test_nothing_is_removed_before_the_list_is_complete() -> None:
 
 
 def test_watch_events() -> None:
-    """`apply` returns the keys of changed objects; it returns nothing for an event that changes nothing."""
+    """`apply` returns the keys of changed objects. An event that changes nothing returns nothing."""
     one = view()
     assert one.apply(Put(WEB)) == [key("web"), STAMPED]
     assert one.apply(Put(WEB)) == []
@@ -62,10 +62,8 @@ def test_watch_events() -> None:
     assert one.apply(Gone(Kind.SERVICE, "d", "web")) == []
 
 
-def test_serials_are_stamped_with_changes() -> None:
-    """A change of a Service also sets serials, a change of a Namespace does not. Serials from the source are used
-    unchanged.
-    """
+def test_changes_of_services_set_serials() -> None:
+    """A change of a Namespace does not. Serials that come from the source are used unchanged."""
     one = view()
     assert one.apply(Put(Namespace("d"))) == [ViewKey(7, Kind.NAMESPACE, "", "d")]
     assert one.apply(Put(WEB))[-1] == STAMPED
@@ -74,7 +72,7 @@ def test_serials_are_stamped_with_changes() -> None:
 
 
 def test_objects_are_stored_encoded() -> None:
-    """Objects are stored encoded, so that they are not encoded again for a new worker."""
+    """A new worker gets the stored octets."""
     one = view()
     slice_ = EndpointSlice("d", "web-1", "web")
     one.apply(Put(slice_))
@@ -90,7 +88,7 @@ ENCODED = {
 
 
 def test_a_snapshot_fills_an_empty_view() -> None:
-    """A snapshot fills an empty view, which is then whole but not listed. The first list sends only the differences."""
+    """Then the view has all objects, but is not listed. The first list sends only the differences."""
     one = view()
     restored = Serials(5, 6, 7)
     assert one.restore(ENCODED, restored) == [key("web"), key("api"), *map(Complete, one.kinds), restored]
@@ -105,7 +103,7 @@ def test_a_snapshot_fills_an_empty_view() -> None:
 
 
 def test_a_snapshot_never_replaces_an_object_of_the_source() -> None:
-    """A snapshot adds no object of a kind that is listed, and does not replace an object of a list in progress."""
+    """If a kind is listed, or its list is in progress, the snapshot does not change its objects."""
     one = view()
     changed = Service("d", "api", ("10.0.0.9",))
     one.apply(Begin(Kind.SERVICE))

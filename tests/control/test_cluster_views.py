@@ -1,4 +1,4 @@
-"""The set of cluster views: which clusters are watched, across reloads and restarts."""
+"""The set of cluster views of the control process, across reloads and restarts."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ WHERE = Position("Corefile", 3, 5)
 
 @pytest.fixture
 def api() -> Iterator[ApiDouble]:
-    """One headless Service with its slice."""
+    """An API server with one headless Service and its slice."""
     with ApiDouble([service("db"), endpoint_slice("db-1", "db", "10.0.0.1")]) as double:
         yield double
 
@@ -37,7 +37,7 @@ class World:
     def __init__(
         self, counters: Counters | None = None, *, again: bool = False, ages: dict[str, float] | None = None
     ) -> None:
-        """Creates the cluster views; `ages` are the ages of views that the previous control process reported."""
+        """Creates the cluster views. `ages` has the ages that the previous control process reported."""
         self.counters = counters or Counters()
         self.sent: list[Difference] = []
         self.sizes: list[int] = []
@@ -54,7 +54,7 @@ class World:
         self.sizes.append(len(list(view.keys(Kind.SERVICE))))
 
     async def sleep(self, seconds: float) -> None:
-        """Sleeps until woken, and records the seconds."""
+        """Sleeps until it is woken, and records the seconds."""
         self.slept.append(seconds)
         await self.wake.wait()
         self.wake.clear()
@@ -67,7 +67,7 @@ class World:
 
     @property
     def view(self) -> ClusterView:
-        """The only cluster view."""
+        """Returns the only cluster view."""
         [found] = self.views.by_number.values()
         return found
 
@@ -78,7 +78,7 @@ def watched(snapshot: SnapshotOptions | None = None, **options: object) -> dict[
 
 
 async def test_a_view_is_watched_until_no_block_has_its_options(api: ApiDouble) -> None:
-    """Blocks with equal options share a view, whose number is the same in every control process."""
+    """Blocks with equal options share a view. Its number is the same in every control process."""
     made = World()
     wanted = watched(endpoint=api.url)
     [number] = await made.views.prepare(wanted)
@@ -98,7 +98,7 @@ async def test_a_view_is_watched_until_no_block_has_its_options(api: ApiDouble) 
 
 
 async def test_an_error_in_the_options_has_the_position_of_the_directive(tmp_path: Path) -> None:
-    """An error in the options of a view has the position of the directive, and no view is created."""
+    """No view is created."""
     made = World()
     with pytest.raises(CorefileError, match=r"^Corefile:3:5 - .*plugin/kubernetes: .*none.yaml: No such file"):
         await made.views.prepare(watched(manifests=(str(tmp_path / "none.yaml"),)))
@@ -106,9 +106,7 @@ async def test_an_error_in_the_options_has_the_position_of_the_directive(tmp_pat
 
 
 async def test_a_relist_after_an_outage_sends_differences_alone(api: ApiDouble) -> None:
-    """After an outage, objects that were deleted are removed, and new ones are added. No other object is missing at any
-    moment.
-    """
+    """No other object is missing at any moment."""
     made = World()
     for number in range(60):
         api.put(service(f"stays-{number}", "10.96.1.1"))
@@ -134,7 +132,7 @@ async def test_a_relist_after_an_outage_sends_differences_alone(api: ApiDouble) 
 
 
 async def test_the_age_of_a_view(api: ApiDouble) -> None:
-    """The age of a view is that of its oldest kind. For each resource, the metric has the largest age of all views."""
+    """The age is that of the oldest kind. The metric of a resource has the largest age in all views."""
     made = World()
     [one] = await made.views.prepare(watched(endpoint=api.url))
     [other] = await made.views.prepare(watched(endpoint=api.url, labels="a=b"))
@@ -154,7 +152,7 @@ async def test_the_age_of_a_view(api: ApiDouble) -> None:
 
 
 async def test_manifests_are_never_old(tmp_path: Path) -> None:
-    """Manifests always have the age 0, because there is no API server to lose."""
+    """There is no API server that could confirm them, so their age is 0."""
     made = World()
     (tmp_path / "cluster.yaml").write_text("apiVersion: v1\nkind: Namespace\nmetadata: {name: shop}\n")
     [number] = await made.views.prepare(watched(manifests=(str(tmp_path / "cluster.yaml"),)))
@@ -162,7 +160,7 @@ async def test_manifests_are_never_old(tmp_path: Path) -> None:
 
 
 async def test_applying_many_changes_lets_other_work_run(tmp_path: Path) -> None:
-    """The event loop runs other tasks, such as the heartbeat, while a large list is applied."""
+    """The heartbeat, for example, must not wait until a large list is applied."""
     made = World()
     text = "".join(f"---\napiVersion: v1\nkind: Namespace\nmetadata: {{name: n{i}}}\n" for i in range(3000))
     (tmp_path / "cluster.yaml").write_text(text)
@@ -178,9 +176,7 @@ async def test_applying_many_changes_lets_other_work_run(tmp_path: Path) -> None
 
 
 async def test_the_age_outlives_a_restart_of_control(api: ApiDouble) -> None:
-    """A new control process continues the age that the previous one reported, because no list has confirmed the
-    objects.
-    """
+    """No list has confirmed the objects since, so the new process continues the reported age."""
     made = World()
     region = memoryview(bytearray(REGION_SIZE))
     made = World(Counters(region))
@@ -193,7 +189,7 @@ async def test_the_age_outlives_a_restart_of_control(api: ApiDouble) -> None:
 
 
 async def test_the_programming_duration_is_measured(api: ApiDouble) -> None:
-    """The metric measures the time from the slice's trigger-time annotation, by the kind of the Service."""
+    """The time is measured from the slice's trigger-time annotation, by the kind of the Service."""
     made = World()
     made.views.start(await made.views.prepare(watched(endpoint=api.url)))
     await made.until("db-1")
@@ -214,7 +210,7 @@ async def test_the_programming_duration_is_measured(api: ApiDouble) -> None:
 
 
 async def write_snapshot(api: ApiDouble, folder: Path, *, ready: bool = True) -> dict[bytes, WatchedCluster]:
-    """Writes a snapshot of the API server's objects, and returns the clusters to watch for it."""
+    """Writes a snapshot of the API server's objects. Returns the clusters to watch for it."""
     wanted = watched(SnapshotOptions(str(folder), ready=ready), endpoint=api.url)
     made = World()
     made.views.start(await made.views.prepare(wanted))
@@ -231,9 +227,7 @@ def names(view: ClusterView, kind: Kind = Kind.ENDPOINT_SLICE) -> list[str]:
 
 
 async def test_a_stop_writes_a_snapshot_and_a_start_restores_it(api: ApiDouble, tmp_path: Path) -> None:
-    """A snapshot is restored before the first request to the API server, and the first list then changes only what
-    differs.
-    """
+    """The snapshot is restored before the first request. The first list changes only objects that differ."""
     wanted = await write_snapshot(api, tmp_path)
     api.standing = Fault(503)
     before = len(api.requests)
@@ -254,9 +248,8 @@ async def test_a_stop_writes_a_snapshot_and_a_start_restores_it(api: ApiDouble, 
 
 
 async def test_a_successor_restores_the_snapshot_late(api: ApiDouble, tmp_path: Path) -> None:
-    """The successor of a control process restores the snapshot only if the API server has not answered for a while.
-
-    The workers already have newer data than the file.
+    """After a restart of control, workers have newer data than the file. The snapshot is used only if the API server
+    does not answer for a while.
     """
     wanted = await write_snapshot(api, tmp_path)
     api.standing = Fault(503)
@@ -274,7 +267,7 @@ async def test_a_successor_restores_the_snapshot_late(api: ApiDouble, tmp_path: 
 
 
 async def test_a_successor_that_has_listed_does_not_restore_the_snapshot(api: ApiDouble, tmp_path: Path) -> None:
-    """If the API server has been listed, the snapshot is not restored, because its objects are older."""
+    """The snapshot's objects are older than the list."""
     wanted = await write_snapshot(api, tmp_path)
     api.delete(endpoint_slice("db-1", "db", "10.0.0.1"))
     made = World(again=True)
@@ -291,9 +284,7 @@ async def test_a_successor_that_has_listed_does_not_restore_the_snapshot(api: Ap
 
 
 async def test_readiness_on_a_snapshot(api: ApiDouble, tmp_path: Path) -> None:
-    """With the option `not_ready`, a snapshot does not make the server ready before the first lists; without it, it
-    does.
-    """
+    """With the option `not_ready`, the server is ready only after the first lists."""
     wanted = await write_snapshot(api, tmp_path, ready=False)
     made = World()
     numbers = await made.views.prepare(wanted)
@@ -309,7 +300,7 @@ async def test_readiness_on_a_snapshot(api: ApiDouble, tmp_path: Path) -> None:
 
 
 async def test_a_reload_changes_the_snapshot_and_not_the_watch(api: ApiDouble, tmp_path: Path) -> None:
-    """A reload may add, move and remove a snapshot, while the watch continues."""
+    """A reload may add, move or remove the snapshot. The watch continues."""
     made = World()
     made.views.start(await made.views.prepare(watched(endpoint=api.url)))
     await made.until("db-1")
@@ -332,7 +323,7 @@ async def test_a_reload_changes_the_snapshot_and_not_the_watch(api: ApiDouble, t
 
 
 async def test_confirmations_are_sent_at_most_once_a_second(api: ApiDouble) -> None:
-    """A confirmation is sent only if it is at least a second newer than the last one that was sent."""
+    """A confirmation is sent if it is at least a second newer than the last one sent."""
     made = World()
     await made.views.prepare(watched(endpoint=api.url))
     made.views.confirm()

@@ -1,4 +1,4 @@
-"""Reading a Corefile into a setup: addresses, zones, clusters, and errors that prevent a start."""
+"""From a Corefile to a setup: addresses, zones, clusters, and errors that prevent a start."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def setup(folder: Path, text: str) -> Setup:
 
 
 def test_addresses(tmp_path: Path) -> None:
-    """Addresses to listen on are in the order of the file, without duplicates. A block with *bind* has its own."""
+    """The addresses are in the order of the file, without duplicates. A block with *bind* has its own addresses."""
     made = setup(tmp_path, "a.b c.d:54 {\n whoami\n}\ne.f {\n bind 127.0.0.1 ::1\n whoami\n}\n")
     assert made.listen == [
         (*place, proto) for place in (("", 53), ("", 54), ("127.0.0.1", 53), ("::1", 53)) for proto in ("udp", "tcp")
@@ -35,14 +35,14 @@ def test_addresses(tmp_path: Path) -> None:
 
 
 def test_an_interface_stands_for_its_addresses(tmp_path: Path) -> None:
-    """An interface name in *bind* stands for the interface's addresses, without those in `except`."""
+    """The addresses in `except` are left out."""
     made = setup(tmp_path, ". {\n bind lo {\n  except ::1\n }\n whoami\n}\n")
     assert ("127.0.0.1", 53, "udp") in made.listen
     assert ("::1", 53, "udp") not in made.listen
 
 
 def test_blocks_with_the_same_watch_share_a_view(tmp_path: Path) -> None:
-    """Server blocks that differ only in options such as `ttl`, not in what they watch, share a view."""
+    """The blocks differ only in options such as `ttl`, which do not concern the watch."""
     block = "kubernetes cluster.local {{\n  endpoint {}\n  ttl {}\n }}\n"
     text = f"a {{\n {block.format('http://x', 5)}}}\nb {{\n {block.format('http://x', 30)}}}\nc {{\n {block.format('http://y', 5)}}}\n"
     views = list(setup(tmp_path, text).views.values())
@@ -50,7 +50,7 @@ def test_blocks_with_the_same_watch_share_a_view(tmp_path: Path) -> None:
 
 
 def test_numbers_of_the_whole_server(tmp_path: Path) -> None:
-    """For options of the whole server, the largest value of all blocks counts."""
+    """If several blocks set an option of the whole server, the largest value is used."""
     made = setup(
         tmp_path,
         "a {\n multisocket 2\n health :1 {\n  lameduck 1s\n }\n whoami\n}\n"
@@ -74,20 +74,20 @@ def test_numbers_of_the_whole_server(tmp_path: Path) -> None:
         pytest.param(". {\n dnssec\n}", r"Corefile:2:2 .*'dnssec' is one of CoreDNS's", id="not built"),
     ],
 )
-def test_what_cannot_be(tmp_path: Path, text: str, error: str) -> None:
-    """A Corefile that cannot be served is an error with the position in the file."""
+def test_a_corefile_that_cannot_be_served(tmp_path: Path, text: str, error: str) -> None:
+    """The error has the position in the file."""
     with pytest.raises(CorefileError, match=error):
         setup(tmp_path, text)
 
 
 def test_the_same_zone_on_different_addresses_is_no_overlap(tmp_path: Path) -> None:
-    """The same zone on different addresses is allowed, as in CoreDNS."""
+    """CoreDNS accepts this, too."""
     text = "a {\n bind 127.0.0.1\n whoami\n}\na {\n bind 127.0.0.2\n whoami\n}\n"
     assert {host for host, _, _ in setup(tmp_path, text).listen} == {"127.0.0.1", "127.0.0.2"}
 
 
-def test_tls_is_tcp_alone(tmp_path: Path) -> None:
-    """TLS listens on TCP port 853 only. One certificate serves all blocks of an address."""
+def test_tls_listens_only_on_tcp(tmp_path: Path) -> None:
+    """The port is 853. One certificate serves all blocks of an address."""
     pair().write(tmp_path)
     text = "tls://a b {{\n root {0}\n tls server.crt server.key\n}}\ntls://c {{\n whoami\n}}\n"
     made = setup(tmp_path, text.format(tmp_path))
@@ -95,8 +95,7 @@ def test_tls_is_tcp_alone(tmp_path: Path) -> None:
     assert made.zones == ["tls://a.:853", "b.:53", "tls://c.:853"]
 
 
-def test_a_certificate_that_serves_nobody(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """A certificate in a block without a tls:// key is a warning."""
+def test_a_certificate_without_a_tls_key_is_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     pair().write(tmp_path)
     assert setup(tmp_path, f". {{\n root {tmp_path}\n tls server.crt server.key\n}}\n").listen
     assert "Corefile:3: the block has no tls:// key" in caplog.text
@@ -105,10 +104,8 @@ def test_a_certificate_that_serves_nobody(tmp_path: Path, caplog: pytest.LogCapt
 KUBERNETES = "{zone} {{\n kubernetes cluster.local {{\n  endpoint http://a\n  {more}\n }}\n}}\n"
 
 
-def test_options_of_ours_come_from_the_environment_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Options from environment variables are added to the Corefile for workers; the original Corefile stays as it
-    is.
-    """
+def test_options_from_environment_variables_are_for_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The original Corefile stays unchanged."""
     monkeypatch.setenv("SVCDNS_SNAPSHOT", "/var/lib/svcdns 1h not_ready")
     monkeypatch.setenv("SVCDNS_STALE_AFTER", "10m")
     made = setup(tmp_path, KUBERNETES.format(zone=".", more="ttl 5"))
@@ -121,7 +118,7 @@ def test_options_of_ours_come_from_the_environment_too(tmp_path: Path, monkeypat
 
 
 def test_manifests_from_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """SVCDNS_MANIFESTS makes manifests the source in place of the API server, and then there is no snapshot."""
+    """SVCDNS_MANIFESTS replaces the API server as the source. Then there is no snapshot."""
     monkeypatch.setenv("SVCDNS_MANIFESTS", "a.yaml b")
     monkeypatch.setenv("SVCDNS_SNAPSHOT", "/var/lib/svcdns")
     (watched,) = setup(tmp_path, KUBERNETES.format(zone=".", more="ttl 5")).views.values()
@@ -129,7 +126,6 @@ def test_manifests_from_the_environment(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_a_wrong_variable_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A wrong value in an environment variable is an error that names the variable."""
     monkeypatch.setenv("SVCDNS_SNAPSHOT", "/var/lib/svcdns soon")
     with pytest.raises(CorefileError, match=r"^SVCDNS_SNAPSHOT:1:17 - Error during parsing: 'soon' is not a duration"):
         setup(tmp_path, KUBERNETES.format(zone=".", more="ttl 5"))
@@ -147,13 +143,13 @@ def test_a_wrong_variable_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_two_blocks_with_one_watch_have_one_snapshot(
     tmp_path: Path, first: str, other: str, expected: SnapshotOptions | None
 ) -> None:
-    """Two blocks that share a view also share its snapshot option, whichever block has it."""
+    """Only one of the blocks has the option, and the snapshot is for both."""
     made = setup(tmp_path, KUBERNETES.format(zone="a", more=first) + KUBERNETES.format(zone="b", more=other))
     assert [watched.snapshot for watched in made.views.values()] == [expected]
 
 
 def test_two_blocks_with_one_watch_and_two_snapshots(tmp_path: Path) -> None:
-    """Two blocks with the same view but different snapshots are an error, because only one snapshot would be used."""
+    """This is an error, because only one snapshot would be used."""
     text = KUBERNETES.format(zone="a", more="snapshot /a") + KUBERNETES.format(zone="b", more="snapshot /b")
     with pytest.raises(
         CorefileError, match=r"Corefile:8:2 .*watches the same as the block at .*Corefile:2, but with another snapshot"
@@ -162,7 +158,7 @@ def test_two_blocks_with_one_watch_and_two_snapshots(tmp_path: Path) -> None:
 
 
 def test_what_is_ignored_is_a_warning(tmp_path: Path) -> None:
-    """Ignored parts of a Corefile are warnings with the position, and the rest is read."""
+    """The warning has the position. The rest of the Corefile is read."""
     (tmp_path / "db").write_text(ZONE.format(1))
     made = setup(
         tmp_path,
@@ -179,17 +175,15 @@ def test_what_is_ignored_is_a_warning(tmp_path: Path) -> None:
     ]
 
 
-def test_link_local_addresses_are_of_no_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Link-local IPv6 addresses and loopback addresses are not published, because other hosts cannot use them (RFC
-    4291 §2.5.6).
-    """
+def test_link_local_and_loopback_addresses_are_not_published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other hosts cannot use them (RFC 4291 §2.5.6)."""
     found = {"eth0": ["192.0.2.1", "169.254.20.10", "2001:db8::1", "fe80::1%eth0"], "lo": ["127.0.0.1", "::1"]}
     monkeypatch.setattr("svcdns.control.configuration.interfaces", lambda: found)
     assert setup(tmp_path, ". {\n whoami\n}\n").local_addresses == ("192.0.2.1", "169.254.20.10", "2001:db8::1")
 
 
 def test_enabled_plugins_are_those_that_coredns_names(tmp_path: Path) -> None:
-    """As in CoreDNS, the metric has the plugins of the chain and *prometheus*, for blocks with *prometheus*."""
+    """As in CoreDNS, the metric has the plugins of each block with *prometheus*."""
     counters = Counters(memoryview(bytearray(REGION_SIZE)))
     text = "a. {\n bind 127.0.0.1\n errors\n prometheus\n reload\n whoami\n}\nb. {\n whoami\n}\n"
     note_plugins(counters, setup(tmp_path, text))

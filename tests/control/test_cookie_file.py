@@ -24,14 +24,14 @@ def test_one_secret_in_a_line() -> None:
 
 @pytest.mark.parametrize("text", ["", "# nothing", ONE[:-2], ONE + "00", "x" * 32, f"{ONE}\nsecret", f"{ONE}\n" * 9])
 def test_other_text_is_an_error(text: str) -> None:
-    """The error does not repeat the line, which may be a secret with a mistake."""
+    """The error does not repeat the line, which may be a mistyped secret."""
     with pytest.raises(CookieFileError) as caught:
         parse(text)
     assert "secret" not in str(caught.value) or "secrets;" in str(caught.value)
 
 
 async def test_changes_of_the_file_are_followed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """The secrets of a file are used at a change. A file that is wrong or missing changes nothing."""
+    """A wrong or missing file changes nothing."""
     file, page = tmp_path / "secrets", private_page()
 
     async def until(secrets: str) -> None:

@@ -1,4 +1,4 @@
-"""The metrics have the names, types and labels of CoreDNS's, as `coredns_metrics.json` lists them."""
+"""Metrics have the names, types and labels of CoreDNS's metrics, which `coredns_metrics.json` lists."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ EXTERNAL = {"coredns_rrl_responses_exceeded_total", "coredns_rrl_requests_exceed
 
 
 def ours() -> dict[str, tuple[str, set[str]]]:
-    """Returns type and labels of each metric that modules declare, and of the process metrics."""
+    """Returns type and labels of each metric that a module declares, and of the process metrics."""
     found: dict[str, tuple[str, set[str]]] = {}
     for module in pkgutil.walk_packages(svcdns.__path__, "svcdns."):
         if not module.name.endswith("__main__"):
@@ -41,7 +41,7 @@ def ours() -> dict[str, tuple[str, set[str]]]:
 
 
 def test_every_metric_of_coredns_is_there() -> None:
-    """svcdns has each metric of CoreDNS with its type and labels, except those in MISSING, of which it has none."""
+    """The metrics in MISSING are the exception."""
     found = ours()
     wanted = {name: (one["type"], set(one["labels"])) for name, one in COREDNS.items() if name not in MISSING}
     assert {name: found.get(name) for name in wanted} == wanted
@@ -49,14 +49,12 @@ def test_every_metric_of_coredns_is_there() -> None:
     assert set(COREDNS) >= MISSING
 
 
-def test_no_metric_has_a_name_that_coredns_does_not_have() -> None:
-    """Metrics of svcdns alone begin with `svcdns_`."""
+def test_other_metrics_have_the_prefix_svcdns() -> None:
     known = COREDNS.keys() | EXTERNAL
     assert [name for name in ours() if not name.startswith("svcdns_") and name not in known] == []
 
 
 @pytest.mark.parametrize("name", sorted(MISSING))
-def test_what_is_missing_is_a_difference(name: str) -> None:
-    """Each metric of CoreDNS that svcdns does not have is in the table of metrics in docs/supported.md."""
+def test_missing_metrics_are_in_docs_supported(name: str) -> None:
     section = (ROOT / "docs" / "supported.md").read_text(encoding="utf-8").partition("### Metrics\n")[2]
     assert re.search(rf"^\| `{name}` \|", section.partition("\n### ")[0], re.MULTILINE)

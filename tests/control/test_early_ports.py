@@ -1,4 +1,4 @@
-"""The addresses of the DNS ports that a start opens before the plugins are imported."""
+"""The addresses of the DNS ports that a start opens before it imports the plugins."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ from svcdns.errors import SvcdnsError
 
 
 def parsed(text: str) -> Corefile:
-    """Returns a parsed Corefile."""
     return parse(text, "Corefile", environ={}, default_port=1053)
 
 
@@ -32,14 +31,13 @@ def parsed(text: str) -> Corefile:
     ],
 )
 def test_the_addresses_are_those_of_the_checked_corefile(text: str) -> None:
-    """The early addresses are exactly those that `configuration` finds later, so that no socket is opened twice."""
+    """`configuration` finds the same addresses later, so that no socket is opened twice."""
     corefile = parsed(text)
     assert set(addresses(corefile, {})) == set(check(corefile).listen)
     assert addresses(corefile, {})
 
 
 def test_a_tls_block_listens_on_tcp() -> None:
-    """A block with the scheme tls has a TCP port only."""
     assert addresses(parsed("tls://. {\n tls a b\n whoami\n}"), {}) == [("", 853, "tcp")]
 
 
@@ -55,18 +53,18 @@ def test_a_tls_block_listens_on_tcp() -> None:
     ],
 )
 def test_ports_that_are_not_opened_early(line: str) -> None:
-    """If one block cannot be opened early, no block is."""
+    """If the ports of one block cannot be opened early, no port is."""
     assert addresses(parsed(f"a {{\n whoami\n}}\nb {{\n {line}\n}}"), {}) == []
 
 
 @pytest.mark.parametrize("key", [".:0", "grpc://."])
 def test_keys_that_are_not_opened_early(key: str) -> None:
-    """Ports are not opened early for port 0 and for a transport that svcdns does not have."""
+    """The port is 0, or svcdns does not have the transport."""
     assert addresses(parsed(f"{key} {{\n whoami\n}}"), {}) == []
 
 
-def test_manifests_and_a_snapshot_are_quick(tmp_path: Path) -> None:
-    """With manifests, or with a snapshot that has been written, ports are opened early; variables count as options."""
+def test_ports_are_opened_early_with_manifests_or_a_snapshot(tmp_path: Path) -> None:
+    """Options may come from environment variables."""
     (tmp_path / "view").write_bytes(b"")
     text = ". {\n kubernetes cluster.local {\n  %s\n }\n}"
     ports = [("", 1053, "udp"), ("", 1053, "tcp")]
@@ -77,7 +75,7 @@ def test_manifests_and_a_snapshot_are_quick(tmp_path: Path) -> None:
 
 
 def test_a_corefile_with_an_error(tmp_path: Path) -> None:
-    """For a Corefile with an error, the error is returned in place of the Corefile."""
+    """The error is returned instead of the Corefile."""
     (tmp_path / "Corefile").write_text(". {\n")
     found, ports = read(str(tmp_path / "Corefile"), 53)
     assert isinstance(found, SvcdnsError)
@@ -85,7 +83,7 @@ def test_a_corefile_with_an_error(tmp_path: Path) -> None:
 
 
 def test_a_pipe_is_read_once(tmp_path: Path) -> None:
-    """A Corefile from a pipe is read once, and returned for later use, because a pipe cannot be read again."""
+    """The content is returned for later use, because a pipe cannot be read again."""
     end, other = os.pipe()
     os.write(other, b".:5300 {\n whoami\n}\n")
     os.close(other)
@@ -96,7 +94,7 @@ def test_a_pipe_is_read_once(tmp_path: Path) -> None:
 
 
 def test_a_corefile_that_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """If reading the Corefile hangs, the start continues without early ports."""
+    """The start continues without early ports."""
     monkeypatch.setattr(early_ports, "LIMIT", 0.01)
     os.mkfifo(tmp_path / "Corefile")
     assert read(str(tmp_path / "Corefile"), 53) == (None, [])

@@ -1,4 +1,4 @@
-"""The page /ready; tests/end_to_end has the pages of a real server."""
+"""The page /ready. Tests in tests/end_to_end query the pages of a real server."""
 
 from __future__ import annotations
 
@@ -16,11 +16,9 @@ class Workers:
     """Workers whose states are set by the test."""
 
     def __init__(self, *states: State) -> None:
-        """One state for each worker."""
         self.now = list(states)
 
     def states(self) -> list[State]:
-        """Returns the states that the test has set last."""
         return self.now
 
 

@@ -1,4 +1,4 @@
-"""The feed to one worker: order, latest values, bounded memory."""
+"""The queue of frames to one worker: order, latest values, and bounded memory."""
 
 from __future__ import annotations
 
@@ -30,7 +30,6 @@ class World:
     """A feed queue with one view, and the worker's end of the connection."""
 
     def __init__(self) -> None:
-        """Creates a feed queue on one end of a socket pair."""
         self.view = ClusterView(1, (Kind.SERVICE,), lambda: 0.0)
         self.from_worker: list[tuple[int, ToControl | None]] = []
         ours, self.worker = socket.socketpair()
@@ -59,15 +58,14 @@ class World:
 
 @pytest.fixture
 async def world() -> AsyncIterator[World]:
-    """Creates a feed queue, and closes it after the test."""
     made = World()
     yield made
     made.feed.close()
     made.worker.close()
 
 
-async def test_tells_in_order(world: World) -> None:
-    """Changed objects, removed objects, serials and other frames are sent in the order in which they were queued."""
+async def test_frames_are_sent_in_order(world: World) -> None:
+    """Frames are for changed objects, removed objects and serials, among others."""
     world.feed.begin(9)
     world.put(service(1))
     world.feed.put(Data("file", "z", b"x"))
@@ -83,7 +81,7 @@ async def test_tells_in_order(world: World) -> None:
 
 
 async def test_the_latest_value_wins(world: World) -> None:
-    """If a worker does not read, the queue has one entry for each object, with the latest value."""
+    """If a worker does not read, the queue has one entry for each object."""
     for number in range(1000):
         world.put(service(1, f"10.0.{number >> 8}.{number & 255}"))
     assert len(world.feed._queue) == 1
@@ -91,7 +89,7 @@ async def test_the_latest_value_wins(world: World) -> None:
 
 
 async def test_a_slow_worker_gets_everything_in_the_end(world: World) -> None:
-    """A slow worker gets all objects in the end, and the queue holds each object once."""
+    """The queue has each object once."""
     for number in range(20_000):
         world.put(service(number))
     await asyncio.sleep(0)
@@ -102,9 +100,7 @@ async def test_a_slow_worker_gets_everything_in_the_end(world: World) -> None:
 
 
 async def test_a_whole_view_is_a_list_of_each_kind(world: World) -> None:
-    """For a whole view, the queue has the last confirmation, a list of each kind, and Complete for each complete
-    list.
-    """
+    """The queue has the last confirmation, a list of each kind, and Complete for each complete list."""
     world.view.apply(Put(service(1)))
     world.view.confirmed_at = 5.5
     world.feed.whole_view(world.view)
@@ -120,14 +116,14 @@ async def test_a_whole_view_is_a_list_of_each_kind(world: World) -> None:
 
 
 async def test_only_the_latest_confirmation_is_sent(world: World) -> None:
-    """If a worker reads only after several confirmations, it gets the last one."""
+    """The worker reads after several confirmations."""
     for world.view.confirmed_at in (1.0, 2.0, 3.0):
         world.feed.confirmed(world.view)
     assert await world.received(1) == [Changed(1, Confirmed(3.0))]
 
 
-async def test_a_change_overtakes_the_rest_of_the_cluster(world: World) -> None:
-    """A change during the initial list is sent before the rest of the list, and each object is sent once."""
+async def test_a_change_is_sent_before_the_rest_of_the_first_list(world: World) -> None:
+    """Each object is sent once."""
     for number in range(20_000):
         world.view.apply(Put(service(number)))
     world.feed.whole_view(world.view)
@@ -146,8 +142,8 @@ async def test_a_change_overtakes_the_rest_of_the_cluster(world: World) -> None:
     assert sum(isinstance(one, Changed) and one.change == Put(service(19_999, "10.9.9.9")) for one in out) == 1
 
 
-async def test_a_change_does_not_overtake_the_beginning(world: World) -> None:
-    """A change is not sent before Begin of its kind, because the worker would not know the view."""
+async def test_a_change_is_sent_after_begin_of_its_kind(world: World) -> None:
+    """Before Begin, the worker would not know the view."""
     world.view.apply(Put(service(1)))
     world.feed.put(Data("file", "z", b"x"))
     world.feed.whole_view(world.view)
@@ -158,7 +154,7 @@ async def test_a_change_does_not_overtake_the_beginning(world: World) -> None:
 
 
 async def test_sending_lets_other_work_run(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """After SEND_SLICE, other work of the event loop runs before the next frames are sent."""
+    """After SEND_SLICE seconds, other work runs before the next frames are sent."""
     monkeypatch.setattr(feed_queue, "SEND_SLICE", 0.0)
     world.put(*map(service, range(5000)))
     await asyncio.sleep(0)
@@ -173,7 +169,7 @@ async def test_sending_lets_other_work_run(world: World, monkeypatch: pytest.Mon
 
 
 async def test_frames_of_the_worker_are_received(world: World) -> None:
-    """A frame from a worker is passed on with the worker's number."""
+    """Each frame is passed on with the worker's number."""
     world.worker.send(frame(Configured(5, "no")))
     async with asyncio.timeout(10):
         while not world.from_worker:
@@ -182,7 +178,7 @@ async def test_frames_of_the_worker_are_received(world: World) -> None:
 
 
 async def test_the_end_of_a_worker_closes_its_feed(world: World) -> None:
-    """When a worker ends, its feed is closed, and later changes are dropped."""
+    """Later changes are dropped."""
     world.worker.close()
     async with asyncio.timeout(10):
         while not world.feed.closed:

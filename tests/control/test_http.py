@@ -1,4 +1,4 @@
-"""The HTTP listeners of control and their pages."""
+"""The HTTP listeners of control, and their pages."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def page(request: Request) -> Response:
 
 
 async def get(port: int, path: str) -> tuple[int, str]:
-    """Returns HTTP status and text, with status 0 if the connection is refused."""
+    """Returns HTTP status and text. The status is 0 if the connection is refused."""
     try:
         async with aiohttp.ClientSession() as session, session.get(f"http://127.0.0.1:{port}{path}") as response:
             return response.status, await response.text()
@@ -32,14 +32,14 @@ async def get(port: int, path: str) -> tuple[int, str]:
 
 @pytest.fixture
 async def pages() -> AsyncIterator[HttpPages]:
-    """HTTP pages that are closed after the test."""
+    """Yields HTTP pages, and closes them after the test."""
     made = HttpPages(dict.fromkeys(("/health", "/ready", "/metrics"), page))
     yield made
     await made.serve({})
 
 
 async def test_serves_each_page_at_its_address(pages: HttpPages) -> None:
-    """Each address serves its own pages; other paths are 404."""
+    """Other paths are 404."""
     one, other = free_port(), free_port()
     await pages.serve(
         {("127.0.0.1", one): frozenset({"/health", "/ready"}), ("127.0.0.1", other): frozenset({"/metrics"})}
@@ -51,14 +51,14 @@ async def test_serves_each_page_at_its_address(pages: HttpPages) -> None:
 
 
 async def test_port_0_is_a_free_port(pages: HttpPages) -> None:
-    """Port 0 opens a free port, which `port` returns."""
+    """`port` returns the number of the port."""
     address = ("127.0.0.1", 0)
     await pages.serve({address: frozenset({"/health"})})
     assert await get(pages.port(address), "/health") == (200, "/health")
 
 
 async def test_a_reload_changes_only_addresses_that_differ(pages: HttpPages) -> None:
-    """A reload keeps listeners whose address stays, with new pages, and closes the others."""
+    """Listeners whose address stays get the new pages. Others are closed."""
     one, other = free_port(), free_port()
     await pages.serve({("127.0.0.1", one): frozenset({"/health"})})
     await pages.serve({("127.0.0.1", one): frozenset({"/ready"}), ("127.0.0.1", other): frozenset({"/health"})})
@@ -68,7 +68,7 @@ async def test_a_reload_changes_only_addresses_that_differ(pages: HttpPages) -> 
 
 
 async def test_an_address_in_use_changes_nothing(pages: HttpPages) -> None:
-    """If one of several new addresses is in use, none is opened, and existing listeners stay."""
+    """None of the new addresses is opened, and existing listeners stay."""
     one, other = free_port(), free_port()
     await pages.serve({("127.0.0.1", one): frozenset({"/health"})})
     with socket.socket() as taken:
@@ -82,7 +82,7 @@ async def test_an_address_in_use_changes_nothing(pages: HttpPages) -> None:
 
 
 async def test_a_page_can_be_removed(pages: HttpPages) -> None:
-    """A page can be removed while others stay, as /ready is at a stop."""
+    """When the server stops, /ready is removed while other pages stay."""
     port = free_port()
     await pages.serve({("127.0.0.1", port): frozenset({"/health", "/ready"})})
     await pages.without("/ready")
@@ -90,7 +90,7 @@ async def test_a_page_can_be_removed(pages: HttpPages) -> None:
 
 
 async def exchange(port: int, octets: bytes) -> bytes:
-    """Sends octets, and returns what comes until the server closes the connection."""
+    """Sends octets. Returns what the server sends until it closes the connection."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(octets)
     try:
@@ -103,7 +103,7 @@ async def exchange(port: int, octets: bytes) -> bytes:
 
 @pytest.fixture
 async def health(pages: HttpPages) -> int:
-    """The port of a listener with /health."""
+    """Opens a listener with /health, and returns its port."""
     address = ("127.0.0.1", 0)
     await pages.serve({address: frozenset({"/health"})})
     return pages.port(address)
@@ -112,7 +112,7 @@ async def health(pages: HttpPages) -> int:
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "CONNECT", "BREW"])
 @pytest.mark.parametrize("path", ["/health", "/nothing"])
 async def test_other_methods_are_refused(method: str, path: str, health: int) -> None:
-    """Only GET and HEAD are answered, and the handler is not called for another method."""
+    """Only GET and HEAD reach the handler."""
     head = f"{method} {path} HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".encode()
     reply = await exchange(health, head)
     assert reply.split(b" ", 2)[1] == b"405"
@@ -123,7 +123,6 @@ async def test_other_methods_are_refused(method: str, path: str, health: int) ->
     ("path", "status"), [("/health", b"200"), ("/nothing", b"404"), ("/health/", b"404"), ("/", b"404")]
 )
 async def test_head_is_get_without_a_body(path: str, status: bytes, health: int) -> None:
-    """HEAD has the status of GET, and no body."""
     head = f" {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n".encode()
     replies = [await exchange(health, method + head) for method in (b"GET", b"HEAD")]
     assert [reply.split(b" ", 2)[1] for reply in replies] == [status] * 2
@@ -145,14 +144,14 @@ async def test_head_is_get_without_a_body(path: str, status: bytes, health: int)
 async def test_malformed_and_large_requests_are_refused(
     head: bytes, health: int, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A request that is too large or malformed gets 400, without a line in the log. Its connection is closed."""
+    """The status is 400. No line is logged, and the connection is closed."""
     assert (await exchange(health, head)).split(b" ", 2)[1] == b"400"
     assert await get(health, "/health") == (200, "/health")
     assert caplog.text == ""
 
 
 async def test_a_page_that_fails(caplog: pytest.LogCaptureFixture) -> None:
-    """An exception in a page is logged, and the client gets 500."""
+    """The exception is logged, and the client gets 500."""
 
     def broken(_: Request) -> Response:
         raise ValueError("on purpose")
@@ -171,7 +170,7 @@ async def test_a_body_is_not_kept(health: int) -> None:
 
 
 async def test_a_request_has_a_time_limit(pages: HttpPages, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A client that sends its header slowly, or nothing, loses its connection, also after a first request."""
+    """A client that sends its header slowly, or nothing, loses its connection. This applies to later requests, too."""
     monkeypatch.setattr(http, "REQUEST_TIMEOUT", 0.05)
     address = ("127.0.0.1", 0)
     await pages.serve({address: frozenset({"/health"})})
@@ -187,7 +186,6 @@ async def test_a_request_has_a_time_limit(pages: HttpPages, monkeypatch: pytest.
 
 
 async def test_an_idle_connection_has_a_time_limit(pages: HttpPages, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A connection is closed when no other request comes."""
     monkeypatch.setattr(http, "IDLE_TIMEOUT", 0.05)
     address = ("127.0.0.1", 0)
     await pages.serve({address: frozenset({"/health"})})
@@ -196,7 +194,9 @@ async def test_an_idle_connection_has_a_time_limit(pages: HttpPages, monkeypatch
 
 
 async def test_many_connections(health: int) -> None:
-    """The number of connections is bounded. A new client is served: the client that was idle longest loses its own."""
+    """The number of connections is bounded. A new client is served, and the client that was idle longest loses its
+    connection.
+    """
     streams = [await asyncio.open_connection("127.0.0.1", health) for _ in range(http.MAX_CONNECTIONS + 20)]
     assert await get(health, "/health") == (200, "/health")
     ended = [asyncio.ensure_future(reader.read(1)) for reader, _ in streams]
@@ -211,7 +211,7 @@ async def test_many_connections(health: int) -> None:
 
 
 async def test_requests_that_are_sent_together(health: int) -> None:
-    """Requests that are sent together are answered in their order, until one says that it is the last."""
+    """Requests are answered in order, until one says that it is the last."""
     more = (
         b"\r\nGET /nothing HTTP/1.1\r\nHost: a\r\n\r\n" + b"HEAD /health HTTP/1.0\r\n\r\n" + b"GET /health HTTP/1.1\r\n"
     )
@@ -224,10 +224,8 @@ async def test_requests_that_are_sent_together(health: int) -> None:
     assert reply.endswith(b"\r\nConnection: close\r\n\r\n")
 
 
-async def test_a_client_that_takes_no_replies() -> None:
-    """If a client does not read its replies, its further requests wait, so that memory is bounded. They are answered
-    later.
-    """
+async def test_a_client_that_does_not_read() -> None:
+    """Its further requests wait, so that memory is bounded. They are answered later."""
     made, calls = HttpPages({"/metrics": lambda _: calls.append(1) or Response(bytes(1 << 20))}), list[int]()
     address = ("127.0.0.1", 0)
     await made.serve({address: frozenset({"/metrics"})})
@@ -244,7 +242,7 @@ async def test_a_client_that_takes_no_replies() -> None:
 
 
 async def test_a_closed_listener_ends_its_connections(pages: HttpPages) -> None:
-    """When a listener is closed, the connections of idle clients are closed."""
+    """Idle connections are closed, too."""
     address = ("127.0.0.1", 0)
     await pages.serve({address: frozenset({"/health"})})
     reader, writer = await asyncio.open_connection("127.0.0.1", pages.port(address))

@@ -11,7 +11,6 @@ from svcdns.control.http_message import MalformedRequestError, Response, parse
 
 
 def head(first: str, *fields: str) -> bytes:
-    """Returns the octets of a request header."""
     return "\r\n".join((first, *fields, "", "")).encode("latin-1")
 
 
@@ -28,14 +27,14 @@ def head(first: str, *fields: str) -> bytes:
     ],
 )
 def test_targets(target: str, path: str) -> None:
-    """The path of a request is decoded, and has neither host nor query (RFC 9112 §3.2)."""
+    """The path is decoded, and has neither host nor query (RFC 9112 §3.2)."""
     found = parse(head(f"GET {target} HTTP/1.1", "Host: a"))
     assert found is not None
     assert found[0].path == path
 
 
-def test_the_rest_is_left() -> None:
-    """Empty lines before a request are ignored, and the next request is left in the buffer."""
+def test_the_next_request_is_left_in_the_buffer() -> None:
+    """Empty lines before a request are ignored."""
     one = b"\r\n\r\n" + head("GET /a HTTP/1.1", "Host: a", "X: 1", "x:2", "Y:\t3 ")
     found = parse(one + b"GET /b")
     assert found is not None
@@ -51,7 +50,7 @@ def test_the_rest_is_left() -> None:
     [("1.1", "", True), ("1.1", "x, Close", False), ("1.0", "", False), ("1.0", "keep-alive", False)],
 )
 def test_connections_that_are_kept(version: str, connection: str, *, keeps: bool) -> None:
-    """The HTTP version and the field Connection decide whether a connection stays open (RFC 9112 §9.3)."""
+    """The HTTP version and the field Connection determine whether the connection stays open (RFC 9112 §9.3)."""
     found = parse(head(f"GET / HTTP/{version}", "Host: a", f"Connection: {connection}"))
     assert found is not None
     assert found[0].keeps_alive is keeps
@@ -61,9 +60,7 @@ def test_connections_that_are_kept(version: str, connection: str, *, keeps: bool
     "field", ["Content-Length: 1", "Transfer-Encoding: chunked", "Content-Length: 0\r\nTransfer-Encoding: chunked"]
 )
 def test_a_body_ends_the_connection(field: str) -> None:
-    """The body of a request is not read. The connection ends, so that nothing in the body can be taken for a
-    request.
-    """
+    """The body is not read. The connection ends, so that no part of the body is read as a request."""
     found = parse(head("GET / HTTP/1.1", "Host: a", field))
     assert found is not None
     assert found[0].has_body
@@ -87,13 +84,12 @@ def test_a_body_ends_the_connection(field: str) -> None:
     ],
 )
 def test_malformed_requests(octets: bytes) -> None:
-    """Each malformed request is refused."""
     with pytest.raises(MalformedRequestError):
         parse(octets)
 
 
 def test_a_response() -> None:
-    """A response has a length and a date. For HEAD, the length is that of the body that GET would have."""
+    """A response has a length and a date. For HEAD, the length is that of the body for GET."""
     response = Response(b"body", 405, "text/html", "GET")
     lines = response.encoded(body=True, keeps_alive=True).decode().split("\r\n")
     date = next(line for line in lines if line.startswith("Date: "))

@@ -1,4 +1,4 @@
-"""The last good Corefile: saved, found again, and refused with a reason where the file cannot be used."""
+"""The last good Corefile: saving it, finding it again, and refusing a file that cannot be used."""
 
 from __future__ import annotations
 
@@ -25,16 +25,14 @@ COREFILE = parse(".:53 {\n whoami\n}\n", "Corefile", environ={})
 
 
 def last_good(folder: Path | None, counters: Counters | None = None) -> LastGoodCorefile:
-    """Returns the store of the last good Corefile, as a new process with this state folder has it."""
+    """Returns the store of the last good Corefile for this state folder, as in a new process."""
     return LastGoodCorefile(
         str(folder) if folder else None, counters or Counters(), BlockingCalls(logging.getLogger("svcdns"))
     )
 
 
 async def test_a_saved_corefile_serves_after_a_restart(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """After a restart with a wrong Corefile, the saved one is served, with an ERROR line and a metric, until the
-    next save.
-    """
+    """The Corefile is wrong after the restart. An ERROR line and a metric report this until the next save."""
     counters = Counters()
     await last_good(tmp_path / "state").save(COREFILE)
     later = last_good(tmp_path / "state", counters)
@@ -61,8 +59,8 @@ async def test_no_saved_corefile(tmp_path: Path, caplog: pytest.LogCaptureFixtur
 
 
 async def test_a_folder_that_hangs_delays_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """If the state folder hangs, a start continues after WRITE_WAIT. When the folder answers again, only the newest
-    Corefile remains in it.
+    """The start continues after WRITE_WAIT seconds. When the folder answers again, only the newest Corefile remains in
+    it.
     """
     monkeypatch.setattr(last_good_corefile, "WRITE_WAIT", 0.0)
     opened, written = threading.Event(), []
@@ -88,7 +86,7 @@ async def test_a_folder_that_hangs_delays_nothing(tmp_path: Path, monkeypatch: p
 async def test_a_file_that_hangs_is_not_waited_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A saved Corefile that hangs is given up after a time limit. A FIFO without a writer blocks its reader."""
+    """After a time limit, the start continues without the file. A FIFO without a writer hangs."""
     monkeypatch.setattr(last_good_corefile, "READ_LIMIT", 0.01)
     os.mkfifo(tmp_path / FILE)
     assert await last_good(tmp_path).find() is None
@@ -97,7 +95,7 @@ async def test_a_file_that_hangs_is_not_waited_for(
 
 
 def test_a_file_is_written_and_read(tmp_path: Path) -> None:
-    """Writing creates the folder and replaces the previous file. No other file stays in the folder."""
+    """Writing creates the folder and replaces the previous file."""
     path = tmp_path / "a" / "b" / FILE
     assert read(path) is None
     write(path, parse(".:54 {\n whoami\n}\n", "Corefile", environ={}), 1.0)
@@ -119,14 +117,14 @@ def test_a_file_is_written_and_read(tmp_path: Path) -> None:
     ],
 )
 def test_a_file_that_cannot_be_used_is_refused(tmp_path: Path, content: bytes, reason: str) -> None:
-    """A damaged file, or one of another version, is an error with the file's name."""
+    """The file is damaged, or is of another version. The error has the file's name."""
     (tmp_path / FILE).write_bytes(content)
     with pytest.raises(StateError, match=f"{FILE} .*{reason}"):
         read(tmp_path / FILE)
 
 
 def test_a_folder_that_is_a_file(tmp_path: Path) -> None:
-    """If the parent folder of the state file is a file, reading and writing raise StateError."""
+    """Reading and writing raise StateError."""
     (tmp_path / "file").write_text("")
     with pytest.raises(StateError, match="cannot write"):
         write(tmp_path / "file" / FILE, COREFILE, 0.0)

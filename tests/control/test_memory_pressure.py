@@ -1,4 +1,4 @@
-"""The memory budget: steps as the container's memory fills up, on virtual time."""
+"""The memory budget: the steps when the container's memory fills up, in virtual time."""
 
 from __future__ import annotations
 
@@ -15,22 +15,20 @@ LIMIT = 1000 << 20
 
 
 class Group(MemoryGroup):
-    """A control group whose memory use the test sets; None means that it cannot be read."""
+    """A control group. The test sets the memory use. None means that it cannot be read."""
 
     def __init__(self) -> None:
-        """Sets the memory use to 50 %."""
         self.percent: float | None = 50
 
     def usage(self) -> Usage | None:
-        """Returns the use that the test has set."""
+        """Returns the memory use that the test has set."""
         return None if self.percent is None else Usage(LIMIT, int(LIMIT * self.percent / 100))
 
 
 class World:
-    """A memory budget whose clock and memory use the test sets."""
+    """A memory budget. The test sets the clock and the memory use."""
 
     def __init__(self, counters: Counters | None = None, *, again: bool = False) -> None:
-        """Creates the memory budget of one control process, with a fake cgroup."""
         self.counters = counters or Counters()
         self.clock, self.group = world.Clock(), Group()
         self.shares: list[float] = []
@@ -50,20 +48,20 @@ class World:
         self.restarts += 1
 
     def after(self, seconds: float, percent: float | None, *, serving: bool = True) -> None:
-        """Lets seconds pass while memory use is at `percent` of the limit."""
+        """Moves the clock by some seconds while memory use is at `percent` of the limit."""
         self.group.percent = percent
         for _ in range(int(seconds)):
             self.clock.turn(1)
             self.budget.check(serving=serving)
 
     def counted(self, name: str) -> float:
-        """Returns the value of a memory metric; `name` may be followed by a colon and a label value."""
+        """Returns the value of a memory metric. A colon and a label value may follow the name."""
         name, _, label = name.partition(":")
         return world.counted(self.counters).get((f"svcdns_memory_{name}", *([label] if label else [])), 0)
 
 
 def test_limit_and_working_set_are_metrics() -> None:
-    """The limit and the working set are metrics. Below the thresholds nothing else happens."""
+    """Below the thresholds nothing else happens."""
     made = World()
     made.after(100, 84)
     assert made.counted("limit_bytes") == LIMIT
@@ -72,9 +70,7 @@ def test_limit_and_working_set_are_metrics() -> None:
 
 
 def test_tables_shrink_step_by_step(caplog: pytest.LogCaptureFixture) -> None:
-    """If memory use is high, tables shrink at once, and then step by step to the smallest size. Each step is logged
-    and counted.
-    """
+    """If memory use is high, tables shrink in steps to the smallest size. Each step is logged and counted."""
     made = World()
     made.after(1, 86)
     assert made.shares == [1, 0.5]
@@ -92,7 +88,7 @@ def test_tables_shrink_step_by_step(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_tables_grow_again_below_the_lower_limit(caplog: pytest.LogCaptureFixture) -> None:
-    """Below the lower limit, tables grow again step by step; between the limits they keep their size."""
+    """Between the two limits, tables keep their size."""
     made = World()
     made.after(10, 90)
     made.after(100, 76)
@@ -112,7 +108,7 @@ def test_tables_grow_again_below_the_lower_limit(caplog: pytest.LogCaptureFixtur
 
 
 def test_control_is_restarted_when_memory_is_nearly_full(caplog: pytest.LogCaptureFixture) -> None:
-    """If memory is nearly full in two checks, control requests its own restart, and a second one only after a while."""
+    """Memory is nearly full in two checks. A second restart is requested only after a while."""
     made = World()
     made.after(10, 96, serving=False)
     made.after(1, 94)
@@ -130,10 +126,7 @@ def test_control_is_restarted_when_memory_is_nearly_full(caplog: pytest.LogCaptu
 
 
 def test_a_restarted_control_process_waits_with_the_next_request(caplog: pytest.LogCaptureFixture) -> None:
-    """After its restart, control keeps the reduced size of tables, and requests another restart only after a while.
-
-    The log line says if other processes use most of the memory.
-    """
+    """The tables keep their reduced size. If other processes use most of the memory, the log line says so."""
     first = World()
     first.after(10, 97)
     second = World(first.counters, again=True)
@@ -147,7 +140,7 @@ def test_a_restarted_control_process_waits_with_the_next_request(caplog: pytest.
 
 
 def test_without_a_limit_nothing_is_done(caplog: pytest.LogCaptureFixture) -> None:
-    """Without a memory limit, only one DEBUG line is logged."""
+    """Only one DEBUG line is logged."""
     made = World()
     with caplog.at_level(logging.DEBUG, "svcdns"):
         made.after(10, None)

@@ -1,4 +1,4 @@
-"""The metrics page: sums over all regions."""
+"""The metrics page, which has sums over the regions of all processes."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ ENTRIES = Family("coredns_held", MetricKind.GAUGE, "Held.")
 
 
 def page(*regions: memoryview, accept: str = "") -> tuple[list[str], str]:
-    """Returns the lines of the server's own families, and the content type."""
+    """Returns the lines of svcdns's own metrics, and the content type."""
     body, content_type = metrics.page(metrics.registry(list(regions)), accept)
     return [line for line in body.decode().splitlines() if line.startswith("coredns_")], content_type
 
 
 def test_sums_over_processes() -> None:
-    """Counters, gauges and histogram buckets of all processes are summed."""
+    """Counters, gauges and histogram buckets are summed."""
     regions = [memoryview(bytearray(REGION_SIZE)) for _ in range(3)]
     for region, amount in zip(regions, (1, 2, 3), strict=True):
         counters = Counters(region)
@@ -47,7 +47,7 @@ def test_sums_over_processes() -> None:
 
 
 def test_a_uniform_family_is_not_summed() -> None:
-    """The metric of a family with the same value in all processes is the largest value, not the sum."""
+    """The value is the same in all processes. The page has the largest value."""
     size = Family("coredns_size", MetricKind.GAUGE, "Size.", uniform=True)
     regions = [memoryview(bytearray(REGION_SIZE)) for _ in range(3)]
     for region, value in zip(regions, (7, 0, 7), strict=True):
@@ -57,7 +57,7 @@ def test_a_uniform_family_is_not_summed() -> None:
 
 
 def test_counters_of_an_ended_process_count() -> None:
-    """A new process continues the counters of the ended process in its region."""
+    """A new process continues the counters in its region."""
     region = memoryview(bytearray(REGION_SIZE))
     Counters(region).count(QUERIES, "a", amount=5)
     Counters(region).count(QUERIES, "a")
@@ -65,7 +65,7 @@ def test_counters_of_an_ended_process_count() -> None:
 
 
 def test_gauges_of_an_ended_process_do_not_count() -> None:
-    """Gauges of an ended process and of the other control process do not count; counters do."""
+    """Its counters do. The same holds for the other control process."""
     regions = [memoryview(bytearray(REGION_SIZE)) for _ in range(2 + SLOTS)]
     for number, amount in ((0, 1), (1, 10), (2, 100), (control_region(1), 1000)):
         counters = Counters(regions[number])
@@ -79,7 +79,7 @@ def test_gauges_of_an_ended_process_do_not_count() -> None:
 
 
 def test_openmetrics_on_request() -> None:
-    """/metrics sends OpenMetrics if the Accept header asks for it."""
+    """The Accept header of the request asks for OpenMetrics."""
     region = memoryview(bytearray(REGION_SIZE))
     Counters(region).count(QUERIES, "a")
     body, content_type = metrics.page(metrics.registry([region]), "application/openmetrics-text; version=1.0.0")
@@ -117,14 +117,14 @@ def test_processes() -> None:
     ],
 )
 def test_octets_of_the_network(tmp_path: Path, text: str | None, wanted: tuple[float, float]) -> None:
-    """The octets are read from the kernel's file; they are 0 if it is missing or has another form."""
+    """If the kernel's file is missing or has another form, the octets are 0."""
     if text is not None:
         (tmp_path / "netstat").write_text(text)
     assert metrics._network_octets(tmp_path / "netstat") == wanted
 
 
 def test_bounds_are_those_of_the_format() -> None:
-    """Bucket bounds that are whole numbers have no decimal point, as in CoreDNS, except in OpenMetrics."""
+    """As in CoreDNS, whole numbers have no decimal point, except in OpenMetrics."""
     region = memoryview(bytearray(REGION_SIZE))
     counters = Counters(region)
     counters.observe(TOOK, counters.cell(TOOK), 0.05)
@@ -133,7 +133,7 @@ def test_bounds_are_those_of_the_format() -> None:
 
 
 def test_the_limits_of_the_processes() -> None:
-    """The limits of open descriptors and of virtual memory are metrics."""
+    """The limits are those of open descriptors and of virtual memory."""
     body, _ = metrics.page(metrics.registry([memoryview(bytearray(REGION_SIZE))]), "")
     values = {line.split()[0]: float(line.split()[1]) for line in body.decode().splitlines() if line[0] != "#"}
     assert values["process_max_fds"] >= values["process_open_fds"] > 0

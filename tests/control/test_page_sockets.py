@@ -13,8 +13,8 @@ from svcdns.control.http import HttpPages
 from svcdns.control.page_sockets import HttpListenError, close_all, listen, listen_all
 
 
-async def test_clients_can_connect_at_once() -> None:
-    """A client can connect before any page is served. The port is free again after `close_all`."""
+async def test_clients_can_connect_before_a_page_is_served() -> None:
+    """After `close_all`, the port is free again."""
     sockets = await listen_all([("127.0.0.1", 0), ("127.0.0.1", 0)])
     [[sock]] = sockets.values()
     address = sock.getsockname()
@@ -25,7 +25,7 @@ async def test_clients_can_connect_at_once() -> None:
 
 
 async def test_all_addresses_of_the_machine_have_one_port() -> None:
-    """An empty host means one socket for each address family, with the same port."""
+    """An empty host means one socket for each address family."""
     sockets = await listen(("", 0))
     try:
         assert {sock.getsockname()[0] for sock in sockets} <= {"0.0.0.0", "::"}
@@ -35,7 +35,7 @@ async def test_all_addresses_of_the_machine_have_one_port() -> None:
 
 
 async def test_a_taken_port_closes_the_others() -> None:
-    """If one address cannot be bound, the error names it, and the other sockets are closed."""
+    """The error names the address that cannot be bound."""
     with socket.create_server(("127.0.0.1", 0)) as taken, socket.socket() as probe:
         port = taken.getsockname()[1]
         probe.bind(("127.0.0.1", 0))
@@ -48,13 +48,13 @@ async def test_a_taken_port_closes_the_others() -> None:
 
 
 async def test_a_host_that_does_not_exist() -> None:
-    """A host that has no address is an error with one line."""
+    """The error is one line."""
     with pytest.raises(HttpListenError, match=r"^listen tcp no-such-host.invalid:80: bind: \S"):
         await listen(("no-such-host.invalid", 80))
 
 
 async def test_pages_use_sockets_that_listen_already() -> None:
-    """A page is served on the socket that listens already, and the socket is used once."""
+    """Each socket is used once."""
     sockets = await listen_all([("127.0.0.1", 0)])
     [[sock]] = sockets.values()
     port = sock.getsockname()[1]
@@ -68,6 +68,5 @@ async def test_pages_use_sockets_that_listen_already() -> None:
 
 
 def test_the_http_library_is_not_imported() -> None:
-    """The module does not import aiohttp."""
     code = f"import sys, {page_sockets.__name__}; sys.exit('aiohttp' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

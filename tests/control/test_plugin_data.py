@@ -1,4 +1,4 @@
-"""The data of plugins: gathered for a Corefile, refreshed at intervals, whatever their hooks do."""
+"""The data of plugins: gathered for a Corefile, refreshed at intervals. Errors in plugins' hooks do not stop this."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Module:
     """A plugin module whose hooks raise an error if the test sets one."""
 
     def __init__(self, name: str, seconds: float = 0.001) -> None:
-        """A plugin module with data under the key `key`."""
+        """Creates a plugin module with data under the key `key`."""
         self.name, self.seconds, self.count = name, seconds, 0
         self.error: Exception | None = None
 
@@ -52,7 +52,6 @@ class Module:
     refresh = gather
 
     def period(self, _options: Any) -> float:
-        """Returns the same refresh period for all options."""
         return self.seconds
 
 
@@ -62,7 +61,7 @@ def files(module: Any, name: str = "one") -> PluginFiles:
 
 
 def setup(folder: Path, text: str) -> Setup:
-    """Returns the set-up of a Corefile."""
+    """Returns the setup of a Corefile."""
     path = folder / "Corefile"
     path.write_text(text)
     return prepare(str(path), 53)
@@ -73,7 +72,7 @@ def setup(folder: Path, text: str) -> Setup:
 
 @pytest.mark.parametrize("error", [ValueError("boom"), KeyError("x"), AssertionError()])
 def test_an_exception_of_a_hook_names_the_plugin(error: Exception) -> None:
-    """Any exception of a hook is an error that names the plugin. An SvcdnsError passes unchanged."""
+    """An SvcdnsError is passed on unchanged."""
     module = Module("one")
     module.error = error
     with pytest.raises(HookError, match=rf"^Corefile:3:5 - plugin/one: gather failed: {type(error).__name__}"):
@@ -91,8 +90,8 @@ def test_an_exception_of_a_hook_names_the_plugin(error: Exception) -> None:
         ({Path("path"): b"octets"}, "it returned a dict with PosixPath: bytes; str: bytes was expected"),
     ],
 )
-def test_a_hook_may_return_nonsense(found: object, text: str) -> None:
-    """If `gather` returns a value of the wrong type, the error is one line that says what was expected."""
+def test_a_wrong_type_from_gather_is_an_error(found: object, text: str) -> None:
+    """The error is one line that says what was expected."""
     module = Module("one")
     module.gather = lambda *_: found  # type: ignore[assignment,method-assign]
     with pytest.raises(HookError) as raised:
@@ -101,7 +100,7 @@ def test_a_hook_may_return_nonsense(found: object, text: str) -> None:
 
 
 async def test_a_file_that_hangs_fails_the_reload_after_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The error has the plugin's name and the line of its directive. A FIFO without a writer blocks its reader."""
+    """The error has the plugin's name and the line of its directive. A FIFO without a writer hangs."""
     monkeypatch.setattr(plugin_data, "READ_LIMIT", 0.01)
     os.mkfifo(tmp_path / "hosts")
     (tmp_path / "Corefile").write_text(f". {{\n hosts {tmp_path}/hosts\n}}\n")
@@ -112,7 +111,7 @@ async def test_a_file_that_hangs_fails_the_reload_after_a_time(tmp_path: Path, m
 
 
 def test_data_of_the_last_corefile_may_be_reused(tmp_path: Path) -> None:
-    """`gather` may keep earlier data, so the key of *loop*'s probes survives a reload."""
+    """The key of *loop*'s probes, for example, survives a reload."""
     made = setup(tmp_path, ". {\n loop\n whoami\n}\n")
     found = plugin_files(made.plans)
     assert gather(found, made.data) == made.data
@@ -122,8 +121,7 @@ def test_data_of_the_last_corefile_may_be_reused(tmp_path: Path) -> None:
 # -- read again
 
 
-def test_a_refresh_gives_the_data_that_differs(tmp_path: Path) -> None:
-    """A refresh returns the data that has changed in the plugin's own files, and nothing otherwise."""
+def test_a_refresh_returns_only_changed_data(tmp_path: Path) -> None:
     (tmp_path / "hosts").write_text("10.0.0.1 a")
     (tmp_path / "zone").write_text(ZONE.format(1))
     made = setup(
@@ -138,16 +136,15 @@ def test_a_refresh_gives_the_data_that_differs(tmp_path: Path) -> None:
 
 
 def test_only_plugins_with_an_interval_are_refreshed(tmp_path: Path) -> None:
-    """The module `refresh` in the package of *cache* is not taken for a hook, so that *cache* is not refreshed."""
+    """*cache* has a module named `refresh`, which is not a hook."""
     made = setup(tmp_path, ". {\n cache\n loop\n whoami\n}\n")
     assert [one.plugin for one in plugin_files(made.plans) if one.is_refreshed] == []
 
 
 class World:
-    """A refresher of plugin data, and the data that it has changed."""
+    """An object that refreshes plugin data, and the data that has changed."""
 
     def __init__(self) -> None:
-        """Creates a refresher that has no plugin data to refresh yet."""
         self.data: dict[DataKey, bytes] = {}
         self.errors: list[SvcdnsError] = []
         self.refresher = Refresher(
@@ -176,7 +173,6 @@ class World:
 
 @pytest.fixture
 async def world() -> AsyncIterator[World]:
-    """Stops the refresher after the test."""
     made = World()
     yield made
     await made.refresher.stop()
@@ -185,7 +181,7 @@ async def world() -> AsyncIterator[World]:
 async def test_a_refresh_that_fails_keeps_the_last_content(
     world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """If a refresh fails, the last content stays. The same error is logged once, and the refresh is tried again."""
+    """The same error is logged once, and the refresh is tried again."""
     monkeypatch.setattr(plugin_data, "RETRY", 0.001)
     broken, other = Module("one"), Module("two")
     await world.follow([files(broken)], until="one")
@@ -208,7 +204,7 @@ async def test_a_refresh_that_fails_keeps_the_last_content(
 async def test_a_failed_refresh_is_tried_again_after_the_interval_or_earlier(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """After an error, the next refresh is after the interval, but at most RETRY seconds later."""
+    """The next refresh is at most RETRY seconds later."""
     pauses: list[float] = []
     sleep = asyncio.sleep
 
@@ -234,7 +230,7 @@ async def test_a_failed_refresh_is_tried_again_after_the_interval_or_earlier(
 async def test_a_file_that_hangs_delays_no_other_plugin(
     world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """If one plugin's file hangs, one warning is logged, and the data of other plugins is refreshed."""
+    """One warning is logged."""
     monkeypatch.setattr(blocking_io, "WARN_AFTER", 0.01)
     gate = threading.Event()
     hung = Module("one")
@@ -248,8 +244,7 @@ async def test_a_file_that_hangs_delays_no_other_plugin(
     await world.wait("one")
 
 
-async def test_blocks_that_share_a_snippet_share_the_reading(world: World) -> None:
-    """Blocks that import the same snippet share one refresh task."""
+async def test_blocks_that_import_a_snippet_share_one_refresh_task(world: World) -> None:
     module = Module("one", seconds=30.0)
     world.refresher.follow([files(module), files(module)])
     assert len(world.refresher._tasks) == 1

@@ -1,4 +1,4 @@
-"""The control process, with the test as its supervisor and its only worker."""
+"""The control process. The test is its supervisor and its only worker."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ PAYLOAD = "10.0.0.1 a\n"
 
 
 class World:
-    """A control process whose supervisor and only worker are the test."""
+    """A control process, with the test as its supervisor and only worker."""
 
     def __init__(self, folder: Path, text: str) -> None:
-        """Creates a control process that is not started yet; `text` is the Corefile."""
+        """Creates a control process that is not started yet. `text` is the Corefile."""
         self.corefile = folder / "Corefile"
         self.corefile.write_text(text)
         ours, theirs = socket.socketpair()
@@ -63,7 +63,7 @@ class World:
         self.running: asyncio.Task[int] | None = None
 
     async def start(self) -> None:
-        """Starts control; the test acts as its supervisor."""
+        """Starts control. The test acts as its supervisor."""
         loop = asyncio.get_running_loop()
         loop.add_reader(self.supervisor.fileno(), self._supervise)
         self.running = asyncio.create_task(self.control.run())
@@ -117,11 +117,11 @@ class World:
         self.supervisor.send({"op": "reload"})
 
     def swaps(self) -> int:
-        """Returns how often the worker swapped its chains."""
+        """Returns the number of times that the worker got the frame Swap."""
         return sum(isinstance(one, Swap) for one in self.frames)
 
     def data(self, plugin: str) -> list[bytes]:
-        """Returns the payloads of a plugin that the worker got."""
+        """Returns the plugin data that the worker got for a plugin."""
         return [one.payload for one in self.frames if isinstance(one, Data) and one.plugin == plugin]
 
     async def end(self) -> None:
@@ -151,7 +151,7 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
 
 
 async def test_a_start_and_a_reload(world: World, caplog: pytest.LogCaptureFixture) -> None:
-    """A start swaps the chains once, and a reload once more."""
+    """The start and the reload each swap the chains once."""
     caplog.set_level(logging.INFO)
     await world.serving()
     assert world.operations == ["format", "workers", "listen", "lower priority", "serving"]
@@ -198,7 +198,7 @@ async def test_a_start_with_a_cluster_opens_the_ports_last(tmp_path: Path, monke
 
 
 async def test_clients_of_the_pages_wait_while_a_start_opens_the_dns_ports(tmp_path: Path) -> None:
-    """When the DNS ports are opened, the sockets of the HTTP pages listen already, so that no client is refused."""
+    """The sockets of the pages listen before the DNS ports are opened, so no client is refused."""
     world = World(tmp_path, ". {\n health 127.0.0.1:0\n ready 127.0.0.1:0\n whoami\n}\n")
     world.hold = True
     await world.start()
@@ -217,7 +217,7 @@ async def test_clients_of_the_pages_wait_while_a_start_opens_the_dns_ports(tmp_p
 
 
 async def test_lame_duck_has_two_halves(tmp_path: Path) -> None:
-    """Connections are closed only in the second half of lame duck. Control exits when the supervisor says so."""
+    """Connections are closed only in the second half. Control exits when the supervisor says so."""
     world = World(tmp_path, ". {\n health 127.0.0.1:0 {\n  lameduck 10ms\n }\n whoami\n}\n")
     await world.serving()
     try:
@@ -233,7 +233,7 @@ async def test_lame_duck_has_two_halves(tmp_path: Path) -> None:
 
 
 async def test_a_corefile_that_hangs_costs_no_heartbeat(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """While the Corefile hangs, heartbeats continue, and plugin data is still updated."""
+    """Plugin data is still updated, too."""
     monkeypatch.setattr(process, "HEARTBEAT", 0.01)
     await world.serving()
     world.corefile.unlink()
@@ -252,7 +252,7 @@ async def test_a_corefile_that_hangs_costs_no_heartbeat(world: World, monkeypatc
 
 
 async def test_a_change_of_files_waits_for_the_reload(world: World) -> None:
-    """Plugin data that changes during a reload is applied after it, to the new configuration."""
+    """Plugin data that changes during a reload is applied to the new configuration."""
     await world.serving()
     world.hold = True
     world.corefile.write_text(world.corefile.read_text().replace("whoami", "chaos"))
@@ -270,7 +270,7 @@ async def test_a_change_of_files_waits_for_the_reload(world: World) -> None:
 
 
 async def test_a_failed_reload_does_not_undo_a_change_of_files(world: World, caplog: pytest.LogCaptureFixture) -> None:
-    """If plugin data changes while a reload is in progress, and the reload fails, the change still takes effect."""
+    """The plugin data changed during the reload."""
     await world.serving()
     world.hold = True
     world.corefile.write_text(world.corefile.read_text().replace("whoami", "chaos"))
@@ -298,16 +298,14 @@ BAD = (
 
 
 def failures(world: World) -> float:
-    """Returns how many failed reloads were counted."""
+    """Returns the number of failed reloads that were counted."""
     return counted(world.control._counters).get(("coredns_reload_failed_total",), 0.0)
 
 
 async def test_a_failed_reload_counts_once_for_each_change(
     world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A Corefile with an error is logged and counted once, however often it is read, until a good file has been
-    read.
-    """
+    """A wrong Corefile may be read many times, but is logged and counted once."""
     monkeypatch.setattr(Setup, "reload", ReloadInterval(0.001, 0.0))
     good, reads = world.corefile.read_text(), 0
 
@@ -384,7 +382,7 @@ async def test_the_lines_of_a_failed_reload(
     by_signal: list[tuple[str, str]],
     by_signal_only: bool,
 ) -> None:
-    """The log lines are those of CoreDNS. Each failed reload has exactly one line of level ERROR."""
+    """The lines are those of CoreDNS. Exactly one of them has the level ERROR."""
     caplog.set_level(logging.INFO)
     if not by_signal_only:
         monkeypatch.setattr(Setup, "reload", ReloadInterval(0.001, 0.0))
@@ -406,7 +404,7 @@ async def test_the_lines_of_a_failed_reload(
 
 
 async def test_a_signal_logs_a_wrong_corefile_each_time(world: World, caplog: pytest.LogCaptureFixture) -> None:
-    """Each SIGUSR1 logs the error of a wrong Corefile; the failure is counted once for each change of the file."""
+    """The signal is SIGUSR1. The failure is still counted once for each change of the file."""
     await world.serving()
     world.corefile.write_text(BAD[1])
     for number in (1, 2):
@@ -427,7 +425,7 @@ def raising(*_arguments: object) -> None:
 async def test_a_hook_that_raises_fails_the_reload(
     world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, hook: str
 ) -> None:
-    """If a hook raises during a reload, one error line says so, and the configuration in use stays."""
+    """One error line is logged, and the configuration in use stays."""
     await world.serving()
     monkeypatch.setattr(f"{BUILT['hosts']}.{hook}", raising)
     world.reload()
@@ -447,7 +445,7 @@ async def test_a_hook_that_raises_fails_the_reload(
 async def test_a_hook_that_raises_fails_the_start(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], hook: str
 ) -> None:
-    """If `parse` or `gather` raises, control exits with 1, and the error line has file, line, plugin and hook."""
+    """Control exits with 1. The error line has file, line, plugin and hook (`parse` or `gather`)."""
     monkeypatch.setattr(f"{BUILT['hosts']}.{hook}", raising)
     made = World(tmp_path, ". {\n hosts\n}\n")
     await made.start()
@@ -462,7 +460,7 @@ async def test_a_hook_that_raises_fails_the_start(
 async def test_a_refresh_that_raises_ends_nothing(
     world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """If a plugin's `refresh` raises, the data read before stays in use and control continues."""
+    """The data from before stays in use, and control continues."""
     monkeypatch.setattr(f"{BUILT['hosts']}.period", lambda _: 0.001)
     monkeypatch.setattr(f"{BUILT['hosts']}.refresh", raising)
     await world.serving()

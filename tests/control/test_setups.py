@@ -1,4 +1,4 @@
-"""Setups: from the Corefile, from the last good one, and with the data of plugins."""
+"""Setups: from the Corefile, from the last good Corefile, and with the data of plugins."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ def setups_of(folder: Path, text: str, *, again: bool = False, state: Path | Non
 
 
 async def test_the_first_setup(tmp_path: Path) -> None:
-    """The first setup has the contents of the plugins' files."""
+    """The setup has the contents of the plugins' files."""
     (tmp_path / "hosts").write_text("10.0.0.1 a\n")
     setup = await setups_of(tmp_path, f". {{\n hosts {tmp_path}/hosts\n whoami\n}}\n").first()
     assert [key.plugin for key in setup.data] == ["hosts"]
 
 
 async def test_a_corefile_that_has_been_read_already(tmp_path: Path) -> None:
-    """The first setup uses the Corefile that `loaded` has, or its error; later loads read the file."""
+    """The first setup uses the Corefile in `loaded`, or its error. Later loads read the file."""
     calls = BlockingCalls(logging.getLogger("svcdns"))
     (tmp_path / "Corefile").write_text(BAD)
     loaded = parse(GOOD, "Corefile", environ={})
@@ -52,7 +52,7 @@ async def test_a_corefile_that_has_been_read_already(tmp_path: Path) -> None:
 
 
 async def test_a_corefile_that_is_unusable(tmp_path: Path) -> None:
-    """At a first start, an unusable Corefile without a last good one raises SvcdnsError."""
+    """There is no last good Corefile at the first start. SvcdnsError is raised."""
     with pytest.raises(SvcdnsError, match="nonsense"):
         await setups_of(tmp_path, BAD).first()
 
@@ -60,9 +60,7 @@ async def test_a_corefile_that_is_unusable(tmp_path: Path) -> None:
 async def test_a_restart_waits_for_a_usable_corefile(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A restarted control process waits until the Corefile is usable. Meanwhile the workers serve with the chains that
-    they have.
-    """
+    """Meanwhile the workers serve with the chains that they have."""
     monkeypatch.setattr(setups, "RETRY", 0.001)
     waiting = asyncio.create_task(setups_of(tmp_path, BAD, again=True).first())
     async with asyncio.timeout(10):
@@ -75,7 +73,7 @@ async def test_a_restart_waits_for_a_usable_corefile(
 
 @pytest.mark.parametrize("usable", [True, False])
 async def test_the_last_good_corefile(tmp_path: Path, caplog: pytest.LogCaptureFixture, *, usable: bool) -> None:
-    """If the Corefile is unusable, the last good Corefile is used, unless its own options are wrong."""
+    """The last good Corefile replaces an unusable one, unless its own options are wrong."""
     saved = GOOD if usable else ". {\n ready wrong:address:here\n}\n"
     state = LastGoodCorefile(str(tmp_path / "state"), Counters(), BlockingCalls(logging.getLogger("svcdns")))
     await state.save(parse(saved, "Corefile", environ={}))

@@ -1,4 +1,4 @@
-"""The snapshot file of a cluster view: when it is written, and which files are refused."""
+"""The snapshot file of a cluster view: the times at which it is written, and the files that are refused."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ WATCH = WatchOptions(endpoint="http://api")
 
 
 class World:
-    """A cluster view and its snapshot writer, with a clock that the test sets."""
+    """A cluster view and its snapshot writer. The test moves the clock."""
 
     def __init__(
         self, folder: Path, *, max_age: float = 0.0, watch: WatchOptions = WATCH, address: str = "http://api"
     ) -> None:
-        """The view is confirmed at every moment, unless the test sets `confirmed`."""
+        """Creates the view and the writer. The view is confirmed at every moment, unless the test sets `confirmed`."""
         self.now = 1000.0
         self.confirmed: float | None = None
         self.counters = Counters()
@@ -53,7 +53,7 @@ class World:
         self.at_pause: list[Callable[[], None]] = []
 
     async def sleep(self, seconds: float) -> None:
-        """Advances the clock, and runs the step of this pause. Ends after the last step."""
+        """Moves the clock, and runs the step of this pause. After the last step, ends the writer."""
         self.pauses.append(seconds)
         self.now += seconds
         if not self.at_pause:
@@ -67,7 +67,7 @@ class World:
             await self.writer.run()
 
     def list(self, *names: str) -> None:
-        """Applies complete lists of all kinds to the view, with Services of these names."""
+        """Applies complete lists of all kinds to the view. The Services have these names."""
         for kind in KINDS:
             self.view.apply(Begin(kind))
         self.view.apply(Put(Namespace("d")))
@@ -90,7 +90,7 @@ def nothing() -> None:
 
 
 async def test_a_written_snapshot_can_be_read(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """A written snapshot is read back with its serials. Its folder is created if necessary."""
+    """Its serials are read, too. If its folder is missing, the writer creates it."""
     caplog.set_level(logging.INFO)
     one = World(tmp_path / "a" / "b")
     assert await one.writer.read() is None
@@ -114,7 +114,7 @@ async def test_a_written_snapshot_can_be_read(tmp_path: Path, caplog: pytest.Log
 
 
 async def test_the_file_is_written_after_a_change(tmp_path: Path) -> None:
-    """The file is written some seconds after a change, and not before all first lists are complete."""
+    """The file is written some seconds later, and not before all first lists are complete."""
     one = World(tmp_path)
     written: list[float] = []
 
@@ -134,7 +134,7 @@ async def test_the_file_is_written_after_a_change(tmp_path: Path) -> None:
 
 
 async def test_a_slow_write_is_followed_by_a_long_pause(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A slow write is followed by a pause `REST` times as long."""
+    """The pause is `REST` times as long as the write."""
     one = World(tmp_path)
     one.list("web")
     at = iter([0.0, 0.4])
@@ -144,7 +144,6 @@ async def test_a_slow_write_is_followed_by_a_long_pause(tmp_path: Path, monkeypa
 
 
 async def test_a_confirmation_is_written_in_place(tmp_path: Path) -> None:
-    """A confirmation is written into the existing file."""
     one = World(tmp_path)
     one.list("web")
     await one.writer.update()
@@ -160,7 +159,7 @@ async def test_a_confirmation_is_written_in_place(tmp_path: Path) -> None:
 
 
 async def test_a_file_has_the_state_at_the_begin_of_its_write(tmp_path: Path) -> None:
-    """A snapshot has the state at the time when its write began. Later changes are in the next file."""
+    """Changes during the write are in the next file."""
     one = World(tmp_path)
     one.list(*[f"web-{number}" for number in range(1000)])
     writing = asyncio.create_task(one.writer.update())
@@ -177,9 +176,7 @@ async def test_a_file_has_the_state_at_the_begin_of_its_write(tmp_path: Path) ->
 
 
 async def test_a_view_from_a_snapshot_is_written_once_it_was_listed(tmp_path: Path) -> None:
-    """A view restored from a snapshot is not written before its lists are complete, because it would be no state of
-    the cluster.
-    """
+    """Before, the view would be no state that the cluster ever had."""
     one = World(tmp_path)
     one.list("web")
     await one.writer.update()
@@ -198,7 +195,7 @@ async def test_a_view_from_a_snapshot_is_written_once_it_was_listed(tmp_path: Pa
 
 
 async def test_an_error_is_logged_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """A repeated write error is logged once and counted each time. The next successful write is logged."""
+    """The error is counted each time. The next successful write is logged."""
     caplog.set_level(logging.INFO)
     (tmp_path / "a").write_text("")
     one = World(tmp_path / "a")
@@ -213,7 +210,7 @@ async def test_an_error_is_logged_once(tmp_path: Path, caplog: pytest.LogCapture
 
 
 async def test_a_write_that_fails_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """If a write fails, the previous file stays. Temporary files of a killed writer are removed by the next write."""
+    """The previous file stays. The next write removes temporary files of a killed writer."""
     one = World(tmp_path)
     one.list("web")
     await one.writer.update()
@@ -236,7 +233,7 @@ async def test_a_write_that_fails_leaves_no_file(tmp_path: Path, monkeypatch: py
 async def test_a_disk_that_hangs_delays_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A disk that hangs delays neither a start nor a stop, and no second write begins."""
+    """Neither a start nor a stop waits, and no second write begins."""
     monkeypatch.setattr("svcdns.control.snapshot_writer.TIMEOUT", 0.01)
     hanging, calls = threading.Event(), []
 
@@ -261,7 +258,7 @@ async def test_a_disk_that_hangs_delays_nothing(
 
 
 async def test_a_file_that_was_removed_is_written_again(tmp_path: Path) -> None:
-    """A snapshot file that was removed is written again at the next check."""
+    """This happens at the next check."""
     one = World(tmp_path)
     one.list("web")
     await one.writer.update()
@@ -292,7 +289,7 @@ async def test_other_watch_options_are_another_file(tmp_path: Path) -> None:
 async def test_a_refused_file_is_logged(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, options: dict[str, object], now: float, reason: str
 ) -> None:
-    """A refused snapshot is logged in one line with the file and the reason, and is counted."""
+    """One line has the file and the reason. The refusal is counted."""
     one = World(tmp_path)
     one.list("web")
     await one.writer.update()
@@ -308,7 +305,7 @@ async def test_a_refused_file_is_logged(
 async def test_a_clock_that_was_set_back_makes_no_snapshot_too_old(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """If the clock was set back, the age of the snapshot is unknown, and the snapshot is used."""
+    """The age of the snapshot is then unknown, and the snapshot is used."""
     one = World(tmp_path)
     one.list("web")
     await one.writer.update()

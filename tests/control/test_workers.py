@@ -1,4 +1,4 @@
-"""The workers as control sees them: the frames that each gets, whenever it joins."""
+"""The workers as control sees them: the frames that each worker gets, whenever it joins."""
 
 from __future__ import annotations
 
@@ -43,12 +43,11 @@ class Joined:
     """A worker's end of its connection to the control process."""
 
     def __init__(self, sock: socket.socket) -> None:
-        """Makes the socket non-blocking."""
         sock.setblocking(False)
         self.sock, self._reader = sock, FrameReader[ToWorker](ToWorker)
 
     async def received(self, last: Callable[[ToWorker], bool]) -> list[str]:
-        """Returns the received frames in short form, up to the first one for which `last` is true."""
+        """Returns the received frames in short form. Ends at the first frame for which `last` returns True."""
         out: list[str] = []
         async with asyncio.timeout(10):
             while True:
@@ -93,7 +92,7 @@ class World:
         self.joined: list[Joined] = []
 
     def join(self, slot: int = 0, side: int = 0) -> Joined:
-        """Lets a worker with this slot join, and returns its end of the connection."""
+        """Connects a worker with this slot, and returns the worker's end of the connection."""
         ours, theirs = socket.socketpair()
         self.workers.joined(slot, worker_region(slot, side), ours.detach())
         self.joined.append(Joined(theirs))
@@ -102,7 +101,6 @@ class World:
 
 @pytest.fixture
 async def world() -> AsyncIterator[World]:
-    """Creates the set of workers, and closes its sockets after the test."""
     made = World()
     yield made
     for worker in made.joined:
@@ -128,16 +126,14 @@ def is_serials(source: int) -> Callable[[ToWorker], bool]:
 
 
 async def test_a_worker_that_joins_later_gets_everything(world: World) -> None:
-    """A worker that joins later gets the plugin data, the current chains and the cluster's objects."""
+    """The worker gets the plugin data, the current chains and the cluster's objects."""
     await serving(world)
     frames = await world.join().received(is_serials(1))
     assert frames == ["epoch", "data a", "build 1", "swap 1", "Confirmed 1", "Begin 1", "Put 1", "Serials 1"]
 
 
 async def test_a_worker_that_joins_during_a_reload_builds_its_chains_too(world: World) -> None:
-    """A worker that joins during a reload builds the current chains and then the new ones, so that the reload can
-    end.
-    """
+    """The worker builds the current chains and then the new chains, so that the reload can end."""
     first = await serving(world)
     world.workers.build(configure(2, 1, 2), [2])
     first.send(Configured(2))
@@ -154,7 +150,7 @@ async def test_a_worker_that_joins_during_a_reload_builds_its_chains_too(world: 
 
 
 async def test_an_abandoned_reload_is_not_sent(world: World) -> None:
-    """The chains of an abandoned reload are not sent to a worker that joins later."""
+    """The worker joins after the reload was abandoned."""
     worker = await serving(world)
     world.workers.build(configure(2, 1), [])
     worker.send(Configured(2, "no such thing"))
@@ -167,14 +163,14 @@ async def test_an_abandoned_reload_is_not_sent(world: World) -> None:
 
 
 async def test_changed_data_is_sent(world: World) -> None:
-    """`update` sends workers the plugin data that has changed, and no other data."""
+    """`update` sends only the plugin data that has changed."""
     worker = await serving(world)
     world.workers.update({DataKey("file", "a"): b"x", DataKey("file", "b"): b"y"})
     assert (await worker.received(lambda content: isinstance(content, Data)))[-1] == "data b"
 
 
 async def test_a_reload_waits_for_the_successor_of_an_ended_worker(world: World) -> None:
-    """If a worker ends during a reload, the reload waits until the worker's successor has built its chains."""
+    """The reload ends when the successor has built its chains."""
     first = await serving(world)
     world.workers.build(configure(2, 1), [])
     first.send(Configured(2))
@@ -192,7 +188,7 @@ async def test_a_reload_waits_for_the_successor_of_an_ended_worker(world: World)
 
 
 async def test_a_slot_may_have_two_workers(world: World) -> None:
-    """During a replacement both workers of a slot get data, and the slot has the state of the worker that serves."""
+    """During a replacement both workers get data. The slot's state is that of the worker that serves."""
     old = await serving(world)
     new = world.join(side=1)
     world.workers.update({DataKey("file", "b"): b"y"})
@@ -213,7 +209,7 @@ async def test_a_slot_may_have_two_workers(world: World) -> None:
 
 
 def test_one_heartbeat_is_enough_for_health(world: World) -> None:
-    """Control is healthy before the first heartbeat of a worker, and as long as one worker has a recent heartbeat."""
+    """Control is healthy if one worker has a recent heartbeat, and before the first heartbeat of any worker."""
     assert world.workers.healthy()
     world.regions[worker_region(0, 1)][0:8].cast("d")[0] = time.monotonic()
     assert world.workers.healthy()
@@ -222,7 +218,7 @@ def test_one_heartbeat_is_enough_for_health(world: World) -> None:
 
 
 async def test_data_of_one_worker_goes_to_all(world: World) -> None:
-    """Data from one worker goes to all workers once per new value, and to workers that join later."""
+    """Each new value is sent once to each worker, also to workers that join later."""
     first = await serving(world)
     second = world.join(1)
     await second.received(is_serials(1))
@@ -234,9 +230,7 @@ async def test_data_of_one_worker_goes_to_all(world: World) -> None:
 
 
 async def test_a_file_that_is_too_large_changes_nothing(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """If plugin data is too large for a frame, neither current workers nor a worker that joins later get any of the
-    change.
-    """
+    """The plugin data does not fit into a frame. No worker gets any part of the change."""
     worker = world.join()
     world.workers.update({DataKey("file", "a"): b"1"})
     monkeypatch.setattr(framing, "MAX_FRAME", 100)

@@ -1,4 +1,4 @@
-"""The cache of a running server: it stays through reloads and upgrades, and policies apply to cached answers, too."""
+"""The cache of a running server. It survives reloads and upgrades, and policies apply to cached answers."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ OTHER_OPTIONS = {
 
 
 def test_cached_answers_stay_through_reloads(tmp_path: Path) -> None:
-    """Reloads with other options of *cache* keep the cached answers, so no name is queried at the upstream again."""
+    """The reloads change options of *cache*. The upstream gets no further query."""
     with ZoneUpstream(RECORDS) as upstream, Server(tmp_path, corefile(upstream)) as server:
         server.until_ready()
         warm(server)
@@ -59,7 +59,7 @@ def test_cached_answers_stay_through_reloads(tmp_path: Path) -> None:
 
 
 def test_cached_answers_stay_through_an_upgrade(tmp_path: Path) -> None:
-    """After an upgrade the new workers have the cached answers, with TTLs that continue to go down."""
+    """The TTLs continue to go down in the new workers."""
     install(tmp_path)
     with ZoneUpstream(RECORDS) as upstream, Server(tmp_path, corefile(upstream)) as server:
         server.until_ready()
@@ -76,7 +76,7 @@ def test_cached_answers_stay_through_an_upgrade(tmp_path: Path) -> None:
 
 
 def test_a_policy_applies_to_every_hit(tmp_path: Path) -> None:
-    """A client that *acl* blocks is refused even if another client has filled the cache and the answer table."""
+    """*acl* refuses a client although another client has filled the cache and the answer table."""
     blocking = "acl {\n  block net 127.0.0.2\n }"
     with ZoneUpstream(RECORDS) as upstream, Server(tmp_path, corefile(upstream, more=blocking)) as server:
         server.until_ready()
@@ -89,9 +89,7 @@ def test_a_policy_applies_to_every_hit(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("mode", ["immediate", "verify"])
 def test_stale_answers_while_no_upstream_answers(tmp_path: Path, mode: str) -> None:
-    """While no upstream answers, an expired answer is served with extended error 3 (RFC 8767); other names get
-    SERVFAIL.
-    """
+    """An expired answer has extended error 3 (RFC 8767). Other names get SERVFAIL."""
     cache = f"cache {{\n  success 9984 1 1\n  serve_stale 1h {mode}\n }}"
     with Server(tmp_path, ".:{port} {\n bind 127.0.0.1\n whoami\n}\n") as server:
         with ZoneUpstream(RECORDS) as upstream:
@@ -113,7 +111,7 @@ def test_stale_answers_while_no_upstream_answers(tmp_path: Path, mode: str) -> N
 
 
 def test_the_leak_guard_by_environment(tmp_path: Path) -> None:
-    """An environment variable turns the leak guard on, so that the Corefile has no option that CoreDNS rejects."""
+    """With an environment variable, the Corefile has no option that CoreDNS rejects."""
     with ZoneUpstream(RECORDS) as upstream, Server(tmp_path, corefile(upstream), SVCDNS_LEAK_GUARD="block") as server:
         server.until_ready()
         asked = upstream.asked
@@ -127,7 +125,7 @@ def test_the_leak_guard_by_environment(tmp_path: Path) -> None:
 
 
 def test_a_denial_is_confirmed_by_another_upstream(tmp_path: Path) -> None:
-    """If one of two upstreams has the name, the name is answered; if neither has it, the reply is NXDOMAIN."""
+    """If one of two upstreams has the name, the client gets its answer."""
     cache = "cache {\n  success 9984 1 1\n  denial 9984 1 1\n  confirm_denials 0s\n }"
     with ZoneUpstream(RECORDS) as upstream, ZoneUpstream(RECORDS) as other:
         text = corefile(upstream, cache).replace(

@@ -1,4 +1,6 @@
-"""The real server with the Corefile of kubeadm, watching an API server: changes, outages, a late start."""
+"""The real server with the Corefile of kubeadm and an API server: changes, outages, and a late start of
+the API server.
+"""
 
 from __future__ import annotations
 
@@ -65,8 +67,8 @@ def start(folder: Path, api: ApiDouble, lameduck: str = "100ms") -> Server:
     )
 
 
-def test_changes_are_in_the_answers_at_once(tmp_path: Path, api: ApiDouble) -> None:
-    """New endpoints, a deleted Service and a deleted Namespace change the answers within a second."""
+def test_changes_are_in_the_answers_within_a_second(tmp_path: Path, api: ApiDouble) -> None:
+    """The changes are new endpoints, a deleted Service and a deleted Namespace."""
     with start(tmp_path, api) as server:
         server.until_ready()
         assert server.records(WEB) == ["10.96.0.20"]
@@ -82,7 +84,7 @@ def test_changes_are_in_the_answers_at_once(tmp_path: Path, api: ApiDouble) -> N
 
 
 def test_an_outage_of_the_api_server(tmp_path: Path, api: ApiDouble) -> None:
-    """The server answers from the objects that it has. After the outage it has the changes that were made meanwhile."""
+    """The server answers from the objects that it has. After the outage, it has the changes made during the outage."""
     with start(tmp_path, api) as server:
         server.until_ready()
         api.standing = Fault()
@@ -99,8 +101,7 @@ def test_an_outage_of_the_api_server(tmp_path: Path, api: ApiDouble) -> None:
         assert server.records(DB) == ["10.244.1.1"]
 
 
-def test_changes_are_seen_until_the_end(tmp_path: Path, api: ApiDouble) -> None:
-    """During lame duck, answers still follow changes of the cluster."""
+def test_changes_are_served_during_lame_duck(tmp_path: Path, api: ApiDouble) -> None:
     with start(tmp_path, api, lameduck="1500ms") as server:
         server.until_ready()
         assert server.records(DB) == ["10.244.1.1"]
@@ -112,9 +113,8 @@ def test_changes_are_seen_until_the_end(tmp_path: Path, api: ApiDouble) -> None:
 
 
 def test_a_start_without_an_api_server(tmp_path: Path, api: ApiDouble) -> None:
-    """Without an API server, the server starts after `startup_timeout` and is not ready. Cluster names are SERVFAIL.
-
-    When the objects have been listed, it answers correctly.
+    """After `startup_timeout`, the server answers, but is not ready. Cluster names get SERVFAIL until the objects are
+    listed.
     """
     api.standing = Fault(503, "starting")
     with start(tmp_path, api) as server:
@@ -129,7 +129,7 @@ def test_a_start_without_an_api_server(tmp_path: Path, api: ApiDouble) -> None:
 
 
 def test_a_start_waits_for_no_api_server_whose_port_is_closed(tmp_path: Path) -> None:
-    """If the API server's port is closed, external names are answered at once, and cluster names get SERVFAIL."""
+    """External names are answered, and cluster names get SERVFAIL."""
     corefile = """
     .:{port} {
         health :{health}
@@ -152,7 +152,7 @@ def test_a_start_waits_for_no_api_server_whose_port_is_closed(tmp_path: Path) ->
 
 
 def test_a_missing_right_is_one_line(tmp_path: Path, api: ApiDouble) -> None:
-    """A missing permission is one log line with the resource and what the ServiceAccount needs."""
+    """The line has the resource and the permission that the ServiceAccount needs."""
     api.fail(SLICES, *[Fault(403, "endpointslices.discovery.k8s.io is forbidden")] * 100)
     with start(tmp_path, api) as server:
         server.until_logged("starting server with unsynced Kubernetes API")

@@ -1,4 +1,4 @@
-"""The suite of `svcdns conformance` against the real server, as docs/conformance.md shows it."""
+"""The command `svcdns conformance` against the real server, as docs/conformance.md shows it."""
 
 from __future__ import annotations
 
@@ -32,9 +32,7 @@ pytestmark = pytest.mark.slow
 
 
 def test_the_checks_that_fail_are_those_on_the_page(tmp_path: Path) -> None:
-    """The suite waits for a server that is still starting. Exactly the checks on the page fail, and none of them is
-    required.
-    """
+    """No required check fails. The suite waits for a server that is still starting."""
     page = (ROOT / "docs" / "conformance.md").read_text(encoding="utf-8")
     table = page.partition("## What it says about CoreDNS")[2].partition("## The checks")[0]
     with Server(tmp_path, COREFILE) as server:

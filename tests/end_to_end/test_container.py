@@ -1,4 +1,4 @@
-"""The program as a container runs it: PID 1, an unprivileged user, no new privileges, a read-only root file system."""
+"""svcdns as a container runs it: PID 1, an unprivileged user, no new privileges, and a read-only root file system."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ exec chroot "$root" setpriv --reuid "$USER_ID" --regid "$USER_ID" --clear-groups
 
 
 def can_unshare() -> bool:
-    """Returns True if this machine lets us make namespaces: Linux, as root."""
+    """Returns True if this process may create namespaces: on Linux, as root."""
     try:
         return (
             os.geteuid() == 0
@@ -91,25 +91,24 @@ class Container(Server):
             )
 
     def __exit__(self, *_: object) -> None:
-        """Kills PID 1, which ends its namespace. unshare itself cannot: the program has changed its user."""
+        """Kills PID 1, which ends the namespace. `unshare` cannot kill it, because the program has changed its user."""
         if self.process.poll() is None:
             os.kill(self.first, signal.SIGKILL)
         self.process.wait()
 
     @property
     def first(self) -> int:
-        """The process id of the process that is PID 1 in the container."""
+        """Returns the id, outside the container, of the container's PID 1."""
         return int(Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()[0])
 
     def status(self, field: str) -> list[str]:
-        """Returns the words of a field of the first process's status in /proc."""
+        """Returns the words of a field in /proc/PID/status of the container's PID 1."""
         lines = Path(f"/proc/{self.first}/status").read_text().splitlines()
         return next(line.split()[1:] for line in lines if line.startswith(field + ":"))
 
 
 @pytest.fixture(scope="module")
 def container(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Container]:
-    """Starts a container, and waits until it is ready."""
     if not can_unshare():
         pytest.skip("needs Linux, root and unshare")
     with Container(tmp_path_factory.mktemp("container"), COREFILE) as server:
@@ -117,8 +116,7 @@ def container(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Container]:
         yield server
 
 
-def test_it_runs_as_the_first_process_without_privileges(container: Container) -> None:
-    """The server is PID 1, with the image's user, without capabilities and without new privileges."""
+def test_the_server_runs_as_pid_1_without_privileges(container: Container) -> None:
     assert container.status("NSpid")[-1] == "1"
     assert set(container.status("Uid")) == {str(USER)}
     assert container.status("NoNewPrivs") == ["1"]
@@ -127,14 +125,14 @@ def test_it_runs_as_the_first_process_without_privileges(container: Container) -
 
 
 def test_nothing_can_be_written(container: Container) -> None:
-    """All mounts of its namespace are read-only, except /proc and the null device."""
+    """/proc and the null device are the exceptions."""
     mounts = [line.split() for line in Path(f"/proc/{container.first}/mountinfo").read_text().splitlines()]
     writable = {mount[4] for mount in mounts if "rw" in mount[5].split(",")}
     assert writable <= {"/proc", "/dev/null"}
 
 
 def test_orphans_are_reaped(container: Container) -> None:
-    """An orphan becomes a child of PID 1, which waits for it."""
+    """An orphan becomes a child of PID 1, which must wait for it."""
     nsenter = ["nsenter", "--target", str(container.first), "--pid", "--mount"]
     command = [*nsenter, "sh", "-c", "(true &)"]
     subprocess.run(command, check=True, capture_output=True)
@@ -149,7 +147,7 @@ def test_orphans_are_reaped(container: Container) -> None:
 
 
 def test_a_killed_worker_comes_back(container: Container) -> None:
-    """The supervisor starts another worker when one is killed."""
+    """The supervisor starts another worker."""
     children = Path(f"/proc/{container.first}/task/{container.first}/children").read_text().split()
     worker = next(int(pid) for pid in children if b"svcdns.worker" in Path(f"/proc/{pid}/cmdline").read_bytes())
     os.kill(worker, signal.SIGKILL)
@@ -159,8 +157,8 @@ def test_a_killed_worker_comes_back(container: Container) -> None:
 
 
 @pytest.mark.skipif(not can_unshare(), reason="needs Linux, root and unshare")
-def test_it_ends_by_the_signal_that_a_kubelet_sends(tmp_path: Path) -> None:
-    """SIGTERM to PID 1 ends the server with exit code 0 and no traceback, and its port is free."""
+def test_sigterm_ends_the_server(tmp_path: Path) -> None:
+    """A kubelet sends SIGTERM to PID 1. The exit code is 0."""
     with Container(tmp_path, COREFILE) as container:
         container.until_ready()
         os.kill(container.first, signal.SIGTERM)

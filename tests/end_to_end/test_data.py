@@ -1,4 +1,4 @@
-"""Files that plugins read, and policies, in a running server: every worker uses the current content."""
+"""Files that plugins read, and policies, in a running server. Every worker uses the current content."""
 
 from __future__ import annotations
 
@@ -9,9 +9,7 @@ from tests.support.server import Server, http, until
 
 
 def test_an_edited_hosts_file_is_read_again(tmp_path: Path) -> None:
-    """After an edit of the hosts file, replies from its old content are no longer in the answer table, and new names
-    are found.
-    """
+    """The answer table must not have replies from the old content."""
     hosts = tmp_path / "names"
     hosts.write_text("10.0.0.1 a.example.org\n")
     with Server(
@@ -27,7 +25,7 @@ def test_an_edited_hosts_file_is_read_again(tmp_path: Path) -> None:
 
 
 def test_policies_apply_to_the_answer_table(tmp_path: Path) -> None:
-    """Each client gets its own answer, however many queries the other one has sent."""
+    """Each client gets its own answer, however many queries another client has sent."""
     (tmp_path / "names").write_text("10.0.0.1 a.example.org\n")
     corefile = ".:{port} {\n bind 127.0.0.1\n acl {\n  block net 127.0.0.2\n }\n hosts {dir}/names\n}\n"
     with Server(tmp_path, corefile) as server:
@@ -39,7 +37,7 @@ def test_policies_apply_to_the_answer_table(tmp_path: Path) -> None:
 
 
 def test_an_upstream_by_its_host_name(tmp_path: Path) -> None:
-    """An upstream's host name is resolved before the server answers. If this fails, the start fails."""
+    """The host name is resolved before the server answers. If this fails, the start fails."""
     corefile = ".:{port} {\n bind 127.0.0.1\n forward . localhost:1 {\n  max_fails 0\n  read_timeout 50ms\n }\n}\n"
     with Server(tmp_path, corefile) as server:
         server.until_serving()
@@ -50,9 +48,7 @@ def test_an_upstream_by_its_host_name(tmp_path: Path) -> None:
 
 
 def test_a_zone_file_that_cannot_be_used(tmp_path: Path) -> None:
-    """A zone with an invalid file is answered with SERVFAIL until the file is valid. After a later error the previous
-    zone stays.
-    """
+    """The zone gets SERVFAIL until the file is valid. After a later error, the previous content stays."""
     good = "@ 60 IN SOA ns root {} 2 3 4 5\nwww 60 IN A {}\n"
     (tmp_path / "one.zone").write_text(good.format(1, "10.0.0.1"))
     (tmp_path / "two.zone").write_text("nonsense\n")
@@ -80,10 +76,6 @@ def test_a_zone_file_that_cannot_be_used(tmp_path: Path) -> None:
 
 
 def test_zones_come_and_go_with_their_files(tmp_path: Path) -> None:
-    """*auto* answers from a zone as soon as its file is there, in every worker, and until the file is removed.
-
-    The metrics of queries have the zone's name, as in CoreDNS.
-    """
     text = "@ 60 IN SOA ns root {} 2 3 4 5\nwww 60 IN A {}\n"
     zones = tmp_path / "zones"
     zones.mkdir()

@@ -1,4 +1,4 @@
-"""Differences from CoreDNS that only a whole server shows (docs/supported.md#deliberate-differences)."""
+"""Differences from CoreDNS that only a whole server can show (docs/supported.md#deliberate-differences)."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ ZONE = "@ 60 IN SOA ns root 7 2 3 4 30\nwww.example.org. 60 IN A 192.0.2.1\n"
 
 
 def exchange(server: Server, name: str, rtype: str) -> bytes:
-    """Returns the octets of the reply, or none if there is no reply in time."""
+    """Returns the octets of the reply, or no octets if no reply comes in time."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
         client.settimeout(5 if rtype != "TXT" else 0.3)
         client.connect(("127.0.0.1", server.ports["port"]))
@@ -38,8 +38,8 @@ def exchange(server: Server, name: str, rtype: str) -> bytes:
 
 
 def test_names_and_the_query_log(tmp_path: Path) -> None:
-    """Names in replies are compressed. The log has the length that was sent, and no line for a dropped query. The
-    question of a reply after *autopath* is spelled as in the query.
+    """The log has the length of the sent reply, and no line for a dropped query. After *autopath*, the question has the
+    spelling of the query.
     """
     (tmp_path / "zone").write_text(ZONE)
     (tmp_path / "search").write_text("search example.net example.com\n")

@@ -1,4 +1,4 @@
-"""The example package: its own tests, and a real server that has it installed."""
+"""The example package: its own tests, and a real server in whose environment it is installed."""
 
 from __future__ import annotations
 
@@ -39,8 +39,7 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "bin" / "python"
 
 
-def test_its_own_tests(python: Path, tmp_path: Path) -> None:
-    """The tests of the example plugin pass."""
+def test_the_examples_own_tests_pass(python: Path, tmp_path: Path) -> None:
     command: list[str | Path] = [
         python,
         "-m",
@@ -58,8 +57,7 @@ def test_its_own_tests(python: Path, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_it_is_listed(python: Path, tmp_path: Path) -> None:
-    """`svcdns -plugins` lists the installed plugin."""
+def test_the_plugin_is_listed(python: Path, tmp_path: Path) -> None:
     done = subprocess.run(
         [python, "-m", "svcdns", "-plugins"], capture_output=True, text=True, check=True, cwd=tmp_path
     )
@@ -68,13 +66,10 @@ def test_it_is_listed(python: Path, tmp_path: Path) -> None:
 
 @pytest.fixture
 def server(python: Path, tmp_path: Path) -> Iterator[Server]:
-    """Starts a server whose block has the plugin; its client is not in the tenant's network."""
+    """Starts a server with the plugin. The client is not in the tenant's network."""
 
     class WithExample(Server):
-        """Runs in the environment that has the example."""
-
         def command(self) -> list[str]:
-            """Returns the command with the interpreter that has the plugin."""
             return [str(python), "-m", "svcdns"]
 
     with WithExample(
@@ -84,8 +79,8 @@ def server(python: Path, tmp_path: Path) -> Iterator[Server]:
         yield started
 
 
-def test_a_server_answers_with_it(server: Server) -> None:
-    """The server refuses names of the plugin's zone, repeatedly, and answers other names."""
+def test_a_server_uses_the_plugin(server: Server) -> None:
+    """The server refuses names of the plugin's zone, and answers other names."""
     for _ in range(4):
         assert server.ask("www.example.org.").rcode() == dns.rcode.REFUSED
         assert server.ask("localhost.").rcode() == dns.rcode.NOERROR

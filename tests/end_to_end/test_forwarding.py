@@ -1,4 +1,4 @@
-"""Forwarding in the whole server: upstreams that fail, files of upstreams that change, clients that disconnect."""
+"""Forwarding in the whole server: failing upstreams, changing files of upstreams, and clients that disconnect."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ RECORDS = (
 
 
 def test_a_file_of_upstreams_that_changes(tmp_path: Path) -> None:
-    """Changed upstreams in a file are used without a reload. The log names the upstream that refused the query."""
+    """No reload is needed. The log names the upstream that refused the query."""
     path = tmp_path / "resolv.conf"
     path.write_text("nameserver 127.0.0.98\n")
     with Server(tmp_path, COREFILE.replace("UPSTREAM", "{dir}/resolv.conf")) as server:
@@ -45,7 +45,7 @@ def test_a_file_of_upstreams_that_changes(tmp_path: Path) -> None:
 
 
 def test_an_upstream_whose_port_is_closed_and_then_open(tmp_path: Path) -> None:
-    """While the upstream's port is closed, clients get SERVFAIL at once, with an extended error if they use EDNS."""
+    """While the port is closed, clients get SERVFAIL, with an extended error if they use EDNS."""
     with ZoneUpstream(RECORDS) as first:
         port = first.port
     with Server(tmp_path, COREFILE.replace("UPSTREAM", f"127.0.0.1:{port}")) as server:
@@ -61,7 +61,7 @@ def test_an_upstream_whose_port_is_closed_and_then_open(tmp_path: Path) -> None:
 
 
 def test_a_client_that_disconnects(tmp_path: Path) -> None:
-    """The answer is cached even if the client has disconnected."""
+    """The answer is still cached."""
     with (
         ZoneUpstream(RECORDS) as upstream,
         Server(tmp_path, COREFILE.replace("UPSTREAM", f"127.0.0.1:{upstream.port}")) as server,

@@ -1,4 +1,4 @@
-"""No process of the server runs what lies in its working directory, through starts, reloads and upgrades."""
+"""No process of the server imports a module from its working directory, in starts, reloads and upgrades."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ SCRIPT = "import sys\nfrom svcdns.__main__ import main\nsys.exit(main())\n"
 
 
 class Scripted(Server):
-    """A server started by a script like the one that pip installs."""
+    """A server that is started by a script like the one that pip installs."""
 
     def command(self) -> list[str]:
-        """Writes the script into a folder of its own, and returns the command."""
+        """Writes the script into its own folder, and returns the command."""
         folder = self.folder / "bin"
         folder.mkdir()
         (folder / "svcdns").write_text(SCRIPT)
@@ -45,7 +45,7 @@ def go_through_everything(server: Server) -> None:
 
 
 def test_the_installed_command(tmp_path: Path) -> None:
-    """The installed command imports no module from the working directory, `PYTHONPATH` or `PYTHONSTARTUP`."""
+    """`PYTHONPATH` and `PYTHONSTARTUP` have no effect, either."""
     (tmp_path / "cluster.yaml").write_text(CLUSTER)
     planted = Planted(tmp_path, STANDARD + INSTALLED)
     path = Planted(tmp_path / "path", ("aiohttp", "asyncio", "json", "msgspec", "queue", "selectors", "socket"))
@@ -57,9 +57,7 @@ def test_the_installed_command(tmp_path: Path) -> None:
 
 
 def test_an_upgrade_from_a_build_that_starts_its_successor_by_name(tmp_path: Path) -> None:
-    """After an upgrade by an older program, which starts processes with `python -m`, the new processes import no
-    planted module.
-    """
+    """An older program starts its processes with `python -m`."""
     (tmp_path / "cluster.yaml").write_text(CLUSTER)
     by_name = 'command = [__import__("sys").executable, "-m", '
     install(
@@ -78,7 +76,6 @@ def test_an_upgrade_from_a_build_that_starts_its_successor_by_name(tmp_path: Pat
 
 
 def test_the_demo(tmp_path: Path) -> None:
-    """`svcdns demo` imports no module from the working directory."""
     project = Path(__file__).parents[2]
     (tmp_path / "zones").symlink_to(project / "zones")
     corefile = (project / "Corefile.example").read_text()

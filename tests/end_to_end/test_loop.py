@@ -1,4 +1,6 @@
-"""A forwarding loop through a server with two workers is found, does not end the server, and ends."""
+"""A forwarding loop through a server with two workers. The server finds the loop, goes on serving, and
+notices its end.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +44,7 @@ def outside() -> Iterator[ZoneUpstream]:
 
 
 def test_a_loop_until_a_reload_ends_it(tmp_path: Path, outside: ZoneUpstream) -> None:
-    """Both workers answer external names with SERVFAIL and go on answering names of `hosts`. After the reload both
+    """Both workers answer external names with SERVFAIL, and still answer names of *hosts*. After the reload both
     forward.
     """
     (tmp_path / "names").write_text("10.0.0.1 ours.example.net\n")
@@ -72,7 +74,6 @@ def test_a_loop_until_a_reload_ends_it(tmp_path: Path, outside: ZoneUpstream) ->
 
 
 def test_a_loop_begins_with_a_reload(tmp_path: Path, outside: ZoneUpstream) -> None:
-    """A loop that begins with a reload is found, as at a start."""
     (tmp_path / "names").write_text("10.0.0.1 ours.example.net\n")
     with Server(tmp_path, COREFILE.replace("UPSTREAM", f"127.0.0.1:{outside.port}")) as server:
         server.until_serving()

@@ -1,4 +1,4 @@
-"""The memory budget of the whole server, in a memory control group of its own where this machine allows one."""
+"""The memory budget of the whole server, in its own memory control group if the machine permits one."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ BALLAST = 200 << 20
 
 @pytest.fixture
 def group() -> Iterator[MemoryGroup]:
-    """A control group whose limit is far away."""
+    """A control group with a very high limit."""
     with MemoryGroup(4 * BALLAST) as made:
         if made.path is None:
             pytest.skip("no memory control group can be made here")
@@ -44,9 +44,7 @@ def group() -> Iterator[MemoryGroup]:
 
 
 def test_steps_as_memory_fills_up(tmp_path: Path, group: MemoryGroup) -> None:
-    """Answer tables and caches shrink, then control is restarted. Metrics and log say so, and queries are answered
-    throughout.
-    """
+    """Answer tables and caches shrink, and then control is restarted. Queries are answered all the time."""
     (tmp_path / "names").write_text("10.0.0.1 a.example.org\n")
     with Server(tmp_path, COREFILE) as server:
         group.add(server.process.pid)
@@ -76,7 +74,7 @@ def test_steps_as_memory_fills_up(tmp_path: Path, group: MemoryGroup) -> None:
 
 
 def test_the_files_of_this_machine_are_read(group: MemoryGroup) -> None:
-    """Limit and memory use are read from the files of the process's own control group."""
+    """Limit and memory use are those of the process's own control group."""
     read = "from svcdns.process.memory_cgroup import MemoryGroup; print(*MemoryGroup().usage())"
     shown = subprocess.run(
         [*group.prefix, sys.executable, "-c", read], check=True, capture_output=True, text=True

@@ -1,4 +1,4 @@
-"""The page /metrics of the real server beside the list of CoreDNS's metrics."""
+"""The page /metrics of the real server, compared with the list of CoreDNS's metrics."""
 
 from __future__ import annotations
 
@@ -40,9 +40,7 @@ LATER = ("kubernetes", "proxy", "dns_", "acl_allowed")
 
 
 def test_the_page_of_a_real_server(tmp_path: Path) -> None:
-    """The metrics have CoreDNS's names, types and labels. Those that CoreDNS has at the start are there at the
-    start.
-    """
+    """The metrics that CoreDNS has at its start are on the page at the start."""
     listed = json.loads(LIST.read_text(encoding="utf-8"))["metrics"]
     with Server(tmp_path, COREFILE) as server:
         server.until_ready()

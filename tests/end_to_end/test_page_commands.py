@@ -1,4 +1,4 @@
-"""Commands in README.md and in the other pages: each is run as a reader runs it, or is marked (CONTRIBUTING.md)."""
+"""Commands in README.md and in the other pages. Each is run as a reader runs it, or has a marker (CONTRIBUTING.md)."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ def blocks() -> Iterator[tuple[str, str | None, str, str]]:
 
 
 def commands(language: str, text: str) -> list[tuple[str, list[str]]]:
-    """Returns the commands of a block, each with the lines of output that the page shows for it; no lines in a `sh`
-    block.
+    """Returns the commands of a block. Each has the lines of output that the page shows for it. For a `sh` block there
+    are none.
     """
     found: list[tuple[str, list[str]]] = []
     for line in filter(None, text.splitlines()):
@@ -88,7 +88,7 @@ class Demo:
         return re.sub("|".join(PORTS), lambda port: str(self.ports[port[0]]), text)
 
     def run(self, command: str) -> tuple[int, str]:
-        """Runs a command of a page, once, and returns its exit code and output."""
+        """Runs a command of a page, once. Returns its exit code and output."""
         if command not in self.done:
             self.done[command] = self._run(command)
         return self.done[command]
@@ -128,7 +128,6 @@ def short_dig(arguments: list[str]) -> str:
 
 @pytest.fixture
 def demo(tmp_path: Path) -> Iterator[Demo]:
-    """Starts `svcdns demo`, and stops it after the test."""
     running = Demo(tmp_path)
     try:
         until("the demo's answers", lambda: "Ctrl-C ends it" in running.output.read_text())
@@ -139,7 +138,7 @@ def demo(tmp_path: Path) -> Iterator[Demo]:
 
 
 def resembles(shown: list[str], printed: list[str]) -> bool:
-    """Returns whether the printed lines are the shown lines, in any order. `…` stands for any text."""
+    """Returns True if the printed lines are the shown lines, in any order. `…` stands for any text."""
     patterns = [".*".join(map(re.escape, line.split("…"))) for line in shown]
     return len(shown) == len(printed) and all(
         sum(re.fullmatch(pattern, line) is not None for line in printed) >= patterns.count(pattern)
@@ -148,7 +147,7 @@ def resembles(shown: list[str], printed: list[str]) -> bool:
 
 
 def test_every_block_with_commands_is_known() -> None:
-    """Commands are in code blocks of the language `sh` or `console`, and markers have known values."""
+    """Commands are in code blocks of the language `sh` or `console`. Markers have known values."""
     for where, needs, language, text in blocks():
         assert needs is None or needs in NEEDS, f"{where}: unknown marker: {needs}"
         if language in ("sh", "console"):
@@ -158,8 +157,8 @@ def test_every_block_with_commands_is_known() -> None:
             assert usage == [], f"{where}: commands stand in a block of the language sh or console"
 
 
-def wrong(demo: Demo, needs: str | None, command: str, output: list[str]) -> str | None:
-    """Returns the output if a command fails or does not print the shown lines, else None."""
+def wrong_output(demo: Demo, needs: str | None, command: str, output: list[str]) -> str | None:
+    """Returns the output if a command fails or does not print the shown lines, otherwise None."""
     if needs is not None and not command.startswith("make "):
         return None if PROGRAM.match(command) or command.startswith(".venv/bin/") else "an unknown program"
     code, printed = demo.run(command)
@@ -168,12 +167,14 @@ def wrong(demo: Demo, needs: str | None, command: str, output: list[str]) -> str
 
 
 def test_commands_do_what_the_pages_show(demo: Demo) -> None:
-    """Commands in the documentation end with code 0 and print the lines shown there.
+    """Commands end with code 0 and print the lines on their page.
 
-    The demo prints the queries that the README shows, and docs/conformance.md lists the checks that fail for CoreDNS.
-    docs/metrics.md lists the metrics that are served, with their labels.
+    The demo prints the queries in the README. docs/conformance.md lists the checks that fail for CoreDNS.
+    docs/metrics.md lists the metrics with their labels.
     """
-    found = {f"{where} {command}": wrong(demo, needs, command, output) for where, needs, command, output in COMMANDS}
+    found = {
+        f"{where} {command}": wrong_output(demo, needs, command, output) for where, needs, command, output in COMMANDS
+    }
     assert {command: printed for command, printed in found.items() if printed is not None} == {}
     named = re.findall(r"^ +(dig .*)$", demo.output.read_text(), re.MULTILINE)
     assert len(named) == 4
@@ -221,7 +222,7 @@ def metrics(page: str) -> dict[str, set[str]]:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_commands_in_the_text_exist(page: Path) -> None:
-    """Each target of `make`, and each module and option of `python -m bench.NAME`, that a page names exists."""
+    """Pages name targets of `make`, and modules and options of `python -m bench.NAME`."""
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     for span in SPAN.findall(page.read_text()):
         words = shlex.split(span)
@@ -247,5 +248,4 @@ def test_commands_in_the_text_exist(page: Path) -> None:
     ],
 )
 def test_resembles(shown: list[str], printed: list[str], held: bool) -> None:
-    """Printed lines may be in another order than on the page, and `…` matches any text."""
     assert resembles(shown, printed) == held

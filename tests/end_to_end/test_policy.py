@@ -1,6 +1,6 @@
-"""A client that may not get an answer is refused over every transport, whatever other clients have asked before.
+"""A client that a policy refuses is refused over every transport, whatever other clients have queried before.
 
-A new policy is a new block of the Corefile and a new `Case`.
+To test a new policy, add a block to the Corefile, and a `Case`.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ for block in ZONES:
 
 
 class Case(NamedTuple):
-    """A query, what the allowed client gets, and what the refused client gets: RDATA or an rcode.
+    """A query, the result for the allowed client, and the result for the refused client. A result is RDATA or an rcode.
 
     In `name` and `allowed`, `<N>` stands for a number that is different for each transport and order of the clients.
     """
@@ -120,21 +120,20 @@ def manifests() -> str:
 
 
 def pod(name: str, namespace: str, address: str) -> str:
-    """Returns the manifest of a Pod with this address."""
     metadata = f"metadata: {{name: {name}, namespace: {namespace}}}"
     return f"{{apiVersion: v1, kind: Pod, {metadata}, status: {{podIP: {address}}}}}"
 
 
 class PolicyServer(Server):
-    """The server of this module, with a port for TLS."""
+    """The server of this module. It has a port for TLS."""
 
     def write(self, corefile: str) -> None:
-        """Writes the Corefile, with the ports and the folder in place of `{name}`."""
+        """Writes the Corefile, with the ports and the folder in its placeholders."""
         self.ports.setdefault("tls", free_port())
         super().write(corefile)
 
     def result(self, name: str, rtype: str, client: str, transport: str) -> str:
-        """Sends a query from the address `client`, and returns the last RDATA of the answer, or the rcode."""
+        """Sends a query from the address `client`. Returns the last RDATA of the answer, or the rcode."""
         query = dns.message.make_query(name, rtype)
         options: dict[str, Any] = {"source": client, "one_rr_per_rrset": True}
         if transport == "tls":
@@ -165,9 +164,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PolicyServer]:
 
 
 def test_what_is_refused_stays_refused(server: PolicyServer) -> None:
-    """Each policy holds over each transport and in each order of the clients, for first and repeated queries.
-
-    Afterwards all queries are sent again in random order.
+    """The clients send queries in each order, over each transport, once and again. Afterwards all queries are sent in
+    random order.
     """
     asked: list[tuple[str, str, str, str]] = []
     wrong: list[str] = []
@@ -196,7 +194,7 @@ def test_what_is_refused_stays_refused(server: PolicyServer) -> None:
 
 
 def test_an_address_that_passes_to_another_pod(server: PolicyServer) -> None:
-    """Once the change of the manifests has been read, no transport gives the address the rights of the old Pod."""
+    """After the change of the manifests has been read, the address has no rights of the old Pod."""
     name = "s1.a.svc.cluster.local."
     for transport in TRANSPORTS * TIMES:
         assert server.result(name, "A", MOVING, transport) == "10.96.1.1"

@@ -1,4 +1,4 @@
-"""A flood from one network against a server with *rrl*, beside a client of another network."""
+"""A flood from one network against a server with *rrl*, while a client of another network sends queries."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def flood(server: Server, names: list[str]) -> list[dns.message.Message]:
 
 
 def test_floods_from_one_network(tmp_path: Path) -> None:
-    """The network gets its allowance and the truncated replies; another network and TCP lose nothing."""
+    """The network gets its allowance and truncated replies. Another network, and clients over TCP, lose no reply."""
     (tmp_path / "zone").write_text(ZONE)
     over = 0
     with Server(tmp_path, COREFILE) as server:

@@ -1,4 +1,6 @@
-"""Processes that are killed, hang or fail: queries are answered, the process is replaced, metrics and log say so."""
+"""Processes that are killed, hang or fail. Queries are answered, the process is replaced, and metrics and log report
+it.
+"""
 
 from __future__ import annotations
 
@@ -23,25 +25,21 @@ FAULT = """
 
 
 class Asking:
-    """Two threads that query the server until the context ends, each query from a new port, to reach both workers.
-
-    A reply may take two seconds.
+    """Two threads that query the server until the context ends. Each query comes from a new port, so that both workers
+    get queries.
     """
 
     def __init__(self, server: Server) -> None:
-        """Prepares two threads that query the server. They start when the context is entered."""
         self._server, self._over = server, threading.Event()
         self.answers: list[list[str]] = []
         self._threads = [threading.Thread(target=self._ask) for _ in range(2)]
 
     def __enter__(self) -> Self:
-        """Starts the threads."""
         for thread in self._threads:
             thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Stops both threads and waits for them."""
         self._over.set()
         for thread in self._threads:
             thread.join()
@@ -52,18 +50,18 @@ class Asking:
 
     @property
     def lost(self) -> int:
-        """How many queries got no answer, or a wrong one."""
+        """Returns the number of queries without an answer, or with a wrong one."""
         return sum(answer != ["10.96.0.20"] for answer in self.answers)
 
 
 def restarts(server: Server, process: str, reason: str) -> float:
-    """Returns how often a process was started again for this reason, by the metric."""
+    """Returns the number of restarts of a process for this reason, from the metric."""
     return server.metric(rf'svcdns_process_restarts_total\{{process="{process}",reason="{reason}"')
 
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Server]:
-    """A server with two workers, both of which answer."""
+    """A server with two workers. Both have answered a query."""
     (tmp_path / "cluster.yaml").write_text(CLUSTER)
     with Server(tmp_path, TWO) as running:
         running.until_ready()
@@ -78,10 +76,7 @@ def server(tmp_path: Path) -> Iterator[Server]:
     ("process", "most"), [pytest.param("worker 1", 2, id="worker"), pytest.param("control", 0, id="control")]
 )
 def test_a_process_that_is_killed_or_hangs_is_replaced(server: Server, process: str, most: int) -> None:
-    """A process that is killed or hangs is replaced, and the other worker reads its sockets.
-
-    At most one query of each of the two clients is lost.
-    """
+    """Another worker reads its sockets. Each of two clients may lose one query."""
     for number, reason in ((signal.SIGKILL, "signal"), (signal.SIGSTOP, "silent")):
         old = server.children()[process]
         with Asking(server) as asking:
@@ -97,10 +92,7 @@ def test_a_process_that_is_killed_or_hangs_is_replaced(server: Server, process: 
 
 @pytest.mark.slow  # the back-off of a crash loop is real time
 def test_a_crash_loop_is_seen_and_ends(tmp_path: Path) -> None:
-    """A crash loop is logged and shown as a metric until it ends. In the meantime the other worker answers.
-
-    A new control process shows the metric, too.
-    """
+    """The log and a metric report the crash loop until it ends. A new control process reports it, too."""
     (tmp_path / "cluster.yaml").write_text(CLUSTER)
     fault = tmp_path / "fault"
     call = "    die_with_parent()\n"
@@ -128,9 +120,7 @@ def test_a_crash_loop_is_seen_and_ends(tmp_path: Path) -> None:
 
 
 def test_a_corefile_from_standard_input_is_kept(tmp_path: Path) -> None:
-    """The Corefile from standard input is used again for a reload and by a restarted control, which sees later changes
-    of the cluster.
-    """
+    """A reload, and a restarted control process, use the Corefile again."""
     (tmp_path / "cluster.yaml").write_text(CLUSTER)
     with Server(tmp_path, BOUND, "-conf", "stdin") as server:
         server.until_ready()
@@ -146,7 +136,7 @@ def test_a_corefile_from_standard_input_is_kept(tmp_path: Path) -> None:
 
 
 def test_a_control_that_dies_after_a_reload(tmp_path: Path) -> None:
-    """After a reload to another source, a control process that is killed causes no wrong answer."""
+    """The reload changed the source of the cluster's objects. No answer is wrong afterwards."""
     for name in ("cluster", "other"):
         (tmp_path / f"{name}.yaml").write_text(CLUSTER)
     with Server(tmp_path, TWO) as server:

@@ -41,7 +41,6 @@ class SecretServer(Server):
     """A server with a port for TLS."""
 
     def write(self, corefile: str) -> None:
-        """Writes the Corefile."""
         self.ports.setdefault("tls", free_port())
         super().write(corefile)
 
@@ -66,7 +65,9 @@ def write_kubeconfig(folder: Path, url: str, token: str, key: bytes, certificate
 
 
 def exposed(server: Server, temporary: Path) -> bytes:
-    """Everything that others can read: the log, the pages, command lines, and the files that the server has written."""
+    """Returns everything that others can read: the log, the pages, command lines, and the files that the server has
+    written.
+    """
     pages = [http(server.ports[name], f"/{name}")[1] for name in ("health", "ready", "metrics")]
     processes = [server.process.pid, *server.children().values()]
     lines = [Path(f"/proc/{pid}/{name}").read_bytes() for pid in processes for name in ("cmdline", "environ")]
@@ -77,7 +78,7 @@ def exposed(server: Server, temporary: Path) -> bytes:
 
 
 def test_secrets_stay_in_the_processes(tmp_path: Path) -> None:
-    """Nothing shows a secret, also after the API server has refused the token. Core dumps have no memory."""
+    """The API server refuses the token during the test. Core dumps have no memory."""
     served, client = authority().pair("dns.test"), authority().pair("client.test")
     served.write(tmp_path)
     temporary = tmp_path / "tmp"

@@ -1,4 +1,4 @@
-"""The whole server as a user runs it: answers from manifests, reload, metrics, faults, stop."""
+"""The whole server as a user runs it: answers from manifests, reloads, metrics, faults and stops."""
 
 from __future__ import annotations
 
@@ -85,7 +85,6 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 def test_answers_over_udp_and_tcp(shared: Server) -> None:
-    """Records of each type for a small cluster are served over UDP and TCP."""
     for tcp in (False, True):
         assert shared.records(WEB, tcp=tcp) == ["10.96.0.20"]
         assert shared.records(DB, tcp=tcp) == ["10.244.1.1", "10.244.1.2"]
@@ -95,10 +94,8 @@ def test_answers_over_udp_and_tcp(shared: Server) -> None:
         assert shared.records("none." + WEB, tcp=tcp) == ["NXDOMAIN"]
 
 
-def test_an_edited_manifest_is_in_the_answers_at_once(server: Server) -> None:
-    """Replies change at once, even those in the answer table. A file that cannot be parsed changes nothing, and a log
-    line has its name and line number.
-    """
+def test_an_edited_manifest_is_in_the_next_answers(server: Server) -> None:
+    """Replies in the answer table change, too. A file that cannot be parsed changes nothing, and is logged."""
     for _ in range(4):
         assert len(server.records(DB)) == 2
     path = server.folder / "cluster.yaml"
@@ -111,7 +108,7 @@ def test_an_edited_manifest_is_in_the_answers_at_once(server: Server) -> None:
 
 
 def test_metrics_count_every_query(server: Server) -> None:
-    """Every query is counted, also when the answer table replies. The counters of *cache* include these queries."""
+    """Queries that the answer table replies to are counted, also by *cache*."""
     for _ in range(25):
         server.records(WEB)
     for _ in range(10):
@@ -128,9 +125,7 @@ def test_metrics_count_every_query(server: Server) -> None:
 
 
 def test_reload_takes_a_new_corefile_and_refuses_a_bad_one(server: Server) -> None:
-    """The Corefile is read again after an edit and after SIGUSR1. The cluster's objects are kept, and no counter
-    falls.
-    """
+    """The Corefile is read again after an edit and after SIGUSR1. The cluster's objects stay, and no counter falls."""
     server.records(WEB)
     server.write(BOUND.replace("ttl 30", "ttl 60"))
     until("the new TTL", lambda: server.ask(WEB).answer[0].ttl == 30 and "Reloading complete" in server.log)
@@ -146,9 +141,8 @@ def test_reload_takes_a_new_corefile_and_refuses_a_bad_one(server: Server) -> No
 
 
 def test_a_bad_corefile_at_a_start(tmp_path: Path) -> None:
-    """With a state folder, a start with a wrong Corefile serves the last good one, with a log line and a metric.
-
-    Without a state folder the start fails.
+    """With a state folder, the last good Corefile is served, with a log line and a metric. Without it,
+    the start fails.
     """
     (tmp_path / "cluster.yaml").write_text(CLUSTER)
     with Server(tmp_path, BOUND, "-state", str(tmp_path / "state")) as server:
@@ -172,7 +166,7 @@ def test_a_bad_corefile_at_a_start(tmp_path: Path) -> None:
 
 
 def test_names_that_do_not_exist(server: Server) -> None:
-    """Nonexistent names get NXDOMAIN over UDP and TCP, and are counted. A name that is created is answered at once."""
+    """NXDOMAIN is counted. If the name is created, the next query gets its answer."""
     for tcp in (False, True):
         for number in range(20):
             reply = server.ask(f"x{tcp:d}{number:02d}.default.svc.cluster.local.", tcp=tcp)
@@ -187,14 +181,14 @@ def test_names_that_do_not_exist(server: Server) -> None:
 
 
 def test_control_has_a_lower_priority_than_workers(shared: Server) -> None:
-    """Control has a lower priority than workers, so on a shared processor queries go first."""
+    """On a shared processor, queries are more important."""
     own, children = os.getpriority(os.PRIO_PROCESS, 0), shared.children()
     assert os.getpriority(os.PRIO_PROCESS, children["worker 0"]) == own
     assert os.getpriority(os.PRIO_PROCESS, children["control"]) == min(19, own + 15)
 
 
 def test_a_reload_moves_to_another_address(server: Server) -> None:
-    """A reload to another address opens the new address, and then closes the old one."""
+    """The new address is opened before the old one is closed."""
     server.write(BOUND.replace("bind 127.0.0.1", "bind 127.0.0.2"))
     server.process.send_signal(signal.SIGUSR1)
     server.until_logged("Reloading complete")
@@ -202,8 +196,8 @@ def test_a_reload_moves_to_another_address(server: Server) -> None:
     assert server.ask(WEB, timeout=0.3) is None
 
 
-def test_a_killed_worker_is_back_within_a_second(server: Server) -> None:
-    """A killed worker is replaced within two seconds, and no counter falls."""
+def test_a_killed_worker_is_replaced_within_two_seconds(server: Server) -> None:
+    """No counter falls."""
     server.records(WEB)
     until("the count", lambda: server.metric("coredns_dns_requests_total") == 1)
     old = server.children()["worker 0"]
@@ -217,7 +211,7 @@ def test_a_killed_worker_is_back_within_a_second(server: Server) -> None:
 
 
 def test_children_do_not_outlive_the_supervisor(server: Server) -> None:
-    """When the supervisor is killed, its children end, so that the port is free."""
+    """When the supervisor is killed, the port must become free."""
     children = list(server.children().values())
     server.process.kill()
     server.process.wait()
@@ -233,7 +227,7 @@ def test_children_do_not_outlive_the_supervisor(server: Server) -> None:
     ],
 )
 def test_signals_that_stop_the_server(server: Server, signals: list[signal.Signals]) -> None:
-    """SIGINT, SIGQUIT and SIGTERM end the server with exit code 0 and no traceback; SIGHUP is ignored."""
+    """After SIGINT, SIGQUIT and SIGTERM, the exit code is 0. SIGHUP is ignored."""
     for one in signals:
         server.process.send_signal(one)
     assert server.process.wait(10) == 0
@@ -241,7 +235,7 @@ def test_signals_that_stop_the_server(server: Server, signals: list[signal.Signa
 
 
 def test_a_wildcard_listener_answers_from_the_destination_address_of_the_query(tmp_path: Path) -> None:
-    """A reply has the queried loopback address as its source, IPv4 and IPv6, over UDP and TCP."""
+    """The address may be IPv4 or IPv6, and the transport UDP or TCP."""
     (tmp_path / "cluster.yaml").write_text(CLUSTER)
     with Server(tmp_path, COREFILE % "") as server:
         server.until_ready()
@@ -279,7 +273,7 @@ BAD = {
 
 @pytest.mark.parametrize(("corefile", "line"), BAD.values(), ids=BAD)
 def test_a_bad_corefile_ends_the_start_with_one_line(tmp_path: Path, corefile: str, line: str) -> None:
-    """A wrong Corefile ends the start with exit code 1 and one line."""
+    """The exit code is 1."""
     with Server(tmp_path, corefile, "-quiet") as server:
         assert server.process.wait(15) == 1
         assert len(server.log.strip().splitlines()) == 1, server.log
@@ -288,7 +282,7 @@ def test_a_bad_corefile_ends_the_start_with_one_line(tmp_path: Path, corefile: s
 
 
 def test_replies_that_cannot_be_delivered_do_no_harm(shared: Server) -> None:
-    """Replies to a closed port and to port 0 do not end the worker."""
+    """The client's port is closed, or is 0."""
     query = dns.message.make_query(WEB, "A").to_wire()
     target = ("127.0.0.1", shared.ports["port"])
     for _ in range(50):
@@ -306,9 +300,7 @@ def test_replies_that_cannot_be_delivered_do_no_harm(shared: Server) -> None:
 
 
 def test_an_edited_zone_file_is_read_again(tmp_path: Path) -> None:
-    """An edited zone file is read again if its serial has grown. An error in it is logged, and the old zone is
-    served.
-    """
+    """The serial must have grown. An error in the file is logged, and the old zone is served."""
     zone = tmp_path / "zone"
     zone.write_text("@ 60 IN SOA ns root 1 2 3 4 5\nwww 60 IN A 10.0.0.1\n")
     with Server(
@@ -324,7 +316,7 @@ def test_an_edited_zone_file_is_read_again(tmp_path: Path) -> None:
 
 
 def test_the_plugin_log_logs_every_query(tmp_path: Path) -> None:
-    """Each query is logged in CoreDNS's format, also if the answer table replies."""
+    """The lines have CoreDNS's format. Queries that the answer table replies to are logged, too."""
     (tmp_path / "cluster.yaml").write_text(CLUSTER)
     with Server(tmp_path, BOUND.replace("errors\n", "errors\n    log\n", 1)) as server:
         server.until_ready()
@@ -337,7 +329,7 @@ def test_the_plugin_log_logs_every_query(tmp_path: Path) -> None:
 
 
 def test_pidfile_and_quiet(tmp_path: Path) -> None:
-    """`-pidfile` writes the supervisor's process id; with `-quiet`, zones and version are not printed."""
+    """`-pidfile` writes the supervisor's process id. With `-quiet`, zones and version are not printed."""
     (tmp_path / "cluster.yaml").write_text(CLUSTER)
     pidfile = tmp_path / "pid"
     with Server(tmp_path, BOUND, "-pidfile", str(pidfile), "-quiet") as server:

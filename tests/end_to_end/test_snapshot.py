@@ -1,4 +1,4 @@
-"""Snapshots of the cluster on disk: starts without an API server, and what happens when it is back."""
+"""Snapshots of the cluster on disk: starts without an API server, and the return of the API server."""
 
 from __future__ import annotations
 
@@ -70,9 +70,8 @@ def extended_errors(server: Server, name: str) -> list[str]:
 
 
 def test_a_start_without_an_api_server(tmp_path: Path, api: ApiDouble) -> None:
-    """With a snapshot and no API server, the server becomes ready and answers. Old answers have extended error 3.
-
-    When the API server is back, answers change without a gap.
+    """The server becomes ready and answers from its snapshot. Old answers have extended error 3. When the API server is
+    back, no answer is missing at any time.
     """
     write_snapshot(tmp_path, api)
     api.standing = AWAY
@@ -124,7 +123,7 @@ def test_a_start_without_an_api_server(tmp_path: Path, api: ApiDouble) -> None:
 
 
 def test_old_answers_of_a_running_server_have_the_extended_error_too(tmp_path: Path, api: ApiDouble) -> None:
-    """If watches deliver nothing for `stale_after`, replies have an extended error, also without a snapshot."""
+    """The watches have delivered nothing for `stale_after`. No snapshot is needed."""
     with start(tmp_path, api, "stale_after 2s", SVCDNS_SNAPSHOT="") as server:
         server.until_ready()
         assert extended_errors(server, WEB) == []
@@ -140,9 +139,8 @@ def test_old_answers_of_a_running_server_have_the_extended_error_too(tmp_path: P
 
 
 def test_a_damaged_snapshot(tmp_path: Path, api: ApiDouble) -> None:
-    """A damaged snapshot is refused with one log line, and the server starts without it.
-
-    Once the API server is there, a new snapshot is written.
+    """One log line reports it, and the server starts without it. When the API server is there, a new snapshot is
+    written.
     """
     file = write_snapshot(tmp_path, api)
     file.write_bytes(file.read_bytes()[:-100])
@@ -164,7 +162,7 @@ def test_a_damaged_snapshot(tmp_path: Path, api: ApiDouble) -> None:
 
 
 def test_not_ready_waits_for_the_api_server(tmp_path: Path, api: ApiDouble) -> None:
-    """With `not_ready`, /ready fails until the API server answers, but names are answered from the snapshot."""
+    """With `not_ready`, /ready fails, but names are answered from the snapshot."""
     write_snapshot(tmp_path, api)
     api.standing = AWAY
     with start(tmp_path, api, SVCDNS_SNAPSHOT=f"{tmp_path}/state not_ready") as server:
@@ -176,7 +174,7 @@ def test_not_ready_waits_for_the_api_server(tmp_path: Path, api: ApiDouble) -> N
 
 
 def test_a_wrong_variable_ends_the_start(tmp_path: Path, api: ApiDouble) -> None:
-    """A wrong value in SVCDNS_SNAPSHOT ends the start with an error that names the variable."""
+    """The error names the variable SVCDNS_SNAPSHOT."""
     with start(tmp_path, api, SVCDNS_SNAPSHOT=f"{tmp_path}/state soon") as server:
         assert server.process.wait(15) == 1
         assert server.log.startswith(

@@ -1,4 +1,4 @@
-"""A stop answers every query that arrived before its end."""
+"""A server that stops answers every query that arrived before its end."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ LAMEDUCK = "lameduck 300ms"
 
 
 def closed(port: int) -> bool:
-    """Returns whether no socket listens on the port."""
+    """Returns True if no socket listens on the port."""
     with socket.socket() as sock:
         return sock.connect_ex(("127.0.0.1", port)) != 0
 
 
 async def test_a_query_that_waits_for_an_upstream_is_answered(tmp_path: Path) -> None:
-    """A query over UDP or TCP that arrives before the stop is answered, though the upstream replies only during it."""
+    """The query arrives over UDP or TCP before the stop, the upstream's reply during it."""
     (tmp_path / "cluster.yaml").write_text(CLUSTER)
     corefile = BOUND.replace(".:{port}", "cluster.local:{port}").replace(LAMEDUCK, "lameduck 0s")
     async with ScriptedUpstream(lambda _query, _transport: None) as upstream:
@@ -53,9 +53,7 @@ async def test_a_query_that_waits_for_an_upstream_is_answered(tmp_path: Path) ->
 
 
 def test_every_query_during_lame_duck_is_answered(tmp_path: Path) -> None:
-    """During lame duck, DNS and /health are served, and only /ready is closed. Each connection is closed once, and its
-    client opens a new one.
-    """
+    """Only /ready is closed. Each connection is closed once, and its client opens a new connection."""
     (tmp_path / "cluster.yaml").write_text(CLUSTER)
     with Server(tmp_path, BOUND.replace(LAMEDUCK, "lameduck 3s")) as server:
         server.until_ready()
@@ -77,7 +75,7 @@ def test_every_query_during_lame_duck_is_answered(tmp_path: Path) -> None:
 
 
 def test_a_query_in_a_socket_buffer_is_answered(tmp_path: Path) -> None:
-    """Queries that arrived over UDP and TCP while the worker was suspended are answered before it exits."""
+    """The worker was suspended when the queries arrived over UDP and TCP."""
     (tmp_path / "cluster.yaml").write_text(CLUSTER)
     query = dns.message.make_query(WEB, "A").to_wire()
     with Server(tmp_path, BOUND.replace(LAMEDUCK, "lameduck 0s")) as server:
@@ -100,8 +98,8 @@ def test_a_query_in_a_socket_buffer_is_answered(tmp_path: Path) -> None:
         assert server.process.wait(TIMEOUT) == 0
 
 
-def test_a_second_interrupt_ends_lame_duck_at_once(tmp_path: Path) -> None:
-    """A second SIGINT ends the server with exit code 2 during lame duck, and all of its processes end."""
+def test_a_second_sigint_ends_lame_duck(tmp_path: Path) -> None:
+    """The exit code is 2, and all processes end."""
     (tmp_path / "cluster.yaml").write_text(CLUSTER)
     with Server(tmp_path, BOUND.replace(LAMEDUCK, "lameduck 600s")) as server:
         server.until_ready()

@@ -1,5 +1,5 @@
-"""DNS over TLS (RFC 7858) as clients see it: certificates, client authentication, reload, stop and upgrade, next to
-plain DNS.
+"""DNS over TLS (RFC 7858) for clients: certificates, client authentication, reload, stop and upgrade. Plain DNS is
+served, too.
 """
 
 from __future__ import annotations
@@ -44,7 +44,6 @@ class TlsServer(Server):
     """A server with four ports for TLS: {tls}, {tls2}, {tls3} and {tls4} in its Corefile."""
 
     def write(self, corefile: str) -> None:
-        """Writes the Corefile, with the ports and the folder in place of `{name}`."""
         for name in ("tls", "tls2", "tls3", "tls4"):
             self.ports.setdefault(name, free_port())
         super().write(corefile)
@@ -60,7 +59,7 @@ class TlsServer(Server):
             raise
 
     def ask_tls(self, context: ssl.SSLContext | None = None, port: str = "tls") -> bool:
-        """Returns True if a query over a connection of its own is answered. Raises ssl.SSLError."""
+        """Returns True if a query over a new connection is answered. Raises ssl.SSLError."""
         with self.secure(context, port) as secure:
             return asked(secure)
 
@@ -97,13 +96,13 @@ def serving(folder: Path, more: str = "", corefile: str = COREFILE) -> Iterator[
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TlsServer]:
-    """A server for the tests that leave it as it was."""
+    """A server for tests that do not change it."""
     with serving(tmp_path_factory.mktemp("shared")) as server:
         yield server
 
 
 def test_answers_over_tls(tmp_path: Path) -> None:
-    """The client verifies the certificate. The port speaks nothing but TLS, and no UDP. Plain DNS goes on beside it."""
+    """The client verifies the certificate. The port accepts neither plain DNS nor UDP. Plain DNS has another port."""
     with serving(tmp_path) as server:
         assert server.ask_tls()
         query = dns.message.make_query("a.b.", "A")
@@ -133,7 +132,7 @@ CLIENT_AUTH = "tls://.:{%s} {\n bind 127.0.0.1\n root {dir}\n tls server.crt ser
 
 
 def test_client_certificates(tmp_path: Path) -> None:
-    """`client_auth` decides whether clients are served without a certificate, or with one of another authority."""
+    """`client_auth` determines whether a client without a certificate, or with an unknown authority, is served."""
     own = authority().client(authority().pair("client.test"), tmp_path)
     foreign = authority().client(Authority().pair("client.test"), tmp_path)
     ports = {"tls2": "nocert", "tls3": "verify_if_given", "tls4": "require_and_verify"}
@@ -154,9 +153,7 @@ def test_client_certificates(tmp_path: Path) -> None:
 
 @pytest.mark.slow  # the files are looked at every ten seconds
 def test_certificates_are_read_again(tmp_path: Path) -> None:
-    """New connections get the new certificate, open ones go on. A pair that does not match changes nothing, and the log
-    says so.
-    """
+    """New connections get the new certificate. A key that does not match changes nothing, and is logged."""
     new, newer = authority().pair("dns.test", days=60), authority().pair("dns.test", days=90)
     with serving(tmp_path) as server, server.secure() as before:
         stop = threading.Event()
@@ -186,7 +183,7 @@ def test_certificates_are_read_again(tmp_path: Path) -> None:
 
 
 def test_a_port_changes_its_transport(tmp_path: Path) -> None:
-    """A reload can change a port from plain TCP to TLS and back. It closes the plain connections."""
+    """A reload can change a port from plain TCP to TLS and back. Plain connections are closed."""
     plain = COREFILE.replace("tls://.:{tls}", ".:{tls}").replace("tls server.crt server.key MORE", "")
     with serving(tmp_path, corefile=plain) as server:
         with socket.create_connection(("127.0.0.1", server.ports["tls"])) as old:
@@ -217,7 +214,7 @@ def _plain(server: TlsServer, query: dns.message.Message) -> bool:
 
 
 def test_a_reload_with_a_missing_key_changes_nothing(shared: TlsServer) -> None:
-    """A Corefile that names a missing key is refused as a whole, and the previous one stays in use."""
+    """The whole Corefile is refused, and the previous Corefile stays in use."""
     before = shared.corefile.read_text()
     shared.corefile.write_text(before.replace("server.key", "other.key"))
     shared.process.send_signal(signal.SIGUSR1)
@@ -227,7 +224,7 @@ def test_a_reload_with_a_missing_key_changes_nothing(shared: TlsServer) -> None:
 
 
 def test_a_reload_serves_a_new_certificate(tmp_path: Path) -> None:
-    """After a reload, new connections get the new certificate, and open connections stay."""
+    """Open connections stay open."""
     new = authority().pair("dns.test", days=60)
     with serving(tmp_path) as server, server.secure() as before:
         assert server.certificate() == der(pair())
@@ -238,14 +235,14 @@ def test_a_reload_serves_a_new_certificate(tmp_path: Path) -> None:
 
 
 def test_a_worker_that_is_killed(shared: TlsServer) -> None:
-    """The successor of a killed worker gets the certificate from control."""
+    """Its successor gets the certificate from control."""
     old = shared.children()["worker 0"]
     os.kill(old, signal.SIGKILL)
     until("another worker", lambda: shared.children().get("worker 0", old) != old and _answers(shared))
 
 
 def test_a_stop_ends_connections_properly(tmp_path: Path) -> None:
-    """At a stop, clients get a close_notify alert (RFC 8446 §6.1), so that they see the proper end of the data."""
+    """Clients get a close_notify alert (RFC 8446 §6.1), which shows that no data is missing."""
     with serving(tmp_path) as server, server.secure() as secure:
         assert asked(secure)
         server.process.send_signal(signal.SIGTERM)
@@ -254,8 +251,8 @@ def test_a_stop_ends_connections_properly(tmp_path: Path) -> None:
 
 
 def test_an_upgrade_in_place(tmp_path: Path) -> None:
-    """The old worker closes its TLS connections after a reply, with a proper end. A new connection never finds a closed
-    port.
+    """The old worker closes each TLS connection after a reply, with close_notify. New connections are
+    always accepted.
     """
     with serving(tmp_path) as server, server.secure() as secure, server.secure() as idle:
         assert asked(secure)
@@ -270,9 +267,8 @@ def test_an_upgrade_in_place(tmp_path: Path) -> None:
 
 
 def asked_until_refused(port: int) -> int:
-    """Sends queries over UDP until the port refuses them, and returns the number of answers.
-
-    Raises TimeoutError if a query is neither answered nor refused.
+    """Sends queries over UDP until the port refuses them. Returns the number of answers. Raises TimeoutError if a query
+    is neither answered nor refused.
     """
     count, query = 0, dns.message.make_query("a.b.", "A").to_wire()
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
@@ -288,9 +284,7 @@ def asked_until_refused(port: int) -> int:
 
 
 def test_a_stop_ends_an_unfinished_upgrade(tmp_path: Path) -> None:
-    """An idle TLS connection keeps the old worker running. At a stop, the server answers over UDP until it refuses
-    queries, and ends in time.
-    """
+    """An idle TLS connection keeps the old worker running. The server still stops in time."""
     health = "    health 127.0.0.1:{health} {\n        lameduck 500ms\n    }\n"
     corefile = COREFILE.replace("    whoami\n    reload", f"{health}    whoami\n    reload")
     with serving(tmp_path, corefile=corefile) as server, server.secure() as secure:
@@ -332,7 +326,7 @@ tls://.:{tls} {
 
 
 def test_an_upstream_over_tls(tmp_path: Path) -> None:
-    """The server forwards over one TLS connection, and not to an upstream whose certificate has another name."""
+    """The server uses one TLS connection. It does not forward to an upstream with another name in its certificate."""
     with serving(tmp_path, corefile=FORWARDING.replace("NAME", "dns.test")) as server:
         for tcp in (False, True, False):
             assert server.records("a.example.org.", tcp=tcp) == ["192.0.2.7"]

@@ -1,4 +1,4 @@
-"""Zone transfers of the whole server to dnspython as the secondary."""
+"""Zone transfers of the whole server. dnspython is the secondary."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ COREFILE = """
 
 
 def refreshed(copy: dns.zone.Zone, server: Server) -> dns.zone.Zone:
-    """Updates the copy of the zone: by AXFR if it is empty, else by IXFR."""
+    """Updates the copy of the zone: by AXFR if the copy is empty, otherwise by IXFR."""
     dns.query.inbound_xfr("127.0.0.1", copy, port=server.ports["port"], timeout=10, lifetime=10)
     return copy
 
@@ -42,9 +42,7 @@ def addresses(copy: dns.zone.Zone, name: str) -> list[str]:
 
 
 def test_a_secondary_follows_the_cluster(tmp_path: Path) -> None:
-    """A secondary gets a large zone by AXFR, no records by IXFR without a change, and the new records by IXFR after
-    one.
-    """
+    """The first transfer is AXFR. IXFR has no records without a change, and the new zone after a change."""
     services = [service(f"web-{number}", f"10.96.{number >> 8}.{number & 255}") for number in range(1, 3000)]
     external = service("shop", "10.97.0.1")
     external["spec"]["externalIPs"] = ["192.0.2.1"]
@@ -79,7 +77,7 @@ def test_a_secondary_follows_the_cluster(tmp_path: Path) -> None:
 
 
 def _changed(api: ApiDouble, server: Server, before: int) -> bool:
-    """Changes the cluster, and returns True if the serial differs from `before` and the new address is served."""
+    """Changes the cluster. Returns True if the serial differs from `before` and the new address is served."""
     api.put(endpoint_slice("db-1", "db", "10.244.1.1"))
     api.put(endpoint_slice("db-1", "db", "10.244.1.1", "10.244.1.2"))
     later = str(before) not in server.records("cluster.local.", "SOA")[0].split()

@@ -1,4 +1,4 @@
-"""Upgrades in place with SIGUSR2, in which clients notice nothing."""
+"""Upgrades in place with SIGUSR2. Clients notice nothing."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ FORWARD = "\n.:{port} {\n bind 127.0.0.1\n forward . 127.0.0.1:%d {\n  max_fails
 
 
 def upgrade(server: Server, times: int = 1) -> None:
-    """Starts the upgrade with the number `times` since the start of the server, and waits for its end."""
+    """Starts an upgrade, and waits for its end. `times` is the number of upgrades since the start of the server."""
     server.process.send_signal(signal.SIGUSR2)
     until(
         "the end of the upgrade", lambda: server.process.poll() is not None or server.log.count(COMPLETE) == times, 60.0
@@ -38,7 +38,7 @@ def upgrade(server: Server, times: int = 1) -> None:
 
 
 def cookie(server: Server, data: bytes = bytes(range(8))) -> bytes:
-    """Returns the DNS cookie that each worker gives for a cookie: a valid one comes back as it is (RFC 9018)."""
+    """Returns the DNS cookie in each worker's reply to a cookie. A valid cookie is returned unchanged (RFC 9018)."""
     option = dns.edns.GenericOption(dns.edns.OptionType(10), data)
     found = set()
     for _ in range(COOKIE_QUERIES):  # each query has a port of its own, so that the kernel chooses among the workers
@@ -54,9 +54,8 @@ def cookie(server: Server, data: bytes = bytes(range(8))) -> bytes:
 
 
 def test_nothing_is_lost_through_upgrades(tmp_path: Path) -> None:
-    """During two upgrades, no query is lost, over UDP and on open connections, and each is counted once.
-
-    The supervisor's process stays, all other processes are new.
+    """Each query is answered and counted once, over UDP and on open connections. Only the supervisor's process id stays
+    the same.
     """
     (tmp_path / "cluster.yaml").write_text(CLUSTER)
     install(tmp_path)
@@ -103,8 +102,8 @@ INCOMPATIBLE = {
 }
 
 
-def test_a_program_that_cannot_take_over_does_not(tmp_path: Path) -> None:
-    """If the new program cannot take over, the log says why, and the server continues unchanged."""
+def test_a_program_that_cannot_take_over_changes_nothing(tmp_path: Path) -> None:
+    """The log has the reason."""
     (tmp_path / "cluster.yaml").write_text(CLUSTER)
     install(tmp_path)
     with Server(tmp_path, BOUND) as server:
@@ -124,10 +123,7 @@ def test_a_program_that_cannot_take_over_does_not(tmp_path: Path) -> None:
 
 
 def test_a_new_process_that_fails_is_started_again(tmp_path: Path) -> None:
-    """If a new process fails, it is started again while the old one continues, for control and then for the worker.
-
-    Another upgrade is refused until this one is complete.
-    """
+    """The old process goes on meanwhile. Another upgrade is refused until this one is complete."""
     (tmp_path / "cluster.yaml").write_text(CLUSTER)
     install(tmp_path)
     with Server(tmp_path, BOUND) as server:
@@ -157,7 +153,7 @@ def test_a_new_process_that_fails_is_started_again(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("process", ["control", "worker 0"])
 def test_an_old_process_that_is_killed_during_an_upgrade_is_replaced(tmp_path: Path, process: str) -> None:
-    """If an old process is killed during an upgrade, its successor replaces it."""
+    """Its successor takes its place."""
     (tmp_path / "cluster.yaml").write_text(CLUSTER)
     with Server(tmp_path, BOUND if process == "control" else TWO) as server:
         server.until_ready()
@@ -183,7 +179,7 @@ def test_an_old_process_that_is_killed_during_an_upgrade_is_replaced(tmp_path: P
     ],
 )
 def test_a_stop_during_an_upgrade(tmp_path: Path, line: str) -> None:
-    """A stop during an upgrade ends with exit code 0. `make test` tries two of the four moments."""
+    """The exit code is 0. `make test` tries two of the four moments."""
     (tmp_path / "cluster.yaml").write_text(CLUSTER)
     with Server(tmp_path, TWO) as server:
         server.until_ready()
@@ -194,7 +190,7 @@ def test_a_stop_during_an_upgrade(tmp_path: Path, line: str) -> None:
 
 
 async def sent(port: int, transport: str, number: int) -> tuple[float, list[str]]:
-    """Sends a query with a name of its own, and returns when it was sent and its answer."""
+    """Sends a query for a unique name. Returns the time of sending and the answer."""
     begun = time.monotonic()
     send = dns.asyncquery.udp if transport == "udp" else dns.asyncquery.tcp
     reply = await send(dns.message.make_query(f"name-{number}-{transport}.example.", "A"), "127.0.0.1", 20.0, port)
@@ -202,7 +198,7 @@ async def sent(port: int, transport: str, number: int) -> tuple[float, list[str]
 
 
 async def test_queries_that_wait_for_an_upstream_are_answered(tmp_path: Path) -> None:
-    """A query that waits for an upstream during an upgrade is answered by the old worker, over UDP and TCP."""
+    """The upgrade happens while the query waits. The old worker answers it, over UDP and TCP."""
     (tmp_path / "cluster.yaml").write_text(CLUSTER)
     async with ScriptedUpstream(lambda _query, _transport: None) as upstream:
         with Server(tmp_path, BOUND.replace(".:{port}", "cluster.local:{port}") + FORWARD % upstream.port) as server:

@@ -1,4 +1,6 @@
-"""Helpers for plugin authors: changing a present or future reply, joining reuse terms, and checks of plugin classes."""
+"""Helpers for plugin authors: changing a reply that is present or deferred, joining reuse terms, and checking plugin
+classes.
+"""
 
 from __future__ import annotations
 
@@ -19,23 +21,23 @@ from svcdns.wire.codes import AA
 from tests.support import world
 
 
-def mark(reply: Reply) -> Reply:
+def with_aa(reply: Reply) -> Reply:
     """Returns a copy of the reply with the AA flag."""
     return msgspec.structs.replace(reply, flags=AA)
 
 
 async def test_then() -> None:
-    """`then` applies a function to a reply at once, or later to a deferred one."""
-    assert world.now(then(Reply(), mark)).flags == AA
+    """`then` applies a function to a reply immediately, and to a deferred reply when it arrives."""
+    assert world.now(then(Reply(), with_aa)).flags == AA
 
     async def later() -> Reply:
         return Reply(rcode=3)
 
-    assert await world.soon(then(later(), mark)) == Reply(rcode=3, flags=AA)
+    assert await world.soon(then(later(), with_aa)) == Reply(rcode=3, flags=AA)
 
 
 def test_joined() -> None:
-    """`joined` takes the shorter lifetime, all dependencies and increments, and the narrower scope of two replies."""
+    """The result has the shorter lifetime, all dependencies and increments, and the narrower scope."""
     one = Reply(lifetime=UNTIL_CHANGED, dependencies=(("a",), ("b",)), increments=((1, 1.0),))
     other = Reply(rcode=3, lifetime=5.0, dependencies=(("b",), ("c",)), increments=((2, 1.0),), scope=CacheScope.CLIENT)
     reply = joined(one, other)
@@ -45,7 +47,7 @@ def test_joined() -> None:
 
 
 async def test_steps() -> None:
-    """`steps` runs a generator at once while its replies are present, and waits for deferred ones."""
+    """`steps` runs a generator, and waits for each deferred reply."""
 
     async def later() -> Reply:
         return Reply(rcode=3)
@@ -61,7 +63,7 @@ async def test_steps() -> None:
     assert await world.soon(steps(work(Reply(rcode=1), later(), Reply(rcode=2), later()))) == Reply(rcode=9)
 
 
-def made(**fields: object) -> type[Plugin]:
+def plugin_class(**fields: object) -> type[Plugin]:
     """Returns a plugin class with these attributes."""
     return type("Tenant", (Plugin,), {"name": "tenant", **fields})
 
@@ -86,21 +88,21 @@ def made(**fields: object) -> type[Plugin]:
     ],
 )
 def test_a_misspelt_hook_is_an_error(name: str, hint: str) -> None:
-    """The error for a misspelt hook suggests the right name."""
+    """The error suggests the right name."""
     expected = f"plugin/tenant: '{name}' is no hook of the plugin contract; did you mean '{hint}'?"
     with pytest.raises(ContractError, match=re.escape(expected)):
-        check_plugin(made(**{name: lambda self: None}))
+        check_plugin(plugin_class(**{name: lambda self: None}))
     with pytest.raises(ContractError, match=re.escape(expected)):
-        check_names(made(), [name])
+        check_names(plugin_class(), [name])
 
 
 def test_other_public_names_are_listed() -> None:
-    """A public name of a plugin class must be a hook, or be listed in `offers` for other plugins."""
+    """A public name of a plugin class must be a hook, or be in `offers`, which lists it for other plugins."""
     with pytest.raises(
         ContractError, match="'network_of' is no hook of the plugin contract: begin the name with '_', or list it in"
     ):
-        check_plugin(made(network_of=lambda self: None))
-    check_plugin(made(network_of=lambda self: None, offers=("network_of",), _helper=1))
+        check_plugin(plugin_class(network_of=lambda self: None))
+    check_plugin(plugin_class(network_of=lambda self: None, offers=("network_of",), _helper=1))
 
 
 @pytest.mark.parametrize(
@@ -119,21 +121,19 @@ def test_other_public_names_are_listed() -> None:
     ],
 )
 def test_a_class_that_does_not_keep_to_the_contract(fields: dict[str, object], text: str) -> None:
-    """The error for a wrong plugin class names the plugin and what was expected."""
+    """The error names the plugin and what was expected."""
     with pytest.raises(ContractError, match=re.escape(text)):
-        check_plugin(made(**fields))
+        check_plugin(plugin_class(**fields))
 
 
 @pytest.mark.parametrize("found", [None, object(), type("Tenant", (), {"name": "tenant"})])
 def test_a_plugin_is_a_subclass(found: object) -> None:
-    """An object that is not a subclass of Plugin is refused."""
     with pytest.raises(ContractError, match="is no plugin"):
         check_plugin(found)
 
 
 def test_hooks_do_nothing_by_default() -> None:
-    """The hooks of the base class have no effect."""
-    plugin = made()(None, world.environment())
+    plugin = plugin_class()(None, world.environment())
     assert plugin.handle(world.query("a."), world.following(Reply(rcode=3))) == Reply(rcode=3)
     assert (plugin.ready(), plugin.client_class("10.0.0.1"), plugin.transfer(b"\0", 0), list(plugin.shrink(0.5))) == (
         True,
@@ -148,5 +148,5 @@ def test_hooks_do_nothing_by_default() -> None:
     )
     assert not plugin.join_cold_path(ColdPath())
     assert plugin.settings(None) == NO_SETTINGS
-    assert overrides(made(tick=lambda self: None), "tick")
+    assert overrides(plugin_class(tick=lambda self: None), "tick")
     assert not overrides(plugin, "tick")

@@ -1,4 +1,4 @@
-"""A reply that is still to come."""
+"""Deferred replies, which arrive later."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from svcdns.plugin_api.reply import Reply
 
 
 def with_rcode(rcode: int, seen: list[int]) -> Callable[[Reply], Reply]:
-    """Returns a function that sets the rcode, and records the previous one in `seen`."""
+    """Returns a function that sets the rcode, and records the previous rcode in `seen`."""
 
     def change(reply: Reply) -> Reply:
         seen.append(reply.rcode)
@@ -24,8 +24,8 @@ def with_rcode(rcode: int, seen: list[int]) -> Callable[[Reply], Reply]:
     return change
 
 
-def test_changes_are_applied_in_their_order_in_the_step_in_which_it_comes() -> None:
-    """Functions given to `then` run in order when the reply arrives, or at once if it is already there."""
+def test_functions_run_in_order_when_the_reply_arrives() -> None:
+    """If the reply has already arrived, a function given to `then` runs immediately."""
     later = Deferred()
     seen: list[int] = []
     taken: list[Any] = []
@@ -41,8 +41,7 @@ def test_changes_are_applied_in_their_order_in_the_step_in_which_it_comes() -> N
     assert (seen[-1], taken[-1].rcode) == (5, 6)
 
 
-def test_what_comes_twice_counts_once() -> None:
-    """If a deferred reply is set twice, the second value is ignored."""
+def test_a_second_value_is_ignored() -> None:
     later = Deferred()
     taken: list[Any] = []
     later.take(taken.append, taken.append)
@@ -51,8 +50,8 @@ def test_what_comes_twice_counts_once() -> None:
     assert [reply.rcode for reply in taken] == [0]
 
 
-async def test_a_change_that_breaks_reaches_who_waits() -> None:
-    """If a function given to `then` raises, the caller that waits gets the exception, by callback or by await."""
+async def test_an_exception_reaches_the_caller_that_waits() -> None:
+    """A function given to `then` raises. The caller waits by callback or by `await`."""
 
     def broken(_: Reply) -> Reply:
         raise ValueError("broken")
@@ -73,7 +72,7 @@ async def test_a_change_that_breaks_reaches_who_waits() -> None:
 
 
 async def test_may_be_awaited() -> None:
-    """A deferred reply can be awaited before and after it arrives. A cancelled awaiter does not disturb it."""
+    """If one caller cancels its `await`, other callers still get the reply."""
     later = Deferred()
     waiting = asyncio.ensure_future(later)
     await asyncio.sleep(0)

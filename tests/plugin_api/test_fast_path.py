@@ -1,4 +1,4 @@
-"""Which server blocks have a fast path, and what their plugins set in it."""
+"""Which server blocks have a fast path, and what their plugins configure in it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Says = Callable[[FastPath], bool]
 
 
 def keeps(fast_path: FastPath) -> bool:
-    """Joins the fast path as a cache that knows no name."""
+    """Joins the fast path as a cache without entries."""
     fast_path.zones += (b"\1c\0",)
     fast_path.knows, fast_path.keep = lambda _: False, lambda _key, plain: plain.ttl
     return True
@@ -37,9 +37,9 @@ def asks(fast_path: FastPath) -> bool:
 
 
 def fast_path_of(text: str, **said: Says | None) -> FastPath | None:
-    """Returns the fast path of a block with these directives, None if the block has none.
+    """Returns the fast path of a block with these directives, or None.
 
-    `said` has the `join_fast_path` of plugins by name; a plugin with None there does not have this hook.
+    `said` has the `join_fast_path` of plugins by name. A plugin with None in `said` does not have this hook.
     """
     says: dict[str, Says | None] = {
         "cache": keeps,
@@ -79,13 +79,13 @@ def fast_path_of(text: str, **said: Says | None) -> FastPath | None:
         pytest.param("cache\nforward\nlog", {"log": lambda _: True}, id="one that wants to see all queries"),
     ],
 )
-def test_blocks_without_it(text: str, said: dict[str, Says | None]) -> None:
-    """A block has a fast path only if all of its plugins join, one of them caches, and one forwards."""
+def test_blocks_without_a_fast_path(text: str, said: dict[str, Says | None]) -> None:
+    """All plugins of the block must join. One must cache, and one must forward."""
     assert fast_path_of(text, **said) is None
 
 
 @pytest.mark.parametrize("text", ["forward\ncache", "reload\nerrors\ncache\nforward\nloop"])
-def test_blocks_with_it(text: str) -> None:
+def test_blocks_with_a_fast_path(text: str) -> None:
     """Directives that only configure do not prevent a fast path."""
     fast_path = fast_path_of(text)
     assert fast_path is not None
@@ -93,8 +93,8 @@ def test_blocks_with_it(text: str) -> None:
     assert not fast_path.knows(KEY)
 
 
-def test_whoever_is_further_out_speaks_last() -> None:
-    """An outer plugin's `join_fast_path` is called after the inner ones, and sees what they have set."""
+def test_outer_plugins_join_last() -> None:
+    """An outer plugin sees what the inner plugins have set."""
     heard: list[tuple[bytes, ...]] = []
 
     def listens(fast_path: FastPath) -> bool:
@@ -107,8 +107,8 @@ def test_whoever_is_further_out_speaks_last() -> None:
     assert fast_path.zones == (b"\1f\0", b"\1c\0")
 
 
-def test_what_nobody_has_said() -> None:
-    """A new FastPath accepts all names, counts nothing and does not shuffle."""
+def test_the_defaults_of_a_fast_path() -> None:
+    """All names are accepted, nothing is counted, and addresses are not shuffled."""
     fast_path = FastPath()
     assert fast_path.knows(KEY)
     assert fast_path.increments("dns://:53") == ()

@@ -1,4 +1,4 @@
-"""Calling hooks: an exception is counted and logged with the plugin's name, and has no other effect."""
+"""Calling hooks. An exception is counted and logged with the plugin's name, and has no other effect."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def failing(value: int) -> int:
 
 
 def test_a_hook_that_raises_gives_the_default(caplog: pytest.LogCaptureFixture) -> None:
-    """If a hook raises, the caller gets the default. The failure is counted, and logged with the plugin's name."""
+    """The caller gets the default value."""
     counters = Counters()
     hooks = HookCaller(counters)
     with caplog.at_level(logging.ERROR):
@@ -34,7 +34,6 @@ def test_a_hook_that_raises_gives_the_default(caplog: pytest.LogCaptureFixture) 
 
 
 def test_a_hook_that_does_not_raise_gives_its_result() -> None:
-    """The result of a hook is returned, and no failure is counted."""
     counters = Counters()
     assert HookCaller(counters).call("tenant", None, str.upper, "a") == "A"
     assert world.counted(counters) == {}
@@ -44,7 +43,7 @@ def test_a_hook_that_does_not_raise_gives_its_result() -> None:
 def test_a_failure_of_handle_is_logged_for_the_plugin_that_its_exception_names(
     plugin: str, logger: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """If several plugins are blamed for an exception, the failure is logged for the first one."""
+    """If the exception names several plugins, the first is used."""
     error = ValueError("x")
     blame(error, plugin)
     if plugin:
@@ -57,7 +56,7 @@ def test_a_failure_of_handle_is_logged_for_the_plugin_that_its_exception_names(
 
 
 def test_a_breach_of_the_contract_is_logged_without_a_traceback(caplog: pytest.LogCaptureFixture) -> None:
-    """A ContractError is logged in one line, because its text names the plugin and says what to correct."""
+    """The text of a ContractError names the plugin and says what to correct."""
     counters = Counters()
     with caplog.at_level(logging.ERROR):
         HookCaller(counters).failed(no_reply("tenant", None), "the chain of dns://:53")
@@ -73,7 +72,7 @@ def test_a_breach_of_the_contract_is_logged_without_a_traceback(caplog: pytest.L
 
 
 def test_the_logged_failures_are_bounded(caplog: pytest.LogCaptureFixture) -> None:
-    """The lines about failures of one plugin are limited; all failures are counted. Each plugin has its own limit."""
+    """Each plugin has its own limit. All failures are counted."""
     counters = Counters()
     hooks = HookCaller(counters)
     for plugin in ("tenant", "another"):

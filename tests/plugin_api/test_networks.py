@@ -28,7 +28,6 @@ from svcdns.plugin_api.networks import Network, Networks, NetworkTextError, pack
     ],
 )
 def test_holds(network: str, address: str, inside: bool) -> None:
-    """A network contains an address or not, as expected."""
     found = packed(address)
     assert found is not None
     assert (found in Network.from_text(network)) is inside
@@ -36,20 +35,17 @@ def test_holds(network: str, address: str, inside: bool) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "x", "10.0.0.0/33", "10.0.0/8", "10.0.0.0/255.0.0.0", "10.0.0.0/", "::1/129"])
-def test_no_network(text: str) -> None:
-    """The error for text that is no network says what was expected."""
+def test_the_error_for_text_that_is_no_network(text: str) -> None:
     with pytest.raises(NetworkTextError, match="expected"):
         Network.from_text(text)
 
 
-def test_no_address() -> None:
-    """Text that is not an IP address is packed as None."""
+def test_text_that_is_no_address_is_packed_as_none() -> None:
     assert [packed(text) for text in ("", "x", "10.0.0", "1.2.3.4\0", "::g")] == [None] * 5
 
 
 @given(st.ip_addresses(), st.ip_addresses(), st.integers(0, 128))
 def test_agrees_with_the_standard_library(base: object, address: object, length: int) -> None:
-    """A network contains the same addresses as a network of the standard library."""
     network = ipaddress.ip_network(
         f"{base}/{length % (33 if ipaddress.ip_address(str(base)).version == 4 else 129)}", strict=False
     )

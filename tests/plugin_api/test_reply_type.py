@@ -1,4 +1,4 @@
-"""How a reply is classified (docs/behaviour/server.md#kinds-of-replies)."""
+"""Types of replies (docs/behaviour/server.md#kinds-of-replies)."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ NS = world.records("a. 5 IN NS ns.")
     ],
 )
 def test_classify(reply: Reply, fields: dict[str, int], kind: MessageType, name: str) -> None:
-    """If several conditions hold, the first one decides the type of a reply."""
+    """If several conditions hold, the first one determines the type of the reply."""
     query = world.query("a.").changed(**fields)
     assert classify(query, reply) is kind
     assert class_of(query, reply) == name

@@ -1,4 +1,4 @@
-"""How reads of a plugin become reuse terms; see also tests/chain/test_link.py, where real plugins read."""
+"""How a plugin's reads become reuse terms of its reply. In tests/chain/test_link.py, whole plugins read."""
 
 from __future__ import annotations
 
@@ -9,15 +9,14 @@ from svcdns.plugin_api.reuse import CORE, OUTSIDE, Invocation, PluginContext, ca
 from tests.support import world
 
 
-def test_reading_outside_of_any_query_is_nobodys() -> None:
-    """Reading client data outside of any query is not assigned to a plugin."""
+def test_reads_outside_of_any_query_are_ignored() -> None:
     before = running.outside
     world.query("a.").client  # noqa: B018 - reading is what is tested
     assert (running.current, running.outside) == (OUTSIDE, before + 1)
 
 
 def test_a_reply_that_came_later_may_depend_on_what_a_task_read() -> None:
-    """If a task outside any plugin has read client data in the meantime, a late reply counts as dependent on the
+    """A task outside any plugin has read client data before the reply. The reply then counts as dependent on the
     client.
     """
     invocation = Invocation(PluginContext("tenant", CacheScope.CLIENT))
@@ -27,8 +26,8 @@ def test_a_reply_that_came_later_may_depend_on_what_a_task_read() -> None:
     assert invocation.apply_later(Reply()).scope is CacheScope.CLIENT
 
 
-def test_a_plugin_that_states_scopes_itself_is_left_alone() -> None:
-    """A plugin that declares its scopes, and the core, keep the scope that they set."""
+def test_declared_scopes_are_kept() -> None:
+    """Scopes are declared by plugins and by the server core."""
     for context in (CORE, PluginContext("acl", CacheScope.CLIENT_CLASS, states_reuse=True)):
         invocation = Invocation(context)
         invocation.read(CacheScope.CLIENT)
@@ -49,7 +48,7 @@ def test_a_plugin_that_states_scopes_itself_is_left_alone() -> None:
     ],
 )
 def test_a_reply_has_at_least_the_terms_of_its_source(reply: Reply, terms: tuple[object, ...]) -> None:
-    """`joined` returns a reply with the shorter lifetime, all dependencies and the narrower scope of two replies."""
+    """`joined` returns a reply with the shorter lifetime, all dependencies and the narrower scope."""
     source = Reply(lifetime=9.0, dependencies=(("a",),), scope=CacheScope.CLIENT_CLASS)
     found = carried(reply, source)
     assert (found.lifetime, found.dependencies, found.scope) == terms

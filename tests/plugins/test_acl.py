@@ -1,4 +1,4 @@
-"""The plugin `acl` (docs/behaviour/plugins.md#acl)."""
+"""The plugin *acl* (docs/behaviour/plugins.md#acl)."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ BEHIND = Reply(flags=AA, answer=world.records("a.example.org. 5 IN A 10.0.0.1"),
 
 
 class Policed:
-    """The plugin *acl*, followed by a plugin that answers everything."""
+    """The plugin *acl*, followed by a plugin that answers every query."""
 
     def __init__(self, text: str) -> None:
-        """`text` is the directives."""
+        """Creates the plugins. `text` has the directives."""
         self.counters = Counters()
         self.plugin = Acl(world.options("acl", text), world.environment(counters=self.counters))
 
     def ask(self, name: str = "a.example.org.", rtype: str = "A", address: str = "192.0.2.1", **fields: Any) -> Reply:
-        """Asks as a client with this address, and returns the reply."""
+        """Sends a query from this address, and returns the reply."""
         client = Client(address, 40000, "192.0.2.53", 53, "udp")
         query = world.query(name, rtype, client=client, server="dns://:53", **fields)
         return world.now(self.plugin.handle(query, world.following(BEHIND)))
 
     def verdict(self, *args: Any, **fields: Any) -> str:
-        """Asks, and returns the rule's action as a word: allow, block, filter or drop."""
+        """Returns the action for a query as a word: allow, block, filter or drop."""
         reply = self.ask(*args, **fields)
         if reply.dropped:
             return "drop"
@@ -76,12 +76,12 @@ class Policed:
     ],
 )
 def test_decides(text: str, question: dict[str, Any], verdict: str) -> None:
-    """Rules and their lines apply in file order. A query that matches no line is allowed."""
+    """Rules, and the lines in a rule, apply in file order. A query that matches no line is allowed."""
     assert Policed(text).verdict(**question) == verdict
 
 
 def test_a_refusal_has_an_extended_error_and_is_reusable() -> None:
-    """A refusal has an extended error, and can be reused for all clients."""
+    """The refusal can be reused for all clients."""
     reply = Policed("acl {\n block\n}").ask(flags=RD | CD)
     assert reply.edns == world.edns(4096, dnssec_ok=True, options=((15, b"\0\x0f"),))
     assert (reply.flags, reply.lifetime, reply.scope) == (RD | CD, UNTIL_CHANGED, CacheScope.SHARED)
@@ -107,12 +107,12 @@ def test_a_refusal_has_an_extended_error_and_is_reusable() -> None:
     ],
 )
 def test_the_scope(text: str, name: str, scope: CacheScope) -> None:
-    """The cache scope of an *acl* reply is shared, unless the client's address was compared with a network."""
+    """The cache scope of a reply is shared, unless the client's address was compared with a network."""
     assert Policed(text).ask(name).scope is scope
 
 
 def test_clients_of_one_class_get_the_same_decision() -> None:
-    """The class of a client says which networks of the rules contain its address."""
+    """The class of a client is the set of networks in the rules that contain its address."""
     policed = Policed(
         "acl {\n allow net 10.1.0.0/16\n block net 10.0.0.0/8 type A\n}\nacl a.example.org {\n drop net 10.2.0.0/16\n}"
     )
@@ -128,7 +128,7 @@ def test_clients_of_one_class_get_the_same_decision() -> None:
 
 
 def test_counts() -> None:
-    """Requests are counted under the zone of the *acl* rule, and a reused reply is counted again."""
+    """Requests are counted with the zone of the *acl* rule. A reused reply is counted again."""
     policed = Policed("acl example.org org {\n block type MX\n filter type TXT\n drop type SRV\n}")
     for rtype in ("MX", "MX", "TXT", "SRV", "A"):
         policed.ask(rtype=rtype)
@@ -166,5 +166,4 @@ def test_counts() -> None:
     ],
 )
 def test_rejects(text: str, error: str) -> None:
-    """Each invalid directive is an error with the position of the word at fault."""
     assert world.rejection("acl", text).startswith(error)

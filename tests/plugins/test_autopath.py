@@ -1,4 +1,4 @@
-"""The plugin `autopath` (docs/behaviour/plugins.md#autopath)."""
+"""The plugin *autopath* (docs/behaviour/plugins.md#autopath)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ POD, STRANGER = "10.244.0.1", "192.0.2.1"
 
 
 class Cluster:
-    """The part of *kubernetes* that *autopath* uses."""
+    """The methods of *kubernetes* that *autopath* uses."""
 
     name = "kubernetes"
 
@@ -31,7 +31,7 @@ class Cluster:
         return zone if names.is_within(key, zone) else None
 
     def pod_namespace(self, address: str) -> str:
-        """Returns `web` for the only Pod's address, else an empty text."""
+        """Returns `web` for the address of the only Pod, else an empty text."""
         return "web" if address == POD else ""
 
 
@@ -39,7 +39,7 @@ class Chain:
     """The plugin *autopath*, followed by a chain that answers some names."""
 
     def __init__(self, text: str = "autopath @kubernetes", search: str = "corp.example", **known: Any) -> None:
-        """`known` maps names, written with `_` for dots, to the replies of the chain."""
+        """Creates the plugin. `known` maps names to the chain's replies. In these names, `_` stands for a dot."""
         options = world.options("autopath", text, zones=".")
         self.tried: list[str] = []
         self.known = {name.replace("_", "."): reply for name, reply in known.items()}
@@ -55,13 +55,11 @@ class Chain:
         return found
 
     def ask(self, name: str, address: str = POD, rtype: str = "A") -> Answer:
-        """Returns the answer to a query."""
         client = Client(address, 40000, "192.0.2.53", 53, "udp")
         return self.plugin.handle(world.query(name, rtype, client=client, server="dns://:53"), self._following)
 
 
 def found(name: str, **fields: Any) -> Reply:
-    """Returns a reply with an address record for the name."""
     return Reply(answer=world.records(f"{name} 30 IN A 192.0.2.7"), **fields)
 
 
@@ -110,13 +108,13 @@ def test_the_search_ends(known: dict[str, Any], tries: int) -> None:
 
 
 def test_no_cname_if_the_owner_is_the_query_name() -> None:
-    """If the answer's owner equals the query name, apart from letter case, no CNAME record is added."""
+    """The two names may differ in letter case."""
     chain = Chain(a_web_svc_cluster_local_=found("A.web.svc.cluster.local."))
     assert len(world.now(chain.ask("a.WEB.svc.cluster.local.")).answer) == 1
 
 
 def test_the_first_reply_is_sent_if_nothing_is_found() -> None:
-    """If no name of the search path is found, the reply to the first name is returned, even if it is an rcode alone."""
+    """The reply to the first name is sent, even if it consists of an rcode only."""
     chain = Chain(a_web_svc_cluster_local_=rcode_only(Rcode.REFUSED))
     reply = world.now(chain.ask("a.web.svc.cluster.local."))
     assert (reply.rcode, reply.has_message) == (Rcode.REFUSED, False)
@@ -133,7 +131,7 @@ def test_the_first_reply_is_sent_if_nothing_is_found() -> None:
     ],
 )
 def test_other_queries_go_to_the_next_plugin(name: str, address: str, scope: CacheScope) -> None:
-    """A name that is not in the client's namespace goes to the next plugin."""
+    """*autopath* handles only names in the client's namespace."""
     chain = Chain()
     reply = world.now(chain.ask(name, address))
     assert chain.tried == [name]
@@ -142,20 +140,20 @@ def test_other_queries_go_to_the_next_plugin(name: str, address: str, scope: Cac
 
 
 def test_the_first_element_itself_is_servfail() -> None:
-    """A query for the first search domain itself gets SERVFAIL, as in CoreDNS."""
+    """As in CoreDNS, a query for the first search domain itself gets SERVFAIL."""
     reply = world.now(Chain().ask("web.svc.cluster.local."))
     assert (reply.rcode, reply.has_message) == (Rcode.SERVFAIL, False)
 
 
 def test_names_over_255_octets_are_not_tried() -> None:
-    """*autopath* does not try a name that would exceed 255 octets (RFC 1035 §3.1)."""
+    """RFC 1035 §3.1 limits names to 255 octets."""
     chain = Chain(search="c" * 60 + "." + "d" * 60)
     chain.ask(".".join(["a" * 50] * 3) + ".web.svc.cluster.local.")
     assert len(chain.tried) == 4
 
 
 def test_the_search_path_of_a_file_is_for_every_client() -> None:
-    """With a search path from a file, replies are shared by all clients."""
+    """Replies are shared by all clients."""
     chain = Chain("autopath example.net /x", "example.net example.org", a_example_org_=found("a.example.org."))
     reply = world.now(chain.ask("a.example.net.", STRANGER))
     assert chain.tried == ["a.example.net.", "a.example.org."]
@@ -165,7 +163,7 @@ def test_the_search_path_of_a_file_is_for_every_client() -> None:
 
 
 def test_the_client_class_is_the_namespace() -> None:
-    """The client class is the namespace of the client's Pod, and depends on Pods."""
+    """The client class depends on the client's Pod."""
     plugin = Chain().plugin
     assert [plugin.client_class(address) for address in (POD, STRANGER)] == ["web", ""]
     assert plugin.client_class_dependencies == {"pod"}
@@ -199,7 +197,7 @@ def test_search_path(text: str, elements: list[str]) -> None:
 
 
 def test_gather(tmp_path: Path) -> None:
-    """A file named in the Corefile has to exist; the machine's own resolv.conf need not."""
+    """A file that the Corefile names must exist. The machine's own resolv.conf need not exist."""
     path = tmp_path / "resolv"
     options = world.options("autopath", f"autopath a.b {path}")
     assert (options.zones, options.source) == (("a.b.",), "")
@@ -220,5 +218,4 @@ def test_gather(tmp_path: Path) -> None:
     ],
 )
 def test_rejected_directives(text: str, error: str) -> None:
-    """Each invalid directive is an error with the position of the word at fault."""
     assert world.rejection("autopath", text).startswith(error)

@@ -1,4 +1,4 @@
-"""The options of `bind`."""
+"""The options of *bind*."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ def test_directives_add_up() -> None:
 
 
 def test_an_address_is_needed() -> None:
-    """`bind` without an address is an error, and so is an unknown option."""
     assert world.rejection("bind", "bind").startswith("2:1 Wrong argument count")
     assert (
         world.rejection("bind", "bind lo {\n  excpt ::1\n}") == "3:3 unknown property 'excpt' (did you mean 'except'?)"

@@ -1,4 +1,4 @@
-"""The plugin `bufsize`."""
+"""The plugin *bufsize*."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.support import world
     ],
 )
 def test_lowers_the_size(asked: Edns | None, seen: Edns | None) -> None:
-    """The UDP size of the query is lowered to the limit for the plugins that follow and for the server core."""
+    """The next plugins and the server core get the lowered UDP size."""
     query = world.query("a.", edns=asked)
     found: list[Edns | None] = []
 
@@ -38,7 +38,7 @@ def test_lowers_the_size(asked: Edns | None, seen: Edns | None) -> None:
 
 
 def test_options() -> None:
-    """The size is 1232 by default, and may be from 512 to 4096 octets."""
+    """The default is 1232. The range is from 512 to 4096 octets."""
     assert world.options("bufsize", "bufsize") == Options(1232)
     assert world.options("bufsize", "bufsize 512") == Options(512)
     assert world.rejection("bufsize", "bufsize 511").startswith("2:9 511 is out of range")

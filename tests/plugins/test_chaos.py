@@ -1,4 +1,4 @@
-"""The plugin `chaos` (docs/behaviour/plugins.md#chaos)."""
+"""The plugin *chaos* (docs/behaviour/plugins.md#chaos)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ EXPECTED_TEXTS = Options("v1", ("b", "a"))
 
 
 def ask(name: str, rtype: str = "TXT", rclass: int = Class.CH, options: Options = EXPECTED_TEXTS) -> Reply:
-    """Asks *chaos*, and returns the reply, or NOBODY if the next plugin was asked."""
+    """Returns the reply of *chaos*, or NOBODY if *chaos* passed the query to the next plugin."""
     query = world.query(name, rtype, rclass=rclass)
     return world.now(world.handled(Chaos(options, world.environment().recording()), query, world.following(NOBODY)))
 
@@ -32,7 +32,7 @@ def ask(name: str, rtype: str = "TXT", rclass: int = Class.CH, options: Options 
     ],
 )
 def test_answers_its_names(name: str, text: str) -> None:
-    """*chaos* answers its names with one TXT record of class CH with TTL 0."""
+    """The answer is one TXT record of class CH with TTL 0."""
     reply = ask(name)
     (record,) = reply.answer
     assert (record.owner, record.rclass, record.ttl) == (names.from_text(name), Class.CH, 0)
@@ -41,7 +41,7 @@ def test_answers_its_names(name: str, text: str) -> None:
 
 
 def test_shuffles_the_authors() -> None:
-    """The authors are in random order, so the reply is for one client alone."""
+    """The order is random, so the reply is for one client only."""
     reply = ask("authors.bind.")
     assert sorted(record.rdata for record in reply.answer) == [b"\1a", b"\1b"]
     assert reply.scope is CacheScope.CLIENT
@@ -61,13 +61,13 @@ def test_the_following_plugins_answer_other_names(name: str, rtype: str, rclass:
 
 
 def test_long_texts_are_cut() -> None:
-    """A long text is cut to one character string of 255 octets."""
+    """A character string has at most 255 octets."""
     (record,) = ask("version.bind.", options=Options("x" * 300)).answer
     assert record.rdata == b"\xff" + b"x" * 255
 
 
 def test_options() -> None:
-    """The version and the authors can be set; authors are sorted, without duplicates."""
+    """Authors are sorted, without duplicates."""
     assert world.options("chaos", "chaos") == Options(VERSION, AUTHORS)
     assert world.options("chaos", "chaos v2") == Options("v2", AUTHORS)
     assert world.options("chaos", "chaos v2 me you me") == Options("v2", ("me", "you"))

@@ -1,4 +1,4 @@
-"""The directive `debug`."""
+"""The directive *debug*."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ from svcdns.plugins.debug import Options
 from tests.support import world
 
 
-def test_stands_alone() -> None:
-    """*debug* takes neither arguments nor a block."""
+def test_takes_neither_arguments_nor_a_block() -> None:
     assert world.options("debug", "debug") == Options()
     assert (
         world.rejection("debug", "debug loud")

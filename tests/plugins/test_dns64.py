@@ -1,4 +1,4 @@
-"""The plugin `dns64` (docs/behaviour/plugins.md#dns64, RFC 6147)."""
+"""The plugin *dns64* (docs/behaviour/plugins.md#dns64, RFC 6147)."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ OVER_IPV6 = Client("2001:db8::1", 40000, "2001:db8::53", 53, "udp", 2)
 
 
 class Translating:
-    """The plugin *dns64*, with the replies to the AAAA query and to the A query."""
+    """The plugin *dns64*, with prepared replies to the AAAA query and to the A query."""
 
     def __init__(self, text: str = "dns64", first: Reply = NODATA, second: Reply = A) -> None:
-        """`text` is the directive."""
+        """Creates the plugin from the directive `text`."""
         self.counters, self.asked = Counters(), list[tuple[str, int]]()
         self.first, self.second = first, second
         self.plugin = Dns64(world.options("dns64", text), world.environment(counters=self.counters))
@@ -44,13 +44,12 @@ class Translating:
         return self.second
 
     def ask(self, rtype: str = "AAAA", client: Client = OVER_IPV6, **fields: Any) -> Reply:
-        """Asks the plugin, and returns the reply."""
         query = world.query("A.Example.org.", rtype, ask=self._server, client=client, server="dns://:53", **fields)
         return world.now(world.handled(self.plugin, query, world.following(self.first)))
 
 
 def test_maps_the_addresses() -> None:
-    """A records become AAAA records with TTLs bounded by the SOA record's; other records stay."""
+    """A records become AAAA records. The TTL of the SOA record limits their TTLs. Other records stay."""
     translating = Translating()
     reply = translating.ask()
     assert world.summary(reply) == [
@@ -68,14 +67,14 @@ def test_maps_the_addresses() -> None:
 
 
 def test_ttls_that_count_down_end_the_reply() -> None:
-    """The reply expires at the next second, because each TTL is the smaller of two, and one of these goes down."""
+    """Each TTL is the smaller of two TTLs. One of them goes down, so the reply expires at the next second."""
     second = Reply(answer=A.answer, lifetime=30.0, next_second=0.5)
     reply = Translating(second=second).ask()
     assert (reply.lifetime, reply.next_second) == (0.5, UNTIL_CHANGED)
 
 
 def test_600_seconds_without_a_soa() -> None:
-    """Without a SOA record, translated records have a TTL of at most 600 seconds."""
+    """Without an SOA record, translated records have a TTL of at most 600 seconds."""
     second = Reply(answer=world.records("a. 900 IN A 10.0.0.1"))
     assert Translating(first=Reply(), second=second).ask().answer[0].ttl == 600
 
@@ -108,7 +107,7 @@ def test_translates(text: str, first: Reply, fields: dict[str, Any], translated:
 
 
 def test_an_error_of_the_second_query_is_an_empty_answer() -> None:
-    """An error of the A query gives an empty answer, which keeps the TC flag."""
+    """The second query is the A query. The reply keeps its TC flag."""
     reply = Translating(second=Reply(rcode=Rcode.SERVFAIL, flags=TC)).ask()
     assert (reply.rcode, reply.answer, reply.flags) == (Rcode.NOERROR, (), RD | TC)
 
@@ -124,7 +123,7 @@ def test_the_scope() -> None:
 
 
 async def test_deferred_replies() -> None:
-    """*dns64* works with deferred replies to the AAAA query and to the A query."""
+    """The reply to the AAAA query, or to the A query, may be deferred."""
 
     async def soon(reply: Reply) -> Reply:
         return reply
@@ -147,14 +146,14 @@ async def test_deferred_replies() -> None:
     ],
 )
 def test_the_examples_of_rfc_6052(prefix: str, address: str) -> None:
-    """The examples of RFC 6052 §2.4 give the addresses that the RFC lists."""
+    """The examples are in RFC 6052 §2.4."""
     options = world.options("dns64", f"dns64 {prefix}")
     assert options == world.options("dns64", f"dns64 {{\n prefix {prefix}\n}}")
     assert ipaddress.ip_address(embedded(options.prefix, bytes((192, 0, 2, 33)))) == ipaddress.ip_address(address)
 
 
 def test_options_after_a_prefix(caplog: pytest.LogCaptureFixture) -> None:
-    """Other options before a second `prefix` have no effect, as in CoreDNS; a line is logged."""
+    """As in CoreDNS, other options before a second `prefix` have no effect. A line is logged."""
     options = world.options("dns64", "dns64 64:ff9b:1::/96 {\n translate_all\n prefix 64:ff9b:2::/96\n}")
     assert (options.translate_all, options.prefix[:6]) == (False, bytes.fromhex("0064ff9b0002"))
     assert gather(options, {}) == {}
@@ -173,5 +172,4 @@ def test_options_after_a_prefix(caplog: pytest.LogCaptureFixture) -> None:
     ],
 )
 def test_rejects(text: str, error: str) -> None:
-    """Each invalid directive is an error with the position of the word at fault."""
     assert world.rejection("dns64", text).startswith(error)

@@ -1,4 +1,4 @@
-"""The plugin `errors` (docs/behaviour/plugins.md#errors)."""
+"""The plugin *errors* (docs/behaviour/plugins.md#errors)."""
 
 from __future__ import annotations
 
@@ -16,10 +16,9 @@ TIMED_OUT = rcode_only(Rcode.SERVFAIL, "192.0.2.53:53: i/o timeout")
 
 
 class Logged:
-    """The plugin *errors* with a clock that the test sets, and the lines that it logged."""
+    """The plugin *errors* with a clock that the test moves, and the lines that the plugin logged."""
 
     def __init__(self, text: str, caplog: pytest.LogCaptureFixture) -> None:
-        """`text` is the directive."""
         caplog.set_level(logging.DEBUG)
         self.clock = world.Clock()
         self._caplog = caplog
@@ -34,12 +33,12 @@ class Logged:
 
     @property
     def lines(self) -> list[tuple[str, str]]:
-        """The log lines: level and text."""
+        """Returns level and text of each log line."""
         return [(record.levelname, record.getMessage()) for record in self._caplog.records]
 
 
 def test_logs_code_name_type_and_reason(caplog: pytest.LogCaptureFixture) -> None:
-    """An error is logged with rcode, name, type and reason. A reply without an error is not logged."""
+    """A reply without an error is not logged."""
     logged = Logged("errors", caplog)
     logged.see(TIMED_OUT, rcode_only(Rcode.NXDOMAIN), Reply())
     assert logged.lines == [("ERROR", "2 example.org. A: 192.0.2.53:53: i/o timeout")]
@@ -61,7 +60,9 @@ def test_consolidates(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_shows_the_first_and_the_rest_at_the_end(caplog: pytest.LogCaptureFixture) -> None:
-    """With `show_first`, the first error is logged at once. A stop logs the number of all errors."""
+    """With `show_first`, the first error is logged immediately. When the plugin stops, it logs the number of all
+    errors.
+    """
     logged = Logged("errors {\n consolidate 1m30s timeout show_first\n}", caplog)
     logged.see(TIMED_OUT, TIMED_OUT, TIMED_OUT)
     assert logged.lines == [("ERROR", "2 example.org. A: 192.0.2.53:53: i/o timeout")]
@@ -92,5 +93,4 @@ def test_reads_rules() -> None:
     ],
 )
 def test_rejects(text: str, error: str) -> None:
-    """Each invalid directive is an error with the position of the word at fault."""
     assert world.rejection("errors", text).startswith(error)

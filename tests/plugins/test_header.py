@@ -1,4 +1,4 @@
-"""The plugin `header`."""
+"""The plugin *header*."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.support import world
 
 
 def test_changes_replies() -> None:
-    """The given header bits are set or cleared in replies; other bits stay."""
+    """Header bits that the directive does not name are not changed."""
     header = Header(
         world.options("header", "header {\n response set ra AA\n response clear rd\n}"), world.environment()
     )
@@ -22,7 +22,7 @@ def test_changes_replies() -> None:
 
 
 def test_changes_queries() -> None:
-    """The next plugin sees the changed header bits, and a reply copies them."""
+    """The next plugin gets the changed header bits, and a reply copies them."""
     header = Header(world.options("header", "header {\n query clear RD\n}"), world.environment())
     seen: list[int] = []
 
@@ -49,7 +49,6 @@ def test_changes_queries() -> None:
     ],
 )
 def test_options(text: str, expected: Options) -> None:
-    """Each valid directive has the expected changes of header bits."""
     assert world.options("header", text) == expected
 
 
@@ -64,5 +63,4 @@ def test_options(text: str, expected: Options) -> None:
     ],
 )
 def test_rejects(text: str, error: str) -> None:
-    """Each invalid directive is an error with the position of the word at fault."""
     assert world.rejection("header", text).startswith(error)

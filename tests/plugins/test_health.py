@@ -1,4 +1,4 @@
-"""The options of `health`."""
+"""The options of *health*."""
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ from tests.support import world
     ],
 )
 def test_reads(text: str, read: Options) -> None:
-    """Each form of the directive gives the expected address and lame duck time."""
     assert world.options("health", text) == read
 
 
@@ -35,10 +34,9 @@ def test_reads(text: str, read: Options) -> None:
     ],
 )
 def test_rejects(text: str, error: str) -> None:
-    """Each invalid directive is an error with the position of the word at fault."""
     assert world.rejection("health", text).startswith(error)
 
 
 def test_buckets_are_those_of_coredns() -> None:
-    """The buckets of the metric are 0.25 ms, 2.5 ms, 25 ms, 0.25 s and 2.5 s."""
+    """The buckets are 0.25 ms, 2.5 ms, 25 ms, 0.25 s and 2.5 s."""
     assert HEALTH_DURATION.buckets == pytest.approx((0.00025, 0.0025, 0.025, 0.25, 2.5))

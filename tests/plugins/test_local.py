@@ -1,4 +1,4 @@
-"""The plugin `local` (docs/behaviour/plugins.md#local)."""
+"""The plugin *local* (docs/behaviour/plugins.md#local)."""
 
 from __future__ import annotations
 
@@ -47,14 +47,14 @@ def soa(owner: str) -> str:
     ],
 )
 def test_answers(name: str, rtype: str, expected: list[str]) -> None:
-    """*local* answers without AA, and its replies can be reused without a time limit."""
+    """Replies have no AA, and can be reused without a time limit."""
     reply = world.now(Local(Options(), world.environment()).handle(world.query(name, rtype), world.following()))
     assert world.summary(reply) == expected
     assert (reply.flags, reply.lifetime) == (RD, UNTIL_CHANGED)
 
 
 def test_the_apex_soa() -> None:
-    """The SOA record of a local zone is in the answer section if it was queried."""
+    """A query for the SOA record of a local zone has it in the answer section."""
     reply = world.now(
         Local(Options(), world.environment()).handle(world.query("255.in-addr.arpa.", "SOA"), world.following())
     )
@@ -71,12 +71,11 @@ def test_the_apex_soa() -> None:
     ],
 )
 def test_the_following_plugins_answer_other_names(name: str, options: Options) -> None:
-    """Names that are not local go to the next plugin."""
     assert Local(options, world.environment()).handle(world.query(name), world.following(NOBODY)) is NOBODY
 
 
-def test_counts_names_below_and_with_localhost() -> None:
-    """Names with `localhost` as a label, except `localhost.` itself, are counted, also when the reply is reused."""
+def test_counts_names_with_the_label_localhost() -> None:
+    """The name `localhost.` itself is not counted. Reused replies are counted, too."""
     counters = Counters()
     local = Local(Options(), world.environment(counters=counters))
     assert world.now(local.handle(world.query("localhost."), world.following())).increments == ()
@@ -87,7 +86,7 @@ def test_counts_names_below_and_with_localhost() -> None:
 
 
 def test_options() -> None:
-    """`localhost_prefix` is on by default; the last value counts."""
+    """`localhost_prefix` is on by default. If it is given twice, the last value is used."""
     assert world.options("local", "local") == Options(localhost_prefix=True)
     assert world.options("local", "local {\n localhost_prefix off\n}") == Options(localhost_prefix=False)
     assert world.options("local", "local {\n localhost_prefix off\n localhost_prefix on\n}") == Options(

@@ -1,4 +1,4 @@
-"""The plugin `log` (docs/behaviour/plugins.md#log)."""
+"""The plugin *log* (docs/behaviour/plugins.md#log)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NXDOMAIN = Reply(rcode=Rcode.NXDOMAIN)
 
 
 def lines(text: str, caplog: pytest.LogCaptureFixture, *answered: tuple[Query, Reply]) -> list[str]:
-    """Returns the lines logged for these queries."""
+    """Returns the lines that are logged for these queries."""
     caplog.set_level(logging.INFO)
     plugin = Log(world.options("log", text), world.environment())
     for query, reply in answered:
@@ -26,14 +26,14 @@ def lines(text: str, caplog: pytest.LogCaptureFixture, *answered: tuple[Query, R
 
 
 def test_common_format(caplog: pytest.LogCaptureFixture) -> None:
-    """The default log format is CoreDNS's, with the query name in lower case."""
+    """The default format is CoreDNS's, with the query name in lower case."""
     asked = world.query("A.example.org.", ident=4711, edns=world.edns(1232, dnssec_ok=True))
     line = '192.0.2.1:40000 - 4711 "A IN a.example.org. udp 40 true 1232" NOERROR qr,aa,rd 83 0.000123000s'
     assert lines("log", caplog, (asked, POSITIVE)) == [line]
 
 
 def test_ipv6_client_without_edns_over_tcp(caplog: pytest.LogCaptureFixture) -> None:
-    """An IPv6 client is logged in brackets, and the size limit is that of TCP."""
+    """The address is in brackets, and the size limit is that of TCP."""
     asked = world.query("a.", "TXT", client=Client("2001:db8::1", 9, "::1", 53, "tcp", 2))
     assert lines("log . {combined}", caplog, (asked, NXDOMAIN)) == [
         '[2001:db8::1]:9 - 0 "TXT IN a. tcp 40 false 65535" NXDOMAIN qr 83 0.000123000s "0"'
@@ -44,13 +44,13 @@ def test_ipv6_client_without_edns_over_tcp(caplog: pytest.LogCaptureFixture) -> 
 def test_the_size_that_a_reply_may_have(
     protocol: str, size: int, logged: int, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The reply size limit in the log is 65535 over TCP, whatever EDNS says, as in CoreDNS."""
+    """As in CoreDNS, the logged limit is 65535 over TCP, whatever EDNS says."""
     asked = world.query("a.", edns=world.edns(size), client=Client("192.0.2.1", 9, "192.0.2.53", 53, protocol, 1))
     assert lines("log . {>bufsize}", caplog, (asked, POSITIVE)) == [str(logged)]
 
 
 def test_the_first_rule_that_covers_the_name_decides(caplog: pytest.LogCaptureFixture) -> None:
-    """The first rule for the name decides whether a reply is logged, even if a later rule would log it."""
+    """A later rule does not apply, even if it would log the reply."""
     text = "log example.org {\n class denial\n}\nlog . {name}"
     inside, outside = world.query("x.example.org."), world.query("elsewhere.")
     found = lines(text, caplog, (inside, POSITIVE), (outside, POSITIVE), (inside, NXDOMAIN))
@@ -58,12 +58,11 @@ def test_the_first_rule_that_covers_the_name_decides(caplog: pytest.LogCaptureFi
 
 
 def test_placeholders(caplog: pytest.LogCaptureFixture) -> None:
-    """`{/...}` without metadata is a dash, and unknown placeholders stay as they are."""
+    """`{/...}` without metadata becomes a dash. Unknown placeholders are not replaced."""
     text = 'log . "{local} {rsize} {/kubernetes/kind} {odd} {>rflags}"'
     assert lines(text, caplog, (world.query("a."), POSITIVE)) == ["192.0.2.53 83 - {odd} qr,aa,rd"]
 
 
 def test_rejects() -> None:
-    """An unknown class and an unknown option are errors with a position."""
     assert world.rejection("log", "log {\n class good\n}").startswith("3:8 'good' is unknown; one of all, success")
     assert world.rejection("log", "log {\n klass all\n}") == "3:2 unknown property 'klass' (did you mean 'class'?)"

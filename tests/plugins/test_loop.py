@@ -1,4 +1,4 @@
-"""The plugin `loop`: probes, finding a loop and its end, across workers."""
+"""The plugin *loop*: probes, and finding the beginning and end of a loop, across workers."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ UNREACHED = rcode_only(Rcode.SERVFAIL, "no healthy proxies")
 
 
 class Node:
-    """The workers of one server with the plugin *loop*, and a replacement for control."""
+    """The workers of one server with the plugin *loop*, and a substitute for control."""
 
     def __init__(self, count: int = 1) -> None:
-        """Creates `count` workers; the first one sends the probes."""
+        """Creates `count` workers. The first worker sends the probes."""
         self.clock = world.Clock()
         self.asked: list[Query] = []
         self.answer: Callable[[Query], Answer] = lambda _: THERE
@@ -59,13 +59,13 @@ class Node:
         return self.answer(query)
 
     async def start(self) -> None:
-        """Starts all workers, in the order of their slots, until the first probe is answered."""
+        """Starts all workers in the order of their slots, and waits until the first probe is answered."""
         for worker in self.workers:
             worker.start()
         await settle()
 
     async def after(self, seconds: float) -> None:
-        """Moves the clock forward by `seconds`, with a tick of each worker every second."""
+        """Moves the clock forward by `seconds`. Each worker's timer runs every second."""
         end = self.clock.now + seconds
         while self.clock.now < end:
             self.clock.turn(min(1.0, end - self.clock.now))
@@ -74,12 +74,12 @@ class Node:
             await settle()
 
     def probe(self, client: Any = world.CLIENT) -> Query:
-        """Returns the last probe as a query, from a socket or from the plugin's own client."""
+        """Returns the last probe as a query. It comes from a socket, or from the plugin's own client."""
         last = self.asked[-1]
         return world.query(names.to_text(last.name).upper(), "HINFO", client=client)
 
     def comes_back(self, slot: int = 0) -> Reply:
-        """Passes the last probe to a worker, as if it had come back, and returns the reply."""
+        """Passes the last probe to a worker, as if the upstream had returned it. Returns the worker's reply."""
         return world.now(self.workers[slot].handle(self.probe(), world.following(THERE)))
 
     def forwards(self, slot: int = 0) -> bool:
@@ -88,7 +88,7 @@ class Node:
 
     @property
     def found(self) -> list[float]:
-        """The value of the loop metric of each worker."""
+        """Returns the loop metric of each worker."""
         return [world.counted(one).get((FOUND.name, "dns://:53", "example.org."), 0) for one in self.counters]
 
 
@@ -99,7 +99,7 @@ async def settle() -> None:
 
 
 async def test_a_probe_is_sent_at_the_start_and_from_time_to_time() -> None:
-    """A probe is a query of type HINFO for a new name, sent at the start and repeated after a pause."""
+    """A probe is a query of type HINFO for a new name."""
     node = Node(2)
     await node.start()
     (query,) = node.asked
@@ -113,8 +113,8 @@ async def test_a_probe_is_sent_at_the_start_and_from_time_to_time() -> None:
     assert node.found == [0, 0]
 
 
-async def test_a_probe_that_goes_out_passes_and_one_that_comes_back_does_not() -> None:
-    """An outgoing probe is forwarded, also during a loop, and a returning one gets SERVFAIL."""
+async def test_a_probe_is_forwarded_when_sent_and_refused_when_it_returns() -> None:
+    """An outgoing probe is forwarded even during a loop. A returning probe gets SERVFAIL."""
     node = Node()
     await node.start()
     mine = node.asked[0]
@@ -123,8 +123,8 @@ async def test_a_probe_that_goes_out_passes_and_one_that_comes_back_does_not() -
         assert node.comes_back().rcode == Rcode.SERVFAIL
 
 
-async def test_a_worker_that_receives_a_probe_tells_all(caplog: pytest.LogCaptureFixture) -> None:
-    """When a worker receives a probe, all workers stop forwarding, one line is logged, and the metric is 1."""
+async def test_a_worker_that_receives_a_probe_informs_all_workers(caplog: pytest.LogCaptureFixture) -> None:
+    """All workers stop forwarding, one line is logged, and the metric is 1."""
     node = Node(3)
     await node.start()
     with caplog.at_level(logging.INFO, "svcdns"):
@@ -138,7 +138,7 @@ async def test_a_worker_that_receives_a_probe_tells_all(caplog: pytest.LogCaptur
 
 
 async def test_clients_with_edns_get_an_extended_error() -> None:
-    """Clients with EDNS get the extended error Not Ready with a text (RFC 8914 §4.15); others get no OPT record."""
+    """The extended error is Not Ready, with a text (RFC 8914 §4.15)."""
     node = Node()
     await node.start()
     node.comes_back()
@@ -150,7 +150,7 @@ async def test_clients_with_edns_get_an_extended_error() -> None:
 
 
 async def test_probes_of_a_loop_become_rarer() -> None:
-    """While each probe comes back, the pause between probes doubles from one second up to 30 seconds."""
+    """While probes come back, the pause between two probes doubles, from one second up to 30 seconds."""
     node = Node()
 
     def led_back(_query: Query) -> Answer:
@@ -185,7 +185,7 @@ async def test_the_end_of_a_loop(caplog: pytest.LogCaptureFixture) -> None:
 
 
 async def test_a_probe_without_an_answer_changes_nothing() -> None:
-    """A probe without an answer changes nothing. Probes are frequent for the first half minute, and then rare."""
+    """Probes are frequent for the first half minute, and then rare."""
     node = Node()
     node.answer = lambda _: UNREACHED
     await node.start()
@@ -206,7 +206,7 @@ async def test_a_probe_without_an_answer_changes_nothing() -> None:
 
 
 async def test_an_exception_of_the_chain_is_logged(caplog: pytest.LogCaptureFixture) -> None:
-    """If the chain raises for a probe, this is logged, and probing continues."""
+    """Probing continues after the exception."""
     node = Node()
 
     def fails(_query: Query) -> Answer:
@@ -221,7 +221,7 @@ async def test_an_exception_of_the_chain_is_logged(caplog: pytest.LogCaptureFixt
 
 
 async def test_a_reload_keeps_a_loop() -> None:
-    """After a reload, a known loop still counts as a loop, and a probe is sent at once."""
+    """A known loop is still a loop after a reload. A new probe is sent immediately."""
     node = Node()
     await node.start()
     node.comes_back()
@@ -237,7 +237,6 @@ async def test_a_reload_keeps_a_loop() -> None:
 
 
 async def test_a_stop_cancels_the_current_probe() -> None:
-    """`stop` cancels the current probe."""
     node = Node()
     pending: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
     node.answer = lambda _: pending
@@ -258,7 +257,7 @@ async def test_a_stop_cancels_the_current_probe() -> None:
     ],
 )
 def test_only_names_of_this_block_are_probes(key: bytes, place: str, age: float, known: bool) -> None:
-    """A name counts as a probe only if this server made it for this block within the last `RECENT` seconds."""
+    """This server must have made the name for this block within the last `RECENT` seconds."""
     name = Probes(key, place, "example.org.").make(1000.0)
     assert Probes(KEY, "here", "example.org.").include(name, 1000.0 + age) is known
 
@@ -267,7 +266,6 @@ def test_only_names_of_this_block_are_probes(key: bytes, place: str, age: float,
     "name", [".", "example.org.", "1.example.org.", "x.1.example.org.", "²².1.example.org.", f"{9**60}.1.example.org."]
 )
 def test_other_names_are_not_probes(name: str) -> None:
-    """A name that is not one of this server's own probes is not taken for a probe."""
     assert not Probes(KEY, "here", "example.org.").include(names.from_text(name).lower(), 1000.0)
 
 
@@ -282,7 +280,7 @@ async def test_other_queries_pass() -> None:
 
 
 def test_the_key_is_generated_once_for_each_zone() -> None:
-    """The key of a zone's probes is generated once, so workers and reloads share it."""
+    """Workers and reloads share the key of a zone's probes."""
     made = gather(Options("example.org."), {})
     assert len(made["example.org."]) == 16
     assert gather(Options("example.org."), made) == made
@@ -290,7 +288,7 @@ def test_the_key_is_generated_once_for_each_zone() -> None:
 
 
 def test_takes_no_arguments() -> None:
-    """*loop* takes no arguments, and may occur only once in a block."""
+    """*loop* may occur only once in a block."""
     assert world.options("loop", "loop", zones="a.b") == Options("a.b.")
     assert world.rejection("loop", "loop twice").startswith("2:6 Wrong argument count")
     assert world.rejection("loop", "loop\nloop").startswith("3:1 plugin/loop: this plugin can only be used once")

@@ -1,4 +1,4 @@
-"""The plugin `minimal` (docs/behaviour/plugins.md#minimal)."""
+"""The plugin *minimal* (docs/behaviour/plugins.md#minimal)."""
 
 from __future__ import annotations
 
@@ -15,12 +15,11 @@ NS = world.records("z. 5 IN NS ns.z.")
 
 
 def ask(reply: Reply, rtype: str = "A") -> Reply:
-    """Returns the plugin's reply."""
     return world.now(Minimal(Options(), world.environment()).handle(world.query("a.", rtype), world.following(reply)))
 
 
 def test_removes_sections() -> None:
-    """*minimal* removes the authority and additional sections and the OPT record, and keeps the reuse terms."""
+    """The authority section, the additional section and the OPT record are removed. The reuse terms stay."""
     full = Reply(
         answer=A, authority=NS, additional=A, edns=world.edns(), lifetime=UNTIL_CHANGED, dependencies=(("x",),)
     )
@@ -42,17 +41,16 @@ def test_removes_sections() -> None:
     ],
 )
 def test_unchanged_replies(reply: Reply, rtype: str) -> None:
-    """Replies other than complete answers, and zone transfers, are not changed."""
+    """Only complete answers are changed, and no zone transfers."""
     assert ask(reply, rtype) is reply
 
 
 def test_a_reply_without_message_and_error() -> None:
-    """A reply of an rcode alone, for example REFUSED for a zone transfer, becomes SERVFAIL, as in CoreDNS."""
+    """As in CoreDNS, a reply of an rcode only, such as REFUSED for a zone transfer, becomes SERVFAIL."""
     assert ask(rcode_only(Rcode.REFUSED), "AXFR").rcode == Rcode.SERVFAIL
 
 
 def test_takes_no_arguments() -> None:
-    """An argument or a block is an error."""
     assert world.options("minimal", "minimal") == Options()
     assert world.rejection("minimal", "minimal now").startswith("2:9 Wrong argument count")
     assert world.rejection("minimal", "minimal {\n}").startswith("2:1 'minimal' takes no block")

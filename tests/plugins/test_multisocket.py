@@ -1,4 +1,4 @@
-"""The options of `multisocket`."""
+"""The options of *multisocket*."""
 
 from __future__ import annotations
 
@@ -26,14 +26,11 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_reads(text: str, workers: int) -> None:
-    """Each form of the directive gives the expected number of workers."""
     assert world.options("multisocket", text) == Options(workers)
 
 
-def test_more_than_the_machine_carries() -> None:
-    """If the directive asks for more workers than the machine has room for, fewer are run. A warning has the position
-    and the reason.
-    """
+def test_more_workers_than_the_machine_has_room_for() -> None:
+    """Fewer workers run. A warning has the position and the reason."""
     options = world.options("multisocket", "multisocket 64")
     line = "2:13 - multisocket: 64 workers are configured, 5 are run: as the test says"
     assert options.workers == 5
@@ -42,7 +39,7 @@ def test_more_than_the_machine_carries() -> None:
 
 
 def test_a_small_container(monkeypatch: pytest.MonkeyPatch) -> None:
-    """If no number is given, the warning has the position of the directive."""
+    """Even without a number, the warning has the position of the directive."""
     monkeypatch.setattr(multisocket, "capacity", lambda: (1, "memory"))
     (line,) = world.options("multisocket", "multisocket").warnings
     assert "2:1 - multisocket: 3 workers are configured, 1 are run: memory" in line
@@ -50,5 +47,4 @@ def test_a_small_container(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("word", ["0", "1025", "-1", "many"])
 def test_rejects(word: str) -> None:
-    """Numbers out of range, and arguments that are not numbers, are errors."""
     assert world.rejection("multisocket", f"multisocket {word}").startswith("2:13 ")

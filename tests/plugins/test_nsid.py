@@ -1,4 +1,4 @@
-"""The plugin `nsid`."""
+"""The plugin *nsid*."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ ASKS = world.edns(options=((3, b""),))
 
 
 def ask(reply: Reply, edns: Edns | None = ASKS) -> Reply:
-    """Asks the plugin *nsid*, and returns the reply."""
     return world.now(
         Nsid(Options("one two"), world.environment()).handle(world.query("a.", edns=edns), world.following(reply))
     )
@@ -33,7 +32,7 @@ def ask(reply: Reply, edns: Edns | None = ASKS) -> Reply:
     ],
 )
 def test_adds_the_identifier(made: Edns | None, expected: Edns) -> None:
-    """The identifier is added to the reply's OPT record, or to a new one."""
+    """If the reply has no OPT record, one is added."""
     assert ask(Reply(edns=made)).edns == expected
 
 
@@ -47,12 +46,12 @@ def test_adds_the_identifier(made: Edns | None, expected: Edns) -> None:
     ],
 )
 def test_unchanged_replies(reply: Reply, edns: Edns | None) -> None:
-    """Without a request for NSID, the reply is not changed."""
+    """The query does not ask for NSID."""
     assert ask(reply, edns) is reply
 
 
 def test_options() -> None:
-    """The words of *nsid* are joined by a space; the default is the host name."""
+    """The words are joined by a space. The default is the host name."""
     assert world.options("nsid", "nsid a  b") == Options("a b")
     assert world.options("nsid", "nsid") == Options()
     own = world.now(Nsid(Options(), world.environment()).handle(world.query("a.", edns=ASKS), world.following(Reply())))

@@ -16,7 +16,7 @@ from svcdns.plugins import BUILT, ORDER, known, load, outside, placed
 
 
 def module(**fields: Any) -> ModuleType:
-    """Returns the module of a plugin from outside."""
+    """Returns the module of an external plugin."""
     made = ModuleType("outside_tenant")
     made.PLUGIN = type("Tenant", (Plugin,), {"name": "tenant", "before": "cache", **fields})  # type: ignore[attr-defined]
     made.parse = lambda _block: None  # type: ignore[attr-defined]
@@ -24,10 +24,10 @@ def module(**fields: Any) -> ModuleType:
 
 
 class Installed:
-    """The installed entry points, as the test sets them."""
+    """The installed entry points. The test sets them."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Replaces the installed entry points by an empty list."""
+        """Replaces the installed entry points with an empty list."""
         self._monkeypatch = monkeypatch
         self.points: list[importlib.metadata.EntryPoint] = []
         monkeypatch.setattr(
@@ -35,7 +35,7 @@ class Installed:
         )
 
     def add(self, name: str, found: ModuleType | None = None, group: str = plugins.GROUP) -> None:
-        """Adds an entry point for a plugin; the plugin's module is `found`, or missing."""
+        """Adds an entry point for a plugin. If `found` is None, the plugin's module is missing."""
         path = f"outside_{name}_{len(self.points)}"
         self.points.append(importlib.metadata.EntryPoint(name, path, group))
         if found is not None:
@@ -44,7 +44,7 @@ class Installed:
 
 @pytest.fixture
 def installed(monkeypatch: pytest.MonkeyPatch) -> Iterator[Installed]:
-    """Yields the installed entry points; the caches of installed plugins are cleared before and after."""
+    """Yields the installed entry points. The caches of installed plugins are cleared before and after the test."""
     for found in (outside, plugins._outside_module):
         found.cache_clear()
     yield Installed(monkeypatch)
@@ -52,10 +52,8 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> Iterator[Installed]:
         found.cache_clear()
 
 
-def test_a_plugin_from_outside_stands_where_it_says(installed: Installed) -> None:
-    """An external plugin is placed before the plugin that it names. It is searched for only if a directive is
-    unknown.
-    """
+def test_an_external_plugin_is_placed_before_the_plugin_it_names(installed: Installed) -> None:
+    """External plugins are searched for only if a directive is unknown."""
     installed.add("tenant", module())
     assert known({"cache", "errors"}) == (ORDER, frozenset(BUILT))
     order, available = known({"tenant", "cache"})
@@ -66,7 +64,7 @@ def test_a_plugin_from_outside_stands_where_it_says(installed: Installed) -> Non
 
 
 def test_a_directive_that_is_not_built_yet_keeps_its_place(installed: Installed) -> None:
-    """An installed plugin for a directive that svcdns does not implement has CoreDNS's position for it."""
+    """The external plugin gets the position that CoreDNS has for the directive."""
     installed.add("geoip", module(name="geoip", before=""))
     order, available = known({"geoip"})
     assert order == ORDER
@@ -91,7 +89,7 @@ def test_a_directive_that_is_not_built_yet_keeps_its_place(installed: Installed)
     ],
 )
 def test_a_plugin_that_cannot_be_used(name: str, fields: dict[str, Any], text: str, installed: Installed) -> None:
-    """The error names the plugin, and says what is wrong with it."""
+    """The error names the plugin and its defect."""
     installed.add(name, module(**fields))
     with pytest.raises(ContractError) as raised:
         known({name})
@@ -100,7 +98,7 @@ def test_a_plugin_that_cannot_be_used(name: str, fields: dict[str, Any], text: s
 
 @pytest.mark.parametrize("group", ["svcdns.plugin", "svcdns_plugins", "Svcdns.Plugins"])
 def test_a_misspelt_group_of_entry_points(group: str, installed: Installed) -> None:
-    """An entry point for the directive in a group with a similar name is an error that names the right group."""
+    """The error names the right group."""
     installed.add("tenant", module(), group)
     with pytest.raises(ContractError) as raised:
         known({"tenant"})
@@ -117,7 +115,7 @@ def test_another_program_may_have_a_plugin_of_that_name(installed: Installed) ->
 
 
 def test_conflicts(installed: Installed) -> None:
-    """A plugin with the name of a built plugin, or of another installed plugin, is an error."""
+    """A plugin must not have the name of a built-in plugin, or of another installed plugin."""
     installed.add("tenant", module())
     installed.add("tenant", module())
     with pytest.raises(ContractError, match="two distributions have a plugin 'tenant'"):
@@ -130,8 +128,8 @@ def test_conflicts(installed: Installed) -> None:
         known({"tenant"})
 
 
-def test_a_module_that_is_none(installed: Installed) -> None:
-    """A plugin whose module cannot be imported, or has no plugin in it, is an error."""
+def test_a_module_without_a_plugin_is_an_error(installed: Installed) -> None:
+    """A module that cannot be imported is an error, too."""
     installed.add("tenant")
     with pytest.raises(
         ContractError, match="the plugin 'tenant' of an unknown distribution cannot be imported: ModuleNotFoundError"
@@ -147,10 +145,8 @@ def test_a_module_that_is_none(installed: Installed) -> None:
         load("nobody")
 
 
-def test_plugins_from_outside_that_stand_before_each_other() -> None:
-    """Plugins that name each other as their successor in the order are placed one after the other. A circle is an
-    error.
-    """
+def test_external_plugins_that_name_each_other() -> None:
+    """A plugin may name another external plugin as its successor. A circle is an error."""
     assert placed(("a", "b"), {"y": "x", "x": "b", "z": "b"}) == ("a", "y", "x", "z", "b")
     with pytest.raises(ContractError, match="plugin/x: it is to stand before 'y', which is no other directive"):
         placed(("a",), {"x": "y", "y": "x"})

@@ -1,4 +1,4 @@
-"""The options of `prometheus`."""
+"""The options of *prometheus*."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.support import world
     ],
 )
 def test_reads(text: str, read: Options) -> None:
-    """The directive sets the listen address; the default is localhost:9153."""
+    """The default listen address is localhost:9153."""
     assert world.options("prometheus", text) == read
 
 
@@ -30,5 +30,4 @@ def test_reads(text: str, read: Options) -> None:
     ],
 )
 def test_rejects(text: str, error: str) -> None:
-    """Each invalid directive is an error with the position of the word at fault."""
     assert world.rejection("prometheus", text).startswith(error)

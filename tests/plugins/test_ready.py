@@ -1,4 +1,4 @@
-"""The options of `ready`."""
+"""The options of *ready*."""
 
 from __future__ import annotations
 
@@ -17,11 +17,10 @@ from tests.support import world
     ],
 )
 def test_reads(text: str, read: Options) -> None:
-    """Each form of the directive gives the expected address and mode."""
     assert world.options("ready", text) == read
 
 
 def test_rejects() -> None:
-    """The error for an unknown mode names the known ones."""
+    """The error for an unknown mode names the known modes."""
     error = "3:10 'often' is unknown; one of until-ready, continuously was expected"
     assert world.rejection("ready", "ready {\n monitor often\n}") == error

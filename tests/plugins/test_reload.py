@@ -1,4 +1,4 @@
-"""The options of `reload`."""
+"""The options of *reload*."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ from tests.support import world
     ],
 )
 def test_reads(text: str, read: Options) -> None:
-    """Each form of the directive gives the expected interval and jitter."""
     assert world.options("reload", text) == read
 
 
@@ -33,5 +32,4 @@ def test_reads(text: str, read: Options) -> None:
     ],
 )
 def test_rejects(text: str, error: str) -> None:
-    """Each invalid directive is an error with the position of the word at fault."""
     assert world.rejection("reload", text).startswith(error)

@@ -1,4 +1,4 @@
-"""The directive `root`."""
+"""The directive *root*."""
 
 from __future__ import annotations
 
@@ -6,12 +6,10 @@ from svcdns.plugins.root import Options
 from tests.support import world
 
 
-def test_the_last_one_counts() -> None:
-    """Of two `root` directives, the second one applies."""
+def test_the_last_directive_applies() -> None:
     assert world.options("root", "root zones\nroot other") == Options("other")
 
 
 def test_takes_one_folder() -> None:
-    """*root* takes exactly one folder."""
     assert world.rejection("root", "root").startswith("2:1 Wrong argument count")
     assert world.rejection("root", "root a b").startswith("2:8 Wrong argument count")

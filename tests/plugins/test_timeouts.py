@@ -1,4 +1,4 @@
-"""The options of `timeouts`."""
+"""The options of *timeouts*."""
 
 from __future__ import annotations
 
@@ -38,5 +38,4 @@ def test_reads(text: str, timeouts: Timeouts) -> None:
     ],
 )
 def test_rejects(text: str, error: str) -> None:
-    """Each invalid directive is an error with the position of the word at fault."""
     assert world.rejection("timeouts", text).startswith(error)

@@ -1,4 +1,4 @@
-"""The options of `tls`, and its files."""
+"""The options of *tls*, and its files."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from tests.support.certificates import authority, pair
     ],
 )
 def test_reads(text: str, fields: dict[str, Any]) -> None:
-    """Paths in *tls* are relative to the folder of *root*."""
+    """Paths are relative to the folder of *root*."""
     options = world.options("tls", text, root="/root")
     assert {name: getattr(options, name) for name in fields} == fields
 
@@ -71,12 +71,11 @@ def test_reads(text: str, fields: dict[str, Any]) -> None:
     ],
 )
 def test_rejects(text: str, error: str) -> None:
-    """Each invalid directive is an error with the position of the word at fault."""
     assert world.rejection("tls", text).startswith(error)
 
 
 def served(folder: Path, more: str = "") -> tuple[Options, dict[str, bytes], ServerTls]:
-    """Writes a certificate and key, and returns the options, the plugin data and its decoded form."""
+    """Writes a certificate and key. Returns the options, the plugin data, and the decoded plugin data."""
     if not (folder / "server.crt").exists():
         pair().write(folder)
     options = world.options("tls", f"tls server.crt server.key {more}", root=str(folder))
@@ -85,7 +84,7 @@ def served(folder: Path, more: str = "") -> tuple[Options, dict[str, bytes], Ser
 
 
 def test_the_data_for_workers(tmp_path: Path) -> None:
-    """Workers get certificate, key and authorities, and whether clients must have a certificate."""
+    """Workers get the certificate, the key, the authorities, and the rule for client certificates."""
     authority().write(tmp_path)
     options, _, got = served(tmp_path, "ca.crt {\n client_auth verify_if_given\n}")
     assert (got.material.certificates, got.material.key, got.material.authorities) == (*pair(), authority().pem)
@@ -95,7 +94,7 @@ def test_the_data_for_workers(tmp_path: Path) -> None:
 
 
 def test_without_authorities_the_systems_are_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without given authorities, the system's valid ones verify clients. None are read if clients are not verified."""
+    """If clients are not verified, no authorities are read."""
     bundle = authority().write(tmp_path, "bundle")
     bundle.write_bytes(b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n" + bundle.read_bytes())
     monkeypatch.setenv(ssl.get_default_verify_paths().openssl_cafile_env, str(bundle))
@@ -113,7 +112,7 @@ def test_without_authorities_the_systems_are_used(tmp_path: Path, monkeypatch: p
     ],
 )
 def test_a_pair_that_cannot_be_used(tmp_path: Path, write: dict[str, bytes | None], error: str) -> None:
-    """A certificate and key that cannot be used end the start, with the position of the directive."""
+    """The start fails, with the position of the directive."""
     pair().write(tmp_path)
     for name, content in write.items():
         (tmp_path / name).unlink() if content is None else (tmp_path / name).write_bytes(content)
@@ -123,14 +122,14 @@ def test_a_pair_that_cannot_be_used(tmp_path: Path, write: dict[str, bytes | Non
 
 
 def test_an_expired_certificate_is_served_with_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """An expired certificate is served with a warning: clients decide whether they accept it."""
+    """Clients decide whether they accept the certificate."""
     authority().pair("dns.test", days=-1).write(tmp_path)
     served(tmp_path)
     assert "expired on" in caplog.text
 
 
 def test_a_key_log_is_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """*tls* with `keylog` logs a warning. A key log that cannot be written is an error."""
+    """A key log that cannot be written is an error."""
     served(tmp_path, "{\n keylog log\n}")
     assert f"whoever can read {tmp_path}/log can decrypt" in caplog.text
     with pytest.raises(CorefileError, match=r"plugin/tls: open .*nowhere/log: no such file"):
@@ -138,7 +137,7 @@ def test_a_key_log_is_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture
 
 
 def test_a_new_pair(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """A new certificate is sent to the workers once, and logged."""
+    """The new certificate is sent to the workers once, and logged."""
     caplog.set_level("INFO")
     options, known, _ = served(tmp_path)
     assert refresh(options, known) == {}
@@ -152,7 +151,7 @@ def test_a_new_pair(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_a_broken_new_pair(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """If the new pair is invalid, the old one stays in use, marked as refused, with one error in the log."""
+    """The old pair stays in use. The new pair is marked as refused, with one error in the log."""
     options, known, before = served(tmp_path)
     (tmp_path / "server.key").write_bytes(authority().pair("dns.test").key)
     broken = refresh(options, known)

@@ -1,4 +1,4 @@
-"""The plugin `visibility` (docs/plugins/visibility.md)."""
+"""The plugin *visibility* (docs/plugins/visibility.md)."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def chains(rules: str = TWO_LINES, more: str = "", objects: Iterable[ClusterObje
 
 
 def seen(found: Chains, client: str) -> str:
-    """Returns the names of the Services with the name `web` or `other` that the client sees, as text."""
+    """Returns, as text, which Services with the name `web` or `other` the client sees."""
     services = ("web.a", "other.a", "web.b", "web.common")
     return " ".join(
         name for name in services if rcode(found.ask(f"{name}.svc.cluster.local.", client=client)) == "NOERROR"
@@ -92,7 +92,6 @@ def seen(found: Chains, client: str) -> str:
 
 
 def rcode(wire: bytes) -> str:
-    """Returns the response code of a reply."""
     return dns.rcode.to_text(dns.message.from_wire(wire).rcode())
 
 
@@ -131,13 +130,13 @@ def rcode(wire: bytes) -> str:
     ],
 )
 def test_decides(rules: str, client: str, expected: str) -> None:
-    """A client sees the union of what its rules show, with and without the answer table."""
+    """A client sees each Service that at least one of its rules shows."""
     found = chains(rules)
     assert [seen(found, client) for _ in range(3)] == [expected] * 3
 
 
 def test_clients_of_all_kinds_in_turn() -> None:
-    """The answer table gives no client the reply of another, in whatever order they come."""
+    """The answer table never gives a client the reply of another client."""
     found, rng = chains(), Random(7)
     expected = {
         POD_A: "web.a other.a web.common",
@@ -173,7 +172,7 @@ def test_clients_of_all_kinds_in_turn() -> None:
     ],
 )
 def test_a_hidden_name_is_answered_like_a_missing_one(hidden: str, missing: str, rtype: str) -> None:
-    """The replies differ in the query name alone: in no flag, section, TTL or option, and not in their order."""
+    """The replies differ only in the query name."""
     found = chains()
     assert rcode(found.ask(hidden, rtype, POD_A)) in ("NOERROR", "NXDOMAIN")
     for _ in range(3):
@@ -185,7 +184,7 @@ def test_a_hidden_name_is_answered_like_a_missing_one(hidden: str, missing: str,
 
 
 def test_an_alias_to_a_hidden_service() -> None:
-    """An ExternalName in the client's namespace whose target is hidden is answered as if the target did not exist."""
+    """The ExternalName Service in the client's namespace is answered as if its target did not exist."""
     found = chains()
     without = chains(objects=[one for one in OBJECTS if one.namespace != "a" and one.name != "a"])
     name = "to-a.b.svc.cluster.local."
@@ -197,7 +196,7 @@ def test_an_alias_to_a_hidden_service() -> None:
 
 
 def test_an_address_that_passes_to_another_pod_keeps_no_rights() -> None:
-    """When an address passes to a new Pod, it has the rights of the new Pod at once, also for stored replies."""
+    """The address immediately has the rights of the new Pod, also for stored replies."""
     for order in ("first the old Pod ends", "first the new Pod starts"):
         found = chains()
         old, new = Gone(Kind.POD, "a", "pod-a"), Pod("b", "pod-new", POD_A)
@@ -212,7 +211,7 @@ def test_an_address_that_passes_to_another_pod_keeps_no_rights() -> None:
 
 
 def test_a_pod_that_changes_its_address() -> None:
-    """When a Pod gets another address, the old address loses the Pod's rights, and the new address gets them."""
+    """The old address loses the Pod's rights, and the new address gets them."""
     found = chains()
     assert seen(found, POD_A) == "web.a other.a web.common"
     found.apply(Pod("a", "pod-a", "10.244.0.99"))
@@ -221,7 +220,7 @@ def test_a_pod_that_changes_its_address() -> None:
 
 
 def test_the_second_pod_of_an_address_ends() -> None:
-    """An address of two Pods has no rights. When one of the Pods ends, the address has the rights of the other one."""
+    """An address of two Pods has no rights. When one Pod ends, the address has the rights of the other Pod."""
     found = chains()
     assert seen(found, TWINS) == "web.common"
     found.apply(Gone(Kind.POD, "a", "twin-b"))
@@ -229,7 +228,7 @@ def test_the_second_pod_of_an_address_ends() -> None:
 
 
 def test_labels_of_namespaces_change() -> None:
-    """New labels of the Service's or of the client's namespace change at once what clients see."""
+    """The labels of the Service's and of the client's namespace determine what clients see."""
     found = chains("own\nshared labels shared=true\nallow labels team=blue see namespace common")
     for _ in range(3):
         assert seen(found, POD_A) == "web.a other.a web.common"
@@ -242,8 +241,8 @@ def test_labels_of_namespaces_change() -> None:
 
 
 def test_before_the_first_list_a_stranger_gets_no_default() -> None:
-    """Until the Pods are listed, every client may be a Pod, so the default does not apply. Hidden names are SERVFAIL
-    then, like all names that are not known yet.
+    """Until the Pods are listed, every client may be a Pod, so the default for other clients does not apply. Hidden
+    names get SERVFAIL.
     """
     found = Chains(COREFILE % ("own\nshared labels shared=true\ndefault all", ""), OBJECTS, synced=False)
     assert seen(found, NOBODY) == "web.common"
@@ -253,9 +252,7 @@ def test_before_the_first_list_a_stranger_gets_no_default() -> None:
 
 
 def test_an_alias_that_was_answered_before_the_first_list() -> None:
-    """Before the first list, the target of an alias is hidden. After the list, clients get the target, and not a stored
-    reply.
-    """
+    """Before the list, the target is hidden. After the list, clients get the target, and not a stored reply."""
     found = Chains(COREFILE % ("shared namespace b\ndefault all", ""), OBJECTS, synced=False)
     for _ in range(3):
         assert b"\x0a\x00\x00\x01" not in found.ask("to-a.b.svc.cluster.local.", client=NOBODY)
@@ -264,7 +261,7 @@ def test_an_alias_that_was_answered_before_the_first_list() -> None:
 
 
 def test_an_alias_into_a_block_without_the_plugin() -> None:
-    """The target of an alias is answered by the rules of its own block. Here that block does not hide anything."""
+    """The rules of the target's block apply. Here that block hides nothing."""
     open_block = "\nopen.test {\n kubernetes open.test\n}\n"
     alias = Service("b", "to-open", (), external_name="web.a.svc.open.test")
     found = Chains(COREFILE % ("own", "") + open_block, (*OBJECTS, alias))
@@ -284,8 +281,8 @@ def forwarded(query: Query) -> Reply:
 
 
 def test_cache_keeps_no_reply_that_depends_on_the_client() -> None:
-    """With fallthrough, a hidden name gets the upstream's answer. *cache* does not give this answer to other clients;
-    outside names are cached for all clients.
+    """With fallthrough, a hidden name gets the upstream's answer. *cache* must not give it to clients that see the
+    Service.
     """
     asked: list[str] = []
 
@@ -306,8 +303,8 @@ def test_cache_keeps_no_reply_that_depends_on_the_client() -> None:
 
 
 def test_a_reload_that_adds_the_plugin() -> None:
-    """A reply in *cache* that was made from the cluster before the reload is not given to clients that may not see the
-    Service now: neither by the cache of the same block, nor by that of a block with an alias into the cluster.
+    """*cache* has replies from before the reload. A client that may not see the Service must not get them, also not
+    through an alias in another block.
     """
     plain = (
         ". {\n cache 30\n %s kubernetes cluster.local\n forward . 192.0.2.53\n}\n"
@@ -325,9 +322,7 @@ def test_a_reload_that_adds_the_plugin() -> None:
 
 
 def test_cache_keeps_no_alias_of_a_hidden_service() -> None:
-    """*cache* does not keep the answer for an ExternalName of a hidden Service, although its addresses come from an
-    upstream.
-    """
+    """The ExternalName Service is hidden, but its addresses come from an upstream."""
     objects = (*OBJECTS, Service("a", "ext", (), external_name="www.example.org"))
     corefile = ". {\n visibility {\n own\n }\n cache 30\n kubernetes cluster.local\n forward . 192.0.2.53\n}"
     for clients in ((POD_A, POD_B), (POD_B, POD_A)):
@@ -338,7 +333,7 @@ def test_cache_keeps_no_alias_of_a_hidden_service() -> None:
 
 
 def test_cache_does_not_show_the_spelling_of_another_client() -> None:
-    """Each client gets names in its own letter case, so none can find out for which names others have asked."""
+    """From another letter case, a client could learn which names other clients have queried."""
     found = chains(more="cache 30")
     for _ in range(3):
         assert b"\x07CLUSTER" in found.ask("web.a.svc.CLUSTER.local.", client=POD_A)
@@ -346,14 +341,14 @@ def test_cache_does_not_show_the_spelling_of_another_client() -> None:
 
 
 def test_rewrite_to_a_hidden_name() -> None:
-    """A name that is rewritten to a hidden name is NXDOMAIN; for a client that sees the name it has the address."""
+    """The reply is NXDOMAIN. A client that sees the target gets its address."""
     found = chains(more="rewrite name exact short.test web.a.svc.cluster.local answer auto")
     for client, expected in ((POD_A, "NOERROR"), (POD_B, "NXDOMAIN")) * 3:
         assert rcode(found.ask("short.test.", client=client)) == expected
 
 
 def test_autopath_does_not_find_hidden_names() -> None:
-    """The search path of a Pod skips hidden names, as it skips names that do not exist."""
+    """The search path of a Pod skips hidden names like nonexistent names."""
     found = chains(more="autopath @kubernetes")
     name = "web.a.b.svc.cluster.local."
     assert rcode(found.ask(name, client=POD_B)) == "NXDOMAIN"
@@ -362,7 +357,7 @@ def test_autopath_does_not_find_hidden_names() -> None:
 
 
 def test_acl_refuses_before_visibility() -> None:
-    """*acl* decides first: its REFUSED does not depend on what the client may see."""
+    """REFUSED does not depend on what the client may see."""
     found = chains(more="acl {\n block net 10.244.0.12\n}")
     assert rcode(found.ask("web.b.svc.cluster.local.", client=POD_B)) == "REFUSED"
     assert seen(found, POD_A) == "web.a other.a web.common"
@@ -377,7 +372,7 @@ def transferred(found: Chains, zone: str, client: str) -> str:
 
 @pytest.mark.parametrize("zone", ["cluster.local.", "ext.test."])
 def test_transfers(zone: str) -> None:
-    """A transfer has the records that the client may see, and no name of another Service."""
+    """A transfer has only records that the client may see."""
     found = chains("own\nshared labels shared=true\nallow net 198.51.100.1 see all")
     whole, part = transferred(found, zone, NOBODY), transferred(found, zone, POD_B)
     assert f"web.a.{'svc.' if zone.startswith('cluster') else ''}{zone}" in whole
@@ -388,7 +383,7 @@ def test_transfers(zone: str) -> None:
 
 
 def test_the_name_servers_of_a_zone() -> None:
-    """NS records do not name a hidden Service: they name `ns.dns`, as if no Service had this machine's address."""
+    """NS records do not name a hidden Service. They name `ns.dns` instead."""
     dns_service = (
         Service("a", "dns", ("10.0.0.53",)),
         EndpointSlice("a", "dns-1", "dns", (HTTP,), (Endpoint(LOCAL),)),
@@ -414,7 +409,7 @@ def test_the_name_server_of_an_external_zone() -> None:
 
 
 def test_hidden_answers_are_counted() -> None:
-    """Queries from which something was hidden are counted, also those of the answer table; others are not."""
+    """A query is counted if something was hidden from its answer, also if the answer table replies."""
     found = chains()
     for _ in range(4):
         found.ask("web.a.svc.cluster.local.", client=POD_B)
@@ -447,18 +442,16 @@ def test_hidden_answers_are_counted() -> None:
     ],
 )
 def test_rejects(rules: str, expected: str) -> None:
-    """A wrong rule is an error with the position of the wrong word."""
     text = f"visibility {{\n{rules}\n}}\nkubernetes cluster.local"
     assert world.rejection("visibility", text).startswith(expected)
 
 
 def test_needs_kubernetes_in_the_block() -> None:
-    """Without *kubernetes* there is nothing to hide."""
     assert world.rejection("visibility", "visibility {\n own\n}").startswith("2:1 the server block has no 'kubernetes'")
 
 
 def test_what_is_watched() -> None:
-    """With the plugin, Pods are watched with all fields that identify clients; without it, Pods are not watched."""
+    """Pods are watched with all fields that identify clients. Without the plugin, Pods are not watched."""
     with_plugin = world.block("visibility {\n own\n}\nkubernetes cluster.local", "kubernetes")
     assert parse_kubernetes(with_plugin).watch == WatchOptions(pods=True, clients=True)
     assert parse_kubernetes(with_plugin).pods == "disabled"
@@ -493,7 +486,7 @@ RANDOM = """
 
 
 def labelled(rng: Random, state: Iterable[ClusterObject]) -> Iterator[ClusterObject]:
-    """Yields the objects, with random labels of Namespaces and random host network of Pods."""
+    """Yields the objects, with random labels of Namespaces. Random Pods use the host network."""
     for one in state:
         if isinstance(one, Namespace):
             labels = (("shared", "x"),) if rng.random() < 0.4 else ()
@@ -505,9 +498,9 @@ def labelled(rng: Random, state: Iterable[ClusterObject]) -> Iterator[ClusterObj
 
 
 def is_visible(rules: str, objects: list[ClusterObject], client: str, namespace: str, service: str) -> bool:
-    """Computes, independently of the plugin, whether the rules in `RULES` show a Service to the client.
+    """Computes whether the rules in `RULES` show a Service to the client, without using the plugin.
 
-    With an empty `service`, computes it for the namespace as a whole.
+    If `service` is empty, computes whether the client may see any Service in the namespace.
     """
     labels = {one.name: dict(one.labels) for one in objects if isinstance(one, Namespace)}
     pods = [one for one in objects if isinstance(one, Pod) and one.ip == client]
@@ -545,8 +538,9 @@ def without_hidden(rules: str, objects: list[ClusterObject], client: str) -> Ite
 @given(seed=st.integers(0, 1 << 32))
 @settings(max_examples=6, deadline=None)
 def test_as_if_hidden_objects_did_not_exist(rules: str, seed: int) -> None:
-    """In random clusters, each client gets, octet for octet, the replies of a server without the plugin whose cluster
-    has only the objects that the client may see: cold and warm, and in zone transfers.
+    """Each client gets the same octets as from a server without the plugin whose cluster has only the visible objects.
+
+    The clusters are random. Stored replies and zone transfers are compared, too.
     """
     rng = Random(seed)
     objects = list(labelled(rng, clusters.cluster(rng).values()))
@@ -572,9 +566,7 @@ def test_as_if_hidden_objects_did_not_exist(rules: str, seed: int) -> None:
 
 
 def test_lifetime_of_a_hidden_answer() -> None:
-    """The reply for a hidden name stays valid until the cluster changes, like that for a missing name, and depends on
-    the namespace.
-    """
+    """Like the reply for a missing name, it is valid until the cluster changes. It depends on the namespace."""
     found = chains()
     replies = [found.chain_reply(name, "A", POD_B) for name in ("web.a.svc.cluster.local.", "web.z.svc.cluster.local.")]
     assert [reply.lifetime for reply in replies] == [UNTIL_CHANGED] * 2

@@ -1,4 +1,4 @@
-"""The plugin `whoami` (docs/behaviour/plugins.md#whoami)."""
+"""The plugin *whoami* (docs/behaviour/plugins.md#whoami)."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from svcdns.wire.codes import Class
 from tests.support import world
 
 
-def test_tells_address_port_and_transport() -> None:
-    """*whoami* tells an IPv4 client over UDP its address and port."""
+def test_returns_address_port_and_transport() -> None:
     reply = world.now(
         world.handled(Whoami(Options(), world.environment()), world.query("example.org."), world.following())
     )
@@ -22,7 +21,7 @@ def test_tells_address_port_and_transport() -> None:
     assert reply.scope is CacheScope.CLIENT
 
 
-def test_tells_an_ipv6_client_over_tcp() -> None:
+def test_an_ipv6_client_over_tcp() -> None:
     """The zone of a link-local address is left out."""
     client = Client("fe80::1%eth0", 5300, "fe80::2", 53, "tcp", 2)
     reply = world.now(
@@ -32,13 +31,12 @@ def test_tells_an_ipv6_client_over_tcp() -> None:
 
 
 def test_the_records_have_the_class_of_the_query() -> None:
-    """The records of the reply have the class of the query, as in CoreDNS."""
+    """CoreDNS returns the same class."""
     query = world.query("a.b.", rclass=Class.CH)
     reply = world.now(world.handled(Whoami(Options(), world.environment()), query, world.following()))
     assert [record.rclass for record in reply.additional] == [Class.CH, Class.CH]
 
 
 def test_takes_no_arguments() -> None:
-    """An argument is an error."""
     assert world.options("whoami", "whoami") == Options()
     assert world.rejection("whoami", "whoami now").startswith("2:8 Wrong argument count")

@@ -1,4 +1,4 @@
-"""`make release`, in a copy of the repository: docs/releasing.md up to the upload."""
+"""`make release` in a copy of the repository, as far as the upload (docs/releasing.md)."""
 
 from __future__ import annotations
 
@@ -75,16 +75,14 @@ class Checkout:
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Checkout:
-    """Creates a checkout with a single commit."""
     root = tmp_path / "svcdns"
     root.mkdir()
     return Checkout(root)
 
 
 def test_the_recipe_up_to_the_upload(checkout: Checkout, tmp_path: Path) -> None:
-    """The recipe sets the version and the changelog, commits, tags, and builds wheel, sdist and checksums.
-
-    The wheel can be installed, and prints its version.
+    """The recipe sets the version and the changelog, commits, tags, and builds the files. The wheel can be installed,
+    and prints its version.
     """
     (checkout.root / "changes" / "123.fixed.md").write_text("A name with a dot is found.\n")
     checkout.git("add", "--all")
@@ -129,13 +127,11 @@ def test_the_recipe_up_to_the_upload(checkout: Checkout, tmp_path: Path) -> None
         [sys.executable, "-c", command], cwd=tmp_path, capture_output=True, text=True, check=True
     ).stdout
     assert shown == f"7.8.9 {installed}/svcdns/__init__.py\n"
-    shows_the_demo(installed, tmp_path / "empty")
+    check_demo(installed, tmp_path / "empty")
 
 
-def shows_the_demo(installed: Path, empty: Path) -> None:
-    """Runs `svcdns demo` of an installation in an empty folder, and asserts that it prints names of the example
-    cluster.
-    """
+def check_demo(installed: Path, empty: Path) -> None:
+    """Runs the installed `svcdns demo` in an empty folder. Asserts that it prints names of the example cluster."""
     empty.mkdir()
     script = installed / "svcdns" / "process" / "isolated.py"
     command = [sys.executable, "-I", "-S", str(script), "svcdns", "demo"]
@@ -148,15 +144,14 @@ def shows_the_demo(installed: Path, empty: Path) -> None:
     assert list(empty.iterdir()) == []
 
 
-def test_the_page_names_the_commands_that_exist() -> None:
-    """Each `make` target of docs/releasing.md is one of the Makefile."""
+def test_the_make_targets_of_the_page_exist() -> None:
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     named = set(re.findall(r"(?:^|`)make ([a-z-]+)", RECIPE, re.MULTILINE))
     assert {"check", "release", "image"} <= named <= targets
 
 
 def test_a_version_is_released_once(checkout: Checkout) -> None:
-    """The recipe changes nothing if the version has a tag, is older than the current one, or is not a version."""
+    """The recipe refuses a version that has a tag, is older than the current one, or is invalid."""
     current = release.read_version(checkout.root)
     checkout.git("tag", f"v{current}")
     for version, message in (
@@ -172,7 +167,7 @@ def test_a_version_is_released_once(checkout: Checkout) -> None:
 
 
 def test_a_release_needs_a_clean_checkout_with_fragments(checkout: Checkout) -> None:
-    """A file that is not committed, or no fragment, ends the recipe before it writes."""
+    """A file that is not committed, or a missing fragment, ends the recipe before it writes."""
     extra = checkout.root / "extra.txt"
     extra.write_text("")
     with pytest.raises(release.ReleaseError, match=r"not committed:\n\?\? extra\.txt"):
@@ -185,7 +180,7 @@ def test_a_release_needs_a_clean_checkout_with_fragments(checkout: Checkout) -> 
 
 
 def test_the_makefile_says_why_a_release_is_refused(checkout: Checkout) -> None:
-    """A refused release prints the reason on standard error, and creates no tag."""
+    """The reason is on standard error, and no tag is created."""
     (checkout.root / "README.md").write_text("changed\n")
     done = checkout.release("7.8.9")
     assert done.returncode != 0

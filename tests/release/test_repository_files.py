@@ -1,4 +1,4 @@
-"""Files that a forge, a hook or a release reads: they can be read, and name what exists."""
+"""Files that a forge, a hook or a release reads. The files can be parsed, and the things that they name exist."""
 
 from __future__ import annotations
 
@@ -17,13 +17,12 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 
 def load(path: Path) -> Any:
-    """Returns a YAML file."""
     return yaml.safe_load(path.read_text())
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
 def test_workflows_use_actions_by_commit(path: Path) -> None:
-    """Workflows refer to actions by commit, because a tag in another repository can be moved."""
+    """A tag in another repository can be moved."""
     steps = [step for job in load(path)["jobs"].values() for step in job["steps"]]
     used = [step["uses"] for step in steps if "uses" in step]
     assert used
@@ -31,7 +30,6 @@ def test_workflows_use_actions_by_commit(path: Path) -> None:
 
 
 def test_a_workflow_runs_what_ci_runs() -> None:
-    """A workflow runs `.ci/run`, which is executable."""
     runs = [step.get("run") for path in WORKFLOWS for job in load(path)["jobs"].values() for step in job["steps"]]
     assert ".ci/run" in runs
     assert (ROOT / ".ci" / "run").stat().st_mode & 0o111
@@ -39,7 +37,7 @@ def test_a_workflow_runs_what_ci_runs() -> None:
 
 @pytest.mark.parametrize("path", FORMS, ids=lambda path: path.stem)
 def test_issue_forms_have_fields_with_ids(path: Path) -> None:
-    """Every input field of an issue form has a unique ID and a label."""
+    """Each input field has a unique ID and a label."""
     form = load(path)
     fields = [field for field in form["body"] if field["type"] != "markdown"]
     ids = [field["id"] for field in fields]
@@ -61,7 +59,7 @@ def test_hooks_run_tools_of_the_lock_file() -> None:
 
 
 def test_fragments_have_a_type_that_the_changelog_knows() -> None:
-    """Each fragment's name has a type that towncrier knows, and its text is not empty."""
+    """The text of a fragment is not empty."""
     config = PROJECT["tool"]["towncrier"]
     types = "|".join(kind["directory"] for kind in config["type"])
     fragments = [path for path in (ROOT / config["directory"]).iterdir() if path.name not in config["ignore"]]
@@ -70,5 +68,5 @@ def test_fragments_have_a_type_that_the_changelog_knows() -> None:
 
 
 def test_the_changelog_has_the_place_of_the_next_release() -> None:
-    """The changelog has the marker at which towncrier inserts the next release."""
+    """towncrier inserts the next release at a marker."""
     assert PROJECT["tool"]["towncrier"]["start_string"] in (ROOT / "CHANGELOG.md").read_text()

@@ -16,7 +16,7 @@ LOCKS = sorted(ROOT.glob("requirements*.lock"))
 
 @pytest.mark.parametrize("lock", LOCKS, ids=lambda path: path.name)
 def test_every_package_has_a_version_and_hashes(lock: Path) -> None:
-    """Each requirement names one version and SHA-256 hashes, so pip installs no other file."""
+    """pip then installs no other file."""
     text = re.sub(r"\\\n", " ", lock.read_text())
     packages = [line for line in text.splitlines() if line and not line.startswith((" ", "#", "\t"))]
     assert len(packages) > 10
@@ -27,7 +27,7 @@ def test_every_package_has_a_version_and_hashes(lock: Path) -> None:
 
 
 def test_everything_is_installed_by_its_hash() -> None:
-    """The image and the Makefile install requirements only with --require-hashes, and the program without others."""
+    """The image and the Makefile install requirements only with --require-hashes, and svcdns without requirements."""
     assert {path.name for path in LOCKS} == {"requirements.lock", "requirements-dev.lock", "requirements-audit.lock"}
     for name in ("Dockerfile", "Makefile"):
         installs = [line for line in (ROOT / name).read_text().splitlines() if "pip install" in line]
@@ -36,7 +36,7 @@ def test_everything_is_installed_by_its_hash() -> None:
 
 
 def test_the_image_lists_its_packages() -> None:
-    """The image's build writes a CycloneDX file into the image, after all packages are installed."""
+    """The CycloneDX file is written after all packages are installed."""
     text = (ROOT / "Dockerfile").read_text()
     written = text.index("cyclonedx-py environment")
     assert "-o /app/sbom.cdx.json /app/bin/python" in text[written:].partition("\n")[0]
@@ -65,5 +65,5 @@ def test_the_report_of_an_audit(packages: list[dict[str, object]], lines: list[s
 
 
 def test_an_audit_without_output() -> None:
-    """If pip-audit prints nothing, the report says that no package could be checked."""
+    """The report says that no package could be checked."""
     assert audit.report("") == ([audit.UNREACHABLE], 0)

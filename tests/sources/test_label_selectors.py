@@ -27,8 +27,8 @@ from svcdns.sources.label_selectors import check_label_selector, matcher
         "a-b.c_d=E-1",
     ],
 )
-def test_takes(text: str) -> None:
-    """Each form of selector in the Kubernetes documentation is accepted."""
+def test_accepts(text: str) -> None:
+    """The Kubernetes documentation has these forms."""
     check_label_selector(text)
 
 
@@ -45,7 +45,7 @@ def test_takes(text: str) -> None:
     ],
 )
 def test_rejects(text: str, error: str) -> None:
-    """The error for a wrong selector is one line that shows the wrong part."""
+    """The error is one line that shows the wrong part."""
     with pytest.raises(ValueError, match=re.escape(error)):
         check_label_selector(text)
 
@@ -81,5 +81,5 @@ LABELS = {"app": "web", "tier": "front", "example.com/kind": ""}
     ],
 )
 def test_selectors_match_labels(selector: str, met: bool) -> None:
-    """A selector may compare labels, ask for a value from a set and ask for a label, and may join terms by commas."""
+    """A selector may compare labels, require one of several values, and require a label. Commas join terms."""
     assert matcher(selector)(LABELS) is met

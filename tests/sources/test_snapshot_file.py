@@ -1,4 +1,4 @@
-"""The snapshot file format: what is written can be read, and other files are refused."""
+"""The format of snapshot files. Written files can be read, and other files are refused."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ OBJECTS: tuple[ClusterObject, ...] = (
 
 
 def encoded(*objects: ClusterObject) -> dict[Kind, dict[tuple[str, str], bytes]]:
-    """Returns the objects encoded by kind, namespace and name, as a cluster view stores them."""
+    """Returns the objects, encoded by kind, namespace and name, as a cluster view stores them."""
     out: dict[Kind, dict[tuple[str, str], bytes]] = {kind: {} for kind in TYPED}
     for item in objects:
         out[KINDS[type(item)]][item.namespace, item.name] = msgspec.msgpack.encode(item)
@@ -37,7 +37,7 @@ def encoded(*objects: ClusterObject) -> dict[Kind, dict[tuple[str, str], bytes]]
 
 
 def octets(*objects: ClusterObject, **fields: object) -> bytes:
-    """Returns a whole file, with these fields of the header."""
+    """Returns a whole file. The keyword arguments are fields of the header."""
     header = msgspec.structs.replace(HEADER, **fields)
     file = io.BytesIO()
     for _ in snapshot_file.write(file, header, encoded(*objects or OBJECTS)):
@@ -46,7 +46,7 @@ def octets(*objects: ClusterObject, **fields: object) -> bytes:
 
 
 def read(path: Path, content: bytes | None = None, origin: Origin = ORIGIN, watch: bytes = WATCH) -> Snapshot | None:
-    """Returns the snapshot in a file, after writing `content` to it if given."""
+    """Reads a snapshot file. If `content` is given, first writes it to the file."""
     if content is not None:
         path.write_bytes(content)
     return snapshot_file.read(path, origin, watch, TYPED)
@@ -54,12 +54,12 @@ def read(path: Path, content: bytes | None = None, origin: Origin = ORIGIN, watc
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """A file that does not exist yet."""
+    """The path of a file that does not exist yet."""
     return tmp_path / "one.snapshot"
 
 
 def test_a_written_file_can_be_read(path: Path) -> None:
-    """A file is read with its objects in order, its header and the time of the last confirmation."""
+    """The objects are in order. The header, and the time of the last confirmation, are read too."""
     found = read(path, octets())
     assert found is not None
     assert found.header == HEADER
@@ -76,12 +76,12 @@ def test_a_file_is_written_in_steps() -> None:
 
 
 def test_no_file_is_no_error(path: Path) -> None:
-    """A missing file is read as None, as at the first start."""
+    """At the first start, there is no file."""
     assert read(path) is None
 
 
 def test_a_confirmation_is_written_in_place(path: Path) -> None:
-    """`stamp` changes only the time at the end of the file. An older time than the header's is ignored."""
+    """`stamp` changes only the time at the end of the file. A time older than the header's is ignored."""
     before = octets()
     path.write_bytes(before)
     snapshot_file.stamp(path, 3000.0)
@@ -97,7 +97,7 @@ def test_a_confirmation_is_written_in_place(path: Path) -> None:
 
 @pytest.mark.parametrize("at", range(1, 17))
 def test_a_damaged_stamp_is_ignored(path: Path, at: int) -> None:
-    """If the stamp is damaged, the confirmation time in the header is used."""
+    """The confirmation time in the header is used instead."""
     content = bytearray(octets())
     path.write_bytes(content)
     snapshot_file.stamp(path, 3000.0)
@@ -128,22 +128,20 @@ def test_a_damaged_stamp_is_ignored(path: Path, at: int) -> None:
     ],
 )
 def test_other_files_are_refused(path: Path, content: bytes, reason: str) -> None:
-    """A file that is no valid snapshot of this cluster is refused, with the reason."""
+    """The file is no valid snapshot of this cluster. The refusal has the reason."""
     with pytest.raises(SnapshotError, match=reason):
         read(path, content)
 
 
 def test_one_common_ca_is_enough(path: Path) -> None:
-    """A snapshot is accepted if one CA is the same, because CAs are replaced one by one. Without TLS, only the
-    address counts.
-    """
+    """CAs are replaced one by one, so one equal CA suffices. Without TLS, only the address is compared."""
     assert read(path, octets(), Origin(ORIGIN.address, (b"ca-2", b"ca-3"))) is not None
     assert Origin("http://a").is_that_of(Origin("http://a"))
     assert not Origin("http://a").is_that_of(Origin("http://a", (b"ca-1",)))
 
 
 def test_a_path_without_a_regular_file_is_refused(tmp_path: Path) -> None:
-    """A folder and a FIFO are refused as snapshot files."""
+    """The path is a folder or a FIFO."""
     os.mkfifo(tmp_path / "fifo")
     with pytest.raises(SnapshotError, match="it is not a regular file"):
         read(tmp_path / "fifo")
@@ -154,7 +152,7 @@ def test_a_path_without_a_regular_file_is_refused(tmp_path: Path) -> None:
 
 
 def test_content_that_cannot_be_decoded_is_refused(path: Path) -> None:
-    """Content that cannot be decoded is refused, even if its checksum is right."""
+    """The checksum of the content is right."""
     import hashlib
 
     head = octets()[: octets().index(b"\n") + 1]
@@ -164,7 +162,7 @@ def test_content_that_cannot_be_decoded_is_refused(path: Path) -> None:
 
 
 def test_a_damaged_file_never_gives_a_wrong_cluster(path: Path) -> None:
-    """A file with flipped bits, or with octets removed or inserted, is refused or read with its original content."""
+    """Bits are flipped, or octets removed or inserted. The file is refused, or its original content is read."""
     content = octets()
     chosen = Random(5)
     part = len(content) // 40

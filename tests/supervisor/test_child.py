@@ -1,4 +1,4 @@
-"""One child process: its start, its exit, its heartbeat."""
+"""One child process: its start, its exit and its heartbeat."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from svcdns.supervisor.child import (
 
 @pytest.fixture
 def child() -> Iterator[Child]:
-    """Creates a child that is not started; its program exits at once."""
+    """Creates a child that is not started. Its program exits immediately."""
     with open(os.devnull, "rb") as shared:
         made = Child("worker 0", ["svcdns.cli.preflight"], 0, 1, memoryview(bytearray(REGION_SIZE)), shared.fileno())
         yield made
@@ -41,7 +41,7 @@ def child() -> Iterator[Child]:
 
 
 def heartbeat_at(child: Child, now: float) -> None:
-    """Writes a heartbeat of that time, as the process would."""
+    """Writes a heartbeat with this time, as the process would."""
     child._region[0:8] = struct.pack("d", now)
 
 
@@ -59,7 +59,7 @@ def test_start_and_exit(child: Child) -> None:
 
 
 def test_restarts_in_a_crash_loop_are_delayed(child: Child) -> None:
-    """After its first exit, a child is started at once, and after later ones with a growing delay up to MAX_BACKOFF."""
+    """After its first exit, a child is started immediately. The later delays grow up to MAX_BACKOFF."""
     delays = []
     for _ in range(9):
         child.started = 100.0
@@ -74,8 +74,8 @@ def test_restarts_in_a_crash_loop_are_delayed(child: Child) -> None:
 
 
 def test_a_missing_heartbeat(child: Child) -> None:
-    """A worker is unresponsive if it sends no heartbeat for HEARTBEAT_TIMEOUT, or none within START_TIMEOUT of its
-    start. Time in which the supervisor itself was stopped does not count.
+    """A worker is unresponsive after HEARTBEAT_TIMEOUT, or after START_TIMEOUT if it has just started. Time in which
+    the supervisor was stopped does not count.
     """
     child.started = 100.0
     assert not child.is_unresponsive(100.0 + START_TIMEOUT, 0.0)
@@ -87,7 +87,7 @@ def test_a_missing_heartbeat(child: Child) -> None:
 
 
 def thread_times(monkeypatch: pytest.MonkeyPatch, *checks: dict[str, tuple[float, float]]) -> None:
-    """Has the kernel report these times of threads, running and waiting, at one check after the other."""
+    """Replaces the kernel's times of threads, running and waiting. Each check gets the next times."""
     reports = iter(checks)
     monkeypatch.setattr(
         child_module,
@@ -97,7 +97,7 @@ def thread_times(monkeypatch: pytest.MonkeyPatch, *checks: dict[str, tuple[float
 
 
 def test_waiting_for_a_processor_does_not_count(child: Child, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Time in which a process waited for a processor does not count as time without a heartbeat."""
+    """A process without a heartbeat may have waited for a processor."""
     thread_times(monkeypatch, *({"1": (float(at), waited)} for at, waited in enumerate((5.0, 7.5, 7.5, 7.5))))
     heartbeat_at(child, 200.0)
     assert not child.is_unresponsive(200.0 + LATE, 0.0)
@@ -109,9 +109,7 @@ def test_waiting_for_a_processor_does_not_count(child: Child, monkeypatch: pytes
 
 
 def test_waiting_of_another_thread_does_not_count(child: Child, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A process is not unresponsive while another of its threads, which may hold the interpreter lock, waits for a
-    processor.
-    """
+    """A thread that waits for a processor may hold the interpreter lock."""
     thread_times(
         monkeypatch,
         {"1": (1.0, 0.0)},
@@ -127,7 +125,7 @@ def test_waiting_of_another_thread_does_not_count(child: Child, monkeypatch: pyt
 
 
 def test_a_wait_that_has_not_ended_does_not_count(child: Child, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A thread that is runnable counts as waiting for a processor: the kernel adds its wait only when it runs again."""
+    """The kernel adds a thread's wait only when the thread runs again, so a runnable thread counts as waiting."""
     thread_times(monkeypatch, *({"1": (run, 0.0)} for run in (1.0, 1.0, 1.0, 1.1)))
     runnable = iter((True, False, True))
     monkeypatch.setattr(child_module, "_is_runnable", lambda _pid, _number: next(runnable))
@@ -140,7 +138,7 @@ def test_a_wait_that_has_not_ended_does_not_count(child: Child, monkeypatch: pyt
 
 
 def test_waiting_before_the_first_heartbeat_does_not_count(child: Child, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A process may take longer than START_TIMEOUT for its start if it waits for a processor meanwhile."""
+    """A start may then take longer than START_TIMEOUT."""
     thread_times(monkeypatch, *({"1": (float(at), waited)} for at, waited in enumerate((0.5, 20.5, 20.5))))
     child.started = 100.0
     assert not child.is_unresponsive(101.0, 0.0)
@@ -150,7 +148,7 @@ def test_waiting_before_the_first_heartbeat_does_not_count(child: Child, monkeyp
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel of macOS does not tell")
 def test_times_of_threads_are_read_from_the_kernel() -> None:
-    """The times are in seconds. A process that is gone has no threads."""
+    """The times are in seconds. A process that has ended has no threads."""
     number = str(threading.get_native_id())
     before = child_module._thread_times(os.getpid())[number]
     now = child_module._thread_times(os.getpid())[number]
@@ -162,7 +160,7 @@ def test_times_of_threads_are_read_from_the_kernel() -> None:
 
 
 def test_a_start_discards_the_last_heartbeat(child: Child) -> None:
-    """When a child starts, the heartbeat of the previous process no longer counts."""
+    """The heartbeat of the previous process must not count."""
     heartbeat_at(child, 50.0)
     child.start(100.0)
     assert not child.is_unresponsive(101.0, 0.0)
@@ -170,7 +168,7 @@ def test_a_start_discards_the_last_heartbeat(child: Child) -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel of macOS has no affinity")
 def test_workers_are_pinned_to_processors_in_turn() -> None:
-    """Worker slots are assigned to the permitted processors round robin."""
+    """Worker slots are assigned to the permitted processors in round-robin order."""
     allowed = sorted(os.sched_getaffinity(0))
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
         try:

@@ -21,7 +21,7 @@ class World:
     """A supervisor's children without processes, and the messages to them."""
 
     def __init__(self, count: int) -> None:
-        """Creates `count` serving workers whose last heartbeat was at 100.0."""
+        """Creates `count` serving workers. Their last heartbeat was at 100.0."""
         self.selector = selectors.DefaultSelector()
         self.mapping = shared_memory.create()
         self.regions = shared_memory.regions(self.mapping)
@@ -49,11 +49,11 @@ class World:
         cells[0], cells[1] = heartbeat_at, float(state)
 
     def assigned(self, slot: int) -> list[Message]:
-        """Returns the lists of slots that this worker has been told to read since the last call."""
+        """Returns the messages since the last call that tell this worker which slots to read."""
         return [message["slots"] for message in self.theirs[slot].receive()]
 
     def assign(self, now: float, awake_since: float = 0.0) -> list[list[Message]]:
-        """Assigns sockets at `now`, and returns what each worker is told to read."""
+        """Assigns sockets at `now`. Returns the messages that tell each worker which slots to read."""
         self.children.assign_slots(now, awake_since)
         return [self.assigned(slot) for slot in range(len(self.theirs))]
 
@@ -68,19 +68,17 @@ class World:
 
 @pytest.fixture
 def world() -> Iterator[World]:
-    """Creates a supervisor's children: two serving workers."""
     made = World(2)
     yield made
     made.close()
 
 
 def test_nothing_is_sent_while_all_workers_serve(world: World) -> None:
-    """While all workers serve, nothing is sent to them."""
     assert world.assign(100.1) == [[], []]
 
 
 def test_a_stalled_worker_is_covered_until_its_next_heartbeat(world: World) -> None:
-    """After `STALL_TIMEOUT` without a heartbeat, another worker reads a worker's sockets until the next heartbeat."""
+    """After `STALL_TIMEOUT` without a heartbeat, another worker reads the stalled worker's sockets."""
     world.show(1, 100.0 + STALL_TIMEOUT, State.SERVING)
     assert world.assign(100.1 + STALL_TIMEOUT) == [[], [[1, 0]]]
     assert world.assign(100.2 + STALL_TIMEOUT) == [[], []]
@@ -89,9 +87,7 @@ def test_a_stalled_worker_is_covered_until_its_next_heartbeat(world: World) -> N
 
 
 def test_a_worker_that_is_down_is_covered_until_it_serves(world: World) -> None:
-    """The sockets of a worker that is down are read by another one. Its successor reads them once it knows the
-    cluster.
-    """
+    """Another worker reads the sockets until the successor knows the cluster."""
     world.children.workers[0].pid = 0
     assert world.assign(100.1) == [[], [[1, 0]]]
     world.restart(0, 100.2)
@@ -109,7 +105,7 @@ def test_a_worker_that_is_down_is_covered_until_it_serves(world: World) -> None:
 
 @pytest.mark.parametrize("state", [State.STARTING, State.UNSYNCED], ids=lambda state: state.name.lower())
 def test_without_another_serving_worker_queries_wait(world: World, state: State) -> None:
-    """If no other worker serves, queries wait for `HOLD`; then a worker without cluster data answers what it can."""
+    """Queries wait for `HOLD` seconds. Then a worker without cluster data answers what it can."""
     world.children.workers[1].pid = 0
     world.restart(0, 100.2)
     world.show(0, 100.2, state)
@@ -117,15 +113,15 @@ def test_without_another_serving_worker_queries_wait(world: World, state: State)
     assert world.assign(100.3 + HOLD) == [[[0]], []]
 
 
-def test_at_the_first_start_workers_read_at_once(world: World) -> None:
-    """At the first start, workers read their sockets at once, because control has already waited for the cluster."""
+def test_at_the_first_start_workers_read_immediately(world: World) -> None:
+    """Control has already waited for the cluster."""
     world.restart(0, 100.2)
     world.children.workers[0].is_restart = False
     assert world.assign(100.2) == [[[0]], [[1, 0]]]
 
 
 def test_no_slot_is_covered_where_no_worker_serves(world: World) -> None:
-    """While no worker serves, no sockets are assigned. The first worker that serves again reads all of them."""
+    """The first worker that serves again reads all sockets."""
     for slot in (0, 1):
         world.show(slot, 50.0, State.SERVING)
     assert world.assign(100.0) == [[], []]
@@ -134,12 +130,12 @@ def test_no_slot_is_covered_where_no_worker_serves(world: World) -> None:
 
 
 def test_time_in_which_the_supervisor_was_stopped_does_not_count(world: World) -> None:
-    """If the supervisor itself was stopped, workers do not count as stalled."""
+    """The workers do not count as stalled."""
     assert world.assign(200.0, awake_since=199.9) == [[], []]
 
 
 def test_no_slots_are_assigned_while_draining(world: World) -> None:
-    """While the server stops, no sockets are assigned."""
+    """The server drains when it stops."""
     world.children.draining = True
     world.children.workers[0].pid = 0
     assert world.assign(100.1) == [[], []]
@@ -147,7 +143,7 @@ def test_no_slots_are_assigned_while_draining(world: World) -> None:
 
 @pytest.fixture
 def address() -> Address:
-    """A UDP address of loopback that no socket has."""
+    """Returns a UDP address on loopback that no socket has."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.bind(("127.0.0.1", 0))
         return "127.0.0.1", sock.getsockname()[1], "udp"
@@ -155,7 +151,7 @@ def address() -> Address:
 
 @pytest.fixture
 def starting() -> Iterator[World]:
-    """A supervisor's children with one worker, before the DNS ports are open."""
+    """Yields a supervisor's children with one worker, before the DNS ports are open."""
     made = World(1)
     yield made
     made.children.sockets.close(made.children.sockets.all)
@@ -163,9 +159,7 @@ def starting() -> Iterator[World]:
 
 
 def test_a_query_waits_in_a_port_that_is_opened_early(starting: World, address: Address) -> None:
-    """A worker gets an early socket when control opens the ports. A query that arrived before is still in the
-    socket.
-    """
+    """When control opens the ports, the worker gets the early socket. A query from before is still in it."""
     starting.children.listen_early([address])
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
         client.sendto(b"query", address[:2])
@@ -179,7 +173,7 @@ def test_a_query_waits_in_a_port_that_is_opened_early(starting: World, address: 
 
 
 def test_an_early_port_that_is_not_wanted_is_closed(starting: World, address: Address) -> None:
-    """If control opens other ports than the early ones, the early sockets are closed, and workers do not get them."""
+    """Control opens other ports. Workers do not get the early sockets."""
     starting.children.listen_early([address])
     (early,) = starting.children.sockets.all
     assert starting.children.listen([("127.0.0.1", 0, "tcp")]) == ""
@@ -191,9 +185,7 @@ def test_an_early_port_that_is_not_wanted_is_closed(starting: World, address: Ad
 
 
 def test_a_port_of_another_program_is_not_opened_early(starting: World, address: Address) -> None:
-    """A port that another program uses is not opened early, because that program may answer its queries. `listen`
-    reports it.
-    """
+    """The other program may answer the queries. `listen` reports the conflict."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
         other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         other.bind(address[:2])

@@ -1,4 +1,4 @@
-"""Counts of how children ended, and crash loops."""
+"""Counting the exits of children by reason, and finding crash loops."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ class World:
     """The exit record of a child without a process."""
 
     def __init__(self) -> None:
-        """Creates the exit record of one child, and collects its log lines."""
         self.lines: list[str] = []
         self.exits = Exits(self.lines.append)
         self.region = memoryview(bytearray(64))
@@ -36,7 +35,7 @@ class World:
     ],
 )
 def test_reasons(code: int, silent: bool, reason: str) -> None:
-    """Exits are counted for each reason: exit, signal, silent."""
+    """The reasons are: exit, signal, silent."""
     world = World()
     world.run(0.0, 100.0, code, silent=silent)
     world.run(200.0, 300.0, code, silent=silent)
@@ -45,7 +44,7 @@ def test_reasons(code: int, silent: bool, reason: str) -> None:
 
 
 def test_a_crash_loop_begins_and_ends() -> None:
-    """Beginning and end of a crash loop are logged. It ends when the child has run longer than `STABLE_AFTER`."""
+    """Both are logged. The loop ends when the child has run longer than `STABLE_AFTER`."""
     world = World()
     now = 0.0
     for number in range(CRASH_LOOP_EXITS + 1):

@@ -27,7 +27,7 @@ class World:
         self.children.control.send = lambda message, fds=None: self.sent.append(message)  # type: ignore[method-assign]
 
     def ask_for_restart(self) -> list[Any]:
-        """Sends the supervisor a restart request from control, and returns the messages that control gets."""
+        """Sends the supervisor a restart request from control. Returns the messages that control gets."""
         self.sent.clear()
         self.supervisor._handle_message(self.children.control, {"op": "restart"})
         return self.sent
@@ -35,7 +35,6 @@ class World:
 
 @pytest.fixture
 def world() -> Iterator[World]:
-    """Creates a supervisor, and closes its shared memory after the test."""
     mapping = shared_memory.create()
     made = World(mapping)
     yield made
@@ -43,8 +42,8 @@ def world() -> Iterator[World]:
     os.close(mapping)
 
 
-def test_control_is_restarted_where_it_asks_for_that(world: World) -> None:
-    """Control is restarted on its request only while the server serves and is not stopping."""
+def test_control_is_restarted_on_its_request(world: World) -> None:
+    """The server must be serving, and must not be stopping."""
     assert world.ask_for_restart() == [{"op": "exit"}]
     world.children.served = False
     assert world.ask_for_restart() == []
@@ -54,19 +53,17 @@ def test_control_is_restarted_where_it_asks_for_that(world: World) -> None:
 
 
 def test_control_is_not_restarted_during_an_upgrade(world: World) -> None:
-    """Control is not restarted on request while a replacement is in progress."""
     world.supervisor._replacement.in_progress = True
     assert world.ask_for_restart() == []
 
 
 def test_other_children_cannot_restart_control(world: World) -> None:
-    """A restart request from a worker does not restart control."""
     world.supervisor._handle_message(world.children.new_worker(0, shared_memory.worker_region(0, 0)), {"op": "restart"})
     assert world.sent == []
 
 
 def test_a_stop_drains_workers_that_have_been_replaced_too(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A stop during an upgrade ends old and new workers. Those that were already replaced have less time."""
+    """The stop comes during an upgrade. Workers that were already replaced get less time."""
     children, supervisor = world.children, world.supervisor
     old = children.new_worker(0, shared_memory.worker_region(0, 0))
     children.workers = [children.new_worker(0, shared_memory.worker_region(0, 1))]

@@ -18,12 +18,12 @@ from tests.support.server import free_port
 
 
 def children(mapping: int) -> Children:
-    """Returns the children of a supervisor that has started none."""
+    """Returns the children of a supervisor that has started no process."""
     return Children(selectors.DefaultSelector(), lambda _line: None, ["--options", "{}"], mapping)
 
 
-def test_restore_gives_what_dump_took() -> None:
-    """`restore` gives the children with their channels, the sockets and the counts that `dump` took."""
+def test_restore_returns_the_state_that_dump_saved() -> None:
+    """The state has the children with their channels, the sockets and the counts."""
     before = children(shared_memory.create())
     ours, theirs = socket.socketpair()
     before.workers = [before.new_worker(0, 70), before.new_worker(1, 2)]
@@ -62,7 +62,7 @@ def test_restore_gives_what_dump_took() -> None:
 
 
 def test_a_program_that_cannot_be_run_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """If the new program cannot be executed, no descriptor stays inheritable."""
+    """No descriptor stays inheritable."""
     made = children(shared_memory.create())
     monkeypatch.setattr(sys, "executable", "/nowhere/python")
     state, descriptors = reexec.dump(made)

@@ -18,9 +18,7 @@ from svcdns.supervisor.rolling_replacement import EXIT_TIMEOUT, HAND_OVER_TIMEOU
 
 
 class World:
-    """A supervisor with adopted children that are no real processes: control and two workers. The test reads the
-    messages to them.
-    """
+    """A supervisor with control and two workers, which are no real processes. The test reads the messages to them."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Adopts control and two serving workers."""
@@ -61,7 +59,7 @@ class World:
         self.regions[child.number][8:16].cast("d")[0] = float(state)
 
     def sent(self) -> list[tuple[str, int, str]]:
-        """Returns the messages sent since the last call: child's name, child's region, operation."""
+        """Returns the messages since the last call: the child's name, the child's region, the operation."""
         out = []
         for child, channel in self._ends.items():
             while child.running and (messages := channel.receive()):
@@ -73,12 +71,12 @@ class World:
 
     @property
     def successor(self) -> Child:
-        """The child that is to replace another one."""
+        """Returns the child that is to replace another one."""
         assert self.children.successor is not None
         return self.children.successor
 
     def end(self, child: Child) -> str | None:
-        """Lets the child exit; returns what the rolling replacement reports about the exit."""
+        """Lets the child exit. Returns what the rolling replacement reports about the exit."""
         self.children.reaped(child)
         return self.replacement.exited(child)
 
@@ -94,7 +92,6 @@ class World:
 
 @pytest.fixture
 def world(monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
-    """Creates a supervisor with adopted children, and closes it after the test."""
     made = World(monkeypatch)
     yield made
     made.close()
@@ -104,9 +101,7 @@ OTHER_CONTROL, OTHER_WORKER = control_region(1), worker_region(0, 1)
 
 
 def test_control_exits_when_its_successor_serves(world: World) -> None:
-    """The successor of control uses the other region. When it has listed, it becomes control, and the old process is
-    told to exit.
-    """
+    """The successor uses the other region. When it has listed the cluster, it becomes control."""
     old = world.children.control
     world.replacement.begin([old])
     assert not world.replacement.advance(10.0)
@@ -128,7 +123,7 @@ def test_control_exits_when_its_successor_serves(world: World) -> None:
 
 
 def test_a_worker_hands_over_when_its_successor_reads(world: World) -> None:
-    """A worker's successor reads the sockets once it is synced; then the old worker hands over."""
+    """The successor reads the sockets when it is synced. Then the old worker hands over its connections."""
     old = world.children.workers[0]
     world.replacement.begin([old])
     world.replacement.advance(10.0)
@@ -157,9 +152,7 @@ def test_a_worker_hands_over_when_its_successor_reads(world: World) -> None:
 
 
 def test_an_unsynced_worker_is_replaced_by_an_unsynced_one(world: World) -> None:
-    """While the API server is unreachable, a worker without cluster data is replaced although its successor has
-    none either.
-    """
+    """If the API server cannot be reached, neither the worker nor its successor has cluster data."""
     world.show(world.children.workers[0], State.SERVING_UNSYNCED)
     world.replacement.begin([world.children.workers[0]])
     world.replacement.advance(10.0)
@@ -168,9 +161,9 @@ def test_an_unsynced_worker_is_replaced_by_an_unsynced_one(world: World) -> None
     assert ("worker 0", OTHER_WORKER, "read") in world.sent()
 
 
-def test_one_after_the_other(world: World) -> None:
-    """A replacement begins only after the previous predecessor has exited. A child that was restarted in the meantime
-    is not replaced again.
+def test_one_replacement_at_a_time(world: World) -> None:
+    """The next replacement begins after the predecessor's exit. A child that was restarted in the meantime is not
+    replaced again.
     """
     control, first, second = world.children.control, *world.children.workers
     world.replacement.begin([control, first, second])
@@ -186,7 +179,7 @@ def test_one_after_the_other(world: World) -> None:
 
 
 def test_a_successor_that_fails_is_started_again(world: World) -> None:
-    """If the new control fails, the old one gets its workers back, and the new one is started again."""
+    """Meanwhile the old control process gets its workers back."""
     world.replacement.begin([world.children.control])
     world.replacement.advance(10.0)
     world.sent()
@@ -199,7 +192,7 @@ def test_a_successor_that_fails_is_started_again(world: World) -> None:
 
 
 def test_a_successor_takes_the_place_of_a_predecessor_that_ends(world: World) -> None:
-    """If the predecessor ends, its successor replaces it, and reads the sockets as soon as it is synced."""
+    """The successor reads the sockets when it is synced."""
     old = world.children.workers[0]
     world.replacement.begin([old])
     world.replacement.advance(10.0)
@@ -215,14 +208,13 @@ def test_a_successor_takes_the_place_of_a_predecessor_that_ends(world: World) ->
 
 
 def test_other_children_that_end_are_no_part_of_the_replacement(world: World) -> None:
-    """The exit of another child during a replacement is not handled as part of the replacement."""
     world.replacement.begin([world.children.control])
     world.replacement.advance(10.0)
     assert world.end(world.children.workers[1]) is None
 
 
 def test_a_stop_ends_the_replacement(world: World) -> None:
-    """A stop kills the new control process, and workers are connected to the old one again."""
+    """The new control process is killed, and workers are connected to the old one again."""
     world.replacement.begin(list(world.children))
     world.replacement.advance(10.0)
     world.replacement.stop()
@@ -238,7 +230,7 @@ def test_a_stop_ends_the_replacement(world: World) -> None:
 
 @pytest.mark.parametrize("reads", [False, True])
 def test_a_stop_keeps_a_new_worker_that_reads(world: World, *, reads: bool) -> None:
-    """A stop of the replacement keeps a new worker that already reads its sockets, and kills one that does not yet."""
+    """A new worker that does not read its sockets yet is killed."""
     world.replacement.begin([world.children.workers[0]])
     world.replacement.advance(10.0)
     new = world.successor
@@ -250,7 +242,7 @@ def test_a_stop_keeps_a_new_worker_that_reads(world: World, *, reads: bool) -> N
 
 
 def test_a_stop_without_a_replacement(world: World) -> None:
-    """`stop` logs nothing and kills nothing if no replacement is under way."""
+    """`stop` logs nothing and kills nothing."""
     world.replacement.stop()
     assert world.lines == []
     assert world.killed == []

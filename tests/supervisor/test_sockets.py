@@ -18,7 +18,6 @@ def both(host: str, port: int) -> list[Address]:
 
 @pytest.fixture
 def sockets() -> Iterator[Sockets]:
-    """Sockets that are closed after the test."""
     made = Sockets(lambda _line: None)
     yield made
     made.close(made.all)
@@ -37,9 +36,7 @@ def test_one_set_for_each_slot(sockets: Sockets) -> None:
 
 
 def test_another_process_on_the_udp_port_is_a_warning() -> None:
-    """If another process listens on the same UDP port, a warning is logged. The server's own sockets cause no
-    warning.
-    """
+    """The server's own sockets on the port cause no warning."""
     lines: list[str] = []
     first, second = Sockets(lines.append), Sockets(lines.append)
     address = both("127.0.0.1", free_port())
@@ -56,7 +53,7 @@ def test_another_process_on_the_udp_port_is_a_warning() -> None:
 
 
 def test_a_udp_port_that_cannot_be_shared_is_one_line() -> None:
-    """If the other process does not share its UDP port, there is an error and no warning."""
+    """The other process does not share its port. There is an error and no warning."""
     lines: list[str] = []
     ours = Sockets(lines.append)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
@@ -76,8 +73,8 @@ def test_every_address_is_two_families(sockets: Sockets) -> None:
             assert one.sock.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY) == 1
 
 
-def test_a_change_touches_what_differs(sockets: Sockets) -> None:
-    """`change` keeps sockets whose address stays, and returns the removed ones still open."""
+def test_change_keeps_sockets_whose_address_stays(sockets: Sockets) -> None:
+    """The removed sockets are returned open."""
     one, other = both("127.0.0.1", free_port()), both("127.0.0.1", free_port())
     before, _ = sockets.change(one, 1)
     added, removed = sockets.change([*one, *other], 1)
@@ -101,9 +98,7 @@ def test_a_port_without_udp(sockets: Sockets) -> None:
 
 
 def test_an_address_that_cannot_be_bound_changes_nothing(sockets: Sockets) -> None:
-    """If an address cannot be bound, the error is one line with CoreDNS's words, and sockets bound before it are
-    closed.
-    """
+    """The error is one line in CoreDNS's words. Sockets that were bound before are closed."""
     good, bad = both("127.0.0.1", free_port()), both("192.0.2.200", 5353)
     with pytest.raises(ListenError, match=r"^listen udp 192\.0\.2\.200:5353: bind: cannot assign requested address$"):
         sockets.change([*good, *bad], 1)
@@ -113,7 +108,7 @@ def test_an_address_that_cannot_be_bound_changes_nothing(sockets: Sockets) -> No
 
 
 def test_receive_buffers_are_large(sockets: Sockets) -> None:
-    """The receive buffer of a UDP socket is at least the system's default."""
+    """The buffer of a UDP socket is at least the system's default."""
     added, _ = sockets.change(both("127.0.0.1", free_port()), 1)
     udp = next(one.sock for one in added if one.proto == "udp")
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as plain:

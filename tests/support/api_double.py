@@ -1,8 +1,8 @@
 """A double of the Kubernetes API server for a cluster DNS: paged lists, watches with bookmarks, and faults.
 
-It runs in its own thread, so that blocking tests can use it. `bench/cluster.py` fills it with a large cluster. Lists
-and watches obey label selectors, and field selectors as far as a cluster DNS has one. It knows plain lists only: a
-request for a streamed list would be refused, as by an old server.
+The double runs in its own thread, so that blocking tests can use it. `bench/cluster.py` fills it with a large cluster.
+Lists and watches obey label selectors, and the field selectors that a cluster DNS uses. Like an old API server, the
+double refuses streamed lists.
 """
 
 from __future__ import annotations
@@ -34,9 +34,10 @@ PATHS = {"Service": SERVICES, "Namespace": NAMESPACES, "Pod": PODS, "EndpointSli
 
 @dataclass(frozen=True)
 class Fault:
-    """The response to a request: a status with a text, a cut connection (`status` 0), or nothing (`stalled`).
+    """The response to a request: a status with a text, a cut connection (`status` 0), or no response (`stalled`).
 
-    `in_stream` opens the requested watch, and ends it with the status as an ERROR event; without a status, with 410.
+    With `in_stream`, the watch is opened, and then ended with an ERROR event. The event has `status`, or 410 without a
+    status.
     """
 
     status: int = 0
@@ -58,7 +59,7 @@ class Request:
 
     @property
     def watch(self) -> bool:
-        """True for a watch."""
+        """Returns True for a watch."""
         return "watch" in self.query
 
 
@@ -66,7 +67,9 @@ class ApiDouble:
     """The objects of a cluster under the paths of their resources."""
 
     def __init__(self, objects: Iterable[Object] = (), *, page: int = 0, tls: ssl.SSLContext | None = None) -> None:
-        """`page` limits the number of objects in a page, in addition to the client's limit."""
+        """Creates a double with these objects. The limit of objects in a page is `page`, or the client's limit if that
+        is lower.
+        """
         self.requests: list[Request] = []
         self.faults: dict[str, deque[Fault | None]] = {path: deque() for path in PATHS.values()}
         self.standing: Fault | None = None
@@ -93,7 +96,6 @@ class ApiDouble:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Ends the thread and its connections."""
         asyncio.run_coroutine_threadsafe(self._close(), self._loop).result(5)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(5)
@@ -101,12 +103,11 @@ class ApiDouble:
 
     @property
     def url(self) -> str:
-        """The URL at which it listens."""
         return f"{'https' if self._tls else 'http'}://127.0.0.1:{self.port}"
 
     @property
     def version(self) -> int:
-        """The resource version of the last change."""
+        """Returns the resource version of the last change."""
         return self._version
 
     # -- what a test does
@@ -120,7 +121,7 @@ class ApiDouble:
         self._in_loop(lambda: [self._change("DELETED", item) for item in items])
 
     def lose(self, item: Object) -> None:
-        """Deletes an object without an event, so that only a new list shows it."""
+        """Deletes an object without an event, so that only a new list shows its absence."""
         self._in_loop(lambda: self._objects[PATHS[item["kind"]]].pop(_key(item)))
 
     def send(self, path: str, line: bytes) -> None:
@@ -128,20 +129,21 @@ class ApiDouble:
         self._in_loop(lambda: self._send(path, line))
 
     def bookmark(self, path: str) -> None:
-        """Sends a bookmark with a version that is newer than any change."""
+        """Sends a bookmark. Its version is newer than any change."""
         self._version += 10
         event = {"type": "BOOKMARK", "object": {"metadata": {"resourceVersion": str(self._version)}}}
         self.send(path, json.dumps(event).encode() + b"\n")
 
     def expire(self, path: str) -> None:
-        """Ends the watches of a resource with 410 in the stream, and drops the history, so that the next watch gets 410
-        too."""
+        """Ends the watches of a resource with 410 in the stream, and drops the history, so that the next watch gets
+        410, too.
+        """
         status = {"kind": "Status", "code": 410, "reason": "Expired", "message": "too old resource version"}
         self.compact()
         self.send(path, json.dumps({"type": "ERROR", "object": status}).encode() + b"\n")
 
     def compact(self) -> None:
-        """Drops the history: a watch from an earlier version gets 410."""
+        """Drops the history, so that a watch from an earlier version gets 410."""
         self._version += 1
         self._oldest = self._version
 
@@ -152,11 +154,11 @@ class ApiDouble:
         )
 
     def fail(self, path: str, *faults: Fault | None) -> None:
-        """Sets faults for the next requests of a resource, one each; None is no fault."""
+        """Sets the faults for the next requests of a resource, one for each request. None means no fault."""
         self.faults[path].extend(faults)
 
     def asked(self, path: str, *, watch: bool | None = None) -> list[Request]:
-        """Returns the requests for a resource so far; `watch` selects watches or other requests."""
+        """Returns the requests for a resource so far. `watch` selects watches or other requests."""
         return [one for one in self.requests if one.path == path and (watch is None or one.watch is watch)]
 
     def watching(self, path: str) -> int:
@@ -296,9 +298,7 @@ class ApiDouble:
 
 @dataclass(frozen=True)
 class _Event:
-    """The change of an object, as a watch with a selector sees it: an object that no longer matches is reported as
-    deleted.
-    """
+    """The change of an object. For a watch with a selector, an object that no longer matches is reported as deleted."""
 
     before: Object | None
     after: Object
@@ -318,7 +318,7 @@ def _line(event: str, item: Object) -> bytes:
 
 
 def _selects(query: Mapping[str, str]) -> Selects:
-    """Returns the objects that match the selectors of a request."""
+    """Returns a function that tests whether an object matches the selectors of a request."""
     labels = label_selector(query.get("labelSelector", ""))
     phases = {part.removeprefix("status.phase!=") for part in query.get("fieldSelector", "").split(",")}
     return lambda item: (
@@ -337,12 +337,11 @@ def _status(code: int, message: str, headers: dict[str, str]) -> web.Response:
 
 
 def namespace(name: str) -> Object:
-    """Returns a Namespace."""
     return {"kind": "Namespace", "metadata": {"name": name}}
 
 
 def service(name: str, ip: str = "None", *ports: int, **metadata: str) -> Object:
-    """Returns a Service with one cluster IP, or headless."""
+    """Returns a Service with one cluster IP, or a headless Service."""
     spec = {
         "clusterIP": ip,
         "ports": [{"name": f"p{port}", "port": port, "protocol": "TCP"} for port in ports or (80,)],
@@ -351,7 +350,7 @@ def service(name: str, ip: str = "None", *ports: int, **metadata: str) -> Object
 
 
 def endpoint_slice(name: str, of: str, *addresses: str, **metadata: Any) -> Object:
-    """Returns a slice of ready endpoints of the Service `of`."""
+    """Returns an EndpointSlice with ready endpoints of the Service `of`."""
     return {
         "kind": "EndpointSlice",
         "metadata": {"name": name, "labels": {"kubernetes.io/service-name": of}, **metadata},

@@ -1,4 +1,4 @@
-"""Cluster objects in the JSON of the API server: the reverse of `sources.api.decoding`."""
+"""Converts cluster objects to the JSON of the API server, the reverse of `sources.api.decoding`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Certificates of an authority that is made anew for each test run, and both sides of TLS made with them."""
+"""Certificates for tests, from an authority that each test run creates, and TLS contexts for servers and clients."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import trustme
 
 
 class Pair(NamedTuple):
-    """A certificate and its private key, PEM."""
+    """A certificate and its private key, as PEM."""
 
     certificate: bytes
     key: bytes
@@ -29,12 +29,12 @@ class Authority:
     """A certificate authority for tests."""
 
     def __init__(self) -> None:
-        """Creates a new authority, which nothing trusts yet."""
+        """Creates a new authority. Nothing trusts it yet."""
         self._ca = trustme.CA()
 
     @property
     def pem(self) -> bytes:
-        """The authority's own certificate, PEM."""
+        """Returns the authority's own certificate, as PEM."""
         return self._ca.cert_pem.bytes()
 
     def write(self, folder: Path, name: str = "ca") -> Path:
@@ -44,7 +44,9 @@ class Authority:
         return path
 
     def pair(self, *names: str, days: float = 30.0) -> Pair:
-        """Returns a certificate for these names and addresses, valid from two days ago until `days` days from now."""
+        """Returns a certificate for these names and addresses. It is valid from two days ago until `days` days from
+        now.
+        """
         now = datetime.now(UTC)
         leaf = self._ca.issue_cert(*names, not_before=now - timedelta(2), not_after=now + timedelta(days))
         return Pair(b"".join(one.bytes() for one in leaf.cert_chain_pems), leaf.private_key_pem.bytes())
@@ -59,7 +61,7 @@ class Authority:
 
 
 def server(one: Pair, folder: Path) -> ssl.SSLContext:
-    """Returns an SSL context of Python's own for a server with this certificate, which is written into `folder`."""
+    """Returns Python's SSL context for a server with this certificate. The certificate is written into `folder`."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(*one.write(folder))
     return context

@@ -1,4 +1,4 @@
-"""The chain of one Corefile with its answer tables, without sockets, on a cluster index that the test changes."""
+"""The plugin chains of a Corefile with their answer tables, without sockets. The test changes the cluster index."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ LOCAL = "10.244.0.2"
 
 
 class Chains:
-    """A worker's chains and answer tables. The plugin *forward* is replaced by `outside`, a function of the test."""
+    """A worker's chains and answer tables. The function `outside` of the test replaces the plugin *forward*."""
 
     def __init__(
         self,
@@ -50,10 +50,7 @@ class Chains:
         synced: bool = True,
         cold_path: bool = True,
     ) -> None:
-        """Builds the chains of `corefile`, whose listeners must have the port 53.
-
-        Without `cold_path`, the plugin chain makes all replies that the answer table does not have.
-        """
+        """Builds the chains of `corefile`. Its listeners must have the port 53."""
         self._cold_path, self.chained = cold_path, 0
         self.counters, self.clock = Counters(), world.Clock()
         self._outside = outside or (lambda query: Reply(rcode=3, flags=query.reply_flags))
@@ -78,7 +75,7 @@ class Chains:
                 pass
 
     def load(self, corefile: str) -> None:
-        """Replaces the chains, as a reload does: objects that plugins keep stay."""
+        """Replaces the chains. As in a reload, objects that plugins keep stay."""
         plans = plan(parse(corefile, "Corefile", environ={}), plugins.ORDER, self._module)
         hosts = [("",)] * len(plans)
         before = self.chains
@@ -93,7 +90,7 @@ class Chains:
             before.stop()
 
     def apply(self, *changes: Change | ClusterObject) -> None:
-        """Applies changes of the cluster as a worker does. An object stands for its `Put`."""
+        """Applies changes of the cluster as a worker does. An object is applied as its `Put`."""
         for change in changes:
             affected = self.index.apply(change if isinstance(change, Change) else Put(change))
             for responder in self._responders.values():
@@ -104,9 +101,8 @@ class Chains:
                 handler.invalidate(affected)
 
     def ask(self, name: str, rtype: str = "A", client: str = "10.244.0.1", protocol: str = "udp") -> bytes:
-        """Sends a query, and returns the encoded reply with message id 0.
-
-        The query goes through the answer table, like a packet from the network.
+        """Sends a query through the answer table, like a packet from the network. Returns the encoded reply with
+        message ID 0.
         """
         packet = encode_query(0, RD, names.from_text(name), Type[rtype], Class.IN, Edns(1232))
         return self.send(packet, client, protocol)
@@ -132,7 +128,7 @@ class Chains:
         return sum(self.responder(protocol).durations.buckets)
 
     def chain_reply(self, name: str, rtype: str, client: str = "10.244.0.1", protocol: str = "tcp") -> Reply:
-        """Returns the reply of the chain, without the answer table; for zone transfers."""
+        """Returns the reply of the chain, without the answer table. Zone transfers need this."""
         address = Client(client, 40000, LOCAL, 53, protocol)
         query = world.query(name, rtype, client=address, ask=self.listener.ask)
         return world.now(self.listener.answer(query, self.listener.route(query)))
@@ -152,13 +148,12 @@ class Chains:
         outside = self._outside
 
         class Outside(Plugin):
-            """Answers what reaches the end of the chain."""
+            """Answers the queries that reach the end of the chain."""
 
             name = "forward"
             states_reuse = True
 
             def handle(self, query: Query, following: Following) -> Answer:
-                """Answers as the test says."""
                 return outside(query)
 
         return SimpleNamespace(PLUGIN=Outside, parse=lambda _block: None)

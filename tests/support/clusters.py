@@ -1,5 +1,7 @@
-"""Random clusters, random changes of them, and names to query. All pools of names are small, so that objects collide
-often."""
+"""Random clusters, random changes of them, and names to query.
+
+The pools of names are small, so that objects often have the same name.
+"""
 
 from __future__ import annotations
 
@@ -154,9 +156,7 @@ def _endpoints(rng: Random) -> tuple[Endpoint, ...]:
 
 
 def names(zones: Iterable[str] = ("cluster.local.",)) -> list[str]:
-    """Returns the names that a random cluster may have in the zones, reverse names, and names that are similar to
-    these.
-    """
+    """Returns names that a random cluster may have in these zones, reverse names, and similar names."""
     out = {reverse_name(address) for address in (*CLUSTER_IPS, *ADDRESSES, *EXTERNAL_IPS[:2], "10.9.9.9")}
     out |= {"96.10.in-addr.arpa.", "in-addr.arpa.", "ip6.arpa.", "x.1.0.96.10.in-addr.arpa.", "www.example.org."}
     labels = {
@@ -206,5 +206,4 @@ def dashed(address: str) -> str:
 
 
 def reverse_name(address: str) -> str:
-    """Returns the reverse name of an address."""
     return ip_address(address).reverse_pointer + "."

@@ -1,4 +1,4 @@
-"""FIFOs as files on a mount that hangs: whoever opens one for reading blocks until there is a writer."""
+"""FIFOs in the role of files on a mount that hangs. Opening a FIFO for reading blocks until there is a writer."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 async def write(path: Path, text: str) -> None:
-    """Writes to a FIFO once a reader has opened it. A blocking open could stop the event loop."""
+    """Writes to a FIFO after a reader has opened it. A blocking open could stop the event loop."""
     async with asyncio.timeout(10):
         while True:
             try:

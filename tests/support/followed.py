@@ -1,4 +1,4 @@
-"""An API server source that runs against the API double in virtual time, and its changes."""
+"""A source of changes that runs against the API double in virtual time."""
 
 from __future__ import annotations
 
@@ -17,19 +17,16 @@ from tests.support.api_double import SERVICES, ApiDouble
 
 
 class VirtualTime:
-    """A virtual clock: a sleep moves it forward without waiting."""
+    """A virtual clock. A sleep moves it forward without waiting."""
 
     def __init__(self) -> None:
-        """Starts the clock at 1000 seconds."""
         self.now = 1000.0
         self.waits: list[float] = []
 
     def clock(self) -> float:
-        """Returns the time, in seconds."""
         return self.now
 
     async def sleep(self, seconds: float) -> None:
-        """Records the seconds, and advances the clock."""
         self.waits.append(round(seconds, 3))
         until = self.now + seconds
         await asyncio.sleep(0)
@@ -40,7 +37,6 @@ class Observed:
     """Records requests to the API server."""
 
     def __init__(self, time: VirtualTime) -> None:
-        """Creates an empty record of requests."""
         self.codes: list[str] = []
         self.moments: list[float] = []
         """The moments at which requests ended; for watches when they opened or failed."""
@@ -50,7 +46,6 @@ class Observed:
         self._time = time
 
     def request(self, verb: str, host: str, code: str, method: str, seconds: float | None) -> None:
-        """Records one request."""
         self.codes.append(code)
         self.moments.append(self._time.now)
         self.watches += seconds is None and code == "200"
@@ -61,12 +56,12 @@ class Observed:
 
 
 class Followed:
-    """A running API server source, with the changes that it has delivered."""
+    """A running API server source, and the changes that it has delivered."""
 
     def __init__(
         self, api: ApiDouble, caplog: pytest.LogCaptureFixture, limits: TimeLimits | None = None, **options: object
     ) -> None:
-        """Creates the source on a virtual clock; `limits` are in real time."""
+        """Creates the source with a virtual clock. `limits` are in real time."""
         caplog.set_level(logging.INFO)
         self.changes: list[Change] = []
         self.time = VirtualTime()
@@ -84,7 +79,7 @@ class Followed:
 
     @property
     def waits(self) -> list[float]:
-        """The seconds of all sleeps."""
+        """Returns the seconds of all sleeps."""
         return self.time.waits
 
     async def follow(self) -> None:
@@ -121,7 +116,7 @@ class Followed:
 
     @property
     def lines(self) -> list[str]:
-        """The log lines of the source."""
+        """Returns the log lines of the source."""
         return [record.getMessage() for record in self._caplog.records if record.name == "api-test"]
 
 
@@ -140,7 +135,7 @@ async def following(followed: Followed) -> AsyncIterator[Followed]:
 async def watching(
     api: ApiDouble, caplog: pytest.LogCaptureFixture, limits: TimeLimits | None = None, **options: object
 ) -> AsyncIterator[Followed]:
-    """A source whose kinds are all listed and watched."""
+    """Runs a source, and waits until all its kinds are listed and watched."""
     async with following(Followed(api, caplog, limits, **options)) as followed:
         await followed.until_listed()
         await followed.until(lambda: followed.observed.watches == len(followed.source.kinds))

@@ -1,4 +1,4 @@
-"""The plugin *forward* with its upstreams, and a clock that the test sets."""
+"""The plugin *forward* with its upstreams, and a clock that the test moves."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.support import world
 
 
 class HasPort(Protocol):
-    """Anything with a port on loopback."""
+    """An object with a port on loopback."""
 
     port: int
 
@@ -24,7 +24,7 @@ class HasPort(Protocol):
 class Forwarding:
     """The plugin *forward* with these upstreams.
 
-    `body` is the body of the directive, `place` the format of an upstream, and `clock` replaces the test's clock.
+    `body` is the body of the directive, `place` the format of an upstream. `clock` replaces the test's clock.
     """
 
     def __init__(
@@ -50,22 +50,22 @@ class Forwarding:
 
     @property
     def servers(self) -> list[Server]:
-        """The servers of all upstreams, in the order of the directive."""
+        """Returns the servers of all upstreams, in the order of the directive."""
         return [one for one in self.kept.values() if isinstance(one, Server)]
 
     @property
     def timer_wheel(self) -> TimerWheel:
-        """The timer wheel that all servers of *forward* share."""
+        """Returns the timer wheel that all servers of *forward* share."""
         found: TimerWheel = self.kept["forward", "timer wheel"]
         return found
 
     async def ask(self, name: str = "a.example.org.", rtype: str = "A", **fields: Any) -> Reply:
-        """Asks the plugin, and returns the reply."""
+        """Queries the plugin, and returns the reply."""
         query = world.query(name, rtype, **fields)
         return await world.soon(self.plugin.handle(query, world.following(Reply(rcode=Rcode.NXDOMAIN))))
 
     def asking(self, name: str = "a.example.org.", **fields: Any) -> asyncio.Task[Reply]:
-        """Does the same as `ask`, as a task."""
+        """Queries the plugin in a task, whose result is the reply."""
         return asyncio.ensure_future(self.ask(name, **fields))
 
     async def turn(self, seconds: float) -> None:

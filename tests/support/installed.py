@@ -1,4 +1,4 @@
-"""A copy of the program in a server's folder, which tests can change and replace."""
+"""A copy of svcdns in a server's folder, which tests can change and replace."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ PACKAGE = Path(svcdns.__file__).parent
 
 
 def install(folder: Path, **edits: tuple[str, str, str]) -> None:
-    """Puts the program into a server's working directory: `python -m svcdns` finds it there first.
+    """Puts the program into a server's working directory, where `python -m svcdns` finds it first.
 
-    Each edit is a file, and a text in it with its replacement. Folders without an edit are links to those of the
-    program under test, so that its compiled modules are used.
+    An edit is a file, a text in the file, and its replacement. Folders without an edit are links to the tested program,
+    so that its compiled modules are used.
     """
     new = folder / "new"
     new.mkdir()
@@ -38,5 +38,5 @@ def install(folder: Path, **edits: tuple[str, str, str]) -> None:
 
 
 def version(text: str) -> tuple[str, str, str]:
-    """Returns the edit of the sources that sets the version to `text`."""
+    """Returns the edit that sets the version to `text`."""
     return ("__init__.py", f'"{svcdns.__version__}"', f'"{text}"')

@@ -1,5 +1,6 @@
-"""Clients that keep their TCP connections and send query after query, as node-local caches do; half of the queries come
-in two pieces."""
+"""Clients that keep their TCP connections and send one query after another, like node-local caches. Half of the queries
+come in two pieces.
+"""
 
 from __future__ import annotations
 
@@ -17,11 +18,11 @@ REST = 0.1
 
 
 class KeptConnections:
-    """Connections in a thread of their own. `answered` counts replies, `lost` names failures."""
+    """Connections in their own thread. `answered` is the number of replies, and `lost` has the failures."""
 
     def __init__(self, count: int, port: int, name: str, *, may_end: bool = False) -> None:
-        """All clients query the address of `name`. If connections `may_end`, a client retries on a new connection
-        (RFC 7766 §6.2.4).
+        """Sets up clients that query the address of `name`. If connections `may_end`, a client retries on a new
+        connection (RFC 7766 §6.2.4).
         """
         self._count, self._port, self._name, self._may_end = count, port, name, may_end
         self.ended = 0
@@ -32,14 +33,14 @@ class KeptConnections:
         self._thread = threading.Thread(target=lambda: asyncio.run(self._run()))
 
     def __enter__(self) -> Self:
-        """Starts the clients, and waits until each has had its first reply."""
+        """Starts the clients, and waits until each client has had its first reply."""
         self._thread.start()
         for _ in range(self._count):
             assert self._open.acquire(timeout=30), self.lost
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Stops the clients after each has had its last reply."""
+        """Stops each client after its last reply."""
         self._over.set()
         self._thread.join()
 

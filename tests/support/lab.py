@@ -1,5 +1,5 @@
-"""A real API server of a test's own, with its faults: the binary that SVCDNS_TEST_APISERVER names, and just enough of a
-client.
+"""A real API server for tests, with faults, and a small client. SVCDNS_TEST_APISERVER names the binary of the API
+server.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from tests.support.server import until
 
 
 class Api:
-    """Just enough of a client to write objects, with the kubeconfig's credentials."""
+    """A small client that writes objects, with the kubeconfig's credentials."""
 
     def __init__(self, path: str) -> None:
         """Reads the current context of a kubeconfig."""
@@ -52,7 +52,7 @@ class Api:
 
 
 class Lab:
-    """A running API server. `kubeconfig` is a copy of its kubeconfig, which tests may change."""
+    """A running API server. `kubeconfig` is a copy of its kubeconfig. Tests may change the copy."""
 
     def __init__(self, folder: Path, *arguments: str) -> None:
         """Starts the API server on loopback ports that the kernel chooses."""
@@ -66,7 +66,7 @@ class Lab:
         shutil.copy(self.given, self.kubeconfig)
 
     def start(self) -> None:
-        """Starts the API server, after a stop with the same data and port."""
+        """Starts the API server again after a stop, with the same data and port."""
         command = [
             os.environ["SVCDNS_TEST_APISERVER"],
             "--port",
@@ -90,12 +90,12 @@ class Lab:
 
     @property
     def given(self) -> Path:
-        """The kubeconfig that the API server wrote."""
+        """Returns the kubeconfig that the API server wrote."""
         return self._pki / "kubeconfig"
 
     @property
     def api(self) -> Api:
-        """A client with the credentials of the server's own kubeconfig."""
+        """Returns a client with the credentials of the server's own kubeconfig."""
         return Api(str(self.given))
 
     def admin(self, what: str, **options: str) -> None:
@@ -105,7 +105,7 @@ class Lab:
             response.read()
 
     def settle(self) -> None:
-        """Waits until watches stay open. A compaction closes them after a second, and briefly refuses new ones."""
+        """Waits until watches stay open. A compaction closes them after a second, and briefly refuses new watches."""
         for resource in ("/api/v1/namespaces", "/api/v1/services", "/apis/discovery.k8s.io/v1/endpointslices"):
             until(f"watches of {resource}", lambda: self._lasts(resource))  # noqa: B023
 
@@ -116,7 +116,6 @@ class Lab:
         return time.monotonic() - begun >= 1.5
 
     def kill(self) -> None:
-        """Kills the API server's process."""
         self.process.kill()
         self.process.wait()
 
@@ -125,10 +124,10 @@ class Lab:
         self._pki = self.folder / "other-pki"
 
     def __enter__(self) -> Self:
-        """Returns itself; the API server is already running."""
+        """Returns itself. The API server is already running."""
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Kills the API server, even if it is stopped by a signal."""
+        """Kills the API server, even if a signal has stopped it."""
         self.process.send_signal(signal.SIGCONT)
         self.kill()

@@ -1,6 +1,6 @@
 """A UDP listener with real chains and a scripted upstream, with and without the fast path.
 
-Tests compare replies, cache entries and metrics of both.
+Tests compare the replies, cache entries and metrics of both.
 """
 
 from __future__ import annotations
@@ -58,8 +58,8 @@ def replying(
     spelled: Callable[[str], str] | None = None,
     options: Sequence[dns.edns.Option] = (),
 ) -> Respond:
-    """Replies with these records, given as zone-file lines. `spelled` changes the letter case of the question's
-    name.
+    """Returns a function that replies with these records, given as zone-file lines. `spelled` changes the letter case
+    of the question's name.
     """
 
     def respond(query: dns.message.Message, _transport: str) -> bytes:
@@ -129,7 +129,6 @@ class Outside:
         return self.kept[key]
 
     def __enter__(self) -> Self:
-        """Returns itself; the end of the context closes the sockets."""
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -141,16 +140,16 @@ class Outside:
 
     @property
     def route(self) -> Route:
-        """The route of queries for outside names."""
+        """Returns the route of queries for external names."""
         return self.listener.routes[b"\0"]
 
     @property
     def on_fast_path(self) -> int:
-        """The number of replies that the fast path sent."""
+        """Returns the number of replies that the fast path sent."""
         return sum(hit_counter.hits for hit_counter in self.responder.fast_path_counters.values())
 
     def send(self, packet: bytes, client: socket.socket | None = None) -> None:
-        """Has the listener read a packet."""
+        """Makes the listener read a packet."""
         (client or self.client).sendto(packet, self.sock.getsockname())
         self.reader.drain()
 
@@ -171,7 +170,7 @@ class Outside:
             await asyncio.sleep(0)
 
     def entries(self) -> dict[Any, tuple[str, Reply, float, int, bool]]:
-        """Returns the cache entries: store, reply, time of storing, lifetime, and whether it is served."""
+        """Returns the cache entries: store, reply, time of storing, lifetime, and whether the entry is served."""
         stores = [(key[-1], one) for key, one in self.kept.items() if isinstance(one, Store)]
         return {
             key: (which, entry.reply, entry.stored, entry.lifetime, entry.is_answer)
@@ -180,7 +179,7 @@ class Outside:
         }
 
     def increments(self) -> dict[tuple[str, ...], tuple[float, ...]]:
-        """Flushes the counters and returns those that are not 0. A duration histogram is reduced to its number of
+        """Flushes the counters, and returns those that are not 0. A duration histogram is reduced to its number of
         observations.
         """
         for _ in flush(self.responder):
@@ -198,9 +197,8 @@ def _load(name: str) -> Any:
 
 
 def shape(wire: bytes, *, ordered: bool = True) -> list[str]:
-    """Returns a reply as text without its ID, or as octets if it is malformed.
-
-    Addresses are sorted unless `ordered` is True.
+    """Returns a reply as text without its ID, or as octets if it is malformed. Addresses are sorted unless `ordered` is
+    True.
     """
     assert wire[:2] == b"\0\7"
     try:
@@ -232,7 +230,7 @@ class Seen(NamedTuple):
 
 
 async def both_ways(body: str, respond: Respond, *packets: bytes, ordered: bool = True) -> tuple[Seen, Seen]:
-    """Sends the packets one after the other, first with the fast path and then without. Returns the effects of both
+    """Sends the packets one after the other, first with the fast path and then without it. Returns the effects of both
     runs.
     """
     out = []
@@ -250,7 +248,7 @@ async def both_ways(body: str, respond: Respond, *packets: bytes, ordered: bool 
 
 
 def assert_same(fast: Seen, slow: Seen, on_fast_path: int) -> None:
-    """Asserts that both runs are equal, and that the fast path sent `on_fast_path` replies in the first one."""
+    """Asserts that both runs are equal, and that the fast path sent `on_fast_path` replies in the first run."""
     assert fast.replies == slow.replies
     assert fast.asked == slow.asked
     assert fast.entries == slow.entries

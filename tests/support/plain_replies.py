@@ -1,4 +1,4 @@
-"""Encoded replies of upstreams, with the usual compression pointers, or with any octets that a test needs."""
+"""Encoded replies of upstreams, with the usual compression pointers or with arbitrary octets."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SOA_DATA = b"\2ns" + ZONE + b"\4host" + ZONE + NUMBERS
 def record(
     owner: bytes, rtype: int, rdata: bytes, *, ttl: int = 60, rclass: int = Class.IN, size: int | None = None
 ) -> bytes:
-    """Returns an encoded record; `size` is a false RDLENGTH."""
+    """Returns an encoded record. `size` is a false RDLENGTH."""
     length = len(rdata) if size is None else size
     return owner + b"".join(
         (rtype.to_bytes(2, "big"), rclass.to_bytes(2, "big"), ttl.to_bytes(4, "big"), length.to_bytes(2, "big"), rdata)
@@ -51,12 +51,11 @@ def address(owner: bytes = OWNER, last: int = 1, ttl: int = 60) -> bytes:
 
 
 def soa(owner: bytes = ZONE, rdata: bytes = SOA_DATA, ttl: int = 60, rclass: int = Class.IN) -> bytes:
-    """Returns an encoded SOA record."""
     return record(owner, Type.SOA, rdata, ttl=ttl, rclass=rclass)
 
 
 def opt(rdata: bytes = b"", *, flags: int = 0, owner: bytes = b"\0", size: int | None = None) -> bytes:
-    """Returns an encoded OPT record; `flags` is its TTL field."""
+    """Returns an encoded OPT record. `flags` is its TTL field."""
     return record(owner, Type.OPT, rdata, ttl=flags, rclass=1232, size=size)
 
 
@@ -66,9 +65,9 @@ def pointer(at: int) -> bytes:
 
 
 def aliases(*targets: bytes, ttl: int = 60) -> tuple[list[bytes], bytes]:
-    """Returns CNAME records that begin at the question's name, and the owner name for the records after them.
+    """Returns CNAME records that begin at the question's name, and the owner name for later records.
 
-    A target that is not a compression pointer is referred to by one.
+    If a target is not a compression pointer, the next record has a pointer to it as its owner.
     """
     out, owner, at = [], OWNER, START
     for target in targets:
@@ -118,7 +117,7 @@ def rtype_of(packet: bytes) -> int:
 
 
 def _changed(packet: bytes, changes: list[tuple[int, int]], cut: int, more: bytes) -> bytes:
-    """Returns the packet with some octets changed, but not those of its question."""
+    """Returns the packet with some changed octets after its question."""
     out = bytearray(packet)
     for place, octet in changes:
         at = 2 + place % (len(out) - 2)

@@ -1,4 +1,4 @@
-"""Modules in a folder that must not be imported: each leaves a trace when it is."""
+"""Modules in a folder that must not be imported. If such a module is imported, it leaves a trace."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Planted:
     """A folder of modules that record when they are imported."""
 
     def __init__(self, folder: Path, names: tuple[str, ...]) -> None:
-        """Writes a Python file for each name; the file leaves a trace when it is imported."""
+        """Writes a Python file for each name. If the file is imported, it leaves a trace."""
         folder.mkdir(exist_ok=True)
         self.folder, self._trace = folder, folder / "trace"
         for name in names:
@@ -28,5 +28,5 @@ class Planted:
 
     @property
     def imported(self) -> str:
-        """The names of the planted modules that have been imported."""
+        """Returns the names of the planted modules that have been imported."""
         return self._trace.read_text() if self._trace.exists() else ""

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 
 def record_lines(*data: str) -> st.SearchStrategy[list[str]]:
-    """Returns a strategy for up to 8 lines. Each has one of six names, and type and RDATA from `data`."""
+    """Returns a strategy for up to 8 lines. Each line has one of six names, and type and RDATA from `data`."""
     line = st.builds(
         "{}.example.{}. 60 IN {}".format,
         st.sampled_from("abc"),

@@ -38,7 +38,7 @@ class ResponderSetup:
 
 
 def bound(host: str = "127.0.0.1") -> socket.socket:
-    """Returns a non-blocking datagram socket bound to the host."""
+    """Returns a non-blocking datagram socket that is bound to the host."""
     sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM)
     sock.setblocking(False)
     sock.bind((host, 0))

@@ -1,7 +1,7 @@
 """A DNS server on loopback with scripted replies, over UDP and TCP on one port, inside the test's event loop.
 
-It may send any packets: malformed ones, several for one query, `Elsewhere` ones from another port, `Held` ones wait
-for `release`.
+The server may send any packets: malformed ones, several for one query, packets from another port (`Elsewhere`), and
+packets that wait for `release` (`Held`).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Respond = Callable[[dns.message.Message, str], list[bytes] | bytes | None]
 
 
 def answer(*lines: str, rcode: int = 0, flags: int = 0) -> Respond:
-    """Returns a reply with these records in the answer section."""
+    """Returns a function that replies with these records in the answer section."""
 
     def respond(query: dns.message.Message, _transport: str) -> bytes:
         reply = dns.message.make_response(query, recursion_available=True)
@@ -39,16 +39,16 @@ def answer(*lines: str, rcode: int = 0, flags: int = 0) -> Respond:
 
 
 def header_alone(rcode: int) -> Respond:
-    """Replies with a header alone, without a question section."""
+    """Returns a function that replies with a header only, without a question section."""
     return lambda query, _: query.id.to_bytes(2, "big") + bytes([0x81, 0x80 | rcode]) + bytes(8)
 
 
 def silence(_query: dns.message.Message, _transport: str) -> None:
-    """No reply at all."""
+    """Sends no reply."""
 
 
 class Elsewhere(bytes):
-    """A packet that is sent from another port than that of the server, over UDP only."""
+    """A packet that is sent over UDP from another port than the server's port."""
 
 
 class Held(bytes):
@@ -56,7 +56,7 @@ class Held(bytes):
 
 
 def held(respond: Respond) -> Respond:
-    """Prepares the same replies, but holds them back until `release`."""
+    """Prepares the replies of `respond`, but holds them until `release`."""
 
     def responding(query: dns.message.Message, transport: str) -> list[bytes]:
         found = respond(query, transport)
@@ -66,15 +66,21 @@ def held(respond: Respond) -> Respond:
 
 
 def only(transport: str, respond: Respond) -> Respond:
-    """Uses `respond` over this transport, and does not reply over the other one."""
+    """Returns a function that replies with `respond` over this transport, and does not reply over the
+    other transport.
+    """
     return lambda query, by: respond(query, by) if by == transport else None
 
 
 class ScriptedUpstream:
-    """`respond` may be changed at any time; `asked` has the queries, with their transports."""
+    """A DNS server with scripted replies. `respond` may be changed at any time. `asked` has the queries, with their
+    transports.
+    """
 
     def __init__(self, respond: Respond | None = None, tls: ssl.SSLContext | None = None) -> None:
-        """Replies are NOERROR without records unless `respond` is given. With `tls`, the TCP port accepts only TLS."""
+        """Creates the server. Without `respond`, replies are NOERROR without records. With `tls`, the TCP port accepts
+        only TLS.
+        """
         self.respond, self.tls = respond or answer(), tls
         self.resumed: list[bool] = []
         """Of each connection over TLS, whether it went on with an earlier session."""
@@ -104,7 +110,6 @@ class ScriptedUpstream:
             return self
 
     async def __aexit__(self, *_: object) -> None:
-        """Closes the upstream."""
         self.close()
         await self._tcp.wait_closed()
 
@@ -124,7 +129,7 @@ class ScriptedUpstream:
 
     @property
     def holds(self) -> int:
-        """The number of held packets."""
+        """Returns the number of held packets."""
         return len(self._held)
 
     def release(self, *, backwards: bool = False) -> None:
@@ -139,7 +144,7 @@ class ScriptedUpstream:
 
     @property
     def transports(self) -> list[str]:
-        """The transport of each query."""
+        """Returns the transport of each query."""
         return [transport for _, transport in self.asked]
 
     def _answers(self, packet: bytes, transport: str) -> list[bytes]:

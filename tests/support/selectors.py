@@ -1,4 +1,4 @@
-"""Label selectors, matched as the API server does: equality, sets and presence, joined by commas."""
+"""Label selectors as the API server matches them: equality, sets and presence. Commas join several terms."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _TERM = re.compile(
 
 
 def label_selector(text: str) -> Matches:
-    """Returns a function that tells whether labels match all terms of the selector. An empty selector matches
+    """Returns a function that tests whether labels match all terms of the selector. An empty selector matches
     everything.
     """
     terms = [_term(part) for part in re.split(r",(?![^(]*\))", text) if part.strip()]

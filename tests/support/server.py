@@ -1,4 +1,6 @@
-"""A real server, started as a user starts it, on loopback: queries over UDP and TCP, metrics, and waiting."""
+"""A real server on loopback, started as a user starts it: queries over UDP and TCP, metrics, and
+waiting for a state.
+"""
 
 from __future__ import annotations
 
@@ -39,14 +41,14 @@ def until(what: str, probe: Callable[[], T], timeout: float = TIMEOUT) -> T:
 
 
 def free_port() -> int:
-    """Returns a port that is free for UDP and TCP on loopback, outside the range from which the kernel assigns
-    client ports.
+    """Returns a port that is free for UDP and TCP on loopback, outside the range from which the kernel assigns client
+    ports.
     """
     return free_ports(1)[0]
 
 
 def http(port: int, path: str) -> tuple[int, str]:
-    """Returns the status and the body of a page; (0, "") if no program listens on the port."""
+    """Returns the status and the body of a page, or (0, "") if no program listens on the port."""
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=3) as response:
             return response.status, response.read().decode()
@@ -61,7 +63,7 @@ class Server:
     """A running `svcdns`. In the Corefile, {port}, {ready}, {health}, {metrics} and {dir} are replaced."""
 
     def __init__(self, folder: Path, corefile: str, *arguments: str, **environ: str) -> None:
-        """Starts the server; `folder` is its working directory, with the Corefile and the log."""
+        """Starts the server. `folder` is its working directory, with the Corefile and the log."""
         self.folder = folder
         self.ports = {name: free_port() for name in ("port", "ready", "health", "metrics")}
         self.corefile = folder / "Corefile"
@@ -75,7 +77,7 @@ class Server:
         return [sys.executable, "-m", "svcdns"]
 
     def launch(self) -> subprocess.Popen[bytes]:
-        """Starts the process, with the Corefile as its standard input, too."""
+        """Starts the process. The Corefile is also its standard input."""
         with self.log_file.open("wb") as log, self.corefile.open("rb") as corefile:
             return subprocess.Popen(
                 [*self.command(), "-conf", str(self.corefile), *self._arguments],
@@ -88,32 +90,30 @@ class Server:
             )
 
     def __enter__(self) -> Self:
-        """Returns itself without waiting; each test waits for what it needs."""
+        """Returns itself without waiting. Each test waits for the state that it needs."""
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Kills the process if it still runs."""
+        """Kills the process if it is still running."""
         if self.process.poll() is None:
             self.process.kill()
         self.process.wait()
 
     def write(self, corefile: str) -> None:
-        """Writes the Corefile, with the ports and the folder in place of `{name}`."""
+        """Writes the Corefile, with the ports and the folder in its placeholders."""
         for name, value in {**self.ports, "dir": self.folder}.items():
             corefile = corefile.replace("{" + name + "}", str(value))
         self.corefile.write_text(corefile)
 
     @property
     def log(self) -> str:
-        """The text that the server has printed."""
+        """Returns the text that the server has printed."""
         return self.log_file.read_text()
 
     def until_logged(self, text: str) -> None:
-        """Waits until the log has this text."""
         until(f"{text!r} in the log", lambda: text in self.log)
 
     def until_serving(self) -> None:
-        """Waits until the server answers queries."""
         until("the first answer", lambda: self.process.poll() is not None or self.answers())
         assert self.process.poll() is None, self.log
 
@@ -123,7 +123,7 @@ class Server:
         assert self.process.poll() is None, self.log
 
     def answers(self) -> bool:
-        """Returns whether the server replies to a query."""
+        """Returns True if the server replies to a query."""
         return self.ask("version.bind.", "TXT", timeout=0.3) is not None
 
     def ask(
@@ -136,7 +136,7 @@ class Server:
         source: str | None = None,
         timeout: float = 3.0,
     ) -> Any:
-        """Sends a query, and returns the reply, or None if none comes. `source` is the source address."""
+        """Sends a query. Returns the reply, or None if no reply comes. `source` is the source address."""
         query = dns.message.make_query(name, rtype)
         send = dns.query.tcp if tcp else dns.query.udp
         try:
@@ -153,7 +153,7 @@ class Server:
         return found or [dns.rcode.to_text(reply.rcode())]
 
     def children(self) -> dict[str, int]:
-        """Process ids of control and workers by name."""
+        """Returns the process ids of control and workers by name."""
         return children(self.process.pid)
 
     def metric(self, line: str) -> float:
@@ -170,7 +170,7 @@ class Server:
 
 
 def is_alive(pid: int) -> bool:
-    """Returns whether the process exists and is no zombie."""
+    """Returns True if the process exists and is no zombie."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:

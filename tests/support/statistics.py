@@ -1,4 +1,4 @@
-"""Chi-square tests of random numbers, which fail by chance once in a million runs."""
+"""Chi-square tests of random numbers. By chance, they fail once in a million runs."""
 
 from __future__ import annotations
 

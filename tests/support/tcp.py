@@ -25,7 +25,6 @@ class Client:
     """A client with one TCP connection."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Wraps the streams that `connect` opened."""
         self.reader, self.writer = reader, writer
 
     def send(self, *idents: int, cut: int = 0) -> None:
@@ -43,7 +42,7 @@ class Client:
             return dns.message.from_wire(await self.reader.readexactly(size), one_rr_per_rrset=True)
 
     async def ended(self) -> bool:
-        """Waits for the end of the connection."""
+        """Waits for the end of the connection. Returns whether it ended."""
         async with asyncio.timeout(10):
             with contextlib.suppress(ConnectionError):
                 return await self.reader.read() == b""
@@ -68,7 +67,7 @@ def no_errors(operation: str, error: OSError) -> None:
 
 
 def buffered(connections: TcpConnections) -> int:
-    """Returns the octets that wait in the buffers of all connections."""
+    """Returns the number of octets that wait in the buffers of all connections."""
     return sum(len(one._received) for one in connections.open if isinstance(one, TcpConnection))
 
 
@@ -80,7 +79,7 @@ async def served(
     *,
     buffers: int = 0,
 ) -> AsyncIterator[functools.partial]:  # type: ignore[type-arg]
-    """Serves DNS over TCP; yields a function that connects clients.
+    """Serves DNS over TCP, and yields a function that connects clients.
 
     `buffers` is the size of the socket's send buffer, for tests of clients that do not read.
     """

@@ -1,7 +1,8 @@
-"""Lies of an upstream: replies to a query for the A records of www.example.org, without EDNS, with the ID 0x1234.
+"""Wrong replies ("lies") of an upstream to a query for the A records of www.example.org, without EDNS, with the ID
+0x1234.
 
-`DROPPED` are packets that are not the reply, `STRIPPED` are replies with records that do not belong to the query, and
-`PASSED` are unusual replies that are used.
+The packets in `DROPPED` do not match the query. The replies in `STRIPPED` have unrelated records. The replies in
+`PASSED` are unusual, but are used.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ SOA_TEXT = "example.org. SOA ns.example.org. host.example.org. 1 7200 3600 12096
 
 
 def numbered(packet: bytes, ident: bytes) -> bytes:
-    """Returns a packet with the message ID of the query if its ID is 0x1234, otherwise with a wrong ID."""
+    """Returns the packet with the query's message ID if its ID is 0x1234, otherwise with a wrong ID."""
     if packet[:2] == b"\x12\x34":
         return ident + packet[2:]
     return bytes((ident[0] ^ 1,)) + ident[1:] + packet[2:] if len(packet) > 1 else packet
@@ -59,13 +60,13 @@ def beside(*records: bytes) -> bytes:
 
 
 def pointers(number: int) -> bytes:
-    """Returns a reply in which the name of the second record is `number` compression pointers, each to the next."""
+    """Returns a reply. In it, `number` compression pointers in a row form the name of the second record."""
     text = record(OWNER, Type.NULL, b"".join([OWNER, *(pointer(START + 12 + 2 * at) for at in range(number - 1))]))
     return reply(text, address(pointer(START + 12 + 2 * (number - 1))))
 
 
 def bomb() -> bytes:
-    """Returns a reply with thousands of names that each expand to 255 octets."""
+    """Returns a reply with thousands of names. Each name expands to 255 octets."""
     long = (b"\1a" * 110) + b"\0"
     return reply(record(OWNER, Type.CNAME, long), *[record(pointer(START + 12), Type.NULL, b"")] * 4_000)
 
@@ -136,7 +137,7 @@ DROPPED = {
 
 
 class Stripped(NamedTuple):
-    """A reply of which some records do not belong to the query, and what remains of it."""
+    """A reply with unrelated records, and the part of it that is kept."""
 
     packet: bytes
     answer: Sequence[str] = ()

@@ -20,7 +20,7 @@ def finish(server: Server) -> None:
 
 @contextmanager
 def all_finished(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Finishes every server that `forward` makes in this context."""
+    """Finishes every server that *forward* makes in this context."""
     made: list[Server] = []
 
     class Recorded(Server):

@@ -1,4 +1,4 @@
-"""Helpers for tests of plugins: records from zone-file text, plugins with an environment, queries, replies."""
+"""Helpers for tests of plugins: records from zone-file text, plugins with an environment, queries and replies."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ CLIENT = Client("192.0.2.1", 40000, "192.0.2.53", 53, "udp")
 
 
 def records(*lines: str) -> tuple[Record, ...]:
-    """Returns the records in zone-file lines with absolute names."""
+    """Returns the records in zone-file lines. All names in the lines are absolute."""
     return tuple(read("\n".join(lines), names.ROOT, "test"))
 
 
@@ -35,7 +35,7 @@ def shown(found: Iterable[Record]) -> list[str]:
 
 
 def rdata_text(record: Record) -> str:
-    """Returns RDATA as text, made by dnspython and not by svcdns."""
+    """Returns RDATA as text. dnspython makes the text, and not svcdns."""
     import dns.rdata
     from dns.rdataclass import RdataClass
     from dns.rdatatype import RdataType
@@ -74,19 +74,16 @@ def query(text: str, rtype: str = "A", *, ask: Callable[[Query], Answer] | None 
 
 
 def edns(size: int = 1232, **fields: Any) -> Edns:
-    """Returns an OPT record."""
     return Edns(size, **fields)
 
 
 class Clock:
-    """A clock that stands still until the test calls `turn`."""
+    """A clock that stands still until the test moves it."""
 
     def __init__(self, now: float = 1000.0) -> None:
-        """Starts at `now`."""
         self.now = now
 
     def __call__(self) -> float:
-        """Returns the time."""
         return self.now
 
     def turn(self, seconds: float) -> None:
@@ -103,7 +100,7 @@ def block(text: str, name: str, zones: str = ".", root: str = "") -> Block:
 
 
 def environment(index: Index | None = None, **fields: Any) -> Environment:
-    """Returns an environment for a plugin; `fields` replace its parts."""
+    """Returns an environment for a plugin. `fields` replace parts of the environment."""
     kept: dict[Any, Any] = {}
     values: dict[str, Any] = {
         "block": Block((), (), (".",)),
@@ -132,7 +129,7 @@ def handled(plugin: Plugin, query: Query, following: Following) -> Answer:
 
 
 def now(answer: Answer) -> Reply:
-    """Asserts that the answer is a reply, not a deferred one, and returns it."""
+    """Asserts that the answer is a reply and not deferred, and returns it."""
     assert isinstance(answer, Reply)
     return answer
 
@@ -143,8 +140,8 @@ async def soon(answer: Answer) -> Reply:
 
 
 def counted(counters: Counters) -> dict[tuple[str, ...], float]:
-    """Returns all counters that are not 0, by name and label values. A histogram's value is its number of
-    observations.
+    """Returns all counters that are not 0, by name and label values. A histogram's value is its number
+    of observations.
     """
     out = {}
     for sample in samples(counters._region):

@@ -1,7 +1,7 @@
-"""Recorded answers of CoreDNS 1.14.7 from zone files, and the plugin `file` with the same zone files.
+"""Recorded answers of CoreDNS 1.14.7 from zone files, and the plugin *file* with the same zone files.
 
-The folder `tests/plugins/file/recorded` has the zone files, and one line a query in `answers.jsonl`: the query (name,
-type, `DO`), and the reply (rcode and AA, then the records, with their sections).
+The folder `tests/plugins/file/recorded` has the zone files and `answers.jsonl`. Each line of `answers.jsonl` has a
+query (name, type, `DO`) and the reply (rcode and AA, then the records with their sections).
 """
 
 from __future__ import annotations
@@ -32,7 +32,6 @@ class Recorded(NamedTuple):
     reply: list[str]
 
     def __str__(self) -> str:
-        """Returns the query as text."""
         return f"{self.name} {self.rtype}{' DO' if self.dnssec else ''}"
 
 
@@ -43,7 +42,7 @@ def recording() -> list[Recorded]:
 
 
 class Server:
-    """The plugin with all zones of the recording."""
+    """The plugin *file* with all zones of the recording."""
 
     def __init__(self) -> None:
         zones = sorted(path.name.removesuffix(".zone") for path in RECORDED.glob("*.zone"))
@@ -65,7 +64,7 @@ class Server:
         return world.handled(self.plugin, query, world.following(rcode_only(Rcode.REFUSED)))
 
     def ask(self, line: Recorded) -> list[str]:
-        """Returns the reply, in the form of the recording."""
+        """Returns the reply in the form of the recording."""
         edns = world.edns(dnssec_ok=True) if line.dnssec else None
         reply = world.now(self._server(world.query(line.name, line.rtype, ask=self._server, edns=edns)))
         return [rcode_text(reply.rcode) + " AA" * bool(reply.flags & AA), *_lines(reply)]

@@ -122,7 +122,7 @@ HTTPS       1 . alpn="f\\\\oo\\,bar,h2"
 
 
 def zone(records: str = RECORDS) -> str:
-    """Returns a zone in which each of the records has a name of its own: `r0`, `r1` and so on."""
+    """Returns a zone with these records. Each record has its own name: `r0`, `r1` and so on."""
     out, number = [HEAD], 0
     for line in records.splitlines():
         out.append(line if line.startswith(" ") else f"r{number} IN {line}")

@@ -1,8 +1,7 @@
-"""A DNS server on loopback that answers from the records it is given, over UDP and TCP on one port, in a thread of its
-own.
+"""A DNS server on loopback that answers from given records, over UDP and TCP on one port, in its own thread.
 
-It follows CNAMEs, tells NXDOMAIN from NODATA (the root counts as missing), and puts the SOA of its one zone into
-negative answers. A reply that is too large is sent without records and with TC.
+The server follows CNAME records and distinguishes NXDOMAIN from NODATA. The root counts as nonexistent. Negative
+answers have the SOA record of its only zone. A reply that is too large is sent without records and with TC.
 """
 
 from __future__ import annotations
@@ -26,10 +25,12 @@ from tests.support.server import free_port
 
 
 class ZoneUpstream:
-    """A running DNS server with the given records; `asked` counts the queries."""
+    """A running DNS server with the given records. `asked` counts the queries."""
 
     def __init__(self, records: Iterable[str], failing: Mapping[str, str] | None = None, port: int = 0) -> None:
-        """`records` are zone-file lines with absolute names. `failing` gives the rcode for names that only fail."""
+        """Creates the server. `records` are zone-file lines with absolute names. `failing` has the rcodes of names that
+        always fail.
+        """
         self.asked = 0
         self._rrsets: dict[tuple[dns.name.Name, int], dns.rrset.RRset] = {}
         for line in records:
@@ -49,7 +50,6 @@ class ZoneUpstream:
         self._rrsets = {key: rrset for key, rrset in self._rrsets.items() if key[0] != gone}
 
     def __enter__(self) -> Self:
-        """Opens its sockets and starts answering."""
         self._udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._tcp = socket.create_server(("127.0.0.1", self.port), backlog=64)
         self._udp.bind(("127.0.0.1", self.port))
@@ -59,7 +59,6 @@ class ZoneUpstream:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Ends the thread and closes everything."""
         self._stopper.send(b"x")
         self._thread.join(5)
         for sock in (self._udp, self._tcp, self._stop, self._stopper):
@@ -90,9 +89,8 @@ class ZoneUpstream:
             sock.close()
 
     def _answered_stream(self, stream: socket.socket) -> bool:
-        """Answers one message of a stream. Clients on loopback send each message in one piece.
-
-        Returns False at the end of the stream.
+        """Answers one message of a stream. Returns False at the end of the stream. Clients on loopback send each
+        message in one piece.
         """
         try:
             head = stream.recv(2, socket.MSG_WAITALL)

@@ -1,4 +1,4 @@
-"""Ordinary mistakes of an author: the contract check reports each in one line that says what to correct."""
+"""Common mistakes of plugin authors. The contract check reports each mistake in one line that says what to correct."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def module(handle: Callable[[Any, Query, Following], Any] | None = None, **field
 
 
 def error_of(made: Any, block: str = "one", queries: Any = (A,), **more: Any) -> str:
-    """Runs the check, which must fail. Returns the text of the error: one line, and pytest shows no code of svcdns."""
+    """Runs the check, which must fail. Returns the error's text, which must be one line and show no code of svcdns."""
     with pytest.raises(AssertionError) as raised:
         check_contract(made, block, queries, **more)
     assert raised.value.__cause__ is None
@@ -72,13 +72,13 @@ def error_of(made: Any, block: str = "one", queries: Any = (A,), **more: Any) ->
     ],
 )
 def test_a_block_with_a_mistake(block: str, text: str) -> None:
-    """The check reports unknown directives and syntax errors of the block with their position."""
+    """The check reports unknown directives and syntax errors with their position."""
     assert error_of(module(), block).startswith(text)
 
 
 @pytest.mark.parametrize("queries", [[A, ("www.example.org.",)], [A, ("www.example.org.", "B")], [A, ("a" * 64, "A")]])
-def test_what_is_no_query(queries: Any) -> None:
-    """The error shows the item of `queries` that is no query."""
+def test_an_item_that_is_not_a_query(queries: Any) -> None:
+    """The error shows the item of `queries`."""
     assert error_of(module(), queries=queries) == (
         f"{queries[1]!r} is no query: a pair such as ('www.example.org.', 'A') was expected"
     )
@@ -112,7 +112,7 @@ async def test_within_an_event_loop() -> None:
     ],
 )
 def test_a_module_with_a_mistake(made: Any, text: str) -> None:
-    """The check reports a mistake in a module before it sends a query."""
+    """The check reports the mistake before it sends a query."""
     if made is not None and getattr(getattr(made, "PLUGIN", None), "plugin", None) is int:
         made.PLUGIN = int
     assert error_of(made).startswith(text)
@@ -201,7 +201,7 @@ def record(**fields: Any) -> Callable[[Any, Query, Following], Reply]:
     ],
 )
 def test_a_reply_with_a_mistake(handle: Any, text: str) -> None:
-    """The check reports a wrong type or value of a field of a reply or a record, and the query."""
+    """The check reports a field of a wrong type or value, and the query."""
     found = error_of(module(handle))
     assert found.startswith(f"a reply is wrong: {text}")
     assert found.endswith("[www.example.org. A from 10.1.2.3 to port 53 over udp]")
@@ -213,14 +213,13 @@ def test_a_reply_of_other_types_is_right() -> None:
         check_contract(module(record(rtype=rtype, rdata=rdata)), "one", [A])
 
 
-def changes_at_once(_self: Any, query: Query, following: Following) -> Any:
+def uses_the_answer_as_a_reply(_self: Any, query: Query, following: Following) -> Any:
     """Uses an answer of `following` as if it were always a reply."""
     answer: Any = following(query)
     return answer.with_ttls(lambda _ttl: 5)
 
 
 def raises(_self: Any, query: Query, _following: Following) -> Answer:
-    """Raises KeyError."""
     return {b"": Reply()}[query.key]
 
 
@@ -233,9 +232,9 @@ NO_REPLY = "plugin/one: handle, or a function passed to 'then', returned "
         (lambda _self, _query, _following: None, NO_REPLY + "None; a Reply was expected: is a 'return' missing?"),
         (lambda _self, _query, _following: "10.0.0.1", NO_REPLY + "str; a Reply was expected"),
         (
-            changes_at_once,
+            uses_the_answer_as_a_reply,
             "plugin/one: AttributeError: 'Deferred' object has no attribute 'with_ttls'; a reply may come later: "
-            "change it with then(answer, change) (FILE changes_at_once)",
+            "change it with then(answer, change) (FILE uses_the_answer_as_a_reply)",
         ),
         (raises, r"plugin/one: KeyError: b'\x03www\x07example\x03org\x00' (FILE raises)"),
     ],
@@ -265,7 +264,7 @@ def own_reply(query: Query, text: str) -> Reply:
     ],
 )
 def test_fields_of_the_core(handle: Any, field: str, instead: str) -> None:
-    """The check reports a read of a field that is for the core, and names the property to read instead."""
+    """Some fields are only for the core. The error names the property to read instead."""
     text = f"plugin/one: handle reads query.{field}, which is for the core: read query.{instead}"
     assert error_of(module(handle)) == text
 
@@ -282,14 +281,13 @@ def test_fields_of_the_core(handle: Any, field: str, instead: str) -> None:
     ],
 )
 def test_clocks_and_random_numbers_of_python(handle: Any, text: str) -> None:
-    """The check reports the use of Python's clocks and random numbers in `handle`."""
+    """The check reports Python's clocks and random numbers in `handle`."""
     assert error_of(module(handle)) == (
         f"plugin/one: handle {text}, which the core cannot record: use environment.clock and environment.random"
     )
 
 
 def test_a_handler_that_reads_a_file() -> None:
-    """The check reports that `handle` reads a file."""
     made = module(lambda _self, query, _following: own_reply(query, Path("/etc/hostname").read_text()))
     assert error_of(made) == (
         "plugin/one: handle calls read_text: workers read no files; read it in the module's gather"
@@ -305,9 +303,7 @@ def test_what_is_no_mistake() -> None:
     assert check_contract(made, "one", [A]) > 0
 
 
-def test_replies_that_differ_without_the_table() -> None:
-    """The check reports a plugin whose replies depend on the number of its calls."""
-
+def test_replies_that_depend_on_the_number_of_calls() -> None:
     def handle(self: Any, query: Query, _following: Following) -> Reply:
         self._count = getattr(self, "_count", 0) + 1
         return own_reply(query, str(self._count))
@@ -322,7 +318,7 @@ def test_replies_that_differ_without_the_table() -> None:
 
 
 def test_a_client_class_of_another_type() -> None:
-    """The check reports a client class that is no text."""
+    """A client class must be text."""
     made = module(CLIENT_CLASS=lambda _self, address: "v6" if ":" in address else None)
     assert error_of(made) == "plugin/one: client_class returned NoneType; a text was expected"
 
@@ -345,17 +341,15 @@ class Files(Plugin):
     before = "cache"
 
     def __init__(self, options: Any, environment: Environment) -> None:
-        """Asks for the content of the file."""
         super().__init__(options, environment)
         self._text = environment.content("one", "file", bytes.decode, "")
 
     def handle(self, query: Query, following: Following) -> Answer:
-        """Returns the content of the file as TXT record."""
         return own_reply(query, self._text.value)
 
 
 def with_file(path: Path, **fields: Any) -> Any:
-    """Returns the module of a plugin that reads `path`; `fields` replace its functions."""
+    """Returns the module of a plugin that reads `path`. `fields` replace functions of the module."""
 
     def gather(_options: Any, _known: Any) -> dict[str, bytes]:
         return {"file": path.read_bytes()}
@@ -366,14 +360,15 @@ def with_file(path: Path, **fields: Any) -> Any:
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
-    """Returns the path of a file with a text."""
     made = tmp_path / "file"
     made.write_text("one")
     return made
 
 
 def test_the_check_calls_refresh(file: Path) -> None:
-    """The check calls `refresh` in each round and after each change, and `gather` of a plugin without `refresh`."""
+    """The check calls `refresh` in each round and after each change. If a plugin has no `refresh`, the check calls
+    `gather`.
+    """
     calls = []
 
     def refresh(_options: Any, known: dict[str, bytes]) -> dict[str, bytes]:
@@ -398,7 +393,7 @@ def test_a_refresh_that_misses_a_change(file: Path) -> None:
 
 
 def test_a_file_that_is_gone(file: Path) -> None:
-    """The last content stays in use if `refresh` returns nothing or raises a SvcdnsError."""
+    """If `refresh` returns nothing or raises an SvcdnsError, the last content stays in use."""
 
     def gather(_options: Any, _known: Any) -> dict[str, bytes]:
         try:
@@ -446,7 +441,7 @@ def test_content_that_cannot_be_read(file: Path) -> None:
 
 
 def test_an_error_with_the_position_of_an_argument() -> None:
-    """The check shows a CorefileError of `parse` with the error's own position."""
+    """If `parse` raises a CorefileError, the check shows the position in the error."""
 
     def parse(block: Any) -> Any:
         raise CorefileError(block.directives[0].arguments[0].position, "a number was expected")

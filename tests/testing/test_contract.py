@@ -1,6 +1,4 @@
-"""Runs `check_contract` over all built plugins, and over plugins that would break the contract if the core did not
-guard against their mistakes.
-"""
+"""Runs `check_contract` for all built-in plugins, and for careless plugins whose mistakes the core makes harmless."""
 
 from __future__ import annotations
 
@@ -124,8 +122,8 @@ ZONE = (
 
 
 def rest(query: Query) -> Answer:
-    """The chain after the tested block. Some of its replies depend on EDNS options, some have several addresses,
-    one fails.
+    """Answers queries that pass the tested block. Some replies depend on EDNS options, some have several addresses, one
+    query fails.
     """
     first = query.key.split(b".")[0][1:].partition(b"\7")[0]
     terms: dict[str, Any] = {"lifetime": UNTIL_CHANGED, "dependencies": (("rest",),)}
@@ -149,9 +147,7 @@ def cluster() -> list[Change]:
 
 @pytest.mark.parametrize("name", sorted(BLOCKS))
 def test_a_built_plugin_keeps_to_the_contract(name: str, tmp_path: Path) -> None:
-    """Every built plugin passes the contract check, with several clients, transports, listeners, file contents and
-    times.
-    """
+    """The check uses several clients, transports, listeners, file contents and times."""
     zone, hosts = tmp_path / "zone", tmp_path / "hosts"
     zone.write_text(ZONE.format(serial=1))
     hosts.write_text("192.0.2.9 c.example.org\n")
@@ -178,7 +174,7 @@ def test_a_built_plugin_keeps_to_the_contract(name: str, tmp_path: Path) -> None
 
 @pytest.mark.parametrize("name", sorted(set(BLOCKS) - {"whoami", "rewrite edns0"}))
 def test_a_built_plugin_before_replies_of_all_kinds(name: str, tmp_path: Path) -> None:
-    """A built plugin passes the check with the default replies, with *cache*, and with names in two spellings."""
+    """The check uses its default replies, *cache*, and names in two spellings."""
     (tmp_path / "zone").write_text(ZONE.format(serial=1))
     (tmp_path / "hosts").write_text("192.0.2.9 c.example.org\n")
     block, queries = BLOCKS[name]
@@ -190,7 +186,7 @@ def test_a_built_plugin_before_replies_of_all_kinds(name: str, tmp_path: Path) -
 
 
 def test_every_built_plugin_is_checked() -> None:
-    """Every built plugin is checked in this module, or in the module that ELSEWHERE names."""
+    """A plugin is checked in this module, or in the module that ELSEWHERE names."""
     assert {name.split()[0] for name in BLOCKS} | set(ELSEWHERE) == set(BUILT)
 
 
@@ -201,7 +197,6 @@ class Careless(Plugin):
     before = "cache"
 
     def __init__(self, options: Any, environment: Environment) -> None:
-        """Keeps the clock and the random generator of the environment."""
         self._clock, self._random = environment.clock, environment.random
 
 
@@ -209,7 +204,6 @@ class Refuses(Careless):
     """A plugin that refuses all clients outside one network, as a CoreDNS user would write it."""
 
     def handle(self, query: Query, following: Following) -> Answer:
-        """Refuses clients outside 10.0.0.0/8."""
         return following(query) if query.client.address.startswith("10.") else Reply.refused(query)
 
 
@@ -217,8 +211,6 @@ class Localizes(Careless):
     """A plugin that changes the addresses in a reply, depending on the client."""
 
     def handle(self, query: Query, following: Following) -> Answer:
-        """Changes the last octet of the addresses, depending on the client's address."""
-
         def change(reply: Reply) -> Reply:
             last = b"\1" if query.client.address.startswith("10.1.") else b"\2"
             changed = tuple(msgspec.structs.replace(one, rdata=one.rdata[:-1] + last) for one in reply.answer)
@@ -228,10 +220,9 @@ class Localizes(Careless):
 
 
 class Tells(Careless):
-    """A plugin whose replies depend on the transport, the server and the time."""
+    """A plugin whose replies contain the transport, the server and the time."""
 
     def handle(self, query: Query, following: Following) -> Answer:
-        """Answers with a TXT record that has the transport, the server and the time."""
         text = f"{query.client.protocol} {query.server} {self._clock():.1f}".encode()
         return Reply(answer=(Record(query.name, 16, 5, bytes((len(text),)) + text),), lifetime=UNTIL_CHANGED)
 
@@ -240,8 +231,6 @@ class Bounds(Careless):
     """A plugin that raises low TTLs without declaring it."""
 
     def handle(self, query: Query, following: Following) -> Answer:
-        """Raises TTLs below 25 to 25."""
-
         def change(reply: Reply) -> Reply:
             changed = tuple(msgspec.structs.replace(one, ttl=max(one.ttl, 25)) for one in reply.answer)
             return Reply(flags=reply.flags, answer=changed, lifetime=UNTIL_CHANGED)
@@ -254,9 +243,7 @@ class Bounds(Careless):
 )
 @pytest.mark.parametrize("plugin", [Refuses, Localizes, Tells, Bounds])
 def test_a_plugin_that_declares_nothing_keeps_to_the_contract(plugin: type[Plugin], block: str) -> None:
-    """A plugin that declares no reuse terms still passes the contract check, alone, before *cache*, and with client
-    classes.
-    """
+    """The plugin is checked without other plugins, before *cache*, and with client classes."""
     module = SimpleNamespace(PLUGIN=plugin, parse=lambda _block: None)
     check_contract(module, block, [A, ("a.example.org.", "TXT")], rest=rest)
     plugin_behind = SimpleNamespace(PLUGIN=type("Behind", (plugin,), {"before": "header"}), parse=module.parse)
@@ -286,21 +273,21 @@ def passing(lifetime: float, flags: int = 0) -> Callable[[Query], Answer]:
 @pytest.mark.parametrize("flags", [0, AA])
 @pytest.mark.parametrize("lifetime", [3.0, 30.0, UNTIL_CHANGED])
 def test_replies_with_a_lifetime_beside_a_cache(lifetime: float, flags: int, before: str) -> None:
-    """The check passes with replies of any lifetime before and after *cache*, although the cache sets AA on a hit."""
+    """Replies have any lifetime, before and after *cache*. On a hit, *cache* sets AA."""
     queries = [A, ("A.Example.ORG.", "A")]
     assert check_contract(plain(before), "careless\ncache 30", queries, rest=passing(lifetime, flags)) > 0
 
 
 class Counts(Careless):
-    """A plugin that marks replies whose TTLs count down as replies with constant TTLs."""
+    """A plugin that wrongly declares that the TTLs of its replies stay constant."""
 
     def handle(self, query: Query, following: Following) -> Answer:
-        """Removes the time of the next countdown from the reply."""
+        """Removes from the reply the time when its TTLs go down next."""
         return then(following(query), lambda reply: msgspec.structs.replace(reply, next_second=UNTIL_CHANGED))
 
 
 def test_the_default_replies_count_down() -> None:
-    """The check finds a plugin that stops the countdown of TTLs, because its default replies count down."""
+    """The check finds a plugin that stops the countdown of TTLs."""
     module = SimpleNamespace(PLUGIN=Counts, parse=lambda _block: None)
     for block in ("careless", "careless\ncache 30"):
         with pytest.raises(AssertionError, match=r" IN A 192\.0\.2\.1\] came from the answer table"):
@@ -309,7 +296,7 @@ def test_the_default_replies_count_down() -> None:
 
 @pytest.mark.parametrize("trusted", [Refuses, Tells])
 def test_the_check_finds_a_plugin_that_gives_replies_to_others(trusted: type[Plugin]) -> None:
-    """The contract check finds a plugin that declares `states_reuse`, but does not set the scope of its replies."""
+    """The plugin declares `states_reuse`, but does not set the scope of its replies."""
     plugin = type("Trusted", (trusted,), {"states_reuse": True})
     module: Any = SimpleNamespace(PLUGIN=plugin, parse=lambda _block: None)
     with pytest.raises(AssertionError, match="came from the answer table"):
@@ -317,13 +304,10 @@ def test_the_check_finds_a_plugin_that_gives_replies_to_others(trusted: type[Plu
 
 
 def test_the_check_finds_a_plugin_that_fails() -> None:
-    """The contract check reports an exception that a plugin raised and the core caught."""
+    """The core caught the exception, and the check reports it."""
 
     class Fails(Careless):
-        """A plugin whose `tick` raises an exception."""
-
         def tick(self) -> None:
-            """Raises an exception."""
             raise KeyError
 
     module: Any = SimpleNamespace(PLUGIN=Fails, parse=lambda _block: None)

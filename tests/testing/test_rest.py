@@ -1,4 +1,4 @@
-"""The replies to queries that pass the plugin in a contract check."""
+"""The replies that a contract check gives to queries that pass the plugin."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def test_the_kinds() -> None:
     [(60.0, 30, 30, 1), (60.5, 30, 29.5, 0.5), (61.0, 29, 29, 1), (89.75, 1, 0.25, 0.25), (90.0, 30, 30, 1)],
 )
 def test_a_reply_that_counts_down(now: float, ttl: int, lifetime: float, next_second: float) -> None:
-    """The TTLs of the reply go down with the clock, its lifetime ends when they reach 0, and AA is not set."""
+    """The TTLs go down with the clock. When they reach 0, the lifetime ends. AA is not set."""
     for rtype in ("A", "MX"):
         reply = counting_down(world.query("a.b.", rtype), lambda: now)
         assert [record.ttl for record in (*reply.answer, *reply.authority)] == [ttl]
@@ -28,7 +28,7 @@ def test_a_reply_that_counts_down(now: float, ttl: int, lifetime: float, next_se
 
 
 async def test_a_reply_that_comes_later() -> None:
-    """The reply of the upstream comes later, and has the lifetime 0."""
+    """The reply has the lifetime 0."""
     answer = from_upstream(world.query("a.b.", "AAAA"), lambda: 0.0)
     assert isinstance(answer, Deferred)
     assert not answer.settled
@@ -37,7 +37,7 @@ async def test_a_reply_that_comes_later() -> None:
 
 
 def test_a_reply_that_does_not_change() -> None:
-    """The reply to a query for a type without data has an SOA record, and stays valid until a dependency changes."""
+    """A query for a type without data gets an SOA record. The reply stays valid until a dependency changes."""
     reply = unchanging(world.query("a.b.", "MX"), lambda: 0.0)
     assert (reply.lifetime, bool(reply.dependencies), reply.flags & AA) == (UNTIL_CHANGED, True, AA)
     assert (reply.answer, [record.rtype for record in reply.authority]) == ((), [Type.SOA])

@@ -1,4 +1,4 @@
-"""Runs every block of docs/writing-a-plugin.md: its plugins must pass the contract check."""
+"""Runs every block of docs/writing-a-plugin.md. The plugins on the page must pass the contract check."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def module(name: str) -> ModuleType:
 
 
 def test_the_function_of_the_page_reads_options_in_braces(tmp_path: Path) -> None:
-    """The example returns the numbers of a block in braces, and refuses an option that it does not know."""
+    """The function refuses unknown options."""
     file = tmp_path / "Corefile"
     limits = module("options_in_braces").limits
 
@@ -67,7 +67,7 @@ def test_the_function_of_the_page_reads_options_in_braces(tmp_path: Path) -> Non
     ],
 )
 def test_a_plugin_of_the_page_keeps_to_the_contract(name: str, block: str, cached: str, tmp_path: Path) -> None:
-    """The example plugins of the page pass the contract check, alone and before *cache*."""
+    """The plugin is checked without *cache* and before *cache*."""
     file = tmp_path / "file"
     file.write_text("www.example.org one\n")
     made = module(name)
@@ -80,14 +80,14 @@ def test_a_plugin_of_the_page_keeps_to_the_contract(name: str, block: str, cache
 
 
 def test_the_test_of_the_page(tmp_path: Path) -> None:
-    """The test on the page passes for the plugin on the page."""
+    """The page's test passes for the page's plugin."""
     module("svcdns_texts")
     made = module("test_svcdns_texts")
     made.test_it_keeps_to_the_plugin_contract(tmp_path)
 
 
 def test_every_block_of_the_page_is_run() -> None:
-    """The page has three plugins, a test, and the `pyproject.toml` of one of the plugins, and no other block."""
+    """The page has three plugins, a test, and the `pyproject.toml` of one plugin."""
     assert set(MODULES) == {"svcdns_site", "options_in_braces", "svcdns_minttl", "svcdns_texts", "test_svcdns_texts"}
     assert [kind for kind, _ in BLOCKS] == ["python"] * len(MODULES) + ["toml"]
     project = tomllib.loads(BLOCKS[-1][1])
@@ -98,7 +98,7 @@ def test_every_block_of_the_page_is_run() -> None:
 
 @pytest.mark.parametrize("kind", [Query, Reply, Record])
 def test_the_fields_on_the_page(kind: type) -> None:
-    """The fields in the tables of the page exist, and the table of records is complete."""
+    """The fields in the tables exist, and the table of records is complete."""
     table = PAGE.split(f"| `{kind.__name__}` | Type | Meaning |\n")[1].split("\n\n")[0]
     first = [row.split("|")[1] for row in table.splitlines()]
     fields = [field.partition(".")[0] for field in re.findall(r"`([\w.]+)`", " ".join(first))]
@@ -110,7 +110,7 @@ def test_the_fields_on_the_page(kind: type) -> None:
 
 
 def test_the_names_on_the_page() -> None:
-    """The page has the directives in chain order, and its metric, hooks and imports exist."""
+    """The directives are in chain order. The metric, the hooks and the imports exist."""
     order = re.search(r"its middle part is: (.*?)\.\n", PAGE, re.DOTALL)
     assert order is not None
     named = re.findall(r"\*(\w+)\*", order[1])

@@ -1,4 +1,4 @@
-"""Reading zone files that hang, that are too large, or that are no regular files."""
+"""Reading zone files that hang, that are too large, or that are not regular files."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def short_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def hanging(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
-    """Returns a function that makes a file which hangs when it is opened. The threads are released at the end."""
+    """Yields a function that makes a file. Opening this file hangs until the end of the test."""
     made: list[Path] = []
 
     def make(name: str) -> Path:
@@ -41,7 +41,7 @@ def hanging(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
 
 
 def options(*paths: Path) -> Options:
-    """Returns the options for one zone in each file: `z0.test`, `z1.test` and so on."""
+    """Returns options with one zone for each file: `z0.test`, `z1.test` and so on."""
     found = world.options("file", "\n".join(f"file {path} z{number}.test" for number, path in enumerate(paths)))
     assert isinstance(found, Options)
     return found
@@ -55,7 +55,9 @@ def errors(data: dict[str, bytes], *paths: Path) -> list[str]:
 def test_files_that_hang_delay_the_others_by_one_deadline(
     tmp_path: Path, hanging: Callable[[str], Path], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Twenty files that hang delay a good one only until one common deadline. Each is logged, and read again later."""
+    """Twenty files that hang delay a good file only until one common deadline. Each of them is logged, and read again
+    later.
+    """
     slow = [hanging(f"slow{number}") for number in range(20)]
     good = tmp_path / "good"
     good.write_text(ZONE)
@@ -73,7 +75,7 @@ def test_files_that_hang_delay_the_others_by_one_deadline(
 
 
 def test_a_file_that_no_longer_hangs_is_served(hanging: Callable[[str], Path]) -> None:
-    """If a file no longer hangs, the content that the blocked thread has read is served."""
+    """The content that the blocked thread has read is used."""
     path = hanging("slow")
     data = gather(options(path), {})
     handle = os.open(path, os.O_WRONLY)
@@ -87,7 +89,7 @@ def test_a_file_that_no_longer_hangs_is_served(hanging: Callable[[str], Path]) -
 
 
 def test_a_file_that_replaces_a_hanging_one_is_served(tmp_path: Path, hanging: Callable[[str], Path]) -> None:
-    """A file that replaces a hanging one is served, although the thread that reads the old one stays blocked."""
+    """The thread that reads the old file stays blocked."""
     path = hanging("slow")
     data = gather(options(path), {})
     (tmp_path / "new").write_text(ZONE)
@@ -98,7 +100,7 @@ def test_a_file_that_replaces_a_hanging_one_is_served(tmp_path: Path, hanging: C
 
 
 def test_an_included_file_that_hangs(tmp_path: Path, hanging: Callable[[str], Path]) -> None:
-    """If an included file hangs, the zone has an error with the position of `$INCLUDE`."""
+    """The error of the zone has the position of `$INCLUDE`."""
     hanging("included")
     path = tmp_path / "zone"
     path.write_text(f"{ZONE}$INCLUDE included\n")
@@ -108,7 +110,7 @@ def test_an_included_file_that_hangs(tmp_path: Path, hanging: Callable[[str], Pa
 
 @pytest.mark.parametrize("name", [pytest.param("zone", id="regular file"), pytest.param("/dev/zero", id="no end")])
 def test_large_files_are_errors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    """A file above the size limit is an error, and is not read to its end."""
+    """A file above the size limit is not read to its end."""
     monkeypatch.setattr(file_reads, "READ_TIMEOUT", 10.0)
     monkeypatch.setattr(file_reads, "MAX_SIZE", 2000)
     path = tmp_path / name
@@ -126,7 +128,7 @@ def test_large_files_are_errors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     ],
 )
 def test_files_without_a_zone(tmp_path: Path, content: bytes | None, expected: str) -> None:
-    """A file without a zone is an error of one line of printable characters."""
+    """The error is one line of printable characters."""
     path = tmp_path / "zone"
     if content is None:
         path.mkdir()
@@ -152,7 +154,7 @@ def write(path: Path, serial_number: int, age: float) -> None:
 def test_a_file_that_is_being_written_does_not_replace_a_zone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A file that was modified a moment ago does not replace the zone yet; it is read again after a second."""
+    """A file that was modified a moment ago may be incomplete. It is read again after a second."""
     monkeypatch.setattr(file_reads, "SETTLE", 30.0)
     monkeypatch.setattr("svcdns.zones.file_reads.time.sleep", lambda _seconds: None)
     path = tmp_path / "zone"
@@ -169,8 +171,8 @@ def test_a_file_that_is_being_written_does_not_replace_a_zone(
     assert period(options(path)) == 60.0
 
 
-def test_a_file_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file is read once it has not been modified for SETTLE seconds, because it is complete then."""
+def test_a_file_is_read_after_settle_seconds_without_a_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file then counts as complete."""
     monkeypatch.setattr(file_reads, "SETTLE", 30.0)
     path = tmp_path / "zone"
     write(path, 1, age=60.0)
@@ -196,7 +198,7 @@ def test_a_file_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 def test_a_file_that_was_read_in_the_middle_of_a_write_is_read_again(
     tmp_path: Path, rest: str | None, *, expected: bool
 ) -> None:
-    """If a start read only the first part of a file, the rest is read later, even if the serial stays the same."""
+    """At a start, only the first part of the file was there. The rest is read even if the serial is the same."""
     path = tmp_path / "zone"
     begin = ZONE + "a IN A 10.0.0.1"
     path.write_text(begin)
@@ -210,7 +212,7 @@ def test_a_file_that_was_read_in_the_middle_of_a_write_is_read_again(
 
 
 def test_a_zone_that_a_symbolic_link_replaces(tmp_path: Path) -> None:
-    """A zone is read again if the link `..data` is replaced, as in a ConfigMap volume."""
+    """In a ConfigMap volume, the link `..data` is replaced."""
     for number in (1, 2):
         (tmp_path / f"..{number}").mkdir()
         write(tmp_path / f"..{number}" / "zone", number, age=60.0)

@@ -1,7 +1,7 @@
-"""Sends a recorded query to a server and brings the reply into the form of the recorded answers.
+"""Sends a recorded query to a server, and converts the reply to the form of the recorded answers.
 
-Packets are built by hand, so that unusual headers are possible. Replies are parsed by dnspython, so that no code of
-ours judges itself.
+Packets are built by hand, so that unusual headers are possible. dnspython parses the replies, so that svcdns's own
+parser does not judge svcdns.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ SECTIONS = ("an", "ns", "ar")
 
 
 def send_query(port: int, query: Query, transport: str, ident: int, *, no_reply_expected: bool = False) -> Answer:
-    """Sends a query over loopback, and returns the reply, or NO_REPLY."""
+    """Sends a query over loopback. Returns the reply, or NO_REPLY."""
     wire = packet(query, ident)
     timeout = NO_REPLY_TIMEOUT if no_reply_expected else TIMEOUT
     source = (query.source or "127.0.0.1", 0)
@@ -70,7 +70,7 @@ def packet(query: Query, ident: int) -> bytes:
 
 
 def answer(wire: bytes, query: Query) -> Answer:
-    """Converts a reply into the form of the recorded answers."""
+    """Converts a reply to the form of the recorded answers."""
     word = struct.unpack("!H", wire[2:4])[0]
     out: Answer = {
         "rcode": dns.rcode.to_text(word & 15),
@@ -107,7 +107,7 @@ def _expected_question(query: Query) -> list[str]:
 
 
 def _record(rrset: Any) -> str:
-    """`owner ttl class type rdata`. The serial of a cluster zone's SOA is replaced by a placeholder."""
+    """Returns `owner ttl class type rdata`. A placeholder replaces the serial in the SOA record of a cluster zone."""
     rdata = rrset[0].to_text() if rrset else ""
     if rrset.rdtype == dns.rdatatype.SOA and rdata.lower().startswith(("ns.dns.", "ns1.dns.")):
         server, rname, _, numbers = rdata.split(" ", 3)
@@ -117,7 +117,7 @@ def _record(rrset: Any) -> str:
 
 
 def _order(section: list[Any]) -> list[str]:
-    """Returns the types of a section in order: each CNAME record, and each run of another type once."""
+    """Returns the types of a section in order. Adjacent records of a type are one item, except CNAME records."""
     out: list[str] = []
     for rrset in section:
         kind = dns.rdatatype.to_text(rrset.rdtype)
@@ -177,7 +177,7 @@ def _exactly(stream: socket.socket, size: int) -> bytes:
 
 
 def _transfer(wire: bytes, port: int, source: tuple[str, int], query: Query) -> Answer:
-    """Returns all records of a zone transfer up to its last SOA record, or the refusal as an ordinary answer."""
+    """Returns all records of a zone transfer up to its last SOA record. A refusal is returned as an ordinary answer."""
     records: list[str] = []
     with _connected(port, source) as stream:
         _send(stream, wire)

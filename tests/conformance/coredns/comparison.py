@@ -1,8 +1,8 @@
 """Compares an answer with the recorded answers of CoreDNS.
 
 These differences are ignored: the order of records other than CNAME, serials of cluster zones, TTLs that a cache counts
-down, the AA bit of cached forwarded answers, and which records a truncated answer has. The records of such an answer
-must be in the whole answer, and their number may differ by two.
+down, and the AA bit of cached forwarded answers. A truncated answer may have any of the records of the whole answer.
+The numbers of its records may differ by two.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ PLAIN = ("timeout", "rcode", "opcode", "header_only", "undecodable", "question",
 
 
 def differences(case: Case, line: Line, expected: list[Answer], found: Answer) -> list[str]:
-    """Returns the differences from the most similar of the recorded answers; empty if one of them matches."""
+    """Returns the differences from the most similar recorded answer, or an empty list if a recorded answer is equal."""
     return min((_differences(case, line, one, found) for one in expected), key=len)
 
 

@@ -3,18 +3,24 @@
 A case is a folder of `cases/`. It has a `Corefile` with placeholders, `answers.jsonl`, and `case.json` with the
 settings that differ from the default:
 
-- `ttl_slack`: the seconds by which TTLs may differ because of a cache.
+- `ttl_slack`: the number of seconds by which TTLs may differ because of a cache.
+
 - `exact_zone`: only answers with names of this zone have exact TTLs.
+
 - `wait`: "answering" if the server never becomes ready.
-- `api`: the fault of the API server: `refuse` with a status, `stall`, or no support of `watch_list`.
+
+- `api`: the fault of the API server: `refuse` with a status, `stall`, or `watch_list` for an API server without
+WatchList.
+
 - `accepted`: intended differences, each with its reason and its queries.
 
-A line of `answers.jsonl` has the query (`ask`: category, name, type; and other properties of the packet), and the valid
-answers over `udp` and, if different, over `tcp`. It has several answers if those of CoreDNS vary.
+A line of `answers.jsonl` has a query and its valid answers. `ask` has the category, the name, the type and other
+properties of the packet. `udp` has the answers. If the answers over TCP differ, `tcp` has them. If CoreDNS's answers
+vary, several answers are listed.
 
-Answers leave out default values: NOERROR, the flags AA RD, an OPT record with the values of the client's. `soa` stands
-for the SOA of a cluster zone (zone, TTL, minimum), alone in the authority section. The placeholders `{local_ip}`,
-`{local_dash}` and `{local_rev}` stand for the machine's own address.
+Answers leave out default values: NOERROR, the flags AA RD, and an OPT record with the client's values. `soa` stands for
+the SOA record of a cluster zone (zone, TTL, minimum) as the only record of the authority section. The placeholders
+`{local_ip}`, `{local_dash}` and `{local_rev}` stand for the machine's own address.
 """
 
 from __future__ import annotations
@@ -34,9 +40,8 @@ NO_REPLY: Answer = {"timeout": True}
 
 @dataclass(frozen=True)
 class Query:
-    """A query with the properties of its packet.
-
-    `size` 0 means no EDNS; `extra` is a second name, or "none" for no question.
+    """A query with the properties of its packet. If `size` is 0, the query has no EDNS. `extra` is a second question
+    name, or "none" for no question.
     """
 
     category: str
@@ -71,14 +76,14 @@ class Line:
     answers: dict[str, list[Answer]]
 
     def expected(self, transport: str) -> list[Answer]:
-        """Returns the valid answers for the transport; an empty list if the query is not sent over it."""
+        """Returns the valid answers for the transport, or an empty list if the query is not sent over it."""
         if self.query.only not in ("", transport):
             return []
         return self.answers.get(transport) or self.answers.get("udp", [])
 
     @property
     def whole(self) -> Answer | None:
-        """The first recorded answer that is not truncated, or None."""
+        """Returns the first recorded answer that is not truncated, or None."""
         everything = [*self.answers.get("tcp", ()), *self.answers.get("udp", ())]
         return next((answer for answer in everything if "TC" not in answer.get("flags", ())), None)
 
@@ -96,18 +101,17 @@ class Case:
 
     @property
     def corefile(self) -> str:
-        """The Corefile of the case. Its ports are placeholders."""
+        """Returns the Corefile of the case. Its ports are placeholders."""
         return fill_in((HERE / "cases" / self.name / "Corefile").read_text())
 
     @property
     def lines(self) -> list[Line]:
-        """All queries of the case, in the order of the recording."""
+        """Returns all queries of the case, in the order of the recording."""
         text = fill_in((HERE / "cases" / self.name / "answers.jsonl").read_text())
         return [_line(json.loads(line)) for line in text.splitlines()]
 
 
 def cases() -> list[Case]:
-    """Returns all cases, by name."""
     folders = sorted(path.parent for path in (HERE / "cases").glob("*/Corefile"))
     return [Case(folder.name, **_settings(folder)) for folder in folders]
 
@@ -119,7 +123,7 @@ def manifests() -> list[dict[str, Any]]:
 
 
 def own_address() -> str:
-    """Returns the machine's IPv4 address, or 127.0.0.1 if it has only loopback. Sends nothing."""
+    """Returns the machine's IPv4 address, or 127.0.0.1 if it has only loopback. Sends no packet."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
             probe.connect(("192.0.2.1", 9))

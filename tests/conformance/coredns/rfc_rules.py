@@ -1,7 +1,7 @@
-"""The rules by which svcdns follows an RFC where CoreDNS does not.
+"""Rules by which svcdns follows an RFC and CoreDNS does not.
 
-The recorded answers stay as they are. Each rule says which of them it replaces, and by what: `apply` returns the answer
-that is expected instead. Each rule is a row in docs/supported.md.
+The recorded answers stay unchanged. Each rule has a function `apply`, which returns the expected answer instead of a
+recorded answer. docs/supported.md has a row for each rule.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ DEFAULT_SIZE = 1232
 
 @dataclass(frozen=True)
 class Rule:
-    """A rule: its name, the reason, and the function that changes an answer.
+    """A rule: its name, the reason, and the function `apply`.
 
-    The function gets the query, the recorded answer, and the UDP payload size that the server advertises. It returns
-    the expected answer, or None if the rule does not concern the answer.
+    `apply` gets the query, the recorded answer, and the UDP payload size that the server advertises. It returns the
+    expected answer, or None if the rule does not concern the answer.
     """
 
     name: str
@@ -84,7 +84,7 @@ RULES = (
 
 
 def expected(query: Query, recorded: list[Answer], size: int) -> tuple[list[Answer], set[str]]:
-    """Returns the valid answers instead of the recorded ones, and the names of the rules that changed them."""
+    """Returns the valid answers instead of the recorded answers, and the names of the rules that changed them."""
     used: set[str] = set()
     out = []
     for answer in recorded:
@@ -99,13 +99,13 @@ def expected(query: Query, recorded: list[Answer], size: int) -> tuple[list[Answ
 
 
 def advertised_size(corefile: str) -> int:
-    """Returns the size that the server of a Corefile advertises."""
+    """Returns the UDP payload size that a server with this Corefile advertises."""
     found = re.search(r"^\s*bufsize(?:[ \t]+(\d+))?", corefile, re.MULTILINE)
     return int(found[1]) if found and found[1] else DEFAULT_SIZE
 
 
 def without_server_cookie(answer: Answer) -> Answer:
-    """Returns an answer with the client's part of a cookie alone, which is what CoreDNS sends back."""
+    """Returns the answer with only the client's part of a cookie. CoreDNS sends this part back."""
     edns: Any = answer.get("edns")
     if not isinstance(edns, dict):
         return answer

@@ -37,7 +37,6 @@ def test_the_recording_is_complete() -> None:
 
 
 def test_each_rule_replaces_recorded_answers() -> None:
-    """Each rule by which svcdns differs from CoreDNS concerns some recorded answer."""
     used: set[str] = set()
     for case in CASES:
         size = rfc_rules.advertised_size(case.corefile)
@@ -50,7 +49,7 @@ def test_each_rule_replaces_recorded_answers() -> None:
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_recorded_answers(case: Case, tmp_path: Path) -> None:
-    """Each answer is a recorded one, except for the differences that the case lists."""
+    """The case lists the differences that are accepted."""
     with running(case, tmp_path) as server:
         mismatches = list(compared(case, server.ports["port"]))
     found = Counter(query for query, _ in mismatches)
@@ -63,7 +62,7 @@ def test_recorded_answers(case: Case, tmp_path: Path) -> None:
 
 @contextmanager
 def running(case: Case, folder: Path) -> Iterator[Server]:
-    """The server of a case, with its API server and its upstream."""
+    """Runs the server of a case, with its API server and its upstream."""
     zone = (HERE / "upstream.zone").read_text().splitlines()
     records = [line for line in zone if line and not line.startswith(";")]
     with ApiDouble(OBJECTS) as api, ZoneUpstream(records, FAILING) as upstream:
@@ -77,14 +76,14 @@ def running(case: Case, folder: Path) -> Iterator[Server]:
 
 
 def fault(api: dict[str, Any]) -> Fault | None:
-    """Returns the fault of a case's API server. The fake API server never supports streamed lists."""
+    """Returns the fault of a case's API server. The double never supports streamed lists."""
     if api.get("stall"):
         return Fault(stalled=True)
     return Fault(api["refuse"], "refused") if "refuse" in api else None
 
 
 def compared(case: Case, port: int) -> Iterator[tuple[str, str]]:
-    """Yields each query whose answer differs from the recorded ones, with the differences and both answers."""
+    """Yields each query whose answer differs from the recorded answers, with the differences and both answers."""
     idents = itertools.cycle(range(1, 65536))
     size = rfc_rules.advertised_size(case.corefile)
     for line in case.lines:

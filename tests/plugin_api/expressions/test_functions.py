@@ -1,4 +1,4 @@
-"""Functions of the expr language."""
+"""Functions of the expression language expr."""
 
 from __future__ import annotations
 
@@ -30,7 +30,6 @@ from svcdns.plugin_api.expressions import EvaluationError, compile_expression
     ids=lambda value: value if isinstance(value, str) else "",
 )  # fmt: skip
 def test_functions(text: str, value: Any) -> None:
-    """Each built-in function returns the value that is expected for its arguments."""
     assert compile_expression(text, ()).run({}) == value
 
 
@@ -38,6 +37,5 @@ def test_functions(text: str, value: Any) -> None:
     "text", ["int('x')", "int(1e30)", "repeat('a', 100000)", "len(1)", "upper(1)", "len()", "filter([1], #)"]
 )
 def test_invalid_arguments(text: str) -> None:
-    """Invalid arguments raise EvaluationError."""
     with pytest.raises(EvaluationError):
         compile_expression(text, ()).run({})

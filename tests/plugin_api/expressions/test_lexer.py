@@ -11,7 +11,7 @@ from svcdns.plugin_api.expressions.lexer import number, tokens, unquoted
 
 
 def test_tokens() -> None:
-    """An expression is split into names, operators and literals. White space and comments are dropped."""
+    """White space and comments are dropped."""
     found = tokens("a.b >= 1..3 // rest\n ?? `x` /* y */ #")
     assert [token.text for token in found] == ["a", ".", "b", ">=", "1", "..", "3", "??", "`x`", "#", "the end"]
 
@@ -29,7 +29,7 @@ def test_tokens() -> None:
     ],
 )
 def test_numbers(text: str, value: Any) -> None:
-    """Numbers are read in Go's syntax."""
+    """Numbers have Go's syntax."""
     assert number(text) == value
     assert tokens(text)[0].value == value
 
@@ -44,12 +44,11 @@ def test_numbers(text: str, value: Any) -> None:
     ],
 )
 def test_strings(text: str, value: str) -> None:
-    """Strings in each kind of quotes are read, with escapes where the quotes allow them."""
+    """Escapes are read in the kinds of quotes that permit them."""
     assert unquoted(text) == value
 
 
 @pytest.mark.parametrize("text", ["'open", "~", "@", "08"])
 def test_invalid_tokens(text: str) -> None:
-    """Text that is no token raises ExpressionError."""
     with pytest.raises(ExpressionError):
         tokens(text)

@@ -18,7 +18,7 @@ VALUES = {
 
 
 def run(text: str) -> Any:
-    """Returns the value of an expression with VALUES in its scope."""
+    """Returns the value of an expression. VALUES has the values of names."""
     return compile_expression(text, {"name", "add"}, {"n", "m", "none"}).run(VALUES)
 
 
@@ -64,7 +64,6 @@ def run(text: str) -> Any:
     ],
 )
 def test_values(text: str, value: Any) -> None:
-    """Each expression has the expected value."""
     found = run(text)
     assert found == value
     assert type(found) is type(value)
@@ -82,7 +81,7 @@ def test_values(text: str, value: Any) -> None:
     ],
 )  # fmt: skip
 def test_invalid_expressions(text: str) -> None:
-    """Compiling an invalid expression raises an error; nothing needs to be evaluated for this."""
+    """The error is raised when the expression is compiled."""
     with pytest.raises(ExpressionError):
         compile_expression(text, {"name"})
 
@@ -99,7 +98,6 @@ def test_invalid_expressions(text: str) -> None:
     ],
 )  # fmt: skip
 def test_evaluation_errors(text: str) -> None:
-    """Each of these expressions raises EvaluationError."""
     with pytest.raises(EvaluationError):
         run(text)
 
@@ -111,7 +109,7 @@ def test_operands_are_evaluated_if_needed() -> None:
 
 
 def test_calls() -> None:
-    """`calls` has the names of the functions that an expression calls. Expressions with equal text are equal."""
+    """`calls` has the names of the called functions. Expressions with equal text are equal."""
     expression = compile_expression("add(len(name()))", {"name", "add", "other"})
     assert expression.calls == {"name", "add"}
     assert expression == compile_expression("add(len(name()))", {"name", "add"}) != compile_expression("add()", {"add"})

@@ -1,4 +1,4 @@
-"""Functions of expressions that give properties of a query (docs/behaviour/plugins.md#expressions)."""
+"""Functions of expressions that return properties of a query (docs/behaviour/plugins.md#expressions)."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ CLIENT6 = Client("fe80::1%eth0", 1234, "fe80::2", 5353, "tcp", 2)
     ids=lambda value: value if isinstance(value, str) else "",
 )  # fmt: skip
 def test_query_functions(text: str, value: Any, value6: Any) -> None:
-    """Functions of a query return its values, over UDP with EDNS and over TCP without."""
+    """The queries come over UDP with EDNS, and over TCP without EDNS."""
     expression = compile_expression(text, FUNCTIONS)
     query = world.query("A.b.", "AAAA", ident=7, edns=world.edns(dnssec_ok=True))
     assert expression.run(query_functions(query)) == value
@@ -34,7 +34,7 @@ def test_query_functions(text: str, value: Any, value6: Any) -> None:
 
 
 def test_bufsize_is_at_least_512() -> None:
-    """`bufsize()` is 512 without EDNS or with a smaller EDNS size."""
+    """The query has no EDNS, or a smaller EDNS size."""
     for edns in (None, world.edns(100)):
         assert compile_expression("bufsize()", FUNCTIONS).run(query_functions(world.query("a.", edns=edns))) == 512
 
@@ -43,6 +43,5 @@ def test_bufsize_is_at_least_512() -> None:
     "text", ["incidr('x', '10.0.0.0/8')", "incidr('10.0.0.1', 'x')", "incidr(1, '10.0.0.0/8')", "name(1)"]
 )
 def test_invalid_arguments(text: str) -> None:
-    """Invalid arguments raise EvaluationError."""
     with pytest.raises(EvaluationError):
         compile_expression(text, FUNCTIONS).run(query_functions(world.query("a.")))

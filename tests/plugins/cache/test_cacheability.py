@@ -35,9 +35,8 @@ ALIAS = "a. 60 IN CNAME b."
     ],
 )
 def test_has_answer(rtype: str, lines: list[str], answered: bool) -> None:
-    """A reply has an answer if it has the queried type at the end of its CNAME records.
-
-    Without an answer, a reply with a SOA record is a denial, and a reply without one is not cached.
+    """A reply has an answer if records of the queried type are at the end of its CNAME records. A reply without an
+    answer is a denial if it has an SOA record, and otherwise is not cached.
     """
     query, reply = world.query("a.", rtype), Reply(answer=world.records(*lines) if lines else ())
     assert has_answer(query, reply) is answered
@@ -50,7 +49,6 @@ def test_has_answer(rtype: str, lines: list[str], answered: bool) -> None:
 
 
 def test_errors_and_truncated_replies_are_not_answers() -> None:
-    """Errors and truncated replies do not count as answers, whatever records they have."""
     query, answer = world.query("a."), world.records("a. 60 IN A 10.0.0.1")
     assert not has_answer(query, Reply(rcode=Rcode.SERVFAIL, answer=answer))
     assert not is_answer(query, Reply(flags=TC, answer=answer))

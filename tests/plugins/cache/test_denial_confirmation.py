@@ -1,4 +1,4 @@
-"""Confirming a denial with another upstream before it is cached."""
+"""Confirming a denial with another upstream before *cache* stores it."""
 
 from __future__ import annotations
 
@@ -21,9 +21,8 @@ SILENCE = rcode_only(Rcode.SERVFAIL, "no other upstream")
 
 
 class Upstreams:
-    """Two upstreams behind a cache: `first` answers, or `second` if the query avoids the first.
-
-    With `late`, replies come as coroutines.
+    """A cache with two upstreams. `first` answers, unless the query avoids it; then `second` answers. With `late`,
+    replies come as coroutines.
     """
 
     def __init__(self, text: str = "cache {\n confirm_denials 10m\n}") -> None:
@@ -34,7 +33,6 @@ class Upstreams:
         self.asked: list[str] = []
 
     def __call__(self, query: Query) -> Answer:
-        """Records the query, and returns the prepared reply."""
         self.asked.append(query.avoid)
         reply = self.second if query.avoid else self.first
         return self._later(reply) if self.late else reply
@@ -48,7 +46,7 @@ class Upstreams:
         return " ".join([rcode_text(reply.rcode), *(str(record.rdata[-1]) for record in reply.answer)])
 
     async def known(self, minutes: int = 10) -> None:
-        """Queries once a minute for `minutes`, so that the name has a history of answers."""
+        """Queries once a minute for `minutes` minutes, so that the name has a history of answers."""
         for _ in range(minutes + 1):
             assert await self.ask() == "NOERROR 1"
             self.clock.turn(60)
@@ -67,7 +65,7 @@ class Upstreams:
 @pytest.mark.parametrize("late", [False, True])
 @pytest.mark.parametrize("denial", [GONE, EMPTY], ids=["NXDOMAIN", "NODATA"])
 async def test_another_upstream_has_an_answer(denial: Reply, *, late: bool) -> None:
-    """If another upstream has an answer, the client gets the answer instead of the denial, and it is cached."""
+    """The client gets the answer instead of the denial. The answer is cached."""
     upstreams = Upstreams()
     upstreams.late = late
     await upstreams.known()
@@ -82,7 +80,7 @@ async def test_another_upstream_has_an_answer(denial: Reply, *, late: bool) -> N
 
 @pytest.mark.parametrize("other", [GONE, EMPTY], ids=["NXDOMAIN", "NODATA"])
 async def test_another_upstream_confirms_the_denial(other: Reply) -> None:
-    """A confirmed denial is cached, and no further query is sent."""
+    """The denial is then cached, and no further query is sent."""
     upstreams = Upstreams()
     await upstreams.known()
     upstreams.first, upstreams.second = GONE, msgspec.structs.replace(other, source="192.0.2.2:53")
@@ -95,9 +93,7 @@ async def test_another_upstream_confirms_the_denial(other: Reply) -> None:
 
 
 async def test_no_other_upstream_answers() -> None:
-    """If no other upstream replies, the client gets the denial, which is not cached; after `MAX_UNCONFIRMED` it is
-    accepted.
-    """
+    """The client gets the denial, which is not cached. After `MAX_UNCONFIRMED` seconds the denial is accepted."""
     upstreams = Upstreams()
     await upstreams.known()
     upstreams.first = GONE
@@ -113,7 +109,7 @@ async def test_no_other_upstream_answers() -> None:
 
 
 async def test_an_answer_ends_the_unconfirmed_time() -> None:
-    """After an answer, a later denial may again be unconfirmed for `MAX_UNCONFIRMED`."""
+    """After an answer, the time `MAX_UNCONFIRMED` of a later denial begins again."""
     upstreams = Upstreams()
     await upstreams.known()
     for _ in range(2):
@@ -134,7 +130,7 @@ async def test_an_answer_ends_the_unconfirmed_time() -> None:
     ],
 )
 async def test_denials_that_need_no_confirmation(minutes: int, text: str) -> None:
-    """A denial of a name that had no recent answer is cached at once, without asking another upstream."""
+    """The name had no recent answer, so its denial is cached without a query to another upstream."""
     upstreams = Upstreams(text)
     await upstreams.known(minutes)
     upstreams.first = GONE
@@ -145,7 +141,7 @@ async def test_denials_that_need_no_confirmation(minutes: int, text: str) -> Non
 
 
 async def test_history_expires() -> None:
-    """A name without an answer for `MAX_AGE` has no history, so its denial needs no confirmation."""
+    """Without an answer for `MAX_AGE` seconds, a name has no history, and its denial needs no confirmation."""
     upstreams = Upstreams()
     await upstreams.known()
     upstreams.first = GONE
@@ -159,7 +155,7 @@ async def test_history_expires() -> None:
     [msgspec.structs.replace(GONE, source=""), rcode_only(Rcode.NXDOMAIN), Reply(rcode=Rcode.SERVFAIL, source="x")],
 )
 async def test_only_denials_of_upstreams_are_confirmed(reply: Reply) -> None:
-    """Denials of plugins, and errors, are cached without confirmation."""
+    """Errors, and denials that plugins make, are cached without confirmation."""
     upstreams = Upstreams()
     await upstreams.known()
     upstreams.first = reply

@@ -1,4 +1,4 @@
-"""Cache entries, and how they are encoded for the hand-over."""
+"""Cache entries, and their encoding for the hand-over to another worker."""
 
 from __future__ import annotations
 
@@ -27,62 +27,58 @@ REPLY = Reply(
 
 
 def store(allowance: int = 1 << 30) -> Store:
-    """Returns an empty store."""
     return Store(1024, MemoryBudget(lambda: allowance), lambda: None)
 
 
-def moved(old: Store, new: Store, *, then: float = 0.0) -> None:
-    """Moves all entries to a store of a worker with another clock."""
+def hand_over(old: Store, new: Store, *, then: float = 0.0) -> None:
+    """Moves all entries to the store of a worker with another clock."""
     for portion in old.pack(1000.0):
         new.unpack(portion, then)
 
 
 def test_remaining_time_is_in_whole_seconds() -> None:
-    """The remaining time of an entry is in whole seconds."""
     entry = Entry(Reply(), 100.0, 5)
     assert [entry.remaining(now) for now in (100.0, 100.9, 101.0, 104.9, 105.0)] == [5, 5, 4, 1, 0]
 
 
 def test_an_entry_goes_to_another_worker() -> None:
-    """An entry keeps its remaining time on another worker's clock. Hits and retry times are not handed over."""
+    """The remaining time is the same on the other worker's clock. Hits and retry times are not handed over."""
     old, new = store(), store()
     old.put(KEY, Entry(REPLY, 970.5, 60, is_answer=False, hits=3, retry_after=2000.0))
-    moved(old, new, then=5.0)
+    hand_over(old, new, then=5.0)
     (entry,) = new.entries.values()
     assert (entry.reply, entry.stored, entry.lifetime, entry.is_answer) == (REPLY, -24.5, 60, False)
     assert (entry.remaining(5.0), entry.hits, entry.retry_after, entry.octets) == (31, 0, float("-inf"), old.octets)
 
 
 def test_an_existing_entry_stays() -> None:
-    """Moving entries into a new store does not overwrite an entry there, because that entry is newer."""
+    """An entry that the new store has already is newer than the moved entry."""
     old, new = store(), store()
     old.put(KEY, Entry(REPLY, 0.0, 60))
     new.put(KEY, Entry(Reply(), 0.0, 5))
-    moved(old, new)
+    hand_over(old, new)
     assert new.entries[KEY].reply == Reply()
 
 
-def test_entries_with_dependencies_stay_behind() -> None:
-    """Entries with dependencies are not handed over, because the workers' cluster data may differ."""
+def test_entries_with_dependencies_are_not_handed_over() -> None:
+    """The two workers may have different cluster data."""
     old, new = store(), store()
     old.put(KEY, Entry(Reply(dependencies=(("service", "d", "web"),)), 0.0, 60))
-    moved(old, new)
+    hand_over(old, new)
     assert len(new) == 0
 
 
-def test_the_newest_entries_go_over_to_a_smaller_store() -> None:
-    """If the new store is smaller, the newest entries are moved, and older entries are dropped."""
+def test_the_newest_entries_are_moved_to_a_smaller_store() -> None:
     old, new = store(), store(allowance=20_000)
     for number in range(500):
         old.put((b"%d" % number, 1, 1, False, False), Entry(REPLY, 0.0, 60))
-    moved(old, new)
+    hand_over(old, new)
     assert [int(key[0]) for key in new.entries] == list(range(500 - len(new), 500))
     assert new.octets <= 20_000
 
 
 @pytest.mark.parametrize("portion", [b"", b"\xc1", msgspec.msgpack.encode([1, 2]), msgspec.msgpack.encode({})])
-def test_an_invalid_wire_form(portion: bytes) -> None:
-    """An encoded entry that is invalid raises DecodeError."""
+def test_an_invalid_encoding_is_a_decode_error(portion: bytes) -> None:
     with pytest.raises(msgspec.DecodeError):
         store().unpack(portion, 0.0)
 
@@ -102,15 +98,14 @@ RECORDS = st.lists(
     sections=st.tuples(RECORDS, RECORDS, RECORDS),
     lifetime=st.integers(1, 2**31),
 )
-def test_every_entry_comes_out_as_it_went_in(
+def test_an_entry_is_the_same_after_encoding_and_decoding(
     key: Key, sections: tuple[Section, Section, Section], lifetime: int
 ) -> None:
-    """An entry is the same after encoding and decoding."""
     old, new = store(), store()
     answer, authority, additional = sections
     reply = Reply(0, RD, answer, authority, additional)
     old.put(key, Entry(reply, 1000.0, lifetime))
-    moved(old, new)
+    hand_over(old, new)
     assert {key: (entry.reply, entry.stored, entry.lifetime) for key, entry in new.entries.items()} == {
         key: (reply, 0.0, lifetime)
     }

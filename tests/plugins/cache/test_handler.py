@@ -1,4 +1,4 @@
-"""The plugin `cache` (docs/behaviour/plugins.md#cache)."""
+"""The plugin *cache* (docs/behaviour/plugins.md#cache)."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ CLUSTER = Reply(
 
 
 class Cached:
-    """The plugin *cache* with a clock and an upstream, whose reply the test sets."""
+    """The plugin *cache*, with a clock and an upstream. The test sets the upstream's reply."""
 
     def __init__(self, text: str = "cache", reply: Reply | None = None) -> None:
-        """`text` is the directive."""
+        """Creates the plugin from the directive `text`."""
         self.clock, self.counters = world.Clock(), Counters()
         self.asked = 0
         self.reply = reply or Reply(flags=RD | RA, answer=A)
@@ -51,39 +51,37 @@ class Cached:
         return self.reply
 
     def ask(self, name: str = "a.example.org.", rtype: str = "A", **fields: Any) -> Reply:
-        """Asks the plugin, and returns the reply."""
+        """Queries the plugin, and returns the reply."""
         return world.now(self.plugin.handle(world.query(name, rtype, server="dns://:53", **fields), self._upstream))
 
     def ttls(self, *args: Any, **fields: Any) -> list[int]:
-        """Asks, and returns the TTLs of the reply."""
+        """Queries the plugin, and returns the TTLs of the reply."""
         reply = self.ask(*args, **fields)
         return [record.ttl for record in (*reply.answer, *reply.authority)]
 
 
 def test_removes_the_opt_record_of_an_upstream() -> None:
-    """The reply of *cache* has no OPT record, so the server core adds one that mirrors the client's OPT record."""
+    """The server core adds an OPT record that mirrors the client's OPT record."""
     cached = Cached(reply=Reply(flags=RD | RA, answer=A, edns=world.edns(4096)))
     assert [cached.ask().edns, cached.ask().edns] == [None, None]
 
 
 @pytest.mark.parametrize("lifetime", [60.0, UNTIL_CHANGED])
 def test_the_reply_that_is_stored_is_for_its_own_query(lifetime: float) -> None:
-    """A reply that the cache stores gets the lifetime 0, so that the table stores only replies from the cache."""
+    """The reply gets the lifetime 0, so that the answer table stores only replies from the cache."""
     cached = Cached(reply=Reply(flags=RD, answer=A, lifetime=lifetime))
     assert cached.ask().lifetime == 0
     assert cached.ask().lifetime == 60
 
 
 def test_a_reply_that_is_not_stored_keeps_its_lifetime() -> None:
-    """A reply for one client class is not cached, and keeps its lifetime."""
+    """A reply for one client class is not cached."""
     cached = Cached(reply=Reply(flags=RD, answer=A, lifetime=60.0, scope=CacheScope.CLIENT_CLASS))
     assert [cached.ask().lifetime, cached.ask().lifetime] == [60, 60]
 
 
 def test_a_zone_transfer_gets_the_ttl_of_uncached_replies() -> None:
-    """Records of a zone transfer get the TTL of uncached replies. If the transfer is cancelled, its source is closed,
-    too.
-    """
+    """If the transfer is cancelled, the source of its records is closed, too."""
     ended = []
 
     def stream() -> Generator[Iterable[Record], None, None]:
@@ -101,7 +99,7 @@ def test_a_zone_transfer_gets_the_ttl_of_uncached_replies() -> None:
 
 
 def test_caches_an_answer_and_counts_its_ttl_down() -> None:
-    """The TTL of a cached answer goes down with the time. After its expiry the upstream is queried again."""
+    """After the entry has expired, the upstream is queried again."""
     cached = Cached()
     assert cached.ttls() == [60]
     cached.clock.turn(10.5)
@@ -114,8 +112,8 @@ def test_caches_an_answer_and_counts_its_ttl_down() -> None:
     assert cached.asked == 2
 
 
-def test_a_hit_may_be_compiled_while_its_ttl_counts_down() -> None:
-    """A hit can be stored by the answer table: it says when its TTL goes down next, and when it expires."""
+def test_the_answer_table_may_store_a_hit() -> None:
+    """The reply has the time when its TTL goes down next, and the time when it expires."""
     cached = Cached()
     cached.ask()
     cached.clock.turn(10.25)
@@ -158,7 +156,7 @@ def test_keepttl() -> None:
     ],
 )
 def test_bounds_the_ttl(text: str, reply: Reply, ttls: list[int]) -> None:
-    """TTLs are raised and lowered to the limits of *cache* in the first reply already."""
+    """The limits of *cache* apply to the TTLs of the first reply, too."""
     assert Cached(text, reply).ttls() == ttls
 
 
@@ -176,7 +174,7 @@ def test_bounds_the_ttl(text: str, reply: Reply, ttls: list[int]) -> None:
     ],
 )
 def test_does_not_cache(reply: Reply) -> None:
-    """Replies that are truncated, unrelated, errors, or for one client are not cached."""
+    """Truncated replies, unrelated replies, errors and replies for one client are not cached."""
     cached = Cached(reply=reply)
     cached.ask("a.example.org.")
     cached.ask("a.example.org.")
@@ -184,7 +182,7 @@ def test_does_not_cache(reply: Reply) -> None:
 
 
 def test_expired_signatures_are_cached() -> None:
-    """svcdns does not validate signatures, so that their times do not affect the cache."""
+    """svcdns does not validate signatures, so their times do not affect the cache."""
     signature = "a.example.org. 300 IN RRSIG A 13 3 300 20010101000000 20000101000000 1 example.org. AQID"
     cached = Cached(reply=Reply(answer=(*A, *world.records(signature))))
     for _ in range(2):
@@ -193,7 +191,7 @@ def test_expired_signatures_are_cached() -> None:
 
 
 def test_unrelated_records_of_an_upstream_are_not_cached() -> None:
-    """A record of another name is not in the cached answer, and does not answer queries for its own name."""
+    """A record of another name is not in the cached answer, and does not answer queries for the other name."""
     evil = world.records("bank.example.com. 60 IN A 203.0.113.66")
     cached = Cached(reply=Reply(answer=(*A, *evil), authority=evil, additional=evil))
     cached.ask()
@@ -204,7 +202,9 @@ def test_unrelated_records_of_an_upstream_are_not_cached() -> None:
 
 
 def test_a_query_with_a_client_subnet_is_not_answered_from_the_cache() -> None:
-    """Its reply may be for one network alone, so it is not stored either, and keeps its option (RFC 7871 §7.3)."""
+    """The reply may be valid for one network only. The upstream gets the option, and the reply is not cached (RFC 7871
+    §7.3).
+    """
     edns = Edns(1232, options=((OptionCode.CLIENT_SUBNET, b"\0\1\x18\x18\xc0\0\2"),))
     cached = Cached(reply=Reply(flags=RD | RA, answer=A, edns=edns))
     query = Edns(1232, options=((OptionCode.CLIENT_SUBNET, b"\0\1\x18\0\xc0\0\2"),))
@@ -217,7 +217,9 @@ def test_a_query_with_a_client_subnet_is_not_answered_from_the_cache() -> None:
 
 @pytest.mark.parametrize(("scope", "asked"), [(0, 1), (24, 2)], ids=["for everyone", "for one network"])
 def test_a_reply_for_one_network_is_not_cached(scope: int, asked: int) -> None:
-    """The scope of a client-subnet option that *rewrite* has added decides (RFC 7871 §7.3.1)."""
+    """*rewrite* has added a client-subnet option to the query. The scope in the reply determines whether it is cached
+    (RFC 7871 §7.3.1).
+    """
     option = OptionCode.CLIENT_SUBNET, bytes((0, 1, 24, scope, 192, 0, 2))
     cached = Cached(reply=Reply(flags=RD | RA, answer=A, edns=Edns(1232, options=(option,))))
     cached.ask()
@@ -226,7 +228,7 @@ def test_a_reply_for_one_network_is_not_cached(scope: int, asked: int) -> None:
 
 
 def test_servfail_is_cached_briefly() -> None:
-    """SERVFAIL is cached for 5 s by default; `servfail 0` turns this off."""
+    """The default is 5 s. `servfail 0` turns the caching of SERVFAIL off."""
     cached = Cached(reply=Reply(rcode=Rcode.SERVFAIL))
     cached.ask()
     cached.clock.turn(4.9)
@@ -242,7 +244,7 @@ def test_servfail_is_cached_briefly() -> None:
 
 
 def test_different_queries_have_different_entries() -> None:
-    """Queries of different type, DO or CD have separate entries; letter case makes no difference."""
+    """Type, DO and CD select the entry. Letter case does not."""
     cached = Cached()
     cached.ask()
     cached.ask("A.Example.ORG.")
@@ -254,7 +256,6 @@ def test_different_queries_have_different_entries() -> None:
 
 
 def test_ad_is_set_for_queries_with_ad_or_do() -> None:
-    """The AD bit is sent only to clients that set AD or DO in their query."""
     cached = Cached(reply=Reply(flags=AD | RA, answer=A))
     assert not cached.ask().flags & AD
     assert not cached.ask().flags & AD
@@ -262,7 +263,7 @@ def test_ad_is_set_for_queries_with_ad_or_do() -> None:
 
 
 def test_an_answer_from_the_cluster_is_never_cached() -> None:
-    """An answer of the cluster is not cached, but its TTL is bounded, and it counts as a hit."""
+    """Its TTL is bounded, and it counts as a hit."""
     cached = Cached("cache 20", CLUSTER)
     for _ in range(2):
         reply = cached.ask("web.d.svc.cluster.local.")
@@ -274,9 +275,7 @@ def test_an_answer_from_the_cluster_is_never_cached() -> None:
 
 
 def test_other_clients_get_the_first_clients_letter_case() -> None:
-    """A query in other letter case gets a reply in the first client's letter case, for as long as CoreDNS would cache
-    the answer.
-    """
+    """As in CoreDNS, a query in another letter case gets the name as the first client spelled it."""
     cached = Cached("cache 20")
     asked: list[bytes] = []
 
@@ -297,7 +296,7 @@ def test_other_clients_get_the_first_clients_letter_case() -> None:
 
 
 def test_an_entry_is_removed_when_its_dependency_changes() -> None:
-    """A cached CNAME record to an outside name is removed when the Service changes."""
+    """The entry is a CNAME record to an external name, and its Service changes."""
     mixed = Reply(answer=A, lifetime=30.0, dependencies=(("service", "d", "ext"),))
     cached = Cached(reply=mixed)
     cached.ask()
@@ -309,7 +308,7 @@ def test_an_entry_is_removed_when_its_dependency_changes() -> None:
 
 
 async def test_a_reply_to_a_query_from_before_a_change_is_not_cached() -> None:
-    """A reply to a query from before a change is not cached, because the cluster may have got the name since."""
+    """The cluster may have got the name since the query."""
     cached = Cached(reply=Reply(answer=A, lifetime=0.0, dependencies=(("service", "d", "ext"),)))
     gate = asyncio.Event()
 
@@ -328,8 +327,8 @@ async def test_a_reply_to_a_query_from_before_a_change_is_not_cached() -> None:
 
 
 async def test_replies_from_cluster_data_do_not_outlive_a_reload() -> None:
-    """After a reload, some clients may not see the data: entries with dependencies are gone, and a reply that the old
-    chain still waits for is not cached.
+    """After a reload, some clients may no longer be permitted to see the data. Replies that are still on their way to
+    the old chain are not cached, either.
     """
     cached = Cached(reply=Reply(answer=A, lifetime=9.0, dependencies=(("service", "d", "ext"),)))
     cached.ask()
@@ -367,7 +366,7 @@ async def test_replies_from_cluster_data_do_not_outlive_a_reload() -> None:
     ],
 )
 def test_disable(text: str, reply: Reply, asked: int) -> None:
-    """Replies of the disabled kind are not cached in the given zones."""
+    """`disable` names a kind of reply and zones. Such replies are not cached."""
     cached = Cached(text, reply)
     cached.ask()
     cached.ask()
@@ -378,7 +377,7 @@ def test_disable(text: str, reply: Reply, asked: int) -> None:
     "text", ["cache", "cache {\n success 1024\n}", "cache {\n success 50000\n denial 1024\n}", "cache {\n keepttl\n}"]
 )
 def test_a_reload_keeps_the_entries(text: str) -> None:
-    """After a reload with other capacities, the newest entries are still cached."""
+    """If the new capacity is smaller, the newest entries stay."""
     cached = Cached("cache {\n success 5000\n}")
     names = [f"n{number}.example.org." for number in range(2000)]
     for name in names:
@@ -396,7 +395,7 @@ def test_a_reload_keeps_the_entries(text: str) -> None:
 
 
 def test_a_reload_applies_new_bounds_to_entries() -> None:
-    """After a reload, a shorter maximum TTL and `disable` also apply to stored entries."""
+    """A shorter maximum TTL and `disable` also apply to entries from before the reload."""
     cached = Cached("cache 3600", Reply(answer=world.records("a.example.org. 600 IN A 10.0.0.1")))
     cached.ask()
     cached.reload("cache 30")
@@ -411,7 +410,7 @@ def test_a_reload_applies_new_bounds_to_entries() -> None:
 
 
 def test_a_reload_with_a_short_time_for_denials_keeps_errors() -> None:
-    """A reload that shortens the time for denials does not shorten the time for stored errors."""
+    """The limit for denials does not apply to stored errors."""
     cached = Cached(reply=Reply(rcode=Rcode.SERVFAIL))
     cached.ask()
     cached.reload("cache {\n denial 10000 1 0\n}")
@@ -446,7 +445,6 @@ def test_counts() -> None:
 
 
 async def test_a_deferred_reply_is_cached_too() -> None:
-    """A deferred reply is cached when it arrives."""
     cached = Cached()
 
     async def later() -> Reply:

@@ -1,4 +1,4 @@
-"""The computed memory of cache entries, and the eviction that depends on it."""
+"""The computed memory use of cache entries, and the eviction of entries above the limit."""
 
 from __future__ import annotations
 
@@ -17,22 +17,23 @@ from svcdns.wire.message import parse_message
 
 
 class FixedSize:
-    """A store with a given size, from which each eviction removes one octet."""
+    """A store whose size the test sets. Each eviction removes one octet."""
 
     def __init__(self, budget: MemoryBudget, octets: int) -> None:
-        """Creates a store of this size that belongs to the budget."""
+        """Creates a store of `octets` octets that shares the budget."""
         self._pool, self.octets = budget, octets
         budget.stores.append(self)
         budget.octets += octets
 
     def evict(self) -> None:
-        """Removes one octet."""
         self.octets -= 1
         self._pool.octets -= 1
 
 
 def test_the_largest_store_evicts() -> None:
-    """The largest store evicts until all fit into the limit. A changed limit applies after `update_limit`."""
+    """The largest store evicts entries until the sum of all stores is within the limit. A new limit applies after
+    `update_limit`.
+    """
     allowance = 100
     budget = MemoryBudget(lambda: allowance)
     large, small = FixedSize(budget, 90), FixedSize(budget, 10)
@@ -58,7 +59,7 @@ def test_the_largest_store_evicts() -> None:
     ],
 )
 def test_computed_memory_is_close_to_measured_memory(rdata: list[str], count: int, owned: bool) -> None:
-    """The computed memory of entries is at most a quarter above, and a tenth below, the measured memory."""
+    """The computed memory is at most a quarter above, and a tenth below, the measured memory."""
     packets = [answered(f"name-{number}.some.example.org.", *rdata) for number in range(count)]
     store = Store(100_000, MemoryBudget(lambda: 1 << 30), lambda: None)
     gc.collect()
@@ -76,7 +77,6 @@ def test_computed_memory_is_close_to_measured_memory(rdata: list[str], count: in
 
 
 def answered(name: str, rtype: str, *rdata: str) -> bytes:
-    """Returns an encoded reply with these records."""
     reply = dns.message.make_response(dns.message.make_query(name, rtype))
     reply.answer.append(dns.rrset.from_text(name, 300, "IN", rtype, *rdata))
     return reply.to_wire()

@@ -1,4 +1,4 @@
-"""The options of `cache` (docs/behaviour/plugins.md#cache)."""
+"""The options of *cache* (docs/behaviour/plugins.md#cache)."""
 
 from __future__ import annotations
 
@@ -57,7 +57,6 @@ from tests.support import world
     ],
 )
 def test_reads(text: str, read: Options) -> None:
-    """Each form of the directive has the expected options."""
     assert world.options("cache", text) == read
 
 
@@ -115,5 +114,4 @@ def test_reads(text: str, read: Options) -> None:
     ],
 )
 def test_rejects(text: str, error: str) -> None:
-    """Each invalid directive is an error with the position of the word at fault."""
     assert world.rejection("cache", text).startswith(error)

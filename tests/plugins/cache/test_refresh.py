@@ -1,4 +1,4 @@
-"""The plugin `cache`: refreshing entries before they expire, and serving expired ones
+"""The plugin *cache*: refreshing entries before they expire, and serving expired entries
 (docs/behaviour/plugins.md#cache, RFC 8767).
 """
 
@@ -24,17 +24,15 @@ EMPTY = Reply()
 
 
 class Upstream:
-    """The next plugins, which answer with `reply`: at once, or when `gate` is opened."""
+    """The next plugin, which returns `reply`: immediately, or when `gate` is opened."""
 
     def __init__(self) -> None:
-        """Creates an upstream that answers at once."""
         self.reply = OLD
         self.queries: list[Query] = []
         self.gate = asyncio.Event()
         self.gate.set()
 
     def __call__(self, query: Query) -> Answer:
-        """Records the query, and returns the prepared reply."""
         self.queries.append(query)
         return self._later() if not self.gate.is_set() else self.reply
 
@@ -44,10 +42,10 @@ class Upstream:
 
 
 class Cached:
-    """The plugin *cache* with a clock and an upstream."""
+    """The plugin *cache*, with a clock and an upstream."""
 
     def __init__(self, *lines: str) -> None:
-        """`lines` are the directive's body."""
+        """Creates the plugin. `lines` are the body of the directive."""
         self.clock, self.counters, self.upstream = world.Clock(), Counters(), Upstream()
         options = world.options("cache", "cache {\n" + "\n".join(lines) + "\n}")
         self.down = False
@@ -61,18 +59,17 @@ class Cached:
         return self.down
 
     async def ask(self, flags: int = RD) -> Reply:
-        """Asks the plugin for a.example.org, and returns the reply."""
+        """Queries the plugin for a.example.org, and returns the reply."""
         query = world.query("a.example.org.", server="dns://:53", flags=flags)
         return await world.soon(self.plugin.handle(query, self.upstream))
 
-    async def shown(self) -> str:
-        """Asks, and returns the rcode, and for each record the last octet and the TTL."""
+    async def summary(self) -> str:
+        """Queries the plugin. Returns the rcode, and for each record the last octet and the TTL."""
         reply = await self.ask()
         records = (*reply.answer, *reply.authority)
         return " ".join([rcode_text(reply.rcode), *(f"{record.rdata[-1]}/{record.ttl}" for record in records)])
 
     def counted(self, name: str) -> float:
-        """Returns the value of a cache counter."""
         return world.counted(self.counters).get((f"coredns_cache_{name}_total", "dns://:53", ".", ""), 0)
 
 
@@ -84,7 +81,7 @@ async def settle() -> None:
 
 @pytest.fixture
 async def stale() -> AsyncIterator[Cached]:
-    """Returns a cache with `serve_stale`, and an entry in it that expired a second ago."""
+    """Yields a cache with `serve_stale`. It has an entry that expired a second ago."""
     cached = Cached("serve_stale 1h")
     await cached.ask()
     cached.clock.turn(61)
@@ -93,13 +90,13 @@ async def stale() -> AsyncIterator[Cached]:
 
 
 async def test_an_expired_entry_is_served_and_refreshed(stale: Cached) -> None:
-    """A stale reply has TTL 0 and is not stored by the answer table. Its refresh is sent over TCP, with AD."""
+    """A stale reply has TTL 0, and the answer table does not store it. The refresh is sent over TCP, with AD."""
     stale.upstream.reply = NEW
     reply = await stale.ask()
     assert world.summary(reply) == ["NOERROR", "a.example.org. 0 IN A 10.0.0.1"]
     assert (reply.lifetime, reply.flags) == (0.0, RD | RA | AA)
     await settle()
-    assert await stale.shown() == "NOERROR 2/60"
+    assert await stale.summary() == "NOERROR 2/60"
     assert len(stale.upstream.queries) == 2
     renewing = stale.upstream.queries[1]
     assert (renewing.client.protocol, renewing.flags & AD) == ("tcp", AD)
@@ -107,16 +104,16 @@ async def test_an_expired_entry_is_served_and_refreshed(stale: Cached) -> None:
 
 
 async def test_one_refresh_at_a_time(stale: Cached) -> None:
-    """Only one refresh of an entry runs at a time, however many clients query the name."""
+    """An entry has one refresh at a time, however many clients query the name."""
     stale.upstream.gate.clear()
     for _ in range(3):
-        assert await stale.shown() == "NOERROR 1/0"
+        assert await stale.summary() == "NOERROR 1/0"
         await settle()
     assert len(stale.upstream.queries) == 2
     stale.upstream.reply = NEW
     stale.upstream.gate.set()
     await settle()
-    assert await stale.shown() == "NOERROR 2/60"
+    assert await stale.summary() == "NOERROR 2/60"
     assert stale.counted("served_stale") == 3
 
 
@@ -126,52 +123,52 @@ async def test_one_refresh_at_a_time(stale: Cached) -> None:
     ids=lambda r: str(r.rcode),
 )
 async def test_a_refresh_that_fails_leaves_the_entry(stale: Cached, reply: Reply) -> None:
-    """A failed refresh does not change the entry, and the next query starts another refresh."""
+    """The next query starts another refresh."""
     stale.upstream.reply = reply
     for _ in range(2):
-        assert await stale.shown() == "NOERROR 1/0"
+        assert await stale.summary() == "NOERROR 1/0"
         await settle()
     assert len(stale.upstream.queries) == 3
 
 
 async def test_a_denial_replaces_an_answer(stale: Cached) -> None:
-    """An NXDOMAIN reply to a refresh replaces the stale answer."""
+    """If the reply to the refresh is NXDOMAIN, the stale answer is removed."""
     stale.upstream.reply = GONE
     await stale.ask()
     await settle()
-    assert await stale.shown() == "NXDOMAIN 90/60"
+    assert await stale.summary() == "NXDOMAIN 90/60"
 
 
 async def test_an_answer_replaces_a_denial() -> None:
-    """When an answer replaces an expired denial, the denial is no longer served."""
+    """After the refresh, the expired denial is no longer served."""
     cached = Cached("serve_stale 1h")
     cached.upstream.reply = GONE
     await cached.ask()
     cached.clock.turn(61)
     cached.upstream.reply = NEW
-    assert await cached.shown() == "NXDOMAIN 90/0"
+    assert await cached.summary() == "NXDOMAIN 90/0"
     await settle()
     cached.clock.turn(10)
-    assert await cached.shown() == "NOERROR 2/50"
+    assert await cached.summary() == "NOERROR 2/50"
 
 
 async def test_stale_entries_end(stale: Cached) -> None:
-    """A stale entry is no longer served after the time that `serve_stale` gives."""
+    """An entry is no longer served after the time that `serve_stale` states."""
     stale.upstream.reply = FAILED
     stale.clock.turn(3598.5)
-    assert await stale.shown() == "NOERROR 1/0"
+    assert await stale.summary() == "NOERROR 1/0"
     await settle()
     stale.clock.turn(1)
-    assert await stale.shown() == "SERVFAIL"
+    assert await stale.summary() == "SERVFAIL"
 
 
 async def test_ttl_and_recheck() -> None:
-    """A stale reply may be reused until the next refresh is due."""
+    """The answer table may use a stale reply until the next refresh is due."""
     cached = Cached("serve_stale 1h immediate 7s 10s")
     await cached.ask()
     cached.clock.turn(61)
     cached.upstream.reply = FAILED
-    assert await cached.shown() == "NOERROR 1/7"
+    assert await cached.summary() == "NOERROR 1/7"
     await settle()
     cached.clock.turn(4)
     reply = await cached.ask()
@@ -188,20 +185,20 @@ async def test_keepttl() -> None:
     cached = Cached("serve_stale 1h", "keepttl")
     await cached.ask()
     cached.clock.turn(61)
-    assert await cached.shown() == "NOERROR 1/60"
+    assert await cached.summary() == "NOERROR 1/60"
     cached.plugin.stop()
 
 
 async def test_refreshes_are_bounded(stale: Cached, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Above `MAX_REFRESHES`, stale entries are served without a refresh."""
+    """Above `MAX_REFRESHES` refreshes, stale entries are served without a refresh."""
     monkeypatch.setattr(refresh, "MAX_REFRESHES", 0)
-    assert await stale.shown() == "NOERROR 1/0"
+    assert await stale.summary() == "NOERROR 1/0"
     await settle()
     assert len(stale.upstream.queries) == 1
 
 
 async def test_a_refresh_that_raises_is_logged(stale: Cached, caplog: pytest.LogCaptureFixture) -> None:
-    """A refresh that raises is logged, and the next query starts another one."""
+    """The next query starts another refresh."""
 
     def broken(_: Query) -> Answer:
         raise ValueError("broken")
@@ -212,26 +209,25 @@ async def test_a_refresh_that_raises_is_logged(stale: Cached, caplog: pytest.Log
     stale.upstream.reply = NEW
     await stale.ask()
     await settle()
-    assert await stale.shown() == "NOERROR 2/60"
+    assert await stale.summary() == "NOERROR 2/60"
 
 
 async def test_a_change_of_a_dependency_ends_a_stale_entry() -> None:
-    """If a dependency of a stale entry changes, the entry is no longer served."""
     cached = Cached("serve_stale 1h")
     cached.upstream.reply = Reply(answer=OLD.answer, lifetime=0.0, dependencies=(("service", "d", "ext"),))
     await cached.ask()
     cached.clock.turn(61)
     cached.plugin.invalidate({("service", "d", "ext")})
     cached.upstream.reply = NEW
-    assert await cached.shown() == "NOERROR 2/60"
+    assert await cached.summary() == "NOERROR 2/60"
 
 
 async def test_an_answer_from_the_cluster_replaces_a_stale_entry(stale: Cached) -> None:
-    """An answer of the cluster removes the stale entry, but is not stored in the cache."""
+    """The stale entry is removed. The cluster's answer is not cached."""
     stale.upstream.reply = Reply(answer=NEW.answer, lifetime=UNTIL_CHANGED, dependencies=(("service", "d", "web"),))
     await stale.ask()
     await settle()
-    assert await stale.shown() == "NOERROR 2/60"
+    assert await stale.summary() == "NOERROR 2/60"
     assert stale.counted("misses") == 2
 
 
@@ -245,7 +241,7 @@ async def test_an_answer_from_the_cluster_replaces_a_stale_entry(stale: Cached) 
 )
 @pytest.mark.parametrize("mode", ["immediate", "verify"])
 async def test_a_stale_answer_has_an_extended_error(mode: str, reply: Reply, code: int) -> None:
-    """A stale answer has an extended error (RFC 8914 §4.4 and §4.20), a fresh answer has none."""
+    """The codes are in RFC 8914 §4.4 and §4.20. A fresh answer has no extended error."""
     cached = Cached(f"serve_stale 1h {mode}")
     cached.upstream.reply = reply
     assert [(await cached.ask()).extended, (await cached.ask()).extended] == [None, None]
@@ -260,17 +256,17 @@ async def test_a_stale_answer_has_an_extended_error(mode: str, reply: Reply, cod
 
 
 async def test_serve_stale_is_at_most_seven_days(caplog: pytest.LogCaptureFixture) -> None:
-    """`serve_stale` is limited to seven days, with a warning for a longer time."""
+    """A longer time causes a warning."""
     cached = Cached("serve_stale 720h")
     cached.plugin.start()
     assert "no longer than" in caplog.text
     await cached.ask()
     cached.upstream.reply = FAILED
     cached.clock.turn(7 * 86400 + 59)
-    assert await cached.shown() == "NOERROR 1/0"
+    assert await cached.summary() == "NOERROR 1/0"
     await settle()
     cached.clock.turn(2)
-    assert await cached.shown() == "SERVFAIL"
+    assert await cached.summary() == "SERVFAIL"
 
 
 # -- verify
@@ -278,22 +274,22 @@ async def test_serve_stale_is_at_most_seven_days(caplog: pytest.LogCaptureFixtur
 
 @pytest.mark.parametrize("arguments", ["", "10s", "10s 0s 10s"])
 async def test_upstreams_that_are_known_to_be_down_are_not_waited_for(arguments: str) -> None:
-    """With `verify`, *cache* sends the stale reply at once if all upstreams are down, and refreshes it in the
-    background.
+    """With `verify`, the client normally waits for the refresh. If all upstreams are down, it gets the stale reply
+    immediately.
     """
     cached = await verifying(arguments)
     cached.down = True
     cached.upstream.gate.clear()
-    assert await cached.shown() == "NOERROR 1/0"
+    assert await cached.summary() == "NOERROR 1/0"
     await settle()
     cached.upstream.reply = NEW
     cached.upstream.gate.set()
     await settle()
-    assert await cached.shown() == "NOERROR 2/60"
+    assert await cached.summary() == "NOERROR 2/60"
 
 
 async def verifying(*arguments: str) -> Cached:
-    """Returns a cache with `verify`, and an entry in it that expired a second ago."""
+    """Returns a cache with `verify`. It has an entry that expired a second ago."""
     cached = Cached("serve_stale 1h verify " + " ".join(arguments))
     await cached.ask()
     cached.clock.turn(61)
@@ -301,37 +297,36 @@ async def verifying(*arguments: str) -> Cached:
 
 
 @pytest.mark.parametrize(
-    ("reply", "shown"),
+    ("reply", "summary"),
     [(NEW, "NOERROR 2/60"), (GONE, "NXDOMAIN 90/60"), (FAILED, "NOERROR 1/0"), (rcode_only(5), "NOERROR 1/0")],
     ids=str,
 )
 @pytest.mark.parametrize("arguments", ["", "10s", "10s 0s 10s", "0s 0s 10s"])
-async def test_verify_refreshes_first(arguments: str, reply: Reply, shown: str) -> None:
-    """With `verify`, an expired entry is refreshed first, and served only if the refresh fails."""
+async def test_verify_refreshes_first(arguments: str, reply: Reply, summary: str) -> None:
+    """The stale entry is served only if the refresh fails."""
     cached = await verifying(arguments)
     cached.upstream.reply = reply
-    assert await cached.shown() == shown
+    assert await cached.summary() == summary
     assert len(cached.upstream.queries) == 2
     assert cached.upstream.queries[1].client.protocol == "udp"
 
 
 async def test_verify_waits_for_the_timeout() -> None:
-    """With `verify` and a timeout, the stale entry is served after the timeout, and a later reply is cached.
-
-    Concurrent clients wait for the same refresh.
+    """The stale entry is served after the timeout. A later reply to the refresh is cached. Concurrent clients wait for
+    the same refresh.
     """
     cached = await verifying("10ms")
     cached.upstream.gate.clear()
     cached.upstream.reply = NEW
-    first, second = await asyncio.gather(cached.shown(), cached.shown())
+    first, second = await asyncio.gather(cached.summary(), cached.summary())
     assert (first, second, len(cached.upstream.queries)) == ("NOERROR 1/0", "NOERROR 1/0", 2)
     cached.upstream.gate.set()
     await settle()
-    assert await cached.shown() == "NOERROR 2/60"
+    assert await cached.summary() == "NOERROR 2/60"
 
 
 async def test_each_waiting_client_gets_its_own_flags() -> None:
-    """Two clients that wait for the same refresh each get a reply with their own RD flag."""
+    """Two clients wait for the same refresh. Each reply has the RD flag of its own query."""
     cached = await verifying("10s")
     cached.upstream.gate.clear()
     cached.upstream.reply = Reply(flags=RD, answer=world.records("b. 60 IN A 10.0.0.3"))  # not kept: another name
@@ -343,18 +338,18 @@ async def test_each_waiting_client_gets_its_own_flags() -> None:
 
 
 async def test_verify_keeps_to_recheck() -> None:
-    """With `verify`, a failed refresh is repeated only after `recheck`, and only one refresh runs at a time."""
+    """After a failed refresh, the next refresh is sent after `recheck` seconds."""
     cached = await verifying("10s", "0s", "30s")
     cached.upstream.reply = FAILED
-    assert await cached.shown() == "NOERROR 1/0"
+    assert await cached.summary() == "NOERROR 1/0"
     cached.clock.turn(29)
-    assert await cached.shown() == "NOERROR 1/0"
+    assert await cached.summary() == "NOERROR 1/0"
     assert len(cached.upstream.queries) == 2
     cached.clock.turn(1)
     cached.upstream.gate.clear()
-    waiting = asyncio.ensure_future(cached.shown())
+    waiting = asyncio.ensure_future(cached.summary())
     await settle()
-    assert await cached.shown() == "NOERROR 1/0"
+    assert await cached.summary() == "NOERROR 1/0"
     cached.upstream.reply = NEW
     cached.upstream.gate.set()
     assert await waiting == "NOERROR 2/60"
@@ -364,39 +359,39 @@ async def test_verify_keeps_to_recheck() -> None:
 
 
 async def test_prefer_positive_serves_an_old_answer_before_a_denial() -> None:
-    """With `prefer_positive`, a stale answer is served before a newer denial, until the answer is too old."""
+    """With `prefer_positive`, a stale answer is preferred to a newer denial, until the answer is too old."""
     cached = Cached("serve_stale 1h", "serve_stale_policy prefer_positive")
     await cached.ask()
     cached.clock.turn(61)
     cached.upstream.reply = GONE
     for _ in range(2):
-        assert await cached.shown() == "NOERROR 1/0"
+        assert await cached.summary() == "NOERROR 1/0"
         await settle()
     cached.clock.turn(3600)
-    assert await cached.shown() == "NXDOMAIN 90/0"
+    assert await cached.summary() == "NXDOMAIN 90/0"
     cached.plugin.stop()
 
 
-async def test_prefer_positive_keeps_an_answer_beside_an_empty_reply() -> None:
-    """With `prefer_positive`, an empty reply without a SOA record does not replace a stale answer."""
+async def test_prefer_positive_keeps_an_answer_after_an_empty_reply() -> None:
+    """The empty reply has no SOA record."""
     cached = Cached("serve_stale 1h", "serve_stale_policy prefer_positive")
     await cached.ask()
     cached.clock.turn(61)
     cached.upstream.reply = EMPTY
     for _ in range(3):
-        assert await cached.shown() == "NOERROR 1/0"
+        assert await cached.summary() == "NOERROR 1/0"
         await settle()
     cached.upstream.reply = NEW
     await cached.ask()
     await settle()
-    assert await cached.shown() == "NOERROR 2/60"
+    assert await cached.summary() == "NOERROR 2/60"
 
 
 # -- prefetch
 
 
 async def test_a_popular_entry_is_refreshed_before_it_expires() -> None:
-    """An entry with enough hits is refreshed before it expires, and the new entry keeps the hits."""
+    """An entry is popular after enough hits. The new entry keeps the number of hits."""
     cached = Cached("prefetch 2 1m 20%")
     for _ in range(3):
         await cached.ask()
@@ -405,24 +400,24 @@ async def test_a_popular_entry_is_refreshed_before_it_expires() -> None:
     reply = await cached.ask()
     assert (reply.lifetime, reply.next_second) == (0.5, 0.5)
     cached.clock.turn(0.5)
-    assert await cached.shown() == "NOERROR 1/12"
+    assert await cached.summary() == "NOERROR 1/12"
     await settle()
-    assert await cached.shown() == "NOERROR 2/60"
+    assert await cached.summary() == "NOERROR 2/60"
     cached.clock.turn(48)
     await cached.ask()
     await settle()
     assert (len(cached.upstream.queries), cached.counted("prefetch"), cached.counted("misses")) == (3, 2, 1)
 
 
-async def test_hits_are_noted_until_they_are_enough() -> None:
-    """Before enough hits for a prefetch, the answer table may not store the reply, so that *cache* counts each hit."""
+async def test_hits_are_counted_until_they_are_enough_for_a_prefetch() -> None:
+    """Until then the answer table may not store the reply, because *cache* must count each hit."""
     cached = Cached("prefetch 3 1m 50%")
     await cached.ask()
     assert [(await cached.ask()).lifetime for _ in range(4)] == [0.0, 0.0, 30.0, 30.0]
 
 
 async def test_a_gap_between_two_hits_resets_the_count() -> None:
-    """If the gap between two hits is longer than the option allows, the count starts again."""
+    """The option `prefetch` states the longest permitted gap."""
     cached = Cached("prefetch 2 10s 50%")
     await cached.ask()
     await cached.ask()
@@ -434,12 +429,12 @@ async def test_a_gap_between_two_hits_resets_the_count() -> None:
 
 
 async def test_a_failed_refresh_leaves_the_answer() -> None:
-    """If a refresh fails, the cached SERVFAIL does not hide the cached answer."""
+    """The cached SERVFAIL does not hide the cached answer."""
     cached = Cached("prefetch 1 1m 90%")
     await cached.ask()
     cached.upstream.reply = FAILED
     cached.clock.turn(30)
-    assert await cached.shown() == "NOERROR 1/30"
+    assert await cached.summary() == "NOERROR 1/30"
     await settle()
-    assert await cached.shown() == "NOERROR 1/30"
+    assert await cached.summary() == "NOERROR 1/30"
     await settle()

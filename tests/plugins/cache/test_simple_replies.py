@@ -1,4 +1,6 @@
-"""Simple replies are stored as packets. The rules for other replies would store all of their records as well."""
+"""The cache stores simple replies as packets. The rules for other replies would also store all records of a simple
+reply.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,6 @@ from tests.support.plain_replies import MUTATIONS, PLAIN, START, rtype_of
 
 
 def query_of(packet: bytes) -> Query:
-    """Returns the query of a reply."""
     return world.query("www.example.org.", type_text(rtype_of(packet)))
 
 
@@ -30,7 +31,7 @@ def read(packet: bytes) -> Reply:
 
 
 def check(plain: SimpleReply) -> None:
-    """Asserts that the reply gets the same classification from the rules that work record by record."""
+    """Asserts that the rules for single records classify the reply in the same way."""
     query, reply = query_of(plain.packet), read(plain.packet)
     kind = message_type(query, reply)
     assert is_cacheable(query, reply, kind)
@@ -43,7 +44,7 @@ def check(plain: SimpleReply) -> None:
 
 @pytest.mark.parametrize("packet", [pytest.param(packet, id=name) for name, packet in PLAIN.items()])
 def test_simple_replies_are_stored_whole(packet: bytes) -> None:
-    """A simple reply has no unrelated records, so that all of its records are stored, except OPT."""
+    """All records are stored, except the OPT record."""
     plain = scan(packet, START, rtype_of(packet))
     assert plain is not None
     check(plain)
@@ -51,7 +52,7 @@ def test_simple_replies_are_stored_whole(packet: bytes) -> None:
 
 @given(MUTATIONS)
 def test_every_simple_reply_is_stored_whole(packet: bytes) -> None:
-    """Every packet that the scanner accepts as a simple reply can be stored and read back unchanged."""
+    """Each packet that the scanner accepts can be stored, and is the same when it is read again."""
     plain = scan(packet, START, rtype_of(packet))
     if plain is not None:
         check(plain)
@@ -59,7 +60,6 @@ def test_every_simple_reply_is_stored_whole(packet: bytes) -> None:
 
 @pytest.mark.parametrize("name", ["one address", "no such name", "an OPT with options behind a denial"])
 def test_an_entry_with_a_packet_equals_one_with_records(name: str) -> None:
-    """A cache entry with an encoded reply has the same properties as an entry with a decoded one."""
     plain = scan(PLAIN[name], START, Type.A)
     assert plain is not None
     entry, other = Entry(encode(plain), 5.0, 60), Entry(decode(encode(plain)), 5.0, 60)

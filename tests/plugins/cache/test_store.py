@@ -1,4 +1,4 @@
-"""The stores of `cache`."""
+"""The stores of *cache*."""
 
 from __future__ import annotations
 
@@ -15,18 +15,17 @@ from svcdns.wire.record import Record
 
 
 def key(number: int) -> Key:
-    """Returns a different key for each number."""
     return (b"%d" % number, 1, 1, False, False)
 
 
 @pytest.mark.parametrize(("size", "entries"), [(1, 1024), (1024, 1024), (9984, 9984), (10000, 9984)])
 def test_capacity(size: int, entries: int) -> None:
-    """The capacity is rounded to 256 shards, with at least four entries each."""
+    """The capacity is rounded up to 256 shards with at least four entries in each shard."""
     assert capacity(size) == entries
 
 
-def test_the_oldest_unused_entry_is_evicted() -> None:
-    """Of the entries that were not used again, the oldest is evicted, and the eviction is counted."""
+def test_the_oldest_entry_without_a_hit_is_evicted() -> None:
+    """The eviction is counted."""
     evicted: list[int] = []
     store = Store(1, MemoryBudget(lambda: 1 << 30), lambda: evicted.append(1))
     for number in range(1024):
@@ -39,7 +38,7 @@ def test_the_oldest_unused_entry_is_evicted() -> None:
 
 
 def test_a_flood_of_names_leaves_reused_entries() -> None:
-    """A flood of new names evicts only a quarter of the entries that have been used again."""
+    """New names evict at most a quarter of the entries that have had a hit."""
     store = Store(1, MemoryBudget(lambda: 1 << 30), lambda: None)
     for number in range(1024):
         store.put(key(number), Entry(Reply(), 0.0, 5))
@@ -53,7 +52,7 @@ def test_a_flood_of_names_leaves_reused_entries() -> None:
 
 
 def test_the_least_recently_used_entry_is_evicted() -> None:
-    """If few entries are used only once, the least recently used entry is evicted."""
+    """This is the rule if few entries have had no hit."""
     store = Store(1, MemoryBudget(lambda: 1 << 30), lambda: None)
     for number in range(1024):
         store.put(key(number), Entry(Reply(), 0.0, 5))
@@ -65,9 +64,7 @@ def test_the_least_recently_used_entry_is_evicted() -> None:
 
 
 def test_shrinks_to_a_part_of_its_size() -> None:
-    """`shrink` evicts the least recently used entries one by one. The store keeps the smaller size until it may
-    grow.
-    """
+    """`shrink` evicts the least recently used entries one by one. The store stays small until it may grow."""
     evicted: list[int] = []
     store = Store(1, MemoryBudget(lambda: 1 << 30), lambda: evicted.append(1))
     for number in range(1024):
@@ -84,9 +81,7 @@ def test_shrinks_to_a_part_of_its_size() -> None:
 
 
 def test_invalidates_by_dependency() -> None:
-    """Entries are removed when one of their dependencies changes. Removed entries are not kept in the index of
-    dependencies.
-    """
+    """The index of dependencies has no removed entries."""
     store = Store(1, MemoryBudget(lambda: 1 << 30), lambda: None)
     store.put(key(1), Entry(Reply(dependencies=(("service", "d", "a"), ("x",))), 0.0, 5))
     store.put(key(2), Entry(Reply(dependencies=(("service", "d", "b"),)), 0.0, 5))
@@ -103,9 +98,7 @@ def text(octets: int) -> Reply:
 
 
 def test_a_flood_of_large_answers_does_not_grow_the_store() -> None:
-    """Large answers reduce the number of entries, so the store does not grow; later, small answers use all entries
-    again.
-    """
+    """Large answers reduce the number of entries. Later, small answers may use all entries again."""
     store = Store(1, MemoryBudget(lambda: 1 << 30), lambda: None)
     for number in range(3000):
         store.put(key(number), Entry(text(40_000), 0.0, 5))
@@ -118,15 +111,15 @@ def test_a_flood_of_large_answers_does_not_grow_the_store() -> None:
 
 
 def test_a_very_large_reply_is_not_stored() -> None:
-    """A very large reply is not stored, and the previous entry for its key is removed."""
+    """The previous entry for the same key is removed."""
     store = Store(1, MemoryBudget(lambda: 1 << 30), lambda: None)
     store.put(key(1), Entry(text(10), 0.0, 5))
     store.put(key(1), Entry(text(LARGEST), 0.0, 5))
     assert (len(store), store.octets) == (0, 0)
 
 
-def test_all_stores_keep_to_the_allowance_together() -> None:
-    """All stores together stay within the limit: the largest one evicts. One entry stays even with a limit of 0."""
+def test_the_limit_applies_to_the_sum_of_all_stores() -> None:
+    """The largest store evicts entries. Even with a limit of 0, one entry stays."""
     allowance = 100_000
     budget = MemoryBudget(lambda: allowance)
     large, small = Store(9984, budget, lambda: None), Store(1, budget, lambda: None)
@@ -147,9 +140,7 @@ def test_all_stores_keep_to_the_allowance_together() -> None:
 
 
 def test_another_size() -> None:
-    """A smaller size is reached step by step, because each step evicts a bounded number of entries. A larger size
-    applies at once.
-    """
+    """A smaller size is reached in steps, because each step evicts a bounded number of entries."""
     store = Store(9984, MemoryBudget(lambda: 1 << 30), lambda: None)
     for number in range(9984):
         store.put(key(number), Entry(Reply(), 0.0, 5))
@@ -167,8 +158,7 @@ def test_another_size() -> None:
 
 
 @given(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 60_000), st.booleans()), max_size=60))
-def test_the_memory_is_that_of_the_entries(steps: list[tuple[int, int, bool]]) -> None:
-    """The store's size is always the sum of its entries."""
+def test_the_size_of_a_store_is_the_sum_of_its_entries(steps: list[tuple[int, int, bool]]) -> None:
     store = Store(1, MemoryBudget(lambda: 1 << 20), lambda: None)
     for number, octets, forgotten in steps:
         dependencies = ((f"{number % 3}",),)

@@ -25,13 +25,12 @@ FOREIGN_NSEC = "a.example.com. 60 IN NSEC c.example.com. A"
 
 
 def signature(owner: str, covered: str, signer: str) -> Record:
-    """Returns a RRSIG record with an arbitrary signature."""
+    """Returns an RRSIG record with an arbitrary signature."""
     rdata = int(Type[covered]).to_bytes(2, "big") + bytes(16) + names.from_text(signer) + b"signature"
     return Record(names.from_text(owner), Type.RRSIG, 60, rdata)
 
 
 def sections(reply: Reply) -> tuple[list[str], list[str], list[str]]:
-    """Returns the three sections as text."""
     return world.shown(reply.answer), world.shown(reply.authority), world.shown(reply.additional)
 
 
@@ -85,7 +84,7 @@ def sections(reply: Reply) -> tuple[list[str], list[str], list[str]]:
     ],
 )
 def test_answer_section(rtype: str, answer: list[str], kept: list[str]) -> None:
-    """The answer keeps the CNAME records that start at the query name, and the queried type at their end."""
+    """The CNAME records that start at the query name are kept, and the records of the queried type at their end."""
     reply = without_unrelated_records(world.query("a.example.org.", rtype), Reply(answer=world.records(*answer)))
     assert world.shown(reply.answer) == kept
 
@@ -111,13 +110,13 @@ def test_answer_section(rtype: str, answer: list[str], kept: list[str]) -> None:
     ],
 )
 def test_authority_section(answer: list[str], authority: list[str], kept: list[str]) -> None:
-    """SOA, NSEC and NS records are kept if they are of a zone above the name, and none are kept next to an answer."""
+    """SOA, NSEC and NS records are kept if they are of a zone above the name. If there is an answer, none are kept."""
     reply = Reply(answer=world.records(*answer) if answer else (), authority=world.records(*authority))
     assert world.shown(without_unrelated_records(world.query("a.example.org."), reply).authority) == kept
 
 
 def test_signatures_are_kept_with_the_records_they_cover() -> None:
-    """RRSIG records are kept together with the records that they sign, and dropped without them."""
+    """Without the covered records, RRSIG records are dropped."""
     last_answer, bad = (
         signature("a.example.org.", "A", "example.org."),
         signature("a.example.org.", "MX", "example.org."),
@@ -134,7 +133,7 @@ def test_signatures_are_kept_with_the_records_they_cover() -> None:
 
 
 def test_a_malformed_signature_proves_nothing() -> None:
-    """A malformed RRSIG record raises no error, and no NSEC records are kept for it."""
+    """No error is raised. No NSEC records are kept for a malformed RRSIG record."""
     short = Record(names.from_text("a.example.org."), Type.RRSIG, 60, b"\0\1\0")
     reply = Reply(answer=(*world.records(A), short), authority=world.records(NSEC))
     assert without_unrelated_records(world.query("a.example.org."), reply).authority == ()
@@ -159,7 +158,7 @@ T4, T6 = "t.example.com. 60 IN A 192.0.2.1", "T.Example.COM. 60 IN AAAA 2001:db8
     ],
 )
 def test_addresses_of_names_in_the_answer_are_kept(rtype: str, rdata: str) -> None:
-    """Address records for names in the answer are kept, with their signatures; other additional records are not."""
+    """The signatures of these addresses are kept, too. Other additional records are not."""
     made = dns.rdata.from_text("IN", rtype, rdata).to_generic().data
     answer = (Record(names.from_text("a.example.org."), int(Type[rtype]), 60, made),)
     signed = signature("t.example.com.", "A", "example.com.")
@@ -173,7 +172,7 @@ def test_addresses_of_names_in_the_answer_are_kept(rtype: str, rdata: str) -> No
 
 
 def test_records_that_lead_to_the_addresses_are_kept() -> None:
-    """SRV records of a NAPTR replacement (RFC 3403 §4.1) and aliases are kept. Records that lead back are followed
+    """Aliases, and the SRV records of a NAPTR replacement (RFC 3403 §4.1), are kept. A loop of records is followed
     once.
     """
     made = dns.rdata.from_text("IN", "NAPTR", '1 1 "s" "x" "" s.example.com.').to_generic().data
@@ -190,7 +189,7 @@ def test_records_that_lead_to_the_addresses_are_kept() -> None:
 
 
 def test_addresses_of_a_service_binding_at_its_own_name() -> None:
-    """With the target `.`, the addresses of the record's own name are kept (RFC 9460 §2.5)."""
+    """The target `.` stands for the owner of the record (RFC 9460 §2.5)."""
     made = dns.rdata.from_text("IN", "HTTPS", "1 . alpn=h2").to_generic().data
     answer = (Record(names.from_text("a.example.org."), int(Type.HTTPS), 60, made),)
     reply = Reply(answer=answer, additional=world.records(A, EVIL))
@@ -198,7 +197,7 @@ def test_addresses_of_a_service_binding_at_its_own_name() -> None:
 
 
 def test_addresses_of_the_name_servers_in_a_referral_are_kept() -> None:
-    """Addresses are kept only for name servers whose NS records are kept."""
+    """Each name server must be in an NS record that is kept."""
     additional = world.records(T4, EVIL)
     for owner, kept in (("example.org.", [T4]), ("example.net.", [])):
         reply = Reply(authority=world.records(f"{owner} 60 IN NS t.example.com."), additional=additional)
@@ -206,7 +205,6 @@ def test_addresses_of_the_name_servers_in_a_referral_are_kept() -> None:
 
 
 def test_additional_records_of_cluster_data_are_kept() -> None:
-    """Additional records of a reply made from cluster data are kept."""
     of_cluster = Reply(
         answer=world.records("a.example.org. 60 IN MX 10 bank.example.com."),
         additional=world.records(T4),
@@ -219,14 +217,14 @@ def test_additional_records_of_cluster_data_are_kept() -> None:
     ("rtype", "rdata"), [("SRV", b"\0\0"), ("NAPTR", b"\0\0\0\0\x05"), ("MX", b"\0\0\xc0\x0c"), ("NAPTR", b"")]
 )
 def test_malformed_rdata_names_nothing(rtype: str, rdata: bytes) -> None:
-    """Malformed RDATA raises no error, and no additional records are kept for it."""
+    """No error is raised. No additional records are kept for malformed RDATA."""
     answer = (Record(names.from_text("a.example.org."), int(Type[rtype]), 60, rdata),)
     reply = Reply(answer=answer, additional=world.records(T4))
     assert without_unrelated_records(world.query("a.example.org.", rtype), reply).additional == ()
 
 
 def test_replies_of_plugins_are_kept_whole() -> None:
-    """Replies of plugins, for example of *template*, are not filtered."""
+    """A reply of a plugin such as *template* is not filtered."""
     reply = Reply(answer=world.records(A, EVIL), additional=world.records(EVIL), lifetime=UNTIL_CHANGED)
     assert without_unrelated_records(world.query("a.example.org."), reply) is reply
 
@@ -236,7 +234,7 @@ LINES = record_lines("A 10.0.0.1", "AAAA ::1", "CNAME a.example.net.", "CNAME b.
 
 @given(answer=LINES, authority=LINES, additional=LINES)
 def test_the_kept_records_give_the_same_answer(answer: list[str], authority: list[str], additional: list[str]) -> None:
-    """Removing unrelated records does not change the answer, and a second removal changes nothing."""
+    """A second removal changes nothing."""
     query = world.query("a.example.org.")
     records = [world.records(*lines) if lines else () for lines in (answer, authority, additional)]
     whole = Reply(answer=records[0], authority=records[1], additional=records[2])

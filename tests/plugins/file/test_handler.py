@@ -1,4 +1,4 @@
-"""The plugin `file`: answers from a zone file (docs/behaviour/plugins.md#file, RFC 1034 §4.3.2)."""
+"""The plugin *file*: answers from a zone file (docs/behaviour/plugins.md#file, RFC 1034 §4.3.2)."""
 
 from __future__ import annotations
 
@@ -46,10 +46,12 @@ GLUE = "add ns.example.org. 60 IN A 10.0.0.1"
 
 
 class Server:
-    """The plugin *file* with one zone, whose content the test can change."""
+    """The plugin *file* with one zone. The test can change the zone's content."""
 
     def __init__(self, body: str = "", text: str | None = ZONE, **surroundings: Any) -> None:
-        """`body` is the body of the directive. With `text` None, the zone has not been read yet."""
+        """Creates the plugin. `body` is the body of the directive. If `text` is None, the zone file has not been read
+        yet.
+        """
         self.calls: dict[str, Callable[[bytes], None]] = {}
         self.invalidated: list[Any] = []
         self.content = self._encoded(text) if text is not None else None
@@ -69,7 +71,7 @@ class Server:
         return encode(next(record for record in records if record.rtype == Type.SOA), records, 0)
 
     def change(self, text: str) -> None:
-        """Passes new zone content to the plugin, as after a read by control."""
+        """Passes new zone content to the plugin, as control does after reading the file."""
         self.calls["z example.org."](self._encoded(text))
 
     def ask(
@@ -77,7 +79,7 @@ class Server:
     ) -> Reply:
         """Returns the reply to a query. `elsewhere` is the server's reply for names outside the zone.
 
-        Queries that the plugin itself sends for names in the zone are answered by the plugin.
+        If the plugin sends a query for a name in the zone, the plugin itself answers it.
         """
 
         def server(query: Query) -> Answer:
@@ -162,7 +164,7 @@ class Server:
     ],
 )
 def test_answers(name: str, rtype: str, expected: list[str] | None) -> None:
-    """*file* answers according to RFC 1034 §4.3.2: answer, NODATA, NXDOMAIN, alias, wildcard, referral."""
+    """The rules are in RFC 1034 §4.3.2: answer, NODATA, NXDOMAIN, alias, wildcard, referral."""
     found = world.summary(Server().ask(name, rtype))
     if expected is None:
         expected = [
@@ -184,7 +186,7 @@ def test_aa_and_lifetime() -> None:
 
 
 def test_the_server_resolves_a_target_outside_the_zone() -> None:
-    """A CNAME target outside the zone is resolved by the server, and the reply gets the reuse terms of that answer."""
+    """The target of the CNAME record is queried. The reply gets the reuse terms of the answer."""
     outside = Reply(answer=world.records("host.example.net. 9 IN A 192.0.2.9"), lifetime=9.0)
     reply = Server().ask("out.example.org.", elsewhere=outside)
     assert world.summary(reply)[:3] == [
@@ -211,8 +213,8 @@ CHAIN = (
     ],
 )
 def test_the_length_of_a_chain(first: str, aliases: int, *, ends: bool) -> None:
-    """Up to nine CNAME records are followed to the address, as in CoreDNS. For a longer chain the reply has ten of
-    them.
+    """As in CoreDNS, up to nine CNAME records are followed to the address. For a longer chain, the reply has ten CNAME
+    records.
     """
     reply = Server(text=CHAIN).ask(f"{first}.example.org.")
     assert (reply.rcode, [r.rtype for r in reply.answer]) == (Rcode.NOERROR, [Type.CNAME] * aliases + [Type.A] * ends)
@@ -229,7 +231,7 @@ def test_the_length_of_a_chain(first: str, aliases: int, *, ends: bool) -> None:
     ],
 )
 def test_loops_are_servfail(records: str) -> None:
-    """A CNAME loop gets SERVFAIL (RFC 1034 §3.6.2), but the CNAME record itself can be queried."""
+    """RFC 1034 §3.6.2 calls a CNAME loop an error. A query for the CNAME record itself is answered."""
     server = Server(text=f"@ 60 IN SOA ns root 7 2 3 4 30\n{records}\n")
     assert server.ask("x.example.org.").rcode == Rcode.SERVFAIL
     assert server.ask("x.example.org.", "CNAME").rcode == Rcode.NOERROR
@@ -393,7 +395,7 @@ out      IN CNAME host.example.net.
     ],
 )
 def test_more_answers(name: str, rtype: str, expected: list[str]) -> None:
-    """CNAME, DNAME, wildcard and ANY queries are answered as RFC 6604, RFC 4592, RFC 6672 and RFC 8482 say."""
+    """The rules for CNAME, wildcards, DNAME and ANY are in RFC 6604, RFC 4592, RFC 6672 and RFC 8482."""
     assert world.summary(Server(text=MORE).ask(name, rtype)) == expected
 
 
@@ -431,19 +433,19 @@ a.e.w IN A 10.0.0.5
     ],
 )
 def test_names_that_a_zone_should_not_have(name: str, rtype: str, expected: list[str]) -> None:
-    """The zone's own SOA and NS records stay reachable. A wildcard covers no name that exists (RFC 4592 §2.2.2)."""
+    """The zone's own SOA and NS records can be queried. A wildcard covers no existing name (RFC 4592 §2.2.2)."""
     reply = Server(text=APEX_ALIAS).ask(name, rtype)
     assert world.summary(reply) == expected
     assert bool(reply.flags & AA) is bool(reply.answer or reply.authority)
 
 
 def test_aa_is_about_the_first_owner() -> None:
-    """AA depends on the owner of the first record, so a CNAME record that points into a delegation has AA."""
+    """A CNAME record that points into a delegation has AA, because its own owner is in the zone."""
     assert Server(text=MORE).ask("into.example.org.").flags & AA
 
 
 def test_a_name_that_would_be_too_long_is_yxdomain() -> None:
-    """A DNAME record that would make a name too long gives YXDOMAIN (RFC 6672 §2.2)."""
+    """A DNAME record would make the name too long (RFC 6672 §2.2)."""
     long = ".".join(["x" * 60] * 3)
     server = Server(text=f"@ 60 IN SOA ns root 7 2 3 4 30\nd IN DNAME {long}\n")
     assert server.ask(f"{'y' * 60}.d.example.org.").rcode == Rcode.YXDOMAIN
@@ -478,13 +480,13 @@ def test_a_name_that_would_be_too_long_is_yxdomain() -> None:
     ],
 )
 def test_the_end_of_a_chain_outside_the_zone(elsewhere: Reply, expected: list[str]) -> None:
-    """If a CNAME chain leaves the zone, the reply has the target's records and rcode (RFC 6604 §3)."""
+    """The reply has the records and the rcode of the target (RFC 6604 §3)."""
     found = world.summary(Server(text=MORE).ask("out.example.org.", elsewhere=elsewhere))
     assert found == [line if line != "CNAME" else "out.example.org. 60 IN CNAME host.example.net." for line in expected]
 
 
 def test_a_nearer_zone_answers_for_a_target() -> None:
-    """A CNAME target is answered from the child zone, even if the parent zone has records of that name."""
+    """The child zone answers for the target of a CNAME record, even if the parent zone has records of that name."""
     parent = world.records(
         "example.org. 9 IN SOA a. b. 1 2 3 4 5",
         "x.example.org. 9 IN CNAME w.c.example.org.",
@@ -572,7 +574,7 @@ d        IN DNAME ns
     ],
 )
 def test_a_signed_zone(name: str, rtype: str, expected: list[str]) -> None:
-    """Clients with DO get the signatures and denials that are in the zone file (RFC 4035 §3.1); others do not."""
+    """Clients with DO get the signatures and denials that are in the zone file (RFC 4035 §3.1)."""
     wire = name if name != "@" else ""
     server = Server(text=SIGNED)
     reply = server.ask(f"{wire}.example.org.".lstrip("."), rtype, dnssec=True)
@@ -627,7 +629,7 @@ def test_the_name_of_a_wildcard_is_denied(name: str, rtype: str, denials: list[s
 
 @pytest.mark.parametrize("rtype", ["NSEC", "RRSIG"])
 def test_an_alias_has_records_of_its_own(rtype: str) -> None:
-    """RFC 4035 §2.5: NSEC and RRSIG records stand beside a CNAME record, which is not followed for them."""
+    """An alias may have NSEC and RRSIG records (RFC 4035 §2.5). A query for these types does not follow the alias."""
     reply = Server(text=ALIASES).ask("al.example.org.", rtype)
     assert [(names.to_text(record.owner), record.rtype) for record in reply.answer] == [
         ("al.example.org.", Type[rtype])
@@ -635,19 +637,19 @@ def test_an_alias_has_records_of_its_own(rtype: str) -> None:
 
 
 def test_a_zone_of_soa_and_ns_records() -> None:
-    """A query for A at the apex of a zone with only SOA and NS records gets NODATA."""
+    """A query for A at the name of the zone gets NODATA."""
     text = "@ 60 IN SOA ns root 7 2 3 4 30\n@ 60 IN NS ns\n"
     assert world.summary(Server(text=text).ask("example.org.")) == ["NOERROR", SOA]
 
 
 def test_a_zone_without_ns_records() -> None:
-    """A query for the NS records of a zone without NS records gets NODATA."""
+    """A query for NS at the name of the zone gets NODATA."""
     text = "@ 60 IN SOA ns root 7 2 3 4 30\n"
     assert world.summary(Server(text=text).ask("example.org.", "NS")) == ["NOERROR", SOA]
 
 
 def test_the_options_of_one_directive_are_its_own() -> None:
-    """`fallthrough` of one *file* directive does not apply to the zone of another."""
+    """The `fallthrough` of one *file* directive does not apply to other directives."""
     soa = {zone: world.records(f"{zone} 9 IN SOA a. b. 1 2 3 4 5") for zone in ("a.test.", "b.test.")}
     data = {f"{zone[0]} {zone}": encode(found[0], found, 0) for zone, found in soa.items()}
     options = world.options("file", "file a a.test {\n fallthrough\n}\nfile b b.test")
@@ -661,8 +663,8 @@ def test_the_options_of_one_directive_are_its_own() -> None:
     assert found == {"a.test.": Rcode.REFUSED, "b.test.": Rcode.NXDOMAIN}
 
 
-def test_a_name_outside_with_no_plugin_behind_is_refused() -> None:
-    """If *file* is the last plugin, a name outside its zones is REFUSED; otherwise the next plugin answers."""
+def test_a_name_outside_the_zones_goes_to_the_next_plugin() -> None:
+    """Without a next plugin, the reply is REFUSED."""
     server: Server = Server(peers=lambda _: (server.plugin,))
     assert server.ask("example.net.").rcode == Rcode.REFUSED
     assert not server.ask("example.net.").has_message
@@ -671,7 +673,7 @@ def test_a_name_outside_with_no_plugin_behind_is_refused() -> None:
 
 
 def test_an_soa_record_of_another_owner_is_served_as_it_stands() -> None:
-    """A SOA record with another owner name is served unchanged, as in CoreDNS."""
+    """CoreDNS serves the record, too."""
     soa, address = world.records("other.test. 60 IN SOA ns. root. 7 2 3 4 30", "ns.example.org. 60 IN A 10.0.0.1")
     server = Server(text=None)
     server.calls["z example.org."](encode(soa, [address], 0))
@@ -680,7 +682,7 @@ def test_an_soa_record_of_another_owner_is_served_as_it_stands() -> None:
 
 
 def test_a_refused_file_is_a_metric() -> None:
-    """A refused zone file is shown in a metric until the file is valid or the chain stops."""
+    """The metric stays 1 until the file is valid or the chain stops."""
     counters = Counters()
     server = Server(counters=counters)
     cell = counters.cell(REFUSED, "z", "example.org.")
@@ -693,7 +695,7 @@ def test_a_refused_file_is_a_metric() -> None:
 
 
 def test_a_reply_that_fell_through_depends_on_the_zone() -> None:
-    """If *file* passes a query on, the reply depends on the zone, because the zone may get the name later."""
+    """The zone may get the name later."""
     server = Server("fallthrough")
     dependency = ("file", "example.org.")
     assert server.ask("x.example.org.").dependencies == server.ask("www.example.org.").dependencies == (dependency,)
@@ -702,7 +704,7 @@ def test_a_reply_that_fell_through_depends_on_the_zone() -> None:
 
 
 def test_fallthrough() -> None:
-    """NXDOMAIN and empty non-terminals fall through, but only below the zones in `fallthrough`."""
+    """NXDOMAIN and empty non-terminals fall through, if the name is in a zone of the option."""
     server = Server("fallthrough lower.example.org")
     assert world.summary(server.ask("x.lower.example.org.")) == ["REFUSED"]
     assert server.ask("x.example.org.").rcode == Rcode.NXDOMAIN
@@ -713,15 +715,14 @@ def test_fallthrough() -> None:
 
 
 def test_a_zone_that_has_not_been_read_is_servfail() -> None:
-    """A zone is answered with SERVFAIL until its file has been read."""
     server = Server(text=None)
     assert server.ask("www.example.org.").rcode == Rcode.SERVFAIL
     server.change(ZONE)
     assert server.ask("www.example.org.").rcode == Rcode.NOERROR
 
 
-def test_a_changed_zone_is_served_at_once() -> None:
-    """The changed zone is served at once, and replies that depend on the old one are invalidated."""
+def test_a_changed_zone_is_served_immediately() -> None:
+    """Replies that depend on the old zone are invalidated."""
     server = Server()
     server.change(ZONE.replace("10.0.0.3", "10.0.0.33"))
     assert world.shown(server.ask("www.example.org.").answer) == ["www.example.org. 60 IN A 10.0.0.33"]
@@ -729,7 +730,7 @@ def test_a_changed_zone_is_served_at_once() -> None:
 
 
 def test_whole_zone() -> None:
-    """A transfer has all records once between two SOA records. The query name must be the zone's apex."""
+    """A transfer has each record once, between two SOA records. The query name must be that of the zone."""
     plugin = Server().plugin
     offer = plugin.transfer(names.from_text("example.org."), 0)
     assert offer is not None
@@ -741,8 +742,8 @@ def test_whole_zone() -> None:
     assert plugin.transfer(names.from_text("www.example.org."), 0) is None
 
 
-def test_a_client_with_the_current_serial_gets_the_soa_alone() -> None:
-    """A client with the current serial gets only the SOA record; with another serial, it gets the whole zone."""
+def test_a_client_with_the_current_serial_gets_only_the_soa_record() -> None:
+    """With another serial, the client gets the whole zone."""
     plugin = Server().plugin
     zone = names.from_text("example.org.")
     current, other = plugin.transfer(zone, 7), plugin.transfer(zone, 8)
@@ -753,7 +754,7 @@ def test_a_client_with_the_current_serial_gets_the_soa_alone() -> None:
 
 
 def test_a_zone_that_is_not_loaded_is_not_transferred() -> None:
-    """Transferring a zone whose file is not loaded raises UnavailableError."""
+    """The transfer raises UnavailableError."""
     with pytest.raises(UnavailableError, match=r"zone example\.org\. is not loaded"):
         Server(text=None).plugin.transfer(names.from_text("example.org."), 0)
 
@@ -763,14 +764,13 @@ def test_a_zone_that_is_not_loaded_is_not_transferred() -> None:
     [pytest.param(True, ["example.org."] * 2, id="the first worker"), pytest.param(False, [], id="no other worker")],
 )
 def test_secondaries_are_notified(*, first: bool, expected: list[str]) -> None:
-    """Secondaries are notified at the start and after each change of the zone, by the first worker only."""
+    """Only the first worker sends NOTIFY: at the start and after each change of the zone."""
     notified: list[str] = []
 
     class Transfer:
         """Records the notifications."""
 
         def notify(self, zone: bytes) -> None:
-            """Records the notification."""
             notified.append(names.to_text(zone))
 
     server = Server(first=first, peers=lambda _: (Transfer(),))

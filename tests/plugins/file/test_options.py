@@ -1,4 +1,4 @@
-"""The options of `file` (docs/behaviour/plugins.md#file)."""
+"""The options of *file* (docs/behaviour/plugins.md#file)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from tests.support import world
 
 
 def test_reads_options() -> None:
-    """Paths are relative to the folder of `root`."""
+    """Paths are relative to the folder of *root*."""
     text = "file a.zone x.y {\n reload 10s\n reload_by_mtime\n fallthrough z.x.y\n}\nfile b.zone {\n reload 0\n}"
     first, second = world.options("file", text, zones="example.org", root="/zones").files
     assert (first.path, first.zones, first.reload, first.reload_by_mtime) == ("/zones/a.zone", ("x.y.",), 10.0, True)
@@ -30,5 +30,4 @@ def test_reads_options() -> None:
     ],
 )
 def test_rejected_directives(text: str, error: str) -> None:
-    """Each invalid directive is an error with the position of the word at fault."""
     assert world.rejection("file", text).startswith(error)

@@ -1,4 +1,4 @@
-"""The plugin `file` against recorded answers of CoreDNS 1.14.7 from the same zone files.
+"""The plugin *file*, compared with recorded answers of CoreDNS 1.14.7 from the same zone files.
 
 The recorded server had no other plugin.
 """
@@ -32,15 +32,14 @@ DIFFERENT: Final = {
 
 
 def canonical(reply: list[str], *, with_authority: bool = True) -> list[str]:
-    """Returns the reply with each record once, in an order that does not matter, and with names in lower case."""
+    """Returns the reply with each record once, in sorted order, and with names in lower case."""
     lines = {line.lower() for line in reply[1:] if with_authority or not line.startswith("auth ")}
     return [reply[0], *sorted(lines)]
 
 
 def expected(reply: list[str]) -> list[str]:
-    """Returns the recorded reply, in which the SOA record of a denial has the TTL that RFC 2308 §3 requires.
-
-    The signature of that record gets the same TTL (RFC 4034 §3).
+    """Returns the recorded reply, with the TTL of RFC 2308 §3 for the SOA record of a denial. The signature of the SOA
+    record gets the same TTL (RFC 4034 §3).
     """
     lowest = [min(int(found["ttl"]), int(found["minimum"])) for found in map(SOA.match, reply) if found]
     if not lowest:
@@ -55,9 +54,8 @@ def is_alias_alone(reply: list[str]) -> bool:
 
 
 def agree(line: Recorded, ours: list[str]) -> bool:
-    """Returns True if a reply is the recorded one.
-
-    The authority section of a denial after an alias is ours alone: the SOA record, and the proofs.
+    """Returns True if a reply equals the recorded one. After an alias, svcdns adds the SOA record and the proofs of a
+    denial, which CoreDNS does not.
     """
     theirs = expected(line.reply)
     if (
@@ -71,7 +69,7 @@ def agree(line: Recorded, ours: list[str]) -> bool:
 
 @pytest.mark.parametrize("zone", sorted(path.name.removesuffix(".zone") for path in RECORDED.glob("*.zone")))
 def test_recorded_answers(zone: str) -> None:
-    """Each reply is the recorded one, but for the differences that docs/supported.md lists."""
+    """docs/supported.md lists the differences."""
     server = Server()
     accepted = {query for queries in DIFFERENT.values() for query in queries}
     lines = [line for line in recording() if line.name.endswith(f"{zone}.")]

@@ -1,4 +1,4 @@
-"""Fixtures with upstreams on loopback, which answer the same name differently."""
+"""Fixtures with upstreams on loopback, which give different answers for the same name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How an exchange chooses among several upstreams. The test sets the clock."""
+"""How an exchange chooses among several upstreams. The test moves the clock."""
 
 from __future__ import annotations
 
@@ -28,12 +28,11 @@ TURNS = "policy round_robin"
 
 
 def queries(upstream: ScriptedUpstream) -> int:
-    """Returns how many queries the upstream got, without health checks."""
+    """Returns the number of queries that the upstream got, without health checks."""
     return sum(message.rtype != 2 for message, _ in upstream.asked)
 
 
-async def test_a_refused_port_fails_over_at_once(upstream: ScriptedUpstream, other: ScriptedUpstream) -> None:
-    """If the first upstream's port is closed, the next upstream is queried without waiting."""
+async def test_a_closed_port_fails_over_immediately(upstream: ScriptedUpstream, other: ScriptedUpstream) -> None:
     upstream.close()
     assert world.summary(await Forwarding(upstream, other).ask()) == SECOND
 
@@ -55,7 +54,7 @@ async def test_an_rcode_of_an_upstream_is_an_answer(upstream: ScriptedUpstream, 
     ],
 )
 async def test_failover(upstream: ScriptedUpstream, other: ScriptedUpstream, rcode: int, body: str) -> None:
-    """After the rcodes of `failover`, each further upstream is queried once, and the last reply is returned."""
+    """If the rcode is listed in `failover`, the next upstream is queried. The last reply is returned."""
     upstream.respond = answer(rcode=rcode)
     forwarding = Forwarding(upstream, other, body=body)
     assert world.summary(await forwarding.ask()) == SECOND
@@ -69,7 +68,7 @@ async def test_failover(upstream: ScriptedUpstream, other: ScriptedUpstream, rco
 async def test_an_error_without_a_question_section_is_an_answer(
     upstream: ScriptedUpstream, protocol: Literal["udp", "tcp"], edns: Edns | None
 ) -> None:
-    """An error reply without a question section is returned at once. It causes no health check and no second query."""
+    """The error causes no health check and no second query."""
     forwarding = Forwarding(upstream)
     for number, rcode in enumerate((Rcode.FORMERR, Rcode.NOTIMP, Rcode.SERVFAIL, Rcode.REFUSED), 1):
         upstream.respond = header_alone(rcode)
@@ -81,7 +80,7 @@ async def test_an_error_without_a_question_section_is_an_answer(
 
 
 async def test_nsid_is_not_sent_to_an_upstream(upstream: ScriptedUpstream) -> None:
-    """NSID is for one hop (RFC 5001 §2.1, §3.1). The other options of the client's OPT record are passed on."""
+    """NSID is valid for one hop (RFC 5001 §2.1, §3.1). The client's other options are passed on."""
     subnet = OptionCode.CLIENT_SUBNET, b"\0\1\x18\0\xc0\0\2"
     upstream.respond = answer("a.example.org. 60 IN A 192.0.2.1")
     edns = Edns(1232, dnssec_ok=True, options=((OptionCode.NSID, b""), subnet, (65001, b"x")))
@@ -94,7 +93,7 @@ async def test_nsid_is_not_sent_to_an_upstream(upstream: ScriptedUpstream) -> No
 async def test_an_opt_record_that_a_plugin_added_is_left_out_after_an_error(
     upstream: ScriptedUpstream, rcode: int
 ) -> None:
-    """An upstream that does not know EDNS gets the query once more, without EDNS. Its second error is returned."""
+    """An upstream that does not know EDNS gets the query again without EDNS. A second error is returned."""
     without_edns, refuses = answer("a.example.org. 60 IN A 192.0.2.1"), header_alone(rcode)
     upstream.respond = lambda query, by: (refuses if query.edns >= 0 else without_edns)(query, by)
     forwarding = Forwarding(upstream)
@@ -107,7 +106,7 @@ async def test_an_opt_record_that_a_plugin_added_is_left_out_after_an_error(
 
 
 async def test_an_error_with_an_opt_record_is_an_answer(upstream: ScriptedUpstream) -> None:
-    """An upstream that sends an OPT record knows EDNS, so its FORMERR has another cause."""
+    """The OPT record shows that the upstream knows EDNS, so its FORMERR has another cause."""
     upstream.respond = answer(rcode=1)
     reply = await Forwarding(upstream).ask(edns=Edns(size=1232), edns_added=True)
     assert reply.rcode == Rcode.FORMERR
@@ -117,9 +116,7 @@ async def test_an_error_with_an_opt_record_is_an_answer(upstream: ScriptedUpstre
 async def test_failover_after_an_error_without_a_question_section(
     upstream: ScriptedUpstream, other: ScriptedUpstream
 ) -> None:
-    """After SERVFAIL or REFUSED without a question section, the next upstream is queried. The last reply is
-    returned.
-    """
+    """The error is SERVFAIL or REFUSED."""
     forwarding = Forwarding(upstream, other)
     for rcode in (Rcode.SERVFAIL, Rcode.REFUSED):
         upstream.respond = header_alone(rcode)
@@ -131,7 +128,7 @@ async def test_failover_after_an_error_without_a_question_section(
 async def test_the_last_reply_is_returned_if_the_next_upstream_fails(
     upstream: ScriptedUpstream, other: ScriptedUpstream
 ) -> None:
-    """If the next upstream fails too, the client gets the reply of the first one, even if its rcode is an error."""
+    """The client gets the reply of the first upstream, even if its rcode is an error."""
     upstream.respond = answer(rcode=5)
     other.close()
     reply = await Forwarding(upstream, other).ask()
@@ -139,7 +136,7 @@ async def test_the_last_reply_is_returned_if_the_next_upstream_fails(
 
 
 async def test_sequential_queries_the_next_after_silence(upstream: ScriptedUpstream, other: ScriptedUpstream) -> None:
-    """With `policy sequential`, the next upstream is queried once the first has been silent for `SILENCE`."""
+    """With `policy sequential`, the next upstream is queried after `SILENCE` seconds without a reply."""
     upstream.respond = held(answer(A))
     forwarding = Forwarding(upstream, other)
     asking = forwarding.asking()
@@ -154,7 +151,7 @@ async def test_sequential_queries_the_next_after_silence(upstream: ScriptedUpstr
 async def test_sequential_never_queries_the_next_for_slowness(
     upstream: ScriptedUpstream, other: ScriptedUpstream
 ) -> None:
-    """With `policy sequential`, a slow upstream that answers other queries does not lead to a second query."""
+    """With `policy sequential`, no second query is sent while the upstream answers other queries."""
     upstream.respond = held(answer(A))
     forwarding = Forwarding(upstream, other)
     asking = forwarding.asking()
@@ -179,7 +176,7 @@ async def make_fast(forwarding: Forwarding) -> None:
 async def test_a_second_upstream_is_queried_if_the_first_is_slower_than_usual(
     upstream: ScriptedUpstream, other: ScriptedUpstream
 ) -> None:
-    """The second upstream is queried long before the first counts as silent, and the reply that comes first is used."""
+    """This is long before the first upstream counts as silent. The first reply is used."""
     forwarding = Forwarding(upstream, other, body=TURNS)
     await make_fast(forwarding)
     forwarding.clock.turn(1.0)
@@ -201,10 +198,9 @@ async def test_a_second_upstream_is_queried_if_the_first_is_slower_than_usual(
     assert queries(upstream) == before + 1
 
 
-async def test_slowness_alone_costs_a_bounded_share_of_queries(
+async def test_slowness_causes_second_queries_for_a_limited_share_of_queries(
     upstream: ScriptedUpstream, other: ScriptedUpstream
 ) -> None:
-    """If the first upstream is slow but answers, a second one is queried for only a limited share of queries."""
     forwarding = Forwarding(upstream, other, body=TURNS)
     await make_fast(forwarding)
     slow = held(answer())
@@ -232,7 +228,6 @@ async def test_slowness_alone_costs_a_bounded_share_of_queries(
 
 
 async def test_a_single_upstream_is_never_queried_twice_for_slowness(upstream: ScriptedUpstream) -> None:
-    """A single upstream is not queried a second time if it is slow."""
     upstream.respond = held(answer(A))
     forwarding = Forwarding(upstream, body="policy random")
     asking = forwarding.asking()
@@ -246,8 +241,8 @@ async def test_a_single_upstream_is_never_queried_twice_for_slowness(upstream: S
 async def test_a_silent_upstream_is_left_out_until_a_health_check_succeeds(
     upstream: ScriptedUpstream, other: ScriptedUpstream
 ) -> None:
-    """The first queries to a silent upstream wait briefly for another upstream; later ones are not sent to the
-    silent one.
+    """The first queries wait briefly before another upstream is queried. Later queries are not sent to the silent
+    upstream.
     """
     forwarding = Forwarding(upstream, other)
     upstream.respond = silence
@@ -278,7 +273,7 @@ async def test_a_silent_upstream_is_left_out_until_a_health_check_succeeds(
 async def test_all_silent(
     upstream: ScriptedUpstream, other: ScriptedUpstream, count: int, times: tuple[float, ...]
 ) -> None:
-    """If no upstream replies, the client gets SERVFAIL with an extended error, after at most two queries to each."""
+    """The client gets SERVFAIL with an extended error, after at most two queries to each upstream."""
     upstreams = (upstream, other)[:count]
     for server in upstreams:
         server.respond = silence
@@ -319,7 +314,7 @@ async def test_all_known_to_be_silent(upstream: ScriptedUpstream, other: Scripte
 async def test_many_queries_while_no_upstream_is_usable(
     upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """If no upstream is usable, at most `MAX_LAST_RESORTS` queries are sent; others fail at once."""
+    """At most `MAX_LAST_RESORTS` queries are sent. Others fail immediately."""
     monkeypatch.setattr("svcdns.plugins.forward.upstream_group.MAX_LAST_RESORTS", 2)
     upstream.respond = silence
     forwarding = Forwarding(upstream)
@@ -343,7 +338,7 @@ async def test_many_queries_while_no_upstream_is_usable(
 
 
 async def test_all_refused(upstream: ScriptedUpstream, other: ScriptedUpstream) -> None:
-    """If the ports of all upstreams are closed, the client gets SERVFAIL at once, and the last reason is logged."""
+    """If the ports of all upstreams are closed, the client gets SERVFAIL. The last reason is logged."""
     upstream.close()
     other.close()
     reply = await Forwarding(upstream, other).ask()
@@ -371,7 +366,7 @@ async def test_no_more_attempts_than_allowed(upstream: ScriptedUpstream, other: 
     ],
 )
 async def test_when_all_are_down(upstream: ScriptedUpstream, body: str, rcode: int) -> None:
-    """If all upstreams are down, this is counted, with and without `failfast_all_unhealthy_upstreams`."""
+    """The case is counted, with and without `failfast_all_unhealthy_upstreams`."""
     forwarding = Forwarding(upstream, body=body)
     for server in forwarding.servers:
         server.health.failed_checks = 5
@@ -380,7 +375,7 @@ async def test_when_all_are_down(upstream: ScriptedUpstream, body: str, rcode: i
 
 
 async def test_never_left_out_with_max_fails_0(upstream: ScriptedUpstream, other: ScriptedUpstream) -> None:
-    """With `max_fails 0`, each query is sent to a silent upstream, and waits for it."""
+    """Each query is sent to the silent upstream, and waits for a reply."""
     upstream.respond = silence
     forwarding = Forwarding(upstream, other, body="policy sequential\nmax_fails 0")
     for number in range(2 * CIRCUIT_THRESHOLD):
@@ -392,7 +387,7 @@ async def test_never_left_out_with_max_fails_0(upstream: ScriptedUpstream, other
 
 
 async def test_a_refusal_waits_for_an_open_attempt(upstream: ScriptedUpstream, other: ScriptedUpstream) -> None:
-    """An error reply waits for an attempt that is still open, whose reply may be better."""
+    """A better reply than the error may still come from the other upstream."""
     upstream.respond = held(answer(rcode=2))
     other.respond = held(answer("a.example.org. 60 IN A 192.0.2.2"))
     forwarding = Forwarding(upstream, other)
@@ -410,7 +405,7 @@ async def test_a_refusal_waits_for_an_open_attempt(upstream: ScriptedUpstream, o
 
 
 async def test_round_robin(upstream: ScriptedUpstream, other: ScriptedUpstream) -> None:
-    """`round_robin` queries both upstreams equally often."""
+    """The policy `round_robin` queries both upstreams equally often."""
     forwarding = Forwarding(upstream, other, body=TURNS)
     for number in range(4):
         await forwarding.ask(f"{number}.example.org.")
@@ -418,7 +413,7 @@ async def test_round_robin(upstream: ScriptedUpstream, other: ScriptedUpstream) 
 
 
 async def test_a_truncated_reply_of_the_second_upstream(upstream: ScriptedUpstream, other: ScriptedUpstream) -> None:
-    """With `prefer_udp`, a truncated reply is repeated over TCP at the upstream that sent it."""
+    """With `prefer_udp`, the query is repeated over TCP at the upstream that truncated its reply."""
     upstream.close()
     other.respond = lambda query, transport: answer(A, flags=dns.flags.TC if transport == "udp" else 0)(
         query, transport
@@ -429,12 +424,12 @@ async def test_a_truncated_reply_of_the_second_upstream(upstream: ScriptedUpstre
 
 
 def lying(query: dns.message.Message, _transport: str) -> bytes:
-    """Replies with another message ID."""
+    """Returns a reply with a wrong message ID."""
     return (query.id ^ 1).to_bytes(2, "big") + bytes(10)
 
 
 async def settle(forwarding: Forwarding, asking: asyncio.Task[Reply], seconds: float = 1.0) -> Reply:
-    """Lets `seconds` pass in small steps, or less if the reply comes before, and returns the reply."""
+    """Moves the clock in small steps until the reply comes, but at most by `seconds`. Returns the reply."""
     for _ in range(int(seconds / 0.02)):
         if asking.done():
             break
@@ -443,7 +438,7 @@ async def settle(forwarding: Forwarding, asking: asyncio.Task[Reply], seconds: f
 
 
 async def test_a_lie_moves_the_query_to_tcp(upstream: ScriptedUpstream, other: ScriptedUpstream) -> None:
-    """If only lies come over UDP, the query is repeated over TCP at the same upstream."""
+    """After a wrong packet over UDP, the query is repeated over TCP at the same upstream."""
     true = answer(A)
     upstream.respond = lambda query, by: (lying if by == "udp" else true)(query, by)
     forwarding = Forwarding(upstream, other)
@@ -454,7 +449,7 @@ async def test_a_lie_moves_the_query_to_tcp(upstream: ScriptedUpstream, other: S
 
 
 async def test_an_upstream_that_only_lies(upstream: ScriptedUpstream, other: ScriptedUpstream) -> None:
-    """If an upstream lies over UDP and TCP, the next one is queried. That makes three queries."""
+    """The upstream gets a query over UDP and one over TCP. Then the next upstream gets a query."""
     upstream.respond = lying
     forwarding = Forwarding(upstream, other)
     asking = forwarding.asking()
@@ -464,10 +459,7 @@ async def test_an_upstream_that_only_lies(upstream: ScriptedUpstream, other: Scr
 
 
 async def test_upstreams_that_only_lie(upstream: ScriptedUpstream, other: ScriptedUpstream) -> None:
-    """Upstreams that lie get each query once over UDP and once over TCP, and no second round.
-
-    The error has the reason.
-    """
+    """Each upstream gets one query over UDP and one over TCP. The error has the reason."""
     upstream.respond = other.respond = lying
     forwarding = Forwarding(upstream, other, body="policy sequential\nhealth_check 0s")
     asking = forwarding.asking()
@@ -479,7 +471,9 @@ async def test_upstreams_that_only_lie(upstream: ScriptedUpstream, other: Script
 
 
 async def test_without_edns_at_the_same_upstream(upstream: ScriptedUpstream, other: ScriptedUpstream) -> None:
-    """The query without the OPT record that a plugin added goes to the upstream that does not know EDNS."""
+    """If an upstream does not know EDNS, the same upstream gets the query without the OPT record that a
+    plugin added.
+    """
     refuses = header_alone(Rcode.FORMERR)
     for one in (upstream, other):
         one.respond = lambda query, by: (refuses if query.edns >= 0 else answer(A))(query, by)
@@ -494,7 +488,7 @@ async def test_without_edns_at_the_same_upstream(upstream: ScriptedUpstream, oth
 
 
 async def test_a_client_with_edns_of_its_own_does_not_share_the_retry(upstream: ScriptedUpstream) -> None:
-    """A query whose OPT record is the client's is another exchange than one whose OPT record a plugin added."""
+    """An OPT record of the client, unlike one that a plugin added, may not be left out."""
     refuses = header_alone(Rcode.FORMERR)
     upstream.respond = held(lambda query, by: (refuses if query.edns >= 0 else answer(A))(query, by))
     forwarding = Forwarding(upstream)
@@ -508,7 +502,7 @@ async def test_a_client_with_edns_of_its_own_does_not_share_the_retry(upstream: 
 
 
 async def test_at_most_three_queries_in_the_ordinary_case(upstream: ScriptedUpstream, other: ScriptedUpstream) -> None:
-    """If upstreams are slow, at most three get the query, as long as any of them replies to other queries."""
+    """At most three upstreams get a query while the slow upstreams answer other queries."""
     async with ScriptedUpstream() as third, ScriptedUpstream() as fourth, ScriptedUpstream() as fifth:
         upstreams = [upstream, other, third, fourth, fifth]
         for one in upstreams:

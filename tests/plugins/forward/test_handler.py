@@ -1,4 +1,4 @@
-"""The plugin `forward` (docs/behaviour/plugins.md#forward), with upstreams on loopback."""
+"""The plugin *forward* (docs/behaviour/plugins.md#forward), with upstreams on loopback."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ OVER_TCP = Client("192.0.2.1", 40000, "192.0.2.53", 53, "tcp")
 
 
 async def test_returns_the_upstreams_answer(upstream: ScriptedUpstream) -> None:
-    """The upstream's records and flags are returned; the reply may not be reused."""
+    """The reply has the upstream's records and flags. The answer table may not store it."""
     reply = await Forwarding(upstream).ask()
     assert world.summary(reply) == ["NOERROR", A]
     assert reply.flags & RA
@@ -34,7 +34,7 @@ async def test_returns_the_upstreams_answer(upstream: ScriptedUpstream) -> None:
 
 
 async def test_the_following_plugins_answer_names_of_other_zones(upstream: ScriptedUpstream) -> None:
-    """Names of other zones and names in `except` go to the next plugin, but the rule's own zone name never does."""
+    """A name in `except` goes to the next plugin. The name of the rule's own zone never does."""
     forwarding = Forwarding(upstream, zone="example.org", body="except sub.example.org example.org")
     assert (await forwarding.ask("a.example.net.")).rcode == Rcode.NXDOMAIN
     assert (await forwarding.ask("x.sub.example.org.")).rcode == Rcode.NXDOMAIN
@@ -47,12 +47,12 @@ class Two:
     """Two *forward* rules in one block."""
 
     def __init__(self, first: ScriptedUpstream, second: ScriptedUpstream, body: str, zone: str = ".") -> None:
-        """`body` is the body of the first rule, `zone` the zone of the second rule."""
+        """Creates the rules. `body` is the body of the first rule, `zone` the zone of the second rule."""
         text = f"forward . 127.0.0.1:{first.port} {{\n{body}\n}}\nforward {zone} 127.0.0.1:{second.port}"
         self.plugin = Forward(world.options("forward", text), world.environment(clock=monotonic))
 
     async def ask(self) -> list[str]:
-        """Asks, and returns the reply as text lines; the next plugin answers REFUSED."""
+        """Returns the reply as text lines. If no rule answers, the next plugin returns REFUSED."""
         answer = self.plugin.handle(world.query("a.example.org."), world.following(Reply(rcode=Rcode.REFUSED)))
         return world.summary(await world.soon(answer))
 
@@ -84,19 +84,19 @@ SECOND = ["NOERROR", "a.example.org. 60 IN A 192.0.2.2"]
 async def test_the_next_rule_answers(
     upstream: ScriptedUpstream, other: ScriptedUpstream, body: str, respond: Any, zone: str, expected: list[str]
 ) -> None:
-    """The next rule is used after the rcodes that the options name, and never after a failed exchange."""
+    """The option `next` names the rcodes after which the next rule is used. A failed exchange is no reason."""
     upstream.respond = respond
     assert await Two(upstream, other, body, zone).ask() == expected
 
 
-async def test_the_last_rule_has_no_next(upstream: ScriptedUpstream) -> None:
-    """The last *forward* rule returns its reply, even if `next` names the reply's rcode."""
+async def test_the_last_rule_returns_its_reply(upstream: ScriptedUpstream) -> None:
+    """The reply is returned even if `next` names its rcode."""
     upstream.respond = answer(rcode=3)
     assert (await Forwarding(upstream, body="next NXDOMAIN").ask()).rcode == Rcode.NXDOMAIN
 
 
 async def test_upstreams_that_control_found(upstream: ScriptedUpstream) -> None:
-    """*forward* uses the upstream addresses that control has resolved."""
+    """Control has resolved the addresses of the upstreams."""
     content = gather(world.options("forward", f"forward . localhost:{upstream.port}"), {})
     options = world.options("forward", f"forward . localhost:{upstream.port}")
     plugin = Forward(options, world.environment(clock=monotonic, data=lambda _plugin, key: content[key]))
@@ -105,7 +105,7 @@ async def test_upstreams_that_control_found(upstream: ScriptedUpstream) -> None:
 
 
 async def test_upstreams_of_a_file_that_changes(upstream: ScriptedUpstream, other: ScriptedUpstream) -> None:
-    """New queries go to the new upstreams; open ones are answered by the old ones."""
+    """New queries go to the new upstreams. Open queries are answered by the old upstreams."""
     data = {"/etc/resolv.conf": msgspec.msgpack.encode([("127.0.0.1", upstream.port)])}
     calls = []
     kept: dict[Any, Any] = {}
@@ -131,7 +131,7 @@ async def test_upstreams_of_a_file_that_changes(upstream: ScriptedUpstream, othe
 
 @pytest.mark.parametrize("policy", ["random", "round_robin", "sequential"])
 async def test_without_upstream_addresses(policy: str) -> None:
-    """Without any upstream address, the client gets SERVFAIL at once."""
+    """The client gets SERVFAIL immediately."""
     options = world.options("forward", f"forward . /etc/resolv.conf {{\n policy {policy}\n}}")
     plugin = Forward(options, world.environment(data=lambda _plugin, _key: None))
     reply = plugin.handle(world.query("a.example.org."), world.following())
@@ -140,7 +140,7 @@ async def test_without_upstream_addresses(policy: str) -> None:
 
 
 async def test_a_query_with_an_upstream_reply_is_not_sent_again(upstream: ScriptedUpstream) -> None:
-    """*forward* returns the upstream's reply that a query from the fast path already has, and sends no query."""
+    """The query comes from the fast path, which has received the reply."""
     upstream_reply = Reply(rcode=Rcode.NXDOMAIN)
     query = world.query("a.example.org.")
     query.upstream_reply = upstream_reply
@@ -154,7 +154,7 @@ async def test_a_query_with_an_upstream_reply_is_not_sent_again(upstream: Script
 
 
 async def test_a_truncated_reply_is_returned(upstream: ScriptedUpstream) -> None:
-    """Without `prefer_udp`, a truncated reply is returned. If the client retries over TCP, so does *forward*."""
+    """Without `prefer_udp`, the client may retry over TCP. *forward* then uses TCP, too."""
     upstream.respond = lambda query, transport: answer(A, flags=dns.flags.TC if transport == "udp" else 0)(
         query, transport
     )
@@ -165,7 +165,7 @@ async def test_a_truncated_reply_is_returned(upstream: ScriptedUpstream) -> None
 
 
 async def test_prefer_udp_retries_over_tcp_itself(upstream: ScriptedUpstream) -> None:
-    """With `prefer_udp`, a truncated UDP reply makes *forward* retry over TCP, even for a client that uses TCP."""
+    """*forward* begins over UDP even if the client uses TCP."""
     upstream.respond = lambda query, transport: answer(A, flags=dns.flags.TC if transport == "udp" else 0)(
         query, transport
     )
@@ -187,8 +187,7 @@ async def test_force_tcp_keeps_its_connection(upstream: ScriptedUpstream) -> Non
     assert found["coredns_proxy_conn_cache_misses_total", "forward", to, "tcp"] == 1
 
 
-async def test_a_connection_that_the_upstream_closed_costs_nothing(upstream: ScriptedUpstream) -> None:
-    """If the upstream has closed the connection, the query uses a new one."""
+async def test_a_connection_that_the_upstream_closed_is_replaced(upstream: ScriptedUpstream) -> None:
     forwarding = Forwarding(upstream, body="force_tcp")
     await forwarding.ask()
     upstream.hang_up()
@@ -196,7 +195,7 @@ async def test_a_connection_that_the_upstream_closed_costs_nothing(upstream: Scr
 
 
 async def test_identical_queries_share_one_exchange(upstream: ScriptedUpstream) -> None:
-    """Letter case does not matter; queries for other names do not share the exchange."""
+    """Letter case does not matter."""
     forwarding = Forwarding(upstream)
     names = ["a.example.org.", "A.EXAMPLE.org.", "a.example.org."]
     replies = await asyncio.gather(*(forwarding.ask(name) for name in names), forwarding.ask("b.example.org."))
@@ -205,7 +204,7 @@ async def test_identical_queries_share_one_exchange(upstream: ScriptedUpstream) 
 
 
 async def test_max_concurrent(upstream: ScriptedUpstream) -> None:
-    """Queries above the limit get REFUSED and are counted."""
+    """Queries above the limit get REFUSED, and are counted."""
     forwarding = Forwarding(upstream, body="max_concurrent 2")
     replies = await asyncio.gather(*(forwarding.ask(f"{n}.example.org.") for n in range(4)))
     assert sorted(reply.rcode for reply in replies) == [Rcode.NOERROR, Rcode.NOERROR, Rcode.REFUSED, Rcode.REFUSED]
@@ -213,7 +212,7 @@ async def test_max_concurrent(upstream: ScriptedUpstream) -> None:
 
 
 async def test_the_servers_of_the_old_chain_are_kept() -> None:
-    """After a reload with the same options, *forward* keeps its connections and the health of upstreams."""
+    """After a reload with the same options, *forward* keeps its connections and the health of its upstreams."""
     async with ScriptedUpstream(answer(A)) as upstream:
         forwarding = Forwarding(upstream)
         again = Forward(
@@ -225,7 +224,7 @@ async def test_the_servers_of_the_old_chain_are_kept() -> None:
 
 
 async def test_an_exchange_goes_on_without_its_client(upstream: ScriptedUpstream) -> None:
-    """If a client disconnects, the exchange continues, and its reply reaches *cache* and other waiting clients."""
+    """If the client disconnects, the reply still reaches *cache* and other waiting clients."""
     upstream.respond = held(answer(A))
     forwarding = Forwarding(upstream)
     answered = forwarding.plugin.handle(world.query("a.example.org."), world.following())
@@ -266,7 +265,7 @@ async def test_an_exchange_goes_on_without_its_client(upstream: ScriptedUpstream
 async def test_limits(
     upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch, limit: str, names: str, clients: list[str], error: str
 ) -> None:
-    """Queries above a limit are REFUSED and counted; when other queries end, new ones are accepted."""
+    """Queries above a limit are REFUSED and counted. When other queries end, new ones are accepted."""
     monkeypatch.setattr(f"svcdns.plugins.forward.single_flight.{limit}", 3)
     upstream.respond = held(answer())
     forwarding = Forwarding(upstream)
@@ -285,10 +284,8 @@ async def test_limits(
     assert (await forwarding.ask("z.example.org.")).rcode == Rcode.NOERROR
 
 
-async def test_names_that_should_not_leave(upstream: ScriptedUpstream) -> None:
-    """Queries for internal names are forwarded or answered with NXDOMAIN, as `leak_guard` says. The next plugin never
-    gets them.
-    """
+async def test_internal_names(upstream: ScriptedUpstream) -> None:
+    """`leak_guard` determines whether internal names are forwarded or get NXDOMAIN. The next plugin never gets them."""
     forwarding = Forwarding(upstream)
     assert (await forwarding.ask("web.", server="dns://:53")).extended is None
     assert (
@@ -302,7 +299,7 @@ async def test_names_that_should_not_leave(upstream: ScriptedUpstream) -> None:
 
 
 async def test_whether_the_upstreams_of_a_name_are_down(upstream: ScriptedUpstream) -> None:
-    """`is_down` reports the upstreams of the rule for the name; for a name without a rule it is False."""
+    """`is_down` reports on the rule for the name. Without such a rule, it returns False."""
     forwarding = Forwarding(upstream, zone="example.org")
     key, elsewhere = (world.query(name).key for name in ("a.example.org.", "a.example.net."))
     assert not forwarding.plugin.is_down(key)
@@ -313,9 +310,7 @@ async def test_whether_the_upstreams_of_a_name_are_down(upstream: ScriptedUpstre
 
 
 async def test_avoids_an_upstream(upstream: ScriptedUpstream, other: ScriptedUpstream) -> None:
-    """Replies have the label of the upstream that sent them; the one to avoid is not queried, even if there is no
-    other.
-    """
+    """A reply has the label of its upstream. A query can name one upstream to avoid, even if there is no other."""
     forwarding = Forwarding(upstream, other)
     first, second = (f"127.0.0.1:{one.port}" for one in (upstream, other))
     replies = await asyncio.gather(*(forwarding.ask(avoid=avoid) for avoid in ("", first, second)))

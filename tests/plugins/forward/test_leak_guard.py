@@ -1,4 +1,4 @@
-"""The leak guard."""
+"""The leak guard, which finds internal names in forwarded queries."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ class Guarded:
     """The leak guard of the first *forward* rule in a block."""
 
     def __init__(self, text: str, zones: str = ".") -> None:
-        """`text` has the directives of the block."""
+        """Creates the guard. `text` has the directives of the block."""
         rule = world.options("forward", text, zones=zones).rules[0]
         self.zone, self.counters = names.from_text(zones), Counters()
         self.guard = LeakGuard(rule, world.environment(counters=self.counters))
 
     def leaks(self, name: str, rtype: str = "A") -> list[tuple[str, ...]]:
-        """Returns the labels counted for a name, without the metric's name and the server."""
+        """Returns the labels that are counted for a name, without the metric's name and the server."""
         assert self.guard.stopped(world.query(name, rtype, zone=self.zone, server="dns://:53")) is None
         return [labels[2:] for labels, value in world.counted(self.counters).items() if value == 1]
 
@@ -66,7 +66,7 @@ class Guarded:
     ],
 )
 def test_what_counts_as_a_leak(text: str, zones: str, name: str, kind: str) -> None:
-    """Cluster names and names of one label count as leaks, except those that the Corefile forwards explicitly."""
+    """Cluster names and names of one label are leaks, unless the Corefile forwards them explicitly."""
     assert Guarded(text, zones).leaks(name) == ([(kind, "forwarded")] if kind else [])
 
 
@@ -74,15 +74,15 @@ def test_what_counts_as_a_leak(text: str, zones: str, name: str, kind: str) -> N
     ("rtype", "leaks"), [("AAAA", True), ("MX", True), ("NS", False), ("DS", False), ("DNSKEY", False), ("SOA", False)]
 )
 def test_resolvers_may_walk_down_from_the_root(rtype: str, *, leaks: bool) -> None:
-    """Queries of resolvers for top-level domains (NS, DS, DNSKEY, SOA) do not count as leaks, except for the cluster's
-    own domain.
+    """Queries of resolvers for top-level domains (NS, DS, DNSKEY, SOA) are not leaks, except for the cluster's own
+    domain.
     """
     assert bool(Guarded(BARE).leaks("org.", rtype)) is leaks
     assert Guarded(BARE).leaks("cluster.local.", rtype)
 
 
 def test_block() -> None:
-    """With `leak_guard block`, internal names get NXDOMAIN with an extended error, and other names are forwarded."""
+    """With `leak_guard block`, internal names get NXDOMAIN with an extended error."""
     guarded = Guarded(BARE + " {\n leak_guard block\n}")
     reply = guarded.guard.stopped(world.query("web.", server="dns://:53"))
     assert reply is not None

@@ -8,7 +8,6 @@ from tests.support import world
 
 
 def test_counts() -> None:
-    """The metrics of *forward* count with their names and labels."""
     counters = Counters()
     cells = Cells(counters)
     assert world.counted(counters) == {}

@@ -1,4 +1,4 @@
-"""The options of `forward` (docs/behaviour/plugins.md#forward)."""
+"""The options of *forward* (docs/behaviour/plugins.md#forward)."""
 
 from __future__ import annotations
 
@@ -84,7 +84,6 @@ from tests.support import world
     ],
 )
 def test_reads(text: str, fields: dict[str, Any]) -> None:
-    """Each valid directive has the expected options."""
     (rule,) = world.options("forward", text).rules
     assert {name: getattr(rule, name) for name in fields} == fields
 
@@ -111,7 +110,7 @@ def test_reads(text: str, fields: dict[str, Any]) -> None:
     ],
 )
 def test_upstreams_over_tls(place: str, upstream: object) -> None:
-    """An upstream with tls:// has an address, a port, and optionally the name for verifying its certificate."""
+    """An upstream with `tls://` may have the name for verifying its certificate."""
     (rule,) = world.options("forward", f"forward . {place}").rules
     assert rule.upstreams == (upstream,)
     assert rule.tls_key == "tls   "
@@ -134,7 +133,6 @@ def test_files_of_tls(line: str, paths: tuple[str, str, str]) -> None:
 
 
 def test_each_directive_is_a_rule() -> None:
-    """The rules are in the order of the directives."""
     assert [rule.zone for rule in world.options("forward", "forward a.b ::1\nforward . ::2").rules] == ["a.b.", "."]
 
 
@@ -205,7 +203,6 @@ def test_each_directive_is_a_rule() -> None:
     ],
 )
 def test_rejects(text: str, error: str) -> None:
-    """Each invalid directive is an error with the position of the word at fault."""
     assert world.rejection("forward", text).startswith(error)
 
 
@@ -223,7 +220,7 @@ def test_rejects(text: str, error: str) -> None:
     ],
 )
 def test_an_unusable_port_is_a_warning(word: str, upstream: object) -> None:
-    """An upstream with an unusable port causes a warning, and the server starts, as in CoreDNS."""
+    """The server starts, as in CoreDNS."""
     options = world.options("forward", f"forward . ::1 {word}")
     assert options.rules[0].upstreams == (("::1", 53), upstream)
     text = f"the port of '{word}' is not a number from 1 to 65535, so this server answers no query"
@@ -231,7 +228,7 @@ def test_an_unusable_port_is_a_warning(word: str, upstream: object) -> None:
 
 
 def test_an_unusable_port_of_a_resolver_is_a_warning() -> None:
-    """A resolver with an unusable port causes a warning, and the server starts, as in CoreDNS."""
+    """The server starts, as in CoreDNS."""
     options = world.options("forward", "forward . ::1 {\n resolver ::2 192.0.2.1:0\n}")
     assert options.rules[0].resolvers == (("::2", 53), ("192.0.2.1", 0))
     text = "the port of '192.0.2.1:0' is not a number from 1 to 65535, so this server answers no query"

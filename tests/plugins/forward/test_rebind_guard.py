@@ -1,4 +1,4 @@
-"""The rebind guard."""
+"""The rebind guard, which finds aliases into internal zones and private addresses in upstream replies."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ PUBLIC = "www.example.org. 60 IN A 203.0.113.1"
 
 
 class Guarded:
-    """The rebind guard of a *forward* rule with these options, for the replies of one upstream."""
+    """The rebind guard of a *forward* rule, for the replies of one upstream."""
 
     def __init__(self, options: str = "", source: str = ".", zones: str = ".") -> None:
         self._rule = world.options("forward", f"forward {source} 192.0.2.1 {{\n{options}\n}}", zones=zones).rules[0]
@@ -36,9 +36,9 @@ class Guarded:
     def screened(
         self, answer: Sequence[str], additional: Sequence[str] = (), rtype: str = "A"
     ) -> tuple[list[str], ...]:
-        """Returns the answer and additional sections that remain of a reply, and what was counted.
+        """Returns the remaining answer and additional records of a reply, and what was counted.
 
-        Asserts that a simple reply may pass if no record is removed, and then counts the same.
+        Asserts that a simple reply passes if no record is removed, and that the same is counted then.
         """
         reply = dns.message.make_response(dns.message.make_query(answer[0].split()[0], rtype))
         for section, lines in ((reply.answer, answer), (reply.additional, additional)):
@@ -78,7 +78,9 @@ class Guarded:
     ],
 )  # fmt: skip
 def test_what_is_counted(options: str, answer: list[str], counted: list[str]) -> None:
-    """Aliases into a zone of this server are counted, unless the query name is in the zone, or is allowed."""
+    """Aliases into a zone of this server are counted, unless the query name is in the zone or the alias
+    is permitted.
+    """
     kept, _, found = Guarded(options).screened(answer)
     assert found == counted
     if "blocked" not in "".join(counted):
@@ -87,7 +89,7 @@ def test_what_is_counted(options: str, answer: list[str], counted: list[str]) ->
 
 @pytest.mark.parametrize(("source", "zones"), [("example.org", "."), (".", "example.org."), (".", "org.")])
 def test_names_of_explicit_zones(source: str, zones: str) -> None:
-    """Below a zone that FROM or the server block names, aliases may lead into the cluster, and addresses may be
+    """If FROM or the server block names the zone, its aliases may lead into the cluster, and its addresses may be
     private.
     """
     assert Guarded("rebind block private", source, zones).screened([INSIDE]) == ([INSIDE], [], [])
@@ -129,7 +131,7 @@ def test_names_of_explicit_zones(source: str, zones: str) -> None:
 def test_what_is_removed(
     rtype: str, answer: list[str], additional: list[str], kept: tuple[list[str], ...], counted: list[str]
 ) -> None:
-    """`rebind block private` removes aliases with everything after them, and private addresses."""
+    """`rebind block private` removes private addresses, and aliases with all records after them."""
     assert Guarded("rebind block private").screened(answer, additional, rtype) == (*kept, counted)
 
 
@@ -145,7 +147,7 @@ def test_what_is_removed(
     ],
 )
 def test_service_bindings(rdata: str, counted: list[str]) -> None:
-    """A HTTPS record of priority 0 counts as an alias. The address hints of other HTTPS records count as addresses."""
+    """An HTTPS record of priority 0 counts as an alias. The hints of other HTTPS records count as addresses."""
     kept, _, found = Guarded("rebind block private").screened([f"www.example.org. 60 IN HTTPS {rdata}"], [], "HTTPS")
     assert (found, len(kept)) == (counted, not counted)
 
@@ -159,7 +161,9 @@ def test_service_bindings(rdata: str, counted: list[str]) -> None:
     ],
 )  # fmt: skip
 def test_private(address: str) -> None:
-    """Addresses that are not on the Internet are private (RFC 1918, RFC 4193, RFC 6890), also inside IPv6 addresses."""
+    """Private addresses are those that are not on the Internet (RFC 1918, RFC 4193, RFC 6890). They may be embedded in
+    IPv6 addresses.
+    """
     assert is_private(ipaddress.ip_address(address).packed)
 
 
@@ -169,18 +173,15 @@ def test_private(address: str) -> None:
      "::ffff:8.8.8.8", "64:ff9b::8.8.8.8", "2001:db8::1", "ff02::1"],
 )  # fmt: skip
 def test_public(address: str) -> None:
-    """All other addresses are not private, not even those for documentation."""
+    """Even addresses for documentation are not private."""
     assert not is_private(ipaddress.ip_address(address).packed)
 
 
 BLOCK = "prometheus\nkubernetes cluster.local {{\n}}\ncache 30\nforward . {} {{\nrebind block\n}}"
 
 
-async def test_blocked_on_both_ways() -> None:
-    """A blocked alias gives an empty answer, on the fast path and through the chain.
-
-    Clients with EDNS get the reason.
-    """
+async def test_blocked_on_the_fast_path_and_in_the_chain() -> None:
+    """A blocked alias gives an empty answer. Clients with EDNS get the reason."""
     for packet in (query(), query(use_edns=0)):
         fast, slow = await both_ways(BLOCK, replying(INSIDE, BEHIND), packet)
         assert_same(fast, slow, 0)
@@ -188,8 +189,8 @@ async def test_blocked_on_both_ways() -> None:
         assert ("Blocked" in str(fast.replies[0])) is (packet != query())
 
 
-async def test_passed_on_both_ways() -> None:
-    """By default an alias into the cluster's zone is passed on and counted, and its target is never queried."""
+async def test_passed_on_the_fast_path_and_in_the_chain() -> None:
+    """By default, an alias into the cluster's zone is passed on and counted. Its target is never queried."""
     body = BLOCK.replace("rebind block", "rebind count")
     fast, slow = await both_ways(body, replying(INSIDE, BEHIND), query())
     assert_same(fast, slow, 1)
@@ -217,5 +218,4 @@ async def test_zones_of_other_blocks() -> None:
     ],
 )
 def test_rejected_options(text: str, error: str) -> None:
-    """A wrong word in an option of the rebind guard is an error with its position."""
     assert world.rejection("forward", f"forward . 192.0.2.1 {{\n{text}\n}}") == error

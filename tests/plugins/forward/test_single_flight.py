@@ -19,9 +19,7 @@ A = "a.example.org. 60 IN A 192.0.2.1"
 
 
 async def test_a_waiter_that_raises_does_not_affect_the_others(upstream: ScriptedUpstream) -> None:
-    """If one waiting client's callback raises, the others still get the reply, and no client is still counted as
-    waiting. The error is reported to the event loop.
-    """
+    """The exception is reported to the event loop. At the end, no client is counted as waiting."""
     reported: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context))
     upstream.respond = held(answer(A))
@@ -51,9 +49,8 @@ async def test_a_waiter_that_raises_does_not_affect_the_others(upstream: Scripte
 async def test_a_client_with_few_queries_finds_room(
     upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch, body: str, most: int
 ) -> None:
-    """At the limit, the client with the most queries loses its newest one, and one with fewer finds room.
-
-    A client that has as many as the others is refused. Nothing is counted as waiting at the end.
+    """At the limit, the client with the most queries loses its newest query to a client with fewer queries. A client
+    that has as many as the others is refused.
     """
     monkeypatch.setattr("svcdns.plugins.forward.single_flight.MAX_EXCHANGES", most)
     upstream.respond = held(answer(A))
@@ -79,7 +76,7 @@ async def test_a_client_with_few_queries_finds_room(
 
 
 async def test_the_addresses_of_an_ipv6_network_are_one_client(upstream: ScriptedUpstream) -> None:
-    """A client with many addresses in one IPv6 network of 64 bits counts as one."""
+    """The network has a prefix of 64 bits."""
     upstream.respond = held(answer(A))
     forwarding = Forwarding(upstream, body="max_concurrent 4")
     flood = [
@@ -107,10 +104,11 @@ async def test_the_addresses_of_an_ipv6_network_are_one_client(upstream: Scripte
 async def test_the_search_for_room_is_bounded(
     upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch, searched: int, sent: int, rcodes: list[int]
 ) -> None:
-    """Only the MAX_SEARCHED newest exchanges are looked at for one of the client with the most queries.
+    """Only the MAX_SEARCHED newest exchanges are searched for a query of the busiest client. If none is found, the
+    other client is refused.
 
-    If none of them is its own, the client with few queries is refused. `sent` is the number of queries to the upstream.
-    `rcodes` are those of the busiest client's newest query, and of the client with few queries.
+    `sent` is the number of upstream queries. `rcodes` are those of the busiest client's newest query and of the other
+    client.
     """
     monkeypatch.setattr("svcdns.plugins.forward.single_flight.MAX_SEARCHED", searched)
     upstream.respond = held(answer(A))

@@ -26,7 +26,7 @@ A = answer("a.example.org. 60 IN A 192.0.2.1")
 
 @pytest.fixture
 async def secure(tmp_path: Path) -> AsyncIterator[ScriptedUpstream]:
-    """Starts an upstream that answers over TLS, and would also answer without TLS."""
+    """Starts an upstream that answers over TLS. It would also answer without TLS."""
     async with ScriptedUpstream(A, server(pair(), tmp_path)) as made:
         yield made
 
@@ -53,7 +53,7 @@ def forwarding(
 
 
 async def test_an_answer_over_tls(tmp_path: Path, secure: ScriptedUpstream) -> None:
-    """A UDP client is answered over the TLS connection; the metrics count the queries as TLS."""
+    """The client uses UDP. The metrics count the upstream queries as TLS."""
     made = forwarding(tmp_path, secure)
     for _ in range(2):
         reply = await made.ask()
@@ -75,13 +75,13 @@ async def test_an_answer_over_tls(tmp_path: Path, secure: ScriptedUpstream) -> N
     ],
 )
 async def test_forms_of_upstreams_over_tls(tmp_path: Path, secure: ScriptedUpstream, place: str, body: str) -> None:
-    """An upstream with tls:// is only queried over TLS, whatever the other options are."""
+    """Whatever the other options are, an upstream with `tls://` is queried only over TLS."""
     assert (await forwarding(tmp_path, secure, place=place, body=body).ask()).rcode == Rcode.NOERROR
     assert secure.transports == ["tcp"]
 
 
 async def test_a_wrong_certificate_never_leads_to_unencrypted_queries(tmp_path: Path, secure: ScriptedUpstream) -> None:
-    """If the upstream's certificate is wrong, the reply is SERVFAIL, and no query is sent."""
+    """The reply is SERVFAIL, and no query is sent."""
     made = forwarding(tmp_path, secure, place="tls://127.0.0.1%other.test:{}")
     reply = await made.ask()
     assert reply.rcode == Rcode.SERVFAIL
@@ -92,7 +92,6 @@ async def test_a_wrong_certificate_never_leads_to_unencrypted_queries(tmp_path: 
 async def test_the_next_upstream_answers_for_one_with_a_wrong_certificate(
     tmp_path: Path, secure: ScriptedUpstream
 ) -> None:
-    """If one upstream's certificate is wrong, the next upstream is queried at once."""
     other = tmp_path / "other"
     other.mkdir()
     async with ScriptedUpstream(A, server(authority().pair("other.test"), other)) as wrong:
@@ -104,7 +103,6 @@ async def test_the_next_upstream_answers_for_one_with_a_wrong_certificate(
 async def test_the_next_upstream_answers_for_one_that_hangs_in_the_handshake(
     tmp_path: Path, secure: ScriptedUpstream
 ) -> None:
-    """If an upstream hangs in the TLS handshake, the next upstream is queried after a short time."""
     async with ScriptedUpstream(silence) as mute:
         made = forwarding(tmp_path, mute, secure)
         asking = made.asking()
@@ -116,7 +114,7 @@ async def test_the_next_upstream_answers_for_one_that_hangs_in_the_handshake(
 
 
 async def test_health_checks_go_over_tls(tmp_path: Path, secure: ScriptedUpstream) -> None:
-    """Health checks use TLS, and one that is answered makes the upstream usable again."""
+    """A health check with a reply makes the upstream usable again."""
     made = forwarding(tmp_path, secure)
     (upstream,) = made.servers
     for _ in range(3):
@@ -129,7 +127,7 @@ async def test_health_checks_go_over_tls(tmp_path: Path, secure: ScriptedUpstrea
 
 
 async def test_changed_authorities_are_for_new_connections(tmp_path: Path, secure: ScriptedUpstream) -> None:
-    """Changed authorities apply to new connections; open connections stay."""
+    """Open connections stay open."""
     made = forwarding(tmp_path, secure)
     assert (await made.ask()).rcode == Rcode.NOERROR
     ((key, take),) = made.kept["listeners"].items()
@@ -147,7 +145,7 @@ async def test_changed_authorities_are_for_new_connections(tmp_path: Path, secur
 
 
 async def test_tls_upstreams_need_the_data_of_control() -> None:
-    """A TLS upstream raises TlsError if control has not sent its certificates."""
+    """Without the certificates from control, the plugin raises TlsError."""
     with pytest.raises(TlsError, match="control has not sent"):
         Forwarding(ScriptedPort(), place="tls://127.0.0.1:{}")
 
@@ -162,9 +160,7 @@ class ScriptedPort:
 
 
 def test_files_are_gathered(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Certificate files are read, and read again if they change. Files that cannot be used are logged once and have
-    no effect.
-    """
+    """Files are read again if they change. Files that cannot be used are logged once, and have no effect."""
     pair().write(tmp_path)
     authority().write(tmp_path)
     options = world.options(
@@ -184,7 +180,7 @@ def test_files_are_gathered(tmp_path: Path, caplog: pytest.LogCaptureFixture) ->
 
 
 def test_files_that_cannot_be_used_end_the_start(tmp_path: Path) -> None:
-    """TLS files that cannot be read prevent the start. The error has the position of the directive."""
+    """The error has the position of the directive."""
     options = world.options("forward", f"forward . tls://::1 {{\n tls {tmp_path}/none\n}}")
     with pytest.raises(CorefileError, match=r"Corefile:2:1 .*plugin/forward: open .*/none: no such file"):
         gather(options, {})

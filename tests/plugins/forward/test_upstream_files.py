@@ -1,4 +1,4 @@
-"""Upstreams from resolv.conf files and from host names."""
+"""Upstreams that are given by resolv.conf files and by host names."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from tests.support import world
 
 
 def test_reads_resolv_conf() -> None:
-    """Addresses in `nameserver` lines are read, without comments and zone IDs."""
+    """Comments and zone IDs in `nameserver` lines are ignored."""
     text = b"search a.b\nnameserver 192.0.2.1 # first\n;nameserver 192.0.2.9\nnameserver fe80::1%eth0\nnameserver x\noptions ndots:5\n"
     assert nameservers(text) == [("192.0.2.1", 53), ("fe80::1", 53)]
 
 
 def test_gathers_files(tmp_path: Path) -> None:
-    """Upstreams are read from files. A rule without any upstream is an error."""
+    """A rule without any upstream is an error."""
     path = tmp_path / "resolv.conf"
     path.write_text("nameserver 192.0.2.1\n")
     read = world.options("forward", f"forward . {path}")
@@ -37,7 +37,7 @@ def test_gathers_files(tmp_path: Path) -> None:
 
 
 def test_gathers_hosts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """*forward* resolves a host name if no file has that name; a host without addresses is an error."""
+    """If no file has the name, the name is resolved as a host name. A host without addresses is an error."""
     monkeypatch.chdir(tmp_path)
     asked = []
 
@@ -61,13 +61,13 @@ def test_gathers_hosts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 def test_zones_that_are_left_out_are_logged(caplog: pytest.LogCaptureFixture) -> None:
-    """If a network stands for several zones, the zones that are not forwarded are logged."""
+    """A network may stand for several zones. Those that are not forwarded are logged."""
     gather(world.options("forward", "forward 10.0.0.0/15 ::1"), {})
     assert "only 0.10.in-addr.arpa. of its zones is forwarded, 1.10.in-addr.arpa. are not" in caplog.text
 
 
 def test_files_are_read_again(tmp_path: Path) -> None:
-    """Changed addresses in a file are sent to the workers. A missing or empty file has no effect."""
+    """Changed addresses are sent to the workers. A missing or empty file has no effect."""
     path = tmp_path / "resolv.conf"
     path.write_text("nameserver 192.0.2.1\n")
     options = world.options("forward", f"forward . {path} 192.0.2.9 localhost")

@@ -1,4 +1,4 @@
-"""The plugin `hosts` (docs/behaviour/plugins.md#hosts)."""
+"""The plugin *hosts* (docs/behaviour/plugins.md#hosts)."""
 
 from __future__ import annotations
 
@@ -33,7 +33,6 @@ class Server:
     """The plugin, and the part of control that reads its file."""
 
     def __init__(self, text: str) -> None:
-        """`text` is the directive."""
         self.options = world.options("hosts", text)
         self.counters = Counters()
         self.invalidated: list[tuple[Dependency, ...]] = []
@@ -55,16 +54,15 @@ class Server:
             call(gather(self.options, {})[self.options.data_key])
 
     def ask(self, name: str, rtype: str = "A") -> Reply:
-        """Asks the plugin, and returns the reply."""
         return world.now(world.handled(self.plugin, world.query(name, rtype), world.following(NEXT_PLUGIN)))
 
     def lines(self, name: str, rtype: str = "A") -> list[str]:
-        """Response code and records of the reply."""
+        """Returns the response code and the records of the reply."""
         return world.summary(self.ask(name, rtype))
 
 
 def inline(zones: str = "", more: str = "") -> Server:
-    """Returns the plugin *hosts* with inline entries and without a file."""
+    """Returns the plugin *hosts* with entries in the Corefile and without a file."""
     return Server(INLINE.format(zones=zones, more=more))
 
 
@@ -98,7 +96,7 @@ def inline(zones: str = "", more: str = "") -> Server:
     ],
 )
 def test_answers(name: str, rtype: str, lines: list[str]) -> None:
-    """AA is set. A known name without the type in the query has an empty answer."""
+    """AA is set. A known name without the queried type has an empty answer."""
     reply = inline().ask(name, rtype)
     assert world.summary(reply) == ["NOERROR", *lines]
     assert reply.flags & AA
@@ -106,7 +104,7 @@ def test_answers(name: str, rtype: str, lines: list[str]) -> None:
 
 
 def test_an_unknown_name_is_servfail() -> None:
-    """An unknown name is SERVFAIL, because NXDOMAIN would need a SOA record."""
+    """NXDOMAIN would need an SOA record."""
     for name in ("none.example.org.", "a.b.wild.example.org.", "wild.example.org."):
         reply = inline().ask(name)
         assert (reply.rcode, reply.has_message) == (Rcode.SERVFAIL, False)
@@ -129,19 +127,19 @@ def test_an_unknown_name_is_servfail() -> None:
     ],
 )
 def test_fallthrough(more: str, name: str, rtype: str, passed: bool) -> None:
-    """Unknown names go to the next plugin if `fallthrough` names them; unknown addresses always do."""
+    """Unknown names in the zones of `fallthrough` go to the next plugin. Unknown addresses always do."""
     assert (inline(more=more).ask(name, rtype).rcode == Rcode.NXDOMAIN) is passed
 
 
 def test_a_reply_of_the_next_plugin_depends_on_the_file() -> None:
-    """If *hosts* passes a query on, the reply depends on the hosts file, because the name may be added to the file."""
+    """The name may be added to the file later."""
     hosts = inline(more="fallthrough")
     reply = hosts.ask("none.example.org.")
     assert (reply.lifetime, reply.dependencies) == (30.0, hosts.ask("box.example.org.").dependencies)
 
 
 def test_names_outside_the_zones() -> None:
-    """Entries for names outside the plugin's zones are ignored, and queries for such names go to the next plugin."""
+    """Entries for such names are ignored. Queries for them go to the next plugin."""
     hosts = inline("example.org")
     assert hosts.ask("host.example.net.").rcode == Rcode.NXDOMAIN
     assert hosts.ask("7.0.0.10.in-addr.arpa.", "PTR").rcode == Rcode.NXDOMAIN
@@ -150,7 +148,6 @@ def test_names_outside_the_zones() -> None:
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
-    """A hosts file."""
     path = tmp_path / "hosts"
     path.write_bytes(
         b"# names\n10.1.0.1 Box.example.org extra.example.org # two\nx y\n10.1.0.2\n\n10.1.0.3 b\xff..d b.\r\n"
@@ -160,7 +157,7 @@ def file(tmp_path: Path) -> Path:
 
 
 def test_the_file_comes_before_the_corefile(file: Path) -> None:
-    """An answer has the addresses from the hosts file, followed by those from the Corefile."""
+    """The file's addresses come before the Corefile's addresses in an answer."""
     hosts = Server(f"hosts {file} {{\n10.0.0.1 box.example.org\n ttl 77\n}}")
     assert hosts.lines("box.example.org.") == [
         "NOERROR",
@@ -172,7 +169,7 @@ def test_the_file_comes_before_the_corefile(file: Path) -> None:
 
 
 def test_a_change_of_the_file_invalidates_its_replies(file: Path) -> None:
-    """A change of the hosts file invalidates replies that depend on it, and updates the metrics."""
+    """The metrics are updated, too."""
     hosts = Server(f"hosts {file} {{\n10.0.0.1 box.example.org\n}}")
     before = world.counted(hosts.counters)
     assert before["coredns_hosts_entries", str(file)] == 6 + 2
@@ -188,7 +185,7 @@ def test_a_change_of_the_file_invalidates_its_replies(file: Path) -> None:
 
 
 def test_a_large_file(tmp_path: Path) -> None:
-    """The first and the last name of a file with 5000 lines are found."""
+    """The first and the last of 5000 lines are found."""
     path = tmp_path / "many"
     path.write_text("".join(f"10.2.{n // 256}.{n % 256} n{n}.example.org\n" for n in range(5000)))
     hosts = Server(f"hosts {path}")

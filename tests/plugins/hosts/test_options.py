@@ -1,4 +1,4 @@
-"""The options of `hosts` (docs/behaviour/plugins.md#hosts), and reading the hosts file."""
+"""The options of *hosts* (docs/behaviour/plugins.md#hosts), and reading the hosts file."""
 
 from __future__ import annotations
 
@@ -36,7 +36,6 @@ from tests.support import world
     ],
 )
 def test_options(text: str, fields: dict[str, Any]) -> None:
-    """Each form of the directive has the expected options."""
     options = world.options("hosts", text, root="/root")
     assert {name: getattr(options, name) for name in fields} == fields
 
@@ -63,12 +62,11 @@ def test_options(text: str, fields: dict[str, Any]) -> None:
     ],
 )
 def test_rejected_directives(text: str, error: str) -> None:
-    """Each invalid directive is an error with the position of the word at fault."""
     assert world.rejection("hosts", text).startswith(error)
 
 
 def test_a_missing_file(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """A hosts file that does not exist is a warning, and is read once it exists."""
+    """A missing file is a warning, and is read once it exists."""
     path = tmp_path / "hosts"
     options = world.options("hosts", f"hosts {path}")
     assert gather(options, {}) == {}
@@ -79,9 +77,7 @@ def test_a_missing_file(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> Non
 
 
 def test_paths_without_a_file(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """A directory in place of a hosts file is a warning, and so is an invalid entry. A path that cannot be read is
-    an error.
-    """
+    """A directory and an invalid entry are warnings. A path that cannot be read is an error."""
     assert gather(world.options("hosts", f"hosts {tmp_path} {{\n tll 5\n}}"), {}) == {}
     assert "is a directory" in caplog.text
     assert "'tll 5' does not begin with an address" in caplog.text
@@ -91,7 +87,7 @@ def test_paths_without_a_file(tmp_path: Path, caplog: pytest.LogCaptureFixture) 
 
 
 def test_a_file_is_read_again_when_it_changes(tmp_path: Path) -> None:
-    """The file is read again if its modification time differs. If it cannot be read, the previous content stays."""
+    """A change of the modification time counts. If the file cannot be read, the previous content stays."""
     path = tmp_path / "hosts"
     path.write_text("10.0.0.1 a")
     os.utime(path, (1000, 1000))
@@ -113,6 +109,6 @@ def test_a_file_is_read_again_when_it_changes(tmp_path: Path) -> None:
 
 
 def test_the_data_key_has_the_zones() -> None:
-    """Blocks with the same hosts file but different zones or options have separate tables."""
+    """Blocks with the same hosts file, but different zones or options, have separate tables."""
     keys = {world.options("hosts", text).data_key for text in ("hosts h", "hosts h a.b", "hosts h {\n no_reverse\n}")}
     assert len(keys) == 3

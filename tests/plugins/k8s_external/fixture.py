@@ -37,14 +37,14 @@ def plugin(
     zones: str = "ext.test in-addr.arpa",
     **fields: Any,
 ) -> External:
-    """Returns the plugin, with *kubernetes* in the same block."""
+    """Returns the plugin. The same block has *kubernetes*."""
     text = f"kubernetes cluster.local {{\n {kubernetes}\n}}\nk8s_external {zones} {{\n {lines}\n}}"
     cluster = PLUGIN(parse(world.block(text, "kubernetes")), world.environment(found or index(*OBJECTS)))
     return External(world.options("k8s_external", text), world.environment(peers=lambda _: (cluster,), **fields))
 
 
 def ask(handler: External, name: str, rtype: str = "A", elsewhere: Answer | None = None, **fields: Any) -> Reply:
-    """Asks the plugin, and returns the reply. `elsewhere` is the server's answer for names outside the zones."""
+    """Queries the plugin, and returns the reply. `elsewhere` is the server's answer for names outside the zones."""
 
     def server(_query: Query) -> Answer:
         return elsewhere or Reply(rcode=3)

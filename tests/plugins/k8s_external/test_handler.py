@@ -1,4 +1,4 @@
-"""The plugin `k8s_external`: external addresses of Services (docs/behaviour/plugins.md#k8s_external)."""
+"""The plugin *k8s_external*: external addresses of Services (docs/behaviour/plugins.md#k8s_external)."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ ADDRESSES = ["add web.d.ext.test. 5 IN A 192.0.2.1", "add web.d.ext.test. 5 IN A
     ],
 )
 def test_answers(name: str, rtype: str, expected: list[str]) -> None:
-    """Each query gets the expected reply. The reply has AA set, and stays valid until the cluster changes."""
+    """Each reply has AA set, and stays valid until the cluster changes."""
     reply = ask(plugin(), name, rtype)
     assert world.summary(reply) == expected
     assert reply.flags == AA | RD
@@ -98,13 +98,13 @@ def test_answers(name: str, rtype: str, expected: list[str]) -> None:
     ],
 )
 def test_nonexistent_reverse_names(name: str, rtype: str) -> None:
-    """A nonexistent reverse name gets NXDOMAIN with the SOA record of the reverse zone."""
+    """The reply is NXDOMAIN with the SOA record of the reverse zone."""
     soa = "in-addr.arpa. 5 IN SOA ns1.dns.in-addr.arpa. hostmaster.dns.in-addr.arpa. SERIAL 7200 1800 86400 5"
     assert world.summary(ask(plugin(), name, rtype)) == ["NXDOMAIN", "auth " + soa]
 
 
 def test_reverse_names_in_hidden_namespaces() -> None:
-    """With the option `namespaces`, addresses of Services in other namespaces have no reverse names."""
+    """The option `namespaces` hides the addresses of Services in other namespaces."""
     name = "9.2.0.192.in-addr.arpa."
     assert world.summary(ask(plugin(kubernetes="namespaces d"), name, "PTR"))[0] == "NXDOMAIN"
     assert world.summary(ask(plugin(kubernetes="namespaces d"), "1.2.0.192.in-addr.arpa.", "PTR"))[0] == "NOERROR"
@@ -151,8 +151,8 @@ ELSEWHERE = Reply(flags=TC, answer=world.records("lb.example.com. 20 IN A 198.51
 
 
 def test_a_hostname_is_a_cname_for_each_port() -> None:
-    """Each port of the Service gives a CNAME record and the server's answer for the hostname. The answer limits the
-    lifetime.
+    """Each port gives a CNAME record and the server's answer for the hostname. The answer limits the lifetime of the
+    reply.
     """
     reply = ask(plugin(), "lb.d.ext.test.", elsewhere=ELSEWHERE)
     pair = ["lb.d.ext.test. 30 IN CNAME lb.example.com.", "lb.example.com. 20 IN A 198.51.100.1"]
@@ -162,14 +162,14 @@ def test_a_hostname_is_a_cname_for_each_port() -> None:
 
 
 def test_a_nonexistent_hostname_is_a_cname() -> None:
-    """If the target does not exist, the reply has the CNAME record alone, with rcode NOERROR."""
+    """The reply has only the CNAME record, with rcode NOERROR."""
     reply = ask(plugin(), "lb.d.ext.test.")
     assert world.summary(reply) == ["NOERROR", *["lb.d.ext.test. 30 IN CNAME lb.example.com."] * 2]
     assert reply.lifetime == NOT_REUSABLE
 
 
 def test_a_hostname_is_the_target_of_srv_records() -> None:
-    """SRV records point to the hostname; its addresses are in the additional section."""
+    """The addresses of the hostname are in the additional section."""
     reply = ask(plugin(), "lb.d.ext.test.", "SRV", elsewhere=ELSEWHERE)
     assert world.summary(reply) == [
         "NOERROR",
@@ -180,7 +180,7 @@ def test_a_hostname_is_the_target_of_srv_records() -> None:
 
 
 async def test_a_hostname_with_a_deferred_answer() -> None:
-    """If the target's answer comes later, so does the reply."""
+    """If the target's answer comes later, the reply comes later, too."""
 
     async def later() -> Reply:
         return ELSEWHERE
@@ -200,18 +200,17 @@ async def test_a_hostname_with_a_deferred_answer() -> None:
     ],
 )
 def test_fallthrough(name: str, rcode: str) -> None:
-    """With `fallthrough`, nonexistent names of the given zones go to the next plugin."""
+    """Nonexistent names of the given zones go to the next plugin."""
     reply = ask(plugin("fallthrough ext.test"), name)
     assert world.summary(reply)[0] == rcode
 
 
 def test_names_of_other_zones_go_to_the_next_plugin() -> None:
-    """For names outside its zones, *k8s_external* returns the next plugin's reply unchanged."""
     assert ask(plugin(), "web.d.svc.cluster.local.") == Reply(rcode=5)
 
 
 def test_options_of_the_zone() -> None:
-    """`apex` sets the name below which the name servers are, and `ttl` the TTL of all records."""
+    """`apex` sets the parent name of the name servers, and `ttl` the TTL of all records."""
     handler = plugin("apex Names\n ttl 90")
     soa = "ext.test. 90 IN SOA ns1.Names.ext.test. hostmaster.Names.ext.test. SERIAL 7200 1800 86400 90"
     assert world.summary(ask(handler, "ext.test.", "SOA")) == ["NOERROR", soa]
@@ -236,7 +235,7 @@ SERVED = (
     ],
 )
 def test_name_servers(objects: tuple[ClusterObject, ...], lines: str, address: str) -> None:
-    """The addresses of name servers are in the additional section of NS replies, and at the name servers' own names."""
+    """The addresses of name servers are in NS replies, and at the name servers' own names."""
     handler = plugin(lines, index(Namespace("d"), *objects), local_addresses=("10.1.0.53",))
     assert world.summary(ask(handler, "Ext.test.", "NS"))[1:] == [
         "ext.test. 5 IN NS ns1.dns.ext.test.",
@@ -247,7 +246,6 @@ def test_name_servers(objects: tuple[ClusterObject, ...], lines: str, address: s
 
 
 def test_a_headless_name_server_without_the_option_has_no_address() -> None:
-    """Without the option `headless`, a headless name server has no addresses in the NS reply."""
     found = index(Namespace("d"), Service("d", "dns", ("None",)), SERVED[1])
     assert world.summary(ask(plugin("", found, local_addresses=("10.1.0.53",)), "ext.test.", "NS"))[1:] == [
         "ext.test. 5 IN NS ns1.dns.ext.test."
@@ -288,8 +286,7 @@ def test_a_headless_name_server_without_the_option_has_no_address() -> None:
         ),
     ],
 )
-def test_dependencies_have_every_change_of_the_answer(name: str, rtype: str, change: Put | Serials) -> None:
-    """A change that affects the answer affects one of its dependencies."""
+def test_a_change_of_the_answer_affects_a_dependency(name: str, rtype: str, change: Put | Serials) -> None:
     found = index(*OBJECTS)
     handler = plugin("headless", found, local_addresses=("10.1.0.53",))
     before = ask(handler, name, rtype)
@@ -297,7 +294,7 @@ def test_dependencies_have_every_change_of_the_answer(name: str, rtype: str, cha
 
 
 def test_zones_without_names_of_the_plugin_are_name_independent() -> None:
-    """Outside its zones, *k8s_external* does not depend on the name, so one negative answer serves all names there."""
+    """Outside its zones, *k8s_external* ignores the name, so that one negative answer serves all names."""
     handler = plugin(zones="ext.test")
     found = {
         zone: handler.name_independent(names.from_text(zone))
@@ -308,7 +305,7 @@ def test_zones_without_names_of_the_plugin_are_name_independent() -> None:
 
 @pytest.mark.parametrize("name", ["web.d.ext.test.", "x.d.ext.test.", "ext.test."])
 def test_replies_from_stale_data_have_an_extended_error(name: str) -> None:
-    """A reply from stale data has the extended error Stale Answer (RFC 8914 §4.4), as in *kubernetes*."""
+    """The extended error is Stale Answer (RFC 8914 §4.4), as in *kubernetes*."""
     handler = plugin(found=(found := index(*OBJECTS)))
     found.apply(Confirmed(-5000.0))
     assert ask(handler, name).extended is None

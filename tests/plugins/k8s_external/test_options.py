@@ -1,4 +1,4 @@
-"""The options of `k8s_external`."""
+"""The options of *k8s_external*."""
 
 from __future__ import annotations
 
@@ -41,7 +41,6 @@ from tests.support.world import options, rejection
     ],
 )
 def test_lines(text: str, expected: Options) -> None:
-    """Each form of the directive has the expected options."""
     assert options("k8s_external", "kubernetes\n" + text, zones="example.org") == expected
 
 
@@ -80,12 +79,11 @@ def test_lines(text: str, expected: Options) -> None:
     ],
 )
 def test_rejected_directives(text: str, message: str) -> None:
-    """Each invalid directive is an error with the position of the word at fault."""
     assert rejection("k8s_external", text) == message
 
 
 def test_words_that_are_no_zones_are_ignored_with_a_warning() -> None:
-    """A word that is not a zone is a warning, even if no zone is left, because CoreDNS starts, too."""
+    """CoreDNS starts even if no zone is left."""
     made = options("k8s_external", "kubernetes\nk8s_external a..b")
     assert made.zones == ()
     assert [line.partition(" - ")[2] for line in made.warnings] == [

@@ -97,9 +97,8 @@ def test_records(objects: list[ClusterObject], expected: list[str]) -> None:
 
 
 def test_headless() -> None:
-    """A headless Service has records for the Service, for each endpoint and for each port.
-
-    SRV records at names without a port are there twice.
+    """The transfer has records for the Service, for each endpoint and for each port. SRV records without a port in
+    their name appear twice.
     """
     slices = (
         EndpointSlice("d", "hl-1", "hl", (HTTP, Port("", "TCP", 81)), (Endpoint("10.1.0.1"),)),
@@ -125,7 +124,7 @@ def test_headless() -> None:
 
 
 def test_addresses_of_name_servers() -> None:
-    """The address of a name server follows its NS record, with the zone's TTL."""
+    """The address of a name server comes after its NS record, with the zone's TTL."""
     found = plugin("ttl 9", index(Namespace("d")), local_addresses=("10.1.0.53",))
     assert records(found) == ["ext.test. 9 IN NS ns1.dns.ext.test.", "ns1.dns.ext.test. 9 IN A 10.1.0.53"]
 
@@ -137,8 +136,8 @@ def test_only_the_zone_itself_is_transferred() -> None:
 
 
 @pytest.mark.parametrize(("serial", "whole"), [(0, True), (6, True), (7, False), (8, False)])
-def test_a_serial_that_is_not_older_gets_the_soa_alone(serial: int, *, whole: bool) -> None:
-    """If the client's serial is not older than the serial of external zones, the offer is the SOA record alone."""
+def test_a_serial_that_is_not_older_gets_only_the_soa_record(serial: int, *, whole: bool) -> None:
+    """The client's serial is compared with the serial of external zones."""
     found = index(*OBJECTS)
     found.apply(Serials(9, 9, 7))
     offer = offered(plugin(found=found), serial)
@@ -147,6 +146,6 @@ def test_a_serial_that_is_not_older_gets_the_soa_alone(serial: int, *, whole: bo
 
 
 def test_no_transfer_before_the_first_list() -> None:
-    """A transfer before the first list is an error: it would have only a part of the records."""
+    """The transfer would have only a part of the records."""
     with pytest.raises(UnavailableError, match="not been listed"):
         plugin(found=index(*OBJECTS, synced=False)).transfer(EXT, 0)

@@ -49,13 +49,13 @@ def index(*objects: ClusterObject, synced: bool = True) -> Index:
 
 
 def plugin(options: str = "", found: Index | None = None, corefile: str = CORE, **fields: Any) -> Kubernetes:
-    """Returns the plugin; `options` are added to its directive."""
+    """Returns the plugin. `options` are added to its directive."""
     block = world.block(corefile % options if "%s" in corefile else corefile, "kubernetes")
     return PLUGIN(parse(block), world.environment(found or index(), **fields))
 
 
 def ask(handler: Kubernetes, name: str, rtype: str = "A", following: Following | None = None, **fields: Any) -> Reply:
-    """Asks the plugin, which also answers the queries that it sends to the server. Returns its reply."""
+    """Queries the plugin, and returns its reply. The plugin also answers the queries that it sends to the server."""
 
     def again(query: Query) -> Answer:
         return world.handled(handler, query, following or world.following())

@@ -1,4 +1,6 @@
-"""The rule of the answer table: if no dependency of a reply has changed, the plugin would give the same reply now."""
+"""As long as no dependency of a reply has changed, the plugin would give the same reply. The answer table relies on
+this rule.
+"""
 
 from __future__ import annotations
 
@@ -57,14 +59,13 @@ OPTIONS = st.sampled_from(
 
 
 def reply_now(handler: Kubernetes, name: str, rtype: str) -> Reply:
-    """Returns the plugin's reply for the current objects."""
     return ask(handler, name, rtype, following=world.following(Reply(rcode=9, lifetime=float("inf"))))
 
 
 @settings(max_examples=120, deadline=None)
 @given(OPTIONS, st.lists(CHANGES, max_size=12), st.lists(CHANGES, min_size=1, max_size=6))
 def test_replies_with_unchanged_dependencies_are_right(options: str, before: list[Change], after: list[Change]) -> None:
-    """For random changes, a reply whose dependencies are not affected equals the reply after the changes."""
+    """The changes are random."""
     index = Index((Kind.SERVICE, Kind.ENDPOINT_SLICE))
     handler = plugin(
         options,

@@ -1,4 +1,4 @@
-"""The plugin `kubernetes`: the examples and tables of docs/behaviour/cluster-names.md."""
+"""The plugin *kubernetes*: the examples and tables of docs/behaviour/cluster-names.md."""
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ WEB = "web.d.svc.cluster.local."
 
 
 def reverse_soa(zone: str) -> str:
-    """Returns the SOA record of a reverse zone, as text."""
     return f"auth {zone} 5 IN SOA ns.dns.{zone} hostmaster.{zone} SERIAL 7200 1800 86400 5"
 
 
@@ -194,7 +193,7 @@ def reverse_soa(zone: str) -> str:
     ],
 )
 def test_answers(name: str, rtype: str, expected: list[str]) -> None:
-    """Each query gets the expected reply. The reply has AA set, and stays valid until the cluster changes."""
+    """Each reply has AA set, and stays valid until the cluster changes."""
     reply = ask(plugin(), name, rtype)
     assert world.summary(reply) == expected
     assert reply.flags == AA | RD
@@ -202,8 +201,8 @@ def test_answers(name: str, rtype: str, expected: list[str]) -> None:
 
 
 def test_headless_srv() -> None:
-    """An SRV query has one record for each endpoint and port of its slice. The weight is 100 divided by their
-    number.
+    """Each endpoint has an SRV record for each port of its slice. The weight is 100 divided by the
+    number of records.
     """
     reply = ask(plugin(), "_http._tcp.hl.d.svc.cluster.local.", "SRV")
     assert world.summary(reply)[1:4] == [
@@ -234,7 +233,7 @@ def test_weight_is_at_least_one() -> None:
     ],
 )
 def test_external_name_outside_the_zone(outside: Reply, expected: list[str]) -> None:
-    """The reply has rcode NOERROR and the CNAME record, whatever the target's answer is. The answer limits the
+    """The reply has the CNAME record and NOERROR, whatever the target's rcode is. The target's answer limits the
     lifetime.
     """
     reply = ask(plugin(), "ext.d.svc.cluster.local.", ask=lambda _: outside)
@@ -243,7 +242,7 @@ def test_external_name_outside_the_zone(outside: Reply, expected: list[str]) -> 
 
 
 async def test_external_name_with_a_deferred_answer() -> None:
-    """If the target's answer is deferred, the reply for the ExternalName Service is deferred, too."""
+    """If the target's answer is deferred, the reply is deferred, too."""
 
     async def later() -> Reply:
         return Reply(answer=world.records("www.example.com. 20 IN A 192.0.2.7"))
@@ -254,7 +253,7 @@ async def test_external_name_with_a_deferred_answer() -> None:
 
 
 def chain(length: int) -> tuple[object, ...]:
-    """Returns Services of which `link-1` needs `length` CNAME records to reach an address."""
+    """Returns Services. `link-1` needs `length` CNAME records to reach an address."""
     links = [
         Service(
             "d", f"link-{n}", (), external_name=f"{'link-' + str(n + 1) if n < length else 'web'}.d.svc.cluster.local"
@@ -266,21 +265,18 @@ def chain(length: int) -> tuple[object, ...]:
 
 @pytest.mark.parametrize(("length", "records"), [(11, 12), (12, 0)])
 def test_longest_chain(length: int, records: int) -> None:
-    """A chain of eleven CNAME records is followed to its address. With one more record, the answer is NODATA.
-
-    See docs/behaviour/cluster-names.md#externalname.
+    """Eleven CNAME records are followed to the address. With twelve, the answer is NODATA
+    (docs/behaviour/cluster-names.md#externalname).
     """
     reply = ask(plugin(found=index(*chain(length))), "link-1.d.svc.cluster.local.")  # type: ignore[arg-type]
     assert len(reply.answer) == records
 
 
 def test_a_zone_transfer_without_the_plugin_transfer_is_refused() -> None:
-    """Without the plugin *transfer*, a zone transfer is REFUSED."""
     assert ask(plugin(), "cluster.local.", "AXFR") == rcode_only(Rcode.REFUSED)
 
 
 def test_names_of_other_zones_go_to_the_next_plugin() -> None:
-    """For names of other zones, the next plugin's reply is returned unchanged."""
     assert ask(plugin(), "www.example.com.", following=world.following(Reply(rcode=7))).rcode == 7
 
 
@@ -294,9 +290,8 @@ def test_names_of_other_zones_go_to_the_next_plugin() -> None:
     ],
 )
 def test_fallthrough(options: str, name: str, passed: bool) -> None:
-    """Only name errors in the zones of the option fall through (docs/behaviour/kubernetes.md#fallthrough).
-
-    The reply of the next plugin depends on the cluster.
+    """Only name errors in the zones of the option fall through (docs/behaviour/kubernetes.md#fallthrough). The reply
+    depends on the cluster.
     """
     reply = ask(plugin(options), name, "PTR", following=world.following(Reply(rcode=7, lifetime=9.0)))
     assert (reply.rcode == 7) == passed
@@ -315,10 +310,7 @@ def test_fallthrough(options: str, name: str, passed: bool) -> None:
     ],
 )
 def test_before_sync(name: str, rtype: str, rcode: str) -> None:
-    """Before the first list, only name errors become SERVFAIL.
-
-    See docs/behaviour/kubernetes.md#start-and-loss-of-the-api-server.
-    """
+    """Only name errors become SERVFAIL (docs/behaviour/kubernetes.md#start-and-loss-of-the-api-server)."""
     handler = plugin(found=index(synced=False))
     reply = ask(handler, name, rtype)
     assert world.summary(reply)[0] == rcode
@@ -355,15 +347,12 @@ def test_before_sync(name: str, rtype: str, rcode: str) -> None:
     ],
 )
 def test_options_change_answers(options: str, name: str, rtype: str, expected: list[str]) -> None:
-    """Each option changes the answers as docs/behaviour/kubernetes.md#options says."""
+    """The options are in docs/behaviour/kubernetes.md#options."""
     assert world.summary(ask(plugin(options), name, rtype)) == expected
 
 
 def test_pods_verified() -> None:
-    """With `pods verified`, a Pod name exists only if its namespace has a Pod with that address.
-
-    See docs/behaviour/cluster-names.md#pods.
-    """
+    """A Pod name exists only if its namespace has a Pod with that address (docs/behaviour/cluster-names.md#pods)."""
     found = index(*OBJECTS, Pod("d", "p", "10.1.2.3"), Namespace("e"))
     handler = plugin("pods verified", found)
     names = ("10-1-2-3.d.pod", "10-1-2-4.d.pod", "10-1-2-3.e.pod")
@@ -375,7 +364,7 @@ def test_pods_verified() -> None:
 
 
 def test_the_namespace_of_a_client_is_that_of_its_pod() -> None:
-    """With `pods verified`, *autopath* gets the namespace of the client's Pod (docs/behaviour/plugins.md#autopath)."""
+    """*autopath* needs the namespace. It is known only with `pods verified` (docs/behaviour/plugins.md#autopath)."""
     found = index(*OBJECTS, Pod("d", "p", "10.1.2.3"))
     handler, insecure = plugin("pods verified", found), plugin("pods insecure", found)
     assert [handler.pod_namespace(address) for address in ("10.1.2.3", "10.1.2.4")] == ["d", ""]
@@ -385,10 +374,7 @@ def test_the_namespace_of_a_client_is_that_of_its_pod() -> None:
 
 
 def test_the_name_server_is_the_service_with_a_local_address() -> None:
-    """If a Service has an endpoint with one of the server's addresses, the NS record names this Service.
-
-    See docs/behaviour/cluster-names.md#zone-apex.
-    """
+    """A local address is one of the server's own addresses (docs/behaviour/cluster-names.md#zone-apex)."""
     dns_service = (
         Namespace("kube-system"),
         Service("kube-system", "kube-dns", ("10.96.0.10",), (Port("dns", "UDP", 53),)),
@@ -420,19 +406,19 @@ def test_the_name_server_is_the_service_with_a_local_address() -> None:
     ],
 )
 def test_names_of_the_name_server(name: str, rcode: str) -> None:
-    """The name server's name is `ns.dns.` followed by the zone; any labels may follow, as a search list adds them."""
+    """The name server is `ns.dns.` with any labels after it, which end with the zone. Search lists add such labels."""
     assert world.summary(ask(plugin(local_addresses=("192.0.2.53",)), name))[0] == rcode
 
 
 def test_the_root_zone_has_no_name_of_a_name_server() -> None:
-    """A *kubernetes* block for the root zone does not answer for `ns.dns.`, as in CoreDNS."""
+    """As in CoreDNS, a *kubernetes* block for the root zone does not answer for `ns.dns.`"""
     handler = plugin(corefile="kubernetes . {\n}", local_addresses=("192.0.2.53",))
     assert ask(handler, "ns.dns.").rcode == Rcode.NXDOMAIN
 
 
 def test_unusual_endpoint_names() -> None:
-    """No label equals a Pod name with a dot, or an FQDN address. A Service with an empty ClusterIP is a CNAME record to
-    the root.
+    """A Pod name with a dot, or an FQDN address, never equals a label. A Service with an empty ClusterIP is a CNAME
+    record to the root.
     """
     found = index(
         Namespace("d"),
@@ -452,20 +438,20 @@ def test_unusual_endpoint_names() -> None:
 
 
 def test_zones_below_a_multicluster_zone_are_multicluster_zones() -> None:
-    """A zone below one that `multicluster` names is a multi-cluster zone, even if the option does not name it."""
+    """The option `multicluster` names only the parent zone."""
     handler = plugin(corefile="kubernetes cluster.local set.local a.set.local {\n multicluster set.local\n}")
     assert ask(handler, "web.d.svc.a.set.local.").rcode == Rcode.NXDOMAIN
 
 
 @pytest.mark.parametrize(("extra", "rcode"), [("", "NOERROR"), ("x.y.z.", "NOERROR"), ("w.x.y.z.", "NXDOMAIN")])
 def test_labels_left_of_a_reverse_name(extra: str, rcode: str) -> None:
-    """Up to three labels left of a name under ip6.arpa are ignored, because labels are read in groups of four."""
+    """Under ip6.arpa, labels are read in groups of four. Up to three further labels on the left are ignored."""
     name = "2.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.d.f.ip6.arpa."
     assert world.summary(ask(plugin(), extra + name, "PTR"))[0] == rcode
 
 
 def test_name_servers_outside_a_cluster() -> None:
-    """Outside a cluster, the name server is `ns.dns` with the machine's addresses. Without addresses there is none."""
+    """The name server is `ns.dns` with the machine's addresses. Without addresses there is none."""
     reply = ask(plugin(local_addresses=("192.0.2.53",)), "cluster.local.", "NS")
     assert world.summary(reply) == [
         "NOERROR",
@@ -522,9 +508,7 @@ def test_closest_encloser() -> None:
 
 
 def test_an_endpoint_of_no_service_has_no_reverse_name() -> None:
-    """An endpoint whose slice has no service label is not found by its address, and `fallthrough` applies to the
-    query.
-    """
+    """The EndpointSlice has no service label. `fallthrough` applies to the reverse query."""
     found = index(Namespace("d"), EndpointSlice("d", "odd", "", (HTTP,), (Endpoint("172.16.0.4"),)))
     name = "4.0.16.172.in-addr.arpa."
     assert ask(plugin(found=found), name, "PTR").rcode == Rcode.NXDOMAIN

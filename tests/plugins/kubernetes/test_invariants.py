@@ -1,4 +1,4 @@
-"""Invariants of random clusters: answers agree with each other, and depend on the state of the cluster alone."""
+"""Invariants in random clusters: answers agree with each other, and depend only on the current state of the cluster."""
 
 from __future__ import annotations
 
@@ -45,7 +45,6 @@ few = settings(max_examples=7, deadline=None, suppress_health_check=[HealthCheck
 
 
 def index(changes: Iterable[Put | Gone]) -> Index:
-    """Returns a synced index after these changes."""
     out = Index(tuple(Kind))
     for change in changes:
         out.apply(change)
@@ -63,7 +62,7 @@ def serving(seed: int, options: str) -> tuple[Kubernetes, Random]:
 
 
 def chosen(handler: Kubernetes, rng: Random) -> list[str]:
-    """Returns names to query, about half of which exist."""
+    """Returns names to query. About half of them exist."""
     shuffled = rng.sample(NAMES, len(NAMES))
     existing = (
         name for name in shuffled if ask(handler, name, "PTR" if name.endswith("arpa.") else "A").rcode == Rcode.NOERROR
@@ -72,13 +71,12 @@ def chosen(handler: Kubernetes, rng: Random) -> list[str]:
 
 
 def addresses(handler: Kubernetes, name: str) -> list[Record]:
-    """Returns the A and AAAA records at a name."""
+    """Returns the A and AAAA records of a name."""
     found = [*ask(handler, name).answer, *ask(handler, name, "AAAA").answer]
     return [record for record in found if record.rtype in (Type.A, Type.AAAA)]
 
 
 def address_text(record: Record) -> str:
-    """Returns the address of an address record."""
     return str(ip_address(record.rdata))
 
 
@@ -86,7 +84,7 @@ def address_text(record: Record) -> str:
 @given(seed=seeds)
 @few
 def test_addresses_have_reverse_names(options: str, seed: int) -> None:
-    """Each address of a Service or an endpoint has a reverse name, if the API has it in canonical form."""
+    """The address of a Service or endpoint must be in canonical form in the API."""
     handler, rng = serving(seed, options)
     for name in chosen(handler, rng):
         if not name.endswith("svc.cluster.local."):
@@ -103,7 +101,7 @@ def test_addresses_have_reverse_names(options: str, seed: int) -> None:
 @given(seed=seeds)
 @few
 def test_srv_targets_have_their_additional_addresses(options: str, seed: int) -> None:
-    """A query for an SRV target gives at least its addresses in the additional section, which has no other owners."""
+    """The additional section has no owner that is not a target."""
     handler, rng = serving(seed, options)
     for name in chosen(handler, rng):
         reply = ask(handler, name, "SRV")
@@ -121,9 +119,8 @@ def test_srv_targets_have_their_additional_addresses(options: str, seed: int) ->
 @given(seed=seeds)
 @few
 def test_no_name_exists_below_a_nonexistent_name(options: str, seed: int) -> None:
-    """Below a nonexistent name no name exists (RFC 8020), except where CoreDNS departs from this rule.
-
-    The exceptions: one label left of a Service, `dns`, and names under `_zone`.
+    """This is the rule of RFC 8020. As in CoreDNS, names may exist one label left of a Service, below `dns`, and below
+    `_zone`.
     """
     handler, rng = serving(seed, options)
     for name in chosen(handler, rng):
@@ -134,9 +131,8 @@ def test_no_name_exists_below_a_nonexistent_name(options: str, seed: int) -> Non
 
 
 def is_exception(name: str) -> bool:
-    """Returns whether names may exist below this name although the name itself is NXDOMAIN.
-
-    See docs/behaviour/cluster-names.md#name-parsing, #nxdomain-or-nodata.
+    """Returns True if names may exist below this name although the name gets NXDOMAIN. The rules are in
+    docs/behaviour/cluster-names.md#name-parsing, #nxdomain-or-nodata.
     """
     labels = name.split(".")
     one_left_of_a_service = len(labels) == len(["x", "web", "d", "svc", "cluster", "local", ""])
@@ -144,7 +140,7 @@ def is_exception(name: str) -> bool:
 
 
 def is_import_without_ports(handler: Kubernetes, name: str) -> bool:
-    """Returns whether the name is that of a ServiceImport without ports. As in CoreDNS, it has no records."""
+    """Returns True for the name of a ServiceImport without ports. As in CoreDNS, it has no records."""
     service, namespace, *rest = name.split(".")
     found = handler.index.service_import(namespace, service) if rest == ["svc", "set", "local", ""] else None
     return found is not None and not found.ports
@@ -154,7 +150,7 @@ def is_import_without_ports(handler: Kubernetes, name: str) -> bool:
 @given(seed=seeds)
 @few
 def test_answers_depend_on_the_state_alone(options: str, seed: int) -> None:
-    """Answers depend only on the current objects, not on earlier objects or the order of changes."""
+    """Earlier objects, and the order of changes, do not affect answers."""
     rng = Random(seed)
     state = clusters.cluster(rng)
     history: list[Put | Gone] = []
@@ -179,8 +175,8 @@ def test_answers_depend_on_the_state_alone(options: str, seed: int) -> None:
 @given(seed=seeds, size=st.sampled_from((0, 100, 512, 513, 700, 1232, 4096)), rotated=st.booleans())
 @few
 def test_replies_fit_and_parse(options: str, seed: int, size: int, rotated: bool) -> None:
-    """A UDP reply is no larger than the client's limit, with TC if records are missing; over TCP it is complete.
-    dnspython parses both.
+    """A UDP reply is within the client's limit, and has TC if records are missing. A TCP reply is complete. dnspython
+    parses both.
     """
     handler, rng = serving(seed, options)
     for name in chosen(handler, rng)[::2]:
@@ -203,12 +199,11 @@ def test_replies_fit_and_parse(options: str, seed: int, size: int, rotated: bool
 
 
 def sections(reply: Reply) -> tuple[tuple[Record, ...], ...]:
-    """Returns the three sections of records."""
     return reply.answer, reply.authority, reply.additional
 
 
 def request_for(name: str, rtype: str, size: int) -> Request:
-    """Returns the request for a name, with EDNS if `size` is not 0."""
+    """Returns the request for a name. If `size` is not 0, the request has EDNS."""
     options: dict[str, Any] = {"use_edns": 0, "payload": size} if size else {"use_edns": False}
     request = accept(dns.message.make_query(name, rtype, **options).to_wire())
     assert isinstance(request, Request)

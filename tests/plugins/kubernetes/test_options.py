@@ -1,4 +1,4 @@
-"""The options of `kubernetes` (docs/behaviour/kubernetes.md#options)."""
+"""The options of *kubernetes* (docs/behaviour/kubernetes.md#options)."""
 
 from __future__ import annotations
 
@@ -62,7 +62,6 @@ def read(body: str, zones: str = "cluster.local in-addr.arpa") -> Options:
     ],
 )
 def test_options(body: str, field: str, value: object) -> None:
-    """Each option sets the expected field."""
     assert getattr(read(body), field) == value
 
 
@@ -111,14 +110,13 @@ def test_options(body: str, field: str, value: object) -> None:
     ],
 )
 def test_rejected_directives(body: str, message: str) -> None:
-    """Each invalid directive is an error with the position of the word at fault."""
     with pytest.raises(CorefileError) as caught:
         read(body)
     assert message in str(caught.value)
 
 
-def test_one_zone_is_not_a_reverse_zone() -> None:
-    """At least one zone must not be a reverse zone, because PTR records point into it."""
+def test_at_least_one_zone_is_not_a_reverse_zone() -> None:
+    """PTR records point into such a zone."""
     with pytest.raises(CorefileError, match="non-reverse zone name must be used"):
         read("", "10.in-addr.arpa")
 

@@ -1,4 +1,4 @@
-"""The name parser (docs/behaviour/cluster-names.md#name-parsing, #zonal-names)."""
+"""The parser of query names (docs/behaviour/cluster-names.md#name-parsing, #zonal-names)."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ from svcdns.plugins.kubernetes.qname import EMPTY, ClusterName, NoSuchNameError,
     ],
 )
 def test_ordinary_names(text: str, expected: ClusterName) -> None:
-    """The labels of a name are read from right to left: `svc` or `pod`, namespace, Service, endpoint or port."""
+    """Labels are read from right to left: `svc` or `pod`, namespace, Service, endpoint or port."""
     assert parse(text.split(".") if text else []) == expected
 
 
 @pytest.mark.parametrize("text", ["foo", "x.foo", "a.b.c.x.n.svc", "z.pin._zone.x.n.svc"])
 def test_name_errors(text: str) -> None:
-    """Names in unknown subtrees and names with too many labels do not exist."""
+    """Names in unknown subtrees, and names with too many labels, do not exist."""
     with pytest.raises(NoSuchNameError):
         parse(text.split("."))
 
@@ -53,7 +53,9 @@ def test_multicluster_names() -> None:
 
 
 def test_zonal_names() -> None:
-    """All labels left of `pin` or similar directives are the topology zone; an unknown directive does not exist."""
+    """The labels left of a directive such as `pin` are the topology zone. Names with an unknown
+    directive do not exist.
+    """
     found = parse(["eu", "1", "pin", "_zone", "x", "n", "svc"], zonal=True)
     assert found == ClusterName("svc", "n", "x", zone="eu.1", directive="pin")
     with pytest.raises(NoSuchNameError):

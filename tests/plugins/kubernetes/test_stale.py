@@ -1,4 +1,4 @@
-"""Replies from data that the API server has not confirmed for `stale_after` (RFC 8914 §4.4)."""
+"""Replies from stale data: the API server has not confirmed it for `stale_after` (RFC 8914 §4.4)."""
 
 from __future__ import annotations
 
@@ -21,10 +21,7 @@ NAMES = [
 
 @pytest.mark.parametrize(("name", "rtype"), NAMES)
 def test_replies_from_stale_data_have_an_extended_error(name: str, rtype: str) -> None:
-    """A reply from stale data differs only in its extended error.
-
-    All stored replies are invalidated when the data becomes stale or fresh.
-    """
+    """Nothing else in the reply differs. When data becomes stale or fresh, all stored replies are invalidated."""
     clock, found, invalidated = world.Clock(), index(), []
     handler = plugin("stale_after 60s", found, clock=clock, invalidate_all=lambda: invalidated.append(clock.now))
     handler.start()
@@ -40,8 +37,7 @@ def test_replies_from_stale_data_have_an_extended_error(name: str, rtype: str) -
     assert [world.summary(reply) for reply in replies] == [world.summary(replies[0])] * 5
 
 
-def test_replies_from_an_old_snapshot_have_it_from_the_first_one() -> None:
-    """If the snapshot is old, replies have the extended error from the start."""
+def test_replies_from_an_old_snapshot_have_the_extended_error() -> None:
     found = index()
     found.apply(Confirmed(-5000.0))
     handler = plugin("", found, clock=world.Clock())
@@ -58,7 +54,7 @@ def test_replies_from_an_old_snapshot_have_it_from_the_first_one() -> None:
     ],
 )
 def test_replies_without_the_extended_error(options: str, synced: bool, confirmed: float | None) -> None:
-    """A reply from old data has no extended error if `stale_after` is 0, or if the age of the data is unknown."""
+    """`stale_after` is 0, or the age of the data is unknown."""
     clock, found = world.Clock(), index(synced=synced)
     if confirmed is not None:
         found.apply(Confirmed(confirmed))

@@ -1,4 +1,4 @@
-"""Transfers of cluster zones: their records and the order of these (docs/behaviour/kubernetes.md#zone-transfer)."""
+"""Transfers of cluster zones: the records and their order (docs/behaviour/kubernetes.md#zone-transfer)."""
 
 from __future__ import annotations
 
@@ -114,12 +114,10 @@ def zone(
     ],
 )
 def test_records(objects: list[ClusterObject], expected: list[str]) -> None:
-    """A transfer has the expected records for each kind of Service."""
     assert zone(*objects) == expected
 
 
 def test_services_are_ordered_by_name() -> None:
-    """Services are ordered by name, then by namespace."""
     services = [Service(ns, name, external_name="x") for ns in ("d", "c") for name in ("b", "a")]
     assert [line.split()[0] for line in zone(Namespace("c"), *services)] == [
         "a.c.svc.cluster.local.", "a.d.svc.cluster.local.", "b.c.svc.cluster.local.", "b.d.svc.cluster.local.",
@@ -127,7 +125,7 @@ def test_services_are_ordered_by_name() -> None:
 
 
 def test_hidden_namespaces_are_not_transferred() -> None:
-    """A Service in a namespace that the option `namespaces` does not name is not in the transfer."""
+    """The option `namespaces` does not name the namespace."""
     services = [Service(ns, "a", external_name="x") for ns in ("c", "d")]
     assert [line.split()[0] for line in zone(Namespace("c"), *services, options="namespaces c")] == [
         "a.c.svc.cluster.local."
@@ -158,7 +156,7 @@ def test_hidden_namespaces_are_not_transferred() -> None:
     ],
 )
 def test_name_servers(objects: list[ClusterObject], expected: list[str]) -> None:
-    """A transfer has one NS record for each name of a name server, and their addresses with TTL 0."""
+    """Each name server has one NS record. The addresses have TTL 0."""
     assert zone(*objects, local=("10.1.0.53",))[: len(expected)] == expected
 
 
@@ -170,9 +168,7 @@ def test_name_servers(objects: list[ClusterObject], expected: list[str]) -> None
     ],
 )
 def test_any_name_of_a_zone_has_a_transfer(name: str, owner: str) -> None:
-    """The zone may be transferred by any of its names: the copy then has the whole cluster's records below that
-    name.
-    """
+    """The copy has the records of the whole cluster below the query name."""
     handler = plugin(found=index(NS, Service("d", "web", ("10.0.0.1",))))
     offer = offered(handler, name)
     assert world.shown([offer.soa]) == [f"{name} 5 IN SOA ns.dns.{name} hostmaster.{name} 0 7200 1800 86400 5"]
@@ -180,7 +176,7 @@ def test_any_name_of_a_zone_has_a_transfer(name: str, owner: str) -> None:
 
 
 def test_other_zones_are_not_transferred() -> None:
-    """A parent of the cluster zone is not offered for transfer."""
+    """The parent of the cluster zone is not offered."""
     assert plugin().transfer(names.from_text("local."), 0) is None
 
 
@@ -216,14 +212,12 @@ def test_other_zones_are_not_transferred() -> None:
     ],
 )
 def test_multicluster(objects: list[ClusterObject], expected: list[str]) -> None:
-    """A transfer has the records of ServiceImports and their slices
-    (docs/behaviour/cluster-names.md#multi-cluster-zones).
-    """
+    """The records are in docs/behaviour/cluster-names.md#multi-cluster-zones."""
     assert zone(*objects, name="clusterset.local.", corefile=BOTH) == expected
 
 
 def test_a_current_serial_gets_the_soa_alone() -> None:
-    """A client whose serial equals the zone's gets the SOA record alone. Each kind of zone has its own serial."""
+    """Each kind of zone has its own serial."""
     found = index(NS)
     found.apply(Serials(5, 6, 7))
     handler = plugin("", found, BOTH)
@@ -234,7 +228,7 @@ def test_a_current_serial_gets_the_soa_alone() -> None:
 
 
 def test_a_transfer_is_a_consistent_copy() -> None:
-    """Changes of the cluster during a transfer are not in the transfer."""
+    """A transfer does not have changes of the cluster from after its start."""
     found = index(
         NS,
         Service("d", "a", ("10.0.0.1",)),
@@ -259,6 +253,6 @@ def test_a_transfer_is_a_consistent_copy() -> None:
 
 
 def test_no_transfer_before_the_first_list() -> None:
-    """Before the first lists are complete, a zone transfer raises UnavailableError."""
+    """The transfer raises UnavailableError."""
     with pytest.raises(UnavailableError, match="not been listed"):
         plugin(found=index(NS, synced=False)).transfer(names.from_text("cluster.local."), 0)

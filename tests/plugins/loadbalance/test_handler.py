@@ -1,4 +1,4 @@
-"""The plugin `loadbalance` (docs/behaviour/plugins.md#loadbalance)."""
+"""The plugin *loadbalance* (docs/behaviour/plugins.md#loadbalance)."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Balanced:
     """The plugin *loadbalance*, and the content of its weight file."""
 
     def __init__(self, text: str = "loadbalance", weights: dict[str, dict[str, int]] | None = None) -> None:
-        """`weights` are the weights that control has read; None if it has read none."""
+        """Creates the plugin. `weights` is what control has read from the file, or None if control has not read it."""
         self.forgotten: list[tuple[Dependency, ...]] = []
         self.calls: list[Callable[[bytes], None]] = []
         self.plugin = LoadBalance(
@@ -38,7 +38,6 @@ class Balanced:
         )
 
     def ask(self, reply: Reply, rtype: str = "A") -> Reply:
-        """Asks the plugin, and returns the reply."""
         return world.now(self.plugin.handle(world.query("a.", rtype), world.following(reply)))
 
     def arranged(self, reply: Reply, rtype: str = "A", seed: int = 1) -> list[str]:
@@ -57,7 +56,7 @@ def payload(weights: dict[str, dict[str, int]]) -> bytes:
 
 
 def test_orders_records_by_type() -> None:
-    """Records are ordered by type: CNAME, other types, addresses, MX. Addresses and MX records are shuffled."""
+    """The order is CNAME, other types, addresses, MX. Addresses and MX records are shuffled."""
     shown = [tuple(Balanced().arranged(Reply(answer=MIXED), seed=seed)) for seed in range(20)]
     kinds = {tuple(line.split()[3] for line in lines) for lines in shown}
     assert kinds == {("CNAME", "TXT", "A", "A", "MX", "MX")}
@@ -75,12 +74,12 @@ def test_orders_records_by_type() -> None:
     ],
 )
 def test_unchanged_replies(text: str, reply: Reply, rtype: str) -> None:
-    """The plugin returns the same Reply object if it has nothing to reorder."""
+    """If there is nothing to reorder, the plugin returns the same Reply object."""
     assert Balanced(text).ask(reply, rtype) is reply
 
 
 def test_preferred_addresses_come_first() -> None:
-    """Preferred addresses come first, in the order of the networks and shuffled within each; other types come last."""
+    """The addresses have the order of the networks, and are shuffled within each network. Other types come last."""
     lines = [f"c. 5 IN A 10.{net}.0.{host}" for net in (0, 1, 2) for host in (1, 2)]
     lines += ["a. 5 IN CNAME c.", 'c. 5 IN TXT "x"', "c. 5 IN MX 1 m."]
     balanced = Balanced("loadbalance {\n prefer 10.2.0.0/16\n prefer 10.1.0.0/16 10.2.0.0/15\n}")
@@ -91,15 +90,15 @@ def test_preferred_addresses_come_first() -> None:
     assert len({tuple(one) for one in shown}) == 8
 
 
-def test_an_address_is_drawn_by_its_weight() -> None:
-    """Addresses come first in proportion to their weights; an address that is not in the file has weight 1."""
+def test_an_address_is_first_in_proportion_to_its_weight() -> None:
+    """An address that is not in the file has weight 1."""
     balanced = Balanced("loadbalance weighted w", {"c.": {"10.0.0.1": 7}, "d.": {"10.0.0.2": 200}})
     firsts = [balanced.arranged(Reply(answer=MIXED[1:3]), seed=seed)[0] for seed in range(400)]
     assert 320 <= firsts.count("c. 5 IN A 10.0.0.1") <= 380
 
 
 def test_weighted_answers_depend_on_the_file() -> None:
-    """Replies depend on the weight file: a change of the file invalidates them, and the new weights are used."""
+    """A change of the file invalidates the replies, and the new weights are used."""
     balanced = Balanced("loadbalance weighted w")
     before = balanced.ask(Reply(answer=MIXED, dependencies=(("service", "d", "web"),)))
     assert before.dependencies == (("service", "d", "web"), ("weights", "w"))
@@ -110,5 +109,5 @@ def test_weighted_answers_depend_on_the_file() -> None:
 
 
 def test_negative_answers_are_name_independent() -> None:
-    """*loadbalance* does not change negative answers, so they do not depend on the name."""
+    """*loadbalance* does not change negative answers."""
     assert Balanced().plugin.name_independent(b"\0")

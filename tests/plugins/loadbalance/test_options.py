@@ -1,4 +1,4 @@
-"""The options of `loadbalance` (docs/behaviour/plugins.md#loadbalance), and its file of weights."""
+"""The options of *loadbalance* (docs/behaviour/plugins.md#loadbalance), and its weight file."""
 
 from __future__ import annotations
 
@@ -34,7 +34,6 @@ from tests.support import world
     ],
 )
 def test_reads(text: str, path: str, reload: float, preferred: str) -> None:
-    """Each valid directive has the expected options."""
     options = world.options("loadbalance", text, root="/root")
     assert (options.path, options.reload) == (path, reload)
     assert options.preferred == tuple(map(Network.from_text, preferred.split()))
@@ -57,14 +56,11 @@ def test_reads(text: str, path: str, reload: float, preferred: str) -> None:
     ],
 )
 def test_rejects(text: str, error: str) -> None:
-    """Each invalid directive is an error with the position of the word at fault."""
     assert world.rejection("loadbalance", text).startswith(error)
 
 
 def test_reads_weights() -> None:
-    """Names in the weight file may be in any letter case and may repeat. The first of two weights for an address
-    counts.
-    """
+    """A name may be in any letter case and may appear again. If an address has two weights, the first is used."""
     lines = ["# weights", "", "A.b", " 10.0.0.1 3", "10.0.0.1 4", "::1 255", "c.", "a.b.", "10.0.0.2 1"]
     assert read(lines, "w") == {
         b"\1a\1b\0": {bytes((10, 0, 0, 1)): 3, bytes(15) + b"\1": 255, bytes((10, 0, 0, 2)): 1},
@@ -92,7 +88,9 @@ def test_wrong_weights(lines: list[str], error: str) -> None:
 
 
 def test_the_file(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """The weight file may be missing at the start. An error in the file prevents a start, and is only logged later."""
+    """The weight file may be missing at the start. An error in the file prevents a start. Later, an error is only
+    logged.
+    """
     path = tmp_path / "weights"
     options = world.options("loadbalance", f"loadbalance weighted {path}")
     assert gather(options, {}) == {}

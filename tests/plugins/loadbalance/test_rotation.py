@@ -21,7 +21,7 @@ def addresses(count: int) -> Reply:
 
 
 def rotations(reply: Reply, count: int, seed: int) -> list[Reply]:
-    """Returns the reply in `count` rotations."""
+    """Returns `count` variants of the reply, each with another order of the records."""
     made = Rotation(reply, Random(seed))
     return [made.variant(number, count) for number in range(count)]
 
@@ -37,7 +37,7 @@ def test_each_variant_is_the_same_set(count: int, most: int, seed: int) -> None:
 
 @given(st.integers(1, 40), st.integers())
 def test_each_address_comes_first_equally_often(count: int, seed: int) -> None:
-    """Over as many rotations as there are addresses, each address is first once."""
+    """With as many variants as addresses, each address is first once."""
     first = Counter(variant.answer[1] for variant in rotations(addresses(count), count, seed))
     assert (set(first.values()), len(first)) == ({1}, count)
 
@@ -51,13 +51,12 @@ def test_the_widest_group_counts() -> None:
 
 
 def test_the_order_is_random() -> None:
-    """Different random seeds give different orders of the records."""
     reply = addresses(8)
     assert len({rotations(reply, 1, seed)[0].answer for seed in range(20)}) > 10
 
 
 def test_groups_of_a_section() -> None:
-    """Rotation orders the records of a section: CNAME records, other types, addresses, MX records."""
+    """The records are in the order: CNAME records, other types, addresses, MX records."""
     records = world.records("a. 5 IN MX 1 m.", "a. 5 IN A 10.0.0.1", 'a. 5 IN TXT "x"', "a. 5 IN CNAME b.")
     ordered = tuple(record for group, _ in by_kind(records) for record in group)
     assert [line.split()[3] for line in world.shown(ordered)] == ["CNAME", "TXT", "A", "MX"]
@@ -65,7 +64,7 @@ def test_groups_of_a_section() -> None:
 
 @given(st.lists(st.integers(1, 255), min_size=2, max_size=12), st.integers())
 def test_weighted_variants_have_each_address_first_by_its_share(weights: list[int], seed: int) -> None:
-    """Each address comes first in a share of the variants that is proportional to its weight. No record is lost."""
+    """The share of an address is proportional to its weight. No record is lost."""
     reply = addresses(len(weights))
     known = {b"\1b\0": {bytes((10, 0, 0, number)): weight for number, weight in enumerate(weights)}}
     made = WeightedDraw(reply, Random(seed), known)
@@ -80,7 +79,7 @@ def test_weighted_variants_have_each_address_first_by_its_share(weights: list[in
 
 
 def test_sections_without_addresses_stay() -> None:
-    """Sections without addresses, or with a single one, stay unchanged."""
+    """A section with a single address is not changed, either."""
     reply = Reply(
         answer=world.records("a. 5 IN SRV 0 0 1 b.", "a. 5 IN CNAME b."), additional=world.records("b. 5 IN A 10.0.0.1")
     )
@@ -90,7 +89,7 @@ def test_sections_without_addresses_stay() -> None:
 
 @given(st.integers(1, 12), st.integers(1, 12), st.integers())
 def test_each_preferred_address_comes_first_equally_often(count: int, others: int, seed: int) -> None:
-    """In `count` rotations each preferred address is first once, and no other address ever is."""
+    """In `count` variants, each preferred address is first once, and no other address is first."""
     networks = [Network.from_text("10.9.0.0/16")]
     lines = [f"a. 5 IN A 10.9.0.{number}" for number in range(count)] + [
         f"a. 5 IN A 10.0.0.{number}" for number in range(others)

@@ -1,4 +1,4 @@
-"""The rule `edns0` of `rewrite`: options of the query and of the reply."""
+"""The rule `edns0` of *rewrite*: options of the query and of the reply."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CLIENT6 = Client("2001:db8:1:2::3", 1234, "2001:db8::53", 53, "tcp", 2)
 def run(
     text: str, edns: Edns | None = None, reply: Reply | None = None, **fields: Any
 ) -> tuple[Query, Edns | None, Reply]:
-    """Applies rules. Returns the client's query afterwards, the EDNS that the chain sees, and the reply."""
+    """Applies rules. Returns the client's query afterwards, the EDNS that the chain gets, and the reply."""
     block = world.block("\n".join(f"rewrite {line}" for line in text.split("; ")), "rewrite")
     query = world.query("A.b.", edns=edns, **fields)
     seen: list[Edns | None] = []
@@ -60,7 +60,7 @@ def options(*found: tuple[int, bytes], size: int = 512) -> Edns:
     ],
 )
 def test_actions(rule: str, given: Edns | None, seen: Edns | None) -> None:
-    """The rules change the EDNS options that the rest of the chain sees."""
+    """The rules change the EDNS options that the next plugins get."""
     query, passed, _ = run(f"edns0 {rule}", given)
     assert (passed, query.edns) == (seen, seen)
 
@@ -82,9 +82,7 @@ def test_actions(rule: str, given: Edns | None, seen: Edns | None) -> None:
     ],
 )
 def test_variables(name: str, data: bytes, data6: bytes, per_client: bool) -> None:
-    """Variables are inserted in wire format. If the variable depends on the client, the reply is for this client
-    alone.
-    """
+    """Variables are inserted in wire format. If a variable depends on the client, the reply is for this client only."""
     rule = f"edns0 local set 9 {{{name}}}"
     _, seen, reply = run(rule, options())
     assert seen == options((9, data))
@@ -94,7 +92,7 @@ def test_variables(name: str, data: bytes, data6: bytes, per_client: bool) -> No
 
 @pytest.mark.parametrize("rule", ["local set 9 x", "local replace 9 x"])
 @pytest.mark.parametrize(("given", "added"), [(None, True), (Edns(512), False)], ids=["no OPT", "OPT"])
-def test_the_query_tells_whose_opt_record_it_has(rule: str, given: Edns | None, added: bool) -> None:
+def test_an_added_opt_record_is_marked_in_the_query(rule: str, given: Edns | None, added: bool) -> None:
     """If an upstream does not know EDNS, *forward* leaves out an OPT record that *rewrite* added."""
     seen: list[bool] = []
 
@@ -108,7 +106,7 @@ def test_the_query_tells_whose_opt_record_it_has(rule: str, given: Edns | None, 
 
 
 def test_the_subnet_of_an_ipv6_client() -> None:
-    """The Client Subnet option has the octets of the IPv6 prefix, and the reply is for this client alone."""
+    """The client-subnet option has the octets of the IPv6 prefix. The reply is for this client only."""
     _, seen, reply = run("edns0 subnet set 24 60", options(), client=CLIENT6)
     assert seen == options((8, b"\0\2\x3c\0" + bytes.fromhex("20010db800010000")))
     assert reply.scope is CacheScope.CLIENT
@@ -124,9 +122,7 @@ def test_the_subnet_of_an_ipv6_client() -> None:
     ],
 )
 def test_revert(rule: str, given: Edns | None, mirrored: Edns) -> None:
-    """With `revert`, the option is restored in the OPT record of the reply, and in the client's options that the server
-    mirrors.
-    """
+    """With `revert`, the option is restored in the reply's OPT record, and in the client's options."""
     echo = options((9, b"x"), (3, b""))
     query, seen, reply = run(f"edns0 {rule}", given, Reply(edns=echo))
     assert query.edns == mirrored
@@ -136,13 +132,12 @@ def test_revert(rule: str, given: Edns | None, mirrored: Edns) -> None:
 
 
 def test_rules_are_undone_in_reverse_order() -> None:
-    """The rule that was applied first is undone last."""
     query, seen, _ = run("continue edns0 local set 9 x revert; edns0 local set 9 y revert", options((9, b"a")))
     assert (seen, query.edns) == (options((9, b"y")), options((9, b"a")))
 
 
 def test_codes_of_local_rules_are_echoed() -> None:
-    """Option codes of `local` rules are copied into replies, those of other rules are not."""
+    """Option codes of other rules are not copied into replies."""
     block = world.block(
         "rewrite edns0 local set 0xffee x\nrewrite edns0 subnet set 24 56\nrewrite edns0 local unset 9", "rewrite"
     )

@@ -1,4 +1,4 @@
-"""The handler of `rewrite` (docs/behaviour/plugins.md#rewrite)."""
+"""The handler of *rewrite* (docs/behaviour/plugins.md#rewrite)."""
 
 from __future__ import annotations
 
@@ -16,17 +16,19 @@ from tests.support import world
 
 
 class Chain:
-    """The plugin, followed by a chain that always gives one reply. In its records, `@` stands for the query name."""
+    """The plugin, followed by a chain that always returns the same reply. In the reply's records, `@` stands for the
+    query name.
+    """
 
     def __init__(self, rules: str, *records: str, reply: Reply | None = None) -> None:
-        """`rules` are directives without their name, separated by `;`."""
+        """Creates the plugin. `rules` are directives without their name, separated by `;`."""
         text = "\n".join(f"rewrite {rule.strip()}" for rule in rules.split(";"))
         self.rewrite = PLUGIN(parse(world.block(text, "rewrite")), world.environment())
         self.records, self.reply = records, reply
         self.queries: list[str] = []
 
     def follow(self, query: Query) -> Answer:
-        """The next plugin: records the query, and returns the prepared reply."""
+        """Acts as the next plugin: records the query, and returns the prepared reply."""
         self.queries.append(f"{names.to_text(query.name)} {class_text(query.rclass)} {type_text(query.rtype)}")
         if self.reply is not None:
             return self.reply
@@ -36,7 +38,7 @@ class Chain:
         )
 
     def ask(self, name: str, rtype: str = "A", **fields: object) -> list[str]:
-        """Asks, and returns the reply as text lines."""
+        """Returns the reply to a query as text lines."""
         return world.summary(world.now(world.handled(self.rewrite, world.query(name, rtype, **fields), self.follow)))  # type: ignore[arg-type]
 
 
@@ -60,7 +62,7 @@ class Chain:
     ],
 )
 def test_queries(rules: str, name: str, expected: str) -> None:
-    """After each rule the chain sees the expected query."""
+    """After each rule the chain gets the expected query."""
     chain = Chain(rules)
     chain.ask(name)
     assert chain.queries == [expected]
@@ -121,7 +123,7 @@ VALUES = (
 
 
 def test_values_of_every_type() -> None:
-    """A rule for answer values changes the first name of RDATA, for each type that has names there."""
+    """A rule for answer values changes the first name in RDATA, for each type that has names there."""
     shown = [line.split(" ", 4)[4] for line in Chain("name suffix q q answer value v w", *VALUES).ask("q.")[1:]]
     assert shown == [
         "w.", "w.", "1 w.", '1 2 "u" "s" "!x!y!" w.', "w.", "w.", "w. v. SERIAL 2 3 4 5", "1 2 3 w.", "v. v.", '"v."',
@@ -129,7 +131,6 @@ def test_values_of_every_type() -> None:
 
 
 def test_all_sections_are_rewritten() -> None:
-    """Names are rewritten in the answer, authority and additional sections."""
     records = world.records("b. 5 IN A 10.0.0.1")
     reply = Reply(answer=records, authority=records, additional=records)
     assert Chain("name a b", reply=reply).ask("a.") == [
@@ -138,7 +139,7 @@ def test_all_sections_are_rewritten() -> None:
 
 
 def test_the_ttl_of_an_opt_record_is_its_flags() -> None:
-    """A `ttl` rule also changes the TTL field of the OPT record, which has the DO bit, as in CoreDNS."""
+    """As in CoreDNS, a `ttl` rule also changes the TTL field of the OPT record, which has the DO bit."""
     for bounds, do, expected in (("30", True, False), ("32768-", False, True), ("0-40000", True, True)):
         chain = Chain(f"ttl a {bounds}", reply=Reply(edns=Edns(dnssec_ok=do)))
         reply = world.now(world.handled(chain.rewrite, world.query("a."), chain.follow))
@@ -146,7 +147,7 @@ def test_the_ttl_of_an_opt_record_is_its_flags() -> None:
 
 
 def test_response_codes() -> None:
-    """An rcode rule changes the rcode of any reply. A reply of an rcode alone becomes a full message, and keeps its
+    """An `rcode` rule changes the rcode of any reply. A reply of an rcode only becomes a full message, and keeps its
     error text.
     """
     assert Chain("rcode a NXDOMAIN NOERROR", reply=Reply(Rcode.NXDOMAIN)).ask("a.") == ["NOERROR"]
@@ -158,14 +159,14 @@ def test_response_codes() -> None:
 
 
 def test_which_rules_write_a_bare_response_code() -> None:
-    """A reply of an rcode alone becomes a full message only if a rule that matches is not `continue`."""
+    """A reply of an rcode only becomes a full message if a matching rule is not `continue`."""
     for rules, has_message in (("type A MX", True), ("continue type A MX", False), ("type MX A", False)):
         chain = Chain(rules, reply=rcode_only(Rcode.SERVFAIL))
         assert world.now(world.handled(chain.rewrite, world.query("a."), chain.follow)).has_message is has_message
 
 
 def test_a_dropped_query_stays_dropped() -> None:
-    """A dropped query stays dropped, so response rules do not apply."""
+    """Response rules do not apply, because there is no response."""
     dropped = Reply(dropped=True)
     chain = Chain("rcode a NOERROR REFUSED", reply=dropped)
     assert world.handled(chain.rewrite, world.query("a."), chain.follow) is dropped
@@ -180,7 +181,7 @@ def test_a_dropped_query_stays_dropped() -> None:
     ],
 )
 def test_an_invalid_query_name_is_servfail(rules: str, name: str) -> None:
-    """If rewriting gives an invalid query name, the client gets SERVFAIL, and the chain is not asked."""
+    """The rewritten name is invalid, so the next plugin is not called."""
     chain = Chain(rules)
     reply = world.now(world.handled(chain.rewrite, world.query(name), chain.follow))
     assert (reply.rcode, reply.has_message, chain.queries) == (Rcode.SERVFAIL, False, [])
@@ -188,7 +189,7 @@ def test_an_invalid_query_name_is_servfail(rules: str, name: str) -> None:
 
 
 def test_an_invalid_name_in_the_reply_is_servfail() -> None:
-    """If a rewritten reply has an invalid name, the client gets SERVFAIL. CoreDNS sends no reply."""
+    """The rewritten reply has an invalid name. CoreDNS sends no reply."""
     chain = Chain("name suffix a a answer name (.*) {1}..", "@ 5 IN A 10.0.0.1")
     reply = world.now(world.handled(chain.rewrite, world.query("a."), chain.follow))
     assert (reply.rcode, reply.answer) == (Rcode.SERVFAIL, ())
@@ -212,7 +213,7 @@ def test_reuse_terms_stay() -> None:
 
 
 def test_bounded_ttls_end_the_reply_before_they_go_down() -> None:
-    """With a TTL bound, a reply expires when its TTLs go down, because they may then need other bounds."""
+    """A lower TTL may need another bound, so the reply expires before its TTLs go down."""
     records = world.records("a. 31 IN A 10.0.0.1")
     for rules, expected in (("ttl a 30-", (0.5, UNTIL_CHANGED)), ("rcode a NXDOMAIN NOERROR", (9.0, 0.5))):
         chain = Chain(rules, reply=Reply(answer=records, lifetime=9.0, next_second=0.5))
@@ -221,7 +222,7 @@ def test_bounded_ttls_end_the_reply_before_they_go_down() -> None:
 
 
 def test_changes_of_the_chain_to_header_and_edns_reach_the_clients_query() -> None:
-    """If the rest of the chain changes flags or EDNS of the rewritten query, the client's query is changed as well."""
+    """If a later plugin changes the rewritten query, the client's query gets the same flags and EDNS."""
     chain = Chain("continue name a b")
 
     def follow(query: Query) -> Answer:
@@ -261,9 +262,7 @@ class TestCname:
         ],
     )
     def test_changes_the_target(self, rule: str) -> None:
-        """A `cname` rule changes the target, and the server's answer for it replaces the records after the CNAME
-        record.
-        """
+        """The server's answer for the new target replaces the records after the CNAME record."""
         new = Reply(answer=world.records("new.z. 5 IN A 10.0.0.9"), lifetime=9, dependencies=(("new",),), flags=TC)
         answer, queries = self.run(rule, new)
         reply = world.now(answer)
@@ -272,7 +271,7 @@ class TestCname:
         assert (reply.flags & TC, reply.lifetime, reply.dependencies) == (TC, 9, (("new",),))
 
     def test_waits_for_a_deferred_answer(self) -> None:
-        """If the new target's answer is deferred, the reply is deferred, too."""
+        """If the answer for the new target is deferred, the reply is deferred, too."""
 
         async def later() -> Reply:
             await asyncio.sleep(0)
@@ -286,7 +285,7 @@ class TestCname:
         assert asyncio.run(run()) == ["NOERROR", "a. 5 IN CNAME new.z.", "new.z. 5 IN A 10.0.0.9"]
 
     def test_keeps_the_cname_records_before_it(self) -> None:
-        """CNAME records before the matching one are kept; the later records are replaced."""
+        """The records after the matching CNAME record are replaced."""
         answer, _ = self.run("cname older.z new.z", Reply())
         assert world.summary(world.now(answer)) == ["NOERROR", "a. 5 IN CNAME old.z.", "old.z. 5 IN CNAME new.z."]
 

@@ -1,4 +1,4 @@
-"""How rules of `rewrite` match and change names."""
+"""Matching and changing names in rules of *rewrite*."""
 
 from __future__ import annotations
 
@@ -41,15 +41,15 @@ def test_match(match: Match, name: str, to: str, expected: str | None) -> None:
     ],
 )
 def test_revert_name(text: str, expected: str) -> None:
-    """RevertName replaces the new name by the old one, also as a suffix of longer names."""
+    """RevertName replaces the new name with the old one, also if it is the suffix of a longer name."""
     assert RevertName("new.", "old.")(text) == expected
 
 
 def test_groups_are_replaced_in_the_order_of_their_numbers() -> None:
-    """A replaced group may contain the numbers of later groups, which are then replaced as well, as in CoreDNS."""
+    """As in CoreDNS, a replaced group may contain the numbers of later groups, which are then replaced, too."""
     assert with_groups("{1}-{2}-{3}", ("all", "{2}", "b")) == "b-b-{3}"
 
 
 def test_absolute() -> None:
-    """`absolute` gives a name in lower case with one final dot."""
+    """`absolute` returns a name in lower case with one final dot."""
     assert (absolute("A.b"), absolute("A.b."), absolute("")) == ("a.b.", "a.b.", ".")

@@ -1,4 +1,4 @@
-"""Options of `rewrite` (docs/behaviour/plugins.md#rewrite)."""
+"""The options of *rewrite* (docs/behaviour/plugins.md#rewrite)."""
 
 from __future__ import annotations
 
@@ -105,7 +105,6 @@ DEFAULT_NAME = NameRule(True, Match("exact", "a.b."), "c.d.", True)
     ],
 )
 def test_rules(text: str, rule: Rule) -> None:
-    """Each form of a rule has the expected options."""
     assert world.options("rewrite", f"rewrite {text}").rules == (rule,)
 
 
@@ -162,5 +161,4 @@ def test_rules(text: str, rule: Rule) -> None:
     ],
 )
 def test_rejected_directives(text: str, error: str) -> None:
-    """Each invalid directive is an error with the position of the word at fault."""
     assert world.rejection("rewrite", text).startswith(error)

@@ -1,4 +1,4 @@
-"""The accounts of `rrl` (docs/plugins/rrl.md): classes, networks, metrics."""
+"""The accounts of *rrl* (docs/plugins/rrl.md): classes, networks and metrics."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def limiter(text: str = "responses-per-second 2", **fields: Any) -> Limiter:
     ],
 )
 def test_which_replies_have_the_same_account(one: tuple[Query, Reply], other: tuple[Query, Reply], same: bool) -> None:
-    """The account is the class of the reply, with the name and the type that matter for the class."""
+    """Replies of one class share an account if the class ignores their differences in name and type."""
     found = limiter()
     assert (found.account(*one) == found.account(*other)) is same
 
@@ -80,7 +80,7 @@ def test_errors_before_any_plugin_share_the_account_of_errors() -> None:
     ],
 )
 def test_clients_of_one_network_share_an_account(options: str, one: str, other: str, same: bool) -> None:
-    """Addresses with the same prefix have the same accounts. A mapped address is an IPv4 address."""
+    """An IPv4-mapped address counts as an IPv4 address."""
     found = limiter(f"responses-per-second 1\n {options}")
     account = found.account(query("a.b."), Reply(answer=A))
     assert found.debit(one, account) is Verdict.SEND
@@ -88,7 +88,7 @@ def test_clients_of_one_network_share_an_account(options: str, one: str, other: 
 
 
 def test_each_class_has_its_rate() -> None:
-    """A class with the rate 0 is not limited, and other classes have their own rates."""
+    """A class with the rate 0 is not limited."""
     found = limiter("responses-per-second 1\n nxdomains-per-second 3\n errors-per-second 0")
     sent = {}
     for name, reply in {"a": Reply(answer=A), "n": NXDOMAIN, "e": rcode_only(Rcode.SERVFAIL)}.items():
@@ -98,7 +98,9 @@ def test_each_class_has_its_rate() -> None:
 
 
 def test_queries_of_a_network() -> None:
-    """With `requests-per-second`, queries of a network are dropped over the limit, and admitted again later."""
+    """With `requests-per-second`, queries of a network over the limit are dropped. Later, queries are
+    admitted again.
+    """
     clock, counters = Clock(), Counters()
     found = limiter("requests-per-second 2\n slip-ratio 1\n window 1", clock=clock, counters=counters)
     assert [found.admits(f"192.0.2.{number}") for number in range(4)] == [True, True, False, False]
@@ -116,7 +118,7 @@ def test_without_a_rate_for_queries_all_are_admitted() -> None:
 
 
 def test_report_only() -> None:
-    """With `report-only`, nothing is dropped, and the replies over the limit are counted."""
+    """With `report-only`, replies over the limit are counted and sent."""
     counters = Counters()
     found = limiter("responses-per-second 1\n requests-per-second 1\n report-only", counters=counters)
     account = found.account(query("a.b."), Reply(answer=A))
@@ -131,7 +133,7 @@ def test_report_only() -> None:
 
 
 def test_the_number_of_label_values_is_bounded() -> None:
-    """Addresses beyond MAX_CLIENTS are counted together, so that a flood of addresses adds no further time series."""
+    """Addresses beyond MAX_CLIENTS are counted together, so a flood of addresses adds no time series."""
     counters = Counters()
     found = limiter("responses-per-second 1\n slip-ratio 1", counters=counters)
     account = found.account(query("a.b."), Reply(answer=A))

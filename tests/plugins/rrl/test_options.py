@@ -1,4 +1,4 @@
-"""The options of `rrl` (docs/plugins/rrl.md)."""
+"""The options of *rrl* (docs/plugins/rrl.md)."""
 
 from __future__ import annotations
 
@@ -46,13 +46,13 @@ def rates(usual: float, **others: float) -> tuple[float, ...]:
     ],
 )  # fmt: skip
 def test_reads(text: str, fields: dict[str, Any]) -> None:
-    """Reads the options, with the defaults of the external plugin."""
+    """The defaults are those of CoreDNS's external plugin."""
     options = world.options("rrl", text)
     assert {name: getattr(options, name) for name in fields} == fields
 
 
 def test_words_without_effect() -> None:
-    """A second directive and a word that is no zone each get a warning."""
+    """A second directive, and a word that is not a zone, each cause a warning."""
     warnings = world.options("rrl", "rrl a..b\nrrl {\n window 1\n}").warnings
     assert [line.partition(" - ")[2] for line in warnings] == [
         "'a..b' is not a zone and is ignored; no zone is left",
@@ -79,5 +79,4 @@ def test_words_without_effect() -> None:
     ],
 )
 def test_rejects(text: str, message: str) -> None:
-    """A wrong option is an error."""
     assert message in world.rejection("rrl", f"rrl {{\n {text}\n}}")

@@ -1,4 +1,4 @@
-"""The handler of `template` (docs/behaviour/plugins.md#template)."""
+"""The handler of *template* (docs/behaviour/plugins.md#template)."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ def run(text: str, name: str = "a.z.", rtype: str = "A", counters: Counters | No
 
 
 def summary(*given: object, **fields: object) -> list[str]:
-    """Asks the *template* directives, and returns the reply as text lines."""
+    """Returns the reply of the *template* directives as text lines."""
     return world.summary(world.now(run(*given, **fields)))  # type: ignore[arg-type]
 
 
 def test_a_reply_with_all_sections() -> None:
-    """The reply has all sections and AA, is valid until a change, and each use is counted."""
+    """The reply has AA, and is valid until a change. Each use is counted."""
     counters = Counters()
     answers = '"{{ .Name }} A 10.0.0.1" "x.{{ .Name }} 5 IN A 10.0.0.2"'
     text = f'template IN A {{\n answer {answers}\n additional "b A 10.0.0.3"\n authority {SOA}\n}}'
@@ -63,7 +63,7 @@ def test_a_reply_with_all_sections() -> None:
     ],
 )
 def test_zone_class_and_type(text: str, name: str, rtype: str, rclass: int, applies: bool) -> None:
-    """A query that does not match zone, class and type goes to the next plugin, with and without `fallthrough`."""
+    """A query for another zone, class or type goes to the next plugin, even without `fallthrough`."""
     answer = run(text, name, rtype, rclass=rclass)
     assert (answer is not NEXT_PLUGIN) is applies
 
@@ -92,7 +92,7 @@ def test_conditions(lines: str, rcode: str) -> None:
 
 
 def test_a_rule_that_falls_through() -> None:
-    """If a rule falls through, the next *template* rule is tried."""
+    """The next *template* rule is tried."""
     text = "template IN A {\n match ^b\n fallthrough\n}\ntemplate ANY ANY {\n rcode NXDOMAIN\n}\ntemplate IN A {\n rcode REFUSED\n}"
     assert summary(text) == ["NXDOMAIN"]
 
@@ -129,7 +129,7 @@ def test_data(text: str, expected: str) -> None:
 
 
 def test_class_and_type_of_queries_for_any() -> None:
-    """If the query's class or type is ANY, the template sees those of the rule. A type without a mnemonic is an empty
+    """If the query's class or type is ANY, the template gets those of the rule. A type without a mnemonic is an empty
     text.
     """
     text = 'template IN ANY {\n answer "x. TXT [{{ .Class }}{{ .Type }}]"\n}'
@@ -157,7 +157,7 @@ def test_class_and_type_of_queries_for_any() -> None:
     ],
 )
 def test_replies_that_depend_on_more_than_the_packet_are_not_reused(lines: str, per_client: bool) -> None:
-    """If a template or a condition uses the client, the reply is for this client, even if the rule falls through."""
+    """If a template or a condition uses the client, the reply is for this client only."""
     reply = world.now(run(f"template IN A {{\n{lines}\n}}"))
     assert reply.scope == (CacheScope.CLIENT if per_client else CacheScope.SHARED)
     assert reply.lifetime == (NOT_REUSABLE if per_client else UNTIL_CHANGED)
@@ -181,9 +181,7 @@ def test_extended_errors() -> None:
     ],
 )
 def test_templates_that_fail(section: str, text: str, metric: str) -> None:
-    """If a template cannot be rendered or makes no record, the reply is SERVFAIL with an error, and the failure is
-    counted.
-    """
+    """If a template cannot be rendered or makes no record, the reply is SERVFAIL. The failure is counted."""
     counters = Counters()
     reply = world.now(run(f'template IN A {{\n {section} "{text}"\n}}', counters=counters))
     assert (reply.rcode, reply.has_message, bool(reply.error)) == (Rcode.SERVFAIL, False, True)
@@ -209,7 +207,9 @@ class TestCname:
         return run(self.CONFIG, rtype=rtype, ask=ask), queries
 
     def test_is_followed(self) -> None:
-        """The reply has the server's answer for the target after the CNAME record, with its reuse terms."""
+        """The server's answer for the target comes after the CNAME record. The reply gets the reuse terms of the
+        answer.
+        """
         answer, queries = self.run(self.FOUND)
         reply = world.now(answer)
         assert (world.summary(reply), queries) == (["NOERROR", *self.ANSWER], ["b.z. A"])
@@ -230,7 +230,9 @@ class TestCname:
         assert asyncio.run(wait()) == ["NOERROR", *self.ANSWER]
 
     def test_is_not_followed(self) -> None:
-        """A CNAME record is not followed for other query types. If the target's query is dropped, nothing is added."""
+        """A CNAME record is not followed for other query types. If the query for the target is dropped, nothing is
+        added.
+        """
         for found, rtype in ((self.FOUND, "TXT"), (Reply(dropped=True), "A")):
             answer, queries = self.run(found, rtype)
             assert world.summary(world.now(answer)) == ["NOERROR", self.ANSWER[0], self.ANSWER[2]]

@@ -1,4 +1,4 @@
-"""Options of `template` (docs/behaviour/plugins.md#template)."""
+"""The options of *template* (docs/behaviour/plugins.md#template)."""
 
 from __future__ import annotations
 
@@ -59,7 +59,6 @@ NAMES = {*FUNCTIONS, GROUP_FUNCTION}
     ],
 )
 def test_rules(text: str, rule: Rule) -> None:
-    """Each form of the directive has the expected rule."""
     assert world.options("template", f"template {text}", zones="z").rules == (rule,)
 
 
@@ -91,5 +90,4 @@ def test_rules(text: str, rule: Rule) -> None:
     ],
 )
 def test_rejected_directives(text: str, error: str) -> None:
-    """Each invalid directive is an error with the position of the word at fault."""
     assert world.rejection("template", text).startswith(error)

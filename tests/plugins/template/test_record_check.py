@@ -1,4 +1,4 @@
-"""Warnings at the start about templates that produce no valid record (docs/plugins/template.md)."""
+"""Warnings at the start about templates that make no valid record (docs/plugins/template.md)."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.support import world
 def test_templates_that_make_no_record_are_warned_of(
     answer: str, warning: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A template that makes no record causes a warning with its position; the start continues."""
+    """The warning has the position of the template, and the start continues."""
     options = world.options(
         "template", f'template IN ANY example.org {{\n authority "{{{{ .Zone }}}} 60 IN NS ns."\n answer "{answer}"\n}}'
     )
@@ -36,7 +36,7 @@ def test_templates_that_make_no_record_are_warned_of(
 
 
 def test_the_root_zone_has_names_too(caplog: pytest.LogCaptureFixture) -> None:
-    """A rule for the root zone is checked with a valid sample name, so it causes no warning."""
+    """The sample name for the root zone must be valid, so that no wrong warning is written."""
     options = world.options("template", 'template IN TXT . {\n answer "{{ .Name }} 60 IN TXT x"\n}')
     assert gather(options, {}) == {}
     assert not caplog.records

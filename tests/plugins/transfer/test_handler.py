@@ -1,4 +1,4 @@
-"""The plugin `transfer`: which clients get a zone, in which form, and notifications
+"""The plugin *transfer*: permitted clients, forms of a transfer, and notifications
 (docs/behaviour/plugins.md#transfer).
 """
 
@@ -37,7 +37,6 @@ class Source:
     name = "source"
 
     def __init__(self) -> None:
-        """Records the calls of `transfer`."""
         self.calls: list[tuple[bytes, int]] = []
 
     def transfer(self, zone: bytes, serial: int) -> ZoneOffer | None:
@@ -57,13 +56,13 @@ class NoSource(Plugin):
 
 
 def plugin(text: str = "transfer example.org {\n to *\n}", source: Source | None = None) -> Transfer:
-    """Returns the plugin, in a block with a plugin without zones and one with a zone."""
+    """Returns the plugin. Its block has a plugin without zones, and a plugin with a zone."""
     peers: tuple[Any, ...] = (NoSource(None, world.environment()), source or Source())
     return Transfer(world.options("transfer", text), world.environment(peers=lambda _: peers))
 
 
 def ask(handler: Transfer, rtype: str = "AXFR", name: str = "example.org.", **fields: Any) -> Reply:
-    """Asks the plugin as a client over TCP, and returns the reply."""
+    """Queries the plugin as a client over TCP, and returns the reply."""
     return world.now(
         handler.handle(world.query(name, rtype, **{"client": TCP, **fields}), world.following(NEXT_PLUGIN))
     )
@@ -84,7 +83,7 @@ def sent(reply: Reply) -> list[str]:
     ],
 )
 def test_a_zone_is_sent_between_its_soas(rtype: str, serial: int | None) -> None:
-    """The records are sent between two SOA records. AA is set, RD and CD are copied, and the reply is not reused."""
+    """AA is set, RD and CD are copied, and the reply is not reused."""
     source = Source()
     reply = ask(plugin(source=source), rtype, "Example.ORG.", serial=serial, flags=RD | CD)
     assert (reply.rcode, reply.flags, reply.lifetime) == (Rcode.NOERROR, AA | RD | CD, NOT_REUSABLE)
@@ -93,7 +92,7 @@ def test_a_zone_is_sent_between_its_soas(rtype: str, serial: int | None) -> None
 
 
 def test_ixfr_of_a_current_zone_is_its_soa() -> None:
-    """The answer is one message with the SOA record and without AA, as in CoreDNS."""
+    """As in CoreDNS, the answer is one message with the SOA record, and without AA."""
     assert ask(plugin(), "IXFR", serial=7) == Reply(flags=RD, answer=(SOA,))
 
 
@@ -114,7 +113,7 @@ def test_ixfr_of_a_current_zone_is_its_soa() -> None:
     ],
 )
 def test_queries_without_a_transfer(fields: dict[str, Any], expected: Reply) -> None:
-    """A query without a transfer gets REFUSED or SERVFAIL, or goes to the next plugin."""
+    """The query gets REFUSED or SERVFAIL, or goes to the next plugin."""
     assert ask(plugin(), **fields) == expected
 
 
@@ -131,20 +130,20 @@ def test_queries_without_a_transfer(fields: dict[str, Any], expected: Reply) -> 
     ],
 )
 def test_clients_of_to_get_the_zone(to: str, client: str, *, allowed: bool) -> None:
-    """Clients in `to` get the zone; others are refused."""
+    """Clients that are not in `to` are refused."""
     reply = ask(plugin(f"transfer example.org {{\n to {to}\n}}"), client=msgspec.structs.replace(TCP, address=client))
     assert (reply.stream is not None) == allowed
     assert allowed or reply == Reply(rcode=Rcode.REFUSED, flags=RD)
 
 
 def test_the_longest_zone_decides() -> None:
-    """The longest zone that matches is decisive, whatever the order of the rules."""
+    """The order of the rules does not matter."""
     rules = "transfer . {\n to *\n}\ntransfer example.org {\n to 192.0.2.9\n}\ntransfer org {\n to *\n}"
     assert ask(plugin(rules)).rcode == Rcode.REFUSED
 
 
 def test_active_transfers_are_bounded() -> None:
-    """A transfer above MAX_TRANSFERS gets SERVFAIL. One that has been sent or closed does not count."""
+    """A transfer above MAX_TRANSFERS gets SERVFAIL. Transfers that were sent or closed do not count."""
     handler = plugin()
     streams = [ask(handler).stream for _ in range(MAX_TRANSFERS)]
     for stream in streams:
@@ -157,7 +156,7 @@ def test_active_transfers_are_bounded() -> None:
 
 
 async def notified(to: str, *, zone: str = "example.org.", source: str = "") -> None:
-    """Notifies the addresses, and waits for the end of it."""
+    """Notifies the addresses, and waits until this is done."""
     handler = plugin(f"transfer example.org {{\n to {to}\n {source}\n}}")
     handler.notify(names.from_text(zone))
     for task in tuple(handler._tasks):
@@ -165,9 +164,7 @@ async def notified(to: str, *, zone: str = "example.org.", source: str = "") -> 
 
 
 async def test_each_address_is_notified() -> None:
-    """Each address gets a NOTIFY message for the SOA record with AA set (RFC 1996 §3), from the given source
-    address.
-    """
+    """NOTIFY has the SOA record's question, and AA (RFC 1996 §3). The source address can be configured."""
     async with ScriptedUpstream() as one, ScriptedUpstream() as other:
         await notified(f"* 127.0.0.1:{one.port} 127.0.0.1:{other.port}", source="source 127.0.0.1")
         for upstream in (one, other):
@@ -177,7 +174,7 @@ async def test_each_address_is_notified() -> None:
 
 
 async def test_notify_is_tried_three_times(caplog: pytest.LogCaptureFixture) -> None:
-    """After three NOTIFY messages without success, a warning names the address that did not accept them."""
+    """After three attempts, a warning names the address that did not accept the NOTIFY."""
     async with ScriptedUpstream(answer(rcode=Rcode.REFUSED)) as upstream:
         with caplog.at_level(logging.WARNING):
             await notified(f"127.0.0.1:{upstream.port}")
@@ -186,7 +183,6 @@ async def test_notify_is_tried_three_times(caplog: pytest.LogCaptureFixture) -> 
 
 
 async def test_zones_without_a_rule_have_no_notifications() -> None:
-    """Notifications are sent only for zones with a *transfer* rule."""
     async with ScriptedUpstream() as upstream:
         await notified(f"127.0.0.1:{upstream.port}", zone="example.net.")
         assert upstream.asked == []

@@ -1,4 +1,4 @@
-"""The options of `transfer`."""
+"""The options of *transfer*."""
 
 from __future__ import annotations
 
@@ -37,12 +37,10 @@ from tests.support.world import options, rejection
     ],
 )
 def test_lines(text: str, rule: Rule) -> None:
-    """Each valid directive has the expected rule."""
     assert options("transfer", text, zones="example.org") == Options((rule,))
 
 
 def test_several_directives() -> None:
-    """Each directive is a separate rule."""
     found = options("transfer", "transfer a {\n to *\n}\ntransfer b {\n to *\n}")
     assert [rule.zones for rule in found.rules] == [("a.",), ("b.",)]
 
@@ -74,5 +72,4 @@ def test_several_directives() -> None:
     ],
 )
 def test_rejected_directives(text: str, message: str) -> None:
-    """Each invalid directive is an error with the position of the word at fault."""
     assert rejection("transfer", text) == message

@@ -1,4 +1,4 @@
-"""Access to the API server: the files of a Pod, kubeconfigs, an endpoint with TLS."""
+"""Access to the API server: the files of a Pod, kubeconfigs, and endpoints with TLS."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ LOG = logging.getLogger("credentials-test")
 
 
 def kubeconfig(folder: Path, user: dict[str, Any], **cluster: Any) -> str:
-    """Writes a kubeconfig with two contexts, `here` and `other`, for different servers. Returns its path."""
+    """Writes a kubeconfig, and returns its path. Its contexts `here` and `other` are for different servers."""
     config = {
         "apiVersion": "v1",
         "kind": "Config",
@@ -58,7 +58,7 @@ async def access(options: WatchOptions) -> Access:
 
 
 async def test_kubeconfig_with_a_token(tmp_path: Path) -> None:
-    """The token is taken from the kubeconfig's current context, or from the context that the option names."""
+    """The token is that of the current context, or of the context that the option names."""
     path = kubeconfig(tmp_path, {"token": "secret"})
     found = await access(WatchOptions(kubeconfig=path))
     assert (found.url, found.headers, found.host, found.local) == (
@@ -71,8 +71,8 @@ async def test_kubeconfig_with_a_token(tmp_path: Path) -> None:
     assert (other.url, other.local) == ("http://10.0.0.9:2", False)
 
 
-async def test_what_is_edited_counts_after_a_while(tmp_path: Path) -> None:
-    """A changed kubeconfig takes effect after `REFRESH` seconds, without a restart. It is not read for each request."""
+async def test_a_changed_kubeconfig_takes_effect_after_refresh(tmp_path: Path) -> None:
+    """Within `REFRESH` seconds, the kubeconfig is not read again. No restart is needed."""
     clock = world.Clock()
     credentials = Credentials(WatchOptions(kubeconfig=kubeconfig(tmp_path, {"token": "old"})), clock=clock, log=LOG)
     await credentials.access()
@@ -83,9 +83,7 @@ async def test_what_is_edited_counts_after_a_while(tmp_path: Path) -> None:
 
 
 async def test_an_exec_plugin(tmp_path: Path) -> None:
-    """An exec plugin is run once, and again if its token is refused or old, but not more often than every few
-    seconds.
-    """
+    """An exec plugin is run again if its token is refused or old, but not more often than every few seconds."""
     count = tmp_path / "count"
     script = tmp_path / "plugin"
     status = '{"apiVersion":"client.authentication.k8s.io/v1","kind":"ExecCredential","status":{"token":"t%d"}}'
@@ -112,9 +110,7 @@ async def test_an_exec_plugin(tmp_path: Path) -> None:
 
 
 async def test_a_kubeconfig_is_read_again_when_one_of_its_files_has_changed(tmp_path: Path) -> None:
-    """The kubeconfig is loaded again only if it or a file that it names has changed, because loading it starts a
-    process.
-    """
+    """Loading a kubeconfig starts a process, so it is done only after a change."""
     (tmp_path / "token").write_text("old")
     clock = world.Clock()
     credentials = Credentials(
@@ -132,7 +128,7 @@ async def test_a_kubeconfig_is_read_again_when_one_of_its_files_has_changed(tmp_
 
 
 async def test_a_kubeconfig_with_its_authority_in_it(tmp_path: Path) -> None:
-    """A CA certificate may be inside the kubeconfig. The SSL context is kept while the CA stays the same."""
+    """The SSL context is kept while the CA certificate stays the same."""
     authority = Path(ssl.get_default_verify_paths().cafile or "/etc/ssl/certs/ca-certificates.crt").read_bytes()
     data = {"certificate-authority-data": base64.b64encode(authority).decode(), "server": "https://127.0.0.1:1"}
     credentials = Credentials(
@@ -147,7 +143,7 @@ async def test_a_kubeconfig_with_its_authority_in_it(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", [None, ""], ids=["missing", "empty"])
 async def test_a_pod_without_a_token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str | None) -> None:
-    """A Pod without a token, or with an empty one, gets an error of one line."""
+    """The error is one line. An empty token is an error, too."""
     if text is not None:
         (tmp_path / "token").write_text(text)
     monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "fd00::1")
@@ -157,7 +153,7 @@ async def test_a_pod_without_a_token(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 async def test_inside_a_pod(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In a Pod, the token and CA files of the service account are used, and a rotated token is read again."""
+    """The files of the service account are used. A rotated token is read again."""
     (tmp_path / "ca.crt").write_text(
         Path(ssl.get_default_verify_paths().cafile or "/etc/ssl/certs/ca-certificates.crt").read_text()
     )
@@ -176,8 +172,8 @@ async def test_inside_a_pod(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert again.ssl is found.ssl
 
 
-async def test_the_origin_tells_clusters_apart(tmp_path: Path) -> None:
-    """Clusters differ by API address and CA certificates, so another CA at the same address is another cluster."""
+async def test_the_origin_has_the_address_and_the_ca(tmp_path: Path) -> None:
+    """Another CA certificate at the same address means another cluster."""
     text = Path(ssl.get_default_verify_paths().cafile or "/etc/ssl/certs/ca-certificates.crt").read_text()
     ends = [part + "-----END CERTIFICATE-----\n" for part in text.split("-----END CERTIFICATE-----\n")][:3]
     origins = []
@@ -192,7 +188,7 @@ async def test_the_origin_tells_clusters_apart(tmp_path: Path) -> None:
 
 
 async def test_not_inside_a_pod(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Outside of a Pod, the error names the options for use outside a cluster."""
+    """The error names the options for use outside a cluster."""
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
     with pytest.raises(SourceError, match=r"unable to load in-cluster configuration.*outside a cluster use kubeconfig"):
         await access(WatchOptions())
@@ -207,7 +203,7 @@ async def test_not_inside_a_pod(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 async def test_an_endpoint(endpoint: str, url: str) -> None:
-    """`endpoint` may be given with or without a scheme."""
+    """The scheme of `endpoint` is optional."""
     assert (await access(WatchOptions(endpoint=endpoint))).url == url
 
 
@@ -219,7 +215,7 @@ async def test_an_endpoint(endpoint: str, url: str) -> None:
     ],
 )
 async def test_a_kubeconfig_that_is_wrong(tmp_path: Path, text: str, error: str) -> None:
-    """An invalid kubeconfig is an error of one line with its path."""
+    """The error is one line with the path."""
     path = tmp_path / "kubeconfig"
     path.write_text(text)
     with pytest.raises(SourceError) as raised:
@@ -237,7 +233,7 @@ async def test_an_authority_in_a_kubeconfig_that_is_no_certificate(tmp_path: Pat
 
 
 async def test_keys_in_a_kubeconfig_are_not_written_to_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A client key whose text is in the kubeconfig reaches OpenSSL through a file in memory."""
+    """OpenSSL reads a key from a file in memory."""
 
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("a temporary file")
@@ -263,9 +259,7 @@ async def test_keys_in_a_kubeconfig_are_not_written_to_disk(monkeypatch: pytest.
 async def test_files_that_hang_leave_the_last_access_in_use(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """If the token file hangs, the last token stays in use, with one warning. The new one is used once it can be
-    read.
-    """
+    """While the token file hangs, the last token is used, with one warning."""
     monkeypatch.setattr(credentials_module, "LATER_WAIT", 0.01)
     monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.96.0.1")
     monkeypatch.setenv("KUBERNETES_SERVICE_PORT", "443")
@@ -292,9 +286,7 @@ async def test_files_that_hang_leave_the_last_access_in_use(
 
 
 async def test_files_that_hang_at_the_start_are_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Credential files that cannot be read in time at the start are an error, because there are no earlier
-    credentials.
-    """
+    """At a start there are no earlier credentials."""
     monkeypatch.setattr(credentials_module, "FIRST_LIMIT", 0.01)
     os.mkfifo(tmp_path / "ca.crt")
     options = WatchOptions(endpoint="https://a", tls=(str(tmp_path / "ca.crt"),) * 3)

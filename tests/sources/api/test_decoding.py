@@ -1,4 +1,4 @@
-"""The JSON of the API server, decoded and trimmed."""
+"""Decoding the JSON of the API server, and removing the fields that svcdns does not need."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ SLICES = ItemDecoder(decoding.ApiSlice, decoding.endpoint_slice)
 META = {"namespace": "d", "name": "x", "resourceVersion": "7"}
 
 
-def kept(decoder: ItemDecoder, **fields: Any) -> object:
-    """Returns the trimmed object."""
+def decode(decoder: ItemDecoder, **fields: Any) -> object:
+    """Returns the object with the needed fields."""
     metadata = META | fields.pop("metadata", {})
     return decoder.object(msgspec.Raw(json.dumps({"metadata": metadata, **fields}).encode())).trimmed
 
@@ -78,7 +78,7 @@ def kept(decoder: ItemDecoder, **fields: Any) -> object:
 )
 def test_services(fields: dict[str, Any], expected: Service) -> None:
     """A Service keeps only the fields that its records need."""
-    assert kept(SERVICES, **fields) == expected
+    assert decode(SERVICES, **fields) == expected
 
 
 @pytest.mark.parametrize(
@@ -121,42 +121,43 @@ def test_services(fields: dict[str, Any], expected: Service) -> None:
 )
 def test_slices(fields: dict[str, Any], expected: EndpointSlice) -> None:
     """A decoded EndpointSlice has only the ready endpoints."""
-    assert kept(SLICES, **fields) == expected
+    assert decode(SLICES, **fields) == expected
 
 
 def test_other_kinds() -> None:
-    """Slices with zones, imported slices, Namespaces and Pods are decoded with the fields that are needed."""
     endpoint = [{"addresses": ["10.0.0.1"], "zone": "z", "targetRef": {"name": "p"}}]
     zonal = ItemDecoder(decoding.ApiSlice, partial(decoding.endpoint_slice, zones=True, targets=False))
-    assert kept(zonal, endpoints=endpoint) == EndpointSlice(
+    assert decode(zonal, endpoints=endpoint) == EndpointSlice(
         "d", "x", "", PLACEHOLDER_PORTS, (Endpoint("10.0.0.1", zone="z"),)
     )
     labels = {decoding.IMPORTED_SERVICE_LABEL: "s", decoding.SOURCE_CLUSTER_LABEL: "c"}
     imported = ItemDecoder(decoding.ApiSlice, partial(decoding.imported_slice, targets=False))
-    assert kept(imported, metadata={"labels": labels}, endpoints=endpoint) == ImportedSlice(
+    assert decode(imported, metadata={"labels": labels}, endpoints=endpoint) == ImportedSlice(
         "d", "x", "s", PLACEHOLDER_PORTS, (Endpoint("10.0.0.1"),), "c"
     )
-    assert kept(ItemDecoder(decoding.ApiNamespace, decoding.namespace)) == Namespace("x")
+    assert decode(ItemDecoder(decoding.ApiNamespace, decoding.namespace)) == Namespace("x")
     pods = ItemDecoder(decoding.ApiPod, decoding.pod)
-    assert kept(pods, status={"podIP": "10.0.0.1"}) == Pod("d", "x", "10.0.0.1")
-    assert kept(pods, metadata={"deletionTimestamp": "2026-01-01T00:00:00Z"}) is None
+    assert decode(pods, status={"podIP": "10.0.0.1"}) == Pod("d", "x", "10.0.0.1")
+    assert decode(pods, metadata={"deletionTimestamp": "2026-01-01T00:00:00Z"}) is None
     clients = ItemDecoder(decoding.ApiPod, partial(decoding.pod, clients=True))
     addresses = {"podIP": "10.0.0.1", "podIPs": [{"ip": "10.0.0.1"}, {"ip": "fd00::1"}]}
-    assert kept(clients, status=addresses) == Pod("d", "x", "10.0.0.1", ("fd00::1",))
-    assert kept(clients, spec={"hostNetwork": True}, status=addresses) == Pod("d", "x", "10.0.0.1", ("fd00::1",), True)
-    assert kept(pods, spec={"hostNetwork": True}, status=addresses) == Pod("d", "x", "10.0.0.1")
-    assert kept(clients, spec=None, status=None) == Pod("d", "x")
+    assert decode(clients, status=addresses) == Pod("d", "x", "10.0.0.1", ("fd00::1",))
+    assert decode(clients, spec={"hostNetwork": True}, status=addresses) == Pod(
+        "d", "x", "10.0.0.1", ("fd00::1",), True
+    )
+    assert decode(pods, spec={"hostNetwork": True}, status=addresses) == Pod("d", "x", "10.0.0.1")
+    assert decode(clients, spec=None, status=None) == Pod("d", "x")
     labelled = ItemDecoder(decoding.ApiNamespace, partial(decoding.namespace, labels=True))
-    assert kept(labelled, metadata={"labels": {"b": "2", "a": "1"}}) == Namespace("x", "", (("a", "1"), ("b", "2")))
-    assert kept(labelled) == Namespace("x")
+    assert decode(labelled, metadata={"labels": {"b": "2", "a": "1"}}) == Namespace("x", "", (("a", "1"), ("b", "2")))
+    assert decode(labelled) == Namespace("x")
     imports = ItemDecoder(decoding.ApiServiceImport, decoding.service_import)
-    assert kept(imports, spec={"type": "Headless", "ips": ["10.0.0.1"]}) == ServiceImport(
+    assert decode(imports, spec={"type": "Headless", "ips": ["10.0.0.1"]}) == ServiceImport(
         "d", "x", headless=True, ips=("10.0.0.1",)
     )
 
 
-def test_one_odd_item_does_not_spoil_its_page() -> None:
-    """One item of a wrong shape is left out and counted."""
+def test_an_item_of_a_wrong_shape_is_left_out() -> None:
+    """The item is counted. The other items of the page are used."""
     page = {
         "metadata": {"resourceVersion": "9", "continue": "t"},
         "items": [{"metadata": META}, {"metadata": 5}, {"metadata": META}],
@@ -166,8 +167,8 @@ def test_one_odd_item_does_not_spoil_its_page() -> None:
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b'{"items": []}', b'{"metadata": {}, "items": 5}'])
-def test_what_is_no_page(body: bytes) -> None:
-    """A body that is no page of a list raises an error, so that the reflector lists again."""
+def test_a_body_that_is_not_a_page_is_an_error(body: bytes) -> None:
+    """The error makes the reflector list again."""
     with pytest.raises(msgspec.DecodeError):
         SERVICES.page(body)
 
@@ -177,12 +178,12 @@ def test_what_is_no_page(body: bytes) -> None:
     [("2026-01-02T03:04:05Z", 1767323045.0), ("2026-01-02T04:04:05.5+01:00", 1767323045.5), (None, 0.0)],
 )
 def test_trigger_time(text: str | None, seconds: float) -> None:
-    """The trigger time is read in RFC 3339 form; without the annotation it is 0."""
+    """The annotation has RFC 3339 form. Without the annotation, the trigger time is 0."""
     assert decoding.trigger_time({decoding.TRIGGER_TIME_ANNOTATION: text} if text else None) == seconds
 
 
 @pytest.mark.parametrize("text", ["", "yesterday", "2026-01-02T03:04:05"])
 def test_a_trigger_time_that_cannot_be_read(text: str) -> None:
-    """A trigger time that cannot be parsed raises ValueError."""
+    """ValueError is raised."""
     with pytest.raises(ValueError, match=r"time zone|format"):
         decoding.trigger_time({decoding.TRIGGER_TIME_ANNOTATION: text})

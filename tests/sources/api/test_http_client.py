@@ -1,4 +1,4 @@
-"""The HTTP client, against a server on loopback that sends the octets of the test."""
+"""The HTTP client, against a server on loopback that sends octets given by the test."""
 
 from __future__ import annotations
 
@@ -31,7 +31,6 @@ class Scripted:
         self.port = 0
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Serves one connection."""
         self.connections += 1
         try:
             while True:
@@ -53,16 +52,12 @@ class Scripted:
 
     @property
     def url(self) -> str:
-        """The URL of the server, without TLS."""
         return f"http://127.0.0.1:{self.port}"
 
 
 @asynccontextmanager
 async def scripted(*script: bytes, tls: ssl.SSLContext | None = None, at_once: bool = True) -> AsyncIterator[Scripted]:
-    """Returns a context manager that runs a scripted server.
-
-    With `at_once`, TLS is negotiated when a connection begins.
-    """
+    """Runs a scripted server. With `at_once`, a connection begins with TLS."""
     made = Scripted(*script, tls=tls)
     server = await asyncio.start_server(made.serve, "127.0.0.1", 0, ssl=tls if at_once else None)
     made.port = server.sockets[0].getsockname()[1]
@@ -74,7 +69,7 @@ async def scripted(*script: bytes, tls: ssl.SSLContext | None = None, at_once: b
 
 @pytest.fixture
 async def session() -> AsyncIterator[Session]:
-    """A session that ignores the proxies in environment variables."""
+    """Yields a session that ignores the proxies in environment variables."""
     made = Session()
     yield made
     await made.close()
@@ -89,7 +84,7 @@ async def get(
 
 
 async def test_a_request(session: Session) -> None:
-    """The request has the path and query of the URL, the header fields of the caller, and a Host field."""
+    """The request has the path and query of the URL, the caller's header fields, and a Host field."""
     async with scripted(OK) as server:
         response, body = await get(session, Target(server.url + "/prefix/api"), labelSelector="a=b,c")
     assert (response.status, response.reason, body) == (200, "OK", b"ok")
@@ -99,7 +94,7 @@ async def test_a_request(session: Session) -> None:
 
 
 async def test_user_and_password_of_a_url(session: Session) -> None:
-    """User and password of a URL are sent as basic credentials, and are not part of the Host field."""
+    """They are sent as basic credentials, and not in the Host field."""
     async with scripted(OK) as server:
         await get(session, Target(f"http://us%65r:word@127.0.0.1:{server.port}/"))
     assert "Authorization: Basic dXNlcjp3b3Jk\r\n" in server.requests[0]
@@ -122,13 +117,13 @@ async def test_user_and_password_of_a_url(session: Session) -> None:
     ],
 )
 async def test_bodies(session: Session, response: bytes, body: bytes) -> None:
-    """A body is read to its end, however the response marks the end."""
+    """The end of a body may be marked by a length, by chunks or by the end of the connection."""
     async with scripted(response) as server:
         assert (await get(session, Target(server.url)))[1] == body
 
 
 async def test_pieces_arrive_as_they_are_sent(session: Session) -> None:
-    """A piece of a body, such as an event of a watch, is returned before the next one is sent."""
+    """An event of a watch must be returned before the server sends the next event."""
     chunks = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nfirst\r\n"
     async with (
         scripted(chunks) as server,
@@ -141,7 +136,6 @@ async def test_pieces_arrive_as_they_are_sent(session: Session) -> None:
 
 
 async def test_a_large_body(session: Session) -> None:
-    """A body larger than the buffer arrives whole."""
     body = bytes(range(256)) * 8192
     head = f"HTTP/1.1 200 OK\r\nContent-Length: {len(body)}\r\n\r\n".encode()
     chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n0\r\n\r\n" % (len(body), body)
@@ -152,7 +146,7 @@ async def test_a_large_body(session: Session) -> None:
 
 
 async def test_a_connection_is_used_again(session: Session) -> None:
-    """A connection is used again only after a whole body, and only for the same target."""
+    """The body must have been read to its end, and the target must be the same."""
     async with scripted(OK, OK, OK, OK, OK) as server:
         for path in ("/a", "/a"):
             await get(session, Target(server.url + path))
@@ -174,7 +168,7 @@ async def test_a_connection_is_used_again(session: Session) -> None:
     ],
 )
 async def test_a_connection_that_is_not_used_again(session: Session, response: bytes) -> None:
-    """A connection is not used again if the response says so, or if octets follow the body."""
+    """The response says that the connection is to be closed, or octets follow the body."""
     async with scripted(response, OK) as server:
         for _ in range(2):
             assert (await get(session, Target(server.url)))[1] == b"ok"
@@ -182,7 +176,7 @@ async def test_a_connection_that_is_not_used_again(session: Session, response: b
 
 
 async def test_an_old_connection_is_not_used_again(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A connection that was unused for long is not used again, because the server may be closing it."""
+    """After a long time without a request, the server may be closing the connection."""
     monkeypatch.setattr(http_client, "IDLE_TIMEOUT", -1.0)
     async with scripted(OK, OK) as server:
         for _ in range(2):
@@ -228,9 +222,7 @@ async def test_wrong_responses(session: Session, response: bytes, reason: str) -
 
 
 async def test_silence(session: Session) -> None:
-    """If the server sends no header, or stops in the middle of a body, a TimeoutError is raised after the time
-    limit.
-    """
+    """If the server sends nothing for a time, TimeoutError is raised: before a header, or in a body."""
     async with scripted(b"", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nok") as server:
         with pytest.raises(TimeoutError):
             await get(session, Target(server.url), head=0.05)
@@ -240,7 +232,7 @@ async def test_silence(session: Session) -> None:
 
 @pytest.mark.parametrize("value", ["a\r\nX: b", "a\0"])
 async def test_a_header_field_with_a_control_character(session: Session, value: str) -> None:
-    """A header value with a control character is not sent, so that a token from a file cannot add header fields."""
+    """The request is not sent. Otherwise a token from a file could add header fields."""
     async with scripted(OK) as server:
         with pytest.raises(ResponseError, match="cannot be sent"):
             async with session.get(Target(server.url), {}, {"Authorization": value}, head=5.0, silence=5.0):
@@ -249,7 +241,7 @@ async def test_a_header_field_with_a_control_character(session: Session, value: 
 
 
 async def test_a_refused_connection(session: Session) -> None:
-    """If a connection is refused, the error names the address."""
+    """The error names the address."""
     async with scripted() as server:
         pass
     with pytest.raises(ConnectError, match=f"^connect 127.0.0.1:{server.port}: connection refused$"):
@@ -257,7 +249,7 @@ async def test_a_refused_connection(session: Session) -> None:
 
 
 async def test_a_name_that_does_not_exist(session: Session) -> None:
-    """The error for a host that does not exist, for an invalid host name or for a wrong port names the host."""
+    """The error names the host, also for an invalid host name or port."""
     for host in ("a..b", "x" * 64 + ".invalid", "127.0.0.1"):
         port = 99999 if host == "127.0.0.1" else 80
         with pytest.raises(ConnectError, match=f"^connect {host}:{port}: "):
@@ -265,7 +257,7 @@ async def test_a_name_that_does_not_exist(session: Session) -> None:
 
 
 def names(*addresses: str) -> Callable[..., object]:
-    """Returns a `getaddrinfo` with these addresses for every name."""
+    """Returns a `getaddrinfo` that returns these addresses for every name."""
 
     async def found(_host: str, port: int, **_options: object) -> list[object]:
         return [(2, 1, 6, "", (address, port)) for address in addresses]
@@ -274,7 +266,7 @@ def names(*addresses: str) -> Callable[..., object]:
 
 
 async def test_the_next_address_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
-    """If an address refuses the connection, the next one is tried. `first` sets the address that is tried first."""
+    """The next address is tried if a connection is refused. `first` is the address that is tried first."""
     tried: list[str] = []
     connect = http_client._connect_socket
 
@@ -293,7 +285,7 @@ async def test_the_next_address_is_tried(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 async def test_an_address_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    """If an address does not answer, the next one is tried after STAGGER, while the first attempt continues."""
+    """After STAGGER seconds the next address is tried, while the first attempt continues."""
     connect = http_client._connect_socket
 
     async def silent(family: object, address: tuple[object, ...]) -> object:
@@ -312,13 +304,13 @@ async def test_an_address_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.fixture(scope="module")
 def tls(tmp_path_factory: pytest.TempPathFactory) -> tuple[Authority, ssl.SSLContext]:
-    """A certificate authority, and the TLS context of a server with its certificate for `api.test`."""
+    """Returns a certificate authority, and the TLS context of a server with a certificate for `api.test`."""
     authority = Authority()
     return authority, certificates.server(authority.pair("api.test"), tmp_path_factory.mktemp("tls"))
 
 
 async def test_tls(session: Session, tls: tuple[Authority, ssl.SSLContext]) -> None:
-    """The name of the certificate is checked; `server_hostname` may differ from the host of the URL."""
+    """The name in the certificate is checked. `server_hostname` may differ from the host of the URL."""
     authority, context = tls
     async with scripted(OK, OK, tls=context) as server:
         url = f"https://127.0.0.1:{server.port}"
@@ -343,7 +335,7 @@ async def test_a_proxy(session: Session) -> None:
 
 
 async def test_a_proxy_for_https(session: Session, tls: tuple[Authority, ssl.SSLContext]) -> None:
-    """TLS is negotiated with the server, through the proxy. The proxy sees neither path nor header fields."""
+    """TLS is between the client and the server, so the proxy sees neither path nor header fields."""
     authority, context = tls
     connected = b"HTTP/1.1 200 Connection established\r\n\r\n" + TLS
     async with scripted(connected, OK, tls=context, at_once=False) as proxy:
@@ -354,7 +346,7 @@ async def test_a_proxy_for_https(session: Session, tls: tuple[Authority, ssl.SSL
 
 
 async def test_a_proxy_that_refuses(session: Session) -> None:
-    """If a proxy refuses, the error has the status that the proxy sent."""
+    """The error has the status that the proxy sent."""
     async with scripted(b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n") as proxy:
         with pytest.raises(ResponseError, match=r"refuses a connection to api\.test:443: 407 Proxy"):
             await get(session, Target("https://api.test", proxy=f"http://127.0.0.1:{proxy.port}"))

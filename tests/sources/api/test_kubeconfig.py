@@ -1,4 +1,4 @@
-"""Kubeconfigs, loaded by the official client in a process of its own."""
+"""Kubeconfigs, which the official client loads in its own process."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ from svcdns.cluster.watch_options import SourceError
 from svcdns.sources.api.kubeconfig import Loaded, Part, load
 
 
-def written(folder: Path, cluster: dict[str, Any], user: dict[str, Any]) -> str:
-    """Returns a kubeconfig of one context."""
+def kubeconfig(folder: Path, cluster: dict[str, Any], user: dict[str, Any]) -> str:
     path = folder / "config"
     context = {"name": "c", "context": {"cluster": "c", "user": "u"}}
     body = {
@@ -26,11 +25,11 @@ def written(folder: Path, cluster: dict[str, Any], user: dict[str, Any]) -> str:
     return str(path)
 
 
-async def test_files_are_named_by_their_paths(tmp_path: Path) -> None:
-    """The files that a kubeconfig names are returned, so that changes of these files are noticed."""
+async def test_the_paths_of_the_files_are_returned(tmp_path: Path) -> None:
+    """Changes of these files can then be noticed."""
     for name in ("ca", "token"):
         (tmp_path / name).write_text(f"the {name}")
-    path = written(
+    path = kubeconfig(
         tmp_path,
         {"server": "https://a:6443", "certificate-authority": "ca", "tls-server-name": "b"},
         {"tokenFile": "token"},
@@ -46,12 +45,12 @@ async def test_files_are_named_by_their_paths(tmp_path: Path) -> None:
 
 
 async def test_certificates_in_the_kubeconfig_leave_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The official client writes certificates to temporary files, which are deleted before its process ends."""
+    """The official client writes temporary files, which are deleted before its process ends."""
     temporary = tmp_path / "temporary"
     temporary.mkdir()
     monkeypatch.setenv("TMPDIR", str(temporary))
     data = {name: base64.b64encode(name.encode()).decode() for name in ("authority", "certificate", "key")}
-    path = written(
+    path = kubeconfig(
         tmp_path,
         {"server": "https://a", "certificate-authority-data": data["authority"]},
         {"client-certificate-data": data["certificate"], "client-key-data": data["key"]},
@@ -66,20 +65,20 @@ async def test_certificates_in_the_kubeconfig_leave_no_file(tmp_path: Path, monk
 
 
 async def test_an_error_is_one_line(tmp_path: Path) -> None:
-    """An error in a kubeconfig is one line with the file's name."""
+    """The line has the name of the kubeconfig."""
     with pytest.raises(SourceError, match=r"kubeconfig: .*config: .*other") as raised:
-        await load(written(tmp_path, {"server": "http://a"}, {}), "other")
+        await load(kubeconfig(tmp_path, {"server": "http://a"}, {}), "other")
     assert "\n" not in str(raised.value)
 
 
 async def test_a_missing_file(tmp_path: Path) -> None:
-    """If the kubeconfig does not exist, the error is raised without starting the Kubernetes client."""
+    """The Kubernetes client is not started."""
     with pytest.raises(SourceError, match="no such file"):
         await load(str(tmp_path / "config"), "")
 
 
 async def test_loading_has_a_time_limit(tmp_path: Path) -> None:
-    """Loading a kubeconfig has a time limit, because a credential plugin may hang."""
+    """A credential plugin may hang."""
     path = tmp_path / "kubeconfig"
     path.write_text("{}")
     with pytest.raises(SourceError, match=r"kubeconfig: .*did not end within 0.001 s"):
@@ -108,7 +107,6 @@ async def test_loading_has_a_time_limit(tmp_path: Path) -> None:
     ],
 )
 async def test_text_of_another_kind_is_no_kubeconfig(tmp_path: Path, text: str, reason: str) -> None:
-    """The error for text that is no kubeconfig says so in one line."""
     path = tmp_path / "config"
     path.write_bytes(text.encode("latin-1"))
     with pytest.raises(SourceError) as raised:
@@ -118,6 +116,5 @@ async def test_text_of_another_kind_is_no_kubeconfig(tmp_path: Path, text: str, 
 
 
 async def test_a_folder_is_no_kubeconfig(tmp_path: Path) -> None:
-    """The error for a folder in place of a kubeconfig says so."""
     with pytest.raises(SourceError, match="it is a folder"):
         await load(str(tmp_path), "")

@@ -1,4 +1,4 @@
-"""The size of the next page, and splitting a watch stream into events."""
+"""The size of the next page of a list, and dividing a watch stream into lines."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from svcdns.sources.api.paging import LineSplitter, PageLimit, UnreadableError
     [(1_000, [1, 25, 500, 500]), (10_000, [1, 25, 104, 104]), (100_000, [1, 10, 10, 10]), (2_000_000, [1, 2, 2, 2])],
     ids=["small", "middle", "large", "largest"],
 )
-def test_pages_grow_to_what_fits(octets_each: int, limits: list[int]) -> None:
-    """The page size grows from one object up to 1 MiB or 500 objects, depending on the size of earlier objects."""
+def test_pages_grow_up_to_a_bound(octets_each: int, limits: list[int]) -> None:
+    """A page has one object at first, and at most about 1 MiB or 500 objects. The size of earlier objects is used."""
     limit = PageLimit()
     seen = []
     for _ in limits:
@@ -22,8 +22,8 @@ def test_pages_grow_to_what_fits(octets_each: int, limits: list[int]) -> None:
     assert seen == limits
 
 
-def test_after_trouble_a_page_is_of_one_object() -> None:
-    """After a failure, the next page is limited to one object, which is cheap for the server."""
+def test_after_a_failure_a_page_has_one_object() -> None:
+    """Such a request costs the server little."""
     limit = PageLimit()
     limit.took(1000)
     assert not limit.cheap
@@ -32,8 +32,8 @@ def test_after_trouble_a_page_is_of_one_object() -> None:
     assert limit.next == 1
 
 
-def test_lines_are_cut_out_of_any_chunks() -> None:
-    """Lines are split correctly wherever a chunk ends; empty lines are ignored."""
+def test_lines_do_not_depend_on_the_chunks() -> None:
+    """Empty lines are ignored."""
     octets = b"one\ntwo\n\nthree\n"
     for size in range(1, len(octets) + 1):
         splitter = LineSplitter()
@@ -41,8 +41,7 @@ def test_lines_are_cut_out_of_any_chunks() -> None:
         assert lines == [b"one", b"two", b"three"]
 
 
-def test_a_line_without_end_is_not_kept_for_ever() -> None:
-    """A line longer than the limit is an error, so that memory use is bounded."""
+def test_a_line_beyond_the_limit_is_an_error() -> None:
     splitter = LineSplitter(10)
     splitter.feed(b"x" * 10)
     with pytest.raises(UnreadableError, match="longer than 10 bytes"):

@@ -1,4 +1,4 @@
-"""Faults of the API server: which requests are tried, how often, and that every object is right after the recovery."""
+"""Faults of the API server: the requests during a fault, their rate, and the objects after the recovery."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def api() -> Iterator[ApiDouble]:
 
 
 async def test_a_cut_watch_goes_on_from_its_version(api: ApiDouble, caplog: pytest.LogCaptureFixture) -> None:
-    """A watch that is cut continues from its last version, without a list and without a log line."""
+    """No list is requested, and no line is logged."""
     async with watching(api, caplog) as followed:
         api.put(DB)
         await followed.until(lambda: "+db" in followed.events())
@@ -48,7 +48,7 @@ async def test_a_cut_watch_goes_on_from_its_version(api: ApiDouble, caplog: pyte
 async def test_410_lists_again_without_a_gap(
     api: ApiDouble, caplog: pytest.LogCaptureFixture, *, in_stream: bool
 ) -> None:
-    """After a 410, Services that the new list does not have are removed when the list is complete, and none before."""
+    """Services that are missing in the new list are removed when the list is complete, and not before."""
     async with watching(api, caplog) as followed:
         api.put(DB)
         await followed.until(lambda: "+db" in followed.events())
@@ -65,7 +65,7 @@ async def test_410_lists_again_without_a_gap(
 
 
 async def test_an_expired_page_starts_the_list_again(api: ApiDouble, caplog: pytest.LogCaptureFixture) -> None:
-    """If a page of a list has expired, the list starts again with Begin."""
+    """The reflector sends Begin again."""
     api.fail(SERVICES, None, Fault(410, "the provided continue parameter is too old"))
     async with following(Followed(api, caplog)) as followed:
         await followed.until_listed()
@@ -73,9 +73,7 @@ async def test_an_expired_page_starts_the_list_again(api: ApiDouble, caplog: pyt
 
 
 async def test_a_page_that_fails_is_requested_again(api: ApiDouble, caplog: pytest.LogCaptureFixture) -> None:
-    """The page is requested again with the same token and with a limit of one object. Objects from earlier pages
-    stay.
-    """
+    """The request has the same token and a limit of one object. Objects from earlier pages stay."""
     api.fail(SERVICES, None, Fault(500, "etcd is away"), Fault(500, "etcd is away"))
     async with following(Followed(api, caplog)) as followed:
         await followed.until_listed()
@@ -102,7 +100,7 @@ async def test_a_page_that_fails_is_requested_again(api: ApiDouble, caplog: pyte
 async def test_a_failing_server_gets_one_cheap_request_a_second(
     api: ApiDouble, caplog: pytest.LogCaptureFixture, fault: Fault
 ) -> None:
-    """While the server fails, all kinds together send one request a second, a watch. Afterwards all watches recover."""
+    """All kinds together send one watch request a second. Afterwards all watches recover."""
     async with watching(api, caplog) as followed:
         await followed.until(lambda: api.watching(NAMESPACES) and api.watching(SLICES))
         followed.time.now += 60
@@ -133,8 +131,8 @@ async def test_a_list_waits_for_a_page_of_one_object(api: ApiDouble, caplog: pyt
             await followed.until_listed(kind)
 
 
-async def test_full_pages_that_fail_are_requested_less_and_less_often(caplog: pytest.LogCaptureFixture) -> None:
-    """If only pages of one object succeed, larger pages are tried after growing delays."""
+async def test_full_pages_that_fail_are_tried_after_growing_delays(caplog: pytest.LogCaptureFixture) -> None:
+    """Pages of one object succeed in this test."""
     with ApiDouble([service(f"s{number}") for number in range(40)]) as api:
         api.fail(SERVICES, *[None, Fault(500, "too much")] * 6)
         async with following(Followed(api, caplog)) as followed:
@@ -151,7 +149,7 @@ async def test_full_pages_that_fail_are_requested_less_and_less_often(caplog: py
 async def test_a_retry_after_is_waited_for(
     api: ApiDouble, caplog: pytest.LogCaptureFixture, wanted: str, seconds: float
 ) -> None:
-    """After 429 with Retry-After, in seconds or as a date, no earlier request is sent for the resource."""
+    """Retry-After comes with status 429, in seconds or as a date. It applies to one resource."""
     api.fail(
         SERVICES, Fault(429, "too many requests", {"Retry-After": wanted, "Date": "Fri, 02 Jan 2026 03:04:05 GMT"})
     )
@@ -161,7 +159,7 @@ async def test_a_retry_after_is_waited_for(
 
 
 async def test_an_outage_and_its_end_are_logged_once(api: ApiDouble, caplog: pytest.LogCaptureFixture) -> None:
-    """Each outage of the API server is logged at most once for each kind, and its end is logged."""
+    """Each kind logs at most one line."""
     for path in (SERVICES, NAMESPACES, SLICES):
         api.fail(path, *[Fault()] * 3)
     async with following(Followed(api, caplog)) as followed:
@@ -176,7 +174,7 @@ async def test_an_outage_and_its_end_are_logged_once(api: ApiDouble, caplog: pyt
 
 
 async def test_a_missing_right_is_logged_once(api: ApiDouble, caplog: pytest.LogCaptureFixture) -> None:
-    """A missing permission is logged once, with verb and resource. Other kinds are listed in the meantime."""
+    """The line has the verb and the resource. Other kinds are listed in the meantime."""
     denial = Fault(
         403, 'services is forbidden: User "system:serviceaccount:kube-system:coredns" cannot list resource "services"'
     )
@@ -192,7 +190,7 @@ async def test_a_missing_right_is_logged_once(api: ApiDouble, caplog: pytest.Log
 
 
 async def test_a_token_that_is_refused_is_read_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """After status 401, the token file is read again, and the request is repeated with the new token."""
+    """After status 401, the request is repeated with the new token."""
     token = tmp_path / "token"
     token.write_text("old")
     with ApiDouble([WEB]) as api:
@@ -215,7 +213,7 @@ async def test_a_token_that_is_refused_is_read_again(tmp_path: Path, caplog: pyt
 
 
 async def test_a_silent_watch_is_opened_again(api: ApiDouble, caplog: pytest.LogCaptureFixture) -> None:
-    """A silent watch is opened again from its last version, without a list."""
+    """The new watch begins at the last version. No list is requested."""
     async with watching(api, caplog, limits=TimeLimits(watch_silence=0.05)) as followed:
         await followed.until(lambda: len(api.asked(SERVICES, watch=True)) > 2)
         assert "<error>" not in followed.observed.codes, "the watch itself was answered"
@@ -233,7 +231,7 @@ async def test_a_silent_watch_is_opened_again(api: ApiDouble, caplog: pytest.Log
 async def test_octets_that_cannot_be_decoded_lead_to_a_new_list(
     api: ApiDouble, caplog: pytest.LogCaptureFixture, event: bytes
 ) -> None:
-    """A watch event that cannot be decoded is logged, and the kind is listed again."""
+    """The event is logged, and the kind is listed again."""
     async with watching(api, caplog) as followed:
         api.put(DB)
         await followed.until(lambda: "+db" in followed.events())
@@ -246,7 +244,7 @@ async def test_octets_that_cannot_be_decoded_lead_to_a_new_list(
 async def test_a_connection_without_an_answer_is_not_used_again(
     api: ApiDouble, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """After a watch without events or a request without an answer, the next request uses a new connection."""
+    """The watch had no event, or the request no answer."""
     limits = TimeLimits(head=0.03, long=0.06, watch_silence=0.1)
     async with watching(api, caplog, limits=limits) as followed:
         await followed.until(lambda: api.watching(NAMESPACES) and api.watching(SLICES))
@@ -264,7 +262,7 @@ async def test_a_connection_without_an_answer_is_not_used_again(
 async def test_every_address_of_the_name_is_tried(
     api: ApiDouble, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """If the API server's name has several addresses, each is tried, although two of three servers are silent."""
+    """Two of three servers do not answer."""
     silent = [socket.create_server((address, 0)) for address in ("127.0.0.2", "127.0.0.3")]
 
     async def addresses(*_: object, **__: object) -> list[object]:
@@ -287,7 +285,7 @@ async def test_every_address_of_the_name_is_tried(
 async def test_a_step_of_the_wall_clock_changes_nothing(
     api: ApiDouble, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, jump: float
 ) -> None:
-    """A jump of the wall clock changes neither the waits nor the reported ages, and the watch goes on."""
+    """Waits, reported ages and the watch do not depend on the wall clock."""
     async with watching(api, caplog) as followed:
         before = time.time
         monkeypatch.setattr(time, "time", lambda: before() + jump)
@@ -305,7 +303,7 @@ async def test_a_step_of_the_wall_clock_changes_nothing(
 async def test_a_version_that_the_server_does_not_know_leads_to_a_new_list(
     api: ApiDouble, caplog: pytest.LogCaptureFixture, status: int
 ) -> None:
-    """If the API server does not know the version, for example after a restore, the kind is listed again."""
+    """This may happen after a restore of the API server."""
     async with watching(api, caplog) as followed:
         followed.time.now += 60
         api.fail(SERVICES, Fault(status, "invalid resource version"))
@@ -314,10 +312,8 @@ async def test_a_version_that_the_server_does_not_know_leads_to_a_new_list(
         await followed.until(lambda: api.watching(SERVICES))
 
 
-async def test_lists_that_lead_to_no_watch_are_made_less_and_less_often(
-    api: ApiDouble, caplog: pytest.LogCaptureFixture
-) -> None:
-    """If the server answers each new watch with 410, the waits between lists grow."""
+async def test_lists_without_a_watch_have_growing_delays(api: ApiDouble, caplog: pytest.LogCaptureFixture) -> None:
+    """The server answers each new watch with 410."""
     expired = Fault(410, "too old resource version")
     async with watching(api, caplog) as followed:
         followed.time.now += 60
@@ -328,7 +324,7 @@ async def test_lists_that_lead_to_no_watch_are_made_less_and_less_often(
 
 
 async def test_a_token_that_is_renewed_late(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """After an expired token, each retry reads the token file, so a new token is used soon."""
+    """Each retry reads the token file, so that the new token is used soon."""
     token = tmp_path / "token"
     token.write_text("old")
     with ApiDouble([namespace("default"), WEB]) as api:

@@ -1,4 +1,4 @@
-"""When a failed request is tried again, and what is logged of it."""
+"""The times at which failed requests are tried again, and the log lines about them."""
 
 from __future__ import annotations
 
@@ -20,9 +20,8 @@ def retry(time: VirtualTime, jitter: Callable[[], float] = lambda: 0.0) -> Share
 
 
 def test_back_off() -> None:
-    """The first delay is 0, the second one second, and each later one double the last, up to 30 seconds.
-
-    Each is shortened at random by up to a half. A success resets the delay.
+    """The delays are 0, 1, 2, 4 s and so on, up to 30 s. Each is shortened at random by up to a half. A success resets
+    the delay.
     """
     backoff = Backoff(lambda: 0.0)
     assert [backoff.next() for _ in range(8)] == [0.0, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0]
@@ -35,8 +34,8 @@ def test_back_off() -> None:
 @pytest.mark.parametrize(
     ("jitter", "waits"), [(0.0, [0.3, 1.0, 1.0, 1.0]), (0.8, [0.54, 1.2, 1.2, 1.2])], ids=["none", "much"]
 )
-async def test_turns_are_a_second_apart(jitter: float, waits: list[float]) -> None:
-    """Retries of all kinds are at least a second apart, in the order of their requests."""
+async def test_retries_are_a_second_apart(jitter: float, waits: list[float]) -> None:
+    """Retries of all kinds share this rate, in the order of their requests."""
     time = VirtualTime()
     shared = retry(time, lambda: jitter)
     order: list[int] = []
@@ -50,8 +49,8 @@ async def test_turns_are_a_second_apart(jitter: float, waits: list[float]) -> No
     assert time.waits == waits
 
 
-async def test_the_first_that_gets_through_wakes_the_others() -> None:
-    """After one request succeeds, all waiting retries run at once; later failures wait again."""
+async def test_a_success_wakes_all_waiting_retries() -> None:
+    """After a later failure, retries wait again."""
     never = asyncio.Event()
 
     async def sleep(_seconds: float) -> None:
@@ -71,8 +70,8 @@ async def test_the_first_that_gets_through_wakes_the_others() -> None:
     await asyncio.gather(later, return_exceptions=True)
 
 
-async def test_an_outage_is_a_line_for_each_reason_and_one_for_its_end(caplog: pytest.LogCaptureFixture) -> None:
-    """An outage is logged once for each reason, and its end once, however many watches it affects."""
+async def test_an_outage_logs_each_reason_and_its_end_once(caplog: pytest.LogCaptureFixture) -> None:
+    """The number of affected watches does not matter."""
     shared = retry(VirtualTime())
     with caplog.at_level(logging.INFO):
         for _ in range(3):
@@ -88,7 +87,7 @@ async def test_an_outage_is_a_line_for_each_reason_and_one_for_its_end(caplog: p
 
 
 async def test_one_try_at_a_time_has_the_long_time_limit() -> None:
-    """Only one request at a time has the long time limit, and only after several tries without an answer."""
+    """The long time limit is used only after several tries without an answer."""
     shared = retry(VirtualTime())
     with shared.long_timeout(2) as first, shared.long_timeout(3) as second, shared.long_timeout(7) as third:
         assert (first, second, third) == (False, True, False)

@@ -1,4 +1,4 @@
-"""Lists and watches against the API double: the requests, and the changes that follow."""
+"""Lists and watches against the API double: the requests, and the resulting changes."""
 
 from __future__ import annotations
 
@@ -37,9 +37,7 @@ def api() -> Iterator[ApiDouble]:
 async def test_lists_in_pages_and_watches_from_the_lists_version(
     api: ApiDouble, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The first page of a list is limited to one object. The watch starts at the list's resourceVersion and asks for
-    bookmarks.
-    """
+    """The first page is limited to one object. The watch asks for bookmarks."""
     version = api.version
     async with watching(api, caplog) as followed:
         assert followed.events() == ["begin", "+web", "+api", "complete"]
@@ -57,7 +55,7 @@ async def test_lists_in_pages_and_watches_from_the_lists_version(
 
 
 async def test_received_octets_are_counted(caplog: pytest.LogCaptureFixture) -> None:
-    """Received octets are counted before decompression, for lists and watches."""
+    """The octets of lists and watches are counted before decompression."""
     with ApiDouble([service(f"service-{number}", "10.96.0.1") for number in range(300)]) as api:
         async with watching(api, caplog) as followed:
             listed = followed.observed.octets["services"]
@@ -68,10 +66,9 @@ async def test_received_octets_are_counted(caplog: pytest.LogCaptureFixture) -> 
             assert followed.observed.octets["services"] > listed + 100
 
 
-async def test_what_identifies_clients_arrives(api: ApiDouble, caplog: pytest.LogCaptureFixture) -> None:
-    """With `clients`, Namespaces come with their labels, and Pods with all addresses and the use of the host network.
-
-    A Pod that has ended is removed.
+async def test_fields_that_identify_clients(api: ApiDouble, caplog: pytest.LogCaptureFixture) -> None:
+    """With `clients`, Namespaces have their labels, and Pods all addresses and the use of the host network. A Pod that
+    has ended is removed.
     """
     labelled = {"kind": "Namespace", "metadata": {"name": "team", "labels": {"a": "b"}}}
     status = {"podIP": "10.0.0.1", "podIPs": [{"ip": "10.0.0.1"}, {"ip": "fd00::1"}]}
@@ -88,7 +85,6 @@ async def test_what_identifies_clients_arrives(api: ApiDouble, caplog: pytest.Lo
 
 
 async def test_changes_arrive(api: ApiDouble, caplog: pytest.LogCaptureFixture) -> None:
-    """Objects that are added, changed and deleted in the API server arrive as changes."""
     async with watching(api, caplog) as followed:
         api.put(DB, service("web", "10.96.0.9"))
         api.delete(API)
@@ -97,7 +93,7 @@ async def test_changes_arrive(api: ApiDouble, caplog: pytest.LogCaptureFixture) 
 
 
 async def test_bookmarks_move_the_version(api: ApiDouble, caplog: pytest.LogCaptureFixture) -> None:
-    """Bookmarks update the version of a watch, so that it does not expire while nothing changes."""
+    """A watch without events must not expire."""
     async with watching(api, caplog) as followed:
         api.bookmark(SERVICES)
         api.put(DB)
@@ -110,7 +106,7 @@ async def test_bookmarks_move_the_version(api: ApiDouble, caplog: pytest.LogCapt
 
 
 async def test_lists_events_and_bookmarks_confirm_a_kind(api: ApiDouble, caplog: pytest.LogCaptureFixture) -> None:
-    """Complete lists, events and bookmarks confirm a kind; an incomplete list and a watch that reports 410 do not."""
+    """An incomplete list, and a watch that reports 410, confirm nothing."""
     followed = Followed(api, caplog)
     time = followed.time
 
@@ -135,7 +131,6 @@ async def test_lists_events_and_bookmarks_confirm_a_kind(api: ApiDouble, caplog:
 
 
 async def test_an_event_may_come_in_several_chunks(api: ApiDouble, caplog: pytest.LogCaptureFixture) -> None:
-    """A watch event is read completely even if its octets arrive in several chunks."""
     async with watching(api, caplog) as followed:
         api.send(SERVICES, b'{"type":"DELETED","object":{"metadata":{"name":"web",')
         api.send(SERVICES, b'"namespace":"default","resourceVersion":"900"}}}')
@@ -144,7 +139,7 @@ async def test_an_event_may_come_in_several_chunks(api: ApiDouble, caplog: pytes
 
 
 async def test_an_object_of_an_unknown_shape_is_left_out(api: ApiDouble, caplog: pytest.LogCaptureFixture) -> None:
-    """An object that cannot be decoded is logged and left out, and the other objects are sent."""
+    """The object is logged, and the other objects are sent."""
     async with watching(api, caplog) as followed:
         api.send(
             SERVICES,
@@ -157,7 +152,7 @@ async def test_an_object_of_an_unknown_shape_is_left_out(api: ApiDouble, caplog:
 
 
 async def test_selectors_are_sent_to_the_server(api: ApiDouble, caplog: pytest.LogCaptureFixture) -> None:
-    """Label selectors are sent with lists and watches, and ended Pods are excluded by a field selector."""
+    """A field selector excludes Pods that have ended."""
     options: dict[str, Any] = {"labels": "app in (a, b)", "namespace_labels": "team=x", "pods": True}
     async with watching(api, caplog, **options) as followed:
         await followed.until_listed(Kind.POD)
@@ -169,7 +164,7 @@ async def test_selectors_are_sent_to_the_server(api: ApiDouble, caplog: pytest.L
 
 
 async def test_a_change_has_its_trigger_time(api: ApiDouble, caplog: pytest.LogCaptureFixture) -> None:
-    """An object from a watch has its trigger time; an object from a list has none, because its change is old."""
+    """An object from a list has no trigger time, because its change is old."""
     annotations = {"endpoints.kubernetes.io/last-change-trigger-time": "2026-01-02T03:04:05Z"}
     async with following(Followed(api, caplog)) as followed:
         await followed.until(lambda: api.watching(SLICES))
@@ -193,7 +188,7 @@ async def test_a_change_has_its_trigger_time(api: ApiDouble, caplog: pytest.LogC
 async def test_wrong_options_end_the_start(
     caplog: pytest.LogCaptureFixture, options: dict[str, object], error: str
 ) -> None:
-    """Wrong options are an error before the first connection."""
+    """The error is raised before the first connection."""
     followed = Followed(ApiDouble(), caplog, **options)  # type: ignore[arg-type]
     with pytest.raises(SourceError) as raised:
         await followed.source.configure()

@@ -1,4 +1,4 @@
-"""The age of the known objects."""
+"""The age of the known objects, which is the time since the API server last confirmed them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from svcdns.sources.api.staleness import Freshness
 
 
 def test_ages() -> None:
-    """Each kind has its own age, since its last confirmation, or since the start if there was none."""
+    """Each kind has its own age, counted from its last confirmation. Without a confirmation, it is counted from the
+    start.
+    """
     now = [1000.0]
     fresh = Freshness([Kind.SERVICE, Kind.NAMESPACE], lambda: now[0])
     now[0] += 10
@@ -17,7 +19,7 @@ def test_ages() -> None:
 
 
 def test_an_assumed_age_counts_until_a_confirmation() -> None:
-    """An assumed age counts until a confirmation. A negative age, from a clock that was ahead, counts as 0."""
+    """A negative age counts as 0. It may come from a clock that was ahead."""
     now = [1000.0]
     fresh = Freshness([Kind.SERVICE, Kind.NAMESPACE], lambda: now[0])
     fresh.assume(60.0)
@@ -29,7 +31,7 @@ def test_an_assumed_age_counts_until_a_confirmation() -> None:
 
 
 def test_a_confirmation_can_be_taken_back() -> None:
-    """Restoring the previous confirmation restores the age."""
+    """The age is then counted from the previous confirmation again."""
     now = [1000.0]
     fresh = Freshness([Kind.SERVICE], lambda: now[0])
     before = fresh.confirmed(Kind.SERVICE)
@@ -40,7 +42,7 @@ def test_a_confirmation_can_be_taken_back() -> None:
 
 
 def test_the_objects_are_known_after_a_list_of_each_kind() -> None:
-    """The objects are known after a list of each kind, or after `assume` has set the age of objects from a snapshot."""
+    """They are also known after `assume` has set the age of objects from a snapshot."""
     fresh = Freshness([Kind.SERVICE, Kind.NAMESPACE], lambda: 1000.0)
     fresh.confirm(Kind.SERVICE)
     assert not fresh.is_known

@@ -1,4 +1,4 @@
-"""Assigned addresses depend on names alone, are in their ranges, and are none that a manifest gives."""
+"""Addresses that svcdns assigns. They depend only on names, are in their range, and are not used in a manifest."""
 
 from ipaddress import IPv4Network, IPv6Network, ip_address
 
@@ -16,15 +16,15 @@ NAME = st.tuples(st.just("new"), st.text("xyz", min_size=1, max_size=3))
 
 @given(names=NAMES)
 def test_same_at_every_start(names: set[tuple[str, str]]) -> None:
-    """A Service gets the same address whatever the order of the names."""
+    """The order of the names does not matter."""
     forwards = assign(sorted(names), SMALL, SMALL_6, ())
     backwards = assign(sorted(names, reverse=True), SMALL, SMALL_6, ())
     assert forwards == backwards
 
 
 @given(names=NAMES, written=st.sets(st.sampled_from([str(SMALL[i]) for i in range(32)]), max_size=8))
-def test_unique_inside_the_range_and_not_written(names: set[tuple[str, str]], written: set[str]) -> None:
-    """Every name has its own address, neither the first nor the last of the range, and none that a manifest gives."""
+def test_unique_inside_the_range_and_not_in_a_manifest(names: set[tuple[str, str]], written: set[str]) -> None:
+    """The first and the last address of the range are not assigned."""
     assigned = assign(names, SMALL, SMALL_6, written)
     firsts = [pair[0] for pair in assigned.values()]
     assert set(assigned) == names
@@ -36,8 +36,8 @@ def test_unique_inside_the_range_and_not_written(names: set[tuple[str, str]], wr
 
 
 @given(names=NAMES, new=NAME)
-def test_an_unrelated_name_moves_nobody(names: set[tuple[str, str]], new: tuple[str, str]) -> None:
-    """A new name changes no other name's address, unless both have the same address."""
+def test_a_new_name_changes_no_other_address(names: set[tuple[str, str]], new: tuple[str, str]) -> None:
+    """The only exception is a name that has the same address."""
     before = assign(names, SMALL, SMALL_6, ())
     after = assign(names | {new}, SMALL, SMALL_6, ())
     taken = after.pop(new)
@@ -46,10 +46,8 @@ def test_an_unrelated_name_moves_nobody(names: set[tuple[str, str]], new: tuple[
 
 
 @given(names=st.sets(st.tuples(st.just("n"), st.text("xyz", min_size=1, max_size=3)), min_size=1, max_size=20))
-def test_a_removed_name_that_collided_with_nobody_moves_nobody(names: set[tuple[str, str]]) -> None:
-    """In the real range, removing a name changes another address only if that name's first choice was the removed
-    address.
-    """
+def test_removing_a_name_changes_no_other_address(names: set[tuple[str, str]]) -> None:
+    """The only exception is a name whose first choice was the removed address."""
     gone = max(names)
     before = assign(names, POD_RANGE, POD_RANGE_6, ())
     after = assign(names - {gone}, POD_RANGE, POD_RANGE_6, ())
@@ -58,8 +56,8 @@ def test_a_removed_name_that_collided_with_nobody_moves_nobody(names: set[tuple[
         assert after == before
 
 
-def test_written_ipv6_is_kept_clear_of_too() -> None:
-    """If a manifest has a generated IPv6 address, the name gets another IPv4 address as well."""
+def test_an_ipv6_address_in_a_manifest_is_not_assigned() -> None:
+    """The name then gets another IPv4 address, too."""
     (pair,) = assign([("n", "x")], SMALL, SMALL_6, ()).values()
     (other,) = assign([("n", "x")], SMALL, SMALL_6, {pair[1]}).values()
     assert other[0] != pair[0]
@@ -67,14 +65,14 @@ def test_written_ipv6_is_kept_clear_of_too() -> None:
 
 
 def test_known_address() -> None:
-    """Generated addresses are the same in all versions, because scripts and documents contain them."""
+    """Scripts and documents contain assigned addresses, so all versions assign the same addresses."""
     assert assign([("default", "db-0")], POD_RANGE, POD_RANGE_6, ()) == {
         ("default", "db-0"): ("10.244.134.203", "fd00:10:244::86cb")
     }
 
 
 def test_full_range() -> None:
-    """30 names fit in a range of 32 addresses, and one more does not."""
+    """30 names fit into a range of 32 addresses."""
     names = [("n", str(number)) for number in range(31)]
     assert len(assign(names[:30], SMALL, SMALL_6, ())) == 30
     with pytest.raises(RangeFullError):
@@ -82,7 +80,7 @@ def test_full_range() -> None:
 
 
 def test_suffixes() -> None:
-    """The same text gives the same suffix, of the given length and different from those in use."""
+    """The same text gives the same suffix, with the given length. The suffix differs from those in use."""
     first = suffix("text", 5)
     assert suffix("text", 5) == first
     assert len(first) == 5

@@ -1,6 +1,4 @@
-"""Building the whole cluster from manifests: namespaces, selection by options, several files, and
-zones/cluster.yaml.
-"""
+"""Building a cluster from manifests: namespaces, selection by options, several files, and zones/cluster.yaml."""
 
 import gc
 import logging
@@ -42,7 +40,9 @@ def of_kind(cluster: Cluster, kind: Kind) -> set[str]:
     ],
 )
 def test_namespaces(say: Say, text: str, more: set[str]) -> None:
-    """`default` and `kube-system` always exist; others exist if they are in a manifest, or any object is in them."""
+    """`default` and `kube-system` always exist. Another namespace exists if a manifest defines it or has an object in
+    it.
+    """
     assert of_kind(say(text), Kind.NAMESPACE) == {"default", "kube-system"} | more
 
 
@@ -88,7 +88,7 @@ ports: [{port: 80}]
 
 
 def test_labels(say: Say) -> None:
-    """`labels` selects Services, their slices, and Pods, but not Namespaces."""
+    """The option `labels` selects Services, their slices, and Pods, but not Namespaces."""
     cluster = say(EVERYTHING, labels="app=web")
     assert of_kind(cluster, Kind.SERVICE) == {"a/web"}
     assert {item.service for item in cluster.objects.values() if isinstance(item, EndpointSlice)} == {"web", ""}
@@ -109,7 +109,7 @@ def test_labels(say: Say) -> None:
     ],
 )
 def test_namespace_labels(say: Say, selector: str, namespaces: set[str], imports: set[str]) -> None:
-    """`namespace_labels` selects Namespaces and ServiceImports, and has no effect on other kinds."""
+    """The option `namespace_labels` selects Namespaces and ServiceImports only."""
     cluster = say(EVERYTHING, namespace_labels=selector, multicluster=True)
     assert of_kind(cluster, Kind.NAMESPACE) == namespaces
     assert of_kind(cluster, Kind.SERVICE_IMPORT) == imports
@@ -117,7 +117,7 @@ def test_namespace_labels(say: Say, selector: str, namespaces: set[str], imports
 
 
 def test_multicluster(say: Say) -> None:
-    """With the option `multicluster`, ServiceImports and their EndpointSlices are included."""
+    """The option `multicluster` includes ServiceImports and their EndpointSlices."""
     cluster = say(EVERYTHING, multicluster=True)
     assert cluster.objects[ObjectKey(Kind.SERVICE_IMPORT, "a", "far")] == ServiceImport(
         "a", "far", False, ("192.0.2.1",), (Port("http", "TCP", 80),)
@@ -143,7 +143,7 @@ def test_multicluster(say: Say) -> None:
     ],
 )
 def test_kinds(say: Say, options: dict[str, bool], kinds: set[Kind]) -> None:
-    """Only the kinds of the options are included."""
+    """The options determine the kinds."""
     cluster = say(EVERYTHING, **{"pods": False, **options})
     assert {kind for kind, _, _ in cluster.objects} == kinds
     source = ManifestsSource(WatchOptions(**options), log=logging.getLogger("manifests"))  # type: ignore[arg-type]
@@ -151,7 +151,7 @@ def test_kinds(say: Say, options: dict[str, bool], kinds: set[Kind]) -> None:
 
 
 def test_clients(say: Say) -> None:
-    """`clients` keeps the labels of Namespaces, and all addresses and the host network of Pods."""
+    """With `clients`, Namespaces keep their labels, and Pods their addresses and the use of the host network."""
     text = """
     apiVersion: v1
     kind: Namespace
@@ -178,8 +178,8 @@ def load(*paths: Path) -> Cluster:
     ).load()
 
 
-def test_an_object_written_twice(tmp_path: Path) -> None:
-    """The error for an object that is defined twice has the file and line of both definitions."""
+def test_an_object_defined_twice(tmp_path: Path) -> None:
+    """The error has the file and line of both definitions."""
     text = "apiVersion: v1\nkind: Service\nmetadata: {name: web}\n"
     (tmp_path / "a.yaml").write_text(text)
     (tmp_path / "b.yaml").write_text("---\n" + text.replace("}", ", namespace: default}"))
@@ -192,7 +192,7 @@ def test_an_object_written_twice(tmp_path: Path) -> None:
 
 
 def test_objects_in_two_overlays(tmp_path: Path) -> None:
-    """If the same objects are in two kustomizations, one error names two of the files and says what to do."""
+    """The error names two of the files, and says what to do."""
     text = "apiVersion: v1\nkind: Service\nmetadata: {name: web}\n"
     for folder in ("base", "dev", "prod"):
         (tmp_path / folder).mkdir()
@@ -223,9 +223,7 @@ def test_many_objects_in_two_files(tmp_path: Path) -> None:
 
 
 def test_reading_a_large_file_leaves_no_reference_cycles(tmp_path: Path) -> None:
-    """Reading a large file leaves no reference cycles. They would never be freed, because the garbage collector is
-    paused.
-    """
+    """The garbage collector is paused, so cycles would never be freed."""
     services = "".join(
         f"- apiVersion: v1\n  kind: Service\n  metadata: {{name: web-{i}}}\n  spec: {{ports: [{{port: 80}}]}}\n"
         for i in range(1500)
@@ -257,7 +255,7 @@ def test_files_are_one_cluster(tmp_path: Path) -> None:
 
 
 def test_the_namespace_of_objects_without_one(say: Say) -> None:
-    """The option `namespace` applies only to objects whose manifest has no namespace."""
+    """The option `namespace` applies only to objects without a namespace in their manifest."""
     text = "apiVersion: v1\nkind: Service\nmetadata: {name: web}\n---\n"
     written = text.replace("web}", "web, namespace: shop}")
     assert of_kind(say(text + written, default_namespace="prod"), Kind.SERVICE) == {
@@ -314,7 +312,7 @@ def test_the_example_has_a_service_of_each_kind() -> None:
     ],
 )
 def test_edits_of_the_example(tmp_path: Path, before: str, after: str, service: str, count: int) -> None:
-    """Edits that the comments of the example propose change the number of endpoints."""
+    """The edits are those that comments in the example propose. They change the number of endpoints."""
     text = EXAMPLE.read_text()
     assert before in text
     edited = tmp_path / "cluster.yaml"
@@ -336,7 +334,7 @@ def test_target_port_of_the_example() -> None:
 
 
 def test_kubectl_get_output(say: Say) -> None:
-    """What `kubectl get -o yaml` prints can be read back: its List, its nulls and its many fields."""
+    """The output of `kubectl get -o yaml` can be read: its List, its nulls and its many fields."""
     cluster = say(
         dedent(
             """

@@ -1,4 +1,4 @@
-"""YAML as kubectl reads it, and errors that name file, line and what was expected."""
+"""YAML as kubectl reads it. Errors name file, line and the expected value."""
 
 from pathlib import Path
 
@@ -38,9 +38,7 @@ def read(tmp_path: Path, text: str | bytes) -> list[Document]:
     ],
 )
 def test_objects_of_a_file(tmp_path: Path, text: str | bytes, kinds: list[str]) -> None:
-    """The documents of a file are read in order. Lists are replaced by their items, and empty documents are left
-    out.
-    """
+    """The items of a List are separate documents. Empty documents are left out."""
     assert [document.kind for document in read(tmp_path, text)] == kinds
 
 
@@ -63,13 +61,13 @@ def test_objects_of_a_file(tmp_path: Path, text: str | bytes, kinds: list[str]) 
     ],
 )
 def test_values(tmp_path: Path, text: str, value: object) -> None:
-    """YAML scalars have the types that the YAML parser of Kubernetes gives them."""
+    """Scalars have the types that the YAML parser of Kubernetes gives them."""
     (document,) = read(tmp_path, f"{HEAD}value: {text}\n")
     assert document.fields["value"] == value
 
 
 def test_anchors_and_merges(tmp_path: Path) -> None:
-    """A YAML alias repeats a value. `<<` merges a mapping, and keys next to `<<` have priority."""
+    """An alias repeats a value. `<<` merges a mapping. Keys next to `<<` have priority."""
     (document,) = read(tmp_path, HEAD + "base: &base {a: 1, b: 2}\nsame: *base\nmore:\n  a: 3\n  <<: *base\n")
     assert document.fields["same"] == {"a": 1, "b": 2}
     assert document.fields["more"] == {"a": 3, "b": 2}
@@ -129,7 +127,7 @@ def test_broken_text(tmp_path: Path, text: str | bytes, line: int, expected: str
 
 
 def test_unreadable_file(tmp_path: Path) -> None:
-    """The error for a file that cannot be opened has the file's name."""
+    """The error has the file's name."""
     (error,) = documents(str(tmp_path / "nobody.yaml"))
     assert str(error) == f"{tmp_path}/nobody.yaml: No such file or directory; a readable file was expected"
 
@@ -142,7 +140,7 @@ class Part(msgspec.Struct):
 
 
 class Shape(msgspec.Struct):
-    """Fields of each type that manifests have."""
+    """A class with fields of each type that manifests have."""
 
     replicas: int = 1
     name: str = ""
@@ -175,7 +173,7 @@ class Shape(msgspec.Struct):
     ],
 )
 def test_wrong_types(tmp_path: Path, text: str, line: int, expected: str) -> None:
-    """The error for a field of the wrong type has the field's path and line."""
+    """The error has the field's path and line."""
     (document,) = read(tmp_path, HEAD + text)
     with pytest.raises(ManifestError) as caught:
         document.convert(Shape)

@@ -1,6 +1,4 @@
-"""EndpointSlices of Services, as the controllers of Kubernetes would build them from Pods and from
-Endpoints objects.
-"""
+"""EndpointSlices of Services, built as the controllers of Kubernetes do from Pods and Endpoints objects."""
 
 from collections.abc import Callable
 from typing import Any
@@ -15,17 +13,14 @@ Say = Callable[..., Cluster]
 
 
 def slices(cluster: Cluster) -> list[EndpointSlice]:
-    """Returns all slices in their order."""
     return [item for item in cluster.objects.values() if isinstance(item, EndpointSlice)]
 
 
 def service(spec: str, metadata: str = "name: web") -> str:
-    """Returns a Service with that spec."""
     return f"apiVersion: v1\nkind: Service\nmetadata: {{{metadata}}}\nspec: {spec}\n---\n"
 
 
 def pod(name: str, address: str, spec: str = "{}", metadata: str = "labels: {app: web}") -> str:
-    """Returns a Pod at that address."""
     return f"apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}, {metadata}}}\nspec: {spec}\nstatus: {{podIP: {address}}}\n---\n"
 
 
@@ -59,7 +54,7 @@ SIDECAR = """{
     ],
 )
 def test_ports(say: Say, ports: str, pod_spec: str, expected: tuple[Port, ...]) -> None:
-    """The ports of a slice are the Service's, with the numbers that the Pod has for them."""
+    """The ports of a slice are the Service's ports. Their numbers are those of the Pod."""
     (found,) = slices(say(service(f"{{selector: {{app: web}}, ports: {ports}}}") + pod("a", "192.0.2.1", pod_spec)))
     assert found.ports == expected
     assert found.service == "web"
@@ -68,7 +63,7 @@ def test_ports(say: Say, ports: str, pod_spec: str, expected: tuple[Port, ...]) 
 
 
 def test_pods_with_other_ports_have_a_slice_of_their_own(say: Say) -> None:
-    """Two Pods that resolve a named port differently cannot be in one slice."""
+    """If two Pods have different numbers for a named port, they cannot be in one slice."""
     text = service("{selector: {app: web}, ports: [{port: 80, targetPort: http}]}")
     text += pod("a", "192.0.2.1", "{containers: [{ports: [{name: http, containerPort: 1}]}]}")
     text += pod("b", "192.0.2.2", "{containers: [{ports: [{name: http, containerPort: 2}]}]}")
@@ -88,7 +83,7 @@ def test_pods_with_other_ports_have_a_slice_of_their_own(say: Say) -> None:
     ],
 )
 def test_selector(say: Say, selector: str, found: list[str]) -> None:
-    """All labels of the selector have to match, in the Service's own namespace."""
+    """All labels of the selector must match. The Pods are in the Service's namespace."""
     text = service(f"{{selector: {selector}}}")
     text += pod("a", "192.0.2.1", metadata="labels: {app: web, tier: front}") + pod("b", "192.0.2.2")
     text += pod("c", "192.0.2.3", metadata="namespace: other, labels: {app: web, tier: back}")
@@ -126,7 +121,7 @@ def test_publish_not_ready_addresses(say: Say, metadata: str, status: str, publi
 
 
 def test_publish_not_ready_addresses_of_a_pod_at_its_end(say: Say) -> None:
-    """A Pod that has succeeded or failed is in no slice, whatever the Service says."""
+    """A Pod that has succeeded or failed is in no slice."""
     text = service("{selector: {app: web}, publishNotReadyAddresses: true}")
     text += "apiVersion: v1\nkind: Pod\nmetadata: {name: a, labels: {app: web}}\nstatus: {podIP: 192.0.2.1, phase: Succeeded}\n"
     assert slices(say(text)) == []
@@ -145,7 +140,7 @@ def test_publish_not_ready_addresses_of_a_pod_at_its_end(say: Say) -> None:
     ],
 )
 def test_families(say: Say, spec: str, families: list[list[str]]) -> None:
-    """A Service has one EndpointSlice for each of its address families, and an ExternalName has none."""
+    """A Service has one EndpointSlice for each address family. An ExternalName Service has none."""
     text = service(spec.replace("}", ", selector: {app: web}}").replace("{,", "{"))
     text += "apiVersion: v1\nkind: Pod\nmetadata: {name: a, labels: {app: web}}\nstatus: {podIPs: [{ip: 192.0.2.1}, {ip: '2001:db8::1'}]}\n"
     assert [[end.address for end in slice_.endpoints] for slice_ in slices(say(text))] == families
@@ -158,15 +153,15 @@ def deployment(replicas: int) -> str:
 
 
 def test_at_most_100_endpoints(say: Say) -> None:
-    """250 Pods give three EndpointSlices with at most 100 endpoints each, and no Pod twice."""
+    """250 Pods need three slices. Each Pod is in one of them."""
     found = slices(say(service("{selector: {app: web}}") + deployment(250)))
     assert [len(slice_.endpoints) for slice_ in found] == [100, 100, 50]
     assert len({slice_.name for slice_ in found}) == 3
     assert len({end.target for slice_ in found for end in slice_.endpoints}) == 250
 
 
-def test_scaling_changes_only_the_end(say: Say) -> None:
-    """Full slices before the last one stay as they are when a workload grows or shrinks."""
+def test_scaling_does_not_change_full_slices(say: Say) -> None:
+    """Only the last slice changes."""
     text = service("{selector: {app: web}}")
     before, after = slices(say(text + deployment(250))), slices(say(text + deployment(210)))
     assert before[:2] == after[:2]
@@ -175,7 +170,7 @@ def test_scaling_changes_only_the_end(say: Say) -> None:
 
 @pytest.mark.parametrize("keep_zones", [True, False])
 def test_zone(say: Say, keep_zones: bool) -> None:
-    """The topology zone is the Pod's label of that name, included only with the option."""
+    """The topology zone is a label of the Pod. The option includes it."""
     text = service("{selector: {app: web}}") + pod(
         "a", "192.0.2.1", metadata="labels: {app: web, topology.kubernetes.io/zone: z1}"
     )
@@ -197,9 +192,9 @@ endpoints:
 """
 
 
-def test_written_slice(say: Say) -> None:
-    """An endpoint is ready unless its condition is false. The protocol of a port defaults to TCP, and its number
-    may be missing.
+def test_a_slice_in_a_manifest(say: Say) -> None:
+    """An endpoint is ready unless its condition is false. A port's protocol defaults to TCP, and its number may be
+    missing.
     """
     (found,) = slices(say(SLICE % "", zones=True))
     assert found == EndpointSlice(
@@ -227,10 +222,8 @@ MANAGED = ", endpointslice.kubernetes.io/managed-by: {}-controller.k8s.io"
         pytest.param(MANAGED.format("endpointslice"), False, {"hand"}, id="the-controllers-own-without-its-pods"),
     ],
 )
-def test_written_slice_of_a_service_with_a_selector(say: Say, label: str, with_pod: bool, names: set[str]) -> None:
-    """An EndpointSlice of the controller in a dump is replaced by one built from the Pods, so that no endpoint occurs
-    twice.
-    """
+def test_a_slice_of_the_controller_is_built_again(say: Say, label: str, with_pod: bool, names: set[str]) -> None:
+    """A dump of a cluster has such slices and the Pods. Each endpoint must occur once."""
     text = service("{selector: {app: web}}") + SLICE % label + (pod("a", "192.0.2.1") if with_pod else "")
     assert {"hand" if slice_.name == "hand" else "built" for slice_ in slices(say(text))} == names
 
@@ -251,9 +244,7 @@ subsets:
 
 
 def test_endpoints_are_mirrored(say: Say) -> None:
-    """An Endpoints object gives one EndpointSlice for each address family and set of ports, without addresses that
-    are not ready.
-    """
+    """One slice is made for each address family and set of ports, without addresses that are not ready."""
     found = slices(say(service("{clusterIP: None}") + ENDPOINTS % ""))
     assert [(slice_.service, slice_.ports, slice_.endpoints) for slice_ in found] == [
         ("web", (Port("http", "TCP", 8080),), (Endpoint("192.0.2.1", "h", "p"), Endpoint("192.0.2.2"))),
@@ -280,12 +271,12 @@ def test_endpoints_are_mirrored(say: Say) -> None:
     ],
 )
 def test_endpoints_that_are_not_mirrored(say: Say, text: str, names: list[Any]) -> None:
-    """Endpoints are mirrored only for a Service without a selector, and only if no manifest has the mirrored slice."""
+    """The Service must have no selector, and no manifest may have the mirrored slice."""
     assert [slice_.name for slice_ in slices(say(text))] == names
 
 
 def test_more_than_1000_mirrored(say: Say) -> None:
-    """The mirroring controller fills slices with up to 1000 endpoints."""
+    """A mirrored slice has up to 1000 endpoints."""
     addresses = ", ".join(f"{{ip: 192.0.{number // 256}.{number % 256}}}" for number in range(1001))
     text = f"apiVersion: v1\nkind: Endpoints\nmetadata: {{name: web}}\nsubsets: [{{addresses: [{addresses}]}}]\n---\n"
     assert [len(slice_.endpoints) for slice_ in slices(say(service("{}") + text))] == [1000, 1]

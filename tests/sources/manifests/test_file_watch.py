@@ -1,4 +1,4 @@
-"""The real file system: every way to edit a file is reported, and no change after the first yield is missed."""
+"""Watching a real file system. Every way to edit a file is reported, and no change after the first yield is missed."""
 
 import asyncio
 import os
@@ -23,12 +23,10 @@ def rename(folder: Path) -> None:
 
 
 def create(folder: Path) -> None:
-    """Creates a second manifest."""
     (folder / "b.yaml").write_text("b")
 
 
 def delete(folder: Path) -> None:
-    """Deletes the manifest."""
     (folder / "a.yaml").unlink()
 
 
@@ -39,13 +37,12 @@ def swap(folder: Path) -> None:
 
 
 def make_folder(folder: Path) -> None:
-    """Creates a subfolder."""
     (folder / "sub").mkdir()
 
 
 @pytest.mark.parametrize("edit", [write, rename, create, delete, swap, make_folder])
 async def test_edits(tmp_path: Path, edit: Callable[[Path], None]) -> None:
-    """Every way of editing is reported after the first yield, from which on the folder is watched."""
+    """After the first yield, the folder is watched, and every edit is reported."""
     (tmp_path / "a.yaml").write_text("a")
     async with aclosing(folder_changes(frozenset({str(tmp_path)}))) as changes:
         await anext(changes)
@@ -56,14 +53,14 @@ async def test_edits(tmp_path: Path, edit: Callable[[Path], None]) -> None:
 
 
 async def test_closing_before_any_change(tmp_path: Path) -> None:
-    """A file watch that is closed before any change leaves no task."""
+    """No task is left."""
     async with aclosing(folder_changes(frozenset({str(tmp_path)}))) as changes:
         await anext(changes)
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
 async def test_missing_folder(tmp_path: Path) -> None:
-    """A folder that no longer exists is FileNotFoundError, so that the caller can find the folders again."""
+    """FileNotFoundError is raised, so that the caller finds the folders again."""
     async with aclosing(folder_changes(frozenset({os.fspath(tmp_path / "no")}))) as changes:
         with pytest.raises(FileNotFoundError):
             await anext(changes)

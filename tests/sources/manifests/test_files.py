@@ -16,12 +16,12 @@ def touch(root: Path, *names: str) -> None:
 
 
 def names(root: Path, *paths: str) -> list[str]:
-    """Returns the files found below those paths, relative to the root."""
+    """Returns the files below those paths, relative to the root."""
     return [str(Path(file.path).relative_to(root)) for file in find(tuple(str(root / path) for path in paths)).files]
 
 
 def test_folders_are_read_whole_and_in_order(tmp_path: Path) -> None:
-    """All .yaml, .yml and .json files at any depth are read in sorted order, except hidden ones."""
+    """Files with .yaml, .yml or .json at any depth are read in sorted order. Hidden files are not read."""
     touch(
         tmp_path,
         "b.yaml",
@@ -39,13 +39,13 @@ def test_folders_are_read_whole_and_in_order(tmp_path: Path) -> None:
 
 
 def test_a_named_file_counts_whatever_its_name(tmp_path: Path) -> None:
-    """A file that is named itself is read whatever its extension is."""
+    """If the option names a file, its extension does not matter."""
     touch(tmp_path, "b.txt", "a.yaml")
     assert names(tmp_path, "b.txt", "a.yaml") == ["b.txt", "a.yaml"]
 
 
 def test_a_file_counts_once(tmp_path: Path) -> None:
-    """A file that is in a folder, named beside it and linked to is one file."""
+    """The file is in a folder, is also named by the option, and is the target of a link."""
     touch(tmp_path, "m/a.yaml")
     (tmp_path / "m/b.yaml").symlink_to("a.yaml")
     (tmp_path / "link").symlink_to("m")
@@ -53,7 +53,7 @@ def test_a_file_counts_once(tmp_path: Path) -> None:
 
 
 def test_links_in_a_circle(tmp_path: Path) -> None:
-    """A folder that links to itself is read once; a link that leads to itself is missing."""
+    """A folder that links to itself is read once. A link to itself counts as missing."""
     touch(tmp_path, "m/a.yaml")
     (tmp_path / "m/again").symlink_to("../m")
     assert names(tmp_path, "m") == ["m/a.yaml"]
@@ -72,14 +72,14 @@ def test_missing(tmp_path: Path) -> None:
 
 
 def test_watched_folders(tmp_path: Path) -> None:
-    """Each folder that is read is watched, and so is the folder above each given path, which may be replaced."""
+    """Each folder with files is watched, and the parent of each given path, because the path may be replaced."""
     touch(tmp_path, "m/a.yaml", "m/sub/b.yaml", "other/c.yaml", "other/not/d.yaml")
     found = find((str(tmp_path / "m"), str(tmp_path / "other/c.yaml")))
     assert found.directories == {os.path.realpath(tmp_path / name) for name in ("", "m", "m/sub", "other")}
 
 
 def test_config_map_mount(tmp_path: Path) -> None:
-    """In a mounted ConfigMap every folder with a link on the way to the content is watched."""
+    """Every folder that contains a link on the way to the content is watched."""
     touch(tmp_path, "mount/..2025_01/cluster.yaml", "mount/..2025_01/other.yaml")
     (tmp_path / "mount/..data").symlink_to("..2025_01")
     for name in ("cluster.yaml", "other.yaml"):
@@ -90,7 +90,7 @@ def test_config_map_mount(tmp_path: Path) -> None:
 
 
 def test_link_to_another_folder(tmp_path: Path) -> None:
-    """A linked file changes in its own folder, so that folder is watched too."""
+    """The target of a link changes in its own folder, so that folder is watched, too."""
     touch(tmp_path, "real/a.yaml")
     (tmp_path / "m").mkdir()
     (tmp_path / "m/a.yaml").symlink_to("../real/a.yaml")
@@ -99,7 +99,7 @@ def test_link_to_another_folder(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("replace", [True, False], ids=["renamed-over", "written-in-place"])
 def test_stamp(tmp_path: Path, replace: bool) -> None:
-    """Editing a file, in place or by renaming a new file over it, changes the file's stamp."""
+    """The stamp of a file changes after an edit in place, and after a rename of a new file over it."""
     path = tmp_path / "a.yaml"
     path.write_text("a")
     before = find((str(path),)).files
@@ -121,7 +121,7 @@ def test_stamp(tmp_path: Path, replace: bool) -> None:
     ],
 )
 def test_exclude(tmp_path: Path, exclude: tuple[str, ...], left: list[str]) -> None:
-    """Files and folders below a folder that match a pattern are not read; a file that is named itself is."""
+    """Files and folders that match a pattern are not read. A file that the option names is read."""
     (tmp_path / "sub").mkdir()
     for name in ("a.yaml", "b.yaml", "sub/b.yaml", "sub/c.yaml"):
         (tmp_path / name).touch()

@@ -12,21 +12,17 @@ Say = Callable[..., Cluster]
 
 
 def service(cluster: Cluster, namespace: str, name: str) -> Service:
-    """Returns a Service of the cluster."""
     found = cluster.objects[ObjectKey(Kind.SERVICE, namespace, name)]
     assert isinstance(found, Service)
     return found
 
 
-def written(namespace: str, name: str, spec: str) -> str:
-    """Returns the manifest of a Service."""
+def manifest(namespace: str, name: str, spec: str) -> str:
     return f"apiVersion: v1\nkind: Service\nmetadata: {{name: {name}, namespace: {namespace}}}\nspec: {{{spec}}}\n---\n"
 
 
-def test_they_exist_without_a_manifest(say: Say) -> None:
-    """The Services `kubernetes` and `kube-dns` exist without a manifest, with the addresses and ports that kubeadm
-    gives them.
-    """
+def test_implied_services_exist_without_a_manifest(say: Say) -> None:
+    """They have the addresses and ports that kubeadm gives them."""
     cluster = say("")
     api, dns = service(cluster, "default", "kubernetes"), service(cluster, "kube-system", "kube-dns")
     assert (api.cluster_ips, api.ports) == (("10.96.0.1",), (Port("https", "TCP", 443),))
@@ -35,23 +31,22 @@ def test_they_exist_without_a_manifest(say: Say) -> None:
 
 
 @pytest.mark.parametrize(("namespace", "name"), [("default", "kubernetes"), ("kube-system", "kube-dns")])
-def test_a_written_one_takes_the_place(say: Say, namespace: str, name: str) -> None:
-    """A manifest of an implied Service replaces it, with the manifest's address and ports only."""
-    cluster = say(written(namespace, name, "clusterIP: 10.96.77.1, ports: [{port: 80}]"))
+def test_a_manifest_replaces_an_implied_service(say: Say, namespace: str, name: str) -> None:
+    """The Service has only the addresses and ports of the manifest."""
+    cluster = say(manifest(namespace, name, "clusterIP: 10.96.77.1, ports: [{port: 80}]"))
     found = service(cluster, namespace, name)
     assert (found.cluster_ips, found.ports) == (("10.96.77.1",), (Port("", "TCP", 80),))
 
 
 def test_a_service_of_the_same_name_in_another_namespace(say: Say) -> None:
-    """A Service `kubernetes` in another namespace does not replace the one in `default`."""
-    cluster = say(written("shop", "kubernetes", "clusterIP: None"))
+    cluster = say(manifest("shop", "kubernetes", "clusterIP: None"))
     assert service(cluster, "default", "kubernetes").cluster_ips == ("10.96.0.1",)
     assert service(cluster, "shop", "kubernetes").cluster_ips == ("None",)
 
 
-def test_a_written_address_is_left_to_its_service(say: Say) -> None:
-    """If a manifest uses the address of an implied Service, the implied Service gets another address."""
-    cluster = say(written("kube-system", "coredns", "clusterIP: 10.96.0.10, ports: [{port: 53}]"))
+def test_an_address_in_a_manifest_is_not_used_for_an_implied_service(say: Say) -> None:
+    """The implied Service gets another address."""
+    cluster = say(manifest("kube-system", "coredns", "clusterIP: 10.96.0.10, ports: [{port: 53}]"))
     assert service(cluster, "kube-system", "coredns").cluster_ips == ("10.96.0.10",)
     (other,) = service(cluster, "kube-system", "kube-dns").cluster_ips
     assert other.startswith("10.96.")
@@ -59,7 +54,7 @@ def test_a_written_address_is_left_to_its_service(say: Say) -> None:
 
 
 def test_pods_of_the_cluster_dns(say: Say) -> None:
-    """The Pods of a Deployment with kubeadm's label are the endpoints of the Service kube-dns."""
+    """Pods of a Deployment with kubeadm's label are the endpoints of kube-dns."""
     cluster = say("""
         apiVersion: apps/v1
         kind: Deployment

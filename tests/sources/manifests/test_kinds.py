@@ -1,4 +1,4 @@
-"""Fields of a wrong type are errors, each with its line; kinds that are not used are ignored."""
+"""Fields of a wrong type are errors with their line. Kinds that svcdns does not use are ignored."""
 
 from collections.abc import Callable
 from typing import Any
@@ -67,14 +67,14 @@ def test_errors(say: Callable[..., Any], text: str, line: int, expected: str) ->
     ],
 )
 def test_ignored(say: Callable[..., Any], text: str) -> None:
-    """A kind that no DNS name depends on is not checked, and is logged once."""
+    """If no DNS name depends on a kind, the kind is not checked, and is logged once."""
     cluster = say(text)
     assert len(cluster.ignored) == 1
     assert not [name for _, _, name in cluster.objects if name == "web"]
 
 
 def test_fqdn_slices(say: Callable[..., Any]) -> None:
-    """A slice of addressType FQDN keeps its names as addresses."""
+    """A slice of addressType FQDN has names as its addresses."""
     cluster = say(SLICE + "addressType: FQDN\nendpoints:\n- addresses: [web.example]\n")
     (endpoint,) = cluster.objects[Kind.ENDPOINT_SLICE, "default", "web"].endpoints
     assert endpoint.address == "web.example"

@@ -1,4 +1,4 @@
-"""Large files are parsed in other processes, with the same result as in this process."""
+"""Large files are parsed by several processes, with the same result as by one process."""
 
 from __future__ import annotations
 
@@ -34,22 +34,23 @@ OBJECTS = {
 
 
 def described(content: FileContent) -> list[Any]:
-    """Returns what a file has, with errors as text, because errors have no equality."""
+    """Returns the content of a file. Errors are converted to text, because they cannot be compared."""
     left_out = {name: str(error) for name, error in content.left_out.items()}
     errors = [[*map(str, found)] for found in (content.errors, content.refused, content.ignored)]
     return [content.objects, str(content.skipped), *errors, left_out]
 
 
 def in_parts(path: str, count: int) -> FileContent:
-    """Returns a file's content as `large_files.read` does with `count` processes, but without processes."""
+    """Returns a file's content as `large_files.read` does with `count` processes. No process is started."""
     parts = map(large_files.encode_part, divided(Path(path).read_text(), count))
     results = [large_files.parse_part(path, "default", part) for part in parts]
     return kinds.content(path, [large_files.decode_result(path, result) for result in results])
 
 
 @given(st.lists(st.sampled_from(list(OBJECTS.values())), min_size=1, max_size=9), st.integers(1, 4))
-def test_documents(tmp_path_factory: pytest.TempPathFactory, objects: list[str], count: int) -> None:
-    """A file of several documents has the same content, whether it is parsed in parts or in one piece."""
+def test_documents_are_parsed_in_parts(
+    tmp_path_factory: pytest.TempPathFactory, objects: list[str], count: int
+) -> None:
     path = tmp_path_factory.getbasetemp() / "documents.yaml"
     path.write_text("---\n".join(text.replace("NAME", f"n{number}") for number, text in enumerate(objects)))
     assert described(in_parts(str(path), count)) == described(kinds.read(str(path)))
@@ -59,8 +60,9 @@ def test_documents(tmp_path_factory: pytest.TempPathFactory, objects: list[str],
     st.lists(st.sampled_from([text for text in OBJECTS.values() if "[\n" not in text]), min_size=1, max_size=9),
     st.integers(1, 4),
 )
-def test_list(tmp_path_factory: pytest.TempPathFactory, objects: list[str], count: int) -> None:
-    """A List has the same content, whether its items are parsed in parts or in one piece."""
+def test_items_of_a_list_are_parsed_in_parts(
+    tmp_path_factory: pytest.TempPathFactory, objects: list[str], count: int
+) -> None:
     path = tmp_path_factory.getbasetemp() / "list.yaml"
     items = [text.replace("NAME", f"n{number}").rstrip("\n") for number, text in enumerate(objects)]
     filler = "# " + "x" * 9000
@@ -70,12 +72,12 @@ def test_list(tmp_path_factory: pytest.TempPathFactory, objects: list[str], coun
 
 
 def large(objects: str, name: str = "NAME") -> str:
-    """Returns a text of two megabytes: the same objects again and again, each time with a new name."""
+    """Returns a text of two megabytes. The objects are repeated with new names."""
     return "".join(objects.replace(name, f"n{number}") for number in range(2 * large_files.LARGE_FILE // len(objects)))
 
 
 def test_processes_parse_a_file(tmp_path: Path) -> None:
-    """Two processes parse a file of two megabytes. The result is the same as that of parsing in one process."""
+    """The file has two megabytes. The result equals that of one process."""
     note = "  annotations: {note: " + "x" * 1000 + "}\n"
     path = tmp_path / "large.yaml"
     path.write_text(large("---\n" + SERVICE.replace("spec:", note + "spec:")) + "---\n" + OBJECTS["a key twice"])
@@ -96,7 +98,7 @@ def test_processes_parse_a_file(tmp_path: Path) -> None:
     ],
 )  # fmt: skip
 def test_a_file_that_cannot_be_divided(tmp_path: Path, text: str) -> None:
-    """A file that the other processes cannot parse is parsed by this process, with the same result."""
+    """If the other processes cannot parse the file, this process parses it."""
     path = tmp_path / "large.yaml"
     path.write_bytes(text.encode("latin-1"))
     assert described(large_files.read(str(path), "default")) == described(kinds.read(str(path)))

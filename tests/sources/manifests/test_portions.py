@@ -1,4 +1,4 @@
-"""Large files are read in portions, with the same result as in one piece; unused objects are left out."""
+"""Reading large files in portions. The result is the same as in one piece, and unused objects are left out."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FILLER = "# " + "x" * SIZE + "\n"
 
 
 def not_a_service(_api_version: str, kind: str) -> bool:
-    """Returns whether an object is neither a Service nor a List."""
+    """Returns True for an object that is neither a Service nor a List."""
     return kind != "Service" and not kind.endswith("List")
 
 
@@ -97,18 +97,18 @@ def listed(*objects: str, dash: str = "- ") -> str:
     ],
 )  # fmt: skip
 def test_reads(tmp_path: Path, text: str, found: list[tuple[Any, ...]]) -> None:
-    """Objects of a file are found with kind, namespace and line, whether they are parsed or not."""
+    """Objects are found with kind, namespace and line, even if they are not parsed."""
     assert read(tmp_path / "a.yaml", text) == found
 
 
 def test_an_error_has_its_line(tmp_path: Path) -> None:
-    """An error has the line number in the whole file, in later portions too."""
+    """The line number is that in the whole file."""
     text = (obj("Service", "a", FILLER) + "---\n") * 3 + "a: [\n"
     assert read(tmp_path / "a.yaml", text)[-1][2] == text.count("\n") + 1
 
 
 def test_the_parsed_text_is_small(tmp_path: Path) -> None:
-    """Of a List with one Service and 100 other objects, only the Service's text is kept for the YAML parser."""
+    """A List has one Service and 100 other objects. The YAML parser gets only the Service's text."""
     text = listed(*(obj("Pod", "a", "data: |\n  " + "x" * 300 + "\n") for _ in range(100)), obj("Service", "b"))
     (portion,) = documents_of(Portion(text, 0), not_a_service)
     assert isinstance(portion, Portion)
@@ -132,7 +132,7 @@ OBJECTS = st.builds(
 
 @given(st.lists(OBJECTS, min_size=1, max_size=12), st.booleans(), st.sampled_from(["- ", "  - ", "-   "]))
 def test_dividing_changes_nothing(objects: list[str], as_list: bool, dash: str) -> None:
-    """The objects have the same kinds, namespaces and lines as if the file were parsed in one piece."""
+    """Kinds, namespaces and lines are the same as if the file were parsed in one piece."""
     import tempfile
 
     text = listed(*objects, dash=dash) if as_list else "---\n".join(objects)

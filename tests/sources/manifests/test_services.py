@@ -1,4 +1,4 @@
-"""Services as the API server would store them: families, ClusterIPs, ports, external addresses."""
+"""Services as the API server would store them: families, ClusterIPs, ports and external addresses."""
 
 from collections.abc import Callable
 from ipaddress import IPv4Network, ip_address
@@ -53,7 +53,7 @@ def service(say: Say, spec: str, status: str = "{}") -> Service:
     ],
 )
 def test_cluster_ips(say: Say, spec: str, addresses: list[str]) -> None:
-    """ClusterIPs in a manifest stay; further ones that the families need are assigned from the documented ranges."""
+    """ClusterIPs in a manifest stay. If a family has none, an address of the documented range is assigned."""
     found = service(say, spec).cluster_ips
     assert len(found) == len(addresses)
     for address, expected in zip(found, addresses, strict=True):
@@ -64,8 +64,8 @@ def test_cluster_ips(say: Say, spec: str, addresses: list[str]) -> None:
             assert address == expected
 
 
-def test_made_up_addresses_stay_and_differ(say: Say) -> None:
-    """An assigned ClusterIP is the same at each start, and is not one that another manifest has."""
+def test_assigned_addresses_stay_and_differ(say: Say) -> None:
+    """They are the same at each start, and no manifest has them."""
     made_up = service(say, "{}").cluster_ips
     assert service(say, "{}").cluster_ips == made_up
     text = "apiVersion: v1\nkind: Service\nmetadata: {{name: {}}}\nspec: {}\n---\n"
@@ -75,7 +75,7 @@ def test_made_up_addresses_stay_and_differ(say: Say) -> None:
 
 
 def test_fields(say: Say) -> None:
-    """Ports default to TCP, external addresses are externalIPs before the load balancer's."""
+    """The protocol defaults to TCP. Addresses in externalIPs come before those of the load balancer."""
     found = service(
         say,
         "{type: LoadBalancer, externalIPs: [192.0.2.1], ports: [{port: 80, name: http}, {port: 53, protocol: UDP, targetPort: dns}]}",
@@ -87,14 +87,14 @@ def test_fields(say: Say) -> None:
 
 
 def test_without_ports(say: Say) -> None:
-    """A Service without ports gets a placeholder port. `externalName` is only kept for the type ExternalName."""
+    """A Service without ports gets a placeholder port. `externalName` is used only for the type ExternalName."""
     assert service(say, "{externalName: a.example}").ports == PLACEHOLDER_PORTS
     assert service(say, "{externalName: a.example}").external_name is None
     assert service(say, "{type: ExternalName, externalName: a.example}").external_name == "a.example"
 
 
 def test_full_range(say: Say, monkeypatch: pytest.MonkeyPatch) -> None:
-    """More Services than addresses are an error, not an endless search."""
+    """If there are more Services than addresses, the search for an address ends with an error."""
     monkeypatch.setattr("svcdns.sources.manifests.services.SERVICE_RANGE", IPv4Network("10.96.0.0/30"))
     text = "".join(f"apiVersion: v1\nkind: Service\nmetadata: {{name: web-{number}}}\n---\n" for number in range(3))
     with pytest.raises(

@@ -1,4 +1,4 @@
-"""What lies beside manifests: files of other tools, templates, and objects that no cluster would take."""
+"""Content that is skipped: files of other tools, templates, and objects that no cluster would accept."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TEMPLATE = "apiVersion: v1\nkind: Service\nmetadata:\n  name: "
 
 
 async def warnings(folder: Path, caplog: pytest.LogCaptureFixture, files: dict[str, str | bytes]) -> list[str]:
-    """Returns the warnings of a start with these files and a Service, without the folder; the Service is served."""
+    """Starts with these files and a Service, which must be served. Returns the warnings without the folder's path."""
     for name, text in {"z.yaml": SERVICE, **files}.items():
         path = folder / name
         path.parent.mkdir(exist_ok=True)
@@ -60,14 +60,14 @@ async def warnings(folder: Path, caplog: pytest.LogCaptureFixture, files: dict[s
 async def test_other_files_are_skipped(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str, text: str | bytes, warning: str
 ) -> None:
-    """A file that has no Kubernetes objects is skipped, with one warning that has file and line."""
+    """A file without Kubernetes objects has one warning with file and line."""
     (line,) = await warnings(tmp_path, caplog, {name: text})
     assert line.startswith(warning)
     assert line.endswith("; skipped")
 
 
 async def test_one_warning_for_a_file(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """A file with several documents that are no objects gets one warning; other objects in the file are read."""
+    """Several documents are no objects. Other objects in the file are read."""
     files: dict[str, str | bytes] = {
         "a.yaml": "a: 1\n---\nb: 2\n---\n" + SERVICE.replace("tea", "milk"),
         "b.yaml": "[]",
@@ -99,7 +99,7 @@ async def test_one_warning_for_a_file(tmp_path: Path, caplog: pytest.LogCaptureF
 async def test_kustomizations_are_not_applied(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str, text: str, line: int, fields: str
 ) -> None:
-    """The warning for a kustomization has the fields that may change names, and says what to do."""
+    """The warning has the fields that may change names, and says what to do."""
     assert await warnings(tmp_path, caplog, {name: text}) == [
         f"{name}:{line}: a kustomization is not applied{fields}; "
         f"pipe `kubectl kustomize {tmp_path}` into `manifests -` in its place; skipped"
@@ -117,7 +117,7 @@ async def test_kustomizations_are_not_applied(
 async def test_a_patch_of_a_kustomization_is_skipped(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, named: str
 ) -> None:
-    """A patch file looks like the object that it changes, but is not read as an object."""
+    """A patch looks like the object that it changes, but must not be read as an object."""
     files: dict[str, str | bytes] = {"o/kustomization.yaml": named, "o/p.yaml": SERVICE.replace("80", "81")}
     first, patch = await warnings(tmp_path, caplog, files)
     assert first.startswith("o/kustomization.yaml:1: a kustomization is not applied")
@@ -125,15 +125,15 @@ async def test_a_patch_of_a_kustomization_is_skipped(
 
 
 async def test_the_same_object_in_two_files_is_an_error(tmp_path: Path) -> None:
-    """The error for an object in two files names both files, and says how to leave one of them out."""
+    """The error names both files, and says how to leave one of them out."""
     for name in ("a.yaml", "b.yaml"):
         (tmp_path / name).write_text(SERVICE)
     with pytest.raises(ManifestError, match=r"b\.yaml:1: .* in .*a\.yaml:1 already; the option exclude leaves out a"):
         await ManifestsSource(WatchOptions(manifests=(str(tmp_path),)), log=LOG).configure()
 
 
-async def test_a_component_of_another_name(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """A kustomize Component is recognized by its apiVersion, whatever the file's name is."""
+async def test_a_component_in_a_file_of_another_name(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A kustomize Component is recognized by its apiVersion."""
     text = "apiVersion: kustomize.config.k8s.io/v1alpha1\nkind: Component\nnameSuffix: -x\n"
     (line,) = await warnings(tmp_path, caplog, {"c.yaml": text})
     assert line.startswith("c.yaml:3: a kustomization is not applied, though it may change names by nameSuffix")
@@ -151,7 +151,7 @@ async def test_a_component_of_another_name(tmp_path: Path, caplog: pytest.LogCap
 async def test_kinds_of_another_api_version_are_ignored(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, version: str, kind: str, expected: str
 ) -> None:
-    """The warning names the unknown apiVersion, and the apiVersion that is supported."""
+    """The warning has the unknown apiVersion and the supported apiVersion."""
     text = f"# first\napiVersion: {version}\nkind: {kind}\nmetadata: {{name: other}}\nspec: {{replicas: x}}\n"
     assert await warnings(tmp_path, caplog, {"a.yaml": text}) == [
         f"a.yaml:2: {kind} of {version} is ignored, {expected} was expected"
@@ -159,7 +159,7 @@ async def test_kinds_of_another_api_version_are_ignored(
 
 
 async def test_all_errors_of_a_start(tmp_path: Path) -> None:
-    """The error at a start has one line for each object that cannot be used, and for each missing path."""
+    """The error has one line for each object that cannot be used, and for each missing path."""
     bad = SERVICE.replace("80", "seventy")
     (tmp_path / "a.yaml").write_text(bad + "---\n" + SERVICE + "---\n" + bad)
     (tmp_path / "b.yaml").write_text("apiVersion: v1\nkind: List\nitems:\n- {apiVersion: v1, kind: Pod}\n- 1\n")
@@ -171,7 +171,7 @@ async def test_all_errors_of_a_start(tmp_path: Path) -> None:
     assert lines == ["no", "a.yaml:4", "a.yaml:14", "b.yaml:4"]
 
 
-def test_all_objects_that_are_written_twice(tmp_path: Path) -> None:
+def test_all_objects_that_are_defined_twice(tmp_path: Path) -> None:
     """The error names every object that is in more than one manifest."""
     (tmp_path / "a.yaml").write_text("---\n".join([SERVICE] * 3))
     with pytest.raises(ManifestError) as caught:

@@ -1,5 +1,4 @@
-"""The stream of changes: a full list first, then only what an edit changed; broken edits; scaling; files that are
-replaced."""
+"""The stream of changes: first a full list, then only the differences after each edit."""
 
 import asyncio
 import contextlib
@@ -58,7 +57,7 @@ async def changes_of(source: ManifestsSource) -> AsyncIterator[Change]:
 
 
 class Running:
-    """A source that follows one file or folder, and the changes that it has given."""
+    """A source that follows one file or folder, and the changes that it has yielded."""
 
     def __init__(self, path: Path, source: ManifestsSource, edits: Edits) -> None:
         self.path, self.source, self.edits = path, source, edits
@@ -70,13 +69,13 @@ class Running:
             self.sent.append(change)
 
     async def changes(self) -> list[Change]:
-        """Waits until the source waits for an edit, and returns the changes since the last call."""
+        """Waits until the source waits for an edit. Returns the changes since the last call."""
         await self.edits.settled()
         changes, self.sent = self.sent, []
         return changes
 
     async def after(self, text: str) -> list[Change]:
-        """Replaces the file by `text`, and returns the changes that follow."""
+        """Replaces the file with `text`, and returns the changes that this causes."""
         replace(self.path, text)
         self.edits.made()
         return await self.changes()
@@ -91,7 +90,7 @@ def replace(path: Path, text: str) -> None:
 
 @contextlib.asynccontextmanager
 async def running(path: Path, text: str, file: str = "") -> AsyncIterator[Running]:
-    """Runs a source that follows `path`, after writing `text` to the path or to `file` below it."""
+    """Runs a source that follows `path`. Before, writes `text` to `path`, or to `file` in this folder."""
     edited = path / file if file else path
     edited.write_text(text)
     edits = Edits()
@@ -132,7 +131,7 @@ def targets(changes: Iterable[Change]) -> list[list[str]]:
 
 
 async def test_begins_with_full_lists(tmp_path: Path) -> None:
-    """Each kind of the source is listed once, with all of its objects between Begin and Complete."""
+    """Each kind has one list, with all its objects between Begin and Complete."""
     async with running(tmp_path / "a.yaml", stateful(2)) as run:
         changes = await run.changes()
     lists = [change.kind for change in changes if isinstance(change, Begin)]
@@ -152,7 +151,7 @@ async def test_begins_with_full_lists(tmp_path: Path) -> None:
 
 
 async def test_scaling(tmp_path: Path) -> None:
-    """A lower `replicas` changes the slice and removes the last Pods; a higher one adds the same Pods again."""
+    """Fewer `replicas` change the slice and remove the last Pods. More `replicas` add the same Pods again."""
     async with running(tmp_path / "a.yaml", stateful(3)) as run:
         first = await run.changes()
         changes = await run.after(stateful(1))
@@ -165,7 +164,7 @@ async def test_scaling(tmp_path: Path) -> None:
 
 
 async def test_deleted_pod(tmp_path: Path) -> None:
-    """A Pod deleted from the manifest leaves its EndpointSlice, and the last Pod removes the slice."""
+    """The Pod leaves its EndpointSlice. With the last Pod, the slice is removed."""
     service = "apiVersion: v1\nkind: Service\nmetadata: {name: w}\nspec: {clusterIP: None, selector: {app: w}}\n"
     pods = [f"---\napiVersion: v1\nkind: Pod\nmetadata: {{name: {name}, labels: {{app: w}}}}\n" for name in "ab"]
     async with running(tmp_path / "a.yaml", service + pods[0] + pods[1]) as run:
@@ -176,7 +175,7 @@ async def test_deleted_pod(tmp_path: Path) -> None:
         assert {change.kind for change in changes if isinstance(change, Gone)} == {Kind.POD, Kind.ENDPOINT_SLICE}
 
 
-async def test_an_edit_of_nothing_tells_nothing(tmp_path: Path) -> None:
+async def test_edits_without_an_effect_cause_no_change(tmp_path: Path) -> None:
     """A comment, or a change of another file in the folder, is no change of the cluster."""
     async with running(tmp_path / "a.yaml", stateful(1)) as run:
         await run.changes()
@@ -187,7 +186,7 @@ async def test_an_edit_of_nothing_tells_nothing(tmp_path: Path) -> None:
 
 
 async def test_broken_start(tmp_path: Path) -> None:
-    """A file that is broken at the start is an error, from `configure` and from `changes`."""
+    """The error is raised by `configure` and by `changes`."""
     (tmp_path / "a.yaml").write_text(stateful("three"))
     source = ManifestsSource(WatchOptions(manifests=(str(tmp_path),)), log=LOG, watch=Edits())
     with pytest.raises(ManifestError, match=r"a\.yaml:11: spec\.replicas: expected a whole number, found text 'three'"):
@@ -213,8 +212,8 @@ async def test_broken_edit(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> 
     ]
 
 
-async def test_file_gone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """A deleted file of the option is a broken edit; when it exists again, the differences follow."""
+async def test_a_deleted_file(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The last good state stays. When the file exists again, the differences are sent."""
     async with running(tmp_path / "a.yaml", stateful(2)) as run:
         await run.changes()
         run.path.unlink()
@@ -224,8 +223,8 @@ async def test_file_gone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> No
         assert targets(await run.after(stateful(1))) == [["db-0"]]
 
 
-async def test_file_gone_from_a_folder(tmp_path: Path) -> None:
-    """If a file in a watched folder is deleted, its objects are removed."""
+async def test_a_deleted_file_in_a_folder(tmp_path: Path) -> None:
+    """Its objects are removed."""
     async with running(tmp_path, stateful(1), "a.yaml") as run:
         await run.changes()
         run.path.unlink()
@@ -234,7 +233,6 @@ async def test_file_gone_from_a_folder(tmp_path: Path) -> None:
 
 
 async def test_new_folder_is_watched(tmp_path: Path) -> None:
-    """A new folder is read and watched."""
     async with running(tmp_path, stateful(1), "a.yaml") as run:
         await run.changes()
         (tmp_path / "sub").mkdir()
@@ -245,7 +243,7 @@ async def test_new_folder_is_watched(tmp_path: Path) -> None:
 
 
 async def test_symbolic_link_swap(tmp_path: Path) -> None:
-    """A change of the link `..data` in a mounted ConfigMap is noticed, although no file changes."""
+    """In a mounted ConfigMap, only the link `..data` changes."""
     for number in (1, 2):
         (tmp_path / f"..{number}").mkdir()
         (tmp_path / f"..{number}/a.yaml").write_text(stateful(number))
@@ -265,7 +263,7 @@ async def test_symbolic_link_swap(tmp_path: Path) -> None:
 
 
 async def test_second_stream(tmp_path: Path) -> None:
-    """Each call of `changes` begins with full lists, from the last good state if the file now has an error."""
+    """Each call of `changes` begins with full lists. If the file has an error, they have the last good state."""
     async with running(tmp_path / "a.yaml", stateful(2)) as run:
         first = await run.changes()
     replace(run.path, stateful("three"))
@@ -280,7 +278,7 @@ async def take(changes: AsyncIterator[Change], count: int) -> AsyncIterator[Chan
 
 
 async def test_pod_being_deleted_stays_until_it_is_gone(tmp_path: Path) -> None:
-    """A Pod with a deletionTimestamp stays, as with an API server, until it is no longer in the manifest."""
+    """As with an API server, a Pod with a deletionTimestamp stays as long as it is in the manifest."""
     pod = "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\n"
     async with running(tmp_path / "a.yaml", pod) as run:
         await run.changes()
@@ -289,7 +287,7 @@ async def test_pod_being_deleted_stays_until_it_is_gone(tmp_path: Path) -> None:
 
 
 async def test_ignored_kinds_are_logged_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Kinds that are not used cause one log line in total, because manifests of applications are full of them."""
+    """One line names all unused kinds, because manifests of applications have many."""
     caplog.set_level(logging.INFO, LOG.name)
     text = (
         "apiVersion: v1\nkind: Secret\nmetadata: {name: a}\n---\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\n"
@@ -303,7 +301,7 @@ async def test_ignored_kinds_are_logged_once(tmp_path: Path, caplog: pytest.LogC
 
 
 async def test_folders_that_cannot_be_watched(tmp_path: Path) -> None:
-    """If a folder cannot be watched, for example because of the system's limit, the error names the paths."""
+    """The error names the paths. A cause may be the system's limit."""
 
     async def full(folders: frozenset[str]) -> AsyncGenerator[None, None]:
         if folders:
@@ -315,8 +313,7 @@ async def test_folders_that_cannot_be_watched(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("option", ["labels", "namespace_labels"])
-def test_bad_selector(option: str) -> None:
-    """A selector that does not parse ends the start."""
+def test_a_wrong_selector_ends_the_start(option: str) -> None:
     with pytest.raises(SourceError, match=f"^{option}: bad label selector"):
         ManifestsSource(WatchOptions(**{option: "a in"}), log=LOG)  # type: ignore[arg-type]
 
@@ -331,7 +328,7 @@ def slice_of(name: str, *addresses: str, service: str = "web") -> EndpointSlice:
     return EndpointSlice("n", name, service, endpoints=tuple(map(Endpoint, addresses)))
 
 
-def lowest(old: dict[ObjectKey, ClusterObject], changes: Iterable[Change]) -> set[str]:
+def always_present(old: dict[ObjectKey, ClusterObject], changes: Iterable[Change]) -> set[str]:
     """Returns the endpoint addresses that are present after each of the changes."""
     state = dict(old)
     always: set[str] | None = None
@@ -364,12 +361,12 @@ def lowest(old: dict[ObjectKey, ClusterObject], changes: Iterable[Change]) -> se
     ],
 )
 def test_no_address_is_missing_in_between(old: list[ClusterObject], new: list[ClusterObject]) -> None:
-    """An endpoint that moves from one slice to another is in one of them at every moment."""
+    """An endpoint that moves to another slice is in one of the two slices after each change."""
     changes = list(differences(keyed(*old), keyed(*new)))
     both = {e.address for i in old if isinstance(i, EndpointSlice) for e in i.endpoints} & {
         e.address for i in new if isinstance(i, EndpointSlice) for e in i.endpoints
     }
-    assert lowest(keyed(*old), changes) >= both
+    assert always_present(keyed(*old), changes) >= both
     state = keyed(*old)
     for change in changes:
         match change:
@@ -381,7 +378,7 @@ def test_no_address_is_missing_in_between(old: list[ClusterObject], new: list[Cl
 
 
 def test_order_of_differences() -> None:
-    """New objects come before removals; a namespace is the first to be added and the last to be removed."""
+    """New objects come before removals. A Namespace is added first and removed last."""
     old = keyed(Namespace("old"), slice_of("s"), Service("old", "web"), Pod("old", "p"))
     new = keyed(Namespace("new"), slice_of("t"), Service("new", "web"))
     changes = list(differences(old, new))
@@ -391,7 +388,7 @@ def test_order_of_differences() -> None:
 
 
 def test_nothing_is_read_before_it_is_asked_for() -> None:
-    """Making a source does no I/O, so a path that is missing is no error yet."""
+    """Creating a source reads no file, so a missing path is not an error yet."""
     assert ManifestsSource(WatchOptions(manifests=("/no/where",)), log=LOG).kinds == (
         Kind.SERVICE,
         Kind.ENDPOINT_SLICE,
@@ -402,9 +399,7 @@ def test_nothing_is_read_before_it_is_asked_for() -> None:
 async def test_a_file_that_hangs_leaves_the_last_good_state(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """While a read hangs, one WARNING line is logged and no change is sent. A FIFO without a writer makes the read
-    hang.
-    """
+    """A FIFO without a writer hangs. One WARNING line is logged, and no change is sent."""
     async with running(tmp_path / "a.yaml", stateful(1)) as run:
         await run.changes()
         monkeypatch.setattr(blocking_io, "WARN_AFTER", 0.01)

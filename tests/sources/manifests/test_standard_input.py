@@ -29,26 +29,26 @@ def standard_input(tmp_path: Path) -> Iterator[Path]:
 
 
 def source() -> ManifestsSource:
-    """Returns a source that reads standard input alone."""
+    """Returns a source that reads only standard input."""
     return ManifestsSource(WatchOptions(manifests=("-",)), log=logging.getLogger("svcdns.tests.manifests"))
 
 
 def test_standard_input_is_read_from_its_beginning(standard_input: Path) -> None:
-    """Standard input can be read repeatedly; each time the whole content is read."""
+    """Each read gets the whole content."""
     standard_input.write_text("apiVersion: v1\nkind: Service\nmetadata: {name: tea}\n")
     for _ in range(2):
         assert ObjectKey(Kind.SERVICE, "default", "tea") in source().load().objects
 
 
-def test_errors_name_it(standard_input: Path) -> None:
-    """An error in standard input has the file name `-` and the line."""
+def test_errors_have_the_file_name_of_standard_input(standard_input: Path) -> None:
+    """The file name is `-`."""
     standard_input.write_text("apiVersion: v1\nkind: Service\nmetadata: {name: 1}\n")
     with pytest.raises(ManifestError, match=r"^-:3: metadata\.name: expected text"):
         source().load()
 
 
 def test_a_pipe_is_an_error(standard_input: Path) -> None:
-    """A pipe as standard input is an error, because a process that starts later could not read it again."""
+    """A process that starts later could not read a pipe again."""
     read, write = os.pipe()
     os.dup2(read, 0)
     os.close(read)

@@ -1,4 +1,4 @@
-"""Fields that an API server would refuse: each has a warning, and is served where CoreDNS would serve it."""
+"""Fields that an API server would refuse. Each has a warning, and is served if CoreDNS would serve it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,6 @@ V4_SLICE = SLICE + "addressType: IPv4\n"
 
 
 def content(folder: Path, text: str) -> FileContent:
-    """Returns the content of a file with this text."""
     (folder / "a.yaml").write_text(text)
     return read(str(folder / "a.yaml"))
 
@@ -387,9 +386,7 @@ def content(folder: Path, text: str) -> FileContent:
     ],
 )
 def test_a_field_has_a_warning(tmp_path: Path, text: str, line: int, expected: str, served: bool) -> None:
-    """The warning for a field that an API server would refuse has file and line, and says whether the object is
-    skipped.
-    """
+    """The warning has file and line, and says whether the object is skipped."""
     found = content(tmp_path, text)
     kind = text.split("kind: ")[1].split("\n", maxsplit=1)[0]
     result = f"an API server would refuse this {kind}{'' if served else ', so it is skipped'}"
@@ -422,12 +419,11 @@ def test_a_field_has_a_warning(tmp_path: Path, text: str, line: int, expected: s
     ],
 )
 def test_a_good_object_has_no_warning(tmp_path: Path, text: str) -> None:
-    """An object that the API server would accept causes no warning."""
     assert content(tmp_path, text).warnings == []
 
 
 def test_the_rest_of_an_object_is_served(say: Callable[..., Any]) -> None:
-    """A part that is invalid is left out, and the other ports and addresses of the object are served."""
+    """The invalid part is left out. The other ports and addresses are served."""
     cluster = say(
         SERVICE
         + "  ports: [{port: 70000, name: a}, {port: 2, name: b}]\n  clusterIPs: [10.0.0.1, 'fd00::1']\n---\n"
@@ -448,16 +444,14 @@ def test_the_rest_of_an_object_is_served(say: Callable[..., Any]) -> None:
 
 
 def test_many_warnings_are_counted(tmp_path: Path) -> None:
-    """After some warnings for a file, the others are not logged, but one line says that there are more."""
+    """After some warnings for a file, one line says that there are more."""
     found = content(tmp_path, SERVICE + "  ports:\n" + "  - {port: 0, name: a}\n" * 100)
     assert len(found.warnings) == SHOWN_REFUSALS + 1
     assert found.warnings[-1].endswith("more fields from here on that an API server would refuse")
 
 
 def test_a_used_object_that_would_be_skipped_is_an_error(tmp_path: Path) -> None:
-    """After an edit, an object that would have to be skipped is an error, so that the last good state stays. At a start
-    it is only a warning.
-    """
+    """After an edit, the error keeps the last good state in use. At a start there is only a warning."""
     reader = Reader()
     path = tmp_path / "a.yaml"
     for text in (SERVICE + "  clusterIP: 10.0.0\n", PORTS):

@@ -1,4 +1,4 @@
-"""Generated Pods: their number, their names, their addresses, and which are ready."""
+"""Pods that svcdns generates for workloads: number, names, addresses and readiness."""
 
 from collections.abc import Callable
 from textwrap import dedent
@@ -30,7 +30,7 @@ VERSIONS = {"ReplicationController": "v1", "Job": "batch/v1"}
 
 
 def workload(kind: str, *spec: str, name: str = "web") -> str:
-    """Returns a workload whose Pods are labelled `app: web`, with those lines in its spec."""
+    """Returns a workload whose Pods have the label `app: web`. `spec` has further lines."""
     lines = "".join(f"\n  {line}" for line in spec)
     return f"""
 apiVersion: {VERSIONS.get(kind, "apps/v1")}
@@ -71,7 +71,7 @@ def test_count(say: Say, kind: str, spec: list[str], count: int) -> None:
 
 @pytest.mark.parametrize("kind", ["Deployment", "ReplicaSet", "StatefulSet"])
 def test_scaling_keeps_names_and_addresses(say: Say, kind: str) -> None:
-    """A workload with fewer replicas has the first Pods of the larger one, with the same addresses."""
+    """With fewer replicas, the last Pods are removed."""
     many = pods(say(workload(kind, "replicas: 5")))
     few = pods(say(workload(kind, "replicas: 3")))
     assert few.items() < many.items()
@@ -79,7 +79,7 @@ def test_scaling_keeps_names_and_addresses(say: Say, kind: str) -> None:
 
 
 def test_names(say: Say) -> None:
-    """Names have the form that the controllers give them; another template changes none of them."""
+    """Names have the form that the controllers give them. Another Pod template changes no name."""
     before = pods(say(workload("Deployment", "replicas: 2")))
     after = pods(
         say(workload("Deployment", "replicas: 2", "paused: false").replace("labels", "annotations: {a: b}, labels"))
@@ -91,9 +91,7 @@ def test_names(say: Say) -> None:
 
 
 def test_stateful_set(say: Say) -> None:
-    """Pods of a StatefulSet are numbered from `ordinals.start`, and have hostnames below the Service in
-    `serviceName`.
-    """
+    """Pods are numbered from `ordinals.start`. Their hostnames are below the Service in `serviceName`."""
     text = workload("StatefulSet", "replicas: 2", "serviceName: web", "ordinals: {start: 5}") + SERVICE
     cluster = say(text)
     assert list(pods(cluster)) == ["web-5", "web-6"]
@@ -102,15 +100,15 @@ def test_stateful_set(say: Say) -> None:
 
 
 def test_service_of_one_stateful_pod(say: Say) -> None:
-    """A Service that selects the label statefulset.kubernetes.io/pod-name has this one Pod."""
+    """A Service may select one Pod by the label statefulset.kubernetes.io/pod-name."""
     text = workload("StatefulSet", "replicas: 3") + SERVICE.replace(
         "app: web", "statefulset.kubernetes.io/pod-name: web-1"
     )
     assert ready(say(text)) == ["web-1"]
 
 
-def test_a_written_pod_takes_the_place_of_a_made_up_one(say: Say) -> None:
-    """A Pod in a manifest replaces the generated Pod of the same name, so that one Pod of a StatefulSet can differ."""
+def test_a_pod_in_a_manifest_replaces_a_generated_pod(say: Say) -> None:
+    """One Pod of a StatefulSet can then differ from the others."""
     text = (
         workload("StatefulSet", "replicas: 2")
         + "apiVersion: v1\nkind: Pod\nmetadata: {name: web-1}\nstatus: {podIP: 192.0.2.1}\n"
@@ -121,7 +119,7 @@ def test_a_written_pod_takes_the_place_of_a_made_up_one(say: Say) -> None:
 
 
 def test_dump_of_a_cluster(say: Say) -> None:
-    """A workload whose Pods are in manifests generates none, nor does its ReplicaSet."""
+    """If the Pods of a workload are in manifests, neither the workload nor its ReplicaSet generates Pods."""
     owner = "ownerReferences: [{{apiVersion: apps/v1, kind: {}, name: {}, controller: true}}]"
     replica_set = workload("ReplicaSet", "replicas: 2", name="web-abc").replace(
         "{name: web-abc}", f"{{name: web-abc, {owner.format('Deployment', 'web')}}}"
@@ -147,8 +145,8 @@ def test_dump_of_a_cluster(say: Say) -> None:
         pytest.param("{phase: Failed, conditions: [{type: Ready, status: 'True'}]}", False, False, id="failed"),
     ],
 )
-def test_readiness_of_a_written_pod(say: Say, status: str, is_ready: bool, is_listed: bool) -> None:
-    """A Pod in a manifest is ready unless its status says otherwise; ended Pods are not listed, as at an API server."""
+def test_readiness_of_a_pod_in_a_manifest(say: Say, status: str, is_ready: bool, is_listed: bool) -> None:
+    """The Pod is ready unless its status says otherwise. As with an API server, ended Pods are not listed."""
     text = SERVICE + f"apiVersion: v1\nkind: Pod\nmetadata: {{name: web, labels: {{app: web}}}}\nstatus: {status}\n"
     cluster = say(text)
     assert ready(cluster) == (["web"] if is_ready else [])
@@ -156,7 +154,7 @@ def test_readiness_of_a_written_pod(say: Say, status: str, is_ready: bool, is_li
 
 
 def test_pod_being_deleted(say: Say) -> None:
-    """A Pod with a deletionTimestamp is neither ready nor listed again."""
+    """A Pod with a deletionTimestamp is not ready, and no other Pod replaces it."""
     text = (
         SERVICE
         + "apiVersion: v1\nkind: Pod\nmetadata: {name: web, labels: {app: web}, deletionTimestamp: '2025-01-01T00:00:00Z'}\n"
@@ -167,8 +165,8 @@ def test_pod_being_deleted(say: Say) -> None:
     assert cluster.terminating == {(Kind.POD, "default", "web")}
 
 
-def test_unrelated_objects_move_no_pod(say: Say) -> None:
-    """Other workloads and the order of files do not change the addresses of Pods."""
+def test_unrelated_objects_change_no_address(say: Say) -> None:
+    """The order of files does not matter, either."""
     first = workload("Deployment", "replicas: 3")
     other = workload("StatefulSet", "replicas: 4", name="other")
     alone = pods(say(first))
@@ -176,8 +174,8 @@ def test_unrelated_objects_move_no_pod(say: Say) -> None:
     assert pods(say(other + first)) == pods(say(first + other))
 
 
-def test_written_addresses_are_kept_clear_of(say: Say) -> None:
-    """An address assigned to a generated Pod never equals an address in a manifest, whichever object has it."""
+def test_addresses_in_a_manifest_are_not_assigned(say: Say) -> None:
+    """It does not matter which object has the address."""
     (address,) = pods(say(workload("Deployment"))).values()
     text = workload("Deployment") + dedent(
         f"""
@@ -192,15 +190,13 @@ def test_written_addresses_are_kept_clear_of(say: Say) -> None:
 
 @pytest.mark.parametrize(("ended", "count"), [("Complete", 0), ("Failed", 0), ("Suspended", 1)])
 def test_a_job_that_has_ended_has_no_pods(say: Say, ended: str, count: int) -> None:
-    """A Job whose conditions say that it has ended has no Pods."""
+    """The conditions of the Job say that it has ended."""
     status = f"status: {{conditions: [{{type: {ended}, status: 'True'}}]}}\n"
     assert len(pods(say(workload("Job").replace("---\n", status)))) == count
 
 
 def test_pods_of_an_indexed_job(say: Say) -> None:
-    """Pods of an indexed Job have the Job's name with the index as hostname, and the labels that the Job controller
-    sets.
-    """
+    """The hostname is the Job's name with the index. The labels are those of the Job controller."""
     job = workload("Job", "completionMode: Indexed", "completions: 5", "parallelism: 2", name="work")
     job = job.replace("template: {", "template: {spec: {subdomain: web}, ")
     service = "apiVersion: v1\nkind: Service\nmetadata: {name: web}\nspec: {clusterIP: None, selector: {%s}}\n"

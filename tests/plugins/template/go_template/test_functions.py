@@ -22,7 +22,6 @@ DATA = Struct(T="abc", L=["x", "y"], M={"k": "v"}, Missing={})
     ids=lambda value: value if " " in value else "",
 )  # fmt: skip
 def test_functions(text: str, expected: str) -> None:
-    """Each call has the expected value."""
     assert parse_template("{{ " + text + " }}").render(DATA) == expected
 
 
@@ -35,6 +34,5 @@ def test_functions(text: str, expected: str) -> None:
     ],
 )  # fmt: skip
 def test_invalid_arguments(text: str) -> None:
-    """Invalid arguments raise RenderError."""
     with pytest.raises(RenderError):
         parse_template("{{ " + text + " }}").render(DATA)

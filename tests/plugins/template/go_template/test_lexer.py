@@ -31,12 +31,10 @@ def split(text: str) -> list[Any]:
     ],
 )  # fmt: skip
 def test_pieces(text: str, expected: list[Any]) -> None:
-    """A template is split into text and actions, and each action into tokens."""
     assert split(text) == expected
 
 
 def test_literals() -> None:
-    """The tokens of literals have the literals' values."""
     (piece,) = pieces('{{ 1 -2 0x1F 1.5 \'A\' "a\\"b" `c\\` . }}')
     assert [token.value for token in piece if not isinstance(token, str)] == [
         1,
@@ -61,6 +59,5 @@ def test_literals() -> None:
     ],
 )  # fmt: skip
 def test_invalid_templates(text: str) -> None:
-    """An invalid template raises TemplateError."""
     with pytest.raises(TemplateError):
         split(text)

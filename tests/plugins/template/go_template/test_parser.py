@@ -1,4 +1,4 @@
-"""Templates: rendered text and errors."""
+"""Templates: rendered text, and errors."""
 
 from __future__ import annotations
 
@@ -61,7 +61,6 @@ DATA = Struct(
     ],
 )
 def test_rendering(text: str, expected: str) -> None:
-    """Each template is rendered to the expected text."""
     assert parse_template(text).render(DATA) == expected
 
 
@@ -81,7 +80,7 @@ def test_rendering(text: str, expected: str) -> None:
     ],
 )  # fmt: skip
 def test_invalid_templates(text: str) -> None:
-    """Compiling an invalid template raises an error; nothing needs to be rendered for this."""
+    """The error is raised when the template is compiled."""
     with pytest.raises(TemplateError):
         parse_template(text)
 
@@ -100,13 +99,11 @@ def test_invalid_templates(text: str) -> None:
     ],
 )  # fmt: skip
 def test_render_errors(text: str) -> None:
-    """Each template raises RenderError when it is rendered."""
     with pytest.raises(RenderError):
         parse_template(text).render(DATA)
 
 
 def test_a_template_can_be_rendered_again() -> None:
-    """Rendering a template again does not depend on the previous rendering."""
     template = parse_template("{{ $x := .N }}{{ range $x }}{{ . }}{{ end }}")
     rendered: list[Any] = [template.render(Struct(N=n)) for n in (2, 0, 1)]
     assert rendered == ["01", "", "0"]

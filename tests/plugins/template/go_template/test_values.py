@@ -26,7 +26,7 @@ def test_to_text(value: Any, text: str) -> None:
 
 
 def test_a_struct_has_no_text() -> None:
-    """A struct cannot be rendered as text: it raises RenderError."""
+    """Rendering a struct as text raises RenderError."""
     with pytest.raises(RenderError):
         to_text(Struct())
 
@@ -60,6 +60,6 @@ def test_printf(values: tuple[Any, ...], text: str) -> None:
 
 @pytest.mark.parametrize("template", ["%*d", "%9999d"])
 def test_widths_have_bounds(template: str) -> None:
-    """A width taken from an argument (`%*d`) and a width of 9999 are errors."""
+    """A width from an argument (`%*d`) and a width of 9999 are errors."""
     with pytest.raises(RenderError):
         printf(template, 1, 2)
