@@ -8,7 +8,7 @@ import sys
 
 from svcdns.process import isolated
 
-TOOLS = ("check", "completion")
+TOOLS = ("check", "completion", "explain", "query")
 """The commands of `svcdns.cli.commands`; that module is loaded only for one of them."""
 
 

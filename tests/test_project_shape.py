@@ -40,6 +40,10 @@ REQUIRED = SECTIONS[:4]
 # Modules whose tests are those of another: what they hold has no behaviour of its own, or shows only through the one
 # named.
 TESTED_BY = {
+    "svcdns.cli.offline_server": "tests/cli/test_query.py",
+    "svcdns.cli.types": "tests/cli/test_query.py",
+    "svcdns.inspection.offline": "tests/inspection/test_explanation.py",
+    "svcdns.inspection.reasons": "tests/inspection/test_explanation.py",
     "svcdns.cli.errors": "tests/cli/test_check.py",
     "svcdns.inspection.rules.caching": "tests/inspection/rules/test_rules.py",
     "svcdns.inspection.rules.files": "tests/inspection/rules/test_rules.py",

@@ -30,6 +30,8 @@ from svcdns.wire.edns import DEFAULT_SIZE, NO_CODES
 from svcdns.wire.message import MAX_MESSAGE
 
 Host = str
+Join = Callable[[Plugin, Following], Following]
+"""Links a plugin to the function that stands for the rest of its chain (`svcdns.chain.link`)."""
 Peers = Callable[[str], tuple[Plugin, ...]]
 MakeEnvironment = Callable[[Block, str, tuple[tuple[str, int], ...], str, Peers], Environment]
 """Makes the environment of a plugin.
@@ -88,15 +90,17 @@ def build(
     load: Load,
     environment: MakeEnvironment,
     hooks: HookCaller,
+    join: Join = link,
 ) -> Chains:
     """Builds the plugin chains of the planned blocks.
 
-    `hosts` has the addresses of each block; `("",)` means all addresses. Raises SvcdnsError if a plugin breaks the
-    plugin contract, or if its instance cannot be made.
+    `hosts` has the addresses of each block; `("",)` means all addresses. `join` links each plugin to the rest of its
+    chain; a tool may give a function that also records what passes. Raises SvcdnsError if a plugin breaks the plugin
+    contract, or if its instance cannot be made.
     """
     chains = Chains(hooks)
     for block_plan, block_hosts in zip(plans, hosts, strict=True):
-        _build_block(chains, block_plan, block_hosts, load, environment)
+        _build_block(chains, block_plan, block_hosts, load, environment, join)
     echoed = NO_CODES.union(*(handler.echoed_options for handler in chains.handlers))
     for listener in chains.listeners.values():
         listener.echoed = echoed
@@ -106,7 +110,7 @@ def build(
 
 
 def _build_block(
-    chains: Chains, block: BlockPlan, hosts: Sequence[Host], load: Load, environment: MakeEnvironment
+    chains: Chains, block: BlockPlan, hosts: Sequence[Host], load: Load, environment: MakeEnvironment, join: Join
 ) -> None:
     listen = tuple(dict.fromkeys((host, key.port) for key in block.keys for host in hosts))
     server = Listener(*listen[0], transport=block.keys[0].transport).server
@@ -122,7 +126,7 @@ def _build_block(
             made_for = environment(block.block(name), server, listen, name, peers)
             handlers.append(_made(plugin, options, replace(made_for, own_zones=chains.own_zones)))
     chains.handlers += handlers
-    hooks, entry = chains.hooks, chain(handlers)
+    hooks, entry = chains.hooks, chain(handlers, join)
     counting = next((name for name, settings in block.settings.items() if settings.counts_queries), "")
     if entry is None and counting:
         entry = _end(counting)
@@ -257,7 +261,7 @@ def _within(zones: frozenset[bytes], closest_encloser: FindEncloser) -> FindEncl
     return find
 
 
-def chain(handlers: Sequence[Plugin]) -> Following | None:
+def chain(handlers: Sequence[Plugin], join: Join = link) -> Following | None:
     """Links the handlers into one function, which passes each query to the first handler. Returns None if there are
     none.
 
@@ -267,7 +271,7 @@ def chain(handlers: Sequence[Plugin]) -> Following | None:
         return None
     following = _end(handlers[-1].name)
     for handler in reversed(handlers):
-        following = link(handler, following)
+        following = join(handler, following)
     return following
 
 

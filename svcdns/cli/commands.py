@@ -7,27 +7,47 @@ this module.
 from __future__ import annotations
 
 import difflib
+import importlib
 from collections.abc import Sequence
 from typing import Any, Final
 
 import click
 from click.shell_completion import get_completion_class
 
-from svcdns.cli.check import check
-
-NAMES: Final = ("check", "completion")
+NAMES: Final = ("check", "completion", "explain", "query")
 """The commands of this module."""
 COMPLETION: Final = "_SVCDNS_COMPLETE"
 """The environment variable by which a shell asks for completions."""
 
 
+_LAZY: Final = {
+    "check": ("svcdns.cli.check", "check"),
+    "explain": ("svcdns.cli.explain", "explain_command"),
+    "query": ("svcdns.cli.query", "query"),
+}
+"""The module and the name of each command that is imported only when it is used."""
+
+
 class _Group(click.Group):
     """A group of commands that names the nearest command for an unknown one."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Returns the names of all commands, sorted."""
+        return sorted({*super().list_commands(ctx), *_LAZY})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Returns the command of this name, and imports its module if that is necessary."""
+        if cmd_name not in _LAZY:
+            return super().get_command(ctx, cmd_name)
+        module, name = _LAZY[cmd_name]
+        found = getattr(importlib.import_module(module), name)
+        assert isinstance(found, click.Command)
+        return found
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
         """Returns the command that the first argument names, as click does."""
         if args and self.get_command(ctx, args[0]) is None and not args[0].startswith("-"):
-            near = difflib.get_close_matches(args[0], self.commands, 1, 0.5)
+            near = difflib.get_close_matches(args[0], self.list_commands(ctx), 1, 0.5)
             hint = f" Did you mean '{near[0]}'?" if near else ""
             ctx.fail(f"no command '{args[0]}'.{hint}")
         return super().resolve_command(ctx, args)
@@ -58,9 +78,6 @@ def completion(shell: str) -> int:
     assert made is not None
     click.echo(made(svcdns, {}, "svcdns", COMPLETION).source())
     return 0
-
-
-svcdns.add_command(check)
 
 
 def run(argv: Sequence[str]) -> int:

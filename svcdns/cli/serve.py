@@ -13,7 +13,7 @@ from svcdns import __version__
 from svcdns.cli.arguments import parse, parser
 from svcdns.process.shared_memory import memory_file
 
-COMMANDS: Final = ("serve", "check", "completion", "conformance", "demo", "help")
+COMMANDS: Final = ("serve", "check", "explain", "query", "completion", "conformance", "demo", "help")
 _MANIFESTS: Final = re.compile(rb"^[ \t]*manifests[ \t](?:[^\n#]*[ \t])?-[ \t\r]*(?:[ {#\n]|$)", re.MULTILINE)
 
 

@@ -161,6 +161,11 @@ class Index:
         found = map(_pod, _with_text(self._pods_by_ip, address))
         return tuple([pod for pod in found if pod.ip == address or address in pod.more_ips])
 
+    def pod(self, namespace: str, name: str) -> Pod | None:
+        """Returns the Pod with this name, or None. `namespace` and `name` are in lower case."""
+        stored = self._objects[Kind.POD].get((namespace, name))
+        return None if stored is None else _pod(stored.data)
+
     def namespace_labels(self, name: str) -> dict[str, str]:
         """Returns the labels of the Namespace `name` (lower case), or no labels if there is no such Namespace."""
         stored = self._objects[Kind.NAMESPACE].get(("", name))

@@ -73,6 +73,11 @@ def read(conf: str | None, *, environ: Mapping[str, str] = os.environ, default_p
     text, path = read_text(conf)
     if text is None:
         return _planned(Reading(DEFAULT_FILE, built_in(default_port)), environ)
+    return read_given(text, path, environ=environ, default_port=default_port)
+
+
+def read_given(text: str, path: str, *, environ: Mapping[str, str] = os.environ, default_port: int = 53) -> Reading:
+    """Reads the text of a Corefile as `read` does. `path` is its name in positions, and the place of its imports."""
     reading = Reading(path, Corefile(path, ()), texts={path: text})
     reading.corefile = _parsed(reading, text, environ, default_port)
     if not reading.corefile.blocks and not reading.problems:

@@ -100,3 +100,12 @@ def _label(name: bytes) -> DNSLabel:
 def _shown(data: RD) -> str:
     text: str = data.toZone()
     return text.lower() if type(data) is RD else text
+
+
+def record_line(owner: bytes, ttl: int, rtype: int, rdata: bytes) -> str:
+    """Returns a record of class IN as a zone file line. `owner` is a wire name, names in `rdata` are not compressed."""
+    try:
+        data = data_text(rdata, 0, len(rdata), rtype)
+    except FormError:
+        data = f"\\# {len(rdata)} {rdata.hex()}"
+    return f"{names.to_text(owner)} {ttl} IN {type_text(rtype)} {data}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import click
 import pytest
 
 from svcdns import __main__ as program
@@ -12,7 +13,9 @@ from svcdns.cli import commands
 
 
 def test_the_program_knows_the_commands() -> None:
-    assert set(program.TOOLS) == set(commands.NAMES) == set(commands.svcdns.commands)
+    assert (
+        set(program.TOOLS) == set(commands.NAMES) == set(commands.svcdns.list_commands(click.Context(commands.svcdns)))
+    )
 
 
 @pytest.mark.parametrize("name", commands.NAMES)

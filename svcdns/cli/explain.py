@@ -1,0 +1,176 @@
+"""`svcdns explain`: why a name has the answer that it has."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+from pathlib import Path
+
+import click
+import msgspec
+
+from svcdns.cli.errors import CannotRun
+from svcdns.cli.offline_server import running
+from svcdns.cli.types import RECORD_TYPE, to_rtype
+from svcdns.cluster.index import Index
+from svcdns.corefile.load import CorefileMissingError
+from svcdns.inspection.explanation import ExplainedQuery, Explanation, explain, schema
+from svcdns.inspection.problem import Severity
+from svcdns.inspection.reading import Reading, read, read_given
+from svcdns.inspection.search_path import domains, expanded
+from svcdns.plugins.kubernetes.options import Options as KubernetesOptions
+from svcdns.wire import names
+from svcdns.wire.errors import NameTextError
+
+BUILT_IN = """.:53 {
+    kubernetes cluster.local in-addr.arpa ip6.arpa {
+        pods insecure
+        fallthrough in-addr.arpa ip6.arpa
+    }
+    forward . /etc/resolv.conf
+}
+"""
+"""The Corefile that is used if there is none."""
+
+EXAMPLES = """\b
+Examples:
+  svcdns explain web.default --manifests k8s/
+  svcdns explain web --namespace shop --conf Corefile
+  svcdns explain _http._tcp.web.default.svc.cluster.local SRV --kubeconfig ~/.kube/config
+  svcdns explain api.example.com --pod shop/web-0 --kubeconfig ~/.kube/config --verbose
+"""
+
+
+@click.command("explain", epilog=EXAMPLES, short_help="Say why a name has the answer that it has.")
+@click.argument("name")
+@click.argument("rtype", metavar="[TYPE]", required=False, default="A", type=RECORD_TYPE)
+@click.option("--conf", metavar="FILE", help="The Corefile.  [default: Corefile here, else a usual one]")
+@click.option("--manifests", multiple=True, metavar="PATH", help="Read the cluster from these files and folders.")
+@click.option("--kubeconfig", metavar="FILE", default="", help="Read the cluster from this API server.")
+@click.option(
+    "--context", metavar="NAME", default="", help="The context of the kubeconfig.  [default: its current one]"
+)
+@click.option("--client", metavar="ADDRESS", help="The address of the client.")
+@click.option("--pod", metavar="NAMESPACE/POD", help="The client is this Pod.")
+@click.option(
+    "--namespace", metavar="NAME", help="The namespace of the client, for its search path.  [default: default]"
+)
+@click.option("--server", metavar="HOST[:PORT]", help="Also ask this running server, and say how its answer differs.")
+@click.option("--verbose", is_flag=True, help="Show each plugin that each query reaches.")
+@click.option("--output", type=click.Choice(["text", "json"]), default="text", show_default=True, help="Output format.")
+@click.option("--schema", "show_schema", is_flag=True, is_eager=True, expose_value=True, help="Print the JSON schema.")
+def explain_command(
+    name: str, rtype: str, conf: str | None, manifests: tuple[str, ...], kubeconfig: str, context: str,
+    client: str | None, pod: str | None, namespace: str | None, server: str | None, verbose: bool, output: str, show_schema: bool,
+) -> int:  # fmt: skip
+    """Says in its first line why a client gets the answer that it gets for NAME.
+
+    The queries of the search path are answered in this process: with the plugins of the Corefile, and with the cluster
+    of the manifests or of the API server. Names outside the cluster are asked of the upstreams.
+
+    Exit code: 0 if the name has records, 1 if not, 2 if the command could not run.
+    """
+    if show_schema:
+        click.echo(msgspec.json.format(msgspec.json.encode(schema())).decode())
+        return 0
+    if client and pod:
+        raise CannotRun("--client and --pod cannot be combined: both name the client")
+    reading = _reading(conf)
+    found = asyncio.run(
+        _explained(reading, name, rtype, manifests, kubeconfig, context, _address(client), pod, namespace)
+    )
+    if server is not None:
+        from svcdns.cli.running_server import compared
+
+        cause, lines = asyncio.run(compared(server, found.queries, to_rtype(rtype)))
+        found = msgspec.structs.replace(found, cause=cause or found.cause, server=lines)
+    if output == "json":
+        click.echo(msgspec.json.format(msgspec.json.encode(found)).decode())
+    else:
+        _print(found, verbose=verbose)
+    return 0 if found.queries[-1].records else 1
+
+
+def _reading(conf: str | None) -> Reading:
+    if conf is None and not Path("Corefile").exists():
+        return read_given(BUILT_IN, "built-in", environ={})
+    try:
+        reading = read(conf)
+    except CorefileMissingError as failure:
+        raise CannotRun(failure.reason) from failure
+    errors = sum(one.severity is Severity.ERROR for one in reading.problems)
+    if errors:
+        text = f"{reading.path} has {errors} error{'s' if errors > 1 else ''}, see 'svcdns check'; what is wrong is left out"
+        click.echo(text, err=True)
+    return reading
+
+
+def _address(text: str | None) -> str:
+    if text is None:
+        return "127.0.0.1"
+    try:
+        return str(ipaddress.ip_address(text))
+    except ValueError as failure:
+        raise CannotRun(f"--client {text}: an IP address was expected") from failure
+
+
+async def _explained(
+    reading: Reading, name: str, rtype: str, manifests: tuple[str, ...], kubeconfig: str, context: str, address: str,
+    pod: str | None, namespace: str | None,
+) -> Explanation:  # fmt: skip
+    options = next(
+        (one for plan in reading.plans for one in plan.options.values() if isinstance(one, KubernetesOptions)), None
+    )
+    zone = options.primary_zone if options is not None else "cluster.local."
+    async with running(reading, manifests, kubeconfig, context, pods=pod is not None) as server:
+        if pod is not None:
+            if options is None:
+                raise CannotRun("--pod: the Corefile has no 'kubernetes'")
+            namespace, address = _pod(pod, server.index(options.watch))
+        search = domains(namespace or "default", zone)
+        candidates = expanded(name, search)
+        try:
+            for one in candidates:
+                names.from_text(one)
+        except NameTextError as failure:
+            raise CannotRun(f"{name}: {failure}") from failure
+        used = search if len(candidates) > 1 else ()
+        return await explain(server, reading, candidates, to_rtype(rtype), address, used)
+
+
+def _pod(text: str, index: Index) -> tuple[str, str]:
+    """Returns namespace and address of the Pod `NAMESPACE/POD`."""
+    namespace, _, name = text.rpartition("/")
+    namespace = namespace or "default"
+    found = index.pod(namespace.lower(), name.lower())
+    if found is None:
+        raise CannotRun(f"--pod {text}: namespace '{namespace}' has no running Pod '{name}'")
+    return namespace, found.ip
+
+
+def _print(found: Explanation, *, verbose: bool) -> None:
+    last = found.queries[-1]
+    colour = "green" if last.records else "red" if last.rcode not in ("NOERROR",) else "yellow"
+    click.echo(click.style(found.cause, fg=colour, bold=True))
+    if found.near:
+        click.echo(f"names that exist: {' '.join(found.near)}")
+    if found.search:
+        click.echo(f"search path: {' '.join(found.search)} (ndots:5)")
+    for line in found.server:
+        click.echo(f"server: {line}")
+    for number, one in enumerate(found.queries, 1):
+        click.echo("")
+        _print_query(number, one, verbose=verbose)
+
+
+def _print_query(number: int, one: ExplainedQuery, *, verbose: bool) -> None:
+    click.echo(f"query {number}: {one.name} {one.type} -> {one.rcode}" + (f", block {one.zone}" if one.zone else ""))
+    for record in one.records:
+        click.echo(f"    {record}")
+    click.echo(f"    why: {one.cause}")
+    for line in one.objects:
+        click.echo(f"    {line}")
+    if verbose:
+        for step in one.steps:
+            mark = "self-query " if step.self_query else ""
+            click.echo(f"    {mark}{step.plugin} ({step.place}): {step.name} {step.type}")

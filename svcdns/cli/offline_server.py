@@ -1,0 +1,76 @@
+"""Makes the server in this process that `svcdns explain` and `svcdns query` ask."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+
+import msgspec
+
+from svcdns.cli.errors import CannotRun
+from svcdns.cluster.index import Index
+from svcdns.cluster.watch_options import WatchOptions, encode_watch
+from svcdns.control.plugin_data import DataKey, gather, plugin_files
+from svcdns.errors import SvcdnsError
+from svcdns.inspection.cluster_state import index_of
+from svcdns.inspection.offline import OfflineServer
+from svcdns.inspection.reading import Reading, read_given
+from svcdns.inspection.rules.files import logged
+
+
+def cluster_corefile(zone: str, manifests: Sequence[str]) -> Reading:
+    """Returns a Corefile with one block that answers the names of the cluster in these manifests, and nothing else."""
+    paths = " ".join('"' + str(Path(path)).replace('"', '\\"') + '"' for path in manifests)
+    text = f".:53 {{\n kubernetes {zone} in-addr.arpa ip6.arpa {{\n  manifests {paths}\n  pods insecure\n }}\n}}\n"
+    return read_given(text, "Corefile", environ={})
+
+
+@contextlib.asynccontextmanager
+async def running(
+    reading: Reading, manifests: Sequence[str] = (), kubeconfig: str = "", context: str = "", *, pods: bool = False
+) -> AsyncIterator[OfflineServer]:
+    """Runs an offline server for a Corefile until the context ends. Raises CannotRun.
+
+    `manifests`, or else `kubeconfig` and `context`, replace the sources of the Corefile. With `pods`, all Pods are
+    read.
+    """
+    indexes: dict[bytes, Index] = {}
+    logger = logging.getLogger("svcdns")
+    before, logger.propagate = logger.propagate, False
+    handler = logging.NullHandler()
+    logger.addHandler(handler)
+    try:
+        for plan in reading.plans:
+            for settings in plan.settings.values():
+                if settings.watch is not None:
+                    key = encode_watch(settings.watch)
+                    if key not in indexes:
+                        indexes[key] = await index_of(_source(settings.watch, manifests, kubeconfig, context, pods))
+        data: dict[DataKey, bytes] = {}
+        for files in plugin_files(reading.plans):
+            found: list[dict[DataKey, bytes]] = []
+            with contextlib.suppress(SvcdnsError):  # a file that is missing is what the query meets then
+                logged(lambda files=files, found=found: found.append(gather([files], {})))  # type: ignore[misc]
+            for one in found:
+                data |= one
+        server = OfflineServer(reading, indexes, data)
+        server.start()
+        try:
+            yield server
+        finally:
+            server.stop()
+    except SvcdnsError as failure:
+        raise CannotRun(str(failure)) from failure
+    finally:
+        logger.removeHandler(handler)
+        logger.propagate = before
+
+
+def _source(watch: WatchOptions, manifests: Sequence[str], kubeconfig: str, context: str, pods: bool) -> WatchOptions:
+    if manifests:
+        watch = msgspec.structs.replace(watch, manifests=tuple(manifests))
+    elif kubeconfig:
+        watch = msgspec.structs.replace(watch, manifests=(), kubeconfig=kubeconfig, context=context, endpoint="")
+    return msgspec.structs.replace(watch, pods=True, clients=True) if pods else watch

@@ -1,0 +1,59 @@
+"""Reads the state of a cluster once, from manifests or from an API server, into an index."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import aclosing
+from typing import Final
+
+from svcdns.cluster.changes import Complete
+from svcdns.cluster.index import Index
+from svcdns.cluster.watch_options import WatchOptions
+from svcdns.errors import SvcdnsError
+from svcdns.sources.change_source import ChangeSource
+
+LIMIT: Final = 30.0
+"""Seconds within which the first lists have to be complete."""
+
+
+class StateError(SvcdnsError):
+    """Raised if the state of the cluster cannot be read."""
+
+
+class _Unobserved:
+    """Counts no requests."""
+
+    def request(self, verb: str, host: str, code: str, method: str, seconds: float | None) -> None:
+        """Does nothing."""
+
+    def received(self, resource: str, octets: int) -> None:
+        """Does nothing."""
+
+
+async def index_of(options: WatchOptions) -> Index:
+    """Returns an index with all objects that the options select. Raises SvcdnsError."""
+    source = _source(options)
+    await source.configure()
+    index = Index(source.kinds)
+    try:
+        async with asyncio.timeout(LIMIT), aclosing(source.changes()) as changes:  # type: ignore[type-var]
+            async for change in changes:
+                index.apply(change)
+                if isinstance(change, Complete) and index.synced:
+                    break
+    except TimeoutError as error:
+        where = options.endpoint or options.kubeconfig or "the API server"
+        raise StateError(f"{where} did not list the objects of the cluster within {LIMIT:g} seconds") from error
+    return index
+
+
+def _source(options: WatchOptions) -> ChangeSource:
+    log = logging.getLogger("svcdns.inspection")
+    if options.manifests:
+        from svcdns.sources.manifests import ManifestsSource
+
+        return ManifestsSource(options, log=log)
+    from svcdns.sources.api.source import ApiServerSource
+
+    return ApiServerSource(options, log=log, observe=_Unobserved())

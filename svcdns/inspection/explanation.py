@@ -1,0 +1,152 @@
+"""Explains what happens to a name that a client asks for: each query of the search path, its way, and the reason."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import msgspec
+
+from svcdns.cluster.index import Index
+from svcdns.inspection.offline import CLIENT, OfflineServer, Trace
+from svcdns.inspection.reading import Reading
+from svcdns.inspection.reasons import Cluster, Reason, reason
+from svcdns.plugin_api.query import Client
+from svcdns.plugins.kubernetes.options import Options as KubernetesOptions
+from svcdns.wire import names
+from svcdns.wire.codes import Rcode, rcode_text, type_text
+from svcdns.wire.tool_messages import record_line
+
+FORMAT: Final = 1
+
+
+class ExplainedStep(msgspec.Struct, frozen=True):
+    """A plugin that a query reached, with the name and type that the query had there.
+
+    `place` is FILE:LINE of its directive. `self_query` is True for a query that a plugin sent to this server.
+    """
+
+    plugin: str
+    place: str
+    name: str
+    type: str
+    self_query: bool
+
+
+class ExplainedQuery(msgspec.Struct, frozen=True):
+    """One query with its reply. `cause` says in one sentence why the reply is what it is."""
+
+    name: str
+    type: str
+    zone: str
+    rcode: str
+    records: list[str]
+    cause: str
+    near: list[str]
+    objects: list[str]
+    steps: list[ExplainedStep]
+
+
+class Explanation(msgspec.Struct, frozen=True):
+    """What happens to a name. `cause` is about the whole; `queries` are in the order in which a client sends them."""
+
+    format: int
+    name: str
+    client: str
+    search: list[str]
+    cause: str
+    near: list[str]
+    queries: list[ExplainedQuery]
+    server: list[str] = []
+    """What a running server answered, one line for each query; empty if none was asked."""
+
+
+def schema() -> dict[str, Any]:
+    """Returns the JSON schema of an explanation."""
+    return msgspec.json.schema(Explanation)
+
+
+async def explain(
+    server: OfflineServer, reading: Reading, candidates: Sequence[str], rtype: int, address: str, search: Sequence[str]
+) -> Explanation:
+    """Asks the server for the candidates in turn, until one has records, and explains each reply.
+
+    `candidates` are absolute names, `address` is the client's. `search` are the search domains that they were made of.
+    """
+    client = msgspec.structs.replace(CLIENT, address=address, family=2 if ":" in address else 1)
+    out: list[ExplainedQuery] = []
+    reasons: list[tuple[Trace, Reason]] = []
+    for candidate in candidates:
+        trace = await _asked(server, candidate, rtype, client)
+        why = reason(trace, reading, _cluster(server, reading, trace))
+        reasons.append((trace, why))
+        out.append(_explained(trace, why, reading))
+        if trace.reply.answer or trace.reply.rcode not in (Rcode.NOERROR, Rcode.NXDOMAIN):
+            break
+    cause, near = _overall(reasons, search)
+    return Explanation(FORMAT, candidates[-1], address, list(search), cause, list(near), out)
+
+
+async def _asked(server: OfflineServer, name: str, rtype: int, client: Client) -> Trace:
+    return await server.ask(names.from_text(name), rtype, client)
+
+
+def _cluster(server: OfflineServer, reading: Reading, trace: Trace) -> Cluster | None:
+    """Returns the `kubernetes` directive of the trace's server block, with its index."""
+    if trace.block < 0:
+        return None
+    options = reading.plans[trace.block].options.get("kubernetes")
+    if not isinstance(options, KubernetesOptions):
+        return None
+    index: Index = server.index(options.watch)
+    return Cluster(options, index)
+
+
+def _overall(reasons: Sequence[tuple[Trace, Reason]], search: Sequence[str]) -> tuple[str, tuple[str, ...]]:
+    """Returns the cause that the first line states, and the nearest names."""
+    trace, why = reasons[-1]
+    if trace.reply.answer:
+        misses = len(reasons) - 1
+        if misses and search:
+            text = f"found after {misses} search-path quer{'ies' if misses > 1 else 'y'}: {why.cause}"
+            return text, ()
+        return why.cause, ()
+    if len(reasons) == 1 or trace.reply.rcode not in (Rcode.NOERROR, Rcode.NXDOMAIN):
+        return why.cause, why.near
+    best = _meant(reasons)
+    return f"no name of the search path exists: {best.cause}", best.near
+
+
+def _meant(reasons: Sequence[tuple[Trace, Reason]]) -> Reason:
+    """Returns the reason for the name that the client most probably meant.
+
+    That is `SERVICE` in its own namespace, `SERVICE.NAMESPACE`, `SERVICE.NAMESPACE.svc`, or else the absolute name.
+    """
+    whole, reason_of_whole = min(reasons, key=lambda one: len(one[0].name))
+    labels = names.labels_of(whole.name)
+    if len(reasons) < 4 or len(labels) > 3 or (len(labels) == 3 and labels[-1].lower() != b"svc"):
+        return reason_of_whole
+    by_length = sorted((one for one in reasons if one[0] is not whole), key=lambda one: -len(one[0].name))
+    meant = by_length[len(labels) - 1][1]
+    return meant if meant.near or len(labels) != 2 else reason_of_whole
+
+
+def _explained(trace: Trace, why: Reason, reading: Reading) -> ExplainedQuery:
+    steps = []
+    for step in trace.steps:
+        place = ""
+        if trace.block >= 0:
+            directives = reading.plans[trace.block].block(step.plugin).directives
+            place = f"{directives[0].position.file}:{directives[0].position.line}" if directives else ""
+        steps.append(ExplainedStep(step.plugin, place, names.to_text(step.name), type_text(step.rtype), step.depth > 0))
+    return ExplainedQuery(
+        names.to_text(trace.name),
+        type_text(trace.rtype),
+        trace.zone,
+        "dropped" if trace.reply.dropped else rcode_text(trace.reply.rcode),
+        [record_line(record.owner, record.ttl, record.rtype, record.rdata) for record in trace.reply.answer],
+        why.cause,
+        list(why.near),
+        [*why.objects, *(f"note: {note}" for note in why.notes)],
+        steps,
+    )

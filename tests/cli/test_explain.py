@@ -1,0 +1,77 @@
+"""`svcdns explain` as a user calls it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from svcdns.cli import commands
+
+MANIFEST = """
+apiVersion: v1
+kind: Service
+metadata: {name: web}
+spec: {clusterIP: 10.96.0.1, ports: [{name: http, port: 80}]}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: client, namespace: shop}
+spec: {containers: [{name: a, image: b}]}
+status: {phase: Running, podIP: 10.244.0.7}
+"""
+
+
+@pytest.fixture
+def arguments(tmp_path: Path) -> list[str]:
+    manifests, corefile = tmp_path / "a.yaml", tmp_path / "Corefile"
+    manifests.write_text(MANIFEST)
+    corefile.write_text(
+        ".:53 {\n kubernetes cluster.local\n template IN ANY . {\n  match ^[a-z]+[.]$\n  rcode NXDOMAIN\n  fallthrough\n }\n}\n"
+    )
+    return ["explain", "--conf", str(corefile), "--manifests", str(manifests)]
+
+
+def test_a_name_that_exists(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert commands.run([*arguments, "web", "--verbose"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "Service default/web has the ClusterIP 10.96.0.1"
+    assert lines[1] == "search path: default.svc.cluster.local. svc.cluster.local. cluster.local. (ndots:5)"
+    assert "query 1: web.default.svc.cluster.local. A -> NOERROR, block ." in lines
+    assert "    web.default.svc.cluster.local. 5 IN A 10.96.0.1" in lines
+
+
+def test_the_search_path_of_a_pod(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert commands.run([*arguments, "web", "--pod", "shop/client", "--output", "json"]) == 1
+    found = json.loads(capsys.readouterr().out)
+    assert found["client"] == "10.244.0.7"
+    assert found["search"][0] == "shop.svc.cluster.local."
+    assert found["near"] == ["web.default.svc.cluster.local."]
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        ["web", "--pod", "shop/absent"],
+        ["web", "--client", "host"],
+        ["web", "--client", "10.0.0.1", "--pod", "shop/client"],
+        [f"{'a' * 64}.test."],
+        ["web", "NOTYPE"],
+    ],
+)
+def test_what_cannot_run(arguments: list[str], more: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert commands.run([*arguments, *more]) == 2
+    assert capsys.readouterr().err
+
+
+def test_a_missing_corefile(capsys: pytest.CaptureFixture[str]) -> None:
+    assert commands.run(["explain", "web", "--conf", "/absent"]) == 2
+    assert "no such file or directory" in capsys.readouterr().err
+
+
+def test_errors_of_the_corefile_are_named(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    path = Path(arguments[2])
+    path.write_text(path.read_text().replace("template", "cahce 30\n template"))
+    assert commands.run([*arguments, "web"]) == 0
+    assert "has 1 error, see 'svcdns check'" in capsys.readouterr().err

@@ -1,0 +1,192 @@
+"""Explanations of the situations that people meet most often: the first line says the cause."""
+
+from __future__ import annotations
+
+import json
+import socket
+from pathlib import Path
+
+import pytest
+
+from svcdns.cli.offline_server import running
+from svcdns.inspection.explanation import Explanation, explain, schema
+from svcdns.inspection.reading import read_given
+from svcdns.inspection.search_path import domains, expanded
+from svcdns.wire.codes import Type
+
+ROOT = Path(__file__).parents[2]
+
+MANIFEST = """
+apiVersion: v1
+kind: Namespace
+metadata: {name: shop}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: web, namespace: shop}
+spec: {clusterIP: 10.96.0.10, ports: [{name: http, port: 80}, {name: dns, port: 53, protocol: UDP}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: db, namespace: shop}
+spec: {clusterIP: None, selector: {app: db}, ports: [{name: sql, port: 5432}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: a, namespace: shop}
+spec: {type: ExternalName, externalName: b.shop.svc.cluster.local}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: b, namespace: shop}
+spec: {type: ExternalName, externalName: a.shop.svc.cluster.local}
+"""
+KUBERNETES = " kubernetes cluster.local in-addr.arpa {\n  manifests %s\n  pods insecure\n }\n"
+
+
+async def explained(
+    tmp_path: Path,
+    name: str,
+    rtype: int = Type.A,
+    more: str = "",
+    *,
+    client: str = "127.0.0.1",
+    namespace: str = "default",
+) -> Explanation:
+    path = tmp_path / "cluster.yaml"
+    path.write_text(MANIFEST)
+    reading = read_given(f".:53 {{\n{KUBERNETES % path}{more}}}\n", "Corefile", environ={})
+    assert not reading.problems
+    search = domains(namespace, "cluster.local.")
+    async with running(reading) as server:
+        candidates = expanded(name, search)
+        return await explain(server, reading, candidates, rtype, client, search if len(candidates) > 1 else ())
+
+
+@pytest.mark.parametrize(
+    ("name", "rtype", "cause", "near"),
+    [
+        pytest.param(
+            "web.default.svc.cluster.local.", Type.A,
+            "namespace 'default' has no Service 'web'; there is one of this name in namespace shop",
+            ["web.shop.svc.cluster.local."], id="wrong namespace",
+        ),
+        pytest.param(
+            "web.shp.svc.cluster.local.", Type.A, "namespace 'shp' does not exist", ["web.shop.svc.cluster.local."],
+            id="namespace misspelt",
+        ),
+        pytest.param(
+            "wbe.shop.svc.cluster.local.", Type.A, "namespace 'shop' has no Service 'wbe'",
+            ["web.shop.svc.cluster.local."], id="service misspelt",
+        ),
+        pytest.param(
+            "db.shop.svc.cluster.local.", Type.A,
+            "Service shop/db is headless and has no ready endpoint, so it has no records", [],
+            id="headless without ready Pods",
+        ),
+        pytest.param(
+            "_htpp._tcp.web.shop.svc.cluster.local.", Type.SRV,
+            "Service shop/web has no port named 'htpp'; its ports are http/TCP, dns/UDP",
+            ["_http._tcp.web.shop.svc.cluster.local."], id="port misspelt",
+        ),
+        pytest.param(
+            "_dns._tcp.web.shop.svc.cluster.local.", Type.SRV,
+            "port 'dns' of Service shop/web is not of protocol tcp; its ports are http/TCP, dns/UDP",
+            ["_dns._udp.web.shop.svc.cluster.local."], id="protocol of the port",
+        ),
+        pytest.param(
+            "a.shop.svc.cluster.local.", Type.A,
+            "the ExternalNames form a loop: a.shop.svc.cluster.local. -> b.shop.svc.cluster.local. -> "
+            "a.shop.svc.cluster.local.", [], id="ExternalName loop",
+        ),
+        pytest.param(
+            "web.shop.svc.cluster.local.", Type.AAAA,
+            "Service shop/web exists, but has no AAAA records; its addresses are IPv4 addresses", [], id="no IPv6",
+        ),
+        pytest.param(
+            "web.shop.svc.cluster.local.", Type.A, "Service shop/web has the ClusterIP 10.96.0.10", [], id="found"
+        ),
+        pytest.param(
+            "99.0.96.10.in-addr.arpa.", Type.PTR,
+            "99.0.96.10.in-addr.arpa. is the address of no Service and of no named endpoint", [], id="reverse",
+        ),
+        pytest.param(
+            "web.shop.cluster.local.", Type.A,
+            "web.shop.cluster.local. has no 'svc' before the zone cluster.local., so it is no name of a Service",
+            ["web.shop.svc.cluster.local."], id="svc is missing",
+        ),
+    ],
+)  # fmt: skip
+async def test_the_first_line_says_the_cause(
+    tmp_path: Path, name: str, rtype: int, cause: str, near: list[str]
+) -> None:
+    found = await explained(tmp_path, name, rtype)
+    assert (found.cause, found.near) == (cause, near)
+
+
+async def test_the_search_path_of_another_namespace_finds_nothing(tmp_path: Path) -> None:
+    found = await explained(
+        tmp_path, "web", more=" template IN ANY . {\n  match ^[a-z]+[.]$\n  rcode NXDOMAIN\n  fallthrough\n }\n"
+    )
+    assert found.cause == (
+        "no name of the search path exists: namespace 'default' has no Service 'web'; there is one of this name in "
+        "namespace shop"
+    )
+    assert found.near == ["web.shop.svc.cluster.local."]
+    assert [one.name for one in found.queries][:2] == ["web.default.svc.cluster.local.", "web.svc.cluster.local."]
+
+
+async def test_a_name_found_later_in_the_search_path(tmp_path: Path) -> None:
+    found = await explained(tmp_path, "web.shop")
+    assert found.cause == "found after 1 search-path query: Service shop/web has the ClusterIP 10.96.0.10"
+    assert found.queries[-1].records == ["web.shop.svc.cluster.local. 5 IN A 10.96.0.10"]
+
+
+async def test_rewrite(tmp_path: Path) -> None:
+    more = " rewrite type MX TXT\n rewrite name exact web.test wbe.shop.svc.cluster.local\n"
+    found = await explained(tmp_path, "web.test.", more=more)
+    assert found.cause == (
+        "'rewrite' at line 7 changes web.test. to wbe.shop.svc.cluster.local., and namespace 'shop' has no Service 'wbe'"
+    )
+
+
+@pytest.mark.parametrize(
+    ("action", "verb"), [("block", "refuses"), ("filter", "empties the answer for"), ("drop", "drops")]
+)
+async def test_acl(tmp_path: Path, action: str, verb: str) -> None:
+    more = f" acl {{\n  allow net 10.0.0.0/8\n  {action} net 192.0.2.0/24\n }}\n"
+    found = await explained(tmp_path, "web.shop.svc.cluster.local.", more=more, client="192.0.2.7")
+    assert found.cause == f"'acl' (Corefile:8) {verb} 192.0.2.7 for web.shop.svc.cluster.local. A"
+    allowed = await explained(tmp_path, "web.shop.svc.cluster.local.", more=more, client="10.1.2.3")
+    assert allowed.cause == "Service shop/web has the ClusterIP 10.96.0.10"
+
+
+async def test_an_upstream_that_is_dead(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.bind(("127.0.0.1", 0))
+        port = sock.getsockname()[1]
+    more = f" forward . 127.0.0.1:{port} {{\n  max_fails 0\n }}\n"
+    found = await explained(tmp_path, "example.com.", more=more)
+    assert found.cause.startswith("no upstream of 'forward' (Corefile:6) answered for example.com.: ")
+    assert found.cause.endswith(f"the upstreams are 127.0.0.1:{port}")
+
+
+async def test_a_name_that_no_block_serves(tmp_path: Path) -> None:
+    reading = read_given("a.test:53 {\n whoami\n}\n", "Corefile", environ={})
+    async with running(reading) as server:
+        found = await explain(server, reading, ("b.test.",), Type.A, "127.0.0.1", ())
+    assert found.cause == "no server block serves b.test., so it is REFUSED; the blocks serve a.test."
+
+
+async def test_steps_have_the_place_of_each_plugin(tmp_path: Path) -> None:
+    found = await explained(tmp_path, "web.shop.svc.cluster.local.", more=" errors\n log\n")
+    assert [(one.plugin, one.place) for one in found.queries[0].steps] == [
+        ("errors", "Corefile:6"),
+        ("log", "Corefile:7"),
+        ("kubernetes", "Corefile:2"),
+    ]
+    assert found.queries[0].objects[0] == "Service shop/web: ClusterIP 10.96.0.10; ports http 80/TCP, dns 53/UDP"
+
+
+def test_the_documented_schema_is_that_of_the_explanation() -> None:
+    assert json.loads((ROOT / "docs/schemas/explain.json").read_text()) == schema()
