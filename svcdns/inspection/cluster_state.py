@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from contextlib import aclosing
+from collections.abc import Iterable
 from typing import Final
 
-from svcdns.cluster.changes import Complete
+from svcdns.cluster.changes import Change
 from svcdns.cluster.index import Index
 from svcdns.cluster.watch_options import WatchOptions
 from svcdns.errors import SvcdnsError
@@ -36,12 +36,20 @@ async def index_of(options: WatchOptions) -> Index:
     source = _source(options)
     await source.configure()
     index = Index(source.kinds)
+
+    def apply(changes: Iterable[Change]) -> None:
+        for change in changes:
+            index.apply(change)
+        if index.synced:
+            following.cancel()
+
+    following = asyncio.ensure_future(source.follow(apply))
     try:
-        async with asyncio.timeout(LIMIT), aclosing(source.changes()) as changes:  # type: ignore[type-var]
-            async for change in changes:
-                index.apply(change)
-                if isinstance(change, Complete) and index.synced:
-                    break
+        async with asyncio.timeout(LIMIT):
+            await following
+    except asyncio.CancelledError:
+        if not index.synced:
+            raise
     except TimeoutError as error:
         where = options.endpoint or options.kubeconfig or "the API server"
         raise StateError(f"{where} did not list the objects of the cluster within {LIMIT:g} seconds") from error
