@@ -1,9 +1,7 @@
-"""Stamps the steps of a change on its way from the API server to the answers: `python -m bench change --stamps`.
+"""Records the times of the steps of a change, from the API server to the answers: `python -m bench change --stamps`.
 
-This file is run as a program in place of svcdns. It starts svcdns, and has the supervisor start control and workers
-through this file too. In these processes it wraps the functions that do the steps, so svcdns itself has no stamps. Each
-stamp is a line in the file that the environment variable STAMPS names: the step, and the time on CLOCK_MONOTONIC. All
-processes of a machine have the same clock.
+This file is run in place of svcdns. It starts svcdns with wrappers around the functions of each step. A stamp is a line
+in the file that the environment variable STAMPS names: the step, and the time on CLOCK_MONOTONIC.
 """
 
 import functools
@@ -35,10 +33,10 @@ Change = tuple[float, float]
 
 @contextmanager
 def stamping(path: Path, *, on: bool) -> Iterator[Callable[[list[Change]], list[float]]]:
-    """With `on`, starts of svcdns run with stamps, which are written to `path`.
+    """Context manager: if `on` is true, svcdns is started with stamps, which are written to `path`.
 
-    Yields a function that returns the median of the seconds of each step, from a list of changes. The last item is the
-    time from the last step to the response.
+    Yields a function that returns the median duration of each step in seconds, from a list of changes. The last item is
+    the time from the last step to the response.
     """
     plain = peers.svcdns
 
@@ -61,7 +59,7 @@ def stamping(path: Path, *, on: bool) -> Iterator[Callable[[list[Change]], list[
 
 
 def _intervals(stamps: Iterable[tuple[str, float]], begin: float, end: float) -> list[float]:
-    """Returns the seconds that each step of one change took; an empty list if a stamp is missing."""
+    """Returns the seconds of each step of one change. Returns an empty list if a stamp is missing."""
     within = [(step, at) for step, at in stamps if begin <= at <= end]
     found: list[float] = []
     before = begin
@@ -75,7 +73,7 @@ def _intervals(stamps: Iterable[tuple[str, float]], begin: float, end: float) ->
 
 
 def _wrap(owner: type, name: str, step: str, *, before: bool = False) -> None:
-    """Stamps each call of a method, at its begin or at its end."""
+    """Adds a stamp to each call of a method, at its begin if `before` is true, otherwise at its end."""
     function: Callable[..., Any] = getattr(owner, name)
 
     def wrapper(*arguments: Any, **named: Any) -> Any:
@@ -93,7 +91,7 @@ _last: dict[str, float] = {}
 
 
 def _stamp(step: str) -> None:
-    """Notes the time of a step. The lines are written after the last step of a process."""
+    """Records the time of a step. The lines are written after the last step of a process."""
     _last[step] = time.monotonic()
     if step in ("encoded", "invalidated"):
         os.write(_file(), "".join(f"{name} {at:.9f}\n" for name, at in _last.items()).encode())
@@ -102,7 +100,7 @@ def _stamp(step: str) -> None:
 
 @functools.cache
 def _file() -> int:
-    """Opens the file of stamps once."""
+    """Opens the file of stamps, if it is not open yet."""
     return os.open(os.environ[STAMPS], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
 
 

@@ -1,4 +1,4 @@
-"""Measures the CPU time of servers per answer right after a start: no query of the load was sent before."""
+"""Measures the CPU time per answer of servers that have just started and have not answered any query."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ SMOKE_PEERS = ("nsd",)
 
 
 def cold(run: Run) -> None:
-    """Measures CPU per answer for A and AAAA of every Service, each queried once, right after a start."""
+    """Measures CPU per answer for A and AAAA queries after a start. Each Service is queried once."""
     cluster = Cluster(run.options.services)
     _cold(run, "cold", cluster, queries.every_name(cluster), (Target(3.5, "nsd"),))
 
 
 def cold_mix(run: Run) -> None:
-    """Measures CPU per answer for the first queries of `mix` (150,000) right after a start."""
+    """Measures CPU per answer for the first 150,000 queries of `mix` after a start."""
     cluster = Cluster(run.options.services)
     count = 2_000 if run.options.smoke else MIX
     _cold(run, "cold-mix", cluster, queries.mix(cluster, count), (Target(2, "nsd"),))

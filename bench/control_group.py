@@ -1,4 +1,4 @@
-"""Runs a measured server in a control group (version 1 or 2), if the machine allows one."""
+"""Runs a measured server in a control group (version 1 or 2), if the machine permits it."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ PERIOD = 100_000
 
 
 class ControlGroup:
-    """A new control group. As a context manager, removes the group at the end.
+    """A new control group. A context manager, which removes the group at the end.
 
-    `path` is None if the machine does not allow a control group.
+    `path` is None if the machine does not permit a control group.
     """
 
     def __init__(self, controller: str) -> None:

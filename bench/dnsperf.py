@@ -19,9 +19,10 @@ class BrokenError(Exception):
 class Load:
     """The load that dnsperf sends.
 
-    `rate` is in queries a second; with 0, the next query is sent when a response arrives. `seconds` is the duration;
-    with 0, the input file is sent once. `outstanding` is the largest number of open queries, 0 for dnsperf's default.
-    `mode` is `udp`, `tcp` or `dot` (DNS over TLS).
+    - `rate` is in queries a second; with 0, the next query is sent when a response arrives.
+    - `seconds` is the duration; with 0, the input file is sent once.
+    - `outstanding` is the largest number of open queries; 0 means dnsperf's default.
+    - `mode` is `udp`, `tcp` or `dot` (DNS over TLS).
     """
 
     seconds: int = 3

@@ -1,4 +1,4 @@
-"""Measures the CPU time of servers per answer for external names that no client has asked for before."""
+"""Measures the CPU time of servers per answer for external names that no client has queried before."""
 
 from __future__ import annotations
 
@@ -29,7 +29,10 @@ PLUGINS = {", with hosts": HOSTS, ", with hosts and log": f"{HOSTS}log\n"}
 
 
 def forward(run: Run) -> None:
-    """Measures CPU per answer for new external names (A): stock Corefile, with `hosts`, with `hosts` and `log`."""
+    """Measures CPU per answer for A queries of new external names, with three Corefiles.
+
+    These are the Corefile of kubeadm, the same with `hosts`, and the same with `hosts` and `log`.
+    """
     _measure(run, "forward", 0, servers_of(run, ("unbound", "dnsmasq", "coredns")), 0.8)
     for label, plugins in PLUGINS.items():
         with run.server_group(Cluster(100), run.peers("coredns"), plugins=plugins) as server_group:
@@ -37,7 +40,7 @@ def forward(run: Run) -> None:
 
 
 def forward_2k(run: Run) -> None:
-    """Measures CPU per answer for new external names (A), at 2,000 queries a second."""
+    """Measures CPU per answer for A queries of new external names, at 2,000 queries a second."""
     _measure(run, "forward-2k", 2_000, servers_of(run, ("unbound", "dnsmasq", "coredns")), 1.0)
 
 

@@ -1,7 +1,7 @@
 """Measures latency at 5,000 queries a second in four states of a server.
 
-The states are: no changes, changing endpoints, a server that lists a large cluster again, and a server that has just
-started, to which each name is sent once.
+The states are: no changes, changing endpoints, relists of a large cluster, and a new server to which each name is sent
+once.
 """
 
 from __future__ import annotations
@@ -38,7 +38,9 @@ Disturbance = Callable[[Server, float], list[tuple[float, float]]]
 
 
 def latency(run: Run) -> None:
-    """Measures p50 to p99.9 of the latency at 5,000 queries a second: undisturbed, with changes, in relists, cold."""
+    """Measures p50 to p99.9 of the latency at 5,000 queries a second: undisturbed, with changes, in relists, after a
+    start.
+    """
     cluster = Cluster(run.options.services, 10)
     with run.server_group(cluster, run.peers(*ALL)) as server_group:
         rows = {name: _rows(run, name) for name in ("plain", "changes", "relist")}

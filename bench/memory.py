@@ -19,7 +19,7 @@ SETTLED = 1.0
 def memory(run: Run) -> None:
     """Measures memory after every name was queried and after a warm mix, and the peaks of a start, relist and reload.
 
-    The mix is every query that the scenario `mix` may send.
+    The warm mix has every query that the scenario `mix` may send.
     """
     settled = 0.1 if run.options.smoke else SETTLED
     limits = {1: 91.0, 10: 101.0, 15: 170.0}

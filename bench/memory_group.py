@@ -14,7 +14,7 @@ _FILES = {
 
 
 class MemoryGroup(ControlGroup):
-    """A control group with a limit of memory in octets."""
+    """A control group with a memory limit in octets."""
 
     def __init__(self, limit: int) -> None:
         super().__init__("memory")

@@ -1,5 +1,6 @@
-"""Compiles and runs the C programs of this folder: `pace.c` sends queries at even intervals, `neighbour.c` empties the
-CPU caches of a core.
+"""Compiles and runs the C programs of this folder.
+
+`pace.c` sends queries at even intervals. `neighbour.c` empties the CPU caches of a core.
 """
 
 from __future__ import annotations
@@ -41,16 +42,17 @@ class Figures:
 
     @property
     def lost(self) -> int:
-        """The queries without a reply."""
+        """Returns the number of queries without a reply."""
         return self.sent - self.answered
 
 
 @dataclass(frozen=True)
 class Pace:
-    """How to send queries: at most `rate` a second for some seconds.
+    """How to send queries: at most `rate` a second, for some seconds.
 
-    With the mode `wait`, the next query is sent over UDP at its time, but only after the reply to the previous one.
-    With the mode `open`, replies do not matter. With the mode `tcp`, each query has a new TCP connection.
+    - `wait`: over UDP, each at its time, but not before the reply to the previous query.
+    - `open`: over UDP, each at its time.
+    - `tcp`: each query has a new TCP connection.
     """
 
     rate: int
@@ -58,7 +60,7 @@ class Pace:
     mode: str = "wait"
 
     def command(self, program: Path, port: int, path: Path) -> list[str]:
-        """Returns the command line of the compiled program; `path` is a file of queries for dnsperf."""
+        """Returns the command line of the compiled program. `path` is a file of queries for dnsperf."""
         return [str(program), str(port), str(self.rate), str(self.seconds), self.mode, str(path)]
 
 
@@ -68,7 +70,7 @@ def why_unavailable() -> str:
 
 
 def compiled(name: str, folder: Path) -> Path:
-    """Compiles a C program of this folder into `folder`, unless that was done before. Returns the path of the program.
+    """Compiles a C program of this folder into `folder`, if that was not done before. Returns the path of the program.
 
     Raises BrokenError if the compiler fails.
     """
@@ -104,7 +106,10 @@ def check(figures: Figures, lost: float = 0.01) -> None:
 
 @contextmanager
 def neighbour(folder: Path, cpus: Sequence[int]) -> Iterator[None]:
-    """Runs a process that empties the CPU caches of the cores `cpus`, until the block ends. Compiles it in `folder`."""
+    """Context manager that runs a process which empties the CPU caches of the cores `cpus`.
+
+    The process is compiled in `folder`.
+    """
     process = spawn([str(compiled("neighbour", folder)), str(BLOCK), str(PAUSE)], cpus)
     try:
         yield

@@ -66,7 +66,10 @@ def cpu_seconds(pid: int) -> float:
 
 
 def cpu_seconds_since_start(pid: int) -> float:
-    """Returns the CPU seconds of a process and its descendants, with those that have ended, in steps of 10 ms."""
+    """Returns the CPU seconds of a process and all its descendants, in steps of 10 ms.
+
+    Descendants that have ended are included.
+    """
     ticks = 0
     for one in tree(pid):
         try:

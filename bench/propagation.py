@@ -28,7 +28,7 @@ SLOW = 0.1
 
 
 def start(run: Run) -> None:
-    """Measures the time from exec to /ready and the first correct answer; the CPU time of a start; a slow CPU.
+    """Measures the time from exec to /ready and to the first correct answer, the CPU time of a start, and a slow CPU.
 
     The first measurement has 10 endpoints for each Service. The other two have an empty cluster.
     """
@@ -89,8 +89,9 @@ def change(run: Run) -> None:
 
 
 def _single_change(server: Server, number: int) -> tuple[float, float]:
-    """Changes the only endpoint of a Service until a response has the new address. Returns the times of begin and
-    end.
+    """Changes the only endpoint of a Service, and waits until a response has the new address.
+
+    Returns the times of begin and end.
     """
     query = make_query(server.config.cluster.fqdn(number))
     with closing(Client(server.port)) as client:

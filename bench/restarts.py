@@ -30,11 +30,11 @@ NO_EVENT = "no event"
 
 
 def nothing(_server: Server) -> None:
-    """Does nothing, so that the slowest answer of undisturbed load is known."""
+    """Does nothing, to measure the slowest answer of an undisturbed server."""
 
 
 def reload(server: Server) -> None:
-    """Changes the Corefile so that all plugin chains are built again, reloads it, and waits until it is in use."""
+    """Changes the Corefile, reloads it, and waits until it is in use. All plugin chains are built again."""
     text = server.corefile.read_text()
     before = server.whole_log().count("Reloading complete")
     server.corefile.write_text(
@@ -52,7 +52,7 @@ def upgrade(server: Server) -> None:
 
 
 def death(server: Server) -> None:
-    """Kills the only worker, and waits for its successor."""
+    """Kills the only worker, and waits for the new one."""
     before = children(server.process.pid)["worker 0"]
     os.kill(before, signal.SIGKILL)
     until("another worker", lambda: children(server.process.pid).get("worker 0", before) != before, TIMEOUT, 0.02)
@@ -68,7 +68,9 @@ EVENTS: dict[str, tuple[Callable[[Server], None], tuple[Target, ...], tuple[Targ
 
 
 def restarts(run: Run) -> None:
-    """Measures the slowest answer at 20,000 queries a second: during a reload, an upgrade, the death of the worker."""
+    """Measures the slowest answer at 20,000 queries a second: during a reload, an upgrade, and the death of the
+    worker.
+    """
     if reason := pacing.why_unavailable():
         run.progress(f"leaving out restarts: {reason}\n")
         return
@@ -94,7 +96,7 @@ def restarts(run: Run) -> None:
 
 
 def _during(run: Run, server: Server, event: Callable[[Server], None], path: Path) -> Figures:
-    """Sends queries at RATE without waiting for replies, lets the event happen meanwhile, and returns the figures.
+    """Sends queries at RATE without waiting for replies, calls `event` meanwhile, and returns the figures.
 
     Raises BrokenError if most queries were lost.
     """

@@ -95,8 +95,8 @@ class Run:
     ) -> ServerGroup:
         """Starts servers for one scenario, by default on the cores of the options.
 
-        The words in `prefix` are put before each server's command line. `plugins` are lines that are added to the
-        server block of svcdns and CoreDNS. If `tls` is true, the servers also serve DNS over TLS.
+        The words in `prefix` are put before each server's command line. The lines `plugins` are added to the server
+        block of svcdns and CoreDNS. If `tls` is true, the servers also serve DNS over TLS.
         """
         return ServerGroup(
             cluster, servers, cores or self.options.cores, workers=workers, wait=wait, prefix=prefix, plugins=plugins,
@@ -110,8 +110,7 @@ class Run:
         return write_queries(self.folder / name, lines)
 
     def load(self, rate: int = 0, *, mode: str = "udp") -> Load:
-        """Returns a dnsperf load that lasts `Options.seconds`. In a smoke run, dnsperf sends its input file once
-        instead.
+        """Returns a dnsperf load that lasts `Options.seconds`. In a smoke run, the input file is sent once instead.
 
         `mode` is `udp`, `tcp` or `dot` (DNS over TLS).
         """
@@ -124,7 +123,10 @@ class Run:
         return dnsperf.run(load, port, path, self.options.cores.client)
 
     def pace(self, rate: int, seconds: float = 0.0, mode: str = "wait") -> Pace:
-        """Returns a load of `rate` queries a second, for `seconds` or for `Options.seconds`. `Pace` has the modes."""
+        """Returns a load of `rate` queries a second, for `seconds` or for `Options.seconds`.
+
+        `Pace` describes the modes.
+        """
         return Pace(rate, seconds or (SMOKE_SECONDS if self.options.smoke else self.options.seconds), mode)
 
     def run_pace(self, server: Server, pace: Pace, path: Path) -> pacing.Figures:
@@ -146,8 +148,7 @@ class Run:
         self.commands.setdefault(server.name, []).append(" ".join(command).replace(str(self.folder), "."))
 
     def warm(self, server: Server, path: Path, *, mode: str = "udp") -> None:
-        """Sends the queries in `path` several times before a measurement, so that the server's caches have every
-        answer.
+        """Sends the queries in `path` several times, so that the server's caches have every answer.
 
         With several workers, the queries are sent more often, because each worker has its own caches.
         """

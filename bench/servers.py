@@ -191,8 +191,8 @@ class ServerGroup:
     ) -> None:
         """Starts the servers. If `wait` is true, waits until each server answers before the next one is started.
 
-        The words in `prefix` are put before each command. If `streams` is true, the API servers offer streamed lists.
-        `plugins` are lines that are added to the server block of svcdns and CoreDNS. If `tls` is true, the servers also
+        The words in `prefix` are put before each command. If `streams` is true, the API servers have streamed lists.
+        The lines `plugins` are added to the server block of svcdns and CoreDNS. If `tls` is true, the servers also
         serve DNS over TLS.
         """
         self._streams, self._plugins, self._tls = streams, plugins, tls

@@ -1,6 +1,6 @@
 """Measures the CPU time of servers per answer. The answers are in the caches of the servers, except in `miss`.
 
-dnsperf sends queries as fast as replies arrive. `pace` sends one query at a time at even intervals.
+dnsperf sends queries as fast as replies arrive. `pace` sends one query at a time, at even intervals.
 """
 
 from __future__ import annotations
@@ -35,17 +35,19 @@ def hit(run: Run) -> None:
 
 
 def hit_5k(run: Run) -> None:
-    """Measures CPU per answer for A queries of random Services, one at a time, 5,000 a second at even intervals."""
+    """Measures CPU per answer for A queries of random Services, one at a time, at 5,000 a second."""
     _paced(run, "hit-5k", 5_000)
 
 
 def hit_20k(run: Run) -> None:
-    """Measures CPU per answer for A queries of random Services, one at a time, 20,000 a second at even intervals."""
+    """Measures CPU per answer for A queries of random Services, one at a time, at 20,000 a second."""
     _paced(run, "hit-20k", 20_000)
 
 
 def _paced(run: Run, scenario: str, rate: int) -> None:
-    """Measures CPU per answer and latency at a constant rate, without and with a neighbour that empties the caches."""
+    """Measures CPU per answer and latency at a constant rate, without and with a process that empties the CPU
+    caches.
+    """
     if reason := pacing.why_unavailable():
         run.progress(f"leaving out {scenario}: {reason}\n")
         return
@@ -117,7 +119,7 @@ def hits_of(run: Run, cluster: Cluster) -> Queries:
 
 
 def servers_of(run: Run, names: Iterable[str]) -> list[Server]:
-    """Returns svcdns and those of the shared servers that have one of these names. Starts the servers if necessary."""
+    """Returns svcdns and the shared servers with these names. Starts the servers if necessary."""
     taking_part = run.peers(*names)
     return [server for server in run.shared_servers().servers.values() if server.name in taking_part]
 

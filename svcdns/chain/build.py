@@ -244,7 +244,7 @@ def _fast_path(handlers: Sequence[Plugin], hooks: HookCaller) -> tuple[FastPath 
 
 
 def _cold_path(handlers: Sequence[Plugin], hooks: HookCaller) -> ColdPath | None:
-    """Returns the cold path (replies for cluster names without the plugin chain) of the block, or None."""
+    """Returns the block's cold path (replies for cluster names without the plugin chain), or None if it has none."""
     joined: ColdPath | None = None
     for handler in reversed(handlers):
         cold_path = joined or ColdPath()

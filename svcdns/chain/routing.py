@@ -27,13 +27,14 @@ from svcdns.wire.names import ROOT, is_within, suffixes, to_text
 class Route:
     """One zone of a server block on a listener.
 
-    `entry` is the block's plugin chain; None for a block without plugins that handle queries. `counted` is True if
-    queries are counted in `coredns_dns_*`; `writer` is then the plugin label of the responses. `closest_encloser` finds
-    the closest encloser of nonexistent names; it is None if names may get different negative answers. `fast_path` is
-    the fast path of the block, or None; `cold_path` is its cold path, or None. `any_class` is True if the block answers
-    queries of classes other than IN. `udp_size` is the UDP payload size that replies advertise, and `udp_limit` limits
-    the length of replies over UDP, both in octets. `limiter` limits the rate of replies over UDP; None if no plugin of
-    the block does. `labels` finds the label `zone` of queries in the metrics, if it is not always that of this zone.
+    - `entry` is the block's plugin chain, or None if the block has no plugins that handle queries.
+    - `counted` is true if queries are counted in `coredns_dns_*`. `writer` is the label `plugin` of the responses.
+      `labels` finds the label `zone`, if it is not always this zone.
+    - `closest_encloser` finds the closest encloser of a nonexistent name. It is None if negative answers may differ.
+    - `fast_path` is the fast path of the block, or None. `cold_path` is its cold path, or None.
+    - `any_class` is true if the block answers queries of classes other than IN.
+    - `udp_size` is the UDP payload size that replies advertise. `udp_limit` limits the length of replies over UDP.
+    - `limiter` limits the rate of replies over UDP, or is None.
     """
 
     zone: bytes

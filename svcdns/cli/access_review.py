@@ -1,4 +1,4 @@
-"""Asks a cluster which permissions its user lacks (SelfSubjectAccessReview, Kubernetes authorization API)."""
+"""Finds the permissions that a user of a cluster lacks (SelfSubjectAccessReview, Kubernetes authorization API)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`svcdns check`: everything that can be known about a Corefile without a start."""
+"""`svcdns check`: finds the problems of a Corefile without a start."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def _print(reading: Reading, problems: list[Found]) -> None:
 
 
 def _line(reading: Reading, one: Found) -> str:
-    """Returns the line of the problem; empty if its file cannot be read."""
+    """Returns the line of the problem, or an empty text if its file cannot be read."""
     text = reading.texts.get(one.file)
     if text is None:
         try:
@@ -157,7 +157,7 @@ def _fix(path: str | None, *, write: bool) -> int:
 
 
 def _replace(path: Path, text: str) -> None:
-    """Writes the file in one step, so that a failed write leaves the old content."""
+    """Replaces the content of the file by renaming, so that a failed write leaves the old content."""
     target = path.resolve()
     new = target.with_name(f".{target.name}.new")
     try:

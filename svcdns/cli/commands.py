@@ -1,7 +1,6 @@
 """The commands of `svcdns` for operators, such as `svcdns check`, and their completion in shells.
 
-The library click parses them. The server itself has CoreDNS's command line (`svcdns.cli.arguments`) and does not load
-this module.
+The library click parses them. The server has CoreDNS's command line (`svcdns.cli.arguments`).
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ _LAZY: Final = {
 
 
 class _Group(click.Group):
-    """A group of commands that names the nearest command for an unknown one."""
+    """A group of commands. For an unknown command, the error names the most similar one."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Returns the names of all commands, sorted."""
@@ -45,7 +44,7 @@ class _Group(click.Group):
         return found
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
-        """Returns the command that the first argument names, as click does."""
+        """Returns the command that the first argument names."""
         if args and self.get_command(ctx, args[0]) is None and not args[0].startswith("-"):
             near = difflib.get_close_matches(args[0], self.list_commands(ctx), 1, 0.5)
             hint = f" Did you mean '{near[0]}'?" if near else ""

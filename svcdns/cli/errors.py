@@ -6,6 +6,6 @@ import click
 
 
 class CannotRun(click.ClickException):
-    """Ends a command with one line on standard error, and with exit code 2."""
+    """Raised to end a command with one line on standard error, and with exit code 2."""
 
     exit_code = 2

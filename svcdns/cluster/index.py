@@ -127,7 +127,7 @@ class Index:
         return tuple([_slice(stored.data) for stored in self._endpoint_slices.at((namespace, service))])
 
     def small_slices(self, namespace: str, service: str, limit: int) -> tuple[EndpointSlice, ...] | None:
-        """Does the same as `slices`. Returns None if the encoded slices have more than `limit` octets."""
+        """Returns the same as `slices`, or None if the encoded slices have more than `limit` octets."""
         found = self._endpoint_slices.at((namespace, service))
         if sum([len(stored.data) for stored in found]) > limit:
             return None

@@ -90,8 +90,8 @@ class ClusterViews:
         ages: Mapping[str, float] = MappingProxyType({}), sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         flush: Callable[[], None] = lambda: None,
     ) -> None:  # fmt: skip
-        """`send` queues a change of a cluster view for the workers; it is called in the order of the changes. `flush`
-        sends what is queued; it is called after changes that came together.
+        """`send` queues a change of a cluster view for the workers. It is called in the order of the changes. `flush`
+        sends the queued changes.
 
         `now` returns Unix seconds. If `again` is true, an earlier control process has sent the views to the workers.
         `ages` has the age of the objects that this process published as a metric, in seconds by resource.
@@ -332,7 +332,7 @@ class ClusterViews:
     def _apply(self, view: ClusterView, changes: Iterable[Change]) -> Awaitable[None] | None:
         """Applies changes for a time slice, and sends the differences to the workers.
 
-        Returns None if all changes are applied, else an awaitable that applies the rest.
+        Returns None if all changes are applied, otherwise an awaitable that applies the rest.
         """
         rest, time_slice = iter(changes), TimeSlice(APPLY_SLICE)
         try:

@@ -160,7 +160,7 @@ class FeedQueue:
             self._scheduled = self._loop.call_soon(self._flush)
 
     def flush(self) -> None:
-        """Sends queued frames now, for at most SEND_SLICE seconds, and not in the next iteration of the event loop."""
+        """Sends queued frames now, for at most SEND_SLICE seconds."""
         if self._scheduled is not None:
             self._scheduled.cancel()
             self._flush()

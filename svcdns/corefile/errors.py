@@ -21,7 +21,7 @@ class CorefileError(SvcdnsError):
 
 
 class UnclosedError(CorefileError):
-    """Raised if a `{` has no `}`. The rest of the file cannot be read then."""
+    """Raised if a `{` has no `}`. The rest of the file cannot be read."""
 
 
 class ZoneError(SvcdnsError):

@@ -39,7 +39,7 @@ def load(path: str | None, *, environ: Mapping[str, str], default_port: int = 53
 
 
 def read_text(path: str | None) -> tuple[str | None, str]:
-    """Returns the text of the Corefile that `load` would parse, and its name in error messages.
+    """Returns the text of the Corefile that `load` would parse, and its name for error messages.
 
     The text is None if `path` is None and there is no file `Corefile`. Raises CorefileMissingError.
     """
@@ -59,7 +59,7 @@ def _parsed(text: str, path: str, environ: Mapping[str, str], default_port: int)
 
 
 def built_in(port: int) -> Corefile:
-    """Returns the Corefile that is used if there is none: *whoami* and *log* on `port`."""
+    """Returns the Corefile that is used if there is no other: *whoami* and *log* on `port`."""
     return parse(f".:{port} {{\n    whoami\n    log\n}}\n", "built-in", environ={}, default_port=port)
 
 

@@ -1,8 +1,7 @@
 """A connected TCP socket whose protocol reads the socket itself: `SocketTransport`.
 
-asyncio takes several iterations of the event loop and about five times as long to make its own transport for an
-accepted socket. Here the protocol can read the socket as soon as it is accepted. Writing, pausing and closing work as
-with asyncio's transports.
+The protocol can read the socket as soon as it is accepted, which is faster than asyncio's own transport. Writing,
+pausing and closing work as with asyncio's transports.
 """
 
 from __future__ import annotations
@@ -21,14 +20,14 @@ LOW: Final = 4
 
 
 class StreamProtocol(Protocol):
-    """What a protocol needs, so that a `SocketTransport` can use it."""
+    """The interface of a protocol that uses a `SocketTransport`."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Called first. The protocol calls `transport.resume_reading` when it wants to read."""
+        """Called first. The protocol must call `transport.resume_reading` before it can read."""
         ...
 
     def readable(self) -> None:
-        """Called while the socket is readable, or has ended. The protocol reads the socket's descriptor."""
+        """Called while the socket is readable, or when it has ended. The protocol reads the socket's descriptor."""
         ...
 
     def pause_writing(self) -> None:
@@ -45,7 +44,7 @@ class StreamProtocol(Protocol):
 
 
 class SocketTransport(asyncio.Transport):
-    """Writes to a connected socket, tells its protocol when the socket is readable, and closes the socket."""
+    """Writes to a connected socket, calls its protocol when the socket is readable, and closes the socket."""
 
     __slots__ = (
         "__weakref__",
@@ -72,7 +71,7 @@ class SocketTransport(asyncio.Transport):
         protocol.connection_made(self)
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
-        """Returns the socket for `socket`, its addresses for `peername` and `sockname`, else `default`.
+        """Returns the socket for `socket`, its addresses for `peername` and `sockname`, and otherwise `default`.
 
         An address is None if the connection has ended.
         """
@@ -88,13 +87,13 @@ class SocketTransport(asyncio.Transport):
     # -- reading
 
     def resume_reading(self) -> None:
-        """Calls the protocol's `readable` from now on whenever the socket is readable."""
+        """Calls the protocol's `readable` whenever the socket is readable, from this call on."""
         if not (self._reading or self._closing) and self._protocol is not None:
             self._reading = True
             add_drain(self._loop, self._sock, self._protocol.readable)
 
     def pause_reading(self) -> None:
-        """Calls `readable` no longer."""
+        """Stops calling `readable`."""
         if self._reading:
             self._reading = False
             remove_drain(self._loop, self._sock)
@@ -102,15 +101,15 @@ class SocketTransport(asyncio.Transport):
     # -- writing
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:  # noqa: ARG002
-        """Sets the number of waiting octets above which the protocol is asked to pause."""
+        """Sets the number of waiting octets above which the protocol's `pause_writing` is called."""
         self._high = WRITE_BUFFER if high is None else high
 
     def get_write_buffer_size(self) -> int:
-        """Returns the number of octets that wait until the kernel takes them."""
+        """Returns the number of octets that the kernel has not accepted yet."""
         return len(self._unsent)
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        """Sends octets. Those that the kernel does not take wait."""
+        """Sends octets. Octets that the kernel does not accept wait."""
         if self._lost or self._closing:
             return
         if not self._unsent:
@@ -150,11 +149,11 @@ class SocketTransport(asyncio.Transport):
     # -- the end
 
     def is_closing(self) -> bool:
-        """Returns True if the connection is closed, or will be closed when everything is sent."""
+        """Returns True if the connection is closed, or will be closed when all octets are sent."""
         return self._closing
 
     def close(self) -> None:
-        """Closes the connection when everything is sent. Reads no more."""
+        """Stops reading, and closes the connection when all octets are sent."""
         if self._closing:
             return
         self._closing = True

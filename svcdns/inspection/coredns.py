@@ -1,4 +1,4 @@
-"""What CoreDNS would do with a Corefile that svcdns serves: directives and options that CoreDNS does not have."""
+"""Finds the directives and options of a Corefile that CoreDNS does not have."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Formats a Corefile: four spaces for each level, one space between words, comments and quotes kept."""
+"""Formats a Corefile: four spaces for each level, and one space between words. Comments and quotes stay."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ INDENT: Final = "    "
 
 
 def formatted(text: str, file: str) -> str:
-    """Returns the text of a Corefile in the usual form. It has the same words on the same lines.
+    """Returns the text of a Corefile in the usual form, with the same words on the same lines.
 
-    Empty lines at the beginning and the end are removed, and several empty lines become one. Raises CorefileError for
-    a quote without its end.
+    Empty lines at the beginning and the end are removed, and several empty lines become one. Raises CorefileError for a
+    quote without its end.
     """
     text = text.removeprefix("\ufeff").replace("\r\n", "\n")
     lines = text.split("\n")
@@ -63,7 +63,7 @@ def _source(line: str, word: Token) -> str:
 def _line(line: str, words: list[Token]) -> str:
     """Returns the words of the line with one space between them, and the comment at its end.
 
-    A comment that begins inside a word ends at the next space, so further words may follow it. It stays as it is.
+    A comment inside a word stays unchanged.
     """
     out, end = "", 0
     for word in words:

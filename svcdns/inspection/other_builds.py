@@ -1,4 +1,4 @@
-"""Directives that a Corefile may have from another build or version of CoreDNS, and what to do about each.
+"""Directives from other builds and versions of CoreDNS, and advice about each of them.
 
 Sources: coredns.io/explugins for external plugins, CoreDNS's release notes for removed ones.
 """
@@ -31,9 +31,9 @@ _EXTERNAL: Final = frozenset(
 
 
 def mend_unknown(name: str, message: str) -> tuple[str, str]:
-    """Returns the message for a directive that svcdns does not know, and what to do about it.
+    """Returns the message for a directive that svcdns does not know, and the advice about it.
 
-    `message` is the error of a start. A hint at a similar name is removed where the directive is known from elsewhere.
+    `message` is the error of a start. If the directive comes from another build, the hint at a similar name is removed.
     """
     plain = message.partition(" (did you mean ")[0]
     removed = _REMOVED.get(name)

@@ -14,14 +14,14 @@ VERBS: Final = ("list", "watch")
 
 
 class Permission(NamedTuple):
-    """The right to list and watch one resource of an API group; the core group is empty."""
+    """The permission to list and watch one resource of an API group. `group` is empty for the core group."""
 
     group: str
     resource: str
 
 
 def permissions(watches: Iterable[WatchOptions]) -> tuple[Permission, ...]:
-    """Returns the resources that are listed and watched with these watch options, in the order of the manifests."""
+    """Returns the permissions for the resources that these watch options need, in the order of the manifests."""
     out: dict[Permission, None] = {}
     for watch in watches:
         if watch.manifests:
@@ -45,7 +45,7 @@ def watches(reading: Reading) -> tuple[WatchOptions, ...]:
 
 
 def cluster_role(needed: Iterable[Permission], name: str = "system:coredns") -> str:
-    """Returns the ClusterRole with these permissions as YAML. Without permissions it has an empty list of rules."""
+    """Returns the ClusterRole with these permissions as YAML."""
     groups: dict[str, list[str]] = {}
     for permission in needed:
         groups.setdefault(permission.group, []).append(permission.resource)

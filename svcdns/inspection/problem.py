@@ -1,4 +1,4 @@
-"""What an inspection finds: problems, each with its place in a file."""
+"""The problems that an inspection of a Corefile finds, with their positions."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ _PLACED: Final = re.compile(r"(?P<file>.*?):(?P<line>\d+):(?P<column>\d+) - (?P<
 
 
 class Severity(StrEnum):
-    """How bad a problem is.
+    """The severity of a problem.
 
-    With an ERROR the server does not start, or a part of the Corefile can never work. A WARNING is for text that is
-    ignored or probably not meant. A NOTE states a difference between svcdns and CoreDNS.
+    - ERROR: the server does not start, or a part of the Corefile can never work.
+    - WARNING: a text is ignored, or is probably not meant.
+    - NOTE: svcdns and CoreDNS differ.
     """
 
     ERROR = "error"
@@ -26,7 +27,10 @@ class Severity(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One problem. `rule` is the stable name of the rule that found it, `mend` says what to do, or is empty."""
+    """A problem of a Corefile.
+
+    `rule` is the stable name of the rule that found the problem. `mend` is advice, or empty.
+    """
 
     severity: Severity
     position: Position
@@ -36,7 +40,7 @@ class Problem:
 
     @property
     def place(self) -> tuple[str, int, int]:
-        """File, line and column, to sort problems by."""
+        """Returns file, line and column, for sorting."""
         return self.position.file, self.position.line, self.position.column
 
 
@@ -51,9 +55,9 @@ def warning(position: Position, rule: str, message: str, mend: str = "") -> Prob
 
 
 def from_log_line(line: str, rule: str, otherwise: Position) -> Problem:
-    """Returns the warning for a line that a start would log, `FILE:LINE:COLUMN - TEXT` or only a text.
+    """Returns the warning for a line that a start would log: `FILE:LINE:COLUMN - TEXT`, or only a text.
 
-    `otherwise` is the position for a line that names none.
+    `otherwise` is the position if the line has none.
     """
     found = _PLACED.fullmatch(line)
     if found is None:

@@ -1,7 +1,7 @@
 """Reads a Corefile and goes on after an error, so that one inspection finds all errors.
 
-A start ends with the first error. Here the wrong word, line or directive is left out after each error, and the rest is
-read again. What is left out can hide other errors, but does not invent any: a problem is reported once for each place.
+After each error, the wrong word, line or directive is left out, and the rest is read again. One position has at most
+one problem of a kind.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ _PLACEHOLDER: Final = "left-out.invalid"
 
 @dataclass(slots=True)
 class Reading:
-    """A Corefile as far as it can be used, and the problems that were found.
+    """A Corefile without its wrong parts, and the problems that were found.
 
-    `plans` and `hosts` are as in `svcdns.control.configuration.Setup`, without what has an error. `texts` has the
-    content of the Corefile and of the imported files by path.
+    `plans` and `hosts` are those of `svcdns.control.configuration.Setup`, for the usable parts. `texts` has the content
+    of the Corefile and of the imported files, by path.
     """
 
     path: str
@@ -54,18 +54,18 @@ class Reading:
 
     @property
     def start(self) -> Position:
-        """The beginning of the Corefile, for problems without a better place."""
+        """Returns the beginning of the Corefile, for problems without a better position."""
         return Position(self.path, 1, 1)
 
     def add(self, *problems: Problem) -> None:
-        """Adds problems; a second problem of the same severity and text at one place is dropped."""
+        """Adds problems. If a problem of the same severity, text and position exists, the new one is dropped."""
         for one in problems:
             if all((one.place, one.message) != (known.place, known.message) for known in self.problems):
                 self.problems.append(one)
 
 
 def read(conf: str | None, *, environ: Mapping[str, str] = os.environ, default_port: int = 53) -> Reading:
-    """Reads the Corefile at `conf`, as a start does, and returns it with all problems found.
+    """Reads the Corefile at `conf`, as a start does, and returns it with all problems.
 
     `conf` is a path, `stdin`, or None for the file Corefile in the working directory. Raises CorefileMissingError if
     there is no such file.
@@ -86,7 +86,7 @@ def read_given(text: str, path: str, *, environ: Mapping[str, str] = os.environ,
 
 
 def _parsed(reading: Reading, text: str, environ: Mapping[str, str], default_port: int) -> Corefile:
-    """Parses the text, and repeats that without the word or line of each error."""
+    """Parses the text. After each error, parses it again without the wrong word or line."""
     seen: set[tuple[int, int]] = set()
     while len(reading.problems) < MAX_ERRORS:
         try:
@@ -106,9 +106,9 @@ def _parsed(reading: Reading, text: str, environ: Mapping[str, str], default_por
 
 
 def _without(text: str, position: Position, seen: set[tuple[int, int]]) -> str | None:
-    """Returns the text without the word at `position`, or without its line if that did not help before.
+    """Returns the text without the line at `position`. If the line has a brace, only the word is replaced.
 
-    Returns None if the line has a brace and must stay.
+    Returns None if the word was replaced before, or cannot be replaced.
     """
     lines = text.split("\n")
     at = position.line - 1
@@ -153,7 +153,7 @@ def _known(reading: Reading) -> tuple[Sequence[str], Collection[str]]:
 
 
 def _with_known_directives(reading: Reading, known: Collection[str], available: Collection[str]) -> Corefile:
-    """Returns the Corefile without the directives that svcdns does not know; adds a problem for each of them."""
+    """Returns the Corefile without the directives that svcdns does not know. Adds a problem for each of them."""
     blocks = []
     for block in reading.corefile.blocks:
         kept = []
@@ -183,7 +183,7 @@ def _plans(reading: Reading, order: Sequence[str]) -> tuple[BlockPlan, ...]:
 def _add_options(reading: Reading, plan: BlockPlan, name: str) -> None:
     """Adds the options of one plugin to the plan of a block.
 
-    After each error the wrong option is left out, or the whole directive if the error is not in an option.
+    After each error, the wrong option is left out. If the error is not in an option, the whole directive is left out.
     """
     module: Any = plugins.load(name)
     block = plan.block(name)
@@ -207,7 +207,10 @@ def _add_options(reading: Reading, plan: BlockPlan, name: str) -> None:
 
 
 def _block_without(block: Block, position: Position) -> Block:
-    """Returns the plugin's block without the option at `position`, or else without the directive there."""
+    """Returns the block without the option at `position`.
+
+    If there is no such option, leaves out the directive there.
+    """
     kept: list[Directive] = []
     found = False
     for directive in block.directives:
@@ -223,7 +226,7 @@ def _block_without(block: Block, position: Position) -> Block:
 
 
 def _directive_without(directive: Directive, position: Position) -> Directive | None:
-    """Returns the directive without the innermost option at `position`; None if no option is there."""
+    """Returns the directive without the innermost option at `position`, or None if there is no such option."""
     for number, line in enumerate(directive.body or ()):
         if _holds(line, position):
             inner = _directive_without(line, position)
@@ -234,7 +237,6 @@ def _directive_without(directive: Directive, position: Position) -> Directive | 
 
 
 def _holds(line: Directive, position: Position) -> bool:
-    """Returns True if a word of the line or of its body is at `position`."""
     return any(word.position == position for word in words(line))
 
 
@@ -247,7 +249,7 @@ def words(line: Directive) -> Iterator[Token]:
 
 
 def _add_listeners(reading: Reading) -> None:
-    """Adds the addresses of each block, and the problems of keys that overlap and of certificates."""
+    """Adds the addresses of each block, and the problems of overlapping keys and of certificates."""
     found = interfaces()
     hosts = []
     for plan in reading.plans:
@@ -275,7 +277,7 @@ def _add_listeners(reading: Reading) -> None:
 
 
 def _tried(reading: Reading, rule: str, call: Callable[[], T]) -> T | None:
-    """Returns the result of `call`, or None after an expected error, which becomes a problem."""
+    """Returns the result of `call`. An expected error becomes a problem, and the result is then None."""
     try:
         return call()
     except CorefileError as failure:

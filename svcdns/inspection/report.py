@@ -1,4 +1,4 @@
-"""The result of an inspection in the form that `svcdns check --output json` prints."""
+"""The result of an inspection in the form of `svcdns check --output json`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ FORMAT: Final = 1
 
 
 class Found(msgspec.Struct, frozen=True):
-    """One problem: `severity` is `error`, `warning` or `note`; lines and columns are counted from 1."""
+    """A problem. `severity` is `error`, `warning` or `note`. Lines and columns are counted from 1."""
 
     severity: str
     rule: str
@@ -26,9 +26,9 @@ class Found(msgspec.Struct, frozen=True):
 
 
 class Report(msgspec.Struct, frozen=True):
-    """All problems of a Corefile in the order of their places.
+    """All problems of a Corefile, in the order of their positions.
 
-    `starts` is False if svcdns does not start with the file. `format` is the version of this format.
+    If `starts` is False, svcdns does not start with the file. `format` is the version of the report's format.
     """
 
     format: int

@@ -1,7 +1,7 @@
 """Estimates the memory of svcdns from the size of the cluster.
 
-The figures are differences between measured sums of PSS (docs/performance.md):
-`make bench BENCH="memory --services N"`.
+The figures are differences between measured sums of PSS (docs/performance.md): `make bench BENCH="memory --services
+N"`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class SizeError(SvcdnsError):
 
 
 class Estimate(NamedTuple):
-    """Memory in octets: expected in operation, and the least sensible limit of the container."""
+    """Memory in octets: the expected use, and the smallest reasonable memory limit of the container."""
 
     expected: int
     limit: int
@@ -48,7 +48,7 @@ def parse(text: str) -> dict[str, int]:
 
 
 def estimate(services: int, endpoints: int, workers: int = 1) -> Estimate:
-    """Returns the memory for a cluster. Every Service is counted with one endpoint at least."""
+    """Returns the memory for a cluster. Every Service counts as having at least one endpoint."""
     more = max(0, endpoints - services)
     objects = services * _SERVICE + more * _ENDPOINT
     expected = _BASE + objects + (workers - 1) * (_WORKER + objects // 2)

@@ -1,12 +1,9 @@
-"""The cold path: answers address queries for cluster names directly, without the plugin chain.
+"""The cold path: answers address queries for cluster names from octets to octets, without the plugin chain.
 
-After a start or a change, no reply is in the answer table. The plugin chain would make each reply from Python objects.
-For most names of a cluster, every plugin does the same with each query. Such plugins state that once, in a `ColdPath`,
-when the chain is built. The core then makes the replies from the octets of the query and the data of one plugin.
+It answers names whose replies are not in the answer table yet. Each plugin states in a `ColdPath`, when the chain is
+built, how it treats such queries. Rules:
 
-Rules:
-
-1. Only A and AAAA queries of class IN take the cold path, and only if no part of their packet is unusual.
+1. Only A and AAAA queries of class IN take the cold path, and only if their packets have the usual form.
 2. The cold path and the chain give the same octets, the same dependencies and the same metrics.
 3. If a function of the cold path returns None, the chain answers the query.
 """
@@ -31,26 +28,26 @@ chain must answer.
 
 
 class AnswerSource(Protocol):
-    """The plugin whose data are the answers of the cold path."""
+    """The plugin whose data are the answers of the cold path (replies without the plugin chain)."""
 
     def service(self, name: bytes, at: int, end: int, rtype: int) -> Found:
-        """Finds the address records of a Service.
+        """Returns the address records of a Service.
 
-        `name` is in lower case and wire format, with type and class after it. The label of the namespace begins at
-        offset `at`, and the label `svc` at `end`. `rtype` is A or AAAA.
+        `name` is in lower case and wire format, followed by type and class. The label of the namespace begins at offset
+        `at`, and the label `svc` at offset `end`. `rtype` is A or AAAA.
         """
         ...
 
     def name(self, name: bytes, starts: Sequence[int], zone_at: int, rtype: int) -> Found:
-        """Finds the address records of any name in one of the zones.
+        """Returns the address records of any name in one of the zones.
 
-        `name` is in lower case and wire format, with type and class after it. Its zone begins at offset `zone_at`, and
-        `starts` are the offsets of the labels before the zone. `rtype` is A or AAAA.
+        `name` is in lower case and wire format, followed by type and class. Its zone begins at offset `zone_at`.
+        `starts` has the offsets of the labels before the zone. `rtype` is A or AAAA.
         """
         ...
 
     def dependencies(self, name: bytes, zone_at: int) -> tuple[Dependency, ...]:
-        """Returns the dependencies of the reply for a name in lower case, whose zone begins at offset `zone_at`."""
+        """Returns the dependencies of the reply for a lower-case name. Its zone begins at offset `zone_at`."""
         ...
 
     def soa(self, zone: bytes) -> Record:
@@ -63,7 +60,7 @@ class AnswerSource(Protocol):
 
 
 class AnswerCache(Protocol):
-    """What the plugin *cache* does with the replies of the cold path.
+    """How the plugin *cache* treats replies of the cold path (replies without the plugin chain).
 
     `denial` is True for NODATA and NXDOMAIN replies. `zone` is a zone of the cold path.
     """
@@ -73,11 +70,11 @@ class AnswerCache(Protocol):
         ...
 
     def miss_increments(self, server: str) -> tuple[Increment, ...]:
-        """Returns what a reply adds to the metrics. `server` is the label of the listener."""
+        """Returns the increments of the metrics for a reply. `server` is the label of the listener."""
         ...
 
     def hit_increments(self, server: str, zone: bytes, *, denial: bool) -> tuple[Increment, ...]:
-        """Returns what each further use of a stored reply adds to the metrics."""
+        """Returns the increments of the metrics for each further use of a stored reply."""
         ...
 
     def stores(self, zone: bytes) -> bool:
@@ -85,19 +82,18 @@ class AnswerCache(Protocol):
         ...
 
     def admits(self, key: Key, name: bytes, ttl: int, *, denial: bool) -> bool:
-        """Returns False if the chain must answer a query, because the cache has something stored for its key.
+        """Returns False if the chain must answer a query, because the cache has a reply or a letter case for its key.
 
-        Otherwise remembers the letter case of `name` for `ttl` seconds.
+        Otherwise stores the letter case of `name` for `ttl` seconds, and returns True.
         """
         ...
 
 
 class ColdPath:
-    """The cold path of one block. Each plugin sets its part in `Plugin.join_cold_path`.
+    """The cold path of one block: replies for cluster names without the plugin chain.
 
-    The last plugin of the chain sets its part first. The first plugin of the chain that sets `source` answers. The
-    plugins before this plugin must all return True. Plugins after it are not asked, because no query of the cold path
-    reaches them.
+    Each plugin sets its part in `Plugin.join_cold_path`, the last plugin of the chain first. The first plugin of the
+    chain that sets `source` answers. All plugins before it must return True.
     """
 
     __slots__ = ("cache", "shuffles", "source", "ttl", "zones")

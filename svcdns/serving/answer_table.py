@@ -6,12 +6,10 @@ second query for its key.
 
 Rules:
 
-1. An entry is never served again after `invalidate` was called with one of its dependencies. If this affects few
-   entries, they are dropped at once. If it affects many, all entries become a previous generation, and each entry is
-   checked when it is asked for. So no packet waits until all of them are removed.
-2. An entry and its key in the index of dependencies are added in one step. A dependency of more than
-   MAX_DROPPED_AT_ONCE entries has no keys in the index: a change that affects it affects many entries.
-3. The entries of a discarded ("retired") generation are freed a few at a time: some with each new entry, the rest by
+1. After `invalidate`, no entry with one of the dependencies is served. If few entries have them, these entries are
+   removed. Otherwise all entries move to a previous generation, and each one is checked when it is looked up.
+2. A dependency of more than MAX_DROPPED_AT_ONCE entries has no keys in the index of dependencies.
+3. The entries of a discarded ("retired") generation are freed in small steps: some with each new entry, the rest by
    `purge`.
 """
 
@@ -82,12 +80,13 @@ class Countdown:
 
 
 class Details(msgspec.Struct, gc=False, eq=False):
-    """Parts of an answer-table entry that most entries do without.
+    """The parts of an answer-table entry that most entries do not need.
 
-    `wires` has the reply in several orders of its records (rotations), or is empty. `uses` counts how often a rotation
-    was sent, and `flushed_uses` is `uses` at the last flush of the metrics. `countdown` is for a reply whose TTLs count
-    down. `observed` has the arguments for the block's observers (`Plugin.observe`) at each hit. `limited` has the rate
-    limiter and the account of the reply.
+    - `wires` has the reply in several orders of its records (rotations), or is empty.
+    - `uses` counts how often a rotation was sent. `flushed_uses` is its value when the metrics were last flushed.
+    - `countdown` is set for a reply whose TTLs count down.
+    - `observed` has the arguments for the block's hooks `observe`, which are called at each use.
+    - `limited` has the rate limiter and the account of the reply.
     """
 
     wires: tuple[bytes, ...] = ()
@@ -101,14 +100,13 @@ class Details(msgspec.Struct, gc=False, eq=False):
 class Entry(msgspec.Struct, gc=False, eq=False):
     """An encoded reply in the answer table.
 
-    `wire` is the reply without its message id. If the reply has several rotations (orders of its records), `wire` is
-    None and `details` has all of them. `hit_counter` counts the uses for the metrics; several entries may share one hit
-    counter.
+    - `wire` is the reply without its message id. If the reply has several orders of its records (rotations), `wire` is
+      None, and `details` has all of them.
+    - `hit_counter` counts the uses for the metrics. Several entries may share it.
+    - After `deadline`, a time on the table's clock, the entry must be checked. With a countdown, this is when the TTLs
+      change next. It is infinite if the reply is valid until a dependency changes.
 
-    `deadline` is a time on the table's clock. It is infinite for a reply that stays correct until a dependency changes.
-    If the entry has a countdown, `deadline` is the time when the TTLs go down next.
-
-    The garbage collector does not track entries, because an entry is in no reference cycle.
+    Rule: an entry is in no reference cycle, because the garbage collector does not track entries.
     """
 
     key: bytes
@@ -178,11 +176,10 @@ class Entry(msgspec.Struct, gc=False, eq=False):
 
 
 class _Many:
-    """The keys of the entries that have one dependency, if there are more than MAX_FEW.
+    """The keys of the entries with one dependency, if there are more than MAX_FEW.
 
-    `keys` is None if there have been more than MAX_DROPPED_AT_ONCE: these are not remembered, because a change of the
-    dependency does not drop them one by one. `shared` is a tuple of dependencies for entries whose last dependency this
-    is.
+    `keys` is None if there have been more than MAX_DROPPED_AT_ONCE. `shared` is a tuple of dependencies for entries
+    whose last dependency this is.
     """
 
     __slots__ = ("dependency", "keys", "shared")
@@ -294,9 +291,9 @@ class AnswerTable:
         return wires[uses % len(wires)]
 
     def deadline(self, seconds: float) -> float:
-        """Returns the time in about `seconds` seconds: at most SHARED_DEADLINE earlier.
+        """Returns the time in `seconds` seconds, or up to SHARED_DEADLINE earlier.
 
-        Entries that are stored at about the same time get the same object.
+        Entries that are stored at about the same time share the result, which saves memory.
         """
         ends = self.now() + seconds
         if not ends - SHARED_DEADLINE < self._shared_deadline <= ends:
@@ -469,7 +466,7 @@ class AnswerTable:
                 del index[dependency]
 
     def _shared(self, dependencies: tuple[Dependency, ...]) -> tuple[Dependency, ...]:
-        """Returns `dependencies`, as the objects that other entries have already, where these are easily found."""
+        """Returns an equal tuple that other entries use already, if one is easily found, or else `dependencies`."""
         index = self._dependents
         known = index.get(dependencies[-1])
         if isinstance(known, _Many):
@@ -490,7 +487,7 @@ class AnswerTable:
 
 
 def _keys(dependents: _Dependents) -> Collection[bytes] | None:
-    """Returns the keys of the entries that have one dependency; None if there are too many to remember them."""
+    """Returns the keys of the entries with one dependency, or None if there are too many."""
     if isinstance(dependents, bytes):
         return (dependents,)
     return dependents if isinstance(dependents, tuple) else dependents.keys

@@ -1,12 +1,12 @@
 """Answers queries on the cold path: from octets to octets, without the plugin chain (`plugin_api.cold_path`).
 
-A query takes the cold path if its key is not in the answer table, and if its packet is plain: an A or AAAA query of
-class IN, with no other header flags than RD, AD and CD, and with no other record than an OPT record without options.
-The name must be in a zone whose plugins have joined the cold path. A reply that does not fit into the client's limit is
-left to the chain.
+Rules:
 
-The cold path decides by the same rules as the chain which replies are stored in the answer table, and which negative
-replies are shared.
+1. A query takes the cold path if its reply is not stored, and if its packet has the usual form: an A or AAAA query of
+   class IN with no flags but RD, AD and CD, and no record but an OPT record without options.
+2. The name must be in a zone whose plugins have all joined the cold path.
+3. If a reply exceeds the client's limit, the chain makes it.
+4. Replies are stored in the answer table by the same rules as those of the chain.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class _Header:
     __slots__ = ("checking_disabled", "extra", "nodata", "nxdomain", "opt_size", "positive")
 
     def __init__(self, flags: int, extra: int) -> None:
-        """`flags` are the flags of the query; `extra` is 1 if the query has an OPT record."""
+        """`flags` has the flags of the query. `extra` is 1 if the query has an OPT record."""
         self.checking_disabled, self.extra = bool(flags & CD), bool(extra)
         self.opt_size = _OPT_SIZE * extra
         pack, flags = _HEADER.pack, QR | AA | flags & (RD | CD)
@@ -87,7 +87,7 @@ class _Zone:
         self._serial = 0
 
     def soa(self, question: bytes, zone_at: int) -> bytes:
-        """Returns the encoded SOA record of a reply in whose query name the zone begins at offset `zone_at`."""
+        """Returns the encoded SOA record of a reply. The zone begins at offset `zone_at` of the query name."""
         serial = self.source.serial()
         if serial != self._serial:
             self._serial = serial
@@ -120,7 +120,7 @@ class _Kind:
 
 
 class ColdAnswers:
-    """Answers the packets of one listener over one protocol and address family on the cold path."""
+    """Answers packets on the cold path, for one listener, protocol and address family."""
 
     def __init__(self, listener: Listener, table: AnswerTable, metrics: QueryMetrics, *, udp: bool) -> None:
         """Finds the zones of the listener that have a cold path."""
@@ -148,11 +148,11 @@ class ColdAnswers:
         return bool(self._kinds)
 
     def answer(self, key: bytes) -> bytes | None:
-        """Returns the reply to a packet; empty octets if the chain has to answer it.
+        """Returns the reply to a packet. Returns empty octets if the chain must answer it.
 
-        Returns None for a packet that is not plain, and for a name outside of the zones of the cold path. `key` is the
-        packet without its message id. The reply has no message id either. Call it only for a key that the answer table
-        does not have.
+        `key` is the packet without its message id; the reply has none either. Returns None for a packet of an unusual
+        form, and for a name outside of the cold path's zones. Call it only if the answer table has no entry for the
+        key.
         """
         header = _HEADERS.get(key[:10])
         if header is None:
@@ -207,7 +207,7 @@ class ColdAnswers:
         limit: int,
         dnssec_ok: bool,
     ) -> bytes:
-        """Encodes, counts and stores a reply. Returns empty octets if the chain has to answer the query."""
+        """Encodes, counts and stores a reply. Returns empty octets if the chain must answer the query."""
         table, zone, count = self._table, kind.zone, 0
         opt = zone.opt[dnssec_ok] if header.extra else b""
         if isinstance(found, int):
@@ -256,7 +256,7 @@ class ColdAnswers:
         return None
 
     def _read_opt(self, opt: bytes) -> tuple[int, bool] | None:
-        """Reads an OPT record; returns None if it is not a plain one. Remembers the result."""
+        """Returns the values of an OPT record, or None if it has an unusual form. Remembers the result."""
         dnssec_ok = _OPT_ENDS.get(opt[5:])
         if opt[:3] != b"\0\0\x29" or dnssec_ok is None:
             return None
@@ -269,7 +269,7 @@ class ColdAnswers:
     def _new_counters(
         self, kind: _Kind, properties: int, request: int, response: int, case: int, *, dnssec_ok: bool
     ) -> tuple[HitCounter, HitCounter]:
-        """Makes the counters of replies; `request` and `response` are octets of messages without their ids."""
+        """Makes the counters of replies. `request` and `response` are the lengths of the messages without their ids."""
         zone, metrics, route = kind.zone, self._metrics, kind.zone.route
         own: tuple[Increment, ...] = ()
         if route.counted:
@@ -283,7 +283,7 @@ class ColdAnswers:
         return made
 
     def _note_negative(self, key: bytes, wire: bytes, name: bytes, kind: _Kind, hit_counter: HitCounter) -> None:
-        """Shares a name error with other names below the closest encloser, as `PendingReply` does."""
+        """Stores a name error for other names below the closest encloser, as `PendingReply` does."""
         find = kind.zone.route.closest_encloser
         encloser = find(name, kind.rtype) if find is not None else None
         if encloser is not None and not self._listener.is_divided(encloser.key):
@@ -291,7 +291,7 @@ class ColdAnswers:
 
 
 def _label_starts(name: bytes, end: int) -> list[int] | None:
-    """Returns the offset of each label before the label at `end`; None if the name is malformed."""
+    """Returns the offset of each label before the label at `end`, or None if the name is malformed."""
     at, starts = 0, []
     while at < end:
         length = name[at]

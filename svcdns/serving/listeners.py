@@ -5,10 +5,9 @@ slot. A worker reads the sockets of its own slot, and those of workers that are 
 
 Rules:
 
-1. The set of sockets to read changes in one step. Then `_reconcile` starts and stops readers and acceptors.
-2. At a reload, listeners, answer tables and negative answers change in one step. Connections and sockets stay.
-3. At a stop, the worker reads each open socket until the kernel refuses new clients of it. So no client waits for an
-   answer in vain.
+1. `_reconcile` starts and stops the readers and acceptors.
+2. A reload replaces listeners, answer tables and negative answers in one step. Connections and sockets stay open.
+3. At a stop, the worker reads each socket until the kernel refuses new clients of this socket.
 """
 
 from __future__ import annotations
@@ -70,7 +69,7 @@ class ResponderKey(NamedTuple):
 
 
 class _Socket:
-    """An open socket, with its UDP reader or its acceptor of connections while the worker reads the socket."""
+    """An open socket. While the worker reads it, the socket has a UDP reader or an acceptor of connections."""
 
     def __init__(self, description: SocketDescription, sock: socket.socket) -> None:
         self.description, self.sock = description, sock
@@ -143,7 +142,7 @@ class Listeners:
         self._reconcile()
 
     def swap(self, listeners: dict[HostPort, Listener]) -> None:
-        """Serves `listeners`, with their new chains, from now on; sockets and connections stay open.
+        """Replaces the listeners and their plugin chains. Sockets and connections stay open.
 
         If the transport of a listener changes, its responder is replaced.
         """
@@ -259,7 +258,7 @@ class Listeners:
         )
 
     def _reconcile(self) -> None:
-        """Starts and stops readers and acceptors, so that the worker reads exactly the sockets that it should read."""
+        """Starts and stops readers and acceptors, so that the worker reads exactly the sockets that it must read."""
         for one in tuple(self._sockets.values()):
             if one.active and not self._wanted(one):
                 self._stop(one)

@@ -52,8 +52,7 @@ def flush(responder: Responder) -> Iterator[None]:
 def _flush_hits(responder: Responder, routes: list[tuple[Route, int]], cold_replies: int) -> None:
     """Adds the hits to the metrics, and divides the collected durations among the routes in proportion to their hits.
 
-    `cold_replies` of the hits are replies of the cold path, which did not come from the answer table. The packets of a
-    batch may have different routes, but only the duration of the whole batch is known.
+    `cold_replies` is the number of hits that are replies of the cold path (replies without the plugin chain).
     """
     total = sum(hits for _, hits in routes)
     if not total:

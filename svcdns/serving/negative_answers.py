@@ -100,7 +100,7 @@ class NegativeAnswers:
     def find_below(self, key: bytes, left: int) -> NegativeAnswer | None:
         """Returns the answer to a packet, as `find` does. Call it only for a name that does not exist.
 
-        `left` octets of the name are left of its closest encloser.
+        `left` is the number of the name's octets left of its closest encloser.
         """
         found = self._answers.get(key[:_NAME_AT] + _LENGTHS[left & 0xFF] + key[_NAME_AT + left :])
         if found is not None and found.encloser.unlike:

@@ -17,10 +17,9 @@ GROWTH: Final = 4
 
 
 class SeenFilter:
-    """A set of key fingerprints. Allocates memory for the first key, and more memory as keys are added.
+    """An approximate set of keys. The memory is allocated when the first key is added, and grows with the keys.
 
-    A fingerprint is at one of two places, which the last bits of two numbers give. When the filter grows, the octets
-    are repeated, so that a fingerprint is at the places that more bits give, too.
+    When the filter grows, the octets are repeated, so that each key can still be found.
     """
 
     __slots__ = ("_added", "_fingerprints", "_limit", "_mask", "_second", "octets")
@@ -35,10 +34,7 @@ class SeenFilter:
         self._second = False
 
     def resize(self, octets: int) -> None:
-        """Sets the most octets of memory that the filter may take.
-
-        If the filter takes more now, it forgets every key.
-        """
+        """Sets the limit of the filter's memory. If the filter takes more now, it forgets every key."""
         self._limit = _size(octets)
         if self.octets > self._limit:
             self._set(bytearray())

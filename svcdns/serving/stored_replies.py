@@ -1,14 +1,9 @@
 """Answers packets without the plugin chain: from the answer table, and from shared negative answers.
 
-`StoredReplies` is the part of a responder that needs no chain. It has no access to sockets. Only this module and
-`fast_path` decide which packets may be answered without the chain:
-
-- The answer table serves every listener. The key is the packet without its message id; on a listener with client
-  classes, the client class precedes it.
-- The cold path (`cold_path`) makes replies for cluster names, for responders whose clients all get the same replies
-  (`uniform`).
+- The answer table serves every listener.
 - Shared negative answers (`negative_answers`) serve listeners without client classes.
-- The fast path (`fast_path`) serves responders whose clients all get the same replies (`uniform`).
+- The cold path (`cold_path`) and the fast path (`fast_path`) serve responders whose clients all get the same replies
+  (`uniform`).
 - The EDNS options COOKIE, TCP keepalive and PADDING are hop-by-hop (`wire.hop_options`): they are removed from queries,
   and appended to each reply when it is sent (RFC 7873, RFC 7828, RFC 7830).
 """
@@ -131,9 +126,10 @@ class StoredReplies:
         return packet[:2] + wire
 
     def _lookup_cold(self, key: bytes) -> bytes:
-        """Returns the reply of the cold path, or a shared negative answer, both without a message id; or empty octets.
+        """Returns the reply of the cold path, a shared negative answer, or empty octets.
 
-        `key` is the packet without its message id. If the older half of the table has the reply, returns that one.
+        `key` is the packet without its message id; the result has none either. An entry in the table's previous
+        generation is returned first.
         """
         table = self.table
         if table.previous:

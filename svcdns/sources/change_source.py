@@ -54,7 +54,8 @@ class ChangeSource(Protocol):
         ...
 
     async def follow(self, apply: Apply) -> None:
-        """Passes every change from now on to `apply`, starting with a full list of each kind of object. Ends only when
-        cancelled.
+        """Passes every change to `apply`, beginning with a full list of each kind of object.
+
+        Ends only when cancelled.
         """
         ...

@@ -45,9 +45,8 @@ Side = Callable[[ssl.MemoryBIO, ssl.MemoryBIO], ssl.SSLObject]
 class HandshakeQueue:
     """Runs the steps of handshakes one at a time. The clients take turns.
 
-    After each step it pauses for as long as the step took, so that other work gets half of the time. A step of a client
-    that has no other step in the queue ends the pause early. What was left of the pause is added to later pauses, and
-    is at most MAX_DEBT.
+    After each step, it pauses for the same time, so that other work gets half of the time. A step of a client that has
+    no other step in the queue ends the pause. The rest of the pause, at most MAX_DEBT, is added to later pauses.
     """
 
     def __init__(self) -> None:
@@ -104,10 +103,10 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
     ) -> None:
         """`established` is called after the handshake, and returns the application's protocol.
 
-        With `server_side`, the peer begins the handshake: `side` is called when the peer's first record is complete.
-        Until then, the connection keeps only the record's octets. `failed` is called once if the connection ends before
-        the handshake does. The steps of the handshake wait in the queue `handshakes`, which takes turns by `client`.
-        The handshake takes at most `timeout` seconds.
+        - `failed` is called once if the connection ends before the handshake.
+        - The steps of the handshake wait in the queue `handshakes`, in which clients take turns.
+        - The handshake takes at most `timeout` seconds.
+        - If `server_side` is true, `side` is called when the peer's first record is complete.
         """
         super().__init__()
         self._established, self._failed, self._handshakes, self._timeout = established, failed, handshakes, timeout
@@ -155,7 +154,7 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
                 self._queue_handshake_step()
 
     def readable(self) -> None:
-        """Reads the socket once. Called by a `SocketTransport`; asyncio's transports call `buffer_updated`."""
+        """Reads the socket once. Called by a `SocketTransport`."""
         raw = self._raw
         if not isinstance(raw, SocketTransport):
             return
@@ -342,7 +341,7 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
 
 
 def _may_begin(hello: bytearray) -> bool:
-    """Returns True if the first octets of a handshake can be processed: its first record is complete, or is wrong."""
+    """Returns True if the first record of a handshake is complete, or is wrong."""
     if hello[0] != _HANDSHAKE_RECORD:
         return True
     length = int.from_bytes(hello[3:_RECORD_HEADER], "big")

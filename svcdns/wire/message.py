@@ -223,9 +223,9 @@ def rotations(request: Request, reply: Sections, wire: bytes, count: int) -> lis
 
 
 def rotated(wire: bytes, at: int, size: int, records: int, count: int) -> list[bytes]:
-    """Returns `count` forms of an encoded reply, in which the `records` records at offset `at` are rotated further.
+    """Returns `count` forms of an encoded reply. In each form, the records are rotated by a different amount.
 
-    Each record has `size` octets. The first form is `wire` itself.
+    There are `records` records at offset `at`, with `size` octets each. The first form is `wire` itself.
     """
     end = at + size * records
     head, section, tail = wire[:at], wire[at:end], wire[end:]

@@ -183,7 +183,10 @@ def _header_only(ident: int, flags: int, rcode: int) -> bytes:
 
 
 def _without_question(packet: bytes, rcode: int) -> bytes:
-    """Returns a reply that is only a header, with an OPT record if the message has one (RFC 6891 §6.1.1)."""
+    """Returns a reply without a question.
+
+    If the message has an OPT record, the reply has one, too (RFC 6891 §6.1.1).
+    """
     ident, flags, *counts = HEADER.unpack_from(packet)
     head = _header_only(ident, flags, rcode)
     if not counts[3] or sum(counts) > MAX_SEARCHED:
@@ -198,9 +201,9 @@ def _without_question(packet: bytes, rcode: int) -> bytes:
 
 
 def _find_opt(packet: bytes, counts: list[int]) -> bool | None:
-    """Returns the DO bit of the OPT record in the additional section of a message, or None if it has no OPT record.
+    """Returns the DO bit of the OPT record in the additional section, or None if there is no OPT record.
 
-    `counts` has the numbers of the header. Raises FormError or struct.error if the message is malformed.
+    `counts` has the four counts of the header. Raises FormError or struct.error if the message is malformed.
     """
     at, before = HEADER.size, counts[1] + counts[2]
     for _ in range(counts[0]):
@@ -218,7 +221,7 @@ def _find_opt(packet: bytes, counts: list[int]) -> bool | None:
 
 
 def _skip_name(packet: bytes, at: int) -> int:
-    """Returns the offset after a name, without reading the targets of compression pointers."""
+    """Returns the offset after a name. Compression pointers are not followed."""
     start = at
     try:
         while 0 < (length := packet[at]) <= names.MAX_LABEL:

@@ -1,13 +1,11 @@
-"""Reads zone files, in the control process, and keeps the last good content of each zone.
+"""Reads zone files in the control process, and keeps the last usable content of each zone.
 
 Rules:
 
-1. If a file can no longer be used, the zone stays as it was.
-2. A file that is being written does not replace a zone. A zone without content takes such a file as it is; the file is
-   read again if more is written to it.
+1. If a file can no longer be used, the zone keeps its content.
+2. A file that is being written does not replace a zone. A zone without content takes such a file as it is, and the file
+   is read again later.
 3. An error is reported only if it differs from the file's previous error.
-
-Plugins decide which files there are, and when they are read (docs/behaviour/plugins.md#file).
 """
 
 from __future__ import annotations
@@ -50,9 +48,11 @@ incomplete.
 class ZoneSource:
     """A zone and its file.
 
-    `zone` is the name as text. `key` and `error_key` are the keys of the zone's content and of the error text in the
-    plugin's data. `complain(error, kept)` logs an error; `kept` is True if the zone has earlier content. With
-    `by_mtime`, the zone is replaced if the modification time of the file has changed, otherwise if the serial has.
+    - `zone` is the name as text.
+    - `key` and `error_key` are the keys of the zone's content and of the error text in the plugin's data.
+    - `complain(error, kept)` logs an error. `kept` is True if the zone has earlier content.
+    - The zone is replaced if its serial has changed. If `by_mtime` is true, it is replaced if the file's modification
+      time has changed.
     """
 
     plugin: str
@@ -75,7 +75,7 @@ def retry(paths: Iterable[str], period: float) -> float:
 def loaded(source: ZoneSource, known: Mapping[str, bytes], reads: FileReads) -> dict[str, bytes]:
     """Reads a zone file. Returns the zone's content under its `key`, and the error text under its `error_key`.
 
-    The error text is empty if the file could be read. Otherwise the content is the earlier one in `known`.
+    If the file cannot be used, the content is the previous one from `known`. Otherwise the error text is empty.
     """
     key, error_at = source.key, source.error_key
     warnings: list[str] = []
@@ -114,7 +114,7 @@ def _has_rest(key: str, data: bytes) -> bool:
 
 
 def refreshed(source: ZoneSource, known: Mapping[str, bytes], reads: FileReads) -> dict[str, bytes]:
-    """Reads a zone file again. Returns what `loaded` returns, or less if the zone is unchanged."""
+    """Reads a zone file again. Returns the same mapping as `loaded`, or less if the zone is unchanged."""
     payload = known.get(source.key)
     if not payload:
         return loaded(source, known, reads)

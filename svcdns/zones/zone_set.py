@@ -1,6 +1,6 @@
-"""The zones that one plugin serves: finds the zone of a name, and answers queries and transfers from it.
+"""The zones of one plugin: finds the zone of a name, and answers queries and transfers from it.
 
-A plugin puts zones in and takes them out. A zone may be known before its content is: it is None until then.
+A zone may be in the set before its content is known. Its content is then None.
 """
 
 from __future__ import annotations
@@ -27,20 +27,23 @@ class ZoneSet:
         self._zones: dict[bytes, Zone | None] = {}
 
     def __iter__(self) -> Iterator[bytes]:
-        """Yields the names of the zones, also of those without content."""
+        """Yields the names of all zones, with or without content."""
         return iter(self._zones)
 
     def __contains__(self, apex: bytes) -> bool:
-        """Returns True if there is a zone of exactly this name."""
+        """Returns True if there is a zone with exactly this name."""
         return apex in self._zones
 
     @property
     def loaded(self) -> list[bytes]:
-        """The names of the zones that have content."""
+        """Returns the names of the zones that have content."""
         return [apex for apex, zone in self._zones.items() if zone is not None]
 
     def put(self, apex: bytes, zone: Zone | None) -> None:
-        """Adds a zone, or replaces its content. None means that the zone has no content: queries get SERVFAIL."""
+        """Adds a zone, or replaces its content.
+
+        If `zone` is None, the zone has no content, and queries get SERVFAIL.
+        """
         self._zones[apex] = zone
 
     def get(self, apex: bytes) -> Zone | None:
@@ -54,7 +57,7 @@ class ZoneSet:
     def find(self, key: bytes, rtype: int = Type.A) -> bytes | None:
         """Returns the longest zone that contains the name `key`, or None.
 
-        For a DS query at the name of a zone, returns the parent zone if it is there, too (RFC 4035 §3.1.4.1).
+        A DS query for the name of a zone belongs to the parent zone, if it is in the set (RFC 4035 §3.1.4.1).
         """
         found = None
         for suffix in names.suffixes(key):
@@ -67,7 +70,7 @@ class ZoneSet:
     def answer(self, query: Query, apex: bytes) -> tuple[Answer, bool]:
         """Answers a query from the zone `apex`.
 
-        The second value is True if no record has the query name, so that the option `fallthrough` applies.
+        The second value is True if the query name does not exist, so that the option `fallthrough` applies.
         """
         zone = self._zones.get(apex)
         if zone is None:
@@ -82,7 +85,7 @@ class ZoneSet:
         return answer, lookup.may_fall_through
 
     def offer(self, apex: bytes, serial: int) -> ZoneOffer | None:
-        """Returns a zone for the hook `Plugin.transfer`; None if there is no such zone. Raises UnavailableError."""
+        """Returns a zone for the hook `Plugin.transfer`, or None if there is no such zone. Raises UnavailableError."""
         if apex not in self._zones:
             return None
         zone = self._zones[apex]

@@ -1,4 +1,4 @@
-"""The rules of an inspection beyond what a start checks. Each takes a `Reading` and yields problems."""
+"""The rules of an inspection beyond the checks of a start. A rule takes a `Reading` and yields problems."""
 
 from __future__ import annotations
 
@@ -28,6 +28,6 @@ RULES: tuple[Rule, ...] = (
 
 
 def apply(reading: Reading, rules: tuple[Rule, ...] = RULES) -> None:
-    """Adds the problems that the rules find to the reading."""
+    """Applies the rules to a reading, and adds the problems that they find."""
     for rule in rules:
         reading.add(*rule(reading))

@@ -30,7 +30,7 @@ def _line(directive: Directive, name: str) -> Directive:
 
 
 def settings_without_effect(reading: Reading) -> Iterator[Problem]:
-    """Finds caches that never keep a reply, and options of caches that never apply."""
+    """Finds caches that never store a reply, and options of caches that have no effect."""
     for plan in reading.plans:
         options = plan.options.get("cache")
         directives = plan.block("cache").directives

@@ -1,6 +1,6 @@
 """Reads the files that plugins name, as a start does, and reports what the start would log about them.
 
-Nothing is looked up in the DNS: upstreams that are host names are left out.
+Upstreams that are host names are not looked up.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ SOON: Final = 30 * 86400.0
 
 
 class _Collector(logging.Handler):
-    """Keeps the lines of level WARNING and above that are logged while it is installed."""
+    """A log handler that keeps the lines of level WARNING and above."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
@@ -41,7 +41,10 @@ class _Collector(logging.Handler):
 
 
 def logged(call: Callable[[], object]) -> list[tuple[int, str]]:
-    """Calls `call`, and returns the level and text of each line that it logs from WARNING on. They are not printed."""
+    """Calls `call`, and returns the level and text of each line that it logs, from WARNING on.
+
+    The lines are not printed.
+    """
     collector = _Collector()
     loggers = [logging.getLogger("svcdns")]
     loggers += [
@@ -62,7 +65,7 @@ def logged(call: Callable[[], object]) -> list[tuple[int, str]]:
 
 
 def files_of_plugins(reading: Reading) -> Iterator[Problem]:
-    """Reports files that are missing, cannot be read or have errors, and certificates that expire soon."""
+    """Finds files that are missing, cannot be read or have errors, and certificates that expire soon."""
     for files in plugin_files(reading.plans):
         for options, position in _parts(files):
             yield from _read(files._replace(options=options), position)
@@ -76,7 +79,7 @@ def files_of_plugins(reading: Reading) -> Iterator[Problem]:
 
 
 def _parts(files: PluginFiles) -> Iterator[tuple[Any, Position]]:
-    """Yields the options of each directive alone, where a plugin has several, with the position of the directive."""
+    """Yields the options of each single directive of a plugin, with the position of the directive."""
     if isinstance(files.options, FileOptions):
         for file in files.options.files:
             yield replace(files.options, files=(file,)), file.position

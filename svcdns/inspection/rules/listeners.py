@@ -1,4 +1,4 @@
-"""Finds two listeners on one address: HTTP pages among themselves, and HTTP pages on a DNS port."""
+"""Finds two HTTP pages on one address, and HTTP pages on a DNS port."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ def _unsorted(reading: Reading) -> Iterator[_Page]:
 
 
 def _meet(one: str, other: str) -> bool:
-    """Returns True if two hosts of listening addresses have an address in common; an empty host stands for all."""
+    """Returns True if two listening hosts have an address in common. An empty host means all addresses."""
     every = ("", "0.0.0.0", "::")
     return one == other or one in every or other in every
 
 
 def pages_on_one_address(reading: Reading) -> Iterator[Problem]:
-    """Finds pages that cannot both be served on their address, and `health` in several blocks."""
+    """Finds pages that cannot both be served at their address, and `health` in several blocks."""
     before: list[_Page] = []
     for page in _pages(reading):
         for first in before:
@@ -61,7 +61,7 @@ def pages_on_one_address(reading: Reading) -> Iterator[Problem]:
 
 
 def pages_on_a_dns_port(reading: Reading) -> Iterator[Problem]:
-    """Finds pages whose TCP port is one on which DNS is served."""
+    """Finds pages on a TCP port on which DNS is served."""
     for page in _pages(reading):
         for plan, hosts in zip(reading.plans, reading.hosts, strict=True):
             key = next((key for key in plan.keys if key.port == page.port and page.port), None)

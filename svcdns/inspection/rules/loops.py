@@ -24,7 +24,7 @@ def _rules(plan: BlockPlan) -> tuple[Rule, ...]:
 
 
 def _addresses(rule: Rule) -> Iterator[tuple[Address, str]]:
-    """Yields the upstream addresses of a rule, each with its transport: those in the Corefile and in resolv.conf(5)."""
+    """Yields the upstream addresses of a rule, from the Corefile and resolv.conf(5), each with its transport."""
     for upstream in rule.upstreams:
         if isinstance(upstream, NamedUpstream):
             for address in _in_file(upstream):
@@ -59,7 +59,10 @@ def _serving(reading: Reading, address: Address, transport: str, zone: str) -> B
 
 
 def _chain(reading: Reading, plan: BlockPlan, rule: Rule) -> list[BlockPlan]:
-    """Returns the blocks that a query for the rule's zone passes after `plan`, by each block's first upstream here."""
+    """Returns the blocks that a query for the rule's zone passes after `plan`.
+
+    In each block, the query goes to the first upstream that is this server.
+    """
     passed: list[BlockPlan] = []
     while True:
         found = next(
@@ -80,7 +83,7 @@ def _chain(reading: Reading, plan: BlockPlan, rule: Rule) -> list[BlockPlan]:
 
 
 def upstreams_that_are_this_server(reading: Reading) -> Iterator[Problem]:
-    """Finds upstreams by which a query reaches the block again that forwards it."""
+    """Finds upstreams through which a query returns to the block that forwards it."""
     for plan in reading.plans:
         for rule in _rules(plan):
             passed = _chain(reading, plan, rule)

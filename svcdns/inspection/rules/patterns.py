@@ -1,6 +1,6 @@
 """Finds regular expressions that match no name.
 
-Query names are matched in lower case and with the dot of the root at their end.
+Patterns are matched against query names in lower case, with their final dot.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def _patterns(directive: Directive) -> Iterator[Token]:
 
 
 def reason_without_match(pattern: str) -> str:
-    """Returns why the pattern can match no query name, or an empty text if it may match one."""
+    """Returns the reason why the pattern can match no query name, or an empty text if it may match one."""
     if "|" in pattern:
         return ""
     if _ENDS_WITHOUT_DOT.search(pattern):

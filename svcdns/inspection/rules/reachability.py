@@ -48,7 +48,7 @@ _EVERY_NAME: Final = ("whoami", "erratic")
 
 
 def within(zone: str, other: str) -> bool:
-    """Returns True if `zone` is `other` or below it. Both are absolute and lower case."""
+    """Returns True if `zone` is equal to `other` or below it. Both are absolute and in lower case."""
     return other in (".", zone) or zone.endswith("." + other)
 
 
@@ -60,7 +60,7 @@ def _zones_of(word: Token) -> tuple[str, ...]:
 
 
 def _directive_zones(directive: Directive, plan: BlockPlan) -> tuple[str, ...]:
-    """Returns the zones of a directive: those in its arguments, else those of its block."""
+    """Returns the zones of a directive: those in its arguments, or else those of its block."""
     take = _ZONE_WORDS.get(directive.name.text)
     named = [zone for word in (take(directive.arguments) if take else ()) for zone in _zones_of(word)]
     return tuple(named) or plan.zones
@@ -83,7 +83,10 @@ def zones_outside_the_block(reading: Reading) -> Iterator[Problem]:
 
 
 def _fallthrough(directive: Directive) -> tuple[str, ...] | None:
-    """Returns the zones of the directive's `fallthrough`, `(".",)` for all zones; None without the option."""
+    """Returns the zones of the directive's option `fallthrough`, or None without this option.
+
+    `(".",)` means all zones.
+    """
     for line in directive.body or ():
         if line.name.text == "fallthrough":
             return tuple(zone for word in line.arguments for zone in _zones_of(word)) or (".",)
@@ -91,7 +94,7 @@ def _fallthrough(directive: Directive) -> tuple[str, ...] | None:
 
 
 def _ends_at(directive: Directive, plan: BlockPlan) -> tuple[str, ...]:
-    """Returns the zones for which no query goes on to the plugin after this directive."""
+    """Returns the zones for which no query reaches the plugins after this directive."""
     name = directive.name.text
     if name in _EVERY_NAME:
         return (".",)
@@ -105,7 +108,7 @@ def _ends_at(directive: Directive, plan: BlockPlan) -> tuple[str, ...]:
 
 
 def directives_that_no_query_reaches(reading: Reading) -> Iterator[Problem]:
-    """Finds answering directives behind plugins of the same block that answer every query."""
+    """Finds directives that no query reaches, because an earlier plugin of the block answers every query."""
     for plan in reading.plans:
         ended: list[tuple[str, Directive]] = []
         for name in plugins.ORDER:
@@ -131,7 +134,7 @@ def directives_that_no_query_reaches(reading: Reading) -> Iterator[Problem]:
 
 
 def _common(zones: Sequence[str], served: str) -> Iterator[str]:
-    """Yields the parts of `zones` that are within the served zone."""
+    """Yields the parts of `zones` that are within the zone `served`."""
     for zone in zones:
         if within(zone, served):
             yield zone
@@ -140,7 +143,7 @@ def _common(zones: Sequence[str], served: str) -> Iterator[str]:
 
 
 def forward_rules_that_no_query_reaches(reading: Reading) -> Iterator[Problem]:
-    """Finds `forward` directives behind another one of the same block that takes all their names."""
+    """Finds `forward` directives that no query reaches, because an earlier one of the block covers all their names."""
     for plan in reading.plans:
         before: list[tuple[str, Directive]] = []
         for directive in (one for one in plan.directives if one.name.text == "forward"):
@@ -157,7 +160,7 @@ def forward_rules_that_no_query_reaches(reading: Reading) -> Iterator[Problem]:
 
 
 def blocks_without_answers(reading: Reading) -> Iterator[Problem]:
-    """Finds server blocks in which no plugin makes answers, so that every query fails."""
+    """Finds server blocks in which no plugin answers, so that every query fails."""
     starts = sorted(key.position.line for plan in reading.plans for key in plan.keys[:1])
     for plan in reading.plans:
         names = {directive.name.text for directive in plan.directives}
@@ -176,7 +179,7 @@ def blocks_without_answers(reading: Reading) -> Iterator[Problem]:
 
 
 def reverse_trees_as_cluster_zone(reading: Reading) -> Iterator[Problem]:
-    """Finds `kubernetes` directives whose only zones are those of reverse names."""
+    """Finds `kubernetes` directives that have only reverse zones."""
     for plan in reading.plans:
         for directive in (one for one in plan.directives if one.name.text == "kubernetes"):
             zones = _directive_zones(directive, plan)
@@ -190,7 +193,7 @@ def reverse_trees_as_cluster_zone(reading: Reading) -> Iterator[Problem]:
 
 
 def autopath_without_pods(reading: Reading) -> Iterator[Problem]:
-    """Finds `autopath @kubernetes` in a block whose `kubernetes` does not know the Pods of clients."""
+    """Finds `autopath @kubernetes` in a block whose `kubernetes` does not watch Pods."""
     for plan in reading.plans:
         for directive in (one for one in plan.directives if one.name.text == "autopath"):
             if not directive.arguments or directive.arguments[-1].text != "@kubernetes":

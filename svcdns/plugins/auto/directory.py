@@ -1,10 +1,10 @@
-"""Control's part of the plugin `auto`: finds the zone files of a folder, and reads them.
+"""The part of the plugin `auto` that runs in the control process: finds the zone files of a folder, and reads them.
 
 Rules (docs/behaviour/plugins.md#auto):
 
-1. A zone comes with its file, and goes with it. A file that is wrong adds no zone, and is read again at the next scan.
-2. If a file can no longer be used, its zone stays as it was.
-3. If the folder cannot be listed, all zones stay as they were. A folder that does not exist has no zones.
+1. A zone exists as long as its file. A file that is wrong adds no zone, and is read again at the next scan.
+2. If a file can no longer be used, its zone keeps the previous content.
+3. If the folder cannot be listed, all zones stay. A folder that does not exist has no zones.
 """
 
 from __future__ import annotations
@@ -41,10 +41,9 @@ _paths: dict[str, tuple[str, ...]] = {}
 
 
 def gather(options: Options, known: Mapping[str, bytes]) -> dict[str, bytes]:
-    """Reads the zone files of the folders.
+    """Reads the zone files of the folders. Returns the content of the zones, and the list of zones of each folder.
 
-    Returns, for each folder, the content of its zones and the list of its zones. `known` is the result of the previous
-    read. Raises CorefileError if a folder cannot be listed, for a reason other than that it does not exist.
+    `known` is the result of the previous read. Raises CorefileError if an existing folder cannot be listed.
     """
     out: dict[str, bytes] = {}
     for directory in options.directories:
@@ -63,7 +62,7 @@ def period(options: Options) -> float:
 
 
 def refresh(options: Options, known: Mapping[str, bytes]) -> dict[str, bytes]:
-    """Scans the folders again. Returns what `gather` returns. A zone is replaced if its serial has changed."""
+    """Scans the folders again. Returns the same mapping as `gather`. A zone is replaced if its serial has changed."""
     out: dict[str, bytes] = {}
     for directory in options.directories:
         if directory.reload or directory.path in _listings:
@@ -75,7 +74,7 @@ def refresh(options: Options, known: Mapping[str, bytes]) -> dict[str, bytes]:
 
 
 def _scanned(directory: Directory, known: Mapping[str, bytes], *, anew: bool) -> dict[str, bytes]:
-    """Scans one folder. With `anew`, all its files are read, for a new Corefile."""
+    """Scans one folder. If `anew` is true, reads all its files."""
     log = plugin_logger("auto")
     before = {one.zone: one for one in decode(known[directory.key])} if directory.key in known else {}
     listed = _listed(directory)
@@ -119,7 +118,7 @@ def _source(directory: Directory, zone: str, path: str) -> ZoneSource:
 
 
 def _zones(directory: Directory, paths: list[str]) -> dict[str, str]:
-    """Returns the zone file of each zone. If several files are for one zone, the first of them is used."""
+    """Returns the zone file of each zone. If a zone has several files, the first one is used."""
     log = plugin_logger("auto")
     out: dict[str, str] = {}
     for path in paths:
@@ -143,8 +142,7 @@ def _zones(directory: Directory, paths: list[str]) -> dict[str, str]:
 def _listed(directory: Directory) -> list[str] | None:
     """Returns the paths of all files in a folder and its subfolders, in the order of their names.
 
-    Returns None if the listing does not end in time. Raises CorefileError if the folder cannot be listed, for a reason
-    other than that it does not exist.
+    Returns None if the listing takes too long. Raises CorefileError if an existing folder cannot be listed.
     """
     if not directory.path:
         return []
@@ -190,7 +188,10 @@ def _start(path: str) -> Future[list[str]]:
 
 
 def _walk(path: str) -> list[str]:
-    """Returns the files below a folder in the order in which CoreDNS visits them. Symbolic links to files count."""
+    """Returns the files below a folder, in the order in which CoreDNS visits them.
+
+    Symbolic links to files are included.
+    """
     out: list[str] = []
     with os.scandir(path) as found:
         entries = sorted(found, key=lambda entry: entry.name)

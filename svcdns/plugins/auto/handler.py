@@ -1,8 +1,7 @@
-"""The `auto` plugin: authoritative answers from zones that come, change and go with their files.
+"""The `auto` plugin: authoritative answers from zone files that may be added and removed at any time.
 
-The control process reads the files. This module receives the list of zones and the content of each zone, and never
-opens a file. A reply has the list and its zone as dependencies, so the answer table keeps the reply until one of them
-changes. The rules are those of docs/behaviour/plugins.md#auto.
+The control process reads the files. This module gets the list of zones and the content of each zone. A reply depends on
+the list and on its zone, so the answer table keeps it until one of them changes. See docs/behaviour/plugins.md#auto.
 """
 
 from __future__ import annotations
@@ -47,7 +46,7 @@ class _Folder:
 
     @property
     def dependency(self) -> Dependency:
-        """The dependency of replies on the list of zones."""
+        """Returns the dependency of replies on the list of zones."""
         return ("auto", self.key)
 
     def dependency_on(self, apex: bytes) -> Dependency:
@@ -88,7 +87,7 @@ class _Folder:
             self._environment.on_data("auto", key, loaded)
 
     def covers(self, key: bytes) -> bool:
-        """Returns True if the directive answers for the name `key`."""
+        """Returns True if the directive covers the name `key`."""
         return any(names.is_within(key, origin) for origin in self.origins)
 
 
@@ -103,18 +102,21 @@ class Auto(Plugin):
         return Settings(warnings=tuple(line for one in options.directories for line in one.warnings))
 
     def __init__(self, options: Options, environment: Environment) -> None:
-        """Uses the zones that the control process has sent so far, and follows their changes."""
+        """Takes the zones that the control process has sent, and registers for their changes."""
         self._environment = environment
         self._folders = [_Folder(directory, environment) for directory in options.directories]
 
     @property
     def counted_zones(self) -> Collection[bytes]:  # type: ignore[override]
-        """The zones that have content: each has its own label `zone` in the metrics of queries, as in CoreDNS."""
+        """Returns the zones that have content.
+
+        As in CoreDNS, each has its own label `zone` in the metrics of queries.
+        """
         return [apex for folder in self._folders for apex in folder.zones]
 
     @property
     def own_zones(self) -> Sequence[bytes]:  # type: ignore[override]
-        """The zones that have content, without reverse zones."""
+        """Returns the zones that have content, without reverse zones."""
         return [apex for apex in self.counted_zones if not is_reverse(names.to_text(apex))]
 
     def start(self) -> None:
@@ -122,7 +124,7 @@ class Auto(Plugin):
         self.tick()
 
     def tick(self) -> None:
-        """Sends NOTIFY messages for zones that have changed, and sets the metric of unusable zone files."""
+        """Sends NOTIFY messages for changed zones, and sets the metric of unusable zone files."""
         counters = self._environment.counters
         transfers = self._environment.peers("transfer") if self._environment.first else ()
         for folder in self._folders:
@@ -148,8 +150,8 @@ class Auto(Plugin):
     def handle(self, query: Query, following: Following) -> Answer:
         """Answers queries for names in the plugin's zones.
 
-        Queries for names in none of the zones go to the next plugin. If this plugin is the last one in the plugin
-        chain, they get REFUSED if the directive covers the name.
+        Queries for other names go to the next plugin. If there is no next plugin, a name that the directive covers gets
+        REFUSED.
         """
         folders = [folder for folder in self._folders if folder.covers(query.key)]
         if not folders:

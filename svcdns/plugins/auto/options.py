@@ -21,11 +21,12 @@ _REFERENCE: Final = re.compile(r"\$(?:\$|\{(\w+)\}|(\w+))")
 
 @dataclass(frozen=True, slots=True)
 class Directory:
-    """One `auto` directive: a folder, and how the names of its files become the names of zones.
+    """One `auto` directive: a folder, and how file names become zone names.
 
-    `zones` are the zones that the directive answers for, as text. `path` is empty if the directive names no folder.
-    `template` makes the name of a zone from the groups of `pattern`, with the syntax of Go's `Regexp.Expand`. `reload`
-    is the number of seconds between two scans of the folder; 0 means that it is scanned once.
+    - `zones` are the zones that the directive covers, as text.
+    - `path` is the folder, or empty if the directive names none.
+    - `template` makes the name of a zone from the groups of `pattern`, with the syntax of Go's `Regexp.Expand`.
+    - The folder is scanned every `reload` seconds; with 0, only once.
     """
 
     position: Position = field(compare=False)
@@ -38,11 +39,11 @@ class Directory:
 
     @property
     def key(self) -> str:
-        """The key of the list of zones in the plugin's data, and the beginning of the keys of the zones."""
+        """Returns the key of the list of zones in the plugin's data. The keys of the zones begin with it."""
         return f"{self.path} {self.pattern.text} {self.template}"
 
     def origin(self, name: str) -> str | None:
-        """Returns the text of a zone name for the name of a file, or None if the pattern does not match."""
+        """Returns the zone name, as text, for the name of a file. Returns None if the pattern does not match."""
         groups = self.pattern.find(name)
         if groups is None:
             return None

@@ -10,8 +10,8 @@ import msgspec
 class ListedZone(msgspec.Struct, frozen=True, array_like=True):
     """A zone of a folder.
 
-    `zone` is its name as text, and `path` its file. `is_loaded` is True if the zone has content. `is_refused` is True
-    if the file cannot be used now.
+    `zone` is its name as text, and `path` is its file. If `is_loaded` is true, the zone has content. If `is_refused` is
+    true, the file cannot be used now.
     """
 
     zone: str
@@ -34,10 +34,13 @@ def decode(payload: bytes) -> list[ListedZone]:
 
 
 def content_key(directory: str, zone: str) -> str:
-    """Returns the key of a zone's content. `directory` is the key of the list of zones. Removed zones are empty."""
+    """Returns the key of a zone's content.
+
+    `directory` is the key of the list of zones. A removed zone has empty content.
+    """
     return f"zone {directory} {zone}"
 
 
 def error_key(directory: str, zone: str) -> str:
-    """Returns the key of the text that says why a zone's file cannot be used; it is empty if the file can be used."""
+    """Returns the key of the error of a zone's file. The error is an empty text if the file can be used."""
     return f"error {directory} {zone}"

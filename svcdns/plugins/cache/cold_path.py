@@ -1,7 +1,7 @@
 """The rules of a cache for replies of the cold path (`svcdns.plugin_api.cold_path`).
 
-They are the rules of `lookup` for an answer that depends only on cluster data: the answer is not stored, but it gets
-the TTLs of a cached answer, it is counted like one, and the letter case of its name is stored.
+An answer that depends only on cluster data is not stored. It gets the TTLs of a cached answer, and is counted like one.
+The letter case of its name is stored (see `lookup`).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from svcdns.plugins.cache.metrics import Cells
 
 
 class ColdRules:
-    """The rules of one cache; see `svcdns.plugin_api.cold_path.AnswerCache`."""
+    """The rules of one cache. See `svcdns.plugin_api.cold_path.AnswerCache`."""
 
     def __init__(self, replies: CachedReplies, cells_of: Callable[[str], Cells]) -> None:
         """`cells_of` returns the counters of the cache for the server label of a listener."""
@@ -27,17 +27,17 @@ class ColdRules:
         return self._replies.lifetime_of(ttl, denial=denial)
 
     def miss_increments(self, server: str) -> tuple[Increment, ...]:
-        """Returns what a reply adds to the metrics."""
+        """Returns the increments of the metrics for a reply."""
         cells = self._cells_of(server)
         return ((cells.requests, 1.0), (cells.misses, 1.0))
 
     def hit_increments(self, server: str, zone: bytes, *, denial: bool) -> tuple[Increment, ...]:
-        """Returns what each further use of a stored reply adds to the metrics."""
+        """Returns the increments of the metrics for each further use of a stored reply."""
         found = MessageType.NXDOMAIN if denial else MessageType.NOERROR
         return increments_of_cluster_answer(
             self._cells_of(server), found if self._replies.is_enabled(zone, found) else MessageType.OTHERERROR
         )
 
     def stores(self, zone: bytes) -> bool:
-        """Returns True unless the option `disable` covers all replies of the zone."""
+        """Returns False if the option `disable` covers all replies of the zone."""
         return not self._replies.never_stores(zone)

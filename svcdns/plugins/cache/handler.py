@@ -93,7 +93,7 @@ class Cache(Plugin):
     def join_cold_path(self, cold_path: ColdPath) -> bool:
         """Sets how this cache treats replies of the cold path (replies without the plugin chain), and returns True.
 
-        Excludes zones in which this cache treats some names differently. Returns False if denial confirmation is on.
+        Zones in which some names have other rules are excluded. If denial confirmation is on, returns False.
         """
         if self._confirmation is not None:
             return False
@@ -103,9 +103,7 @@ class Cache(Plugin):
         return True
 
     def _covers_uniformly(self, zone: bytes) -> bool:
-        """Returns True if this cache has the zone, and all options apply either to the whole zone or to no part of
-        it.
-        """
+        """Returns True if this cache covers the zone, and each option applies to the whole zone or to no part of it."""
         others = (*self._zones, *self._no_denial, *self._replies.no_success)
         return within_any(zone, self._zones) and not any(
             other != zone and names.is_within(other, zone) for other in others

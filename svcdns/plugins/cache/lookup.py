@@ -166,9 +166,10 @@ class CachedReplies:
         return key in self._success.entries or key in self._denial.entries or key in self._spellings
 
     def admits(self, key: Key, name: bytes, ttl: int, *, denial: bool) -> bool:
-        """Returns False if something is stored for the key that changes an answer from the cluster for `name`.
+        """Returns False if a reply or a letter case is stored for the key.
 
-        Otherwise stores the letter case of `name` for `ttl` seconds, if the option `disable` allows that.
+        Otherwise stores the letter case of `name` for `ttl` seconds, if the option `disable` permits it, and returns
+        True.
         """
         if key in self._success.entries or key in self._denial.entries:
             return False
@@ -180,7 +181,7 @@ class CachedReplies:
         return True
 
     def lifetime_of(self, ttl: int, *, denial: bool) -> int:
-        """Returns the whole seconds for which a reply may be stored whose smallest TTL is `ttl`."""
+        """Returns the seconds for which a reply with the smallest TTL `ttl` may be stored."""
         bounds = self._options.denial if denial else self._options.success
         return min(bounds.longest, max(bounds.shortest, ttl))
 
@@ -277,7 +278,7 @@ class CachedReplies:
 
 
 def increments_of_cluster_answer(cells: Cells, found: MessageType) -> tuple[Increment, ...]:
-    """Returns the counters that CoreDNS would increment if it cached this answer and then got the same query again.
+    """Returns the counters that CoreDNS would increment for an answer from its cache.
 
     If CoreDNS does not cache replies of the type `found`, these are the counters of a miss.
     """

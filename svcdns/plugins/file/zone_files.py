@@ -1,7 +1,7 @@
-"""Control's part of the plugin `file`: which zone files are read, and when (docs/behaviour/plugins.md#file).
+"""The part of the plugin `file` that runs in the control process: which zone files are read, and when.
 
-A file that is wrong or hangs does not prevent a start or a reload. Queries in a zone without content get SERVFAIL, and
-the file is read again later. The other rules are those of `svcdns.zones.zone_files`.
+A file that is wrong or hangs does not prevent a start or a reload: queries in its zone get SERVFAIL, and the file is
+read again later. The other rules are those of `svcdns.zones.zone_files`. See docs/behaviour/plugins.md#file.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """Finds the address records of cluster names for the cold path (`svcdns.plugin_api.cold_path`).
 
-The results are those of `records`, without `Record` objects. Names of Services, and names that do not exist, are found
-here; every other name is found by `lookup`. Names whose records are CNAME records, and names of name servers, are left
-to the plugin chain. So are all names while the data is stale, and names that the option `fallthrough` covers.
+The results are those of `records`, without `Record` objects. The plugin chain answers for names with CNAME records, for
+name servers, for names that `fallthrough` covers, and for all names while the data are stale.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ class ClusterAnswers:
     """Finds the address records for the zones of one server block in the index of the cluster."""
 
     def __init__(self, index: Index, options: Options, fallthrough: Iterable[bytes], zones: Iterable[bytes]) -> None:
-        """`zones` are the zones that take the cold path, and `fallthrough` those of the option of that name."""
+        """`zones` are the zones that take the cold path. `fallthrough` has the zones of the option `fallthrough`."""
         self._index, self._options, self._lookup = index, options, Lookup(index, options)
         self._falls_through = any(
             names.is_within(zone, other) or names.is_within(other, zone) for zone in zones for other in fallthrough
@@ -42,7 +41,7 @@ class ClusterAnswers:
         """True while the chain has to answer every query, because replies have an extended error."""
 
     def service(self, name: bytes, at: int, end: int, rtype: int) -> Found:
-        """Finds the address records of a Service; see `AnswerSource`."""
+        """Returns the address records of a Service. See `AnswerSource`."""
         index, options = self._index, self._options
         if self.stale or index.has_odd_names:
             return None
@@ -63,7 +62,7 @@ class ClusterAnswers:
         return _addresses(service.cluster_ips, rtype)
 
     def name(self, name: bytes, starts: Sequence[int], zone_at: int, rtype: int) -> Found:
-        """Finds the address records of any name; see `AnswerSource`."""
+        """Returns the address records of any name. See `AnswerSource`."""
         if self.stale or self._index.has_odd_names or name.startswith(apex.NS_LABELS):
             return None
         if not starts:
@@ -103,13 +102,13 @@ class ClusterAnswers:
         return self._index.serials.ordinary
 
     def _find(self, name: bytes, zone_at: int, dependencies: list[Dependency]) -> LookupResult:
-        """Returns what `lookup` finds for a name, as for a query of the chain. Raises NoSuchNameError."""
+        """Returns the hosts and ports of a name. Raises NoSuchNameError."""
         labels = [names.label_text(label) for label in names.labels_of(name[:zone_at] + b"\0")]
         parsed = qname.parse(labels, zonal=self._options.zonal)
         return self._lookup.find(parsed, dependencies, multicluster=False)
 
     def _endpoints(self, namespace: str, service: str, rtype: int) -> Found:
-        """Finds the addresses of a headless Service's endpoints."""
+        """Returns the addresses of a headless Service's endpoints."""
         slices = self._index.small_slices(namespace, service, MAX_SLICE_OCTETS)
         if slices is None:
             return None
@@ -120,12 +119,12 @@ class ClusterAnswers:
         return any(one.endpoints for one in self._index.slices(namespace, service))
 
     def _nonexistent(self, left: int) -> Found:
-        """Returns `left`, the number of octets left of the closest encloser, or None if the chain must answer."""
+        """Returns `left`, the number of octets left of the closest encloser. Returns None if the chain must answer."""
         return None if self._falls_through or not self._index.synced else left
 
 
 def _addresses(hosts: Iterable[str], rtype: int) -> Found:
-    """Returns the RDATA of the addresses of one type, without duplicates; None if a host is not an address."""
+    """Returns the RDATA of the addresses of one type, without duplicates. Returns None if a host is not an address."""
     found: list[bytes] = []
     seen: set[str] = set()
     for host in hosts:

@@ -145,7 +145,7 @@ class Kubernetes(Plugin):
     def join_cold_path(self, cold_path: ColdPath) -> bool:
         """Lets the cold path (replies without the plugin chain) answer from the cluster, and returns True.
 
-        The cold path answers for all zones, except for reverse zones and zones of the option `multicluster`.
+        Reverse zones and zones of the option `multicluster` are excluded.
         """
         cold_path.source, cold_path.zones = self._cold_answers, self._cold_zones
         cold_path.ttl = self.options.ttl

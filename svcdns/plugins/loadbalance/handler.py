@@ -66,7 +66,7 @@ class LoadBalance(Plugin):
     def join_cold_path(self, cold_path: ColdPath) -> bool:
         """Lets the cold path (replies without the plugin chain) rotate addresses, and returns True.
 
-        With weights or preferred networks, returns False.
+        Returns False if weights or preferred networks are configured.
         """
         cold_path.shuffles = True
         return not (self._options.preferred or self._options.path)

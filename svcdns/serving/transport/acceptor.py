@@ -1,15 +1,12 @@
-"""Accepts the TCP connections of a listening socket, those of all clients in turns.
-
-New connections of all clients wait in one queue of the kernel, in the order in which they came. So this queue is
-emptied first, which takes some microseconds for each connection. The accepted connections then wait here, and the
-clients take turns (`FairQueue`). So a connection does not wait for the many connections that another client has opened
-before.
+"""Accepts the TCP connections of a listening socket, for all clients in turn.
 
 Rules:
 
-1. In one iteration of the event loop, accepting takes at most SLICE seconds, and so does the start of connections.
-2. At most MAX_WAITING accepted connections wait. If there are more, the client with the most of them loses its newest.
-3. If that is not enough, the kernel drops new connections of the busiest clients (`flood_guard`).
+1. The kernel's queue of new connections is emptied first. The accepted connections then wait in a queue in which the
+   clients take turns (`FairQueue`).
+2. In one iteration of the event loop, accepting takes at most SLICE seconds, and so does the start of connections.
+3. At most MAX_WAITING accepted connections wait. Above this limit, the client with the most of them loses its newest.
+4. If that is not enough, the kernel drops new connections of the busiest clients (`flood_guard`).
 """
 
 from __future__ import annotations
@@ -58,10 +55,10 @@ class Acceptor:
         shed: Callable[[int], None],
         failed: Callable[[str, OSError], None],
     ) -> None:
-        """Accepts from now on. `start` is called with each accepted socket and the address of its client.
+        """Accepts connections from this call on. `start` is called with each accepted socket and the client's address.
 
-        `shed` is called with a number of connections that were given up. `failed` is called with `accept` and the error
-        if the socket cannot accept.
+        `shed` is called with the number of connections that were closed because too many waited. `failed` is called
+        with `accept` and the error if the socket cannot accept.
         """
         self._sock, self._start, self._shed, self._failed = sock, start, shed, failed
         self._loop = asyncio.get_running_loop()
@@ -112,7 +109,7 @@ class Acceptor:
         return len(clients)
 
     def _start_some(self) -> None:
-        """Starts the connections that wait, for at most SLICE seconds. The others get their turn later."""
+        """Starts the connections that wait, for at most SLICE seconds."""
         self._scheduled = False
         queue, now = self._waiting, perf_counter()
         ends = now + SLICE
@@ -138,7 +135,7 @@ class Acceptor:
         add_drain(self._loop, self._sock, self.accept)
 
     def stop(self) -> None:
-        """Starts the connections that were accepted, and accepts no more. The listening socket stays open."""
+        """Starts the accepted connections, and accepts no more. The listening socket stays open."""
         self._stopped = True
         if self._retry is not None:
             self._retry.cancel()

@@ -1,10 +1,8 @@
 """DNS over TCP (RFC 7766): several queries on a connection, answered in the order in which they arrived.
 
-One query of a connection is in the plugin chain at a time. What the client sends meanwhile waits in the connection's
-buffer. The buffer is bounded: while a client does not read its replies, its queries are not read either. If a client
-sends many queries, its connections take turns with those of other clients (`turns`). The timeouts are those of
-docs/behaviour/server.md#listeners, or of the plugin `timeouts`. TLS connections (`tls`) work in the same way, except
-that `svcdns.tls.transport` reads and writes their sockets.
+Only one query of a connection is in the plugin chain at a time. While a client does not read its replies, its queries
+are not read. TLS connections (`tls`) work in the same way. The timeouts are those of
+docs/behaviour/server.md#listeners.
 
 A connection has one state for the client's side and one for the server's side:
 

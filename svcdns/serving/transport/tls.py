@@ -106,9 +106,9 @@ class TlsAcceptor:
         self._handshakes = HandshakeQueue()
 
     def accept(self, responder: Responder, context: ssl.SSLContext, sock: socket.socket, address: Any) -> None:
-        """Begins the handshake of a connection that has just been accepted; `address` is the client's.
+        """Begins the handshake of a connection that has just been accepted. `address` is the client's address.
 
-        Closes the connection if too many connections or handshakes are open, and no other client has more of them.
+        If too many connections or handshakes are open, closes this connection, or one of a client that has more.
         """
         connections, server, timeouts = self._connections, responder.listener.server, responder.listener.timeouts
         client = client_key(address[0])

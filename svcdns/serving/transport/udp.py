@@ -89,7 +89,7 @@ class SocketErrors:
         self._logged: dict[int, float] = {}
 
     def count(self, operation: str, error: OSError) -> None:
-        """Counts one failed system call; `operation` is `receive`, `send` or `accept`."""
+        """Counts one failed system call. `operation` is `receive`, `send` or `accept`."""
         number = error.errno or 0
         name = errno.errorcode.get(number, str(number))
         self.counters.count(SOCKET_ERRORS, self.server, operation, name)

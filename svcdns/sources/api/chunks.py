@@ -1,8 +1,6 @@
 """Reads a chunked body (RFC 9112 §7.1) whose octets arrive in pieces.
 
-h11 reads every other part of a response. This module reads the bodies of watches, because a change of the cluster
-should take little time: h11 runs far more code for a chunk, and that code is seldom in the processor's cache.
-Extensions of chunks and trailers are ignored.
+The module reads the bodies of watches, because it is faster than h11. Extensions of chunks, and trailers, are ignored.
 """
 
 from __future__ import annotations
@@ -16,7 +14,7 @@ _HEX: Final = frozenset(b"0123456789abcdefABCDEF")
 
 
 class ChunkError(Exception):
-    """The body is not chunked as RFC 9112 says."""
+    """Raised if the body is not chunked by the rules of RFC 9112."""
 
 
 class ChunkReader:
@@ -37,9 +35,9 @@ class ChunkReader:
         self._buffer += octets
 
     def next(self) -> bytes:
-        """Returns further octets of the content; no octets if more of the body must be fed first, or at its end.
+        """Returns more octets of the content.
 
-        Raises ChunkError.
+        Returns none if more of the body must be fed, or at its end. Raises ChunkError.
         """
         while not self.ended:
             if self._left:
@@ -59,7 +57,7 @@ class ChunkReader:
         return b""
 
     def _content(self) -> bytes:
-        """Returns what has arrived of the present chunk."""
+        """Returns the octets of the present chunk that have arrived."""
         buffer, left = self._buffer, self._left
         if len(buffer) >= left:
             if bytes(buffer[left - 2 : left]) != b"\r\n":
@@ -74,7 +72,7 @@ class ChunkReader:
         return found
 
     def _line(self) -> bytes | None:
-        """Takes a line without its end; None if its end has not arrived."""
+        """Removes a line and returns it without its end. Returns None if its end has not arrived."""
         end = self._buffer.find(b"\n", 0, MAX_LINE)
         if end < 0:
             if len(self._buffer) >= MAX_LINE:

@@ -131,10 +131,10 @@ class ApiClient:
 
     @contextlib.asynccontextmanager
     async def watch(self, version: str, seconds: int, *, long: bool) -> AsyncIterator[Follow]:
-        """Opens a watch from the resource version `version`, and yields a function that follows it.
+        """Opens a watch from the resource version `version`. Yields a function that follows the watch.
 
-        The function passes the octets of the watch to its argument as they arrive, and ends when the watch ends. The
-        server ends the watch after `seconds`. Raises ApiError, also while the watch is followed.
+        The function passes the octets of the watch to its argument when they arrive, and returns when the watch ends.
+        The server ends the watch after `seconds`. Raises ApiError, also while the watch is followed.
         """
         query = {
             "watch": "true",

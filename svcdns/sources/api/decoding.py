@@ -267,7 +267,7 @@ class ItemDecoder:
         """Decodes an event with its object.
 
         An object of another kind, such as a Status, is decoded as an object of this kind. Raises
-        `msgspec.ValidationError` if that is not possible.
+        `msgspec.ValidationError` if that is impossible.
         """
         return self._decode_event(line)
 

@@ -65,10 +65,10 @@ Take = Callable[[bytes], Awaitable[None] | None]
 
 
 class _Follower:
-    """Passes the content of a chunked body to `take`, from the callback that receives the octets."""
+    """Passes the content of a chunked body to `take`, in the callback that receives the octets."""
 
     def __init__(self, take: Take, on_hold: Callable[[], None]) -> None:
-        """`on_hold` is called when octets have to wait until `work` is done."""
+        """`on_hold` is called when octets must wait until `work` is done."""
         self.chunks, self._take, self._on_hold = ChunkReader(), take, on_hold
         self.work: Awaitable[None] | None = None
         self.done = asyncio.get_running_loop().create_future()
@@ -76,14 +76,14 @@ class _Follower:
         self.heard = asyncio.get_running_loop().time()
 
     def receive(self, octets: bytes) -> None:
-        """Takes octets of the body."""
+        """Adds octets of the body."""
         self.heard = asyncio.get_running_loop().time()
         self.chunks.feed(octets)
         if not self.done.done():
             self.go_on()
 
     def go_on(self) -> None:
-        """Passes on what has arrived."""
+        """Passes on the content that has arrived."""
         try:
             while piece := self.chunks.next():
                 self.work = self._take(piece)
@@ -124,7 +124,7 @@ class _Stream(asyncio.Protocol):
         self.transport = transport
 
     def data_received(self, data: bytes) -> None:
-        """Stores octets for the reader, or passes them on to the follower."""
+        """Stores octets for the reader, or passes them to the follower."""
         if self._follower is not None:
             self._follower.receive(data)
             return
@@ -193,10 +193,9 @@ class _Stream(asyncio.Protocol):
             self.http.receive_data(octets)
 
     async def follow(self, take: Take, silence: float) -> None:
-        """Passes the content of a chunked body to `take` as soon as it arrives, until the body ends.
+        """Passes the content of a chunked body to `take` when it arrives, until the body ends.
 
-        h11 has read the header of the response before, and reads nothing more of this connection. Raises OSError, and
-        the exceptions of `take`.
+        The header of the response must have been read before. Raises OSError, and the exceptions of `take`.
         """
         loop = asyncio.get_running_loop()
         follower = self._follower = _Follower(take, self._pause)
@@ -317,10 +316,10 @@ class Response:
         self.complete = isinstance(event, h11.EndOfMessage)
 
     async def follow(self, take: Take) -> None:
-        """Passes the octets of the body to `take` as soon as they arrive, until the body ends.
+        """Passes the octets of the body to `take` when they arrive, until the body ends.
 
-        `take` is called by the event loop as it reads the socket, so that no further iteration of the loop comes first.
-        The connection is not used again. Raises OSError, and the exceptions of `take`.
+        The event loop calls `take` when it reads the socket. The connection is not used again. Raises OSError, and the
+        exceptions of `take`.
         """
         if self.headers.get("transfer-encoding", "").lower() == "chunked":
             await self._stream.follow(take, self._silence)

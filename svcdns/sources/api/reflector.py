@@ -150,7 +150,10 @@ class Reflector:
         return self._apply(self._changes(lines)) if lines else None
 
     def _changes(self, lines: list[bytes]) -> Iterator[Change]:
-        """Yields the changes in the events of a watch; each is decoded when the one before it has been applied."""
+        """Yields the changes in the events of a watch.
+
+        An event is decoded after the previous change has been applied.
+        """
         try:
             for line in lines:
                 change = self._read(line)
@@ -179,7 +182,10 @@ class Reflector:
         return change
 
     def _read_object(self, line: bytes) -> tuple[str, Change | None]:
-        """Reads an event in two steps, and returns its type and change. Leaves out an object of an unknown shape."""
+        """Decodes an event in two steps, and returns its type and change.
+
+        The change is None for an object of an unknown shape.
+        """
         event = decoding.decode_event(line)
         if event.type not in ("ERROR", "BOOKMARK"):
             try:

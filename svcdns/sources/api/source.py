@@ -1,7 +1,7 @@
 """A source of changes that lists and watches the resources of an API server.
 
-It combines the resources to watch (`resources`), the access (`credentials`), and one `Reflector` for each kind. Changes
-of one kind keep their order; different kinds are independent. A reflector waits until its changes are applied.
+Each kind of object has one `Reflector`, which waits until its changes are applied. Changes of one kind keep their
+order.
 """
 
 from __future__ import annotations
@@ -90,7 +90,10 @@ class ApiServerSource:
         return (await self._credentials.access()).origin
 
     async def follow(self, apply: Apply) -> None:
-        """Passes every change to `apply`, starting with a full list of each kind. Ends only when cancelled."""
+        """Passes every change to `apply`, beginning with a full list of each kind of object.
+
+        Ends only when cancelled.
+        """
         # Imported here, because a start from a snapshot serves DNS first, and an HTTP client takes longer to import.
         from svcdns.sources.api.client import ApiClient, TimeLimits
         from svcdns.sources.api.reflector import Reflector

@@ -102,8 +102,8 @@ class ManifestsSource:
                 await work
 
     async def batches(self) -> AsyncGenerator[Iterable[Change], None]:
-        """Yields the changes after each edit, starting with a full list of each kind of object. Ends only when
-        cancelled or closed.
+        """Yields the changes after each edit, beginning with a full list of each kind. Ends only when cancelled or
+        closed.
 
         Raises ManifestError if the files have errors at the start, and SourceError if the folders cannot be watched.
         """
