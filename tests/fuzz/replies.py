@@ -35,6 +35,11 @@ _SAME: Final = frozenset({
     Type.A, Type.AAAA, Type.NS, Type.CNAME, Type.PTR, Type.MX, Type.SRV, Type.SOA, Type.TXT, Type.HINFO,
 })  # fmt: skip
 """The types of records that both implementations must read in the same way."""
+_OF_CLASS_IN: Final = frozenset({Type.A, Type.AAAA, Type.SRV, Type.NAPTR, Type.KX, Type.PX})
+"""Types that dnspython reads in class IN only.
+
+Names in them are decompressed here in every class (RFC 3597 §4), because a pointer is wrong in another message.
+"""
 _OBSOLETE: Final = frozenset({Type.MB, Type.MD, Type.MF, Type.MG, Type.MR, Type.MINFO, Type.NXT, Type.SIG})
 """Types whose names may be compressed, and which dnspython passes on unread."""
 
@@ -83,6 +88,8 @@ def _check_beside_dnspython(packet: bytes, message: Message) -> None:
         for record, rrset in zip(ours, theirs, strict=True):
             assert rrset.ttl == record.ttl
             is_generic = isinstance(rrset[0], dns.rdata.GenericRdata) and record.rtype not in _OBSOLETE
+            if record.rclass != Class.IN and record.rtype in _OF_CLASS_IN:
+                continue
             if is_generic or record.rtype in _SAME:  # other types may have a second form in dnspython
                 assert rrset[0].to_wire() == record.rdata
     assert (message.edns is None) == (reference.opt is None)

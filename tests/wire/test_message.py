@@ -149,6 +149,16 @@ def test_names_in_rdata_are_decompressed() -> None:
     assert shown(parsed.answer) == ['example.org. 60 IN NAPTR 1 2 "s" "x" "" www.example.org.']
 
 
+@pytest.mark.parametrize("rclass", [0, 1, 3, 254])
+def test_names_in_rdata_of_other_classes_are_decompressed(rclass: int) -> None:
+    """The type alone decides (RFC 3597 §4)."""
+    rdata = b"\0\1\0\2\1s\1x\0\3www"
+    record = b"\xc0\x0c\0\x23" + rclass.to_bytes(2, "big") + bytes(5) + bytes((len(rdata) + 2,)) + rdata + b"\xc0\x0c"
+    head = bytes.fromhex("0001 8180 0001 0001 0000 0000") + b"\1a\0\0\1\0\1"
+    (parsed,) = parse_message(head + record).answer
+    assert parsed.rdata == rdata + b"\1a\0"
+
+
 @pytest.mark.parametrize("rclass", [0, 1, 3, 254, 255])
 @pytest.mark.parametrize("rtype", ["CNAME", "MX", "SOA", "NAPTR"])
 def test_rdata_without_its_name_is_malformed_in_every_class(rclass: int, rtype: str) -> None:

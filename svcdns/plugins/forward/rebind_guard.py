@@ -6,6 +6,7 @@ names in a zone that the server block, FROM or `rebind_allow` states.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from functools import cached_property
 from typing import Final
@@ -23,14 +24,8 @@ from svcdns.wire.targets import target
 
 _HINTS: Final = {4: 4, 6: 16}
 """The parameters `ipv4hint` and `ipv6hint` of SVCB and HTTPS records, and the octets of an address (RFC 9460 §7.3)."""
+_LAST_HINT: Final = max(_HINTS)
 _SERVICE_BINDINGS: Final = (Type.SVCB, Type.HTTPS)
-
-
-def _network(text: str) -> tuple[int, int]:
-    """Returns the mask and the first address of an IPv4 network as numbers."""
-    address, length = text.split("/")
-    value = int.from_bytes(bytes(map(int, address.split("."))), "big")
-    return 0xFFFFFFFF << 32 - int(length) & 0xFFFFFFFF, value
 
 
 PRIVATE_NETWORKS: Final = (
@@ -38,29 +33,40 @@ PRIVATE_NETWORKS: Final = (
     "192.168.0.0/16", "198.18.0.0/15", "240.0.0.0/4",
 )  # fmt: skip
 """The IPv4 networks that are not on the Internet (RFC 1918, RFC 6890), apart from those for documentation."""
-_NETWORKS: Final = tuple(map(_network, PRIVATE_NETWORKS))
-_MAPPED: Final = bytes(10) + b"\xff\xff"
-_TRANSLATED: Final = bytes.fromhex("0064ff9b") + bytes(8)
-"""The well-known prefix of NAT64 (RFC 6052 §2.1)."""
-_LOCAL_TRANSLATED: Final = bytes.fromhex("0064ff9b0001")
-"""The prefix of NAT64 for local use (RFC 8215)."""
 
 
-def is_private(address: bytes) -> bool:
-    """Returns True for an address that is not used on the Internet. `address` has 4 or 16 octets.
+def _pattern(network: str) -> bytes:
+    """Returns a regular expression for the four octets of an address in an IPv4 network."""
+    address, length = network.split("/")
+    octets, bits = list(map(int, address.split("."))), int(length)
+    out = b""
+    for number, octet in enumerate(octets):
+        free = min(8, max(0, 8 * (number + 1) - bits))
+        out += b"[%b-%b]" % tuple(re.escape(bytes((one,))) for one in (octet, octet | (1 << free) - 1))
+    return out
 
-    An IPv6 address that embeds a private IPv4 address is private, too (RFC 4291 §2.5.5, RFC 6052).
+
+_V4: Final = b"(?:" + b"|".join(map(_pattern, PRIVATE_NETWORKS)) + b")"
+_V6: Final = (
+    rb"(?:[\xfc\xfd].{15}|\xfe[\x80-\xff].{14}"  # RFC 4193; RFC 4291 §2.5.6 and RFC 3879
+    rb"|(?:\0{10}\xff\xff|\0d\xff\x9b\0{8}|\0{12})"
+    + _V4  # RFC 4291 §2.5.5; RFC 6052 §2.1; :: and ::1 are here, too
+    + rb"|\0d\xff\x9b\0\x01.{10})"  # RFC 8215
+)
+_PRIVATE: Final = {
+    4: re.compile(rb"(?:.{4})*?" + _V4, re.DOTALL),
+    16: re.compile(rb"(?:.{16})*?" + _V6, re.DOTALL),
+}
+"""By the number of octets of an address: finds a private address among adjacent addresses."""
+
+
+def is_private(addresses: bytes, size: int) -> bool:
+    """Returns True if one of the addresses is not used on the Internet. `size` is the number of octets of each address.
+
+    An IPv6 address that embeds a private IPv4 address is private, too (RFC 4291 §2.5.5, RFC 6052). Takes some
+    hundredths of a microsecond for each address.
     """
-    if len(address) == 4:
-        number = int.from_bytes(address, "big")
-        return any(number & mask == network for mask, network in _NETWORKS)
-    first = address[0] << 8 | address[1]
-    if first & 0xFE00 == 0xFC00 or first & 0xFF80 == 0xFE80:  # RFC 4193; RFC 4291 §2.5.6 and RFC 3879
-        return True
-    head = address[:12]
-    if head in (_MAPPED, _TRANSLATED, bytes(12)):  # the last has ::, ::1 and RFC 4291 §2.5.5.1
-        return is_private(address[12:])
-    return address.startswith(_LOCAL_TRANSLATED)
+    return _PRIVATE[size].match(addresses) is not None
 
 
 class RebindGuard:
@@ -94,7 +100,7 @@ class RebindGuard:
         if self.checks_addresses and simple.size:
             data = simple.packet
             ends = range(simple.addresses + simple.size, simple.end + 1, simple.size)
-            private = sum(is_private(data[end - simple.size + 12 : end]) for end in ends)
+            private = sum(is_private(data[end - simple.size + 12 : end], simple.size - 12) for end in ends)
         if self.blocks and (aliases or private):
             return False
         self._count(source, aliases, private)
@@ -107,23 +113,23 @@ class RebindGuard:
         """
         if self._is_allowed(key):
             return False
-        sections = [message.answer, message.additional]
-        aliases = sum(self._is_alias(record, key) for section in sections for record in section)
-        private = (
-            sum(self._is_private(record) for section in sections for record in section) if self.checks_addresses else 0
-        )
+        aliases = private = 0
+        kept: list[tuple[Record, ...]] = []
+        for section in (message.answer, message.additional):
+            rest = []
+            for record in section:
+                is_alias = self._is_alias(record, key)
+                is_private = self.checks_addresses and self._has_private(record)
+                aliases += is_alias
+                private += is_private
+                if not is_alias and not is_private:
+                    rest.append(record)
+            kept.append(tuple(rest))
         if not aliases and not private:
             return False
         self._count(source, aliases, private)
         if self.blocks:
-            message.answer, message.additional = (
-                tuple(
-                    record
-                    for record in section
-                    if not self._is_alias(record, key) and not (self.checks_addresses and self._is_private(record))
-                )
-                for section in sections
-            )
+            message.answer, message.additional = kept
             remove_unrelated_records(message, key)
         return self.blocks
 
@@ -153,26 +159,28 @@ class RebindGuard:
             return found is not None and self._leads_inside(found, key)
         return False
 
-    def _is_private(self, record: Record) -> bool:
+    def _has_private(self, record: Record) -> bool:
         if record.rclass != Class.IN:
             return False
         if record.rtype in ADDRESS_SIZES:
-            return is_private(record.rdata)
-        return record.rtype in _SERVICE_BINDINGS and any(map(is_private, _hints(record.rdata)))
+            return is_private(record.rdata, len(record.rdata))
+        return record.rtype in _SERVICE_BINDINGS and _has_private_hint(record.rdata)
 
 
-def _hints(rdata: bytes) -> list[bytes]:
-    """Returns the address hints in the parameters of a SVCB or HTTPS record (RFC 9460 §7.3)."""
-    found: list[bytes] = []
+def _has_private_hint(rdata: bytes) -> bool:
+    """Returns True if a SVCB or HTTPS record has a private address in its parameters.
+
+    The parser has checked that the keys ascend. So at most seven parameters are read: later ones have no addresses.
+    """
     _, at = names.read_name(rdata, 2)
-    while at < len(rdata):
+    key = 0
+    while at < len(rdata) and key < _LAST_HINT:
         key, length = int.from_bytes(rdata[at : at + 2], "big"), int.from_bytes(rdata[at + 2 : at + 4], "big")
-        at += 4
+        at += 4 + length
         size = _HINTS.get(key)
-        if size is not None:
-            found += [rdata[one : one + size] for one in range(at, at + length - size + 1, size)]
-        at += length
-    return found
+        if size is not None and is_private(rdata[at - length : at], size):
+            return True
+    return False
 
 
 def rebind_guard(rule: Rule, environment: Environment, cells: Cells) -> RebindGuard | None:
