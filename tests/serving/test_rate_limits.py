@@ -135,8 +135,8 @@ def encloser(_key: bytes, _rtype: int) -> Encloser:
 
 
 @pytest.mark.parametrize("warm", [0, 1, 2, 5])
-def test_replies_over_the_limit_are_dropped(warm: int) -> None:
-    """The limit applies to replies of the chain and of the answer table."""
+def test_replies_over_the_limit_are_dropped(warm: int, caplog: pytest.LogCaptureFixture) -> None:
+    """The limit applies to replies of the chain and of the answer table. Nothing is logged."""
     world = World()
     for _ in range(warm):
         assert dns.message.from_wire(world.ask()).answer
@@ -145,6 +145,7 @@ def test_replies_over_the_limit_are_dropped(warm: int) -> None:
     assert dns.message.from_wire(world.ask()).answer
     assert len(world.limiter.debited) == warm + 3, "each query debits its account once"
     assert world.count() == warm + 1
+    assert not caplog.records
 
 
 @pytest.mark.parametrize("warm", [0, 3])
