@@ -102,5 +102,4 @@ def test_named_files_and_modules_exist() -> None:
     ],
 )
 def test_old_form_is_recognised(text: str, found: list[str]) -> None:
-    """The pattern finds citations of the old form, and nothing else."""
     assert OLD_FORM.findall(text) == found

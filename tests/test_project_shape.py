@@ -194,7 +194,6 @@ def test_a_plugin_has_its_parts(name: str) -> None:
 
 @pytest.mark.parametrize("name", [*sorted(BUILT), "import"])
 def test_a_plugin_has_its_page(name: str) -> None:
-    """The page has the required sections in order."""
     page = ROOT / "docs" / "plugins" / f"{name}.md"
     found = sections(page)
     assert found[:4] == list(REQUIRED)
@@ -233,7 +232,6 @@ def test_a_plugin_has_its_page(name: str) -> None:
     ],
 )
 def test_the_page_has_the_options_of_the_code(directive: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The syntax on the page has no other option."""
     known: set[str] = set()
 
     def unknown_option(line: Directive, names: Iterable[str]) -> CorefileError:
@@ -286,7 +284,6 @@ def test_the_page_of_metrics_agrees_with_the_code() -> None:
 
 @pytest.mark.parametrize("name", MODULES)
 def test_a_module_has_tests(name: str) -> None:
-    """The test module has the mirrored path, or TESTED_BY names it."""
     *folders, last = name.split(".")[1:] or [""]
     mirrored = ROOT.joinpath("tests", *folders, f"test_{last}.py")
     package = ROOT.joinpath(*name.split("."))

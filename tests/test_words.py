@@ -89,7 +89,7 @@ def test_file_names_have_no_private_words() -> None:
 
 
 def test_metrics_and_labels_have_no_private_words() -> None:
-    """This includes CoreDNS's metrics."""
+    """The rule includes CoreDNS's metrics."""
     families = {
         value
         for name in MODULES

@@ -11,7 +11,9 @@ from bench.change_stamps import STEPS, stamping
 
 
 def test_medians_of_the_steps(tmp_path: Path) -> None:
-    """Each step counts from the one before it; stamps of other changes, and changes without a stamp, are left out."""
+    """A step is measured from the step before it. Stamps of other changes, and changes without a stamp,
+    are left out.
+    """
     lines = [f"{step} {10 + number}" for number, step in enumerate(STEPS, 1)]
     lines += [f"{step} {30 + 2 * number}" for number, step in enumerate(STEPS, 1)]
     lines += [f"{STEPS[0]} 50.5"]

@@ -72,7 +72,6 @@ def test_the_command_line_of_a_load(load: Load, words: str) -> None:
     ],
 )
 def test_a_broken_run_fails_the_check(figures: Figures, nxdomain: float, message: str) -> None:
-    """Lost queries and unexpected response codes fail the check."""
     with pytest.raises(BrokenError, match=message):
         check(figures, nxdomain)
 

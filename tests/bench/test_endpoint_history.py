@@ -44,7 +44,7 @@ def test_some_of_the_endpoints_are_not_valid(history: EndpointHistory) -> None:
 
 
 def test_endpoints_from_before_an_outage_are_valid_in_it(history: EndpointHistory) -> None:
-    """They are accepted until ALLOWED_LAG after the end of the outage."""
+    """A reply with old endpoints is accepted until ALLOWED_LAG after the end of the outage."""
     history.outages.append(Outage(99.0, until=150.0))
     assert history.accepts(10, BEFORE, 149.0, 149.1)
     assert history.accepts(10, BEFORE, 150.0 + ALLOWED_LAG, 151.1)

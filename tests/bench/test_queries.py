@@ -108,7 +108,6 @@ def test_svcdns_accepts_the_corefile(tmp_path: Path) -> None:
 
 
 def test_the_reason_why_a_peer_is_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The reason is one line. svcdns itself is always available."""
     monkeypatch.setenv("PATH", "")
     monkeypatch.delenv("COREDNS", raising=False)
     assert peers.why_unavailable("knot") == "no knotd in PATH"

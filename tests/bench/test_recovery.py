@@ -8,7 +8,6 @@ from bench.recovery import FAULTS, Measurement, options_of, table
 
 
 def test_the_table_has_medians_and_maxima() -> None:
-    """A value that reached the timeout is shown with `>`."""
     options = options_of(["cut", "500", "--rounds", "3", "--timeout", "60"])
     figures = {
         Measurement("cut", "streamed", "svcdns"): [0.01, 0.01, 0.01],

@@ -56,7 +56,6 @@ def test_numbers_have_three_digits(value: float, text: str) -> None:
 
 
 def test_the_table_has_a_column_for_each_server() -> None:
-    """A server that was not measured has a dash."""
     lines = table([row(Target(1.5, "nsd"), svcdns=[5.0], nsd=[4.0])], ["svcdns", "nsd", "knot"]).splitlines()
     assert lines[0].split() == ["scenario", "measure", "unit", "svcdns", "nsd", "knot", "target"]
     assert lines[2].split() == [

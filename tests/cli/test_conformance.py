@@ -143,7 +143,6 @@ def test_a_conforming_server(serve: Callable[[Fault], int], tmp_path: Path, caps
 def test_a_server_that_does_not_conform(
     serve: Callable[[Fault], int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The report has a `dig` command that shows the failure."""
     path = tmp_path / "cluster.yaml"
     path.write_text(MANIFEST)
     arguments = ["--server", f"127.0.0.1:{serve(FAULTS['isc-edns'])}", "--manifests", str(path), "--only", "isc-edns"]

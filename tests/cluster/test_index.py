@@ -22,7 +22,6 @@ def synced(*kinds: Kind) -> Index:
 
 
 def test_an_encoded_object_is_applied_like_a_decoded_one() -> None:
-    """The index keeps a copy of the encoded octets."""
     slice_ = EndpointSlice("n", "s", "Web", (Port("a", "TCP", 1),), (Endpoint("10.0.0.1"),))
     plain, encoded = synced(Kind.ENDPOINT_SLICE), synced(Kind.ENDPOINT_SLICE)
     message = msgspec.msgpack.encode(Put(slice_))
@@ -34,7 +33,6 @@ def test_an_encoded_object_is_applied_like_a_decoded_one() -> None:
 
 
 def test_is_synced_once_every_kind_is_listed() -> None:
-    """The change to synced is reported as the dependency SYNC."""
     index = Index((Kind.SERVICE, Kind.NAMESPACE))
     assert index.apply(Complete(Kind.SERVICE)) == set()
     assert not index.synced
@@ -74,7 +72,6 @@ def test_an_unchanged_object_affects_nothing() -> None:
 
 
 def test_a_slice_affects_its_service_and_the_addresses_that_changed() -> None:
-    """The PTR record of an unchanged endpoint stays valid."""
     index = synced()
     index.apply(Put(EndpointSlice("n", "s", "web", (), (Endpoint("10.0.0.1"), Endpoint("10.0.0.2", "x")))))
     affected = index.apply(

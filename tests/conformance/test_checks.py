@@ -92,7 +92,6 @@ async def test_a_faulty_server_fails(name: str) -> None:
 
 
 def test_every_check_has_a_fault() -> None:
-    """Every fault belongs to a check."""
     assert set(FAULTS) == set(CHECKS)
 
 
@@ -111,7 +110,6 @@ def test_every_check_has_a_description(check: Check) -> None:
 
 
 async def test_checks_are_skipped_without_a_cluster() -> None:
-    """The note of a skipped check names what is missing."""
     async with examining(Fault()) as examiner:
         examiner.cluster, examiner.lab = Cluster(), None
         results = {r.check.name: r for r in await run(examiner, CHECKS.values(), limit=30)}

@@ -84,7 +84,6 @@ def test_canonical_addresses() -> None:
 
 
 def test_a_model_of_manifests() -> None:
-    """The manifests are read as *kubernetes* reads them."""
     cluster = from_manifests([str(ZONES / "cluster.yaml")])
     types = {s.name: s.type for s in cluster.services}
     assert (types["nginx"], types["nginx-nodeport"], types["my-web-service"], types["shop"]) == (

@@ -17,7 +17,6 @@ def object_names(api: FakeApi) -> list[str]:
 
 
 async def test_the_lab_has_services_of_every_kind_and_is_removed() -> None:
-    """One Service is headless with many endpoints. Another has no endpoints."""
     api = FakeApi()
     async with lab(api, 1.0, random.Random(3)) as (one, cluster):
         assert {s.type for s in cluster.services} == {"ClusterIP", "NodePort", "LoadBalancer", "ExternalName"}
@@ -31,7 +30,6 @@ async def test_the_lab_has_services_of_every_kind_and_is_removed() -> None:
 
 
 async def test_the_lab_is_removed_after_a_failure() -> None:
-    """The API server refuses one object."""
     api = FakeApi()
     api.refuse = "endpointslices"
     with pytest.raises(ConformanceError, match="403"):
@@ -72,7 +70,6 @@ async def test_the_error_names_what_remains() -> None:
 
 
 def test_two_runs_have_different_addresses() -> None:
-    """Each run has a block of addresses."""
     sets = [
         {a for item in objects(block) for e in item.get("endpoints", ()) for a in e["addresses"]} for block in (1, 2)
     ]

@@ -37,7 +37,6 @@ def reply(*lines: str) -> dns.message.Message:
 
 @pytest.mark.parametrize("line", LINES, ids=lambda line: line.split()[3])
 def test_records_in_presentation_format(line: str) -> None:
-    """Names are decompressed, and keep the message's letter case."""
     found = read_reply(reply(line).to_wire())
     assert [str(one) for one in found.answer] == [line]
 

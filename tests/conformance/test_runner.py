@@ -72,7 +72,6 @@ async def test_the_limit_of_concurrent_checks() -> None:
 
 @pytest.mark.parametrize("severity", Severity)
 def test_only_required_checks_decide(severity: Severity) -> None:
-    """Failed checks of other severities do not count against the server."""
     result = Result(check(fails, severity), Outcome.FAILED, 0.0, Failed("q", "this", "that"))
     assert conforms([result]) is (severity is not Severity.REQUIRED)
     assert conforms([replace(result, outcome=Outcome.SKIPPED)])

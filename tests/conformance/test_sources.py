@@ -35,8 +35,6 @@ async def test_discovery_by_dns() -> None:
 
 
 async def test_reading_the_cluster_from_the_api_server() -> None:
-    """Pods are read if this is permitted."""
-
     class Forbidding(FakeApi):
         async def listed(self, path: str, kind: str) -> list[Mapping[str, Any]]:
             if kind == "Pod":

@@ -46,7 +46,6 @@ def test_a_second_list_gives_only_differences() -> None:
 
 
 def test_nothing_is_removed_before_the_list_is_complete() -> None:
-    """A list that breaks off changes nothing."""
     one = view()
     for change in (Begin(Kind.SERVICE), Put(WEB), Put(API), Complete(Kind.SERVICE), Begin(Kind.SERVICE), Put(API)):
         one.apply(change)
@@ -88,7 +87,9 @@ ENCODED = {
 
 
 def test_a_snapshot_fills_an_empty_view() -> None:
-    """Then the view has all objects, but is not listed. The first list sends only the differences."""
+    """The view then has all objects, but its kinds do not count as listed. The first list sends only
+    the differences.
+    """
     one = view()
     restored = Serials(5, 6, 7)
     assert one.restore(ENCODED, restored) == [key("web"), key("api"), *map(Complete, one.kinds), restored]

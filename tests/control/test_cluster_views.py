@@ -98,7 +98,6 @@ async def test_a_view_is_watched_until_no_block_has_its_options(api: ApiDouble) 
 
 
 async def test_an_error_in_the_options_has_the_position_of_the_directive(tmp_path: Path) -> None:
-    """No view is created."""
     made = World()
     with pytest.raises(CorefileError, match=r"^Corefile:3:5 - .*plugin/kubernetes: .*none.yaml: No such file"):
         await made.views.prepare(watched(manifests=(str(tmp_path / "none.yaml"),)))
@@ -106,7 +105,6 @@ async def test_an_error_in_the_options_has_the_position_of_the_directive(tmp_pat
 
 
 async def test_a_relist_after_an_outage_sends_differences_alone(api: ApiDouble) -> None:
-    """No other object is missing at any moment."""
     made = World()
     for number in range(60):
         api.put(service(f"stays-{number}", "10.96.1.1"))
@@ -152,7 +150,7 @@ async def test_the_age_of_a_view(api: ApiDouble) -> None:
 
 
 async def test_manifests_are_never_old(tmp_path: Path) -> None:
-    """There is no API server that could confirm them, so their age is 0."""
+    """The age of objects from manifests is 0, because no API server confirms them."""
     made = World()
     (tmp_path / "cluster.yaml").write_text("apiVersion: v1\nkind: Namespace\nmetadata: {name: shop}\n")
     [number] = await made.views.prepare(watched(manifests=(str(tmp_path / "cluster.yaml"),)))

@@ -75,7 +75,6 @@ def test_numbers_of_the_whole_server(tmp_path: Path) -> None:
     ],
 )
 def test_a_corefile_that_cannot_be_served(tmp_path: Path, text: str, error: str) -> None:
-    """The error has the position in the file."""
     with pytest.raises(CorefileError, match=error):
         setup(tmp_path, text)
 
@@ -105,7 +104,6 @@ KUBERNETES = "{zone} {{\n kubernetes cluster.local {{\n  endpoint http://a\n  {m
 
 
 def test_options_from_environment_variables_are_for_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The original Corefile stays unchanged."""
     monkeypatch.setenv("SVCDNS_SNAPSHOT", "/var/lib/svcdns 1h not_ready")
     monkeypatch.setenv("SVCDNS_STALE_AFTER", "10m")
     made = setup(tmp_path, KUBERNETES.format(zone=".", more="ttl 5"))
@@ -149,7 +147,7 @@ def test_two_blocks_with_one_watch_have_one_snapshot(
 
 
 def test_two_blocks_with_one_watch_and_two_snapshots(tmp_path: Path) -> None:
-    """This is an error, because only one snapshot would be used."""
+    """Two snapshots for one view are an error, because only one would be used."""
     text = KUBERNETES.format(zone="a", more="snapshot /a") + KUBERNETES.format(zone="b", more="snapshot /b")
     with pytest.raises(
         CorefileError, match=r"Corefile:8:2 .*watches the same as the block at .*Corefile:2, but with another snapshot"

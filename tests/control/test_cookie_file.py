@@ -18,7 +18,6 @@ ONE, TWO = "e5e973e5a6b2a43f48e7dc849e37bfcf", "445536bcd2513298075a5d379663c962
 
 
 def test_one_secret_in_a_line() -> None:
-    """Empty lines and comments are ignored."""
     assert parse(f"# new\n{ONE}\n\n  {TWO}  \n") == (bytes.fromhex(ONE), bytes.fromhex(TWO))
 
 
@@ -31,7 +30,6 @@ def test_other_text_is_an_error(text: str) -> None:
 
 
 async def test_changes_of_the_file_are_followed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """A wrong or missing file changes nothing."""
     file, page = tmp_path / "secrets", private_page()
 
     async def until(secrets: str) -> None:

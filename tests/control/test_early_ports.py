@@ -75,7 +75,6 @@ def test_ports_are_opened_early_with_manifests_or_a_snapshot(tmp_path: Path) -> 
 
 
 def test_a_corefile_with_an_error(tmp_path: Path) -> None:
-    """The error is returned instead of the Corefile."""
     (tmp_path / "Corefile").write_text(". {\n")
     found, ports = read(str(tmp_path / "Corefile"), 53)
     assert isinstance(found, SvcdnsError)
@@ -102,7 +101,6 @@ def test_a_corefile_that_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_no_plugin_is_imported() -> None:
-    """The entry point of control imports neither plugins nor asyncio."""
     code = "import sys, svcdns.control.__main__; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = set(done.stdout.split())

@@ -65,7 +65,6 @@ async def world() -> AsyncIterator[World]:
 
 
 async def test_frames_are_sent_in_order(world: World) -> None:
-    """Frames are for changed objects, removed objects and serials, among others."""
     world.feed.begin(9)
     world.put(service(1))
     world.feed.put(Data("file", "z", b"x"))
@@ -89,7 +88,6 @@ async def test_the_latest_value_wins(world: World) -> None:
 
 
 async def test_a_slow_worker_gets_everything_in_the_end(world: World) -> None:
-    """The queue has each object once."""
     for number in range(20_000):
         world.put(service(number))
     await asyncio.sleep(0)
@@ -116,14 +114,12 @@ async def test_a_whole_view_is_a_list_of_each_kind(world: World) -> None:
 
 
 async def test_only_the_latest_confirmation_is_sent(world: World) -> None:
-    """The worker reads after several confirmations."""
     for world.view.confirmed_at in (1.0, 2.0, 3.0):
         world.feed.confirmed(world.view)
     assert await world.received(1) == [Changed(1, Confirmed(3.0))]
 
 
 async def test_a_change_is_sent_before_the_rest_of_the_first_list(world: World) -> None:
-    """Each object is sent once."""
     for number in range(20_000):
         world.view.apply(Put(service(number)))
     world.feed.whole_view(world.view)
@@ -169,7 +165,6 @@ async def test_sending_lets_other_work_run(world: World, monkeypatch: pytest.Mon
 
 
 async def test_frames_of_the_worker_are_received(world: World) -> None:
-    """Each frame is passed on with the worker's number."""
     world.worker.send(frame(Configured(5, "no")))
     async with asyncio.timeout(10):
         while not world.from_worker:
@@ -178,7 +173,6 @@ async def test_frames_of_the_worker_are_received(world: World) -> None:
 
 
 async def test_the_end_of_a_worker_closes_its_feed(world: World) -> None:
-    """Later changes are dropped."""
     world.worker.close()
     async with asyncio.timeout(10):
         while not world.feed.closed:

@@ -51,14 +51,12 @@ async def test_serves_each_page_at_its_address(pages: HttpPages) -> None:
 
 
 async def test_port_0_is_a_free_port(pages: HttpPages) -> None:
-    """`port` returns the number of the port."""
     address = ("127.0.0.1", 0)
     await pages.serve({address: frozenset({"/health"})})
     assert await get(pages.port(address), "/health") == (200, "/health")
 
 
 async def test_a_reload_changes_only_addresses_that_differ(pages: HttpPages) -> None:
-    """Listeners whose address stays get the new pages. Others are closed."""
     one, other = free_port(), free_port()
     await pages.serve({("127.0.0.1", one): frozenset({"/health"})})
     await pages.serve({("127.0.0.1", one): frozenset({"/ready"}), ("127.0.0.1", other): frozenset({"/health"})})
@@ -68,7 +66,6 @@ async def test_a_reload_changes_only_addresses_that_differ(pages: HttpPages) -> 
 
 
 async def test_an_address_in_use_changes_nothing(pages: HttpPages) -> None:
-    """None of the new addresses is opened, and existing listeners stay."""
     one, other = free_port(), free_port()
     await pages.serve({("127.0.0.1", one): frozenset({"/health"})})
     with socket.socket() as taken:
@@ -112,7 +109,6 @@ async def health(pages: HttpPages) -> int:
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "CONNECT", "BREW"])
 @pytest.mark.parametrize("path", ["/health", "/nothing"])
 async def test_other_methods_are_refused(method: str, path: str, health: int) -> None:
-    """Only GET and HEAD reach the handler."""
     head = f"{method} {path} HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".encode()
     reply = await exchange(health, head)
     assert reply.split(b" ", 2)[1] == b"405"
@@ -225,7 +221,7 @@ async def test_requests_that_are_sent_together(health: int) -> None:
 
 
 async def test_a_client_that_does_not_read() -> None:
-    """Its further requests wait, so that memory is bounded. They are answered later."""
+    """The client's further requests wait, so that memory is bounded."""
     made, calls = HttpPages({"/metrics": lambda _: calls.append(1) or Response(bytes(1 << 20))}), list[int]()
     address = ("127.0.0.1", 0)
     await made.serve({address: frozenset({"/metrics"})})
@@ -242,7 +238,6 @@ async def test_a_client_that_does_not_read() -> None:
 
 
 async def test_a_closed_listener_ends_its_connections(pages: HttpPages) -> None:
-    """Idle connections are closed, too."""
     address = ("127.0.0.1", 0)
     await pages.serve({address: frozenset({"/health"})})
     reader, writer = await asyncio.open_connection("127.0.0.1", pages.port(address))

@@ -34,7 +34,7 @@ def test_targets(target: str, path: str) -> None:
 
 
 def test_the_next_request_is_left_in_the_buffer() -> None:
-    """Empty lines before a request are ignored."""
+    """A request may begin with empty lines, which are ignored."""
     one = b"\r\n\r\n" + head("GET /a HTTP/1.1", "Host: a", "X: 1", "x:2", "Y:\t3 ")
     found = parse(one + b"GET /b")
     assert found is not None

@@ -95,7 +95,6 @@ async def test_a_file_that_hangs_is_not_waited_for(
 
 
 def test_a_file_is_written_and_read(tmp_path: Path) -> None:
-    """Writing creates the folder and replaces the previous file."""
     path = tmp_path / "a" / "b" / FILE
     assert read(path) is None
     write(path, parse(".:54 {\n whoami\n}\n", "Corefile", environ={}), 1.0)
@@ -124,7 +123,6 @@ def test_a_file_that_cannot_be_used_is_refused(tmp_path: Path, content: bytes, r
 
 
 def test_a_folder_that_is_a_file(tmp_path: Path) -> None:
-    """Reading and writing raise StateError."""
     (tmp_path / "file").write_text("")
     with pytest.raises(StateError, match="cannot write"):
         write(tmp_path / "file" / FILE, COREFILE, 0.0)

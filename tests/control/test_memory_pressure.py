@@ -61,7 +61,6 @@ class World:
 
 
 def test_limit_and_working_set_are_metrics() -> None:
-    """Below the thresholds nothing else happens."""
     made = World()
     made.after(100, 84)
     assert made.counted("limit_bytes") == LIMIT
@@ -88,7 +87,6 @@ def test_tables_shrink_step_by_step(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_tables_grow_again_below_the_lower_limit(caplog: pytest.LogCaptureFixture) -> None:
-    """Between the two limits, tables keep their size."""
     made = World()
     made.after(10, 90)
     made.after(100, 76)
@@ -140,7 +138,6 @@ def test_a_restarted_control_process_waits_with_the_next_request(caplog: pytest.
 
 
 def test_without_a_limit_nothing_is_done(caplog: pytest.LogCaptureFixture) -> None:
-    """Only one DEBUG line is logged."""
     made = World()
     with caplog.at_level(logging.DEBUG, "svcdns"):
         made.after(10, None)

@@ -57,7 +57,6 @@ def test_a_uniform_family_is_not_summed() -> None:
 
 
 def test_counters_of_an_ended_process_count() -> None:
-    """A new process continues the counters in its region."""
     region = memoryview(bytearray(REGION_SIZE))
     Counters(region).count(QUERIES, "a", amount=5)
     Counters(region).count(QUERIES, "a")
@@ -65,7 +64,6 @@ def test_counters_of_an_ended_process_count() -> None:
 
 
 def test_gauges_of_an_ended_process_do_not_count() -> None:
-    """Its counters do. The same holds for the other control process."""
     regions = [memoryview(bytearray(REGION_SIZE)) for _ in range(2 + SLOTS)]
     for number, amount in ((0, 1), (1, 10), (2, 100), (control_region(1), 1000)):
         counters = Counters(regions[number])
@@ -133,7 +131,6 @@ def test_bounds_are_those_of_the_format() -> None:
 
 
 def test_the_limits_of_the_processes() -> None:
-    """The limits are those of open descriptors and of virtual memory."""
     body, _ = metrics.page(metrics.registry([memoryview(bytearray(REGION_SIZE))]), "")
     values = {line.split()[0]: float(line.split()[1]) for line in body.decode().splitlines() if line[0] != "#"}
     assert values["process_max_fds"] >= values["process_open_fds"] > 0

@@ -14,7 +14,6 @@ from svcdns.control.page_sockets import HttpListenError, close_all, listen, list
 
 
 async def test_clients_can_connect_before_a_page_is_served() -> None:
-    """After `close_all`, the port is free again."""
     sockets = await listen_all([("127.0.0.1", 0), ("127.0.0.1", 0)])
     [[sock]] = sockets.values()
     address = sock.getsockname()
@@ -25,7 +24,6 @@ async def test_clients_can_connect_before_a_page_is_served() -> None:
 
 
 async def test_all_addresses_of_the_machine_have_one_port() -> None:
-    """An empty host means one socket for each address family."""
     sockets = await listen(("", 0))
     try:
         assert {sock.getsockname()[0] for sock in sockets} <= {"0.0.0.0", "::"}
@@ -35,7 +33,6 @@ async def test_all_addresses_of_the_machine_have_one_port() -> None:
 
 
 async def test_a_taken_port_closes_the_others() -> None:
-    """The error names the address that cannot be bound."""
     with socket.create_server(("127.0.0.1", 0)) as taken, socket.socket() as probe:
         port = taken.getsockname()[1]
         probe.bind(("127.0.0.1", 0))
@@ -48,13 +45,11 @@ async def test_a_taken_port_closes_the_others() -> None:
 
 
 async def test_a_host_that_does_not_exist() -> None:
-    """The error is one line."""
     with pytest.raises(HttpListenError, match=r"^listen tcp no-such-host.invalid:80: bind: \S"):
         await listen(("no-such-host.invalid", 80))
 
 
 async def test_pages_use_sockets_that_listen_already() -> None:
-    """Each socket is used once."""
     sockets = await listen_all([("127.0.0.1", 0)])
     [[sock]] = sockets.values()
     port = sock.getsockname()[1]

@@ -72,7 +72,6 @@ def setup(folder: Path, text: str) -> Setup:
 
 @pytest.mark.parametrize("error", [ValueError("boom"), KeyError("x"), AssertionError()])
 def test_an_exception_of_a_hook_names_the_plugin(error: Exception) -> None:
-    """An SvcdnsError is passed on unchanged."""
     module = Module("one")
     module.error = error
     with pytest.raises(HookError, match=rf"^Corefile:3:5 - plugin/one: gather failed: {type(error).__name__}"):
@@ -91,7 +90,6 @@ def test_an_exception_of_a_hook_names_the_plugin(error: Exception) -> None:
     ],
 )
 def test_a_wrong_type_from_gather_is_an_error(found: object, text: str) -> None:
-    """The error is one line that says what was expected."""
     module = Module("one")
     module.gather = lambda *_: found  # type: ignore[assignment,method-assign]
     with pytest.raises(HookError) as raised:
@@ -204,7 +202,6 @@ async def test_a_refresh_that_fails_keeps_the_last_content(
 async def test_a_failed_refresh_is_tried_again_after_the_interval_or_earlier(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The next refresh is at most RETRY seconds later."""
     pauses: list[float] = []
     sleep = asyncio.sleep
 
@@ -230,7 +227,6 @@ async def test_a_failed_refresh_is_tried_again_after_the_interval_or_earlier(
 async def test_a_file_that_hangs_delays_no_other_plugin(
     world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """One warning is logged."""
     monkeypatch.setattr(blocking_io, "WARN_AFTER", 0.01)
     gate = threading.Event()
     hung = Module("one")

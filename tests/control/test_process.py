@@ -151,7 +151,6 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
 
 
 async def test_a_start_and_a_reload(world: World, caplog: pytest.LogCaptureFixture) -> None:
-    """The start and the reload each swap the chains once."""
     caplog.set_level(logging.INFO)
     await world.serving()
     assert world.operations == ["format", "workers", "listen", "lower priority", "serving"]
@@ -172,7 +171,6 @@ async def test_a_start_without_a_cluster_opens_the_ports_first(world: World) -> 
 
 
 async def test_a_start_with_a_cluster_opens_the_ports_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The HTTP pages do not wait for DNS longer than PAGES_DELAY."""
     monkeypatch.setattr(process, "PAGES_DELAY", 0.0)
     (tmp_path / "cluster.yaml").write_text("apiVersion: v1\nkind: Namespace\nmetadata: {name: d}\n")
     text = f". {{\n kubernetes cluster.local {{\n  manifests {tmp_path}/cluster.yaml\n }}\n health 127.0.0.1:0\n}}\n"
@@ -233,7 +231,6 @@ async def test_lame_duck_has_two_halves(tmp_path: Path) -> None:
 
 
 async def test_a_corefile_that_hangs_costs_no_heartbeat(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Plugin data is still updated, too."""
     monkeypatch.setattr(process, "HEARTBEAT", 0.01)
     await world.serving()
     world.corefile.unlink()
@@ -270,7 +267,6 @@ async def test_a_change_of_files_waits_for_the_reload(world: World) -> None:
 
 
 async def test_a_failed_reload_does_not_undo_a_change_of_files(world: World, caplog: pytest.LogCaptureFixture) -> None:
-    """The plugin data changed during the reload."""
     await world.serving()
     world.hold = True
     world.corefile.write_text(world.corefile.read_text().replace("whoami", "chaos"))
@@ -425,7 +421,6 @@ def raising(*_arguments: object) -> None:
 async def test_a_hook_that_raises_fails_the_reload(
     world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, hook: str
 ) -> None:
-    """One error line is logged, and the configuration in use stays."""
     await world.serving()
     monkeypatch.setattr(f"{BUILT['hosts']}.{hook}", raising)
     world.reload()

@@ -52,7 +52,7 @@ async def test_a_corefile_that_has_been_read_already(tmp_path: Path) -> None:
 
 
 async def test_a_corefile_that_is_unusable(tmp_path: Path) -> None:
-    """There is no last good Corefile at the first start. SvcdnsError is raised."""
+    """At the first start there is no last good Corefile, so SvcdnsError is raised."""
     with pytest.raises(SvcdnsError, match="nonsense"):
         await setups_of(tmp_path, BAD).first()
 

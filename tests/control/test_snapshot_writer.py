@@ -90,7 +90,7 @@ def nothing() -> None:
 
 
 async def test_a_written_snapshot_can_be_read(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Its serials are read, too. If its folder is missing, the writer creates it."""
+    """The snapshot includes the serials. If the folder is missing, the writer creates it."""
     caplog.set_level(logging.INFO)
     one = World(tmp_path / "a" / "b")
     assert await one.writer.read() is None
@@ -134,7 +134,6 @@ async def test_the_file_is_written_after_a_change(tmp_path: Path) -> None:
 
 
 async def test_a_slow_write_is_followed_by_a_long_pause(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The pause is `REST` times as long as the write."""
     one = World(tmp_path)
     one.list("web")
     at = iter([0.0, 0.4])
@@ -159,7 +158,6 @@ async def test_a_confirmation_is_written_in_place(tmp_path: Path) -> None:
 
 
 async def test_a_file_has_the_state_at_the_begin_of_its_write(tmp_path: Path) -> None:
-    """Changes during the write are in the next file."""
     one = World(tmp_path)
     one.list(*[f"web-{number}" for number in range(1000)])
     writing = asyncio.create_task(one.writer.update())
@@ -258,7 +256,6 @@ async def test_a_disk_that_hangs_delays_nothing(
 
 
 async def test_a_file_that_was_removed_is_written_again(tmp_path: Path) -> None:
-    """This happens at the next check."""
     one = World(tmp_path)
     one.list("web")
     await one.writer.update()

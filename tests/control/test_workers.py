@@ -150,7 +150,6 @@ async def test_a_worker_that_joins_during_a_reload_builds_its_chains_too(world: 
 
 
 async def test_an_abandoned_reload_is_not_sent(world: World) -> None:
-    """The worker joins after the reload was abandoned."""
     worker = await serving(world)
     world.workers.build(configure(2, 1), [])
     worker.send(Configured(2, "no such thing"))
@@ -170,7 +169,6 @@ async def test_changed_data_is_sent(world: World) -> None:
 
 
 async def test_a_reload_waits_for_the_successor_of_an_ended_worker(world: World) -> None:
-    """The reload ends when the successor has built its chains."""
     first = await serving(world)
     world.workers.build(configure(2, 1), [])
     first.send(Configured(2))

@@ -113,7 +113,6 @@ def test_environment_variables() -> None:
 
 
 def test_keys_are_separated_by_spaces_and_commas() -> None:
-    """After a trailing comma, more keys follow in the next line."""
     keys = read("a.org, b.org:54,\nc.org dns://d.org {\n}").blocks[0].keys
     assert [(key.zone, key.port) for key in keys] == [("a.org.", 53), ("b.org.", 54), ("c.org.", 53), ("d.org.", 53)]
 

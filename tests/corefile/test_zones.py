@@ -39,7 +39,6 @@ def test_other_words_with_a_slash_are_names(text: str) -> None:
 
 @pytest.mark.parametrize("text", ["a.test", "a.test:53", "dns://a.test", "tls://A.test:853", "a.test.:053"])
 def test_an_argument_may_be_a_whole_key(text: str) -> None:
-    """The scheme and the port of such an argument are ignored."""
     assert normalise_argument(text) == ("a.test.",)
 
 

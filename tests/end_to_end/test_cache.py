@@ -59,7 +59,6 @@ def test_cached_answers_stay_through_reloads(tmp_path: Path) -> None:
 
 
 def test_cached_answers_stay_through_an_upgrade(tmp_path: Path) -> None:
-    """The TTLs continue to go down in the new workers."""
     install(tmp_path)
     with ZoneUpstream(RECORDS) as upstream, Server(tmp_path, corefile(upstream)) as server:
         server.until_ready()

@@ -129,7 +129,6 @@ def test_a_start_without_an_api_server(tmp_path: Path, api: ApiDouble) -> None:
 
 
 def test_a_start_waits_for_no_api_server_whose_port_is_closed(tmp_path: Path) -> None:
-    """External names are answered, and cluster names get SERVFAIL."""
     corefile = """
     .:{port} {
         health :{health}

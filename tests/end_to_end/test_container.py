@@ -147,7 +147,6 @@ def test_orphans_are_reaped(container: Container) -> None:
 
 
 def test_a_killed_worker_comes_back(container: Container) -> None:
-    """The supervisor starts another worker."""
     children = Path(f"/proc/{container.first}/task/{container.first}/children").read_text().split()
     worker = next(int(pid) for pid in children if b"svcdns.worker" in Path(f"/proc/{pid}/cmdline").read_bytes())
     os.kill(worker, signal.SIGKILL)

@@ -61,7 +61,6 @@ def test_an_upstream_whose_port_is_closed_and_then_open(tmp_path: Path) -> None:
 
 
 def test_a_client_that_disconnects(tmp_path: Path) -> None:
-    """The answer is still cached."""
     with (
         ZoneUpstream(RECORDS) as upstream,
         Server(tmp_path, COREFILE.replace("UPSTREAM", f"127.0.0.1:{upstream.port}")) as server,

@@ -44,9 +44,7 @@ def outside() -> Iterator[ZoneUpstream]:
 
 
 def test_a_loop_until_a_reload_ends_it(tmp_path: Path, outside: ZoneUpstream) -> None:
-    """Both workers answer external names with SERVFAIL, and still answer names of *hosts*. After the reload both
-    forward.
-    """
+    """Names in *hosts* are answered all the time. External names get SERVFAIL until the reload."""
     (tmp_path / "names").write_text("10.0.0.1 ours.example.net\n")
     with Server(tmp_path, TO_ITSELF) as server:
         server.until_serving()

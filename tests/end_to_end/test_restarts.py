@@ -120,7 +120,6 @@ def test_a_crash_loop_is_seen_and_ends(tmp_path: Path) -> None:
 
 
 def test_a_corefile_from_standard_input_is_kept(tmp_path: Path) -> None:
-    """A reload, and a restarted control process, use the Corefile again."""
     (tmp_path / "cluster.yaml").write_text(CLUSTER)
     with Server(tmp_path, BOUND, "-conf", "stdin") as server:
         server.until_ready()

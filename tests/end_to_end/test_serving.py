@@ -197,7 +197,6 @@ def test_a_reload_moves_to_another_address(server: Server) -> None:
 
 
 def test_a_killed_worker_is_replaced_within_two_seconds(server: Server) -> None:
-    """No counter falls."""
     server.records(WEB)
     until("the count", lambda: server.metric("coredns_dns_requests_total") == 1)
     old = server.children()["worker 0"]

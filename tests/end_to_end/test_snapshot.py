@@ -139,7 +139,7 @@ def test_old_answers_of_a_running_server_have_the_extended_error_too(tmp_path: P
 
 
 def test_a_damaged_snapshot(tmp_path: Path, api: ApiDouble) -> None:
-    """One log line reports it, and the server starts without it. When the API server is there, a new snapshot is
+    """The server starts without the snapshot, and logs one line. Once the API server answers, a new snapshot is
     written.
     """
     file = write_snapshot(tmp_path, api)
@@ -162,7 +162,6 @@ def test_a_damaged_snapshot(tmp_path: Path, api: ApiDouble) -> None:
 
 
 def test_not_ready_waits_for_the_api_server(tmp_path: Path, api: ApiDouble) -> None:
-    """With `not_ready`, /ready fails, but names are answered from the snapshot."""
     write_snapshot(tmp_path, api)
     api.standing = AWAY
     with start(tmp_path, api, SVCDNS_SNAPSHOT=f"{tmp_path}/state not_ready") as server:
@@ -174,7 +173,6 @@ def test_not_ready_waits_for_the_api_server(tmp_path: Path, api: ApiDouble) -> N
 
 
 def test_a_wrong_variable_ends_the_start(tmp_path: Path, api: ApiDouble) -> None:
-    """The error names the variable SVCDNS_SNAPSHOT."""
     with start(tmp_path, api, SVCDNS_SNAPSHOT=f"{tmp_path}/state soon") as server:
         assert server.process.wait(15) == 1
         assert server.log.startswith(

@@ -224,7 +224,6 @@ def test_a_reload_with_a_missing_key_changes_nothing(shared: TlsServer) -> None:
 
 
 def test_a_reload_serves_a_new_certificate(tmp_path: Path) -> None:
-    """Open connections stay open."""
     new = authority().pair("dns.test", days=60)
     with serving(tmp_path) as server, server.secure() as before:
         assert server.certificate() == der(pair())
@@ -235,7 +234,6 @@ def test_a_reload_serves_a_new_certificate(tmp_path: Path) -> None:
 
 
 def test_a_worker_that_is_killed(shared: TlsServer) -> None:
-    """Its successor gets the certificate from control."""
     old = shared.children()["worker 0"]
     os.kill(old, signal.SIGKILL)
     until("another worker", lambda: shared.children().get("worker 0", old) != old and _answers(shared))

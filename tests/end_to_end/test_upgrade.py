@@ -103,7 +103,6 @@ INCOMPATIBLE = {
 
 
 def test_a_program_that_cannot_take_over_changes_nothing(tmp_path: Path) -> None:
-    """The log has the reason."""
     (tmp_path / "cluster.yaml").write_text(CLUSTER)
     install(tmp_path)
     with Server(tmp_path, BOUND) as server:
@@ -153,7 +152,6 @@ def test_a_new_process_that_fails_is_started_again(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("process", ["control", "worker 0"])
 def test_an_old_process_that_is_killed_during_an_upgrade_is_replaced(tmp_path: Path, process: str) -> None:
-    """Its successor takes its place."""
     (tmp_path / "cluster.yaml").write_text(CLUSTER)
     with Server(tmp_path, BOUND if process == "control" else TWO) as server:
         server.until_ready()

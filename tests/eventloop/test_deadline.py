@@ -38,7 +38,6 @@ async def loop() -> Loop:
 
 
 async def test_a_postponed_deadline_calls_once(loop: Loop) -> None:
-    """Moving the deadline several times creates a single timer."""
     calls: list[float] = []
     deadline = Deadline(loop, lambda: calls.append(loop.now))  # type: ignore[arg-type]
     for now in range(5):

@@ -84,7 +84,7 @@ def test_each_client_gets_the_same_time(costs: dict[str, int], shares: dict[str,
 
 
 def test_a_client_with_one_packet_passes_a_flood() -> None:
-    """One turn of the client with many packets may come first, but not more."""
+    """At most one turn of the client with many packets comes first."""
     queue = filled(flood=500, other=1)
     before = 0
     while queue.pop()[0] == b"flood":

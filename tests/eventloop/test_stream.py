@@ -97,7 +97,9 @@ async def reads_and_pauses() -> None:
 
 
 async def writes_and_waits() -> None:
-    """Octets that the kernel does not take wait; the protocol pauses and resumes. `close` sends them all."""
+    """Writes more octets than the kernel takes. The protocol must pause and resume, and `close` must
+    send all octets.
+    """
     async with connected() as (events, peer):
         transport, sent, got = events.transport, 4 << 20, 0
         transport.set_write_buffer_limits(1000)

@@ -332,7 +332,7 @@ def run_tls_session(data: bytes) -> None:
 
 
 class _Session:
-    """Both sides of a TLS connection, and the data that each side has written and read."""
+    """A TLS connection with both of its sides, and the data that each side has written and read."""
 
     def __init__(self) -> None:
         self.server = _TlsServer()

@@ -72,7 +72,6 @@ def ask(sock: socket.socket, name: str) -> dns.rcode.Rcode:
 
 
 def test_other_clients_lose_no_reply(tmp_path: Path) -> None:
-    """The queries and connections that the attacker loses are counted."""
     authority = Authority()
     authority.pair("dns.test").write(tmp_path)
     (tmp_path / "zone").write_text(ZONE)

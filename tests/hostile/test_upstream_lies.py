@@ -98,7 +98,6 @@ async def test_the_right_reply_after_a_lie_is_used(packet: bytes, reason: str, b
 @every_transport
 @pytest.mark.parametrize(("packet", "reason"), [pytest.param(*row, id=name) for name, row in DROPPED.items()])
 async def test_a_lie_without_a_right_reply_is_servfail(packet: bytes, reason: str, body: str) -> None:
-    """The upstream lies over UDP and over TCP. Nothing is cached."""
     found = await both(body, packet)
     assert (found.rcode, found.answer, found.authority, found.additional) == (2, [], [], [])
     assert found.entries == []

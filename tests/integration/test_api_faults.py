@@ -34,7 +34,7 @@ OUTAGE = 1.5
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    """One API server for all tests. Each test ends its own fault."""
+    """Starts an API server for all tests. Each test ends its own fault."""
     with Lab(tmp_path_factory.mktemp("lab") / "lab") as lab:
         for number in range(3):
             create_service(lab, f"stays-{number}", number + 1)

@@ -1,4 +1,4 @@
-"""With a real API server, DNS has each change immediately."""
+"""Answers with a real API server have each change immediately."""
 
 from __future__ import annotations
 

@@ -106,5 +106,4 @@ def test_the_second_name_server_answers_immediately(stopped: Run, kind: str) -> 
 
 
 def test_the_server_exits_soon_after_lame_duck(stopped: Run) -> None:
-    """Clients that go on sending do not delay the exit."""
     assert stopped.gone - stopped.began["stop"] < LAME_DUCK + 2.0

@@ -88,7 +88,6 @@ def plugin_class(**fields: object) -> type[Plugin]:
     ],
 )
 def test_a_misspelt_hook_is_an_error(name: str, hint: str) -> None:
-    """The error suggests the right name."""
     expected = f"plugin/tenant: '{name}' is no hook of the plugin contract; did you mean '{hint}'?"
     with pytest.raises(ContractError, match=re.escape(expected)):
         check_plugin(plugin_class(**{name: lambda self: None}))
@@ -121,7 +120,6 @@ def test_other_public_names_are_listed() -> None:
     ],
 )
 def test_a_class_that_does_not_keep_to_the_contract(fields: dict[str, object], text: str) -> None:
-    """The error names the plugin and what was expected."""
     with pytest.raises(ContractError, match=re.escape(text)):
         check_plugin(plugin_class(**fields))
 

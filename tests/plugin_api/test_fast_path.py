@@ -94,7 +94,6 @@ def test_blocks_with_a_fast_path(text: str) -> None:
 
 
 def test_outer_plugins_join_last() -> None:
-    """An outer plugin sees what the inner plugins have set."""
     heard: list[tuple[bytes, ...]] = []
 
     def listens(fast_path: FastPath) -> bool:

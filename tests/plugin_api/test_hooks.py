@@ -72,7 +72,6 @@ def test_a_breach_of_the_contract_is_logged_without_a_traceback(caplog: pytest.L
 
 
 def test_the_logged_failures_are_bounded(caplog: pytest.LogCaptureFixture) -> None:
-    """Each plugin has its own limit. All failures are counted."""
     counters = Counters()
     hooks = HookCaller(counters)
     for plugin in ("tenant", "another"):

@@ -27,7 +27,6 @@ def test_a_reply_that_came_later_may_depend_on_what_a_task_read() -> None:
 
 
 def test_declared_scopes_are_kept() -> None:
-    """Scopes are declared by plugins and by the server core."""
     for context in (CORE, PluginContext("acl", CacheScope.CLIENT_CLASS, states_reuse=True)):
         invocation = Invocation(context)
         invocation.read(CacheScope.CLIENT)

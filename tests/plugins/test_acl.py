@@ -81,7 +81,6 @@ def test_decides(text: str, question: dict[str, Any], verdict: str) -> None:
 
 
 def test_a_refusal_has_an_extended_error_and_is_reusable() -> None:
-    """The refusal can be reused for all clients."""
     reply = Policed("acl {\n block\n}").ask(flags=RD | CD)
     assert reply.edns == world.edns(4096, dnssec_ok=True, options=((15, b"\0\x0f"),))
     assert (reply.flags, reply.lifetime, reply.scope) == (RD | CD, UNTIL_CHANGED, CacheScope.SHARED)

@@ -16,7 +16,6 @@ def test_answers_type_any() -> None:
 
 
 def test_the_following_plugins_answer_other_types() -> None:
-    """Other types include HINFO."""
     reply = Reply()
     for rtype in ("A", "HINFO"):
         assert Any(Options(), world.environment()).handle(world.query("x.", rtype), world.following(reply)) is reply

@@ -153,7 +153,6 @@ def test_names_over_255_octets_are_not_tried() -> None:
 
 
 def test_the_search_path_of_a_file_is_for_every_client() -> None:
-    """Replies are shared by all clients."""
     chain = Chain("autopath example.net /x", "example.net example.org", a_example_org_=found("a.example.org."))
     reply = world.now(chain.ask("a.example.net.", STRANGER))
     assert chain.tried == ["a.example.net.", "a.example.org."]
@@ -163,7 +162,6 @@ def test_the_search_path_of_a_file_is_for_every_client() -> None:
 
 
 def test_the_client_class_is_the_namespace() -> None:
-    """The client class depends on the client's Pod."""
     plugin = Chain().plugin
     assert [plugin.client_class(address) for address in (POD, STRANGER)] == ["web", ""]
     assert plugin.client_class_dependencies == {"pod"}

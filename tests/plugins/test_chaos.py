@@ -56,7 +56,6 @@ def test_shuffles_the_authors() -> None:
     ],
 )
 def test_the_following_plugins_answer_other_names(name: str, rtype: str, rclass: int) -> None:
-    """Other names, types and classes go to the next plugin."""
     assert ask(name, rtype, rclass) is NOBODY
 
 

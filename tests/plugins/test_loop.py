@@ -185,7 +185,6 @@ async def test_the_end_of_a_loop(caplog: pytest.LogCaptureFixture) -> None:
 
 
 async def test_a_probe_without_an_answer_changes_nothing() -> None:
-    """Probes are frequent for the first half minute, and then rare."""
     node = Node()
     node.answer = lambda _: UNREACHED
     await node.start()
@@ -257,7 +256,7 @@ async def test_a_stop_cancels_the_current_probe() -> None:
     ],
 )
 def test_only_names_of_this_block_are_probes(key: bytes, place: str, age: float, known: bool) -> None:
-    """This server must have made the name for this block within the last `RECENT` seconds."""
+    """A probe's name was made by this server, for this block, within the last `RECENT` seconds."""
     name = Probes(key, place, "example.org.").make(1000.0)
     assert Probes(KEY, "here", "example.org.").include(name, 1000.0 + age) is known
 
@@ -280,7 +279,6 @@ async def test_other_queries_pass() -> None:
 
 
 def test_the_key_is_generated_once_for_each_zone() -> None:
-    """Workers and reloads share the key of a zone's probes."""
     made = gather(Options("example.org."), {})
     assert len(made["example.org."]) == 16
     assert gather(Options("example.org."), made) == made

@@ -30,7 +30,6 @@ def test_reads(text: str, workers: int) -> None:
 
 
 def test_more_workers_than_the_machine_has_room_for() -> None:
-    """Fewer workers run. A warning has the position and the reason."""
     options = world.options("multisocket", "multisocket 64")
     line = "2:13 - multisocket: 64 workers are configured, 5 are run: as the test says"
     assert options.workers == 5

@@ -89,7 +89,6 @@ def test_a_directive_that_is_not_built_yet_keeps_its_place(installed: Installed)
     ],
 )
 def test_a_plugin_that_cannot_be_used(name: str, fields: dict[str, Any], text: str, installed: Installed) -> None:
-    """The error names the plugin and its defect."""
     installed.add(name, module(**fields))
     with pytest.raises(ContractError) as raised:
         known({name})
@@ -98,7 +97,6 @@ def test_a_plugin_that_cannot_be_used(name: str, fields: dict[str, Any], text: s
 
 @pytest.mark.parametrize("group", ["svcdns.plugin", "svcdns_plugins", "Svcdns.Plugins"])
 def test_a_misspelt_group_of_entry_points(group: str, installed: Installed) -> None:
-    """The error names the right group."""
     installed.add("tenant", module(), group)
     with pytest.raises(ContractError) as raised:
         known({"tenant"})
@@ -129,7 +127,6 @@ def test_conflicts(installed: Installed) -> None:
 
 
 def test_a_module_without_a_plugin_is_an_error(installed: Installed) -> None:
-    """A module that cannot be imported is an error, too."""
     installed.add("tenant")
     with pytest.raises(
         ContractError, match="the plugin 'tenant' of an unknown distribution cannot be imported: ModuleNotFoundError"

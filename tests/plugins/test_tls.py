@@ -112,7 +112,6 @@ def test_without_authorities_the_systems_are_used(tmp_path: Path, monkeypatch: p
     ],
 )
 def test_a_pair_that_cannot_be_used(tmp_path: Path, write: dict[str, bytes | None], error: str) -> None:
-    """The start fails, with the position of the directive."""
     pair().write(tmp_path)
     for name, content in write.items():
         (tmp_path / name).unlink() if content is None else (tmp_path / name).write_bytes(content)
@@ -129,7 +128,6 @@ def test_an_expired_certificate_is_served_with_a_warning(tmp_path: Path, caplog:
 
 
 def test_a_key_log_is_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """A key log that cannot be written is an error."""
     served(tmp_path, "{\n keylog log\n}")
     assert f"whoever can read {tmp_path}/log can decrypt" in caplog.text
     with pytest.raises(CorefileError, match=r"plugin/tls: open .*nowhere/log: no such file"):

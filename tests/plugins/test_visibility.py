@@ -303,8 +303,8 @@ def test_cache_keeps_no_reply_that_depends_on_the_client() -> None:
 
 
 def test_a_reload_that_adds_the_plugin() -> None:
-    """*cache* has replies from before the reload. A client that may not see the Service must not get them, also not
-    through an alias in another block.
+    """*cache* has replies from before the reload. A client that may not see the Service must not get these replies,
+    even through an alias in another block.
     """
     plain = (
         ". {\n cache 30\n %s kubernetes cluster.local\n forward . 192.0.2.53\n}\n"
@@ -348,7 +348,7 @@ def test_rewrite_to_a_hidden_name() -> None:
 
 
 def test_autopath_does_not_find_hidden_names() -> None:
-    """The search path of a Pod skips hidden names like nonexistent names."""
+    """The search path of a Pod skips a hidden name, as if the name did not exist."""
     found = chains(more="autopath @kubernetes")
     name = "web.a.b.svc.cluster.local."
     assert rcode(found.ask(name, client=POD_B)) == "NXDOMAIN"

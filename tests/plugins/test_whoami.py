@@ -22,7 +22,6 @@ def test_returns_address_port_and_transport() -> None:
 
 
 def test_an_ipv6_client_over_tcp() -> None:
-    """The zone of a link-local address is left out."""
     client = Client("fe80::1%eth0", 5300, "fe80::2", 53, "tcp", 2)
     reply = world.now(
         world.handled(Whoami(Options(), world.environment()), world.query("a.b.", client=client), world.following())

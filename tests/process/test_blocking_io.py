@@ -35,7 +35,6 @@ def gate() -> Iterator[threading.Event]:
 
 
 async def test_results_and_errors_are_those_of_the_call(calls: BlockingCalls) -> None:
-    """The call runs in another thread."""
     assert await calls.run("a", threading.get_ident) != threading.get_ident()
     with pytest.raises(ZeroDivisionError):
         await calls.run("a", divmod, 1, 0)

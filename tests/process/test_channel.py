@@ -50,7 +50,6 @@ def test_descriptors_belong_to_their_message() -> None:
 
 
 def test_a_closed_peer_is_an_error() -> None:
-    """Reading and writing raise ChannelClosedError."""
     left, right = pair()
     left.close()
     with pytest.raises(ChannelClosedError):
@@ -92,7 +91,6 @@ def test_missing_descriptors_break_the_channel() -> None:
     ],
 )
 def test_octets_that_are_no_message_break_the_channel(octets: bytes, reason: str) -> None:
-    """The reader gets one error with the reason."""
     left, right = pair()
     parts = [octets[at : at + 65536] for at in range(0, len(octets), 65536)]
     for part in parts[:-1]:
@@ -114,7 +112,6 @@ def test_octets_that_are_no_message_break_the_channel(octets: bytes, reason: str
     ],
 )
 def test_no_descriptor_of_an_unread_message_stays_open(octets: bytes) -> None:
-    """Such a message is incomplete or malformed."""
     left, right = pair()
     before = {one.name for one in Path("/dev/fd").iterdir()}
     left.sock.sendmsg([octets], encoded({}, [0])[1])

@@ -22,7 +22,6 @@ def test_all_processes_read_the_same_secrets() -> None:
 
 
 def test_a_mapping_without_the_page() -> None:
-    """The process makes its own random base."""
     fd = shared_memory.create()
     one, other = cookie_secrets.page(fd), cookie_secrets.page(fd)
     assert cookie_secrets.read_secrets(one) != cookie_secrets.read_secrets(other)

@@ -27,7 +27,6 @@ def _number_of_open_descriptors() -> int:
 def test_the_soft_limit_is_raised(
     monkeypatch: pytest.MonkeyPatch, soft: int, hard: int, raised: list[tuple[int, int]]
 ) -> None:
-    """The soft limit becomes as large as permitted, and never smaller."""
     made: list[tuple[int, int]] = []
     monkeypatch.setattr(resource, "getrlimit", lambda _: (soft, hard))
     monkeypatch.setattr(resource, "setrlimit", lambda _, limits: made.append(limits))
@@ -36,7 +35,6 @@ def test_the_soft_limit_is_raised(
 
 
 def test_the_descriptor_table_is_grown() -> None:
-    """Growing the kernel's table of descriptors opens and closes no descriptor."""
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     status = Path("/proc/self/status")
     before = _number_of_open_descriptors()

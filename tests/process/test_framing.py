@@ -26,7 +26,6 @@ def test_contents_are_read_complete_and_in_order(sent: list[bytes], sizes: list[
 
 
 def test_contents_that_are_not_consumed_are_kept() -> None:
-    """The next call of `contents` returns them."""
     reader = Deframer()
     reader.feed(framed(b"a") + framed(b"bc"))
     assert next(reader.contents()) == b"a"

@@ -87,7 +87,6 @@ def test_a_copy_outside_of_site_packages_is_run(tmp_path: Path) -> None:
 
 
 def test_the_bytecode_flag_is_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The flag is `PYTHONDONTWRITEBYTECODE` or `-B`."""
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
     assert "-B" in isolated.command("svcdns")
     monkeypatch.setattr(sys, "dont_write_bytecode", False)

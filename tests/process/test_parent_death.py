@@ -47,7 +47,6 @@ def test_exits_if_the_parent_is_gone_already() -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="prctl is Linux's; elsewhere the channel's end does it alone")
 def test_is_killed_when_the_parent_dies() -> None:
-    """SIGKILL of the parent kills the child, too."""
     middle = (
         "import os, subprocess, sys; "
         f"p = subprocess.Popen([sys.executable, '-c', {CHILD!r}], env={{**os.environ, 'SVCDNS_PARENT': str(os.getpid())}}, "

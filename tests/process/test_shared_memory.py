@@ -18,7 +18,6 @@ from svcdns.process.shared_memory import (
 
 
 def test_regions_are_separate_and_shared() -> None:
-    """Two mappings of one descriptor have the same contents."""
     fd = create()
     try:
         one, other = regions(fd), regions(fd)

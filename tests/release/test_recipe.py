@@ -29,7 +29,7 @@ pytestmark = pytest.mark.slow
 
 
 class Checkout:
-    """A repository with the files of this one, and the commands of the recipe."""
+    """A copy of this repository, and the commands of the recipe."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -180,7 +180,6 @@ def test_a_release_needs_a_clean_checkout_with_fragments(checkout: Checkout) -> 
 
 
 def test_the_makefile_says_why_a_release_is_refused(checkout: Checkout) -> None:
-    """The reason is on standard error, and no tag is created."""
     (checkout.root / "README.md").write_text("changed\n")
     done = checkout.release("7.8.9")
     assert done.returncode != 0

@@ -37,7 +37,6 @@ def test_a_workflow_runs_what_ci_runs() -> None:
 
 @pytest.mark.parametrize("path", FORMS, ids=lambda path: path.stem)
 def test_issue_forms_have_fields_with_ids(path: Path) -> None:
-    """Each input field has a unique ID and a label."""
     form = load(path)
     fields = [field for field in form["body"] if field["type"] != "markdown"]
     ids = [field["id"] for field in fields]
@@ -59,7 +58,6 @@ def test_hooks_run_tools_of_the_lock_file() -> None:
 
 
 def test_fragments_have_a_type_that_the_changelog_knows() -> None:
-    """The text of a fragment is not empty."""
     config = PROJECT["tool"]["towncrier"]
     types = "|".join(kind["directory"] for kind in config["type"])
     fragments = [path for path in (ROOT / config["directory"]).iterdir() if path.name not in config["ignore"]]

@@ -36,7 +36,6 @@ def test_everything_is_installed_by_its_hash() -> None:
 
 
 def test_the_image_lists_its_packages() -> None:
-    """The CycloneDX file is written after all packages are installed."""
     text = (ROOT / "Dockerfile").read_text()
     written = text.index("cyclonedx-py environment")
     assert "-o /app/sbom.cdx.json /app/bin/python" in text[written:].partition("\n")[0]
@@ -65,5 +64,4 @@ def test_the_report_of_an_audit(packages: list[dict[str, object]], lines: list[s
 
 
 def test_an_audit_without_output() -> None:
-    """The report says that no package could be checked."""
     assert audit.report("") == ([audit.UNREACHABLE], 0)

@@ -244,7 +244,6 @@ def test_ttls_are_lowered_when_an_entry_is_used() -> None:
 
 
 def test_a_smaller_budget_removes_entries_immediately() -> None:
-    """Entries that are stored afterwards can still be invalidated."""
     found = table(budget=100 * (ENTRY_COST + 50))
     for number in range(40):
         found.put(entry(b"%d" % number, ("o",)))

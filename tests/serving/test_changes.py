@@ -210,7 +210,7 @@ async def worlds(
 async def test_no_stored_reply_differs_from_a_fresh_one(
     worlds: tuple[World, World], tmp_path: Path, changes: int
 ) -> None:
-    """One worker stores replies, the other does not. Both get the same random changes."""
+    """Of two workers with the same random changes, one stores replies, and the other does not."""
     stored, fresh = worlds
     rng = Random(len(stored.body))
     names = clusters.names(("cluster.local.", "set.local.") if "set.local" in stored.body else ("cluster.local.",))

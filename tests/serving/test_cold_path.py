@@ -203,7 +203,7 @@ def query(rng: Random, known: list[str]) -> bytes:
 @pytest.mark.parametrize("corefile", COREFILES)
 @pytest.mark.parametrize("seed", range(3))
 def test_replies_of_random_clusters(corefile: str, seed: int) -> None:
-    """For random clusters, changes and queries, both ways give the same replies, stored replies and metrics."""
+    """The cold path and the chain give the same replies, stored replies and metrics."""
     rng = Random(seed)
     pair = Pair(COREFILES[corefile], clusters.cluster(rng).values())
     state: clusters.State = {}

@@ -72,7 +72,6 @@ def answer_in_task(reply: Reply) -> Callable[[Query], Answer]:
 async def test_an_observer_that_fails(
     chain: Callable[[Reply], Callable[[Query], Answer]], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The reply is stored, and other observers are called."""
     place = ResponderSetup("udp")
     sent: list[bytes] = []
     seen: list[Any] = []
@@ -129,8 +128,6 @@ def test_a_reply_that_cannot_be_encoded() -> None:
 
 
 async def test_a_client_class_that_fails() -> None:
-    """The chain answers the query, and the reply is not stored."""
-
     class Handler(Plugin):
         name = "t"
 
@@ -165,7 +162,6 @@ async def test_the_fast_path_fails_after_its_reply() -> None:
 
 
 async def test_a_fast_path_that_fails_before_its_reply() -> None:
-    """The chain then answers the query."""
     async with ScriptedUpstream(replying(f"{NAME} 300 IN A 192.0.2.1")) as upstream:
         with Outside(PLAIN, upstream) as outside:
             assert outside.route.fast_path is not None

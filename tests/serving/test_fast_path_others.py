@@ -94,7 +94,6 @@ async def test_identical_concurrent_queries_share_an_upstream_query(
 
 
 async def test_a_reply_too_large_for_both_clients() -> None:
-    """Each client gets the records that fit into its reply."""
     for packets in ([query(), query()], [query(use_edns=0, payload=600), query(use_edns=0, payload=600)]):
         assert_same(*await together(PLAIN, replying(*MANY), *packets), 0)
 
@@ -108,7 +107,6 @@ async def test_fast_path_and_chain_share_an_upstream_query(first: int) -> None:
 
 
 async def test_too_many_concurrent_queries() -> None:
-    """Queries above `max_concurrent` get REFUSED."""
     body = "prometheus\nerrors\ncache 30\nforward . {} {{\nmax_concurrent 1\n}}"
     for packets in ([query(), query("b.example.org.")], [query(use_edns=0), query(use_edns=0)]):
         fast, slow = await together(body, replying(A), *packets)

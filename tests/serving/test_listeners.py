@@ -108,7 +108,6 @@ class _Chain:
 
 @pytest.mark.parametrize("after", ["another chain", "no listener"])
 async def test_a_reload_releases_the_chain_before(listeners: Listeners, after: str) -> None:
-    """No entry, counter or open connection keeps the old chain alive."""
     made = chains(0)
     fast_path, chain = FastPath(), _Chain()
     route = Route(b"\0", ".", chain, counted=True, fast_path=fast_path)

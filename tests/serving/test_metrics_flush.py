@@ -19,7 +19,6 @@ LABELS = ("dns://127.0.0.1:53", ".", "")
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.booleans()), max_size=40))
 def test_every_query_is_counted_once(asked: list[tuple[int, bool]]) -> None:
-    """The order of queries, flushes and invalidations is random."""
     place = ResponderSetup("udp")
     with bound() as sock, bound() as client:
         reader = UdpReader(sock, place.responder, SocketErrors(place.counters, "dns://:53", Clock()), wildcard=False)
@@ -49,7 +48,6 @@ def test_hits_of_the_table_have_a_metric() -> None:
 
 
 def test_a_flush_is_done_in_steps() -> None:
-    """An entry with rotations is dropped after MAX_ROTATION_USES uses."""
     place = ResponderSetup("udp")
     for number in range(600):
         place.table.dirty.append(HitCounter((), DROPPED))

@@ -92,7 +92,6 @@ def query(name: str, rtype: str = "A", **options: object) -> bytes:
 
 
 async def test_the_second_nonexistent_name_needs_no_chain(responders: tuple[Responder, Responder]) -> None:
-    """The octets and the metrics are those of the chain's reply."""
     short, long = responders
     for first, others in (
         (
@@ -145,7 +144,6 @@ async def test_changes_are_in_the_next_answer(responders: tuple[Responder, Respo
 
 
 async def test_stored_answers_never_differ(responders: tuple[Responder, Responder]) -> None:
-    """Names, types and earlier queries are random."""
     short, long = responders
     chosen, taken = random.Random(4), 0
     for _ in range(6000):
@@ -175,7 +173,7 @@ async def test_stored_answers_never_differ(responders: tuple[Responder, Responde
     ],
 )
 async def test_odd_packets_go_through_the_chain(responders: tuple[Responder, Responder], packet: bytes) -> None:
-    """Such packets are malformed, or have a name of 255 octets."""
+    """An odd packet is malformed, or has a name of 255 octets."""
     short, _ = responders
     whole(short, query("y.d.svc.cluster.local."))
     assert stored_after_id(short, packet) == b""
@@ -184,7 +182,6 @@ async def test_odd_packets_go_through_the_chain(responders: tuple[Responder, Res
 async def test_the_number_of_answers_is_bounded(
     responders: tuple[Responder, Responder], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """If there are more than `MAX_ANSWERS`, all are dropped."""
     monkeypatch.setattr("svcdns.serving.negative_answers.MAX_ANSWERS", 2)
     short, _ = responders
     for name in ("x.d.svc.cluster.local.", "xx.d.svc.cluster.local.", "xxx.d.svc.cluster.local."):
@@ -196,7 +193,6 @@ async def test_the_number_of_answers_is_bounded(
 async def test_a_reply_too_large_for_a_batch_is_not_stored(
     responders: tuple[Responder, Responder], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nothing is stored for a listener with client classes, either."""
     short, _ = responders
     monkeypatch.setattr("svcdns.serving.negative_answers.MAX_REPLY", 50)
     whole(short, query("x.d.svc.cluster.local."))

@@ -206,7 +206,6 @@ def test_errors_before_any_chain_are_limited() -> None:
 
 
 def test_names_outside_the_zones_are_not_limited() -> None:
-    """The limiter does not cover these names."""
     world = World(MANY)
     world.limiter.refused = True
     for _ in range(4):
@@ -223,7 +222,6 @@ def test_clients_over_tcp_are_not_limited() -> None:
 
 
 def test_clients_with_a_valid_cookie_are_not_limited() -> None:
-    """The same cookie is of no use to another client."""
     world = World(MANY)
     valid = cookie_of(world.ask(**cookie()))
     shared = len(world.limiter.debited)
@@ -254,7 +252,6 @@ def test_short_replies_are_shared_with_clients_with_a_cookie() -> None:
 
 @pytest.mark.parametrize("warm", [0, 3])
 def test_a_client_with_a_client_cookie_gets_badcookie(warm: int) -> None:
-    """BADCOOKIE replaces the truncated reply, and has a valid server cookie."""
     world = World()
     for _ in range(warm):
         world.ask(**cookie())
@@ -291,7 +288,6 @@ def test_a_reply_with_long_options_is_truncated() -> None:
 
 
 def test_the_length_of_a_reply_with_a_cookie() -> None:
-    """The server cookie counts as a part of the reply."""
     query = dns.message.make_query(
         "a.b.", "A", use_edns=0, options=[dns.edns.GenericOption(dns.edns.OptionType.COOKIE, bytes(8))]
     )
@@ -328,7 +324,6 @@ def test_the_length_of_replies_to_any_packet(packet: bytes, reply: Reply, verdic
 
 @pytest.mark.parametrize("warm", [0, 3])
 def test_a_limiter_that_fails(warm: int, caplog: pytest.LogCaptureFixture) -> None:
-    """The reply is sent, and the failure is logged and counted."""
     world = World()
     for _ in range(warm):
         world.ask()

@@ -106,7 +106,7 @@ def test_a_negative_answer_with_an_soa_is_stored_for_a_while() -> None:
 
 
 def test_replies_that_may_not_be_reused_are_not_stored() -> None:
-    """Such a reply has no lifetime, or is valid for one client only."""
+    """A reply may not be reused if it has no lifetime, or is for one client only."""
     for reply in (Reply(), Reply(lifetime=UNTIL_CHANGED, scope=CacheScope.CLIENT), rcode_only(Rcode.SERVFAIL)):
         world = World(reply)
         world.ask()
@@ -190,7 +190,6 @@ def test_other_versions_of_edns() -> None:
 
 
 def test_a_chain_that_fails() -> None:
-    """The query gets SERVFAIL, and the failure is counted."""
     world = World(ValueError("on purpose"))
     assert rcode(world.ask()) == "SERVFAIL"
     assert counted(world.counters)["coredns_panics_total",] == 1
@@ -385,7 +384,6 @@ def test_options_of_one_hop_are_not_for_plugins() -> None:
 
 
 def test_a_request_for_a_server_cookie() -> None:
-    """Neither the query nor the reply has a question."""
     world = cookie_world()
     query = dns.message.make_query("a.b.", "A", **with_cookie())
     query.question = []

@@ -69,7 +69,6 @@ def test_a_written_file_can_be_read(path: Path) -> None:
 
 
 def test_a_file_is_written_in_steps() -> None:
-    """A step writes a bounded number of objects."""
     file = io.BytesIO()
     steps = sum(1 for _ in snapshot_file.write(file, HEADER, encoded(*OBJECTS)))
     assert steps >= len(OBJECTS) // CHUNK + 2
@@ -97,7 +96,6 @@ def test_a_confirmation_is_written_in_place(path: Path) -> None:
 
 @pytest.mark.parametrize("at", range(1, 17))
 def test_a_damaged_stamp_is_ignored(path: Path, at: int) -> None:
-    """The confirmation time in the header is used instead."""
     content = bytearray(octets())
     path.write_bytes(content)
     snapshot_file.stamp(path, 3000.0)
@@ -141,7 +139,6 @@ def test_one_common_ca_is_enough(path: Path) -> None:
 
 
 def test_a_path_without_a_regular_file_is_refused(tmp_path: Path) -> None:
-    """The path is a folder or a FIFO."""
     os.mkfifo(tmp_path / "fifo")
     with pytest.raises(SnapshotError, match="it is not a regular file"):
         read(tmp_path / "fifo")
@@ -152,7 +149,6 @@ def test_a_path_without_a_regular_file_is_refused(tmp_path: Path) -> None:
 
 
 def test_content_that_cannot_be_decoded_is_refused(path: Path) -> None:
-    """The checksum of the content is right."""
     import hashlib
 
     head = octets()[: octets().index(b"\n") + 1]

@@ -168,7 +168,6 @@ def test_a_start_discards_the_last_heartbeat(child: Child) -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel of macOS has no affinity")
 def test_workers_are_pinned_to_processors_in_turn() -> None:
-    """Worker slots are assigned to the permitted processors in round-robin order."""
     allowed = sorted(os.sched_getaffinity(0))
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
         try:

@@ -121,7 +121,6 @@ def test_at_the_first_start_workers_read_immediately(world: World) -> None:
 
 
 def test_no_slot_is_covered_where_no_worker_serves(world: World) -> None:
-    """The first worker that serves again reads all sockets."""
     for slot in (0, 1):
         world.show(slot, 50.0, State.SERVING)
     assert world.assign(100.0) == [[], []]
@@ -130,12 +129,10 @@ def test_no_slot_is_covered_where_no_worker_serves(world: World) -> None:
 
 
 def test_time_in_which_the_supervisor_was_stopped_does_not_count(world: World) -> None:
-    """The workers do not count as stalled."""
     assert world.assign(200.0, awake_since=199.9) == [[], []]
 
 
 def test_no_slots_are_assigned_while_draining(world: World) -> None:
-    """The server drains when it stops."""
     world.children.draining = True
     world.children.workers[0].pid = 0
     assert world.assign(100.1) == [[], []]
@@ -173,7 +170,6 @@ def test_a_query_waits_in_a_port_that_is_opened_early(starting: World, address: 
 
 
 def test_an_early_port_that_is_not_wanted_is_closed(starting: World, address: Address) -> None:
-    """Control opens other ports. Workers do not get the early sockets."""
     starting.children.listen_early([address])
     (early,) = starting.children.sockets.all
     assert starting.children.listen([("127.0.0.1", 0, "tcp")]) == ""

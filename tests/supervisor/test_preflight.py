@@ -25,7 +25,6 @@ def test_the_present_program_passes() -> None:
 
 
 def test_another_hand_over_format_is_refused() -> None:
-    """The error names both formats."""
     made = Preflight(time.monotonic())
     with pytest.raises(
         PreflightError, match=r"its hand-over format is \d+\.\w+, this program's is 0\.x: a restart is needed"
@@ -34,7 +33,6 @@ def test_another_hand_over_format_is_refused() -> None:
 
 
 def test_a_program_that_does_not_start(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The error has the last line that the program printed."""
     monkeypatch.setattr(preflight, "PROGRAM", "svcdns.nothing")
     made = Preflight(time.monotonic())
     with pytest.raises(PreflightError, match=r"it does not start \(exit code 1: .*No module named svcdns.nothing\)"):
@@ -42,7 +40,6 @@ def test_a_program_that_does_not_start(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_program_that_does_not_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The check is killed after its time limit."""
     monkeypatch.setattr(
         "svcdns.process.isolated.command", lambda _program: [sys.executable, "-c", "import signal; signal.pause()"]
     )

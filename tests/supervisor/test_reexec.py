@@ -62,7 +62,6 @@ def test_restore_returns_the_state_that_dump_saved() -> None:
 
 
 def test_a_program_that_cannot_be_run_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No descriptor stays inheritable."""
     made = children(shared_memory.create())
     monkeypatch.setattr(sys, "executable", "/nowhere/python")
     state, descriptors = reexec.dump(made)

@@ -179,7 +179,6 @@ def test_one_replacement_at_a_time(world: World) -> None:
 
 
 def test_a_successor_that_fails_is_started_again(world: World) -> None:
-    """Meanwhile the old control process gets its workers back."""
     world.replacement.begin([world.children.control])
     world.replacement.advance(10.0)
     world.sent()
@@ -192,7 +191,6 @@ def test_a_successor_that_fails_is_started_again(world: World) -> None:
 
 
 def test_a_successor_takes_the_place_of_a_predecessor_that_ends(world: World) -> None:
-    """The successor reads the sockets when it is synced."""
     old = world.children.workers[0]
     world.replacement.begin([old])
     world.replacement.advance(10.0)
@@ -242,7 +240,6 @@ def test_a_stop_keeps_a_new_worker_that_reads(world: World, *, reads: bool) -> N
 
 
 def test_a_stop_without_a_replacement(world: World) -> None:
-    """`stop` logs nothing and kills nothing."""
     world.replacement.stop()
     assert world.lines == []
     assert world.killed == []

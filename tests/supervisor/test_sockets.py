@@ -36,7 +36,6 @@ def test_one_set_for_each_slot(sockets: Sockets) -> None:
 
 
 def test_another_process_on_the_udp_port_is_a_warning() -> None:
-    """The server's own sockets on the port cause no warning."""
     lines: list[str] = []
     first, second = Sockets(lines.append), Sockets(lines.append)
     address = both("127.0.0.1", free_port())
@@ -74,7 +73,6 @@ def test_every_address_is_two_families(sockets: Sockets) -> None:
 
 
 def test_change_keeps_sockets_whose_address_stays(sockets: Sockets) -> None:
-    """The removed sockets are returned open."""
     one, other = both("127.0.0.1", free_port()), both("127.0.0.1", free_port())
     before, _ = sockets.change(one, 1)
     added, removed = sockets.change([*one, *other], 1)

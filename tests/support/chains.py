@@ -108,7 +108,7 @@ class Chains:
         return self.send(packet, client, protocol)
 
     def send(self, packet: bytes, client: str = "10.244.0.1", protocol: str = "udp") -> bytes:
-        """Sends a packet, and returns the encoded reply; empty octets if there is none.
+        """Sends a packet. Returns the encoded reply, or empty octets if there is none.
 
         `chained` counts the packets that the plugin chain gets.
         """

@@ -57,7 +57,7 @@ def listening() -> socket.socket:
 
 
 def no_sheds(_connections: int) -> None:
-    """Takes the number of connections that an acceptor has given up, and expects none."""
+    """Asserts that the acceptor has dropped no connection."""
     raise AssertionError("connections were given up")
 
 

@@ -24,7 +24,7 @@ RECORDED: Final = Path(__file__).parents[1] / "plugins" / "file" / "recorded"
 
 
 class Recorded(NamedTuple):
-    """One line of the recording."""
+    """A line of the recording."""
 
     name: str
     rtype: str

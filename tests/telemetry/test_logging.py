@@ -77,7 +77,7 @@ def test_a_slow_reader_does_not_block() -> None:
 
 
 def test_plugin_loggers_are_children_of_the_server_logger() -> None:
-    """One handler then writes the lines of all loggers."""
+    """A single handler can then write the lines of all loggers."""
     assert plugin_logger("x").name == "svcdns.plugin.x"
 
 

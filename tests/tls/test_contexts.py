@@ -119,7 +119,6 @@ def test_sockets_are_polled_between_authorities() -> None:
 
 
 def test_unusable_material_is_an_error() -> None:
-    """Invalid keys and certificates raise TlsError."""
     with pytest.raises(TlsError):
         server_context(Material(SERVER.certificates, b"x"))
     with pytest.raises(TlsError):

@@ -46,7 +46,6 @@ def test_an_encrypted_key_is_an_error() -> None:
     ],
 )
 def test_unusable_authorities_are_an_error(tmp_path: Path, content: bytes, error: str) -> None:
-    """The error has the reason."""
     (tmp_path / "ca.crt").write_bytes(content)
     with pytest.raises(TlsError, match=error):
         read("", "", str(tmp_path / "ca.crt"))
@@ -61,7 +60,6 @@ def test_a_file_with_only_authorities(tmp_path: Path) -> None:
 
 
 def test_the_expiry_of_a_chain() -> None:
-    """The chain expires with its first certificate that expires."""
     content = pair().certificate
     end = expiry(content)
     context = ssl.create_default_context(cadata=authority().pem.decode())

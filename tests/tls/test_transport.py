@@ -170,7 +170,6 @@ async def test_closing_sends_close_notify() -> None:
     ],
 )
 async def test_octets_that_are_no_tls_close_the_connection(octets: bytes) -> None:
-    """Other connections stay open."""
     async with echoing() as place:
         reader, writer = await asyncio.open_connection("127.0.0.1", place.port)
         writer.write(octets)
@@ -186,7 +185,6 @@ async def test_octets_that_are_no_tls_close_the_connection(octets: bytes) -> Non
 
 
 async def test_a_handshake_that_takes_too_long_fails() -> None:
-    """If the client disconnects during its handshake, the handshake fails, too."""
     async with echoing(0.02) as place:
         reader, writer = await asyncio.open_connection("127.0.0.1", place.port)
         with contextlib.suppress(ConnectionError):
@@ -205,7 +203,6 @@ async def test_a_handshake_that_takes_too_long_fails() -> None:
 
 
 async def test_broken_records_close_the_connection() -> None:
-    """A broken record is a TLS record that cannot be decrypted."""
     async with echoing() as place, connected(place) as (reader, writer):
         await happens(lambda: place.made)
         os.write(writer.transport.get_extra_info("socket").fileno(), b"\x17\x03\x03\x00\x20" + bytes(32))
@@ -216,7 +213,6 @@ async def test_broken_records_close_the_connection() -> None:
 
 
 async def test_other_work_runs_between_handshake_steps() -> None:
-    """Other callbacks run after each step, however many steps are queued."""
     handshakes, order = HandshakeQueue(), []
     for _ in range(20):
         handshakes.put(lambda: order.append("step"))
@@ -247,7 +243,9 @@ async def test_clients_take_turns() -> None:
 
 
 async def test_a_new_client_ends_the_pause(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A step of a client without another step does not wait for the pause after a long step, up to MAX_DEBT."""
+    """After a long step, the queue pauses. A step of a client that has no other step need not wait for the end of the
+    pause, up to MAX_DEBT.
+    """
     handshakes, order = HandshakeQueue(), list[str]()
 
     def long() -> None:
@@ -318,7 +316,6 @@ async def test_the_steps_that_wait_are_bounded(monkeypatch: pytest.MonkeyPatch) 
 
 
 async def test_a_step_that_fails_does_not_stop_the_others() -> None:
-    """The error is reported to the event loop."""
     handshakes, done = HandshakeQueue(), []
     reported: list[object] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context["exception"]))
@@ -333,7 +330,6 @@ async def test_a_step_that_fails_does_not_stop_the_others() -> None:
 
 
 async def test_the_client_side_resumes_a_session() -> None:
-    """The session of the previous connection is passed to `wrap_bio`."""
     sessions: list[ssl.SSLSession | None] = [None]
 
     async with echoing() as place:

@@ -35,7 +35,6 @@ async def test_both_families() -> None:
 
 
 async def test_the_next_server_is_queried(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The first server does not reply, or has no address."""
     monkeypatch.setattr(blocking_resolver, "TIMEOUT", 0.05)
     async with ScriptedUpstream(silence) as silent, ScriptedUpstream() as empty, ScriptedUpstream(by_type) as server:
         assert await found(silent, empty, server) == ["192.0.2.1", "2001:db8::1"]
@@ -61,7 +60,6 @@ async def test_replies_to_other_queries_are_dropped() -> None:
 
 
 async def test_no_server_has_an_address(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The error has the reason of the last server."""
     monkeypatch.setattr(blocking_resolver, "TIMEOUT", 0.05)
     async with ScriptedUpstream() as empty, ScriptedUpstream(silence) as silent:
         with pytest.raises(ResolveError, match=r"^no addresses found for host.example.org$"):

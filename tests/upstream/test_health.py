@@ -22,8 +22,8 @@ def test_the_circuit() -> None:
     assert health.usable
 
 
-def test_max_fails_failed_health_checks_mean_down() -> None:
-    """More failed health checks in a row than `max_fails` mean down."""
+def test_a_server_is_down_after_too_many_failed_health_checks() -> None:
+    """`max_fails` is the permitted number of failed checks in a row."""
     health = Health(2, checked=True)
     health.failed_checks = 2
     assert (health.down, health.usable) == (False, True)

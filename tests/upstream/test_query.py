@@ -148,7 +148,7 @@ def test_the_reply_to_a_notification_has_its_opcode() -> None:
 
 
 def test_garbage_after_the_question_is_dropped() -> None:
-    """The header determines whether random octets after the question are malformed, or by chance a record."""
+    """The garbage consists of random octets. By chance, the octets may form a record that the header announces."""
     at = len(QUERY.packet(0))
     chosen = random.Random(1)
     for _ in range(2_000):

@@ -81,7 +81,6 @@ class Querying:
 
 
 async def test_observes_by_response_code() -> None:
-    """Each rcode has its own histogram of durations."""
     async with ScriptedUpstream(answer(rcode=3)) as upstream:
         asking = Querying(upstream)
         await asking.answer()
@@ -105,7 +104,6 @@ async def test_all_response_codes_make_few_series() -> None:
 
 
 async def test_no_reply_in_time() -> None:
-    """After `read_timeout`, the query ends with an i/o timeout."""
     async with ScriptedUpstream(silence) as upstream:
         asking = Querying(upstream, ServerOptions(read_timeout=2.0, max_fails=0))
         asking.ask()
@@ -139,7 +137,6 @@ async def test_the_circuit_opens_within_a_fraction_of_a_second_and_a_health_chec
 
 
 async def test_a_slow_name_is_no_silence() -> None:
-    """A server that answers other queries does not count as silent."""
     async with ScriptedUpstream(held(A)) as upstream:
         asking = Querying(upstream)
         for _ in range(CIRCUIT_THRESHOLD):
@@ -268,7 +265,6 @@ async def test_lies_end_the_query(count: int, wait: float) -> None:
 
 @pytest.mark.parametrize("tcp", [False, True], ids=["udp", "tcp"])
 async def test_the_reply_may_come_after_a_lie(tcp: bool) -> None:
-    """The correct reply is used if it comes within BACK_OFF seconds."""
     async with ScriptedUpstream(lambda query, by: [b"\0" * 12, Held(reply_to(query, by))]) as upstream:
         asking = Querying(upstream)
         asking.ask(tcp=tcp)
@@ -286,7 +282,6 @@ async def test_the_reply_may_come_after_a_lie(tcp: bool) -> None:
 
 
 async def test_lies_over_tcp_are_a_failure_of_the_server() -> None:
-    """The server then gets health checks."""
     async with ScriptedUpstream(lambda *_: [b"\0" * 12]) as upstream:
         asking = Querying(upstream)
         asking.ask(tcp=True)
@@ -314,7 +309,6 @@ async def test_lies_to_an_abandoned_query_are_a_failure_of_the_server() -> None:
 
 
 async def test_a_lack_of_descriptors_is_not_the_servers_fault(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The queries fail, but the server stays usable."""
     async with ScriptedUpstream() as upstream:
         asking = Querying(upstream)
 

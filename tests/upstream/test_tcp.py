@@ -66,7 +66,6 @@ def number_of(outcome: Received | ExchangeError) -> int:
 
 
 async def test_replies_out_of_order() -> None:
-    """The server replies in reverse order."""
     async with ScriptedUpstream(held(numbered)) as upstream:
         asking = Querying(upstream)
         waiting = [asyncio.ensure_future(asking.ask(number)) for number in range(50)]
@@ -79,7 +78,6 @@ async def test_replies_out_of_order() -> None:
 
 
 async def test_more_connections_if_one_is_full() -> None:
-    """After `MAX_CONNECTIONS` connections, each connection takes more queries."""
     async with ScriptedUpstream(held(numbered)) as upstream:
         asking = Querying(upstream)
         count = MAX_PIPELINED * MAX_CONNECTIONS + 5
@@ -95,7 +93,6 @@ async def test_more_connections_if_one_is_full() -> None:
 
 
 async def test_an_idle_connection_that_the_server_closed_is_replaced() -> None:
-    """The next query uses a new connection, and does not fail."""
     async with ScriptedUpstream(numbered) as upstream:
         asking = Querying(upstream)
         await asking.ask(1)
@@ -106,7 +103,6 @@ async def test_an_idle_connection_that_the_server_closed_is_replaced() -> None:
 
 
 async def test_queries_on_a_connection_that_ends_are_sent_again() -> None:
-    """From then on, the server gets one query at a time."""
     async with ScriptedUpstream() as upstream:
         closing: list[bool] = []
 
@@ -130,7 +126,6 @@ async def test_queries_on_a_connection_that_ends_are_sent_again() -> None:
 
 
 async def test_a_server_that_closes_every_connection_fails_the_query() -> None:
-    """The query fails after `MAX_RESENDS_UNANSWERED` further connections."""
     async with ScriptedUpstream() as upstream:
 
         def hanging_up(_query: dns.message.Message, _transport: str) -> None:
@@ -157,8 +152,6 @@ async def test_a_closed_port() -> None:
 
 
 async def test_a_connection_that_takes_too_long_to_open() -> None:
-    """The limit is `connect_timeout`."""
-
     async def never(_factory: object) -> object:
         return await asyncio.get_running_loop().create_future()
 
@@ -172,8 +165,6 @@ async def test_a_connection_that_takes_too_long_to_open() -> None:
 
 
 async def test_other_messages_are_dropped() -> None:
-    """The matching reply after the dropped messages is used."""
-
     def lying(query: dns.message.Message, transport: str) -> list[bytes]:
         true = numbered(query, transport)
         assert isinstance(true, bytes)
@@ -189,8 +180,6 @@ async def test_other_messages_are_dropped() -> None:
 
 
 async def test_a_flood_of_other_messages_closes_the_connection() -> None:
-    """After MAX_DROPPED messages, all open queries of the connection fail."""
-
     def flooding(query: dns.message.Message, _transport: str) -> list[bytes] | None:
         second = query.question[0].name.labels[0] == b"2"
         return [b"\0" * 12] * (MAX_DROPPED + 9) if second else None
@@ -245,7 +234,6 @@ def unexpected(outcome: Received | ExchangeError) -> None:
 
 
 async def test_a_late_reply_is_not_counted() -> None:
-    """The query was cancelled. The connection stays in use."""
     async with ScriptedUpstream(held(numbered)) as upstream:
         asking = Querying(upstream)
         sent, _ = asking.connections.send(query(1), unexpected)
@@ -260,7 +248,6 @@ async def test_a_late_reply_is_not_counted() -> None:
 
 
 async def test_a_connection_without_any_data_is_closed_after_a_timeout() -> None:
-    """Its other queries are sent on a new connection."""
     async with ScriptedUpstream(silence) as upstream:
         clock = world.Clock()
         asking = Querying(upstream, clock=clock)
@@ -293,7 +280,6 @@ async def test_connections_that_are_too_old_are_not_used(keeping: ConnectionOpti
 
 
 async def test_the_number_of_idle_connections_is_bounded() -> None:
-    """At most `max_idle` idle connections stay open."""
     async with ScriptedUpstream(held(numbered)) as upstream:
         asking = Querying(upstream, ConnectionOptions(max_idle=1))
         asking.connections._max_pipelined = 1

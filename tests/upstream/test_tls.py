@@ -125,7 +125,6 @@ async def test_the_right_reply_after_a_lie(upstream: ScriptedUpstream, packet: b
 
 
 async def test_an_authority_that_is_not_trusted(upstream: ScriptedUpstream) -> None:
-    """No query is sent."""
     asking = Querying(upstream, material=Material(authorities=Authority().pem))
     assert (await asking.ask()).startswith(
         "tls: certificate verification failed: unable to get local issuer certificate"

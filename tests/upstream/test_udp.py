@@ -67,7 +67,6 @@ async def test_a_closed_port_is_noticed_immediately() -> None:
 
 
 async def test_a_source_address_of_another_machine() -> None:
-    """Only this exchange fails. The server does not count as failed."""
     async with ScriptedUpstream(A) as upstream:
         with pytest.raises(ExchangeError, match="cannot assign") as raised:
             await exchange_over_udp(QUERY, ("127.0.0.1", upstream.port), 5, "192.0.2.77")
@@ -95,7 +94,6 @@ async def test_other_packets_are_dropped_until_the_reply_comes() -> None:
 
 
 async def test_an_oversize_reply_is_read_whole() -> None:
-    """The reply is larger than the EDNS size in the query."""
     lines = [f"a.example.org. 60 IN TXT {'x' * 200}{number}" for number in range(200)]
     async with ScriptedUpstream(answer(*lines)) as upstream:
         message = await exchange_over_udp(UpstreamQuery(QUERY.name, 16, 1, RD), ("127.0.0.1", upstream.port), 5)
@@ -112,7 +110,6 @@ async def test_a_flood_ends_the_wait_on_that_port() -> None:
 
 
 async def test_thirty_thousand_forged_replies_to_real_sockets() -> None:
-    """No forged reply is used. The genuine reply after them is."""
     forged = MAX_DROPPED - 4
     asked = 2_500
 

@@ -89,7 +89,6 @@ def test_a_pointer_must_not_lead_into_the_name_that_contains_it(before: bytes, n
 
 
 def test_the_target_of_a_pointer_is_read_once() -> None:
-    """Further pointers to the same offset cost no further steps."""
     message = bytes(12) + b"\1b\1c\0" + b"\1a\xc0\x0c" + b"\1d\xc0\x0c" + b"\xc0\x11"
     reader = names.NameReader(message, 4)
     assert [reader.read(at) for at in (17, 21)] == [(b"\1a\1b\1c\0", 21), (b"\1d\1b\1c\0", 25)]

@@ -70,7 +70,7 @@ RECORD = b"\0\1\0\1\0\0\0\5\0\4\xc0\0\2\1"
 )
 @pytest.mark.parametrize("dnssec_ok", [False, True])
 def test_a_reply_without_a_question_has_an_opt_record(data: bytes, flags: int, dnssec_ok: bool) -> None:
-    """A message with an OPT record that is not served gets a header and an OPT record (RFC 6891 §6.1.1)."""
+    """The packet has an OPT record, but is refused before its question is read (RFC 6891 §6.1.1)."""
     do = b"\x80" if dnssec_ok else b"\0"
     own = OPT[:7] + do + OPT[8:]
     rejected = accept(data.replace(OPT, own))
@@ -139,7 +139,6 @@ def test_malformed_headers_and_questions_get_a_header(data: bytes, flags: int, r
     ],
 )
 def test_malformed_records_are_a_format_error_with_the_question(counts: tuple[int, int, int, int], rest: bytes) -> None:
-    """An error after the question section gets FORMERR with the question."""
     assert accept(packet(counts=counts, body=QUESTION + rest)) == Rejected("records", packet(flags=0x8101))
 
 

@@ -200,7 +200,7 @@ def warnings(data: bytes | str, path: str = "zone") -> list[str]:
     ],
 )
 def test_warnings_name_file_line_and_column(text: str, expected: list[str], warning: str) -> None:
-    """These lines are dropped or misread by CoreDNS. svcdns reads them in the intended meaning, with a warning."""
+    """CoreDNS drops or misreads these lines. svcdns reads them in the intended meaning, with a warning."""
     assert lines(text) == expected
     (found,) = warnings(text)
     assert found.startswith(warning)

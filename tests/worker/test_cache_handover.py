@@ -55,7 +55,6 @@ async def test_state_goes_to_the_object_of_the_same_key() -> None:
 
 
 async def test_a_portion_that_cannot_be_read() -> None:
-    """The other portions are imported."""
     successor = Kept()
     assert await moved({KEY: Kept(b"1", b"bad", b"2")}, {KEY: successor}) == 2
     assert successor.portions == [b"1", b"2"]
@@ -90,7 +89,6 @@ async def test_the_size_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_the_time_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Portions that are not ready after `MAX_SECONDS` are left out."""
     monkeypatch.setattr(cache_handover, "MAX_SECONDS", 3.0)
     monkeypatch.setattr(cache_handover, "perf_counter", itertools.count().__next__)
     successor = Kept()

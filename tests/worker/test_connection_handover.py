@@ -82,7 +82,6 @@ async def opened(world: World) -> Client:
 
 
 async def test_a_connection_moves_between_two_queries() -> None:
-    """The client notices no difference."""
     async with worlds(ResponderSetup("tcp")) as world:
         client = await opened(world)
         client.send(1)
@@ -171,7 +170,6 @@ async def test_many_connections_move() -> None:
 
 
 async def test_the_timeout_moves_with_the_connection() -> None:
-    """The connection keeps its remaining idle timeout."""
     async with worlds(ResponderSetup("tcp"), Timeouts(read=0.2, idle=60, write=60)) as world:
         client = await opened(world)
         await world.move()
@@ -192,7 +190,6 @@ async def test_a_client_that_closes_meanwhile() -> None:
 
 
 async def test_without_a_successor_connections_are_drained() -> None:
-    """The connections are closed after their queries are answered."""
     async with worlds(ResponderSetup("tcp")) as world:
         client = await opened(world)
         client.send(1)
@@ -236,7 +233,6 @@ def test_the_keys_of_messages() -> None:
     ],
 )
 async def test_a_message_that_is_none_of_a_hand_over(message: bytes, caplog: pytest.LogCaptureFixture) -> None:
-    """The successor takes no more connections, and closes the channel."""
     ours, theirs = socket.socketpair()
 
     async def unexpected(_: object) -> None:

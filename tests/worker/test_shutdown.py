@@ -156,7 +156,6 @@ async def test_a_stop_closes_idle_connections(world: World) -> None:
 
 
 async def test_a_hand_over_waits_for_a_query_in_progress(world: World) -> None:
-    """A stop during the hand-over ends the wait."""
     client = await world.connect()
     packet = query(1, "a.slow.")
     client.writer.write(len(packet).to_bytes(2, "big") + packet)

@@ -352,7 +352,6 @@ async def test_a_reload_releases_the_chains_before(world: World) -> None:
 
 
 async def test_a_hook_that_fails_does_not_end_the_worker(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The failure is logged and counted."""
     await serving(world, WEB)
     handler = world.worker._live.chains.handlers[0]
 
@@ -371,7 +370,6 @@ async def test_a_hook_that_fails_does_not_end_the_worker(world: World, monkeypat
 
 
 async def test_a_plugin_that_fails_to_be_built(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Control gets the reason, and the previous chains continue to answer."""
     await serving(world, WEB)
 
     def broken(*_: object) -> None:

@@ -75,7 +75,6 @@ def test_files_that_hang_delay_the_others_by_one_deadline(
 
 
 def test_a_file_that_no_longer_hangs_is_served(hanging: Callable[[str], Path]) -> None:
-    """The content that the blocked thread has read is used."""
     path = hanging("slow")
     data = gather(options(path), {})
     handle = os.open(path, os.O_WRONLY)
@@ -89,7 +88,6 @@ def test_a_file_that_no_longer_hangs_is_served(hanging: Callable[[str], Path]) -
 
 
 def test_a_file_that_replaces_a_hanging_one_is_served(tmp_path: Path, hanging: Callable[[str], Path]) -> None:
-    """The thread that reads the old file stays blocked."""
     path = hanging("slow")
     data = gather(options(path), {})
     (tmp_path / "new").write_text(ZONE)
@@ -100,7 +98,6 @@ def test_a_file_that_replaces_a_hanging_one_is_served(tmp_path: Path, hanging: C
 
 
 def test_an_included_file_that_hangs(tmp_path: Path, hanging: Callable[[str], Path]) -> None:
-    """The error of the zone has the position of `$INCLUDE`."""
     hanging("included")
     path = tmp_path / "zone"
     path.write_text(f"{ZONE}$INCLUDE included\n")
@@ -128,7 +125,6 @@ def test_large_files_are_errors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     ],
 )
 def test_files_without_a_zone(tmp_path: Path, content: bytes | None, expected: str) -> None:
-    """The error is one line of printable characters."""
     path = tmp_path / "zone"
     if content is None:
         path.mkdir()

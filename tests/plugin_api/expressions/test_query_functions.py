@@ -34,7 +34,6 @@ def test_query_functions(text: str, value: Any, value6: Any) -> None:
 
 
 def test_bufsize_is_at_least_512() -> None:
-    """The query has no EDNS, or a smaller EDNS size."""
     for edns in (None, world.edns(100)):
         assert compile_expression("bufsize()", FUNCTIONS).run(query_functions(world.query("a.", edns=edns))) == 512
 

@@ -53,7 +53,7 @@ class Folder:
         return self.zones()
 
     def zones(self) -> dict[str, str]:
-        """Returns the address of `www` in each listed zone; empty for a zone without content."""
+        """Returns the address of `www` in each listed zone, or an empty text for a zone without content."""
         key = self.options.directories[0].key
         out = {}
         for one in decode(self.data[key]):

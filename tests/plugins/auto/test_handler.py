@@ -159,7 +159,6 @@ def test_transfers_and_notifications() -> None:
 
 
 def test_only_one_worker_notifies() -> None:
-    """Workers other than the first one send no NOTIFY messages."""
     server = Server(first=False)
     server.put("a.org.", "10.0.0.1")
     server.relist("a.org.")

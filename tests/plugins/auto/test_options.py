@@ -37,7 +37,6 @@ def test_the_defaults() -> None:
     ],
 )
 def test_the_name_of_a_zone(words: str, name: str, origin: str | None) -> None:
-    """The template makes the zone from the groups of the pattern."""
     assert directory(f"auto {{\n directory /tmp {words}\n}}").origin(name) == origin
 
 

@@ -21,8 +21,8 @@ SILENCE = rcode_only(Rcode.SERVFAIL, "no other upstream")
 
 
 class Upstreams:
-    """A cache with two upstreams. `first` answers, unless the query avoids it; then `second` answers. With `late`,
-    replies come as coroutines.
+    """A cache with two upstreams. If the query avoids `first`, `second` answers. With `late`, replies come as
+    coroutines.
     """
 
     def __init__(self, text: str = "cache {\n confirm_denials 10m\n}") -> None:
@@ -80,7 +80,6 @@ async def test_another_upstream_has_an_answer(denial: Reply, *, late: bool) -> N
 
 @pytest.mark.parametrize("other", [GONE, EMPTY], ids=["NXDOMAIN", "NODATA"])
 async def test_another_upstream_confirms_the_denial(other: Reply) -> None:
-    """The denial is then cached, and no further query is sent."""
     upstreams = Upstreams()
     await upstreams.known()
     upstreams.first, upstreams.second = GONE, msgspec.structs.replace(other, source="192.0.2.2:53")
@@ -164,7 +163,6 @@ async def test_only_denials_of_upstreams_are_confirmed(reply: Reply) -> None:
 
 
 async def test_the_history_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The name that was queried least recently is removed first."""
     monkeypatch.setattr(denial_confirmation, "MAX_NAMES", 2)
     upstreams = Upstreams()
     await upstreams.known()

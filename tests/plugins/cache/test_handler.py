@@ -75,7 +75,6 @@ def test_the_reply_that_is_stored_is_for_its_own_query(lifetime: float) -> None:
 
 
 def test_a_reply_that_is_not_stored_keeps_its_lifetime() -> None:
-    """A reply for one client class is not cached."""
     cached = Cached(reply=Reply(flags=RD, answer=A, lifetime=60.0, scope=CacheScope.CLIENT_CLASS))
     assert [cached.ask().lifetime, cached.ask().lifetime] == [60, 60]
 
@@ -99,7 +98,6 @@ def test_a_zone_transfer_gets_the_ttl_of_uncached_replies() -> None:
 
 
 def test_caches_an_answer_and_counts_its_ttl_down() -> None:
-    """After the entry has expired, the upstream is queried again."""
     cached = Cached()
     assert cached.ttls() == [60]
     cached.clock.turn(10.5)
@@ -217,8 +215,8 @@ def test_a_query_with_a_client_subnet_is_not_answered_from_the_cache() -> None:
 
 @pytest.mark.parametrize(("scope", "asked"), [(0, 1), (24, 2)], ids=["for everyone", "for one network"])
 def test_a_reply_for_one_network_is_not_cached(scope: int, asked: int) -> None:
-    """*rewrite* has added a client-subnet option to the query. The scope in the reply determines whether it is cached
-    (RFC 7871 §7.3.1).
+    """*rewrite* has added a client-subnet option to the query. The scope in the reply determines whether the reply is
+    cached (RFC 7871 §7.3.1).
     """
     option = OptionCode.CLIENT_SUBNET, bytes((0, 1, 24, scope, 192, 0, 2))
     cached = Cached(reply=Reply(flags=RD | RA, answer=A, edns=Edns(1232, options=(option,))))
@@ -244,7 +242,6 @@ def test_servfail_is_cached_briefly() -> None:
 
 
 def test_different_queries_have_different_entries() -> None:
-    """Type, DO and CD select the entry. Letter case does not."""
     cached = Cached()
     cached.ask()
     cached.ask("A.Example.ORG.")
@@ -263,7 +260,6 @@ def test_ad_is_set_for_queries_with_ad_or_do() -> None:
 
 
 def test_an_answer_from_the_cluster_is_never_cached() -> None:
-    """Its TTL is bounded, and it counts as a hit."""
     cached = Cached("cache 20", CLUSTER)
     for _ in range(2):
         reply = cached.ask("web.d.svc.cluster.local.")
@@ -377,7 +373,6 @@ def test_disable(text: str, reply: Reply, asked: int) -> None:
     "text", ["cache", "cache {\n success 1024\n}", "cache {\n success 50000\n denial 1024\n}", "cache {\n keepttl\n}"]
 )
 def test_a_reload_keeps_the_entries(text: str) -> None:
-    """If the new capacity is smaller, the newest entries stay."""
     cached = Cached("cache {\n success 5000\n}")
     names = [f"n{number}.example.org." for number in range(2000)]
     for name in names:
@@ -410,7 +405,6 @@ def test_a_reload_applies_new_bounds_to_entries() -> None:
 
 
 def test_a_reload_with_a_short_time_for_denials_keeps_errors() -> None:
-    """The limit for denials does not apply to stored errors."""
     cached = Cached(reply=Reply(rcode=Rcode.SERVFAIL))
     cached.ask()
     cached.reload("cache {\n denial 10000 1 0\n}")

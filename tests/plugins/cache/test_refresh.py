@@ -123,7 +123,6 @@ async def test_one_refresh_at_a_time(stale: Cached) -> None:
     ids=lambda r: str(r.rcode),
 )
 async def test_a_refresh_that_fails_leaves_the_entry(stale: Cached, reply: Reply) -> None:
-    """The next query starts another refresh."""
     stale.upstream.reply = reply
     for _ in range(2):
         assert await stale.summary() == "NOERROR 1/0"
@@ -140,7 +139,6 @@ async def test_a_denial_replaces_an_answer(stale: Cached) -> None:
 
 
 async def test_an_answer_replaces_a_denial() -> None:
-    """After the refresh, the expired denial is no longer served."""
     cached = Cached("serve_stale 1h")
     cached.upstream.reply = GONE
     await cached.ask()
@@ -198,8 +196,6 @@ async def test_refreshes_are_bounded(stale: Cached, monkeypatch: pytest.MonkeyPa
 
 
 async def test_a_refresh_that_raises_is_logged(stale: Cached, caplog: pytest.LogCaptureFixture) -> None:
-    """The next query starts another refresh."""
-
     def broken(_: Query) -> Answer:
         raise ValueError("broken")
 
@@ -223,7 +219,6 @@ async def test_a_change_of_a_dependency_ends_a_stale_entry() -> None:
 
 
 async def test_an_answer_from_the_cluster_replaces_a_stale_entry(stale: Cached) -> None:
-    """The stale entry is removed. The cluster's answer is not cached."""
     stale.upstream.reply = Reply(answer=NEW.answer, lifetime=UNTIL_CHANGED, dependencies=(("service", "d", "web"),))
     await stale.ask()
     await settle()
@@ -373,7 +368,6 @@ async def test_prefer_positive_serves_an_old_answer_before_a_denial() -> None:
 
 
 async def test_prefer_positive_keeps_an_answer_after_an_empty_reply() -> None:
-    """The empty reply has no SOA record."""
     cached = Cached("serve_stale 1h", "serve_stale_policy prefer_positive")
     await cached.ask()
     cached.clock.turn(61)
@@ -417,7 +411,6 @@ async def test_hits_are_counted_until_they_are_enough_for_a_prefetch() -> None:
 
 
 async def test_a_gap_between_two_hits_resets_the_count() -> None:
-    """The option `prefetch` states the longest permitted gap."""
     cached = Cached("prefetch 2 10s 50%")
     await cached.ask()
     await cached.ask()
@@ -429,7 +422,6 @@ async def test_a_gap_between_two_hits_resets_the_count() -> None:
 
 
 async def test_a_failed_refresh_leaves_the_answer() -> None:
-    """The cached SERVFAIL does not hide the cached answer."""
     cached = Cached("prefetch 1 1m 90%")
     await cached.ask()
     cached.upstream.reply = FAILED

@@ -25,7 +25,6 @@ def test_capacity(size: int, entries: int) -> None:
 
 
 def test_the_oldest_entry_without_a_hit_is_evicted() -> None:
-    """The eviction is counted."""
     evicted: list[int] = []
     store = Store(1, MemoryBudget(lambda: 1 << 30), lambda: evicted.append(1))
     for number in range(1024):
@@ -52,7 +51,6 @@ def test_a_flood_of_names_leaves_reused_entries() -> None:
 
 
 def test_the_least_recently_used_entry_is_evicted() -> None:
-    """This is the rule if few entries have had no hit."""
     store = Store(1, MemoryBudget(lambda: 1 << 30), lambda: None)
     for number in range(1024):
         store.put(key(number), Entry(Reply(), 0.0, 5))
@@ -111,7 +109,6 @@ def test_a_flood_of_large_answers_does_not_grow_the_store() -> None:
 
 
 def test_a_very_large_reply_is_not_stored() -> None:
-    """The previous entry for the same key is removed."""
     store = Store(1, MemoryBudget(lambda: 1 << 30), lambda: None)
     store.put(key(1), Entry(text(10), 0.0, 5))
     store.put(key(1), Entry(text(LARGEST), 0.0, 5))

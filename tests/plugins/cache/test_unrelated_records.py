@@ -224,7 +224,6 @@ def test_malformed_rdata_names_nothing(rtype: str, rdata: bytes) -> None:
 
 
 def test_replies_of_plugins_are_kept_whole() -> None:
-    """A reply of a plugin such as *template* is not filtered."""
     reply = Reply(answer=world.records(A, EVIL), additional=world.records(EVIL), lifetime=UNTIL_CHANGED)
     assert without_unrelated_records(world.query("a.example.org."), reply) is reply
 
@@ -234,7 +233,6 @@ LINES = record_lines("A 10.0.0.1", "AAAA ::1", "CNAME a.example.net.", "CNAME b.
 
 @given(answer=LINES, authority=LINES, additional=LINES)
 def test_the_kept_records_give_the_same_answer(answer: list[str], authority: list[str], additional: list[str]) -> None:
-    """A second removal changes nothing."""
     query = world.query("a.example.org.")
     records = [world.records(*lines) if lines else () for lines in (answer, authority, additional)]
     whole = Reply(answer=records[0], authority=records[1], additional=records[2])

@@ -722,7 +722,6 @@ def test_a_zone_that_has_not_been_read_is_servfail() -> None:
 
 
 def test_a_changed_zone_is_served_immediately() -> None:
-    """Replies that depend on the old zone are invalidated."""
     server = Server()
     server.change(ZONE.replace("10.0.0.3", "10.0.0.33"))
     assert world.shown(server.ask("www.example.org.").answer) == ["www.example.org. 60 IN A 10.0.0.33"]
@@ -743,7 +742,6 @@ def test_whole_zone() -> None:
 
 
 def test_a_client_with_the_current_serial_gets_only_the_soa_record() -> None:
-    """With another serial, the client gets the whole zone."""
     plugin = Server().plugin
     zone = names.from_text("example.org.")
     current, other = plugin.transfer(zone, 7), plugin.transfer(zone, 8)
@@ -754,7 +752,6 @@ def test_a_client_with_the_current_serial_gets_only_the_soa_record() -> None:
 
 
 def test_a_zone_that_is_not_loaded_is_not_transferred() -> None:
-    """The transfer raises UnavailableError."""
     with pytest.raises(UnavailableError, match=r"zone example\.org\. is not loaded"):
         Server(text=None).plugin.transfer(names.from_text("example.org."), 0)
 

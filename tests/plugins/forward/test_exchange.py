@@ -68,7 +68,6 @@ async def test_failover(upstream: ScriptedUpstream, other: ScriptedUpstream, rco
 async def test_an_error_without_a_question_section_is_an_answer(
     upstream: ScriptedUpstream, protocol: Literal["udp", "tcp"], edns: Edns | None
 ) -> None:
-    """The error causes no health check and no second query."""
     forwarding = Forwarding(upstream)
     for number, rcode in enumerate((Rcode.FORMERR, Rcode.NOTIMP, Rcode.SERVFAIL, Rcode.REFUSED), 1):
         upstream.respond = header_alone(rcode)
@@ -116,7 +115,6 @@ async def test_an_error_with_an_opt_record_is_an_answer(upstream: ScriptedUpstre
 async def test_failover_after_an_error_without_a_question_section(
     upstream: ScriptedUpstream, other: ScriptedUpstream
 ) -> None:
-    """The error is SERVFAIL or REFUSED."""
     forwarding = Forwarding(upstream, other)
     for rcode in (Rcode.SERVFAIL, Rcode.REFUSED):
         upstream.respond = header_alone(rcode)
@@ -176,7 +174,7 @@ async def make_fast(forwarding: Forwarding) -> None:
 async def test_a_second_upstream_is_queried_if_the_first_is_slower_than_usual(
     upstream: ScriptedUpstream, other: ScriptedUpstream
 ) -> None:
-    """This is long before the first upstream counts as silent. The first reply is used."""
+    """The second query is sent long before the first upstream counts as silent."""
     forwarding = Forwarding(upstream, other, body=TURNS)
     await make_fast(forwarding)
     forwarding.clock.turn(1.0)
@@ -314,7 +312,6 @@ async def test_all_known_to_be_silent(upstream: ScriptedUpstream, other: Scripte
 async def test_many_queries_while_no_upstream_is_usable(
     upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """At most `MAX_LAST_RESORTS` queries are sent. Others fail immediately."""
     monkeypatch.setattr("svcdns.plugins.forward.upstream_group.MAX_LAST_RESORTS", 2)
     upstream.respond = silence
     forwarding = Forwarding(upstream)
@@ -347,7 +344,6 @@ async def test_all_refused(upstream: ScriptedUpstream, other: ScriptedUpstream) 
 
 
 async def test_no_more_attempts_than_allowed(upstream: ScriptedUpstream, other: ScriptedUpstream) -> None:
-    """`max_connect_attempts` includes attempts that are still open."""
     upstream.respond = silence
     forwarding = Forwarding(upstream, other, body="policy sequential\nmax_connect_attempts 1")
     asking = forwarding.asking()

@@ -96,7 +96,6 @@ async def test_the_last_rule_returns_its_reply(upstream: ScriptedUpstream) -> No
 
 
 async def test_upstreams_that_control_found(upstream: ScriptedUpstream) -> None:
-    """Control has resolved the addresses of the upstreams."""
     content = gather(world.options("forward", f"forward . localhost:{upstream.port}"), {})
     options = world.options("forward", f"forward . localhost:{upstream.port}")
     plugin = Forward(options, world.environment(clock=monotonic, data=lambda _plugin, key: content[key]))
@@ -175,7 +174,6 @@ async def test_prefer_udp_retries_over_tcp_itself(upstream: ScriptedUpstream) ->
 
 
 async def test_force_tcp_keeps_its_connection(upstream: ScriptedUpstream) -> None:
-    """The second query uses the connection of the first."""
     forwarding = Forwarding(upstream, body="force_tcp")
     await forwarding.ask()
     await forwarding.ask("b.example.org.")
@@ -195,7 +193,6 @@ async def test_a_connection_that_the_upstream_closed_is_replaced(upstream: Scrip
 
 
 async def test_identical_queries_share_one_exchange(upstream: ScriptedUpstream) -> None:
-    """Letter case does not matter."""
     forwarding = Forwarding(upstream)
     names = ["a.example.org.", "A.EXAMPLE.org.", "a.example.org."]
     replies = await asyncio.gather(*(forwarding.ask(name) for name in names), forwarding.ask("b.example.org."))

@@ -91,8 +91,8 @@ def test_what_is_counted(options: str, answer: list[str], counted: list[str]) ->
 
 @pytest.mark.parametrize(("source", "zones"), [("example.org", "."), (".", "example.org."), (".", "org.")])
 def test_names_of_explicit_zones(source: str, zones: str) -> None:
-    """If FROM or the server block names the zone, its aliases may lead into the cluster, and its addresses may be
-    private.
+    """A zone is explicit if FROM or the server block names it. Its aliases may lead into the cluster, and its addresses
+    may be private.
     """
     assert Guarded("rebind block private", source, zones).screened([INSIDE]) == ([INSIDE], [], [])
     assert Guarded("rebind block private", source, zones).screened([PRIVATE]) == ([PRIVATE], [], [])

@@ -81,7 +81,6 @@ async def test_forms_of_upstreams_over_tls(tmp_path: Path, secure: ScriptedUpstr
 
 
 async def test_a_wrong_certificate_never_leads_to_unencrypted_queries(tmp_path: Path, secure: ScriptedUpstream) -> None:
-    """The reply is SERVFAIL, and no query is sent."""
     made = forwarding(tmp_path, secure, place="tls://127.0.0.1%other.test:{}")
     reply = await made.ask()
     assert reply.rcode == Rcode.SERVFAIL
@@ -114,7 +113,6 @@ async def test_the_next_upstream_answers_for_one_that_hangs_in_the_handshake(
 
 
 async def test_health_checks_go_over_tls(tmp_path: Path, secure: ScriptedUpstream) -> None:
-    """A health check with a reply makes the upstream usable again."""
     made = forwarding(tmp_path, secure)
     (upstream,) = made.servers
     for _ in range(3):
@@ -127,7 +125,6 @@ async def test_health_checks_go_over_tls(tmp_path: Path, secure: ScriptedUpstrea
 
 
 async def test_changed_authorities_are_for_new_connections(tmp_path: Path, secure: ScriptedUpstream) -> None:
-    """Open connections stay open."""
     made = forwarding(tmp_path, secure)
     assert (await made.ask()).rcode == Rcode.NOERROR
     ((key, take),) = made.kept["listeners"].items()
@@ -180,7 +177,6 @@ def test_files_are_gathered(tmp_path: Path, caplog: pytest.LogCaptureFixture) ->
 
 
 def test_files_that_cannot_be_used_end_the_start(tmp_path: Path) -> None:
-    """The error has the position of the directive."""
     options = world.options("forward", f"forward . tls://::1 {{\n tls {tmp_path}/none\n}}")
     with pytest.raises(CorefileError, match=r"Corefile:2:1 .*plugin/forward: open .*/none: no such file"):
         gather(options, {})

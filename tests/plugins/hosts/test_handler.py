@@ -169,7 +169,6 @@ def test_the_file_comes_before_the_corefile(file: Path) -> None:
 
 
 def test_a_change_of_the_file_invalidates_its_replies(file: Path) -> None:
-    """The metrics are updated, too."""
     hosts = Server(f"hosts {file} {{\n10.0.0.1 box.example.org\n}}")
     before = world.counted(hosts.counters)
     assert before["coredns_hosts_entries", str(file)] == 6 + 2

@@ -104,7 +104,6 @@ def test_nonexistent_reverse_names(name: str, rtype: str) -> None:
 
 
 def test_reverse_names_in_hidden_namespaces() -> None:
-    """The option `namespaces` hides the addresses of Services in other namespaces."""
     name = "9.2.0.192.in-addr.arpa."
     assert world.summary(ask(plugin(kubernetes="namespaces d"), name, "PTR"))[0] == "NXDOMAIN"
     assert world.summary(ask(plugin(kubernetes="namespaces d"), "1.2.0.192.in-addr.arpa.", "PTR"))[0] == "NOERROR"
@@ -169,7 +168,6 @@ def test_a_nonexistent_hostname_is_a_cname() -> None:
 
 
 def test_a_hostname_is_the_target_of_srv_records() -> None:
-    """The addresses of the hostname are in the additional section."""
     reply = ask(plugin(), "lb.d.ext.test.", "SRV", elsewhere=ELSEWHERE)
     assert world.summary(reply) == [
         "NOERROR",
@@ -180,8 +178,6 @@ def test_a_hostname_is_the_target_of_srv_records() -> None:
 
 
 async def test_a_hostname_with_a_deferred_answer() -> None:
-    """If the target's answer comes later, the reply comes later, too."""
-
     async def later() -> Reply:
         return ELSEWHERE
 

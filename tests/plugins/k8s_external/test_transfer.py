@@ -137,7 +137,6 @@ def test_only_the_zone_itself_is_transferred() -> None:
 
 @pytest.mark.parametrize(("serial", "whole"), [(0, True), (6, True), (7, False), (8, False)])
 def test_a_serial_that_is_not_older_gets_only_the_soa_record(serial: int, *, whole: bool) -> None:
-    """The client's serial is compared with the serial of external zones."""
     found = index(*OBJECTS)
     found.apply(Serials(9, 9, 7))
     offer = offered(plugin(found=found), serial)

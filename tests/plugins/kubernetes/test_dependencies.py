@@ -65,7 +65,6 @@ def reply_now(handler: Kubernetes, name: str, rtype: str) -> Reply:
 @settings(max_examples=120, deadline=None)
 @given(OPTIONS, st.lists(CHANGES, max_size=12), st.lists(CHANGES, min_size=1, max_size=6))
 def test_replies_with_unchanged_dependencies_are_right(options: str, before: list[Change], after: list[Change]) -> None:
-    """The changes are random."""
     index = Index((Kind.SERVICE, Kind.ENDPOINT_SLICE))
     handler = plugin(
         options,

@@ -242,8 +242,6 @@ def test_external_name_outside_the_zone(outside: Reply, expected: list[str]) -> 
 
 
 async def test_external_name_with_a_deferred_answer() -> None:
-    """If the target's answer is deferred, the reply is deferred, too."""
-
     async def later() -> Reply:
         return Reply(answer=world.records("www.example.com. 20 IN A 192.0.2.7"))
 

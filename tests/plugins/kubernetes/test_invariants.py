@@ -101,7 +101,6 @@ def test_addresses_have_reverse_names(options: str, seed: int) -> None:
 @given(seed=seeds)
 @few
 def test_srv_targets_have_their_additional_addresses(options: str, seed: int) -> None:
-    """The additional section has no owner that is not a target."""
     handler, rng = serving(seed, options)
     for name in chosen(handler, rng):
         reply = ask(handler, name, "SRV")
@@ -119,7 +118,7 @@ def test_srv_targets_have_their_additional_addresses(options: str, seed: int) ->
 @given(seed=seeds)
 @few
 def test_no_name_exists_below_a_nonexistent_name(options: str, seed: int) -> None:
-    """This is the rule of RFC 8020. As in CoreDNS, names may exist one label left of a Service, below `dns`, and below
+    """RFC 8020 states the rule. As in CoreDNS, names may exist one label left of a Service, below `dns`, and below
     `_zone`.
     """
     handler, rng = serving(seed, options)
@@ -150,7 +149,6 @@ def is_import_without_ports(handler: Kubernetes, name: str) -> bool:
 @given(seed=seeds)
 @few
 def test_answers_depend_on_the_state_alone(options: str, seed: int) -> None:
-    """Earlier objects, and the order of changes, do not affect answers."""
     rng = Random(seed)
     state = clusters.cluster(rng)
     history: list[Put | Gone] = []

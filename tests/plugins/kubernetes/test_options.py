@@ -116,7 +116,7 @@ def test_rejected_directives(body: str, message: str) -> None:
 
 
 def test_at_least_one_zone_is_not_a_reverse_zone() -> None:
-    """PTR records point into such a zone."""
+    """PTR records point into a zone that is not a reverse zone."""
     with pytest.raises(CorefileError, match="non-reverse zone name must be used"):
         read("", "10.in-addr.arpa")
 

@@ -1,4 +1,4 @@
-"""Replies from stale data: the API server has not confirmed it for `stale_after` (RFC 8914 §4.4)."""
+"""Replies from stale data, which the API server has not confirmed for `stale_after` (RFC 8914 §4.4)."""
 
 from __future__ import annotations
 

@@ -125,7 +125,6 @@ def test_services_are_ordered_by_name() -> None:
 
 
 def test_hidden_namespaces_are_not_transferred() -> None:
-    """The option `namespaces` does not name the namespace."""
     services = [Service(ns, "a", external_name="x") for ns in ("c", "d")]
     assert [line.split()[0] for line in zone(Namespace("c"), *services, options="namespaces c")] == [
         "a.c.svc.cluster.local."
@@ -176,7 +175,6 @@ def test_any_name_of_a_zone_has_a_transfer(name: str, owner: str) -> None:
 
 
 def test_other_zones_are_not_transferred() -> None:
-    """The parent of the cluster zone is not offered."""
     assert plugin().transfer(names.from_text("local."), 0) is None
 
 
@@ -217,7 +215,6 @@ def test_multicluster(objects: list[ClusterObject], expected: list[str]) -> None
 
 
 def test_a_current_serial_gets_the_soa_alone() -> None:
-    """Each kind of zone has its own serial."""
     found = index(NS)
     found.apply(Serials(5, 6, 7))
     handler = plugin("", found, BOTH)
@@ -253,6 +250,5 @@ def test_a_transfer_is_a_consistent_copy() -> None:
 
 
 def test_no_transfer_before_the_first_list() -> None:
-    """The transfer raises UnavailableError."""
     with pytest.raises(UnavailableError, match="not been listed"):
         plugin(found=index(NS, synced=False)).transfer(names.from_text("cluster.local."), 0)

@@ -37,7 +37,6 @@ def test_each_variant_is_the_same_set(count: int, most: int, seed: int) -> None:
 
 @given(st.integers(1, 40), st.integers())
 def test_each_address_comes_first_equally_often(count: int, seed: int) -> None:
-    """With as many variants as addresses, each address is first once."""
     first = Counter(variant.answer[1] for variant in rotations(addresses(count), count, seed))
     assert (set(first.values()), len(first)) == ({1}, count)
 
@@ -79,7 +78,6 @@ def test_weighted_variants_have_each_address_first_by_its_share(weights: list[in
 
 
 def test_sections_without_addresses_stay() -> None:
-    """A section with a single address is not changed, either."""
     reply = Reply(
         answer=world.records("a. 5 IN SRV 0 0 1 b.", "a. 5 IN CNAME b."), additional=world.records("b. 5 IN A 10.0.0.1")
     )

@@ -137,7 +137,6 @@ def test_rules_are_undone_in_reverse_order() -> None:
 
 
 def test_codes_of_local_rules_are_echoed() -> None:
-    """Option codes of other rules are not copied into replies."""
     block = world.block(
         "rewrite edns0 local set 0xffee x\nrewrite edns0 subnet set 24 56\nrewrite edns0 local unset 9", "rewrite"
     )

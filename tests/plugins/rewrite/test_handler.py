@@ -285,7 +285,6 @@ class TestCname:
         assert asyncio.run(run()) == ["NOERROR", "a. 5 IN CNAME new.z.", "new.z. 5 IN A 10.0.0.9"]
 
     def test_keeps_the_cname_records_before_it(self) -> None:
-        """The records after the matching CNAME record are replaced."""
         answer, _ = self.run("cname older.z new.z", Reply())
         assert world.summary(world.now(answer)) == ["NOERROR", "a. 5 IN CNAME old.z.", "old.z. 5 IN CNAME new.z."]
 

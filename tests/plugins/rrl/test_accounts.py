@@ -62,7 +62,6 @@ def test_slip(ratio: int, expected: list[Verdict]) -> None:
 
 @pytest.mark.parametrize("size", [0, MIN_ACCOUNTS, 5000, 100_000])
 def test_the_memory_is_bounded(size: int) -> None:
-    """Before the first reply, the table uses no memory."""
     accounts, rng = Accounts(size, 15, 2), random.Random(1)
     assert accounts.octets == 0
     for number in range(20_000):

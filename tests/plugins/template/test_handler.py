@@ -92,7 +92,6 @@ def test_conditions(lines: str, rcode: str) -> None:
 
 
 def test_a_rule_that_falls_through() -> None:
-    """The next *template* rule is tried."""
     text = "template IN A {\n match ^b\n fallthrough\n}\ntemplate ANY ANY {\n rcode NXDOMAIN\n}\ntemplate IN A {\n rcode REFUSED\n}"
     assert summary(text) == ["NXDOMAIN"]
 
@@ -216,8 +215,6 @@ class TestCname:
         assert (reply.flags & TC, reply.lifetime, reply.dependencies) == (TC, 5.0, (("b",),))
 
     def test_waits_for_a_deferred_answer(self) -> None:
-        """If the target's answer is deferred, the reply is deferred, too."""
-
         async def later() -> Reply:
             await asyncio.sleep(0)
             return self.FOUND

@@ -130,14 +130,12 @@ def test_queries_without_a_transfer(fields: dict[str, Any], expected: Reply) -> 
     ],
 )
 def test_clients_of_to_get_the_zone(to: str, client: str, *, allowed: bool) -> None:
-    """Clients that are not in `to` are refused."""
     reply = ask(plugin(f"transfer example.org {{\n to {to}\n}}"), client=msgspec.structs.replace(TCP, address=client))
     assert (reply.stream is not None) == allowed
     assert allowed or reply == Reply(rcode=Rcode.REFUSED, flags=RD)
 
 
 def test_the_longest_zone_decides() -> None:
-    """The order of the rules does not matter."""
     rules = "transfer . {\n to *\n}\ntransfer example.org {\n to 192.0.2.9\n}\ntransfer org {\n to *\n}"
     assert ask(plugin(rules)).rcode == Rcode.REFUSED
 

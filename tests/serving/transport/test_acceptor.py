@@ -76,7 +76,7 @@ async def test_a_connection_does_not_wait_for_those_of_another_client(monkeypatc
 
 
 async def test_starting_takes_a_slice_of_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In one iteration of the event loop, connections are started until the slice ends; the others follow."""
+    """Connections that do not fit into a time slice are started in the next iteration of the event loop."""
     started = Started()
     with accepting(started, ["127.0.0.2"] * 5) as acceptor:
         monkeypatch.setattr(module, "SLICE", 10.0)

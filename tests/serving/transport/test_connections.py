@@ -43,7 +43,6 @@ async def test_a_connection_is_closed_after_a_reply() -> None:
 
 
 async def test_a_connection_with_pipelined_queries_is_closed_when_it_is_idle(monkeypatch: pytest.MonkeyPatch) -> None:
-    """After `hurry`, the connection is closed after its next reply."""
     monkeypatch.setattr(tcp, "IDLE_CLOSE", 60.0)
     connections = TcpConnections()
     async with served(ResponderSetup("tcp"), connections) as connect:

@@ -119,7 +119,7 @@ async def test_the_share_rises_again_and_the_filter_ends(setup: Setup) -> None:
     ids=["not filled", "shrinks by itself", "one client", "equal clients", "hardly any packets"],
 )
 async def test_no_filter(setup: Setup, used: list[int], packets: dict[bytes, int]) -> None:
-    """There is no filter without a lasting backlog, or if no client is much busier than the others."""
+    """The guard adds a filter only for a lasting backlog, and only if some clients are much busier than the others."""
     await setup.steps(used, packets)
     assert not any(setup.filters)
     setup.guard.stop()

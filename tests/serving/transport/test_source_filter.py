@@ -55,7 +55,6 @@ def test_the_filter_passes_the_stated_share_of_packets(server: socket.socket) ->
 
 
 def test_only_packets_of_the_filters_clients_are_dropped(server: socket.socket) -> None:
-    """The filter has as many clients as are permitted."""
     source, client = sources(server)
     others = {bytes((10, *n.to_bytes(len(client) - 1, "big"))): 0.0 for n in range(source_filter.MAX_CLIENTS - 1)}
     source_filter.attach(server, others)

@@ -282,7 +282,7 @@ async def test_a_drain_closes_idle_connections_and_waits_for_others() -> None:
 
 
 async def test_a_client_that_does_not_read_is_not_read() -> None:
-    """Its queries stay in its socket, so that the worker's memory is bounded."""
+    """The client's queries stay in its socket, so that the worker's memory is bounded."""
     place, connections = ResponderSetup("tcp"), TcpConnections()
     async with served(place, connections) as connect:
         greedy, other = await connect(), await connect()

@@ -97,7 +97,6 @@ async def test_queries_over_tls() -> None:
 
 
 async def test_a_session_is_resumed() -> None:
-    """The client uses the session ticket of its previous connection."""
     context = authority().client()
     async with served() as world:
         for _ in range(2):
@@ -131,7 +130,6 @@ async def test_an_idle_client() -> None:
 
 
 async def test_a_handshake_has_the_timeout_of_a_first_query() -> None:
-    """The connection is counted as a failed handshake."""
     async with served(timeouts=Timeouts(0.05, 60, 60)) as world:
         client = await world.connect(ssl=None, server_hostname=None)
         assert await client.ended()
@@ -170,7 +168,6 @@ async def test_the_client_with_the_most_handshakes_loses_its_oldest() -> None:
 
 
 async def test_connections_are_bounded_together_with_those_of_tcp() -> None:
-    """The limit of TCP connections includes TLS connections in a handshake."""
     async with served(TcpConnections(2)) as world:
         client = await world.connect()
         client.send(1)
@@ -225,7 +222,6 @@ async def test_a_query_that_has_arrived_is_answered(step: str) -> None:
 
 
 async def test_a_limited_number_of_queries() -> None:
-    """After the last permitted reply, the connection is closed."""
     async with served(timeouts=Timeouts(60, 60, 60, 2)) as world:
         client = await world.connect()
         client.send(1, 2, 3)
@@ -286,7 +282,6 @@ def test_a_new_certificate_is_a_new_context() -> None:
 
 
 def test_a_certificate_that_cannot_be_served(caplog: pytest.LogCaptureFixture) -> None:
-    """The failure is logged, and the previous certificate stays in use."""
     counters = Counters()
     certificates = Certificates(counters, lambda: None)
     certificates.take("key", payload(pair()))

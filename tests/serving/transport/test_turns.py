@@ -36,7 +36,6 @@ async def test_clients_take_turns() -> None:
 
 
 async def test_other_work_runs_between_turns(monkeypatch: pytest.MonkeyPatch) -> None:
-    """After SLICE seconds of turns, the event loop does other work."""
     monkeypatch.setattr(turns, "SLICE", 1e-9)
     order: list[str] = []
     waiting = Turns()

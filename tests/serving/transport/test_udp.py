@@ -129,7 +129,6 @@ async def test_the_socket_is_read_between_slices(monkeypatch: pytest.MonkeyPatch
 
 
 def test_replies_over_the_rate_limit_are_not_sent(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The other stored replies of the batch are sent."""
     served = Served()
     served.place.listener.limiter = limiter = unlimited()
     served.place.listener.routes[b"\0"] = replace(served.place.listener.routes[b"\0"], limiter=limiter)
@@ -199,7 +198,7 @@ async def test_a_flood_does_not_delay_other_clients(monkeypatch: pytest.MonkeyPa
 
 
 def test_a_batch_is_bounded(served: Served) -> None:
-    """One call reads at most `SLOTS` packets, so that other work can run."""
+    """A call reads at most `SLOTS` packets, so that other work can run."""
     served.send(*[query(ident) for ident in range(SLOTS + 10)])
     served.reader.drain()
     assert len(served.received()) == SLOTS
@@ -226,7 +225,6 @@ def test_a_reply_is_no_query(served: Served) -> None:
 
 
 def test_an_invalid_reply_is_made_anew(served: Served) -> None:
-    """After an invalidation, the next query goes through the chain again."""
     for ident in range(4):
         served.send(query(ident))
         served.reader.drain()

@@ -95,7 +95,6 @@ def test_replies_go_to_the_sender(ends: Ends, asked: str) -> None:
 
 @pytest.mark.parametrize("host", ["0.0.0.0"])
 def test_a_batch_is_bounded(ends: Ends) -> None:
-    """A batch has at most `SLOTS` packets. Long packets are truncated."""
     assert ends.batch.receive() == 0
     ends.send("127.0.0.1", *[b"%d" % n for n in range(SLOTS + 3)], bytes(5000))
     assert ends.batch.receive() == SLOTS

@@ -28,7 +28,7 @@ def content(reader: ChunkReader, *pieces: bytes) -> bytes:
     ids=["plain", "extension and trailer", "line feeds"],
 )
 def test_a_body_is_read_to_its_end(body: bytes) -> None:
-    """The content is what the chunks have; extensions and trailers are left out."""
+    """The content is that of the chunks. Extensions and trailers are left out."""
     reader = ChunkReader()
     assert content(reader, body) == b"abc"
     assert reader.ended
@@ -62,6 +62,5 @@ def by_h11(body: bytes) -> bytes:
     ids=["no number", "empty", "negative", "underscore", "no end of line", "too many digits", "a line without an end"],
 )
 def test_other_octets_are_an_error(body: bytes) -> None:
-    """Octets that are no chunked body raise ChunkError."""
     with pytest.raises(ChunkError):
         content(ChunkReader(), body)

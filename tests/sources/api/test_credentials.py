@@ -188,7 +188,6 @@ async def test_the_origin_has_the_address_and_the_ca(tmp_path: Path) -> None:
 
 
 async def test_not_inside_a_pod(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The error names the options for use outside a cluster."""
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
     with pytest.raises(SourceError, match=r"unable to load in-cluster configuration.*outside a cluster use kubeconfig"):
         await access(WatchOptions())
@@ -215,7 +214,6 @@ async def test_an_endpoint(endpoint: str, url: str) -> None:
     ],
 )
 async def test_a_kubeconfig_that_is_wrong(tmp_path: Path, text: str, error: str) -> None:
-    """The error is one line with the path."""
     path = tmp_path / "kubeconfig"
     path.write_text(text)
     with pytest.raises(SourceError) as raised:
@@ -226,7 +224,6 @@ async def test_a_kubeconfig_that_is_wrong(tmp_path: Path, text: str, error: str)
 
 
 async def test_an_authority_in_a_kubeconfig_that_is_no_certificate(tmp_path: Path) -> None:
-    """The error names no temporary file."""
     data = {"certificate-authority-data": base64.b64encode(b"text").decode(), "server": "https://127.0.0.1:1"}
     with pytest.raises(SourceError, match=r"^tls: cannot use data of the kubeconfig: \[X509"):
         await access(WatchOptions(kubeconfig=kubeconfig(tmp_path, {"token": "t"}, **data)))

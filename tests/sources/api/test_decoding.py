@@ -184,6 +184,5 @@ def test_trigger_time(text: str | None, seconds: float) -> None:
 
 @pytest.mark.parametrize("text", ["", "yesterday", "2026-01-02T03:04:05"])
 def test_a_trigger_time_that_cannot_be_read(text: str) -> None:
-    """ValueError is raised."""
     with pytest.raises(ValueError, match=r"time zone|format"):
         decoding.trigger_time({decoding.TRIGGER_TIME_ANNOTATION: text})

@@ -94,7 +94,7 @@ async def test_a_request(session: Session) -> None:
 
 
 async def test_user_and_password_of_a_url(session: Session) -> None:
-    """They are sent as basic credentials, and not in the Host field."""
+    """User and password are sent as basic credentials, and not in the Host field."""
     async with scripted(OK) as server:
         await get(session, Target(f"http://us%65r:word@127.0.0.1:{server.port}/"))
     assert "Authorization: Basic dXNlcjp3b3Jk\r\n" in server.requests[0]
@@ -346,7 +346,6 @@ async def test_a_proxy_for_https(session: Session, tls: tuple[Authority, ssl.SSL
 
 
 async def test_a_proxy_that_refuses(session: Session) -> None:
-    """The error has the status that the proxy sent."""
     async with scripted(b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n") as proxy:
         with pytest.raises(ResponseError, match=r"refuses a connection to api\.test:443: 407 Proxy"):
             await get(session, Target("https://api.test", proxy=f"http://127.0.0.1:{proxy.port}"))
@@ -382,7 +381,7 @@ CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 )
 @pytest.mark.parametrize("slow", [False, True], ids=["at once", "with work"])
 async def test_following_a_body(session: Session, response: bytes, body: bytes, *, slow: bool) -> None:
-    """A body is followed to its end; after each piece that causes work, the next one waits until the work is done."""
+    """If a piece of the body causes work, the next piece is read after the work is done."""
     found: list[bytes] = []
     working = 0
 
@@ -415,7 +414,9 @@ async def test_following_a_body(session: Session, response: bytes, body: bytes, 
     ],
 )
 async def test_a_followed_body_fails(session: Session, response: bytes, error: type[Exception]) -> None:
-    """An end, octets that are no chunk, and silence are errors; what came before has been passed on."""
+    """The end of the connection, octets that are no chunk, and silence are errors. Earlier pieces have
+    been passed on.
+    """
     found: list[bytes] = []
     async with (
         scripted(response) as server,

@@ -65,7 +65,6 @@ async def test_certificates_in_the_kubeconfig_leave_no_file(tmp_path: Path, monk
 
 
 async def test_an_error_is_one_line(tmp_path: Path) -> None:
-    """The line has the name of the kubeconfig."""
     with pytest.raises(SourceError, match=r"kubeconfig: .*config: .*other") as raised:
         await load(kubeconfig(tmp_path, {"server": "http://a"}, {}), "other")
     assert "\n" not in str(raised.value)

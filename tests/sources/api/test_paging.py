@@ -23,7 +23,6 @@ def test_pages_grow_up_to_a_bound(octets_each: int, limits: list[int]) -> None:
 
 
 def test_after_a_failure_a_page_has_one_object() -> None:
-    """Such a request costs the server little."""
     limit = PageLimit()
     limit.took(1000)
     assert not limit.cheap
@@ -33,7 +32,6 @@ def test_after_a_failure_a_page_has_one_object() -> None:
 
 
 def test_lines_do_not_depend_on_the_chunks() -> None:
-    """Empty lines are ignored."""
     octets = b"one\ntwo\n\nthree\n"
     for size in range(1, len(octets) + 1):
         splitter = LineSplitter()

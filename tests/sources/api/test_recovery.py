@@ -31,7 +31,6 @@ def api() -> Iterator[ApiDouble]:
 
 
 async def test_a_cut_watch_goes_on_from_its_version(api: ApiDouble, caplog: pytest.LogCaptureFixture) -> None:
-    """No list is requested, and no line is logged."""
     async with watching(api, caplog) as followed:
         api.put(DB)
         await followed.until(lambda: "+db" in followed.events())
@@ -65,7 +64,6 @@ async def test_410_lists_again_without_a_gap(
 
 
 async def test_an_expired_page_starts_the_list_again(api: ApiDouble, caplog: pytest.LogCaptureFixture) -> None:
-    """The reflector sends Begin again."""
     api.fail(SERVICES, None, Fault(410, "the provided continue parameter is too old"))
     async with following(Followed(api, caplog)) as followed:
         await followed.until_listed()
@@ -132,7 +130,6 @@ async def test_a_list_waits_for_a_page_of_one_object(api: ApiDouble, caplog: pyt
 
 
 async def test_full_pages_that_fail_are_tried_after_growing_delays(caplog: pytest.LogCaptureFixture) -> None:
-    """Pages of one object succeed in this test."""
     with ApiDouble([service(f"s{number}") for number in range(40)]) as api:
         api.fail(SERVICES, *[None, Fault(500, "too much")] * 6)
         async with following(Followed(api, caplog)) as followed:
@@ -159,7 +156,6 @@ async def test_a_retry_after_is_waited_for(
 
 
 async def test_an_outage_and_its_end_are_logged_once(api: ApiDouble, caplog: pytest.LogCaptureFixture) -> None:
-    """Each kind logs at most one line."""
     for path in (SERVICES, NAMESPACES, SLICES):
         api.fail(path, *[Fault()] * 3)
     async with following(Followed(api, caplog)) as followed:
@@ -231,7 +227,6 @@ async def test_a_silent_watch_is_opened_again(api: ApiDouble, caplog: pytest.Log
 async def test_octets_that_cannot_be_decoded_lead_to_a_new_list(
     api: ApiDouble, caplog: pytest.LogCaptureFixture, event: bytes
 ) -> None:
-    """The event is logged, and the kind is listed again."""
     async with watching(api, caplog) as followed:
         api.put(DB)
         await followed.until(lambda: "+db" in followed.events())
@@ -244,7 +239,6 @@ async def test_octets_that_cannot_be_decoded_lead_to_a_new_list(
 async def test_a_connection_without_an_answer_is_not_used_again(
     api: ApiDouble, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The watch had no event, or the request no answer."""
     limits = TimeLimits(head=0.03, long=0.06, watch_silence=0.1)
     async with watching(api, caplog, limits=limits) as followed:
         await followed.until(lambda: api.watching(NAMESPACES) and api.watching(SLICES))
@@ -262,7 +256,6 @@ async def test_a_connection_without_an_answer_is_not_used_again(
 async def test_every_address_of_the_name_is_tried(
     api: ApiDouble, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Two of three servers do not answer."""
     silent = [socket.create_server((address, 0)) for address in ("127.0.0.2", "127.0.0.3")]
 
     async def addresses(*_: object, **__: object) -> list[object]:
@@ -303,7 +296,7 @@ async def test_a_step_of_the_wall_clock_changes_nothing(
 async def test_a_version_that_the_server_does_not_know_leads_to_a_new_list(
     api: ApiDouble, caplog: pytest.LogCaptureFixture, status: int
 ) -> None:
-    """This may happen after a restore of the API server."""
+    """After a restore of the API server's data, it may not know the version."""
     async with watching(api, caplog) as followed:
         followed.time.now += 60
         api.fail(SERVICES, Fault(status, "invalid resource version"))

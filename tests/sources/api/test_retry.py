@@ -50,7 +50,6 @@ async def test_retries_are_a_second_apart(jitter: float, waits: list[float]) -> 
 
 
 async def test_a_success_wakes_all_waiting_retries() -> None:
-    """After a later failure, retries wait again."""
     never = asyncio.Event()
 
     async def sleep(_seconds: float) -> None:
@@ -71,7 +70,6 @@ async def test_a_success_wakes_all_waiting_retries() -> None:
 
 
 async def test_an_outage_logs_each_reason_and_its_end_once(caplog: pytest.LogCaptureFixture) -> None:
-    """The number of affected watches does not matter."""
     shared = retry(VirtualTime())
     with caplog.at_level(logging.INFO):
         for _ in range(3):

@@ -139,7 +139,6 @@ async def test_an_event_may_come_in_several_chunks(api: ApiDouble, caplog: pytes
 
 
 async def test_an_object_of_an_unknown_shape_is_left_out(api: ApiDouble, caplog: pytest.LogCaptureFixture) -> None:
-    """The object is logged, and the other objects are sent."""
     async with watching(api, caplog) as followed:
         api.send(
             SERVICES,

@@ -31,7 +31,6 @@ def test_an_assumed_age_counts_until_a_confirmation() -> None:
 
 
 def test_a_confirmation_can_be_taken_back() -> None:
-    """The age is then counted from the previous confirmation again."""
     now = [1000.0]
     fresh = Freshness([Kind.SERVICE], lambda: now[0])
     before = fresh.confirmed(Kind.SERVICE)
@@ -42,7 +41,7 @@ def test_a_confirmation_can_be_taken_back() -> None:
 
 
 def test_the_objects_are_known_after_a_list_of_each_kind() -> None:
-    """They are also known after `assume` has set the age of objects from a snapshot."""
+    """After `assume` has set the age of objects from a snapshot, the objects are known, too."""
     fresh = Freshness([Kind.SERVICE, Kind.NAMESPACE], lambda: 1000.0)
     fresh.confirm(Kind.SERVICE)
     assert not fresh.is_known

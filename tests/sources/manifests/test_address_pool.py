@@ -16,7 +16,6 @@ NAME = st.tuples(st.just("new"), st.text("xyz", min_size=1, max_size=3))
 
 @given(names=NAMES)
 def test_same_at_every_start(names: set[tuple[str, str]]) -> None:
-    """The order of the names does not matter."""
     forwards = assign(sorted(names), SMALL, SMALL_6, ())
     backwards = assign(sorted(names, reverse=True), SMALL, SMALL_6, ())
     assert forwards == backwards

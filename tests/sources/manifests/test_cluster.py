@@ -179,7 +179,6 @@ def load(*paths: Path) -> Cluster:
 
 
 def test_an_object_defined_twice(tmp_path: Path) -> None:
-    """The error has the file and line of both definitions."""
     text = "apiVersion: v1\nkind: Service\nmetadata: {name: web}\n"
     (tmp_path / "a.yaml").write_text(text)
     (tmp_path / "b.yaml").write_text("---\n" + text.replace("}", ", namespace: default}"))
@@ -209,7 +208,6 @@ def test_objects_in_two_overlays(tmp_path: Path) -> None:
 
 
 def test_many_objects_in_two_files(tmp_path: Path) -> None:
-    """Two files with the same objects have one error."""
     text = "".join(f"---\napiVersion: v1\nkind: Service\nmetadata: {{name: web-{i}}}\n" for i in range(2))
     for name in ("a.yaml", "b.yaml", "c.yaml"):
         (tmp_path / name).write_text(text)

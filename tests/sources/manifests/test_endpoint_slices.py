@@ -121,7 +121,6 @@ def test_publish_not_ready_addresses(say: Say, metadata: str, status: str, publi
 
 
 def test_publish_not_ready_addresses_of_a_pod_at_its_end(say: Say) -> None:
-    """A Pod that has succeeded or failed is in no slice."""
     text = service("{selector: {app: web}, publishNotReadyAddresses: true}")
     text += "apiVersion: v1\nkind: Pod\nmetadata: {name: a, labels: {app: web}}\nstatus: {podIP: 192.0.2.1, phase: Succeeded}\n"
     assert slices(say(text)) == []
@@ -161,7 +160,6 @@ def test_at_most_100_endpoints(say: Say) -> None:
 
 
 def test_scaling_does_not_change_full_slices(say: Say) -> None:
-    """Only the last slice changes."""
     text = service("{selector: {app: web}}")
     before, after = slices(say(text + deployment(250))), slices(say(text + deployment(210)))
     assert before[:2] == after[:2]
@@ -244,7 +242,7 @@ subsets:
 
 
 def test_endpoints_are_mirrored(say: Say) -> None:
-    """One slice is made for each address family and set of ports, without addresses that are not ready."""
+    """Each address family and set of ports gets one slice. Addresses that are not ready are left out."""
     found = slices(say(service("{clusterIP: None}") + ENDPOINTS % ""))
     assert [(slice_.service, slice_.ports, slice_.endpoints) for slice_ in found] == [
         ("web", (Port("http", "TCP", 8080),), (Endpoint("192.0.2.1", "h", "p"), Endpoint("192.0.2.2"))),

@@ -53,7 +53,6 @@ async def test_edits(tmp_path: Path, edit: Callable[[Path], None]) -> None:
 
 
 async def test_closing_before_any_change(tmp_path: Path) -> None:
-    """No task is left."""
     async with aclosing(folder_changes(frozenset({str(tmp_path)}))) as changes:
         await anext(changes)
     assert asyncio.all_tasks() == {asyncio.current_task()}

@@ -39,7 +39,6 @@ def test_folders_are_read_whole_and_in_order(tmp_path: Path) -> None:
 
 
 def test_a_named_file_counts_whatever_its_name(tmp_path: Path) -> None:
-    """If the option names a file, its extension does not matter."""
     touch(tmp_path, "b.txt", "a.yaml")
     assert names(tmp_path, "b.txt", "a.yaml") == ["b.txt", "a.yaml"]
 

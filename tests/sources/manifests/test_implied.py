@@ -22,7 +22,6 @@ def manifest(namespace: str, name: str, spec: str) -> str:
 
 
 def test_implied_services_exist_without_a_manifest(say: Say) -> None:
-    """They have the addresses and ports that kubeadm gives them."""
     cluster = say("")
     api, dns = service(cluster, "default", "kubernetes"), service(cluster, "kube-system", "kube-dns")
     assert (api.cluster_ips, api.ports) == (("10.96.0.1",), (Port("https", "TCP", 443),))
@@ -45,7 +44,6 @@ def test_a_service_of_the_same_name_in_another_namespace(say: Say) -> None:
 
 
 def test_an_address_in_a_manifest_is_not_used_for_an_implied_service(say: Say) -> None:
-    """The implied Service gets another address."""
     cluster = say(manifest("kube-system", "coredns", "clusterIP: 10.96.0.10, ports: [{port: 53}]"))
     assert service(cluster, "kube-system", "coredns").cluster_ips == ("10.96.0.10",)
     (other,) = service(cluster, "kube-system", "kube-dns").cluster_ips

@@ -102,7 +102,6 @@ def test_reads(tmp_path: Path, text: str, found: list[tuple[Any, ...]]) -> None:
 
 
 def test_an_error_has_its_line(tmp_path: Path) -> None:
-    """The line number is that in the whole file."""
     text = (obj("Service", "a", FILLER) + "---\n") * 3 + "a: [\n"
     assert read(tmp_path / "a.yaml", text)[-1][2] == text.count("\n") + 1
 

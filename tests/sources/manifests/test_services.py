@@ -65,7 +65,7 @@ def test_cluster_ips(say: Say, spec: str, addresses: list[str]) -> None:
 
 
 def test_assigned_addresses_stay_and_differ(say: Say) -> None:
-    """They are the same at each start, and no manifest has them."""
+    """An assigned address is the same at each start, and is in no manifest."""
     made_up = service(say, "{}").cluster_ips
     assert service(say, "{}").cluster_ips == made_up
     text = "apiVersion: v1\nkind: Service\nmetadata: {{name: {}}}\nspec: {}\n---\n"

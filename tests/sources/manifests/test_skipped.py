@@ -133,7 +133,6 @@ async def test_the_same_object_in_two_files_is_an_error(tmp_path: Path) -> None:
 
 
 async def test_a_component_in_a_file_of_another_name(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """A kustomize Component is recognized by its apiVersion."""
     text = "apiVersion: kustomize.config.k8s.io/v1alpha1\nkind: Component\nnameSuffix: -x\n"
     (line,) = await warnings(tmp_path, caplog, {"c.yaml": text})
     assert line.startswith("c.yaml:3: a kustomization is not applied, though it may change names by nameSuffix")
@@ -151,7 +150,6 @@ async def test_a_component_in_a_file_of_another_name(tmp_path: Path, caplog: pyt
 async def test_kinds_of_another_api_version_are_ignored(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, version: str, kind: str, expected: str
 ) -> None:
-    """The warning has the unknown apiVersion and the supported apiVersion."""
     text = f"# first\napiVersion: {version}\nkind: {kind}\nmetadata: {{name: other}}\nspec: {{replicas: x}}\n"
     assert await warnings(tmp_path, caplog, {"a.yaml": text}) == [
         f"a.yaml:2: {kind} of {version} is ignored, {expected} was expected"

@@ -224,7 +224,6 @@ async def test_a_deleted_file(tmp_path: Path, caplog: pytest.LogCaptureFixture) 
 
 
 async def test_a_deleted_file_in_a_folder(tmp_path: Path) -> None:
-    """Its objects are removed."""
     async with running(tmp_path, stateful(1), "a.yaml") as run:
         await run.changes()
         run.path.unlink()
@@ -287,7 +286,7 @@ async def test_pod_being_deleted_stays_until_it_is_gone(tmp_path: Path) -> None:
 
 
 async def test_ignored_kinds_are_logged_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """One line names all unused kinds, because manifests of applications have many."""
+    """A single line names all unused kinds, because manifests of applications have many."""
     caplog.set_level(logging.INFO, LOG.name)
     text = (
         "apiVersion: v1\nkind: Secret\nmetadata: {name: a}\n---\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\n"

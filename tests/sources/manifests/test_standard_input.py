@@ -34,14 +34,12 @@ def source() -> ManifestsSource:
 
 
 def test_standard_input_is_read_from_its_beginning(standard_input: Path) -> None:
-    """Each read gets the whole content."""
     standard_input.write_text("apiVersion: v1\nkind: Service\nmetadata: {name: tea}\n")
     for _ in range(2):
         assert ObjectKey(Kind.SERVICE, "default", "tea") in source().load().objects
 
 
 def test_errors_have_the_file_name_of_standard_input(standard_input: Path) -> None:
-    """The file name is `-`."""
     standard_input.write_text("apiVersion: v1\nkind: Service\nmetadata: {name: 1}\n")
     with pytest.raises(ManifestError, match=r"^-:3: metadata\.name: expected text"):
         source().load()

@@ -71,7 +71,6 @@ def test_count(say: Say, kind: str, spec: list[str], count: int) -> None:
 
 @pytest.mark.parametrize("kind", ["Deployment", "ReplicaSet", "StatefulSet"])
 def test_scaling_keeps_names_and_addresses(say: Say, kind: str) -> None:
-    """With fewer replicas, the last Pods are removed."""
     many = pods(say(workload(kind, "replicas: 5")))
     few = pods(say(workload(kind, "replicas: 3")))
     assert few.items() < many.items()
@@ -108,7 +107,6 @@ def test_service_of_one_stateful_pod(say: Say) -> None:
 
 
 def test_a_pod_in_a_manifest_replaces_a_generated_pod(say: Say) -> None:
-    """One Pod of a StatefulSet can then differ from the others."""
     text = (
         workload("StatefulSet", "replicas: 2")
         + "apiVersion: v1\nkind: Pod\nmetadata: {name: web-1}\nstatus: {podIP: 192.0.2.1}\n"
@@ -166,7 +164,6 @@ def test_pod_being_deleted(say: Say) -> None:
 
 
 def test_unrelated_objects_change_no_address(say: Say) -> None:
-    """The order of files does not matter, either."""
     first = workload("Deployment", "replicas: 3")
     other = workload("StatefulSet", "replicas: 4", name="other")
     alone = pods(say(first))
@@ -175,7 +172,6 @@ def test_unrelated_objects_change_no_address(say: Say) -> None:
 
 
 def test_addresses_in_a_manifest_are_not_assigned(say: Say) -> None:
-    """It does not matter which object has the address."""
     (address,) = pods(say(workload("Deployment"))).values()
     text = workload("Deployment") + dedent(
         f"""
@@ -190,7 +186,6 @@ def test_addresses_in_a_manifest_are_not_assigned(say: Say) -> None:
 
 @pytest.mark.parametrize(("ended", "count"), [("Complete", 0), ("Failed", 0), ("Suspended", 1)])
 def test_a_job_that_has_ended_has_no_pods(say: Say, ended: str, count: int) -> None:
-    """The conditions of the Job say that it has ended."""
     status = f"status: {{conditions: [{{type: {ended}, status: 'True'}}]}}\n"
     assert len(pods(say(workload("Job").replace("---\n", status)))) == count
 

@@ -26,7 +26,6 @@ def test_to_text(value: Any, text: str) -> None:
 
 
 def test_a_struct_has_no_text() -> None:
-    """Rendering a struct as text raises RenderError."""
     with pytest.raises(RenderError):
         to_text(Struct())
 
