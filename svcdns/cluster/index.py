@@ -204,11 +204,11 @@ class Index:
         """Applies a change. Returns the dependencies (objects that replies are made from) that the change affects."""
         affected: set[Dependency] = set()
         match change:
-            case Put():
-                self._put(change.object, _encode(change.object), affected)
             case EncodedPut():
                 data = bytes(change.object)
                 self._put(_object(data), data, affected)
+            case Put():
+                self._put(change.object, _encode(change.object), affected)
             case Gone():
                 self._remove(change.kind, (change.namespace.lower(), change.name.lower()), affected)
             case Begin():
@@ -243,7 +243,12 @@ class Index:
             stored = self._objects[kind][key] = StoredObject(key, data)
             if kind in _NAMED and not names.is_plain(key[1].encode()):
                 self.has_odd_names = True
-            self._update_indexes(stored, None, new, affected)
+            if isinstance(new, Service):
+                self._add_service(stored, new, affected)
+            elif isinstance(new, EndpointSlice):
+                self._add_slice(stored, new, affected)
+            else:
+                self._update_indexes(stored, None, new, affected)
         elif stored.data != data:
             old = _decoders[kind](stored.data)
             stored.data = data
@@ -253,6 +258,30 @@ class Index:
         stored = self._objects[kind].pop(key, None)
         if stored is not None:
             self._update_indexes(stored, _decoders[kind](stored.data), None, affected)
+
+    def _add_service(self, stored: StoredObject, new: Service, affected: set[Dependency]) -> None:
+        """Does for a new Service what `_update_indexes` does for every change, in less time."""
+        affected.add(("service", *stored.key))
+        if new.external_ips:
+            self._update_service_addresses(stored, None, new, affected)
+            return
+        addresses = new.cluster_ips
+        affected.update([("address", address) for address in addresses])
+        if len(addresses) > 1:
+            _reindex(self._by_cluster_ip, stored, set(), {*addresses} - _NO_ADDRESS)
+        elif addresses and addresses[0] not in _NO_ADDRESS:
+            self._by_cluster_ip.add(addresses[0][:-2], stored)
+
+    def _add_slice(self, stored: StoredObject, new: EndpointSlice, affected: set[Dependency]) -> None:
+        """Does for a new EndpointSlice what `_update_indexes` does for every change, in less time."""
+        at = (stored.key[0], new.service.lower())
+        affected.add(("endpoints", *at))
+        service = self._objects[Kind.SERVICE].get(at)
+        self._slices[Kind.ENDPOINT_SLICE].add(at if service is None else service.key, stored)
+        addresses = [endpoint.address for endpoint in new.endpoints]
+        affected.update([("address", address) for address in addresses])
+        for key in {address[:-2] for address in addresses}:
+            self._by_address.add(key, stored)
 
     def _update_indexes(
         self, stored: StoredObject, old: ClusterObject | None, new: ClusterObject | None, affected: set[Dependency]

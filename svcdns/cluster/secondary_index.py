@@ -46,7 +46,10 @@ class SecondaryIndex(Generic[K]):
         """Adds an object to the objects of `key`. Call it only if the object is not there yet."""
         found = self._found.setdefault(key, stored)
         if isinstance(found, list):
-            found.insert(bisect_left(found, stored.key, key=_key_of), stored)
+            if found[-1].key < stored.key:  # the API server lists objects in this order
+                found.append(stored)
+            else:
+                found.insert(bisect_left(found, stored.key, key=_key_of), stored)
         elif found is not stored:
             self._found[key] = sorted((found, stored), key=_key_of)
 

@@ -27,7 +27,7 @@ from svcdns.supervisor.rolling_replacement import RollingReplacement
 
 TICK: Final = 0.25
 """Seconds between two checks of the children."""
-SHORT_TICK: Final = 0.02
+SHORT_TICK: Final = 0.005
 """Seconds between two checks while a worker waits to be told which sockets to read."""
 GAP: Final = 1.0
 """If more seconds than this lie between two checks, the supervisor itself must have been stopped meanwhile."""

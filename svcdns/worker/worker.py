@@ -146,14 +146,21 @@ class Worker:
             self._apply_changes()
 
     def _apply_changes(self) -> bool:
-        for content in self._reader.frames():
-            match content:
-                case EncodedChanged():
-                    self._change(content.source, content.change)
-                    self.poll_sockets()
-                case _:
+        affected: set[Dependency] = set()
+        try:
+            for content in self._reader.frames():
+                if not isinstance(content, EncodedChanged):
                     self._instruction = content
                     return True
+                affected |= self._change(content.source, content.change)
+                if self._since_poll.is_over:
+                    if affected:
+                        self._invalidate(affected)
+                        affected = set()
+                    self.poll_sockets()
+        finally:
+            if affected:
+                self._invalidate(affected)
         return False
 
     async def _run(self, content: Any) -> None:
@@ -170,10 +177,13 @@ class Worker:
     def _tell(self, content: ToControl) -> None:
         self._send(frame(content))
 
-    def _change(self, source: int, change: EncodedChange) -> None:
+    def _change(self, source: int, change: EncodedChange) -> set[Dependency]:
+        """Applies a change to its index. Returns the dependencies whose replies are to be dropped before the sockets
+        are read again.
+        """
         index = self._indexes.get(source)
         if index is None:
-            return
+            return set()
         synced = index.synced
         affected = index.apply(change)
         if index.synced and not synced:
@@ -181,8 +191,7 @@ class Worker:
             self._invalidate_all()
             self._live.chains.tick()
             self._show_state()
-        elif affected:
-            self._invalidate(affected)
+        return affected
 
     def _invalidate(self, dependencies: set[Dependency]) -> None:
         for table in self.listeners.tables:
