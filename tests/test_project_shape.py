@@ -383,7 +383,15 @@ def test_the_supervisor_imports_no_client_or_parser() -> None:
     ours = {name for name in loaded if name.split(".")[0] == "svcdns" and not name.startswith("svcdns.supervisor")}
     parts = {
         f"svcdns.process.{name}"
-        for name in ("channel", "cookie_secrets", "core_dumps", "isolated", "parent_death", "shared_memory")
+        for name in (
+            "channel",
+            "cookie_secrets",
+            "core_dumps",
+            "isolated",
+            "parent_death",
+            "quick_exit",
+            "shared_memory",
+        )
     }
     assert ours == {"svcdns", "svcdns.process", *parts}
     assert not loaded & {

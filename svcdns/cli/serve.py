@@ -12,13 +12,16 @@ from typing import Final
 from svcdns import __version__
 from svcdns.cli.arguments import parse, parser
 from svcdns.process.shared_memory import memory_file
+from svcdns.supervisor.early_sockets import EarlySocket
 
 COMMANDS: Final = ("serve", "check", "explain", "query", "completion", "conformance", "demo", "help")
 _MANIFESTS: Final = re.compile(rb"^[ \t]*manifests[ \t](?:[^\n#]*[ \t])?-[ \t\r]*(?:[ {#\n]|$)", re.MULTILINE)
 
 
-def run(argv: Sequence[str], prog: str = "svcdns") -> int:
-    """Runs the server until it is stopped, and returns the exit code."""
+def run(argv: Sequence[str], prog: str = "svcdns", early: Sequence[EarlySocket] = ()) -> int:
+    """Runs the server until it is stopped, and returns the exit code. `early` are the DNS sockets that are bound
+    already.
+    """
     arguments = parse(prog, argv)
     if arguments.rest:
         return _extra(arguments.rest, prog)
@@ -36,7 +39,7 @@ def run(argv: Sequence[str], prog: str = "svcdns") -> int:
     if arguments.conf == "stdin" or reads_manifests_from_standard_input(arguments.conf or "Corefile"):
         _keep_standard_input()
     options = {"conf": arguments.conf, "port": arguments.port, "quiet": arguments.quiet, "state": arguments.state}
-    return process.run(["--options", json.dumps(options)], arguments.pidfile, pin=arguments.pin)
+    return process.run(["--options", json.dumps(options)], arguments.pidfile, pin=arguments.pin, early=early)
 
 
 def _extra(words: Sequence[str], prog: str) -> int:

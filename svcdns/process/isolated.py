@@ -30,8 +30,27 @@ def ensure(program: str, *arguments: str) -> None:
 
     Returns if the present interpreter is isolated already.
     """
-    if not (sys.flags.ignore_environment and sys.flags.safe_path):
+    if not is_isolated():
         os.execv(sys.executable, command(program, *arguments))
+
+
+def is_isolated() -> bool:
+    """Returns True if the present interpreter was started as `command` starts one."""
+    return bool(sys.flags.ignore_environment and sys.flags.safe_path)
+
+
+class StandardLibraryOnly:
+    """A context manager in which new modules are imported from the standard library only, and from loaded packages."""
+
+    def __enter__(self) -> None:
+        """Takes all folders but those of the standard library out of the search path."""
+        self._path = sys.path[:]
+        library = os.path.dirname(os.__file__)  # noqa: PTH120 - as above
+        sys.path[:] = [folder for folder in self._path if folder in (library, os.path.join(library, "lib-dynload"))]  # noqa: PTH118
+
+    def __exit__(self, *_error: object) -> None:
+        """Restores the search path."""
+        sys.path[:] = self._path
 
 
 def _installed_for_user() -> bool:

@@ -11,7 +11,7 @@ import contextlib
 import selectors
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
 from svcdns.process import shared_memory
@@ -19,7 +19,8 @@ from svcdns.process.channel import ChannelBrokenError, ChannelClosedError, Messa
 from svcdns.process.shared_memory import State
 from svcdns.supervisor.child import Child, pin_to_processor
 from svcdns.supervisor.crash_loops import Exits
-from svcdns.supervisor.sockets import Address, ListenError, Listening, Sockets, is_taken
+from svcdns.supervisor.early_sockets import Address, EarlySocket, is_taken
+from svcdns.supervisor.sockets import ListenError, Listening, Sockets
 
 SOCKETS_PER_MESSAGE: Final = 200
 HOLD: Final = 3.0
@@ -171,6 +172,10 @@ class Children:
             slot = len(self.workers)
             self.workers.append(self.new_worker(slot, shared_memory.worker_region(slot, 0)))
             self.start(self.workers[slot])
+
+    def adopt_early(self, early: Sequence[EarlySocket]) -> None:
+        """Takes over the sockets that were bound at the beginning of the start. Queries wait in them."""
+        self._unsent = self.sockets.adopt(early)
 
     def listen_early(self, addresses: list[Address]) -> None:
         """Listens on `addresses` at a start, before the workers can answer. Queries wait in these sockets.

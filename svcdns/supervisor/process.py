@@ -13,15 +13,18 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Sequence
 from typing import Final
 
 from svcdns import __version__
 from svcdns.process import cookie_secrets, shared_memory
 from svcdns.process.channel import Message
 from svcdns.process.core_dumps import exclude_memory
+from svcdns.process.quick_exit import exit_quickly
 from svcdns.supervisor import reexec
 from svcdns.supervisor.child import Child
 from svcdns.supervisor.children import Children
+from svcdns.supervisor.early_sockets import EarlySocket
 from svcdns.supervisor.preflight import Preflight, PreflightError
 from svcdns.supervisor.rolling_replacement import RollingReplacement
 
@@ -36,7 +39,7 @@ DRAIN_TIMEOUT: Final = 5.5
 REPLACED_DRAIN_TIMEOUT: Final = 2.0
 """The same for workers that have been replaced in an upgrade: they got no new queries over UDP for some time."""
 EXIT_TIMEOUT: Final = 1.5
-"""Seconds in which control must exit at the end of a stop."""
+"""Seconds in which control must exit during a stop."""
 _HANDLED: Final = (
     signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGCHLD,
 )  # fmt: skip
@@ -67,13 +70,18 @@ class Supervisor:
         self._preflight: Preflight | None = None
         self._executing = False
         """Whether the new program is to be executed, once no message has been received in part."""
-        self._stopping = self._workers_ended = self._interrupted = False
+        self._stopping = self._interrupted = False
         self._deadline = 0.0
+        """By when control, or later the workers, must have ended during a stop; 0 during the lame duck time."""
         self._signals: list[int] = []
         self._awake_since = self._last_tick = time.monotonic()
 
-    def run(self) -> int:
-        """Starts the children, runs until they have been stopped, and returns the exit code."""
+    def run(self, early: Sequence[EarlySocket] = ()) -> int:
+        """Starts the children, runs until they have been stopped, and returns the exit code.
+
+        `early` are the sockets that are bound already.
+        """
+        self._children.adopt_early(early)
         self._catch_signals()
         self._children.start(self._children.control)
         self._children.start_workers(1)  # starts beside control: there is at least one worker in any case
@@ -285,7 +293,8 @@ class Supervisor:
                         worker.send({"op": "end-behind-answers", "close": message.get("close", False)})
             case "stopping-done":
                 if child is self._children.control:
-                    self._drain_workers()
+                    self._deadline = time.monotonic() + EXIT_TIMEOUT
+                    child.send({"op": "exit"})
 
     def _restart(self, control: Child) -> None:
         """Requests that the control process exits, so that it is started again."""
@@ -294,7 +303,8 @@ class Supervisor:
         elif self._children.served and not self._stopping:
             control.send({"op": "exit"})
 
-    # -- stopping: control waits for the lame duck time; then workers finish their last queries, and control exits
+    # -- stopping: control waits for the lame duck time, and exits; then workers finish their last queries. They are the
+    # last, so that a new start of the server follows soon after the last answer.
 
     def _stop(self, name: str) -> None:
         if self._stopping:
@@ -307,35 +317,30 @@ class Supervisor:
             self._drain_workers()
 
     def _drain_workers(self) -> None:
-        if not self._children.draining:
-            self._children.draining = True
-            now = time.monotonic()
-            self._deadline = now + DRAIN_TIMEOUT
-            for child in self._children:
-                if child.slot >= 0:
-                    child.send({"op": "drain"})
-            for child in self._children.predecessors:
-                self._children.predecessors[child] = now + REPLACED_DRAIN_TIMEOUT
-            self._children.control.send({"op": "exit"})  # at the same time: on a busy node, its exit takes a while
+        self._children.draining = True
+        now = time.monotonic()
+        self._deadline = now + DRAIN_TIMEOUT
+        for child in self._children:
+            if child.slot >= 0:
+                child.send({"op": "drain"})
+        for child in self._children.predecessors:
+            self._children.predecessors[child] = now + REPLACED_DRAIN_TIMEOUT
 
     def _advance_stop(self, now: float) -> None:
         control = self._children.control
         self._replacement.kill_overdue(now)
         if not self._children.draining:
-            if not control.running:
+            if control.running and 0.0 < self._deadline < now:
+                control.kill()
+            elif not control.running:
                 self._drain_workers()
             return
         running = [child for child in self._children if child.running and child is not control]
-        if running:
-            if now > self._deadline:
-                for child in running:
-                    child.kill()
-            return
-        if not self._workers_ended:
-            self._workers_ended = True
-            self._deadline = now + EXIT_TIMEOUT
-        if not control.running or now > self._deadline:
+        if not running:
             raise _ExitError(0)
+        if now > self._deadline:
+            for child in running:
+                child.kill()
 
 
 def _cause(code: int) -> str:
@@ -357,10 +362,13 @@ def log(line: str) -> None:
         return
 
 
-def run(control_arguments: list[str], pidfile: str | None = None, *, pin: bool = False) -> int:
-    """Runs the program, and returns the exit code.
+def run(
+    control_arguments: list[str], pidfile: str | None = None, *, pin: bool = False, early: Sequence[EarlySocket] = ()
+) -> int:
+    """Runs the program, and ends the process. Returns an exit code if the program cannot be run.
 
     The process id is written to `pidfile`, if it is given. If `pin` is true, each worker is bound to a processor.
+    `early` are the sockets that are bound already.
     """
     if pidfile:
         try:
@@ -370,14 +378,14 @@ def run(control_arguments: list[str], pidfile: str | None = None, *, pin: bool =
             sys.stderr.write(f"cannot write the pidfile {pidfile}: {error.strerror}\n")
             return 1
     exclude_memory()
-    return Supervisor(control_arguments, shared_memory.create(), pin=pin).run()
+    return exit_quickly(Supervisor(control_arguments, shared_memory.create(), pin=pin).run(early))
 
 
 def resume(fd: int) -> int:
-    """Runs the program after an upgrade in place, and returns the exit code.
+    """Runs the program after an upgrade in place, and ends the process. It does not return.
 
     `fd` is the file in which the old program has stored its state.
     """
     state = reexec.read_state(fd)
     exclude_memory()  # an earlier version may have started this process
-    return Supervisor(state["arguments"], state["mapping"]).resume(state)
+    return exit_quickly(Supervisor(state["arguments"], state["mapping"]).resume(state))

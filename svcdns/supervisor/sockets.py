@@ -7,30 +7,13 @@ Queries that wait in a socket survive the worker that reads it. An empty host me
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import socket
-import sys
 from collections.abc import Callable, Iterable
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
-RECEIVE_BUFFER: Final = 4 << 20
-"""Octets of receive buffer to request.
-
-The kernel's default holds 256 small packets, which is 13 ms at 20,000 queries a second.
-"""
-BACKLOG: Final = 1024
-
-SO_RCVBUFFORCE: Final = 33
-MTU_DISCOVER: Final = {socket.AF_INET: (socket.IPPROTO_IP, 10), socket.AF_INET6: (socket.IPPROTO_IPV6, 23)}
-"""Level and number of Linux's options IP_MTU_DISCOVER and IPV6_MTU_DISCOVER, by address family."""
-PMTUDISC_OMIT: Final = 5
-IP_PKTINFO: Final = getattr(socket, "IP_PKTINFO", 8)
-IPV6_RECVPKTINFO: Final = getattr(socket, "IPV6_RECVPKTINFO", 49)
-
-Address = tuple[str, int, str]
-"""Host (empty for all addresses), port, and `udp` or `tcp`."""
+from svcdns.supervisor.early_sockets import Address, EarlySocket, families, is_taken, open_port
 
 
 class ListenError(Exception):
@@ -80,6 +63,17 @@ class Sockets:
             one = Listening(**rest, sock=socket.socket(fileno=fields["fd"]))
             self._held.setdefault((one.slot, (one.host, one.port, one.proto)), []).append(one)
             self._next = max(self._next, one.id)
+
+    def adopt(self, early: Iterable[EarlySocket]) -> list[Listening]:
+        """Takes over the sockets of the first worker that were bound at the beginning of the start. Returns them."""
+        out = []
+        for host, port, proto, family, descriptor in early:
+            self._next += 1
+            sock = socket.socket(fileno=descriptor)
+            sock.setblocking(False)
+            out.append(Listening(self._next, 0, host, port, proto, family, not host, sock))
+            self._held.setdefault((0, (host, port, proto)), []).append(out[-1])
+        return out
 
     def change(self, addresses: Iterable[Address], slots: int) -> tuple[list[Listening], list[Listening]]:
         """Binds a socket for each of `slots` workers on each address in `addresses`.
@@ -131,7 +125,7 @@ class Sockets:
         host, port, _ = address
         out: list[Listening] = []
         try:
-            for family, bound in self._families(host):
+            for family, bound in families(host):
                 out += self._open(slot, address, family, bound)
         except ListenError:
             for one in out:
@@ -141,13 +135,7 @@ class Sockets:
             raise ListenError(f"listen {host}:{port}: no address family of this kernel")
         return out
 
-    @staticmethod
-    def _families(host: str) -> list[tuple[socket.AddressFamily, str]]:
-        if not host:
-            return [(socket.AF_INET, "0.0.0.0"), (socket.AF_INET6, "::")]
-        return [(socket.AF_INET6 if ":" in host else socket.AF_INET, host)]
-
-    def _open(self, slot: int, address: Address, family: socket.AddressFamily, bound: str) -> list[Listening]:
+    def _open(self, slot: int, address: Address, family: int, bound: str) -> list[Listening]:
         host, port, proto = address
         kind = socket.SOCK_DGRAM if proto == "udp" else socket.SOCK_STREAM
         try:
@@ -155,11 +143,8 @@ class Sockets:
         except OSError as error:
             return self._no_family(host, family, error)
         try:
-            _prepare(sock, family, kind, wildcard=not host)
             target = socket.getaddrinfo(bound, port, family, kind, flags=socket.AI_NUMERICHOST)[0][4]
-            sock.bind(target)
-            if kind == socket.SOCK_STREAM:
-                sock.listen(BACKLOG)
+            open_port(sock, target, wildcard=not host)
         except OSError as error:
             sock.close()
             if not host and family == socket.AF_INET6 and error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
@@ -171,54 +156,10 @@ class Sockets:
         number = 6 if family == socket.AF_INET6 else 4
         return [Listening(self._next, slot, host, port, proto, number, not host, sock)]
 
-    def _no_family(self, host: str, family: socket.AddressFamily, error: OSError) -> list[Listening]:
+    def _no_family(self, host: str, family: int, error: OSError) -> list[Listening]:
         if host or family != socket.AF_INET6:
             raise ListenError(f"listen {host}: {error.strerror}") from error
         if not self._without_ipv6:
             self._without_ipv6 = True
             self._log("[INFO] This kernel has no IPv6: listening on IPv4 alone")
         return []
-
-
-def is_taken(address: Address) -> bool:
-    """Returns True if the address is a UDP port to which a socket is bound, even with SO_REUSEPORT."""
-    host, port, proto = address
-    if proto != "udp" or not port:
-        return False
-    family, bound = (socket.AF_INET6, host) if ":" in host else (socket.AF_INET, host or "0.0.0.0")
-    try:
-        with socket.socket(family, socket.SOCK_DGRAM) as probe:
-            probe.bind(socket.getaddrinfo(bound, port, family, socket.SOCK_DGRAM, flags=socket.AI_NUMERICHOST)[0][4])
-    except OSError as error:
-        return error.errno == errno.EADDRINUSE
-    return False
-
-
-def _prepare(sock: socket.socket, family: socket.AddressFamily, kind: socket.SocketKind, *, wildcard: bool) -> None:
-    sock.setblocking(False)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-    if kind == socket.SOCK_STREAM:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    if family == socket.AF_INET6:
-        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-    if kind == socket.SOCK_DGRAM:
-        _ignore_path_mtu(sock, family)
-        try:
-            sock.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, RECEIVE_BUFFER)
-        except OSError:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
-        if wildcard and family == socket.AF_INET:
-            sock.setsockopt(socket.IPPROTO_IP, IP_PKTINFO, 1)
-        elif wildcard:
-            sock.setsockopt(socket.IPPROTO_IPV6, IPV6_RECVPKTINFO, 1)
-
-
-def _ignore_path_mtu(sock: socket.socket, family: socket.AddressFamily) -> None:
-    """Makes the kernel ignore the path MTU in ICMP messages, because anybody can forge them.
-
-    Does nothing on systems other than Linux.
-    """
-    if sys.platform == "linux":
-        level, option = MTU_DISCOVER[family]
-        with contextlib.suppress(OSError):  # old kernels do not have the option
-            sock.setsockopt(level, option, PMTUDISC_OMIT)

@@ -11,7 +11,6 @@ import argparse
 import asyncio
 import gc
 import socket
-import sys
 from collections import deque
 from collections.abc import Coroutine
 from time import monotonic
@@ -22,6 +21,7 @@ from svcdns.process import cookie_secrets
 from svcdns.process.channel import Channel, ChannelBrokenError, ChannelClosedError, Message
 from svcdns.process.descriptors import grow_descriptor_table, raise_descriptor_limit
 from svcdns.process.parent_death import die_with_parent
+from svcdns.process.quick_exit import exit_quickly
 from svcdns.process.scheduling import request_short_slices, shorten_switch_interval
 from svcdns.process.shared_memory import regions
 from svcdns.serving.listeners import SocketDescription
@@ -229,4 +229,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    exit_quickly(main())

@@ -48,7 +48,9 @@ def test_the_installed_command(tmp_path: Path) -> None:
     """`PYTHONPATH` and `PYTHONSTARTUP` have no effect, either."""
     (tmp_path / "cluster.yaml").write_text(CLUSTER)
     planted = Planted(tmp_path, STANDARD + INSTALLED)
-    path = Planted(tmp_path / "path", ("aiohttp", "asyncio", "json", "msgspec", "queue", "selectors", "socket"))
+    path = Planted(
+        tmp_path / "path", ("_socket", "aiohttp", "asyncio", "json", "msgspec", "queue", "selectors", "socket")
+    )
     startup = str(tmp_path / "queue.py")
     with Scripted(tmp_path, BOUND, PYTHONPATH=str(path.folder), PYTHONSTARTUP=startup, PYTHONINSPECT="1") as server:
         go_through_everything(server)

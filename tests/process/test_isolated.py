@@ -16,7 +16,9 @@ import pytest
 import svcdns
 from svcdns import __version__
 from svcdns.process import isolated
+from tests.support.installed import install
 from tests.support.planted import INSTALLED, STANDARD, Planted
+from tests.support.server import free_port
 
 BEFORE_US = {"__future__", "contextlib", "pathlib", "re", "types", "typing"}
 """What the path files of an editable installation import, before any code of ours runs."""
@@ -102,3 +104,16 @@ def test_user_site_packages_are_used_only_if_svcdns_is_in_them(
     monkeypatch.setattr(site, "ENABLE_USER_SITE", True)
     monkeypatch.setattr(site, "getusersitepackages", lambda: str(tmp_path))
     assert isolation in isolated.command("svcdns")
+
+
+def test_the_ports_are_bound_before_the_restart_in_an_isolated_interpreter(tmp_path: Path) -> None:
+    """A program that restarts itself binds the DNS ports first, with the standard library only, and passes them on."""
+    planted = Planted(tmp_path, STANDARD)
+    call = "    arguments = parse(prog, argv)\n"
+    install(tmp_path, show=("cli/serve.py", call, "    print(early)\n    return 0\n"))
+    port = free_port()
+    (tmp_path / "Corefile").write_text(f". {{\n bind 127.0.0.1\n whoami\n}}\ntls://.:{port} {{\n bind 127.0.0.1\n}}\n")
+    done = run([sys.executable, "-m", "svcdns", "-p", str(port)], tmp_path)
+    assert done.stdout.startswith(f"[('127.0.0.1', {port}, 'udp', 4, "), done.stderr
+    assert planted.imported == ""
+    assert run([sys.executable, "-m", "svcdns", "-conf", "stdin"], tmp_path).stdout == "[]\n"

@@ -14,7 +14,7 @@ from svcdns.process.channel import Channel, Message
 from svcdns.process.shared_memory import State, worker_region
 from svcdns.supervisor.child import STALL_TIMEOUT
 from svcdns.supervisor.children import HOLD, Children
-from svcdns.supervisor.sockets import Address
+from svcdns.supervisor.early_sockets import Address
 
 
 class World:

@@ -12,7 +12,7 @@ import pytest
 from svcdns.process import shared_memory
 from svcdns.process.channel import Message
 from svcdns.supervisor.child import Child
-from svcdns.supervisor.process import DRAIN_TIMEOUT, REPLACED_DRAIN_TIMEOUT, Supervisor
+from svcdns.supervisor.process import DRAIN_TIMEOUT, EXIT_TIMEOUT, REPLACED_DRAIN_TIMEOUT, Supervisor
 
 
 class World:
@@ -86,6 +86,7 @@ def test_a_stop_drains_workers_that_have_been_replaced_too(world: World, monkeyp
     sent.clear()
     supervisor._stopping = True
     supervisor._handle_message(children.control, {"op": "stopping-done"})
+    supervisor._advance_stop(time.monotonic())
     assert sent == [(children.workers[0], "drain"), (old, "drain")]
     assert world.sent == [{"op": "exit"}]
     now = time.monotonic()
@@ -95,3 +96,26 @@ def test_a_stop_drains_workers_that_have_been_replaced_too(world: World, monkeyp
     assert killed == [old]
     supervisor._advance_stop(now + DRAIN_TIMEOUT + 0.1)
     assert children.workers[0] in killed
+
+
+def test_workers_serve_until_control_has_ended(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """During a stop, workers are told to finish only when control has ended, or was killed because it did not end."""
+    children, supervisor = world.children, world.supervisor
+    worker = children.new_worker(0, shared_memory.worker_region(0, 0))
+    children.workers = [worker]
+    worker.pid = children.control.pid = 1 << 30
+    sent: list[Message] = []
+    killed: list[Child] = []
+    monkeypatch.setattr(worker, "send", lambda message, fds=None: sent.append(message))
+    monkeypatch.setattr(Child, "kill", lambda child, _number=9: killed.append(child))
+    supervisor._stopping = True
+    supervisor._advance_stop(time.monotonic() + 100)
+    supervisor._handle_message(children.control, {"op": "stopping-done"})
+    now = time.monotonic()
+    supervisor._advance_stop(now)
+    assert (world.sent, sent, killed) == ([{"op": "exit"}], [], [])
+    supervisor._advance_stop(now + EXIT_TIMEOUT + 0.1)
+    assert (sent, killed) == ([], [children.control])
+    children.control.pid = 0
+    supervisor._advance_stop(now + EXIT_TIMEOUT + 0.2)
+    assert sent == [{"op": "drain"}]

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from svcdns.supervisor.sockets import Address, ListenError, Sockets
+from svcdns.supervisor.early_sockets import Address
+from svcdns.supervisor.sockets import ListenError, Sockets
 from tests.support.server import free_port
 
 

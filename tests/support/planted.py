@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Final
 
 STANDARD: Final = (
-    "__future__", "argparse", "array", "asyncio", "contextlib", "ctypes", "json", "logging", "pathlib", "queue", "re", "runpy", "select",
+    "__future__", "_socket", "argparse", "array", "asyncio", "contextlib", "ctypes", "json", "logging", "pathlib",
+    "queue", "re", "runpy", "select",
     "selectors", "signal", "socket", "ssl", "struct", "subprocess", "tempfile", "threading", "time", "types", "typing",
 )  # fmt: skip
 """Names of the standard library."""

@@ -18,7 +18,7 @@ from svcdns.serving.transport.udp_batch import (
     batch,
     destination_address,
 )
-from svcdns.supervisor.sockets import IP_PKTINFO, IPV6_RECVPKTINFO
+from svcdns.supervisor.early_sockets import IP_PKTINFO, IPV6_RECVPKTINFO
 
 FAMILIES = [pytest.param("0.0.0.0", "127.0.0.5", id="IPv4"), pytest.param("::", "::1", id="IPv6")]
 
