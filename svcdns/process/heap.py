@@ -7,6 +7,10 @@ import gc
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any, Final
+
+FREE_STEP: Final = 100
+"""The number of objects that `free_in_steps` frees in one step."""
 
 
 class _Pauses:
@@ -34,6 +38,18 @@ def collector_paused() -> Iterator[None]:
             if not _Pauses.count:
                 gc.freeze()
                 gc.enable()
+
+
+def free_in_steps(items: list[Any] | dict[Any, Any]) -> None:
+    """Empties a list or a dict of many objects in steps, so that other threads can run between the steps.
+
+    A call that frees all the objects keeps the interpreter lock, 50 ms for the objects of 10 MB of manifests.
+    """
+    if isinstance(items, dict):
+        while items:
+            items.popitem()
+    while items:
+        del items[-FREE_STEP:]
 
 
 def release_free_memory() -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import gc
 import sys
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from svcdns.process.heap import collector_paused, release_free_memory
+from svcdns.process.heap import FREE_STEP, collector_paused, free_in_steps, release_free_memory
 
 
 def _resident() -> int:
@@ -57,3 +59,36 @@ def test_the_collector_runs_again_after_an_error() -> None:
         assert gc.isenabled()
     finally:
         gc.unfreeze()
+
+
+class Freed:
+    """An object that counts how many of its kind have been freed."""
+
+    count = 0
+
+    def __del__(self) -> None:
+        """Counts this object."""
+        Freed.count += 1
+
+
+@pytest.mark.parametrize("kind", [list, dict])
+def test_objects_are_freed_in_steps(monkeypatch: pytest.MonkeyPatch, kind: type[list[Any] | dict[Any, Any]]) -> None:
+    """All objects are freed. Between two steps, another thread can run; a trace function stands for it here."""
+    monkeypatch.setattr(Freed, "count", 0)
+    numbers = range(1000)
+    items: list[Any] | dict[Any, Any] = [Freed() for _ in numbers] if kind is list else {n: Freed() for n in numbers}
+    counts: list[int] = []
+
+    def trace(_frame: object, _event: str, _argument: object) -> Any:
+        counts.append(Freed.count)
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        free_in_steps(items)
+    finally:
+        sys.settrace(before)
+    assert not items
+    assert Freed.count == 1000
+    assert max(later - earlier for earlier, later in pairwise(counts)) <= FREE_STEP

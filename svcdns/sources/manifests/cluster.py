@@ -9,10 +9,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from typing import Final, NamedTuple
 
 from svcdns.cluster.changes import KINDS, Kind
 from svcdns.cluster.objects import ClusterObject, Namespace, ObjectName, Pod
+from svcdns.process.heap import free_in_steps
 from svcdns.sources.api import decoding
 from svcdns.sources.api.decoding import ApiServiceImport, ApiSlice
 from svcdns.sources.label_selectors import Matcher
@@ -100,6 +102,11 @@ class Reader:
     def warnings(self) -> list[str]:
         """Returns one line for each file or object that is skipped or ignored, and for each field that is refused."""
         return [warning for content in self._used.values() for warning in content.warnings]
+
+    @property
+    def objects(self) -> list[ManifestObject]:
+        """A list of the objects in the files that were read last."""
+        return [item for content in self._used.values() for item in content.objects]
 
     def read(self, found: FoundFiles) -> list[ManifestObject]:
         """Returns the objects of all files, in order.
@@ -192,6 +199,7 @@ def _written_twice(written: Iterable[ManifestObject], *, kustomized: bool) -> It
         if item.position.path != same.position.path:
             text += _KUSTOMIZED_HINT if kustomized else _HINT
         yield ManifestError(item.position, text)
+    free_in_steps(first)
 
 
 _HINT: Final = "; the option exclude leaves out a file"
@@ -209,15 +217,17 @@ def build(written: list[ManifestObject], selection: Selection) -> Cluster:
     reserved = set(_written_addresses(written))
     all_pods = pods(written, reserved)
     given = [(item, item.body) for item in written if isinstance(item.body, ServiceObject)]
-    labelled: list[_Labelled] = [
-        *_namespaces(written, keep_labels=selection.clients),
-        *_slices(written, given, PodsByLabel(all_pods), selection),
-        *zip(services(given, reserved), (item.metadata.labels for item, _ in given), strict=True),
-        *((_pod(pod, clients=selection.clients), pod.labels) for pod in all_pods if _listed(pod)),
-        *_imports(written),
-    ]
+    labelled: Iterator[_Labelled] = chain(
+        _namespaces(written, keep_labels=selection.clients),
+        _slices(written, given, PodsByLabel(all_pods), selection),
+        zip(services(given, reserved), (item.metadata.labels for item, _ in given), strict=True),
+        ((_pod(pod, clients=selection.clients), pod.labels) for pod in all_pods if _listed(pod)),
+        _imports(written),
+    )
     objects = {_key(item): item for item, labels in labelled if selection.admits(_kind(item), labels)}
     terminating = frozenset(ObjectKey(Kind.POD, pod.namespace, pod.name) for pod in all_pods if pod.terminating)
+    free_in_steps(given)
+    free_in_steps(all_pods)
     return Cluster(objects, terminating, frozenset(item.kind for item in written if item.body is None))
 
 

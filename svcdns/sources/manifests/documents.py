@@ -14,6 +14,7 @@ Source: YAML 1.1 as sigs.k8s.io/yaml reads it; Kubernetes API conventions, "List
 
 from __future__ import annotations
 
+import codecs
 import operator
 import os
 import re
@@ -39,6 +40,8 @@ from svcdns.sources.manifests.portions import (
     list_text,
 )
 
+DECODED: Final = 1 << 20
+"""The number of octets that are decoded in one step."""
 MAX_DEPTH: Final = 100
 """The most levels of lists and mappings; no object of Kubernetes has nearly as many."""
 
@@ -313,11 +316,20 @@ def text_of(path: str) -> str:
     except OSError as error:
         raise ManifestError(FilePosition(path), f"{error.strerror}; a readable file was expected") from None
     try:
-        return content.decode("utf-8-sig")
+        return _decoded(content)
     except UnicodeDecodeError as error:
         raise NotYamlError(
             FilePosition(path, content.count(b"\n", 0, error.start) + 1), f"expected UTF-8 text: {error.reason}"
         ) from None
+
+
+def _decoded(content: bytes) -> str:
+    """Decodes UTF-8 text in steps, so that other threads can run between the steps. Raises UnicodeDecodeError."""
+    decoder, begins = codecs.getincrementaldecoder("utf-8-sig")(), range(0, len(content), DECODED)
+    try:
+        return "".join([*(decoder.decode(content[n : n + DECODED]) for n in begins), decoder.decode(b"", final=True)])
+    except UnicodeDecodeError:
+        return content.decode("utf-8-sig")  # raises the error with the offset in the whole content
 
 
 def _standard_input() -> bytes:

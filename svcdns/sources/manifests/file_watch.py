@@ -6,9 +6,12 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
+from importlib import import_module
 from typing import Any, Final
 
 from watchfiles import awatch
+
+from svcdns.process.blocking_io import start
 
 # watchfiles logs every change of any file in the folders.
 logging.getLogger("watchfiles").setLevel(logging.WARNING)
@@ -19,6 +22,9 @@ STEP_MS: Final = 50
 MAX_WAIT_MS: Final = 300
 """Milliseconds after which a change is reported even if further changes follow."""
 
+ASYNCIO_PART: Final = "anyio._backends._asyncio"
+"""The part of watchfiles' dependencies for asyncio. It is imported in a thread, because that takes 10 ms."""
+
 Watch = Callable[[frozenset[str]], AsyncGenerator[None, None]]
 """A function that watches a set of folders: yields once when the watch has started, then after each change."""
 
@@ -28,6 +34,7 @@ async def folder_changes(folders: frozenset[str]) -> AsyncGenerator[None, None]:
 
     Folders inside them are not watched. If the kernel cannot watch, the folders are polled three times a second.
     """
+    await start(import_module, ASYNCIO_PART)
     try:
         changes, first = await _begin(folders, polling=None)
     except FileNotFoundError:

@@ -49,8 +49,15 @@ _SERVICES: Final = (
 
 def services(written: Sequence[ManifestObject]) -> Iterator[ManifestObject]:
     """Yields the Services that every cluster has, such as `kubernetes`, except those that a manifest contains."""
-    names = {(item.namespace, item.name) for item in written if isinstance(item.body, ServiceObject)}
-    taken = {ip for item in written if isinstance(item.body, ServiceObject) for ip in written_ips(item.body.spec)}
+    wanted, addresses = {(one.namespace, one.name) for one in _SERVICES}, {one.address for one in _SERVICES}
+    names: set[tuple[str, str]] = set()
+    taken: set[str] = set()
+    for item in written:
+        if isinstance(item.body, ServiceObject):
+            name = (item.namespace, item.name)
+            if name in wanted:
+                names.add(name)
+            taken.update(address for address in written_ips(item.body.spec) if address in addresses)
     for implied in _SERVICES:
         if (implied.namespace, implied.name) not in names:
             yield _object(implied, taken)

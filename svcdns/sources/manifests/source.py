@@ -22,7 +22,7 @@ from svcdns.cluster.changes import Begin, Change, Complete, Gone, Kind, Put
 from svcdns.cluster.objects import ClusterObject, Endpoint, EndpointSlice
 from svcdns.cluster.watch_options import SourceError, WatchOptions
 from svcdns.process.blocking_io import BlockingCalls
-from svcdns.process.heap import collector_paused
+from svcdns.process.heap import collector_paused, free_in_steps
 from svcdns.sources.change_source import Apply
 from svcdns.sources.label_selectors import check_label_selector, matcher
 from svcdns.sources.manifests import implied
@@ -123,6 +123,9 @@ class ManifestsSource:
                 if last is not None:
                     changes = await self._calls.run(self._shown, _all_differences, last.objects, cluster.objects)
                 yield changes
+                if last is not None and last is not cluster:
+                    used = [changes if isinstance(changes, list) else [], last.objects]
+                    await self._calls.run(self._shown, _free, used)
                 last = cluster
                 if found.directories == watched:
                     await anext(edits)
@@ -159,7 +162,9 @@ class ManifestsSource:
         return self._good
 
     def _load(self, found: FoundFiles) -> Cluster:
+        before = self._reader.objects
         written = self._reader.read(found)
+        free_in_steps(before)
         with collector_paused() if len(written) >= MANY else nullcontext():
             return build([*implied.services(written), *written], self._selection)
 
@@ -176,6 +181,11 @@ class ManifestsSource:
             self._log.info(
                 "manifests: ignored kinds that no DNS name depends on: %s", ", ".join(sorted(cluster.ignored))
             )
+
+
+def _free(used: list[list[Change] | dict[ObjectKey, ClusterObject]]) -> None:
+    for items in used:
+        free_in_steps(items)
 
 
 def _kinds(options: WatchOptions) -> tuple[Kind, ...]:

@@ -64,7 +64,6 @@ def pods(written: Sequence[ManifestObject], reserved: Iterable[str]) -> list[Clu
     `written` has the objects in manifests. Raises ManifestError if the address range is full.
     """
     found = {(pod.namespace, pod.name): pod for pod in _generated(written)}
-    positions: dict[ObjectName, FilePosition] = {(item.namespace, item.name): item.position for item in written}
     for item in written:
         if isinstance(item.body, PodObject):
             found[item.namespace, item.name] = _from_manifest(item, item.body)
@@ -72,6 +71,7 @@ def pods(written: Sequence[ManifestObject], reserved: Iterable[str]) -> list[Clu
     try:
         addresses = assign(unassigned, POD_RANGE, POD_RANGE_6, set(reserved))
     except RangeFullError:
+        positions: dict[ObjectName, FilePosition] = {(item.namespace, item.name): item.position for item in written}
         position = positions.get(max(unassigned), written[-1].position)
         raise ManifestError(position, f"expected no more Pods than {POD_RANGE} has addresses") from None
     return [replace(pod, addresses=addresses.get(name, pod.addresses)) for name, pod in sorted(found.items())]
