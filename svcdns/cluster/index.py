@@ -117,6 +117,10 @@ class Index:
         stored = self._services.get((namespace, name))
         return None if stored is None else _service(stored.data)
 
+    def has_service(self, namespace: str, name: str) -> bool:
+        """Returns True if there is a Service with this name. `namespace` and `name` are in lower case."""
+        return (namespace, name) in self._services
+
     def service_import(self, namespace: str, name: str) -> ServiceImport | None:
         """Returns the ServiceImport with this name, or None. `namespace` and `name` are in lower case."""
         stored = self._objects[Kind.SERVICE_IMPORT].get((namespace, name))

@@ -1,22 +1,43 @@
-"""The cold path: answers address queries for cluster names from octets to octets, without the plugin chain.
+"""The cold path: answers queries for cluster names from octets to octets, without the plugin chain.
 
 It answers names whose replies are not in the answer table yet. Each plugin states in a `ColdPath`, when the chain is
 built, how it treats such queries. Rules:
 
-1. Only A and AAAA queries of class IN take the cold path, and only if their packets have the usual form.
+1. Only queries of class IN take the cold path, and only if their packets have the usual form.
 2. The cold path and the chain give the same octets, the same dependencies and the same metrics.
 3. If a function of the cold path returns None, the chain answers the query.
+4. A and AAAA queries are answered without objects for the query and the reply. For the types in OTHER_TYPES, which are
+   rare, there are such objects, but only one plugin gets them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Collection, Sequence
+from typing import Final, Protocol
 
 from svcdns.cluster.changes import Dependency
 from svcdns.plugin_api.fast_path import Key
-from svcdns.plugin_api.reply import Increment
+from svcdns.plugin_api.query import Query
+from svcdns.plugin_api.reply import Increment, Reply
+from svcdns.wire.codes import Type
 from svcdns.wire.record import Record
+
+ADDRESS_TYPES: Final = frozenset({Type.A, Type.AAAA})
+OTHER_TYPES: Final = frozenset(
+    {
+        Type.CNAME,
+        Type.HTTPS,
+        Type.MX,
+        Type.NAPTR,
+        Type.NS,
+        Type.PTR,
+        Type.SOA,
+        Type.SRV,
+        Type.SVCB,
+        Type.TXT,
+    }
+)
+"""The query types, in addition to ADDRESS_TYPES, that may take the cold path."""
 
 Found = list[bytes] | int | None
 """What a name has: the RDATA of its records of the queried type (an empty list for a NODATA reply), or a number.
@@ -29,6 +50,14 @@ chain must answer.
 
 class AnswerSource(Protocol):
     """The plugin whose data are the answers of the cold path (replies without the plugin chain)."""
+
+    def types(self, zone: bytes) -> Collection[int]:
+        """Returns the query types for which the source has answers in a zone, of ADDRESS_TYPES and OTHER_TYPES."""
+        ...
+
+    def reply(self, query: Query) -> Reply | None:
+        """Returns the reply to a query of one of OTHER_TYPES."""
+        ...
 
     def service(self, name: bytes, at: int, end: int, rtype: int) -> Found:
         """Returns the address records of a Service.
@@ -46,8 +75,8 @@ class AnswerSource(Protocol):
         """
         ...
 
-    def dependencies(self, name: bytes, zone_at: int) -> tuple[Dependency, ...]:
-        """Returns the dependencies of the reply for a lower-case name. Its zone begins at offset `zone_at`."""
+    def dependencies(self) -> tuple[Dependency, ...]:
+        """Returns the dependencies of the reply that is made from the latest result of `service` or `name`."""
         ...
 
     def soa(self, zone: bytes) -> Record:

@@ -165,8 +165,7 @@ class Plugin:
         return False
 
     def join_cold_path(self, cold_path: ColdPath) -> bool:  # noqa: ARG002 - a hook
-        """Sets in `cold_path` (replies without the plugin chain) what the plugin does with address queries for cluster
-        names.
+        """Sets in `cold_path` (replies without the plugin chain) what the plugin does with queries for cluster names.
 
         Returns False if such queries must go through the plugin chain.
         """

@@ -2,8 +2,8 @@
 
 Rules:
 
-1. A query takes the cold path if its reply is not stored, and if its packet has the usual form: an A or AAAA query of
-   class IN with no flags but RD, AD and CD, and no record but an OPT record without options.
+1. A query takes the cold path if its reply is not stored, and if its packet has the usual form: class IN, no flags but
+   RD, AD and CD, and no record but an OPT record without options.
 2. The name must be in a zone whose plugins have all joined the cold path.
 3. If a reply exceeds the client's limit, the chain makes it.
 4. Replies are stored in the answer table by the same rules as those of the chain.
@@ -12,18 +12,21 @@ Rules:
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from typing import Final
 
 from svcdns.chain.routing import Listener, Route
-from svcdns.plugin_api.cold_path import AnswerCache, AnswerSource, ColdPath
+from svcdns.plugin_api.cold_path import ADDRESS_TYPES, AnswerCache, AnswerSource, ColdPath
+from svcdns.plugin_api.query import Answer, Client, Query
 from svcdns.plugin_api.reply import UNTIL_CHANGED, Increment
 from svcdns.serving.answer_table import NEGATIVE_LIFETIME, AnswerTable, Entry
 from svcdns.serving.metrics import HitCounter, QueryMetrics
 from svcdns.serving.rotations import random, variants
 from svcdns.wire import names
-from svcdns.wire.codes import AA, AD, CD, QR, RD, Class, Rcode, Type
-from svcdns.wire.message import ADDRESS_SIZES, MAX_MESSAGE, MIN_UDP, Writer, rotated
-from svcdns.wire.record import Record
+from svcdns.wire.codes import AA, AD, CD, QR, RD, TC, Class, Rcode, Type
+from svcdns.wire.message import ADDRESS_SIZES, MAX_MESSAGE, MIN_UDP, Writer, encode_reply, rotated
+from svcdns.wire.record import Edns, Record
+from svcdns.wire.request import Request
 
 MAX_COUNTERS: Final = 4096
 """The most pairs of hit counters that are kept for one zone and query type."""
@@ -35,10 +38,15 @@ _OPT_ENDS: Final = {b"\0\0\0\0\0\0": False, b"\0\0\x80\0\0\0": True}
 _HEADER: Final = struct.Struct("!HHHHH")
 _LABEL_END: Final = 1 + names.MAX_LABEL
 _QUESTION_SIZE: Final = names.MAX_NAME + 4
+_TRUNCATED: Final = TC >> 8
+_NO_CLIENT: Final = Client("", 0, "", 0, "udp")
 _POSITIVE, _NODATA, _NXDOMAIN = range(3)
 _IN: Final = int(Class.IN)
-_TYPES: Final = {b"\0\1\0\1": int(Type.A), b"\0\x1c\0\1": int(Type.AAAA)}
-"""The last four octets of a question that may take the cold path, and its query type."""
+
+
+def _ask(_query: Query) -> Answer:
+    """Is never called: queries of OTHER_TYPES need no other query."""
+    raise NotImplementedError
 
 
 class _Header:
@@ -70,6 +78,7 @@ class _Zone:
     def __init__(self, zone: bytes, route: Route, cold_path: ColdPath, source: AnswerSource, server: str) -> None:
         self.zone, self.route, self.source, self.shuffles = zone, route, source, cold_path.shuffles
         rules = cold_path.cache
+        self.rules = rules
         self.cache: AnswerCache | None = rules if rules is not None and rules.stores(zone) else None
         soa_ttl = source.soa(zone).ttl
         self.ttl = cold_path.ttl if rules is None else rules.ttl(cold_path.ttl, denial=False)
@@ -103,14 +112,15 @@ class _Zone:
 class _Kind:
     """The queries of one type in one zone."""
 
-    __slots__ = ("counters", "head", "rtype", "service", "size", "tail_size", "zone")
+    __slots__ = ("addresses", "counters", "head", "rtype", "service", "size", "tail_size", "zone")
 
     def __init__(self, zone: _Zone, rtype: int) -> None:
-        self.zone, self.rtype, self.service = zone, rtype, zone.source.service
-        octets = ADDRESS_SIZES[rtype].to_bytes(2, "big")
-        self.head = b"\xc0\x0c" + rtype.to_bytes(2, "big") + b"\0\1" + zone.ttl.to_bytes(4, "big") + octets
+        self.zone, self.rtype, self.service, self.addresses = zone, rtype, zone.source.service, rtype in ADDRESS_TYPES
+        octets = ADDRESS_SIZES.get(rtype, 0)
+        fixed = (rtype << 16 | _IN).to_bytes(4, "big") + zone.ttl.to_bytes(4, "big") + octets.to_bytes(2, "big")
+        self.head = b"\xc0\x0c" + fixed
         """An address record at the query name, without its RDATA."""
-        self.size = len(self.head) + ADDRESS_SIZES[rtype]
+        self.size = len(self.head) + octets
         self.tail_size = len(zone.zone) + 4
         self.counters: dict[int, tuple[HitCounter, HitCounter]] = {}
         """The counter of the cold path's replies and the counter of a stored reply.
@@ -122,8 +132,20 @@ class _Kind:
 class ColdAnswers:
     """Answers packets on the cold path, for one listener, protocol and address family."""
 
-    def __init__(self, listener: Listener, table: AnswerTable, metrics: QueryMetrics, *, udp: bool) -> None:
-        """Finds the zones of the listener that have a cold path."""
+    def __init__(
+        self,
+        listener: Listener,
+        table: AnswerTable,
+        metrics: QueryMetrics,
+        lookup_negative: Callable[[bytes], bytes],
+        *,
+        udp: bool,
+    ) -> None:
+        """Finds the zones of the listener that have a cold path.
+
+        `lookup_negative` returns a shared negative answer to a packet without its message id, or empty octets.
+        """
+        self._lookup_negative = lookup_negative
         self._listener, self._table, self._metrics = listener, table, metrics
         self._udp, self._limit = udp, MIN_UDP if udp else MAX_MESSAGE
         self._opts: dict[bytes, tuple[int, bool]] = {}
@@ -139,9 +161,9 @@ class ColdAnswers:
                         self._add(_Zone(zone, route, cold_path, cold_path.source, listener.server))
 
     def _add(self, zone: _Zone) -> None:
-        kinds = {octets: _Kind(zone, rtype) for octets, rtype in _TYPES.items()}
+        kinds = {(rtype << 16 | _IN).to_bytes(4, "big"): _Kind(zone, rtype) for rtype in zone.source.types(zone.zone)}
         self._kinds.append((zone.zone, kinds))
-        self._services |= {b"\3svc" + zone.zone + octets: kind for octets, kind in kinds.items()}
+        self._services |= {b"\3svc" + zone.zone + octets: kind for octets, kind in kinds.items() if kind.addresses}
 
     def __bool__(self) -> bool:
         """Returns True if a zone of the listener has a cold path."""
@@ -150,9 +172,9 @@ class ColdAnswers:
     def answer(self, key: bytes) -> bytes | None:
         """Returns the reply to a packet. Returns empty octets if the chain must answer it.
 
-        `key` is the packet without its message id; the reply has none either. Returns None for a packet of an unusual
-        form, and for a name outside of the cold path's zones. Call it only if the answer table has no entry for the
-        key.
+        Returns None if the packet is not plain, if its name is in no zone of the cold path, or if the source of the
+        answers leaves it to the chain. Such a packet may have a shared negative answer. `key` is the packet without its
+        message id. The reply has no message id either. Call it only for a key that the answer table does not have.
         """
         header = _HEADERS.get(key[:10])
         if header is None:
@@ -178,16 +200,19 @@ class ColdAnswers:
             zone_at = end + 4
             found = kind.service(name, at, end, kind.rtype)
         else:
-            kind = self._kind_of(name)
+            kind = self._kind_of(name, question[-4:])
             if kind is None:
                 return None
             zone_at = len(name) - kind.tail_size
             starts = _label_starts(name, zone_at)
             if starts is None:
                 return None
+            if not kind.addresses:
+                edns = Edns(limit, dnssec_ok) if header.extra else None
+                return self._lookup_negative(key) or self._other_reply(key, header, question, name, kind, edns)
             found = kind.zone.source.name(name, starts, zone_at, kind.rtype)
         if found is None:
-            return b""
+            return None
         if isinstance(found, int) and found:
             shared = self._table.negative.find_below(key, found)
             if shared is not None and not self._table.seen_before(key):
@@ -229,30 +254,74 @@ class ColdAnswers:
                 return b""
         if count and zone.shuffles:
             wire = _shuffled(wire, 10 + len(question), kind.size, count)
-        properties = (len(key) << 16 | len(wire)) << 3 | case << 1 | dnssec_ok
-        counters = kind.counters.get(properties)
-        if counters is None:
-            counters = self._new_counters(kind, properties, len(key), len(wire), case, dnssec_ok=dnssec_ok)
-        first = counters[0]
-        if first.hits == first.flushed:
-            self._metrics.dirty_cold.append(first)
-        first.hits += 1
+        hit_counter = self._count(kind, len(key), len(wire), case, dnssec_ok)
         if table.seen_before(key):
             wires: tuple[bytes, ...] = (wire,)
             if count and zone.shuffles:
                 orders = variants(b"\0\0" + wire, count)
                 wires = tuple(rotated(wire, 10 + len(question), kind.size, count, orders))
             ends = table.deadline(NEGATIVE_LIFETIME) if case else UNTIL_CHANGED
-            dependencies = zone.source.dependencies(name[:-4], zone_at)
-            table.put(Entry.of(key, wires, ends, dependencies, counters[1]))
+            table.put(Entry.of(key, wires, ends, zone.source.dependencies(), hit_counter))
         elif case == _NXDOMAIN:
-            self._note_negative(key, wire, name[:-4], kind, counters[1])
+            self._note_negative(key, wire, name[:-4], kind, hit_counter)
         return wire
 
-    def _kind_of(self, name: bytes) -> _Kind | None:
+    def _other_reply(
+        self, key: bytes, header: _Header, question: bytes, name: bytes, kind: _Kind, edns: Edns | None
+    ) -> bytes:
+        """Answers a query that is not for addresses: does the same as `_reply`, with the plugin's Reply object.
+
+        The size in `edns` is the client's limit.
+        """
+        zone, flags = kind.zone, int.from_bytes(key[:2], "big")
+        query = Query(question[:-4], name[:-4], kind.rtype, _IN, flags, edns, _NO_CLIENT, _ask, zone=zone.route.zone)
+        reply = zone.source.reply(query)
+        if reply is None or reply.rcode not in (Rcode.NOERROR, Rcode.NXDOMAIN):
+            return b""
+        if zone.shuffles and len(reply.additional) > 1:
+            return b""
+        case = _NXDOMAIN if reply.rcode else _POSITIVE if reply.answer else _NODATA
+        ttl = min([record.ttl for record in (*reply.answer, *reply.authority, *reply.additional)])
+        if zone.rules is not None:
+            lifetime = zone.rules.ttl(ttl, denial=case > 0)
+            reply = reply.with_ttls(lambda _: lifetime)
+        request = Request(0, flags, question[:-4], kind.rtype, _IN, question, edns)
+        limit = self._limit if edns is None else edns.size
+        wire = encode_reply(request, reply, limit, size=zone.route.udp_size)[2:]
+        if wire[0] & _TRUNCATED:
+            return b""
+        dnssec_ok = edns is not None and edns.dnssec_ok
+        if zone.cache is not None:
+            cache_key = (name[:-4], kind.rtype, _IN, dnssec_ok, header.checking_disabled)
+            if not zone.cache.admits(cache_key, question[:-4], lifetime, denial=case > 0):
+                return b""
+        table, hit_counter = self._table, self._count(kind, len(key), len(wire), case, dnssec_ok)
+        if table.seen_before(key):
+            ends = table.deadline(NEGATIVE_LIFETIME) if case else UNTIL_CHANGED
+            table.put(Entry.of(key, (wire,), ends, reply.dependencies, hit_counter))
+        elif case == _NXDOMAIN:
+            self._note_negative(key, wire, name[:-4], kind, hit_counter)
+        return wire
+
+    def _count(self, kind: _Kind, request: int, response: int, case: int, dnssec_ok: bool) -> HitCounter:
+        """Counts a reply. Returns the counter for an entry with this reply in the answer table.
+
+        `request` and `response` are octets of messages without their ids.
+        """
+        properties = (request << 16 | response) << 3 | case << 1 | dnssec_ok
+        counters = kind.counters.get(properties)
+        if counters is None:
+            counters = self._new_counters(kind, properties, request, response, case, dnssec_ok=dnssec_ok)
+        first, further = counters
+        if first.hits == first.flushed:
+            self._metrics.dirty_cold.append(first)
+        first.hits += 1
+        return further
+
+    def _kind_of(self, name: bytes, type_and_class: bytes) -> _Kind | None:
         for zone, kinds in self._kinds:
             if name.endswith(zone, 0, -4):
-                return kinds.get(name[-4:])
+                return kinds.get(type_and_class)
         return None
 
     def _read_opt(self, opt: bytes) -> tuple[int, bool] | None:

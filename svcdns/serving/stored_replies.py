@@ -100,7 +100,7 @@ class StoredReplies:
         listener = self.listener
         self.limited = listener.limiter is not None and self.protocol == "udp"
         self.uniform = listener.classes is None and not listener.observed and not self.limited
-        self._cold = ColdAnswers(listener, self.table, self.metrics, udp=self.protocol == "udp")
+        self._cold = ColdAnswers(listener, self.table, self.metrics, self.lookup_negative, udp=self.protocol == "udp")
         self.lookup_new = self._lookup_cold if self.uniform and self._cold else self.lookup_negative
         """Returns the reply to a packet that is not in the answer table, or empty octets, as `lookup_negative` does."""
 

@@ -64,7 +64,8 @@ class Kubernetes(Plugin):
         )
         self._fallthrough = tuple(names.from_text(zone).lower() for zone in options.fallthrough)
         self._cold_zones = tuple(zone for zone in self.zones if self._may_be_cold(zone))
-        self._cold_answers = ClusterAnswers(self.index, options, self._fallthrough, self._cold_zones)
+        forward = [zone for zone in self._cold_zones if not zone.endswith(REVERSE_ZONES)]
+        self._cold_answers = ClusterAnswers(self.index, options, self._fallthrough, forward, self.handle)
 
     @classmethod
     def settings(cls, options: Options) -> Settings:
@@ -145,7 +146,7 @@ class Kubernetes(Plugin):
     def join_cold_path(self, cold_path: ColdPath) -> bool:
         """Lets the cold path (replies without the plugin chain) answer from the cluster, and returns True.
 
-        Reverse zones and zones of the option `multicluster` are excluded.
+        Zones of the option `multicluster` are excluded.
         """
         cold_path.source, cold_path.zones = self._cold_answers, self._cold_zones
         cold_path.ttl = self.options.ttl
@@ -153,7 +154,7 @@ class Kubernetes(Plugin):
 
     def _may_be_cold(self, zone: bytes) -> bool:
         divided = any(other != zone and names.is_within(other, zone) for other in self.zones)
-        return zone != names.ROOT and zone not in self._unforeseen and not divided
+        return zone != names.ROOT and not self._is_multicluster(zone) and not divided
 
     def closest_encloser(self, key: bytes, rtype: int) -> Encloser | None:
         """Returns the closest encloser of a name whose namespace or Service does not exist.
