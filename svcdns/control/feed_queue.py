@@ -25,6 +25,8 @@ from svcdns.feed.frames import Changed, Epoch, FrameReader, ToControl, ToWorker,
 
 CHUNK: Final = 65536
 """Octets of one write: frames are joined until they have at least so many."""
+FLUSH_INTERVAL: Final = 0.002
+"""Seconds after frames were sent for which `flush` leaves further frames to the next iteration of the event loop."""
 BATCH: Final = 64
 SEND_SLICE: Final = 0.002
 """Seconds for which one worker's frames are sent before other work of the event loop has its turn."""
@@ -79,6 +81,7 @@ class FeedQueue:
         self._last_number = 0
         self._scheduled: asyncio.Handle | None = None
         self._blocked = False
+        self._flushed_at = 0.0
         self.closed = False
         self._reader = FrameReader[ToControl](ToControl)
         self._loop = asyncio.get_running_loop()
@@ -160,8 +163,12 @@ class FeedQueue:
             self._scheduled = self._loop.call_soon(self._flush)
 
     def flush(self) -> None:
-        """Sends queued frames now, for at most SEND_SLICE seconds."""
-        if self._scheduled is not None:
+        """Sends queued frames now, for at most SEND_SLICE seconds, and not in the next iteration of the event loop.
+
+        Within FLUSH_INTERVAL after frames were sent, leaves the frames to that iteration. So frames of a burst of
+        changes are sent together.
+        """
+        if self._scheduled is not None and self._loop.time() - self._flushed_at > FLUSH_INTERVAL:
             self._scheduled.cancel()
             self._flush()
 
@@ -169,6 +176,7 @@ class FeedQueue:
         self._scheduled = None
         if self.closed:
             return
+        self._flushed_at = self._loop.time()
         time_slice = TimeSlice(SEND_SLICE)
         try:
             while self._unsent or self._urgent or self._queue:

@@ -180,3 +180,23 @@ async def test_the_end_of_a_worker_closes_its_feed(world: World) -> None:
     world.put(service(1))
     await asyncio.sleep(0)
     assert world.feed.closed
+
+
+async def test_a_single_change_is_sent_at_once_and_a_burst_together(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`flush` sends in the caller's iteration of the loop, but leaves what follows soon to the next iteration."""
+    monkeypatch.setattr(feed_queue, "FLUSH_INTERVAL", 60.0)
+    world.feed._flushed_at = -60.0
+    world.put(service(1))
+    world.feed.flush()
+    assert world.worker.recv(1 << 20)
+    for number in range(2, 5):
+        world.put(service(number))
+        world.feed.flush()
+    with pytest.raises(BlockingIOError):
+        world.worker.recv(1 << 20)
+    assert list(await world.received(3)) == [Changed(1, Put(service(n))) for n in range(2, 5)]
+    world.feed.flush()
+    with pytest.raises(BlockingIOError):
+        world.worker.recv(1 << 20)
