@@ -1,7 +1,7 @@
 """Clients that misbehave, for `bench.attacks`: `python -m bench.attackers ATTACK PORT TLS_PORT SECONDS`.
 
-The attacks come from one address, ATTACKER, and go to a server at 127.0.0.1. Their duration, connections and rates are
-bounded. The program prints one line when the attack is in progress.
+The attacks come from one address, ATTACKER, and go to a server at 127.0.0.1. Duration, connections and rates of the
+attacks are bounded. The program prints one line when the attack is in progress.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def pods(target: Target) -> None:
 
 
 def outside(target: Target) -> None:
-    """Attack: queries names outside the cluster over UDP, each once. Their upstream does not reply."""
+    """Attack: queries names outside the cluster over UDP, each once. The upstream for these names does not reply."""
     _flood(target, OUTSIDE_RATE, (f"silent-{os.getpid()}-{n}.{EXTERNAL_ZONE}" for n in itertools.count()))
 
 

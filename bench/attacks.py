@@ -5,8 +5,8 @@ attacker (`bench.attackers`) and well-behaved clients run on another. The well-b
 rate over UDP, and open a connection for each query over TCP and TLS.
 
 The table has lost queries, latencies in milliseconds and memory in MiB for each attack. The row `none` has no attacker.
-The server `floor` (`bench.floor`) returns each query as its reply, while the attacker attacks another process. Its
-latency is the delay that the machine itself causes.
+The server `floor` (`bench.floor`) returns each query as its reply, while the attacker attacks another process. The
+latency of `floor` is the delay that the machine itself causes.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Records the times of the steps of a change, from the API server to the answers: `python -m bench change --stamps`.
 
-This file is run in place of svcdns. It starts svcdns with wrappers around the functions of each step. A stamp is a line
-in the file that the environment variable STAMPS names: the step, and the time on CLOCK_MONOTONIC.
+This file is run in place of svcdns. The file starts svcdns with wrappers around the functions of each step. A stamp is
+a line in the file that the environment variable STAMPS names: the step, and the time on CLOCK_MONOTONIC.
 """
 
 import functools

@@ -42,7 +42,8 @@ class _Span:
 class Outage:
     """A period in which the server cannot receive changes. Times are in seconds on the monotonic clock.
 
-    The outage begins at `since`. Its cause ends at `restored`. At `until`, the server has received all changes.
+    The outage begins at `since`. The cause of the outage ends at `restored`. At `until`, the server has received all
+    changes.
     """
 
     since: float

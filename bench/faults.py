@@ -1,6 +1,6 @@
 """Faults that a server must survive without losing queries.
 
-A fault is a coroutine function. It returns when the server has recovered.
+A fault is a coroutine function, which returns when the server has recovered.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def killed(process: str, number: signal.Signals = signal.SIGKILL) -> Fault:
 
 
 async def api_outage(testbed: Testbed, seconds: float = OUTAGE) -> None:
-    """Stops the process of the API server (SIGSTOP) for `seconds`. Its connections stay open, but are silent."""
+    """Stops the process of the API server (SIGSTOP) for `seconds`. The connections stay open, but are silent."""
     pid = testbed.server.api.process.pid
     async with testbed.outage() as outage:
         async with testbed.without_changes():

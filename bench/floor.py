@@ -1,9 +1,9 @@
 """Servers for the row `floor` of `bench.attacks`: the latency that the machine itself causes.
 
 `python -m bench.floor echo FOLDER` returns each query over UDP, TCP and TLS as a reply, for the well-behaved clients.
-FOLDER has `cert.pem` and `key.pem`. `python -m bench.floor sink` is the target of the attacker. It reads nothing except
-the first message of a TLS handshake. Both print the port for UDP and TCP, and the port for TLS. They end when standard
-input ends.
+FOLDER has `cert.pem` and `key.pem`. `python -m bench.floor sink` is the target of the attacker. `sink` reads nothing
+except the first message of a TLS handshake. Both print the port for UDP and TCP, and the port for TLS. Both end when
+standard input ends.
 """
 
 from __future__ import annotations

@@ -5,8 +5,8 @@ svcdns runs in a memory control group with a limit of `--limit` MiB. The phases 
 changing endpoints, a relist after 410, a reload, an upgrade in place. The steady state is the memory after the query
 for every name. The result is JSON with the peak memory of each phase, and the memory after it.
 
-The exit code is 1 if memory exceeded the limit, if a peak exceeded 1.3 times the steady state, or if the peak of the
-reload exceeded 1.1 times the steady state. With `--snapshot`, svcdns is also killed, and started from its snapshot.
+The exit code is 1 if memory exceeded the limit, if a peak exceeded 1.3 times the steady state, or 1.1 times during the
+reload. With `--snapshot`, svcdns is also killed, and started from its snapshot.
 """
 
 from __future__ import annotations

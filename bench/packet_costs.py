@@ -1,7 +1,7 @@
 """The cost of malformed and unusual packets: `python -m bench.packet_costs [--times N]`.
 
-The program starts svcdns with one worker and a zone of *file*, and sends each packet N times over UDP, TCP and TLS. It
-prints the worker's CPU time for one packet, and the ratio to an ordinary query without a stored reply.
+The program starts svcdns with one worker and a zone of *file*, and sends each packet N times over UDP, TCP and TLS. The
+program prints the worker's CPU time for one packet, and the ratio to an ordinary query without a stored reply.
 """
 
 from __future__ import annotations

@@ -2,9 +2,12 @@
 bench.upstream`.
 
 Names outside `example` get NXDOMAIN. Names with a label that begins with `silent-` are never answered over UDP. The
-program prints its port, and serves until standard input ends. Each line of standard input is a command: `drop` drops
-all queries over UDP, `answer` ends this, `lie NAME` sends the packets of `LIES` in place of each reply over UDP, and
-`count` prints the number of queries since the last other command.
+program prints its port, and serves until standard input ends.
+
+Each line of standard input is a command:
+- `drop` drops all queries over UDP, and `answer` ends this.
+- `lie NAME` sends the packets of `LIES` in place of each reply over UDP.
+- `count` prints the number of queries since the last other command.
 """
 
 from __future__ import annotations

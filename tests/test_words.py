@@ -115,3 +115,56 @@ def test_metrics_and_labels_have_no_private_words() -> None:
 )
 def test_only_whole_words_are_found(name: str, found: set[str]) -> None:
     assert private(name) == found
+
+
+MAX_SENTENCE = 30
+"""The largest number of words in a sentence of a docstring."""
+PRONOUNS = frozenset({"It", "Its", "Their", "Them", "They"})
+"""Words that do not begin a sentence of a docstring, because their noun may be unclear to a reader."""
+DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+
+
+def sentences(docstring: str) -> Iterator[str]:
+    """Yields the sentences of a docstring, and the parts of sentences before and after a colon. Ignores examples."""
+    for paragraph in docstring.split("\n\n"):
+        for item in re.split(r"\n(?=- |\d+\. )", paragraph):
+            text = re.sub(r"^(- |\d+\. )", "", item)
+            if "\n    " not in text and "```" not in text and "  " not in text.replace("\n  ", "\n"):
+                yield from re.split(r"(?<=[.:;?!])\s+", text)
+
+
+def faults(docstring: str) -> list[str]:
+    """Returns the sentences of a docstring that are too long or begin with a pronoun."""
+    return [
+        sentence
+        for sentence in sentences(docstring)
+        if sentence and (len(sentence.split()) > MAX_SENTENCE or sentence.split(maxsplit=1)[0] in PRONOUNS)
+    ]
+
+
+@pytest.mark.parametrize("folder", ["svcdns", "bench"])
+def test_sentences_of_docstrings(folder: str) -> None:
+    """No sentence of a docstring is too long, or begins with a pronoun."""
+    found = [
+        f"{path.relative_to(ROOT)}:{getattr(node, 'lineno', 1)}: {fault}"
+        for path in sorted((ROOT / folder).rglob("*.py"))
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, DOCUMENTED)
+        for fault in faults(ast.get_docstring(node) or "")
+    ]
+    assert not found, "\n".join(found)
+
+
+@pytest.mark.parametrize(
+    ("docstring", "found"),
+    [
+        pytest.param("Returns a name. The name is absolute.", [], id="nouns"),
+        pytest.param("Returns a name. It is absolute.", ["It is absolute."], id="a pronoun"),
+        pytest.param("Options:\n\n- `a`.\n- `b` is a name. They\n  end.", ["They\n  end."], id="in a list"),
+        pytest.param(f"Two.\n\n{'word ' * 30}end.", [f"{'word ' * 30}end."], id="a long sentence"),
+        pytest.param(f"Two.\n\n    {'word ' * 30}end.", [], id="an example"),
+    ],
+)
+def test_faults_of_docstrings(docstring: str, found: list[str]) -> None:
+    """A fault is found in paragraphs and lists. Examples are ignored."""
+    assert faults(docstring) == found

@@ -206,8 +206,8 @@ def _writer(block: BlockPlan, handlers: Sequence[Plugin]) -> str:
 def _closest_encloser(handlers: Sequence[Plugin], hooks: HookCaller) -> FindEncloser | None:
     """Returns the function that finds closest enclosers for the block, or None.
 
-    The function is the hook of the first plugin that has `closest_encloser`. It covers only zones for which the hook
-    `name_independent` of all earlier plugins returns True.
+    The function is the hook of the first plugin that has `closest_encloser`. The function covers only zones for which
+    the hook `name_independent` of all earlier plugins returns True.
     """
     for number, handler in enumerate(handlers):
         if overrides(handler, "closest_encloser"):

@@ -1,7 +1,7 @@
 """Chooses the plugin chain that answers a query: by the longest zone of the listener that contains the query name.
 
-A listener is a port on one address or on all addresses. It serves the zones of all blocks with this port and address.
-Queries for names in no zone get REFUSED here.
+A listener is a port on one address or on all addresses. A listener serves the zones of all blocks with this port and
+address. Queries for names in no zone get REFUSED here.
 """
 
 from __future__ import annotations
@@ -30,8 +30,9 @@ class Route:
     - `entry` is the block's plugin chain, or None if the block has no plugins that handle queries.
     - `counted` is true if queries are counted in `coredns_dns_*`. `writer` is the label `plugin` of the responses.
       `labels` finds the label `zone`, if it is not always this zone.
-    - `closest_encloser` finds the closest encloser of a nonexistent name. It is None if negative answers may differ.
-    - `fast_path` is the fast path of the block, or None. `cold_path` is its cold path, or None.
+    - `closest_encloser` finds the closest encloser of a nonexistent name. The field is None if negative answers may
+      differ.
+    - `fast_path` is the fast path of the block, or None. `cold_path` is the cold path of the block, or None.
     - `any_class` is true if the block answers queries of classes other than IN.
     - `udp_size` is the UDP payload size that replies advertise. `udp_limit` limits the length of replies over UDP.
     - `limiter` limits the rate of replies over UDP, or is None.

@@ -1,8 +1,8 @@
 """Finds the addresses of the DNS ports in a plain Corefile, in the first milliseconds of a start.
 
-The module reads keys of server blocks, `bind`, and the options of `kubernetes` that decide how long the start takes. It
-returns no address for a Corefile that has anything else that could matter, for example `import`. The control process
-then finds the addresses (`svcdns.control.early_ports`), a tenth of a second later. Nothing is checked here.
+The module reads keys of server blocks, `bind`, and the options of `kubernetes` that decide how long the start takes. If
+the Corefile has another line that could matter, for example `import`, the module returns no address. The control
+process then finds the addresses (`svcdns.control.early_ports`), a tenth of a second later. Nothing is checked here.
 
 Rule: the module imports only what every interpreter has already loaded (see `svcdns.process.isolated`).
 """

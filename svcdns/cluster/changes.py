@@ -56,7 +56,7 @@ class Put(msgspec.Struct, frozen=True, array_like=True, tag="put"):
     """`object` is new or has changed.
 
     `trigger_time` is the EndpointSlice's annotation endpoints.kubernetes.io/last-change-trigger-time, in Unix seconds.
-    It is 0 if there is no annotation, and for objects of a list.
+    The time is 0 if there is no annotation, and for objects of a list.
     """
 
     object: ClusterObject

@@ -96,7 +96,7 @@ class ImportedSlice(msgspec.Struct, frozen=True, array_like=True, tag="ImportedS
 class Namespace(msgspec.Struct, frozen=True, array_like=True, tag="Namespace", gc=False):
     """A Namespace. `namespace` is always empty.
 
-    `labels` has sorted pairs of key and value. They are stored only with the watch option `clients`.
+    `labels` has sorted pairs of key and value. Labels are stored only with the watch option `clients`.
     """
 
     name: str

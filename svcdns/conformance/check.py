@@ -1,6 +1,6 @@
 """The type of a check, the type of its result, and the decorator that registers checks.
 
-A check is a coroutine function with one argument, an `Examiner`. It raises `Failed` if its rule does not hold, and
+A check is a coroutine function with one argument, an `Examiner`. A check raises `Failed` if its rule does not hold, and
 `Skipped` if the cluster has no object for the rule.
 """
 

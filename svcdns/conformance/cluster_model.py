@@ -1,7 +1,7 @@
 """A model of the cluster that the server under test answers for. The expected records are computed from the model.
 
-The model is made from objects of the API server (`from_objects`) or from manifest files (`from_manifests`). It has
-Services, EndpointSlices, Namespaces and Pods. Source: core/v1, discovery.k8s.io/v1.
+The model is made from objects of the API server (`from_objects`) or from manifest files (`from_manifests`). The model
+has Services, EndpointSlices, Namespaces and Pods. Source: core/v1, discovery.k8s.io/v1.
 """
 
 from __future__ import annotations

@@ -2,9 +2,9 @@
 
 Replies are parsed strictly. Each reply must obey these general rules:
 
-- It comes from the address that was queried, and is a well-formed message.
-- It has QR set, and the ID and the opcode of the query.
-- It repeats the question section.
+- The reply comes from the address that was queried, and is a well-formed message.
+- The reply has QR set, and the ID and the opcode of the query.
+- The reply repeats the question section.
 """
 
 from __future__ import annotations

@@ -137,7 +137,10 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class Octets:
-    """A packet that is not a valid message. It is sent unchanged, except for its ID. `what` describes the packet."""
+    """A packet that is not a valid message. `what` describes the packet.
+
+    The packet is sent unchanged, except for its ID.
+    """
 
     what: str
     data: bytes = field(repr=False)

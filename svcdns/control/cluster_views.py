@@ -90,8 +90,8 @@ class ClusterViews:
         ages: Mapping[str, float] = MappingProxyType({}), sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         flush: Callable[[], None] = lambda: None,
     ) -> None:  # fmt: skip
-        """`send` queues a change of a cluster view for the workers. It is called in the order of the changes. `flush`
-        sends the queued changes.
+        """`send` queues a change of a cluster view for the workers. Changes are sent in their order. `flush` sends the
+        queued changes.
 
         `now` returns Unix seconds. If `again` is true, an earlier control process has sent the views to the workers.
         `ages` has the age of the objects that this process published as a metric, in seconds by resource.

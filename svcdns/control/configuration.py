@@ -1,7 +1,7 @@
 """Checks a Corefile, and computes the settings that follow from it (`Setup`), except the plugin chains.
 
-A plugin's `Settings` contain what its directive configures; this module knows no plugin by name. It reads no file but
-the Corefile. The order of the checks is in docs/behaviour/corefile.md#errors.
+A plugin's `Settings` contain what its directive configures; this module knows no plugin by name. The module reads no
+file but the Corefile. The order of the checks is in docs/behaviour/corefile.md#errors.
 """
 
 from __future__ import annotations

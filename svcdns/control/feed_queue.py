@@ -107,7 +107,8 @@ class FeedQueue:
         self._schedule()
 
     def changed(self, key: ViewKey) -> None:
-        """Queues an object that was changed or removed. Its value is read from the cluster view when the frame is sent.
+        """Queues an object that was changed or removed. The value of the object is read from the cluster view when the
+        frame is sent.
 
         While the whole view is being sent, the object is put before the rest of the view.
         """

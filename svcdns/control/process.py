@@ -94,8 +94,7 @@ class Control:
     ) -> None:
         """`regions` are all regions of the shared memory. `own` is the number of this process's region.
 
-        `lower_priority` lowers the scheduling priority of this process. It is called before workers begin to answer
-        queries.
+        `lower_priority` lowers the scheduling priority of this process. Called before workers begin to answer queries.
         """
         self._lower_priority = lower_priority
         self._options, self._channel = options, channel

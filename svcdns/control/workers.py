@@ -92,7 +92,7 @@ class Workers:
     def build(self, configure: Configure, new_views: Sequence[int]) -> None:
         """Requests that the workers build the plugin chains of `configure`, while they serve with the present ones.
 
-        `new_views` has the numbers of the cluster views that no worker has yet. They are sent as well.
+        `new_views` has the numbers of the cluster views that no worker has yet. These views are sent as well.
         """
         self._pending, self._new_views = configure, tuple(new_views)
         self._built.clear()
@@ -197,8 +197,8 @@ class Workers:
     def states(self) -> list[State]:
         """Returns one state for each worker number (slot).
 
-        During a replacement, a slot has two workers. Its state is SERVING if one of them serves, otherwise that of the
-        new one.
+        During a replacement, a slot has two workers. The slot's state is SERVING if one of them serves, otherwise that
+        of the new one.
         """
         return [self._state(slot) for slot in range(self.count)]
 

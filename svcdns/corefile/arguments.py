@@ -21,9 +21,9 @@ _DURATION: Final = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|μs|ms|s|m|h)")
 
 
 def arguments(line: Directive, least: int, most: int) -> tuple[Token, ...]:
-    """Returns the arguments of a line.
+    """Returns the arguments of a line. Raises CorefileError unless their number is from `least` to `most`.
 
-    Their number must be from `least` to `most`. If `most` is UNBOUNDED, there is no upper limit.
+    If `most` is UNBOUNDED, there is no upper limit.
     """
     count = len(line.arguments)
     if count < least:

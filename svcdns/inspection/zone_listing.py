@@ -45,7 +45,7 @@ def schema() -> dict[str, Any]:
 def listing(server: OfflineServer, zone: str) -> Listing:
     """Returns all names of Services, ports and endpoints in a cluster zone (absolute text).
 
-    They are those of a zone transfer (RFC 5936), without the SOA and NS records of the zone.
+    The names are those of a zone transfer (RFC 5936), without the SOA and NS records of the zone.
     """
     wire = names.from_text(zone).lower()
     found: dict[tuple[str, str], dict[str, None]] = {}

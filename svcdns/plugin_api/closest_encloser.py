@@ -15,7 +15,7 @@ class Encloser(msgspec.Struct, frozen=True, gc=False):
     - `key` is the name of the encloser, in wire format and lower case.
     - `children` has the pair (`scope`, label) for each label directly below `key`, and changes with the cluster. Labels
       are lower-case text, decoded as Latin-1.
-    - All other names below `key` get the same negative answer for a query type. It depends on `dependencies`.
+    - All other names below `key` get the same negative answer for a query type. This answer depends on `dependencies`.
     - Names that begin with the octets `unlike` (wire format, lower case), if these are not empty, get another answer.
     """
 

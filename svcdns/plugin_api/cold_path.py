@@ -1,7 +1,7 @@
 """The cold path: answers queries for cluster names from octets to octets, without the plugin chain.
 
-It answers names whose replies are not in the answer table yet. Each plugin states in a `ColdPath`, when the chain is
-built, how it treats such queries. Rules:
+Queries for names whose replies are not in the answer table take the cold path. Each plugin states in a `ColdPath`, when
+the chain is built, how it treats such queries. Rules:
 
 1. Only queries of class IN take the cold path, and only if their packets have the usual form.
 2. The cold path and the chain give the same octets, the same dependencies and the same metrics.
@@ -70,8 +70,8 @@ class AnswerSource(Protocol):
     def name(self, name: bytes, starts: Sequence[int], zone_at: int, rtype: int) -> Found:
         """Returns the address records of any name in one of the zones.
 
-        `name` is in lower case and wire format, followed by type and class. Its zone begins at offset `zone_at`.
-        `starts` has the offsets of the labels before the zone. `rtype` is A or AAAA.
+        `name` is in lower case and wire format, followed by type and class. The zone of `name` begins at offset
+        `zone_at`. `starts` has the offsets of the labels before the zone. `rtype` is A or AAAA.
         """
         ...
 

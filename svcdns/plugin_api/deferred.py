@@ -1,6 +1,6 @@
-"""`Deferred`: a reply that arrives later. Its receiver is called in the same step in which the reply arrives.
+"""`Deferred`: a reply that arrives later. The receiver is called in the same step in which the reply arrives.
 
-It takes the place of an asyncio future, which would cost two iterations of the event loop. Rules:
+An asyncio future in its place would cost two iterations of the event loop. Rules:
 
 1. Each reply has one receiver.
 2. Changes are applied in the order in which they were added, each in the context of the plugin that added it.

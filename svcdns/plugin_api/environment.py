@@ -60,7 +60,7 @@ class Environment:
     - `invalidate(dependencies)` drops the stored replies with one of these dependencies. `invalidate_all()` drops all
       stored replies.
     - `peers(name)` returns the plugins of this name in the same block, or for "" all plugins of the block in chain
-      order. It can be called from `start` on.
+      order. Do not call it before `start`.
     - `poll_sockets()` reads the sockets if a time slice has passed. Call it after each 0.2 ms of long work.
     - `allowance()` returns how many octets the caches of this worker may use.
     """
@@ -100,8 +100,8 @@ class Environment:
     def content(self, plugin: str, key: str, read: Callable[[bytes], T], default: T) -> Content[T]:
         """Returns an object for the data that the control process reads for `plugin` under `key`.
 
-        Its `value` is the data decoded by `read`, or `default` until data arrive. If a plugin reads `value` for a
-        reply, the stored reply is dropped when the data change.
+        `value` of the result is the data decoded by `read`, or `default` until data arrive. If a plugin reads `value`
+        for a reply, the stored reply is dropped when the data change.
         """
         return Content(self, plugin, key, read, default)
 

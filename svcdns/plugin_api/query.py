@@ -88,7 +88,7 @@ class Query(msgspec.Struct):
     - `avoid` is an upstream that must not be queried, in the form of `Reply.source`.
     - `upstream_reply` is the reply of an upstream, if the fast path has received one.
     - `edns_added` is True if a plugin added the OPT record.
-    - `check_cookie` returns whether the query's server cookie is valid. It is None for a query without a cookie.
+    - `check_cookie` returns whether the query's server cookie is valid. The field is None for a query without a cookie.
     - `requestor`, `listener` and `message_id` are for the core.
 
     If a plugin reads `client`, `server` or `ident`, its reply is not reused for other clients. If a plugin with client

@@ -134,8 +134,9 @@ def rcode_only(rcode: int, error: str = "") -> Reply:
 def joined(reply: Reply, other: Reply) -> Reply:
     """Returns `reply`, which was made from `other`, with the reuse terms of both.
 
-    The result has the shorter lifetime, the narrower scope, and all dependencies and increments. It has the extended
-    error of `reply`, or else of `other`. If the TTLs of `other` count down, the result expires when they next go down.
+    The result has the shorter lifetime, the narrower scope, and all dependencies and increments. The result has the
+    extended error of `reply`, or else of `other`. If the TTLs of `other` count down, the result expires when they next
+    go down.
     """
     return msgspec.structs.replace(
         reply,

@@ -52,8 +52,8 @@ class PluginContext:
 class _Outside(PluginContext):
     """The context of code that runs outside of every plugin call, such as timers and tasks.
 
-    It is not known for which query such code reads data. After such a read, all replies that are being made are for
-    their own clients only.
+    For such code, it is unknown for which query data are read. After such a read, all replies that are being made are
+    for their own clients only.
     """
 
     __slots__ = ()
@@ -121,7 +121,7 @@ class Invocation:
         return reply
 
     def apply_later(self, reply: Reply) -> Reply:
-        """Returns the same as `apply`, for a reply that arrived after the plugin's call had returned.
+        """Limits a reply in the same way as `apply`, if it arrived after the plugin's call had returned.
 
         If code outside of every plugin call (see `_Outside`) has read data meanwhile, the reply is for this client
         only.

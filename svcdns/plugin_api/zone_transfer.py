@@ -1,8 +1,8 @@
 """Whole zones for the plugin *transfer*: the result of the hook `Plugin.transfer(zone, serial)`.
 
 `zone` is the query name in wire format and lower case. `serial` is the serial of an IXFR client, or 0 for AXFR (RFC
-1995 §2, §4). The hook returns None if the plugin is not authoritative for the zone. It raises UnavailableError if the
-plugin is authoritative, but has no content yet.
+1995 §2, §4). The hook returns None if the plugin is not authoritative for the zone. The hook raises UnavailableError if
+the plugin is authoritative, but has no content yet.
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
 - `ORDER` is the order of plugins in a chain: CoreDNS's list of directives, with the directives that only svcdns has.
 - `BUILT` has the module of each directive. A module is imported when a Corefile has its directive.
 - A directive that is in `ORDER` and not in `BUILT` is known, but cannot be used.
-- Plugins of other packages are entry points of the group `svcdns.plugins`. They are read only if a Corefile has a
-  directive that is not in `BUILT`.
+- Plugins of other packages are entry points of the group `svcdns.plugins`. Entry points are read only if a Corefile has
+  a directive that is not in `BUILT`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """`acl`: decides which clients may query which names and types (docs/behaviour/plugins.md#acl).
 
-The plugin runs after `rewrite`, so it sees the rewritten name, and before `cache`. Its client class is the set of
-networks in the block's rules that contain the client's address.
+The plugin runs after `rewrite`, so it sees the rewritten name, and before `cache`. The plugin's client class is the set
+of networks in the block's rules that contain the client's address.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """`dns64`: makes IPv6 addresses from IPv4 addresses, for clients that have only IPv6 (RFC 6147, RFC 6052).
 
 The following plugins answer an AAAA query first. If they find no AAAA record, and the name exists, the plugin sends a
-query for A records through the server. Its reply has one IPv6 address for each A record. Without `allow_ipv4`, the
-client class is the family of the client's address. See docs/behaviour/plugins.md#dns64.
+query for A records through the server. The reply to the client has one IPv6 address for each A record. Without
+`allow_ipv4`, the client class is the family of the client's address. See docs/behaviour/plugins.md#dns64.
 """
 
 from __future__ import annotations

@@ -107,7 +107,7 @@ class Loop(Plugin):
     name = "loop"
 
     def __init__(self, options: Options, environment: Environment) -> None:
-        """Prepares the names of probes. They contain a hash of the block's zone and first address."""
+        """Prepares the names of probes, which contain a hash of the block's zone and first address."""
         host, port = listen = environment.listen_addresses[0]
         self._ask, self._clock, self._log = environment.ask, environment.clock, environment.log
         self._publish, self._probing = environment.publish, environment.first

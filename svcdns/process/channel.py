@@ -1,8 +1,8 @@
 """The channel between the supervisor and each of its children: JSON messages, with file descriptors.
 
-A message is one line of JSON. Its descriptors are sent together with its octets (SCM_RIGHTS, unix(7)), and the field
-`fds` has their number. The end of the stream means that the supervisor has ended. Rule: after a ChannelBrokenError,
-nothing more is read.
+A message is one line of JSON. The descriptors of a message are sent together with its octets (SCM_RIGHTS, unix(7)), and
+the field `fds` has their number. The end of the stream means that the supervisor has ended. Rule: after a
+ChannelBrokenError, nothing more is read.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ def collector_paused() -> Iterator[None]:
     """Pauses the garbage collector while the code of a `with` block makes very many objects.
 
     At the end, all objects that exist are excluded from later collections, with gc.freeze(). Reference cycles among
-    them are never freed.
+    these objects are never freed.
     """
     with _Pauses.lock:
         _Pauses.count += 1

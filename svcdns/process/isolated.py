@@ -1,7 +1,7 @@
 """Starts Python interpreters that import only this program's code and the packages installed with it.
 
-Such an interpreter ignores the working directory and the variables `PYTHON*`. It also ignores the user's own
-site-packages, unless svcdns is installed there. This file is also the script that it runs. Rules:
+Such an interpreter ignores the working directory and the variables `PYTHON*`. The interpreter also ignores the user's
+own site-packages, unless svcdns is installed there. This file is also the script that it runs. Rules:
 
 1. The path of this file is part of the hand-over format.
 2. This file, and modules that call `ensure`, import only modules that every interpreter has already loaded.

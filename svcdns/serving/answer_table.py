@@ -104,7 +104,7 @@ class Entry(msgspec.Struct, gc=False, eq=False):
       None, and `details` has all of them.
     - `hit_counter` counts the uses for the metrics. Several entries may share it.
     - After `deadline`, a time on the table's clock, the entry must be checked. With a countdown, this is when the TTLs
-      change next. It is infinite if the reply is valid until a dependency changes.
+      change next. The deadline is infinite if the reply is valid until a dependency changes.
 
     Rule: an entry is in no reference cycle, because the garbage collector does not track entries.
     """
@@ -197,7 +197,7 @@ _Dependents = bytes | tuple[bytes, ...] | _Many
 class AnswerTable:
     """The stored replies of one responder (listener, protocol and address family), in at most `budget` octets.
 
-    The loop for UDP packets reads `current` directly. It calls `find` for keys that are not in `current`, and for
+    The loop for UDP packets reads `current` directly. The loop calls `find` for keys that are not in `current`, and for
     entries past their deadline.
     """
 
@@ -466,7 +466,7 @@ class AnswerTable:
                 del index[dependency]
 
     def _shared(self, dependencies: tuple[Dependency, ...]) -> tuple[Dependency, ...]:
-        """Returns an equal tuple that other entries use already, if one is easily found, or else `dependencies`."""
+        """Returns a tuple that is equal to `dependencies`: the one that other entries have, if it is easily found."""
         index = self._dependents
         known = index.get(dependencies[-1])
         if isinstance(known, _Many):

@@ -172,9 +172,9 @@ class ColdAnswers:
     def answer(self, key: bytes) -> bytes | None:
         """Returns the reply to a packet. Returns empty octets if the chain must answer it.
 
-        Returns None if the packet is not plain, if its name is in no zone of the cold path, or if the source of the
-        answers leaves it to the chain. Such a packet may have a shared negative answer. `key` is the packet without its
-        message id. The reply has no message id either. Call it only for a key that the answer table does not have.
+        `key` is the packet without its message id; the reply has none either. Returns None for a packet of an unusual
+        form, for a name outside of the cold path's zones, and for a name that only the chain answers. Such a packet may
+        have a shared negative answer. Call it only if the answer table has no entry for the key.
         """
         header = _HEADERS.get(key[:10])
         if header is None:

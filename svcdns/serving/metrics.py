@@ -1,8 +1,8 @@
 """The server's metrics of queries (docs/behaviour/server.md#metrics-of-queries), without the metrics of plugins.
 
 A reply of the plugin chain is counted when it is sent. An entry of the answer table has a tuple of increments: the
-counters that a use of the entry increases, and the amounts. They are added for all uses together when the metrics are
-flushed.
+counters that a use of the entry increases, and the amounts. The increments are added for all uses together when the
+metrics are flushed.
 """
 
 from __future__ import annotations

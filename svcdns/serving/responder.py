@@ -1,8 +1,8 @@
 """Answers packets through the plugin chain.
 
-There is one `Responder` for each listener, protocol and address family. It has no access to sockets. Its base class in
-`stored_replies` answers packets without the chain. `pending_reply` sends and stores the chain's replies. An exception
-of a plugin's hook is logged and counted in `coredns_panics_total`.
+There is one `Responder` for each listener, protocol and address family. A `Responder` has no access to sockets. The
+base class in `stored_replies` answers packets without the chain. `pending_reply` sends and stores the chain's replies.
+An exception of a plugin's hook is logged and counted in `coredns_panics_total`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Remembers queries that came once: only a query that comes again gets an entry in the answer table.
 
-The set is approximate, like a cuckoo filter with one octet for each key. It may forget a key, and it regards about one
-in 127 new keys as known. These errors cost time, but never cause a wrong answer.
+The set is approximate, like a cuckoo filter with one octet for each key. The set may forget a key, and regards about
+one in 127 new keys as known. These errors cost time, but never cause a wrong answer.
 """
 
 from __future__ import annotations

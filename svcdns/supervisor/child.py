@@ -158,7 +158,8 @@ class Child:
         """Returns True if the process is a worker that reads its sockets and has a heartbeat of the last STALL_TIMEOUT
         seconds.
 
-        `awake_since` is the time when the supervisor started, or went on after a pause. It counts as a heartbeat.
+        `awake_since` is the time when the supervisor started, or went on after a pause. This time counts as a
+        heartbeat.
         """
         is_recent = now - max(heartbeat(self._region), awake_since) <= STALL_TIMEOUT
         return self.running and is_recent and self.state in (State.SERVING, State.SERVING_UNSYNCED)

@@ -1,8 +1,8 @@
 """All children of the supervisor: the control process, the workers, and their successors.
 
 A slot is the number of a worker, counted from 0. In a rolling replacement, a worker and its successor have the same
-slot. Every worker holds the listening sockets of all slots, and reads those of its own slot. It also reads the sockets
-of another slot if that worker is not running, stalls, or is not synced yet.
+slot. Every worker holds the listening sockets of all slots, and reads those of its own slot. A worker also reads the
+sockets of another slot if that worker is not running, stalls, or is not synced yet.
 """
 
 from __future__ import annotations
@@ -68,7 +68,10 @@ class Children:
         return Child("control", command, -1, number, self._regions[number], self.mapping)
 
     def new_worker(self, slot: int, number: int) -> Child:
-        """Returns a worker that is not started yet. `number` is the number of its region in the shared memory."""
+        """Returns a worker for the slot `slot` that is not started yet.
+
+        `number` is the number of its region in the shared memory.
+        """
         return Child(
             f"worker {slot}", ["svcdns.worker", "--slot", str(slot)], slot, number, self._regions[number], self.mapping
         )

@@ -382,7 +382,7 @@ def run(
 
 
 def resume(fd: int) -> int:
-    """Runs the program after an upgrade in place, and ends the process. It does not return.
+    """Runs the program after an upgrade in place, and ends the process without returning.
 
     `fd` is the file in which the old program has stored its state.
     """

@@ -141,8 +141,8 @@ class LineWriter(logging.Handler):
     def _collect(self, line: bytes) -> tuple[list[bytes], bytes | None]:
         """Returns the lines for one write: `line`, and as many queued lines as fit.
 
-        The second value is the next line of the queue. It is empty if the queue is empty, and None when the writer is
-        closed.
+        The second value is the next line of the queue. This line is empty if the queue is empty, and None when the
+        writer is closed.
         """
         lines, size = [], 0
         following: bytes | None = line

@@ -1,6 +1,6 @@
 """The contract check: a server with an answer table must give the same replies as a server without one.
 
-Both servers have the plugin in their chain. They get the same packets at the same virtual times, from several clients,
+Both servers have the plugin in their chain. Both get the same packets at the same virtual times, from several clients,
 over several transports and listeners, while the plugin's files change. If the replies differ, the table sent a stored
 reply that was wrong for this client or time. Names are compared without letter case (RFC 4343).
 """
@@ -60,10 +60,10 @@ def check_contract(
 
     - `block` is the text of a server block without its braces: the plugin's directive, and any other directives.
     - `queries` has pairs of a name and a type as text. The type `CH TXT` is TXT in class CH.
-    - `rest` answers the queries that no plugin of the block answers. It returns a reply, or an awaitable for a reply,
-      which may depend only on the query. If it is None, three kinds of replies are used: as from the cluster, from an
-      upstream and from a cache. In these replies, every name has address records and a TXT record.
-    - `changes` has functions that change the files of the plugin. They are called one by one, between rounds of
+    - `rest` answers the queries that no plugin of the block answers. `rest` returns a reply, or an awaitable for a
+      reply, which may depend only on the query. If it is None, three kinds of replies are used: as from the cluster,
+      from an upstream and from a cache. In these replies, every name has address records and a TXT record.
+    - `changes` has functions that change the files of the plugin, and that are called one by one, between rounds of
       queries. After each of them, the check calls the plugin's `refresh`, or else its `gather`.
     - `cluster` has the objects of the cluster.
 

@@ -1,6 +1,7 @@
 """Makes the replies to queries that no plugin answers in a contract check.
 
-Each function imitates a built-in plugin. Its replies have their own reuse terms (clients, lifetime, dependencies).
+Each function imitates a built-in plugin. The reuse terms (clients, lifetime, dependencies) of the replies differ from
+function to function.
 """
 
 from __future__ import annotations

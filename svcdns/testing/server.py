@@ -285,7 +285,7 @@ def _module(plugin: type[Plugin]) -> Any:
 
 def _first(found: Callable[[Reply], Reply]) -> type[Plugin]:
     class First(Plugin):
-        """The first plugin of the plugin chain. It gets every reply of the block."""
+        """The first plugin of the plugin chain, which gets every reply of the block."""
 
         name = _FIRST
         states_reuse = True
@@ -302,7 +302,7 @@ def _first(found: Callable[[Reply], Reply]) -> type[Plugin]:
 
 def _last(rest: Rest, clock: Callable[[], float]) -> type[Plugin]:
     class Last(Plugin):
-        """The last plugin of the plugin chain. It answers the queries that no plugin of the block answers."""
+        """The last plugin of the plugin chain, which answers the queries that no plugin of the block answers."""
 
         name = _LAST
         states_reuse = True

@@ -1,8 +1,8 @@
 """The health of one upstream server: its usual latency, and whether it may get queries.
 
-A server gets no queries in two states. It is `down`, as in CoreDNS, if more health checks in a row failed than
-`max_fails` allows. Its circuit breaker is open (`circuit_open`) if CIRCUIT_THRESHOLD queries in a row failed. Any reply
-closes the circuit. Without health checks, or with `max_fails` 0, a server is always usable.
+A server gets no queries in two states. A server is `down`, as in CoreDNS, if more health checks in a row failed than
+`max_fails` allows. The circuit breaker of a server is open (`circuit_open`) if CIRCUIT_THRESHOLD queries in a row
+failed. Any reply closes the circuit. Without health checks, or with `max_fails` 0, a server is always usable.
 """
 
 from __future__ import annotations

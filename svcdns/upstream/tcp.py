@@ -179,7 +179,7 @@ class UpstreamConnections:
     ) -> None:
         """`dropped` is called for each dropped message, with the reason.
 
-        Its second argument is the open query that the message belongs to, or None if that is not known.
+        The second argument is the open query that the message belongs to, or None if that is not known.
         """
         self._server, self._options, self.clock, self._connector = server, options, clock, connector
         self.dropped = dropped
@@ -220,7 +220,10 @@ class UpstreamConnections:
         deliver(sent.completed, lying_error(self._server, reason))
 
     def give_up(self, connection: _Connection, reason: Dropped) -> None:
-        """Closes a connection on which too many messages were dropped. Its open queries end with SpoofedError."""
+        """Closes a connection on which too many messages were dropped.
+
+        The connection's open queries end with SpoofedError.
+        """
         open_queries = self._remove(connection)
         connection.close()
         for sent in open_queries:

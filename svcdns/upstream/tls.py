@@ -26,7 +26,7 @@ class ClientTls:
     def __init__(self, material: Material, poll_sockets: Callable[[], object]) -> None:
         """`poll_sockets` reads the worker's UDP sockets.
 
-        It is called between two steps of the set-up. Raises TlsError.
+        The function is called between two steps of the set-up. Raises TlsError.
         """
         self._material, self._poll_sockets = material, poll_sockets
         self.context = client_context(material, poll_sockets)

@@ -1,8 +1,7 @@
 """Hop-by-hop EDNS options in encoded messages: COOKIE, TCP keepalive and PADDING.
 
-These options are removed from the query, and the server's options are appended to the reply. In between, query and
-reply are the same as for clients without the options, also in the answer table. Sources: RFC 6891 §6.1, RFC 7828, RFC
-7830, RFC 7873.
+These options are removed from the query, and the server's options are appended to the reply. The rest of the server
+sees only messages without these options. Sources: RFC 6891 §6.1, RFC 7828, RFC 7830, RFC 7873.
 """
 
 from __future__ import annotations
@@ -74,7 +73,7 @@ def strip(packet: bytes) -> Stripped | None:
 
 
 def _without_own(packet: bytes, begin: int) -> tuple[bytes, HopByHop] | None:
-    """Removes the hop-by-hop options from the OPT record at the end of a packet. Its options begin at `begin`.
+    """Removes the hop-by-hop options from the OPT record at the end of a packet. The options begin at `begin`.
 
     Returns None if there are no such options, or if an option is malformed.
     """
@@ -141,8 +140,9 @@ def with_options(wire: bytes, options: bytes, limit: int) -> bytes:
 
 
 def _opt_at(wire: bytes) -> tuple[int, int]:
-    """Returns the offset of the OPT record, or -1 if the last record is not an OPT record, and the end of the
-    question.
+    """Returns two offsets: that of the OPT record, and that of the end of the question section.
+
+    The first offset is -1 if the last record is not an OPT record.
     """
     at = _after_name(wire, 12) + 4 if wire[5] else 12
     question_end = at

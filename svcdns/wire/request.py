@@ -137,8 +137,8 @@ def read_query_name(packet: bytes) -> tuple[bytes, int]:
 def _read_records(packet: bytes, at: int, count: int, before: int) -> tuple[Edns | None, int]:
     """Reads `count` records from offset `at`. Returns the OPT record, or None, and the offset after the records.
 
-    Raises FormError or struct.error if a record is malformed or missing. Raises FormError if there are two OPT records,
-    if an OPT record is one of the first `before` records, or if its owner is not the root (RFC 6891 §6.1.1, §6.1.2).
+    Raises FormError or struct.error if a record is malformed or missing. Raises FormError for a second OPT record, for
+    one among the first `before` records, and for one whose owner is not the root (RFC 6891 §6.1.1, §6.1.2).
     """
     found = None
     for number in range(count):

@@ -47,7 +47,7 @@ class _Buffer(DNSBuffer):  # type: ignore[misc]  # dnslib has no annotations
 
 
 def query(ident: int, flags: int, questions: Iterable[Question], opts: Iterable[OptRecord] = ()) -> bytes:
-    """Returns the encoded query. It has no records except OPT (RFC 1035 §4.1).
+    """Returns the encoded query, which has no records except OPT (RFC 1035 §4.1).
 
     `flags` is the second word of the header, with the opcode.
     """

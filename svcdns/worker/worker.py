@@ -4,7 +4,8 @@ The control process sends the configuration and all changes of the cluster as fr
 
 1. A change and the removal of all stored replies that depend on it are one step.
 2. The sockets are read again after each fraction of a millisecond of other work. Long work is done in steps.
-3. An exception of a plugin's hook is logged and counted in `coredns_panics_total`. It never ends the worker.
+3. An exception of a plugin's hook is logged and counted in `coredns_panics_total`. Such an exception never ends the
+   worker.
 4. At a reload, new chains are built while the old ones serve. The index, counters, caches and connections stay.
 """
 
@@ -97,7 +98,7 @@ class Worker:
     ) -> None:
         """`slot` is the number of the worker. `secrets` is the shared memory with the secrets of DNS cookies.
 
-        `send` sends the octets of a frame to the control process. It must not block.
+        `send` sends the octets of a frame to the control process. `send` must not block.
         """
         self.slot, self.counters, self.clock, self._send = slot, counters, clock, send
         self.listeners = Listeners(counters, clock, Cookies(secrets))

@@ -114,7 +114,10 @@ def _has_rest(key: str, data: bytes) -> bool:
 
 
 def refreshed(source: ZoneSource, known: Mapping[str, bytes], reads: FileReads) -> dict[str, bytes]:
-    """Reads a zone file again. Returns the same mapping as `loaded`, or less if the zone is unchanged."""
+    """Reads a zone file again. Returns the same mapping as `loaded`.
+
+    If the zone is unchanged, the mapping may be incomplete or empty.
+    """
     payload = known.get(source.key)
     if not payload:
         return loaded(source, known, reads)

@@ -1,6 +1,6 @@
 """The zones of one plugin: finds the zone of a name, and answers queries and transfers from it.
 
-A zone may be in the set before its content is known. Its content is then None.
+A zone may be in the set before its content is known. The content of such a zone is None.
 """
 
 from __future__ import annotations

@@ -97,8 +97,9 @@ async def headless_ptr(examiner: Examiner) -> None:
 
 @check("headless-ptr-unnamed", REQUIRED, f"{SPEC} §2.1, §2.4.3")
 async def headless_ptr_unnamed(examiner: Examiner) -> None:
-    """For an endpoint without hostname, the reverse name has a PTR record. Its target is a name below the Service's
-    name, and resolves to the endpoint's address.
+    """For an endpoint without hostname, the reverse name has a PTR record.
+
+    The target is a name below the Service's name, and resolves to the endpoint's address.
     """
     cluster = examiner.cluster
     unnamed = [

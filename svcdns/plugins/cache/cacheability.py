@@ -94,8 +94,8 @@ def without_unrelated_records(query: Query, reply: Reply) -> Reply:
       of this chain.
     - Authority section: the SOA record of a negative answer with its DNSSEC proofs (RFC 4035 §3.1.3), or the NS records
       of a referral.
-    - Additional section: the addresses of names in the RDATA of kept records (RFC 1035 §3.3), and the SRV, SVCB, HTTPS
-      and CNAME records that lead to such addresses (RFC 3403 §4.1, RFC 9460 §4.1).
+    - Additional section: the addresses of names in the RDATA of kept records (RFC 1035 §3.3). SRV, SVCB, HTTPS and
+      CNAME records on the way to such an address are kept, too (RFC 3403 §4.1, RFC 9460 §4.1).
     - A signature (RRSIG) is kept if the records that it signs are kept.
     """
     if reply.lifetime != NOT_REUSABLE:

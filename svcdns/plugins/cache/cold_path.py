@@ -1,7 +1,7 @@
 """The rules of a cache for replies of the cold path (`svcdns.plugin_api.cold_path`).
 
-An answer that depends only on cluster data is not stored. It gets the TTLs of a cached answer, and is counted like one.
-The letter case of its name is stored (see `lookup`).
+An answer that depends only on cluster data is not stored. Such an answer gets the TTLs of a cached one, and is counted
+like one. The letter case of its name is stored (see `lookup`).
 """
 
 from __future__ import annotations

@@ -79,7 +79,7 @@ class DenialConfirmation:
         """Returns True if the reply is a denial from an upstream, and upstreams have answered its name for `after`
         seconds.
 
-        Adds an answer to the history of its name.
+        An answer is added to the history of its name.
         """
         if not reply.source or not reply.has_message:
             return False

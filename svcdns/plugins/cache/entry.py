@@ -41,7 +41,8 @@ class Entry(msgspec.Struct):
 
     - `content` is a reply object, or the packet of a simple reply (only addresses or a denial).
     - `stored` is the time at which the reply was stored, on the cache's clock. `lifetime` is in seconds.
-    - `is_answer` is true if the reply answers the query. If it is false, `last_answer` is the previous entry that did.
+    - `is_answer` is true if the reply answers the query. If `is_answer` is false, `last_answer` is an earlier entry
+      with an answer.
     - `hits` counts the hits. The count begins again after a long pause (see `Prefetch`). `last_hit` is the time of the
       last hit.
     - `refresh` is the task of the refresh that is running. No refresh starts before the time `retry_after`.

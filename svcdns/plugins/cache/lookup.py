@@ -81,7 +81,7 @@ class CachedReplies:
         return within_any(key, self._no_denial) and within_any(key, self.no_success)
 
     def spelling(self, lookup: Lookup) -> Spelling | None:
-        """Returns the letter case that is stored for the query name, or None if none is stored."""
+        """Returns the stored letter case of the query name, or None."""
         if not self._spellings:
             return None
         found: Spelling | None = self._spellings.get(lookup.key)

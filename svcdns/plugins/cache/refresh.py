@@ -134,8 +134,8 @@ def note_hit(entry: Entry, now: float, prefetch: Prefetch) -> tuple[bool, float]
 def stale_span(entry: Entry, now: float, stale: Stale) -> float:
     """Returns the seconds for which an expired entry may be served without another look-up.
 
-    The time ends when the next refresh may start, or when the entry is too old to be served. It is 0 while a refresh
-    runs.
+    The time ends when the next refresh may start, or when the entry is too old to be served. The result is 0 while a
+    refresh runs.
     """
     if entry.refresh is not None:
         return 0.0

@@ -87,7 +87,8 @@ class GroupBuilder:
     def _targets(self) -> dict[Address, str | None]:
         """Returns the addresses of the upstreams, each with the name that its TLS certificate must have.
 
-        The name is None for an upstream without TLS. It is empty if the certificate must be valid for the address.
+        The name is None for an upstream without TLS. The name is empty if the certificate must be valid for the
+        address.
         """
         rule, targets = self._rule, dict[Address, str | None]()
         for upstream in rule.upstreams:

@@ -77,7 +77,7 @@ class RebindGuard:
     """
 
     def __init__(self, rule: Rule, own_zones: Callable[[], tuple[bytes, ...]], cells: Cells) -> None:
-        """`own_zones` returns the zones that this server answers itself. It is called at the first reply."""
+        """`own_zones` returns the zones that this server answers itself. The function is called at the first reply."""
         self.blocks = rule.rebind == "block"
         self.checks_addresses, self._own_zones, self._cells = rule.rebind_private, own_zones, cells
         explicit = (names.from_text(zone).lower() for zone in (rule.zone, *rule.rebind_allow, *rule.block_zones))

@@ -41,7 +41,8 @@ class NamedUpstream:
 class TlsUpstream:
     """An upstream used over TLS.
 
-    Its certificate must have the name `server_name`. If `server_name` is empty, it must have the upstream's address.
+    The upstream's certificate must have the name `server_name`. If `server_name` is empty, the certificate must have
+    the upstream's address.
     """
 
     address: Address

@@ -29,7 +29,7 @@ The label is empty for the object itself.
 class LookupResult(msgspec.Struct):
     """The hosts and ports of a cluster name.
 
-    `base` is the object's name relative to the zone, for SRV targets. It has the letter case of the object.
+    `base` is the object's name relative to the zone, for SRV targets. The letter case is that of the object.
     """
 
     host_ports: list[HostPort]

@@ -162,7 +162,7 @@ def _manifests(draft: _Draft, line: Directive) -> None:
 
 
 def _rate(draft: _Draft, line: Directive) -> None:
-    """Checks apiserver_qps, apiserver_burst and apiserver_max_inflight. They have no effect, as in CoreDNS."""
+    """Checks apiserver_qps, apiserver_burst and apiserver_max_inflight. As in CoreDNS, these options have no effect."""
     word = arguments.argument(line)
     try:
         good = float(word.text) >= 0 and (line.name.text == "apiserver_qps" or word.text.isdecimal())

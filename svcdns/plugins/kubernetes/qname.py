@@ -16,8 +16,8 @@ class NoSuchNameError(Exception):
 class ClusterName(msgspec.Struct, frozen=True, gc=False):
     """The parts of a query name in a zone of the cluster.
 
-    `subtree` is `svc` or `pod`. It is empty for the zone itself, and for the names `svc` and `pod` directly below the
-    zone. For a zonal name, `directive` is `pin` or `prefer`, and `zone` is the topology zone.
+    `subtree` is `svc` or `pod`. `subtree` is empty for the zone itself, and for the names `svc` and `pod` directly
+    below the zone. For a zonal name, `directive` is `pin` or `prefer`, and `zone` is the topology zone.
     """
 
     subtree: str = ""

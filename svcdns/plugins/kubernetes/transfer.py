@@ -1,7 +1,7 @@
 """Zone transfer (RFC 5936): all records of a cluster zone (docs/behaviour/kubernetes.md#zone-transfer).
 
-As in CoreDNS, a client may name any domain inside a configured zone. It then gets the cluster's records below this
-name. Pods, `dns-version`, PTR records, zonal names, and namespaces that are not exposed are not transferred.
+As in CoreDNS, a client may name any domain inside a configured zone. The client then gets the cluster's records below
+this name. Pods, `dns-version`, PTR records, zonal names, and namespaces that are not exposed are not transferred.
 """
 
 from __future__ import annotations

@@ -38,7 +38,7 @@ class Fixed:
     data: bytes
 
     def __call__(self, query: Query) -> bytes:  # noqa: ARG002 - the same for every query
-        """Returns the data. They are the same for every query."""
+        """Returns the data, which are the same for every query."""
         return self.data
 
 

@@ -1,4 +1,4 @@
-"""The options of `rrl`. Their names and defaults are those of the external CoreDNS plugin `rrl`."""
+"""The options of `rrl`, with the names and defaults of the external CoreDNS plugin `rrl`."""
 
 from __future__ import annotations
 

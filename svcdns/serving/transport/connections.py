@@ -157,7 +157,7 @@ class TcpConnections:
     def __init__(self, most: int = MAX_CONNECTIONS, poll_sockets: Callable[[], object] | None = None) -> None:
         """`most` is the maximum number of open connections.
 
-        `poll_sockets` reads the UDP sockets. It is called between two pieces of work for connections.
+        `poll_sockets` reads the UDP sockets. The function is called between two pieces of work for connections.
         """
         self.most, self._poll_sockets = most, poll_sockets
         self.open: ByClient[OpenConnection] = ByClient()

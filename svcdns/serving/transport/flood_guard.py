@@ -1,6 +1,6 @@
 """Lets the kernel drop packets of the busiest clients when clients send more packets than the worker can answer.
 
-While the receive buffer of a UDP socket stays filled, or the worker drops many packets, a packet filter in the kernel
+This happens while the receive buffer of a UDP socket stays filled, or the worker drops many packets. A packet filter
 drops a share of the busiest clients' packets (`source_filter`). For TCP, it drops the first packets of new connections.
 See docs/reliability.md#overload.
 

@@ -1,7 +1,6 @@
 """Makes the kernel refuse new clients of a listening socket, while the worker still answers earlier ones.
 
-Both functions change the socket in every process that holds it, and cannot be undone. They are for the end of the
-server.
+For the end of the server: both functions change the socket in every process that holds it, and cannot be undone.
 """
 
 from __future__ import annotations

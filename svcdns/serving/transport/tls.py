@@ -50,7 +50,7 @@ class Certificates:
     """The certificates of a worker's TLS listeners. A certificate has the key that the control process gave it."""
 
     def __init__(self, counters: Counters, poll_sockets: Callable[[], object]) -> None:
-        """`poll_sockets` reads the UDP sockets. It is called between two pieces of long work."""
+        """`poll_sockets` reads the UDP sockets. The function is called between two pieces of long work."""
         self._counters, self._poll_sockets = counters, poll_sockets
         self._contexts: dict[str, ssl.SSLContext] = {}
         self._served: dict[str, tls.ServerTls] = {}

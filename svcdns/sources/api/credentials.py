@@ -1,6 +1,6 @@
 """Determines the address, the TLS settings and the headers for requests to the API server.
 
-They come from the Corefile's options, a kubeconfig, or the files of the Pod. No request is sent here. Rules:
+The sources are the Corefile's options, a kubeconfig, or the files of the Pod. No request is sent here. Rules:
 
 1. Files are read again before a request, at most every REFRESH seconds.
 2. A kubeconfig is loaded again only if one of its files has changed. The output of an exec plugin is used for at most

@@ -230,8 +230,8 @@ _decode_raw_page = msgspec.json.Decoder(Page[msgspec.Raw]).decode
 class Item(msgspec.Struct, frozen=True):
     """The object of a watch event.
 
-    `trimmed` has the needed fields of the object. It is None if the object is ignored, such as a Pod that is being
-    deleted.
+    `trimmed` has the needed fields of the object. The field is None if the object is ignored, such as a Pod that is
+    being deleted.
     """
 
     namespace: str

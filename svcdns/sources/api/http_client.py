@@ -2,7 +2,7 @@
 
 The client follows no redirects, stores no cookies and retries nothing. Rules:
 
-1. A connection has one request at a time. It is used again only if the response has been read to its end.
+1. A connection has one request at a time. The connection is used again only if the response has been read to its end.
 2. Every wait for the server has a time limit.
 3. If an address does not answer, the next address of the same name is tried after STAGGER (RFC 8305).
 4. Every failure is an OSError: ConnectError, `ssl.SSLError`, TimeoutError, or ResponseError.

@@ -1,8 +1,8 @@
 """Loads a kubeconfig with the official Kubernetes client, in another process.
 
-The command of this process is `svcdns.sources.api.kubeconfig PATH CONTEXT`. It prints a `Loaded` object as JSON; an
-error is one line in the field `error`. A separate process is used because the client takes half a second and twenty
-megabytes to import.
+The command of this process is `svcdns.sources.api.kubeconfig PATH CONTEXT`. The process prints a `Loaded` object as
+JSON; an error is one line in the field `error`. A separate process is used because the client takes half a second and
+twenty megabytes to import.
 """
 
 from __future__ import annotations

@@ -60,7 +60,7 @@ _LABEL_VALUE: Final = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])
 class Refusals:
     """Collects the errors for the fields of one object that an API server would refuse.
 
-    `reason` is the error for which the object is skipped. It is None if the object is served.
+    `reason` is the error for which the object is skipped. `reason` is None if the object is served.
     """
 
     def __init__(self, document: Document) -> None:

@@ -49,7 +49,8 @@ class Command:
     def value(self, rendering: Rendering, dot: Any, piped: list[Any]) -> Any:
         """Returns the value of the command.
 
-        `piped` has the value of the previous command in the pipeline, if there is one. It becomes the last argument.
+        `piped` has the value of the previous command in the pipeline, if there is one. This value becomes the last
+        argument.
         """
         if self.lazy:
             return self._lazy_value(rendering, dot, piped)
