@@ -18,6 +18,7 @@ from svcdns.telemetry.counters import Counters, Family, MetricKind
 from svcdns.wire.codes import Type, rcode_label, type_text
 
 DURATIONS: Final = tuple(0.00025 * 2**i for i in range(16))
+_SHORTEST: Final = DURATIONS[0]
 SIZES: Final = (
     0.0,
     100.0,
@@ -138,7 +139,7 @@ class Durations:
 
     def observe(self, seconds: float, times: int) -> None:
         """Counts `times` replies, each with a duration of `seconds`."""
-        self.buckets[bisect_left(DURATIONS, seconds)] += times
+        self.buckets[0 if seconds <= _SHORTEST else bisect_left(DURATIONS, seconds)] += times
         self.seconds += seconds * times
 
 

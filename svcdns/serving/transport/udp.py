@@ -6,6 +6,7 @@ other work is done once for many packets:
 - A batch of packets is received, and its replies are sent, in one system call each (`udp_batch`).
 - The metrics are updated once a second.
 - The clock is read once a batch.
+- A packet that arrives alone needs no loop (`_answer_one`).
 - More than MAX_WAITING packets without a stored reply wait in a queue by client (docs/reliability.md#overload).
 - Errors of system calls are counted by errno, and logged at most once a minute for each errno.
 """
@@ -20,6 +21,7 @@ import socket
 import struct
 from collections import deque
 from functools import partial
+from math import inf
 from time import perf_counter
 from typing import Final
 
@@ -45,6 +47,7 @@ from svcdns.telemetry.counters import Counters, Family, MetricKind
 from svcdns.wire.hop_options import may_have_options
 
 _DROPS_AT: Final = 8
+_FIRST: Final = LAYOUT[0]
 
 SOCKET_ERRORS: Final = Family(
     "svcdns_socket_errors_total",
@@ -150,10 +153,10 @@ class UdpReader:
         if count:
             if self._guard.active:
                 self._guard.note(self.batch.client_keys(count))
-            if self.responder.uniform:
-                self._drain_fast(count)
-            else:
+            if not self.responder.uniform:
                 self._drain_in_full(count)
+            elif count > 1 or not self._answer_one():
+                self._drain_fast(count)
         return count
 
     def finish(self) -> None:
@@ -289,6 +292,32 @@ class UdpReader:
         batch.send(count, whole=not missing)
         if hits:
             self.responder.durations.observe(perf_counter() - started, hits)
+
+    def _answer_one(self) -> bool:
+        """Answers a batch of one packet as `_drain_fast` does, if the table has the reply. Returns whether it has.
+
+        At ordinary rates nearly every packet comes alone, and a loop over one packet costs a tenth of the whole drain.
+        """
+        started = perf_counter()
+        responder, batch = self.responder, self.batch
+        table, data = responder.table, batch.data
+        entry = table.current.get(data[2 : batch.lengths[_FIRST.length]])
+        if entry is None or (entry.deadline != inf and entry.deadline <= table.now()):
+            return False
+        hit_counter = entry.hit_counter
+        if hit_counter.hits == hit_counter.flushed:
+            table.dirty.append(hit_counter)
+        hit_counter.hits += 1
+        reply = entry.wire
+        wire = data[:2] + (reply if reply is not None else table.next_rotation(entry))
+        octets = len(wire)
+        if octets > REPLY_SIZE:
+            self._send_alone(_FIRST, wire)
+        else:
+            batch.replies[:octets] = wire
+            batch.send_first(octets)
+        responder.durations.observe(perf_counter() - started, 1)
+        return True
 
     def _drain_in_full(self, count: int) -> None:
         """Answers a batch of packets for a responder that may give different clients different replies."""

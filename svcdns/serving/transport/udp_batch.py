@@ -103,6 +103,11 @@ class Batch:
         """Sends the replies of the first `count` slots. `whole` is True if each of these slots has a reply."""
         raise NotImplementedError
 
+    def send_first(self, octets: int) -> None:
+        """Sends the reply of the first slot, which has `octets` octets."""
+        self.sizes[LAYOUT[0].size] = octets
+        self.send(1, whole=True)
+
     def sender(self, slot: int) -> Sender:
         """Returns the sender of the datagram in a slot. The result stays valid after the next `receive`."""
         raise NotImplementedError
@@ -187,6 +192,7 @@ class _SystemBatch(Batch):
         self._in, self._out = self._headers(self._in_vectors, self._ends), self._headers(self._out_vectors, self._ends)
         self._in_at = ctypes.c_void_p(_address_of(self._in))
         self._out_at = _header_pointers(self._out)
+        self._first_out = self._out_at[0]
         self._outbox: list[tuple[bytes, bytes]] = []
         """The queued replies: pairs of a sender and the octets of the reply."""
         self._queue_data, self._queue_ends = mmap.mmap(-1, SLOTS * REPLY_SIZE), mmap.mmap(-1, SLOTS * self._step)
@@ -249,7 +255,10 @@ class _SystemBatch(Batch):
         Replies from link-local addresses keep their interface.
         """
         if self._interfaces is not None:
-            self._interfaces[:count] = _NO_INTERFACES[:count]
+            if count == 1:
+                self._interfaces[0] = 0
+            else:
+                self._interfaces[:count] = _NO_INTERFACES[:count]
             return
         ends = self._ends
         for at in self._pktinfo_at[:count]:
@@ -268,6 +277,11 @@ class _SystemBatch(Batch):
                 self._send_alone(at)
                 sent = 1
             at += sent
+
+    def send_first(self, octets: int) -> None:
+        self.sizes[_SIZE_AT] = octets
+        if self._sendmmsg(self._fd, self._first_out, 1, socket.MSG_DONTWAIT) <= 0:
+            self._send_alone(0)
 
     def _send_alone(self, slot: int) -> None:
         """Sends a reply again with Python's own call, which reports the error. Called after sendmmsg has failed."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
+import math
 import os
 import socket
 from collections.abc import Iterator
@@ -16,9 +17,11 @@ import pytest
 
 from svcdns.plugin_api.rate_limit import Verdict
 from svcdns.plugins.rrl.handler import Limiter
+from svcdns.serving.answer_table import Entry
+from svcdns.serving.metrics import HitCounter
 from svcdns.serving.metrics_flush import flush
 from svcdns.serving.transport.udp import SocketErrors, UdpReader
-from svcdns.serving.transport.udp_batch import IP_PKTINFO, SLOTS
+from svcdns.serving.transport.udp_batch import IP_PKTINFO, REPLY_SIZE, SLOTS
 from tests.support import world
 from tests.support.responder import ResponderSetup, bound
 from tests.support.world import Clock, counted
@@ -235,6 +238,45 @@ def test_an_invalid_reply_is_made_anew(served: Served) -> None:
     assert served.place.asked == 3
 
 
+def stored(served: Served, wire: bytes, deadline: float = math.inf) -> HitCounter:
+    """Stores a reply to `query` in the answer table. Returns its hit counter."""
+    route = served.place.listener.find(b"\1a\1b\0", 1)
+    assert route is not None
+    counter = HitCounter((), route)
+    served.place.table.put(Entry.of(query(0)[2:], (wire,), deadline, (), counter))
+    return counter
+
+
+@pytest.mark.parametrize("packets", [1, 3], ids=["one packet", "a batch"])
+def test_a_large_stored_reply_is_sent_alone(packets: int) -> None:
+    """A stored reply that does not fit into a slot of the batch is sent, and counted as a hit."""
+    served = Served()
+    try:
+        wire = b"\x84" + bytes(REPLY_SIZE)
+        counter = stored(served, wire)
+        served.send(*(query(ident) for ident in range(packets)))
+        served.reader.drain()
+        assert served.received() == [ident.to_bytes(2) + wire for ident in range(packets)]
+        assert counter.hits == packets
+        assert served.place.table.dirty == [counter]
+    finally:
+        served.close()
+
+
+@pytest.mark.parametrize("ends", [False, True], ids=["before the deadline", "after the deadline"])
+def test_a_stored_reply_with_a_deadline(ends: bool) -> None:
+    """A stored reply is sent until its deadline on the table's clock. Then the chain is asked."""
+    served = Served()
+    try:
+        counter = stored(served, b"\x84\0", served.place.table.now() + (0 if ends else 1))
+        served.send(query(7))
+        served.reader.drain()
+        assert (served.received() == [b"\0\7\x84\0"]) is not ends
+        assert (counter.hits, served.place.asked) == ((0, 1) if ends else (1, 0))
+    finally:
+        served.close()
+
+
 @pytest.mark.parametrize("number", [errno.EINVAL, errno.EACCES, errno.EPERM, errno.ENOBUFS, errno.EAGAIN])
 def test_a_send_that_fails(number: int, caplog: pytest.LogCaptureFixture) -> None:
     """The failure is counted, and logged once a minute. The other replies of the batch are sent."""
@@ -265,6 +307,31 @@ def test_a_send_that_fails(number: int, caplog: pytest.LogCaptureFixture) -> Non
         assert len(caplog.records) == 2
     finally:
         served.close()
+
+
+@pytest.mark.parametrize("packets", [1, 3], ids=["one packet", "a batch"])
+def test_a_stored_reply_that_cannot_be_sent(packets: int) -> None:
+    """If sendmmsg fails, each reply is sent again on its own. An error of that is counted."""
+    served = Served()
+    try:
+        stored(served, b"\x84\0")
+        served.send(*(query(ident) for ident in range(packets)))
+        served.reader.batch._sendmmsg = lambda *_: -1  # type: ignore[attr-defined]
+        served.reader.drain()
+        assert served.received() == [ident.to_bytes(2) + b"\x84\0" for ident in range(packets)]
+        served.send(*(query(ident) for ident in range(packets)))
+        served.reader.batch._sock = SimpleNamespace(sendmsg=fail_to_send)  # type: ignore[attr-defined]
+        served.reader.drain()
+        assert served.received() == []
+        found = counted(served.place.counters)
+        assert found["svcdns_socket_errors_total", "dns://:53", "send", "EPERM"] == packets
+    finally:
+        served.close()
+
+
+def fail_to_send(*_: object) -> int:
+    """Raises the error of a packet filter."""
+    raise PermissionError(errno.EPERM, "refused")
 
 
 def test_a_wildcard_socket_replies_from_the_destination_address() -> None:
