@@ -40,6 +40,7 @@ REQUIRED = SECTIONS[:4]
 # Modules whose tests are those of another: what they hold has no behaviour of its own, or shows only through the one
 # named.
 TESTED_BY = {
+    "svcdns.shadow.errors": "tests/shadow/test_queries.py",
     "svcdns.cli.offline_server": "tests/cli/test_query.py",
     "svcdns.cli.types": "tests/cli/test_query.py",
     "svcdns.inspection.offline": "tests/inspection/test_explanation.py",

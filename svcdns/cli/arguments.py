@@ -25,7 +25,7 @@ def parser(prog: str) -> argparse.ArgumentParser:
         prog=prog,
         allow_abbrev=False,
         description="Cluster DNS for Kubernetes: serves what a Corefile says, with CoreDNS's command line.",
-        epilog="Other commands: svcdns check, svcdns explain, svcdns query, svcdns conformance, svcdns demo, "
+        epilog="Other commands: svcdns check, svcdns explain, svcdns query, svcdns shadow, svcdns conformance, svcdns demo, "
         "svcdns completion, svcdns help. Each has its own -help.",
     )
     out.add_argument(

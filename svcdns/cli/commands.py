@@ -13,7 +13,7 @@ from typing import Any, Final
 import click
 from click.shell_completion import get_completion_class
 
-NAMES: Final = ("check", "completion", "explain", "query")
+NAMES: Final = ("check", "completion", "explain", "query", "shadow")
 """The commands of this module."""
 COMPLETION: Final = "_SVCDNS_COMPLETE"
 """The environment variable by which a shell asks for completions."""
@@ -23,6 +23,7 @@ _LAZY: Final = {
     "check": ("svcdns.cli.check", "check"),
     "explain": ("svcdns.cli.explain", "explain_command"),
     "query": ("svcdns.cli.query", "query"),
+    "shadow": ("svcdns.cli.shadow", "shadow"),
 }
 """The module and the name of each command that is imported only when it is used."""
 

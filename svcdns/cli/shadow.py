@@ -1,0 +1,166 @@
+"""`svcdns shadow`: compares the answers of two servers to the queries of real clients."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import click
+import msgspec
+
+from svcdns.cli.errors import CannotRun
+from svcdns.shadow.asking import asking
+from svcdns.shadow.comparison import MEANINGS, SERIOUS, Kind
+from svcdns.shadow.errors import ShadowError
+from svcdns.shadow.queries import Queries, read
+from svcdns.shadow.run import Outcome, compare
+
+FORMAT = 1
+
+EXAMPLES = """\b
+Examples:
+  kubectl -n kube-system logs -l k8s-app=kube-dns --tail=-1 > queries.log
+  svcdns shadow --reference 10.96.0.10 --candidate 10.96.0.11 queries.log
+  tcpdump -i any -w queries.pcap udp dst port 53
+  svcdns shadow --reference 10.96.0.10 --candidate 10.96.0.11 queries.pcap --minutes 10
+"""
+
+
+class Difference(msgspec.Struct, frozen=True):
+    """One kind of difference, how often it was found, and its first example. `serious` kinds are failures."""
+
+    kind: str
+    serious: bool
+    count: int
+    meaning: str
+    example: str
+    replies: str
+
+
+class Latency(msgspec.Struct, frozen=True):
+    """Percentiles of the time until a reply came, in milliseconds."""
+
+    p50: float
+    p99: float
+
+
+class ShadowReport(msgspec.Struct, frozen=True):
+    """The result of a comparison. `left_out` counts by reason what in the file was no query."""
+
+    format: int
+    compared: int
+    different: int
+    transient: int
+    differences: list[Difference]
+    left_out: dict[str, int]
+    reference: Latency
+    candidate: Latency
+
+
+@click.command(epilog=EXAMPLES, short_help="Compare two servers by the queries of real clients.")
+@click.argument("queries", metavar="FILE")
+@click.option("--reference", required=True, metavar="HOST[:PORT]", help="The server that is right by definition.")
+@click.option("--candidate", required=True, metavar="HOST[:PORT]", help="The server to be judged.")
+@click.option(
+    "--minutes",
+    type=click.FloatRange(0),
+    default=0,
+    metavar="N",
+    help="Stop after this time.  [default: the whole file]",
+)
+@click.option(
+    "--rate",
+    type=click.FloatRange(0),
+    default=0,
+    metavar="N",
+    help="At most this many queries a second.  [default: no limit]",
+)
+@click.option(
+    "--timeout",
+    type=click.FloatRange(0.01),
+    default=2.0,
+    metavar="S",
+    show_default=True,
+    help="Seconds to wait for a reply.",
+)
+@click.option("--tries", type=click.IntRange(1, 10), default=2, show_default=True, help="How often a query is sent.")
+@click.option(
+    "--ignore",
+    multiple=True,
+    type=click.Choice([str(kind) for kind in Kind]),
+    help="Do not count this kind of difference.",
+)
+@click.option("--strict", is_flag=True, help="Every kind of difference is a failure.")
+@click.option("--output", type=click.Choice(["text", "json"]), default="text", show_default=True, help="Output format.")
+def shadow(
+    queries: str, reference: str, candidate: str, minutes: float, rate: float, timeout: float, tries: int,
+    ignore: tuple[str, ...], strict: bool, output: str,
+) -> int:  # fmt: skip
+    """Asks two servers the queries in FILE, and compares their replies.
+
+    FILE is a query log (the default format of the plugin log), a packet capture (pcap or pcapng), or a list of lines
+    'NAME TYPE'. The reference is, for example, the CoreDNS in use, and the candidate the svcdns beside it.
+
+    Exit code: 0 if no client would notice a difference, 1 if one would, 2 if the comparison could not run.
+    """
+    try:
+        asked = read(queries)
+        outcome = asyncio.run(_run(asked, reference, candidate, minutes * 60, rate, timeout, tries))
+    except ShadowError as failure:
+        raise CannotRun(str(failure)) from failure
+    if not outcome.compared:
+        left = ", ".join(f"{count} {reason}" for reason, count in asked.left_out.items())
+        raise CannotRun(f"{queries} has no query{f' ({left})' if left else ''}")
+    for kind in ignore:
+        outcome.kinds.pop(Kind(kind), None)
+    report = _report(outcome, asked)
+    if output == "json":
+        click.echo(msgspec.json.format(msgspec.json.encode(report)).decode())
+    else:
+        _print(report, reference, candidate)
+    return 1 if any(one.serious or strict for one in report.differences) else 0
+
+
+async def _run(
+    queries: Queries, reference: str, candidate: str, limit: float, rate: float, timeout: float, tries: int
+) -> Outcome:
+    async with asking(reference, timeout, tries) as first, asking(candidate, timeout, tries) as second:
+        return await compare(queries, first, second, limit=limit, rate=rate)
+
+
+def _report(outcome: Outcome, queries: Queries) -> ShadowReport:
+    found = [
+        Difference(str(kind), kind in SERIOUS, outcome.kinds[kind], MEANINGS[kind], *outcome.examples[kind])
+        for kind in Kind
+        if outcome.kinds[kind]
+    ]
+    latencies: list[Any] = [
+        Latency(*(round(outcome.percentile(seconds, share), 3) for share in (0.5, 0.99)))
+        for seconds in (outcome.reference_seconds, outcome.candidate_seconds)
+    ]
+    return ShadowReport(
+        FORMAT, outcome.compared, outcome.different, outcome.transient, found, dict(queries.left_out), *latencies
+    )
+
+
+def _print(report: ShadowReport, reference: str, candidate: str) -> None:
+    serious = sum(one.count for one in report.differences if one.serious)
+    verdict = (
+        "no difference that a client would notice"
+        if not serious
+        else f"{serious} differences that a client would notice"
+    )
+    click.echo(
+        click.style(f"{report.compared} queries compared: {verdict}", fg="red" if serious else "green", bold=True)
+    )
+    for one in report.differences:
+        name = click.style(one.kind, fg="red" if one.serious else "yellow", bold=True)
+        click.echo(f"{name}: {one.count} ({one.meaning})")
+        click.echo(f"    {one.example}")
+        click.echo(f"    {one.replies}")
+    if report.transient:
+        click.echo(f"transient: {report.transient} (different once, equal when asked again)")
+    for reason, count in report.left_out.items():
+        click.echo(f"left out: {count}: {reason}")
+    for name, latency in ((reference, report.reference), (candidate, report.candidate)):
+        click.echo(f"latency of {name}: p50 {latency.p50:.2f} ms, p99 {latency.p99:.2f} ms")

@@ -1,0 +1,125 @@
+"""Asks two servers the same queries, and counts how their replies differ.
+
+A query whose replies differ is asked once more after a moment, because the cluster or an upstream may have changed
+between the two replies. Only a difference that is there again is counted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Final
+
+from svcdns.shadow.asking import Received, Server
+from svcdns.shadow.comparison import Kind, differences
+from svcdns.wire import names
+from svcdns.wire.codes import type_text
+from svcdns.wire.errors import FormError
+
+TOGETHER: Final = 32
+"""The number of queries that are in progress at the same time."""
+AGAIN: Final = 0.25
+"""Seconds until a query with different replies is asked again."""
+KEPT: Final = 100_000
+"""The most latencies that are kept for the percentiles."""
+
+
+@dataclass(slots=True)
+class Outcome:
+    """The result of a comparison. `examples` has the first query of each kind, and the text of its difference."""
+
+    compared: int = 0
+    different: int = 0
+    transient: int = 0
+    """Queries whose replies differed once, and were equal when they were asked again."""
+    kinds: Counter[Kind] = field(default_factory=Counter)
+    examples: dict[Kind, tuple[str, str]] = field(default_factory=dict)
+    reference_seconds: list[float] = field(default_factory=list)
+    candidate_seconds: list[float] = field(default_factory=list)
+
+    def percentile(self, seconds: list[float], share: float) -> float:
+        """Returns a percentile of latencies in milliseconds; 0 without any."""
+        ordered = sorted(seconds)
+        return ordered[min(len(ordered) - 1, int(len(ordered) * share))] * 1000 if ordered else 0.0
+
+
+async def compare(
+    queries: Iterable[bytes], reference: Server, candidate: Server, *, limit: float, rate: float
+) -> Outcome:
+    """Asks both servers the queries, for at most `limit` seconds and at most `rate` queries a second; 0 is no limit."""
+    outcome, remaining = Outcome(), _timed(queries, limit)
+    pace = _Pace(rate)
+
+    async def work() -> None:
+        for query in remaining:
+            await pace.wait()
+            await _one(query, reference, candidate, outcome)
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(TOGETHER):
+            group.create_task(work())
+    return outcome
+
+
+def _timed(queries: Iterable[bytes], limit: float) -> Iterator[bytes]:
+    ends = time.monotonic() + limit if limit else float("inf")
+    for query in queries:
+        if time.monotonic() > ends:
+            return
+        yield query
+
+
+class _Pace:
+    """Lets `wait` return at most `rate` times a second."""
+
+    def __init__(self, rate: float) -> None:
+        self._gap, self._next = (1 / rate if rate else 0.0), 0.0
+
+    async def wait(self) -> None:
+        if not self._gap:
+            return
+        now = time.monotonic()
+        self._next = max(self._next + self._gap, now)
+        await asyncio.sleep(self._next - now)
+
+
+async def _one(query: bytes, reference: Server, candidate: Server, outcome: Outcome) -> None:
+    first, second = await _both(query, reference, candidate, outcome.compared)
+    found = differences(first, second)
+    outcome.compared += 1
+    if len(outcome.reference_seconds) < KEPT and first.octets is not None and second.octets is not None:
+        outcome.reference_seconds.append(first.seconds)
+        outcome.candidate_seconds.append(second.seconds)
+    if not found:
+        return
+    await asyncio.sleep(AGAIN)
+    first, second = await _both(query, reference, candidate, outcome.compared)
+    again = differences(first, second)
+    confirmed = {kind: text for kind, text in again.items() if kind in found}
+    if not confirmed:
+        outcome.transient += 1
+        return
+    outcome.different += 1
+    for kind, text in confirmed.items():
+        outcome.kinds[kind] += 1
+        outcome.examples.setdefault(kind, (_question(query), text))
+
+
+async def _both(query: bytes, reference: Server, candidate: Server, number: int) -> tuple[Received, Received]:
+    """Asks both servers at the same time; which one is sent to first takes turns."""
+    if number % 2:
+        second, first = await asyncio.gather(candidate.ask(query), reference.ask(query))
+    else:
+        first, second = await asyncio.gather(reference.ask(query), candidate.ask(query))
+    return first, second
+
+
+def _question(query: bytes) -> str:
+    try:
+        name, at = names.read_name(query, 12)
+    except (FormError, IndexError):
+        return "(no question)"
+    return f"{names.to_text(name)} {type_text(int.from_bytes(query[at : at + 2], 'big'))}"

@@ -1,0 +1,107 @@
+"""Two servers are asked the same queries."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import dns.message
+import dns.rrset
+import pytest
+
+from svcdns.shadow import run
+from svcdns.shadow.asking import asking
+from svcdns.shadow.comparison import Kind
+from svcdns.shadow.queries import Queries
+
+Answers = Callable[[str, int], str | None]
+
+
+class Fake(asyncio.DatagramProtocol):
+    """A server that answers with the address that a function gives for a name and the number of the query."""
+
+    def __init__(self, answers: Answers) -> None:
+        self.answers, self.asked = answers, 0
+
+    def connection_made(self, transport: Any) -> None:
+        """Keeps the socket."""
+        self.transport = transport
+
+    def datagram_received(self, data: bytes, addr: object) -> None:
+        """Answers a query, or stays silent."""
+        query = dns.message.from_wire(data)
+        address = self.answers(query.question[0].name.to_text(), self.asked)
+        self.asked += 1
+        if address is not None:
+            reply = dns.message.make_response(query)
+            reply.answer.append(dns.rrset.from_text(query.question[0].name, 30, "IN", "A", address))
+            self.transport.sendto(reply.to_wire(), addr)
+
+
+@contextlib.asynccontextmanager
+async def serving(answers: Answers) -> AsyncIterator[str]:
+    loop = asyncio.get_running_loop()
+    transport, _ = await loop.create_datagram_endpoint(lambda: Fake(answers), ("127.0.0.1", 0))
+    yield f"127.0.0.1:{transport.get_extra_info('sockname')[1]}"
+    transport.close()
+
+
+async def outcome_of(first: Answers, second: Answers, names: str, **options: float) -> run.Outcome:
+    async with (
+        serving(first) as reference,
+        serving(second) as candidate,
+        asking(reference, 0.2, 1) as one,
+        asking(candidate, 0.2, 1) as other,
+    ):
+        return await run.compare(Queries(names.encode()), one, other, **{"limit": 0.0, "rate": 0.0, **options})
+
+
+@pytest.fixture(autouse=True)
+def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run, "AGAIN", 0.0)
+
+
+def same(_name: str, _number: int) -> str:
+    return "10.0.0.1"
+
+
+async def test_equal_servers() -> None:
+    names = "".join(f"n{number}.test A\n" for number in range(200))
+    outcome = await outcome_of(same, same, names)
+    assert (outcome.compared, outcome.different, dict(outcome.kinds)) == (200, 0, {})
+    assert len(outcome.reference_seconds) == len(outcome.candidate_seconds) == 200
+    assert 0 < outcome.percentile(outcome.reference_seconds, 0.5) < 1000
+
+
+async def test_each_kind_has_a_count_and_an_example() -> None:
+    def other(name: str, _number: int) -> str | None:
+        return None if name.startswith("silent") else "10.0.0.2" if name.startswith("other") else "10.0.0.1"
+
+    outcome = await outcome_of(same, other, "same.test A\nother1.test A\nother2.test A\nsilent.test A\n")
+    assert (outcome.compared, outcome.different) == (4, 3)
+    assert dict(outcome.kinds) == {Kind.ANSWER: 2, Kind.NO_REPLY: 1}
+    question, text = outcome.examples[Kind.ANSWER]
+    assert question.startswith("other")
+    assert text.endswith("30 IN A 10.0.0.2")
+
+
+async def test_a_difference_that_goes_away_is_transient() -> None:
+    outcome = await outcome_of(same, lambda _name, number: "10.0.0.1" if number else "10.0.0.2", "a.test A\n")
+    assert (outcome.different, outcome.transient) == (0, 1)
+
+
+async def test_the_time_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = iter([0.0, *(number * 1.0 for number in range(1000))])
+    monkeypatch.setattr("svcdns.shadow.run.time.monotonic", lambda: next(now))
+    found = list(run._timed([b"x"] * 100, 5.0))
+    assert 1 <= len(found) < 10
+
+
+async def test_the_rate_is_limited() -> None:
+    names = "".join(f"n{number}.test A\n" for number in range(21))
+    loop = asyncio.get_running_loop()
+    started = loop.time()
+    await outcome_of(same, same, names, rate=200.0)
+    assert loop.time() - started > 0.09
