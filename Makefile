@@ -78,7 +78,7 @@ conformance: $(DEV_STAMP)  ## the real server against recorded answers, and agai
 	$(BIN)/python -m pytest $(SHARED) -m conformance
 
 integration: $(DEV_STAMP)  ## tests with an API server (KUBECONFIG, SVCDNS_TEST_APISERVER) and with the servers and resolvers of Debian
-	$(BIN)/python -m pytest -m integration -p no:randomly tests/integration
+	$(BIN)/python -m pytest -m integration -p no:randomly tests/deploy tests/integration
 
 load: $(DEV_STAMP)  ## a short load, each bench scenario once, random faults; needs dnsperf
 	.ci/load

@@ -19,6 +19,8 @@ from typing import Final
 from packaging.version import InvalidVersion, Version
 
 VERSION_FILE: Final = Path("svcdns/__init__.py")
+CHART_FILE: Final = "deploy/helm/svcdns/Chart.yaml"
+CHART_LINES: Final = re.compile(r"^(version|appVersion): .+$", re.MULTILINE)
 VERSION_LINE: Final = re.compile(r'^__version__ = "(.+)"$', re.MULTILINE)
 FRAGMENTS: Final = Path("changes")
 FRAGMENT: Final = re.compile(r".+\.(security|removed|added|changed|fixed)(\.\d+)?\.md")
@@ -85,9 +87,12 @@ def read_version(root: Path) -> str:
 
 
 def write_version(root: Path, version: str) -> None:
-    """Puts `version` into the package, where the build takes it from."""
+    """Puts `version` into the package, where the build takes it from, and into the Helm chart."""
     path = root / VERSION_FILE
     path.write_text(VERSION_LINE.sub(f'__version__ = "{version}"', path.read_text(encoding="utf-8")), encoding="utf-8")
+    chart = root / CHART_FILE
+    text = CHART_LINES.sub(lambda line: f'{line[1]}: "{version}"', chart.read_text(encoding="utf-8"))
+    chart.write_text(text, encoding="utf-8")
 
 
 def build(root: Path, folder: Path, version: str) -> list[Path]:

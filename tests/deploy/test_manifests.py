@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
+import svcdns
 from svcdns.cli.arguments import parse
 from svcdns.cluster.watch_options import SnapshotOptions
 from svcdns.control.configuration import Setup, prepare
@@ -123,3 +124,8 @@ def test_the_objects_refer_to_each_other(objects: dict[str, Any]) -> None:
     assert (subject["name"], subject["namespace"]) == (account["name"], account["namespace"])
     assert objects["ClusterRoleBinding"]["roleRef"]["name"] == objects["ClusterRole"]["metadata"]["name"]
     assert template["spec"]["volumes"][0]["configMap"]["name"] == objects["ConfigMap"]["metadata"]["name"]
+
+
+def test_the_chart_has_the_version_of_the_program() -> None:
+    chart = yaml.safe_load((FILE.parent / "helm" / "svcdns" / "Chart.yaml").read_text())
+    assert chart["version"] == chart["appVersion"] == svcdns.__version__

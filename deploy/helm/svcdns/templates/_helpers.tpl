@@ -1,0 +1,143 @@
+{{- define "svcdns.name" -}}
+{{- default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" -}}
+{{- end -}}
+
+{{- define "svcdns.fullname" -}}
+{{- if .Values.fullnameOverride -}}
+{{- .Values.fullnameOverride | trunc 63 | trimSuffix "-" -}}
+{{- else -}}
+{{- $name := include "svcdns.name" . -}}
+{{- if contains $name .Release.Name -}}
+{{- .Release.Name | trunc 63 | trimSuffix "-" -}}
+{{- else -}}
+{{- printf "%s-%s" .Release.Name $name | trunc 63 | trimSuffix "-" -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "svcdns.deployment" -}}
+{{- default (include "svcdns.fullname" .) .Values.deployment.name -}}
+{{- end -}}
+
+{{- define "svcdns.serviceAccount" -}}
+{{- if .Values.serviceAccount.create -}}
+{{- default (include "svcdns.fullname" .) .Values.serviceAccount.name -}}
+{{- else -}}
+{{- default "default" .Values.serviceAccount.name -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "svcdns.clusterRole" -}}
+{{- default (include "svcdns.fullname" .) .Values.clusterRole.nameOverride -}}
+{{- end -}}
+
+{{- define "svcdns.k8sApp" -}}
+{{- default (ternary "kube-dns" .Chart.Name .Values.isClusterService) .Values.k8sAppLabelOverride -}}
+{{- end -}}
+
+{{- define "svcdns.labels" -}}
+app.kubernetes.io/managed-by: {{ .Release.Service | quote }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
+app.kubernetes.io/name: {{ include "svcdns.name" . | quote }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | quote }}
+{{- if .Values.isClusterService }}
+k8s-app: {{ include "svcdns.k8sApp" . | quote }}
+kubernetes.io/cluster-service: "true"
+kubernetes.io/name: "CoreDNS"
+{{- end }}
+{{- with .Values.customLabels }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{- define "svcdns.selector" -}}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
+app.kubernetes.io/name: {{ include "svcdns.name" . | quote }}
+{{- if .Values.isClusterService }}
+k8s-app: {{ include "svcdns.k8sApp" . | quote }}
+{{- end }}
+{{- end -}}
+
+{{- define "svcdns.image" -}}
+{{ .Values.image.repository }}:{{ default .Chart.AppVersion .Values.image.tag }}
+{{- end -}}
+
+{{/* The text of the Corefile. */}}
+{{- define "svcdns.corefile" -}}
+{{- range $name, $line := .Values.extraConfig }}
+{{ $name }}{{ with $line.parameters }} {{ . }}{{ end }}
+{{- end }}
+{{- range .Values.servers }}
+{{- $port := .port }}
+{{ range $number, $one := default (list (dict "zone" ".")) .zones }}{{ if $number }} {{ end }}{{ $one.scheme }}{{ $one.zone }}{{ with $port }}:{{ . }}{{ end }}{{ end }} {
+{{- range .plugins }}
+    {{ .name }}{{ if not (kindIs "invalid" .parameters) }} {{ .parameters }}{{ end }}{{ if .configBlock }} {
+{{ .configBlock | indent 8 }}
+    }{{ end }}
+{{- end }}
+}
+{{- end }}
+{{- end -}}
+
+{{/* The ports of DNS, as YAML with one entry for each port and protocol: name, port, protocol, servicePort, nodePort,
+hostPort. */}}
+{{- define "svcdns.ports" -}}
+{{- $found := dict -}}
+{{- range .Values.servers -}}
+{{- $server := . -}}
+{{- $port := int (default 53 .port) -}}
+{{- range default (list (dict "zone" ".")) .zones -}}
+{{- $scheme := default "dns://" .scheme -}}
+{{- $streamOnly := has $scheme (list "tls://" "https://" "grpc://") -}}
+{{- if not $streamOnly -}}
+{{- $_ := set $found (printf "udp-%d" $port) (dict "server" $server "protocol" "UDP" "port" $port) -}}
+{{- end -}}
+{{- if or $streamOnly (ne (toString .use_tcp) "false") -}}
+{{- $_ := set $found (printf "tcp-%d" $port) (dict "server" $server "protocol" "TCP" "port" $port) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- range $name := keys $found | sortAlpha }}
+{{- $one := get $found $name }}
+- name: {{ $name }}
+  port: {{ $one.port }}
+  protocol: {{ $one.protocol }}
+  servicePort: {{ int (default $one.port $one.server.servicePort) }}
+  {{- with $one.server.nodePort }}
+  nodePort: {{ int . }}
+  {{- end }}
+  {{- with $one.server.hostPort }}
+  hostPort: {{ int . }}
+  {{- end }}
+{{- end }}
+{{- end -}}
+
+{{/* The port of a page: the number behind the last colon of the plugin's parameters, or the default. */}}
+{{- define "svcdns.pagePort" -}}
+{{- $default := .default -}}
+{{- $port := "" -}}
+{{- $name := .name -}}
+{{- range .servers -}}
+{{- range .plugins -}}
+{{- if and (eq .name $name) (not $port) -}}
+{{- $words := splitList ":" (toString (default "" .parameters)) -}}
+{{- $port = ternary (last $words) (toString $default) (gt (len $words) 1) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- $port -}}
+{{- end -}}
+
+{{/* "true" if a plugin is in any server block. */}}
+{{- define "svcdns.hasPlugin" -}}
+{{- $name := .name -}}
+{{- range .servers -}}{{- range .plugins -}}{{- if eq .name $name -}}true{{- end -}}{{- end -}}{{- end -}}
+{{- end -}}
+
+{{/* "true" if the Corefile needs the watch of Pods. */}}
+{{- define "svcdns.needsPods" -}}
+{{- range .Values.servers -}}{{- range .plugins -}}
+{{- if or (and (eq .name "kubernetes") (contains "pods verified" (default "" .configBlock))) (eq .name "visibility") -}}true{{- end -}}
+{{- end -}}{{- end -}}
+{{- end -}}

@@ -1,0 +1,170 @@
+"""The Helm chart: `helm lint` and `helm template` with the values files that people write for CoreDNS's chart."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from svcdns.inspection.permissions import cluster_role, permissions, watches
+from svcdns.inspection.problem import Severity
+from svcdns.inspection.reading import Reading, read_given
+
+CHART = Path(__file__).parents[2] / "deploy" / "helm" / "svcdns"
+HELM = os.environ.get("SVCDNS_TEST_HELM") or shutil.which("helm") or ""
+# A helm that `go install` has built does not know which version of Kubernetes to assume.
+TEMPLATE = [HELM, "template", "dns", str(CHART), "--kube-version", "1.34.0"]
+needs_helm = pytest.mark.skipif(not HELM, reason="helm is not installed (SVCDNS_TEST_HELM)")
+pytestmark = [pytest.mark.integration, needs_helm]
+
+SERVER = "servers: [{zones: [{zone: .}], port: 53, plugins: [%s]}]\n"
+VALUES = {
+    "defaults": "",
+    "cluster IP": "service: {clusterIP: 10.96.0.10, name: kube-dns}\n",
+    "dual stack": "service: {clusterIPs: [10.96.0.10, 'fd00::a'], ipFamilyPolicy: PreferDualStack}\n",
+    "not the cluster's DNS": "isClusterService: false\nserviceType: LoadBalancer\nservice: {loadBalancerIP: 192.0.2.1}\n",
+    "replicas": "replicaCount: 5\nresources: {limits: {cpu: 100m, memory: 128Mi}}\n",
+    "names": "fullnameOverride: coredns\ndeployment: {name: coredns, annotations: {a: b}}\n",
+    "labels": "customLabels: {team: dns}\ncustomAnnotations: {a: b}\nk8sAppLabelOverride: coredns\npodAnnotations: {c: d}\n",
+    "image": "image: {repository: registry.test/svcdns, tag: v1, pullSecrets: [key]}\n",
+    "hpa": "hpa: {enabled: true, minReplicas: 2, maxReplicas: 9}\n",
+    "autoscaler": "autoscaler: {enabled: true, min: 2, max: 10, nodesPerReplica: 8}\n",
+    "disruption budget": "podDisruptionBudget: {maxUnavailable: 1}\n",
+    "monitor": "prometheus: {service: {enabled: true}, monitor: {enabled: true, interval: 30s}}\n",
+    "no RBAC": "rbac: {create: false}\nserviceAccount: {create: false, name: dns}\n",
+    "zone files": (
+        "zoneFiles:\n  - filename: a.db\n    domain: a.test\n"
+        "    contents: |\n      a.test. IN SOA ns.a.test. root.a.test. 1 2 3 4 5\n"
+    ),
+    "volumes": (
+        "extraVolumes: [{name: x, configMap: {name: x}}]\nextraVolumeMounts: [{name: x, mountPath: /x}]\n"
+        "extraSecrets: [{name: tls, mountPath: /tls}]\nenv: [{name: A, value: b}]\n"
+    ),
+    "scheduling": (
+        "nodeSelector: {a: b}\ntolerations: [{operator: Exists}]\npriorityClassName: high\n"
+        "topologySpreadConstraints: [{maxSkew: 1, topologyKey: zone, whenUnsatisfiable: ScheduleAnyway}]\n"
+    ),
+    "verified Pods": SERVER % "{name: kubernetes, parameters: cluster.local, configBlock: pods verified}",
+    "other pages": SERVER
+    % "{name: health, parameters: ':8090'}, {name: prometheus, parameters: ':9000'}, {name: whoami}",
+    "host port": (
+        "servers: [{zones: [{zone: ., use_tcp: false}], port: 5300, servicePort: 53, hostPort: 5300, "
+        "plugins: [{name: whoami}]}]\n"
+    ),
+    "several blocks": (
+        "servers:\n- zones: [{zone: a.test}, {zone: b.test}]\n  port: 53\n  plugins: [{name: whoami}]\n"
+        "- zones: [{zone: .}]\n  port: 53\n  plugins: [{name: forward, parameters: . 192.0.2.1}, {name: cache, parameters: 30}]\n"
+    ),
+    "import": "extraConfig: {import: {parameters: /opt/*.conf}}\n",
+    "network policy": "svcdns: {networkPolicy: {enabled: true}, state: {enabled: false}, unprivilegedPorts: false}\n",
+}
+
+
+def rendered(values: str, tmp_path: Path) -> list[dict[str, Any]]:
+    """Returns the objects that the chart makes with these values."""
+    path = tmp_path / "values.yaml"
+    path.write_text(values)
+    done = subprocess.run(
+        [*TEMPLATE, "--namespace", "kube-system", "--values", str(path)],
+        capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return [one for one in yaml.safe_load_all(done.stdout) if one]
+
+
+def only(objects: list[dict[str, Any]], kind: str, suffix: str = "") -> dict[str, Any]:
+    found = [one for one in objects if one["kind"] == kind and one["metadata"]["name"].endswith(suffix)]
+    assert len(found) == 1, f"{len(found)} objects of kind {kind}"
+    return found[0]
+
+
+def corefile(objects: list[dict[str, Any]]) -> Reading:
+    maps = [one for one in objects if one["kind"] == "ConfigMap" and "Corefile" in one["data"]]
+    return read_given(maps[0]["data"]["Corefile"], "Corefile", environ={})
+
+
+@pytest.mark.parametrize("name", sorted(VALUES))
+def test_the_objects_of_each_values_file_fit_together(name: str, tmp_path: Path) -> None:
+    objects = rendered(VALUES[name], tmp_path)
+    deployment = next(
+        one for one in objects if one["kind"] == "Deployment" and "autoscaler" not in one["metadata"]["name"]
+    )
+    labels = deployment["spec"]["template"]["metadata"]["labels"]
+    assert deployment["spec"]["selector"]["matchLabels"].items() <= labels.items()
+    (container, *_) = deployment["spec"]["template"]["spec"]["containers"]
+    ports = {(one["containerPort"], one["protocol"]) for one in container["ports"]}
+    service = next(
+        one for one in objects if one["kind"] == "Service" and not one["metadata"]["name"].endswith("-metrics")
+    )
+    assert service["spec"]["selector"].items() <= labels.items()
+    names = {one["name"] for one in container["ports"]}
+    assert {one["targetPort"] for one in service["spec"]["ports"]} <= names
+    reading = corefile(objects)
+    assert [one for one in reading.problems if one.severity is Severity.ERROR] == []
+    assert {key.port for plan in reading.plans for key in plan.keys} <= {port for port, _ in ports}
+    volumes = {one["name"] for one in deployment["spec"]["template"]["spec"]["volumes"]}
+    assert {one["name"] for one in container["volumeMounts"]} <= volumes
+
+
+@pytest.mark.parametrize("name", ["defaults", "verified Pods"])
+def test_the_role_is_what_the_corefile_needs(name: str, tmp_path: Path) -> None:
+    objects = rendered(VALUES[name], tmp_path)
+    wanted = yaml.safe_load(cluster_role(permissions(watches(corefile(objects)))))["rules"]
+    assert only(objects, "ClusterRole")["rules"] == wanted
+
+
+def test_the_default_corefile_is_that_of_coredns_chart(tmp_path: Path) -> None:
+    text = only(rendered("", tmp_path), "ConfigMap")["data"]["Corefile"]
+    assert text.splitlines()[:6] == [
+        ".:53 {", "    errors", "    health {", "        lameduck 10s", "    }", "    ready"
+    ]  # fmt: skip
+
+
+def test_pages_follow_the_corefile(tmp_path: Path) -> None:
+    (container,) = only(rendered(VALUES["other pages"], tmp_path), "Deployment")["spec"]["template"]["spec"][
+        "containers"
+    ]
+    assert container["livenessProbe"]["httpGet"]["port"] == 8090
+    assert "readinessProbe" not in container
+    assert 9000 in {one["containerPort"] for one in container["ports"]}
+
+
+def test_two_autoscalers_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "values.yaml"
+    path.write_text("hpa: {enabled: true}\nautoscaler: {enabled: true}\n")
+    done = subprocess.run(
+        [*TEMPLATE, "--values", str(path)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode
+    assert "exclude each other" in done.stderr
+
+
+@pytest.mark.parametrize("values", ["replicaCount: many\n", "servers: {}\n", "serviceType: Sometimes\n"])
+def test_wrong_values_are_refused_by_the_schema(values: str, tmp_path: Path) -> None:
+    path = tmp_path / "values.yaml"
+    path.write_text(values)
+    done = subprocess.run(
+        [*TEMPLATE, "--values", str(path)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode
+    assert "values don't meet the specifications of the schema" in done.stderr
+
+
+def test_lint() -> None:
+    done = subprocess.run(
+        [HELM, "lint", "--strict", str(CHART)], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 0, done.stdout
