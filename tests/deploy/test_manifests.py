@@ -18,7 +18,9 @@ from svcdns.corefile.env_options import variable
 from svcdns.plugins import BUILT
 from svcdns.sources.api.resources import watched
 
-FILE = Path(__file__).parents[2] / "deploy" / "svcdns.yaml"
+ROOT = Path(__file__).parents[2]
+FOLDER = ROOT / "deploy" / "kustomize"
+FILES = [*sorted((FOLDER / "base").glob("[!k]*.yaml")), FOLDER / "overlays" / "new-cluster" / "corefile.yaml"]
 SETTABLE = [
     option for module in BUILT.values() for option in getattr(importlib.import_module(module), "ENVIRONMENT", ())
 ]
@@ -28,7 +30,7 @@ KNOWN = {"SVCDNS_COOKIE_SECRETS", "SVCDNS_STATE", *map(variable, SETTABLE)}
 @pytest.fixture(scope="module")
 def objects() -> dict[str, Any]:
     """Returns the objects of the manifests by kind. Each kind has one object."""
-    found = list(yaml.safe_load_all(FILE.read_text()))
+    found = [one for path in FILES for one in yaml.safe_load_all(path.read_text())]
     assert len({item["kind"] for item in found}) == len(found)
     return {item["kind"]: item for item in found}
 
@@ -76,7 +78,7 @@ def test_the_code_knows_every_variable(container: dict[str, Any]) -> None:
 
 
 def test_every_variable_is_documented() -> None:
-    page = (FILE.parents[1] / "docs" / "operating.md").read_text()
+    page = (ROOT / "docs" / "operating.md").read_text()
     assert set(re.findall(r"^\| `(SVCDNS_\w+)`", page, re.MULTILINE)) == KNOWN
 
 
@@ -127,5 +129,5 @@ def test_the_objects_refer_to_each_other(objects: dict[str, Any]) -> None:
 
 
 def test_the_chart_has_the_version_of_the_program() -> None:
-    chart = yaml.safe_load((FILE.parent / "helm" / "svcdns" / "Chart.yaml").read_text())
+    chart = yaml.safe_load((ROOT / "deploy" / "helm" / "svcdns" / "Chart.yaml").read_text())
     assert chart["version"] == chart["appVersion"] == svcdns.__version__

@@ -27,7 +27,9 @@ BLOCK: Final = re.compile(
     r"(?:^<!-- needs: (?P<needs>[^\n]*) -->\n\n?)?^```(?P<language>\w*)\n(?P<text>.*?)^```", re.MULTILINE | re.DOTALL
 )
 NEEDS: Final = {"a cluster", "a release", "four processors", "an environment of its own"}
-PROGRAM: Final = re.compile(r"^(?:\$ |(?:\.venv/bin/|sudo )?(?:buildah|curl|dig|git|helm|kubectl|make|pip|python|svcdns)\s)")
+PROGRAM: Final = re.compile(
+    r"^(?:\$ |(?:\.venv/bin/|sudo )?(?:buildah|curl|dig|git|helm|kubectl|make|pip|python|svcdns)\s)"
+)
 COMMENT: Final = re.compile(r"\s+# .*$")
 SPAN: Final = re.compile(r"`((?:make|python -m) [^`]+)`")
 PORTS: Final = {"1053": "port", "8080": "health", "8181": "ready", "9153": "metrics"}

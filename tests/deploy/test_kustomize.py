@@ -1,0 +1,123 @@
+"""The overlays of deploy/kustomize, built by kustomize."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from svcdns.inspection.permissions import cluster_role, permissions, watches
+from svcdns.inspection.problem import Severity
+from svcdns.inspection.reading import read_given
+
+FOLDER = Path(__file__).parents[2] / "deploy" / "kustomize"
+OVERLAYS = sorted(path.name for path in (FOLDER / "overlays").iterdir())
+ADOPTING = ("adopt-kubeadm", "eks", "kind")
+WHOLE = ("k3s", "new-cluster")
+KUSTOMIZE = os.environ.get("SVCDNS_TEST_KUSTOMIZE") or shutil.which("kustomize") or ""
+pytestmark = [
+    pytest.mark.integration,
+    pytest.mark.skipif(not KUSTOMIZE, reason="kustomize is not installed (SVCDNS_TEST_KUSTOMIZE)"),
+]
+
+
+def built(path: Path) -> list[dict[str, Any]]:
+    done = subprocess.run([KUSTOMIZE, "build", str(path)], capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return list(yaml.safe_load_all(done.stdout))
+
+
+def only(objects: list[dict[str, Any]], kind: str) -> dict[str, Any]:
+    (found,) = [one for one in objects if one["kind"] == kind]
+    return found
+
+
+def test_every_overlay_is_of_a_known_sort() -> None:
+    assert {*ADOPTING, *WHOLE, "side-by-side"} == set(OVERLAYS)
+
+
+@pytest.mark.parametrize("name", OVERLAYS)
+def test_two_builds_are_equal(name: str) -> None:
+    assert built(FOLDER / "overlays" / name) == built(FOLDER / "overlays" / name)
+
+
+@pytest.mark.parametrize("name", ADOPTING)
+def test_an_adopted_coredns_keeps_everything_but_the_image(name: str) -> None:
+    """A server-side apply of these fields touches no other field of the Deployment, and no other object."""
+    (deployment,) = built(FOLDER / "overlays" / name)
+    assert deployment["metadata"] == {"name": "coredns", "namespace": "kube-system"}
+    assert deployment["spec"].keys() == {"template"}
+    pod = deployment["spec"]["template"]["spec"]
+    assert deployment["spec"]["template"].keys() == {"spec"}
+    assert pod.keys() == {"containers", "volumes"}
+    (container,) = pod["containers"]
+    assert container.keys() <= {"name", "image", "imagePullPolicy", "env", "volumeMounts"}
+    assert container["name"] == "coredns"
+    assert (
+        {one["name"] for one in container["volumeMounts"]}
+        == {one["name"] for one in pod["volumes"]}
+        == {"svcdns-state"}
+    )
+
+
+@pytest.mark.parametrize("name", WHOLE)
+def test_a_whole_cluster_dns_fits_together(name: str) -> None:
+    objects = built(FOLDER / "overlays" / name)
+    template = only(objects, "Deployment")["spec"]["template"]
+    assert only(objects, "Service")["spec"]["selector"].items() <= template["metadata"]["labels"].items()
+    assert (
+        only(objects, "PodDisruptionBudget")["spec"]["selector"]["matchLabels"].items()
+        <= template["metadata"]["labels"].items()
+    )
+    config = only(objects, "ConfigMap")
+    reading = read_given(config["data"]["Corefile"], "/etc/coredns/Corefile", environ={})
+    assert [one for one in reading.problems if one.severity is Severity.ERROR] == []
+    wanted = yaml.safe_load(cluster_role(permissions(watches(reading))))["rules"]
+    assert _rights(only(objects, "ClusterRole")["rules"]) == _rights(wanted)
+    volume = template["spec"]["volumes"][0]["configMap"]
+    assert volume["name"] == config["metadata"]["name"]
+    assert {one["key"] for one in volume["items"]} <= config["data"].keys()
+
+
+def test_a_server_beside_coredns_shares_no_name_and_no_label_with_it() -> None:
+    objects = built(FOLDER / "overlays" / "side-by-side")
+    assert {(one["kind"], one["metadata"]["name"]) for one in objects} == {
+        ("Deployment", "svcdns"),
+        ("Service", "svcdns"),
+    }
+    labels = only(objects, "Deployment")["spec"]["template"]["metadata"]["labels"]
+    assert labels == {"k8s-app": "svcdns"}
+    assert only(objects, "Service")["spec"]["selector"] == labels
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in (FOLDER / "components").iterdir()))
+def test_components_add_to_a_cluster(name: str, tmp_path: Path) -> None:
+    shutil.copytree(FOLDER, tmp_path / "kustomize")
+    overlay = tmp_path / "kustomize" / "overlays" / "own"
+    overlay.mkdir()
+    (overlay / "kustomization.yaml").write_text(
+        "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\n"
+        f"resources: [../new-cluster]\ncomponents: [../../components/{name}]\n"
+    )
+    before, after = built(FOLDER / "overlays" / "new-cluster"), built(overlay)
+    assert len(after) == len(before) + 1
+    if name == "hpa":
+        assert "replicas" not in only(after, "Deployment")["spec"]
+
+
+def _rights(rules: list[dict[str, Any]]) -> set[tuple[str, str, str]]:
+    return set(_each(rules))
+
+
+def _each(rules: list[dict[str, Any]]) -> Iterator[tuple[str, str, str]]:
+    for rule in rules:
+        for group in rule["apiGroups"]:
+            for resource in rule["resources"]:
+                for verb in rule["verbs"]:
+                    yield group, resource, verb
