@@ -1,4 +1,4 @@
-"""The times of the steps of a change, from the stamps of all processes."""
+"""The time of each step of a change, computed from the stamps of all processes."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_medians_of_the_steps(tmp_path: Path) -> None:
 
 
 def test_without_stamps_svcdns_starts_as_usual(tmp_path: Path) -> None:
-    """Without the option, nothing wraps the steps."""
+    """Without the option, the bench adds no functions around the steps."""
     plain = peers.CONFIGURED["svcdns"]
     with stamping(tmp_path / "stamps", on=False):
         assert peers.CONFIGURED["svcdns"] is plain

@@ -1,4 +1,4 @@
-"""Queries at even intervals, and a process that empties the CPU caches."""
+"""The bench's load at even intervals, and the process that empties the CPU caches."""
 
 from __future__ import annotations
 
@@ -41,6 +41,6 @@ def test_wrong_figures_are_an_error(figures: Figures, reason: str) -> None:
 
 
 def test_a_missing_compiler_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a C compiler, the scenarios that need one are left out, with this reason."""
+    """Without a C compiler, the scenarios that need a compiler are left out. The output gives this reason."""
     monkeypatch.setenv("PATH", "")
     assert why_unavailable() == "no C compiler (cc) in PATH"

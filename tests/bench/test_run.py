@@ -45,7 +45,7 @@ def test_query_files_are_deleted_after_the_run() -> None:
 def test_peers_that_are_not_installed_are_left_out(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A line on standard error names each such peer. svcdns always takes part."""
+    """A line on standard error names each peer that is not installed. svcdns always takes part."""
     monkeypatch.delenv("COREDNS", raising=False)
     assert options_of(parser().parse_args(["--peers", "none"])).servers == ["svcdns"]
     found = options_of(parser().parse_args(["--peers", "coredns", "--server-cores", "0,1", "--smoke"]))

@@ -52,7 +52,7 @@ def test_the_root_takes_the_rest() -> None:
 
 
 def test_zones_with_their_own_label() -> None:
-    """A query has the label of the longest zone that the block's plugins count, with the route of its server block."""
+    """The label is the longest zone in `labels` that contains the name. The route stays that of the server block."""
     made, zones = listener("org."), [names.from_text("a.org."), names.from_text("b.a.org.")]
     made.routes[b"\3org\0"] = replace(made.routes[b"\3org\0"], labels=ZoneLabels(lambda: zones))
 

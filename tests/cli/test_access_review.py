@@ -1,4 +1,4 @@
-"""Missing permissions are asked from the API server."""
+"""Querying the API server for missing permissions."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SERVICES, SLICES = Permission("", "services"), Permission("discovery.k8s.io", "e
 
 
 class Reviews(BaseHTTPRequestHandler):
-    """An API server that allows everything but the watch of Services."""
+    """An API server that permits everything except the watch of Services."""
 
     def do_POST(self) -> None:
         """Answers a SelfSubjectAccessReview."""

@@ -1,4 +1,4 @@
-"""`svcdns check` as a user calls it."""
+"""The command `svcdns check`, as a user runs it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""The addresses that a start binds before anything else are those of the checked Corefile, or none."""
+"""The addresses that a start binds before anything else ("early addresses"). They are those that control finds later,
+or there are none.
+"""
 
 from __future__ import annotations
 
@@ -19,8 +21,8 @@ ROOT = Path(__file__).parents[2]
 PORTS = [("", 1053, "udp"), ("", 1053, "tcp")]
 
 
-def slow(text: str) -> list[early_ports.Address]:
-    """Returns the addresses that control finds, when it has read the whole Corefile."""
+def found_by_control(text: str) -> list[early_ports.Address]:
+    """Returns the addresses that control finds after it has read the whole Corefile."""
     return early_ports.addresses(parse(text, "Corefile", environ=os.environ, default_port=1053), os.environ)
 
 
@@ -39,9 +41,8 @@ def slow(text: str) -> list[early_ports.Address]:
     ],
 )
 def test_the_addresses_of_a_plain_corefile(text: str) -> None:
-    """The addresses of a plain Corefile are those that control finds later."""
     found = of_text(text.encode(), 1053)
-    assert found == slow(text)
+    assert found == found_by_control(text)
     assert found
 
 
@@ -82,12 +83,12 @@ def test_the_addresses_of_a_plain_corefile(text: str) -> None:
     ],
 )
 def test_no_address_of_an_unclear_corefile(text: str) -> None:
-    """A Corefile that is not plain, and a start that waits for an API server, have no early addresses."""
+    """A Corefile that is not plain has no early addresses. A start that waits for an API server has none, either."""
     assert of_text(text.encode(), 1053) == []
 
 
 def test_the_corefiles_of_the_project(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No Corefile of the project has early addresses that differ from those that control finds."""
+    """The early addresses of each Corefile in the repository are those that control finds."""
     monkeypatch.setenv("SVCDNS_MANIFESTS", "/a")
     found = 0
     for folder in ("bench", "docs", "examples", "svcdns", "tests", "."):
@@ -95,7 +96,7 @@ def test_the_corefiles_of_the_project(monkeypatch: pytest.MonkeyPatch) -> None:
             text = path.read_text().replace("{port}", "1053")
             early = of_text(text.encode(), 1053)
             found += bool(early)
-            assert early in ([], slow(text)), path
+            assert early in ([], found_by_control(text)), path
     assert found > 5
 
 
@@ -112,14 +113,14 @@ def test_any_text(words: list[str]) -> None:
     early = of_text(text.encode(), 1053)
     if early:
         try:
-            later = slow(text)
+            later = found_by_control(text)
         except CorefileError:
             return
         assert early == later
 
 
 def test_environment_variables_are_options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`SVCDNS_MANIFESTS` and `SVCDNS_SNAPSHOT` are options of *kubernetes*. A snapshot must have been written."""
+    """`SVCDNS_MANIFESTS` and `SVCDNS_SNAPSHOT` are options of *kubernetes*. The snapshot must exist."""
     text = b". {\n kubernetes cluster.local\n}"
     monkeypatch.setenv("SVCDNS_SNAPSHOT", f"{tmp_path} 1h")
     assert of_text(text, 1053) == []
@@ -131,7 +132,9 @@ def test_environment_variables_are_options(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_the_options_of_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`-conf` and `-dns.port` count, in all spellings; an unknown option and another command have no addresses."""
+    """`-conf` and `-dns.port` are used in all spellings. With an unknown option or another command, there are no early
+    addresses.
+    """
     monkeypatch.chdir(tmp_path)
     (tmp_path / "Corefile").write_text(". {\n whoami\n}")
     (tmp_path / "other").write_text("a:5 {\n whoami\n}")

@@ -1,4 +1,4 @@
-"""`svcdns explain` as a user calls it."""
+"""The command `svcdns explain`, as a user runs it."""
 
 from __future__ import annotations
 

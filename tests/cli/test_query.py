@@ -1,4 +1,4 @@
-"""`svcdns query` as a user calls it."""
+"""The command `svcdns query`, as a user runs it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A running server's answers beside the explanation."""
+"""Comparing an explanation with the answers of a running server."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from svcdns.wire.codes import Rcode, Type
 
 
 class Server(asyncio.DatagramProtocol):
-    """Answers every query with an rcode, without records, and with an extended error if there is one."""
+    """A server that answers every query with an rcode and no records, and with an extended error if one is given."""
 
     def __init__(self, rcode: int, extended: int | None) -> None:
         self.rcode, self.extended = rcode, extended

@@ -107,7 +107,9 @@ class FakeApi(Api):
     """
 
     def __init__(self, *objects: Object, ignores: tuple[str, str] | None = None) -> None:
-        """Creates an API server with these objects. `ignores` is a verb and an object. Such requests have no effect."""
+        """Creates an API server with these objects. Requests with the verb and the object in `ignores`
+        have no effect.
+        """
         self.objects: dict[str, Object] = {}
         self.seen: dict[str, Object] = {}
         self.refuse = ""

@@ -34,7 +34,7 @@ def test_a_first_list_is_a_difference_for_each_object() -> None:
 
 
 def test_a_second_list_gives_only_differences() -> None:
-    """Objects that are missing in the new list are removed at its end."""
+    """Objects that are missing in the new list are removed when the list is complete."""
     one = view()
     for change in (Begin(Kind.SERVICE), Put(WEB), Put(API), Complete(Kind.SERVICE)):
         one.apply(change)

@@ -80,7 +80,7 @@ def test_a_corefile_that_cannot_be_served(tmp_path: Path, text: str, error: str)
 
 
 def test_the_same_zone_on_different_addresses_is_no_overlap(tmp_path: Path) -> None:
-    """CoreDNS accepts this, too."""
+    """CoreDNS accepts such a Corefile."""
     text = "a {\n bind 127.0.0.1\n whoami\n}\na {\n bind 127.0.0.2\n whoami\n}\n"
     assert {host for host, _, _ in setup(tmp_path, text).listen} == {"127.0.0.1", "127.0.0.2"}
 

@@ -166,7 +166,9 @@ async def test_a_body_is_not_kept(health: int) -> None:
 
 
 async def test_a_request_has_a_time_limit(pages: HttpPages, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A client that sends its header slowly, or nothing, loses its connection. This applies to later requests, too."""
+    """A client that sends its header slowly, or sends nothing, loses its connection. Later requests have the same
+    limit.
+    """
     monkeypatch.setattr(http, "REQUEST_TIMEOUT", 0.05)
     address = ("127.0.0.1", 0)
     await pages.serve({address: frozenset({"/health"})})

@@ -286,7 +286,7 @@ async def test_other_watch_options_are_another_file(tmp_path: Path) -> None:
 async def test_a_refused_file_is_logged(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, options: dict[str, object], now: float, reason: str
 ) -> None:
-    """One line has the file and the reason. The refusal is counted."""
+    """The log line has the file and the reason. The refusal is counted."""
     one = World(tmp_path)
     one.list("web")
     await one.writer.update()

@@ -24,7 +24,7 @@ def test_finds_the_leftmost_match_and_its_groups() -> None:
 
 
 def test_equal_texts_are_equal_patterns() -> None:
-    """Parsed options can then be compared."""
+    """Options that contain equal patterns must compare as equal."""
     assert regex(token("a+")) == regex(token("a+")) != regex(token("a*"))
 
 

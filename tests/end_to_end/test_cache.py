@@ -124,7 +124,7 @@ def test_the_leak_guard_by_environment(tmp_path: Path) -> None:
 
 
 def test_a_denial_is_confirmed_by_another_upstream(tmp_path: Path) -> None:
-    """If one of two upstreams has the name, the client gets its answer."""
+    """If only one of two upstreams has the name, the client gets the answer of this upstream."""
     cache = "cache {\n  success 9984 1 1\n  denial 9984 1 1\n  confirm_denials 0s\n }"
     with ZoneUpstream(RECORDS) as upstream, ZoneUpstream(RECORDS) as other:
         text = corefile(upstream, cache).replace(

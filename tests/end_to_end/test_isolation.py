@@ -45,7 +45,7 @@ def go_through_everything(server: Server) -> None:
 
 
 def test_the_installed_command(tmp_path: Path) -> None:
-    """`PYTHONPATH` and `PYTHONSTARTUP` have no effect, either."""
+    """`PYTHONPATH` and `PYTHONSTARTUP` have no effect."""
     (tmp_path / "cluster.yaml").write_text(CLUSTER)
     planted = Planted(tmp_path, STANDARD + INSTALLED)
     path = Planted(

@@ -45,8 +45,8 @@ def blocks() -> Iterator[tuple[str, str | None, str, str]]:
 
 
 def commands(language: str, text: str) -> list[tuple[str, list[str]]]:
-    """Returns the commands of a block. Each has the lines of output that the page shows for it. For a `sh` block there
-    are none.
+    """Returns the commands of a block. Each command has the lines of output that the page shows, which a `sh` block
+    does not have.
     """
     found: list[tuple[str, list[str]]] = []
     for line in filter(None, text.splitlines()):

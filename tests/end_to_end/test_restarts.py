@@ -92,7 +92,7 @@ def test_a_process_that_is_killed_or_hangs_is_replaced(server: Server, process: 
 
 @pytest.mark.slow  # the back-off of a crash loop is real time
 def test_a_crash_loop_is_seen_and_ends(tmp_path: Path) -> None:
-    """The log and a metric report the crash loop until it ends. A new control process reports it, too."""
+    """The log and a metric report the crash loop until it ends, also after a restart of control."""
     (tmp_path / "cluster.yaml").write_text(CLUSTER)
     fault = tmp_path / "fault"
     call = "    die_with_parent()\n"

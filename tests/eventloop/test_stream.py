@@ -1,4 +1,4 @@
-"""Connected sockets whose protocols read them."""
+"""Transports of connected sockets. Their protocols read the sockets directly."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LOOPS = [
 
 
 class Events(asyncio.Protocol):
-    """Reads its socket, and keeps what happens."""
+    """A protocol that reads its socket, and records the events of the connection."""
 
     def __init__(self) -> None:
         self.seen: list[str] = []
@@ -44,15 +44,12 @@ class Events(asyncio.Protocol):
             self.transport.close()
 
     def pause_writing(self) -> None:
-        """Keeps the event."""
         self.seen.append("pause")
 
     def resume_writing(self) -> None:
-        """Keeps the event."""
         self.seen.append("resume")
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Keeps the event."""
         assert exc is None
         self.seen.append("lost")
 
@@ -66,7 +63,7 @@ async def until(what: Callable[[], object]) -> None:
 
 @contextlib.asynccontextmanager
 async def connected() -> AsyncIterator[tuple[Events, socket.socket]]:
-    """Yields a protocol and the peer of its socket."""
+    """Yields a protocol, and the other end of its connection."""
     left, right = socket.socketpair()
     left.setblocking(False)
     right.setblocking(False)
@@ -80,7 +77,7 @@ async def connected() -> AsyncIterator[tuple[Events, socket.socket]]:
 
 
 async def reads_and_pauses() -> None:
-    """The protocol reads unless it has paused, and learns of the end of the stream."""
+    """Checks that the protocol reads unless it has paused, and that it learns of the end of the stream."""
     async with connected() as (events, peer):
         peer.send(b"a")
         await until(lambda: events.data == b"a")
@@ -120,7 +117,7 @@ async def writes_and_waits() -> None:
 
 
 async def aborts() -> None:
-    """`abort` drops the octets that wait. So does an error of the socket."""
+    """Checks that `abort`, and an error of the socket, drop the octets that are not sent yet."""
     async with connected() as (events, peer):
         events.transport.write(bytes(4 << 20))
         events.transport.abort()
@@ -139,7 +136,7 @@ async def aborts() -> None:
 def test_a_socket_transport(
     scenario: Callable[[], Coroutine[None, None, None]], loop: Callable[[], asyncio.AbstractEventLoop]
 ) -> None:
-    """The transport works with asyncio's event loop and with one that drains sockets."""
+    """The transport works with asyncio's event loop, and with the loop that drains sockets."""
     with asyncio.Runner(loop_factory=loop) as runner:
         runner.run(scenario())
 

@@ -1,4 +1,4 @@
-"""The state of a cluster is read once, from an API server or from manifests."""
+"""Reading the state of a cluster once, from an API server or from manifests."""
 
 from __future__ import annotations
 

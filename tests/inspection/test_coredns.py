@@ -1,4 +1,4 @@
-"""What CoreDNS would do otherwise."""
+"""Reports about directives and options that CoreDNS treats differently."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Explanations of the situations that people meet most often: the first line says the cause."""
+"""Explanations of answers in common situations. The first line of an explanation states the cause."""
 
 from __future__ import annotations
 

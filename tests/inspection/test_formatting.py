@@ -1,4 +1,4 @@
-"""A formatted Corefile has the same words and comments."""
+"""Formatting a Corefile. The words and the comments stay the same."""
 
 from __future__ import annotations
 

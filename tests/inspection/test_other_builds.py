@@ -1,4 +1,4 @@
-"""Directives of other builds and versions get their own advice."""
+"""Advice for directives of other builds and other versions of CoreDNS."""
 
 from __future__ import annotations
 

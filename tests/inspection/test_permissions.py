@@ -1,4 +1,4 @@
-"""The permissions follow from the watch options."""
+"""The permissions that a Corefile needs at the API server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Lines of the log become problems."""
+"""Converting log lines to reported problems."""
 
 from __future__ import annotations
 

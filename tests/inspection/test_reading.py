@@ -1,4 +1,4 @@
-"""Errors of a Corefile are all found in one reading."""
+"""Reading a Corefile with several errors. One reading finds all of them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The report, and its JSON schema in docs/."""
+"""The report of `svcdns check`, and its JSON schema in docs/."""
 
 from __future__ import annotations
 

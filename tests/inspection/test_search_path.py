@@ -1,4 +1,4 @@
-"""The names that a resolver asks for."""
+"""The names that a resolver queries for a name, in the order of the search path."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Estimates of memory."""
+"""Estimates of a server's memory from the size of the cluster."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Lists of names, and their differences."""
+"""Lists of the names in a zone, and the differences between two lists."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ LOST = b"lost"
 
 @pytest.fixture
 def lossy_server() -> Iterator[int]:
-    """A server that returns each query over UDP and TCP, except for names with the text LOST. Yields its port."""
+    """Runs a server that returns each query over UDP and TCP, except for names with the text LOST. Yields its port."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server, socket.socket() as listener:
         server.bind(("127.0.0.1", 0))
         listener.bind(server.getsockname())
@@ -51,7 +51,7 @@ def lossy_server() -> Iterator[int]:
 
 
 def run(tmp_path: Path, port: int, pace: Pace, *names: str) -> Figures:
-    """Returns the figures of a run with A queries for some names."""
+    """Returns the figures of a run. The queries are for A records of these names."""
     path = write_queries(tmp_path / "queries", [f"{name} A" for name in names])
     program = pacing.compiled("pace", tmp_path)
     return pacing.finish(pacing.start(pace, program, port, path, sorted(os.sched_getaffinity(0))))
@@ -67,7 +67,7 @@ def test_all_queries_are_answered(tmp_path: Path, lossy_server: int, mode: str) 
 
 
 def test_losses_are_counted(tmp_path: Path, lossy_server: int) -> None:
-    """A query without a reply is lost. Without waiting, the other queries are sent at their time."""
+    """A query without a reply is lost. In the mode without waiting, a lost query does not delay the next one."""
     found = run(tmp_path, lossy_server, Pace(1_000, 0.1, "open"), "a.test", "lost.test")
     assert (found.sent, found.answered, found.lost) == (100, 50, 50)
 

@@ -28,7 +28,7 @@ def answers(cold_path: ColdPath) -> bool:
 
 
 def excludes(cold_path: ColdPath) -> bool:
-    """Joins the cold path of all zones but one."""
+    """Joins the cold path of all zones except one."""
     cold_path.zones = tuple(zone for zone in cold_path.zones if zone != b"\1d\0")
     return True
 
@@ -62,13 +62,13 @@ def cold_path_of(text: str, **joins: Joins) -> ColdPath | None:
         pytest.param("log\nkubernetes", {"kubernetes": answers, "log": lambda _: True}, id="a plugin observes"),
     ],
 )
-def test_blocks_without_it(text: str, joins: dict[str, Joins]) -> None:
-    """A block has a cold path only if all plugins before the answering plugin take part and observe no queries."""
+def test_blocks_without_a_cold_path(text: str, joins: dict[str, Joins]) -> None:
+    """All plugins before the answering plugin must join, and must not observe queries."""
     assert cold_path_of(text, **joins) is None
 
 
 def test_plugins_after_the_answering_plugin_do_not_matter() -> None:
-    """No query of the cold path reaches the plugins after the one that answers, so they need not take part."""
+    """Queries on the cold path never reach these plugins."""
     found = cold_path_of("errors\nkubernetes\nloop\nforward", kubernetes=answers, errors=excludes)
     assert found is not None
     assert found.zones == (b"\1c\0",)

@@ -566,7 +566,7 @@ def test_as_if_hidden_objects_did_not_exist(rules: str, seed: int) -> None:
 
 
 def test_lifetime_of_a_hidden_answer() -> None:
-    """Like the reply for a missing name, it is valid until the cluster changes. It depends on the namespace."""
+    """Like the reply for a missing name, the reply is valid until the cluster changes. It depends on the namespace."""
     found = chains()
     replies = [found.chain_reply(name, "A", POD_B) for name in ("web.a.svc.cluster.local.", "web.z.svc.cluster.local.")]
     assert [reply.lifetime for reply in replies] == [UNTIL_CHANGED] * 2

@@ -62,7 +62,7 @@ def test_the_collector_runs_again_after_an_error() -> None:
 
 
 class Freed:
-    """An object that counts how many of its kind have been freed."""
+    """An object that counts the freed objects of its class."""
 
     count = 0
 
@@ -73,7 +73,7 @@ class Freed:
 
 @pytest.mark.parametrize("kind", [list, dict])
 def test_objects_are_freed_in_steps(monkeypatch: pytest.MonkeyPatch, kind: type[list[Any] | dict[Any, Any]]) -> None:
-    """All objects are freed. Between two steps, another thread can run; a trace function stands for it here."""
+    """Another thread can run between two steps. In this test, a trace function stands for the thread."""
     monkeypatch.setattr(Freed, "count", 0)
     numbers = range(1000)
     items: list[Any] | dict[Any, Any] = [Freed() for _ in numbers] if kind is list else {n: Freed() for n in numbers}

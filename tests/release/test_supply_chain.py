@@ -16,7 +16,7 @@ LOCKS = sorted(ROOT.glob("requirements*.lock"))
 
 @pytest.mark.parametrize("lock", LOCKS, ids=lambda path: path.name)
 def test_every_package_has_a_version_and_hashes(lock: Path) -> None:
-    """pip then installs no other file."""
+    """pip installs no file whose hash is not listed."""
     text = re.sub(r"\\\n", " ", lock.read_text())
     packages = [line for line in text.splitlines() if line and not line.startswith((" ", "#", "\t"))]
     assert len(packages) > 10

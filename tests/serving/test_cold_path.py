@@ -1,4 +1,4 @@
-"""The cold path: each reply, stored entry and counter is that of the plugin chain."""
+"""The cold path. Each reply, stored entry and counter must be equal to that of the plugin chain."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ SIZES = (0, 0, 512, 1232, 1232, 1232, 4096, 100)
 
 
 class Pair:
-    """Two servers of the same cluster: one with the cold path, one whose plugin chain makes all replies."""
+    """Two servers for the same cluster. Only one of them has the cold path."""
 
     def __init__(self, corefile: str, objects: Any = (), *, synced: bool = True) -> None:
         """Starts both servers."""
@@ -200,7 +200,7 @@ def packets(rng: Random, known: list[str]) -> Iterator[tuple[bytes, str]]:
 
 
 def query(rng: Random, known: list[str]) -> bytes:
-    """Returns a query for a random name. Some have unusual flags, types and OPT records, or another length."""
+    """Returns a query for a random name. Some queries have unusual flags, types, OPT records or lengths."""
     name = rng.choice(known)
     if rng.random() < 0.2:
         name = f"{rng.choice(('a', 'b.c', 'www.example.org', 'x.ns.dns', 'ns.dns', 'web', 'dns', 'hostmaster'))}.{name}"
@@ -260,7 +260,7 @@ def recorded_objects() -> list[ClusterObject]:
 
 @pytest.mark.parametrize("case", cases(), ids=lambda case: case.name)
 def test_recorded_queries(case: Case) -> None:
-    """For each recorded query, asked twice over each protocol, both ways give the same replies and metrics."""
+    """Each recorded query is sent twice over each protocol. Both servers give the same replies and metrics."""
     corefile = re.sub(r"^ *loop$", "", case.corefile, flags=re.MULTILINE)
     pair = Pair(re.sub(r"\{\w+\}", "53", corefile), recorded_objects())
     for line in case.lines:
@@ -290,7 +290,9 @@ def packet(name: str, rtype: str = "A", size: int = 1232) -> bytes:
     ("size", "chained"), [(0, True), (512, True), (1232, True), (4096, False)], ids=["none", "512", "1232", "4096"]
 )
 def test_replies_that_do_not_fit_go_through_the_chain(size: int, *, chained: bool) -> None:
-    """The chain truncates a reply. If the reply fits, the cold path answers, with rotations as in the chain."""
+    """The chain truncates the reply. A reply that fits is made on the cold path, with the same rotations as in the
+    chain.
+    """
     pair = Pair(stock(), service(*(f"10.244.1.{number}" for number in range(100))))
     for _ in range(40):
         pair.send(packet("db.d.svc.cluster.local.", size=size))
@@ -299,7 +301,7 @@ def test_replies_that_do_not_fit_go_through_the_chain(size: int, *, chained: boo
 
 
 def test_very_large_services_go_through_the_chain() -> None:
-    """The cold path does not read EndpointSlices that are so large that other clients would wait."""
+    """On the cold path, reading very large EndpointSlices would delay other clients."""
     pair = Pair(stock(), service(*(f"10.{a}.{b}.1" for a in range(20) for b in range(100))))
     pair.send(packet("db.d.svc.cluster.local.", size=65000), "tcp")
     assert pair.cold.chained == 1
@@ -331,7 +333,7 @@ def test_stale_data_go_through_the_chain() -> None:
 
 
 def test_nothing_is_nonexistent_before_the_first_lists() -> None:
-    """Until the cluster is known completely, the chain answers for names without objects; others are answered."""
+    """Until the first lists are complete, the chain answers queries for names without objects."""
     pair = Pair(stock(), service("10.244.0.1"), synced=False)
     pair.send(packet("web.d.svc.cluster.local."))
     assert pair.cold.chained == 0
@@ -341,7 +343,7 @@ def test_nothing_is_nonexistent_before_the_first_lists() -> None:
 
 
 def test_names_that_are_escaped_as_text() -> None:
-    """If the name of an object is escaped in domain names, the chain answers all queries."""
+    """If the name of one object needs escapes in domain names, the chain answers all queries."""
     pair = Pair(stock(), [*service("10.244.0.1"), Service("d", "a.b", ("10.96.0.9",))])
     for name in (r"a\.b.d.svc.cluster.local.", "web.d.svc.cluster.local."):
         pair.send(packet(name))
@@ -362,7 +364,7 @@ def test_an_error_in_the_source_is_counted_and_the_chain_answers(monkeypatch: py
 
 
 def test_entries_of_the_older_half_of_the_table() -> None:
-    """A reply in the older half of the answer table is used again, and is not made anew."""
+    """A reply in the older half of the answer table is used again."""
     pair = Pair(stock(), service("10.244.0.1"))
     for _ in range(2):
         pair.send(packet("web.d.svc.cluster.local."))

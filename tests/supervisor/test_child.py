@@ -1,4 +1,4 @@
-"""One child process: its start, its exit and its heartbeat."""
+"""A child process: its start, its exit and its heartbeat."""
 
 from __future__ import annotations
 

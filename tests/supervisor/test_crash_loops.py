@@ -44,7 +44,7 @@ def test_reasons(code: int, silent: bool, reason: str) -> None:
 
 
 def test_a_crash_loop_begins_and_ends() -> None:
-    """Both are logged. The loop ends when the child has run longer than `STABLE_AFTER`."""
+    """The beginning and the end are logged. The loop ends when the child has run longer than `STABLE_AFTER`."""
     world = World()
     now = 0.0
     for number in range(CRASH_LOOP_EXITS + 1):

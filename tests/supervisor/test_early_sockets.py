@@ -34,7 +34,7 @@ def options(sock: socket.socket) -> list[object]:
 
 @pytest.mark.parametrize("host", ["127.0.0.1", ""], ids=["an address", "all addresses"])
 def test_the_sockets_are_as_those_that_are_opened_later(host: str) -> None:
-    """Early sockets have the fields and the options of sockets that the supervisor opens when control asks for them."""
+    """Early sockets have the same fields and options as sockets that the supervisor opens for control."""
     addresses = [(host, free_port(), protocol) for protocol in ("udp", "tcp")]
     early, later = Sockets(print), Sockets(print)
     found = early.adopt(bind(addresses))
@@ -58,7 +58,7 @@ def test_nothing_is_bound_if_an_address_is_in_use(protocol: str) -> None:
 
 
 def test_a_program_inherits_the_sockets(tmp_path: Path) -> None:
-    """The program that the same process executes gets the sockets, once; the variable is gone after that."""
+    """The program that the process executes gets the sockets once. Then the variable is removed."""
     (tmp_path / "program.py").write_text(PROGRAM)
     port = free_port()
     done = subprocess.run(

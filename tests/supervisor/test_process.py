@@ -99,7 +99,7 @@ def test_a_stop_drains_workers_that_have_been_replaced_too(world: World, monkeyp
 
 
 def test_workers_serve_until_control_has_ended(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """During a stop, workers are told to finish only when control has ended, or was killed because it did not end."""
+    """During a stop, workers are told to finish only after control has exited or was killed."""
     children, supervisor = world.children, world.supervisor
     worker = children.new_worker(0, shared_memory.worker_region(0, 0))
     children.workers = [worker]

@@ -50,7 +50,7 @@ class Client:
 
 
 def listening() -> socket.socket:
-    """Returns a TCP socket on loopback with a port of its own."""
+    """Returns a TCP socket on loopback. The kernel chooses its port."""
     sock = socket.socket()
     sock.bind(("127.0.0.1", 0))
     return sock

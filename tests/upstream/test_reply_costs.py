@@ -78,7 +78,7 @@ def chain_of_pointers(number: int) -> tuple[bytes, bytes]:
 
 
 def costly() -> Iterator[Any]:
-    """Yields the replies, and for each whether it is dropped."""
+    """Yields the replies, each with True if it is dropped."""
     signature = b"\0\1" + bytes(16) + b"\0s"
     chain, end = chain_of_pointers(31)
     to_owner = struct.pack("!H", 0xC000 | 12 + len(SHORT) + 4)

@@ -1,4 +1,4 @@
-"""One upstream server: queries, health checks and metrics."""
+"""An upstream server: queries, health checks and metrics."""
 
 from __future__ import annotations
 

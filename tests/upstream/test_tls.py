@@ -111,7 +111,7 @@ async def test_the_name_is_verified(
 
 @pytest.mark.parametrize(("packet", "reason"), [pytest.param(*row, id=name) for name, row in DROPPED.items()])
 async def test_the_right_reply_after_a_lie(upstream: ScriptedUpstream, packet: bytes, reason: str) -> None:
-    """The wrong message is dropped for the same reason as over UDP."""
+    """The wrong message is dropped. The reason is the same as over UDP."""
     name = names.from_text("www.example.org.")
     upstream.respond = lambda query, _: [numbered(one, query.id.to_bytes(2, "big")) for one in (packet, TRUE)]
     asking = Querying(upstream)

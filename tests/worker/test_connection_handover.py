@@ -213,7 +213,7 @@ def test_on_the_loop_of_a_worker() -> None:
 
 
 def test_the_keys_of_messages() -> None:
-    """Workers of other versions read these keys. They are those of svcdns 0.1.0."""
+    """Workers of other versions read the messages, so the keys are those of svcdns 0.1.0."""
     about = {"host": "127.0.0.1", "port": 53, "family": 4, "patience": 2.5, "left": 7, "buffer": "00ff"}
     detached = connection_handover._decode({"op": "connection", **about, "fds": [9]})
     assert detached == Detached(9, "127.0.0.1", 53, 4, 2.5, b"\0\xff", 7)

@@ -1,4 +1,4 @@
-"""Each rule of an inspection finds its problem, and nothing in Corefiles that are right."""
+"""The rules of `svcdns check`. Each rule finds its problem, and reports nothing for a correct Corefile."""
 
 from __future__ import annotations
 

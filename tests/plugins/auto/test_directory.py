@@ -22,7 +22,9 @@ ZONE = "$TTL 60\n@ IN SOA ns root {serial} 2 3 4 5\nwww IN A {address}\n"
 
 @pytest.fixture(autouse=True)
 def settled(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    """Files count as complete at once. `test_file_reads` has the tests of files that are being written."""
+    """Makes every file count as complete immediately. `test_file_reads` has the tests of files that are
+    being written.
+    """
     caplog.set_level(logging.WARNING, "svcdns")
     monkeypatch.setattr(file_reads, "SETTLE", 0.0)
 
@@ -31,7 +33,7 @@ class Folder:
     """A folder of zone files, with the data that control has read from it."""
 
     def __init__(self, path: Path, body: str = "") -> None:
-        """Reads nothing yet."""
+        """Creates the folder. No file has been read yet."""
         self.path = path
         options = world.options("auto", f"auto org {{\n directory {path}\n{body}\n}}")
         assert isinstance(options, Options)
@@ -96,7 +98,7 @@ def test_zones_come_change_and_go(tmp_path: Path, caplog: pytest.LogCaptureFixtu
 
 
 def test_a_bad_file_keeps_the_last_good_zone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """A bad file adds no zone. If the zone is there already, it stays as it was. Each error is logged once."""
+    """A bad file adds no zone. A zone that was loaded before keeps its content. Each error is logged once."""
     folder = Folder(tmp_path)
     folder.write("db.a.org")
     (tmp_path / "db.b.org").write_text("nonsense\n")
@@ -116,7 +118,9 @@ def test_a_bad_file_keeps_the_last_good_zone(tmp_path: Path, caplog: pytest.LogC
 
 
 def test_subfolders_and_links(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Files in subfolders count, and so do links to files. If two files are for one zone, the first one is used."""
+    """Files in subfolders, and symbolic links to files, are read. If two files are for one zone, the first file is
+    used.
+    """
     (tmp_path / "sub").mkdir()
     folder = Folder(tmp_path)
     folder.write("db.a.org", 1, "10.0.0.1")
@@ -134,7 +138,7 @@ def test_subfolders_and_links(tmp_path: Path, caplog: pytest.LogCaptureFixture) 
 
 
 def test_a_mounted_config_map(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """The files of a ConfigMap are links into a hidden folder, and change all together. No warning is logged."""
+    """The files of a ConfigMap are links into a hidden folder. All links change together, and no warning is logged."""
 
     def project(name: str, serial: int, address: str) -> None:
         (tmp_path / name).mkdir()
@@ -152,7 +156,7 @@ def test_a_mounted_config_map(tmp_path: Path, caplog: pytest.LogCaptureFixture) 
 
 
 def test_names_that_are_no_zones(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """A file whose name gives no zone name is left out, with one warning."""
+    """If no zone name can be made from a file's name, the file is left out, with one warning."""
     folder = Folder(tmp_path)
     folder.write("db.a..org")
     folder.write("db.UPPER.Org")
@@ -161,7 +165,7 @@ def test_names_that_are_no_zones(tmp_path: Path, caplog: pytest.LogCaptureFixtur
 
 
 def test_a_folder_that_does_not_exist(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """The server starts without zones, and finds the folder later. If the folder vanishes, so do its zones."""
+    """The server starts without zones, and finds the folder later. If the folder is deleted, its zones are removed."""
     path = tmp_path / "zones"
     folder = Folder(path)
     assert folder.start() == folder.scan() == {}
@@ -175,7 +179,7 @@ def test_a_folder_that_does_not_exist(tmp_path: Path, caplog: pytest.LogCaptureF
 
 
 def test_a_folder_that_cannot_be_listed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """At a start, this is an error with the position of the directive. Later, the zones stay as they were."""
+    """At a start, the error has the position of the directive. Later, the zones do not change."""
     path = tmp_path / "zones"
     path.mkdir()
     folder = Folder(path)
@@ -193,7 +197,7 @@ def test_a_folder_that_cannot_be_listed(tmp_path: Path, caplog: pytest.LogCaptur
 
 
 def test_a_folder_that_hangs(tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
-    """While a listing hangs, the zones stay as they were, and the same listing is waited for again soon."""
+    """While a listing hangs, the zones do not change. Control waits for the same listing again later."""
     monkeypatch.setattr(file_reads, "READ_TIMEOUT", 0.05)
     folder = Folder(tmp_path)
     folder.write("db.a.org")

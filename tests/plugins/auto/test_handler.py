@@ -1,4 +1,4 @@
-"""Answers of `auto` from the zones that control sends (docs/behaviour/plugins.md#auto)."""
+"""Answers of *auto* from the zones that control sends (docs/behaviour/plugins.md#auto)."""
 
 from __future__ import annotations
 
@@ -24,10 +24,12 @@ NEXT_PLUGIN = Reply(rcode=Rcode.NOTIMP)
 
 
 class Server:
-    """The plugin with the zones of one folder, which the test changes. `notified` has the zones of NOTIFY messages."""
+    """The plugin with the zones of one folder. The test changes the zones. `notified` has the zones of
+    NOTIFY messages.
+    """
 
     def __init__(self, text: str = "auto org {\n directory /z\n}", *, last: bool = False, **fields: Any) -> None:
-        """With `last`, no plugin follows in the chain."""
+        """Creates the plugin. With `last`, no plugin follows in the chain."""
         self.data: dict[str, bytes] = {}
         self.calls: dict[str, Callable[[bytes], None]] = {}
         self.invalidated: list[Any] = []
@@ -73,7 +75,7 @@ class Server:
 
 
 def test_zones_come_change_and_go() -> None:
-    """A zone is served as soon as its content and the list are there, in either order, until the list changes."""
+    """A zone is served when both its content and the list of zones have arrived, in any order."""
     server = Server()
     server.put("a.org.", "10.0.0.1")
     server.relist("a.org.", "b.org.")
@@ -127,8 +129,8 @@ def test_stored_replies_are_dropped_with_the_change_that_affects_them() -> None:
     ],
 )
 def test_the_end_of_a_chain(name: str, expected: str) -> None:
-    """Names without a zone are REFUSED if no plugin follows, as in CoreDNS. Names that the directive does not cover
-    pass.
+    """As in CoreDNS, a name in no zone is REFUSED if no plugin follows. Names outside the directive's zones go to the
+    next plugin.
     """
     server = Server(last=True)
     for zone in ("a.org.", "sub.a.org.", "a.com."):
@@ -182,7 +184,7 @@ def test_the_metric_of_files_that_cannot_be_used() -> None:
 
 
 def test_several_directives() -> None:
-    """Each directive has its own folder and zones. The longest zone of all directives answers."""
+    """Each directive has its own folder and zones. The longest zone of all directives is used."""
     server = Server("auto org {\n directory /z\n}\nauto a.org {\n directory /y\n}")
     server.put("sub.a.org.", "10.0.0.1")
     server.relist("sub.a.org.")

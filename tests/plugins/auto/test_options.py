@@ -1,4 +1,4 @@
-"""The options of `auto` (docs/behaviour/plugins.md#auto)."""
+"""The options of *auto* (docs/behaviour/plugins.md#auto)."""
 
 from __future__ import annotations
 
@@ -58,7 +58,6 @@ def test_the_name_of_a_zone(words: str, name: str, origin: str | None) -> None:
     ],
 )
 def test_rejected_directives(text: str, error: str) -> None:
-    """Each invalid directive is an error with the position of the word at fault."""
     assert world.rejection("auto", text).startswith(error)
 
 

@@ -189,7 +189,7 @@ def test_expired_signatures_are_cached() -> None:
 
 
 def test_unrelated_records_of_an_upstream_are_not_cached() -> None:
-    """A record of another name is not in the cached answer, and does not answer queries for the other name."""
+    """A record of another name is neither in the cached answer, nor an answer to queries for its own name."""
     evil = world.records("bank.example.com. 60 IN A 203.0.113.66")
     cached = Cached(reply=Reply(answer=(*A, *evil), authority=evil, additional=evil))
     cached.ask()

@@ -404,7 +404,7 @@ async def test_a_popular_entry_is_refreshed_before_it_expires() -> None:
 
 
 async def test_hits_are_counted_until_they_are_enough_for_a_prefetch() -> None:
-    """Until then the answer table may not store the reply, because *cache* must count each hit."""
+    """*cache* must count each hit, so the answer table may not store the reply yet."""
     cached = Cached("prefetch 3 1m 50%")
     await cached.ask()
     assert [(await cached.ask()).lifetime for _ in range(4)] == [0.0, 0.0, 30.0, 30.0]

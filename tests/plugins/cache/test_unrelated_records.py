@@ -110,7 +110,9 @@ def test_answer_section(rtype: str, answer: list[str], kept: list[str]) -> None:
     ],
 )
 def test_authority_section(answer: list[str], authority: list[str], kept: list[str]) -> None:
-    """SOA, NSEC and NS records are kept if they are of a zone above the name. If there is an answer, none are kept."""
+    """SOA, NSEC and NS records are kept if they are of a zone above the name. With an answer, no authority record is
+    kept.
+    """
     reply = Reply(answer=world.records(*answer) if answer else (), authority=world.records(*authority))
     assert world.shown(without_unrelated_records(world.query("a.example.org."), reply).authority) == kept
 
@@ -158,7 +160,7 @@ T4, T6 = "t.example.com. 60 IN A 192.0.2.1", "T.Example.COM. 60 IN AAAA 2001:db8
     ],
 )
 def test_addresses_of_names_in_the_answer_are_kept(rtype: str, rdata: str) -> None:
-    """The signatures of these addresses are kept, too. Other additional records are not."""
+    """The addresses are kept with their signatures. Other additional records are removed."""
     made = dns.rdata.from_text("IN", rtype, rdata).to_generic().data
     answer = (Record(names.from_text("a.example.org."), int(Type[rtype]), 60, made),)
     signed = signature("t.example.com.", "A", "example.com.")

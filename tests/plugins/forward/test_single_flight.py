@@ -50,7 +50,7 @@ async def test_a_client_with_few_queries_finds_room(
     upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch, body: str, most: int
 ) -> None:
     """At the limit, the client with the most queries loses its newest query to a client with fewer queries. A client
-    that has as many as the others is refused.
+    with as many queries as the others is refused.
     """
     monkeypatch.setattr("svcdns.plugins.forward.single_flight.MAX_EXCHANGES", most)
     upstream.respond = held(answer(A))

@@ -139,7 +139,7 @@ def test_a_reply_of_the_next_plugin_depends_on_the_file() -> None:
 
 
 def test_names_outside_the_zones() -> None:
-    """Entries for such names are ignored. Queries for them go to the next plugin."""
+    """Entries for names outside the zones are ignored. Queries for such names go to the next plugin."""
     hosts = inline("example.org")
     assert hosts.ask("host.example.net.").rcode == Rcode.NXDOMAIN
     assert hosts.ask("7.0.0.10.in-addr.arpa.", "PTR").rcode == Rcode.NXDOMAIN

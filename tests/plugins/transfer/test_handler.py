@@ -154,7 +154,7 @@ def test_active_transfers_are_bounded() -> None:
 
 
 async def notified(to: str, *, zone: str = "example.org.", source: str = "") -> None:
-    """Notifies the addresses, and waits until this is done."""
+    """Notifies the addresses, and waits for the end of the notifications."""
     handler = plugin(f"transfer example.org {{\n to {to}\n {source}\n}}")
     handler.notify(names.from_text(zone))
     for task in tuple(handler._tasks):

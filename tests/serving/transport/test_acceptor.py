@@ -1,4 +1,4 @@
-"""Accepting TCP connections, the clients in turns."""
+"""Accepting TCP connections. The clients take turns."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from tests.support.tcp import listening, no_errors, no_sheds
 
 
 class Started:
-    """Keeps the addresses of the connections that an acceptor starts, and closes the connections."""
+    """Records the addresses of the connections that an acceptor starts, and closes the connections."""
 
     def __init__(self) -> None:
         self.hosts: list[str] = []
         self.options: list[tuple[int, bool]] = []
 
     def __call__(self, sock: socket.socket, address: Any) -> None:
-        """Keeps the address of one connection, and whether the socket may delay or block."""
+        """Records the address of one connection, and whether the socket may delay or block."""
         with sock:
             self.options.append(
                 (sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY), os.get_blocking(sock.fileno()))
@@ -52,7 +52,7 @@ def accepting(
 
 
 async def test_a_connection_does_not_wait_for_those_of_another_client(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The connection of a second client starts after one of the first client, which has opened many before."""
+    """The first client has opened many connections before the second client opens one."""
     monkeypatch.setattr(module, "MAX_WAITING", 50)
     started = Started()
 
@@ -90,7 +90,9 @@ async def test_starting_takes_a_slice_of_time(monkeypatch: pytest.MonkeyPatch) -
 
 
 async def test_accepted_connections_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """If too many accepted connections wait, those of the client with the most of them are closed and counted."""
+    """If too many accepted connections wait, the client with the most of them loses connections. The lost connections
+    are counted.
+    """
     monkeypatch.setattr(module, "MAX_WAITING", 4)
     monkeypatch.setattr(module, "SLICE", 10.0)
     started, shed = Started(), list[int]()
@@ -109,7 +111,7 @@ class _Failing(socket.socket):
 
 
 async def test_a_lack_of_descriptors(monkeypatch: pytest.MonkeyPatch) -> None:
-    """If the process has no descriptors left, this is reported, and the acceptor tries again after RETRY seconds."""
+    """If the process has no free descriptor, the failure is reported. The acceptor tries again after RETRY seconds."""
     monkeypatch.setattr(module, "RETRY", 0.0)
     errors: list[tuple[str, int | None]] = []
     with _Failing(fileno=listening().detach()) as server:

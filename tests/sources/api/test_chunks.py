@@ -1,4 +1,4 @@
-"""Chunked bodies, read as their octets arrive."""
+"""Reading HTTP bodies with chunked encoding while their octets arrive."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_a_body_is_read_to_its_end(body: bytes) -> None:
 
 @given(parts=st.lists(st.binary(min_size=1, max_size=40), max_size=6), cuts=st.lists(st.integers(0, 400)))
 def test_pieces_of_any_size_give_the_same_content(parts: list[bytes], cuts: list[int]) -> None:
-    """Content does not depend on where the body is cut, and equals what h11 reads."""
+    """The content does not depend on where the body is cut. h11 reads the same content."""
     body = b"".join(b"%x\r\n%b\r\n" % (len(part), part) for part in parts) + b"0\r\n\r\n"
     places = sorted({0, len(body), *(cut for cut in cuts if cut < len(body))})
     reader = ChunkReader()
@@ -46,7 +46,7 @@ def test_pieces_of_any_size_give_the_same_content(parts: list[bytes], cuts: list
 
 
 def by_h11(body: bytes) -> bytes:
-    """Returns the content of a chunked body as h11 reads it."""
+    """Returns the content of a chunked body. h11 reads the body."""
     other = h11.Connection(h11.CLIENT)
     other.send(h11.Request(method="GET", target="/", headers=[("Host", "a")]))
     other.receive_data(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + body)

@@ -26,7 +26,7 @@ def kubeconfig(folder: Path, cluster: dict[str, Any], user: dict[str, Any]) -> s
 
 
 async def test_the_paths_of_the_files_are_returned(tmp_path: Path) -> None:
-    """Changes of these files can then be noticed."""
+    """The caller can then notice changes of these files."""
     for name in ("ca", "token"):
         (tmp_path / name).write_text(f"the {name}")
     path = kubeconfig(

@@ -221,7 +221,7 @@ MANAGED = ", endpointslice.kubernetes.io/managed-by: {}-controller.k8s.io"
     ],
 )
 def test_a_slice_of_the_controller_is_built_again(say: Say, label: str, with_pod: bool, names: set[str]) -> None:
-    """A dump of a cluster has such slices and the Pods. Each endpoint must occur once."""
+    """A dump of a cluster has the controller's slices and the Pods. Each endpoint must occur once."""
     text = service("{selector: {app: web}}") + SLICE % label + (pod("a", "192.0.2.1") if with_pod else "")
     assert {"hand" if slice_.name == "hand" else "built" for slice_ in slices(say(text))} == names
 

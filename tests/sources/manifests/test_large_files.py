@@ -105,6 +105,6 @@ def test_a_file_that_cannot_be_divided(tmp_path: Path, text: str) -> None:
 
 
 def test_a_missing_file(tmp_path: Path) -> None:
-    """A file that is deleted before it is read has an error."""
+    """If a file is deleted before it is read, its content is an error."""
     path = str(tmp_path / "gone.yaml")
     assert described(large_files.read(path, "default")) == described(kinds.read(path))

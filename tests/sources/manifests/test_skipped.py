@@ -187,7 +187,7 @@ def test_all_objects_that_are_defined_twice(tmp_path: Path) -> None:
     ],
 )
 def test_a_file_that_was_used_is_not_skipped(tmp_path: Path, broken: str) -> None:
-    """If a file that was used becomes invalid, this is an error, so that the last good state stays."""
+    """If such a file becomes invalid, the error keeps the last good state in use."""
     (tmp_path / "a.yaml").write_text(SERVICE)
     source = ManifestsSource(WatchOptions(manifests=(str(tmp_path),)), log=LOG)
     good = source.load()

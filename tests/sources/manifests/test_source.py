@@ -262,7 +262,7 @@ async def test_symbolic_link_swap(tmp_path: Path) -> None:
 
 
 async def test_second_stream(tmp_path: Path) -> None:
-    """Each call of `changes` begins with full lists. If the file has an error, they have the last good state."""
+    """Each call of `changes` begins with full lists. If the file has an error, the lists have the last good state."""
     async with running(tmp_path / "a.yaml", stateful(2)) as run:
         first = await run.changes()
     replace(run.path, stateful("three"))

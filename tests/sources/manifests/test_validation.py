@@ -451,7 +451,7 @@ def test_many_warnings_are_counted(tmp_path: Path) -> None:
 
 
 def test_a_used_object_that_would_be_skipped_is_an_error(tmp_path: Path) -> None:
-    """After an edit, the error keeps the last good state in use. At a start there is only a warning."""
+    """An edit with such an error leaves the last good state in use. At a start there is only a warning."""
     reader = Reader()
     path = tmp_path / "a.yaml"
     for text in (SERVICE + "  clusterIP: 10.0.0\n", PORTS):
