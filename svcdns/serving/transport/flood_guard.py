@@ -7,7 +7,7 @@ See docs/reliability.md#overload.
 Rules:
 
 1. Without overload, the only work is to read the clock after each full batch of packets.
-2. A backlog that shrinks by itself is no overload.
+2. A backlog that shrinks by itself is no overload. Neither is, for a while, the backlog at the begin of reading.
 3. While the buffer stays filled, each step lowers the kept share of the client with the most packets. A single client
    is not limited.
 4. While the worker drops packets, the kept shares of their clients are lowered in proportion.
@@ -21,6 +21,7 @@ import socket
 import struct
 from collections import Counter
 from collections.abc import Callable, Mapping
+from time import perf_counter
 from typing import Final, NamedTuple
 
 from svcdns.serving.transport import source_filter
@@ -41,6 +42,11 @@ A buffer of less than four times this size counts as filled if a quarter of it i
 """
 SHORT: Final = 32 << 10
 """The octets of the receive buffer in use that the filter keeps to."""
+GRACE: Final = 0.5
+"""The seconds from the begin of reading for which a backlog is no overload, if queries waited in the socket by then.
+
+They have come while no worker read the socket, for example because the only worker has died.
+"""
 MAX_SHED: Final = 50
 """The most packets that the worker drops from its queue in one step before the kernel drops them in its place."""
 LOWER: Final = 0.75
@@ -134,6 +140,9 @@ class FloodGuard:
         """True if the last step has lowered shares because of dropped packets, which may still arrive in this step."""
         self._filled = self._before = self._drops = self._size = 0
         self._timer: asyncio.TimerHandle | None = None
+        used, _ = self._usage()
+        if self._size and used >= self._enough:
+            self._looked = perf_counter() + GRACE
 
     @property
     def kept(self) -> dict[bytes, float]:

@@ -8,6 +8,7 @@ import errno
 import socket
 import struct
 from collections.abc import Sequence
+from time import perf_counter
 
 import pytest
 
@@ -221,3 +222,16 @@ async def test_the_busiest_client_of_an_accept_queue(monkeypatch: pytest.MonkeyP
         assert not guard.active
         assert guard.kept == {}
         guard.stop()
+
+
+async def test_queries_that_waited_for_a_reader_are_no_overload(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the buffer is filled when a worker begins to read, nothing is dropped for GRACE seconds."""
+    monkeypatch.setattr(Socket, "used", flood_guard.FILLED)
+    setup = Setup(monkeypatch)
+    begun = perf_counter()
+    setup.guard.look(begun + flood_guard.GRACE / 2)
+    assert not setup.guard.active
+    setup.guard.look(begun + 2 * flood_guard.GRACE)
+    assert setup.guard.active
+    setup.guard.stop()
+    setup.sock.close()
