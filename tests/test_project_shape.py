@@ -210,6 +210,7 @@ def test_a_plugin_has_its_page(name: str) -> None:
         "bind 127.0.0.1",
         "cache",
         "dns64",
+        "erratic",
         "errors",
         "file z",
         "forward . 192.0.2.1",

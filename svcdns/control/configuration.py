@@ -26,7 +26,7 @@ from svcdns.corefile.env_options import with_options
 from svcdns.corefile.errors import CorefileError
 from svcdns.corefile.keys import check_overlap
 from svcdns.corefile.load import load
-from svcdns.plugin_api.settings import HttpPage, ReloadInterval, Settings
+from svcdns.plugin_api.settings import EventCommand, HttpPage, ReloadInterval, Settings
 from svcdns.telemetry.logging import plugin_logger
 
 
@@ -103,6 +103,11 @@ class Setup:
         """Returns log lines about the parts of the Corefile that are ignored."""
         own = tuple(line.removeprefix("Warning: ") for line in self.corefile.warnings)
         return own + tuple(line for one in self.settings for line in one.warnings)
+
+    @property
+    def commands(self) -> tuple[EventCommand, ...]:
+        """The commands of all blocks, in their order."""
+        return tuple(command for one in self.settings for command in one.commands)
 
     @property
     def workers(self) -> int:

@@ -132,6 +132,8 @@ class Control:
         self._stop_requested = asyncio.Event()
         self._exit_requested = asyncio.Event()
         self._tasks: list[asyncio.Task[Any]] = []
+        self._commands: asyncio.Task[None] | None = None
+        """The commands of the latest event (plugin *on*)."""
 
     def _send_difference(self, view: ClusterView, difference: Difference) -> None:
         self._workers.send_difference(view, difference)
@@ -264,6 +266,8 @@ class Control:
         if setup.reload is not None:
             self._reload_log.info("Running configuration SHA512 = %s", setup.corefile.digest)
         self._channel.send({"op": "serving"})
+        if setup.commands and not self._options.again:
+            self._event("startup")
 
     def _configure(self, setup: Setup) -> Configure:
         self._generation += 1
@@ -433,6 +437,7 @@ class Control:
         if setup.reload is not None:
             self._reload_log.info("Running configuration SHA512 = %s", setup.corefile.digest)
         log.info("Reloading complete")
+        self._event("startup")
 
     async def _take_over(self, setup: Setup, new: list[int]) -> None:
         before = self._serving
@@ -457,10 +462,31 @@ class Control:
                 self._workers.count,
             )
 
+    def _event(self, event: str) -> asyncio.Task[None] | None:
+        """Starts the commands of the Corefile for `event`, after those of an earlier event. Returns None without any.
+
+        The module that runs them is imported only if there are commands.
+        """
+        commands, before = self._serving.commands, self._commands
+        if not commands:
+            return None
+        from svcdns.control.event_commands import run_commands
+
+        async def run() -> None:
+            if before is not None:
+                await before
+            await run_commands(commands, event, log)
+
+        self._commands = asyncio.create_task(run())
+        return self._commands
+
     # -- stopping
 
     async def _follow_stop(self) -> None:
         await self._stop_requested.wait()
+        commands = self._event("shutdown")
+        if commands is not None:
+            await commands
         await self._pages.unready()
         lameduck = self._serving.lameduck
         if lameduck > 0:

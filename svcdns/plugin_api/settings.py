@@ -41,6 +41,19 @@ class ReloadInterval:
     jitter: float
 
 
+@dataclass(frozen=True, slots=True)
+class EventCommand:
+    """A command that the control process runs at an event, without a shell.
+
+    `event` is `startup` (the server serves a new Corefile), `shutdown` or `certrenew`. `words` are the program and its
+    arguments. Without `waits`, the command runs in the background.
+    """
+
+    event: str
+    words: tuple[str, ...]
+    waits: bool = True
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """What one directive of one block configures.
@@ -69,6 +82,7 @@ class Settings:
     - `watch`: a cluster to watch, and `snapshot`: where its objects are stored.
     - `page`: a page to serve over HTTP.
     - `reload`: how often the Corefile is read again.
+    - `commands`: commands to run at the start and at the stop of the server.
     - `warnings`: lines about words that are ignored, as in CoreDNS. The control process logs them.
     """
 
@@ -87,6 +101,7 @@ class Settings:
     snapshot: SnapshotOptions | None = None
     page: HttpPage | None = None
     reload: ReloadInterval | None = None
+    commands: tuple[EventCommand, ...] = ()
     warnings: tuple[str, ...] = ()
 
 

@@ -227,6 +227,29 @@ async def test_lame_duck_has_two_halves(tmp_path: Path) -> None:
         await world.end()
 
 
+async def test_commands_run_at_a_start_a_reload_and_a_stop(tmp_path: Path) -> None:
+    """The commands of *on* run when a Corefile is served. Those for a stop end before workers do."""
+    program = tmp_path / "note"
+    program.write_text(f"#!/bin/sh\necho $1 >> {tmp_path}/events\n")
+    program.chmod(0o700)
+    events = "\n".join(f" on {event} {program} {event}" for event in ("startup", "shutdown", "certrenew"))
+
+    def noted() -> list[str]:
+        return (tmp_path / "events").read_text().split() if (tmp_path / "events").exists() else []
+
+    world = World(tmp_path, f". {{\n{events}\n whoami\n}}\n")
+    await world.serving()
+    try:
+        await world.until(lambda: noted() == ["startup"])
+        world.reload()
+        await world.until(lambda: noted() == ["startup", "startup"])
+        world.supervisor.send({"op": "stop"})
+        await world.until(lambda: "stopping-done" in world.operations)
+        assert noted() == ["startup", "startup", "shutdown"]
+    finally:
+        await world.end()
+
+
 # -- files that hang
 
 
