@@ -230,6 +230,7 @@ def test_a_plugin_has_its_page(name: str) -> None:
         "timeouts",
         "tls c k",
         "transfer",
+        "view x",
         "visibility",
     ],
 )

@@ -6,7 +6,7 @@ A block has one instance of each plugin, which all zones of the block share. No 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -22,6 +22,7 @@ from svcdns.plugin_api.environment import Block, Environment
 from svcdns.plugin_api.errors import HookError
 from svcdns.plugin_api.fast_path import FastPath
 from svcdns.plugin_api.hooks import HookCaller
+from svcdns.plugin_api.metadata import Provider
 from svcdns.plugin_api.query import Answer, Observer, Query
 from svcdns.plugin_api.reply import rcode_only
 from svcdns.wire import names
@@ -105,7 +106,14 @@ def build(
     for listener in chains.listeners.values():
         listener.echoed = echoed
         classifying = [handler for handler in listener.handlers if overrides(handler, "client_class")]
-        listener.classes = Classes(classifying) if classifying else None
+        if listener.candidates is not None:
+            for route in listener.all_routes:
+                listener.candidates.setdefault(route.zone, []).append(route)
+                if route.fast_path is not None:
+                    text = "forwarded queries take no fast path, because of view in a block of the same listener"
+                    chains.slow_blocks.append(f"{route.zone_text}: {text}")
+        has_classes = bool(classifying) or listener.candidates is not None
+        listener.classes = Classes(classifying) if has_classes else None
     return chains
 
 
@@ -119,12 +127,15 @@ def _build_block(
     def peers(name: str) -> tuple[Plugin, ...]:
         return tuple(handler for handler in handlers if name in ("", handler.name))
 
+    view = next((settings.view for settings in block.settings.values() if settings.view is not None), None)
     for name, options in block.options.items():
         plugin = load(name).PLUGIN
         check_plugin(plugin)
         if not plugin.configures_only:
             made_for = environment(block.block(name), server, listen, name, peers)
-            handlers.append(_made(plugin, options, replace(made_for, own_zones=chains.own_zones)))
+            handlers.append(
+                _made(plugin, options, replace(made_for, own_zones=chains.own_zones, view=view.name if view else ""))
+            )
     chains.handlers += handlers
     hooks, entry = chains.hooks, chain(handlers, join)
     counting = next((name for name, settings in block.settings.items() if settings.counts_queries), "")
@@ -145,11 +156,13 @@ def _build_block(
     if reason:
         chains.slow_blocks.append(f"{' '.join(block.zones)}: {reason}")
     labels = _zone_labels([h for h in handlers if overrides(h, "counted_zones")]) if counted else None
+    providers, metadata_zones = _providers(block, handlers, hooks)
     for key in block.keys:
         zone = names.from_text(key.zone).lower()
         route = Route(
-            zone, key.zone, entry, counted, writer, "", observers, closest_encloser, fast_path, any_class,
+            zone, key.zone, entry, counted, writer, view.name if view else "", observers, closest_encloser, fast_path, any_class,
             udp_size or DEFAULT_SIZE, udp_size or MAX_MESSAGE, limiter, labels, cold_path,
+            _condition(handlers, hooks) if view else None, providers, metadata_zones,
         )  # fmt: skip
         for host in hosts:
             listener = chains.listeners.setdefault((host, key.port), Listener(host, key.port, key.transport))
@@ -158,7 +171,12 @@ def _build_block(
                     listener.timeouts = settings.timeouts
                 if settings.certificate is not None and key.transport == "tls":
                     listener.security = settings.certificate
-            listener.routes[zone] = route
+            listener.routes.setdefault(zone, route)
+            listener.all_routes.append(route)
+            if view is not None:
+                listener.candidates = {}
+                per_packet = view.is_per_packet or (view.reads_local_address and not host)
+                listener.stores = listener.stores and not per_packet
             if fast_path is not None:
                 listener.inner += tuple(one for one in fast_path.zones if one not in listener.inner)
             listener.handlers += [handler for handler in handlers if handler not in listener.handlers]
@@ -166,6 +184,28 @@ def _build_block(
             listener.counted = listener.counted or counted
             listener.observed = listener.observed or bool(observers)
             listener.limiter = listener.limiter or limiter
+
+
+def _condition(handlers: Sequence[Plugin], hooks: HookCaller) -> Callable[[Query], bool]:
+    """Returns a function that tells whether the block's view admits a query."""
+    conditions = [hooks.wrapped(h.name, False, h.admits) for h in handlers if overrides(h, "admits")]
+    return lambda query: all(admits(query) for admits in conditions)
+
+
+def _providers(
+    block: BlockPlan, handlers: Sequence[Plugin], hooks: HookCaller
+) -> tuple[Mapping[str, Provider] | None, tuple[bytes, ...]]:
+    """Returns the hooks that provide metadata, by plugin, and the zones whose queries have metadata.
+
+    The hooks are None if the block has no metadata.
+    """
+    zones = next((settings.metadata for settings in block.settings.values() if settings.metadata is not None), None)
+    if zones is None:
+        return None, ()
+    providers: dict[str, Provider] = {
+        h.name: hooks.wrapped(h.name, "", h.metadata) for h in handlers if overrides(h, "metadata")
+    }
+    return providers, tuple(names.from_text(zone).lower() for zone in zones)
 
 
 def _zone_labels(handlers: Sequence[Plugin]) -> ZoneLabels | None:

@@ -6,17 +6,20 @@ address. Queries for names in no zone get REFUSED here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
+
+from msgspec.structs import replace as replace_fields
 
 from svcdns.chain.client_classes import Classes
 from svcdns.plugin_api.closest_encloser import FindEncloser
 from svcdns.plugin_api.cold_path import ColdPath
-from svcdns.plugin_api.contract import Following, Plugin
+from svcdns.plugin_api.contract import Following, Plugin, then
 from svcdns.plugin_api.fast_path import FastPath
+from svcdns.plugin_api.metadata import Metadata, Provider
 from svcdns.plugin_api.query import MAX_DEPTH, Answer, Observer, Query
 from svcdns.plugin_api.rate_limit import RateLimiter
-from svcdns.plugin_api.reply import rcode_only
+from svcdns.plugin_api.reply import CacheScope, Reply, rcode_only
 from svcdns.plugin_api.timeouts import Timeouts
 from svcdns.wire.codes import Class, Rcode, Type
 from svcdns.wire.edns import DEFAULT_SIZE, NO_CODES
@@ -36,6 +39,8 @@ class Route:
     - `any_class` is true if the block answers queries of classes other than IN.
     - `udp_size` is the UDP payload size that replies advertise. `udp_limit` limits the length of replies over UDP.
     - `limiter` limits the rate of replies over UDP, or is None.
+    - `admits` is the condition of the block's view, or None.
+    - `providers` are the hooks that provide metadata, for queries in `metadata_zones`. They are None without metadata.
     """
 
     zone: bytes
@@ -53,6 +58,15 @@ class Route:
     limiter: RateLimiter | None = None
     labels: ZoneLabels | None = None
     cold_path: ColdPath | None = None
+    admits: Callable[[Query], bool] | None = None
+    providers: Mapping[str, Provider] | None = None
+    metadata_zones: tuple[bytes, ...] = ()
+
+    def collect(self, query: Query) -> None:
+        """Gives the query its metadata, or none if the block has no metadata for its name."""
+        query.collected = None
+        if self.providers is not None and any(is_within(query.key, zone) for zone in self.metadata_zones):
+            query.collected = Metadata(self.providers, query)
 
 
 class ZoneLabels:
@@ -109,6 +123,12 @@ class Listener:
     handlers: list[Plugin] = field(default_factory=list)
     classes: Classes | None = None
     """The client classes of the listener; None if no plugin of its blocks has client classes."""
+    candidates: dict[bytes, list[Route]] | None = None
+    """By zone: the routes of all blocks with the zone, in the order of the Corefile. None if no block has a view."""
+    all_routes: list[Route] = field(default_factory=list)
+    """The routes of all blocks and zones, in the order of the Corefile."""
+    stores: bool = True
+    """False if a view reads what equal packets of a client need not have in common, so that no reply may be stored."""
 
     @property
     def server(self) -> str:
@@ -132,6 +152,27 @@ class Listener:
             at += 1 + key[at]
         return above or routes.get(ROOT)
 
+    def _find_by_view(self, query: Query) -> Route | None:
+        """Returns the route of a query on a listener with views, or None.
+
+        The blocks of a zone are tried in the order of the Corefile. If none of them admits the query, the next shorter
+        zone is tried, as in CoreDNS. A block without plugins refuses the query, except for the root zone.
+        """
+        assert self.candidates is not None
+        above = None
+        for zone in suffixes(query.key):
+            for route in self.candidates.get(zone, ()):
+                if route.entry is None:
+                    if zone == ROOT:
+                        continue
+                    return route
+                route.collect(query)
+                if route.admits is None or route.admits(query):
+                    if query.rtype != Type.DS or zone == ROOT:
+                        return above or route
+                    above = route
+        return above
+
     def is_divided(self, key: bytes) -> bool:
         """Returns True if a name below `key` (wire format, lower case) has another zone or plugin chain than `key`."""
         return any(zone != key and is_within(zone, key) for zone in self.routes)
@@ -143,7 +184,7 @@ class Listener:
         """
         if query.rclass != Class.IN and not self.any_class:
             return DROPPED
-        found = self.find(query.key, query.rtype)
+        found = self.find(query.key, query.rtype) if self.candidates is None else self._find_by_view(query)
         if found is None or found.entry is None or (query.rclass != Class.IN and not found.any_class):
             return DROPPED
         return found if found.labels is None else found.labels.route(found, query.key)
@@ -152,7 +193,13 @@ class Listener:
         """Answers a self-query: a query that a plugin sends to this server."""
         if query.depth > MAX_DEPTH:
             return rcode_only(Rcode.SERVFAIL, "too many levels of self-queries")
-        return self.answer(query, self.route(query))
+        answer = self.answer(query, self.route(query))
+        return answer if self.candidates is None else then(answer, self._for_this_view)
+
+    def _for_this_view(self, reply: Reply) -> Reply:
+        """Limits a reply to the clients for which the views choose the same server block."""
+        scope = CacheScope.CLIENT_CLASS if self.stores else CacheScope.CLIENT
+        return replace_fields(reply, scope=max(reply.scope, scope))
 
     def answer(self, query: Query, route: Route) -> Answer:
         """Passes the query to the plugin chain of `route`, and returns the answer."""
@@ -161,5 +208,7 @@ class Listener:
         query.zone = route.zone
         query.listener = self.server
         query.view = route.view
+        if route.providers is not None or query.collected is not None:
+            route.collect(query)
         query.ask_server = self.ask
         return route.entry(query)

@@ -84,7 +84,7 @@ class Setup:
 
         Examples: `example.org.:53`, `tls://example.org.:853`. For an address of `bind`, ` on <address>` is appended.
         """
-        return [
+        lines = [
             ("" if key.transport == "dns" else f"{key.transport}://")
             + f"{key.zone}:{key.port}"
             + (f" on {host}" if host else "")
@@ -92,6 +92,7 @@ class Setup:
             for key in block.keys
             for host in hosts
         ]
+        return list(dict.fromkeys(lines))  # blocks with views may have the same keys
 
     @property
     def lameduck(self) -> float:
@@ -153,7 +154,8 @@ def check(corefile: Corefile) -> Setup:
     plans = plan(corefile, order, plugins.load)
     found = interfaces()
     hosts = tuple(bound_hosts(block, found) for block in plans)
-    check_overlap(corefile.blocks, hosts)
+    with_view = [n for n, block in enumerate(plans) if any(one.view is not None for one in block.settings.values())]
+    check_overlap(corefile.blocks, hosts, with_view)
     check_certificates(plans, hosts)
     own = [address for addresses in found.values() for address in addresses]
     local = tuple(dict.fromkeys(address for address in own if _is_for_records(address)))

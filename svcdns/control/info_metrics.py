@@ -73,11 +73,12 @@ def note_plugins(counters: Counters, setup: Setup) -> None:
             for name, settings in block.settings.items()
             if settings.counts_queries or not plugins.load(name).PLUGIN.configures_only
         ]
+        view = next((settings.view.name for settings in block.settings.values() if settings.view is not None), "")
         for key in block.keys:
             for host in hosts:
                 server = Listener(host, key.port, key.transport).server
                 for name in enabled:
-                    counters.set(counters.cell(PLUGIN_ENABLED, server, key.zone, "", name), 1)
+                    counters.set(counters.cell(PLUGIN_ENABLED, server, key.zone, view, name), 1)
 
 
 def note_version(counters: Counters, setup: Setup) -> None:

@@ -6,7 +6,7 @@ Source: docs/behaviour/corefile.md#server-block-keys.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Final
 
 from svcdns.corefile.blocks import ServerBlock, ServerKey, Token
@@ -61,17 +61,21 @@ def _warn(token: Token, text: str, warnings: list[str]) -> None:
     warnings.append(f"{where.file}:{where.line}:{where.column} - {text}")
 
 
-def check_overlap(blocks: Sequence[ServerBlock], hosts: Sequence[Sequence[str]]) -> None:
+def check_overlap(
+    blocks: Sequence[ServerBlock], hosts: Sequence[Sequence[str]], with_view: Collection[int] = ()
+) -> None:
     """Raises CorefileError if two blocks serve the same zone on the same address and port.
 
     `hosts` has the addresses of each block; `("",)` means all addresses. A port with two transports is also an error.
-    The plugin *view* is not considered.
+    `with_view` are the numbers of the blocks with the plugin *view*. These may have the keys of other blocks.
     """
     taken: dict[tuple[str, str, int], dict[str, ServerKey]] = {}
     transports: dict[tuple[str, int], ServerKey] = {}
-    for block, bound in zip(blocks, hosts, strict=True):
+    for number, (block, bound) in enumerate(zip(blocks, hosts, strict=True)):
         for key in block.keys:
             here = taken.setdefault((key.transport, key.zone, key.port), {})
+            if number in with_view:
+                here = dict.fromkeys(here.keys() - bound, key)
             shown = f"{key.transport}://{key.zone}:{key.port}"
             for host in bound:
                 first = transports.setdefault((host, key.port), key)

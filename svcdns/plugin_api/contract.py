@@ -103,6 +103,28 @@ class Plugin:
         """
         return ""
 
+    def metadata(self, query: Query, label: str) -> str:  # noqa: ARG002 - a hook
+        """Returns the metadata of a query under a label that begins with the plugin's name and a slash.
+
+        Returns an empty text if there is none. The core calls it only if the block has the plugin *metadata*.
+        """
+        return ""
+
+    def client_metadata(self, address: str, label: str) -> str:  # noqa: ARG002 - a hook
+        """Returns the part of the metadata under `label` that depends on the address of the client (text).
+
+        All clients with the same value get the same metadata for equal queries. The value must depend only on the
+        address, and on dependencies of the kinds in `client_class_dependencies`. The default is the address itself.
+        """
+        return address
+
+    def admits(self, query: Query) -> bool:  # noqa: ARG002 - a hook
+        """Returns True if the block may answer the query; otherwise, another block of the same zone is tried.
+
+        The core calls it only if the plugin has the setting `view`.
+        """
+        return True
+
     def observe(self, query: Query, reply: Reply, size: int, seconds: float) -> None:
         """Called for every query of the block after the reply was sent.
 

@@ -12,6 +12,7 @@ from typing import Final
 import msgspec
 
 from svcdns.plugin_api.deferred import Deferred
+from svcdns.plugin_api.metadata import Metadata
 from svcdns.plugin_api.reply import CacheScope, Reply
 from svcdns.plugin_api.reuse import NO_ANSWER, Invocation, running
 from svcdns.plugin_api.visibility import Visibility
@@ -117,6 +118,8 @@ class Query(msgspec.Struct):
     visibility: Visibility | None = None
     """What the client may see of the cluster; None for everything. See `svcdns.plugin_api.visibility`."""
     check_cookie: Callable[[], bool] | None = None
+    collected: Metadata | None = None
+    """The metadata of the query; None if the server block has none. Plugins call `metadata` instead."""
 
     @property
     def client(self) -> Client:
@@ -140,6 +143,16 @@ class Query(msgspec.Struct):
         """Returns the message id in the header of the query."""
         running.current.read(CacheScope.CLIENT)
         return self.message_id
+
+    def metadata(self, label: str) -> str:
+        """Returns the metadata under a label such as `geoip/country/code`; empty if there is none.
+
+        A reply for which a plugin reads metadata is not given to other clients.
+        """
+        if self.collected is None:
+            return ""
+        running.current.read(CacheScope.CLIENT)
+        return self.collected.value(label)
 
     @property
     def cluster_scope(self) -> CacheScope:
@@ -195,6 +208,7 @@ class Query(msgspec.Struct):
             depth=self.depth + 1,
             upstream_reply=None,
             visibility=None,  # the block that answers may have other rules, or none
+            collected=None,
         )
         asked = running.current.begin().asked
         last, running.last = running.last, NO_ANSWER

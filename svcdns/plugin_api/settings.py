@@ -54,6 +54,20 @@ class EventCommand:
     waits: bool = True
 
 
+@dataclass(frozen=True, slots=True)
+class View:
+    """A condition for the queries of a server block (plugin *view*).
+
+    `name` is the label `view` of the metrics. `is_per_packet` is True if the condition reads what differs between equal
+    packets of a client: its port, or the message id. `reads_local_address` is True if it reads the address that the
+    query was sent to.
+    """
+
+    name: str
+    is_per_packet: bool = False
+    reads_local_address: bool = False
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """What one directive of one block configures.
@@ -66,6 +80,8 @@ class Settings:
     - `counts_queries`: True to count the block's queries in `coredns_dns_*`.
     - `bind`: the addresses of the block's listeners.
     - `any_class`: True to pass queries of classes other than IN to the plugin chain.
+    - `view`: the block gets only queries that the plugin's hook `admits` accepts.
+    - `metadata`: the zones, as text, whose queries have metadata; None for no metadata.
     - `udp_size`: the UDP payload size in the OPT records of replies, and the longest reply over UDP, in octets.
 
     Of the block's listeners:
@@ -92,6 +108,8 @@ class Settings:
     timeouts: Timeouts | None = None
     certificate: str | None = None
     any_class: bool = False
+    view: View | None = None
+    metadata: tuple[str, ...] | None = None
     udp_size: int | None = None
     workers: int | None = None
     lameduck: float | None = None

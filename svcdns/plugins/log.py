@@ -17,7 +17,7 @@ from svcdns.plugin_api.contract import Following, Plugin
 from svcdns.plugin_api.environment import Block, Environment
 from svcdns.plugin_api.query import Answer, Query
 from svcdns.plugin_api.reply import Reply
-from svcdns.plugin_api.reply_type import class_of
+from svcdns.plugin_api.reply_type import MessageType, class_of, classify
 from svcdns.plugin_api.settings import Settings
 from svcdns.wire import names
 from svcdns.wire.codes import AA, AD, CD, QR, RA, RD, TC, Z, class_text, rcode_text, type_text
@@ -150,6 +150,17 @@ _FIELDS: Final[dict[str, Callable[[_Answered], str]]] = {
     "{>do}": lambda a: "true" if a.query.dnssec_ok else "false",
     "{>bufsize}": lambda a: str(_buffer_size(a.query)),
 }
+_TYPES: Final = {
+    MessageType.NOERROR: "NOERROR", MessageType.NXDOMAIN: "NXDOMAIN", MessageType.SERVERERROR: "SERVERERROR",
+    MessageType.NODATA: "NODATA", MessageType.DELEGATION: "DELEGATION", MessageType.META: "META",
+    MessageType.UPDATE: "UPDATE", MessageType.OTHERERROR: "OTHERERROR",
+}  # fmt: skip
+_OF_THE_REPLY: Final[dict[str, Callable[[_Answered], str]]] = {
+    "forward/upstream": lambda a: a.reply.source,
+    "log/class": lambda a: class_of(a.query, a.reply),
+    "log/type": lambda a: _TYPES.get(classify(a.query, a.reply), ""),
+}
+"""Metadata that are known when the reply is there."""
 _PLACEHOLDER: Final = re.compile("|".join(re.escape(field) for field in _FIELDS) + r"|\{/[^}]+\}")
 
 
@@ -162,10 +173,21 @@ def _compiled(template: str) -> Callable[[_Answered], str]:
     at = 0
     for found in _PLACEHOLDER.finditer(template):
         parts.append(_constant(template[at : found.start()]))
-        parts.append(_FIELDS.get(found[0], _constant("-")))
+        parts.append(_FIELDS.get(found[0]) or _metadata(found[0][2:-1]))
         at = found.end()
     parts.append(_constant(template[at:]))
     return lambda answered: "".join(part(answered) for part in parts)
+
+
+def _metadata(label: str) -> Callable[[_Answered], str]:
+    own = _OF_THE_REPLY.get(label)
+
+    def value(answered: _Answered) -> str:
+        if answered.query.collected is None:
+            return "-"
+        return (answered.query.metadata(label) if own is None else own(answered)) or "-"
+
+    return value
 
 
 def _constant(text: str) -> Callable[[_Answered], str]:

@@ -196,14 +196,11 @@ class StoredReplies:
         self.durations.observe(seconds, 1)
         details = entry.details
         if details is not None and details.observed is not None and client is not None:
-            query, reply, route = details.observed
-            self.observe(
-                route,
-                query.changed(message_id=int.from_bytes(packet[:2], "big"), requestor=client),
-                reply,
-                len(wire),
-                seconds,
-            )
+            stored, reply, route = details.observed
+            query = stored.changed(message_id=int.from_bytes(packet[:2], "big"), requestor=client)
+            if query.collected is not None:
+                query.collected = query.collected.of(query)
+            self.observe(route, query, reply, len(wire), seconds)
         return wire
 
     def lookup_negative(self, key: bytes) -> bytes:
@@ -295,11 +292,14 @@ class StoredReplies:
     def key(self, packet: bytes, client: Client) -> bytes:
         """Returns the key of a packet in the answer table.
 
-        Returns empty octets if a plugin failed to determine the client class. In that case, do not use the table.
+        Returns empty octets if a plugin failed to determine the client class, or if the listener stores no replies. In
+        that case, do not use the table.
         """
         classes = self.listener.classes
         if classes is None:
             return packet[2:]
+        if not self.listener.stores:
+            return b""
         try:
             return classes.of(client.address) + packet[2:]
         except Exception as error:  # noqa: BLE001 - a plugin's hook

@@ -42,6 +42,18 @@ def test_different_addresses_are_no_overlap() -> None:
     assert len(corefile.blocks) == 3
 
 
+def test_a_block_with_a_view_may_have_the_keys_of_another_block() -> None:
+    """Blocks with views overlap neither each other nor a block without a view, unless only one of them is bound."""
+    corefile = parse("a.org {\n}\na.org {\n}\na.org {\n}", "Corefile", environ={})
+    everywhere = (("",), ("",), ("",))
+    check_overlap(corefile.blocks, everywhere, with_view=(0, 1))
+    check_overlap(corefile.blocks, everywhere, with_view=(1, 2))
+    with pytest.raises(CorefileError, match="it is already defined at line 1"):
+        check_overlap(corefile.blocks, everywhere, with_view=(1,))
+    with pytest.raises(CorefileError, match="zone overlap listener capacity"):
+        check_overlap(corefile.blocks, (("",), ("127.0.0.1",), ("127.0.0.1",)), with_view=(1, 2))
+
+
 @pytest.mark.parametrize("key", ["DNS://a.test", "Tls://a.test"])
 def test_a_scheme_in_capital_letters(key: str) -> None:
     (made,) = parse(f"{key} {{\n}}", "Corefile", environ={}).blocks[0].keys

@@ -79,6 +79,11 @@ BLOCKS: dict[str, tuple[str, list[tuple[str, str]]]] = {
     "local": ("local", [("localhost.", "A"), ("1.0.0.127.in-addr.arpa.", "PTR"), A]),
     "log": ("log", [A]),
     "loop": ("loop", [A]),
+    "metadata": (
+        "metadata\nlog . {/view/name}\nrewrite edns0 local set 0xffee {kubernetes/client-pod-name}\n"
+        "kubernetes cluster.local {\n pods verified\n fallthrough\n}",
+        [A, AAAA, ("web.d.svc.cluster.local.", "A")],
+    ),
     "minimal": ("minimal", [A, ("many.example.org.", "A")]),
     "multisocket": ("multisocket 2", [A]),
     "nsid": ("nsid x", [A]),
@@ -100,6 +105,10 @@ BLOCKS: dict[str, tuple[str, list[tuple[str, str]]]] = {
     ),
     "timeouts": ("timeouts {\n read 3s\n}", [A]),
     "transfer": ("transfer {\n to *\n}\nfile {zone} example.org", [A, ("www.example.org.", "A")]),
+    "view": (
+        "view inside {\n expr incidr(client_ip(), '10.0.0.0/8') or client_ip() == '192.0.2.7' and type() == 'A'\n}",
+        [A, AAAA, ("a.example.org.", "TXT")],
+    ),
     "visibility": (
         "visibility {\n own\n allow net 192.0.2.0/24\n}\n"
         "kubernetes cluster.local in-addr.arpa {\n fallthrough\n}\nk8s_external ext.test",
@@ -114,7 +123,7 @@ BLOCKS: dict[str, tuple[str, list[tuple[str, str]]]] = {
     ),
     "whoami": ("whoami", [A]),
 }
-NOT_STORED = {"erratic", "rewrite edns0", "whoami"}
+NOT_STORED = {"erratic", "metadata", "rewrite edns0", "whoami"}
 """Blocks whose replies are never stored."""
 ELSEWHERE = {
     "forward": "tests/plugins/forward/test_handler.py: needs an upstream; its replies are stored by cache alone",

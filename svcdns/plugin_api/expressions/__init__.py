@@ -6,6 +6,7 @@ only the values that it is given, and changes nothing.
 
 from __future__ import annotations
 
+from svcdns.plugin_api.expressions import types
 from svcdns.plugin_api.expressions.errors import EvaluationError, ExpressionError
 from svcdns.plugin_api.expressions.parser import Expression, compile_expression
 from svcdns.plugin_api.expressions.query_functions import FUNCTIONS, PER_CLIENT, query_functions
@@ -18,4 +19,5 @@ __all__ = [
     "ExpressionError",
     "compile_expression",
     "query_functions",
+    "types",
 ]

@@ -1,16 +1,16 @@
 """Parses the text of an expression.
 
 The precedence of operators is that of the expr language, without declarations (`let`) and methods. The parser reports
-unknown names. Types are checked when the expression runs.
+unknown names, and operands that certainly have a wrong type (`types`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from svcdns.corefile.regex import compiled as compile_regex
-from svcdns.plugin_api.expressions import operators
+from svcdns.plugin_api.expressions import operators, types
 from svcdns.plugin_api.expressions.errors import EvaluationError, ExpressionError
 from svcdns.plugin_api.expressions.functions import BUILTINS, PREDICATES
 from svcdns.plugin_api.expressions.lexer import Token, tokens
@@ -45,11 +45,21 @@ class Scope:
 Node = Callable[[Scope], Any]
 
 
-class Expression:
-    """A compiled expression. `calls` has the names of the functions that it may call, without built-in functions."""
+class _Typed(NamedTuple):
+    """A node, and the type of its value as far as it is known (`types`)."""
 
-    def __init__(self, text: str, node: Node, calls: frozenset[str]) -> None:
-        self.text, self._node, self.calls = text, node, calls
+    node: Node
+    kind: str = types.ANY
+
+
+class Expression:
+    """A compiled expression. `calls` has the names of the functions that it may call, apart from built-in functions.
+
+    `kind` is the type of its value, one of the constants in `types`; `types.ANY` if the type is not known.
+    """
+
+    def __init__(self, text: str, node: Node, calls: frozenset[str], kind: str = types.ANY) -> None:
+        self.text, self._node, self.calls, self.kind = text, node, calls, kind
 
     def __eq__(self, other: object) -> bool:
         """Returns True if `other` is an expression with the same text."""
@@ -72,9 +82,9 @@ def compile_expression(text: str, functions: Collection[str], variables: Collect
     The expression may use built-in functions, `functions` and `variables`.
     """
     parser = _Parser(tokens(text), functions, variables)
-    node = parser.expression()
+    found = parser.expression()
     parser.expect_end()
-    return Expression(text, node, frozenset(parser.calls))
+    return Expression(text, found.node, frozenset(parser.calls), found.kind)
 
 
 class _Parser:
@@ -103,7 +113,7 @@ class _Parser:
         if self.token.kind != "end":
             raise ExpressionError(f"'{self.token.text}' was not expected")
 
-    def expression(self, power: int = 0) -> Node:
+    def expression(self, power: int = 0) -> _Typed:
         self.depth += 1
         if self.depth > MAX_DEPTH:
             raise ExpressionError(f"nested more than {MAX_DEPTH} deep")
@@ -123,17 +133,20 @@ class _Parser:
             return 0
         return _BINARY.get(token.text, 0)
 
-    def _binary(self, left: Node, binding: int) -> Node:
+    def _binary(self, left: _Typed, binding: int) -> _Typed:
         operator = self.token.text
         self.at += 1
         if operator == "not":
             operator = self.token.text
             self.at += 1
-            return operators.negated(operators.binary(operator, left, self.expression(binding + 1)))
+            right = self.expression(binding + 1)
+            kind = types.binary(operator, left.kind, right.kind)
+            return _Typed(operators.negated(operators.binary(operator, left.node, right.node)), kind)
         if operator == "matches" and self.token.kind == "string":
             self._check_pattern(self.token.value)
         right = self.expression(binding if operator in ("**", "^") else binding + 1)
-        return operators.binary(operator, left, right)
+        kind = types.binary(operator, left.kind, right.kind)
+        return _Typed(operators.binary(operator, left.node, right.node), kind)
 
     @staticmethod
     def _check_pattern(text: str) -> None:
@@ -142,7 +155,7 @@ class _Parser:
         except ValueError as error:
             raise ExpressionError(f"'{text}' is not a regular expression (RE2): {error}") from error
 
-    def _tail(self, left: Node) -> Node:
+    def _tail(self, left: _Typed) -> _Typed:
         """Parses the operators of the lowest precedence: `|` and `? :`."""
         while self.token.text in ("|", "?") and self.token.kind == "operator":
             if self.take("|"):
@@ -150,26 +163,28 @@ class _Parser:
                     raise ExpressionError(f"a function was expected after '|', not '{self.token.text}'")
                 left = self._postfix(self._call(self._name(), left))
             elif self.take("?"):
-                if self.take(":"):
-                    left = operators.choice(left, left, self.expression())
-                else:
+                then = left
+                if not self.take(":"):
                     then = self.expression()
                     self.expect(":")
-                    left = operators.choice(left, then, self.expression())
+                otherwise = self.expression()
+                kind = types.choice(left.kind, then.kind, otherwise.kind)
+                left = _Typed(operators.choice(left.node, then.node, otherwise.node), kind)
         return left
 
-    def unary(self) -> Node:
+    def unary(self) -> _Typed:
         token = self.token
         if token.kind in ("name", "operator") and token.text in _UNARY:
             self.at += 1
-            return operators.unary(token.text, self.expression(_UNARY[token.text]))
+            operand = self.expression(_UNARY[token.text])
+            return _Typed(operators.unary(token.text, operand.node), types.unary(token.text, operand.kind))
         return self._postfix(self._primary())
 
-    def _primary(self) -> Node:
+    def _primary(self) -> _Typed:
         token = self.token
         if token.kind in ("number", "string"):
             self.at += 1
-            return operators.constant(token.value)
+            return _constant(token.value)
         if token.kind == "name":
             return self._named()
         if self.take("("):
@@ -177,44 +192,46 @@ class _Parser:
             self.expect(")")
             return node
         if self.take("["):
-            return operators.array(self._list("]"))
+            return _Typed(operators.array([item.node for item in self._list("]")]), types.LIST)
         if self.take("{"):
             return self._map()
         if token.text in ("#", ".") and self.predicates:
             self.at += token.text == "#"
-            return operators.element
+            return _Typed(operators.element)
         raise ExpressionError(f"a value was expected, not '{token.text}'")
 
     def _name(self) -> str:
         self.at += 1
         return self.tokens[self.at - 1].text
 
-    def _named(self) -> Node:
+    def _named(self) -> _Typed:
         name = self._name()
         if name in _LITERALS:
-            return operators.constant(_LITERALS[name])
+            return _constant(_LITERALS[name])
         if self.token.text == "(" and self.token.kind == "operator":
             return self._call(name)
         if name in self.variables:
-            return operators.variable(name)
+            return _Typed(operators.variable(name))
         if name in self.functions or name in BUILTINS or name in PREDICATES:
             raise ExpressionError(f"'{name}' is a function; '{name}()' was expected")
         raise ExpressionError(f"unknown name {name}")
 
-    def _call(self, name: str, piped: Node | None = None) -> Node:
-        """Parses a call. `piped` is the value before `|`, which becomes the first argument."""
+    def _call(self, name: str, piped: _Typed | None = None) -> _Typed:
+        """Parses a call. `piped` is the value before `|`, and becomes the first argument."""
         self.expect("(")
         if name in PREDICATES and name not in self.functions:
             return self._predicate(name, piped)
         arguments = [*(() if piped is None else (piped,)), *self._list(")")]
+        nodes = [argument.node for argument in arguments]
         if name in self.functions:
             self.calls.add(name)
-            return operators.call_variable(name, arguments)
+            kind = types.call(name, [argument.kind for argument in arguments])
+            return _Typed(operators.call_variable(name, nodes), kind)
         if name not in BUILTINS:
             raise ExpressionError(f"unknown name {name}")
-        return operators.call(BUILTINS[name], arguments)
+        return _Typed(operators.call(BUILTINS[name], nodes), types.BUILTIN_RESULTS.get(name, types.ANY))
 
-    def _predicate(self, name: str, items: Node | None) -> Node:
+    def _predicate(self, name: str, items: _Typed | None) -> _Typed:
         """Parses a call of a function whose arguments are a list and an optional predicate.
 
         `#` in the predicate is an element of the list.
@@ -223,9 +240,9 @@ class _Parser:
             items = self.expression()
             if not self.take(","):
                 self.expect(")")
-                return operators.apply_predicate(PREDICATES[name], items, None)
+                return self._applied(name, items, None)
         elif self.take(")"):
-            return operators.apply_predicate(PREDICATES[name], items, None)
+            return self._applied(name, items, None)
         self.predicates += 1
         braces = self.take("{")
         test = self.expression()
@@ -233,10 +250,15 @@ class _Parser:
             self.expect("}")
         self.predicates -= 1
         self.expect(")")
-        return operators.apply_predicate(PREDICATES[name], items, test)
+        return self._applied(name, items, test)
 
-    def _list(self, end: str) -> list[Node]:
-        out: list[Node] = []
+    @staticmethod
+    def _applied(name: str, items: _Typed, test: _Typed | None) -> _Typed:
+        node = operators.apply_predicate(PREDICATES[name], items.node, None if test is None else test.node)
+        return _Typed(node, types.BUILTIN_RESULTS.get(name, types.ANY))
+
+    def _list(self, end: str) -> list[_Typed]:
+        out: list[_Typed] = []
         while not self.take(end):
             if out:
                 self.expect(",")
@@ -245,7 +267,7 @@ class _Parser:
             out.append(self.expression())
         return out
 
-    def _map(self) -> Node:
+    def _map(self) -> _Typed:
         keys: list[Node] = []
         values: list[Node] = []
         while not self.take("}"):
@@ -256,35 +278,40 @@ class _Parser:
             token = self.token
             self.at += 1
             if token.kind == "operator" and token.text == "(":
-                keys.append(self.expression())
+                keys.append(self.expression().node)
                 self.expect(")")
             elif token.kind in ("name", "string", "number"):
                 keys.append(operators.constant(token.text if token.value is None else str(token.value)))
             else:
                 raise ExpressionError(f"a key was expected, not '{token.text}'")
             self.expect(":")
-            values.append(self.expression())
-        return operators.mapping(keys, values)
+            values.append(self.expression().node)
+        return _Typed(operators.mapping(keys, values), types.MAP)
 
-    def _postfix(self, node: Node) -> Node:
+    def _postfix(self, found: _Typed) -> _Typed:
         while self.token.kind == "operator":
             if self.token.text in (".", "?."):
                 optional = self._name() == "?."
                 if self.token.kind != "name":
                     raise ExpressionError(f"a field was expected, not '{self.token.text}'")
-                node = operators.member(node, operators.constant(self._name()), optional=optional)
+                found = _Typed(operators.member(found.node, operators.constant(self._name()), optional=optional))
             elif self.take("["):
-                node = self._subscript(node)
+                found = _Typed(self._subscript(found.node))
             else:
                 break
-        return node
+        return found
 
     def _subscript(self, node: Node) -> Node:
-        start = None if self.token.text == ":" else self.expression()
+        start = None if self.token.text == ":" else self.expression().node
         if not self.take(":"):
             self.expect("]")
             assert start is not None
             return operators.member(node, start, optional=False)
-        end = None if self.token.text == "]" else self.expression()
+        end = None if self.token.text == "]" else self.expression().node
         self.expect("]")
         return operators.part(node, start, end)
+
+
+def _constant(value: Any) -> _Typed:
+    kinds = {bool: types.BOOL, int: types.INT, float: types.FLOAT, str: types.STRING}
+    return _Typed(operators.constant(value), kinds.get(type(value), types.NIL))

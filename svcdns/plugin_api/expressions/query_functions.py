@@ -41,7 +41,7 @@ _FUNCTIONS: Final[dict[str, Callable[..., Any]]] = {
     "server_ip": lambda query: query.client.local_address,
     "server_port": lambda query: str(query.client.local_port),
     "incidr": _incidr,
-    "metadata": lambda _query, _label: "",
+    "metadata": lambda query, label: query.metadata(label),
 }
 FUNCTIONS: Final = frozenset(_FUNCTIONS)
 """The names of the functions."""
@@ -51,8 +51,5 @@ PER_CLIENT: Final = frozenset({"client_ip", "port", "id", "server_ip", "metadata
 
 
 def query_functions(query: Query) -> Mapping[str, Callable[..., Any]]:
-    """Returns the functions for one query, by name.
-
-    `metadata` returns an empty text, because there are no metadata.
-    """
+    """Returns the functions for one query, by name."""
     return {name: partial(function, query) for name, function in _FUNCTIONS.items()}

@@ -60,7 +60,17 @@ class Cache(Plugin):
         self._cells: dict[str, Cells] = {}
         first = self._cells_of(environment.server)
         self._budget: MemoryBudget = environment.kept(("cache", "pool"), lambda: MemoryBudget(environment.allowance))
-        where = ("cache", environment.server, environment.view, environment.block.zones, options.zones)
+        where: tuple[object, ...] = (
+            "cache",
+            environment.server,
+            environment.view,
+            environment.block.zones,
+            options.zones,
+        )
+        conditions = [d for d in environment.block.others if d.name.text == "view"]
+        if conditions:  # two blocks may have views of the same name
+            words = [word.text for d in conditions for line in (d, *(d.body or ())) for word in line.arguments]
+            where += (" ".join(words),)
         self._success: Store = environment.kept(
             (*where, "success"), lambda: self._store("success", options.success, first)
         )

@@ -23,7 +23,7 @@ from svcdns.plugin_api.reply import UNTIL_CHANGED, CacheScope, Reply, rcode_only
 from svcdns.plugin_api.settings import Settings
 from svcdns.plugin_api.visibility import Visibility
 from svcdns.plugin_api.zone_transfer import ZoneOffer
-from svcdns.plugins.kubernetes import apex, transfer
+from svcdns.plugins.kubernetes import apex, metadata, transfer
 from svcdns.plugins.kubernetes.cold_path import ClusterAnswers
 from svcdns.plugins.kubernetes.options import Options
 from svcdns.plugins.kubernetes.qname import NoSuchNameError
@@ -114,6 +114,20 @@ class Kubernetes(Plugin):
         """
         pods = self.index.pods_at(address) if self.options.pods == "verified" else ()
         return pods[0].namespace.lower() if pods else ""
+
+    def metadata(self, query: Query, label: str) -> str:
+        """Returns metadata about the Pod that sent the query, or about the parts of the query name."""
+        found = metadata.of_client(self.index, self.options, query.client.address, label)
+        zone = self._zone_of(query.key)
+        if found or zone is None:
+            return found
+        labels = names.labels_of(query.key[: len(query.key) - len(zone)] + b"\0")
+        texts = [one.decode("latin-1") for one in labels]
+        return metadata.of_name(texts, label, multicluster=self._is_multicluster(zone), zonal=self.options.zonal)
+
+    def client_metadata(self, address: str, label: str) -> str:
+        """Returns metadata about the Pod with the address `address`; other metadata do not depend on the client."""
+        return metadata.of_client(self.index, self.options, address, label)
 
     def handle(self, query: Query, following: Following) -> Answer:
         """Answers queries for names in the plugin's zones.

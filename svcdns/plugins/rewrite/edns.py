@@ -44,20 +44,17 @@ class Fixed:
 
 @dataclass(frozen=True, slots=True)
 class Variable:
-    """Option data that are computed from the query: one of VARIABLES.
-
-    Labels of metadata are accepted, but have no data.
-    """
+    """Option data that is a property of the query: one of VARIABLES, or the label of metadata."""
 
     name: str
 
     def __call__(self, query: Query) -> bytes | None:
         """Returns the property of the query as option data. Addresses and numbers are in wire format.
 
-        Returns None for a label of metadata.
+        Returns the text of metadata as UTF-8, or None if the query has no metadata under the label.
         """
         read = VARIABLES.get(self.name)
-        return None if read is None else read(query)
+        return (query.metadata(self.name).encode() or None) if read is None else read(query)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +118,8 @@ class OptionRule:
         apply to the query.
         """
         data = self.data(draft.query)
-        if data is None:
+        if data is None:  # no metadata, which another client may have
+            draft.per_client = True
             return None
         edns = draft.query.edns
         if edns is None:

@@ -10,7 +10,7 @@ from collections.abc import Generator
 
 import msgspec
 
-from svcdns.plugin_api.contract import Following, Plugin, steps
+from svcdns.plugin_api.contract import Following, Plugin, steps, then
 from svcdns.plugin_api.environment import Environment
 from svcdns.plugin_api.query import Answer, Query
 from svcdns.plugin_api.reply import CacheScope, Reply, rcode_only
@@ -57,8 +57,13 @@ class Rewrite(Plugin):
             return rcode_only(Rcode.SERVFAIL, str(error))
         if not applied:
             query.edns, query.edns_added = draft.query.edns, draft.query.edns_added
-            return following(query)
+            answer = following(query)
+            return then(answer, _for_this_client) if draft.per_client else answer
         return steps(_answer(query, draft, responses, following, write=stopped or bool(responses)))
+
+
+def _for_this_client(reply: Reply) -> Reply:
+    return msgspec.structs.replace(reply, scope=CacheScope.CLIENT)
 
 
 def _answer(
@@ -74,7 +79,7 @@ def _answer(
     if reply.dropped:
         return reply
     if draft.per_client:
-        reply = msgspec.structs.replace(reply, scope=CacheScope.CLIENT)
+        reply = _for_this_client(reply)
     if write and not reply.has_message:
         reply = msgspec.structs.replace(reply, has_message=True, flags=draft.query.reply_flags)
     if not responses or not reply.has_message:

@@ -68,5 +68,5 @@ def root(
         Question=question,
         Remote=query.client.address,
         Var=variables,
-        Meta=lambda _label: "",
+        Meta=query.metadata,
     )

@@ -38,9 +38,7 @@ def test_bufsize_is_at_least_512() -> None:
         assert compile_expression("bufsize()", FUNCTIONS).run(query_functions(world.query("a.", edns=edns))) == 512
 
 
-@pytest.mark.parametrize(
-    "text", ["incidr('x', '10.0.0.0/8')", "incidr('10.0.0.1', 'x')", "incidr(1, '10.0.0.0/8')", "name(1)"]
-)
+@pytest.mark.parametrize("text", ["incidr('x', '10.0.0.0/8')", "incidr('10.0.0.1', 'x')", "incidr('a', 'b')"])
 def test_invalid_arguments(text: str) -> None:
     with pytest.raises(EvaluationError):
         compile_expression(text, FUNCTIONS).run(query_functions(world.query("a.")))
