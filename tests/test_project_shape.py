@@ -216,6 +216,7 @@ def test_a_plugin_has_its_page(name: str) -> None:
         "forward . 192.0.2.1",
         "header",
         "health",
+        "geoip d",
         "hosts {\n fallthrough",
         "k8s_external",
         "kubernetes",

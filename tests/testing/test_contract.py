@@ -31,6 +31,7 @@ from svcdns.plugin_api.query import Answer
 from svcdns.plugins import BUILT
 from svcdns.testing import check_contract
 from tests.plugins.k8s_external import fixture
+from tests.support.geoip_database import database
 
 A = ("a.example.org.", "A")
 AAAA = ("a.example.org.", "AAAA")
@@ -60,6 +61,10 @@ BLOCKS: dict[str, tuple[str, list[tuple[str, str]]]] = {
     "file": (
         "file {zone} example.org {\n fallthrough\n}",
         [A, ("new.example.org.", "A"), ("alias.example.org.", "A"), ("no.example.org.", "TXT")],
+    ),
+    "geoip": (
+        "geoip {geoip}\nmetadata\nview de {\n expr metadata('geoip/country/code') == 'DE'\n}",
+        [A, AAAA],
     ),
     "header": ("header {\n response set aa\n response clear ra\n}", [A]),
     "health": ("health", [A]),
@@ -164,14 +169,17 @@ def test_a_built_plugin_keeps_to_the_contract(name: str, tmp_path: Path) -> None
     """The check uses several clients, transports, listeners, file contents and times."""
     zone, hosts = tmp_path / "zone", tmp_path / "hosts"
     zone.write_text(ZONE.format(serial=1))
+    (tmp_path / "geoip").write_bytes(database({"10.0.0.0/8": {"country": {"iso_code": "DE"}}}))
     hosts.write_text("192.0.2.9 c.example.org\n")
     block, queries = BLOCKS[name]
     (tmp_path / "zones").mkdir()
     (tmp_path / "zones" / "db.example.org").symlink_to(zone)
     block = block.replace("{zone}", str(zone)).replace("{hosts}", str(hosts)).replace("{zones}", f"{tmp_path}/zones")
+    block = block.replace("{geoip}", f"{tmp_path}/geoip")
 
     def change() -> None:
         (tmp_path / "zones" / "db.example.net").symlink_to(zone)
+        (tmp_path / "geoip").write_bytes(database({"192.0.2.0/24": {"country": {"iso_code": "DE"}}}))
         zone.write_text(ZONE.format(serial=2) + "new IN A 192.0.2.7\na IN A 192.0.2.8\n")
         hosts.write_text("192.0.2.9 a.example.org\n10.0.0.1 c.example.org\n")
 
@@ -193,7 +201,8 @@ def test_a_built_plugin_before_replies_of_all_kinds(name: str, tmp_path: Path) -
     (tmp_path / "hosts").write_text("192.0.2.9 c.example.org\n")
     block, queries = BLOCKS[name]
     block = block.replace("{zone}", str(tmp_path / "zone")).replace("{hosts}", str(tmp_path / "hosts"))
-    block = block.replace("{zones}", str(tmp_path / "zones"))
+    block = block.replace("{zones}", str(tmp_path / "zones")).replace("{geoip}", str(tmp_path / "geoip"))
+    (tmp_path / "geoip").write_bytes(database({"10.0.0.0/8": {"country": {"iso_code": "DE"}}}))
     block += "" if "cache" in block else "\ncache 30"
     queries = [*queries, *((query.upper(), rtype) for query, rtype in queries)]
     assert check_contract(importlib.import_module(BUILT[name]), block, queries, cluster=cluster()) > 0

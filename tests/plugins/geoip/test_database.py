@@ -1,0 +1,87 @@
+"""Reading databases in the MaxMind DB format."""
+
+from __future__ import annotations
+
+from random import Random
+from typing import Any
+
+import pytest
+
+from svcdns.plugins.geoip.database import MARKER, Database, DatabaseError
+from tests.support.geoip_database import PLACE, database, encoded
+
+
+@pytest.mark.parametrize("record_size", [24, 28, 32])
+@pytest.mark.parametrize("ip_version", [4, 6])
+def test_addresses_and_networks(ip_version: int, record_size: int) -> None:
+    """An address gets the data of its network, with each size of records, for IPv4 and IPv6."""
+    networks: dict[str, Any] = {"192.0.2.0/25": {"n": 1}, "192.0.2.128/25": {"n": 2}, "10.1.2.3/32": {"n": 3}}
+    if ip_version == 6:
+        networks["2001:db8::/32"] = {"n": 4}
+    found = Database(database(networks, ip_version=ip_version, record_size=record_size))
+    expected = {"192.0.2.1": 1, "192.0.2.129": 2, "10.1.2.3": 3, "10.1.2.4": None, "::ffff:192.0.2.1": 1}
+    expected |= {"2001:db8::1": 4 if ip_version == 6 else None, "2001:db9::1": None, "fe80::1%eth0": None, "x": None}
+    assert {address: found.find(address).get("n") for address in expected} == expected
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        pytest.param(PLACE, id="a place"),
+        pytest.param({"long": "x" * 70000, "medium": "y" * 300, "short": "z" * 40}, id="lengths of texts"),
+        pytest.param({"list": list(range(40)), "empty": [], "no": False}, id="lists and truth values"),
+        pytest.param({"number": 2**31, "zero": 0, "real": -1.5}, id="numbers"),
+    ],
+)
+def test_values(value: dict[str, Any]) -> None:
+    """Every type of data is read as it was written."""
+    assert Database(database({"192.0.2.0/24": value})).find("192.0.2.1") == value
+
+
+def test_pointers() -> None:
+    """A pointer stands for the value at another offset of the data."""
+    first = encoded({"a": "shared"})
+    for pointer in (b"\x20\x02", b"\x38\0\0\0\x02"):  # the offset of the key's end: 2 octets for the key "a", 1 before
+        data = first[:1] + encoded("a") + encoded("shared") + encoded({"b": pointer.replace(b"\x02", b"\x03")})
+        found = Database(database({"192.0.2.0/24": data}))
+        assert found.find("192.0.2.1") == {"a": "shared"}
+        at = len(first)
+        assert found._section.value(at)[0] == {"b": "shared"}
+
+
+@pytest.mark.parametrize(
+    ("data", "error"),
+    [
+        pytest.param(b"no database", "invalid MaxMind DB file", id="no marker"),
+        pytest.param(MARKER + encoded("x"), "the metadata is no map", id="no map"),
+        pytest.param(MARKER + encoded({"node_count": 1}), "the metadata does not fit the file", id="no record size"),
+        pytest.param(
+            MARKER + encoded({"node_count": 9, "record_size": 24, "ip_version": 4}),
+            "does not fit the file",
+            id="no tree",
+        ),
+        pytest.param(MARKER + b"\xe5", "an offset is outside of the data", id="cut off"),
+        pytest.param(MARKER + encoded({"a": b"\x20\0"}), "the data is nested too deep", id="a pointer to itself"),
+    ],
+)
+def test_files_that_are_no_databases(data: bytes, error: str) -> None:
+    """A file that is no database is an error."""
+    with pytest.raises(DatabaseError, match=error):
+        Database(data)
+
+
+def test_damaged_databases_raise_no_other_error() -> None:
+    """Whatever octets are changed, the reader returns data or raises DatabaseError."""
+    random, good = Random(1), database({"192.0.2.0/24": PLACE, "2001:db8::/32": PLACE})
+    errors = 0
+    for _ in range(2000):
+        data = bytearray(good)
+        for _ in range(random.randrange(1, 6)):
+            data[random.randrange(len(data))] = random.randrange(256)
+        try:
+            found = Database(bytes(data))
+            found.find("192.0.2.1")
+            found.find("2001:db8::1")
+        except DatabaseError:
+            errors += 1
+    assert errors > 100
