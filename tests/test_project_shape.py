@@ -225,6 +225,7 @@ def test_a_plugin_has_its_page(name: str) -> None:
         "local",
         "log",
         "prometheus",
+        "proxyproto",
         "ready",
         "rrl",
         "template IN A",

@@ -166,17 +166,9 @@ def _build_block(
         )  # fmt: skip
         for host in hosts:
             listener = chains.listeners.setdefault((host, key.port), Listener(host, key.port, key.transport))
-            for settings in block.settings.values():
-                if settings.timeouts is not None:
-                    listener.timeouts = settings.timeouts
-                if settings.certificate is not None and key.transport == "tls":
-                    listener.security = settings.certificate
+            _configure(listener, block, key.transport)
             listener.routes.setdefault(zone, route)
             listener.all_routes.append(route)
-            if view is not None:
-                listener.candidates = {}
-                per_packet = view.is_per_packet or (view.reads_local_address and not host)
-                listener.stores = listener.stores and not per_packet
             if fast_path is not None:
                 listener.inner += tuple(one for one in fast_path.zones if one not in listener.inner)
             listener.handlers += [handler for handler in handlers if handler not in listener.handlers]
@@ -184,6 +176,21 @@ def _build_block(
             listener.counted = listener.counted or counted
             listener.observed = listener.observed or bool(observers)
             listener.limiter = listener.limiter or limiter
+
+
+def _configure(listener: Listener, block: BlockPlan, transport: str) -> None:
+    """Applies the settings of a block to a listener. The settings of later blocks replace those of earlier ones."""
+    for settings in block.settings.values():
+        if settings.timeouts is not None:
+            listener.timeouts = settings.timeouts
+        if settings.proxy is not None:
+            listener.proxy = settings.proxy
+        if settings.certificate is not None and transport == "tls":
+            listener.security = settings.certificate
+        if settings.view is not None:
+            listener.candidates = {}
+            reads_local_address = settings.view.reads_local_address and not listener.host
+            listener.stores = listener.stores and not (settings.view.is_per_packet or reads_local_address)
 
 
 def _condition(handlers: Sequence[Plugin], hooks: HookCaller) -> Callable[[Query], bool]:

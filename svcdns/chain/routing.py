@@ -20,6 +20,7 @@ from svcdns.plugin_api.metadata import Metadata, Provider
 from svcdns.plugin_api.query import MAX_DEPTH, Answer, Observer, Query
 from svcdns.plugin_api.rate_limit import RateLimiter
 from svcdns.plugin_api.reply import CacheScope, Reply, rcode_only
+from svcdns.plugin_api.settings import ProxyProtocol
 from svcdns.plugin_api.timeouts import Timeouts
 from svcdns.wire.codes import Class, Rcode, Type
 from svcdns.wire.edns import DEFAULT_SIZE, NO_CODES
@@ -110,6 +111,8 @@ class Listener:
     transport: str = "dns"
     timeouts: Timeouts = field(default_factory=Timeouts)
     security: str = ""
+    proxy: ProxyProtocol | None = None
+    """The PROXY protocol of the listener; None for none."""
     routes: dict[bytes, Route] = field(default_factory=dict)
     any_class: bool = False
     counted: bool = False

@@ -6,8 +6,10 @@ A plugin returns `Settings` from `Plugin.settings(options)`, so the core knows n
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 
 from svcdns.cluster.watch_options import SnapshotOptions, WatchOptions
+from svcdns.plugin_api.networks import Network, packed
 from svcdns.plugin_api.timeouts import Timeouts
 
 
@@ -54,6 +56,40 @@ class EventCommand:
     waits: bool = True
 
 
+class ProxyPolicy(StrEnum):
+    """What is done with the header of the PROXY protocol that a peer sends (plugin *proxyproto*)."""
+
+    USE = "use"
+    """The address in the header is the client's. A peer may also send no header."""
+    IGNORE = "ignore"
+    """The header is read and dropped."""
+    REJECT = "reject"
+    """A connection or datagram with a header is dropped."""
+    SKIP = "skip"
+    """Headers are not looked for: they are data."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProxyProtocol:
+    """The PROXY protocol of a listener.
+
+    Peers in the networks `allowed` have the policy USE, and all others have `default`. Over UDP, a header is used for
+    later datagrams without a header for `session_seconds`; 0 turns this off. At most `sessions` headers are kept.
+    """
+
+    allowed: tuple[Network, ...] = ()
+    default: ProxyPolicy = ProxyPolicy.USE
+    session_seconds: float = 0.0
+    sessions: int = 10240
+
+    def policy(self, address: str) -> ProxyPolicy:
+        """Returns the policy for a peer with this address (text)."""
+        octets = packed(address) if self.allowed else None
+        if octets is not None and any(octets in network for network in self.allowed):
+            return ProxyPolicy.USE
+        return self.default
+
+
 @dataclass(frozen=True, slots=True)
 class View:
     """A condition for the queries of a server block (plugin *view*).
@@ -87,6 +123,7 @@ class Settings:
     Of the block's listeners:
 
     - `timeouts`: the time limits of TCP and TLS connections.
+    - `proxy`: the PROXY protocol of the listeners; None for none.
     - `certificate`: the key of the plugin's data with the certificate of `tls://` listeners.
 
     Of the server:
@@ -106,6 +143,7 @@ class Settings:
     counts_queries: bool = False
     bind: tuple[BindAddresses, ...] = ()
     timeouts: Timeouts | None = None
+    proxy: ProxyProtocol | None = None
     certificate: str | None = None
     any_class: bool = False
     view: View | None = None

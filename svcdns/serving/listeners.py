@@ -25,6 +25,7 @@ from svcdns.chain.routing import Listener
 from svcdns.eventloop.clock import Clock
 from svcdns.eventloop.loop import add_drain, remove_drain
 from svcdns.eventloop.stream import SocketTransport
+from svcdns.plugin_api.query import Client
 from svcdns.process.memory_cgroup import MemoryGroup
 from svcdns.serving.answer_table import AnswerTable
 from svcdns.serving.cookies import Cookies
@@ -34,6 +35,7 @@ from svcdns.serving.responder import Responder
 from svcdns.serving.table_budget import divide, table_budget
 from svcdns.serving.transport.acceptor import BACKLOG, Acceptor
 from svcdns.serving.transport.connections import Detached, TcpConnections
+from svcdns.serving.transport.proxied import HeaderReader
 from svcdns.serving.transport.refusal import refuse_connections, refuse_datagrams
 from svcdns.serving.transport.tcp import TcpConnection
 from svcdns.serving.transport.tls import Certificates, TlsAcceptor
@@ -278,7 +280,13 @@ class Listeners:
         server = self._listeners[one.description.host, one.description.port].server
         errors = SocketErrors(self._counters, server, self._clock)
         shed = partial(self._shed, server)
-        one.acceptor = Acceptor(one.sock, partial(self._accept, one), shed, errors.count)
+        one.acceptor = Acceptor(
+            one.sock, partial(self._accept, one), shed, errors.count, lambda: not self._has_proxy(one)
+        )
+
+    def _has_proxy(self, one: _Socket) -> bool:
+        listener = self._listeners.get((one.description.host, one.description.port))
+        return listener is not None and listener.proxy is not None
 
     def _shed(self, server: str, connections: int) -> None:
         self._counters.count(SHED, server, ShedReason.FLOOD, amount=connections)
@@ -290,11 +298,19 @@ class Listeners:
             sock.close()
             return
         responder = self._responder(one.key)
-        if listener.transport == "tls":
-            self._tls_acceptor.accept(responder, self.certificates.context(listener.security), sock, address)
+
+        def serve(proxied: Client | None) -> None:
+            if listener.transport == "tls":
+                context = self.certificates.context(listener.security)
+                self._tls_acceptor.accept(responder, context, sock, address, proxied)
+            else:
+                connection = TcpConnection(responder, self.connections, listener.timeouts, proxied=proxied)
+                SocketTransport(asyncio.get_running_loop(), sock, connection)
+
+        if listener.proxy is None:
+            serve(None)
         else:
-            connection = TcpConnection(responder, self.connections, listener.timeouts)
-            SocketTransport(asyncio.get_running_loop(), sock, connection)
+            HeaderReader(listener.proxy, sock, address, listener.timeouts.read, self.connections, serve).start()
 
     def _stop(self, one: _Socket) -> None:
         if one.reader is not None:

@@ -64,7 +64,10 @@ class StoredReplies:
         self.limited = False
         """True if a plugin limits the rate of replies: then call `lookup_limited` in place of `lookup`."""
         self.uniform = False
-        """True if all clients get the same replies, and no plugin observes queries or limits the rate of replies."""
+        """True if all clients get the same replies, and no plugin observes queries or limits the rate of replies.
+
+        False for a listener with the PROXY protocol, whose packets have a header.
+        """
         self._set_properties()
         self._hooks = HookCaller(metrics.counters)
         self.durations = Durations()
@@ -99,7 +102,9 @@ class StoredReplies:
     def _set_properties(self) -> None:
         listener = self.listener
         self.limited = listener.limiter is not None and self.protocol == "udp"
-        self.uniform = listener.classes is None and not listener.observed and not self.limited
+        self.uniform = (
+            listener.classes is None and not listener.observed and not self.limited and listener.proxy is None
+        )
         self._cold = ColdAnswers(listener, self.table, self.metrics, self.lookup_negative, udp=self.protocol == "udp")
         self.lookup_new = self._lookup_cold if self.uniform and self._cold else self.lookup_negative
         """Returns the reply to a packet that is not in the answer table, or empty octets, as `lookup_negative` does."""

@@ -5,7 +5,9 @@ To test a new policy, add a block to the Corefile, and a `Case`.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from random import Random
@@ -17,6 +19,7 @@ import dns.rcode
 import pytest
 
 from tests.support.certificates import authority, pair
+from tests.support.proxy_headers import version_2
 from tests.support.server import Server, free_port, until
 
 ALLOWED, REFUSED, MOVING = "127.0.0.2", "127.0.0.3", "127.0.0.4"
@@ -32,6 +35,15 @@ COREFILE = """
     cache 30
     template IN A acl.test {
         answer "{{ .Name }} 60 IN A 192.0.2.7"
+    }
+}
+(view) {
+    view inside {
+        expr incidr(client_ip(), '127.0.0.2/32')
+    }
+    cache 30
+    template IN A view.test {
+        answer "{{ .Name }} 60 IN A 192.0.2.9"
     }
 }
 (cluster) {
@@ -53,6 +65,13 @@ COREFILE = """
         answer "{{ .Name }} 60 IN CNAME {{ .Group.name }}.a.svc.cluster.local."
     }
 }
+(toview) {
+    cache 30
+    template IN A toview.test {
+        match (?P<name>[a-z0-9]+)\\.toview\\.test
+        answer "{{ .Name }} 60 IN CNAME {{ .Group.name }}.view.test."
+    }
+}
 (target) {
     cache 30
     template IN A target.test {
@@ -62,8 +81,10 @@ COREFILE = """
 """
 ZONES: Final = {
     "acl": ("acl.test",),
+    "view": ("view.test",),
     "cluster": ("cluster.local", "in-addr.arpa", "ext.test"),
     "alias": ("alias.test",),
+    "toview": ("toview.test",),
     "target": ("target.test",),
 }
 COREFILE += "".join(
@@ -71,6 +92,27 @@ COREFILE += "".join(
     f"{' '.join(f'tls://{zone}:{{tls}}' for zone in zones)} {{\n bind 127.0.0.1\n root {{dir}}\n"
     f" tls server.crt server.key\n import {block}\n}}\n"
     for block, zones in ZONES.items()
+)
+PROXIED: Final = """
+    bind 127.0.0.1
+    proxyproto {
+        allow 127.0.0.9/32
+    }
+    acl acl.test {
+        block net 127.0.0.3
+    }
+    view inside {
+        expr name() endsWith 'acl.test.' or incidr(client_ip(), '127.0.0.2/32')
+    }
+    cache 30
+    template IN A . {
+        answer "{{ .Name }} 60 IN A 192.0.2.7"
+    }
+}
+"""
+COREFILE += "acl.test:{proxied} view.test:{proxied} {" + PROXIED
+COREFILE += (
+    "tls://acl.test:{proxied_tls} tls://view.test:{proxied_tls} {\n root {dir}\n tls server.crt server.key" + PROXIED
 )
 COREFILE = COREFILE.replace("MOREacl", "ready 127.0.0.1:{ready}\n prometheus 127.0.0.1:{metrics}\n reload 2s 0")
 COREFILE = COREFILE.replace("MOREcluster", "prometheus 127.0.0.1:{metrics}\n")
@@ -93,6 +135,8 @@ class Case(NamedTuple):
 
 CASES: Final = (
     Case("acl", "n<N>.acl.test.", "A", "192.0.2.7", "REFUSED"),
+    Case("view", "n<N>.view.test.", "A", "192.0.2.9", "REFUSED"),
+    Case("alias into a view", "n<N>.toview.test.", "A", "192.0.2.9", "no address"),
     Case("visibility", "s<N>.a.svc.cluster.local.", "A", "10.96.1.<N>", "NXDOMAIN"),
     Case("visibility", "s<N>.a.svc.cluster.local.", "SRV", "0 100 80 s<N>.a.svc.cluster.local.", "NXDOMAIN"),
     Case("visibility", "s<N>.a.svc.cluster.local.", "AAAA", "NOERROR", "NXDOMAIN"),
@@ -129,7 +173,8 @@ class PolicyServer(Server):
 
     def write(self, corefile: str) -> None:
         """Writes the Corefile, with the ports and the folder in its placeholders."""
-        self.ports.setdefault("tls", free_port())
+        for name in ("tls", "proxied", "proxied_tls"):
+            self.ports.setdefault(name, free_port())
         super().write(corefile)
 
     def result(self, name: str, rtype: str, client: str, transport: str) -> str:
@@ -148,6 +193,30 @@ class PolicyServer(Server):
         if found:
             return found[-1]
         return "no address" if reply.answer else dns.rcode.to_text(reply.rcode())
+
+    def result_by_proxy(self, name: str, client: str, transport: str, proxy: str = "127.0.0.9") -> str:
+        """Returns the address, or the rcode, of a query that the address `proxy` sends for `client`."""
+        query = dns.message.make_query(name, "A")
+        wire, header = query.to_wire(), version_2(client, tcp=transport != "udp")
+        port = self.ports["proxied_tls" if transport == "tls" else "proxied"]
+        kind = socket.SOCK_DGRAM if transport == "udp" else socket.SOCK_STREAM
+        with contextlib.ExitStack() as stack:
+            sock = stack.enter_context(socket.socket(socket.AF_INET, kind))
+            sock.bind((proxy, 0))
+            sock.settimeout(10)
+            sock.connect(("127.0.0.1", port))
+            if transport == "udp":
+                sock.send(header + wire)
+                reply = sock.recv(4096)
+            else:
+                sock.sendall(header)
+                if transport == "tls":
+                    sock = stack.enter_context(authority().client().wrap_socket(sock, server_hostname="dns.test"))
+                sock.sendall(len(wire).to_bytes(2, "big") + wire)
+                reply = dns.query.receive_tcp(sock)[0].to_wire()
+        found = dns.message.from_wire(reply)
+        assert found.id == query.id
+        return found.answer[0][0].to_text() if found.answer else dns.rcode.to_text(found.rcode())
 
 
 @pytest.fixture(scope="module")
@@ -202,3 +271,21 @@ def test_an_address_that_passes_to_another_pod(server: PolicyServer) -> None:
     until("the new Pod", lambda: server.result(name, "A", MOVING, "udp") == "NXDOMAIN")
     for transport in TRANSPORTS * TIMES:
         assert server.result(name, "A", MOVING, transport) == "NXDOMAIN"
+
+
+def test_clients_behind_a_proxy(server: PolicyServer) -> None:
+    """Policies apply to the client that the proxy names, over each transport, in each order, cold and warm.
+
+    A client that names another one itself is treated as itself.
+    """
+    wrong: list[str] = []
+    for number, (transport, order) in enumerate(COMBINATIONS, 1):
+        clients = (ALLOWED, REFUSED) if order == "allowed first" else (REFUSED, ALLOWED)
+        for zone, client, time in itertools.product(("acl.test", "view.test"), clients, range(TIMES)):
+            expected = "192.0.2.7" if client == ALLOWED else "REFUSED"
+            name = f"p{number}.{zone}."
+            found = server.result_by_proxy(name, client, transport)
+            lie = server.result_by_proxy(name, ALLOWED, transport, proxy=REFUSED)
+            if (found, lie) != (expected, "REFUSED"):
+                wrong.append(f"{name} for {client} over {transport}, {order}, {time} times before: {found}, {lie}")
+    assert wrong == []

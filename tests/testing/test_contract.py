@@ -94,6 +94,7 @@ BLOCKS: dict[str, tuple[str, list[tuple[str, str]]]] = {
     "nsid": ("nsid x", [A]),
     "on": ("on startup true", [A]),
     "prometheus": ("prometheus", [A]),
+    "proxyproto": ("proxyproto", [A]),
     "ready": ("ready", [A]),
     "reload": ("reload", [A]),
     "rewrite edns0": ("rewrite edns0 local set 0xffee {client_ip}", [A]),

@@ -54,13 +54,16 @@ class Acceptor:
         start: Callable[[socket.socket, Any], None],
         shed: Callable[[int], None],
         failed: Callable[[str, OSError], None],
+        by_client: Callable[[], bool] = lambda: True,
     ) -> None:
         """Accepts connections from this call on. `start` is called with each accepted socket and the client's address.
 
         `shed` is called with the number of connections that were closed because too many waited. `failed` is called
-        with `accept` and the error if the socket cannot accept.
+        with `accept` and the error if the socket cannot accept. `by_client` returns False if the connections come from
+        a proxy, whose address must not be limited in a flood.
         """
         self._sock, self._start, self._shed, self._failed = sock, start, shed, failed
+        self._by_client = by_client
         self._loop = asyncio.get_running_loop()
         self._waiting: FairQueue[Accepted] = FairQueue(MAX_WAITING, lambda item: item[0].close())
         self._scheduled = self._stopped = False
@@ -99,7 +102,7 @@ class Acceptor:
             now = perf_counter()
         if guard.active:
             guard.note(clients)
-        elif len(clients) >= FULL:
+        elif len(clients) >= FULL and self._by_client():
             guard.look(now)
         if shed:
             guard.note_shed(shed)

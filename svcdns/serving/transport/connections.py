@@ -6,7 +6,6 @@ network of 64 bits.
 
 from __future__ import annotations
 
-import asyncio
 import math
 import socket
 from collections.abc import Callable, Iterator
@@ -99,6 +98,14 @@ class OpenConnection(Protocol):
         ...
 
 
+class Abortable(Protocol):
+    """A connection whose handshake, or whose PROXY header, is not complete."""
+
+    def abort(self) -> None:
+        """Closes the connection at once."""
+        ...
+
+
 def client_key(address: str) -> bytes:
     """Returns the octets that identify a client: its IPv4 address, or the first 64 bits of its IPv6 address."""
     host = address.partition("%")[0]
@@ -161,7 +168,7 @@ class TcpConnections:
         """
         self.most, self._poll_sockets = most, poll_sockets
         self.open: ByClient[OpenConnection] = ByClient()
-        self.handshaking: ByClient[asyncio.Transport] = ByClient()
+        self.handshaking: ByClient[Abortable] = ByClient()
         """The TLS connections whose handshake is not complete."""
         self.turns = Turns()
         self.poll_at = math.inf if poll_sockets is None else 0.0

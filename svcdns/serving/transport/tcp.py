@@ -88,14 +88,19 @@ class TcpConnection(asyncio.Protocol):
     """A TCP or TLS connection of one client, with its buffer, timeouts and state."""
 
     def __init__(
-        self, responder: Responder, connections: TcpConnections, timeouts: Timeouts, detached: Detached | None = None
+        self,
+        responder: Responder,
+        connections: TcpConnections,
+        timeouts: Timeouts,
+        detached: Detached | None = None,
+        proxied: Client | None = None,
     ) -> None:
         """`responder` answers the queries.
 
         The new object adds itself to `connections`. `detached` is the state of a connection that another worker has
-        handed over, otherwise None.
+        handed over, otherwise None. `proxied` is the client that a proxy has named in a PROXY header, or None.
         """
-        self.responder = responder
+        self.responder, self._proxied = responder, proxied
         self._connections, self._timeouts, self._detached = connections, timeouts, detached
         self._loop = asyncio.get_running_loop()
         self._received = bytearray(b"" if detached is None else detached.buffer)
@@ -125,15 +130,19 @@ class TcpConnection(asyncio.Protocol):
         if not peer:  # the client has closed the connection already
             transport.abort()
             return
-        self.client = client_key(peer[0])
+        self._client = self._proxied or Client(
+            peer[0], peer[1], _without_zone(local[0]), local[1], "tcp", 2 if ":" in peer[0] else 1
+        )
+        self.client = client_key(self._client.address)
         if self._detached is None and not self._connections.admit(self.client):
             self._count(ShedReason.CONNECTIONS)
             transport.abort()
             return
         self._connections.open.add(self, self.client)
-        self._client = Client(peer[0], peer[1], _without_zone(local[0]), local[1], "tcp", 2 if ":" in peer[0] else 1)
         self._deadline.set(self._timeouts.read if self._detached is None else self._detached.timeout)
         self._secure = transport.get_extra_info("ssl_object") is not None
+        self._stays = self._secure or self._proxied is not None
+        """True if no other worker can take over the connection: TLS, or a client that a header has named."""
         if not self._secure:
             transport.set_write_buffer_limits(WRITE_BUFFER)
         if isinstance(transport, SocketTransport):
@@ -388,7 +397,7 @@ class TcpConnection(asyncio.Protocol):
     @property
     def closing(self) -> bool:
         """Returns True if the connection will be closed after a reply, because the server stops or is upgraded."""
-        return self._connections.is_closing(self, secure=self._secure)
+        return self._connections.is_closing(self, secure=self._stays)
 
     @property
     def waits_for_query(self) -> bool:
@@ -415,11 +424,11 @@ class TcpConnection(asyncio.Protocol):
     def detach(self) -> Detached | None:
         """Stops serving the connection, and returns it for another worker.
 
-        Returns None for a TLS connection, or while a query or reply is in progress. Otherwise call `close_detached` or
-        `resume` afterwards.
+        Returns None for a TLS connection, for a client behind a proxy, or while a query or reply is in progress.
+        Otherwise call `close_detached` or `resume` afterwards.
         """
         if (
-            self._secure
+            self._stays
             or self._reply_state is not _IDLE
             or self._client_state is not _OPEN
             or has_message(self._received)

@@ -19,6 +19,7 @@ from typing import Any, Final
 
 from svcdns.errors import SvcdnsError
 from svcdns.eventloop.stream import SocketTransport
+from svcdns.plugin_api.query import Client
 from svcdns.plugins import tls
 from svcdns.serving.metrics import SHED, ShedReason
 from svcdns.serving.responder import Responder
@@ -105,13 +106,22 @@ class TlsAcceptor:
         self._counters, self._connections, self._most = counters, connections, most
         self._handshakes = HandshakeQueue()
 
-    def accept(self, responder: Responder, context: ssl.SSLContext, sock: socket.socket, address: Any) -> None:
-        """Begins the handshake of a connection that has just been accepted. `address` is the client's address.
+    def accept(
+        self,
+        responder: Responder,
+        context: ssl.SSLContext,
+        sock: socket.socket,
+        address: Any,
+        proxied: Client | None = None,
+    ) -> None:
+        """Begins the handshake of a connection that has just been accepted. `address` is the peer's address.
+
+        `proxied` is the client that a proxy has named in a PROXY header, or None.
 
         If too many connections or handshakes are open, closes this connection, or one of a client that has more.
         """
         connections, server, timeouts = self._connections, responder.listener.server, responder.listener.timeouts
-        client = client_key(address[0])
+        client = client_key(address[0] if proxied is None else proxied.address)
         if not self._admit(server, client):
             self._counters.count(HANDSHAKES, server, "refused")
             sock.close()
@@ -124,7 +134,7 @@ class TlsAcceptor:
             connections.handshaking.discard(transport)
             resumed = transport.get_extra_info("ssl_object").session_reused
             self._counters.count(HANDSHAKES, server, "resumed" if resumed else "full")
-            return TcpConnection(responder, connections, timeouts)
+            return TcpConnection(responder, connections, timeouts, proxied=proxied)
 
         def failed(error: Exception) -> None:
             connections.handshaking.discard(transport)

@@ -22,17 +22,20 @@ import struct
 from collections import deque
 from functools import partial
 from math import inf
-from time import perf_counter
+from time import monotonic, perf_counter
 from typing import Final
 
 from svcdns.eventloop.clock import Clock
 from svcdns.eventloop.fair_queue import FairQueue
 from svcdns.eventloop.loop import after_drains
 from svcdns.plugin_api.query import Client
+from svcdns.plugin_api.settings import ProxyProtocol
 from svcdns.serving.fast_path import try_fast_path
 from svcdns.serving.metrics import SHED, ShedReason
 from svcdns.serving.responder import Responder
+from svcdns.serving.transport.connections import client_key
 from svcdns.serving.transport.flood_guard import SO_MEMINFO, FloodGuard, ReceiveBuffer
+from svcdns.serving.transport.proxied import DatagramHeaders, Proxied
 from svcdns.serving.transport.udp_batch import (
     LAYOUT,
     PLAIN_LAYOUT,
@@ -124,6 +127,8 @@ class UdpReader:
         self._fair: FairQueue[tuple[bytes, Sender, float]] = FairQueue(MAX_QUEUED)
         """The packets that wait while there are too many of them. They come from `_misses`."""
         self._guard = FloodGuard(ReceiveBuffer(sock), partial(self._shed, ShedReason.FLOOD))
+        self._headers: DatagramHeaders | None = None
+        """Reads the headers of packets from proxies; None without the PROXY protocol."""
         self._working = self._work_scheduled = False
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -135,7 +140,7 @@ class UdpReader:
     def drain(self) -> int:
         """Receives one batch of packets, and answers it as far as possible. Returns the number of packets."""
         count = self._read()
-        if count == SLOTS:
+        if count == SLOTS and self.responder.listener.proxy is None:  # a proxy has the packets of many clients
             self._guard.look(perf_counter())
         if self._misses or self._fair.turns:
             if self._fair.turns and self._work_scheduled:
@@ -154,7 +159,10 @@ class UdpReader:
             if self._guard.active:
                 self._guard.note(self.batch.client_keys(count))
             if not self.responder.uniform:
-                self._drain_in_full(count)
+                if self.responder.listener.proxy is None:
+                    self._drain_in_full(count)
+                else:
+                    self._drain_proxied(count, self.responder.listener.proxy)
             elif count > 1 or not self._answer_one():
                 self._drain_fast(count)
         return count
@@ -225,7 +233,7 @@ class UdpReader:
 
         If the queue is full, drops and counts packets of the clients that have the most.
         """
-        misses, add, key_of = self._misses, self._fair.add, self.batch.client_key
+        misses, add, key_of = self._misses, self._fair.add, self._client_key
         shed: list[bytes] = []
         while misses:
             item = misses.popleft()
@@ -339,6 +347,33 @@ class UdpReader:
                 missing += 1
         batch.send(count, whole=not missing)
 
+    def _drain_proxied(self, count: int, protocol: ProxyProtocol) -> None:
+        """Answers a batch of packets with headers of the PROXY protocol."""
+        started = perf_counter()
+        responder, batch = self.responder, self.batch
+        headers = self._headers
+        if headers is None or headers.protocol != protocol:
+            headers = self._headers = DatagramHeaders(protocol, monotonic)
+        lookup = responder.lookup_limited if responder.limited else responder.lookup
+        for slot in LAYOUT[:count]:
+            batch.sizes[slot.size] = 0
+            packet, sender = batch.data[slot.at : slot.at + batch.lengths[slot.length]], batch.sender(slot.number)
+            found = headers.read(packet, self.client(sender))
+            if found is None:
+                continue
+            packet, client = found
+            wire = lookup(packet, client, started)
+            if wire:
+                self._place(slot, wire)
+            elif wire is not None:
+                self._misses.append((packet, Proxied(sender, client), started))
+        batch.send(count, whole=False)
+
+    def _client_key(self, sender: Sender) -> bytes:
+        if type(sender) is Proxied:
+            return client_key(sender.client.address)
+        return self.batch.client_key(sender)
+
     def _miss(self, packet: bytes, sender: Sender, started: float) -> None:
         """Answers a packet that had no entry in the table's current generation when it was read."""
         responder = self.responder
@@ -360,10 +395,12 @@ class UdpReader:
 
     def host(self, sender: Sender) -> str:
         """Returns the address of the client, as text."""
-        return self.batch.host(sender)
+        return sender.client.address if type(sender) is Proxied else self.batch.host(sender)
 
     def client(self, sender: Sender) -> Client:
         """Returns the client that sent a datagram."""
+        if type(sender) is Proxied:
+            return sender.client
         address = self.batch.address(sender)
         local = destination_address(self.batch.ancillary(sender)) or self.local[0]
         return Client(address[0], address[1], local, self.local[1], "udp", self.family)
@@ -397,6 +434,8 @@ class UdpReader:
 
         Does nothing if `wire` is empty.
         """
+        if type(sender) is Proxied:
+            sender = sender.sender
         if len(wire) > REPLY_SIZE:
             self._send(wire, sender)
         elif wire and self.batch.queue_reply(sender, wire) and not self._working:
