@@ -228,6 +228,7 @@ def test_a_plugin_has_its_page(name: str) -> None:
         "proxyproto",
         "ready",
         "rrl",
+        "secondary",
         "template IN A",
         "timeouts",
         "tls c k",

@@ -112,6 +112,9 @@ def build(
                 if route.fast_path is not None:
                     text = "forwarded queries take no fast path, because of view in a block of the same listener"
                     chains.slow_blocks.append(f"{route.zone_text}: {text}")
+        listener.notified = tuple(
+            hooks.wrapped(one.name, False, one.notified) for one in listener.handlers if overrides(one, "notified")
+        )
         has_classes = bool(classifying) or listener.candidates is not None
         listener.classes = Classes(classifying) if has_classes else None
     return chains

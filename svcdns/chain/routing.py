@@ -41,7 +41,7 @@ class Route:
     - `udp_size` is the UDP payload size that replies advertise. `udp_limit` limits the length of replies over UDP.
     - `limiter` limits the rate of replies over UDP, or is None.
     - `admits` is the condition of the block's view, or None.
-    - `providers` are the hooks that provide metadata, for queries in `metadata_zones`. They are None without metadata.
+    - `providers` are the hooks that provide metadata, for queries in `metadata_zones`, or None.
     """
 
     zone: bytes
@@ -130,6 +130,8 @@ class Listener:
     """By zone: the routes of all blocks with the zone, in the order of the Corefile. None if no block has a view."""
     all_routes: list[Route] = field(default_factory=list)
     """The routes of all blocks and zones, in the order of the Corefile."""
+    notified: tuple[Callable[[bytes, str], bool], ...] = ()
+    """The hooks `Plugin.notified` of the plugins that accept NOTIFY messages."""
     stores: bool = True
     """False if a view reads what equal packets of a client need not have in common, so that no reply may be stored."""
 

@@ -195,6 +195,13 @@ class Plugin:
 
     # -- zones
 
+    def notified(self, zone: bytes, address: str) -> bool:  # noqa: ARG002 - a hook
+        """Called for a NOTIFY message about `zone` (wire format, lower case) from `address` (RFC 1996).
+
+        Returns True if the plugin accepts it; then the sender gets a reply without an error.
+        """
+        return False
+
     def transfer(self, zone: bytes, serial: int) -> ZoneOffer | None:  # noqa: ARG002 - a hook
         """Returns a whole zone for the plugin *transfer*; see `svcdns.plugin_api.zone_transfer`."""
         return None

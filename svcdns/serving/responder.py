@@ -7,6 +7,7 @@ An exception of a plugin's hook is logged and counted in `coredns_panics_total`.
 
 from __future__ import annotations
 
+import struct
 from functools import partial
 
 from svcdns.chain.routing import DROPPED, Route
@@ -19,11 +20,12 @@ from svcdns.serving.metrics import TRAILING
 from svcdns.serving.pending_reply import PendingReply, Send
 from svcdns.serving.stored_replies import MAX_KEY, StoredReplies
 from svcdns.wire import hop_options
-from svcdns.wire.codes import CD, QR, RD, Class, Rcode
+from svcdns.wire.codes import AA, CD, OPCODE_MASK, QR, RD, Class, Opcode, Rcode
 from svcdns.wire.edns import for_reply, hop_by_hop, without_hop_by_hop
 from svcdns.wire.edns import to_wire as opt_to_wire
+from svcdns.wire.errors import FormError
 from svcdns.wire.message import MAX_MESSAGE, encode_reply
-from svcdns.wire.request import HEADER, Rejected, Request, accept
+from svcdns.wire.request import HEADER, Rejected, Request, accept, read_query_name
 
 
 class Responder(StoredReplies):
@@ -46,6 +48,9 @@ class Responder(StoredReplies):
         """
         request = accept(packet)
         if isinstance(request, Rejected):
+            if self.listener.notified and (wire := self._notified(packet, client)):
+                send(wire)
+                return
             self.metrics.count_malformed(request.reason)
             send(self._within_limits(request.wire, client))
             return
@@ -94,6 +99,20 @@ class Responder(StoredReplies):
             answer.take(pending.completed, pending.failed)
         else:
             self.in_flight.start(pending.wait(answer))
+
+    def _notified(self, packet: bytes, client: Client) -> bytes:
+        """Returns the reply to a NOTIFY message that a plugin accepts, otherwise empty octets (RFC 1996 §4.7)."""
+        ident, flags, questions = struct.unpack_from("!HHH", packet.ljust(6, b"\0"))
+        if flags & QR or flags >> 11 & 15 != Opcode.NOTIFY or questions != 1:
+            return b""
+        try:
+            name, at = read_query_name(packet)
+        except FormError:
+            return b""
+        zone, address = name.lower(), client.address.partition("%")[0]
+        if len(packet) < at + 4 or not any(notified(zone, address) for notified in self.listener.notified):
+            return b""
+        return HEADER.pack(ident, QR | AA | flags & OPCODE_MASK, 1, 0, 0, 0) + packet[12 : at + 4]
 
     def _within_limits(self, wire: bytes, client: Client) -> bytes:
         """Returns the error reply `wire` if the rate limiter permits it, otherwise empty octets."""

@@ -29,6 +29,8 @@ EXPANSION_FACTOR: Final = 4
 
 They may always gain MIN_EXPANSION octets, and never more than MAX_EXPANSION. This bounds the memory for a message.
 """
+TRANSFER_EXPANSION: Final = 1 << 20
+"""As MAX_EXPANSION, for a message of a zone transfer, which is full of compressed names."""
 MIN_STEPS: Final = 256
 OCTETS_PER_STEP: Final = 4
 """Each so many octets of a received message allow one more step at the target of a compression pointer.
@@ -289,6 +291,29 @@ def parse_message(packet: bytes) -> Message:
     return message
 
 
+def parse_transfer_message(packet: bytes) -> Message:
+    """Parses a message of a zone transfer, which may have no question (RFC 5936 §2.2). Then the name is empty.
+
+    Only the answer section is read. If the message is malformed, raises FormError and no other error.
+    """
+    try:
+        ident, flags, questions, answers, _, _ = HEADER.unpack_from(packet)
+        if questions > 1:
+            raise FormError(f"{questions} questions; at most 1 was expected")
+        name, at, rtype, rclass = b"", 12, 0, 0
+        if questions:
+            name, at = names.read_name(packet, 12)
+            rtype, rclass = struct.unpack_from("!HH", packet, at)
+            at += 4
+        message = Message(ident, flags, name, rtype, rclass)
+        sections = _Sections(packet, at, message)
+        sections.allow(TRANSFER_EXPANSION)
+        message.answer = sections.read(answers)
+    except (struct.error, IndexError):
+        raise FormError("message cut off") from None
+    return message
+
+
 class _Sections:
     """Reads the records of a message, section by section. `at` is the offset of the next record."""
 
@@ -299,6 +324,10 @@ class _Sections:
         self._names = names.NameReader(packet, MIN_STEPS + len(packet) // OCTETS_PER_STEP)
         self._expansion = min(MAX_EXPANSION, MIN_EXPANSION + EXPANSION_FACTOR * len(packet))
         """The number of octets that names may still gain from compression pointers."""
+
+    def allow(self, expansion: int) -> None:
+        """Allows names to gain `expansion` octets from compression pointers."""
+        self._expansion = expansion
 
     def read(self, count: int, *, may_have_opt: bool = False) -> tuple[Record, ...]:
         """Returns the records of a section, without the OPT record. Raises FormError, struct.error or IndexError.

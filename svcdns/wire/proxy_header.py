@@ -1,7 +1,7 @@
 """Reads headers of the PROXY protocol, versions 1 and 2 (https://www.haproxy.org/download/1.8/doc/proxy-protocol.txt).
 
-A proxy sends the header before the data of a connection or datagram. It has the addresses of the client. The header is
-read as in CoreDNS: an undefined family, an address that does not fit its family, and an overlong header are errors.
+A proxy sends the header before the data of a connection or datagram. The header has the addresses of the client. As in
+CoreDNS, an undefined family, an address that does not fit its family, and an overlong header are errors.
 """
 
 from __future__ import annotations

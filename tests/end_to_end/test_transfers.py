@@ -8,7 +8,7 @@ import dns.query
 import dns.zone
 
 from tests.support.api_double import ApiDouble, endpoint_slice, namespace, service
-from tests.support.server import Server, until
+from tests.support.server import Server, free_port, until
 
 COREFILE = """
 .:{port} {
@@ -82,3 +82,30 @@ def _changed(api: ApiDouble, server: Server, before: int) -> bool:
     api.put(endpoint_slice("db-1", "db", "10.244.1.1", "10.244.1.2"))
     later = str(before) not in server.records("cluster.local.", "SOA")[0].split()
     return later and len(server.records("db.default.svc.cluster.local.")) == 2
+
+
+def test_a_zone_that_another_server_serves(tmp_path: Path) -> None:
+    """*secondary* transfers a zone, and every worker answers from it. A NOTIFY brings the next version."""
+    text = "@ 60 IN SOA ns root {} 3600 3600 3600 5\nwww 60 IN A {}\n"
+    (tmp_path / "zone").write_text(text.format(1, "10.0.0.1"))
+    corefile = (
+        "one.test:{primary} {\n bind 127.0.0.1\n file {dir}/zone {\n  reload 50ms\n }\n"
+        " transfer {\n  to 127.0.0.1:{port}\n }\n}\n"
+        "one.test:{port} {\n bind 127.0.0.1\n multisocket 2\n prometheus 127.0.0.1:{metrics}\n"
+        " secondary {\n  transfer from 127.0.0.1:{primary}\n }\n}\n"
+    )
+
+    class Both(Server):
+        """A server with a port for the primary."""
+
+        def write(self, corefile: str) -> None:
+            """Writes the Corefile."""
+            self.ports.setdefault("primary", free_port())
+            super().write(corefile)
+
+    with Both(tmp_path, corefile) as server:
+        server.until_serving()
+        until("the transfer", lambda: all(server.records("www.one.test.") == ["10.0.0.1"] for _ in range(8)))
+        (tmp_path / "zone").write_text(text.format(2, "10.0.0.2"))
+        until("the next version", lambda: all(server.records("www.one.test.") == ["10.0.0.2"] for _ in range(8)))
+        assert "Notify from 127.0.0.1 for one.test.: checking transfer" in server.log

@@ -7,7 +7,9 @@ from dataclasses import replace
 from typing import Any
 
 import dns.edns
+import dns.flags
 import dns.message
+import dns.opcode
 import dns.rcode
 import msgspec
 import pytest
@@ -491,3 +493,29 @@ def test_records_of_another_class_are_refused() -> None:
     assert world.asked == 1
     world.reply = Reply(answer=(Record(b"\1a\1b\0", 16, 0, b"\1x", 3),))
     assert rcode(world.ask("a.b.", rdclass="CH")) == "NOERROR"
+
+
+def test_notify() -> None:
+    """A NOTIFY message that a plugin accepts gets a reply with AA (RFC 1996 §4.7). Any other gets NOTIMP."""
+    world, asked = World(), []
+
+    def notified(zone: bytes, address: str) -> bool:
+        asked.append((zone, address))
+        return zone == b"\1a\1b\0"
+
+    def ask(name: str, opcode: str = "NOTIFY") -> dns.message.Message:
+        message = dns.message.make_query(name, "SOA", flags=0)
+        message.set_opcode(dns.opcode.from_text(opcode))
+        world.responder.answer(message.to_wire(), CLIENT, world.sent.append, 0.0)
+        return dns.message.from_wire(world.sent.pop())
+
+    assert ask("a.b.").rcode() == dns.rcode.NOTIMP
+    world.responder.listener.notified = (notified,)
+    reply = ask("A.b.")
+    assert (reply.rcode(), reply.opcode(), bool(reply.flags & dns.flags.AA)) == (0, dns.opcode.NOTIFY, True)
+    assert reply.question[0].name.to_text() == "A.b."
+    assert asked == [(b"\1a\1b\0", CLIENT.address)]
+    assert ask("c.b.").rcode() == dns.rcode.NOTIMP
+    assert ask("a.b.", "UPDATE").rcode() == dns.rcode.NOTIMP
+    world.responder.answer(b"\0\1\x20\0\0\1\0\0\0\0\0\0\1a", CLIENT, world.sent.append, 0.0)
+    assert rcode(world.sent.pop()) == "NOTIMP"

@@ -1,0 +1,147 @@
+"""The `secondary` plugin: authoritative answers from zones that are transferred from primary servers.
+
+One worker transfers the zones, and publishes each version to all workers. A reply has its zone as a dependency, so the
+answer table keeps the reply until the zone changes. The rules are those of docs/behaviour/plugins.md#secondary.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from svcdns.cluster.changes import Dependency
+from svcdns.corefile.zones import is_reverse
+from svcdns.plugin_api.contract import Following, Plugin
+from svcdns.plugin_api.environment import Environment
+from svcdns.plugin_api.query import Answer, Query
+from svcdns.plugin_api.reply import rcode_only
+from svcdns.plugin_api.settings import Settings
+from svcdns.plugin_api.zone_transfer import ZoneOffer
+from svcdns.plugins.secondary.options import Options
+from svcdns.plugins.secondary.refresher import Timers, ZoneRefresher
+from svcdns.wire import names
+from svcdns.wire.codes import Rcode
+from svcdns.wire.record import Record
+from svcdns.zones.content import encode
+from svcdns.zones.zone import Zone
+from svcdns.zones.zone_set import ZoneSet
+
+
+class Secondary(Plugin):
+    """Answers queries in the zones of one server block."""
+
+    name = "secondary"
+
+    @classmethod
+    def settings(cls, options: Options) -> Settings:
+        """Returns settings with a warning for each word of the Corefile that has no effect."""
+        return Settings(warnings=options.warnings)
+
+    def __init__(self, options: Options, environment: Environment) -> None:
+        """Uses the zones that were transferred so far, and each version that is transferred later."""
+        self._environment = environment
+        self._primaries = {
+            names.from_text(zone).lower(): rule.primaries for rule in options.rules for zone in rule.zones
+        }
+        self._fallthrough = [names.from_text(zone).lower() for zone in options.fallthrough]
+        self._zones = ZoneSet(self.name)
+        self._refreshers: dict[bytes, ZoneRefresher] = {}
+        self._tasks: list[asyncio.Task[None]] = []
+        self._payloads: dict[bytes, bytes] = {}
+        for apex in self._primaries:
+            self._follow(apex)
+        texts = [(apex, names.to_text(apex)) for apex in self._primaries]
+        self.own_zones = tuple(apex for apex, text in texts if not is_reverse(text))
+
+    def _follow(self, apex: bytes) -> None:
+        key = _content_key(apex)
+        self._zones.put(apex, None)
+
+        def loaded(payload: bytes) -> None:
+            if payload != self._payloads.get(apex, b""):
+                self._put(apex, payload)
+                self._environment.invalidate((_dependency(apex),))
+
+        def notified(_payload: bytes) -> None:
+            refresher = self._refreshers.get(apex)
+            if refresher is not None:
+                refresher.notify()
+
+        self._put(apex, self._environment.data(self.name, key) or b"")
+        self._environment.on_data(self.name, key, loaded)
+        self._environment.on_data(self.name, _notify_key(apex), notified)
+
+    def _put(self, apex: bytes, payload: bytes) -> None:
+        self._payloads[apex] = payload
+        self._zones.put(apex, Zone(apex, payload, self._environment.poll_sockets) if payload else None)
+
+    def start(self) -> None:
+        """Begins to transfer the zones, in one worker."""
+        if self._environment.first:
+            for apex in self._primaries:
+                self._tasks.append(asyncio.ensure_future(self._keep(apex)))
+
+    def stop(self) -> None:
+        """Ends the transfers."""
+        for task in self._tasks:
+            task.cancel()
+        self._tasks.clear()
+        self._refreshers.clear()
+
+    async def _keep(self, apex: bytes) -> None:
+        environment = self._environment
+
+        async def transferred(records: list[Record]) -> None:
+            payload = await asyncio.to_thread(encode, records[0], records, 0)
+            environment.publish(self.name, _content_key(apex), payload)
+            for transfer in environment.peers("transfer"):
+                transfer.notify(apex)
+
+        def expired() -> None:
+            environment.publish(self.name, _content_key(apex), b"")
+
+        refresher = self._refreshers[apex] = ZoneRefresher(
+            apex, self._primaries[apex], asyncio.get_running_loop().time, environment.log, transferred, expired,
+            environment.poll_sockets,
+        )  # fmt: skip
+        zone = self._zones.get(apex)
+        await refresher.run(None if zone is None else Timers.of(zone.soa))
+
+    def notified(self, zone: bytes, address: str) -> bool:
+        """Has a zone checked if the NOTIFY message comes from one of its primary servers."""
+        if all(address != host for host, _ in self._primaries.get(zone, ())):
+            return False
+        environment, text = self._environment, names.to_text(zone)
+        environment.log.info("Notify from %s for %s: checking transfer", address, text)
+        environment.publish(self.name, _notify_key(zone), str(environment.clock()).encode())
+        return True
+
+    def transfer(self, zone: bytes, serial: int) -> ZoneOffer | None:
+        """Returns the zone's records for the plugin `transfer`; see `plugin_api.zone_transfer`."""
+        return self._zones.offer(zone, serial)
+
+    def handle(self, query: Query, following: Following) -> Answer:
+        """Answers queries for names in the plugin's zones.
+
+        Other queries go to the next plugin, or get REFUSED if this plugin is the last one in the plugin chain.
+        """
+        apex = self._zones.find(query.key, query.rtype)
+        if apex is None:
+            behind = self._environment.peers("")
+            return rcode_only(Rcode.REFUSED) if behind and behind[-1] is self else following(query)
+        self._environment.depends_on(_dependency(apex))
+        answer, may_fall_through = self._zones.answer(query, apex)
+        if may_fall_through and any(names.is_within(query.key, zone) for zone in self._fallthrough):
+            return following(query)
+        return answer
+
+
+def _content_key(apex: bytes) -> str:
+    return f"zone {names.to_text(apex)}"
+
+
+def _notify_key(apex: bytes) -> str:
+    return f"notify {names.to_text(apex)}"
+
+
+def _dependency(apex: bytes) -> Dependency:
+    return ("secondary", names.to_text(apex))

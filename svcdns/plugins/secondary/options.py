@@ -1,0 +1,81 @@
+"""The options of `secondary` (docs/behaviour/plugins.md#secondary)."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass
+
+from svcdns.corefile import arguments
+from svcdns.corefile.blocks import Directive, Token
+from svcdns.corefile.errors import CorefileError
+from svcdns.plugin_api.environment import Block
+
+DNS_PORT = 53
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One `secondary` directive: its zones as text, and the addresses of their primary servers, in order."""
+
+    zones: tuple[str, ...]
+    primaries: tuple[tuple[str, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """All `secondary` directives of a server block. `fallthrough` applies to all of them, as in CoreDNS."""
+
+    rules: tuple[Rule, ...]
+    fallthrough: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+def parse(block: Block) -> Options:
+    """Returns the options of the block's `secondary` directives. Raises CorefileError."""
+    rules: list[Rule] = []
+    fallthrough: tuple[str, ...] = ()
+    for directive in block.directives:
+        primaries: list[tuple[str, int]] = []
+        for line in arguments.body(directive):
+            arguments.no_body(line)
+            match line.name.text:
+                case "transfer":
+                    primaries += _primaries(line)
+                case "fallthrough":
+                    fallthrough = arguments.fallthrough(line)
+                case "catalog":
+                    raise CorefileError(
+                        line.position, "'catalog' is an option of CoreDNS that svcdns does not have yet"
+                    )
+                case _:
+                    raise arguments.unknown_option(line, ("transfer", "fallthrough"))
+        if not primaries:
+            raise CorefileError(directive.position, "secondary zones require a transfer from property")
+        rules.append(Rule(arguments.zones(directive.arguments, block.zones), tuple(primaries)))
+    ignored = arguments.ignored_zones([word for directive in block.directives for word in directive.arguments])
+    return Options(tuple(rules), fallthrough, ignored)
+
+
+def _primaries(line: Directive) -> list[tuple[str, int]]:
+    direction, *words = arguments.arguments(line, 2, arguments.UNBOUNDED)
+    if direction.text != "from":
+        raise CorefileError(direction.position, f"unknown property '{direction.text}'; 'from' was expected")
+    return [_address(word) for word in words]
+
+
+def _address(word: Token) -> tuple[str, int]:
+    """Parses an address with or without a port: `192.0.2.1`, `192.0.2.1:53`, `2001:db8::1`, `[2001:db8::1]:53`."""
+    if word.text == "*":
+        raise CorefileError(word.position, "can't use '*' in transfer from")
+    host, colon, port = word.text.rpartition(":")
+    bracketed = host.startswith("[") and host.endswith("]")
+    if not colon or (":" in host and not bracketed):
+        host, port = word.text, ""
+    text = host[1:-1] if bracketed else host
+    try:
+        address = str(ipaddress.ip_address(text.partition("%")[0]))
+    except ValueError:
+        raise CorefileError(word.position, f"'{word.text}' is not an IP address") from None
+    if port and not (port.isdecimal() and 0 < int(port) <= 65535):
+        raise CorefileError(word.position, f"'{port}' is not a port; 1 to 65535 was expected")
+    return address, int(port or DNS_PORT)
