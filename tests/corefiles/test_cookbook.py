@@ -1,0 +1,192 @@
+"""Each Corefile of docs/cookbook.md starts, and answers as the recipe says.
+
+The test changes only addresses, ports and paths of a recipe, so that the server runs on loopback.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import dns.message
+import dns.query
+import dns.rcode
+import dns.zone
+import pytest
+
+from tests.support.geoip_database import database
+from tests.support.server import Server, until
+from tests.support.zone_upstream import ZoneUpstream
+
+PAGE: Final = Path(__file__).parents[2] / "docs" / "cookbook.md"
+POD, OTHER = "127.0.0.2", "127.0.0.3"
+"""The address of a Pod in the namespace `tenant-a`, and of no Pod."""
+ZONE: Final = "@ 60 IN SOA ns root 1 3600 3600 3600 5\n@ 60 IN NS ns\nwww 60 IN A {}\n"
+FILES: Final = {
+    "custom/log.override": "log\n",
+    "custom/corp.server": "custom.example:PORT {\n hosts {\n  192.0.2.90 www.custom.example\n }\n}\n",
+    "NodeHosts": "192.0.2.91 node-1\n",
+    "inside/db.home.example": ZONE.format("10.0.0.1"),
+    "outside/db.home.example": ZONE.format("192.0.2.92"),
+    "blocked": "0.0.0.0 ads.example\n",
+}
+"""Files in the folder of the Corefile. PORT stands for the port of DNS."""
+MANIFEST: Final = """
+{apiVersion: v1, kind: Service, metadata: {name: web, namespace: shop},
+ spec: {clusterIP: 10.96.0.80, externalIPs: [192.0.2.93], ports: [{name: http, port: 80}]}}
+---
+{apiVersion: v1, kind: Pod, metadata: {name: pod, namespace: tenant-a}, status: {podIP: 127.0.0.2}}
+"""
+RECORDS: Final = (
+    ". 60 IN SOA ns. root. 1 3600 3600 3600 5",
+    "www.example.com. 60 IN A 192.0.2.80",
+    "db.corp.example. 60 IN A 192.0.2.81",
+    "web.shop.svc.cluster.local. 5 IN A 10.96.0.80",
+)
+
+
+class Ask(NamedTuple):
+    """A query and its answer: sorted RDATA, or an rcode."""
+
+    name: str
+    expected: str
+    rtype: str = "A"
+    client: str = "127.0.0.1"
+
+
+CLUSTER: Final = (
+    Ask("web.shop.svc.cluster.local.", "10.96.0.80"),
+    Ask("no.shop.svc.cluster.local.", "NXDOMAIN"),
+    Ask("80.0.96.10.in-addr.arpa.", "web.shop.svc.cluster.local.", "PTR"),
+    Ask("www.example.com.", "192.0.2.80"),
+)
+RECIPES: Final[dict[str, tuple[Ask, ...]]] = {
+    "kubeadm": (*CLUSTER, Ask("_http._tcp.web.shop.svc.cluster.local.", "0 100 80 web.shop.svc.cluster.local.", "SRV")),
+    "kubeadm, older clusters": CLUSTER,
+    "kops": CLUSTER,
+    "EKS": CLUSTER,
+    "AKS, with custom files": (
+        *CLUSTER,
+        Ask("www.custom.example.", "192.0.2.90"),
+        Ask("a.b.c.d.internal.cloudapp.net.", "NXDOMAIN"),
+    ),
+    "Stub domains": (*CLUSTER, Ask("db.corp.example.", "192.0.2.81"), Ask("db.old.example.", "192.0.2.81")),
+    "k3s": (*CLUSTER, Ask("node-1.", "192.0.2.91"), Ask("www.custom.example.", "192.0.2.90")),
+    "RKE2": CLUSTER,
+    "minikube": (*CLUSTER, Ask("host.minikube.internal.", "192.168.49.1")),
+    "OpenShift": (*CLUSTER, Ask("db.corp.example.", "192.0.2.81")),
+    "Talos": CLUSTER,
+    "Gardener": (*CLUSTER, Ask("web.shop.svc.cluster.local.", "10.96.0.80"), Ask("www.custom.example.", "192.0.2.90")),
+    "NodeLocal DNSCache": (Ask("web.shop.svc.cluster.local.", "10.96.0.80"), Ask("www.example.com.", "192.0.2.80")),
+    "A view for each namespace": (
+        Ask("api.tenant.example.", "192.0.2.70", client=POD),
+        Ask("api.tenant.example.", "NXDOMAIN", client=OTHER),
+        Ask("web.shop.svc.cluster.local.", "10.96.0.80", client=POD),
+        Ask("www.example.com.", "192.0.2.80", client=OTHER),
+    ),
+    "Split horizon at home": (
+        Ask("www.home.example.", "10.0.0.1", client=POD),
+        Ask("www.home.example.", "192.0.2.92", client=OTHER),
+        Ask("www.example.com.", "192.0.2.80"),
+    ),
+    "A secondary of the company's server": (Ask("www.example.com.", "192.0.2.80"), Ask("db.corp.example.", "SERVFAIL")),
+    "Upstreams over TLS": (Ask("www.example.com.", "SERVFAIL"),),
+    "Several clusters": (*CLUSTER[:2], Ask("no.shop.svc.clusterset.local.", "NXDOMAIN"), CLUSTER[3]),
+    "A list of blocked names": (
+        Ask("ads.example.", "0.0.0.0"),
+        Ask("www.example.com.", "192.0.2.80"),
+        Ask("www.example.com.", "REFUSED", "ANY"),
+    ),
+    "By country": (
+        Ask("www.example.", "192.0.2.44", client=POD),
+        Ask("www.example.", "192.0.2.1", client=OTHER),
+    ),
+    "Behind a load balancer": (Ask("x.", "NOERROR"), Ask("x.", "REFUSED", client=OTHER)),
+    "Addresses in names": (
+        Ask("10-1-2-3.ip.example.", "10.1.2.3"),
+        Ask("x.ip.example.", "NXDOMAIN"),
+        Ask("10-1-2-3.ip.example.", "NXDOMAIN", "TXT"),
+    ),
+    "Clients with IPv6 only": (Ask("www.example.com.", "64:ff9b::c000:250", "AAAA"),),
+    "The zone of the cluster for other servers": (CLUSTER[0], Ask("web.shop.ext.example.", "192.0.2.93")),
+    "A time limit and a test of clients": (Ask("x.bad.example.", "192.0.2.53"), Ask("www.example.com.", "192.0.2.80")),
+}
+"""The queries to each recipe, by its heading."""
+PORTS: Final = {"health": "health", "ready": "ready", "prometheus": "metrics"}
+
+
+def recipes() -> dict[str, str]:
+    """Returns the Corefile of each recipe, by its heading."""
+    parts = re.findall(r"^## (.+?)$.*?^```corefile\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+    return dict(parts)
+
+
+def local(text: str, upstream: int) -> str:
+    """Returns a Corefile for loopback: with other addresses, ports and paths."""
+    text = re.sub(r":(53|5353|8053) \{", r":{port} {", text)
+    text = text.replace("169.254.20.10:8080", "").replace("169.254.20.10", "127.0.0.1")
+    text = re.sub(r"(forward +\S+ |transfer from )[^{\n]*\btls://[^{\n]*", rf"\1tls://127.0.0.1:{upstream} ", text)
+    text = re.sub(
+        r"^( *(?:forward +\S+|transfer from)) [^{\n]*?( \{)?$",
+        lambda found: found[0] if "tls://" in found[0] else f"{found[1]} 127.0.0.1:{upstream}{found[2] or ''}",
+        text,
+        flags=re.MULTILINE,
+    )
+    for directive, port in PORTS.items():
+        text = re.sub(rf"^( *{directive}) *[^ {{\n]*( +\{{)?$", rf"\1 127.0.0.1:{{{port}}}\2", text, flags=re.MULTILINE)
+    return re.sub(r"/etc/(?:coredns|svcdns)/", "{dir}/", text)
+
+
+class Recipe(Server):
+    """A server with a recipe. Keys without a port get the port of the test."""
+
+    def command(self) -> list[str]:
+        """Returns the command with the port."""
+        return [*super().command(), "-dns.port", str(self.ports["port"])]
+
+    def write(self, corefile: str) -> None:
+        """Writes the Corefile, and the files in its folder."""
+        for name, text in FILES.items():
+            path = self.folder / name
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(text.replace("PORT", str(self.ports["port"])))
+        (self.folder / "country.mmdb").write_bytes(database({"127.0.0.2/32": {"country": {"iso_code": "GB"}}}))
+        (self.folder / "cluster").mkdir()
+        (self.folder / "cluster" / "all.yaml").write_text(MANIFEST)
+        super().write(corefile)
+
+    def result(self, ask: Ask) -> str:
+        """Returns the RDATA of the answer's last records, or the rcode."""
+        reply: Any = self.ask(ask.name, ask.rtype, source=ask.client)
+        if reply is None:
+            return "no answer"
+        found = [rrset[0].to_text() for rrset in reply.answer if rrset.rdtype != dns.rdatatype.CNAME]
+        return " ".join(sorted(found)) or dns.rcode.to_text(reply.rcode())
+
+
+@pytest.fixture(scope="module")
+def upstream() -> Iterator[ZoneUpstream]:
+    """Runs the upstream of all recipes."""
+    with ZoneUpstream(RECORDS) as running:
+        yield running
+
+
+def test_every_recipe_is_asked() -> None:
+    """The page has the recipes of this module, and no others."""
+    assert list(recipes()) == [name for name in recipes() if name in RECIPES]
+    assert set(recipes()) == set(RECIPES)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe(name: str, tmp_path: Path, upstream: ZoneUpstream) -> None:
+    """The real server starts with the recipe, and answers from its sources, cold and from the answer table."""
+    text = local(recipes()[name], upstream.port)
+    with Recipe(tmp_path, text, SVCDNS_MANIFESTS=str(tmp_path / "cluster")) as server:
+        server.until_serving()
+        for ask in RECIPES[name]:
+            until(f"{ask}", lambda: server.result(ask) == ask.expected)  # noqa: B023
+            assert [server.result(ask) for _ in range(3)] == [ask.expected] * 3
+        assert "[ERROR] plugin/loop" not in server.log
