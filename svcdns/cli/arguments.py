@@ -26,7 +26,7 @@ def parser(prog: str) -> argparse.ArgumentParser:
         allow_abbrev=False,
         description="Cluster DNS for Kubernetes: serves what a Corefile says, with CoreDNS's command line.",
         epilog="Other commands: svcdns check, svcdns explain, svcdns query, svcdns shadow, svcdns conformance, svcdns demo, "
-        "svcdns completion, svcdns help. Each has its own -help.",
+        "svcdns completion, svcdns man, svcdns help. Each has its own -help.",
     )
     out.add_argument(
         "-conf", "--conf", metavar="FILE", help="Corefile to load (default: Corefile; 'stdin' reads standard input)"

@@ -13,7 +13,7 @@ from typing import Any, Final
 import click
 from click.shell_completion import get_completion_class
 
-NAMES: Final = ("check", "completion", "explain", "query", "shadow")
+NAMES: Final = ("check", "completion", "explain", "man", "query", "shadow")
 """The commands of this module."""
 COMPLETION: Final = "_SVCDNS_COMPLETE"
 """The environment variable by which a shell asks for completions."""
@@ -77,6 +77,27 @@ def completion(shell: str) -> int:
     made = get_completion_class(shell)
     assert made is not None
     click.echo(made(svcdns, {}, "svcdns", COMPLETION).source())
+    return 0
+
+
+@svcdns.command(short_help="Print manual pages.")
+@click.argument("command", required=False, default="")
+@click.option("--write", "folder", metavar="FOLDER", help="Write the pages of all commands into this folder.")
+def man(command: str, folder: str | None) -> int:
+    """Prints the manual page of COMMAND, or of svcdns itself, in the format of man(7).
+
+    \b
+    Examples:
+      svcdns man check | man -l -
+      svcdns man --write ~/.local/share/man/man1
+    """
+    from svcdns.cli import manual
+
+    if folder is not None:
+        for path in manual.write(svcdns, folder):
+            click.echo(path)
+    else:
+        click.echo(manual.page(svcdns, command), nl=False)
     return 0
 
 

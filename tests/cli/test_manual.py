@@ -1,0 +1,45 @@
+"""Manual pages, made from the help of the commands."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from svcdns.cli import commands
+
+SECTIONS = ["NAME", "SYNOPSIS", "DESCRIPTION", "OPTIONS", "EXAMPLES"]
+
+
+@pytest.mark.parametrize("name", [name for name in commands.NAMES if name != "completion"])
+def test_each_page_has_the_usual_sections(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert commands.run(["man", name]) == 0
+    text = capsys.readouterr().out
+    assert text.startswith(f'.TH "SVCDNS-{name.upper()}" "1"')
+    found = re.findall(r"^\.SH (.+)$", text, re.MULTILINE)
+    assert found == [one for one in SECTIONS if one != "EXAMPLES" or name != "man"]
+    assert "\b" not in text
+
+
+def test_the_page_of_the_program_lists_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
+    assert commands.run(["man"]) == 0
+    text = capsys.readouterr().out
+    assert all(f"\\fBsvcdns {name}\\fR" in text for name in commands.NAMES)
+
+
+def test_special_characters_are_escaped(capsys: pytest.CaptureFixture[str]) -> None:
+    assert commands.run(["man", "check"]) == 0
+    assert "\\-\\-output" in capsys.readouterr().out
+
+
+def test_all_pages_are_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert commands.run(["man", "--write", str(tmp_path)]) == 0
+    assert {path.name for path in tmp_path.iterdir()} == {"svcdns.1", *(f"svcdns-{name}.1" for name in commands.NAMES)}
+    assert capsys.readouterr().out.count("\n") == len(commands.NAMES) + 1
+
+
+@pytest.mark.parametrize("arguments", [["nosuch"], ["--write", "/absent/folder"]])
+def test_what_cannot_run(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert commands.run(["man", *arguments]) == 2
+    assert capsys.readouterr().err
