@@ -67,8 +67,11 @@ def write(group: click.Group, folder: str) -> list[Path]:
 
 def _text(text: str) -> str:
     """Returns the text with the characters escaped that man(7) reads specially."""
-    one_line = " ".join(text.split())
-    escaped = _SPECIAL.sub(lambda found: "\\e" if found[1] == "\\" else "\\-", one_line)
+    return _escaped(" ".join(text.split()))
+
+
+def _escaped(text: str) -> str:
+    escaped = _SPECIAL.sub(lambda found: "\\e" if found[1] == "\\" else "\\-", text)
     return f"\\&{escaped}" if escaped.startswith((".", "'")) else escaped
 
 
@@ -88,8 +91,7 @@ def _block(paragraph: str) -> list[str]:
 
 
 def _fixed(line: str) -> str:
-    indent = len(line) - len(line.lstrip())
-    return " " * indent + _text(re.sub(r" {3,}", "   ", line.strip()).replace("   ", "\u00a0\u00a0\u00a0"))
+    return "  " + _escaped(line.strip())
 
 
 def _examples(epilog: str) -> list[str]:

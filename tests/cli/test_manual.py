@@ -30,7 +30,9 @@ def test_the_page_of_the_program_lists_the_commands(capsys: pytest.CaptureFixtur
 
 def test_special_characters_are_escaped(capsys: pytest.CaptureFixture[str]) -> None:
     assert commands.run(["man", "check"]) == 0
-    assert "\\-\\-output" in capsys.readouterr().out
+    text = capsys.readouterr().out
+    assert "\\-\\-output" in text
+    assert "  svcdns check                              the file Corefile in this folder\n" in text
 
 
 def test_all_pages_are_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
