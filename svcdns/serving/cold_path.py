@@ -214,7 +214,7 @@ class ColdAnswers:
         if found is None:
             return None
         if isinstance(found, int) and found:
-            shared = self._table.negative.find_below(key, found)
+            shared = self._table.negative.find_below(key, name, found)
             if shared is not None and not self._table.seen_before(key):
                 shared.hit_counter.count(self._table.dirty)
                 return shared.head + question + shared.tail

@@ -232,6 +232,7 @@ class FastPathExchange:
                 counters.clear()
             hit_counter = counters[kind] = HitCounter(self._increments(rcode, size), route)
         hit_counter.count(responder.dirty_fast_path)
+        responder.table.seen_before(self._packet[2:])  # as PendingReply does for replies of upstreams
         if route.counted:
             responder.metrics.observe_duration(route, perf_counter() - self._started)
 

@@ -97,14 +97,14 @@ class NegativeAnswers:
                 return found
         return None
 
-    def find_below(self, key: bytes, left: int) -> NegativeAnswer | None:
+    def find_below(self, key: bytes, name: bytes, left: int) -> NegativeAnswer | None:
         """Returns the answer to a packet, as `find` does. Call it only for a name that does not exist.
 
-        `left` is the number of the name's octets left of its closest encloser.
+        `name` is the query name in lower case. `left` octets of the name are left of its closest encloser.
         """
         found = self._answers.get(key[:_NAME_AT] + _LENGTHS[left & 0xFF] + key[_NAME_AT + left :])
-        if found is not None and found.encloser.unlike:
-            return None if key[_NAME_AT:].lower().startswith(found.encloser.unlike) else found
+        if found is not None and found.encloser.unlike and name.startswith(found.encloser.unlike):
+            return None
         return found
 
     def note(

@@ -128,6 +128,9 @@ class PendingReply(msgspec.Struct, gc=False, eq=False):
             and self.key != b""
             and responder.table.seen_before(self.key)
         )
+        if reply.source and reply.lifetime == NOT_REUSABLE and self.key:
+            # the plugin *cache* answers the next query, and the table can store that reply
+            responder.table.seen_before(self.key)
         if reply.rotate is None:
             wires: tuple[bytes, ...] = (
                 encode_reply(request, reply, limit, responder.listener.echoed, self.route.udp_size),

@@ -12,10 +12,12 @@ import pytest
 
 from svcdns.cluster.changes import Confirmed, Serials
 from svcdns.cluster.objects import HEADLESS, ClusterObject, Endpoint, EndpointSlice, Namespace, Port, Service
+from svcdns.plugin_api.reply import Reply
 from svcdns.plugins.cache.handler import Cache
 from svcdns.plugins.kubernetes.cold_path import ClusterAnswers
 from svcdns.serving import rotations
 from svcdns.serving.metrics import HitCounter
+from svcdns.serving.transport.udp import SocketErrors, UdpReader
 from svcdns.sources.api import decoding
 from svcdns.wire import names
 from svcdns.wire.codes import AD, CD, RD, Class, Type
@@ -25,7 +27,8 @@ from tests.conformance.coredns.client import packet as packet_of
 from tests.conformance.coredns.recorded import Case, cases, manifests
 from tests.support import clusters
 from tests.support.chains import Chains
-from tests.support.world import counted
+from tests.support.responder import bound
+from tests.support.world import counted, records
 
 KUBERNETES = """
     kubernetes cluster.local in-addr.arpa ip6.arpa {{
@@ -184,7 +187,7 @@ def spellings(server: Chains) -> Any:
     """Returns the letter cases that a server's cache has stored."""
     assert server.chains is not None
     caches = [handler for handler in server.chains.handlers if isinstance(handler, Cache)]
-    return [dict(cache._replies._spellings) for cache in caches]
+    return [(cache._replies._spellings._newer, cache._replies._spellings._older) for cache in caches]
 
 
 def packets(rng: Random, known: list[str]) -> Iterator[tuple[bytes, str]]:
@@ -374,3 +377,30 @@ def test_entries_of_the_older_half_of_the_table() -> None:
         entry = table.previous[0][packet("web.d.svc.cluster.local.")[2:]]
         assert server.responder("udp").lookup_new(packet("web.d.svc.cluster.local.")[2:]) in (entry.wire, b"")
     assert pair.cold.responder("udp").table.current
+
+
+def test_a_batch_is_answered_in_one_pass() -> None:
+    """The reader of a UDP socket sends replies of the cold path with the stored replies, before any other work."""
+    server, chain = Chains(stock(), service("10.244.0.1")), Chains(stock(), service("10.244.0.1"), cold_path=False)
+    responder = server.responder("udp")
+    sock, client = bound(), bound()
+    reader = UdpReader(sock, responder, SocketErrors(server.counters, "dns://:53", server.clock), wildcard=False)
+    queries = [packet(f"{name}.d.svc.cluster.local.", rtype) for name in ("web", "x", "db") for rtype in ("A", "AAAA")]
+    for query in (*queries, *queries, *queries):
+        client.sendto(query, sock.getsockname())
+    assert reader.drain() == 18
+    assert not reader.waiting
+    expected = [chain.send(query) for query in (*queries, *queries, *queries)]
+    assert [client.recv(4096) for _ in range(18)] == expected
+    assert chain.chained
+    sock.close()
+    client.close()
+
+
+def test_the_second_query_for_an_outside_name_is_stored() -> None:
+    """A reply of an upstream counts as the first reply for its key, although the table does not store it."""
+    outside = Reply(answer=records("www.example.org. 9 IN A 192.0.2.1"), source="192.0.2.53:53")
+    server = Chains(stock(), outside=lambda _: outside)
+    for _ in range(3):
+        server.send(packet("www.example.org."))
+    assert server.chained == 2

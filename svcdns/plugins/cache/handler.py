@@ -194,16 +194,17 @@ class Cache(Plugin):
 
     def _miss(self, lookup: Lookup) -> Answer:
         query, spelling = lookup.query, self._replies.spelling(lookup)
-        if spelling is None or spelling.name == query.name:
+        if spelling is None or spelling[0] == query.name:
             answer = lookup.following(msgspec.structs.replace(query, flags=query.flags | AD))
             return then(answer, lambda reply: self._replies.store(lookup, reply).reply)
-        left = spelling.until - lookup.now
+        name, until = spelling
+        left = until - lookup.now
 
         def spelled(reply: Reply) -> Reply:
             out = self._replies.store(lookup, reply).reply
             return msgspec.structs.replace(out, lifetime=min(left, out.lifetime))
 
-        return then(lookup.following(query.changed(name=spelling.name, flags=query.flags | AD)), spelled)
+        return then(lookup.following(query.changed(name=name, flags=query.flags | AD)), spelled)
 
     # -- replies from entries
 

@@ -9,10 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable
 from contextlib import closing
-from typing import Final, NamedTuple
+from typing import Final
 
 import msgspec
-from cachetools import LRUCache
 
 from svcdns.cluster.changes import Dependency
 from svcdns.eventloop.clock import Clock
@@ -32,6 +31,7 @@ from svcdns.plugins.cache.entry import Entry, encode
 from svcdns.plugins.cache.metrics import Cells
 from svcdns.plugins.cache.options import MIN_TTL, Options
 from svcdns.plugins.cache.refresh import Lookup, Stored
+from svcdns.plugins.cache.spellings import Spelling, Spellings
 from svcdns.plugins.cache.store import Store
 from svcdns.wire import names
 from svcdns.wire.codes import AD, TC, Rcode
@@ -40,16 +40,6 @@ from svcdns.wire.record import Record
 from svcdns.wire.simple_reply import SimpleReply
 
 _FAILURES: Final = (Rcode.SERVFAIL, Rcode.NOTIMP)
-
-
-class Spelling(NamedTuple):
-    """The letter case of a query name, as the first client sent the name.
-
-    Until the time `until`, answers from the cluster are sent with `name` in this letter case.
-    """
-
-    name: bytes
-    until: float
 
 
 class CachedReplies:
@@ -62,7 +52,7 @@ class CachedReplies:
         """
         self._options, self._stale, self._clock = options, options.stale, clock
         self._success, self._denial = success, denial
-        self._spellings: LRUCache[Key, Spelling] = LRUCache(options.success.capacity)
+        self._spellings = Spellings(options.success.capacity)
         self.changes = 0
         """The number of calls of `invalidate`.
 
@@ -82,10 +72,7 @@ class CachedReplies:
 
     def spelling(self, lookup: Lookup) -> Spelling | None:
         """Returns the stored letter case of the query name, or None."""
-        if not self._spellings:
-            return None
-        found: Spelling | None = self._spellings.get(lookup.key)
-        return found if found is not None and found.until > lookup.now else None
+        return self._spellings.get(lookup.key, lookup.now)
 
     def find(self, key: Key, now: float) -> tuple[str, Entry] | None:
         """Returns the stored entry for a query, and the name of its store. Returns None if there is no entry.
@@ -148,7 +135,7 @@ class CachedReplies:
             increments += increments_of_cluster_answer(lookup.cells, found if enabled else MessageType.OTHERERROR)
             spells = enabled and reply.scope is CacheScope.SHARED  # else clients could tell who asked for the name
             if spells and lifetime > 0 and is_cacheable(query, reply, found) and self.spelling(lookup) is None:
-                self._spellings[key] = Spelling(query.name, lookup.now + lifetime)
+                self._spellings.set(key, query.name, lookup.now + lifetime)
         else:
             entry = self._stored(lookup, reply, found, lifetime)
         flags = reply.flags if query.flags & AD or query.dnssec_ok else reply.flags & ~AD
@@ -173,11 +160,12 @@ class CachedReplies:
         """
         if key in self._success.entries or key in self._denial.entries:
             return False
-        now, found = self._clock(), self._spellings.get(key) if self._spellings else None
-        if found is not None and found.until > now:
-            return found.name == name
+        now = self._clock()
+        found = self._spellings.get(key, now)
+        if found is not None:
+            return found[0] == name
         if ttl > 0 and not within_any(key[0], self._no_denial if denial else self.no_success):
-            self._spellings[key] = Spelling(name, now + ttl)
+            self._spellings.set(key, name, now + ttl)
         return True
 
     def lifetime_of(self, ttl: int, *, denial: bool) -> int:

@@ -35,11 +35,12 @@ _LABELS_OF_SOA: Final = (b"dns", b"hostmaster")
 """Labels that also occur in the SOA record, so that a name with one of them compresses this record in another way."""
 
 
-_Read = tuple[()] | tuple[str, str] | tuple[str, str, str] | tuple[bytes, int]
+_Read = tuple[()] | tuple[bytes] | tuple[bytes, bytes] | tuple[str, str] | tuple[str, str, str] | tuple[bytes, int]
 """The origin of the latest result.
 
-It is empty for a reply without dependencies. For a Service it has the namespace and the name, and a third item if the
-endpoints were read. For any other name it has the name, and the offset of its zone.
+It is empty for a reply without dependencies. It has one or two labels for a namespace or a Service that does not exist.
+For a Service that exists it has namespace and name as text, and a third item if the endpoints were read. For any other
+name it has the name, and the offset of its zone.
 """
 
 
@@ -82,14 +83,17 @@ class ClusterAnswers:
         index, options = self._index, self._options
         if self.stale or index.has_odd_names:
             return None
-        namespace, label = name[at + 1 : end].decode("latin-1"), name[1:at].decode("latin-1")
-        self._read = name, end + 4
+        octets, label = name[at + 1 : end], name[1:at].decode("latin-1")
+        namespace = octets.decode("latin-1")
         if not index.has_namespace(namespace):
+            self._read = (octets,)
             return self._nonexistent(end)
         if options.namespaces and namespace not in options.namespaces:
-            return self._nonexistent(0 if index.service(namespace, label) is not None else at)
+            self._read = (octets,)
+            return self._nonexistent(0 if index.has_service(namespace, label) else at)
         service = index.service(namespace, label)
         if service is None:
+            self._read = octets, name[1:at]
             return self._nonexistent(at)
         if service.external_name is not None:
             return None
@@ -124,11 +128,18 @@ class ClusterAnswers:
                 self._read = ()
                 return self._nonexistent(zone_at)
         elif len(starts) > 2:
-            namespace_at = starts[-2]
-            namespace = name[namespace_at + 1 : starts[-1]].decode("latin-1")
+            namespace_at, svc_at = starts[-2:]
+            octets, label = name[namespace_at + 1 : svc_at], name[starts[-3] + 1 : namespace_at]
+            namespace, usual = octets.decode("latin-1"), len(starts) <= qname.MAX_LABELS
+            if not usual and not self._options.zonal:
+                self._read = ()
             if not self._index.has_namespace(namespace):
-                return self._nonexistent(starts[-1])
-            if not self._index.has_service(namespace, name[starts[-3] + 1 : namespace_at].decode("latin-1")):
+                if usual:
+                    self._read = (octets,)
+                return self._nonexistent(svc_at)
+            if not self._index.has_service(namespace, label.decode("latin-1")):
+                if usual and not self._options.namespaces:
+                    self._read = octets, label
                 return self._nonexistent(namespace_at)
         try:
             found = self._find(name, zone_at, [])
@@ -141,15 +152,21 @@ class ClusterAnswers:
         read = self._read
         if not read:
             return NAME_ALONE
+        if isinstance(read[-1], int):
+            return self._dependencies_of(read[0], read[1])
         if isinstance(read[0], bytes):
-            name, zone_at = read
-            dependencies: list[Dependency] = []
-            with suppress(NoSuchNameError):
-                self._find(name, zone_at, dependencies)
-            return tuple(dependencies) or NAME_ALONE
+            labels = [names.label_text(label) for label in read]
+            return (("namespace", labels[0]), ("service", *labels)) if len(labels) > 1 else (("namespace", *labels),)
         namespace, service, *endpoints = read
         found = (("namespace", namespace), ("service", namespace, service))
         return (*found, ("endpoints", namespace, service)) if endpoints else found
+
+    def _dependencies_of(self, name: bytes, zone_at: int) -> tuple[Dependency, ...]:
+        """Finds a name again for its dependencies."""
+        dependencies: list[Dependency] = []
+        with suppress(NoSuchNameError):
+            self._find(name, zone_at, dependencies)
+        return tuple(dependencies) or NAME_ALONE
 
     def soa(self, zone: bytes) -> Record:
         """Returns the SOA record of a zone."""

@@ -6,7 +6,12 @@ before port and protocol are optional, and a bare `_` matches every port or prot
 
 from __future__ import annotations
 
+from typing import Final
+
 import msgspec
+
+MAX_LABELS: Final = 5
+"""The most labels before the zone, except for zonal names."""
 
 
 class NoSuchNameError(Exception):
