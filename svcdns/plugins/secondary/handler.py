@@ -66,8 +66,14 @@ class Secondary(Plugin):
             if refresher is not None:
                 refresher.notify()
 
+        def wanted(_payload: bytes) -> None:
+            content = self._payloads.get(apex)
+            if self._environment.first and content:
+                self._environment.publish(self.name, key, content)
+
         self._put(apex, self._environment.data(self.name, key) or b"")
         self._environment.on_data(self.name, key, loaded)
+        self._environment.on_data(self.name, _wanted_key(apex), wanted)
         self._environment.on_data(self.name, _notify_key(apex), notified)
 
     def _put(self, apex: bytes, payload: bytes) -> None:
@@ -75,10 +81,15 @@ class Secondary(Plugin):
         self._zones.put(apex, Zone(apex, payload, self._environment.poll_sockets) if payload else None)
 
     def start(self) -> None:
-        """Begins to transfer the zones, in one worker."""
-        if self._environment.first:
-            for apex in self._primaries:
+        """Begins to transfer the zones, in one worker. Another worker asks that worker for zones that it lacks.
+
+        A worker lacks zones if it starts after control was restarted, because control then has no published data.
+        """
+        for apex in self._primaries:
+            if self._environment.first:
                 self._tasks.append(asyncio.ensure_future(self._keep(apex)))
+            elif not self._payloads[apex]:
+                self._environment.publish(self.name, _wanted_key(apex), str(self._environment.clock()).encode())
 
     def stop(self) -> None:
         """Ends the transfers."""
@@ -141,6 +152,10 @@ def _content_key(apex: bytes) -> str:
 
 def _notify_key(apex: bytes) -> str:
     return f"notify {names.to_text(apex)}"
+
+
+def _wanted_key(apex: bytes) -> str:
+    return f"wanted {names.to_text(apex)}"
 
 
 def _dependency(apex: bytes) -> Dependency:

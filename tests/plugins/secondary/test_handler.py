@@ -117,6 +117,21 @@ async def test_one_worker_transfers_the_zone_for_all() -> None:
 def test_other_workers_transfer_nothing() -> None:
     """A worker that is not the first one starts no tasks, but passes a NOTIFY on."""
     worker = Worker(first=False)
+    worker.take("", "zone example.org.", encode(records()[0], records(), 0))
     worker.plugin.start()
     assert worker.plugin.notified(APEX, "192.0.2.1")
-    assert set(worker.data) == {"notify example.org."}
+    assert set(worker.data) == {"zone example.org.", "notify example.org."}
+
+
+async def test_a_worker_that_lacks_a_zone_gets_it_from_the_first_worker() -> None:
+    """A worker may start after control has lost the published zones."""
+    late, first = Worker(first=False), Worker()
+    late.plugin.start()
+    assert set(late.data) == {"wanted example.org."}
+    first.take("", "wanted example.org.", b"1")
+    assert set(first.data) == {"wanted example.org."}, "the first worker has no content either"
+    content = encode(records()[0], records(), 0)
+    first.take("", "zone example.org.", content)
+    first.data.clear()
+    first.take("", "wanted example.org.", b"2")
+    assert first.data["zone example.org."] == content
