@@ -15,10 +15,14 @@ DNS_PORT = 53
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One `secondary` directive: its zones as text, and the addresses of their primary servers, in order."""
+    """One `secondary` directive: its zones as text, and the addresses of their primary servers, in order.
+
+    If the zones are catalogs, `members` has the zones, as text, that a zone of the catalog must be in; empty for all.
+    """
 
     zones: tuple[str, ...]
     primaries: tuple[tuple[str, int], ...]
+    members: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +40,7 @@ def parse(block: Block) -> Options:
     fallthrough: tuple[str, ...] = ()
     for directive in block.directives:
         primaries: list[tuple[str, int]] = []
+        members: tuple[str, ...] | None = None
         for line in arguments.body(directive):
             arguments.no_body(line)
             match line.name.text:
@@ -44,14 +49,12 @@ def parse(block: Block) -> Options:
                 case "fallthrough":
                     fallthrough = arguments.fallthrough(line)
                 case "catalog":
-                    raise CorefileError(
-                        line.position, "'catalog' is an option of CoreDNS that svcdns does not have yet"
-                    )
+                    members = (members or ()) + tuple(arguments.zone(word) for word in line.arguments)
                 case _:
-                    raise arguments.unknown_option(line, ("transfer", "fallthrough"))
+                    raise arguments.unknown_option(line, ("transfer", "catalog", "fallthrough"))
         if not primaries:
             raise CorefileError(directive.position, "secondary zones require a transfer from property")
-        rules.append(Rule(arguments.zones(directive.arguments, block.zones), tuple(primaries)))
+        rules.append(Rule(arguments.zones(directive.arguments, block.zones), tuple(primaries), members))
     ignored = arguments.ignored_zones([word for directive in block.directives for word in directive.arguments])
     return Options(tuple(rules), fallthrough, ignored)
 

@@ -17,6 +17,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, NamedTuple
 
 from svcdns.eventloop.clock import Clock
+from svcdns.plugins.secondary.catalog import CatalogError
+from svcdns.telemetry.logging import plugin_logger
 from svcdns.upstream.query import Address, ExchangeError, address_text
 from svcdns.upstream.zone_client import fetch_serial, fetch_zone
 from svcdns.wire import names
@@ -67,10 +69,14 @@ class ZoneRefresher:
     ) -> None:
         """`transferred` is awaited with the records of each version. `expired` is called when the zone has expired.
 
+        `transferred` raises CatalogError for a version that cannot be used.
+
         `clock` is the clock of the timers. `pause` is called between two messages of a transfer.
         """
         self.zone, self._primaries, self._clock, self._log = zone, primaries, clock, log
         self._transferred, self._expired, self._pause = transferred, expired, pause
+        self._of_file = plugin_logger("file")
+        """Some of CoreDNS's lines about secondary zones have the name of the plugin *file*."""
         self._notified = asyncio.Event()
         self._text = names.to_text(zone)
 
@@ -128,17 +134,17 @@ class ZoneRefresher:
                 error = raised
                 continue
             return await self._transfer() if is_newer(serial, timers.serial) else timers
-        self._log.warning("Failed refresh check of zone %s: %s", self._text, error)
+        self._of_file.warning("Failed refresh check of zone %s: %s", self._text, error)
         return None
 
     async def _transfer(self) -> Timers | None:
         for primary in self._primaries:
             try:
                 records = await fetch_zone(self.zone, primary, self._pause)
-            except ExchangeError as error:
+                await self._transferred(records)
+            except (ExchangeError, CatalogError) as error:
                 self._log.error('Failed to transfer `%s\' from "%s": %s', self._text, address_text(primary), error)
                 continue
-            await self._transferred(records)
-            self._log.info("Transferred: %s from %s", self._text, address_text(primary))
+            self._of_file.info("Transferred: %s from %s", self._text, address_text(primary))
             return Timers.of(records[0])
         return None

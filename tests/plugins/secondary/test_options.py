@@ -32,10 +32,16 @@ def test_reads() -> None:
         pytest.param("secondary {\n transfer from *\n}", "3:16 can't use '*' in transfer from", id="all"),
         pytest.param("secondary {\n transfer from ns.org\n}", "3:16 'ns.org' is not an IP address", id="name"),
         pytest.param("secondary {\n transfer from 1.1.1.1:0\n}", "3:16 '0' is not a port", id="port"),
-        pytest.param("secondary {\n catalog\n}", "3:2 'catalog' is an option of CoreDNS that svcdns", id="catalog"),
+        pytest.param("secondary {\n catalog a..b\n}", "3:10 'a..b' is not a zone", id="member zones"),
         pytest.param("secondary {\n tranfer from 1.1.1.1\n}", "3:2 unknown property 'tranfer' (did you", id="unknown"),
     ],
 )
 def test_rejects(text: str, error: str) -> None:
     """Each invalid directive is an error with the position of the word at fault."""
     assert world.rejection("secondary", text).startswith(error)
+
+
+def test_catalogs() -> None:
+    """A catalog may restrict the zones of its members."""
+    text = "secondary {\n transfer from 10.0.1.1\n catalog\n}\nsecondary b.org {\n transfer from 10.0.1.1\n catalog A.org\n}"
+    assert [rule.members for rule in world.options("secondary", text).rules] == [(), ("a.org.",)]
