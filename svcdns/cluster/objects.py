@@ -108,7 +108,8 @@ class Pod(msgspec.Struct, frozen=True, array_like=True, tag="Pod", gc=False):
     """A Pod with its primary address, status.podIP.
 
     The other fields are stored only with the watch option `clients`. `more_ips` has the other addresses of
-    status.podIPs. If `host_network` is true, the Pod has the address of its node.
+    status.podIPs. If `host_network` is true, the Pod has the address of its node. `labels` has sorted pairs of key and
+    value, for the keys in the watch option `pod_labels`.
     """
 
     namespace: str
@@ -116,6 +117,7 @@ class Pod(msgspec.Struct, frozen=True, array_like=True, tag="Pod", gc=False):
     ip: str = ""
     more_ips: tuple[str, ...] = ()
     host_network: bool = False
+    labels: tuple[tuple[str, str], ...] = ()
 
 
 class ServiceImport(msgspec.Struct, frozen=True, array_like=True, tag="ServiceImport"):

@@ -28,6 +28,7 @@ class WatchOptions(msgspec.Struct, frozen=True, array_like=True):
     - `manifests` has files and folders. Files that match a pattern of `exclude` are not read. Objects without a
       namespace are in `default_namespace`.
     - `clients` stores what identifies clients: labels of Namespaces, and all addresses of Pods.
+    - `pod_labels` has the keys of the labels of Pods that `clients` stores.
     """
 
     endpoint: str = ""
@@ -45,12 +46,15 @@ class WatchOptions(msgspec.Struct, frozen=True, array_like=True):
     exclude: tuple[str, ...] = ()
     default_namespace: str = "default"
     clients: bool = False
+    pod_labels: tuple[str, ...] = ()
 
 
 _FIRST_FIELDS: Final = 12
 """The number of fields that programs before `exclude` and `default_namespace` know."""
 _SECOND_FIELDS: Final = 14
 """The number of fields that programs before `clients` know."""
+_THIRD_FIELDS: Final = 15
+"""The number of fields that programs before `pod_labels` know."""
 
 
 def encode_watch(options: WatchOptions) -> bytes:
@@ -59,8 +63,10 @@ def encode_watch(options: WatchOptions) -> bytes:
     Newer fields with their default value are left out. So two versions encode the same options in the same way, and an
     upgrade in place keeps the views.
     """
-    if options.clients:
+    if options.pod_labels:
         return msgspec.msgpack.encode(options)
+    if options.clients:
+        return msgspec.msgpack.encode(msgspec.structs.astuple(options)[:_THIRD_FIELDS])
     known = _SECOND_FIELDS if options.exclude or options.default_namespace != "default" else _FIRST_FIELDS
     return msgspec.msgpack.encode(msgspec.structs.astuple(options)[:known])
 

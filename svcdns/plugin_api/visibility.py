@@ -9,9 +9,25 @@ cluster:
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Final, Protocol
 
 from svcdns.cluster.changes import Dependency
+from svcdns.corefile.blocks import Directive
+
+POD_LABELS: Final = "pod_labels"
+SEE: Final = "see"
+"""The words before and after the label selector for Pods in a line `allow` of the directive *visibility*."""
+
+
+def pod_selectors(directive: Directive) -> list[str]:
+    """Returns the label selectors for Pods in the directive *visibility*. Their labels must be watched."""
+    found = []
+    for line in directive.body or ():
+        words = [word.text for word in line.arguments]
+        if line.name.text == "allow" and POD_LABELS in words:
+            rest = words[words.index(POD_LABELS) + 1 :]
+            found.append(" ".join(rest[: rest.index(SEE)] if SEE in rest else rest))
+    return found
 
 
 class Visibility(Protocol):

@@ -17,6 +17,7 @@ import msgspec
 
 from svcdns.cluster.changes import Dependency
 from svcdns.cluster.index import Index
+from svcdns.cluster.objects import Pod
 from svcdns.corefile import arguments
 from svcdns.corefile.blocks import Directive, Token
 from svcdns.corefile.errors import CorefileError
@@ -25,13 +26,13 @@ from svcdns.plugin_api.environment import Block, Environment
 from svcdns.plugin_api.networks import Network, Networks, NetworkTextError, packed
 from svcdns.plugin_api.query import Answer, Query
 from svcdns.plugin_api.reply import CacheScope, Increment, Reply
+from svcdns.plugin_api.visibility import POD_LABELS, SEE
 from svcdns.sources.label_selectors import check_label_selector, matcher
 from svcdns.telemetry.counters import Family, MetricKind
 
 RULES: Final = ("own", "shared", "allow", "default")
-CLIENTS: Final = ("namespace", "labels", "net")
+CLIENTS: Final = ("namespace", "labels", POD_LABELS, "net")
 OBJECTS: Final = ("all", "namespace", "service", "labels")
-_SEE: Final = "see"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,13 +52,15 @@ class Objects:
 class Allowed:
     """Clients, and what they may see.
 
-    The clients are given by namespace, by a label selector for namespaces, or by network.
+    The clients are given by namespace, by a label selector for namespaces, or by network. If `pods` is not empty, they
+    are only the Pods that this label selector matches.
     """
 
     objects: Objects
     namespaces: frozenset[str] = frozenset()
     selector: str = ""
     networks: tuple[Network, ...] = ()
+    pods: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,17 +105,25 @@ def parse(block: Block) -> Options:
 
 def _allowed(line: Directive) -> Allowed:
     words = line.arguments
-    at = next((at for at, word in enumerate(words) if word.text == _SEE), len(words))
+    at = next((at for at, word in enumerate(words) if word.text == SEE), len(words))
     who, what = words[:at], words[at + 1 :]
     objects = Objects(everything=True) if at == len(words) else _objects(line, what)
-    kind, rest = _kind(line, who, CLIENTS)
+    with_pods = next((at for at, word in enumerate(who) if word.text == POD_LABELS), len(who))
+    pods = _selector(_kind(line, who[with_pods:], (POD_LABELS,))[1]) if with_pods < len(who) else ""
+    if pods and not with_pods:
+        return Allowed(objects, pods=pods)
+    kind, rest = _kind(line, who[:with_pods], CLIENTS)
     match kind:
         case "net":
+            if pods:
+                raise CorefileError(
+                    who[with_pods].position, f"'{POD_LABELS}' was found after 'net'; 'see' was expected"
+                )
             return Allowed(objects, networks=tuple(map(_network, rest)))
         case "labels":
-            return Allowed(objects, selector=_selector(rest))
+            return Allowed(objects, selector=_selector(rest), pods=pods)
         case _:
-            return Allowed(objects, namespaces=frozenset(word.text.lower() for word in rest))
+            return Allowed(objects, namespaces=frozenset(word.text.lower() for word in rest), pods=pods)
 
 
 def _objects(line: Directive, words: Sequence[Token]) -> Objects:
@@ -244,6 +255,7 @@ class _AllowedClients:
     def __init__(self, allowed: Allowed) -> None:
         self.rule = _Rule(allowed.objects)
         self.namespaces = allowed.namespaces
+        self.selects_pods = matcher(allowed.pods) if allowed.pods else None
         self.selects = matcher(allowed.selector) if allowed.selector else None
         self.networks = Networks(allowed.networks) if allowed.networks else None
 
@@ -261,6 +273,7 @@ class Visibility(Plugin):
         self._default = [_Rule(objects) for objects in options.default]
         self._allowed = [_AllowedClients(allowed) for allowed in options.allowed]
         self._networks = [allowed.networks for allowed in self._allowed if allowed.networks is not None]
+        self._selectors = [allowed.selects_pods for allowed in self._allowed if allowed.selects_pods is not None]
 
     @cached_property
     def _index(self) -> Index:
@@ -268,15 +281,18 @@ class Visibility(Plugin):
         return cluster.index
 
     def client_class(self, address: str) -> str:
-        """Returns the namespace of the Pod with that address, followed by a digit for each rule with networks.
+        """Returns the namespace of the Pod with that address, and a digit for each line with networks or with labels of
+        Pods: 1 if the client is one of these clients, else 0.
 
-        The digit is 1 if the networks contain the address, otherwise 0. The namespace is empty if the client is not
-        identified, and `?` if the Pods have not been listed yet.
+        For an unidentified client, the namespace is empty, or `?` while the Pods are not listed yet.
         """
         octets = packed(address)
         digits = "".join("1" if octets is not None and octets in networks else "0" for networks in self._networks)
-        namespace = self._namespace_of(octets)
-        return f"{namespace or ('' if self._index.synced else '?')} {digits}"
+        pod = self._pod_of(octets)
+        if pod is None:
+            return f"{'' if self._index.synced else '?'} {digits}{'0' * len(self._selectors)}"
+        labels = dict(pod.labels)
+        return f"{pod.namespace.lower()} {digits}{''.join('01'[selects(labels)] for selects in self._selectors)}"
 
     def handle(self, query: Query, following: Following) -> Answer:
         """Adds to the query what its client may see, and passes it to the next plugin.
@@ -299,7 +315,9 @@ class Visibility(Plugin):
 
     def _sight(self, address: str) -> _Sight:
         octets = packed(address)
-        namespace = self._namespace_of(octets)
+        pod = self._pod_of(octets)
+        namespace = pod.namespace.lower() if pod is not None else ""
+        labels = dict(pod.labels) if pod is not None else {}
         rules, dependencies = [*self._shared], set[Dependency]()
         if namespace and self._own:
             rules.append(_Rule(Objects(namespaces=frozenset({namespace}))))
@@ -308,25 +326,24 @@ class Visibility(Plugin):
         for allowed in self._allowed:
             if allowed.networks is not None:
                 applies = octets is not None and octets in allowed.networks
+            elif not namespace or (allowed.selects_pods is not None and not allowed.selects_pods(labels)):
+                applies = False
             elif allowed.selects is not None:
-                if namespace:
-                    dependencies.add(("namespace", namespace))
-                applies = bool(namespace) and allowed.selects(self._index.namespace_labels(namespace))
+                dependencies.add(("namespace", namespace))
+                applies = allowed.selects(self._index.namespace_labels(namespace))
             else:
-                applies = namespace in allowed.namespaces
+                applies = not allowed.namespaces or namespace in allowed.namespaces
             if applies:
                 rules.append(allowed.rule)
         return _Sight(self._index, rules, tuple(dependencies))
 
-    def _namespace_of(self, octets: bytes | None) -> str:
-        """Returns the lower-case namespace of the only Pod with this address, or an empty text if there is not exactly
-        one.
-        """
+    def _pod_of(self, octets: bytes | None) -> Pod | None:
+        """Returns the only Pod with this address; None for an unidentified client."""
         if octets is None:
-            return ""
+            return None
         address = socket.inet_ntop(socket.AF_INET if len(octets) == 4 else socket.AF_INET6, octets)
         pods = self._index.pods_with(address)
-        return pods[0].namespace.lower() if len(pods) == 1 and not pods[0].host_network else ""
+        return pods[0] if len(pods) == 1 and not pods[0].host_network else None
 
 
 PLUGIN: Final = Visibility

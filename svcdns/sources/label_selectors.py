@@ -60,6 +60,11 @@ def _check_value(text: str, value: str) -> None:
         raise ValueError(f"bad label selector {text!r}: {value!r} is not a label value")
 
 
+def label_keys(selector: str) -> set[str]:
+    """Returns the keys of the labels that a selector names."""
+    return {found["missing"] or found["key"] for found in _REQUIREMENT.finditer(selector)}
+
+
 Matcher = Callable[[Mapping[str, str]], bool]
 
 _REQUIREMENTS: Final = re.compile(r",(?![^()]*\))")

@@ -15,11 +15,17 @@ def test_defaults_of_newer_fields_are_not_encoded() -> None:
 
 
 def test_each_older_program_gets_the_fields_that_it_knows() -> None:
-    """The first programs that had `exclude` knew 14 fields. They cannot decode a fifteenth."""
+    """The first programs that had `exclude` knew 14 fields. They cannot decode a fifteenth.
+
+    Those that had `clients` knew 15 fields.
+    """
     before = b"\x9e\xa0\xc0\xa0\xa0\xa0\xa0\xc3\xc2\xc2\xc2\xc2\x91\xa1m\x91\xa1x\xa7default"
     assert encode_watch(WatchOptions(manifests=("m",), exclude=("x",))) == before
     with_clients = WatchOptions(pods=True, clients=True)
+    assert encode_watch(with_clients)[:1] == b"\x9f"
     assert msgspec.msgpack.decode(encode_watch(with_clients), type=WatchOptions) == with_clients
+    with_labels = WatchOptions(pods=True, clients=True, pod_labels=("app",))
+    assert msgspec.msgpack.decode(encode_watch(with_labels), type=WatchOptions) == with_labels
 
 
 def test_newer_fields_change_the_encoding() -> None:

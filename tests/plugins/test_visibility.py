@@ -45,7 +45,7 @@ OBJECTS: tuple[ClusterObject, ...] = (
     Service("b", "to-a", (), external_name="web.a.svc.cluster.local"),
     Service("common", "web", ("10.0.0.3",), (HTTP,)),
     EndpointSlice("a", "hl-1", "hl", (HTTP,), (Endpoint("10.244.1.1", "h0"),)),
-    Pod("a", "pod-a", "10.244.0.11", ("fd00:244::11",)),
+    Pod("a", "pod-a", "10.244.0.11", ("fd00:244::11",), labels=(("app", "front"),)),
     Pod("b", "pod-b", "10.244.0.12"),
     Pod("a", "twin-a", "10.244.0.13"),
     Pod("a", "twin-b", "10.244.0.13"),
@@ -120,6 +120,23 @@ def rcode(wire: bytes) -> str:
         pytest.param("allow labels team=blue see service a/web", POD_B, "web.a", id="clients by label"),
         pytest.param("allow labels team=blue", POD_A, "", id="clients without the label"),
         pytest.param("allow labels !team", NOBODY, "", id="a stranger has no labels, not even missing ones"),
+        pytest.param("allow pod_labels app=front see namespace b", POD_A, "web.b", id="clients by the Pod's label"),
+        pytest.param("allow pod_labels app=front see namespace b", POD_A6, "web.b", id="another address, by label"),
+        pytest.param("allow pod_labels app=front", POD_B, "", id="Pods without the label"),
+        pytest.param("allow pod_labels !app see namespace a", POD_B, "web.a other.a", id="Pods by a missing label"),
+        pytest.param("allow pod_labels !app", NOBODY, "", id="a stranger has no missing labels of Pods"),
+        pytest.param("allow pod_labels !app", TWINS, "", id="two Pods have no labels"),
+        pytest.param("allow pod_labels !app", NODE, "", id="a Pod of the host network has no labels"),
+        pytest.param(
+            "allow namespace a pod_labels app=front see namespace b",
+            POD_A,
+            "web.b",
+            id="namespace and label of the Pod",
+        ),
+        pytest.param("allow namespace b pod_labels app=front", POD_A, "", id="the label in another namespace"),
+        pytest.param("allow namespace a pod_labels app=db", POD_A, "", id="the namespace without the label"),
+        pytest.param("allow labels !team pod_labels app", POD_A, "web.a other.a web.b web.common", id="both labels"),
+        pytest.param("allow labels team pod_labels app", POD_A, "", id="labels of another namespace"),
         pytest.param("allow net 198.51.100.0/24 fd00::/8 see namespace a", NOBODY, "web.a other.a", id="network"),
         pytest.param("allow net fd00::/8 see namespace b", POD_A6, "web.b", id="network of a Pod"),
         pytest.param("allow net 192.168.0.0/16", POD_A, "", id="another network"),
@@ -238,6 +255,20 @@ def test_labels_of_namespaces_change() -> None:
         assert seen(found, POD_B) == "web.b web.common"
     found.apply(Namespace("b"))
     assert seen(found, POD_B) == "web.b"
+
+
+def test_labels_of_pods_change() -> None:
+    """The next query of a client gets the reply for the new labels of its Pod."""
+    found = chains(
+        "own\nallow pod_labels role in (admin, ops) see namespace common\nallow net 10.244.0.12 see service a/web"
+    )
+    for labels, expected in ((), "web.b"), ((("role", "ops"),), "web.b web.common"), ((("role", "dev"),), "web.b"):
+        found.apply(Pod("b", "pod-b", POD_B, labels=labels))
+        for _ in range(3):
+            assert seen(found, POD_B) == f"web.a {expected}"
+            assert seen(found, POD_A) == "web.a other.a"
+    found.apply(Pod("b", "pod-b", POD_B, labels=(("role", "admin"),)), Pod("b", "twin", POD_B))
+    assert seen(found, POD_B) == "web.a"
 
 
 def test_before_the_first_list_a_stranger_gets_no_default() -> None:
@@ -437,7 +468,12 @@ def test_hidden_answers_are_counted() -> None:
         ("allow net", "3:7 'net' needs a word after it"),
         ("allow net 10.0.0.0/33", "3:11 '10.0.0.0/33' is not a network"),
         ("allow namespace a see", "3:1 'allow' needs more words; all, namespace, service or labels was expected"),
-        ("allow see all", "3:1 'allow' needs more words; namespace, labels or net was expected"),
+        ("allow see all", "3:1 'allow' needs more words; namespace, labels, pod_labels or net was expected"),
+        ("allow pod_labels", "3:7 'pod_labels' needs a word after it"),
+        ("allow pod_labels a=b=c", "3:18 bad label selector"),
+        ("allow namespace pod_labels a", "3:7 'namespace' needs a word after it"),
+        ("allow net 10.0.0.1 pod_labels a", "3:20 'pod_labels' was found after 'net'; 'see' was expected"),
+        ("shared pod_labels a", "3:8 'pod_labels' was found"),
         ("default own", "3:9 'own' was found; all, namespace, service or labels was expected"),
     ],
 )
@@ -455,6 +491,10 @@ def test_what_is_watched() -> None:
     with_plugin = world.block("visibility {\n own\n}\nkubernetes cluster.local", "kubernetes")
     assert parse_kubernetes(with_plugin).watch == WatchOptions(pods=True, clients=True)
     assert parse_kubernetes(with_plugin).pods == "disabled"
+    rules = "allow pod_labels app in (web, db), !team see namespace b\nallow namespace a pod_labels tier=x,app\nown"
+    with_labels = world.block(f"visibility {{\n{rules}\n}}\nkubernetes cluster.local", "kubernetes")
+    expected = WatchOptions(pods=True, clients=True, pod_labels=("app", "team", "tier"))
+    assert parse_kubernetes(with_labels).watch == expected
     assert parse_kubernetes(world.block("kubernetes cluster.local", "kubernetes")).watch == WatchOptions()
 
 
@@ -466,6 +506,7 @@ RULES = (
     "own\nshared service d/web e/kube-dns\ndefault namespace svc",
     "allow labels team=blue see labels shared\nallow net 10.244.0.0/24 see namespace e\nown",
     "shared namespace d\ndefault all",
+    "allow pod_labels app=web see namespace e\nallow namespace d pod_labels app see all",
 )
 ZONES = ("cluster.local.", "set.local.")
 NAMES = [*clusters.names(ZONES), *(f"{s}.{n}.ext.test." for s in clusters.SERVICES for n in clusters.NAMESPACES)]
@@ -492,7 +533,8 @@ def labelled(rng: Random, state: Iterable[ClusterObject]) -> Iterator[ClusterObj
             labels = (("shared", "x"),) if rng.random() < 0.4 else ()
             yield Namespace(one.name, labels=(*labels, ("team", rng.choice(("blue", "red")))))
         elif isinstance(one, Pod):
-            yield Pod(one.namespace, one.name, one.ip, host_network=rng.random() < 0.2)
+            labels = (("app", rng.choice(("web", "db"))),) if rng.random() < 0.7 else ()
+            yield Pod(one.namespace, one.name, one.ip, host_network=rng.random() < 0.2, labels=labels)
         else:
             yield one
 
@@ -516,7 +558,10 @@ def is_visible(rules: str, objects: list[ClusterObject], client: str, namespace:
     if rules == RULES[3]:
         blue = labels.get(own, {}).get("team") == "blue" and "shared" in there
         return blue or namespace == own or (client.startswith("10.244.0.") and namespace == "e")
-    return namespace == "d" or not own
+    if rules == RULES[4]:
+        return namespace == "d" or not own
+    app = dict(pods[0].labels).get("app") if own else None
+    return (app == "web" and namespace == "e") or (app is not None and own == "d")
 
 
 def without_hidden(rules: str, objects: list[ClusterObject], client: str) -> Iterator[ClusterObject]:

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from svcdns.sources.label_selectors import check_label_selector, matcher
+from svcdns.sources.label_selectors import check_label_selector, label_keys, matcher
 
 
 @pytest.mark.parametrize(
@@ -83,3 +83,16 @@ LABELS = {"app": "web", "tier": "front", "example.com/kind": ""}
 def test_selectors_match_labels(selector: str, met: bool) -> None:
     """A selector may compare labels, require one of several values, and require a label. Commas join terms."""
     assert matcher(selector)(LABELS) is met
+
+
+@pytest.mark.parametrize(
+    ("selector", "keys"),
+    [
+        pytest.param("", set(), id="empty"),
+        pytest.param("app=web,tier!=x", {"app", "tier"}, id="equality"),
+        pytest.param("app in (web, db), example.com/kind notin (a)", {"app", "example.com/kind"}, id="sets"),
+        pytest.param("a, !b", {"a", "b"}, id="presence"),
+    ],
+)
+def test_the_keys_of_a_selector(selector: str, keys: set[str]) -> None:
+    assert label_keys(selector) == keys

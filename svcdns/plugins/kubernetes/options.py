@@ -19,6 +19,8 @@ from svcdns.corefile.env_options import is_from_environment
 from svcdns.corefile.errors import CorefileError
 from svcdns.corefile.zones import is_reverse
 from svcdns.plugin_api.environment import Block
+from svcdns.plugin_api.visibility import pod_selectors
+from svcdns.sources.label_selectors import label_keys
 
 MAX_TTL: Final = 3600
 _NAMESPACE: Final = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
@@ -101,8 +103,11 @@ class _Draft:
 
     def finished(self) -> Options:
         options = self.options
-        if any(other.name.text == "visibility" for other in self.block.others):
-            options = replace(options, watch=msgspec.structs.replace(options.watch, pods=True, clients=True))
+        for other in self.block.others:
+            if other.name.text == "visibility":
+                keys = sorted({key for selector in pod_selectors(other) for key in label_keys(selector)})
+                watch = msgspec.structs.replace(options.watch, pods=True, clients=True, pod_labels=tuple(keys))
+                options = replace(options, watch=watch)
         if options.namespaces and options.watch.namespace_labels:
             line = self.lines["namespace_labels"]
             raise CorefileError(line.position, "namespaces and namespace_labels cannot both be set")

@@ -13,7 +13,7 @@ changes".
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Container, Mapping
 from datetime import datetime
 from typing import Any, Generic, TypeVar
 
@@ -354,10 +354,11 @@ def namespace(given: ApiNamespace, *, labels: bool = False) -> Namespace:
     return Namespace(name=given.metadata.name, labels=kept)
 
 
-def pod(given: ApiPod, *, clients: bool = False) -> Pod | None:
+def pod(given: ApiPod, *, clients: bool = False, labels: Container[str] = ()) -> Pod | None:
     """Converts a Pod of the API to one of `cluster.objects`. Returns None for a Pod that is being deleted.
 
-    If `clients` is true, all addresses of the Pod are kept, and whether it uses the network of its node.
+    If `clients` is true, all addresses of the Pod are kept, whether it uses the network of its node, and its labels
+    with a key in `labels`.
     """
     metadata = given.metadata
     if metadata.deletionTimestamp is not None:
@@ -373,7 +374,13 @@ def pod(given: ApiPod, *, clients: bool = False) -> Pod | None:
         ip=primary,
         more_ips=tuple(more),
         host_network=given.spec is not None and bool(given.spec.hostNetwork),
+        labels=kept_labels(metadata.labels, labels) if labels else (),
     )
+
+
+def kept_labels(labels: Mapping[str, str] | None, keys: Container[str]) -> tuple[tuple[str, str], ...]:
+    """Returns the labels with a key in `keys`, sorted."""
+    return tuple(sorted((key, value) for key, value in (labels or {}).items() if key in keys))
 
 
 def service_import(given: ApiServiceImport) -> ServiceImport:

@@ -59,7 +59,7 @@ def watched(options: WatchOptions) -> tuple[Resource, ...]:
         trim = partial(decoding.endpoint_slice, zones=options.zones, targets=options.targets)
         resources.append(_slices(Kind.ENDPOINT_SLICE, ItemDecoder(decoding.ApiSlice, trim), options.labels))
     if options.pods:
-        pods = ItemDecoder(decoding.ApiPod, partial(decoding.pod, clients=options.clients))
+        pods = ItemDecoder(decoding.ApiPod, partial(decoding.pod, clients=options.clients, labels=options.pod_labels))
         resources.append(Resource(Kind.POD, "/api/v1/pods", pods, options.labels, LIVE_PODS))
     if options.multicluster:
         imports = ItemDecoder(decoding.ApiServiceImport, decoding.service_import)

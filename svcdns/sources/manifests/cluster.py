@@ -63,6 +63,8 @@ class Selection:
     namespace_labels: Matcher
     clients: bool = False
     """True to keep what identifies clients (`WatchOptions.clients`)."""
+    pod_labels: tuple[str, ...] = ()
+    """The keys of the labels of Pods to keep (`WatchOptions.pod_labels`)."""
 
     def admits(self, kind: Kind, labels: Mapping[str, str]) -> bool:
         """Returns True if an object of this kind with these labels is selected.
@@ -221,7 +223,7 @@ def build(written: list[ManifestObject], selection: Selection) -> Cluster:
         _namespaces(written, keep_labels=selection.clients),
         _slices(written, given, PodsByLabel(all_pods), selection),
         zip(services(given, reserved), (item.metadata.labels for item, _ in given), strict=True),
-        ((_pod(pod, clients=selection.clients), pod.labels) for pod in all_pods if _listed(pod)),
+        ((_pod(pod, selection), pod.labels) for pod in all_pods if _listed(pod)),
         _imports(written),
     )
     objects = {_key(item): item for item, labels in labelled if selection.admits(_kind(item), labels)}
@@ -244,11 +246,12 @@ def _listed(pod: ClusterPod) -> bool:
     return pod.phase not in {*OVER, "Unknown"} and not pod.terminating
 
 
-def _pod(pod: ClusterPod, *, clients: bool) -> Pod:
+def _pod(pod: ClusterPod, selection: Selection) -> Pod:
     primary, *more = pod.addresses
-    if not clients:
+    if not selection.clients:
         return Pod(pod.namespace, pod.name, primary)
-    return Pod(pod.namespace, pod.name, primary, tuple(more), pod.host_network)
+    labels = decoding.kept_labels(pod.labels, selection.pod_labels)
+    return Pod(pod.namespace, pod.name, primary, tuple(more), pod.host_network, labels)
 
 
 def _written_addresses(written: Iterable[ManifestObject]) -> Iterator[str]:

@@ -58,6 +58,7 @@ class ManifestsSource:
             matcher(options.labels),
             matcher(options.namespace_labels),
             clients=options.clients,
+            pod_labels=options.pod_labels,
         )
         self._paths, self._exclude = options.manifests, options.exclude
         self._log = log

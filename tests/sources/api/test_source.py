@@ -67,18 +67,25 @@ async def test_received_octets_are_counted(caplog: pytest.LogCaptureFixture) -> 
 
 
 async def test_fields_that_identify_clients(api: ApiDouble, caplog: pytest.LogCaptureFixture) -> None:
-    """With `clients`, Namespaces have their labels, and Pods all addresses and the use of the host network. A Pod that
+    """With `clients`, Namespaces have their labels, and Pods all addresses, the use of the host network, and the
+    labels with a key in `pod_labels`. A Pod that
     has ended is removed.
     """
     labelled = {"kind": "Namespace", "metadata": {"name": "team", "labels": {"a": "b"}}}
     status = {"podIP": "10.0.0.1", "podIPs": [{"ip": "10.0.0.1"}, {"ip": "fd00::1"}]}
-    pod = {"kind": "Pod", "metadata": {"name": "p", "namespace": "team"}, "status": {"phase": "Running", **status}}
+    labels = {"app": "web", "hash": "1"}
+    pod = {
+        "kind": "Pod",
+        "metadata": {"name": "p", "namespace": "team", "labels": labels},
+        "status": {"phase": "Running", **status},
+    }
     api.put(labelled, pod)
-    async with watching(api, caplog, pods=True, clients=True) as followed:
+    kept = (("app", "web"),)
+    async with watching(api, caplog, pods=True, clients=True, pod_labels=("app",)) as followed:
         await followed.until(lambda: Put(Namespace("team", labels=(("a", "b"),))) in followed.changes)
-        await followed.until(lambda: Put(Pod("team", "p", "10.0.0.1", ("fd00::1",))) in followed.changes)
+        await followed.until(lambda: Put(Pod("team", "p", "10.0.0.1", ("fd00::1",), labels=kept)) in followed.changes)
         api.put({**pod, "spec": {"hostNetwork": True}})
-        changed = Put(Pod("team", "p", "10.0.0.1", ("fd00::1",), host_network=True))
+        changed = Put(Pod("team", "p", "10.0.0.1", ("fd00::1",), host_network=True, labels=kept))
         await followed.until(lambda: changed in followed.changes)
         api.put({**pod, "status": {"phase": "Succeeded", **status}})
         await followed.until(lambda: "-p" in followed.events(Kind.POD))

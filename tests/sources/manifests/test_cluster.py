@@ -159,7 +159,7 @@ def test_clients(say: Say) -> None:
     ---
     apiVersion: v1
     kind: Pod
-    metadata: {name: p, namespace: a}
+    metadata: {name: p, namespace: a, labels: {app: web, other: x}}
     spec: {hostNetwork: true}
     status: {podIP: 192.0.2.1, podIPs: [{ip: 192.0.2.1}, {ip: "fd00::1"}]}
     """
@@ -167,6 +167,8 @@ def test_clients(say: Say) -> None:
     found = say(text, clients=True).objects
     assert found[pod] == Pod("a", "p", "192.0.2.1", ("fd00::1",), host_network=True)
     assert found[namespace] == Namespace("a", labels=(("kubernetes.io/metadata.name", "a"), ("team", "x")))
+    labelled = say(text, clients=True, pod_labels=("app",)).objects[pod]
+    assert labelled == Pod("a", "p", "192.0.2.1", ("fd00::1",), host_network=True, labels=(("app", "web"),))
     found = say(text).objects
     assert (found[pod], found[namespace]) == (Pod("a", "p", "192.0.2.1"), Namespace("a"))
 
