@@ -1,0 +1,149 @@
+"""A server in a container of runc, with the rights that deploy/ gives: a seccomp profile and a read-only file system.
+
+The profile is the default of Debian's container tools. Kubernetes calls the default profile of a runtime
+RuntimeDefault. For a refused system call, containerd reports EPERM, and Debian's tools report ENOSYS.
+"""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import json
+import os
+import platform
+import shutil
+import signal
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+from typing import Any, ClassVar, Final
+
+import svcdns
+from tests.support.server import Server
+
+USER: Final = 65532
+CAPABILITIES: Final = ["CAP_NET_BIND_SERVICE"]
+PROFILE: Final = Path("/usr/share/containers/seccomp.json")
+ARCHITECTURES: Final = {"x86_64": "amd64", "aarch64": "arm64"}
+_numbers: Final = itertools.count(1)
+
+
+def why_not_possible() -> str:
+    """Returns why this machine cannot run such a container; empty if it can."""
+    if os.geteuid() != 0 or shutil.which("runc") is None or not PROFILE.exists():
+        return "needs root, runc, and the seccomp profile of golang-github-containers-common"
+    return ""
+
+
+def seccomp(refused: int) -> dict[str, Any]:
+    """Returns the default profile in the format of a runtime, for this machine and the container's capabilities. System
+    calls that the profile does not name fail with the error number `refused`.
+    """
+    profile = json.loads(PROFILE.read_text())
+    machine = ARCHITECTURES[platform.machine()]
+    rules = []
+    for rule in profile["syscalls"]:
+        includes, excludes = rule.get("includes") or {}, rule.get("excludes") or {}
+        if machine not in includes.get("arches", [machine]) or machine in excludes.get("arches", []):
+            continue
+        if not set(includes.get("caps", [])) <= set(CAPABILITIES) or set(excludes.get("caps", [])) & set(CAPABILITIES):
+            continue
+        rules.append({key: rule[key] for key in ("names", "action", "args", "errnoRet") if rule.get(key)})
+    return {"defaultAction": profile["defaultAction"], "defaultErrnoRet": refused, "syscalls": rules}
+
+
+def folders() -> list[str]:
+    """Returns the folders of the machine that the program needs."""
+    needed = ("/usr", sys.base_prefix, sys.prefix, sysconfig.get_path("purelib"), Path(svcdns.__file__).parents[1])
+    places = dict.fromkeys(str(Path(place).resolve()) for place in needed)
+    return [one for one in places if not any(one != other and Path(one).is_relative_to(other) for other in places)]
+
+
+def bound(source: str, destination: str) -> dict[str, Any]:
+    """Returns the mount of a folder or file of the machine, which the container can only read."""
+    return {"destination": destination, "source": source, "type": "bind", "options": ["bind", "ro", "nosuid"]}
+
+
+def fields(pid: int) -> dict[str, str]:
+    """Returns the fields of /proc/PID/status."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
+
+
+def writable(pid: int) -> set[str]:
+    """Returns the places at which a process can write, by its mounts."""
+    mounts = [line.split() for line in Path(f"/proc/{pid}/mountinfo").read_text().splitlines()]
+    return {mount[4] for mount in mounts if "rw" in mount[5].split(",")}
+
+
+class Bundle(Server):
+    """A server that runc has started from the Python of this machine. The server uses the machine's network."""
+
+    refused = errno.EPERM
+    name = ""
+    command_line: ClassVar[tuple[str, ...]] = (sys.executable, "-m", "svcdns")
+
+    def launch(self) -> subprocess.Popen[bytes]:
+        """Writes an OCI bundle, and starts its container."""
+        root, mounts = self.files()
+        (self.folder / "config.json").write_text(json.dumps(self._specification(root, mounts)))
+        self.name = f"svcdns-{os.getpid()}-{next(_numbers)}"
+        command = ["runc", f"--root={self.folder}/state", "run", f"--bundle={self.folder}"]
+        with self.log_file.open("wb") as log:
+            return subprocess.Popen(
+                [*command, "--pid-file", str(self.folder / "pid"), self.name],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def files(self) -> tuple[Path, list[dict[str, Any]]]:
+        """Returns the folder that is the container's root, and the folders of the machine that it has in addition."""
+        root = self.folder / "root"
+        (root / "etc").mkdir(parents=True)
+        shutil.copy(self.corefile, root / "etc" / "Corefile")
+        shutil.copy("/etc/ld.so.cache", root / "etc")
+        for link in ("bin", "lib", "lib64", "sbin"):
+            (root / link).symlink_to(f"usr/{link}")
+        return root, [bound(one, one) for one in folders()]
+
+    def _specification(self, root: Path, mounts: list[dict[str, Any]]) -> dict[str, Any]:
+        return {
+            "ociVersion": "1.0.2",
+            "root": {"path": str(root), "readonly": True},
+            "process": {
+                "cwd": "/",
+                "user": {"uid": USER, "gid": USER},
+                "args": [*self.command_line, "-conf", "/etc/Corefile"],
+                "env": ["PATH=/usr/bin:/bin", "PYTHONDONTWRITEBYTECODE=1"],
+                "noNewPrivileges": True,
+                "capabilities": {"bounding": CAPABILITIES},
+            },
+            "mounts": [
+                {"destination": "/proc", "source": "proc", "type": "proc"},
+                {"destination": "/dev", "source": "tmpfs", "type": "tmpfs", "options": ["nosuid", "mode=755", "ro"]},
+                *mounts,
+            ],
+            "linux": {
+                "namespaces": [{"type": kind} for kind in ("pid", "mount", "ipc", "uts")],
+                "seccomp": seccomp(self.refused),
+            },
+        }
+
+    def __exit__(self, *_: object) -> None:
+        """Kills PID 1 of the container. runc then ends and removes the container."""
+        if self.process.poll() is None:
+            os.kill(self.first, signal.SIGKILL)
+        self.process.wait()
+
+    @property
+    def first(self) -> int:
+        """Returns the id, outside the container, of the container's PID 1."""
+        return int((self.folder / "pid").read_text())
+
+    def processes(self) -> list[int]:
+        """Returns the process ids of the supervisor and its children."""
+        children = Path(f"/proc/{self.first}/task/{self.first}/children").read_text().split()
+        return [self.first, *map(int, children)]
