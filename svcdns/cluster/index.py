@@ -15,6 +15,7 @@ address), ("pod", ip), ("import", ns, name), ("imported", ns, service), ("serial
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Callable, Container, Iterable
 from math import inf
 from typing import Any, Final
@@ -353,6 +354,9 @@ class Index:
         _reindex(self._by_address, stored, before, after)
         if old is not None and new is not None and old.service == new.service:
             changed = {endpoint.address for endpoint in {*old.endpoints} ^ {*new.endpoints}}
+            if len(after) < len(new.endpoints):  # the order of endpoints with the same address may have changed
+                counts = Counter(endpoint.address for endpoint in new.endpoints)
+                changed.update([address for address, count in counts.items() if count > 1])
         else:
             changed = before | after
         affected.update([("address", address) for address in changed])

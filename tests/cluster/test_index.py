@@ -80,6 +80,15 @@ def test_a_slice_affects_its_service_and_the_addresses_that_changed() -> None:
     assert affected == {("endpoints", "n", "web"), ("address", "10.0.0.2"), ("address", "10.0.0.3")}
 
 
+def test_the_order_of_endpoints_with_the_same_address() -> None:
+    """The order decides which of their names comes first in replies about the address."""
+    index = synced()
+    first, named, other = Endpoint("10.0.0.2"), Endpoint("10.0.0.2", "h"), Endpoint("10.0.0.3")
+    index.apply(Put(EndpointSlice("b", "s", "a", (), (first, named, other))))
+    affected = index.apply(Put(EndpointSlice("b", "s", "a", (), (named, first, other))))
+    assert affected == {("endpoints", "b", "a"), ("address", "10.0.0.2")}
+
+
 def test_a_slice_that_moves_affects_both_services() -> None:
     index = synced()
     index.apply(Put(EndpointSlice("n", "s", "a", (), (Endpoint("10.0.0.1"),))))
