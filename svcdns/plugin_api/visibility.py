@@ -20,7 +20,7 @@ SEE: Final = "see"
 
 
 def pod_selectors(directive: Directive) -> list[str]:
-    """Returns the label selectors for Pods in the directive *visibility*. Their labels must be watched."""
+    """Returns the label selectors for Pods in the directive *visibility*. The watch must keep these labels."""
     found = []
     for line in directive.body or ():
         words = [word.text for word in line.arguments]
