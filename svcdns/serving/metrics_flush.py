@@ -11,6 +11,11 @@ from svcdns.serving.responder import Responder
 
 STEP: Final = 64
 """The number of hit counters or entries that one step handles."""
+MAX_DROPPED_OCTETS: Final = 16 << 10
+"""The octets of replies after which one flush drops no further entry for its uses.
+
+To make a large reply again takes milliseconds, in which other queries wait. So a flush drops few large replies.
+"""
 MAX_ROTATION_USES: Final = 8
 """After this many uses of each rotation, an entry is dropped, so that its records get a new random order."""
 
@@ -38,11 +43,17 @@ def flush(responder: Responder) -> Iterator[None]:
         routes[id(route)] = (route, hits + (routes[id(route)][1] if id(route) in routes else 0))
         if number % STEP == 0:
             yield
+    octets = 0
     for number, entry in enumerate(rotated, 1):
         details = entry.details
         assert details is not None
         details.flushed_uses = details.uses
-        if details.uses > MAX_ROTATION_USES * len(details.wires) and table.current.get(entry.key) is entry:
+        if (
+            octets < MAX_DROPPED_OCTETS
+            and details.uses > MAX_ROTATION_USES * len(details.wires)
+            and table.current.get(entry.key) is entry
+        ):
+            octets += len(details.wires[0])
             table.drop(entry.key)
         if number % STEP == 0:
             yield

@@ -61,6 +61,23 @@ def test_a_flush_is_done_in_steps() -> None:
     assert len(place.table) == 300
 
 
+def test_a_flush_drops_few_large_replies() -> None:
+    """To make all of them again in the same second would delay other queries."""
+    place, large = ResponderSetup("udp"), bytes(4000)
+    entries = [
+        Entry.of(b"%d" % number, (large, large + b"x"), float("inf"), (), HitCounter((), DROPPED))
+        for number in range(20)
+    ]
+    for entry in entries:
+        place.table.put(entry)
+    for left in (15, 10, 5, 0):
+        for entry in entries:
+            for _ in range(MAX_ROTATION_USES * 2 + 1):
+                place.table.next_rotation(entry)
+        list(flush(place.responder))
+        assert len(place.table) == left
+
+
 def test_hits_between_the_steps_of_a_flush_count_once() -> None:
     place, packet = ResponderSetup("udp"), dns.message.make_query("a.b.", "A", id=7).to_wire()
     sent: list[bytes] = []
