@@ -3,16 +3,18 @@
 Objects are stored encoded. A watch may begin at any version in the history, and gets a bookmark each minute; an older
 version gets 410. Streamed lists (WatchList) get 422, unless `--streams` is given.
 
-The program prints its port. Then it reads one command a line from standard input and writes one line of JSON for each,
-until the
-input ends: change NUMBER...      changes the first endpoint of these Services; returns the new address of each churn
-RATE SECONDS    changes endpoints of random Services in the background flood COUNT           changes endpoints as fast
-as the watches accept the events; returns when all are done relist                clears the history and ends every
-watch with 410 break FAULT           begins a fault. `cut` closes the watches. `410-event` and `410-http` clear the
-history and end the watches, with an event or by closing them. A status (500, 429, 401, …) answers every request.
-`refused` refuses connections. `half-open` sends nothing more on any connection. repair NUMBER         ends the fault
-and changes the first endpoint of this Service; returns its address changes               the number of changes so far
-watches               the number of open watches of each resource
+The program prints its port. Then it reads one command a line from standard input, and writes one line of JSON for each
+command, until the input ends:
+  change NUMBER...      changes the first endpoint of these Services; returns the new address of each
+  churn RATE SECONDS    changes endpoints of random Services in the background
+  flood COUNT           changes endpoints as fast as the watches accept the events; returns when all are done
+  relist                clears the history and ends every watch with 410
+  break FAULT           begins a fault. `cut` closes the watches. `410-event` and `410-http` clear the history and end
+                        the watches, with an event or by closing them. A status (500, 429, 401, …) answers every
+                        request. `refused` refuses connections. `half-open` sends nothing more on any connection.
+  repair NUMBER         ends the fault and changes the first endpoint of this Service; returns its address
+  changes               the number of changes so far
+  watches               the number of open watches of each resource
 """
 
 from __future__ import annotations

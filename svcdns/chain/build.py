@@ -96,8 +96,7 @@ def build(
     """Builds the plugin chains of the planned blocks.
 
     `hosts` has the addresses of each block; `("",)` means all addresses. `join` links each plugin to the rest of its
-    chain; a tool may give a function that also records what passes. Raises SvcdnsError if a plugin breaks the plugin
-    contract, or if its instance cannot be made.
+    chain. Raises SvcdnsError if a plugin breaks the plugin contract, or if its instance cannot be made.
     """
     chains = Chains(hooks)
     for block_plan, block_hosts in zip(plans, hosts, strict=True):

@@ -23,13 +23,13 @@ _WITHOUT_VALUE = ("pin", "quiet")
 
 
 class _UnclearError(Exception):
-    """The Corefile has something that this module does not understand."""
+    """Raised if the Corefile has something that this module does not understand."""
 
 
 def of_command_line(arguments: list[str]) -> list[Address]:
     """Returns the addresses of the DNS ports of a server that is started with these arguments.
 
-    Returns an empty list if that cannot be told, and for a command that starts no server.
+    Returns an empty list if the addresses are unclear, and for a command that starts no server.
     """
     options = _options(arguments[1:] if arguments[:1] == ["serve"] else arguments)
     if options is None:
@@ -46,7 +46,10 @@ def of_command_line(arguments: list[str]) -> list[Address]:
 
 
 def _options(arguments: list[str]) -> tuple[str, int] | None:
-    """Returns the path of the Corefile and the default port; None if an argument is not an option of a start."""
+    """Returns the path of the Corefile and the default port.
+
+    Returns None if an argument is not an option of a start.
+    """
     path, port = DEFAULT_FILE, "53"
     rest = list(arguments)
     while rest:
@@ -67,7 +70,10 @@ def _options(arguments: list[str]) -> tuple[str, int] | None:
 
 
 def of_text(content: bytes, default_port: int) -> list[Address]:
-    """Returns the addresses of all server blocks in the text of a Corefile; an empty list if anything is unclear."""
+    """Returns the addresses of all server blocks in the text of a Corefile.
+
+    Returns an empty list if anything is unclear.
+    """
     try:
         return _Reader(default_port).run(content.decode("ascii", "replace"))
     except _UnclearError:
@@ -152,9 +158,9 @@ class _Reader:
             self._check_cluster()
 
     def _check_cluster(self) -> None:
-        """Raises _UnclearError if the start must wait for lists of an API server.
+        """Raises _UnclearError if the start must wait for lists from an API server.
 
-        The start does not wait for manifests, nor if a folder has a snapshot.
+        A start with manifests does not wait, and neither does a start with a snapshot.
         """
         options, self._cluster = self._cluster, None
         if options is None:
@@ -167,7 +173,7 @@ class _Reader:
 
 
 def _words(line: str) -> list[str]:
-    """Returns the words of a line, without a comment; a word in quotes is replaced by `?`."""
+    """Returns the words of a line, without a comment. A word in quotes is replaced by `?`."""
     line = line.replace("\t", " ").rstrip("\r")
     if line.lstrip(" ").startswith("#"):
         return []
@@ -201,7 +207,7 @@ def _is_port(text: str) -> bool:
 
 
 def _is_address(word: str) -> bool:
-    """Returns True if a word is an IP address, and not the name of an interface."""
+    """Returns True if a word is an IP address. Returns False for the name of an interface."""
     parts = word.split(".")
     if len(parts) == 4:
         return all(part.isdecimal() and len(part) <= 3 and int(part) < 256 and str(int(part)) == part for part in parts)
@@ -209,7 +215,7 @@ def _is_address(word: str) -> bool:
 
 
 def _has_files(folder: str = "") -> bool:
-    """Returns True if the folder has a file; False for a relative path."""
+    """Returns True if the folder has a file. Returns False for a relative path."""
     try:
         return os.path.isabs(folder) and bool(os.listdir(folder))  # noqa: PTH117, PTH208 - as above
     except OSError:

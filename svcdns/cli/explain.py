@@ -1,4 +1,4 @@
-"""`svcdns explain`: why a name has the answer that it has."""
+"""`svcdns explain`: explains the answer for a name."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ async def _explained(
 
 
 def _pod(text: str, index: Index) -> tuple[str, str]:
-    """Returns namespace and address of the Pod `NAMESPACE/POD`."""
+    """Returns namespace and address of the Pod in a text such as `NAMESPACE/POD`."""
     namespace, _, name = text.rpartition("/")
     namespace = namespace or "default"
     found = index.pod(namespace.lower(), name.lower())

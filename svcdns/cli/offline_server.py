@@ -1,4 +1,4 @@
-"""Makes the server in this process that `svcdns explain` and `svcdns query` ask."""
+"""Makes the server inside this process that `svcdns explain` and `svcdns query` send their queries to."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from svcdns.inspection.rules.files import logged
 
 
 def cluster_corefile(zone: str, manifests: Sequence[str]) -> Reading:
-    """Returns a Corefile with one block that answers the names of the cluster in these manifests, and nothing else."""
+    """Returns a Corefile with one block, which answers the names of the cluster in these manifests."""
     paths = " ".join('"' + str(Path(path)).replace('"', '\\"') + '"' for path in manifests)
     text = f".:53 {{\n kubernetes {zone} in-addr.arpa ip6.arpa {{\n  manifests {paths}\n  pods insecure\n }}\n}}\n"
     return read_given(text, "Corefile", environ={})
@@ -31,10 +31,10 @@ def cluster_corefile(zone: str, manifests: Sequence[str]) -> Reading:
 async def running(
     reading: Reading, manifests: Sequence[str] = (), kubeconfig: str = "", context: str = "", *, pods: bool = False
 ) -> AsyncIterator[OfflineServer]:
-    """Runs an offline server for a Corefile until the context ends. Raises CannotRun.
+    """Context manager for an offline server with a Corefile. Raises CannotRun.
 
-    `manifests`, or else `kubeconfig` and `context`, replace the sources of the Corefile. With `pods`, all Pods are
-    read.
+    `manifests`, or else `kubeconfig` and `context`, replace the sources of the Corefile. If `pods` is true, all Pods
+    are read.
     """
     indexes: dict[bytes, Index] = {}
     logger = logging.getLogger("svcdns")

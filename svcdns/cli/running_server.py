@@ -1,4 +1,4 @@
-"""Compares an explanation with what a running server answers."""
+"""Compares an explanation with the replies of a running server."""
 
 from __future__ import annotations
 
@@ -33,9 +33,10 @@ _CAUSES: Final = {
 
 
 async def compared(text: str, explained: Sequence[ExplainedQuery], rtype: int) -> tuple[str, list[str]]:
-    """Asks the server `HOST[:PORT]` for each explained query. Raises CannotRun.
+    """Sends each explained query to the server `HOST[:PORT]`. Raises CannotRun.
 
-    Returns the cause that the replies show, or an empty text if they are as explained; and a line for each reply.
+    Returns the cause that the replies show, and a line for each reply. The cause is an empty text if the replies are
+    those of the explanation.
     """
     try:
         host, port = address(text)

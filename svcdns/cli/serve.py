@@ -19,8 +19,9 @@ _MANIFESTS: Final = re.compile(rb"^[ \t]*manifests[ \t](?:[^\n#]*[ \t])?-[ \t\r]
 
 
 def run(argv: Sequence[str], prog: str = "svcdns", early: Sequence[EarlySocket] = ()) -> int:
-    """Runs the server until it is stopped, and returns the exit code. `early` are the DNS sockets that are bound
-    already.
+    """Runs the server until it is stopped, and returns the exit code.
+
+    `early` has the DNS sockets that are bound already.
     """
     arguments = parse(prog, argv)
     if arguments.rest:

@@ -27,7 +27,7 @@ Examples:
 
 
 class Difference(msgspec.Struct, frozen=True):
-    """One kind of difference, how often it was found, and its first example. `serious` kinds are failures."""
+    """A kind of difference, how often it was found, and its first example. A `serious` difference is a failure."""
 
     kind: str
     serious: bool
@@ -38,14 +38,17 @@ class Difference(msgspec.Struct, frozen=True):
 
 
 class Latency(msgspec.Struct, frozen=True):
-    """Percentiles of the time until a reply came, in milliseconds."""
+    """Percentiles of the time until a reply arrived, in milliseconds."""
 
     p50: float
     p99: float
 
 
 class ShadowReport(msgspec.Struct, frozen=True):
-    """The result of a comparison. `left_out` counts by reason what in the file was no query."""
+    """The result of a comparison.
+
+    `left_out` has the number of unusable items in the file, by reason.
+    """
 
     format: int
     compared: int

@@ -12,12 +12,12 @@ from svcdns.wire.errors import NameTextError
 
 
 class _RecordType(click.ParamType[str]):
-    """A record type by its mnemonic, such as `AAAA`, in any letter case, or as `TYPE65` (RFC 3597)."""
+    """A record type: a mnemonic such as `AAAA`, in any letter case, or `TYPE65` (RFC 3597)."""
 
     name = "type"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Returns the mnemonic in capitals."""
+        """Returns the mnemonic in upper case."""
         text = str(value).upper()
         if text not in Type.__members__ and not (
             text.startswith("TYPE") and text[4:].isdigit() and int(text[4:]) < 65536
@@ -27,7 +27,7 @@ class _RecordType(click.ParamType[str]):
 
 
 class _Zone(click.ParamType[str]):
-    """A domain name, made absolute and lower case."""
+    """A domain name, which is made absolute and lower case."""
 
     name = "zone"
 
@@ -44,6 +44,6 @@ ZONE: Final = _Zone()
 
 
 def to_rtype(text: str) -> int:
-    """Returns the number of a record type that RECORD_TYPE has accepted."""
+    """Returns the number of a record type from a text that RECORD_TYPE has accepted."""
     found = Type.__members__.get(text)
     return int(found) if found is not None else int(text[4:])

@@ -265,7 +265,7 @@ class Index:
             self._update_indexes(stored, _decoders[kind](stored.data), None, affected)
 
     def _add_service(self, stored: StoredObject, new: Service, affected: set[Dependency]) -> None:
-        """Does for a new Service what `_update_indexes` does for every change, in less time."""
+        """Has the same effect as `_update_indexes` for a new Service, but is faster."""
         affected.add(("service", *stored.key))
         if new.external_ips:
             self._update_service_addresses(stored, None, new, affected)
@@ -278,7 +278,7 @@ class Index:
             self._by_cluster_ip.add(addresses[0][:-2], stored)
 
     def _add_slice(self, stored: StoredObject, new: EndpointSlice, affected: set[Dependency]) -> None:
-        """Does for a new EndpointSlice what `_update_indexes` does for every change, in less time."""
+        """Has the same effect as `_update_indexes` for a new EndpointSlice, but is faster."""
         at = (stored.key[0], new.service.lower())
         affected.add(("endpoints", *at))
         service = self._objects[Kind.SERVICE].get(at)

@@ -164,10 +164,10 @@ class FeedQueue:
             self._scheduled = self._loop.call_soon(self._flush)
 
     def flush(self) -> None:
-        """Sends queued frames now, for at most SEND_SLICE seconds, and not in the next iteration of the event loop.
+        """Sends queued frames now, for at most SEND_SLICE seconds.
 
-        Within FLUSH_INTERVAL after frames were sent, leaves the frames to that iteration. So frames of a burst of
-        changes are sent together.
+        If frames were sent less than FLUSH_INTERVAL seconds ago, does nothing: the next iteration of the event loop
+        then sends the frames together.
         """
         if self._scheduled is not None and self._loop.time() - self._flushed_at > FLUSH_INTERVAL:
             self._scheduled.cancel()

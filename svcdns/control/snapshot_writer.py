@@ -3,8 +3,8 @@
 The name of the file is a hash of the view's watch options. The format is in `sources.snapshot_file`. Rules:
 
 1. The file is replaced by renaming, so a reader never sees a part of a file.
-2. A view is written only after its source has listed it, and only if it has changed. Writing takes at most a fiftieth
-   of the time.
+2. A view is written only after its source has listed it, and only if it has changed. Writing takes at most 2 % of the
+   time.
 3. A disk that hangs delays no change of the cluster. A start or a stop is delayed by at most TIMEOUT seconds.
 4. An error is logged and counted, and never ends a start or a watch.
 """

@@ -31,7 +31,7 @@ _OUT: Final = 4
 
 
 class DrainingSelector(selectors.BaseSelector):
-    """A selector that calls the drain functions of readable descriptors while it waits.
+    """A selector that reads sockets while it waits: when a socket is readable, the selector calls its drain function.
 
     Unregister a descriptor before it is closed. This also removes its drain function.
     """

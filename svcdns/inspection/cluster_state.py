@@ -22,7 +22,7 @@ class StateError(SvcdnsError):
 
 
 class _Unobserved:
-    """Counts no requests."""
+    """An observer of requests that counts nothing."""
 
     def request(self, verb: str, host: str, code: str, method: str, seconds: float | None) -> None:
         """Does nothing."""

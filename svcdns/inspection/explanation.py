@@ -1,4 +1,4 @@
-"""Explains what happens to a name that a client asks for: each query of the search path, its way, and the reason."""
+"""Explains the answers for a name that a client queries: each query of the search path, its plugins, and the reason."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ FORMAT: Final = 1
 
 
 class ExplainedStep(msgspec.Struct, frozen=True):
-    """A plugin that a query reached, with the name and type that the query had there.
+    """A plugin that a query reached, with the name and type of the query there.
 
     `place` is FILE:LINE of its directive. `self_query` is True for a query that a plugin sent to this server.
     """
@@ -34,7 +34,7 @@ class ExplainedStep(msgspec.Struct, frozen=True):
 
 
 class ExplainedQuery(msgspec.Struct, frozen=True):
-    """One query with its reply. `cause` says in one sentence why the reply is what it is."""
+    """One query and its reply. `cause` is the reason for the reply, in one sentence."""
 
     name: str
     type: str
@@ -48,7 +48,10 @@ class ExplainedQuery(msgspec.Struct, frozen=True):
 
 
 class Explanation(msgspec.Struct, frozen=True):
-    """What happens to a name. `cause` is about the whole; `queries` are in the order in which a client sends them."""
+    """The explanation for a name.
+
+    `cause` is the reason for the final answer. `queries` are in the order of a client.
+    """
 
     format: int
     name: str
@@ -69,9 +72,10 @@ def schema() -> dict[str, Any]:
 async def explain(
     server: OfflineServer, reading: Reading, candidates: Sequence[str], rtype: int, address: str, search: Sequence[str]
 ) -> Explanation:
-    """Asks the server for the candidates in turn, until one has records, and explains each reply.
+    """Sends queries for the candidates in order, until one has records, and explains each reply.
 
-    `candidates` are absolute names, `address` is the client's. `search` are the search domains that they were made of.
+    `candidates` has absolute names. `address` is the address of the client. `search` has the search domains from which
+    the candidates were made.
     """
     client = msgspec.structs.replace(CLIENT, address=address, family=2 if ":" in address else 1)
     out: list[ExplainedQuery] = []
@@ -92,7 +96,7 @@ async def _asked(server: OfflineServer, name: str, rtype: int, client: Client) -
 
 
 def _cluster(server: OfflineServer, reading: Reading, trace: Trace) -> Cluster | None:
-    """Returns the `kubernetes` directive of the trace's server block, with its index."""
+    """Returns the `kubernetes` directive of the server block in the trace, with its index."""
     if trace.block < 0:
         return None
     options = reading.plans[trace.block].options.get("kubernetes")
@@ -103,7 +107,7 @@ def _cluster(server: OfflineServer, reading: Reading, trace: Trace) -> Cluster |
 
 
 def _overall(reasons: Sequence[tuple[Trace, Reason]], search: Sequence[str]) -> tuple[str, tuple[str, ...]]:
-    """Returns the cause that the first line states, and the nearest names."""
+    """Returns the cause for the first line, and the most similar names."""
     trace, why = reasons[-1]
     if trace.reply.answer:
         misses = len(reasons) - 1
@@ -120,7 +124,8 @@ def _overall(reasons: Sequence[tuple[Trace, Reason]], search: Sequence[str]) -> 
 def _meant(reasons: Sequence[tuple[Trace, Reason]]) -> Reason:
     """Returns the reason for the name that the client most probably meant.
 
-    That is `SERVICE` in its own namespace, `SERVICE.NAMESPACE`, `SERVICE.NAMESPACE.svc`, or else the absolute name.
+    This name is `SERVICE` in its own namespace, `SERVICE.NAMESPACE`, `SERVICE.NAMESPACE.svc`, or else the absolute
+    name.
     """
     whole, reason_of_whole = min(reasons, key=lambda one: len(one[0].name))
     labels = names.labels_of(whole.name)

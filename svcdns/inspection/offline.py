@@ -1,7 +1,7 @@
-"""Answers queries in this process with the plugin chains of a Corefile, and records the way of each query.
+"""Answers queries in this process with the plugin chains of a Corefile, and records the plugins that each query
+reaches.
 
-There are no sockets for clients, and no answer table. Upstreams are queried as a server would do it, if `forward` is in
-the Corefile.
+There are no sockets for clients, and no answer table. If the Corefile has `forward`, upstreams are queried.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ _SIZE: Final = 1232
 
 @dataclass(slots=True)
 class Step:
-    """A plugin that a query reached: the query's name and type there, and the reply that the plugin gave.
+    """A plugin that a query reached, with the query's name and type there, and the plugin's reply.
 
-    `depth` is above 0 for queries that plugins send to this server itself. `reply` is None while none has arrived.
+    For queries that plugins send to this server, `depth` is above 0. `reply` is None until a reply arrives.
     """
 
     plugin: str
@@ -53,7 +53,10 @@ class Step:
 
 @dataclass(slots=True)
 class Trace:
-    """The way of one query. `zone` is the zone of the server block, and empty if no block serves the name."""
+    """The plugins that one query reached.
+
+    `zone` is the zone of the server block, or empty if no block serves the name.
+    """
 
     name: bytes
     rtype: int
@@ -67,7 +70,10 @@ class Trace:
 
     @property
     def maker(self) -> str:
-        """The name of the plugin that made the reply: the last one that the query reached. Empty without plugins."""
+        """Returns the name of the plugin that made the reply, or an empty text.
+
+        This is the last plugin that the query reached.
+        """
         own = [step for step in self.steps if step.depth == 0]
         return own[-1].plugin if own else ""
 
@@ -82,7 +88,7 @@ class OfflineServer:
     def __init__(self, reading: Reading, indexes: Mapping[bytes, Index], data: PluginData) -> None:
         """`indexes` has an index for the encoded watch options of each `kubernetes` directive.
 
-        `data` is what the plugins read from files. Raises SvcdnsError if the chains cannot be built.
+        `data` has the content of the files that plugins have read. Raises SvcdnsError if the chains cannot be built.
         """
         self._reading, self._indexes, self._data = reading, dict(indexes), dict(data)
         self._kept: dict[Any, Any] = {}
@@ -104,9 +110,9 @@ class OfflineServer:
         self.chains.stop()
 
     async def ask(self, name: bytes, rtype: int, client: Client = CLIENT, *, port: int = 0) -> Trace:
-        """Answers a query (wire name, type), and returns its way with the reply.
+        """Answers a query (wire name, type), and returns its trace.
 
-        With `port` 0, the listener of the first server block is asked.
+        With `port` 0, the listener of the first server block answers.
         """
         listeners = [one for one in self.chains.listeners.values() if port in (0, one.port)]
         trace = Trace(name, rtype, client)

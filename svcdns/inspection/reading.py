@@ -77,7 +77,10 @@ def read(conf: str | None, *, environ: Mapping[str, str] = os.environ, default_p
 
 
 def read_given(text: str, path: str, *, environ: Mapping[str, str] = os.environ, default_port: int = 53) -> Reading:
-    """Reads the text of a Corefile as `read` does. `path` is its name in positions, and the place of its imports."""
+    """Reads the text of a Corefile as `read` does.
+
+    `path` is the name of the Corefile in positions. Imports are relative to its folder.
+    """
     reading = Reading(path, Corefile(path, ()), texts={path: text})
     reading.corefile = _parsed(reading, text, environ, default_port)
     if not reading.corefile.blocks and not reading.problems:

@@ -1,4 +1,4 @@
-"""Says in one sentence why the answer to a query is what it is, and which names are near that exist."""
+"""Explains in one sentence why a query has its answer, and finds existing names that are similar."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _LIKE: Final = 0.6
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """The `kubernetes` directive that a query passes: its options and the index of its cluster."""
+    """The `kubernetes` directive of a query's server block: its options and the index of its cluster."""
 
     options: KubernetesOptions
     index: Index
@@ -42,7 +42,7 @@ class Cluster:
 
 @dataclass(slots=True)
 class Reason:
-    """Why an answer is what it is. `objects` are lines about the cluster's objects behind it."""
+    """The reason for an answer. `objects` has lines about the objects of the cluster that led to the answer."""
 
     cause: str
     near: tuple[str, ...] = ()
@@ -51,7 +51,10 @@ class Reason:
 
 
 def reason(trace: Trace, reading: Reading, cluster: Cluster | None) -> Reason:
-    """Returns the reason for the reply of a trace. `cluster` is that of the server block, or None without one."""
+    """Returns the reason for the reply of a trace.
+
+    `cluster` is the cluster of the server block, or None if the block has none.
+    """
     name = names.to_text(trace.name)
     if trace.block < 0:
         zones = dict.fromkeys(key.zone for plan in reading.plans for key in plan.keys)
@@ -106,7 +109,7 @@ def _place(plan: BlockPlan, plugin: str) -> str:
 
 
 def _renamed(trace: Trace) -> Step | None:
-    """Returns the first step that a query reached with another name or type than the client's."""
+    """Returns the first step at which the query has another name or type than the client's query."""
     own = [step for step in trace.steps if step.depth == 0]
     return next((one for one in own if (one.name.lower(), one.rtype) != (trace.name.lower(), trace.rtype)), None)
 
@@ -331,7 +334,7 @@ def _keys(cluster: Cluster, kind: Kind) -> Sequence[tuple[str, str]]:
 
 
 def _near(text: str, cluster: Cluster, zone: str) -> tuple[str, ...]:
-    """Returns the names of existing Services that are most like `text`: `service` or `service.namespace`."""
+    """Returns the existing Services whose names are most similar to `text`, as `service` or `service.namespace`."""
     wanted, _, within = text.partition(".")
 
     def likeness(key: tuple[str, str]) -> float:
@@ -345,7 +348,9 @@ def _near(text: str, cluster: Cluster, zone: str) -> tuple[str, ...]:
 
 
 def _ports(service: Service, cluster: Cluster) -> tuple[Port, ...]:
-    """Returns the ports that SRV names may have: those of the slices for a headless Service, else its own."""
+    """Returns the ports for SRV names: those of the EndpointSlices for a headless Service, or else those of the
+    Service.
+    """
     if not service.headless:
         return service.ports
     slices = cluster.index.slices(service.namespace.lower(), service.name.lower())
@@ -368,7 +373,7 @@ def _objects(service: Service, cluster: Cluster) -> tuple[str, ...]:
 
 
 def _alias_loop(name: bytes, cluster: Cluster) -> Reason | None:
-    """Returns the reason if ExternalNames of the cluster lead back to one that came before."""
+    """Returns the reason if ExternalNames of the cluster form a loop, otherwise None."""
     seen: list[str] = []
     objects: list[str] = []
     text = names.to_text(name).lower()

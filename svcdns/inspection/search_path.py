@@ -1,4 +1,6 @@
-"""The search path of a Pod: which names a resolver asks for (resolv.conf(5); Kubernetes, DNS for Services and Pods)."""
+"""The search path of a Pod: the names that a resolver queries (resolv.conf(5); Kubernetes, DNS for Services and
+Pods).
+"""
 
 from __future__ import annotations
 
@@ -9,15 +11,15 @@ NDOTS: Final = 5
 
 
 def domains(namespace: str, zone: str) -> tuple[str, ...]:
-    """Returns the search domains of a Pod in `namespace`; `zone` is the cluster's zone, absolute."""
+    """Returns the search domains of a Pod in `namespace`. `zone` is the cluster's zone, absolute."""
     return f"{namespace}.svc.{zone}", f"svc.{zone}", zone
 
 
 def expanded(name: str, search: tuple[str, ...], ndots: int = NDOTS) -> tuple[str, ...]:
-    """Returns the absolute names that a resolver asks for, in this order, until one has an answer.
+    """Returns the absolute names that a resolver queries, in order, until one has an answer.
 
-    A name that ends with a dot is asked as it is. A name with fewer than `ndots` dots is tried with each search domain
-    first, and then as it is.
+    A name with a final dot is queried as it is. A name with fewer than `ndots` dots is first queried with each search
+    domain.
     """
     if name.endswith("."):
         return (name,)

@@ -20,7 +20,7 @@ Listing = Mapping[tuple[str, str], tuple[str, ...]]
 
 
 class Changed(msgspec.Struct, frozen=True):
-    """A name and type whose records differ: `before` and `after`. An empty list means: absent."""
+    """A name and type whose records differ. An empty list in `before` or `after` means that there are no records."""
 
     name: str
     type: str
@@ -29,7 +29,7 @@ class Changed(msgspec.Struct, frozen=True):
 
 
 class Difference(msgspec.Struct, frozen=True):
-    """The names that appear, vanish or change between two states of a cluster."""
+    """The names that appear, disappear or change between two states of a cluster."""
 
     format: int
     appear: list[Changed]
@@ -65,7 +65,7 @@ def listing(server: OfflineServer, zone: str) -> Listing:
 
 
 def difference(before: Listing, after: Listing) -> Difference:
-    """Returns the difference of two listings."""
+    """Returns the difference between two listings."""
 
     def changed(key: tuple[str, str]) -> Changed:
         return Changed(*key, list(before.get(key, ())), list(after.get(key, ())))

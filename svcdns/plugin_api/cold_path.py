@@ -56,7 +56,7 @@ class AnswerSource(Protocol):
         ...
 
     def reply(self, query: Query) -> Reply | None:
-        """Returns the reply to a query of one of OTHER_TYPES."""
+        """Returns the reply to a query whose type is in OTHER_TYPES, or None if the chain must answer."""
         ...
 
     def service(self, name: bytes, at: int, end: int, rtype: int) -> Found:

@@ -35,15 +35,15 @@ def ensure(program: str, *arguments: str) -> None:
 
 
 def is_isolated() -> bool:
-    """Returns True if the present interpreter was started as `command` starts one."""
+    """Returns True if the present interpreter is isolated, as by `command`."""
     return bool(sys.flags.ignore_environment and sys.flags.safe_path)
 
 
 class StandardLibraryOnly:
-    """A context manager in which new modules are imported from the standard library only, and from loaded packages."""
+    """Context manager in which new modules are imported only from the standard library and from loaded packages."""
 
     def __enter__(self) -> None:
-        """Takes all folders but those of the standard library out of the search path."""
+        """Removes all folders but those of the standard library from the search path."""
         self._path = sys.path[:]
         library = os.path.dirname(os.__file__)  # noqa: PTH120 - as above
         sys.path[:] = [folder for folder in self._path if folder in (library, os.path.join(library, "lib-dynload"))]  # noqa: PTH118

@@ -45,7 +45,7 @@ _IN: Final = int(Class.IN)
 
 
 def _ask(_query: Query) -> Answer:
-    """Is never called: queries of OTHER_TYPES need no other query."""
+    """Raises NotImplementedError: a query of OTHER_TYPES needs no other query."""
     raise NotImplementedError
 
 
@@ -143,7 +143,7 @@ class ColdAnswers:
     ) -> None:
         """Finds the zones of the listener that have a cold path.
 
-        `lookup_negative` returns a shared negative answer to a packet without its message id, or empty octets.
+        `lookup_negative` returns a shared negative answer to a packet, or empty octets.
         """
         self._lookup_negative = lookup_negative
         self._listener, self._table, self._metrics = listener, table, metrics
@@ -269,7 +269,7 @@ class ColdAnswers:
     def _other_reply(
         self, key: bytes, header: _Header, question: bytes, name: bytes, kind: _Kind, edns: Edns | None
     ) -> bytes:
-        """Answers a query that is not for addresses: does the same as `_reply`, with the plugin's Reply object.
+        """Answers a query that is not for addresses, with the plugin's Reply object.
 
         The size in `edns` is the client's limit.
         """
@@ -304,9 +304,9 @@ class ColdAnswers:
         return wire
 
     def _count(self, kind: _Kind, request: int, response: int, case: int, dnssec_ok: bool) -> HitCounter:
-        """Counts a reply. Returns the counter for an entry with this reply in the answer table.
+        """Counts a reply. Returns the counter for an answer-table entry with this reply.
 
-        `request` and `response` are octets of messages without their ids.
+        `request` and `response` are the lengths of the messages without their ids.
         """
         properties = (request << 16 | response) << 3 | case << 1 | dnssec_ok
         counters = kind.counters.get(properties)

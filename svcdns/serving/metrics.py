@@ -270,6 +270,7 @@ class QueryMetrics:
 def is_counted(route: Route) -> bool:
     """Returns True if the server's metrics count queries for `route` (a zone of a server block).
 
-    This is the case if the block has the directive `prometheus`, or if a query was refused before any plugin chain.
+    This is the case if the block has the directive `prometheus`. Queries that are refused before they reach a plugin
+    chain are also counted.
     """
     return route.counted or route is DROPPED

@@ -1,4 +1,4 @@
-"""Asks one server: queries over one UDP socket, and over TCP after a truncated reply (RFC 7766)."""
+"""Sends queries to one server over one UDP socket, and over TCP after a truncated reply (RFC 7766)."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ MAX_IDS: Final = 65536
 
 
 class Received(NamedTuple):
-    """A reply without its id, and the seconds until it came. `octets` is None if no reply came."""
+    """A reply without its id, and the seconds until it arrived. `octets` is None if no reply arrived."""
 
     octets: bytes | None
     seconds: float
 
 
 class Server(asyncio.DatagramProtocol):
-    """A server that is asked. Replies are matched to queries by their id."""
+    """A server to which queries are sent. Replies are matched to queries by their ids."""
 
     def __init__(self, host: str, port: int, timeout: float, tries: int) -> None:
-        """`timeout` is the seconds to wait for one reply, `tries` how often a query is sent."""
+        """`timeout` is the number of seconds to wait for one reply. A query is sent at most `tries` times."""
         self.host, self.port, self._timeout, self._tries = host, port, timeout, tries
         self._waiting: dict[int, asyncio.Future[bytes]] = {}
         self._next = 0
         self._transport: Any = None
 
     def connection_made(self, transport: Any) -> None:
-        """Keeps the socket."""
+        """Stores the socket."""
         self._transport = transport
 
     def datagram_received(self, data: bytes, addr: object) -> None:  # noqa: ARG002 - the socket is connected
-        """Gives a reply to the query with its id."""
+        """Passes a reply to the query with the same id."""
         waiting = self._waiting.get(int.from_bytes(data[:2], "big")) if len(data) > 2 else None
         if waiting is not None and not waiting.done():
             waiting.set_result(data)
@@ -91,7 +91,7 @@ class Server(asyncio.DatagramProtocol):
 
 @contextlib.asynccontextmanager
 async def asking(text: str, timeout: float, tries: int) -> AsyncIterator[Server]:
-    """Opens the socket to the server `HOST[:PORT]`, and closes it at the end. Raises ShadowError."""
+    """Context manager for the socket to the server `HOST[:PORT]`. Raises ShadowError."""
     host, port = address(text)
     loop = asyncio.get_running_loop()
     try:

@@ -1,4 +1,4 @@
-"""Compares two replies to one query, by kind of difference."""
+"""Compares two replies to one query, and finds the kinds of their differences."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _FLAGS: Final = ((AA, "aa"), (TC, "tc"), (RA, "ra"), (AD, "ad"))
 
 
 class Kind(StrEnum):
-    """A kind of difference, the worst first."""
+    """A kind of difference. The most serious kind is first."""
 
     NO_REPLY = "no-reply"
     MALFORMED = "malformed"
@@ -46,7 +46,7 @@ SERIOUS: Final = frozenset({Kind.NO_REPLY, Kind.MALFORMED, Kind.RCODE, Kind.ANSW
 
 
 def differences(reference: Received, candidate: Received) -> dict[Kind, str]:
-    """Returns each kind of difference with a text about both replies. Records are compared without their order."""
+    """Returns each kind of difference, with a text about both replies. The order of records is ignored."""
     if reference.octets is None:
         return {} if candidate.octets is None else {Kind.REFERENCE: "no reply"}
     if candidate.octets is None:
@@ -93,7 +93,7 @@ def _records(section: tuple[Line, ...]) -> list[tuple[str, int, str]]:
 
 
 def _data(line: Line) -> str:
-    """Returns the RDATA in lower case, for an SOA record without its serial, which each server chooses."""
+    """Returns the RDATA in lower case. The serial of an SOA record is left out."""
     if line.rtype == Type.SOA:
         words = line.data.lower().split()
         return " ".join((*words[:2], *words[3:]))

@@ -6,4 +6,4 @@ from svcdns.errors import SvcdnsError
 
 
 class ShadowError(SvcdnsError):
-    """Raised if the queries cannot be read, or if a server cannot be asked at all."""
+    """Raised if the queries cannot be read, or if a server cannot be reached."""

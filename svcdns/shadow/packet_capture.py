@@ -78,7 +78,7 @@ def _pcapng(content: bytes) -> Iterator[tuple[int, bytes]]:
 
 
 def _payload(link: int, frame: bytes) -> bytes | str:
-    """Returns the UDP payload of a frame, or why there is none."""
+    """Returns the UDP payload of a frame, or the reason why there is none."""
     if link not in _HEADERS:
         return f"the link type {link}"
     at = _HEADERS[link]

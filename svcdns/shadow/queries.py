@@ -1,6 +1,6 @@
-"""Reads the queries that clients have sent: from a query log, a list of names, or a packet capture.
+"""Reads the queries of clients from a query log, a list of names, or a packet capture.
 
-Each query is an encoded message whose id is 0. What cannot be used is counted, and left out.
+A query is an encoded message whose id is 0. Unusable items are counted.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _NUMBERED: Final = re.compile(r"TYPE(\d{1,5})")
 
 
 class Queries:
-    """The queries of one file. `left_out` counts by reason what could not be used."""
+    """The queries of one file. `left_out` has the number of unusable items by reason."""
 
     def __init__(self, content: bytes) -> None:
         """`content` is the whole file: a capture in the format pcap or pcapng, or lines of text."""
@@ -71,7 +71,7 @@ class Queries:
         return self._made(found["name"], found["type"], opts)
 
     def _from_words(self, words: list[str]) -> bytes | None:
-        """Makes a query of `NAME` or `NAME TYPE`, as dnsperf reads them."""
+        """Makes a query from the words `NAME` or `NAME TYPE`, as dnsperf does."""
         if len(words) > 2:
             self.left_out["a line that is not 'NAME TYPE'"] += 1
             return None
@@ -93,7 +93,7 @@ class Queries:
 
 
 def read(path: str) -> Queries:
-    """Reads the queries of a file. Raises ShadowError if it cannot be read."""
+    """Reads the queries of a file. Raises ShadowError if the file cannot be read."""
     try:
         with open(path, "rb") as file:
             return Queries(file.read())

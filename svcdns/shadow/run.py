@@ -1,7 +1,7 @@
-"""Asks two servers the same queries, and counts how their replies differ.
+"""Sends the same queries to two servers, and counts the differences between their replies.
 
-A query whose replies differ is asked once more after a moment, because the cluster or an upstream may have changed
-between the two replies. Only a difference that is there again is counted.
+If the replies to a query differ, the query is sent once more, because the cluster or an upstream may have changed
+meanwhile. Only a difference that occurs again is counted.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Outcome:
     candidate_seconds: list[float] = field(default_factory=list)
 
     def percentile(self, seconds: list[float], share: float) -> float:
-        """Returns a percentile of latencies in milliseconds; 0 without any."""
+        """Returns a percentile of latencies in milliseconds, or 0 if there are none."""
         ordered = sorted(seconds)
         return ordered[min(len(ordered) - 1, int(len(ordered) * share))] * 1000 if ordered else 0.0
 
@@ -49,7 +49,10 @@ class Outcome:
 async def compare(
     queries: Iterable[bytes], reference: Server, candidate: Server, *, limit: float, rate: float
 ) -> Outcome:
-    """Asks both servers the queries, for at most `limit` seconds and at most `rate` queries a second; 0 is no limit."""
+    """Sends the queries to both servers, for at most `limit` seconds and at most `rate` queries a second.
+
+    0 means no limit.
+    """
     outcome, remaining = Outcome(), _timed(queries, limit)
     pace = _Pace(rate)
 
@@ -73,7 +76,7 @@ def _timed(queries: Iterable[bytes], limit: float) -> Iterator[bytes]:
 
 
 class _Pace:
-    """Lets `wait` return at most `rate` times a second."""
+    """Delays its callers: `wait` returns at most `rate` times a second."""
 
     def __init__(self, rate: float) -> None:
         self._gap, self._next = (1 / rate if rate else 0.0), 0.0
@@ -109,7 +112,7 @@ async def _one(query: bytes, reference: Server, candidate: Server, outcome: Outc
 
 
 async def _both(query: bytes, reference: Server, candidate: Server, number: int) -> tuple[Received, Received]:
-    """Asks both servers at the same time; which one is sent to first takes turns."""
+    """Sends a query to both servers at the same time. The server that gets the query first alternates."""
     if number % 2:
         second, first = await asyncio.gather(candidate.ask(query), reference.ask(query))
     else:

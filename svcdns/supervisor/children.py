@@ -177,7 +177,7 @@ class Children:
             self.start(self.workers[slot])
 
     def adopt_early(self, early: Sequence[EarlySocket]) -> None:
-        """Takes over the sockets that were bound at the beginning of the start. Queries wait in them."""
+        """Takes over the sockets that were bound at the beginning of the start. Queries wait in these sockets."""
         self._unsent = self.sockets.adopt(early)
 
     def listen_early(self, addresses: list[Address]) -> None:

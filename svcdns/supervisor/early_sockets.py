@@ -1,10 +1,7 @@
 """Binds the DNS ports in the first milliseconds of a start. Queries wait in the sockets until the workers read them.
 
-A program that restarts itself in an isolated interpreter passes the sockets on to that interpreter by an environment
-variable. The options of the sockets are those of all listening sockets, also of those that `sockets` opens later.
-
-Rule: the module imports only modules that every interpreter has already loaded, and extension modules of the standard
-library: the program may not be in its isolated interpreter yet, and each other import takes milliseconds.
+If the program restarts itself in an isolated interpreter, an environment variable passes the sockets on. Rule: the
+module imports only modules that every interpreter has already loaded, and extension modules of the standard library.
 """
 
 import _socket
@@ -32,9 +29,9 @@ IPV6_RECVPKTINFO = getattr(_socket, "IPV6_RECVPKTINFO", 49)
 
 
 def bind(addresses: list[Address]) -> list[EarlySocket]:
-    """Binds a socket to each address, or two sockets if the host is empty. Returns them.
+    """Binds a socket to each address, or two sockets if the host is empty, and returns the sockets.
 
-    Returns an empty list, and leaves nothing bound, if one of the addresses cannot be bound.
+    If an address cannot be bound, closes all sockets and returns an empty list.
     """
     out: list[EarlySocket] = []
     opened: list[_socket.socket] = []
@@ -64,7 +61,7 @@ def leave(sockets: list[EarlySocket]) -> None:
 
 
 def received() -> list[EarlySocket]:
-    """Returns the sockets that the program before this one has left in this process."""
+    """Returns the sockets that the previous program in this process has passed on."""
     out: list[EarlySocket] = []
     try:
         for text in os.environ.pop(VARIABLE, "").split():
@@ -79,7 +76,7 @@ def received() -> list[EarlySocket]:
 
 
 def families(host: str) -> list[tuple[int, str]]:
-    """Returns the address families and the addresses to bind for a host; an empty host stands for all addresses."""
+    """Returns the address families and the addresses to bind for a host. An empty host means all addresses."""
     if not host:
         return [(_socket.AF_INET, "0.0.0.0"), (_socket.AF_INET6, "::")]
     return [(_socket.AF_INET6 if ":" in host else _socket.AF_INET, host)]
@@ -106,7 +103,7 @@ def is_taken(address: Address) -> bool:
 def open_port(sock: _socket.socket, target: "_socket._Address", *, wildcard: bool) -> None:
     """Sets the options of a listening socket, and binds it to the socket address `target`. Raises OSError.
 
-    `wildcard` means that the socket gets the packets to all addresses of this machine.
+    `wildcard` is True if the socket gets the packets to all addresses of this machine.
     """
     _prepare(sock, wildcard=wildcard)
     sock.bind(target)

@@ -79,7 +79,7 @@ class Supervisor:
     def run(self, early: Sequence[EarlySocket] = ()) -> int:
         """Starts the children, runs until they have been stopped, and returns the exit code.
 
-        `early` are the sockets that are bound already.
+        `early` has the sockets that are bound already.
         """
         self._children.adopt_early(early)
         self._catch_signals()
@@ -368,7 +368,7 @@ def run(
     """Runs the program, and ends the process. Returns an exit code if the program cannot be run.
 
     The process id is written to `pidfile`, if it is given. If `pin` is true, each worker is bound to a processor.
-    `early` are the sockets that are bound already.
+    `early` has the sockets that are bound already.
     """
     if pidfile:
         try:

@@ -65,7 +65,7 @@ class Sockets:
             self._next = max(self._next, one.id)
 
     def adopt(self, early: Iterable[EarlySocket]) -> list[Listening]:
-        """Takes over the sockets of the first worker that were bound at the beginning of the start. Returns them."""
+        """Takes over the first worker's sockets that were bound at the beginning of the start, and returns them."""
         out = []
         for host, port, proto, family, descriptor in early:
             self._next += 1

@@ -179,7 +179,7 @@ class DroppedLines:
         self._seen = 0
 
     def flush(self) -> None:
-        """Adds the lines that were dropped since the last call to the metric."""
+        """Increases the metric by the number of lines that were dropped since the previous call of this method."""
         dropped = sum(
             handler.dropped for handler in logging.getLogger(ROOT).handlers if isinstance(handler, LineWriter)
         )

@@ -199,7 +199,7 @@ class NameReader:
         return name, at + 2
 
     def _target(self, at: int, limit: int, pointers: int) -> tuple[bytes, int, int]:
-        """Returns the value of `_known` for the target of the compression pointer at offset `at`.
+        """Returns the value of the dictionary `_known` for the target of the compression pointer at offset `at`.
 
         The part of the name with the pointer begins at `limit`. At most `pointers` pointers may follow, this one
         included.
@@ -218,7 +218,8 @@ class NameReader:
         return found
 
     def _read_part(self, at: int, pointers: int) -> tuple[bytes, int, int]:
-        """Returns the value of `_known` for the name at offset `at`, the target of a compression pointer.
+        """Returns the value of the dictionary `_known` for the name at offset `at`, the target of a compression
+        pointer.
 
         `pointers` is the number of pointers that may follow. Raises FormError if the limit `steps` is reached.
         """

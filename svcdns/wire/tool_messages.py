@@ -103,7 +103,7 @@ def _shown(data: RD) -> str:
 
 
 def record_line(owner: bytes, ttl: int, rtype: int, rdata: bytes) -> str:
-    """Returns a record of class IN as a zone file line. `owner` is a wire name, names in `rdata` are not compressed."""
+    """Returns a record of class IN as a zone file line. `owner` is a wire name. Names in `rdata` are not compressed."""
     try:
         data = data_text(rdata, 0, len(rdata), rtype)
     except FormError:

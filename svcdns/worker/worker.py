@@ -179,8 +179,9 @@ class Worker:
         self._send(frame(content))
 
     def _change(self, source: int, change: EncodedChange) -> set[Dependency]:
-        """Applies a change to its index. Returns the dependencies whose replies are to be dropped before the sockets
-        are read again.
+        """Applies a change to its index.
+
+        Returns the dependencies whose replies must be dropped before the sockets are read again.
         """
         index = self._indexes.get(source)
         if index is None:

@@ -53,7 +53,7 @@ def call(function: Callable[..., Any], arguments: list[Node]) -> Node:
 def apply_predicate(function: Callable[..., Any], items: Node, test: Node | None) -> Node:
     """Returns a node that calls a function of a list and a predicate.
 
-    If `test` is None, the predicate is the element's own value.
+    If `test` is None, the value of each element takes the place of the predicate.
     """
 
     def run(scope: Any) -> Any:

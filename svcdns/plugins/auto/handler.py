@@ -46,7 +46,7 @@ class _Folder:
 
     @property
     def dependency(self) -> Dependency:
-        """Returns the dependency of replies on the list of zones."""
+        """Returns the dependency of replies that were made with the list of zones."""
         return ("auto", self.key)
 
     def dependency_on(self, apex: bytes) -> Dependency:

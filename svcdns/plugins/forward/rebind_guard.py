@@ -63,8 +63,7 @@ _PRIVATE: Final = {
 def is_private(addresses: bytes, size: int) -> bool:
     """Returns True if one of the addresses is not used on the Internet. `size` is the number of octets of each address.
 
-    An IPv6 address that embeds a private IPv4 address is private, too (RFC 4291 §2.5.5, RFC 6052). Takes some
-    hundredths of a microsecond for each address.
+    An IPv6 address that embeds a private IPv4 address is private, too (RFC 4291 §2.5.5, RFC 6052).
     """
     return _PRIVATE[size].match(addresses) is not None
 
@@ -170,7 +169,7 @@ class RebindGuard:
 def _has_private_hint(rdata: bytes) -> bool:
     """Returns True if a SVCB or HTTPS record has a private address in its parameters.
 
-    The parser has checked that the keys ascend. So at most seven parameters are read: later ones have no addresses.
+    The keys of the parameters must be in ascending order.
     """
     _, at = names.read_name(rdata, 2)
     key = 0

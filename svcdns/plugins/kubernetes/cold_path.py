@@ -55,9 +55,9 @@ class ClusterAnswers:
         zones: Iterable[bytes],
         handle: Callable[[Query, Following], Answer],
     ) -> None:
-        """`zones` are the zones that take the cold path, without reverse zones.
+        """`zones` has the zones that take the cold path, without reverse zones.
 
-        `fallthrough` are the zones of the option of that name. `handle` is the hook of the plugin.
+        `fallthrough` has the zones of the option `fallthrough`. `handle` is the plugin's hook.
         """
         self._index, self._options, self._lookup, self._handle = index, options, Lookup(index, options), handle
         self._falls_through = any(
@@ -68,11 +68,14 @@ class ClusterAnswers:
         self._read: _Read = ()
 
     def types(self, zone: bytes) -> Collection[int]:
-        """Returns the query types that take the cold path in a zone: only PTR in a reverse zone."""
+        """Returns the query types that take the cold path in a zone. In a reverse zone, this is only PTR."""
         return (Type.PTR,) if zone.endswith(REVERSE_ZONES) else ADDRESS_TYPES | OTHER_TYPES
 
     def reply(self, query: Query) -> Reply | None:
-        """Returns the plugin's reply. Returns None if it has an extended error, or if the next plugin has to answer."""
+        """Returns the plugin's reply.
+
+        Returns None if the reply has an extended error, or if the next plugin must answer.
+        """
         reply = self._handle(query, _fall_through)
         if not isinstance(reply, Reply) or reply is _FALLEN_THROUGH or reply.extended is not None:
             return None

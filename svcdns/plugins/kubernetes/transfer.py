@@ -114,7 +114,10 @@ class _Zone:
         return self.visibility is None or self.visibility.shows(lowered, service.name.lower(), [])
 
     def _name(self, service: Service | ServiceImport, *labels: str) -> bytes:
-        """Returns the DNS name of an object, or the name that has `labels` in front of it. Raises NameTextError."""
+        """Returns the DNS name of an object.
+
+        If `labels` are given, they are put in front of this name. Raises NameTextError.
+        """
         name = names.from_text(".".join((*labels, service.name, service.namespace, "svc")))[:-1] + self.zone
         if len(name) > names.MAX_NAME:
             raise NameTextError(f"name of {len(name)} octets")

@@ -7,7 +7,7 @@ See docs/reliability.md#overload.
 Rules:
 
 1. Without overload, the only work is to read the clock after each full batch of packets.
-2. A backlog that shrinks by itself is no overload. Neither is, for a while, the backlog at the begin of reading.
+2. A backlog that shrinks by itself is no overload. The backlog at the begin of reading is no overload either.
 3. While the buffer stays filled, each step lowers the kept share of the client with the most packets. A single client
    is not limited.
 4. While the worker drops packets, the kept shares of their clients are lowered in proportion.

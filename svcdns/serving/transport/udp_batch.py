@@ -104,7 +104,7 @@ class Batch:
         raise NotImplementedError
 
     def send_first(self, octets: int) -> None:
-        """Sends the reply of the first slot, which has `octets` octets."""
+        """Sends the reply of the first slot. The reply has `octets` octets."""
         self.sizes[LAYOUT[0].size] = octets
         self.send(1, whole=True)
 

@@ -107,7 +107,7 @@ class Reader:
 
     @property
     def objects(self) -> list[ManifestObject]:
-        """A list of the objects in the files that were read last."""
+        """Returns the objects in the files that were read last."""
         return [item for content in self._used.values() for item in content.objects]
 
     def read(self, found: FoundFiles) -> list[ManifestObject]:

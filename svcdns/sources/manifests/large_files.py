@@ -204,7 +204,7 @@ def _to_send(item: ManifestObject) -> _Object:
 
 
 def main() -> int:
-    """Parses the part on standard input, and writes its content to standard output."""
+    """Parses the part of a file on standard input, and writes its content to standard output."""
     _, path, namespace = sys.argv
     gc.disable()  # the process ends before its reference cycles could take much memory
     try:
