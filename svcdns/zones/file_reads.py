@@ -5,14 +5,19 @@ Rules:
 1. `FileReads.read` waits at most READ_TIMEOUT seconds for a file. After the first file that hangs, all other files are
    read at the same time.
 2. A thread that hangs is left running. If it ends later, the next read of the file uses its result.
-3. A file that was written in the last second may be incomplete. `read_settled` waits until it is older.
+3. A file that was written in the last second, or that a program has open for writing, may be incomplete. `read_settled`
+   waits at most a second for its end.
 4. A file of more than MAX_SIZE octets is an error.
 """
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
+import signal
 import stat
+import sys
 import threading
 import time
 from collections.abc import Iterable
@@ -26,6 +31,8 @@ READ_TIMEOUT: Final = 2.0
 """Seconds to wait for a file."""
 SETTLE: Final = 1.0
 """Seconds for which a file must not have been written before it replaces a zone."""
+OPEN_LIMIT: Final = 60.0
+"""Seconds after the last write to a file after which it is complete, even if a program has it open for writing."""
 MAX_SIZE: Final = 128 << 20
 """The most octets of a zone file."""
 _CHUNK: Final = 1 << 20
@@ -47,18 +54,24 @@ class UnsettledFileError(ZoneFileError):
 
 
 class Content(NamedTuple):
-    """The octets of a file, and its modification time in nanoseconds."""
+    """The octets of a file, and its modification time in nanoseconds.
+
+    `is_open` is True if a program had the file open for writing. It is False if this cannot be known.
+    """
 
     data: bytes
     modified: int
+    is_open: bool = False
 
     def settles_in(self) -> float:
         """Returns the seconds until the file is regarded as complete; 0 if it is complete now.
 
-        A file is complete SETTLE seconds after its last modification. A modification time in the future is ignored.
+        A file is complete SETTLE seconds after its last modification, or OPEN_LIMIT seconds after it if a program has
+        the file open for writing. A modification time in the future is ignored.
         """
         age = time.time() - self.modified / 1e9
-        return SETTLE - age if 0.0 <= age < SETTLE else 0.0
+        limit = OPEN_LIMIT if self.is_open else SETTLE
+        return limit - age if 0.0 <= age < limit else 0.0
 
 
 class _Attempt:
@@ -86,13 +99,31 @@ class _Attempt:
         with open(path, "rb") as file:
             status = os.fstat(file.fileno())
             if stat.S_ISREG(status.st_mode) and status.st_size <= MAX_SIZE:
-                return Content(file.read(), status.st_mtime_ns)
+                is_open = _is_open_for_writing(file.fileno())  # first: a program may close the file at any time
+                return Content(file.read(), status.st_mtime_ns, is_open)
             parts: list[bytes] = []
             while status.st_size <= MAX_SIZE and len(parts) * _CHUNK <= MAX_SIZE and (part := file.read(_CHUNK)):
                 parts.append(part)
             if status.st_size > MAX_SIZE or len(parts) * _CHUNK > MAX_SIZE:
                 raise ZoneFileError(f"open {path}: more than {MAX_SIZE} octets")
             return Content(b"".join(parts), status.st_mtime_ns)
+
+
+def _is_open_for_writing(descriptor: int) -> bool:
+    """Returns True if a program has the file open for writing.
+
+    The kernel grants a read lease only if that is not so (fcntl(2), F_SETLEASE). It grants no lease to a process that
+    neither owns the file nor has CAP_LEASE; then this function returns False.
+    """
+    if sys.platform != "linux":
+        return False
+    try:
+        fcntl.fcntl(descriptor, fcntl.F_SETSIG, signal.SIGURG)  # if the lease is broken; SIGIO would end the process
+        fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+        fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+    except OSError as error:
+        return error.errno == errno.EAGAIN
+    return False
 
 
 _lock = threading.Lock()
@@ -138,7 +169,7 @@ class FileReads:
         content = self.read(path)
         remaining = content.settles_in()
         if remaining:
-            time.sleep(remaining)
+            time.sleep(min(remaining, SETTLE))
             content = self.read(path)
         if content.settles_in():
             raise UnsettledFileError(f"{path} is being written")

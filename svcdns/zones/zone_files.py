@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from svcdns.telemetry.logging import plugin_logger
 from svcdns.wire import names
@@ -38,10 +38,21 @@ _BLOCK: Final = 4096
 
 _unsettled: set[str] = set()
 """The files that were being written when they were to replace a zone."""
-_cut_off: dict[str, tuple[int, bytes]] = {}
-"""By the key of the content: size and SHA-256 of a file that was read right after it was written, and that may be
-incomplete.
-"""
+
+
+class _Part(NamedTuple):
+    """The size and the SHA-256 of a file's content that may be incomplete.
+
+    `is_open` means that a program had the file open for writing. Otherwise the file was written right before.
+    """
+
+    size: int
+    digest: bytes
+    is_open: bool
+
+
+_cut_off: dict[str, _Part] = {}
+"""By the key of the zone's content: what was read from a file that may have been incomplete."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +93,10 @@ def loaded(source: ZoneSource, known: Mapping[str, bytes], reads: FileReads) -> 
     _unsettled.discard(source.path)
     try:
         read = (reads.read_settled if known.get(key) else reads.read)(source.path)
-        _note_cut_off(key, read)
         content = load(read, source.path, source.zone, warnings, reads)
+        _note_cut_off(key, read)
+        if read.is_open and read.settles_in():
+            _unsettled.add(source.path)
     except UnsettledFileError:
         _unsettled.add(source.path)
         return {key: known[key], error_at: known.get(error_at, b"")}
@@ -101,16 +114,28 @@ def loaded(source: ZoneSource, known: Mapping[str, bytes], reads: FileReads) -> 
 
 def _note_cut_off(key: str, content: Content) -> None:
     data = content.data
-    if content.settles_in() and (len(data) % _BLOCK == 0 or not data.endswith(b"\n")):
-        _cut_off[key] = len(data), sha256(data).digest()
+    if content.settles_in() and (content.is_open or len(data) % _BLOCK == 0 or not data.endswith(b"\n")):
+        _cut_off[key] = _Part(len(data), sha256(data).digest(), content.is_open)
     else:
         _cut_off.pop(key, None)
 
 
-def _has_rest(key: str, data: bytes) -> bool:
-    """Returns True if the zone was read from an incomplete file, and `data` continues the content of that file."""
-    size, digest = _cut_off.get(key, (len(data), b""))
-    return size < len(data) and sha256(data[:size]).digest() == digest
+def _has_rest(source: ZoneSource, content: Content) -> bool:
+    """Returns True if the zone was read from an incomplete file, and `content` is more than the content of that file.
+
+    A program that had the file open can have changed all of it. Otherwise the content must begin with the earlier one.
+    """
+    part, data = _cut_off.get(source.key), content.data
+    if part is None:
+        return False
+    is_same = sha256(data[: part.size]).digest() == part.digest
+    if part.is_open:
+        has_changed = not is_same or part.size != len(data)
+        if not has_changed and not content.settles_in():
+            _cut_off.pop(source.key)
+            _unsettled.discard(source.path)
+        return has_changed
+    return is_same and part.size < len(data)
 
 
 def refreshed(source: ZoneSource, known: Mapping[str, bytes], reads: FileReads) -> dict[str, bytes]:
@@ -128,7 +153,7 @@ def refreshed(source: ZoneSource, known: Mapping[str, bytes], reads: FileReads) 
             unchanged = content.modified == before.modified
         else:
             unchanged = _serial(content.data, source.path, source.zone, reads) == before.serial
-            unchanged = unchanged and not _has_rest(source.key, content.data)
+            unchanged = unchanged and not _has_rest(source, content)
     except ZoneFileError:
         return loaded(source, known, reads)
     if not unchanged:

@@ -207,6 +207,69 @@ def test_a_file_that_was_read_in_the_middle_of_a_write_is_read_again(
     assert refresh(options(path), found) == found
 
 
+def aged(path: Path, age: float) -> None:
+    """Sets the time of the last write to `age` seconds ago."""
+    moment = time.time() - age
+    os.utime(path, (moment, moment))
+
+
+def test_a_file_that_is_open_for_writing_at_a_start_is_read_again(tmp_path: Path) -> None:
+    """The part that is there is served. The whole file replaces it when the program has closed the file, although the
+    serial is the same. A later change with the same serial is ignored, as in CoreDNS.
+    """
+    path = tmp_path / "zone"
+    with path.open("w") as file:
+        file.write(ZONE)
+        file.flush()
+        aged(path, 5.0)
+        data = gather(options(path), {})
+        assert serial(data, path) == 1
+        assert (refresh(options(path), data), period(options(path))) == (data, 1.0)
+        file.write("a IN A 10.0.0.1\n")
+    aged(path, 5.0)
+    whole = refresh(options(path), data)
+    key = data_key(str(path), "z0.test.")
+    assert b"\x0a\x00\x00\x01" in whole[key]
+    assert (refresh(options(path), whole), period(options(path))) == (whole, 60.0)
+    with path.open("a") as file:
+        file.write("b IN A 10.0.0.2\n")
+    aged(path, 5.0)
+    assert refresh(options(path), whole) == whole
+
+
+def test_a_file_that_was_open_and_has_not_changed(tmp_path: Path) -> None:
+    """If a program closes the file without a further change, the file is complete as it was read."""
+    path = tmp_path / "zone"
+    with path.open("w") as file:
+        file.write(ZONE)
+        file.flush()
+        aged(path, 5.0)
+        data = gather(options(path), {})
+    assert (refresh(options(path), data), period(options(path))) == (data, 60.0)
+    write(path, 1, age=5.0)
+    with path.open("a") as file:
+        file.write("b IN A 10.0.0.2\n")
+    aged(path, 5.0)
+    assert refresh(options(path), data) == data
+
+
+def test_a_file_that_stays_open_for_writing_replaces_a_zone_late(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A zone is not replaced by a part of a file, however long the program pauses; after a minute the file counts."""
+    monkeypatch.setattr("svcdns.zones.file_reads.time.sleep", lambda _seconds: None)
+    path = tmp_path / "zone"
+    write(path, 1, age=60.0)
+    data = gather(options(path), {})
+    with path.open("w") as file:
+        file.write(ZONE.replace(" 1 2 3", " 2 2 3"))
+        file.flush()
+        aged(path, file_reads.OPEN_LIMIT - 5.0)
+        assert (serial(refresh(options(path), data), path), period(options(path))) == (1, 1.0)
+        aged(path, file_reads.OPEN_LIMIT + 1.0)
+        assert (serial(refresh(options(path), data), path), period(options(path))) == (2, 60.0)
+
+
 def test_a_zone_that_a_symbolic_link_replaces(tmp_path: Path) -> None:
     """In a ConfigMap volume, the link `..data` is replaced."""
     for number in (1, 2):
