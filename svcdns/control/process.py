@@ -350,7 +350,7 @@ class Control:
                     if corefile.digest == self._serving.corefile.digest:
                         tried, failed = corefile.digest, None
                     continue
-                setup = await self._setups.prepare(corefile, self._serving.data)
+                setup = await self._setups.prepare(corefile, self._serving.data, requested=requested)
             except SvcdnsError as error:
                 self._count_failure(error)
                 if isinstance(error, CorefileError) and step is _Step.READ:

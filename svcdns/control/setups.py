@@ -19,6 +19,7 @@ from svcdns.corefile.blocks import Corefile
 from svcdns.corefile.load import load
 from svcdns.errors import SvcdnsError
 from svcdns.process.blocking_io import BlockingCalls
+from svcdns.telemetry.logging import RepeatedWarnings
 
 RETRY: Final = 2.0
 """Seconds between two attempts of a restarted control process to read a Corefile that is unusable."""
@@ -52,6 +53,7 @@ class Setups:
         """`calls` runs the blocking calls; `last_good` keeps the last Corefile that was usable."""
         self._options, self._calls, self._last_good = options, calls, last_good
         self._loaded = options.loaded
+        self._warnings = RepeatedWarnings()
 
     async def load(self, limit: float = inf) -> Corefile:
         """Reads and parses the Corefile. Raises SvcdnsError, also if this takes more than `limit` seconds."""
@@ -63,6 +65,7 @@ class Setups:
         If neither is usable, raises SvcdnsError at the first start of control. A restarted control process waits and
         tries again, because the workers still answer.
         """
+        logged = ""
         while True:
             try:
                 corefile = await self._loaded_or_load()
@@ -73,7 +76,9 @@ class Setups:
                     return setup
                 if not self._options.again:
                     raise
-                log.error("Corefile: %s; the workers serve the chains that they have", error)
+                if str(error) != logged:
+                    log.error("Corefile: %s; the workers serve the chains that they have", error)
+                logged = str(error)
                 await asyncio.sleep(RETRY)
 
     async def _loaded_or_load(self) -> Corefile:
@@ -97,12 +102,14 @@ class Setups:
     def _load(self) -> Corefile:
         return load(self._options.conf, environ=os.environ, default_port=self._options.port)
 
-    async def prepare(self, corefile: Corefile, before: PluginData) -> Setup:
+    async def prepare(self, corefile: Corefile, before: PluginData, *, requested: bool = False) -> Setup:
         """Checks a Corefile, reads the files of its plugins, and returns the resulting settings. Raises SvcdnsError.
 
-        `before` has the data of the previous Corefile's plugins.
+        `before` has the data of the previous Corefile's plugins. A WARNING line is written once for each Corefile, or
+        again if `requested` is true.
         """
-        setup = await self._calls.run(
-            "the options of the Corefile", check, corefile, limit=READ_LIMIT, key=corefile.digest
-        )
-        return replace(setup, data=await gather_in_threads(self._calls, plugin_files(setup.plans), before))
+        with self._warnings.reading(None if requested else corefile.digest):
+            setup = await self._calls.run(
+                "the options of the Corefile", check, corefile, limit=READ_LIMIT, key=corefile.digest
+            )
+            return replace(setup, data=await gather_in_threads(self._calls, plugin_files(setup.plans), before))

@@ -14,7 +14,8 @@ import queue
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Final
 
 from svcdns.telemetry.counters import Counters, Family, MetricKind
@@ -27,6 +28,8 @@ LIMIT_INTERVAL: Final = 60.0
 LINE_OCTETS: Final = 4096
 WRITE_INTERVAL: Final = 0.01
 """Seconds between two writes; lines are collected meanwhile."""
+KNOWN_CONTENTS: Final = 4
+"""The most contents whose WARNING lines a `RepeatedWarnings` remembers."""
 ROOT: Final = "svcdns"
 PLUGIN_PREFIX: Final = "svcdns.plugin."
 
@@ -154,6 +157,42 @@ class LineWriter(logging.Handler):
             except queue.Empty:
                 return lines, b""
         return lines, following
+
+
+class RepeatedWarnings(logging.Filter):
+    """Drops WARNING lines that were written already when the same content was read before."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._written: dict[object, set[str]] = {}
+        self._texts: set[str] = set()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Returns False for a WARNING line that was written before for the same content."""
+        if record.levelno != logging.WARNING:
+            return True
+        text = f"{record.name} {record.getMessage()}"
+        is_new = text not in self._texts
+        self._texts.add(text)
+        return is_new
+
+    @contextmanager
+    def reading(self, content: object) -> Iterator[None]:
+        """A context manager in which a file with `content` is read; a digest of the content will do.
+
+        If `content` is None, no line is dropped.
+        """
+        if content is None or (content not in self._written and len(self._written) >= KNOWN_CONTENTS):
+            self._written.clear()
+        self._texts = self._written.setdefault(content, set())
+        handlers = tuple(logging.getLogger(ROOT).handlers)
+        for handler in handlers:
+            handler.addFilter(self)
+        try:
+            yield
+        finally:
+            for handler in handlers:
+                handler.removeFilter(self)
 
 
 def set_up() -> LineWriter:

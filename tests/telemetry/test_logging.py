@@ -14,6 +14,7 @@ from svcdns.telemetry.logging import (
     LineFormatter,
     LineLimit,
     LineWriter,
+    RepeatedWarnings,
     plugin_logger,
 )
 from tests.support import world
@@ -120,3 +121,33 @@ def test_lines_of_one_kind_are_limited(caplog: pytest.LogCaptureFixture) -> None
     clock.turn(LIMIT_INTERVAL - 20)
     limit.log(log, logging.ERROR, "again")
     assert caplog.records[-1].getMessage() == "again"
+
+
+class Lines(logging.Handler):
+    """A handler that keeps the texts of all records."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.texts: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keeps the text of a record."""
+        self.texts.append(record.getMessage())
+
+
+def test_warnings_about_the_same_content_are_written_once() -> None:
+    """Lines of other levels, of other content, and outside of the reading are always written."""
+    handler, repeated, log = Lines(), RepeatedWarnings(), plugin_logger("tls")
+    logger = logging.getLogger("svcdns")
+    logger.addHandler(handler)
+    try:
+        for content in ("one", "one", "two", "one", None, None):
+            with repeated.reading(content):
+                log.warning("about %s", content)
+                log.error("error")
+            log.warning("outside")
+    finally:
+        logger.removeHandler(handler)
+    written = [text for text in handler.texts if text.startswith("about")]
+    assert written == ["about one", "about two", "about None", "about None"]
+    assert (handler.texts.count("error"), handler.texts.count("outside")) == (6, 6)
