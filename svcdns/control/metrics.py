@@ -35,6 +35,32 @@ _WHOLE_BOUND: Final = re.compile(rb'([{,]le="[0-9]+)\.0"')
 """A bound of a histogram that CoreDNS prints as `100`; OpenMetrics wants `100.0`."""
 
 
+OF_PLUGINS: Final = (
+    Family(
+        "coredns_forward_healthcheck_broken_total",
+        MetricKind.COUNTER,
+        "Queries that found all upstreams down and were sent to one at random.",
+    ),
+    Family(
+        "coredns_forward_max_concurrent_rejects_total",
+        MetricKind.COUNTER,
+        "Queries refused because too many were in flight.",
+    ),
+    Family(
+        "coredns_hosts_reload_timestamp_seconds",
+        MetricKind.GAUGE,
+        "Modification time of the hosts file that was read last, in Unix seconds.",
+        uniform=True,
+    ),
+    Family(
+        "coredns_local_localhost_requests_total",
+        MetricKind.COUNTER,
+        "Queries for localhost.<domain> names.",
+    ),
+)
+"""Metrics of plugins that are 0 if the plugin is not in the Corefile, as in CoreDNS. The plugins are not imported."""
+
+
 class Totals(Collector):
     """Combines the values of each time series from all processes.
 
@@ -48,8 +74,8 @@ class Totals(Collector):
 
     def collect(self) -> Iterable[Metric]:
         """Returns the metric families, each with all its series."""
-        families: dict[str, Family] = {}
-        sums: dict[str, dict[tuple[str, ...], list[float]]] = {}
+        families = {family.name: family for family in OF_PLUGINS}
+        sums: dict[str, dict[tuple[str, ...], list[float]]] = {family.name: {(): [0.0]} for family in OF_PLUGINS}
         for number, region in enumerate(self._regions):
             past = state(region) == State.ENDED or (number in _CONTROLS and number != self._own)
             for sample in samples(region):

@@ -20,6 +20,8 @@ from svcdns.zones.zone import Node, Place, RRset, Zone, covered
 
 MAX_ALIASES: Final = 10
 """The most CNAME records that are followed inside a zone, as in CoreDNS. The client must query for the last target."""
+MAX_NS_ALIASES: Final = 8
+"""The same for a query for NS records; then the reply is SERVFAIL, as in CoreDNS."""
 _ADDRESSES: Final = (Type.A, Type.AAAA)
 _TARGET_AT: Final[dict[int, int]] = {Type.MX: 2, Type.SRV: 6, Type.SVCB: 2, Type.HTTPS: 2}
 """The number of octets before the target name in the RDATA. Addresses of the target go into the additional section."""
@@ -64,6 +66,8 @@ class ZoneLookup:
             place = zone.find(key, rtype)
             if place.is_cut:
                 continue
+            if rtype == Type.NS and len(self._followed) > MAX_NS_ALIASES + 1:
+                return self._reply(Rcode.SERVFAIL, self._ns())
             if place.node is None or place.is_dname or not self._is_nearest(key):
                 return self._ask(name)
             if len(self._followed) > MAX_ALIASES:

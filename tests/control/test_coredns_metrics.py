@@ -12,7 +12,10 @@ from typing import Any
 import pytest
 
 import svcdns
-from svcdns.control.metrics import Processes
+from svcdns.control.metrics import OF_PLUGINS, Processes, Totals
+from svcdns.plugins.forward.metrics import BROKEN, REJECTED
+from svcdns.plugins.hosts.handler import RELOADED
+from svcdns.plugins.local import LOCALHOST_REQUESTS
 from svcdns.telemetry.counters import Family
 
 ROOT = Path(__file__).parents[2]
@@ -47,6 +50,16 @@ def test_every_metric_of_coredns_is_there() -> None:
     assert {name: found.get(name) for name in wanted} == wanted
     assert [name for name in MISSING if name in found] == []
     assert set(COREDNS) >= MISSING
+
+
+def test_metrics_that_do_not_depend_on_the_corefile() -> None:
+    """CoreDNS has these metrics from the start, also for plugins that no server block has."""
+    wanted = {name for name in COREDNS if name.startswith(("coredns_forward_", "coredns_hosts_", "coredns_local_"))}
+    wanted = {name for name in wanted if COREDNS[name]["seen"] == "start" and not COREDNS[name]["labels"]}
+    assert {family.name for family in OF_PLUGINS} == wanted
+    assert set(OF_PLUGINS) == {BROKEN, REJECTED, RELOADED, LOCALHOST_REQUESTS}
+    names = {name for metric in Totals([], 0).collect() for name in (metric.name, f"{metric.name}_total")}
+    assert wanted <= names
 
 
 def test_other_metrics_have_the_prefix_svcdns() -> None:

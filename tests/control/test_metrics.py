@@ -17,9 +17,11 @@ ENTRIES = Family("coredns_held", MetricKind.GAUGE, "Held.")
 
 
 def page(*regions: memoryview, accept: str = "") -> tuple[list[str], str]:
-    """Returns the lines of svcdns's own metrics, and the content type."""
+    """Returns the lines of the metrics in `regions`, and the content type."""
     body, content_type = metrics.page(metrics.registry(list(regions)), accept)
-    return [line for line in body.decode().splitlines() if line.startswith("coredns_")], content_type
+    always = tuple(family.name for family in metrics.OF_PLUGINS)
+    lines = [line for line in body.decode().splitlines() if line.startswith("coredns_")]
+    return [line for line in lines if not line.startswith(always)], content_type
 
 
 def test_sums_over_processes() -> None:

@@ -221,6 +221,20 @@ def test_the_length_of_a_chain(first: str, aliases: int, *, ends: bool) -> None:
 
 
 @pytest.mark.parametrize(
+    ("first", "aliases", "rcode"),
+    [
+        pytest.param("c4", 8, Rcode.NOERROR, id="eight"),
+        pytest.param("c3", 9, Rcode.SERVFAIL, id="nine"),
+        pytest.param("c1", 9, Rcode.SERVFAIL, id="eleven"),
+    ],
+)
+def test_the_length_of_a_chain_for_name_servers(first: str, aliases: int, rcode: int) -> None:
+    """As in CoreDNS, a query for NS records is SERVFAIL after the ninth CNAME record."""
+    reply = Server(text=CHAIN).ask(f"{first}.example.org.", "NS")
+    assert (reply.rcode, [r.rtype for r in reply.answer]) == (rcode, [Type.CNAME] * aliases)
+
+
+@pytest.mark.parametrize(
     "records",
     [
         pytest.param("x IN CNAME x", id="one"),
