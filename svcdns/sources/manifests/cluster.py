@@ -20,7 +20,7 @@ from svcdns.sources.api.decoding import ApiServiceImport, ApiSlice
 from svcdns.sources.label_selectors import Matcher
 from svcdns.sources.manifests import kinds, large_files
 from svcdns.sources.manifests.endpoint_slices import PodsByLabel, mirrored, slices_of_pods
-from svcdns.sources.manifests.errors import FilePosition, ManifestError, raise_all
+from svcdns.sources.manifests.errors import FilePosition, ManifestError, WrongTypeError, raise_all
 from svcdns.sources.manifests.files import FoundFiles, ManifestFile
 from svcdns.sources.manifests.kinds import DEFAULT_NAMESPACE, FileContent, ManifestObject, is_kustomization
 from svcdns.sources.manifests.kinds import ObjectName as ObjectId
@@ -156,11 +156,16 @@ def _without_patch(path: str, content: FileContent, patches: Mapping[str, str]) 
 
 
 def _broken(before: FileContent | None, now: FileContent) -> list[ManifestError]:
-    """Returns the errors of a file: those in the file, and one for each object that was used `before` and is skipped
-    `now`.
+    """Returns the errors of a file that prevent its use.
+
+    If the file was used `before`, a new value of a wrong type is an error, and so is an object that is skipped `now`.
     """
     broken = list(now.errors)
     if before is not None:
+        known = {error.text for error in before.refused}
+        broken += (
+            error.cause for error in now.refused if isinstance(error, WrongTypeError) and error.text not in known
+        )
         if now.skipped is not None and _uses_more(before, now):
             broken.append(now.skipped)
         used = {(item.kind, item.namespace, item.name) for item in before.objects} if now.left_out else set()

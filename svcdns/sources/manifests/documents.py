@@ -18,7 +18,8 @@ import codecs
 import operator
 import os
 import re
-from collections.abc import Iterator
+from bisect import insort
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from functools import lru_cache
 from pathlib import Path
@@ -28,7 +29,13 @@ import msgspec
 import yaml
 
 from svcdns.process.heap import collector_paused
-from svcdns.sources.manifests.errors import FilePosition, ManifestError, NotKubernetesError, NotYamlError
+from svcdns.sources.manifests.errors import (
+    FilePosition,
+    ManifestError,
+    NotKubernetesError,
+    NotYamlError,
+    WrongTypeError,
+)
 from svcdns.sources.manifests.files import STANDARD_INPUT
 from svcdns.sources.manifests.portions import (
     IsUnused,
@@ -97,24 +104,73 @@ class Document:
                 self.position(), f"expected an object with apiVersion, kind and metadata, found {_described(fields)}"
             )
         self.fields: dict[str, Any] = fields
+        self._left_out: dict[Field, list[int]] = {}
+        """By the path of a list: the indexes of the items that were left out, in ascending order."""
         self.api_version = self._required_text("apiVersion", default_version)
         self.kind = self._required_text("kind", default_kind)
 
     def position(self, field: Field = ()) -> FilePosition:
         """Returns the line of a field. If the field is missing, returns the line of the nearest existing parent."""
-        return _below(self._before, _node_at(self._node, field))
+        return _below(self._before, _node_at(self._node, self._written(field)))
 
     def error(self, field: Field, text: str) -> ManifestError:
         """Returns an error about a field, for the caller to raise."""
-        name = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in field).lstrip(".")
-        return ManifestError(self.position(field), f"{name}: {text}" if name else text)
+        field = self._written(field)
+        name = _shown(field)
+        return ManifestError(_below(self._before, _node_at(self._node, field)), f"{name}: {text}" if name else text)
 
-    def convert(self, shape: type[T]) -> T:
-        """Converts the fields to `shape`, a msgspec.Struct. Raises ManifestError for a field of a wrong type."""
-        try:
-            return msgspec.convert(self.fields, shape)
-        except msgspec.ValidationError as error:
-            raise self._mismatch(str(error)) from None
+    def convert(self, shape: type[T], refuse: Callable[[WrongTypeError], None]) -> T:
+        """Converts the fields to `shape`, a msgspec.Struct.
+
+        Leaves out fields of a wrong type, and list items without a required field. Calls `refuse` for each of them.
+        Raises WrongTypeError if the object cannot be used.
+        """
+        reason: ManifestError | None = None
+        last: Field = ()
+        part = ""
+
+        def report() -> None:
+            if reason is not None:
+                refuse(WrongTypeError(reason.position, f"{reason.text}; {part} is left out"))
+
+        while True:
+            try:
+                out = msgspec.convert(self.fields, shape)
+            except msgspec.ValidationError as error:
+                field, text = self._mismatch(str(error))
+            else:
+                report()
+                return out
+            if reason is None or field != last[:-1]:  # else: the field that was left out is required
+                report()
+                reason = self.error(field, text)
+            if not field:
+                raise WrongTypeError(reason.position, reason.text)
+            part, last = _shown(self._written(field)), field
+            self._leave_out(field)
+
+    def _leave_out(self, field: Field) -> None:
+        """Removes a field, or an item of a list."""
+        written = self._written(field)
+        *above, step = field
+        parent: Any = self.fields
+        for one in above:
+            parent = parent[one]
+        del parent[step]
+        if isinstance(written[-1], int):
+            insort(self._left_out.setdefault(written[:-1], []), written[-1])
+
+    def _written(self, field: Field) -> Field:
+        """Returns the path of a field in the manifest, in which no item of a list is left out."""
+        out: Field = ()
+        for step in field:
+            out = (*out, step if isinstance(step, str) else self._written_index(out, step))
+        return out
+
+    def _written_index(self, path: Field, index: int) -> int:
+        for gone in self._left_out.get(path, ()):
+            index += index >= gone
+        return index
 
     def items(self, first: int = 0) -> Iterator[Document | ManifestError]:
         """Yields the items of a List from index `first` on, or the document itself if it is not a List.
@@ -126,7 +182,7 @@ class Document:
             return
         found = _child(self._node, "items")
         if found is None or not isinstance(found[1], yaml.SequenceNode):
-            yield self.error(("items",), "expected a list")
+            yield NotKubernetesError(self.position(("items",)), "items: expected a list")
             return
         for item in found[1].value[first:]:
             yield self.item(self._before, item)
@@ -152,7 +208,11 @@ class Document:
             raise NotKubernetesError(at, f"expected the text of {field}")
         return found
 
-    def _mismatch(self, message: str) -> ManifestError:
+    def _mismatch(self, message: str) -> tuple[Field, str]:
+        """Returns the path of the field that a message of msgspec is about, and a text about the field.
+
+        If a required field is missing, the path is that of its parent.
+        """
         problem, _, path = message.partition(" - at ")
         field: Field = tuple(
             int(index) if index else key for key, index in _STEP.findall(path.removesuffix("[...]`").strip("`"))
@@ -164,13 +224,17 @@ class Document:
             key, value = next((key, value) for key, value in value.items() if not isinstance(value, str))
             field = (*field, key)
         if missing := _MISSING.match(problem):
-            return self.error(field, f"expected {missing['field']}, which is missing")
+            return field, f"expected {missing['field']}, which is missing"
         if mismatch := _MISMATCH.match(problem):
             expected = " or ".join(
                 _WORDS.get(word, word) for word in mismatch["expected"].removesuffix(" | null").split(" | ")
             )
-            return self.error(field, f"expected {expected}, found {_described(value)}")
-        return self.error(field, problem)
+            return field, f"expected {expected}, found {_described(value)}"
+        return field, problem
+
+
+def _shown(field: Field) -> str:
+    return "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in field).lstrip(".")
 
 
 def documents(

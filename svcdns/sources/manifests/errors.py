@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from svcdns.cluster.watch_options import SourceError
+
+_CONSEQUENCE: Final = re.compile(r"; \S+ is left out; an API server would refuse this \w+$")
 
 
 class FilePosition(NamedTuple):
@@ -35,6 +38,15 @@ class NotKubernetesError(ManifestError):
 
 class NotYamlError(NotKubernetesError):
     """Raised if a file is not YAML, for example because it is a template. The whole file is skipped."""
+
+
+class WrongTypeError(ManifestError):
+    """Raised if a field has a value of a wrong type, or if a required field is missing."""
+
+    @property
+    def cause(self) -> ManifestError:
+        """The same error without the statement of what is left out."""
+        return ManifestError(self.position, _CONSEQUENCE.sub("", self.text))
 
 
 class SeveralErrors(ManifestError):

@@ -14,7 +14,13 @@ from typing import Final, NamedTuple
 
 from svcdns.sources.api.decoding import ApiServiceImport, ApiSlice
 from svcdns.sources.manifests.documents import Document, documents
-from svcdns.sources.manifests.errors import FilePosition, ManifestError, NotKubernetesError, NotYamlError
+from svcdns.sources.manifests.errors import (
+    FilePosition,
+    ManifestError,
+    NotKubernetesError,
+    NotYamlError,
+    WrongTypeError,
+)
 from svcdns.sources.manifests.portions import UnusedObject
 from svcdns.sources.manifests.schemas import (
     AnyObject,
@@ -259,10 +265,15 @@ def _read(document: Document, default_namespace: str, refusals: Refusals) -> Man
             document.position(), document.kind, namespace if isinstance(namespace, str) else "", "", ObjectMeta()
         )
     shape, check = known
-    meta = document.convert(AnyObject).metadata
+    try:
+        meta = document.convert(AnyObject, refusals.add_wrong_type).metadata
+        check_metadata(refusals, meta)
+        body = document.convert(shape, refusals.add_wrong_type)
+    except WrongTypeError as error:
+        refusals.add_wrong_type(error)
+        refusals.skip()
+        return ManifestObject(document.position(), document.kind, "", "", NO_METADATA)
     cluster_wide = document.kind == "Namespace"
-    check_metadata(refusals, meta)
-    body = document.convert(shape)
     if check is not None:
         check(refusals, body)
     namespace = "" if cluster_wide else meta.namespace or default_namespace

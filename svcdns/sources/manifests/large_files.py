@@ -22,7 +22,13 @@ from svcdns.process.capacity import processors
 from svcdns.process.heap import collector_paused
 from svcdns.sources.manifests import kinds
 from svcdns.sources.manifests.documents import documents_in, text_of
-from svcdns.sources.manifests.errors import FilePosition, ManifestError, NotKubernetesError, NotYamlError
+from svcdns.sources.manifests.errors import (
+    FilePosition,
+    ManifestError,
+    NotKubernetesError,
+    NotYamlError,
+    WrongTypeError,
+)
 from svcdns.sources.manifests.kinds import FileContent, ManifestObject, ObjectName, Parsed
 from svcdns.sources.manifests.portions import ListText, Portion, divided
 from svcdns.sources.manifests.schemas import ObjectMeta
@@ -87,7 +93,7 @@ class _Result(msgspec.Struct, array_like=True):
     not_yaml: _Error | None
 
 
-_ERRORS: Final = (ManifestError, NotKubernetesError, NotYamlError)
+_ERRORS: Final = (ManifestError, NotKubernetesError, NotYamlError, WrongTypeError)
 _DECODERS: Final = {kind: msgspec.msgpack.Decoder(shape) for kind, shape in kinds.SHAPES.items()}
 _objects: Final = msgspec.msgpack.Decoder(list[_Object])
 

@@ -23,7 +23,7 @@ from svcdns.cluster.objects import HEADLESS
 from svcdns.sources.api.decoding import ApiEndpoint, ApiPort, ApiSlice
 from svcdns.sources.manifests.address_pool import MAX_PODS
 from svcdns.sources.manifests.documents import Document, Field
-from svcdns.sources.manifests.errors import ManifestError
+from svcdns.sources.manifests.errors import ManifestError, WrongTypeError
 from svcdns.sources.manifests.schemas import (
     EndpointPort,
     EndpointsObject,
@@ -71,13 +71,20 @@ class Refusals:
 
     def add(self, field: Field, text: str) -> None:
         """Adds an error for a field that an API server would refuse. The object is still served."""
-        kind = self.document.kind
-        self.errors.append(self.document.error(field, f"{text}; an API server would refuse this {kind}"))
+        self.errors.append(self.document.error(field, f"{text}; {self._refused}"))
+
+    @property
+    def _refused(self) -> str:
+        return f"an API server would refuse this {self.document.kind}"
+
+    def add_wrong_type(self, error: WrongTypeError) -> None:
+        """Adds an error for a part of a wrong type that is left out. The object is still served."""
+        self.errors.append(WrongTypeError(error.position, f"{error.text}; {self._refused}"))
 
     def skip(self) -> None:
         """Marks the object as skipped. The reason is the error that was added last."""
         last = self.errors.pop()
-        self.reason = ManifestError(last.position, f"{last.text}, so it is skipped")
+        self.reason = type(last)(last.position, f"{last.text}, so it is skipped")
         self.errors.append(self.reason)
 
     def choice(self, field: Field, found: str, choices: tuple[str, ...]) -> bool:

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from svcdns.sources.manifests.documents import Document, documents
-from svcdns.sources.manifests.errors import ManifestError
+from svcdns.sources.manifests.errors import ManifestError, WrongTypeError
 
 HEAD = "apiVersion: v1\nkind: Thing\n"
 LIST = "apiVersion: v1\nkind: List\nitems:"
@@ -175,6 +175,43 @@ class Shape(msgspec.Struct):
 def test_wrong_types(tmp_path: Path, text: str, line: int, expected: str) -> None:
     """The error has the field's path and line."""
     (document,) = read(tmp_path, HEAD + text)
-    with pytest.raises(ManifestError) as caught:
-        document.convert(Shape)
-    assert str(caught.value) == f"{tmp_path / 'a.yaml'}:{line}: {expected}"
+    found: list[WrongTypeError] = []
+    document.convert(Shape, found.append)
+    (error,) = found
+    assert str(error).rpartition("; ")[0] == f"{tmp_path / 'a.yaml'}:{line}: {expected}"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected", "left_out"),
+    [
+        pytest.param("replicas: three\nname: a\n", Shape(name="a"), ["replicas"], id="a field"),
+        pytest.param("labels: {a: b, c: 1}\n", Shape(labels={"a": "b"}), ["labels.c"], id="a value of a mapping"),
+        pytest.param(
+            "parts:\n- {port: '1'}\n- {port: 2}\n- {target: x}\n- {port: 3, target: []}\n",
+            Shape(parts=[Part(2), Part(3)]),
+            ["parts[0]", "parts[2]", "parts[3].target"],
+            id="items of a list",
+        ),
+        pytest.param("part: {port: x}\n", Shape(), ["part"], id="a mapping without a required field"),
+    ],
+)
+def test_the_rest_of_an_object_with_wrong_types(
+    tmp_path: Path, text: str, expected: Shape, left_out: list[str]
+) -> None:
+    """The smallest part is left out without which the object can be used. Each part has one error, with its line."""
+    (document,) = read(tmp_path, HEAD + text)
+    found: list[WrongTypeError] = []
+    assert document.convert(Shape, found.append) == expected
+    assert [str(error).rpartition("; ")[2] for error in found] == [f"{part} is left out" for part in left_out]
+    lines = (HEAD + text).splitlines()
+    for error, part in zip(found, left_out, strict=True):
+        assert part.rpartition(".")[2].partition("[")[0] in "".join(lines[: error.position.line])
+    again: list[WrongTypeError] = []
+    assert (document.convert(Shape, again.append), again) == (expected, [])
+
+
+def test_an_object_that_wrong_types_make_useless(tmp_path: Path) -> None:
+    """If a required field of the object itself has a wrong type, an error is raised."""
+    (document,) = read(tmp_path, HEAD + "port: x\n")
+    with pytest.raises(WrongTypeError, match=r":3: port: expected a whole number, found text 'x'$"):
+        document.convert(Part, lambda error: pytest.fail(str(error)))

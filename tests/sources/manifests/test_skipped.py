@@ -158,9 +158,9 @@ async def test_kinds_of_another_api_version_are_ignored(
 
 async def test_all_errors_of_a_start(tmp_path: Path) -> None:
     """The error has one line for each object that cannot be used, and for each missing path."""
-    bad = SERVICE.replace("80", "seventy")
-    (tmp_path / "a.yaml").write_text(bad + "---\n" + SERVICE + "---\n" + bad)
-    (tmp_path / "b.yaml").write_text("apiVersion: v1\nkind: List\nitems:\n- {apiVersion: v1, kind: Pod}\n- 1\n")
+    bad = "apiVersion: v1\nkind: List\nitems:\n- {apiVersion: v1, kind: PodList, items: []}\n"
+    (tmp_path / "a.yaml").write_text(bad + "---\n" + SERVICE.replace("tea", "milk") + "---\n" + bad)
+    (tmp_path / "b.yaml").write_text(bad)
     (tmp_path / "c.yaml").write_text("services: {}\n")
     paths = (str(tmp_path), str(tmp_path / "no"))
     with pytest.raises(ManifestError) as caught:

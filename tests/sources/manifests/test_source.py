@@ -187,11 +187,12 @@ async def test_edits_without_an_effect_cause_no_change(tmp_path: Path) -> None:
 
 async def test_broken_start(tmp_path: Path) -> None:
     """The error is raised by `configure` and by `changes`."""
-    (tmp_path / "a.yaml").write_text(stateful("three"))
+    nested = "---\napiVersion: v1\nkind: List\nitems:\n- {apiVersion: v1, kind: PodList, items: []}\n"
+    (tmp_path / "a.yaml").write_text(nested)
     source = ManifestsSource(WatchOptions(manifests=(str(tmp_path),)), log=LOG, watch=Edits())
-    with pytest.raises(ManifestError, match=r"a\.yaml:11: spec\.replicas: expected a whole number, found text 'three'"):
+    with pytest.raises(ManifestError, match=r"a\.yaml:5: expected an object, found a List"):
         await source.configure()
-    with pytest.raises(ManifestError, match=r"a\.yaml:11: "):
+    with pytest.raises(ManifestError, match=r"a\.yaml:5: "):
         await anext(aiter(changes_of(source)))
 
 
