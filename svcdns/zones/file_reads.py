@@ -56,7 +56,7 @@ class UnsettledFileError(ZoneFileError):
 class Content(NamedTuple):
     """The octets of a file, and its modification time in nanoseconds.
 
-    `is_open` is True if a program had the file open for writing. It is False if this cannot be known.
+    `is_open` is True if a program had the file open for writing, as far as this process can know.
     """
 
     data: bytes
@@ -112,8 +112,8 @@ class _Attempt:
 def _is_open_for_writing(descriptor: int) -> bool:
     """Returns True if a program has the file open for writing.
 
-    The kernel grants a read lease only if that is not so (fcntl(2), F_SETLEASE). It grants no lease to a process that
-    neither owns the file nor has CAP_LEASE; then this function returns False.
+    The kernel refuses a read lease of such a file (fcntl(2), F_SETLEASE). This function returns False if this process
+    may not have leases of the file: it needs CAP_LEASE, or must own the file.
     """
     if sys.platform != "linux":
         return False
