@@ -12,6 +12,7 @@ import re
 import struct
 from collections.abc import Callable
 from functools import lru_cache
+from math import isfinite
 from types import SimpleNamespace
 from typing import Any, Final
 
@@ -30,6 +31,11 @@ from svcdns.wire.zone_words import Attached, Quoted, escaped, octets
 
 _REFUSALS: Final = (dns.exception.DNSException, SyntaxError, ValueError, IndexError, struct.error, OverflowError)
 """The exceptions for wrong words, which dnspython and the functions of this module raise."""
+
+MAX_TAG: Final = 255
+"""The most octets of the tag of a CAA record (RFC 8659 §4.1)."""
+SEA_LEVEL: Final = 10_000_000
+"""The altitude 0 in the RDATA of a LOC record, in centimetres (RFC 1876 §2)."""
 
 Warn = Callable[[str], None]
 
@@ -50,7 +56,7 @@ def to_wire(rtype: int, words: list[str], origin: bytes, warn: Warn) -> bytes:
     except _REFUSALS as error:
         if _has_wrong_digits(rtype, words):
             raise UnsendableError(_reason(error)) from error
-        refusal = UnsendableError if _is_misread(rtype, words) else RdataTextError
+        refusal = UnsendableError if _is_misread(rtype, words) or _is_too_large(rtype, words) else RdataTextError
         lenient = _LENIENT.get(rtype, _without_digits if rtype in _DIGITS else None)
         if lenient is None:
             raise refusal(_reason(error)) from error
@@ -60,6 +66,19 @@ def to_wire(rtype: int, words: list[str], origin: bytes, warn: Warn) -> bytes:
             raise refusal(_reason(error)) from error
         warn(f"{type_text(rtype)} data is taken as it stands, though {_reason(error)}")
         return data
+
+
+def _is_too_large(rtype: int, words: list[str]) -> bool:
+    """Returns True for a value that CoreDNS loads, although the RDATA has no room for it.
+
+    CoreDNS cannot send a CAA tag of more than 255 octets. It sends the lowest 32 bits of a LOC altitude.
+    """
+    if rtype == Type.CAA:
+        return len(words) > 1 and len(words[1]) > MAX_TAG
+    altitude = next((words[at + 1] for at, word in enumerate(words[:-1]) if word in {"E", "W"}), "")
+    found = _METRES.fullmatch(altitude) if rtype == Type.LOC else None
+    centimetres = float(found[1]) * 100 + SEA_LEVEL if found is not None else 0.0
+    return isfinite(centimetres) and not 0 <= centimetres < 1 << 32
 
 
 def _has_wrong_digits(rtype: int, words: list[str]) -> bool:

@@ -159,6 +159,8 @@ class _Reader:
 
     def _entry(self, entry: Entry) -> None:
         at = 0
+        if entry.ignored >= 0:
+            self.warn(f"{self._text.where_ignored(entry)}: ')' without '('; the rest of the line is ignored")
         if not entry.blank:
             self.owner = self._name(entry, 0)
             at = 1

@@ -42,13 +42,15 @@ class Entry(NamedTuple):
     """An entry of a zone file (RFC 1035 §5.1), divided into words.
 
     `start` is the offset of the entry in the text. `blank` is True if the entry begins with white space. `plain` is
-    True if all words are ASCII without quotes and escapes.
+    True if all words are ASCII without quotes and escapes. `ignored` is the offset from which on the rest of the line
+    is ignored, or -1.
     """
 
     start: int
     blank: bool
     plain: bool
     words: list[str]
+    ignored: int = -1
 
 
 class _Scan:
@@ -58,6 +60,7 @@ class _Scan:
         self.text, self.at = text, start
         self.words: list[str] = []
         self.places: list[int] = []
+        self.ignored = -1
 
     def run(self) -> str:
         """Reads to the end of the entry. Returns a description of the error, or an empty text."""
@@ -79,6 +82,12 @@ class _Scan:
             elif found[3]:
                 opened = place if not depth else opened
                 depth += 1 if found[3] == "(" else -1
+                if depth < 0 and any(word.upper() == "LOC" for word in self.words):
+                    # CoreDNS reads a LOC record up to such a parenthesis.
+                    self.ignored = place
+                    end = text.find("\n", place)
+                    self.at = size if end < 0 else end + 1
+                    return ""
                 if depth < 0:
                     self.at = place
                     return "')' without '('"
@@ -118,6 +127,10 @@ class Text:
         self._counted = (place, line)
         return f"{self.path}:{line}:{place - self.text.rfind(chr(10), 0, place)}"
 
+    def where_ignored(self, entry: Entry) -> str:
+        """Returns file, line and column from which on the entry's line is ignored."""
+        return self._shown(entry.ignored)
+
     def entries(self) -> Iterator[Entry]:
         """Yields the entries that have at least one word, in file order. Raises ZoneFileError."""
         text, start = self.text, 0
@@ -129,15 +142,15 @@ class Text:
             line = text[start:end]
             plain = _NEEDS_CARE.search(line) is None
             if plain:
-                words, after = line.split(), end + 1
+                words, after, ignored = line.split(), end + 1, -1
             else:
                 scan = _Scan(text, start)
                 wrong = scan.run()
                 if wrong:
                     raise ZoneFileError(f"{self._shown(scan.at)}: {wrong}")
-                words, after = scan.words, scan.at
+                words, after, ignored = scan.words, scan.at, scan.ignored
             if words:
-                yield Entry(start, line[0] in " \t", plain, words)
+                yield Entry(start, line[0] in " \t", plain, words, ignored)
             start = after
 
 

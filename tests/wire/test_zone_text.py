@@ -173,6 +173,21 @@ def warnings(data: bytes | str, path: str = "zone") -> list[str]:
         ),
         pytest.param("a A", [], "zone:1:3: A data is wrong, the record is left out: a word is missing", id="no data"),
         pytest.param(
+            f"a CAA 0 {'x' * 256} ca", [], "zone:1:7: CAA data is wrong, the record is left out", id="a long CAA tag"
+        ),
+        pytest.param(
+            "a LOC 1 N 1 E 42849673m", [], "zone:1:7: LOC data is wrong, the record is left out", id="a high altitude"
+        ),
+        pytest.param(
+            "a LOC 1 N 1 E -100001m", [], "zone:1:7: LOC data is wrong, the record is left out", id="a low altitude"
+        ),
+        pytest.param(
+            "a LOC 1 N 1 E 2m ) 5m",
+            ["a.example.org. 3600 IN LOC 1 0 0.000 N 1 0 0.000 E 2.00m"],
+            "zone:1:18: ')' without '('; the rest of the line is ignored",
+            id="a parenthesis in a LOC record",
+        ),
+        pytest.param(
             "a TYPE9999 \\# 1 0-", [], "zone:1:12: TYPE9999 data is wrong, the record is left out", id="generic"
         ),
         pytest.param(
