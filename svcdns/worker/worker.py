@@ -345,6 +345,7 @@ class Worker:
             self._hooks.call(str(key[0]), None, getattr(self._kept.pop(key), "stop", _nothing))
 
     def _take_data(self, data: Data) -> None:
+        self.poll_sockets()  # to receive and decode a zone of 100,000 records took milliseconds
         key = (data.plugin, data.key)
         if plugins.load(data.plugin).PLUGIN.holds_certificates:
             self.listeners.certificates.take(data.key, data.payload)

@@ -44,6 +44,7 @@ class Zone:
         `poll_sockets` is called after each portion of records, so that a large zone does not delay queries.
         """
         content = decode(payload)
+        poll_sockets()
         self.apex = apex
         self.soa = content.soa
         self._nodes: dict[bytes, dict[int, RRset]] = {apex: {Type.SOA: (content.soa,)}}
@@ -68,6 +69,10 @@ class Zone:
             node[rtype] = (record,)
         elif all(record.rdata != other.rdata for other in before):
             node[rtype] = _with_one_ttl((*before, record))
+
+    def parts(self) -> list[object]:
+        """Returns a list of the objects of which the zone consists."""
+        return [*self._nodes, *self._names, *self._nodes.values()]
 
     @property
     def ns(self) -> RRset:

@@ -39,12 +39,16 @@ class ZoneSet:
         """Returns the names of the zones that have content."""
         return [apex for apex, zone in self._zones.items() if zone is not None]
 
-    def put(self, apex: bytes, zone: Zone | None) -> None:
-        """Adds a zone, or replaces its content.
+    def put(self, apex: bytes, zone: Zone | None) -> list[object]:
+        """Adds a zone, or replaces its content. Returns the parts of the earlier content.
 
-        If `zone` is None, the zone has no content, and queries get SERVFAIL.
+        If `zone` is None, the zone has no content, and queries get SERVFAIL. If the caller drops the returned list in
+        steps, the memory of a large zone is freed in steps.
         """
+        before = self._zones.get(apex)
+        parts = before.parts() if before is not None else []
         self._zones[apex] = zone
+        return parts
 
     def get(self, apex: bytes) -> Zone | None:
         """Returns the content of a zone, or None if it has none."""

@@ -19,7 +19,7 @@ from svcdns.plugin_api.zone_transfer import ZoneOffer
 from svcdns.plugins.file.options import Options, ZoneFile
 from svcdns.wire import names
 from svcdns.wire.codes import Rcode
-from svcdns.zones.content import data_key, error_key
+from svcdns.zones.content import PORTION, data_key, error_key
 from svcdns.zones.metrics import REFUSED
 from svcdns.zones.zone import Zone
 from svcdns.zones.zone_set import ZoneSet
@@ -40,6 +40,7 @@ class File(Plugin):
         self._environment, self._started = environment, False
         self._files: dict[bytes, ZoneFile] = {}
         self._zones = ZoneSet(self.name)
+        self._unused: list[object] = []
         self._refused: dict[tuple[str, str], bool] = {}
         # The last directive for a zone counts, as in CoreDNS.
         served = {names.from_text(zone).lower(): (file, zone) for file in options.files for zone in file.zones}
@@ -52,12 +53,13 @@ class File(Plugin):
         self._zones.put(apex, None)
 
         def load(content: bytes) -> None:
-            self._zones.put(apex, Zone(apex, content, self._environment.poll_sockets))
+            self._unused += self._zones.put(apex, Zone(apex, content, self._environment.poll_sockets))
 
         def loaded(content: bytes) -> None:
             load(content)
             self._environment.invalidate((_dependency(apex),))
             self._notify(apex)
+            self._free()
 
         def refused(reason: bytes) -> None:
             self._refused[file.path, zone] = bool(reason)
@@ -70,6 +72,12 @@ class File(Plugin):
         if content is not None:
             now(content)
         self._environment.on_data("file", key, later)
+
+    def _free(self) -> None:
+        """Frees the earlier content of a zone in steps, so that a large zone does not delay queries."""
+        while self._unused:
+            del self._unused[-PORTION:]
+            self._environment.poll_sockets()
 
     def start(self) -> None:
         """Sends NOTIFY messages for the zones that are already loaded."""

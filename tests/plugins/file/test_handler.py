@@ -15,7 +15,7 @@ from svcdns.telemetry.counters import Counters
 from svcdns.wire import names
 from svcdns.wire.codes import AA, Rcode, Type
 from svcdns.wire.zone_text import read
-from svcdns.zones.content import encode
+from svcdns.zones.content import PORTION, encode
 from svcdns.zones.metrics import REFUSED
 from tests.support import world
 
@@ -91,6 +91,22 @@ class Server:
 
         query = world.query(name, rtype, ask=server, depth=depth, edns=world.edns(dnssec_ok=True) if dnssec else None)
         return world.now(world.handled(self.plugin, query, world.following(Reply(rcode=Rcode.REFUSED))))
+
+
+def test_the_earlier_content_of_a_large_zone_is_freed_in_steps() -> None:
+    """Queries are read between the steps. They get the new content, as the answer tables have been told already."""
+    text = ZONE + "".join(f"h{number} IN A 10.0.0.1\n" for number in range(1000))
+    polls: list[int] = []
+    invalidated: list[Any] = []
+    server = Server(text=text, poll_sockets=lambda: polls.append(len(invalidated)))
+    invalidated = server.invalidated
+    polls.clear()
+    server.change(ZONE.replace("www", "web"))
+    after = [count for count in polls if count]
+    assert len(after) >= 3 * 1000 // PORTION
+    polls.clear()
+    server.change(ZONE)
+    assert len([count for count in polls if count == 2]) < 5
 
 
 @pytest.mark.parametrize(
