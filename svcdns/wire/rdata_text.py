@@ -71,7 +71,7 @@ def to_wire(rtype: int, words: list[str], origin: bytes, warn: Warn) -> bytes:
 def _is_too_large(rtype: int, words: list[str]) -> bool:
     """Returns True for a value that CoreDNS loads, although the RDATA has no room for it.
 
-    CoreDNS cannot send a CAA tag of more than 255 octets. It sends the lowest 32 bits of a LOC altitude.
+    CoreDNS cannot send a CAA tag of more than 255 octets, and sends the lowest 32 bits of a LOC altitude.
     """
     if rtype == Type.CAA:
         return len(words) > 1 and len(words[1]) > MAX_TAG

@@ -122,8 +122,8 @@ class Document:
     def convert(self, shape: type[T], refuse: Callable[[WrongTypeError], None]) -> T:
         """Converts the fields to `shape`, a msgspec.Struct.
 
-        Leaves out fields of a wrong type, and list items without a required field. Calls `refuse` for each of them.
-        Raises WrongTypeError if the object cannot be used.
+        Leaves out a value that only has too many quotes, or too few, for its type. If the field is required, leaves out
+        its parent. Calls `refuse` for each of them. Raises ManifestError for any other value of a wrong type.
         """
         reason: ManifestError | None = None
         last: Field = ()
@@ -137,15 +137,17 @@ class Document:
             try:
                 out = msgspec.convert(self.fields, shape)
             except msgspec.ValidationError as error:
-                field, text = self._mismatch(str(error))
+                field, text, is_quoting = self._mismatch(str(error))
             else:
                 report()
                 return out
             if reason is None or field != last[:-1]:  # else: the field that was left out is required
                 report()
                 reason = self.error(field, text)
+                if not is_quoting:
+                    raise reason
             if not field:
-                raise WrongTypeError(reason.position, reason.text)
+                raise reason
             part, last = _shown(self._written(field)), field
             self._leave_out(field)
 
@@ -208,10 +210,11 @@ class Document:
             raise NotKubernetesError(at, f"expected the text of {field}")
         return found
 
-    def _mismatch(self, message: str) -> tuple[Field, str]:
+    def _mismatch(self, message: str) -> tuple[Field, str, bool]:
         """Returns the path of the field that a message of msgspec is about, and a text about the field.
 
-        If a required field is missing, the path is that of its parent.
+        If a required field is missing, the path is that of its parent. The third value is True if only quotes are
+        missing, or are too many.
         """
         problem, _, path = message.partition(" - at ")
         field: Field = tuple(
@@ -224,13 +227,24 @@ class Document:
             key, value = next((key, value) for key, value in value.items() if not isinstance(value, str))
             field = (*field, key)
         if missing := _MISSING.match(problem):
-            return field, f"expected {missing['field']}, which is missing"
+            return field, f"expected {missing['field']}, which is missing", False
         if mismatch := _MISMATCH.match(problem):
             expected = " or ".join(
                 _WORDS.get(word, word) for word in mismatch["expected"].removesuffix(" | null").split(" | ")
             )
-            return field, f"expected {expected}, found {_described(value)}"
-        return field, problem
+            return field, f"expected {expected}, found {_described(value)}", _is_quoting(mismatch["expected"], value)
+        return field, problem, False
+
+
+def _is_quoting(expected: str, value: Any) -> bool:
+    """Returns True if `value` would have the type `expected` with quotes, or without them."""
+    if not isinstance(value, str):
+        return isinstance(value, int | float) and "str" in expected
+    try:
+        msgspec.convert(value, int if "int" in expected else bool if "bool" in expected else type(None), strict=False)
+    except msgspec.ValidationError:
+        return False
+    return True
 
 
 def _shown(field: Field) -> str:

@@ -41,7 +41,7 @@ class NotYamlError(NotKubernetesError):
 
 
 class WrongTypeError(ManifestError):
-    """Raised if a field has a value of a wrong type, or if a required field is missing."""
+    """The error of a value whose type is wrong only because quotes are missing, or are too many."""
 
     @property
     def cause(self) -> ManifestError:

@@ -19,7 +19,6 @@ from svcdns.sources.manifests.errors import (
     ManifestError,
     NotKubernetesError,
     NotYamlError,
-    WrongTypeError,
 )
 from svcdns.sources.manifests.portions import UnusedObject
 from svcdns.sources.manifests.schemas import (
@@ -265,14 +264,9 @@ def _read(document: Document, default_namespace: str, refusals: Refusals) -> Man
             document.position(), document.kind, namespace if isinstance(namespace, str) else "", "", ObjectMeta()
         )
     shape, check = known
-    try:
-        meta = document.convert(AnyObject, refusals.add_wrong_type).metadata
-        check_metadata(refusals, meta)
-        body = document.convert(shape, refusals.add_wrong_type)
-    except WrongTypeError as error:
-        refusals.add_wrong_type(error)
-        refusals.skip()
-        return ManifestObject(document.position(), document.kind, "", "", NO_METADATA)
+    meta = document.convert(AnyObject, refusals.add_wrong_type).metadata
+    check_metadata(refusals, meta)
+    body = document.convert(shape, refusals.add_wrong_type)
     cluster_wide = document.kind == "Namespace"
     if check is not None:
         check(refusals, body)

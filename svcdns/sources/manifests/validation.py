@@ -84,7 +84,7 @@ class Refusals:
     def skip(self) -> None:
         """Marks the object as skipped. The reason is the error that was added last."""
         last = self.errors.pop()
-        self.reason = type(last)(last.position, f"{last.text}, so it is skipped")
+        self.reason = ManifestError(last.position, f"{last.text}, so it is skipped")
         self.errors.append(self.reason)
 
     def choice(self, field: Field, found: str, choices: tuple[str, ...]) -> bool:

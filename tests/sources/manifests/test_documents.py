@@ -175,24 +175,28 @@ class Shape(msgspec.Struct):
 def test_wrong_types(tmp_path: Path, text: str, line: int, expected: str) -> None:
     """The error has the field's path and line."""
     (document,) = read(tmp_path, HEAD + text)
-    found: list[WrongTypeError] = []
-    document.convert(Shape, found.append)
+    found: list[ManifestError] = []
+    try:
+        document.convert(Shape, found.append)
+    except ManifestError as raised:
+        found.append(raised)
     (error,) = found
-    assert str(error).rpartition("; ")[0] == f"{tmp_path / 'a.yaml'}:{line}: {expected}"
+    of_file = f"{tmp_path / 'a.yaml'}:{line}: {expected}"
+    assert str(error) in (of_file, f"{of_file}; {expected.partition(':')[0]} is left out")
 
 
 @pytest.mark.parametrize(
     ("text", "expected", "left_out"),
     [
-        pytest.param("replicas: three\nname: a\n", Shape(name="a"), ["replicas"], id="a field"),
+        pytest.param("replicas: '3'\nname: a\n", Shape(name="a"), ["replicas"], id="a field"),
         pytest.param("labels: {a: b, c: 1}\n", Shape(labels={"a": "b"}), ["labels.c"], id="a value of a mapping"),
         pytest.param(
-            "parts:\n- {port: '1'}\n- {port: 2}\n- {target: x}\n- {port: 3, target: []}\n",
-            Shape(parts=[Part(2), Part(3)]),
+            "parts:\n- {port: '1'}\n- {port: 2}\n- {port: '3'}\n- {port: 4, target: true}\n",
+            Shape(parts=[Part(2), Part(4)]),
             ["parts[0]", "parts[2]", "parts[3].target"],
             id="items of a list",
         ),
-        pytest.param("part: {port: x}\n", Shape(), ["part"], id="a mapping without a required field"),
+        pytest.param("part: {port: '1'}\n", Shape(), ["part"], id="a mapping without a required field"),
     ],
 )
 def test_the_rest_of_an_object_with_wrong_types(
@@ -212,6 +216,6 @@ def test_the_rest_of_an_object_with_wrong_types(
 
 def test_an_object_that_wrong_types_make_useless(tmp_path: Path) -> None:
     """If a required field of the object itself has a wrong type, an error is raised."""
-    (document,) = read(tmp_path, HEAD + "port: x\n")
-    with pytest.raises(WrongTypeError, match=r":3: port: expected a whole number, found text 'x'$"):
+    (document,) = read(tmp_path, HEAD + "port: '1'\n")
+    with pytest.raises(ManifestError, match=r":3: port: expected a whole number, found text '1'$"):
         document.convert(Part, lambda error: pytest.fail(str(error)))
