@@ -134,6 +134,21 @@ class NameServer:
         if self.process.poll() is None:
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait(10)
+        # A child of NSD has the sockets a little longer than the process that is waited for.
+        deadline = time.monotonic() + 10
+        while not self._port_is_free():
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+
+    def _port_is_free(self) -> bool:
+        with socket.socket() as tcp, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
+            tcp.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                tcp.bind(("127.0.0.1", self.port))
+                udp.bind(("127.0.0.1", self.port))
+            except OSError:
+                return False
+        return True
 
 
 SERVERS = {"unbound": unbound, "nsd": nsd, "knotd": knotd, "dnsmasq": dnsmasq}
