@@ -75,7 +75,7 @@ async def test_a_correct_server_passes(name: str) -> None:
 
 @pytest.mark.parametrize("name", CHECKS)
 async def test_a_faulty_server_fails(name: str) -> None:
-    """The failure has the query, the expected reply and the actual reply."""
+    """A failure has the query, the expected reply and the actual reply."""
     result = await result_of(
         name,
         FAULTS[name],

@@ -49,7 +49,7 @@ def test_sums_over_processes() -> None:
 
 
 def test_a_uniform_family_is_not_summed() -> None:
-    """The value is the same in all processes. The page has the largest value."""
+    """A uniform family has the same value in all processes. The page has the largest value."""
     size = Family("coredns_size", MetricKind.GAUGE, "Size.", uniform=True)
     regions = [memoryview(bytearray(REGION_SIZE)) for _ in range(3)]
     for region, value in zip(regions, (7, 0, 7), strict=True):

@@ -73,7 +73,7 @@ async def test_a_restart_waits_for_a_usable_corefile(
 
 @pytest.mark.parametrize("usable", [True, False])
 async def test_the_last_good_corefile(tmp_path: Path, caplog: pytest.LogCaptureFixture, *, usable: bool) -> None:
-    """The last good Corefile replaces an unusable one, unless its own options are wrong."""
+    """The last good Corefile replaces an unusable Corefile, unless its options cannot be used either."""
     saved = GOOD if usable else ". {\n ready wrong:address:here\n}\n"
     state = LastGoodCorefile(str(tmp_path / "state"), Counters(), BlockingCalls(logging.getLogger("svcdns")))
     await state.save(parse(saved, "Corefile", environ={}))

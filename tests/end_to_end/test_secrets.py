@@ -78,7 +78,7 @@ def exposed(server: Server, temporary: Path) -> bytes:
 
 
 def test_secrets_stay_in_the_processes(tmp_path: Path) -> None:
-    """The API server refuses the token during the test. Core dumps have no memory."""
+    """During the test, the API server refuses the token. Core dumps must contain no memory."""
     served, client = authority().pair("dns.test"), authority().pair("client.test")
     served.write(tmp_path)
     temporary = tmp_path / "tmp"

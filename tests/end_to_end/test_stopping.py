@@ -27,7 +27,7 @@ def closed(port: int) -> bool:
 
 
 async def test_a_query_that_waits_for_an_upstream_is_answered(tmp_path: Path) -> None:
-    """The query arrives over UDP or TCP before the stop, the upstream's reply during it."""
+    """The query arrives before the stop, over UDP or TCP. The upstream replies during the stop."""
     (tmp_path / "cluster.yaml").write_text(CLUSTER)
     corefile = BOUND.replace(".:{port}", "cluster.local:{port}").replace(LAMEDUCK, "lameduck 0s")
     async with ScriptedUpstream(lambda _query, _transport: None) as upstream:

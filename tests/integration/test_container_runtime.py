@@ -29,7 +29,7 @@ COREFILE: Final = """
 
 
 class BundleWithoutCall(Bundle):
-    """A server for which refused system calls fail as if the kernel did not have them (ENOSYS)."""
+    """A server for which refused system calls fail with ENOSYS, as on a kernel without these calls."""
 
     refused = errno.ENOSYS
 

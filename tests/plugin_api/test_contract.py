@@ -64,7 +64,7 @@ async def test_steps() -> None:
 
 
 def plugin_class(**fields: object) -> type[Plugin]:
-    """Returns a plugin class with these attributes."""
+    """Returns a plugin class with the attributes `fields`."""
     return type("Tenant", (Plugin,), {"name": "tenant", **fields})
 
 

@@ -16,7 +16,7 @@ def test_reads_outside_of_any_query_are_ignored() -> None:
 
 
 def test_a_reply_that_came_later_may_depend_on_what_a_task_read() -> None:
-    """A task outside any plugin has read client data before the reply. The reply then counts as dependent on the
+    """If a task outside any plugin has read client data before the reply arrives, the reply counts as dependent on the
     client.
     """
     invocation = Invocation(PluginContext("tenant", CacheScope.CLIENT))

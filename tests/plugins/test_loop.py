@@ -256,7 +256,7 @@ async def test_a_stop_cancels_the_current_probe() -> None:
     ],
 )
 def test_only_names_of_this_block_are_probes(key: bytes, place: str, age: float, known: bool) -> None:
-    """A probe's name was made by this server, for this block, within the last `RECENT` seconds."""
+    """A name is a probe's name if this server made it for this block within the last `RECENT` seconds."""
     name = Probes(key, place, "example.org.").make(1000.0)
     assert Probes(KEY, "here", "example.org.").include(name, 1000.0 + age) is known
 

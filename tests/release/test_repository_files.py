@@ -1,4 +1,6 @@
-"""Files that a forge, a hook or a release reads. The files can be parsed, and the things that they name exist."""
+"""Files that a forge, a hook or a release reads. Tests parse the files, and check that the commands and files named in
+them exist.
+"""
 
 from __future__ import annotations
 

@@ -118,7 +118,7 @@ async def test_the_second_nonexistent_name_needs_no_chain(responders: tuple[Resp
 async def test_existing_names_and_repeated_queries_go_through_the_chain(
     responders: tuple[Responder, Responder],
 ) -> None:
-    """Only the first query for a nonexistent name is answered without the chain."""
+    """Stored negative answers are used only for the first query for a nonexistent name."""
     short, _ = responders
     whole(short, query("xyz.d.svc.cluster.local."))
     assert stored_after_id(short, query("web.d.svc.cluster.local.")) == b""

@@ -67,8 +67,8 @@ class ApiDouble:
     """The objects of a cluster under the paths of their resources."""
 
     def __init__(self, objects: Iterable[Object] = (), *, page: int = 0, tls: ssl.SSLContext | None = None) -> None:
-        """Creates a double with these objects. The limit of objects in a page is `page`, or the client's limit if that
-        is lower.
+        """Creates a double with these objects. A page has at most `page` objects, or fewer if the client's limit is
+        lower.
         """
         self.requests: list[Request] = []
         self.faults: dict[str, deque[Fault | None]] = {path: deque() for path in PATHS.values()}

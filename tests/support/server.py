@@ -157,8 +157,8 @@ class Server:
         return children(self.process.pid)
 
     def metric(self, line: str) -> float:
-        """Returns the sum of all series whose text matches a pattern. Waits for the page, which is missing while
-        control is replaced.
+        """Returns the sum of all series whose text matches a pattern. If the metrics page is missing during a restart
+        of control, waits for the page.
         """
         page = until("the page of metrics", lambda: http(self.ports["metrics"], "/metrics")[1])
         return sum(float(found[1]) for found in re.finditer(rf"^{line}\S* (\S+)$", page, re.MULTILINE))

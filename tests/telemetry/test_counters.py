@@ -79,7 +79,7 @@ def test_a_wrong_number_of_label_values_is_an_error() -> None:
 
 
 def test_heartbeat_and_state() -> None:
-    """Other processes can read both from the shared memory."""
+    """Other processes can read the heartbeat and the state from the shared memory."""
     shared = regions(create())
     assert len(shared) == REGIONS
     counters = Counters(shared[3])

@@ -312,7 +312,7 @@ class Counts(Careless):
 
 
 def test_the_default_replies_count_down() -> None:
-    """The check finds a plugin that stops the countdown of TTLs."""
+    """With such replies, the check finds a plugin that keeps TTLs from going down."""
     module = SimpleNamespace(PLUGIN=Counts, parse=lambda _block: None)
     for block in ("careless", "careless\ncache 30"):
         with pytest.raises(AssertionError, match=r" IN A 192\.0\.2\.1\] came from the answer table"):

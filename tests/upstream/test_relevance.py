@@ -230,7 +230,7 @@ def test_a_second_removal_changes_nothing(answer: list[str], authority: list[str
 
 @given(made.MUTATIONS)
 def test_simple_replies_have_nothing_to_remove(packet: bytes) -> None:
-    """If the fast path's `scan` accepts a reply, no record of the reply is removed."""
+    """If the fast path accepts a reply as simple, no record of the reply is removed."""
     simple = scan(packet, made.START, made.rtype_of(packet))
     if simple is not None:
         message = parse_message(packet)

@@ -70,7 +70,9 @@ class Packet:
 
 
 def chain_of_pointers(number: int) -> tuple[bytes, bytes]:
-    """Returns RDATA with a name and a chain of pointers to it, and a pointer to the end of the chain."""
+    """Returns RDATA that contains a name and a chain of pointers to this name, and a pointer to the end
+    of the chain.
+    """
     at = 12 + len(SHORT) + 4 + 12
     targets = [at, *range(at + 3, at + 1 + 2 * number, 2)]
     rdata = b"\1x\0" + b"".join(struct.pack("!H", 0xC000 | target) for target in targets)

@@ -72,8 +72,8 @@ ADDRESSES = records(
     st.integers(1, 9),
 )
 def test_each_rotation_equals_a_separate_encoding(answer: list, foreign: bool, size: int, count: int) -> None:  # type: ignore[type-arg]
-    """A rotation is an encoded reply whose address records are in another order. Truncated replies have
-    no rotations.
+    """A rotation is an encoded reply in which the address records have another order. Truncated replies have no
+    rotations.
     """
     asked, limit = request(use_edns=0 if size else -1), 512 << size
     reply = Reply(answer=(*(ZONE[1:3] if foreign else ()), *answer), additional=tuple(ZONE[2:5]), flags=AA)

@@ -83,7 +83,7 @@ class Line:
 
     @property
     def whole(self) -> Answer | None:
-        """Returns the first recorded answer that is not truncated, or None."""
+        """Returns the first recorded answer that is not truncated. If there is none, returns None."""
         everything = [*self.answers.get("tcp", ()), *self.answers.get("udp", ())]
         return next((answer for answer in everything if "TC" not in answer.get("flags", ())), None)
 

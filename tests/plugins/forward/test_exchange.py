@@ -484,7 +484,7 @@ async def test_without_edns_at_the_same_upstream(upstream: ScriptedUpstream, oth
 
 
 async def test_a_client_with_edns_of_its_own_does_not_share_the_retry(upstream: ScriptedUpstream) -> None:
-    """An OPT record of the client, unlike one that a plugin added, may not be left out."""
+    """An OPT record that a plugin added may be left out after an error. An OPT record of the client may not."""
     refuses = header_alone(Rcode.FORMERR)
     upstream.respond = held(lambda query, by: (refuses if query.edns >= 0 else answer(A))(query, by))
     forwarding = Forwarding(upstream)

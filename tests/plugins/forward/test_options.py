@@ -110,7 +110,7 @@ def test_reads(text: str, fields: dict[str, Any]) -> None:
     ],
 )
 def test_upstreams_over_tls(place: str, upstream: object) -> None:
-    """An upstream with `tls://` may have the name for verifying its certificate."""
+    """An upstream with `tls://` may state a name. The upstream's certificate is verified for this name."""
     (rule,) = world.options("forward", f"forward . {place}").rules
     assert rule.upstreams == (upstream,)
     assert rule.tls_key == "tls   "
@@ -220,7 +220,7 @@ def test_rejects(text: str, error: str) -> None:
     ],
 )
 def test_an_unusable_port_is_a_warning(word: str, upstream: object) -> None:
-    """The server starts, as in CoreDNS."""
+    """As in CoreDNS, the server starts."""
     options = world.options("forward", f"forward . ::1 {word}")
     assert options.rules[0].upstreams == (("::1", 53), upstream)
     text = f"the port of '{word}' is not a number from 1 to 65535, so this server answers no query"
@@ -228,7 +228,6 @@ def test_an_unusable_port_is_a_warning(word: str, upstream: object) -> None:
 
 
 def test_an_unusable_port_of_a_resolver_is_a_warning() -> None:
-    """The server starts, as in CoreDNS."""
     options = world.options("forward", "forward . ::1 {\n resolver ::2 192.0.2.1:0\n}")
     assert options.rules[0].resolvers == (("::2", 53), ("192.0.2.1", 0))
     text = "the port of '192.0.2.1:0' is not a number from 1 to 65535, so this server answers no query"

@@ -30,7 +30,7 @@ NEXT_PLUGIN = Reply(rcode=Rcode.NXDOMAIN, lifetime=30.0)
 
 
 class Server:
-    """The plugin, and the part of control that reads its file."""
+    """The plugin *hosts*, and the part of the control process that reads the hosts file."""
 
     def __init__(self, text: str) -> None:
         self.options = world.options("hosts", text)

@@ -83,7 +83,7 @@ def test_rejected_directives(text: str, message: str) -> None:
 
 
 def test_words_that_are_no_zones_are_ignored_with_a_warning() -> None:
-    """CoreDNS starts even if no zone is left."""
+    """As in CoreDNS, the server starts even if no zone is left."""
     made = options("k8s_external", "kubernetes\nk8s_external a..b")
     assert made.zones == ()
     assert [line.partition(" - ")[2] for line in made.warnings] == [

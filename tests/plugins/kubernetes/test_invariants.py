@@ -174,7 +174,7 @@ def test_answers_depend_on_the_state_alone(options: str, seed: int) -> None:
 @few
 def test_replies_fit_and_parse(options: str, seed: int, size: int, rotated: bool) -> None:
     """A UDP reply is within the client's limit, and has TC if records are missing. A TCP reply is complete. dnspython
-    parses both.
+    can parse each reply.
     """
     handler, rng = serving(seed, options)
     for name in chosen(handler, rng)[::2]:

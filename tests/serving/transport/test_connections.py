@@ -19,7 +19,7 @@ ON_LINUX = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere asyncio
 
 
 async def answered(client: Client, *idents: int) -> None:
-    """The client sends these queries together, and gets their replies."""
+    """Makes the client send these queries together and receive their replies."""
     client.send(*idents)
     assert [(await client.reply()).id for _ in idents] == list(idents)
 

@@ -20,7 +20,7 @@ def retry(time: VirtualTime, jitter: Callable[[], float] = lambda: 0.0) -> Share
 
 
 def test_back_off() -> None:
-    """The delays are 0, 1, 2, 4 s and so on, up to 30 s. Each is shortened at random by up to a half. A success resets
+    """The delays are 0, 1, 2, 4 s and so on, up to 30 s. A random part of up to a half is subtracted. A success resets
     the delay.
     """
     backoff = Backoff(lambda: 0.0)

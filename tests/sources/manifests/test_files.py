@@ -44,7 +44,7 @@ def test_a_named_file_counts_whatever_its_name(tmp_path: Path) -> None:
 
 
 def test_a_file_counts_once(tmp_path: Path) -> None:
-    """The file is in a folder, is also named by the option, and is the target of a link."""
+    """The same file is in a folder, is named by the option, and is the target of a link."""
     touch(tmp_path, "m/a.yaml")
     (tmp_path / "m/b.yaml").symlink_to("a.yaml")
     (tmp_path / "link").symlink_to("m")
