@@ -17,7 +17,9 @@ SETTLED = 1.0
 
 
 def memory(run: Run) -> None:
-    """Measures memory after every name was queried and after a warm mix, and the peaks of a start, relist and reload.
+    """Measures the memory after every name was queried, and after *mix* was sent twice.
+
+    Also measures the peak memory of a start, a relist and a reload.
 
     The warm mix has every query that the scenario `mix` may send.
     """

@@ -463,7 +463,9 @@ class Control:
             )
 
     def _event(self, event: str) -> asyncio.Task[None] | None:
-        """Starts the commands of the Corefile for `event`, after those of an earlier event. Returns None without any.
+        """Starts the commands that the Corefile has for `event`, when those of earlier events have ended.
+
+        Returns None if there are no commands for the event.
 
         The module that runs them is imported only if there are commands.
         """

@@ -235,7 +235,9 @@ class PendingReply(msgspec.Struct, gc=False, eq=False):
         return increments
 
     def _note_negative(self, wire: bytes, increments: tuple[Increment, ...], limited: LimitedReply | None) -> None:
-        """Stores a negative reply for all nonexistent names with the same closest encloser, if it may be shared.
+        """Stores a negative reply, for all nonexistent names that have the same closest encloser.
+
+        Does nothing if the names may not share a reply.
 
         A reply is not stored if the cluster has changed since the query arrived.
         """

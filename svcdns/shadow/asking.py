@@ -44,7 +44,7 @@ class Server(asyncio.DatagramProtocol):
             waiting.set_result(data)
 
     def error_received(self, exc: Exception) -> None:
-        """Does nothing: a refused packet is a query without a reply."""
+        """Does nothing. A packet that the kernel reports as undeliverable counts as a query without a reply."""
 
     async def ask(self, query: bytes) -> Received:
         """Sends a query whose id is 0, and returns the reply."""

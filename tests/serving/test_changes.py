@@ -146,8 +146,9 @@ def check(found: bytes, expected: bytes, where: object) -> None:
 
 
 def check_part(found: bytes, whole: bytes, where: object) -> None:
-    """Asserts that each record of a truncated reply is in the whole reply. *bufsize* may have truncated
-    `whole`, too.
+    """Asserts that each record of a truncated reply is in `whole`.
+
+    `whole` is the reply without the limit of the client; the limit of *bufsize* applies to both.
     """
     part, rest = parse_message(found), parse_message(whole)
     if not rest.flags & TC:

@@ -45,7 +45,7 @@ class Lookup(msgspec.Struct, frozen=True):
 
 
 class Stored(msgspec.Struct, frozen=True):
-    """The reply for the client, and the new cache entry, or None if the reply was not stored."""
+    """The reply for the client, and the new cache entry. The entry is None if the reply was not stored."""
 
     reply: Reply
     entry: Entry | None

@@ -153,7 +153,7 @@ def _portions(
     """Divides a text into portions and unused objects. An object begins at each of the offsets `begins`.
 
     Consecutive used objects are joined into portions of about SIZE characters. The first `column` characters of each
-    object do not belong to it.
+    object are left out, because they are its indentation.
     """
     text, line = whole
     start, start_line = 0, line

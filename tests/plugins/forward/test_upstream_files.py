@@ -37,7 +37,7 @@ def test_gathers_files(tmp_path: Path) -> None:
 
 
 def test_gathers_hosts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """If no file has the name, the name is resolved as a host name. A host without addresses is an error."""
+    """An upstream that is not the path of a file is resolved as a host name. A host without addresses is an error."""
     monkeypatch.chdir(tmp_path)
     asked = []
 
