@@ -30,7 +30,7 @@ class Target:
 
     @property
     def base(self) -> str:
-        """Returns the server or the row with which svcdns's result is compared.
+        """Returns the name of the server, or of the row of the table, with which svcdns's result is compared.
 
         Returns an empty text for an absolute limit.
         """

@@ -1,4 +1,6 @@
-"""Makes the model of the cluster for a run that writes no objects, from the API server or from DNS queries."""
+"""Makes a model of the cluster from the objects of the API server, or from DNS queries.
+
+A run of the suite that writes no objects uses this model."""
 
 from __future__ import annotations
 

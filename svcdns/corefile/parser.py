@@ -296,7 +296,7 @@ class _Parser:
         return tuple(out)
 
     def _unclosed(self, brace: Token) -> UnclosedError:
-        """Returns the error for a brace that is never closed. It is at the last word of the file, as in CoreDNS."""
+        """Returns the error for a brace that is never closed. The error is at the last word, as in CoreDNS."""
         where = f"line {brace.position.line}"
         if brace.position.file != self.last.position.file:
             where += f" of {brace.position.file}"

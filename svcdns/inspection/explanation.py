@@ -96,7 +96,7 @@ async def _asked(server: OfflineServer, name: str, rtype: int, client: Client) -
 
 
 def _cluster(server: OfflineServer, reading: Reading, trace: Trace) -> Cluster | None:
-    """Returns the `kubernetes` directive of the server block in the trace, with its index."""
+    """Returns the options of `kubernetes` in the server block that answered, with the index of its cluster."""
     if trace.block < 0:
         return None
     options = reading.plans[trace.block].options.get("kubernetes")

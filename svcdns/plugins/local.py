@@ -62,7 +62,7 @@ def parse(block: Block) -> Options:
 
 
 class Local(Plugin):
-    """Answers queries in the local zones. The following plugins answer all other queries."""
+    """Answers queries in the local zones, and passes all other queries to the next plugin."""
 
     name = "local"
 

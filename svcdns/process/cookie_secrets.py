@@ -1,4 +1,6 @@
-"""The secrets of DNS cookies, in a page of shared memory after the regions of the processes.
+"""The secrets of DNS cookies, which all workers share.
+
+The last page of the shared memory with the counters holds them.
 
 The supervisor writes a random base, from which workers derive their secrets. If the operator has a file of secrets, the
 control process writes these to the page, and workers use them instead. The page stays through an upgrade in place.

@@ -275,7 +275,7 @@ class StoredReplies:
             return True
 
     def verdict(self, limited: LimitedReply, client: Client) -> Verdict:
-        """Debits the account of a reply, and returns what to do with the reply."""
+        """Counts a reply against the rate limit of its client, and returns what to do with the reply."""
         try:
             return limited.limiter.debit(client.address, limited.account)
         except Exception as error:  # noqa: BLE001 - a plugin's object

@@ -38,7 +38,7 @@ def incomplete(name: str, rtype: str) -> Fault:
 
 
 def ptr_records(where: Callable[[str], bool], text: str) -> Fault:
-    """Returns a fault that replaces the PTR records for whose target `where` returns True."""
+    """Returns a fault that replaces PTR records. `where` gets a target, and returns True if its record is replaced."""
 
     def edit(zone: Zone) -> None:
         for key, texts in zone.items():

@@ -78,7 +78,7 @@ def watched(snapshot: SnapshotOptions | None = None, **options: object) -> dict[
 
 
 async def test_a_view_is_watched_until_no_block_has_its_options(api: ApiDouble) -> None:
-    """Blocks with equal options share a view. Its number is the same in every control process."""
+    """Blocks with equal options share a view. A restarted control process gives the view the same identifier."""
     made = World()
     wanted = watched(endpoint=api.url)
     [number] = await made.views.prepare(wanted)

@@ -79,7 +79,7 @@ TWO_LINES = "own\nshared labels shared=true"
 
 
 def chains(rules: str = TWO_LINES, more: str = "", objects: Iterable[ClusterObject] = OBJECTS) -> Chains:
-    """Returns a server with these rules."""
+    """Returns the plugin chains of a server with these visibility rules and cluster objects."""
     return Chains(COREFILE % (rules, more), objects)
 
 

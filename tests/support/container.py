@@ -37,8 +37,9 @@ def why_not_possible() -> str:
 
 
 def seccomp(refused: int) -> dict[str, Any]:
-    """Returns the default profile in the format of a runtime, for this machine and the container's capabilities. System
-    calls that the profile does not name fail with the error number `refused`.
+    """Returns the seccomp profile RuntimeDefault in the format of the OCI runtime specification.
+
+    System calls that the profile does not name fail with the error number `refused`.
     """
     profile = json.loads(PROFILE.read_text())
     machine = ARCHITECTURES[platform.machine()]

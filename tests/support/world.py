@@ -119,7 +119,7 @@ def environment(index: Index | None = None, **fields: Any) -> Environment:
 
 
 def following(reply: Reply | None = None) -> Following:
-    """Returns the rest of a chain, which always answers with `reply`."""
+    """Returns a function in the place of the following plugins. It answers every query with `reply`."""
     return lambda _: reply if reply is not None else rcode_only(Rcode.SERVFAIL, "the end")
 
 

@@ -183,5 +183,5 @@ def _has_private_hint(rdata: bytes) -> bool:
 
 
 def rebind_guard(rule: Rule, environment: Environment, cells: Cells) -> RebindGuard | None:
-    """Returns the guard of a forward rule, or None if the option `rebind` turns it off."""
+    """Returns the guard for one `forward` directive, or None if its option `rebind` is `off`."""
     return None if rule.rebind == "off" else RebindGuard(rule, environment.own_zones, cells)

@@ -149,7 +149,7 @@ def test_replies_over_the_rate_limit_are_not_sent(monkeypatch: pytest.MonkeyPatc
 
 
 async def test_the_number_of_waiting_packets_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """At most MAX_QUEUED packets wait. The client with the most packets loses the others, and they are counted."""
+    """At most MAX_QUEUED packets wait. If more arrive, the client with the most packets loses some of them."""
     monkeypatch.setattr("svcdns.serving.transport.udp.SLICE", -1.0)
     monkeypatch.setattr("svcdns.serving.transport.udp.MAX_WORK", -1.0)
     monkeypatch.setattr("svcdns.serving.transport.udp.OVERLOAD_WORK", -1.0)
