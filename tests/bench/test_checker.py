@@ -86,6 +86,7 @@ async def test_correct_responses_are_counted() -> None:
         assert 0 < count.slowest < checking.TIMEOUT
 
 
+@pytest.mark.slow
 async def test_wrong_responses_are_reported() -> None:
     """The report has the query name of one wrong reply as an example."""
     checker = await checked(

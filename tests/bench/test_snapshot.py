@@ -9,6 +9,7 @@ import pytest
 from bench import snapshot
 
 
+@pytest.mark.slow
 def test_the_table_has_a_row_for_each_choice_of_cores(capsys: pytest.CaptureFixture[str]) -> None:
     cores = ",".join(map(str, sorted(os.sched_getaffinity(0))[:2]))
     assert snapshot.main(["--services", "20", "--endpoints", "2", "--rounds", "1", "--cores", cores]) == 0

@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.end_to_end.test_restarts import restarts
 from tests.end_to_end.test_serving import BOUND, CLUSTER, WEB
 from tests.end_to_end.test_upgrade import upgrade
@@ -58,6 +60,7 @@ def test_the_installed_command(tmp_path: Path) -> None:
     assert (planted.imported, path.imported) == ("", "")
 
 
+@pytest.mark.slow
 def test_an_upgrade_from_a_build_that_starts_its_successor_by_name(tmp_path: Path) -> None:
     """An older program starts its processes with `python -m`."""
     (tmp_path / "cluster.yaml").write_text(CLUSTER)

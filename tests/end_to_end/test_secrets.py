@@ -8,6 +8,8 @@ import os
 import ssl
 from pathlib import Path
 
+import pytest
+
 from tests.support.api_double import ApiDouble, namespace, service
 from tests.support.certificates import authority
 from tests.support.server import Server, free_port, http, until
@@ -77,6 +79,7 @@ def exposed(server: Server, temporary: Path) -> bytes:
     return b"\n".join([server.log.encode(), *(page.encode() for page in pages), *lines, *files])
 
 
+@pytest.mark.slow
 def test_secrets_stay_in_the_processes(tmp_path: Path) -> None:
     """During the test, the API server refuses the token. Core dumps must contain no memory."""
     served, client = authority().pair("dns.test"), authority().pair("client.test")

@@ -53,6 +53,7 @@ def cookie(server: Server, data: bytes = bytes(range(8))) -> bytes:
     return data
 
 
+@pytest.mark.slow
 def test_nothing_is_lost_through_upgrades(tmp_path: Path) -> None:
     """Each query is answered and counted once, over UDP and on open connections. Only the supervisor's process id stays
     the same.
@@ -121,6 +122,7 @@ def test_a_program_that_cannot_take_over_changes_nothing(tmp_path: Path) -> None
         assert server.records(WEB) == ["10.96.0.20"]
 
 
+@pytest.mark.slow
 def test_a_new_process_that_fails_is_started_again(tmp_path: Path) -> None:
     """The old process goes on meanwhile. Another upgrade is refused until this one is complete."""
     (tmp_path / "cluster.yaml").write_text(CLUSTER)
@@ -195,6 +197,7 @@ async def sent(port: int, transport: str, number: int) -> tuple[float, list[str]
     return begun, [rrset[0].to_text() for rrset in reply.answer]
 
 
+@pytest.mark.slow
 async def test_queries_that_wait_for_an_upstream_are_answered(tmp_path: Path) -> None:
     """The upgrade happens while the query waits. The old worker answers it, over UDP and TCP."""
     (tmp_path / "cluster.yaml").write_text(CLUSTER)
