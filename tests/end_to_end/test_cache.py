@@ -58,6 +58,7 @@ def test_cached_answers_stay_through_reloads(tmp_path: Path) -> None:
             assert upstream.asked == asked
 
 
+@pytest.mark.slow
 def test_cached_answers_stay_through_an_upgrade(tmp_path: Path) -> None:
     install(tmp_path)
     with ZoneUpstream(RECORDS) as upstream, Server(tmp_path, corefile(upstream)) as server:

@@ -248,6 +248,7 @@ def test_a_stop_ends_connections_properly(tmp_path: Path) -> None:
         assert server.process.wait(10) == 0
 
 
+@pytest.mark.slow
 def test_an_upgrade_in_place(tmp_path: Path) -> None:
     """The old worker closes each TLS connection after a reply, with close_notify. New connections are
     always accepted.
@@ -281,6 +282,7 @@ def asked_until_refused(port: int) -> int:
             count += 1
 
 
+@pytest.mark.slow
 def test_a_stop_ends_an_unfinished_upgrade(tmp_path: Path) -> None:
     """An idle TLS connection keeps the old worker running. The server still stops in time."""
     health = "    health 127.0.0.1:{health} {\n        lameduck 500ms\n    }\n"

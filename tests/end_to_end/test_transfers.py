@@ -108,4 +108,4 @@ def test_a_zone_that_another_server_serves(tmp_path: Path) -> None:
         until("the transfer", lambda: all(server.records("www.one.test.") == ["10.0.0.1"] for _ in range(8)))
         (tmp_path / "zone").write_text(text.format(2, "10.0.0.2"))
         until("the next version", lambda: all(server.records("www.one.test.") == ["10.0.0.2"] for _ in range(8)))
-        assert "Notify from 127.0.0.1 for one.test.: checking transfer" in server.log
+        until("the NOTIFY", lambda: "Notify from 127.0.0.1 for one.test.: checking transfer" in server.log)

@@ -103,6 +103,7 @@ INCOMPATIBLE = {
 }
 
 
+@pytest.mark.slow
 def test_a_program_that_cannot_take_over_changes_nothing(tmp_path: Path) -> None:
     (tmp_path / "cluster.yaml").write_text(CLUSTER)
     install(tmp_path)
@@ -152,6 +153,7 @@ def test_a_new_process_that_fails_is_started_again(tmp_path: Path) -> None:
         assert (kept.lost, asking.lost) == ([], 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("process", ["control", "worker 0"])
 def test_an_old_process_that_is_killed_during_an_upgrade_is_replaced(tmp_path: Path, process: str) -> None:
     (tmp_path / "cluster.yaml").write_text(CLUSTER)
@@ -169,6 +171,7 @@ def test_an_old_process_that_is_killed_during_an_upgrade_is_replaced(tmp_path: P
         assert server.records(WEB) == ["10.96.0.20"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "line",
     [
