@@ -216,6 +216,10 @@ async def write_snapshot(api: ApiDouble, folder: Path, *, ready: bool = True) ->
         while not made.view.is_listed:
             await asyncio.sleep(0.001)
     await made.views.stop()
+    seen = -1
+    while seen != len(api.requests):  # the API server may still read requests of the views that were stopped
+        seen = len(api.requests)
+        await asyncio.sleep(0.02)
     return wanted
 
 
