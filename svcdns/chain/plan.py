@@ -53,6 +53,11 @@ class BlockPlan:
         return next((settings.root for settings in self.settings.values() if settings.root is not None), "")
 
     @property
+    def has_view(self) -> bool:
+        """True if only some queries reach the block (plugin *view*). Then another block may have the same keys."""
+        return any(settings.view is not None for settings in self.settings.values())
+
+    @property
     def zones(self) -> tuple[str, ...]:
         """Returns the block's zones as text, without duplicates, in the order of the Corefile."""
         return tuple(dict.fromkeys(key.zone for key in self.keys))

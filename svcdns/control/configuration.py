@@ -154,8 +154,7 @@ def check(corefile: Corefile) -> Setup:
     plans = plan(corefile, order, plugins.load)
     found = interfaces()
     hosts = tuple(bound_hosts(block, found) for block in plans)
-    with_view = [n for n, block in enumerate(plans) if any(one.view is not None for one in block.settings.values())]
-    check_overlap(corefile.blocks, hosts, with_view)
+    check_overlap(corefile.blocks, hosts, [number for number, block in enumerate(plans) if block.has_view])
     check_certificates(plans, hosts)
     own = [address for addresses in found.values() for address in addresses]
     local = tuple(dict.fromkeys(address for address in own if _is_for_records(address)))

@@ -17,6 +17,7 @@ from typing import Any, Final
 from svcdns import plugins
 from svcdns.chain.build import Chains, build
 from svcdns.chain.link import link
+from svcdns.chain.routing import Route
 from svcdns.cluster.changes import Dependency
 from svcdns.cluster.index import Index
 from svcdns.cluster.watch_options import WatchOptions, encode_watch
@@ -127,7 +128,7 @@ class OfflineServer:
         route = listener.route(query)
         if route.entry is not None:
             trace.zone = route.zone_text
-            trace.block = self._block_of(route.zone_text, listener.port)
+            trace.block = self._block_of(route, listener.port)
         token = _traced.set(trace)
         try:
             trace.reply = await _arrived(listener.answer(query, route))
@@ -136,10 +137,13 @@ class OfflineServer:
         trace.error = trace.reply.error
         return trace
 
-    def _block_of(self, zone: str, port: int) -> int:
-        plans = self._reading.plans
-        keys = [(number, key) for number, plan in enumerate(plans) for key in plan.keys]
-        return next((number for number, key in keys if key.zone == zone and key.port == port), -1)
+    def _block_of(self, route: Route, port: int) -> int:
+        """Returns the number of the server block with this route. Blocks of the same zone differ by their view."""
+        for number, plan in enumerate(self._reading.plans):
+            view = next((one.view.name for one in plan.settings.values() if one.view is not None), "")
+            if view == route.view and any((key.zone, key.port) == (route.zone_text, port) for key in plan.keys):
+                return number
+        return -1
 
     def _join(self, plugin: Plugin, following: Following) -> Following:
         """Links a plugin as a server does, and records each query that reaches it."""

@@ -259,6 +259,7 @@ def _add_listeners(reading: Reading) -> None:
         bound = _tried(reading, "bind", partial(bound_hosts, plan, found))
         hosts.append(bound if bound is not None else ("",))
     reading.hosts = tuple(hosts)
+    with_view = [number for number, plan in enumerate(reading.plans) if plan.has_view]
     served: list[tuple[ServerBlock, tuple[str, ...]]] = []
     for block, bound in zip(reading.corefile.blocks, reading.hosts, strict=True):
         keys: list[ServerKey] = []
@@ -266,7 +267,7 @@ def _add_listeners(reading: Reading) -> None:
             tried = msgspec.structs.replace(block, keys=(*keys, key))
             before = [one for one, _ in served], [one for _, one in served]
             try:
-                check_overlap([*before[0], tried], [*before[1], bound])
+                check_overlap([*before[0], tried], [*before[1], bound], with_view)
             except CorefileError as failure:
                 reading.add(error(failure.position, "overlap", failure.message))
             else:

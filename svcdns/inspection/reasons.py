@@ -61,10 +61,22 @@ def reason(trace: Trace, reading: Reading, cluster: Cluster | None) -> Reason:
         return Reason(f"no server block serves {name}, so it is REFUSED; the blocks serve {' '.join(zones)}")
     plan = reading.plans[trace.block]
     found = _of_maker(trace, plan, cluster)
+    found.cause = _block_by_view(trace, reading) + found.cause
     found.notes += _rewrites(trace, plan)
     if trace.reply.extended == ExtendedError.STALE_ANSWER:
         found.notes.append("the state of the cluster is old: the API server has not confirmed it for long")
     return found
+
+
+def _block_by_view(trace: Trace, reading: Reading) -> str:
+    """Returns the words that say which server block the client gets, if a view decides that; else an empty text."""
+    rivals = [plan for plan in reading.plans if any(key.zone == trace.zone for key in plan.keys)]
+    if not any(plan.has_view for plan in rivals):
+        return ""
+    plan = reading.plans[trace.block]
+    view = next((one.view.name for one in plan.settings.values() if one.view is not None), "")
+    which = f"view '{view}'" if view else "no view"
+    return f"{trace.client.address} gets the server block at line {plan.keys[0].position.line} ({which}): "
 
 
 def _of_maker(trace: Trace, plan: BlockPlan, cluster: Cluster | None) -> Reason:

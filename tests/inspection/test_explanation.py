@@ -178,6 +178,31 @@ async def test_a_name_that_no_block_serves(tmp_path: Path) -> None:
     assert found.cause == "no server block serves b.test., so it is REFUSED; the blocks serve a.test."
 
 
+@pytest.mark.parametrize(
+    ("client", "cause"),
+    [
+        (
+            "10.1.2.3",
+            "10.1.2.3 gets the server block at line 1 (view 'inner'): Service shop/web has the ClusterIP 10.96.0.10",
+        ),
+        (
+            "192.0.2.7",
+            "192.0.2.7 gets the server block at line 11 (no view): answered with NXDOMAIN by 'template' (Corefile:12)",
+        ),
+    ],
+)
+async def test_a_view_chooses_the_server_block_by_client(tmp_path: Path, client: str, cause: str) -> None:
+    path = tmp_path / "cluster.yaml"
+    path.write_text(MANIFEST)
+    view = " view inner {\n  expr incidr(client_ip(), '10.0.0.0/8')\n }\n"
+    text = f".:53 {{\n{view}{KUBERNETES % path}\n}}\n.:53 {{\n template IN ANY . {{\n  rcode NXDOMAIN\n }}\n}}\n"
+    reading = read_given(text, "Corefile", environ={})
+    assert not reading.problems
+    async with running(reading) as server:
+        found = await explain(server, reading, ("web.shop.svc.cluster.local.",), Type.A, client, ())
+    assert found.cause == cause
+
+
 async def test_steps_have_the_place_of_each_plugin(tmp_path: Path) -> None:
     found = await explained(tmp_path, "web.shop.svc.cluster.local.", more=" errors\n log\n")
     assert [(one.plugin, one.place) for one in found.queries[0].steps] == [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,8 @@ from svcdns.inspection.reading import Reading, read
 from svcdns.inspection.rules import apply
 
 BROKEN = Path(__file__).parent / "broken_corefiles"
+COOKBOOK = Path(__file__).parents[2] / "docs" / "cookbook.md"
+RECIPES = dict(re.findall(r"^## (.+?)$.*?^```corefile\n(.*?)^```", COOKBOOK.read_text(), re.MULTILINE | re.DOTALL))
 
 EXPECTED = {
     "acl-action-unknown": (10, "option"),
@@ -112,6 +115,12 @@ def test_all_keys_that_overlap_are_found(tmp_path: Path) -> None:
     assert places(reading) == [(4, "overlap"), (7, "overlap")]
 
 
+def test_a_block_with_a_view_may_have_the_keys_of_another(tmp_path: Path) -> None:
+    inner = "a.test {\n view inner {\n  expr incidr(client_ip(), '10.0.0.0/8')\n }\n whoami\n}\n"
+    assert places(reading_of(tmp_path, inner + "a.test {\n whoami\n}\n")) == []
+    assert places(reading_of(tmp_path, "a.test {\n whoami\n}\na.test {\n whoami\n}\n")) == [(4, "overlap")]
+
+
 def test_warnings_of_a_start_are_problems(tmp_path: Path) -> None:
     reading = reading_of(tmp_path, "a.test {\n whoami\n health { lameduck 5s }\n}\n}\n")
     assert (5, "ignored-text") in places(reading)
@@ -140,3 +149,10 @@ def test_without_a_corefile_the_built_in_one_is_read(tmp_path: Path, monkeypatch
     reading = read(None, environ={})
     assert not reading.problems
     assert "whoami" in reading.plans[0].options
+
+
+@pytest.mark.parametrize("heading", sorted(RECIPES))
+def test_recipes_of_the_cookbook_have_only_files_that_are_missing(heading: str, tmp_path: Path) -> None:
+    reading = reading_of(tmp_path, RECIPES[heading])
+    apply(reading)
+    assert [one for one in reading.problems if one.rule not in ("file", "ignored-text", "bind")] == []
