@@ -189,6 +189,7 @@ def _configure(listener: Listener, block: BlockPlan, transport: str) -> None:
             listener.proxy = settings.proxy
         if settings.certificate is not None and transport == "tls":
             listener.security = settings.certificate
+        listener.sheds = listener.sheds or settings.sheds
         if settings.view is not None:
             listener.candidates = {}
             reads_local_address = settings.view.reads_local_address and not listener.host

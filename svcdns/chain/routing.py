@@ -113,6 +113,8 @@ class Listener:
     security: str = ""
     proxy: ProxyProtocol | None = None
     """The PROXY protocol of the listener; None for none."""
+    sheds: bool = False
+    """True if the listener's UDP sockets keep replies that the kernel does not take (plugin *shed*)."""
     routes: dict[bytes, Route] = field(default_factory=dict)
     any_class: bool = False
     counted: bool = False

@@ -125,6 +125,7 @@ class Settings:
     - `timeouts`: the time limits of TCP and TLS connections.
     - `proxy`: the PROXY protocol of the listeners; None for none.
     - `certificate`: the key of the plugin's data with the certificate of `tls://` listeners.
+    - `sheds`: True if UDP sockets keep replies that the kernel does not take (plugin *shed*).
 
     Of the server:
 
@@ -145,6 +146,7 @@ class Settings:
     timeouts: Timeouts | None = None
     proxy: ProxyProtocol | None = None
     certificate: str | None = None
+    sheds: bool = False
     any_class: bool = False
     view: View | None = None
     metadata: tuple[str, ...] | None = None

@@ -49,7 +49,7 @@ BUILT: Final[dict[str, str]] = {
         "k8s_external", "kubernetes", "file", "auto", "loop", "forward", "transfer", "whoami", "multisocket",
         "acl", "autopath", "dns64", "hosts", "timeouts", "tls",
         "nsid", "bufsize", "local", "any", "chaos", "header", "minimal", "rewrite", "template",
-        "visibility", "rrl", "cancel", "erratic", "on", "metadata", "view", "geoip", "proxyproto", "secondary",
+        "visibility", "rrl", "cancel", "erratic", "on", "metadata", "view", "geoip", "proxyproto", "secondary", "shed",
     )
 }  # fmt: skip
 

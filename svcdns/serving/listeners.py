@@ -90,6 +90,14 @@ class _Socket:
         return ResponderKey(about.host, about.port, about.proto, 2 if about.family == 6 else 1)
 
 
+def _reader_type(listener: Listener) -> type[UdpReader]:
+    if not listener.sheds:
+        return UdpReader
+    from svcdns.serving.transport.shedding import SheddingReader  # only listeners with *shed* pay for it
+
+    return SheddingReader
+
+
 class Listeners:
     """The sockets of a worker, their readers, and the responders that answer their queries."""
 
@@ -155,6 +163,7 @@ class Listeners:
                 self._remove_responder(key)
             else:
                 responder.serve(listener)
+                self._stop_other_readers(responder)
         self.certificates.keep({listener.security for listener in listeners.values()})
         self._reconcile()
 
@@ -274,7 +283,9 @@ class Listeners:
         if one.description.proto == "udp":
             responder = self._responder(one.key)
             errors = SocketErrors(self._counters, responder.listener.server, self._clock)
-            one.reader = UdpReader(one.sock, responder, errors, wildcard=one.description.wildcard)
+            one.reader = _reader_type(responder.listener)(
+                one.sock, responder, errors, wildcard=one.description.wildcard
+            )
             add_drain(loop, one.sock, one.reader.drain)
             return
         server = self._listeners[one.description.host, one.description.port].server
@@ -321,6 +332,15 @@ class Listeners:
         if one.acceptor is not None:
             one.acceptor.stop()
             one.acceptor = None
+
+    def _stop_other_readers(self, responder: Responder) -> None:
+        """Stops the readers of a responder whose type does not fit its new listener."""
+        for one in self._sockets.values():
+            reader = one.reader
+            if reader is None or reader.responder is not responder:
+                continue
+            if type(reader) is not _reader_type(responder.listener):
+                self._stop(one)
 
     def _note_readers(self) -> None:
         self.readers = [one.reader for one in self._sockets.values() if one.reader is not None]

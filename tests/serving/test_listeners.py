@@ -168,3 +168,17 @@ async def test_a_responder_created_after_announce_end(listeners: Listeners) -> N
     listeners.announce_end()
     second = listeners._responder(listeners._sockets[1].key)
     assert (first.keepalive, second.keepalive) == (0, 0)
+
+
+async def test_shed_after_a_reload(listeners: Listeners) -> None:
+    """A UDP socket gets another reader when its listener gets the plugin *shed*, or loses it."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.bind(("127.0.0.1", 0))
+        listeners.sockets([(described(5, "udp"), os.dup(sock.fileno()))], [])
+    kinds = []
+    for sheds in (False, True, True, False):
+        made = chains(5)
+        made["127.0.0.1", 55].sheds = sheds
+        listeners.swap(made)
+        kinds.append(type(listeners.readers[0]).__name__)
+    assert kinds == ["UdpReader", "SheddingReader", "SheddingReader", "UdpReader"]

@@ -427,7 +427,7 @@ class UdpReader:
         try:
             self.sock.sendmsg((wire,), self.batch.ancillary(sender), 0, self.batch.address(sender))
         except OSError as error:
-            self.errors.count("send", error)
+            self.batch.lost(error, wire, sender)
 
     def queue_reply(self, sender: Sender, wire: bytes) -> None:
         """Queues a reply. The queued replies are sent together before the event loop waits again.

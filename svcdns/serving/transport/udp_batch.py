@@ -32,6 +32,9 @@ Failed = Callable[[str, OSError], None]
 Sender = Any
 """The source and the destination of a datagram, in a form that only its batch can read."""
 
+Unsent = Callable[[OSError, bytes, Sender], bool]
+"""Called with a reply that could not be sent. Returns True if it keeps the reply; then `Failed` is not called."""
+
 
 class _IoVec(ctypes.Structure):
     _fields_ = (("base", ctypes.c_void_p), ("len", ctypes.c_size_t))
@@ -94,6 +97,8 @@ class Batch:
     lengths: Sequence[int]
     replies: mmap.mmap
     sizes: MutableSequence[int] | memoryview
+    unsent: Unsent | None = None
+    _failed: Failed
 
     def receive(self) -> int:
         """Receives at most SLOTS datagrams, one for each slot. Returns the number of filled slots."""
@@ -144,6 +149,11 @@ class Batch:
     def flush(self) -> None:
         """Sends the queued replies."""
         raise NotImplementedError
+
+    def lost(self, error: OSError, wire: bytes, sender: Sender) -> None:
+        """Reports a reply that could not be sent."""
+        if self.unsent is None or not self.unsent(error, wire, sender):
+            self._failed("send", error)
 
 
 def destination_address(ancillary: Sequence[tuple[int, int, bytes]]) -> str:
@@ -292,7 +302,7 @@ class _SystemBatch(Batch):
         try:
             self._sock.sendmsg((wire,), self.ancillary(sender), 0, self.address(sender))
         except OSError as error:
-            self._failed("send", error)
+            self.lost(error, wire, sender)
 
     def _end_of_run(self, at: int, count: int) -> int:
         while at < count and self.sizes[LAYOUT[at].size]:
@@ -392,11 +402,7 @@ class _PortableBatch(Batch):
         for slot in LAYOUT[:count]:
             size = self.sizes[slot.size]
             if size:
-                address, ancillary = self._senders[slot.number]
-                try:
-                    self._sock.sendmsg((self.replies[slot.reply_at : slot.reply_at + size],), ancillary, 0, address)
-                except OSError as error:
-                    self._failed("send", error)
+                self._send(self.replies[slot.reply_at : slot.reply_at + size], self._senders[slot.number])
 
     def sender(self, slot: int) -> Sender:
         return self._senders[slot]
@@ -412,12 +418,15 @@ class _PortableBatch(Batch):
         return ancillary
 
     def queue_reply(self, sender: Sender, wire: bytes) -> bool:
+        self._send(wire, sender)
+        return False
+
+    def _send(self, wire: bytes, sender: Sender) -> None:
         address, ancillary = sender
         try:
             self._sock.sendmsg((wire,), ancillary, 0, address)
         except OSError as error:
-            self._failed("send", error)
-        return False
+            self.lost(error, wire, sender)
 
     def flush(self) -> None:
         """Does nothing, because `queue_reply` sends each reply itself."""
