@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 RUN_STAMP := $(VENV)/.installed
 DEV_STAMP := $(VENV)/.installed-dev
 
-.PHONY: help env demo demo-check test slow check conformance coverage versions format lint types layers changelog integration load bench \
+.PHONY: help env demo demo-check test slow check conformance coverage versions format lint types layers changelog integration load bench bench-table \
 	bench-smoke soak fuzz image audit sbom lock release clean
 
 help:  ## list the commands
@@ -85,6 +85,10 @@ load: $(DEV_STAMP)  ## a short load, each bench scenario once, random faults; ne
 
 bench: $(DEV_STAMP)  ## speed and memory beside NSD, Knot, Unbound, dnsmasq and CoreDNS (COREDNS=its binary); BENCH="hit mix --rounds 5" chooses
 	$(BIN)/python -m bench $(BENCH)
+
+TABLE := cold cold-mix hit hit-5k hit-20k mix miss external forward forward-2k tcp latency change restarts start memory workers
+bench-table: $(DEV_STAMP)  ## the first table of docs/performance.md, in table.md; takes 20 minutes, and needs a quiet machine (COREDNS=its binary)
+	$(BIN)/python -m bench $(TABLE) --peers nsd,unbound,coredns --seconds 2 --rounds 2 --json table.json --markdown table.md
 
 bench-smoke: $(DEV_STAMP)  ## each scenario of the bench once, in seconds
 	$(BIN)/python -m bench --smoke $(BENCH)

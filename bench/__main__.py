@@ -32,7 +32,7 @@ from bench import (
     scaling,
     throughput,
 )  # fmt: skip
-from bench.results import OURS, as_json, table
+from bench.results import OURS, as_json, markdown, table
 from bench.run import Options, Run, Scenario
 from bench.servers import Cores
 
@@ -82,6 +82,8 @@ def main(argv: list[str] | None = None) -> int:
                 SCENARIOS[name](run)
         run.progress("done\n")
     print(table(run.rows, options.servers))
+    if arguments.markdown:
+        Path(arguments.markdown).write_text(markdown(run.rows, options.servers) + "\n")
     if options.smoke:
         print(SMOKE_NOTE)
     for text in run.broken:
@@ -156,6 +158,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--server-cores", default="0", help="cores of the servers, separated by commas (%(default)s)")
     made.add_argument("--client-cores", default=str(last), help="cores of the load generators (%(default)s)")
     made.add_argument("--json", metavar="FILE", help="write the whole run to this file")
+    made.add_argument("--markdown", metavar="FILE", help="write the rows with targets to this file, as Markdown")
     made.add_argument("--smoke", action="store_true", help="small loads and one round, to test the scenarios")
     return made
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 from bench import queries
 from bench.cluster import Cluster
 from bench.dnsperf import Load
@@ -32,7 +34,13 @@ def cold_mix(run: Run) -> None:
 def _cold(run: Run, scenario: str, cluster: Cluster, measured: Queries, targets: tuple[Target, ...]) -> None:
     rows = [run.row(scenario, CPU, "µs", *targets), run.row(scenario, "answers", "1/s")]
     path = run.queries(scenario, measured.lines)
+    names = run.peers(*(SMOKE_PEERS if run.options.smoke else ALL))
+    parts = run.parts(rows)[: 1 if run.options.smoke else 2]
     for _ in run.rounds(scenario):
-        for name in run.peers(*(SMOKE_PEERS if run.options.smoke else ALL)):
-            with run.catching_failures(scenario, name), run.server_group(cluster, [name]) as server_group:
-                measure(run, server_group.servers[name], Load(seconds=0), path, measured.nxdomain, rows)
+        for name, (part, disturbance) in product(names, parts):
+            with (
+                run.catching_failures(scenario, name),
+                run.server_group(cluster, [name]) as server_group,
+                disturbance(),
+            ):
+                measure(run, server_group.servers[name], Load(seconds=0), path, measured.nxdomain, part)

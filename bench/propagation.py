@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import random
 import time
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, nullcontext
 
-from bench import change_stamps
+from bench import change_stamps, pacing
 from bench.client import Client, has_address, make_query
 from bench.cluster import Cluster
 from bench.control_group import CpuGroup
@@ -16,15 +17,31 @@ from bench.processes import cpu_seconds_since_start
 from bench.results import OURS, Target
 from bench.run import Run, gc_disabled
 from bench.servers import Server
+from bench.throughput import hits_of
 
-CHANGES = 200
+CHANGES = 100
 BURST = 1_000
 IN_FLIGHT = 64
 """Outstanding queries during a burst."""
 
+SMALL = 1_000
+"""The Services of the smaller cluster of `change`."""
+RATE = 20_000
+"""Queries a second besides those of the measurement."""
+LOADED = f", at {RATE:,} queries a second"
+LEAD = 0.2
+"""Seconds of these queries before the first change."""
+LONGEST = 120.0
+"""The most seconds of these queries."""
+
+LOST = 0.2
+"""Seconds after which a query is sent again."""
 TIMEOUT = 10.0
 SLOW = 0.1
 """The share of a CPU that svcdns's Deployment requests (100m), as a limit."""
+
+Medians = Callable[[list[change_stamps.Change]], list[float]]
+"""The function that `change_stamps.stamping` yields."""
 
 
 def start(run: Run) -> None:
@@ -58,34 +75,74 @@ def start(run: Run) -> None:
 
 
 def change(run: Run) -> None:
-    """Measures the time from the change of an endpoint to the new answer: for single changes, and for a burst of
-    1,000.
+    """Measures the time from the change of an endpoint to the new answer, and of 1,000 changes at once.
+
+    Single changes are measured in two sizes of cluster, each without other queries and with RATE queries a second.
     """
-    limits = {"p50": (0.5, Target(1.5)), "p95": (0.95, Target(2.5))}
-    rows = {label: run.row("change", f"to answer, {label}", "ms", limits[label][1]) for label in limits}
-    burst = run.row("change", "burst of 1,000, all visible", "ms", Target(100))
-    count, many = (20, 50) if run.options.smoke else (CHANGES, BURST)
-    steps = (*change_stamps.STEPS, "answered") if run.options.stamps else ()
-    stamped = [run.row("change", f"step to {step}, p50", "µs") for step in steps]
-    cluster = Cluster(run.options.services * 10 if run.options.smoke else run.options.services)
-    with (
-        change_stamps.stamping(run.folder / "stamps", on=run.options.stamps) as stamps,
-        run.server_group(cluster, run.peers("coredns")) as server_group,
-    ):
-        for number in run.rounds("change"):
-            for server in server_group.servers.values():
-                with run.catching_failures("change", server.name):
-                    rng = random.Random(number)
-                    targets = server_group.cluster.headless()
-                    with gc_disabled():
-                        changes = [_single_change(server, rng.choice(targets)) for _ in range(count)]
-                        burst.add(server.name, _burst(server, rng.sample(targets, min(many, len(targets)))) * 1000)
-                    delays = [end - begin for begin, end in changes]
-                    if stamped and server.name == OURS:
-                        for row, seconds in zip(stamped, stamps(changes), strict=True):
-                            row.add(server.name, seconds * 1e6)
-                    for label, (share, _) in limits.items():
-                        rows[label].add(server.name, percentile(delays, share) * 1000)
+    services = run.options.services
+    sizes = [services * 10] if run.options.smoke else sorted({min(SMALL, services), services})
+    for size in sizes:
+        rows = _ChangeRows(run, size, largest=size == sizes[-1])
+        with (
+            change_stamps.stamping(run.folder / f"stamps-{size}", on=run.options.stamps) as stamps,
+            run.server_group(Cluster(size), run.peers("coredns")) as server_group,
+        ):
+            for number in run.rounds(f"change, {size:,} Services"):
+                for server in server_group.servers.values():
+                    with run.catching_failures("change", server.name):
+                        _measure_changes(run, server, random.Random(number), rows, stamps)
+
+
+class _ChangeRows:
+    """The rows of the results for one size of cluster. Only those of the largest cluster have the burst and steps."""
+
+    def __init__(self, run: Run, size: int, *, largest: bool) -> None:
+        loads = [""] if pacing.why_unavailable() else ["", LOADED]
+        limit = Target(1, "coredns")
+        self.delays = {
+            load: {
+                share: run.row("change", f"to answer, {size:,} Services{load}, {label}", "ms", limit)
+                for label, share in (("p50", 0.5), ("p95", 0.95))
+            }
+            for load in loads
+        }
+        self.burst = run.row("change", f"burst of {BURST:,}, all visible", "ms", limit) if largest else None
+        steps = (*change_stamps.STEPS, "answered") if largest and run.options.stamps else ()
+        self.steps = [run.row("change", f"step to {step}, p50", "µs") for step in steps]
+
+
+def _measure_changes(run: Run, server: Server, rng: random.Random, rows: _ChangeRows, stamps: Medians) -> None:
+    targets = server.config.cluster.headless()
+    count, many = (10, 50) if run.options.smoke else (CHANGES, BURST)
+    for load, by_share in rows.delays.items():
+        with gc_disabled(), _queries(run, server) if load else nullcontext():
+            changes = [_single_change(server, rng.choice(targets)) for _ in range(count)]
+        delays = [end - begin for begin, end in changes]
+        for share, row in by_share.items():
+            row.add(server.name, percentile(delays, share) * 1000)
+        if rows.steps and server.name == OURS and not load:
+            for row, seconds in zip(rows.steps, stamps(changes), strict=True):
+                row.add(server.name, seconds * 1e6)
+    if rows.burst is not None:
+        with gc_disabled():
+            rows.burst.add(server.name, _burst(server, rng.sample(targets, min(many, len(targets)))) * 1000)
+
+
+@contextmanager
+def _queries(run: Run, server: Server) -> Iterator[None]:
+    """Context manager that sends A queries for random Services to a server, RATE a second.
+
+    Raises BrokenError if most of them were lost.
+    """
+    path = run.queries("change", hits_of(run, server.config.cluster).lines)
+    process = run.start_pace(server, run.pace(RATE, LONGEST, "open"), path)
+    try:
+        time.sleep(LEAD)
+        yield
+    finally:
+        process.terminate()
+        figures = pacing.finish(process)
+    pacing.check(figures, lost=0.5)
 
 
 def _single_change(server: Server, number: int) -> tuple[float, float]:
@@ -94,7 +151,7 @@ def _single_change(server: Server, number: int) -> tuple[float, float]:
     Returns the times of begin and end.
     """
     query = make_query(server.config.cluster.fqdn(number))
-    with closing(Client(server.port)) as client:
+    with closing(Client(server.port, LOST)) as client:
         client.query(query)
         begin = time.monotonic()
         [address] = server.api.request(f"change {number}")
@@ -107,7 +164,7 @@ def _single_change(server: Server, number: int) -> tuple[float, float]:
 def _burst(server: Server, numbers: list[int]) -> float:
     """Changes an endpoint of each Service in `numbers`. Returns the seconds until responses had all new addresses."""
     cluster = server.config.cluster
-    with closing(Client(server.port, 0.2)) as client:
+    with closing(Client(server.port, LOST)) as client:
         for number in numbers:
             client.query(make_query(cluster.fqdn(number)))
         begin = time.monotonic()

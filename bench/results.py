@@ -56,6 +56,8 @@ class Row:
     unit: str
     figures: dict[str, list[float]] = field(default_factory=dict)
     targets: tuple[Target, ...] = ()
+    beside_neighbour: Row | None = None
+    """The row with the same quantity, measured beside a process that empties the CPU caches."""
 
     def add(self, server: str, figure: float) -> None:
         """Adds the result of a server in one round of the scenario."""
@@ -136,6 +138,54 @@ def table(rows: list[Row], servers: list[str]) -> str:
         for line in lines
     ]
     return "\n".join(line.rstrip() for line in [shown[0], "  ".join("-" * width for width in widths), *shown[1:]])
+
+
+NAMES = {"nsd": "NSD", "knot": "Knot", "unbound": "Unbound", "coredns": "CoreDNS"}
+"""The names of servers in text."""
+
+
+def markdown(rows: list[Row], servers: list[str]) -> str:
+    """Returns the results as a table in Markdown: the rows with targets, and the rows that these targets name.
+
+    A row that was measured beside a neighbour is a column in the row of the undisturbed measurement.
+    """
+    neighbours = [row.beside_neighbour for row in rows if row.beside_neighbour is not None]
+    needed = {(row.scenario, target.of) for row in rows for target in row.targets}
+    shown = [
+        row
+        for row in rows
+        if not any(row is one for one in neighbours) and (row.targets or (row.scenario, row.measure) in needed)
+    ]
+    names = [NAMES.get(server, server) for server in servers]
+    lines = [["Scenario", "Measure", *names, "Target", f"{OURS} beside a neighbour"]]
+    lines.append(["---"] * len(lines[0]))
+    for row in shown:
+        beside = row.beside_neighbour
+        lines.append(
+            [
+                row.scenario,
+                f"{row.measure}, {row.unit}" if row.unit else row.measure,
+                *(number(row.median(server)).replace("-", "–") for server in servers),
+                _verdicts(row, rows),
+                _beside(beside, servers, rows) if beside is not None else "",
+            ]
+        )
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _beside(row: Row, servers: list[str], rows: list[Row]) -> str:
+    """Returns the figures of svcdns and of the next server, and the verdicts, as one cell of the table."""
+    figures = [
+        f"{NAMES.get(server, server)} {number(row.median(server))}" for server in servers if server in row.figures
+    ]
+    return "; ".join(filter(None, [", ".join(figures[:2]).removeprefix(f"{OURS} "), _verdicts(row, rows)]))
+
+
+def _verdicts(row: Row, rows: list[Row]) -> str:
+    text = "; ".join(verdict.text() for verdict in evaluate(row, rows)).replace("MISSED", "**missed**")
+    for server, name in NAMES.items():
+        text = text.replace(f" {server}:", f" {name}:")
+    return text
 
 
 def as_json(rows: list[Row]) -> list[dict[str, Any]]:

@@ -8,7 +8,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
@@ -21,8 +21,13 @@ from bench.pacing import Pace
 from bench.results import OURS, Row, Target
 from bench.servers import Cores, Server, ServerGroup
 
+NEIGHBOUR = ", beside a neighbour that empties the caches"
+
 SMOKE_SECONDS = 0.1
 """The seconds for which a smoke run sends queries at even intervals."""
+
+Part = tuple[list[Row], Callable[[], AbstractContextManager[None]]]
+"""Rows of the results, and a function that makes the context manager for their measurement."""
 
 
 @dataclass(frozen=True)
@@ -182,6 +187,22 @@ class Run:
         row = Row(scenario, measure, unit, targets=targets)
         self.rows.append(row)
         return row
+
+    def parts(self, rows: list[Row], *, targets: bool = False) -> list[Part]:
+        """Returns the two parts of a scenario: without and with a process that empties the CPU caches.
+
+        A part is a list of rows and a context manager for the measurement. The second part gets rows of its own, with
+        the targets of `rows` if `targets` is true. The second part is missing if no C program can be compiled.
+        """
+        undisturbed: Part = (rows, nullcontext)
+        if pacing.why_unavailable():
+            return [undisturbed]
+        disturbed = []
+        for row in rows:
+            made = self.row(row.scenario, f"{row.measure}{NEIGHBOUR}", row.unit, *(row.targets if targets else ()))
+            row.beside_neighbour = made
+            disturbed.append(made)
+        return [undisturbed, (disturbed, lambda: pacing.neighbour(self.folder, self.options.cores.server))]
 
     def rounds(self, scenario: str) -> Iterator[int]:
         """Yields the number of each round, and prints a progress message before the round."""

@@ -23,7 +23,6 @@ enough.
 """
 
 CPU = "CPU per answer"
-NEIGHBOUR = ", beside a neighbour that empties the caches"
 ALL = ("nsd", "knot", "unbound", "dnsmasq", "coredns")
 
 
@@ -51,24 +50,21 @@ def _paced(run: Run, scenario: str, rate: int) -> None:
     if reason := pacing.why_unavailable():
         run.progress(f"leaving out {scenario}: {reason}\n")
         return
-    rows = [_paced_rows(run, scenario, label) for label in ("", NEIGHBOUR)]
+    rows = [
+        run.row(scenario, CPU, "µs", Target(1.3, "nsd")),
+        run.row(scenario, "latency p50", "µs"),
+        run.row(scenario, "latency p99", "µs"),
+    ]
+    parts = run.parts(rows, targets=True)
     cluster = run.shared_servers().cluster
     measured_file, warm_file = write_files(run, scenario, hits_of(run, cluster), queries.every_name(cluster))
     for _ in run.rounds(scenario):
         for server in servers_of(run, ALL):
             with run.catching_failures(scenario, server.name):
                 run.warm(server, warm_file)
-                _measure_paced(run, server, rate, measured_file, rows[0])
-                with pacing.neighbour(run.folder, run.options.cores.server):
-                    _measure_paced(run, server, rate, measured_file, rows[1])
-
-
-def _paced_rows(run: Run, scenario: str, label: str) -> list[Row]:
-    return [
-        run.row(scenario, f"{CPU}{label}", "µs", Target(1.3, "nsd")),
-        run.row(scenario, f"latency p50{label}", "µs"),
-        run.row(scenario, f"latency p99{label}", "µs"),
-    ]
+                for part, disturbance in parts:
+                    with disturbance():
+                        _measure_paced(run, server, rate, measured_file, part)
 
 
 def _measure_paced(run: Run, server: Server, rate: int, path: Path, rows: Iterable[Row]) -> None:
@@ -99,14 +95,15 @@ def external(run: Run) -> None:
 
 def miss(run: Run) -> None:
     """Measures CPU per answer for A queries of nonexistent names, each name once."""
-    row = run.row("miss", CPU, "µs", Target(10), Target(1.5, "nsd"))
-    rate = run.row("miss", "answers", "1/s")
-    load = run.load()
+    rows = [run.row("miss", CPU, "µs", Target(10), Target(1.5, "nsd")), run.row("miss", "answers", "1/s")]
+    parts, load = run.parts(rows), run.load()
     for number in run.rounds("miss"):
-        path = run.queries("miss", queries.misses(MAX_RATE * load.seconds or 2_000, f"round{number}"))
-        for server in servers_of(run, ALL):
-            with run.catching_failures("miss", server.name):
-                measure(run, server, load, path, 1.0, (row, rate))
+        for kind, (part, disturbance) in enumerate(parts):
+            names = queries.misses(MAX_RATE * load.seconds or 2_000, f"round{number}-{kind}")
+            path = run.queries("miss", names)
+            for server in servers_of(run, ALL):
+                with run.catching_failures("miss", server.name), disturbance():
+                    measure(run, server, load, path, 1.0, part)
 
 
 def _lines(run: Run) -> int:
@@ -138,12 +135,15 @@ def _throughput(
     targets: tuple[Target, ...],
 ) -> None:
     rows = [run.row(scenario, CPU, "µs", *targets), run.row(scenario, "answers", "1/s")]
+    parts = run.parts(rows)
     measured_file, warm_file = write_files(run, scenario, measured, warm)
     for _ in run.rounds(scenario):
         for server in servers_of(run, peers):
             with run.catching_failures(scenario, server.name):
                 run.warm(server, warm_file)
-                measure(run, server, run.load(), measured_file, measured.nxdomain, rows)
+                for part, disturbance in parts:
+                    with disturbance():
+                        measure(run, server, run.load(), measured_file, measured.nxdomain, part)
 
 
 def measure(run: Run, server: Server, load: Load, path: Path, nxdomain: float, rows: Iterable[Row]) -> None:

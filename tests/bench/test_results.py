@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from bench.results import Row, Target, as_json, evaluate, number, table
+from bench.results import Row, Target, as_json, evaluate, markdown, number, table
 
 
 def row(*targets: Target, **figures: list[float]) -> Row:
@@ -73,6 +73,20 @@ def test_the_table_has_a_column_for_each_server() -> None:
         "nsd:",
         "1.25",
         "met",
+    ]
+
+
+def test_markdown_has_the_rows_with_targets_and_a_column_for_the_neighbour() -> None:
+    one = Row("hit", "one worker", "µs", {"svcdns": [4.0], "nsd": [2.0]})
+    without_target = Row("hit", "answers", "1/s", {"svcdns": [1000.0]})
+    beside = Row("hit", "two, beside", "µs", {"svcdns": [6.0], "nsd": [4.0]}, (Target(1.3, "nsd"),))
+    two = Row("hit", "two", "µs", {"svcdns": [5.0]}, (Target(1.3, "nsd"), Target(2, of="one worker")), beside)
+    assert markdown([one, without_target, two, beside], ["svcdns", "nsd"]).splitlines() == [
+        "| Scenario | Measure | svcdns | NSD | Target | svcdns beside a neighbour |",
+        "| --- | --- | --- | --- | --- | --- |",
+        "| hit | one worker, µs | 4.00 | 2.00 |  |  |",
+        "| hit | two, µs | 5.00 | – | ≤ 1.3 × NSD: not measured; ≤ 2 × one worker: 1.25 met"
+        " | 6.00, NSD 4.00; ≤ 1.3 × NSD: 1.50 **missed** |",
     ]
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from bench import pacing
 from bench.__main__ import options_of, parser, report
 from bench.cluster import Cluster
 from bench.dnsperf import BrokenError, Figures
 from bench.queries import hits
+from bench.results import Target
 from bench.run import Options, Run
 
 
@@ -33,6 +35,19 @@ def test_losses_alone_do_not_break_a_smoke_run(smoke: bool, breaks: bool) -> Non
         with run.catching_failures("hit", "svcdns"):
             run.check(figures, 0.0)
         assert bool(run.broken) is breaks
+
+
+def test_rows_beside_a_neighbour_are_rows_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second part of a scenario is left out where no C program can be compiled."""
+    monkeypatch.setattr(pacing, "why_unavailable", lambda: "")
+    with Run(Options(["svcdns"])) as run:
+        row = run.row("hit", "CPU", "µs", Target(1.3, "nsd"))
+        first, second = run.parts([row], targets=True)
+        assert (first[0], second[0]) == ([row], [row.beside_neighbour])
+        assert second[0][0].targets == row.targets
+        assert [one.measure for one in run.rows] == ["CPU", "CPU, beside a neighbour that empties the caches"]
+        monkeypatch.setattr(pacing, "why_unavailable", lambda: "no compiler")
+        assert len(run.parts([row])) == 1
 
 
 def test_query_files_are_deleted_after_the_run() -> None:
