@@ -8,6 +8,12 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 MARKER: Final = b"\xab\xcd\xefMaxMind.com"
+"""The octets before the metadata of a database, at its end."""
+ABOUT: Final = {
+    "binary_format_major_version": 2, "binary_format_minor_version": 0, "build_epoch": 1, "database_type": "GeoLite2-City",
+    "description": {"en": "a test"}, "ip_version": 6, "languages": ["en"], "node_count": 1, "record_size": 24,
+}  # fmt: skip
+"""The metadata of a database."""
 
 
 def database(
@@ -37,9 +43,8 @@ def database(
         return count if child is None else child[0] + count + 16 if isinstance(child, tuple) else child
 
     tree = b"".join(_node(number(left), number(right), record_size) for left, right in nodes)
-    about = {
-        "binary_format_major_version": 2, "binary_format_minor_version": 0, "build_epoch": 1, "database_type": kind,
-        "description": {"en": "a test"}, "ip_version": ip_version, "languages": ["en"], "node_count": count, "record_size": record_size,
+    about = ABOUT | {
+        "database_type": kind, "ip_version": ip_version, "node_count": count, "record_size": record_size,
     }  # fmt: skip
     return tree + bytes(16) + section + MARKER + encoded(about)
 
