@@ -350,7 +350,17 @@ def test_workers_do_not_import_libraries_of_control() -> None:
     """The Kubernetes client, HTTP library, YAML parser and zone parser would cost memory in every worker."""
     program = "import svcdns.worker.__main__, svcdns.plugins.kubernetes, svcdns.plugins.file, sys; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT)
-    controls = {"kubernetes", "aiohttp", "yaml", "watchfiles", "psutil", "prometheus_client", "dns", "dnslib", "maxminddb"}
+    controls = {
+        "kubernetes",
+        "aiohttp",
+        "yaml",
+        "watchfiles",
+        "psutil",
+        "prometheus_client",
+        "dns",
+        "dnslib",
+        "maxminddb",
+    }
     assert not controls & set(done.stdout.split())
 
 

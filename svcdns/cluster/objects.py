@@ -107,9 +107,9 @@ class Namespace(msgspec.Struct, frozen=True, array_like=True, tag="Namespace", g
 class Pod(msgspec.Struct, frozen=True, array_like=True, tag="Pod", gc=False):
     """A Pod with its primary address, status.podIP.
 
-    The other fields are stored only with the watch option `clients`. `more_ips` has the other addresses of
-    status.podIPs. If `host_network` is true, the Pod has the address of its node. `labels` has sorted pairs of key and
-    value, for the keys in the watch option `pod_labels`.
+    `more_ips` has the other addresses of status.podIPs. If `host_network` is true, the Pod has the address of its node.
+    These two fields are stored only with the watch option `clients`. `labels` has sorted pairs of key and value, for
+    the keys in the watch option `pod_labels`.
     """
 
     namespace: str

@@ -12,6 +12,9 @@ import msgspec
 
 from svcdns.errors import SvcdnsError
 
+ALL_LABELS: Final = "*"
+"""In place of the key of a label: all labels."""
+
 
 class SourceError(SvcdnsError):
     """Raised if a source of changes cannot be set up as configured. The text of the error says what to correct."""
@@ -28,7 +31,7 @@ class WatchOptions(msgspec.Struct, frozen=True, array_like=True):
     - `manifests` has files and folders. Files that match a pattern of `exclude` are not read. Objects without a
       namespace are in `default_namespace`.
     - `clients` stores what identifies clients: labels of Namespaces, and all addresses of Pods.
-    - `pod_labels` has the keys of the labels of Pods that `clients` stores.
+    - `pod_labels` has the keys of the labels of Pods that are stored, or ALL_LABELS.
     """
 
     endpoint: str = ""

@@ -69,4 +69,3 @@ class Database:
         except _DAMAGED as error:
             raise DatabaseError(f"the database is damaged: {error}") from error
         return {} if found is None else found
-

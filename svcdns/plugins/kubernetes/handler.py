@@ -117,7 +117,7 @@ class Kubernetes(Plugin):
 
     def metadata(self, query: Query, label: str) -> str:
         """Returns metadata about the Pod that sent the query, or about the parts of the query name."""
-        found = metadata.of_client(self.index, self.options, query.client.address, label)
+        found = self.client_metadata(query.client.address, label)
         zone = self._zone_of(query.key)
         if found or zone is None:
             return found
@@ -126,8 +126,11 @@ class Kubernetes(Plugin):
         return metadata.of_name(texts, label, multicluster=self._is_multicluster(zone), zonal=self.options.zonal)
 
     def client_metadata(self, address: str, label: str) -> str:
-        """Returns metadata about the Pod with the address `address`; other metadata do not depend on the client."""
-        return metadata.of_client(self.index, self.options, address, label)
+        """Returns metadata about the Pod with the address `address`; other metadata do not depend on the client.
+
+        As in CoreDNS, Pods are known only with the option `pods verified`.
+        """
+        return metadata.of_client(self.index, address, label) if self.options.pods == "verified" else ""
 
     def handle(self, query: Query, following: Following) -> Answer:
         """Answers queries for names in the plugin's zones.

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from svcdns.cluster.index import Index
-from svcdns.plugins.kubernetes.options import Options
+from svcdns.cluster.watch_options import ALL_LABELS
+from svcdns.corefile.blocks import Directive
 from svcdns.plugins.kubernetes.qname import NoSuchNameError, parse
 
-_OF_THE_CLIENT: Final = ("kubernetes/client-namespace", "kubernetes/client-pod-name")
+_NAMESPACE, _POD_NAME = "kubernetes/client-namespace", "kubernetes/client-pod-name"
+_POD_LABEL: Final = "kubernetes/client-label/"
+_OF_THE_CLIENT: Final = "kubernetes/client-"
 _OF_THE_NAME: Final = {
     "kubernetes/port-name": "port",
     "kubernetes/protocol": "protocol",
@@ -23,17 +28,35 @@ _OF_THE_NAME: Final = {
 PARSE_ERROR: Final = "kubernetes/parse-error"
 
 
-def of_client(index: Index, options: Options, address: str, label: str) -> str:
-    """Returns the namespace or the name of the Pod with the address `address`; empty if no Pod has it.
+_KEY: Final = re.compile(r"""kubernetes/client-label/([\w./-]+)(?=["'`}\s)]|$)""", re.ASCII)
 
-    As in CoreDNS, Pods are known only with the option `pods verified`.
+
+def client_labels(directives: Iterable[Directive]) -> tuple[str, ...]:
+    """Returns the keys of the Pod labels that directives use as metadata, sorted.
+
+    Returns ALL_LABELS in their place if a directive computes the key.
     """
-    if label not in _OF_THE_CLIENT or options.pods != "verified":
+    text = "\n".join(_words(directives))
+    keys = _KEY.findall(text)
+    return (ALL_LABELS,) if len(keys) < text.count("client-label") else tuple(sorted(set(keys)))
+
+
+def _words(directives: Iterable[Directive]) -> Iterator[str]:
+    for directive in directives:
+        yield " ".join([word.text for word in (directive.name, *directive.arguments)])
+        yield from _words(directive.body or ())
+
+
+def of_client(index: Index, address: str, label: str) -> str:
+    """Returns the namespace, the name or a label of the Pod with the address `address`; empty if no Pod has it."""
+    if not label.startswith(_OF_THE_CLIENT):
         return ""
     pods = index.pods_at(address)
     if not pods:
         return ""
-    return pods[0].namespace if label == "kubernetes/client-namespace" else pods[0].name
+    values = {_NAMESPACE: pods[0].namespace, _POD_NAME: pods[0].name}
+    values |= {_POD_LABEL + key: value for key, value in pods[0].labels}
+    return values.get(label, "")
 
 
 def of_name(labels: list[str], label: str, *, multicluster: bool, zonal: bool) -> str:

@@ -20,6 +20,7 @@ from svcdns.corefile.errors import CorefileError
 from svcdns.corefile.zones import is_reverse
 from svcdns.plugin_api.environment import Block
 from svcdns.plugin_api.visibility import pod_selectors
+from svcdns.plugins.kubernetes.metadata import client_labels
 from svcdns.sources.label_selectors import label_keys
 
 MAX_TTL: Final = 3600
@@ -103,10 +104,15 @@ class _Draft:
 
     def finished(self) -> Options:
         options = self.options
+        if options.pods == "verified" and any(other.name.text == "metadata" for other in self.block.others):
+            self.options = options = replace(
+                options, watch=msgspec.structs.replace(options.watch, pod_labels=client_labels(self.block.others))
+            )
         for other in self.block.others:
             if other.name.text == "visibility":
-                keys = sorted({key for selector in pod_selectors(other) for key in label_keys(selector)})
-                watch = msgspec.structs.replace(options.watch, pods=True, clients=True, pod_labels=tuple(keys))
+                keys = {key for selector in pod_selectors(other) for key in label_keys(selector)}
+                keys.update(options.watch.pod_labels)
+                watch = msgspec.structs.replace(options.watch, pods=True, clients=True, pod_labels=tuple(sorted(keys)))
                 options = replace(options, watch=watch)
         if options.namespaces and options.watch.namespace_labels:
             line = self.lines["namespace_labels"]

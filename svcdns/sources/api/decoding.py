@@ -32,6 +32,7 @@ from svcdns.cluster.objects import (
     Service,
     ServiceImport,
 )
+from svcdns.cluster.watch_options import ALL_LABELS
 
 SERVICE_LABEL = "kubernetes.io/service-name"
 IMPORTED_SERVICE_LABEL = "multicluster.kubernetes.io/service-name"
@@ -357,16 +358,17 @@ def namespace(given: ApiNamespace, *, labels: bool = False) -> Namespace:
 def pod(given: ApiPod, *, clients: bool = False, labels: Container[str] = ()) -> Pod | None:
     """Converts a Pod of the API to one of `cluster.objects`. Returns None for a Pod that is being deleted.
 
-    If `clients` is true, all addresses of the Pod are kept, whether it uses the network of its node, and its labels
-    with a key in `labels`.
+    The Pod's labels with a key in `labels` are kept. If `clients` is true, all its addresses are kept, and whether it
+    uses the network of its node.
     """
     metadata = given.metadata
     if metadata.deletionTimestamp is not None:
         return None
     status = given.status or PodStatus()
     primary = status.podIP or ""
+    kept = kept_labels(metadata.labels, labels) if labels else ()
     if not clients:
-        return Pod(namespace=metadata.namespace, name=metadata.name, ip=primary)
+        return Pod(namespace=metadata.namespace, name=metadata.name, ip=primary, labels=kept)
     more = dict.fromkeys(one.ip for one in status.podIPs or () if one.ip and one.ip != primary)
     return Pod(
         namespace=metadata.namespace,
@@ -374,13 +376,14 @@ def pod(given: ApiPod, *, clients: bool = False, labels: Container[str] = ()) ->
         ip=primary,
         more_ips=tuple(more),
         host_network=given.spec is not None and bool(given.spec.hostNetwork),
-        labels=kept_labels(metadata.labels, labels) if labels else (),
+        labels=kept,
     )
 
 
 def kept_labels(labels: Mapping[str, str] | None, keys: Container[str]) -> tuple[tuple[str, str], ...]:
-    """Returns the labels with a key in `keys`, sorted."""
-    return tuple(sorted((key, value) for key, value in (labels or {}).items() if key in keys))
+    """Returns the labels with a key in `keys`, sorted; all labels if ALL_LABELS is in `keys`."""
+    keep_all = ALL_LABELS in keys
+    return tuple(sorted((key, value) for key, value in (labels or {}).items() if keep_all or key in keys))
 
 
 def service_import(given: ApiServiceImport) -> ServiceImport:

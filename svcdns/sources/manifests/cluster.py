@@ -253,9 +253,9 @@ def _listed(pod: ClusterPod) -> bool:
 
 def _pod(pod: ClusterPod, selection: Selection) -> Pod:
     primary, *more = pod.addresses
-    if not selection.clients:
-        return Pod(pod.namespace, pod.name, primary)
     labels = decoding.kept_labels(pod.labels, selection.pod_labels)
+    if not selection.clients:
+        return Pod(pod.namespace, pod.name, primary, labels=labels)
     return Pod(pod.namespace, pod.name, primary, tuple(more), pod.host_network, labels)
 
 

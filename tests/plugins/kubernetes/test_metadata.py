@@ -7,6 +7,7 @@ import pytest
 from svcdns.cluster.changes import Complete, Kind, Put
 from svcdns.cluster.index import Index
 from svcdns.cluster.objects import Pod
+from svcdns.cluster.watch_options import ALL_LABELS, WatchOptions
 from svcdns.plugins.kubernetes.handler import Kubernetes
 from tests.support import world
 
@@ -14,7 +15,7 @@ from tests.support import world
 def plugin(body: str = "pods verified") -> Kubernetes:
     """Returns the plugin, with one Pod that has the client's address."""
     index = Index(tuple(Kind))
-    index.apply(Put(Pod("Tenant", "web-0", world.CLIENT.address)))
+    index.apply(Put(Pod("Tenant", "web-0", world.CLIENT.address, labels=(("app", "web"),))))
     for kind in Kind:
         index.apply(Complete(kind))
     options = world.options("kubernetes", f"kubernetes cluster.local multi.test {{\n{body}\n}}")
@@ -51,8 +52,36 @@ def test_the_parts_of_a_name(name: str, expected: dict[str, str]) -> None:
 def test_the_pod_of_the_client() -> None:
     """The client's Pod is known with `pods verified` only, as in CoreDNS."""
     query = world.query("example.org.")
-    for label, value in (("client-namespace", "Tenant"), ("client-pod-name", "web-0"), ("client-label/app", "")):
+    labels = {"client-namespace": "Tenant", "client-pod-name": "web-0", "client-label/app": "web", "client-label/x": ""}
+    for label, value in labels.items():
         assert plugin().metadata(query, f"kubernetes/{label}") == value
         assert plugin().client_metadata(world.CLIENT.address, f"kubernetes/{label}") == value
         assert plugin().client_metadata("192.0.2.99", f"kubernetes/{label}") == ""
         assert plugin("pods insecure").metadata(query, f"kubernetes/{label}") == ""
+
+
+@pytest.mark.parametrize(
+    ("others", "keys"),
+    [
+        pytest.param("log . {/kubernetes/client-label/app}", (), id="without metadata"),
+        pytest.param("metadata\nlog . {/kubernetes/client-pod-name}", (), id="no label"),
+        pytest.param(
+            "metadata\nlog . {/kubernetes/client-label/b.example/app-name}{/kubernetes/client-label/a_b}",
+            ("a_b", "b.example/app-name"),
+            id="log",
+        ),
+        pytest.param(
+            "metadata\nview v {\n expr metadata('kubernetes/client-label/app') == 'x'\n}", ("app",), id="view"
+        ),
+        pytest.param('metadata\nlog . "a {/kubernetes/client-label/app} b"', ("app",), id="quoted"),
+        pytest.param(
+            "metadata\nview v {\n expr metadata('kubernetes/client-label/' + type()) == 'x'\n}",
+            (ALL_LABELS,),
+            id="a computed key",
+        ),
+    ],
+)
+def test_labels_that_the_block_uses_are_kept(others: str, keys: tuple[str, ...]) -> None:
+    block = f"kubernetes cluster.local {{\n pods verified\n}}\n{others}"
+    assert world.options("kubernetes", block).watch == WatchOptions(pods=True, pod_labels=keys)
+    assert world.options("kubernetes", block.replace("verified", "insecure")).watch == WatchOptions()

@@ -147,6 +147,11 @@ def test_other_kinds() -> None:
     )
     assert decode(pods, spec={"hostNetwork": True}, status=addresses) == Pod("d", "x", "10.0.0.1")
     assert decode(clients, spec=None, status=None) == Pod("d", "x")
+    without_clients = ItemDecoder(decoding.ApiPod, partial(decoding.pod, labels=("*",)))
+    labels = {"b": "2", "a": "1"}
+    assert decode(without_clients, metadata={"labels": labels}, status={"podIP": "10.0.0.1"}) == Pod(
+        "d", "x", "10.0.0.1", labels=(("a", "1"), ("b", "2"))
+    )
     keep_app = ItemDecoder(decoding.ApiPod, partial(decoding.pod, clients=True, labels=("tier", "app")))
     assert decode(keep_app, metadata={"labels": {"tier": "x", "app": "web", "hash": "1"}}) == Pod(
         "d", "x", labels=(("app", "web"), ("tier", "x"))

@@ -169,6 +169,7 @@ def test_clients(say: Say) -> None:
     assert found[namespace] == Namespace("a", labels=(("kubernetes.io/metadata.name", "a"), ("team", "x")))
     labelled = say(text, clients=True, pod_labels=("app",)).objects[pod]
     assert labelled == Pod("a", "p", "192.0.2.1", ("fd00::1",), host_network=True, labels=(("app", "web"),))
+    assert say(text, pod_labels=("other",)).objects[pod] == Pod("a", "p", "192.0.2.1", labels=(("other", "x"),))
     found = say(text).objects
     assert (found[pod], found[namespace]) == (Pod("a", "p", "192.0.2.1"), Namespace("a"))
 
