@@ -1,7 +1,7 @@
 """A database in the MaxMind DB format (https://maxmind.github.io/MaxMind-DB/), read by the library `maxminddb`.
 
-The library's reader in Python is used. It gets the content of the file as octets, and checks each offset and size. The
-extension in C needs a path, and the workers may be unable to read the file.
+The library's pure-Python reader takes octets, and checks each offset. The library's extension in C needs a path, and
+workers may be unable to read the file.
 """
 
 from __future__ import annotations
