@@ -31,7 +31,7 @@ def lossy_server() -> Iterator[int]:
         thread.start()
         yield server.getsockname()[1]
         server.sendto(b"end", server.getsockname())
-        thread.join(5)
+        thread.join(20)
 
 
 def test_queries_at_a_fixed_rate_and_losses(lossy_server: int) -> None:
@@ -40,7 +40,7 @@ def test_queries_at_a_fixed_rate_and_losses(lossy_server: int) -> None:
     assert len(sample.sent) == len(sample.latency) == 200
     assert sample.lost == 50
     assert [number for number, latency in enumerate(sample.latency) if math.isinf(latency)] == list(range(0, 200, 4))
-    assert all(0 < latency < 5 for latency in sample.latency if not math.isinf(latency))
+    assert all(0 < latency < 30 for latency in sample.latency if not math.isinf(latency))
     assert list(sample.sent) == sorted(sample.sent)
 
 

@@ -27,6 +27,7 @@ import dns.rdatatype
 import dns.rrset
 
 from svcdns.conformance.api import Api, MissingError
+from tests.support.sockets import udp_and_tcp
 
 Object = dict[str, Any]
 Zone = dict[tuple[str, str], list[str]]
@@ -259,14 +260,10 @@ class ModelServer:
     async def serving(self) -> AsyncIterator[ModelServer]:
         """Serves on loopback, over UDP and TCP on one port, while the context is open."""
         loop = asyncio.get_running_loop()
-        while True:
-            tcp = await asyncio.start_server(self._stream, "127.0.0.1", 0)
-            self.port = tcp.sockets[0].getsockname()[1]
-            try:
-                udp, _ = await loop.create_datagram_endpoint(lambda: _Datagrams(self), ("127.0.0.1", self.port))
-                break
-            except OSError:
-                tcp.close()
+        datagrams, listener = udp_and_tcp()
+        self.port = datagrams.getsockname()[1]
+        udp, _ = await loop.create_datagram_endpoint(lambda: _Datagrams(self), sock=datagrams)
+        tcp = await asyncio.start_server(self._stream, sock=listener)
         other = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.other = other
         try:

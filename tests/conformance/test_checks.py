@@ -29,7 +29,7 @@ KUBERNETES = {
         "ports": [{"name": "https", "port": 443, "protocol": "TCP"}],
     },
 }
-LONG_TIMEOUT, SHORT_TIMEOUT = 5.0, 0.3
+LONG_TIMEOUT, SHORT_TIMEOUT = 30.0, 0.3
 """Seconds for a reply: if all must arrive, and if one never does."""
 
 

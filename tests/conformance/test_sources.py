@@ -19,7 +19,7 @@ from tests.conformance.test_checks import KUBERNETES
 
 async def examiner(model: ModelServer, cluster: Cluster | None = None) -> Examiner:
     """Returns an examiner of a model server."""
-    server = Server("127.0.0.1", model.port, timeout=5, tries=1)
+    server = Server("127.0.0.1", model.port, timeout=30, tries=1)
     await server.resolve()
     return Examiner(server, ZONE, cluster or Cluster(), random.Random(1))
 
@@ -97,7 +97,7 @@ async def test_the_end_of_the_wait(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_a_real_socket_is_waited_for() -> None:
     """Any reply ends the wait. If no reply comes, the error says so."""
     async with ModelServer(FakeApi()).serving() as model:
-        await sources.until_answering((await examiner(model)).server, "other.zone.", 5)
+        await sources.until_answering((await examiner(model)).server, "other.zone.", 30)
         port = model.port
     gone = Server("127.0.0.1", port, timeout=0.05)
     await gone.resolve()

@@ -11,16 +11,17 @@ import pytest
 from svcdns.control import page_sockets
 from svcdns.control.http import HttpPages
 from svcdns.control.page_sockets import HttpListenError, close_all, listen, listen_all
+from tests.support.server import free_port
 
 
 async def test_clients_can_connect_before_a_page_is_served() -> None:
     sockets = await listen_all([("127.0.0.1", 0), ("127.0.0.1", 0)])
     [[sock]] = sockets.values()
     address = sock.getsockname()
-    socket.create_connection(address, timeout=2).close()
+    socket.create_connection(address, timeout=30).close()
     close_all(sockets)
     with pytest.raises(ConnectionRefusedError):
-        socket.create_connection(address, timeout=2)
+        socket.create_connection(address, timeout=30)
 
 
 async def test_all_addresses_of_the_machine_have_one_port() -> None:
@@ -33,15 +34,13 @@ async def test_all_addresses_of_the_machine_have_one_port() -> None:
 
 
 async def test_a_taken_port_closes_the_others() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken, socket.socket() as probe:
+    free = free_port()
+    with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        probe.bind(("127.0.0.1", 0))
-        free = probe.getsockname()[1]
-        probe.close()
         with pytest.raises(HttpListenError, match=f"^listen tcp 127.0.0.1:{port}: bind: address already in use$"):
             await listen_all([("127.0.0.1", free), ("127.0.0.1", port)])
         with pytest.raises(ConnectionRefusedError):
-            socket.create_connection(("127.0.0.1", free), timeout=2)
+            socket.create_connection(("127.0.0.1", free), timeout=30)
 
 
 async def test_a_host_that_does_not_exist() -> None:

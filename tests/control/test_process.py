@@ -100,7 +100,7 @@ class World:
 
     async def until(self, condition: Any) -> None:
         """Waits until `condition` returns something true."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while not condition():
                 assert self.running is not None
                 if self.running.done():
@@ -128,7 +128,7 @@ class World:
         """Stops control and closes the connections to it."""
         if self.running is not None:
             self.supervisor.send({"op": "exit"})
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(30):
                 await self.running
         loop = asyncio.get_running_loop()
         loop.remove_reader(self.supervisor.fileno())
@@ -206,7 +206,7 @@ async def test_clients_of_the_pages_wait_while_a_start_opens_the_dns_ports(tmp_p
         assert "serving" not in world.operations
         assert waiting
         for sock in waiting:
-            socket.create_connection(sock.getsockname(), timeout=2).close()
+            socket.create_connection(sock.getsockname(), timeout=30).close()
         world.built(next(one for one in world.frames if isinstance(one, Configure)))
         await world.until(lambda: "serving" in world.operations)
         assert not world.control._page_sockets

@@ -143,7 +143,7 @@ async def test_a_worker_that_joins_during_a_reload_builds_its_chains_too(world: 
     assert frames == [*before, "build 2", "Confirmed 2", "Begin 2", "Put 2", "Serials 2"]
     second.send(Configured(1))
     second.send(Configured(2))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await world.workers.built()
     world.workers.swap()
     assert (await second.received(lambda content: isinstance(content, Swap)))[-1] == "swap 2"
@@ -174,14 +174,14 @@ async def test_a_reload_waits_for_the_successor_of_an_ended_worker(world: World)
     first.send(Configured(2))
     await world.workers.built()
     first.sock.close()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while world.workers._feeds:
             await asyncio.sleep(0)
     waiting = asyncio.create_task(world.workers.built())
     await asyncio.sleep(0)
     assert not waiting.done()
     world.join().send(Configured(2))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await waiting
 
 

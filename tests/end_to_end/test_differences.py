@@ -8,7 +8,7 @@ from pathlib import Path
 import dns.message
 import dns.rcode
 
-from tests.support.server import Server
+from tests.support.server import TIMEOUT, Server
 
 COREFILE = """
 .:{port} {
@@ -28,7 +28,7 @@ ZONE = "@ 60 IN SOA ns root 7 2 3 4 30\nwww.example.org. 60 IN A 192.0.2.1\n"
 def exchange(server: Server, name: str, rtype: str) -> bytes:
     """Returns the octets of the reply, or no octets if no reply comes in time."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
-        client.settimeout(5 if rtype != "TXT" else 0.3)
+        client.settimeout(TIMEOUT if rtype != "TXT" else 0.3)
         client.connect(("127.0.0.1", server.ports["port"]))
         client.send(dns.message.make_query(name, rtype).to_wire())
         try:

@@ -51,7 +51,7 @@ def test_an_upstream_whose_port_is_closed_and_then_open(tmp_path: Path) -> None:
     with Server(tmp_path, COREFILE.replace("UPSTREAM", f"127.0.0.1:{port}")) as server:
         server.until_serving()
         query = dns.message.make_query(NAME, "A", use_edns=0)
-        (error,) = dns.query.udp(query, "127.0.0.1", 3, server.ports["port"]).options
+        (error,) = dns.query.udp(query, "127.0.0.1", 10, server.ports["port"]).options
         assert error.to_text() == "EDE 23 (Network Error)"
         assert server.ask(NAME).edns == -1
         until("the circuit to open", lambda: server.records(NAME) and server.metric("svcdns_forward_circuit_open") == 1)

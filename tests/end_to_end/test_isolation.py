@@ -98,5 +98,5 @@ def test_the_demo(tmp_path: Path) -> None:
         assert demo.stdout is not None
         assert any("Ctrl-C ends it" in line for line in demo.stdout)
         demo.send_signal(signal.SIGINT)
-        assert demo.wait(15) == 0
+        assert demo.wait(60) == 0
     assert planted.imported == ""

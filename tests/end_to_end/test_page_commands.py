@@ -19,7 +19,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from bench.processes import free_ports
-from tests.support.server import http, until
+from tests.support.server import TIMEOUT, http, until
 
 ROOT: Final = Path(__file__).parents[2]
 PAGES: Final = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "examples").rglob("*.md")])
@@ -104,7 +104,7 @@ class Demo:
             return 0, short_dig(words[1:])
         if Path(words[0]).name == "svcdns":
             words[:1] = [sys.executable, "-m", "svcdns"]
-        done = subprocess.run(words, cwd=self.folder, capture_output=True, text=True, check=False, timeout=30)
+        done = subprocess.run(words, cwd=self.folder, capture_output=True, text=True, check=False, timeout=60)
         return done.returncode, done.stdout
 
 
@@ -124,7 +124,7 @@ def short_dig(arguments: list[str]) -> str:
         else:
             assert word == "+short" or not word.startswith(("+", "-")), f"an option that is not known here: {word}"
             name = name if word == "+short" else word
-    reply = dns.query.udp(dns.message.make_query(name, rtype), server, 5, port)
+    reply = dns.query.udp(dns.message.make_query(name, rtype), server, 10, port)
     return "".join(f"{rdata.to_text()}\n" for rrset in reply.answer for rdata in rrset)
 
 
@@ -136,7 +136,7 @@ def demo(tmp_path: Path) -> Iterator[Demo]:
         yield running
     finally:
         running.process.terminate()
-        running.process.wait(20)
+        running.process.wait(TIMEOUT)
 
 
 def resembles(shown: list[str], printed: list[str]) -> bool:
@@ -200,7 +200,7 @@ def test_invalid_manifests_are_reported_as_on_the_page(tmp_path: Path) -> None:
         lines[number - 1] = re.sub("replicas: 3", f"replicas: {word}", lines[number - 1])
     (tmp_path / "zones" / "cluster.yaml").write_text("\n".join(lines) + "\n")
     command = [sys.executable, "-m", "svcdns", "-conf", "Corefile.example"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=30)
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60)
     (shown,) = re.findall(r"^```text\n(Corefile.*?)^```", (ROOT / "docs" / "manifests.md").read_text(), re.M | re.S)
     assert (done.returncode, done.stderr) == (1, shown)
 

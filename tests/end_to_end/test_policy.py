@@ -20,7 +20,7 @@ import pytest
 
 from tests.support.certificates import authority, pair
 from tests.support.proxy_headers import version_2
-from tests.support.server import Server, free_port, until
+from tests.support.server import TIMEOUT, Server, free_port, until
 
 ALLOWED, REFUSED, MOVING = "127.0.0.2", "127.0.0.3", "127.0.0.4"
 """Addresses of clients: of a Pod in the namespace `a`, of a Pod in the namespace `b`, and of a Pod that is replaced."""
@@ -203,7 +203,7 @@ class PolicyServer(Server):
         with contextlib.ExitStack() as stack:
             sock = stack.enter_context(socket.socket(socket.AF_INET, kind))
             sock.bind((proxy, 0))
-            sock.settimeout(10)
+            sock.settimeout(TIMEOUT)
             sock.connect(("127.0.0.1", port))
             if transport == "udp":
                 sock.send(header + wire)

@@ -46,7 +46,7 @@ class Asking:
 
     def _ask(self) -> None:
         while not self._over.wait(0.03):
-            self.answers.append(self._server.records(WEB, timeout=2.0))
+            self.answers.append(self._server.records(WEB, timeout=10.0))
 
     @property
     def lost(self) -> int:
@@ -113,7 +113,7 @@ def test_a_crash_loop_is_seen_and_ends(tmp_path: Path) -> None:
         until(
             "the end of the crash loop",
             lambda: "[INFO] worker 1 is stable again: its crash loop is over" in server.log,
-            30.0,
+            60.0,
         )
         until("the metric to be back", lambda: server.metric("svcdns_process_crash_loop") == 0)
         server.until_ready()

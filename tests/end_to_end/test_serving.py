@@ -100,7 +100,7 @@ def test_an_edited_manifest_is_in_the_next_answers(server: Server) -> None:
         assert len(server.records(DB)) == 2
     path = server.folder / "cluster.yaml"
     path.write_text(CLUSTER.replace("  - {addresses: [10.244.1.2], hostname: db-1}\n", ""))
-    until("the endpoint to go", lambda: server.records(DB) == ["10.244.1.1"], 1.0)
+    until("the endpoint to go", lambda: server.records(DB) == ["10.244.1.1"])
     path.write_text("kind: Service\nmetadata: [\n")
     server.until_logged("cluster.yaml:3")
     assert server.records(DB) == ["10.244.1.1"]
@@ -196,7 +196,7 @@ def test_a_reload_moves_to_another_address(server: Server) -> None:
     assert server.ask(WEB, timeout=0.3) is None
 
 
-def test_a_killed_worker_is_replaced_within_two_seconds(server: Server) -> None:
+def test_a_killed_worker_is_replaced(server: Server) -> None:
     server.records(WEB)
     until("the count", lambda: server.metric("coredns_dns_requests_total") == 1)
     old = server.children()["worker 0"]
@@ -204,7 +204,6 @@ def test_a_killed_worker_is_replaced_within_two_seconds(server: Server) -> None:
     until(
         "an answer from a new worker",
         lambda: server.ask(WEB, timeout=0.2) is not None and server.children().get("worker 0") != old,
-        2.0,
     )
     assert server.metric("coredns_dns_requests_total") >= 1
 
@@ -214,7 +213,7 @@ def test_children_do_not_outlive_the_supervisor(server: Server) -> None:
     children = list(server.children().values())
     server.process.kill()
     server.process.wait()
-    until("the children to leave", lambda: not any(map(is_alive, children)), 2.0)
+    until("the children to leave", lambda: not any(map(is_alive, children)))
 
 
 @pytest.mark.parametrize(
@@ -229,7 +228,7 @@ def test_signals_that_stop_the_server(server: Server, signals: list[signal.Signa
     """After SIGINT, SIGQUIT and SIGTERM, the exit code is 0. SIGHUP is ignored."""
     for one in signals:
         server.process.send_signal(one)
-    assert server.process.wait(10) == 0
+    assert server.process.wait(TIMEOUT) == 0
     assert "Traceback" not in server.log
 
 
@@ -274,7 +273,7 @@ BAD = {
 def test_a_bad_corefile_ends_the_start_with_one_line(tmp_path: Path, corefile: str, line: str) -> None:
     """The exit code is 1."""
     with Server(tmp_path, corefile, "-quiet") as server:
-        assert server.process.wait(15) == 1
+        assert server.process.wait(TIMEOUT) == 1
         assert len(server.log.strip().splitlines()) == 1, server.log
         assert line in server.log
         assert line.startswith("listen") or re.search(r"Corefile:\d+:\d+ - ", server.log)

@@ -13,7 +13,7 @@ import dns.query
 import pytest
 
 from tests.support.api_double import NAMESPACES, SERVICES, SLICES, ApiDouble, Fault, endpoint_slice, namespace, service
-from tests.support.server import Server, http, until
+from tests.support.server import TIMEOUT, Server, http, until
 
 COREFILE = """
 .:{port} {
@@ -65,7 +65,9 @@ def write_snapshot(folder: Path, api: ApiDouble) -> Path:
 
 def extended_errors(server: Server, name: str) -> list[str]:
     """Returns the extended errors in the reply to a client with EDNS."""
-    reply: Any = dns.query.udp(dns.message.make_query(name, "A", use_edns=0), "127.0.0.1", 3, server.ports["port"])
+    reply: Any = dns.query.udp(
+        dns.message.make_query(name, "A", use_edns=0), "127.0.0.1", TIMEOUT, server.ports["port"]
+    )
     return [option.to_text() for option in reply.options if option.otype == dns.edns.OptionType.EDE]
 
 
@@ -118,7 +120,7 @@ def test_a_start_without_an_api_server(tmp_path: Path, api: ApiDouble) -> None:
             )
         finally:
             over.set()
-            asking.join(10)
+            asking.join(TIMEOUT)
         assert missing == []
 
 
@@ -126,16 +128,16 @@ def test_old_answers_of_a_running_server_have_the_extended_error_too(tmp_path: P
     """The watches have delivered nothing for `stale_after`. No snapshot is needed."""
     with start(tmp_path, api, "stale_after 2s", SVCDNS_SNAPSHOT="") as server:
         server.until_ready()
-        assert extended_errors(server, WEB) == []
-        until("the extended errors", lambda: extended_errors(server, WEB))
-        assert server.records(WEB) == ["10.96.0.20"]
 
-        def recovered() -> bool:
+        def fresh() -> bool:
             for path in (SERVICES, NAMESPACES, SLICES):
                 api.bookmark(path)
             return extended_errors(server, WEB) == []
 
-        until("the end of the extended errors", recovered)
+        until("answers without extended errors", fresh)
+        until("the extended errors", lambda: extended_errors(server, WEB))
+        assert server.records(WEB) == ["10.96.0.20"]
+        until("the end of the extended errors", fresh)
 
 
 def test_a_damaged_snapshot(tmp_path: Path, api: ApiDouble) -> None:
@@ -174,7 +176,7 @@ def test_not_ready_waits_for_the_api_server(tmp_path: Path, api: ApiDouble) -> N
 
 def test_a_wrong_variable_ends_the_start(tmp_path: Path, api: ApiDouble) -> None:
     with start(tmp_path, api, SVCDNS_SNAPSHOT=f"{tmp_path}/state soon") as server:
-        assert server.process.wait(15) == 1
+        assert server.process.wait(TIMEOUT) == 1
         assert server.log.startswith(
             f"SVCDNS_SNAPSHOT:1:{len(str(tmp_path)) + 8} - Error during parsing: 'soon' is not a duration"
         )

@@ -21,7 +21,7 @@ import dns.query
 import pytest
 
 from tests.support.certificates import Authority, Pair, authority, pair
-from tests.support.server import Server, free_port, http, until
+from tests.support.server import TIMEOUT, Server, free_port, http, until
 
 COREFILE = """
 .:{port} {
@@ -107,7 +107,12 @@ def test_answers_over_tls(tmp_path: Path) -> None:
         assert server.ask_tls()
         query = dns.message.make_query("a.b.", "A")
         reply = dns.query.tls(
-            query, "127.0.0.1", 5, server.ports["tls"], ssl_context=authority().client(), server_hostname="dns.test"
+            query,
+            "127.0.0.1",
+            TIMEOUT,
+            server.ports["tls"],
+            ssl_context=authority().client(),
+            server_hostname="dns.test",
         )
         assert reply.id == query.id
         assert server.ask("a.b.") is not None
@@ -115,7 +120,7 @@ def test_answers_over_tls(tmp_path: Path) -> None:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
             udp.bind(("127.0.0.1", server.ports["tls"]))
         with pytest.raises((EOFError, OSError)):
-            dns.query.tcp(query, "127.0.0.1", 5, server.ports["tls"])
+            dns.query.tcp(query, "127.0.0.1", TIMEOUT, server.ports["tls"])
         with pytest.raises(ssl.SSLCertVerificationError):
             server.ask_tls(Authority().client())
         label = f'server="tls://127.0.0.1:{server.ports["tls"]}"'
@@ -187,7 +192,7 @@ def test_a_port_changes_its_transport(tmp_path: Path) -> None:
     plain = COREFILE.replace("tls://.:{tls}", ".:{tls}").replace("tls server.crt server.key MORE", "")
     with serving(tmp_path, corefile=plain) as server:
         with socket.create_connection(("127.0.0.1", server.ports["tls"])) as old:
-            old.settimeout(10)
+            old.settimeout(TIMEOUT)
             server.write(COREFILE.replace("MORE", ""))
             server.process.send_signal(signal.SIGUSR1)
             assert old.recv(1) == b""
@@ -196,7 +201,7 @@ def test_a_port_changes_its_transport(tmp_path: Path) -> None:
         server.process.send_signal(signal.SIGUSR1)
         query = dns.message.make_query("a.b.", "A")
         until("plain DNS", lambda: _plain(server, query))
-        assert dns.query.udp(query, "127.0.0.1", 5, server.ports["tls"]).id == query.id
+        assert dns.query.udp(query, "127.0.0.1", TIMEOUT, server.ports["tls"]).id == query.id
 
 
 def _answers(server: TlsServer) -> bool:
@@ -208,7 +213,7 @@ def _answers(server: TlsServer) -> bool:
 
 def _plain(server: TlsServer, query: dns.message.Message) -> bool:
     try:
-        return dns.query.tcp(query, "127.0.0.1", 5, server.ports["tls"]).id == query.id
+        return dns.query.tcp(query, "127.0.0.1", TIMEOUT, server.ports["tls"]).id == query.id
     except (OSError, EOFError):
         return False
 
@@ -245,7 +250,7 @@ def test_a_stop_ends_connections_properly(tmp_path: Path) -> None:
         assert asked(secure)
         server.process.send_signal(signal.SIGTERM)
         assert secure.recv(1) == b""
-        assert server.process.wait(10) == 0
+        assert server.process.wait(TIMEOUT) == 0
 
 
 @pytest.mark.slow
@@ -257,10 +262,10 @@ def test_an_upgrade_in_place(tmp_path: Path) -> None:
         assert asked(secure)
         assert asked(idle)
         server.process.send_signal(signal.SIGUSR2)
-        until("the new worker", lambda: asked(secure) and "worker 0 is replaced" in server.log, 30)
+        until("the new worker", lambda: asked(secure) and "worker 0 is replaced" in server.log)
         assert secure.recv(1) == b""
         assert server.ask_tls()
-        until("the end of the upgrade", lambda: server.ask_tls() and "the upgrade is complete" in server.log, 30)
+        until("the end of the upgrade", lambda: server.ask_tls() and "the upgrade is complete" in server.log)
         assert idle.recv(1) == b""
         assert http(server.ports["ready"], "/ready")[0] == 200
 
@@ -271,7 +276,7 @@ def asked_until_refused(port: int) -> int:
     """
     count, query = 0, dns.message.make_query("a.b.", "A").to_wire()
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        sock.settimeout(2.0)
+        sock.settimeout(TIMEOUT)
         sock.connect(("127.0.0.1", port))
         while True:
             try:
@@ -290,7 +295,7 @@ def test_a_stop_ends_an_unfinished_upgrade(tmp_path: Path) -> None:
     with serving(tmp_path, corefile=corefile) as server, server.secure() as secure:
         assert asked(secure)
         server.process.send_signal(signal.SIGUSR2)
-        until("the new worker", lambda: "worker 0 is replaced" in server.log, 30)
+        until("the new worker", lambda: "worker 0 is replaced" in server.log)
         with ThreadPoolExecutor(1) as pool:
             asking = pool.submit(asked_until_refused, server.ports["port"])
             began = time.monotonic()

@@ -43,7 +43,7 @@ def cookie(server: Server, data: bytes = bytes(range(8))) -> bytes:
     found = set()
     for _ in range(COOKIE_QUERIES):  # each query has a port of its own, so that the kernel chooses among the workers
         query = dns.message.make_query(WEB, "A", use_edns=0, options=[option])
-        reply = dns.query.udp(query, "127.0.0.1", 5, server.ports["port"])
+        reply = dns.query.udp(query, "127.0.0.1", 10, server.ports["port"])
         (given,) = reply.options
         found.add(given.to_wire())
         data = given.to_wire()

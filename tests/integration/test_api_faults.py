@@ -24,9 +24,9 @@ pytestmark = [
 ]
 
 SERVICES = "/api/v1/namespaces/default/services"
-ONE_SECOND = 2.0
+ONE_SECOND = 10.0
 """Seconds for an operation of one second, on a busy machine."""
-THREE_SECONDS = 5.0
+THREE_SECONDS = 15.0
 """Seconds for an operation of three seconds."""
 OUTAGE = 1.5
 """Seconds that a fault lasts: several attempts."""
@@ -170,7 +170,7 @@ def test_retry_after_is_obeyed(lab: Lab, server: Server) -> None:
         server.until_logged("cannot watch services: 429")
         threading.Event().wait(OUTAGE)
         refused = 'coredns_kubernetes_rest_client_requests_total{code="429"'
-        until("every watch to have been refused", lambda: server.metric(refused) >= 3, 1.4)
+        until("every watch to have been refused", lambda: server.metric(refused) >= 3)
         assert server.metric(refused) == 3
         lab.admin("fault")
 

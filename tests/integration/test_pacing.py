@@ -15,6 +15,8 @@ from bench import pacing
 from bench.client import write_queries
 from bench.pacing import Figures, Pace
 from bench.processes import cpu_seconds
+from tests.support.server import TIMEOUT
+from tests.support.sockets import udp_and_tcp
 
 pytestmark = pytest.mark.integration
 
@@ -24,10 +26,8 @@ LOST = b"lost"
 @pytest.fixture
 def lossy_server() -> Iterator[int]:
     """Runs a server that returns each query over UDP and TCP, except for names with the text LOST. Yields its port."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server, socket.socket() as listener:
-        server.bind(("127.0.0.1", 0))
-        listener.bind(server.getsockname())
-        listener.listen(64)
+    server, listener = udp_and_tcp()
+    with server, listener:
 
         def serve_udp() -> None:
             while (received := server.recvfrom(4096))[0] != b"end":
@@ -47,7 +47,7 @@ def lossy_server() -> Iterator[int]:
         server.sendto(b"end", server.getsockname())
         listener.shutdown(socket.SHUT_RDWR)
         for thread in threads:
-            thread.join(5)
+            thread.join(TIMEOUT)
 
 
 def run(tmp_path: Path, port: int, pace: Pace, *names: str) -> Figures:

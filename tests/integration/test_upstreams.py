@@ -23,6 +23,7 @@ from svcdns.wire.codes import TC, Rcode
 from tests.support import world
 from tests.support.certificates import authority, pair
 from tests.support.forwarding import Forwarding
+from tests.support.server import TIMEOUT, free_port
 from tests.support.upstreams import all_finished
 
 pytestmark = pytest.mark.integration
@@ -102,10 +103,7 @@ class NameServer:
     """A real name server that can be stopped and started."""
 
     def __init__(self, configure: Callable[[Path, int], list[str]], folder: Path) -> None:
-        with socket.socket() as tcp, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
-            tcp.bind(("127.0.0.1", 0))
-            self.port = tcp.getsockname()[1]
-            udp.bind(("127.0.0.1", self.port))
+        self.port = free_port()
         self._command = configure(folder, self.port)
         self._log = folder / "log"
         self.start()
@@ -113,7 +111,7 @@ class NameServer:
     def start(self) -> None:
         with self._log.open("ab") as log:
             self.process = subprocess.Popen(self._command, stdout=log, stderr=log, start_new_session=True)
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + TIMEOUT
         while not self._answers():
             assert self.process.poll() is None, self._log.read_text()
             assert time.monotonic() < deadline, self._log.read_text()
@@ -133,9 +131,9 @@ class NameServer:
         """Kills the server and its children. dnsmasq has a child for each TCP connection."""
         if self.process.poll() is None:
             os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait(10)
+        self.process.wait(TIMEOUT)
         # A child of NSD has the sockets a little longer than the process that is waited for.
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + TIMEOUT
         while not self._port_is_free():
             assert time.monotonic() < deadline
             time.sleep(0.01)
@@ -198,7 +196,7 @@ async def test_a_restarted_upstream(name_server: NameServer) -> None:
     reply = await forwarding.ask("n2.example.")
     assert (reply.rcode, reply.extended) == (Rcode.SERVFAIL, 23)
     await asyncio.to_thread(name_server.start)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(TIMEOUT):
         while (await forwarding.ask("n3.example.")).rcode != Rcode.NOERROR:
             await asyncio.sleep(0.05)
 
@@ -228,7 +226,7 @@ async def test_unbound_over_tls(tmp_path: Path) -> None:
                 await asyncio.to_thread(server.stop)
                 assert (await forwarding.ask("n2.example.")).rcode == Rcode.SERVFAIL
                 await asyncio.to_thread(server.start)
-                async with asyncio.timeout(10):
+                async with asyncio.timeout(TIMEOUT):
                     while (await forwarding.ask("n3.example.")).rcode != Rcode.NOERROR:
                         await asyncio.sleep(0.05)
         assert "certificate verification failed" in replies[0].error

@@ -21,7 +21,7 @@ from svcdns.wire import names
 from svcdns.wire.codes import Type
 from svcdns.wire.zone_text import read
 from tests.support import zone_records
-from tests.support.server import free_port
+from tests.support.server import TIMEOUT, free_port
 from tests.support.zone_answers import RECORDED, Server, recording
 
 pytestmark = pytest.mark.integration
@@ -75,7 +75,7 @@ def port(tmp_path: Path, zone: str) -> Iterator[int]:
 
 
 def _wait(port: int, origin: str) -> None:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + TIMEOUT
     while True:
         try:
             dns.query.tcp(dns.message.make_query(origin, "SOA"), "127.0.0.1", port=port, timeout=1)
@@ -93,7 +93,7 @@ def test_the_same_octets_as_nsd(port: int, zone: str) -> None:
         if record.rtype == Type.NSEC3:
             continue  # NSD gives them as proofs alone
         query = dns.message.make_query(names.to_text(record.owner), dns.rdatatype.RdataType.make(record.rtype))
-        reply = dns.query.tcp(query, "127.0.0.1", port=port, timeout=5)
+        reply = dns.query.tcp(query, "127.0.0.1", port=port, timeout=TIMEOUT)
         found = [
             rdata.to_wire()
             for rrset in (*reply.answer, *reply.authority)
@@ -116,7 +116,7 @@ def test_the_same_answers_as_nsd_from_a_signed_zone(tmp_path: Path) -> None:
     with nsd(tmp_path, "signed.test", (RECORDED / "signed.test.zone").read_text()) as port:
         for line in lines:
             query = dns.message.make_query(line.name, line.rtype, want_dnssec=line.dnssec)
-            reply = dns.query.tcp(query, "127.0.0.1", port=port, timeout=5)
+            reply = dns.query.tcp(query, "127.0.0.1", port=port, timeout=TIMEOUT)
             head = dns.rcode.to_text(reply.rcode()) + " AA" * bool(reply.flags & dns.flags.AA)
             theirs = {head} | {
                 f"{section}{rrset.name} {rrset.ttl} IN {dns.rdatatype.to_text(rrset.rdtype)} {rdata}"

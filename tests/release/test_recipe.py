@@ -139,7 +139,7 @@ def check_demo(installed: Path, empty: Path) -> None:
         assert demo.stdout is not None
         shown = list(itertools.takewhile(lambda line: "Ctrl-C ends it" not in line, demo.stdout))
         demo.send_signal(signal.SIGINT)
-        assert demo.wait(15) == 0
+        assert demo.wait(60) == 0
     assert any(line.startswith("  db-0.db.default.svc.cluster.local. 30 IN A ") for line in shown), shown
     assert list(empty.iterdir()) == []
 

@@ -211,8 +211,7 @@ async def test_the_query_whose_reply_cannot_be_cached_gets_servfail(failing: tup
     outside.send(query())
     await upstream.question()
     upstream.release()
-    async with asyncio.timeout(1):
-        assert shape(await outside.reply())[1] == "2"
+    assert shape(await outside.reply())[1] == "2"
 
 
 async def test_a_failure_before_the_upstream_query(caplog: pytest.LogCaptureFixture) -> None:

@@ -11,7 +11,7 @@ from typing import Self
 
 import dns.message
 
-REPLY_TIMEOUT = 5.0
+REPLY_TIMEOUT = 20.0
 """Seconds that a reply may take."""
 REST = 0.1
 """Seconds between two queries of a connection, and between two pieces of one, on average."""

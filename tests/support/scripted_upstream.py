@@ -18,6 +18,7 @@ import dns.message
 import dns.rrset
 
 from svcdns.wire.message import Message, parse_message
+from tests.support.sockets import udp_and_tcp
 
 Respond = Callable[[dns.message.Message, str], list[bytes] | bytes | None]
 """Returns the packets for a query and its transport, or None for silence."""
@@ -94,20 +95,12 @@ class ScriptedUpstream:
 
     async def __aenter__(self) -> Self:
         """Binds one port for both transports."""
-        loop = asyncio.get_running_loop()
-        while True:
-            self._tcp = await asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=self.tls)
-            self.port = self._tcp.sockets[0].getsockname()[1]
-            self._udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-            self._udp.setblocking(False)
-            try:
-                self._udp.bind(("127.0.0.1", self.port))
-            except OSError:
-                self._tcp.close()
-                self._udp.close()
-                continue
-            loop.add_reader(self._udp, self._datagram)
-            return self
+        self._udp, listener = udp_and_tcp()
+        self._udp.setblocking(False)
+        self.port = self._udp.getsockname()[1]
+        self._tcp = await asyncio.start_server(self._serve, sock=listener, ssl=self.tls)
+        asyncio.get_running_loop().add_reader(self._udp, self._datagram)
+        return self
 
     async def __aexit__(self, *_: object) -> None:
         self.close()

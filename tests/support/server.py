@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -24,7 +25,10 @@ import dns.rcode
 from bench.processes import children, free_ports
 
 T = TypeVar("T")
-TIMEOUT = 15.0
+TIMEOUT = 40.0
+"""The seconds after which a test gives up waiting. A loaded machine needs several seconds for a start."""
+REPLY_TIMEOUT = 10.0
+"""The seconds that a reply may take."""
 
 
 def until(what: str, probe: Callable[[], T], timeout: float = TIMEOUT) -> T:
@@ -47,10 +51,25 @@ def free_port() -> int:
     return free_ports(1)[0]
 
 
+def exchange(packet: bytes, host: str, port: int, source: str | None = None, timeout: float = REPLY_TIMEOUT) -> bytes:
+    """Sends a packet over UDP, and returns the reply. Raises OSError.
+
+    The socket is connected, so that ConnectionRefusedError is raised if no program has the port yet.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_DGRAM) as sock:
+        sock.settimeout(timeout)
+        if source is not None:
+            sock.bind((source, 0))
+        sock.connect((host, port))
+        sock.send(packet)
+        return sock.recv(65535)
+
+
 def http(port: int, path: str) -> tuple[int, str]:
     """Returns the status and the body of a page, or (0, "") if no program listens on the port."""
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=3) as response:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=TIMEOUT) as response:
             return response.status, response.read().decode()
     except urllib.error.HTTPError as error:
         with error:
@@ -134,13 +153,15 @@ class Server:
         tcp: bool = False,
         host: str = "127.0.0.1",
         source: str | None = None,
-        timeout: float = 3.0,
+        timeout: float = REPLY_TIMEOUT,
     ) -> Any:
         """Sends a query. Returns the reply, or None if no reply comes. `source` is the source address."""
         query = dns.message.make_query(name, rtype)
-        send = dns.query.tcp if tcp else dns.query.udp
+        port = self.ports["port"]
         try:
-            return send(query, host, timeout, self.ports["port"], source=source, one_rr_per_rrset=True)
+            if tcp:
+                return dns.query.tcp(query, host, timeout, port, source=source, one_rr_per_rrset=True)
+            return dns.message.from_wire(exchange(query.to_wire(), host, port, source, timeout), one_rr_per_rrset=True)
         except (OSError, dns.exception.Timeout, EOFError):
             return None
 

@@ -21,7 +21,7 @@ import dns.rcode
 import dns.rdatatype
 import dns.rrset
 
-from tests.support.server import free_port
+from tests.support.server import TIMEOUT, free_port
 
 
 class ZoneUpstream:
@@ -60,7 +60,7 @@ class ZoneUpstream:
 
     def __exit__(self, *_: object) -> None:
         self._stopper.send(b"x")
-        self._thread.join(5)
+        self._thread.join(TIMEOUT)
         for sock in (self._udp, self._tcp, self._stop, self._stopper):
             sock.close()
 

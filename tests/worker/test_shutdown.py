@@ -21,6 +21,7 @@ from svcdns.telemetry.counters import Counters
 from svcdns.worker import shutdown
 from svcdns.worker.shutdown import Shutdown
 from tests.support.responder import REPLY
+from tests.support.sockets import udp_and_tcp
 from tests.support.tcp import Client
 
 ON_LINUX = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere new datagrams wait in the socket")
@@ -40,10 +41,7 @@ class World:
 
     async def start(self) -> None:
         """Opens the sockets, and lets the listeners read them."""
-        socks = [socket.socket(type=kind) for kind in (socket.SOCK_DGRAM, socket.SOCK_STREAM)]
-        for sock in socks:
-            sock.bind(("127.0.0.1", 0))
-        socks[1].listen()
+        socks = udp_and_tcp()
         self.udp, self.tcp = (sock.getsockname() for sock in socks)
         listener = Listener("127.0.0.1", 53)
         listener.routes[b"\0"] = Route(b"\0", ".", self.chain)

@@ -37,6 +37,7 @@ from svcdns.process.shared_memory import State, state
 from svcdns.serving.listeners import SocketDescription
 from svcdns.telemetry.counters import Counters
 from svcdns.worker.worker import Worker
+from tests.support.sockets import udp_and_tcp
 from tests.support.world import counted
 
 KINDS = (Kind.SERVICE, Kind.ENDPOINT_SLICE, Kind.NAMESPACE)
@@ -73,11 +74,7 @@ class World:
         self.port = 0
 
     async def listen(self) -> None:
-        tcp = socket.socket()
-        tcp.bind(("127.0.0.1", 0))
-        tcp.listen()
-        udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        udp.bind(("127.0.0.1", 0))  # the other's number may be taken for UDP
+        udp, tcp = udp_and_tcp()
         self.port = udp.getsockname()[1]
         described = [
             SocketDescription(n, 0, "127.0.0.1", 53, proto, 4, wildcard=False) for n, proto in enumerate(("udp", "tcp"))

@@ -81,8 +81,8 @@ def test_new_connections() -> None:
         server = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
         address = server.getsockname()
 
-        def connected(source: str) -> socket.socket:
-            return stack.enter_context(socket.create_connection(address, 0.1, source_address=(source, 0)))
+        def connected(source: str, timeout: float = 20.0) -> socket.socket:
+            return stack.enter_context(socket.create_connection(address, timeout, source_address=(source, 0)))
 
         source_filter.attach(server, {CLIENT: 1.0}, new_connections=True)
         earlier, (accepted, _) = connected("127.0.0.9"), server.accept()
@@ -90,9 +90,9 @@ def test_new_connections() -> None:
         source_filter.attach(server, {CLIENT: 0.0}, new_connections=True)
         source_filter.attach(accepted, {CLIENT: 0.0}, new_connections=True)
         with pytest.raises(TimeoutError):
-            connected("127.0.0.9")
+            connected("127.0.0.9", 0.1)
         connected("127.0.0.8")
-        accepted.settimeout(5)
+        accepted.settimeout(20)
         for octets in (b"one", b"two"):
             earlier.sendall(octets)
             assert accepted.recv(16) == octets
