@@ -15,6 +15,7 @@ from svcdns.process.shared_memory import State, worker_region
 from svcdns.supervisor.child import STALL_TIMEOUT
 from svcdns.supervisor.children import HOLD, Children
 from svcdns.supervisor.early_sockets import Address
+from tests.support.server import free_port
 
 
 class World:
@@ -141,9 +142,7 @@ def test_no_slots_are_assigned_while_draining(world: World) -> None:
 @pytest.fixture
 def address() -> Address:
     """Returns a UDP address on loopback that no socket has."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        sock.bind(("127.0.0.1", 0))
-        return "127.0.0.1", sock.getsockname()[1], "udp"
+    return "127.0.0.1", free_port(), "udp"
 
 
 @pytest.fixture
