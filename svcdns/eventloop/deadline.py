@@ -27,6 +27,11 @@ class Deadline:
         if self._timer is None or self._timer.when() > self.at:
             self._start()
 
+    def start(self) -> None:
+        """Starts the timer for the deadline that the caller has set in `at`, unless a timer runs."""
+        if self._timer is None:
+            self._start()
+
     def cancel(self) -> None:
         """Cancels the deadline: the function is not called."""
         if self._timer is not None:

@@ -68,6 +68,11 @@ class DrainingSelector(selectors.BaseSelector):
         else:
             self.unregister(fd)
 
+    def finish_drains(self) -> None:
+        """Calls the functions in `after_drains`."""
+        while self.after_drains:
+            self.after_drains.pop()()
+
     def register(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
         """Registers a descriptor, as `selectors.BaseSelector` specifies."""
         fd = _number(fileobj)
@@ -216,10 +221,13 @@ def remove_drain(loop: asyncio.AbstractEventLoop, sock: socket.SocketType) -> No
 
 def after_drains(loop: asyncio.AbstractEventLoop, call: Callable[[], object]) -> None:
     """Calls `call` after all drain functions of this wake-up, or in the next iteration of the loop."""
-    if isinstance(loop, DrainingLoop) and loop.selector.draining:
-        loop.selector.after_drains.append(call)
-    else:
+    if not isinstance(loop, DrainingLoop):
         loop.call_soon(call)
+        return
+    selector = loop.selector
+    if not (selector.draining or selector.after_drains):
+        loop.call_soon(selector.finish_drains)
+    selector.after_drains.append(call)
 
 
 def release(transport: asyncio.BaseTransport) -> None:

@@ -11,7 +11,7 @@ import os
 import socket
 from typing import Any, Final, Protocol
 
-from svcdns.eventloop.loop import add_drain, remove_drain
+from svcdns.eventloop.loop import add_drain, after_drains, remove_drain
 
 WRITE_BUFFER: Final = 64 << 10
 """The octets that wait until the kernel takes them, from which on the protocol is asked to pause."""
@@ -26,7 +26,7 @@ class StreamProtocol(Protocol):
         """Called first. The protocol must call `transport.resume_reading` before it can read."""
         ...
 
-    def readable(self) -> None:
+    def readable(self) -> object:
         """Called while the socket is readable, or when it has ended. The protocol reads the socket's descriptor."""
         ...
 
@@ -53,6 +53,7 @@ class SocketTransport(asyncio.Transport):
         "_loop",
         "_lost",
         "_paused",
+        "_peer",
         "_protocol",
         "_reading",
         "_sock",
@@ -60,10 +61,15 @@ class SocketTransport(asyncio.Transport):
         "fd",
     )
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, sock: socket.socket, protocol: StreamProtocol) -> None:
-        """Takes over the socket, which must not block, and calls the protocol's `connection_made`."""
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, sock: socket.socket, protocol: StreamProtocol, peer: Any = None
+    ) -> None:
+        """Takes over the socket, which must not block, and calls the protocol's `connection_made`.
+
+        `peer` is the peer's address, if it is known.
+        """
         super().__init__()
-        self._loop, self._sock, self.fd = loop, sock, sock.fileno()
+        self._loop, self._sock, self.fd, self._peer = loop, sock, sock.fileno(), peer
         self._protocol: StreamProtocol | None = protocol
         self._unsent = bytearray()
         self._high = WRITE_BUFFER
@@ -79,7 +85,7 @@ class SocketTransport(asyncio.Transport):
             return self._sock
         try:
             if name == "peername":
-                return self._sock.getpeername()
+                return self._peer or self._sock.getpeername()
             return self._sock.getsockname() if name == "sockname" else default
         except OSError:
             return None
@@ -175,7 +181,7 @@ class SocketTransport(asyncio.Transport):
     def _end(self) -> None:
         if not self._lost:
             self._lost = True
-            self._loop.call_soon(self._call_connection_lost)
+            after_drains(self._loop, self._call_connection_lost)
 
     def _call_connection_lost(self) -> None:
         protocol, self._protocol = self._protocol, None

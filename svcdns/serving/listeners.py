@@ -75,6 +75,9 @@ class _Socket:
 
     def __init__(self, description: SocketDescription, sock: socket.socket) -> None:
         self.description, self.sock = description, sock
+        family = 2 if description.family == 6 else 1
+        self.key = ResponderKey(description.host, description.port, description.proto, family)
+        """The key of the socket's responder."""
         self.reader: UdpReader | None = None
         self.acceptor: Acceptor | None = None
 
@@ -82,12 +85,6 @@ class _Socket:
     def active(self) -> bool:
         """Returns True while the worker reads the socket."""
         return self.reader is not None or self.acceptor is not None
-
-    @property
-    def key(self) -> ResponderKey:
-        """Returns the key of the socket's responder."""
-        about = self.description
-        return ResponderKey(about.host, about.port, about.proto, 2 if about.family == 6 else 1)
 
 
 def _reader_type(listener: Listener) -> type[UdpReader]:
@@ -308,20 +305,22 @@ class Listeners:
         if listener is None:
             sock.close()
             return
-        responder = self._responder(one.key)
-
-        def serve(proxied: Client | None) -> None:
-            if listener.transport == "tls":
-                context = self.certificates.context(listener.security)
-                self._tls_acceptor.accept(responder, context, sock, address, proxied)
-            else:
-                connection = TcpConnection(responder, self.connections, listener.timeouts, proxied=proxied)
-                SocketTransport(asyncio.get_running_loop(), sock, connection)
-
+        serve = partial(self._serve, listener, self._responder(one.key), sock, address)
         if listener.proxy is None:
             serve(None)
         else:
             HeaderReader(listener.proxy, sock, address, listener.timeouts.read, self.connections, serve).start()
+
+    def _serve(
+        self, listener: Listener, responder: Responder, sock: socket.socket, address: Any, proxied: Client | None
+    ) -> None:
+        """Serves a connection. `proxied` is the client that a proxy has named in a PROXY header, or None."""
+        if listener.transport == "tls":
+            context = self.certificates.context(listener.security)
+            self._tls_acceptor.accept(responder, context, sock, address, proxied)
+        else:
+            connection = TcpConnection(responder, self.connections, listener.timeouts, proxied=proxied)
+            SocketTransport(self.connections.loop, sock, connection, address)
 
     def _stop(self, one: _Socket) -> None:
         if one.reader is not None:

@@ -2,8 +2,8 @@
 
 Rules:
 
-1. The kernel's queue of new connections is emptied first. The accepted connections then wait in a queue in which the
-   clients take turns (`FairQueue`).
+1. The kernel's queue of new connections is emptied first. If FULL or more connections were accepted, they wait in a
+   queue in which the clients take turns (`FairQueue`).
 2. In one iteration of the event loop, accepting takes at most SLICE seconds, and so does the start of connections.
 3. At most MAX_WAITING accepted connections wait. Above this limit, the client with the most of them loses its newest.
 4. If that is not enough, the kernel drops new connections of the busiest clients (`flood_guard`).
@@ -39,6 +39,7 @@ The kernel would otherwise let them grow to some MiB for each connection whose c
 """
 RETRY: Final = 1.0
 """The seconds without accepting after an error such as a lack of descriptors."""
+_STREAM: Final = int(socket.SOCK_STREAM)
 _NOTHING_WAITS: Final = frozenset({errno.EAGAIN, errno.EINTR, errno.ECONNABORTED})
 
 Accepted = tuple[socket.socket, Any]
@@ -64,7 +65,7 @@ class Acceptor:
         """
         self._sock, self._start, self._shed, self._failed = sock, start, shed, failed
         self._by_client = by_client
-        self._loop = asyncio.get_running_loop()
+        self._loop, self._family = asyncio.get_running_loop(), int(sock.family)
         self._waiting: FairQueue[Accepted] = FairQueue(MAX_WAITING, lambda item: item[0].close())
         self._scheduled = self._stopped = False
         self._retry: asyncio.TimerHandle | None = None
@@ -84,22 +85,26 @@ class Acceptor:
 
         Returns the number of accepted connections.
         """
-        sock, add, guard, now = self._sock, self._waiting.add, self._guard, perf_counter()
-        ends, clients, shed = now + SLICE, list[bytes](), list[bytes]()
+        waiting, guard, now = self._waiting, self._guard, perf_counter()
+        ends, clients, accepted = now + SLICE, list[bytes](), list[Accepted]()
+        # The public `accept` reads the properties of the listening socket again, which takes several microseconds.
+        take, family = self._sock._accept, self._family  # type: ignore[attr-defined]  # noqa: SLF001
         while now < ends:
             try:
-                accepted, address = sock.accept()
+                fd, address = take()
             except OSError as error:
                 if error.errno not in _NOTHING_WAITS:
                     self._pause(error)
                 break
-            accepted.setblocking(False)
-            client = client_key(address[0])
-            clients.append(client)
-            dropped = add(client, (accepted, address))
-            if dropped is not None:
-                shed.append(dropped)
+            sock = socket.socket(family, _STREAM, 0, fd)
+            sock.setblocking(False)
+            clients.append(client_key(address[0]))
+            accepted.append((sock, address))
             now = perf_counter()
+        if len(accepted) < FULL and not (waiting.turns or self._scheduled or guard.active):
+            self._start_few(clients, accepted)
+            return len(accepted)
+        shed = [dropped for dropped in map(waiting.add, clients, accepted) if dropped is not None]
         if guard.active:
             guard.note(clients)
         elif len(clients) >= FULL and self._by_client():
@@ -110,6 +115,18 @@ class Acceptor:
         if self._waiting.turns and not self._scheduled:
             self._start_some()
         return len(clients)
+
+    def _start_few(self, clients: list[bytes], accepted: list[Accepted]) -> None:
+        """Starts connections in the order in which they were accepted, for at most SLICE seconds. The others wait."""
+        ends = perf_counter() + SLICE
+        for client, item in zip(clients, accepted, strict=True):
+            if perf_counter() < ends:
+                self._start(*item)
+            else:
+                self._waiting.add(client, item)
+        if self._waiting.turns and not self._scheduled:
+            self._scheduled = True
+            self._loop.call_soon(self._start_some)
 
     def _start_some(self) -> None:
         """Starts the connections that wait, for at most SLICE seconds."""

@@ -6,9 +6,11 @@ network of 64 bits.
 
 from __future__ import annotations
 
+import asyncio
 import math
 import socket
 from collections.abc import Callable, Iterator
+from functools import cached_property
 from itertools import islice
 from time import perf_counter
 from typing import Final, Generic, NamedTuple, Protocol, TypeVar
@@ -68,6 +70,10 @@ class OpenConnection(Protocol):
     @property
     def deadline(self) -> float:
         """Returns the time at which the connection expires, on the loop's clock."""
+        ...
+
+    def settle(self) -> None:
+        """Reads the socket again, and then registers it in the selector if the connection is still open."""
         ...
 
     @property
@@ -184,12 +190,30 @@ class TcpConnections:
         self._present: frozenset[OpenConnection] = frozenset()
         self._only: frozenset[OpenConnection] | None = None
         """The connections that are closed after a reply; None for all."""
+        self._new: list[OpenConnection] = []
+        """Connections whose socket is not registered in the selector yet."""
+
+    @cached_property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """Returns the event loop of the worker."""
+        return asyncio.get_running_loop()
 
     def poll(self) -> None:
         """Reads the UDP sockets."""
         if self._poll_sockets is not None:
             self._poll_sockets()
             self.poll_at = perf_counter() + POLL_INTERVAL
+
+    def settle_later(self, connection: OpenConnection) -> None:
+        """Calls `settle` of a new connection in the next iteration of the event loop."""
+        self._new.append(connection)
+        if len(self._new) == 1:
+            self.loop.call_soon(self._settle)
+
+    def _settle(self) -> None:
+        new, self._new = self._new, []
+        for connection in new:
+            connection.settle()
 
     def admit(self, client: bytes) -> bool:
         """Returns True if a client may open another connection.

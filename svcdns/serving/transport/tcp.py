@@ -102,7 +102,7 @@ class TcpConnection(asyncio.Protocol):
         """
         self.responder, self._proxied = responder, proxied
         self._connections, self._timeouts, self._detached = connections, timeouts, detached
-        self._loop = asyncio.get_running_loop()
+        self._loop = connections.loop
         self._received = bytearray(b"" if detached is None else detached.buffer)
         self._client_state, self._reply_state = ClientState.OPEN, ReplyState.IDLE
         self._queries_left = timeouts.queries if detached is None else detached.queries
@@ -139,17 +139,37 @@ class TcpConnection(asyncio.Protocol):
             transport.abort()
             return
         self._connections.open.add(self, self.client)
-        self._deadline.set(self._timeouts.read if self._detached is None else self._detached.timeout)
-        self._secure = transport.get_extra_info("ssl_object") is not None
+        plain = isinstance(transport, SocketTransport)
+        self._secure = not plain and transport.get_extra_info("ssl_object") is not None
         self._stays = self._secure or self._proxied is not None
         """True if no other worker can take over the connection: TLS, or a client that a header has named."""
-        if not self._secure:
-            transport.set_write_buffer_limits(WRITE_BUFFER)
+        if not isinstance(transport, SocketTransport) or self._detached is not None:
+            self._deadline.set(self._timeouts.read if self._detached is None else self._detached.timeout)
         if isinstance(transport, SocketTransport):
+            transport.set_write_buffer_limits(WRITE_BUFFER)
             self._fd = transport.fd
-            transport.resume_reading()
             if self._detached is None:
-                self.readable()  # while many connections wait, the first query has arrived by now
+                self._deadline.at = monotonic() + self._timeouts.read
+                self.readable()  # the first query has often arrived by now
+                self._connections.settle_later(self)
+            else:
+                transport.resume_reading()
+
+    def settle(self) -> None:
+        """Reads the socket of a new connection again. Registers the socket and the deadline if nothing has arrived.
+
+        Many clients have read the reply to their only query by now, and have closed the connection.
+        """
+        transport = self._transport
+        if transport.is_closing() or self._client_state is ClientState.DETACHED:
+            return
+        if self._client_state is _OPEN and self.readable():
+            self._connections.settle_later(self)
+            return
+        if not transport.is_closing():
+            self._deadline.start()
+            if self._client_state is _OPEN:
+                transport.resume_reading()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the protocol's signature
         """Removes the connection. A reply that arrives later is dropped."""
@@ -162,8 +182,8 @@ class TcpConnection(asyncio.Protocol):
 
     # -- reading
 
-    def readable(self) -> None:
-        """Reads the socket of a connection without TLS.
+    def readable(self) -> bool:
+        """Reads the socket of a connection without TLS. Returns False if no octets have arrived.
 
         If the connection is idle and the data are one query that the answer table can answer, writes the reply to the
         socket. All other data go to `data_received`.
@@ -174,15 +194,15 @@ class TcpConnection(asyncio.Protocol):
         try:
             data = os.read(self._fd, CHUNK if not self._received else LARGE_CHUNK)
         except BlockingIOError:
-            return
+            return False
         except OSError:
             self._transport.abort()
-            return
+            return False
         if not data:
             self._transport.pause_reading()
             if not self.eof_received():
                 self._transport.close()
-            return
+            return False
         if (
             self._reply_state is not _IDLE
             or self._client_state is not _OPEN
@@ -192,17 +212,18 @@ class TcpConnection(asyncio.Protocol):
             or self._transport.get_write_buffer_size()
         ):
             self.data_received(data)
-            return
+            return True
         wire = self.responder.lookup_entry(data[_LENGTH:], self._client, started)
         if not wire:
             self.data_received(data)
-            return
+            return True
         self._deadline.at = monotonic() + self._timeouts.idle  # `monotonic` is the loop's clock
         self._transport.write(len(wire).to_bytes(_LENGTH, "big") + wire)  # `framed` would cost a call
         if self._queries_left > 0 or self._connections.closing:
             self._queries_left -= self._queries_left > 0
             self._note_reply()
             self._next()
+        return True
 
     def data_received(self, data: bytes) -> None:
         """Adds octets to the buffer, and answers the complete queries in it."""

@@ -8,6 +8,7 @@ import errno
 import os
 import socket
 from collections.abc import Callable, Iterator
+from itertools import chain, repeat
 from time import perf_counter
 from typing import Any
 
@@ -78,6 +79,7 @@ async def test_a_connection_does_not_wait_for_those_of_another_client(monkeypatc
 async def test_starting_takes_a_slice_of_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """Connections that do not fit into a time slice are started in the next iteration of the event loop."""
     started = Started()
+    monkeypatch.setattr(module, "FULL", 1)
     with accepting(started, ["127.0.0.2"] * 5) as acceptor:
         monkeypatch.setattr(module, "SLICE", 10.0)
         start_some = acceptor._start_some
@@ -89,11 +91,32 @@ async def test_starting_takes_a_slice_of_time(monkeypatch: pytest.MonkeyPatch) -
             assert len(started.hosts) == number
 
 
+async def test_a_few_connections_start_as_soon_as_they_are_accepted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Connections that do not fit into the time slice wait in the queue."""
+    started = Started()
+    with accepting(started, ["127.0.0.2"] * 5) as acceptor:
+        monkeypatch.setattr(module, "SLICE", 10.0)
+        assert acceptor.accept() == 5
+        assert len(started.hosts) == 5
+    with accepting(started, ["127.0.0.2"] * 2) as acceptor:
+        monkeypatch.setattr(module, "SLICE", 10.0)
+        _end_of_slice(monkeypatch)
+        assert acceptor.accept() == 2
+        assert (len(started.hosts), len(acceptor._waiting)) == (5, 2)
+
+
+def _end_of_slice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets the time slice end after two connections were accepted."""
+    times = chain([0.0] * 4, repeat(100.0))
+    monkeypatch.setattr(module, "perf_counter", lambda: next(times))
+
+
 async def test_accepted_connections_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """If too many accepted connections wait, the client with the most of them loses connections. The lost connections
     are counted.
     """
     monkeypatch.setattr(module, "MAX_WAITING", 4)
+    monkeypatch.setattr(module, "FULL", 1)
     monkeypatch.setattr(module, "SLICE", 10.0)
     started, shed = Started(), list[int]()
     with accepting(started, [*["127.0.0.2"] * 6, "127.0.0.3"], shed.append) as acceptor:
@@ -105,7 +128,7 @@ async def test_accepted_connections_are_bounded(monkeypatch: pytest.MonkeyPatch)
 class _Failing(socket.socket):
     """A listening socket that cannot accept."""
 
-    def accept(self) -> tuple[socket.socket, Any]:
+    def _accept(self) -> tuple[int, Any]:
         """Fails as if the process had no descriptor left."""
         raise OSError(errno.EMFILE, "Too many open files")
 
@@ -127,6 +150,7 @@ async def test_a_lack_of_descriptors(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_connections_that_were_accepted_start_at_the_stop(monkeypatch: pytest.MonkeyPatch) -> None:
     """`stop` starts the connections that were accepted, and the listening socket stays open."""
     started = Started()
+    monkeypatch.setattr(module, "FULL", 1)
     with accepting(started, ["127.0.0.2"] * 3) as acceptor:
         monkeypatch.setattr(acceptor, "_start_some", lambda: None)
         monkeypatch.setattr(module, "SLICE", 10.0)

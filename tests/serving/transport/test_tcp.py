@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gc
 import os
+import select
 import socket
 import sys
 import weakref
@@ -16,13 +17,16 @@ import dns.message
 import pytest
 
 from svcdns.chain.routing import Route
+from svcdns.eventloop import stream
 from svcdns.eventloop.loop import new_loop
+from svcdns.eventloop.stream import SocketTransport
 from svcdns.plugin_api.reply import Reply
 from svcdns.plugin_api.timeouts import Timeouts
 from svcdns.serving.transport.connections import TcpConnections
 from svcdns.serving.transport.tcp import WRITE_BUFFER, TcpConnection
+from svcdns.wire.tcp_framing import framed
 from tests.support.responder import REPLY, ResponderSetup
-from tests.support.tcp import buffered, served
+from tests.support.tcp import LONG, buffered, listening, served
 from tests.support.world import counted
 
 ON_LINUX = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere asyncio's own reader has the socket")
@@ -62,6 +66,39 @@ async def test_replies_keep_the_order_of_their_queries() -> None:
         await asyncio.sleep(0)
         release.set()
         assert [(await client.reply()).id for _ in range(2)] == [1, 2]
+
+
+@pytest.mark.parametrize("closes", [True, False])
+async def test_the_selector_gets_the_sockets_of_clients_that_stay(
+    monkeypatch: pytest.MonkeyPatch, closes: bool
+) -> None:
+    """A client that closes the connection after the first reply costs no registration."""
+    registered: list[socket.socket] = []
+    monkeypatch.setattr(stream, "add_drain", lambda _loop, sock, _drain: registered.append(sock))
+    monkeypatch.setattr(stream, "remove_drain", lambda _loop, _sock: None)
+    connections = TcpConnections()
+    with listening() as server:
+        server.listen()
+        client = socket.create_connection(server.getsockname(), 10)
+        sock, address = server.accept()
+        sock.setblocking(False)
+        client.sendall(framed(dns.message.make_query("a.b.", "A").to_wire()))
+        select.select([sock], [], [], 10)
+        connection = TcpConnection(ResponderSetup("tcp").responder, connections, LONG)
+        transport = SocketTransport(asyncio.get_running_loop(), sock, connection, address)
+        assert client.recv(512)
+        if closes:
+            client.close()
+            select.select([sock], [], [], 10)
+        async with asyncio.timeout(10):
+            while connections.open if closes else not registered:
+                await asyncio.sleep(0)
+        assert registered == ([] if closes else [sock])
+        transport.abort()
+        client.close()
+        async with asyncio.timeout(10):
+            while connections.open:
+                await asyncio.sleep(0)
 
 
 async def closed_and_freed() -> None:
