@@ -16,10 +16,11 @@ from collections.abc import Collection, Sequence
 from typing import Final, Protocol
 
 from svcdns.cluster.changes import Dependency
-from svcdns.plugin_api.fast_path import Key
+from svcdns.plugin_api.fast_path import Key, Passes
 from svcdns.plugin_api.query import Query
 from svcdns.plugin_api.reply import Increment, Reply
 from svcdns.wire.codes import Type
+from svcdns.wire.message import MAX_MESSAGE
 from svcdns.wire.record import Record
 
 ADDRESS_TYPES: Final = frozenset({Type.A, Type.AAAA})
@@ -125,7 +126,7 @@ class ColdPath:
     chain that sets `source` answers. All plugins before it must return True.
     """
 
-    __slots__ = ("cache", "shuffles", "source", "ttl", "zones")
+    __slots__ = ("cache", "largest", "passes", "shuffles", "source", "ttl", "zones")
 
     def __init__(self) -> None:
         self.source: AnswerSource | None = None
@@ -136,5 +137,9 @@ class ColdPath:
         """The TTL of the records in seconds, before `cache` changes it."""
         self.cache: AnswerCache | None = None
         """The rules of the plugin *cache*; None without such a plugin."""
+        self.passes: tuple[Passes, ...] = ()
+        """The functions of the plugins before the source that answer some names themselves."""
+        self.largest = MAX_MESSAGE
+        """The largest UDP payload size in octets that replies use."""
         self.shuffles = False
         """True if the address records of a reply are put in random order, and rotated for each further query."""

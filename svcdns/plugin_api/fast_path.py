@@ -14,12 +14,21 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
+from svcdns.cluster.changes import Dependency
 from svcdns.plugin_api.reply import Increment, Reply
+from svcdns.wire.message import MAX_MESSAGE
 from svcdns.wire.record import Edns
 from svcdns.wire.simple_reply import SimpleReply
 
 Key = tuple[bytes, int, int, bool, bool]
 """The key of a query in the cache: name in lower case, type, class, DO bit and CD bit."""
+
+Passes = Callable[[bytes, int], tuple[Dependency, ...] | None]
+"""A plugin's function that tells whether the plugin passes a query on to the next plugin.
+
+The arguments are the query name (wire format, lower case) and the query type. The result has the data on which the
+decision depends, or is None if the plugin may answer the query itself. Then the query goes through the chain.
+"""
 
 
 class UpstreamReply(Protocol):
@@ -77,6 +86,10 @@ def _nothing(_server: str) -> tuple[Increment, ...]:
     return ()
 
 
+def _no_changes() -> int:
+    return 0
+
+
 class FastPath:
     """The fast path of one block: forwarding without the plugin chain.
 
@@ -84,7 +97,9 @@ class FastPath:
     if every plugin returns True, one of them sends queries, and one stores replies.
     """
 
-    __slots__ = ("ask", "forwards", "increments", "is_shut", "keep", "knows", "shuffles", "zones")
+    __slots__ = (
+        "ask", "changes", "forwards", "increments", "is_shut", "keep", "knows", "largest", "passes", "shuffles", "zones",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.ask: Callable[[FastPathQuery], Reply | None] | None = None
@@ -98,8 +113,18 @@ class FastPath:
         """
         self.knows: Callable[[Key], bool] = _always
         """Returns True if the cache has an entry for the key."""
-        self.keep: Callable[[Key, SimpleReply], int] | None = None
-        """Stores a reply, and returns the TTL for all its records, in seconds."""
+        self.passes: tuple[Passes, ...] = ()
+        """The functions of the plugins that answer some names themselves."""
+        self.changes: Callable[[], int] = _no_changes
+        """Returns the number of changes of dependencies that the cache has seen."""
+        self.keep: Callable[[Key, SimpleReply, tuple[Dependency, ...], int], int] | None = None
+        """Stores a reply, and returns the TTL for all its records, in seconds.
+
+        The third argument has the dependencies of the reply. If it is not empty, the fourth argument is the result of
+        `changes` when the query arrived: if that number has grown since, the reply is not stored.
+        """
+        self.largest = MAX_MESSAGE
+        """The largest UDP payload size in octets that replies use, and that forwarded queries advertise."""
         self.increments: Callable[[str], tuple[Increment, ...]] = _nothing
         """Returns what each reply adds to the metrics, for the server label of a listener."""
         self.shuffles = False

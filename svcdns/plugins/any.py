@@ -9,6 +9,7 @@ from svcdns.corefile import arguments
 from svcdns.plugin_api.cold_path import ColdPath
 from svcdns.plugin_api.contract import Following, Plugin
 from svcdns.plugin_api.environment import Block, Environment
+from svcdns.plugin_api.fast_path import FastPath
 from svcdns.plugin_api.query import Answer, Query
 from svcdns.plugin_api.reply import UNTIL_CHANGED, Reply
 from svcdns.wire.codes import Type
@@ -36,6 +37,10 @@ class Any(Plugin):
 
     def __init__(self, options: Options, environment: Environment) -> None:
         """Does nothing."""
+
+    def join_fast_path(self, fast_path: FastPath) -> bool:  # noqa: ARG002 - nothing to set
+        """Returns True, because queries of type ANY never take the fast path (forwarding without the plugin chain)."""
+        return True
 
     def join_cold_path(self, cold_path: ColdPath) -> bool:  # noqa: ARG002 - nothing to set
         """Returns True, because queries of type ANY never take the cold path (replies without the plugin chain)."""

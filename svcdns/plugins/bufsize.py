@@ -11,8 +11,10 @@ from typing import Final
 import msgspec
 
 from svcdns.corefile import arguments
+from svcdns.plugin_api.cold_path import ColdPath
 from svcdns.plugin_api.contract import Following, Plugin
 from svcdns.plugin_api.environment import Block, Environment
+from svcdns.plugin_api.fast_path import FastPath
 from svcdns.plugin_api.query import Answer, Query
 from svcdns.plugin_api.settings import Settings
 
@@ -53,6 +55,20 @@ class Bufsize(Plugin):
         if query.edns is not None and query.edns.size > self._size:
             query.edns = msgspec.structs.replace(query.edns, size=self._size)
         return following(query)
+
+    def join_fast_path(self, fast_path: FastPath) -> bool:
+        """Limits the payload size on the fast path (forwarding without the plugin chain), and returns True."""
+        fast_path.largest = self._size
+        return True
+
+    def join_cold_path(self, cold_path: ColdPath) -> bool:
+        """Limits the payload size on the cold path (replies without the plugin chain), and returns True."""
+        cold_path.largest = self._size
+        return True
+
+    def name_independent(self, zone: bytes) -> bool:  # noqa: ARG002 - a size has nothing to do with a name
+        """Returns True, because this plugin treats all names in the same way."""
+        return True
 
 
 PLUGIN: Final = Bufsize

@@ -13,6 +13,7 @@ from svcdns.corefile import arguments
 from svcdns.plugin_api.cold_path import ColdPath
 from svcdns.plugin_api.contract import Following, Plugin
 from svcdns.plugin_api.environment import Block, Environment
+from svcdns.plugin_api.fast_path import FastPath
 from svcdns.plugin_api.query import Answer, Query
 from svcdns.plugin_api.reply import UNTIL_CHANGED, Reply
 from svcdns.plugin_api.settings import Settings
@@ -65,6 +66,10 @@ class Chaos(Plugin):
         effect.
         """
         return Settings(any_class=True, warnings=options.warnings)
+
+    def join_fast_path(self, fast_path: FastPath) -> bool:  # noqa: ARG002 - nothing to set
+        """Returns True, because queries of class CH never take the fast path (forwarding without the plugin chain)."""
+        return True
 
     def join_cold_path(self, cold_path: ColdPath) -> bool:  # noqa: ARG002 - nothing to set
         """Returns True, because queries of class CH never take the cold path (replies without the plugin chain)."""

@@ -12,6 +12,7 @@ from svcdns.corefile import arguments
 from svcdns.plugin_api.cold_path import ColdPath
 from svcdns.plugin_api.contract import Following, Plugin, then
 from svcdns.plugin_api.environment import Block, Environment
+from svcdns.plugin_api.fast_path import FastPath
 from svcdns.plugin_api.query import Answer, Query
 from svcdns.plugin_api.reply import Reply
 from svcdns.wire.codes import OptionCode
@@ -40,6 +41,10 @@ class Nsid(Plugin):
     def __init__(self, options: Options, environment: Environment) -> None:  # noqa: ARG002 - needs no surroundings
         """Looks up the name of the host."""
         self._data = (options.text or socket.gethostname()).encode()
+
+    def join_fast_path(self, fast_path: FastPath) -> bool:  # noqa: ARG002 - nothing to set
+        """Returns True: queries with the option NSID never take the fast path (forwarding without the plugin chain)."""
+        return True
 
     def join_cold_path(self, cold_path: ColdPath) -> bool:  # noqa: ARG002 - nothing to set
         """Returns True: queries with the option NSID never take the cold path (replies without the plugin chain)."""

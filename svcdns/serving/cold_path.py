@@ -16,6 +16,7 @@ from collections.abc import Callable
 from typing import Final
 
 from svcdns.chain.routing import Listener, Route
+from svcdns.cluster.changes import Dependency
 from svcdns.plugin_api.cold_path import ADDRESS_TYPES, AnswerCache, AnswerSource, ColdPath
 from svcdns.plugin_api.query import Answer, Client, Query
 from svcdns.plugin_api.reply import UNTIL_CHANGED, Increment
@@ -75,8 +76,11 @@ _HEADERS: Final = {
 class _Zone:
     """A zone of the cold path on one listener."""
 
-    def __init__(self, zone: bytes, route: Route, cold_path: ColdPath, source: AnswerSource, server: str) -> None:
+    def __init__(
+        self, zone: bytes, route: Route, cold_path: ColdPath, source: AnswerSource, server: str, *, udp: bool
+    ) -> None:
         self.zone, self.route, self.source, self.shuffles = zone, route, source, cold_path.shuffles
+        self.passes, self.largest = cold_path.passes, cold_path.largest if udp else MAX_MESSAGE
         rules = cold_path.cache
         self.rules = rules
         self.cache: AnswerCache | None = rules if rules is not None and rules.stores(zone) else None
@@ -94,6 +98,19 @@ class _Zone:
         """The OPT records of replies, without and with the DO bit."""
         self._soa: dict[int, bytes] = {}
         self._serial = 0
+
+    def passed(self, name: bytes, rtype: int) -> tuple[Dependency, ...] | None:
+        """Returns the data on which the plugins before the source depend for a query that they pass on.
+
+        Returns None if one of these plugins may answer the query itself.
+        """
+        found: tuple[Dependency, ...] = ()
+        for passes in self.passes:
+            more = passes(name, rtype)
+            if more is None:
+                return None
+            found += more
+        return found
 
     def soa(self, question: bytes, zone_at: int) -> bytes:
         """Returns the encoded SOA record of a reply. The zone begins at offset `zone_at` of the query name."""
@@ -158,7 +175,7 @@ class ColdAnswers:
             if cold_path is not None and cold_path.source is not None and route.labels is None:
                 for zone in cold_path.zones:
                     if listener.find(zone, Type.A) is route and not listener.is_divided(zone):
-                        self._add(_Zone(zone, route, cold_path, cold_path.source, listener.server))
+                        self._add(_Zone(zone, route, cold_path, cold_path.source, listener.server, udp=udp))
 
     def _add(self, zone: _Zone) -> None:
         kinds = {(rtype << 16 | _IN).to_bytes(4, "big"): _Kind(zone, rtype) for rtype in zone.source.types(zone.zone)}
@@ -208,17 +225,23 @@ class ColdAnswers:
             if starts is None:
                 return None
             if not kind.addresses:
-                edns = Edns(limit, dnssec_ok) if header.extra else None
+                edns = Edns(min(limit, kind.zone.largest), dnssec_ok) if header.extra else None
                 return self._lookup_negative(key) or self._other_reply(key, header, question, name, kind, edns)
             found = kind.zone.source.name(name, starts, zone_at, kind.rtype)
         if found is None:
             return None
+        zone = kind.zone
+        more = zone.passed(name[:-4], kind.rtype) if zone.passes else ()
+        if more is None:
+            return b""
         if isinstance(found, int) and found:
             shared = self._table.negative.find_below(key, name, found)
             if shared is not None and not self._table.seen_before(key):
                 shared.hit_counter.count(self._table.dirty)
                 return shared.head + question + shared.tail
-        return self._reply(key, header, question, name, zone_at, kind, found, limit, dnssec_ok)
+        if limit > zone.largest:  # noqa: PLR1730 - a call of min() costs more
+            limit = zone.largest
+        return self._reply(key, header, question, name, zone_at, kind, found, limit, dnssec_ok, more)
 
     def _reply(
         self,
@@ -231,8 +254,12 @@ class ColdAnswers:
         found: list[bytes] | int,
         limit: int,
         dnssec_ok: bool,
+        more: tuple[Dependency, ...],
     ) -> bytes:
-        """Encodes, counts and stores a reply. Returns empty octets if the chain must answer the query."""
+        """Encodes, counts and stores a reply. Returns empty octets if the chain must answer the query.
+
+        `more` has the dependencies of the reply other than those of the source.
+        """
         table, zone, count = self._table, kind.zone, 0
         opt = zone.opt[dnssec_ok] if header.extra else b""
         if isinstance(found, int):
@@ -261,7 +288,7 @@ class ColdAnswers:
                 orders = variants(b"\0\0" + wire, count)
                 wires = tuple(rotated(wire, 10 + len(question), kind.size, count, orders))
             ends = table.deadline(NEGATIVE_LIFETIME) if case else UNTIL_CHANGED
-            table.put(Entry.of(key, wires, ends, zone.source.dependencies(), hit_counter))
+            table.put(Entry.of(key, wires, ends, zone.source.dependencies() + more, hit_counter))
         elif case == _NXDOMAIN:
             self._note_negative(key, wire, name[:-4], kind, hit_counter)
         return wire
@@ -274,6 +301,9 @@ class ColdAnswers:
         The size in `edns` is the client's limit.
         """
         zone, flags = kind.zone, int.from_bytes(key[:2], "big")
+        more = zone.passed(name[:-4], kind.rtype)
+        if more is None:
+            return b""
         query = Query(question[:-4], name[:-4], kind.rtype, _IN, flags, edns, _NO_CLIENT, _ask, zone=zone.route.zone)
         reply = zone.source.reply(query)
         if reply is None or reply.rcode not in (Rcode.NOERROR, Rcode.NXDOMAIN):
@@ -298,7 +328,7 @@ class ColdAnswers:
         table, hit_counter = self._table, self._count(kind, len(key), len(wire), case, dnssec_ok)
         if table.seen_before(key):
             ends = table.deadline(NEGATIVE_LIFETIME) if case else UNTIL_CHANGED
-            table.put(Entry.of(key, (wire,), ends, reply.dependencies, hit_counter))
+            table.put(Entry.of(key, (wire,), ends, reply.dependencies + more, hit_counter))
         elif case == _NXDOMAIN:
             self._note_negative(key, wire, name[:-4], kind, hit_counter)
         return wire

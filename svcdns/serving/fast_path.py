@@ -12,6 +12,7 @@ from time import perf_counter
 from typing import Any, Final, Protocol
 
 from svcdns.chain.routing import Route
+from svcdns.cluster.changes import Dependency
 from svcdns.plugin_api.fast_path import FastPath, Key, UpstreamReply
 from svcdns.plugin_api.query import Client
 from svcdns.plugin_api.reply import Increment, Reply, rcode_only
@@ -36,6 +37,8 @@ _IN: Final = int(Class.IN)
 _OPT: Final = b"\0\0\x29"
 _TYPES: Final = {b"\0\1\0\1": int(Type.A), b"\0\x1c\0\1": int(Type.AAAA)}
 _OPT_SIZE: Final = 11
+_OPT_SIZE_AT: Final = 3
+"""The offset of the UDP payload size in an OPT record."""
 _OPT_TAILS: Final = {b"\0\0\0\0\0\0": False, b"\0\0\x80\0\0\0": True}
 """The last six octets of an OPT record of version 0 without options. The values: whether DO is set."""
 _PASSED_FIRST: Final = 0x05
@@ -68,17 +71,26 @@ def try_fast_path(packet: bytes, responder: Responder, started: float) -> FastPa
         if tail[:3] != _OPT or tail[5:] not in _OPT_TAILS:
             return None
         dnssec_ok = _OPT_TAILS[tail[5:]]
-        edns = Edns(int.from_bytes(tail[3:5], "big"), dnssec_ok)
+        edns = Edns(min(int.from_bytes(tail[3:5], "big"), fast_path.largest), dnssec_ok)
     key = (name, rtype, _IN, dnssec_ok, False)
+    dependencies: tuple[Dependency, ...] = ()
     try:
         if fast_path.is_shut or fast_path.knows(key):
             return None
+        for passes in fast_path.passes:
+            found = passes(name, rtype)
+            if found is None:
+                return None
+            dependencies += found
     except Exception as error:  # noqa: BLE001 - a plugin's hook
         responder.recover("the fast path", error)
         return None
-    return FastPathExchange(
+    exchange = FastPathExchange(
         responder, route, fast_path, packet, key, edns, end, started, authentic=authentic or dnssec_ok
     )
+    if dependencies:
+        exchange.depend_on(dependencies)
+    return exchange
 
 
 def _is_name(packet: bytes, at: int, last: int) -> bool:
@@ -124,8 +136,8 @@ class FastPathExchange:
     """
 
     __slots__ = (
-        "_authentic", "_counters", "_end", "_fast_path", "_packet", "_reader", "_responder", "_route", "_sender", "_started", "client",
-        "edns", "key",
+        "_authentic", "_changes", "_counters", "_dependencies", "_end", "_fast_path", "_packet", "_reader", "_responder", "_route",
+        "_sender", "_started", "client", "edns", "key",
     )  # fmt: skip
 
     def __init__(
@@ -149,11 +161,21 @@ class FastPathExchange:
         self.client = ""
         self._reader: Reader | None = None
         self._sender: Sender = None
+        self._dependencies: tuple[Dependency, ...] = ()
+        self._changes = 0
 
     @property
     def wire(self) -> bytes:
         """Returns the query for an upstream, without its message id."""
-        return _FORWARDED + self._packet[4:]
+        packet, edns = self._packet, self.edns
+        if edns is None or edns.size < self._fast_path.largest:
+            return _FORWARDED + packet[4:]
+        at = self._end + _OPT_SIZE_AT
+        return _FORWARDED + packet[4:at] + edns.size.to_bytes(2, "big") + packet[at + 2 :]
+
+    def depend_on(self, dependencies: tuple[Dependency, ...]) -> None:
+        """Sets the dependencies of the reply. Call it before the query is sent."""
+        self._dependencies, self._changes = dependencies, self._fast_path.changes()
 
     def send(self, reader: Reader, sender: Sender) -> None:
         """Sends the query to an upstream. `reader` will send the reply to `sender`."""
@@ -212,7 +234,7 @@ class FastPathExchange:
         if packet[12 : simple.start] != query[12:end] or len(query) + simple.end - simple.start > udp_limit(self.edns):
             return b""
         assert fast_path.keep is not None
-        records = with_ttl(simple, fast_path.keep(self.key, simple))
+        records = with_ttl(simple, fast_path.keep(self.key, simple, self._dependencies, self._changes))
         if fast_path.shuffles and simple.end - simple.addresses > simple.size > 0:
             records = _shuffled(records, simple)
         second = packet[3] & _PASSED_SECOND | (packet[3] & _AD if self._authentic else 0)

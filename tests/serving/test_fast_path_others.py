@@ -14,6 +14,7 @@ import dns.message
 import dns.rcode
 import pytest
 
+from svcdns.cluster.changes import Dependency
 from svcdns.plugin_api.fast_path import FastPathQuery, Key
 from svcdns.wire.simple_reply import SimpleReply
 from tests.support.outside import NAME, PLAIN, Outside, Seen, assert_same, both_ways, query, replying, shape
@@ -181,10 +182,10 @@ async def failing(caplog: pytest.LogCaptureFixture) -> AsyncIterator[tuple[Outsi
             assert fast_path.keep is not None
             keep = fast_path.keep
 
-            def broken(key: Key, plain: SimpleReply) -> int:
+            def broken(key: Key, plain: SimpleReply, dependencies: tuple[Dependency, ...], changes: int) -> int:
                 if first.pop() if first else False:
                     raise LookupError("broken")
-                return keep(key, plain)
+                return keep(key, plain, dependencies, changes)
 
             fast_path.keep = broken
             yield outside, upstream

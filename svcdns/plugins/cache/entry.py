@@ -30,10 +30,11 @@ def encode(simple: SimpleReply) -> bytes:
     return packet if end == len(packet) else packet[:10] + b"\0\0" + packet[12:end]
 
 
-def decode(packet: bytes) -> Reply:
-    """Decodes a packet that `encode` made."""
+def decode(packet: bytes, dependencies: tuple[Dependency, ...] = ()) -> Reply:
+    """Decodes a packet that `encode` made. The reply has the given dependencies."""
     message = parse_message(packet)
-    return Reply(message.flags & 15, message.flags & _STORED_FLAGS, message.answer, message.authority)
+    flags = message.flags & _STORED_FLAGS
+    return Reply(message.flags & 15, flags, message.answer, message.authority, dependencies=dependencies)
 
 
 class Entry(msgspec.Struct):
@@ -47,6 +48,7 @@ class Entry(msgspec.Struct):
       last hit.
     - `refresh` is the task of the refresh that is running. No refresh starts before the time `retry_after`.
     - `octets` is the memory that the entry takes.
+    - `packet_dependencies` has the dependencies of a reply that is stored as a packet.
     """
 
     content: Reply | bytes
@@ -59,12 +61,13 @@ class Entry(msgspec.Struct):
     refresh: asyncio.Task[Any] | None = None
     retry_after: float = float("-inf")
     octets: int = 0
+    packet_dependencies: tuple[Dependency, ...] = ()
 
     @property
     def reply(self) -> Reply:
         """Returns the reply. A reply that is stored as a packet is decoded at each call."""
         content = self.content
-        return decode(content) if isinstance(content, bytes) else content
+        return decode(content, self.packet_dependencies) if isinstance(content, bytes) else content
 
     @property
     def rcode(self) -> int:
@@ -74,16 +77,16 @@ class Entry(msgspec.Struct):
 
     @property
     def has_no_dependencies(self) -> bool:
-        """Returns True if the entry is stored as a packet, because packets contain no cluster data.
+        """Returns True if it is easily seen that the entry has no dependencies.
 
         If the result is False, `dependencies` may still be empty.
         """
-        return isinstance(self.content, bytes) and self.last_answer is None
+        return isinstance(self.content, bytes) and self.last_answer is None and not self.packet_dependencies
 
     @property
     def dependencies(self) -> set[Dependency]:
-        """Returns the cluster objects that the reply and `last_answer` were made from."""
-        own = () if isinstance(self.content, bytes) else self.content.dependencies
+        """Returns the data that the reply and `last_answer` were made from."""
+        own = self.packet_dependencies if isinstance(self.content, bytes) else self.content.dependencies
         return {*own, *(self.last_answer.dependencies if self.last_answer is not None else ())}
 
     def remaining(self, now: float) -> int:

@@ -97,6 +97,7 @@ class Cache(Plugin):
             return False
         fast_path.zones += (*self._no_denial, *self._replies.no_success)
         fast_path.knows, fast_path.keep = self._replies.has, self._replies.store_simple
+        fast_path.changes = lambda: self._replies.changes
         fast_path.increments = self._increments_of_a_miss
         return True
 

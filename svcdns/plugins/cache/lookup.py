@@ -173,14 +173,20 @@ class CachedReplies:
         bounds = self._options.denial if denial else self._options.success
         return min(bounds.longest, max(bounds.shortest, ttl))
 
-    def store_simple(self, key: Key, simple: SimpleReply) -> int:
+    def store_simple(
+        self, key: Key, simple: SimpleReply, dependencies: tuple[Dependency, ...] = (), changes: int = 0
+    ) -> int:
         """Stores a simple reply (only addresses or a denial) by the rules of `store`. Returns the TTL for its
         records.
+
+        `changes` is the number of changes when the query arrived. It is needed for a reply with dependencies.
         """
         denial = simple.is_denial
         lifetime = self.lifetime_of(simple.ttl, denial=denial)
-        if lifetime > 0:
-            self._put(key, Entry(encode(simple), self._clock(), lifetime, not denial), denial=denial)
+        if lifetime > 0 and (not dependencies or changes == self.changes):
+            entry = Entry(encode(simple), self._clock(), lifetime, not denial)
+            entry.packet_dependencies = dependencies
+            self._put(key, entry, denial=denial)
         return lifetime
 
     def store_fresh(self, lookup: Lookup, reply: Reply) -> Stored | None:

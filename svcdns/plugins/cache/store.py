@@ -18,7 +18,7 @@ from cachetools import LRUCache
 from svcdns.cluster.changes import Dependency
 from svcdns.plugin_api.fast_path import Key
 from svcdns.plugins.cache.entry import Entry, WireEntry
-from svcdns.plugins.cache.memory import LARGEST, PER_ENTRY, MemoryBudget, memory_of
+from svcdns.plugins.cache.memory import DEPENDENCY, LARGEST, PER_ENTRY, MemoryBudget, memory_of
 
 SHARDS: Final = 256
 PER_SHARD: Final = 4
@@ -91,9 +91,9 @@ class Store:
         if key in self.entries:
             self.remove(key)
         last_answer = entry.last_answer
-        entry.octets = memory_of(key[0], entry.content) + (
-            memory_of(b"", last_answer.content) if last_answer is not None else 0
-        )
+        entry.octets = memory_of(key[0], entry.content) + DEPENDENCY * len(entry.packet_dependencies)
+        if last_answer is not None:
+            entry.octets += memory_of(b"", last_answer.content) + DEPENDENCY * len(last_answer.packet_dependencies)
         if entry.octets > LARGEST:
             return
         if self._is_over(1, entry.octets) or self._budget.is_exceeded(entry.octets):

@@ -10,8 +10,10 @@ from typing import Final
 
 from svcdns.cluster.addresses import from_reverse
 from svcdns.cluster.changes import Dependency
+from svcdns.plugin_api.cold_path import ColdPath
 from svcdns.plugin_api.contract import Following, Plugin
 from svcdns.plugin_api.environment import Environment
+from svcdns.plugin_api.fast_path import FastPath
 from svcdns.plugin_api.networks import packed
 from svcdns.plugin_api.query import Answer, Query
 from svcdns.plugin_api.reply import UNTIL_CHANGED, Reply, rcode_only
@@ -54,9 +56,13 @@ class Hosts(Plugin):
         self._options, self._environment = options, environment
         self._zones = tuple(names.from_text(zone).lower() for zone in options.zones)
         self._fallthrough = tuple(names.from_text(zone).lower() for zone in options.fallthrough)
+        self._covers_all, self._passes_all = names.ROOT in self._zones, names.ROOT in self._fallthrough
         self._dependency: Dependency = ("hosts", options.data_key)
+        self._dependencies = (self._dependency,)
         self._inline = read(options.inline, options.zones, reverse=options.reverse)
         self._file = HostsTable()
+        self._known = self._inline.known()
+        """The names that have an address, and the wildcards."""
         content = environment.data("hosts", options.data_key)
         if content is not None:
             self._load(content)
@@ -68,6 +74,7 @@ class Hosts(Plugin):
 
     def _load(self, content: bytes) -> None:
         changed, self._file = decode(content)
+        self._known = self._file.known() | self._inline.known()
         counters = self._environment.counters
         counters.set(counters.cell(ENTRIES, self._options.path), len(self._file) + len(self._inline))
         counters.set(counters.cell(RELOADED), changed)
@@ -93,6 +100,35 @@ class Hosts(Plugin):
         if falls_through:
             return following(query)
         return rcode_only(Rcode.SERVFAIL)  # a denial needs a SOA record, and there is none
+
+    def join_fast_path(self, fast_path: FastPath) -> bool:
+        """Adds `_passes` to the fast path (forwarding without the plugin chain), and returns True."""
+        fast_path.passes += (self._passes,)
+        return True
+
+    def join_cold_path(self, cold_path: ColdPath) -> bool:
+        """Adds `_passes` to the cold path (replies without the plugin chain), and returns True."""
+        cold_path.passes += (self._passes,)
+        return True
+
+    def _passes(self, key: bytes, rtype: int) -> tuple[Dependency, ...] | None:
+        """Returns the data that decide about a query, or None if `handle` answers the query."""
+        if rtype == Type.PTR:
+            address = packed(from_reverse(key))
+            if address is None:
+                return ()
+            has_names = address in self._file.reverse or address in self._inline.reverse
+            return None if has_names else self._dependencies
+        if not (self._covers_all or _within(key, self._zones)):
+            return ()
+        if not (self._passes_all or _within(key, self._fallthrough)):
+            return None
+        if rtype not in _FAMILIES and self._options.fallthrough_unsupported:
+            return ()
+        known = self._known
+        if known and (key in known or (len(key) > 1 and b"\x01*" + key[1 + key[0] :] in known)):
+            return None
+        return self._dependencies
 
     def _addresses(self, key: bytes, rtype: int) -> list[bytes]:
         self._environment.depends_on(self._dependency)

@@ -40,6 +40,10 @@ class HostsTable(msgspec.Struct, frozen=True, array_like=True):
             found = entries.get(b"\x01*" + key[1 + key[0] :])
         return found or []
 
+    def known(self) -> frozenset[bytes]:
+        """Returns the names and wildcards that have an address of any family."""
+        return frozenset(self.ipv4) | frozenset(self.ipv6)
+
     def __len__(self) -> int:
         """Returns the number of entries: name-to-address pairs plus address-to-name pairs."""
         return sum(len(found) for entries in (self.ipv4, self.ipv6, self.reverse) for found in entries.values())

@@ -10,10 +10,13 @@ from typing import Any
 import pytest
 
 from svcdns.cluster.changes import Dependency
+from svcdns.plugin_api.cold_path import ColdPath
+from svcdns.plugin_api.fast_path import FastPath
 from svcdns.plugin_api.reply import UNTIL_CHANGED, Reply
 from svcdns.plugins.hosts import Hosts, gather
 from svcdns.telemetry.counters import Counters
-from svcdns.wire.codes import AA, Rcode
+from svcdns.wire import names
+from svcdns.wire.codes import AA, Rcode, Type
 from tests.support import world
 
 INLINE = """hosts none {zones} {{
@@ -192,3 +195,33 @@ def test_a_large_file(tmp_path: Path) -> None:
         name: hosts.lines(name)[1].split()[-1] for name in ("n0.example.org.", "n4999.example.org.")
     }
     assert found == {"n0.example.org.": "10.2.0.0", "n4999.example.org.": "10.2.19.135"}
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        "fallthrough",
+        "fallthrough wild.example.org in-addr.arpa",
+        "no_reverse",
+        "fallthrough\n fallthrough_unsupported",
+    ],
+)
+@pytest.mark.parametrize("zones", ["", "example.org"])
+def test_the_fast_path_and_the_cold_path_get_the_queries_that_are_passed_on(zones: str, more: str) -> None:
+    """The function for these paths decides as `handle`, with the same dependencies."""
+    server, fast_path, cold_path = Server(INLINE.format(zones=zones, more=more)), FastPath(), ColdPath()
+    assert server.plugin.join_fast_path(fast_path)
+    assert server.plugin.join_cold_path(cold_path)
+    assert cold_path.passes == fast_path.passes
+    [passes] = fast_path.passes
+    asked = """. box.example.org. six.example.org. a.wild.example.org. a.b.wild.example.org. own.wild.example.org.
+        x.example.org. host.example.net. x.example.net. 1.0.0.10.in-addr.arpa. 99.0.0.10.in-addr.arpa."""
+    passed = 0
+    for name in asked.split():
+        for rtype in ("A", "AAAA", "PTR", "TXT"):
+            reply, found = server.ask(name, rtype), passes(names.from_text(name), Type[rtype])
+            assert (found is not None) == (reply.rcode == NEXT_PLUGIN.rcode), (name, rtype)
+            if found is not None:
+                assert found == reply.dependencies
+                passed += 1
+    assert passed
