@@ -158,7 +158,7 @@ def test_options_that_plugins_have_echoed() -> None:
 
 def test_a_block_without_fast_path_says_why() -> None:
     def forwards(_self: Any, fast_path: FastPath) -> bool:
-        fast_path.forwards, fast_path.ask, fast_path.keep = True, lambda _: None, lambda _key, reply: reply.ttl
+        fast_path.forwards, fast_path.ask, fast_path.keep = True, lambda _: None, lambda _key, reply, *_: reply.ttl
         return True
 
     joins: dict[str, Any] = {"join_fast_path": lambda _self, _fast_path: True}

@@ -25,7 +25,7 @@ Says = Callable[[FastPath], bool]
 def keeps(fast_path: FastPath) -> bool:
     """Joins the fast path as a cache without entries."""
     fast_path.zones += (b"\1c\0",)
-    fast_path.knows, fast_path.keep = lambda _: False, lambda _key, plain: plain.ttl
+    fast_path.knows, fast_path.keep = lambda _: False, lambda _key, plain, *_: plain.ttl
     return True
 
 
