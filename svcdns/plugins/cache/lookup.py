@@ -179,7 +179,7 @@ class CachedReplies:
         """Stores a simple reply (only addresses or a denial) by the rules of `store`. Returns the TTL for its
         records.
 
-        `changes` is the number of changes when the query arrived. It is needed for a reply with dependencies.
+        `changes` is the number of changes when the query arrived. Only a reply with dependencies needs this number.
         """
         denial = simple.is_denial
         lifetime = self.lifetime_of(simple.ttl, denial=denial)
