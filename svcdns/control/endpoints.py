@@ -8,8 +8,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any, Final
 
 from svcdns.control.configuration import Setup
 from svcdns.control.http import HttpPages
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 HEALTH: Final = "/health"
 READY: Final = "/ready"
 METRICS: Final = "/metrics"
+PROFILES: Final = "/debug/pprof/"
 CHECK_TIMEOUT: Final = 3.0
 """Seconds that control waits for the response of its own /health."""
 SLOW: Final = 1.0
@@ -52,7 +53,9 @@ class Pages:
         self._registry: CollectorRegistry | None = None
         self._free: set[Address] = set()
         """Addresses for which the Corefile has no port. The free port that each of them got has been logged."""
-        self._http = HttpPages({HEALTH: self._health, READY: self._ready, METRICS: self._metrics})
+        self._http = HttpPages(
+            {HEALTH: self._health, READY: self._ready, METRICS: self._metrics, PROFILES: self._profiles}
+        )
 
     async def serve(self, setup: Setup, sockets: PageSockets | None = None) -> None:
         """Serves the HTTP pages that the Corefile of `setup` turns on, and no other pages.
@@ -99,6 +102,11 @@ class Pages:
             self._registry = metrics.registry(self._regions, self._own)
         body, content_type = metrics.page(self._registry, request.headers.get("accept", ""))
         return Response(body, content_type=content_type)
+
+    def _profiles(self, request: Request) -> Coroutine[Any, Any, Response]:
+        from svcdns.control.profile_pages import ProfilePages  # here, because a plain server does not need it
+
+        return ProfilePages(self._workers).page(request)
 
     # -- requests to /health
 

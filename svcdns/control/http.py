@@ -6,6 +6,9 @@ The content of the pages is in `endpoints`, and the format of requests and respo
 2. A change binds new addresses before it closes old ones.
 3. Only GET and HEAD are answered. Other methods get 405, and other paths 404.
 4. The size of a request's header, the number of connections and the duration of a connection are bounded.
+5. A path that ends with a slash is a page for all paths below, and for itself without the slash.
+6. While a page that takes time is being made, further requests on its connection wait. If the client leaves, the page
+   is cancelled.
 """
 
 from __future__ import annotations
@@ -13,13 +16,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import Callable, Mapping, Sequence
-from typing import Final
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import Any, Final
 
 from svcdns.control.http_message import MalformedRequestError, Request, Response, parse
 from svcdns.control.page_sockets import Address, HttpListenError, PageSockets, listen
 
-Page = Callable[[Request], Response]
+Reply = Response | Coroutine[Any, Any, Response]
+Page = Callable[[Request], Reply]
 METHODS: Final = ("GET", "HEAD")
 SHUTDOWN: float = 1.0
 """The seconds in which clients must take their last replies when a listener is closed."""
@@ -29,6 +33,10 @@ REQUEST_TIMEOUT: float = 10.0
 """The seconds that a client may take for a request, from its first octet or from the start of the connection."""
 IDLE_TIMEOUT: float = 75.0
 """The seconds from a request to the end of its connection, if the client sends no other request."""
+MAX_WAITING: Final = 65536
+"""The octets of requests that may wait for a page before the connection is no longer read."""
+PAGE_TIMEOUT: Final = 150.0
+"""The seconds that a page may take until its response is made."""
 LINGER: float = 1.0
 """The seconds for which the body of a request is read and ignored."""
 POLL: Final = 0.01
@@ -69,23 +77,43 @@ class _Site:
         for connection in tuple(self._open):
             connection.abort()
 
-    def reply(self, request: Request) -> Response:
-        page = self.pages.get(request.path)
+    def reply(self, request: Request) -> Reply:
+        page = self._page(request.path)
         if request.method not in METHODS:
             return Response(b"405 method not allowed\n", 405, allow=", ".join(METHODS))
         if page is None:
             return Response(b"404 page not found\n", 404)
         try:
-            return page(request)
-        except Exception:
-            log.exception("The page %s cannot be made", request.path)
-            return Response(b"500 internal server error\n", 500)
+            made = page(request)
+        except Exception:  # noqa: BLE001  logged; the client gets status 500
+            return _failed(request)
+        return made if isinstance(made, Response) else _guarded(request, made)
+
+    def _page(self, path: str) -> Page | None:
+        page = self.pages.get(path)
+        if page is not None:
+            return page
+        below = (page for folder, page in self.pages.items() if folder.endswith("/") and f"{path}/".startswith(folder))
+        return next(below, None)
+
+
+async def _guarded(request: Request, making: Coroutine[Any, Any, Response]) -> Response:
+    try:
+        return await making
+    except Exception:  # noqa: BLE001  logged; the client gets status 500
+        return _failed(request)
+
+
+def _failed(request: Request) -> Response:
+    """Logs the exception that is being handled. Returns the response with status 500."""
+    log.exception("The page %s cannot be made", request.path)
+    return Response(b"500 internal server error\n", 500)
 
 
 class _Connection(asyncio.Protocol):
     """One connection: answers its requests in order, and closes itself at its time limit."""
 
-    def __init__(self, reply: Callable[[Request], Response], connections: dict[_Connection, None]) -> None:
+    def __init__(self, reply: Callable[[Request], Reply], connections: dict[_Connection, None]) -> None:
         """`reply` makes the response to a request. `connections` are the open connections of the listener."""
         self._reply, self._connections = reply, connections
         self._transport: asyncio.Transport | None = None
@@ -97,6 +125,8 @@ class _Connection(asyncio.Protocol):
         """True when no more requests are answered. What the client still sends is ignored."""
         self._full = False
         """True while the client does not take its replies. Then no further request is answered."""
+        self._making: asyncio.Task[Response] | None = None
+        """The page that is being made. Further requests are answered after it."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Starts the time limit. If there are too many connections, closes the one that has been idle longest."""
@@ -113,6 +143,8 @@ class _Connection(asyncio.Protocol):
         self._closing = True
         if self._timer is not None:
             self._timer.cancel()
+        if self._making is not None:
+            self._making.cancel()
 
     def data_received(self, data: bytes) -> None:
         """Answers the complete requests. The first octet starts the time limit of a request."""
@@ -122,6 +154,8 @@ class _Connection(asyncio.Protocol):
             self._waits = False
             self._limit(REQUEST_TIMEOUT)
         self._received += data
+        if self._making is not None and len(self._received) > MAX_WAITING and self._transport is not None:
+            self._transport.pause_reading()
         self._answer()
 
     def pause_writing(self) -> None:
@@ -133,7 +167,7 @@ class _Connection(asyncio.Protocol):
     def resume_writing(self) -> None:
         """Answers the requests that have waited, and reads again."""
         self._full = False
-        if self._transport is not None and not self._transport.is_closing():
+        if self._transport is not None and not self._transport.is_closing() and self._making is None:
             self._transport.resume_reading()
             self._answer()
 
@@ -151,7 +185,7 @@ class _Connection(asyncio.Protocol):
             self._transport.abort()
 
     def _answer(self) -> None:
-        while self._received and not self._closing and not self._full:
+        while self._received and not self._closing and not self._full and self._making is None:
             try:
                 found = parse(self._received)
             except MalformedRequestError:
@@ -163,11 +197,35 @@ class _Connection(asyncio.Protocol):
             request, octets = found
             del self._received[:octets]
             self._has_request()
-            self._send(self._reply(request), body=request.method != "HEAD", keeps_alive=request.keeps_alive)
-            if request.has_body:
-                self._end_after_body()
-            elif not request.keeps_alive:
-                self.close()
+            response = self._reply(request)
+            if isinstance(response, Response):
+                self._respond(request, response)
+            else:
+                self._make(request, response)
+
+    def _make(self, request: Request, response: Coroutine[Any, Any, Response]) -> None:
+        """Makes a page that takes time, and sends it."""
+        self._making = asyncio.get_running_loop().create_task(response)
+        self._making.add_done_callback(lambda made: self._made(request, made))
+        self._limit(PAGE_TIMEOUT)
+
+    def _made(self, request: Request, made: asyncio.Task[Response]) -> None:
+        self._making = None
+        if made.cancelled() or self._closing:
+            return
+        self._waits = not self._received
+        self._limit(IDLE_TIMEOUT if self._waits else REQUEST_TIMEOUT)
+        self._respond(request, made.result())
+        if self._transport is not None and not self._full and not self._transport.is_closing():
+            self._transport.resume_reading()
+        self._answer()
+
+    def _respond(self, request: Request, response: Response) -> None:
+        self._send(response, body=request.method != "HEAD", keeps_alive=request.keeps_alive)
+        if request.has_body:
+            self._end_after_body()
+        elif not request.keeps_alive:
+            self.close()
 
     def _send(self, response: Response, *, body: bool, keeps_alive: bool) -> None:
         if self._transport is not None:

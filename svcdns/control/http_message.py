@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Final
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 import h11
 
@@ -28,6 +28,8 @@ class MalformedRequestError(Exception):
 class Request:
     """A request without its body. `path` is decoded and has no query. Names in `headers` are in lower case.
 
+    `query` has the parameters after the `?`, decoded; of a parameter that occurs twice, the last value.
+
     If `keeps_alive` is true, the client may send another request on the connection. `has_body` is true if a body
     follows.
     """
@@ -37,6 +39,7 @@ class Request:
     headers: Mapping[str, str]
     keeps_alive: bool
     has_body: bool
+    query: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +94,9 @@ def parse(octets: bytes | bytearray) -> tuple[Request, int] | None:
     for octets_of_name, octets_of_value in request.headers:
         name, value = octets_of_name.decode("latin-1"), octets_of_value.decode("latin-1")
         headers[name] = f"{headers[name]}, {value}" if name in headers else value
-    method, path = request.method.decode("latin-1"), _path(request.target.decode("latin-1"))
-    return Request(method, path, headers, state.their_state is h11.DONE, has_body), end
+    method, target = request.method.decode("latin-1"), request.target.decode("latin-1")
+    query = dict(parse_qsl(target.partition("?")[2].partition("#")[0]))
+    return Request(method, _path(target), headers, state.their_state is h11.DONE, has_body, query), end
 
 
 def _path(target: str) -> str:

@@ -17,7 +17,19 @@ from svcdns.control.cluster_view import ClusterView, Difference, ViewKey
 from svcdns.control.feed_queue import FeedQueue
 from svcdns.control.plugin_data import DataKey, PluginData
 from svcdns.errors import SvcdnsError
-from svcdns.feed.frames import Allow, Changed, Configure, Configured, Data, Swap, ToControl, ToWorker, frame
+from svcdns.feed.frames import (
+    Allow,
+    Call,
+    Changed,
+    Configure,
+    Configured,
+    Data,
+    Returned,
+    Swap,
+    ToControl,
+    ToWorker,
+    frame,
+)
 from svcdns.process.shared_memory import SIDES, State, heartbeat, state, worker_region
 
 BUILD_TIMEOUT: Final = 10.0
@@ -28,6 +40,10 @@ HEARTBEAT_TIMEOUT: Final = 3.0
 
 class BuildError(SvcdnsError):
     """Raised if a worker cannot build the plugin chains, or has not built them within BUILD_TIMEOUT seconds."""
+
+
+class CallError(SvcdnsError):
+    """Raised if a worker cannot run a function, ends before it has returned, or takes too long."""
 
 
 class Workers:
@@ -56,6 +72,11 @@ class Workers:
         self._new_views: tuple[int, ...] = ()
         self._built: dict[int, str] = {}
         """The errors of the workers that tried to build the pending chains, by region; empty if a worker succeeded."""
+        self._takes_calls: set[int] = set()
+        """The regions of the workers that accept calls. Workers of earlier versions do not."""
+        self._calls: dict[int, tuple[int, asyncio.Future[bytes]]] = {}
+        """The calls that have not returned: the region of the worker, and the future of the result, by number."""
+        self._last_call = 0
         self._changed = asyncio.Event()
         self._had_heartbeat = False
 
@@ -169,6 +190,37 @@ class Workers:
         for feed in tuple(self._feeds.values()):
             feed.flush()
 
+    def callable_workers(self) -> dict[str, int]:
+        """Returns the regions of the workers that accept calls, by the names of the workers, such as `worker 0`."""
+        return {f"worker {slot}": region for region, slot in sorted(self._slots.items()) if region in self._takes_calls}
+
+    async def call(self, region: int, function: str, argument: bytes, timeout: float) -> bytes:
+        """Runs a function of `svcdns.worker.calls` in the worker of a region, and returns the result.
+
+        Raises CallError, also after `timeout` seconds.
+        """
+        feed = self._feeds.get(region)
+        if feed is None:
+            raise CallError("the worker has ended")
+        self._last_call += 1
+        number, returned = self._last_call, asyncio.get_running_loop().create_future()
+        self._calls[number] = region, returned
+        feed.put(Call(number, function, argument))
+        try:
+            return await asyncio.wait_for(returned, timeout)
+        except TimeoutError:
+            raise CallError(f"the worker has not replied within {timeout:g} s") from None
+        finally:
+            del self._calls[number]
+
+    def _end_call(self, returned: asyncio.Future[bytes], result: bytes, error: str) -> None:
+        if returned.done():
+            return
+        if error:
+            returned.set_exception(CallError(error))
+        else:
+            returned.set_result(result)
+
     def _broadcast(self, content: ToWorker) -> None:
         self._broadcast_frame(frame(content))
 
@@ -183,8 +235,17 @@ class Workers:
             case None:
                 del self._feeds[region], self._slots[region]
                 self._built.pop(region, None)
+                self._takes_calls.discard(region)
+                for of_region, returned in self._calls.values():
+                    if of_region == region:
+                        self._end_call(returned, b"", "the worker has ended")
                 self._changed.set()
+            case Returned():
+                if content.number in self._calls:
+                    self._end_call(self._calls[content.number][1], content.result, content.error)
             case Configured():
+                if content.takes_calls:
+                    self._takes_calls.add(region)
                 if self._pending is not None and content.generation == self._pending.generation:
                     self._built[region] = content.error
                     self._changed.set()

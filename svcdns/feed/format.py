@@ -15,12 +15,12 @@ import msgspec
 from svcdns.feed.frames import ToControl, ToWorker
 from svcdns.process.shared_memory import HANDOVER
 
-_NAMES: Final = {"8359d1042575": "4928935a2f90"}
+_NAMES: Final = {"389bf62f4c62": "4928935a2f90"}
 """Replaces a digest by the one that earlier builds compute for shapes that both builds understand.
 
-Earlier builds included names and docstrings in their digest. They do not have the last fields of Namespace (`labels`)
-and Pod (`more_ips`, `host_network`, `labels`): they ignore these fields, and this build uses the defaults for objects
-without them.
+Earlier builds included names and docstrings in their digest. They do not have the last fields of Namespace (`labels`),
+Pod (`more_ips`, `host_network`, `labels`) and Configured (`takes_calls`): they ignore these fields, and this build uses
+the defaults for objects without them. They never get or send Call and Returned.
 """
 _NOT_SENT: Final = frozenset({"title", "description"})
 

@@ -98,11 +98,32 @@ class Configured(msgspec.Struct, frozen=True, array_like=True, tag="configured")
 
     generation: int
     error: str = ""
+    takes_calls: bool = False
+    """True if the worker accepts `Call`. Workers of earlier versions do not."""
 
 
-ToWorker = Epoch | Allow | Configure | Swap | Changed | Data
-FromControl = Epoch | Allow | Configure | Swap | EncodedChanged | Data
-ToControl = Configured | Data
+class Call(msgspec.Struct, frozen=True, array_like=True, tag="call"):
+    """Requests that the worker runs a function of an operator's tool (`svcdns.worker.calls`).
+
+    `number` identifies the call, and `argument` is what the function takes.
+    """
+
+    number: int
+    function: str
+    argument: bytes
+
+
+class Returned(msgspec.Struct, frozen=True, array_like=True, tag="returned"):
+    """The result of the call `number`, or the reason why there is none in `error`."""
+
+    number: int
+    result: bytes
+    error: str = ""
+
+
+ToWorker = Epoch | Allow | Configure | Swap | Changed | Data | Call
+FromControl = Epoch | Allow | Configure | Swap | EncodedChanged | Data | Call
+ToControl = Configured | Data | Returned
 
 T = TypeVar("T")
 _encoder: Final = msgspec.msgpack.Encoder()

@@ -25,7 +25,7 @@ class BindAddresses:
 class HttpPage:
     """A page that the control process serves over HTTP.
 
-    `path` is `/health`, `/ready` or `/metrics`. `address` is the host and port to listen on.
+    `path` is `/health`, `/ready`, `/metrics` or `/debug/pprof/`. `address` is the host and port to listen on.
     """
 
     path: str

@@ -30,6 +30,7 @@ from svcdns.eventloop.clock import Clock
 from svcdns.eventloop.time_slice import TimeSlice
 from svcdns.feed.frames import (
     Allow,
+    Call,
     Configure,
     Configured,
     Data,
@@ -57,6 +58,7 @@ from svcdns.serving.transport.udp import SOCKET_DROPS
 from svcdns.telemetry.counters import Counters
 from svcdns.telemetry.logging import DroppedLines, plugin_logger
 from svcdns.wire.codes import Rcode
+from svcdns.worker import calls
 from svcdns.worker.cache_handover import pack, unpack
 from svcdns.worker.connection_handover import take
 from svcdns.worker.shutdown import Shutdown
@@ -120,6 +122,7 @@ class Worker:
         self._dropped_lines = DroppedLines(counters)
         self._reader = FrameReader[FromControl](FromControl)
         self._instruction: object = None
+        self._calls: set[asyncio.Task[None]] = set()
 
     # -- the feed
 
@@ -172,8 +175,14 @@ class Worker:
                 await self._swap(content.generation)
             case Data():
                 self._take_data(content)
+            case Call():
+                self._calls.add(call := asyncio.create_task(self._return(content)))
+                call.add_done_callback(self._calls.discard)
             case Epoch() | Allow():
                 await self._allow(content.share)
+
+    async def _return(self, call: Call) -> None:
+        self._tell(await calls.run(call))
 
     def _tell(self, content: ToControl) -> None:
         self._send(frame(content))
@@ -254,12 +263,12 @@ class Worker:
             log.setLevel(logging.DEBUG if self._live.debug else logging.INFO)
             if isinstance(error, HookError):
                 self.counters.count(PANICS)
-            self._tell(Configured(order.generation, str(error)))
+            self._tell(Configured(order.generation, str(error), takes_calls=True))
         except Exception as error:  # noqa: BLE001 - a mistake of a plugin must not end the worker
             self._hooks.failed(error, "building the chains")
-            self._tell(Configured(order.generation, f"{type(error).__name__}: {error}"))
+            self._tell(Configured(order.generation, f"{type(error).__name__}: {error}", takes_calls=True))
         else:
-            self._tell(Configured(order.generation))
+            self._tell(Configured(order.generation, takes_calls=True))
 
     def _build(self, order: Configure) -> _Generation:
         self._views = {source.watch: source.number for source in order.sources}

@@ -248,3 +248,62 @@ async def test_a_closed_listener_ends_its_connections(pages: HttpPages) -> None:
     await pages.serve({})
     assert await asyncio.wait_for(reader.read(), 10) == b""
     writer.close()
+
+
+async def test_a_page_that_takes_time(pages: HttpPages) -> None:
+    """Other connections are served meanwhile. Further requests on the connection are answered after it, in order."""
+    begun, may_end = asyncio.Event(), asyncio.Event()
+
+    async def slow(request: Request) -> Response:
+        begun.set()
+        await may_end.wait()
+        return Response(f"slow {request.query['n']}".encode())
+
+    pages._pages = {"/slow/": slow, "/health": page}
+    address = ("127.0.0.1", free_port())
+    await pages.serve({address: frozenset(pages._pages)})
+    reader, writer = await asyncio.open_connection(*address)
+    writer.write(
+        b"GET /slow/a?n=1 HTTP/1.1\r\nHost: x\r\n\r\nGET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    )
+    async with asyncio.timeout(10):
+        await begun.wait()
+        assert await get(address[1], "/health") == (200, "/health")
+        may_end.set()
+        received = await reader.read()
+    writer.close()
+    assert received.index(b"slow 1") < received.index(b"/health")
+
+
+async def test_a_client_that_leaves_ends_its_page(pages: HttpPages) -> None:
+    begun, ended = asyncio.Event(), asyncio.Event()
+
+    async def slow(_: Request) -> Response:
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+        raise AssertionError
+
+    pages._pages = {"/slow/": slow}
+    address = ("127.0.0.1", free_port())
+    await pages.serve({address: frozenset({"/slow/"})})
+    _, writer = await asyncio.open_connection(*address)
+    writer.write(b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n")
+    async with asyncio.timeout(10):
+        await begun.wait()
+        writer.transport.abort()
+        await ended.wait()
+
+
+async def test_a_slow_page_that_fails(pages: HttpPages, caplog: pytest.LogCaptureFixture) -> None:
+    async def fails(_: Request) -> Response:
+        raise KeyError("x")
+
+    pages._pages = {"/slow/": fails}
+    address = ("127.0.0.1", free_port())
+    await pages.serve({address: frozenset({"/slow/"})})
+    assert (await get(address[1], "/slow/b"))[0] == 500
+    assert "The page /slow/b cannot be made" in caplog.text
+    assert (await get(address[1], "/slower"))[0] == 404

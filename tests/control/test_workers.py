@@ -13,18 +13,21 @@ from svcdns.cluster.changes import Kind, Put
 from svcdns.cluster.objects import Service
 from svcdns.control.cluster_view import ClusterView
 from svcdns.control.plugin_data import DataKey
-from svcdns.control.workers import BuildError, Workers
+from svcdns.control.workers import BuildError, CallError, Workers
 from svcdns.corefile.blocks import Corefile
 from svcdns.feed.frames import (
     Allow,
+    Call,
     Changed,
     Configure,
     Configured,
     Data,
     Epoch,
     FrameReader,
+    Returned,
     SourceKinds,
     Swap,
+    ToControl,
     ToWorker,
     frame,
 )
@@ -57,7 +60,7 @@ class Joined:
                         return out
                 self._reader.feed(await asyncio.get_running_loop().sock_recv(self.sock, 1 << 20))
 
-    def send(self, content: Configured | Data) -> None:
+    def send(self, content: ToControl) -> None:
         """Sends a frame to control."""
         self.sock.send(frame(content))
 
@@ -75,6 +78,8 @@ def word(content: ToWorker) -> str:
             return f"swap {content.generation}"
         case Data():
             return f"data {content.key}"
+        case Call():
+            return f"call {content.number} {content.function}"
         case Changed():
             return f"{type(content.change).__name__} {content.source}"
 
@@ -246,3 +251,51 @@ async def test_a_file_that_is_too_large_changes_nothing(world: World, monkeypatc
         "data a",
         "data c",
     ]
+
+
+async def accepting_calls(world: World) -> Joined:
+    """Returns a worker of this version, which accepts calls."""
+    worker = world.join()
+    world.workers.begin(configure(1, 1), {})
+    worker.send(Configured(1, takes_calls=True))
+    await world.workers.built()
+    return worker
+
+
+async def test_a_call_returns_its_result(world: World) -> None:
+    """Results arrive in any order. An error of the worker is raised."""
+    worker = await accepting_calls(world)
+    (region,) = world.workers.callable_workers().values()
+    first, second, third = (
+        asyncio.create_task(world.workers.call(region, name, b"", 10)) for name in ("one", "two", "three")
+    )
+    await worker.received(lambda content: isinstance(content, Call) and content.function == "three")
+    for returned in (Returned(2, b"second"), Returned(9, b"unknown"), Returned(1, b"first"), Returned(3, b"", "no")):
+        worker.send(returned)
+    assert await asyncio.gather(first, second) == [b"first", b"second"]
+    with pytest.raises(CallError, match=r"^no$"):
+        await third
+
+
+async def test_a_call_ends_with_its_worker(world: World) -> None:
+    worker = await accepting_calls(world)
+    (region,) = world.workers.callable_workers().values()
+    calling = asyncio.create_task(world.workers.call(region, "one", b"", 10))
+    await worker.received(lambda content: isinstance(content, Call))
+    worker.sock.close()
+    with pytest.raises(CallError, match="the worker has ended"):
+        await calling
+    with pytest.raises(CallError, match="the worker has ended"):
+        await world.workers.call(region, "one", b"", 10)
+
+
+async def test_a_call_has_a_time_limit(world: World) -> None:
+    await accepting_calls(world)
+    (region,) = world.workers.callable_workers().values()
+    with pytest.raises(CallError, match=r"not replied within 0\.01 s"):
+        await world.workers.call(region, "one", b"", 0.01)
+
+
+async def test_workers_of_earlier_versions_get_no_calls(world: World) -> None:
+    await serving(world)
+    assert world.workers.callable_workers() == {}
