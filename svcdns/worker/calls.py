@@ -1,6 +1,6 @@
 """The functions of operators' tools that the control process may run in a worker.
 
-Their modules are imported at the first call. A function may take seconds, but must leave the event loop free.
+The modules behind them are imported at the first call. A function may take seconds, but must leave the event loop free.
 """
 
 from __future__ import annotations
