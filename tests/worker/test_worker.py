@@ -147,7 +147,7 @@ async def serving(world: World, *objects: Any) -> None:
 async def test_a_start(world: World) -> None:
     """The worker reports each step of its start: chains, cluster, sockets."""
     assert world.state is State.STARTING
-    assert await world.configure(1) == [Configured(1)]
+    assert await world.configure(1) == [Configured(1, takes_calls=True)]
     await world.feed(Swap(1))
     assert world.state is State.UNSYNCED
     await world.list_all(WEB)
@@ -242,7 +242,7 @@ async def test_a_reload_swaps_in_one_step(world: World) -> None:
     await serving(world, WEB)
     for _ in range(3):
         assert await world.ask("web.d.svc.cluster.local.") == ["5 10.96.0.1"]
-    assert await world.configure(2, ttl=30) == [Configured(2)]
+    assert await world.configure(2, ttl=30) == [Configured(2, takes_calls=True)]
     assert await world.ask("web.d.svc.cluster.local.") == ["5 10.96.0.1"]
     await world.feed(Swap(1))
     assert await world.ask("web.d.svc.cluster.local.") == ["5 10.96.0.1"]
