@@ -37,7 +37,7 @@ def test_every_difference_names_a_test() -> None:
     """Each row of the table ends with a comment that names a test."""
     assert len(DIFFERENCES) > 50
     assert [line for line in DIFFERENCES if not TEST.search(line)] == [], (
-        "a row ends with a test that shows the difference: <!-- tests/plugins/test_log.py::test_name --> |"
+        "a row ends with a test that shows the difference: <!-- tests/plugins/log/test_handler.py::test_name --> |"
     )
 
 

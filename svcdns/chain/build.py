@@ -6,7 +6,7 @@ A block has one instance of each plugin, which all zones of the block share. No 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -23,7 +23,7 @@ from svcdns.plugin_api.errors import HookError
 from svcdns.plugin_api.fast_path import FastPath
 from svcdns.plugin_api.hooks import HookCaller
 from svcdns.plugin_api.metadata import Provider
-from svcdns.plugin_api.query import Answer, Observer, Query
+from svcdns.plugin_api.query import Answer, Observer, PacketObserver, Query
 from svcdns.plugin_api.reply import rcode_only
 from svcdns.wire import names
 from svcdns.wire.codes import Rcode
@@ -146,15 +146,17 @@ def _build_block(
     observers: tuple[Observer, ...] = tuple(
         hooks.wrapped(h.name, None, h.observe) for h in handlers if overrides(h, "observe")
     )
+    packet_observers = _packet_observers(handlers, hooks)
     counted = any(settings.counts_queries for settings in block.settings.values())
     any_class = any(settings.any_class for settings in block.settings.values())
     udp_size = next((s.udp_size for s in block.settings.values() if s.udp_size is not None), None)
     writer = _writer(block, handlers)
     limiters = (hooks.call(h.name, None, h.rate_limiter) for h in handlers if overrides(h, "rate_limiter"))
     limiter = next((one for one in limiters if one is not None), None)
-    closest_encloser = None if observers else _closest_encloser(handlers, hooks)
-    cold_path = _cold_path(handlers, hooks)
-    fast_path, reason = _fast_path(handlers, hooks)
+    closest_encloser = None if packet_observers is None else _closest_encloser(handlers, hooks)
+    observing = {h.name for h in handlers if packet_observers is None and overrides(h, "observe")}
+    cold_path = _cold_path(handlers, hooks, observing)
+    fast_path, reason = _fast_path(handlers, hooks, observing)
     if reason:
         chains.slow_blocks.append(f"{' '.join(block.zones)}: {reason}")
     labels = _zone_labels([h for h in handlers if overrides(h, "counted_zones")]) if counted else None
@@ -164,7 +166,7 @@ def _build_block(
         route = Route(
             zone, key.zone, entry, counted, writer, view.name if view else "", observers, closest_encloser, fast_path, any_class,
             udp_size or DEFAULT_SIZE, udp_size or MAX_MESSAGE, limiter, labels, cold_path,
-            _condition(handlers, hooks) if view else None, providers, metadata_zones,
+            _condition(handlers, hooks) if view else None, providers, metadata_zones, packet_observers,
         )  # fmt: skip
         for host in hosts:
             listener = chains.listeners.setdefault((host, key.port), Listener(host, key.port, key.transport))
@@ -176,7 +178,8 @@ def _build_block(
             listener.handlers += [handler for handler in handlers if handler not in listener.handlers]
             listener.any_class = listener.any_class or any_class
             listener.counted = listener.counted or counted
-            listener.observed = listener.observed or bool(observers)
+            listener.observed = listener.observed or packet_observers is None
+            listener.packets_observed = listener.packets_observed or bool(packet_observers)
             listener.limiter = listener.limiter or limiter
 
 
@@ -272,16 +275,31 @@ def _closest_encloser(handlers: Sequence[Plugin], hooks: HookCaller) -> FindEncl
     return None
 
 
-def _fast_path(handlers: Sequence[Plugin], hooks: HookCaller) -> tuple[FastPath | None, str]:
+def _packet_observers(handlers: Sequence[Plugin], hooks: HookCaller) -> tuple[PacketObserver, ...] | None:
+    """Returns the packet observers of the block, or None if a plugin observes queries and has no packet observer."""
+    found: list[PacketObserver] = []
+    for handler in handlers:
+        if overrides(handler, "observe"):
+            observer = hooks.call(handler.name, None, handler.packet_observer)
+            if observer is None:
+                return None
+            found.append(hooks.wrapped(handler.name, None, observer))
+    return tuple(found)
+
+
+def _fast_path(
+    handlers: Sequence[Plugin], hooks: HookCaller, observing: Collection[str]
+) -> tuple[FastPath | None, str]:
     """Returns the fast path (forwarding without the plugin chain) of the block and an empty text.
 
     If the block has no fast path, returns None and the reason. The reason is empty if the block forwards no queries.
+    `observing` has the names of the plugins that need an object of each query.
     """
     fast_path = FastPath()
     refusing = [
         handler.name
         for handler in reversed(handlers)
-        if not hooks.call(handler.name, False, handler.join_fast_path, fast_path) or overrides(handler, "observe")
+        if not hooks.call(handler.name, False, handler.join_fast_path, fast_path) or handler.name in observing
     ]
     if refusing:
         return (
@@ -293,12 +311,15 @@ def _fast_path(handlers: Sequence[Plugin], hooks: HookCaller) -> tuple[FastPath 
     return (fast_path, "") if fast_path.ask is not None and fast_path.keep is not None else (None, "")
 
 
-def _cold_path(handlers: Sequence[Plugin], hooks: HookCaller) -> ColdPath | None:
-    """Returns the block's cold path (replies for cluster names without the plugin chain), or None if it has none."""
+def _cold_path(handlers: Sequence[Plugin], hooks: HookCaller, observing: Collection[str]) -> ColdPath | None:
+    """Returns the block's cold path (replies for cluster names without the plugin chain), or None if it has none.
+
+    `observing` has the names of the plugins that need an object of each query.
+    """
     joined: ColdPath | None = None
     for handler in reversed(handlers):
         cold_path = joined or ColdPath()
-        joins = hooks.call(handler.name, False, handler.join_cold_path, cold_path) and not overrides(handler, "observe")
+        joins = hooks.call(handler.name, False, handler.join_cold_path, cold_path) and handler.name not in observing
         joined = cold_path if joins and cold_path.source is not None else None
     return joined
 

@@ -17,7 +17,7 @@ from svcdns.plugin_api.cold_path import ColdPath
 from svcdns.plugin_api.contract import Following, Plugin, then
 from svcdns.plugin_api.fast_path import FastPath
 from svcdns.plugin_api.metadata import Metadata, Provider
-from svcdns.plugin_api.query import MAX_DEPTH, Answer, Observer, Query
+from svcdns.plugin_api.query import MAX_DEPTH, Answer, Observer, PacketObserver, Query
 from svcdns.plugin_api.rate_limit import RateLimiter
 from svcdns.plugin_api.reply import CacheScope, Reply, rcode_only
 from svcdns.plugin_api.settings import ProxyProtocol
@@ -37,6 +37,8 @@ class Route:
     - `closest_encloser` finds the closest encloser of a nonexistent name. The field is None if negative answers may
       differ.
     - `fast_path` is the fast path of the block, or None. `cold_path` is the cold path of the block, or None.
+    - `observers` are called with the query and the reply. `packet_observers` are called in place of them for replies
+      that are made without the chain, or are None if one of the observers needs the objects.
     - `any_class` is true if the block answers queries of classes other than IN.
     - `udp_size` is the UDP payload size that replies advertise. `udp_limit` limits the length of replies over UDP.
     - `limiter` limits the rate of replies over UDP, or is None.
@@ -62,6 +64,7 @@ class Route:
     admits: Callable[[Query], bool] | None = None
     providers: Mapping[str, Provider] | None = None
     metadata_zones: tuple[bytes, ...] = ()
+    packet_observers: tuple[PacketObserver, ...] | None = ()
 
     def collect(self, query: Query) -> None:
         """Gives the query its metadata, or none if the block has no metadata for its name."""
@@ -119,6 +122,9 @@ class Listener:
     any_class: bool = False
     counted: bool = False
     observed: bool = False
+    """True if a plugin needs an object of each query and of each reply (`Plugin.observe`)."""
+    packets_observed: bool = False
+    """True if a plugin needs the packets of each query and of each reply (`Plugin.packet_observer`)."""
     limiter: RateLimiter | None = None
     """Limits the rate of error replies to packets that belong to no server block. It is the limiter of a block."""
     echoed: frozenset[int] = NO_CODES

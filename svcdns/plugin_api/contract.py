@@ -19,7 +19,7 @@ from svcdns.plugin_api.deferred import Deferred
 from svcdns.plugin_api.environment import Environment
 from svcdns.plugin_api.errors import ContractError
 from svcdns.plugin_api.fast_path import FastPath
-from svcdns.plugin_api.query import Answer, Query
+from svcdns.plugin_api.query import Answer, PacketObserver, Query
 from svcdns.plugin_api.rate_limit import RateLimiter
 from svcdns.plugin_api.reply import Reply
 from svcdns.plugin_api.settings import NO_SETTINGS, Settings
@@ -130,6 +130,14 @@ class Plugin:
 
         `size` is the length of the reply in octets. `seconds` is the time since the packet was read.
         """
+
+    def packet_observer(self) -> PacketObserver | None:
+        """Returns a function that is called in place of `observe` for replies that are made without the plugin chain.
+
+        Called once, when the plugin chain is built. If a plugin overrides `observe` and returns None here, all queries
+        of the block go through the chain, unless the answer table has their reply.
+        """
+        return None
 
     def rate_limiter(self) -> RateLimiter | None:
         """Returns the object that limits the rate of the block's replies over UDP, or None.

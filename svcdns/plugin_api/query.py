@@ -46,6 +46,14 @@ class Client(msgspec.Struct, frozen=True, gc=False):
     family: int = 1
 
 
+PacketObserver = Callable[[bytes, bytes, Client, float], None]
+"""Called in place of an `Observer`, for a reply that was made without the plugin chain.
+
+The arguments are the packet of the query, the packet of the reply, the client, and the seconds since the packet was
+read.
+"""
+
+
 class _ClassifiedClient:
     """The client, in the form that a plugin with client classes gets.
 

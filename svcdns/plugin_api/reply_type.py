@@ -8,6 +8,7 @@ from typing import Final
 from svcdns.plugin_api.query import Query
 from svcdns.plugin_api.reply import Reply
 from svcdns.wire.codes import Opcode, Rcode, Type
+from svcdns.wire.names import read_name
 
 
 class MessageType(Enum):
@@ -53,6 +54,44 @@ def classify(query: Query, reply: Reply) -> MessageType:
     if Type.SOA in authority:
         return MessageType.NODATA
     return MessageType.DELEGATION if Type.NS in authority else MessageType.NOERROR
+
+
+def _classify_packet(packet: bytes, wire: bytes, question_end: int) -> MessageType:
+    """Returns the same as `classify`, for the packets of a query and of its reply.
+
+    `question_end` is the offset after the question section in both packets. A truncated reply without an answer counts
+    as an answer.
+    """
+    opcode, rtype = packet[2] >> 3 & 15, packet[question_end - 4] << 8 | packet[question_end - 3]
+    if opcode == Opcode.UPDATE:
+        return MessageType.UPDATE
+    if opcode == Opcode.NOTIFY or rtype in (Type.AXFR, Type.IXFR):
+        return MessageType.META
+    rcode, has_answer = wire[3] & 15, wire[6:8] != b"\0\0"
+    if rcode == Rcode.NXDOMAIN:
+        return MessageType.OTHERERROR if has_answer else MessageType.NXDOMAIN
+    if rcode in (Rcode.SERVFAIL, Rcode.NOTIMP):
+        return MessageType.SERVERERROR
+    if rcode != Rcode.NOERROR:
+        return MessageType.OTHERERROR
+    if has_answer or wire[8:10] == b"\0\0":
+        return MessageType.NOERROR
+    authority, at = set(), question_end
+    for _ in range(wire[8] << 8 | wire[9]):
+        _, at = read_name(wire, at)
+        authority.add(wire[at] << 8 | wire[at + 1])
+        at += 10 + (wire[at + 8] << 8 | wire[at + 9])
+    if Type.SOA in authority:
+        return MessageType.NODATA
+    return MessageType.DELEGATION if Type.NS in authority else MessageType.NOERROR
+
+
+def class_of_packet(packet: bytes, wire: bytes, question_end: int) -> str:
+    """Returns the class of the reply `wire` to the query `packet`, as `class_of` does.
+
+    `question_end` is the offset after the question section in both packets.
+    """
+    return _CLASSES.get(_classify_packet(packet, wire, question_end), ERROR)
 
 
 def class_of(query: Query, reply: Reply) -> str:

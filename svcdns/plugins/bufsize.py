@@ -41,6 +41,7 @@ class Bufsize(Plugin):
     """Lowers the UDP payload size of queries to the limit. A smaller size stays unchanged."""
 
     name = "bufsize"
+    offers = ("limit",)
 
     @classmethod
     def settings(cls, options: Options) -> Settings:
@@ -48,22 +49,22 @@ class Bufsize(Plugin):
         return Settings(udp_size=options.size, warnings=options.warnings)
 
     def __init__(self, options: Options, environment: Environment) -> None:  # noqa: ARG002 - needs no surroundings
-        self._size = options.size
+        self.limit = options.size
 
     def handle(self, query: Query, following: Following) -> Answer:
         """Lowers the query's EDNS payload size if it is larger than the limit, and passes the query on."""
-        if query.edns is not None and query.edns.size > self._size:
-            query.edns = msgspec.structs.replace(query.edns, size=self._size)
+        if query.edns is not None and query.edns.size > self.limit:
+            query.edns = msgspec.structs.replace(query.edns, size=self.limit)
         return following(query)
 
     def join_fast_path(self, fast_path: FastPath) -> bool:
         """Limits the payload size on the fast path (forwarding without the plugin chain), and returns True."""
-        fast_path.largest = self._size
+        fast_path.largest = self.limit
         return True
 
     def join_cold_path(self, cold_path: ColdPath) -> bool:
         """Limits the payload size on the cold path (replies without the plugin chain), and returns True."""
-        cold_path.largest = self._size
+        cold_path.largest = self.limit
         return True
 
     def name_independent(self, zone: bytes) -> bool:  # noqa: ARG002 - a size has nothing to do with a name

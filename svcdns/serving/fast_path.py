@@ -210,6 +210,8 @@ class FastPathExchange:
         self._reader.queue_reply(self._sender, wire)
         try:
             self._count(simple.rcode, len(wire))
+            if self._route.packet_observers:
+                self._observe(wire)
         except Exception as error:  # noqa: BLE001 - the client has its reply
             self._responder.recover("what follows a reply", error)
 
@@ -257,6 +259,13 @@ class FastPathExchange:
         responder.table.seen_before(self._packet[2:])  # as PendingReply does for replies of upstreams
         if route.counted:
             responder.metrics.observe_duration(route, perf_counter() - self._started)
+
+    def _observe(self, wire: bytes) -> None:
+        """Calls the packet observers of the block with the reply `wire`."""
+        assert self._reader is not None
+        client, seconds = self._reader.client(self._sender), perf_counter() - self._started
+        for observe in self._route.packet_observers or ():
+            observe(self._packet, wire, client, seconds)
 
     def _increments(self, rcode: int, size: int) -> tuple[Increment, ...]:
         metrics, route, (_, rtype, _, dnssec_ok, _) = self._responder.metrics, self._route, self.key

@@ -36,6 +36,8 @@ Send = Callable[[bytes], None]
 """Sends a finished reply to the client. Called once for each query, at once or later; empty octets mean "no reply"."""
 
 _TRUNCATED: Final = TC >> 8
+_EXTENDED: Final = 16
+"""Response codes from this one on are partly in the OPT record, where observers of packets do not look."""
 
 
 class PendingReply(msgspec.Struct, gc=False, eq=False):
@@ -126,6 +128,7 @@ class PendingReply(msgspec.Struct, gc=False, eq=False):
             and reply.scope <= (CacheScope.SHARED if responder.listener.classes is None else CacheScope.CLIENT_CLASS)
             and responder.table.changes == self.changes
             and self.key != b""
+            and (reply.rcode < _EXTENDED or not responder.observes_packets)
             and responder.table.seen_before(self.key)
         )
         if reply.source and reply.lifetime == NOT_REUSABLE and self.key:
@@ -154,6 +157,8 @@ class PendingReply(msgspec.Struct, gc=False, eq=False):
             )
         try:
             self.send(wire)
+            if self.route.observers and wire and wire[2] & _TRUNCATED:
+                reply = msgspec.structs.replace(reply, flags=reply.flags | TC)
             increments = self._count(reply, len(wire), sent=verdict is Verdict.SEND)
             if store:
                 self._store(reply, wires, increments, limited)
@@ -244,6 +249,8 @@ class PendingReply(msgspec.Struct, gc=False, eq=False):
         responder, route, query = self.responder, self.route, self.query
         if route.closest_encloser is None or responder.listener.classes is not None or not self.packet:
             return
+        if route.observers and not responder.observes_packets:
+            return
         encloser = route.closest_encloser(query.key, query.rtype)
         if (
             encloser is not None
@@ -267,12 +274,13 @@ class PendingReply(msgspec.Struct, gc=False, eq=False):
         if any(record.rtype == Type.SOA for record in reply.authority):
             ends = min(ends, table.deadline(NEGATIVE_LIFETIME))
         counts_down = reply.next_second < reply.lifetime
-        if counts_down or limited is not None or self.route.observers:
+        observed = bool(self.route.observers) and not self.responder.observes_packets
+        if counts_down or limited is not None or observed:
             details = Details(limited=limited)
             if counts_down:
                 details.countdown = Countdown(tuple(tuple(at - 2 for at in ttl_offsets(wire)) for wire in wires), ends)
                 ends = table.now() + reply.next_second
-            if self.route.observers:
+            if observed:
                 details.observed = (self.query, reply, self.route)
         hit_counter = self.responder.metrics.hit_counter(increments, self.route)
         table.put(

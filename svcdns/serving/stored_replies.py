@@ -28,13 +28,14 @@ from svcdns.wire import hop_options
 from svcdns.wire.codes import CD, RD, TC, OptionCode, Rcode
 from svcdns.wire.edns import HopByHop
 from svcdns.wire.message import MAX_MESSAGE, MIN_UDP, encode_reply
-from svcdns.wire.request import Request, accept
+from svcdns.wire.request import Request, accept, read_query_name
 
 MAX_KEY: Final = 4096
 """The most octets of a query whose reply is stored. It takes long to look up a longer query in the answer table."""
 MAX_KEEPALIVE: Final = 0xFFFF
 """The longest timeout that the option TCP keepalive can announce, in tenths of a second (RFC 7828 §3.1)."""
 _TRUNCATED: Final = TC >> 8
+_IN: Final = b"\0\1"
 
 
 class StoredReplies:
@@ -64,10 +65,12 @@ class StoredReplies:
         self.limited = False
         """True if a plugin limits the rate of replies: then call `lookup_limited` in place of `lookup`."""
         self.uniform = False
-        """True if all clients get the same replies, and no plugin observes queries or limits the rate of replies.
+        """True if all clients get the same replies, and no plugin needs query objects or limits the rate of replies.
 
         False for a listener with the PROXY protocol, whose packets have a header.
         """
+        self.observes_packets = False
+        """True if `observe_packet` must be called after each reply that is made without the plugin chain."""
         self._set_properties()
         self._hooks = HookCaller(metrics.counters)
         self.durations = Durations()
@@ -105,6 +108,7 @@ class StoredReplies:
         self.uniform = (
             listener.classes is None and not listener.observed and not self.limited and listener.proxy is None
         )
+        self.observes_packets = self.uniform and listener.packets_observed
         self._cold = ColdAnswers(listener, self.table, self.metrics, self.lookup_negative, udp=self.protocol == "udp")
         self.lookup_new = self._lookup_cold if self.uniform and self._cold else self.lookup_negative
         """Returns the reply to a packet that is not in the answer table, or empty octets, as `lookup_negative` does."""
@@ -116,10 +120,22 @@ class StoredReplies:
         """
         if len(packet) > MAX_KEY:
             return b""
-        wire = self.lookup_entry(packet, client, started) or self._lookup_new(packet, started, self.lookup_new)
-        if wire or not hop_options.may_have_options(packet):
+        wire = self.lookup_entry(packet, client, started)
+        if wire:
             return wire
-        return self.lookup_stripped(packet, client, started)
+        wire = self._lookup_new(packet, started, self.lookup_new)
+        if wire:
+            if self.observes_packets:
+                self.observe_packet(packet, wire, client, perf_counter() - started)
+            return wire
+        return self.lookup_stripped(packet, client, started) if hop_options.may_have_options(packet) else b""
+
+    def lookup_unobserved(self, packet: bytes, started: float) -> bytes:
+        """Returns the reply to a packet without hop-by-hop EDNS options, or empty octets.
+
+        Call it only for a responder that `observes_packets`, and call `observe_packet` afterwards.
+        """
+        return self.lookup_entry(packet, None, started) or self._lookup_new(packet, started, self.lookup_new)
 
     def _lookup_new(self, packet: bytes, started: float, lookup: Callable[[bytes], bytes]) -> bytes:
         if self.listener.classes is not None:
@@ -158,8 +174,14 @@ class StoredReplies:
         if stripped is None:
             return b""
         bare = stripped.packet
-        wire = self.lookup_entry(bare, client, started) or self._lookup_new(bare, started, self.lookup_negative)
-        return self.with_hop_options(wire, stripped.options, client, self._limit(stripped)) if wire else b""
+        known = None if self.observes_packets else client
+        wire = self.lookup_entry(bare, known, started) or self._lookup_new(bare, started, self.lookup_negative)
+        if not wire:
+            return b""
+        wire = self.with_hop_options(wire, stripped.options, client, self._limit(stripped))
+        if self.observes_packets:
+            self.observe_packet(packet, wire, client, perf_counter() - started)
+        return wire
 
     def _limit(self, stripped: hop_options.Stripped) -> int:
         """Returns the largest length in octets of a reply to a query with EDNS."""
@@ -186,8 +208,8 @@ class StoredReplies:
     def lookup_entry(self, packet: bytes, client: Client | None, started: float) -> bytes:
         """Returns the reply from the answer table, or empty octets if the table has none.
 
-        `client` may be None if all clients get the same replies (`uniform`). `started` is the time on `perf_counter`
-        when the packet was read from its socket.
+        `client` may be None if all clients get the same replies (`uniform`). In that case, no observer is called.
+        `started` is the time on `perf_counter` when the packet was read from its socket.
         """
         table = self.table
         key = packet[2:] if client is None or self.listener.classes is None else self.key(packet, client)
@@ -200,7 +222,11 @@ class StoredReplies:
         seconds = perf_counter() - started
         self.durations.observe(seconds, 1)
         details = entry.details
-        if details is not None and details.observed is not None and client is not None:
+        if client is None:
+            return wire
+        if self.observes_packets:
+            self.observe_packet(packet, wire, client, seconds)
+        elif details is not None and details.observed is not None:
             stored, reply, route = details.observed
             query = stored.changed(message_id=int.from_bytes(packet[:2], "big"), requestor=client)
             if query.collected is not None:
@@ -310,6 +336,18 @@ class StoredReplies:
         except Exception as error:  # noqa: BLE001 - a plugin's hook
             self.recover("the client class of a query", error)
             return b""
+
+    def observe_packet(self, packet: bytes, wire: bytes, client: Client, seconds: float) -> None:
+        """Calls the packet observers of the block that answered a query without the plugin chain.
+
+        `wire` is the reply; `seconds` is the time that it took to make.
+        """
+        name, end = read_query_name(packet)
+        route = self.listener.find(name.lower(), int.from_bytes(packet[end : end + 2], "big"))
+        if route is None or (packet[end + 2 : end + 4] != _IN and not route.any_class):
+            return
+        for observe in route.packet_observers or ():
+            observe(packet, wire, client, seconds)
 
     def observe(self, route: Route, query: Query, reply: Reply, size: int, seconds: float) -> None:
         """Calls the hook `observe` of the plugins that answered a query.

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterator
+from itertools import islice
 from random import Random
 from typing import Any
 
@@ -113,7 +115,6 @@ ONLY_CHAIN = (
     "cache of another zone",
     "cache of a part",
     "another block",
-    "log",
     "rewrite",
     "preferred networks",
 )
@@ -420,3 +421,42 @@ def test_the_second_query_for_an_outside_name_is_stored() -> None:
     for _ in range(3):
         server.send(packet("www.example.org."))
     assert server.chained == 2
+
+
+LOG = """log cluster.local {combined}
+log . "{type} {name} {local} {rsize} {>rflags} {rcode} {>bufsize} {>do}" {
+    class denial error
+}
+"""
+
+
+@pytest.mark.parametrize("more", ["", "bufsize 600\n"])
+def test_log_lines(more: str) -> None:
+    """With *log*, both servers write the same lines, whether the cold path, the answer table or the chain answers."""
+    rng = Random(7)
+    corefile = stock("cache 30").replace("errors", f"errors\n{more}{LOG}")
+    pair = Pair(corefile, [*clusters.cluster(rng).values(), *service(*(f"10.244.1.{number}" for number in range(90)))])
+    pair.chain.listener.observed = True  # so all replies are observed with objects
+    lines: list[str] = []
+    handler, logger = logging.Handler(), logging.getLogger("svcdns")
+    handler.emit = lambda record: lines.append(record.getMessage())  # type: ignore[method-assign]
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    written = 0
+    try:
+        known = [*clusters.names(("cluster.local.",)), *["www.example.org.", "db.d.svc.cluster.local."] * 9]
+        for packet, protocol in islice(packets(rng, known), 1500):
+            pair.send(packet, protocol)
+            shown = [re.sub(r" [0-9.]+s( |$)", " TIME ", line) for line in lines]
+            assert len(shown) in (0, 2), packet
+            assert shown[: len(shown) // 2] == shown[len(shown) // 2 :], packet
+            written += len(lines)
+            lines.clear()
+        for server in (pair.cold, pair.chain):
+            server.flush()
+        assert counted(pair.cold.counters) == counted(pair.chain.counters)
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(logging.NOTSET)
+    assert written > 1000
+    assert pair.cold.chained < pair.chain.chained / 2

@@ -220,7 +220,7 @@ async def test_zones_without_a_cache() -> None:
         pytest.param("forward . {}", id="no cache"),
         pytest.param("cache 30", id="no forward"),
         pytest.param("cache 30\nwhoami", id="another that answers"),
-        pytest.param("log\n" + PLAIN, id="log"),
+        pytest.param("log . {{/forward/upstream}}\n" + PLAIN, id="log with metadata"),
         pytest.param("rewrite name a.example.org. b.example.org.\n" + PLAIN, id="rewrite"),
         pytest.param("cache 30 example.org\nforward . {}", id="a cache of one zone"),
         pytest.param("cache 30 {{\nconfirm_denials\n}}\nforward . {}", id="denials in doubt"),
@@ -252,7 +252,7 @@ async def test_blocks_without_a_fast_path(body: str) -> None:
     [
         pytest.param(PLAIN, id="plain"),
         pytest.param(STOCK, id="stock"),
-        pytest.param("hosts {{\n192.0.2.1 a.example.org\nfallthrough\n}}\n" + PLAIN, id="hosts"),
+        pytest.param("log\nhosts {{\n192.0.2.1 a.example.org\nfallthrough\n}}\n" + PLAIN, id="hosts and log"),
         pytest.param("nsid a\nbufsize 512\nany\nchaos\n" + PLAIN, id="other types and classes"),
         pytest.param("cache\nforward . {}", id="two"),
         pytest.param("loadbalance round_robin\ncache 30 . example.org\nforward . {}", id="a cache of several zones"),

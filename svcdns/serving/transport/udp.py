@@ -158,7 +158,9 @@ class UdpReader:
         if count:
             if self._guard.active:
                 self._guard.note(self.batch.client_keys(count))
-            if not self.responder.uniform:
+            if self.responder.observes_packets:
+                self._drain_observed(count)
+            elif not self.responder.uniform:
                 if self.responder.listener.proxy is None:
                     self._drain_in_full(count)
                 else:
@@ -327,6 +329,27 @@ class UdpReader:
         responder.durations.observe(perf_counter() - started, 1)
         return True
 
+    def _drain_observed(self, count: int) -> None:
+        """Answers a batch of packets as `_drain_fast`, and passes each packet and its reply to the packet observers."""
+        started = perf_counter()
+        responder, batch = self.responder, self.batch
+        answered: list[tuple[bytes, bytes, Sender]] = []
+        missing = 0
+        for slot in LAYOUT[:count]:
+            packet, sender = batch.data[slot.at : slot.at + batch.lengths[slot.length]], batch.sender(slot.number)
+            wire = responder.lookup_unobserved(packet, started)
+            if wire:
+                missing += self._place(slot, wire)
+                answered.append((packet, wire, sender))
+            else:
+                self._misses.append((packet, sender, started))
+                batch.sizes[slot.size] = 0
+                missing += 1
+        batch.send(count, whole=not missing)
+        seconds = perf_counter() - started
+        for packet, wire, sender in answered:
+            responder.observe_packet(packet, wire, self.client(sender), seconds)
+
     def _drain_in_full(self, count: int) -> None:
         """Answers a batch of packets for a responder that may give different clients different replies."""
         started = perf_counter()
@@ -381,6 +404,8 @@ class UdpReader:
             wire = responder.lookup_entry(packet, None, started)
             if wire:
                 self.queue_reply(sender, wire)
+                if responder.observes_packets:
+                    responder.observe_packet(packet, wire, self.client(sender), perf_counter() - started)
                 return
             if may_have_options(packet):
                 wire = responder.lookup_stripped(packet, self.client(sender), started)

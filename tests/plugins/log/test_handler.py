@@ -61,8 +61,3 @@ def test_placeholders(caplog: pytest.LogCaptureFixture) -> None:
     """`{/...}` without metadata becomes a dash. Unknown placeholders are not replaced."""
     text = 'log . "{local} {rsize} {/kubernetes/kind} {odd} {>rflags}"'
     assert lines(text, caplog, (world.query("a."), POSITIVE)) == ["192.0.2.53 83 - {odd} qr,aa,rd"]
-
-
-def test_rejects() -> None:
-    assert world.rejection("log", "log {\n class good\n}").startswith("3:8 'good' is unknown; one of all, success")
-    assert world.rejection("log", "log {\n klass all\n}") == "3:2 unknown property 'klass' (did you mean 'class'?)"

@@ -1,0 +1,59 @@
+"""The options of the `log` plugin (docs/behaviour/plugins.md#log)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from svcdns.corefile import arguments
+from svcdns.corefile.blocks import Directive, Token
+from svcdns.plugin_api.environment import Block
+from svcdns.plugins.log.line import COMBINED, COMMON
+
+CLASSES: Final = ("all", "success", "denial", "error")
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One `log` directive: its zones as text, the format of its lines, and the classes of replies that are logged."""
+
+    zones: tuple[str, ...]
+    format: str
+    classes: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """The `log` directives of one block, in the order of the Corefile.
+
+    A query is logged by the first directive that has a zone with the query name.
+    """
+
+    rules: tuple[Rule, ...]
+    warnings: tuple[str, ...] = ()
+
+
+def parse(block: Block) -> Options:
+    """Returns the options of the block's `log` directives. Raises CorefileError."""
+    named = tuple(word for directive in block.directives for word in directive.arguments if "{" not in word.text)
+    ignored = arguments.ignored_zones([word for word in named if word.text])
+    return Options(tuple(_rule(directive) for directive in block.directives), ignored)
+
+
+def _zones(word: Token) -> tuple[str, ...]:
+    """Returns the zones that a word names. As in CoreDNS, an empty word means the root zone."""
+    return arguments.zones([word]) if word.text else (".",)
+
+
+def _rule(directive: Directive) -> Rule:
+    words = list(directive.arguments)
+    template = COMMON
+    if len(words) > 1 and "{" in words[-1].text:
+        template = words.pop().text.replace("{common}", COMMON).replace("{combined}", COMBINED)
+    zones = tuple(zone for word in words for zone in _zones(word))
+    classes: set[str] = set()
+    for line in arguments.body(directive):
+        if line.name.text != "class":
+            raise arguments.unknown_option(line, ("class",))
+        classes |= {arguments.one_of(word, CLASSES) for word in arguments.arguments(line, 1, arguments.UNBOUNDED)}
+    return Rule(zones if words else (".",), template, frozenset(classes or {"all"}))
