@@ -22,7 +22,7 @@ from svcdns.control.early_ports import PROTOCOLS, Address
 from svcdns.control.plugin_data import PluginData, gather, plugin_files
 from svcdns.corefile.blocks import Corefile, Position
 from svcdns.corefile.directives import check_directives
-from svcdns.corefile.env_options import with_options
+from svcdns.corefile.env_options import variable, with_options
 from svcdns.corefile.errors import CorefileError
 from svcdns.corefile.keys import check_overlap
 from svcdns.corefile.load import load
@@ -145,11 +145,15 @@ def prepare(conf: str | None, port: int) -> Setup:
     return replace(setup, data=gather(plugin_files(setup.plans), {}))
 
 
-def check(corefile: Corefile) -> Setup:
-    """Checks a loaded Corefile, and returns its settings without the data of plugins. Raises SvcdnsError."""
+def check(corefile: Corefile, state: str | None = None) -> Setup:
+    """Checks a loaded Corefile, and returns its settings without the data of plugins. Raises SvcdnsError.
+
+    `state` is the path of the state folder, for the plugins that use it.
+    """
+    environ = os.environ if state is None else {**os.environ, variable("state"): f'"{state}"'}
     order, available = plugins.known(_directives(corefile))
     check_directives(corefile, (*order, "import"), available)
-    written, corefile = corefile, with_options(corefile, _environment_options(corefile), os.environ)
+    written, corefile = corefile, with_options(corefile, _environment_options(corefile), environ)
     check_transports(corefile)
     plans = plan(corefile, order, plugins.load)
     found = interfaces()

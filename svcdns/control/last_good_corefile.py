@@ -13,8 +13,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-import os
-import tempfile
 import time
 from pathlib import Path
 from typing import Final
@@ -24,6 +22,7 @@ import msgspec
 from svcdns import __version__
 from svcdns.corefile.blocks import Corefile
 from svcdns.errors import UNDECODABLE, SvcdnsError
+from svcdns.process.atomic_file import replace_file
 from svcdns.process.blocking_io import BlockingCalls
 from svcdns.telemetry.counters import Counters, Family, MetricKind
 
@@ -140,20 +139,6 @@ def write(path: Path, corefile: Corefile, now: float) -> None:
     """Writes a Corefile to `path`. `now` is in Unix seconds. Blocks. Raises StateError."""
     body = msgspec.msgpack.encode(SavedCorefile(__version__, now, corefile))
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _replace(path, hashlib.sha256(body).digest() + body)
+        replace_file(path, hashlib.sha256(body).digest() + body)
     except OSError as error:
         raise StateError(f"cannot write {path}: {(error.strerror or str(error)).lower()}") from error
-
-
-def _replace(path: Path, content: bytes) -> None:
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise

@@ -110,6 +110,11 @@ class Setups:
         """
         with self._warnings.reading(None if requested else corefile.digest):
             setup = await self._calls.run(
-                "the options of the Corefile", check, corefile, limit=READ_LIMIT, key=corefile.digest
+                "the options of the Corefile",
+                check,
+                corefile,
+                self._options.state,
+                limit=READ_LIMIT,
+                key=corefile.digest,
             )
             return replace(setup, data=await gather_in_threads(self._calls, plugin_files(setup.plans), before))

@@ -31,16 +31,12 @@ class ZoneOffer(msgspec.Struct, frozen=True):
 
     `records` yields portions of records of one version of the zone, from its SOA to the same SOA again. A portion takes
     less than 0.1 ms to make, and may be empty. If the client's serial is current, `records` is None, and only `soa` is
-    sent.
+    sent. If `is_incremental` is true, the records are the differences from the client's version (RFC 1995 §4).
     """
 
     soa: Record
     records: Iterator[Iterable[Record]] | None
-
-
-def serial_of(soa: Record) -> int:
-    """Returns the serial in an SOA record (RFC 1035 §3.3.13)."""
-    return int.from_bytes(soa.rdata[-20:-16], "big")
+    is_incremental: bool = False
 
 
 def in_order(items: Sequence[T], key: Callable[[T], tuple[str, ...]]) -> Iterator[T | None]:

@@ -23,12 +23,14 @@ class ZoneContent(msgspec.Struct, frozen=True, array_like=True):
 
     `modified` is the modification time of the zone file in nanoseconds. `portions` has the encoded records except SOA,
     in file order. `denials` has the owner names of the NSEC records in lower case, in canonical order (RFC 4034 §6.1).
+    `history` has the last differences between versions (see `zones.history`).
     """
 
     soa: Record
     modified: int
     portions: tuple[bytes, ...]
     denials: tuple[bytes, ...]
+    history: tuple[bytes, ...] = ()
 
     @property
     def serial(self) -> int:
@@ -56,9 +58,13 @@ def error_key(path: str, zone: str) -> str:
 def encode(soa: Record, records: Sequence[Record], modified: int) -> bytes:
     """Encodes a zone. `records` may include the SOA record."""
     others = [record for record in records if record.rtype != Type.SOA]
-    portions = tuple(msgspec.msgpack.encode(others[at : at + PORTION]) for at in range(0, len(others), PORTION))
     denials = sorted({record.owner.lower() for record in others if record.rtype == Type.NSEC}, key=canonical)
-    return msgspec.msgpack.encode(ZoneContent(soa, modified, portions, tuple(denials)))
+    return msgspec.msgpack.encode(ZoneContent(soa, modified, encoded_portions(others), tuple(denials)))
+
+
+def encoded_portions(records: Sequence[Record]) -> tuple[bytes, ...]:
+    """Encodes records in portions."""
+    return tuple(msgspec.msgpack.encode(records[at : at + PORTION]) for at in range(0, len(records), PORTION))
 
 
 def decode(payload: bytes) -> ZoneContent:
@@ -74,3 +80,8 @@ def portions(content: ZoneContent) -> Iterator[list[Record]]:
 def canonical(name: bytes) -> list[bytes]:
     """Returns the sort key for the canonical order of names (RFC 4034 §6.1). `name` must be in lower case."""
     return names.labels_of(name)[::-1]
+
+
+def covered(signature: Record) -> int:
+    """Returns the type that an RRSIG record signs (RFC 4034 §3.1.1)."""
+    return int.from_bytes(signature.rdata[:2], "big")

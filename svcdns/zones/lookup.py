@@ -16,7 +16,8 @@ from svcdns.plugin_api.reply import UNTIL_CHANGED, Reply
 from svcdns.wire import names
 from svcdns.wire.codes import AA, Rcode, Type
 from svcdns.wire.record import Record
-from svcdns.zones.zone import Node, Place, RRset, Zone, covered
+from svcdns.zones.content import covered
+from svcdns.zones.zone import Node, Place, RRset, Zone
 
 MAX_ALIASES: Final = 10
 """The most CNAME records that are followed inside a zone, as in CoreDNS. The client must query for the last target."""

@@ -9,11 +9,13 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping
 from typing import Final, NamedTuple
 
-from svcdns.plugin_api.zone_transfer import ZoneOffer, serial_of
+from svcdns.plugin_api.zone_transfer import ZoneOffer
 from svcdns.wire import names
 from svcdns.wire.codes import Type
 from svcdns.wire.record import Record
-from svcdns.zones.content import canonical, decode, portions
+from svcdns.wire.zone_differences import serial_of
+from svcdns.zones.content import canonical, covered, decode, portions
+from svcdns.zones.history import since
 
 RRset = tuple[Record, ...]
 Node = Mapping[int, RRset]
@@ -49,6 +51,7 @@ class Zone:
         self.soa = content.soa
         self._nodes: dict[bytes, dict[int, RRset]] = {apex: {Type.SOA: (content.soa,)}}
         self._denials = content.denials
+        self._history = content.history
         self._names = {apex}
         for records in portions(content):
             for record in records:
@@ -125,9 +128,12 @@ class Zone:
         """Returns the zone's records for a transfer.
 
         The records are grouped by name, and the names are in the order of the file. If `serial` is the zone's serial,
-        only the SOA record is transferred.
+        only the SOA record is transferred. If the history has the version `serial`, the differences are transferred.
         """
-        return ZoneOffer(self.soa, None if serial and serial == serial_of(self.soa) else self._whole())
+        if serial and serial == serial_of(self.soa):
+            return ZoneOffer(self.soa, None)
+        differences = since(self._history, serial) if serial and self._history else None
+        return ZoneOffer(self.soa, differences or self._whole(), is_incremental=differences is not None)
 
     def _whole(self) -> Iterator[RRset]:
         yield (self.soa,)
@@ -149,8 +155,3 @@ def _with_one_ttl(rrset: RRset) -> RRset:
     if all(record.ttl == lowest for record in same_rrset):
         return rrset
     return tuple(Record(r.owner, r.rtype, lowest, r.rdata, r.rclass) if r in same_rrset else r for r in rrset)
-
-
-def covered(signature: Record) -> int:
-    """Returns the type that an RRSIG record signs (RFC 4034 §3.1.1)."""
-    return int.from_bytes(signature.rdata[:2], "big")

@@ -5,7 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from svcdns.plugin_api.zone_transfer import RUN, in_order, serial_of
+from svcdns.plugin_api.zone_transfer import RUN, in_order
+from svcdns.wire.zone_differences import serial_of
 from tests.support import world
 
 

@@ -10,7 +10,7 @@ import pytest
 from svcdns.upstream import zone_client
 from svcdns.upstream.query import ExchangeError
 from svcdns.upstream.zone_client import fetch_serial, fetch_zone
-from svcdns.wire import names
+from svcdns.wire import names, zone_differences
 from svcdns.wire.codes import QR, Type
 from svcdns.wire.record import Record
 from tests.support import world
@@ -32,7 +32,9 @@ QUESTION = (ZONE, int(Type.AXFR))
 async def fetched(script: Script) -> list[Record]:
     """Returns the records of a transfer."""
     async with primary(script) as server:
-        return await fetch_zone(ZONE, server, lambda: None)
+        found = await fetch_zone(ZONE, server, lambda: None)
+    assert found.records is not None
+    return [found.soa, *found.records]
 
 
 @pytest.mark.parametrize("per_message", [1, 2, 100])
@@ -57,7 +59,7 @@ def script(*parts: Sequence[Record], flags: int = QR, ident: int = 0, question: 
     ("script", "error"),
     [
         pytest.param(script(RECORDS), "the transfer has no end", id="no end"),
-        pytest.param(script(), "the transfer has no end", id="nothing"),
+        pytest.param(script(()), "a message of the transfer has no records", id="nothing"),
         pytest.param(script(RECORDS[1:]), "does not begin with the SOA record", id="no SOA record"),
         pytest.param(script((*RECORDS, OTHER_SOA)), "ends with another SOA record", id="another version at the end"),
         pytest.param(script((), flags=QR | 5), "REFUSED", id="refused"),
@@ -80,7 +82,8 @@ async def test_transfers_that_are_not_used(script: Script, error: str) -> None:
 )
 async def test_limits(monkeypatch: pytest.MonkeyPatch, limit: str, error: str) -> None:
     """The octets and the records of a transfer are bounded."""
-    monkeypatch.setattr(zone_client, limit, 99 if limit == "MAX_OCTETS" else 3)
+    where = zone_client if limit == "MAX_OCTETS" else zone_differences
+    monkeypatch.setattr(where, limit, 99 if limit == "MAX_OCTETS" else 3)
     with pytest.raises(ExchangeError, match=error):
         await fetched(zone_script("example.org.", lambda: RECORDS))
 

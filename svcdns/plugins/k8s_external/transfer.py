@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from svcdns.cluster.addresses import rdata_of
 from svcdns.cluster.objects import NO_PORT, Port, Service
 from svcdns.plugin_api.visibility import Visibility
-from svcdns.plugin_api.zone_transfer import UnavailableError, ZoneOffer, serial_of
+from svcdns.plugin_api.zone_transfer import UnavailableError, ZoneOffer
 from svcdns.plugins.k8s_external import records
 from svcdns.plugins.k8s_external.lookup import HostPort, Lookup, endpoints, external
 from svcdns.plugins.k8s_external.options import Options
@@ -18,6 +18,7 @@ from svcdns.wire import names
 from svcdns.wire.codes import Type
 from svcdns.wire.errors import NameTextError
 from svcdns.wire.record import Record
+from svcdns.wire.zone_differences import serial_of
 
 
 def offer(

@@ -16,7 +16,7 @@ from svcdns.cluster.index import Index
 from svcdns.cluster.objects import Endpoint, EndpointSlice, ImportedSlice, Port, Service, ServiceImport
 from svcdns.cluster.secondary_index import LoweredName
 from svcdns.plugin_api.visibility import Visibility
-from svcdns.plugin_api.zone_transfer import UnavailableError, ZoneOffer, in_order, serial_of
+from svcdns.plugin_api.zone_transfer import UnavailableError, ZoneOffer, in_order
 from svcdns.plugins.kubernetes import apex
 from svcdns.plugins.kubernetes.options import Options
 from svcdns.wire import names
@@ -24,6 +24,7 @@ from svcdns.wire.codes import Type
 from svcdns.wire.errors import NameTextError
 from svcdns.wire.names import ROOT
 from svcdns.wire.record import Record
+from svcdns.wire.zone_differences import serial_of
 
 _Slice = TypeVar("_Slice", EndpointSlice, ImportedSlice)
 _SRV: Final = struct.Struct("!HHH")

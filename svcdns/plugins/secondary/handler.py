@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
+from itertools import chain
 from typing import Final
 
 from svcdns.cluster.changes import Dependency
@@ -19,14 +20,17 @@ from svcdns.plugin_api.query import Answer, Query
 from svcdns.plugin_api.reply import rcode_only
 from svcdns.plugin_api.settings import Settings
 from svcdns.plugin_api.zone_transfer import ZoneOffer
-from svcdns.plugins.secondary.catalog import members
+from svcdns.plugins.secondary.catalog import read_catalog
+from svcdns.plugins.secondary.catalog_members import CatalogMembers
+from svcdns.plugins.secondary.kept_zones import kept_key
 from svcdns.plugins.secondary.options import Options
-from svcdns.plugins.secondary.refresher import Timers, ZoneRefresher
+from svcdns.plugins.secondary.refresher import ZoneRefresher
+from svcdns.plugins.secondary.state_file import StateFile, path_of
+from svcdns.plugins.secondary.zone_copy import TransferredZone
 from svcdns.telemetry.logging import plugin_logger
 from svcdns.wire import names
 from svcdns.wire.codes import Rcode
-from svcdns.wire.record import Record
-from svcdns.zones.content import decode, encode, portions
+from svcdns.zones.content import decode, portions
 from svcdns.zones.zone import Zone
 from svcdns.zones.zone_set import ZoneSet
 
@@ -49,40 +53,32 @@ class Secondary(Plugin):
 
     def __init__(self, options: Options, environment: Environment) -> None:
         """Uses the zones that were transferred so far, and each version that is transferred later."""
-        self._environment = environment
-        self._primaries = {
-            names.from_text(zone).lower(): rule.primaries for rule in options.rules for zone in rule.zones
-        }
+        self._environment, self._options = environment, options
+        self._rules = {names.from_text(zone).lower(): rule for rule in options.rules for zone in rule.zones}
         self._fallthrough = [names.from_text(zone).lower() for zone in options.fallthrough]
         self._zones = ZoneSet(self.name)
         self._refreshers: dict[bytes, ZoneRefresher] = {}
+        self._copies: dict[bytes, TransferredZone] = {}
         self._tasks: dict[bytes, asyncio.Task[None]] = {}
         self._payloads: dict[bytes, bytes] = {}
         self._followed: set[bytes] = set()
-        self._catalogs: dict[bytes, list[bytes]] = {
-            names.from_text(zone).lower(): [names.from_text(text).lower() for text in rule.members]
-            for rule in options.rules
-            if rule.members is not None
-            for zone in rule.zones
-        }
-        """The catalogs, each with the zones that its members must be in; empty for all."""
-        self._members: dict[bytes, tuple[bytes, bytes]] = {}
-        """The zones that are members of a catalog: by name, the catalog and the member id."""
+        log = environment.log if environment.first else _SILENT
+        self._catalogs = CatalogMembers(options, self._rules, self._add_member, self._drop, log)
         self._started = False
-        for apex in tuple(self._primaries):
+        for apex in tuple(self._rules):
             self._follow(apex)
 
     @property
     def own_zones(self) -> Sequence[bytes]:  # type: ignore[override]
         """The zones of the plugin, without reverse zones."""
-        return tuple(apex for apex in self._primaries if not is_reverse(names.to_text(apex)))
+        return tuple(apex for apex in self._rules if not is_reverse(names.to_text(apex)))
 
     def _follow(self, apex: bytes) -> None:
         key = _content_key(apex)
         self._zones.put(apex, None)
 
         def loaded(payload: bytes) -> None:
-            if apex in self._primaries and payload != self._payloads.get(apex, b""):
+            if apex in self._rules and payload != self._payloads.get(apex, b""):
                 self._put(apex, payload)
                 self._environment.invalidate((_dependency(apex),))
 
@@ -96,7 +92,10 @@ class Secondary(Plugin):
             if self._environment.first and content:
                 self._environment.publish(self.name, key, content)
 
-        self._put(apex, self._environment.data(self.name, key) or b"")
+        payload = self._environment.data(self.name, key)
+        if payload is None:  # empty data mean that the zone has expired, or that its catalog has dropped it
+            payload = self._environment.data(self.name, kept_key(apex))
+        self._put(apex, payload or b"")
         if apex in self._followed:
             return
         self._followed.add(apex)
@@ -108,41 +107,33 @@ class Secondary(Plugin):
         self._payloads[apex] = payload
         self._zones.put(apex, Zone(apex, payload, self._environment.poll_sockets) if payload else None)
         if apex in self._catalogs and payload:
-            records = (record for portion in portions(decode(payload)) for record in portion)
-            self._apply_catalog(apex, members(apex, records))
+            self._catalogs.apply(apex, read_catalog(apex, chain.from_iterable(portions(decode(payload)))))
+            self._environment.invalidate((_MEMBERS,))
 
-    def _apply_catalog(self, catalog: bytes, found: dict[bytes, bytes]) -> None:
-        """Adds and removes zones, so that the zones of a catalog are those in `found`, each with its member id."""
-        log, allowed = self._environment.log if self._environment.first else _SILENT, self._catalogs[catalog]
-        found = {
-            zone: one for zone, one in found.items() if not allowed or any(names.is_within(zone, a) for a in allowed)
-        }
-        for zone, (owner, member) in tuple(self._members.items()):
-            if owner == catalog and found.get(zone) != member:  # with another id, the zone begins anew
-                self._drop(zone)
-                log.info("Removed catalog member zone %s from catalog %s", names.to_text(zone), names.to_text(catalog))
-        for zone, member in found.items():
-            if zone in self._primaries:
-                if self._members.get(zone) != (catalog, member):
-                    text = "Skipping catalog member zone %s from %s: zone already exists"
-                    log.warning(text, names.to_text(zone), names.to_text(catalog))
-                continue
-            self._members[zone], self._primaries[zone] = (catalog, member), self._primaries[catalog]
+    def _add_member(self, zone: bytes, catalog: bytes) -> None:
+        is_new = zone not in self._rules
+        self._rules[zone] = self._rules[catalog]
+        if is_new:
             self._follow(zone)
-            if self._started:
-                self._begin(zone)
-            log.info("Added catalog member zone %s from catalog %s", names.to_text(zone), names.to_text(catalog))
-        self._environment.invalidate((_MEMBERS,))
+        if self._started:
+            self._end(zone)
+            self._begin(zone)
 
     def _drop(self, zone: bytes) -> None:
-        del self._members[zone], self._primaries[zone]
+        del self._rules[zone]
         self._zones.remove(zone)
         self._payloads.pop(zone, None)
+        copy = self._end(zone)
+        if copy is not None:
+            copy.remove()
+
+    def _end(self, zone: bytes) -> TransferredZone | None:
+        """Ends the transfers of a zone in the worker that makes them."""
         self._refreshers.pop(zone, None)
         task = self._tasks.pop(zone, None)
         if task is not None:
             task.cancel()
-            self._environment.publish(self.name, _content_key(zone), b"")
+        return self._copies.pop(zone, None)
 
     def start(self) -> None:
         """Begins to transfer the zones, in one worker. Another worker asks that worker for zones that it lacks.
@@ -150,47 +141,45 @@ class Secondary(Plugin):
         A worker lacks zones if it starts after control was restarted, because control then has no published data.
         """
         self._started = True
-        for apex in tuple(self._primaries):
+        for apex in tuple(self._rules):
             self._begin(apex)
 
     def _begin(self, apex: bytes) -> None:
-        if self._environment.first:
-            self._tasks[apex] = asyncio.ensure_future(self._keep(apex))
-        elif not self._payloads[apex]:
-            self._environment.publish(self.name, _wanted_key(apex), str(self._environment.clock()).encode())
+        environment, rule = self._environment, self._rules[apex]
+        if not environment.first:
+            if not environment.data(self.name, _content_key(apex)):
+                environment.publish(self.name, _wanted_key(apex), str(environment.clock()).encode())
+            return
+
+        def publish(payload: bytes) -> None:
+            environment.publish(self.name, _content_key(apex), payload)
+            for transfer in environment.peers("transfer") if payload else ():
+                transfer.notify(apex)
+
+        state = None
+        if self._options.state:
+            state = StateFile(path_of(self._options.state, apex), apex, rule.primaries, environment.log)
+        copy = self._copies[apex] = TransferredZone(
+            apex, lambda: self._payloads.get(apex, b""), publish, state,
+            is_catalog=apex in self._catalogs, has_history=self._options.has_history,
+        )  # fmt: skip
+        clock = asyncio.get_running_loop().time
+        refresher = ZoneRefresher(apex, rule, clock, environment.log, copy, environment.poll_sockets)
+        self._refreshers[apex] = refresher
+        self._tasks[apex] = asyncio.ensure_future(_run(refresher, copy))
 
     def stop(self) -> None:
         """Ends the transfers."""
         self._started = False
-        for task in self._tasks.values():
-            task.cancel()
-        self._tasks.clear()
-        self._refreshers.clear()
-
-    async def _keep(self, apex: bytes) -> None:
-        environment = self._environment
-
-        async def transferred(records: list[Record]) -> None:
-            if apex in self._catalogs:
-                members(apex, records)
-            payload = await asyncio.to_thread(encode, records[0], records, 0)
-            environment.publish(self.name, _content_key(apex), payload)
-            for transfer in environment.peers("transfer"):
-                transfer.notify(apex)
-
-        def expired() -> None:
-            environment.publish(self.name, _content_key(apex), b"")
-
-        refresher = self._refreshers[apex] = ZoneRefresher(
-            apex, self._primaries[apex], asyncio.get_running_loop().time, environment.log, transferred, expired,
-            environment.poll_sockets,
-        )  # fmt: skip
-        zone = self._zones.get(apex)
-        await refresher.run(None if zone is None else Timers.of(zone.soa))
+        for zone in tuple(self._tasks):
+            copy = self._end(zone)
+            if copy is not None:
+                copy.stop()
 
     def notified(self, zone: bytes, address: str) -> bool:
         """Has a zone checked if the NOTIFY message comes from one of its primary servers."""
-        if all(address != host for host, _ in self._primaries.get(zone, ())):
+        rule = self._rules.get(zone)
+        if rule is None or all(address != host for host, _ in rule.primaries):
             return False
         environment, text = self._environment, names.to_text(zone)
         plugin_logger("file").info("Notify from %s for %s: checking transfer", address, text)  # as in CoreDNS
@@ -217,6 +206,10 @@ class Secondary(Plugin):
         if may_fall_through and any(names.is_within(query.key, zone) for zone in self._fallthrough):
             return following(query)
         return answer
+
+
+async def _run(refresher: ZoneRefresher, copy: TransferredZone) -> None:
+    await refresher.run(await copy.age())
 
 
 def _content_key(apex: bytes) -> str:

@@ -6,23 +6,28 @@ Rules (RFC 1034 §4.3.5, RFC 1996 §3, docs/behaviour/plugins.md#secondary):
 2. The serial is checked after the refresh time, or after a NOTIFY. After a failure it is checked again after the retry
    time. Both have a random addition, so that not all secondaries ask together.
 3. If no check has succeeded for the expire time, the zone has expired. The checks go on.
+4. A newer version is transferred incrementally (IXFR, RFC 1995). If that fails, the whole zone is transferred (AXFR).
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Final, NamedTuple
+from collections.abc import Callable
+from typing import Final, NamedTuple, Protocol
 
 from svcdns.eventloop.clock import Clock
 from svcdns.plugins.secondary.catalog import CatalogError
+from svcdns.plugins.secondary.options import Ixfr, Rule
 from svcdns.telemetry.logging import plugin_logger
 from svcdns.upstream.query import Address, ExchangeError, address_text
-from svcdns.upstream.zone_client import fetch_serial, fetch_zone
+from svcdns.upstream.zone_client import UnreachableError, fetch_over_udp, fetch_serial, fetch_zone
 from svcdns.wire import names
 from svcdns.wire.record import Record
+from svcdns.wire.zone_differences import ZoneTransfer, is_newer, serial_of
+from svcdns.zones.differences import DifferenceError
 
 FIRST_RETRY: Final = 0.25
 LAST_RETRY: Final = 10.0
@@ -49,9 +54,25 @@ class Timers(NamedTuple):
         return cls(numbers[0], *(float(max(LEAST, number)) for number in numbers[1:]))
 
 
-def is_newer(serial: int, than: int) -> bool:
-    """Returns True if a serial is greater than another one (RFC 1982 §3.2)."""
-    return 0 < (serial - than) % (1 << 32) < 1 << 31
+class ZoneCopy(Protocol):
+    """The content of the zone at this server."""
+
+    @property
+    def soa(self) -> Record | None:
+        """Returns the SOA record of the present version; None without content."""
+        ...
+
+    async def take(self, transfer: ZoneTransfer) -> None:
+        """Serves the version of a transfer. Raises CatalogError and DifferenceError for a version that is not used."""
+        ...
+
+    def checked(self) -> None:
+        """Called when a primary server has confirmed that the present version is its own."""
+        ...
+
+    def expire(self) -> None:
+        """Stops serving the zone."""
+        ...
 
 
 class ZoneRefresher:
@@ -60,21 +81,18 @@ class ZoneRefresher:
     def __init__(
         self,
         zone: bytes,
-        primaries: Sequence[Address],
+        rule: Rule,
         clock: Clock,
         log: logging.Logger,
-        transferred: Callable[[list[Record]], Awaitable[None]],
-        expired: Callable[[], None],
+        copy: ZoneCopy,
         pause: Callable[[], object],
     ) -> None:
-        """`transferred` is awaited with the records of each version. `expired` is called when the zone has expired.
+        """`rule` has the primary servers. `clock` is the clock of the timers.
 
-        `transferred` raises CatalogError for a version that cannot be used.
-
-        `clock` is the clock of the timers. `pause` is called between two messages of a transfer.
+        `pause` is called between two messages of a transfer.
         """
-        self.zone, self._primaries, self._clock, self._log = zone, primaries, clock, log
-        self._transferred, self._expired, self._pause = transferred, expired, pause
+        self.zone, self._primaries, self._ixfr, self._clock = zone, rule.primaries, rule.ixfr, clock
+        self._log, self._copy, self._pause = log, copy, pause
         self._of_file = plugin_logger("file")
         """Some of CoreDNS's lines about secondary zones have the name of the plugin *file*."""
         self._notified = asyncio.Event()
@@ -84,25 +102,29 @@ class ZoneRefresher:
         """Has the serial checked soon."""
         self._notified.set()
 
-    async def run(self, timers: Timers | None) -> None:
-        """Runs until it is cancelled. `timers` are those of the zone's present content, or None without content."""
-        if timers is None:
-            timers = await self._first_transfer()
+    async def run(self, age: float = 0.0) -> None:
+        """Runs until it is cancelled. `age` has the seconds since a primary server confirmed the present content."""
+        soa = self._copy.soa
+        if soa is None:
+            timers, age = await self._first_transfer(), 0.0
         else:
+            timers = Timers.of(soa)
             self._notified.set()  # the content may be older than this process
-        valid_until, wait, jitter, is_expired = self._clock() + timers.expire, timers.refresh, REFRESH_JITTER, False
+        valid_until, is_expired = self._clock() + timers.expire - age, False
+        wait, jitter = timers.refresh, REFRESH_JITTER
         while True:
             await self._wait(wait, jitter)
             found = await self._check(None if is_expired else timers)
             if found is not None:
                 timers, is_expired = found, False
+                self._copy.checked()
                 valid_until, wait, jitter = self._clock() + timers.expire, timers.refresh, REFRESH_JITTER
                 continue
             left = valid_until - self._clock()
             if left <= 0 and not is_expired:
                 is_expired = True
                 self._log.warning("zone %s has expired", self._text)
-                self._expired()
+                self._copy.expire()
             wait, jitter = timers.retry if is_expired else min(timers.retry, left), RETRY_JITTER
 
     async def _wait(self, seconds: float, jitter: float) -> None:
@@ -116,7 +138,7 @@ class ZoneRefresher:
 
     async def _first_transfer(self) -> Timers:
         delay = FIRST_RETRY
-        while (found := await self._transfer()) is None:
+        while (found := await self._transfer(None)) is None:
             self._log.warning("All '%s' masters failed to transfer, retrying in %gs", self._text, delay)
             await asyncio.sleep(delay)
             delay = min(2 * delay, LAST_RETRY)
@@ -125,7 +147,7 @@ class ZoneRefresher:
     async def _check(self, timers: Timers | None) -> Timers | None:
         """Transfers the zone if a primary server has a newer version. Returns the timers, or None after a failure."""
         if timers is None:
-            return await self._transfer()
+            return await self._transfer(None)
         error: ExchangeError | None = None
         for primary in self._primaries:
             try:
@@ -133,18 +155,45 @@ class ZoneRefresher:
             except ExchangeError as raised:
                 error = raised
                 continue
-            return await self._transfer() if is_newer(serial, timers.serial) else timers
+            return await self._transfer(timers) if is_newer(serial, timers.serial) else timers
         self._of_file.warning("Failed refresh check of zone %s: %s", self._text, error)
         return None
 
-    async def _transfer(self) -> Timers | None:
+    async def _transfer(self, timers: Timers | None) -> Timers | None:
+        """Transfers the zone. `timers` are those of the present version; None if it is not usable."""
         for primary in self._primaries:
             try:
-                records = await fetch_zone(self.zone, primary, self._pause)
-                await self._transferred(records)
+                found = await self._from(primary, timers)
             except (ExchangeError, CatalogError) as error:
                 self._log.error('Failed to transfer `%s\' from "%s": %s', self._text, address_text(primary), error)
                 continue
             self._of_file.info("Transferred: %s from %s", self._text, address_text(primary))
-            return Timers.of(records[0])
+            return found
         return None
+
+    async def _from(self, primary: Address, timers: Timers | None) -> Timers:
+        known = self._copy.soa if timers is not None and self._ixfr is not Ixfr.OFF else None
+        if known is not None:
+            try:
+                return await self._take(await self._changes(primary, known), primary, timers)
+            except UnreachableError:
+                raise
+            except (ExchangeError, DifferenceError) as error:
+                self._log.info("zone %s: %s; transferring the whole zone", self._text, error)
+        return await self._take(await fetch_zone(self.zone, primary, self._pause), primary, timers)
+
+    async def _changes(self, primary: Address, known: Record) -> ZoneTransfer:
+        if self._ixfr is Ixfr.UDP:
+            with contextlib.suppress(ExchangeError):
+                found = await fetch_over_udp(self.zone, primary, known)
+                if found is not None:
+                    return found
+        return await fetch_zone(self.zone, primary, self._pause, known)
+
+    async def _take(self, found: ZoneTransfer, primary: Address, timers: Timers | None) -> Timers:
+        """Takes a transfer. Raises ExchangeError if its version is not newer than the present one."""
+        serial = serial_of(found.soa)
+        if timers is not None and not is_newer(serial, timers.serial):
+            raise ExchangeError(f"{address_text(primary)}: serial {serial} is not newer than {timers.serial}")
+        await self._copy.take(found)
+        return Timers.of(found.soa)

@@ -18,13 +18,14 @@ from svcdns.plugin_api.environment import Environment
 from svcdns.plugin_api.query import Answer, Query
 from svcdns.plugin_api.reply import Reply, rcode_only
 from svcdns.plugin_api.settings import Settings
-from svcdns.plugin_api.zone_transfer import UnavailableError, ZoneOffer, serial_of
+from svcdns.plugin_api.zone_transfer import UnavailableError, ZoneOffer
 from svcdns.plugins.transfer.options import Options, Rule
 from svcdns.upstream.query import Address, ExchangeError, UpstreamQuery, address_text
 from svcdns.upstream.udp import exchange_over_udp
 from svcdns.wire import names
 from svcdns.wire.codes import AA, Class, Opcode, Rcode, Type, rcode_text
 from svcdns.wire.record import Record
+from svcdns.wire.zone_differences import serial_of
 
 MAX_TRANSFERS: Final = 16
 """The most transfers of one server block in one worker at the same time.

@@ -6,9 +6,10 @@ import pytest
 
 from svcdns.cluster.changes import Serials
 from svcdns.cluster.objects import ClusterObject, Endpoint, EndpointSlice, Namespace, Port, Service
-from svcdns.plugin_api.zone_transfer import UnavailableError, ZoneOffer, serial_of
+from svcdns.plugin_api.zone_transfer import UnavailableError, ZoneOffer
 from svcdns.plugins.k8s_external import External
 from svcdns.wire import names
+from svcdns.wire.zone_differences import serial_of
 from tests.plugins.k8s_external.fixture import DNS, HTTP, OBJECTS, plugin
 from tests.plugins.kubernetes.fixture import index
 from tests.support import world

@@ -15,9 +15,10 @@ from svcdns.cluster.objects import (
     Service,
     ServiceImport,
 )
-from svcdns.plugin_api.zone_transfer import UnavailableError, ZoneOffer, serial_of
+from svcdns.plugin_api.zone_transfer import UnavailableError, ZoneOffer
 from svcdns.plugins.kubernetes import Kubernetes
 from svcdns.wire import names
+from svcdns.wire.zone_differences import serial_of
 from tests.plugins.kubernetes.fixture import HTTP, HTTP_8080, index, plugin
 from tests.support import world
 

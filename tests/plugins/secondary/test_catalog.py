@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from svcdns.plugins.secondary.catalog import CatalogError, members
+from svcdns.plugins.secondary.catalog import CatalogError, read_catalog
 from svcdns.wire import names
 from svcdns.zones.content import encode
 from tests.plugins.secondary.test_handler import Worker, records
@@ -38,12 +38,17 @@ def catalog(serial: int, *zones: str) -> bytes:
             "two members",
             id="zone",
         ),
+        pytest.param(
+            (VERSION, "coo.a.zones.example.org. 60 IN PTR x.", "coo.a.zones.example.org. 60 IN PTR y."),
+            "exactly one PTR",
+            id="coo",
+        ),
     ],
 )
 def test_invalid_catalogs(lines: tuple[str, ...], error: str) -> None:
     """A catalog that breaks a rule is not used."""
     with pytest.raises(CatalogError, match=error):
-        members(CATALOG, world.records(*lines))
+        read_catalog(CATALOG, world.records(*lines))
 
 
 def test_members() -> None:
@@ -52,8 +57,9 @@ def test_members() -> None:
         VERSION, "A.zones.example.org. 60 IN PTR One.Test.", "group.a.zones.example.org. 60 IN TXT g",
         "coo.a.zones.example.org. 60 IN PTR other.", "zones.example.org. 60 IN PTR x.", "a.example.org. 60 IN PTR x.",
     )  # fmt: skip
-    found = members(CATALOG, world.records(*lines))
-    assert found == {names.from_text("one.test."): names.from_text("a.zones.example.org.")}
+    found = read_catalog(CATALOG, world.records(*lines))
+    assert found.members == {names.from_text("one.test."): names.from_text("a.zones.example.org.")}
+    assert found.new_owners == {names.from_text("one.test."): names.from_text("other.")}
 
 
 def served(worker: Worker) -> list[str]:
