@@ -14,6 +14,7 @@ from typing import TypeVar
 import msgspec
 
 from svcdns.errors import SvcdnsError
+from svcdns.plugin_api.environment import Block
 from svcdns.wire.record import Record
 
 RUN = 64
@@ -37,6 +38,11 @@ class ZoneOffer(msgspec.Struct, frozen=True):
     soa: Record
     records: Iterator[Iterable[Record]] | None
     is_incremental: bool = False
+
+
+def has_transfer(block: Block) -> bool:
+    """Returns True if the server block has the plugin *transfer*. Then zones keep their history."""
+    return any(directive.name.text == "transfer" for directive in block.others)
 
 
 def in_order(items: Sequence[T], key: Callable[[T], tuple[str, ...]]) -> Iterator[T | None]:

@@ -22,7 +22,7 @@ from svcdns.zones.content import ZoneContent, encode, encoded_portions, portions
 from svcdns.zones.content import decode as decode_content
 from svcdns.zones.differences import between
 
-LEAST: Final = 16 << 10
+LEAST: Final = 64 << 10
 MOST: Final = 4 << 20
 
 

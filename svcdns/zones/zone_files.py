@@ -19,8 +19,9 @@ from svcdns.telemetry.logging import plugin_logger
 from svcdns.wire import names
 from svcdns.wire.codes import Type
 from svcdns.wire.zone_words import ZoneFileError
-from svcdns.zones.content import decode, encode
+from svcdns.zones.content import decode
 from svcdns.zones.file_reads import Content, FileReads, UnsettledFileError, is_blocked
+from svcdns.zones.history import encode_version
 
 if TYPE_CHECKING:
     from svcdns.wire.record import Record
@@ -64,6 +65,7 @@ class ZoneSource:
     - `complain(error, kept)` logs an error. `kept` is True if the zone has earlier content.
     - The zone is replaced if its serial has changed. If `by_mtime` is true, it is replaced if the file's modification
       time has changed.
+    - With `has_history`, the zone keeps the differences between its versions, for the plugin *transfer*.
     """
 
     plugin: str
@@ -73,6 +75,7 @@ class ZoneSource:
     error_key: str
     complain: Callable[[ZoneFileError, bool], None]
     by_mtime: bool = False
+    has_history: bool = False
 
 
 def retry(paths: Iterable[str], period: float) -> float:
@@ -93,7 +96,8 @@ def loaded(source: ZoneSource, known: Mapping[str, bytes], reads: FileReads) -> 
     _unsettled.discard(source.path)
     try:
         read = (reads.read_settled if known.get(key) else reads.read)(source.path)
-        content = load(read, source.path, source.zone, warnings, reads)
+        previous = known.get(key, b"") if source.has_history else b""
+        content = load(read, source.path, source.zone, warnings, reads, previous)
         _note_cut_off(key, read)
         if read.is_open and read.settles_in():
             _unsettled.add(source.path)
@@ -180,10 +184,11 @@ def _serial(data: bytes, path: str, zone: str, reads: FileReads) -> int | None:
     return None if found is None else int.from_bytes(found.rdata[-20:-16], "big")
 
 
-def load(content: Content, path: str, zone: str, warnings: list[str], reads: FileReads) -> bytes:
+def load(content: Content, path: str, zone: str, warnings: list[str], reads: FileReads, previous: bytes = b"") -> bytes:
     """Returns the encoded zone from the content of its file. `path` is the file's name. Raises ZoneFileError.
 
-    Adds a text to `warnings` for each record that is left out or corrected.
+    `previous` is the encoded previous version, for a zone with a history. Adds a text to `warnings` for each record
+    that is left out or corrected.
     """
     from svcdns.wire.zone_text import read
 
@@ -194,7 +199,7 @@ def load(content: Content, path: str, zone: str, warnings: list[str], reads: Fil
     if soa is None:
         raise ZoneFileError(f"{path}: no SOA record for {zone}")
     own = [record for record in records if names.is_within(record.owner.lower(), apex)]
-    return encode(soa, own, content.modified)
+    return encode_version(previous, soa, own, content.modified)
 
 
 def _soa(records: list[Record], apex: bytes) -> Record | None:

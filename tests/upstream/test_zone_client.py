@@ -9,12 +9,14 @@ import pytest
 
 from svcdns.upstream import zone_client
 from svcdns.upstream.query import ExchangeError
-from svcdns.upstream.zone_client import fetch_serial, fetch_zone
+from svcdns.upstream.zone_client import fetch_over_udp, fetch_serial, fetch_zone
 from svcdns.wire import names, zone_differences
 from svcdns.wire.codes import QR, Type
 from svcdns.wire.record import Record
+from svcdns.wire.request import Request, accept
+from svcdns.wire.zone_differences import Difference, ZoneTransfer
 from tests.support import world
-from tests.support.primary import Script, message, primary, zone_script
+from tests.support.primary import Script, message, primary, udp_primary, zone_script
 
 ZONE = names.from_text("example.org.")
 RECORDS = world.records(
@@ -44,15 +46,55 @@ async def test_a_zone_in_several_messages(per_message: int) -> None:
     assert await fetched(zone_script("example.org.", lambda: records, per_message)) == list(RECORDS)
 
 
+def script(*parts: Sequence[Record], flags: int = QR, ident: int = 0, question: tuple[bytes, int] = QUESTION) -> Script:
+    """Returns a script that sends these records, and nothing else."""
+    return lambda asked, _rtype: [message(asked ^ ident, part, question, flags) for part in parts]
+
+
+IXFR = (ZONE, int(Type.IXFR))
+ADDED = world.records("new.example.org. 60 IN A 10.0.0.9")[0]
+DIFFERENCES = ([OTHER_SOA, SOA, RECORDS[3]], [OTHER_SOA, ADDED, OTHER_SOA])
+
+
+async def test_differences() -> None:
+    """An IXFR query states the known version, and gets the way to the next one."""
+    queries: list[bytes] = []
+    async with primary(script(*DIFFERENCES, question=IXFR), queries.append) as server:
+        found = await fetch_zone(ZONE, server, lambda: None, SOA)
+    assert found == ZoneTransfer(OTHER_SOA, None, [Difference(SOA, [RECORDS[3]], OTHER_SOA, [ADDED])])
+    request = accept(queries[0])
+    assert isinstance(request, Request)
+    assert (request.rtype, request.serial) == (Type.IXFR, 7)
+
+
+@pytest.mark.parametrize(
+    ("script", "expected"),
+    [
+        pytest.param([[*DIFFERENCES[0], *DIFFERENCES[1]]], "differences", id="the differences"),
+        pytest.param([[SOA]], "current", id="a current version"),
+        pytest.param([[OTHER_SOA]], "TCP", id="a newer SOA record: TCP"),
+        pytest.param([[OTHER_SOA, RECORDS[3]]], "TCP", id="a part of the zone: TCP"),
+    ],
+)
+async def test_differences_over_udp(script: list[list[Record]], expected: str) -> None:
+    def answer(ident: int, rtype: int) -> list[bytes]:
+        return [message(ident, script[0], (ZONE, rtype))]
+
+    async with udp_primary(answer) as server:
+        found = await fetch_over_udp(ZONE, server, SOA)
+    assert expected == ("TCP" if found is None else "differences" if found.differences else "current")
+
+
+async def test_an_error_over_udp() -> None:
+    """A server that refuses IXFR over UDP may allow it over TCP."""
+    async with udp_primary(lambda ident, rtype: [message(ident, (), (ZONE, rtype), QR | 5)]) as server:
+        assert await fetch_over_udp(ZONE, server, SOA) is None
+
+
 async def test_the_serial() -> None:
     """The serial comes from the answer to a query for SOA."""
     async with primary(zone_script("example.org.", lambda: RECORDS)) as server:
         assert await fetch_serial(ZONE, server) == 7
-
-
-def script(*parts: Sequence[Record], flags: int = QR, ident: int = 0, question: tuple[bytes, int] = QUESTION) -> Script:
-    """Returns a script that sends these records, and nothing else."""
-    return lambda asked, _rtype: [message(asked ^ ident, part, question, flags) for part in parts]
 
 
 @pytest.mark.parametrize(

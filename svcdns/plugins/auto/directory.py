@@ -114,7 +114,7 @@ def _source(directory: Directory, zone: str, path: str) -> ZoneSource:
         else:
             log.warning("Parse zone `%s': %s", zone, error)
 
-    return ZoneSource("auto", path, zone, *_keys(directory, zone), complain)
+    return ZoneSource("auto", path, zone, *_keys(directory, zone), complain, has_history=directory.has_history)
 
 
 def _zones(directory: Directory, paths: list[str]) -> dict[str, str]:

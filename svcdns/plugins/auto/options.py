@@ -12,6 +12,7 @@ from svcdns.corefile.blocks import Directive, Position
 from svcdns.corefile.errors import CorefileError
 from svcdns.corefile.regex import Regex, compiled, regex
 from svcdns.plugin_api.environment import Block
+from svcdns.plugin_api.zone_transfer import has_transfer
 
 RELOAD: Final = 60.0
 PATTERN: Final = r"db\.(.*)"
@@ -27,6 +28,7 @@ class Directory:
     - `path` is the folder, or empty if the directive names none.
     - `template` makes the name of a zone from the groups of `pattern`, with the syntax of Go's `Regexp.Expand`.
     - The folder is scanned every `reload` seconds; with 0, only once.
+    - With `has_history`, the zones keep the differences between their versions.
     """
 
     position: Position = field(compare=False)
@@ -35,6 +37,7 @@ class Directory:
     pattern: Regex = field(default_factory=lambda: compiled(PATTERN))
     template: str = TEMPLATE
     reload: float = RELOAD
+    has_history: bool = False
     warnings: tuple[str, ...] = ()
 
     @property
@@ -99,4 +102,4 @@ def _directory(directive: Directive, block: Block) -> Directory:
     if not path:
         warnings += (arguments.warning(directive.position, "no 'directory' is given, so that there are no zones"),)
     zones = arguments.zones(directive.arguments, block.zones)
-    return Directory(directive.position, zones, path, pattern, template, reload, warnings)
+    return Directory(directive.position, zones, path, pattern, template, reload, has_transfer(block), warnings)

@@ -9,6 +9,7 @@ from typing import Final
 from svcdns.corefile import arguments
 from svcdns.corefile.blocks import Directive, Position
 from svcdns.plugin_api.environment import Block
+from svcdns.plugin_api.zone_transfer import has_transfer
 
 RELOAD: Final = 60.0
 
@@ -17,7 +18,8 @@ RELOAD: Final = 60.0
 class ZoneFile:
     """One `file` directive: the path of a zone file, and the names of its zones as text.
 
-    The file is read again every `reload` seconds; 0 means never.
+    The file is read again every `reload` seconds; 0 means never. With `has_history`, the zones keep the differences
+    between their versions.
     """
 
     position: Position
@@ -26,6 +28,7 @@ class ZoneFile:
     fallthrough: tuple[str, ...] = ()
     reload: float = RELOAD
     reload_by_mtime: bool = False
+    has_history: bool = False
     warnings: tuple[str, ...] = ()
 
 
@@ -69,5 +72,6 @@ def _zone_file(directive: Directive, block: Block) -> ZoneFile:
         fallthrough,
         reload,
         by_mtime,
+        has_transfer(block),
         warnings,
     )

@@ -59,7 +59,7 @@ def _source(file: ZoneFile, zone: str) -> ZoneSource:
         _complain(file, zone, error, kept=kept)
 
     keys = data_key(file.path, zone), error_key(file.path, zone)
-    return ZoneSource("file", file.path, zone, *keys, complain, file.reload_by_mtime)
+    return ZoneSource("file", file.path, zone, *keys, complain, file.reload_by_mtime, file.has_history)
 
 
 def _complain(file: ZoneFile, zone: str, error: ZoneFileError, *, kept: bool) -> None:

@@ -62,6 +62,8 @@ class Secondary(Plugin):
         self._tasks: dict[bytes, asyncio.Task[None]] = {}
         self._payloads: dict[bytes, bytes] = {}
         self._followed: set[bytes] = set()
+        self._dropped: set[bytes] = set()
+        """Zones that a catalog had and dropped. If one comes back, its earlier content is not used."""
         log = environment.log if environment.first else _SILENT
         self._catalogs = CatalogMembers(options, self._rules, self._add_member, self._drop, log)
         self._started = False
@@ -92,7 +94,7 @@ class Secondary(Plugin):
             if self._environment.first and content:
                 self._environment.publish(self.name, key, content)
 
-        payload = self._environment.data(self.name, key)
+        payload = b"" if apex in self._dropped else self._environment.data(self.name, key)
         if payload is None:  # empty data mean that the zone has expired, or that its catalog has dropped it
             payload = self._environment.data(self.name, kept_key(apex))
         self._put(apex, payload or b"")
@@ -121,6 +123,7 @@ class Secondary(Plugin):
 
     def _drop(self, zone: bytes) -> None:
         del self._rules[zone]
+        self._dropped.add(zone)
         self._zones.remove(zone)
         self._payloads.pop(zone, None)
         copy = self._end(zone)

@@ -10,6 +10,7 @@ from svcdns.corefile import arguments
 from svcdns.corefile.blocks import Directive, Token
 from svcdns.corefile.errors import CorefileError
 from svcdns.plugin_api.environment import Block
+from svcdns.plugin_api.zone_transfer import has_transfer
 
 DNS_PORT = 53
 ENVIRONMENT = ("state",)
@@ -80,8 +81,7 @@ def parse(block: Block) -> Options:
             raise CorefileError(directive.position, "secondary zones require a transfer from property")
         rules.append(Rule(arguments.zones(directive.arguments, block.zones), tuple(primaries), members, ixfr))
     ignored = arguments.ignored_zones([word for directive in block.directives for word in directive.arguments])
-    has_history = any(other.name.text == "transfer" for other in block.others)
-    return Options(tuple(rules), fallthrough, state, has_history, ignored)
+    return Options(tuple(rules), fallthrough, state, has_transfer(block), ignored)
 
 
 def _primaries(line: Directive) -> list[tuple[str, int]]:

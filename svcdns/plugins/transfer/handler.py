@@ -1,8 +1,9 @@
 """The `transfer` plugin: answers AXFR and IXFR queries (RFC 5936, RFC 1995), and sends NOTIFY messages (RFC 1996).
 
 This module decides which clients may transfer a zone. The records come from other plugins with a method `transfer` (see
-`plugin_api.zone_transfer`). The reply to IXFR is the whole zone, or only the SOA record if the client's copy is
-current. See docs/behaviour/plugins.md#transfer.
+`plugin_api.zone_transfer`). The reply to IXFR has the differences from the client's version if the plugin knows them,
+otherwise the whole zone. If the client's copy is current, the reply is the SOA record. See
+docs/behaviour/plugins.md#transfer.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Generator, Iterable
+from itertools import chain
 from typing import Final
 
 from svcdns.plugin_api.cold_path import ColdPath
@@ -32,6 +34,11 @@ MAX_TRANSFERS: Final = 16
 
 Further transfers get SERVFAIL; a secondary server tries again later.
 """
+MIN_UDP: Final = 512
+MAX_UDP: Final = 1232
+"""The size of a reply over UDP without EDNS, and the greatest size, in octets."""
+UDP_RESERVE: Final = 80
+"""Octets of a reply over UDP for the header, the question without its name, and the OPT record with a cookie."""
 NOTIFY_TRIES: Final = 3
 NOTIFY_TIMEOUT: Final = 2.0
 """Seconds to wait for the reply to each NOTIFY message."""
@@ -68,11 +75,12 @@ class Transfer(Plugin):
         """Answers AXFR and IXFR queries for the zones of the directives. All other queries go to the next plugin."""
         if query.rtype not in (Type.AXFR, Type.IXFR):
             return following(query)
-        if query.client.protocol != "tcp":
+        is_udp = query.client.protocol == "udp"
+        if is_udp and (query.rtype == Type.AXFR or query.serial is None):
             return rcode_only(Rcode.REFUSED)
         rule = self._rule_for(query.key)
         if rule is None:
-            return following(query)
+            return rcode_only(Rcode.REFUSED) if is_udp else following(query)
         if not rule.allows(query.client.address.partition("%")[0]):
             return Reply(rcode=Rcode.REFUSED, flags=query.reply_flags)
         if query.rtype == Type.IXFR and query.serial is None:
@@ -89,9 +97,33 @@ class Transfer(Plugin):
         if offer.records is None:
             self._log("zone %s: serial %d is current at %s", query, offer.soa)
             return Reply(flags=query.reply_flags, answer=(offer.soa,))  # without AA, as in CoreDNS
+        if query.client.protocol == "udp":
+            return self._over_udp(query, offer)
         if self._active >= MAX_TRANSFERS:
             return rcode_only(Rcode.SERVFAIL, f"plugin/transfer: {MAX_TRANSFERS} transfers are active already")
-        return Reply(flags=query.reply_flags | AA, stream=self._stream(query, offer.records))
+        text = (
+            "zone %s: changes to serial %d sent to %s" if offer.is_incremental else "zone %s with serial %d sent to %s"
+        )
+        return Reply(flags=query.reply_flags | AA, stream=self._stream(query, offer.records, text))
+
+    def _over_udp(self, query: Query, offer: ZoneOffer) -> Reply:
+        """Returns the differences if they fit into a datagram, otherwise the SOA record (RFC 1995 §2).
+
+        A client that gets only a newer SOA record repeats its query over TCP.
+        """
+        found: list[Record] = []
+        size = max(MIN_UDP, min(MAX_UDP, query.edns.size)) if query.edns is not None else MIN_UDP
+        room = size - len(query.name) - UDP_RESERVE
+        if offer.is_incremental:
+            for record in chain.from_iterable(offer.records or ()):
+                found.append(record)
+                room -= len(record.owner) + 10 + len(record.rdata)
+                if room < 0:
+                    found.clear()
+                    break
+        if found:
+            self._log("zone %s: changes to serial %d sent to %s", query, offer.soa)
+        return Reply(flags=query.reply_flags | AA, answer=tuple(found) or (offer.soa,))
 
     def _offer(self, query: Query, serial: int) -> ZoneOffer | None:
         """Returns the offer of the first plugin that has the zone, or None if no plugin has it."""
@@ -104,8 +136,10 @@ class Transfer(Plugin):
                 return offer
         return None
 
-    def _stream(self, query: Query, zone: Iterable[Iterable[Record]]) -> Generator[Iterable[Record], None, None]:
-        """Yields the zone's records.
+    def _stream(
+        self, query: Query, zone: Iterable[Iterable[Record]], text: str
+    ) -> Generator[Iterable[Record], None, None]:
+        """Yields the zone's records. At the end, logs `text`.
 
         The transfer counts towards the limit of simultaneous transfers until the generator ends or is closed.
         """
@@ -115,7 +149,7 @@ class Transfer(Plugin):
             for portion in zone:
                 yield portion
             for soa in portion:  # the last record is the SOA record (RFC 5936 §2.2)
-                self._log("zone %s with serial %d sent to %s", query, soa)
+                self._log(text, query, soa)
         finally:
             self._active -= 1
 

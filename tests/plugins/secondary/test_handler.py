@@ -13,10 +13,10 @@ from svcdns.plugin_api.reply import Reply
 from svcdns.plugin_api.zone_transfer import UnavailableError
 from svcdns.plugins.secondary import Secondary
 from svcdns.wire import names
-from svcdns.wire.codes import Rcode
+from svcdns.wire.codes import Rcode, Type
 from svcdns.zones.content import encode
 from tests.support import world
-from tests.support.primary import primary, zone_script
+from tests.support.primary import message, primary, zone_script
 
 APEX = names.from_text("example.org.")
 NEXT_PLUGIN = Reply(rcode=Rcode.NOTIMP)
@@ -33,9 +33,9 @@ def records(serial: int = 1, address: str = "10.0.0.1") -> tuple[Any, ...]:
 class Worker:
     """The plugin, with the data that it publishes. `notified` has the zones of NOTIFY messages that it sends."""
 
-    def __init__(self, body: str = "", primaries: str = "192.0.2.1", **fields: Any) -> None:
-        """The zone has no content yet."""
-        self.data: dict[str, bytes] = {}
+    def __init__(self, body: str = "", primaries: str = "192.0.2.1", kept: bytes = b"", **fields: Any) -> None:
+        """The zone has no content yet, or the content `kept` from the state folder."""
+        self.data: dict[str, bytes] = {"kept example.org.": kept} if kept else {}
         self.calls: dict[str, Callable[[bytes], None]] = {}
         self.invalidated: list[Any] = []
         self.notified: list[bytes] = []
@@ -121,6 +121,32 @@ def test_other_workers_transfer_nothing() -> None:
     worker.plugin.start()
     assert worker.plugin.notified(APEX, "192.0.2.1")
     assert set(worker.data) == {"zone example.org.", "notify example.org."}
+
+
+async def test_a_newer_version_is_transferred_by_its_differences() -> None:
+    """The differences are applied to the present content. If they do not fit, the whole zone is transferred."""
+    old, new = records(1), records(2, "10.0.0.2")
+    deleted = [old[1]]
+    asked: list[int] = []
+
+    def script(ident: int, rtype: int) -> list[bytes]:
+        asked.append(rtype)
+        if rtype == Type.IXFR:
+            return [message(ident, (new[0], old[0], *deleted, *new, new[0]), (APEX, rtype))]
+        return list(zone_script("example.org.", lambda: new)(ident, rtype))
+
+    async with primary(script) as (host, port):
+        for fits in (True, False):
+            worker = Worker(primaries=f"{host}:{port}")
+            worker.take("", "zone example.org.", encode(old[0], old, 0))
+            worker.arrived.clear()
+            worker.plugin.start()
+            await asyncio.wait_for(worker.arrived.wait(), 10)
+            assert worker.ask("www.example.org.") == ["NOERROR", "www.example.org. 60 IN A 10.0.0.2"]
+            worker.plugin.stop()
+            assert asked == [Type.SOA, Type.IXFR] if fits else [Type.SOA, Type.IXFR, Type.AXFR]
+            deleted.append(world.records("x.example.org. 60 IN A 10.0.0.1")[0])
+            asked.clear()
 
 
 async def test_a_worker_that_lacks_a_zone_gets_it_from_the_first_worker() -> None:

@@ -17,7 +17,10 @@ from svcdns.plugin_api.zone_transfer import UnavailableError, ZoneOffer
 from svcdns.plugins.transfer import Transfer
 from svcdns.plugins.transfer.handler import MAX_TRANSFERS
 from svcdns.wire import names
-from svcdns.wire.codes import AA, CD, RD, Rcode
+from svcdns.wire.codes import AA, CD, RD, TC, Rcode
+from svcdns.wire.message import encode_reply
+from svcdns.wire.record import Record
+from svcdns.wire.request import Request
 from tests.support import world
 from tests.support.scripted_upstream import ScriptedUpstream, answer
 
@@ -26,13 +29,14 @@ UDP = msgspec.structs.replace(TCP, protocol="udp")
 SOA, *REST = world.records(
     "example.org. 60 IN SOA ns.example.org. root.example.org. 7 2 3 4 30", "a.example.org. 5 IN A 192.0.2.1"
 )
+OLD = world.records("example.org. 60 IN SOA ns.example.org. root.example.org. 6 2 3 4 30")[0]
 NEXT_PLUGIN = Reply(rcode=Rcode.NXDOMAIN)
 REFUSED = rcode_only(Rcode.REFUSED)
 SERVFAIL = rcode_only(Rcode.SERVFAIL)
 
 
 class Source:
-    """A plugin that offers the zone example.org, with serial 7."""
+    """A plugin that offers the zone example.org, with serial 7, and the differences from serials 5 and 6."""
 
     name = "source"
 
@@ -46,6 +50,9 @@ class Source:
             raise UnavailableError("plugin/source: not loaded")
         if zone != names.from_text("example.org."):
             return None
+        if serial in (5, 6):
+            many = REST * (50 if serial == 5 else 1)
+            return ZoneOffer(SOA, iter([(SOA,), (OLD,), (SOA,), many, (SOA,)]), is_incremental=True)
         return ZoneOffer(SOA, None if serial == 7 else iter([(SOA,), REST, (SOA,)]))
 
 
@@ -78,7 +85,7 @@ def sent(reply: Reply) -> list[str]:
     ("rtype", "serial"),
     [
         pytest.param("AXFR", None, id="AXFR"),
-        pytest.param("IXFR", 6, id="IXFR, older"),
+        pytest.param("IXFR", 4, id="IXFR, too old"),
         pytest.param("IXFR", 0, id="IXFR, 0 stands for AXFR"),
     ],
 )
@@ -91,6 +98,34 @@ def test_a_zone_is_sent_between_its_soas(rtype: str, serial: int | None) -> None
     assert source.calls == [(names.from_text("example.org."), serial or 0)]
 
 
+def test_differences_are_sent_if_they_are_known(caplog: pytest.LogCaptureFixture) -> None:
+    """IXFR over TCP has the form of RFC 1995 §4."""
+    with caplog.at_level(logging.INFO):
+        assert sent(ask(plugin(), "IXFR", serial=6)) == world.shown((SOA, OLD, SOA, *REST, SOA))
+    assert caplog.messages == ["zone example.org.: changes to serial 7 sent to 192.0.2.1"]
+
+
+@pytest.mark.parametrize(
+    ("serial", "size", "expected"),
+    [
+        pytest.param(6, None, (SOA, OLD, SOA, *REST, SOA), id="the differences"),
+        pytest.param(5, None, (SOA,), id="differences that are too long: only the SOA record"),
+        pytest.param(5, 4096, (SOA,), id="too long for the greatest size"),
+        pytest.param(4, None, (SOA,), id="unknown differences"),
+    ],
+)
+def test_ixfr_over_udp(serial: int, size: int | None, expected: tuple[Record, ...]) -> None:
+    """A client that gets only a newer SOA record uses TCP (RFC 1995 §2)."""
+    edns = None if size is None else world.edns(size)
+    reply = ask(plugin(), "IXFR", serial=serial, client=UDP, edns=edns)
+    assert (reply.answer, reply.flags, reply.lifetime) == (expected, AA | RD, NOT_REUSABLE)
+    name = names.from_text("example.org.")
+    request = Request(1, RD, name, 251, 1, name + b"\0\xfb\0\1", edns)
+    limit = 512 if size is None else 1232
+    assert not encode_reply(request, reply, limit, frozenset(), 1232)[2] & TC >> 8
+    assert ask(plugin(), "IXFR", serial=7, client=UDP) == Reply(flags=RD, answer=(SOA,))
+
+
 def test_ixfr_of_a_current_zone_is_its_soa() -> None:
     """As in CoreDNS, the answer is one message with the SOA record, and without AA."""
     assert ask(plugin(), "IXFR", serial=7) == Reply(flags=RD, answer=(SOA,))
@@ -100,7 +135,11 @@ def test_ixfr_of_a_current_zone_is_its_soa() -> None:
     ("fields", "expected"),
     [
         pytest.param({"rtype": "A"}, NEXT_PLUGIN, id="other types: next plugin"),
-        pytest.param({"client": UDP}, REFUSED, id="over UDP"),
+        pytest.param({"client": UDP}, REFUSED, id="AXFR over UDP"),
+        pytest.param({"client": UDP, "rtype": "IXFR"}, REFUSED, id="IXFR without a serial over UDP"),
+        pytest.param(
+            {"client": UDP, "rtype": "IXFR", "serial": 6, "name": "example.net."}, REFUSED, id="no rule, over UDP"
+        ),
         pytest.param({"client": UDP, "name": "example.net."}, REFUSED, id="over UDP, whatever the zone"),
         pytest.param({"name": "example.net."}, NEXT_PLUGIN, id="zones without a rule: next plugin"),
         pytest.param({"name": "sub.example.org."}, NEXT_PLUGIN, id="unknown zones: next plugin"),

@@ -1,0 +1,159 @@
+"""Zones in the state folder (docs/behaviour/plugins.md#secondary)."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from svcdns.plugins.secondary import gather, state_file
+from svcdns.plugins.secondary.options import Options, Rule
+from svcdns.plugins.secondary.state_file import StateFile, StateFileError, path_of, read
+from svcdns.wire import names
+from svcdns.zones.content import encode
+from tests.plugins.secondary import test_catalog
+from tests.plugins.secondary.test_handler import APEX, Worker, records
+from tests.support import world
+from tests.support.primary import primary, zone_script
+
+LOG = logging.getLogger("svcdns")
+PRIMARIES = (("192.0.2.1", 53),)
+
+
+def content(serial: int = 1) -> bytes:
+    """Returns a version of the zone, which expires after 1000 seconds."""
+    return encode(records(serial)[0], records(serial), 0)
+
+
+async def until(holds: Callable[[], object]) -> None:
+    """Waits until a condition holds."""
+    async with asyncio.timeout(10):
+        while not holds():
+            await asyncio.sleep(0.005)
+
+
+async def saved(folder: Path, payload: bytes, zone: bytes = APEX) -> Path:
+    """Writes the file of a zone."""
+    path = path_of(str(folder), zone)
+    file = StateFile(path, zone, PRIMARIES, LOG)
+    file.save(payload)
+    await until(path.exists)
+    file.stop()
+    return path
+
+
+def gathered(folder: Path, *, members: tuple[str, ...] | None = None) -> dict[str, bytes]:
+    """Returns what a start reads from the folder."""
+    return gather(Options((Rule(("example.org.",), PRIMARIES, members),), state=str(folder)), {})
+
+
+async def test_a_start_reads_what_was_saved(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A reload reads nothing, because the workers have newer contents."""
+    assert gathered(tmp_path) == {}
+    await saved(tmp_path, content(3))
+    with caplog.at_level(logging.INFO):
+        assert gathered(tmp_path) == {"kept example.org.": content(3)}
+    assert "zone example.org. with serial 3" in caplog.text
+    assert gather(Options((Rule(("example.org.",), PRIMARIES),), state=str(tmp_path)), {"x": b""}) == {}
+    assert gather(Options((Rule(("example.org.",), (("192.0.2.9", 53),)),), state=str(tmp_path)), {}) == {}
+    assert gather(Options((Rule(("example.org.",), PRIMARIES),)), {}) == {}
+
+
+@pytest.mark.parametrize(("age", "is_used"), [(-50, True), (900, True), (1000, False)])
+async def test_the_expire_time(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, age: float, *, is_used: bool
+) -> None:
+    """The time since the last confirmation counts, also while the server did not run."""
+    await saved(tmp_path, content())
+    now = time.time()
+    monkeypatch.setattr(state_file.time, "time", lambda: now + age)  # type: ignore[attr-defined]
+    assert bool(gathered(tmp_path)) is is_used
+    assert ("has expired" in caplog.text) is not is_used
+
+
+@pytest.mark.parametrize(
+    ("damage", "error"),
+    [
+        pytest.param(lambda data: data[:-1], "its checksum is wrong", id="cut off"),
+        pytest.param(lambda data: data[:20], "is damaged", id="a part of the head"),
+        pytest.param(lambda _data: b"", "is damaged", id="empty"),
+        pytest.param(lambda data: b"x" + data[1:], "its checksum is wrong", id="another program"),
+        pytest.param(lambda data: data[:-9] + b"x" + data[-8:], "its checksum is wrong", id="another octet"),
+    ],
+)
+async def test_a_damaged_file_is_ignored(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, damage: Callable[[bytes], bytes], error: str
+) -> None:
+    path = await saved(tmp_path, content())
+    path.write_bytes(damage(path.read_bytes()))
+    assert gathered(tmp_path) == {}
+    assert error in caplog.text
+
+
+async def test_the_file_of_another_zone(tmp_path: Path) -> None:
+    path = await saved(tmp_path, content())
+    with pytest.raises(StateFileError, match="another zone"):
+        read(path, names.from_text("example.net."))
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(StateFileError, match="is a directory"):
+        read(path, APEX)
+
+
+async def test_members_of_catalogs_are_read(tmp_path: Path) -> None:
+    await saved(tmp_path, test_catalog.catalog(1, "a=one.test.", "b=two.test."))
+    member = world.records("one.test. 60 IN SOA ns.one.test. root.one.test. 1 2 3 1000 5")
+    await saved(tmp_path, encode(member[0], member, 0), names.from_text("one.test."))
+    assert set(gathered(tmp_path, members=())) == {"kept example.org.", "kept one.test."}
+
+
+async def test_confirmations_are_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only the time changes in the file. A file of another version is written anew."""
+    path = await saved(tmp_path, content())
+    os.utime(path, (1, 1))
+    inode = path.stat().st_ino
+    now = time.time()
+    monkeypatch.setattr(state_file.time, "time", lambda: now + 500)  # type: ignore[attr-defined]
+    file = StateFile(path, APEX, PRIMARIES, LOG)
+    assert await file.age(1) == pytest.approx(500, abs=60)
+    assert await file.age(2) == 0, "another version"
+    file.confirm(content())
+    await until(lambda: path.stat().st_mtime > 1)
+    assert await file.age(1) < 60
+    assert path.stat().st_ino == inode
+    assert gathered(tmp_path)
+    other = StateFile(path, APEX, PRIMARIES, LOG)
+    other.confirm(content(2))
+    await until(lambda: gathered(tmp_path) == {"kept example.org.": content(2)})
+    other.remove()
+    await until(lambda: not path.exists())
+
+
+async def test_a_folder_that_cannot_be_written(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "zones").write_text("a file")
+    file = StateFile(path_of(str(tmp_path), APEX), APEX, PRIMARIES, LOG)
+    file.save(content())
+    await until(lambda: caplog.messages)
+    assert caplog.messages[0].startswith("zone example.org.: cannot write ")
+    file.stop()
+
+
+async def test_a_worker_serves_the_zone_of_an_earlier_start(tmp_path: Path) -> None:
+    """The zone is served before a primary server answers, and a transfer replaces the file."""
+    present = [records(2, "10.0.0.2")]
+    async with primary(zone_script("example.org.", lambda: present[0])) as (host, port):
+        worker = Worker(f"state {tmp_path}", primaries=f"{host}:{port}", kept=content())
+        assert worker.ask("www.example.org.") == ["NOERROR", "www.example.org. 60 IN A 10.0.0.1"]
+        worker.plugin.start()
+        await until(lambda: worker.ask("www.example.org.")[-1].endswith("10.0.0.2"))
+        path = path_of(str(tmp_path), APEX)
+        await until(path.exists)
+        found = read(path, APEX)
+        assert found is not None
+        assert found.saved.payload == encode(present[0][0], present[0], 0)
+        worker.plugin.stop()
