@@ -46,7 +46,7 @@ def zone_script(zone: str, records: Callable[[], Sequence[Record]], per_message:
 
 
 @contextlib.asynccontextmanager
-async def primary(script: Script, seen: Callable[[bytes], None] = bytes) -> AsyncIterator[tuple[str, int]]:
+async def primary(script: Script, seen: Callable[[bytes], object] = bytes) -> AsyncIterator[tuple[str, int]]:
     """Yields the address of a primary server. Calls `seen` with each query."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

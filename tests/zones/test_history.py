@@ -12,7 +12,7 @@ from svcdns.wire.record import Record
 from svcdns.wire.zone_differences import TransferReader
 from svcdns.zones import history
 from svcdns.zones.content import decode, portions
-from svcdns.zones.differences import DifferenceError, applied
+from svcdns.zones.differences import applied
 from svcdns.zones.history import encode_version, since
 from svcdns.zones.zone import Zone
 from tests.support import world
@@ -91,20 +91,3 @@ def test_a_serial_stands_for_one_version(serial: int, address: str, steps: int) 
     payload = version(b"", 1, "a.example.org. 60 IN A 10.0.0.1")
     payload = version(payload, 2, "a.example.org. 60 IN A 10.0.0.2")
     assert len(decode(version(payload, serial, f"a.example.org. 60 IN A {address}")).history) == steps
-
-
-@pytest.mark.parametrize(
-    ("deleted", "added", "error"),
-    [
-        pytest.param(["b.example.org. 60 IN A 10.0.0.1"], [], "a deleted record does not exist: b.example.org. A", id="deleted"),
-        pytest.param([], ["A.example.org. 60 IN A 10.0.0.1"], "an added record exists already", id="added"),
-    ],
-)  # fmt: skip
-def test_differences_that_do_not_fit(deleted: list[str], added: list[str], error: str) -> None:
-    records = [soa(1), *world.records(*deleted), soa(2), *world.records(*added), soa(2)]
-    transfer = TransferReader(ZONE, 1).read((soa(2), *records))
-    assert transfer is not None
-    with pytest.raises(DifferenceError, match=error):
-        applied(soa(1), world.records("a.example.org. 60 IN A 10.0.0.1"), transfer.differences)
-    with pytest.raises(DifferenceError, match="the differences are from serial 1"):
-        applied(soa(7), [], transfer.differences)

@@ -35,8 +35,8 @@ class Catalog(NamedTuple):
 def read_catalog(catalog: bytes, records: Iterable[Record]) -> Catalog:
     """Returns the content of a catalog.
 
-    Raises CatalogError if the version is not 2, if a member id has not exactly one zone, if a zone has two ids, or if a
-    zone has two properties `coo`.
+    Raises CatalogError if the version is not 2, if a member id has not exactly one zone, or if a zone has two ids.
+    Raises CatalogError also if a zone has two properties `coo`.
     """
     text, zones = names.to_text(catalog), b"\5zones" + catalog
     versions: list[bytes] = []
