@@ -32,6 +32,8 @@ CHUNK: Final = 16384
 """Octets that are read from the socket, or passed to the protocol, in one step."""
 _INBOX: Final = bytearray(CHUNK)
 """The receive buffer of all connections. Sharing is safe, because its contents are used up before the next read."""
+_INBOXES: Final = [_INBOX]
+_IN_INBOX: Final = memoryview(_INBOX)
 
 MAX_DEBT: Final = 0.01
 """The most seconds by which the pauses between two steps of handshakes may be too short together."""
@@ -117,6 +119,7 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
         """The octets of the peer's first record, until it is complete."""
         self._inner: asyncio.Protocol | None = None
         self._raw: asyncio.Transport
+        self._loop: asyncio.AbstractEventLoop
         self._timer: asyncio.TimerHandle | None = None
         self._failure: Exception | None = None
         self._paused = self._closing = self._read_scheduled = False
@@ -126,8 +129,8 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begins the handshake."""
         assert isinstance(transport, asyncio.Transport)
-        self._raw = transport
-        self._timer = asyncio.get_running_loop().call_later(self._timeout, self._timed_out)
+        self._raw, self._loop = transport, asyncio.get_running_loop()
+        self._timer = self._loop.call_later(self._timeout, self._timed_out)
         if not self._server_side:
             self._queue_handshake_step()
         if isinstance(transport, SocketTransport):
@@ -141,13 +144,13 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
     def buffer_updated(self, nbytes: int) -> None:
         """Called when `nbytes` octets have been received."""
         if self._inner is not None:
-            self._incoming.write(memoryview(_INBOX)[:nbytes])
+            self._incoming.write(_IN_INBOX[:nbytes])
             self._read()
         elif self._tls is not None or not self._server_side:
-            self._incoming.write(memoryview(_INBOX)[:nbytes])
+            self._incoming.write(_IN_INBOX[:nbytes])
             self._queue_handshake_step()
         else:
-            self._hello += memoryview(_INBOX)[:nbytes]
+            self._hello += _IN_INBOX[:nbytes]
             if _may_begin(self._hello):
                 self._incoming.write(self._hello)
                 self._hello.clear()
@@ -159,14 +162,18 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
         if not isinstance(raw, SocketTransport):
             return
         try:
-            count = os.readv(raw.fd, [_INBOX])
+            count = os.readv(raw.fd, _INBOXES)
         except BlockingIOError:
             return
         except OSError:
             raw.abort()
             return
         if count:
-            self.buffer_updated(count)
+            if self._inner is not None:  # as in `buffer_updated`, without a further call
+                self._incoming.write(_IN_INBOX[:count])
+                self._read()
+            else:
+                self.buffer_updated(count)
             return
         raw.pause_reading()
         if not self.eof_received():
@@ -260,8 +267,9 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
             if not self._inner.eof_received():
                 self.close()
             return
-        self._read_scheduled = True
-        asyncio.get_running_loop().call_soon(self._read_again)
+        if self._incoming.pending:  # a part of a record, or further records
+            self._read_scheduled = True
+            self._loop.call_soon(self._read_again)
         self._inner.data_received(data)
 
     def read_waiting(self) -> None:
@@ -329,7 +337,7 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
         self._raw.resume_reading()
         if not self._read_scheduled:
             self._read_scheduled = True
-            asyncio.get_running_loop().call_soon(self._read_again)
+            self._loop.call_soon(self._read_again)
 
     def get_write_buffer_size(self) -> int:
         """Returns the number of octets that have not been sent yet."""

@@ -104,6 +104,8 @@ class _Responder:
             return packet
         return None
 
+    lookup_entry = lookup
+
     def answer(
         self, packet: bytes, _client: Client, reply: Callable[[bytes], None], _started: float, _stream: object
     ) -> None:

@@ -124,6 +124,20 @@ async def test_data_is_sent_in_both_directions() -> None:
         assert echo.transport.get_extra_info("ssl_object").version() == "TLSv1.3"
 
 
+async def test_a_record_is_passed_on_when_it_arrives(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The data of one record need no further iteration of the event loop."""
+    again: list[TlsTransport] = []
+    read_again = TlsTransport._read_again
+    monkeypatch.setattr(TlsTransport, "_read_again", lambda self: (again.append(self), read_again(self)))
+    async with echoing() as place, connected(place) as (reader, writer):
+        async with asyncio.timeout(10):
+            for text in (b"first", b"second"):
+                again.clear()
+                writer.write(text)
+                assert await reader.readexactly(len(text)) == text
+    assert not again
+
+
 async def test_a_client_that_does_not_read_causes_back_pressure() -> None:
     """The server stops reading, so that the connection's memory is bounded."""
     text = b"x" * (8 << 20)

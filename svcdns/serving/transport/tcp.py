@@ -4,15 +4,7 @@ Only one query of a connection is in the plugin chain at a time. While a client 
 are not read. TLS connections (`tls`) work in the same way. The timeouts are those of
 docs/behaviour/server.md#listeners.
 
-A connection has one state for the client's side and one for the server's side:
-
-client side   OPEN      --too many octets wait-->           HELD      --fewer octets wait-->     OPEN
-              OPEN      --detach, for another worker-->     DETACHED  --resume: it stays here--> OPEN
-              any       --end of the stream, finish-->      FINISHED  (closed after its last reply)
-server side   IDLE      --a query goes to the chain-->      ANSWERING --its reply is sent-->     IDLE
-              IDLE      --the client reads no reply-->      BLOCKED   --it reads replies-->      IDLE
-              ANSWERING --the client reads no reply-->      STALLED   --it reads replies-->      ANSWERING
-              STALLED   --the reply's last message-->       BLOCKED
+The states of a connection are in `connection_states`.
 """
 
 from __future__ import annotations
@@ -20,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import math
 import os
-from enum import Enum
 from time import monotonic, perf_counter
 from typing import Any, Final
 
@@ -30,6 +21,15 @@ from svcdns.plugin_api.query import Client
 from svcdns.plugin_api.timeouts import Timeouts
 from svcdns.serving.metrics import SHED, ShedReason
 from svcdns.serving.responder import Responder
+from svcdns.serving.transport.connection_states import (
+    BLOCKED_AT,
+    NOT_TAKEN,
+    REPLIED_AT,
+    UNBLOCKED_AT,
+    WITH_CHAIN,
+    ClientState,
+    ReplyState,
+)
 from svcdns.serving.transport.connections import READ_AHEAD, Detached, TcpConnections, client_key
 from svcdns.tls.transport import TlsTransport
 from svcdns.wire.tcp_framing import framed, has_message, take_message
@@ -57,31 +57,8 @@ LARGE_CHUNK: Final = 65536
 """As CHUNK, while a part of a message waits in the buffer: so a large message takes few reads."""
 
 
-class ClientState(Enum):
-    """The state of the client's side of a connection (see the module's docstring)."""
-
-    OPEN = 0
-    HELD = 1
-    FINISHED = 2
-    DETACHED = 3
-
-
-class ReplyState(Enum):
-    """The state of the server's side of a connection (see the module's docstring)."""
-
-    IDLE = 0
-    ANSWERING = 1
-    BLOCKED = 2
-    STALLED = 3
-
-
 _OPEN: Final = ClientState.OPEN
 _IDLE: Final = ReplyState.IDLE
-_BLOCKED_AT: Final = {ReplyState.IDLE: ReplyState.BLOCKED, ReplyState.ANSWERING: ReplyState.STALLED}
-_UNBLOCKED_AT: Final = {ReplyState.BLOCKED: ReplyState.IDLE, ReplyState.STALLED: ReplyState.ANSWERING}
-_REPLIED_AT: Final = {ReplyState.ANSWERING: ReplyState.IDLE, ReplyState.STALLED: ReplyState.BLOCKED}
-_WITH_CHAIN: Final = (ReplyState.ANSWERING, ReplyState.STALLED)
-_NOT_TAKEN: Final = (ReplyState.BLOCKED, ReplyState.STALLED)
 
 
 class TcpConnection(asyncio.Protocol):
@@ -186,7 +163,7 @@ class TcpConnection(asyncio.Protocol):
         """Reads the socket of a connection without TLS. Returns False if no octets have arrived.
 
         If the connection is idle and the data are one query that the answer table can answer, writes the reply to the
-        socket. All other data go to `data_received`.
+        socket. All other data are added to the buffer.
         """
         started = perf_counter()
         if started > self._connections.poll_at:
@@ -203,6 +180,23 @@ class TcpConnection(asyncio.Protocol):
             if not self.eof_received():
                 self._transport.close()
             return False
+        if not self._answer_alone(data, started):
+            self._add(data)
+        return True
+
+    def data_received(self, data: bytes) -> None:
+        """Called with decrypted octets of a TLS connection. Answers as `readable` does."""
+        started = perf_counter()
+        if started > self._connections.poll_at:
+            self._connections.poll()
+        if not self._answer_alone(data, started):
+            self._add(data)
+
+    def _answer_alone(self, data: bytes, started: float) -> bool:
+        """Answers data that are one query with an entry in the answer table.
+
+        Returns False for all other data, and if the connection is not idle.
+        """
         if (
             self._reply_state is not _IDLE
             or self._client_state is not _OPEN
@@ -211,21 +205,19 @@ class TcpConnection(asyncio.Protocol):
             or data[0] << 8 | data[1] != len(data) - _LENGTH
             or self._transport.get_write_buffer_size()
         ):
-            self.data_received(data)
-            return True
+            return False
         wire = self.responder.lookup_entry(data[_LENGTH:], self._client, started)
         if not wire:
-            self.data_received(data)
-            return True
+            return False
         self._deadline.at = monotonic() + self._timeouts.idle  # `monotonic` is the loop's clock
         self._transport.write(len(wire).to_bytes(_LENGTH, "big") + wire)  # `framed` would cost a call
-        if self._queries_left > 0 or self._connections.closing:
+        if self._queries_left > 0 or self._connections.closing_tls:
             self._queries_left -= self._queries_left > 0
             self._note_reply()
             self._next()
         return True
 
-    def data_received(self, data: bytes) -> None:
+    def _add(self, data: bytes) -> None:
         """Adds octets to the buffer, and answers the complete queries in it."""
         self._received += data
         self._pipelined = self._pipelined or self._reply_state is not _IDLE
@@ -240,7 +232,7 @@ class TcpConnection(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         """Called when the client has closed its sending side. The queries that have arrived are still answered."""
-        if self._reply_state in _WITH_CHAIN or has_message(self._received):
+        if self._reply_state in WITH_CHAIN or has_message(self._received):
             self._client_state = ClientState.FINISHED
             return True
         return False
@@ -286,7 +278,7 @@ class TcpConnection(asyncio.Protocol):
                 self._write(wire)
             else:
                 self._ask(packet, started)
-        if self._reply_state in _WITH_CHAIN:
+        if self._reply_state in WITH_CHAIN:
             return
         if not self._queries_left or (self._client_state is ClientState.FINISHED and not has_message(self._received)):
             self._transport.close()
@@ -313,7 +305,7 @@ class TcpConnection(asyncio.Protocol):
 
     def _reply(self, wire: bytes) -> None:
         """Sends the plugin chain's reply, or the last of its messages. Sends nothing if `wire` is empty."""
-        self._reply_state = _REPLIED_AT.get(self._reply_state, self._reply_state)
+        self._reply_state = REPLIED_AT.get(self._reply_state, self._reply_state)
         if not self._transport.is_closing():
             if wire:
                 self._write(wire)
@@ -338,13 +330,13 @@ class TcpConnection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         """Called when the client does not read its replies. Stops answering, and starts the write timeout."""
-        self._reply_state = _BLOCKED_AT.get(self._reply_state, self._reply_state)
+        self._reply_state = BLOCKED_AT.get(self._reply_state, self._reply_state)
         self._deadline.set(self._timeouts.write)
         self._connections.note_large(self)
 
     def resume_writing(self) -> None:
         """Called when the client reads its replies again."""
-        self._reply_state = _UNBLOCKED_AT.get(self._reply_state, self._reply_state)
+        self._reply_state = UNBLOCKED_AT.get(self._reply_state, self._reply_state)
         self._resume_stream()
         self._deadline.set(self._timeouts.idle)
         self._next()
@@ -357,7 +349,7 @@ class TcpConnection(asyncio.Protocol):
     def _write(self, wire: bytes) -> None:
         self._transport.write(framed(wire))
         self._note_reply()
-        if self._reply_state not in _NOT_TAKEN:
+        if self._reply_state not in NOT_TAKEN:
             self._deadline.set(self._timeouts.idle)
 
     # -- the end
@@ -373,7 +365,7 @@ class TcpConnection(asyncio.Protocol):
         if self._waits_for_turn:
             self._waits_for_turn = False
             self._answer(math.inf)
-        if self._reply_state not in _WITH_CHAIN and not self._transport.is_closing():
+        if self._reply_state not in WITH_CHAIN and not self._transport.is_closing():
             self._transport.close()
 
     def _expired(self) -> None:
@@ -387,7 +379,7 @@ class TcpConnection(asyncio.Protocol):
         """Closes the connection, unless its client has sent a query or read a reply since the timeout."""
         if self._deadline.at > self._loop.time() or self._client_state is ClientState.DETACHED:
             return
-        if self._reply_state in _NOT_TAKEN:
+        if self._reply_state in NOT_TAKEN:
             self.shed(ShedReason.UNREAD)
         else:
             if self._received:
@@ -432,7 +424,7 @@ class TcpConnection(asyncio.Protocol):
     def _close_if_idle(self) -> None:
         """Closes the connection if its client has sent nothing for IDLE_CLOSE seconds."""
         self._idle_close = None
-        if self._reply_state in _WITH_CHAIN or self._received or self._transport.is_closing():
+        if self._reply_state in WITH_CHAIN or self._received or self._transport.is_closing():
             return
         left = self._last_reply + IDLE_CLOSE - self._loop.time()
         if left > 0:
