@@ -14,6 +14,7 @@ from svcdns.chain.client_classes import Classes
 from svcdns.chain.link import link
 from svcdns.chain.plan import BlockPlan, Load
 from svcdns.chain.routing import Listener, Route, ZoneLabels
+from svcdns.corefile.blocks import ServerKey
 from svcdns.errors import SvcdnsError
 from svcdns.plugin_api.closest_encloser import Encloser, FindEncloser
 from svcdns.plugin_api.cold_path import ColdPath
@@ -44,6 +45,19 @@ returns the handlers of the block by name.
 log: Final = logging.getLogger("svcdns")
 
 
+@dataclass(frozen=True, slots=True)
+class BuiltBlock:
+    """A server block with its plugin chain.
+
+    `handlers` has the plugins in chain order, each with its options. `routes` has the route of each key.
+    """
+
+    keys: tuple[ServerKey, ...]
+    listen: tuple[tuple[str, int], ...]
+    handlers: tuple[tuple[Plugin, object], ...]
+    routes: tuple[Route, ...]
+
+
 @dataclass(slots=True)
 class Chains:
     """The plugin chains and listeners of one Corefile.
@@ -52,6 +66,7 @@ class Chains:
     """
 
     hooks: HookCaller
+    blocks: list[BuiltBlock] = field(default_factory=list)
     listeners: dict[tuple[str, int], Listener] = field(default_factory=dict)
     handlers: list[Plugin] = field(default_factory=list)
     slow_blocks: list[str] = field(default_factory=list)
@@ -125,6 +140,7 @@ def _build_block(
     listen = tuple(dict.fromkeys((host, key.port) for key in block.keys for host in hosts))
     server = Listener(*listen[0], transport=block.keys[0].transport).server
     handlers: list[Plugin] = []
+    with_options: list[tuple[Plugin, object]] = []
 
     def peers(name: str) -> tuple[Plugin, ...]:
         return tuple(handler for handler in handlers if name in ("", handler.name))
@@ -138,6 +154,7 @@ def _build_block(
             handlers.append(
                 _made(plugin, options, replace(made_for, own_zones=chains.own_zones, view=view.name if view else ""))
             )
+            with_options.append((handlers[-1], options))
     chains.handlers += handlers
     hooks, entry = chains.hooks, chain(handlers, join)
     counting = next((name for name, settings in block.settings.items() if settings.counts_queries), "")
@@ -161,6 +178,7 @@ def _build_block(
         chains.slow_blocks.append(f"{' '.join(block.zones)}: {reason}")
     labels = _zone_labels([h for h in handlers if overrides(h, "counted_zones")]) if counted else None
     providers, metadata_zones = _providers(block, handlers, hooks)
+    routes: list[Route] = []
     for key in block.keys:
         zone = names.from_text(key.zone).lower()
         route = Route(
@@ -168,6 +186,7 @@ def _build_block(
             udp_size or DEFAULT_SIZE, udp_size or MAX_MESSAGE, limiter, labels, cold_path,
             _condition(handlers, hooks) if view else None, providers, metadata_zones, packet_observers,
         )  # fmt: skip
+        routes.append(route)
         for host in hosts:
             listener = chains.listeners.setdefault((host, key.port), Listener(host, key.port, key.transport))
             _configure(listener, block, key.transport)
@@ -181,6 +200,7 @@ def _build_block(
             listener.observed = listener.observed or packet_observers is None
             listener.packets_observed = listener.packets_observed or bool(packet_observers)
             listener.limiter = listener.limiter or limiter
+    chains.blocks.append(BuiltBlock(block.keys, listen, tuple(with_options), tuple(routes)))
 
 
 def _configure(listener: Listener, block: BlockPlan, transport: str) -> None:

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Final
 
 from msgspec.structs import replace as replace_fields
 
 from svcdns.chain.client_classes import Classes
+from svcdns.cluster.changes import Dependency
 from svcdns.plugin_api.closest_encloser import FindEncloser
 from svcdns.plugin_api.cold_path import ColdPath
 from svcdns.plugin_api.contract import Following, Plugin, then
@@ -97,6 +99,9 @@ class ZoneLabels:
         return route
 
 
+CONFIGURATION: Final[Dependency] = ("configuration",)
+"""A dependency of each stored reply that may be made from the replies of other server blocks. Any reload drops it."""
+
 DROPPED = Route(ROOT, "dropped", None)
 """The route of queries that are refused before any chain; metrics use its zone as the label."""
 
@@ -140,6 +145,8 @@ class Listener:
     """The routes of all blocks and zones, in the order of the Corefile."""
     notified: tuple[Callable[[bytes, str], bool], ...] = ()
     """The hooks `Plugin.notified` of the plugins that accept NOTIFY messages."""
+    self_queries: int = 0
+    """The number of queries that plugins have sent to this server."""
     stores: bool = True
     """False if a view reads what equal packets of a client need not have in common, so that no reply may be stored."""
 
@@ -204,6 +211,7 @@ class Listener:
 
     def ask(self, query: Query) -> Answer:
         """Answers a self-query: a query that a plugin sends to this server."""
+        self.self_queries += 1
         if query.depth > MAX_DEPTH:
             return rcode_only(Rcode.SERVFAIL, "too many levels of self-queries")
         answer = self.answer(query, self.route(query))

@@ -68,6 +68,11 @@ class Plugin:
 
     `Environment.own_zones` returns those of all plugins.
     """
+    complete_zones: Sequence[bytes] = ()
+    """The zones whose queries the plugin never passes to the rest of the chain, as lower-case names in wire format.
+
+    Stored replies in these zones stay when a reload changes only later plugins of the chain (`answers_like`).
+    """
     counted_zones: Collection[bytes] = ()
     """Zones inside the block's zones that have their own label `zone` in the metrics of queries, as lower-case names in
     wire format. They may change while the chain serves. Override it with a property.
@@ -172,6 +177,14 @@ class Plugin:
         """Drops stored replies that were made from one of the objects in `dependencies`."""
 
     # -- what makes replies cheap; see docs/architecture.md
+
+    def answers_like(self, previous: Any) -> bool:  # noqa: ARG002 - a hook
+        """Returns True if the stored replies of `previous` are the replies that this plugin would give.
+
+        `previous` is the plugin in the same place of the chain before a reload of the Corefile, with equal options. A
+        stored reply then stays until one of its dependencies changes. The default is False.
+        """
+        return False
 
     def name_independent(self, zone: bytes) -> bool:  # noqa: ARG002 - a hook
         """Returns True if the plugin treats the negative answers for all names of `zone` in the same way.

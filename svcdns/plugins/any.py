@@ -46,6 +46,10 @@ class Any(Plugin):
         """Returns True, because queries of type ANY never take the cold path (replies without the plugin chain)."""
         return True
 
+    def answers_like(self, previous: Plugin) -> bool:  # noqa: ARG002
+        """Returns True, because replies depend only on the options, the query and the rest of the chain."""
+        return True
+
     def handle(self, query: Query, following: Following) -> Answer:
         """Answers type ANY with the HINFO record. Queries of other types go to the following plugins."""
         if query.rtype != Type.ANY:

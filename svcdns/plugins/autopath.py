@@ -8,7 +8,7 @@ Each attempt goes through the rest of the plugin chain. The first reply that is 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -40,7 +40,7 @@ class Options:
     If `source` names a plugin, the search path of this plugin comes before that of the file.
     """
 
-    position: Position
+    position: Position = field(compare=False)
     zones: tuple[str, ...]
     path: str
     source: str = ""

@@ -51,6 +51,10 @@ class Bufsize(Plugin):
     def __init__(self, options: Options, environment: Environment) -> None:  # noqa: ARG002 - needs no surroundings
         self.limit = options.size
 
+    def answers_like(self, previous: Plugin) -> bool:  # noqa: ARG002
+        """Returns True, because replies depend only on the options, the query and the rest of the chain."""
+        return True
+
     def handle(self, query: Query, following: Following) -> Answer:
         """Lowers the query's EDNS payload size if it is larger than the limit, and passes the query on."""
         if query.edns is not None and query.edns.size > self.limit:

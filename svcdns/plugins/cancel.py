@@ -65,6 +65,10 @@ class Cancel(Plugin):
         """Returns True if the limit is longer than *forward* waits, so that it has no effect on the fast path."""
         return self._timeout > LONGEST_EXCHANGE
 
+    def answers_like(self, previous: Plugin) -> bool:  # noqa: ARG002
+        """Returns True, because replies depend only on the options, the query and the rest of the chain."""
+        return True
+
     def handle(self, query: Query, following: Following) -> Answer:
         """Returns the answer of the following plugins; SERVFAIL if it does not come in time."""
         answer = following(query)

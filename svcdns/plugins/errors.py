@@ -96,6 +96,10 @@ class Errors(Plugin):
         self._log, self._clock = environment.log, environment.clock
         self._pending = [_Pending(rule) for rule in options.rules]
 
+    def answers_like(self, previous: Plugin) -> bool:  # noqa: ARG002
+        """Returns True, because replies depend only on the options, the query and the rest of the chain."""
+        return True
+
     def handle(self, query: Query, following: Following) -> Answer:
         """Returns the following plugins' answer, and logs its error if it has one."""
         reply = following(query)

@@ -78,6 +78,10 @@ class Header(Plugin):
     def __init__(self, options: Options, environment: Environment) -> None:  # noqa: ARG002 - needs no surroundings
         self._query, self._response = options.query, options.response
 
+    def answers_like(self, previous: Plugin) -> bool:  # noqa: ARG002
+        """Returns True, because replies depend only on the options, the query and the rest of the chain."""
+        return True
+
     def handle(self, query: Query, following: Following) -> Answer:
         """Changes the flags of the query and of the reply. A reply that is only a response code stays unchanged."""
         query.flags = self._query.to(query.flags)

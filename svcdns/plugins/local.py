@@ -70,6 +70,10 @@ class Local(Plugin):
         self._prefix, self._counters = options.localhost_prefix, environment.counters
         self._cell = environment.counters.cell(LOCALHOST_REQUESTS)
 
+    def answers_like(self, previous: Plugin) -> bool:  # noqa: ARG002
+        """Returns True, because replies depend only on the options, the query and the rest of the chain."""
+        return True
+
     def handle(self, query: Query, following: Following) -> Answer:
         """Answers queries in the local zones.
 

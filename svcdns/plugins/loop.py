@@ -142,6 +142,10 @@ class Loop(Plugin):
         if self._probing_task is not None and not self._probing_task.cancel():
             self._probing_task.exception()  # without this call, asyncio logs the exception
 
+    def answers_like(self, previous: Plugin) -> bool:  # noqa: ARG002
+        """Returns True: replies of the following plugins pass unchanged, and SERVFAIL replies are not stored."""
+        return True
+
     def handle(self, query: Query, following: Following) -> Answer:
         """Passes the query on, or returns SERVFAIL while there is a loop.
 

@@ -38,6 +38,10 @@ class Minimal(Plugin):
     def __init__(self, options: Options, environment: Environment) -> None:
         """Does nothing."""
 
+    def answers_like(self, previous: Plugin) -> bool:  # noqa: ARG002
+        """Returns True, because replies depend only on the options, the query and the rest of the chain."""
+        return True
+
     def handle(self, query: Query, following: Following) -> Answer:
         """Removes the authority and additional sections from the following plugins' answer.
 

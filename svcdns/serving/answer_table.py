@@ -229,6 +229,8 @@ class AnswerTable:
         """Returns True if a key was asked for before, and remembers the key."""
         self._invalid: set[Dependency] = set()
         """Dependencies that have changed: an entry of the previous generation that has one of them is not served."""
+        self._stays: Callable[[Entry], bool] | None = None
+        """Returns True if an entry of the previous generation may be served after a reload. None for all entries."""
         self._dependents: dict[Dependency, _Dependents] = {}
         """The index of dependencies: for each dependency, the keys of the entries that have it."""
         self._shared_deadline = 0.0
@@ -262,12 +264,16 @@ class AnswerTable:
             entry = generation.pop(key, None)
             if entry is not None:
                 self._used_before -= entry.cost
-                if entry.alive(now) and self._invalid.isdisjoint(entry.dependencies):
+                if self._is_valid(entry) and entry.alive(now):
                     self._admit(entry)
                     return entry
                 self._remove_keys(entry)
                 return None
         return None
+
+    def _is_valid(self, entry: Entry) -> bool:
+        """Returns True if no change and no reload forbids to serve an entry of the previous generation."""
+        return self._invalid.isdisjoint(entry.dependencies) and (self._stays is None or self._stays(entry))
 
     def use(self, entry: Entry) -> bytes:
         """Returns the reply of `entry` without its message id, and counts the use."""
@@ -340,6 +346,17 @@ class AnswerTable:
         for key in keys:
             self.drop(key)
 
+    def keep(self, stays: Callable[[Entry], bool] | None) -> None:
+        """Keeps those of the present entries for which `stays` returns True, when a reload replaces the plugin chains.
+
+        Each entry is checked when it is looked up. If `stays` is None, all entries stay. Call it in place of `clear`.
+        """
+        self.changes += 1
+        self.negative.clear()
+        if stays is not None:
+            self._age()
+            self._stays = stays
+
     def clear(self) -> None:
         """Removes all entries. Uses that are not in the metrics yet are still counted at the next flush."""
         self.changes += 1
@@ -386,6 +403,7 @@ class AnswerTable:
         self.previous = [self.current] if self.current else []
         self.current = {}
         self._invalid.clear()
+        self._stays = None
         self._used_before, self._used = self._used, 0
 
     def _hide(self, dependencies: Collection[Dependency]) -> None:
@@ -393,17 +411,21 @@ class AnswerTable:
 
         All current entries move to a previous generation: the time does not depend on the number of entries.
         """
+        self._age()
+        self._invalid.update(dependencies)
+        for dependency in dependencies:
+            dependents = self._dependents.pop(dependency)
+            if isinstance(dependents, _Many) and dependents.keys is not None:
+                self._retired_keys.append(dependents.keys)
+
+    def _age(self) -> None:
+        """Moves all current entries to the previous generation, so that each entry is checked when it is looked up."""
         if len(self.previous) >= MAX_PREVIOUS:
             self._start_generation()
         elif self.current:
             self.previous.insert(0, self.current)
             self.current = {}
             self._used_before, self._used = self._used_before + self._used, 0
-        self._invalid.update(dependencies)
-        for dependency in dependencies:
-            dependents = self._dependents.pop(dependency)
-            if isinstance(dependents, _Many) and dependents.keys is not None:
-                self._retired_keys.append(dependents.keys)
 
     def _purge_some(self) -> None:
         if self._retired:

@@ -378,7 +378,7 @@ class ColdAnswers:
         if len(kind.counters) >= MAX_COUNTERS:
             kind.counters.clear()
         further = metrics.hit_counter(own + zone.further[case > 0], route)
-        made = kind.counters[properties] = (HitCounter(own + zone.first, route), further)
+        made = kind.counters[properties] = (HitCounter(own + zone.first, metrics.origin(route)), further)
         return made
 
     def _note_negative(self, key: bytes, wire: bytes, name: bytes, kind: _Kind, hit_counter: HitCounter) -> None:

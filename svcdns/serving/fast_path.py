@@ -16,7 +16,7 @@ from svcdns.cluster.changes import Dependency
 from svcdns.plugin_api.fast_path import FastPath, Key, UpstreamReply
 from svcdns.plugin_api.query import Client
 from svcdns.plugin_api.reply import Increment, Reply, rcode_only
-from svcdns.serving.metrics import HitCounter
+from svcdns.serving.metrics import HitCounter, Origin
 from svcdns.serving.responder import Responder
 from svcdns.wire.codes import AD, QR, RD, Class, Rcode, Type
 from svcdns.wire.message import udp_limit
@@ -254,7 +254,7 @@ class FastPathExchange:
         if hit_counter is None:
             if len(counters) >= MAX_COUNTERS:
                 counters.clear()
-            hit_counter = counters[kind] = HitCounter(self._increments(rcode, size), route)
+            hit_counter = counters[kind] = HitCounter(self._increments(rcode, size), Origin(route))
         hit_counter.count(responder.dirty_fast_path)
         responder.table.seen_before(self._packet[2:])  # as PendingReply does for replies of upstreams
         if route.counted:

@@ -15,12 +15,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
 import msgspec
 
+from svcdns.chain.kept_routes import NONE_KEPT, KeptRoutes
 from svcdns.chain.routing import Listener
 from svcdns.eventloop.clock import Clock
 from svcdns.eventloop.loop import add_drain, remove_drain
@@ -148,10 +149,11 @@ class Listeners:
         self._slots = slots
         self._reconcile()
 
-    def swap(self, listeners: dict[HostPort, Listener]) -> None:
+    def swap(self, listeners: dict[HostPort, Listener], kept: Mapping[HostPort, KeptRoutes] | None = None) -> None:
         """Replaces the listeners and their plugin chains. Sockets and connections stay open.
 
-        If the transport of a listener changes, its responder is replaced.
+        If the transport of a listener changes, its responder is replaced. `kept` has the routes whose stored replies
+        stay, by listener. All other stored replies are dropped.
         """
         self._listeners = listeners
         for key, responder in tuple(self._responders.items()):
@@ -159,7 +161,7 @@ class Listeners:
             if listener is None or listener.transport != responder.listener.transport:
                 self._remove_responder(key)
             else:
-                responder.serve(listener)
+                responder.serve(listener, (kept or {}).get((key.host, key.port), NONE_KEPT))
                 self._stop_other_readers(responder)
         self.certificates.keep({listener.security for listener in listeners.values()})
         self._reconcile()

@@ -8,9 +8,11 @@ metrics are flushed.
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import Final
 
+from svcdns.chain.kept_routes import KeptRoute
 from svcdns.chain.routing import DROPPED, Route
 from svcdns.plugin_api.query import Query
 from svcdns.plugin_api.reply import Increment, Reply
@@ -98,6 +100,8 @@ TRAILING: Final = "trailing"
 """The reason of a query that is answered although octets follow the message."""
 
 MAX_HIT_COUNTERS: Final = 8192
+MAX_LIMITED_ORIGINS: Final = 64
+"""The most origins whose replies stay in some zones only. If there are more, no reply of the oldest ones stays."""
 
 _LABELLED: Final = {
     t: type_text(t)
@@ -143,17 +147,44 @@ class Durations:
         self.seconds += seconds * times
 
 
+class Origin:
+    """The route that stored replies come from: a zone of a server block.
+
+    A reload replaces the route by its successor. `zones` are the zones in which the replies stored until then are still
+    valid. None means all names, and an empty tuple means that no reply is valid.
+    """
+
+    __slots__ = ("route", "zones")
+
+    def __init__(self, route: Route) -> None:
+        self.route = route
+        self.zones: tuple[bytes, ...] | None = None
+
+    def replace(self, kept: KeptRoute | None) -> None:
+        """Replaces the route after a reload. Without `kept`, no stored reply of the route stays."""
+        if kept is None:
+            # only what the metrics need, so that the plugin chain is freed
+            route = self.route
+            self.route = Route(route.zone, route.zone_text, None, route.counted, route.writer, route.view)
+            self.zones = ()
+            return
+        self.route = kept.route
+        if kept.zones is not None:
+            before = kept.zones if self.zones is None else self.zones
+            self.zones = tuple([zone for zone in kept.zones if zone in before])
+
+
 class HitCounter:
     """Counts uses of answer-table entries that have the same increments.
 
     `hits` is the number of uses, and `flushed` the part of them that is in the metrics. `increments` has the counters
-    and amounts for one use. The uses are also counted in the duration histogram of `route` (a zone of a server block).
+    and amounts for one use. The uses are also counted in the duration histogram of the route of `origin`.
     """
 
-    __slots__ = ("flushed", "hits", "increments", "route")
+    __slots__ = ("flushed", "hits", "increments", "origin")
 
-    def __init__(self, increments: tuple[Increment, ...], route: Route) -> None:
-        self.increments, self.route = increments, route
+    def __init__(self, increments: tuple[Increment, ...], origin: Origin) -> None:
+        self.increments, self.origin = increments, origin
         self.hits = self.flushed = 0
 
     def count(self, dirty: list[HitCounter]) -> None:
@@ -173,6 +204,10 @@ class QueryMetrics:
         self._size_cells: dict[tuple[str, str], tuple[int, int]] = {}
         self._hit_counters: dict[tuple[Increment, ...], HitCounter] = {}
         self._duration_cells: dict[tuple[str, str], int] = {}
+        self._origins: dict[int, Origin] = {}
+        """The origin of each route of the present plugin chains, by the `id` of the route."""
+        self._limited_origins: list[Origin] = []
+        """Origins whose replies are valid in some zones only, because of an earlier reload."""
         self.dirty_cold: list[HitCounter] = []
         """Counters of replies of the cold path whose latest replies are not in the metrics yet."""
 
@@ -226,18 +261,39 @@ class QueryMetrics:
     def hit_counter(self, increments: tuple[Increment, ...], route: Route) -> HitCounter:
         """Returns the counter that all answer-table entries with these `increments` and this `route` share."""
         found = self._hit_counters.get(increments)
-        if found is None or found.route is not route:
+        if found is None or found.origin.route is not route or found.origin.zones is not None:
             if len(self._hit_counters) >= MAX_HIT_COUNTERS:
                 self._hit_counters.clear()
-            found = self._hit_counters[increments] = HitCounter(increments, route)
+            found = self._hit_counters[increments] = HitCounter(increments, self.origin(route))
         return found
 
-    def release_routes(self) -> None:
-        """Drops all references to routes, so that replaced plugin chains can be freed.
+    def origin(self, route: Route) -> Origin:
+        """Returns the origin of replies of `route` (a zone of a server block) that are stored from now on."""
+        found = self._origins.get(id(route))
+        if found is None:
+            found = self._origins[id(route)] = Origin(route)
+        return found
 
-        Hit counters that entries use stay valid.
+    def replace_routes(self, kept: Mapping[int, KeptRoute]) -> None:
+        """Replaces all routes after a reload, so that replaced plugin chains can be freed.
+
+        `kept` has the routes whose stored replies stay, by the `id` of the old route. Hit counters of stored replies
+        stay valid.
         """
-        self._hit_counters.clear()
+        origins = [*self._limited_origins, *self._origins.values()]
+        self._origins, limited = {}, []
+        for origin in origins:
+            origin.replace(kept.get(id(origin.route)))
+            if origin.zones is None:
+                self._origins[id(origin.route)] = origin
+            elif origin.zones:
+                limited.append(origin)
+        for origin in limited[:-MAX_LIMITED_ORIGINS]:
+            origin.replace(None)
+        self._limited_origins = limited[-MAX_LIMITED_ORIGINS:]
+        self._hit_counters = {
+            key: counter for key, counter in self._hit_counters.items() if counter.origin.zones is None
+        }
 
     def duration_cell(self, route: Route) -> int:
         """Returns the number of the counter for the first bucket of the route's duration histogram."""

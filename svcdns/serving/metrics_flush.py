@@ -39,7 +39,7 @@ def flush(responder: Responder) -> Iterator[None]:
         cold_replies += hits if number <= len(cold) else 0
         hit_counter.flushed = hit_counter.hits
         metrics.add(hit_counter.increments, hits)
-        route = hit_counter.route
+        route = hit_counter.origin.route
         routes[id(route)] = (route, hits + (routes[id(route)][1] if id(route) in routes else 0))
         if number % STEP == 0:
             yield

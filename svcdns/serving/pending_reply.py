@@ -16,7 +16,7 @@ from typing import Final
 
 import msgspec
 
-from svcdns.chain.routing import Route
+from svcdns.chain.routing import CONFIGURATION, Route
 from svcdns.plugin_api.query import Query
 from svcdns.plugin_api.rate_limit import MAX_AMPLIFICATION, LimitedReply, RateLimiter, Verdict
 from svcdns.plugin_api.reply import NOT_REUSABLE, UNTIL_CHANGED, CacheScope, Increment, Reply, Variants, rcode_only
@@ -45,6 +45,8 @@ class PendingReply(msgspec.Struct, gc=False, eq=False):
 
     - `changes` is the number of changes that were applied to the answer table before the query arrived. If the number
       has grown when the reply arrives, the reply is not stored.
+    - `self_queries` is the number of queries that plugins had sent to this server. If the number has grown, another
+      server block may have taken part in the reply.
     - `packet` is the query without hop-by-hop EDNS options, which are in `asked`. `packet` and `key` are empty if the
       reply cannot be reused.
     - `limiter` limits the rate of the reply, or is None. `exempt` is true if the client has a valid cookie, and so no
@@ -59,6 +61,7 @@ class PendingReply(msgspec.Struct, gc=False, eq=False):
     route: Route
     send: Send
     changes: int
+    self_queries: int
     outlet: zone_stream.Outlet | None = None
     asked: HopByHop | None = None
     limiter: RateLimiter | None = None
@@ -282,10 +285,12 @@ class PendingReply(msgspec.Struct, gc=False, eq=False):
                 ends = table.now() + reply.next_second
             if observed:
                 details.observed = (self.query, reply, self.route)
+        dependencies = reply.dependencies
+        mixed = bool(dependencies) and reply.lifetime != UNTIL_CHANGED  # perhaps from an entry of *cache*
+        if mixed or self.responder.listener.self_queries != self.self_queries:
+            dependencies = (CONFIGURATION, *dependencies)
         hit_counter = self.responder.metrics.hit_counter(increments, self.route)
-        table.put(
-            Entry.of(self.key, tuple([wire[2:] for wire in wires]), ends, reply.dependencies, hit_counter, details)
-        )
+        table.put(Entry.of(self.key, tuple([wire[2:] for wire in wires]), ends, dependencies, hit_counter, details))
 
 
 def _has_other_class(reply: Reply, rclass: int) -> bool:

@@ -85,7 +85,7 @@ class Responder(StoredReplies):
             packet = b""
         pending = PendingReply(
             self, packet, self.key(packet, client) if packet else b"", request, query, route, send,
-            self.table.changes, outlet, asked, limiter, exempt,
+            self.table.changes, self.listener.self_queries, outlet, asked, limiter, exempt,
         )  # fmt: skip
         try:
             answer = self.listener.answer(query, route)

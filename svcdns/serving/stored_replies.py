@@ -11,9 +11,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from time import perf_counter
 from typing import Final
 
+from svcdns.chain.kept_routes import NONE_KEPT, KeptRoutes
 from svcdns.chain.routing import DROPPED, Listener, Route
 from svcdns.plugin_api.hooks import HookCaller
 from svcdns.plugin_api.query import Client, Query
@@ -23,6 +25,7 @@ from svcdns.serving.answer_table import AnswerTable
 from svcdns.serving.cold_path import ColdAnswers
 from svcdns.serving.cookies import Cookies
 from svcdns.serving.in_flight import InFlight
+from svcdns.serving.kept_replies import stays
 from svcdns.serving.metrics import Durations, HitCounter, QueryMetrics
 from svcdns.wire import hop_options
 from svcdns.wire.codes import CD, RD, TC, OptionCode, Rcode
@@ -94,13 +97,19 @@ class StoredReplies:
         """
         self._connections_end = True
 
-    def serve(self, listener: Listener) -> None:
-        """Uses the plugin chains of `listener` from this call on, and drops all stored replies."""
+    def serve(self, listener: Listener, kept: KeptRoutes = NONE_KEPT) -> None:
+        """Uses the plugin chains of `listener` from this call on.
+
+        Drops all stored replies, except those of the routes in `kept`.
+        """
         self.listener = listener
         self._set_properties()
-        self.table.clear()
+        if kept.by_id:
+            self.table.keep(None if kept.all_stay else partial(stays, listener))
+        else:
+            self.table.clear()
         self.fast_path_counters = {}
-        self.metrics.release_routes()
+        self.metrics.replace_routes(kept.by_id)
 
     def _set_properties(self) -> None:
         listener = self.listener

@@ -21,7 +21,9 @@ from typing import Any, Final
 
 from svcdns import plugins
 from svcdns.chain.build import Chains, Peers, build
+from svcdns.chain.kept_routes import kept_routes
 from svcdns.chain.plan import plan
+from svcdns.chain.routing import CONFIGURATION
 from svcdns.cluster.changes import Dependency, EncodedChange
 from svcdns.cluster.index import Index
 from svcdns.cluster.watch_options import WatchOptions, encode_watch
@@ -336,7 +338,7 @@ class Worker:
         log.setLevel(logging.DEBUG if built.debug else logging.INFO)
         for source in [number for number in self._indexes if number not in self._views.values()]:
             del self._indexes[source]
-        self.listeners.swap(built.chains.listeners)
+        self._replace_listeners(old.chains, built.chains)
         old.chains.stop()
         self._release(built.kept)
         built.chains.start()
@@ -347,6 +349,16 @@ class Worker:
             await self._allow(self._share)  # new chains may have new caches, which start with their usual size
         self._configured = True
         self._show_state()
+
+    def _replace_listeners(self, old: Chains, new: Chains) -> None:
+        """Replaces the listeners. Stored replies that the new plugin chains would also give stay."""
+        kept = kept_routes(old, new)
+        self.listeners.swap(new.listeners, kept)
+        if old.listeners.keys() != new.listeners.keys() or not all(
+            where in kept and kept[where].all_stay for where in new.listeners
+        ):
+            for table in self.listeners.tables:
+                table.invalidate((CONFIGURATION,))
 
     def _release(self, kept: set[tuple[Any, ...]]) -> None:
         """Stops and drops the kept objects of earlier Corefiles, except those whose keys are in `kept`."""

@@ -25,7 +25,7 @@ from svcdns.serving.answer_table import (
     Details,
     Entry,
 )
-from svcdns.serving.metrics import HitCounter
+from svcdns.serving.metrics import HitCounter, Origin
 from svcdns.wire.message import encode_reply
 from svcdns.wire.request import Request, accept
 from svcdns.wire.ttl import ttl_offsets
@@ -36,7 +36,7 @@ FOREVER = float("inf")
 
 def entry(key: bytes, *dependencies: Dependency, deadline: float = FOREVER, wire: bytes = b"reply") -> Entry:
     """Returns an entry of the answer table. `wire` is its encoded reply."""
-    return Entry(key, wire, deadline, dependencies, HitCounter((), DROPPED))
+    return Entry(key, wire, deadline, dependencies, HitCounter((), Origin(DROPPED)))
 
 
 def dependents(table: AnswerTable, *dependency: str) -> set[bytes] | None:
@@ -226,7 +226,7 @@ def test_ttls_are_lowered_when_an_entry_is_used() -> None:
     assert isinstance(request, Request)
     wire = encode_reply(request, Reply(answer=records("a.b. 10 IN A 192.0.2.1")), 512)
     details = Details(countdown=Countdown((tuple(at - 2 for at in ttl_offsets(wire)),), 9.5))
-    made = Entry(b"k", wire[2:], 0.5, (), HitCounter((), DROPPED), details)
+    made = Entry(b"k", wire[2:], 0.5, (), HitCounter((), Origin(DROPPED)), details)
     found.put(made)
 
     def shown(now: float) -> tuple[int, float] | None:

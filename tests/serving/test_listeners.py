@@ -19,7 +19,7 @@ from svcdns.plugin_api.reply import rcode_only
 from svcdns.process.cookie_secrets import private_page
 from svcdns.serving.cookies import Cookies
 from svcdns.serving.listeners import Listeners, SocketDescription
-from svcdns.serving.metrics import HitCounter
+from svcdns.serving.metrics import HitCounter, Origin
 from svcdns.serving.metrics_flush import flush
 from svcdns.telemetry.counters import Counters
 from svcdns.wire.codes import Rcode
@@ -125,7 +125,7 @@ async def test_a_reload_releases_the_chain_before(listeners: Listeners, after: s
         for _ in range(2):
             responder.answer(packet, CLIENT, sent.append, 0.0)
         assert responder.lookup(packet, CLIENT, 0.0) == sent[0]
-        responder.fast_path_counters[fast_path, ".", 1] = HitCounter((), route)
+        responder.fast_path_counters[fast_path, ".", 1] = HitCounter((), Origin(route))
         before = weakref.ref(chain)
         del fast_path, chain, route, made, responder
         listeners.swap(chains(0) if after == "another chain" else {})

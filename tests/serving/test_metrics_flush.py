@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from svcdns.chain.routing import DROPPED
 from svcdns.serving.answer_table import Entry
-from svcdns.serving.metrics import HitCounter
+from svcdns.serving.metrics import HitCounter, Origin
 from svcdns.serving.metrics_flush import MAX_ROTATION_USES, STEP, flush
 from svcdns.serving.transport.udp import SocketErrors, UdpReader
 from tests.support.responder import ResponderSetup, bound
@@ -50,9 +50,9 @@ def test_hits_of_the_table_have_a_metric() -> None:
 def test_a_flush_is_done_in_steps() -> None:
     place = ResponderSetup("udp")
     for number in range(600):
-        place.table.dirty.append(HitCounter((), DROPPED))
-        place.responder.dirty_fast_path.append(HitCounter((), DROPPED))
-        entry = Entry.of(b"%d" % number, (b"one", b"two"), float("inf"), (), HitCounter((), DROPPED))
+        place.table.dirty.append(HitCounter((), Origin(DROPPED)))
+        place.responder.dirty_fast_path.append(HitCounter((), Origin(DROPPED)))
+        entry = Entry.of(b"%d" % number, (b"one", b"two"), float("inf"), (), HitCounter((), Origin(DROPPED)))
         place.table.put(entry)
         for _ in range(MAX_ROTATION_USES * 2 if number % 2 else 1):
             place.table.next_rotation(entry)
@@ -65,7 +65,7 @@ def test_a_flush_drops_few_large_replies() -> None:
     """To make all of them again in the same second would delay other queries."""
     place, large = ResponderSetup("udp"), bytes(4000)
     entries = [
-        Entry.of(b"%d" % number, (large, large + b"x"), float("inf"), (), HitCounter((), DROPPED))
+        Entry.of(b"%d" % number, (large, large + b"x"), float("inf"), (), HitCounter((), Origin(DROPPED)))
         for number in range(20)
     ]
     for entry in entries:
@@ -83,7 +83,7 @@ def test_hits_between_the_steps_of_a_flush_count_once() -> None:
     sent: list[bytes] = []
     for _ in range(2):
         place.responder.answer(packet, CLIENT, sent.append, 0.0)
-    others = [HitCounter((), DROPPED) for _ in range(STEP)]
+    others = [HitCounter((), Origin(DROPPED)) for _ in range(STEP)]
     place.table.dirty += others
     for _ in range(5):
         assert place.responder.lookup(packet, CLIENT, 0.0)

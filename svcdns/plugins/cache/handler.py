@@ -87,6 +87,10 @@ class Cache(Plugin):
         counters, cell = self._counters, cells.evictions[which]
         return Store(bounds.capacity, self._budget, lambda: counters.add(cell))
 
+    def answers_like(self, previous: Plugin) -> bool:  # noqa: ARG002
+        """Returns True: the stored replies of the cache also stay when the Corefile is reloaded."""
+        return True
+
     def join_fast_path(self, fast_path: FastPath) -> bool:
         """Lets the fast path (forwarding without the plugin chain) store its replies in this cache, and returns True.
 

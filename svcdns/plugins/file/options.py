@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -22,7 +22,7 @@ class ZoneFile:
     between their versions.
     """
 
-    position: Position
+    position: Position = field(compare=False)
     path: str
     zones: tuple[str, ...]
     fallthrough: tuple[str, ...] = ()

@@ -40,6 +40,10 @@ class Forward(Plugin):
         """
         return Settings(any_class=True, warnings=options.warnings)
 
+    def answers_like(self, previous: Plugin) -> bool:  # noqa: ARG002
+        """Returns True: stored replies of upstreams end with their TTLs, as those in *cache* do."""
+        return True
+
     def handle(self, query: Query, following: Following) -> Answer:
         """Sends the query to the upstreams of the first rule that covers its name.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -59,7 +59,7 @@ class Rule:
     - `server_name` is the name that certificates of upstreams must have, unless the upstream's own text states a name.
     """
 
-    position: Position
+    position: Position = field(compare=False)
     zone: str
     upstreams: tuple[Address | NamedUpstream | TlsUpstream, ...]
     left_out: tuple[str, ...] = ()

@@ -79,6 +79,10 @@ class Hosts(Plugin):
         counters.set(counters.cell(ENTRIES, self._options.path), len(self._file) + len(self._inline))
         counters.set(counters.cell(RELOADED), changed)
 
+    def answers_like(self, previous: Plugin) -> bool:  # noqa: ARG002
+        """Returns True: a change of the data ends the replies that depend on them, also during a reload."""
+        return True
+
     def handle(self, query: Query, following: Following) -> Answer:
         """Answers queries for names and addresses that have an entry.
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -35,7 +35,7 @@ class Options:
     entries in the Corefile. If `named` is true, the Corefile names the file, and a warning is logged if it is missing.
     """
 
-    position: Position
+    position: Position = field(compare=False)
     path: str
     named: bool
     zones: tuple[str, ...]

@@ -63,6 +63,11 @@ class Kubernetes(Plugin):
             zone for zone in self.zones if self._is_multicluster(zone) or zone.endswith(REVERSE_ZONES)
         )
         self._fallthrough = tuple(names.from_text(zone).lower() for zone in options.fallthrough)
+        self.complete_zones = tuple(
+            zone
+            for zone in self.zones
+            if not any(names.is_within(zone, other) or names.is_within(other, zone) for other in self._fallthrough)
+        )
         self._cold_zones = tuple(zone for zone in self.zones if self._may_be_cold(zone))
         forward = [zone for zone in self._cold_zones if not zone.endswith(REVERSE_ZONES)]
         self._cold_answers = ClusterAnswers(self.index, options, self._fallthrough, forward, self.handle)
@@ -151,6 +156,11 @@ class Kubernetes(Plugin):
         if not result.answer:
             return self._negative(zone_query, Rcode.NOERROR)
         return self._positive(zone_query, result)
+
+    def answers_like(self, previous: Kubernetes) -> bool:
+        """Returns True if both plugins have the same objects, and the replies of `previous` are not marked as stale."""
+        same_objects = self.index is previous.index and self._local == previous._local
+        return same_objects and previous.extended is None
 
     def join_fast_path(self, fast_path: FastPath) -> bool:
         """Excludes the plugin's zones from the fast path (forwarding without the plugin chain).

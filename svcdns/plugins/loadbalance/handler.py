@@ -71,6 +71,10 @@ class LoadBalance(Plugin):
         cold_path.shuffles = True
         return not (self._options.preferred or self._options.path)
 
+    def answers_like(self, previous: Plugin) -> bool:  # noqa: ARG002
+        """Returns True: a change of the data ends the replies that depend on them, also during a reload."""
+        return True
+
     def handle(self, query: Query, following: Following) -> Answer:
         """Returns the following plugins' answer. For a NOERROR message, states how the order of its records varies.
 

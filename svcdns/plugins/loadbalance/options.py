@@ -7,7 +7,7 @@ its weight from 1 to 255. Empty lines and lines that begin with `#` are ignored.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -40,7 +40,7 @@ class Options:
     means never. Addresses in the networks `preferred` come first, in the order of the networks.
     """
 
-    position: Position
+    position: Position = field(compare=False)
     path: str = ""
     reload: float = RELOAD
     preferred: tuple[Network, ...] = ()

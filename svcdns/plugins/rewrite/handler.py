@@ -39,6 +39,10 @@ class Rewrite(Plugin):
             rule.code for rule in options.rules if isinstance(rule, OptionRule) and rule.local
         )
 
+    def answers_like(self, previous: Plugin) -> bool:  # noqa: ARG002
+        """Returns True, because replies depend only on the options, the query and the rest of the chain."""
+        return True
+
     def handle(self, query: Query, following: Following) -> Answer:
         """Changes the query by the rules, and passes it on."""
         draft = QueryDraft(query)

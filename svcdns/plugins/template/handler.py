@@ -47,6 +47,10 @@ class Template(Plugin):
     def __init__(self, options: Options, environment: Environment) -> None:
         self._rules = [_RuleHandler(rule, environment.counters) for rule in options.rules]
 
+    def answers_like(self, previous: Plugin) -> bool:  # noqa: ARG002
+        """Returns True, because replies depend only on the options, the query and the rest of the chain."""
+        return True
+
     def handle(self, query: Query, following: Following) -> Answer:
         """Returns the reply of the first rule that applies to the query.
 

@@ -18,7 +18,7 @@ import pytest
 from svcdns.plugin_api.rate_limit import Verdict
 from svcdns.plugins.rrl.handler import Limiter
 from svcdns.serving.answer_table import Entry
-from svcdns.serving.metrics import HitCounter
+from svcdns.serving.metrics import HitCounter, Origin
 from svcdns.serving.metrics_flush import flush
 from svcdns.serving.transport.udp import SocketErrors, UdpReader
 from svcdns.serving.transport.udp_batch import IP_PKTINFO, REPLY_SIZE, SLOTS
@@ -242,7 +242,7 @@ def stored(served: Served, wire: bytes, deadline: float = math.inf) -> HitCounte
     """Stores a reply to `query` in the answer table. Returns its hit counter."""
     route = served.place.listener.find(b"\1a\1b\0", 1)
     assert route is not None
-    counter = HitCounter((), route)
+    counter = HitCounter((), Origin(route))
     served.place.table.put(Entry.of(query(0)[2:], (wire,), deadline, (), counter))
     return counter
 
