@@ -88,7 +88,7 @@ def _kept_zones(old: BuiltBlock, new: BuiltBlock, chains: Chains) -> tuple[bytes
     """Returns the zones of a block whose stored replies stay, or None if all replies stay."""
     complete: tuple[bytes, ...] = ()
     for (before, before_options), (after, after_options) in zip(old.handlers, new.handlers, strict=False):
-        if type(before) is not type(after) or not chains.hooks.call(
+        if before.name != after.name or not chains.hooks.call(
             after.name, False, _answers_like, after, after_options, before, before_options
         ):
             return complete

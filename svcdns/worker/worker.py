@@ -359,6 +359,9 @@ class Worker:
         ):
             for table in self.listeners.tables:
                 table.invalidate((CONFIGURATION,))
+        if self.slot == 0 and old.listeners:
+            count = sum(len(listener.routes) for listener in old.listeners.values())
+            log.info("stored replies of %d of %d zones stay", sum(len(one.by_id) for one in kept.values()), count)
 
     def _release(self, kept: set[tuple[Any, ...]]) -> None:
         """Stops and drops the kept objects of earlier Corefiles, except those whose keys are in `kept`."""
