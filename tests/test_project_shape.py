@@ -40,6 +40,9 @@ REQUIRED = SECTIONS[:4]
 # Modules whose tests are those of another: what they hold has no behaviour of its own, or shows only through the one
 # named.
 TESTED_BY = {
+    "svcdns.plugins.etcd.client": "tests/integration/test_etcd.py",
+    "svcdns.plugins.etcd.lookup": "tests/plugins/etcd/test_records.py",
+    "svcdns.plugins.etcd.metrics": "tests/plugins/etcd/test_handler.py",
     "svcdns.shadow.errors": "tests/shadow/test_queries.py",
     "svcdns.cli.offline_server": "tests/cli/test_query.py",
     "svcdns.cli.types": "tests/cli/test_query.py",
@@ -212,6 +215,7 @@ def test_a_plugin_has_its_page(name: str) -> None:
         "dns64",
         "erratic",
         "errors",
+        "etcd",
         "file z",
         "forward . 192.0.2.1",
         "header",
@@ -348,8 +352,10 @@ def test_there_is_no_import_circle() -> None:
 
 def test_workers_do_not_import_libraries_of_control() -> None:
     """The Kubernetes client, HTTP library, YAML parser and zone parser would cost memory in every worker."""
-    program = "import svcdns.worker.__main__, svcdns.plugins.kubernetes, svcdns.plugins.file, sys; print(*sys.modules)"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT)
+    program = "import svcdns.worker.__main__, svcdns.plugins.kubernetes, svcdns.plugins.file, svcdns.plugins.etcd, sys"
+    done = subprocess.run(
+        [sys.executable, "-c", f"{program}; print(*sys.modules)"], capture_output=True, text=True, check=True, cwd=ROOT
+    )
     controls = {
         "kubernetes",
         "aiohttp",
@@ -360,6 +366,8 @@ def test_workers_do_not_import_libraries_of_control() -> None:
         "dns",
         "dnslib",
         "maxminddb",
+        "grpclib",
+        "h2",
     }
     assert not controls & set(done.stdout.split())
 
@@ -368,7 +376,17 @@ def test_control_does_without_an_http_library() -> None:
     """Control has its own HTTP server and client. A library would cost memory, and time at a start."""
     program = "import svcdns.control.program, svcdns.sources.api.reflector, sys; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT)
-    late = {"aiohttp", "http.client", "urllib.request", "email.message", "kubernetes", "prometheus_client", "yaml"}
+    late = {
+        "aiohttp",
+        "http.client",
+        "urllib.request",
+        "email.message",
+        "kubernetes",
+        "prometheus_client",
+        "yaml",
+        "grpclib",
+        "h2",
+    }
     assert not late & set(done.stdout.split())
 
 

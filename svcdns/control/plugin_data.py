@@ -1,6 +1,7 @@
 """The data of plugins: the content of files, which the control process reads for plugins and sends to the workers.
 
-`gather` reads all files for a new Corefile. `Refresher` reads them again while the Corefile is in use. Rules:
+`gather` reads all files for a new Corefile. `Refresher` reads them again while the Corefile is in use. With the hooks
+`sources` and `watch`, a plugin gets data from a server that reports its changes. Rules:
 
 1. An exception of a plugin's hook is replaced by a HookError with the plugin's name, unless it is a SvcdnsError.
 2. If a refresh fails or hangs, the previous content stays in use, and other plugins are not delayed.
@@ -10,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping
 from typing import Any, Final, NamedTuple, TypeVar
 
 from svcdns import plugins
@@ -82,6 +83,20 @@ class PluginFiles(NamedTuple):
         """Returns the seconds between two refreshes of the files, or 0 if they are not refreshed. May block."""
         return self._call("period", float, self.options)
 
+    def sources(self) -> tuple[Hashable, ...]:
+        """Returns the sources of data that the plugin watches; none for most plugins."""
+        return self._call("sources", tuple, self.options) if hasattr(self.module, "sources") else ()
+
+    async def watch(self, source: Hashable, publish: Callable[[Mapping[str, bytes]], Awaitable[None]]) -> None:
+        """Calls the plugin's hook `watch`, which awaits `publish` with changed data. Raises SvcdnsError."""
+        try:
+            await self.module.watch(source, publish)
+        except SvcdnsError:
+            raise
+        except Exception as error:
+            log.debug("plugin/%s: watch failed", self.plugin, exc_info=True)
+            raise HookError(self.position, self.plugin, "watch", error) from error
+
     def _data(self, hook: str, known: PluginData) -> dict[DataKey, bytes]:
         own = {key: payload for (plugin, key), payload in known.items() if plugin == self.plugin}
         return {
@@ -149,9 +164,13 @@ class Refresher:
         """
         self._calls, self._known, self._changed, self._failed = calls, known, changed, failed
         self._tasks: list[asyncio.Task[None]] = []
+        self._watches: dict[tuple[str, Hashable], asyncio.Task[None]] = {}
+        """By plugin and source: the tasks that watch sources of data."""
 
     def follow(self, files: Iterable[PluginFiles]) -> None:
-        """Reads `files` periodically, and no other files, from this call on."""
+        """Reads `files` periodically and watches their sources, and no others, from this call on."""
+        files = tuple(files)
+        self._watch_only({(one.plugin, source): one for one in files for source in one.sources()})
         for task in self._tasks:
             task.cancel()
         distinct: list[PluginFiles] = []
@@ -163,10 +182,35 @@ class Refresher:
         self._tasks = [asyncio.create_task(self._follow(one)) for one in distinct]
 
     async def stop(self) -> None:
-        """Ends all periodic reads. A read that blocks goes on in its thread."""
-        for task in self._tasks:
+        """Ends all periodic reads and watches. A read that blocks goes on in its thread."""
+        tasks = [*self._tasks, *self._watches.values()]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _watch_only(self, wanted: Mapping[tuple[str, Hashable], PluginFiles]) -> None:
+        """Starts and ends watches. A source that is watched already goes on being watched."""
+        for key in self._watches.keys() - wanted.keys():
+            self._watches.pop(key).cancel()
+        for key, files in wanted.items():
+            if key not in self._watches:
+                self._watches[key] = asyncio.create_task(self._watch(files, key[1]))
+
+    async def _watch(self, files: PluginFiles, source: Hashable) -> None:
+        async def publish(data: Mapping[str, bytes]) -> None:
+            known = self._known()
+            fresh = {DataKey(files.plugin, key): payload for key, payload in contents(data).items()}
+            changed = {key: payload for key, payload in fresh.items() if known.get(key) != payload}
+            if changed:
+                await self._changed(changed)
+
+        while True:
+            try:
+                await files.watch(source, publish)
+            except SvcdnsError as error:
+                self._failed(error)
+                log.error("%s; the data that were received before stay in use", error)
+            await asyncio.sleep(RETRY)
 
     async def _follow(self, files: PluginFiles) -> None:
         last_error, interval = "", RETRY

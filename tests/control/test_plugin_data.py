@@ -244,3 +244,66 @@ async def test_blocks_that_import_a_snippet_share_one_refresh_task(world: World)
     module = Module("one", seconds=30.0)
     world.refresher.follow([files(module), files(module)])
     assert len(world.refresher._tasks) == 1
+
+
+# -- watched
+
+
+class Watching(Module):
+    """A plugin module with one source for each of its options, which the test publishes for."""
+
+    def __init__(self) -> None:
+        super().__init__("one")
+        self.publish: dict[str, Any] = {}
+        self.ended: list[str] = []
+        self.failures = 0
+
+    def sources(self, options: str) -> tuple[str, ...]:
+        return tuple(options.split())
+
+    async def watch(self, source: str, publish: Any) -> None:
+        if self.failures:
+            self.failures -= 1
+            raise ValueError("boom")
+        self.publish[source] = publish
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self.ended.append(source)
+
+
+def watched(module: Module, sources: str, line: int = 3) -> PluginFiles:
+    return PluginFiles("one", module, sources, Position("Corefile", line, 5))
+
+
+async def test_watched_sources(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a watch publishes is put to use if it differs. A source that a new Corefile has too is not interrupted."""
+    monkeypatch.setattr(plugin_data, "RETRY", 0.0)
+    module, known, taken = Watching(), {DataKey("one", "a"): b"1"}, []
+    module.failures = 1
+    failed: list[SvcdnsError] = []
+
+    async def changed(fresh: dict[DataKey, bytes]) -> None:
+        taken.append(fresh)
+
+    refresher = Refresher(BlockingCalls(logging.getLogger("svcdns")), lambda: known, changed, failed.append)
+
+    async def until_watched(*sources: str) -> None:
+        async with asyncio.timeout(10):
+            while not all(source in module.publish for source in sources):
+                await asyncio.sleep(0)
+
+    refresher.follow([watched(module, "x"), watched(module, "x", 9)])
+    await until_watched("x")
+    assert [str(error).partition("watch failed: ")[2] for error in failed] == ["ValueError: boom"]
+    await module.publish["x"]({"a": b"1", "b": b"2"})
+    await module.publish["x"]({"a": b"1"})
+    assert taken == [{DataKey("one", "b"): b"2"}]
+    refresher.follow([watched(module, "x y", 5)])
+    await until_watched("x", "y")
+    assert module.ended == []
+    refresher.follow([watched(module, "y")])
+    await asyncio.sleep(0)
+    assert module.ended == ["x"]
+    await refresher.stop()
+    assert module.ended == ["x", "y"]
