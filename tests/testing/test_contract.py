@@ -93,6 +93,7 @@ BLOCKS: dict[str, tuple[str, list[tuple[str, str]]]] = {
     "multisocket": ("multisocket 2", [A]),
     "nsid": ("nsid x", [A]),
     "on": ("on startup true", [A]),
+    "pprof": ("pprof", [A]),
     "prometheus": ("prometheus", [A]),
     "proxyproto": ("proxyproto", [A]),
     "ready": ("ready", [A]),
