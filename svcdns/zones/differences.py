@@ -3,7 +3,8 @@
 Rules:
 
 1. The records of a version are those that the server answers with: each record once, and with one TTL for each RRset.
-2. Differences are applied only if each deleted record exists, and no added record does.
+2. Differences are applied only if each deleted record exists, and no added record exists with another TTL. Some servers
+   (NSD) add records that exist.
 """
 
 from __future__ import annotations
@@ -35,8 +36,8 @@ def applied(soa: Record, records: Iterable[Record], differences: Iterable[Differ
             if found.pop(_key(record), None) is None:
                 raise DifferenceError(f"a deleted record does not exist: {_text(record)}")
         for record in difference.added:
-            if found.setdefault(_key(record), record) is not record:
-                raise DifferenceError(f"an added record exists already: {_text(record)}")
+            if found.setdefault(_key(record), record).ttl != record.ttl:
+                raise DifferenceError(f"an added record exists with another TTL: {_text(record)}")
         soa = difference.after
     return soa, list(found.values())
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +11,7 @@ import dns.message
 import dns.query
 import pytest
 
+from tests.support.name_servers import SERVERS, configure
 from tests.support.server import TIMEOUT, Server, free_port, until
 
 pytestmark = pytest.mark.integration
@@ -20,42 +20,10 @@ TEXT = "$TTL 60\n@ IN SOA ns root {} 3600 3600 3600 5\n@ IN NS ns\nns IN A 10.0.
 MANY = "".join(f'host{number}.a.name.with.several.labels IN TXT "{"x" * 100}"\n' for number in range(3000))
 
 
-def nsd(folder: Path, port: int, other: int, *, is_primary: bool) -> list[str]:
-    """Returns the command line of NSD, with svcdns at the port `other`."""
-    mine = f'zonefile: "{folder}/zone"\n  provide-xfr: 127.0.0.1 NOKEY\n  notify: 127.0.0.1@{other} NOKEY\n'
-    theirs = f"request-xfr: AXFR 127.0.0.1@{other} NOKEY\n  allow-notify: 127.0.0.1 NOKEY\n"
-    (folder / "nsd.conf").write_text(
-        f'server:\n  ip-address: 127.0.0.1@{port}\n  server-count: 1\n  username: ""\n  zonesdir: "{folder}"\n'
-        f'  database: ""\n  zonelistfile: "{folder}/zone.list"\n  xfrdfile: "{folder}/xfrd"\n  xfrdir: "{folder}"\n'
-        f'  pidfile: "{folder}/pid"\nremote-control:\n  control-enable: no\n'
-        f'zone:\n  name: "one.test"\n  {mine if is_primary else theirs}'
-    )
-    return ["nsd", "-d", "-c", str(folder / "nsd.conf")]
-
-
-def knot(folder: Path, port: int, other: int, *, is_primary: bool) -> list[str]:
-    """Returns the command line of Knot, with svcdns at the port `other`."""
-    role = "notify: other\n    acl: all\n" if is_primary else "master: other\n    acl: all\n"
-    file = f'    file: "{folder}/zone"\n    zonefile-load: whole\n' if is_primary else "    zonefile-load: none\n"
-    (folder / "knot.conf").write_text(
-        f'server:\n  rundir: "{folder}"\n  listen: 127.0.0.1@{port}\ndatabase:\n  storage: "{folder}"\n'
-        f"remote:\n  - id: other\n    address: 127.0.0.1@{other}\n"
-        "acl:\n  - id: all\n    address: 127.0.0.1\n    action: [transfer, notify]\n"
-        f'zone:\n  - domain: one.test\n    storage: "{folder}"\n    zonefile-sync: -1\n    journal-content: none\n'
-        f"{file}    {role}"
-    )
-    return ["knotd", "-c", str(folder / "knot.conf")]
-
-
-SERVERS: dict[str, Callable[..., list[str]]] = {"nsd": nsd, "knotd": knot}
-
-
 @pytest.fixture(params=SERVERS)
 def command(request: pytest.FixtureRequest) -> Callable[..., list[str]]:
     """Returns the function that configures one of the servers."""
-    if shutil.which(request.param) is None:
-        pytest.skip(f"{request.param} is not installed")
-    return SERVERS[request.param]
+    return configure(request.param)
 
 
 class Pair(Server):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from svcdns.wire.zone_differences import TransferReader
+from svcdns.wire.zone_differences import Difference, TransferReader
 from svcdns.zones.differences import DifferenceError, applied, between
 from tests.support import world
 from tests.zones.test_history import ZONE, soa
@@ -30,7 +30,7 @@ def test_the_records_that_differ() -> None:
     ("deleted", "added", "error"),
     [
         pytest.param(["b.example.org. 60 IN A 10.0.0.1"], [], "a deleted record does not exist: b.example.org. A", id="deleted"),
-        pytest.param([], ["A.example.org. 60 IN A 10.0.0.1"], "an added record exists already", id="added"),
+        pytest.param([], ["A.example.org. 5 IN A 10.0.0.1"], "an added record exists with another TTL", id="added"),
     ],
 )  # fmt: skip
 def test_differences_that_do_not_fit(deleted: list[str], added: list[str], error: str) -> None:
@@ -41,3 +41,9 @@ def test_differences_that_do_not_fit(deleted: list[str], added: list[str], error
         applied(soa(1), world.records("a.example.org. 60 IN A 10.0.0.1"), transfer.differences)
     with pytest.raises(DifferenceError, match="the differences are from serial 1"):
         applied(soa(7), [], transfer.differences)
+
+
+def test_an_added_record_may_exist() -> None:
+    """NSD adds some records that have not changed."""
+    (record,) = world.records("a.example.org. 60 IN A 10.0.0.1")
+    assert applied(soa(1), [record], [Difference(soa(1), [], soa(2), [record])]) == (soa(2), [record])

@@ -196,4 +196,6 @@ class ZoneRefresher:
         if timers is not None and not is_newer(serial, timers.serial):
             raise ExchangeError(f"{address_text(primary)}: serial {serial} is not newer than {timers.serial}")
         await self._copy.take(found)
+        if found.records is None:
+            self._log.info("zone %s: differences lead to serial %d", self._text, serial)
         return Timers.of(found.soa)
