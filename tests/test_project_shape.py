@@ -43,6 +43,8 @@ TESTED_BY = {
     "svcdns.plugins.etcd.client": "tests/integration/test_etcd.py",
     "svcdns.plugins.etcd.lookup": "tests/plugins/etcd/test_records.py",
     "svcdns.plugins.etcd.metrics": "tests/plugins/etcd/test_handler.py",
+    "svcdns.plugin_api.tsig": "tests/plugins/tsig/test_handler.py",
+    "svcdns.serving.signed_queries": "tests/plugins/tsig/test_handler.py",
     "svcdns.shadow.errors": "tests/shadow/test_queries.py",
     "svcdns.cli.offline_server": "tests/cli/test_query.py",
     "svcdns.cli.types": "tests/cli/test_query.py",

@@ -129,6 +129,9 @@ def build(
         listener.notified = tuple(
             hooks.wrapped(one.name, False, one.notified) for one in listener.handlers if overrides(one, "notified")
         )
+        listener.tsig_secrets = tuple(
+            hooks.wrapped(one.name, None, one.tsig_secret) for one in listener.handlers if overrides(one, "tsig_secret")
+        )
         has_classes = bool(classifying) or listener.candidates is not None
         listener.classes = Classes(classifying) if has_classes else None
     return chains
@@ -185,6 +188,7 @@ def _build_block(
             zone, key.zone, entry, counted, writer, view.name if view else "", observers, closest_encloser, fast_path, any_class,
             udp_size or DEFAULT_SIZE, udp_size or MAX_MESSAGE, limiter, labels, cold_path,
             _condition(handlers, hooks) if view else None, providers, metadata_zones, packet_observers,
+            next((s.tsig for s in block.settings.values() if s.tsig is not None), None),
         )  # fmt: skip
         routes.append(route)
         for host in hosts:

@@ -24,6 +24,7 @@ from svcdns.plugin_api.rate_limit import RateLimiter
 from svcdns.plugin_api.reply import CacheScope, Reply, rcode_only
 from svcdns.plugin_api.settings import ProxyProtocol
 from svcdns.plugin_api.timeouts import Timeouts
+from svcdns.plugin_api.tsig import TsigRules
 from svcdns.wire.codes import Class, Rcode, Type
 from svcdns.wire.edns import DEFAULT_SIZE, NO_CODES
 from svcdns.wire.names import ROOT, is_within, suffixes, to_text
@@ -45,6 +46,7 @@ class Route:
     - `udp_size` is the UDP payload size that replies advertise. `udp_limit` limits the length of replies over UDP.
     - `limiter` limits the rate of replies over UDP, or is None.
     - `admits` is the condition of the block's view, or None.
+    - `tsig` has the rules for signed queries, or is None.
     - `providers` are the hooks that provide metadata, for queries in `metadata_zones`, or None.
     """
 
@@ -67,6 +69,7 @@ class Route:
     providers: Mapping[str, Provider] | None = None
     metadata_zones: tuple[bytes, ...] = ()
     packet_observers: tuple[PacketObserver, ...] | None = ()
+    tsig: TsigRules | None = None
 
     def collect(self, query: Query) -> None:
         """Gives the query its metadata, or none if the block has no metadata for its name."""
@@ -147,6 +150,8 @@ class Listener:
     """The hooks `Plugin.notified` of the plugins that accept NOTIFY messages."""
     self_queries: int = 0
     """The number of queries that plugins have sent to this server."""
+    tsig_secrets: tuple[Callable[[bytes], bytes | None], ...] = ()
+    """The hooks `Plugin.tsig_secret` of the blocks. Empty if no block has the plugin *tsig*."""
     stores: bool = True
     """False if a view reads what equal packets of a client need not have in common, so that no reply may be stored."""
 

@@ -214,6 +214,10 @@ class Plugin:
         """
         return False
 
+    def tsig_secret(self, key: bytes) -> bytes | None:  # noqa: ARG002 - a hook
+        """Returns the secret of a TSIG key (wire name, lower case), or None if the plugin does not have the key."""
+        return None
+
     # -- zones
 
     def notified(self, zone: bytes, address: str) -> bool:  # noqa: ARG002 - a hook

@@ -97,6 +97,8 @@ class Query(msgspec.Struct):
     - `avoid` is an upstream that must not be queried, in the form of `Reply.source`.
     - `upstream_reply` is the reply of an upstream, if the fast path has received one.
     - `edns_added` is True if a plugin added the OPT record.
+    - `tsig_error` is None for a query without a signature, or outside of the zones of *tsig*. Otherwise it is 0,
+      or the TSIG error of an invalid signature (RFC 8945 §5.2). The reply to a signed query is never reused.
     - `check_cookie` returns whether the query's server cookie is valid. The field is None for a query without a cookie.
     - `requestor`, `listener` and `message_id` are for the core.
 
@@ -126,6 +128,7 @@ class Query(msgspec.Struct):
     visibility: Visibility | None = None
     """What the client may see of the cluster; None for everything. See `svcdns.plugin_api.visibility`."""
     check_cookie: Callable[[], bool] | None = None
+    tsig_error: int | None = None
     collected: Metadata | None = None
     """The metadata of the query; None if the server block has none. Plugins call `metadata` instead."""
 

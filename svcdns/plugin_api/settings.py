@@ -11,6 +11,7 @@ from enum import StrEnum
 from svcdns.cluster.watch_options import SnapshotOptions, WatchOptions
 from svcdns.plugin_api.networks import Network, packed
 from svcdns.plugin_api.timeouts import Timeouts
+from svcdns.plugin_api.tsig import TsigRules
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +120,7 @@ class Settings:
     - `view`: the block gets only queries that the plugin's hook `admits` accepts.
     - `metadata`: the zones, as text, whose queries have metadata; None for no metadata.
     - `udp_size`: the UDP payload size in the OPT records of replies, and the longest reply over UDP, in octets.
+    - `tsig`: which queries are verified, and which must be signed (plugin *tsig*).
 
     Of the block's listeners:
 
@@ -151,6 +153,7 @@ class Settings:
     view: View | None = None
     metadata: tuple[str, ...] | None = None
     udp_size: int | None = None
+    tsig: TsigRules | None = None
     workers: int | None = None
     lameduck: float | None = None
     startup_timeout: float | None = None

@@ -15,16 +15,17 @@ from svcdns.plugin_api.deferred import Deferred
 from svcdns.plugin_api.query import Client, Query
 from svcdns.plugin_api.rate_limit import LimitedReply, RateLimiter, Verdict
 from svcdns.plugin_api.reply import Reply
-from svcdns.serving import zone_stream
+from svcdns.serving import signed_queries, zone_stream
 from svcdns.serving.metrics import TRAILING
 from svcdns.serving.pending_reply import PendingReply, Send
+from svcdns.serving.signed_queries import SignedQuery
 from svcdns.serving.stored_replies import MAX_KEY, StoredReplies
 from svcdns.wire import hop_options
 from svcdns.wire.codes import AA, CD, OPCODE_MASK, QR, RD, Class, Opcode, Rcode
 from svcdns.wire.edns import for_reply, hop_by_hop, without_hop_by_hop
 from svcdns.wire.edns import to_wire as opt_to_wire
 from svcdns.wire.errors import FormError
-from svcdns.wire.message import MAX_MESSAGE, encode_reply
+from svcdns.wire.message import MAX_MESSAGE, encode_reply, udp_limit
 from svcdns.wire.request import HEADER, Rejected, Request, accept, read_query_name
 
 
@@ -46,13 +47,12 @@ class Responder(StoredReplies):
         messages, `outlet` sends all but the last one. Without `outlet`, a query for such a reply is refused.
         `upstream_reply` is the reply that the fast path has received from an upstream, if any.
         """
-        request = accept(packet)
+        size, signed = len(packet), None
+        if self.listener.tsig_secrets:
+            packet, signed = signed_queries.split(packet, self.listener)
+        request = accept(packet) if not isinstance(signed, Rejected) else signed
         if isinstance(request, Rejected):
-            if self.listener.notified and (wire := self._notified(packet, client)):
-                send(wire)
-                return
-            self.metrics.count_malformed(request.reason)
-            send(self._within_limits(request.wire, client))
+            self._reject(request, packet, signed, client, send)
             return
         if not request.question:
             send(self._within_limits(self._cookie_reply(request, client), client))
@@ -62,12 +62,17 @@ class Responder(StoredReplies):
             asked = hop_by_hop(request.edns)
             if asked is not None:
                 request.edns = without_hop_by_hop(request.edns)
-        query = self._query(request, client, len(packet), started)
+        query = self._query(request, client, size, started)
         query.upstream_reply = upstream_reply
         route = self.listener.route(query)
         if request.edns is not None and request.edns.version and (query.rclass == Class.IN or self.listener.any_class):
             send(self._within_limits(_bad_version(request, query, route), client))
             return
+        if isinstance(signed, SignedQuery) and route.tsig is not None and route.tsig.covers(query.key):
+            query.tsig_error, packet = signed.error, b""
+            limit = MAX_MESSAGE if self.protocol == "tcp" else min(route.udp_limit, udp_limit(request.edns))
+            signer = signed.signer(limit)
+            send, outlet = signed_queries.signing(send, signer), signed_queries.signing_outlet(outlet, signer)
         limiter, exempt = self._limiter(query, route), False
         if limiter is not None:
             exempt = self._has_valid_cookie(asked, client)
@@ -75,7 +80,7 @@ class Responder(StoredReplies):
                 send(b"")
                 return
         if asked is not None:
-            stripped = hop_options.strip(packet)
+            stripped = hop_options.strip(packet) if packet else None
             packet = b"" if stripped is None else stripped.packet
             if asked.cookie and self.cookies is not None:
                 query.check_cookie = partial(self.cookies.is_valid, asked.cookie, client.address)
@@ -99,6 +104,18 @@ class Responder(StoredReplies):
             answer.take(pending.completed, pending.failed)
         else:
             self.in_flight.start(pending.wait(answer))
+
+    def _reject(
+        self, rejected: Rejected, packet: bytes, signed: SignedQuery | Rejected | None, client: Client, send: Send
+    ) -> None:
+        """Sends the reply to a message that is no query, or that cannot be served."""
+        wire = self._notified(packet, client) if self.listener.notified else b""
+        if rejected.reason == "opcode" and self.listener.tsig_secrets and not isinstance(signed, Rejected):
+            wire = signed_queries.answer_other_opcode(packet, wire or rejected.wire, signed, self.listener)
+        elif not wire:
+            self.metrics.count_malformed(rejected.reason)
+            wire = self._within_limits(rejected.wire, client)
+        send(wire)
 
     def _notified(self, packet: bytes, client: Client) -> bytes:
         """Returns the reply to a NOTIFY message that a plugin accepts, otherwise empty octets (RFC 1996 §4.7)."""

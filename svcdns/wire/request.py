@@ -105,6 +105,11 @@ def accept(packet: bytes) -> Request | Rejected:
     return request
 
 
+def malformed(packet: bytes) -> Rejected:
+    """Returns the rejection of a message whose records are malformed. Call it only for a message with a header."""
+    return Rejected("records", _without_question(packet, Rcode.FORMERR))
+
+
 def _cookie_request(packet: bytes, ident: int, flags: int) -> Request | Rejected:
     """Parses a request without a question, whose only record is an OPT record with a cookie."""
     try:
