@@ -59,7 +59,7 @@ def test_a_signed_query_gets_a_signed_reply() -> None:
         assert (reply.had_tsig, reply.answer[0][0].to_text()) == (True, "10.0.0.1")
         unsigned = ask(chain)
         assert (unsigned.had_tsig, unsigned.answer[0][0].to_text()) == (False, "10.0.0.1")
-    assert chain.hits() == 1, "the third unsigned query is answered from the answer table"
+    assert chain.hits() == 3, "unsigned queries are answered without the plugin chain"
     assert ask(chain, "nothing.d.svc.cluster.local.", key=KEY).had_tsig
     assert ask(chain, "nothing.d.svc.cluster.local.", key=KEY).rcode() == dns.rcode.NXDOMAIN
 
