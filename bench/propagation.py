@@ -19,7 +19,9 @@ from bench.run import Run, gc_disabled
 from bench.servers import Server
 from bench.throughput import hits_of
 
-CHANGES = 100
+CHANGES = 60
+PAUSE = 0.05
+"""Seconds between two changes, on average."""
 BURST = 1_000
 IN_FLIGHT = 64
 """Outstanding queries during a burst."""
@@ -116,7 +118,10 @@ def _measure_changes(run: Run, server: Server, rng: random.Random, rows: _Change
     count, many = (10, 50) if run.options.smoke else (CHANGES, BURST)
     for load, by_share in rows.delays.items():
         with gc_disabled(), _queries(run, server) if load else nullcontext():
-            changes = [_single_change(server, rng.choice(targets)) for _ in range(count)]
+            changes = []
+            for _ in range(count):
+                time.sleep(PAUSE * (0.5 + rng.random()))
+                changes.append(_single_change(server, rng.choice(targets)))
         delays = [end - begin for begin, end in changes]
         for share, row in by_share.items():
             row.add(server.name, percentile(delays, share) * 1000)

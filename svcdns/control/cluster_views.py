@@ -14,6 +14,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from functools import partial
 from math import inf
+from time import perf_counter
 from types import MappingProxyType
 from typing import Final
 
@@ -88,16 +89,16 @@ class ClusterViews:
     def __init__(
         self, counters: Counters, log: logging.Logger, send: Send, now: Callable[[], float] = time.time, *, again: bool = False,
         ages: Mapping[str, float] = MappingProxyType({}), sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
-        flush: Callable[[], None] = lambda: None,
+        flush: Callable[[], None] = lambda: None, worked: Callable[[float], None] = lambda _seconds: None,
     ) -> None:  # fmt: skip
         """`send` queues a change of a cluster view for the workers. Changes are sent in their order. `flush` sends the
-        queued changes.
+        queued changes. `worked` is called with the seconds that changes have taken.
 
         `now` returns Unix seconds. If `again` is true, an earlier control process has sent the views to the workers.
         `ages` has the age of the objects that this process published as a metric, in seconds by resource.
         """
         self._counters, self._log, self._send, self._now, self._sleep = counters, log, send, now, sleep
-        self._flush = flush
+        self._flush, self._worked = flush, worked
         self._workers_know, self._shown = again, ages
         self.by_number: dict[int, ClusterView] = {}
         self._by_watch: dict[bytes, int] = {}
@@ -334,7 +335,7 @@ class ClusterViews:
 
         Returns None if all changes are applied, otherwise an awaitable that applies the rest.
         """
-        rest, time_slice = iter(changes), TimeSlice(APPLY_SLICE)
+        began, rest, time_slice = perf_counter(), iter(changes), TimeSlice(APPLY_SLICE)
         try:
             for change in rest:
                 self._apply_one(view, change)
@@ -342,6 +343,7 @@ class ClusterViews:
                     return self._apply_rest(view, rest)
         finally:
             self._flush()
+            self._worked(perf_counter() - began)
         return None
 
     async def _apply_rest(self, view: ClusterView, changes: Iterator[Change]) -> None:

@@ -38,6 +38,7 @@ from svcdns.control.last_good_corefile import LastGoodCorefile
 from svcdns.control.memory_pressure import MemoryBudget, own_memory
 from svcdns.control.page_sockets import PageSockets, close_all, listen_all
 from svcdns.control.plugin_data import DataKey, Refresher, plugin_files
+from svcdns.control.priority import Priority
 from svcdns.control.setups import Options, Setups
 from svcdns.control.workers import Workers
 from svcdns.corefile.errors import CorefileError
@@ -90,13 +91,10 @@ class Control:
         channel: Channel,
         regions: list[memoryview],
         own: int,
-        lower_priority: Callable[[], object],
+        priority: Priority,
     ) -> None:
-        """`regions` are all regions of the shared memory. `own` is the number of this process's region.
-
-        `lower_priority` lowers the scheduling priority of this process. Called before workers begin to answer queries.
-        """
-        self._lower_priority = lower_priority
+        """`regions` are all regions of the shared memory. `own` is the number of this process's region."""
+        self._lower_priority = priority.lower
         self._options, self._channel = options, channel
         # The view ages of the earlier process are read before `Counters` is made: that sets the gauges of its region
         # to 0.
@@ -112,6 +110,7 @@ class Control:
             again=options.again,
             ages=ages,
             flush=self._flush,
+            worked=priority.worked,
         )
         self._workers = Workers(self._views.by_number, regions, self._generation)
         self._memory = MemoryBudget(

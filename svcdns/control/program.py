@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from svcdns.control import cookie_file
+from svcdns.control.priority import Priority
 from svcdns.control.process import Control
 from svcdns.control.setups import Options
 from svcdns.process import cookie_secrets
@@ -22,11 +23,6 @@ GC_THRESHOLD: Final = 5_000
 """Allocations between two runs of the garbage collector: more than the default, as cluster objects form few cycles."""
 SWITCH_INTERVAL: Final = 0.001
 """The seconds for which a thread that reads files may run while the event loop waits; Python's default is 5 ms."""
-NICE: Final = 15
-"""The nice value of control. On a processor shared with workers, queries cannot wait, but changes of the cluster can.
-
-During a first start control keeps the usual value, because there are no queries yet, and a start must be quick.
-"""
 
 
 def run(options: Options, channel: Channel, shared: int, own: int) -> int:
@@ -45,7 +41,7 @@ def run(options: Options, channel: Channel, shared: int, own: int) -> int:
 
 
 async def _run(options: Options, channel: Channel, shared: int, own: int) -> int:
-    control = Control(options, channel, regions(shared), own, lambda: os.nice(NICE))
+    control = Control(options, channel, regions(shared), own, Priority())
     path = os.environ.get(cookie_file.VARIABLE)
     if not path:
         return await control.run()

@@ -14,7 +14,9 @@ import sys
 from typing import Final
 
 SLICE_NANOSECONDS: Final = 500_000
-"""The time slice to request. The kernel's default is 0.7 to 3 ms."""
+"""The time slice of a worker. The kernel's default is 0.7 to 3 ms."""
+USUAL_SLICE: Final = 0
+"""Stands for the kernel's default in `request_slices`."""
 SWITCH_INTERVAL: Final = 0.0001
 """Seconds after which a running thread has to release the interpreter lock if another thread wants it."""
 _SYSTEM_CALL: Final = {"x86_64": 314, "aarch64": 274, "riscv64": 274}
@@ -32,10 +34,15 @@ def request_short_slices() -> bool:
 
     Returns True if the kernel accepts the request.
     """
+    return request_slices(SLICE_NANOSECONDS)
+
+
+def request_slices(nanoseconds: int) -> bool:
+    """Requests time slices of a length from the kernel. Returns True if the kernel accepts the request."""
     number = _SYSTEM_CALL.get(platform.machine())
     if sys.platform != "linux" or number is None or os.sched_getscheduler(0) != os.SCHED_OTHER:
         return False
     attributes = _ATTRIBUTES.pack(
-        _ATTRIBUTES.size, os.SCHED_OTHER, 0, os.getpriority(os.PRIO_PROCESS, 0), 0, SLICE_NANOSECONDS, 0, 0
+        _ATTRIBUTES.size, os.SCHED_OTHER, 0, os.getpriority(os.PRIO_PROCESS, 0), 0, nanoseconds, 0, 0
     )
     return bool(ctypes.CDLL(None).syscall(number, 0, attributes, 0) == 0)

@@ -18,6 +18,7 @@ from svcdns.control.configuration import Setup
 from svcdns.control.endpoints import Pages
 from svcdns.control.page_sockets import PageSockets
 from svcdns.control.plugin_data import DataKey
+from svcdns.control.priority import Priority
 from svcdns.control.process import Control
 from svcdns.control.setups import Options
 from svcdns.corefile.blocks import Corefile
@@ -34,6 +35,17 @@ OWN = control_region(0)
 PAYLOAD = "10.0.0.1 a\n"
 
 
+class _Priority(Priority):
+    """Records when the priority is lowered."""
+
+    def __init__(self, operations: list[str]) -> None:
+        super().__init__()
+        self._operations = operations
+
+    def lower(self) -> None:
+        self._operations.append("lower priority")
+
+
 class World:
     """A control process, with the test as its supervisor and only worker."""
 
@@ -41,6 +53,7 @@ class World:
         """Creates a control process that is not started yet. `text` is the Corefile."""
         self.corefile = folder / "Corefile"
         self.corefile.write_text(text)
+        self.operations: list[str] = []
         ours, theirs = socket.socketpair()
         self.supervisor = Channel(ours)
         self.regions = [memoryview(bytearray(REGION_SIZE if n == OWN else 64)) for n in range(REGIONS)]
@@ -49,7 +62,7 @@ class World:
             Channel(theirs),
             self.regions,
             OWN,
-            lambda: self.operations.append("lower priority"),
+            _Priority(self.operations),
         )
         self.worker: socket.socket | None = None
         self.frames: list[ToWorker] = []
@@ -57,7 +70,6 @@ class World:
         """The worker sends no Configured."""
         self.refuse_listening = False
         """The supervisor opens no more DNS ports."""
-        self.operations: list[str] = []
         self.closes: list[bool] = []
         """For each message `lame`, whether connections are to be closed."""
         self.running: asyncio.Task[int] | None = None
