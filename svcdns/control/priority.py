@@ -3,8 +3,8 @@
 Rules:
 
 1. Queries come first: control has a low priority, so that a query interrupts it.
-2. A single change of the cluster is different. It takes about 0.1 ms, and several times as long if queries interrupt
-   it. With time slices as short as those of a worker, the kernel lets control finish short work after a pause
+2. But a single change of the cluster, which is 0.1 ms of work, takes several times as long if queries interrupt
+   control. With time slices as short as those of a worker, the kernel lets control finish short work after a pause
    (Linux 6.12 and later).
 3. Queries wait during such work. So control has short slices only as long as its changes take little time.
 """
@@ -23,7 +23,7 @@ NICE: Final = 15
 
 During a first start control keeps the usual value, because there are no queries yet, and a start must be quick.
 """
-BUDGET: Final = 0.01
+BUDGET: Final = 0.005
 """The seconds for which changes may take precedence over queries at first, and after a pause."""
 SHARE: Final = 0.0025
 """The share of the time that is added to the budget."""
