@@ -6,6 +6,7 @@ Each function checks one rule. If the rule is broken, it raises CorefileError wi
 from __future__ import annotations
 
 import difflib
+import ipaddress
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Final
@@ -15,6 +16,7 @@ from svcdns.corefile.errors import CorefileError, ZoneError
 from svcdns.corefile.zones import normalise_argument
 
 UNBOUNDED: Final = -1
+DNS_PORT: Final = 53
 _UNITS: Final = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 _INTEGER: Final = re.compile(r"[+-]?[0-9]{1,100}")
 _DURATION: Final = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|μs|ms|s|m|h)")
@@ -230,3 +232,25 @@ def host_port(token: Token) -> tuple[str, int]:
     if not colon or not (digits or "0").isdecimal() or int(digits or 0) > 65535 or (":" in host and not bracketed):
         raise CorefileError(token.position, f"'{token.text}' is not an address; HOST:PORT or :PORT was expected")
     return host[1:-1] if bracketed else host, int(digits or 0)
+
+
+def ip_address(word: Token) -> str:
+    """Returns an IP address in canonical text, without a zone such as `%eth0`."""
+    try:
+        return str(ipaddress.ip_address(word.text.partition("%")[0]))
+    except ValueError:
+        raise CorefileError(word.position, f"'{word.text}' is not an IP address") from None
+
+
+def server_address(word: Token, least_port: int) -> tuple[str, int]:
+    """Returns address and port of a name server; without a port, the port is 53.
+
+    Examples: `192.0.2.1`, `192.0.2.1:53`, `2001:db8::1`, `[2001:db8::1]:53`. Ports begin with `least_port`.
+    """
+    host, colon, port = word.text.rpartition(":")
+    bracketed = host.startswith("[") and host.endswith("]")
+    if not colon or (":" in host and not bracketed):
+        return ip_address(word), DNS_PORT
+    if port and not (port.isdecimal() and least_port <= int(port) <= 65535):
+        raise CorefileError(word.position, f"'{port}' is not a port; {least_port} to 65535 was expected")
+    return ip_address(Token(host[1:-1] if bracketed else host, word.position)), int(port or DNS_PORT)

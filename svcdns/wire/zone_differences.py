@@ -116,6 +116,8 @@ class TransferReader:
     def _read_inner_soa(self, soa: Record, last: Record, found: list[Difference]) -> ZoneTransfer | None:
         """Reads an SOA record of a reply with differences: a new version, an old version, or the end."""
         if self._before is not None:
+            if not is_newer(serial_of(soa), serial_of(self._before)):
+                raise FormError("a difference does not lead to a newer version")
             self._deleted, self._before, self._records, self._after = (self._before, self._records), None, [], soa
             return None
         assert self._deleted is not None

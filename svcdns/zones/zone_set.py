@@ -5,10 +5,11 @@ A zone may be in the set before its content is known. The content of such a zone
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import msgspec
 
+from svcdns.plugin_api.contract import Following, Plugin
 from svcdns.plugin_api.query import Answer, Query
 from svcdns.plugin_api.reply import Reply, rcode_only
 from svcdns.plugin_api.zone_transfer import UnavailableError, ZoneOffer
@@ -87,6 +88,11 @@ class ZoneSet:
             # A DS query for a zone of this plugin that the parent zone does not delegate. The name exists all the same.
             return msgspec.structs.replace(answer, rcode=Rcode.NOERROR), False
         return answer, lookup.may_fall_through
+
+    @staticmethod
+    def outside(plugin: Plugin, query: Query, following: Following, peers: Sequence[Plugin]) -> Answer:
+        """Answers a query for a name in none of the zones: passes it on. The last plugin of `peers` refuses it."""
+        return rcode_only(Rcode.REFUSED) if peers and peers[-1] is plugin else following(query)
 
     def offer(self, apex: bytes, serial: int) -> ZoneOffer | None:
         """Returns a zone for the hook `Plugin.transfer`, or None if there is no such zone. Raises UnavailableError."""

@@ -192,3 +192,24 @@ def test_numbers_are_written_as_in_go(text: str) -> None:
     with pytest.raises(CorefileError, match="is not a whole number"):
         arguments.integer(token(text))
     assert arguments.integer(token("+5")) == 5
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("192.0.2.1", ("192.0.2.1", 53)),
+        ("192.0.2.1:5353", ("192.0.2.1", 5353)),
+        ("192.0.2.1:", ("192.0.2.1", 53)),
+        ("2001:DB8:0::1", ("2001:db8::1", 53)),
+        ("[2001:db8::1]:54", ("2001:db8::1", 54)),
+        ("fe80::1%eth0", ("fe80::1", 53)),
+    ],
+)
+def test_addresses_of_name_servers(text: str, expected: tuple[str, int]) -> None:
+    assert arguments.server_address(token(text), 1) == expected
+
+
+@pytest.mark.parametrize("text", ["ns.example", "192.0.2.1:0", "192.0.2.1:65536", "[2001:db8::1]:x", "[x]:53", ""])
+def test_texts_that_are_no_addresses_of_name_servers(text: str) -> None:
+    with pytest.raises(CorefileError, match=r"is not an IP address|is not a port; 1 to 65535 was expected"):
+        arguments.server_address(token(text), 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Sequence
 
 import pytest
@@ -149,3 +150,35 @@ async def test_no_primary_server() -> None:
     """A connection that is refused is an error with the address."""
     with pytest.raises(ExchangeError, match=r"^127\.0\.0\.1:1: "):
         await fetch_serial(ZONE, ("127.0.0.1", 1))
+
+
+@pytest.mark.parametrize(
+    ("part", "error"),
+    [
+        pytest.param((RECORDS[3],), "the transfer takes more than", id="records one by one, for ever"),
+        pytest.param((), "has no records", id="empty messages"),
+        pytest.param((SOA, SOA), "not lead to a newer version", id="SOA records without end"),
+    ],
+)
+async def test_a_primary_server_that_does_not_end(
+    monkeypatch: pytest.MonkeyPatch, part: tuple[Record, ...], error: str
+) -> None:
+    """A trickle keeps each message in time, but not the whole transfer."""
+    monkeypatch.setattr(zone_client, "MAX_SECONDS", 0.3)
+
+    async def trickle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+            query = await reader.readexactly(int.from_bytes(await reader.readexactly(2), "big"))
+            ident = int.from_bytes(query[:2], "big")
+            following = [OTHER_SOA, *part] if part else []
+            while True:
+                one = message(ident, following, (ZONE, int(Type.IXFR)))
+                following = list(part)
+                writer.write(len(one).to_bytes(2, "big") + one)
+                await writer.drain()
+                await asyncio.sleep(0.005)
+        writer.close()
+
+    async with await asyncio.start_server(trickle, "127.0.0.1", 0) as server:
+        with pytest.raises(ExchangeError, match=error):
+            await fetch_zone(ZONE, server.sockets[0].getsockname(), lambda: None, SOA)

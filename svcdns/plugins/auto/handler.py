@@ -13,13 +13,11 @@ from svcdns.corefile.zones import is_reverse
 from svcdns.plugin_api.contract import Following, Plugin
 from svcdns.plugin_api.environment import Environment
 from svcdns.plugin_api.query import Answer, Query
-from svcdns.plugin_api.reply import rcode_only
 from svcdns.plugin_api.settings import Settings
 from svcdns.plugin_api.zone_transfer import ZoneOffer
 from svcdns.plugins.auto.options import Directory, Options
 from svcdns.plugins.auto.zone_list import ListedZone, content_key, decode
 from svcdns.wire import names
-from svcdns.wire.codes import Rcode
 from svcdns.zones.metrics import REFUSED
 from svcdns.zones.zone import Zone
 from svcdns.zones.zone_set import ZoneSet
@@ -163,8 +161,7 @@ class Auto(Plugin):
             if apex is not None and (found is None or len(apex) > len(found[0])):
                 found = apex, folder
         if found is None:
-            behind = self._environment.peers("")
-            return rcode_only(Rcode.REFUSED) if behind and behind[-1] is self else following(query)
+            return ZoneSet.outside(self, query, following, self._environment.peers(""))
         apex, folder = found
         self._environment.depends_on(folder.dependency_on(apex))
         return folder.zones.answer(query, apex)[0]

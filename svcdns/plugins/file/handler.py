@@ -13,12 +13,10 @@ from svcdns.corefile.zones import is_reverse
 from svcdns.plugin_api.contract import Following, Plugin
 from svcdns.plugin_api.environment import Environment
 from svcdns.plugin_api.query import Answer, Query
-from svcdns.plugin_api.reply import rcode_only
 from svcdns.plugin_api.settings import Settings
 from svcdns.plugin_api.zone_transfer import ZoneOffer
 from svcdns.plugins.file.options import Options, ZoneFile
 from svcdns.wire import names
-from svcdns.wire.codes import Rcode
 from svcdns.zones.content import PORTION, data_key, error_key
 from svcdns.zones.metrics import REFUSED
 from svcdns.zones.zone import Zone
@@ -115,8 +113,7 @@ class File(Plugin):
         """
         apex = self._zones.find(query.key, query.rtype)
         if apex is None:
-            behind = self._environment.peers("")
-            return rcode_only(Rcode.REFUSED) if behind and behind[-1] is self else following(query)
+            return ZoneSet.outside(self, query, following, self._environment.peers(""))
         self._environment.depends_on(_dependency(apex))
         answer, may_fall_through = self._zones.answer(query, apex)
         if may_fall_through:

@@ -17,7 +17,6 @@ from svcdns.corefile.zones import is_reverse
 from svcdns.plugin_api.contract import Following, Plugin
 from svcdns.plugin_api.environment import Environment
 from svcdns.plugin_api.query import Answer, Query
-from svcdns.plugin_api.reply import rcode_only
 from svcdns.plugin_api.settings import Settings
 from svcdns.plugin_api.zone_transfer import ZoneOffer
 from svcdns.plugins.secondary.catalog import read_catalog
@@ -29,7 +28,6 @@ from svcdns.plugins.secondary.state_file import StateFile, path_of
 from svcdns.plugins.secondary.zone_copy import TransferredZone
 from svcdns.telemetry.logging import plugin_logger
 from svcdns.wire import names
-from svcdns.wire.codes import Rcode
 from svcdns.zones.content import decode, portions
 from svcdns.zones.zone import Zone
 from svcdns.zones.zone_set import ZoneSet
@@ -202,8 +200,7 @@ class Secondary(Plugin):
             self._environment.depends_on(_MEMBERS)
         apex = self._zones.find(query.key, query.rtype)
         if apex is None:
-            behind = self._environment.peers("")
-            return rcode_only(Rcode.REFUSED) if behind and behind[-1] is self else following(query)
+            return ZoneSet.outside(self, query, following, self._environment.peers(""))
         self._environment.depends_on(_dependency(apex))
         answer, may_fall_through = self._zones.answer(query, apex)
         if may_fall_through and any(names.is_within(query.key, zone) for zone in self._fallthrough):

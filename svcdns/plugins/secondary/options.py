@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import ipaddress
 from dataclasses import dataclass
 from enum import StrEnum
 
 from svcdns.corefile import arguments
-from svcdns.corefile.blocks import Directive, Token
+from svcdns.corefile.blocks import Directive
 from svcdns.corefile.errors import CorefileError
 from svcdns.plugin_api.environment import Block
 from svcdns.plugin_api.zone_transfer import has_transfer
 
-DNS_PORT = 53
 ENVIRONMENT = ("state",)
 """Options that environment variables can set, see `corefile.env_options`."""
 
@@ -88,22 +86,7 @@ def _primaries(line: Directive) -> list[tuple[str, int]]:
     direction, *words = arguments.arguments(line, 2, arguments.UNBOUNDED)
     if direction.text != "from":
         raise CorefileError(direction.position, f"unknown property '{direction.text}'; 'from' was expected")
-    return [_address(word) for word in words]
-
-
-def _address(word: Token) -> tuple[str, int]:
-    """Parses an address with or without a port: `192.0.2.1`, `192.0.2.1:53`, `2001:db8::1`, `[2001:db8::1]:53`."""
-    if word.text == "*":
-        raise CorefileError(word.position, "can't use '*' in transfer from")
-    host, colon, port = word.text.rpartition(":")
-    bracketed = host.startswith("[") and host.endswith("]")
-    if not colon or (":" in host and not bracketed):
-        host, port = word.text, ""
-    text = host[1:-1] if bracketed else host
-    try:
-        address = str(ipaddress.ip_address(text.partition("%")[0]))
-    except ValueError:
-        raise CorefileError(word.position, f"'{word.text}' is not an IP address") from None
-    if port and not (port.isdecimal() and 0 < int(port) <= 65535):
-        raise CorefileError(word.position, f"'{port}' is not a port; 1 to 65535 was expected")
-    return address, int(port or DNS_PORT)
+    for word in words:
+        if word.text == "*":
+            raise CorefileError(word.position, "can't use '*' in transfer from")
+    return [arguments.server_address(word, 1) for word in words]

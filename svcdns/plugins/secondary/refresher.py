@@ -3,8 +3,8 @@
 Rules (RFC 1034 §4.3.5, RFC 1996 §3, docs/behaviour/plugins.md#secondary):
 
 1. The first transfer is tried again after FIRST_RETRY seconds, then after twice as long, up to LAST_RETRY.
-2. The serial is checked after the refresh time, or after a NOTIFY. After a failure it is checked again after the retry
-   time. Both have a random addition, so that not all secondaries ask together.
+2. The serial is checked after the refresh time, or after a NOTIFY, at most every NOTIFY_PAUSE seconds. After a failure
+   it is checked again after the retry time. Both times get a random addition, to spread the checks of many servers.
 3. If no check has succeeded for the expire time, the zone has expired. The checks go on.
 4. A newer version is transferred incrementally (IXFR, RFC 1995). If that fails, the whole zone is transferred (AXFR).
 """
@@ -33,6 +33,7 @@ FIRST_RETRY: Final = 0.25
 LAST_RETRY: Final = 10.0
 REFRESH_JITTER: Final = 5.0
 RETRY_JITTER: Final = 2.0
+NOTIFY_PAUSE: Final = 0.25
 LEAST: Final = 1
 """The least value of each timer in seconds."""
 
@@ -131,6 +132,7 @@ class ZoneRefresher:
         try:
             async with asyncio.timeout(seconds + random.uniform(0, jitter)):
                 await self._notified.wait()
+                await asyncio.sleep(NOTIFY_PAUSE)  # the sender's address may be forged
         except TimeoutError:
             return
         finally:

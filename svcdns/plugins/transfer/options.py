@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 from dataclasses import dataclass
 from typing import Final
 
@@ -12,7 +11,6 @@ from svcdns.corefile.errors import CorefileError
 from svcdns.plugin_api.environment import Block
 
 ANY_CLIENT: Final = "*"
-DNS_PORT: Final = 53
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,29 +58,10 @@ def _rule(directive: Directive, block: Block) -> Rule:
             case "source":
                 if source:
                     raise CorefileError(line.position, "source is given already")
-                source = _address(arguments.argument(line))
+                source = arguments.ip_address(arguments.argument(line))
             case _:
                 raise arguments.unknown_option(line, ("to", "source"))
     if not words:
         raise CorefileError(directive.position, "'to' is required")
-    to = tuple(_host_port(word) for word in words if word.text != ANY_CLIENT)
+    to = tuple(arguments.server_address(word, 0) for word in words if word.text != ANY_CLIENT)
     return Rule(arguments.zones(directive.arguments, block.zones), to, len(to) < len(words), source)
-
-
-def _host_port(word: Token) -> tuple[str, int]:
-    """Parses an address with or without a port: `192.0.2.1`, `192.0.2.1:53`, `2001:db8::1`, `[2001:db8::1]:53`."""
-    text = word.text
-    host, colon, port = text.rpartition(":")
-    bracketed = host.startswith("[") and host.endswith("]")
-    if not colon or (":" in host and not bracketed):
-        return _address(word), DNS_PORT
-    if port and not (port.isdecimal() and int(port) <= 65535):
-        raise CorefileError(word.position, f"'{port}' is not a port; 0 to 65535 was expected")
-    return _address(Token(host[1:-1] if bracketed else host, word.position)), int(port or DNS_PORT)
-
-
-def _address(word: Token) -> str:
-    try:
-        return str(ipaddress.ip_address(word.text.partition("%")[0]))
-    except ValueError:
-        raise CorefileError(word.position, f"'{word.text}' is not an IP address") from None

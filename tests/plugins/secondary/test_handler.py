@@ -11,7 +11,7 @@ import pytest
 
 from svcdns.plugin_api.reply import Reply
 from svcdns.plugin_api.zone_transfer import UnavailableError
-from svcdns.plugins.secondary import Secondary
+from svcdns.plugins.secondary import Secondary, refresher
 from svcdns.wire import names
 from svcdns.wire.codes import Rcode, Type
 from svcdns.zones.content import encode
@@ -123,8 +123,9 @@ def test_other_workers_transfer_nothing() -> None:
     assert set(worker.data) == {"zone example.org.", "notify example.org."}
 
 
-async def test_a_newer_version_is_transferred_by_its_differences() -> None:
+async def test_a_newer_version_is_transferred_by_its_differences(monkeypatch: pytest.MonkeyPatch) -> None:
     """The differences are applied to the present content. If they do not fit, the whole zone is transferred."""
+    monkeypatch.setattr(refresher, "NOTIFY_PAUSE", 0.0)
     old, new = records(1), records(2, "10.0.0.2")
     deleted = [old[1]]
     asked: list[int] = []

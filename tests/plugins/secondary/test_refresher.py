@@ -10,7 +10,7 @@ import pytest
 
 from svcdns.plugins.secondary import refresher as module
 from svcdns.plugins.secondary.options import Ixfr, Rule
-from svcdns.plugins.secondary.refresher import REFRESH_JITTER, RETRY_JITTER, Timers, ZoneRefresher
+from svcdns.plugins.secondary.refresher import NOTIFY_PAUSE, REFRESH_JITTER, RETRY_JITTER, Timers, ZoneRefresher
 from svcdns.upstream.query import Address, ExchangeError
 from svcdns.wire import names
 from svcdns.wire.record import Record
@@ -151,7 +151,7 @@ async def test_the_first_transfer(driven: Driven) -> None:
 
 
 async def test_a_notification_ends_the_wait(monkeypatch: pytest.MonkeyPatch) -> None:
-    """After a NOTIFY the serial is checked at once."""
+    """After a NOTIFY the serial is checked soon."""
     driven = Driven(monkeypatch)
     monkeypatch.delattr(driven, "_wait")
     checks: asyncio.Queue[object] = asyncio.Queue()
@@ -164,8 +164,13 @@ async def test_a_notification_ends_the_wait(monkeypatch: pytest.MonkeyPatch) -> 
     driven.soa = soa(1)
     timers = Timers.of(driven.soa)
     task = asyncio.ensure_future(driven.run())
+    assert await asyncio.wait_for(driven.waits.get(), 10) == (NOTIFY_PAUSE, 0.0)
+    driven.go_on.set()
     assert await asyncio.wait_for(checks.get(), 10) == timers, "content of an earlier process is checked first"
     driven.notify()
+    assert await asyncio.wait_for(driven.waits.get(), 10) == (NOTIFY_PAUSE, 0.0)
+    driven.notify()
+    driven.go_on.set()
     assert await asyncio.wait_for(checks.get(), 10) == timers
     task.cancel()
 
