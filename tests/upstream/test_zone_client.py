@@ -166,19 +166,25 @@ async def test_a_primary_server_that_does_not_end(
     """A trickle keeps each message in time, but not the whole transfer."""
     monkeypatch.setattr(zone_client, "MAX_SECONDS", 0.3)
 
+    ended = asyncio.Event()
+
     async def trickle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+        with contextlib.suppress(ConnectionError):
             query = await reader.readexactly(int.from_bytes(await reader.readexactly(2), "big"))
             ident = int.from_bytes(query[:2], "big")
             following = [OTHER_SOA, *part] if part else []
-            while True:
+            while not reader.at_eof():
                 one = message(ident, following, (ZONE, int(Type.IXFR)))
                 following = list(part)
                 writer.write(len(one).to_bytes(2, "big") + one)
                 await writer.drain()
                 await asyncio.sleep(0.005)
         writer.close()
+        with contextlib.suppress(ConnectionError):
+            await writer.wait_closed()
+        ended.set()
 
     async with await asyncio.start_server(trickle, "127.0.0.1", 0) as server:
         with pytest.raises(ExchangeError, match=error):
             await fetch_zone(ZONE, server.sockets[0].getsockname(), lambda: None, SOA)
+        await asyncio.wait_for(ended.wait(), 10)

@@ -28,6 +28,7 @@ from svcdns.plugins.secondary.state_file import StateFile, path_of
 from svcdns.plugins.secondary.zone_copy import TransferredZone
 from svcdns.telemetry.logging import plugin_logger
 from svcdns.wire import names
+from svcdns.wire.record import Record
 from svcdns.zones.content import decode, portions
 from svcdns.zones.zone import Zone
 from svcdns.zones.zone_set import ZoneSet
@@ -152,8 +153,14 @@ class Secondary(Plugin):
                 environment.publish(self.name, _wanted_key(apex), str(environment.clock()).encode())
             return
 
+        def soa() -> Record | None:
+            zone = self._zones.get(apex)
+            return None if zone is None else zone.soa
+
         def publish(payload: bytes) -> None:
             environment.publish(self.name, _content_key(apex), payload)
+            if environment.data(self.name, kept_key(apex)):  # frees the memory
+                environment.publish(self.name, kept_key(apex), b"")
             for transfer in environment.peers("transfer") if payload else ():
                 transfer.notify(apex)
 
@@ -161,7 +168,7 @@ class Secondary(Plugin):
         if self._options.state:
             state = StateFile(path_of(self._options.state, apex), apex, rule.primaries, environment.log)
         copy = self._copies[apex] = TransferredZone(
-            apex, lambda: self._payloads.get(apex, b""), publish, state,
+            apex, lambda: self._payloads.get(apex, b""), soa, publish, state,
             is_catalog=apex in self._catalogs, has_history=self._options.has_history,
         )  # fmt: skip
         clock = asyncio.get_running_loop().time

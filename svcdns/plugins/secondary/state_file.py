@@ -26,6 +26,8 @@ from svcdns.plugins.secondary.refresher import Timers
 from svcdns.process.atomic_file import replace_file
 from svcdns.process.blocking_io import in_thread
 from svcdns.wire import names
+from svcdns.wire.record import Record
+from svcdns.wire.zone_differences import serial_of
 from svcdns.zones.content import decode, portions
 
 FOLDER: Final = "zones"
@@ -111,7 +113,8 @@ class StateFile:
     def __init__(self, path: Path, zone: bytes, primaries: tuple[tuple[str, int], ...], log: logging.Logger) -> None:
         """`primaries` are the zone's present primary servers."""
         self._path, self._zone, self._primaries, self._log = path, zone, primaries, log
-        self._pending = b""
+        self._pending: tuple[bytes, int] | None = None
+        """The content and the serial of the version to write next."""
         self._confirmed = self._stamped = 0.0
         self._task: asyncio.Task[None] | None = None
         self._last_error = ""
@@ -125,19 +128,21 @@ class StateFile:
             return 0.0
         return max(0.0, time.time() - confirmed) if (magic, saved) == (_MAGIC, serial) else 0.0
 
-    def save(self, payload: bytes) -> None:
-        """Writes a version that a primary server has now. Returns before the file is written."""
-        self._pending, self._confirmed = payload, time.time()
+    def save(self, payload: bytes, soa: Record) -> None:
+        """Writes a version that a primary server has now. `soa` is its SOA record.
+
+        Returns before the file is written.
+        """
+        self._pending, self._confirmed = (payload, serial_of(soa)), time.time()
         if self._task is None or self._task.done():
             self._task = asyncio.ensure_future(self._write())
 
-    def confirm(self, payload: bytes) -> None:
-        """Notes that a primary server has confirmed the version `payload` now."""
+    def confirm(self, payload: bytes, soa: Record) -> None:
+        """Notes that a primary server has confirmed the version `payload` now. `soa` is its SOA record."""
         now = self._confirmed = time.time()
-        soa = decode(payload).soa
         is_writing = self._task is not None and not self._task.done()
         if not is_writing and now - self._stamped >= min(60.0, Timers.of(soa).expire / STAMP):
-            self._task = asyncio.ensure_future(self._stamp(payload))
+            self._task = asyncio.ensure_future(self._stamp(payload, serial_of(soa)))
 
     def stop(self) -> None:
         """Writes nothing more. A write that has begun ends."""
@@ -150,15 +155,15 @@ class StateFile:
         self._task = asyncio.ensure_future(self._in_thread(lambda: self._path.unlink(missing_ok=True)))
 
     async def _write(self) -> None:
-        while self._pending:
-            payload, self._pending, begun = self._pending, b"", time.monotonic()
+        while self._pending is not None:
+            (payload, serial), self._pending, begun = self._pending, None, time.monotonic()
             self._stamped = self._confirmed
-            await self._in_thread(lambda: self._put(payload, self._stamped))  # noqa: B023 - awaited here
+            await self._in_thread(lambda: self._put(payload, serial, self._stamped))  # noqa: B023 - awaited here
             await asyncio.sleep(max(LEAST_REST, REST * (time.monotonic() - begun)))
 
-    async def _stamp(self, payload: bytes) -> None:
+    async def _stamp(self, payload: bytes, serial: int) -> None:
         self._stamped = self._confirmed
-        await self._in_thread(lambda: self._put_stamp(payload, self._stamped))
+        await self._in_thread(lambda: self._put_stamp(payload, serial, self._stamped))
 
     async def _in_thread(self, call: Callable[[], None]) -> None:
         try:
@@ -170,20 +175,19 @@ class StateFile:
                 self._last_error = reason
                 self._log.error("zone %s: cannot write %s: %s", names.to_text(self._zone), self._path, reason)
 
-    def _put(self, payload: bytes, confirmed: float) -> None:
+    def _put(self, payload: bytes, serial: int, confirmed: float) -> None:
         body = msgspec.msgpack.encode(SavedZone(self._zone, self._primaries, payload))
-        serial = decode(payload).serial
         replace_file(self._path, _HEAD.pack(_MAGIC, confirmed, serial, hashlib.sha256(body).digest()) + body)
 
-    def _put_stamp(self, payload: bytes, confirmed: float) -> None:
-        """Writes the time of the last confirmation, or the whole file if its version is not that of `payload`."""
+    def _put_stamp(self, payload: bytes, serial: int, confirmed: float) -> None:
+        """Writes the time of the last confirmation, or the whole file if it has another version."""
         try:
-            magic, _, serial, _ = _HEAD.unpack(_read_head(self._path))
-            is_current = (magic, serial) == (_MAGIC, decode(payload).serial)
+            magic, _, saved, _ = _HEAD.unpack(_read_head(self._path))
+            is_current = (magic, saved) == (_MAGIC, serial)
         except (OSError, struct.error):
             is_current = False
         if not is_current:
-            self._put(payload, confirmed)
+            self._put(payload, serial, confirmed)
             return
         file = os.open(self._path, os.O_WRONLY | os.O_CLOEXEC)
         try:

@@ -11,7 +11,7 @@ from svcdns.plugins.secondary.state_file import StateFile
 from svcdns.process.blocking_io import in_thread
 from svcdns.upstream.query import ExchangeError
 from svcdns.wire.record import Record
-from svcdns.wire.zone_differences import ZoneTransfer
+from svcdns.wire.zone_differences import ZoneTransfer, serial_of
 from svcdns.zones.content import decode, encode, portions
 from svcdns.zones.differences import applied
 from svcdns.zones.history import encode_version
@@ -27,36 +27,36 @@ class TransferredZone:
         self,
         apex: bytes,
         payload: Callable[[], bytes],
+        soa: Callable[[], Record | None],
         publish: Callable[[bytes], None],
         state: StateFile | None,
         *,
         is_catalog: bool,
         has_history: bool,
     ) -> None:
-        """`payload` returns the present content, and is empty without content. `publish` is called with each version.
+        """`payload` returns the present content, and is empty without content. `soa` returns its SOA record, or None.
 
-        With `has_history`, the content has the differences between versions.
+        `publish` is called with each version. With `has_history`, the content has the differences between versions.
         """
-        self._apex, self._payload, self._publish, self._state = apex, payload, publish, state
+        self._apex, self._payload, self._soa, self._publish, self._state = apex, payload, soa, publish, state
         self._is_catalog, self._has_history = is_catalog, has_history
 
     @property
     def soa(self) -> Record | None:
         """Returns the SOA record of the present version; None without content."""
-        payload = self._payload()
-        return decode(payload).soa if payload else None
+        return self._soa()
 
     async def age(self) -> float:
         """Returns the seconds since a primary server confirmed the present content; 0 if that is unknown."""
-        payload = self._payload()
-        return await self._state.age(decode(payload).serial) if payload and self._state is not None else 0.0
+        soa = self._soa()
+        return await self._state.age(serial_of(soa)) if soa is not None and self._state is not None else 0.0
 
     async def take(self, transfer: ZoneTransfer) -> None:
         """Publishes the version of a transfer. Raises CatalogError, DifferenceError and ExchangeError."""
         payload = await in_thread(self._encoded, self._payload(), transfer)
         self._publish(payload)
         if self._state is not None:
-            self._state.save(payload)
+            self._state.save(payload, self._soa() or transfer.soa)
 
     def _encoded(self, previous: bytes, transfer: ZoneTransfer) -> bytes:
         soa, records = transfer.soa, transfer.records
@@ -72,9 +72,9 @@ class TransferredZone:
 
     def checked(self) -> None:
         """Notes in the state folder that a primary server has confirmed the present version."""
-        payload = self._payload()
-        if self._state is not None and payload:
-            self._state.confirm(payload)
+        soa = self._soa()
+        if self._state is not None and soa is not None:
+            self._state.confirm(self._payload(), soa)
 
     def expire(self) -> None:
         """Removes the content from all workers."""

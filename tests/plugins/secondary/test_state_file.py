@@ -15,7 +15,7 @@ from svcdns.plugins.secondary import gather, state_file
 from svcdns.plugins.secondary.options import Options, Rule
 from svcdns.plugins.secondary.state_file import StateFile, StateFileError, path_of, read
 from svcdns.wire import names
-from svcdns.zones.content import encode
+from svcdns.zones.content import decode, encode
 from tests.plugins.secondary.test_handler import APEX, Worker, records
 from tests.support.primary import primary, zone_script
 
@@ -39,7 +39,7 @@ async def saved(folder: Path, payload: bytes, zone: bytes = APEX) -> Path:
     """Writes the file of a zone."""
     path = path_of(str(folder), zone)
     file = StateFile(path, zone, PRIMARIES, LOG)
-    file.save(payload)
+    file.save(payload, decode(payload).soa)
     await until(path.exists)
     file.stop()
     return path
@@ -89,13 +89,13 @@ async def test_confirmations_are_written(tmp_path: Path, monkeypatch: pytest.Mon
     file = StateFile(path, APEX, PRIMARIES, LOG)
     assert await file.age(1) == pytest.approx(500, abs=60)
     assert await file.age(2) == 0, "another version"
-    file.confirm(content())
+    file.confirm(content(), records()[0])
     await until(lambda: path.stat().st_mtime > 1)
     assert await file.age(1) < 60
     assert path.stat().st_ino == inode
     assert gathered(tmp_path)
     other = StateFile(path, APEX, PRIMARIES, LOG)
-    other.confirm(content(2))
+    other.confirm(content(2), records(2)[0])
     await until(lambda: gathered(tmp_path) == {"kept example.org.": content(2)})
     other.remove()
     await until(lambda: not path.exists())
@@ -104,7 +104,7 @@ async def test_confirmations_are_written(tmp_path: Path, monkeypatch: pytest.Mon
 async def test_a_folder_that_cannot_be_written(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "zones").write_text("a file")
     file = StateFile(path_of(str(tmp_path), APEX), APEX, PRIMARIES, LOG)
-    file.save(content())
+    file.save(content(), records()[0])
     await until(lambda: caplog.messages)
     assert caplog.messages[0].startswith("zone example.org.: cannot write ")
     file.stop()
@@ -123,4 +123,5 @@ async def test_a_worker_serves_the_zone_of_an_earlier_start(tmp_path: Path) -> N
         found = read(path, APEX)
         assert found is not None
         assert found.saved.payload == encode(present[0][0], present[0], 0)
+        assert worker.data["kept example.org."] == b"", "the earlier content takes no more memory"
         worker.plugin.stop()

@@ -8,6 +8,7 @@ from svcdns.plugins.secondary import zone_copy
 from svcdns.plugins.secondary.catalog import CatalogError
 from svcdns.plugins.secondary.zone_copy import TransferredZone
 from svcdns.upstream.query import ExchangeError
+from svcdns.wire.record import Record
 from svcdns.wire.zone_differences import ZoneTransfer
 from svcdns.zones.content import decode
 from tests.plugins.secondary.test_handler import APEX, records
@@ -19,7 +20,13 @@ class Copy(TransferredZone):
     def __init__(self, *, is_catalog: bool = False, has_history: bool = False) -> None:
         """The zone has no content yet."""
         self.payload = b""
-        super().__init__(APEX, lambda: self.payload, self.replace, None, is_catalog=is_catalog, has_history=has_history)
+        super().__init__(
+            APEX, lambda: self.payload, self.present, self.replace, None, is_catalog=is_catalog, has_history=has_history
+        )
+
+    def present(self) -> Record | None:
+        """Returns the SOA record of the content."""
+        return decode(self.payload).soa if self.payload else None
 
     def replace(self, payload: bytes) -> None:
         """Takes published content."""
