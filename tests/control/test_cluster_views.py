@@ -43,11 +43,14 @@ class World:
         self.sizes: list[int] = []
         """The number of Services in the view at each difference."""
         self.slept: list[float] = []
+        self.worked: list[float] = []
+        """The seconds that changes have taken."""
         self.wake = asyncio.Event()
         log = logging.getLogger("views-test")
         self.views = ClusterViews(
-            self.counters, log, self._send, lambda: 1767323050.0, again=again, ages=ages or {}, sleep=self.sleep
-        )
+            self.counters, log, self._send, lambda: 1767323050.0, again=again, ages=ages or {}, sleep=self.sleep,
+            worked=self.worked.append,
+        )  # fmt: skip
 
     def _send(self, view: ClusterView, difference: Difference) -> None:
         self.sent.append(difference)
@@ -84,6 +87,8 @@ async def test_a_view_is_watched_until_no_block_has_its_options(api: ApiDouble) 
     [number] = await made.views.prepare(wanted)
     made.views.start([number])
     await made.until("db-1")
+    assert made.worked
+    assert min(made.worked) > 0
     assert await made.views.prepare(wanted) == []
     [other] = await made.views.prepare(watched(endpoint=api.url, labels="a=b"))
     assert other != number

@@ -70,8 +70,10 @@ def test_after_drains_calls_functions_once_all_sockets_are_drained(pair: tuple[s
         other.send(b"drained")
     assert loop.selector.select(0) == []
     assert done == ["drained", "drained", "behind", "behind"]
+    after_drains(loop, lambda: done.append("without a drain"))
     after_drains(loop, loop.stop)
     loop.run_forever()
+    assert done[4:] == ["without a drain"]
     loop.close()
 
 
