@@ -32,10 +32,10 @@ def settled(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -
 class Folder:
     """A folder of zone files, with the data that control has read from it."""
 
-    def __init__(self, path: Path, body: str = "") -> None:
-        """Creates the folder. No file has been read yet."""
+    def __init__(self, path: Path, body: str = "", others: str = "") -> None:
+        """Creates the folder. No file has been read yet. `others` are the other directives of the block."""
         self.path = path
-        options = world.options("auto", f"auto org {{\n directory {path}\n{body}\n}}")
+        options = world.options("auto", f"auto org {{\n directory {path}\n{body}\n}}\n{others}")
         assert isinstance(options, Options)
         self.options = options
         self.data: dict[str, bytes] = {}
@@ -247,3 +247,20 @@ def test_an_unreadable_subfolder(tmp_path: Path, caplog: pytest.LogCaptureFixtur
         patch.setattr(scans.os, "scandir", scandir)  # type: ignore[attr-defined]
         assert folder.start() == {"a.org.": "10.0.0.1"}
     assert lines(caplog) == [f"error reading {tmp_path}/sub: Permission denied"]
+
+
+@pytest.mark.parametrize(("others", "steps"), [("transfer {\n to *\n}", [0, 1, 1]), ("", [0, 0, 0])])
+def test_the_differences_between_versions(tmp_path: Path, others: str, steps: list[int]) -> None:
+    """They are kept with *transfer* in the block, also by a reload."""
+    folder = Folder(tmp_path, others=others)
+    key = content_key(folder.options.directories[0].key, "a.org.")
+    folder.write("db.a.org")
+    folder.start()
+    found = [content.decode(folder.data[key])]
+    folder.write("db.a.org", 2, "10.0.0.2")
+    folder.scan()
+    found.append(content.decode(folder.data[key]))
+    folder.start()
+    found.append(content.decode(folder.data[key]))
+    assert [len(one.history) for one in found] == steps
+    assert [one.serial for one in found] == [1, 2, 2]

@@ -191,3 +191,16 @@ def test_the_period_is_the_shortest_interval(tmp_path: Path) -> None:
     text = "file a {\n reload 0\n}\nfile b {\n reload 20s\n}\nfile c"
     assert period(world.options("file", text)) == 20.0
     assert period(options(tmp_path, "reload 0")) == 60.0
+
+
+def test_the_differences_between_versions(tmp_path: Path) -> None:
+    """They are kept with *transfer* in the block."""
+    path, text = tmp_path / "db", f"file {tmp_path}/db example.org"
+    for others, steps in (("transfer {\n to *\n}", 1), ("", 0)):
+        found = world.options("file", f"{text}\n{others}")
+        write(path, 1)
+        data = gather(found, {})
+        write(path, 2, "10.0.0.3")
+        data |= refresh(found, data)
+        (payload,) = (value for key, value in data.items() if not key.startswith("error"))
+        assert len(decode(payload).history) == steps
