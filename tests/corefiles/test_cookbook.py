@@ -24,6 +24,7 @@ PAGE: Final = Path(__file__).parents[2] / "docs" / "cookbook.md"
 POD, OTHER = "127.0.0.2", "127.0.0.3"
 """The address of a Pod in the namespace `tenant-a`, and of no Pod."""
 ZONE: Final = "@ 60 IN SOA ns root 1 3600 3600 3600 5\n@ 60 IN NS ns\nwww 60 IN A {}\n"
+REVERSE: Final = "@ 60 IN SOA ns root 1 3600 3600 3600 5\n@ 60 IN NS ns\n{} 60 IN PTR {}.home.example.\n"
 FILES: Final = {
     "custom/log.override": "log\n",
     "custom/corp.server": "custom.example:PORT {\n hosts {\n  192.0.2.90 www.custom.example\n }\n}\n",
@@ -31,6 +32,10 @@ FILES: Final = {
     "inside/db.home.example": ZONE.format("10.0.0.1"),
     "outside/db.home.example": ZONE.format("192.0.2.92"),
     "blocked": "0.0.0.0 ads.example\n",
+    "example.db": ZONE.format("192.0.2.94"),
+    "db.192.0.2": REVERSE.format("92", "www"),
+    "db.192.168.1": REVERSE.format("5", "nas"),
+    "weights": "release.lab.example\n    192.0.2.61 3\n    192.0.2.62 1\n",
 }
 """Files in the folder of the Corefile. PORT stands for the port of DNS."""
 MANIFEST: Final = """
@@ -44,7 +49,12 @@ RECORDS: Final = (
     "www.example.com. 60 IN A 192.0.2.80",
     "db.corp.example. 60 IN A 192.0.2.81",
     "web.shop.svc.cluster.local. 5 IN A 10.96.0.80",
+    "web.shop.svc.clusterset.local. 5 IN A 10.97.0.80",
+    "api.service.consul. 5 IN A 10.96.0.81",
+    "db.privatelink.example. 60 IN A 10.0.0.81",
 )
+OTHER_RECORDS: Final = (". 60 IN SOA ns. root. 1 3600 3600 3600 5", "only.there.example. 60 IN A 192.0.2.82")
+"""The records of the server that has the address 192.0.2.99 in a recipe."""
 
 
 class Ask(NamedTuple):
@@ -111,6 +121,72 @@ RECIPES: Final[dict[str, tuple[Ask, ...]]] = {
     ),
     "Clients with IPv6 only": (Ask("www.example.com.", "64:ff9b::c000:250", "AAAA"),),
     "The zone of the cluster for other servers": (CLUSTER[0], Ask("web.shop.ext.example.", "192.0.2.93")),
+    "kind": (*CLUSTER, Ask("one.apps.example.", "10.96.0.80")),
+    "MicroK8s": CLUSTER,
+    "Kubespray": (
+        *CLUSTER,
+        Ask("db.corp.example.", "192.0.2.81"),
+        Ask("db.old.example.", "192.0.2.81"),
+        Ask("web.shop.svc.cluster.old.", "10.96.0.80"),
+    ),
+    "RKE": CLUSTER,
+    "k0s": CLUSTER,
+    "CoreDNS's Helm chart": (*CLUSTER, Ask("www.example.org.", "192.0.2.94")),
+    "OpenShift on bare metal": (
+        Ask("console.apps.cluster.example.", "192.0.2.31"),
+        Ask("api-int.cluster.example.", "192.0.2.30"),
+        Ask("node-1.cluster.example.", "192.0.2.41"),
+        Ask("www.example.com.", "192.0.2.80"),
+    ),
+    "A cluster with two domains": (
+        *CLUSTER[:2],
+        Ask("web.shop.svc.prod.example.", "10.96.0.80"),
+        Ask("80.0.96.10.in-addr.arpa.", "web.shop.svc.prod.example.", "PTR"),
+    ),
+    "Short names with one query": (
+        *CLUSTER,
+        Ask("www.example.com.tenant-a.svc.cluster.local.", "192.0.2.80", client=POD),
+        Ask("www.example.com.tenant-a.svc.cluster.local.", "NXDOMAIN", client=OTHER),
+    ),
+    "A public name that leads into the cluster": (*CLUSTER, Ask("shop.example.", "10.96.0.80")),
+    "A cluster without IPv6": (*CLUSTER, Ask("www.example.com.", "NOERROR", "AAAA")),
+    "Consul and a service mesh": (*CLUSTER, Ask("api.service.consul.", "10.96.0.81")),
+    "Services of other clusters by a second server": (*CLUSTER, Ask("web.shop.svc.clusterset.local.", "10.97.0.80")),
+    "Names of Services for clients outside": (
+        Ask("web.shop.ext.example.", "192.0.2.93"),
+        Ask("no.shop.ext.example.", "NXDOMAIN"),
+        Ask("web.shop.svc.cluster.local.", "REFUSED"),
+    ),
+    "Stale answers while the upstreams fail": (Ask("www.example.com.", "192.0.2.80"),),
+    "A second try at other servers": (Ask("www.example.com.", "192.0.2.80"), Ask("only.there.example.", "192.0.2.82")),
+    "Parts that several blocks share": (
+        Ask("db.corp.example.", "192.0.2.81"),
+        Ask("printer.lab.example.", "192.0.2.71"),
+        Ask("www.example.com.", "192.0.2.80"),
+    ),
+    "An authoritative server": (
+        Ask("www.home.example.", "192.0.2.92"),
+        Ask("92.2.0.192.in-addr.arpa.", "www.home.example.", "PTR"),
+        Ask("no.home.example.", "NXDOMAIN"),
+        Ask("www.example.com.", "REFUSED"),
+    ),
+    "Private addresses stay inside": (
+        Ask("5.1.168.192.in-addr.arpa.", "nas.home.example.", "PTR"),
+        Ask("6.2.168.192.in-addr.arpa.", "NXDOMAIN", "PTR"),
+        Ask("1.1.20.172.in-addr.arpa.", "NXDOMAIN", "PTR"),
+        Ask("localhost.", "127.0.0.1"),
+        Ask("www.example.com.", "192.0.2.80"),
+    ),
+    "A resolver for a network": (
+        Ask("ads.example.", "0.0.0.0"),
+        Ask("www.example.com.", "192.0.2.80"),
+        Ask("www.example.com.", '"ANY obsoleted" "See RFC 8482"', "ANY"),
+    ),
+    "A forwarder in a cloud network": (
+        Ask("db.privatelink.example.", "10.0.0.81"),
+        Ask("www.example.com.", "192.0.2.80"),
+    ),
+    "Traffic by weight": (Ask("release.lab.example.", "192.0.2.61 192.0.2.62"),),
     "A time limit and a test of clients": (Ask("x.bad.example.", "192.0.2.53"), Ask("www.example.com.", "192.0.2.80")),
 }
 """The queries to each recipe, by its heading."""
@@ -123,14 +199,19 @@ def recipes() -> dict[str, str]:
     return dict(parts)
 
 
-def local(text: str, upstream: int) -> str:
+def local(text: str, upstream: int, other: int) -> str:
     """Returns a Corefile for loopback: with other addresses, ports and paths."""
+    text = text.replace("192.0.2.99", f"127.0.0.1:{other}")
     text = re.sub(r":(53|5353|8053) \{", r":{port} {", text)
     text = text.replace("169.254.20.10:8080", "").replace("169.254.20.10", "127.0.0.1")
     text = re.sub(r"(forward +\S+ |transfer from )[^{\n]*\btls://[^{\n]*", rf"\1tls://127.0.0.1:{upstream} ", text)
     text = re.sub(
         r"^( *(?:forward +\S+|transfer from)) [^{\n]*?( \{)?$",
-        lambda found: found[0] if "tls://" in found[0] else f"{found[1]} 127.0.0.1:{upstream}{found[2] or ''}",
+        lambda found: (
+            found[0]
+            if f":{other}" in found[0] or "tls://" in found[0]
+            else f"{found[1]} 127.0.0.1:{upstream}{found[2] or ''}"
+        ),
         text,
         flags=re.MULTILINE,
     )
@@ -167,10 +248,10 @@ class Recipe(Server):
 
 
 @pytest.fixture(scope="module")
-def upstream() -> Iterator[ZoneUpstream]:
-    """Runs the upstream of all recipes."""
-    with ZoneUpstream(RECORDS) as running:
-        yield running
+def upstreams() -> Iterator[tuple[int, int]]:
+    """Runs the upstream of all recipes, and the other server. Yields their ports."""
+    with ZoneUpstream(RECORDS) as one, ZoneUpstream(OTHER_RECORDS) as other:
+        yield one.port, other.port
 
 
 def test_every_recipe_is_asked() -> None:
@@ -181,9 +262,9 @@ def test_every_recipe_is_asked() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", RECIPES)
-def test_a_recipe(name: str, tmp_path: Path, upstream: ZoneUpstream) -> None:
+def test_a_recipe(name: str, tmp_path: Path, upstreams: tuple[int, int]) -> None:
     """The real server starts with the recipe, and answers from its sources, cold and from the answer table."""
-    text = local(recipes()[name], upstream.port)
+    text = local(recipes()[name], *upstreams)
     with Recipe(tmp_path, text, SVCDNS_MANIFESTS=str(tmp_path / "cluster")) as server:
         server.until_serving()
         for ask in RECIPES[name]:
