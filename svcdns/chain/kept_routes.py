@@ -5,8 +5,8 @@ A route is one zone of a server block on a listener. Rules:
 1. The replies of a route stay if its plugins have equal options, and each plugin agrees (`Plugin.answers_like`).
 2. If only later plugins of the chain differ, replies stay in the zones that an earlier plugin answers completely
    (`Plugin.complete_zones`).
-3. No reply of a listener stays if replies may depend on the client, or if a block observes queries or limits the rate
-   of replies.
+3. No reply of a listener stays if replies may depend on the client, or if a block limits the rate of replies, or
+   observes queries without a packet observer.
 4. Names that a new server block has taken from a route are not found here: `svcdns.serving.kept_replies` checks the
    route of each name.
 """
@@ -113,7 +113,8 @@ def _is_plain(route: Route) -> bool:
     """Returns True if the stored replies of a route refer to nothing that the plugin chain has made."""
     return (
         route.entry is not None
-        and not (route.view or route.observers)
+        and not route.view
+        and route.packet_observers is not None
         and (route.limiter, route.labels, route.admits, route.providers) == (None, None, None, None)
     )
 

@@ -78,6 +78,15 @@ def test_blocks_whose_replies_do_not_stay(hook: dict[str, Any]) -> None:
     assert kept(". {\n cache\n}", ". {\n cache\n}", cache=hook) == {}
 
 
+def test_a_packet_observer_does_not_keep_replies_from_staying() -> None:
+    """A block with *log* has one: its stored replies refer to no object of the plugin."""
+    observing = {
+        "observe": lambda _self, query, reply, size, seconds: None,
+        "packet_observer": lambda _self: lambda *_: None,
+    }
+    assert kept(". {\n cache\n}", ". {\n cache\n}", cache=observing) == {".": None}
+
+
 def test_other_settings_of_the_block() -> None:
     """The increments of a stored reply are those of the metrics, so the replies do not stay."""
     settings = classmethod(lambda cls, options: Settings(counts_queries=True))

@@ -50,6 +50,7 @@ OTHER = """
 """
 BEFORE = (
     "errors",
+    "log",
     "cache 30",
     "loadbalance\n    prometheus",
     "hosts HOSTS {\n  fallthrough\n }",

@@ -50,6 +50,10 @@ class Log(Plugin):
         """Returns the following plugins' answer. `observe` writes the log line later."""
         return following(query)
 
+    def answers_like(self, previous: Plugin) -> bool:  # noqa: ARG002
+        """Returns True, because the plugin changes no reply."""
+        return True
+
     def observe(self, query: Query, reply: Reply, size: int, seconds: float) -> None:
         """Writes the log line of one query.
 
