@@ -10,12 +10,13 @@ from pathlib import Path
 
 from bench import pacing, queries
 from bench.cluster import Cluster
+from bench.dnsperf import Load
 from bench.pacing import Figures
 from bench.processes import children, until
 from bench.results import OURS, Target
 from bench.run import Run
 from bench.servers import Server
-from bench.throughput import hits_of
+from bench.throughput import CPU, hits_of, measure
 
 RATE = 20_000
 LEAD = 1.0
@@ -34,12 +35,20 @@ def nothing(_server: Server) -> None:
 
 
 def reload(server: Server) -> None:
-    """Changes the Corefile, reloads it, and waits until it is in use. All plugin chains are built again."""
+    """Reloads the Corefile with another TTL of cluster names. Stored replies for these names are dropped."""
+    _reload(server, "ttl 30", "ttl 29")
+
+
+def reload_forward(server: Server) -> None:
+    """Reloads the Corefile with another option of *forward*. Stored replies for cluster names stay."""
+    _reload(server, "max_concurrent 1000", "max_concurrent 999")
+
+
+def _reload(server: Server, words: str, other: str) -> None:
+    """Replaces `words` in the Corefile by `other`, or `other` by `words`, and waits until the Corefile is in use."""
     text = server.corefile.read_text()
     before = server.whole_log().count("Reloading complete")
-    server.corefile.write_text(
-        text.replace("ttl 30", "ttl 29") if "ttl 30" in text else text.replace("ttl 29", "ttl 30")
-    )
+    server.corefile.write_text(text.replace(words, other) if words in text else text.replace(other, words))
     server.reload()
     until("the reload", lambda: server.whole_log().count("Reloading complete") > before, TIMEOUT, 0.02)
 
@@ -66,10 +75,17 @@ EVENTS: dict[str, tuple[Callable[[Server], None], tuple[Target, ...], tuple[Targ
 }
 """The events, with the targets for the slowest answer in milliseconds, and for the number of lost queries."""
 
+FIRST_ANSWERS: dict[str, Callable[[Server], None]] = {
+    "stored replies": nothing,
+    "after a reload of forward": reload_forward,
+    "after a reload of kubernetes": reload,
+}
+"""The events before a measurement of the CPU time per answer. Each name is queried once."""
+
 
 def restarts(run: Run) -> None:
     """Measures the slowest answer at 20,000 queries a second: during a reload, an upgrade, and the death of the
-    worker.
+    worker. Measures also the CPU time of the first answers after a reload.
     """
     if reason := pacing.why_unavailable():
         run.progress(f"leaving out restarts: {reason}\n")
@@ -81,9 +97,11 @@ def restarts(run: Run) -> None:
         )
         for name, (_, slow, lost) in EVENTS.items()
     }
+    first = {name: run.row("restarts", f"{CPU}, {name}", "µs") for name in FIRST_ANSWERS}
     cluster = Cluster(run.options.services)
     path = run.queries("restarts", hits_of(run, cluster).lines)
-    warm = run.queries("restarts-warm", queries.every_name(cluster).lines)
+    every_name = queries.every_name(cluster)
+    warm = run.queries("restarts-warm", every_name.lines)
     with run.server_group(cluster, [OURS]) as server_group:
         server = server_group.servers[OURS]
         for _ in run.rounds("restarts"):
@@ -93,6 +111,11 @@ def restarts(run: Run) -> None:
                     figures = _during(run, server, event, path)
                     rows[name][0].add(OURS, figures.slowest / 1000)
                     rows[name][1].add(OURS, figures.lost)
+            for name, event in FIRST_ANSWERS.items():
+                with run.catching_failures("restarts", name):
+                    run.warm(server, warm)
+                    event(server)
+                    measure(run, server, Load(seconds=0), warm, every_name.nxdomain, [first[name]])
 
 
 def _during(run: Run, server: Server, event: Callable[[Server], None], path: Path) -> Figures:
