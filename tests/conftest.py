@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import weakref
 from collections.abc import Callable, Iterator
-from functools import partial
 from typing import Any
 
 import hypothesis
@@ -39,18 +39,21 @@ def _emptied_answer_tables() -> Iterator[None]:
 
     The garbage collector does not track the entries of a table. From an entry, the chains of the test can be reached.
     """
-    made: list[Callable[[], None]] = []
+    made: list[tuple[weakref.ref[AnswerTable], Callable[[AnswerTable], None]]] = []
     with pytest.MonkeyPatch.context() as patch:
         init = AnswerTable.__init__
 
         def note(table: AnswerTable, *arguments: Any, **options: Any) -> None:
-            made.append(partial(init, table, *arguments, **options))
-            made[-1]()
+            init(table, *arguments, **options)
+            # a strong reference would keep the chains of a removed responder
+            made.append((weakref.ref(table), lambda table: init(table, *arguments, **options)))
 
         patch.setattr(AnswerTable, "__init__", note)
         yield
-    for empty in made:
-        empty()
+    for reference, empty in made:
+        table = reference()
+        if table is not None:
+            empty(table)
 
 
 @pytest.fixture

@@ -112,6 +112,13 @@ def histories(draw: st.DrawFn) -> list[str | Change]:
     return [draw(corefiles), *steps]
 
 
+class UnfrozenWorker(Worker):
+    """A worker whose objects the garbage collector can free."""
+
+    def _freeze(self) -> None:
+        pass
+
+
 class Server:
     """A worker with its objects and a hosts file, and one responder, which the test calls without sockets."""
 
@@ -119,7 +126,7 @@ class Server:
         self.objects, self._path = objects, folder / "Corefile"
         self.hosts = folder / "hosts"
         self._said = FrameReader[ToControl](ToControl)
-        self.worker = Worker(0, Counters(), monotonic, self._said.feed, private_page())
+        self.worker = UnfrozenWorker(0, Counters(), monotonic, self._said.feed, private_page())
         self._generation = 0
 
     async def feed(self, *frames: ToWorker) -> None:
@@ -150,6 +157,9 @@ class Server:
         await self.feed(*[Changed(1, change) for change in changes])
 
     async def close(self) -> None:
+        """Closes the socket, and empties the answer table, whose entries the garbage collector does not track."""
+        self.responder.table.clear()
+        list(self.worker.listeners.purge())
         await self.worker.read(frozenset())
         await self.worker.sockets([], [0])
 
