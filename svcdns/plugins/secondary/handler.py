@@ -23,7 +23,7 @@ from svcdns.plugins.secondary.catalog import read_catalog
 from svcdns.plugins.secondary.catalog_members import CatalogMembers
 from svcdns.plugins.secondary.kept_zones import kept_key
 from svcdns.plugins.secondary.options import Options
-from svcdns.plugins.secondary.refresher import ZoneRefresher
+from svcdns.plugins.secondary.refresher import LAST_RETRY, ZoneRefresher
 from svcdns.plugins.secondary.state_file import StateFile, path_of
 from svcdns.plugins.secondary.zone_copy import TransferredZone
 from svcdns.telemetry.logging import plugin_logger
@@ -174,7 +174,19 @@ class Secondary(Plugin):
         clock = asyncio.get_running_loop().time
         refresher = ZoneRefresher(apex, rule, clock, environment.log, copy, environment.poll_sockets)
         self._refreshers[apex] = refresher
-        self._tasks[apex] = asyncio.ensure_future(_run(refresher, copy))
+        task = self._tasks[apex] = asyncio.ensure_future(_run(refresher, copy))
+        task.add_done_callback(lambda done: self._ended(apex, done))
+
+    def _ended(self, apex: bytes, task: asyncio.Task[None]) -> None:
+        """Begins anew after an error that nobody has foreseen, so that the zone does not stay as it is for ever."""
+        if not task.cancelled() and self._tasks.get(apex) is task:
+            self._environment.log.error("zone %s: %r", names.to_text(apex), task.exception())
+            self._end(apex)
+            asyncio.get_running_loop().call_later(LAST_RETRY, self._begin_again, apex)
+
+    def _begin_again(self, apex: bytes) -> None:
+        if self._started and apex in self._rules and apex not in self._tasks:
+            self._begin(apex)
 
     def stop(self) -> None:
         """Ends the transfers."""

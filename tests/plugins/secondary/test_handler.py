@@ -11,7 +11,7 @@ import pytest
 
 from svcdns.plugin_api.reply import Reply
 from svcdns.plugin_api.zone_transfer import UnavailableError
-from svcdns.plugins.secondary import Secondary, refresher
+from svcdns.plugins.secondary import Secondary, handler, refresher
 from svcdns.wire import names
 from svcdns.wire.codes import Rcode, Type
 from svcdns.zones.content import encode
@@ -122,6 +122,28 @@ def test_other_workers_transfer_nothing() -> None:
     worker.plugin.start()
     assert worker.plugin.notified(APEX, "192.0.2.1")
     assert set(worker.data) == {"zone example.org.", "notify example.org."}
+
+
+async def test_an_error_that_nobody_has_foreseen(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The error is logged, and the transfers begin anew."""
+    monkeypatch.setattr(handler, "LAST_RETRY", 0.0)
+    failures = iter((RuntimeError("odd"),))
+
+    async def run(_refresher: object, _age: float = 0.0) -> None:
+        for error in failures:
+            raise error
+        began.set()
+        await asyncio.Event().wait()
+
+    began = asyncio.Event()
+    monkeypatch.setattr(refresher.ZoneRefresher, "run", run)
+    worker = Worker()
+    worker.plugin.start()
+    await asyncio.wait_for(began.wait(), 10)
+    assert caplog.messages == ["zone example.org.: RuntimeError('odd')"]
+    worker.plugin.stop()
 
 
 async def test_a_newer_version_is_transferred_by_its_differences(monkeypatch: pytest.MonkeyPatch) -> None:
