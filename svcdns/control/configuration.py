@@ -135,6 +135,12 @@ class Setup:
         """Returns the HTTP pages that the Corefile turns on, with their addresses."""
         return [one.page for one in self.settings if one.page is not None]
 
+    @property
+    def optional_pages(self) -> dict[tuple[str, int], str]:
+        """Returns the addresses that only pages with a text for failures have, and the first of these texts."""
+        required = {page.address for page in self.pages if not page.failure}
+        return {page.address: page.failure for page in reversed(self.pages) if page.address not in required}
+
 
 def prepare(conf: str | None, port: int) -> Setup:
     """Loads and checks a Corefile, and reads the files that its plugins name.

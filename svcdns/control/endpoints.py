@@ -60,15 +60,17 @@ class Pages:
     async def serve(self, setup: Setup, sockets: PageSockets | None = None) -> None:
         """Serves the HTTP pages that the Corefile of `setup` turns on, and no other pages.
 
-        `sockets` has sockets that already listen on some of the addresses. If an address cannot be bound, raises
-        HttpListenError and changes nothing.
+        `sockets` has sockets that already listen on some of the addresses. If the address of /health cannot
+        be bound, raises HttpListenError and changes nothing.
         """
         out: dict[Address, set[str]] = {}
         for page in setup.pages:
             out.setdefault(page.address, set()).add(page.path)
-        await self._http.serve({address: frozenset(paths) for address, paths in out.items()}, sockets)
+        await self._http.serve(
+            {address: frozenset(paths) for address, paths in out.items()}, sockets, setup.optional_pages
+        )
         for address, paths in out.items():
-            if not address[1] and address not in self._free:
+            if not address[1] and address not in self._free and self._http.listens(address):
                 self._free.add(address)
                 log.info(
                     "%s: listening on port %d, as the Corefile has none", *sorted(paths)[:1], self._http.port(address)

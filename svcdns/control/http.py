@@ -20,7 +20,7 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, Final
 
 from svcdns.control.http_message import MalformedRequestError, Request, Response, parse
-from svcdns.control.page_sockets import Address, HttpListenError, PageSockets, listen
+from svcdns.control.page_sockets import NONE_OPTIONAL, Address, HttpListenError, Optional, PageSockets, listen
 
 Reply = Response | Coroutine[Any, Any, Response]
 Page = Callable[[Request], Reply]
@@ -59,6 +59,11 @@ class _Site:
         loop = asyncio.get_running_loop()
         for sock in sockets:
             self._listeners.append(await loop.create_server(lambda: _Connection(self.reply, self._open), sock=sock))
+
+    @property
+    def listens(self) -> bool:
+        """Returns True if the address could be bound."""
+        return bool(self._listeners)
 
     @property
     def port(self) -> int:
@@ -266,19 +271,24 @@ class HttpPages:
         self._pages = pages
         self._sites: dict[Address, _Site] = {}
 
-    async def serve(self, wanted: Mapping[Address, frozenset[str]], sockets: PageSockets | None = None) -> None:
+    async def serve(
+        self,
+        wanted: Mapping[Address, frozenset[str]],
+        sockets: PageSockets | None = None,
+        optional: Optional = NONE_OPTIONAL,
+    ) -> None:
         """Serves the paths in `wanted` at their addresses, and no other page.
 
         `sockets` has sockets that already listen; used sockets are removed from it. If an address cannot be bound,
-        raises HttpListenError and changes nothing.
+        raises HttpListenError and changes nothing. An optional address that cannot be bound has no pages.
         """
         opened: list[_Site] = []
         try:
             for address in wanted:
-                if address not in self._sites:
+                if address not in self._sites or (address in optional and not self._sites[address].listens):
                     site = _Site(address)
                     ready = None if sockets is None else sockets.pop(address, None)
-                    await site.open(await listen(address) if ready is None else ready)
+                    await site.open(await listen(address, optional) if ready is None else ready)
                     opened.append(site)
         except HttpListenError:
             for site in opened:
@@ -291,6 +301,10 @@ class HttpPages:
             else:
                 del self._sites[address]
                 await site.close()
+
+    def listens(self, address: Address) -> bool:
+        """Returns True if the address is served."""
+        return self._sites[address].listens
 
     def port(self, address: Address) -> int:
         """Returns the port of a served address. For port 0, this is the port that the kernel has chosen."""

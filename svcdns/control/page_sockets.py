@@ -7,9 +7,12 @@ Control opens these sockets before it serves the pages, so clients wait and are 
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
+from typing import Final
 
 from svcdns.errors import SvcdnsError
 
@@ -18,29 +21,39 @@ Address = tuple[str, int]
 PageSockets = dict[Address, list[socket.socket]]
 """The listening sockets of each address."""
 BACKLOG = 128
+Optional = Mapping[Address, str]
+"""The addresses without which the server goes on, and the text that is logged if one of them cannot be bound."""
+NONE_OPTIONAL: Final[Optional] = MappingProxyType({})
+
+log = logging.getLogger("svcdns")
 
 
 class HttpListenError(SvcdnsError):
     """Raised if the address of an HTTP page cannot be bound."""
 
 
-async def listen_all(addresses: Iterable[Address]) -> PageSockets:
-    """Returns listening sockets for all addresses. If one cannot be bound, closes all and raises HttpListenError."""
+async def listen_all(addresses: Iterable[Address], optional: Optional = NONE_OPTIONAL) -> PageSockets:
+    """Returns listening sockets for all addresses.
+
+    An optional address that cannot be bound has no sockets. If another address cannot be bound, closes all sockets and
+    raises HttpListenError.
+    """
     out: PageSockets = {}
     try:
         for address in addresses:
             if address not in out:
-                out[address] = await listen(address)
+                out[address] = await listen(address, optional)
     except HttpListenError:
         close_all(out)
         raise
     return out
 
 
-async def listen(address: Address) -> list[socket.socket]:
+async def listen(address: Address, optional: Optional = NONE_OPTIONAL) -> list[socket.socket]:
     """Returns one listening socket for each IP address of the host. Raises HttpListenError.
 
-    All sockets have the same port. For port 0, the kernel chooses the port.
+    All sockets have the same port. For port 0, the kernel chooses the port. If an optional address cannot be bound,
+    logs an error and returns no sockets.
     """
     host, port = address
     out: list[socket.socket] = []
@@ -65,7 +78,11 @@ async def listen(address: Address) -> list[socket.socket]:
         for sock in out:
             sock.close()
         reason = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror or str(error)
-        raise HttpListenError(f"listen tcp {host}:{address[1]}: bind: {reason.lower()}") from error
+        text = f"listen tcp {host}:{address[1]}: bind: {reason.lower()}"
+        if address not in optional:
+            raise HttpListenError(text) from error
+        log.error("%s: %s", optional[address], text)
+        return []
     return out
 
 

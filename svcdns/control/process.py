@@ -200,7 +200,7 @@ class Control:
         self._setup = setup
         self._workers.begin(self._configure(setup), setup.data)
         if not self._options.again:
-            self._page_sockets = await listen_all(page.address for page in setup.pages)
+            self._page_sockets = await listen_all((page.address for page in setup.pages), setup.optional_pages)
         if self._options.again:
             await self._start_as_successor(setup, new)
         elif not setup.views:

@@ -26,11 +26,13 @@ class BindAddresses:
 class HttpPage:
     """A page that the control process serves over HTTP.
 
-    `path` is `/health`, `/ready`, `/metrics` or `/debug/pprof/`. `address` is the host and port to listen on.
+    `path` is `/health`, `/ready`, `/metrics` or `/debug/pprof/`. `address` is the host and port to listen on. If the
+    address cannot be bound, the server starts without the page and logs `failure`. Without `failure`, the start fails.
     """
 
     path: str
     address: tuple[str, int]
+    failure: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,7 +46,9 @@ class Prometheus(Plugin):
     @classmethod
     def settings(cls, options: Options) -> Settings:
         """Returns settings that count the block's queries, with the address of the page /metrics."""
-        return Settings(counts_queries=True, page=HttpPage("/metrics", options.address))
+        return Settings(
+            counts_queries=True, page=HttpPage("/metrics", options.address, "Failed to start metrics handler")
+        )
 
 
 PLUGIN: Final = Prometheus

@@ -48,7 +48,7 @@ class Ready(Plugin):
     @classmethod
     def settings(cls, options: Options) -> Settings:
         """Returns settings with the address of the page /ready."""
-        return Settings(page=HttpPage("/ready", options.address))
+        return Settings(page=HttpPage("/ready", options.address, "plugin/ready: Failed to start handler"))
 
 
 PLUGIN: Final = Ready

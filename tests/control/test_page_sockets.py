@@ -10,6 +10,7 @@ import pytest
 
 from svcdns.control import page_sockets
 from svcdns.control.http import HttpPages
+from svcdns.control.http_message import Response
 from svcdns.control.page_sockets import HttpListenError, close_all, listen, listen_all
 from tests.support.server import free_port
 
@@ -64,3 +65,24 @@ async def test_pages_use_sockets_that_listen_already() -> None:
 def test_the_http_library_is_not_imported() -> None:
     code = f"import sys, {page_sockets.__name__}; sys.exit('aiohttp' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+async def test_an_optional_address_that_cannot_be_bound(caplog: pytest.LogCaptureFixture) -> None:
+    """The error is logged, and the server goes on without the page. A reload tries again."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = taken.getsockname()
+        optional = {address: "Failed to start metrics handler"}
+        sockets = await listen_all([address], optional)
+        assert sockets == {address: []}
+        line = f"Failed to start metrics handler: listen tcp 127.0.0.1:{address[1]}: bind: address already in use"
+        pages = HttpPages({"/metrics": lambda _: Response(b"")})
+        await pages.serve({address: frozenset({"/metrics"})}, sockets, optional)
+        assert caplog.messages == [line]
+        await pages.serve({address: frozenset({"/metrics"})}, None, optional)
+        assert caplog.messages == [line] * 2
+        await pages.without("/ready")
+        assert caplog.messages == [line] * 2
+        assert not pages.listens(address)
+    await pages.serve({address: frozenset({"/metrics"})}, None, optional)
+    assert pages.listens(address)
+    await pages.serve({})
