@@ -40,6 +40,8 @@ REQUIRED = SECTIONS[:4]
 # Modules whose tests are those of another: what they hold has no behaviour of its own, or shows only through the one
 # named.
 TESTED_BY = {
+    "svcdns.plugins.grpc.metrics": "tests/plugins/grpc/test_handler.py",
+    "svcdns.plugins.grpc.upstream": "tests/plugins/grpc/test_handler.py",
     "svcdns.plugins.etcd.client": "tests/integration/test_etcd.py",
     "svcdns.plugins.etcd.lookup": "tests/plugins/etcd/test_records.py",
     "svcdns.plugins.etcd.metrics": "tests/plugins/etcd/test_handler.py",
@@ -223,6 +225,7 @@ def test_a_plugin_has_its_page(name: str) -> None:
         "header",
         "health",
         "geoip d",
+        "grpc . 192.0.2.1",
         "hosts {\n fallthrough",
         "k8s_external",
         "kubernetes",

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 import ssl
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -56,6 +56,18 @@ def read(certificates: str, key: str, authorities: str = "") -> Material:
         if defect:
             raise TlsError(f"certificate {number} of {authorities} cannot be used: {defect}")
     return material
+
+
+def file_paths(words: Sequence[str], root: str) -> tuple[str, str, str]:
+    """Returns the paths of certificate, key and authorities in the words of an option `tls` for connections to servers.
+
+    One word is the authorities, two are a certificate and its key. A path is empty if there is no word for it. Relative
+    paths are below the folder `root`.
+    """
+    paths = [str(Path(root) / word) for word in words]
+    authorities = paths.pop() if len(paths) in (1, 3) else ""
+    certificate, key = paths or ("", "")
+    return certificate, key, authorities
 
 
 def _content(path: str) -> bytes:

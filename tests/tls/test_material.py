@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from svcdns.tls.errors import TlsError
-from svcdns.tls.material import Material, expiry, load_pair, read, split
+from svcdns.tls.material import Material, expiry, file_paths, load_pair, read, split
 from tests.support.certificates import Authority, authority, pair
 
 
@@ -69,3 +69,16 @@ def test_the_expiry_of_a_chain() -> None:
     for broken in (b"", b"-----BEGIN CERTIFICATE-----\nMAAAAA\n-----END CERTIFICATE-----\n"):
         with pytest.raises(TlsError):
             expiry(broken)
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ([], ("", "", "")),
+        (["ca"], ("", "", "/r/ca")),
+        (["c", "/k"], ("/r/c", "/k", "")),
+        (["c", "k", "ca"], ("/r/c", "/r/k", "/r/ca")),
+    ],
+)
+def test_the_paths_of_an_option(words: list[str], expected: tuple[str, str, str]) -> None:
+    assert file_paths(words, "/r") == expected

@@ -5,37 +5,23 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
 import pytest
 import trustme
-from grpclib.const import Cardinality, Handler, Status
-from grpclib.encoding.base import CodecBase
+from grpclib.const import Status
 from grpclib.exceptions import GRPCError
-from grpclib.server import Server
 from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.events import RequestReceived
 from h2.exceptions import H2Error
 
 from svcdns.upstream.grpc_channel import GrpcCallError, GrpcChannel, MessageTooLargeError
+from tests.support import grpc_service
 
 LIMIT = 1000
-
-
-class Octets(CodecBase):
-    """The codec of the server."""
-
-    __content_subtype__ = "proto"
-
-    def encode(self, message: Any, message_type: Any) -> bytes:
-        octets: bytes = message
-        return octets
-
-    def decode(self, data: bytes, message_type: Any) -> bytes:
-        return data
 
 
 class Service:
@@ -58,21 +44,12 @@ class Service:
         await stream.recv_message()
         await asyncio.sleep(60)
 
-    def __mapping__(self) -> dict[str, Handler]:
-        methods: tuple[Callable[[Any], Awaitable[None]], ...] = (self.echo, self.large, self.refuse, self.hang)
-        return {f"/s/{method.__name__}": Handler(method, Cardinality.STREAM_STREAM, bytes, bytes) for method in methods}
 
-
-@asynccontextmanager
-async def served(context: ssl.SSLContext | None = None) -> AsyncIterator[int]:
-    """Runs the server, and yields its port."""
-    server = Server([Service()], codec=Octets())
-    await server.start("127.0.0.1", 0, ssl=context)
-    try:
-        yield server._server.sockets[0].getsockname()[1]  # type: ignore[union-attr]
-    finally:
-        server.close()
-        await server.wait_closed()
+def served(context: ssl.SSLContext | None = None) -> AbstractAsyncContextManager[int]:
+    """Serves the methods of `Service`, and yields the port."""
+    one = Service()
+    methods = {"echo": one.echo, "large": one.large, "refuse": one.refuse, "hang": one.hang}
+    return grpc_service.served({f"/s/{name}": method for name, method in methods.items()}, context)
 
 
 @asynccontextmanager

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Final
 
 from svcdns.corefile import arguments
 from svcdns.corefile.blocks import Directive, Position, Token
 from svcdns.corefile.errors import CorefileError
 from svcdns.plugin_api.environment import Block
+from svcdns.tls.material import file_paths
 
 PATH: Final = "skydns"
 ENDPOINT: Final = "http://localhost:2379"
@@ -87,7 +87,7 @@ def parse(block: Block) -> Options:
             case "credentials":
                 credentials = _credentials(line)
             case "tls":
-                tls = _tls(line, block.root)
+                tls = file_paths([word.text for word in arguments.arguments(line, 0, 3)], block.root)
             case "fallthrough":
                 fallthrough = arguments.fallthrough(line)
             case "min-lease-ttl" | "max-lease-ttl" as name:
@@ -128,13 +128,6 @@ def _credentials(line: Directive) -> tuple[str, str]:
         raise CorefileError(line.position, "credentials requires 2 arguments, username and password")
     user, password = (word.text for word in words)
     return (user, password) if user and password else ("", "")
-
-
-def _tls(line: Directive, root: str) -> tuple[str, str, str]:
-    paths = [str(Path(root) / word.text) for word in arguments.arguments(line, 0, 3)]
-    authorities = paths.pop() if len(paths) in (1, 3) else ""
-    certificate, key = paths or ("", "")
-    return certificate, key, authorities
 
 
 def _ttl(name: str, word: Token) -> int:

@@ -21,8 +21,8 @@ Steps = Generator[Answer, Reply, list[Record]]
 
 MAX_CHAIN: Final = 10
 """The most CNAME records that lead to another one."""
-MAX_RECORDS: Final = 5000
-"""The most records of a reply; more do not fit into a DNS message."""
+MAX_RECORDS: Final = 1000
+"""The most records of a reply. To make more of them would delay other queries."""
 SERVERS: Final = names.from_text("ns.dns.")[:-1]
 """The first labels of the name whose services are the name servers of a zone."""
 APEX: Final = names.from_text("apex.dns.")[:-1]
@@ -52,7 +52,7 @@ class Records:
         out: list[Record] = []
         seen: set[str] = set()
         for found in find(name, rtype):
-            if len(out) > MAX_RECORDS:
+            if len(out) >= MAX_RECORDS:
                 break
             if found.kind == Type.CNAME:
                 out += yield from self._alias(name, rtype, found, before)
@@ -135,7 +135,7 @@ class Records:
         seen: set[tuple[bytes, bytes]] = set()
         asked: set[bytes] = set()
         for found, numbers in made:
-            if len(out) + len(self.additional) > MAX_RECORDS:
+            if len(out) + len(self.additional) >= 2 * MAX_RECORDS:
                 break
             if found.packed is not None:
                 own = found.own_name()

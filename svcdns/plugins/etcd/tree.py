@@ -7,8 +7,8 @@ from typing import Final
 
 from svcdns.plugins.etcd.service import Entry
 
-MAX_FOUND: Final = 5000
-"""The most entries that one look-up returns. More records do not fit into a DNS message."""
+MAX_FOUND: Final = 1000
+"""The most entries that one look-up returns. To answer from more of them would delay other queries."""
 
 
 class Node:

@@ -14,10 +14,13 @@ import msgspec
 from svcdns.corefile.errors import CorefileError
 from svcdns.plugins.forward import tls_files
 from svcdns.plugins.forward.options import Options, Rule
-from svcdns.plugins.forward.upstream_addresses import DNS_PORT, NamedUpstream, is_address
+from svcdns.plugins.forward.upstream_addresses import NamedUpstream
 from svcdns.telemetry.logging import plugin_logger
 from svcdns.upstream.blocking_resolver import ResolveError, addresses_of
 from svcdns.upstream.query import Address, address_text
+from svcdns.upstream.resolv_conf import nameservers
+
+__all__ = ["PERIOD", "decode", "gather", "nameservers", "period", "refresh"]
 
 PERIOD: Final = 5.0
 """Seconds between two reads of a file."""
@@ -93,18 +96,3 @@ def _find(upstream: NamedUpstream, rule: Rule) -> list[Address]:
         return [(address, upstream.port) for address in addresses_of(upstream.host, rule.resolvers)]
     except ResolveError as error:
         raise CorefileError(rule.position, f"plugin/forward: failed to resolve '{upstream.host}': {error}") from error
-
-
-def nameservers(content: bytes) -> list[Address]:
-    """Returns the addresses on the `nameserver` lines of a resolv.conf(5) file, without zone IDs.
-
-    Other lines are ignored.
-    """
-    out = []
-    for line in content.decode(errors="replace").splitlines():
-        words = line.split("#")[0].split(";")[0].split()
-        if len(words) > 1 and words[0] == "nameserver":
-            text = words[1].partition("%")[0]
-            if is_address(text):
-                out.append((text, DNS_PORT))
-    return out

@@ -172,6 +172,6 @@ def test_many_aliases_are_bounded() -> None:
 
 
 def test_many_records_are_bounded() -> None:
-    """No more records are made than fit into a DNS message."""
-    keys = {f"n/{number}": {"host": f"10.0.{number // 250}.{number % 250}"} for number in range(6000)}
-    assert len(ask("n.", "A", keys).answer) == 5000
+    """A name with thousands of keys has the first records."""
+    keys = {f"n/{number}": {"host": f"10.0.{number // 250}.{number % 250}"} for number in range(1500)}
+    assert len(ask("n.", "A", keys).answer) == 1000

@@ -8,15 +8,9 @@ import pytest
 
 from svcdns.corefile.errors import CorefileError
 from svcdns.plugins.forward import gather, period, refresh
-from svcdns.plugins.forward.upstream_files import PERIOD, decode, nameservers
+from svcdns.plugins.forward.upstream_files import PERIOD, decode
 from svcdns.upstream.blocking_resolver import ResolveError
 from tests.support import world
-
-
-def test_reads_resolv_conf() -> None:
-    """Comments and zone IDs in `nameserver` lines are ignored."""
-    text = b"search a.b\nnameserver 192.0.2.1 # first\n;nameserver 192.0.2.9\nnameserver fe80::1%eth0\nnameserver x\noptions ndots:5\n"
-    assert nameservers(text) == [("192.0.2.1", 53), ("fe80::1", 53)]
 
 
 def test_gathers_files(tmp_path: Path) -> None:
