@@ -11,6 +11,8 @@ import random
 from time import perf_counter
 from typing import Any, Final, Protocol
 
+import msgspec
+
 from svcdns.chain.routing import Route
 from svcdns.cluster.changes import Dependency
 from svcdns.plugin_api.fast_path import FastPath, Key, UpstreamReply
@@ -62,7 +64,7 @@ def try_fast_path(packet: bytes, responder: Responder, started: float) -> FastPa
     rtype, name = _TYPES.get(packet[end - 4 : end]), packet[12 : end - 4].lower()
     if rtype is None or name.endswith(responder.listener.inner) or not _is_name(packet, 12, end - 5):
         return None
-    route = responder.listener.find(name, rtype)
+    route = responder.only_route or responder.listener.find(name, rtype)
     if route is None or route.fast_path is None:
         return None
     fast_path, edns, dnssec_ok = route.fast_path, None, False
@@ -86,7 +88,16 @@ def try_fast_path(packet: bytes, responder: Responder, started: float) -> FastPa
         responder.recover("the fast path", error)
         return None
     exchange = FastPathExchange(
-        responder, route, fast_path, packet, key, edns, end, started, authentic=authentic or dnssec_ok
+        responder,
+        route,
+        fast_path,
+        packet,
+        key,
+        edns,
+        end,
+        started,
+        authentic or dnssec_ok,
+        responder.fast_path_counters,
     )
     if dependencies:
         exchange.depend_on(dependencies)
@@ -129,40 +140,29 @@ class Reader(Protocol):
         ...
 
 
-class FastPathExchange:
+class FastPathExchange(msgspec.Struct, eq=False):
     """One query on the fast path (forwarding without the plugin chain), until its reply is sent.
 
-    If the reply is not simple, the query is passed to the plugin chain.
+    If the reply is not simple, the query is passed to the plugin chain. `_end` is the offset after the question
+    section. If `_authentic` is true, the client may get the AD bit. `_counters` are those of the responder when the
+    query arrived: after a reload, the responder has another dictionary.
     """
 
-    __slots__ = (
-        "_authentic", "_changes", "_counters", "_dependencies", "_end", "_fast_path", "_packet", "_reader", "_responder", "_route",
-        "_sender", "_started", "client", "edns", "key",
-    )  # fmt: skip
-
-    def __init__(
-        self,
-        responder: Responder,
-        route: Route,
-        fast_path: FastPath,
-        packet: bytes,
-        key: Key,
-        edns: Edns | None,
-        end: int,
-        started: float,
-        *,
-        authentic: bool,
-    ) -> None:
-        """`end` is the offset after the question section. If `authentic` is true, the client may get the AD bit."""
-        self._responder, self._route, self._fast_path, self._packet = responder, route, fast_path, packet
-        self._end, self._started, self._authentic = end, started, authentic
-        self._counters = responder.fast_path_counters  # after a reload, the responder counts in another dictionary
-        self.key, self.edns = key, edns
-        self.client = ""
-        self._reader: Reader | None = None
-        self._sender: Sender = None
-        self._dependencies: tuple[Dependency, ...] = ()
-        self._changes = 0
+    _responder: Responder
+    _route: Route
+    _fast_path: FastPath
+    _packet: bytes
+    key: Key
+    edns: Edns | None
+    _end: int
+    _started: float
+    _authentic: bool
+    _counters: dict[tuple[object, ...], HitCounter]
+    client: str = ""
+    _reader: Reader | None = None
+    _sender: Sender = None
+    _dependencies: tuple[Dependency, ...] = ()
+    _changes: int = 0
 
     @property
     def wire(self) -> bytes:
@@ -248,7 +248,12 @@ class FastPathExchange:
 
     def _count(self, rcode: int, size: int) -> None:
         responder, route = self._responder, self._route
-        kind = (self._fast_path, route.zone_text, self.key[1], rcode, self.key[3], len(self._packet), size)
+        _, rtype, _, dnssec_ok, _ = self.key
+        kind = (
+            self._fast_path,
+            route.zone_text,
+            size << 40 | len(self._packet) << 24 | rtype << 8 | rcode << 1 | dnssec_ok,
+        )
         counters = self._counters
         hit_counter = counters.get(kind)
         if hit_counter is None:

@@ -29,6 +29,9 @@ _OPT_SIZE: Final = 11
 """The octets of an OPT record without options."""
 _NAME_AT: Final = 10
 """The offset of the query name in a packet without its message id."""
+_EXTRA_AT: Final = 9
+"""The offset of the last octet of ARCOUNT in a packet without its message id."""
+_END_SIZE: Final = 16
 _LENGTHS: Final = tuple(bytes((length,)) for length in range(256))
 
 
@@ -71,6 +74,8 @@ class NegativeAnswers:
 
     def __init__(self) -> None:
         self._answers: dict[bytes, NegativeAnswer] = {}
+        self._ends: set[bytes] = set()
+        """The last octets of the question sections of all answers. Other names need no further look-up."""
         self._dependencies: set[Dependency] = set()
 
     def find(self, key: bytes) -> NegativeAnswer | None:
@@ -78,6 +83,10 @@ class NegativeAnswers:
 
         Returns None if the plugin chain must answer.
         """
+        last = len(key) - _OPT_SIZE if key[_EXTRA_AT : _EXTRA_AT + 1] == b"\1" else len(key)
+        begin = last - _END_SIZE
+        if key[begin if begin > _NAME_AT else _NAME_AT : last] not in self._ends:
+            return None
         answers, head = self._answers, key[:_NAME_AT]
         at, end = _NAME_AT, len(key) - 5
         while at < end:
@@ -133,6 +142,7 @@ class NegativeAnswers:
             self.clear()
         left = len(name) - len(encloser.key)
         shape = packet[2:12] + _LENGTHS[left] + packet[12 + left :]
+        self._ends.add(packet[max(_NAME_AT + 2, at + 4 - _END_SIZE) : at + 4])
         self._answers[shape] = NegativeAnswer(wire[2:12], wire[at + 4 :], request_tail, encloser, hit_counter, limited)
         self._dependencies.update(encloser.dependencies)
 
@@ -144,4 +154,5 @@ class NegativeAnswers:
     def clear(self) -> None:
         """Drops all answers."""
         self._answers.clear()
+        self._ends.clear()
         self._dependencies.clear()

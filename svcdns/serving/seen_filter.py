@@ -43,17 +43,25 @@ class SeenFilter:
         """Adds the key. Returns True if the key was in the filter before."""
         number = hash(key)
         mask = self._mask
-        fingerprint, first, second = number % 255 + 1, (number >> 8) & mask, (number >> 28) & mask
+        fingerprint = number & 255 or 1
         fingerprints = self._fingerprints
         if not fingerprints:
             self._set(bytearray(min(FIRST_OCTETS, self._limit)))
             return self.seen_before(key)
-        if fingerprint in (fingerprints[first], fingerprints[second]):
+        first, second = number >> 8 & mask, number >> 28 & mask
+        at_first = fingerprints[first]
+        if at_first == fingerprint:
             return True
-        self._second = not self._second
-        fingerprints[first if not fingerprints[first] or (fingerprints[second] and self._second) else second] = (
-            fingerprint
-        )
+        at_second = fingerprints[second]
+        if at_second == fingerprint:
+            return True
+        if not at_first:
+            fingerprints[first] = fingerprint
+        elif not at_second:
+            fingerprints[second] = fingerprint
+        else:
+            self._second = not self._second
+            fingerprints[second if self._second else first] = fingerprint
         self._added += 1
         if self._added << 2 > mask and self.octets < self._limit:
             self._set(fingerprints * min(GROWTH, self._limit // self.octets))

@@ -31,6 +31,7 @@ from svcdns.wire import hop_options
 from svcdns.wire.codes import CD, RD, TC, OptionCode, Rcode
 from svcdns.wire.edns import HopByHop
 from svcdns.wire.message import MAX_MESSAGE, MIN_UDP, encode_reply
+from svcdns.wire.names import ROOT
 from svcdns.wire.request import Request, accept, read_query_name
 
 MAX_KEY: Final = 4096
@@ -72,6 +73,8 @@ class StoredReplies:
 
         False for a listener with the PROXY protocol, whose packets have a header.
         """
+        self.only_route: Route | None = None
+        """The route of all queries, or None if the listener has several zones."""
         self.observes_packets = False
         """True if `observe_packet` must be called after each reply that is made without the plugin chain."""
         self._set_properties()
@@ -117,6 +120,7 @@ class StoredReplies:
         self.uniform = (
             listener.classes is None and not listener.observed and not self.limited and listener.proxy is None
         )
+        self.only_route = listener.routes.get(ROOT) if len(listener.routes) == 1 else None
         self.observes_packets = self.uniform and listener.packets_observed
         self._cold = ColdAnswers(listener, self.table, self.metrics, self.lookup_negative, udp=self.protocol == "udp")
         self.lookup_new = self._lookup_cold if self.uniform and self._cold else self.lookup_negative
@@ -352,7 +356,7 @@ class StoredReplies:
         `wire` is the reply; `seconds` is the time that it took to make.
         """
         name, end = read_query_name(packet)
-        route = self.listener.find(name.lower(), int.from_bytes(packet[end : end + 2], "big"))
+        route = self.only_route or self.listener.find(name.lower(), int.from_bytes(packet[end : end + 2], "big"))
         if route is None or (packet[end + 2 : end + 4] != _IN and not route.any_class):
             return
         for observe in route.packet_observers or ():

@@ -22,7 +22,9 @@ _MAX_STEPS: Final = MAX_NAME // 2 + 1 + MAX_POINTERS
 _HEADER: Final = 12
 
 _SPECIAL: Final = frozenset(b'."\\;()@$ ')
+_DOT: Final = ord(".")
 _PLAIN: Final = bytes(octet for octet in range(0x21, 0x7F) if octet not in _SPECIAL)
+_PLAIN_AND_DOT: Final = _PLAIN + b"."
 
 
 def from_labels(labels: list[bytes] | tuple[bytes, ...]) -> bytes:
@@ -90,7 +92,16 @@ def to_text(name: bytes) -> str:
     """
     if name == ROOT:
         return "."
-    return "".join(label_text(label) + "." for label in labels_of(name))
+    if b"." in name:
+        return "".join([label_text(label) + "." for label in labels_of(name)])
+    text, at = bytearray(name), 0
+    while length := name[at]:
+        text[at] = _DOT
+        at += 1 + length
+    text[at] = _DOT
+    if text.translate(None, _PLAIN_AND_DOT):
+        return "".join([label_text(label) + "." for label in labels_of(name)])
+    return text[1:].decode()
 
 
 def label_text(label: bytes) -> str:

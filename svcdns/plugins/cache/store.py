@@ -39,6 +39,14 @@ def capacity(size: int) -> int:
     return max(size // SHARDS, PER_SHARD) * SHARDS
 
 
+def _octets_of_details(entry: Entry) -> int:
+    """Returns the octets that an entry takes in addition to its content."""
+    octets, last_answer = DEPENDENCY * len(entry.packet_dependencies), entry.last_answer
+    if last_answer is not None:
+        octets += memory_of(b"", last_answer.content) + DEPENDENCY * len(last_answer.packet_dependencies)
+    return octets
+
+
 class Store:
     """A store of cache entries.
 
@@ -88,22 +96,27 @@ class Store:
 
         An entry larger than LARGEST octets is not stored, but still removes the previous entry.
         """
-        if key in self.entries:
+        entries, budget = self.entries, self._budget
+        if key in entries:
             self.remove(key)
-        last_answer = entry.last_answer
-        entry.octets = memory_of(key[0], entry.content) + DEPENDENCY * len(entry.packet_dependencies)
-        if last_answer is not None:
-            entry.octets += memory_of(b"", last_answer.content) + DEPENDENCY * len(last_answer.packet_dependencies)
-        if entry.octets > LARGEST:
+        octets = memory_of(key[0], entry.content)
+        if entry.packet_dependencies or entry.last_answer is not None:
+            octets += _octets_of_details(entry)
+        entry.octets = octets
+        if octets > LARGEST:
             return
-        if self._is_over(1, entry.octets) or self._budget.is_exceeded(entry.octets):
-            self._make_room(1, entry.octets)
+        if (
+            len(entries) >= self._max_entries
+            or self.octets + octets > self._max_octets
+            or budget.octets + octets > budget.limit
+        ):
+            self._make_room(1, octets)
         if not entry.has_no_dependencies:
             for dependency in entry.dependencies:
                 self._dependents.setdefault(dependency, set()).add(key)
-        self.octets += entry.octets
-        self._budget.octets += entry.octets
-        self.entries[key] = entry
+        self.octets += octets
+        budget.octets += octets
+        entries[key] = entry
         self._used_once[key] = None
 
     def remove(self, key: Key) -> None:
@@ -117,7 +130,9 @@ class Store:
     def _account_removal(self, key: Key, entry: Entry) -> None:
         self.octets -= entry.octets
         self._budget.octets -= entry.octets
-        for dependency in () if entry.has_no_dependencies else entry.dependencies:
+        if entry.has_no_dependencies:
+            return
+        for dependency in entry.dependencies:
             keys = self._dependents.get(dependency)
             if keys is not None:
                 keys.discard(key)
@@ -157,11 +172,12 @@ class Store:
         return len(self.entries) + entries > self._max_entries or self.octets + more > self._max_octets
 
     def _make_room(self, entries: int, more: int) -> None:
+        budget = self._budget
         for _ in range(MAX_EVICTIONS):
             if self._is_over(entries, more) and self.entries:
                 self.evict()
-            elif self._budget.is_exceeded(more):
-                self._budget.evict()
+            elif budget.octets + more > budget.limit and budget.is_exceeded(more):
+                budget.evict()
             else:
                 return
 

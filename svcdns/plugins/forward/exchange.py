@@ -18,6 +18,8 @@ import random
 from collections.abc import Callable
 from typing import Final
 
+import msgspec
+
 from svcdns.plugin_api.fast_path import UpstreamReply
 from svcdns.plugin_api.reply import Reply
 from svcdns.plugins.forward.upstream_group import MAX_QUERIES, ORDINARY_QUERIES, UpstreamGroup
@@ -48,48 +50,36 @@ This is a plain tuple because one is made for each query.
 """
 
 
-class Exchange:
+class Exchange(msgspec.Struct, eq=False):
     """One query to the upstreams of a rule, from its start to its reply.
 
-    When the exchange ends, it calls `completed` with itself as the argument.
+    `start` sends the first query. When the exchange ends, it calls `_completed` with itself as the argument. The
+    upstream with the label `_avoid` is not queried. `waiters` has the clients that wait for the reply, each with a
+    callback that is called with the reply. `_liars` are the upstreams that sent packets that had to be dropped, and no
+    valid reply.
     """
 
-    __slots__ = (
-        "_attempts", "_avoid", "_completed", "_deadline", "_failed_attempts", "_failure", "_group", "_is_last_resort", "_last_reply",
-        "_liars", "_look_at", "_queries", "_query", "_reply", "_source", "_tcp", "_untried", "is_over", "key", "plain", "waiters",
-    )  # fmt: skip
-
-    def __init__(
-        self,
-        group: UpstreamGroup,
-        query: UpstreamQuery,
-        key: ExchangeKey,
-        completed: Callable[[Exchange], None],
-        *,
-        tcp: bool,
-        avoid: str = "",
-    ) -> None:
-        """Prepares the exchange; `start` sends the first query.
-
-        The upstream with the label `avoid` is not queried.
-        """
-        self._group, self._query, self._completed, self._tcp, self._avoid = group, query, completed, tcp, avoid
-        self.key = key
-        self.waiters: list[tuple[str, Callable[[UpstreamReply], None]]] = []
-        """The clients that wait for the reply. Each has a callback that is called with the reply."""
-        self.is_over = False
-        self.plain: SimpleReply | None = None
-        self._reply: Reply | None = None
-        self._source = ""
-        self._untried: list[Server] = []
-        self._attempts: list[Attempt] = []
-        self._failed_attempts = self._queries = 0
-        self._failure: ExchangeError | None = None
-        self._liars: tuple[Server, ...] = ()
-        """The upstreams that sent packets that had to be dropped, and no valid reply."""
-        self._last_reply: Reply | None = None
-        self._deadline = self._look_at = 0.0
-        self._is_last_resort = False
+    _group: UpstreamGroup
+    _query: UpstreamQuery
+    key: ExchangeKey
+    _completed: Callable[[Exchange], None]
+    _tcp: bool = False
+    _avoid: str = ""
+    waiters: list[tuple[str, Callable[[UpstreamReply], None]]] = []
+    is_over: bool = False
+    plain: SimpleReply | None = None
+    _reply: Reply | None = None
+    _source: str = ""
+    _untried: list[Server] = []
+    _attempts: list[Attempt] = []
+    _failed_attempts: int = 0
+    _queries: int = 0
+    _failure: ExchangeError | None = None
+    _liars: tuple[Server, ...] = ()
+    _last_reply: Reply | None = None
+    _deadline: float = 0.0
+    _look_at: float = 0.0
+    _is_last_resort: bool = False
 
     @property
     def reply(self) -> Reply:

@@ -69,7 +69,7 @@ class SingleFlight:
                 return rcode_only(Rcode.SERVFAIL, "no other upstream")
             if len(self._exchanges) >= MAX_EXCHANGES and not self._make_room(waiting, MAX_EXCHANGES):
                 return self._refused("concurrent queries", MAX_EXCHANGES)
-            exchange = Exchange(group, _upstream_query(query, key), key, self._completed, tcp=tcp, avoid=avoid)
+            exchange = Exchange(group, _upstream_query(query, key), key, self._completed, tcp, avoid)
             if not exchange.start():
                 return servfail(None)
             self._exchanges[key] = exchange

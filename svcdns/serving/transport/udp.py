@@ -401,7 +401,9 @@ class UdpReader:
         """Answers a packet that had no entry in the table's current generation when it was read."""
         responder = self.responder
         if responder.uniform:
-            wire = responder.lookup_entry(packet, None, started)
+            table = responder.table
+            stored = table.previous or packet[2:] in table.current
+            wire = responder.lookup_entry(packet, None, started) if stored else b""
             if wire:
                 self.queue_reply(sender, wire)
                 if responder.observes_packets:
