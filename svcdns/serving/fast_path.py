@@ -21,7 +21,7 @@ from svcdns.plugin_api.reply import Increment, Reply, rcode_only
 from svcdns.serving.metrics import HitCounter, Origin
 from svcdns.serving.responder import Responder
 from svcdns.wire.codes import AD, QR, RD, Class, Rcode, Type
-from svcdns.wire.message import udp_limit
+from svcdns.wire.message import MIN_UDP, udp_limit
 from svcdns.wire.names import MAX_LABEL, MAX_NAME
 from svcdns.wire.record import Edns
 from svcdns.wire.simple_reply import SimpleReply, with_ttl
@@ -233,7 +233,8 @@ class FastPathExchange(msgspec.Struct, eq=False):
     def _encode(self, simple: SimpleReply) -> bytes:
         """Returns the encoded reply for the client. Returns empty octets if the plugin chain must make the reply."""
         query, packet, end, fast_path = self._packet, simple.packet, self._end, self._fast_path
-        if packet[12 : simple.start] != query[12:end] or len(query) + simple.end - simple.start > udp_limit(self.edns):
+        octets = len(query) + simple.end - simple.start
+        if packet[12 : simple.start] != query[12:end] or (octets > MIN_UDP and octets > udp_limit(self.edns)):
             return b""
         assert fast_path.keep is not None
         records = with_ttl(simple, fast_path.keep(self.key, simple, self._dependencies, self._changes))

@@ -70,11 +70,13 @@ class Health:
         self.failed_checks = self._failures = 0
         return True
 
-    def observe_latency(self, seconds: float) -> None:
-        """Updates the mean latency and its deviation with the latency of one reply, in seconds."""
-        error = seconds - self._mean
+    def query_answered(self, now: float, latency: float) -> bool:
+        """Records a reply to a query, and its latency in seconds. Returns the same as `reply_received`."""
+        error = latency - self._mean
         self._mean += error / 8
-        self._deviation += (abs(error) - self._deviation) / 4
+        self._deviation += ((error if error > 0 else -error) - self._deviation) / 4
+        self.last_reply = now
+        return bool(self._failures or self.failed_checks) and self.reply_received(now)
 
     def query_failed(self) -> None:
         """Records that a query failed."""

@@ -7,6 +7,7 @@ stays open until SILENCE seconds have passed, so that a silent server is noticed
 from __future__ import annotations
 
 import asyncio
+from bisect import bisect_left
 from collections.abc import Callable
 from functools import partial
 from typing import Final
@@ -106,9 +107,9 @@ class Attempt:
         "_deadline",
         "_query",
         "_sent",
-        "_server",
         "_silence_checked",
         "_timer",
+        "server",
         "started_at",
         "tcp",
     )
@@ -117,28 +118,23 @@ class Attempt:
         self, server: Server, query: UpstreamQuery, completed: AttemptCompleted, started_at: float, timeout: float
     ) -> None:
         """`started_at` is the current time on the server's clock. `timeout` is in seconds."""
-        self._server, self._query, self._completed, self.started_at = server, query, completed, started_at
+        self.server, self._query, self._completed, self.started_at = server, query, completed, started_at
         self._deadline = started_at + timeout
         self._silence_checked = self.tcp = False
         self._sent: UdpSocket | TcpQuery | None = None
         self._timer: Timer | None = None
 
     @property
-    def server(self) -> Server:
-        """Returns the server that the query goes to."""
-        return self._server
-
-    @property
     def silent(self) -> bool:
         """Returns True if the server has sent no reply to any query since this query was sent."""
-        return self._server.health.silent(self.started_at)
+        return self.server.health.silent(self.started_at)
 
     def start(self, *, tcp: bool) -> None:
         """Sends the query over TCP if `tcp` is true, and otherwise over UDP.
 
         A server that is configured for TLS gets the query over TLS.
         """
-        server = self._server
+        server = self.server
         self.tcp = tcp or server.secure
         try:
             self._sent = server.send(self._query, self._outcome, tcp=self.tcp)
@@ -165,7 +161,7 @@ class Attempt:
         if self._timer is not None:
             cancel(self._timer)
         if not isinstance(outcome, ExchangeError):
-            self._server.answered(self.started_at, outcome.rcode)
+            self.server.answered(self.started_at, outcome.rcode)
         elif self.tcp or self._completed is _ignore or not isinstance(outcome, SpoofedError):
             self._record_failure(outcome)
         completed, self._completed = self._completed, _ignore
@@ -177,25 +173,25 @@ class Attempt:
             return
         self._silence_checked = True
         if self.silent:
-            self._server.query_failed()
-        self._timer = self._server.timer_wheel.at(self._deadline, self._expire)
+            self.server.query_failed()
+        self._timer = self.server.timer_wheel.at(self._deadline, self._expire)
 
     def _expire(self) -> None:
         self._cancel()
-        self._outcome(timeout_error(self._server.address))
+        self._outcome(timeout_error(self.server.address))
 
     def _record_failure(self, error: ExchangeError) -> None:
         if error.local:
             return
         if error.timed_out and (self._silence_checked or not self.silent):
-            self._server.start_checks()
+            self.server.start_checks()
         else:
-            self._server.query_failed()
+            self.server.query_failed()
 
     def _cancel(self) -> None:
         sent, self._sent = self._sent, None
         if sent is not None:
-            self._server.cancel(sent, timed_out=self._completed is not _ignore)
+            self.server.cancel(sent, timed_out=self._completed is not _ignore)
 
 
 def _ignore(_attempt: Attempt, _outcome: Received | ExchangeError) -> None:
@@ -270,12 +266,14 @@ class Server:
         """Records a reply with the response code `rcode` to a query that was sent at the time `sent_at`."""
         now = self.clock()
         seconds = now - sent_at
-        self.health.observe_latency(seconds)
-        self._reply_received(now)
+        if self.health.query_answered(now, seconds):
+            self._recovered()
         cell = self._cells.get(rcode)
         if cell is None:
             cell = self._cells[rcode] = self._counters.cell(REQUEST_DURATION, *self._labels, rcode_label(rcode))
-        self._counters.observe(REQUEST_DURATION, cell, seconds)
+        values = self._counters.values  # as `Counters.observe` does, without a call for each reply
+        values[cell + bisect_left(DURATIONS, seconds)] += 1
+        values[cell + len(DURATIONS) + 1] += seconds
 
     def query_failed(self) -> None:
         """Records a failed query, and starts health checks. The checks end when the server replies."""
@@ -306,8 +304,11 @@ class Server:
 
     def _reply_received(self, now: float) -> None:
         if self.health.reply_received(now):
-            self._current_run = 0
-            self._counters.set(self._circuit_cell, 0.0)
+            self._recovered()
+
+    def _recovered(self) -> None:
+        self._current_run = 0
+        self._counters.set(self._circuit_cell, 0.0)
 
     def _check(self, run: int) -> None:
         """Sends a health check, and schedules the next one.

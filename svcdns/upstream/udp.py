@@ -65,12 +65,9 @@ class UdpSocket:
         self._ident = self.dropped = 0
         self.completed: Completed | None = None
 
-    def send(self, query: UpstreamQuery, server: Address, completed: Completed) -> None:
-        """Connects the socket and sends the query. Raises OSError."""
-        self._query, self._ident = query, random_id()
-        self.sock.connect(server)
-        self.sock.send(query.packet(self._ident))
-        self.completed = completed
+    def begin(self, query: UpstreamQuery, ident: int, completed: Completed) -> None:
+        """Waits for the reply to a query that was sent with the message ID `ident`."""
+        self._query, self._ident, self.completed = query, ident, completed
 
     def read(self) -> None:
         """Reads one packet.
@@ -138,10 +135,13 @@ class UdpSockets:
 
     def send(self, query: UpstreamQuery, completed: Completed) -> UdpSocket:
         """Sends a query. Raises ExchangeError. `completed` is called only after this method has returned."""
-        used = None
+        used, server = None, self.server
         try:
             used = self._spare.pop() if self._spare else self._open()
-            used.send(query, self.server, completed)
+            sock, ident = used.sock, random_id()
+            sock.connect(server)
+            sock.send(ident.to_bytes(2, "big") + query.wire)
+            used.begin(query, ident, completed)
         except OSError as error:
             if used is not None:
                 self._close(used)

@@ -38,6 +38,17 @@ _FARTHEST: Final = 0x3FFF
 """The largest offset that a compression pointer can point to."""
 _OPT: Final = b"\0\0\x29"
 _OPT_HEAD: Final = 11
+_ONE_ANSWER: Final = b"\0\1\0\0\0\0"
+"""ANCOUNT, NSCOUNT and ARCOUNT of a reply with one record."""
+_ADDRESS_HEADS: Final = {
+    rtype: (
+        _TO_QUESTION.to_bytes(2, "big") + int(rtype).to_bytes(2, "big") + _IN.to_bytes(2, "big"),
+        octets.to_bytes(2, "big"),
+        _HEAD + octets,
+    )
+    for rtype, octets in ADDRESS_SIZES.items()
+}
+"""For each type of address records: owner, type and class of a record at the query name, its RDLENGTH, and its size."""
 _CHECKED_FLAGS: Final = QR | OPCODE_MASK | TC
 """A simple reply has QR set, the opcode QUERY, and is not truncated."""
 
@@ -72,6 +83,15 @@ def scan(packet: bytes, start: int, rtype: int) -> SimpleReply | None:
 
     `start` is the offset after the question section. `rtype` is the query type.
     """
+    head = _ADDRESS_HEADS.get(rtype)
+    if head is not None and packet[start : start + 6] == head[0] and packet[6:12] == _ONE_ANSWER:
+        # one address and no other record: the usual reply
+        ttl_at, end, length, first, second = start + 6, start + head[2], head[1], packet[2], packet[3]
+        if packet[ttl_at + 4 : ttl_at + 6] == length and end == len(packet) and packet[ttl_at] < _TOO_LONG >> 24:
+            if first & _CHECKED_FLAGS >> 8 == QR >> 8 and not second & 15:
+                ttl = int.from_bytes(packet[ttl_at : ttl_at + 4], "big")
+                return SimpleReply(packet, start, end, 0, ttl, (ttl_at,), start, head[2])
+            return None
     try:
         flags, _, answers, authorities, additionals = _COUNTS.unpack_from(packet, 2)
         if flags & _CHECKED_FLAGS != QR:

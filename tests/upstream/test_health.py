@@ -47,13 +47,13 @@ def test_slow_after_follows_the_usual_latency() -> None:
     health = Health(2, checked=True)
     assert health.slow_after == SILENCE
     for _ in range(100):
-        health.observe_latency(0.001)
+        health.query_answered(0.0, 0.001)
     assert health.slow_after == MIN_SLOW_AFTER
     for number in range(100):
-        health.observe_latency(0.03 if number % 2 else 0.04)
+        health.query_answered(0.0, 0.03 if number % 2 else 0.04)
     assert 0.04 < health.slow_after < 0.08
     for _ in range(100):
-        health.observe_latency(0.5)
+        health.query_answered(0.0, 0.5)
     assert health.slow_after == SILENCE
 
 

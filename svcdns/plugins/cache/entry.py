@@ -6,6 +6,7 @@ A simple reply (see wire/simple_reply.py) is stored as a packet, and decoded whe
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection
 from typing import Any, Final
 
 import msgspec
@@ -84,10 +85,10 @@ class Entry(msgspec.Struct):
         return isinstance(self.content, bytes) and self.last_answer is None and not self.packet_dependencies
 
     @property
-    def dependencies(self) -> set[Dependency]:
-        """Returns the data that the reply and `last_answer` were made from."""
+    def dependencies(self) -> Collection[Dependency]:
+        """Returns the data that the reply and `last_answer` were made from, without duplicates."""
         own = self.packet_dependencies if isinstance(self.content, bytes) else self.content.dependencies
-        return {*own, *(self.last_answer.dependencies if self.last_answer is not None else ())}
+        return own if self.last_answer is None else {*own, *self.last_answer.dependencies}
 
     def remaining(self, now: float) -> int:
         """Returns the whole seconds until the entry expires. The result is 0 or negative if the entry has expired."""

@@ -171,7 +171,9 @@ class CachedReplies:
     def lifetime_of(self, ttl: int, *, denial: bool) -> int:
         """Returns the seconds for which a reply with the smallest TTL `ttl` may be stored."""
         bounds = self._options.denial if denial else self._options.success
-        return min(bounds.longest, max(bounds.shortest, ttl))
+        shortest, longest = bounds.shortest, bounds.longest
+        ttl = ttl if ttl > shortest else shortest
+        return ttl if ttl < longest else longest
 
     def store_simple(
         self, key: Key, simple: SimpleReply, dependencies: tuple[Dependency, ...] = (), changes: int = 0

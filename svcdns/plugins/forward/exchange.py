@@ -106,14 +106,17 @@ class Exchange(msgspec.Struct, eq=False):
         return True
 
     def _servers(self) -> list[Server]:
-        servers = self._group.in_policy_order(self._group.servers)
+        servers = list(self._group.servers)
+        if len(servers) > 1:
+            servers = self._group.in_policy_order(servers)
         return [server for server in servers if server.label != self._avoid] if self._avoid else servers
 
     def _next_usable(self) -> Server | None:
-        while self._untried:
-            if self._untried[0].health.usable:
-                return self._untried[0]
-            del self._untried[0]
+        untried = self._untried
+        while untried:
+            if untried[0].health.usable:
+                return untried[0]
+            del untried[0]
         return None
 
     def _query_next(self, now: float) -> bool:
@@ -130,7 +133,8 @@ class Exchange(msgspec.Struct, eq=False):
 
     def _send(self, server: Server, now: float, timeout: float, *, tcp: bool = False) -> None:
         self._queries += 1
-        attempt = Attempt(server, self._query, self._attempt_completed, now, min(timeout, self._deadline - now))
+        left = self._deadline - now
+        attempt = Attempt(server, self._query, self._attempt_completed, now, timeout if timeout < left else left)
         self._attempts.append(attempt)
         attempt.start(tcp=self._tcp or tcp)
         if self._untried:
@@ -171,11 +175,11 @@ class Exchange(msgspec.Struct, eq=False):
 
     def _attempt_completed(self, attempt: Attempt, outcome: Received | ExchangeError) -> None:
         self._attempts.remove(attempt)
-        if isinstance(outcome, ExchangeError):
-            self._attempt_failed(attempt, outcome)
-        elif isinstance(outcome, SimpleReply) and self._may_pass(outcome, attempt.server):
+        if type(outcome) is SimpleReply and self._may_pass(outcome, attempt.server):
             self.plain, self._source = outcome, attempt.server.label
             self._finish()
+        elif isinstance(outcome, ExchangeError):
+            self._attempt_failed(attempt, outcome)
         else:
             self._take_or_retry(attempt, as_message(outcome))
 
@@ -279,9 +283,10 @@ class Exchange(msgspec.Struct, eq=False):
         self.is_over, self._reply = True, reply
         if self._is_last_resort:
             self._group.last_resorts -= 1
-        for attempt in self._attempts:
-            attempt.abandon()
-        self._attempts.clear()
+        if self._attempts:
+            for attempt in self._attempts:
+                attempt.abandon()
+            self._attempts.clear()
         self._completed(self)
 
 

@@ -71,7 +71,10 @@ class UpstreamGroup:
         self.max_attempts = 2 * len(servers) if attempts < 0 else attempts or MAX_QUERIES
         self.hedge_budget = HedgeBudget()
         self.in_policy_order = _policy(rule.policy)
-        """A function that returns a new list of the servers, in the order in which an exchange queries them."""
+        """A function that returns a new list of the servers, in the order in which an exchange queries them.
+
+        Call it only for more than one server.
+        """
         self.sequential = rule.policy == "sequential"
         self.failover = rule.failover | {Rcode.SERVFAIL, Rcode.REFUSED}
         self.budget = max(MIN_BUDGET, rule.read_timeout)
@@ -107,7 +110,7 @@ def _policy(name: str) -> Callable[[Sequence[Server]], list[Server]]:
         return [*servers[start:], *servers[:start]]
 
     def shuffled(servers: Sequence[Server]) -> list[Server]:
-        return random.sample(servers, len(servers)) if len(servers) > 1 else list(servers)
+        return random.sample(servers, len(servers))
 
     policies: dict[str, Callable[[Sequence[Server]], list[Server]]] = {
         "random": shuffled,

@@ -50,6 +50,8 @@ from svcdns.telemetry.counters import Counters, Family, MetricKind
 from svcdns.wire.hop_options import may_have_options
 
 _DROPS_AT: Final = 8
+_NO_RECORDS: Final = b"\0\0"
+"""The number of records in the additional section of a query without EDNS."""
 _FIRST: Final = LAYOUT[0]
 
 SOCKET_ERRORS: Final = Family(
@@ -409,7 +411,7 @@ class UdpReader:
                 if responder.observes_packets:
                     responder.observe_packet(packet, wire, self.client(sender), perf_counter() - started)
                 return
-            if may_have_options(packet):
+            if packet[10:12] != _NO_RECORDS and may_have_options(packet):
                 wire = responder.lookup_stripped(packet, self.client(sender), started)
                 if wire:
                     self.queue_reply(sender, wire)
