@@ -167,6 +167,7 @@ class ColdAnswers:
         self._udp, self._limit = udp, MIN_UDP if udp else MAX_MESSAGE
         self._opts: dict[bytes, tuple[int, bool]] = {}
         """The largest reply in octets, and the DO bit, by the octets of an OPT record."""
+        self._zones: tuple[bytes, ...] = ()
         self._kinds: list[tuple[bytes, dict[bytes, _Kind]]] = []
         self._services: dict[bytes, _Kind] = {}
         """By the octets after the label of the namespace in the question of a Service, in lower case."""
@@ -180,6 +181,7 @@ class ColdAnswers:
     def _add(self, zone: _Zone) -> None:
         kinds = {(rtype << 16 | _IN).to_bytes(4, "big"): _Kind(zone, rtype) for rtype in zone.source.types(zone.zone)}
         self._kinds.append((zone.zone, kinds))
+        self._zones += (zone.zone,)
         self._services |= {b"\3svc" + zone.zone + octets: kind for octets, kind in kinds.items() if kind.addresses}
 
     def __bool__(self) -> bool:
@@ -217,7 +219,7 @@ class ColdAnswers:
             zone_at = end + 4
             found = kind.service(name, at, end, kind.rtype)
         else:
-            kind = self._kind_of(name, question[-4:])
+            kind = self._kind_of(name, question[-4:]) if name.endswith(self._zones, 0, -4) else None
             if kind is None:
                 return None
             zone_at = len(name) - kind.tail_size

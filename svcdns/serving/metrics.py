@@ -179,13 +179,16 @@ class HitCounter:
 
     `hits` is the number of uses, and `flushed` the part of them that is in the metrics. `increments` has the counters
     and amounts for one use. The uses are also counted in the duration histogram of the route of `origin`.
+    `duration_cell` is the result of `QueryMetrics.duration_cell` for counters of the fast path, if their route is
+    counted.
     """
 
-    __slots__ = ("flushed", "hits", "increments", "origin")
+    __slots__ = ("duration_cell", "flushed", "hits", "increments", "origin")
 
     def __init__(self, increments: tuple[Increment, ...], origin: Origin) -> None:
         self.increments, self.origin = increments, origin
         self.hits = self.flushed = 0
+        self.duration_cell = -1
 
     def count(self, dirty: list[HitCounter]) -> None:
         """Counts one use. Appends this counter to `dirty` at the first use after a flush."""

@@ -96,33 +96,26 @@ AttemptCompleted = Callable[["Attempt", Received | ExchangeError], None]
 """Callback of an attempt. It is called with the attempt, and with the reply or the error."""
 
 
-class Attempt:
+class Attempt(msgspec.Struct, eq=False):
     """One query to one server.
 
-    `completed` is called once: after `start` has returned, and not after `abandon`.
+    `_completed` is called once: after `start` has returned, and not after `abandon`. `started_at` is the time on the
+    server's clock, and `_timeout` is in seconds.
     """
 
-    __slots__ = (
-        "_completed",
-        "_deadline",
-        "_query",
-        "_sent",
-        "_silence_checked",
-        "_timer",
-        "server",
-        "started_at",
-        "tcp",
-    )
+    server: Server
+    _query: UpstreamQuery
+    _completed: AttemptCompleted
+    started_at: float
+    _timeout: float
+    _silence_checked: bool = False
+    tcp: bool = False
+    _sent: UdpSocket | TcpQuery | None = None
+    _timer: Timer | None = None
 
-    def __init__(
-        self, server: Server, query: UpstreamQuery, completed: AttemptCompleted, started_at: float, timeout: float
-    ) -> None:
-        """`started_at` is the current time on the server's clock. `timeout` is in seconds."""
-        self.server, self._query, self._completed, self.started_at = server, query, completed, started_at
-        self._deadline = started_at + timeout
-        self._silence_checked = self.tcp = False
-        self._sent: UdpSocket | TcpQuery | None = None
-        self._timer: Timer | None = None
+    @property
+    def _deadline(self) -> float:
+        return self.started_at + self._timeout
 
     @property
     def silent(self) -> bool:
@@ -141,9 +134,8 @@ class Attempt:
         except ExchangeError as error:
             asyncio.get_running_loop().call_soon(self._outcome, error)
             return
-        check_at = self.started_at + SILENCE
-        if check_at < self._deadline:
-            self._timer = server.timer_wheel.at(check_at, self._check_silence)
+        if self._timeout > SILENCE:
+            self._timer = server.timer_wheel.at(self.started_at + SILENCE, self._check_silence)
         else:
             self._timer = server.timer_wheel.at(self._deadline, self._expire)
 

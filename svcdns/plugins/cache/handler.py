@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from functools import partial
 
 import msgspec
 
@@ -85,7 +86,7 @@ class Cache(Plugin):
 
     def _store(self, which: str, bounds: Bounds, cells: Cells) -> Store:
         counters, cell = self._counters, cells.evictions[which]
-        return Store(bounds.capacity, self._budget, lambda: counters.add(cell))
+        return Store(bounds.capacity, self._budget, partial(counters.add, cell))
 
     def answers_like(self, previous: Plugin) -> bool:  # noqa: ARG002
         """Returns True: the stored replies of the cache also stay when the Corefile is reloaded."""

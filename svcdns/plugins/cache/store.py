@@ -130,7 +130,7 @@ class Store:
     def _account_removal(self, key: Key, entry: Entry) -> None:
         self.octets -= entry.octets
         self._budget.octets -= entry.octets
-        if entry.has_no_dependencies:
+        if not self._dependents or entry.has_no_dependencies:
             return
         for dependency in entry.dependencies:
             keys = self._dependents.get(dependency)
@@ -144,7 +144,7 @@ class Store:
         self._share = share
         self._set_bounds()
         self._budget.update_limit()
-        while self._is_over():
+        while len(self.entries) > self._max_entries or self.octets > self._max_octets:
             self.evict()
             yield
         while self._budget.is_exceeded():
@@ -168,13 +168,13 @@ class Store:
         self._max_entries = max(PER_SHARD, int(self._size * self._share))
         self._max_octets = self._max_entries * PER_ENTRY
 
-    def _is_over(self, entries: int = 0, more: int = 0) -> bool:
-        return len(self.entries) + entries > self._max_entries or self.octets + more > self._max_octets
-
     def _make_room(self, entries: int, more: int) -> None:
-        budget = self._budget
+        """Evicts entries, so that there is room for `entries` more entries of `more` octets. Evicts MAX_EVICTIONS at
+        most.
+        """
+        budget, most = self._budget, self._max_entries - entries
         for _ in range(MAX_EVICTIONS):
-            if self._is_over(entries, more) and self.entries:
+            if (len(self.entries) > most or self.octets + more > self._max_octets) and self.entries:
                 self.evict()
             elif budget.octets + more > budget.limit and budget.is_exceeded(more):
                 budget.evict()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from functools import cache
+from operator import attrgetter
 from typing import Final
 
 import msgspec
@@ -18,32 +19,35 @@ from svcdns.wire.request import Request, accept
 
 COMMON: Final = '{remote}:{port} - {>id} "{type} {class} {name} {proto} {size} {>do} {>bufsize}" {rcode} {>rflags} {rsize} {duration}'
 COMBINED: Final = COMMON + ' "{>opcode}"'
+LOCAL: Final = "{local}"
 METADATA: Final = "{/"
 """The beginning of a placeholder for metadata."""
 _FLAGS: Final = ((QR, "qr"), (AA, "aa"), (TC, "tc"), (RD, "rd"), (RA, "ra"), (Z, "z"), (AD, "ad"), (CD, "cd"))
 _OPT_SIZE: Final = 11
 _MIN_UDP: Final = 512
+_MAX_TCP: Final = 65535
+_BOOL: Final = ("false", "true")
+_SHOWN: Final = QR | AA | TC | RD | RA | Z | AD | CD
 
 
 class Answered(msgspec.Struct, gc=False):
-    """An answered query.
+    """The fields of a line about an answered query, as the line shows them.
 
-    - `payload` is the UDP payload size in the query's OPT record, or 0.
-    - `flags` are the header flags of the reply, and `reply_size` is its length in octets.
-    - `query` and `reply` are set if the plugin chain answered. Without them, metadata are written as `-`.
+    `query` and `reply` are set if the plugin chain answered. Without them, metadata are written as `-`.
     """
 
-    key: bytes
-    rtype: int
-    rclass: int
+    rtype: str
+    rclass: str
+    name: str
+    client: Client
+    remote: str
     message_id: int
     opcode: int
-    dnssec_ok: bool
+    dnssec_ok: str
     payload: int
-    client: Client
     size: int
-    rcode: int
-    flags: int
+    rcode: str
+    flags: str
     reply_size: int
     seconds: float
     query: Query | None = None
@@ -52,11 +56,25 @@ class Answered(msgspec.Struct, gc=False):
 
 def of_objects(query: Query, reply: Reply, size: int, seconds: float) -> Answered:
     """Returns the fields of a query that the plugin chain has answered with a reply of `size` octets."""
-    edns = query.edns
+    edns, client = query.edns, query.client
     return Answered(
-        query.key, query.rtype, query.rclass, query.ident, query.opcode, query.dnssec_ok, 0 if edns is None else edns.size,
-        query.client, query.size, reply.rcode, reply.flags | QR, size, seconds, query, reply,
-    )  # fmt: skip
+        type_text(query.rtype),
+        class_text(query.rclass),
+        names.to_text(query.key),
+        client,
+        _host(client.address),
+        query.ident,
+        query.opcode,
+        _BOOL[query.dnssec_ok],
+        _payload(client, 0 if edns is None else edns.size),
+        query.size,
+        rcode_text(reply.rcode),
+        _flags(reply.flags & _SHOWN | QR),
+        size,
+        seconds,
+        query,
+        reply,
+    )
 
 
 def of_packets(
@@ -67,7 +85,7 @@ def of_packets(
     `key` is the query name in lower case, and `name_end` the offset after it. If the payload size in the query is above
     `largest`, it counts as `largest`.
     """
-    dnssec_ok, payload, flags = False, 0, wire[2] << 8 | wire[3]
+    dnssec_ok, payload = False, 0
     if packet[10:12] != b"\0\0":
         opt = len(packet) - _OPT_SIZE
         if opt == name_end + 4 and packet[opt : opt + 3] == b"\0\0\x29":
@@ -76,18 +94,20 @@ def of_packets(
             request = accept(packet)
             if isinstance(request, Request) and request.edns is not None:
                 payload, dnssec_ok = request.edns.size, request.edns.dnssec_ok
+    rtype, rclass = packet[name_end] << 8 | packet[name_end + 1], packet[name_end + 2] << 8 | packet[name_end + 3]
     return Answered(
-        key,
-        packet[name_end] << 8 | packet[name_end + 1],
-        packet[name_end + 2] << 8 | packet[name_end + 3],
+        type_text(rtype),
+        class_text(rclass),
+        names.to_text(key),
+        client,
+        _host(client.address),
         packet[0] << 8 | packet[1],
         packet[2] >> 3 & 15,
-        dnssec_ok,
-        min(payload, largest),
-        client,
+        _BOOL[dnssec_ok],
+        _payload(client, payload if payload < largest else largest),
         len(packet),
-        flags & 15,
-        flags,
+        rcode_text(wire[3] & 15),
+        _flags((wire[2] << 8 | wire[3]) & _SHOWN),
         len(wire),
         seconds,
     )
@@ -102,28 +122,30 @@ def _flags(flags: int) -> str:
     return ",".join(name for bit, name in _FLAGS if flags & bit)
 
 
-def _buffer_size(answered: Answered) -> int:
-    return 65535 if answered.client.protocol == "tcp" else max(answered.payload, _MIN_UDP)
+def _payload(client: Client, size: int) -> int:
+    if client.protocol == "tcp":
+        return _MAX_TCP
+    return size if size > _MIN_UDP else _MIN_UDP
 
 
-_FIELDS: Final[dict[str, Callable[[Answered], object]]] = {
-    "{type}": lambda a: type_text(a.rtype),
-    "{class}": lambda a: class_text(a.rclass),
-    "{name}": lambda a: names.to_text(a.key),
-    "{proto}": lambda a: a.client.protocol,
-    "{remote}": lambda a: _host(a.client.address),
-    "{local}": lambda a: _host(a.client.local_address),
-    "{port}": lambda a: a.client.port,
-    "{size}": lambda a: a.size,
-    "{rsize}": lambda a: a.reply_size,
-    "{duration}": lambda a: f"{a.seconds:.9f}s",
-    "{rcode}": lambda a: rcode_text(a.rcode),
-    "{>rflags}": lambda a: _flags(a.flags & ~15),
-    "{>id}": lambda a: a.message_id,
-    "{>opcode}": lambda a: a.opcode,
-    "{>do}": lambda a: "true" if a.dnssec_ok else "false",
-    "{>bufsize}": _buffer_size,
+_FIELDS: Final[dict[str, tuple[str, str]]] = {
+    "{type}": ("%s", "rtype"),
+    "{class}": ("%s", "rclass"),
+    "{name}": ("%s", "name"),
+    "{proto}": ("%s", "client.protocol"),
+    "{remote}": ("%s", "remote"),
+    "{port}": ("%d", "client.port"),
+    "{size}": ("%d", "size"),
+    "{rsize}": ("%d", "reply_size"),
+    "{duration}": ("%.9fs", "seconds"),
+    "{rcode}": ("%s", "rcode"),
+    "{>rflags}": ("%s", "flags"),
+    "{>id}": ("%d", "message_id"),
+    "{>opcode}": ("%d", "opcode"),
+    "{>do}": ("%s", "dnssec_ok"),
+    "{>bufsize}": ("%d", "payload"),
 }
+"""For each placeholder: how its value is converted, and its field of `Answered`."""
 _TYPES: Final = {
     MessageType.NOERROR: "NOERROR", MessageType.NXDOMAIN: "NXDOMAIN", MessageType.SERVERERROR: "SERVERERROR",
     MessageType.NODATA: "NODATA", MessageType.DELEGATION: "DELEGATION", MessageType.META: "META",
@@ -135,7 +157,7 @@ _OF_THE_REPLY: Final[dict[str, Callable[[Query, Reply], str]]] = {
     "log/type": lambda query, reply: _TYPES.get(classify(query, reply), ""),
 }
 """Metadata that are known when the reply is there."""
-_PLACEHOLDER: Final = re.compile("|".join(re.escape(field) for field in _FIELDS) + r"|\{/[^}]+\}")
+_PLACEHOLDER: Final = re.compile("|".join(re.escape(field) for field in (*_FIELDS, LOCAL)) + r"|\{/[^}]+\}")
 
 
 def compiled(template: str) -> Callable[[Answered], str]:
@@ -143,14 +165,24 @@ def compiled(template: str) -> Callable[[Answered], str]:
 
     An unknown placeholder stays as it is. Metadata are written as `-`.
     """
-    fields: list[Callable[[Answered], object]] = []
+    getters: list[Callable[[Answered], object]] = []
+    fields: list[str] = []
     form, at = "", 0
     for found in _PLACEHOLDER.finditer(template):
-        form += template[at : found.start()].replace("%", "%%") + "%s"
-        fields.append(_FIELDS.get(found[0]) or _metadata(found[0][2:-1]))
+        conversion, field = _FIELDS.get(found[0], ("%s", ""))
+        form += template[at : found.start()].replace("%", "%%") + conversion
         at = found.end()
+        fields += [field] if field else []
+        getters.append(attrgetter(field) if field else _local if found[0] == LOCAL else _metadata(found[0][2:-1]))
     form += template[at:].replace("%", "%%")
-    return lambda answered: form % tuple([field(answered) for field in fields])
+    if len(getters) == len(fields) > 1:
+        values = attrgetter(*fields)  # one call for all fields
+        return lambda answered: form % values(answered)
+    return lambda answered: form % tuple([get(answered) for get in getters])
+
+
+def _local(answered: Answered) -> str:
+    return _host(answered.client.local_address)
 
 
 def _metadata(label: str) -> Callable[[Answered], str]:
