@@ -236,10 +236,14 @@ class ColdAnswers:
         more = zone.passed(name[:-4], kind.rtype) if zone.passes else ()
         if more is None:
             return b""
-        if isinstance(found, int) and found:
-            shared = self._table.negative.find_below(key, name, found)
-            if shared is not None and not self._table.seen_before(key):
-                shared.hit_counter.count(self._table.dirty)
+        if type(found) is int and found:
+            table = self._table
+            shared = table.negative.find_below(key, name, found)
+            if shared is not None and not table.seen_before(key):
+                hit_counter = shared.hit_counter
+                if hit_counter.hits == hit_counter.flushed:
+                    table.dirty.append(hit_counter)
+                hit_counter.hits += 1
                 return shared.head + question + shared.tail
         if limit > zone.largest:  # noqa: PLR1730 - a call of min() costs more
             limit = zone.largest

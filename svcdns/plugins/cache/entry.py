@@ -77,14 +77,6 @@ class Entry(msgspec.Struct):
         return content[3] & 15 if isinstance(content, bytes) else content.rcode
 
     @property
-    def has_no_dependencies(self) -> bool:
-        """Returns True if it is easily seen that the entry has no dependencies.
-
-        If the result is False, `dependencies` may still be empty.
-        """
-        return isinstance(self.content, bytes) and self.last_answer is None and not self.packet_dependencies
-
-    @property
     def dependencies(self) -> Collection[Dependency]:
         """Returns the data that the reply and `last_answer` were made from, without duplicates."""
         own = self.packet_dependencies if isinstance(self.content, bytes) else self.content.dependencies

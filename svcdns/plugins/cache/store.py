@@ -39,12 +39,9 @@ def capacity(size: int) -> int:
     return max(size // SHARDS, PER_SHARD) * SHARDS
 
 
-def _octets_of_details(entry: Entry) -> int:
-    """Returns the octets that an entry takes in addition to its content."""
-    octets, last_answer = DEPENDENCY * len(entry.packet_dependencies), entry.last_answer
-    if last_answer is not None:
-        octets += memory_of(b"", last_answer.content) + DEPENDENCY * len(last_answer.packet_dependencies)
-    return octets
+def _octets_of(entry: Entry) -> int:
+    """Returns the octets that an entry takes as the earlier answer of another entry."""
+    return memory_of(b"", entry.content) + DEPENDENCY * len(entry.packet_dependencies)
 
 
 class Store:
@@ -100,8 +97,9 @@ class Store:
         if key in entries:
             self.remove(key)
         octets = memory_of(key[0], entry.content)
-        if entry.packet_dependencies or entry.last_answer is not None:
-            octets += _octets_of_details(entry)
+        octets += DEPENDENCY * len(entry.packet_dependencies)
+        if entry.last_answer is not None:
+            octets += _octets_of(entry.last_answer)
         entry.octets = octets
         if octets > LARGEST:
             return
@@ -111,9 +109,13 @@ class Store:
             or budget.octets + octets > budget.limit
         ):
             self._make_room(1, octets)
-        if not entry.has_no_dependencies:
+        if entry.packet_dependencies or entry.last_answer is not None or type(entry.content) is not bytes:
             for dependency in entry.dependencies:
-                self._dependents.setdefault(dependency, set()).add(key)
+                keys = self._dependents.get(dependency)
+                if keys is None:
+                    self._dependents[dependency] = {key}
+                else:
+                    keys.add(key)
         self.octets += octets
         budget.octets += octets
         entries[key] = entry
@@ -130,7 +132,7 @@ class Store:
     def _account_removal(self, key: Key, entry: Entry) -> None:
         self.octets -= entry.octets
         self._budget.octets -= entry.octets
-        if not self._dependents or entry.has_no_dependencies:
+        if not self._dependents:
             return
         for dependency in entry.dependencies:
             keys = self._dependents.get(dependency)

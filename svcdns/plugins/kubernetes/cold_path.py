@@ -97,7 +97,7 @@ class ClusterAnswers:
         service = index.service(namespace, label)
         if service is None:
             self._read = octets, name[1:at]
-            return self._nonexistent(at)
+            return None if self._falls_through or not index.synced else at  # as `_nonexistent`, without a call
         if service.external_name is not None:
             return None
         self._read = namespace, label

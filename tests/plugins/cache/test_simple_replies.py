@@ -64,5 +64,3 @@ def test_an_entry_with_a_packet_equals_one_with_records(name: str) -> None:
     assert plain is not None
     entry, other = Entry(encode(plain), 5.0, 60), Entry(decode(encode(plain)), 5.0, 60)
     assert (entry.reply, entry.rcode, entry.dependencies) == (other.reply, other.rcode, other.dependencies)
-    assert (entry.has_no_dependencies, other.has_no_dependencies) == (True, False)
-    assert not Entry(encode(plain), 5.0, 60, last_answer=other).has_no_dependencies
