@@ -348,8 +348,19 @@ class _SystemBatch(Batch):
             for sender, wire in replies:
                 self._retry(wire, sender)
             return
+        if len(replies) == 1:
+            self._send_only(*replies[0])
+            return
         for begin in range(0, len(replies), SLOTS):
             self._send_queued(replies[begin : begin + SLOTS])
+
+    def _send_only(self, sender: bytes, wire: bytes) -> None:
+        """Sends the only queued reply."""
+        octets, parts = len(wire), self._queue_parts
+        self._queue_ends[: len(sender)], self._queue_data[:octets] = sender, wire
+        parts[0], parts[1] = self._queue_base, octets
+        if self._sendmmsg(self._fd, self._queue_at[0], 1, socket.MSG_DONTWAIT) <= 0:
+            self._retry(wire, sender)
 
     def _send_queued(self, replies: list[tuple[bytes, bytes]]) -> None:
         parts: list[int] = []
