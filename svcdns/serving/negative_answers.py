@@ -76,6 +76,8 @@ class NegativeAnswers:
         self._answers: dict[bytes, NegativeAnswer] = {}
         self._ends: set[bytes] = set()
         """The last octets of the question sections of all answers. Other names need no further look-up."""
+        self._has_ends = True
+        """False if an encloser is so short that queries for names below it have no common end of _END_SIZE octets."""
         self._dependencies: set[Dependency] = set()
 
     def find(self, key: bytes) -> NegativeAnswer | None:
@@ -85,7 +87,7 @@ class NegativeAnswers:
         """
         last = len(key) - _OPT_SIZE if key[_EXTRA_AT : _EXTRA_AT + 1] == b"\1" else len(key)
         begin = last - _END_SIZE
-        if key[begin if begin > _NAME_AT else _NAME_AT : last] not in self._ends:
+        if self._has_ends and key[begin if begin > _NAME_AT else _NAME_AT : last] not in self._ends:
             return None
         answers, head = self._answers, key[:_NAME_AT]
         at, end = _NAME_AT, len(key) - 5
@@ -142,7 +144,8 @@ class NegativeAnswers:
             self.clear()
         left = len(name) - len(encloser.key)
         shape = packet[2:12] + _LENGTHS[left] + packet[12 + left :]
-        self._ends.add(packet[max(_NAME_AT + 2, at + 4 - _END_SIZE) : at + 4])
+        self._ends.add(packet[at + 4 - _END_SIZE : at + 4])
+        self._has_ends = self._has_ends and at + 4 - _END_SIZE >= 12 + left
         self._answers[shape] = NegativeAnswer(wire[2:12], wire[at + 4 :], request_tail, encloser, hit_counter, limited)
         self._dependencies.update(encloser.dependencies)
 
@@ -155,4 +158,5 @@ class NegativeAnswers:
         """Drops all answers."""
         self._answers.clear()
         self._ends.clear()
+        self._has_ends = True
         self._dependencies.clear()
