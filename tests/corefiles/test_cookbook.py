@@ -6,6 +6,7 @@ The test changes only addresses, ports and paths of a recipe, so that the server
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -16,6 +17,7 @@ import dns.rcode
 import dns.zone
 import pytest
 
+from tests.integration.test_etcd import Etcd
 from tests.support.geoip_database import database
 from tests.support.server import Server, until
 from tests.support.zone_upstream import ZoneUpstream
@@ -191,6 +193,13 @@ RECIPES: Final[dict[str, tuple[Ask, ...]]] = {
     "A time limit and a test of clients": (Ask("x.bad.example.", "192.0.2.53"), Ask("www.example.com.", "192.0.2.80")),
 }
 """The queries to each recipe, by its heading."""
+ETCD: Final = "external-dns with etcd"
+OWNER: Final = "heritage=external-dns,external-dns/owner=default,external-dns/resource=ingress/shop/web"
+KEYS: Final = {
+    "web/1a2b3c4d": f'{{"host":"192.0.2.95","text":"{OWNER}","ttl":60,"targetstrip":1}}',
+    "alias/5e6f7a8b": '{"host":"www.example.com","ttl":60,"targetstrip":1}',
+}
+"""The keys of the zone example.org in etcd, and their values."""
 PORTS: Final = {"health": "health", "ready": "ready", "prometheus": "metrics"}
 
 
@@ -257,8 +266,16 @@ def upstreams() -> Iterator[tuple[int, int]]:
 
 def test_every_recipe_is_asked() -> None:
     """The page has the recipes of this module, and no others."""
-    assert list(recipes()) == [name for name in recipes() if name in RECIPES]
-    assert set(recipes()) == set(RECIPES)
+    assert set(recipes()) == {*RECIPES, ETCD}
+
+
+def assert_answers(server: Recipe, *asked: Ask) -> None:
+    """Sends each query until its answer is right, and then three times more, so that the answer table has it."""
+    server.until_serving()
+    for ask in asked:
+        until(f"{ask}", lambda: server.result(ask) == ask.expected)  # noqa: B023
+        assert [server.result(ask) for _ in range(3)] == [ask.expected] * 3
+    assert "[ERROR] plugin/loop" not in server.log
 
 
 @pytest.mark.slow
@@ -267,8 +284,27 @@ def test_a_recipe(name: str, tmp_path: Path, upstreams: tuple[int, int]) -> None
     """The real server starts with the recipe, and answers from its sources, cold and from the answer table."""
     text = local(recipes()[name], *upstreams)
     with Recipe(tmp_path, text, SVCDNS_MANIFESTS=str(tmp_path / "cluster")) as server:
-        server.until_serving()
-        for ask in RECIPES[name]:
-            until(f"{ask}", lambda: server.result(ask) == ask.expected)  # noqa: B023
-            assert [server.result(ask) for _ in range(3)] == [ask.expected] * 3
-        assert "[ERROR] plugin/loop" not in server.log
+        assert_answers(server, *RECIPES[name])
+
+
+@pytest.mark.integration
+@pytest.mark.skipif(not shutil.which("etcd") or not shutil.which("etcdctl"), reason="etcd is not installed")
+def test_names_of_external_dns(tmp_path: Path, upstreams: tuple[int, int]) -> None:
+    """The real server answers from a real etcd. The keys are those that external-dns writes."""
+    (tmp_path / "etcd").mkdir()
+    etcd = Etcd(tmp_path / "etcd")
+    etcd.start()
+    try:
+        for key, value in KEYS.items():
+            etcd.control("put", f"/skydns/org/example/{key}", value)
+        text = local(recipes()[ETCD].replace("http://etcd.dns.svc.cluster.local:2379", etcd.url), *upstreams)
+        with Recipe(tmp_path, text) as server:
+            assert_answers(
+                server,
+                Ask("web.example.org.", "192.0.2.95"),
+                Ask("alias.example.org.", "192.0.2.80"),
+                Ask("no.example.org.", "NXDOMAIN"),
+                Ask("www.example.com.", "192.0.2.80"),
+            )
+    finally:
+        etcd.stop()
