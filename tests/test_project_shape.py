@@ -47,6 +47,12 @@ TESTED_BY = {
     "svcdns.plugins.etcd.metrics": "tests/plugins/etcd/test_handler.py",
     "svcdns.plugin_api.tsig": "tests/plugins/tsig/test_handler.py",
     "svcdns.serving.signed_queries": "tests/plugins/tsig/test_handler.py",
+    "svcdns.serving.encrypted_listeners": "tests/serving/transport/test_http2.py",
+    "svcdns.serving.listening_sockets": "tests/serving/test_listeners.py",
+    "svcdns.serving.transport.certificates": "tests/serving/transport/test_tls.py",
+    "svcdns.serving.transport.encrypted": "tests/serving/transport/test_http2.py",
+    "svcdns.serving.transport.https": "tests/serving/transport/test_http1.py",
+    "svcdns.serving.transport.stream_connection": "tests/serving/transport/test_http2.py",
     "svcdns.shadow.errors": "tests/shadow/test_queries.py",
     "svcdns.cli.offline_server": "tests/cli/test_query.py",
     "svcdns.cli.types": "tests/cli/test_query.py",
@@ -356,8 +362,9 @@ def test_there_is_no_import_circle() -> None:
 
 
 def test_workers_do_not_import_libraries_of_control() -> None:
-    """The Kubernetes client, HTTP library, YAML parser and zone parser would cost memory in every worker."""
-    program = "import svcdns.worker.__main__, svcdns.plugins.kubernetes, svcdns.plugins.file, svcdns.plugins.etcd, sys"
+    """The Kubernetes client, the parsers of YAML and zones, and the libraries of transports would cost memory."""
+    plugins = ", ".join(f"svcdns.plugins.{name}" for name in ("kubernetes", "file", "etcd", "forward", "tls", "https"))
+    program = f"import svcdns.worker.__main__, {plugins}, sys"
     done = subprocess.run(
         [sys.executable, "-c", f"{program}; print(*sys.modules)"], capture_output=True, text=True, check=True, cwd=ROOT
     )
@@ -373,6 +380,10 @@ def test_workers_do_not_import_libraries_of_control() -> None:
         "maxminddb",
         "grpclib",
         "h2",
+        "h11",
+        "aioquic",
+        "OpenSSL",
+        "cryptography",
     }
     assert not controls & set(done.stdout.split())
 

@@ -15,6 +15,7 @@ from svcdns.chain.link import link
 from svcdns.chain.plan import BlockPlan, Load
 from svcdns.chain.routing import Listener, Route, ZoneLabels
 from svcdns.corefile.blocks import ServerKey
+from svcdns.corefile.transports import PROTOCOLS
 from svcdns.errors import SvcdnsError
 from svcdns.plugin_api.closest_encloser import Encloser, FindEncloser
 from svcdns.plugin_api.cold_path import ColdPath
@@ -32,6 +33,8 @@ from svcdns.wire.edns import DEFAULT_SIZE, NO_CODES
 from svcdns.wire.message import MAX_MESSAGE
 
 Host = str
+ListenerKey = tuple[str, int, str]
+"""The host, port and transport of a listener."""
 Join = Callable[[Plugin, Following], Following]
 """Links a plugin to the function that stands for the rest of its chain (`svcdns.chain.link`)."""
 Peers = Callable[[str], tuple[Plugin, ...]]
@@ -67,7 +70,7 @@ class Chains:
 
     hooks: HookCaller
     blocks: list[BuiltBlock] = field(default_factory=list)
-    listeners: dict[tuple[str, int], Listener] = field(default_factory=dict)
+    listeners: dict[ListenerKey, Listener] = field(default_factory=dict)
     handlers: list[Plugin] = field(default_factory=list)
     slow_blocks: list[str] = field(default_factory=list)
 
@@ -89,6 +92,13 @@ class Chains:
     def having(self, hook: str) -> list[Plugin]:
         """Returns the plugins that override the hook `hook`."""
         return [handler for handler in self.handlers if overrides(handler, hook)]
+
+    def answering(self, host: str, port: int, protocol: str) -> Listener:
+        """Returns the listener of a host and port, for `protocol` (`udp` or `tcp`). Raises KeyError."""
+        for listener in self.listeners.values():
+            if (listener.host, listener.port) == (host, port) and protocol in PROTOCOLS[listener.transport]:
+                return listener
+        raise KeyError(host, port, protocol)
 
     def own_zones(self) -> tuple[bytes, ...]:
         """Returns the zones that plugins answer from their own data, without the root zone."""
@@ -192,7 +202,9 @@ def _build_block(
         )  # fmt: skip
         routes.append(route)
         for host in hosts:
-            listener = chains.listeners.setdefault((host, key.port), Listener(host, key.port, key.transport))
+            listener = chains.listeners.setdefault(
+                (host, key.port, key.transport), Listener(host, key.port, key.transport)
+            )
             _configure(listener, block, key.transport)
             listener.routes.setdefault(zone, route)
             listener.all_routes.append(route)
@@ -214,9 +226,11 @@ def _configure(listener: Listener, block: BlockPlan, transport: str) -> None:
             listener.timeouts = settings.timeouts
         if settings.proxy is not None:
             listener.proxy = settings.proxy
-        if settings.certificate is not None and transport == "tls":
+        if settings.certificate is not None and transport != "dns":
             listener.security = settings.certificate
         listener.sheds = listener.sheds or settings.sheds
+        if settings.limits is not None and settings.limits.transport == transport:
+            listener.limits = settings.limits
         if settings.view is not None:
             listener.candidates = {}
             reads_local_address = settings.view.reads_local_address and not listener.host

@@ -16,11 +16,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Final, NamedTuple
 
-from svcdns.chain.build import BuiltBlock, Chains
+from svcdns.chain.build import BuiltBlock, Chains, ListenerKey
 from svcdns.chain.routing import Listener, Route
 from svcdns.plugin_api.contract import Plugin
-
-HostPort = tuple[str, int]
 
 
 class KeptRoute(NamedTuple):
@@ -46,7 +44,7 @@ class KeptRoutes(NamedTuple):
 NONE_KEPT: Final = KeptRoutes({}, all_stay=False)
 
 
-def kept_routes(old: Chains, new: Chains) -> dict[HostPort, KeptRoutes]:
+def kept_routes(old: Chains, new: Chains) -> dict[ListenerKey, KeptRoutes]:
     """Returns the kept routes of each listener that both plugin chains have."""
     by_route = {id(before): kept for before, kept in _pairs(old, new)}
     found = {}

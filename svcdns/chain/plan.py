@@ -7,12 +7,13 @@ order of the plugins is that of `svcdns.plugins.ORDER`.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, TypeVar
 
 from svcdns.corefile.blocks import Corefile, Directive, ServerKey
 from svcdns.corefile.errors import CorefileError
+from svcdns.corefile.transports import ENCRYPTED
 from svcdns.errors import SvcdnsError
 from svcdns.plugin_api.contract import PluginModule
 from svcdns.plugin_api.environment import Block
@@ -77,6 +78,22 @@ def plan(corefile: Corefile, order: Sequence[str], load: Load) -> tuple[BlockPla
                 draft.options[name] = options = call_hook(name, "parse", block, partial(module.parse, block))
                 draft.settings[name] = call_hook(name, "settings", block, partial(module.PLUGIN.settings, options))
     return drafts
+
+
+def own_blocks(
+    plans: Sequence[BlockPlan], hosts: Sequence[Sequence[str]], *, encrypted: bool
+) -> tuple[tuple[BlockPlan, ...], tuple[tuple[str, ...], ...]]:
+    """Returns the blocks, with their keys, that one kind of worker serves, and the addresses of each block.
+
+    With `encrypted`, these are the keys with an encrypted transport, and without it, all other keys. `hosts` has the
+    addresses of each block in `plans`.
+    """
+    found = [
+        (replace(block, keys=keys), tuple(addresses))
+        for block, addresses in zip(plans, hosts, strict=True)
+        if (keys := tuple(key for key in block.keys if (key.transport in ENCRYPTED) == encrypted))
+    ]
+    return tuple(block for block, _ in found), tuple(addresses for _, addresses in found)
 
 
 def call_hook(name: str, hook: str, block: Block, call: Callable[[], T]) -> T:

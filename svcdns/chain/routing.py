@@ -22,7 +22,7 @@ from svcdns.plugin_api.metadata import Metadata, Provider
 from svcdns.plugin_api.query import MAX_DEPTH, Answer, Observer, PacketObserver, Query
 from svcdns.plugin_api.rate_limit import RateLimiter
 from svcdns.plugin_api.reply import CacheScope, Reply, rcode_only
-from svcdns.plugin_api.settings import ProxyProtocol
+from svcdns.plugin_api.settings import NO_LIMITS, ProxyProtocol, TransportLimits
 from svcdns.plugin_api.timeouts import Timeouts
 from svcdns.plugin_api.tsig import TsigRules
 from svcdns.wire.codes import Class, Rcode, Type
@@ -113,8 +113,8 @@ DROPPED = Route(ROOT, "dropped", None)
 class Listener:
     """The zones that are served at one host and port. An empty host means every address.
 
-    `transport` is `dns` for UDP and TCP, or `tls` for DNS over TLS (RFC 7858). `security` is the key of the certificate
-    for `tls`.
+    `transport` is `dns` for UDP and TCP, or another transport of `corefile.transports`. `security` is the key of the
+    certificate, or empty for a listener without TLS.
     """
 
     host: str
@@ -126,6 +126,8 @@ class Listener:
     """The PROXY protocol of the listener; None for none."""
     sheds: bool = False
     """True if the listener's UDP sockets keep replies that the kernel does not take (plugin *shed*)."""
+    limits: TransportLimits = NO_LIMITS
+    """The limits that the plugin of the transport configures, for example *https*."""
     routes: dict[bytes, Route] = field(default_factory=dict)
     any_class: bool = False
     counted: bool = False

@@ -7,6 +7,7 @@ file but the Corefile. The order of the checks is in docs/behaviour/corefile.md#
 from __future__ import annotations
 
 import ipaddress
+import logging
 import os
 import socket
 from collections.abc import Mapping, Sequence
@@ -16,9 +17,9 @@ from typing import NamedTuple
 import psutil
 
 from svcdns import plugins
-from svcdns.chain.plan import BlockPlan, plan
+from svcdns.chain.plan import BlockPlan, own_blocks, plan
 from svcdns.cluster.watch_options import SnapshotOptions, WatchOptions, encode_watch
-from svcdns.control.early_ports import PROTOCOLS, Address
+from svcdns.control.early_ports import Address
 from svcdns.control.plugin_data import PluginData, gather, plugin_files
 from svcdns.corefile.blocks import Corefile, Position
 from svcdns.corefile.directives import check_directives
@@ -26,8 +27,11 @@ from svcdns.corefile.env_options import variable, with_options
 from svcdns.corefile.errors import CorefileError
 from svcdns.corefile.keys import check_overlap
 from svcdns.corefile.load import load
+from svcdns.corefile.transports import PROTOCOLS, TLS_REQUIRED, is_built
 from svcdns.plugin_api.settings import EventCommand, HttpPage, ReloadInterval, Settings
 from svcdns.telemetry.logging import plugin_logger
+
+log = logging.getLogger("svcdns")
 
 
 class WatchedCluster(NamedTuple):
@@ -69,8 +73,17 @@ class Setup:
 
     @property
     def listen(self) -> list[Address]:
-        """Returns every address to listen on, in the order of the Corefile."""
-        pairs = zip(self.plans, self.hosts, strict=True)
+        """Returns the addresses of the transports `dns` and `tls`, in the order of the Corefile."""
+        return self._addresses(encrypted=False)
+
+    @property
+    def encrypted_listen(self) -> list[Address]:
+        """Returns the addresses of the encrypted transports, for which a worker of its own listens."""
+        return self._addresses(encrypted=True)
+
+    def _addresses(self, *, encrypted: bool) -> list[Address]:
+        plans, hosts = own_blocks(self.plans, self.hosts, encrypted=encrypted)
+        pairs = zip(plans, hosts, strict=True)
         listeners = ((host, key.port, key.transport) for block, hosts in pairs for key in block.keys for host in hosts)
         return list(
             dict.fromkeys(
@@ -209,7 +222,7 @@ def check_transports(corefile: Corefile) -> None:
     """Raises CorefileError for a key whose transport svcdns does not have."""
     for block in corefile.blocks:
         for key in block.keys:
-            if key.transport not in PROTOCOLS:
+            if not is_built(key.transport):
                 raise CorefileError(
                     key.position, f"transport '{key.transport}://' is one of CoreDNS's that svcdns does not have yet"
                 )
@@ -218,16 +231,26 @@ def check_transports(corefile: Corefile) -> None:
 def check_certificates(plans: tuple[BlockPlan, ...], hosts: Sequence[Sequence[str]]) -> None:
     """Raises CorefileError for a TLS listener without a certificate. CoreDNS would serve clear text there."""
     pairs = tuple(zip(plans, hosts, strict=True))
-    served = {(host, key.port) for block, bound in pairs if _certifying(block) for key in block.keys for host in bound}
+    served = {
+        (host, key.port, key.transport)
+        for block, bound in pairs
+        if _certifying(block)
+        for key in block.keys
+        for host in bound
+    }
     for block, bound in pairs:
         for key in block.keys:
-            if key.transport == "tls" and any((host, key.port) not in served for host in bound):
-                text = f"tls://{key.zone}:{key.port} has no certificate: a directive 'tls CERT KEY' was expected in its block"
+            if key.transport == "dns" or all((host, key.port, key.transport) in served for host in bound):
+                continue
+            text = f"{key.transport}://{key.zone}:{key.port} has no certificate"
+            if key.transport in TLS_REQUIRED:
+                text += ": a directive 'tls CERT KEY' was expected in its block"
                 raise CorefileError(key.position, text)
+            log.warning("%s:%d: %s: queries come in clear text", key.position.file, key.position.line, text)
         plugin = _certifying(block)
-        if plugin and not any(key.transport == "tls" for key in block.keys):
+        if plugin and all(key.transport == "dns" for key in block.keys):
             position = _position(block, plugin)
-            text = "%s:%d: the block has no tls:// key, so that its certificate is not used"
+            text = "%s:%d: the block has no key of a transport with TLS, so that its certificate is not used"
             plugin_logger(plugin).warning(text, position.file, position.line)
 
 

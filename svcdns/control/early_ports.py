@@ -15,12 +15,11 @@ from typing import Final
 from svcdns.corefile.blocks import Corefile, Directive, ServerBlock
 from svcdns.corefile.env_options import variable
 from svcdns.corefile.load import load
+from svcdns.corefile.transports import ENCRYPTED, PROTOCOLS
 from svcdns.errors import SvcdnsError
 
 Address = tuple[str, int, str]
 """Host (empty for all), port, and `udp` or `tcp`."""
-PROTOCOLS: Final = {"dns": ("udp", "tcp"), "tls": ("tcp",)}
-"""The protocols to listen on for each transport of a server block's key."""
 LIMIT: Final = 1.0
 """Seconds that the early read may take. If it takes longer, the start goes on, and reads the Corefile once more."""
 
@@ -54,11 +53,11 @@ def addresses(corefile: Corefile, environ: Mapping[str, str]) -> list[Address]:
     out: dict[Address, None] = {}
     for block in corefile.blocks:
         hosts = _hosts(block)
-        if not hosts or any(key.port == 0 or key.transport not in PROTOCOLS for key in block.keys):
+        if not hosts or any(key.port == 0 for key in block.keys):
             return []
         if any(_waits_for_lists(directive, environ) for directive in block.directives):
             return []
-        for key in block.keys:
+        for key in (one for one in block.keys if one.transport not in ENCRYPTED):
             out |= {(host, key.port, protocol): None for host in hosts for protocol in PROTOCOLS[key.transport]}
     return list(out)
 

@@ -195,7 +195,7 @@ class Control:
         self._apply_debug(setup)
         note_build(self._counters)
         self._workers.count = setup.workers
-        self._channel.send({"op": "workers", "count": setup.workers})
+        self._start_workers(setup)
         new = await self._views.prepare(setup.views)
         self._setup = setup
         self._workers.begin(self._configure(setup), setup.data)
@@ -268,6 +268,11 @@ class Control:
         if setup.commands and not self._options.again:
             self._event("startup")
 
+    def _start_workers(self, setup: Setup) -> None:
+        self._workers.encrypted = self._workers.encrypted or bool(setup.encrypted_listen)
+        message = {"op": "workers", "count": self._workers.count, "encrypted": self._workers.encrypted}
+        self._channel.send(message)
+
     def _configure(self, setup: Setup) -> Configure:
         self._generation += 1
         return Configure(
@@ -296,7 +301,7 @@ class Control:
 
     async def _listen(self, setup: Setup) -> None:
         self._listening = asyncio.get_running_loop().create_future()
-        self._channel.send({"op": "listen", "addresses": setup.listen})
+        self._channel.send({"op": "listen", "addresses": setup.listen, "encrypted": setup.encrypted_listen})
         error = await self._listening
         if error:
             raise StartError(error)
@@ -442,15 +447,20 @@ class Control:
         before = self._serving
         self._workers.update(setup.data)
         self._workers.build(self._configure(setup), new)
+        if setup.encrypted_listen:
+            self._start_workers(setup)
         self._views.start(new)
         await self._workers.built()
         await self._pages.serve(setup, self._page_sockets)
-        if setup.listen != before.listen:
+        if (setup.listen, setup.encrypted_listen) != (before.listen, before.encrypted_listen):
             await self._listen(setup)
         self._setup = setup
         if new:
             await _until(lambda: self._views.listed(new), setup.startup_timeout)
         self._workers.swap()
+        if self._workers.encrypted and not setup.encrypted_listen:
+            self._workers.encrypted = False
+            self._channel.send({"op": "no-encrypted"})
         await self._views.keep_only(setup.views)
         self._apply_debug(setup)
         note_plugins(self._counters, setup)

@@ -30,7 +30,7 @@ from svcdns.feed.frames import (
     ToWorker,
     frame,
 )
-from svcdns.process.shared_memory import SIDES, State, heartbeat, state, worker_region
+from svcdns.process.shared_memory import ENCRYPTED_SLOT, SIDES, State, heartbeat, state, worker_region
 
 BUILD_TIMEOUT: Final = 10.0
 """Seconds in which workers must have built their chains."""
@@ -55,6 +55,8 @@ class Workers:
         `epoch` is the number of this control process.
         """
         self.count = 1
+        self.encrypted = False
+        """True if the Corefile has an encrypted transport, for which there is one more worker."""
         self._views, self._regions, self._epoch = views, regions, epoch
         self._feeds: dict[int, FeedQueue] = {}
         """The connection to each worker, by the worker's region.
@@ -100,6 +102,8 @@ class Workers:
             for source in self._serving.sources:
                 feed.whole_view(self._views[source.number])
         if self._pending is not None:
+            if self._serving is not None:
+                self._put_data(feed)  # the worker has dropped the certificates that only the new configuration needs
             self._put_pending(feed, self._pending)
         self._changed.set()
 
@@ -135,7 +139,9 @@ class Workers:
         Raises BuildError after BUILD_TIMEOUT seconds, or if a worker cannot build the chains.
         """
         deadline = time.monotonic() + BUILD_TIMEOUT
-        while len(set(self._slots.values())) < self.count or not all(region in self._built for region in self._feeds):
+        while len(set(self._slots.values())) < self.count + self.encrypted or not all(
+            region in self._built for region in self._feeds
+        ):
             self._changed.clear()
             try:
                 await asyncio.wait_for(self._changed.wait(), max(0.0, deadline - time.monotonic()))
@@ -261,7 +267,10 @@ class Workers:
         During a replacement, a slot has two workers. The slot's state is SERVING if one of them serves, otherwise that
         of the new one.
         """
-        return [self._state(slot) for slot in range(self.count)]
+        return [self._state(slot) for slot in self._configured_slots()]
+
+    def _configured_slots(self) -> list[int]:
+        return [*range(self.count), *([ENCRYPTED_SLOT] if self.encrypted else [])]
 
     def _state(self, slot: int) -> State:
         states = [state(region) for region in self._regions_of(slot)]
@@ -275,6 +284,6 @@ class Workers:
     def healthy(self) -> bool:
         """Returns True if any worker has a recent heartbeat, or if no worker has sent a heartbeat yet."""
         now = time.monotonic()
-        heartbeats = [heartbeat(region) for slot in range(self.count) for region in self._regions_of(slot)]
+        heartbeats = [heartbeat(region) for slot in self._configured_slots() for region in self._regions_of(slot)]
         self._had_heartbeat = self._had_heartbeat or any(heartbeats)
         return not self._had_heartbeat or any(now - at <= HEARTBEAT_TIMEOUT for at in heartbeats)

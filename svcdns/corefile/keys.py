@@ -11,6 +11,7 @@ from typing import Final
 
 from svcdns.corefile.blocks import ServerBlock, ServerKey, Token
 from svcdns.corefile.errors import CorefileError, ZoneError
+from svcdns.corefile.transports import share_port
 from svcdns.corefile.zones import normalise_name, normalise_zone
 
 DEFAULT_PORTS: Final = {"dns": 53, "tls": 853, "quic": 853, "grpc": 443, "https": 443, "https3": 443}
@@ -66,11 +67,12 @@ def check_overlap(
 ) -> None:
     """Raises CorefileError if two blocks serve the same zone on the same address and port.
 
-    `hosts` has the addresses of each block; `("",)` means all addresses. A port with two transports is also an error.
+    `hosts` has the addresses of each block; `("",)` means all addresses. Two transports on one port are
+    also an error, except one over UDP and one over TCP.
     `with_view` are the numbers of the blocks with the plugin *view*. These may have the keys of other blocks.
     """
     taken: dict[tuple[str, str, int], dict[str, ServerKey]] = {}
-    transports: dict[tuple[str, int], ServerKey] = {}
+    transports: dict[tuple[str, int], list[ServerKey]] = {}
     for number, (block, bound) in enumerate(zip(blocks, hosts, strict=True)):
         for key in block.keys:
             here = taken.setdefault((key.transport, key.zone, key.port), {})
@@ -78,10 +80,12 @@ def check_overlap(
                 here = dict.fromkeys(here.keys() - bound, key)
             shown = f"{key.transport}://{key.zone}:{key.port}"
             for host in bound:
-                first = transports.setdefault((host, key.port), key)
-                if first.transport != key.transport:
-                    text = f"cannot serve {shown} - port {key.port} serves {first.transport}:// at line {first.position.line} already"
-                    raise CorefileError(key.position, text)
+                others = transports.setdefault((host, key.port), [])
+                for first in others:
+                    if not share_port(first.transport, key.transport):
+                        text = f"port {key.port} serves {first.transport}:// at line {first.position.line} already"
+                        raise CorefileError(key.position, f"cannot serve {shown} - {text}")
+                others.append(key)
                 if host in here:
                     raise CorefileError(
                         key.position, f"cannot serve {shown} - it is already defined at line {here[host].position.line}"

@@ -185,7 +185,7 @@ class OfflineServer:
             view="",
             counters=self._counters,
             clock=monotonic,
-            ask=partial(self._ask, listen[0]),
+            ask=partial(self._ask, (*listen[0], block.keys[0].transport)),
             log=logging.getLogger(f"svcdns.plugin.{name}"),
             index=self.index,
             kept=self._keep,
@@ -196,7 +196,7 @@ class OfflineServer:
             own_zones=self._own_zones,
         )
 
-    def _ask(self, where: tuple[str, int], query: Query) -> Answer:
+    def _ask(self, where: tuple[str, int, str], query: Query) -> Answer:
         return self.chains.listeners[where].ask(query)
 
     def _own_zones(self) -> tuple[bytes, ...]:

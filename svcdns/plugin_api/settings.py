@@ -94,6 +94,23 @@ class ProxyProtocol:
 
 
 @dataclass(frozen=True, slots=True)
+class TransportLimits:
+    """The limits of the listeners of one transport (plugins *https*, *https3*, *quic* and *grpc_server*).
+
+    `max_connections` limits the connections of all clients together, and `max_streams` the streams of a connection. A
+    limit is None if it is not configured, and 0 if there is no limit.
+    """
+
+    transport: str
+    max_connections: int | None = None
+    max_streams: int | None = None
+    worker_pool_size: int | None = None
+
+
+NO_LIMITS = TransportLimits("")
+
+
+@dataclass(frozen=True, slots=True)
 class View:
     """A condition for the queries of a server block (plugin *view*).
 
@@ -128,8 +145,9 @@ class Settings:
 
     - `timeouts`: the time limits of TCP and TLS connections.
     - `proxy`: the PROXY protocol of the listeners; None for none.
-    - `certificate`: the key of the plugin's data with the certificate of `tls://` listeners.
+    - `certificate`: the key of the plugin's data with the certificate of the listeners with TLS.
     - `sheds`: True if UDP sockets keep replies that the kernel does not take (plugin *shed*).
+    - `limits`: the limits of the listeners of one transport.
 
     Of the server:
 
@@ -151,6 +169,7 @@ class Settings:
     proxy: ProxyProtocol | None = None
     certificate: str | None = None
     sheds: bool = False
+    limits: TransportLimits | None = None
     any_class: bool = False
     view: View | None = None
     metadata: tuple[str, ...] | None = None

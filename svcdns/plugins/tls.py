@@ -35,6 +35,7 @@ CLIENT_AUTH: Final = {
     "require_and_verify": ssl.CERT_REQUIRED,
 }
 UNCHECKED: Final = ("request", "require")
+"""The values of `client_auth` that request certificates of clients which nobody verifies."""
 ACME: Final = ("acme", "email", "ca", "url", "storage", "ca_root", "resolver")
 OWN: Final = ("client_auth", "keylog")
 
@@ -58,7 +59,7 @@ REFUSED: Final = Family(
 class Options:
     """The paths of the certificate and key files. Relative paths start from the folder of *root*.
 
-    `client_auth` is one of CLIENT_AUTH. `authorities` and `keylog` are empty if not configured.
+    `client_auth` is one of CLIENT_AUTH and UNCHECKED. `authorities` and `keylog` are empty if not configured.
     """
 
     position: Position
@@ -91,7 +92,7 @@ class ServerTls(msgspec.Struct, frozen=True, array_like=True):
     @property
     def verify(self) -> ssl.VerifyMode:
         """Returns the `ssl` module's constant for whether clients may or must present a certificate."""
-        return CLIENT_AUTH[self.client_auth]
+        return CLIENT_AUTH.get(self.client_auth, ssl.CERT_NONE)
 
 
 def parse(block: Block) -> Options:
@@ -116,10 +117,7 @@ def _line(line: Directive, root: str) -> dict[str, Any]:
     match line.name.text:
         case "client_auth":
             word = arguments.argument(line)
-            if arguments.one_of(word, ("nocert", *UNCHECKED, *list(CLIENT_AUTH)[1:])) in UNCHECKED:
-                text = f"client_auth {word.text} requests certificates that nobody verifies, and is not supported"
-                raise CorefileError(word.position, f"plugin/tls: {text}; one of {', '.join(CLIENT_AUTH)} was expected")
-            return {"client_auth": word.text}
+            return {"client_auth": arguments.one_of(word, (*CLIENT_AUTH, *UNCHECKED))}
         case "keylog":
             return {"keylog": str(Path(root) / arguments.argument(line).text)}
     raise arguments.unknown_option(line, OWN)
@@ -184,7 +182,7 @@ def decode(payload: bytes) -> ServerTls:
 
 def _read(options: Options) -> ServerTls:
     material = read(options.certificate, options.key, options.authorities)
-    if options.client_auth != "nocert" and not options.authorities:
+    if CLIENT_AUTH.get(options.client_auth, ssl.CERT_NONE) != ssl.CERT_NONE and not options.authorities:
         material = msgspec.structs.replace(material, authorities=system_authorities())
     return ServerTls(options.certificate, material, options.client_auth, options.keylog, expiry(material.certificates))
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from svcdns.process.memory_cgroup import OWN, ROOT, MemoryGroup, groups
-from svcdns.process.shared_memory import SLOTS
+from svcdns.process.shared_memory import ENCRYPTED_SLOT
 
 PER_PROCESSOR: Final = 4
 """The most workers for each processor."""
@@ -40,7 +40,7 @@ def most_workers(available: int, memory: int | None) -> tuple[int, str]:
     """
     by_processors = PER_PROCESSOR * available
     reasons = [
-        (SLOTS, f"{SLOTS} is the most"),
+        (ENCRYPTED_SLOT, f"{ENCRYPTED_SLOT} is the most"),
         (by_processors, f"{PER_PROCESSOR} for each processor, and there are {available}"),
     ]
     if memory is not None:

@@ -22,7 +22,9 @@ in place between different numbers is refused.
 """
 REGION_SIZE: Final = 4 << 20
 SLOTS: Final = 64
-"""Worker slots in the mapping: the most workers. A region takes memory only after it is written to."""
+"""Worker slots in the mapping. A region takes memory only after it is written to."""
+ENCRYPTED_SLOT: Final = SLOTS - 1
+"""The slot of the worker for encrypted transports. The other slots are for the workers of `multisocket`."""
 SIDES: Final = 2
 """Regions of control and of each worker slot: one for a process, the other for its successor."""
 REGIONS: Final = SIDES * (1 + SLOTS)

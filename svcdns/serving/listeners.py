@@ -17,75 +17,39 @@ import logging
 import socket
 from collections.abc import Iterator, Mapping
 from functools import partial
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-import msgspec
-
+from svcdns.chain.build import ListenerKey
 from svcdns.chain.kept_routes import NONE_KEPT, KeptRoutes
 from svcdns.chain.routing import Listener
+from svcdns.corefile.transports import ENCRYPTED, PROTOCOLS
 from svcdns.eventloop.clock import Clock
 from svcdns.eventloop.loop import add_drain, remove_drain
 from svcdns.eventloop.stream import SocketTransport
 from svcdns.plugin_api.query import Client
 from svcdns.process.memory_cgroup import MemoryGroup
+from svcdns.process.shared_memory import ENCRYPTED_SLOT
 from svcdns.serving.answer_table import AnswerTable
 from svcdns.serving.cookies import Cookies
 from svcdns.serving.in_flight import InFlight
+from svcdns.serving.listening_sockets import ListeningSocket, Place, ResponderKey, SocketDescription
 from svcdns.serving.metrics import SHED, QueryMetrics, ShedReason
 from svcdns.serving.responder import Responder
 from svcdns.serving.table_budget import divide, table_budget
 from svcdns.serving.transport.acceptor import BACKLOG, Acceptor
+from svcdns.serving.transport.certificates import Certificates
 from svcdns.serving.transport.connections import Detached, TcpConnections
 from svcdns.serving.transport.proxied import HeaderReader
 from svcdns.serving.transport.refusal import refuse_connections, refuse_datagrams
 from svcdns.serving.transport.tcp import TcpConnection
-from svcdns.serving.transport.tls import Certificates, TlsAcceptor
+from svcdns.serving.transport.tls import TlsAcceptor
 from svcdns.serving.transport.udp import SocketErrors, UdpReader
 from svcdns.telemetry.counters import Counters
 
+if TYPE_CHECKING:
+    from svcdns.serving.encrypted_listeners import EncryptedListeners
+
 log = logging.getLogger("svcdns")
-HostPort = tuple[str, int]
-
-
-class SocketDescription(msgspec.Struct, frozen=True):
-    """A listening socket, as the supervisor describes it to a worker.
-
-    `host` is empty for a socket of all addresses. `proto` is `udp` or `tcp`, and `family` is 4 or 6.
-    """
-
-    id: int
-    slot: int
-    host: str
-    port: int
-    proto: str
-    family: int
-    wildcard: bool
-
-
-class ResponderKey(NamedTuple):
-    """Identifies a responder by listener, protocol and address family. `family` is 1 for IPv4 and 2 for IPv6."""
-
-    host: str
-    port: int
-    protocol: str
-    family: int
-
-
-class _Socket:
-    """An open socket. While the worker reads it, the socket has a UDP reader or an acceptor of connections."""
-
-    def __init__(self, description: SocketDescription, sock: socket.socket) -> None:
-        self.description, self.sock = description, sock
-        family = 2 if description.family == 6 else 1
-        self.key = ResponderKey(description.host, description.port, description.proto, family)
-        """The key of the socket's responder."""
-        self.reader: UdpReader | None = None
-        self.acceptor: Acceptor | None = None
-
-    @property
-    def active(self) -> bool:
-        """Returns True while the worker reads the socket."""
-        return self.reader is not None or self.acceptor is not None
 
 
 def _reader_type(listener: Listener) -> type[UdpReader]:
@@ -102,9 +66,11 @@ class Listeners:
     def __init__(self, counters: Counters, clock: Clock, cookies: Cookies) -> None:
         """Reads no socket until `sockets`, `read` and `swap` have been called."""
         self._counters, self._clock, self._cookies = counters, clock, cookies
-        self._sockets: dict[int, _Socket] = {}
+        self._sockets: dict[int, ListeningSocket] = {}
         self._slots: frozenset[int] = frozenset()
-        self._listeners: dict[HostPort, Listener] = {}
+        self._listeners: dict[Place, Listener] = {}
+        self._encrypted: EncryptedListeners | None = None
+        self._holds_datagrams = False
         self._responders: dict[ResponderKey, Responder] = {}
         self._limit = MemoryGroup().limit()
         self._share = 1.0
@@ -141,7 +107,7 @@ class Listeners:
         for description, fd in add:
             sock = socket.socket(fileno=fd)
             sock.setblocking(False)
-            self._sockets[description.id] = _Socket(description, sock)
+            self._sockets[description.id] = ListeningSocket(description, sock)
         self._reconcile()
 
     def read(self, slots: frozenset[int]) -> None:
@@ -149,19 +115,21 @@ class Listeners:
         self._slots = slots
         self._reconcile()
 
-    def swap(self, listeners: dict[HostPort, Listener], kept: Mapping[HostPort, KeptRoutes] | None = None) -> None:
+    def swap(self, listeners: Mapping[Any, Listener], kept: Mapping[ListenerKey, KeptRoutes] | None = None) -> None:
         """Replaces the listeners and their plugin chains. Sockets and connections stay open.
 
         If the transport of a listener changes, its responder is replaced. `kept` has the routes whose stored replies
         stay, by listener. All other stored replies are dropped.
         """
-        self._listeners = listeners
+        self._listeners = {
+            (one.host, one.port, protocol): one for one in listeners.values() for protocol in PROTOCOLS[one.transport]
+        }
         for key, responder in tuple(self._responders.items()):
-            listener = listeners.get((key.host, key.port))
+            listener = self._listeners.get((key.host, key.port, key.protocol))
             if listener is None or listener.transport != responder.listener.transport:
                 self._remove_responder(key)
             else:
-                responder.serve(listener, (kept or {}).get((key.host, key.port), NONE_KEPT))
+                responder.serve(listener, (kept or {}).get((key.host, key.port, listener.transport), NONE_KEPT))
                 self._stop_other_readers(responder)
         self.certificates.keep({listener.security for listener in listeners.values()})
         self._reconcile()
@@ -199,7 +167,7 @@ class Listeners:
     async def adopt(self, detached: Detached) -> None:
         """Takes over a connection of another worker. Closes the connection if this worker has no listener for it."""
         sock = socket.socket(fileno=detached.fd)
-        if (detached.host, detached.port) not in self._listeners:
+        if (detached.host, detached.port, "tcp") not in self._listeners:
             sock.close()
             return
         sock.setblocking(False)
@@ -223,7 +191,8 @@ class Listeners:
 
         The caches of plugins may use the same amount in addition.
         """
-        workers = 1 + max((one.description.slot for one in self._sockets.values()), default=0)
+        slots = {one.description.slot for one in self._sockets.values()}
+        workers = 2 if ENCRYPTED_SLOT in slots else max(1, len(slots))  # at least one other worker runs beside that one
         return int(table_budget(self._limit, workers) * self._share)
 
     def divide(self) -> None:
@@ -257,14 +226,14 @@ class Listeners:
 
     # -- readers and servers
 
-    def _wanted(self, one: _Socket) -> bool:
+    def _wanted(self, one: ListeningSocket) -> bool:
         about = one.description
-        listener = self._listeners.get((about.host, about.port))
+        listener = self._listeners.get(one.place)
         return (
             self._sockets.get(about.id) is one
             and listener is not None
             and about.slot in self._slots
-            and (about.proto == "tcp" or listener.transport == "dns")
+            and not (self._holds_datagrams and about.proto == "udp" and listener.transport != "dns")
         )
 
     def _reconcile(self) -> None:
@@ -277,8 +246,13 @@ class Listeners:
         self._note_readers()
         self.divide()
 
-    def _start(self, one: _Socket) -> None:
+    def _start(self, one: ListeningSocket) -> None:
         loop = asyncio.get_running_loop()
+        server = self._listeners[one.place].server
+        if one.description.proto == "udp" and self._listeners[one.place].transport != "dns":
+            one.server = self._with_encrypted().serve(self._responder(one.key), one.sock)
+            add_drain(loop, one.sock, one.server.drain)
+            return
         if one.description.proto == "udp":
             responder = self._responder(one.key)
             errors = SocketErrors(self._counters, responder.listener.server, self._clock)
@@ -287,23 +261,22 @@ class Listeners:
             )
             add_drain(loop, one.sock, one.reader.drain)
             return
-        server = self._listeners[one.description.host, one.description.port].server
         errors = SocketErrors(self._counters, server, self._clock)
         shed = partial(self._shed, server)
         one.acceptor = Acceptor(
             one.sock, partial(self._accept, one), shed, errors.count, lambda: not self._has_proxy(one)
         )
 
-    def _has_proxy(self, one: _Socket) -> bool:
-        listener = self._listeners.get((one.description.host, one.description.port))
+    def _has_proxy(self, one: ListeningSocket) -> bool:
+        listener = self._listeners.get(one.place)
         return listener is not None and listener.proxy is not None
 
     def _shed(self, server: str, connections: int) -> None:
         self._counters.count(SHED, server, ShedReason.FLOOD, amount=connections)
 
-    def _accept(self, one: _Socket, sock: socket.socket, address: Any) -> None:
+    def _accept(self, one: ListeningSocket, sock: socket.socket, address: Any) -> None:
         """Starts a connection that was accepted at a socket."""
-        listener = self._listeners.get((one.description.host, one.description.port))
+        listener = self._listeners.get(one.place)
         if listener is None:
             sock.close()
             return
@@ -317,14 +290,16 @@ class Listeners:
         self, listener: Listener, responder: Responder, sock: socket.socket, address: Any, proxied: Client | None
     ) -> None:
         """Serves a connection. `proxied` is the client that a proxy has named in a PROXY header, or None."""
-        if listener.transport == "tls":
+        if listener.transport in ENCRYPTED:
+            self._with_encrypted().accept(responder, sock, address, proxied)
+        elif listener.transport == "tls":
             context = self.certificates.context(listener.security)
             self._tls_acceptor.accept(responder, context, sock, address, proxied)
         else:
             connection = TcpConnection(responder, self.connections, listener.timeouts, proxied=proxied)
             SocketTransport(self.connections.loop, sock, connection, address)
 
-    def _stop(self, one: _Socket) -> None:
+    def _stop(self, one: ListeningSocket) -> None:
         if one.reader is not None:
             remove_drain(asyncio.get_running_loop(), one.sock)
             one.reader.finish()
@@ -333,6 +308,35 @@ class Listeners:
         if one.acceptor is not None:
             one.acceptor.stop()
             one.acceptor = None
+        if one.server is not None:
+            remove_drain(asyncio.get_running_loop(), one.sock)
+            self._with_encrypted().end(one.server)
+            one.server = None
+
+    def _with_encrypted(self) -> EncryptedListeners:
+        """Returns the connections of the encrypted transports, whose modules are imported at the first call."""
+        if self._encrypted is None:
+            from svcdns.serving.encrypted_listeners import EncryptedListeners
+
+            self._encrypted = EncryptedListeners(self.connections, self.certificates, self._tls_acceptor)
+        return self._encrypted
+
+    # -- servers of encrypted transports over UDP
+
+    def hold_datagrams(self, *, hold: bool) -> None:
+        """Leaves the datagrams for encrypted transports in their sockets while `hold` is true."""
+        self._holds_datagrams = hold
+        self._reconcile()
+
+    def finish_servers(self) -> None:
+        """Closes the connections of encrypted transports over UDP when their queries are answered."""
+        if self._encrypted is not None:
+            self._encrypted.finish()
+
+    @property
+    def servers_idle(self) -> bool:
+        """Returns True if no encrypted transport over UDP has a connection."""
+        return self._encrypted is None or self._encrypted.idle
 
     def _stop_other_readers(self, responder: Responder) -> None:
         """Stops the readers of a responder whose type does not fit its new listener."""
@@ -349,7 +353,7 @@ class Listeners:
     def _responder(self, key: ResponderKey) -> Responder:
         responder = self._responders.get(key)
         if responder is None:
-            listener = self._listeners[key.host, key.port]
+            listener = self._listeners[key.host, key.port, key.protocol]
             table = AnswerTable(0, self._clock)
             table.on_full = self.divide
             metrics = QueryMetrics(self._counters, listener.server, key.protocol, key.family)
@@ -364,7 +368,8 @@ class Listeners:
         """Removes a responder, and closes its connections and readers."""
         responder = self._responders.pop(key)
         for one in self._sockets.values():
-            if one.reader is not None and one.reader.responder is responder:
+            reader = one.reader or one.server
+            if reader is not None and reader.responder is responder:
                 self._stop(one)
         for connection in tuple(self.connections.open):
             if connection.responder is responder:

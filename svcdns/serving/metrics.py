@@ -129,6 +129,8 @@ class ShedReason(StrEnum):
     """A query over TCP or TLS did not arrive completely in time."""
     UNREAD = "unread"
     """The client did not read its replies over TCP or TLS."""
+    MISUSE = "misuse"
+    """The client sent frames of HTTP/2 or QUIC that cost the server much and ask nothing, such as resets."""
 
 
 class Durations:

@@ -123,7 +123,7 @@ class PendingReply(msgspec.Struct, gc=False, eq=False):
         if query.rclass != Class.IN and _has_other_class(reply, query.rclass):
             reply = Reply(rcode=Rcode.REFUSED, flags=query.reply_flags, has_message=False)
         responder = self.responder
-        limit = MAX_MESSAGE if responder.protocol == "tcp" else udp_limit(request.edns)
+        limit = udp_limit(request.edns) if responder.datagrams else MAX_MESSAGE
         if self.limiter is not None and not self.exempt:
             limit = min(limit, self._amplified)
         store = (

@@ -17,6 +17,7 @@ from typing import Final
 
 from svcdns.chain.kept_routes import NONE_KEPT, KeptRoutes
 from svcdns.chain.routing import DROPPED, Listener, Route
+from svcdns.corefile.transports import ENCRYPTED
 from svcdns.plugin_api.hooks import HookCaller
 from svcdns.plugin_api.query import Client, Query
 from svcdns.plugin_api.rate_limit import LimitedReply, RateLimiter, Verdict
@@ -66,6 +67,8 @@ class StoredReplies:
             protocol,
             in_flight,
         )
+        self.datagrams = False
+        """True if a query and its reply are one datagram each, so that the size of replies is limited."""
         self.limited = False
         """True if a plugin limits the rate of replies: then call `lookup_limited` in place of `lookup`."""
         self.uniform = False
@@ -90,7 +93,7 @@ class StoredReplies:
     @property
     def keepalive(self) -> int | None:
         """Returns the idle timeout for the EDNS option TCP keepalive, in tenths of a second. Returns None over UDP."""
-        if self.protocol != "tcp":
+        if self.protocol != "tcp" or self.listener.transport in ENCRYPTED:
             return None  # RFC 7828 §3.2.1
         return 0 if self._connections_end else min(MAX_KEEPALIVE, int(self.listener.timeouts.idle * 10))
 
@@ -116,13 +119,14 @@ class StoredReplies:
 
     def _set_properties(self) -> None:
         listener = self.listener
-        self.limited = listener.limiter is not None and self.protocol == "udp"
+        self.datagrams = self.protocol == "udp" and listener.transport == "dns"
+        self.limited = listener.limiter is not None and self.datagrams
         self.uniform = (
             listener.classes is None and not listener.observed and not self.limited and listener.proxy is None
         )
         self.only_route = listener.routes.get(ROOT) if len(listener.routes) == 1 else None
         self.observes_packets = self.uniform and listener.packets_observed
-        self._cold = ColdAnswers(listener, self.table, self.metrics, self.lookup_negative, udp=self.protocol == "udp")
+        self._cold = ColdAnswers(listener, self.table, self.metrics, self.lookup_negative, udp=self.datagrams)
         self.lookup_new = self._lookup_cold if self.uniform and self._cold else self.lookup_negative
         """Returns the reply to a packet that is not in the answer table, or empty octets, as `lookup_negative` does."""
 
@@ -198,7 +202,7 @@ class StoredReplies:
 
     def _limit(self, stripped: hop_options.Stripped) -> int:
         """Returns the largest length in octets of a reply to a query with EDNS."""
-        if self.protocol == "tcp":
+        if not self.datagrams:
             return MAX_MESSAGE
         packet, end = stripped.packet, stripped.question_end
         route = self.listener.find(packet[12 : end - 4].lower(), int.from_bytes(packet[end - 4 : end - 2], "big"))
@@ -214,7 +218,7 @@ class StoredReplies:
             options += hop_options.option(OptionCode.COOKIE, self.cookies.reply(asked.cookie, client.address))
         if asked.keepalive and (timeout := self.keepalive) is not None:
             options += hop_options.option(OptionCode.TCP_KEEPALIVE, timeout.to_bytes(2, "big"))
-        if asked.padding and self.listener.transport == "tls":
+        if asked.padding and self.listener.transport != "dns":
             options += hop_options.padding(len(wire) + len(options))
         return hop_options.with_options(wire, options, limit)
 

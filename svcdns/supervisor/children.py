@@ -16,13 +16,15 @@ from typing import Any, Final
 
 from svcdns.process import shared_memory
 from svcdns.process.channel import ChannelBrokenError, ChannelClosedError, Message
-from svcdns.process.shared_memory import State
+from svcdns.process.shared_memory import ENCRYPTED_SLOT, State
 from svcdns.supervisor.child import Child, pin_to_processor
 from svcdns.supervisor.crash_loops import Exits
 from svcdns.supervisor.early_sockets import Address, EarlySocket, is_taken
 from svcdns.supervisor.sockets import ListenError, Listening, Sockets
 
 SOCKETS_PER_MESSAGE: Final = 200
+DRAIN_TIMEOUT: Final = 5.5
+"""Seconds in which workers must finish their last queries; then they are killed."""
 HOLD: Final = 3.0
 """Seconds for which queries wait in the sockets of a restarted worker if no other worker serves.
 
@@ -45,6 +47,8 @@ class Children:
         self.pin = False
         self.control = self.new_control(shared_memory.control_region(0))
         self.workers: list[Child] = []
+        self.encrypted: Child | None = None
+        """The worker for encrypted transports; None if the Corefile has no such transport."""
         self.successor: Child | None = None
         """The child that will replace another one and is not ready yet."""
         self.predecessors: dict[Child, float] = {}
@@ -72,17 +76,21 @@ class Children:
 
         `number` is the number of its region in the shared memory.
         """
-        return Child(
-            f"worker {slot}", ["svcdns.worker", "--slot", str(slot)], slot, number, self._regions[number], self.mapping
-        )
+        name = "the worker for encrypted transports" if slot == ENCRYPTED_SLOT else f"worker {slot}"
+        return Child(name, ["svcdns.worker", "--slot", str(slot)], slot, number, self._regions[number], self.mapping)
 
     def __iter__(self) -> Iterator[Child]:
         """Iterates over all children: the control process, the workers, and those that take part in a replacement."""
         yield self.control
-        yield from self.workers
+        yield from self.all_workers
         if self.successor is not None:
             yield self.successor
         yield from tuple(self.predecessors)
+
+    @property
+    def all_workers(self) -> list[Child]:
+        """Returns all workers, including the one for encrypted transports, without successors."""
+        return [*self.workers, self.encrypted] if self.encrypted is not None else self.workers
 
     # -- starting and ending
 
@@ -118,7 +126,7 @@ class Children:
         """Connects `control` with each running worker by a new pair of sockets, except workers that have been
         replaced.
         """
-        for worker in self.workers:
+        for worker in self.all_workers:
             if worker.running:
                 self.connect(worker, control)
 
@@ -176,6 +184,19 @@ class Children:
             self.workers.append(self.new_worker(slot, shared_memory.worker_region(slot, 0)))
             self.start(self.workers[slot])
 
+    def start_encrypted(self) -> None:
+        """Starts the worker for encrypted transports, if it does not exist."""
+        if self.encrypted is None:
+            self.encrypted = self.new_worker(ENCRYPTED_SLOT, shared_memory.worker_region(ENCRYPTED_SLOT, 0))
+            self.start(self.encrypted)
+
+    def stop_encrypted(self) -> None:
+        """Lets the worker for encrypted transports answer its last queries and exit, if it exists."""
+        worker, self.encrypted = self.encrypted, None
+        if worker is not None and worker.running:
+            worker.send({"op": "drain"})
+            self.predecessors[worker] = time.monotonic() + DRAIN_TIMEOUT
+
     def adopt_early(self, early: Sequence[EarlySocket]) -> None:
         """Takes over the sockets that were bound at the beginning of the start. Queries wait in these sockets."""
         self._unsent = self.sockets.adopt(early)
@@ -189,13 +210,15 @@ class Children:
             with contextlib.suppress(ListenError):
                 self._unsent, _ = self.sockets.change(addresses, 1)
 
-    def listen(self, addresses: list[Address]) -> str:
+    def listen(self, addresses: list[Address], encrypted: Sequence[Address] = ()) -> str:
         """Listens on `addresses`, and on no other addresses.
+
+        `encrypted` has the addresses of the worker for encrypted transports.
 
         If that fails, returns an error text and changes nothing. Otherwise returns an empty text.
         """
         try:
-            added, removed = self.sockets.change(addresses, max(1, len(self.workers)))
+            added, removed = self.sockets.change(addresses, max(1, len(self.workers)), encrypted)
         except ListenError as error:
             return str(error)
         early, self._unsent = self._unsent, []
@@ -210,8 +233,9 @@ class Children:
     def _send_sockets(workers: list[Child], added: list[Listening], removed: list[Listening]) -> None:
         gone = [one.id for one in removed]
         for worker in workers:
-            for start in range(0, max(1, len(added)), SOCKETS_PER_MESSAGE):
-                part = added[start : start + SOCKETS_PER_MESSAGE]
+            own = [one for one in added if (one.slot == ENCRYPTED_SLOT) == (worker.slot == ENCRYPTED_SLOT)]
+            for start in range(0, max(1, len(own)), SOCKETS_PER_MESSAGE):
+                part = own[start : start + SOCKETS_PER_MESSAGE]
                 message: dict[str, Any] = {"op": "sockets", "add": [one.fields() for one in part], "remove": gone}
                 worker.send(message, [one.sock.fileno() for one in part])
 
@@ -228,7 +252,8 @@ class Children:
             if serving
             else {}
         )
-        for slot, worker in enumerate(self.workers):
+        for worker in self.all_workers:
+            slot = worker.slot
             own = [slot] if self._reads_own_slot(worker, now) else []
             assigned = worker.pid, own + [down for down, covering in cover.items() if covering == slot]
             if worker.running and assigned != self._assigned.get(slot):
@@ -239,8 +264,8 @@ class Children:
     def has_unassigned(self) -> bool:
         """Returns True if a running worker does not read its own sockets yet."""
         return any(
-            worker.running and slot not in self._assigned.get(slot, (0, []))[1]
-            for slot, worker in enumerate(self.workers)
+            worker.running and worker.slot not in self._assigned.get(worker.slot, (0, []))[1]
+            for worker in self.all_workers
         )
 
     def _reads_own_slot(self, worker: Child, now: float) -> bool:

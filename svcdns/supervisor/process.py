@@ -23,7 +23,7 @@ from svcdns.process.core_dumps import exclude_memory
 from svcdns.process.quick_exit import exit_quickly
 from svcdns.supervisor import reexec
 from svcdns.supervisor.child import Child
-from svcdns.supervisor.children import Children
+from svcdns.supervisor.children import DRAIN_TIMEOUT, Children
 from svcdns.supervisor.early_sockets import EarlySocket
 from svcdns.supervisor.preflight import Preflight, PreflightError
 from svcdns.supervisor.rolling_replacement import RollingReplacement
@@ -34,8 +34,6 @@ SHORT_TICK: Final = 0.005
 """Seconds between two checks while a worker waits to be told which sockets to read."""
 GAP: Final = 1.0
 """If more seconds than this lie between two checks, the supervisor itself must have been stopped meanwhile."""
-DRAIN_TIMEOUT: Final = 5.5
-"""Seconds in which workers must finish their last queries during a stop; then they are killed."""
 REPLACED_DRAIN_TIMEOUT: Final = 2.0
 """The same for workers that have been replaced in an upgrade: they got no new queries over UDP for some time."""
 EXIT_TIMEOUT: Final = 1.5
@@ -94,11 +92,11 @@ class Supervisor:
         """
         reexec.restore(self._children, state)
         self._catch_signals()
-        count = len(self._children.workers)
+        workers = self._children.all_workers
         log(
-            f"[INFO] svcdns-{__version__} has taken over: control and {count} workers are replaced, one after the other"
+            f"[INFO] svcdns-{__version__} has taken over: control and {len(workers)} workers are replaced, one after the other"
         )
-        self._replacement.begin([self._children.control, *self._children.workers])
+        self._replacement.begin([self._children.control, *workers])
         return self._loop()
 
     def _loop(self) -> int:
@@ -267,8 +265,17 @@ class Supervisor:
         match message["op"]:
             case "workers":
                 self._children.start_workers(message["count"])
+                if message.get("encrypted"):
+                    self._children.start_encrypted()
+            case "no-encrypted":
+                if not self._upgrading:
+                    self._children.stop_encrypted()
             case "listen":
-                error = self._children.listen([(host, port, proto) for host, port, proto in message["addresses"]])
+                addresses, encrypted = (
+                    [(host, port, proto) for host, port, proto in message.get(key, ())]
+                    for key in ("addresses", "encrypted")
+                )
+                error = self._children.listen(addresses, encrypted)
                 child.send({"op": "listening", "ok": not error, "error": error})
             case "listen-early":
                 if child is self._children.control and not self._children.served:

@@ -36,6 +36,7 @@ def dump(children: Children) -> tuple[State, list[int]]:
     """Returns the state for the new program, and the descriptors that must stay open."""
     listening = children.sockets.all
     running = [children.control, *children.workers]
+    encrypted = [children.encrypted] if children.encrypted is not None else []
     state = {
         "arguments": children.control_arguments,
         "pin": children.pin,
@@ -43,9 +44,10 @@ def dump(children: Children) -> tuple[State, list[int]]:
         "mapping": children.mapping,
         "sockets": [{**one.fields(), "fd": one.sock.fileno()} for one in listening],
         "children": [_dump_child(child) for child in running],
+        "encrypted": [_dump_child(child) for child in encrypted],
         "endings": children.exits.message(),
     }
-    channels = [child.channel.fileno() for child in running if child.channel is not None]
+    channels = [child.channel.fileno() for child in (*running, *encrypted) if child.channel is not None]
     return state, [children.mapping, *channels, *(one.sock.fileno() for one in listening)]
 
 
@@ -62,7 +64,11 @@ def restore(children: Children, state: State) -> None:
     control, *workers = state["children"]
     children.control = children.new_control(control["number"])
     children.workers = [children.new_worker(slot, worker["number"]) for slot, worker in enumerate(workers)]
-    for child, dumped in zip((children.control, *children.workers), state["children"], strict=True):
+    encrypted = state.get("encrypted", [])  # earlier versions have no such worker
+    for worker in encrypted:
+        children.encrypted = children.new_worker(shared_memory.ENCRYPTED_SLOT, worker["number"])
+    running = (children.control, *children.all_workers)
+    for child, dumped in zip(running, [*state["children"], *encrypted], strict=True):
         for key, name in _FIELDS.items():
             setattr(child, name, dumped[key])
         child.adopted = True

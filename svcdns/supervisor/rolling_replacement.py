@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from svcdns.process.shared_memory import State, other_side
+from svcdns.process.shared_memory import ENCRYPTED_SLOT, State, other_side
 from svcdns.supervisor.child import Child
 from svcdns.supervisor.children import Children
 
@@ -104,6 +104,9 @@ class RollingReplacement:
         ready = (State.SYNCED, State.UNSYNCED) if self._current.state == State.SERVING_UNSYNCED else (State.SYNCED,)
         if not new.running:
             self._reading, self._warm_at = False, 0.0
+        elif new.state in ready and new.slot == ENCRYPTED_SLOT:
+            self._hand_over(self._current, new, now)
+            new.send({"op": "read", "slots": [new.slot]})
         elif new.state in ready and not self._reading:
             self._reading = True
             new.send({"op": "read", "slots": [new.slot]})
@@ -139,6 +142,8 @@ class RollingReplacement:
         children.successor = self._current = None
         if new.slot < 0:
             children.control = new
+        elif new.slot == ENCRYPTED_SLOT:
+            children.encrypted = new
         else:
             children.workers[new.slot] = new
         self._log(f"[INFO] {new.name} is replaced")

@@ -13,6 +13,7 @@ import socket
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
+from svcdns.process.shared_memory import ENCRYPTED_SLOT
 from svcdns.supervisor.early_sockets import Address, EarlySocket, families, is_taken, open_port
 
 
@@ -75,13 +76,18 @@ class Sockets:
             self._held.setdefault((0, (host, port, proto)), []).append(out[-1])
         return out
 
-    def change(self, addresses: Iterable[Address], slots: int) -> tuple[list[Listening], list[Listening]]:
+    def change(
+        self, addresses: Iterable[Address], slots: int, encrypted: Iterable[Address] = ()
+    ) -> tuple[list[Listening], list[Listening]]:
         """Binds a socket for each of `slots` workers on each address in `addresses`.
+
+        The addresses `encrypted` get one socket, for the worker for encrypted transports.
 
         Returns the new sockets, and the open sockets that are not needed any more; close these with `close`. If a
         socket cannot be bound, raises ListenError and changes nothing.
         """
         wanted = [(slot, address) for slot in range(slots) for address in dict.fromkeys(addresses)]
+        wanted += [(ENCRYPTED_SLOT, address) for address in dict.fromkeys(encrypted)]
         new: dict[tuple[int, Address], list[Listening]] = {}
         shared = self._shared_with_others({address for _, address in wanted})
         try:

@@ -216,7 +216,7 @@ class Server:
         return reply
 
     def _responder(self, client: Client) -> Responder:
-        listener: Listener = self.chains.listeners["", client.local_port]
+        listener: Listener = self.chains.answering("", client.local_port, client.protocol)
         key = (client.local_port, client.protocol, client.family)
         if key not in self._responders:
             table = AnswerTable(_TABLE, self._clock)
@@ -226,7 +226,7 @@ class Server:
 
     # -- the worker, in the form that plugins get
 
-    def _ask(self, where: tuple[str, int], query: Query) -> Answer:
+    def _ask(self, where: tuple[str, int, str], query: Query) -> Answer:
         return self.chains.listeners[where].ask(query)
 
     def _clock(self) -> float:
@@ -264,7 +264,7 @@ class Server:
             view="",
             counters=self._counters,
             clock=self._clock,
-            ask=partial(self._ask, listen[0]),
+            ask=partial(self._ask, (*listen[0], block.keys[0].transport)),
             log=logging.getLogger(f"svcdns.plugin.{name}"),
             index=lambda _watch: self._index,
             kept=self._keep,

@@ -339,6 +339,10 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
             self._read_scheduled = True
             self._loop.call_soon(self._read_again)
 
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        """Sets the number of waiting octets above which the protocol's `pause_writing` is called."""
+        self._raw.set_write_buffer_limits(high, low)
+
     def get_write_buffer_size(self) -> int:
         """Returns the number of octets that have not been sent yet."""
         return self._raw.get_write_buffer_size()

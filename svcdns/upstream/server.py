@@ -28,7 +28,7 @@ from svcdns.upstream.query import (
     address_text,
     timeout_error,
 )
-from svcdns.upstream.tcp import ConnectionOptions, Connector, TcpQuery, UpstreamConnections, tcp_connector
+from svcdns.upstream.tcp import Connection, ConnectionOptions, Connector, TcpQuery, UpstreamConnections, tcp_connector
 from svcdns.upstream.udp import UdpSocket, UdpSockets
 from svcdns.wire.codes import RD, Class, Type, rcode_label
 from svcdns.wire.names import ROOT
@@ -201,20 +201,25 @@ class Server:
         timer_wheel: TimerWheel,
         proxy_name: str = "forward",
         connector: Connector | None = None,
+        connection: Callable[[UpstreamConnections, float], Connection] = Connection,
+        proto: str = "tcp-tls",
     ) -> None:
         """`proxy_name` is a label of the metrics.
 
-        If `connector` is given, every query is sent over a TLS connection that `connector` opens.
+        If `connector` is given, every query is sent over a TLS connection that `connector` opens. `connection` makes
+        the protocol of a connection, and `proto` is its label in the metrics.
         """
         self.address, self.options, self.timer_wheel, self.clock = address, options, timer_wheel, timer_wheel.clock
         self.label = address_text(address)
         """The server's `host:port`, as a label of the metrics."""
         self._counters, self._labels = counters, (proxy_name, self.label)
-        self.secure = connector is not None
+        self.secure, self._proto = connector is not None, proto if connector is not None else "tcp"
         self.health = Health(options.max_fails, checked=options.probe_interval > 0)
         self._sockets = UdpSockets(address, options.source, self._dropped)
         connector = connector or tcp_connector(address, options.source)
-        self._connections = UpstreamConnections(address, options.connections, self.clock, connector, self._dropped)
+        self._connections = UpstreamConnections(
+            address, options.connections, self.clock, connector, self._dropped, connection
+        )
         self._stopped = False
         self._runs = self._current_run = 0
         """Two numbers: how many series of health checks were started, and which of them is running (0 if none is)."""
@@ -232,9 +237,7 @@ class Server:
             self._counters.values[self._udp_cell] += 1
             return self._sockets.send(query, completed)
         sent, existing = self._connections.send(query, completed)
-        self._counters.count(
-            CONNECTION_HITS if existing else CONNECTION_MISSES, *self._labels, "tcp-tls" if self.secure else "tcp"
-        )
+        self._counters.count(CONNECTION_HITS if existing else CONNECTION_MISSES, *self._labels, self._proto)
         return sent
 
     def cancel(self, sent: UdpSocket | TcpQuery, *, timed_out: bool) -> None:

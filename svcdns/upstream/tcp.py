@@ -69,7 +69,7 @@ class TcpQuery:
 
     def __init__(self, query: UpstreamQuery, completed: Completed, sent_at: float) -> None:
         self.query, self.completed, self.sent_at, self.resent = query, completed, sent_at, 0
-        self.connection: _Connection | None = None
+        self.connection: Connection | None = None
         self.ident, self.dropped = -1, 0
 
     def fail(self, reason: Dropped) -> None:
@@ -78,7 +78,7 @@ class TcpQuery:
             self.connection.connections.fail(self, reason)
 
 
-class _Connection(asyncio.Protocol):
+class Connection(asyncio.Protocol):
     """One connection to the server, open or being opened."""
 
     def __init__(self, connections: UpstreamConnections, now: float) -> None:
@@ -109,11 +109,17 @@ class _Connection(asyncio.Protocol):
             self._transport.write(packet)
 
     def close(self) -> None:
+        """Closes the connection."""
         self.closed = True
         if self._transport is not None:
             self._transport.abort()
 
+    def drop_query(self, sent: TcpQuery) -> None:
+        """Notes that nobody waits for the reply to a query any more."""
+        self.cancelled.add(sent.ident)
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Sends the queries that wait."""
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
         if self.closed:
@@ -125,6 +131,7 @@ class _Connection(asyncio.Protocol):
             self._unsent.clear()
 
     def data_received(self, data: bytes) -> None:
+        """Reads the octets of replies."""
         self.last_received = self.connections.clock()
         self._received += data
         while not self.closed and (packet := take_message(self._received)) is not None:
@@ -158,6 +165,7 @@ class _Connection(asyncio.Protocol):
             self.connections.give_up(self, reason)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        """Called when the connection has ended."""
         self.closed = True
         self.connections.connection_ended(self, exc)
 
@@ -176,14 +184,17 @@ class UpstreamConnections:
         clock: Clock,
         connector: Connector,
         dropped: Callable[[Dropped, TcpQuery | None], None] = _ignore,
+        connection: Callable[[UpstreamConnections, float], Connection] = Connection,
     ) -> None:
-        """`dropped` is called for each dropped message, with the reason.
+        """`connection` makes a connection, whose arguments are this object and the time.
+
+        `dropped` is called for each dropped message, with the reason.
 
         The second argument is the open query that the message belongs to, or None if that is not known.
         """
-        self._server, self._options, self.clock, self._connector = server, options, clock, connector
-        self.dropped = dropped
-        self._open: list[_Connection] = []
+        self.server, self._options, self.clock, self._connector = server, options, clock, connector
+        self.dropped, self._make = dropped, connection
+        self._open: list[Connection] = []
         self._max_pipelined = MAX_PIPELINED
         self._opening: set[asyncio.Task[None]] = set()
 
@@ -208,7 +219,7 @@ class UpstreamConnections:
         connection = sent.connection
         if connection is None or connection.open_queries.pop(sent.ident, None) is None:
             return
-        connection.cancelled.add(sent.ident)
+        connection.drop_query(sent)
         if (timed_out and connection.last_received <= sent.sent_at) or len(connection.cancelled) > MAX_CANCELLED:
             connection.close()
         else:
@@ -217,9 +228,9 @@ class UpstreamConnections:
     def fail(self, sent: TcpQuery, reason: Dropped) -> None:
         """Ends the open query `sent` with a SpoofedError. `reason` states why a message was dropped."""
         self.cancel(sent, timed_out=False)
-        deliver(sent.completed, lying_error(self._server, reason))
+        deliver(sent.completed, lying_error(self.server, reason))
 
-    def give_up(self, connection: _Connection, reason: Dropped) -> None:
+    def give_up(self, connection: Connection, reason: Dropped) -> None:
         """Closes a connection on which too many messages were dropped.
 
         The connection's open queries end with SpoofedError.
@@ -227,7 +238,28 @@ class UpstreamConnections:
         open_queries = self._remove(connection)
         connection.close()
         for sent in open_queries:
-            deliver(sent.completed, lying_error(self._server, reason))
+            deliver(sent.completed, lying_error(self.server, reason))
+
+    def resend(self, sent: TcpQuery, connection: Connection, reason: str) -> None:
+        """Sends a query again over another connection, or ends it if it has been sent too often.
+
+        `connection` is the connection that has not answered the query, for `reason`.
+        """
+        if sent.resent < (MAX_RESENDS if connection.answered else MAX_RESENDS_UNANSWERED):
+            sent.resent += 1
+            sent.ident = -1
+            self._send(sent)
+        else:
+            deliver(sent.completed, ExchangeError(f"{address_text(self.server)}: {reason}"))
+
+    def retire(self, connection: Connection) -> None:
+        """Sends no more queries over a connection, which stays open while it has open queries."""
+        if connection in self._open:
+            self._open.remove(connection)
+
+    def limit_open_queries(self, most: int) -> None:
+        """Has at most `most` open queries on each connection, because the server permits no more."""
+        self._max_pipelined = max(1, min(self._max_pipelined, most))
 
     def stop(self) -> None:
         """Closes each connection when it has no open query."""
@@ -235,12 +267,15 @@ class UpstreamConnections:
         for connection in tuple(self._open):
             self.query_ended(connection)
 
-    def query_ended(self, connection: _Connection) -> None:
+    def query_ended(self, connection: Connection) -> None:
         """Called when a query on the connection has ended.
 
         Closes an idle connection if there are more idle connections than the options allow.
         """
         if connection.open_queries:
+            return
+        if connection not in self._open:
+            connection.close()
             return
         connection.idle_since = self.clock()
         options = self._options
@@ -250,21 +285,16 @@ class UpstreamConnections:
         else:
             asyncio.get_running_loop().call_later(options.expire + 0.1, self._close_expired)
 
-    def connection_ended(self, connection: _Connection, reason: Exception | None) -> None:
+    def connection_ended(self, connection: Connection, reason: Exception | None) -> None:
         """Called when a connection has ended. Sends its open queries again over another connection."""
         text = f"connection ended: {reason}" if reason is not None else "connection ended"
         open_queries = self._remove(connection)
         if open_queries and connection.answered:
             self._max_pipelined = 1
         for sent in open_queries:
-            if sent.resent < (MAX_RESENDS if connection.answered else MAX_RESENDS_UNANSWERED):
-                sent.resent += 1
-                sent.ident = -1
-                self._send(sent)
-            else:
-                deliver(sent.completed, ExchangeError(f"{address_text(self._server)}: {text}"))
+            self.resend(sent, connection, text)
 
-    def _remove(self, connection: _Connection) -> tuple[TcpQuery, ...]:
+    def _remove(self, connection: Connection) -> tuple[TcpQuery, ...]:
         """Removes a connection, and returns its open queries."""
         if connection in self._open:
             self._open.remove(connection)
@@ -276,7 +306,7 @@ class UpstreamConnections:
         connection = self._choose()
         existing = connection is not None
         if connection is None:
-            connection = _Connection(self, self.clock())
+            connection = self._make(self, self.clock())
             self._open.append(connection)
             task = asyncio.ensure_future(self._connect(connection))
             self._opening.add(task)
@@ -284,7 +314,7 @@ class UpstreamConnections:
         connection.send(sent)
         return existing
 
-    def _choose(self) -> _Connection | None:
+    def _choose(self) -> Connection | None:
         """Returns the connection with the fewest open queries, or None if another connection should be opened.
 
         Of several idle connections, returns the one that has been idle longest.
@@ -296,15 +326,15 @@ class UpstreamConnections:
         best = min(usable, key=lambda one: (len(one.open_queries), one.idle_since))
         return best if len(best.open_queries) < self._max_pipelined or len(self._open) >= MAX_CONNECTIONS else None
 
-    async def _connect(self, connection: _Connection) -> None:
+    async def _connect(self, connection: Connection) -> None:
         reason: ExchangeError
         try:
             async with asyncio.timeout(self._options.connect_timeout):
                 await self._connector(lambda: connection)
         except TimeoutError:
-            reason = timeout_error(self._server)
+            reason = timeout_error(self.server)
         except OSError as error:
-            reason = system_error(self._server, error)
+            reason = system_error(self.server, error)
         else:
             return
         connection.closed = True
@@ -318,10 +348,10 @@ class UpstreamConnections:
             if connection.closed or (idle and (connection.idle_since < latest or self._is_too_old(connection))):
                 self._close(connection)
 
-    def _is_too_old(self, connection: _Connection) -> bool:
+    def _is_too_old(self, connection: Connection) -> bool:
         return 0 < self._options.max_age < self.clock() - connection.opened_at
 
-    def _close(self, connection: _Connection) -> None:
+    def _close(self, connection: Connection) -> None:
         if connection in self._open:
             self._open.remove(connection)
         connection.close()

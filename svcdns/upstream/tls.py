@@ -30,6 +30,7 @@ class ClientTls:
         """
         self._material, self._poll_sockets = material, poll_sockets
         self.context = client_context(material, poll_sockets)
+        self._with_alpn: dict[tuple[str, ...], ssl.SSLContext] = {}
         self.handshakes = HandshakeQueue()
 
     def replace(self, material: Material) -> None:
@@ -37,19 +38,31 @@ class ClientTls:
         if material != self._material:
             self.context = client_context(material, self._poll_sockets)
             self._material = material
+            self._with_alpn.clear()
+
+    def offering(self, alpn: tuple[str, ...]) -> ssl.SSLContext:
+        """Returns the present TLS context that offers the protocols `alpn` (RFC 7301)."""
+        if not alpn:
+            return self.context
+        if alpn not in self._with_alpn:
+            made = self._with_alpn[alpn] = client_context(self._material, self._poll_sockets)
+            made.set_alpn_protocols(list(alpn))
+        return self._with_alpn[alpn]
 
 
 class TlsConnector:
     """Opens TLS connections to one server."""
 
-    def __init__(self, server: Address, name: str, client: ClientTls, source: str = "") -> None:
+    def __init__(
+        self, server: Address, name: str, client: ClientTls, source: str = "", alpn: tuple[str, ...] = ()
+    ) -> None:
         """The server's certificate must be valid for `name`, or for the server's address if `name` is empty.
 
-        `source` is the local address.
+        `source` is the local address. `alpn` are the protocols that the client offers (RFC 7301).
         """
         self._server, self._name, self._client = server, name or server[0], client
         self._source = (source, 0) if source else None
-        self._context = client.context
+        self._alpn, self._context = alpn, client.offering(alpn)
         self._last: ssl.SSLObject | None = None
 
     async def __call__(self, factory: Callable[[], asyncio.Protocol]) -> object:
@@ -88,7 +101,8 @@ class TlsConnector:
 
     def _session(self) -> ssl.SSLSession | None:
         """Returns the last connection's TLS session, or None if the server sent no session ticket (RFC 8446 §4.6.1)."""
-        if self._context is not self._client.context:
-            self._context, self._last = self._client.context, None
+        present = self._client.offering(self._alpn)
+        if self._context is not present:
+            self._context, self._last = present, None
         session = self._last.session if self._last is not None else None
         return session if session is not None and session.has_ticket else None

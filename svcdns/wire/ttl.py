@@ -34,6 +34,17 @@ def ttl_offsets(message: bytes) -> tuple[int, ...]:
     return tuple(offsets)
 
 
+def ttls(message: bytes) -> list[tuple[int, int]]:
+    """Returns the type and the TTL of each record except OPT.
+
+    Call it only for messages that this program encoded: they are not checked.
+    """
+    return [
+        (int.from_bytes(message[at - 4 : at - 2], "big"), _TTL.unpack_from(message, at)[0])
+        for at in ttl_offsets(message)
+    ]
+
+
 def aged(message: bytes, offsets: tuple[int, ...], seconds: int) -> bytes:
     """Returns a copy of the message with each TTL lowered by `seconds`, but not below 0.
 

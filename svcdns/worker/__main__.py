@@ -24,7 +24,7 @@ from svcdns.process.parent_death import die_with_parent
 from svcdns.process.quick_exit import exit_quickly
 from svcdns.process.scheduling import request_short_slices, shorten_switch_interval
 from svcdns.process.shared_memory import regions
-from svcdns.serving.listeners import SocketDescription
+from svcdns.serving.listening_sockets import SocketDescription
 from svcdns.telemetry import logging as log_lines
 from svcdns.telemetry.counters import Counters
 from svcdns.worker.worker import UPDATE_INTERVAL, Worker, log

@@ -29,6 +29,8 @@ HAND_OVER_TIMEOUT: Final = 8.0
 """The seconds that a replaced worker waits for queries in progress, and for connections that it can hand over."""
 HAND_OVER_HURRY: Final = 2.0
 """The seconds of a hand-over after which TLS connections that wait for a query are closed."""
+SERVER_TIMEOUT: Final = 2.0
+"""The seconds of a hand-over in which the queries on QUIC connections must be answered."""
 LAST_REPLIES: Final = 1.0
 """The seconds after HAND_OVER_TIMEOUT in which the last connections must close."""
 EMPTY_LOOKS: Final = 5
@@ -62,13 +64,20 @@ class Shutdown:
         """Answers the queries that have arrived, closes connections after their replies, and refuses new clients."""
         connections, began = self._listeners.connections, self._clock()
         self._listeners.announce_end()
+        self._listeners.finish_servers()
         await self._listeners.refuse_connections()
         connections.close_after_reply()
         await self._until(lambda: self._no_connection, began + HURRY_AFTER)
         connections.hurry()
         await self._until(lambda: self._no_connection, began + CLOSE_TIMEOUT)
+        await self._until(lambda: self._listeners.servers_idle, began + SERVER_TIMEOUT)
         self._listeners.stop()
         await self._close(began + DRAIN_TIMEOUT)
+
+    async def finish_servers(self) -> None:
+        """Closes the QUIC connections in order. Waits at most SERVER_TIMEOUT seconds for their queries."""
+        self._listeners.finish_servers()
+        await self._until(lambda: self._listeners.servers_idle, self._clock() + SERVER_TIMEOUT)
 
     async def hand_over(self, sock: socket.socket, state: int | None) -> None:
         """Hands the TCP connections over to the worker at the other end of `sock`, and closes the TLS connections.

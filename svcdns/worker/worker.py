@@ -20,13 +20,14 @@ from itertools import chain
 from typing import Any, Final
 
 from svcdns import plugins
-from svcdns.chain.build import Chains, Peers, build
+from svcdns.chain.build import Chains, ListenerKey, Peers, build
 from svcdns.chain.kept_routes import kept_routes
-from svcdns.chain.plan import plan
+from svcdns.chain.plan import own_blocks, plan
 from svcdns.chain.routing import CONFIGURATION
 from svcdns.cluster.changes import Dependency, EncodedChange
 from svcdns.cluster.index import Index
 from svcdns.cluster.watch_options import WatchOptions, encode_watch
+from svcdns.corefile.transports import TLS_REQUIRED
 from svcdns.errors import SvcdnsError
 from svcdns.eventloop.clock import Clock
 from svcdns.eventloop.time_slice import TimeSlice
@@ -52,7 +53,7 @@ from svcdns.plugin_api.query import Answer, Query
 from svcdns.plugin_api.reply import rcode_only
 from svcdns.plugin_api.reuse import apart
 from svcdns.process.heap import release_free_memory
-from svcdns.process.shared_memory import State
+from svcdns.process.shared_memory import ENCRYPTED_SLOT, State
 from svcdns.serving.cookies import Cookies
 from svcdns.serving.listeners import Listeners
 from svcdns.serving.metrics_flush import flush
@@ -105,6 +106,8 @@ class Worker:
         `send` sends the octets of a frame to the control process. `send` must not block.
         """
         self.slot, self.counters, self.clock, self._send = slot, counters, clock, send
+        self._encrypted = slot == ENCRYPTED_SLOT
+        """True for the worker for encrypted transports."""
         self.listeners = Listeners(counters, clock, Cookies(secrets))
         self._shutdown = Shutdown(self.listeners, clock)
         self._indexes: dict[int, Index] = {}
@@ -273,16 +276,20 @@ class Worker:
             self._tell(Configured(order.generation, takes_calls=True))
 
     def _build(self, order: Configure) -> _Generation:
-        self._views = {source.watch: source.number for source in order.sources}
+        directives = {directive.name.text for block in order.corefile.blocks for directive in block.directives}
+        every = plan(order.corefile, plugins.known(directives)[0], plugins.load)
+        plans, hosts = own_blocks(every, order.hosts, encrypted=self._encrypted)
+        watched = {encode_watch(one.watch) for block in plans for one in block.settings.values() if one.watch}
+        self._views = {source.watch: source.number for source in order.sources if source.watch in watched}
         for source in order.sources:
-            if source.number not in self._indexes:
+            if source.number not in self._indexes and source.watch in watched:
                 self._indexes[source.number] = Index(source.kinds)
         generation = _Generation(self._hooks)
-        directives = {directive.name.text for block in order.corefile.blocks for directive in block.directives}
-        plans = plan(order.corefile, plugins.known(directives)[0], plugins.load)
         generation.debug = any(settings.debug for block in plans for settings in block.settings.values())
         if generation.debug:
             log.setLevel(logging.DEBUG)
+
+        elsewhere = {block.directives for block in own_blocks(every, order.hosts, encrypted=False)[0]}
 
         def environment(
             block: Block, server: str, listen: tuple[tuple[str, int], ...], name: str, peers: Peers
@@ -293,7 +300,7 @@ class Worker:
                 view="",
                 counters=self.counters,
                 clock=self.clock,
-                ask=lambda query: self._ask(listen[0], query),
+                ask=lambda query: self._ask((*listen[0], block.keys[0].transport), query),
                 log=plugin_logger(name),
                 index=self._index_for,
                 kept=lambda key, make: self._keep(generation, key, make),
@@ -304,19 +311,19 @@ class Worker:
                 publish=self._publish,
                 allowance=lambda: self.listeners.budget,
                 poll_sockets=apart(self.poll_sockets),
-                first=self.slot == 0,
+                first=self.slot == 0 or (self._encrypted and block.others not in elsewhere),
                 peers=peers,
                 local_addresses=() if any(host for host, _ in listen) else order.local_addresses,
                 listen_addresses=listen,
             )
 
-        generation.chains = build(plans, order.hosts, plugins.load, environment, self._hooks)
+        generation.chains = build(plans, hosts, plugins.load, environment, self._hooks)
         for listener in generation.chains.listeners.values():
-            if listener.transport == "tls":
+            if listener.security or listener.transport in TLS_REQUIRED:
                 self.listeners.certificates.check(listener.security)
         return generation
 
-    def _ask(self, where: tuple[str, int], query: Query) -> Answer:
+    def _ask(self, where: ListenerKey, query: Query) -> Answer:
         listener = self._live.chains.listeners.get(where)
         return listener.ask(query) if listener is not None else rcode_only(Rcode.SERVFAIL, "not serving yet")
 
@@ -342,7 +349,7 @@ class Worker:
         old.chains.stop()
         self._release(built.kept)
         built.chains.start()
-        if self.slot == 0:
+        if self.slot == 0 or self._encrypted:
             for line in built.chains.slow_blocks:
                 log.info("%s", line)
         if self._share < 1:
@@ -463,6 +470,7 @@ class Worker:
         queries that are in progress.
         """
         self._show_draining()
+        await self._shutdown.finish_servers()
         self.listeners.read(frozenset())
         await self._shutdown.hand_over(sock, await pack(self._kept, self.clock()))
         await self._end()
@@ -482,7 +490,11 @@ class Worker:
             count = await unpack(fd, self._kept, self.clock(), self.poll_sockets)
             log.debug("%d portions of the state that plugins kept in the worker before this one", count)
 
-        await take(sock, self.listeners.adopt, import_state)
+        self.listeners.hold_datagrams(hold=True)  # the other worker may still read those of its QUIC connections
+        try:
+            await take(sock, self.listeners.adopt, import_state)
+        finally:
+            self.listeners.hold_datagrams(hold=False)
 
     async def _end(self) -> None:
         self._live.chains.stop()

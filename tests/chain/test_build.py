@@ -78,7 +78,7 @@ def built(text: str, **extra: Any) -> tuple[Chains, list[str]]:
 def test_the_order_of_plugins_does_not_depend_on_the_corefile() -> None:
     chains, trail = built(". {\n forward a\n cache\n log\n}")
     chains.start()
-    listener = chains.listeners["127.0.0.1", 53]
+    listener = chains.listeners["127.0.0.1", 53, "dns"]
     reply = world.now(listener.ask(world.query("a.b.")))
     chains.stop()
     names = ["log", "cache", "forward"]
@@ -90,8 +90,8 @@ def test_zones_of_a_block_share_their_plugins() -> None:
     chains, _ = built("a.b c.d:54 {\n log\n}")
     assert len(chains.handlers) == 1
     assert {where: list(listener.routes) for where, listener in chains.listeners.items()} == {
-        ("127.0.0.1", 53): [b"\1a\1b\0"],
-        ("127.0.0.1", 54): [b"\1c\1d\0"],
+        ("127.0.0.1", 53, "dns"): [b"\1a\1b\0"],
+        ("127.0.0.1", 54, "dns"): [b"\1c\1d\0"],
     }
 
 
@@ -107,7 +107,7 @@ def test_enclosers_are_found_in_zones_whose_names_all_plugins_treat_equally() ->
     def closest_encloser(text: str) -> Any:
         plans = plan(parse(text, "Corefile", environ={}), ORDER, load)
         chains = build(plans, [("",)], load, environment, HookCaller(Counters()))
-        return chains.listeners["", 53].routes[b"\0"].closest_encloser
+        return chains.listeners["", 53, "dns"].routes[b"\0"].closest_encloser
 
     both, one = closest_encloser(". {\n forward\n}"), closest_encloser(". {\n forward\n cache\n}")
     assert [both(b"\1x" + zone, 1).key for zone in (b"\1a\0", b"\1b\0")] == [b"\1a\0", b"\1b\0"]
@@ -120,28 +120,30 @@ def test_a_route_has_its_observers_and_whether_it_counts_queries() -> None:
         log={"observe": lambda *_: None},
         prometheus={"settings": lambda _: Settings(counts_queries=True)},
     )
-    routes = chains.listeners["127.0.0.1", 53].routes
+    routes = chains.listeners["127.0.0.1", 53, "dns"].routes
     assert [(route.counted, route.writer, len(route.observers)) for route in routes.values()] == [
         (True, "log", 1),
         (False, "", 0),
     ]
-    assert chains.listeners["127.0.0.1", 53].observed
+    assert chains.listeners["127.0.0.1", 53, "dns"].observed
 
 
 def test_a_block_whose_plugins_only_configure_refuses_queries() -> None:
     chains, _ = built(". {\n reload\n}")
-    assert world.now(chains.listeners["127.0.0.1", 53].ask(world.query("a."))).rcode == Rcode.REFUSED
+    assert world.now(chains.listeners["127.0.0.1", 53, "dns"].ask(world.query("a."))).rcode == Rcode.REFUSED
 
 
 def test_a_block_with_only_prometheus_returns_servfail() -> None:
     """CoreDNS returns SERVFAIL, too."""
     chains, _ = built(". {\n reload\n}", reload={"settings": lambda _: Settings(counts_queries=True)})
-    assert world.now(chains.listeners["127.0.0.1", 53].ask(world.query("a."))).rcode == Rcode.SERVFAIL
+    assert world.now(chains.listeners["127.0.0.1", 53, "dns"].ask(world.query("a."))).rcode == Rcode.SERVFAIL
 
 
 def test_other_classes_are_refused_unless_a_plugin_accepts_them() -> None:
     for text, rcode in ((". {\n log\n}", Rcode.REFUSED), (". {\n forward x\n}", Rcode.SERVFAIL)):
-        listener = built(text, forward={"settings": lambda _: Settings(any_class=True)})[0].listeners["127.0.0.1", 53]
+        listener = built(text, forward={"settings": lambda _: Settings(any_class=True)})[0].listeners[
+            "127.0.0.1", 53, "dns"
+        ]
         query = world.query("version.bind.", "TXT", rclass=3)
         assert world.now(listener.answer(query, listener.route(query))).rcode == rcode
 
@@ -208,6 +210,6 @@ def test_a_listener_has_a_transport_a_certificate_and_timeouts() -> None:
     load: Any = lambda name: importlib.import_module(f"svcdns.plugins.{name}")  # noqa: E731
     plans = plan(parse(text, "Corefile", environ={}), ("timeouts", "tls"), load)
     chains = build(plans, [("::1",)] * len(plans), load, environment, HookCaller(Counters()))
-    plain, secure = chains.listeners["::1", 53], chains.listeners["::1", 853]
+    plain, secure = chains.listeners["::1", 53, "dns"], chains.listeners["::1", 853, "tls"]
     assert (plain.server, plain.security, plain.timeouts) == ("dns://[::1]:53", "", Timeouts(idle=9.0))
     assert (secure.server, secure.security, secure.timeouts) == ("tls://[::1]:853", "z y  nocert ", Timeouts(queries=7))

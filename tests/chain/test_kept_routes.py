@@ -11,7 +11,7 @@ from svcdns.plugin_api.contract import Plugin
 from svcdns.plugin_api.settings import Settings
 from tests.chain.test_build import built
 
-WHERE = ("127.0.0.1", 53)
+WHERE = ("127.0.0.1", 53, "dns")
 ANSWERS_LIKE = {"answers_like": lambda _self, _previous: True}
 ZONE = b"\1z\0"
 

@@ -145,7 +145,7 @@ async def test_a_worker_that_joins_during_a_reload_builds_its_chains_too(world: 
     second = world.join()
     frames = await second.received(is_serials(2))
     before = ["epoch", "data a", "build 1", "swap 1", "Confirmed 1", "Begin 1", "Put 1", "Serials 1"]
-    assert frames == [*before, "build 2", "Confirmed 2", "Begin 2", "Put 2", "Serials 2"]
+    assert frames == [*before, "data a", "build 2", "Confirmed 2", "Begin 2", "Put 2", "Serials 2"]
     second.send(Configured(1))
     second.send(Configured(2))
     async with asyncio.timeout(30):

@@ -87,7 +87,7 @@ def test_all_errors_are_found_at_once(tmp_path: Path) -> None:
 corp..test {
     whoami x
 }
-quic://a.test {
+grpc://a.test {
     whoami
 }
 """

@@ -50,7 +50,7 @@ def cold_path_of(text: str, **joins: Joins) -> ColdPath | None:
 
     plans = plan(parse(f". {{\n{text}\n}}", "Corefile", environ={}), ORDER, load)
     chains = build(plans, [("",)], load, lambda *_: world.environment(), HookCaller(Counters()))
-    return chains.listeners["", 53].routes[b"\0"].cold_path
+    return chains.listeners["", 53, "dns"].routes[b"\0"].cold_path
 
 
 @pytest.mark.parametrize(

@@ -58,7 +58,7 @@ def fast_path_of(text: str, **said: Says | None) -> FastPath | None:
 
     plans = plan(parse(f". {{\n{text}\n}}", "Corefile", environ={}), ORDER, load)
     chains = build(plans, [("",)], load, lambda *_: world.environment(), HookCaller(Counters()))
-    return chains.listeners["", 53].routes[b"\0"].fast_path
+    return chains.listeners["", 53, "dns"].routes[b"\0"].fast_path
 
 
 @pytest.mark.parametrize(

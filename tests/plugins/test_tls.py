@@ -51,18 +51,13 @@ def test_reads(text: str, fields: dict[str, Any]) -> None:
             "tls {\n email e\n acme a.org\n}", "3:2 plugin/tls: certificates by ACME", id="acme in another order"
         ),
         pytest.param(
-            "tls c k {\n client_auth require\n}",
-            "3:14 plugin/tls: client_auth require requests certificates",
-            id="unverified",
-        ),
-        pytest.param(
-            "tls c k {\n client_auth request\n}",
-            "3:14 plugin/tls: client_auth request requests certificates",
+            "tls c k {\n client_auth request now\n}",
+            "3:22 Wrong argument count",
             id="request",
         ),
         pytest.param(
             "tls c k {\n client_auth verify\n}",
-            "3:14 'verify' is unknown; one of nocert, request, require",
+            "3:14 'verify' is unknown; one of nocert, verify_if_given, require_and_verify",
             id="unknown kind",
         ),
         pytest.param(

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from svcdns.process.capacity import BASE, MIB, WORKER, most_workers, processors
-from svcdns.process.shared_memory import SLOTS
+from svcdns.process.shared_memory import ENCRYPTED_SLOT
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ def test_processors(
     ("available", "memory", "wanted", "reason"),
     [
         pytest.param(2, None, 8, "4 for each processor, and there are 2", id="processors"),
-        pytest.param(100, None, SLOTS, "64 is the most", id="slots"),
+        pytest.param(100, None, ENCRYPTED_SLOT, "63 is the most", id="slots"),
         pytest.param(2, BASE + 3 * WORKER, 3, "the memory limit of 120 MiB has no room for more", id="memory"),
         pytest.param(2, MIB, 1, "the memory limit of 1 MiB has no room for more", id="at least one"),
         pytest.param(2, 1 << 40, 8, "4 for each processor, and there are 2", id="enough memory"),

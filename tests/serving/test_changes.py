@@ -21,7 +21,7 @@ from svcdns.cluster.objects import ClusterObject
 from svcdns.control.configuration import prepare
 from svcdns.feed.frames import Changed, Configure, Data, FrameReader, SourceKinds, Swap, ToControl, ToWorker, frame
 from svcdns.process.cookie_secrets import private_page
-from svcdns.serving.listeners import SocketDescription
+from svcdns.serving.listening_sockets import SocketDescription
 from svcdns.telemetry.counters import Counters
 from svcdns.wire.codes import TC, Type
 from svcdns.wire.message import parse_message

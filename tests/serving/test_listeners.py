@@ -18,7 +18,8 @@ from svcdns.plugin_api.query import Answer, Client, Query
 from svcdns.plugin_api.reply import rcode_only
 from svcdns.process.cookie_secrets import private_page
 from svcdns.serving.cookies import Cookies
-from svcdns.serving.listeners import Listeners, SocketDescription
+from svcdns.serving.listeners import Listeners
+from svcdns.serving.listening_sockets import SocketDescription
 from svcdns.serving.metrics import HitCounter, Origin
 from svcdns.serving.metrics_flush import flush
 from svcdns.telemetry.counters import Counters

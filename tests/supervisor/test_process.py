@@ -12,7 +12,8 @@ import pytest
 from svcdns.process import shared_memory
 from svcdns.process.channel import Message
 from svcdns.supervisor.child import Child
-from svcdns.supervisor.process import DRAIN_TIMEOUT, EXIT_TIMEOUT, REPLACED_DRAIN_TIMEOUT, Supervisor
+from svcdns.supervisor.children import DRAIN_TIMEOUT
+from svcdns.supervisor.process import EXIT_TIMEOUT, REPLACED_DRAIN_TIMEOUT, Supervisor
 
 
 class World:

@@ -80,7 +80,7 @@ class Chains:
         hosts = [("",)] * len(plans)
         before = self.chains
         self.chains = build(plans, hosts, self._module, self._environment, HookCaller(self.counters))
-        self.listener = self.chains.listeners["", 53]
+        self.listener = self.chains.listeners["", 53, "dns"]
         if not self._cold_path:
             routes = self.listener.routes
             routes |= {zone: replace(route, cold_path=None) for zone, route in routes.items()}

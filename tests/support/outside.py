@@ -103,7 +103,7 @@ class Outside:
         text = ". {\n" + body.format(*[f"127.0.0.1:{upstream.port}" for upstream in upstreams]) + "\n}\n"
         plans = plan(parse(text, "Corefile", environ={}), ORDER, _load)
         self.chains = build(plans, [("127.0.0.1",)] * len(plans), _load, self._environment, HookCaller(self.counters))
-        self.listener: Listener = self.chains.listeners["127.0.0.1", 53]
+        self.listener: Listener = self.chains.listeners["127.0.0.1", 53, "dns"]
         if not fast:
             self.listener.routes = {
                 zone: dataclasses.replace(route, fast_path=None) for zone, route in self.listener.routes.items()

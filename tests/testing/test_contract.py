@@ -72,6 +72,7 @@ BLOCKS: dict[str, tuple[str, list[tuple[str, str]]]] = {
         "hosts {hosts} {\n 10.0.0.1 b.example.org\n fallthrough\n}",
         [A, ("b.example.org.", "A"), ("1.0.0.10.in-addr.arpa.", "PTR")],
     ),
+    "https": ("https {\n max_connections 5\n}", [A]),
     "k8s_external": (
         "k8s_external ext.test\nkubernetes cluster.local",
         [("web.d.ext.test.", "A"), ("no.d.ext.test.", "A")],

@@ -20,7 +20,7 @@ from svcdns.eventloop.clock import monotonic
 from svcdns.feed.frames import Changed, Configure, Data, FrameReader, SourceKinds, Swap, ToControl, ToWorker, frame
 from svcdns.plugins import ORDER, load
 from svcdns.process.cookie_secrets import private_page
-from svcdns.serving.listeners import SocketDescription
+from svcdns.serving.listening_sockets import SocketDescription
 from svcdns.serving.responder import Responder
 from svcdns.telemetry.counters import Counters
 from svcdns.worker.worker import Worker

@@ -16,7 +16,8 @@ from svcdns.plugin_api.query import Answer, Query
 from svcdns.plugin_api.reply import Reply
 from svcdns.process.cookie_secrets import private_page
 from svcdns.serving.cookies import Cookies
-from svcdns.serving.listeners import Listeners, SocketDescription
+from svcdns.serving.listeners import Listeners
+from svcdns.serving.listening_sockets import SocketDescription
 from svcdns.telemetry.counters import Counters
 from svcdns.worker import shutdown
 from svcdns.worker.shutdown import Shutdown

@@ -34,7 +34,7 @@ from svcdns.feed.frames import (
 )
 from svcdns.process.cookie_secrets import private_page
 from svcdns.process.shared_memory import State, state
-from svcdns.serving.listeners import SocketDescription
+from svcdns.serving.listening_sockets import SocketDescription
 from svcdns.telemetry.counters import Counters
 from svcdns.worker.worker import Worker
 from tests.support.sockets import udp_and_tcp

@@ -69,8 +69,11 @@ def _directive_zones(directive: Directive, plan: BlockPlan) -> tuple[str, ...]:
 def zones_outside_the_block(reading: Reading) -> Iterator[Problem]:
     """Finds zones of directives that have no name in common with the zones of their block."""
     for plan in reading.plans:
+        has_external = "k8s_external" in plan.options
         for directive in plan.directives:
-            take = _ZONE_WORDS.get(directive.name.text)
+            name = directive.name.text
+            # k8s_external answers from the Services of kubernetes, whatever its zone is
+            take = None if has_external and name == "kubernetes" else _ZONE_WORDS.get(name)
             for word in take(directive.arguments) if take else ():
                 zones = _zones_of(word)
                 if zones and not any(within(a, b) or within(b, a) for a in zones for b in plan.zones):

@@ -7,6 +7,7 @@ connections. This module reads no files and looks up no host names.
 from __future__ import annotations
 
 from functools import partial
+from typing import NamedTuple
 
 from svcdns.eventloop.timer_wheel import TimerWheel
 from svcdns.plugin_api.environment import Environment
@@ -14,15 +15,25 @@ from svcdns.plugins.forward import tls_files
 from svcdns.plugins.forward.metrics import Cells
 from svcdns.plugins.forward.options import Rule
 from svcdns.plugins.forward.rebind_guard import rebind_guard
-from svcdns.plugins.forward.upstream_addresses import NamedUpstream, TlsUpstream
+from svcdns.plugins.forward.upstream_addresses import HTTPS_PORT, NamedUpstream, TlsUpstream
 from svcdns.plugins.forward.upstream_files import decode
 from svcdns.plugins.forward.upstream_group import UpstreamGroup
 from svcdns.tls.errors import TlsError
-from svcdns.upstream.query import Address
+from svcdns.upstream.query import Address, address_text
 from svcdns.upstream.server import Server, ServerOptions
 from svcdns.upstream.tcp import ConnectionOptions
 from svcdns.upstream.tls import ClientTls, TlsConnector
 from svcdns.wire import names
+
+
+class _Secured(NamedTuple):
+    """How an upstream is used over TLS.
+
+    `name` is the name that its certificate must have, or empty for its address. `https` is True for HTTPS.
+    """
+
+    name: str
+    https: bool = False
 
 
 class GroupBuilder:
@@ -78,38 +89,50 @@ class GroupBuilder:
 
     def _build(self) -> UpstreamGroup:
         servers = []
-        for address, name in self._targets().items():
-            tls = () if name is None else (name, self._rule.tls_key)
+        for address, secured in self._targets().items():
+            tls = () if secured is None else (secured, self._rule.tls_key)
+            if secured is not None and secured.https:
+                tls = (*tls, self._rule.doh_method)
             key = ("forward", address, self._options, *tls)
-            servers.append(self._environment.kept(key, partial(self._make_server, address, name)))
+            servers.append(self._environment.kept(key, partial(self._make_server, address, secured)))
         return UpstreamGroup(self._rule, servers, self._cells, self._timer_wheel, self._rebind_guard)
 
-    def _targets(self) -> dict[Address, str | None]:
-        """Returns the addresses of the upstreams, each with the name that its TLS certificate must have.
-
-        The name is None for an upstream without TLS. The name is empty if the certificate must be valid for the
-        address.
-        """
-        rule, targets = self._rule, dict[Address, str | None]()
+    def _targets(self) -> dict[Address, _Secured | None]:
+        """Returns the addresses of the upstreams. The value is None for an upstream without TLS."""
+        rule, targets = self._rule, dict[Address, _Secured | None]()
         for upstream in rule.upstreams:
             if isinstance(upstream, NamedUpstream):
                 content = self._environment.data("forward", rule.data_key(upstream))
-                name = rule.server_name or upstream.server_name if upstream.server_name else None
+                name = rule.server_name or upstream.server_name
+                secured = _Secured(name, upstream.https) if upstream.server_name else None
                 for address in decode(content) if content else []:
-                    targets.setdefault(address, name)
+                    targets.setdefault(address, secured)
             elif isinstance(upstream, TlsUpstream):
-                targets.setdefault(upstream.address, upstream.server_name or rule.server_name)
+                name = upstream.server_name or rule.server_name
+                targets.setdefault(upstream.address, _Secured(name, upstream.https))
             else:
                 targets.setdefault(upstream, None)
         return targets
 
-    def _make_server(self, address: Address, name: str | None) -> Server:
-        connector = None
-        if name is not None:
-            if self._client_tls is None:
-                raise TlsError("forward: control has not sent the certificates for upstreams over TLS")
-            connector = TlsConnector(address, name, self._client_tls, self._options.source)
-        return Server(address, self._options, self._environment.counters, self._timer_wheel, connector=connector)
+    def _make_server(self, address: Address, secured: _Secured | None) -> Server:
+        make = partial(Server, address, self._options, self._environment.counters, self._timer_wheel)
+        if secured is None:
+            return make()
+        if self._client_tls is None:
+            raise TlsError("forward: control has not sent the certificates for upstreams over TLS")
+        alpn = ("h2",) if secured.https else ()
+        connector = TlsConnector(address, secured.name, self._client_tls, self._options.source, alpn)
+        if not secured.https:
+            return make(connector=connector)
+        from svcdns.upstream.https import HttpsConnection  # only rules with such upstreams pay for HTTP/2
+
+        host = (
+            secured.name
+            if secured.name and address[1] == HTTPS_PORT
+            else address_text((secured.name or address[0], address[1]))
+        )
+        connection = partial(HttpsConnection, host=host, method=self._rule.doh_method)
+        return make(connector=connector, connection=connection, proto="https")
 
 
 def _server_options(rule: Rule) -> ServerOptions:

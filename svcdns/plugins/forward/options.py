@@ -28,7 +28,7 @@ from svcdns.wire.codes import Rcode
 MAX_UPSTREAMS: Final = 15
 MAX_NUMBER: Final = 2**32 - 1
 POLICIES: Final = ("random", "round_robin", "sequential")
-NOT_BUILT: Final = ("doh_method",)
+DOH_METHODS: Final = ("GET", "POST")
 LEAK_GUARDS: Final = ("count", "block", "off")
 REBIND_GUARDS: Final = ("count", "block", "off")
 ENVIRONMENT: Final = ("leak_guard", "rebind", "rebind_allow")
@@ -56,6 +56,7 @@ class Rule:
     - `rebind` states what happens to upstream records that point into the zones of this server. With `rebind_private`,
       the same happens to private addresses. Names in `rebind_allow` and in `block_zones` are exempt.
     - `tls` has the paths of certificate, key and authorities; a path is empty if not configured.
+    - `doh_method` is the method of requests to upstreams over HTTPS.
     - `server_name` is the name that certificates of upstreams must have, unless the upstream's own text states a name.
     """
 
@@ -91,6 +92,7 @@ class Rule:
     block_zones: tuple[str, ...] = ()
     tls: tuple[str, str, str] = ("", "", "")
     server_name: str = ""
+    doh_method: str = "POST"
 
     def data_key(self, upstream: NamedUpstream) -> str:
         """Returns the key of the upstream's addresses in the data that the control process sends to the workers."""
@@ -156,17 +158,15 @@ def _rule(directive: Directive, root: str) -> Rule:
     rule = Rule(directive.position, zones[0], upstreams, zones[1:])
     for line in arguments.options(directive, _ONE_WORD):
         name = line.name.text
-        if name in NOT_BUILT:
-            raise CorefileError(line.position, f"option '{name}' of forward is not built yet")
         if name not in _LINES:
-            raise arguments.unknown_option(line, (*_LINES, *NOT_BUILT))
+            raise arguments.unknown_option(line, _LINES)
         arguments.no_body(line)
         rule = replace(rule, **(_tls(line, root) if name == "tls" else _LINES[name](line, rule)))
     if 0 < rule.max_age < rule.expire:
         raise CorefileError(
             directive.position, f"max_age ({rule.max_age:g}s) must not be less than expire ({rule.expire:g}s)"
         )
-    named = next((one for one in words if "%" in one.text and one.text.startswith("tls://")), None)
+    named = next((one for one in words if "%" in one.text and one.text.startswith(("tls://", "https://"))), None)
     if rule.server_name and named is not None:
         text = f"both tls_servername '{rule.server_name}' and a name of its own are given for {named.text}"
         raise CorefileError(named.position, text)
@@ -204,6 +204,10 @@ def _except(line: Directive, rule: Rule) -> dict[str, Any]:
 
 def _policy(line: Directive, _rule: Rule) -> dict[str, Any]:
     return {"policy": arguments.one_of(arguments.argument(line), POLICIES)}
+
+
+def _doh_method(line: Directive, _rule: Rule) -> dict[str, Any]:
+    return {"doh_method": arguments.one_of(arguments.argument(line), DOH_METHODS)}
 
 
 def _leak_guard(line: Directive, _rule: Rule) -> dict[str, Any]:
@@ -304,6 +308,7 @@ _LINES: Final[dict[str, Callable[[Directive, Rule], dict[str, Any]]]] = {
     "max_connect_attempts": _number("max_connect_attempts"),
     "health_check": _health_check,
     "policy": _policy,
+    "doh_method": _doh_method,
     "max_concurrent": _number("max_concurrent"),
     "failfast_all_unhealthy_upstreams": _flag("failfast"),
     "source_address": _source_address,

@@ -6,7 +6,7 @@ See docs/behaviour/plugins.md#forward.
 from __future__ import annotations
 
 import ipaddress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from svcdns.corefile import arguments
@@ -18,6 +18,7 @@ from svcdns.wire.errors import NameTextError
 
 DNS_PORT: Final = 53
 TLS_PORT: Final = 853
+HTTPS_PORT: Final = 443
 NO_PORT: Final = 0
 """The port of an upstream whose port in the Corefile is unusable. Each query to this port fails at once."""
 
@@ -28,18 +29,19 @@ class NamedUpstream:
 
     If the file `path` exists, its name servers are the upstreams. Otherwise `host` is the upstream; an empty `host`
     means that the text can only be a path. If `server_name` is not empty, the host is used over TLS, and its
-    certificate must have this name.
+    certificate must have this name. If `https` is true, queries are sent over HTTPS.
     """
 
     path: str
     host: str = ""
     port: int = DNS_PORT
     server_name: str = ""
+    https: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class TlsUpstream:
-    """An upstream used over TLS.
+    """An upstream used over TLS, or over HTTPS if `https` is true.
 
     The upstream's certificate must have the name `server_name`. If `server_name` is empty, the certificate must have
     the upstream's address.
@@ -47,15 +49,19 @@ class TlsUpstream:
 
     address: Address
     server_name: str = ""
+    https: bool = False
 
 
 def upstream(word: Token) -> Address | NamedUpstream | TlsUpstream:
     """Parses an upstream, which is one of the words after FROM in the directive. Raises CorefileError."""
     scheme, separator, text = word.text.rpartition("://")
     if scheme == "tls":
-        return _tls_upstream(word, text)
+        return _tls_upstream(word, text, TLS_PORT)
     if scheme == "https":
-        raise CorefileError(word.position, f"upstreams by {scheme}:// are not built yet")
+        if "/" in text:
+            error = "paths are not allowed in HTTPS upstream addresses (the /dns-query path is used by default)"
+            raise CorefileError(word.position, f"{error}: {word.text}")
+        return replace(_tls_upstream(word, text, HTTPS_PORT), https=True)
     if separator and scheme != "dns":
         raise CorefileError(
             word.position, f"'{scheme}' is not supported as a destination protocol in forward: {word.text}"
@@ -87,13 +93,13 @@ def port_warnings(word: Token) -> tuple[str, ...]:
     return (arguments.warning(word.position, text),)
 
 
-def _tls_upstream(word: Token, text: str) -> NamedUpstream | TlsUpstream:
+def _tls_upstream(word: Token, text: str, default: int) -> NamedUpstream | TlsUpstream:
     """Parses an upstream in the form `tls://HOST%NAME:PORT`, where `%NAME` and `:PORT` are optional.
 
     HOST is an IP address or a host name. NAME is the name that the certificate must have. `%NAME` may also be inside
     the brackets of an IPv6 address.
     """
-    before, percent, name = text.partition("%")
+    scheme, (before, percent, name) = word.text.partition(":")[0], text.partition("%")
     port = ""
     if percent and before.startswith("[") and not before.endswith("]"):
         name, bracket, port = name.partition("]")
@@ -101,12 +107,12 @@ def _tls_upstream(word: Token, text: str) -> NamedUpstream | TlsUpstream:
     elif percent:
         name, colon, port = name.partition(":")
         port = colon + port
-    found = address(before + port, TLS_PORT)
-    host_port = _host(before + port, TLS_PORT) if "/" not in text else None
+    found = address(before + port, default)
+    host_port = _host(before + port, default) if "/" not in text else None
     if (percent and not is_name(name)) or (found is None and host_port is None):
         raise CorefileError(
             word.position,
-            f"not an IP address or host, with a name to verify: '{word.text}'; tls://IP%NAME:PORT was expected",
+            f"not an IP address or host, with a name to verify: '{word.text}'; {scheme}://IP%NAME:PORT was expected",
         )
     if found is not None:
         return TlsUpstream(found, name)

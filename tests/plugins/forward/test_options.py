@@ -101,6 +101,17 @@ def test_reads(text: str, fields: dict[str, Any]) -> None:
             "tls://[::1]%dns.test:8853", TlsUpstream(("::1", 8853), "dns.test"), id="IPv6, name after it, and port"
         ),
         pytest.param("tls://[::1]:8853", TlsUpstream(("::1", 8853)), id="IPv6 and port"),
+        pytest.param("https://192.0.2.1", TlsUpstream(("192.0.2.1", 443), https=True), id="HTTPS"),
+        pytest.param(
+            "https://192.0.2.1%dns.test:8443",
+            TlsUpstream(("192.0.2.1", 8443), "dns.test", https=True),
+            id="HTTPS, name",
+        ),
+        pytest.param(
+            "https://dns.test",
+            NamedUpstream("https://dns.test", "dns.test", 443, "dns.test", https=True),
+            id="HTTPS, host",
+        ),
         pytest.param("tls://dns.test", NamedUpstream("tls://dns.test", "dns.test", 853, "dns.test"), id="host"),
         pytest.param(
             "tls://a.b%dns.test:8853",
@@ -157,7 +168,9 @@ def test_each_directive_is_a_rule() -> None:
         pytest.param(
             "forward . ::1 {\n resolver ns.a.b\n}", "3:11 'ns.a.b' is not a resolver; IP or IP:PORT", id="resolver"
         ),
-        pytest.param("forward . https://192.0.2.1", "2:11 upstreams by https:// are not built yet", id="https"),
+        pytest.param(
+            "forward . https://192.0.2.1/dns-query", "2:11 paths are not allowed in HTTPS upstream addresses", id="path"
+        ),
         pytest.param(
             "forward . tls:///etc/resolv.conf", "2:11 not an IP address or host, with a name to verify", id="tls file"
         ),
@@ -195,7 +208,7 @@ def test_each_directive_is_a_rule() -> None:
         ),
         pytest.param("forward . ::1 {\n source_address lo\n}", "3:17 'lo' is not an IP address", id="source"),
         pytest.param(
-            "forward . ::1 {\n doh_method GET\n}", "3:2 option 'doh_method' of forward is not built yet", id="not built"
+            "forward . ::1 {\n doh_method PUT\n}", "3:13 'PUT' is unknown; one of GET, POST was expected", id="method"
         ),
         pytest.param(
             "forward . ::1 {\n polcy random\n}", "3:2 unknown property 'polcy' (did you mean 'policy'?)", id="unknown"

@@ -18,9 +18,10 @@ import pytest
 from svcdns.plugin_api.timeouts import Timeouts
 from svcdns.plugins import tls
 from svcdns.serving.transport.acceptor import Acceptor
+from svcdns.serving.transport.certificates import Certificates, NoCertificateError
 from svcdns.serving.transport.connections import TcpConnections
 from svcdns.serving.transport.tcp import TcpConnection
-from svcdns.serving.transport.tls import Certificates, NoCertificateError, TlsAcceptor
+from svcdns.serving.transport.tls import TlsAcceptor
 from svcdns.telemetry.counters import Counters
 from svcdns.tls.contexts import server_context
 from svcdns.tls.material import Material, expiry
