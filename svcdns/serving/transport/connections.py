@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import math
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
 from itertools import islice
 from time import perf_counter
@@ -154,6 +154,10 @@ class ByClient(Generic[Item]):
     def of(self, client: bytes) -> int:
         """Returns the number of connections of a client."""
         return len(self._items.get(client, ()))
+
+    def items(self, client: bytes) -> Iterable[Item]:
+        """Returns the connections of a client, the oldest first."""
+        return self._items.get(client, ())
 
     def most(self) -> dict[Item, None]:
         """Returns the connections of the client that has the most connections, the oldest first."""

@@ -1,0 +1,59 @@
+"""`https3`: limits of the block's `https3://` listeners (DNS over HTTP/3). The plugin handles no queries."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Final
+
+from svcdns.corefile import arguments
+from svcdns.corefile.errors import CorefileError
+from svcdns.plugin_api.contract import Plugin
+from svcdns.plugin_api.environment import Block
+from svcdns.plugin_api.settings import Settings, TransportLimits
+
+OWN: Final = ("max_streams", "max_connections")
+MOST: Final = (1 << 31) - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """The most streams of a connection, and the most connections of a listener.
+
+    None if not configured, and 0 for the built-in bound.
+    """
+
+    max_streams: int | None = None
+    max_connections: int | None = None
+
+
+def parse(block: Block) -> Options:
+    """Returns the options of the block's `https3` directives. Raises CorefileError."""
+    options = Options()
+    for directive in block.directives:
+        arguments.arguments(directive, 0, 0)
+        for line in arguments.body(directive):
+            arguments.no_body(line)
+            name = line.name.text
+            if name not in OWN:
+                raise arguments.unknown_option(line, OWN)
+            if getattr(options, name) is not None:
+                raise CorefileError(line.position, f"{name} already defined for this server block")
+            options = replace(options, **{name: arguments.integer(arguments.argument(line), 0, MOST)})
+    return options
+
+
+class Https3(Plugin):
+    """Sets the limits of the block's `https3://` listeners. Handles no queries."""
+
+    name = "https3"
+    configures_only = True
+
+    @classmethod
+    def settings(cls, options: Options) -> Settings:
+        """Returns settings with the limits of the block's `https3://` listeners."""
+        return Settings(
+            limits=TransportLimits("https3", max_streams=options.max_streams, max_connections=options.max_connections)
+        )
+
+
+PLUGIN: Final = Https3
