@@ -27,7 +27,7 @@ from svcdns.corefile.env_options import variable, with_options
 from svcdns.corefile.errors import CorefileError
 from svcdns.corefile.keys import check_overlap
 from svcdns.corefile.load import load
-from svcdns.corefile.transports import PROTOCOLS, TLS_REQUIRED, is_built
+from svcdns.corefile.transports import OVER_QUIC, PROTOCOLS, TLS_REQUIRED, is_built
 from svcdns.plugin_api.settings import EventCommand, HttpPage, ReloadInterval, Settings
 from svcdns.telemetry.logging import plugin_logger
 
@@ -248,6 +248,10 @@ def check_certificates(plans: tuple[BlockPlan, ...], hosts: Sequence[Sequence[st
                 raise CorefileError(key.position, text)
             log.warning("%s:%d: %s: queries come in clear text", key.position.file, key.position.line, text)
         plugin = _certifying(block)
+        unverified = [key for key in block.keys if key.transport in OVER_QUIC]
+        if plugin and block.settings[plugin].verifies_clients and unverified:
+            text = f"plugin/{plugin}: client_auth is not supported by {unverified[0].transport}:// listeners"
+            raise CorefileError(_position(block, plugin), text)
         if plugin and all(key.transport == "dns" for key in block.keys):
             position = _position(block, plugin)
             text = "%s:%d: the block has no key of a transport with TLS, so that its certificate is not used"

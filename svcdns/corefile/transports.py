@@ -21,6 +21,9 @@ PROTOCOLS: Final = {
 ENCRYPTED: Final = frozenset({"quic", "grpc", "https", "https3"})
 """The transports that a worker of its own serves (docs/architecture.md#processes)."""
 
+OVER_QUIC: Final = frozenset({"quic", "https3"})
+"""The transports whose TLS handshake is part of QUIC."""
+
 TLS_REQUIRED: Final = frozenset({"tls", "quic", "https3"})
 """The transports that need a certificate. CoreDNS serves the other transports of ENCRYPTED also in clear text."""
 

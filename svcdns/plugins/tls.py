@@ -201,7 +201,7 @@ class Tls(Plugin):
     @classmethod
     def settings(cls, options: Options) -> Settings:
         """Returns settings with the data key of the certificate for the block's `tls://` listeners."""
-        return Settings(certificate=options.data_key)
+        return Settings(certificate=options.data_key, verifies_clients=options.client_auth != "nocert")
 
 
 PLUGIN: Final = Tls

@@ -40,7 +40,7 @@ class FakeEndpoint:
     """An endpoint that answers each query with a function of the test, or keeps it in `held`."""
 
     def __init__(self) -> None:
-        self.server = "quic://.:853"
+        self.server, self.keylog = "quic://.:853", ""
         self.responder = SimpleNamespace(listener=SimpleNamespace(proxy=None))
         self.counters, self.timeouts, self.limits = Counts(), Timeouts(), TransportLimits("quic")
         self.connections = SimpleNamespace(closing_tls=False)

@@ -63,6 +63,11 @@ class Endpoint:
         """Returns the certificate, the key and the authorities of the listener, as PEM."""
         return self._certificates.served(self.responder.listener.security).material
 
+    @property
+    def keylog(self) -> str:
+        """Returns the path of the file for the secrets of connections, or an empty text."""
+        return self._certificates.served(self.responder.listener.security).keylog
+
     def verify(self) -> ssl.VerifyMode:
         """Returns whether clients may or must present a certificate."""
         return self._certificates.served(self.responder.listener.security).verify

@@ -18,8 +18,9 @@ import logging
 import os
 import socket
 from functools import partial
+from pathlib import Path
 from time import monotonic, perf_counter
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TextIO, cast
 
 from aioquic._buffer import Buffer
 from aioquic.quic.packet import (
@@ -82,6 +83,24 @@ class _Step(NamedTuple):
     retried: bytes = b""
 
 
+class KeyLog:
+    """A file to which aioquic writes the secrets of connections. It is open only while a line is written."""
+
+    def __init__(self, path: str) -> None:
+        self._path = Path(path)
+
+    def write(self, text: str) -> None:
+        """Appends a line to the file."""
+        try:
+            with self._path.open("a", encoding="ascii") as file:
+                file.write(text)
+        except OSError as error:
+            _limit.log(log, logging.ERROR, "the key log %s cannot be written", self._path, error=error)
+
+    def flush(self) -> None:
+        """Does nothing: `write` has written everything."""
+
+
 class QuicServer:
     """The connections of one listening socket."""
 
@@ -120,6 +139,8 @@ class QuicServer:
             self._configuration = server_configuration(
                 self.endpoint.material(), self.kind.alpn, self.endpoint.timeouts.idle
             )
+            if path := self.endpoint.keylog:
+                self._configuration.secrets_log_file = cast(TextIO, KeyLog(path))
         except TlsError as error:
             log.error("the certificate of %s cannot be served: %s", self.endpoint.server, error)
 

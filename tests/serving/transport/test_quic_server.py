@@ -6,6 +6,7 @@ import asyncio
 import random
 import socket
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 
 import pytest
 from aioquic.buffer import encode_uint_var
@@ -358,6 +359,13 @@ async def test_new_certificate_is_for_new_connections(served: Served, monkeypatc
     await served.until(lambda: second.closed_with is not None)
     assert second.closed_with is not None
     assert second.closed_with & 0xFF00 == QuicErrorCode.CRYPTO_ERROR  # unknown authority
+
+
+async def test_secrets_of_connections_go_to_the_key_log(served: Served, tmp_path: Path) -> None:
+    served.endpoint.keylog = str(tmp_path / "keys")
+    served.server.renew()
+    await served.connected()
+    assert "SERVER_TRAFFIC_SECRET_0" in (tmp_path / "keys").read_text()
 
 
 async def test_unusable_certificate_leaves_the_previous_one(
