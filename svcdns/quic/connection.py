@@ -70,6 +70,12 @@ class BoundedConnection(QuicConnection):
         """Returns True if the connection is closed, or will be."""
         return self._close_event is not None
 
+    @property
+    def closed_because(self) -> str | None:
+        """Returns the reason for which a side has closed the connection, or None while it is open."""
+        event = self._close_event
+        return None if event is None else event.reason_phrase or f"closed with error {event.error_code:#x}"
+
     def has_stream(self, stream: int) -> bool:
         """Returns True if the stream is open, so that data can be sent on it."""
         found = self._streams.get(stream)

@@ -33,6 +33,11 @@ class ClientTls:
         self._with_alpn: dict[tuple[str, ...], ssl.SSLContext] = {}
         self.handshakes = HandshakeQueue()
 
+    @property
+    def material(self) -> Material:
+        """Returns the certificates that new connections use."""
+        return self._material
+
     def replace(self, material: Material) -> None:
         """Uses `material` for new connections. If it cannot be used, raises TlsError and keeps the old material."""
         if material != self._material:

@@ -6,7 +6,7 @@ import asyncio
 import socket
 from collections.abc import Callable
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any, Self, cast
 
 from aioquic.quic.connection import QuicConnection
 from aioquic.quic.events import QuicEvent, StreamDataReceived
@@ -180,3 +180,40 @@ class QuicClient:
         """Returns the error code with which the connection was closed, or None."""
         event = self.quic._close_event
         return None if event is None else event.error_code
+
+
+class QuicUpstream:
+    """An upstream that answers over QUIC. `endpoint.reply` makes its replies."""
+
+    def __init__(self, kind: Kind) -> None:
+        self._kind, self.endpoint = kind, FakeEndpoint()
+        self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.socket.bind(("127.0.0.1", 0))
+        self.socket.setblocking(False)
+        self.port: int = self.socket.getsockname()[1]
+        self._open()
+
+    def _open(self) -> None:
+        self.server = QuicServer(cast("Any", self.endpoint), self.socket, self._kind)
+
+    def _drain(self) -> None:
+        self.server.drain()
+
+    async def __aenter__(self) -> Self:
+        asyncio.get_running_loop().add_reader(self.socket, self._drain)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.server.close()
+        asyncio.get_running_loop().remove_reader(self.socket)
+        self.socket.close()
+
+    @property
+    def handshakes(self) -> int:
+        """Returns the number of complete handshakes."""
+        return self.endpoint.counters.found.get(("svcdns_tls_handshakes_total", "full"), 0)
+
+    def hang_up(self) -> None:
+        """Closes all connections. New connections are accepted."""
+        self.server.close()
+        self._open()

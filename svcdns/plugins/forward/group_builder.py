@@ -27,13 +27,13 @@ from svcdns.wire import names
 
 
 class _Secured(NamedTuple):
-    """How an upstream is used over TLS.
+    """The encrypted transport of an upstream: `tls`, `https` or `quic`.
 
-    `name` is the name that its certificate must have, or empty for its address. `https` is True for HTTPS.
+    The upstream's certificate must have the name `name`, or the upstream's address if `name` is empty.
     """
 
     name: str
-    https: bool = False
+    transport: str
 
 
 class GroupBuilder:
@@ -91,7 +91,7 @@ class GroupBuilder:
         servers = []
         for address, secured in self._targets().items():
             tls = () if secured is None else (secured, self._rule.tls_key)
-            if secured is not None and secured.https:
+            if secured is not None and secured.transport == "https":
                 tls = (*tls, self._rule.doh_method)
             key = ("forward", address, self._options, *tls)
             servers.append(self._environment.kept(key, partial(self._make_server, address, secured)))
@@ -104,12 +104,12 @@ class GroupBuilder:
             if isinstance(upstream, NamedUpstream):
                 content = self._environment.data("forward", rule.data_key(upstream))
                 name = rule.server_name or upstream.server_name
-                secured = _Secured(name, upstream.https) if upstream.server_name else None
+                secured = _Secured(name, upstream.transport) if upstream.server_name else None
                 for address in decode(content) if content else []:
                     targets.setdefault(address, secured)
             elif isinstance(upstream, TlsUpstream):
                 name = upstream.server_name or rule.server_name
-                targets.setdefault(upstream.address, _Secured(name, upstream.https))
+                targets.setdefault(upstream.address, _Secured(name, upstream.transport))
             else:
                 targets.setdefault(upstream, None)
         return targets
@@ -120,9 +120,14 @@ class GroupBuilder:
             return make()
         if self._client_tls is None:
             raise TlsError("forward: control has not sent the certificates for upstreams over TLS")
-        alpn = ("h2",) if secured.https else ()
+        if secured.transport == "quic":
+            from svcdns.upstream.quic import QuicConnector  # only rules with such upstreams pay for QUIC
+
+            over_quic = QuicConnector(address, secured.name, self._client_tls, self._options.source)
+            return make(connector=over_quic, proto="quic")
+        alpn = ("h2",) if secured.transport == "https" else ()
         connector = TlsConnector(address, secured.name, self._client_tls, self._options.source, alpn)
-        if not secured.https:
+        if secured.transport == "tls":
             return make(connector=connector)
         from svcdns.upstream.https import HttpsConnection  # only rules with such upstreams pay for HTTP/2
 

@@ -166,7 +166,9 @@ def _rule(directive: Directive, root: str) -> Rule:
         raise CorefileError(
             directive.position, f"max_age ({rule.max_age:g}s) must not be less than expire ({rule.expire:g}s)"
         )
-    named = next((one for one in words if "%" in one.text and one.text.startswith(("tls://", "https://"))), None)
+    named = next(
+        (one for one in words if "%" in one.text and one.text.startswith(("tls://", "https://", "quic://"))), None
+    )
     if rule.server_name and named is not None:
         text = f"both tls_servername '{rule.server_name}' and a name of its own are given for {named.text}"
         raise CorefileError(named.position, text)

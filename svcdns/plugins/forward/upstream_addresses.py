@@ -6,7 +6,7 @@ See docs/behaviour/plugins.md#forward.
 from __future__ import annotations
 
 import ipaddress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 from svcdns.corefile import arguments
@@ -19,6 +19,8 @@ from svcdns.wire.errors import NameTextError
 DNS_PORT: Final = 53
 TLS_PORT: Final = 853
 HTTPS_PORT: Final = 443
+ENCRYPTED: Final = {"tls": TLS_PORT, "https": HTTPS_PORT, "quic": TLS_PORT}
+"""The ports of encrypted upstreams without a port in the Corefile, by scheme (RFC 9250 §4.1.1)."""
 NO_PORT: Final = 0
 """The port of an upstream whose port in the Corefile is unusable. Each query to this port fails at once."""
 
@@ -29,19 +31,19 @@ class NamedUpstream:
 
     If the file `path` exists, its name servers are the upstreams. Otherwise `host` is the upstream; an empty `host`
     means that the text can only be a path. If `server_name` is not empty, the host is used over TLS, and its
-    certificate must have this name. If `https` is true, queries are sent over HTTPS.
+    certificate must have this name. The `transport` is then `tls`, `https` or `quic`.
     """
 
     path: str
     host: str = ""
     port: int = DNS_PORT
     server_name: str = ""
-    https: bool = False
+    transport: str = "tls"
 
 
 @dataclass(frozen=True, slots=True)
 class TlsUpstream:
-    """An upstream used over TLS, or over HTTPS if `https` is true.
+    """An upstream used over the encrypted transport `tls`, `https` or `quic`.
 
     The upstream's certificate must have the name `server_name`. If `server_name` is empty, the certificate must have
     the upstream's address.
@@ -49,19 +51,17 @@ class TlsUpstream:
 
     address: Address
     server_name: str = ""
-    https: bool = False
+    transport: str = "tls"
 
 
 def upstream(word: Token) -> Address | NamedUpstream | TlsUpstream:
     """Parses an upstream, which is one of the words after FROM in the directive. Raises CorefileError."""
     scheme, separator, text = word.text.rpartition("://")
-    if scheme == "tls":
-        return _tls_upstream(word, text, TLS_PORT)
-    if scheme == "https":
-        if "/" in text:
+    if scheme in ENCRYPTED:
+        if scheme == "https" and "/" in text:
             error = "paths are not allowed in HTTPS upstream addresses (the /dns-query path is used by default)"
             raise CorefileError(word.position, f"{error}: {word.text}")
-        return replace(_tls_upstream(word, text, HTTPS_PORT), https=True)
+        return _encrypted_upstream(word, scheme, text)
     if separator and scheme != "dns":
         raise CorefileError(
             word.position, f"'{scheme}' is not supported as a destination protocol in forward: {word.text}"
@@ -93,13 +93,14 @@ def port_warnings(word: Token) -> tuple[str, ...]:
     return (arguments.warning(word.position, text),)
 
 
-def _tls_upstream(word: Token, text: str, default: int) -> NamedUpstream | TlsUpstream:
+def _encrypted_upstream(word: Token, scheme: str, text: str) -> NamedUpstream | TlsUpstream:
     """Parses an upstream in the form `tls://HOST%NAME:PORT`, where `%NAME` and `:PORT` are optional.
 
     HOST is an IP address or a host name. NAME is the name that the certificate must have. `%NAME` may also be inside
     the brackets of an IPv6 address.
     """
-    scheme, (before, percent, name) = word.text.partition(":")[0], text.partition("%")
+    before, percent, name = text.partition("%")
+    default = ENCRYPTED[scheme]
     port = ""
     if percent and before.startswith("[") and not before.endswith("]"):
         name, bracket, port = name.partition("]")
@@ -115,9 +116,9 @@ def _tls_upstream(word: Token, text: str, default: int) -> NamedUpstream | TlsUp
             f"not an IP address or host, with a name to verify: '{word.text}'; {scheme}://IP%NAME:PORT was expected",
         )
     if found is not None:
-        return TlsUpstream(found, name)
+        return TlsUpstream(found, name, scheme)
     assert host_port is not None
-    return NamedUpstream(word.text, *host_port, server_name=name or host_port[0])
+    return NamedUpstream(word.text, *host_port, server_name=name or host_port[0], transport=scheme)
 
 
 def _host(text: str, default: int) -> Address | None:

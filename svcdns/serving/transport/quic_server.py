@@ -140,7 +140,7 @@ class QuicServer:
                 self.endpoint.material(), self.kind.alpn, self.endpoint.timeouts.idle
             )
             if path := self.endpoint.keylog:
-                self._configuration.secrets_log_file = cast(TextIO, KeyLog(path))
+                self._configuration.secrets_log_file = cast("TextIO", KeyLog(path))
         except TlsError as error:
             log.error("the certificate of %s cannot be served: %s", self.endpoint.server, error)
 

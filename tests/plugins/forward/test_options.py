@@ -101,15 +101,15 @@ def test_reads(text: str, fields: dict[str, Any]) -> None:
             "tls://[::1]%dns.test:8853", TlsUpstream(("::1", 8853), "dns.test"), id="IPv6, name after it, and port"
         ),
         pytest.param("tls://[::1]:8853", TlsUpstream(("::1", 8853)), id="IPv6 and port"),
-        pytest.param("https://192.0.2.1", TlsUpstream(("192.0.2.1", 443), https=True), id="HTTPS"),
+        pytest.param("https://192.0.2.1", TlsUpstream(("192.0.2.1", 443), transport="https"), id="HTTPS"),
         pytest.param(
             "https://192.0.2.1%dns.test:8443",
-            TlsUpstream(("192.0.2.1", 8443), "dns.test", https=True),
+            TlsUpstream(("192.0.2.1", 8443), "dns.test", transport="https"),
             id="HTTPS, name",
         ),
         pytest.param(
             "https://dns.test",
-            NamedUpstream("https://dns.test", "dns.test", 443, "dns.test", https=True),
+            NamedUpstream("https://dns.test", "dns.test", 443, "dns.test", transport="https"),
             id="HTTPS, host",
         ),
         pytest.param("tls://dns.test", NamedUpstream("tls://dns.test", "dns.test", 853, "dns.test"), id="host"),
@@ -117,6 +117,13 @@ def test_reads(text: str, fields: dict[str, Any]) -> None:
             "tls://a.b%dns.test:8853",
             NamedUpstream("tls://a.b%dns.test:8853", "a.b", 8853, "dns.test"),
             id="host, name and port",
+        ),
+        pytest.param("quic://192.0.2.1", TlsUpstream(("192.0.2.1", 853), transport="quic"), id="QUIC"),
+        pytest.param(
+            "quic://[::1]%dns.test:8853", TlsUpstream(("::1", 8853), "dns.test", "quic"), id="QUIC, name and port"
+        ),
+        pytest.param(
+            "quic://dns.test", NamedUpstream("quic://dns.test", "dns.test", 853, "dns.test", "quic"), id="QUIC, host"
         ),
     ],
 )

@@ -13,12 +13,14 @@ import pytest
 from svcdns.corefile.errors import CorefileError
 from svcdns.plugins.forward import gather, period, refresh
 from svcdns.plugins.forward.tls_files import decode
+from svcdns.serving.transport.quic import TRANSPORT
 from svcdns.tls.errors import TlsError
 from svcdns.tls.material import Material
 from svcdns.wire.codes import Rcode
-from tests.support import world
+from tests.support import quic, world
 from tests.support.certificates import Authority, authority, pair, server
 from tests.support.forwarding import Forwarding, HasPort
+from tests.support.quic_server import QuicUpstream
 from tests.support.scripted_upstream import ScriptedUpstream, answer, silence
 
 A = answer("a.example.org. 60 IN A 192.0.2.1")
@@ -63,6 +65,21 @@ async def test_an_answer_over_tls(tmp_path: Path, secure: ScriptedUpstream) -> N
     assert made.counted("coredns_proxy_conn_cache_misses_total", "forward", to, "tcp-tls") == 1
     assert made.counted("coredns_proxy_conn_cache_hits_total", "forward", to, "tcp-tls") == 1
     assert made.counted("coredns_proxy_request_duration_seconds", "forward", to, "NOERROR") == 2
+
+
+async def test_an_answer_over_quic(tmp_path: Path) -> None:
+    """The client uses UDP. The metrics count the upstream queries as QUIC."""
+    ca = quic.authority().write(tmp_path)
+    options = world.options("forward", f"forward . quic://::1 {{\n tls {ca}\n}}")
+    known = gather(options, {})
+    async with QuicUpstream(TRANSPORT) as upstream:
+        place, body = "quic://127.0.0.1%dns.test:{}", f"tls {ca}"
+        made = Forwarding(upstream, body=body, place=place, data=lambda _, key: known.get(key))
+        for _ in range(2):
+            assert (await made.ask()).rcode == Rcode.NOERROR
+        to = f"127.0.0.1:{upstream.port}"
+        assert made.counted("coredns_proxy_conn_cache_misses_total", "forward", to, "quic") == 1
+        assert made.counted("coredns_proxy_conn_cache_hits_total", "forward", to, "quic") == 1
 
 
 @pytest.mark.parametrize(
