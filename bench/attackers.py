@@ -22,6 +22,10 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from typing import NamedTuple
 
+from aioquic.quic.configuration import QuicConfiguration
+from aioquic.quic.connection import QuicConnection
+from aioquic.quic.events import ConnectionTerminated
+
 from bench.cluster import EXTERNAL_ZONE, ZONE, Cluster, namespace
 from bench.processes import end_with_parent
 
@@ -37,6 +41,10 @@ HANDSHAKES_AT_ONCE = 32
 IDLE_TLS = 4_096
 IDLE_TLS_EVERY = 5.0
 """The seconds between two queries on an idle TLS connection, so that the server does not close it."""
+QUIC_CLIENTS = 400
+QUIC_RATE = 5_000
+QUIC_CONNECTIONS = 20
+QUIC_STREAMS = 50
 CONNECTS_AT_ONCE = 3_000
 CONNECT_RATE = 20_000
 TICK = 0.001
@@ -110,11 +118,13 @@ def _query(name: str, rtype: int = 1, size: int = 0) -> bytes:
     return b"\0\1\1\0\0\1\0\0\0\0\0" + bytes((bool(size),)) + labels + b"\0\0" + bytes((rtype,)) + b"\0\1" + opt
 
 
-def _send(target: Target, rate: float, queries: Iterator[bytes]) -> None:
-    """Sends `rate` queries a second over UDP from one socket, and reads no replies."""
+def _send(target: Target, rate: float, queries: Iterator[bytes], port: int = 0) -> None:
+    """Sends `rate` datagrams a second from one socket, and reads no replies. `port` is another port than that of DNS
+    over UDP.
+    """
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as sock:
         sock.bind((ATTACKER, 0))
-        sock.connect(("127.0.0.1", target.port))
+        sock.connect(("127.0.0.1", port or target.port))
         target.begin()
         begun = due = time.monotonic()
         send, sent = sock.send, 0
@@ -258,6 +268,64 @@ def idle_tls(target: Target) -> None:
         print(f"{len(opened)} TLS connections", file=sys.stderr)
 
 
+def quic_initials(target: Target) -> None:
+    """Attack: sends the first datagrams of QUIC connections, and never goes on."""
+    datagrams = []
+    for _ in range(QUIC_CLIENTS):
+        quic = quic_client()
+        quic.connect(("127.0.0.1", target.tls_port), 0.0)
+        datagrams += [datagram for datagram, _ in quic.datagrams_to_send(0.0)]
+    _send(target, QUIC_RATE, itertools.cycle(datagrams), target.tls_port)
+
+
+def quic_garbage(target: Target) -> None:
+    """Attack: sends random octets to a QUIC listener, and datagrams that look like first ones."""
+    plain = [os.urandom(length) for length in (30, 60, 300, 1200) for _ in range(64)]
+    first = [b"\xc3\0\0\0\1\x08" + os.urandom(8) + b"\0\0\x44\x80" + os.urandom(1200) for _ in range(64)]
+    _send(target, FLOOD_RATE // 4, itertools.cycle(plain + first), target.tls_port)
+
+
+def quic_streams(target: Target) -> None:
+    """Attack: opens QUIC connections, and sends one octet of a query on each of many streams, again and again."""
+    opened = [(quic_client(), _datagram_socket(target.tls_port)) for _ in range(QUIC_CONNECTIONS)]
+    for quic, _ in opened:
+        quic.connect(("127.0.0.1", target.tls_port), time.monotonic())
+    target.begin()
+    while not target.over:
+        for number, (quic, sock) in enumerate(opened):
+            now = time.monotonic()
+            with suppress(OSError):
+                while True:
+                    quic.receive_datagram(sock.recv(4096), ("127.0.0.1", target.tls_port), now)
+            timer = quic.get_timer()
+            if timer is not None and timer <= now:
+                quic.handle_timer(now)
+            while (event := quic.next_event()) is not None:
+                if isinstance(event, ConnectionTerminated):
+                    opened[number] = quic_client(), sock
+                    opened[number][0].connect(("127.0.0.1", target.tls_port), now)
+            for _ in range(QUIC_STREAMS if quic.tls.alpn_negotiated else 0):
+                quic.send_stream_data(quic.get_next_available_stream_id(), b"\0")
+            with suppress(OSError):
+                for datagram, _ in quic.datagrams_to_send(now):
+                    sock.send(datagram)
+        time.sleep(TICK)
+    for _, sock in opened:
+        sock.close()
+
+
+def quic_client() -> QuicConnection:
+    """Returns a connection of a client that accepts any certificate."""
+    return QuicConnection(configuration=QuicConfiguration(alpn_protocols=["doq"], verify_mode=ssl.CERT_NONE))
+
+
+def _datagram_socket(port: int) -> socket.socket:
+    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+    sock.bind((ATTACKER, 0))
+    sock.connect(("127.0.0.1", port))
+    return sock
+
+
 def tls_context() -> ssl.SSLContext:
     """Returns a TLS context for clients that accept any certificate."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -339,6 +407,12 @@ ATTACKS = {
     "unread": Attack(f"{UNREAD_CONNECTIONS} TCP connections that pipeline queries and never read", unread),
     "half-open": Attack(f"{HALF_OPEN:,} half-open TLS handshakes", half_open),
     "handshakes": Attack(f"TLS handshakes, {HANDSHAKES_AT_ONCE} at a time", handshakes),
+    "quic-initials": Attack(f"{QUIC_RATE:,} first QUIC datagrams a second, without the rest", quic_initials),
+    "quic-garbage": Attack(f"{FLOOD_RATE // 4:,} datagrams a second that are no QUIC", quic_garbage),
+    "quic-streams": Attack(
+        f"{QUIC_CONNECTIONS} QUIC connections, each with {QUIC_STREAMS} new streams with one octet of a query at a time",
+        quic_streams,
+    ),
     "idle-tls": Attack(f"{IDLE_TLS:,} TLS connections, each with a query every {IDLE_TLS_EVERY:.0f} s", idle_tls),
 }
 

@@ -54,7 +54,7 @@ NO_ATTACK = "none"
 SHED = re.compile(r"^(svcdns_\w*(?:shed|dropped|refused)\w*)(?:{(.*)})? (\S+)$", re.MULTILINE)
 
 TLS_BLOCK = """\
-tls://.:{port} {{
+tls://.:{port} quic://.:{port} {{
     tls {folder}/cert.pem {folder}/key.pem
     kubernetes cluster.local {{
        endpoint http://127.0.0.1:{api}
