@@ -100,6 +100,20 @@ def test_a_certificate_without_a_tls_key_is_a_warning(tmp_path: Path, caplog: py
     assert "Corefile:3: the block has no key of a transport with TLS" in caplog.text
 
 
+@pytest.mark.parametrize(("scheme", "accepted"), [("tls", True), ("quic", False), ("https3", False)])
+def test_client_certificates_over_quic(tmp_path: Path, scheme: str, accepted: bool) -> None:
+    """The library for QUIC cannot verify certificates of clients, so they must not seem to be verified."""
+    pair().write(tmp_path)
+    text = (
+        f"{scheme}://. {{\n root {tmp_path}\n tls server.crt server.key {{\n  client_auth require_and_verify\n }}\n}}\n"
+    )
+    if accepted:
+        assert setup(tmp_path, text).listen
+    else:
+        with pytest.raises(CorefileError, match=f"client_auth is not supported by {scheme}://"):
+            setup(tmp_path, text)
+
+
 KUBERNETES = "{zone} {{\n kubernetes cluster.local {{\n  endpoint http://a\n  {more}\n }}\n}}\n"
 
 

@@ -34,4 +34,6 @@ def test_what_is_built() -> None:
     before = set(sys.modules)
     assert is_built("dns")
     assert is_built("https")
+    assert is_built("quic")
+    assert is_built("https3")
     assert not {"h2", "aioquic", "grpclib"} & (set(sys.modules) - before)

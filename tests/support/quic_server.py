@@ -42,7 +42,8 @@ class FakeEndpoint:
     def __init__(self) -> None:
         self.server, self.keylog = "quic://.:853", ""
         self.responder = SimpleNamespace(listener=SimpleNamespace(proxy=None))
-        self.counters, self.timeouts, self.limits = Counts(), Timeouts(), TransportLimits("quic")
+        self.counters, self.limits = Counts(), TransportLimits("quic")
+        self.timeouts = Timeouts(read=600.0, idle=600.0)
         self.connections = SimpleNamespace(closing_tls=False)
         self.queries: list[bytes] = []
         self.clients: list[Client] = []

@@ -73,6 +73,8 @@ BLOCKS: dict[str, tuple[str, list[tuple[str, str]]]] = {
         [A, ("b.example.org.", "A"), ("1.0.0.10.in-addr.arpa.", "PTR")],
     ),
     "https": ("https {\n max_connections 5\n}", [A]),
+    "https3": ("https3 {\n max_streams 5\n}", [A]),
+    "quic": ("quic {\n max_streams 5\n}", [A]),
     "k8s_external": (
         "k8s_external ext.test\nkubernetes cluster.local",
         [("web.d.ext.test.", "A"), ("no.d.ext.test.", "A")],

@@ -1,4 +1,4 @@
-"""One QUIC connection of a client, without its application protocol (`quic`, `https3`). It has no access to sockets."""
+"""One QUIC connection of a client, without sockets and without its application protocol (`quic`, `https3`)."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Server(Protocol):
     timers: TimerWheel
 
     @property
-    def is_ending(self) -> bool:
+    def is_finishing(self) -> bool:
         """Returns True if each connection is closed when its queries are answered."""
         ...
 
@@ -275,7 +275,7 @@ class ServerConnection:
     def replied(self) -> None:
         """Sends what was written soon, and closes the connection if the server is about to end."""
         self._resets = max(0, self._resets - 1)
-        if self.server.is_ending:
+        if self.server.is_finishing:
             self.finish()
         else:
             self.server.note_change(self)

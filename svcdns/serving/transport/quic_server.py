@@ -38,7 +38,7 @@ from svcdns.eventloop.loop import after_drains
 from svcdns.eventloop.timer_wheel import TimerWheel
 from svcdns.plugin_api.query import Client
 from svcdns.plugin_api.settings import ProxyProtocol
-from svcdns.quic.configuration import ID_LENGTH, server_configuration
+from svcdns.quic.configuration import ID_LENGTH, MIN_IDLE, server_configuration
 from svcdns.serving.metrics import SHED, ShedReason
 from svcdns.serving.transport.connections import ByClient, client_key
 from svcdns.serving.transport.encrypted import Endpoint
@@ -84,7 +84,7 @@ class _Step(NamedTuple):
 
 
 class KeyLog:
-    """A file to which aioquic writes the secrets of connections. It is open only while a line is written."""
+    """A file to which aioquic writes the secrets of connections. The file is open only while a line is written."""
 
     def __init__(self, path: str) -> None:
         self._path = Path(path)
@@ -189,7 +189,7 @@ class QuicServer:
         self._guard.stop()
 
     @property
-    def is_ending(self) -> bool:
+    def is_finishing(self) -> bool:
         """Returns True if each connection is closed when its queries are answered."""
         return self._finishing or self.endpoint.connections.closing_tls
 
@@ -221,7 +221,7 @@ class QuicServer:
         if connection is not None:
             if connection.sender == sender:
                 self._add_step(_Step(packet, sender, header.destination_cid))
-        elif len(packet) >= MIN_INITIAL and not self.is_ending:
+        elif len(packet) >= MIN_INITIAL and not self.is_finishing:
             self._first(packet, header, sender, now)
 
     def _first(self, packet: bytes, header: QuicHeader, sender: Sender, now: float) -> None:
@@ -328,7 +328,9 @@ class QuicServer:
     def _new(self, step: _Step, now: float) -> ServerConnection | None:
         """Begins a connection, unless there are too many. The step must be the first datagram of its client."""
         client = self._key(step.sender)
-        if len(step.packet) < MIN_INITIAL or self.is_ending or not self._admit(client):
+        if self._configuration.idle_timeout != max(MIN_IDLE, self.endpoint.timeouts.idle):
+            self.renew()
+        if len(step.packet) < MIN_INITIAL or self.is_finishing or not self._admit(client):
             return None
         connection = self.kind.connection(self, self._client(step.sender), client, step.sender)
         connection.begin(self._configuration, step.original or step.destination, step.retried or None, now)

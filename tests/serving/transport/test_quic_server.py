@@ -40,6 +40,7 @@ class Clock:
     def __init__(self, served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 1000.0
         served.server.timers.clock = lambda: self.now
+        served.endpoint.timeouts = Timeouts(read=3.0, idle=10.0)
         for module in (quic_connection, quic_server):
             monkeypatch.setattr(module, "monotonic", lambda: self.now)
 
@@ -89,7 +90,9 @@ async def test_new_client_proves_its_address_while_many_handshakes_are_open(serv
         other.socket.close()
 
 
-@pytest.mark.parametrize("change", [lambda token: token[:-1] + b"\0", lambda _: b"x"], ids=["altered", "short"])
+@pytest.mark.parametrize(
+    "change", [lambda token: token[:-1] + bytes((token[-1] ^ 1,)), lambda _: b"x"], ids=["altered", "short"]
+)
 async def test_wrong_token_proves_nothing(served: Served, change: Callable[[bytes], bytes]) -> None:
     others = await flood(served, RETRY_FROM)
     client = served.client()
@@ -213,6 +216,17 @@ async def test_client_is_the_one_in_the_header_of_a_proxy(served: Served) -> Non
     assert (served.endpoint.clients[0].address, served.endpoint.clients[0].port) == ("192.0.2.7", 4711)
 
 
+async def test_no_session_tickets_are_sent(served: Served) -> None:
+    tickets: list[object] = []
+    client = served.client()
+    client.quic._session_ticket_handler = tickets.append
+    client.quic.tls.new_session_ticket_cb = client.quic._handle_session_ticket
+    await served.until(lambda: client.quic._handshake_confirmed)
+    for _ in range(3):
+        await served.step()
+    assert not tickets
+
+
 # -- limits
 
 
@@ -323,7 +337,6 @@ async def test_slow_query_ends_the_connection_after_the_read_timeout(served: Ser
 
 
 async def test_idle_connection_ends_without_a_message(served: Served, clock: Clock) -> None:
-    served.endpoint.timeouts = Timeouts(idle=10.0)
     client = await served.connected()
     await served.step()
     await clock.advance(served, 9.0)
