@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import re
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,6 +26,7 @@ from tests.support.server import TIMEOUT, Server, free_port, until
 ALLOWED, REFUSED, MOVING = "127.0.0.2", "127.0.0.3", "127.0.0.4"
 """Addresses of clients: of a Pod in the namespace `a`, of a Pod in the namespace `b`, and of a Pod that is replaced."""
 TRANSPORTS: Final = ("udp", "tcp", "tls")
+OVER_QUIC: Final = ("quic", "https3")
 TIMES: Final = 4
 """How often a client sends each query: the answer table has the reply from the third time on."""
 COREFILE = """
@@ -147,13 +149,17 @@ CASES: Final = (
     Case("alias to a hidden name", "s<N>.alias.test.", "A", "10.96.1.<N>", "no address"),
     Case("alias to a hidden alias", "e<N>.alias.test.", "A", "192.0.2.8", "no address"),
 )
-COMBINATIONS: Final = tuple(itertools.product(TRANSPORTS, ("allowed first", "refused first")))
+ORDERS: Final = ("allowed first", "refused first")
+COMBINATIONS: Final = tuple(itertools.product(TRANSPORTS, ORDERS))
+QUIC_COMBINATIONS: Final = tuple(itertools.product(OVER_QUIC, ORDERS))
+WITH_QUIC: Final = re.sub(r"tls://(\S+):\{tls\}", r"tls://\1:{tls} quic://\1:{tls} https3://\1:{https3}", COREFILE)
+"""The Corefile with listeners for QUIC and HTTP/3 in addition."""
 
 
 def manifests() -> str:
     """Returns the manifests of the cluster: a Service and an alias for each combination, and the clients as Pods."""
     out = [pod("allowed", "a", ALLOWED), pod("refused", "b", REFUSED)]
-    for number in range(1, len(COMBINATIONS) + 1):
+    for number in range(1, max(len(COMBINATIONS), len(QUIC_COMBINATIONS)) + 1):
         metadata = f"metadata: {{name: s{number}, namespace: a}}"
         spec = f"clusterIP: 10.96.1.{number}, externalIPs: [192.0.2.1{number}], ports: [{{port: 80}}]"
         out.append(f"{{apiVersion: v1, kind: Service, {metadata}, spec: {{{spec}}}}}")
@@ -173,7 +179,7 @@ class PolicyServer(Server):
 
     def write(self, corefile: str) -> None:
         """Writes the Corefile, with the ports and the folder in its placeholders."""
-        for name in ("tls", "proxied", "proxied_tls"):
+        for name in ("tls", "https3", "proxied", "proxied_tls"):
             self.ports.setdefault(name, free_port())
         super().write(corefile)
 
@@ -186,6 +192,13 @@ class PolicyServer(Server):
             reply = dns.query.tls(
                 query, "127.0.0.1", 5, self.ports["tls"], ssl_context=context, server_hostname="dns.test", **options
             )
+        elif transport == "quic":
+            options |= {"verify": str(self.folder / "ca.crt"), "server_hostname": "dns.test"}
+            reply = dns.query.quic(query, "127.0.0.1", TIMEOUT, self.ports["tls"], **options)
+        elif transport == "https3":
+            url = f"https://dns.test:{self.ports['https3']}/dns-query"
+            options |= {"verify": str(self.folder / "ca.crt"), "bootstrap_address": "127.0.0.1"}
+            reply = dns.query.https(query, url, TIMEOUT, http_version=dns.query.HTTPVersion.H3, **options)
         else:
             send = dns.query.tcp if transport == "tcp" else dns.query.udp
             reply = send(query, "127.0.0.1", 5, self.ports["port"], **options)
@@ -226,8 +239,15 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PolicyServer]:
     (folder / "cluster").mkdir()
     (folder / "cluster" / "all.yaml").write_text(manifests())
     (folder / "cluster" / "moving.yaml").write_text(pod("moving-a", "a", MOVING))
+    with run(folder, COREFILE) as running:
+        yield running
+
+
+@contextlib.contextmanager
+def run(folder: Path, corefile: str) -> Iterator[PolicyServer]:
     pair().write(folder)
-    with PolicyServer(folder, COREFILE) as running:
+    authority().write(folder)
+    with PolicyServer(folder, corefile) as running:
         running.until_ready()
         yield running
 
@@ -236,6 +256,21 @@ def test_what_is_refused_stays_refused(server: PolicyServer) -> None:
     """The clients send queries in each order, over each transport, once and again. Afterwards all queries are sent in
     random order.
     """
+    check_all(server, COMBINATIONS)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
+def test_what_is_refused_stays_refused_over_quic(tmp_path: Path) -> None:
+    """Each query needs a handshake of the client. (dnspython leaves a socket open after each one.)"""
+    (tmp_path / "cluster").mkdir()
+    (tmp_path / "cluster" / "all.yaml").write_text(manifests())
+    with run(tmp_path, WITH_QUIC) as server:
+        check_all(server, QUIC_COMBINATIONS)
+
+
+def check_all(server: PolicyServer, combinations: tuple[tuple[str, str], ...]) -> None:
     asked: list[tuple[str, str, str, str]] = []
     wrong: list[str] = []
 
@@ -244,7 +279,7 @@ def test_what_is_refused_stays_refused(server: PolicyServer) -> None:
         if found != expected:
             wrong.append(f"{name} {rtype} from {client} over {transport}, {when}: {found}, {expected} was expected")
 
-    for number, (transport, order) in enumerate(COMBINATIONS, 1):
+    for number, (transport, order) in enumerate(combinations, 1):
         clients = (ALLOWED, REFUSED) if order == "allowed first" else (REFUSED, ALLOWED)
         for case in CASES:
             name = case.name.replace("<N>", str(number))
@@ -255,7 +290,7 @@ def test_what_is_refused_stays_refused(server: PolicyServer) -> None:
                 asked.append((name, case.rtype, client, expected))
     rng = Random(17)
     for name, rtype, client, expected in rng.sample(asked, len(asked)):
-        check(name, rtype, client, rng.choice(TRANSPORTS), expected, "warm")
+        check(name, rtype, client, rng.choice(combinations)[0], expected, "warm")
     assert wrong == []
     until("hits of the answer table", lambda: server.metric("svcdns_answer_table_hits_total") > len(asked))
     assert server.metric("coredns_cache_hits_total") > 0
