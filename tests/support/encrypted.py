@@ -116,6 +116,18 @@ class Served:
         context.set_alpn_protocols(["h2"])
         return Http2Client(*await self.open(context))
 
+    async def expire_unfinished(self) -> None:
+        """Waits until a part of a request has arrived, and ends its time."""
+        found: list[Any] = []
+
+        def arrived() -> bool:
+            connections: Any = self.listeners.connections.open
+            found[:] = [one for one in connections if one.unfinished]
+            return bool(found)
+
+        await happens(arrived)
+        found[0]._expired()
+
     def end(self) -> None:
         """Closes the sockets and the connections."""
         for one in tuple(self.listeners.connections.open):
