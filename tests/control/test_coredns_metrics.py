@@ -32,6 +32,8 @@ OF_TRANSPORTS = {
     "coredns_grpc_requests_total",
     "coredns_grpc_responses_total",
     "coredns_grpc_request_duration_seconds",
+    "coredns_dns_https3_responses_total",
+    "coredns_dns_quic_responses_total",
 }
 """Metrics of CoreDNS that were not recorded, because they appear with the first query over a transport."""
 
