@@ -220,6 +220,8 @@ class Http2Client:
             match event:
                 case h2.events.ResponseReceived():
                     self.responses[event.stream_id] = {str(name): str(value) for name, value in event.headers}
+                case h2.events.TrailersReceived():
+                    self.responses[event.stream_id] |= {str(name): str(value) for name, value in event.headers}
                 case h2.events.DataReceived():
                     self.bodies[event.stream_id] = self.bodies.get(event.stream_id, b"") + event.data
                     if self.acknowledges:

@@ -66,6 +66,7 @@ BLOCKS: dict[str, tuple[str, list[tuple[str, str]]]] = {
         "geoip {geoip}\nmetadata\nview de {\n expr metadata('geoip/country/code') == 'DE'\n}",
         [A, AAAA],
     ),
+    "grpc_server": ("grpc_server {\n max_streams 5\n}", [A]),
     "header": ("header {\n response set aa\n response clear ra\n}", [A]),
     "health": ("health", [A]),
     "hosts": (

@@ -10,6 +10,7 @@ Rules against misuse (docs/security.md#encrypted-transports):
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Final
 
@@ -68,7 +69,7 @@ class _Stream:
 
 
 class Http2Connection(StreamConnection):
-    """A connection of a client that uses HTTP/2."""
+    """A connection of a client that uses HTTP/2. DNS over gRPC overrides what differs from DNS over HTTPS."""
 
     linger = LINGER
 
@@ -79,7 +80,7 @@ class Http2Connection(StreamConnection):
         self._http.local_settings = Settings(
             client=False,
             initial_values={
-                SettingCodes.MAX_CONCURRENT_STREAMS: MAX_STREAMS,
+                SettingCodes.MAX_CONCURRENT_STREAMS: self.max_streams(endpoint),
                 SettingCodes.MAX_HEADER_LIST_SIZE: MAX_HEADER_LIST,
                 SettingCodes.INITIAL_WINDOW_SIZE: MAX_MESSAGE,
             },
@@ -93,6 +94,10 @@ class Http2Connection(StreamConnection):
         self._resets = 0
         self._filter = FrameFilter(MAX_HEADER_LIST, MAX_CONTROL, len(PREFACE))
         self._decoding = False
+
+    def max_streams(self, endpoint: Endpoint) -> int:  # noqa: ARG002 - DNS over gRPC has an option
+        """Returns the most requests of the connection at the same time."""
+        return MAX_STREAMS
 
     @property
     def unfinished(self) -> bool:
@@ -248,10 +253,14 @@ class Http2Connection(StreamConnection):
         if self.ended or stream_id not in self._answering:
             self.in_flight -= 1
             return
-        self._answering.discard(stream_id)
         self.endpoint.counters.count(doh.HTTPS_RESPONSES, self.endpoint.server, str(status))
+        self._send_response(stream_id, [(b":status", b"%d" % status), *doh.fields(status, body, max_age)], body)
+
+    def _send_response(self, stream_id: int, head: Sequence[tuple[bytes, bytes]], body: bytes) -> None:
+        """Sends header fields and a body. Without a body, the response ends after the header fields."""
+        self._answering.discard(stream_id)
         try:
-            self._http.send_headers(stream_id, [(b":status", b"%d" % status), *doh.fields(status, body, max_age)])
+            self._http.send_headers(stream_id, head, end_stream=not body)
             self._send_body(stream_id, body)
         except H2Error:
             self._forget(stream_id)
@@ -274,8 +283,12 @@ class Http2Connection(StreamConnection):
                 self._held[stream_id] = body
                 self._held_octets += len(body)
                 return
-            http.send_data(stream_id, body[:size], end_stream=size == len(body))
+            self._send_part(stream_id, body[:size], last=size == len(body))
             body = body[size:]
+
+    def _send_part(self, stream_id: int, part: bytes, *, last: bool) -> None:
+        """Sends a part of a body, which fits into one frame. The last part ends the response."""
+        self._http.send_data(stream_id, part, end_stream=last)
 
     def _send_held(self) -> None:
         """Sends what the client's flow control allows now."""
