@@ -20,8 +20,8 @@ from grpclib.exceptions import GRPCError, ProtocolError, StreamTerminatedError
 from grpclib.protocol import H2Protocol
 from h2.exceptions import H2Error
 
-from svcdns.errors import SvcdnsError
 from svcdns.tls.material import reason as tls_reason
+from svcdns.upstream.grpc_calls import GrpcCallError
 
 PING_INTERVAL: Final = 10.0
 """The seconds after which an idle connection is checked; etcd closes connections that are checked every 5 s."""
@@ -29,14 +29,6 @@ PING_TIMEOUT: Final = 5.0
 """The seconds that the server has to answer such a check."""
 _HEADER: Final = 5
 """The octets before each message."""
-
-
-class GrpcCallError(SvcdnsError):
-    """Raised if a call fails. `status` is the status code of the server, or None if it sent none."""
-
-    def __init__(self, text: str, status: int | None = None) -> None:
-        super().__init__(text)
-        self.status = status
 
 
 class MessageTooLargeError(GrpcCallError):

@@ -18,7 +18,8 @@ from h2.connection import H2Connection
 from h2.events import RequestReceived
 from h2.exceptions import H2Error
 
-from svcdns.upstream.grpc_channel import GrpcCallError, GrpcChannel, MessageTooLargeError
+from svcdns.upstream.grpc_calls import GrpcCallError
+from svcdns.upstream.grpc_channel import GrpcChannel, MessageTooLargeError
 from tests.support import grpc_service
 
 LIMIT = 1000

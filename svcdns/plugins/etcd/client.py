@@ -14,7 +14,8 @@ from svcdns.plugins.etcd.messages import Page, WatchResponse
 from svcdns.plugins.etcd.options import Endpoint, Source
 from svcdns.tls.contexts import client_context
 from svcdns.tls.material import read
-from svcdns.upstream.grpc_channel import GrpcCallError, GrpcChannel, Stream
+from svcdns.upstream.grpc_calls import GrpcCallError
+from svcdns.upstream.grpc_channel import GrpcChannel, Stream
 from svcdns.wire.protobuf import ProtobufError
 
 TIMEOUT: Final = 5.0

@@ -20,7 +20,7 @@ from svcdns.wire.message import Message, parse_message
 from svcdns.wire.protobuf import ProtobufError
 
 if TYPE_CHECKING:
-    from svcdns.upstream.grpc_channel import GrpcChannel
+    from svcdns.upstream.grpc_calls import GrpcCalls
 
 NOT_FOUND: Final = 5
 """The status of a call for which CoreDNS answers that the name does not exist."""
@@ -41,7 +41,7 @@ class GrpcUpstream:
         self.label = upstream.label
         self._upstream, self._server_name, self._counters, self._clock = upstream, server_name, counters, clock
         self._material: Material | None = None
-        self._channel: GrpcChannel | None = None
+        self._channel: GrpcCalls | None = None
 
     def use(self, material: Material | None) -> None:
         """Uses these certificates for new connections; None means no TLS."""
@@ -62,12 +62,12 @@ class GrpcUpstream:
 
         Raises QueryError, also if there is no reply within `timeout` seconds.
         """
-        from svcdns.upstream.grpc_channel import GrpcCallError
+        from svcdns.upstream.grpc_calls import GrpcCallError
 
         started = self._clock()
         packet = dns_packet.to_packet(query.packet(_IDENT))
         try:
-            answer = dns_packet.from_packet(await self._open_channel().call(dns_packet.METHOD, packet, timeout))
+            answer = dns_packet.from_packet(await self._open_channel().call(packet, timeout))
             reply = _reply(query, answer)
         except GrpcCallError as error:
             if error.status == NOT_FOUND:
@@ -79,13 +79,14 @@ class GrpcUpstream:
             self._count(reply.rcode, self._clock() - started)
         return reply
 
-    def _open_channel(self) -> GrpcChannel:
+    def _open_channel(self) -> GrpcCalls:
         if self._channel is None:
-            from svcdns.upstream.grpc_channel import GrpcChannel
+            from svcdns.upstream.grpc_calls import GrpcCalls
 
             context = None if self._material is None else client_context(self._material)
             one = self._upstream
-            self._channel = GrpcChannel(
+            self._channel = GrpcCalls(
+                dns_packet.METHOD,
                 one.host,
                 one.port,
                 dns_packet.MAX_PACKET,

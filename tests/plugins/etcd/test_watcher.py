@@ -17,7 +17,8 @@ from svcdns.plugins.etcd.options import Endpoint, Source
 from svcdns.plugins.etcd.shards import SHARDS, State
 from svcdns.plugins.etcd.watcher import Watcher
 from svcdns.tls.errors import TlsError
-from svcdns.upstream.grpc_channel import GrpcCallError, MessageTooLargeError
+from svcdns.upstream.grpc_calls import GrpcCallError
+from svcdns.upstream.grpc_channel import MessageTooLargeError
 
 SOURCE = Source((Endpoint("one", "one", 1), Endpoint("two", "two", 2)), "skydns")
 VALUE = b'{"host":"10.0.0.1"}'
