@@ -76,7 +76,7 @@ def test_the_addresses_of_a_plain_corefile(text: str) -> None:
         pytest.param(".:0 {\n whoami\n}", id="port 0"),
         pytest.param(".:65536 {\n whoami\n}", id="no port"),
         pytest.param(".: {\n whoami\n}", id="an empty port"),
-        pytest.param("grpc://. {\n whoami\n}", id="a transport that svcdns does not have"),
+        pytest.param("grpc://. {\n whoami\n}", id="a transport that another worker serves"),
         pytest.param("2001:db8::/32 {\n whoami\n}", id="an IPv6 network"),
         pytest.param(". {\n kubernetes cluster.local\n}", id="lists of an API server"),
         pytest.param(". {\n kubernetes cluster.local {\n snapshot /nowhere/at/all\n }\n}", id="no snapshot"),

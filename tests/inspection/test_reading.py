@@ -87,9 +87,6 @@ def test_all_errors_are_found_at_once(tmp_path: Path) -> None:
 corp..test {
     whoami x
 }
-grpc://a.test {
-    whoami
-}
 """
     assert places(reading_of(tmp_path, text)) == [
         (2, "syntax"),
@@ -99,7 +96,6 @@ grpc://a.test {
         (10, "option"),
         (13, "syntax"),
         (14, "option"),
-        (16, "transport"),
     ]
 
 
