@@ -111,7 +111,6 @@ RECIPES: Final[dict[str, tuple[Ask, ...]]] = {
         Ask("www.example.com.", "192.0.2.80"),
         Ask("www.example.com.", "REFUSED", "ANY"),
     ),
-    "Names of external-dns in etcd": (*CLUSTER, Ask("www.apps.example.", "SERVFAIL")),
     "By country": (
         Ask("www.example.", "192.0.2.44", client=POD),
         Ask("www.example.", "192.0.2.1", client=OTHER),

@@ -165,16 +165,6 @@ def test_authentication(etcd: Etcd, tmp_path: Path) -> None:
         becomes(server, "web", "SERVFAIL")
 
 
-def test_the_recipe_of_external_dns(etcd: Etcd, tmp_path: Path) -> None:
-    """The block of docs/cookbook.md answers from keys as external-dns writes them."""
-    page = (Path(__file__).parents[2] / "docs" / "cookbook.md").read_text().partition("## Names of external-dns")[2]
-    block = page.partition("```corefile\n")[2].partition("\n}\n")[0].replace("http://10.96.0.20:2379", etcd.url)
-    value = '{"host":"192.0.2.7","text":"heritage=external-dns,external-dns/owner=x","targetstrip":1}'
-    etcd.control("put", "/skydns/example/apps/www/6a1b2c", value)
-    with Server(tmp_path, block.replace("apps.example {", "apps.example:{port} {") + "\n}\n") as server:
-        until("the address", lambda: server.records("www.apps.example.") == ["192.0.2.7"])
-
-
 @pytest.mark.parametrize("etcd", [True], indirect=True)
 def test_tls(etcd: Etcd, tmp_path: Path) -> None:
     """Both sides have certificates."""
