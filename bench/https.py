@@ -2,8 +2,8 @@
 
 svcdns is measured, and CoreDNS if the environment variable COREDNS names its binary. The programs h2load (package
 nghttp2-client) and dnsperf make the load. In each round, each server answers the same queries, one server after the
-other. CPU time is that of all processes of a server. A query over UDP is sent every 2 ms, first alone and then beside
-the load.
+other. CPU time is that of all processes of a server. Queries over UDP are sent every 2 ms, first without the load and
+then during the load.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def over_udp(port: int, goes_on: Callable[[], bool]) -> list[float]:
 
 
 def measure(pid: int, ports: list[int], load: str, seconds: int, folder: Path) -> tuple[float, ...]:
-    """Returns the CPU time per answer in µs, and the p99 of UDP in ms, alone and beside the load."""
+    """Returns the CPU time per answer in µs, and the p99 of UDP in ms, without the load and during it."""
     ends = time.monotonic() + seconds / 2
     alone, beside, over = over_udp(ports[0], lambda: time.monotonic() < ends), list[float](), threading.Event()
     thread = threading.Thread(target=lambda: beside.extend(over_udp(ports[0], lambda: not over.is_set())))

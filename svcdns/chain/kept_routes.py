@@ -7,8 +7,8 @@ A route is one zone of a server block on a listener. Rules:
    (`Plugin.complete_zones`).
 3. No reply of a listener stays if replies may depend on the client, or if a block limits the rate of replies, or
    observes queries without a packet observer.
-4. Names that a new server block has taken from a route are not found here: `svcdns.serving.kept_replies` checks the
-   route of each name.
+4. A new server block may take names from a kept route. This module does not find them: `svcdns.serving.kept_replies`
+   checks the route of each name.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ def _terms(route: Route) -> tuple[object, ...]:
 
 
 def _is_plain(route: Route) -> bool:
-    """Returns True if the stored replies of a route refer to nothing that the plugin chain has made."""
+    """Returns True if stored replies of a route need no object of its plugin chain, such as a rate limiter."""
     return (
         route.entry is not None
         and not route.view
@@ -118,7 +118,7 @@ def _is_plain(route: Route) -> bool:
 
 
 def _is_like(old: Listener, new: Listener) -> bool:
-    """Returns True if stored replies of a listener may stay: all clients get the same replies, as before."""
+    """Returns True if replies of neither listener depend on the client, are limited in rate, or must be observed."""
     return (old.transport, old.any_class, old.echoed) == (new.transport, new.any_class, new.echoed) and not any(
         listener.classes or listener.candidates is not None or listener.proxy or listener.limiter or listener.observed
         for listener in (old, new)

@@ -150,7 +150,7 @@ class Setup:
 
     @property
     def optional_pages(self) -> dict[tuple[str, int], str]:
-        """Returns the addresses that only pages with a text for failures have, and the first of these texts."""
+        """Returns the addresses that only optional pages have, each with the log text for a failure to bind it."""
         required = {page.address for page in self.pages if not page.failure}
         return {page.address: page.failure for page in reversed(self.pages) if page.address not in required}
 

@@ -47,9 +47,9 @@ class Priority:
         self._set(short=True)
 
     def worked(self, seconds: float) -> None:
-        """Deducts the time of a change from the budget.
+        """Deducts `seconds`, the time of a change, from the budget of time with short time slices.
 
-        Requests the kernel's usual time slices if nothing is left, and short ones when half of the budget is back.
+        Requests the kernel's usual time slices when the budget is used up, and short ones when half of it is back.
         """
         now = self._clock()
         left = min(BUDGET, self._left + (now - self._at) * SHARE) - seconds

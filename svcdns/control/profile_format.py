@@ -1,7 +1,7 @@
 """Profiles as the gzipped messages of the program pprof, and as collapsed stacks.
 
 The field numbers are those of the public schema `perftools.profiles.Profile`.
-A line of collapsed stacks has the functions from the outermost caller on, separated by `;`, and the amount.
+A line of collapsed stacks has the functions of one stack, outermost caller first, separated by `;`, and the amount.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ HEAP: Final = (("objects", "count"), ("space", "bytes"))
 
 
 def pprof(profile: Profile, kinds: tuple[tuple[str, str], ...], seconds: float, period: int) -> bytes:
-    """Returns the gzipped message. `kinds` are names and units of `Sample.number` and `Sample.amount`.
+    """Returns a profile as a gzipped message. `kinds` are names and units of `Sample.number` and `Sample.amount`.
 
     Each sample has the label `process`. `period` is the amount between two samples.
     """
@@ -33,7 +33,7 @@ def pprof(profile: Profile, kinds: tuple[tuple[str, str], ...], seconds: float, 
 
 
 def collapsed(profile: Profile) -> str:
-    """Returns a line for each stack. The name of the process is its outermost caller."""
+    """Returns one line of text for each stack. The line begins with the name of the process."""
     lines = [
         ";".join([process, *(_name(place) for place in reversed(sample.stack))]) + f" {sample.amount}"
         for process, samples in profile.items()
@@ -48,7 +48,7 @@ def _name(place: Place) -> str:
 
 
 class _Message:
-    """The tables of one message: texts, functions and places have numbers."""
+    """Makes one message. In the message, texts, functions and places have numbers."""
 
     def __init__(self) -> None:
         self._texts: dict[str, int] = {"": 0}

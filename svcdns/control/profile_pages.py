@@ -80,7 +80,10 @@ class ProfilePages:
     async def _all(
         self, function: str, argument: bytes, timeout: float, own: Callable[[], Awaitable[bytes]]
     ) -> dict[str, bytes]:
-        """Returns the result of each process, by its name. Raises what the calls raise."""
+        """Runs `own` here and `function` in each worker. Returns the results by process name.
+
+        Raises the exceptions of the calls.
+        """
         calls: dict[str, Any] = {"control": own()}
         for name, region in self._workers.callable_workers().items():
             calls[name] = self._workers.call(region, function, argument, timeout)

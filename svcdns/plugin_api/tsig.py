@@ -12,7 +12,8 @@ from svcdns.wire import names
 class TsigRules:
     """The zones whose queries are verified, and the queries that must be signed.
 
-    `zones` are wire names in lower case. `types` and `opcodes` are those that must be signed; None means all.
+    `zones` are wire names in lower case. Messages with a query type in `types` or an opcode in `opcodes` must be
+    signed; None means all.
     """
 
     zones: tuple[bytes, ...]
@@ -24,5 +25,5 @@ class TsigRules:
         return any(names.is_within(key, zone) for zone in self.zones)
 
     def requires(self, rtype: int, opcode: int) -> bool:
-        """Returns True if a message of this query type and opcode must be signed."""
+        """Returns True if messages of this query type, or messages with this opcode, must be signed."""
         return self.types is None or rtype in self.types or self.opcodes is None or opcode in self.opcodes

@@ -50,11 +50,11 @@ class Shed(Plugin):
         return True
 
     def join_fast_path(self, fast_path: FastPath) -> bool:  # noqa: ARG002
-        """Returns True: the sockets of the block have the same readers for the fast path."""
+        """Returns True: *shed* also works for replies of the fast path (forwarding without the plugin chain)."""
         return True
 
     def join_cold_path(self, cold_path: ColdPath) -> bool:  # noqa: ARG002
-        """Returns True: the sockets of the block have the same readers for the cold path."""
+        """Returns True: *shed* also works for replies of the cold path (replies without the plugin chain)."""
         return True
 
     def handle(self, query: Query, following: Following) -> Answer:

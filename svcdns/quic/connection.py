@@ -3,8 +3,9 @@
 aioquic raises the flow-control windows of a peer without a limit, and keeps what arrives out of order. This class
 replaces these rules:
 
-1. A peer may have at most CONNECTION_WINDOW octets on the way that the application has not taken.
-2. A stream's window does not grow, except on unidirectional streams, where it moves with the data that was taken.
+1. A peer may send at most CONNECTION_WINDOW octets that the application has not taken yet.
+2. The flow-control limit of a bidirectional stream does not grow. That of a unidirectional stream grows only as the
+   application takes data.
 3. A stream may have at most MAX_GAPS gaps, and a handshake at most MAX_CRYPTO octets out of order.
 4. A peer that acknowledges nothing is disconnected after MAX_UNACKNOWLEDGED packets.
 5. An acknowledgement goes out with the reply, not after a delay.

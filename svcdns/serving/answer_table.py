@@ -272,7 +272,7 @@ class AnswerTable:
         return None
 
     def _is_valid(self, entry: Entry) -> bool:
-        """Returns True if no change and no reload forbids to serve an entry of the previous generation."""
+        """Returns True if an entry of the previous generation is still valid after all changes and reloads."""
         return self._invalid.isdisjoint(entry.dependencies) and (self._stays is None or self._stays(entry))
 
     def use(self, entry: Entry) -> bytes:

@@ -18,7 +18,7 @@ _ID: Final = b"\0\0"
 
 
 def stays(listener: Listener, entry: Entry) -> bool:
-    """Returns True if the stored reply is what the plugin chains of `listener` answer, as long as no object changes.
+    """Returns True if the plugin chains of `listener` would give the stored reply again.
 
     Call it only if the replies of the listener do not depend on the client.
     """

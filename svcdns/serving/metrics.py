@@ -152,8 +152,8 @@ class Durations:
 class Origin:
     """The route that stored replies come from: a zone of a server block.
 
-    A reload replaces the route by its successor. `zones` are the zones in which the replies stored until then are still
-    valid. None means all names, and an empty tuple means that no reply is valid.
+    A reload replaces the route by its successor. `zones` are the zones in which replies that were stored before the
+    reload are still valid. None means all names, and an empty tuple means that no reply is valid.
     """
 
     __slots__ = ("route", "zones")

@@ -35,7 +35,7 @@ class SignedQuery:
 def split(packet: bytes, listener: Listener) -> tuple[bytes, SignedQuery | Rejected | None]:
     """Returns a packet without its TSIG record, and the verified signature.
 
-    Returns None instead for a packet without the record, and the rejection of a packet with a malformed one.
+    In place of the signature, returns None if there is no TSIG record, and a Rejected if the record is malformed.
     """
     try:
         signature = tsig.find(packet)
@@ -48,7 +48,7 @@ def split(packet: bytes, listener: Listener) -> tuple[bytes, SignedQuery | Rejec
 
 
 def signing(send: Send, signer: tsig.Signer) -> Send:
-    """Returns a function that signs a reply, and sends it."""
+    """Returns a function that signs a reply, and passes the signed reply to `send`."""
     return lambda wire: send(signer.sign(wire))
 
 
@@ -71,8 +71,8 @@ class _SigningOutlet:
 def answer_other_opcode(packet: bytes, wire: bytes, signed: SignedQuery | None, listener: Listener) -> bytes:
     """Returns the reply to a message with another opcode than QUERY, such as NOTIFY.
 
-    `packet` has no TSIG record, and `wire` is the reply to a permitted message. A message that is not signed and should
-    be gets REFUSED, and one with an invalid signature NOTAUTH.
+    `packet` has no TSIG record, and `wire` is the reply to a permitted message. A message without a
+    required signature gets REFUSED. A message with an invalid signature gets NOTAUTH.
     """
     try:
         name, at = read_query_name(packet)
@@ -94,5 +94,5 @@ def answer_other_opcode(packet: bytes, wire: bytes, signed: SignedQuery | None, 
 
 
 def _error(question: bytes, ident: int, flags: int, rcode: int) -> bytes:
-    """Returns a reply with the header and the question. `question` is the message up to the end of its question."""
+    """Returns a reply with only a header and a question. `question` is the query up to the end of its question."""
     return HEADER.pack(ident, QR | flags & OPCODE_MASK | rcode, 1, 0, 0, 0) + question[HEADER.size :]

@@ -15,7 +15,7 @@ _MESSAGE: Final = 1
 
 
 def to_packet(message: bytes) -> bytes:
-    """Returns the DnsPacket with a DNS message."""
+    """Encodes a DNS message as a DnsPacket."""
     return encode(((_MESSAGE, message),))
 
 

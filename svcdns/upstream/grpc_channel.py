@@ -36,7 +36,7 @@ class MessageTooLargeError(GrpcCallError):
 
 
 class _Octets(CodecBase):
-    """The codec of a channel: messages are encoded by those who call."""
+    """A codec that passes octets on unchanged, because the callers encode and decode the messages."""
 
     __content_subtype__ = "proto"
 
@@ -49,7 +49,7 @@ class _Octets(CodecBase):
 
 
 class _Protocol(H2Protocol):
-    """grpclib's connection, without its error for events of HTTP/2 that it does not know."""
+    """A connection of grpclib that is closed, without an exception, after an HTTP/2 event unknown to grpclib."""
 
     def data_received(self, data: bytes) -> None:
         try:
@@ -80,12 +80,12 @@ class Stream:
         return message
 
     async def cancel(self) -> None:
-        """Ends the call, whatever the server still sends."""
+        """Ends the call. Messages that the server still sends are ignored."""
         await self._stream.cancel()
 
 
 class GrpcChannel:
-    """A connection to a gRPC server, which is opened by the first call, and again after it was lost."""
+    """A connection to a gRPC server. The first call opens it, and so does the next call after it was lost."""
 
     def __init__(
         self,
@@ -162,7 +162,7 @@ class GrpcChannel:
 
 
 def _limit(stream: Any, limit: int) -> None:
-    """Makes grpclib refuse larger messages: it reads the length of a message, and then so many octets."""
+    """Makes grpclib refuse messages of more than `limit` octets before it reads their octets."""
     under = stream._stream  # noqa: SLF001 - grpclib has no option for it
     if hasattr(under, "limited"):
         return

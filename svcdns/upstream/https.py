@@ -2,7 +2,7 @@
 
 Each query is a request on a stream of its own, and has the message ID 0. Rules:
 
-1. A response with another status than 200, and a stream that the server resets, end their query with an error.
+1. A query fails if the status of its response is not 200, or if the server resets its stream.
 2. After GOAWAY, a connection gets no more queries. Queries that the server has not received are sent again.
 3. A server that does not offer HTTP/2 cannot be used.
 """
@@ -206,7 +206,7 @@ class HttpsConnection(Connection):
     # -- the end
 
     def _retire(self, last_stream: int) -> None:
-        """Sends the queries again that the server does not answer after GOAWAY, and waits for the others."""
+        """After GOAWAY, sends the queries after `last_stream` again, and waits for the replies to the others."""
         self.connections.retire(self)
         for sent in [one for one in self.open_queries.values() if one.ident > last_stream]:
             del self.open_queries[sent.ident]

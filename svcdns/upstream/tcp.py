@@ -186,11 +186,10 @@ class UpstreamConnections:
         dropped: Callable[[Dropped, TcpQuery | None], None] = _ignore,
         connection: Callable[[UpstreamConnections, float], Connection] = Connection,
     ) -> None:
-        """`connection` makes a connection, whose arguments are this object and the time.
+        """`connection(self, now)` returns a new connection.
 
-        `dropped` is called for each dropped message, with the reason.
-
-        The second argument is the open query that the message belongs to, or None if that is not known.
+        `dropped(reason, query)` is called for each dropped message. `query` is the open query that the message belongs
+        to, or None if that is not known.
         """
         self.server, self._options, self.clock, self._connector = server, options, clock, connector
         self.dropped, self._make = dropped, connection

@@ -1,8 +1,9 @@
 """The frames of HTTP/2 (RFC 9113 §4.1), as far as the library h2 needs help with them.
 
-- h2 keeps the octets of a frame until it is complete, and then checks its length. `FrameFilter` checks it before.
-- h2 treats GOAWAY as the end of a connection, although the streams that it names are still answered. So GOAWAY frames
-  are made here, and taken out of the octets before h2 gets them.
+- h2 keeps the octets of a frame until it is complete, and then checks its length. `FrameFilter` checks the
+  length when the header of the frame arrives.
+- h2 treats GOAWAY as the end of a connection, although earlier streams are still answered. So this module makes GOAWAY
+  frames, and takes received GOAWAY frames out of the octets before h2 gets them.
 """
 
 from __future__ import annotations

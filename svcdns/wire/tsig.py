@@ -1,6 +1,7 @@
 """Signatures of messages with shared secrets: the record TSIG (RFC 8945).
 
-`find` takes the record from a query, `check` verifies it, and `Signer` signs the replies. The module knows no policy.
+`find` takes the record from a query, `check` verifies it, and `Signer` signs the replies. The module does not
+decide which queries must be signed.
 """
 
 from __future__ import annotations
@@ -144,7 +145,7 @@ class Signer:
         self._is_first = True
 
     def sign(self, wire: bytes) -> bytes:
-        """Returns the message with a TSIG record. Returns empty octets, for no reply, as they are.
+        """Returns the message with a TSIG record. Empty octets mean no reply, and are returned unchanged.
 
         A message that becomes too long is replaced by one with TC and without records (RFC 8945 §5.3). After BADKEY and
         BADSIG, the record has no MAC (§5.3.2).

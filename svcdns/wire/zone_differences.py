@@ -40,8 +40,8 @@ class Difference(NamedTuple):
 class ZoneTransfer(NamedTuple):
     """A complete transfer, with the SOA record of the version that it leads to.
 
-    `records` has the other records of a whole zone. If it is None, `differences` has the way from the client's version
-    to the new one; it is empty if the client's version is current.
+    `records` has the other records of a whole zone, or is None for an incremental transfer. Then `differences` lead
+    from the client's version to the new one. There are none if the client's version is current.
     """
 
     soa: Record

@@ -75,7 +75,7 @@ class Shutdown:
         await self._close(began + DRAIN_TIMEOUT)
 
     async def finish_servers(self) -> None:
-        """Closes the QUIC connections in order. Waits at most SERVER_TIMEOUT seconds for their queries."""
+        """Closes the QUIC connections when their queries are answered. Waits at most SERVER_TIMEOUT seconds."""
         self._listeners.finish_servers()
         await self._until(lambda: self._listeners.servers_idle, self._clock() + SERVER_TIMEOUT)
 

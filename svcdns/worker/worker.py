@@ -358,7 +358,7 @@ class Worker:
         self._show_state()
 
     def _replace_listeners(self, old: Chains, new: Chains) -> None:
-        """Replaces the listeners. Stored replies that the new plugin chains would also give stay."""
+        """Replaces the listeners. Keeps the stored replies that the new plugin chains would give too."""
         kept = kept_routes(old, new)
         self.listeners.swap(new.listeners, kept)
         if old.listeners.keys() != new.listeners.keys() or not all(

@@ -4,7 +4,8 @@ Rules:
 
 1. The last version of the history is the zone's content. Each difference begins with the version that the previous
    difference leads to.
-2. The history has at most as many octets as the zone's records. LEAST octets are always allowed, more than MOST never.
+2. The history has at most as many octets as the zone's records. LEAST octets are always allowed, and never more than
+   MOST.
 3. A serial stands for one version. If the content changes and the serial does not grow, the history begins anew.
 """
 
@@ -67,7 +68,7 @@ def _all(content: ZoneContent) -> Iterable[Record]:
 
 
 def _bounded(history: tuple[bytes, ...], size: int) -> tuple[bytes, ...]:
-    """Returns the last differences, with at most as many octets as a zone of `size` octets may have."""
+    """Returns as many of the last differences as fit into the limit for a zone of `size` octets."""
     left = min(max(size, LEAST), MOST)
     for at in range(len(history) - 1, -1, -1):
         left -= len(history[at])

@@ -91,7 +91,7 @@ class ZoneSet:
 
     @staticmethod
     def outside(plugin: Plugin, query: Query, following: Following, peers: Sequence[Plugin]) -> Answer:
-        """Answers a query for a name in none of the zones: passes it on. The last plugin of `peers` refuses it."""
+        """Passes a query for a name outside of all zones on. If `plugin` is the last of `peers`, refuses the query."""
         return rcode_only(Rcode.REFUSED) if peers and peers[-1] is plugin else following(query)
 
     def offer(self, apex: bytes, serial: int) -> ZoneOffer | None:

@@ -15,7 +15,7 @@ PLUGIN: Final = Etcd
 
 
 def gather(options: Options, known: Mapping[str, bytes]) -> dict[str, bytes]:
-    """Checks the files of the option `tls`. Returns the data of the source that are known already.
+    """Checks the files of the option `tls`. Returns those data in `known` that belong to the source.
 
     Raises CorefileError.
     """

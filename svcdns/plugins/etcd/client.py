@@ -27,11 +27,11 @@ _NOT_ENABLED: Final = "authentication is not enabled"
 
 
 class EtcdError(SvcdnsError):
-    """Raised if etcd cannot be used, or if its reply makes no sense."""
+    """Raised if an etcd server cannot be used, or if its reply is not a reply to the request."""
 
 
 class EtcdClient:
-    """A connection to one etcd server. Failures are GrpcCallError, ProtobufError and EtcdError."""
+    """A connection to one etcd server. Failed calls raise GrpcCallError, ProtobufError or EtcdError."""
 
     @classmethod
     async def connect(cls, endpoint: Endpoint, source: Source) -> EtcdClient:
@@ -65,7 +65,7 @@ class EtcdClient:
         self._metadata = {"token": messages.token(reply)}
 
     async def page(self, start: bytes, end: bytes, limit: int, revision: int) -> Page:
-        """Returns at most `limit` keys of a range, as of `revision`; 0 means the newest."""
+        """Returns at most `limit` keys from `start` to before `end`, as they were at `revision`; 0 means now."""
         request = messages.range_request(start, end, limit, revision)
         return messages.page(await self._channel.call(messages.RANGE, request, TIMEOUT, self._metadata))
 
@@ -77,7 +77,7 @@ class EtcdClient:
 
     @asynccontextmanager
     async def watch(self, start: bytes, end: bytes, revision: int) -> AsyncIterator[Watch]:
-        """Opens a watch for the events of a range from `revision` on.
+        """Opens a watch for the events of the keys from `start` to before `end`, beginning with `revision`.
 
         The watch ends if the server loses contact with the cluster's leader.
         """
@@ -99,7 +99,7 @@ class Watch:
         self._stream = stream
 
     async def receive(self, timeout: float | None = None) -> WatchResponse:
-        """Returns the next message."""
+        """Returns the next message. Raises TimeoutError if none arrives within `timeout` seconds."""
         async with asyncio.timeout(timeout):
             message = await self._stream.receive()
         if message is None:

@@ -129,7 +129,7 @@ class Etcd(Plugin):
         return Lookup(self._tree, self._prefix, self._ttl_of_lease, depends_on)
 
     def _ttl_of_lease(self, lease: int) -> int:
-        """Returns the seconds that a lease has left, within the limits of the options; 0 if they are not known."""
+        """Returns the remaining seconds of a lease, within the limits of the options; 0 if its end is unknown."""
         end = self._leases.get(lease, 0)
         if not end:
             return 0
@@ -138,12 +138,12 @@ class Etcd(Plugin):
     # -- life
 
     def ready(self) -> bool:
-        """Returns True if the keys were listed, now or earlier."""
+        """Returns True if the keys have been listed at least once."""
         return bool(self._state.serial)
 
     @property
     def own_zones(self) -> Sequence[bytes]:  # type: ignore[override]
-        """The zones of the plugin, without reverse zones."""
+        """Returns the zones of the plugin, without reverse zones."""
         return tuple(zone for zone in self._zones if not is_reverse(names.to_text(zone)))
 
     def start(self) -> None:

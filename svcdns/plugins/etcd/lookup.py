@@ -52,7 +52,7 @@ class Found:
         return Type.TXT if self.service.text else Type.CNAME
 
     def name(self, text: str | None = None) -> bytes:
-        """Returns the host, or `text`, as a name. Raises LookupFailedError."""
+        """Returns the host, or `text`, as a name in wire format. Raises LookupFailedError."""
         host = self.service.host if text is None else text
         try:
             return names.from_text(host)
@@ -60,14 +60,14 @@ class Found:
             raise LookupFailedError(f"{self.key}: '{host}' is no name: {error}") from error
 
     def own_name(self) -> bytes:
-        """Returns the name that the key stands for, without its first part."""
+        """Returns the name that the key stands for. The key's first part, often `skydns`, is no label of the name."""
         out = self.key.split("/")
         if not out[-1]:
             del out[-1]
         return self.name(".".join(reversed(out[2:])))
 
     def target(self, name: bytes) -> bytes:
-        """Returns `name` without as many labels as the service's field `targetstrip` states."""
+        """Returns `name` without its first labels. The service's field `targetstrip` is the number of these labels."""
         count = self.service.target_strip
         suffixes = names.suffixes(name)
         return suffixes[count] if 0 < count < len(suffixes) - 1 else name
@@ -117,12 +117,12 @@ class Lookup:
         return _group(found)
 
     def path(self, name: bytes) -> tuple[str, ...]:
-        """Returns the parts of the key of a name."""
+        """Returns the parts of the key that stands for a name."""
         labels = [names.label_text(label) for label in reversed(names.labels_of(name.lower()))]
         return self._prefix + tuple(part for label in labels for part in label.split("/") if part)
 
     def _made(self, entry: Entry, rtype: int) -> Found | None:
-        """Returns the service of an entry, or None if it has no record of a type."""
+        """Returns the service of an entry, or None if the service has no record of the type `rtype`."""
         if entry.error:
             raise LookupFailedError(f"{entry.key}: {entry.error}")
         service = entry.service
@@ -145,7 +145,7 @@ def _matches(key: str, wanted: Sequence[str]) -> bool:
 
 
 def _group(found: list[Found]) -> list[Found]:
-    """Leaves out services of other groups than that of the services with the shortest keys, as SkyDNS does."""
+    """Leaves out services of other groups if the services with the shortest keys have one group, as SkyDNS does."""
     if not found:
         return found
     group, slashes = found[0].service.group, found[0].key.count("/")

@@ -37,7 +37,7 @@ class KeyValue:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """A part of the keys of a range. If `more` is true, the range has keys after the last one."""
+    """A part of the keys of a range. If `more` is true, the range has further keys after this part."""
 
     header: Header
     pairs: tuple[KeyValue, ...]

@@ -49,7 +49,7 @@ class Source:
 
     @property
     def key(self) -> str:
-        """Returns the beginning of the keys of the source's data. Different sources have different keys."""
+        """Returns the prefix that all keys of this source have in the plugin's data. Each source has its own prefix."""
         places = " ".join(one.text for one in self.endpoints)
         secret = hashlib.sha256(repr((self.user, self.password, self.tls)).encode()).hexdigest()
         return f"{self.prefix} {places} {secret[:16]}"
@@ -146,8 +146,9 @@ def _ttl(name: str, word: Token) -> int:
 
 
 def _endpoint(word: Token, *, secure: bool) -> Endpoint:
-    """Parses `http://HOST:PORT`, `https://HOST:PORT`, `HOST:PORT`, which uses TLS with the option `tls`, or
-    `unix://PATH`.
+    """Parses `http://HOST:PORT`, `https://HOST:PORT`, `HOST:PORT` or `unix://PATH`.
+
+    `HOST:PORT` uses TLS if `secure` is true.
     """
     scheme, separator, rest = word.text.partition("://")
     if not separator:

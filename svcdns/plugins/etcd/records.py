@@ -39,7 +39,7 @@ class Records:
         """True if the reply of another server was truncated."""
 
     def exists(self) -> None:
-        """Looks the name up, for a type of which there are no records. Raises NoSuchNameError."""
+        """Raises NoSuchNameError if the query name does not exist. Call it for types of which etcd has no records."""
         self._apex_or_name(self._query.name, self._query.rtype)
 
     def chain(self, rtype: int) -> Steps:
@@ -98,7 +98,7 @@ class Records:
         return list(out.values())
 
     def name_servers(self) -> list[Record]:
-        """Returns the NS records of the zone, and keeps the addresses of the servers."""
+        """Returns the NS records of the zone. Adds the addresses of the servers to `additional`."""
         out: dict[bytes, Record] = {}
         for found in self._lookup.services(SERVERS + self._zone, self._query.rtype):
             if found.kind == Type.CNAME:
@@ -110,7 +110,7 @@ class Records:
         return list(out.values())
 
     def services(self) -> Steps:
-        """Returns the SRV records of the name, and keeps the addresses of their targets."""
+        """Returns the SRV records of the name. Adds the addresses of their targets to `additional`."""
         found = self._lookup.services(self._query.name, self._query.rtype)
         weights: dict[int, int] = {}
         for one in found:
@@ -124,13 +124,13 @@ class Records:
         return (yield from self._with_targets(Type.SRV, made))
 
     def exchanges(self) -> Steps:
-        """Returns the MX records of the name, and keeps the addresses of their targets."""
+        """Returns the MX records of the name. Adds the addresses of their targets to `additional`."""
         found = self._lookup.services(self._query.name, self._query.rtype)
         made = [(one, _numbers(one.service.priority)) for one in found if one.service.makes_mx]
         return (yield from self._with_targets(Type.MX, made))
 
     def _with_targets(self, rtype: int, made: list[tuple[Found, bytes]]) -> Steps:
-        """Returns records whose data are numbers and a target. Keeps the addresses of the targets."""
+        """Returns records whose data are numbers and a target. Adds the targets' addresses to `additional`."""
         out: list[Record] = []
         seen: set[tuple[bytes, bytes]] = set()
         asked: set[bytes] = set()
@@ -157,7 +157,7 @@ class Records:
         return out
 
     def _addresses(self, target: bytes) -> Steps:
-        """Returns the addresses of a target. In the zone, only those of type A, as CoreDNS does."""
+        """Returns the address records of a target. A target in the zone has only A records, as in CoreDNS."""
         if names.is_within(target.lower(), self._zone):
             try:
                 return (yield from self._chain(target, Type.A, ()))
@@ -170,7 +170,7 @@ class Records:
         return out + [record for record in reply.answer if record.rtype != Type.CNAME]
 
     def _apex_or_name(self, name: bytes, rtype: int) -> list[Found]:
-        """Returns the services of a name. The name of the zone has its own key for addresses."""
+        """Returns the services of a name. For the zone's own name, tries the keys below `dns/apex` first."""
         if name.lower() == self._zone:
             try:
                 return self._lookup.services(APEX + self._zone, rtype)

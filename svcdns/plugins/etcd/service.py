@@ -17,7 +17,7 @@ MAX_VALUE: Final = 65536
 
 
 class Service(msgspec.Struct, frozen=True, array_like=True):
-    """A service in the form of SkyDNS. Numbers are as in the value: 0 stands for the default."""
+    """A service in the form of SkyDNS. A number that is 0 stands for the default."""
 
     host: str = ""
     port: int = 0

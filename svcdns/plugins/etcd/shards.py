@@ -75,10 +75,10 @@ def decode_state(payload: bytes) -> State:
 
 
 def encode_leases(ends: dict[int, int]) -> bytes:
-    """Encodes when leases end: by lease, the time on the machine's monotonic clock, in whole seconds."""
+    """Encodes the ends of leases, by lease: whole seconds on the machine's monotonic clock."""
     return msgspec.msgpack.encode(ends)
 
 
 def decode_leases(payload: bytes) -> dict[int, int]:
-    """Decodes when leases end."""
+    """Decodes the ends of leases, as `encode_leases` encodes them."""
     return _leases.decode(payload)

@@ -22,7 +22,7 @@ class Node:
 
 
 class Tree:
-    """All entries of a source. Paths are sequences of the parts of a key, without the empty part before its slash."""
+    """All entries of a source. A path is the sequence of a key's parts, without an empty first part."""
 
     def __init__(self) -> None:
         self._root = Node()
@@ -89,5 +89,5 @@ def _entries(node: Node) -> Iterator[Entry]:
 
 
 def parts(key: str) -> Sequence[str]:
-    """Returns the parts of a key."""
+    """Returns the parts of a key between its slashes."""
     return key.removeprefix("/").split("/")

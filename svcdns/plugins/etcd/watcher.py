@@ -3,8 +3,8 @@
 Rules (docs/behaviour/plugins.md#etcd):
 
 1. While etcd cannot be used, the workers keep the last known entries. The endpoints are tried one after the other.
-2. A watch that was interrupted goes on after the last revision. If its events are gone (compaction), or if the cluster
-   is another one, the keys are listed again.
+2. After an interruption, a new watch begins after the last known revision. If etcd no longer has the events
+   (compaction), or if another cluster answers, the keys are listed again.
 3. What etcd sends is bounded: MAX_MESSAGE for a message, MAX_OCTETS for all keys and values, MAX_VALUE for a value.
 """
 
@@ -96,7 +96,7 @@ class Watcher:
             delay = min(2 * delay, LONGEST_DELAY)
 
     async def _session(self, endpoint: Endpoint) -> None:
-        """Uses one server until it fails. Raises the reason."""
+        """Uses one server until it fails. Raises an exception with the reason."""
         client = await self._connect(endpoint, self._source)
         try:
             await client.log_in()
@@ -210,7 +210,7 @@ class Watcher:
         await self._send_entries()
 
     def _continues(self, response: WatchResponse) -> bool:
-        """Returns True if the watch continues the entries. Otherwise forgets their revision."""
+        """Returns True if the watch begins where the entries end. Otherwise resets the revision, for a new list."""
         header = response.header
         if response.created and not response.canceled:
             if self._cluster in (0, header.cluster) and header.revision >= self._revision:

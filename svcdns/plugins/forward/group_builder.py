@@ -98,7 +98,7 @@ class GroupBuilder:
         return UpstreamGroup(self._rule, servers, self._cells, self._timer_wheel, self._rebind_guard)
 
     def _targets(self) -> dict[Address, _Secured | None]:
-        """Returns the addresses of the upstreams. The value is None for an upstream without TLS."""
+        """Returns the addresses of the upstreams, each with its use of TLS, or None for an upstream without TLS."""
         rule, targets = self._rule, dict[Address, _Secured | None]()
         for upstream in rule.upstreams:
             if isinstance(upstream, NamedUpstream):

@@ -41,7 +41,7 @@ class Forward(Plugin):
         return Settings(any_class=True, warnings=options.warnings)
 
     def answers_like(self, previous: Plugin) -> bool:  # noqa: ARG002
-        """Returns True: stored replies of upstreams end with their TTLs, as those in *cache* do."""
+        """Returns True: stored replies of upstreams expire by their TTLs, as in *cache*."""
         return True
 
     def handle(self, query: Query, following: Following) -> Answer:

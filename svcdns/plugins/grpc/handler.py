@@ -147,7 +147,7 @@ def _as_reply(message: Message) -> Reply:
 
 
 def _policy(name: str) -> Callable[[Sequence[GrpcUpstream]], list[GrpcUpstream]]:
-    """Returns a function that returns the upstreams in the order in which they are queried."""
+    """Returns the function that puts upstreams into the order of a policy."""
     start = 0
 
     def round_robin(upstreams: Sequence[GrpcUpstream]) -> list[GrpcUpstream]:

@@ -53,8 +53,8 @@ class File:
 class Options:
     """The options of a `grpc` directive.
 
-    `tls` has the paths of certificate, key and authorities, or is None for connections without TLS. `left_out` has the
-    zones of FROM that are not used: all but the first one of a network.
+    `tls` has the paths of certificate, key and authorities, or is None for connections without TLS. If FROM is a
+    network of several reverse zones, only the first zone is used, and `left_out` has the others.
     """
 
     position: Position = field(compare=False)

@@ -37,7 +37,7 @@ class GrpcUpstream:
     """A gRPC server, and the connection to it. The library for gRPC is imported at the first query."""
 
     def __init__(self, upstream: Upstream, server_name: str, counters: Counters, clock: Callable[[], float]) -> None:
-        """The certificate of the server must be valid for `server_name`, or for its address if that is empty."""
+        """The server's certificate must be valid for `server_name`; if that is empty, for the server's address."""
         self.label = upstream.label
         self._upstream, self._server_name, self._counters, self._clock = upstream, server_name, counters, clock
         self._material: Material | None = None

@@ -80,7 +80,7 @@ class Hosts(Plugin):
         counters.set(counters.cell(RELOADED), changed)
 
     def answers_like(self, previous: Plugin) -> bool:  # noqa: ARG002
-        """Returns True: a change of the data ends the replies that depend on them, also during a reload."""
+        """Returns True: replies that depend on changed data are dropped, also during a reload."""
         return True
 
     def handle(self, query: Query, following: Following) -> Answer:
@@ -116,7 +116,7 @@ class Hosts(Plugin):
         return True
 
     def _passes(self, key: bytes, rtype: int) -> tuple[Dependency, ...] | None:
-        """Returns the data that decide about a query, or None if `handle` answers the query."""
+        """Returns the dependencies of passing a query on to the next plugin, or None if `handle` must answer it."""
         if rtype == Type.PTR:
             address = packed(from_reverse(key))
             if address is None:

@@ -72,7 +72,7 @@ class LoadBalance(Plugin):
         return not (self._options.preferred or self._options.path)
 
     def answers_like(self, previous: Plugin) -> bool:  # noqa: ARG002
-        """Returns True: a change of the data ends the replies that depend on them, also during a reload."""
+        """Returns True: replies that depend on changed data are dropped, also during a reload."""
         return True
 
     def handle(self, query: Query, following: Following) -> Answer:

@@ -80,11 +80,11 @@ class Log(Plugin):
                 return
 
     def join_fast_path(self, fast_path: FastPath) -> bool:  # noqa: ARG002 - `packet_observer` is enough
-        """Returns True, because this plugin changes nothing (forwarding without the plugin chain)."""
+        """Returns True, because this plugin changes nothing on the fast path (forwarding without the plugin chain)."""
         return True
 
     def join_cold_path(self, cold_path: ColdPath) -> bool:  # noqa: ARG002 - `packet_observer` is enough
-        """Returns True, because this plugin changes nothing (replies without the plugin chain)."""
+        """Returns True, because this plugin changes nothing on the cold path (replies without the plugin chain)."""
         return True
 
     def name_independent(self, zone: bytes) -> bool:  # noqa: ARG002 - nothing is changed

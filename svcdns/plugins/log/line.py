@@ -31,7 +31,7 @@ _SHOWN: Final = QR | AA | TC | RD | RA | Z | AD | CD
 
 
 class Answered(msgspec.Struct, gc=False):
-    """The fields of a line about an answered query, as the line shows them.
+    """The fields of the log line about one answered query, in the form in which the line has them.
 
     `query` and `reply` are set if the plugin chain answered. Without them, metadata are written as `-`.
     """

@@ -26,7 +26,7 @@ class Rule:
 class Options:
     """The `log` directives of one block, in the order of the Corefile.
 
-    A query is logged by the first directive that has a zone with the query name.
+    Only the first directive that has a zone of the query name logs the query.
     """
 
     rules: tuple[Rule, ...]

@@ -1,4 +1,4 @@
-"""The zones that come and go with catalogs (RFC 9432 §4.3.1, §5): which zone belongs to which catalog."""
+"""The zones that catalogs add and remove (RFC 9432 §4.3.1, §5), each with the catalog that it belongs to."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ class CatalogMembers:
     ) -> None:
         """`served` has the zones of the plugin.
 
-        `add(zone, catalog)` is called with a new member. If the zone is served already, it keeps its content, and is
-        transferred from the servers of the new catalog. `drop(zone)` is called when a zone is a member no longer.
+        `add(zone, catalog)` is called with a new member. A zone that moves from another catalog keeps its
+        content. `drop(zone)` is called when a zone is no longer a member, or begins anew.
         """
         self._served, self._add, self._drop, self._log = served, add, drop, log
         self._allowed: dict[bytes, list[bytes]] = {

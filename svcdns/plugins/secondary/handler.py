@@ -178,7 +178,7 @@ class Secondary(Plugin):
         task.add_done_callback(lambda done: self._ended(apex, done))
 
     def _ended(self, apex: bytes, task: asyncio.Task[None]) -> None:
-        """Begins anew after an error that nobody has foreseen, so that the zone does not stay as it is for ever."""
+        """After an unexpected exception, starts the transfers of the zone again, with a delay."""
         if not task.cancelled() and self._tasks.get(apex) is task:
             self._environment.log.error("zone %s: %r", names.to_text(apex), task.exception())
             self._end(apex)

@@ -21,7 +21,7 @@ def kept_key(zone: bytes) -> str:
 def gather(options: Options, known: Mapping[str, bytes]) -> dict[str, bytes]:
     """Returns the contents of the zones in the state folder, with those of the members of catalogs.
 
-    After a reload, the workers have newer contents. So only a start has a result.
+    Returns nothing at a reload, because the workers have newer contents than the state folder.
     """
     out: dict[str, bytes] = {}
     if not options.state or known:

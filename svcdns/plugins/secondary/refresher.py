@@ -104,7 +104,10 @@ class ZoneRefresher:
         self._notified.set()
 
     async def run(self, age: float = 0.0) -> None:
-        """Runs until it is cancelled. `age` has the seconds since a primary server confirmed the present content."""
+        """Keeps the zone up to date until the task is cancelled.
+
+        `age` has the seconds since a primary server confirmed the present content.
+        """
         soa = self._copy.soa
         if soa is None:
             timers, age = await self._first_transfer(), 0.0

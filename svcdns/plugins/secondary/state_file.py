@@ -2,7 +2,7 @@
 
 The file has the time at which a primary server last confirmed the content, and the content with a SHA-256. Rules:
 
-1. A file that cannot be used is ignored, with a log line. A zone that has expired since is not used.
+1. A file that cannot be used is ignored, with a log line. So is the file of a zone that has expired.
 2. The file is written in a thread. Writing takes at most 1/REST of the time.
 3. An error while writing is logged, and changes nothing else.
 """
@@ -129,7 +129,7 @@ class StateFile:
         return max(0.0, time.time() - confirmed) if (magic, saved) == (_MAGIC, serial) else 0.0
 
     def save(self, payload: bytes, soa: Record) -> None:
-        """Writes a version that a primary server has now. `soa` is its SOA record.
+        """Writes the version `payload`, which has just been transferred. `soa` is its SOA record.
 
         Returns before the file is written.
         """
@@ -145,7 +145,7 @@ class StateFile:
             self._task = asyncio.ensure_future(self._stamp(payload, serial_of(soa)))
 
     def stop(self) -> None:
-        """Writes nothing more. A write that has begun ends."""
+        """Starts no more writes. A write that has begun is completed."""
         if self._task is not None:
             self._task.cancel()
 
@@ -180,7 +180,7 @@ class StateFile:
         replace_file(self._path, _HEAD.pack(_MAGIC, confirmed, serial, hashlib.sha256(body).digest()) + body)
 
     def _put_stamp(self, payload: bytes, serial: int, confirmed: float) -> None:
-        """Writes the time of the last confirmation, or the whole file if it has another version."""
+        """Writes the time of the last confirmation into the file. Writes the whole file if it has another version."""
         try:
             magic, _, saved, _ = _HEAD.unpack(_read_head(self._path))
             is_current = (magic, saved) == (_MAGIC, serial)

@@ -1,4 +1,4 @@
-"""The `tsig` plugin: refuses queries that are not signed, or not validly, and has the secrets of the keys.
+"""The `tsig` plugin: refuses queries without a required signature or with an invalid one, and has the keys' secrets.
 
 The core verifies the signature before the plugin chain, and signs the reply after it (`serving.signed_queries`).
 """

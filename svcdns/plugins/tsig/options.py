@@ -83,7 +83,7 @@ def decoded(text: str) -> bytes | None:
 
 
 def _numbers(line: Directive, known: Mapping[str, int], what: str) -> frozenset[int] | None:
-    """Returns the numbers of the words of a line. `all` as the first word is None; `none` is no number."""
+    """Returns the numbers of a line's words; None if the first word is `all`, and no numbers if it is `none`."""
     words = arguments.arguments(line, 1, 1000)
     if words[0].text == "all":
         return None

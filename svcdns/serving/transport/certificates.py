@@ -21,7 +21,7 @@ class NoCertificateError(SvcdnsError):
 
 
 class Certificates:
-    """The certificates of a worker's TLS listeners. A certificate has the key that the control process gave it."""
+    """The certificates of a worker's TLS listeners, by their keys in the plugins' data."""
 
     def __init__(self, counters: Counters, poll_sockets: Callable[[], object]) -> None:
         """`poll_sockets` reads the UDP sockets. The function is called between two pieces of long work."""

@@ -51,7 +51,7 @@ _RCODE: Final = 15
 
 
 def refusal(method: bytes, target: bytes) -> int:
-    """Returns the status of a request that has no query because of its path or method, otherwise 0."""
+    """Returns the HTTP status for a request with a wrong path or method, otherwise 0."""
     path = target.partition(b"?")[0]
     if path != PATH and unquote_to_bytes(path) != PATH:
         return NOT_FOUND

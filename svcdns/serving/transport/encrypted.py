@@ -26,7 +26,7 @@ from svcdns.tls.material import Material
 
 
 class Endpoint:
-    """One listener over one address family, for its transport. The object follows reloads and new certificates."""
+    """One listener over one address family, for its transport. The settings and the certificate are always the present ones."""
 
     def __init__(
         self, responder: Responder, connections: TcpConnections, certificates: Certificates, alpn: tuple[str, ...] = ()
@@ -80,7 +80,7 @@ class Endpoint:
     def answer(
         self, packet: bytes, client: Client, send: Callable[[bytes], None], outlet: Outlet | None = None
     ) -> None:
-        """Answers a query. `packet` and the reply are DNS messages without a length.
+        """Answers a query. `packet` and the reply are DNS messages without a length prefix.
 
         Calls `send` exactly once with the reply, before this call returns or later. The reply is empty if a plugin
         drops the query. If a reply has several messages, `outlet` sends all but the last one.

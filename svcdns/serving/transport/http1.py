@@ -20,7 +20,7 @@ _REASONS: Final = {200: b"OK", 400: b"Bad Request", 404: b"Not Found", 500: b"In
 
 @lru_cache(maxsize=256)
 def _head(status: int, length: int, max_age: int, date: bytes, *, ends: bool) -> h11.Response:
-    """Returns the head of a response. Many replies have the same length and TTL, and it takes long to make a head."""
+    """Returns the head of a response. Heads are cached, because many replies have the same length and TTL."""
     fields = doh.fields_at(status, length, max_age, date)
     if ends:
         fields.append((b"connection", b"close"))

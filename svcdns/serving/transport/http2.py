@@ -3,8 +3,8 @@
 Rules against misuse (docs/security.md#encrypted-transports):
 
 1. A request whose body or parameter `dns` is too long is refused when its length is known.
-2. A connection whose client resets more than MAX_RESETS requests more than it lets finish is closed.
-3. So is one that sends more than MAX_CONTROL frames without a request (SETTINGS, PING, PRIORITY and others).
+2. A connection is closed if its client resets more requests than it lets finish, by more than MAX_RESETS.
+3. A connection is closed if its client sends more than MAX_CONTROL frames, such as PING, without a request.
 4. Replies that the client's flow control holds back take at most MAX_HELD octets.
 """
 
@@ -291,7 +291,7 @@ class Http2Connection(StreamConnection):
         self._http.send_data(stream_id, part, end_stream=last)
 
     def _send_held(self) -> None:
-        """Sends what the client's flow control allows now."""
+        """Sends the octets of waiting replies that the client's flow control allows now."""
         for stream_id in tuple(self._held):
             body = self._held.pop(stream_id)
             self._held_octets -= len(body)

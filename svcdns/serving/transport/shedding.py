@@ -34,7 +34,8 @@ DROPPED: Final = Family(
 class SheddingReader(UdpReader):
     """A UDP reader with a stack of replies that the kernel did not take.
 
-    The newest reply is sent first. If the stack is full, the oldest reply is dropped, and so are new queries.
+    The newest reply is sent first. While the stack is full, new queries are dropped, and each new reply replaces the
+    oldest one.
     """
 
     def __init__(self, sock: socket.socket, responder: Responder, errors: SocketErrors, *, wildcard: bool) -> None:

@@ -4,7 +4,7 @@ Rules:
 
 1. The octets of a client are decoded in pieces of at most PIECE octets. The clients take turns.
 2. While more than WRITE_BUFFER octets of replies wait, the server reads nothing from the connection.
-3. A stop, lame duck, or an upgrade closes the connection after a reply: `go_away` tells the client first.
+3. In a stop, a lame duck time or an upgrade, the connection is closed after a reply. `go_away` tells the client first.
 """
 
 from __future__ import annotations
