@@ -26,7 +26,7 @@ from svcdns.tls.material import Material
 
 
 class Endpoint:
-    """One listener over one address family, for its transport. The settings and the certificate are always the present ones."""
+    """One listener over one address family, for its transport. Settings and certificate are always the present ones."""
 
     def __init__(
         self, responder: Responder, connections: TcpConnections, certificates: Certificates, alpn: tuple[str, ...] = ()
