@@ -26,9 +26,16 @@ PAGES: Final = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROO
 BLOCK: Final = re.compile(
     r"(?:^<!-- needs: (?P<needs>[^\n]*) -->\n\n?)?^```(?P<language>\w*)\n(?P<text>.*?)^```", re.MULTILINE | re.DOTALL
 )
-NEEDS: Final = {"a cluster", "an etcd server", "a release", "four processors", "an environment of its own"}
+NEEDS: Final = {
+    "a certificate",
+    "a cluster",
+    "an etcd server",
+    "a release",
+    "four processors",
+    "an environment of its own",
+}
 PROGRAM: Final = re.compile(
-    r"^(?:\$ |(?:\.venv/bin/|sudo )?(?:buildah|curl|dig|etcdctl|git|go|helm|kubectl|make|pip|python|svcdns)\s)"
+    r"^(?:\$ |(?:\.venv/bin/|sudo )?(?:buildah|curl|dig|etcdctl|git|go|kdig|helm|kubectl|make|pip|python|svcdns)\s)"
 )
 COMMENT: Final = re.compile(r"\s+# .*$")
 SPAN: Final = re.compile(r"`((?:make|python -m) [^`]+)`")
