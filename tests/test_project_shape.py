@@ -317,7 +317,8 @@ def test_a_module_has_tests(name: str) -> None:
         assert mirrored.exists() or package.is_dir(), f"{mirrored.relative_to(ROOT)} is missing"
 
 
-@pytest.mark.timeout(900)  # about 10 s of CPU time in one process, which is minutes on a busy machine
+@pytest.mark.slow
+@pytest.mark.timeout(900)  # about 30 s of CPU time in one process, which is minutes on a busy machine
 def test_modules_import_alone() -> None:
     """Each module can be imported first. The import only defines things."""
     program = (

@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import Final
 
+import pytest
+
 from svcdns.plugins import BUILT, ORDER
 
 ROOT: Final = Path(__file__).parents[1]
@@ -41,6 +43,7 @@ def test_every_difference_names_a_test() -> None:
     )
 
 
+@pytest.mark.slow
 def test_the_named_tests_are_collected() -> None:
     """A row may also name the id of a parameter."""
     named = {found[1] for line in DIFFERENCES if (found := TEST.search(line))}

@@ -27,7 +27,7 @@ from svcdns.corefile.env_options import variable, with_options
 from svcdns.corefile.errors import CorefileError
 from svcdns.corefile.keys import check_overlap
 from svcdns.corefile.load import load
-from svcdns.corefile.transports import OVER_QUIC, PROTOCOLS, TLS_REQUIRED, is_built
+from svcdns.corefile.transports import OVER_QUIC, PROTOCOLS, TLS_REQUIRED
 from svcdns.plugin_api.settings import EventCommand, HttpPage, ReloadInterval, Settings
 from svcdns.telemetry.logging import plugin_logger
 
@@ -173,7 +173,6 @@ def check(corefile: Corefile, state: str | None = None) -> Setup:
     order, available = plugins.known(_directives(corefile))
     check_directives(corefile, (*order, "import"), available)
     written, corefile = corefile, with_options(corefile, _environment_options(corefile), environ)
-    check_transports(corefile)
     plans = plan(corefile, order, plugins.load)
     found = interfaces()
     hosts = tuple(bound_hosts(block, found) for block in plans)
@@ -216,16 +215,6 @@ def _joined(first: WatchedCluster, other: WatchedCluster) -> WatchedCluster:
         text = f"plugin/{other.plugin}: this watches the same as the block at {where}, but with another snapshot"
         raise CorefileError(other.position, text)
     return first
-
-
-def check_transports(corefile: Corefile) -> None:
-    """Raises CorefileError for a key whose transport svcdns does not have."""
-    for block in corefile.blocks:
-        for key in block.keys:
-            if not is_built(key.transport):
-                raise CorefileError(
-                    key.position, f"transport '{key.transport}://' is one of CoreDNS's that svcdns does not have yet"
-                )
 
 
 def check_certificates(plans: tuple[BlockPlan, ...], hosts: Sequence[Sequence[str]]) -> None:

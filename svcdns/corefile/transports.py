@@ -5,7 +5,6 @@ Source: docs/behaviour/corefile.md#server-block-keys.
 
 from __future__ import annotations
 
-import importlib.util
 from typing import Final
 
 PROTOCOLS: Final = {
@@ -35,11 +34,6 @@ MODULES: Final = {
     "grpc": "svcdns.serving.transport.grpc",
 }
 """The modules that serve the transports in ENCRYPTED."""
-
-
-def is_built(transport: str) -> bool:
-    """Returns True if this version of svcdns serves the transport. Imports no module of a transport."""
-    return transport not in MODULES or importlib.util.find_spec(MODULES[transport]) is not None
 
 
 def share_port(first: str, second: str) -> bool:

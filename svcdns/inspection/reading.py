@@ -16,7 +16,7 @@ import msgspec
 
 from svcdns import plugins
 from svcdns.chain.plan import BlockPlan, call_hook
-from svcdns.control.configuration import bound_hosts, check_certificates, check_transports, interfaces
+from svcdns.control.configuration import bound_hosts, check_certificates, interfaces
 from svcdns.corefile.blocks import Corefile, Directive, Position, ServerBlock, ServerKey, Token
 from svcdns.corefile.directives import check_directives
 from svcdns.corefile.env_options import with_options
@@ -140,10 +140,6 @@ def _planned(reading: Reading, environ: Mapping[str, str]) -> Reading:
     }
     complete = _tried(reading, "option", lambda: with_options(reading.corefile, options, environ))
     reading.corefile = complete or reading.corefile
-    for block in reading.corefile.blocks:
-        for key in block.keys:
-            alone = Corefile(reading.path, (ServerBlock((key,), ()),))
-            _tried(reading, "transport", partial(check_transports, alone))
     reading.plans = _plans(reading, order)
     _add_listeners(reading)
     return reading

@@ -67,6 +67,7 @@ def view() -> Callable[[Change], object]:
     return ClusterView(1, KINDS, lambda: 0.0).apply
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("make", "service", "endpoint", "pod"),
     [pytest.param(index, 850, 42, 360, id="index"), pytest.param(view, 700, 22, 300, id="control")],

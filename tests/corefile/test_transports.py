@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import sys
-
 import pytest
 
 from svcdns.corefile.keys import DEFAULT_PORTS
-from svcdns.corefile.transports import ENCRYPTED, MODULES, PROTOCOLS, is_built, share_port
+from svcdns.corefile.transports import ENCRYPTED, MODULES, PROTOCOLS, share_port
 
 
 def test_all_transports_have_sockets_and_ports() -> None:
@@ -27,13 +25,3 @@ def test_all_transports_have_sockets_and_ports() -> None:
 )
 def test_sharing_a_port(first: str, second: str, may: bool) -> None:
     assert share_port(first, second) is share_port(second, first) is may
-
-
-def test_what_is_built() -> None:
-    """The look imports no library of a transport."""
-    before = set(sys.modules)
-    assert is_built("dns")
-    assert is_built("https")
-    assert is_built("quic")
-    assert is_built("https3")
-    assert not {"h2", "aioquic", "grpclib"} & (set(sys.modules) - before)

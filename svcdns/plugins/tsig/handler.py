@@ -39,7 +39,7 @@ class Tsig(Plugin):
         self._rules, self._log = options.rules, environment.log
         self._passes = options.rules.types == options.rules.opcodes == frozenset()
         """True if no query must be signed."""
-        self._files: dict[str, dict[bytes, bytes | None]] = {"": options.secrets}
+        self._files: dict[str, dict[bytes, bytes | None]] = {"": dict(options.secrets)}
         for path in options.files:
             data = environment.data(self.name, path)
             if data is not None:

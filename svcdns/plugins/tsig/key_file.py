@@ -21,7 +21,7 @@ _HERE: Final = Position("Corefile", 1, 1)
 
 def gather(options: Options, known: Mapping[str, bytes]) -> dict[str, bytes]:  # noqa: ARG001 - a hook
     """Returns the content of each file under its path. Raises CorefileError if a file cannot be used."""
-    seen = set(options.secrets)
+    seen = {key for key, _ in options.secrets}
     out = {}
     for path in options.files:
         position = options.position or _HERE

@@ -23,12 +23,12 @@ OPTIONS = ("secret", "secrets", "require", "require_opcode")
 class Options:
     """The rules, the secrets in the Corefile, and the files with further secrets.
 
-    `secrets` has the octets of each secret by the wire name of its key in lower case; None for a secret that is not
+    `secrets` has the wire name of each key in lower case, with the octets of its secret; None for a secret that is not
     base64.
     """
 
     rules: TsigRules
-    secrets: dict[bytes, bytes | None] = field(default_factory=dict)
+    secrets: tuple[tuple[bytes, bytes | None], ...] = ()
     files: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     position: Position | None = field(default=None, compare=False)
@@ -63,7 +63,7 @@ def parse(block: Block) -> Options:
             case _:
                 raise arguments.unknown_option(line, OPTIONS)
     rules = TsigRules(tuple(names.from_text(zone).lower() for zone in zones), types, opcodes)
-    return Options(rules, secrets, tuple(files), tuple(warnings), directive.position)
+    return Options(rules, tuple(secrets.items()), tuple(files), tuple(warnings), directive.position)
 
 
 def key_name(text: str, position: Position) -> bytes:

@@ -140,7 +140,7 @@ def test_keys_in_files_change_while_the_server_runs() -> None:
 
 
 def test_rejections_are_logged_at_level_debug(caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.DEBUG):
+    with caplog.at_level(logging.DEBUG, logger="svcdns"):
         ask(chains(), key=WRONG)
         ask(chains("require A"))
     lines = [record.getMessage() for record in caplog.records]

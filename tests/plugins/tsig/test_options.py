@@ -17,7 +17,7 @@ def test_reads_all_options() -> None:
     )
     assert options.rules.zones == (from_text("a.test"), from_text("b.test"))
     assert (options.rules.types, options.rules.opcodes) == ({Type.AXFR, Type.IXFR}, {Opcode.NOTIFY, Opcode.UPDATE})
-    assert options.secrets == {from_text("k.test"): b"AAAA", from_text("other"): b"BBBB"}
+    assert dict(options.secrets) == {from_text("k.test"): b"AAAA", from_text("other"): b"BBBB"}
     assert options.files == ("/etc/keys",)
 
 
@@ -38,7 +38,7 @@ def test_the_last_line_counts(line: str, types: object) -> None:
 def test_a_secret_that_is_not_base64_is_a_warning() -> None:
     """CoreDNS starts with it, too."""
     options = world.options("tsig", "tsig {\n secret k %%\n}")
-    assert options.secrets == {from_text("k"): None}
+    assert options.secrets == ((from_text("k"), None),)
     assert "the secret of 'k' is not base64" in options.warnings[0]
 
 
