@@ -2,7 +2,7 @@
 
 svcdns is measured, and CoreDNS if the environment variable COREDNS names its binary. In each round, each server answers
 the same queries over the same number of connections, one server after the other. A further client sends queries over
-UDP at an even rate, first alone and then beside the load. CPU time is that of all processes of a server.
+UDP at an even rate, first without this load and then during it. CPU time is that of all processes of a server.
 """
 
 from __future__ import annotations

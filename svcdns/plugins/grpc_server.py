@@ -17,7 +17,10 @@ MOST: Final = (1 << 31) - 1
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """The most calls of a connection, and the most connections: None if not configured, and 0 for no limit."""
+    """The most calls of a connection, and the most connections.
+
+    A field is None if not configured, and 0 for no limit.
+    """
 
     max_streams: int | None = None
     max_connections: int | None = None

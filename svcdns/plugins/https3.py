@@ -19,7 +19,7 @@ MOST: Final = (1 << 31) - 1
 class Options:
     """The most streams of a connection, and the most connections of a listener.
 
-    None if not configured, and 0 for the built-in bound.
+    A field is None if not configured, and 0 for the built-in limit.
     """
 
     max_streams: int | None = None

@@ -17,7 +17,10 @@ MOST: Final = (1 << 31) - 1
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """The most streams of a connection, and the most queries of a listener at the same time. None if not configured."""
+    """The most streams of a connection, and the most queries of a listener at the same time.
+
+    A field is None if not configured.
+    """
 
     max_streams: int | None = None
     worker_pool_size: int | None = None

@@ -198,7 +198,7 @@ class _Connection(asyncio.Protocol):
 
 
 def _settle(call: _Call) -> None:
-    """Gives a call its reply or its error."""
+    """Completes a call with its reply, or with an exception."""
     try:
         call.future.set_result(_message(call))
     except GrpcCallError as error:
@@ -225,7 +225,10 @@ def _message(call: _Call) -> bytes:
 
 
 class GrpcCalls:
-    """The calls of one method of a server. The connection is opened by the first call, and again after it was lost."""
+    """The calls of one method of a server.
+
+    The first call opens the connection, and so does the next call after the loss of the connection.
+    """
 
     def __init__(
         self,

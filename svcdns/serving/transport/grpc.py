@@ -3,8 +3,8 @@
 The connections are those of DNS over HTTPS, with the same limits. A call is a POST request. The body of
 the request is one message: a flag, a length, and a DnsPacket. The status of a call is in trailers after the reply.
 
-The server does not use grpclib: the library accepts messages of any size, has no limits against misuse, and its
-connections do not end as those of the other transports do.
+The server does not use grpclib: the library accepts messages of any size, and has no limits against misuse.
+Connections of grpclib also end in another way than those of the other transports.
 """
 
 from __future__ import annotations
@@ -139,7 +139,10 @@ class GrpcConnection(Http2Connection):
     # -- replies
 
     def _reply(self, stream_id: int, wire: bytes) -> None:
-        """Sends the reply of a call, unless the client has cancelled it. No octets are a dropped query."""
+        """Sends the reply of a call, unless the client has cancelled the call.
+
+        An empty `wire` means that a plugin dropped the query.
+        """
         if self.ended or stream_id not in self._answering:
             self.in_flight -= 1
         elif wire:
@@ -161,7 +164,7 @@ def _failed(failure: Failure) -> list[tuple[bytes, bytes]]:
 
 
 def _too_long(body: bytearray) -> Failure | None:
-    """Returns the failure of a message that is too long, which is known when its length has arrived."""
+    """Returns a failure if the message is too long, otherwise None. A call states the length before the message."""
     length = int.from_bytes(body[1:_PREFIX], "big") if len(body) >= _PREFIX else 0
     if length <= dns_packet.MAX_PACKET and len(body) <= _PREFIX + dns_packet.MAX_PACKET:
         return None
@@ -170,7 +173,7 @@ def _too_long(body: bytearray) -> Failure | None:
 
 
 def _message(body: bytes) -> bytes | Failure:
-    """Returns the DNS message in the body of a call."""
+    """Returns the DNS message in the body of a call, or a failure."""
     if len(body) < _PREFIX or len(body) != _PREFIX + int.from_bytes(body[1:_PREFIX], "big"):
         return Failure(_INTERNAL, "a call has exactly one message")
     if body[0]:

@@ -1,9 +1,10 @@
-"""DNS over HTTP/3 (RFC 8484 over RFC 9114). `doh` decides on requests and responses, as for the other HTTP versions.
+"""DNS over HTTP/3 (RFC 8484 over RFC 9114). As for the other versions of HTTP, `doh`
+checks requests and makes the header fields of responses.
 
 Rules:
 
-1. The header fields of a request take at most MAX_HEADERS octets. QPACK has no dynamic table, so each octet of a field
-   section stands for few octets of header fields.
+1. The header fields of a request take at most MAX_HEADERS octets. The server permits no dynamic QPACK table, so a short
+   field section cannot stand for very long header fields.
 2. A request that is refused because of its header fields is answered before its body arrives.
 3. When the connection is about to be closed, the client gets GOAWAY (RFC 9114 §5.2).
 """
@@ -60,11 +61,11 @@ class _Http3(H3Connection):
         return 0 if found is None else len(found.buffer)
 
     def release(self, stream: int) -> None:
-        """Forgets a stream."""
+        """Drops what is stored about a stream."""
         self._stream.pop(stream, None)
 
     def go_away(self, stream: int) -> None:
-        """Sends GOAWAY: streams from the ID `stream` on are not answered."""
+        """Sends GOAWAY. The server does not answer `stream` and streams with greater IDs."""
         if self._local_control_stream_id is not None:
             frame = encode_frame(FrameType.GOAWAY, encode_uint_var(stream))
             self._quic.send_stream_data(self._local_control_stream_id, frame)
@@ -199,7 +200,7 @@ class Http3Connection(ServerConnection):
 
 
 class Https3:
-    """DNS over HTTP/3, with the default limits of CoreDNS."""
+    """The transport `https3` (DNS over HTTP/3), with the default limits of CoreDNS."""
 
     alpn = "h3"
     no_error: int = ErrorCode.H3_NO_ERROR

@@ -2,7 +2,7 @@
 
 Rules:
 
-1. A message comes after two octets with its length, and its message ID is 0 (RFC 9250 §4.2).
+1. Two octets before each message have its length. The message ID is 0 (RFC 9250 §4.2).
 2. A violation of the protocol closes the connection with DOQ_PROTOCOL_ERROR (RFC 9250 §4.3.3).
 3. A query that gets no reply ends its stream with DOQ_INTERNAL_ERROR.
 4. No query is accepted before the handshake is complete: there are no session tickets, and thus no 0-RTT data.
@@ -126,7 +126,7 @@ def _has_keepalive(packet: bytes) -> bool:
 
 
 class Quic:
-    """DNS over QUIC, with the default limits of CoreDNS."""
+    """The transport `quic` (DNS over QUIC), with the default limits of CoreDNS."""
 
     alpn = ALPN
     no_error: int = DoqError.NO_ERROR

@@ -32,7 +32,7 @@ MAX_WAITING: Final = 64 << 10
 
 
 class Server(Protocol):
-    """What a connection uses of its listener's `quic_server.QuicServer`."""
+    """The methods of `quic_server.QuicServer` that a connection of its listener calls."""
 
     endpoint: Endpoint
     kind: Kind
@@ -44,7 +44,7 @@ class Server(Protocol):
         ...
 
     def answer(self, connection: ServerConnection, stream: int, packet: bytes) -> None:
-        """Calls `connection.pass_on` for a query, perhaps later."""
+        """Calls `connection.pass_on` for a query, at once or when fewer queries are open."""
         ...
 
     def answered(self) -> None:
@@ -52,11 +52,11 @@ class Server(Protocol):
         ...
 
     def add_id(self, number: bytes, connection: ServerConnection) -> None:
-        """Passes datagrams for a connection ID to a connection."""
+        """Lets datagrams with the connection ID `number` go to `connection`."""
         ...
 
     def remove_id(self, number: bytes, connection: ServerConnection) -> None:
-        """Drops datagrams for a connection ID."""
+        """Lets datagrams with the connection ID `number` be dropped."""
         ...
 
     def established(self, connection: ServerConnection) -> None:
@@ -76,7 +76,7 @@ class Server(Protocol):
         ...
 
     def count_shed(self, reason: ShedReason) -> None:
-        """Counts a connection that was given up."""
+        """Counts, in a metric, a connection that was closed because of a limit."""
         ...
 
     def note_change(self, connection: ServerConnection) -> None:
@@ -254,14 +254,14 @@ class ServerConnection:
         self.server.answer(self, stream, packet)
 
     def pass_on(self, stream: int, packet: bytes) -> None:
-        """Passes a query to the responder, unless the client has gone away. The server calls it."""
+        """Passes a query to the responder, unless the client has gone away. Called by `Server.answer`."""
         if self.ended or stream not in self.waiting:
             self.server.answered()
             return
         self.dispatch(stream, packet)
 
     def dispatch(self, stream: int, packet: bytes) -> None:
-        """Passes a query to the responder, and the reply to the client. Calls `completed` when the reply is there."""
+        """Passes a query to the responder, and the reply to the client. Calls `completed` when the reply has come."""
         raise NotImplementedError
 
     def completed(self, stream: int) -> bool:
@@ -273,7 +273,7 @@ class ServerConnection:
         return not self.ended and not self.quic.is_closing and self.quic.has_stream(stream)
 
     def replied(self) -> None:
-        """Sends what was written soon, and closes the connection if the server is about to end."""
+        """Called when a reply was written. Soon sends it, and closes the connection if the server is about to end."""
         self._resets = max(0, self._resets - 1)
         if self.server.is_finishing:
             self.finish()
@@ -302,7 +302,7 @@ class ServerConnection:
                 self.shed(ShedReason.UNREAD)
 
     def note_reset(self) -> None:
-        """Counts a query that the client has given up. Closes the connection if there are many more than replies."""
+        """Counts a query that the client has cancelled. Closes the connection if there are too many of them."""
         self._resets += 1
         if self._resets > MAX_RESETS:
             self.shed(ShedReason.MISUSE)

@@ -1,4 +1,4 @@
-"""The connections of one QUIC listener (RFC 9000): datagrams in, datagrams out, timers, limits.
+"""The connections of one QUIC listener (RFC 9000): receives and sends their datagrams, and has their timers and limits.
 
 `quic` (DNS over QUIC) and `https3` (DNS over HTTP/3) derive their connections from `ServerConnection`. Rules:
 
@@ -145,7 +145,7 @@ class QuicServer:
             log.error("the certificate of %s cannot be served: %s", self.endpoint.server, error)
 
     def drain(self) -> None:
-        """Receives one batch of datagrams, and sends what they lead to."""
+        """Receives one batch of datagrams, and sends the datagrams that answer them."""
         data, now, protocol = self._batch, monotonic(), self.responder.listener.proxy
         count = data.receive()
         if protocol is None:
@@ -346,7 +346,7 @@ class QuicServer:
         return self.endpoint.client(address, (local, self._local[1]), "udp")
 
     def _admit(self, client: bytes) -> bool:
-        """Returns True if a client may begin a connection. Makes room by ending one of a client that has more."""
+        """Returns True if a client may begin a connection. May close a connection of a client that has more."""
         handshaking, connections = self._handshaking, self._open
         if handshaking.of(client) >= MAX_CLIENT_HANDSHAKES:
             next(iter(handshaking.items(client))).shed(ShedReason.HANDSHAKES)
@@ -367,12 +367,12 @@ class QuicServer:
     # -- what connections call
 
     def add_id(self, number: bytes, connection: ServerConnection) -> None:
-        """Passes datagrams for a connection ID to a connection, from this call on."""
+        """From this call on, datagrams with the connection ID `number` go to `connection`."""
         if self._ids.setdefault(number, connection) is connection:
             connection.ids.add(number)
 
     def remove_id(self, number: bytes, connection: ServerConnection) -> None:
-        """Drops datagrams for an ID of the connection, from this call on."""
+        """From this call on, datagrams with the connection ID `number` are dropped."""
         if number in connection.ids:
             connection.ids.discard(number)
             self._ids.pop(number, None)
@@ -406,7 +406,7 @@ class QuicServer:
         _limit.log(log, logging.WARNING, "a QUIC connection on %s failed", self.endpoint.server, error=error)
 
     def count_shed(self, reason: ShedReason, amount: int = 1) -> None:
-        """Counts connections or datagrams that were given up."""
+        """Counts, in a metric, connections or datagrams that were dropped because of a limit."""
         self.endpoint.counters.count(SHED, self.endpoint.server, reason, amount=amount)
 
     def note_change(self, connection: ServerConnection) -> None:
@@ -430,7 +430,7 @@ class QuicServer:
     # -- queries
 
     def answer(self, connection: ServerConnection, stream: int, packet: bytes) -> None:
-        """Passes a query to the plugin chain when fewer than `worker_pool_size` queries of this listener are there.
+        """Passes a query to the plugin chain once fewer than `worker_pool_size` queries of this listener are there.
 
         Call `answered` after the query's reply.
         """
