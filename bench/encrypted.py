@@ -41,7 +41,7 @@ NAME: Final = "a.example."
 TRANSPORTS: Final = {"quic": "doq", "https3": "h3"}
 CONNECTIONS: Final = 4
 AT_ONCE: Final = 4
-"""The connections, and the queries of each one at the same time."""
+"""The number of connections, and the number of queries that each connection has at the same time."""
 UDP_RATE: Final = 500
 HOSTS: Final = "hosts {\n  192.0.2.1 a.example\n }\n"
 COREFILE: Final = (

@@ -29,7 +29,7 @@ IN_FLIGHT = 64
 SMALL = 1_000
 """The Services of the smaller cluster of `change`."""
 RATE = 20_000
-"""Queries a second besides those of the measurement."""
+"""Queries a second, in addition to the queries of the measurement."""
 LOADED = f", at {RATE:,} queries a second"
 LEAD = 0.2
 """Seconds of these queries before the first change."""

@@ -103,7 +103,7 @@ class ZoneLabels:
 
 
 CONFIGURATION: Final[Dependency] = ("configuration",)
-"""A dependency of each stored reply that may be made from the replies of other server blocks. Any reload drops it."""
+"""The dependency of stored replies in which other server blocks may have taken part. Any reload drops these replies."""
 
 DROPPED = Route(ROOT, "dropped", None)
 """The route of queries that are refused before any chain; metrics use its zone as the label."""

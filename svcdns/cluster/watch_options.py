@@ -13,7 +13,7 @@ import msgspec
 from svcdns.errors import SvcdnsError
 
 ALL_LABELS: Final = "*"
-"""In place of the key of a label: all labels."""
+"""Stands for all labels, in place of the key of a label."""
 
 
 class SourceError(SvcdnsError):

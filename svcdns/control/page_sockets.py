@@ -22,7 +22,7 @@ PageSockets = dict[Address, list[socket.socket]]
 """The listening sockets of each address."""
 BACKLOG = 128
 Optional = Mapping[Address, str]
-"""The addresses without which the server goes on, and the text that is logged if one of them cannot be bound."""
+"""The addresses that the server can do without, each with the text that is logged if the address cannot be bound."""
 NONE_OPTIONAL: Final[Optional] = MappingProxyType({})
 
 log = logging.getLogger("svcdns")

@@ -77,7 +77,7 @@ class Workers:
         self._takes_calls: set[int] = set()
         """The regions of the workers that accept calls. Workers of earlier versions do not."""
         self._calls: dict[int, tuple[int, asyncio.Future[bytes]]] = {}
-        """The calls that have not returned: the region of the worker, and the future of the result, by number."""
+        """By call number: the worker's region and the future of the result, for calls that have not returned."""
         self._last_call = 0
         self._changed = asyncio.Event()
         self._had_heartbeat = False

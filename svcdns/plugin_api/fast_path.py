@@ -116,7 +116,7 @@ class FastPath:
         self.passes: tuple[Passes, ...] = ()
         """The functions of the plugins that answer some names themselves."""
         self.changes: Callable[[], int] = _no_changes
-        """Returns the number of changes of dependencies that the cache has seen."""
+        """Returns how many times dependencies of the cache's replies have changed."""
         self.keep: Callable[[Key, SimpleReply, tuple[Dependency, ...], int], int] | None = None
         """Stores a reply, and returns the TTL for all its records, in seconds.
 

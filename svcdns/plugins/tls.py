@@ -35,7 +35,7 @@ CLIENT_AUTH: Final = {
     "require_and_verify": ssl.CERT_REQUIRED,
 }
 UNCHECKED: Final = ("request", "require")
-"""The values of `client_auth` that request certificates of clients which nobody verifies."""
+"""The values of `client_auth` that request client certificates without verifying them."""
 ACME: Final = ("acme", "email", "ca", "url", "storage", "ca_root", "resolver")
 OWN: Final = ("client_auth", "keylog")
 

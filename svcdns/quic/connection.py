@@ -31,7 +31,7 @@ from aioquic.tls import Epoch
 STREAM_WINDOW: Final = 72 << 10
 """The most octets of a stream: one DNS message, with HTTP/3 headers."""
 CONNECTION_WINDOW: Final = 128 << 10
-"""The most octets that a peer may have on the way on all streams of a connection."""
+"""The most octets on all streams of a connection that a peer may send before the application takes them."""
 MAX_GAPS: Final = 32
 MAX_CRYPTO: Final = 32 << 10
 MAX_UNACKNOWLEDGED: Final = 4096

@@ -101,7 +101,7 @@ TRAILING: Final = "trailing"
 
 MAX_HIT_COUNTERS: Final = 8192
 MAX_LIMITED_ORIGINS: Final = 64
-"""The most origins whose replies stay in some zones only. If there are more, no reply of the oldest ones stays."""
+"""The most origins whose replies stay in some zones only. Above this number, the oldest origins lose all replies."""
 
 _LABELLED: Final = {
     t: type_text(t)

@@ -37,7 +37,7 @@ Send = Callable[[bytes], None]
 
 _TRUNCATED: Final = TC >> 8
 _EXTENDED: Final = 16
-"""Response codes from this one on are partly in the OPT record, where observers of packets do not look."""
+"""Response codes of this value and above are partly in the OPT record, which packet observers do not read."""
 
 
 class PendingReply(msgspec.Struct, gc=False, eq=False):

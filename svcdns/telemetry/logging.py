@@ -108,7 +108,7 @@ class LineWriter(logging.Handler):
         self._lines: deque[bytes] = deque()
         self._wake = threading.Event()
         self._waiting = self._closing = False
-        """Whether the thread waits for a line, and whether it ends after the last line."""
+        """True if the thread waits for a line. True if the thread ends after the last line."""
         self._thread = threading.Thread(target=self._write, name="log", daemon=True)
         self._thread.start()
 

@@ -35,7 +35,7 @@ DEADLINE_EXCEEDED: Final = 4
 MAX_FIELDS: Final = 16 << 10
 """The most octets of the encoded header fields of a reply."""
 MAX_CONTROL: Final = 1000
-"""The most frames between two replies that are no part of a reply."""
+"""The most frames that are no part of a reply, between two replies."""
 MAX_STREAMS: Final = 100
 """The most calls at the same time before the server has announced its limit."""
 _PREFIX: Final = 5

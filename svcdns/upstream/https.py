@@ -38,7 +38,7 @@ MEDIA_TYPE: Final = "application/dns-message"
 MAX_FIELDS: Final = 16 << 10
 """The most octets of the encoded header fields of a response."""
 MAX_CONTROL: Final = 1000
-"""The most frames between two responses that are no part of a response."""
+"""The most frames that are no part of a response, between two responses."""
 _CONFIG: Final = H2Configuration(client_side=True, header_encoding=None, validate_outbound_headers=False)
 _OK: Final = b"200"
 

@@ -69,7 +69,7 @@ class QuicTransport(asyncio.Transport, asyncio.DatagramProtocol):
         self._loop, self._server = asyncio.get_running_loop(), server
         self._quic = BoundedConnection(configuration)
         self.established: asyncio.Future[None] = self._loop.create_future()
-        """Completed after the handshake. Has a ConnectionError if the connection has failed before."""
+        """Completed after the handshake, or with a ConnectionError if the connection fails during the handshake."""
         self._protocol: asyncio.BaseProtocol | None = None
         self._datagrams: asyncio.DatagramTransport | None = None
         self._timer: asyncio.TimerHandle | None = None

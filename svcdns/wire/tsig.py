@@ -18,9 +18,9 @@ from svcdns.wire.errors import FormError
 from svcdns.wire.request import HEADER
 
 BADSIG: Final = 16
-"""The TSIG error of a signature that is not valid. As a response code, the number is BADVERS."""
+"""The TSIG error of a signature that is not valid. As a response code, the same number means BADVERS."""
 FUDGE: Final = 300
-"""The seconds by which the clocks of client and server may differ, in signed replies (RFC 8945 §10)."""
+"""The value in signed replies: the seconds by which the clocks of client and server may differ (RFC 8945 §10)."""
 MAX_RECORDS: Final = 64
 """The most records of a message in which a TSIG record is looked for."""
 

@@ -108,4 +108,4 @@ class Watch:
 
 
 FAILURES: Final = (EtcdError, GrpcCallError, ProtobufError)
-"""What the methods of a client raise."""
+"""The exceptions that the methods of a client raise."""

@@ -34,9 +34,9 @@ TTL: Final = 30
 NEGATIVE_LIFETIME: Final = 30.0
 """The seconds after which a reply with a SOA record is made again, because of its serial."""
 LEASE_LIFETIME: Final = 1.0
-"""The seconds after which a reply is made again whose TTLs depend on a lease."""
+"""The seconds after which a reply with TTLs from a lease is made again."""
 POLL_EVERY: Final = 100
-"""The number of entries that are taken over between two looks at the sockets."""
+"""The number of entries that are taken over before the sockets are read again."""
 _SOA_TIMES: Final = b"".join(number.to_bytes(4, "big") for number in (7200, 1800, 86400, TTL))
 
 
@@ -64,7 +64,7 @@ class Etcd(Plugin):
         self._min_lease_ttl: int = options.min_lease_ttl
         self._max_lease_ttl: int = options.max_lease_ttl
         self._now = int(environment.clock())
-        """The time on the machine's monotonic clock, a second old at most."""
+        """The time on the machine's monotonic clock. The value is at most a second old."""
         self._depths = {zone: len(self._prefix) + len(names.labels_of(zone)) for zone in zones}
         """The length of the path of each zone."""
         for shard in range(SHARDS):

@@ -20,7 +20,7 @@ from svcdns.wire.record import Record
 Steps = Generator[Answer, Reply, list[Record]]
 
 MAX_CHAIN: Final = 10
-"""The most CNAME records that lead to another one."""
+"""The most CNAME records that may come before a further CNAME record."""
 MAX_RECORDS: Final = 1000
 """The most records of a reply. To make more of them would delay other queries."""
 SERVERS: Final = names.from_text("ns.dns.")[:-1]

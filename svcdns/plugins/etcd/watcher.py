@@ -37,7 +37,7 @@ MAX_OCTETS: Final = 64 << 20
 """The most octets of all keys and values of a source."""
 FIRST_DELAY: Final = 0.25
 LONGEST_DELAY: Final = 5.0
-"""The seconds before the endpoints are tried again; the time doubles with each failure."""
+"""The first and the longest delay in seconds before the endpoints are tried again; each failure doubles the delay."""
 COLLECT: Final = 0.02
 """The seconds for which changes are collected before they are sent to the workers."""
 LEASE_INTERVAL: Final = 10.0
@@ -74,11 +74,11 @@ class Watcher:
         """The cluster and the revision of the entries; 0 before the first list."""
         self._dirty: set[int] = set()
         self._leases: dict[int, int] = {}
-        """When leases end: by lease, the time on the machine's monotonic clock."""
+        """By lease: its end, as a time on the machine's monotonic clock."""
         self._state = State()
         self._warnings = 0
         self._problems: set[str] = set()
-        """The problems that were logged since etcd could be used last."""
+        """The problems that were logged since etcd last worked."""
 
     async def run(self) -> None:
         """Follows the source until the task is cancelled."""

@@ -28,7 +28,7 @@ _ASN: Final = frozenset({
 })  # fmt: skip
 """The types of databases with autonomous systems, as in CoreDNS."""
 _DAMAGED: Final = (InvalidDatabaseError, ValueError, TypeError, AttributeError, LookupError, ArithmeticError)
-"""What the library raises for damaged files: its own error, or that of an operation on a value of the wrong type."""
+"""The library's exceptions for damaged files: its own, and those of operations on values of a wrong type."""
 
 
 class DatabaseError(SvcdnsError):

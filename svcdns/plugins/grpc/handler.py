@@ -29,9 +29,9 @@ from svcdns.wire.message import Message
 BUDGET: Final = 5.0
 """The longest time for a query, in seconds, as in CoreDNS."""
 ATTEMPT: Final = 2.0
-"""The longest time for one upstream in seconds, unless it is the only one."""
+"""The longest time for an upstream in seconds. The last upstream has the rest of BUDGET."""
 MAX_IN_FLIGHT: Final = 2000
-"""The most queries that wait for replies; more get SERVFAIL."""
+"""The most queries that wait for replies. Further queries get SERVFAIL."""
 NO_HEALTHY: Final = "no healthy gRPC proxies"
 
 

@@ -156,7 +156,7 @@ _OF_THE_REPLY: Final[dict[str, Callable[[Query, Reply], str]]] = {
     "log/class": class_of,
     "log/type": lambda query, reply: _TYPES.get(classify(query, reply), ""),
 }
-"""Metadata that are known when the reply is there."""
+"""The metadata that are known only after the reply."""
 _PLACEHOLDER: Final = re.compile("|".join(re.escape(field) for field in (*_FIELDS, LOCAL)) + r"|\{/[^}]+\}")
 
 

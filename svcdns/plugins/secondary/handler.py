@@ -62,7 +62,7 @@ class Secondary(Plugin):
         self._payloads: dict[bytes, bytes] = {}
         self._followed: set[bytes] = set()
         self._dropped: set[bytes] = set()
-        """Zones that a catalog had and dropped. If one comes back, its earlier content is not used."""
+        """Zones that a catalog has removed. If a catalog adds such a zone again, its earlier content is not used."""
         log = environment.log if environment.first else _SILENT
         self._catalogs = CatalogMembers(options, self._rules, self._add_member, self._drop, log)
         self._started = False

@@ -49,7 +49,7 @@ MAX_BODIES: Final = 128 << 10
 MAX_HELD: Final = 128 << 10
 """The most octets of replies that a client's flow control holds back."""
 LINGER: Final = 0.1
-"""The seconds in which a request after GOAWAY is refused by RST_STREAM, so that the client sends it elsewhere."""
+"""The seconds after GOAWAY in which new requests are refused by RST_STREAM, so that clients use another connection."""
 PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 _CONFIG: Final = H2Configuration(
     client_side=False,

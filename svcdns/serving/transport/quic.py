@@ -42,7 +42,7 @@ class DoqConnection(ServerConnection):
         self._received: dict[int, bytearray] = {}
         """The octets of incomplete queries, by stream."""
         self._unfinished: set[int] = set()
-        """The streams with a complete query whose end has not arrived."""
+        """The streams with a complete query that the client has not ended yet."""
 
     def handle(self, event: QuicEvent) -> None:
         """Handles an event of a stream."""

@@ -26,7 +26,7 @@ from svcdns.serving.transport.udp_batch import Sender
 MAX_UNREAD: Final = 512 << 10
 """The octets of replies that a client may leave unacknowledged before its connection is closed."""
 MAX_RESETS: Final = 100
-"""The queries that a client may give up in excess of those that it lets finish."""
+"""A client may cancel this many more queries than it lets finish."""
 MAX_WAITING: Final = 64 << 10
 """The unacknowledged octets of a reply of several messages, after which its next message waits."""
 
@@ -120,7 +120,7 @@ class ServerConnection:
         self._timer: Timer | None = None
         self._timer_at = 0.0
         self.acknowledged: list[asyncio.Future[None]] = []
-        """What replies of several messages wait for. Completed after each datagram of the client."""
+        """Futures that replies of several messages wait for. They are completed after each datagram of the client."""
 
     def begin(self, configuration: QuicConfiguration, original: bytes, retried: bytes | None, now: float) -> None:
         """Prepares for the first datagram. `original` and `retried` are IDs as in RFC 9000 §7.3."""

@@ -21,7 +21,7 @@ DEPTH: Final = 1024
 RETRY: Final = 0.001
 """The seconds after which the waiting replies are sent again."""
 _BUSY: Final = (errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM)
-"""The errors of a socket that takes no reply now, and will take one later."""
+"""The errors that mean: the socket takes no reply now, but may take the reply later."""
 
 DROPPED: Final = Family(
     "coredns_shed_dropped_total",

@@ -29,21 +29,21 @@ PIECE: Final = 1024
 CHUNK: Final = 16384
 """The most octets of one read from a socket without TLS."""
 WRITE_BUFFER: Final = 16 << 10
-"""The octets of replies that wait until the kernel takes them, from which on the client is not read."""
+"""While more octets of replies wait for the kernel, nothing is read from the client."""
 
 
 class StreamConnection(asyncio.Protocol):
     """A connection of one client. A transport overrides `decode`, `go_away` and `unfinished`."""
 
     linger = 0.0
-    """The seconds from the last reply to the close: a client that has not read `go_away` yet may send a query."""
+    """The seconds from the last reply to the close, in which a client that has not read `go_away` may send a query."""
 
     def __init__(self, endpoint: Endpoint, proxied: Client | None) -> None:
         """`proxied` is the client that a proxy has named in a PROXY header, or None."""
         self.endpoint, self.responder, self._proxied = endpoint, endpoint.responder, proxied
         self.client = b""
         self.peer = proxied
-        """The client of the queries; None before the connection is made."""
+        """The client that sends the queries; None before the connection is made."""
         self.in_flight = 0
         """The number of queries whose reply has not been written."""
         self.finishing = False
