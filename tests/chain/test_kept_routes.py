@@ -17,7 +17,7 @@ ZONE = b"\1z\0"
 
 
 def kept(before: str, after: str, **extra: Any) -> dict[str, tuple[bytes, ...] | None]:
-    """Returns the zones of each kept route, by the zone of the route."""
+    """Returns the zones in which stored replies stay valid. The key is the zone of the server block."""
     plugins = {name: {**ANSWERS_LIKE, **extra.get(name, {})} for name in ("cache", "forward", "log")}
     (old, _), (new, _) = built(before, **plugins), built(after, **plugins)
     found = kept_routes(old, new).get(WHERE)

@@ -125,7 +125,7 @@ class World:
         await self.until(lambda: "serving" in self.operations)
 
     def reload(self) -> None:
-        """Sends control the request to reload the Corefile."""
+        """Requests a reload of the Corefile from the control process."""
         self.supervisor.send({"op": "reload"})
 
     def swaps(self) -> int:

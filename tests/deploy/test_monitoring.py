@@ -211,7 +211,7 @@ def series(rows: list[tuple[str, str, str]]) -> list[dict[str, str]]:
 
 
 def unit_test(name: str, rows: list[tuple[str, str, str]], expected: int) -> dict[str, Any]:
-    """Returns a test of promtool. It counts the alerts of a name after two hours."""
+    """Returns a rule test for promtool: two hours after the start, `expected` alerts with this name are firing."""
     expression = f'count(ALERTS{{alertname="{name}",alertstate="firing"}}) or vector(0)'
     samples = [{"labels": "{}", "value": expected}]
     return {

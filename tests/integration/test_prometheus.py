@@ -184,7 +184,6 @@ def test_every_rule_is_evaluated(prometheus: Prometheus) -> None:
 
 @pytest.mark.parametrize("name", OF_COREDNS)
 def test_the_metrics_of_coredns_dashboards_are_there(prometheus: Prometheus, name: str) -> None:
-    """With the labels that their queries name."""
     found = prometheus.query(name)
     assert found, name
     assert set(OF_COREDNS[name]) <= set().union(*(series["metric"] for series in found))

@@ -34,7 +34,7 @@ NETWORK = Network.from_text("10.0.0.0/8")
     ],
 )
 def test_reads(text: str, expected: ProxyProtocol) -> None:
-    """Without `allow` all headers are used; with `allow`, the headers of others are ignored."""
+    """Without `allow`, the headers of all peers are used. With `allow`, the headers of other peers are ignored."""
     assert ProxyProto.settings(world.options("proxyproto", text)).proxy == expected
 
 

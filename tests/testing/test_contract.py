@@ -225,7 +225,7 @@ def test_every_built_plugin_is_checked() -> None:
 
 
 class Careless(Plugin):
-    """A plugin that reads a clock and random numbers, and declares no reuse terms."""
+    """A plugin that reads a clock and random numbers, and does not limit the reuse of its replies."""
 
     name = "careless"
     before = "cache"

@@ -125,7 +125,7 @@ async def test_data_is_sent_in_both_directions() -> None:
 
 
 async def test_a_record_is_passed_on_when_it_arrives(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The data of one record need no further iteration of the event loop."""
+    """The data of one TLS record are passed on in the same iteration of the event loop."""
     again: list[TlsTransport] = []
     read_again = TlsTransport._read_again
     monkeypatch.setattr(TlsTransport, "_read_again", lambda self: (again.append(self), read_again(self)))

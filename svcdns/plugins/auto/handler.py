@@ -48,7 +48,7 @@ class _Folder:
         return ("auto", self.key)
 
     def dependency_on(self, apex: bytes) -> Dependency:
-        """Returns the dependency of replies on one zone."""
+        """Returns the dependency that replies from one zone have."""
         return ("auto", content_key(self.key, names.to_text(apex)))
 
     def _relisted(self, payload: bytes) -> None:

@@ -40,7 +40,7 @@ def shard_of(key: bytes) -> int:
 
 
 def shard_key(source: str, shard: int) -> str:
-    """Returns the key of a shard in the plugin's data. `source` is the key of the source."""
+    """Returns the key of a shard in the plugin's data. `source` is the key of the etcd cluster in this data."""
     return f"{source} shard {shard}"
 
 

@@ -1,4 +1,4 @@
-"""Watching a real file system. Every way to edit a file is reported, and no change after the first yield is missed."""
+"""Watching a real file system. Every way to edit a file is reported, and no change after the watcher's first report is missed."""
 
 import asyncio
 import os
