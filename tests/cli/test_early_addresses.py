@@ -88,7 +88,7 @@ def test_no_address_of_an_unclear_corefile(text: str) -> None:
 
 
 def test_the_corefiles_of_the_project(monkeypatch: pytest.MonkeyPatch) -> None:
-    """For each Corefile in the repository, the quick reader finds the same listening addresses as the control process."""
+    """For each Corefile in the repository, the quick reader finds the addresses that control finds."""
     monkeypatch.setenv("SVCDNS_MANIFESTS", "/a")
     found = 0
     for folder in ("bench", "docs", "examples", "svcdns", "tests", "."):

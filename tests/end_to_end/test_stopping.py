@@ -51,7 +51,7 @@ async def test_a_query_that_waits_for_an_upstream_is_answered(tmp_path: Path) ->
 
 
 def test_every_query_during_lame_duck_is_answered(tmp_path: Path) -> None:
-    """The page /ready is no longer served; DNS is. Each client connection is closed once, and its client opens a new one."""
+    """DNS is served, and /ready is not. Each client connection is closed once, and its client opens a new one."""
     (tmp_path / "cluster.yaml").write_text(CLUSTER)
     with Server(tmp_path, BOUND.replace(LAMEDUCK, "lameduck 5s")) as server:
         server.until_ready()

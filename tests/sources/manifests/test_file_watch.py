@@ -1,4 +1,7 @@
-"""Watching a real file system. Every way to edit a file is reported, and no change after the watcher's first report is missed."""
+"""Watching a real file system. Every way to edit a file is reported.
+
+No change after the first report of the watcher is missed.
+"""
 
 import asyncio
 import os
