@@ -160,7 +160,10 @@ async def test_reload_and_new_certificate(tmp_path: Path) -> None:
             await logged(server, "Reloading complete")
             assert await client.ask()
             Authority().pair("dns.test").write(tmp_path)
-            await logged(server, "was read again")
+            async with asyncio.timeout(TIMEOUT):
+                while "was read again" not in server.log:
+                    assert await client.ask()  # a connection that is idle for 10 s is closed
+                    await asyncio.sleep(0.5)
             assert await client.ask()
             async with asyncio.timeout(TIMEOUT):
                 while True:
