@@ -189,18 +189,16 @@ class ApiDouble:
         await self._site.stop()
         for _ in range(3):  # turns of the event loop, after which the runner knows the connections accepted last
             await asyncio.sleep(0)
-        server = self._runner.server
-        assert server is not None
-        transports = [one.transport for one in server.connections if one.transport is not None]
         await self._runner.cleanup()
         left = asyncio.all_tasks() - {asyncio.current_task()}  # watches that were opened meanwhile
         for task in left:
             task.cancel()
         await asyncio.gather(*left, return_exceptions=True)
-        for transport in transports:  # a transport with octets that nobody reads would stay open
-            if isinstance(transport, asyncio.WriteTransport):
+        # A transport stays open while it has octets that nobody reads, and until the loop has called it once more.
+        for _ in range(3):
+            for transport in tuple(getattr(self._loop, "_transports", {}).values()):
                 transport.abort()
-        await asyncio.sleep(0)
+            await asyncio.sleep(0)
 
     def _store(self, item: Object) -> Object:
         self._version += 1
