@@ -45,6 +45,7 @@ TESTED_BY = {
     "svcdns.plugins.etcd.client": "tests/integration/test_etcd.py",
     "svcdns.plugins.etcd.lookup": "tests/plugins/etcd/test_records.py",
     "svcdns.plugins.etcd.metrics": "tests/plugins/etcd/test_handler.py",
+    "svcdns.dnssec.errors": "tests/dnssec/test_keys.py",
     "svcdns.plugin_api.tsig": "tests/plugins/tsig/test_handler.py",
     "svcdns.serving.signed_queries": "tests/plugins/tsig/test_handler.py",
     "svcdns.serving.encrypted_listeners": "tests/serving/transport/test_http2.py",

@@ -10,7 +10,7 @@ from typing import Final
 
 import msgspec
 
-from svcdns.wire import names
+from svcdns.dnssec.signatures import canonical_order_key
 from svcdns.wire.codes import Type
 from svcdns.wire.record import Record
 
@@ -58,7 +58,7 @@ def error_key(path: str, zone: str) -> str:
 def encode(soa: Record, records: Sequence[Record], modified: int) -> bytes:
     """Encodes a zone. `records` may include the SOA record."""
     others = [record for record in records if record.rtype != Type.SOA]
-    denials = sorted({record.owner.lower() for record in others if record.rtype == Type.NSEC}, key=canonical)
+    denials = sorted({record.owner.lower() for record in others if record.rtype == Type.NSEC}, key=canonical_order_key)
     return msgspec.msgpack.encode(ZoneContent(soa, modified, encoded_portions(others), tuple(denials)))
 
 
@@ -75,11 +75,6 @@ def decode(payload: bytes) -> ZoneContent:
 def portions(content: ZoneContent) -> Iterator[list[Record]]:
     """Decodes and yields the records of the zone in portions, without the SOA record."""
     return map(_records.decode, content.portions)
-
-
-def canonical(name: bytes) -> list[bytes]:
-    """Returns the sort key for the canonical order of names (RFC 4034 §6.1). `name` must be in lower case."""
-    return names.labels_of(name)[::-1]
 
 
 def covered(signature: Record) -> int:

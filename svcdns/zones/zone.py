@@ -9,12 +9,13 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping
 from typing import Final, NamedTuple
 
+from svcdns.dnssec.signatures import canonical_order_key
 from svcdns.plugin_api.zone_transfer import ZoneOffer
 from svcdns.wire import names
 from svcdns.wire.codes import Type
 from svcdns.wire.record import Record
 from svcdns.wire.zone_differences import serial_of
-from svcdns.zones.content import canonical, covered, decode, portions
+from svcdns.zones.content import covered, decode, portions
 from svcdns.zones.history import since
 
 RRset = tuple[Record, ...]
@@ -119,7 +120,7 @@ class Zone:
 
         Returns None if the zone has no NSEC records.
         """
-        at = bisect_right(self._denials, canonical(name), key=canonical)
+        at = bisect_right(self._denials, canonical_order_key(name), key=canonical_order_key)
         return self._denials[at - 1] if at else None
 
     # -- transfers
