@@ -418,6 +418,10 @@ class AnswerTable:
             if isinstance(dependents, _Many) and dependents.keys is not None:
                 self._retired_keys.append(dependents.keys)
 
+    def start_generation_of_used(self) -> None:
+        """Moves all entries to the previous generation. Each entry returns to the current one at its next use."""
+        self._age()
+
     def _age(self) -> None:
         """Moves all current entries to the previous generation, so that each entry is checked when it is looked up."""
         if len(self.previous) >= MAX_PREVIOUS:

@@ -92,6 +92,24 @@ class Listeners:
         return list(self._responders.values())
 
     @property
+    def keyed_responders(self) -> dict[ResponderKey, Responder]:
+        """Returns the responders by listener, protocol and address family."""
+        return dict(self._responders)
+
+    def responder_of(self, key: ResponderKey) -> Responder | None:
+        """Returns the responder with this key, and makes it if necessary. Returns None if there is no such listener.
+
+        Returns None for a listener of an encrypted transport.
+        """
+        listener = self._listeners.get((key.host, key.port, key.protocol))
+        if listener is None or listener.transport != "dns":
+            return None
+        if key not in self._responders:
+            self._responder(key)
+            self.divide()
+        return self._responders[key]
+
+    @property
     def reading(self) -> bool:
         """Returns True if the worker has sockets to read, and reads all of them."""
         wanted = [one for one in self._sockets.values() if self._wanted(one)]

@@ -51,6 +51,7 @@ class PendingReply(msgspec.Struct, gc=False, eq=False):
       reply cannot be reused.
     - `limiter` limits the rate of the reply, or is None. `exempt` is true if the client has a valid cookie, and so no
       limit.
+    - `is_early` is true if no client has sent the query: the reply is stored, but not counted or observed.
     """
 
     responder: StoredReplies
@@ -66,6 +67,7 @@ class PendingReply(msgspec.Struct, gc=False, eq=False):
     asked: HopByHop | None = None
     limiter: RateLimiter | None = None
     exempt: bool = False
+    is_early: bool = False
 
     def completed(self, reply: Reply) -> None:
         """Called when the reply of a `Deferred` has arrived. Sends the reply."""
@@ -162,7 +164,7 @@ class PendingReply(msgspec.Struct, gc=False, eq=False):
             self.send(wire)
             if self.route.observers and wire and wire[2] & _TRUNCATED:
                 reply = msgspec.structs.replace(reply, flags=reply.flags | TC)
-            increments = self._count(reply, len(wire), sent=verdict is Verdict.SEND)
+            increments = self._count(reply, len(wire), sent=verdict is Verdict.SEND and not self.is_early)
             if store:
                 self._store(reply, wires, increments, limited)
             elif reply.rcode == Rcode.NXDOMAIN and reply.lifetime == UNTIL_CHANGED and not self.exempt:

@@ -8,7 +8,10 @@ An exception of a plugin's hook is logged and counted in `coredns_panics_total`.
 from __future__ import annotations
 
 import struct
+from collections.abc import Coroutine
 from functools import partial
+from time import perf_counter
+from typing import Final
 
 from svcdns.chain.routing import DROPPED, Route
 from svcdns.plugin_api.deferred import Deferred
@@ -27,6 +30,13 @@ from svcdns.wire.edns import to_wire as opt_to_wire
 from svcdns.wire.errors import FormError
 from svcdns.wire.message import MAX_MESSAGE, encode_reply, udp_limit
 from svcdns.wire.request import HEADER, Rejected, Request, accept, read_query_name
+
+_NO_ID: Final = b"\0\0"
+_NO_CLIENT: Final = Client("", 0, "", 0, "udp")
+
+
+def _discard(_wire: bytes) -> None:
+    return None
 
 
 class Responder(StoredReplies):
@@ -104,6 +114,48 @@ class Responder(StoredReplies):
             answer.take(pending.completed, pending.failed)
         else:
             self.in_flight.start(pending.wait(answer))
+
+    def make_stored(self, key: bytes) -> bool:
+        """Makes and stores the reply to a query that no client has sent yet. Returns whether the reply is stored.
+
+        `key` is the query without its message id. Nothing is counted. Call it only before the worker reads its sockets.
+        """
+        table, metrics = self.table, self.metrics
+        if not self.uniform or len(key) > MAX_KEY:
+            return False
+        if key in table.current:
+            return True
+        table.seen_before(key)
+        with metrics.counters.unchanged():
+            try:
+                if not self._cold.answer(key):
+                    self._answer_unsent(_NO_ID + key)
+            except Exception as error:  # noqa: BLE001 - a plugin failed: its reply is made when a client sends the query
+                self.recover("a reply that no client has asked for", error)
+        for hit_counter in (*table.dirty, *metrics.dirty_cold):
+            hit_counter.hits = hit_counter.flushed
+        table.dirty.clear()
+        metrics.dirty_cold.clear()
+        return key in table.current
+
+    def _answer_unsent(self, packet: bytes) -> None:
+        """Makes and stores the reply of the plugin chain to a query, unless the reply comes later."""
+        request = accept(packet)
+        if isinstance(request, Rejected) or not request.question or request.trailing:
+            return
+        if request.edns is not None and (request.edns.options or request.edns.version):
+            return
+        query = self._query(request, _NO_CLIENT, len(packet), perf_counter())
+        route = self.listener.route(query)
+        pending = PendingReply(
+            self, packet, packet[2:], request, query, route, _discard, self.table.changes, self.listener.self_queries,
+            is_early=True,
+        )  # fmt: skip
+        answer = self.listener.answer(query, route)
+        if isinstance(answer, Reply):
+            pending.finish(answer)
+        elif isinstance(answer, Coroutine):
+            answer.close()
 
     def _reject(
         self, rejected: Rejected, packet: bytes, signed: SignedQuery | Rejected | None, client: Client, send: Send

@@ -4,7 +4,8 @@ Rules:
 
 1. Only one child is replaced at a time.
 2. A new control process lists the cluster before the old one exits.
-3. A new worker receives the cluster and reads its slot's sockets, before the old one hands over its connections.
+3. A new worker receives the cluster, makes the replies that the old one has stored, and reads its slot's sockets.
+   Then the old worker hands over its connections.
 4. If a successor fails, it is started again after a growing delay, and the predecessor keeps serving.
 5. A stop of the server ends the replacement.
 """
@@ -97,6 +98,8 @@ class RollingReplacement:
                 )
                 self._children.successor = new
                 self._reading, self._warm_at = False, 0.0
+                if 0 <= child.slot != ENCRYPTED_SLOT:
+                    child.send({"op": "note-keys"})
                 self._children.start(new)
 
     def _advance_worker(self, new: Child, now: float) -> None:
@@ -109,6 +112,7 @@ class RollingReplacement:
             new.send({"op": "read", "slots": [new.slot]})
         elif new.state in ready and not self._reading:
             self._reading = True
+            _connect(new, "take-keys", self._current, "give-keys")
             new.send({"op": "read", "slots": [new.slot]})
         elif self._reading and new.state in (State.SERVING, State.SERVING_UNSYNCED):
             self._warm_at = self._warm_at or now + WARM_UP
@@ -116,12 +120,8 @@ class RollingReplacement:
                 self._hand_over(self._current, new, now)
 
     def _hand_over(self, old: Child, new: Child, now: float) -> None:
-        to_old, to_new = socket.socketpair()
         self._promote()
-        new.send({"op": "take-over"}, [to_new.fileno()])
-        old.send({"op": "hand-over"}, [to_old.fileno()])
-        to_old.close()
-        to_new.close()
+        _connect(new, "take-over", old, "hand-over")
         self._children.predecessors[old] = now + HAND_OVER_TIMEOUT
 
     def control_is_ready(self, child: Child, now: float) -> None:
@@ -165,3 +165,12 @@ class RollingReplacement:
             self._promote()
             return "its successor takes its place"
         return None
+
+
+def _connect(new: Child, to_new: str, old: Child, to_old: str) -> None:
+    """Sends each worker one end of a new pair of sockets, with the operation that the worker begins."""
+    first, second = socket.socketpair()
+    new.send({"op": to_new}, [first.fileno()])
+    old.send({"op": to_old}, [second.fileno()])
+    first.close()
+    second.close()

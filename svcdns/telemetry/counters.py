@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from typing import Final
 
@@ -166,6 +167,16 @@ class Counters:
         """Adds the observation `value` to a histogram. `cell` is a result of the method `cell`."""
         self.values[cell + bisect_left(family.buckets, value)] += 1
         self.values[cell + len(family.buckets) + 1] += value
+
+    @contextmanager
+    def unchanged(self) -> Iterator[None]:
+        """Restores the values of all counters when the block ends. The block must not await anything."""
+        before = self.values[: self._words[1]].tobytes()
+        try:
+            yield
+        finally:
+            after = before + bytes(8 * self._words[1] - len(before))  # series that are new have the value 0
+            self.values[: self._words[1]] = memoryview(after).cast("d")
 
     def clear(self, family: Family) -> None:
         """Sets all series of a gauge to 0."""

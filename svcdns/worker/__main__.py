@@ -51,6 +51,7 @@ class _Process:
         self._unsent: deque[bytes] = deque()
         self._instructed = asyncio.Event()
         self._taking_over: asyncio.Future[None] | None = None
+        self._giving_keys: asyncio.Future[None] | None = None
         self.worker = Worker(slot, counters, monotonic, self._send, secrets)
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._instructions: asyncio.Queue[Message] = asyncio.Queue()
@@ -99,6 +100,14 @@ class _Process:
                     await self.worker.sockets(add, message["remove"])
                 case "read":
                     await self.worker.read(frozenset(message["slots"]))
+                case "note-keys":
+                    self.worker.note_keys()
+                case "give-keys":
+                    self._giving_keys = asyncio.ensure_future(
+                        self.worker.give_keys(socket.socket(fileno=message["fds"][0]))
+                    )
+                case "take-keys":
+                    await self.worker.take_keys(socket.socket(fileno=message["fds"][0]))
                 case "take-over":
                     self._taking_over = asyncio.ensure_future(
                         self.worker.take_over(socket.socket(fileno=message["fds"][0]))

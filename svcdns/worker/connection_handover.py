@@ -63,6 +63,18 @@ async def give(
                 os.close(file)
 
 
+async def give_file(sock: socket.socket, file: int) -> None:
+    """Sends the file `file` to the successor, and nothing else. Closes `sock` and `file`."""
+    sock.setblocking(False)
+    with sock:
+        try:
+            await _send(sock, {"op": "kept"}, file)
+        except ChannelClosedError:
+            log.debug("the successor has ended before it got the file")
+        finally:
+            os.close(file)
+
+
 async def _give_ready(connections: TcpConnections, sock: socket.socket) -> None:
     slice_ = TimeSlice()
     for connection in tuple(connections.open):

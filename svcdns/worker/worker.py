@@ -12,6 +12,7 @@ The control process sends the configuration and all changes of the cluster as fr
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import logging
 import socket
@@ -54,6 +55,7 @@ from svcdns.plugin_api.reply import rcode_only
 from svcdns.plugin_api.reuse import apart
 from svcdns.process.heap import release_free_memory
 from svcdns.process.shared_memory import ENCRYPTED_SLOT, State
+from svcdns.serving.answer_keys import AnswerKeys, note_used_keys
 from svcdns.serving.cookies import Cookies
 from svcdns.serving.listeners import Listeners
 from svcdns.serving.metrics_flush import flush
@@ -63,7 +65,7 @@ from svcdns.telemetry.logging import DroppedLines, plugin_logger
 from svcdns.wire.codes import Rcode
 from svcdns.worker import calls
 from svcdns.worker.cache_handover import pack, unpack
-from svcdns.worker.connection_handover import take
+from svcdns.worker.connection_handover import give_file, take
 from svcdns.worker.shutdown import Shutdown
 
 UPDATE_INTERVAL: Final = 1.0
@@ -74,6 +76,10 @@ GC_THRESHOLDS: Final = (1_000, 200, 1_000_000)
 
 The first one is low, because a collection takes up to 1 ms for each 1,000 objects that were made since the last one.
 """
+
+KEYS_TIMEOUT: Final = 1.5
+"""The seconds for which a new worker waits for the replies to the keys of its predecessor."""
+_ANSWER_KEYS: Final = ("answer keys",)
 
 log = logging.getLogger("svcdns")
 _END: Final = object()
@@ -474,6 +480,33 @@ class Worker:
         self.listeners.read(frozenset())
         await self._shutdown.hand_over(sock, await pack(self._kept, self.clock()))
         await self._end()
+
+    def note_keys(self) -> None:
+        """Finds out from now on which stored replies are used, to pass their keys to the successor."""
+        for table in self.listeners.tables:
+            note_used_keys(table)
+
+    async def give_keys(self, sock: socket.socket) -> None:
+        """Passes the keys of stored replies to the successor, at the other end of `sock`, before it reads sockets."""
+        keys = await pack({_ANSWER_KEYS: AnswerKeys(self.listeners)}, self.clock())
+        await give_file(sock, keys)
+
+    async def take_keys(self, sock: socket.socket) -> None:
+        """Makes the replies to the keys that the worker at the other end of `sock` passes on.
+
+        Returns after KEYS_TIMEOUT seconds at the latest.
+        """
+        keys = AnswerKeys(self.listeners)
+
+        async def make(fd: int) -> None:
+            await unpack(fd, {_ANSWER_KEYS: keys}, self.clock(), self.poll_sockets)
+
+        began = self.clock()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(KEYS_TIMEOUT):
+                await take(sock, self.listeners.adopt, make)
+        keys.stop()
+        log.debug("%d replies were made before the first query, in %.3f s", keys.made, self.clock() - began)
 
     def end_hand_over(self) -> None:
         """Ends the hand-over of connections to the successor, because the server stops. The worker then drains."""

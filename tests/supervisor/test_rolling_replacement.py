@@ -136,7 +136,11 @@ def test_a_worker_hands_over_when_its_successor_reads(world: World) -> None:
     world.show(new, State.SYNCED)
     for _ in range(2):
         world.replacement.advance(12.0)
-    assert world.sent() == [("worker 0", OTHER_WORKER, "read")]
+    assert world.sent() == [
+        ("worker 0", worker_region(0, 0), "give-keys"),
+        ("worker 0", OTHER_WORKER, "take-keys"),
+        ("worker 0", OTHER_WORKER, "read"),
+    ]
     world.show(new, State.SERVING)
     world.replacement.advance(13.0)
     world.replacement.advance(12.9 + WARM_UP)
