@@ -42,6 +42,10 @@ REQUIRED = SECTIONS[:4]
 TESTED_BY = {
     "svcdns.plugins.grpc.metrics": "tests/plugins/grpc/test_handler.py",
     "svcdns.plugins.grpc.upstream": "tests/plugins/grpc/test_handler.py",
+    "svcdns.plugins.nomad.client": "tests/plugins/nomad/test_handler.py",
+    "svcdns.plugins.nomad.errors": "tests/plugins/nomad/test_handler.py",
+    "svcdns.plugins.nomad.files": "tests/integration/test_nomad.py",
+    "svcdns.plugins.nomad.metrics": "tests/plugins/nomad/test_handler.py",
     "svcdns.plugins.etcd.client": "tests/integration/test_etcd.py",
     "svcdns.plugins.etcd.lookup": "tests/plugins/etcd/test_records.py",
     "svcdns.plugins.etcd.metrics": "tests/plugins/etcd/test_handler.py",
@@ -365,7 +369,9 @@ def test_there_is_no_import_circle() -> None:
 
 def test_workers_do_not_import_libraries_of_control() -> None:
     """The Kubernetes client, the parsers of YAML and zones, and the libraries of transports would cost memory."""
-    plugins = ", ".join(f"svcdns.plugins.{name}" for name in ("kubernetes", "file", "etcd", "forward", "tls", "https"))
+    plugins = ", ".join(
+        f"svcdns.plugins.{name}" for name in ("kubernetes", "file", "etcd", "nomad", "forward", "tls", "https")
+    )
     program = f"import svcdns.worker.__main__, {plugins}, sys"
     done = subprocess.run(
         [sys.executable, "-c", f"{program}; print(*sys.modules)"], capture_output=True, text=True, check=True, cwd=ROOT

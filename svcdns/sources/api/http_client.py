@@ -1,4 +1,4 @@
-"""An HTTP/1.1 client for GET requests to the API server, over TCP or TLS, directly or through a proxy.
+"""An HTTP/1.1 client for GET requests to an API, over TCP, TLS or a Unix socket, directly or through a proxy.
 
 The client follows no redirects, stores no cookies and retries nothing. Rules:
 
@@ -48,16 +48,23 @@ class ResponseError(ConnectionError):
 
 
 class Target(NamedTuple):
-    """The URL of a request, the TLS settings for https, and the URL of a proxy.
+    """The URL of a request, the TLS settings for https, the URL of a proxy, and the path of a Unix socket.
 
     If `tls` is None, the certificate authorities of the system are trusted. `server_hostname` is the name in the
-    server's certificate, if it is not the host of the URL.
+    server's certificate, if it is not the host of the URL. With `socket`, the connection goes to the Unix socket, and
+    not to the host of the URL.
     """
 
     url: str
     tls: ssl.SSLContext | None = None
     server_hostname: str | None = None
     proxy: str | None = None
+    socket: str | None = None
+
+    @property
+    def place(self) -> Target:
+        """Returns the target without the path of its URL. Targets with one place can use the same connection."""
+        return self._replace(url="/".join(self.url.split("/", 3)[:3]))
 
 
 Take = Callable[[bytes], Awaitable[None] | None]
@@ -331,7 +338,7 @@ class Response:
 
 
 class Session:
-    """The connections to one server. A connection is used again if the target stays the same."""
+    """The connections to one server. A connection is used again if the place of the target stays the same."""
 
     def __init__(self, *, environment: bool = False, first: int = 0) -> None:
         """If `environment` is true, a target without a proxy uses the proxy from the environment variables.
@@ -355,7 +362,7 @@ class Session:
         response: Response | None = None
         try:
             async with asyncio.timeout(head):
-                if target.proxy is None and self._environment:
+                if target.proxy is None and target.socket is None and self._environment:
                     target = target._replace(proxy=_proxy_of_environment(urlsplit(target.url)))
                 stream = await self._connected(target, silence)
                 stream.send("GET", *_request(target, query, headers))
@@ -367,7 +374,7 @@ class Session:
                 if response is not None and response.complete and stream.reusable:
                     stream.http.start_next_cycle()
                     stream.idle_since = asyncio.get_running_loop().time()
-                    self._idle.append((target, stream))
+                    self._idle.append((target.place, stream))
                 else:
                     stream.close()
 
@@ -380,10 +387,10 @@ class Session:
         await asyncio.sleep(0)  # the event loop closes the sockets
 
     async def _connected(self, target: Target, silence: float) -> _Stream:
-        oldest = asyncio.get_running_loop().time() - IDLE_TIMEOUT
+        oldest, place = asyncio.get_running_loop().time() - IDLE_TIMEOUT, target.place
         while self._idle:
             before, stream = self._idle.pop()
-            if before == target and stream.open and stream.idle_since >= oldest:
+            if before == place and stream.open and stream.idle_since >= oldest:
                 break
             stream.close()
         else:
@@ -465,12 +472,17 @@ async def _connect(target: Target, first: int, silence: float) -> _Stream:
     """Connects to the server of `target`, or to its proxy. Uses TLS if the URL has the scheme https."""
     server = urlsplit(target.url)
     entry = server if target.proxy is None else _proxy(target.proxy)
-    sock = await _open_socket(entry.hostname or "", _port(entry), first)
+    sock = await _open_socket(entry.hostname or "", _port(entry), first) if target.socket is None else None
     stream = _Stream()
     try:
-        await asyncio.get_running_loop().create_connection(lambda: stream, sock=sock)
+        loop = asyncio.get_running_loop()
+        if sock is None:
+            await loop.create_unix_connection(lambda: stream, target.socket)
+        else:
+            await loop.create_connection(lambda: stream, sock=sock)
     except BaseException:
-        sock.close()
+        if sock is not None:
+            sock.close()
         raise
     try:
         if target.proxy is not None and entry.scheme == "https":

@@ -146,9 +146,9 @@ async def test_a_large_body(session: Session) -> None:
 
 
 async def test_a_connection_is_used_again(session: Session) -> None:
-    """The body must have been read to its end, and the target must be the same."""
+    """The body must have been read to its end, and the target must be the same, except for its path."""
     async with scripted(OK, OK, OK, OK, OK) as server:
-        for path in ("/a", "/a"):
+        for path in ("/a", "/b"):
             await get(session, Target(server.url + path))
         assert server.connections == 1
         async with session.get(Target(server.url + "/a"), {}, {}, head=5.0, silence=5.0):
