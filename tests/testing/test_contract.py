@@ -140,6 +140,7 @@ NOT_STORED = {"erratic", "metadata", "rewrite edns0", "whoami"}
 ELSEWHERE = {
     "tsig": "tests/plugins/tsig/test_handler.py: needs keys and signed queries",
     "etcd": "tests/plugins/etcd/test_handler.py: needs the data that control reads from etcd",
+    "nomad": "tests/plugins/nomad/test_handler.py: needs Nomad's HTTP API",
     "secondary": "tests/plugins/secondary/test_handler.py: needs a primary server",
     "grpc": "tests/plugins/grpc/test_handler.py: needs an upstream; its replies are stored by cache alone",
     "forward": "tests/plugins/forward/test_handler.py: needs an upstream; its replies are stored by cache alone",
