@@ -1,4 +1,7 @@
-"""The requests to Nomad's HTTP API. They go to the address that answered last, and then to the other addresses."""
+"""The requests to Nomad's HTTP API.
+
+A request goes to the address that answered last. If this address fails, the other addresses are tried in turn.
+"""
 
 from __future__ import annotations
 

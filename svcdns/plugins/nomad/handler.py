@@ -1,7 +1,7 @@
 """The `nomad` plugin: answers from the services that are registered in Nomad.
 
-As in CoreDNS, a query causes a request to Nomad. A stored reply is used for KEEP seconds, so that a name costs at most
-one request a second in each worker, and a change in Nomad shows after a second.
+As in CoreDNS, a query causes a request to Nomad. A stored reply is used for KEEP seconds. So a worker sends at most one
+request a second for each name.
 """
 
 from __future__ import annotations
@@ -201,7 +201,7 @@ class Nomad(Plugin):
         return Record(owner, rtype, self.options.ttl, rdata)
 
     def _soa(self, owner: bytes) -> Record:
-        """Returns the SOA record of a negative reply. Its owner is the query name, as in CoreDNS."""
+        """Returns the SOA record of a negative reply. The owner is the query name, as in CoreDNS."""
         server = b"\3ns1" + owner
         return self._record(
             owner, Type.SOA, (server if len(server) <= names.MAX_NAME else owner) + self._mailbox + _SOA_NUMBERS
