@@ -57,7 +57,7 @@ class Nomad(Plugin):
         self.options, self._environment = options, environment
         self._zone = names.from_text(options.zone).lower()
         self._depth = len(names.labels_of(self._zone))
-        self._mailbox = b"\x0ahostmaster" + self._zone
+        self._rname = b"\x0ahostmaster" + self._zone
         self._client: Client | None = None
         self._requests: dict[tuple[str, str], asyncio.Task[Sequence[Registration]]] = {}
         """The requests under way, by service and namespace. Equal queries share one."""
@@ -204,7 +204,7 @@ class Nomad(Plugin):
         """Returns the SOA record of a negative reply. The owner is the query name, as in CoreDNS."""
         server = b"\3ns1" + owner
         return self._record(
-            owner, Type.SOA, (server if len(server) <= names.MAX_NAME else owner) + self._mailbox + _SOA_NUMBERS
+            owner, Type.SOA, (server if len(server) <= names.MAX_NAME else owner) + self._rname + _SOA_NUMBERS
         )
 
     def _count(self, family: Family, namespace: str) -> Increment:
