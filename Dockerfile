@@ -9,6 +9,12 @@ WORKDIR /build
 RUN python3 -m venv --copies /app && ln -sf python /app/bin/python3 && rm -f /app/bin/python3.*
 COPY requirements.lock requirements-audit.lock ./
 RUN /app/bin/python -m pip install --no-cache-dir --no-compile --require-hashes -r requirements.lock
+# the libraries of plugins that the image has only on request: --build-arg EXTRAS=route53
+ARG EXTRAS=
+COPY requirements-*.lock ./
+RUN for extra in $(echo "${EXTRAS}" | tr ',' ' '); do \
+      /app/bin/python -m pip install --no-cache-dir --no-compile --require-hashes -r "requirements-$extra.lock" || exit 1; \
+    done
 # the tool that lists what the image contains, in an environment of its own
 RUN python3 -m venv /audit && /audit/bin/python -m pip install --no-cache-dir --require-hashes -r requirements-audit.lock
 COPY pyproject.toml README.md LICENSE ./

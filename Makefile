@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUN_STAMP := $(VENV)/.installed
 DEV_STAMP := $(VENV)/.installed-dev
+EXTRAS := azure clouddns route53
 
 .PHONY: help env demo demo-check test slow check conformance coverage versions format lint types layers changelog integration load bench bench-table \
 	bench-smoke soak fuzz image audit sbom lock release clean
@@ -112,7 +113,7 @@ AUDIT := .venv-audit/bin
 	@touch $@
 
 audit: .venv-audit/.installed  ## pip-audit over all lock files; says so in one line if its database cannot be reached
-	@$(AUDIT)/python tools/audit.py requirements.lock requirements-dev.lock requirements-audit.lock
+	@$(AUDIT)/python tools/audit.py requirements.lock requirements-dev.lock requirements-audit.lock $(EXTRAS:%=requirements-%.lock)
 
 sbom: $(RUN_STAMP) .venv-audit/.installed  ## sbom.cdx.json: the packages in .venv (CycloneDX); the image has its own, /app/sbom.cdx.json
 	$(AUDIT)/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible -o sbom.cdx.json $(BIN)/python
@@ -121,6 +122,10 @@ lock:  ## resolve the dependencies again (needs uv); versions in the lock files 
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header -o requirements.lock pyproject.toml requirements.in
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --extra dev -o requirements-dev.lock pyproject.toml requirements.in
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header -o requirements-audit.lock requirements-audit.in
+	for extra in $(EXTRAS); do \
+	  uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+	    --extra $$extra --constraint requirements-extras.in -o requirements-$$extra.lock pyproject.toml requirements.in; \
+	done
 
 release: $(DEV_STAMP)  ## version, changelog, commit, wheel, sdist and tag of VERSION=1.2.3; uploads nothing
 	$(BIN)/python tools/release.py $(VERSION) $(if $(DATE),--date $(DATE))

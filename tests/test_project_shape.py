@@ -50,6 +50,8 @@ TESTED_BY = {
     "svcdns.plugins.etcd.lookup": "tests/plugins/etcd/test_records.py",
     "svcdns.plugins.etcd.metrics": "tests/plugins/etcd/test_handler.py",
     "svcdns.dnssec.errors": "tests/dnssec/test_keys.py",
+    "svcdns.zones.hosted_zone_options": "tests/plugins/route53/test_options.py",
+    "svcdns.zones.hosted_zones": "tests/zones/test_hosted_zone_refresh.py",
     "svcdns.plugin_api.tsig": "tests/plugins/tsig/test_handler.py",
     "svcdns.serving.signed_queries": "tests/plugins/tsig/test_handler.py",
     "svcdns.serving.encrypted_listeners": "tests/serving/transport/test_http2.py",
@@ -247,6 +249,7 @@ def test_a_plugin_has_its_page(name: str) -> None:
         "prometheus",
         "proxyproto",
         "ready",
+        "route53",
         "rrl",
         "secondary",
         "template IN A",
@@ -367,11 +370,12 @@ def test_there_is_no_import_circle() -> None:
         assert {other.split(".")[0] for other in others} <= below[name.split(".")[0]], name
 
 
+PLUGINS_OF_WORKERS = ("kubernetes", "file", "etcd", "nomad", "forward", "tls", "https", "route53")
+
+
 def test_workers_do_not_import_libraries_of_control() -> None:
     """The Kubernetes client, the parsers of YAML and zones, and the libraries of transports would cost memory."""
-    plugins = ", ".join(
-        f"svcdns.plugins.{name}" for name in ("kubernetes", "file", "etcd", "nomad", "forward", "tls", "https")
-    )
+    plugins = ", ".join(f"svcdns.plugins.{name}" for name in PLUGINS_OF_WORKERS)
     program = f"import svcdns.worker.__main__, {plugins}, sys"
     done = subprocess.run(
         [sys.executable, "-c", f"{program}; print(*sys.modules)"], capture_output=True, text=True, check=True, cwd=ROOT
@@ -392,6 +396,8 @@ def test_workers_do_not_import_libraries_of_control() -> None:
         "aioquic",
         "OpenSSL",
         "cryptography",
+        "botocore",
+        "svcdns.wire.zone_text",
     }
     assert not controls & set(done.stdout.split())
 

@@ -50,7 +50,7 @@ BUILT: Final[dict[str, str]] = {
         "acl", "autopath", "dns64", "hosts", "timeouts", "tls",
         "nsid", "bufsize", "local", "any", "chaos", "header", "minimal", "rewrite", "template",
         "visibility", "rrl", "cancel", "erratic", "on", "metadata", "view", "geoip", "proxyproto", "secondary", "shed",
-        "pprof", "etcd", "tsig", "https", "grpc", "https3", "quic", "grpc_server", "nomad",
+        "pprof", "etcd", "tsig", "route53", "https", "grpc", "https3", "quic", "grpc_server", "nomad",
     )
 }  # fmt: skip
 

@@ -15,7 +15,9 @@ import pytest
 
 from bench.network_namespace import own_network, why_unavailable
 from tests.support.certificates import pair
+from tests.support.extras import PYTHON
 from tests.support.geoip_database import database
+from tests.support.provider_doubles import ProviderDouble
 from tests.support.server import Server, until
 
 ROOT: Final = Path(__file__).parents[2]
@@ -44,6 +46,11 @@ PAGES: Final = [
 ]
 
 
+def needs_extra(text: str) -> bool:
+    """Returns True if a Corefile has a plugin whose library is an extra."""
+    return re.search(r"^ *(azure|clouddns|route53) ", text, re.MULTILINE) is not None
+
+
 class Example(Server):
     """A server with an example. The files of the example are in its folder."""
 
@@ -56,6 +63,10 @@ class Example(Server):
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(pair().key if "key" in path.name else pair().certificate)
         self.corefile.write_text(text)
+
+    def command(self) -> list[str]:
+        """Returns the command that starts the program, in an environment that has the library of the plugin."""
+        return [PYTHON, "-m", "svcdns"] if needs_extra(self.corefile.read_text()) else super().command()
 
     def starts(self) -> bool:
         """Waits until the server serves or has ended. Returns True if it serves."""
@@ -80,6 +91,7 @@ def folder(tmp_path: Path) -> Path:
     (tmp_path / "zones").symlink_to(ROOT / "zones")
     (tmp_path / "kubeconfig").write_text(KUBECONFIG)
     (tmp_path / "GeoLite2-Country.mmdb").write_bytes(database({"127.0.0.2/32": {"country": {"iso_code": "GB"}}}))
+    (tmp_path / "aws").write_text("[dns]\naws_access_key_id = AKIATEST\naws_secret_access_key = secret-of-aws\n")
     for name in ("apps", "cluster", "deploy", "tls"):
         (tmp_path / name).mkdir()
     for name, content in (("tls.crt", pair().certificate), ("tls.key", pair().key), ("ca.crt", pair().certificate)):
@@ -90,7 +102,9 @@ def folder(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_every_example_starts(page: Path, folder: Path) -> None:
     for text in examples(page):
+        if needs_extra(text) and not PYTHON:
+            pytest.skip("SVCDNS_TEST_EXTRAS does not name a Python with the extras of svcdns")
         has_source = re.search(r" (endpoint|snapshot|manifests|kubeconfig) ", text)
         manifests = {} if has_source else {"SVCDNS_MANIFESTS": str(folder / "cluster")}
-        with Example(folder, text, **manifests) as server:
+        with ProviderDouble() as double, Example(folder, text, **double.environment, **manifests) as server:
             assert server.starts(), f"{text}\n{server.log}"
