@@ -42,6 +42,10 @@ REQUIRED = SECTIONS[:4]
 TESTED_BY = {
     "svcdns.plugins.grpc.metrics": "tests/plugins/grpc/test_handler.py",
     "svcdns.plugins.grpc.upstream": "tests/plugins/grpc/test_handler.py",
+    "svcdns.control.admin_pages": "tests/control/test_status.py",
+    "svcdns.control.metric_sums": "tests/control/test_metrics.py",
+    "svcdns.control.reload_log": "tests/control/test_status.py",
+    "svcdns.feed.tool_messages": "tests/worker/test_calls.py",
     "svcdns.plugins.nomad.client": "tests/plugins/nomad/test_handler.py",
     "svcdns.plugins.nomad.errors": "tests/plugins/nomad/test_handler.py",
     "svcdns.plugins.nomad.files": "tests/integration/test_nomad.py",

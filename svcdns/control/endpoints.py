@@ -12,10 +12,11 @@ from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Final
 
 from svcdns.control.configuration import Setup
-from svcdns.control.http import HttpPages
+from svcdns.control.http import HttpPages, Page
 from svcdns.control.http_message import Request, Response
 from svcdns.control.info_metrics import HEALTH_DURATION, HEALTH_FAILURES
 from svcdns.control.page_sockets import Address, PageSockets
+from svcdns.control.unix_sockets import path_of
 from svcdns.control.workers import Workers
 from svcdns.process.shared_memory import State
 from svcdns.telemetry.counters import Counters
@@ -28,6 +29,7 @@ HEALTH: Final = "/health"
 READY: Final = "/ready"
 METRICS: Final = "/metrics"
 PROFILES: Final = "/debug/pprof/"
+TOOLS: Final = "/v1/"
 CHECK_TIMEOUT: Final = 3.0
 """Seconds that control waits for the response of its own /health."""
 SLOW: Final = 1.0
@@ -41,12 +43,12 @@ class Pages:
 
     def __init__(
         self, workers: Workers, counters: Counters, regions: list[memoryview], own: int, watching: Callable[[], bool],
-        unready: Callable[[], bool],
+        unready: Callable[[], bool], tools: Page,
     ) -> None:  # fmt: skip
         """`regions` are all regions of the shared memory. `own` is the number of this process's region.
 
         `watching` returns True if the Corefile has a cluster to watch. `unready` returns True while a snapshot with the
-        option `not_ready` is in use.
+        option `not_ready` is in use. `tools` makes the pages for tools (plugin *admin*).
         """
         self._workers, self._counters, self._watching, self._unready = workers, counters, watching, unready
         self._regions, self._own = regions, own
@@ -54,7 +56,7 @@ class Pages:
         self._free: set[Address] = set()
         """Addresses for which the Corefile has no port. The free port that each of them got has been logged."""
         self._http = HttpPages(
-            {HEALTH: self._health, READY: self._ready, METRICS: self._metrics, PROFILES: self._profiles}
+            {HEALTH: self._health, READY: self._ready, METRICS: self._metrics, PROFILES: self._profiles, TOOLS: tools}
         )
 
     async def serve(self, setup: Setup, sockets: PageSockets | None = None) -> None:
@@ -70,7 +72,12 @@ class Pages:
             {address: frozenset(paths) for address, paths in out.items()}, sockets, setup.optional_pages
         )
         for address, paths in out.items():
-            if not address[1] and address not in self._free and self._http.listens(address):
+            if (
+                not address[1]
+                and path_of(address[0]) is None
+                and address not in self._free
+                and self._http.listens(address)
+            ):
                 self._free.add(address)
                 log.info(
                     "%s: listening on port %d, as the Corefile has none", *sorted(paths)[:1], self._http.port(address)

@@ -4,7 +4,7 @@ The content of the pages is in `endpoints`, and the format of requests and respo
 
 1. An address may have several pages. Server blocks with the same address share a listener.
 2. A change binds new addresses before it closes old ones.
-3. Only GET and HEAD are answered. Other methods get 405, and other paths 404.
+3. Only GET and HEAD are answered, over a Unix socket also POST. Other methods get 405, and other paths 404.
 4. The size of a request's header, the number of connections and the duration of a connection are bounded.
 5. A path that ends with a slash is a page for all paths below, and for itself without the slash.
 6. While a page that takes time is being made, further requests on its connection wait. If the client leaves, the page
@@ -21,10 +21,12 @@ from typing import Any, Final
 
 from svcdns.control.http_message import MalformedRequestError, Request, Response, parse
 from svcdns.control.page_sockets import NONE_OPTIONAL, Address, HttpListenError, Optional, PageSockets, listen
+from svcdns.control.unix_sockets import path_of
 
 Reply = Response | Coroutine[Any, Any, Response]
 Page = Callable[[Request], Reply]
 METHODS: Final = ("GET", "HEAD")
+UNIX_METHODS: Final = (*METHODS, "POST")
 SHUTDOWN: float = 1.0
 """The seconds in which clients must take their last replies when a listener is closed."""
 MAX_CONNECTIONS: Final = 64
@@ -84,8 +86,9 @@ class _Site:
 
     def reply(self, request: Request) -> Reply:
         page = self._page(request.path)
-        if request.method not in METHODS:
-            return Response(b"405 method not allowed\n", 405, allow=", ".join(METHODS))
+        methods = METHODS if path_of(self.address[0]) is None else UNIX_METHODS
+        if request.method not in methods:
+            return Response(b"405 method not allowed\n", 405, allow=", ".join(methods))
         if page is None:
             return Response(b"404 page not found\n", 404)
         try:

@@ -11,7 +11,6 @@ import os
 import re
 from collections.abc import Iterable, Iterator
 from itertools import accumulate
-from operator import add
 from pathlib import Path
 from typing import Final
 
@@ -22,15 +21,14 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
-from svcdns.process.shared_memory import SIDES, State, control_region, state
-from svcdns.telemetry.counters import Family, MetricKind, samples
+from svcdns.control.metric_sums import Combined, combined
+from svcdns.process.shared_memory import control_region
+from svcdns.telemetry.counters import Family, MetricKind
 
 UNLIMITED: Final = 2.0**64
 """The value of the metric for the limit of virtual memory if there is no limit, the same as in CoreDNS."""
 NETWORK_COUNTERS: Final = Path("/proc/self/net/netstat")
 """Where the kernel has the counters of this process's network namespace. CoreDNS's metrics are from the same file."""
-_CONTROLS: Final = [control_region(side) for side in range(SIDES)]
-
 _WHOLE_BOUND: Final = re.compile(rb'([{,]le="[0-9]+)\.0"')
 """A bound of a histogram that CoreDNS prints as `100`; OpenMetrics wants `100.0`."""
 
@@ -62,11 +60,7 @@ OF_PLUGINS: Final = (
 
 
 class Totals(Collector):
-    """Combines the values of each time series from all processes.
-
-    The values are added. For a family that is marked `uniform`, the greatest value is used. Gauges of processes that
-    have ended, and of a second control process during a rolling replacement, are left out.
-    """
+    """The metrics of all processes (`metric_sums`)."""
 
     def __init__(self, regions: list[memoryview], own: int) -> None:
         """`regions` are all regions of the shared memory. `own` is the number of this control process's region."""
@@ -74,20 +68,11 @@ class Totals(Collector):
 
     def collect(self) -> Iterable[Metric]:
         """Returns the metric families, each with all its series."""
-        families = {family.name: family for family in OF_PLUGINS}
-        sums: dict[str, dict[tuple[str, ...], list[float]]] = {family.name: {(): [0.0]} for family in OF_PLUGINS}
-        for number, region in enumerate(self._regions):
-            past = state(region) == State.ENDED or (number in _CONTROLS and number != self._own)
-            for sample in samples(region):
-                if past and sample.family.kind == MetricKind.GAUGE:
-                    continue
-                families[sample.family.name] = sample.family
-                series = sums.setdefault(sample.family.name, {})
-                before = series.get(sample.values)
-                join = max if sample.family.uniform else add
-                series[sample.values] = list(sample.cells) if before is None else list(map(join, before, sample.cells))
-        for name, family in families.items():
-            yield _metric(family, sums[name])
+        found = combined(self._regions, self._own)
+        for family in OF_PLUGINS:
+            found.setdefault(family.name, Combined(family, {})).series.setdefault((), [0.0])
+        for family, series in found.values():
+            yield _metric(family, series)
 
 
 def _metric(family: Family, series: dict[tuple[str, ...], list[float]]) -> Metric:

@@ -14,10 +14,14 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Final
 
+from svcdns.control.unix_sockets import UnixListener, path_of
 from svcdns.errors import SvcdnsError
 
 Address = tuple[str, int]
-"""A host name or an IP address, and a port. An empty host means all addresses of the machine."""
+"""A host name or an IP address, and a port. An empty host means all addresses of the machine.
+
+A host may also stand for a Unix socket (`svcdns.plugin_api.settings.UNIX`).
+"""
 PageSockets = dict[Address, list[socket.socket]]
 """The listening sockets of each address."""
 BACKLOG = 128
@@ -53,11 +57,14 @@ async def listen(address: Address, optional: Optional = NONE_OPTIONAL) -> list[s
     """Returns one listening socket for each IP address of the host. Raises HttpListenError.
 
     All sockets have the same port. For port 0, the kernel chooses the port. If an optional address cannot be bound,
-    logs an error and returns no sockets.
+    logs an error and returns no sockets. A Unix socket has no port.
     """
     host, port = address
     out: list[socket.socket] = []
+    path = path_of(host)
     try:
+        if path is not None:
+            return [UnixListener(path)]
         found = await asyncio.get_running_loop().getaddrinfo(
             host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )
@@ -78,7 +85,8 @@ async def listen(address: Address, optional: Optional = NONE_OPTIONAL) -> list[s
         for sock in out:
             sock.close()
         reason = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror or str(error)
-        text = f"listen tcp {host}:{address[1]}: bind: {reason.lower()}"
+        place = f"tcp {host}:{address[1]}" if path is None else f"unix {path}"
+        text = f"listen {place}: bind: {reason.lower()}"
         if address not in optional:
             raise HttpListenError(text) from error
         log.error("%s: %s", optional[address], text)

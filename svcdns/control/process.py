@@ -23,22 +23,24 @@ import math
 import random
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from enum import Enum, auto
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from svcdns import __version__
 from svcdns.control.cluster_view import ClusterView, Difference
 from svcdns.control.cluster_views import ClusterViews, shown_ages
 from svcdns.control.configuration import Setup
 from svcdns.control.endpoints import Pages
+from svcdns.control.http_message import Request, Response
 from svcdns.control.info_metrics import RELOADS_FAILED, note_build, note_exits, note_plugins, note_version
 from svcdns.control.last_good_corefile import LastGoodCorefile
 from svcdns.control.memory_pressure import MemoryBudget, own_memory
 from svcdns.control.page_sockets import PageSockets, close_all, listen_all
 from svcdns.control.plugin_data import DataKey, Refresher, plugin_files
 from svcdns.control.priority import Priority
+from svcdns.control.reload_log import ReloadLog
 from svcdns.control.setups import Options, Setups
 from svcdns.control.workers import Workers
 from svcdns.corefile.errors import CorefileError
@@ -54,6 +56,9 @@ from svcdns.process.framing import FrameTooLargeError
 from svcdns.process.shared_memory import State, other_side
 from svcdns.telemetry.counters import Counters
 from svcdns.telemetry.logging import DroppedLines, plugin_logger
+
+if TYPE_CHECKING:
+    from svcdns.control.admin_pages import AdminPages
 
 HEARTBEAT: Final = 1.0
 """Seconds from one heartbeat to the next."""
@@ -116,7 +121,12 @@ class Control:
         self._memory = MemoryBudget(
             self._counters, time.monotonic, self._workers.allow, self._request_restart, own_memory, again=options.again
         )
-        self._pages = Pages(self._workers, self._counters, regions, own, self._is_watching, self._views.unready)
+        self._reloads = ReloadLog()
+        self._regions, self._own = regions, own
+        self._tool_pages: AdminPages | None = None
+        self._pages = Pages(
+            self._workers, self._counters, regions, own, self._is_watching, self._views.unready, self._tool_page
+        )
         self._setup: Setup | None = None
         self._calls = BlockingCalls(log)
         self._refresher = Refresher(self._calls, lambda: self._serving.data, self._take_data, self._count_failure)
@@ -142,6 +152,18 @@ class Control:
 
     def _is_watching(self) -> bool:
         return self._setup is not None and bool(self._setup.views)
+
+    def _tool_page(self, request: Request) -> Coroutine[Any, Any, Response]:
+        """Makes a page for a tool (plugin *admin*)."""
+        if self._tool_pages is None:
+            from svcdns.control.admin_pages import AdminPages  # here, because a plain server does not need it
+            from svcdns.control.status import ServerParts
+
+            parts = ServerParts(
+                lambda: self._serving, self._workers, self._views, self._regions, self._own, self._reloads
+            )
+            self._tool_pages = AdminPages(parts)
+        return self._tool_pages.page(request)
 
     @property
     def _serving(self) -> Setup:
@@ -253,6 +275,7 @@ class Control:
         await self._listen(setup)
 
     async def _started(self, setup: Setup) -> None:
+        self._reloads.loaded()
         if not self._last_good.serves:
             await self._last_good.save(setup.written)
         note_plugins(self._counters, setup)
@@ -376,6 +399,7 @@ class Control:
         """
         if not again:
             self._counters.count(RELOADS_FAILED)
+        self._reloads.failed(str(error))
         if again and not requested:
             return
         if step is _Step.PARSE and not requested:
@@ -440,6 +464,7 @@ class Control:
             log.warning("%s", line)
         if setup.reload is not None:
             self._reload_log.info("Running configuration SHA512 = %s", setup.corefile.digest)
+        self._reloads.loaded()
         log.info("Reloading complete")
         self._event("startup")
 

@@ -269,6 +269,10 @@ class Workers:
         """
         return [self._state(slot) for slot in self._configured_slots()]
 
+    def named_states(self) -> dict[str, State]:
+        """Returns the states of the worker numbers by the names of the workers, such as `worker 0`."""
+        return {f"worker {slot}": self._state(slot) for slot in self._configured_slots()}
+
     def _configured_slots(self) -> list[int]:
         return [*range(self.count), *([ENCRYPTED_SLOT] if self.encrypted else [])]
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
 
 from svcdns.cluster.watch_options import SnapshotOptions, WatchOptions
 from svcdns.plugin_api.networks import Network, packed
@@ -22,12 +23,17 @@ class BindAddresses:
     without: tuple[str, ...] = ()
 
 
+UNIX: Final = "unix:"
+"""The host of an HTTP page's address begins with this word if the rest is the path of a Unix socket."""
+
+
 @dataclass(frozen=True, slots=True)
 class HttpPage:
     """A page that the control process serves over HTTP.
 
-    `path` is `/health`, `/ready`, `/metrics` or `/debug/pprof/`. `address` is the host and port to listen on. If the
-    address cannot be bound, the server starts without the page and logs `failure`. Without `failure`, the start fails.
+    `path` is `/health`, `/ready`, `/metrics`, `/debug/pprof/` or `/v1/`. `address` is the host and port to listen on,
+    or a Unix socket (`UNIX`) and port 0. If the address cannot be bound, the server starts without the page and logs
+    `failure`. Without `failure`, the start fails.
     """
 
     path: str

@@ -23,7 +23,9 @@ GROUP: Final = "svcdns.plugins"
 
 ORDER: Final = (
     "root", "metadata", "geoip", "cancel", "proxyproto", "quic", "grpc_server", "https", "https3", "timeouts", "multisocket", "reload",
-    "nsid", "bufsize", "bind", "debug", "trace", "ready", "health", "pprof", "shed",
+    "nsid", "bufsize", "bind", "debug", "trace", "ready", "health", "pprof",
+    "admin",  # only configures the server: its place has no meaning
+    "shed",
     "prometheus",  # before errors: counts the failures that errors reports
     "errors",
     "log",  # before cache: sees the replies from the cache too
@@ -50,7 +52,7 @@ BUILT: Final[dict[str, str]] = {
         "acl", "autopath", "dns64", "hosts", "timeouts", "tls",
         "nsid", "bufsize", "local", "any", "chaos", "header", "minimal", "rewrite", "template",
         "visibility", "rrl", "cancel", "erratic", "on", "metadata", "view", "geoip", "proxyproto", "secondary", "shed",
-        "pprof", "etcd", "tsig", "route53", "https", "grpc", "https3", "quic", "grpc_server", "nomad",
+        "pprof", "admin", "etcd", "tsig", "route53", "https", "grpc", "https3", "quic", "grpc_server", "nomad",
     )
 }  # fmt: skip
 

@@ -193,7 +193,7 @@ class Worker:
                 await self._allow(content.share)
 
     async def _return(self, call: Call) -> None:
-        self._tell(await calls.run(call))
+        self._tell(await calls.run(call, self))
 
     def _tell(self, content: ToControl) -> None:
         self._send(frame(content))

@@ -34,8 +34,10 @@ OF_TRANSPORTS = {
     "coredns_grpc_request_duration_seconds",
     "coredns_dns_https3_responses_total",
     "coredns_dns_quic_responses_total",
+    "coredns_nomad_success_requests_total",
+    "coredns_nomad_failed_requests_total",
 }
-"""Metrics of CoreDNS that were not recorded, because they appear with the first query over a transport."""
+"""Metrics of CoreDNS that were not recorded: they appear with the first query over a transport or to a plugin."""
 
 
 def ours() -> dict[str, tuple[str, set[str]]]:

@@ -7,7 +7,7 @@ from typing import Any, cast
 import pytest
 
 from svcdns.control.endpoints import Pages
-from svcdns.control.http_message import Request
+from svcdns.control.http_message import Request, Response
 from svcdns.process.shared_memory import State
 from svcdns.telemetry.counters import Counters
 
@@ -25,7 +25,13 @@ class Workers:
 def ready(workers: Workers, *, watching: bool) -> tuple[int, str]:
     """Returns status and text of the page /ready."""
     pages = Pages(
-        cast("Any", workers), Counters(), [memoryview(bytearray(1 << 16))], 0, lambda: watching, lambda: False
+        cast("Any", workers),
+        Counters(),
+        [memoryview(bytearray(1 << 16))],
+        0,
+        lambda: watching,
+        lambda: False,
+        lambda _: Response(b""),
     )
     response = pages._ready(cast("Request", None))
     return response.status, response.body.decode()

@@ -98,6 +98,7 @@ BLOCKS: dict[str, tuple[str, list[tuple[str, str]]]] = {
     "nsid": ("nsid x", [A]),
     "on": ("on startup true", [A]),
     "pprof": ("pprof", [A]),
+    "admin": ("admin", [A]),
     "prometheus": ("prometheus", [A]),
     "proxyproto": ("proxyproto", [A]),
     "ready": ("ready", [A]),

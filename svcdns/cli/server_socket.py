@@ -1,0 +1,63 @@
+"""Requests to a running server over the Unix socket of the plugin *admin*."""
+
+from __future__ import annotations
+
+import http.client
+import socket
+from collections.abc import Mapping
+from typing import Final, TypeVar
+from urllib.parse import urlencode
+
+import msgspec
+
+from svcdns.cli.errors import CannotRun
+from svcdns.errors import UNDECODABLE
+from svcdns.plugins.admin import DEFAULT, PAGES
+
+TIMEOUT: Final = 30.0
+"""Seconds that the server may take for a reply."""
+_HINT: Final = "is the plugin 'admin' in the Corefile of the server?"
+
+T = TypeVar("T")
+
+
+class _Connection(http.client.HTTPConnection):
+    def __init__(self, path: str) -> None:
+        super().__init__("localhost", timeout=TIMEOUT)
+        self._path = path
+
+    def connect(self) -> None:
+        """Connects to the Unix socket."""
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(TIMEOUT)
+        self.sock.connect(self._path)
+
+
+class _Failure(msgspec.Struct):
+    error: str = ""
+
+
+def ask(path: str, page: str, query: Mapping[str, str], returns: type[T], method: str = "GET") -> T:
+    """Requests a page, such as `status`, and returns its document. Raises CannotRun."""
+    path = path or DEFAULT
+    connection = _Connection(path)
+    try:
+        connection.request(method, f"{PAGES}{page}?{urlencode(query)}", headers={"Content-Length": "0"})
+        response = connection.getresponse()
+        body = response.read()
+    except FileNotFoundError as failure:
+        raise CannotRun(f"{path}: there is no such socket; {_HINT}") from failure
+    except ConnectionRefusedError as failure:
+        raise CannotRun(f"{path}: no server listens; {_HINT}") from failure
+    except PermissionError as failure:
+        raise CannotRun(f"{path}: only the user of the server may use this socket") from failure
+    except (OSError, http.client.HTTPException) as failure:
+        raise CannotRun(f"{path}: {failure}") from failure
+    finally:
+        connection.close()
+    try:
+        if response.status != 200:
+            raise CannotRun(msgspec.json.decode(body, type=_Failure).error or f"status {response.status}")
+        return msgspec.json.decode(body, type=returns)
+    except UNDECODABLE as failure:
+        raise CannotRun(f"{path}: the reply cannot be read: {failure}") from failure

@@ -1,0 +1,57 @@
+"""The pages of the Unix socket for tools (plugin *admin*). Each page is a JSON document (docs/plugins/admin.md).
+
+Only POST changes anything. Errors have a JSON document with the key `error`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final
+
+import msgspec
+
+from svcdns.control.http_message import Request, Response
+from svcdns.control.status import ServerParts, StatusPage
+from svcdns.control.workers import CallError
+from svcdns.errors import SvcdnsError
+
+FOLDER: Final = "/v1/"
+_JSON: Final = "application/json"
+
+
+class PageError(SvcdnsError):
+    """Raised for a request that cannot be answered. The text says what was expected."""
+
+
+class AdminPages:
+    """Makes the pages of one control process."""
+
+    def __init__(self, parts: ServerParts) -> None:
+        self._status = StatusPage(parts)
+        self._pages: Mapping[tuple[str, str], Callable[[Mapping[str, str]], Awaitable[Any]]] = {
+            ("GET", "status"): self._make_status,
+        }
+
+    async def page(self, request: Request) -> Response:
+        """Returns the page of a path below FOLDER."""
+        method = "GET" if request.method == "HEAD" else request.method
+        name = request.path.removeprefix(FOLDER).strip("/")
+        make = self._pages.get((method, name))
+        if make is None:
+            allowed = [one for one, page in self._pages if page == name]
+            if allowed:
+                return Response(_error(f"{name} needs {' or '.join(allowed)}"), 405, _JSON, ", ".join(allowed))
+            return Response(_error(f"there is no page '{name}'; the server may be older than the tool"), 404, _JSON)
+        try:
+            return Response(msgspec.json.encode(await make(request.query)) + b"\n", content_type=_JSON)
+        except PageError as error:
+            return Response(_error(str(error)), 400, _JSON)
+        except CallError as error:
+            return Response(_error(str(error)), 503, _JSON)
+
+    async def _make_status(self, _query: Mapping[str, str]) -> Any:
+        return await self._status.status()
+
+
+def _error(text: str) -> bytes:
+    return msgspec.json.encode({"error": text}) + b"\n"

@@ -1,0 +1,14 @@
+"""What workers report to the control process for the tools of operators, as the result of a call (`Call`)."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class WorkerStatus(msgspec.Struct, frozen=True, array_like=True):
+    """The process id of a worker, and the entries, octets and budget of its answer tables."""
+
+    pid: int
+    entries: int
+    octets: int
+    limit: int
