@@ -1,7 +1,8 @@
-"""Clients that misbehave, for `bench.attacks`: `python -m bench.attackers ATTACK PORT TLS_PORT SECONDS`.
+"""Clients that misbehave, for `bench.attacks`.
 
-The attacks come from one address, ATTACKER, and go to a server at 127.0.0.1. Duration, connections and rates of the
-attacks are bounded. The program prints one line when the attack is in progress.
+The command is `python -m bench.attackers ATTACK SECONDS PORT TLS_PORT HTTPS_PORT GRPC_PORT`. The attacks come from one
+address, ATTACKER, and go to a server at 127.0.0.1. Duration, connections and rates of the attacks are bounded. The
+program prints one line when the attack is in progress.
 """
 
 from __future__ import annotations
@@ -26,10 +27,11 @@ from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.connection import QuicConnection
 from aioquic.quic.events import ConnectionTerminated
 
+from bench import http_attackers
 from bench.cluster import EXTERNAL_ZONE, ZONE, Cluster, namespace
+from bench.http_attackers import ATTACKER
 from bench.processes import end_with_parent
 
-ATTACKER = "127.0.0.66"
 FLOOD_RATE = 100_000
 """Queries a second of the floods over UDP."""
 HUGE_RATE = 5_000
@@ -57,8 +59,8 @@ _PART = 512
 class Target:
     """The ports of the attacked server, and the time when the attack ends."""
 
-    def __init__(self, port: int, tls_port: int, seconds: float) -> None:
-        self.port, self.tls_port = port, tls_port
+    def __init__(self, seconds: float, port: int, tls_port: int, https_port: int, grpc_port: int) -> None:
+        self.port, self.tls_port, self.https_port, self.grpc_port = port, tls_port, https_port, grpc_port
         self._seconds, self.ends = seconds, math.inf
 
     def begin(self) -> None:
@@ -75,10 +77,10 @@ class Target:
 def main() -> None:
     """Runs the attack that the command line names."""
     end_with_parent()
-    name, port, tls_port, seconds = sys.argv[1:]
+    name, seconds, *ports = sys.argv[1:]
     soft = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, soft))
-    ATTACKS[name].run(Target(int(port), int(tls_port), float(seconds)))
+    ATTACKS[name].run(Target(float(seconds), *map(int, ports)))
 
 
 # -- floods over UDP
@@ -319,6 +321,18 @@ def quic_client() -> QuicConnection:
     return QuicConnection(configuration=QuicConfiguration(alpn_protocols=["doq"], verify_mode=ssl.CERT_NONE))
 
 
+def over_http(frames: http_attackers.Frames, *, grpc: bool = False, reads: bool = True) -> Callable[[Target], None]:
+    """Returns an attack over HTTP/2, on the port for HTTPS or for gRPC."""
+
+    def run(target: Target) -> None:
+        target.begin()
+        port = target.grpc_port if grpc else target.https_port
+        opened = http_attackers.attack(port, frames, lambda: target.over, reads=reads)
+        print(f"{opened} connections", file=sys.stderr)
+
+    return run
+
+
 def _datagram_socket(port: int) -> socket.socket:
     sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
     sock.bind((ATTACKER, 0))
@@ -413,6 +427,12 @@ ATTACKS = {
         f"{QUIC_CONNECTIONS} QUIC connections, each with {QUIC_STREAMS} new streams with one octet of a query at a time",
         quic_streams,
     ),
+    "https-resets": Attack("HTTP/2 streams that are opened and reset", over_http(http_attackers.resets)),
+    "https-continuations": Attack("HTTP/2 header blocks without an end", over_http(http_attackers.continuations)),
+    "https-slow": Attack("HTTPS requests whose body never comes", over_http(http_attackers.slow_bodies)),
+    "https-long": Attack("HTTPS requests with bodies of 80 KiB", over_http(http_attackers.long_bodies)),
+    "https-pings": Attack("HTTP/2 PING frames, never read", over_http(http_attackers.pings, reads=False)),
+    "grpc-slow": Attack("gRPC calls whose message never comes", over_http(http_attackers.grpc_calls, grpc=True)),
     "idle-tls": Attack(f"{IDLE_TLS:,} TLS connections, each with a query every {IDLE_TLS_EVERY:.0f} s", idle_tls),
 }
 

@@ -54,7 +54,7 @@ NO_ATTACK = "none"
 SHED = re.compile(r"^(svcdns_\w*(?:shed|dropped|refused)\w*)(?:{(.*)})? (\S+)$", re.MULTILINE)
 
 TLS_BLOCK = """\
-tls://.:{port} quic://.:{port} {{
+tls://.:{port} quic://.:{port} https://.:{https} grpc://.:{grpc} {{
     tls {folder}/cert.pem {folder}/key.pem
     kubernetes cluster.local {{
        endpoint http://127.0.0.1:{api}
@@ -185,8 +185,8 @@ def measure(name: str, attack: str, seconds: float, cores: Cores, *, first: bool
         _prefer_client(upstream.process.pid)
         cluster = Cluster(1000, ENDPOINTS)
         api = Helper("bench.api", "--services", "1000", "--endpoints", str(ENDPOINTS), cpus=cores.client)
-        ports = free_ports(5)
-        block = TLS_BLOCK.format(port=ports[4], folder=folder, api=api.port)
+        ports = free_ports(7)
+        block = TLS_BLOCK.format(port=ports[4], https=ports[5], grpc=ports[6], folder=folder, api=api.port)
         http = dict(zip(("health", "ready", "metrics"), ports[1:4], strict=True))
         config = peers.ServerConfig(cluster, ports[0], upstream.port, api.port, http_ports=http, more_blocks=block)
         server = Server(name, config, folder, cores, api)
@@ -198,7 +198,7 @@ def measure(name: str, attack: str, seconds: float, cores: Cores, *, first: bool
         for query in udp_queries(cluster)[:600]:
             _warm(server.port, query)
         memory = stack.enter_context(PssSampler(server.process.pid, 0.5))
-        where = (server.port, ports[4])
+        where = (server.port, *ports[4:])
         _attack(stack, attack, where, seconds, cores, first=first)
         figures = _run_clients(where, seconds, cores)
         time.sleep(2.5)
@@ -215,7 +215,7 @@ def _measure_floor(
     stack: ExitStack, folder: Path, attack: str, seconds: float, cores: Cores, *, first: bool
 ) -> Measurement:
     """Measures a server that returns each query as its reply, while the attacker attacks another process."""
-    ports = []
+    ports: list[tuple[int, ...]] = []
     for words in (("echo", str(folder)), ("sink",)):
         command = [sys.executable, "-m", "bench.floor", *words]
         process = spawn(command, cores.server, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
@@ -225,21 +225,21 @@ def _measure_floor(
             _prefer(process.pid, -20)
         assert process.stdout is not None
         port, tls_port = map(int, process.stdout.readline().split())
-        ports.append((port, tls_port))
+        ports.append((port, tls_port, tls_port, tls_port))
     _attack(stack, attack, ports[attack != "idle-tls"], seconds, cores, first=first)
     return Measurement(_run_clients(ports[0], seconds, cores))
 
 
 def _attack(
-    stack: ExitStack, attack: str, where: tuple[int, int], seconds: float, cores: Cores, *, first: bool
+    stack: ExitStack, attack: str, where: tuple[int, ...], seconds: float, cores: Cores, *, first: bool
 ) -> None:
-    """Starts an attack on a port and a TLS port, and waits until it is in progress.
+    """Starts an attack, and waits until it is in progress. The attack ends when `stack` is closed.
 
-    The attack ends when `stack` is closed.
+    `where` has the ports for UDP and TCP, TLS and QUIC, HTTPS, and gRPC.
     """
     if attack == NO_ATTACK:
         return
-    words = (attack, *map(str, where), str(LEAD + START + seconds + 1))
+    words = (attack, str(LEAD + START + seconds + 1), *map(str, where))
     attacker = spawn([sys.executable, "-m", "bench.attackers", *words], cores.client, stdout=subprocess.PIPE)
     if first:
         _prefer(attacker.pid, -10)
@@ -251,7 +251,7 @@ def _attack(
     time.sleep(LEAD)
 
 
-def _run_clients(where: tuple[int, int], seconds: float, cores: Cores) -> dict[str, Figures]:
+def _run_clients(where: tuple[int, ...], seconds: float, cores: Cores) -> dict[str, Figures]:
     """Runs the well-behaved clients of all transports at the same time, and returns their figures."""
     ourselves = (sys.executable, "-m", "bench.attacks")
     clients = {}

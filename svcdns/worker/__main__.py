@@ -22,8 +22,8 @@ from svcdns.process.channel import Channel, ChannelBrokenError, ChannelClosedErr
 from svcdns.process.descriptors import grow_descriptor_table, raise_descriptor_limit
 from svcdns.process.parent_death import die_with_parent
 from svcdns.process.quick_exit import exit_quickly
-from svcdns.process.scheduling import request_short_slices, shorten_switch_interval
-from svcdns.process.shared_memory import regions
+from svcdns.process.scheduling import give_way, request_short_slices, shorten_switch_interval
+from svcdns.process.shared_memory import ENCRYPTED_SLOT, regions
 from svcdns.serving.listening_sockets import SocketDescription
 from svcdns.telemetry import logging as log_lines
 from svcdns.telemetry.counters import Counters
@@ -220,7 +220,10 @@ def main() -> int:
     parser.add_argument("--shared", type=int, required=True)
     arguments = parser.parse_args()
     die_with_parent()
-    request_short_slices()
+    if arguments.slot == ENCRYPTED_SLOT:
+        give_way()
+    else:
+        request_short_slices()
     shorten_switch_interval()
     raise_descriptor_limit()
     grow_descriptor_table()

@@ -5,6 +5,7 @@ To test a new policy, add a block to the Corefile, and a `Case`.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import itertools
 import re
@@ -19,14 +20,17 @@ import dns.query
 import dns.rcode
 import pytest
 
+from svcdns.upstream import dns_packet
 from tests.support.certificates import authority, pair
+from tests.support.encrypted import Http2Client, target
 from tests.support.proxy_headers import version_2
 from tests.support.server import TIMEOUT, Server, free_port, until
 
 ALLOWED, REFUSED, MOVING = "127.0.0.2", "127.0.0.3", "127.0.0.4"
 """Addresses of clients: of a Pod in the namespace `a`, of a Pod in the namespace `b`, and of a Pod that is replaced."""
 TRANSPORTS: Final = ("udp", "tcp", "tls")
-OVER_QUIC: Final = ("quic", "https3")
+ENCRYPTED: Final = ("https", "http1", "grpc", "quic", "https3")
+"""The transports of the worker for encrypted transports. `http1` is HTTPS with HTTP/1.1."""
 TIMES: Final = 4
 """How often a client sends each query: the answer table has the reply from the third time on."""
 COREFILE = """
@@ -151,15 +155,19 @@ CASES: Final = (
 )
 ORDERS: Final = ("allowed first", "refused first")
 COMBINATIONS: Final = tuple(itertools.product(TRANSPORTS, ORDERS))
-QUIC_COMBINATIONS: Final = tuple(itertools.product(OVER_QUIC, ORDERS))
-WITH_QUIC: Final = re.sub(r"tls://(\S+):\{tls\}", r"tls://\1:{tls} quic://\1:{tls} https3://\1:{https3}", COREFILE)
-"""The Corefile with listeners for QUIC and HTTP/3 in addition."""
+ENCRYPTED_COMBINATIONS: Final = tuple(itertools.product(ENCRYPTED, ORDERS))
+WITH_ENCRYPTED: Final = re.sub(
+    r"tls://(\S+):\{tls\}",
+    r"tls://\1:{tls} quic://\1:{tls} https://\1:{https3} https3://\1:{https3} grpc://\1:{grpc}",
+    COREFILE,
+)
+"""The Corefile with listeners for HTTPS, gRPC and QUIC in addition."""
 
 
 def manifests() -> str:
     """Returns the manifests of the cluster: a Service and an alias for each combination, and the clients as Pods."""
     out = [pod("allowed", "a", ALLOWED), pod("refused", "b", REFUSED)]
-    for number in range(1, max(len(COMBINATIONS), len(QUIC_COMBINATIONS)) + 1):
+    for number in range(1, max(len(COMBINATIONS), len(ENCRYPTED_COMBINATIONS)) + 1):
         metadata = f"metadata: {{name: s{number}, namespace: a}}"
         spec = f"clusterIP: 10.96.1.{number}, externalIPs: [192.0.2.1{number}], ports: [{{port: 80}}]"
         out.append(f"{{apiVersion: v1, kind: Service, {metadata}, spec: {{{spec}}}}}")
@@ -179,7 +187,7 @@ class PolicyServer(Server):
 
     def write(self, corefile: str) -> None:
         """Writes the Corefile, with the ports and the folder in its placeholders."""
-        for name in ("tls", "https3", "proxied", "proxied_tls"):
+        for name in ("tls", "https3", "grpc", "proxied", "proxied_tls"):
             self.ports.setdefault(name, free_port())
         super().write(corefile)
 
@@ -199,6 +207,8 @@ class PolicyServer(Server):
             url = f"https://dns.test:{self.ports['https3']}/dns-query"
             options |= {"verify": str(self.folder / "ca.crt"), "bootstrap_address": "127.0.0.1"}
             reply = dns.query.https(query, url, TIMEOUT, http_version=dns.query.HTTPVersion.H3, **options)
+        elif transport in ("https", "http1", "grpc"):
+            reply = asyncio.run(self._over_http(query, client, transport))
         else:
             send = dns.query.tcp if transport == "tcp" else dns.query.udp
             reply = send(query, "127.0.0.1", 5, self.ports["port"], **options)
@@ -206,6 +216,20 @@ class PolicyServer(Server):
         if found:
             return found[-1]
         return "no address" if reply.answer else dns.rcode.to_text(reply.rcode())
+
+    async def _over_http(self, query: dns.message.Message, client: str, transport: str) -> dns.message.Message:
+        """Sends a query on a new connection with HTTP/2, HTTP/1.1 or gRPC."""
+        port = self.ports["grpc" if transport == "grpc" else "https3"]
+        context = authority().client()
+        context.set_alpn_protocols(["http/1.1" if transport == "http1" else "h2"])
+        reader, writer = await asyncio.open_connection(
+            "127.0.0.1", port, ssl=context, server_hostname="dns.test", local_addr=(client, 0)
+        )
+        try:
+            body = await _body(reader, writer, transport, query.to_wire())
+        finally:
+            writer.transport.abort()
+        return dns.message.from_wire(body, one_rr_per_rrset=True)
 
     def result_by_proxy(self, name: str, client: str, transport: str, proxy: str = "127.0.0.9") -> str:
         """Returns the address, or the rcode, of a query that the address `proxy` sends for `client`."""
@@ -230,6 +254,23 @@ class PolicyServer(Server):
         found = dns.message.from_wire(reply)
         assert found.id == query.id
         return found.answer[0][0].to_text() if found.answer else dns.rcode.to_text(found.rcode())
+
+
+async def _body(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, transport: str, query: bytes) -> bytes:
+    """Sends an encoded query, and returns the encoded reply."""
+    if transport == "http1":
+        head = f"GET {target(query)} HTTP/1.1\r\nHost: dns.test\r\nAccept: application/dns-message\r\n\r\n"
+        writer.write(head.encode())
+        found = re.search(rb"(?i)content-length: (\d+)", await reader.readuntil(b"\r\n\r\n"))
+        assert found is not None
+        return await reader.readexactly(int(found[1]))
+    http = Http2Client(reader, writer)
+    if transport == "https":
+        return (await http.response(http.send(path=target(query), method="GET")))[1]
+    packet = dns_packet.to_packet(query)
+    call = b"\0" + len(packet).to_bytes(4, "big") + packet
+    stream = http.send(call, path=dns_packet.METHOD, more=[("content-type", "application/grpc")])
+    return dns_packet.from_packet((await http.response(stream))[1][5:])
 
 
 @pytest.fixture(scope="module")
@@ -262,12 +303,12 @@ def test_what_is_refused_stays_refused(server: PolicyServer) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
-def test_what_is_refused_stays_refused_over_quic(tmp_path: Path) -> None:
+def test_what_is_refused_stays_refused_over_encrypted_transports(tmp_path: Path) -> None:
     """Each query needs a handshake of the client. (dnspython leaves a socket open after each one.)"""
     (tmp_path / "cluster").mkdir()
     (tmp_path / "cluster" / "all.yaml").write_text(manifests())
-    with run(tmp_path, WITH_QUIC) as server:
-        check_all(server, QUIC_COMBINATIONS)
+    with run(tmp_path, WITH_ENCRYPTED) as server:
+        check_all(server, ENCRYPTED_COMBINATIONS)
 
 
 def check_all(server: PolicyServer, combinations: tuple[tuple[str, str], ...]) -> None:

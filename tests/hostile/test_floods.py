@@ -14,8 +14,8 @@ from pathlib import Path
 import dns.message
 import dns.rcode
 
-from bench.attackers import ATTACKER
 from bench.cluster import ZONE as CLUSTER_ZONE
+from bench.http_attackers import ATTACKER
 from tests.support.certificates import Authority
 from tests.support.server import Server, free_port, until
 
@@ -45,7 +45,7 @@ TIMEOUT = 20.0
 def attacked(server: Server) -> Iterator[None]:
     """Floods the server with queries for nonexistent names and with half-open TLS handshakes."""
     with ExitStack() as stack:
-        words = ("denied", str(server.ports["port"]), str(server.ports["tls"]), "60")
+        words = ("denied", "60", str(server.ports["port"]), str(server.ports["tls"]), "0", "0")
         command = [sys.executable, "-m", "bench.attackers", *words]
         flood = stack.enter_context(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL))
         stack.callback(flood.kill)

@@ -9,7 +9,13 @@ import sys
 
 import pytest
 
-from svcdns.process.scheduling import SLICE_NANOSECONDS, SWITCH_INTERVAL, request_short_slices, shorten_switch_interval
+from svcdns.process.scheduling import (
+    ENCRYPTED_NICE,
+    SLICE_NANOSECONDS,
+    SWITCH_INTERVAL,
+    request_short_slices,
+    shorten_switch_interval,
+)
 
 ASK = """
 import ctypes, struct, sys
@@ -37,6 +43,13 @@ def test_the_switch_interval_is_shortened(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(sys, "setswitchinterval", taken.append)
     shorten_switch_interval()
     assert taken == [SWITCH_INTERVAL] == [0.0001]
+
+
+def test_the_worker_for_encrypted_transports_gives_way() -> None:
+    """A process of its own, because the nice value cannot be lowered again."""
+    program = "import os; from svcdns.process import scheduling; scheduling.give_way(); print(os.nice(0))"
+    shown = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True).stdout
+    assert int(shown) == min(19, os.getpriority(os.PRIO_PROCESS, 0) + ENCRYPTED_NICE)
 
 
 def test_nothing_is_requested_on_unknown_machines(monkeypatch: pytest.MonkeyPatch) -> None:
