@@ -283,7 +283,7 @@ def _warm(port: int, query: bytes) -> None:
 
 
 def _certificate(folder: Path) -> None:
-    words = "req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=dns.test -keyout key.pem -out cert.pem"
+    words = "req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=dns.test -addext subjectAltName=DNS:dns.test -keyout key.pem -out cert.pem"
     subprocess.run(["openssl", *words.split()], cwd=folder, check=True, capture_output=True)
 
 

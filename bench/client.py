@@ -12,8 +12,8 @@ TYPES = {"A": 1, "AAAA": 28}
 
 
 def make_query(name: str, rtype: str = "A", ident: int = 1) -> bytes:
-    """Returns a query message of class IN with RD set. `rtype` is `A` or `AAAA`."""
-    labels = b"".join(bytes([len(label)]) + label.encode() for label in name.split("."))
+    """Returns a query message of class IN with RD set. `rtype` is `A` or `AAAA`. `name` may end with a dot."""
+    labels = b"".join(bytes([len(label)]) + label.encode() for label in name.removesuffix(".").split("."))
     return struct.pack(">6H", ident, 0x0100, 1, 0, 0, 0) + labels + b"\0" + struct.pack(">2H", TYPES[rtype], 1)
 
 

@@ -33,11 +33,12 @@ from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.events import QuicEvent, StreamDataReceived
 
 from bench.attacks import _certificate
-from bench.client import make_query
+from bench.client import has_address, make_query
 from bench.open_loop import percentile
 from bench.processes import cpu_seconds, free_ports
 
 NAME: Final = "a.example."
+ADDRESS: Final = "192.0.2.1"
 TRANSPORTS: Final = {"quic": "doq", "https3": "h3"}
 CONNECTIONS: Final = 4
 AT_ONCE: Final = 4
@@ -119,8 +120,10 @@ def over_udp(port: int, seconds: float) -> list[float]:
             time.sleep(max(0.0, due - time.monotonic()))
             begun = time.monotonic()
             sock.send(query)
-            sock.recv(512)
+            reply = sock.recv(512)
             latencies.append(time.monotonic() - begun)
+            if not has_address(reply, ADDRESS):
+                raise ValueError(f"the server did not answer with {ADDRESS}: {reply!r}")
             due += 1 / UDP_RATE
     return latencies
 

@@ -1,4 +1,4 @@
-"""Measures the CPU time of DNS over HTTPS and over TLS: `python -m bench.https`.
+"""Measures the CPU time of DNS over HTTPS, gRPC and TLS: `python -m bench.https`.
 
 svcdns is measured, and CoreDNS if the environment variable COREDNS names its binary. The programs h2load (package
 nghttp2-client) and dnsperf make the load. In each round, each server answers the same queries, one server after the
@@ -25,13 +25,15 @@ from statistics import median
 from typing import Final
 
 from bench.attacks import _certificate
-from bench.client import make_query
+from bench.client import has_address, make_query
 from bench.open_loop import percentile
 from bench.processes import cpu_seconds, free_ports
+from svcdns.upstream import dns_packet
 
 NAME: Final = "a.example."
+ADDRESS: Final = "192.0.2.1"
 COREFILE: Final = """\
-.:{ports[0]} https://.:{ports[1]} tls://.:{ports[2]} {{
+.:{ports[0]} https://.:{ports[1]} tls://.:{ports[2]} grpc://.:{ports[3]} {{
     bind 127.0.0.1
     tls {folder}/cert.pem {folder}/key.pem
     hosts {{
@@ -45,13 +47,14 @@ LOADS: Final = {
     "HTTP/2, one at a time": ("-c", "1", "-m", "1"),
     "HTTP/1.1, 4 connections": ("--h1", "-c", "4"),
 }
+GRPC: Final = "gRPC, 4 x 10 at a time"
 TLS: Final = "TLS, 4 x 10 at a time"
 
 
 @contextmanager
 def running(name: str, folder: Path) -> Iterator[tuple[int, list[int]]]:
-    """Runs a server, and yields its process id and its ports for UDP, HTTPS and TLS."""
-    ports = free_ports(3)
+    """Runs a server, and yields its process id and its ports for UDP, HTTPS, TLS and gRPC."""
+    ports = free_ports(4)
     corefile = folder / f"{name}.Corefile"
     corefile.write_text(COREFILE.format(ports=ports, folder=folder))
     command = [os.environ["COREDNS"]] if name == "coredns" else [sys.executable, "-m", "svcdns"]
@@ -82,8 +85,10 @@ def over_udp(port: int, goes_on: Callable[[], bool]) -> list[float]:
         while True:
             begun = time.monotonic()
             sock.send(query)
-            sock.recv(512)
+            reply = sock.recv(512)
             latencies.append(time.monotonic() - begun)
+            if not has_address(reply, ADDRESS):
+                raise ValueError(f"the server did not answer with {ADDRESS}: {reply!r}")
             if not goes_on():
                 return latencies
             time.sleep(max(0.0, begun + UDP_EVERY - time.monotonic()))
@@ -96,7 +101,12 @@ def measure(pid: int, ports: list[int], load: str, seconds: int, folder: Path) -
     thread = threading.Thread(target=lambda: beside.extend(over_udp(ports[0], lambda: not over.is_set())))
     thread.start()
     before = cpu_seconds(pid)
-    answers = _over_tls(ports[2], seconds, folder) if load == TLS else _over_https(ports[1], seconds, load, folder)
+    if load == TLS:
+        answers = _over_tls(ports[2], seconds, folder)
+    elif load == GRPC:
+        answers = _over_grpc(ports[3], seconds, folder)
+    else:
+        answers = _over_https(ports[1], seconds, load, folder)
     spent = cpu_seconds(pid) - before
     over.set()
     thread.join()
@@ -108,6 +118,15 @@ def _over_https(port: int, seconds: int, load: str, folder: Path) -> int:
     query.write_bytes(bytes(2) + make_query(NAME)[2:])
     words = ["-D", str(seconds), *LOADS[load], "-d", str(query), "-H", "content-type: application/dns-message"]
     return _count(["h2load", *words, f"https://127.0.0.1:{port}/dns-query"], r"(\d+) 2xx")
+
+
+def _over_grpc(port: int, seconds: int, folder: Path) -> int:
+    packet = dns_packet.to_packet(make_query(NAME))
+    call = folder / "call"
+    call.write_bytes(b"\0" + len(packet).to_bytes(4, "big") + packet)
+    words = ["-D", str(seconds), "-c", "4", "-m", "10", "-d", str(call), "-H", "content-type: application/grpc"]
+    url = f"https://127.0.0.1:{port}{dns_packet.METHOD}"
+    return _count(["h2load", *words, "-H", "te: trailers", url], r"(\d+) 2xx")
 
 
 def _over_tls(port: int, seconds: int, folder: Path) -> int:
@@ -138,7 +157,7 @@ def main() -> int:
         for _ in range(arguments.rounds):
             for name in names:
                 with running(name, folder) as (pid, ports):
-                    for load in (*LOADS, TLS):
+                    for load in (*LOADS, GRPC, TLS):
                         figures = measure(pid, ports, load, arguments.seconds, folder)
                         found.setdefault((load, name), []).append(figures)
     print("| Load | Server | CPU µs per answer | UDP p99 ms, alone | UDP p99 ms, beside |")
