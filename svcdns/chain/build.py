@@ -346,7 +346,7 @@ def _fast_path(
             if fast_path.forwards
             else "",
         )
-    return (fast_path, "") if fast_path.ask is not None and fast_path.keep is not None else (None, "")
+    return (None if fast_path.ask is None else fast_path), ""
 
 
 def _cold_path(handlers: Sequence[Plugin], hooks: HookCaller, observing: Collection[str]) -> ColdPath | None:

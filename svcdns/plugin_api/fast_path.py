@@ -48,14 +48,16 @@ class UpstreamReply(Protocol):
 
 
 class FastPathQuery(Protocol):
-    """A query over UDP, of class IN, on the fast path (forwarding without the plugin chain).
-
-    The query is sent to the upstream with RD and AD set.
-    """
+    """A query over UDP, of class IN, on the fast path (forwarding without the plugin chain)."""
 
     @property
     def key(self) -> Key:
         """Returns the key of the query in the cache."""
+        ...
+
+    @property
+    def flags(self) -> int:
+        """Returns the header bits RD and AD of the query to an upstream."""
         ...
 
     @property
@@ -78,8 +80,8 @@ class FastPathQuery(Protocol):
         ...
 
 
-def _always(_key: Key) -> bool:
-    return True
+def _never(_key: Key) -> bool:
+    return False
 
 
 def _nothing(_server: str) -> tuple[Increment, ...]:
@@ -94,7 +96,7 @@ class FastPath:
     """The fast path of one block: forwarding without the plugin chain.
 
     Each plugin sets its part in `Plugin.join_fast_path`, the last plugin of the chain first. The block has a fast path
-    if every plugin returns True, one of them sends queries, and one stores replies.
+    if every plugin returns True, and one of them sends queries.
     """
 
     __slots__ = (
@@ -111,14 +113,14 @@ class FastPath:
 
         This applies to all listeners of the block.
         """
-        self.knows: Callable[[Key], bool] = _always
+        self.knows: Callable[[Key], bool] = _never
         """Returns True if the cache has an entry for the key."""
         self.passes: tuple[Passes, ...] = ()
         """The functions of the plugins that answer some names themselves."""
         self.changes: Callable[[], int] = _no_changes
         """Returns how many times dependencies of the cache's replies have changed."""
         self.keep: Callable[[Key, SimpleReply, tuple[Dependency, ...], int], int] | None = None
-        """Stores a reply, and returns the TTL for all its records, in seconds.
+        """Stores a reply, and returns the TTL for all its records, in seconds. None if no plugin stores replies.
 
         The third argument has the dependencies of the reply. If it is not empty, the fourth argument is the result of
         `changes` when the query arrived: if that number has grown since, the reply is not stored.

@@ -35,7 +35,6 @@ _HEADERS: Final = {
     for extra in (0, 1)
 }
 """Octets 2 to 11 of packets that may take the fast path. The values: whether AD is set, and whether there is an OPT."""
-_FORWARDED: Final = (RD | AD).to_bytes(2, "big")
 _IN: Final = int(Class.IN)
 _OPT: Final = b"\0\0\x29"
 _TYPES: Final = {b"\0\1\0\1": int(Type.A), b"\0\x1c\0\1": int(Type.AAAA)}
@@ -88,16 +87,18 @@ def try_fast_path(packet: bytes, responder: Responder, started: float) -> FastPa
     except Exception as error:  # noqa: BLE001 - a plugin's hook
         responder.recover("the fast path", error)
         return None
+    cached = fast_path.keep is not None
     exchange = FastPathExchange(
         responder,
         route,
         fast_path,
         packet,
         key,
+        RD | AD if authentic or cached else RD,
         edns,
         end,
         started,
-        authentic or dnssec_ok,
+        authentic or dnssec_ok or not cached,
         responder.fast_path_counters,
     )
     if dependencies:
@@ -145,7 +146,8 @@ class FastPathExchange(msgspec.Struct, eq=False):
     """One query on the fast path (forwarding without the plugin chain), until its reply is sent.
 
     If the reply is not simple, the query is passed to the plugin chain. `_end` is the offset after the question
-    section. If `_authentic` is true, the client may get the AD bit. `_counters` are those of the responder when the
+    section. `flags` has the header bits RD and AD for the upstream. With a cache, AD is always set, for later clients.
+    If `_authentic` is true, the client may get the AD bit. `_counters` are those of the responder when the
     query arrived: after a reload, the responder has another dictionary.
     """
 
@@ -154,6 +156,7 @@ class FastPathExchange(msgspec.Struct, eq=False):
     _fast_path: FastPath
     _packet: bytes
     key: Key
+    flags: int
     edns: Edns | None
     _end: int
     _started: float
@@ -168,11 +171,11 @@ class FastPathExchange(msgspec.Struct, eq=False):
     @property
     def wire(self) -> bytes:
         """Returns the query for an upstream, without its message id."""
-        packet, edns = self._packet, self.edns
+        packet, edns, flags = self._packet, self.edns, self.flags.to_bytes(2, "big")
         if edns is None or edns.size < self._fast_path.largest:
-            return _FORWARDED + packet[4:]
+            return flags + packet[4:]
         at = self._end + _OPT_SIZE_AT
-        return _FORWARDED + packet[4:at] + edns.size.to_bytes(2, "big") + packet[at + 2 :]
+        return flags + packet[4:at] + edns.size.to_bytes(2, "big") + packet[at + 2 :]
 
     def depend_on(self, dependencies: tuple[Dependency, ...]) -> None:
         """Sets the dependencies of the reply. Call it before the query is sent."""
@@ -237,8 +240,12 @@ class FastPathExchange(msgspec.Struct, eq=False):
         octets = len(query) + simple.end - simple.start
         if packet[12 : simple.start] != query[12:end] or (octets > MIN_UDP and octets > udp_limit(self.edns)):
             return b""
-        assert fast_path.keep is not None
-        records = with_ttl(simple, fast_path.keep(self.key, simple, self._dependencies, self._changes))
+        if fast_path.keep is None:
+            if len(packet) > simple.end + _OPT_SIZE:  # the chain passes EDNS options on, such as extended errors
+                return b""
+            records = packet[simple.start : simple.end]
+        else:
+            records = with_ttl(simple, fast_path.keep(self.key, simple, self._dependencies, self._changes))
         if fast_path.shuffles and simple.end - simple.addresses > simple.size > 0:
             records = _shuffled(records, simple)
         second = packet[3] & _PASSED_SECOND | (packet[3] & _AD if self._authentic else 0)

@@ -114,7 +114,7 @@ def _places(frame: FrameType | None) -> Iterator[Place]:
         if frame is None:
             return
         code = frame.f_code
-        yield Place(code.co_qualname, code.co_filename, frame.f_lineno)
+        yield Place(code.co_qualname, code.co_filename, frame.f_lineno or code.co_firstlineno)
         frame = frame.f_back
 
 

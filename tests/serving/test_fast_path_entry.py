@@ -217,7 +217,6 @@ async def test_zones_without_a_cache() -> None:
 @pytest.mark.parametrize(
     "body",
     [
-        pytest.param("forward . {}", id="no cache"),
         pytest.param("cache 30", id="no forward"),
         pytest.param("cache 30\nwhoami", id="another that answers"),
         pytest.param("log . {{/forward/upstream}}\n" + PLAIN, id="log with metadata"),
@@ -240,7 +239,7 @@ async def test_zones_without_a_cache() -> None:
     ],
 )
 async def test_blocks_without_a_fast_path(body: str) -> None:
-    """A block needs *cache* and *forward*, and no plugin that changes replies or observes queries."""
+    """A block needs *forward*, and no plugin that changes replies or observes queries."""
     async with ScriptedUpstream(replying(A)) as upstream:
         with Outside(body, upstream) as outside:
             assert outside.route.fast_path is None

@@ -151,5 +151,5 @@ class _ForwardRule:
         If a limit forbids it, or no upstream may be queried, returns an error reply for the client.
         """
         name, rtype, rclass, _, _ = query.key
-        key = (name, rtype, rclass, RD | AD, query.edns, self._rule.force_tcp, "", False)
+        key = (name, rtype, rclass, query.flags, query.edns, self._rule.force_tcp, "", False)
         return self._single_flight.join(self._upstreams.group, key, query, query.client, query.completed)
