@@ -40,6 +40,14 @@ REQUIRED = SECTIONS[:4]
 # Modules whose tests are those of another: what they hold has no behaviour of its own, or shows only through the one
 # named.
 TESTED_BY = {
+    "svcdns.chain.tracing": "tests/plugins/trace/test_handler.py",
+    "svcdns.plugin_api.tracing": "tests/plugins/trace/test_handler.py",
+    "svcdns.plugins.trace.collector_http": "tests/plugins/trace/test_export.py",
+    "svcdns.plugins.trace.datadog": "tests/plugins/trace/test_export.py",
+    "svcdns.plugins.trace.otlp": "tests/plugins/trace/test_export.py",
+    "svcdns.plugins.trace.send": "tests/plugins/trace/test_export.py",
+    "svcdns.plugins.trace.spans": "tests/plugins/trace/test_export.py",
+    "svcdns.plugins.trace.zipkin": "tests/plugins/trace/test_export.py",
     "svcdns.plugins.grpc.metrics": "tests/plugins/grpc/test_handler.py",
     "svcdns.plugins.grpc.upstream": "tests/plugins/grpc/test_handler.py",
     "svcdns.control.admin_pages": "tests/control/test_status.py",
@@ -374,7 +382,7 @@ def test_there_is_no_import_circle() -> None:
         assert {other.split(".")[0] for other in others} <= below[name.split(".")[0]], name
 
 
-PLUGINS_OF_WORKERS = ("kubernetes", "file", "etcd", "nomad", "forward", "tls", "https", "route53")
+PLUGINS_OF_WORKERS = ("kubernetes", "file", "etcd", "nomad", "forward", "tls", "https", "route53", "trace")
 
 
 def test_workers_do_not_import_libraries_of_control() -> None:
@@ -402,6 +410,8 @@ def test_workers_do_not_import_libraries_of_control() -> None:
         "cryptography",
         "botocore",
         "svcdns.wire.zone_text",
+        "opentelemetry",
+        "http.client",
     }
     assert not controls & set(done.stdout.split())
 

@@ -14,6 +14,7 @@ from svcdns.chain.client_classes import Classes
 from svcdns.chain.link import link
 from svcdns.chain.plan import BlockPlan, Load
 from svcdns.chain.routing import Listener, Route, ZoneLabels
+from svcdns.chain.tracing import count_for_samplers, sampler_of
 from svcdns.corefile.blocks import ServerKey
 from svcdns.corefile.transports import PROTOCOLS
 from svcdns.errors import SvcdnsError
@@ -128,6 +129,7 @@ def build(
         _build_block(chains, block_plan, block_hosts, load, environment, join)
     echoed = NO_CODES.union(*(handler.echoed_options for handler in chains.handlers))
     for listener in chains.listeners.values():
+        count_for_samplers(listener)
         listener.echoed = echoed
         classifying = [handler for handler in listener.handlers if overrides(handler, "client_class")]
         if listener.candidates is not None:
@@ -181,8 +183,10 @@ def _build_block(
     any_class = any(settings.any_class for settings in block.settings.values())
     udp_size = next((s.udp_size for s in block.settings.values() if s.udp_size is not None), None)
     writer = _writer(block, handlers)
-    limiters = (hooks.call(h.name, None, h.rate_limiter) for h in handlers if overrides(h, "rate_limiter"))
-    limiter = next((one for one in limiters if one is not None), None)
+    limiter = next(
+        (one for h in handlers if (one := hooks.call(h.name, None, h.rate_limiter)) is not None),
+        None,
+    )
     closest_encloser = None if packet_observers is None else _closest_encloser(handlers, hooks)
     observing = {h.name for h in handlers if packet_observers is None and overrides(h, "observe")}
     cold_path = _cold_path(handlers, hooks, observing)
@@ -191,6 +195,7 @@ def _build_block(
         chains.slow_blocks.append(f"{' '.join(block.zones)}: {reason}")
     labels = _zone_labels([h for h in handlers if overrides(h, "counted_zones")]) if counted else None
     providers, metadata_zones = _providers(block, handlers, hooks)
+    sampler = sampler_of(block, handlers, load, hooks, join, _end)
     routes: list[Route] = []
     for key in block.keys:
         zone = names.from_text(key.zone).lower()
@@ -198,7 +203,7 @@ def _build_block(
             zone, key.zone, entry, counted, writer, view.name if view else "", observers, closest_encloser, fast_path, any_class,
             udp_size or DEFAULT_SIZE, udp_size or MAX_MESSAGE, limiter, labels, cold_path,
             _condition(handlers, hooks) if view else None, providers, metadata_zones, packet_observers,
-            next((s.tsig for s in block.settings.values() if s.tsig is not None), None),
+            next((s.tsig for s in block.settings.values() if s.tsig is not None), None), sampler,
         )  # fmt: skip
         routes.append(route)
         for host in hosts:

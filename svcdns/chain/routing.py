@@ -24,6 +24,7 @@ from svcdns.plugin_api.rate_limit import RateLimiter
 from svcdns.plugin_api.reply import CacheScope, Reply, rcode_only
 from svcdns.plugin_api.settings import NO_LIMITS, ProxyProtocol, TransportLimits
 from svcdns.plugin_api.timeouts import Timeouts
+from svcdns.plugin_api.tracing import Sampler
 from svcdns.plugin_api.tsig import TsigRules
 from svcdns.wire.codes import Class, Rcode, Type
 from svcdns.wire.edns import DEFAULT_SIZE, NO_CODES
@@ -48,6 +49,7 @@ class Route:
     - `admits` is the condition of the block's view, or None.
     - `tsig` has the rules for signed queries, or is None.
     - `providers` are the hooks that provide metadata, for queries in `metadata_zones`, or None.
+    - `sampler` chooses the queries that are traced, or is None.
     """
 
     zone: bytes
@@ -70,6 +72,7 @@ class Route:
     metadata_zones: tuple[bytes, ...] = ()
     packet_observers: tuple[PacketObserver, ...] | None = ()
     tsig: TsigRules | None = None
+    sampler: Sampler | None = None
 
     def collect(self, query: Query) -> None:
         """Gives the query its metadata, or none if the block has no metadata for its name."""
@@ -155,7 +158,12 @@ class Listener:
     tsig_secrets: tuple[Callable[[bytes], bytes | None], ...] = ()
     """The hooks `Plugin.tsig_secret` of the blocks. Empty if no block has the plugin *tsig*."""
     stores: bool = True
-    """False if a view reads what equal packets of a client need not have in common, so that no reply may be stored."""
+    """False if a view reads what equal packets of a client need not have in common, so that no reply may be stored.
+
+    Also False if a listener with views has a sampler, because only the plugin chain can count the queries of a block.
+    """
+    sampled: bool = False
+    """True if a block of the listener has a sampler (plugin *trace*), which counts all queries of the block."""
 
     @property
     def server(self) -> str:

@@ -23,6 +23,7 @@ from svcdns.plugin_api.query import Answer, PacketObserver, Query
 from svcdns.plugin_api.rate_limit import RateLimiter
 from svcdns.plugin_api.reply import Reply
 from svcdns.plugin_api.settings import NO_SETTINGS, Settings
+from svcdns.plugin_api.tracing import Sampler
 from svcdns.plugin_api.visibility import Visibility
 from svcdns.plugin_api.zone_transfer import ZoneOffer
 
@@ -43,6 +44,10 @@ class Plugin:
     """For plugins in other packages: the directive that directly follows this plugin in every chain."""
     configures_only: ClassVar[bool] = False
     """True if the directive has no handler in the chain. Then the core only calls `settings`, and makes no instance."""
+    has_span: ClassVar[bool] = False
+    """True if the directive has a span in traces although it has no handler in the chain, because it has one in CoreDNS
+    (plugin *trace*).
+    """
     holds_certificates: ClassVar[bool] = False
     """True if the plugin's data are the certificates of `tls://` listeners (`Settings.certificate`)."""
     offers: ClassVar[tuple[str, ...]] = ()
@@ -148,6 +153,13 @@ class Plugin:
         """Returns the object that limits the rate of the block's replies over UDP, or None.
 
         Called once, when the plugin chain is built. A block with a rate limiter has no fast path.
+        """
+        return None
+
+    def sampler(self) -> Sampler | None:
+        """Returns the object that chooses queries of the block to be traced, or None; for *trace*.
+
+        Called once, when the plugin chain is built.
         """
         return None
 

@@ -15,6 +15,7 @@ from svcdns.plugin_api.deferred import Deferred
 from svcdns.plugin_api.metadata import Metadata
 from svcdns.plugin_api.reply import CacheScope, Reply
 from svcdns.plugin_api.reuse import NO_ANSWER, Invocation, running
+from svcdns.plugin_api.tracing import Span
 from svcdns.plugin_api.visibility import Visibility
 from svcdns.wire import names
 from svcdns.wire.codes import CD, RD
@@ -131,6 +132,8 @@ class Query(msgspec.Struct):
     tsig_error: int | None = None
     collected: Metadata | None = None
     """The metadata of the query; None if the server block has none. Plugins call `metadata` instead."""
+    span: Span | None = None
+    """The span of the plugin that handles the query now; None if the query is not traced (plugin *trace*)."""
 
     @property
     def client(self) -> Client:

@@ -42,6 +42,7 @@ class Prometheus(Plugin):
 
     name = "prometheus"
     configures_only = True
+    has_span = True
 
     @classmethod
     def settings(cls, options: Options) -> Settings:

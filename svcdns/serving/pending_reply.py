@@ -286,6 +286,7 @@ class PendingReply(msgspec.Struct, gc=False, eq=False):
                 details.countdown = Countdown(tuple(tuple(at - 2 for at in ttl_offsets(wire)) for wire in wires), ends)
                 ends = table.now() + reply.next_second
             if observed:
+                self.query.span = None  # later queries with this reply are not traced
                 details.observed = (self.query, reply, self.route)
         dependencies = reply.dependencies
         mixed = bool(dependencies) and reply.lifetime != UNTIL_CHANGED  # perhaps from an entry of *cache*

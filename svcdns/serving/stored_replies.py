@@ -28,6 +28,7 @@ from svcdns.serving.cookies import Cookies
 from svcdns.serving.in_flight import InFlight
 from svcdns.serving.kept_replies import stays
 from svcdns.serving.metrics import Durations, HitCounter, QueryMetrics
+from svcdns.serving.sampling import Lookup, Sampling, sampled
 from svcdns.wire import hop_options
 from svcdns.wire.codes import CD, RD, TC, OptionCode, Rcode
 from svcdns.wire.edns import HopByHop
@@ -80,6 +81,10 @@ class StoredReplies:
         """The route of all queries, or None if the listener has several zones."""
         self.observes_packets = False
         """True if `observe_packet` must be called after each reply that is made without the plugin chain."""
+        self.sampling: Sampling | None = None
+        """Counts the queries if some of them are traced; otherwise None."""
+        self.is_plain = False
+        """True if `uniform`, and neither `observes_packets` nor `sampling` is set."""
         self._set_properties()
         self._hooks = HookCaller(metrics.counters)
         self.durations = Durations()
@@ -129,8 +134,15 @@ class StoredReplies:
         self._cold = ColdAnswers(listener, self.table, self.metrics, self.lookup_negative, udp=self.datagrams)
         self.lookup_new = self._lookup_cold if self.uniform and self._cold else self.lookup_negative
         """Returns the reply to a packet that is not in the answer table, or empty octets, as `lookup_negative` does."""
+        self.sampling = Sampling(listener) if listener.sampled else None
+        self.is_plain = self.uniform and not (self.observes_packets or listener.sampled)
+        self.lookup: Lookup[bytes] = self._lookup
+        self.lookup_limited: Lookup[bytes | None] = self._lookup_limited
+        if self.sampling is not None:
+            self.lookup = sampled(self.sampling, self._lookup)
+            self.lookup_limited = sampled(self.sampling, self._lookup_limited)
 
-    def lookup(self, packet: bytes, client: Client, started: float) -> bytes:
+    def _lookup(self, packet: bytes, client: Client, started: float) -> bytes:
         """Returns the reply to a packet, or empty octets if only the plugin chain can answer it.
 
         `started` is the time on `perf_counter` when the packet was read from its socket.
@@ -264,7 +276,7 @@ class StoredReplies:
         found.hit_counter.count(table.dirty)
         return found.head + key[10 : len(key) - found.request_tail] + found.tail
 
-    def lookup_limited(self, packet: bytes, client: Client, started: float) -> bytes | None:
+    def _lookup_limited(self, packet: bytes, client: Client, started: float) -> bytes | None:
         """Returns the same as `lookup`, within the limits of the rate limiter (plugin *rrl*).
 
         Returns None if the query gets no reply. Call it only if the responder is `limited`.

@@ -531,5 +531,11 @@ class Worker:
 
     async def _end(self) -> None:
         self._live.chains.stop()
+        for kept in self._kept.values():
+            if hasattr(kept, "finish"):
+                try:
+                    await kept.finish()
+                except Exception as error:  # noqa: BLE001 - a plugin's object
+                    self._hooks.failed(error, "the end of a plugin's object")
         async with self._updating:
             self.flush()

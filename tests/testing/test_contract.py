@@ -100,6 +100,7 @@ BLOCKS: dict[str, tuple[str, list[tuple[str, str]]]] = {
     "pprof": ("pprof", [A]),
     "admin": ("admin", [A]),
     "prometheus": ("prometheus", [A]),
+    "trace": ("trace 127.0.0.1:1 {\n every 3\n}", [A, AAAA, ("a.example.org.", "TXT")]),
     "proxyproto": ("proxyproto", [A]),
     "ready": ("ready", [A]),
     "reload": ("reload", [A]),

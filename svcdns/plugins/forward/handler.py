@@ -5,13 +5,17 @@ The plugin never stores replies; `cache` does.
 
 from __future__ import annotations
 
+from typing import Any
+
 from svcdns.plugin_api.contract import Following, Plugin
 from svcdns.plugin_api.deferred import Deferred
 from svcdns.plugin_api.environment import Environment
-from svcdns.plugin_api.fast_path import FastPath, FastPathQuery
+from svcdns.plugin_api.fast_path import FastPath, FastPathQuery, UpstreamReply
 from svcdns.plugin_api.query import Answer, Query
 from svcdns.plugin_api.reply import Reply
 from svcdns.plugin_api.settings import Settings
+from svcdns.plugin_api.tracing import Span
+from svcdns.plugins.forward.exchange import Exchange, ExchangeKey
 from svcdns.plugins.forward.group_builder import GroupBuilder
 from svcdns.plugins.forward.leak_guard import LeakGuard
 from svcdns.plugins.forward.metrics import Cells
@@ -140,10 +144,39 @@ class _ForwardRule:
         edns = without_nsid(query.edns) if query.edns is not None and query.edns.options else query.edns
         key = (query.key, query.rtype, query.rclass, flags, edns, tcp, query.avoid, query.edns_added)
         deferred = Deferred()
+        if query.span is not None:
+            return self._answer_traced(query, query.span, key, deferred)
         refused = self._single_flight.join(
             self._upstreams.group, key, query, query.client.address, lambda completed: deferred.set(completed.reply)
         )
         return refused or deferred
+
+    def _answer_traced(self, query: Query, span: Span, key: ExchangeKey, deferred: Deferred) -> Answer:
+        """Sends a traced query to the upstreams. Each query to an upstream gets a span.
+
+        If the query joins a running exchange, it gets one span, for the upstream that replies.
+        """
+        from svcdns.plugins.forward.traced_exchange import NAME, TracedExchange, tags
+
+        joined = True
+
+        def make(*values: Any) -> Exchange:
+            nonlocal joined
+            joined = False
+            exchange = TracedExchange(*values)
+            exchange.span = span
+            return exchange
+
+        waiting = span.child(NAME)
+
+        def completed(exchange: UpstreamReply) -> None:
+            if joined:
+                waiting.tags = tags(exchange.reply.source)
+                waiting.end()
+            deferred.set(exchange.reply)
+
+        group, client = self._upstreams.group, query.client.address
+        return self._single_flight.join(group, key, query, client, completed, make) or deferred
 
     def try_fast_path(self, query: FastPathQuery) -> Reply | None:
         """Sends a query of the fast path (forwarding without the plugin chain) to the upstreams, and returns None.

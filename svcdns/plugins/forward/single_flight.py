@@ -48,11 +48,12 @@ class SingleFlight:
         query: Query | FastPathQuery,
         client: str,
         completed: Callable[[UpstreamReply], None],
+        make: Callable[..., Exchange] = Exchange,
     ) -> Reply | None:
         """Adds a query to the running exchange for this key, or starts a new exchange.
 
-        Returns None, and calls `completed` when the reply arrives. If a limit is reached or no upstream may be queried,
-        returns an error reply instead, and never calls `completed`.
+        `make` makes a new exchange. Returns None, and calls `completed` when the reply arrives. If a limit is reached
+        or no upstream may be queried, returns an error reply instead, and never calls `completed`.
         """
         if ":" in client:
             client = _network(client)
@@ -69,7 +70,7 @@ class SingleFlight:
                 return rcode_only(Rcode.SERVFAIL, "no other upstream")
             if len(self._exchanges) >= MAX_EXCHANGES and not self._make_room(waiting, MAX_EXCHANGES):
                 return self._refused("concurrent queries", MAX_EXCHANGES)
-            exchange = Exchange(group, _upstream_query(query, key), key, self._completed, tcp, avoid)
+            exchange = make(group, _upstream_query(query, key), key, self._completed, tcp, avoid)
             if not exchange.start():
                 return servfail(None)
             self._exchanges[key] = exchange

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import binascii
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from time import gmtime, strftime, time
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
 from svcdns.plugin_api.query import Client
+from svcdns.plugin_api.tracing import HeaderFields
 from svcdns.serving.transport.encrypted import Endpoint
 from svcdns.telemetry.counters import Family, MetricKind
 from svcdns.wire.codes import OPCODE_MASK, TC, Opcode, Rcode, Type
@@ -77,8 +78,18 @@ def packet_of(target: bytes) -> bytes | None:
         return None
 
 
-def ask(endpoint: Endpoint, packet: bytes, client: Client, respond: Respond) -> None:
-    """Answers the query of a request. Calls `respond` exactly once, before this call returns or later."""
+def trace_fields(endpoint: Endpoint, headers: Iterable[tuple[bytes, bytes]]) -> HeaderFields:
+    """Returns the header fields of a request that belong to a trace (plugin *trace*), or none if nothing is traced."""
+    if endpoint.responder.sampling is None:
+        return ()
+    return [(name, value) for name, value in headers if name == b"b3" or name.startswith(b"x-b3-")]
+
+
+def ask(endpoint: Endpoint, packet: bytes, client: Client, respond: Respond, headers: HeaderFields = ()) -> None:
+    """Answers the query of a request. Calls `respond` exactly once, before this call returns or later.
+
+    `headers` are the fields that `trace_fields` returned.
+    """
     if len(packet) > MAX_MESSAGE or not _is_query(packet):
         respond(BAD_REQUEST, TEXTS[BAD_REQUEST], 0)
         return
@@ -89,7 +100,7 @@ def ask(endpoint: Endpoint, packet: bytes, client: Client, respond: Respond) -> 
         else:
             respond(NO_RESPONSE, TEXTS[NO_RESPONSE], 0)
 
-    endpoint.answer(packet, client, send)
+    endpoint.answer(packet, client, send, headers=headers)
 
 
 def _is_query(packet: bytes) -> bool:

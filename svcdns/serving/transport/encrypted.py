@@ -17,6 +17,7 @@ from svcdns.corefile.transports import MODULES
 from svcdns.plugin_api.query import Client
 from svcdns.plugin_api.settings import TransportLimits
 from svcdns.plugin_api.timeouts import Timeouts
+from svcdns.plugin_api.tracing import HeaderFields
 from svcdns.serving.responder import Responder
 from svcdns.serving.transport.certificates import Certificates
 from svcdns.serving.transport.connections import TcpConnections
@@ -78,14 +79,22 @@ class Endpoint:
         return Client(host, peer[1], own, local[1], protocol, 2 if ":" in host else 1)
 
     def answer(
-        self, packet: bytes, client: Client, send: Callable[[bytes], None], outlet: Outlet | None = None
+        self,
+        packet: bytes,
+        client: Client,
+        send: Callable[[bytes], None],
+        outlet: Outlet | None = None,
+        headers: HeaderFields = (),
     ) -> None:
         """Answers a query. `packet` and the reply are DNS messages without a length prefix.
 
         Calls `send` exactly once with the reply, before this call returns or later. The reply is empty if a plugin
-        drops the query. If a reply has several messages, `outlet` sends all but the last one.
+        drops the query. If a reply has several messages, `outlet` sends all but the last one. `headers` are those of
+        the HTTP request that belong to a trace.
         """
         started, responder = perf_counter(), self.responder
+        if headers and responder.sampling is not None:
+            responder.sampling.headers = headers
         wire = responder.lookup(packet, client, started)
         if wire:
             send(wire)

@@ -110,7 +110,8 @@ class Http1Connection(StreamConnection):
             self._respond(doh.BAD_REQUEST, doh.TEXTS[doh.BAD_REQUEST], 0)
             return
         assert self.peer is not None
-        doh.ask(self.endpoint, packet, self.peer, self._respond)
+        fields = doh.trace_fields(self.endpoint, request.headers)
+        doh.ask(self.endpoint, packet, self.peer, self._respond, fields)
 
     def _refuse(self, status: int) -> None:
         """Answers a request before its body has arrived. The connection is closed unless the request is complete."""

@@ -30,6 +30,7 @@ from h2.exceptions import H2Error, ProtocolError
 from h2.settings import SettingCodes, Settings
 
 from svcdns.plugin_api.query import Client
+from svcdns.plugin_api.tracing import HeaderFields
 from svcdns.serving.metrics import ShedReason
 from svcdns.serving.transport import doh
 from svcdns.serving.transport.encrypted import Endpoint
@@ -62,10 +63,10 @@ _CONFIG: Final = H2Configuration(
 class _Stream:
     """A request that has arrived in part."""
 
-    __slots__ = ("body", "method", "target")
+    __slots__ = ("body", "fields", "method", "target")
 
-    def __init__(self, method: bytes, target: bytes) -> None:
-        self.method, self.target, self.body = method, target, bytearray()
+    def __init__(self, method: bytes, target: bytes, fields: HeaderFields = ()) -> None:
+        self.method, self.target, self.fields, self.body = method, target, fields, bytearray()
 
 
 class Http2Connection(StreamConnection):
@@ -197,7 +198,7 @@ class Http2Connection(StreamConnection):
             if event.stream_ended is None:
                 self._reset(stream_id, ErrorCodes.NO_ERROR)  # RFC 9113 §8.1: the rest of the request is not needed
         else:
-            self._streams[stream_id] = _Stream(method, target)
+            self._streams[stream_id] = _Stream(method, target, doh.trace_fields(self.endpoint, event.headers))
 
     def _add(self, event: DataReceived) -> None:
         stream = self._streams.get(event.stream_id)
@@ -230,7 +231,7 @@ class Http2Connection(StreamConnection):
             self._respond(stream_id, doh.BAD_REQUEST, doh.TEXTS[doh.BAD_REQUEST], 0)
             return
         assert self.peer is not None
-        doh.ask(self.endpoint, packet, self.peer, partial(self._respond, stream_id))
+        doh.ask(self.endpoint, packet, self.peer, partial(self._respond, stream_id), stream.fields)
 
     def _forget(self, stream_id: int) -> None:
         """Releases what is kept for a stream that has been reset."""

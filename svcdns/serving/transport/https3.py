@@ -21,6 +21,7 @@ from aioquic.h3.events import DataReceived, H3Event, HeadersReceived
 from aioquic.quic.events import QuicEvent, StopSendingReceived, StreamDataReceived, StreamReset
 
 from svcdns.plugin_api.query import Client
+from svcdns.plugin_api.tracing import HeaderFields
 from svcdns.quic.connection import BoundedConnection
 from svcdns.serving.metrics import ShedReason
 from svcdns.serving.transport import doh
@@ -74,10 +75,10 @@ class _Http3(H3Connection):
 class _Request:
     """A request whose body has not arrived completely."""
 
-    __slots__ = ("body", "method", "target")
+    __slots__ = ("body", "fields", "method", "target")
 
-    def __init__(self, method: bytes, target: bytes) -> None:
-        self.method, self.target, self.body = method, target, bytearray()
+    def __init__(self, method: bytes, target: bytes, fields: HeaderFields) -> None:
+        self.method, self.target, self.fields, self.body = method, target, fields, bytearray()
 
 
 class Http3Connection(ServerConnection):
@@ -87,6 +88,8 @@ class Http3Connection(ServerConnection):
         super().__init__(server, client, key, sender)
         self._http: _Http3 | None = None
         self._requests: dict[int, _Request] = {}
+        self._trace_fields: dict[int, HeaderFields] = {}
+        """By stream: the header fields of complete requests that belong to a trace."""
         self._next_stream = 0
         """The lowest ID that no stream of the client has had."""
 
@@ -135,7 +138,9 @@ class Http3Connection(ServerConnection):
         if status:
             self._refuse(event.stream_id, status)
             return
-        self._requests[event.stream_id] = _Request(method, target)
+        self._requests[event.stream_id] = _Request(
+            method, target, doh.trace_fields(self.server.endpoint, event.headers)
+        )
         if event.stream_ended:
             self._complete(event.stream_id)
 
@@ -159,6 +164,8 @@ class Http3Connection(ServerConnection):
         if packet is None:
             self._refuse(stream, doh.BAD_REQUEST)
         else:
+            if request.fields:
+                self._trace_fields[stream] = request.fields
             self.ask(stream, packet)
 
     def _refuse(self, stream: int, status: int) -> None:
@@ -174,7 +181,7 @@ class Http3Connection(ServerConnection):
                 self._respond(stream, status, body, max_age)
                 self.replied()
 
-        doh.ask(self.server.endpoint, packet, self.client, respond)
+        doh.ask(self.server.endpoint, packet, self.client, respond, self._trace_fields.pop(stream, ()))
 
     def _respond(self, stream: int, status: int, body: bytes, max_age: int) -> None:
         endpoint = self.server.endpoint
@@ -190,6 +197,7 @@ class Http3Connection(ServerConnection):
         """Drops the request of a stream."""
         super().forget(stream)
         self._requests.pop(stream, None)
+        self._trace_fields.pop(stream, None)
         if self._http is not None:
             self._http.release(stream)
 

@@ -33,6 +33,7 @@ from svcdns.plugin_api.settings import ProxyProtocol
 from svcdns.serving.fast_path import try_fast_path
 from svcdns.serving.metrics import SHED, ShedReason
 from svcdns.serving.responder import Responder
+from svcdns.serving.sampling import SampledPacket
 from svcdns.serving.transport.connections import client_key
 from svcdns.serving.transport.flood_guard import SO_MEMINFO, FloodGuard, ReceiveBuffer
 from svcdns.serving.transport.proxied import DatagramHeaders, Proxied
@@ -160,16 +161,27 @@ class UdpReader:
         if count:
             if self._guard.active:
                 self._guard.note(self.batch.client_keys(count))
-            if self.responder.observes_packets:
-                self._drain_observed(count)
-            elif not self.responder.uniform:
-                if self.responder.listener.proxy is None:
-                    self._drain_in_full(count)
-                else:
-                    self._drain_proxied(count, self.responder.listener.proxy)
+            if not self.responder.is_plain:
+                self._drain_special(count)
             elif count > 1 or not self._answer_one():
                 self._drain_fast(count)
         return count
+
+    def _drain_special(self, count: int) -> None:
+        """Answers a batch of packets for a responder that is not `is_plain`."""
+        responder = self.responder
+        one_by_one = not responder.uniform
+        if responder.sampling is not None and not one_by_one:
+            one_by_one = not responder.sampling.skip(count)
+        if one_by_one:
+            if responder.listener.proxy is None:
+                self._drain_in_full(count)
+            else:
+                self._drain_proxied(count, responder.listener.proxy)
+        elif responder.observes_packets:
+            self._drain_observed(count)
+        elif count > 1 or not self._answer_one():
+            self._drain_fast(count)
 
     def finish(self) -> None:
         """Answers all waiting packets without reading the socket again, and removes the packet filter."""
@@ -357,6 +369,7 @@ class UdpReader:
         started = perf_counter()
         responder, batch = self.responder, self.batch
         lookup = responder.lookup_limited if responder.limited else responder.lookup
+        add = self._misses.append if responder.sampling is None else self._add_marked
         missing = 0
         for slot in LAYOUT[:count]:
             packet, sender = batch.data[slot.at : slot.at + batch.lengths[slot.length]], batch.sender(slot.number)
@@ -367,7 +380,7 @@ class UdpReader:
                 batch.sizes[slot.size] = 0
                 missing += 1
             else:
-                self._misses.append((packet, sender, started))
+                add((packet, sender, started))
                 batch.sizes[slot.size] = 0
                 missing += 1
         batch.send(count, whole=not missing)
@@ -380,6 +393,7 @@ class UdpReader:
         if headers is None or headers.protocol != protocol:
             headers = self._headers = DatagramHeaders(protocol, monotonic)
         lookup = responder.lookup_limited if responder.limited else responder.lookup
+        add = self._misses.append if responder.sampling is None else self._add_marked
         for slot in LAYOUT[:count]:
             batch.sizes[slot.size] = 0
             packet, sender = batch.data[slot.at : slot.at + batch.lengths[slot.length]], batch.sender(slot.number)
@@ -391,8 +405,14 @@ class UdpReader:
             if wire:
                 self._place(slot, wire)
             elif wire is not None:
-                self._misses.append((packet, Proxied(sender, client), started))
+                add((packet, Proxied(sender, client), started))
         batch.send(count, whole=False)
+
+    def _add_marked(self, item: tuple[bytes, Sender, float]) -> None:
+        """Adds a packet to those that wait. `item` has the packet that was counted last."""
+        packet, sender, started = item
+        assert self.responder.sampling is not None
+        self._misses.append((self.responder.sampling.marked(packet), sender, started))
 
     def _client_key(self, sender: Sender) -> bytes:
         if type(sender) is Proxied:
@@ -402,7 +422,9 @@ class UdpReader:
     def _miss(self, packet: bytes, sender: Sender, started: float) -> None:
         """Answers a packet that had no entry in the table's current generation when it was read."""
         responder = self.responder
-        if responder.uniform:
+        if type(packet) is SampledPacket:
+            packet.sampler.chosen = True
+        elif responder.uniform:
             table = responder.table
             stored = table.previous or packet[2:] in table.current
             wire = responder.lookup_entry(packet, None, started) if stored else b""
