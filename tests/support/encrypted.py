@@ -22,6 +22,7 @@ from svcdns.plugin_api.query import Answer, Query
 from svcdns.plugin_api.reply import Reply
 from svcdns.plugin_api.settings import NO_LIMITS, TransportLimits
 from svcdns.plugin_api.timeouts import Timeouts
+from svcdns.plugin_api.tracing import HeaderFields, Sampler
 from svcdns.plugins import tls
 from svcdns.process.cookie_secrets import private_page
 from svcdns.process.shared_memory import ENCRYPTED_SLOT
@@ -55,6 +56,7 @@ class Served:
         reply: Callable[[Query], Answer] | None = None,
         client_auth: str = "nocert",
         keylog: str = "",
+        sampler: Sampler | None = None,
     ) -> None:
         self.counters = Counters()
         self.listeners = Listeners(self.counters, monotonic, Cookies(private_page()))
@@ -65,6 +67,9 @@ class Served:
         self._reply, self._client_auth, self._keylog = reply, client_auth, keylog
         self._transport, self._limits, self._timeouts = transport, limits, timeouts or Timeouts(60, 60, 60)
         self._security = "key" if secured else ""
+        self._sampler = sampler
+        self.headers: list[HeaderFields] = []
+        """Of each traced query: the header fields of its trace."""
         self._sock = socket.socket()
         self._sock.bind(("127.0.0.1", 0))
         self.port: int = self._sock.getsockname()[1]
@@ -86,11 +91,15 @@ class Served:
     def swap(self) -> None:
         """Replaces the plugin chain, as a reload does."""
         listener = Listener("127.0.0.1", PORT, self._transport, self._timeouts, self._security, limits=self._limits)
-        listener.routes[b"\0"] = Route(b"\0", ".", self._chain, counted=True, writer="test")
+        listener.routes[b"\0"] = Route(b"\0", ".", self._chain, counted=True, writer="test", sampler=self._sampler)
+        listener.all_routes, listener.sampled = [*listener.routes.values()], self._sampler is not None
         self.listeners.swap({"only": listener})
 
     def _chain(self, query: Query) -> Answer:
         self.queries.append(query)
+        if self._sampler is not None and self._sampler.chosen:
+            self._sampler.chosen = False
+            self.headers.append(self._sampler.headers)
         if self._reply is not None:
             return self._reply(query)
         return self._later(query) if query.key.endswith(b"\4slow\0") else Reply(answer=(A,), flags=query.reply_flags)

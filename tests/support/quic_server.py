@@ -14,6 +14,7 @@ from aioquic.quic.events import QuicEvent, StreamDataReceived
 from svcdns.plugin_api.query import Client
 from svcdns.plugin_api.settings import TransportLimits
 from svcdns.plugin_api.timeouts import Timeouts
+from svcdns.plugin_api.tracing import HeaderFields
 from svcdns.serving.transport.encrypted import Endpoint
 from svcdns.serving.transport.quic_connection import Kind
 from svcdns.serving.transport.quic_server import QuicServer
@@ -41,11 +42,12 @@ class FakeEndpoint:
 
     def __init__(self) -> None:
         self.server, self.keylog = "quic://.:853", ""
-        self.responder = SimpleNamespace(listener=SimpleNamespace(proxy=None))
+        self.responder = SimpleNamespace(listener=SimpleNamespace(proxy=None), sampling=None)
         self.counters, self.limits = Counts(), TransportLimits("quic")
         self.timeouts = Timeouts(read=600.0, idle=600.0)
         self.connections = SimpleNamespace(closing_tls=False)
         self.queries: list[bytes] = []
+        self.headers: list[HeaderFields] = []
         self.clients: list[Client] = []
         self.held: list[tuple[bytes, Send]] = []
         self.outlets: list[Outlet | None] = []
@@ -54,8 +56,11 @@ class FakeEndpoint:
     material = staticmethod(material)
     client = Endpoint.client
 
-    def answer(self, packet: bytes, client: Client, send: Send, outlet: Outlet | None = None) -> None:
+    def answer(
+        self, packet: bytes, client: Client, send: Send, outlet: Outlet | None = None, headers: HeaderFields = ()
+    ) -> None:
         self.queries.append(packet)
+        self.headers.append(headers)
         self.clients.append(client)
         self.outlets.append(outlet)
         if self.reply is None:

@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from svcdns.plugin_api.tracing import Sampler
 from tests.support.certificates import authority
 from tests.support.encrypted import TIMEOUT, happens, packet, served, target
 
@@ -47,6 +48,20 @@ async def test_queries_with_both_methods(secured: bool) -> None:
         assert [status for status, _, _ in found] == [200, 200, 404, 200]
         assert found[0][1]["cache-control"] == "max-age=300"
         assert world.counted("coredns_dns_https_responses_total", "200") == 3
+
+
+async def test_header_fields_of_a_trace() -> None:
+    """The fields belong to the query of their request."""
+    async with served(secured=False, sampler=Sampler(2)) as world:
+        client = Client(*await world.open())
+        for number in range(4):
+            client.writer.write(post(packet(), f"X-B3-SpanId: {number}\r\nB3: x\r\nX-Other: 1\r\n"))
+            assert (await client.response())[0] == 200
+        client.writer.write(post(packet()) * 2)
+        assert [(await client.response())[0] for _ in range(2)] == [200, 200]
+        assert [dict(one) for one in world.headers] == [
+            {b"x-b3-spanid": b"1", b"b3": b"x"}, {b"x-b3-spanid": b"3", b"b3": b"x"}, {},
+        ]  # fmt: skip
 
 
 async def test_a_request_in_pieces() -> None:

@@ -12,6 +12,7 @@ from svcdns.plugin_api.query import Query
 from svcdns.plugin_api.reply import Reply
 from svcdns.plugin_api.settings import TransportLimits
 from svcdns.plugin_api.timeouts import Timeouts
+from svcdns.plugin_api.tracing import Sampler
 from svcdns.serving.transport import connections, http2
 from svcdns.wire.codes import Type
 from svcdns.wire.record import Record
@@ -34,6 +35,15 @@ async def test_queries_with_both_methods() -> None:
         requestor = world.queries[0].requestor
         assert (requestor.address, requestor.protocol, requestor.local_port) == ("127.0.0.1", "tcp", world.port)
         assert world.counted("coredns_dns_https_responses_total", "200") == 2
+
+
+async def test_header_fields_of_a_trace() -> None:
+    """The fields belong to the query of their request."""
+    async with served(sampler=Sampler(1)) as world:
+        client = await world.connect()
+        await client.response(client.send(packet(), more=[("b3", "0"), ("x-other", "1")]))
+        await client.response(client.send(packet()))
+        assert [list(one) for one in world.headers] == [[(b"b3", b"0")], []]
 
 
 @pytest.mark.parametrize(

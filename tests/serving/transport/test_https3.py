@@ -91,6 +91,15 @@ async def test_query_gets_its_reply(served: Served, client: Http3Client, method:
     assert served.counts["coredns_dns_https3_responses_total", "200"] == 1
 
 
+async def test_header_fields_of_a_trace_are_passed_on(served: Served, client: Http3Client) -> None:
+    """Only the fields of a trace are, and only if queries of the listener are traced."""
+    fields = ((b"x-b3-sampled", b"1"), (b"b3", b"0"), (b"x-other", b"1"))
+    await client.response(client.request(target(query()), b"GET", b"", *fields))
+    served.endpoint.responder.sampling = object()
+    await client.response(client.request(target(query()), b"GET", b"", *fields))
+    assert [list(one) for one in served.endpoint.headers] == [[], [(b"x-b3-sampled", b"1"), (b"b3", b"0")]]
+
+
 async def test_requests_share_a_connection(client: Http3Client) -> None:
     streams = {client.request(target(query(b"\1" + bytes((letter,))))): letter for letter in b"abcdef"}
     for stream, letter in streams.items():
