@@ -230,6 +230,15 @@ def write_info(text: str) -> None:
     _root.info("%s", text)
 
 
+def write_line(text: str) -> None:
+    """Writes a line as it is, without a level before it. Without a `LineWriter`, the logger `svcdns` gets the line."""
+    writers = [handler for handler in _root.handlers if isinstance(handler, LineWriter)]
+    for writer in writers:
+        writer.queue_line(text)
+    if not writers:
+        _root.info("%s", text)
+
+
 class DroppedLines:
     """The metric of log lines that this process has dropped."""
 

@@ -14,12 +14,33 @@ from svcdns.plugin_api.query import Answer, Client, PacketObserver, Query
 from svcdns.plugin_api.reply import Reply
 from svcdns.plugin_api.reply_type import class_of, class_of_packet
 from svcdns.plugin_api.settings import Settings
-from svcdns.plugins.log.line import METADATA, compiled, of_objects, of_packets
-from svcdns.plugins.log.options import Options
-from svcdns.telemetry.logging import write_info
+from svcdns.plugins.log.line import JSON, METADATA, Answered, as_json, compiled, of_objects, of_packets
+from svcdns.plugins.log.options import Options, Rule
+from svcdns.telemetry.logging import write_info, write_line
 from svcdns.wire import names
 from svcdns.wire.message import MAX_MESSAGE
 from svcdns.wire.request import read_query_name
+
+
+class _Rule:
+    """What one `log` directive logs. No zones mean all zones, and None means all classes."""
+
+    __slots__ = ("_every", "_line", "_seen", "_write", "classes", "slower", "zones")
+
+    def __init__(self, rule: Rule) -> None:
+        self.zones = () if "." in rule.zones else tuple(names.from_text(zone).lower() for zone in rule.zones)
+        self.classes = None if "all" in rule.classes else rule.classes
+        self.slower, self._every, self._seen = rule.slower, rule.every, 0
+        is_json = rule.format == JSON
+        self._line, self._write = (as_json, write_line) if is_json else (compiled(rule.format), write_info)
+
+    def write(self, answered: Answered) -> None:
+        """Writes the line of a reply, or counts the reply if it is one of those that `every` leaves out."""
+        if self._every > 1:
+            self._seen += 1
+            if self._seen % self._every != 1:
+                return
+        self._write(self._line(answered))
 
 
 class Log(Plugin):
@@ -35,14 +56,7 @@ class Log(Plugin):
 
     def __init__(self, options: Options, environment: Environment) -> None:
         """Compiles the formats."""
-        self._rules = [  # no zones means all zones, and None means all classes
-            (
-                () if "." in rule.zones else tuple(names.from_text(zone).lower() for zone in rule.zones),
-                None if "all" in rule.classes else rule.classes,
-                compiled(rule.format),
-            )
-            for rule in options.rules
-        ]
+        self._rules = [_Rule(rule) for rule in options.rules]
         self._needs_objects = any(METADATA in rule.format for rule in options.rules)
         self._largest = min((peer.limit for peer in environment.peers("bufsize")), default=MAX_MESSAGE)
 
@@ -59,10 +73,10 @@ class Log(Plugin):
 
         `size` is the reply's length in octets. `seconds` is the time from the query's arrival to the reply.
         """
-        for zones, classes, line in self._rules:
-            if not zones or any(names.is_within(query.key, zone) for zone in zones):
-                if classes is None or class_of(query, reply) in classes:
-                    write_info(line(of_objects(query, reply, size, seconds)))
+        for rule in self._rules:
+            if not rule.zones or any(names.is_within(query.key, zone) for zone in rule.zones):
+                if seconds >= rule.slower and (rule.classes is None or class_of(query, reply) in rule.classes):
+                    rule.write(of_objects(query, reply, size, seconds))
                 return
 
     def packet_observer(self) -> PacketObserver | None:
@@ -71,12 +85,14 @@ class Log(Plugin):
 
     def _observe_packets(self, packet: bytes, wire: bytes, client: Client, seconds: float) -> None:
         """Writes the log line of one query, as `observe` does."""
-        for zones, classes, line in self._rules:
+        for rule in self._rules:
             name, end = read_query_name(packet)
             key = name.lower()
-            if not zones or any(names.is_within(key, zone) for zone in zones):
-                if classes is None or class_of_packet(packet, wire, end + 4) in classes:
-                    write_info(line(of_packets(packet, wire, client, seconds, key, end, self._largest)))
+            if not rule.zones or any(names.is_within(key, zone) for zone in rule.zones):
+                if seconds >= rule.slower and (
+                    rule.classes is None or class_of_packet(packet, wire, end + 4) in rule.classes
+                ):
+                    rule.write(of_packets(packet, wire, client, seconds, key, end, self._largest))
                 return
 
     def join_fast_path(self, fast_path: FastPath) -> bool:  # noqa: ARG002 - `packet_observer` is enough

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from functools import cache
 from operator import attrgetter
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -18,6 +18,8 @@ from svcdns.wire.codes import AA, AD, CD, QR, RA, RD, TC, Z, class_text, rcode_t
 from svcdns.wire.request import Request, accept
 
 COMMON: Final = '{remote}:{port} - {>id} "{type} {class} {name} {proto} {size} {>do} {>bufsize}" {rcode} {>rflags} {rsize} {duration}'
+JSON: Final = "json"
+"""The format of lines that are JSON objects. No other format has this text, as each has a brace."""
 COMBINED: Final = COMMON + ' "{>opcode}"'
 LOCAL: Final = "{local}"
 METADATA: Final = "{/"
@@ -179,6 +181,60 @@ def compiled(template: str) -> Callable[[Answered], str]:
         values = attrgetter(*fields)  # one call for all fields
         return lambda answered: form % values(answered)
     return lambda answered: form % tuple([get(answered) for get in getters])
+
+
+class JsonLine(msgspec.Struct):
+    """The JSON object of a line. `remote` and `local` are addresses without brackets, and `duration` is in seconds."""
+
+    level: str
+    plugin: str
+    remote: str
+    port: int
+    local: str
+    id: int
+    opcode: int
+    proto: str
+    name: str
+    type: str
+    class_: str = msgspec.field(name="class")
+    size: int
+    do: bool
+    bufsize: int
+    rcode: str
+    rflags: list[str]
+    rsize: int
+    duration: float
+
+
+def schema() -> dict[str, Any]:
+    """Returns the JSON schema of a line in the format JSON."""
+    return msgspec.json.schema(JsonLine)
+
+
+def as_json(answered: Answered) -> str:
+    """Returns the line of a query as a JSON object (docs/schemas/log.json)."""
+    client = answered.client
+    line = JsonLine(
+        "info",
+        "log",
+        client.address,
+        client.port,
+        client.local_address,
+        answered.message_id,
+        answered.opcode,
+        client.protocol,
+        answered.name,
+        answered.rtype,
+        answered.rclass,
+        answered.size,
+        answered.dnssec_ok == _BOOL[True],
+        answered.payload,
+        answered.rcode,
+        answered.flags.split(","),
+        answered.reply_size,
+        round(answered.seconds, 9),
+    )
+    return msgspec.json.encode(line).decode()
 
 
 def _local(answered: Answered) -> str:

@@ -7,19 +7,26 @@ from typing import Final
 
 from svcdns.corefile import arguments
 from svcdns.corefile.blocks import Directive, Token
+from svcdns.corefile.errors import CorefileError
 from svcdns.plugin_api.environment import Block
-from svcdns.plugins.log.line import COMBINED, COMMON
+from svcdns.plugins.log.line import COMBINED, COMMON, JSON
 
 CLASSES: Final = ("all", "success", "denial", "error")
+OPTIONS: Final = ("class", "format", "every", "slower")
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One `log` directive: its zones as text, the format of its lines, and the classes of replies that are logged."""
+    """One `log` directive: its zones as text, the format of its lines, and the classes of replies that are logged.
+
+    Replies that took fewer seconds than `slower` are not logged. Of the others, one of `every` is logged.
+    """
 
     zones: tuple[str, ...]
     format: str
     classes: frozenset[str]
+    every: int = 1
+    slower: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,13 +54,24 @@ def _zones(word: Token) -> tuple[str, ...]:
 
 def _rule(directive: Directive) -> Rule:
     words = list(directive.arguments)
-    template = COMMON
+    template, every, slower = COMMON, 1, 0.0
     if len(words) > 1 and "{" in words[-1].text:
         template = words.pop().text.replace("{common}", COMMON).replace("{combined}", COMBINED)
     zones = tuple(zone for word in words for zone in _zones(word))
     classes: set[str] = set()
     for line in arguments.body(directive):
-        if line.name.text != "class":
-            raise arguments.unknown_option(line, ("class",))
-        classes |= {arguments.one_of(word, CLASSES) for word in arguments.arguments(line, 1, arguments.UNBOUNDED)}
-    return Rule(zones if words else (".",), template, frozenset(classes or {"all"}))
+        match line.name.text:
+            case "class":
+                found = arguments.arguments(line, 1, arguments.UNBOUNDED)
+                classes |= {arguments.one_of(word, CLASSES) for word in found}
+            case "format":
+                if template != COMMON:
+                    raise CorefileError(line.position, "the format of this directive is given twice")
+                template = arguments.one_of(arguments.arguments(line, 1, 1)[0], (JSON,))
+            case "every":
+                every = arguments.integer(arguments.arguments(line, 1, 1)[0], 1)
+            case "slower":
+                slower = arguments.duration(arguments.arguments(line, 1, 1)[0])
+            case _:
+                raise arguments.unknown_option(line, OPTIONS)
+    return Rule(zones if words else (".",), template, frozenset(classes or {"all"}), every, slower)

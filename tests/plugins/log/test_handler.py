@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from svcdns.plugin_api.query import Client, Query
 from svcdns.plugin_api.reply import Reply
 from svcdns.plugins.log import Log
+from svcdns.telemetry import logging as log_lines
 from svcdns.wire.codes import AA, RD, Rcode
 from tests.support import world
 
@@ -61,3 +63,55 @@ def test_placeholders(caplog: pytest.LogCaptureFixture) -> None:
     """`{/...}` without metadata becomes a dash. Unknown placeholders are not replaced."""
     text = 'log . "{local} {rsize} {/kubernetes/kind} {odd} {>rflags}"'
     assert lines(text, caplog, (world.query("a."), POSITIVE)) == ["192.0.2.53 83 - {odd} qr,aa,rd"]
+
+
+def test_json(caplog: pytest.LogCaptureFixture) -> None:
+    """Numbers, flags and truth values have their types."""
+    asked = world.query("a.example.org.", ident=4711, edns=world.edns(1232, dnssec_ok=True))
+    [line] = lines("log {\n format json\n}", caplog, (asked, POSITIVE))
+    assert json.loads(line) == {
+        "level": "info",
+        "plugin": "log",
+        "remote": "192.0.2.1",
+        "port": 40000,
+        "local": "192.0.2.53",
+        "id": 4711,
+        "opcode": 0,
+        "proto": "udp",
+        "name": "a.example.org.",
+        "type": "A",
+        "class": "IN",
+        "size": 40,
+        "do": True,
+        "bufsize": 1232,
+        "rcode": "NOERROR",
+        "rflags": ["qr", "aa", "rd"],
+        "rsize": 83,
+        "duration": 0.000123,
+    }
+
+
+def test_json_has_no_level_before_it(capfd: pytest.CaptureFixture[str]) -> None:
+    """A container's log reader takes the whole line as an object."""
+    writer = log_lines.set_up()
+    try:
+        plugin = Log(world.options("log", "log {\n format json\n}"), world.environment())
+        plugin.observe(world.query("a."), NXDOMAIN, 83, 0.1)
+    finally:
+        logging.getLogger(log_lines.ROOT).removeHandler(writer)
+        writer.close()
+        logging.getLogger(log_lines.ROOT).propagate = True
+    assert json.loads(capfd.readouterr().out)["rcode"] == "NXDOMAIN"
+
+
+def test_one_of_several_replies_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    """Replies of another class are not counted."""
+    asked = [(world.query(f"n{number}."), NXDOMAIN) for number in range(7)]
+    with_others = [one for pair in zip(asked, [(world.query("other."), POSITIVE)] * 7, strict=True) for one in pair]
+    found = lines('log . "{name}" {\n class denial\n every 3\n}', caplog, *with_others)
+    assert found == ["n0.", "n3.", "n6."]
+
+
+@pytest.mark.parametrize(("bound", "count"), [("123us", 1), ("124us", 0), ("0", 1)])
+def test_only_slow_replies_are_logged(bound: str, count: int, caplog: pytest.LogCaptureFixture) -> None:
+    assert len(lines(f"log {{\n slower {bound}\n}}", caplog, (world.query("a."), POSITIVE))) == count

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 
 from svcdns.plugin_api.query import Client
-from svcdns.plugins.log.line import COMBINED, compiled, of_packets
+from svcdns.plugins.log.line import COMBINED, compiled, of_packets, schema
 from svcdns.wire import names
 from svcdns.wire.codes import RD, Class, Type
 from svcdns.wire.message import encode_query
@@ -34,3 +37,8 @@ def test_a_line_from_packets(edns: Edns | None, shown: str) -> None:
         f'[2001:db8::1]:40000 - 4711 "AAAA IN a.example.org. udp {len(packet)} {shown}" NXDOMAIN qr,aa,rd,ra '
         f'{len(wire)} 0.000120000s "0" [2001:db8::53] {{odd}} 100% -'
     )
+
+
+def test_the_schema_in_the_documentation() -> None:
+    root = Path(__file__).parents[3]
+    assert json.loads((root / "docs/schemas/log.json").read_text()) == schema()
