@@ -112,11 +112,18 @@ def gather(provider: Provider, options: Options) -> dict[str, bytes]:
         def failed(text: str, position: Any = group.position) -> CorefileError:
             return CorefileError(position, f"plugin/{provider.plugin}: {text}")
 
-        if find_spec(provider.package.partition(".")[0]) is None:
+        if not _is_installed(provider.package):
             extra = f"install svcdns[{provider.plugin}], or build the image with EXTRAS={provider.plugin}"
             raise failed(f"the Python package '{provider.package}' is missing: {extra}")
         out |= _first(provider, group.source, failed)
     return out
+
+
+def _is_installed(package: str) -> bool:
+    try:
+        return find_spec(package) is not None
+    except ModuleNotFoundError:  # the parent of a module such as `google.auth`
+        return False
 
 
 def _first(provider: Provider, source: ZoneSource, failed: Callable[[str], CorefileError]) -> dict[str, bytes]:

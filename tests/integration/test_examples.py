@@ -17,7 +17,7 @@ from bench.network_namespace import own_network, why_unavailable
 from tests.support.certificates import pair
 from tests.support.extras import PYTHON
 from tests.support.geoip_database import database
-from tests.support.provider_doubles import ProviderDouble
+from tests.support.provider_doubles import ProviderDouble, google_credentials
 from tests.support.server import Server, until
 
 ROOT: Final = Path(__file__).parents[2]
@@ -92,6 +92,7 @@ def folder(tmp_path: Path) -> Path:
     (tmp_path / "kubeconfig").write_text(KUBECONFIG)
     (tmp_path / "GeoLite2-Country.mmdb").write_bytes(database({"127.0.0.2/32": {"country": {"iso_code": "GB"}}}))
     (tmp_path / "aws").write_text("[dns]\naws_access_key_id = AKIATEST\naws_secret_access_key = secret-of-aws\n")
+    (tmp_path / "google.json").write_text(google_credentials())
     for name in ("apps", "cluster", "deploy", "tls"):
         (tmp_path / name).mkdir()
     for name, content in (("tls.crt", pair().certificate), ("tls.key", pair().key), ("ca.crt", pair().certificate)):
@@ -106,5 +107,5 @@ def test_every_example_starts(page: Path, folder: Path) -> None:
             pytest.skip("SVCDNS_TEST_EXTRAS does not name a Python with the extras of svcdns")
         has_source = re.search(r" (endpoint|snapshot|manifests|kubeconfig) ", text)
         manifests = {} if has_source else {"SVCDNS_MANIFESTS": str(folder / "cluster")}
-        with ProviderDouble() as double, Example(folder, text, **double.environment, **manifests) as server:
+        with ProviderDouble(folder) as double, Example(folder, text, **double.environment, **manifests) as server:
             assert server.starts(), f"{text}\n{server.log}"

@@ -5,9 +5,7 @@ SVCDNS_TEST_EXTRAS names the Python of an environment that has svcdns, its extra
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
 import subprocess
 import urllib.request
 from collections.abc import Iterator
@@ -15,12 +13,10 @@ from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import escape
 
-import dns.message
-import dns.rcode
 import pytest
 
-from tests.support.extras import PYTHON, ExtrasServer, needs_extras
-from tests.support.server import exchange, free_port, http, until
+from tests.support.extras import PYTHON, ExtrasServer, needs_extras, same_answers_as_coredns
+from tests.support.server import free_port, http, until
 
 pytestmark = [pytest.mark.integration, needs_extras]
 NAMESPACE = "https://route53.amazonaws.com/doc/2013-04-01/"
@@ -127,43 +123,11 @@ def settings(moto: Moto) -> dict[str, str]:
     return {"AWS_REGION": "eu-west-1", "AWS_ENDPOINT_URL_ROUTE_53": moto.url, **SECRETS}
 
 
-def answer(port: int, name: str, rtype: str) -> list[str]:
-    """Returns the flags, the rcode and the records of a reply. NS records have no order."""
-    query = dns.message.make_query(name, rtype)
-    reply = dns.message.from_wire(exchange(query.to_wire(), "127.0.0.1", port), one_rr_per_rrset=True)
-    sections = (("answer", reply.answer), ("authority", reply.authority), ("additional", reply.additional))
-    found = [f"{section} {rrset.to_text().lower()}" for section, rrsets in sections for rrset in rrsets]
-    return [dns.rcode.to_text(reply.rcode()), dns.flags.to_text(reply.flags), *sorted(found)]
-
-
 def test_the_same_answers_as_coredns(moto: Moto, tmp_path: Path) -> None:
-    coredns = shutil.which(os.environ.get("COREDNS", ""))
-    if coredns is None:
-        pytest.skip("the variable COREDNS does not name CoreDNS")
     text = (
         f".:{{port}} {{\n bind 127.0.0.1\n route53 example.org.:{moto.zone} {{\n fallthrough no.example.org\n }}\n}}\n"
     )
-    with ExtrasServer(tmp_path, text, **settings(moto)) as server:
-        server.until_serving()
-        port = free_port()
-        (tmp_path / "Corefile.coredns").write_text(text.replace("{port}", str(port)))
-        command = [coredns, "-conf", str(tmp_path / "Corefile.coredns")]
-        with (tmp_path / "coredns.log").open("wb") as log:
-            other = subprocess.Popen(command, env={**os.environ, **settings(moto)}, stdout=log, stderr=log)
-        try:
-
-            def serves() -> bool:
-                try:
-                    return bool(answer(port, "example.org.", "SOA"))
-                except OSError:
-                    return False
-
-            until("CoreDNS", serves)
-            for name, rtype in QUERIES:
-                assert answer(server.ports["port"], name, rtype) == answer(port, name, rtype), (name, rtype)
-        finally:
-            other.kill()
-            other.wait()
+    same_answers_as_coredns(tmp_path, text, settings(moto), QUERIES)
 
 
 def test_changes_and_an_outage(moto: Moto, tmp_path: Path) -> None:

@@ -1,37 +1,101 @@
-"""A double of the HTTP APIs of DNS providers. Every hosted zone exists, and has the records that the test sets."""
+"""A double of the HTTP APIs of DNS providers. Every hosted zone exists, and has the records that the test sets.
+
+The server is also an HTTPS proxy, which answers itself instead of connecting to the hosts of Google and Microsoft.
+"""
 
 from __future__ import annotations
 
+import functools
+import json
+import re
+import ssl
 import threading
+from collections.abc import Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Final, NamedTuple, Self
+from urllib.parse import parse_qs, urlsplit
 
-SOA = "ns-1.example.net. hostmaster.example.net. 1 7200 900 1209600 86400"
-_ROUTE53 = "https://route53.amazonaws.com/doc/2013-04-01/"
+import trustme
+
+HOSTS: Final = ("dns.googleapis.com", "oauth2.googleapis.com", "login.microsoftonline.com", "management.azure.com")
+SOA: Final = "ns-1.example.net. hostmaster.example.net. 1 7200 900 1209600 86400"
+TOKEN: Final = "token-of-the-provider"
+CLIENT_SECRET: Final = "secret-of-the-client"
+_ROUTE53: Final = "https://route53.amazonaws.com/doc/2013-04-01/"
+_PAGE: Final = 4
+"""The number of record sets in a page."""
+
+
+class RecordSet(NamedTuple):
+    """Records of a name and a type, as zone text."""
+
+    name: str
+    rtype: str
+    ttl: int
+    values: tuple[str, ...]
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_CONNECT(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+        double: ProviderDouble = self.server.double  # type: ignore[attr-defined]
+        self.connection = double.tls.wrap_socket(self.connection, server_side=True)
+        self.rfile = self.connection.makefile("rb")
+        self.wfile = self.connection.makefile("wb", 0)
+        self.close_connection = False
+
+    def finish(self) -> None:
+        super().finish()
+        self.connection.close()
+
+    def do_GET(self) -> None:
+        length = int(self.headers.get("Content-Length", 0))
+        self.rfile.read(length)
+        double: ProviderDouble = self.server.double  # type: ignore[attr-defined]
+        status, kind, body = double.answer(self.path, self.headers.get("Authorization", ""))
+        self.send_response(status)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def do_POST(self) -> None:
+        self.do_GET()
+
+    def log_message(self, *_: Any) -> None:
+        """Writes nothing."""
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, *_: Any) -> None:
+        """Ignores clients that end in the middle of a request."""
 
 
 class ProviderDouble:
-    """A running HTTP server. The plugins reach it through the environment variables in `environment`."""
+    """A running server. The plugins reach it through the variables of `environment`."""
 
-    def __init__(self) -> None:
-        double = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                status, kind, body = double.answer(self.path)
-                self.send_response(status)
-                self.send_header("Content-Type", kind)
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, *_: Any) -> None:
-                """Writes nothing."""
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    def __init__(self, folder: Path, records: Sequence[RecordSet] = ()) -> None:
+        """`folder` gets the file with the authority of the server's certificate."""
+        self.records = list(records) or [RecordSet("example.org.", "SOA", 60, (SOA,))]
+        self.failure: tuple[int, Any] | None = None
+        """The status and the JSON value of each reply to a request for a zone, if it is not None."""
+        self.paths: list[str] = []
+        authority = _authority()
+        self.authority = folder / "authority.pem"
+        authority.cert_pem.write_to_path(self.authority)
+        self.tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        _certificate().configure_cert(self.tls)
+        self._server = _Server(("127.0.0.1", 0), _Handler)
+        self._server.double = self  # type: ignore[attr-defined]
         self.url = f"http://127.0.0.1:{self._server.server_port}"
-        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -52,20 +116,81 @@ class ProviderDouble:
             "AWS_REGION": "eu-west-1",
             "AWS_ACCESS_KEY_ID": "AKIATEST",
             "AWS_SECRET_ACCESS_KEY": "secret-of-aws",
+            "HTTPS_PROXY": self.url,
+            "NO_PROXY": "127.0.0.1",
+            "SSL_CERT_FILE": str(self.authority),
+            "REQUESTS_CA_BUNDLE": str(self.authority),
         }
 
-    def answer(self, path: str) -> tuple[int, str, bytes]:
+    def answer(self, target: str, authorization: str) -> tuple[int, str, bytes]:
         """Returns the status, the media type and the body of a reply."""
-        if path.startswith("/2013-04-01/hostedzonesbyname"):
-            return 200, "text/xml", self._route53("ListHostedZonesByNameResponse", "<HostedZones/>")
-        if path.startswith("/2013-04-01/hostedzone/"):
-            soa = f"<ResourceRecord><Value>{SOA}</Value></ResourceRecord>"
-            found = f"<Name>example.org.</Name><Type>SOA</Type><TTL>60</TTL><ResourceRecords>{soa}</ResourceRecords>"
-            sets = f"<ResourceRecordSets><ResourceRecordSet>{found}</ResourceRecordSet></ResourceRecordSets>"
-            return 200, "text/xml", self._route53("ListResourceRecordSetsResponse", sets)
-        return 404, "text/plain", b"not found"
+        parts = urlsplit(target)
+        path, parameters = parts.path, {name: values[0] for name, values in parse_qs(parts.query).items()}
+        self.paths.append(path)
+        if path.startswith("/2013-04-01/"):
+            return 200, "text/xml", self._route53(path)
+        if path.endswith(("/token", "/.well-known/openid-configuration")):
+            return 200, "application/json", json.dumps(_login(path)).encode()
+        status, value = self._zone(path, parameters) if authorization == f"Bearer {TOKEN}" else (401, {})
+        return status, "application/json", json.dumps(value).encode()
 
-    @staticmethod
-    def _route53(name: str, body: str) -> bytes:
+    def _zone(self, path: str, parameters: dict[str, str]) -> tuple[int, Any]:
+        if self.failure is not None:
+            return self.failure
+        start = int(parameters.get("pageToken") or parameters.get("$skipToken") or 0)
+        page, end = self.records[start : start + _PAGE], start + _PAGE
+        more = end < len(self.records)
+        if re.fullmatch(r"/dns/v1/projects/[^/]+/managedZones/[^/]+", path):
+            return 200, {"name": "zone"}
+        if path.startswith("/dns/v1/") and path.endswith("/rrsets"):
+            found = [{"name": r.name, "type": r.rtype, "ttl": r.ttl, "rrdatas": list(r.values)} for r in page]
+            return 200, {"rrsets": found, **({"nextPageToken": str(end)} if more else {})}
+        return 404, {"error": {"code": 404, "message": "no such page"}}
+
+    def _route53(self, path: str) -> bytes:
+        if path == "/2013-04-01/hostedzonesbyname":
+            name, body = "ListHostedZonesByNameResponse", "<HostedZones/>"
+        else:
+            name = "ListResourceRecordSetsResponse"
+            body = f"<ResourceRecordSets>{''.join(map(_route53_set, self.records))}</ResourceRecordSets>"
         end = "<IsTruncated>false</IsTruncated><MaxItems>1000</MaxItems>"
         return f'<?xml version="1.0"?><{name} xmlns="{_ROUTE53}">{body}{end}</{name}>'.encode()
+
+
+def _route53_set(found: RecordSet) -> str:
+    values = "".join(f"<ResourceRecord><Value>{value}</Value></ResourceRecord>" for value in found.values)
+    fields = f"<Name>{found.name}</Name><Type>{found.rtype}</Type><TTL>{found.ttl}</TTL>"
+    return f"<ResourceRecordSet>{fields}<ResourceRecords>{values}</ResourceRecords></ResourceRecordSet>"
+
+
+def _login(path: str) -> dict[str, Any]:
+    if path.endswith("/token"):
+        return {"access_token": TOKEN, "token_type": "Bearer", "expires_in": 3600, "expires_on": "2000000000"}
+    tenant = f"https://login.microsoftonline.com/{path.split('/')[1]}"
+    return {
+        "authorization_endpoint": f"{tenant}/authorize",
+        "token_endpoint": f"{tenant}/oauth2/v2.0/token",
+        "issuer": f"{tenant}/v2.0",
+    }
+
+
+@functools.cache
+def _authority() -> trustme.CA:
+    return trustme.CA()
+
+
+@functools.cache
+def _certificate() -> trustme.LeafCert:
+    return _authority().issue_cert(*HOSTS)
+
+
+def google_credentials() -> str:
+    """Returns the text of a credentials file of Google, with a refresh token."""
+    return json.dumps(
+        {
+            "type": "authorized_user",
+            "client_id": "client",
+            "client_secret": CLIENT_SECRET,
+            "refresh_token": "secret-refresh-token",
+        }
+    )
