@@ -239,6 +239,7 @@ def test_a_plugin_has_its_page(name: str) -> None:
     "directive",
     [
         "auto",
+        "azure",
         "bind 127.0.0.1",
         "cache",
         "clouddns",
@@ -383,7 +384,7 @@ def test_there_is_no_import_circle() -> None:
         assert {other.split(".")[0] for other in others} <= below[name.split(".")[0]], name
 
 
-PLUGINS_OF_WORKERS = ("kubernetes", "file", "etcd", "nomad", "forward", "tls", "https", "route53", "trace", "clouddns")
+PLUGINS_OF_WORKERS = ("kubernetes", "file", "etcd", "nomad", "forward", "tls", "https", "route53", "trace", "clouddns", "azure")
 
 
 def test_workers_do_not_import_libraries_of_control() -> None:
@@ -409,6 +410,7 @@ def test_workers_do_not_import_libraries_of_control() -> None:
         "aioquic",
         "OpenSSL",
         "cryptography",
+        "azure",
         "botocore",
         "google",
         "requests",

@@ -28,6 +28,15 @@ def prepare(session: Any) -> None:
     session.mount("https://", HTTPAdapter(max_retries=retry))
 
 
+def new_session() -> Any:
+    """Returns a session of the library `requests` that repeats requests."""
+    import requests
+
+    session = requests.Session()
+    prepare(session)
+    return session
+
+
 class JsonApi:
     """Reads JSON objects over HTTPS."""
 

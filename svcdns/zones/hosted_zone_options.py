@@ -10,24 +10,29 @@ from svcdns.corefile.zones import normalise_name
 from svcdns.zones.hosted_zones import HostedZone
 
 
-def hosted_zones(
-    words: Iterable[Token], split: Callable[[str], tuple[str, str] | None], conflict: str = "conflict zone"
-) -> tuple[HostedZone, ...]:
+def hosted_zones(words: Iterable[Token], split: Callable[[str], tuple[str, str] | None]) -> tuple[HostedZone, ...]:
     """Returns the hosted zones that the arguments of a directive name. Raises CorefileError.
 
-    `split` returns the name of the zone and its identifier, or None for an invalid word. `conflict` begins the error
-    text for a word that is there twice.
+    `split` returns the name of the zone and its identifier, or None for an invalid word.
     """
     found: dict[str, HostedZone] = {}
     for word in words:
         if word.text in found:
-            raise CorefileError(word.position, f'{conflict} "{word.text}"')
+            raise CorefileError(word.position, f'conflict zone "{word.text}"')
         parts = split(word.text)
-        try:
-            name = normalise_name(parts[0])[0] if parts is not None else ""
-        except ZoneError:
-            name = ""
-        if parts is None or not name:
-            raise CorefileError(word.position, f'invalid zone "{word.text}"')
-        found[word.text] = HostedZone(name, parts[1])
+        if parts is None:
+            raise _invalid(word)
+        found[word.text] = hosted_zone(word, *parts)
     return tuple(dict.fromkeys(found.values()))
+
+
+def hosted_zone(word: Token, name: str, ident: str) -> HostedZone:
+    """Returns the hosted zone that a word of the Corefile names. Raises CorefileError if `name` is no domain name."""
+    try:
+        return HostedZone(normalise_name(name)[0], ident)
+    except ZoneError as error:
+        raise _invalid(word) from error
+
+
+def _invalid(word: Token) -> CorefileError:
+    return CorefileError(word.position, f'invalid zone "{word.text}"')

@@ -10,7 +10,7 @@ import json
 import re
 import ssl
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import TracebackType
@@ -24,6 +24,7 @@ SOA: Final = "ns-1.example.net. hostmaster.example.net. 1 7200 900 1209600 86400
 TOKEN: Final = "token-of-the-provider"
 CLIENT_SECRET: Final = "secret-of-the-client"
 _ROUTE53: Final = "https://route53.amazonaws.com/doc/2013-04-01/"
+_SOA_FIELDS: Final = ("serialNumber", "refreshTime", "retryTime", "expireTime", "minimumTTL")
 _PAGE: Final = 4
 """The number of record sets in a page."""
 
@@ -116,6 +117,7 @@ class ProviderDouble:
             "AWS_REGION": "eu-west-1",
             "AWS_ACCESS_KEY_ID": "AKIATEST",
             "AWS_SECRET_ACCESS_KEY": "secret-of-aws",
+            "AZURE_SECRET": CLIENT_SECRET,
             "HTTPS_PROXY": self.url,
             "NO_PROXY": "127.0.0.1",
             "SSL_CERT_FILE": str(self.authority),
@@ -145,6 +147,10 @@ class ProviderDouble:
         if path.startswith("/dns/v1/") and path.endswith("/rrsets"):
             found = [{"name": r.name, "type": r.rtype, "ttl": r.ttl, "rrdatas": list(r.values)} for r in page]
             return 200, {"rrsets": found, **({"nextPageToken": str(end)} if more else {})}
+        if match := re.fullmatch(r"/subscriptions/.*/(dnsZones|privateDnsZones)/[^/]+/(all|ALL|recordsets)", path):
+            link = f"https://management.azure.com{path}?api-version=1&$skipToken={end}"
+            value = [_azure_set(r, is_private=match[1] == "privateDnsZones") for r in page]
+            return 200, {"value": value, **({"nextLink": link} if more else {})}
         return 404, {"error": {"code": 404, "message": "no such page"}}
 
     def _route53(self, path: str) -> bytes:
@@ -161,6 +167,29 @@ def _route53_set(found: RecordSet) -> str:
     values = "".join(f"<ResourceRecord><Value>{value}</Value></ResourceRecord>" for value in found.values)
     fields = f"<Name>{found.name}</Name><Type>{found.rtype}</Type><TTL>{found.ttl}</TTL>"
     return f"<ResourceRecordSet>{fields}<ResourceRecords>{values}</ResourceRecords></ResourceRecordSet>"
+
+
+def _azure_set(found: RecordSet, *, is_private: bool) -> dict[str, Any]:
+    """Returns a record set of Azure. The names of its properties differ between public and private zones."""
+    fields: dict[str, Callable[[list[str]], dict[str, Any]]] = {
+        "A": lambda v: {"ipv4Address": v[0]},
+        "AAAA": lambda v: {"ipv6Address": v[0]},
+        "MX": lambda v: {"preference": int(v[0]), "exchange": v[1]},
+        "NS": lambda v: {"nsdname": v[0]},
+        "PTR": lambda v: {"ptrdname": v[0]},
+        "SRV": lambda v: {"priority": int(v[0]), "weight": int(v[1]), "port": int(v[2]), "target": v[3]},
+        "TXT": lambda v: {"value": [word.strip('"') for word in v]},
+        "CNAME": lambda v: {"cname": v[0]},
+        "SOA": lambda v: {
+            **dict(zip(("host", "email"), v, strict=False)),
+            **dict(zip(_SOA_FIELDS, map(int, v[2:]), strict=True)),
+        },
+    }
+    made = [fields[found.rtype](value.split()) for value in found.values]
+    is_single = found.rtype in ("SOA", "CNAME")
+    name = f"{found.rtype.lower() if is_private else found.rtype}Record{'' if is_single else 's'}"
+    properties = {"ttl" if is_private else "TTL": found.ttl, "fqdn": found.name, name: made[0] if is_single else made}
+    return {"name": found.name, "type": f"Microsoft.Network/dnsZones/{found.rtype}", "properties": properties}
 
 
 def _login(path: str) -> dict[str, Any]:
