@@ -384,7 +384,19 @@ def test_there_is_no_import_circle() -> None:
         assert {other.split(".")[0] for other in others} <= below[name.split(".")[0]], name
 
 
-PLUGINS_OF_WORKERS = ("kubernetes", "file", "etcd", "nomad", "forward", "tls", "https", "route53", "trace", "clouddns", "azure")
+PLUGINS_OF_WORKERS = (
+    "kubernetes",
+    "file",
+    "etcd",
+    "nomad",
+    "forward",
+    "tls",
+    "https",
+    "route53",
+    "trace",
+    "clouddns",
+    "azure",
+)
 
 
 def test_workers_do_not_import_libraries_of_control() -> None:
