@@ -64,6 +64,7 @@ TESTED_BY = {
     "svcdns.dnssec.errors": "tests/dnssec/test_keys.py",
     "svcdns.zones.hosted_zone_options": "tests/plugins/route53/test_options.py",
     "svcdns.zones.hosted_zones": "tests/zones/test_hosted_zone_refresh.py",
+    "svcdns.plugins.dnssec.metrics": "tests/plugins/dnssec/test_handler.py",
     "svcdns.plugin_api.tsig": "tests/plugins/tsig/test_handler.py",
     "svcdns.serving.signed_queries": "tests/plugins/tsig/test_handler.py",
     "svcdns.serving.encrypted_listeners": "tests/serving/transport/test_http2.py",

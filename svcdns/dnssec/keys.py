@@ -22,6 +22,8 @@ from svcdns.wire.errors import NameTextError
 
 ZONE_KEY: Final = 0x0100
 SECURE_ENTRY_POINT: Final = 0x0001
+DEFAULT_TTL: Final = 3600
+MAX_TTL: Final = 2**31 - 1
 MAX_OCTETS: Final = 1 << 16
 """The largest size of a key file, in octets."""
 
@@ -39,7 +41,8 @@ _WORD: Final = re.compile(r";[^\n]*|[()]|[^\s;()]+")
 class SigningKey:
     """A zone's key pair. `name` is a wire name in lower case, and `rdata` the RDATA of the DNSKEY record.
 
-    `quick` is True if a signature takes a few tens of microseconds, and False if it takes a few hundred.
+    `ttl` is the TTL in the public file, or DEFAULT_TTL. `quick` is True if a signature takes a few tens of
+    microseconds, and False if a signature takes a few hundred.
     """
 
     name: bytes
@@ -47,6 +50,7 @@ class SigningKey:
     tag: int
     flags: int
     rdata: bytes
+    ttl: int
     quick: bool
     _sign: Callable[[bytes], bytes] = field(repr=False, compare=False)
 
@@ -93,7 +97,7 @@ def read_file(path: str) -> bytes:
 def parse_key(public: bytes, private: bytes, base: str | os.PathLike[str]) -> SigningKey:
     """Returns the key pair in the contents of its two files. Raises KeyFileError with the file names of `base`."""
     public_path, private_path = key_paths(base)
-    line, name, rdata = _public(public, public_path)
+    line, name, ttl, rdata = _public(public, public_path)
     flags, protocol, algorithm = _HEAD.unpack_from(rdata)
     if protocol != 3:
         raise KeyFileError(f"{public_path}:{line}: the protocol {protocol} was found, 3 was expected (RFC 4034 §2.1.2)")
@@ -104,10 +108,12 @@ def parse_key(public: bytes, private: bytes, base: str | os.PathLike[str]) -> Si
     except KeyFileError:
         raise
     except Exception as error:  # the library raises several kinds for numbers that are no key
-        raise KeyFileError(f"{private_path}: the private key cannot be used: {error}") from error
+        raise KeyFileError(
+            f"{private_path}: the private key cannot be used: {error or type(error).__name__}"
+        ) from error
     if expected != rdata[4:]:
         raise KeyFileError(f"{private_path}: the private key does not belong to the public key in {public_path}")
-    return SigningKey(name, algorithm, key_tag(rdata), flags, rdata, algorithm in (13, _ED25519), sign)
+    return SigningKey(name, algorithm, key_tag(rdata), flags, rdata, ttl, algorithm in (13, _ED25519), sign)
 
 
 def key_tag(rdata: bytes) -> int:
@@ -125,11 +131,13 @@ def ds_rdata(key: SigningKey, digest_type: int) -> bytes:
     return _HEAD.pack(key.tag, key.algorithm, digest_type) + digest
 
 
-def _public(content: bytes, path: str) -> tuple[int, bytes, bytes]:
-    """Returns the line, the owner name and the RDATA of the first record, which must be a DNSKEY record."""
+def _public(content: bytes, path: str) -> tuple[int, bytes, int, bytes]:
+    """Returns the line, the owner name, the TTL and the RDATA of the first record, which must be a DNSKEY record."""
     (owner, *rest), line = _first_record(content.decode("iso-8859-1"), path)
-    while rest and (rest[0].isdecimal() or rest[0].upper() == "IN"):
-        del rest[0]  # the TTL and the class, which may be left out
+    ttl = DEFAULT_TTL
+    while rest and (rest[0].isdecimal() or rest[0].upper() == "IN"):  # the TTL and the class may be left out
+        word = rest.pop(0)
+        ttl = min(int(word), MAX_TTL) if word.isdecimal() else ttl
     where = f"{path}:{line}"
     if len(rest) < 5 or rest[0].upper() != "DNSKEY":
         raise KeyFileError(f"{where}: no DNSKEY record was found")
@@ -137,7 +145,7 @@ def _public(content: bytes, path: str) -> tuple[int, bytes, bytes]:
         numbers = [int(word) for word in rest[1:4]]
         key = base64.b64decode("".join(rest[4:]), validate=True)
         rdata = _HEAD.pack(*numbers) + key
-        return line, names.from_text(owner).lower(), rdata
+        return line, names.from_text(owner).lower(), ttl, rdata
     except (ValueError, binascii.Error, struct.error, NameTextError) as error:
         raise KeyFileError(f"{where}: the DNSKEY record cannot be read: {error}") from error
 
@@ -230,9 +238,11 @@ def _rsa(algorithm: int, public: bytes, fields: _Fields) -> tuple[Callable[[byte
         dmq1=fields.number("Exponent2"),
         iqmp=fields.number("Coefficient"),
         public_numbers=RSAPublicNumbers(exponent, modulus),
-    ).private_key()
+    ).private_key(unsafe_skip_rsa_key_validation=True)
     digest: hashes.HashAlgorithm = getattr(hashes, RSA[algorithm])()
     scheme = padding.PKCS1v15()
+    # The library's check of the key takes 100 ms. A signature that can be verified shows the same.
+    private.public_key().verify(private.sign(b"", scheme, digest), b"", scheme, digest)
     shown = exponent.to_bytes((exponent.bit_length() + 7) // 8, "big")
     head = (
         bytes((len(shown),)) if len(shown) < 256 and public[:1] != b"\x00" else b"\x00" + struct.pack("!H", len(shown))

@@ -15,7 +15,7 @@ from svcdns.plugins import BUILT, ORDER
     [
         ("forwad", "Unknown directive 'forwad' (did you mean 'forward'?)"),
         ("xyzzy", "Unknown directive 'xyzzy'"),
-        ("dnssec", "directive 'dnssec' is one of CoreDNS's that svcdns does not have yet"),
+        ("azure", "directive 'azure' is one of CoreDNS's that svcdns does not have yet"),
     ],
 )
 def test_the_error_suggests_the_nearest_directive(word: str, message: str) -> None:

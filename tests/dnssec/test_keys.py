@@ -83,10 +83,11 @@ PRIVATE_LINES = ED25519_PRIVATE.splitlines()
         (ED25519, b"\n".join(PRIVATE_LINES[:2]), "Kx.private: the field 'PrivateKey' is missing"),
         (ED25519, ED25519_PRIVATE.replace(b"NjI=", b"Nj!="), "Kx.private:3: the value of 'PrivateKey' is not base64"),
         (ED25519, ED25519_PRIVATE.replace(b"ODIy", b""), "Kx.private: the private key cannot be used: "),
-        (
+        pytest.param(
             ED25519,
             ED25519_PRIVATE.replace(b"ODIy", b"ODIz"),
             "Kx.private: the private key does not belong to the public key in Kx.key",
+            id="the other key",
         ),
     ],
 )
@@ -110,3 +111,12 @@ def test_a_key_file_without_class_and_ttl(tmp_path: Path) -> None:
     text = (KEYS / "Kexample.org.+013+37031.key").read_text()
     (tmp_path / "K.key").write_text(text.replace(" IN ", " "))
     assert load_key(tmp_path / "K") == load_key(KEYS / "Kexample.org.+013+37031")
+
+
+def test_a_damaged_rsa_key() -> None:
+    """The library does not notice the damage, and nobody could verify the signatures."""
+    base = KEYS / "Kexample.org.+008+21106"
+    public, private = (base.with_name(f"{base.name}.{suffix}").read_bytes() for suffix in ("key", "private"))
+    lines = [line.replace(b"a", b"b") if line.startswith(b"Prime2") else line for line in private.splitlines()]
+    with pytest.raises(KeyFileError, match=r"Kx\.private: the private key cannot be used: "):
+        parse_key(public, b"\n".join(lines), "Kx")

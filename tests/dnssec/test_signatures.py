@@ -63,7 +63,7 @@ def test_the_rsa_example_of_rfc_5702() -> None:
     rdata = b"\x01\x00\x03\x08" + public
     data: list[bytes] = []
     key = SigningKey(
-        names.from_text("example.net"), 8, key_tag(rdata), 256, rdata, False, lambda one: data.append(one) or b""
+        names.from_text("example.net"), 8, key_tag(rdata), 256, rdata, 3600, False, lambda one: data.append(one) or b""
     )
     assert key.tag == 9033
     records = rrset("www.example.net. 3600 IN A 192.0.2.91")

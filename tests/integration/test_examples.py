@@ -6,6 +6,7 @@ The server runs in a network namespace, where each port is free and the addresse
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +20,7 @@ from tests.support.extras import PYTHON
 from tests.support.geoip_database import database
 from tests.support.provider_doubles import ProviderDouble, google_credentials
 from tests.support.server import Server, until
+from tests.support.zone_keys import KEYS
 
 ROOT: Final = Path(__file__).parents[2]
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
@@ -62,6 +64,9 @@ class Example(Server):
             path = self.folder / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(pair().key if "key" in path.name else pair().certificate)
+        for name in re.findall(rf"{self.folder}/(K\S+\+\d+)", text):
+            for suffix in ("key", "private"):
+                shutil.copy(KEYS / f"{name}.{suffix}", self.folder)
         self.corefile.write_text(text)
 
     def command(self) -> list[str]:

@@ -32,6 +32,7 @@ from svcdns.plugins import BUILT
 from svcdns.testing import check_contract
 from tests.plugins.k8s_external import fixture
 from tests.support.geoip_database import database
+from tests.support.zone_keys import KEYS
 
 A = ("a.example.org.", "A")
 AAAA = ("a.example.org.", "AAAA")
@@ -56,6 +57,10 @@ BLOCKS: dict[str, tuple[str, list[tuple[str, str]]]] = {
     "chaos": ("chaos svcdns one two three", [A, CHAOS, AUTHORS]),
     "debug": ("debug", [A]),
     "dns64": ("dns64", [A, AAAA, ("v4.example.org.", "AAAA")]),
+    "dnssec": (
+        "dnssec example.org {\n key file {keys}/Kexample.org.+013+37031\n}",
+        [A, AAAA, ("a.example.org.", "MX"), ("example.org.", "DNSKEY"), ("fails.example.org.", "A")],
+    ),
     "erratic": ("erratic {\n drop 0\n}", [A, AAAA, ("a.example.org.", "TXT")]),
     "errors": ("errors", [A, ("fails.example.org.", "A")]),
     "file": (
@@ -192,6 +197,7 @@ def test_a_built_plugin_keeps_to_the_contract(name: str, tmp_path: Path) -> None
     (tmp_path / "zones").mkdir()
     (tmp_path / "zones" / "db.example.org").symlink_to(zone)
     block = block.replace("{zone}", str(zone)).replace("{hosts}", str(hosts)).replace("{zones}", f"{tmp_path}/zones")
+    block = block.replace("{keys}", str(KEYS))
     block = block.replace("{geoip}", f"{tmp_path}/geoip")
 
     def change() -> None:
@@ -219,6 +225,7 @@ def test_a_built_plugin_before_replies_of_all_kinds(name: str, tmp_path: Path) -
     block, queries = BLOCKS[name]
     block = block.replace("{zone}", str(tmp_path / "zone")).replace("{hosts}", str(tmp_path / "hosts"))
     block = block.replace("{zones}", str(tmp_path / "zones")).replace("{geoip}", str(tmp_path / "geoip"))
+    block = block.replace("{keys}", str(KEYS))
     (tmp_path / "geoip").write_bytes(database({"10.0.0.0/8": {"country": {"iso_code": "DE"}}}))
     block += "" if "cache" in block else "\ncache 30"
     queries = [*queries, *((query.upper(), rtype) for query, rtype in queries)]
