@@ -18,7 +18,6 @@ COREDNS: Final = frozenset((ROOT / "tests/conformance/coredns/plugins.txt").read
 """What `coredns -plugins` lists."""
 NOT_YET: Final = frozenset(
     {
-        "dnssec",
         "dnstap",
         "sign",
     }
