@@ -52,7 +52,8 @@ BUILT: Final[dict[str, str]] = {
         "acl", "autopath", "dns64", "hosts", "timeouts", "tls",
         "nsid", "bufsize", "local", "any", "chaos", "header", "minimal", "rewrite", "template",
         "visibility", "rrl", "cancel", "erratic", "on", "metadata", "view", "geoip", "proxyproto", "secondary", "shed",
-        "pprof", "admin", "etcd", "tsig", "dnssec", "route53", "clouddns", "azure", "https", "grpc", "https3", "quic", "grpc_server", "nomad",
+        "pprof", "admin", "etcd", "tsig", "dnssec", "route53", "clouddns", "azure",
+        "https", "grpc", "https3", "quic", "grpc_server", "nomad",
     )
 }  # fmt: skip
 
