@@ -13,7 +13,7 @@ from typing import Any, Final
 import click
 from click.shell_completion import get_completion_class
 
-NAMES: Final = ("check", "completion", "explain", "man", "query", "shadow")
+NAMES: Final = ("check", "completion", "explain", "man", "probe", "query", "shadow")
 """The commands of this module."""
 COMPLETION: Final = "_SVCDNS_COMPLETE"
 """The environment variable by which a shell asks for completions."""
@@ -22,6 +22,7 @@ COMPLETION: Final = "_SVCDNS_COMPLETE"
 _LAZY: Final = {
     "check": ("svcdns.cli.check", "check"),
     "explain": ("svcdns.cli.explain", "explain_command"),
+    "probe": ("svcdns.cli.probe", "probe"),
     "query": ("svcdns.cli.query", "query"),
     "shadow": ("svcdns.cli.shadow", "shadow"),
 }

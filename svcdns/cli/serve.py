@@ -14,7 +14,19 @@ from svcdns.cli.arguments import parse, parser
 from svcdns.process.shared_memory import memory_file
 from svcdns.supervisor.early_sockets import EarlySocket
 
-COMMANDS: Final = ("serve", "check", "explain", "query", "shadow", "completion", "man", "conformance", "demo", "help")
+COMMANDS: Final = (
+    "serve",
+    "check",
+    "explain",
+    "probe",
+    "query",
+    "shadow",
+    "completion",
+    "man",
+    "conformance",
+    "demo",
+    "help",
+)
 _MANIFESTS: Final = re.compile(rb"^[ \t]*manifests[ \t](?:[^\n#]*[ \t])?-[ \t\r]*(?:[ {#\n]|$)", re.MULTILINE)
 
 
