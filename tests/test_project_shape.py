@@ -73,6 +73,8 @@ TESTED_BY = {
     "svcdns.serving.transport.encrypted": "tests/serving/transport/test_http2.py",
     "svcdns.serving.transport.https": "tests/serving/transport/test_http1.py",
     "svcdns.serving.transport.stream_connection": "tests/serving/transport/test_http2.py",
+    "svcdns.probe.errors": "tests/probe/test_programming.py",
+    "svcdns.probe.run": "tests/cli/test_probe.py",
     "svcdns.shadow.errors": "tests/shadow/test_queries.py",
     "svcdns.cli.offline_server": "tests/cli/test_query.py",
     "svcdns.cli.types": "tests/cli/test_query.py",

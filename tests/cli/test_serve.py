@@ -63,7 +63,10 @@ def test_help(capsys: pytest.CaptureFixture[str]) -> None:
     [
         ("demp", "did you mean 'svcdns demo'?"),
         ("chek", "did you mean 'svcdns check'?"),
-        ("quit", "the commands are serve, check, explain, probe, query, shadow, completion, man, conformance, demo, help"),
+        (
+            "quit",
+            "the commands are serve, check, explain, probe, query, shadow, completion, man, conformance, demo, help",
+        ),
     ],
 )
 def test_an_unknown_command(word: str, meant: str, capsys: pytest.CaptureFixture[str]) -> None:
