@@ -13,13 +13,14 @@ from typing import Any, Final
 import click
 from click.shell_completion import get_completion_class
 
-NAMES: Final = ("check", "completion", "explain", "man", "probe", "query", "shadow")
+NAMES: Final = ("cache", "check", "completion", "explain", "man", "probe", "query", "shadow")
 """The commands of this module."""
 COMPLETION: Final = "_SVCDNS_COMPLETE"
 """The environment variable by which a shell asks for completions."""
 
 
 _LAZY: Final = {
+    "cache": ("svcdns.cli.cache", "cache"),
     "check": ("svcdns.cli.check", "check"),
     "explain": ("svcdns.cli.explain", "explain_command"),
     "probe": ("svcdns.cli.probe", "probe"),

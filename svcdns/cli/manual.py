@@ -45,10 +45,23 @@ def page(group: click.Group, name: str = "") -> str:
         for one in command.list_commands(context):
             inner = command.get_command(context, one)
             assert inner is not None
-            lines += [".TP", f"\\fBsvcdns {one}\\fR", _text(inner.get_short_help_str(200))]
+            lines += [".TP", f"\\fB{_text(context.command_path)} {one}\\fR", _text(inner.get_short_help_str(200))]
+            if name:
+                lines += _options_of(inner, click.Context(inner, context, one))
     if command.epilog:
         lines += _examples(command.epilog)
     return "\n".join(lines) + "\n"
+
+
+def _options_of(command: click.Command, context: click.Context) -> list[str]:
+    """Returns the arguments of a command inside a group, and its options, as indented paragraphs."""
+    usage = command.get_usage(context).removeprefix(f"Usage: {context.command_path} ")
+    lines = [".RS", ".PP", f"Arguments: {_text(usage)}"]
+    for one in command.get_params(context):
+        record = one.get_help_record(context)
+        if isinstance(one, click.Option) and record is not None:
+            lines += [".TP", f"\\fB{_text(record[0])}\\fR", _text(record[1])]
+    return [*lines, ".RE"]
 
 
 def write(group: click.Group, folder: str) -> list[Path]:

@@ -16,6 +16,7 @@ from svcdns.supervisor.early_sockets import EarlySocket
 
 COMMANDS: Final = (
     "serve",
+    "cache",
     "check",
     "explain",
     "probe",

@@ -10,26 +10,24 @@ from typing import Any, Final
 
 import msgspec
 
+from svcdns.control.cache_pages import CachePages, RequestError
 from svcdns.control.http_message import Request, Response
 from svcdns.control.status import ServerParts, StatusPage
 from svcdns.control.workers import CallError
-from svcdns.errors import SvcdnsError
 
 FOLDER: Final = "/v1/"
 _JSON: Final = "application/json"
-
-
-class PageError(SvcdnsError):
-    """Raised for a request that cannot be answered. The text says what was expected."""
 
 
 class AdminPages:
     """Makes the pages of one control process."""
 
     def __init__(self, parts: ServerParts) -> None:
-        self._status = StatusPage(parts)
+        self._status, cache = StatusPage(parts), CachePages(parts.workers)
         self._pages: Mapping[tuple[str, str], Callable[[Mapping[str, str]], Awaitable[Any]]] = {
             ("GET", "status"): self._make_status,
+            ("GET", "cache"): cache.listed,
+            ("POST", "cache/flush"): cache.flush,
         }
 
     async def page(self, request: Request) -> Response:
@@ -44,7 +42,7 @@ class AdminPages:
             return Response(_error(f"there is no page '{name}'; the server may be older than the tool"), 404, _JSON)
         try:
             return Response(msgspec.json.encode(await make(request.query)) + b"\n", content_type=_JSON)
-        except PageError as error:
+        except RequestError as error:
             return Response(_error(str(error)), 400, _JSON)
         except CallError as error:
             return Response(_error(str(error)), 503, _JSON)

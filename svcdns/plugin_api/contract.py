@@ -23,6 +23,7 @@ from svcdns.plugin_api.query import Answer, PacketObserver, Query
 from svcdns.plugin_api.rate_limit import RateLimiter
 from svcdns.plugin_api.reply import Reply
 from svcdns.plugin_api.settings import NO_SETTINGS, Settings
+from svcdns.plugin_api.stored import Selection, StoredReply
 from svcdns.plugin_api.tracing import Sampler
 from svcdns.plugin_api.visibility import Visibility
 from svcdns.plugin_api.zone_transfer import ZoneOffer
@@ -183,6 +184,14 @@ class Plugin:
 
         Called when the container's memory fills up. When there is room again, called with a larger share, up to 1.
         """
+        return iter(())
+
+    def stored_replies(self, selection: Selection) -> Iterator[StoredReply | None]:  # noqa: ARG002 - a hook
+        """Yields the stored replies that a tool has selected, and None after each fraction of a millisecond of work."""
+        return iter(())
+
+    def drop_replies(self, selection: Selection) -> Iterator[int]:  # noqa: ARG002 - a hook
+        """Drops the stored replies that a tool has selected. Each step of the iterator yields how many were dropped."""
         return iter(())
 
     def invalidate(self, dependencies: set[Dependency]) -> None:

@@ -271,6 +271,24 @@ class AnswerTable:
                 return None
         return None
 
+    def usable(self, now: float) -> Iterator[Entry]:
+        """Yields the entries that may be served at the time `now`. Entries may be dropped between two of them."""
+        for generation in (self.current, *self.previous):
+            for entry in list(generation.values()):
+                if self._is_usable(entry) and entry.alive(now):
+                    yield entry
+
+    def _is_usable(self, entry: Entry) -> bool:
+        key = entry.key
+        if self.current.get(key) is entry:
+            return True
+        return any(generation.get(key) is entry for generation in self.previous) and self._is_valid(entry)
+
+    def drop_negative(self) -> None:
+        """Drops the answers that many nonexistent names share. Replies to earlier queries are not stored any more."""
+        self.changes += 1
+        self.negative.clear()
+
     def _is_valid(self, entry: Entry) -> bool:
         """Returns True if an entry of the previous generation is still valid after all changes and reloads."""
         return self._invalid.isdisjoint(entry.dependencies) and (self._stays is None or self._stays(entry))

@@ -8,23 +8,15 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Awaitable, Callable
-from typing import Final, Protocol
+from typing import Final
 
 import msgspec
 
 from svcdns.errors import SvcdnsError
-from svcdns.eventloop.clock import Clock
 from svcdns.feed.frames import Call, Returned
-from svcdns.serving.listeners import Listeners
+from svcdns.worker.inspected import Inspected
 
 log = logging.getLogger("svcdns")
-
-
-class Inspected(Protocol):
-    """The worker in which a function runs."""
-
-    listeners: Listeners
-    clock: Clock
 
 
 async def run(call: Call, worker: Inspected) -> Returned:
@@ -69,9 +61,23 @@ async def _status(_argument: bytes, worker: Inspected) -> bytes:
     return msgspec.msgpack.encode(status)
 
 
+async def _list_replies(argument: bytes, worker: Inspected) -> bytes:
+    from svcdns.worker import cache_calls
+
+    return msgspec.msgpack.encode(await cache_calls.listed(worker, *cache_calls.decode_selection(argument)))
+
+
+async def _drop_replies(argument: bytes, worker: Inspected) -> bytes:
+    from svcdns.worker import cache_calls
+
+    return msgspec.msgpack.encode(await cache_calls.dropped(worker, cache_calls.decode_selection(argument)[0]))
+
+
 FUNCTIONS: Final[dict[str, Callable[[bytes, Inspected], Awaitable[bytes]]]] = {
     "cpu_profile": _cpu_profile,
     "heap_profile": _heap_profile,
     "stacks": _stacks,
     "status": _status,
+    "list_replies": _list_replies,
+    "drop_replies": _drop_replies,
 }

@@ -239,13 +239,17 @@ class Worker:
         """Sets the size of answer tables and caches to `share` of their usual size."""
         less, self._share = share < self._share, share
         handlers = self._live.chains.having("shrink")
-        await self._in_steps(
+        await self.in_steps(
             chain(self.listeners.allow(share), *[self._shrinking(handler, share) for handler in handlers])
         )
         if less:
             release_free_memory()
 
-    async def _in_steps(self, steps: Iterator[None]) -> None:
+    def plugins_with(self, hook: str) -> list[Plugin]:
+        """Returns the plugins of the present chains that override a hook."""
+        return self._live.chains.having(hook)
+
+    async def in_steps(self, steps: Iterator[None]) -> None:
         """Runs all `steps`. Other work runs between them."""
         for _ in steps:
             if self.poll_sockets():
@@ -429,7 +433,7 @@ class Worker:
         self.heartbeat()
         self._live.chains.tick()
         async with self._updating:
-            await self._in_steps(chain(self._flush_steps(), self.listeners.purge()))
+            await self.in_steps(chain(self._flush_steps(), self.listeners.purge()))
         self._show_state()
         self._dropped_lines.flush()
         if self.counters.overflowed > self._overflowed:

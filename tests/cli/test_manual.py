@@ -18,7 +18,9 @@ def test_each_page_has_the_usual_sections(name: str, capsys: pytest.CaptureFixtu
     text = capsys.readouterr().out
     assert text.startswith(f'.TH "SVCDNS-{name.upper()}" "1"')
     found = re.findall(r"^\.SH (.+)$", text, re.MULTILINE)
-    assert found == [one for one in SECTIONS if one != "EXAMPLES" or name != "man"]
+    expected = [one for one in SECTIONS if one != "EXAMPLES" or name != "man"]
+    assert [one for one in found if one != "COMMANDS"] == expected
+    assert ("COMMANDS" in found) == (name == "cache")
     assert "\b" not in text
 
 
@@ -26,6 +28,13 @@ def test_the_page_of_the_program_lists_the_commands(capsys: pytest.CaptureFixtur
     assert commands.run(["man"]) == 0
     text = capsys.readouterr().out
     assert all(f"\\fBsvcdns {name}\\fR" in text for name in commands.NAMES)
+
+
+def test_the_page_of_a_group_has_the_options_of_its_commands(capsys: pytest.CaptureFixture[str]) -> None:
+    assert commands.run(["man", "cache"]) == 0
+    text = capsys.readouterr().out
+    assert "\\fBsvcdns cache flush\\fR\nRemove stored replies.\n.RS\n.PP\nArguments: [OPTIONS] [NAME] [TYPE]" in text
+    assert text.count("\\fB\\-\\-socket PATH\\fR") == 3
 
 
 def test_special_characters_are_escaped(capsys: pytest.CaptureFixture[str]) -> None:

@@ -20,6 +20,7 @@ from svcdns.plugin_api.fast_path import FastPath, Key
 from svcdns.plugin_api.query import Answer, Query
 from svcdns.plugin_api.reply import UNTIL_CHANGED, Increment, Reply
 from svcdns.plugin_api.settings import Settings
+from svcdns.plugin_api.stored import Selection, StoredReply
 from svcdns.plugins.cache.cold_path import ColdRules
 from svcdns.plugins.cache.denial_confirmation import DenialConfirmation
 from svcdns.plugins.cache.entry import Entry
@@ -56,7 +57,7 @@ class Cache(Plugin):
         self._refresher = Refresher(environment.clock, options.stale.recheck, environment.log)
         self._zones, self._block_zones = wire_names(options.zones), wire_names(environment.block.zones)
         self._no_denial = wire_names(options.no_denial)
-        self._view = environment.view
+        self._view, self._server = environment.view, environment.server
         self._label = ",".join(options.zones)
         self._cells: dict[str, Cells] = {}
         first = self._cells_of(environment.server)
@@ -153,6 +154,21 @@ class Cache(Plugin):
         stored = within_any(zone, self._zones) and not within_any(zone, self._no_denial)
         others = (*self._zones, *self._no_denial)
         return not stored and not any(other != zone and names.is_within(other, zone) for other in others)
+
+    def stored_replies(self, selection: Selection) -> Iterator[StoredReply | None]:
+        """Yields the entries that a tool has selected."""
+        from svcdns.plugins.cache.inspection import listed  # here and below, because a plain server does not need it
+
+        for store in (self._success, self._denial):
+            yield from listed(self._replies, store, self._options, self._server, selection, self._clock())
+
+    def drop_replies(self, selection: Selection) -> Iterator[int]:
+        """Drops the entries that a tool has selected."""
+        from svcdns.plugins.cache.inspection import dropped
+
+        self._replies.invalidate(set())  # replies to earlier queries that depend on data are not stored any more
+        for store in (self._success, self._denial):
+            yield from dropped(self._replies, store, selection, self._clock())
 
     def shrink(self, share: float) -> Iterator[None]:
         """Limits the stores to `share` of their sizes. Each step of the iterator evicts one entry."""

@@ -101,9 +101,7 @@ class CachedReplies:
         if entry is None:
             return None
         entry.lifetime = min(entry.lifetime, self._max_lifetime(entry, denial=denial))
-        older = entry.last_answer
-        in_time = self._in_time(entry, now) or (older is not None and self._in_time(older, now))
-        if not in_time or (disabled and within_any(key[0], disabled)):
+        if not self.may_serve(entry, now) or (disabled and within_any(key[0], disabled)):
             store.remove(key)
             return None
         return entry
@@ -113,6 +111,11 @@ class CachedReplies:
         if not denial:
             return self._options.success.longest
         return int(self._options.servfail) if entry.rcode in _FAILURES else self._options.denial.longest
+
+    def may_serve(self, entry: Entry, now: float) -> bool:
+        """Returns True if the entry, or the earlier answer in it, may be served at the time `now`."""
+        older = entry.last_answer
+        return self._in_time(entry, now) or (older is not None and self._in_time(older, now))
 
     def _in_time(self, entry: Entry, now: float) -> bool:
         """Returns True if the entry has not expired, or may still be served although it has expired."""
