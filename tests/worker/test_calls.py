@@ -15,9 +15,10 @@ from svcdns.feed.tool_messages import WorkerStatus
 from svcdns.serving.answer_table import AnswerTable
 from svcdns.telemetry.profiles import Sample
 from svcdns.worker import calls
+from svcdns.worker.inspected import Inspected
 
 WORKER = cast(
-    "calls.Inspected", SimpleNamespace(listeners=SimpleNamespace(tables=[AnswerTable(80000, lambda: 0.0)], budget=5))
+    "Inspected", SimpleNamespace(listeners=SimpleNamespace(tables=[AnswerTable(80000, lambda: 0.0)], budget=5))
 )
 
 
