@@ -50,6 +50,7 @@ TESTED_BY = {
     "svcdns.plugins.trace.zipkin": "tests/plugins/trace/test_export.py",
     "svcdns.plugins.grpc.metrics": "tests/plugins/grpc/test_handler.py",
     "svcdns.plugins.grpc.upstream": "tests/plugins/grpc/test_handler.py",
+    "svcdns.control.server_state": "tests/cli/test_running_state.py",
     "svcdns.worker.inspected": "tests/worker/test_calls.py",
     "svcdns.control.admin_pages": "tests/control/test_status.py",
     "svcdns.control.metric_sums": "tests/control/test_metrics.py",

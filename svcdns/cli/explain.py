@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+from math import inf
 from pathlib import Path
+from typing import NamedTuple
 
 import click
 import msgspec
 
 from svcdns.cli.errors import CannotRun
-from svcdns.cli.offline_server import running
+from svcdns.cli.offline_server import copied, running
 from svcdns.cli.types import RECORD_TYPE, to_rtype
 from svcdns.cluster.index import Index
 from svcdns.corefile.load import CorefileMissingError
 from svcdns.inspection.explanation import ExplainedQuery, Explanation, explain, schema
+from svcdns.inspection.offline import OfflineServer
 from svcdns.inspection.problem import Severity
 from svcdns.inspection.reading import Reading, read, read_given
 from svcdns.inspection.search_path import domains, expanded
@@ -38,6 +41,7 @@ Examples:
   svcdns explain web --namespace shop --conf Corefile
   svcdns explain _http._tcp.web.default.svc.cluster.local SRV --kubeconfig ~/.kube/config
   svcdns explain api.example.com --pod shop/web-0 --kubeconfig ~/.kube/config --verbose
+  svcdns explain web.shop --server /run/svcdns/admin.sock
 """
 
 
@@ -55,7 +59,12 @@ Examples:
 @click.option(
     "--namespace", metavar="NAME", help="The namespace of the client, for its search path.  [default: default]"
 )
-@click.option("--server", metavar="HOST[:PORT]", help="Also ask this running server, and say how its answer differs.")
+@click.option(
+    "--server",
+    metavar="HOST[:PORT]|PATH",
+    help="Also ask this running server, and say how its answer differs. "
+    "With the path of its socket (plugin 'admin'), explain its answer from its own state.",
+)
 @click.option("--verbose", is_flag=True, help="Show each plugin that each query reaches.")
 @click.option("--output", type=click.Choice(["text", "json"]), default="text", show_default=True, help="Output format.")
 @click.option("--schema", "show_schema", is_flag=True, is_eager=True, expose_value=True, help="Print the JSON schema.")
@@ -75,10 +84,16 @@ def explain_command(
         return 0
     if client and pod:
         raise CannotRun("--client and --pod cannot be combined: both name the client")
-    reading = _reading(conf)
-    found = asyncio.run(
-        _explained(reading, name, rtype, manifests, kubeconfig, context, _address(client), pod, namespace)
-    )
+    if server is not None and "/" in server:
+        if conf or manifests or kubeconfig or context:
+            raise CannotRun(
+                "--server PATH has the Corefile and the cluster of the server: it cannot be combined with others"
+            )
+        found = asyncio.run(_explained_by_server(server, name, rtype, _address(client), pod, namespace))
+        server = None
+    else:
+        source = Source(_reading(conf), manifests, kubeconfig, context)
+        found = asyncio.run(_explained(source, name, rtype, _address(client), pod, namespace))
     if server is not None:
         from svcdns.cli.running_server import compared
 
@@ -114,28 +129,58 @@ def _address(text: str | None) -> str:
         raise CannotRun(f"--client {text}: an IP address was expected") from failure
 
 
+class Source(NamedTuple):
+    """Where the Corefile and the cluster are read from."""
+
+    reading: Reading
+    manifests: tuple[str, ...]
+    kubeconfig: str
+    context: str
+
+
 async def _explained(
-    reading: Reading, name: str, rtype: str, manifests: tuple[str, ...], kubeconfig: str, context: str, address: str,
-    pod: str | None, namespace: str | None,
-) -> Explanation:  # fmt: skip
-    options = next(
-        (one for plan in reading.plans for one in plan.options.values() if isinstance(one, KubernetesOptions)), None
-    )
-    zone = options.primary_zone if options is not None else "cluster.local."
+    source: Source, name: str, rtype: str, address: str, pod: str | None, namespace: str | None
+) -> Explanation:
+    reading, manifests, kubeconfig, context = source
     async with running(reading, manifests, kubeconfig, context, pods=pod is not None) as server:
-        if pod is not None:
-            if options is None:
-                raise CannotRun("--pod: the Corefile has no 'kubernetes'")
-            namespace, address = _pod(pod, server.index(options.watch))
-        search = domains(namespace or "default", zone)
-        candidates = expanded(name, search)
-        try:
-            for one in candidates:
-                names.from_text(one)
-        except NameTextError as failure:
-            raise CannotRun(f"{name}: {failure}") from failure
-        used = search if len(candidates) > 1 else ()
-        return await explain(server, reading, candidates, to_rtype(rtype), address, used)
+        return await _explained_in(server, reading, name, rtype, address, pod, namespace)
+
+
+async def _explained_by_server(
+    path: str, name: str, rtype: str, address: str, pod: str | None, namespace: str | None
+) -> Explanation:
+    from svcdns.cli.running_state import described, fetched
+
+    state = fetched(path)
+    async with copied(state) as server:
+        found = await _explained_in(server, state.reading, name, rtype, address, pod, namespace)
+    options = _kubernetes(state.reading)
+    return described(path, found, options.stale_after if options is not None else inf)
+
+
+def _kubernetes(reading: Reading) -> KubernetesOptions | None:
+    every = (one for plan in reading.plans for one in plan.options.values())
+    return next((one for one in every if isinstance(one, KubernetesOptions)), None)
+
+
+async def _explained_in(
+    server: OfflineServer, reading: Reading, name: str, rtype: str, address: str, pod: str | None, namespace: str | None
+) -> Explanation:
+    options = _kubernetes(reading)
+    zone = options.primary_zone if options is not None else "cluster.local."
+    if pod is not None:
+        if options is None:
+            raise CannotRun("--pod: the Corefile has no 'kubernetes'")
+        namespace, address = _pod(pod, server.index(options.watch))
+    search = domains(namespace or "default", zone)
+    candidates = expanded(name, search)
+    try:
+        for one in candidates:
+            names.from_text(one)
+    except NameTextError as failure:
+        raise CannotRun(f"{name}: {failure}") from failure
+    used = search if len(candidates) > 1 else ()
+    return await explain(server, reading, candidates, to_rtype(rtype), address, used)
 
 
 def _pod(text: str, index: Index) -> tuple[str, str]:

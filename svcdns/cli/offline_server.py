@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
 
 from svcdns.cli.errors import CannotRun
+from svcdns.cli.running_state import Fetched
 from svcdns.cluster.index import Index
 from svcdns.cluster.watch_options import WatchOptions, encode_watch
 from svcdns.control.plugin_data import DataKey, gather, plugin_files
@@ -37,11 +38,7 @@ async def running(
     are read.
     """
     indexes: dict[bytes, Index] = {}
-    logger = logging.getLogger("svcdns")
-    before, logger.propagate = logger.propagate, False
-    handler = logging.NullHandler()
-    logger.addHandler(handler)
-    try:
+    with _without_log():
         for plan in reading.plans:
             for settings in plan.settings.values():
                 if settings.watch is not None:
@@ -55,12 +52,38 @@ async def running(
                 logged(lambda files=files, found=found: found.append(gather([files], {})))  # type: ignore[misc]
             for one in found:
                 data |= one
-        server = OfflineServer(reading, indexes, data)
-        server.start()
-        try:
+        with _started(reading, indexes, data) as server:
             yield server
-        finally:
-            server.stop()
+
+
+@contextlib.asynccontextmanager
+async def copied(state: Fetched) -> AsyncIterator[OfflineServer]:
+    """Context manager for an offline server with the state of a running server. Raises CannotRun."""
+    with _without_log(), _started(state.reading, state.indexes, state.data) as server:
+        yield server
+
+
+@contextlib.contextmanager
+def _started(
+    reading: Reading, indexes: Mapping[bytes, Index], data: Mapping[DataKey, bytes]
+) -> Iterator[OfflineServer]:
+    server = OfflineServer(reading, indexes, data)
+    server.start()
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+@contextlib.contextmanager
+def _without_log() -> Iterator[None]:
+    """Writes no log lines. Replaces expected errors by CannotRun."""
+    logger = logging.getLogger("svcdns")
+    before, logger.propagate = logger.propagate, False
+    handler = logging.NullHandler()
+    logger.addHandler(handler)
+    try:
+        yield
     except SvcdnsError as failure:
         raise CannotRun(str(failure)) from failure
     finally:

@@ -12,7 +12,7 @@ import msgspec
 
 from svcdns.cli.errors import CannotRun
 from svcdns.errors import UNDECODABLE
-from svcdns.plugins.admin import DEFAULT, PAGES
+from svcdns.plugins.admin import PAGES
 
 TIMEOUT: Final = 30.0
 """Seconds that the server may take for a reply."""
@@ -38,8 +38,15 @@ class _Failure(msgspec.Struct):
 
 
 def ask(path: str, page: str, query: Mapping[str, str], returns: type[T], method: str = "GET") -> T:
-    """Requests a page, such as `status`, and returns its document. Raises CannotRun."""
-    path = path or DEFAULT
+    """Requests a page, such as `status`, and returns its JSON document. Raises CannotRun."""
+    try:
+        return msgspec.json.decode(octets(path, page, query, method), type=returns)
+    except UNDECODABLE as failure:
+        raise CannotRun(f"{path}: the reply cannot be read: {failure}") from failure
+
+
+def octets(path: str, page: str, query: Mapping[str, str], method: str = "GET") -> bytes:
+    """Requests a page, and returns its octets. Raises CannotRun."""
     connection = _Connection(path)
     try:
         connection.request(method, f"{PAGES}{page}?{urlencode(query)}", headers={"Content-Length": "0"})
@@ -55,9 +62,13 @@ def ask(path: str, page: str, query: Mapping[str, str], returns: type[T], method
         raise CannotRun(f"{path}: {failure}") from failure
     finally:
         connection.close()
+    if response.status != 200:
+        raise CannotRun(_error(body) or f"{path}: the server refuses the request with status {response.status}")
+    return body
+
+
+def _error(body: bytes) -> str:
     try:
-        if response.status != 200:
-            raise CannotRun(msgspec.json.decode(body, type=_Failure).error or f"status {response.status}")
-        return msgspec.json.decode(body, type=returns)
-    except UNDECODABLE as failure:
-        raise CannotRun(f"{path}: the reply cannot be read: {failure}") from failure
+        return msgspec.json.decode(body, type=_Failure).error
+    except UNDECODABLE:
+        return ""

@@ -1,4 +1,4 @@
-"""The pages of the Unix socket for tools (plugin *admin*). Each page is a JSON document (docs/plugins/admin.md).
+"""The pages of the Unix socket for tools (docs/plugins/admin.md). A page is a JSON document, except `state`.
 
 Only POST changes anything. Errors have a JSON document with the key `error`.
 """
@@ -12,6 +12,7 @@ import msgspec
 
 from svcdns.control.cache_pages import CachePages, RequestError
 from svcdns.control.http_message import Request, Response
+from svcdns.control.server_state import StatePage
 from svcdns.control.status import ServerParts, StatusPage
 from svcdns.control.workers import CallError
 
@@ -26,6 +27,7 @@ class AdminPages:
         self._status, cache = StatusPage(parts), CachePages(parts.workers)
         self._pages: Mapping[tuple[str, str], Callable[[Mapping[str, str]], Awaitable[Any]]] = {
             ("GET", "status"): self._make_status,
+            ("GET", "state"): StatePage(parts).state,
             ("GET", "cache"): cache.listed,
             ("POST", "cache/flush"): cache.flush,
         }
@@ -41,7 +43,10 @@ class AdminPages:
                 return Response(_error(f"{name} needs {' or '.join(allowed)}"), 405, _JSON, ", ".join(allowed))
             return Response(_error(f"there is no page '{name}'; the server may be older than the tool"), 404, _JSON)
         try:
-            return Response(msgspec.json.encode(await make(request.query)) + b"\n", content_type=_JSON)
+            made = await make(request.query)
+            if isinstance(made, bytes):
+                return Response(made, content_type="application/msgpack")
+            return Response(msgspec.json.encode(made) + b"\n", content_type=_JSON)
         except RequestError as error:
             return Response(_error(str(error)), 400, _JSON)
         except CallError as error:

@@ -171,6 +171,10 @@ class Workers:
         for octets in frames:
             self._broadcast_frame(octets)
 
+    def plugin_data(self) -> PluginData:
+        """Returns the data of plugins that the workers have: from control, and from another worker."""
+        return {**self._data, **self._published}
+
     def allow(self, share: float) -> None:
         """Informs the workers how large answer tables and caches may be, relative to their usual size."""
         self._share = share

@@ -8,6 +8,9 @@ from typing import Any, Final
 import msgspec
 
 from svcdns.cluster.index import Index
+from svcdns.control.cache_pages import CachedReply
+from svcdns.control.status import Cluster as ClusterStatus
+from svcdns.control.status import Upstream
 from svcdns.inspection.offline import CLIENT, OfflineServer, Trace
 from svcdns.inspection.reading import Reading
 from svcdns.inspection.reasons import Cluster, Reason, reason
@@ -47,6 +50,14 @@ class ExplainedQuery(msgspec.Struct, frozen=True):
     steps: list[ExplainedStep]
 
 
+class RunningState(msgspec.Struct, frozen=True):
+    """What a running server has stored for the explained queries, with its upstreams and its cluster views."""
+
+    stored: list[CachedReply]
+    upstreams: list[Upstream]
+    clusters: list[ClusterStatus]
+
+
 class Explanation(msgspec.Struct, frozen=True):
     """The explanation for a name.
 
@@ -61,7 +72,9 @@ class Explanation(msgspec.Struct, frozen=True):
     near: list[str]
     queries: list[ExplainedQuery]
     server: list[str] = []
-    """What a running server answered, one line for each query; empty if none was asked."""
+    """What a running server answered or has stored, as lines; empty if none was asked."""
+    running: RunningState | None = None
+    """The state of the running server whose socket was given, otherwise null."""
 
 
 def schema() -> dict[str, Any]:
