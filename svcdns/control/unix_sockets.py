@@ -28,11 +28,13 @@ class UnixListener(socket.socket):
     def __init__(self, path: Path) -> None:
         """Replaces another socket at `path` in one step. Raises OSError, also for a file that is not a socket.
 
+        Creates the folder of the socket if only this folder is missing.
         The other socket is that of a killed server, or of a control process that this one replaces.
         """
         with contextlib.suppress(FileNotFoundError):
             if not stat.S_ISSOCK(path.lstat().st_mode):
                 raise FileExistsError(None, "the file exists and is not a socket")
+        path.parent.mkdir(mode=0o755, exist_ok=True)
         super().__init__(socket.AF_UNIX, socket.SOCK_STREAM)
         new = Path(f"{path}.{os.getpid()}")
         self._path, self._inode = path, (0, 0)

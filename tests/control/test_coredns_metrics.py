@@ -34,6 +34,9 @@ OF_TRANSPORTS = {
     "coredns_grpc_request_duration_seconds",
     "coredns_dns_https3_responses_total",
     "coredns_dns_quic_responses_total",
+    "coredns_dnssec_cache_entries",
+    "coredns_dnssec_cache_hits_total",
+    "coredns_dnssec_cache_misses_total",
     "coredns_nomad_success_requests_total",
     "coredns_nomad_failed_requests_total",
 }

@@ -17,15 +17,15 @@ from svcdns.control.unix_sockets import UnixListener, path_of
 
 def test_the_file_of_a_socket(tmp_path: Path) -> None:
     """A later socket replaces the file of an earlier one, which then leaves the file alone."""
-    path = tmp_path / "s"
+    path = tmp_path / "created" / "s"
     first = UnixListener(path)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     second = UnixListener(path)
     first.close()
-    assert [one.name for one in tmp_path.iterdir()] == ["s"]
+    assert [one.name for one in path.parent.iterdir()] == ["s"]
     second.close()
     second.close()
-    assert list(tmp_path.iterdir()) == []
+    assert list(path.parent.iterdir()) == []
 
 
 def test_another_file_is_not_replaced(tmp_path: Path) -> None:
@@ -60,9 +60,9 @@ async def test_requests(tmp_path: Path) -> None:
 
 
 async def test_a_folder_that_does_not_exist(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    address = (f"unix:{tmp_path}/no/s", 0)
+    address = (f"unix:{tmp_path}/no/no/s", 0)
     pages = HttpPages({"/v1/": lambda _: Response(b"")})
-    with pytest.raises(HttpListenError, match=f"listen unix {tmp_path}/no/s: bind: no such file or directory"):
+    with pytest.raises(HttpListenError, match=f"listen unix {tmp_path}/no/no/s: bind: no such file or directory"):
         await pages.serve({address: frozenset({"/v1/"})})
     await pages.serve({address: frozenset({"/v1/"})}, None, {address: "no tool can connect"})
     assert "no tool can connect: listen unix" in caplog.text
