@@ -23,6 +23,7 @@ class Load:
     - `seconds` is the duration; with 0, the input file is sent once.
     - `outstanding` is the largest number of open queries; 0 means dnsperf's default.
     - `mode` is `udp`, `tcp` or `dot` (DNS over TLS).
+    - `dnssec_ok` sets the DO bit of the queries.
     """
 
     seconds: int = 3
@@ -30,6 +31,7 @@ class Load:
     clients: int = 128
     outstanding: int = 0
     mode: str = "udp"
+    dnssec_ok: bool = False
 
     def command(self, port: int, path: Path) -> list[str]:
         """Returns dnsperf's command line. `path` is the file of queries."""
@@ -37,6 +39,7 @@ class Load:
         arguments += ["-l", str(self.seconds)] if self.seconds else ["-n", "1"]
         arguments += ["-Q", str(self.rate)] if self.rate else []
         arguments += ["-q", str(self.outstanding)] if self.outstanding else []
+        arguments += ["-e", "-D"] if self.dnssec_ok else []
         return arguments + (["-m", self.mode] if self.mode != "udp" else [])
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from svcdns.dnssec.keys import SigningKey
@@ -64,8 +65,13 @@ def canonical_order_key(name: bytes) -> list[bytes]:
 
 def type_bitmap(types: Iterable[int]) -> bytes:
     """Returns the type bit maps of a NSEC record (RFC 4034 §4.1.2)."""
+    return _bitmap(frozenset(types))
+
+
+@lru_cache(maxsize=256)
+def _bitmap(types: frozenset[int]) -> bytes:
     windows: dict[int, bytearray] = {}
-    for number in sorted(set(types)):
+    for number in sorted(types):
         window = windows.setdefault(number >> 8, bytearray())
         octet = number >> 3 & 31
         window.extend(bytes(octet + 1 - len(window)))
@@ -106,7 +112,8 @@ def rrsig_rdata(
         key.name if signer is None else signer.lower()
     )
     data = [head]
-    for rdata in sorted({canonical_rdata(rrtype, rdata) for rdata in rdatas}):
+    found = [canonical_rdata(rrtype, rdata) for rdata in rdatas]
+    for rdata in sorted(set(found)) if len(found) > 1 else found:
         data += (owner, _RECORD.pack(rrtype, rrclass, ttl, len(rdata)), rdata)
     return head + key.sign(b"".join(data))
 

@@ -48,6 +48,8 @@ class Dnssec(Plugin):
         super().__init__(options, environment)
         self._zones = tuple(sorted(options.zones, key=len, reverse=True))
         self._counters = environment.counters
+        self._cells: dict[str, tuple[int, int, int]] = {}
+        """By server label: the cells of the metrics HITS, MISSES and ENTRIES."""
         self._keys: dict[str, SigningKey] = {}
         for base in dict.fromkeys(path.base for path in options.keys):
             data = environment.data(self.name, base)
@@ -151,13 +153,18 @@ class Dnssec(Plugin):
         signatures = batch.hits + batch.misses
         if not signatures:
             return reply
-        counters, server = self._counters, query.listener
-        hits = counters.cell(HITS, server)
+        counters = self._counters
+        hits, misses, entries = self._cells.get(query.listener) or self._new_cells(query.listener)
         counters.add(hits, batch.hits)
-        counters.add(counters.cell(MISSES, server), batch.misses)
-        counters.set(counters.cell(ENTRIES, server, SIGNATURE), len(self._signer))
+        counters.add(misses, batch.misses)
+        counters.set(entries, len(self._signer))
         return msgspec.structs.replace(
             reply,
             lifetime=min(reply.lifetime, batch.renewal - batch.now),
             increments=(*reply.increments, (hits, float(signatures))),
         )
+
+    def _new_cells(self, server: str) -> tuple[int, int, int]:
+        cell = self._counters.cell
+        found = self._cells[server] = cell(HITS, server), cell(MISSES, server), cell(ENTRIES, server, SIGNATURE)
+        return found

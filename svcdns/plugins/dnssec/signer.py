@@ -176,7 +176,9 @@ class Batch:
         rdatas = (first.rdata,) if len(records) == 1 else tuple(sorted([record.rdata for record in records]))
         rrset = RRset(first.owner.lower(), first.rtype, first.rclass, rdatas, zone)
         made = self._signatures(rrset)
-        return [Record(first.owner, Type.RRSIG, ttl, rdata, first.rclass) for rdata in made.rdatas] if made else []
+        if made is None:
+            return []
+        return [Record(first.owner, Type.RRSIG, ttl, rdata, first.rclass) for rdata in made.rdatas]
 
     def _signatures(self, rrset: RRset) -> Signatures | None:
         digest = rrset.digest()
