@@ -166,11 +166,13 @@ def _build_block(
         check_plugin(plugin)
         if not plugin.configures_only:
             made_for = environment(block.block(name), server, listen, name, peers)
-            handlers.append(
-                _made(plugin, options, replace(made_for, own_zones=chains.own_zones, view=view.name if view else ""))
+            handler = _made(
+                plugin, options, replace(made_for, own_zones=chains.own_zones, view=view.name if view else "")
             )
-            with_options.append((handlers[-1], options))
-    chains.handlers += handlers
+            chains.handlers.append(handler)
+            if plugin.in_chain:
+                handlers.append(handler)
+                with_options.append((handler, options))
     hooks, entry = chains.hooks, chain(handlers, join)
     counting = next((name for name, settings in block.settings.items() if settings.counts_queries), "")
     if entry is None and counting:

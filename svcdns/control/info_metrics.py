@@ -10,6 +10,7 @@ from typing import Final
 from svcdns import __version__, plugins
 from svcdns.chain.routing import Listener
 from svcdns.control.configuration import Setup
+from svcdns.plugin_api.contract import Plugin
 from svcdns.plugin_api.hooks import PANICS
 from svcdns.telemetry.counters import Counters, Family, MetricKind
 
@@ -71,7 +72,7 @@ def note_plugins(counters: Counters, setup: Setup) -> None:
         enabled = [
             name
             for name, settings in block.settings.items()
-            if settings.counts_queries or not plugins.load(name).PLUGIN.configures_only
+            if settings.counts_queries or _is_handler(plugins.load(name).PLUGIN)
         ]
         view = next((settings.view.name for settings in block.settings.values() if settings.view is not None), "")
         for key in block.keys:
@@ -79,6 +80,10 @@ def note_plugins(counters: Counters, setup: Setup) -> None:
                 server = Listener(host, key.port, key.transport).server
                 for name in enabled:
                     counters.set(counters.cell(PLUGIN_ENABLED, server, key.zone, view, name), 1)
+
+
+def _is_handler(plugin: type[Plugin]) -> bool:
+    return plugin.in_chain and not plugin.configures_only
 
 
 def note_version(counters: Counters, setup: Setup) -> None:

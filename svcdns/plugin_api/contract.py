@@ -49,6 +49,8 @@ class Plugin:
     """True if the directive has a span in traces although it has no handler in the chain, because it has one in CoreDNS
     (plugin *trace*).
     """
+    in_chain: ClassVar[bool] = True
+    """False if an instance is made, for example for metrics, but no query passes through the plugin."""
     holds_certificates: ClassVar[bool] = False
     """True if the plugin's data are the certificates of `tls://` listeners (`Settings.certificate`)."""
     offers: ClassVar[tuple[str, ...]] = ()

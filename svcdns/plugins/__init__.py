@@ -50,7 +50,7 @@ BUILT: Final[dict[str, str]] = {
         "root", "reload", "bind", "debug", "trace", "ready", "health", "prometheus", "errors", "log", "loadbalance", "cache",
         "k8s_external", "kubernetes", "file", "auto", "loop", "forward", "transfer", "whoami", "multisocket",
         "acl", "autopath", "dns64", "hosts", "timeouts", "tls",
-        "nsid", "bufsize", "local", "any", "chaos", "header", "minimal", "rewrite", "template",
+        "sign", "nsid", "bufsize", "local", "any", "chaos", "header", "minimal", "rewrite", "template",
         "visibility", "rrl", "cancel", "erratic", "on", "metadata", "view", "geoip", "proxyproto", "secondary", "shed",
         "pprof", "admin", "etcd", "tsig", "dnssec", "route53", "clouddns", "azure",
         "https", "grpc", "https3", "quic", "grpc_server", "nomad",

@@ -1,4 +1,4 @@
-"""Encodes RDATA from its text form, with dnspython.
+"""Encodes RDATA from its text form, and writes the text form, with dnspython.
 
 This module has classes for types that dnspython does not have. If dnspython is stricter than CoreDNS, the words are
 changed first (`_PREPARED`), or this module encodes the RDATA itself, with a warning (`_LENIENT`). Only this module
@@ -27,7 +27,7 @@ import dns.tokenizer
 
 from svcdns.wire.codes import Type, type_text
 from svcdns.wire.plain_rdata import RdataTextError, UnsendableError
-from svcdns.wire.zone_words import Attached, Quoted, escaped, octets
+from svcdns.wire.zone_words import Attached, Quoted, Text, ZoneFileError, escaped, mended, octets
 
 _REFUSALS: Final = (dns.exception.DNSException, SyntaxError, ValueError, IndexError, struct.error, OverflowError)
 """The exceptions for wrong words, which dnspython and the functions of this module raise."""
@@ -66,6 +66,20 @@ def to_wire(rtype: int, words: list[str], origin: bytes, warn: Warn) -> bytes:
             raise refusal(_reason(error)) from error
         warn(f"{type_text(rtype)} data is taken as it stands, though {_reason(error)}")
         return data
+
+
+def to_text(rtype: int, rdata: bytes) -> str | None:
+    """Returns RDATA as words of a zone file, with absolute names.
+
+    Returns None if the RDATA is invalid for its type, or if `to_wire` would read the words differently.
+    """
+    try:
+        text = dns.rdata.from_wire(_IN, _rdtype(rtype), rdata, 0, len(rdata)).to_text()
+        (entry,) = Text(text.encode(), "").entries()
+        again = to_wire(rtype, [mended(word)[0] for word in entry.words], b"\x00", lambda _text: None)
+    except (*_REFUSALS, ZoneFileError, RdataTextError):
+        return None
+    return text if again == rdata else None
 
 
 def _is_too_large(rtype: int, words: list[str]) -> bool:

@@ -20,7 +20,7 @@ from svcdns.wire import names
 from svcdns.wire.codes import Type
 from svcdns.wire.zone_words import ZoneFileError
 from svcdns.zones.content import decode
-from svcdns.zones.file_reads import Content, FileReads, UnsettledFileError, is_blocked
+from svcdns.zones.file_reads import Content, FileReads, MissingError, UnsettledFileError, is_blocked
 from svcdns.zones.history import encode_version
 
 if TYPE_CHECKING:
@@ -30,6 +30,8 @@ SHOWN_WARNINGS: Final = 10
 """The most warnings about one file that are logged. Further warnings are only counted."""
 
 
+FIRST_RETRY: Final = 1.0
+"""Seconds after which the files are read again, while a file is missing. Each further time, the pause is doubled."""
 BLOCKED_RETRY: Final = 5.0
 """Seconds after which the files are read again, while a file hangs."""
 UNSETTLED_RETRY: Final = 1.0
@@ -37,6 +39,8 @@ UNSETTLED_RETRY: Final = 1.0
 _BLOCK: Final = 4096
 """Programs that write a file piece by piece use pieces whose size is a multiple of this number of octets."""
 
+_missing: dict[str, float] = {}
+"""By file that does not exist: the seconds until the files are read again."""
 _unsettled: set[str] = set()
 """The files that were being written when they were to replace a zone."""
 
@@ -79,8 +83,11 @@ class ZoneSource:
 
 
 def retry(paths: Iterable[str], period: float) -> float:
-    """Returns the seconds until the files are read again: `period`, or less if a file hangs or is being written."""
+    """Returns the seconds until the files are read again: `period`, or less if a file is missing, hangs, or is being
+    written.
+    """
     paths = tuple(paths)
+    period = min(period, *(_missing.get(path, period) for path in paths), period)
     if any(path in _unsettled for path in paths):
         return min(period, UNSETTLED_RETRY)
     return min(period, BLOCKED_RETRY) if is_blocked(paths) else period
@@ -94,6 +101,7 @@ def loaded(source: ZoneSource, known: Mapping[str, bytes], reads: FileReads) -> 
     key, error_at = source.key, source.error_key
     warnings: list[str] = []
     _unsettled.discard(source.path)
+    earlier = _missing.pop(source.path, FIRST_RETRY / 2)
     try:
         read = (reads.read_settled if known.get(key) else reads.read)(source.path)
         previous = known.get(key, b"") if source.has_history else b""
@@ -105,6 +113,8 @@ def loaded(source: ZoneSource, known: Mapping[str, bytes], reads: FileReads) -> 
         _unsettled.add(source.path)
         return {key: known[key], error_at: known.get(error_at, b"")}
     except ZoneFileError as error:
+        if isinstance(error, MissingError):
+            _missing[source.path] = 2 * earlier
         if known.get(error_at) != str(error).encode():
             source.complain(error, bool(known.get(key)))
         return {error_at: str(error).encode(), **({key: known[key]} if known.get(key) else {})}

@@ -13,7 +13,7 @@ from svcdns.telemetry.logging import plugin_logger
 from svcdns.wire.zone_words import ZoneFileError
 from svcdns.zones.content import data_key, error_key
 from svcdns.zones.file_reads import BlockedFileError, FileReads, MissingError
-from svcdns.zones.zone_files import BLOCKED_RETRY, ZoneSource, loaded, refreshed, retry
+from svcdns.zones.zone_files import BLOCKED_RETRY, FIRST_RETRY, ZoneSource, loaded, refreshed, retry
 
 
 def gather(options: Options, known: Mapping[str, bytes]) -> dict[str, bytes]:
@@ -67,6 +67,8 @@ def _complain(file: ZoneFile, zone: str, error: ZoneFileError, *, kept: bool) ->
     again = file.reload or RELOAD
     if isinstance(error, BlockedFileError):
         again = min(again, BLOCKED_RETRY)
+    elif isinstance(error, MissingError):
+        again = min(again, FIRST_RETRY)
     if kept:
         log.error("%s; zone %s is served as it was read before", error, zone)
     elif isinstance(error, MissingError):

@@ -84,7 +84,7 @@ def test_an_invalid_file_is_an_error_and_ends_nothing(
     assert (served(data, path), error(data, path).startswith(f"{path}{expected}")) == ([], True)
     assert [record.levelno for record in caplog.records] == [logging.ERROR]
     assert f"Corefile:2: {path}{expected}" in caplog.text
-    assert "zone example.org. is SERVFAIL; trying again in 60s" in caplog.text
+    assert "zone example.org. is SERVFAIL; trying again in 1s" in caplog.text
     caplog.clear()
     assert refresh(options(path, "reload 0"), data) == data
     assert caplog.text == ""
