@@ -154,25 +154,16 @@ def _build_block(
 ) -> None:
     listen = tuple(dict.fromkeys((host, key.port) for key in block.keys for host in hosts))
     server = Listener(*listen[0], transport=block.keys[0].transport).server
-    handlers: list[Plugin] = []
-    with_options: list[tuple[Plugin, object]] = []
-
-    def peers(name: str) -> tuple[Plugin, ...]:
-        return tuple(handler for handler in handlers if name in ("", handler.name))
-
     view = next((settings.view for settings in block.settings.values() if settings.view is not None), None)
-    for name, options in block.options.items():
-        plugin = load(name).PLUGIN
-        check_plugin(plugin)
-        if not plugin.configures_only:
-            made_for = environment(block.block(name), server, listen, name, peers)
-            handler = _made(
-                plugin, options, replace(made_for, own_zones=chains.own_zones, view=view.name if view else "")
-            )
-            chains.handlers.append(handler)
-            if plugin.in_chain:
-                handlers.append(handler)
-                with_options.append((handler, options))
+
+    def surroundings(name: str, peers: Peers) -> Environment:
+        made_for = environment(block.block(name), server, listen, name, peers)
+        return replace(made_for, own_zones=chains.own_zones, view=view.name if view else "")
+
+    made = _instances(block, load, surroundings)
+    chains.handlers += [handler for handler, _ in made]
+    with_options = [(handler, options) for handler, options in made if handler.in_chain]
+    handlers = [handler for handler, _ in with_options]
     hooks, entry = chains.hooks, chain(handlers, join)
     counting = next((name for name, settings in block.settings.items() if settings.counts_queries), "")
     if entry is None and counting:
@@ -224,6 +215,23 @@ def _build_block(
             listener.packets_observed = listener.packets_observed or bool(packet_observers)
             listener.limiter = listener.limiter or limiter
     chains.blocks.append(BuiltBlock(block.keys, listen, tuple(with_options), tuple(routes)))
+
+
+def _instances(
+    block: BlockPlan, load: Load, surroundings: Callable[[str, Peers], Environment]
+) -> list[tuple[Plugin, object]]:
+    """Returns an instance of each plugin of a block that has one, with its options, in the order of the chain."""
+    made: list[tuple[Plugin, object]] = []
+
+    def peers(name: str) -> tuple[Plugin, ...]:
+        return tuple(handler for handler, _ in made if handler.in_chain and name in ("", handler.name))
+
+    for name, options in block.options.items():
+        plugin = load(name).PLUGIN
+        check_plugin(plugin)
+        if not plugin.configures_only:
+            made.append((_made(plugin, options, surroundings(name, peers)), options))
+    return made
 
 
 def _configure(listener: Listener, block: BlockPlan, transport: str) -> None:

@@ -16,6 +16,7 @@ from svcdns.plugin_api.reply import UNTIL_CHANGED, Reply
 from svcdns.wire import names
 from svcdns.wire.codes import AA, Rcode, Type
 from svcdns.wire.record import Record
+from svcdns.wire.signatures import covered_type
 from svcdns.zones.content import covered
 from svcdns.zones.zone import Node, Place, RRset, Zone
 
@@ -29,6 +30,7 @@ _TARGET_AT: Final[dict[int, int]] = {Type.MX: 2, Type.SRV: 6, Type.SVCB: 2, Type
 _AT_ALIASES: Final = (Type.CNAME, Type.NSEC, Type.RRSIG)
 """The types for which a query at a CNAME record is answered without following it (RFC 4035 §2.5)."""
 _AT_APEX_ALIAS: Final = (*_AT_ALIASES, Type.SOA, Type.NS)
+_DENIALS: Final = (Type.NSEC, Type.NSEC3)
 _STAR: Final = b"\x01*"
 
 
@@ -173,6 +175,8 @@ class ZoneLookup:
             return self._reply(other.rcode, self._soa())
         if other.rcode == Rcode.NOERROR and not other.answer:
             return self._reply(other.rcode, other.authority or self._soa(), other.additional)  # a referral, or NODATA
+        if self._signed:  # the target may come from a wildcard (RFC 4035 §3.1.3.3)
+            self._proofs += [record for record in other.authority if covered_type(record) in _DENIALS]
         return self._reply(other.rcode, self._ns(), self._targets())
 
     def _reply(self, rcode: int, authority: RRset = (), additional: RRset = ()) -> Reply:

@@ -22,9 +22,7 @@ from svcdns.wire import names
 from svcdns.wire.codes import Class, Type
 from svcdns.wire.record import Record
 
-REPLACED: Final = frozenset(
-    {Type.RRSIG, Type.NSEC, Type.NSEC3, Type.NSEC3PARAM, Type.DNSKEY, Type.CDNSKEY, Type.CDS}
-)
+REPLACED: Final = frozenset({Type.RRSIG, Type.NSEC, Type.NSEC3, Type.NSEC3PARAM, Type.DNSKEY, Type.CDNSKEY, Type.CDS})
 """The types of the records that signing adds."""
 _DIGESTS: Final = (1, 2)
 """The digest types of the CDS records: SHA-1 and SHA-256, as in CoreDNS."""
@@ -68,8 +66,8 @@ def signed_zone(
 ) -> Iterator[list[Record]]:
     """Yields the records of the signed zone, a list for each name in canonical order. Raises UnsignableError.
 
-    `apex` is the zone's name in lower case. Owner names become lower case. The SOA record is the first record, and gets
-    the serial `serial`. The TTL of an RRset is the lowest TTL of its records.
+    `apex` is the zone's name in lower case, and the name of the keys. Owner names become lower case. The SOA record is
+    the first record, and gets the serial `serial`. The TTL of an RRset is the lowest TTL of its records.
     """
     rrsets = _rrsets(records, apex)
     soa = rrsets.get(apex, {}).get(Type.SOA)
@@ -77,7 +75,7 @@ def signed_zone(
         raise UnsignableError(f"no SOA record for {names.to_text(apex)}")
     rdata = soa.rdatas[-1]
     rrsets[apex][Type.SOA] = soa = _RRset(soa.ttl, (rdata[:-20] + struct.pack("!I", serial) + rdata[-16:],))
-    rrsets[apex] |= _key_rrsets(apex, keys, soa.ttl)
+    rrsets[apex] |= _key_rrsets(keys, soa.ttl)
     minimum = int.from_bytes(rdata[-4:], "big")
     found = list(_in_order(rrsets, apex))
     chain = [one.owner for one in found if one.signed is not None]
@@ -101,12 +99,14 @@ def _rrsets(records: Iterable[Record], apex: bytes) -> dict[bytes, dict[int, _RR
     for node in out.values():
         for rtype, rrset in node.items():
             if len(rrset.rdatas) > 1 and rtype != Type.SOA:
-                distinct = {canonical_rdata(rtype, rdata): rdata for rdata in reversed(rrset.rdatas)}
-                node[rtype] = _RRset(rrset.ttl, tuple(reversed(distinct.values())))
+                distinct: dict[bytes, bytes] = {}
+                for rdata in rrset.rdatas:
+                    distinct.setdefault(canonical_rdata(rtype, rdata), rdata)
+                node[rtype] = _RRset(rrset.ttl, tuple(distinct.values()))
     return out
 
 
-def _key_rrsets(apex: bytes, keys: Sequence[SigningKey], ttl: int) -> dict[int, _RRset]:
+def _key_rrsets(keys: Sequence[SigningKey], ttl: int) -> dict[int, _RRset]:
     if not keys:
         return {}
     public = tuple(key.rdata for key in keys)

@@ -98,6 +98,7 @@ def folder(tmp_path: Path) -> Path:
     (tmp_path / "GeoLite2-Country.mmdb").write_bytes(database({"127.0.0.2/32": {"country": {"iso_code": "GB"}}}))
     (tmp_path / "aws").write_text("[dns]\naws_access_key_id = AKIATEST\naws_secret_access_key = secret-of-aws\n")
     (tmp_path / "google.json").write_text(google_credentials())
+    shutil.copytree(ROOT / "tests" / "dnssec" / "keys", tmp_path / "keys")
     for name in ("apps", "cluster", "deploy", "tls"):
         (tmp_path / name).mkdir()
     for name, content in (("tls.crt", pair().certificate), ("tls.key", pair().key), ("ca.crt", pair().certificate)):

@@ -30,6 +30,7 @@ _ZONE_WORDS: Final[dict[str, Callable[[Sequence[Token]], Sequence[Token]]]] = {
     "kubernetes": lambda words: words,
     "log": lambda words: words[:1],
     "secondary": lambda words: words,
+    "sign": lambda words: words[1:],
     "template": lambda words: words[2:],
     "transfer": lambda words: words,
 }

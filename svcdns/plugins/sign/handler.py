@@ -1,4 +1,4 @@
-"""The `sign` plugin in a worker: sets metrics from what the control process has sent. It handles no queries."""
+"""The `sign` plugin in a worker: sets metrics from what the control process has sent. No query reaches the plugin."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """The process that signs one zone, so that neither control nor a worker waits for it.
 
 The command is `svcdns.plugins.sign.program`, and the standard input has an encoded `Job`. The process writes the signed
-file and then an encoded `Result` to its standard output. It runs at a low priority, and the kernel ends it before other
-processes if memory is short. Only control and this process read private keys.
+file and then an encoded `Result` to its standard output. The process has a low priority, and if memory is short, the
+kernel ends it before other processes. Only control and this process read private keys.
 """
 
 from __future__ import annotations

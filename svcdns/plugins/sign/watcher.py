@@ -56,7 +56,7 @@ def run(job: Job) -> Result:
     command = isolated.command("svcdns.plugins.sign.program")
     environment = {**os.environ, PARENT: str(os.getpid())}
     try:
-        done = subprocess.run(  # noqa: S603 - the program's own command
+        done = subprocess.run(
             command,
             input=msgspec.msgpack.encode(job),
             stdout=subprocess.PIPE,
@@ -104,7 +104,8 @@ class Watcher:
             while True:
                 pause = await self.check(is_asked=is_asked)
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(woken.wait(), pause)
+                    async with asyncio.timeout(pause):  # before Python 3.12, `wait_for` may lose a cancellation
+                        await woken.wait()
                 is_asked = woken.is_set()
                 woken.clear()
         finally:

@@ -105,6 +105,7 @@ ns       IN A   10.0.0.1
          IN NSEC m.w A NSEC
 m.w      IN A   10.0.0.5
          IN NSEC @ A NSEC
+aw       IN CNAME x.w
 """
 
 
@@ -113,6 +114,7 @@ m.w      IN A   10.0.0.5
     [
         pytest.param("x.c", "A", ["m.c"], id="alias"),
         pytest.param("x.w", "TXT", ["*.w", "m.w"], id="no record of the type"),
+        pytest.param("aw", "A", ["m.w"], id="target of an alias"),
     ],
 )
 def test_the_name_of_a_wildcard_is_denied(name: str, rtype: str, denials: list[str]) -> None:
