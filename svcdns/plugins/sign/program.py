@@ -28,7 +28,7 @@ from svcdns.wire.zone_text import read
 from svcdns.zones.file_reads import FileReads
 from svcdns.zones.signing import Period, signed_zone
 
-NICE: Final = 10
+NICE: Final = 5
 """The process's niceness (nice(2))."""
 OOM_SCORE: Final = "800"
 """What raises the process's badness when memory is short (proc(5), oom_score_adj)."""
