@@ -19,7 +19,6 @@ COREDNS: Final = frozenset((ROOT / "tests/conformance/coredns/plugins.txt").read
 NOT_YET: Final = frozenset(
     {
         "dnstap",
-        "sign",
     }
 )
 """The plugins of CoreDNS that svcdns does not have yet. Remove a plugin that you add; the set must become empty."""
