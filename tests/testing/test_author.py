@@ -61,10 +61,6 @@ def error_of(made: Any, block: str = "one", queries: Any = (A,), **more: Any) ->
     ("block", "text"),
     [
         ("one\ncach 30", "block:2:1 - Error during parsing: Unknown directive 'cach' (did you mean 'cache'?)"),
-        (
-            "one\nsign x",
-            "block:2:1 - Error during parsing: directive 'sign' is one of CoreDNS's that svcdns does not",
-        ),
         ("cache 30", "the block does not have the directive 'one'"),
         ("one\ncache x y z {", "block:1:11 - '{' without its end"),
         ("one\n}\nwhoami", "block:4:1 - '}' without a '{' before it"),
