@@ -89,6 +89,7 @@ TESTED_BY = {
     "svcdns.inspection.rules.listeners": "tests/inspection/rules/test_rules.py",
     "svcdns.inspection.rules.loops": "tests/inspection/rules/test_rules.py",
     "svcdns.inspection.rules.patterns": "tests/inspection/rules/test_rules.py",
+    "svcdns.inspection.rules.signatures": "tests/inspection/rules/test_rules.py",
     "svcdns.inspection.rules.reachability": "tests/inspection/rules/test_rules.py",
     "svcdns.serving.pending_reply": "tests/serving/test_responder.py",
     "svcdns.serving.stored_replies": "tests/serving/test_responder.py",

@@ -6,14 +6,18 @@ words, or reports the error.
 
 from __future__ import annotations
 
+import binascii
+import calendar
 import socket
 import struct
+import time
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Final
 
 from svcdns.errors import SvcdnsError
 from svcdns.wire import names
-from svcdns.wire.codes import Type
+from svcdns.wire.codes import Type, type_text
 from svcdns.wire.zone_words import Quoted
 
 META_TYPES: Final = frozenset(
@@ -21,6 +25,8 @@ META_TYPES: Final = frozenset(
 )
 """Types that cannot be records of a zone (RFC 6895 §3.1)."""
 
+_TYPES: Final = {type_text(number): number for number in Type}
+_RRSIG: Final = struct.Struct("!HBBIIIH").pack
 _LENGTHS: Final = tuple(bytes((number,)) for number in range(256))
 _NOT_A_LABEL: Final = frozenset({0, *range(names.MAX_LABEL + 1, names.MAX_NAME)})
 _MX: Final = struct.Struct("!H").pack
@@ -101,6 +107,36 @@ def _strings(words: list[str], _origin: bytes) -> bytes | None:
     return b"".join(parts) or None
 
 
+def _signature(words: list[str], origin: bytes) -> bytes | None:
+    if len(words) < 9 or any(isinstance(word, Quoted) for word in words):
+        return None
+    covered = _TYPES.get(words[0])
+    algorithm, labels, ttl = _number(words[1], 0xFF), _number(words[2], 0xFF), _number(words[3], 0x7FFFFFFF)
+    expiration, inception = _time(words[4]), _time(words[5])
+    tag, signer = _number(words[6], 0xFFFF), _name(words[7], origin)
+    if covered is None or algorithm is None or labels is None or ttl is None or tag is None or signer is None:
+        return None
+    if expiration is None or inception is None:
+        return None
+    try:
+        octets = binascii.a2b_base64("".join(words[8:]), strict_mode=True)
+    except ValueError:
+        return None
+    return _RRSIG(covered, algorithm, labels, ttl, expiration, inception, tag) + signer + octets
+
+
+@lru_cache(256)
+def _time(word: str) -> int | None:
+    """Returns a time of a signature in Unix seconds (RFC 4034 §3.2)."""
+    if len(word) != 14 or not word.isdecimal():
+        return None
+    try:
+        seconds = calendar.timegm(time.strptime(word, "%Y%m%d%H%M%S"))
+    except ValueError:
+        return None
+    return seconds if 0 <= seconds <= 0xFFFFFFFF else None
+
+
 def _number(word: str, largest: int) -> int | None:
     if not word.isdecimal() or len(word) > 10 or isinstance(word, Quoted):
         return None
@@ -139,4 +175,5 @@ _READERS: Final[dict[int, Callable[[list[str], bytes], bytes | None]]] = {
     Type.SRV: _service,
     Type.SOA: _authority,
     **dict.fromkeys((Type.SPF, Type.TXT), _strings),
+    Type.RRSIG: _signature,
 }

@@ -11,6 +11,7 @@ import binascii
 import re
 import struct
 from collections.abc import Callable
+from contextlib import suppress
 from functools import lru_cache
 from math import isfinite
 from types import SimpleNamespace
@@ -26,7 +27,7 @@ import dns.rdtypes.dsbase
 import dns.tokenizer
 
 from svcdns.wire.codes import Type, type_text
-from svcdns.wire.plain_rdata import RdataTextError, UnsendableError
+from svcdns.wire.plain_rdata import RdataTextError, UnsendableError, plain
 from svcdns.wire.zone_words import Attached, Quoted, Text, ZoneFileError, escaped, mended, octets
 
 _REFUSALS: Final = (dns.exception.DNSException, SyntaxError, ValueError, IndexError, struct.error, OverflowError)
@@ -48,6 +49,9 @@ def to_wire(rtype: int, words: list[str], origin: bytes, warn: Warn) -> bytes:
     """
     if words and words[0] == "\\#" and not isinstance(words[0], Quoted):
         return _generic(rtype, words)
+    if rtype == Type.NSEC and len(words) > 1 and (following := plain(Type.NS, words[:1], origin)) is not None:
+        with suppress(*_REFUSALS):
+            return following + _type_bitmap(tuple(words[1:]))
     prepare = _PREPARED.get(rtype)
     try:
         if prepare is not None:
@@ -142,6 +146,12 @@ def _by_dnspython(rtype: int, words: list[str], origin: dns.name.Name) -> bytes:
     wire = rdata.to_wire()
     assert wire is not None
     return wire
+
+
+@lru_cache(1024)
+def _type_bitmap(types: tuple[str, ...]) -> bytes:
+    """Returns the type bit maps of a NSEC record from words with types."""
+    return _by_dnspython(Type.NSEC, [".", *types], dns.name.root)[1:]
 
 
 def _generic(rtype: int, words: list[str]) -> bytes:

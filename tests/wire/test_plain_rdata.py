@@ -13,6 +13,7 @@ from svcdns.wire.plain_rdata import plain
 from svcdns.wire.rdata_text import to_wire
 from svcdns.wire.zone_words import Quoted
 
+SIGNATURE = ["A", "13", "2", "60", "20301231000000", "20201231000000", "7", "mill.test.", "AQID"]
 ORIGIN = names.from_text("mill.test.")
 
 
@@ -32,6 +33,12 @@ ORIGIN = names.from_text("mill.test.")
         pytest.param("SOA", ["ns", "admin", "4294967295", "7200", "3600", "1209600", "300"], id="SOA"),
         pytest.param("TXT", ["one", Quoted("t w o"), Quoted(""), Quoted("x" * 255)], id="TXT"),
         pytest.param("SPF", [Quoted("v=spf1 -all")], id="SPF"),
+        pytest.param(
+            "RRSIG", ["A", "13", "2", "60", "20301231235959", "20240229000000", "7", "@", "AQ", "ID"], id="RRSIG"
+        ),
+        pytest.param(
+            "RRSIG", ["NSEC", "8", "0", "2147483647", "21060207062815", "19700101000000", "0", ".", "AA=="], id="limits"
+        ),
     ],
 )
 def test_the_octets_are_those_of_dnspython(kind: str, words: list[str]) -> None:
@@ -55,6 +62,14 @@ def test_the_octets_are_those_of_dnspython(kind: str, words: list[str]) -> None:
         pytest.param("PTR", ["x" * 64], id="label of 64 octets"),
         pytest.param("PTR", [".".join(["x" * 60] * 4) + "y"], id="name of 256 octets"),
         pytest.param("MX", ["65536", "mail"], id="preference too large"),
+        *(
+            pytest.param("RRSIG", [*SIGNATURE[:place], word, *SIGNATURE[place + 1 :]], id=f"RRSIG with {word}")
+            for place, word in (
+                (0, "a"), (1, "ECDSAP256SHA256"), (2, "256"), (3, "1h"), (4, "1600000000"), (4, "20300231000000"),
+                (5, "21060207062816"), (5, "2020010100000x"), (6, "65536"), (7, "a\\.b"), (8, "AQI"), (8, Quoted("AQID")),
+            )
+        ),
+        pytest.param("RRSIG", SIGNATURE[:8], id="RRSIG without a signature"),
         pytest.param("MX", ["-1", "mail"], id="negative preference"),
         pytest.param("MX", ["mail", "10"], id="words exchanged"),
         pytest.param("MX", [Quoted("10"), "mail"], id="quoted number"),

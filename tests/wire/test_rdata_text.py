@@ -162,6 +162,16 @@ def test_types_in_any_order() -> None:
     assert wire("NSEC", "a.", "MX", "A", "CAA", "NSEC") == wire("NSEC", "a.", "A", "MX", "NSEC", "CAA")
 
 
+def test_the_types_of_nsec_records() -> None:
+    """The same words are converted once; the name is relative to the origin."""
+    for name in ("a", "B.example.", "a\\.b"):
+        words = [name, "TXT", "A", "TYPE65280"]
+        origin = names.from_text("mill.test.")
+        again = to_wire(Type.NSEC, words, origin, pytest.fail)
+        rdata = dns.rdata.from_text("IN", "NSEC", " ".join(words), dns.name.from_text("mill.test."), relativize=False)
+        assert again == rdata.to_wire()
+
+
 def test_types_added_to_dnspython_are_read_back() -> None:
     rdata = dns.rdata.from_wire(dns.rdataclass.IN, dns.rdatatype.MB, b"\1m\0", 0, 3)
     assert rdata.to_text() == "\\# 3 016d00"

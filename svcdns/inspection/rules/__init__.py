@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 from svcdns.inspection.problem import Problem
 from svcdns.inspection.reading import Reading
-from svcdns.inspection.rules import caching, files, listeners, loops, patterns, reachability
+from svcdns.inspection.rules import caching, files, listeners, loops, patterns, reachability, signatures
 
 Rule = Callable[[Reading], Iterator[Problem]]
 
@@ -24,6 +24,8 @@ RULES: tuple[Rule, ...] = (
     patterns.patterns_that_never_match,
     caching.settings_without_effect,
     files.files_of_plugins,
+    signatures.zone_files_to_sign,
+    signatures.expiring_signatures,
 )
 
 

@@ -18,6 +18,7 @@ from svcdns.corefile.errors import CorefileError
 from svcdns.errors import SvcdnsError
 from svcdns.inspection.problem import Problem, error, from_log_line, warning
 from svcdns.inspection.reading import Reading
+from svcdns.inspection.rules.signatures import zones_to_sign
 from svcdns.plugins.file.options import Options as FileOptions
 from svcdns.plugins.forward.options import Options as ForwardOptions
 from svcdns.plugins.forward.upstream_addresses import NamedUpstream
@@ -66,8 +67,11 @@ def logged(call: Callable[[], object]) -> list[tuple[int, str]]:
 
 def files_of_plugins(reading: Reading) -> Iterator[Problem]:
     """Finds files that are missing, cannot be read or have errors, and certificates that expire soon."""
+    to_be_made = {zone.signed_file for zone in zones_to_sign(reading) if not Path(zone.signed_file).exists()}
     for files in plugin_files(reading.plans):
         for options, position in _parts(files):
+            if isinstance(options, FileOptions) and options.files[0].path in to_be_made:
+                continue
             yield from _read(files._replace(options=options), position)
     for plan in reading.plans:
         for settings in plan.settings.values():

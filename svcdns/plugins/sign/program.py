@@ -62,7 +62,7 @@ def sign(job: Job) -> Result:
     try:
         origin = names.from_text(job.zone).lower()
         keys = [load(path, origin) for path in job.keys]
-        records = _records(job, origin, warnings.append)
+        records = _records(job.file, origin, warnings.append, is_replaced=Path(job.signed_file).exists())
         period = Period(job.inception, job.expiration)
         portions = signed_zone(records, origin, keys, period, job.serial & 0xFFFFFFFF)
         text = "".join(["".join([f"{line(record)}\n" for record in portion]) for portion in portions])
@@ -75,11 +75,18 @@ def sign(job: Job) -> Result:
     return Result("", tuple(warnings))
 
 
-def _records(job: Job, origin: bytes, warn: Callable[[str], None]) -> list[Record]:
-    """Returns the records of the zone file. A file that is being written does not replace a signed file."""
-    reads = FileReads((job.file,))
-    content = reads.read_settled(job.file) if Path(job.signed_file).exists() else reads.read(job.file)
-    return read(content.data, origin, job.file, warn, lambda included: reads.read(str(included)).data)
+def check_zone_file(file: str, zone: str) -> list[str]:
+    """Checks whether a zone (absolute text) can be signed. Returns warnings about its file. Raises SvcdnsError."""
+    origin, warnings = names.from_text(zone).lower(), list[str]()
+    next(signed_zone(_records(file, origin, warnings.append), origin, (), Period(0, 0), 0))
+    return warnings
+
+
+def _records(file: str, origin: bytes, warn: Callable[[str], None], *, is_replaced: bool = False) -> list[Record]:
+    """Returns the records of a zone file. If a signed file is to be replaced, the zone file must be complete."""
+    reads = FileReads((file,))
+    content = reads.read_settled(file) if is_replaced else reads.read(file)
+    return read(content.data, origin, file, warn, lambda included: reads.read(str(included)).data)
 
 
 def main() -> int:

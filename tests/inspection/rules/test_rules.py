@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import shutil
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,8 @@ from svcdns.inspection.rules import apply
 from svcdns.inspection.rules.files import logged
 from svcdns.inspection.rules.patterns import reason_without_match
 
+KEYS = Path(__file__).parents[2] / "dnssec" / "keys"
+ZONE = "$TTL 60\n@ IN SOA ns root 1 2 3 4 5\n@ IN NS ns\nns IN A 192.0.2.1\n"
 RESOLV = "nameserver 127.0.0.53\n"
 
 CASES = [
@@ -42,6 +45,13 @@ CASES = [
     ("file", 2, ". {\n forward . /absent/resolv.conf\n}\n"),
     ("file", 2, ". {\n kubernetes a.test {\n  kubeconfig absent.conf\n }\n}\n"),
     ("file", 2, "tls://. {\n tls absent.pem absent.key\n whoami\n}\n"),
+    ("file", 3, "a.test {\n sign zone.db {\n  key file absent\n }\n whoami\n}\n"),
+    ("file", 2, "a.test {\n sign absent.db {\n  key directory keys\n }\n whoami\n}\n"),
+    ("file", 2, "a.test {\n sign broken.db {\n  key directory keys\n }\n whoami\n}\n"),
+    ("file", 3, "a.test {\n dnssec {\n  key file absent\n }\n whoami\n}\n"),
+    ("signature-expires", 2, "a.test {\n file soon.db\n}\n"),
+    ("signature-expired", 2, "a.test {\n file late.db\n}\n"),
+    ("signature-expired", 2, "b.test {\n sign zone.db {\n  key directory keys\n  directory .\n }\n whoami\n}\n"),
     ("certificate-expires", 2, "tls://. {\n tls soon.pem soon.key\n whoami\n}\n"),
     ("certificate-expired", 2, "tls://. {\n tls late.pem late.key\n whoami\n}\n"),
 ]  # fmt: skip
@@ -58,6 +68,15 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         certificate = trustme.CA().issue_cert("a.test", not_after=now + datetime.timedelta(days=days))
         (tmp_path / f"{name}.pem").write_bytes(b"".join(one.bytes() for one in certificate.cert_chain_pems))
         (tmp_path / f"{name}.key").write_bytes(certificate.private_key_pem.bytes())
+        ends = (now + datetime.timedelta(days=days)).strftime("%Y%m%d%H%M%S")
+        signature = f"@ IN RRSIG SOA 13 2 60 {ends} 20200101000000 7 a.test. AQID\n"
+        (tmp_path / f"{name}.db").write_text(ZONE + signature.replace("@", "a.test."))
+    (tmp_path / "zone.db").write_text(ZONE)
+    (tmp_path / "db.b.test.signed").symlink_to("late.db")
+    shutil.copytree(KEYS, tmp_path / "keys")
+    for path in KEYS.glob("Kexample.org.+013+41819.*"):
+        for zone in ("a", "b"):
+            shutil.copy(path, tmp_path / "keys" / path.name.replace("example.org", f"{zone}.test"))
     return tmp_path
 
 
@@ -94,6 +113,10 @@ def test_the_problem_is_found_at_its_line(folder: Path, rule: str, line: int, te
             ". {\n hosts {\n  192.0.2.1 a.test\n  fallthrough\n }\n template IN A {\n  match ^www\\.a\\.test\\.$\n"
             '  answer "{{ .Name }} 60 IN A 192.0.2.1"\n  fallthrough\n }\n whoami\n}\n',
             id="fallthrough",
+        ),
+        pytest.param(
+            "a.test {\n file db.a.test.signed\n sign zone.db {\n  key directory keys\n  directory .\n }\n}\n",
+            id="a signed file that is to be made",
         ),
     ],
 )  # fmt: skip
