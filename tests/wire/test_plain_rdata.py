@@ -65,8 +65,18 @@ def test_the_octets_are_those_of_dnspython(kind: str, words: list[str]) -> None:
         *(
             pytest.param("RRSIG", [*SIGNATURE[:place], word, *SIGNATURE[place + 1 :]], id=f"RRSIG with {word}")
             for place, word in (
-                (0, "a"), (1, "ECDSAP256SHA256"), (2, "256"), (3, "1h"), (4, "1600000000"), (4, "20300231000000"),
-                (5, "21060207062816"), (5, "2020010100000x"), (6, "65536"), (7, "a\\.b"), (8, "AQI"), (8, Quoted("AQID")),
+                (0, "a"),
+                (1, "ECDSAP256SHA256"),
+                (2, "256"),
+                (3, "1h"),
+                (4, "1600000000"),
+                (4, "20300231000000"),
+                (5, "21060207062816"),
+                (5, "2020010100000x"),
+                (6, "65536"),
+                (7, "a\\.b"),
+                (8, "AQI"),
+                (8, Quoted("AQID")),
             )
         ),
         pytest.param("RRSIG", SIGNATURE[:8], id="RRSIG without a signature"),
