@@ -71,7 +71,6 @@ def test_numbers_of_the_whole_server(tmp_path: Path) -> None:
             ". {\n bind nowhere0\n}", r"Corefile:2:2 .*not a valid IP address or interface name: 'nowhere0'", id="bind"
         ),
         pytest.param("a {\n whoami\n}\na {\n whoami\n}", r"Corefile:4:1 .*cannot serve dns://a\.:53", id="overlap"),
-        pytest.param(". {\n sign x\n}", r"Corefile:2:2 .*'sign' is one of CoreDNS's", id="not built"),
     ],
 )
 def test_a_corefile_that_cannot_be_served(tmp_path: Path, text: str, error: str) -> None:
