@@ -10,7 +10,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Awaitable, Callable, Collection, Generator, Iterator, Mapping, Sequence
 from difflib import get_close_matches
-from typing import Any, ClassVar, Final, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol
 
 from svcdns.cluster.changes import Dependency
 from svcdns.plugin_api.closest_encloser import Encloser
@@ -23,10 +23,12 @@ from svcdns.plugin_api.query import Answer, PacketObserver, Query
 from svcdns.plugin_api.rate_limit import RateLimiter
 from svcdns.plugin_api.reply import Reply
 from svcdns.plugin_api.settings import NO_SETTINGS, Settings
-from svcdns.plugin_api.stored import Selection, StoredReply
 from svcdns.plugin_api.tracing import Sampler
 from svcdns.plugin_api.visibility import Visibility
 from svcdns.plugin_api.zone_transfer import ZoneOffer
+
+if TYPE_CHECKING:
+    from svcdns.plugin_api.stored import Selection, StoredReply
 
 Following = Callable[[Query], Answer]
 """The rest of the chain, as a function from a query to an answer."""

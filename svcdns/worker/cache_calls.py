@@ -6,7 +6,7 @@ Both run in small steps, so that queries are answered meanwhile.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
@@ -14,7 +14,9 @@ from svcdns.plugin_api.stored import Selection, StoredReplies, StoredReply
 from svcdns.serving.answer_table import AnswerTable, Entry
 from svcdns.wire.errors import FormError
 from svcdns.wire.message import parse_message
-from svcdns.worker.inspected import Inspected
+
+if TYPE_CHECKING:
+    from svcdns.worker.inspected import Inspected
 
 STEP: Final = 64
 """The entries of one step."""

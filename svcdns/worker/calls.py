@@ -8,13 +8,15 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Awaitable, Callable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 from svcdns.errors import SvcdnsError
 from svcdns.feed.frames import Call, Returned
-from svcdns.worker.inspected import Inspected
+
+if TYPE_CHECKING:
+    from svcdns.worker.inspected import Inspected
 
 log = logging.getLogger("svcdns")
 

@@ -30,6 +30,8 @@ NEEDS: Final = {
     "a certificate",
     "a cluster",
     "an etcd server",
+    "a running server",
+    "an image builder",
     "a release",
     "four processors",
     "an environment of its own",

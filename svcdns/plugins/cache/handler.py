@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from functools import partial
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -20,7 +21,6 @@ from svcdns.plugin_api.fast_path import FastPath, Key
 from svcdns.plugin_api.query import Answer, Query
 from svcdns.plugin_api.reply import UNTIL_CHANGED, Increment, Reply
 from svcdns.plugin_api.settings import Settings
-from svcdns.plugin_api.stored import Selection, StoredReply
 from svcdns.plugins.cache.cold_path import ColdRules
 from svcdns.plugins.cache.denial_confirmation import DenialConfirmation
 from svcdns.plugins.cache.entry import Entry
@@ -33,6 +33,9 @@ from svcdns.plugins.cache.store import Store
 from svcdns.wire import names
 from svcdns.wire.codes import AA, AD, CD, RA, RD, ExtendedError, Rcode
 from svcdns.wire.edns import subnet_scope
+
+if TYPE_CHECKING:
+    from svcdns.plugin_api.stored import Selection, StoredReply
 
 
 class Cache(Plugin):
