@@ -29,7 +29,7 @@ EXPIRATION_JITTER: Final = 5 * DAY
 BACKDATED: Final = 3 * HOUR
 """How long before the signing a signature begins to be valid, for clients whose clock is behind."""
 INCEPTION_JITTER: Final = 18 * HOUR
-_HEAD: Final = 1 << 16
+_HEAD: Final = 1 << 14
 """The octets at the beginning of a signed file in which the signatures of the SOA record are searched."""
 
 

@@ -136,6 +136,16 @@ async def test_a_reload_checks_the_zone(signed: World) -> None:
         await asyncio.gather(task, return_exceptions=True)
 
 
+async def test_workers_get_no_key(signed: World) -> None:
+    """Neither the job of the process that signs nor the published data have a part of the private key."""
+    await signed.watcher.check()
+    secret = next(
+        one.split()[1] for one in Path(f"{KEY}.private").read_text().splitlines() if one.startswith("PrivateKey:")
+    )
+    assert secret not in repr(signed.jobs) + repr(signed.states) + repr(sign.gather(signed.options, {}))
+    assert [type(one) for one in signed.states] == [State]
+
+
 async def test_the_source_of_the_plugin_is_its_zone(signed: World) -> None:
     assert sign.sources(signed.options) == (signed.zone,)
 
