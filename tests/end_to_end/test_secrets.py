@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import re
 import ssl
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 from tests.support.api_double import ApiDouble, namespace, service
 from tests.support.certificates import authority
 from tests.support.server import Server, free_port, http, until
+from tests.support.zone_keys import ZSK
 
 COREFILE = """
 .:{port} {
@@ -32,9 +34,12 @@ COREFILE = """
 tls://.:{tls} {
     bind 127.0.0.1
     tls {dir}/server.crt {dir}/server.key
+    dnssec example.org {
+        key file ZONE_KEY
+    }
     whoami
 }
-"""
+""".replace("ZONE_KEY", ZSK)
 TOKEN = "token-that-must-stay-secret"
 COOKIES = "00112233445566778899aabbccddeeff"
 
@@ -107,6 +112,8 @@ def test_secrets_stay_in_the_processes(tmp_path: Path) -> None:
             for key in (served.key, client.key):
                 line = key.splitlines()[1]
                 secrets += [line, base64.b64encode(key)[:40], base64.b64decode(line + b"=" * (-len(line) % 4))]
+            zone_key = re.findall(rb"^PrivateKey: (.+)$", Path(f"{ZSK}.private").read_bytes(), re.MULTILINE)
+            secrets += [*zone_key, *map(base64.b64decode, zone_key)]
             assert [secret for secret in secrets if secret in found] == []
             for pid in (server.process.pid, *server.children().values()):
                 limits = Path(f"/proc/{pid}/limits").read_text()

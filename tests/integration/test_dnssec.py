@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
 import subprocess
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,7 +21,8 @@ import dns.rrset
 import pytest
 
 from svcdns.dnssec.keys import load_key
-from tests.support.server import REPLY_TIMEOUT, TIMEOUT, Server, free_port, until
+from tests.support.extras import PYTHON, ExtrasServer, needs_extras
+from tests.support.server import REPLY_TIMEOUT, TIMEOUT, Server, free_port, http, until
 from tests.support.zone_keys import ED25519, KSK, RSA, ZSK, dns_record
 
 pytestmark = pytest.mark.integration
@@ -317,3 +320,45 @@ def shown(port: int, owner: str, rtype: str, *, dnssec_ok: bool) -> list[str]:
                 words[8:] = words[10:12]
             lines.append(f"{number} {' '.join(words)}")
     return [str(reply.rcode()), dns.flags.to_text(reply.flags), str(reply.ednsflags), *sorted(lines)]
+
+
+@needs_extras
+def test_a_key_from_aws(tmp_path: Path) -> None:
+    """moto has the API of AWS Secrets Manager. A secret that does not exist is an error at the start."""
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    settings = {
+        "AWS_REGION": "eu-west-1",
+        "AWS_ENDPOINT_URL_SECRETS_MANAGER": url,
+        "AWS_ACCESS_KEY_ID": "AKIATEST",
+        "AWS_SECRET_ACCESS_KEY": "secret-of-aws",
+    }
+    text = json.dumps({suffix: Path(f"{ZSK}.{suffix}").read_text() for suffix in ("key", "private")})
+    command = [PYTHON, "-c", "from moto.server import main; main()", "-H", "127.0.0.1", "-p", str(port)]
+    with (tmp_path / "moto.log").open("wb") as log:
+        moto = subprocess.Popen(command, stdout=log, stderr=log)
+    try:
+        until("moto", lambda: http(port, "/moto-api/")[0])
+        create = urllib.request.Request(
+            url,
+            json.dumps({"Name": "Kone", "SecretString": text, "ClientRequestToken": "x" * 32}).encode(),
+            {
+                "Content-Type": "application/x-amz-json-1.1",
+                "X-Amz-Target": "secretsmanager.CreateSecret",
+                "Authorization": "AWS4-HMAC-SHA256 Credential=AKIATEST/20261130/eu-west-1/secretsmanager/aws4_request",
+            },
+        )
+        urllib.request.urlopen(create, timeout=REPLY_TIMEOUT).close()
+        (tmp_path / "zone").write_text(ZONE)
+        corefile = COREFILE.partition("unsigned.example")[0].replace("key file KEYS", "key aws_secretsmanager {}")
+        with ExtrasServer(tmp_path, corefile.replace("{}", "Kone"), **settings) as server:
+            until_signing(server)
+            reply = server.ask("example.org.", "DNSKEY")
+            assert [dns.dnssec.key_id(rdata) for rrset in reply.answer for rdata in rrset] == [37031]
+        with ExtrasServer(tmp_path, corefile.replace("{}", "Ktwo"), **settings) as server:
+            assert server.process.wait(TIMEOUT) == 1
+            assert "Corefile:4:32 - Error during parsing: plugin/dnssec: Ktwo: An error occurred" in server.log
+            assert "secret-of-aws" not in server.log
+    finally:
+        moto.kill()
+        moto.wait()

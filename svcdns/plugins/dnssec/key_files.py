@@ -1,4 +1,4 @@
-"""The key files of `dnssec`, which control reads at a start and at each reload, and sends to the workers."""
+"""The keys of `dnssec`, which control reads at a start and at each reload, and sends to the workers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import msgspec
 from svcdns.corefile.errors import CorefileError
 from svcdns.dnssec.errors import KeyFileError
 from svcdns.dnssec.keys import SigningKey, key_paths, parse_key, read_file
-from svcdns.plugins.dnssec.options import Options
+from svcdns.plugins.dnssec.options import KeyPath, Options
 from svcdns.wire import names
 
 
@@ -29,8 +29,7 @@ def gather(options: Options, known: Mapping[str, bytes]) -> dict[str, bytes]:  #
     out = {}
     for path in options.keys:
         try:
-            files = KeyFiles(path.base, *map(read_file, key_paths(path.base)))
-            payload = msgspec.msgpack.encode(files)
+            payload = msgspec.msgpack.encode(KeyFiles(path.base, *_contents(path)))
             key = decode(payload)
         except KeyFileError as error:
             raise CorefileError(path.position, f"plugin/dnssec: {error}") from error
@@ -39,6 +38,15 @@ def gather(options: Options, known: Mapping[str, bytes]) -> dict[str, bytes]:  #
             raise CorefileError(path.position, f"plugin/dnssec: {shown}")
         out[path.base] = payload
     return out
+
+
+def _contents(path: KeyPath) -> tuple[bytes, bytes]:
+    if path.is_secret:
+        from svcdns.plugins.dnssec.secrets_manager import read_secret
+
+        return read_secret(path.base)
+    public, private = key_paths(path.base)
+    return read_file(public), read_file(private)
 
 
 def decode(payload: bytes) -> SigningKey:

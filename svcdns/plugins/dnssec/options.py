@@ -9,7 +9,6 @@ from typing import Final, NamedTuple
 
 from svcdns.corefile import arguments
 from svcdns.corefile.blocks import Directive, Position
-from svcdns.corefile.errors import CorefileError
 from svcdns.plugin_api.environment import Block
 from svcdns.wire import names
 
@@ -20,10 +19,14 @@ DEFAULT_CAPACITY: Final = 10000
 
 
 class KeyPath(NamedTuple):
-    """The path of a key pair, without the suffix of its two files, and the position of its word in the Corefile."""
+    """The path of a key pair, without the suffix of its two files, and the position of its word in the Corefile.
+
+    If `is_secret` is True, `base` is the name of a secret in AWS Secrets Manager instead.
+    """
 
     base: str
     position: Position
+    is_secret: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +61,8 @@ def _keys(line: Directive, root: str) -> Iterator[KeyPath]:
     arguments.no_body(line)
     source, *words = arguments.arguments(line, 2, arguments.UNBOUNDED)
     if arguments.one_of(source, SOURCES) != "file":
-        expected = "write the secret's two texts to files, and name these with 'key file'"
-        raise CorefileError(source.position, f"plugin/dnssec: '{source.text}' is not supported; {expected}")
+        yield from (KeyPath(word.text, word.position, is_secret=True) for word in words)
+        return
     for word in words:
         text = word.text
         base = text.removesuffix(".key") if text.endswith(".key") else text.removesuffix(".private")

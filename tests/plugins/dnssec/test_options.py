@@ -23,6 +23,17 @@ def test_zones_and_options() -> None:
     assert options.capacity == 100
 
 
+def test_secrets_of_aws() -> None:
+    options = parse(
+        world.block("dnssec {\n key aws_secretsmanager one two.key\n key file Kc\n}", "dnssec", root="/root")
+    )
+    assert [(key.base, key.is_secret) for key in options.keys] == [
+        ("one", True),
+        ("two.key", True),
+        ("/root/Kc", False),
+    ]
+
+
 def test_a_capacity_below_one_stores_one() -> None:
     assert parse(world.block("dnssec {\n cache_capacity -5\n}", "dnssec")).capacity == 1
 
@@ -38,7 +49,6 @@ def test_a_capacity_below_one_stores_one() -> None:
             "3:6 'fil' is unknown; one of file, aws_secretsmanager was expected",
             id="an unknown source",
         ),
-        ("dnssec {\n key aws_secretsmanager x\n}", "3:6 plugin/dnssec: 'aws_secretsmanager' is not supported; "),
         ("dnssec {\n cache_capacity\n}", "3:2 Wrong argument count or unexpected line ending"),
         ("dnssec {\n cache_capacity ten\n}", "3:17 'ten' is not a whole number"),
         ("dnssec {\n keys file Ka\n}", "3:2 unknown property 'keys' (did you mean 'key'?)"),
