@@ -124,11 +124,15 @@ class Grpc(Plugin):
             left = deadline - loop.time()
             if left <= 0:
                 break
+            span = None if query.span is None else query.span.child("connect", {"peer.address": upstream.label})
             try:
                 message = await upstream.ask(asked, left if number == len(upstreams) else min(left, ATTEMPT))
             except QueryError as error:
                 last = error
                 continue
+            finally:
+                if span is not None:
+                    span.end()
             if message is not None:
                 remove_unrelated_records(message, query.key)
             return message
