@@ -135,6 +135,7 @@ class PendingReply(msgspec.Struct, gc=False, eq=False):
             and self.key != b""
             and (reply.rcode < _EXTENDED or not responder.observes_packets)
             and responder.table.seen_before(self.key)
+            and (query.span is None or responder.table.find(self.key, responder.table.now()) is None)
         )
         if reply.source and reply.lifetime == NOT_REUSABLE and self.key:
             # the plugin *cache* answers the next query, and the table can store that reply
