@@ -21,6 +21,7 @@ from svcdns.plugins.grpc.handler import Grpc
 from svcdns.upstream import dns_packet
 from svcdns.wire.codes import CD, RD, Rcode
 from tests.support import grpc_service, world
+from tests.support.spans import KeptSpan
 
 Answer = Callable[[dns.message.Message], bytes]
 OTHER = Reply(rcode=Rcode.YXDOMAIN)
@@ -141,9 +142,14 @@ async def test_from_itself_is_never_excepted() -> None:
     ],
 )
 async def test_the_next_upstream(broken: Any) -> None:
-    """An upstream without a usable reply is followed by the next one, and its reply is not counted."""
+    """An upstream without a usable reply is followed by the next one, and its reply is not counted.
+
+    In the trace of a query, each upstream has a span.
+    """
     async with upstreams(broken, ADDRESS) as made, plugin(made) as one:
-        assert (await ask(one)).answer
+        span = KeptSpan("grpc")
+        assert (await ask(one, span=span)).answer
+        assert span.shown() == [("connect", f"127.0.0.1:{port}") for port in made.ports]
         assert [number for number, _ in made.queries] == [0, 1]
         label = f"127.0.0.1:{made.ports[0]}"
         assert ("coredns_grpc_requests_total", label) not in world.counted(one._environment.counters)
