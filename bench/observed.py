@@ -4,8 +4,13 @@ svcdns is measured, and CoreDNS if the environment variable COREDNS names its bi
 and the lines of a case. In each round, dnsperf sends A queries of Services as fast as replies arrive, and the CPU time
 per answer is measured. Then queries are sent at an even rate, and their latencies are measured.
 
-Cases: `plain` (no more lines), `tsig` (signed queries), `dnssec` (queries with the DO bit), `dnstap` (all messages, to
-fstrm_capture), `trace` (every query) and `trace-100` (one of 100 queries, both to a collector that accepts all spans).
+Cases:
+
+- `plain`: the Corefile of kubeadm without more lines.
+- `tsig`: all queries are signed.
+- `dnssec`: all queries have the DO bit.
+- `dnstap`: all messages are sent to fstrm_capture.
+- `trace`: every query is traced. `trace-100`: one of 100 queries is traced. A collector accepts all spans.
 """
 
 from __future__ import annotations
