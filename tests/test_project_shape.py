@@ -52,6 +52,7 @@ TESTED_BY = {
     "svcdns.plugins.grpc.upstream": "tests/plugins/grpc/test_handler.py",
     "svcdns.control.server_state": "tests/cli/test_running_state.py",
     "svcdns.worker.inspected": "tests/worker/test_calls.py",
+    "svcdns.control.tool_pages": "tests/integration/test_status_page.py",
     "svcdns.control.admin_pages": "tests/control/test_status.py",
     "svcdns.control.metric_sums": "tests/control/test_metrics.py",
     "svcdns.control.reload_log": "tests/control/test_status.py",

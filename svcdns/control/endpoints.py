@@ -30,6 +30,7 @@ READY: Final = "/ready"
 METRICS: Final = "/metrics"
 PROFILES: Final = "/debug/pprof/"
 TOOLS: Final = "/v1/"
+STATUS: Final = "/status/"
 CHECK_TIMEOUT: Final = 3.0
 """Seconds that control waits for the response of its own /health."""
 SLOW: Final = 1.0
@@ -48,7 +49,7 @@ class Pages:
         """`regions` are all regions of the shared memory. `own` is the number of this process's region.
 
         `watching` returns True if the Corefile has a cluster to watch. `unready` returns True while a snapshot with the
-        option `not_ready` is in use. `tools` makes the pages for tools (plugin *admin*).
+        option `not_ready` is in use. `tools` makes the pages of the plugins *admin* and *status*.
         """
         self._workers, self._counters, self._watching, self._unready = workers, counters, watching, unready
         self._regions, self._own = regions, own
@@ -56,7 +57,14 @@ class Pages:
         self._free: set[Address] = set()
         """Addresses for which the Corefile has no port. The free port that each of them got has been logged."""
         self._http = HttpPages(
-            {HEALTH: self._health, READY: self._ready, METRICS: self._metrics, PROFILES: self._profiles, TOOLS: tools}
+            {
+                HEALTH: self._health,
+                READY: self._ready,
+                METRICS: self._metrics,
+                PROFILES: self._profiles,
+                TOOLS: tools,
+                STATUS: tools,
+            }
         )
 
     async def serve(self, setup: Setup, sockets: PageSockets | None = None) -> None:

@@ -17,6 +17,7 @@ import asyncio
 import logging
 import socket
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 from svcdns.control.http_message import MalformedRequestError, Request, Response, parse
@@ -92,7 +93,7 @@ class _Site:
         if page is None:
             return Response(b"404 page not found\n", 404)
         try:
-            made = page(request)
+            made = page(replace(request, listener=self.address[0]))
         except Exception:  # noqa: BLE001  logged; the client gets status 500
             return _failed(request)
         return made if isinstance(made, Response) else _guarded(request, made)

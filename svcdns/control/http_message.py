@@ -6,7 +6,7 @@ The body of a request is not read. Every response has a length.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Final
@@ -40,6 +40,8 @@ class Request:
     keeps_alive: bool
     has_body: bool
     query: Mapping[str, str] = field(default_factory=dict)
+    listener: str = ""
+    """The host of the listener in the Corefile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,8 @@ class Response:
     content_type: str = "text/plain; charset=utf-8"
     allow: str = ""
     """The methods that the page allows, for the status 405."""
+    headers: Sequence[tuple[str, str]] = ()
+    """Further header fields. Each value is one line of ASCII."""
 
     def encoded(self, *, body: bool, keeps_alive: bool) -> bytes:
         """Returns the octets of the response, without its body if `body` is false.
@@ -64,6 +68,7 @@ class Response:
             time.strftime("Date: %a, %d %b %Y %H:%M:%S GMT", time.gmtime()),
         ]
         lines += [f"Allow: {self.allow}"] if self.allow else []
+        lines += [f"{name}: {value}" for name, value in self.headers]
         lines += [] if keeps_alive else ["Connection: close"]
         return "\r\n".join(lines).encode("latin-1") + _END + (self.body if body else b"")
 

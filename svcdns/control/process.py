@@ -58,7 +58,7 @@ from svcdns.telemetry.counters import Counters
 from svcdns.telemetry.logging import DroppedLines, plugin_logger
 
 if TYPE_CHECKING:
-    from svcdns.control.admin_pages import AdminPages
+    from svcdns.control.tool_pages import ToolPages
 
 HEARTBEAT: Final = 1.0
 """Seconds from one heartbeat to the next."""
@@ -123,7 +123,7 @@ class Control:
         )
         self._reloads = ReloadLog()
         self._regions, self._own = regions, own
-        self._tool_pages: AdminPages | None = None
+        self._tool_pages: ToolPages | None = None
         self._pages = Pages(
             self._workers, self._counters, regions, own, self._is_watching, self._views.unready, self._tool_page
         )
@@ -154,15 +154,15 @@ class Control:
         return self._setup is not None and bool(self._setup.views)
 
     def _tool_page(self, request: Request) -> Coroutine[Any, Any, Response]:
-        """Makes a page for a tool (plugin *admin*)."""
+        """Makes a page of the plugins *admin* and *status*."""
         if self._tool_pages is None:
-            from svcdns.control.admin_pages import AdminPages  # here, because a plain server does not need it
-            from svcdns.control.status import ServerParts
+            from svcdns.control.status import ServerParts  # here, because a plain server does not need them
+            from svcdns.control.tool_pages import ToolPages
 
             parts = ServerParts(
                 lambda: self._serving, self._workers, self._views, self._regions, self._own, self._reloads
             )
-            self._tool_pages = AdminPages(parts)
+            self._tool_pages = ToolPages(parts)
         return self._tool_pages.page(request)
 
     @property

@@ -31,9 +31,9 @@ UNIX: Final = "unix:"
 class HttpPage:
     """A page that the control process serves over HTTP.
 
-    `path` is `/health`, `/ready`, `/metrics`, `/debug/pprof/` or `/v1/`. `address` is the host and port to listen on,
-    or a Unix socket (`UNIX`) and port 0. If the address cannot be bound, the server starts without the page and logs
-    `failure`. Without `failure`, the start fails.
+    `path` is `/health`, `/ready`, `/metrics`, `/debug/pprof/`, `/v1/` or `/status/`. `address` is the host and port to
+    listen on, or a Unix socket (`UNIX`) and port 0. If the address cannot be bound, the server starts without the page
+    and logs `failure`. Without `failure`, the start fails.
     """
 
     path: str

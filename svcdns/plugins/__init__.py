@@ -24,7 +24,7 @@ GROUP: Final = "svcdns.plugins"
 ORDER: Final = (
     "root", "metadata", "geoip", "cancel", "proxyproto", "quic", "grpc_server", "https", "https3", "timeouts", "multisocket", "reload",
     "nsid", "bufsize", "bind", "debug", "trace", "ready", "health", "pprof",
-    "admin",  # only configures the server: its place has no meaning
+    "admin", "status",  # only configure the server: their place has no meaning
     "shed",
     "prometheus",  # before errors: counts the failures that errors reports
     "errors",
@@ -52,7 +52,7 @@ BUILT: Final[dict[str, str]] = {
         "acl", "autopath", "dns64", "hosts", "timeouts", "tls",
         "sign", "nsid", "bufsize", "local", "any", "chaos", "header", "minimal", "rewrite", "template",
         "visibility", "rrl", "cancel", "erratic", "on", "metadata", "view", "geoip", "proxyproto", "secondary", "shed",
-        "pprof", "admin", "etcd", "tsig", "dnssec", "route53", "clouddns", "azure",
+        "pprof", "admin", "status", "etcd", "tsig", "dnssec", "route53", "clouddns", "azure",
         "https", "grpc", "https3", "quic", "grpc_server", "nomad",
     )
 }  # fmt: skip
