@@ -46,7 +46,6 @@ def document(status: Status, *, public: bool, explanation: str = "", asked: Mapp
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>svcdns {escape(status.version)}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n"
         f"<header><h1>svcdns {escape(status.version)}</h1>"
-        f"<p>up for {_duration(status.time - status.started_at)}</p>"
         '<p id="contact" class="bad" role="status"></p></header>\n'
         f'<main>\n<div id="live">{live(status)}</div>\n{form}</main>\n'
         "<footer><p>Counts are since the start of the program, in server blocks with <em>prometheus</em>.</p></footer>\n"
@@ -75,6 +74,7 @@ def _cards(status: Status) -> str:
         ("SERVFAIL", _share(failed, queries.total), bool(failed)),
         ("median, 99th percentile", _percentiles(queries.latency), False),
         ("age of the cluster view", "no cluster" if age is None else _duration(age), age is not None and age > 300),
+        ("time since the start", _duration(status.time - status.started_at), False),
         ("crashed handlers", _number(status.panics), bool(status.panics)),
     ]
     return (

@@ -89,12 +89,19 @@ def test_the_page_updates_itself(server: StatusServer, page: Page) -> None:
     page.open(f"http://localhost:{server.ports['status']}/status/", height=1400)
     shown = "Number(document.querySelectorAll('.cards strong')[1].textContent.replaceAll(',', ''))"
     before = page.value(shown)
-    queries(server, 200)
-    page.until(f"{shown} >= {before} + 200")
+    rounds = 20 if "SVCDNS_PICTURES" in os.environ else 1
+    for _ in range(rounds):
+        queries(server, 200)
+        page.until(f"{shown} > {before}")
+    page.until(f"{shown} >= {before} + 200 * {rounds}")
     page.until("document.querySelector('#rates polyline').getAttribute('points').split(' ').length > 2")
     assert page.value("document.body.dataset.stale") == "no"
     assert page.value("document.querySelector('h1').textContent").startswith("svcdns ")
     assert "kubernetes" in page.value("document.body.innerText")
+    page.value(
+        "document.querySelector('[name=name]').value = 'web.default'; document.querySelector('form').requestSubmit()"
+    )
+    page.until("document.getElementById('explanation').textContent.length > 9")
     picture(page, "status-light.png")
     assert page.problems == []
 
