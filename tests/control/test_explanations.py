@@ -52,7 +52,7 @@ async def test_without_a_socket() -> None:
 async def test_a_command_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     program = "import sys; print('Error: no contact', file=sys.stderr); sys.exit(2)"
     monkeypatch.setattr(isolated, "command", lambda *_: [sys.executable, "-I", "-c", program])
-    with pytest.raises(ExplanationError, match="^no contact$"):
+    with pytest.raises(ExplanationError, match=r"^no contact$"):
         await explained(name="a")
 
 
