@@ -268,10 +268,17 @@ def _providers(
     zones = next((settings.metadata for settings in block.settings.values() if settings.metadata is not None), None)
     if zones is None:
         return None, ()
-    providers: dict[str, Provider] = {
-        h.name: hooks.wrapped(h.name, "", h.metadata) for h in handlers if overrides(h, "metadata")
-    }
+    providers: dict[str, Provider] = {}
+    for h in handlers:
+        if overrides(h, "metadata"):
+            hook = hooks.wrapped(h.name, "", h.metadata)
+            for name in (h.name, *h.metadata_names):
+                providers[name] = _first_value(providers[name], hook) if name in providers else hook
     return providers, tuple(names.from_text(zone).lower() for zone in zones)
+
+
+def _first_value(one: Provider, other: Provider) -> Provider:
+    return lambda query, label: one(query, label) or other(query, label)
 
 
 def _zone_labels(handlers: Sequence[Plugin]) -> ZoneLabels | None:

@@ -87,6 +87,8 @@ class Plugin:
     """Zones inside the block's zones that have their own label `zone` in the metrics of queries, as lower-case names in
     wire format. They may change while the chain serves. Override it with a property.
     """
+    metadata_names: tuple[str, ...] = ()
+    """The first parts of labels for which the core calls `metadata`, in addition to the plugin's name."""
     echoed_options: frozenset[int] = frozenset()
     """The codes of EDNS options that replies copy from their queries."""
 

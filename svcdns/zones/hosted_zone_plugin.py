@@ -22,9 +22,10 @@ from svcdns.wire import names
 from svcdns.wire.codes import Rcode, Type
 from svcdns.zones.content import PORTION
 from svcdns.zones.hosted_zones import Options, RefreshState, ZoneGroup, decode_state, state_key
-from svcdns.zones.lookup import ZoneLookup
+from svcdns.zones.lookup import ZoneLookup, wildcard_of
 from svcdns.zones.metrics import FAILED_FETCHES, LAST_FETCH
 from svcdns.zones.zone import Zone
+from svcdns.zones.zone_set import WILDCARD
 
 
 class _Group:
@@ -46,6 +47,8 @@ class _Group:
 
 class HostedZonePlugin(Plugin):
     """Answers queries in the hosted zones of one server block. A subclass sets `name`."""
+
+    metadata_names = ("zone",)
 
     @classmethod
     def settings(cls, options: Options) -> Settings:
@@ -142,6 +145,21 @@ class HostedZonePlugin(Plugin):
     def _passes(self, key: bytes, _rtype: int) -> tuple[Dependency, ...] | None:
         """Returns no dependencies for a name outside of all zones, or None if `handle` must answer for the name."""
         return None if any(group.find(key) is not None for group in self._groups) else ()
+
+    def metadata(self, query: Query, label: str) -> str:
+        """Returns the wildcard name whose records answer the query, for the label `zone/wildcard`."""
+        found = (self._wildcard(group, query) for group in self._groups if group.find(query.key) is not None)
+        return next(found, "") if label == WILDCARD else ""
+
+    def _wildcard(self, group: _Group, query: Query) -> str:
+        for key in group.keys[group.find(query.key) or b""]:
+            zone = self._zones[key]
+            found = None if zone is None else wildcard_of(zone, query)
+            if found is not None:
+                return names.to_text(found)
+            if zone is not None and zone.node(query.key):
+                break
+        return ""
 
     def handle(self, query: Query, following: Following) -> Answer:
         """Answers queries for names in the plugin's zones. Other queries go to the next plugin."""

@@ -241,6 +241,15 @@ class ZoneLookup:
         return tuple(out)
 
 
+def wildcard_of(zone: Zone, query: Query) -> bytes | None:
+    """Returns the wildcard name whose records answer a query, or None if no wildcard does."""
+    place = zone.find(query.key, query.rtype)
+    if place.node is not None or zone.exists(place.name):
+        return None
+    wildcard = _STAR + zone.closest_encloser(place.name)
+    return wildcard if zone.node(wildcard) else None
+
+
 def _renamed(rrset: Iterable[Record], name: bytes) -> RRset:
     """Returns copies of the records with `name` as their owner."""
     return tuple(Record(name, record.rtype, record.ttl, record.rdata) for record in rrset)

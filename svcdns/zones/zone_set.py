@@ -6,6 +6,7 @@ A zone may be in the set before its content is known. The content of such a zone
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Final
 
 import msgspec
 
@@ -15,8 +16,11 @@ from svcdns.plugin_api.reply import Reply, rcode_only
 from svcdns.plugin_api.zone_transfer import UnavailableError, ZoneOffer
 from svcdns.wire import names
 from svcdns.wire.codes import Rcode, Type
-from svcdns.zones.lookup import ZoneLookup
+from svcdns.zones.lookup import ZoneLookup, wildcard_of
 from svcdns.zones.zone import Zone
+
+WILDCARD: Final = "zone/wildcard"
+"""The label of metadata for the wildcard name whose records answer a query."""
 
 
 class ZoneSet:
@@ -88,6 +92,13 @@ class ZoneSet:
             # A DS query for a zone of this plugin that the parent zone does not delegate. The name exists all the same.
             return msgspec.structs.replace(answer, rcode=Rcode.NOERROR), False
         return answer, lookup.may_fall_through
+
+    def wildcard(self, query: Query) -> str:
+        """Returns the wildcard name whose records answer a query, as text; empty if no wildcard does."""
+        apex = self.find(query.key, query.rtype)
+        zone = None if apex is None else self._zones[apex]
+        found = None if zone is None else wildcard_of(zone, query)
+        return "" if found is None else names.to_text(found)
 
     @staticmethod
     def outside(plugin: Plugin, query: Query, following: Following, peers: Sequence[Plugin]) -> Answer:

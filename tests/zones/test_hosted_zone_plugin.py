@@ -138,6 +138,18 @@ def test_a_reply_is_stored_until_a_zone_that_was_searched_changes() -> None:
     assert "192.0.2.54" in world.summary(worker.ask("ns.example.org."))[1]
 
 
+def test_the_wildcard_that_answers_is_metadata() -> None:
+    cloud = Cloud({"PRIVATE": f"{SOA}www.wild 60 IN A 10.0.0.1\n", "PUBLIC": PUBLIC, "NONE": ""})
+    plugin = Worker(cloud, group("example.org.:NONE", "example.org.:PRIVATE", "example.org.:PUBLIC")).plugin
+    found = {
+        name: plugin.metadata(world.query(f"{name}.example.org."), "zone/wildcard")
+        for name in ("x.wild", "www.wild", "no", "www")
+    }
+    assert found == {"x.wild": "*.wild.example.org.", "www.wild": "", "no": "", "www": ""}
+    assert plugin.metadata(world.query("x.wild.example.org."), "cloud/wildcard") == ""
+    assert plugin.metadata(world.query("x.wild.example.net."), "zone/wildcard") == ""
+
+
 def test_metrics_have_a_series_for_each_zone() -> None:
     worker = Worker(Cloud({"Z1": PUBLIC}), group("example.org.:Z1"))
     worker.plugin.start()

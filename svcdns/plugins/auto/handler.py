@@ -20,7 +20,7 @@ from svcdns.plugins.auto.zone_list import ListedZone, content_key, decode
 from svcdns.wire import names
 from svcdns.zones.metrics import REFUSED
 from svcdns.zones.zone import Zone
-from svcdns.zones.zone_set import ZoneSet
+from svcdns.zones.zone_set import WILDCARD, ZoneSet
 
 
 class _Folder:
@@ -93,6 +93,7 @@ class Auto(Plugin):
     """Answers queries in the zones of the folders of one server block."""
 
     name = "auto"
+    metadata_names = ("zone",)
 
     @classmethod
     def settings(cls, options: Options) -> Settings:
@@ -144,6 +145,11 @@ class Auto(Plugin):
         """Returns the zone's records for the plugin `transfer`; see `plugin_api.zone_transfer`."""
         offers = (folder.zones.offer(zone, serial) for folder in self._folders)
         return next((offer for offer in offers if offer is not None), None)
+
+    def metadata(self, query: Query, label: str) -> str:
+        """Returns the wildcard name whose records answer the query, for the label `zone/wildcard`."""
+        found = (folder.zones.wildcard(query) for folder in self._folders if folder.covers(query.key))
+        return next(filter(None, found), "") if label == WILDCARD else ""
 
     def handle(self, query: Query, following: Following) -> Answer:
         """Answers queries for names in the plugin's zones.

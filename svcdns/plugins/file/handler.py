@@ -20,13 +20,14 @@ from svcdns.wire import names
 from svcdns.zones.content import PORTION, data_key, error_key
 from svcdns.zones.metrics import REFUSED
 from svcdns.zones.zone import Zone
-from svcdns.zones.zone_set import ZoneSet
+from svcdns.zones.zone_set import WILDCARD, ZoneSet
 
 
 class File(Plugin):
     """Answers queries in the zones of one server block."""
 
     name = "file"
+    metadata_names = ("zone",)
 
     @classmethod
     def settings(cls, options: Options) -> Settings:
@@ -104,6 +105,10 @@ class File(Plugin):
     def transfer(self, zone: bytes, serial: int) -> ZoneOffer | None:
         """Returns the zone's records for the plugin `transfer`; see `plugin_api.zone_transfer`."""
         return self._zones.offer(zone, serial)
+
+    def metadata(self, query: Query, label: str) -> str:
+        """Returns the wildcard name whose records answer the query, for the label `zone/wildcard`."""
+        return self._zones.wildcard(query) if label == WILDCARD else ""
 
     def handle(self, query: Query, following: Following) -> Answer:
         """Answers queries for names in the plugin's zones.

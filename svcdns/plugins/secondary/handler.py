@@ -31,7 +31,7 @@ from svcdns.wire import names
 from svcdns.wire.record import Record
 from svcdns.zones.content import decode, portions
 from svcdns.zones.zone import Zone
-from svcdns.zones.zone_set import ZoneSet
+from svcdns.zones.zone_set import WILDCARD, ZoneSet
 
 _MEMBERS: Final[Dependency] = ("secondary", "catalogs")
 """The dependency of replies on the zones of all catalogs."""
@@ -44,6 +44,7 @@ class Secondary(Plugin):
     """Answers queries in the zones of one server block."""
 
     name = "secondary"
+    metadata_names = ("zone",)
 
     @classmethod
     def settings(cls, options: Options) -> Settings:
@@ -209,6 +210,10 @@ class Secondary(Plugin):
     def transfer(self, zone: bytes, serial: int) -> ZoneOffer | None:
         """Returns the zone's records for the plugin `transfer`; see `plugin_api.zone_transfer`."""
         return self._zones.offer(zone, serial)
+
+    def metadata(self, query: Query, label: str) -> str:
+        """Returns the wildcard name whose records answer the query, for the label `zone/wildcard`."""
+        return self._zones.wildcard(query) if label == WILDCARD else ""
 
     def handle(self, query: Query, following: Following) -> Answer:
         """Answers queries for names in the plugin's zones.

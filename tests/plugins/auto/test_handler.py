@@ -96,6 +96,14 @@ def test_zones_come_change_and_go() -> None:
     assert server.ask("www.b.org.") == ["NOERROR", "www.b.org. 60 IN A 10.0.0.2"], "also after a reload"
 
 
+def test_the_wildcard_that_answers_is_metadata() -> None:
+    server = Server()
+    server.put("a.org.", "10.0.0.1\n*.wild IN A 10.0.0.2")
+    server.relist("a.org.")
+    assert server.plugin.metadata(world.query("x.wild.a.org."), "zone/wildcard") == "*.wild.a.org."
+    assert server.plugin.metadata(world.query("x.wild.b.org."), "zone/wildcard") == ""
+
+
 def test_stored_replies_are_dropped_with_the_change_that_affects_them() -> None:
     """A reply depends on its zone and on the list. A reply of the next plugin depends on the list."""
     server = Server()

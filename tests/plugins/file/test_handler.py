@@ -279,3 +279,22 @@ def test_secondaries_are_notified(*, first: bool, expected: list[str]) -> None:
     server.plugin.start()
     server.change(ZONE)
     assert notified == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "rtype", "expected"),
+    [
+        pytest.param("x.wild.example.org.", "A", "*.wild.example.org.", id="wildcard"),
+        pytest.param("x.wild.example.org.", "TXT", "*.wild.example.org.", id="wildcard without the type"),
+        pytest.param("www.example.org.", "A", "", id="a name with records"),
+        pytest.param("b.c.example.org.", "A", "", id="an empty non-terminal"),
+        pytest.param("no.example.org.", "A", "", id="no such name"),
+        pytest.param("x.sub.example.org.", "A", "", id="a delegated name"),
+        pytest.param("x.example.net.", "A", "", id="in no zone"),
+    ],
+)
+def test_the_wildcard_that_answers_is_metadata(name: str, rtype: str, expected: str) -> None:
+    plugin = Server().plugin
+    assert plugin.metadata(world.query(name, rtype), "zone/wildcard") == expected
+    assert plugin.metadata(world.query(name, rtype), "file/wildcard") == ""
+    assert Server(text=None).plugin.metadata(world.query(name, rtype), "zone/wildcard") == ""
