@@ -1,8 +1,8 @@
 """Metadata of a query: texts under labels such as `geoip/country/code`, from the plugins of its server block.
 
 A block with the directive *metadata* has metadata. The part of a label before the first slash is the name of the plugin
-that provides the value (`Plugin.metadata`), or one of its `metadata_names`. Values are computed when they are read, and always from the query as the
-client sent it, also after *rewrite* has changed it.
+that provides the value (`Plugin.metadata`), or one of the plugin's `metadata_names`. Values are computed when they are
+read, and always from the query as the client sent it, also after *rewrite* has changed it.
 """
 
 from __future__ import annotations

@@ -49,8 +49,11 @@ class _Priority(Priority):
 class World:
     """A control process, with the test as its supervisor and only worker."""
 
-    def __init__(self, folder: Path, text: str) -> None:
-        """Creates a control process that is not started yet. `text` is the Corefile."""
+    def __init__(self, folder: Path, text: str, *, again: bool = False) -> None:
+        """Creates a control process that is not started yet. `text` is the Corefile.
+
+        If `again` is true, an earlier control process has served.
+        """
         self.corefile = folder / "Corefile"
         self.corefile.write_text(text)
         self.operations: list[str] = []
@@ -58,7 +61,7 @@ class World:
         self.supervisor = Channel(ours)
         self.regions = [memoryview(bytearray(REGION_SIZE if n == OWN else 64)) for n in range(REGIONS)]
         self.control = Control(
-            Options(str(self.corefile), 53, quiet=True),
+            Options(str(self.corefile), 53, quiet=True, again=again),
             Channel(theirs),
             self.regions,
             OWN,
@@ -235,6 +238,20 @@ async def test_lame_duck_has_two_halves(tmp_path: Path) -> None:
         await world.until(lambda: "stopping-done" in world.operations)
         assert world.operations[-3:] == ["lame", "lame", "stopping-done"]
         assert world.closes == [False, True]
+    finally:
+        await world.end()
+
+
+async def test_a_stop_ends_a_start_that_waits_for_a_usable_corefile(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A control process that is started again waits until the Corefile can be used."""
+    world = World(tmp_path, ". {\n no_such_plugin\n}\n", again=True)
+    await world.start()
+    try:
+        await world.until(lambda: "the workers serve the chains that they have" in caplog.text)
+        world.supervisor.send({"op": "stop"})
+        await world.until(lambda: "stopping-done" in world.operations)
     finally:
         await world.end()
 
