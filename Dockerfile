@@ -11,7 +11,7 @@ COPY requirements.lock requirements-audit.lock ./
 RUN /app/bin/python -m pip install --no-cache-dir --no-compile --require-hashes -r requirements.lock
 # the libraries of plugins that the image has only on request: --build-arg EXTRAS=route53
 ARG EXTRAS=
-COPY requirements-*.lock ./
+COPY requirements-azure.lock requirements-clouddns.lock requirements-route53.lock ./
 RUN for extra in $(echo "${EXTRAS}" | tr ',' ' '); do \
       /app/bin/python -m pip install --no-cache-dir --no-compile --require-hashes -r "requirements-$extra.lock" || exit 1; \
     done
