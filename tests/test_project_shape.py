@@ -524,3 +524,11 @@ def test_no_message_points_at_a_file_of_the_repository(name: str) -> None:
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in texts
     ]
     assert [text for text in messages if re.search(r"\bdocs/|\.md\b", text)] == []
+
+
+def test_the_build_context_of_the_image_has_what_the_dockerfile_copies() -> None:
+    allowed = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
+    copies = re.findall(r"^COPY (?!--)(.+) \S+$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
+    copied = {word for line in copies for word in line.split()}
+    assert {"requirements.lock", "requirements-route53.lock"} <= copied <= allowed
+    assert [name for name in copied if not (ROOT / name).exists()] == []
