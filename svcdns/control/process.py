@@ -178,9 +178,13 @@ class Control:
         self._tasks.append(asyncio.create_task(self._send_heartbeats()))
         exiting = asyncio.create_task(self._exit_requested.wait())
         starting = asyncio.create_task(self._start())
+        stopping = asyncio.create_task(self._stop_requested.wait())
         try:
-            await asyncio.wait([exiting, starting], return_when=asyncio.FIRST_COMPLETED)
-            if starting.done():
+            await asyncio.wait([exiting, starting, stopping], return_when=asyncio.FIRST_COMPLETED)
+            if stopping.done() and not starting.done():  # a start may wait for a usable Corefile without an end
+                self._channel.send({"op": "stopping-done"})
+                await exiting
+            elif starting.done():
                 starting.result()
                 self._refresher.follow(plugin_files(self._serving.plans))
                 steps = (self._follow_corefile(), self._pages.check(lambda: self._serving), self._follow_stop())
@@ -191,7 +195,7 @@ class Control:
         except SvcdnsError as error:
             return self._give_up(str(error))
         finally:
-            for task in (*self._tasks, starting, exiting):
+            for task in (*self._tasks, starting, stopping, exiting):
                 task.cancel()
             await asyncio.gather(*self._tasks, starting, return_exceptions=True)
             await self._refresher.stop()
