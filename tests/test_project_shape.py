@@ -48,6 +48,13 @@ TESTED_BY = {
     "svcdns.plugins.trace.send": "tests/plugins/trace/test_export.py",
     "svcdns.plugins.trace.spans": "tests/plugins/trace/test_export.py",
     "svcdns.plugins.trace.zipkin": "tests/plugins/trace/test_export.py",
+    "svcdns.plugins.tls.acme.account_key": "tests/plugins/tls/acme/test_client.py",
+    "svcdns.plugins.tls.acme.certificate": "tests/plugins/tls/acme/test_client.py",
+    "svcdns.plugins.tls.acme.errors": "tests/plugins/tls/acme/test_client.py",
+    "svcdns.plugins.tls.acme.http": "tests/plugins/tls/acme/test_client.py",
+    "svcdns.plugins.tls.acme.messages": "tests/plugins/tls/acme/test_client.py",
+    "svcdns.plugins.tls.acme.data": "tests/plugins/tls/acme/test_manager.py",
+    "svcdns.plugins.tls.served": "tests/plugins/tls/test_files.py",
     "svcdns.plugins.grpc.metrics": "tests/plugins/grpc/test_handler.py",
     "svcdns.plugins.grpc.upstream": "tests/plugins/grpc/test_handler.py",
     "svcdns.control.server_state": "tests/cli/test_running_state.py",
@@ -276,6 +283,7 @@ def test_a_plugin_has_its_page(name: str) -> None:
         "secondary",
         "template IN A",
         "timeouts",
+        "tls",
         "tls c k",
         "transfer",
         "view x",
@@ -300,8 +308,9 @@ def test_the_page_has_the_options_of_the_code(directive: str, monkeypatch: pytes
     assert {option for option in known if not re.search(rf"\b{option}\b", page)} == set()
     syntax = page.partition("## Syntax\n")[2].partition("\n## ")[0]
     shown = set()
+    part = {"loadbalance weighted f": "weighted", "tls": "acme", "tls c k": "CERT"}.get(directive, "")
     for block in re.findall(r"^```\n(.*?)^```", syntax, re.MULTILINE | re.DOTALL):
-        if "weighted" not in directive or "weighted" in block:
+        if part in block:
             shown |= {
                 word for line in re.findall(r"^ {4}([a-z0-9_|-]+)", block, re.MULTILINE) for word in line.split("|")
             }
@@ -444,10 +453,13 @@ def test_workers_do_not_import_libraries_of_control() -> None:
 
 def test_control_does_without_an_http_library() -> None:
     """Control has its own HTTP server and client. A library would cost memory, and time at a start."""
-    program = "import svcdns.control.program, svcdns.sources.api.reflector, sys; print(*sys.modules)"
+    program = (
+        "import svcdns.control.program, svcdns.sources.api.reflector, svcdns.plugins.tls, sys; print(*sys.modules)"
+    )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT)
     late = {
         "aiohttp",
+        "cryptography",
         "http.client",
         "urllib.request",
         "email.message",

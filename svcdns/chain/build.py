@@ -15,7 +15,7 @@ from svcdns.chain.link import link
 from svcdns.chain.plan import BlockPlan, Load
 from svcdns.chain.routing import Listener, Route, ZoneLabels
 from svcdns.chain.tracing import count_for_samplers, sampler_of
-from svcdns.corefile.blocks import ServerKey
+from svcdns.corefile.blocks import Position, ServerKey
 from svcdns.corefile.transports import PROTOCOLS
 from svcdns.errors import SvcdnsError
 from svcdns.plugin_api.closest_encloser import Encloser, FindEncloser
@@ -229,7 +229,7 @@ def _instances(
     for name, options in block.options.items():
         plugin = load(name).PLUGIN
         check_plugin(plugin)
-        if not plugin.configures_only:
+        if plugin.has_handler(options):
             made.append((_made(plugin, options, surroundings(name, peers)), options))
     return made
 
@@ -299,9 +299,14 @@ def _made(plugin: type[Plugin], options: object, environment: Environment) -> Pl
         raise
     except Exception as error:
         log.debug("plugin/%s: __init__ failed", plugin.name, exc_info=error)
-        raise HookError(environment.block.directives[0].position, plugin.name, "__init__", error) from error
+        raise HookError(_position(environment.block), plugin.name, "__init__", error) from error
     check_names(made, getattr(made, "__dict__", ()))
     return made
+
+
+def _position(block: Block) -> Position:
+    """Returns the position of the plugin's directive, or of any directive if the block has none (hook `share`)."""
+    return (block.directives or block.others)[0].position
 
 
 def _writer(block: BlockPlan, handlers: Sequence[Plugin]) -> str:

@@ -77,7 +77,22 @@ def plan(corefile: Corefile, order: Sequence[str], load: Load) -> tuple[BlockPla
                 module = load(name)
                 draft.options[name] = options = call_hook(name, "parse", block, partial(module.parse, block))
                 draft.settings[name] = call_hook(name, "settings", block, partial(module.PLUGIN.settings, options))
+        _share(name, drafts, load)
     return drafts
+
+
+def _share(name: str, drafts: Sequence[BlockPlan], load: Load) -> None:
+    """Calls the plugin's hook `share`, which may change the options of each block, and add the plugin to blocks."""
+    having = next((draft for draft in drafts if name in draft.options), None)
+    if having is None or not hasattr(module := load(name), "share"):
+        return
+    before = [draft.options.get(name) for draft in drafts]
+    after = call_hook(name, "share", having.block(name), partial(module.share, before))
+    for draft, options in zip(drafts, after, strict=True):
+        if options is not None and options is not draft.options.get(name):
+            draft.options[name] = options
+            make = partial(module.PLUGIN.settings, options)
+            draft.settings[name] = call_hook(name, "settings", having.block(name), make)
 
 
 def own_blocks(

@@ -72,7 +72,7 @@ def note_plugins(counters: Counters, setup: Setup) -> None:
         enabled = [
             name
             for name, settings in block.settings.items()
-            if settings.counts_queries or _is_handler(plugins.load(name).PLUGIN)
+            if settings.counts_queries or (_plugin(name).in_chain and _plugin(name).has_handler(block.options[name]))
         ]
         view = next((settings.view.name for settings in block.settings.values() if settings.view is not None), "")
         for key in block.keys:
@@ -82,8 +82,9 @@ def note_plugins(counters: Counters, setup: Setup) -> None:
                     counters.set(counters.cell(PLUGIN_ENABLED, server, key.zone, view, name), 1)
 
 
-def _is_handler(plugin: type[Plugin]) -> bool:
-    return plugin.in_chain and not plugin.configures_only
+def _plugin(name: str) -> type[Plugin]:
+    found: type[Plugin] = plugins.load(name).PLUGIN
+    return found
 
 
 def note_version(counters: Counters, setup: Setup) -> None:

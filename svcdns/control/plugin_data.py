@@ -119,8 +119,9 @@ def plugin_files(plans: Iterable[BlockPlan]) -> list[PluginFiles]:
     for block in plans:
         for name, options in block.options.items():
             module = plugins.load(name)
-            if hasattr(module, "gather"):
-                out.append(PluginFiles(name, module, options, block.block(name).directives[0].position))
+            directives = block.block(name).directives  # none, if the plugin has shared the options of another block
+            if directives and hasattr(module, "gather"):
+                out.append(PluginFiles(name, module, options, directives[0].position))
     return out
 
 

@@ -53,8 +53,6 @@ class Plugin:
     """
     in_chain: ClassVar[bool] = True
     """False if an instance is made, for example for metrics, but no query passes through the plugin."""
-    holds_certificates: ClassVar[bool] = False
-    """True if the plugin's data are the certificates of `tls://` listeners (`Settings.certificate`)."""
     offers: ClassVar[tuple[str, ...]] = ()
     """The public names, other than hooks, that other plugins of the block may use."""
     states_reuse: ClassVar[bool] = False
@@ -106,6 +104,16 @@ class Plugin:
     def settings(cls, options: Any) -> Settings:  # noqa: ARG003 - a hook
         """Returns what the directive configures for the block, its listeners or the whole server."""
         return NO_SETTINGS
+
+    @classmethod
+    def has_handler(cls, options: Any) -> bool:  # noqa: ARG003 - a hook
+        """Returns True if the core makes an instance for the block. The default depends on `configures_only`."""
+        return not cls.configures_only
+
+    @classmethod
+    def is_certificate(cls, key: str) -> bool:  # noqa: ARG003 - a hook
+        """Returns True if the plugin's data under `key` are the certificate of a listener (`Settings.certificate`)."""
+        return False
 
     # -- queries
 

@@ -24,13 +24,16 @@ def server_context(
 ) -> ssl.SSLContext:
     """Returns the TLS context of a listener. Raises TlsError.
 
+    If `material` has no certificate, each handshake fails with an alert.
+
     `verify` states whether clients may or must present a certificate. A client's certificate is verified with the
     authorities in `material`, or with those of the system if there are none. `poll_sockets` is called between two steps
     of the work.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     _harden(context)
-    load_pair(context, material)
+    if material.certificates:
+        load_pair(context, material)
     context.verify_mode = verify
     if verify != ssl.CERT_NONE:
         _trust(context, material, poll_sockets)

@@ -388,7 +388,7 @@ class Worker:
     def _take_data(self, data: Data) -> None:
         self.poll_sockets()  # to receive and decode a zone of 100,000 records took milliseconds
         key = (data.plugin, data.key)
-        if plugins.load(data.plugin).PLUGIN.holds_certificates:
+        if plugins.load(data.plugin).PLUGIN.is_certificate(data.key):
             self.listeners.certificates.take(data.key, data.payload)
             return
         self._data[key] = data.payload

@@ -38,12 +38,15 @@ class Certificates:
         If it cannot be used, the previous certificate stays in use.
         """
         served, before = tls.decode(payload), self._served.get(key)
-        if before is None or before.material != served.material:
-            try:
-                self._contexts[key] = self._context(served)
-            except (TlsError, OSError) as error:
-                log.error("the certificate %s cannot be served: %s", served.certificate, error)
-                return
+        if before is not None and before.material == served.material:
+            self._served[key] = served
+            self._show()
+            return
+        try:
+            self._contexts[key] = self._context(served)
+        except (TlsError, OSError) as error:
+            log.error("the certificate %s cannot be served: %s", served.certificate, error)
+            return
         self._served[key] = served
         self._with_alpn.clear()
         self._show()
@@ -90,6 +93,13 @@ class Certificates:
         counters = self._counters
         counters.clear(tls.EXPIRY)
         counters.clear(tls.REFUSED)
+        counters.clear(tls.ACME_FAILURES)
+        counters.clear(tls.ACME_NEXT)
         for served in self._served.values():
-            counters.set(counters.cell(tls.EXPIRY, served.certificate), served.expires)
-            counters.set(counters.cell(tls.REFUSED, served.certificate), float(bool(served.refused)))
+            if not served.is_pending:
+                counters.set(counters.cell(tls.EXPIRY, served.certificate), served.expires)
+            if served.failures < 0:
+                counters.set(counters.cell(tls.REFUSED, served.certificate), float(bool(served.refused)))
+            else:
+                counters.set(counters.cell(tls.ACME_FAILURES, served.certificate), served.failures)
+                counters.set(counters.cell(tls.ACME_NEXT, served.certificate), served.next_attempt)

@@ -23,6 +23,7 @@ from time import monotonic, perf_counter
 from typing import Final, NamedTuple, TextIO, cast
 
 from aioquic._buffer import Buffer
+from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.packet import (
     QuicHeader,
     QuicPacketType,
@@ -129,18 +130,23 @@ class QuicServer:
         self._waiting: FairQueue[tuple[ServerConnection, int, bytes]] = FairQueue(
             MAX_WAITING, lambda item: item[0].give_up(item[1])
         )
+        self._configuration: QuicConfiguration | None = None
         self.renew()
 
     # -- the frame's side
 
     def renew(self) -> None:
-        """Uses the listener's present certificate for new connections. Keeps the previous one if it is unusable."""
+        """Uses the listener's present certificate for new connections. Keeps the previous one if it is unusable.
+
+        Until a listener with ACME has its first certificate, the datagrams of new connections are dropped.
+        """
+        if not self.endpoint.material().certificates:
+            return
         try:
-            self._configuration = server_configuration(
-                self.endpoint.material(), self.kind.alpn, self.endpoint.timeouts.idle
-            )
+            configuration = server_configuration(self.endpoint.material(), self.kind.alpn, self.endpoint.timeouts.idle)
             if path := self.endpoint.keylog:
-                self._configuration.secrets_log_file = cast("TextIO", KeyLog(path))
+                configuration.secrets_log_file = cast("TextIO", KeyLog(path))
+            self._configuration = configuration
         except TlsError as error:
             log.error("the certificate of %s cannot be served: %s", self.endpoint.server, error)
 
@@ -328,6 +334,8 @@ class QuicServer:
     def _new(self, step: _Step, now: float) -> ServerConnection | None:
         """Begins a connection, unless there are too many. The step must be the first datagram of its client."""
         client = self._key(step.sender)
+        if self._configuration is None:
+            return None
         if self._configuration.idle_timeout != max(MIN_IDLE, self.endpoint.timeouts.idle):
             self.renew()
         if len(step.packet) < MIN_INITIAL or self.is_finishing or not self._admit(client):

@@ -1,4 +1,4 @@
-"""An HTTP/1.1 client for GET requests to an API, over TCP, TLS or a Unix socket, directly or through a proxy.
+"""An HTTP/1.1 client for requests to APIs and ACME servers, over TCP, TLS or a Unix socket, also through a proxy.
 
 The client follows no redirects, stores no cookies and retries nothing. Rules:
 
@@ -169,13 +169,16 @@ class _Stream(asyncio.Protocol):
         done = self.http.our_state is h11.DONE and self.http.their_state is h11.DONE
         return done and self.open and not self.http.trailing_data[0]
 
-    def send(self, method: str, target: str, fields: Mapping[str, str]) -> None:
-        """Sends a request without a body. If the connection fails, the next read raises the error.
+    def send(self, method: str, target: str, fields: Mapping[str, str], body: bytes = b"") -> None:
+        """Sends a request. If the connection fails, the next read raises the error.
 
         Raises ResponseError if a header field has a character that may not be sent.
         """
+        if body:
+            fields = {**fields, "Content-Length": str(len(body))}
         try:
             octets = self.http.send(h11.Request(method=method, target=target, headers=[*fields.items()])) or b""
+            octets += self.http.send(h11.Data(data=body)) or b"" if body else b""
             octets += self.http.send(h11.EndOfMessage()) or b""
         except h11.LocalProtocolError as error:
             raise ResponseError(f"the request cannot be sent: {error}") from error
@@ -349,11 +352,25 @@ class Session:
         self._idle: list[tuple[Target, _Stream]] = []
         self._busy: set[_Stream] = set()
 
-    @contextlib.asynccontextmanager
-    async def get(
+    def get(
         self, target: Target, query: Mapping[str, str], headers: Mapping[str, str], *, head: float, silence: float
+    ) -> contextlib.AbstractAsyncContextManager[Response]:
+        """Sends a GET request, and yields the response, as `request` does."""
+        return self.request("GET", target, query, headers, head=head, silence=silence)
+
+    @contextlib.asynccontextmanager
+    async def request(
+        self,
+        method: str,
+        target: Target,
+        query: Mapping[str, str],
+        headers: Mapping[str, str],
+        body: bytes = b"",
+        *,
+        head: float,
+        silence: float,
     ) -> AsyncIterator[Response]:
-        """Sends a GET request, and yields the response. The body can be read only inside the context.
+        """Sends a request, and yields the response. The body can be read only inside the context.
 
         The response header must arrive within `head` seconds, including the connection. Then each wait for octets lasts
         at most `silence` seconds. Raises OSError.
@@ -365,7 +382,7 @@ class Session:
                 if target.proxy is None and target.socket is None and self._environment:
                     target = target._replace(proxy=_proxy_of_environment(urlsplit(target.url)))
                 stream = await self._connected(target, silence)
-                stream.send("GET", *_request(target, query, headers))
+                stream.send(method, *_request(target, query, headers), body)
                 response = await _head(stream, silence)
             yield response
         finally:
@@ -436,7 +453,7 @@ def _basic(parts: SplitResult) -> str:
 
 
 def _request(target: Target, query: Mapping[str, str], headers: Mapping[str, str]) -> tuple[str, dict[str, str]]:
-    """Returns the request target and the header fields of a GET request."""
+    """Returns the request target and the header fields of a request."""
     parts = urlsplit(target.url)
     path = parts.path or "/"
     if query:

@@ -384,11 +384,29 @@ async def test_secrets_of_connections_go_to_the_key_log(served: Served, tmp_path
 async def test_unusable_certificate_leaves_the_previous_one(
     served: Served, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(served.endpoint, "material", lambda: Material(b"", b""))
+    monkeypatch.setattr(served.endpoint, "material", lambda: Material(b"x", b"x"))
     served.server.renew()
     assert "cannot be served" in caplog.text
     client = await served.connected()
     assert client.quic._handshake_confirmed
+
+
+async def test_connections_wait_for_the_first_certificate() -> None:
+    """With ACME, a listener may have no certificate yet. Clients repeat their first packet."""
+    endpoint = FakeEndpoint()
+    endpoint.material = Material  # type: ignore[assignment]
+    served = Served(TRANSPORT, endpoint)
+    try:
+        client = served.client()
+        for _ in range(3):
+            await served.step()
+        assert not client.quic._handshake_confirmed
+        del endpoint.material  # the certificate of the class
+        served.server.renew()
+        other = await served.connected()
+        assert other.quic._handshake_confirmed
+    finally:
+        served.close()
 
 
 # -- hostile packets

@@ -58,13 +58,16 @@ class World:
 
 @contextlib.asynccontextmanager
 async def served(
-    connections: TcpConnections | None = None, timeouts: Timeouts = LONG, most: int = 99
+    connections: TcpConnections | None = None,
+    timeouts: Timeouts = LONG,
+    most: int = 99,
+    context: ssl.SSLContext = CONTEXT,
 ) -> AsyncIterator[World]:
     world = World(connections or TcpConnections(), timeouts, most)
     server = listening()
     world.port = server.getsockname()[1]
     acceptor = Acceptor(
-        server, functools.partial(world.acceptor.accept, world.place.responder, CONTEXT), no_sheds, no_errors
+        server, functools.partial(world.acceptor.accept, world.place.responder, context), no_sheds, no_errors
     )
     try:
         yield world
@@ -280,6 +283,36 @@ def test_a_new_certificate_is_a_new_context() -> None:
     certificates.take("key", payload(other))
     assert certificates.context("key") is not first
     assert counted(counters) == {("svcdns_tls_certificate_expiry_timestamp_seconds", "c"): expiry(other.certificate)}
+
+
+async def test_a_listener_without_a_certificate_yet() -> None:
+    """With ACME, the first certificate may arrive later. Until then, each handshake fails with an alert."""
+    counters = Counters()
+    certificates = Certificates(counters, lambda: None)
+    values = ("a.example", Material(), "nocert", "", 0.0, b"", 2, 5.0)
+    certificates.take("key", msgspec.msgpack.encode(tls.ServerTls(*values)))
+    certificates.check("key")
+    assert counted(counters) == {
+        ("svcdns_tls_acme_failures", "a.example"): 2,
+        ("svcdns_tls_acme_next_attempt_timestamp_seconds", "a.example"): 5,
+    }
+    async with served(context=certificates.context("key")) as world:
+        with pytest.raises(ssl.SSLError, match=r"(?i)alert handshake.failure"):
+            await world.connect()
+        assert world.handshakes("failed") == 1
+    certificates.take("key", payload(pair(), failures=0))
+    assert certificates.context("key", ("h2",))
+    assert ("svcdns_tls_certificate_expiry_timestamp_seconds", "c") in counted(counters)
+
+
+def test_the_next_attempt_makes_no_new_context() -> None:
+    certificates = Certificates(Counters(), lambda: None)
+    certificates.take("key", payload(pair(), failures=0))
+    context, changes = certificates.context("key", ("h2",)), []
+    certificates.on_change = lambda: changes.append(1)
+    certificates.take("key", payload(pair(), failures=1))
+    assert certificates.context("key", ("h2",)) is context
+    assert not changes
 
 
 def test_a_certificate_that_cannot_be_served(caplog: pytest.LogCaptureFixture) -> None:

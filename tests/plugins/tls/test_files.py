@@ -45,12 +45,6 @@ def test_reads(text: str, fields: dict[str, Any]) -> None:
         pytest.param("tls c", "2:5 Wrong argument count", id="no key"),
         pytest.param("tls a b c d", "2:11 Wrong argument count", id="too many"),
         pytest.param(
-            "tls {\n acme a.org\n email e\n}", "3:2 plugin/tls: certificates by ACME are not supported", id="acme"
-        ),
-        pytest.param(
-            "tls {\n email e\n acme a.org\n}", "3:2 plugin/tls: certificates by ACME", id="acme in another order"
-        ),
-        pytest.param(
             "tls c k {\n client_auth request now\n}",
             "3:22 Wrong argument count",
             id="request",
