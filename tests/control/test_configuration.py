@@ -10,6 +10,7 @@ from svcdns.cluster.watch_options import SnapshotOptions
 from svcdns.control.configuration import Setup, prepare
 from svcdns.control.info_metrics import note_plugins
 from svcdns.corefile.errors import CorefileError
+from svcdns.plugins import BUILT
 from svcdns.process.shared_memory import REGION_SIZE
 from svcdns.telemetry.counters import Counters
 from tests.support.certificates import pair
@@ -76,6 +77,12 @@ def test_numbers_of_the_whole_server(tmp_path: Path) -> None:
 def test_a_corefile_that_cannot_be_served(tmp_path: Path, text: str, error: str) -> None:
     with pytest.raises(CorefileError, match=error):
         setup(tmp_path, text)
+
+
+def test_a_directive_without_a_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(BUILT, "erratic")
+    with pytest.raises(CorefileError, match=r"Corefile:2:2 .*'erratic' is one of CoreDNS's"):
+        setup(tmp_path, ". {\n erratic\n}")
 
 
 def test_the_same_zone_on_different_addresses_is_no_overlap(tmp_path: Path) -> None:
