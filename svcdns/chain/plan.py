@@ -77,12 +77,15 @@ def plan(corefile: Corefile, order: Sequence[str], load: Load) -> tuple[BlockPla
                 module = load(name)
                 draft.options[name] = options = call_hook(name, "parse", block, partial(module.parse, block))
                 draft.settings[name] = call_hook(name, "settings", block, partial(module.PLUGIN.settings, options))
-        _share(name, drafts, load)
+        share_options(name, drafts, load)
     return drafts
 
 
-def _share(name: str, drafts: Sequence[BlockPlan], load: Load) -> None:
-    """Calls the plugin's hook `share`, which may change the options of each block, and add the plugin to blocks."""
+def share_options(name: str, drafts: Sequence[BlockPlan], load: Load) -> None:
+    """Calls the plugin's hook `share`, which may change the options of each block, and add the plugin to blocks.
+
+    Raises CorefileError.
+    """
     having = next((draft for draft in drafts if name in draft.options), None)
     if having is None or not hasattr(module := load(name), "share"):
         return

@@ -15,7 +15,7 @@ from typing import Any, Final, TypeVar
 import msgspec
 
 from svcdns import plugins
-from svcdns.chain.plan import BlockPlan, call_hook
+from svcdns.chain.plan import BlockPlan, call_hook, share_options
 from svcdns.control.configuration import bound_hosts, check_certificates, interfaces
 from svcdns.corefile.blocks import Corefile, Directive, Position, ServerBlock, ServerKey, Token
 from svcdns.corefile.directives import check_directives
@@ -176,6 +176,10 @@ def _plans(reading: Reading, order: Sequence[str]) -> tuple[BlockPlan, ...]:
         for plan in plans:
             if plan.block(name).directives:
                 _add_options(reading, plan, name)
+        try:
+            share_options(name, plans, plugins.load)
+        except CorefileError as failure:
+            reading.add(error(failure.position, "option", failure.message))
     return plans
 
 

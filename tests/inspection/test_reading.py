@@ -127,6 +127,13 @@ def test_errors_of_variables_have_the_variable_as_file(tmp_path: Path) -> None:
     assert [(one.position.file, one.rule) for one in reading.problems] == [("SVCDNS_LEAK_GUARD", "option")]
 
 
+def test_options_that_conflict_with_those_of_another_block(tmp_path: Path) -> None:
+    """The ACME options of one domain must be the same everywhere."""
+    block = "tls://.:{} {{\n tls {{\n  acme a.example\n  email {}\n }}\n whoami\n}}\n"
+    text = block.format(853, "a@a.example") + block.format(854, "b@b.example")
+    assert places(reading_of(tmp_path, text)) == [(9, "option")]
+
+
 def test_a_block_with_tls_needs_a_certificate(tmp_path: Path) -> None:
     assert places(reading_of(tmp_path, "tls://. {\n whoami\n}\n")) == [(1, "certificate")]
 
