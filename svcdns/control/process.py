@@ -42,6 +42,7 @@ from svcdns.control.plugin_data import DataKey, Refresher, plugin_files
 from svcdns.control.priority import Priority
 from svcdns.control.reload_log import ReloadLog
 from svcdns.control.setups import Options, Setups
+from svcdns.control.traffic_samples import TrafficSamples
 from svcdns.control.workers import Workers
 from svcdns.corefile.errors import CorefileError
 from svcdns.corefile.load import CorefileMissingError
@@ -97,8 +98,12 @@ class Control:
         regions: list[memoryview],
         own: int,
         priority: Priority,
+        rings: Callable[[], list[memoryview]] = list,
     ) -> None:
-        """`regions` are all regions of the shared memory. `own` is the number of this process's region."""
+        """`regions` are all regions of the shared memory. `own` is the number of this process's region.
+
+        `rings` returns the workers' samples of queries in the shared memory.
+        """
         self._lower_priority = priority.lower
         self._options, self._channel = options, channel
         # The view ages of the earlier process are read before `Counters` is made: that sets the gauges of its region
@@ -117,6 +122,7 @@ class Control:
             flush=self._flush,
             worked=priority.worked,
         )
+        self._traffic = TrafficSamples(self._counters, self._views, rings)
         self._workers = Workers(self._views.by_number, regions, self._generation)
         self._memory = MemoryBudget(
             self._counters, time.monotonic, self._workers.allow, self._request_restart, own_memory, again=options.again
@@ -146,6 +152,8 @@ class Control:
 
     def _send_difference(self, view: ClusterView, difference: Difference) -> None:
         self._workers.send_difference(view, difference)
+        if self._traffic.reads_views:
+            self._traffic.changed(view, difference)
 
     def _flush(self) -> None:
         self._workers.flush()
@@ -200,6 +208,7 @@ class Control:
             await asyncio.gather(*self._tasks, starting, return_exceptions=True)
             await self._refresher.stop()
             await self._last_good.stop()
+            await self._traffic.stop()
             await self._views.stop()
             close_all(self._page_sockets)
             await self._pages.close()
@@ -225,6 +234,7 @@ class Control:
         new = await self._views.prepare(setup.views)
         self._setup = setup
         self._workers.begin(self._configure(setup), setup.data)
+        await self._traffic.use(setup)
         if not self._options.again:
             self._page_sockets = await listen_all((page.address for page in setup.pages), setup.optional_pages)
         if self._options.again:
@@ -491,6 +501,7 @@ class Control:
             self._workers.encrypted = False
             self._channel.send({"op": "no-encrypted"})
         await self._views.keep_only(setup.views)
+        await self._traffic.use(setup)
         self._apply_debug(setup)
         note_plugins(self._counters, setup)
         if setup.workers != self._workers.count:
@@ -547,6 +558,7 @@ class Control:
             dropped_lines.flush()
             self._views.show_ages()
             self._views.confirm()
+            self._traffic.count()
             listening = self._listening is not None and self._listening.done()
             self._memory.check(serving=listening and not self._stop_requested.is_set())
             await asyncio.sleep(HEARTBEAT)

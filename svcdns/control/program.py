@@ -13,7 +13,7 @@ from svcdns.control import cookie_file
 from svcdns.control.priority import Priority
 from svcdns.control.process import Control
 from svcdns.control.setups import Options
-from svcdns.process import cookie_secrets
+from svcdns.process import cookie_secrets, sample_memory
 from svcdns.process.blocking_io import BlockingCalls
 from svcdns.process.channel import Channel
 from svcdns.process.shared_memory import regions
@@ -41,7 +41,8 @@ def run(options: Options, channel: Channel, shared: int, own: int) -> int:
 
 
 async def _run(options: Options, channel: Channel, shared: int, own: int) -> int:
-    control = Control(options, channel, regions(shared), own, Priority())
+    every = regions(shared)
+    control = Control(options, channel, every, own, Priority(), sample_memory.WorkerRings(shared, every))
     path = os.environ.get(cookie_file.VARIABLE)
     if not path:
         return await control.run()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Final, NamedTuple
 
+import msgspec
 import yaml
 
 from svcdns.cluster.watch_options import WatchOptions
@@ -38,9 +39,13 @@ def permissions(watches: Iterable[WatchOptions]) -> tuple[Permission, ...]:
 
 
 def watches(reading: Reading) -> tuple[WatchOptions, ...]:
-    """Returns the watch options of all blocks."""
+    """Returns the watch options of all blocks. Includes Pods if *traffic* names clients."""
+    every = [settings for plan in reading.plans for settings in plan.settings.values()]
+    pods = any(settings.names_pods for settings in every)
     return tuple(
-        settings.watch for plan in reading.plans for settings in plan.settings.values() if settings.watch is not None
+        msgspec.structs.replace(settings.watch, pods=True) if pods else settings.watch
+        for settings in every
+        if settings.watch is not None
     )
 
 

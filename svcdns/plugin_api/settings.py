@@ -153,6 +153,7 @@ class Settings:
     - `proxy`: the PROXY protocol of the listeners; None for none.
     - `certificate`: the key of the plugin's data with the certificate of the listeners with TLS.
     - `sheds`: True if UDP sockets keep replies that the kernel does not take (plugin *shed*).
+    - `sampled`: True if UDP readers write samples of queries to shared memory (plugin *traffic*).
     - `verifies_clients`: True if the listeners with TLS ask clients for certificates.
     - `limits`: the limits of the listeners of one transport.
 
@@ -162,6 +163,8 @@ class Settings:
     - `lameduck`: the seconds for which DNS is served after a stop was requested.
     - `startup_timeout`: the seconds to wait for the cluster.
     - `debug`: True to write DEBUG lines to the log.
+    - `cluster_zones`: the zones of a cluster, as text, without zones for addresses.
+    - `names_pods`: True if control watches Pods, to name clients in samples of queries (plugin *traffic*).
     - `watch`: a cluster to watch, and `snapshot`: where its objects are stored.
     - `page`: a page to serve over HTTP.
     - `reload`: how often the Corefile is read again.
@@ -176,6 +179,7 @@ class Settings:
     proxy: ProxyProtocol | None = None
     certificate: str | None = None
     sheds: bool = False
+    sampled: bool = False
     verifies_clients: bool = False
     limits: TransportLimits | None = None
     any_class: bool = False
@@ -187,6 +191,8 @@ class Settings:
     lameduck: float | None = None
     startup_timeout: float | None = None
     debug: bool = False
+    cluster_zones: tuple[str, ...] = ()
+    names_pods: bool = False
     watch: WatchOptions | None = None
     snapshot: SnapshotOptions | None = None
     page: HttpPage | None = None

@@ -27,7 +27,7 @@ ORDER: Final = (
     "admin", "status",  # only configure the server: their place has no meaning
     "shed",
     "prometheus",  # before errors: counts the failures that errors reports
-    "errors",
+    "errors", "traffic",
     "log",  # before cache: sees the replies from the cache too
     "dnstap", "local", "dns64", "any", "chaos",
     "loadbalance",  # before cache: shuffles each reply from the cache anew
@@ -51,7 +51,7 @@ BUILT: Final[dict[str, str]] = {
         "k8s_external", "kubernetes", "file", "auto", "loop", "forward", "transfer", "whoami", "multisocket",
         "acl", "autopath", "dns64", "hosts", "timeouts", "tls",
         "sign", "nsid", "bufsize", "local", "any", "chaos", "header", "minimal", "rewrite", "template",
-        "visibility", "rrl", "cancel", "erratic", "on", "metadata", "view", "geoip", "proxyproto", "secondary", "shed",
+        "visibility", "rrl", "cancel", "erratic", "on", "metadata", "view", "geoip", "proxyproto", "secondary", "shed", "traffic",
         "pprof", "admin", "status", "etcd", "tsig", "dnssec", "route53", "clouddns", "azure",
         "https", "grpc", "https3", "quic", "grpc_server", "nomad",
     )

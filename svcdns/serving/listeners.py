@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +28,7 @@ from svcdns.eventloop.loop import add_drain, remove_drain
 from svcdns.eventloop.stream import SocketTransport
 from svcdns.plugin_api.query import Client
 from svcdns.process.memory_cgroup import MemoryGroup
+from svcdns.process.sample_memory import private_ring
 from svcdns.process.shared_memory import ENCRYPTED_SLOT
 from svcdns.serving.answer_table import AnswerTable
 from svcdns.serving.cookies import Cookies
@@ -48,11 +49,16 @@ from svcdns.telemetry.counters import Counters
 
 if TYPE_CHECKING:
     from svcdns.serving.encrypted_listeners import EncryptedListeners
+    from svcdns.serving.transport.sampled import Sampler
 
 log = logging.getLogger("svcdns")
 
 
 def _reader_type(listener: Listener) -> type[UdpReader]:
+    if listener.sampled and listener.proxy is None:
+        from svcdns.serving.transport.sampled import SampledReader, SampledSheddingReader
+
+        return SampledSheddingReader if listener.sheds else SampledReader
     if not listener.sheds:
         return UdpReader
     from svcdns.serving.transport.shedding import SheddingReader  # only listeners with *shed* pay for it
@@ -63,8 +69,16 @@ def _reader_type(listener: Listener) -> type[UdpReader]:
 class Listeners:
     """The sockets of a worker, their readers, and the responders that answer their queries."""
 
-    def __init__(self, counters: Counters, clock: Clock, cookies: Cookies) -> None:
-        """Reads no socket until `sockets`, `read` and `swap` have been called."""
+    def __init__(
+        self, counters: Counters, clock: Clock, cookies: Cookies, samples: Callable[[], memoryview] = private_ring
+    ) -> None:
+        """Reads no socket until `sockets`, `read` and `swap` have been called.
+
+        `samples` returns the memory for samples of queries. It is called when the first listener has *traffic*.
+        """
+        self._samples = samples
+        self.sampler: Sampler | None = None
+        """Chooses the queries that are sampled; None if no listener has *traffic*."""
         self._counters, self._clock, self._cookies = counters, clock, cookies
         self._sockets: dict[int, ListeningSocket] = {}
         self._slots: frozenset[int] = frozenset()
@@ -277,6 +291,8 @@ class Listeners:
             one.reader = _reader_type(responder.listener)(
                 one.sock, responder, errors, wildcard=one.description.wildcard
             )
+            if responder.listener.sampled:
+                self._sample(one.reader)
             add_drain(loop, one.sock, one.reader.drain)
             return
         errors = SocketErrors(self._counters, server, self._clock)
@@ -284,6 +300,14 @@ class Listeners:
         one.acceptor = Acceptor(
             one.sock, partial(self._accept, one), shed, errors.count, lambda: not self._has_proxy(one)
         )
+
+    def _sample(self, reader: UdpReader) -> None:
+        from svcdns.serving.transport.sampled import SampledReader, Sampler
+        from svcdns.telemetry.query_samples import Ring
+
+        if isinstance(reader, SampledReader):
+            self.sampler = self.sampler or Sampler(Ring(self._samples()), self._clock)
+            reader.use(self.sampler)
 
     def _has_proxy(self, one: ListeningSocket) -> bool:
         listener = self._listeners.get(one.place)

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from svcdns import __version__
-from svcdns.process import cookie_secrets, shared_memory
+from svcdns.process import cookie_secrets, sample_memory, shared_memory
 from svcdns.process.channel import Message
 from svcdns.process.core_dumps import exclude_memory
 from svcdns.process.quick_exit import exit_quickly
@@ -62,6 +62,7 @@ class Supervisor:
         self._selector = selectors.DefaultSelector()
         os.set_inheritable(mapping, True)
         cookie_secrets.add(mapping)
+        sample_memory.add(mapping)
         self._children = Children(self._selector, log, control_arguments, mapping)
         self._children.pin = pin
         self._replacement = RollingReplacement(self._children, log)

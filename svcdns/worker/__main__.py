@@ -12,12 +12,13 @@ import asyncio
 import gc
 import socket
 from collections import deque
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
+from functools import partial
 from time import monotonic
 from typing import Any
 
 from svcdns.eventloop.loop import add_drain, new_loop, remove_drain
-from svcdns.process import cookie_secrets
+from svcdns.process import cookie_secrets, sample_memory
 from svcdns.process.channel import Channel, ChannelBrokenError, ChannelClosedError, Message
 from svcdns.process.descriptors import grow_descriptor_table, raise_descriptor_limit
 from svcdns.process.parent_death import die_with_parent
@@ -45,14 +46,21 @@ It is high, because the index makes many objects, and none of them in a referenc
 class _Process:
     """A worker with its two connections: one to the supervisor, and one to the control process."""
 
-    def __init__(self, slot: int, channel: Channel, counters: Counters, secrets: memoryview) -> None:
+    def __init__(
+        self,
+        slot: int,
+        channel: Channel,
+        counters: Counters,
+        secrets: memoryview,
+        samples: Callable[[], memoryview],
+    ) -> None:
         self._channel = channel
         self._feed: socket.socket | None = None
         self._unsent: deque[bytes] = deque()
         self._instructed = asyncio.Event()
         self._taking_over: asyncio.Future[None] | None = None
         self._giving_keys: asyncio.Future[None] | None = None
-        self.worker = Worker(slot, counters, monotonic, self._send, secrets)
+        self.worker = Worker(slot, counters, monotonic, self._send, secrets, samples)
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._instructions: asyncio.Queue[Message] = asyncio.Queue()
         asyncio.get_running_loop().add_reader(channel.fileno(), self._receive_from_supervisor)
@@ -207,8 +215,9 @@ class _Process:
         loop.remove_writer(feed)
 
 
-async def _run(slot: int, channel: Channel, counters: Counters, secrets: memoryview) -> None:
-    await _Process(slot, channel, counters, secrets).run()
+async def _run(slot: int, region: int, channel: Channel, counters: Counters, shared: int) -> None:
+    samples = partial(sample_memory.ring, shared, region)
+    await _Process(slot, channel, counters, cookie_secrets.page(shared), samples).run()
 
 
 def main() -> int:
@@ -234,7 +243,7 @@ def main() -> int:
     channel = Channel(socket.socket(fileno=arguments.channel))
     try:
         with asyncio.Runner(loop_factory=new_loop) as runner:
-            runner.run(_run(arguments.slot, channel, counters, cookie_secrets.page(arguments.shared)))
+            runner.run(_run(arguments.slot, arguments.region, channel, counters, arguments.shared))
     finally:
         lines.close()
     return 0

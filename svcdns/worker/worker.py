@@ -54,6 +54,7 @@ from svcdns.plugin_api.query import Answer, Query
 from svcdns.plugin_api.reply import rcode_only
 from svcdns.plugin_api.reuse import apart
 from svcdns.process.heap import release_free_memory
+from svcdns.process.sample_memory import private_ring
 from svcdns.process.shared_memory import ENCRYPTED_SLOT, State
 from svcdns.serving.answer_keys import AnswerKeys, note_used_keys
 from svcdns.serving.cookies import Cookies
@@ -105,16 +106,24 @@ class Worker:
     """Answers DNS from the configuration and the data that the control process sends."""
 
     def __init__(
-        self, slot: int, counters: Counters, clock: Clock, send: Callable[[bytes], None], secrets: memoryview
+        self,
+        slot: int,
+        counters: Counters,
+        clock: Clock,
+        send: Callable[[bytes], None],
+        secrets: memoryview,
+        samples: Callable[[], memoryview] = private_ring,
     ) -> None:
         """`slot` is the number of the worker. `secrets` is the shared memory with the secrets of DNS cookies.
+
+        `samples` returns the shared memory for samples of queries.
 
         `send` sends the octets of a frame to the control process. `send` must not block.
         """
         self.slot, self.counters, self.clock, self._send = slot, counters, clock, send
         self._encrypted = slot == ENCRYPTED_SLOT
         """True for the worker for encrypted transports."""
-        self.listeners = Listeners(counters, clock, Cookies(secrets))
+        self.listeners = Listeners(counters, clock, Cookies(secrets), samples)
         self._shutdown = Shutdown(self.listeners, clock)
         self._indexes: dict[int, Index] = {}
         self._views: dict[bytes, int] = {}
@@ -447,6 +456,8 @@ class Worker:
 
     def _flush_steps(self) -> Iterator[None]:
         self.listeners.divide()
+        if self.listeners.sampler is not None:
+            self.listeners.sampler.tick()
         for responder in self.listeners.responders:
             yield from flush(responder)
         for server, address, slot, drops in self.listeners.dropped_packets():

@@ -123,6 +123,7 @@ BLOCKS: dict[str, tuple[str, list[tuple[str, str]]]] = {
         [A, ("a.example.org.", "TXT"), ("b.example.org.", "A")],
     ),
     "timeouts": ("timeouts {\n read 3s\n}", [A]),
+    "traffic": ("traffic", [A, AAAA]),
     "transfer": ("transfer {\n to *\n}\nfile {zone} example.org", [A, ("www.example.org.", "A")]),
     "view": (
         "view inside {\n expr incidr(client_ip(), '10.0.0.0/8') or client_ip() == '192.0.2.7' and type() == 'A'\n}",

@@ -13,6 +13,7 @@ import msgspec
 
 from svcdns.cluster.changes import Kind
 from svcdns.cluster.index import SERIAL, SYNC, Index
+from svcdns.corefile.zones import is_reverse
 from svcdns.plugin_api.closest_encloser import Encloser
 from svcdns.plugin_api.cold_path import ColdPath
 from svcdns.plugin_api.contract import Following, Plugin, then
@@ -78,6 +79,7 @@ class Kubernetes(Plugin):
         return Settings(
             startup_timeout=options.startup_timeout,
             watch=options.watch,
+            cluster_zones=tuple(zone for zone in options.zones if not is_reverse(zone)),
             snapshot=options.snapshot,
             warnings=options.warnings,
         )

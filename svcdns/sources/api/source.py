@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+from collections.abc import Container
 from typing import TYPE_CHECKING
 
 from svcdns.cluster.changes import Kind
@@ -39,7 +40,9 @@ class ApiServerSource:
         jitter: Jitter = random.random,
         sleep: Sleep = asyncio.sleep,
         limits: TimeLimits | None = None,
+        only: Container[Kind] = tuple(Kind),
     ) -> None:
+        """Watches only the kinds of objects in `only`."""
         self._options = options
         self._log = log
         self._observe = observe
@@ -47,7 +50,7 @@ class ApiServerSource:
         self._jitter = jitter
         self._sleep = sleep
         self._limits = limits
-        self._resources = watched(options)
+        self._resources = tuple(resource for resource in watched(options) if resource.kind in only)
         self._credentials = Credentials(options, clock=clock, log=log)
         self._freshness = Freshness(self.kinds, clock)
         self._retry = SharedRetry(log, sleep, clock=clock, jitter=jitter)
