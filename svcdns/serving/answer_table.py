@@ -22,7 +22,7 @@ from typing import Final
 
 import msgspec
 
-from svcdns.chain.routing import Route
+from svcdns.chain.routing import CONFIGURATION, Route
 from svcdns.cluster.changes import Dependency
 from svcdns.eventloop.clock import Clock
 from svcdns.plugin_api.query import Query
@@ -153,6 +153,14 @@ class Entry(msgspec.Struct, gc=False, eq=False):
         if details is not None:
             cost += DETAILS_COST + sum(map(len, details.wires)) + 33 * len(details.wires)
         return cost if wire is None else cost + len(wire)
+
+    @property
+    def is_local(self) -> bool:
+        """Returns True if only data of this server decide the reply, and not a client, the clock or an upstream."""
+        details = self.details
+        if details is not None and (details.countdown or details.observed or details.limited):
+            return False
+        return bool(self.dependencies) and CONFIGURATION not in self.dependencies
 
     def alive(self, now: float) -> bool:
         """Returns True if the entry may be served at the time `now`.

@@ -16,7 +16,7 @@ import asyncio
 import logging
 import socket
 from collections.abc import Callable, Iterator, Mapping
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 from svcdns.chain.build import ListenerKey
@@ -50,6 +50,7 @@ from svcdns.telemetry.counters import Counters
 if TYPE_CHECKING:
     from svcdns.serving.encrypted_listeners import EncryptedListeners
     from svcdns.serving.transport.sampled import Sampler
+    from svcdns.telemetry.query_samples import Ring
 
 log = logging.getLogger("svcdns")
 
@@ -82,6 +83,8 @@ class Listeners:
         self._counters, self._clock, self._cookies = counters, clock, cookies
         self._sockets: dict[int, ListeningSocket] = {}
         self._slots: frozenset[int] = frozenset()
+        self.has_read = False
+        """True after `read` was called with a slot."""
         self._listeners: dict[Place, Listener] = {}
         self._encrypted: EncryptedListeners | None = None
         self._holds_datagrams = False
@@ -124,6 +127,20 @@ class Listeners:
         return self._responders[key]
 
     @property
+    def sampled_responders(self) -> list[Responder]:
+        """Returns the responders of the UDP sockets whose queries are sampled."""
+        keys = dict.fromkeys(one.key for one in self._sockets.values() if one.description.proto == "udp")
+        found = [self.responder_of(key) for key in keys]
+        return [one for one in found if one is not None and one.listener.sampled]
+
+    @cached_property
+    def ring(self) -> Ring:
+        """Returns the ring with the samples of this worker, and of the worker that had its region before."""
+        from svcdns.telemetry.query_samples import Ring
+
+        return Ring(self._samples())
+
+    @property
     def reading(self) -> bool:
         """Returns True if the worker has sockets to read, and reads all of them."""
         wanted = [one for one in self._sockets.values() if self._wanted(one)]
@@ -145,6 +162,7 @@ class Listeners:
     def read(self, slots: frozenset[int]) -> None:
         """Reads only the sockets of the workers with the numbers `slots`, from this call on."""
         self._slots = slots
+        self.has_read = self.has_read or bool(slots)
         self._reconcile()
 
     def swap(self, listeners: Mapping[Any, Listener], kept: Mapping[ListenerKey, KeptRoutes] | None = None) -> None:
@@ -303,10 +321,9 @@ class Listeners:
 
     def _sample(self, reader: UdpReader) -> None:
         from svcdns.serving.transport.sampled import SampledReader, Sampler
-        from svcdns.telemetry.query_samples import Ring
 
         if isinstance(reader, SampledReader):
-            self.sampler = self.sampler or Sampler(Ring(self._samples()), self._clock)
+            self.sampler = self.sampler or Sampler(self.ring, self._clock)
             reader.use(self.sampler)
 
     def _has_proxy(self, one: ListeningSocket) -> bool:

@@ -205,6 +205,7 @@ class QueryMetrics:
     def __init__(self, counters: Counters, server: str, protocol: str, family: int) -> None:
         """`server` is the listener's label. `family` is 1 for IPv4 and 2 for IPv6."""
         self.counters, self._server, self._protocol, self._family = counters, server, protocol, str(family)
+        self.family = family
         self._increments: dict[tuple[str, str, str, str, str, bool], tuple[Increment, ...]] = {}
         self._size_cells: dict[tuple[str, str], tuple[int, int]] = {}
         self._hit_counters: dict[tuple[Increment, ...], HitCounter] = {}

@@ -26,6 +26,7 @@ UNKNOWN: Final = 255
 """The rcode of a query whose reply was not seen."""
 _RECORD: Final = struct.Struct("=dfBBH16s224s")
 _RCODE_AT: Final = 12
+_LOCAL: Final = 0x80
 KEY_SIZE: Final = 224
 """The octets of a query that a sample holds. The rest of a longer query is left out."""
 
@@ -35,7 +36,7 @@ class Sample(NamedTuple):
 
     `at` is the time in seconds on CLOCK_MONOTONIC. `weight` is the number of queries that the sample stands for. `key`
     is the query without its message id, cut off after KEY_SIZE octets; `octets` is its length before that. `client` is
-    the address as text.
+    the address as text. `is_local` is true if the reply was stored, and only data of this server decide it.
     """
 
     at: float
@@ -44,6 +45,7 @@ class Sample(NamedTuple):
     client: str
     key: bytes
     octets: int
+    is_local: bool
 
     @property
     def is_whole(self) -> bool:
@@ -73,11 +75,12 @@ class Ring:
     def counted(self, number: int) -> None:
         self._numbers[1] = number
 
-    def write(self, at: float, weight: float, rcode: int, client: bytes, key: bytes) -> int:
+    def write(self, at: float, weight: float, rcode: int, client: bytes, key: bytes, *, is_local: bool = False) -> int:
         """Writes a sample, and returns its number. `client` has the 4 or 16 octets of an address."""
         number = self._numbers[0]
         place = (1 + number % CAPACITY) * RECORD_SIZE
-        _RECORD.pack_into(self._memory, place, at, weight, rcode, len(client), len(key), client, key)
+        kind = len(client) | (_LOCAL if is_local else 0)
+        _RECORD.pack_into(self._memory, place, at, weight, rcode, kind, len(key), client, key)
         self._numbers[0] = number + 1
         return number
 
@@ -91,10 +94,10 @@ class Ring:
         end = self._numbers[0]
         for number in range(max(first, end - CAPACITY), end):
             place = (1 + number % CAPACITY) * RECORD_SIZE
-            at, weight, rcode, family, octets, client, key = _RECORD.unpack_from(self._memory, place)
+            at, weight, rcode, kind, octets, client, key = _RECORD.unpack_from(self._memory, place)
             if self._numbers[0] - number >= CAPACITY:
                 continue  # the worker may be replacing the sample now
-            yield Sample(at, weight, rcode, _address(client, family), key[:octets], octets)
+            yield Sample(at, weight, rcode, _address(client, kind & ~_LOCAL), key[:octets], octets, bool(kind & _LOCAL))
 
 
 def _address(client: bytes, size: int) -> str:

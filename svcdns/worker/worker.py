@@ -56,7 +56,7 @@ from svcdns.plugin_api.reuse import apart
 from svcdns.process.heap import release_free_memory
 from svcdns.process.sample_memory import private_ring
 from svcdns.process.shared_memory import ENCRYPTED_SLOT, State
-from svcdns.serving.answer_keys import AnswerKeys, note_used_keys
+from svcdns.serving.answer_keys import AnswerKeys, SampledKeys, note_used_keys
 from svcdns.serving.cookies import Cookies
 from svcdns.serving.listeners import Listeners
 from svcdns.serving.metrics_flush import flush
@@ -418,7 +418,15 @@ class Worker:
         self._show_state()
 
     async def read(self, slots: frozenset[int]) -> None:
-        """Reads only the sockets of the workers with the numbers `slots`, from this call on."""
+        """Reads only the sockets of the workers with the numbers `slots`, from this call on.
+
+        Before the first call after a start, makes the replies to the queries that an earlier worker has sampled.
+        """
+        if self._configured and not self.listeners.has_read:
+            keys = SampledKeys(self.listeners, self.clock())
+            await self._in_steps(keys.make())
+            if keys.made:
+                log.debug("%d replies to sampled queries were made before the first query", keys.made)
         self.listeners.read(slots)
         self._show_state()
 

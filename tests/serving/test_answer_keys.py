@@ -15,7 +15,7 @@ from svcdns.chain.routing import CONFIGURATION, DROPPED
 from svcdns.cluster.changes import Change, Dependency, Put
 from svcdns.plugin_api.reply import UNTIL_CHANGED
 from svcdns.serving import answer_keys
-from svcdns.serving.answer_keys import hot_keys, note_used_keys
+from svcdns.serving.answer_keys import SampledKeys, hot_keys, note_used_keys
 from svcdns.serving.answer_table import AnswerTable, Countdown, Details, Entry
 from svcdns.serving.metrics import HitCounter, Origin
 from svcdns.telemetry.counters import samples
@@ -138,3 +138,44 @@ async def test_a_predecessor_that_never_answers(tmp_path: Path, monkeypatch: pyt
         await asyncio.wait_for(new.worker.take_keys(second), 10)
     assert len(new.responder.table) == 0
     await new.close()
+
+
+async def sampled(tmp_path: Path, corefile: str) -> list[bytes]:
+    """Samples queries in one server, and returns the keys of the replies that another server makes from the samples."""
+    old, new = Server(tmp_path, OBJECTS), Server(tmp_path, OBJECTS)
+    for server in (old, new):
+        await server.load(corefile)
+    for _ in range(2):
+        old.replies()
+    now, ring = new.worker.clock(), new.worker.listeners.ring
+    for number, entry in enumerate(old.responder.table.current.values()):
+        client = (b"\x7f\0\0\1", bytes(15) + b"\1")[number % 4 == 3]
+        ring.write(now, 1.0, 0, client, entry.key, is_local=number % 4 != 1)
+    ring.write(now - 61.0, 1.0, 0, b"\x7f\0\0\1", b"too old", is_local=True)
+    keys = SampledKeys(new.worker.listeners, now)
+    list(keys.make())
+    found = list(new.responder.table.current)
+    assert keys.made == len(found)
+    if found:
+        assert counters(new) == {key: tuple(0.0 for _ in cells) for key, cells in counters(new).items()}
+        expected = old.replies()
+        assert new.replies() == expected
+    local = [key for number, key in enumerate(old.responder.table.current) if number % 4 in (0, 2)]
+    for server in (old, new):
+        await server.close()
+    assert sorted(found) in ([], sorted(local))
+    return found
+
+
+async def test_replies_to_sampled_queries(tmp_path: Path) -> None:
+    """A query is made again if the family of its client has a socket, and if only data of the server decide it."""
+    assert len(await sampled(tmp_path, COREFILE.replace("BEFORE", "traffic"))) > 4
+
+
+async def test_no_replies_without_traffic(tmp_path: Path) -> None:
+    assert await sampled(tmp_path, COREFILE.replace("BEFORE", "")) == []
+
+
+async def test_making_sampled_replies_ends_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(answer_keys, "MAX_SAMPLED_SECONDS", -1.0)
+    assert await sampled(tmp_path, COREFILE.replace("BEFORE", "traffic")) == []

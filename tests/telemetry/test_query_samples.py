@@ -11,10 +11,10 @@ from svcdns.telemetry.query_samples import CAPACITY, KEY_SIZE, UNKNOWN, Ring, Sa
 def test_samples_are_read_in_their_order() -> None:
     ring = Ring(private_ring())
     for number, client in enumerate((b"\x0a\0\0\1", bytes(15) + b"\1")):
-        assert ring.write(5.0 + number, 1.5, 3, client, b"key%d" % number) == number
+        assert ring.write(5.0 + number, 1.5, 3, client, b"key%d" % number, is_local=number > 0) == number
     assert list(ring.samples()) == [
-        Sample(5.0, 1.5, 3, "10.0.0.1", b"key0", 4),
-        Sample(6.0, 1.5, 3, "::1", b"key1", 4),
+        Sample(5.0, 1.5, 3, "10.0.0.1", b"key0", 4, is_local=False),
+        Sample(6.0, 1.5, 3, "::1", b"key1", 4, is_local=True),
     ]
     assert [sample.key for sample in ring.samples(1)] == [b"key1"]
     assert ring.written == 2
