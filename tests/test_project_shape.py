@@ -506,6 +506,7 @@ def test_the_supervisor_imports_no_client_or_parser() -> None:
             "isolated",
             "parent_death",
             "quick_exit",
+            "sample_memory",
             "shared_memory",
         )
     }

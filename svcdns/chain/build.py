@@ -244,7 +244,7 @@ def _configure(listener: Listener, block: BlockPlan, transport: str) -> None:
         if settings.certificate is not None and transport != "dns":
             listener.security = settings.certificate
         listener.sheds = listener.sheds or settings.sheds
-        listener.sampled = listener.sampled or settings.sampled
+        listener.records_traffic = listener.records_traffic or settings.records_traffic
         if settings.limits is not None and settings.limits.transport == transport:
             listener.limits = settings.limits
         if settings.view is not None:

@@ -129,7 +129,7 @@ class Listener:
     """The PROXY protocol of the listener; None for none."""
     sheds: bool = False
     """True if the listener's UDP sockets keep replies that the kernel does not take (plugin *shed*)."""
-    sampled: bool = False
+    records_traffic: bool = False
     """True if the listener's UDP readers write samples of queries to shared memory (plugin *traffic*)."""
     limits: TransportLimits = NO_LIMITS
     """The limits that the plugin of the transport configures, for example *https*."""

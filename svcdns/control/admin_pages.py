@@ -17,6 +17,9 @@ from svcdns.control.status import ServerParts, StatusPage
 from svcdns.control.workers import CallError
 
 FOLDER: Final = "/v1/"
+TOP: Final = 20
+"""The number of items in each list of the document `traffic`, unless the request has another number."""
+MAX_TOP: Final = 2000
 _JSON: Final = "application/json"
 
 
@@ -25,8 +28,10 @@ class AdminPages:
 
     def __init__(self, parts: ServerParts) -> None:
         self._status, cache = StatusPage(parts), CachePages(parts.workers)
+        self._traffic = parts.traffic
         self._pages: Mapping[tuple[str, str], Callable[[Mapping[str, str]], Awaitable[Any]]] = {
             ("GET", "status"): self._make_status,
+            ("GET", "traffic"): self._make_traffic,
             ("GET", "state"): StatePage(parts).state,
             ("GET", "cache"): cache.listed,
             ("POST", "cache/flush"): cache.flush,
@@ -54,6 +59,15 @@ class AdminPages:
 
     async def _make_status(self, _query: Mapping[str, str]) -> Any:
         return await self._status.status()
+
+    async def _make_traffic(self, query: Mapping[str, str]) -> Any:
+        text = query.get("top", str(TOP))
+        if not text.isascii() or not text.isdigit() or not 0 < int(text) <= MAX_TOP:
+            raise RequestError(f"top={text!r}: a number from 1 to {MAX_TOP} was expected")
+        report = await self._traffic.report(int(text))
+        if report is None:
+            raise RequestError("no server block has the plugin traffic")
+        return report
 
 
 def _error(text: str) -> bytes:

@@ -168,7 +168,13 @@ class Control:
             from svcdns.control.tool_pages import ToolPages
 
             parts = ServerParts(
-                lambda: self._serving, self._workers, self._views, self._regions, self._own, self._reloads
+                lambda: self._serving,
+                self._workers,
+                self._views,
+                self._regions,
+                self._own,
+                self._reloads,
+                self._traffic,
             )
             self._tool_pages = ToolPages(parts)
         return self._tool_pages.page(request)

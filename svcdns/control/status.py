@@ -20,6 +20,7 @@ from svcdns.control.cluster_views import ClusterViews, number_of
 from svcdns.control.configuration import Setup
 from svcdns.control.metric_sums import Combined, combined
 from svcdns.control.reload_log import ReloadLog
+from svcdns.control.traffic_samples import TrafficSamples
 from svcdns.control.workers import CallError, Workers
 from svcdns.feed.tool_messages import WorkerStatus
 
@@ -199,6 +200,7 @@ class ServerParts:
     regions: list[memoryview]
     own: int
     reloads: ReloadLog
+    traffic: TrafficSamples
 
 
 class StatusPage:

@@ -15,7 +15,9 @@ from dataclasses import dataclass
 from heapq import nlargest
 from math import sqrt
 from time import monotonic
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
+
+import msgspec
 
 from svcdns.control.client_names import ClientNames
 from svcdns.eventloop.clock import Clock
@@ -27,6 +29,8 @@ from svcdns.wire.codes import Rcode, rcode_label, type_text
 from svcdns.wire.errors import FormError
 from svcdns.wire.request import read_query_name
 
+FORMAT: Final = 1
+"""The format of the document, for tools."""
 WINDOW: Final = 60.0
 """The seconds that a report covers."""
 MAX_NAMESPACES: Final = 200
@@ -112,6 +116,7 @@ class NamespaceTraffic:
 class TrafficReport:
     """Estimates for the last `seconds`, from `samples` samples. Each list has its largest items first."""
 
+    format: int
     seconds: float
     samples: int
     queries: Estimate
@@ -120,6 +125,11 @@ class TrafficReport:
     nonexistent: tuple[TopName, ...]
     clients: tuple[TopClient, ...]
     namespaces: tuple[NamespaceTraffic, ...]
+
+
+def schema() -> dict[str, Any]:
+    """Returns the JSON schema of the document that `msgspec.json.encode` makes of a report."""
+    return msgspec.json.schema(TrafficReport)
 
 
 class _Sum:
@@ -247,7 +257,7 @@ class Traffic:
 
     async def report(self, top: int = 20) -> TrafficReport:
         """Returns the estimates for the last WINDOW seconds. Each list has at most `top` items."""
-        began, slice_, tally = self._clock() - WINDOW, TimeSlice(), _Tally()
+        began, slice_, sums = self._clock() - WINDOW, TimeSlice(), _Sums()
         for ring in self._rings():
             scale = 0.0
             for sample in ring.samples():
@@ -255,46 +265,46 @@ class Traffic:
                     covered = began + WINDOW - sample.at if ring.written > CAPACITY else WINDOW
                     scale = max(1.0, WINDOW / max(1.0, covered))
                 if sample.at >= began:
-                    self._tally(tally, sample, sample.weight * scale)
+                    self._add(sums, sample, sample.weight * scale)
                 await slice_.pause()
-        return self._report(tally, top)
+        return self._report(sums, top)
 
-    def _tally(self, tally: _Tally, sample: Sample, weight: float) -> None:
+    def _add(self, sums: _Sums, sample: Sample, weight: float) -> None:
         name = _name(sample)
         expansion = self.expansion(name) if name is not None and sample.rcode == Rcode.NXDOMAIN else None
         namespace = self._namespace(sample.client, expansion)
-        tally.samples += 1
-        tally.queries.add(weight)
-        tally.rcodes[sample.rcode].add(weight)
-        tally.clients[sample.client].add(weight)
-        one = tally.namespaces[namespace]
+        sums.samples += 1
+        sums.queries.add(weight)
+        sums.rcodes[sample.rcode].add(weight)
+        sums.clients[sample.client].add(weight)
+        one = sums.namespaces[namespace]
         one.queries.add(weight)
         if name is not None:
-            tally.names[name].add(weight)
-            tally.types[name].add(_type(sample.key, len(name)))
+            sums.names[name].add(weight)
+            sums.types[name].add(_type(sample.key, len(name)))
         if sample.rcode != Rcode.NXDOMAIN:
             return
         one.nxdomain.add(weight)
         if name is not None:
-            tally.nonexistent[name].add(weight)
+            sums.nonexistent[name].add(weight)
         if expansion is not None:
             one.misses.add(weight)
             one.outside[names.from_labels(expansion.outside)].add(weight)
 
-    def _report(self, tally: _Tally, top: int) -> TrafficReport:
+    def _report(self, sums: _Sums, top: int) -> TrafficReport:
         def top_names(found: dict[bytes, _Sum], count: int) -> tuple[TopName, ...]:
             return tuple(
-                TopName(names.to_text(name), tuple(sorted(tally.types.get(name, ()))), one.estimate)
+                TopName(names.to_text(name), tuple(sorted(sums.types.get(name, ()))), one.estimate)
                 for name, one in _largest(found, count)
             )
 
         clients = []
-        for address, one in _largest(tally.clients, top):
+        for address, one in _largest(sums.clients, top):
             pod = self._clients.find(address)
             namespace = pod.namespace if pod is not None else self._namespaces.get(address, "")
             clients.append(TopClient(address, namespace, "" if pod is None else pod.name, one.estimate))
         namespaces = []
-        for namespace, traffic in sorted(tally.namespaces.items(), key=lambda item: -item[1].queries.total)[:top]:
+        for namespace, traffic in sorted(sums.namespaces.items(), key=lambda item: -item[1].queries.total)[:top]:
             ndots = ndots_for(traffic.outside)
             namespaces.append(
                 NamespaceTraffic(
@@ -308,15 +318,16 @@ class Traffic:
                 )
             )
         return TrafficReport(
+            FORMAT,
             WINDOW,
-            tally.samples,
-            tally.queries.estimate,
+            sums.samples,
+            sums.queries.estimate,
             tuple(
                 ("unknown" if rcode == UNKNOWN else rcode_label(rcode), one.estimate)
-                for rcode, one in _largest(tally.rcodes, top)
+                for rcode, one in _largest(sums.rcodes, top)
             ),
-            top_names(tally.names, top),
-            top_names(tally.nonexistent, top),
+            top_names(sums.names, top),
+            top_names(sums.nonexistent, top),
             tuple(clients),
             tuple(namespaces),
         )
@@ -341,13 +352,13 @@ def _largest(found: dict[_Key, _Sum], count: int) -> list[tuple[_Key, _Sum]]:
     return nlargest(count, found.items(), key=lambda item: item[1].total)
 
 
-class _NamespaceTally:
+class _NamespaceSums:
     def __init__(self) -> None:
         self.queries, self.nxdomain, self.misses = _Sum(), _Sum(), _Sum()
         self.outside: dict[bytes, _Sum] = defaultdict(_Sum)
 
 
-class _Tally:
+class _Sums:
     def __init__(self) -> None:
         self.samples = 0
         self.queries = _Sum()
@@ -356,7 +367,7 @@ class _Tally:
         self.types: dict[bytes, set[str]] = defaultdict(set)
         self.rcodes: dict[int, _Sum] = defaultdict(_Sum)
         self.clients: dict[str, _Sum] = defaultdict(_Sum)
-        self.namespaces: dict[str, _NamespaceTally] = defaultdict(_NamespaceTally)
+        self.namespaces: dict[str, _NamespaceSums] = defaultdict(_NamespaceSums)
 
 
 def ndots_for(outside: Iterable[bytes]) -> int:

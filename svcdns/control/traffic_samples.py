@@ -41,7 +41,7 @@ class TrafficSamples:
 
     async def use(self, setup: Setup) -> None:
         """Applies the Corefile of `setup`. Call it when the cluster views of the Corefile exist."""
-        if not any(one.sampled for one in setup.settings):
+        if not any(one.records_traffic for one in setup.settings):
             await self.stop()
             self._traffic = self._names = None
             self.reads_views = False

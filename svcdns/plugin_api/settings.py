@@ -153,7 +153,7 @@ class Settings:
     - `proxy`: the PROXY protocol of the listeners; None for none.
     - `certificate`: the key of the plugin's data with the certificate of the listeners with TLS.
     - `sheds`: True if UDP sockets keep replies that the kernel does not take (plugin *shed*).
-    - `sampled`: True if UDP readers write samples of queries to shared memory (plugin *traffic*).
+    - `records_traffic`: True if UDP readers write samples of queries to shared memory (plugin *traffic*).
     - `verifies_clients`: True if the listeners with TLS ask clients for certificates.
     - `limits`: the limits of the listeners of one transport.
 
@@ -179,7 +179,7 @@ class Settings:
     proxy: ProxyProtocol | None = None
     certificate: str | None = None
     sheds: bool = False
-    sampled: bool = False
+    records_traffic: bool = False
     verifies_clients: bool = False
     limits: TransportLimits | None = None
     any_class: bool = False

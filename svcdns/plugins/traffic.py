@@ -46,7 +46,7 @@ class Traffic(Plugin):
     @classmethod
     def settings(cls, options: Options) -> Settings:
         """Returns settings for the listeners of the block, and for the control process."""
-        return Settings(sampled=True, names_pods=options.pods)
+        return Settings(records_traffic=True, names_pods=options.pods)
 
 
 PLUGIN: Final = Traffic

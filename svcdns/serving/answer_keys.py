@@ -91,7 +91,7 @@ def hot_keys(table: AnswerTable, limit: int) -> list[bytes]:
 
 
 class SampledKeys:
-    """The queries that a worker has sampled before it died (plugin *traffic*). Its successor makes their replies."""
+    """The queries that a worker has sampled before it died (plugin *traffic*). The next worker makes the replies."""
 
     def __init__(self, listeners: Listeners, now: float) -> None:
         """Reads the samples of the last SAMPLED_AGE seconds. `now` is the time on CLOCK_MONOTONIC."""

@@ -56,7 +56,7 @@ log = logging.getLogger("svcdns")
 
 
 def _reader_type(listener: Listener) -> type[UdpReader]:
-    if listener.sampled and listener.proxy is None:
+    if listener.records_traffic and listener.proxy is None:
         from svcdns.serving.transport.sampled import SampledReader, SampledSheddingReader
 
         return SampledSheddingReader if listener.sheds else SampledReader
@@ -75,7 +75,7 @@ class Listeners:
     ) -> None:
         """Reads no socket until `sockets`, `read` and `swap` have been called.
 
-        `samples` returns the memory for samples of queries. It is called when the first listener has *traffic*.
+        `samples` returns the memory for samples of queries. The first listener with *traffic* calls `samples`.
         """
         self._samples = samples
         self.sampler: Sampler | None = None
@@ -131,7 +131,7 @@ class Listeners:
         """Returns the responders of the UDP sockets whose queries are sampled."""
         keys = dict.fromkeys(one.key for one in self._sockets.values() if one.description.proto == "udp")
         found = [self.responder_of(key) for key in keys]
-        return [one for one in found if one is not None and one.listener.sampled]
+        return [one for one in found if one is not None and one.listener.records_traffic]
 
     @cached_property
     def ring(self) -> Ring:
@@ -309,7 +309,7 @@ class Listeners:
             one.reader = _reader_type(responder.listener)(
                 one.sock, responder, errors, wildcard=one.description.wildcard
             )
-            if responder.listener.sampled:
+            if responder.listener.records_traffic:
                 self._sample(one.reader)
             add_drain(loop, one.sock, one.reader.drain)
             return

@@ -118,10 +118,11 @@ class Responder(StoredReplies):
     def make_stored(self, key: bytes) -> bool:
         """Makes and stores the reply to a query that no client has sent yet. Returns whether the reply is stored.
 
-        `key` is the query without its message id. Nothing is counted. Call it only before the worker reads its sockets.
+        `key` is the query without its message id. Nothing is counted or traced. Call it only before the worker reads
+        its sockets.
         """
         table, metrics = self.table, self.metrics
-        if not self.uniform or len(key) > MAX_KEY:
+        if not self.uniform or self.sampling is not None or len(key) > MAX_KEY:
             return False
         if key in table.current:
             return True

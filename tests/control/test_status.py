@@ -15,6 +15,8 @@ from svcdns.control.configuration import check
 from svcdns.control.http_message import Request
 from svcdns.control.reload_log import ReloadLog
 from svcdns.control.status import Queries, ServerParts, Status, StatusPage, _queries, schema
+from svcdns.control.traffic import TrafficReport
+from svcdns.control.traffic_samples import TrafficSamples
 from svcdns.control.workers import CallError
 from svcdns.corefile.parser import parse
 from svcdns.feed.tool_messages import WorkerStatus
@@ -54,6 +56,7 @@ def parts(regions: list[memoryview] | None = None, workers: Workers | None = Non
     views = SimpleNamespace(by_number={})
     values: dict[str, Any] = {
         "workers": workers or Workers(status=WorkerStatus(1, 2, 3, 4)), "views": views, "reloads": ReloadLog(lambda: 7.0),
+        "traffic": TrafficSamples(Counters(), views, list),  # type: ignore[arg-type]
         **fields,
     }  # fmt: skip
     return ServerParts(lambda: setup, regions=regions or [], own=0, **values)
@@ -132,3 +135,16 @@ async def test_pages() -> None:
     assert msgspec.json.decode(found.body, type=Status).format == 1
     assert (await pages.page(request("POST", "/v1/status"))).status == 405
     assert (await pages.page(request("GET", "/v1/nothing"))).status == 404
+
+
+async def test_the_page_traffic() -> None:
+    counters, views = Counters(), SimpleNamespace(by_number={})
+    samples = TrafficSamples(counters, views, list)  # type: ignore[arg-type]
+    pages = AdminPages(parts(traffic=samples))
+    found = await pages.page(request("GET", "/v1/traffic"))
+    assert (found.status, found.body) == (400, b'{"error":"no server block has the plugin traffic"}\n')
+    await samples.use(check(parse(". {\n traffic\n}", "Corefile", environ={})))
+    found = await pages.page(request("GET", "/v1/traffic", top="5"))
+    assert msgspec.json.decode(found.body, type=TrafficReport).format == 1
+    for text in ("", "0", "2001", "x", "²"):
+        assert (await pages.page(request("GET", "/v1/traffic", top=text))).status == 400

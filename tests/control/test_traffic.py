@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import random
+from pathlib import Path
 
 import pytest
 
 from svcdns.cluster.objects import Pod
 from svcdns.control.client_names import ClientNames
-from svcdns.control.traffic import MAX_NAMESPACES, OTHER, Estimate, Traffic, dns_config, ndots_for
+from svcdns.control.traffic import MAX_NAMESPACES, OTHER, Estimate, Traffic, dns_config, ndots_for, schema
 from svcdns.process.sample_memory import private_ring
 from svcdns.telemetry.counters import Counters, samples
 from svcdns.telemetry.query_samples import CAPACITY, UNKNOWN, Ring
@@ -17,6 +19,7 @@ from svcdns.wire.codes import Rcode
 from svcdns.wire.message import encode_query
 from tests.support.world import Clock
 
+ROOT = Path(__file__).parents[2]
 SERVICES = {("shop", "web"), ("shop", "db")}
 NAMESPACES = {"shop", "build", "kube-system"}
 
@@ -184,3 +187,7 @@ def test_ndots() -> None:
     """The text is pasted into a Pod template."""
     assert ndots_for([names.from_text("a.b.c."), names.from_text("x.y.")]) == 1
     assert dns_config(1) == 'dnsConfig:\n  options:\n    - name: ndots\n      value: "1"\n'
+
+
+def test_the_schema_in_the_documentation() -> None:
+    assert json.loads((ROOT / "docs/schemas/traffic.json").read_text()) == schema()

@@ -11,7 +11,7 @@ from tests.support import world
 @pytest.mark.parametrize(("text", "pods"), [("traffic", False), ("traffic {\n pods\n}", True)])
 def test_it_configures_the_listeners_and_control(text: str, pods: bool) -> None:
     settings = Traffic.settings(world.options("traffic", text))
-    assert (settings.sampled, settings.names_pods) == (True, pods)
+    assert (settings.records_traffic, settings.names_pods) == (True, pods)
 
 
 @pytest.mark.parametrize(
