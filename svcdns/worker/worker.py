@@ -424,7 +424,7 @@ class Worker:
         """
         if self._configured and not self.listeners.has_read:
             keys = SampledKeys(self.listeners, self.clock())
-            await self._in_steps(keys.make())
+            await self.in_steps(keys.make())
             if keys.made:
                 log.debug("%d replies to sampled queries were made before the first query", keys.made)
         self.listeners.read(slots)

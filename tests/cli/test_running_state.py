@@ -23,9 +23,11 @@ from svcdns.control.http import HttpPages
 from svcdns.control.plugin_data import DataKey, gather, plugin_files
 from svcdns.control.reload_log import ReloadLog
 from svcdns.control.status import ServerParts, Upstream
+from svcdns.control.traffic_samples import TrafficSamples
 from svcdns.corefile.parser import parse
 from svcdns.feed.tool_messages import WorkerStatus
 from svcdns.plugin_api.stored import StoredReplies, StoredReply
+from svcdns.telemetry.counters import Counters
 from svcdns.wire import names
 from svcdns.wire.codes import Rcode
 from tests.control.test_status import Workers
@@ -67,7 +69,9 @@ class Server:
         workers: Any = Workers(status=WorkerStatus(1, 2, 3, 4), list_replies=self.listed)
         workers.plugin_data = lambda: self.data
         views: Any = SimpleNamespace(by_number={self.view.number: self.view}, age=lambda _: self.age)
-        return ServerParts(lambda: self.setup, workers, views, [], 0, ReloadLog())
+        return ServerParts(
+            lambda: self.setup, workers, views, [], 0, ReloadLog(), TrafficSamples(Counters(), views, list)
+        )
 
     def listed(self, region: int, _argument: bytes) -> StoredReplies:
         found = self.stored if region == 0 else []
