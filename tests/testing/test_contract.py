@@ -104,6 +104,7 @@ BLOCKS: dict[str, tuple[str, list[tuple[str, str]]]] = {
     "on": ("on startup true", [A]),
     "pprof": ("pprof", [A]),
     "admin": ("admin", [A]),
+    "status": ("status", [A]),
     "prometheus": ("prometheus", [A]),
     "trace": ("trace 127.0.0.1:1 {\n every 3\n}", [A, AAAA, ("a.example.org.", "TXT")]),
     "proxyproto": ("proxyproto", [A]),
