@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+import dns.exception
 import dns.message
 import dns.query
 import dns.rcode
@@ -18,11 +19,13 @@ import dns.zone
 import pytest
 
 from tests.integration.test_etcd import Etcd
+from tests.support.certificates import authority, pair
 from tests.support.geoip_database import database
-from tests.support.server import Server, until
+from tests.support.server import REPLY_TIMEOUT, Server, free_port, until
 from tests.support.zone_upstream import ZoneUpstream
 
 PAGE: Final = Path(__file__).parents[2] / "docs" / "cookbook.md"
+TRANSPORTS: Final = ("tls", "https", "https3", "quic")
 POD, OTHER = "127.0.0.2", "127.0.0.3"
 """The address of a Pod in the namespace `tenant-a`, and of no Pod."""
 ZONE: Final = "@ 60 IN SOA ns root 1 3600 3600 3600 5\n@ 60 IN NS ns\nwww 60 IN A {}\n"
@@ -60,12 +63,18 @@ OTHER_RECORDS: Final = (". 60 IN SOA ns. root. 1 3600 3600 3600 5", "only.there.
 
 
 class Ask(NamedTuple):
-    """A query and its answer: sorted RDATA, or an rcode."""
+    """A query and its answer: sorted RDATA, or an rcode. `transport` is `udp`, or an encrypted one of TRANSPORTS."""
 
     name: str
     expected: str
     rtype: str = "A"
     client: str = "127.0.0.1"
+    transport: str = "udp"
+
+
+def over(*transports: str) -> tuple[Ask, ...]:
+    """Returns a query over each transport."""
+    return tuple(Ask("www.example.com.", "192.0.2.80", transport=one) for one in transports)
 
 
 CLUSTER: Final = (
@@ -104,6 +113,8 @@ RECIPES: Final[dict[str, tuple[Ask, ...]]] = {
         Ask("www.example.com.", "192.0.2.80"),
     ),
     "A secondary of the company's server": (Ask("www.example.com.", "192.0.2.80"), Ask("db.corp.example.", "SERVFAIL")),
+    "Clients over TLS and HTTPS": over("udp", "tls", "https"),
+    "Clients over QUIC and HTTP/3": over("udp", "quic", "https3"),
     "Upstreams over TLS": (Ask("www.example.com.", "SERVFAIL"),),
     "Several clusters": (*CLUSTER[:2], Ask("no.shop.svc.clusterset.local.", "NXDOMAIN"), CLUSTER[3]),
     "A list of blocked names": (
@@ -212,6 +223,7 @@ def local(text: str, upstream: int, other: int) -> str:
     """Returns a Corefile for loopback: with other addresses, ports and paths."""
     text = text.replace("192.0.2.99", f"127.0.0.1:{other}")
     text = re.sub(r":(53|5353|8053) \{", r":{port} {", text)
+    text = re.sub(rf"\b({'|'.join(TRANSPORTS)})://\.(?= )", r"\1://.:{\1}", text)
     text = text.replace("169.254.20.10:8080", "").replace("169.254.20.10", "127.0.0.1")
     text = re.sub(r"(forward +\S+ |transfer from )[^{\n]*\btls://[^{\n]*", rf"\1tls://127.0.0.1:{upstream} ", text)
     text = re.sub(
@@ -237,7 +249,11 @@ class Recipe(Server):
         return [*super().command(), "-dns.port", str(self.ports["port"])]
 
     def write(self, corefile: str) -> None:
-        """Writes the Corefile, and the files in its folder."""
+        """Writes the Corefile, and the files in its folder. Each encrypted transport gets a free port."""
+        for name in TRANSPORTS:
+            self.ports.setdefault(name, free_port())
+        pair().write(self.folder, "tls")
+        authority().write(self.folder)
         for name, text in FILES.items():
             path = self.folder / name
             path.parent.mkdir(exist_ok=True)
@@ -249,11 +265,32 @@ class Recipe(Server):
 
     def result(self, ask: Ask) -> str:
         """Returns the RDATA of the answer's last records, or the rcode."""
-        reply: Any = self.ask(ask.name, ask.rtype, source=ask.client)
+        reply: Any = (
+            self.ask(ask.name, ask.rtype, source=ask.client) if ask.transport == "udp" else self._encrypted(ask)
+        )
         if reply is None:
             return "no answer"
         found = [rrset[0].to_text() for rrset in reply.answer if rrset.rdtype != dns.rdatatype.CNAME]
         return " ".join(sorted(found)) or dns.rcode.to_text(reply.rcode())
+
+    def _encrypted(self, ask: Ask) -> dns.message.Message | None:
+        """Returns the reply to a query over an encrypted transport, or None. The certificate is verified."""
+        query, port = dns.message.make_query(ask.name, ask.rtype), self.ports[ask.transport]
+        options: dict[str, Any] = {"timeout": REPLY_TIMEOUT, "one_rr_per_rrset": True}
+        if ask.transport != "tls":
+            context = authority().client()
+            options["verify"] = context if ask.transport == "https" else str(self.folder / "ca.crt")
+        try:
+            if ask.transport == "tls":
+                options["ssl_context"] = authority().client()
+                return dns.query.tls(query, "127.0.0.1", port=port, server_hostname="dns.test", **options)
+            if ask.transport == "quic":
+                return dns.query.quic(query, "127.0.0.1", port=port, server_hostname="dns.test", **options)
+            version = dns.query.HTTPVersion.H3 if ask.transport == "https3" else dns.query.HTTPVersion.H2
+            url = f"https://dns.test:{port}/dns-query"
+            return dns.query.https(query, url, bootstrap_address="127.0.0.1", http_version=version, **options)
+        except (OSError, dns.exception.DNSException):
+            return None
 
 
 @pytest.fixture(scope="module")
@@ -278,6 +315,7 @@ def assert_answers(server: Recipe, *asked: Ask) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_recipe(name: str, tmp_path: Path, upstreams: tuple[int, int]) -> None:
     """The real server starts with the recipe, and answers from its sources, cold and from the answer table."""

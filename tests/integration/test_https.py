@@ -17,7 +17,7 @@ import pytest
 
 from tests.support.certificates import authority, pair
 from tests.support.encrypted import packet, target
-from tests.support.server import Server, free_port, until
+from tests.support.server import TIMEOUT, Server, free_port, until
 
 pytestmark = pytest.mark.integration
 
@@ -133,3 +133,21 @@ def test_coredns(client: type[HttpsServer], server: type[HttpsServer], method: s
                 return str(reply.answer[0][0]) if reply.answer else ""
 
             until("the answer", lambda: answer() == "192.0.2.7")
+
+
+@pytest.mark.parametrize("version", [dns.query.HTTPVersion.H1, dns.query.HTTPVersion.H2], ids=["HTTP/1.1", "HTTP/2"])
+@pytest.mark.parametrize("post", [True, False], ids=["POST", "GET"])
+def test_dnspython_as_client(tmp_path: Path, version: dns.query.HTTPVersion, post: bool) -> None:
+    """The certificate is verified. `tests/end_to_end/test_quic.py` has dnspython's clients for DoQ and HTTP/3."""
+    with running(HttpsServer, tmp_path / "server", HTTPS) as server:
+        query = dns.message.make_query("www.example.", "A")
+        reply = dns.query.https(
+            query,
+            f"https://dns.test:{server.ports['https']}/dns-query",
+            TIMEOUT,
+            bootstrap_address="127.0.0.1",
+            http_version=version,
+            post=post,
+            verify=authority().client(),
+        )
+        assert [rrset[0].to_text() for rrset in reply.answer] == ["192.0.2.7"]
