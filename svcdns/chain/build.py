@@ -15,6 +15,7 @@ from svcdns.chain.link import link
 from svcdns.chain.plan import BlockPlan, Load
 from svcdns.chain.routing import Listener, Route, ZoneLabels
 from svcdns.chain.tracing import count_for_samplers, sampler_of
+from svcdns.chain.taps import guarded
 from svcdns.corefile.blocks import Position, ServerKey
 from svcdns.corefile.transports import PROTOCOLS
 from svcdns.errors import SvcdnsError
@@ -171,7 +172,11 @@ def _build_block(
     observers: tuple[Observer, ...] = tuple(
         hooks.wrapped(h.name, None, h.observe) for h in handlers if overrides(h, "observe")
     )
+    taps = {key: guarded(handlers, key, hooks) for key in block.keys}
     packet_observers = _packet_observers(handlers, hooks)
+    observing = {h.name for h in handlers if packet_observers is None and overrides(h, "observe")}
+    if any(tap.needs_query for found in taps.values() for tap in found):
+        packet_observers = None
     counted = any(settings.counts_queries for settings in block.settings.values())
     any_class = any(settings.any_class for settings in block.settings.values())
     udp_size = next((s.udp_size for s in block.settings.values() if s.udp_size is not None), None)
@@ -181,7 +186,6 @@ def _build_block(
         None,
     )
     closest_encloser = None if packet_observers is None else _closest_encloser(handlers, hooks)
-    observing = {h.name for h in handlers if packet_observers is None and overrides(h, "observe")}
     cold_path = _cold_path(handlers, hooks, observing)
     fast_path, reason = _fast_path(handlers, hooks, observing)
     if reason:
@@ -193,10 +197,12 @@ def _build_block(
     for key in block.keys:
         zone = names.from_text(key.zone).lower()
         route = Route(
-            zone, key.zone, entry, counted, writer, view.name if view else "", observers, closest_encloser, fast_path, any_class,
+            zone, key.zone, entry, counted, writer, view.name if view else "",
+            observers + tuple(tap.observed for tap in taps[key] if tap.needs_query), closest_encloser, fast_path, any_class,
             udp_size or DEFAULT_SIZE, udp_size or MAX_MESSAGE, limiter, labels, cold_path,
             _condition(handlers, hooks) if view else None, providers, metadata_zones, packet_observers,
-            next((s.tsig for s in block.settings.values() if s.tsig is not None), None), sampler,
+            next((s.tsig for s in block.settings.values() if s.tsig is not None), None), sampler, taps[key],
+            packet_observers is not None and bool(packet_observers or taps[key]),
         )  # fmt: skip
         routes.append(route)
         for host in hosts:
@@ -212,7 +218,7 @@ def _build_block(
             listener.any_class = listener.any_class or any_class
             listener.counted = listener.counted or counted
             listener.observed = listener.observed or packet_observers is None
-            listener.packets_observed = listener.packets_observed or bool(packet_observers)
+            listener.packets_observed = listener.packets_observed or route.observes_packets
             listener.limiter = listener.limiter or limiter
     chains.blocks.append(BuiltBlock(block.keys, listen, tuple(with_options), tuple(routes)))
 

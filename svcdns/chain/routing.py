@@ -23,6 +23,7 @@ from svcdns.plugin_api.query import MAX_DEPTH, Answer, Observer, PacketObserver,
 from svcdns.plugin_api.rate_limit import RateLimiter
 from svcdns.plugin_api.reply import CacheScope, Reply, rcode_only
 from svcdns.plugin_api.settings import NO_LIMITS, ProxyProtocol, TransportLimits
+from svcdns.plugin_api.tap import Tap
 from svcdns.plugin_api.timeouts import Timeouts
 from svcdns.plugin_api.tracing import Sampler
 from svcdns.plugin_api.tsig import TsigRules
@@ -43,6 +44,8 @@ class Route:
     - `fast_path` is the fast path of the block, or None. `cold_path` is the cold path of the block, or None.
     - `observers` are called with the query and the reply. `packet_observers` are called in place of them for replies
       that are made without the chain, or are None if one of the observers needs the objects.
+    - `taps` get the packets of all queries and replies. `observes_packets` is true if `packet_observers` or `taps` are
+      called for replies that are made without the chain.
     - `any_class` is true if the block answers queries of classes other than IN.
     - `udp_size` is the UDP payload size that replies advertise. `udp_limit` limits the length of replies over UDP.
     - `limiter` limits the rate of replies over UDP, or is None.
@@ -73,6 +76,8 @@ class Route:
     packet_observers: tuple[PacketObserver, ...] | None = ()
     tsig: TsigRules | None = None
     sampler: Sampler | None = None
+    taps: tuple[Tap, ...] = ()
+    observes_packets: bool = False
 
     def collect(self, query: Query) -> None:
         """Gives the query its metadata, or none if the block has no metadata for its name."""
@@ -139,7 +144,7 @@ class Listener:
     observed: bool = False
     """True if a plugin needs an object of each query and of each reply (`Plugin.observe`)."""
     packets_observed: bool = False
-    """True if a plugin needs the packets of each query and of each reply (`Plugin.packet_observer`)."""
+    """True if a plugin needs the packets of each query and of each reply (`Plugin.packet_observer`, `Plugin.taps`)."""
     limiter: RateLimiter | None = None
     """Limits the rate of error replies to packets that belong to no server block. It is the limiter of a block."""
     echoed: frozenset[int] = NO_CODES

@@ -29,6 +29,7 @@ from svcdns.plugin_api.zone_transfer import ZoneOffer
 
 if TYPE_CHECKING:
     from svcdns.plugin_api.stored import Selection, StoredReply
+    from svcdns.plugin_api.tap import Tap
 
 Following = Callable[[Query], Answer]
 """The rest of the chain, as a function from a query to an answer."""
@@ -163,6 +164,13 @@ class Plugin:
         of the block go through the chain, unless the answer table has their reply.
         """
         return None
+
+    def taps(self, zone: bytes, transport: str) -> Sequence[Tap]:  # noqa: ARG002 - a hook
+        """Returns objects that get the packets of all queries and replies of a zone (wire format, lower case).
+
+        Called once for each key of the block, when the plugin chain is built. `transport` is that of the key.
+        """
+        return ()
 
     def rate_limiter(self) -> RateLimiter | None:
         """Returns the object that limits the rate of the block's replies over UDP, or None.

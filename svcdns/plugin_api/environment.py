@@ -56,7 +56,8 @@ class Environment:
     - `on_data(plugin, key, call)` registers a function that is called with new data.
     - `publish(plugin, key, payload)` sends data to all workers, to this one first.
     - `kept(key, make)` returns an object that outlives a reload, such as a cache. The first call with a key makes the
-      object.
+      object. When no Corefile uses the object any more, its method `stop` is called, if it has one. Before the worker
+      ends, its coroutine method `finish` is awaited, if it has one.
     - `invalidate(dependencies)` drops the stored replies with one of these dependencies. `invalidate_all()` drops all
       stored replies.
     - `peers(name)` returns the plugins of this name in the same block, or for "" all plugins of the block in chain

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from svcdns.cluster.changes import Dependency
+from svcdns.plugin_api.query import Client
 from svcdns.plugin_api.reply import Increment, Reply
 from svcdns.wire.message import MAX_MESSAGE
 from svcdns.wire.record import Edns
@@ -73,6 +74,20 @@ class FastPathQuery(Protocol):
     @property
     def client(self) -> str:
         """Returns the address of the client as text."""
+        ...
+
+    @property
+    def packet(self) -> bytes:
+        """Returns the packet of the client."""
+        ...
+
+    @property
+    def requestor(self) -> Client:
+        """Returns the client."""
+        ...
+
+    def note_arrival(self) -> None:
+        """Passes the query to the taps of the block (`svcdns.plugin_api.tap`)."""
         ...
 
     def completed(self, completed: UpstreamReply) -> None:

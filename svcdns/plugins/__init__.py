@@ -47,6 +47,7 @@ ORDER: Final = (
 BUILT: Final[dict[str, str]] = {
     name: f"svcdns.plugins.{name}"
     for name in (
+        "dnstap",
         "root", "reload", "bind", "debug", "trace", "ready", "health", "prometheus", "errors", "log", "loadbalance", "cache",
         "k8s_external", "kubernetes", "file", "auto", "loop", "forward", "transfer", "whoami", "multisocket",
         "acl", "autopath", "dns64", "hosts", "timeouts", "tls",

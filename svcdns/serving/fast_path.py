@@ -177,6 +177,23 @@ class FastPathExchange(msgspec.Struct, eq=False):
         at = self._end + _OPT_SIZE_AT
         return flags + packet[4:at] + edns.size.to_bytes(2, "big") + packet[at + 2 :]
 
+    @property
+    def packet(self) -> bytes:
+        """Returns the packet of the client."""
+        return self._packet
+
+    @property
+    def requestor(self) -> Client:
+        """Returns the client."""
+        assert self._reader is not None
+        return self._reader.client(self._sender)
+
+    def note_arrival(self) -> None:
+        """Passes the query to the taps of the block."""
+        client = self.requestor
+        for tap in self._route.taps:
+            tap.arrived(self._packet, client, self._started, None)
+
     def depend_on(self, dependencies: tuple[Dependency, ...]) -> None:
         """Sets the dependencies of the reply. Call it before the query is sent."""
         self._dependencies, self._changes = dependencies, self._fast_path.changes()
@@ -214,7 +231,7 @@ class FastPathExchange(msgspec.Struct, eq=False):
         self._reader.queue_reply(self._sender, wire)
         try:
             self._count(simple.rcode, len(wire))
-            if self._route.packet_observers:
+            if self._route.observes_packets:
                 self._observe(wire)
         except Exception as error:  # noqa: BLE001 - the client has its reply
             self._responder.recover("what follows a reply", error)
@@ -276,11 +293,13 @@ class FastPathExchange(msgspec.Struct, eq=False):
             values[cell + len(DURATIONS) + 1] += seconds
 
     def _observe(self, wire: bytes) -> None:
-        """Calls the packet observers of the block with the reply `wire`."""
+        """Calls the packet observers and the taps of the block with the reply `wire`."""
         assert self._reader is not None
         client, seconds = self._reader.client(self._sender), perf_counter() - self._started
         for observe in self._route.packet_observers or ():
             observe(self._packet, wire, client, seconds)
+        for tap in self._route.taps:
+            tap.answered(self._packet, wire, client, self._started)
 
     def _increments(self, rcode: int, size: int) -> tuple[Increment, ...]:
         metrics, route, (_, rtype, _, dnssec_ok, _) = self._responder.metrics, self._route, self.key

@@ -255,7 +255,7 @@ class PendingReply(msgspec.Struct, gc=False, eq=False):
         responder, route, query = self.responder, self.route, self.query
         if route.closest_encloser is None or responder.listener.classes is not None or not self.packet:
             return
-        if route.observers and not responder.observes_packets:
+        if (route.observers or route.taps) and not responder.observes_packets:
             return
         encloser = route.closest_encloser(query.key, query.rtype)
         if (
@@ -280,7 +280,7 @@ class PendingReply(msgspec.Struct, gc=False, eq=False):
         if any(record.rtype == Type.SOA for record in reply.authority):
             ends = min(ends, table.deadline(NEGATIVE_LIFETIME))
         counts_down = reply.next_second < reply.lifetime
-        observed = bool(self.route.observers) and not self.responder.observes_packets
+        observed = bool(self.route.observers or self.route.taps) and not self.responder.observes_packets
         if counts_down or limited is not None or observed:
             details = Details(limited=limited)
             if counts_down:

@@ -23,6 +23,7 @@ from svcdns.serving.metrics import TRAILING
 from svcdns.serving.pending_reply import PendingReply, Send
 from svcdns.serving.signed_queries import SignedQuery
 from svcdns.serving.stored_replies import MAX_KEY, StoredReplies
+from svcdns.serving.tapping import Tapping
 from svcdns.wire import hop_options
 from svcdns.wire.codes import AA, CD, OPCODE_MASK, QR, RD, Class, Opcode, Rcode
 from svcdns.wire.edns import for_reply, hop_by_hop, without_hop_by_hop
@@ -57,7 +58,7 @@ class Responder(StoredReplies):
         messages, `outlet` sends all but the last one. Without `outlet`, a query for such a reply is refused.
         `upstream_reply` is the reply that the fast path has received from an upstream, if any.
         """
-        size, signed = len(packet), None
+        size, signed, received = len(packet), None, packet
         if self.listener.tsig_secrets:
             packet, signed = signed_queries.split(packet, self.listener)
         request = accept(packet) if not isinstance(signed, Rejected) else signed
@@ -78,6 +79,11 @@ class Responder(StoredReplies):
         if request.edns is not None and request.edns.version and (query.rclass == Class.IN or self.listener.any_class):
             send(self._within_limits(_bad_version(request, query, route), client))
             return
+        if route.taps:
+            tapping = Tapping(route, query, received, client, started)
+            if upstream_reply is None:  # otherwise the fast path has passed the query to the taps
+                tapping.arrived()
+            send, outlet = tapping.sending(send), tapping.outlet(outlet)
         if isinstance(signed, SignedQuery) and route.tsig is not None and route.tsig.covers(query.key):
             query.tsig_error, packet = signed.error, b""
             limit = MAX_MESSAGE if self.protocol == "tcp" else min(route.udp_limit, udp_limit(request.edns))

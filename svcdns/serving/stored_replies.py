@@ -131,6 +131,8 @@ class StoredReplies:
         )
         self.only_route = listener.routes.get(ROOT) if len(listener.routes) == 1 else None
         self.observes_packets = self.uniform and listener.packets_observed
+        self._taps_objects = not self.observes_packets and any(route.taps for route in listener.all_routes)
+        """True if taps get the packets of stored replies without `observe_packet`. They need the whole packets."""
         self._cold = ColdAnswers(listener, self.table, self.metrics, self.lookup_negative, udp=self.datagrams)
         self.lookup_new = self._lookup_cold if self.uniform and self._cold else self.lookup_negative
         """Returns the reply to a packet that is not in the answer table, or empty octets, as `lookup_negative` does."""
@@ -200,7 +202,7 @@ class StoredReplies:
         if `hop_options.may_have_options` is True for the packet.
         """
         stripped = hop_options.strip(packet)
-        if stripped is None:
+        if stripped is None or self._taps_objects:
             return b""
         bare = stripped.packet
         known = None if self.observes_packets else client
@@ -260,6 +262,8 @@ class StoredReplies:
             query = stored.changed(message_id=int.from_bytes(packet[:2], "big"), requestor=client)
             if query.collected is not None:
                 query.collected = query.collected.of(query)
+            for tap in route.taps:
+                tap.exchanged(packet, wire, client, started, query)
             self.observe(route, query, reply, len(wire), seconds)
         return wire
 
@@ -377,6 +381,8 @@ class StoredReplies:
             return
         for observe in route.packet_observers or ():
             observe(packet, wire, client, seconds)
+        for tap in route.taps:
+            tap.exchanged(packet, wire, client, perf_counter() - seconds, None)
 
     def observe(self, route: Route, query: Query, reply: Reply, size: int, seconds: float) -> None:
         """Calls the hook `observe` of the plugins that answered a query.

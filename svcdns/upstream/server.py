@@ -122,6 +122,11 @@ class Attempt(msgspec.Struct, eq=False):
         """Returns True if the server has sent no reply to any query since this query was sent."""
         return self.server.health.silent(self.started_at)
 
+    @property
+    def open_query(self) -> UdpSocket | TcpQuery | None:
+        """Returns the open query, or None if the query has ended or could not be sent."""
+        return self._sent
+
     def start(self, *, tcp: bool) -> None:
         """Sends the query over TCP if `tcp` is true, and otherwise over UDP.
 
@@ -227,6 +232,10 @@ class Server:
         self._udp_cell = counters.cell(CONNECTION_MISSES, *self._labels, "udp")
         self._circuit_cell = counters.cell(CIRCUIT_OPEN, self._labels[1])
         counters.cell(PROBE_FAILURES, *self._labels)
+
+    def transport(self, *, tcp: bool) -> str:
+        """Returns how queries are sent: `udp`, `tcp`, `tls`, `https` or `quic`."""
+        return self._proto.removeprefix("tcp-") if tcp else "udp"
 
     def send(self, query: UpstreamQuery, completed: Completed, *, tcp: bool) -> UdpSocket | TcpQuery:
         """Sends a query over UDP, or over a connection if `tcp` is true. Raises ExchangeError.

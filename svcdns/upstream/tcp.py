@@ -72,6 +72,11 @@ class TcpQuery:
         self.connection: Connection | None = None
         self.ident, self.dropped = -1, 0
 
+    @property
+    def local_address(self) -> tuple[str, int] | None:
+        """Returns the address and port of the connection, or None if they are not known."""
+        return None if self.connection is None else self.connection.local_address
+
     def fail(self, reason: Dropped) -> None:
         """Ends the query with a SpoofedError, if it is still open. `reason` states why a message was dropped."""
         if self.connection is not None and self.connection.open_queries.get(self.ident) is self:
@@ -95,6 +100,12 @@ class Connection(asyncio.Protocol):
     def connected(self) -> bool:
         """Returns True if the connection is open."""
         return self._transport is not None
+
+    @property
+    def local_address(self) -> tuple[str, int] | None:
+        """Returns the address and port of this end, or None if they are not known."""
+        name = None if self._transport is None else self._transport.get_extra_info("sockname")
+        return name[:2] if isinstance(name, tuple) else None
 
     def send(self, sent: TcpQuery) -> None:
         """Sends a query, or stores it until the connection is open."""

@@ -57,17 +57,23 @@ class UdpSocket:
     query.
     """
 
-    __slots__ = ("_ident", "_query", "_sockets", "completed", "dropped", "sock")
+    __slots__ = ("_query", "_sockets", "completed", "dropped", "ident", "sock")
 
     def __init__(self, sockets: UdpSockets, sock: socket.SocketType) -> None:
         self._sockets, self.sock = sockets, sock
         self._query: UpstreamQuery | None = None
-        self._ident = self.dropped = 0
+        self.ident = self.dropped = 0
         self.completed: Completed | None = None
 
     def begin(self, query: UpstreamQuery, ident: int, completed: Completed) -> None:
         """Waits for the reply to a query that was sent with the message ID `ident`."""
-        self._query, self._ident, self.completed = query, ident, completed
+        self._query, self.ident, self.completed = query, ident, completed
+
+    @property
+    def local_address(self) -> tuple[str, int]:
+        """Returns the address and port from which the query was sent."""
+        host, port = self.sock.getsockname()[:2]
+        return host, port
 
     def read(self) -> None:
         """Reads one packet.
@@ -86,7 +92,7 @@ class UdpSocket:
             sockets.cancel(self)
             deliver(completed, system_error(sockets.server, error))
             return
-        received = query.read(self._ident, packet)
+        received = query.read(self.ident, packet)
         if not isinstance(received, Dropped):
             sockets.release(self)
             try:

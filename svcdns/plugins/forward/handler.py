@@ -5,6 +5,7 @@ The plugin never stores replies; `cache` does.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from svcdns.plugin_api.contract import Following, Plugin
@@ -14,6 +15,7 @@ from svcdns.plugin_api.fast_path import FastPath, FastPathQuery, UpstreamReply
 from svcdns.plugin_api.query import Answer, Query
 from svcdns.plugin_api.reply import Reply
 from svcdns.plugin_api.settings import Settings
+from svcdns.plugin_api.tap import UpstreamTap
 from svcdns.plugin_api.tracing import Span
 from svcdns.plugins.forward.exchange import Exchange, ExchangeKey
 from svcdns.plugins.forward.group_builder import GroupBuilder
@@ -36,6 +38,7 @@ class Forward(Plugin):
     def __init__(self, options: Options, environment: Environment) -> None:
         """Makes the rules. After a reload, the rules use the Server objects of the previous configuration again."""
         self._rules = [_ForwardRule(rule, environment) for rule in options.rules]
+        self._peers = environment.peers
 
     @classmethod
     def settings(cls, options: Options) -> Settings:
@@ -43,6 +46,12 @@ class Forward(Plugin):
         effect.
         """
         return Settings(any_class=True, warnings=options.warnings)
+
+    def start(self) -> None:
+        """Passes the queries to upstreams to the taps of the block's *dnstap* plugins."""
+        taps = [tap for peer in self._peers("dnstap") for tap in peer.upstream_taps()]
+        for rule in self._rules if taps else ():
+            rule.tap(taps)
 
     def answers_like(self, previous: Plugin) -> bool:  # noqa: ARG002
         """Returns True: stored replies of upstreams expire by their TTLs, as in *cache*."""
@@ -113,6 +122,11 @@ class _ForwardRule:
         cells = Cells(environment.counters)
         self._upstreams = GroupBuilder(rule, environment, cells)
         self._single_flight = SingleFlight(rule.max_concurrent, cells)
+
+    def tap(self, taps: Sequence[UpstreamTap]) -> None:
+        from svcdns.plugins.forward.tapped_exchange import tap  # only blocks with *dnstap* need it
+
+        tap(self._single_flight, taps, self._zone)
 
     @property
     def covers_all(self) -> bool:

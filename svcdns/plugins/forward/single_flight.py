@@ -37,6 +37,9 @@ class SingleFlight:
     def __init__(self, max_concurrent: int, cells: Cells) -> None:
         """`max_concurrent` limits the number of waiting queries; 0 means no limit."""
         self._max_concurrent, self._cells = max_concurrent, cells
+        self.make_exchange: type[Exchange] = Exchange
+        self.make_query: Callable[[Query | FastPathQuery, ExchangeKey], UpstreamQuery] = upstream_query
+        """Make an exchange, and the query that it sends. `tapped_exchange` sets others."""
         self._exchanges: dict[ExchangeKey, Exchange] = {}
         self._waiting = 0
         self._clients: dict[str, int] = {}
@@ -48,11 +51,11 @@ class SingleFlight:
         query: Query | FastPathQuery,
         client: str,
         completed: Callable[[UpstreamReply], None],
-        make: Callable[..., Exchange] = Exchange,
+        make: Callable[..., Exchange] | None = None,
     ) -> Reply | None:
         """Adds a query to the running exchange for this key, or starts a new exchange.
 
-        `make` makes a new exchange. Returns None, and calls `completed` when the reply arrives. If a limit is reached
+        `make` makes a new exchange, in place of `make_exchange`. Returns None, and calls `completed` when the reply arrives. If a limit is reached
         or no upstream may be queried, returns an error reply instead, and never calls `completed`.
         """
         if ":" in client:
@@ -70,7 +73,8 @@ class SingleFlight:
                 return rcode_only(Rcode.SERVFAIL, "no other upstream")
             if len(self._exchanges) >= MAX_EXCHANGES and not self._make_room(waiting, MAX_EXCHANGES):
                 return self._refused("concurrent queries", MAX_EXCHANGES)
-            exchange = make(group, _upstream_query(query, key), key, self._completed, tcp, avoid)
+            made = self.make_query(query, key)
+            exchange = (make or self.make_exchange)(group, made, key, self._completed, tcp, avoid)
             if not exchange.start():
                 return servfail(None)
             self._exchanges[key] = exchange
@@ -126,7 +130,7 @@ def _network(address: str) -> str:
     )
 
 
-def _upstream_query(query: Query | FastPathQuery, key: ExchangeKey) -> UpstreamQuery:
+def upstream_query(query: Query | FastPathQuery, key: ExchangeKey) -> UpstreamQuery:
     """Returns the query for the upstreams, with the name in the letter case of the first client."""
     name, rtype, rclass, flags, edns, *_ = key
     if isinstance(query, Query):

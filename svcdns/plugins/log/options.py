@@ -9,7 +9,7 @@ from svcdns.corefile import arguments
 from svcdns.corefile.blocks import Directive, Token
 from svcdns.corefile.errors import CorefileError
 from svcdns.plugin_api.environment import Block
-from svcdns.plugins.log.line import COMBINED, COMMON, JSON
+from svcdns.plugin_api.placeholders import COMBINED, COMMON, JSON
 
 CLASSES: Final = ("all", "success", "denial", "error")
 OPTIONS: Final = ("class", "format", "every", "slower")
