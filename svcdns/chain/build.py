@@ -29,6 +29,7 @@ from svcdns.plugin_api.hooks import HookCaller
 from svcdns.plugin_api.metadata import Provider
 from svcdns.plugin_api.query import Answer, Observer, PacketObserver, Query
 from svcdns.plugin_api.reply import rcode_only
+from svcdns.plugin_api.tap import Tap
 from svcdns.wire import names
 from svcdns.wire.codes import Rcode
 from svcdns.wire.edns import DEFAULT_SIZE, NO_CODES
@@ -173,10 +174,7 @@ def _build_block(
         hooks.wrapped(h.name, None, h.observe) for h in handlers if overrides(h, "observe")
     )
     taps = {key: guarded(handlers, key, hooks) for key in block.keys}
-    packet_observers = _packet_observers(handlers, hooks)
-    observing = {h.name for h in handlers if packet_observers is None and overrides(h, "observe")}
-    if any(tap.needs_query for found in taps.values() for tap in found):
-        packet_observers = None
+    packet_observers, observing = _packet_observers(handlers, hooks, taps)
     counted = any(settings.counts_queries for settings in block.settings.values())
     any_class = any(settings.any_class for settings in block.settings.values())
     udp_size = next((s.udp_size for s in block.settings.values() if s.udp_size is not None), None)
@@ -347,16 +345,23 @@ def _closest_encloser(handlers: Sequence[Plugin], hooks: HookCaller) -> FindEncl
     return None
 
 
-def _packet_observers(handlers: Sequence[Plugin], hooks: HookCaller) -> tuple[PacketObserver, ...] | None:
-    """Returns the packet observers of the block, or None if a plugin observes queries and has no packet observer."""
+def _packet_observers(
+    handlers: Sequence[Plugin], hooks: HookCaller, taps: Mapping[ServerKey, Sequence[Tap]]
+) -> tuple[tuple[PacketObserver, ...] | None, Collection[str]]:
+    """Returns the packet observers of the block, and no names.
+
+    Returns None if a plugin observes queries and has no packet observer, with the names of the plugins that observe
+    queries. Also returns None if a tap needs query objects.
+    """
     found: list[PacketObserver] = []
     for handler in handlers:
         if overrides(handler, "observe"):
             observer = hooks.call(handler.name, None, handler.packet_observer)
             if observer is None:
-                return None
+                return None, {one.name for one in handlers if overrides(one, "observe")}
             found.append(hooks.wrapped(handler.name, None, observer))
-    return tuple(found)
+    needs_query = any(tap.needs_query for one in taps.values() for tap in one)
+    return None if needs_query else tuple(found), ()
 
 
 def _fast_path(

@@ -26,7 +26,7 @@ from svcdns.serving.stored_replies import MAX_KEY, StoredReplies
 from svcdns.serving.tapping import Tapping
 from svcdns.wire import hop_options
 from svcdns.wire.codes import AA, CD, OPCODE_MASK, QR, RD, Class, Opcode, Rcode
-from svcdns.wire.edns import for_reply, hop_by_hop, without_hop_by_hop
+from svcdns.wire.edns import HopByHop, for_reply, hop_by_hop, without_hop_by_hop
 from svcdns.wire.edns import to_wire as opt_to_wire
 from svcdns.wire.errors import FormError
 from svcdns.wire.message import MAX_MESSAGE, encode_reply, udp_limit
@@ -80,10 +80,7 @@ class Responder(StoredReplies):
             send(self._within_limits(_bad_version(request, query, route), client))
             return
         if route.taps:
-            tapping = Tapping(route, query, received, client, started)
-            if upstream_reply is None:  # otherwise the fast path has passed the query to the taps
-                tapping.arrived()
-            send, outlet = tapping.sending(send), tapping.outlet(outlet)
+            send, outlet = Tapping(route, query, received, started).begin(send, outlet)
         if isinstance(signed, SignedQuery) and route.tsig is not None and route.tsig.covers(query.key):
             query.tsig_error, packet = signed.error, b""
             limit = MAX_MESSAGE if self.protocol == "tcp" else min(route.udp_limit, udp_limit(request.edns))
@@ -96,10 +93,7 @@ class Responder(StoredReplies):
                 send(b"")
                 return
         if asked is not None:
-            stripped = hop_options.strip(packet) if packet else None
-            packet = b"" if stripped is None else stripped.packet
-            if asked.cookie and self.cookies is not None:
-                query.check_cookie = partial(self.cookies.is_valid, asked.cookie, client.address)
+            packet = self._without_options(packet, asked, query)
         if request.trailing:
             self.metrics.count_malformed(TRAILING)
         if request.trailing or len(packet) > MAX_KEY:
@@ -163,6 +157,13 @@ class Responder(StoredReplies):
             pending.finish(answer)
         elif isinstance(answer, Coroutine):
             answer.close()
+
+    def _without_options(self, packet: bytes, asked: HopByHop, query: Query) -> bytes:
+        """Returns the packet without the hop-by-hop EDNS options `asked`. Lets plugins check the cookie of `query`."""
+        if asked.cookie and self.cookies is not None:
+            query.check_cookie = partial(self.cookies.is_valid, asked.cookie, query.requestor.address)
+        stripped = hop_options.strip(packet) if packet else None
+        return b"" if stripped is None else stripped.packet
 
     def _reject(
         self, rejected: Rejected, packet: bytes, signed: SignedQuery | Rejected | None, client: Client, send: Send

@@ -62,6 +62,7 @@ BLOCKS: dict[str, tuple[str, list[tuple[str, str]]]] = {
         [A, AAAA, ("a.example.org.", "MX"), ("example.org.", "DNSKEY"), ("fails.example.org.", "A")],
     ),
     "erratic": ("erratic {\n drop 0\n}", [A, AAAA, ("a.example.org.", "TXT")]),
+    "dnstap": ("dnstap /nonexistent/dnstap.sock full", [A, AAAA]),
     "errors": ("errors", [A, ("fails.example.org.", "A")]),
     "file": (
         "file {zone} example.org {\n fallthrough\n}",

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from svcdns.plugin_api.environment import Environment
-from svcdns.plugins.dnstap.data import AUTHORITIES, addresses_key, inlet_key
+from svcdns.plugins.dnstap.data import AUTHORITIES, addresses_key, drops_key, inlet_key
 from svcdns.plugins.dnstap.options import Endpoint
 from svcdns.plugins.dnstap.writer import Writer
 
@@ -25,8 +25,12 @@ class Connector:
         if not self._endpoint.listens:
             return
         key = inlet_key(self._endpoint)
-        self._environment.on_data("dnstap", key, lambda payload: writer.admit(bool(payload)))
-        writer.admit(bool(self._environment.data("dnstap", key)))
+        environment = self._environment
+        environment.on_data("dnstap", key, lambda payload: writer.admit(bool(payload)))
+        writer.admit(bool(environment.data("dnstap", key)))
+        if environment.first:
+            drops = drops_key(self._endpoint)
+            environment.on_data("dnstap", drops, lambda payload: writer.set_reader_drops(int(payload or 0)))
 
     async def connect(self, make: Callable[[], asyncio.Protocol]) -> object:
         """Opens a connection. Raises OSError or TlsError."""

@@ -26,6 +26,11 @@ def inlet_key(endpoint: Endpoint) -> str:
     return f"inlet {endpoint.text}"
 
 
+def drops_key(endpoint: Endpoint) -> str:
+    """Returns the key of the number of messages that the control process has dropped for the readers of a listener."""
+    return f"drops {endpoint.text}"
+
+
 def gather(options: Options, known: Mapping[str, bytes]) -> dict[str, bytes]:
     """Returns the addresses of host names, and the authorities for outputs over TLS. Blocks.
 
@@ -35,7 +40,7 @@ def gather(options: Options, known: Mapping[str, bytes]) -> dict[str, bytes]:
     for output in options.outputs:
         endpoint = output.endpoint
         if endpoint.listens:
-            out[inlet_key(endpoint)] = known.get(inlet_key(endpoint), b"")
+            out |= {key: known.get(key, b"") for key in (inlet_key(endpoint), drops_key(endpoint))}
         elif endpoint.is_name:
             out[addresses_key(endpoint)] = _addresses(endpoint) or known.get(addresses_key(endpoint), b"")
         if endpoint.scheme == "tls" and endpoint.verifies and not endpoint.listens:

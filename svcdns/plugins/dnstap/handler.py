@@ -40,20 +40,16 @@ class Dnstap(Plugin):
     def _writer(self, output: Output) -> Writer:
         environment, endpoint = self._environment, output.endpoint
 
+        connector = Connector(endpoint, environment)
+
         def make() -> Writer:
-            connector = Connector(endpoint, environment)
-            writer = Writer(
-                endpoint.text,
-                endpoint.queue,
-                connector.connect,
-                environment.counters,
-                environment.log,
-                reports=environment.first and not endpoint.listens,
+            reports = environment.first and not endpoint.listens
+            return Writer(
+                endpoint.text, endpoint.queue, connector.connect, environment.counters, environment.log, reports=reports
             )
-            connector.follow(writer)
-            return writer
 
         writer: Writer = environment.kept(("dnstap", endpoint), make)
+        connector.follow(writer)
         return writer
 
     def start(self) -> None:

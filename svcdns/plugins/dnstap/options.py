@@ -147,6 +147,6 @@ def _place(word: Token) -> tuple[str, str, int, str]:
         host, port = url.hostname or "", url.port
     except ValueError:
         host, port = "", None
-    if port is None or not 0 < port:
+    if port is None or not port > 0:
         raise CorefileError(word.position, f"'{text}' is not an endpoint; {scheme}://HOST:PORT was expected")
     return scheme, host, port, ""

@@ -143,9 +143,7 @@ class ClientTap:
             message += RESPONSE_MESSAGE + varint(len(wire)) + wire
         writer.put(self._frame(message, packet, client, query, reply), 1)
 
-    def _frame(
-        self, message: bytes, packet: bytes, client: Client, query: Query | None, reply: Reply | None
-    ) -> bytes:
+    def _frame(self, message: bytes, packet: bytes, client: Client, query: Query | None, reply: Reply | None) -> bytes:
         if self._extra is None:
             return self._envelope.frame(message)
         return self._envelope.frame_with(self._extra(packet, client, query, reply), message)

@@ -63,7 +63,8 @@ class Writer:
         """Encoded data frames, each with the number of messages in it."""
         self._waiting = self._octets = 0
         self._dropped, self._reported_at = 0, monotonic()
-        self._scheduled = self._writable = self._ending = False
+        self._reader_drops = 0
+        self._scheduled = self._writable = self._connecting = self._ending = False
         self._silent = False
         """True if nobody reads: then messages are neither queued nor counted."""
         self._connection: _Connection | None = None
@@ -91,7 +92,7 @@ class Writer:
         if self._waiting >= self._limit:
             self.refuses = True
 
-    def admit(self, admits: bool) -> None:  # noqa: FBT001 - the state of a listener
+    def admit(self, admits: bool) -> None:
         """Takes messages, or leaves them out without counting them, because a listener has no reader."""
         self._silent = not admits
         self.refuses = self._silent or self._ending or self._waiting >= self._limit
@@ -103,6 +104,12 @@ class Writer:
             return
         self._counters.values[self._drops] += count
         self._dropped += count
+
+    def set_reader_drops(self, count: int) -> None:
+        """Counts the messages that the control process has dropped. `count` is their number since its start."""
+        more = count - self._reader_drops
+        self._counters.values[self._drops] += more if more >= 0 else count
+        self._reader_drops = count
 
     def tick(self) -> None:
         """Logs the number of dropped messages, at most once in REPORT_INTERVAL."""
@@ -129,6 +136,7 @@ class Writer:
         while not self._ending:
             await self._wanted.wait()
             connection = _Connection(self)
+            self._connecting = True
             try:
                 async with asyncio.timeout(CONNECT_TIMEOUT):
                     await self._connect(lambda made=connection: made)  # type: ignore[misc]
@@ -139,15 +147,19 @@ class Writer:
                     text = str(error) or ("timeout" if isinstance(error, TimeoutError) else type(error).__name__)
                     self._log.error("No connection to dnstap endpoint: %s: %s", self._endpoint, text)
                 failed = True
+            except asyncio.CancelledError:
+                connection.abort()
+                raise
             else:
                 delay, failed = FIRST_DELAY, False
                 self._counters.set(self._connected, 1.0)
-                self._connection = connection
+                self._connection, self._connecting = connection, False
                 self.resume()
                 await connection.lost
                 self._counters.set(self._connected, 0.0)
                 self._connection, self._writable = None, False
                 self.drop(connection.unsent())
+            self._connecting = False
             if not self._ending:
                 await asyncio.sleep(delay)
                 delay = min(2 * delay, LONGEST_DELAY)
@@ -191,7 +203,7 @@ class Writer:
         self._ending = self.refuses = True
         with suppress(TimeoutError):
             async with asyncio.timeout(FINISH_TIMEOUT):
-                while self._connection is not None and self._frames:
+                while self._frames and (self._connecting or self._connection is not None):
                     if self._writable:
                         self._flush()
                     await asyncio.sleep(0 if self._writable else 0.005)
@@ -218,6 +230,7 @@ class _Connection(asyncio.Protocol):
         """Done when data may be written. Has an exception if the connection ended before."""
         self.lost: asyncio.Future[None] = loop.create_future()
         """Done when the connection has ended."""
+        self.started.add_done_callback(lambda done: done.cancelled() or done.exception())  # nobody may wait for it
         self._writer, self._handshake = writer, WriterHandshake()
         self._transport: asyncio.Transport | None = None
         self._written = 0

@@ -48,7 +48,7 @@ class _TappedQuery(UpstreamQuery):
     reply: bytes = b""
 
     def read(self, ident: int, packet: bytes) -> Received | Dropped:
-        received = UpstreamQuery.read(self, ident, packet)
+        received = super().read(ident, packet)
         if not isinstance(received, Dropped):
             self.reply = packet
         return received
@@ -64,7 +64,7 @@ class _Sent(msgspec.Struct):
 
 
 class _TappedExchange(Exchange, eq=False):
-    _sent: dict[Attempt, _Sent] = {}
+    _sent: dict[Attempt, _Sent] = msgspec.field(default_factory=dict)
     _tapped: _TappedQuery | None = None
 
     def _send(self, server: Server, now: float, timeout: float, *, tcp: bool = False) -> None:
@@ -76,7 +76,7 @@ class _TappedExchange(Exchange, eq=False):
                 self._tapped, wire=query.wire, edns=query.edns, flags=query.flags
             )
         at = perf_counter()
-        Exchange._send(self, server, now, timeout, tcp=tcp)
+        super()._send(server, now, timeout, tcp=tcp)
         assert isinstance(query, _TappedQuery)
         attempt = self._attempts[-1]
         sent = attempt.open_query
@@ -85,12 +85,12 @@ class _TappedExchange(Exchange, eq=False):
 
     def _attempt_completed(self, attempt: Attempt, outcome: Received | ExchangeError) -> None:
         self._note(attempt, has_reply=not isinstance(outcome, ExchangeError))
-        Exchange._attempt_completed(self, attempt, outcome)
+        super()._attempt_completed(attempt, outcome)
 
     def _finish(self, reply: Reply | None = None) -> None:
         for attempt in self._attempts:
             self._note(attempt, has_reply=False)
-        Exchange._finish(self, reply)
+        super()._finish(reply)
 
     def _note(self, attempt: Attempt, *, has_reply: bool) -> None:
         """Passes a query to the taps, with its reply if there is one."""

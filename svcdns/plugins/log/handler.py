@@ -10,11 +10,11 @@ from svcdns.plugin_api.cold_path import ColdPath
 from svcdns.plugin_api.contract import Following, Plugin
 from svcdns.plugin_api.environment import Environment
 from svcdns.plugin_api.fast_path import FastPath
+from svcdns.plugin_api.placeholders import JSON, METADATA, Answered, as_json, compiled, of_objects, of_packets
 from svcdns.plugin_api.query import Answer, Client, PacketObserver, Query
 from svcdns.plugin_api.reply import Reply
 from svcdns.plugin_api.reply_type import class_of, class_of_packet
 from svcdns.plugin_api.settings import Settings
-from svcdns.plugin_api.placeholders import JSON, METADATA, Answered, as_json, compiled, of_objects, of_packets
 from svcdns.plugins.log.options import Options, Rule
 from svcdns.telemetry.logging import write_info, write_line
 from svcdns.wire import names

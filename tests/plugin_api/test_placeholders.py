@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from svcdns.plugin_api.query import Client
 from svcdns.plugin_api.placeholders import COMBINED, compiled, of_packets, schema
+from svcdns.plugin_api.query import Client
 from svcdns.wire import names
 from svcdns.wire.codes import RD, Class, Type
 from svcdns.wire.message import encode_query
