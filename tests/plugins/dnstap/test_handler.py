@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+import dns.edns
 import dns.message
 import pytest
 
@@ -85,7 +86,8 @@ async def test_other_ways(tmp_path: Path, body: str) -> None:
 
 async def test_a_query_with_a_cookie_is_whole(tmp_path: Path) -> None:
     packets = [
-        query(ident=number, options=[dns.edns.GenericOption(10, b"12345678")], payload=1232) for number in range(4)
+        query(ident=number, options=[dns.edns.GenericOption(dns.edns.COOKIE, b"12345678")], payload=1232)
+        for number in range(4)
     ]
     for body in (PLAIN, "acl {{\nallow net 127.0.0.1\n}}\n" + PLAIN):
         found, _ = await messages(tmp_path, "full", body, *packets)

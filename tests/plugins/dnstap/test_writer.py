@@ -28,7 +28,7 @@ def _short_times(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def made(path: Path, counters: Counters, limit: int = 100) -> Writer:
     def connect(make: Callable[[], asyncio.Protocol]) -> Awaitable[object]:
-        return asyncio.get_running_loop().create_unix_connection(make, path)
+        return asyncio.get_running_loop().create_unix_connection(make, str(path))
 
     writer = Writer("here", limit, connect, counters, LOG, reports=True)
     writer.start()
