@@ -150,12 +150,12 @@ class _Reader(asyncio.Protocol):
         self._listener, self._handshake = listener, WriterHandshake()
         self._transport: asyncio.Transport | None = None
         self._full_since: float | None = None
-        self._ending = False
+        self._stopping = False
 
     def send(self, octets: bytes) -> bool:
         """Sends messages. Returns False if they are dropped."""
         assert self._transport is not None
-        if self._ending or self._transport.is_closing():
+        if self._stopping or self._transport.is_closing():
             return False
         if self._transport.get_write_buffer_size() < READER_OCTETS:
             self._full_since = None
@@ -170,7 +170,7 @@ class _Reader(asyncio.Protocol):
 
     def end(self) -> None:
         """Sends STOP. The reader replies with FINISH."""
-        self._ending = True
+        self._stopping = True
         if self._transport is not None and not self._transport.is_closing():
             self._transport.write(self._handshake.last)
 

@@ -64,7 +64,7 @@ class Writer:
         self._waiting = self._octets = 0
         self._dropped, self._reported_at = 0, monotonic()
         self._reader_drops = 0
-        self._scheduled = self._writable = self._connecting = self._ending = False
+        self._scheduled = self._writable = self._connecting = self._stopping = False
         self._silent = False
         """True if nobody reads: then messages are neither queued nor counted."""
         self._connection: _Connection | None = None
@@ -95,7 +95,7 @@ class Writer:
     def admit(self, admits: bool) -> None:
         """Takes messages, or leaves them out without counting them, because a listener has no reader."""
         self._silent = not admits
-        self.refuses = self._silent or self._ending or self._waiting >= self._limit
+        self.refuses = self._silent or self._stopping or self._waiting >= self._limit
         self._wanted.set() if admits else self._wanted.clear()
 
     def drop(self, count: int) -> None:
@@ -133,7 +133,7 @@ class Writer:
 
     async def _run(self) -> None:
         delay, failed = FIRST_DELAY, False
-        while not self._ending:
+        while not self._stopping:
             await self._wanted.wait()
             connection = _Connection(self)
             self._connecting = True
@@ -160,7 +160,7 @@ class Writer:
                 self._connection, self._writable = None, False
                 self.drop(connection.unsent())
             self._connecting = False
-            if not self._ending:
+            if not self._stopping:
                 await asyncio.sleep(delay)
                 delay = min(2 * delay, LONGEST_DELAY)
 
@@ -192,7 +192,7 @@ class Writer:
             messages += count
         self._waiting -= messages
         self._octets -= octets
-        self.refuses = self._silent or self._ending or self._waiting >= self._limit
+        self.refuses = self._silent or self._stopping or self._waiting >= self._limit
         connection.write(b"".join(parts), messages)
         self._counters.values[self._messages] += messages
         if frames and self._writable and not self._scheduled:
@@ -200,7 +200,7 @@ class Writer:
             asyncio.get_running_loop().call_soon(self._flush_later)
 
     async def _finish(self) -> None:
-        self._ending = self.refuses = True
+        self._stopping = self.refuses = True
         with suppress(TimeoutError):
             async with asyncio.timeout(FINISH_TIMEOUT):
                 while self._frames and (self._connecting or self._connection is not None):
