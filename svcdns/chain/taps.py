@@ -12,7 +12,7 @@ from svcdns.wire import names
 
 
 def guarded(handlers: Sequence[Plugin], key: ServerKey, hooks: HookCaller) -> tuple[Tap, ...]:
-    """Returns the taps of the plugins for one key of their block. Their methods raise no exceptions."""
+    """Returns the taps of the plugins for one key of their block. A call of a tap raises no exception."""
     zone = names.from_text(key.zone).lower()
     return tuple(
         _GuardedTap(tap, handler.name, hooks)
