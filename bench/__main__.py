@@ -22,6 +22,7 @@ from typing import Final
 from bench import (
     cold,
     connections,
+    dnstap,
     forwarding,
     latency,
     machine,
@@ -43,6 +44,7 @@ SCENARIOS: dict[str, Scenario] = {
     "mix": throughput.mix,
     "miss": throughput.miss,
     "external": throughput.external,
+    "dnstap": dnstap.dnstap,
     "cold": cold.cold,
     "cold-mix": cold.cold_mix,
     "forward": forwarding.forward,

@@ -14,8 +14,8 @@ from svcdns.chain.client_classes import Classes
 from svcdns.chain.link import link
 from svcdns.chain.plan import BlockPlan, Load
 from svcdns.chain.routing import Listener, Route, ZoneLabels
-from svcdns.chain.tracing import count_for_samplers, sampler_of
 from svcdns.chain.taps import guarded
+from svcdns.chain.tracing import count_for_samplers, sampler_of
 from svcdns.corefile.blocks import Position, ServerKey
 from svcdns.corefile.transports import PROTOCOLS
 from svcdns.errors import SvcdnsError

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import signal
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import click
@@ -11,8 +14,9 @@ import msgspec
 from svcdns.cli.errors import CannotRun
 from svcdns.shadow.asking import asking
 from svcdns.shadow.comparison import MEANINGS, SERIOUS, Kind
+from svcdns.shadow.dnstap_source import LiveQueries, OwnSockets, is_socket, reading
 from svcdns.shadow.errors import ShadowError
-from svcdns.shadow.queries import Queries, read
+from svcdns.shadow.queries import read
 from svcdns.shadow.run import Outcome, compare
 
 FORMAT = 1
@@ -23,6 +27,7 @@ Examples:
   svcdns shadow --reference 10.96.0.10 --candidate 10.96.0.11 queries.log
   tcpdump -i any -w queries.pcap udp dst port 53
   svcdns shadow --reference 10.96.0.10 --candidate 10.96.0.11 queries.pcap --minutes 10
+  svcdns shadow --reference 10.96.0.10 --candidate 10.96.0.11 tcp://0.0.0.0:6000 --minutes 10
 """
 
 
@@ -47,7 +52,7 @@ class Latency(msgspec.Struct, frozen=True):
 class ShadowReport(msgspec.Struct, frozen=True):
     """The result of a comparison.
 
-    `left_out` has the number of unusable items in the file, by reason.
+    `left_out` has the number of unusable items in the file or from the socket, by reason.
     """
 
     format: int
@@ -93,30 +98,34 @@ class ShadowReport(msgspec.Struct, frozen=True):
     type=click.Choice([str(kind) for kind in Kind]),
     help="Do not count this kind of difference.",
 )
+@click.option("--connect", is_flag=True, help="Connect to a server that has 'dnstap listen'.")
 @click.option("--strict", is_flag=True, help="Every kind of difference is a failure.")
 @click.option("--output", type=click.Choice(["text", "json"]), default="text", show_default=True, help="Output format.")
 def shadow(
     queries: str, reference: str, candidate: str, minutes: float, rate: float, timeout: float, tries: int,
-    ignore: tuple[str, ...], strict: bool, output: str,
+    ignore: tuple[str, ...], connect: bool, strict: bool, output: str,
 ) -> int:  # fmt: skip
     """Asks two servers the queries in FILE, and compares their replies.
 
-    FILE is a query log (the default format of the plugin log), a packet capture (pcap or pcapng), or a list of lines
-    'NAME TYPE'. The reference is, for example, the CoreDNS in use, and the candidate the svcdns beside it.
+    FILE is a query log (the default format of the plugin log), a packet capture (pcap or pcapng), a file of dnstap
+    messages, or a list of lines 'NAME TYPE'. It may also be a dnstap socket, unix://PATH or tcp://HOST:PORT, to which
+    servers with the plugin dnstap connect. The reference is, for example, the CoreDNS in use, and the candidate the
+    svcdns beside it.
 
     Exit code: 0 if no client would notice a difference, 1 if one would, 2 if the comparison could not run.
     """
     try:
-        asked = read(queries)
-        outcome = asyncio.run(_run(asked, reference, candidate, minutes * 60, rate, timeout, tries))
+        outcome, left_out = asyncio.run(
+            _run(queries, reference, candidate, minutes * 60, rate, timeout, tries, connect=connect)
+        )
     except ShadowError as failure:
         raise CannotRun(str(failure)) from failure
     if not outcome.compared:
-        left = ", ".join(f"{count} {reason}" for reason, count in asked.left_out.items())
+        left = ", ".join(f"{count} {reason}" for reason, count in left_out.items())
         raise CannotRun(f"{queries} has no query{f' ({left})' if left else ''}")
     for kind in ignore:
         outcome.kinds.pop(Kind(kind), None)
-    report = _report(outcome, asked)
+    report = _report(outcome, left_out)
     if output == "json":
         click.echo(msgspec.json.format(msgspec.json.encode(report)).decode())
     else:
@@ -125,13 +134,30 @@ def shadow(
 
 
 async def _run(
-    queries: Queries, reference: str, candidate: str, limit: float, rate: float, timeout: float, tries: int
-) -> Outcome:
+    source: str, reference: str, candidate: str, limit: float, rate: float, timeout: float, tries: int, *, connect: bool
+) -> tuple[Outcome, Mapping[str, int]]:
+    """Returns the outcome, and the number of unusable items by reason."""
     async with asking(reference, timeout, tries) as first, asking(candidate, timeout, tries) as second:
-        return await compare(queries, first, second, limit=limit, rate=rate)
+        if not is_socket(source):
+            found = read(source)
+            return await compare(found, first, second, limit=limit, rate=rate), found.left_out
+        async with reading(source, OwnSockets(first, second), connects=connect) as live:
+            with _stopping_at_interrupt(live):
+                return await compare(live, first, second, limit=limit, rate=rate), live.left_out
 
 
-def _report(outcome: Outcome, queries: Queries) -> ShadowReport:
+@contextlib.contextmanager
+def _stopping_at_interrupt(live: LiveQueries) -> Iterator[None]:
+    """Context manager in which Ctrl-C ends the queries of a socket, so that the report is still printed."""
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGINT, live.end)
+    try:
+        yield
+    finally:
+        loop.remove_signal_handler(signal.SIGINT)
+
+
+def _report(outcome: Outcome, left_out: Mapping[str, int]) -> ShadowReport:
     found = [
         Difference(str(kind), kind in SERIOUS, outcome.kinds[kind], MEANINGS[kind], *outcome.examples[kind])
         for kind in Kind
@@ -142,7 +168,7 @@ def _report(outcome: Outcome, queries: Queries) -> ShadowReport:
         for seconds in (outcome.reference_seconds, outcome.candidate_seconds)
     ]
     return ShadowReport(
-        FORMAT, outcome.compared, outcome.different, outcome.transient, found, dict(queries.left_out), *latencies
+        FORMAT, outcome.compared, outcome.different, outcome.transient, found, dict(left_out), *latencies
     )
 
 

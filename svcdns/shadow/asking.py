@@ -7,6 +7,7 @@ import contextlib
 import ipaddress
 import socket
 import time
+from collections import deque
 from collections.abc import AsyncIterator
 from typing import Any, Final, NamedTuple
 
@@ -14,6 +15,7 @@ from svcdns.shadow.errors import ShadowError
 from svcdns.wire.codes import TC
 
 MAX_IDS: Final = 65536
+MAX_NAMES: Final = 256
 
 
 class Received(NamedTuple):
@@ -29,13 +31,21 @@ class Server(asyncio.DatagramProtocol):
     def __init__(self, host: str, port: int, timeout: float, tries: int) -> None:
         """`timeout` is the number of seconds to wait for one reply. A query is sent at most `tries` times."""
         self.host, self.port, self._timeout, self._tries = host, port, timeout, tries
+        self._udp_name = ("", 0)
+        self._tcp_names: deque[tuple[str, int]] = deque(maxlen=MAX_NAMES)
         self._waiting: dict[int, asyncio.Future[bytes]] = {}
         self._next = 0
         self._transport: Any = None
 
+    @property
+    def names(self) -> tuple[tuple[str, int], ...]:
+        """Returns the addresses and ports of the sockets that queries were sent from: the last MAX_NAMES over TCP."""
+        return self._udp_name, *self._tcp_names
+
     def connection_made(self, transport: Any) -> None:
         """Stores the socket."""
         self._transport = transport
+        self._udp_name = transport.get_extra_info("sockname")[:2]
 
     def datagram_received(self, data: bytes, addr: object) -> None:  # noqa: ARG002 - the socket is connected
         """Passes a reply to the query with the same id."""
@@ -80,6 +90,7 @@ class Server(asyncio.DatagramProtocol):
         with contextlib.suppress(OSError, EOFError, TimeoutError):
             async with asyncio.timeout(self._timeout):
                 reader, writer = await asyncio.open_connection(self.host, self.port)
+                self._tcp_names.append(writer.get_extra_info("sockname")[:2])
                 try:
                     writer.write(len(query).to_bytes(2, "big") + query)
                     length = int.from_bytes(await reader.readexactly(2), "big")

@@ -1,4 +1,4 @@
-"""Reads the queries of clients from a query log, a list of names, or a packet capture.
+"""Reads the queries of clients from a query log, a list of names, a packet capture, or a file of dnstap messages.
 
 A query is an encoded message whose id is 0. Unusable items are counted.
 """
@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Final
 
+from svcdns.shadow.dnstap_source import is_dnstap, queries
 from svcdns.shadow.errors import ShadowError
 from svcdns.shadow.packet_capture import is_capture, payloads
 from svcdns.wire import names
@@ -29,7 +30,7 @@ class Queries:
     """The queries of one file. `left_out` has the number of unusable items by reason."""
 
     def __init__(self, content: bytes) -> None:
-        """`content` is the whole file: a capture in the format pcap or pcapng, or lines of text."""
+        """`content` is the whole file: a capture in the format pcap or pcapng, dnstap messages, or lines of text."""
         self._content = content
         self.left_out: Counter[str] = Counter()
 
@@ -37,6 +38,8 @@ class Queries:
         """Yields each query. Raises ShadowError for a capture that cannot be read."""
         if is_capture(self._content):
             yield from self._captured()
+        elif is_dnstap(self._content):
+            yield from queries(self._content, self.left_out)
         else:
             yield from self._written(self._content.decode(errors="replace").splitlines())
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Final
+from math import inf
+from typing import Final, Protocol
 
 from svcdns.shadow.asking import Received, Server
 from svcdns.shadow.comparison import Kind, differences
@@ -46,18 +47,26 @@ class Outcome:
         return ordered[min(len(ordered) - 1, int(len(ordered) * share))] * 1000 if ordered else 0.0
 
 
+class Live(Protocol):
+    """Queries that arrive while they are compared."""
+
+    async def take(self, timeout: float | None) -> bytes | None:
+        """Returns the next query, or None if there are no more, or if none arrives within `timeout` seconds."""
+        ...
+
+
 async def compare(
-    queries: Iterable[bytes], reference: Server, candidate: Server, *, limit: float, rate: float
+    queries: Iterable[bytes] | Live, reference: Server, candidate: Server, *, limit: float, rate: float
 ) -> Outcome:
     """Sends the queries to both servers, for at most `limit` seconds and at most `rate` queries a second.
 
     0 means no limit.
     """
-    outcome, remaining = Outcome(), _timed(queries, limit)
+    outcome, take = Outcome(), _timed(queries, limit)
     pace = _Pace(rate)
 
     async def work() -> None:
-        for query in remaining:
+        while (query := await take()) is not None:
             await pace.wait()
             await _one(query, reference, candidate, outcome)
 
@@ -67,12 +76,20 @@ async def compare(
     return outcome
 
 
-def _timed(queries: Iterable[bytes], limit: float) -> Iterator[bytes]:
-    ends = time.monotonic() + limit if limit else float("inf")
-    for query in queries:
-        if time.monotonic() > ends:
-            return
-        yield query
+def _timed(queries: Iterable[bytes] | Live, limit: float) -> Callable[[], Awaitable[bytes | None]]:
+    """Returns a function that returns the next query, or None after the last one or after `limit` seconds."""
+    ends = time.monotonic() + limit if limit else inf
+    source = iter(queries) if isinstance(queries, Iterable) else queries
+
+    async def take() -> bytes | None:
+        left = ends - time.monotonic()
+        if left < 0:
+            return None
+        if isinstance(source, Iterator):
+            return next(source, None)
+        return await source.take(left if left < inf else None)
+
+    return take
 
 
 class _Pace:

@@ -98,6 +98,10 @@ class UpstreamQuery(msgspec.Struct):
         """Returns the offset of the end of the question section, which is the same in the query and in its reply."""
         return 16 + len(self.name)
 
+    def without_opt(self) -> UpstreamQuery:
+        """Returns the query without its OPT record."""
+        return UpstreamQuery(self.name, self.rtype, self.rclass, self.flags)
+
     def packet(self, ident: int) -> bytes:
         """Returns the packet of the query with the message ID `ident`."""
         return ident.to_bytes(2, "big") + self.wire

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import socketserver
 import threading
 from collections.abc import Iterator
@@ -13,6 +14,8 @@ import dns.rrset
 import pytest
 
 from svcdns.cli import commands
+from svcdns.plugins.dnstap.encoding import Envelope, number, octets, socket_fields
+from svcdns.wire.frame_streams import WriterHandshake
 
 
 class Answers(socketserver.BaseRequestHandler):
@@ -83,3 +86,33 @@ def test_a_file_without_queries(
 
 def test_a_missing_file(servers: list[socketserver.UDPServer], tmp_path: Path) -> None:
     assert commands.run(arguments(servers, tmp_path / "absent")) == 2
+
+
+def test_a_dnstap_socket(
+    servers: list[socketserver.UDPServer], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The command connects to a server that listens for readers, and ends with the connection."""
+    message = (
+        number(1, 5)
+        + socket_fields(1, ("192.0.2.1", 7), None)
+        + octets(10, dns.message.make_query("a.test", "A").to_wire())
+    )
+    place = socket.socket(socket.AF_UNIX)
+    place.bind(str(tmp_path / "s"))
+    place.listen()
+
+    def write() -> None:
+        connection, handshake = place.accept()[0], WriterHandshake()
+        with connection:
+            connection.sendall(handshake.first)
+            connection.sendall(handshake.receive(connection.recv(4096)))
+            connection.sendall(Envelope(b"i", b"v", b"").frame(message) + handshake.last)
+            connection.recv(4096)
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    words = [*arguments(servers, tmp_path)[:-1], f"unix://{tmp_path / 's'}", "--connect"]
+    assert commands.run(words) == 0
+    thread.join()
+    place.close()
+    assert capsys.readouterr().out.startswith("1 queries compared: no difference that a client would notice\n")

@@ -40,5 +40,5 @@ def test_a_line_from_packets(edns: Edns | None, shown: str) -> None:
 
 
 def test_the_schema_in_the_documentation() -> None:
-    root = Path(__file__).parents[3]
+    root = Path(__file__).parents[2]
     assert json.loads((root / "docs/schemas/log.json").read_text()) == schema()

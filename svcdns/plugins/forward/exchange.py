@@ -248,7 +248,7 @@ class Exchange(msgspec.Struct, eq=False):
         query = self._query
         if query.edns is None or not self.key[-1] or self._queries >= MAX_QUERIES:
             return False
-        self._query = UpstreamQuery(query.name, query.rtype, query.rclass, query.flags)
+        self._query = query.without_opt()
         return True
 
     def _screened(self, message: Message, source: str) -> Reply:

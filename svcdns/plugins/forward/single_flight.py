@@ -55,8 +55,9 @@ class SingleFlight:
     ) -> Reply | None:
         """Adds a query to the running exchange for this key, or starts a new exchange.
 
-        `make` makes a new exchange, in place of `make_exchange`. Returns None, and calls `completed` when the reply arrives. If a limit is reached
-        or no upstream may be queried, returns an error reply instead, and never calls `completed`.
+        `make` makes a new exchange, in place of `make_exchange`. Returns None, and calls `completed` when the reply
+        arrives. If a limit is reached or no upstream may be queried, returns an error reply instead, and never calls
+        `completed`.
         """
         if ":" in client:
             client = _network(client)

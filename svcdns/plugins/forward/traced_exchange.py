@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from svcdns.plugin_api.reply import Reply
 from svcdns.plugin_api.tracing import Span
-from svcdns.plugins.forward.exchange import Exchange
+from svcdns.plugins.forward.tapped_exchange import TappedExchange
 from svcdns.upstream.query import ExchangeError, Received
 from svcdns.upstream.server import Attempt, Server
 
@@ -16,7 +16,7 @@ def tags(upstream: str) -> dict[str, str]:
     return {"peer.address": upstream}
 
 
-class TracedExchange(Exchange, eq=False):
+class TracedExchange(TappedExchange, eq=False):
     """An exchange that a traced query has started. Set `span`, the span of *forward*, before `start`."""
 
     span: Span | None = None
