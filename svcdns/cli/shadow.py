@@ -108,9 +108,9 @@ def shadow(
     """Asks two servers the queries in FILE, and compares their replies.
 
     FILE is a query log (the default format of the plugin log), a packet capture (pcap or pcapng), a file of dnstap
-    messages, or a list of lines 'NAME TYPE'. It may also be a dnstap socket, unix://PATH or tcp://HOST:PORT, to which
-    servers with the plugin dnstap connect. The reference is, for example, the CoreDNS in use, and the candidate the
-    svcdns beside it.
+    messages, or a list of lines 'NAME TYPE'. In place of FILE, a dnstap socket unix://PATH or tcp://HOST:PORT is
+    possible, to which the server in use connects. The reference is, for example, the CoreDNS in use, and the candidate
+    the svcdns beside it.
 
     Exit code: 0 if no client would notice a difference, 1 if one would, 2 if the comparison could not run.
     """
