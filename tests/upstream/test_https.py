@@ -74,7 +74,7 @@ async def test_a_reply_to_another_question_is_dropped(monkeypatch: pytest.Monkey
         dropped: list[str] = []
         querying.connections.dropped = lambda reason, _sent: dropped.append(reason)
         monkeypatch.setattr(
-            doh, "ask", lambda _endpoint, packet, _client, send: send(200, packet[:-4] + b"\0\1\0\1", 0)
+            doh, "ask", lambda _endpoint, packet, _client, send, _headers: send(200, packet[:-4] + b"\0\1\0\1", 0)
         )
         asking = asyncio.create_task(querying.ask("a.b.c."))
         await happens(lambda: dropped)
