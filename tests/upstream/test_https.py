@@ -136,7 +136,7 @@ async def test_a_long_reply_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
         querying = Querying(world)
         dropped: list[str] = []
         querying.connections.dropped = lambda reason, _sent: dropped.append(reason)
-        monkeypatch.setattr(doh, "ask", lambda _endpoint, _packet, _client, send: send(200, bytes(65_536), 0))
+        monkeypatch.setattr(doh, "ask", lambda _endpoint, _packet, _client, send, _headers: send(200, bytes(65_536), 0))
         asking = asyncio.create_task(querying.ask())
         await happens(lambda: dropped)
         asking.cancel()
