@@ -451,6 +451,8 @@ def test_workers_do_not_import_libraries_of_control() -> None:
         "google",
         "requests",
         "svcdns.wire.zone_text",
+        "svcdns.wire.frame_streams",
+        "svcdns.plugins.forward.tapped_exchange",
         "opentelemetry",
         "http.client",
     }

@@ -200,6 +200,7 @@ RECIPES: Final[dict[str, tuple[Ask, ...]]] = {
         Ask("www.example.com.", "192.0.2.80"),
     ),
     "Traffic by weight": (Ask("release.lab.example.", "192.0.2.61 192.0.2.62"),),
+    "Queries for a collector": (Ask("www.example.com.", "192.0.2.80"),),
     "A time limit and a test of clients": (Ask("x.bad.example.", "192.0.2.53"), Ask("www.example.com.", "192.0.2.80")),
 }
 """The queries to each recipe, by its heading."""

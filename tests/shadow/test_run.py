@@ -48,12 +48,14 @@ async def serving(answers: Answers) -> AsyncIterator[str]:
     transport.close()
 
 
-async def outcome_of(first: Answers, second: Answers, names: str, **options: float) -> run.Outcome:
+async def outcome_of(
+    first: Answers, second: Answers, names: str, *, timeout: float = 10.0, **options: float
+) -> run.Outcome:
     async with (
         serving(first) as reference,
         serving(second) as candidate,
-        asking(reference, 0.2, 1) as one,
-        asking(candidate, 0.2, 1) as other,
+        asking(reference, timeout, 1) as one,
+        asking(candidate, timeout, 1) as other,
     ):
         return await run.compare(Queries(names.encode()), one, other, **{"limit": 0.0, "rate": 0.0, **options})
 
@@ -79,7 +81,7 @@ async def test_each_kind_has_a_count_and_an_example() -> None:
     def other(name: str, _number: int) -> str | None:
         return None if name.startswith("silent") else "10.0.0.2" if name.startswith("other") else "10.0.0.1"
 
-    outcome = await outcome_of(same, other, "same.test A\nother1.test A\nother2.test A\nsilent.test A\n")
+    outcome = await outcome_of(same, other, "same.test A\nother1.test A\nother2.test A\nsilent.test A\n", timeout=0.5)
     assert (outcome.compared, outcome.different) == (4, 3)
     assert dict(outcome.kinds) == {Kind.ANSWER: 2, Kind.NO_REPLY: 1}
     question, text = outcome.examples[Kind.ANSWER]

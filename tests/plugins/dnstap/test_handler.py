@@ -9,8 +9,11 @@ import dns.edns
 import dns.message
 import pytest
 
+from svcdns.plugin_api.query import Client
+from svcdns.plugins.dnstap.handler import Dnstap
 from svcdns.plugins.dnstap.writer import Writer
 from svcdns.wire.dnstap import DnstapMessage
+from tests.support import world
 from tests.support.dnstap_reader import DnstapReader
 from tests.support.outside import Outside, query, replying
 from tests.support.scripted_upstream import ScriptedUpstream
@@ -133,3 +136,30 @@ async def test_several_outputs(tmp_path: Path) -> None:
         assert [one.kind for one in found] == FORWARDED
         assert [one.kind for one in await other.messages_of(4)] == FORWARDED
         assert (bool(found[0].query), bool(other.messages[0].query)) == (True, False)
+
+
+@pytest.mark.parametrize(
+    ("transport", "protocol", "number"),
+    [
+        ("dns", "udp", 1),
+        ("dns", "tcp", 2),
+        ("tls", "tcp", 3),
+        ("https", "tcp", 4),
+        ("https3", "udp", 4),
+        ("quic", "udp", 7),
+        ("grpc", "tcp", 2),
+    ],
+)
+async def test_transports(transport: str, protocol: str, number: int, tmp_path: Path) -> None:
+    """The protocol is that of the listener, whatever carries its connections."""
+    async with DnstapReader(tmp_path / "s") as reader:
+        kept: dict[object, Writer] = {}
+        environment = world.environment(kept=lambda key, make: kept.setdefault(key, make()))
+        plugin = Dnstap(world.options("dnstap", f"dnstap {tmp_path / 's'}"), environment)
+        plugin.start()
+        client = Client("192.0.2.1", 40000, "192.0.2.53", 53, protocol)
+        for tap in plugin.taps(b"\4test\0", transport):
+            tap.exchanged(query(), query(), client, 1.0, None)
+        await next(iter(kept.values())).finish()
+        await reader.until(lambda: reader.finished)
+        assert {(one.protocol, one.zone, one.query_port) for one in reader.messages} == {(number, b"\4test\0", 40000)}
