@@ -22,7 +22,6 @@ from typing import Final
 from bench import (
     cold,
     connections,
-    dnstap,
     forwarding,
     latency,
     machine,
@@ -44,7 +43,6 @@ SCENARIOS: dict[str, Scenario] = {
     "mix": throughput.mix,
     "miss": throughput.miss,
     "external": throughput.external,
-    "dnstap": dnstap.dnstap,
     "cold": cold.cold,
     "cold-mix": cold.cold_mix,
     "forward": forwarding.forward,

@@ -80,7 +80,7 @@ def environment(case: str, folder: Path) -> Iterator[str]:
         yield f"dnssec cluster.local {{\nkey file {folder / name}\n}}"
     elif case == "dnstap":
         path = folder / "dnstap.sock"
-        command = ["fstrm_capture", "-q", "-t", "protobuf:dnstap.Dnstap", "-u", str(path), "-w", "/dev/null"]
+        command = ["fstrm_capture", "-t", "protobuf:dnstap.Dnstap", "-u", str(path), "-w", "/dev/null"]
         process = spawn(command, sorted(os.sched_getaffinity(0)), stderr=subprocess.DEVNULL)
         try:
             until("fstrm_capture", path.exists, 10.0)
