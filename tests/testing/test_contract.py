@@ -119,7 +119,6 @@ BLOCKS: dict[str, tuple[str, list[tuple[str, str]]]] = {
     "root": ("root /tmp", [A]),
     "rrl": ("rrl {\n responses-per-second 100000\n}", [A, ("many.example.org.", "A"), ("fails.example.org.", "A")]),
     "shed": ("shed", [A, AAAA]),
-    "status": ("status", [A]),
     "template": (
         'template IN TXT example.org {\n answer "{{ .Name }} 60 IN TXT {{ .Remote }}"\n}\n'
         'template IN A b.example.org {\n answer "{{ .Name }} 60 IN CNAME a.example.org."\n}',
