@@ -55,7 +55,7 @@ class StatePage:
         data = [
             (key.plugin, key.key, payload)
             for key, payload in self._parts.workers.plugin_data().items()
-            if not plugins.load(key.plugin).PLUGIN.holds_certificates
+            if not plugins.load(key.plugin).PLUGIN.is_certificate(key.key)
         ]
         found = []
         for encoded in setup.views:
