@@ -142,9 +142,16 @@ class Listeners:
 
     @property
     def reading(self) -> bool:
-        """Returns True if the worker has sockets to read, and reads all of them."""
+        """Returns True if the worker reads all sockets that it must read.
+
+        If the Corefile has encrypted transports only, the other workers have no listeners and no sockets.
+        """
         wanted = [one for one in self._sockets.values() if self._wanted(one)]
-        return bool(wanted) and all(one.active for one in wanted)
+        return (
+            all(one.active for one in wanted)
+            if wanted
+            else bool(self._slots and not self._listeners and not self._sockets)
+        )
 
     def sockets(self, add: list[tuple[SocketDescription, int]], remove: list[int]) -> None:
         """Adds sockets, each with its file descriptor, and closes the sockets whose ids are in `remove`."""

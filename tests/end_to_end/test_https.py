@@ -91,6 +91,17 @@ def test_policy(policy: str, rcode: int, tmp_path: Path) -> None:
         assert [server.rcode() for _ in range(4)] == [rcode] * 4
 
 
+def test_a_server_without_plain_transports_is_ready(tmp_path: Path) -> None:
+    """The worker for plain transports has no sockets. A reload that adds one gives it a socket."""
+    corefile = ENCRYPTED.replace("POLICY", "ready 127.0.0.1:{ready}\n reload 2s 0")
+    pair().write(tmp_path)
+    with HttpsServer(tmp_path, corefile) as server:
+        server.until_ready()
+        assert server.rcode() == 0
+        server.write(corefile + ".:{port} {\n bind 127.0.0.1\n whoami\n}\n")
+        until("an answer over UDP", server.answers)
+
+
 def test_the_query_log(tmp_path: Path) -> None:
     with serving(tmp_path, "log") as server:
         assert server.rcode() == 0

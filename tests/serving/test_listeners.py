@@ -80,6 +80,14 @@ async def test_the_sockets_that_are_read(listeners: Listeners) -> None:
     assert accepting(listeners) == 0
 
 
+def test_a_worker_without_listeners() -> None:
+    """The Corefile has encrypted transports only. The worker is ready when the supervisor has told it what to read."""
+    made = Listeners(Counters(), monotonic, Cookies(private_page()))
+    assert not made.reading
+    made.read(frozenset({0}))
+    assert made.reading
+
+
 async def test_another_transport(listeners: Listeners) -> None:
     """If the transport of a listener changes, connections get the responder of the newest chains."""
     first, second = chains(0, 1, 2), chains(0, 1, 2)
