@@ -65,6 +65,8 @@ TESTED_BY = {
     "svcdns.plugins.grpc.upstream": "tests/plugins/grpc/test_handler.py",
     "svcdns.control.server_state": "tests/cli/test_running_state.py",
     "svcdns.worker.inspected": "tests/worker/test_calls.py",
+    "svcdns.control.html_tables": "tests/control/test_status_html.py",
+    "svcdns.control.traffic_html": "tests/control/test_status_html.py",
     "svcdns.control.tool_pages": "tests/integration/test_status_page.py",
     "svcdns.control.admin_pages": "tests/control/test_status.py",
     "svcdns.control.metric_sums": "tests/control/test_metrics.py",

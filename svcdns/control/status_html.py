@@ -7,19 +7,20 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from html import escape
 from pathlib import Path
 from typing import Final
 
+from svcdns.control import traffic_html
+from svcdns.control.html_tables import number, section, table
 from svcdns.control.status import Latency, Process, Status
+from svcdns.control.traffic import TrafficReport
 
 _FOLDER: Final = Path(__file__).parent / "status_page"
 _STYLE: Final = (_FOLDER / "style.css").read_text()
 _SCRIPT: Final = (_FOLDER / "script.js").read_text()
 TYPES: Final = ("A", "AAAA", "SRV", "PTR", "CNAME", "TXT", "MX", "NS", "SOA")
-MANY_ROWS: Final = 50
-"""The most rows of a table. A further row has the number of those that are left out."""
 WIDTH: Final = 600
 HEIGHT: Final = 120
 
@@ -35,10 +36,18 @@ POLICY: Final = (
 """The Content-Security-Policy of the page: nothing but its own style, script and requests."""
 
 
-def document(status: Status, *, public: bool, explanation: str = "", asked: Mapping[str, str] | None = None) -> str:
+def document(
+    status: Status,
+    *,
+    public: bool,
+    traffic: TrafficReport | None = None,
+    explanation: str = "",
+    asked: Mapping[str, str] | None = None,
+) -> str:
     """Returns the page. A `public` page has no names of clients, no query names and no form.
 
-    `asked` has the fields of the form, and `explanation` the text that explains the name in it.
+    `traffic` has the estimates of the plugin *traffic*. `asked` has the fields of the form, and `explanation` the text
+    that explains the name in it.
     """
     form = "" if public else _form(asked or {}, explanation)
     return (
@@ -47,18 +56,19 @@ def document(status: Status, *, public: bool, explanation: str = "", asked: Mapp
         f"<title>svcdns {escape(status.version)}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n"
         f"<header><h1>svcdns {escape(status.version)}</h1>"
         '<p id="contact" class="bad" role="status"></p></header>\n'
-        f'<main>\n<div id="live">{live(status)}</div>\n{form}</main>\n'
+        f'<main>\n<div id="live">{live(status, traffic, public=public)}</div>\n{form}</main>\n'
         "<footer><p>Counts are since the start of the program, in server blocks with <em>prometheus</em>.</p></footer>\n"
         f"<script>{_SCRIPT}</script>\n</body>\n</html>\n"
     )
 
 
-def live(status: Status) -> str:
-    """Returns the part of the page that changes."""
+def live(status: Status, traffic: TrafficReport | None = None, *, public: bool = False) -> str:
+    """Returns the part of the page that changes. The arguments are those of `document`."""
     rate = "" if status.rates is None else f"{status.rates.queries:.1f}"
     parts = (
         _rates(status), _latency(status.queries.latency), _queries(status), _clusters(status), _upstreams(status),
-        _caches(status), _processes(status), _corefile(status), _served(status),
+        _caches(status), _processes(status), _corefile(status), *([] if public else traffic_html.sections(traffic)),
+        _served(status),
     )  # fmt: skip
     return f'<div data-rate="{rate}">{_cards(status)}<div class="grid">{"".join(parts)}</div></div>'
 
@@ -68,14 +78,14 @@ def _cards(status: Status) -> str:
     failed = queries.rcodes.get("SERVFAIL", 0)
     age = max((one.age for one in status.clusters), default=None)
     cards = [
-        ("queries a second", "–" if rates is None else _number(rates.queries), False),
-        ("queries", _number(queries.total), False),
+        ("queries a second", "–" if rates is None else number(rates.queries), False),
+        ("queries", number(queries.total), False),
         ("from the answer table", _share(queries.from_table, queries.total), False),
         ("SERVFAIL", _share(failed, queries.total), bool(failed)),
         ("median, 99th percentile", _percentiles(queries.latency), False),
         ("age of the cluster view", "no cluster" if age is None else _duration(age), age is not None and age > 300),
         ("time since the start", _duration(status.time - status.started_at), False),
-        ("crashed handlers", _number(status.panics), bool(status.panics)),
+        ("crashed handlers", number(status.panics), bool(status.panics)),
     ]
     return (
         '<ul class="cards">'
@@ -92,11 +102,11 @@ def _rates(status: Status) -> str:
         "after two requests for this page"
         if status.rates is None
         else ", ".join(
-            f"{escape(rcode)} {_number(rate)}"
+            f"{escape(rcode)} {number(rate)}"
             for rcode, rate in sorted(status.rates.rcodes.items(), key=lambda one: -one[1])
         )
     )
-    return _section(
+    return section(
         "Queries a second",
         f'<svg id="rates" viewBox="0 0 {WIDTH} 100" role="img" aria-label="Queries a second in the last five minutes">'
         f'</svg><p class="note" id="most"></p><p class="note">By response code: {now or "no queries"}.</p>',
@@ -106,7 +116,7 @@ def _rates(status: Status) -> str:
 def _latency(latency: Latency) -> str:
     most, count = max(latency.counts, default=0), len(latency.counts)
     if not most:
-        return _section("Duration of queries", '<p class="note">No queries yet.</p>')
+        return section("Duration of queries", '<p class="note">No queries yet.</p>')
     wide = WIDTH / count
     bars = "".join(
         f'<rect class="bar" x="{at * wide + 1:.1f}" y="{HEIGHT - 20 - 96 * found / most:.1f}" width="{wide - 2:.1f}" '
@@ -117,7 +127,7 @@ def _latency(latency: Latency) -> str:
         f'<text x="{at * wide + 1:.1f}" y="{HEIGHT - 5}">{_seconds(latency.bounds[at])}</text>'
         for at in range(0, count - 1, max(1, count // 6))
     )
-    return _section(
+    return section(
         "Duration of queries",
         f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="Histogram of durations: {_percentiles(latency)}">'
         f"{bars}{marks}</svg>",
@@ -131,7 +141,7 @@ def _queries(status: Status) -> str:
         *(("type", name, count) for name, count in _largest(queries.types)),
         *(("transport", name, count) for name, count in _largest(queries.transports)),
     ]
-    return _table("Queries", ("", "", "#queries"), [(one, name, _number(count)) for one, name, count in rows])
+    return table("Queries", ("", "", "#queries"), [(one, name, number(count)) for one, name, count in rows])
 
 
 def _clusters(status: Status) -> str:
@@ -142,28 +152,28 @@ def _clusters(status: Status) -> str:
         )
         for one in status.clusters
     ]  # fmt: skip
-    return _table("Cluster views", ("plugin", "source", "state", "#age", "objects"), rows)
+    return table("Cluster views", ("plugin", "source", "state", "#age", "objects"), rows)
 
 
 def _upstreams(status: Status) -> str:
     rows = [
         (
             one.plugin, one.address, "open in " + str(one.open_circuits) if one.open_circuits else "closed",
-            _number(one.queries), _seconds(one.mean), _number(one.failed_checks),
+            number(one.queries), _seconds(one.mean), number(one.failed_checks),
             ", ".join(f"{rcode} {count}" for rcode, count in _largest(one.rcodes)),
         )
         for one in status.upstreams
     ]  # fmt: skip
     heads = ("plugin", "upstream", "circuit", "#queries", "#mean", "#failed checks", "response codes")
-    return _table("Upstreams", heads, rows, wide=True)
+    return table("Upstreams", heads, rows, wide=True)
 
 
 def _caches(status: Status) -> str:
     rows = [
-        (one.server, one.zones, one.kind, _number(one.entries), _octets(one.bytes), _number(one.hits))
+        (one.server, one.zones, one.kind, number(one.entries), _octets(one.bytes), number(one.hits))
         for one in status.caches
     ]
-    return _table("Caches", ("server", "zones", "replies", "#entries", "#memory", "#hits"), rows)
+    return table("Caches", ("server", "zones", "replies", "#entries", "#memory", "#hits"), rows)
 
 
 def _processes(status: Status) -> str:
@@ -176,7 +186,7 @@ def _processes(status: Status) -> str:
     if memory.limit_bytes is not None and memory.working_set_bytes is not None:
         limit = f"{_octets(memory.working_set_bytes)} of {_octets(memory.limit_bytes)}"
         rows.append(("container", "", "", "", limit, f"tables at {memory.share:.0%}"))
-    return _table("Processes", ("process", "state", "#pid", "#CPU", "#memory", "#answer table"), rows)
+    return table("Processes", ("process", "state", "#pid", "#CPU", "#memory", "#answer table"), rows)
 
 
 def _corefile(status: Status) -> str:
@@ -190,12 +200,12 @@ def _corefile(status: Status) -> str:
         rows.append(("in use", "the last good Corefile, as the present one cannot be used"))
     if found.last_error:
         rows.append((f"last error, {_duration(status.time - found.last_failure_at)} ago", found.last_error))
-    return _table("Corefile", ("", ""), rows)
+    return table("Corefile", ("", ""), rows)
 
 
 def _served(status: Status) -> str:
     rows = [(one.zone, one.address, one.view, " ".join(one.plugins)) for one in status.serving]
-    return _table("Served zones", ("zone", "address", "view", "plugins"), rows, wide=True)
+    return table("Served zones", ("zone", "address", "view", "plugins"), rows, wide=True)
 
 
 def _form(asked: Mapping[str, str], explanation: str) -> str:
@@ -210,33 +220,6 @@ def _form(asked: Mapping[str, str], explanation: str) -> str:
         f'autocomplete="off" value="{escape(asked.get("client", ""))}"></div>'
         f'<button>Explain</button></form>\n<pre id="explanation" role="status">{escape(explanation)}</pre></section>\n'
     )
-
-
-def _table(title: str, heads: Sequence[str], rows: Sequence[Sequence[object]], *, wide: bool = False) -> str:
-    """Returns a section with a table. A head that begins with `#` has a column of numbers."""
-    if not rows:
-        return ""
-    numbers = [head.startswith("#") for head in heads]
-    top = "".join(
-        f'<th scope="col"{" class=n" if is_number else ""}>{escape(head.removeprefix("#"))}</th>'
-        for head, is_number in zip(heads, numbers, strict=True)
-    )
-    body = "".join(f"<tr>{_cells(row, numbers)}</tr>" for row in rows[:MANY_ROWS])
-    if len(rows) > MANY_ROWS:
-        body += f'<tr><td colspan="{len(heads)}">and {len(rows) - MANY_ROWS} more</td></tr>'
-    head = f"<thead><tr>{top}</tr></thead>" if any(heads) else ""
-    return _section(title, f'<div class="scroll"><table>{head}<tbody>{body}</tbody></table></div>', wide=wide)
-
-
-def _cells(row: Iterable[object], numbers: Iterable[bool]) -> str:
-    return "".join(
-        f'<td class="{"n" if is_number else "name"}">{escape(str(cell))}</td>'
-        for cell, is_number in zip(row, numbers, strict=True)
-    )
-
-
-def _section(title: str, content: str, *, wide: bool = False) -> str:
-    return f"<section{' class=wide' if wide else ''}><h2>{escape(title)}</h2>{content}</section>"
 
 
 def _largest(counts: Mapping[str, int]) -> list[tuple[str, int]]:
@@ -271,15 +254,11 @@ def _state(process: Process) -> str:
 def _fill(process: Process) -> str:
     if not process.table_limit:
         return ""
-    return f"{_number(process.table_entries)} ({process.table_bytes / process.table_limit:.0%})"
+    return f"{number(process.table_entries)} ({process.table_bytes / process.table_limit:.0%})"
 
 
 def _share(part: float, whole: float) -> str:
     return f"{part / whole:.1%}" if whole else "–"
-
-
-def _number(value: float) -> str:
-    return f"{value:,.0f}" if value >= 10 or value == int(value) else f"{value:.1f}"
 
 
 def _octets(count: int) -> str:

@@ -14,9 +14,10 @@ import ipaddress
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
-from svcdns.control import status_html
+from svcdns.control import status_html, traffic_html
 from svcdns.control.http_message import Request, Response
 from svcdns.control.status import StatusPage
+from svcdns.control.traffic import TrafficReport
 from svcdns.control.workers import CallError
 from svcdns.errors import SvcdnsError
 
@@ -35,12 +36,15 @@ Explain = Callable[[Mapping[str, str]], Awaitable[str]]
 Raises SvcdnsError for fields that cannot be used.
 """
 
+Report = Callable[[int], Awaitable[TrafficReport | None]]
+"""Returns the estimates of the plugin *traffic*, or None without it. The argument is the length of the lists."""
+
 
 class StatusPages:
     """Makes the pages of one control process."""
 
-    def __init__(self, status: StatusPage, explain: Explain) -> None:
-        self._status, self._explain = status, explain
+    def __init__(self, status: StatusPage, explain: Explain, report: Report) -> None:
+        self._status, self._explain, self._report = status, explain, report
 
     async def page(self, request: Request) -> Response:
         """Returns the page of a path below FOLDER."""
@@ -53,7 +57,8 @@ class StatusPages:
             case "":
                 return await self._document(request.query, public=public)
             case "live":
-                return _html(status_html.live(await self._status.status()))
+                traffic = None if public else await self._report(traffic_html.TOP)
+                return _html(status_html.live(await self._status.status(), traffic, public=public))
             case "explanation" if not public:
                 text, status = await self._explained(request.query)
                 return _text(text, status)
@@ -63,8 +68,10 @@ class StatusPages:
         explanation = ""
         if query.get("name") and not public:
             explanation, _ = await self._explained(query)
+        traffic = None if public else await self._report(traffic_html.TOP)
         status = await self._status.status()
-        return _html(status_html.document(status, public=public, explanation=explanation, asked=query))
+        page = status_html.document(status, public=public, traffic=traffic, explanation=explanation, asked=query)
+        return _html(page)
 
     async def _explained(self, query: Mapping[str, str]) -> tuple[str, int]:
         try:

@@ -20,7 +20,7 @@ class ToolPages:
     def __init__(self, parts: ServerParts) -> None:
         self._parts = parts
         self._admin = AdminPages(parts)
-        self._status = StatusPages(StatusPage(parts), Explanations(self._socket).explain)
+        self._status = StatusPages(StatusPage(parts), Explanations(self._socket).explain, parts.traffic.report)
 
     def page(self, request: Request) -> Coroutine[Any, Any, Response]:
         """Makes a page."""

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from svcdns.control import status_html
+from svcdns.control import html_tables, status_html
 from svcdns.control.status import (
     Cache,
     Cluster,
@@ -24,6 +24,7 @@ from svcdns.control.status import (
     Status,
     Upstream,
 )
+from svcdns.control.traffic import Estimate, NamespaceTraffic, TopClient, TopName, TrafficReport
 
 EVIL = "<script>alert(1)</script>\"'&"
 EMPTY = Status(
@@ -58,6 +59,24 @@ FULL = msgspec.structs.replace(
     restarts=[Restarts("worker", EVIL, 2)],
     memory=Memory(100 << 20, 50 << 20, 0.5),
     panics=1,
+)  # fmt: skip
+
+REPORT = TrafficReport(
+    1,
+    60.0,
+    10,
+    Estimate(500.0, 20.0),
+    (),
+    (TopName("web.shop.svc.cluster.local.", ("A", "AAAA"), Estimate(1234.0, 56.4)),),
+    (TopName(f"{EVIL}.test.", ("A",), Estimate(7.0, 0.0)),),
+    (TopClient("10.0.0.9", "shop", "web-0", Estimate(80.0, 3.0)), TopClient("10.0.0.8", "", "", Estimate(1.0, 0.0))),
+    (
+        NamespaceTraffic(
+            "shop", Estimate(90.0, 3.0), Estimate(60.0, 2.0), Estimate(45.0, 2.0),
+            (TopName("api.example.com.", ("A",), Estimate(45.0, 2.0)),), 2, "dnsConfig:\n  options: []\n",
+        ),
+        NamespaceTraffic("other", Estimate(9.0, 1.0), Estimate(0.0, 0.0), Estimate(0.0, 0.0), (), 5, ""),
+    ),
 )  # fmt: skip
 
 
@@ -101,8 +120,18 @@ def test_the_page_is_well_formed(status: Status) -> None:
     assert "svcdns 9.9" in found.text
 
 
+def test_clients_and_names() -> None:
+    text = read(status_html.live(EMPTY, REPORT)).text
+    for shown in ("1,234 ± 56", "shop/web-0", "10.0.0.8", "api.example.com.", "dnsConfig: options: []", "7"):
+        assert shown in text
+    assert "other" not in text
+    assert "The plugin traffic" in read(status_html.live(EMPTY)).text
+
+
 def test_texts_of_others_are_escaped() -> None:
-    page = status_html.document(FULL, public=False, explanation=EVIL, asked={"name": EVIL, "client": EVIL})
+    page = status_html.document(
+        FULL, public=False, traffic=REPORT, explanation=EVIL, asked={"name": EVIL, "client": EVIL}
+    )
     assert "<script>alert" not in page
     assert page.count("&lt;script&gt;alert") > 10
     assert EVIL in read(page).text
@@ -139,10 +168,10 @@ def test_percentiles(latency: Latency, shown: str) -> None:
 
 
 def test_long_tables_are_cut() -> None:
-    rows: list[Any] = [Served(f"z{number}.", "dns://:53", "", []) for number in range(status_html.MANY_ROWS + 3)]
+    rows: list[Any] = [Served(f"z{number}.", "dns://:53", "", []) for number in range(html_tables.MANY_ROWS + 3)]
     found = read(status_html.live(msgspec.structs.replace(EMPTY, serving=rows))).text
     assert "and 3 more" in found
-    assert f"z{status_html.MANY_ROWS}." not in found
+    assert f"z{html_tables.MANY_ROWS}." not in found
 
 
 def test_the_policy_allows_nothing_from_elsewhere() -> None:

@@ -11,7 +11,8 @@ from svcdns.control.explanations import ExplanationError
 from svcdns.control.http_message import Request, Response
 from svcdns.control.status import Status
 from svcdns.control.status_pages import StatusPages, is_loopback
-from tests.control.test_status_html import EMPTY
+from svcdns.control.traffic import TrafficReport
+from tests.control.test_status_html import EMPTY, REPORT
 
 
 class Document:
@@ -27,9 +28,13 @@ async def explain(query: Mapping[str, str]) -> str:
     return f"explained {query.get('name')}"
 
 
+async def report(_count: int) -> TrafficReport | None:
+    return REPORT
+
+
 async def page(path: str, host: str = "localhost:8053", listener: str = "localhost", **query: str) -> Response:
     request = Request("GET", path, {"host": host}, keeps_alive=True, has_body=False, query=query, listener=listener)
-    return await StatusPages(cast("Any", Document()), explain).page(request)
+    return await StatusPages(cast("Any", Document()), explain, report).page(request)
 
 
 @pytest.mark.parametrize("host", ["localhost:8053", "127.0.0.1:1", "[::1]:8053", "localhost", "LOCALHOST", "[::1]"])
@@ -52,6 +57,10 @@ async def test_a_public_page() -> None:
     assert response.status == 200
     assert b"<form" not in response.body
     assert b"explained" not in response.body
+    for path in ("/status/", "/status/live"):
+        shown = (await page(path, "dns.example", "")).body
+        assert b"shop" not in shown
+        assert b"10.0.0.9" not in shown
     assert (await page("/status/explanation", "dns.example", "", name="a")).status == 404
 
 

@@ -29,6 +29,7 @@ COREFILE = """
     prometheus 127.0.0.1:{metrics}
     status localhost:{status}
     admin {dir}/admin.sock
+    traffic
     cache 30
     kubernetes cluster.local {
         manifests {dir}/cluster.yaml
