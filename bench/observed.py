@@ -48,10 +48,10 @@ RATE: Final = 500
 """The queries a second while latencies are measured."""
 LINES: Final = 20_000
 NAMES: Final = 200
-"""The queries that are made before latencies are measured."""
+"""The number of queries that are made for the measurement of latencies."""
 CASES: Final = ("plain", "tsig", "dnssec", "dnstap", "trace", "trace-100")
 DNSPERF: Final[dict[str, list[str]]] = {"tsig": ["-y", f"hmac-sha256:bench.:{KEY}"], "dnssec": ["-e", "-D"]}
-"""More arguments of dnsperf."""
+"""Additional arguments of dnsperf, by case."""
 
 
 class _Collector(BaseHTTPRequestHandler):

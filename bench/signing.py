@@ -1,8 +1,8 @@
 """Measures CPU time and latency with the plugin *dnssec*: `python -m bench.signing KEY...`.
 
 KEY is a key of `dnssec-keygen` for `example.org`. svcdns is measured, and CoreDNS if the environment variable COREDNS
-names its binary. In each round, each server gets the same queries with the DO bit, one server after the other. *cold*
-queries have a new name each, so that each reply needs a new signature. During each load, a client sends queries for an
+names its binary. In each round, each server gets the same queries with the DO bit, one server after the other. Each
+*cold* query has a new name, so that its reply needs a new signature. During each load, a client sends queries for an
 unsigned name at an even rate. CPU time is that of all processes of a server.
 """
 

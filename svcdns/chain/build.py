@@ -224,7 +224,7 @@ def _build_block(
 def _instances(
     block: BlockPlan, load: Load, surroundings: Callable[[str, Peers], Environment]
 ) -> list[tuple[Plugin, object]]:
-    """Returns an instance of each plugin of a block that has one, with its options, in the order of the chain."""
+    """Returns the plugin instances of a block with their options, in the order of the chain."""
     made: list[tuple[Plugin, object]] = []
 
     def peers(name: str) -> tuple[Plugin, ...]:

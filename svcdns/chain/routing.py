@@ -165,7 +165,7 @@ class Listener:
     tsig_secrets: tuple[Callable[[bytes], bytes | None], ...] = ()
     """The hooks `Plugin.tsig_secret` of the blocks. Empty if no block has the plugin *tsig*."""
     stores: bool = True
-    """False if a view reads what equal packets of a client need not have in common, so that no reply may be stored.
+    """False if no reply may be stored, because a view reads values that differ between equal packets of a client.
 
     Also False if a listener with views has a sampler, because only the plugin chain can count the queries of a block.
     """

@@ -30,7 +30,7 @@ def sampler_of(
 ) -> Sampler | None:
     """Returns the sampler of a block, with the chain for its traced queries. Returns None if the block has none.
 
-    `end` makes the end of the chain, from the name of the last plugin.
+    `end` returns the step after the last plugin of the chain. Its argument is the plugin's name.
     """
     tracing = next((handler for handler in handlers if overrides(handler, "sampler")), None)
     sampler: Sampler | None = None if tracing is None else hooks.call(tracing.name, None, tracing.sampler)
@@ -48,7 +48,7 @@ def sampler_of(
 
 
 def count_for_samplers(listener: Listener) -> None:
-    """Lets the core count the queries of blocks with samplers, or the plugin chain if the listener has views."""
+    """Sets who counts the queries of blocks with samplers: the core, or the plugin chain if the listener has views."""
     samplers = [route.sampler for route in listener.all_routes if route.sampler is not None]
     if listener.candidates is None:
         listener.sampled = bool(samplers)
@@ -91,7 +91,7 @@ def _spanned(name: str, step: Following) -> Following:
 
 
 class _Spanned:
-    """An awaitable answer of a plugin. While a step of it runs, the plugin's span is that of the query."""
+    """An awaitable answer of a plugin. While the answer is computed, `Query.span` is the plugin's span."""
 
     __slots__ = ("_answer", "_query", "_span")
 

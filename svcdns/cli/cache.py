@@ -79,7 +79,7 @@ def lookup(name: str, rtype: str | None, path: str, output: str) -> int:
 @_OUTPUT
 @click.option("--schema", "show_schema", is_flag=True, is_eager=True, help="Print the JSON schema.")
 def flush(name: str | None, rtype: str | None, zone: str | None, path: str, output: str, show_schema: bool) -> int:
-    """Removes the stored replies for NAME in all workers, only those of TYPE if it is given; or those of a zone."""
+    """Removes the stored replies for NAME, and for TYPE if it is given, or for all names of a zone, in all workers."""
     if show_schema:
         return _print_schema("cache-flush.json")
     if (name is None) == (zone is None):

@@ -1,4 +1,4 @@
-"""The state of a running server, for `svcdns explain --server PATH`: what it answers from, and what it has stored."""
+"""The state of a running server, for `svcdns explain --server PATH`: the data for its answers, and its stored replies."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def described(path: str, found: Explanation, stale_after: float) -> Explanation:
 def _cause(
     queries: Sequence[ExplainedQuery], stored: Sequence[CachedReply], clusters: Sequence[Cluster], stale_after: float
 ) -> str:
-    """Returns the reason why the server answers otherwise than its data say, or an empty text."""
+    """Returns the reason why the server's answers may differ from its data, or an empty text."""
     last = queries[-1]
     for one in clusters:
         if not one.complete:

@@ -18,7 +18,7 @@ from svcdns.wire import names
 from svcdns.wire.errors import NameTextError
 
 TIMEOUT: Final = 30.0
-"""Seconds that an explanation may take. Outside names are asked of the upstreams."""
+"""Seconds that an explanation may take. Names outside the cluster are queried at the upstreams."""
 MAX_TEXT: Final = 65536
 """The most octets of an explanation."""
 NO_SOCKET: Final = "The page can explain names if a server block has the plugin admin."

@@ -3,7 +3,7 @@
 Once a second, new samples are added to the metrics, which have totals by namespace only. `Traffic.report` returns the
 top names and clients of the last WINDOW seconds as plain data. Rules:
 
-1. Every estimate comes with its error: in 95 of 100 cases, the true number is at most so far away.
+1. Every estimate has an error bound: in 95 of 100 cases, the true number differs by at most this bound.
 2. Names and addresses are in reports only, never in metrics or in the log.
 """
 
@@ -174,7 +174,8 @@ class Traffic:
     ) -> None:
         """`rings` returns the rings of all workers. `clients` has the Pods that are known.
 
-        `exists(namespace, service)` returns True for a Service, and with an empty text for a namespace, that exists.
+        `exists(namespace, service)` returns True if the Service exists, or with an empty `service`, if the namespace
+        exists.
         """
         self._counters, self._rings, self._clients, self._exists, self._clock = (
             counters,
@@ -221,7 +222,7 @@ class Traffic:
     # -- search paths
 
     def expansion(self, name: bytes) -> Expansion | None:
-        """Returns the outside name in a query name that does not exist, with a domain of the search path appended.
+        """Returns the outside name in a nonexistent query name that ends with a domain of the search path.
 
         Returns None for other names. `name` is in wire format and lower case. A name of two labels or more counts as
         an outside name unless it ends with a namespace, or with a Service of the namespace in the domain.
@@ -371,7 +372,7 @@ class _Sums:
 
 
 def ndots_for(outside: Iterable[bytes]) -> int:
-    """Returns the largest `ndots` with which resolvers query all of these names as they are first.
+    """Returns the largest `ndots` with which resolvers first query all of these names as they are.
 
     The names are in wire format. A resolver does so for a name with at least `ndots` dots.
     """

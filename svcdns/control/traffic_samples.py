@@ -91,7 +91,7 @@ class TrafficSamples:
                 self._names.remove(PodName(difference.namespace, difference.name))
 
     def _exists(self, namespace: str, service: str) -> bool:
-        """Returns True for a Service, and with an empty `service` for a namespace, that exists in a cluster view."""
+        """Returns True if a cluster view has the Service, or with an empty `service`, the namespace."""
         kind, key = (Kind.SERVICE, (namespace, service)) if service else (Kind.NAMESPACE, ("", namespace))
         return any(
             view.encoded(ViewKey(view.number, kind, *key)) is not None for view in self._views.by_number.values()

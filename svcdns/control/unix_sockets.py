@@ -16,7 +16,7 @@ BACKLOG: Final = 16
 
 
 def path_of(host: str) -> Path | None:
-    """Returns the path of a Unix socket if the host of an address stands for one, otherwise None."""
+    """Returns the path of the Unix socket that the host of an address stands for, or None for any other host."""
     return Path(host.removeprefix(UNIX)) if host.startswith(UNIX) else None
 
 

@@ -172,7 +172,7 @@ class Workers:
             self._broadcast_frame(octets)
 
     def plugin_data(self) -> PluginData:
-        """Returns the data of plugins that the workers have: from control, and from another worker."""
+        """Returns the plugin data in the workers: the data from control, and the data that workers have published."""
         return {**self._data, **self._published}
 
     def allow(self, share: float) -> None:
@@ -274,7 +274,7 @@ class Workers:
         return [self._state(slot) for slot in self._configured_slots()]
 
     def named_states(self) -> dict[str, State]:
-        """Returns the states of the worker numbers by the names of the workers, such as `worker 0`."""
+        """Returns the state of each worker by the worker's name, such as `worker 0`."""
         return {f"worker {slot}": self._state(slot) for slot in self._configured_slots()}
 
     def _configured_slots(self) -> list[int]:

@@ -32,7 +32,7 @@ _DIGESTS: Final = {1: "sha1", 2: "sha256", 4: "sha384"}
 RSA: Final = {5: "SHA1", 7: "SHA1", 8: "SHA256", 10: "SHA512"}
 """The hash function of each RSA algorithm: RSASHA1, NSEC3RSASHA1 (RFC 5155 §2), RSASHA256 and RSASHA512 (RFC 5702)."""
 _ECDSA: Final = {13: ("SECP256R1", "SHA256", 32), 14: ("SECP384R1", "SHA384", 48)}
-"""The curve, the hash function and the octets of a number (RFC 6605 §4)."""
+"""The curve, the hash function and the length of a number in octets, by algorithm (RFC 6605 §4)."""
 _ED25519: Final = 15
 _WORD: Final = re.compile(r";[^\n]*|[()]|[^\s;()]+")
 
@@ -241,7 +241,7 @@ def _rsa(algorithm: int, public: bytes, fields: _Fields) -> tuple[Callable[[byte
     ).private_key(unsafe_skip_rsa_key_validation=True)
     digest: hashes.HashAlgorithm = getattr(hashes, RSA[algorithm])()
     scheme = padding.PKCS1v15()
-    # The library's check of the key takes 100 ms. A signature that can be verified shows the same.
+    # The library's check of the key takes 100 ms. Verifying a signature shows the same.
     private.public_key().verify(private.sign(b"", scheme, digest), b"", scheme, digest)
     shown = exponent.to_bytes((exponent.bit_length() + 7) // 8, "big")
     head = (

@@ -72,7 +72,7 @@ class Explanation(msgspec.Struct, frozen=True):
     near: list[str]
     queries: list[ExplainedQuery]
     server: list[str] = []
-    """What a running server answered or has stored, as lines; empty if none was asked."""
+    """Lines about what a running server answered or has stored; empty if no server was queried."""
     running: RunningState | None = None
     """The state of the running server whose socket was given, otherwise null."""
 

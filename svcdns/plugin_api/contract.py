@@ -49,11 +49,10 @@ class Plugin:
     configures_only: ClassVar[bool] = False
     """True if the directive has no handler in the chain. Then the core only calls `settings`, and makes no instance."""
     has_span: ClassVar[bool] = False
-    """True if the directive has a span in traces although it has no handler in the chain, because it has one in CoreDNS
-    (plugin *trace*).
+    """True if the directive has a span in traces (plugin *trace*) without a handler in the chain, as in CoreDNS.
     """
     in_chain: ClassVar[bool] = True
-    """False if an instance is made, for example for metrics, but no query passes through the plugin."""
+    """False if no query passes through the plugin. The core still makes an instance, for example for metrics."""
     offers: ClassVar[tuple[str, ...]] = ()
     """The public names, other than hooks, that other plugins of the block may use."""
     states_reuse: ClassVar[bool] = False

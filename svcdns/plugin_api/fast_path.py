@@ -135,7 +135,8 @@ class FastPath:
         self.changes: Callable[[], int] = _no_changes
         """Returns how many times dependencies of the cache's replies have changed."""
         self.keep: Callable[[Key, SimpleReply, tuple[Dependency, ...], int], int] | None = None
-        """Stores a reply, and returns the TTL for all its records, in seconds. None if no plugin stores replies.
+        """Stores a reply, and returns the TTL of all its records, in seconds. The attribute is None if no plugin stores
+        replies.
 
         The third argument has the dependencies of the reply. If it is not empty, the fourth argument is the result of
         `changes` when the query arrived: if that number has grown since, the reply is not stored.

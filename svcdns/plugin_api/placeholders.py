@@ -19,7 +19,7 @@ from svcdns.wire.request import Request, accept
 
 COMMON: Final = '{remote}:{port} - {>id} "{type} {class} {name} {proto} {size} {>do} {>bufsize}" {rcode} {>rflags} {rsize} {duration}'
 JSON: Final = "json"
-"""The format of lines that are JSON objects. No other format has this text, as each has a brace."""
+"""The format of lines that are JSON objects. No other format has this text, because each other format has a brace."""
 COMBINED: Final = COMMON + ' "{>opcode}"'
 LOCAL: Final = "{local}"
 METADATA: Final = "{/"

@@ -24,7 +24,7 @@ class BindAddresses:
 
 
 UNIX: Final = "unix:"
-"""The host of an HTTP page's address begins with this word if the rest is the path of a Unix socket."""
+"""If the host of an HTTP page's address begins with this word, the rest of the host is the path of a Unix socket."""
 
 
 @dataclass(frozen=True, slots=True)

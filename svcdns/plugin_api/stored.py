@@ -1,4 +1,4 @@
-"""Stored replies as tools see them: which ones a tool selects, and what it learns about each (docs/cache.md)."""
+"""Stored replies as tools see them: the replies that a tool selects, and the data about each reply (docs/cache.md)."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class StoredReply(msgspec.Struct, array_like=True):
 
     @property
     def key(self) -> tuple[str, str, bytes, int, int]:
-        """Returns what replies that are shown together have in common."""
+        """Returns the key of this reply. Replies with equal keys are shown as one row."""
         return self.store, self.server, self.name, self.rtype, self.rcode
 
     def join(self, other: StoredReply) -> None:
@@ -63,7 +63,9 @@ class StoredReply(msgspec.Struct, array_like=True):
 
 
 class StoredReplies(msgspec.Struct, array_like=True):
-    """The stored replies of a selection in one worker. `total` counts them; `replies` has at most as many as asked."""
+    """The stored replies of a selection in one worker. `total` is their number. `replies` has at most the requested
+    number of them.
+    """
 
     total: int
     replies: list[StoredReply]

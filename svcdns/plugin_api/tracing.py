@@ -1,4 +1,4 @@
-"""What plugins and the core need of traces: the sampler of a server block, and the spans of a traced query.
+"""The parts of traces that plugins and the core use: the sampler of a server block, and the spans of a traced query.
 
 The plugin *trace* makes both (docs/plugins/trace.md). A query that is not traced has no span (`Query.span` is None).
 """
@@ -35,7 +35,7 @@ class Span(Protocol):
 class Sampler:
     """Chooses every n-th query of a server block. A chosen query is not answered without the plugin chain.
 
-    - `left` is the number of queries up to the next chosen query, which is included.
+    - `left` is the number of queries up to and including the next chosen query.
     - `chosen` is True if the next query that reaches the plugin *trace* is to be traced. `headers` has the fields of
       its HTTP request that belong to a trace.
     - `in_chain` is True if the plugin itself counts the queries that reach it. Otherwise the core counts all queries.

@@ -24,7 +24,7 @@ GROUP: Final = "svcdns.plugins"
 ORDER: Final = (
     "root", "metadata", "geoip", "cancel", "proxyproto", "quic", "grpc_server", "https", "https3", "timeouts", "multisocket", "reload",
     "nsid", "bufsize", "bind", "debug", "trace", "ready", "health", "pprof",
-    "admin", "status",  # only configure the server: their place has no meaning
+    "admin", "status",  # these plugins only configure the server, so their place has no effect
     "shed",
     "prometheus",  # before errors: counts the failures that errors reports
     "errors", "traffic",

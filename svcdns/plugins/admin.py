@@ -18,7 +18,9 @@ from svcdns.plugin_api.settings import UNIX, HttpPage, Settings
 DEFAULT: Final = "/run/svcdns/admin.sock"
 PAGES: Final = "/v1/"
 MAX_PATH: Final = 92
-"""The longest path in octets. A Unix socket's path has at most 107, and the socket is made under a longer name."""
+"""The longest path in octets. A Unix socket's path has at most 107 octets, and the socket is first made under a longer,
+temporary name.
+"""
 
 
 @dataclass(frozen=True, slots=True)

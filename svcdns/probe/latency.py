@@ -14,7 +14,7 @@ from svcdns.wire.message import encode_query
 
 
 class Asked(NamedTuple):
-    """A server, and how the user has named it."""
+    """A server: its address, and the text with which the user named the server."""
 
     label: str
     server: Server

@@ -31,7 +31,7 @@ LIMIT: Final = 30.0
 INTERVAL: Final = 0.002
 """Seconds between two queries for a new answer, which is also the resolution of the result."""
 FIRST: Final = int(ipaddress.IPv4Address("198.18.0.0"))
-"""The first address of the range for benchmarks (RFC 2544), from which the endpoint's addresses are."""
+"""The first address of the range for benchmarks (RFC 2544), from which the endpoint's addresses are taken."""
 ADDRESSES: Final = 1 << 17
 
 
@@ -41,7 +41,7 @@ class Change:
     def __init__(
         self, kind: str, path: str, packet: bytes, content: Callable[[int], Any], shown: Callable[[int], bytes]
     ) -> None:
-        """`content` returns the merge patch of a number, and `shown` the octets that the new answer contains."""
+        """`content(number)` returns the merge patch of a change, and `shown(number)` octets of the new answer."""
         self.kind, self.path, self.packet, self.content, self.shown = kind, path, packet, content, shown
         self.number = secrets.randbelow(ADDRESSES)
 

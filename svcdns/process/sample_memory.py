@@ -1,6 +1,6 @@
 """The shared memory of the samples of queries (plugin *traffic*): a ring for each region of the counters.
 
-The rings are behind the page of cookie secrets in the shared memory. A ring takes memory only after it is written to.
+In the shared memory, the rings come after the page of cookie secrets. A ring takes memory only after it is written to.
 `svcdns.telemetry.query_samples` has the format of a ring.
 """
 
@@ -17,14 +17,14 @@ from svcdns.process.shared_memory import REGION_SIZE, REGIONS, SIDES, SLOTS, wor
 RING_SIZE: Final = 1 << 19
 """The octets of one ring. At most half a MiB of memory for each worker that samples queries."""
 _IN_USE: Final = slice(16, 24)
-"""The octets of a region that are not zero after a process has counted something there."""
+"""The octets of a region that are not all zero after a process has counted anything in the region."""
 _WORKERS: Final = [worker_region(slot, side) for slot in range(SLOTS) for side in range(SIDES)]
 _OFFSET: Final = REGIONS * REGION_SIZE + cookie_secrets.PAGE
 _END: Final = _OFFSET + REGIONS * RING_SIZE
 
 
 def add(fd: int) -> None:
-    """Adds the rings to the shared memory `fd`. An earlier version makes the memory without them."""
+    """Adds the rings to the shared memory `fd`. An earlier version of svcdns makes the memory without rings."""
     if os.fstat(fd).st_size < _END:
         os.ftruncate(fd, _END)
 
@@ -32,7 +32,7 @@ def add(fd: int) -> None:
 def ring(fd: int, region: int) -> memoryview:
     """Returns the ring of a region of the shared memory `fd`.
 
-    If an earlier version made the memory without rings, returns private memory.
+    If an earlier version of svcdns made the memory without rings, returns private memory.
     """
     if os.fstat(fd).st_size < _END:
         return private_ring()

@@ -16,7 +16,9 @@ from typing import Final
 SLICE_NANOSECONDS: Final = 500_000
 """The time slice of a worker. The kernel's default is 0.7 to 3 ms."""
 ENCRYPTED_NICE: Final = 10
-"""The nice value of the worker for encrypted transports. It has about a tenth of a processor that others want too."""
+"""The nice value of the worker for encrypted transports. With this value, the worker gets about a tenth of a processor
+that other processes also use.
+"""
 USUAL_SLICE: Final = 0
 """Stands for the kernel's default in `request_slices`."""
 SWITCH_INTERVAL: Final = 0.0001

@@ -140,7 +140,7 @@ class Responder(StoredReplies):
         return key in table.current
 
     def _answer_unsent(self, packet: bytes) -> None:
-        """Makes and stores the reply of the plugin chain to a query, unless the reply comes later."""
+        """Makes and stores the reply of the plugin chain to a query, unless the reply is deferred."""
         request = accept(packet)
         if isinstance(request, Rejected) or not request.question or request.trailing:
             return

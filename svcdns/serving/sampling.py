@@ -35,10 +35,10 @@ class Sampling:
         self._listener = listener
         samplers = {id(route.sampler): route.sampler for route in listener.all_routes}
         self._only = next(iter(samplers.values())) if len(samplers) == 1 and ROOT in listener.routes else None
-        """The sampler of all queries, or None if it depends on the name of the query."""
+        """The sampler of all queries, or None if the name of each query decides which sampler counts the query."""
         self._latest: Sampler | None = None
         self.headers: HeaderFields = ()
-        """The fields of the HTTP request with the next query that belong to a trace."""
+        """The header fields that belong to a trace, from the HTTP request with the next query."""
 
     def skip(self, count: int) -> bool:
         """Counts `count` queries, and returns True, if none of them is to be traced.

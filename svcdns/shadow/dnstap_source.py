@@ -3,8 +3,9 @@
 Rules:
 
 1. A message needs the packet of the query, which servers write with the option `full`.
-2. Queries that come from this process are left out. Otherwise each query to a server with dnstap would lead to another.
-3. At most MAX_WAITING queries wait. Further ones are left out, so that the server is never delayed.
+2. Queries that come from this process are left out. Otherwise each query to a server with dnstap would cause another
+   query.
+3. At most MAX_WAITING queries wait. Further queries are left out, so that the server is never delayed.
 """
 
 from __future__ import annotations

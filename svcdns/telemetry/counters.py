@@ -170,7 +170,7 @@ class Counters:
 
     @contextmanager
     def unchanged(self) -> Iterator[None]:
-        """Restores the values of all counters when the block ends. The block must not await anything."""
+        """Context manager that restores the values of all counters at its end. Do not await anything inside."""
         before = self.values[: self._words[1]].tobytes()
         try:
             yield

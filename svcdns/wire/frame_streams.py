@@ -2,7 +2,7 @@
 
 Source: the description of the protocol at https://farsightsec.github.io/fstrm/. This module has no access to sockets.
 The writer sends READY, the reader ACCEPT, and the writer START and data. At the end, the writer sends STOP and the
-reader FINISH. A reader also accepts the form in one direction, which has only START and STOP.
+reader FINISH. A reader also accepts the unidirectional form, which has only START and STOP.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ class WriterHandshake:
 
     def __init__(self) -> None:
         self.started = self.finished = False
-        """True if data may be sent. True if the reader has received all data."""
+        """`started` is True if data may be sent. `finished` is True if the reader has received all data."""
         self._frames = Frames()
 
     def receive(self, octets: bytes) -> bytes:

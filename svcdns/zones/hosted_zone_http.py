@@ -13,7 +13,7 @@ CONNECT_TIMEOUT: Final = 5.0
 READ_TIMEOUT: Final = 10.0
 """Seconds to wait for a connection, and for octets of a reply."""
 RETRIES: Final = 2
-"""How often a request is repeated, without a reply or after a reply with a status of REPEATED."""
+"""How often a request is repeated if no reply arrives, or if the status of the reply is in REPEATED."""
 REPEATED: Final = (429, 500, 502, 503, 504)
 PAUSE: Final = 0.25
 """The pause in seconds before a request is repeated the second time."""

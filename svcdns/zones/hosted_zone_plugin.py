@@ -78,7 +78,7 @@ class HostedZonePlugin(Plugin):
 
     @property
     def own_zones(self) -> Sequence[bytes]:  # type: ignore[override]
-        """The zones of the plugin, without reverse zones."""
+        """Returns the zones of the plugin, except reverse zones."""
         return tuple(apex for apex in self._apexes if not is_reverse(names.to_text(apex)))
 
     # -- data
@@ -189,7 +189,7 @@ class HostedZonePlugin(Plugin):
         lookup = ZoneLookup(zone, query, lambda _: True)
         answer = lookup.run()
         if not isinstance(answer, Reply):
-            return then(answer, _without_records), True  # the reply will have an alias
+            return then(answer, _without_records), True  # the reply has a CNAME record, and so is final
         is_final = bool(answer.answer) or (_is_nodata(answer) and not lookup.may_fall_through)
         return _without_records(answer), is_final
 

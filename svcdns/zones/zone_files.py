@@ -31,7 +31,7 @@ SHOWN_WARNINGS: Final = 10
 
 
 FIRST_RETRY: Final = 1.0
-"""Seconds after which the files are read again, while a file is missing. Each further time, the pause is doubled."""
+"""The first pause in seconds before missing files are read again. Each further pause is twice as long."""
 BLOCKED_RETRY: Final = 5.0
 """Seconds after which the files are read again, while a file hangs."""
 UNSETTLED_RETRY: Final = 1.0

@@ -16,7 +16,7 @@ from svcdns.plugins.sign.options import Options as SignOptions
 from svcdns.plugins.sign.options import ZoneToSign
 
 SOON: Final = 7 * 86400.0
-"""Seconds before the expiration of a signature from which on it is reported. *sign* signs a zone again before."""
+"""A signature is reported if it expires within this number of seconds. *sign* signs a zone again earlier than that."""
 
 
 def zones_to_sign(reading: Reading) -> Iterator[ZoneToSign]:

@@ -104,7 +104,7 @@ def connect(source: Source) -> AzureClient:
 
 
 def described(status: int, value: Any) -> str:
-    """Returns the text for an error reply, as Microsoft's library for Go ends it."""
+    """Returns the last part of an error text, in the form of Microsoft's library for Go."""
     error = value.get("error") if isinstance(value, dict) else None
     code, message = (error.get("code"), error.get("message")) if isinstance(error, dict) else ("Unknown", "no message")
     return f'Service returned an error. Status={status} Code="{code}" Message="{message}"'

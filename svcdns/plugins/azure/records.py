@@ -23,12 +23,13 @@ _MANY: Final[dict[str, tuple[str, Callable[[Fields], str]]]] = {
     "txtrecords": ("TXT", lambda one: " ".join(map(_quoted, one["value"]))),
     "nsrecords": ("NS", lambda one: _dotted(one["nsdname"])),
 }
-"""By property of a record set, in lower case: the type, and the function that makes a value of zone text."""
+"""By the lower-case name of a record set's property: the record type, and the function that makes zone text of a value.
+"""
 _SINGLE: Final[dict[str, tuple[str, Callable[[Fields], str]]]] = {
     "soarecord": ("SOA", lambda one: " ".join((_dotted(one["host"]), _dotted(one["email"]), *_numbers(one)))),
     "cnamerecord": ("CNAME", lambda one: _dotted(one["cname"])),
 }
-"""The same for the properties that have one record."""
+"""The same as `_MANY`, for properties that have a single record."""
 _SOA_NUMBERS: Final = ("serialNumber", "refreshTime", "retryTime", "expireTime", "minimumTTL")
 
 

@@ -160,7 +160,7 @@ class Cache(Plugin):
 
     def stored_replies(self, selection: Selection) -> Iterator[StoredReply | None]:
         """Yields the entries that a tool has selected."""
-        from svcdns.plugins.cache.inspection import listed  # here and below, because a plain server does not need it
+        from svcdns.plugins.cache.inspection import listed  # imported here, because only tools need it
 
         for store in (self._success, self._denial):
             yield from listed(self._replies, store, self._options, self._server, selection, self._clock())

@@ -12,7 +12,7 @@ from svcdns.plugins.cache.options import Options
 from svcdns.plugins.cache.store import Store
 
 STEP: Final = 64
-"""The entries of one step."""
+"""The number of entries in one step."""
 
 
 def listed(

@@ -27,7 +27,7 @@ from svcdns.wire.codes import AA, Rcode, Type
 from svcdns.wire.record import Record
 
 Make = Callable[[Batch], Reply]
-"""Returns a reply with signatures of a batch."""
+"""A function that returns a reply with the signatures of a batch."""
 
 _OVERLOADED: Final = rcode_only(Rcode.SERVFAIL, "plugin/dnssec: too many replies wait for their signatures")
 
@@ -73,7 +73,7 @@ class Dnssec(Plugin):
         return self._keys == previous._keys
 
     def name_independent(self, zone: bytes) -> bool:
-        """Returns True for a zone that has no name of the signed zones: each denial has its own signature."""
+        """Returns True if the zone has no name of the signed zones, where each negative answer has its own signature."""
         return not any(names.is_within(zone, one) or names.is_within(one, zone) for one in self._zones)
 
     def join_fast_path(self, fast_path: FastPath) -> bool:
@@ -115,7 +115,7 @@ class Dnssec(Plugin):
         return next((zone for zone in self._zones if names.is_within(name, zone)), None)
 
     def _keys_of(self, query: Query, batch: Batch) -> Reply:
-        """Returns the reply to a query for the keys of a zone, whose name is the query name."""
+        """Returns the reply to a DNSKEY query for the name of a zone."""
         keys = tuple(Record(query.key, Type.DNSKEY, key.ttl, key.rdata) for key in self._signer.keys)
         reply = Reply(flags=query.reply_flags | AA, answer=keys, lifetime=UNTIL_CHANGED)
         if not query.dnssec_ok or not keys:
@@ -136,7 +136,7 @@ class Dnssec(Plugin):
         return await self._signed(query, zone, await answer)
 
     def _completed(self, query: Query, make: Make) -> Answer:
-        """Returns the reply of `make`, if needed after the missing signatures have been made."""
+        """Returns the reply of `make`. If signatures are missing, first waits until they are made."""
         batch = self._signer.batch()
         reply = make(batch)
         return self._finished(query, reply, batch) if batch.is_complete else self._waited(query, make, batch)

@@ -15,7 +15,7 @@ from svcdns.wire import names
 OPTIONS: Final = ("key", "cache_capacity")
 SOURCES: Final = ("file", "aws_secretsmanager")
 DEFAULT_CAPACITY: Final = 10000
-"""The signatures that are stored without the option `cache_capacity`."""
+"""The number of RRsets whose signatures are stored without the option `cache_capacity`."""
 
 
 class KeyPath(NamedTuple):
@@ -31,7 +31,7 @@ class KeyPath(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """The zones to sign as wire names in lower case, the keys, and the number of signatures to store."""
+    """The zones to sign as wire names in lower case, the keys, and the number of RRsets whose signatures are stored."""
 
     zones: tuple[bytes, ...]
     keys: tuple[KeyPath, ...] = ()

@@ -43,7 +43,7 @@ def signed(query: Query, reply: Reply, zone: bytes, zone_of: ZoneOf, batch: Batc
 def _section(records: tuple[Record, ...], zone_of: ZoneOf, batch: Batch) -> tuple[Record, ...]:
     """Returns the records, followed by the signatures of all RRsets that are in signed zones.
 
-    A signature may be there already: the target of a CNAME record may be answered by this server.
+    The records may already include signatures, if this server has answered for the target of a CNAME record.
     """
     rrsets: dict[tuple[bytes, int], list[Record]] = {}
     there: set[bytes] = set()

@@ -1,7 +1,7 @@
 """Makes and stores the signatures of RRsets.
 
 Signatures of a slow algorithm are made in a thread, because they would delay other replies. OpenSSL releases the
-interpreter's lock meanwhile. A quick signature takes less time than a change of threads, and is made at its place.
+interpreter's lock meanwhile. A quick signature takes less time than a change of threads, so the event loop makes it.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ BEFORE: Final = 3 * HOUR
 """The seconds before now at which a signature becomes valid, for clients whose clocks are wrong."""
 VALID: Final = 8 * DAY
 RENEWAL: Final = 2 * DAY
-"""The seconds before the end of a signature from which on it is made anew."""
+"""A signature is made again if it expires within this number of seconds."""
 MAX_WAITING: Final = 1000
-"""The most RRsets that may wait for the thread in which they are signed."""
+"""The most RRsets that may wait for the thread that signs."""
 
 
 class Signatures(NamedTuple):
@@ -147,7 +147,7 @@ class Signer:
 
 
 class Batch:
-    """The signatures of one reply. `hits` and `misses` count the RRsets whose signatures were stored, and the others.
+    """The signatures of one reply. `hits` counts RRsets whose signatures were stored, `misses` all others.
 
     `renewal` is the time until which all signatures are used, in Unix seconds.
     """

@@ -82,13 +82,13 @@ class Dnstap(Plugin):
         return True
 
     def join_fast_path(self, fast_path: FastPath) -> bool:
-        """Has the taps called before a query of the fast path (forwarding without the plugin chain) is sent."""
+        """Lets the fast path (forwarding without the plugin chain) call the taps before it sends a query."""
         if fast_path.ask is not None:
             fast_path.ask = partial(_ask, fast_path.ask)
         return not self._needs_query
 
     def join_cold_path(self, cold_path: ColdPath) -> bool:  # noqa: ARG002 - the taps are enough
-        """Returns whether the plugin needs no query objects."""
+        """Returns True if the plugin needs no query objects."""
         return not self._needs_query
 
     def name_independent(self, zone: bytes) -> bool:  # noqa: ARG002 - nothing is changed

@@ -1,6 +1,6 @@
 """The part of `dnstap listen` that runs in the control process: readers connect to it, and get all messages.
 
-A socket of an address can have one owner, but every worker has messages. So each worker sends its messages over a
+Only one process can own a listening socket, but every worker has messages. So each worker sends its messages over a
 connection to the inlet, an abstract unix socket of the control process. Rules:
 
 1. Workers get the name of the inlet only while a reader is connected. Without a reader, no message is made.
@@ -202,7 +202,7 @@ class _Reader(asyncio.Protocol):
             self._transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's protocol
-        """Forgets the reader."""
+        """Removes the reader."""
         self._listener.remove(self)
         if not self.lost.done():
             self.lost.set_result(None)

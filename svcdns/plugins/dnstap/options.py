@@ -15,7 +15,7 @@ from svcdns.plugin_api.environment import Block
 from svcdns.plugin_api.networks import packed
 
 QUEUE_UNIT: Final = 10_000
-"""The messages that the argument `queue` is a multiple of."""
+"""The number of messages in one unit of the argument `queue`."""
 MAX_BUFFER: Final = 1024
 MAX_QUEUE: Final = 4096
 _OPTIONS: Final = ("identity", "version", "extra", "skipverify", "tls")
@@ -25,9 +25,9 @@ _OPTIONS: Final = ("identity", "version", "extra", "skipverify", "tls")
 class Endpoint:
     """Where messages are sent to, or where readers connect to if `listens` is true.
 
-    `scheme` is `unix`, `tcp` or `tls`. `path` is that of a unix socket. `buffer` is the send buffer of a connection in
-    MiB, and `queue` the most messages that wait in one worker. `files` are the certificate, the key and the authorities
-    of a listener with TLS.
+    `scheme` is `unix`, `tcp` or `tls`. `path` is the path of a Unix socket. `buffer` is the send buffer of a connection
+    in MiB, and `queue` the most messages that wait in one worker. `files` are the certificate, the key and the
+    authorities of a listener with TLS.
     """
 
     scheme: str

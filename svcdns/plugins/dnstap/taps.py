@@ -35,7 +35,7 @@ _OF_REPLIES: Final = ("{rcode}", "{rsize}", "{duration}", "{>rflags}")
 _UNANSWERED: Final = rcode_only(Rcode.NOERROR)
 
 Extra = Callable[[bytes, Client, Query | None, Reply | None], bytes]
-"""Returns the field `extra` for the packet of a query."""
+"""A function that returns the field `extra` for the packet of a query."""
 
 
 def extra_of(template: str, largest: int) -> Extra | None:

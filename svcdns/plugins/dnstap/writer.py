@@ -93,7 +93,9 @@ class Writer:
             self.refuses = True
 
     def admit(self, admits: bool) -> None:
-        """Takes messages, or leaves them out without counting them, because a listener has no reader."""
+        """Sets whether messages are queued. If not, they are neither queued nor counted, because the listener has no
+        reader.
+        """
         self._silent = not admits
         self.refuses = self._silent or self._stopping or self._waiting >= self._limit
         self._wanted.set() if admits else self._wanted.clear()

@@ -39,7 +39,7 @@ class SingleFlight:
         self._max_concurrent, self._cells = max_concurrent, cells
         self.make_exchange: type[Exchange] = Exchange
         self.make_query: Callable[[Query | FastPathQuery, ExchangeKey], UpstreamQuery] = upstream_query
-        """Make an exchange, and the query that it sends. `tapped_exchange` sets others."""
+        """The functions that make an exchange and its query. `tapped_exchange` replaces them."""
         self._exchanges: dict[ExchangeKey, Exchange] = {}
         self._waiting = 0
         self._clients: dict[str, int] = {}

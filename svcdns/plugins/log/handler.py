@@ -23,7 +23,7 @@ from svcdns.wire.request import read_query_name
 
 
 class _Rule:
-    """What one `log` directive logs. No zones mean all zones, and None means all classes."""
+    """The replies that one `log` directive logs. If `zones` is empty, all zones; if `classes` is None, all classes."""
 
     __slots__ = ("_every", "_line", "_seen", "_write", "classes", "slower", "zones")
 

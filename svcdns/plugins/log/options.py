@@ -19,7 +19,7 @@ OPTIONS: Final = ("class", "format", "every", "slower")
 class Rule:
     """One `log` directive: its zones as text, the format of its lines, and the classes of replies that are logged.
 
-    Replies that took fewer seconds than `slower` are not logged. Of the others, one of `every` is logged.
+    Replies that took fewer seconds than `slower` are not logged. Of all other replies, one of `every` is logged.
     """
 
     zones: tuple[str, ...]

@@ -24,15 +24,15 @@ TIMEOUT: Final = 5.0
 MAX_BODY: Final = 4 << 20
 """The largest response in octets."""
 MAX_REQUESTS: Final = 32
-"""The largest number of requests at a time. Nomad by default accepts 100 connections of one address."""
+"""The largest number of requests at a time. By default, Nomad accepts 100 connections from one address."""
 MAX_WAITING: Final = 1024
-"""The largest number of requests that wait for others."""
+"""The largest number of requests that wait until another request ends."""
 _SHOWN: Final = 200
 """The largest number of characters of an error response in a log line."""
 
 
 class _RefusedError(NomadError):
-    """Raised for a response that says that the request is wrong. Another server would send it too."""
+    """Raised for a response that refuses the request. Another server would send the same response."""
 
 
 class Registration(msgspec.Struct, frozen=True, gc=False, rename="pascal"):

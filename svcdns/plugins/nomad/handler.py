@@ -1,7 +1,7 @@
 """The `nomad` plugin: answers from the services that are registered in Nomad.
 
-As in CoreDNS, a query causes a request to Nomad. A stored reply is used for KEEP seconds. So a worker sends at most one
-request a second for each name.
+As in CoreDNS, a query causes a request to Nomad. The response is used again for KEEP seconds, so a worker sends at most
+one request a second for each name.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from svcdns.plugins.nomad.client import Client, Registration
 
 KEEP: Final = 1.0
-"""The seconds for which a reply is used again."""
+"""The seconds for which a response of Nomad is used again."""
 MAX_NAMESPACES: Final = 100
 """The largest number of namespaces with their own series. Clients choose the namespace in a name."""
 OTHER: Final = "other"
@@ -163,7 +163,7 @@ class Nomad(Plugin):
     def _ended(self, key: tuple[str, str], task: asyncio.Task[Sequence[Registration]]) -> None:
         self._requests.pop(key, None)
         if not task.cancelled():
-            task.exception()  # every query that waited may be gone; an exception that nobody reads is logged
+            task.exception()  # if no query waits any more, nobody reads the exception, and asyncio would log it
 
     def _reply(self, query: Query, namespace: str, found: Sequence[Registration]) -> Reply:
         answer: list[Record] = []

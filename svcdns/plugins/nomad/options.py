@@ -48,7 +48,9 @@ class Tls:
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """The options of a `nomad` directive. The TTL is in seconds. `basic` is the value of the field Authorization."""
+    """The options of a `nomad` directive. The TTL is in seconds. `basic` is the value of the header field
+    Authorization.
+    """
 
     position: Position = field(compare=False)
     zone: str

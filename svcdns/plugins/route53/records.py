@@ -2,8 +2,8 @@
 
 Rules:
 
-1. In names and values, `\\NNN` is an octet in octal digits. Accepted are the letters a to z, digits, hyphens, dots
-   and a leading asterisk.
+1. In names and values, `\\NNN` is an octet in octal digits. In this form, only the letters a to z, digits, hyphens,
+   dots and a leading asterisk are accepted.
 2. A record that cannot be read is left out with a log line, and so is the rest of its record set.
 3. An alias of Route 53 has no records, so it is left out. Record sets of a routing policy with one name and type become
    one RRset.

@@ -12,7 +12,7 @@ from svcdns.plugin_api.environment import Block
 
 DIRECTORY: Final = "/var/lib/coredns"
 SLASH: Final = "\\047"
-"""What a slash in a zone's name becomes in the name of its signed file."""
+"""The text that replaces a slash of a zone's name in the name of the signed file."""
 _SUFFIXES: Final = (".key", ".private")
 
 

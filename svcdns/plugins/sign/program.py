@@ -31,7 +31,7 @@ from svcdns.zones.signing import Period, signed_zone
 NICE: Final = 5
 """The process's niceness (nice(2))."""
 OOM_SCORE: Final = "800"
-"""What raises the process's badness when memory is short (proc(5), oom_score_adj)."""
+"""The process's oom_score_adj (proc(5)): if memory is short, the kernel prefers to end this process."""
 
 
 class Job(msgspec.Struct, frozen=True, array_like=True):
@@ -99,7 +99,7 @@ def main() -> int:
     result = sign(msgspec.msgpack.decode(sys.stdin.buffer.read(), type=Job))
     sys.stdout.buffer.write(msgspec.msgpack.encode(result))
     sys.stdout.flush()
-    os._exit(0)  # without the time for freeing the memory
+    os._exit(0)  # an ordinary exit would take time to free the memory
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ RESIGN_BEFORE: Final = 7 * DAY
 LIFETIME: Final = 32 * DAY
 EXPIRATION_JITTER: Final = 5 * DAY
 BACKDATED: Final = 3 * HOUR
-"""How long before the signing a signature begins to be valid, for clients whose clock is behind."""
+"""The least seconds between the inception of a signature and the signing, for clients with slow clocks."""
 INCEPTION_JITTER: Final = 18 * HOUR
 _HEAD: Final = 1 << 14
 """The octets at the beginning of a signed file in which the signatures of the SOA record are searched."""
@@ -35,7 +35,7 @@ _HEAD: Final = 1 << 14
 
 @dataclass(frozen=True, slots=True)
 class Jitter:
-    """What the signing of one zone adds to the times of its signatures, in seconds."""
+    """The seconds by which the signatures of one zone begin earlier and end later than is usual."""
 
     inception: int
     expiration: int
@@ -53,8 +53,8 @@ class Jitter:
 class Check(NamedTuple):
     """The result of a check of a signed file.
 
-    `reason` says why the zone must be signed; empty if the signatures are valid. `expiration` is the first end of a
-    signature of the SOA record, in Unix seconds; 0 if there is none.
+    `reason` says why the zone must be signed; empty if the signatures are valid. `expiration` is the Unix time at which
+    the first signature of the SOA record expires; 0 without a signature.
     """
 
     reason: str
@@ -65,7 +65,7 @@ def check(signed_file: str, zone_file: str, tags: Collection[int], now: float) -
     """Checks the signatures of the SOA record in a signed file. `tags` has the tags of the zone's keys. Blocks.
 
     As CoreDNS, looks at the age and at the end of each signature. In addition, the zone must be signed if its file is
-    newer than the signed file, or if its keys are others.
+    newer than the signed file, or if other keys made the signatures.
     """
     from svcdns.wire.zone_text import read  # the parser is loaded where a zone file is read, and nowhere else
 

@@ -10,7 +10,7 @@ from svcdns.plugins.sign.options import ZoneToSign
 class State(msgspec.Struct, frozen=True, array_like=True):
     """`failed` is True if the last attempt to sign the zone failed.
 
-    `expiration` is the first end of a signature of the SOA record, in Unix seconds; 0 if there is no signature.
+    `expiration` is the Unix time at which the first signature of the SOA record expires; 0 without a signature.
     """
 
     failed: bool

@@ -41,7 +41,7 @@ Publish = Callable[[Mapping[str, bytes]], Awaitable[None]]
 """Sends changed data to the workers."""
 
 _wakes: dict[ZoneToSign, Callable[[], None]] = {}
-"""By zone: a function for any thread, which begins a check of the zone."""
+"""By zone: a function that begins a check of the zone. Any thread may call the function."""
 
 
 def wake(zone: ZoneToSign) -> None:

@@ -33,7 +33,7 @@ LETS_ENCRYPT: Final = "https://acme-v02.api.letsencrypt.org/directory"
 STORAGE: Final = ".coredns/acme"
 """The default of `storage` without a state folder, below the folder of *root*."""
 CHALLENGES: Final = "\0challenges "
-"""The begin of the keys of challenge values in the plugin's data. All other keys are those of certificates."""
+"""The first part of the keys of challenge values in the plugin's data. All other keys are those of certificates."""
 _LABEL: Final = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 
 
@@ -59,7 +59,7 @@ class Acme:
 
     @property
     def key(self) -> str:
-        """Returns a text that differs for different values."""
+        """Returns a text that is different for each set of values."""
         return " ".join(
             map(str, (self.text, self.ca, self.storage, self.email or "-", self.ca_root or "-", self.resolver))
         )

@@ -18,7 +18,7 @@ class Record:
 
     A span that ends later is passed to `put` alone.
 
-    - `trace_id` is the number of the trace, and `text` the same as text.
+    - `trace_id` is the number of the trace, and `text` is this number as text.
     - `debug` is True if the client asked for a trace of this query (header field X-B3-Flags).
     """
 
@@ -34,7 +34,7 @@ class Record:
         return self._offset + perf_counter_ns()
 
     def ended(self, span: RecordedSpan) -> None:
-        """Takes a span that has ended."""
+        """Adds a span that has ended."""
         if self._is_over:
             self._put([span])
             return

@@ -17,9 +17,9 @@ from svcdns.serving.transport.udp_batch import LAYOUT, Sender
 from svcdns.telemetry.query_samples import UNKNOWN, Ring
 
 RATE: Final = 30
-"""The samples a second and worker. A ring then has the samples of the last 68 seconds."""
+"""The samples that each worker takes in a second. A ring then has the samples of the last 68 seconds."""
 SMOOTHING: Final = 0.9
-"""The share of earlier samples in the estimated rate of queries, for each sample."""
+"""The weight of the earlier estimate when a sample updates the estimated rate of queries."""
 MAX_GAP: Final = 1 << 20
 """The most queries between two samples."""
 MAX_AWAITED: Final = 64

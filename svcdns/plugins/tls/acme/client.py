@@ -1,6 +1,6 @@
 """A client for ACME servers (RFC 8555) that obtains one certificate with DNS-01 challenges.
 
-The client does what RFC 8555 §7.1 shows: account, order, authorizations, finalization, certificate. Rules:
+The client follows the steps of RFC 8555 §7.1: account, order, authorizations, finalization, certificate. Rules:
 
 1. All waiting is bounded: each request by `acme.http`, polling by MAX_POLLS.
 2. A request is repeated only after the error badNonce, with the nonce of that response (RFC 8555 §6.5).

@@ -21,7 +21,7 @@ Challenges = Mapping[str, Sequence[str]]
 
 
 def gather(acme: Acme, known: Mapping[str, bytes]) -> dict[str, bytes]:
-    """Returns the data for a new Corefile: those in `known`, otherwise the stored certificate, or data without one.
+    """Returns the data for a new Corefile: the data in `known`, or else the stored certificate, or else no certificate.
 
     Raises TlsError if the file of the option `ca_root` cannot be used.
     """

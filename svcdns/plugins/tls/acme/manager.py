@@ -40,7 +40,7 @@ Publish = Callable[[Mapping[str, bytes]], Awaitable[None]]
 DELAYS: Final = (60.0, 300.0, 900.0, 3600.0, 7200.0, 14400.0, 21600.0)
 """The seconds from a failure to the next attempt, by the number of failures in succession."""
 VARIATION: Final = 0.2
-"""Each delay varies at random by this part."""
+"""Each delay varies at random by up to this part of the delay."""
 ATTEMPT: Final = 900.0
 """The most seconds of an attempt."""
 REMAINING: Final = 1 / 3

@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 
 class Meta(msgspec.Struct, frozen=True, rename="camel"):
-    """Facts about the server."""
+    """Information about the server."""
 
     external_account_required: bool = False
 

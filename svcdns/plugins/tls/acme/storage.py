@@ -34,7 +34,7 @@ class Storage:
     """The files of one certificate. Servers with the same `storage` share them."""
 
     def __init__(self, acme: Acme) -> None:
-        """The folder is that of the ACME server, below `storage`."""
+        """The files are in the subfolder of `storage` for the ACME server."""
         parts = urlsplit(acme.ca)
         server = re.sub(r"[^a-z0-9.]+", "-", f"{parts.netloc.rpartition('@')[2]}{parts.path}".lower()).strip("-.")
         self.folder = Path(acme.storage) / f"{server[:100]}-{_digest(acme.ca)}"
