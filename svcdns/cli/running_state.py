@@ -1,4 +1,4 @@
-"""The state of a running server, for `svcdns explain --server PATH`: the data for its answers, and its stored replies."""
+"""The state of a running server, for `svcdns explain --server PATH`: the data for answers, and stored replies."""
 
 from __future__ import annotations
 

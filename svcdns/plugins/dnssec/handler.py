@@ -73,7 +73,7 @@ class Dnssec(Plugin):
         return self._keys == previous._keys
 
     def name_independent(self, zone: bytes) -> bool:
-        """Returns True if the zone has no name of the signed zones, where each negative answer has its own signature."""
+        """Returns True if the zone has no name of the signed zones, whose negative answers are signed for each name."""
         return not any(names.is_within(zone, one) or names.is_within(one, zone) for one in self._zones)
 
     def join_fast_path(self, fast_path: FastPath) -> bool:

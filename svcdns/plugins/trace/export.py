@@ -112,7 +112,7 @@ class Exporter:
                     self._counts.exported += len(spans)
 
     def _next(self) -> list[RecordedSpan]:
-        """Waits for a batch or the end of the interval, and returns all spans that wait. At the end, the list is empty."""
+        """Waits for a batch or the end of the interval, and returns all waiting spans; none at the end."""
         changed, collector = self._changed, self._collector
         with changed:
             changed.wait_for(lambda: self._waiting or self._stopping)

@@ -76,7 +76,7 @@ class CertificateRequest:
 
 
 def lifetime(certificates: bytes) -> float:
-    """Returns the seconds for which a certificate chain (PEM) is valid; 0 if the start of its validity cannot be read."""
+    """Returns the seconds for which a certificate chain (PEM) is valid; 0 if the start cannot be read."""
     try:
         leaf = x509.load_pem_x509_certificates(certificates)[0]
         return max(0.0, expiry(certificates) - leaf.not_valid_before_utc.timestamp())
