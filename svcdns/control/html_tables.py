@@ -7,7 +7,7 @@ from html import escape
 from typing import Final
 
 MANY_ROWS: Final = 50
-"""The most rows of a table. A further row has the number of those that are left out."""
+"""The largest number of rows in a table. One more row states how many rows are left out."""
 
 
 def table(title: str, heads: Sequence[str], rows: Sequence[Sequence[object]], *, wide: bool = False) -> str:

@@ -37,7 +37,9 @@ Raises SvcdnsError for fields that cannot be used.
 """
 
 Report = Callable[[int], Awaitable[TrafficReport | None]]
-"""Returns the estimates of the plugin *traffic*, or None without it. The argument is the length of the lists."""
+"""Returns the estimates of the plugin *traffic*, or None without the plugin. The argument is the largest number of
+items in each list.
+"""
 
 
 class StatusPages:

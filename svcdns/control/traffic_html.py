@@ -8,11 +8,11 @@ from svcdns.control.html_tables import number, section, table
 from svcdns.control.traffic import Estimate, NamespaceTraffic, TopName, TrafficReport
 
 TOP = 10
-"""The items of each list on the page."""
+"""The largest number of items in each list on the page."""
 
 
 def sections(report: TrafficReport | None) -> list[str]:
-    """Returns the sections. Without a report, one section names the plugin that makes it."""
+    """Returns the sections. Without a report, returns one section, which names the plugin *traffic*."""
     if report is None:
         return [section("Clients and names", "<p class=note>The plugin traffic estimates them from samples.</p>")]
     clients = [
