@@ -30,7 +30,7 @@ def sampler_of(
 ) -> Sampler | None:
     """Returns the sampler of a block, with the chain for its traced queries. Returns None if the block has none.
 
-    `end` returns the step after the last plugin of the chain. Its argument is the plugin's name.
+    `end(name)` returns the step after the last plugin of the chain, which has the name `name`.
     """
     tracing = next((handler for handler in handlers if overrides(handler, "sampler")), None)
     sampler: Sampler | None = None if tracing is None else hooks.call(tracing.name, None, tracing.sampler)
