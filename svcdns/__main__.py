@@ -9,7 +9,7 @@ import sys
 
 from svcdns.process import isolated
 
-TOOLS = ("cache", "check", "completion", "explain", "man", "probe", "query", "shadow")
+TOOLS = ("cache", "check", "completion", "explain", "man", "probe", "query", "shadow", "top")
 """The commands of `svcdns.cli.commands`; that module is loaded only for one of them."""
 
 with isolated.StandardLibraryOnly():

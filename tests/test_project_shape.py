@@ -99,6 +99,7 @@ TESTED_BY = {
     "svcdns.cli.types": "tests/cli/test_query.py",
     "svcdns.inspection.offline": "tests/inspection/test_explanation.py",
     "svcdns.inspection.reasons": "tests/inspection/test_explanation.py",
+    "svcdns.cli.top_lists": "tests/cli/test_top_text.py",
     "svcdns.cli.errors": "tests/cli/test_check.py",
     "svcdns.inspection.rules.caching": "tests/inspection/rules/test_rules.py",
     "svcdns.inspection.rules.files": "tests/inspection/rules/test_rules.py",

@@ -13,7 +13,7 @@ from typing import Any, Final
 import click
 from click.shell_completion import get_completion_class
 
-NAMES: Final = ("cache", "check", "completion", "explain", "man", "probe", "query", "shadow")
+NAMES: Final = ("cache", "check", "completion", "explain", "man", "probe", "query", "shadow", "top")
 """The commands of this module."""
 COMPLETION: Final = "_SVCDNS_COMPLETE"
 """The environment variable by which a shell asks for completions."""
@@ -26,6 +26,7 @@ _LAZY: Final = {
     "probe": ("svcdns.cli.probe", "probe"),
     "query": ("svcdns.cli.query", "query"),
     "shadow": ("svcdns.cli.shadow", "shadow"),
+    "top": ("svcdns.cli.top", "top"),
 }
 """The module and the name of each command that is imported only when it is used."""
 

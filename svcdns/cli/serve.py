@@ -22,6 +22,7 @@ COMMANDS: Final = (
     "probe",
     "query",
     "shadow",
+    "top",
     "completion",
     "man",
     "conformance",
