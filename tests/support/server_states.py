@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from svcdns.cli.top_figures import ClientEstimate, Estimate, NameEstimate, NamespaceEstimate, Traffic
 from svcdns.control.status import (
     Cache,
     Cluster,
@@ -17,6 +16,7 @@ from svcdns.control.status import (
     Status,
     Upstream,
 )  # fmt: skip
+from svcdns.control.traffic import Estimate, NamespaceTraffic, TopClient, TopName, TrafficReport
 
 
 def status(total: int = 0, started_at: float = 1000.0, **fields: Any) -> Status:
@@ -59,24 +59,23 @@ def bad_status() -> Status:
     )
 
 
-TRAFFIC = Traffic(
+_OUTSIDE = TopName("a.example.", ("A",), Estimate(600.0, 30.0))
+TRAFFIC = TrafficReport(
+    1,
     60.0,
     1000,
     Estimate(6000.0, 100.0),
-    [
-        NameEstimate("web.shop.svc.cluster.local.", ["A", "AAAA"], Estimate(3000.0, 60.0)),
-        NameEstimate("a.example.", ["A"], Estimate(600.0, 30.0)),
-    ],
-    [NameEstimate("a.example.shop.svc.cluster.local.", ["A"], Estimate(600.0, 30.0))],
-    [
-        ClientEstimate("10.0.0.9", "", "", Estimate(1200.0, 60.0)),
-        ClientEstimate("10.0.0.7", "shop", "web-1", Estimate(4800.0, 60.0)),
-    ],
-    [
-        NamespaceEstimate(
-            "shop", Estimate(4800.0, 60.0), Estimate(1800.0, 60.0), Estimate(1200.0, 60.0),
-            [NameEstimate("a.example.", ["A"], Estimate(600.0, 30.0))], 1, "dnsConfig: ...",
+    (("NOERROR", Estimate(4200.0, 60.0)), ("NXDOMAIN", Estimate(1800.0, 60.0))),
+    (TopName("web.shop.svc.cluster.local.", ("A", "AAAA"), Estimate(3000.0, 60.0)), _OUTSIDE),
+    (TopName("a.example.shop.svc.cluster.local.", ("A",), Estimate(600.0, 30.0)),),
+    (
+        TopClient("10.0.0.9", "", "", Estimate(1200.0, 60.0)),
+        TopClient("10.0.0.7", "shop", "web-1", Estimate(4800.0, 60.0)),
+    ),
+    (
+        NamespaceTraffic(
+            "shop", Estimate(4800.0, 60.0), Estimate(1800.0, 60.0), Estimate(1200.0, 60.0), (_OUTSIDE,), 1, "dnsConfig:"
         ),
-        NamespaceEstimate("", Estimate(1200.0, 60.0), Estimate(0.0, 0.0), Estimate(0.0, 0.0), [], 0, ""),
-    ],
-)  # fmt: skip
+        NamespaceTraffic("", Estimate(1200.0, 60.0), Estimate(0.0, 0.0), Estimate(0.0, 0.0), (), 0, ""),
+    ),
+)
