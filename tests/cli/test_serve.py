@@ -65,7 +65,7 @@ def test_help(capsys: pytest.CaptureFixture[str]) -> None:
         ("chek", "did you mean 'svcdns check'?"),
         (
             "quit",
-            "the commands are serve, cache, check, explain, probe, query, shadow, completion, man, conformance, demo, help",
+            "the commands are serve, cache, check, explain, probe, query, shadow, top, completion, man, conformance, demo, help",
         ),
     ],
 )
