@@ -77,8 +77,8 @@ class TopReport(msgspec.Struct, frozen=True):
 
     `time` is in Unix seconds, and `uptime` in seconds. `latency` is null if there were no queries.
 
-    `traffic` has the estimates of the plugin *traffic*. It is null without the plugin;
-    then `traffic_error` has the reason.
+    `traffic` has the estimates of the plugin *traffic*. Without the plugin, `traffic` is
+    null, and `traffic_error` has the reason.
     """
 
     format: int

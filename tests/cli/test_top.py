@@ -61,7 +61,7 @@ async def test_keys_in_a_terminal(tmp_path: Path) -> None:
         await server.stop()
         await terminal.until("no contact for", "there is no such socket")
         await server.start()
-        await terminal.until("NOERROR", absent="no contact")
+        await terminal.until("NOERROR", without="no contact")
         terminal.press("?")
         await terminal.until("keys and lists")
         terminal.press("q")

@@ -69,13 +69,13 @@ def test_the_report(server: Server) -> None:
 
 async def test_the_live_view(server: Server) -> None:
     with Screen(["top", "--socket", f"{server.folder}/s", "--every", "1"]) as terminal:
-        await terminal.until("www.example.org.", "NXDOMAIN", absent="measuring")
+        await terminal.until("www.example.org.", "NXDOMAIN", without="measuring")
         terminal.press("9/worker\r")
-        await terminal.until("worker 1", "serving", absent="supervisor")
+        await terminal.until("worker 1", "serving", without="supervisor")
         assert await asyncio.to_thread(server.stop) == 0
         await terminal.until("no contact for")
         server.process = server.launch()
-        await terminal.until("worker 1", "NXDOMAIN", absent="no contact")
+        await terminal.until("worker 1", "NXDOMAIN", without="no contact")
         terminal.process.send_signal(signal.SIGTERM)
         assert await terminal.ended() == 128 + signal.SIGTERM
         assert terminal.mode() == terminal.mode_before

@@ -72,13 +72,13 @@ class Screen:
     def _size(self, columns: int, lines: int) -> None:
         fcntl.ioctl(self._master, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
 
-    async def until(self, *texts: str, absent: str = "\0", lines: int = 0) -> None:
-        """Waits for a screen with all texts, without `absent`, and with the number of lines, if it is not 0."""
+    async def until(self, *texts: str, without: str = "\0", lines: int = 0) -> None:
+        """Waits for a screen with all texts, without the text `without`, and with the number of lines, if it is not 0."""
         try:
             async with asyncio.timeout(TIMEOUT):
                 while not (
                     all(text in self.frame() for text in texts)
-                    and absent not in self.frame()
+                    and without not in self.frame()
                     and lines in {0, len(self.frame().splitlines())}
                 ):
                     assert self.process.poll() is None, self.output
