@@ -73,7 +73,7 @@ class Screen:
         fcntl.ioctl(self._master, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
 
     async def until(self, *texts: str, without: str = "\0", lines: int = 0) -> None:
-        """Waits for a screen with all texts, without the text `without`, and with the number of lines, if it is not 0."""
+        """Waits for a screen with all texts, and not with `without`. It has `lines` lines, unless that is 0."""
         try:
             async with asyncio.timeout(TIMEOUT):
                 while not (
