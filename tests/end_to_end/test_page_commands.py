@@ -37,7 +37,7 @@ NEEDS: Final = {
     "an environment of its own",
 }
 PROGRAM: Final = re.compile(
-    r"^(?:\$ |(?:\.venv/bin/|sudo )?(?:buildah|curl|dig|dnssec-keygen|docker|etcdctl|git|go|kdig|helm|kubectl|make|pip|python|svcdns)\s)"
+    r"^(?:\$ |(?:\.venv/bin/|sudo )?(?:buildah|curl|dig|dnssec-keygen|docker|etcdctl|fstrm_capture|git|go|kdig|helm|kubectl|make|pip|python|svcdns)\s)"
 )
 COMMENT: Final = re.compile(r"\s+# .*$")
 SPAN: Final = re.compile(r"`((?:make|python -m) [^`]+)`")
