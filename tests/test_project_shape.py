@@ -396,6 +396,7 @@ def imported(path: Path, known: set[str]) -> set[str]:
     return found & known
 
 
+@pytest.mark.slow
 def test_there_is_no_import_circle() -> None:
     """Tests may import bench, and both may import svcdns, but not the reverse."""
     paths = {

@@ -46,6 +46,7 @@ def go_through_everything(server: Server) -> None:
     assert server.records(WEB) == ["10.96.0.20"]
 
 
+@pytest.mark.slow
 def test_the_installed_command(tmp_path: Path) -> None:
     """`PYTHONPATH` and `PYTHONSTARTUP` have no effect."""
     (tmp_path / "cluster.yaml").write_text(CLUSTER)
@@ -80,6 +81,7 @@ def test_an_upgrade_from_a_build_that_starts_its_successor_by_name(tmp_path: Pat
     assert planted.imported == ""
 
 
+@pytest.mark.slow
 def test_the_demo(tmp_path: Path) -> None:
     project = Path(__file__).parents[2]
     (tmp_path / "zones").symlink_to(project / "zones")

@@ -37,7 +37,8 @@ NEEDS: Final = {
     "an environment of its own",
 }
 PROGRAM: Final = re.compile(
-    r"^(?:\$ |(?:\.venv/bin/|sudo )?(?:buildah|curl|dig|dnssec-keygen|docker|etcdctl|fstrm_capture|git|go|kdig|helm|kubectl|make|pip|python|svcdns)\s)"
+    r"^(?:\$ |(?:\.venv/bin/|sudo )?(?:buildah|curl|dig|dnssec-keygen|docker|etcdctl|fstrm_capture|git|go|"
+    r"kdig|helm|kubectl|make|pip|python|svcdns)\s)"
 )
 COMMENT: Final = re.compile(r"\s+# .*$")
 SPAN: Final = re.compile(r"`((?:make|python -m) [^`]+)`")
@@ -177,6 +178,7 @@ def wrong_output(demo: Demo, needs: str | None, command: str, output: list[str])
     return printed if code or (shown and not resembles(shown, printed.splitlines())) else None
 
 
+@pytest.mark.slow
 def test_commands_do_what_the_pages_show(demo: Demo) -> None:
     """Commands end with code 0 and print the lines on their page.
 

@@ -104,6 +104,7 @@ def without_hidden(rules: str, objects: list[ClusterObject], client: str) -> Ite
 @pytest.mark.parametrize("rules", RULES)
 @given(seed=st.integers(0, 1 << 32))
 @settings(max_examples=6, deadline=None)
+@pytest.mark.slow
 def test_as_if_hidden_objects_did_not_exist(rules: str, seed: int) -> None:
     """Each client gets the same octets as from a server without the plugin whose cluster has only the visible objects.
 

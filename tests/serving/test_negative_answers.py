@@ -143,6 +143,7 @@ async def test_changes_are_in_the_next_answer(responders: tuple[Responder, Respo
     assert stored_after_id(short, query("sixth.d.svc.cluster.local.")) == b""
 
 
+@pytest.mark.slow
 async def test_stored_answers_never_differ(responders: tuple[Responder, Responder]) -> None:
     short, long = responders
     chosen, taken = random.Random(4), 0

@@ -109,6 +109,7 @@ async def test_a_flood_ends_the_wait_on_that_port() -> None:
         sockets.stop()
 
 
+@pytest.mark.slow
 async def test_thirty_thousand_forged_replies_to_real_sockets() -> None:
     forged = MAX_DROPPED - 4
     asked = 2_500

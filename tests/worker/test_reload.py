@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import dns.message
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -218,5 +219,6 @@ async def compare(folder: Path, steps: list[str | Change]) -> None:
 
 @settings(max_examples=15, deadline=None)
 @given(steps=histories())
+@pytest.mark.slow
 def test_replies_after_reloads_are_those_of_a_new_server(tmp_path_factory: Any, steps: list[str | Change]) -> None:
     asyncio.run(compare(tmp_path_factory.mktemp("reload"), steps))

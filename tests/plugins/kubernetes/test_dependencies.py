@@ -4,6 +4,7 @@ this rule.
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -64,6 +65,7 @@ def reply_now(handler: Kubernetes, name: str, rtype: str) -> Reply:
 
 @settings(max_examples=120, deadline=None)
 @given(OPTIONS, st.lists(CHANGES, max_size=12), st.lists(CHANGES, min_size=1, max_size=6))
+@pytest.mark.slow
 def test_replies_with_unchanged_dependencies_are_right(options: str, before: list[Change], after: list[Change]) -> None:
     index = Index((Kind.SERVICE, Kind.ENDPOINT_SLICE))
     handler = plugin(
