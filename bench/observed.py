@@ -134,8 +134,9 @@ def latencies(port: int, queries: Sequence[bytes], seconds: float) -> list[float
 
 
 def dnsperf(case: str, port: int, path: Path, seconds: int) -> Callable[[], int]:
-    """Returns a function that runs dnsperf once, and returns the number of answers. With 0 seconds, sends each query
-    once.
+    """Returns a function that runs dnsperf once, and returns the number of answers.
+
+    If `seconds` is 0, dnsperf sends each query once.
     """
     command = ["dnsperf", "-s", "127.0.0.1", "-p", str(port), "-d", str(path), "-c", "32", "-T", "1", "-q", "32"]
     command += [*(["-l", str(seconds)] if seconds else ["-n", "1"]), *DNSPERF.get(case, [])]

@@ -28,10 +28,10 @@ class RequestError(SvcdnsError):
 
 
 class CachedReply(msgspec.Struct, frozen=True):
-    """A stored reply, or several with the same store, server, name, type and response code.
+    """The stored replies with the same store, server, name, type and response code.
 
     - `store` is `table` for the answer table, or `cache` for the plugin.
-    - `ttl` is the TTL that the next client gets, in seconds: the largest one of all replies.
+    - `ttl` is the TTL that the next client gets, in seconds: the largest TTL of all these replies.
     - `expires_in` is in seconds, for the reply that expires last. The value is null if a reply is valid until its data
       change. Below 0, the reply has expired and may still be served.
     - `hits` is null if the uses are not counted for single replies.

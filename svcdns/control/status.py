@@ -99,9 +99,9 @@ class Rates(msgspec.Struct, frozen=True):
 
 
 class Upstream(msgspec.Struct, frozen=True):
-    """An upstream. `open_circuits` is the number of workers that send it no queries because it does not reply.
+    """An upstream. `open_circuits` counts the workers that send no queries because the upstream does not reply.
 
-    `mean` is the mean duration of its queries in seconds since the start of the program.
+    `mean` is the mean duration of its queries since the start of the program, in seconds.
     """
 
     plugin: str

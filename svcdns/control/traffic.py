@@ -99,7 +99,7 @@ class NamespaceTraffic:
     """The queries of the Pods of one namespace. The namespace is empty for clients that are not known.
 
     `search_path_misses` are queries for outside names with a domain of the search path appended. `outside` has these
-    names, without the domain. With `ndots` in the Pods, their resolvers query these names as they are first.
+    names, without the domain. If the Pods have the option `ndots`, resolvers first query these names as they are.
     `dns_config` is the text for the Pod template, or empty if there are no such queries.
     """
 
