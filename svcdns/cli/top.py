@@ -1,4 +1,4 @@
-"""`svcdns top`: displays what a running server does, until a key ends it, or once."""
+"""`svcdns top`: displays the state of a running server, until the key `q` is pressed, or once."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def top(path: str, once: bool, every: float, output: str, show_schema: bool) -> 
 
 
 def keys(typed: str) -> list[str]:
-    """Returns the keys of what a terminal sent: characters, or words such as `up`."""
+    """Returns the keys in the text that a terminal sent: characters, or words such as `up`."""
     found = []
     for key in _KEYS.findall(typed):
         name = key if len(key) == 1 else "[" + key[2:]
@@ -108,7 +108,7 @@ class _Live:
         self._waker.setblocking(False)
 
     def run(self) -> int:
-        """Displays the server until the end, and returns the exit code."""
+        """Displays the server's state until a key or a signal ends the view. Returns the exit code."""
         threading.Thread(target=self._poll, daemon=True).start()
         number: int = signal.SIGTSTP
         try:
@@ -150,7 +150,7 @@ class _Live:
         return 0
 
     def _read_keys(self) -> bool:
-        """Returns False if the terminal is gone."""
+        """Reads and applies the pressed keys. Returns False if the terminal was closed."""
         try:
             typed = os.read(sys.stdin.fileno(), 1024)
         except OSError:
@@ -182,7 +182,7 @@ class _Live:
 
 @contextlib.contextmanager
 def _screen() -> Iterator[Live]:
-    """Gives the alternate screen, and keys without echo. Restores the terminal at the end."""
+    """Context manager that turns on the alternate screen, and keys without echo. Restores the terminal at the end."""
     from rich.console import Console
     from rich.live import Live
 
@@ -202,7 +202,7 @@ def _screen() -> Iterator[Live]:
 
 @contextlib.contextmanager
 def _signals(waker: socket.socket) -> Iterator[None]:
-    """Lets signals write their numbers to a socket. Restores the handlers at the end."""
+    """Context manager in which signals write their numbers to a socket. Restores the handlers at the end."""
     old = {number: signal.signal(number, lambda *_: None) for number in _SIGNALS}
     signal.set_wakeup_fd(waker.fileno(), warn_on_full_buffer=False)
     try:

@@ -181,7 +181,7 @@ def percentiles(before: Latency, after: Latency) -> Percentiles | None:
 
 
 def _quantile(share: float, bounds: Sequence[float], counts: Sequence[int]) -> float:
-    """Interpolates within a bucket. Returns the largest bound for longer durations."""
+    """Returns a quantile, interpolated within its bucket. For durations above the largest bound, returns this bound."""
     rank, below, lower = share * sum(counts), 0, 0.0
     for bound, count in zip(bounds, counts[: len(bounds)], strict=True):
         if count and below + count >= rank:

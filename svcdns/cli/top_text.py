@@ -1,6 +1,6 @@
 """The text of `svcdns top`: its lines for a screen, its report for scripts, and its keys.
 
-Nothing here touches the terminal.
+This module does not access the terminal.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class View:
     ended: bool = False
 
     def press(self, key: str) -> None:
-        """Changes the view as a key says: a character, or a word such as `up`."""
+        """Applies a key to the view. `key` is a character, or a word such as `up`."""
         if self.editing:
             self._edit(key)
         elif self.help:
