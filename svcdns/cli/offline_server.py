@@ -77,7 +77,7 @@ def _started(
 
 @contextlib.contextmanager
 def _without_log() -> Iterator[None]:
-    """Writes no log lines. Replaces expected errors by CannotRun."""
+    """Context manager that suppresses log lines, and raises CannotRun in place of expected errors."""
     logger = logging.getLogger("svcdns")
     before, logger.propagate = logger.propagate, False
     handler = logging.NullHandler()

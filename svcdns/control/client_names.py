@@ -1,7 +1,8 @@
 """The Pods of clients, by their addresses, for the samples of queries (plugin *traffic*).
 
 The Pods come from the cluster views with Pods, or from a watch for this purpose only, whose objects the workers do not
-get. A Pod takes about 400 octets in control. An address that several Pods have, such as that of a node, names no Pod.
+get. A Pod takes about 400 octets in control. If several Pods have the same address, such as that of a node, the address
+identifies no Pod.
 """
 
 from __future__ import annotations

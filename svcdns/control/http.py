@@ -7,8 +7,8 @@ The content of the pages is in `endpoints`, and the format of requests and respo
 3. Only GET and HEAD are answered, over a Unix socket also POST. Other methods get 405, and other paths 404.
 4. The size of a request's header, the number of connections and the duration of a connection are bounded.
 5. A page whose path ends with a slash also gets requests for all paths below, and for its path without the slash.
-6. While a page that takes time is being made, further requests on its connection wait. If the client leaves, the page
-   is cancelled.
+6. While a page that takes time is being made, further requests on its connection wait. If the client disconnects, the
+   task that makes the page is cancelled.
 """
 
 from __future__ import annotations

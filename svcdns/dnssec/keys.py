@@ -95,7 +95,7 @@ def read_file(path: str) -> bytes:
 
 
 def parse_key(public: bytes, private: bytes, base: str | os.PathLike[str]) -> SigningKey:
-    """Returns the key pair in the contents of its two files. Raises KeyFileError with the file names of `base`."""
+    """Returns the key pair in the contents of two files. Raises KeyFileError, whose text has the paths from `base`."""
     public_path, private_path = key_paths(base)
     line, name, ttl, rdata = _public(public, public_path)
     flags, protocol, algorithm = _HEAD.unpack_from(rdata)

@@ -1,4 +1,4 @@
-"""What workers report to the control process for the tools of operators, as the result of a call (`Call`)."""
+"""The messages that workers send to the control process for tools, as the results of calls (`Call`)."""
 
 from __future__ import annotations
 

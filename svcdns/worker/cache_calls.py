@@ -1,6 +1,6 @@
 """Lists and drops the stored replies of a worker, for tools: those of the answer tables and of plugins.
 
-Both run in small steps, so that queries are answered meanwhile.
+Both functions run in small steps, so that queries are answered meanwhile.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _NO_ID: Final = b"\0\0"
 
 
 async def listed(worker: Inspected, selection: Selection, limit: int) -> StoredReplies:
-    """Returns the stored replies of a selection, at most `limit` after equal ones are joined."""
+    """Returns the stored replies of a selection. Joins replies with equal keys, and returns at most `limit` of them."""
     found: dict[Any, StoredReply] = {}
     total = 0
 

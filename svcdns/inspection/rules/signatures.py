@@ -20,7 +20,7 @@ SOON: Final = 7 * 86400.0
 
 
 def zones_to_sign(reading: Reading) -> Iterator[ZoneToSign]:
-    """Returns the zones of all `sign` directives."""
+    """Yields the zones of all `sign` directives."""
     for plan in reading.plans:
         options = plan.options.get("sign")
         if isinstance(options, SignOptions):

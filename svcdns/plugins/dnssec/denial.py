@@ -52,7 +52,10 @@ def _child(name: bytes) -> bytes:
 
 
 def _sibling(name: bytes) -> bytes:
-    """Returns the first name after `name` and all names below it. A label of 63 octets has no such name."""
+    """Returns the first name that sorts after `name` and after all names below `name`.
+
+    If the first label has 63 octets, returns the first name below `name` instead.
+    """
     size = name[0]
     if size == names.MAX_LABEL:
         return _child(name)

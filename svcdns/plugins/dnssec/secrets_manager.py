@@ -38,7 +38,7 @@ def read_secret(name: str) -> tuple[bytes, bytes]:
     """
     if find_spec("botocore") is None:
         raise KeyFileError(MISSING)
-    for logger in ("botocore", "urllib3"):  # with `debug`, they would log the secret
+    for logger in ("botocore", "urllib3"):  # with `debug`, these loggers would write the secret
         logging.getLogger(logger).setLevel(logging.CRITICAL + 1)
     try:
         secret = msgspec.json.decode(_text(name), type=Secret)

@@ -216,7 +216,7 @@ class _Worker(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Closes the connection if it is one of another user."""
+        """Closes the connection if the other process has another user."""
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
         sock = transport.get_extra_info("socket")

@@ -31,7 +31,7 @@ from svcdns.wire.message import encode_query
 from svcdns.wire.request import read_query_name
 
 _OF_REPLIES: Final = ("{rcode}", "{rsize}", "{duration}", "{>rflags}")
-"""The placeholders that CoreDNS does not fill in, in messages of queries and of replies."""
+"""The placeholders for replies, which stay unfilled in all messages, as in CoreDNS."""
 _UNANSWERED: Final = rcode_only(Rcode.NOERROR)
 
 Extra = Callable[[bytes, Client, Query | None, Reply | None], bytes]
@@ -96,7 +96,7 @@ class ClientTap:
         writer.put(self._frame(message + self._zone, packet, client, query, None), 1)
 
     def answered(self, packet: bytes, wire: bytes, client: Client, started: float) -> None:
-        """Queues CLIENT_RESPONSE. If `extra` has metadata, `observed` does it."""
+        """Queues CLIENT_RESPONSE. If `extra` has metadata, `observed` queues the message instead."""
         if self.needs_query:
             self._packet, self._wire = packet, wire
         else:

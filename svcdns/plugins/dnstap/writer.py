@@ -250,7 +250,7 @@ class _Connection(asyncio.Protocol):
             self._note(left)
 
     def _note(self, left: int) -> None:
-        """Forgets the writes that the kernel has taken. `left` is the number of octets that it has not taken."""
+        """Removes the writes that the kernel has taken. `left` is the number of octets that it has not taken."""
         sent = self._written - left
         while self._unsent and self._unsent[0][0] <= sent:
             self._unsent.popleft()

@@ -35,7 +35,7 @@ NONE: Final = Remote()
 
 
 def remote(fields: HeaderFields) -> Remote:
-    """Returns what the fields say. Malformed identifiers are ignored, with all other identifiers."""
+    """Returns the client's trace from header fields. If one identifier is malformed, all identifiers are ignored."""
     if not fields:
         return NONE
     values = dict(fields)

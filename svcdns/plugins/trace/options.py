@@ -96,7 +96,7 @@ def _endpoint(words: tuple[Token, ...]) -> tuple[str, str]:
 
 
 def _with(options: Options, line: Directive) -> Options:
-    """Returns the options with those of one line."""
+    """Returns `options` with the changes of one line."""
     name, collector = line.name.text, options.collector
     if name not in _WORDS:
         raise arguments.unknown_option(line, _WORDS)

@@ -38,7 +38,7 @@ class AccountKey:
 
     @classmethod
     def from_pem(cls, pem: bytes) -> AccountKey:
-        """Returns the key of a PEM text. Raises AcmeError. The text of the error has nothing of the key."""
+        """Returns the key of a PEM text. Raises AcmeError. The error text contains no part of the key."""
         try:
             key = serialization.load_pem_private_key(pem, None)
         except (ValueError, TypeError):
