@@ -56,7 +56,7 @@ def period(options: Options) -> float:
 
 
 def refresh(options: Options, known: Mapping[str, bytes]) -> dict[str, bytes]:  # noqa: ARG001 - a hook
-    """Looks up the host names again, and returns their addresses. If a look-up finds none, the previous addresses stay."""
+    """Looks up the host names again. Returns the addresses; the previous ones for a name without addresses."""
     named = [output.endpoint for output in options.outputs if output.endpoint.is_name]
     return {addresses_key(one): found for one in named if (found := _addresses(one))}
 

@@ -31,7 +31,7 @@ from svcdns.wire.message import encode_query
 from svcdns.wire.request import read_query_name
 
 _OF_REPLIES: Final = ("{rcode}", "{rsize}", "{duration}", "{>rflags}")
-"""The placeholders for replies, which stay unfilled in all messages, as in CoreDNS."""
+"""The placeholders that become `-` in all messages, because CoreDNS does not fill them in."""
 _UNANSWERED: Final = rcode_only(Rcode.NOERROR)
 
 Extra = Callable[[bytes, Client, Query | None, Reply | None], bytes]
