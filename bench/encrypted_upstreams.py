@@ -39,7 +39,7 @@ PLUGINS: Final = {
     "HTTPS": "forward . https://127.0.0.1:{ports[1]} {{\n tls {folder}/cert.pem\n tls_servername dns.test\n }}",
     "gRPC": "grpc . 127.0.0.1:{ports[2]} {{\n tls {folder}/cert.pem\n tls_servername dns.test\n }}",
 }
-"""The plugin that forwards, by the transport of the upstream."""
+"""The plugin that forwards queries, by the transport of the upstream."""
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from svcdns.control.traffic import TrafficReport
 FORMAT: Final = 1
 """The format of the document, for tools."""
 TOP: Final = 100
-"""The number of items that are requested for each list of the traffic."""
+"""The number of items that are requested for each list in the report of *traffic*."""
 _SUCCESS: Final = ("NOERROR", "NXDOMAIN")
 
 

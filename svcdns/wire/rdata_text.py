@@ -150,7 +150,7 @@ def _by_dnspython(rtype: int, words: list[str], origin: dns.name.Name) -> bytes:
 
 @lru_cache(1024)
 def _type_bitmap(types: tuple[str, ...]) -> bytes:
-    """Returns the type bit maps of a NSEC record from words with types."""
+    """Returns the type bit maps of a NSEC record from the names of types."""
     return _by_dnspython(Type.NSEC, [".", *types], dns.name.root)[1:]
 
 

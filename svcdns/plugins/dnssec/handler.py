@@ -149,7 +149,7 @@ class Dnssec(Plugin):
         return self._finished(query, make(batch), batch)
 
     def _finished(self, query: Query, reply: Reply, batch: Batch) -> Reply:
-        """Counts the signatures, and limits the lifetime of the reply to the time until they are renewed."""
+        """Counts the signatures, and limits the lifetime of the reply to the time until a renewal."""
         signatures = batch.hits + batch.misses
         if not signatures:
             return reply

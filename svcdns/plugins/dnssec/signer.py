@@ -32,7 +32,7 @@ MAX_WAITING: Final = 1000
 
 
 class Signatures(NamedTuple):
-    """The RRSIG RDATA of one RRset by each key. `renewal` is the time until which it is used, in Unix seconds."""
+    """The RRSIG RDATA of one RRset by each key. `renewal` is the Unix time until which they are used."""
 
     rdatas: tuple[bytes, ...]
     renewal: float

@@ -90,7 +90,7 @@ class WallClock:
 
 
 class Times:
-    """Encodes the fields with a time. The seconds are encoded once."""
+    """Encodes the fields with a time. Encodes the seconds only when they have changed."""
 
     __slots__ = ("_query", "_response", "_second")
 

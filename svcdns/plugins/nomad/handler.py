@@ -60,7 +60,7 @@ class Nomad(Plugin):
         self._rname = b"\x0ahostmaster" + self._zone
         self._client: Client | None = None
         self._requests: dict[tuple[str, str], asyncio.Task[Sequence[Registration]]] = {}
-        """The requests under way, by service and namespace. Equal queries share one."""
+        """The requests in flight, by service and namespace. Equal queries share a request."""
         self._probe: asyncio.Task[None] | None = None
         self._closing: asyncio.Task[None] | None = None
         self._is_ready = len(options.addresses) == 1

@@ -80,7 +80,7 @@ class SampledReader(UdpReader):
         """Sets the sampler, which all readers of a worker share."""
         self._sampler = sampler
         self._awaited: dict[bytes, tuple[int, Sender]] = {}
-        """The number of the sample and the sender of queries whose reply comes later, by their message id."""
+        """By message id, for queries whose reply comes later: the number of the sample, and the sender."""
         read = super()._read
 
         def read_and_sample() -> int:
