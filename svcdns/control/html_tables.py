@@ -11,7 +11,7 @@ MANY_ROWS: Final = 50
 
 
 def table(title: str, heads: Sequence[str], rows: Sequence[Sequence[object]], *, wide: bool = False) -> str:
-    """Returns a section with a table. A head that begins with `#` has a column of numbers."""
+    """Returns a section with a table. If a head begins with `#`, its column has numbers."""
     if not rows:
         return ""
     numbers = [head.startswith("#") for head in heads]

@@ -209,7 +209,7 @@ class StatusPage:
     def __init__(self, parts: ServerParts) -> None:
         self._parts = parts
         self._before: list[tuple[float, Queries]] = []
-        """The times on the machine's monotonic clock and the numbers of the last requests, oldest first."""
+        """Of the last requests, oldest first: the time on the machine's monotonic clock, and the numbers of queries."""
 
     async def status(self) -> Status:
         """Returns the document."""

@@ -83,7 +83,7 @@ class TopName:
 
 @dataclass(frozen=True, slots=True)
 class TopClient:
-    """A client. `pod` is empty if it is not known.
+    """A client. `pod` is empty if the Pod is not known.
 
     `namespace` is that of the Pod, or the one in the search path of the client's queries, or empty.
     """

@@ -28,7 +28,7 @@ def query(name: str, rtype: int) -> bytes:
 async def measure(asked: Asked, packet: bytes, rate: float, measurements: Measurements) -> None:
     """Sends `rate` queries a second at even intervals, until the task is cancelled.
 
-    A query does not wait for the reply to the one before.
+    A query does not wait for the reply to the previous query.
     """
     due = time.monotonic()
     async with asyncio.TaskGroup() as group:

@@ -132,7 +132,7 @@ class StoredReplies:
         self.only_route = listener.routes.get(ROOT) if len(listener.routes) == 1 else None
         self.observes_packets = self.uniform and listener.packets_observed
         self._taps_objects = not self.observes_packets and any(route.taps for route in listener.all_routes)
-        """True if taps get the packets of stored replies without `observe_packet`. They need the whole packets."""
+        """True if taps get the packets of stored replies directly, because taps need the whole packets."""
         self._cold = ColdAnswers(listener, self.table, self.metrics, self.lookup_negative, udp=self.datagrams)
         self.lookup_new = self._lookup_cold if self.uniform and self._cold else self.lookup_negative
         """Returns the reply to a packet that is not in the answer table, or empty octets, as `lookup_negative` does."""

@@ -510,7 +510,9 @@ class Worker:
             note_used_keys(table)
 
     async def give_keys(self, sock: socket.socket) -> None:
-        """Passes the keys of stored replies to the successor, at the other end of `sock`, before it reads sockets."""
+        """Passes the keys of stored replies to the successor at the other end of `sock`, which does not read sockets
+        yet.
+        """
         keys = await pack({_ANSWER_KEYS: AnswerKeys(self.listeners)}, self.clock())
         await give_file(sock, keys)
 

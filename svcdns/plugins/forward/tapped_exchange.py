@@ -65,7 +65,7 @@ class TappedQuery(UpstreamQuery):
         return TappedQuery(bare.name, bare.rtype, bare.rclass, bare.flags, None, bare.wire, self.origin, sent=self.sent)
 
     def read(self, ident: int, packet: bytes) -> Received | Dropped:
-        """Reads a packet as a query without taps does, and keeps a reply."""
+        """Reads a packet as a query without taps does, and keeps the packet of a valid reply."""
         received = super().read(ident, packet)
         if not isinstance(received, Dropped):
             self.reply = packet

@@ -28,7 +28,8 @@ PERIOD: Final = 10.0
 def gather(options: Options, known: Mapping[str, bytes]) -> dict[str, bytes]:
     """Reads the certificate and key files, and returns their content as data for the workers.
 
-    With ACME, returns the certificate in `known`, or the stored one. Raises CorefileError if a file cannot be used.
+    With ACME, returns the certificate in `known`, or else the stored certificate. Raises CorefileError if a file cannot
+    be used.
     """
     log = plugin_logger("tls")
     try:

@@ -63,7 +63,7 @@ class Target(NamedTuple):
 
     @property
     def place(self) -> Target:
-        """Returns the target without the path of its URL. Targets with one place can use the same connection."""
+        """Returns the target without the path of its URL. Targets with the same place can use the same connection."""
         return self._replace(url="/".join(self.url.split("/", 3)[:3]))
 
 

@@ -46,7 +46,7 @@ class CertificateRequest:
         )
 
     def accept(self, chain: bytes) -> Material:
-        """Returns the issued certificate with the key. Raises AcmeError if it is not the requested certificate.
+        """Returns the issued certificate with the key. Raises AcmeError if another certificate was requested.
 
         `chain` is the PEM text of the certificate and its intermediate certificates.
         """
