@@ -38,7 +38,7 @@ NEEDS: Final = {
 }
 PROGRAM: Final = re.compile(
     r"^(?:\$ |(?:\.venv/bin/|sudo )?(?:buildah|curl|dig|dnssec-keygen|docker|etcdctl|fstrm_capture|git|go|"
-    r"kdig|helm|kubectl|make|pip|python|svcdns)\s)"
+    r"kdig|helm|kubectl|make|pip|python|svcdns)\s(?!\d))"
 )
 COMMENT: Final = re.compile(r"\s+# .*$")
 SPAN: Final = re.compile(r"`((?:make|python -m) [^`]+)`")
