@@ -30,7 +30,7 @@ from svcdns.worker.worker import Worker
 from tests.support import clusters
 from tests.support.world import Clock
 
-QUICK = 300
+QUICK = 200
 CHECKPOINTS = 2
 QUERIES = 3
 """New queries between two changes, and as many repeated ones."""

@@ -223,6 +223,7 @@ def test_many_objects_in_two_files(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_reading_a_large_file_leaves_no_reference_cycles(tmp_path: Path) -> None:
     """The garbage collector is paused, so cycles would never be freed."""
     services = "".join(

@@ -76,6 +76,7 @@ def large(objects: str, name: str = "NAME") -> str:
     return "".join(objects.replace(name, f"n{number}") for number in range(2 * large_files.LARGE_FILE // len(objects)))
 
 
+@pytest.mark.slow
 def test_processes_parse_a_file(tmp_path: Path) -> None:
     """The file has two megabytes. The result equals that of one process."""
     note = "  annotations: {note: " + "x" * 1000 + "}\n"
