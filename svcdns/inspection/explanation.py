@@ -120,7 +120,10 @@ def _cluster(server: OfflineServer, reading: Reading, trace: Trace) -> Cluster |
 
 
 def _overall(reasons: Sequence[tuple[Trace, Reason]], search: Sequence[str]) -> tuple[str, tuple[str, ...]]:
-    """Returns the cause for the first line, and the most similar names."""
+    """Returns the cause for the first line, and the most similar names.
+
+    If a query reached an object of the cluster or a name that exists, that query has the cause.
+    """
     trace, why = reasons[-1]
     if trace.reply.answer:
         misses = len(reasons) - 1
@@ -128,9 +131,17 @@ def _overall(reasons: Sequence[tuple[Trace, Reason]], search: Sequence[str]) -> 
             text = f"found after {misses} search-path quer{'ies' if misses > 1 else 'y'}: {why.cause}"
             return text, ()
         return why.cause, ()
-    if len(reasons) == 1 or trace.reply.rcode not in (Rcode.NOERROR, Rcode.NXDOMAIN):
+    if len(reasons) == 1:
         return why.cause, why.near
+    of_object = next((reason for _, reason in reasons if reason.objects), None)
+    if of_object is not None:
+        return of_object.cause, of_object.near
+    if any(one.reply.rcode == Rcode.NOERROR for one, _ in reasons):
+        exists = next(reason for one, reason in reasons if one.reply.rcode == Rcode.NOERROR)
+        return exists.cause, exists.near
     best = _meant(reasons)
+    if best is why and trace.reply.rcode != Rcode.NXDOMAIN:
+        return why.cause, why.near
     return f"no name of the search path exists: {best.cause}", best.near
 
 

@@ -68,11 +68,19 @@ async def run(plan: Plan, measurements: Measurements) -> None:
                 for task in tasks:
                     task.cancel()
                 await asyncio.gather(*tasks, return_exceptions=True)
+                _note_silent(asked, measurements)
             for task in done:
                 task.result()
     finally:
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.remove_signal_handler(number)
+
+
+def _note_silent(asked: Sequence[Asked], measurements: Measurements) -> None:
+    """Counts a failure for each server that has not replied yet, when the probe ends before the time limit."""
+    for one in asked:
+        if (one.label, "query") not in measurements.kinds():
+            measurements.failed(one.label, "timeout")
 
 
 async def _until(ended: asyncio.Event, seconds: float) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import socketserver
 import threading
 from collections.abc import Iterator
@@ -48,6 +49,15 @@ def test_the_latency_of_a_server(capsys: pytest.CaptureFixture[str]) -> None:
         assert result["count"] > 1
         assert commands.run(["probe", *words, "--max-query-p99", "0"]) == 1
         assert ": p99 of query is " in capsys.readouterr().out
+
+
+def test_a_server_that_does_not_reply(capsys: pytest.CaptureFixture[str]) -> None:
+    """The probe ends before the time limit of its first query."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent:
+        silent.bind(("127.0.0.1", 0))
+        where = f"127.0.0.1:{silent.getsockname()[1]}"
+        assert commands.run(["probe", "--server", where, "--seconds", "0.1"]) == 1
+    assert capsys.readouterr().out == f"{where}: 0 queries, 1 failed\n"
 
 
 @pytest.mark.parametrize(

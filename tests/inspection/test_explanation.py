@@ -124,6 +124,33 @@ async def test_the_first_line_says_the_cause(
     assert (found.cause, found.near) == (cause, near)
 
 
+NO_SUCH_NAME = " template IN ANY . {\n  match ^([a-z_]+[.]){1,4}$\n  rcode NXDOMAIN\n  fallthrough\n }\n"
+DEAD = " forward . 127.0.0.1:{port}\n"
+
+
+@pytest.mark.parametrize("outside", [NO_SUCH_NAME, DEAD], ids=["outside names do not exist", "the upstream is dead"])
+@pytest.mark.parametrize(
+    ("name", "rtype", "cause"),
+    [
+        ("db.shop", Type.A, "Service shop/db is headless and has no ready endpoint"),
+        ("a.shop", Type.A, "the ExternalNames form a loop"),
+        ("_htpp._tcp.web.shop", Type.SRV, "Service shop/web has no port named 'htpp'"),
+        ("web.shop", Type.AAAA, "Service shop/web exists, but has no AAAA records"),
+        ("web.shp", Type.A, "no name of the search path exists: namespace 'shp' does not exist"),
+        ("wbe.shop", Type.A, "no name of the search path exists: namespace 'shop' has no Service 'wbe'"),
+    ],
+)
+async def test_the_first_line_about_a_short_name(
+    tmp_path: Path, name: str, rtype: int, cause: str, outside: str
+) -> None:
+    """The last query of the search path goes outside of the cluster. Its reply is not the cause."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as closed:
+        closed.bind(("127.0.0.1", 0))
+        port = closed.getsockname()[1]
+    found = await explained(tmp_path, name, rtype, outside.replace("{port}", str(port)))
+    assert found.cause.startswith(cause)
+
+
 async def test_the_search_path_of_another_namespace_finds_nothing(tmp_path: Path) -> None:
     found = await explained(
         tmp_path, "web", more=" template IN ANY . {\n  match ^[a-z]+[.]$\n  rcode NXDOMAIN\n  fallthrough\n }\n"
