@@ -1,17 +1,22 @@
-"""The certificates of a worker's listeners with TLS. A new certificate is used for new connections only."""
+"""The certificates of a worker's listeners with TLS. A new certificate is used for new connections only.
+
+The module of the plugin *tls* is imported when the first certificate arrives: a server without TLS does not need it.
+"""
 
 from __future__ import annotations
 
 import logging
 import ssl
 from collections.abc import Callable, Collection
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from svcdns.errors import SvcdnsError
-from svcdns.plugins import tls
 from svcdns.telemetry.counters import Counters
 from svcdns.tls.contexts import server_context
 from svcdns.tls.errors import TlsError
+
+if TYPE_CHECKING:
+    from svcdns.plugins import tls
 
 log = logging.getLogger("svcdns")
 
@@ -29,6 +34,8 @@ class Certificates:
         self._contexts: dict[str, ssl.SSLContext] = {}
         self._served: dict[str, tls.ServerTls] = {}
         self._with_alpn: dict[tuple[str, tuple[str, ...]], ssl.SSLContext] = {}
+        self._shown = False
+        """True if there are metrics of certificates."""
         self.on_change: Callable[[], object] = lambda: None
         """Called when a certificate has changed."""
 
@@ -37,6 +44,8 @@ class Certificates:
 
         If it cannot be used, the previous certificate stays in use.
         """
+        from svcdns.plugins import tls
+
         served, before = tls.decode(payload), self._served.get(key)
         if before is not None and before.material == served.material:
             self._served[key] = served
@@ -53,6 +62,8 @@ class Certificates:
         self.on_change()
 
     def _context(self, served: tls.ServerTls) -> ssl.SSLContext:
+        from svcdns.plugins import tls
+
         if served.client_auth in tls.UNCHECKED:
             from svcdns.tls.unchecked_clients import UncheckedContext  # only such listeners pay for pyOpenSSL
 
@@ -90,6 +101,12 @@ class Certificates:
         self._show()
 
     def _show(self) -> None:
+        """Sets the metrics of the certificates."""
+        if not self._served and not self._shown:
+            return
+        from svcdns.plugins import tls
+
+        self._shown = bool(self._served)
         counters = self._counters
         counters.clear(tls.EXPIRY)
         counters.clear(tls.REFUSED)
