@@ -16,10 +16,10 @@ import ssl
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from base64 import urlsafe_b64encode
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
@@ -180,13 +180,13 @@ def main() -> int:
 
 
 def _measure(pid: int, transport: str, udp: int, port: int, seconds: float) -> tuple[float, ...]:
-    alone, beside = over_udp(udp, seconds), list[float]()
-    before = cpu_seconds(pid)
-    thread = threading.Thread(target=lambda: beside.extend(over_udp(udp, seconds)))
-    thread.start()
-    latencies = asyncio.run(load(transport, port, seconds))
-    thread.join()
-    spent = cpu_seconds(pid) - before
+    with ProcessPoolExecutor(1) as pool:  # a thread would wait for the interpreter lock of the load
+        alone = pool.submit(over_udp, udp, seconds).result()
+        before = cpu_seconds(pid)
+        waiting = pool.submit(over_udp, udp, seconds)
+        latencies = asyncio.run(load(transport, port, seconds))
+        beside = waiting.result()
+        spent = cpu_seconds(pid) - before
     milliseconds = [percentile(latencies, share) * 1000 for share in (0.5, 0.99)]
     udp_times = [percentile(one, 0.99) * 1000 for one in (alone, beside)]
     return (spent * 1e6 / len(latencies), *milliseconds, *udp_times)
