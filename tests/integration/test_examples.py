@@ -100,7 +100,7 @@ def folder(tmp_path: Path) -> Path:
     (tmp_path / "aws").write_text("[dns]\naws_access_key_id = AKIATEST\naws_secret_access_key = secret-of-aws\n")
     (tmp_path / "google.json").write_text(google_credentials())
     shutil.copytree(ROOT / "tests" / "dnssec" / "keys", tmp_path / "keys")
-    for name in ("apps", "cluster", "deploy", "tls"):
+    for name in ("apps", "cluster", "deploy", "k8s", "tls"):
         (tmp_path / name).mkdir()
     for name, content in (("tls.crt", pair().certificate), ("tls.key", pair().key), ("ca.crt", pair().certificate)):
         (tmp_path / "tls" / name).write_bytes(content)
