@@ -37,7 +37,7 @@ NEEDS: Final = {
     "an environment of its own",
 }
 PROGRAM: Final = re.compile(
-    r"^(?:\$ |(?:\.venv/bin/|sudo )?(?:buildah|curl|dig|dnssec-keygen|docker|etcdctl|fstrm_capture|git|go|"
+    r"^(?:\$ |(?:\.venv/bin/|sudo )?(?:buildah|cat|curl|dig|dnssec-keygen|docker|etcdctl|fstrm_capture|git|go|"
     r"kdig|helm|kubectl|make|pip|python|svcdns)\s(?!\d))"
 )
 COMMENT: Final = re.compile(r"\s+# .*$")
