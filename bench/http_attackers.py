@@ -157,9 +157,12 @@ def attack(port: int, frames: Frames, over: Callable[[], bool], *, reads: bool =
 
 
 def _turn(connection: _Connection, ready: int) -> bool:
+    """Reads and writes what is possible. Returns False if the connection has ended."""
     try:
         if ready & selectors.EVENT_READ and not connection.read():
             return False
-        return not ready & selectors.EVENT_WRITE or connection.write()
+        if ready & selectors.EVENT_WRITE:
+            connection.write()
     except (OSError, StopIteration):
         return False
+    return True

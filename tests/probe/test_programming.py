@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from svcdns.conformance.api import Api
 from svcdns.probe import programming
 from svcdns.probe.errors import ProbeError
 from svcdns.probe.latency import Asked
@@ -69,4 +68,3 @@ async def test_missing_permissions() -> None:
         async with changes(api, "ns", "cluster.local."):
             pytest.fail("no objects")
     assert api.objects == {}
-    assert isinstance(api, Api)
