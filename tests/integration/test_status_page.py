@@ -80,9 +80,13 @@ def queries(server: StatusServer, count: int) -> None:
         dns.query.udp(query, "127.0.0.1", 10, server.ports["port"])
 
 
-def picture(page: Page, name: str) -> None:
+def picture(server: StatusServer, page: Page, name: str) -> None:
+    """Writes a picture for the documentation, with usual paths in place of those of this test."""
     folder = os.environ.get("SVCDNS_PICTURES")
     if folder:
+        for part in ("live", "explanation"):
+            element = f"document.getElementById('{part}')"
+            page.value(f"{element}.innerHTML = {element}.innerHTML.replaceAll('{server.folder}', '/etc/coredns')")
         page.picture(Path(folder, name))
 
 
@@ -103,7 +107,7 @@ def test_the_page_updates_itself(server: StatusServer, page: Page) -> None:
         "document.querySelector('[name=name]').value = 'web.default'; document.querySelector('form').requestSubmit()"
     )
     page.until("document.getElementById('explanation').textContent.length > 9")
-    picture(page, "status-light.png")
+    picture(server, page, "status-light.png")
     assert page.problems == []
 
 
@@ -148,7 +152,7 @@ def test_small_and_dark_windows(server: StatusServer, page: Page, width: int, da
     assert (panel < 0.2) == dark
     assert all(contrast(panel, text) >= 4.5 for text in texts)
     if dark:
-        picture(page, f"status-dark-{width}.png")
+        picture(server, page, f"status-dark-{width}.png")
     assert page.problems == []
 
 
