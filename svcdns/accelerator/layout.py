@@ -1,0 +1,132 @@
+"""The layout of the memory that a worker and the program in the kernel share, version 1.
+
+The program is answers.bpf.c, and a test compares its constants with those of this module.
+There are six maps, in the order of `MAPS`. Each is an array that both sides map into memory. All numbers are little
+endian, except where network order is named.
+
+| map    | elements                  | an element |
+|--------|---------------------------|------------|
+| state  | 1                         | `STATE`, then `PLACES` × `PLACE` |
+| sets   | `SETS`                    | `WAYS` words of 64 bits: see below |
+| small  | `small` of the greeting   | a slot: `HEAD_SIZE` octets of head, `KEY_MAX` of key, `SMALL` of reply |
+| large  | `large` of the greeting   | a slot: `HEAD_SIZE` octets of head, `KEY_MAX` of key, `LARGE` of reply |
+| uses   | small + large             | 64 bits: the replies sent, at the first slot of an entry; small slots first |
+| counts | `cpus` of the greeting    | `HIT_COUNTERS` hit counters of 64 bits, then one for each name in `COUNTERS` |
+
+A key and a reply are DNS messages without their first two octets, the message ID.
+
+An entry has a slot for each of its replies (its rotations). Every slot of an entry holds the key (`key_len`, `key_sum`,
+`table` and the octets, zero-padded), and its own reply (`reply_len`, `reply_sum`, `next`, `ttls`, `ttl_at`).
+`until`, `hit_counter`, `rotations` and `order` are read in the first slot only.
+`order` lists the entry's slots, the first one included.
+
+A word of `sets` is `tag << 32 | class << 31 | slot` (see `key_hash`). The slot is the first one of
+the entry. `class` is 1 for a large slot. An empty word is 0.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Final
+
+LAYOUT: Final = 1
+"""The version of this layout, and of the greeting of the helper."""
+MAPS: Final = ("state", "sets", "small", "large", "uses", "counts")
+"""The names of the maps, in the order in which the helper sends their descriptors."""
+
+KEY_MAX: Final = 96
+SMALL: Final = 224
+LARGE: Final = 1248
+WAYS: Final = 8
+SETS: Final = 8192
+ROTATIONS: Final = 32
+TTLS: Final = 15
+HIT_COUNTERS: Final = 1024
+PLACES: Final = 16
+
+SMALL_SLOTS: Final = 16384
+LARGE_SLOTS: Final = 512
+"""The numbers of slots that the helper creates by default."""
+SLOTS_MAX: Final = 65536
+"""The largest number of slots in a pool: `order` holds slot numbers of 16 bits."""
+
+STATE: Final = struct.Struct("<QQII40x")
+"""`valid_until` (ns of CLOCK_MONOTONIC; later, nothing is answered), `seed`, number of places, of small slots."""
+VALID_UNTIL: Final = 0
+SEED: Final = 8
+PLACE_COUNT: Final = 16
+SMALL_COUNT: Final = 20
+PLACE: Final = struct.Struct("<16sHBB4x")
+"""`address` (IPv4: 4 octets, then zeros), `port` (the two octets in network order), `family` (4 or 6), `table`.
+
+`table` is the number of the answer table that listens there. Several places may have the same table.
+"""
+STATE_SIZE: Final = STATE.size + PLACES * PLACE.size
+
+HEAD: Final = struct.Struct("<IHHHHHBBQQ15HBx32H")
+"""The head of a slot, with the fields in the order of `HEAD_FIELDS`."""
+HEAD_FIELDS: Final = {
+    "serial": 0,  # odd while the slot is written
+    "key_len": 4,
+    "reply_len": 6,
+    "key_sum": 8,  # see `octet_sum`
+    "reply_sum": 10,
+    "hit_counter": 12,  # below HIT_COUNTERS: the counter of `counts` to which a reply adds 1
+    "rotations": 14,
+    "table": 15,
+    "until": 16,  # ns; later, the packet is passed on
+    "next": 24,  # ns: when the TTLs first go down by one, and then each second; 0 = never
+    "ttl_at": 32,  # 15 × 16 bits: offsets of TTLs in the reply
+    "ttls": 62,
+    "order": 64,  # 32 × 16 bits
+}
+"""The offset of each field."""
+HEAD_SIZE: Final = HEAD.size
+KEY_AT: Final = HEAD_SIZE
+REPLY_AT: Final = HEAD_SIZE + KEY_MAX
+SMALL_SIZE: Final = REPLY_AT + SMALL
+LARGE_SIZE: Final = REPLY_AT + LARGE
+
+FOREVER: Final = 2**63 - 1
+"""The `until` of an entry without a deadline."""
+LARGE_CLASS: Final = 1 << 31
+"""The class bit of a word in `sets`."""
+USE_SIZE: Final = 8
+
+COUNTERS: Final = ("octets", "stale", "expired", "unknown", "torn", "failed", "spare_0", "spare_1")
+"""The counters after the hits: octets sent, packets passed on (stale, expired, unknown, failed) or dropped (torn)."""
+COUNT_WORDS: Final = HIT_COUNTERS + len(COUNTERS)
+COUNT_SIZE: Final = COUNT_WORDS * 8
+
+PRIME: Final = 0x9FB21C651E98DF25
+_MASK: Final = 2**64 - 1
+_WORDS: Final = struct.Struct("<12Q")
+
+
+def key_hash(key: bytes, seed: int, table: int) -> int:
+    """Returns the 64-bit hash of a key of the answer table `table`.
+
+    The set is `hash & SETS - 1`. The tag is `hash >> 32 | 1`.
+    """
+    value = seed ^ (table + 1) * PRIME & _MASK
+    for word in _WORDS.unpack(key.ljust(KEY_MAX, b"\0")):
+        value = (value ^ word) * PRIME & _MASK
+        value ^= value >> 32
+    return value
+
+
+def octet_sum(octets: bytes) -> int:
+    """Returns the ones' complement sum of `octets` as little-endian words of 16 bits (RFC 1071)."""
+    return int.from_bytes(octets, "little") % 0xFFFF
+
+
+def map_shapes(small: int, large: int, cpus: int) -> dict[str, tuple[int, int]]:
+    """Returns the octets of an element and the number of elements, for each map of `MAPS`."""
+    return {
+        "state": (STATE_SIZE, 1),
+        "sets": (WAYS * 8, SETS),
+        "small": (SMALL_SIZE, small),
+        "large": (LARGE_SIZE, large),
+        "uses": (USE_SIZE, small + large),
+        "counts": (COUNT_SIZE, cpus),
+    }

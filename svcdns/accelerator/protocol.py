@@ -1,0 +1,61 @@
+"""The messages that `svcdns accelerate` sends to a worker: JSON, one message a packet (AF_UNIX, SOCK_SEQPACKET).
+
+The first message is the greeting, with a descriptor for each map of `layout.MAPS`, or an error. A later message says
+that another worker took over. The worker sends nothing, and gives the accelerator up by closing the connection.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+from svcdns.accelerator.layout import LAYOUT
+from svcdns.errors import UNDECODABLE, SvcdnsError
+
+DEFAULT_SOCKET: Final = "@svcdns-accelerator"
+"""An abstract name: the containers of a Pod share it without a volume (unix(7))."""
+MESSAGE_MAX: Final = 16384
+REPLACED: Final = b'{"replaced":true}'
+
+
+class AcceleratorError(SvcdnsError):
+    """The accelerator cannot be used. The text names the cause."""
+
+
+class Greeting(msgspec.Struct, frozen=True):
+    """What a worker learns about the maps and the interface."""
+
+    layout: int = LAYOUT
+    error: str = ""
+    """Why there are no maps; empty if there are."""
+    interface: str = ""
+    ifindex: int = 0
+    addresses: tuple[str, ...] = ()
+    """The addresses of the interface, without link-local ones of IPv6."""
+    small: int = 0
+    large: int = 0
+    cpus: int = 0
+
+
+def socket_address(text: str) -> str:
+    """Returns the address for `bind` and `connect`: `@name` means an abstract name, other texts a path."""
+    return "\0" + text[1:] if text.startswith("@") else text
+
+
+def encode_greeting(greeting: Greeting) -> bytes:
+    """Returns the first message to a worker."""
+    return msgspec.json.encode(greeting)
+
+
+def decode_greeting(message: bytes) -> Greeting:
+    """Reads the first message. Raises AcceleratorError for an error, another layout and anything malformed."""
+    try:
+        greeting = msgspec.json.decode(message, type=Greeting)
+    except UNDECODABLE as error:
+        raise AcceleratorError("the helper's first message is malformed") from error
+    if greeting.error:
+        raise AcceleratorError(greeting.error)
+    if greeting.layout != LAYOUT:
+        raise AcceleratorError(f"the helper has memory layout {greeting.layout}, and this program layout {LAYOUT}")
+    return greeting

@@ -1,0 +1,31 @@
+"""The helper's first message."""
+
+from __future__ import annotations
+
+import pytest
+
+from svcdns.accelerator.protocol import AcceleratorError, Greeting, decode_greeting, encode_greeting, socket_address
+
+
+def test_greeting_round_trip() -> None:
+    greeting = Greeting(interface="eth0", ifindex=3, addresses=("10.1.2.3", "fd00::3"), small=16384, large=512, cpus=2)
+    assert decode_greeting(encode_greeting(greeting)) == greeting
+
+
+@pytest.mark.parametrize(
+    ("message", "text"),
+    [
+        (b"", "malformed"),
+        (b'{"layout":"1"}', "malformed"),
+        (b'{"layout":2}', "layout 2"),
+        (b'{"layout":1,"error":"no permission"}', "no permission"),
+    ],
+)
+def test_unusable_greetings(message: bytes, text: str) -> None:
+    with pytest.raises(AcceleratorError, match=text):
+        decode_greeting(message)
+
+
+def test_addresses_that_begin_with_an_at_sign_are_abstract() -> None:
+    assert socket_address("@svcdns-accelerator") == "\0svcdns-accelerator"
+    assert socket_address("/run/svcdns.sock") == "/run/svcdns.sock"
