@@ -86,3 +86,10 @@ def test_answers_have_each_change_immediately(api: Api, namespace: str, tmp_path
         until("the name to go", lambda: server.records(name) == ["NXDOMAIN"])
         assert server.stop() == 0
         assert "Traceback" not in server.log
+
+
+def test_the_version_that_the_page_names(api: Api) -> None:
+    """docs/scaling.md#kubernetes-versions has the version of the API server that these tests use."""
+    version = api.get("/version")
+    page = (Path(__file__).parents[2] / "docs" / "scaling.md").read_text()
+    assert f"\n| {version['major']}.{version['minor']} | the API server of the integration tests" in page

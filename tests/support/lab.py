@@ -45,10 +45,18 @@ class Api:
 
     def __call__(self, method: str, path: str, content: Mapping[str, Any] | None = None) -> None:
         """Sends one request. Raises an exception for an HTTP error."""
+        self._send(method, path, content)
+
+    def get(self, path: str) -> Any:
+        """Returns the object at a path. Raises an exception for an HTTP error."""
+        return json.loads(self._send("GET", path, None))
+
+    def _send(self, method: str, path: str, content: Mapping[str, Any] | None) -> bytes:
         data = json.dumps(content).encode() if content is not None else None
         request = urllib.request.Request(self.server + path, data, self.headers, method=method)
         with urllib.request.urlopen(request, context=self.tls, timeout=10) as response:
-            response.read()
+            body: bytes = response.read()
+            return body
 
 
 class Lab:
