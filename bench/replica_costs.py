@@ -1,7 +1,7 @@
 """What a replica costs, and what its watches cost the API server: `python -m bench.replica_costs`.
 
 The parts are: memory, requests and received octets at a start, by the size of the cluster; the octets of a change of an
-EndpointSlice; the memory of a node-local cache. With `--server`, `--token`, `--ca` and `--pid`, the CPU time of a real
+EndpointSlice; the memory of a node-local cache, and of CoreDNS in its place if COREDNS names its binary. With `--server`, `--token`, `--ca` and `--pid`, the CPU time of a real
 API server is measured too, with and without watches. The result is JSON.
 """
 
@@ -10,9 +10,11 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import ssl
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -49,6 +51,7 @@ NODE_LOCAL: Final = """\
 """
 REQUESTS: Final = "coredns_kubernetes_rest_client_requests_total"
 RECEIVED: Final = "svcdns_kubernetes_received_bytes_total"
+SVCDNS: Final = (sys.executable, "-I", "-m", "svcdns")
 SETTLED: Final = 2.0
 """Seconds until memory is read."""
 
@@ -77,16 +80,15 @@ def change(endpoints: int, cores: Cores) -> dict[str, Any]:
         return {"endpoints": endpoints, "octets": int(octets), "cpu_us": int((server.cpu() - cpu) / CHANGES * 1e6)}
 
 
-def node_local(cores: Cores) -> dict[str, Any]:
-    """Starts a cache that forwards over TCP to a cluster DNS. Returns its CPU seconds and memory in MiB."""
+def node_local(program: Sequence[str], cores: Cores) -> dict[str, Any]:
+    """Starts a cache that forwards over TCP to a cluster DNS. Returns its CPU time, and its memory in MiB."""
     cluster = Cluster(NAMES)
     with ServerGroup(cluster, ["svcdns"], cores) as group, TemporaryDirectory() as folder:
         [port] = free_ports(1)
         corefile = Path(folder) / "Corefile"
         corefile.write_text(NODE_LOCAL.format(port=port, upstream=group.servers["svcdns"].port))
-        command = [sys.executable, "-I", "-m", "svcdns", "-conf", str(corefile)]
         with (Path(folder) / "log").open("wb") as log:
-            process = spawn(command, cores.server, stdout=log, stderr=log)
+            process = spawn([*program, "-conf", str(corefile)], cores.server, stdout=log, stderr=log)
         try:
             with closing(Client(port, 2)) as client:
                 query = make_query(cluster.fqdn(0))
@@ -185,8 +187,10 @@ def main(arguments: list[str] | None = None) -> int:
     found = {
         "start": [start(services, endpoints, cores) for services, endpoints in SIZES],
         "change": [change(endpoints, cores) for endpoints in ENDPOINTS],
-        "node-local": node_local(cores),
+        "node-local": node_local(SVCDNS, cores),
     }
+    if os.environ.get("COREDNS"):
+        found["node-local, coredns"] = node_local([os.environ["COREDNS"]], cores)
     print(json.dumps(found, indent=1))
     return 0
 
