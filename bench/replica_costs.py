@@ -1,8 +1,9 @@
 """What a replica costs, and what its watches cost the API server: `python -m bench.replica_costs`.
 
 The parts are: memory, requests and received octets at a start, by the size of the cluster; the octets of a change of an
-EndpointSlice; the memory of a node-local cache, and of CoreDNS in its place if COREDNS names its binary. With `--server`, `--token`, `--ca` and `--pid`, the CPU time of a real
-API server is measured too, with and without watches. The result is JSON.
+EndpointSlice; the memory of a node-local cache, and of CoreDNS in its place if the variable COREDNS names its binary.
+With `--server`, `--token`, `--ca` and `--pid`, the CPU time of a real API server is measured instead, with and without
+watches. The result is JSON.
 """
 
 from __future__ import annotations
