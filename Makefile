@@ -6,7 +6,7 @@ RUN_STAMP := $(VENV)/.installed
 DEV_STAMP := $(VENV)/.installed-dev
 EXTRAS := azure clouddns route53
 
-.PHONY: help env demo demo-check test slow check conformance coverage versions format lint types layers changelog integration load bench bench-table \
+.PHONY: help env demo demo-check test slow check conformance coverage versions format lint types layers changelog site integration load bench bench-table \
 	bench-smoke soak fuzz image audit sbom lock release clean
 
 help:  ## list the commands
@@ -113,7 +113,16 @@ AUDIT := .venv-audit/bin
 	@touch $@
 
 audit: .venv-audit/.installed  ## pip-audit over all lock files; says so in one line if its database cannot be reached
-	@$(AUDIT)/python tools/audit.py requirements.lock requirements-dev.lock requirements-audit.lock $(EXTRAS:%=requirements-%.lock)
+	@$(AUDIT)/python tools/audit.py requirements.lock requirements-dev.lock requirements-audit.lock requirements-docs.lock $(EXTRAS:%=requirements-%.lock)
+
+DOCS := .venv-docs/bin
+.venv-docs/.installed: requirements-docs.lock
+	$(PYTHON) -m venv .venv-docs
+	$(DOCS)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-docs.lock
+	@touch $@
+
+site: .venv-docs/.installed  ## the documentation as a site, build/site/index.html; a broken link is an error
+	@$(DOCS)/python tools/site.py
 
 sbom: $(RUN_STAMP) .venv-audit/.installed  ## sbom.cdx.json: the packages in .venv (CycloneDX); the image has its own, /app/sbom.cdx.json
 	$(AUDIT)/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible -o sbom.cdx.json $(BIN)/python
@@ -122,6 +131,7 @@ lock:  ## resolve the dependencies again (needs uv); versions in the lock files 
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header -o requirements.lock pyproject.toml requirements.in
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --extra dev -o requirements-dev.lock pyproject.toml requirements.in
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header -o requirements-audit.lock requirements-audit.in
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header -o requirements-docs.lock requirements-docs.in
 	for extra in $(EXTRAS); do \
 	  uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
 	    --extra $$extra --constraint requirements-extras.in -o requirements-$$extra.lock pyproject.toml requirements.in; \
@@ -131,4 +141,4 @@ release: $(DEV_STAMP)  ## version, changelog, commit, wheel, sdist and tag of VE
 	$(BIN)/python tools/release.py $(VERSION) $(if $(DATE),--date $(DATE))
 
 clean:  ## remove the environment and caches
-	rm -rf $(VENV) .venv-audit sbom.cdx.json build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .nox .coverage .fuzz
+	rm -rf $(VENV) .venv-audit .venv-docs sbom.cdx.json build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .nox .coverage .fuzz

@@ -175,7 +175,7 @@ def wrong_output(demo: Demo, needs: str | None, command: str, output: list[str])
         return None if PROGRAM.match(command) or command.startswith(".venv/bin/") else "an unknown program"
     code, printed = demo.run(command)
     shown = [demo.local(line) for line in output]
-    return printed if code or (shown and not resembles(shown, printed.splitlines())) else None
+    return printed if code or (shown and not resembles(shown, [*filter(None, printed.splitlines())])) else None
 
 
 @pytest.mark.slow
