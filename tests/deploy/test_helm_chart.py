@@ -61,6 +61,10 @@ VALUES = {
         "- zones: [{zone: .}]\n  port: 53\n  plugins: [{name: forward, parameters: . 192.0.2.1}, {name: cache, parameters: 30}]\n"
     ),
     "import": "extraConfig: {import: {parameters: /opt/*.conf}}\n",
+    "accelerator": "svcdns: {accelerator: {enabled: true}, state: {enabled: false}}\n",
+    "accelerator beside other containers": (
+        "initContainers: [{name: first, image: busybox}]\nsvcdns: {accelerator: {enabled: true}}\n"
+    ),
     "network policy": "svcdns: {networkPolicy: {enabled: true}, state: {enabled: false}, unprivilegedPorts: false}\n",
 }
 
@@ -148,7 +152,32 @@ def test_two_autoscalers_are_refused(tmp_path: Path) -> None:
     assert "exclude each other" in done.stderr
 
 
-@pytest.mark.parametrize("values", ["replicaCount: many\n", "servers: {}\n", "serviceType: Sometimes\n"])
+def test_the_accelerator_is_a_sidecar(tmp_path: Path) -> None:
+    """The chart and the kustomize component give it the same rights. The DNS container keeps its own."""
+    plain, accelerated = (
+        only(rendered(VALUES[name], tmp_path), "Deployment")["spec"]["template"]["spec"]
+        for name in ("defaults", "accelerator beside other containers")
+    )
+    first, sidecar = accelerated["initContainers"]
+    component = yaml.safe_load((CHART.parents[1] / "kustomize/components/accelerator/sidecar.yaml").read_text())
+    (wanted,) = component["spec"]["template"]["spec"]["initContainers"]
+    assert first["name"] == "first"
+    (container,) = accelerated["containers"]
+    assert sidecar == wanted | {"image": container["image"]}
+    socket = {"name": "SVCDNS_ACCELERATOR", "value": "@svcdns-accelerator"}
+    assert container == plain["containers"][0] | {"env": [socket, *plain["containers"][0]["env"]]}
+    assert accelerated["securityContext"] == plain["securityContext"]
+
+
+def test_an_accelerator_on_the_network_of_the_node_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "values.yaml"
+    path.write_text("hostNetwork: true\nsvcdns: {accelerator: {enabled: true}}\n")
+    done = subprocess.run([*TEMPLATE, "--values", str(path)], capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode
+    assert "svcdns.accelerator.enabled and hostNetwork exclude each other" in done.stderr
+
+
+@pytest.mark.parametrize("values", ["replicaCount: many\n", "svcdns: {accelerator: true}\n", "servers: {}\n", "serviceType: Sometimes\n"])
 def test_wrong_values_are_refused_by_the_schema(values: str, tmp_path: Path) -> None:
     path = tmp_path / "values.yaml"
     path.write_text(values)

@@ -106,9 +106,32 @@ def test_components_add_to_a_cluster(name: str, tmp_path: Path) -> None:
         f"resources: [../new-cluster]\ncomponents: [../../components/{name}]\n"
     )
     before, after = built(FOLDER / "overlays" / "new-cluster"), built(overlay)
-    assert len(after) == len(before) + 1
+    assert len(after) == len(before) + (name != "accelerator")
+    if name == "accelerator":
+        _check_accelerator(only(before, "Deployment"), only(after, "Deployment"))
     if name == "hpa":
         assert "replicas" not in only(after, "Deployment")["spec"]
+
+
+def _check_accelerator(before: dict[str, Any], after: dict[str, Any]) -> None:
+    """The Deployment gets a sidecar of the same image, and a variable that names its socket. Nothing else changes."""
+    pod = after["spec"]["template"]["spec"]
+    (sidecar,) = pod.pop("initContainers")
+    (container,) = pod["containers"]
+    assert container["env"].pop(0) == {"name": "SVCDNS_ACCELERATOR", "value": "@svcdns-accelerator"}
+    assert after == before
+    assert sidecar["image"] == container["image"]
+    assert sidecar["restartPolicy"] == "Always"
+    assert sidecar["command"] == ["svcdns", "accelerate"]
+    assert sidecar["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "capabilities": {"add": ["BPF", "NET_ADMIN", "NET_BIND_SERVICE"], "drop": ["ALL"]},
+        "readOnlyRootFilesystem": True,
+        "runAsNonRoot": False,
+        "runAsUser": 0,
+        "runAsGroup": 0,
+    }
+    assert sidecar["resources"].keys() == {"limits", "requests"}
 
 
 def _rights(rules: list[dict[str, Any]]) -> set[tuple[str, str, str]]:

@@ -24,7 +24,7 @@ FILES = [*sorted((FOLDER / "base").glob("[!k]*.yaml")), FOLDER / "overlays" / "n
 SETTABLE = [
     option for module in BUILT.values() for option in getattr(importlib.import_module(module), "ENVIRONMENT", ())
 ]
-KNOWN = {"SVCDNS_COOKIE_SECRETS", "SVCDNS_STATE", *map(variable, SETTABLE)}
+KNOWN = {"SVCDNS_ACCELERATOR", "SVCDNS_COOKIE_SECRETS", "SVCDNS_STATE", *map(variable, SETTABLE)}
 
 
 @pytest.fixture(scope="module")

@@ -141,3 +141,28 @@ hostPort. */}}
 {{- if or (and (eq .name "kubernetes") (contains "pods verified" (default "" .configBlock))) (eq .name "visibility") -}}true{{- end -}}
 {{- end -}}{{- end -}}
 {{- end -}}
+
+{{/* The sidecar that loads the program for the kernel: docs/accelerator.md. */}}
+{{- define "svcdns.accelerator" -}}
+{{- if .Values.svcdns.accelerator.enabled -}}
+{{- if .Values.hostNetwork -}}
+{{- fail "svcdns.accelerator.enabled and hostNetwork exclude each other: the program belongs to the interface of a Pod" -}}
+{{- end -}}
+- name: accelerator
+  image: {{ include "svcdns.image" . | quote }}
+  imagePullPolicy: {{ .Values.image.pullPolicy }}
+  restartPolicy: Always
+  command: [svcdns, accelerate]
+  resources: {{- toYaml .Values.svcdns.accelerator.resources | nindent 4 }}
+  securityContext:
+    allowPrivilegeEscalation: false
+    capabilities:
+      # the interpreter in the image has the file capability NET_BIND_SERVICE, and does not start without it
+      add: [BPF, NET_ADMIN, NET_BIND_SERVICE]
+      drop: [ALL]
+    readOnlyRootFilesystem: true
+    runAsNonRoot: false
+    runAsUser: 0
+    runAsGroup: 0
+{{- end -}}
+{{- end -}}
