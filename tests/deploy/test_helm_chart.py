@@ -177,7 +177,9 @@ def test_an_accelerator_on_the_network_of_the_node_is_refused(tmp_path: Path) ->
     assert "svcdns.accelerator.enabled and hostNetwork exclude each other" in done.stderr
 
 
-@pytest.mark.parametrize("values", ["replicaCount: many\n", "svcdns: {accelerator: true}\n", "servers: {}\n", "serviceType: Sometimes\n"])
+@pytest.mark.parametrize(
+    "values", ["replicaCount: many\n", "svcdns: {accelerator: true}\n", "servers: {}\n", "serviceType: Sometimes\n"]
+)
 def test_wrong_values_are_refused_by_the_schema(values: str, tmp_path: Path) -> None:
     path = tmp_path / "values.yaml"
     path.write_text(values)
