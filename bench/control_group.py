@@ -47,6 +47,11 @@ class ControlGroup:
         assert self.path is not None
         (self.path / "cgroup.procs").write_text(str(pid))
 
+    def remove(self, pid: int) -> None:
+        """Moves a process to the root of the hierarchy."""
+        assert self.path is not None
+        (self.path.parent / "cgroup.procs").write_text(str(pid))
+
 
 class CpuGroup(ControlGroup):
     """A control group whose processes may use `share` of the time of one CPU, in periods of 0.1 s."""

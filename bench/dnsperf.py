@@ -24,6 +24,7 @@ class Load:
     - `outstanding` is the largest number of open queries; 0 means dnsperf's default.
     - `mode` is `udp`, `tcp` or `dot` (DNS over TLS).
     - `dnssec_ok` sets the DO bit of the queries.
+    - `address` is the server's address.
     """
 
     seconds: int = 3
@@ -32,10 +33,23 @@ class Load:
     outstanding: int = 0
     mode: str = "udp"
     dnssec_ok: bool = False
+    address: str = "127.0.0.1"
 
     def command(self, port: int, path: Path) -> list[str]:
         """Returns dnsperf's command line. `path` is the file of queries."""
-        arguments = ["dnsperf", "-s", "127.0.0.1", "-p", str(port), "-d", str(path), "-c", str(self.clients), "-T", "1"]
+        arguments = [
+            "dnsperf",
+            "-s",
+            self.address,
+            "-p",
+            str(port),
+            "-d",
+            str(path),
+            "-c",
+            str(self.clients),
+            "-T",
+            "1",
+        ]
         arguments += ["-l", str(self.seconds)] if self.seconds else ["-n", "1"]
         arguments += ["-Q", str(self.rate)] if self.rate else []
         arguments += ["-q", str(self.outstanding)] if self.outstanding else []

@@ -1,12 +1,12 @@
 /* Sends A and AAAA queries at even intervals from SOCKETS sockets, and prints a line of JSON.
  *
- *     pace PORT RATE SECONDS MODE FILE
+ *     pace PORT RATE SECONDS MODE FILE [ADDRESS]
  *
- * PORT is a port of 127.0.0.1, RATE is in queries a second, and FILE has a line "NAME TYPE" for each query. The queries
- * of FILE are sent in turn, again and again. MODE is one of:
+ * PORT is a port of ADDRESS, which is 127.0.0.1 by default. RATE is in queries a second, and FILE has a line "NAME TYPE"
+ * for each query. The queries of FILE are sent in turn, again and again. MODE is one of:
  *   wait   a query is sent when its time has come and the previous query has its reply, as a stub resolver does
  *   open   a query is sent when its time has come
- *   tcp    each query has a TCP connection of its own, with CONNECTIONS at a time; RATE is the largest rate
+ *   tcp    each query has a TCP connection of its own to 127.0.0.1, with CONNECTIONS at a time; RATE is the largest rate
  *
  * A query without a reply in TIMEOUT is lost. A latency is the time from the call that sends a query to the return of
  * the call that receives its reply, in microseconds. "late" counts the queries that were sent after their time, because
@@ -97,10 +97,11 @@ static void read_queries(const char *path)
     fclose(file);
 }
 
-static void open_sockets(int port)
+static void open_sockets(int port, const char *host)
 {
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(port)};
-    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    if (inet_pton(AF_INET, host, &address.sin_addr) != 1)
+        fail(host);
     for (int number = 0; number < SOCKETS; number++) {
         sockets[number] = socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK, 0);
         if (sockets[number] < 0 || connect(sockets[number], (void *)&address, sizeof address))
@@ -280,7 +281,7 @@ static double percentile(double share)
 
 int main(int arguments, char **argument)
 {
-    if (arguments != 6)
+    if (arguments != 6 && arguments != 7)
         return 2;
     double rate = atof(argument[2]);
     long total = rate * atof(argument[3]);
@@ -295,7 +296,7 @@ int main(int arguments, char **argument)
     if (!strcmp(argument[4], "tcp")) {
         total = send_over_connections(port, total, begin + SECOND * atof(argument[3]));
     } else {
-        open_sockets(port);
+        open_sockets(port, arguments == 7 ? argument[6] : "127.0.0.1");
         total = (strcmp(argument[4], "open") ? send_in_turn : send_open)(total, SECOND / rate, begin);
     }
     double seconds = (now() - begin) / 1e9;

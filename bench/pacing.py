@@ -59,9 +59,9 @@ class Pace:
     seconds: float
     mode: str = "wait"
 
-    def command(self, program: Path, port: int, path: Path) -> list[str]:
+    def command(self, program: Path, port: int, path: Path, address: str = "127.0.0.1") -> list[str]:
         """Returns the command line of the compiled program. `path` is a file of queries for dnsperf."""
-        return [str(program), str(port), str(self.rate), str(self.seconds), self.mode, str(path)]
+        return [str(program), str(port), str(self.rate), str(self.seconds), self.mode, str(path), address]
 
 
 def why_unavailable() -> str:

@@ -79,6 +79,8 @@ class ServerConfig:
     """The text that is put at the end of the Corefile."""
     plugins: str = ""
     """Lines that are added to the server block of the Corefile."""
+    addresses: tuple[str, ...] = ("127.0.0.1",)
+    """The addresses on which NSD listens. svcdns and CoreDNS listen on all addresses."""
     tls_port: int = 0
     """The port for DNS over TLS, or 0. svcdns, CoreDNS and NSD have it."""
 
@@ -141,9 +143,10 @@ def nsd(config: ServerConfig, folder: Path) -> list[str]:
             f"  ip-address: 127.0.0.1@{config.tls_port}\n  tls-port: {config.tls_port}\n"
             f'  tls-service-key: "{folder}/key.pem"\n  tls-service-pem: "{folder}/cert.pem"\n'
         )
+    addresses = "".join(f"  ip-address: {address}@{config.port}\n" for address in config.addresses)
     text = f"""\
 server:
-  ip-address: 127.0.0.1@{config.port}
+{addresses}\
 {tls}\
   server-count: 1
   tcp-count: 500

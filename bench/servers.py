@@ -188,13 +188,15 @@ class ServerGroup:
         streams: bool = False,
         plugins: str = "",
         tls: bool = False,
+        addresses: Sequence[str] = ("127.0.0.1",),
     ) -> None:
         """Starts the servers. If `wait` is true, waits until each server answers before the next one is started.
 
         The words in `prefix` are put before each command. If `streams` is true, the API servers have streamed lists.
         The lines `plugins` are added to the server block of svcdns and CoreDNS. If `tls` is true, the servers also
-        serve DNS over TLS.
+        serve DNS over TLS. NSD listens on `addresses`.
         """
+        self._addresses = tuple(addresses)
         self._streams, self._plugins, self._tls = streams, plugins, tls
         self.cluster = cluster
         self.servers: dict[str, Server] = {}
@@ -229,6 +231,7 @@ class ServerGroup:
             workers,
             dict(zip(("health", "ready", "metrics"), ports[1:4], strict=True)),
             plugins=self._plugins,
+            addresses=self._addresses,
             tls_port=ports[4] if self._tls else 0,
         )
         try:

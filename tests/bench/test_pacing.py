@@ -21,8 +21,8 @@ FOUND = Figures(100, 100, 0, 1.0, {"NOERROR": 100, "NXDOMAIN": 0}, 30.0, 40.0, 5
     ],
 )
 def test_the_command_line(pace: Pace, words: list[str]) -> None:
-    """The command line has the port, the rate, the seconds, the mode and the file."""
-    assert pace.command(Path("pace"), 53, Path("queries")) == ["pace", "53", *words, "queries"]
+    """The command line has the port, the rate, the seconds, the mode, the file and the address."""
+    assert pace.command(Path("pace"), 53, Path("queries")) == ["pace", "53", *words, "queries", "127.0.0.1"]
 
 
 @pytest.mark.parametrize(
