@@ -7,7 +7,7 @@ DEV_STAMP := $(VENV)/.installed-dev
 EXTRAS := azure clouddns route53
 
 .PHONY: help env demo demo-check test slow check conformance coverage versions format lint types layers changelog site integration load bench bench-table \
-	bench-smoke soak fuzz image audit sbom lock release clean
+	bench-smoke soak fuzz accelerator-object image audit sbom lock release clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
@@ -99,6 +99,14 @@ soak: $(DEV_STAMP)  ## random faults under load, every answer checked; SOAK="--m
 
 fuzz: $(DEV_STAMP)  ## coverage-guided fuzzing (needs atheris); FUZZ="names tcp --minutes 10" chooses, FUZZ=all takes every target
 	$(BIN)/python -m tests.fuzz $(FUZZ)
+
+# The objects are the same on every machine with this version of clang. They have no debug information.
+CLANG ?= clang-14
+OBJECTS ?= .
+BPF_FLAGS := -O2 -Wall -Wextra -Werror -target bpf -mcpu=v3 -idirafter /usr/include/$(shell uname -m)-linux-gnu
+accelerator-object:  ## compile the kernel programs of the accelerator and of its bench (needs Debian's clang-14 and linux-libc-dev)
+	$(CLANG) $(BPF_FLAGS) -c svcdns/accelerator/answers.bpf.c -o $(OBJECTS)/svcdns/accelerator/answers.bpf.o
+	$(CLANG) $(BPF_FLAGS) -I svcdns/accelerator -c bench/echo.bpf.c -o $(OBJECTS)/bench/echo.bpf.o
 
 IMAGE ?= svcdns
 BASE ?= docker.io/library/python:3.11-slim-bookworm

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
 from svcdns.accelerator import layout
@@ -22,3 +25,54 @@ def test_octet_sum(octets: bytes, expected: int) -> None:
 def test_key_hash_depends_on_seed_table_and_padding() -> None:
     seen = {layout.key_hash(key, seed, table) for key in (b"a", b"ab") for seed in (1, 2) for table in (0, 1, 255)}
     assert len(seen) == 12
+
+
+SOURCES = [Path(layout.__file__).with_name(name).read_text() for name in ("packet.bpf.h", "answers.bpf.c")]
+DEFINES = {
+    name: int(value, 0)
+    for text in SOURCES
+    for name, value in re.findall(r"#define (\w+) (0x[0-9a-f]+|\d+)(?:\s|$)", text)
+}
+SIZES = {"__u8": 1, "__u16": 2, "__u32": 4, "__u64": 8}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("KEY_MAX", "SMALL", "LARGE", "WAYS", "SETS", "ROTATIONS", "TTLS", "HIT_COUNTERS", "PLACES"),
+        *("LARGE_CLASS", "PRIME"),
+    ],
+)
+def test_constants_are_those_of_the_program(name: str) -> None:
+    assert DEFINES[name] == getattr(layout, name)
+
+
+def fields(struct_name: str) -> dict[str, tuple[int, int]]:
+    """Returns the offset and the size of each field of a struct of the program, which has no padding of its own."""
+    body = re.search(rf"struct {struct_name} {{(.*?)\n}};", "".join(SOURCES), re.DOTALL)
+    assert body is not None
+    out, at = {}, 0
+    for kind, names in re.findall(r"^\t(__u\d+) ([^;]+);", body[1], re.MULTILINE):
+        for name, count in re.findall(r"(\w+)(?:\[(\w+)\])?(?:, |$)", names):
+            size = SIZES[kind] * (DEFINES[count] if count in DEFINES else int(count or 1))
+            out[name] = (at, size)
+            at += size
+    return out
+
+
+def test_fields_of_a_head_are_those_of_the_program() -> None:
+    found = fields("head")
+    assert {name: at for name, (at, _) in found.items() if name != "pad"} == layout.HEAD_FIELDS
+    assert sum(size for _, size in found.values()) == layout.HEAD_SIZE
+
+
+def test_fields_of_the_state_are_those_of_the_program() -> None:
+    found = fields("state")
+    expected = (layout.VALID_UNTIL, layout.SEED, layout.PLACE_COUNT, layout.SMALL_COUNT)
+    assert tuple(found[name][0] for name in ("valid_until", "seed", "places", "small")) == expected
+    assert sum(size for _, size in found.values()) == layout.STATE.size
+    assert sum(size for _, size in fields("place").values()) == layout.PLACE.size
+
+
+def test_counters_are_those_of_the_program() -> None:
+    assert tuple(fields("counts")) == ("hits", *layout.COUNTERS)

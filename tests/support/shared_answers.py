@@ -1,0 +1,100 @@
+"""Writes replies into the memory of `svcdns.accelerator.layout`: for tests of the program in the kernel."""
+
+from __future__ import annotations
+
+import mmap
+import socket
+import struct
+import time
+from collections.abc import Mapping, Sequence
+
+from svcdns.accelerator import layout
+
+
+def shared_memory(descriptor: int, size: int, elements: int) -> mmap.mmap:
+    """Returns the memory of a map."""
+    return mmap.mmap(descriptor, -(-size * elements // mmap.PAGESIZE) * mmap.PAGESIZE)
+
+
+class SharedAnswers:
+    """The memory of the maps. Slots are taken in order and never given back."""
+
+    def __init__(self, maps: Mapping[str, int], small: int, large: int, cpus: int) -> None:
+        """`maps` has the descriptors by name."""
+        shapes = layout.map_shapes(small, large, cpus)
+        self.memory = {name: shared_memory(maps[name], *shapes[name]) for name in layout.MAPS}
+        self.small, self.cpus, self.seed, self.places = small, cpus, 0x1234567890ABCDEF, 0
+        self.next = {"small": 0, "large": 0}
+
+    def listen(self, address: str, port: int, table: int) -> None:
+        """Adds a listener to the state, and makes the memory valid for an hour."""
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        place = layout.PLACE.pack(
+            socket.inet_pton(family, address), socket.htons(port), 6 if ":" in address else 4, table
+        )
+        at = layout.STATE.size + self.places * layout.PLACE.size
+        self.memory["state"][at : at + len(place)] = place
+        self.places += 1
+        valid = time.monotonic_ns() + 3600 * 10**9
+        self.memory["state"][: layout.STATE.size] = layout.STATE.pack(valid, self.seed, self.places, self.small)
+
+    def put(
+        self,
+        key: bytes,
+        replies: Sequence[bytes],
+        table: int,
+        *,
+        hit_counter: int = 0,
+        until: int = layout.FOREVER,
+        first_step: int = 0,
+        ttl_at: Sequence[int] = (),
+    ) -> int:
+        """Adds an entry. Returns the offset of its word in `sets`, or -1 if the set has no room for it."""
+        digest = layout.key_hash(key, self.seed, table)
+        at, tag = (digest & layout.SETS - 1) * layout.WAYS * 8, digest >> 32 | 1
+        ways = struct.unpack_from(f"<{layout.WAYS}Q", self.memory["sets"], at)
+        if 0 not in ways or tag in {way >> 32 for way in ways}:
+            return -1
+        pool, size = (
+            ("small", layout.SMALL_SIZE) if max(map(len, replies)) <= layout.SMALL else ("large", layout.LARGE_SIZE)
+        )
+        slots = range(self.next[pool], self.next[pool] + len(replies))
+        self.next[pool] += len(replies)
+        for slot, reply in zip(slots, replies, strict=True):
+            head = layout.HEAD.pack(
+                *(2, len(key), len(reply), layout.octet_sum(key), layout.octet_sum(reply)),
+                *(hit_counter, len(slots), table, until, first_step),
+                *(*ttl_at, *[0] * (layout.TTLS - len(ttl_at)), len(ttl_at)),
+                *(*slots, *[0] * (layout.ROTATIONS - len(slots))),
+            )
+            octets = head + key.ljust(layout.KEY_MAX, b"\0") + reply
+            self.memory[pool][slot * size : slot * size + len(octets)] = octets
+        at += ways.index(0) * 8
+        word = tag << 32 | (layout.LARGE_CLASS if pool == "large" else 0) | slots[0]
+        struct.pack_into("<Q", self.memory["sets"], at, word)
+        return at
+
+    def remove(self, word_at: int) -> None:
+        """Removes the entry whose word has this offset."""
+        struct.pack_into("<Q", self.memory["sets"], word_at, 0)
+
+    def uses(self) -> list[int]:
+        """Returns the replies of each slot, small slots first."""
+        return list(memoryview(self.memory["uses"]).cast("Q"))
+
+    def hits(self, hit_counter: int) -> int:
+        """Returns the hits of a counter, of all CPUs."""
+        return self._sum(hit_counter)
+
+    def count(self, name: str) -> int:
+        """Returns a counter of `layout.COUNTERS`, of all CPUs."""
+        return self._sum(layout.HIT_COUNTERS + layout.COUNTERS.index(name))
+
+    def _sum(self, word: int) -> int:
+        sizes = [cpu * layout.COUNT_SIZE + word * 8 for cpu in range(self.cpus)]
+        return sum(struct.unpack_from("<Q", self.memory["counts"], at)[0] for at in sizes)
+
+    def close(self) -> None:
+        """Unmaps the memory."""
+        for memory in self.memory.values():
+            memory.close()
