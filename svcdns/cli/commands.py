@@ -13,7 +13,19 @@ from typing import Any, Final
 import click
 from click.shell_completion import get_completion_class
 
-NAMES: Final = ("cache", "check", "completion", "explain", "man", "probe", "query", "shadow", "top")
+NAMES: Final = (
+    "cache",
+    "check",
+    "completion",
+    "explain",
+    "interface",
+    "man",
+    "probe",
+    "query",
+    "ready",
+    "shadow",
+    "top",
+)
 """The commands of this module."""
 COMPLETION: Final = "_SVCDNS_COMPLETE"
 """The environment variable by which a shell asks for completions."""
@@ -23,8 +35,10 @@ _LAZY: Final = {
     "cache": ("svcdns.cli.cache", "cache"),
     "check": ("svcdns.cli.check", "check"),
     "explain": ("svcdns.cli.explain", "explain_command"),
+    "interface": ("svcdns.cli.interface", "interface"),
     "probe": ("svcdns.cli.probe", "probe"),
     "query": ("svcdns.cli.query", "query"),
+    "ready": ("svcdns.cli.ready", "ready"),
     "shadow": ("svcdns.cli.shadow", "shadow"),
     "top": ("svcdns.cli.top", "top"),
 }

@@ -12,7 +12,7 @@ import msgspec
 
 from svcdns.cli.errors import CannotRun
 from svcdns.errors import UNDECODABLE
-from svcdns.plugins.admin import PAGES
+from svcdns.plugins.admin import PAGES, READY
 
 TIMEOUT: Final = 30.0
 """Seconds that the server may take for a reply."""
@@ -47,11 +47,27 @@ def ask(path: str, page: str, query: Mapping[str, str], returns: type[T], method
 
 def octets(path: str, page: str, query: Mapping[str, str], method: str = "GET") -> bytes:
     """Requests a page, and returns its octets. Raises CannotRun."""
+    status, body = _response(path, f"{PAGES}{page}?{urlencode(query)}", method)
+    if status != 200:
+        raise CannotRun(_error(body) or f"{path}: the server refuses the request with status {status}")
+    return body
+
+
+def missing(path: str) -> str:
+    """Returns why the server is not ready, or an empty text if it is ready. Raises CannotRun."""
+    status, body = _response(path, READY, "GET")
+    if status == 200:
+        return ""
+    return "the server is stopping" if status == 404 else body.decode(errors="replace")
+
+
+def _response(path: str, target: str, method: str) -> tuple[int, bytes]:
+    """Sends a request over the socket, and returns the status and the body of the response. Raises CannotRun."""
     connection = _Connection(path)
     try:
-        connection.request(method, f"{PAGES}{page}?{urlencode(query)}", headers={"Content-Length": "0"})
+        connection.request(method, target, headers={"Content-Length": "0"})
         response = connection.getresponse()
-        body = response.read()
+        return response.status, response.read()
     except FileNotFoundError as failure:
         raise CannotRun(f"{path}: there is no such socket; {_HINT}") from failure
     except ConnectionRefusedError as failure:
@@ -62,9 +78,6 @@ def octets(path: str, page: str, query: Mapping[str, str], method: str = "GET") 
         raise CannotRun(f"{path}: {failure}") from failure
     finally:
         connection.close()
-    if response.status != 200:
-        raise CannotRun(_error(body) or f"{path}: the server refuses the request with status {response.status}")
-    return body
 
 
 def _error(body: bytes) -> str:

@@ -76,6 +76,8 @@ class Pages:
         out: dict[Address, set[str]] = {}
         for page in setup.pages:
             out.setdefault(page.address, set()).add(page.path)
+            if page.path == TOOLS:
+                out[page.address].add(READY)
         await self._http.serve(
             {address: frozenset(paths) for address, paths in out.items()}, sockets, setup.optional_pages
         )

@@ -17,6 +17,8 @@ from svcdns.plugin_api.settings import UNIX, HttpPage, Settings
 
 DEFAULT: Final = "/run/svcdns/admin.sock"
 PAGES: Final = "/v1/"
+READY: Final = "/ready"
+"""The page of the plugin *ready*, which the socket has too."""
 MAX_PATH: Final = 92
 """The longest path in octets. A Unix socket's path has at most 107 octets, and the socket is first made under a longer,
 temporary name.

@@ -65,7 +65,8 @@ def test_help(capsys: pytest.CaptureFixture[str]) -> None:
         ("chek", "did you mean 'svcdns check'?"),
         (
             "quit",
-            "the commands are serve, cache, check, explain, probe, query, shadow, top, completion, man, conformance, demo, help",
+            "the commands are serve, cache, check, explain, interface, probe, query, ready, shadow, top, completion, man, "
+            "conformance, demo, help",
         ),
     ],
 )

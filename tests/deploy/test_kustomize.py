@@ -20,6 +20,7 @@ FOLDER = Path(__file__).parents[2] / "deploy" / "kustomize"
 OVERLAYS = sorted(path.name for path in (FOLDER / "overlays").iterdir())
 ADOPTING = ("adopt-kubeadm", "eks", "kind")
 WHOLE = ("k3s", "new-cluster")
+NODE_LOCAL = ("node-local", "node-local-removal")
 KUSTOMIZE = os.environ.get("SVCDNS_TEST_KUSTOMIZE") or shutil.which("kustomize") or ""
 pytestmark = [
     pytest.mark.integration,
@@ -39,7 +40,7 @@ def only(objects: list[dict[str, Any]], kind: str) -> dict[str, Any]:
 
 
 def test_every_overlay_is_of_a_known_sort() -> None:
-    assert {*ADOPTING, *WHOLE, "side-by-side"} == set(OVERLAYS)
+    assert {*ADOPTING, *WHOLE, *NODE_LOCAL, "side-by-side"} == set(OVERLAYS)
 
 
 @pytest.mark.parametrize("name", OVERLAYS)
@@ -94,6 +95,53 @@ def test_a_server_beside_coredns_shares_no_name_and_no_label_with_it() -> None:
     labels = only(objects, "Deployment")["spec"]["template"]["metadata"]["labels"]
     assert labels == {"k8s-app": "svcdns"}
     assert only(objects, "Service")["spec"]["selector"] == labels
+
+
+def test_a_node_local_server_needs_no_rights_and_no_free_port() -> None:
+    objects = built(FOLDER / "overlays" / "node-local")
+    assert {one["kind"] for one in objects} == {"ServiceAccount", "ConfigMap", "DaemonSet"}
+    reading = read_given(only(objects, "ConfigMap")["data"]["Corefile"], "/etc/coredns/Corefile", environ={})
+    assert reading.problems == []
+    assert permissions(watches(reading)) == ()
+    daemons = only(objects, "DaemonSet")["spec"]
+    assert daemons["updateStrategy"]["rollingUpdate"] == {"maxSurge": 1, "maxUnavailable": 0}
+    pod = daemons["template"]["spec"]
+    assert pod["hostNetwork"]
+    assert pod["automountServiceAccountToken"] is False
+    assert not any("ports" in one for one in (*pod["containers"], *pod["initContainers"]))
+
+
+def test_the_address_of_a_node_local_server_is_the_same_everywhere() -> None:
+    """The interface, the Corefile and the probe have one address. The ports are not those of NodeLocal DNSCache."""
+    objects = built(FOLDER / "overlays" / "node-local")
+    pod = only(objects, "DaemonSet")["spec"]["template"]["spec"]
+    ((*_, address),) = [one["command"] for one in pod["initContainers"]]
+    reading = read_given(only(objects, "ConfigMap")["data"]["Corefile"], "/etc/coredns/Corefile", environ={})
+    assert set(reading.hosts) == {(address,)}
+    (container,) = pod["containers"]
+    probe = container["livenessProbe"]["httpGet"]
+    every = [settings.page for plan in reading.plans for settings in plan.settings.values()]
+    pages = {page.path: page.address for page in every if page is not None}
+    assert pages["/health"] == (probe["host"], probe["port"]) == (address, 8090)
+    assert not {port for _, port in pages.values()} & {8080, 9253, 9353}
+
+
+def test_the_interface_is_added_and_removed_with_the_same_rights() -> None:
+    """Only the init containers may change the network of the node, and they run no server."""
+    added, removed = (
+        only(built(FOLDER / "overlays" / name), "DaemonSet")["spec"]["template"]["spec"] for name in NODE_LOCAL
+    )
+    assert [one["command"][:3] for pod in (added, removed) for one in pod["initContainers"]] == [
+        ["/coredns", "interface", "add"],
+        ["/coredns", "interface", "remove"],
+    ]
+    for pod in (added, removed):
+        (container,) = pod["initContainers"]
+        assert container["securityContext"]["capabilities"] == {
+            "add": ["NET_ADMIN", "NET_BIND_SERVICE"],
+            "drop": ["ALL"],
+        }
+        assert all("NET_ADMIN" not in str(one["securityContext"]) for one in pod["containers"])
 
 
 @pytest.mark.parametrize("name", sorted(path.name for path in (FOLDER / "components").iterdir()))
