@@ -130,7 +130,7 @@ DOCS := .venv-docs/bin
 	@touch $@
 
 site: .venv-docs/.installed  ## the documentation as a site, build/site/index.html; a broken link is an error
-	@$(DOCS)/python tools/site.py
+	@$(DOCS)/python -m tools.docs_site
 
 sbom: $(RUN_STAMP) .venv-audit/.installed  ## sbom.cdx.json: the packages in .venv (CycloneDX); the image has its own, /app/sbom.cdx.json
 	$(AUDIT)/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible -o sbom.cdx.json $(BIN)/python
@@ -146,7 +146,7 @@ lock:  ## resolve the dependencies again (needs uv); versions in the lock files 
 	done
 
 release: $(DEV_STAMP)  ## version, changelog, commit, wheel, sdist and tag of VERSION=1.2.3; uploads nothing
-	$(BIN)/python tools/release.py $(VERSION) $(if $(DATE),--date $(DATE))
+	$(BIN)/python -m tools.release $(VERSION) $(if $(DATE),--date $(DATE))
 
 clean:  ## remove the environment and caches
 	rm -rf $(VENV) .venv-audit .venv-docs sbom.cdx.json build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .nox .coverage .fuzz

@@ -12,11 +12,14 @@ import re
 import subprocess
 import sys
 import tempfile
+import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
 from packaging.version import InvalidVersion, Version
+
+from tools import docs_site
 
 VERSION_FILE: Final = Path("svcdns/__init__.py")
 CHART_FILE: Final = "deploy/helm/svcdns/Chart.yaml"
@@ -106,6 +109,7 @@ def build(root: Path, folder: Path, version: str) -> list[Path]:
     environ = os.environ | {"SOURCE_DATE_EPOCH": _run(root, "git", "log", "-1", "--format=%ct")}
     with tempfile.TemporaryDirectory(prefix="svcdns-release-") as clone:
         _run(root, "git", "clone", "--quiet", "--no-local", "--depth=1", str(root), clone)
+        _write_index_readme(Path(clone))
         _run(Path(clone), sys.executable, "-m", "build", "--no-isolation", "--outdir", str(folder), environ=environ)
     wheel, sdist, sums = (folder / name for name in file_names(version))
     if {*folder.iterdir()} != {wheel, sdist}:
@@ -113,6 +117,34 @@ def build(root: Path, folder: Path, version: str) -> list[Path]:
     digests = [f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n" for path in (wheel, sdist)]
     sums.write_text("".join(digests), encoding="utf-8")
     return [wheel, sdist, sums]
+
+
+def index_readme(text: str, pages: Mapping[str, str], address: str) -> str:
+    """Returns the README for a package index, where relative links do not work.
+
+    `address` is that of the documentation site, which has all files that the README links. If `address` is empty, the
+    links become text, and the pictures are left out.
+    """
+
+    def absolute(found: re.Match[str]) -> str:
+        label, target = found.groups()
+        if target.startswith(("https://", "#")):
+            return found[0]
+        if not address:
+            return "" if label.startswith("!") else label[1:-1]
+        path, _, anchor = target.partition("#")
+        page = re.sub(r"README\.md$", "index.md", pages.get(path, "")).replace(".md", ".html")
+        place = page or (path.removeprefix("docs/") if path.startswith("docs/") else f"files/{path}")
+        return f"{label}({address.rstrip('/')}/{place}{'#' * bool(anchor)}{anchor})"
+
+    return docs_site.LINK.sub(absolute, text)
+
+
+def _write_index_readme(root: Path) -> None:
+    project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    path = root / project["readme"]
+    address = project.get("urls", {}).get("Documentation", "")
+    path.write_text(index_readme(path.read_text(encoding="utf-8"), docs_site.pages(root), address), encoding="utf-8")
 
 
 def file_names(version: str) -> tuple[str, str, str]:

@@ -182,7 +182,7 @@ def wrong_output(demo: Demo, needs: str | None, command: str, output: list[str])
 def test_commands_do_what_the_pages_show(demo: Demo) -> None:
     """Commands end with code 0 and print the lines on their page.
 
-    The demo prints the queries in the README. docs/conformance.md lists the checks that fail for CoreDNS.
+    The demo prints queries of the pages. docs/conformance.md lists the checks that fail for CoreDNS.
     docs/metrics.md lists the metrics with their labels.
     """
     found = {

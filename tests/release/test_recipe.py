@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import tarfile
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -106,6 +107,10 @@ def test_the_recipe_up_to_the_upload(checkout: Checkout, tmp_path: Path) -> None
     )
     with tarfile.open(sdist) as archive:
         assert "svcdns-7.8.9/LICENSE" in archive.getnames()
+    with zipfile.ZipFile(wheel) as archive_of_wheel:
+        metadata = archive_of_wheel.read("svcdns-7.8.9.dist-info/METADATA").decode()
+    assert "concepts, glossary" in metadata
+    assert not re.search(r"\]\((?!https:)", metadata)
     installed = tmp_path / "installed"
     checkout.run(
         sys.executable,

@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 
 from svcdns.inspection import size
-from tools import site
+from tools import docs_site, release
 
 ROOT = Path(__file__).parents[2]
-NAVIGATION = list(site.navigation(site.settings(ROOT)))
+NAVIGATION = list(docs_site.navigation(docs_site.settings(ROOT)))
 
 
 def test_every_page_is_in_the_navigation_once() -> None:
-    assert sorted(NAVIGATION) == sorted(site.pages(ROOT).values())
+    assert sorted(NAVIGATION) == sorted(docs_site.pages(ROOT).values())
 
 
 def test_the_list_of_plugins_has_their_own_descriptions() -> None:
@@ -55,10 +55,26 @@ def test_links_that_leave_the_pages(tmp_path: Path, link: str, moved: str) -> No
         "docs/cache.md": "cache.md",
         "docs/check.md": "check.md",
         "docs/plugins/README.md": "plugins/README.md",
-    } | site.ROOT_PAGES
+    } | docs_site.ROOT_PAGES
     copies = tmp_path / "copies"
-    assert site.moved_links(link, "docs/cache.md", known, tmp_path, copies) == moved
+    assert docs_site.moved_links(link, "docs/cache.md", known, tmp_path, copies) == moved
     assert (copies / "files/deploy/rules.yaml").exists() == ("files/" in moved)
+
+
+@pytest.mark.parametrize(
+    ("link", "absolute", "text"),
+    [
+        ("[a](https://x.example/)", "[a](https://x.example/)", "[a](https://x.example/)"),
+        ("[a](docs/check.md#memory)", "[a](https://s.example/d/check.html#memory)", "a"),
+        ("[a](docs/plugins/README.md)", "[a](https://s.example/d/plugins/index.html)", "a"),
+        ("[a](CONTRIBUTING.md)", "[a](https://s.example/d/contributing.html)", "a"),
+        ("![a\nb](docs/pictures/x.svg)", "![a\nb](https://s.example/d/pictures/x.svg)", ""),
+        ("[`a`](zones/cluster.yaml)", "[`a`](https://s.example/d/files/zones/cluster.yaml)", "`a`"),
+    ],
+)
+def test_links_of_the_readme_on_a_package_index(link: str, absolute: str, text: str) -> None:
+    assert release.index_readme(link, docs_site.pages(ROOT), "https://s.example/d/") == absolute
+    assert release.index_readme(link, docs_site.pages(ROOT), "") == text
 
 
 @pytest.mark.parametrize(
@@ -74,7 +90,7 @@ def test_links_that_leave_the_pages(tmp_path: Path, link: str, moved: str) -> No
     ],
 )
 def test_nested_lists_get_four_spaces(text: str, wide: str) -> None:
-    assert site.wide_lists(text) == wide
+    assert docs_site.wide_lists(text) == wide
 
 
 def test_the_sizing_page_and_its_calculator_have_the_figures_of_the_command() -> None:
@@ -98,7 +114,7 @@ def test_problems_of_built_pages(tmp_path: Path) -> None:
     )
     (tmp_path / "other.html").write_text('<h2 id="there">x</h2> <a href="page.html#here">x</a>')
     (tmp_path / "site.css").write_text("@import 'https://example.org/x.css'; a { background: url(data:,x) }")
-    assert sorted(site.problems(tmp_path)) == [
+    assert sorted(docs_site.problems(tmp_path)) == [
         "page.html: Markdown in the text: - **b",
         "page.html: link to a missing anchor: #gone",
         "page.html: link to a missing file: lost.html",

@@ -19,7 +19,7 @@ from typing import Any, Final
 from urllib.parse import unquote, urlsplit
 
 SETTINGS: Final = "site"
-"""The folder with zensical.toml, the theme and the assets."""
+"""The folder with zensical.toml and the assets."""
 ROOT_PAGES: Final = {
     "CONTRIBUTING.md": "contributing.md",
     "CHANGELOG.md": "release-notes.md",
@@ -85,11 +85,13 @@ def pages(root: Path) -> dict[str, str]:
 
 
 def stage(root: Path, work: Path) -> None:
-    """Writes the folder that Zensical reads: its settings, the theme, and a copy of all pages and pictures."""
+    """Writes the folder that Zensical reads: its settings, the assets, and a copy of all pages and pictures."""
     shutil.copytree(root / SETTINGS, work)
     shutil.copytree(root / "docs", work / "docs", ignore=shutil.ignore_patterns("*.md"))
     (work / "assets").rename(work / "docs" / "assets")
     known = pages(root)
+    readme = (root / "README.md").read_text(encoding="utf-8")
+    moved_links(readme, "README.md", known | {"README.md": "README.md"}, root, work / "docs")  # copies what it links
     for source, page in known.items():
         path = work / "docs" / page
         path.parent.mkdir(parents=True, exist_ok=True)
