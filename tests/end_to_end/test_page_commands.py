@@ -114,6 +114,9 @@ class Demo:
             return 0, short_dig(words[1:])
         if Path(words[0]).name == "svcdns":
             words[:1] = [sys.executable, "-m", "svcdns"]
+        if words[:2] == ["python", "-m"]:  # a module of the repository
+            done = subprocess.run([sys.executable, *words[1:]], cwd=ROOT, capture_output=True, text=True, check=False)
+            return done.returncode, done.stdout
         done = subprocess.run(words, cwd=self.folder, capture_output=True, text=True, check=False, timeout=60)
         return done.returncode, done.stdout
 
