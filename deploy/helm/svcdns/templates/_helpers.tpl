@@ -152,7 +152,7 @@ hostPort. */}}
   image: {{ include "svcdns.image" . | quote }}
   imagePullPolicy: {{ .Values.image.pullPolicy }}
   restartPolicy: Always
-  command: [svcdns, accelerate]
+  command: [svcdns, accelerate, --stay]
   resources: {{- toYaml .Values.svcdns.accelerator.resources | nindent 4 }}
   securityContext:
     allowPrivilegeEscalation: false
