@@ -9,7 +9,20 @@ import sys
 
 from svcdns.process import isolated
 
-TOOLS = ("cache", "check", "completion", "explain", "interface", "man", "probe", "query", "ready", "shadow", "top")
+TOOLS = (
+    "accelerate",
+    "cache",
+    "check",
+    "completion",
+    "explain",
+    "interface",
+    "man",
+    "probe",
+    "query",
+    "ready",
+    "shadow",
+    "top",
+)
 """The commands of `svcdns.cli.commands`; that module is loaded only for one of them."""
 
 with isolated.StandardLibraryOnly():

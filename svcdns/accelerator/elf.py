@@ -50,7 +50,7 @@ def read_program(octets: bytes, section: str) -> Program:
         code, symbols = sections[section], sections[".symtab"]
         names = sections[".strtab"]
         references = tuple(_references(code, sections.get(f".rel{section}", b""), symbols, names))
-    except (struct.error, IndexError, ValueError) as error:
+    except (struct.error, IndexError, OverflowError, ValueError) as error:
         raise MalformedObject("the object file of the program is malformed") from error
     except KeyError as error:
         raise MalformedObject(f"the object file of the program has no section {error}") from error

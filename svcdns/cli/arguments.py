@@ -25,7 +25,7 @@ def parser(prog: str) -> argparse.ArgumentParser:
         prog=prog,
         allow_abbrev=False,
         description="Cluster DNS for Kubernetes: serves what a Corefile says, with CoreDNS's command line.",
-        epilog="Other commands: svcdns cache, svcdns check, svcdns explain, svcdns probe, svcdns query, svcdns shadow, "
+        epilog="Other commands: svcdns accelerate, svcdns cache, svcdns check, svcdns explain, svcdns probe, svcdns query, svcdns shadow, "
         "svcdns top, svcdns conformance, svcdns demo, svcdns completion, svcdns man. Each has its own -help.",
     )
     out.add_argument(

@@ -14,6 +14,7 @@ import click
 from click.shell_completion import get_completion_class
 
 NAMES: Final = (
+    "accelerate",
     "cache",
     "check",
     "completion",
@@ -32,6 +33,7 @@ COMPLETION: Final = "_SVCDNS_COMPLETE"
 
 
 _LAZY: Final = {
+    "accelerate": ("svcdns.cli.accelerate", "accelerate"),
     "cache": ("svcdns.cli.cache", "cache"),
     "check": ("svcdns.cli.check", "check"),
     "explain": ("svcdns.cli.explain", "explain_command"),

@@ -1,0 +1,225 @@
+"""`svcdns accelerate`: gives the maps of the accelerator to the worker that connects, and keeps the program attached.
+
+Each connection gets maps and a program of its own, and becomes the owner. An earlier owner loses its program at that
+moment, so nothing that it writes later has an effect. When the owner's connection ends, the program is detached. The
+kernel detaches the program if this process dies.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import select
+import socket
+import struct
+from contextlib import ExitStack, suppress
+from importlib.resources import files
+from pathlib import Path
+from typing import Final
+
+from svcdns.accelerator import bpf
+from svcdns.accelerator.elf import Program, read_program
+from svcdns.accelerator.interface import Interface, pod_interface
+from svcdns.accelerator.layout import LARGE_SLOTS, MAPS, SMALL_SLOTS, map_shapes
+from svcdns.accelerator.obstacles import explain, read_rights
+from svcdns.accelerator.protocol import REPLACED, AcceleratorError, Greeting, encode_greeting, socket_address
+
+log = logging.getLogger("svcdns")
+
+SECTION: Final = "tcx"
+_POSSIBLE_CPUS: Final = Path("/sys/devices/system/cpu/possible")
+_PEER: Final = struct.Struct("3i")
+
+
+class SocketTaken(AcceleratorError):
+    """The socket cannot be opened."""
+
+
+def possible_cpus(path: Path = _POSSIBLE_CPUS) -> int:
+    """Returns the number of CPUs that the machine can have: the maps have an element for each."""
+    return int(path.read_text().strip().replace("-", ",").rpartition(",")[2]) + 1
+
+
+class Attachment:
+    """The program on the interface."""
+
+    def __init__(self, interface: str | None) -> None:
+        """`interface` is a name, or None for the interface of the default route. Attaches nothing yet."""
+        self._wanted = interface
+        self._link: int | None = None
+        self._index = 0
+
+    def renew(self) -> tuple[Interface, dict[str, int]]:
+        """Attaches a new program with empty maps, in place of an earlier one. Returns the descriptors of the maps.
+
+        The caller closes the descriptors. Raises AcceleratorError, and an earlier program stays then.
+        """
+        bpf.check_machine()
+        interface = pod_interface(self._wanted)
+        try:
+            return interface, self._renew(interface, read_program(_object(), SECTION))
+        except OSError as error:
+            raise AcceleratorError(explain(error, read_rights())) from error
+
+    def _renew(self, interface: Interface, code: Program) -> dict[str, int]:
+        maps: dict[str, int] = {}
+        with ExitStack() as undo:
+            for name, (size, elements) in map_shapes(SMALL_SLOTS, LARGE_SLOTS, possible_cpus()).items():
+                maps[name] = bpf.create_map(name, size, elements)
+                undo.callback(os.close, maps[name])
+            program = bpf.load_program(code, maps)
+            try:
+                self._attach(program, interface.index)
+            finally:
+                os.close(program)
+            undo.pop_all()
+        return maps
+
+    def _attach(self, program: int, index: int) -> None:
+        if self._link is not None and self._index == index:
+            try:
+                bpf.replace(self._link, program)
+            except OSError as error:
+                if error.errno != errno.ENOLINK:  # the interface was removed, and another one has its number
+                    raise
+            else:
+                return
+        link = bpf.attach(program, index)
+        self.detach()
+        self._link, self._index = link, index
+
+    def detach(self) -> None:
+        """Detaches the program, if there is one."""
+        if self._link is not None:
+            os.close(self._link)
+            self._link = None
+
+
+def _object() -> bytes:
+    return files("svcdns.accelerator").joinpath("answers.bpf.o").read_bytes()
+
+
+class Helper:
+    """Serves the socket. One connection at a time is the owner."""
+
+    def __init__(self, address: str, attachment: Attachment) -> None:
+        """Opens the socket at `address` (`@name` for an abstract one). Raises SocketTaken."""
+        self._attachment = attachment
+        self._owner: socket.socket | None = None
+        self._failure = ""
+        self._listener = _listen(address)
+
+    def check(self) -> Interface:
+        """Attaches and detaches a program, as a test. Raises AcceleratorError."""
+        interface, maps = self._attachment.renew()
+        self._attachment.detach()
+        for descriptor in maps.values():
+            os.close(descriptor)
+        return interface
+
+    def serve_once(self) -> None:
+        """Waits for a connection, or for the end of the owner's connection, and handles it."""
+        waiting = [self._listener] if self._owner is None else [self._owner, self._listener]
+        ready, _, _ = select.select(waiting, [], [])
+        if self._owner in ready and self._has_ended(self._owner):
+            self._release("the worker closed its connection")
+        if self._listener in ready:
+            with suppress(BlockingIOError, ConnectionAbortedError):
+                self._accept(self._listener.accept()[0])
+
+    def close(self) -> None:
+        """Detaches the program, and closes the sockets."""
+        self._attachment.detach()
+        if self._owner is not None:
+            self._owner.close()
+        self._listener.close()
+
+    def note_failure(self, text: str) -> None:
+        """Writes a log line, if the line before it was not the same."""
+        if text != self._failure:
+            log.error("accelerator not available: %s", text)
+            self._failure = text
+
+    def _accept(self, connection: socket.socket) -> None:
+        connection.setblocking(False)
+        pid, uid, _ = _PEER.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size))
+        try:
+            interface, maps = self._attachment.renew()
+        except AcceleratorError as error:
+            self.note_failure(str(error))
+            with connection, suppress(OSError):
+                connection.send(encode_greeting(Greeting(error=str(error))))
+            return
+        self._failure = ""
+        earlier, self._owner = self._owner, connection
+        try:
+            _send_maps(connection, interface, maps)
+        except OSError as error:
+            self._release(f"the worker did not take the maps: {error.strerror}")
+        else:
+            log.info("accelerator attached interface=%s pid=%d uid=%d", interface.name, pid, uid)
+        finally:
+            for descriptor in maps.values():
+                os.close(descriptor)
+            if earlier is not None:
+                with earlier, suppress(OSError):
+                    earlier.send(REPLACED)
+
+    def _release(self, reason: str) -> None:
+        self._attachment.detach()
+        if self._owner is not None:
+            self._owner.close()
+            self._owner = None
+        log.info("accelerator detached: %s", reason)
+
+    @staticmethod
+    def _has_ended(connection: socket.socket | None) -> bool:
+        assert connection is not None
+        try:
+            return not connection.recv(1)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
+
+
+def _send_maps(connection: socket.socket, interface: Interface, maps: dict[str, int]) -> None:
+    greeting = Greeting(
+        interface=interface.name,
+        ifindex=interface.index,
+        addresses=interface.addresses,
+        small=SMALL_SLOTS,
+        large=LARGE_SLOTS,
+        cpus=possible_cpus(),
+    )
+    socket.send_fds(connection, [encode_greeting(greeting)], [maps[name] for name in MAPS])
+
+
+def _listen(address: str) -> socket.socket:
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    try:
+        if not address.startswith("@"):
+            _remove_abandoned(address)
+        listener.bind(socket_address(address))
+        if not address.startswith("@"):
+            Path(address).chmod(0o666)
+        listener.listen()
+    except OSError as error:
+        listener.close()
+        if error.errno == errno.EADDRINUSE:
+            raise SocketTaken(f"the socket {address} is taken: does another 'svcdns accelerate' run here?") from error
+        raise SocketTaken(f"the socket {address} cannot be opened: {error.strerror}") from error
+    listener.setblocking(False)
+    return listener
+
+
+def _remove_abandoned(path: str) -> None:
+    """Removes a socket file that no process listens on."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as probe:
+        try:
+            probe.connect(path)
+        except ConnectionRefusedError:
+            Path(path).unlink()
+        except OSError:
+            return

@@ -1,0 +1,73 @@
+"""Finds out why the kernel refuses a call of bpf(2), and says it in one line."""
+
+from __future__ import annotations
+
+import errno
+import platform
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+CAPABILITIES: Final = {"BPF": 39, "NET_ADMIN": 12}
+"""The capabilities that the accelerator needs, with their numbers (linux/capability.h)."""
+_SYS_ADMIN: Final = 21
+_OLDEST: Final = (6, 6)
+"""The first version of Linux with tcx."""
+_WHOLE_MAP: Final = ["0", "0", "4294967295"]
+
+
+@dataclass(frozen=True, slots=True)
+class Rights:
+    """What a process may do."""
+
+    effective: int
+    """The effective capabilities, one bit each."""
+    seccomp: bool
+    """True if a seccomp filter is active."""
+    user_namespace: bool
+    """True in a user namespace other than the node's."""
+
+    def missing(self) -> list[str]:
+        """Returns the names of needed capabilities that the process lacks. SYS_ADMIN includes them."""
+        if self.effective >> _SYS_ADMIN & 1:
+            return []
+        return [name for name, number in CAPABILITIES.items() if not self.effective >> number & 1]
+
+
+def read_rights(process: Path = Path("/proc/self")) -> Rights:
+    """Reads the rights of a process from its folder in /proc (proc(5))."""
+    status = dict(re.findall(r"^(\w+):\s*(\S+)", (process / "status").read_text(), re.MULTILINE))
+    return Rights(
+        effective=int(status["CapEff"], 16),
+        seccomp=status.get("Seccomp", "0") != "0",
+        user_namespace=(process / "uid_map").read_text().split() != _WHOLE_MAP,
+    )
+
+
+def explain(error: OSError, rights: Rights, release: str = platform.release()) -> str:
+    """Returns the cause of an error of bpf(2). `release` is the version of the kernel."""
+    if error.errno in {errno.EPERM, errno.EACCES}:
+        return _explain_refusal(rights)
+    if error.errno == errno.EINVAL and _version(release) < _OLDEST:
+        return f"Linux {release} is too old: the accelerator needs version {_OLDEST[0]}.{_OLDEST[1]} or newer"
+    if error.errno == errno.ENOMEM:
+        return "there is no memory for the shared replies: is the memory limit of the container too low?"
+    if error.errno == errno.ENOSYS:
+        return "the kernel has no system call bpf(2)"
+    return f"bpf(2): {error.strerror}"
+
+
+def _explain_refusal(rights: Rights) -> str:
+    if rights.user_namespace:
+        return "the kernel refuses bpf(2) in a user namespace: the Pod needs hostUsers: true"
+    if missing := rights.missing():
+        return f"no permission for bpf(2), missing capabilities: {', '.join(missing)}"
+    if rights.seccomp:
+        return "no permission for bpf(2) despite the capabilities: does the seccomp profile forbid it?"
+    return "no permission for bpf(2) despite the capabilities: does a security module or kernel lockdown forbid it?"
+
+
+def _version(release: str) -> tuple[int, ...]:
+    found = re.match(r"(\d+)\.(\d+)", release)
+    return tuple(map(int, found.groups())) if found else _OLDEST

@@ -1,0 +1,82 @@
+"""`svcdns accelerate`: attaches the program that answers queries in the kernel."""
+
+from __future__ import annotations
+
+import signal
+from types import FrameType
+from typing import NoReturn
+
+import click
+
+from svcdns.accelerator.helper import Attachment, Helper
+from svcdns.accelerator.protocol import DEFAULT_SOCKET, AcceleratorError
+from svcdns.cli.errors import CannotRun
+from svcdns.telemetry import logging as log_lines
+
+EXAMPLES = """\b
+Examples:
+  svcdns accelerate
+  svcdns accelerate --interface eth0 --stay
+  svcdns accelerate --socket /run/svcdns/accelerator.sock
+"""
+
+
+class _Stopped(BaseException):
+    """Raised by the handler of a signal."""
+
+
+def _stop(_number: int, _frame: FrameType | None) -> NoReturn:
+    raise _Stopped
+
+
+@click.command(epilog=EXAMPLES, short_help="Answer hot names in the kernel (a sidecar of the server).")
+@click.option("--interface", metavar="NAME", help="The interface of the Pod.  [default: that of the default route]")
+@click.option(
+    "--socket", "address", metavar="ADDRESS", default=DEFAULT_SOCKET, show_default=True,
+    help="The socket for the server: @NAME is an abstract name, other texts are paths.",
+)  # fmt: skip
+@click.option(
+    "--stay",
+    is_flag=True,
+    help="Stay if the kernel refuses, and tell the server why, so that a failure never keeps a Pod from starting.",
+)
+def accelerate(interface: str | None, address: str, stay: bool) -> int:
+    """Attaches a program to the Pod's interface that answers queries from replies which the server keeps in memory.
+
+    The server does so if its environment variable SVCDNS_ACCELERATOR has the ADDRESS. Both run in one Pod, and this
+    command needs the capabilities BPF and NET_ADMIN. The program is detached when this command or the server ends.
+
+    Exit code: 0 after SIGTERM or SIGINT, 2 if the command cannot run.
+    """
+    writer = log_lines.set_up()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _stop)
+    try:
+        helper = Helper(address, Attachment(interface))
+        try:
+            _serve(helper, address, stay)
+        except _Stopped:
+            return 0
+        finally:
+            helper.close()
+    except AcceleratorError as error:
+        raise CannotRun(str(error)) from error
+    except _Stopped:
+        return 0
+    finally:
+        writer.close()
+
+
+def _serve(helper: Helper, address: str, stay: bool) -> NoReturn:
+    try:
+        checked = helper.check()
+    except AcceleratorError as error:
+        if not stay:
+            raise
+        helper.note_failure(str(error))
+    else:
+        log_lines.write_info(
+            f"accelerator ready interface={checked.name} addresses={','.join(checked.addresses)} socket={address}"
+        )
+    while True:
+        helper.serve_once()

@@ -1,0 +1,122 @@
+"""The socket of `svcdns accelerate`, with files in place of maps."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from svcdns.accelerator.helper import Attachment, Helper, SocketTaken, possible_cpus
+from svcdns.accelerator.interface import Interface, UnusableInterface
+from svcdns.accelerator.layout import MAPS
+from svcdns.accelerator.protocol import REPLACED, AcceleratorError, decode_greeting
+
+
+class FileAttachment(Attachment):
+    """An attachment whose maps are files in memory. It raises `failure` if there is one."""
+
+    def __init__(self) -> None:
+        super().__init__("eth0")
+        self.attached, self.failure = 0, ""
+
+    def renew(self) -> tuple[Interface, dict[str, int]]:
+        if self.failure:
+            raise UnusableInterface(self.failure)
+        self.attached += 1
+        return Interface("eth0", 7, ("10.1.2.3",)), {name: os.memfd_create(name) for name in MAPS}
+
+    def detach(self) -> None:
+        self.attached = 0
+
+
+@pytest.fixture
+def attachment() -> FileAttachment:
+    return FileAttachment()
+
+
+@pytest.fixture
+def helper(attachment: FileAttachment, tmp_path: Path) -> Iterator[Helper]:
+    made = Helper(str(tmp_path / "socket"), attachment)
+    yield made
+    made.close()
+
+
+def connect(path: Path) -> socket.socket:
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    connection.settimeout(10)
+    connection.connect(str(path / "socket"))
+    return connection
+
+
+def test_a_connection_gets_the_maps(helper: Helper, attachment: FileAttachment, tmp_path: Path) -> None:
+    with connect(tmp_path) as connection:
+        helper.serve_once()
+        message, descriptors, _, _ = socket.recv_fds(connection, 16384, 16)
+        greeting = decode_greeting(message)
+        assert (greeting.interface, greeting.ifindex, greeting.addresses) == ("eth0", 7, ("10.1.2.3",))
+        names = [str(Path(f"/proc/self/fd/{descriptor}").readlink()) for descriptor in descriptors]
+        assert names == [f"/memfd:{name} (deleted)" for name in MAPS]
+        for descriptor in descriptors:
+            os.close(descriptor)
+        assert attachment.attached == 1
+    helper.serve_once()
+    assert attachment.attached == 0
+
+
+def test_a_second_connection_ends_the_first(helper: Helper, attachment: FileAttachment, tmp_path: Path) -> None:
+    with connect(tmp_path) as first, connect(tmp_path) as second:
+        helper.serve_once()
+        first.recv(16384)
+        helper.serve_once()
+        assert (first.recv(100), first.recv(100)) == (REPLACED, b"")
+        assert decode_greeting(second.recv(16384)).interface == "eth0"
+        assert attachment.attached == 2
+
+
+def test_a_worker_that_is_gone_before_it_gets_the_maps(
+    helper: Helper, attachment: FileAttachment, tmp_path: Path
+) -> None:
+    connect(tmp_path).close()
+    helper.serve_once()
+    assert attachment.attached == 0
+
+
+def test_a_failure_is_sent_and_logged_once(
+    helper: Helper, attachment: FileAttachment, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    attachment.failure = "there is no interface eth0 here"
+    for _ in range(2):
+        with connect(tmp_path) as connection:
+            helper.serve_once()
+            with pytest.raises(AcceleratorError, match="there is no interface eth0 here"):
+                decode_greeting(connection.recv(16384))
+            assert connection.recv(100) == b""
+    assert len(caplog.records) == 1
+    attachment.failure = ""
+    assert helper.check() == Interface("eth0", 7, ("10.1.2.3",))
+    assert attachment.attached == 0
+
+
+def test_the_socket_of_a_helper_that_runs_is_taken(helper: Helper, attachment: FileAttachment, tmp_path: Path) -> None:
+    with pytest.raises(SocketTaken, match="does another"):
+        Helper(str(tmp_path / "socket"), attachment)
+
+
+def test_the_file_of_a_helper_that_died_is_no_obstacle(attachment: FileAttachment, tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as dead:
+        dead.bind(str(tmp_path / "socket"))
+    Helper(str(tmp_path / "socket"), attachment).close()
+
+
+def test_a_socket_in_a_folder_that_does_not_exist(attachment: FileAttachment, tmp_path: Path) -> None:
+    with pytest.raises(SocketTaken, match="cannot be opened: No such file"):
+        Helper(str(tmp_path / "missing" / "socket"), attachment)
+
+
+@pytest.mark.parametrize(("text", "expected"), [("0\n", 1), ("0-3\n", 4), ("0-1,4-7\n", 8)])
+def test_possible_cpus(tmp_path: Path, text: str, expected: int) -> None:
+    (tmp_path / "possible").write_text(text)
+    assert possible_cpus(tmp_path / "possible") == expected
