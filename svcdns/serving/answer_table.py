@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Collection, Iterator
 from sys import intern
-from typing import Final
+from typing import Final, Protocol
 
 import msgspec
 
@@ -183,6 +183,19 @@ class Entry(msgspec.Struct, gc=False, eq=False):
         return True
 
 
+class Mirror(Protocol):
+    """A copy of the entries of an answer table, from which another program answers (docs/accelerator.md)."""
+
+    def put(self, entry: Entry) -> None:
+        """Copies an entry of the table. Does nothing if the copy has its key."""
+
+    def remove(self, key: bytes) -> None:
+        """Removes the entry of a key, if the copy has it. No later packet is answered with the entry."""
+
+    def clear(self) -> None:
+        """Removes all entries."""
+
+
 class _Many:
     """The keys of the entries with one dependency, if there are more than MAX_FEW.
 
@@ -232,6 +245,8 @@ class AnswerTable:
         """Entries with several rotations that were used since the last flush of the metrics."""
         self.negative = NegativeAnswers()
         """Negative answers for names that do not exist."""
+        self.mirror: Mirror | None = None
+        """The copy of this table; None if there is none. Entries are removed there before they are removed here."""
         self._seen = SeenFilter(budget // FILTER_SHARE)
         self.seen_before = self._seen.seen_before
         """Returns True if a key was asked for before, and remembers the key."""
@@ -344,6 +359,8 @@ class AnswerTable:
 
     def drop(self, key: bytes) -> None:
         """Removes the entry of `key`, if there is one."""
+        if self.mirror is not None:
+            self.mirror.remove(key)  # also a key that only a retired generation has
         entry = self.current.pop(key, None)
         if entry is not None:
             self._used -= entry.cost
@@ -379,6 +396,8 @@ class AnswerTable:
         """
         self.changes += 1
         self.negative.clear()
+        if self.mirror is not None:
+            self.mirror.clear()
         if stays is not None:
             self._age()
             self._stays = stays
@@ -386,6 +405,8 @@ class AnswerTable:
     def clear(self) -> None:
         """Removes all entries. Uses that are not in the metrics yet are still counted at the next flush."""
         self.changes += 1
+        if self.mirror is not None:
+            self.mirror.clear()
         self._start_generation()
         self._start_generation()
         if self._dependents:
@@ -418,6 +439,8 @@ class AnswerTable:
             self.on_full()
             if self._is_full():
                 self._start_generation()
+        if self.mirror is not None:
+            self.mirror.put(entry)
 
     def _is_full(self) -> bool:
         room = self.budget - self._seen.octets
@@ -437,6 +460,8 @@ class AnswerTable:
 
         All current entries move to a previous generation: the time does not depend on the number of entries.
         """
+        if self.mirror is not None:
+            self.mirror.clear()
         self._age()
         self._invalid.update(dependencies)
         for dependency in dependencies:
@@ -447,6 +472,18 @@ class AnswerTable:
     def start_generation_of_used(self) -> None:
         """Moves all entries to the previous generation. Each entry returns to the current one at its next use."""
         self._age()
+
+    def demote(self, key: bytes) -> None:
+        """Moves the current entry of `key`, if there is one, to the previous generation.
+
+        So the next use of the entry calls `Mirror.put` again.
+        """
+        entry = self.current.pop(key, None)
+        if entry is not None:
+            if not self.previous:
+                self.previous.append({})
+            self.previous[0][key] = entry
+            self._used, self._used_before = self._used - entry.cost, self._used_before + entry.cost
 
     def _age(self) -> None:
         """Moves all current entries to the previous generation, so that each entry is checked when it is looked up."""
@@ -480,6 +517,8 @@ class AnswerTable:
         successor = self.current.get(key)
         for generation in self.previous:
             successor = successor or generation.get(key)
+        if successor is None and self.mirror is not None:
+            self.mirror.remove(key)
         for dependency in entry.dependencies:
             if successor is None or dependency not in successor.dependencies:
                 self._discard_dependent(dependency, key)

@@ -1,0 +1,92 @@
+"""The numbers of hit counters in the memory of the accelerator, and the hits that the program counts under them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from mmap import mmap
+from operator import add
+from typing import Final
+
+from svcdns.accelerator.layout import COUNT_SIZE, HIT_COUNTERS
+from svcdns.serving.metrics import HitCounter
+
+UNNUMBERED: Final = 0
+"""The number in entries whose hit counter has no number of its own. Their hits are the uses of the entries."""
+
+
+class HitNumbers:
+    """Gives numbers to the hit counters of entries in the memory."""
+
+    def __init__(self, counts: mmap, cpus: int) -> None:
+        """`counts` is the map of that name."""
+        self._counts = counts
+        self._numbers: dict[HitCounter, int] = {}
+        self._hit_counters: list[HitCounter | None] = [None] * HIT_COUNTERS
+        self.entries = [0] * HIT_COUNTERS
+        """The number of entries with each number."""
+        self._free = list(range(HIT_COUNTERS - 1, UNNUMBERED, -1))
+        self._idle: dict[int, float] = {}
+        """Numbers without an entry, and the time of the last removal."""
+        self._highest = UNNUMBERED
+        self._counted = [b""] * cpus
+
+    @property
+    def free(self) -> int:
+        """Returns how many numbers are free."""
+        return len(self._free)
+
+    def add_entry(self, hit_counter: HitCounter) -> int:
+        """Returns the number of a hit counter for a new entry. Returns UNNUMBERED if no number is free."""
+        number = self._numbers.get(hit_counter)
+        if number is None:
+            if not self._free:
+                self.entries[UNNUMBERED] += 1
+                return UNNUMBERED
+            number = self._free.pop()
+            self._numbers[hit_counter] = number
+            self._hit_counters[number] = hit_counter
+            self._highest = max(self._highest, number)
+        if not self.entries[number]:
+            self._idle.pop(number, None)
+        self.entries[number] += 1
+        return number
+
+    def remove_entry(self, number: int, now: float) -> None:
+        """Notes the removal of an entry with a number, at the time `now`."""
+        left = self.entries[number] = self.entries[number] - 1
+        if not left and number != UNNUMBERED:
+            self._idle[number] = now
+
+    def remove_all_entries(self, now: float) -> None:
+        """Notes the removal of all entries at the time `now`."""
+        for number, entries in enumerate(self.entries):
+            if entries and number != UNNUMBERED:
+                self._idle[number] = now
+        self.entries = [0] * HIT_COUNTERS
+
+    def take(self, rested: float) -> Iterator[tuple[HitCounter, int]]:
+        """Yields the hit counters with hits since the last call, and the number of these hits.
+
+        Then frees the numbers that have had no entry since the time `rested`.
+        """
+        end = (self._highest + 1) * 8
+        total: list[int] = []
+        for cpu, before in enumerate(self._counted):
+            at = cpu * COUNT_SIZE
+            octets = self._counts[at : at + end]
+            if octets != before:
+                self._counted[cpu] = octets
+                known = before.ljust(len(octets), b"\0")
+                pairs = zip(memoryview(octets).cast("Q"), memoryview(known).cast("Q"), strict=True)
+                more = [after - earlier for after, earlier in pairs]
+                total = list(map(add, total, more)) if total else more
+        for number, hits in enumerate(total):
+            hit_counter = self._hit_counters[number]
+            if hits and hit_counter is not None:
+                yield hit_counter, hits
+        for number in [number for number, since in self._idle.items() if since < rested]:
+            del self._idle[number]
+            hit_counter, self._hit_counters[number] = self._hit_counters[number], None
+            if hit_counter is not None:
+                del self._numbers[hit_counter]
+                self._free.append(number)

@@ -1,0 +1,370 @@
+"""Writes the memory that the program in the kernel reads (see `layout`), by plain stores and without system calls.
+
+One process writes. Rules:
+
+1. `remove` is one aligned store of 64 bits. A packet that arrives afterwards does not get the reply.
+2. A slot is written only while no word of `sets` leads to it, and at least REST seconds after its last removal. A
+   packet that is in the program at the removal has left the program by then.
+3. Every reply of the program is counted once. `take_hits` and `take_uses` return the counts since their last call.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import socket
+import threading
+from collections import deque
+from collections.abc import Iterator, Sequence
+from operator import add
+from struct import Struct
+from time import monotonic
+from typing import Final, NamedTuple
+
+import msgspec
+
+from svcdns.accelerator.hit_numbers import UNNUMBERED, HitNumbers
+from svcdns.accelerator.layout import (
+    COUNT_SIZE,
+    COUNT_WORDS,
+    COUNTERS,
+    FOREVER,
+    HIT_COUNTERS,
+    KEY_MAX,
+    LARGE_CLASS,
+    LARGE_SIZE,
+    PLACE,
+    PLACE_COUNT,
+    PLACES,
+    ROTATIONS,
+    SETS,
+    SMALL,
+    SMALL_SIZE,
+    STATE,
+    TTLS,
+    USE_SIZE,
+    VALID_UNTIL,
+    WAYS,
+    key_hash,
+    octet_sum,
+)
+from svcdns.eventloop.clock import Clock
+from svcdns.serving.metrics import HitCounter
+
+REST: Final = 1.0
+"""The seconds between the removal of an entry and the next use of its slots and of its hit counter."""
+WAKE_STEP: Final = 64
+"""The most removed entries whose slots become free in one step."""
+USES_STEP: Final = 256
+"""The number of slots in a step of `take_uses`."""
+
+_HEAD: Final = Struct("<IHHHHHBBQQ")
+_SERIAL: Final = Struct("<I")
+_OFFSETS: Final = tuple(Struct(f"<{count}H{2 * (TTLS - count)}x") for count in range(TTLS + 1))
+_ORDERS: Final = tuple(Struct(f"<{count}H{2 * (ROTATIONS - count)}x") for count in range(ROTATIONS + 1))
+_NO_OFFSETS: Final = bytes(2 * TTLS + 2)
+_NO_ORDER: Final = bytes(2 * ROTATIONS)
+_TOTALS: Final = Struct(f"<{len(COUNTERS)}Q")
+
+
+class Place(NamedTuple):
+    """An address and port at which the program answers. `table` is the number of the answer table with the replies."""
+
+    address: str
+    port: int
+    table: int
+
+
+class Placed(msgspec.Struct, gc=False, eq=False):
+    """An entry in the memory.
+
+    `word` is the index of its word in `sets`. `slots` are its slots, the first one first. `number` is the number of its
+    hit counter.
+    """
+
+    key: bytes
+    table: int
+    word: int
+    is_large: bool
+    slots: tuple[int, ...]
+    number: int
+    hit_counter: HitCounter
+
+
+class Memory:
+    """The maps of the program, as the process that owns them writes them."""
+
+    def __init__(
+        self,
+        descriptors: Sequence[int],
+        small: int,
+        large: int,
+        cpus: int,
+        clock: Clock = monotonic,
+        seed: int | None = None,
+    ) -> None:
+        """`descriptors` are those of the maps, in the order of `layout.MAPS`. The caller may close them afterwards.
+
+        `small` and `large` are the numbers of slots, and `cpus` is the number of CPUs. `clock` is CLOCK_MONOTONIC.
+        Without `seed`, the seed is random, so that no client can choose keys of the same set.
+
+        Raises OSError or ValueError if a map cannot be mapped.
+        """
+        self._clock = clock
+        self._small = small
+        state, sets, small_map, large_map, uses, counts = descriptors
+        self._maps: list[mmap.mmap] = []
+        self._views: list[memoryview] = []
+        self._state = self._map(state, STATE.size + PLACES * PLACE.size)
+        self._valid_until = self._view(self._state, "Q")
+        self._place_count = self._view(self._state, "I")
+        self._sets_map = self._map(sets, SETS * WAYS * 8)
+        self._sets = self._view(self._sets_map, "Q")
+        self._small_map = self._map(small_map, small * SMALL_SIZE)
+        self._large_map = self._map(large_map, large * LARGE_SIZE)
+        self._serials = (self._view(self._small_map, "I"), self._view(self._large_map, "I"))
+        self._uses = self._map(uses, (small + large) * USE_SIZE)
+        self._counts = self._map(counts, cpus * COUNT_SIZE)
+        self.seed = int.from_bytes(os.urandom(8), "little") if seed is None else seed
+        self._state[: STATE.size] = STATE.pack(0, self.seed, 0, small)
+        self._free = (list(range(small - 1, -1, -1)), list(range(large - 1, -1, -1)))
+        self._first: list[Placed | None] = [None] * (small + large)
+        """By slot (large slots after the small ones): the entry that was written last with this slot as its first."""
+        self._resting: deque[tuple[float, list[Placed]]] = deque()
+        self._unsettled: list[tuple[float, Placed]] = []
+        """Removed entries without a number. `take_uses` frees their slots when it has their last uses."""
+        self.entries = 0
+        """The number of entries that the program may answer with."""
+        self._slots_of = [0, 0]
+        """The number of slots of these entries: small ones, and large ones."""
+        self._is_used = bytearray(small + large)
+        """By slot: 1 for an entry that was used or written after the last look of `unused`."""
+        self._hand = -1
+        self._numbers = HitNumbers(self._counts, cpus)
+        self._cpus = cpus
+        self._used = [bytes(self._uses[at : at + USES_STEP * USE_SIZE]) for at in self._uses_steps()]
+        self._barrier = threading.Lock()
+
+    def _map(self, descriptor: int, size: int) -> mmap.mmap:
+        found = mmap.mmap(descriptor, -(-size // mmap.PAGESIZE) * mmap.PAGESIZE)
+        self._maps.append(found)
+        return found
+
+    def _view(self, memory: mmap.mmap, letter: str) -> memoryview:
+        found: memoryview = memoryview(memory).cast(letter)  # type: ignore[call-overload]
+        self._views.append(found)
+        return found
+
+    def close(self) -> None:
+        """Unmaps the memory. Call `stop` before."""
+        for view in self._views:
+            view.release()
+        for memory in self._maps:
+            memory.close()
+
+    # -- state
+
+    def place(self, places: Sequence[Place]) -> None:
+        """Sets the addresses and ports at which the program answers. At most PLACES of them are used."""
+        self._place_count[PLACE_COUNT // 4] = 0
+        at = STATE.size
+        for address, port, table in places[:PLACES]:
+            family = socket.AF_INET6 if ":" in address else socket.AF_INET
+            octets = socket.inet_pton(family, address)
+            kind = 4 if family == socket.AF_INET else 6
+            self._state[at : at + PLACE.size] = PLACE.pack(octets, socket.htons(port), kind, table)
+            at += PLACE.size
+        with self._barrier:
+            pass
+        self._place_count[PLACE_COUNT // 4] = min(len(places), PLACES)
+
+    def heartbeat(self, seconds: float) -> None:
+        """Lets the program answer for `seconds` from now on, as `clock` says."""
+        self._valid_until[VALID_UNTIL // 8] = int((self._clock() + seconds) * 1e9)
+
+    def stop(self) -> None:
+        """Stops the program: no packet that arrives afterwards is answered."""
+        self._valid_until[VALID_UNTIL // 8] = 0
+
+    # -- entries
+
+    def put(
+        self,
+        key: bytes,
+        wires: Sequence[bytes],
+        table: int,
+        hit_counter: HitCounter,
+        until: int = FOREVER,
+        next_second: int = 0,
+        offsets: Sequence[Sequence[int]] = (),
+    ) -> Placed | None:
+        """Writes an entry. Returns None if there is no room for it.
+
+        `wires` are the replies, at most ROTATIONS of them, and each of at most LARGE octets. `until` and `next_second`
+        are the fields `until` and `next` of `layout`. `offsets` are the offsets of the TTLs in each reply, or empty.
+        The key must not be in the memory.
+        """
+        longest = len(wires[0]) if len(wires) == 1 else max(map(len, wires))
+        is_large = longest > SMALL
+        free = self._free[is_large]
+        count = len(wires)
+        if len(free) < count:
+            self._wake()
+            if len(free) < count:
+                return None
+        digest = key_hash(key, self.seed, table)
+        word = (digest & SETS - 1) * WAYS
+        ways = self._sets[word : word + WAYS].tolist()
+        if 0 not in ways:
+            return None
+        word += ways.index(0)
+        number = self._numbers.add_entry(hit_counter)
+        slots = tuple(free[-count:])
+        del free[-count:]
+        padded, key_sum = key.ljust(KEY_MAX, b"\0"), octet_sum(key)
+        first, serials = slots[0], self._serials[is_large]
+        memory, size = (self._large_map, LARGE_SIZE) if is_large else (self._small_map, SMALL_SIZE)
+        order = _ORDERS[count].pack(*slots)
+        ttl_at = _NO_OFFSETS
+        for turn, (slot, wire) in enumerate(zip(slots, wires, strict=True)):
+            if offsets:
+                found = offsets[turn]
+                ttl_at = _OFFSETS[len(found)].pack(*found) + bytes((len(found), 0))
+            at = slot * size
+            serial = serials[at >> 2] + 1 & 0xFFFFFFFF
+            head = _HEAD.pack(
+                serial, len(key), len(wire), key_sum, octet_sum(wire), number, count, table, until, next_second
+            )
+            octets = b"".join((head, ttl_at, order, padded, wire))
+            serials[at >> 2] = serial
+            memory[at : at + len(octets)] = octets
+            serials[at >> 2] = serial + 1 & 0xFFFFFFFF
+            order = _NO_ORDER
+        placed = Placed(key, table, word, is_large, slots, number, hit_counter)
+        index = self._small + first if is_large else first
+        self._first[index] = placed
+        self._is_used[index] = 1
+        self.entries += 1
+        self._slots_of[is_large] += count
+        if number == UNNUMBERED:
+            self._forget_uses(index)
+        with self._barrier:  # orders the stores on processors that may reorder them
+            pass
+        self._sets[word] = (digest >> 32 | 1) << 32 | (LARGE_CLASS if is_large else 0) | first
+        return placed
+
+    def remove(self, placed: Placed) -> None:
+        """Removes an entry. No packet that arrives afterwards is answered with it."""
+        self._sets[placed.word] = 0
+        self.entries -= 1
+        self._slots_of[placed.is_large] -= len(placed.slots)
+        now = self._clock()
+        self._numbers.remove_entry(placed.number, now)
+        if placed.number == UNNUMBERED:
+            self._unsettled.append((now + REST, placed))
+        else:
+            self._resting.append((now + REST, [placed]))
+
+    def remove_all(self, gone: list[Placed]) -> None:
+        """Removes the entries in `gone`, a list that the caller must not use afterwards."""
+        if len(gone) < self.entries:
+            for placed in gone:
+                self.remove(placed)
+            return
+        self._sets_map[: SETS * WAYS * 8] = bytes(SETS * WAYS * 8)
+        now = self._clock()
+        self.entries, self._slots_of = 0, [0, 0]
+        if self._numbers.entries[UNNUMBERED]:
+            self._unsettled += [(now + REST, placed) for placed in gone if placed.number == UNNUMBERED]
+            gone = [placed for placed in gone if placed.number != UNNUMBERED]
+        self._numbers.remove_all_entries(now)
+        if gone:
+            self._resting.append((now + REST, gone))
+
+    def _wake(self) -> None:
+        """Frees the slots of some entries that have rested."""
+        resting, now = self._resting, self._clock()
+        for _ in range(WAKE_STEP):
+            if not resting or resting[0][0] > now:
+                return
+            gone = resting[0][1]
+            placed = gone.pop()
+            if not gone:
+                resting.popleft()
+            self._free[placed.is_large].extend(placed.slots)
+
+    def room(self, *, is_large: bool) -> tuple[int, int]:
+        """Returns the number of slots of a pool without an entry, and the number of all its slots."""
+        slots = len(self._first) - self._small if is_large else self._small
+        return slots - self._slots_of[is_large], slots
+
+    def unused(self) -> Iterator[Placed | None]:
+        """Yields entries without a use since the last look at them, and None in place of each other slot.
+
+        Looks once at each slot at most, from the slot after the last look on. Call `take_uses` before.
+        """
+        for _ in range(len(self._first)):
+            self._hand = (self._hand + 1) % len(self._first)
+            placed = self._first[self._hand]
+            if placed is None or self._is_used[self._hand]:
+                self._is_used[self._hand] = 0
+                yield None
+            else:
+                yield placed
+
+    # -- counts
+
+    @property
+    def counts_uses(self) -> bool:
+        """Returns True if `take_uses` must be called for exact metrics, because some hit counters have no number."""
+        return bool(self._numbers.entries[UNNUMBERED] or self._unsettled)
+
+    def take_hits(self) -> Iterator[tuple[HitCounter, int]]:
+        """Yields the hit counters with hits since the last call, and the number of these hits.
+
+        Leaves out the hits of entries without a number (see `take_uses`).
+        """
+        return self._numbers.take(self._clock() - REST)
+
+    def take_uses(self) -> Iterator[list[tuple[Placed, int]]]:
+        """Yields the entries with uses since the last call, and the number of these uses, in steps.
+
+        An entry may have been removed meanwhile.
+        """
+        began = self._clock()
+        for step, at in enumerate(self._uses_steps()):
+            octets, before = self._uses[at : at + USES_STEP * USE_SIZE], self._used[step]
+            if octets == before:
+                continue
+            self._used[step] = octets
+            pairs = zip(memoryview(octets).cast("Q"), memoryview(before).cast("Q"), strict=True)
+            found = []
+            for index, (after, earlier) in enumerate(pairs, at // USE_SIZE):
+                if after != earlier:
+                    placed = self._first[index]
+                    self._is_used[index] = 1
+                    if placed is not None:
+                        found.append((placed, after - earlier))
+            yield found
+        settled = [one for one in self._unsettled if one[0] < began]
+        if settled:
+            self._unsettled = self._unsettled[len(settled) :]
+            self._resting.appendleft((0.0, [placed for _, placed in settled]))
+
+    def _uses_steps(self) -> range:
+        return range(0, len(self._first) * USE_SIZE, USES_STEP * USE_SIZE)
+
+    def _forget_uses(self, index: int) -> None:
+        """Sets the number of uses of a slot to 0, when an entry without a number is written there."""
+        self._uses[index * USE_SIZE : (index + 1) * USE_SIZE] = bytes(USE_SIZE)
+        step, at = index // USES_STEP, index % USES_STEP * USE_SIZE
+        before = self._used[step]
+        self._used[step] = before[:at] + bytes(USE_SIZE) + before[at + USE_SIZE :]
+
+    def counters(self) -> dict[str, int]:
+        """Returns the totals of `COUNTERS` since the memory was made."""
+        total = [0] * len(COUNTERS)
+        for cpu in range(self._cpus):
+            at = (cpu * COUNT_WORDS + HIT_COUNTERS) * 8
+            total = list(map(add, total, _TOTALS.unpack_from(self._counts, at)))
+        return dict(zip(COUNTERS, total, strict=True))

@@ -1,0 +1,120 @@
+"""Copies entries of an answer table into the memory of the program in the kernel.
+
+Rules:
+
+1. An entry is copied only if any client gets its reply without the plugin chain, and nothing observes the query.
+2. A key is in the memory only while the table's index of dependencies has the key. So `AnswerTable.invalidate` finds
+   the key, and removes it from the memory before it returns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import inf
+from typing import Final, TypeVar
+
+from svcdns.accelerator.layout import FOREVER, KEY_MAX, LARGE, ROTATIONS, TTLS
+from svcdns.accelerator.memory import Memory, Placed
+from svcdns.chain.routing import Route
+from svcdns.serving.answer_table import Entry
+from svcdns.serving.stored_replies import StoredReplies
+
+SECOND: Final = 1_000_000_000
+"""The nanoseconds of a second."""
+MAX_TTL: Final = 2**31
+"""More seconds than a TTL has (RFC 2181 §8)."""
+_Item = TypeVar("_Item")
+_NONE: Final[Sequence[Sequence[int]]] = ()
+MAX_REFUSED: Final = 1024
+"""The most keys without room that are remembered."""
+
+
+def answers_packets(responder: StoredReplies) -> bool:
+    """Returns True if the stored replies of a responder depend on the packets only, and if no packet must be counted or
+    limited.
+    """
+    return responder.datagrams and responder.uniform and responder.sampling is None
+
+
+def _is_watched(route: Route) -> bool:
+    """Returns True if something must see or limit each query of a route."""
+    return bool(route.observers or route.packet_observers or route.taps or route.limiter or route.sampler)
+
+
+def _some(items: Sequence[_Item]) -> Sequence[_Item]:
+    """Returns at most ROTATIONS of the items, evenly chosen."""
+    if len(items) <= ROTATIONS:
+        return items
+    return [items[number * len(items) // ROTATIONS] for number in range(ROTATIONS)]
+
+
+def _lowest_ttl(wires: Sequence[bytes], offsets: Sequence[Sequence[int]]) -> int:
+    """Returns the lowest TTL of all replies, in seconds. `offsets` are those of the TTLs in each reply."""
+    ttls = [
+        int.from_bytes(wire[at : at + 4], "big") for wire, found in zip(wires, offsets, strict=True) for at in found
+    ]
+    return min(ttls, default=MAX_TTL)
+
+
+class TableMirror:
+    """The copied entries of one answer table."""
+
+    def __init__(self, responder: StoredReplies, memory: Memory, number: int) -> None:
+        """`number` is the number of the answer table in the memory."""
+        self.responder, self.table, self.number = responder, responder.table, number
+        self.placed: dict[bytes, Placed] = {}
+        """The entries in the memory, by key."""
+        self.refused: dict[bytes, None] = {}
+        """Keys of entries for which the memory had no room."""
+        self.replies = 0
+        """The replies of the program that have been counted."""
+        self._memory = memory
+        self._is_open = answers_packets(responder)
+
+    def put(self, entry: Entry) -> None:
+        """Copies an entry, if it may be copied and there is room. Does nothing if its key is in the memory."""
+        key, details = entry.key, entry.details
+        if key in self.placed or not self._is_open or len(key) > KEY_MAX:
+            return
+        if _is_watched(entry.hit_counter.origin.route):
+            return
+        wires: Sequence[bytes] = entry.wires
+        countdown = None
+        if details is not None:
+            if details.observed is not None or details.limited is not None:
+                return
+            countdown = details.countdown
+        if len(wires) > 1:
+            wires = _some(wires)
+            shortest, longest = min(map(len, wires)), max(map(len, wires))
+        else:
+            shortest = longest = len(wires[0])
+        if shortest <= len(key) or longest > LARGE:
+            return
+        until = FOREVER if entry.deadline == inf else int(entry.deadline * SECOND) - 1
+        next_second, offsets = 0, _NONE
+        if countdown is not None:
+            offsets = _some(countdown.offsets)
+            if max(map(len, offsets)) > TTLS:
+                return
+            next_second = max(1, int(entry.deadline * SECOND))
+            until = min(int(countdown.ends * SECOND), next_second + _lowest_ttl(wires, offsets) * SECOND) - 1
+        placed = self._memory.put(key, wires, self.number, entry.hit_counter, until, next_second, offsets)
+        if placed is not None:
+            self.placed[key] = placed
+        elif len(self.refused) < MAX_REFUSED:
+            self.refused[key] = None
+
+    def remove(self, key: bytes) -> None:
+        """Removes the entry of a key from the memory, if there is one."""
+        placed = self.placed.pop(key, None)
+        if placed is not None:
+            self._memory.remove(placed)
+
+    def clear(self) -> None:
+        """Removes all entries from the memory."""
+        gone, self.placed = list(self.placed.values()), {}
+        self.refused.clear()
+        if gone:
+            self._memory.remove_all(gone)
+        self._is_open = answers_packets(self.responder)  # a reload calls this with the new plugin chains

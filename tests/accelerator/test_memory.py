@@ -1,0 +1,171 @@
+"""The memory of the accelerator: exact counts of replies, slots that are used again, and places."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from svcdns.accelerator import hit_numbers
+from svcdns.accelerator.hit_numbers import UNNUMBERED
+from svcdns.accelerator.layout import PLACES, SMALL
+from svcdns.accelerator.memory import REST, Memory, Place, Placed
+from svcdns.chain.routing import DROPPED
+from svcdns.serving.metrics import HitCounter, Origin
+from tests.support.kernel_program import KernelProgram, make_maps
+from tests.support.world import Clock
+
+SLOTS, LARGE_SLOTS = 20, 4
+TABLE = 0
+REPLY = bytes(60)
+
+
+def counter() -> HitCounter:
+    return HitCounter((), Origin(DROPPED))
+
+
+@contextmanager
+def memory(clock: Clock, slots: int = SLOTS) -> Iterator[tuple[Memory, KernelProgram]]:
+    """Makes a memory and the program that reads it, and unmaps the memory afterwards."""
+    descriptors = make_maps(slots, LARGE_SLOTS)
+    made, program = Memory(descriptors, slots, LARGE_SLOTS, 2, clock), KernelProgram(descriptors)
+    for descriptor in descriptors:
+        os.close(descriptor)
+    made.heartbeat(1e6)
+    try:
+        yield made, program
+    finally:
+        made.close()
+        program.close()
+
+
+def test_places_are_answered_under_the_number_of_their_table() -> None:
+    packet = b"id" + bytes(30)
+    with memory(Clock()) as (found, program):
+        found.put(packet[2:], (REPLY,), 5, counter())
+        found.place([Place("10.0.0.1", 53, 5), Place("fd00::1", 53, 6), Place("10.0.0.1", 5353, 5)])
+        assert program.packet(packet, "10.0.0.1", 53, 1000.0) == b"id" + REPLY
+        assert program.packet(packet, "10.0.0.1", 5353, 1000.0) == b"id" + REPLY
+        assert program.packet(packet, "fd00::1", 53, 1000.0) is None
+        assert program.packet(packet, "10.0.0.2", 53, 1000.0) is None
+        found.place([Place("fd00::1", 53, 5)])
+        assert program.places() == [("fd00::1", 53, 5)]
+
+
+def test_more_places_than_there_is_room_for_are_left_out() -> None:
+    with memory(Clock()) as (found, program):
+        found.place([Place("10.0.0.1", port, 0) for port in range(PLACES + 1)])
+        assert len(program.places()) == PLACES
+
+
+def test_an_entry_without_room_changes_nothing() -> None:
+    clock = Clock()
+    with memory(clock) as (found, _):
+        placed = [found.put(b"%d" % number, (bytes(SMALL + 1),), TABLE, counter()) for number in range(LARGE_SLOTS + 1)]
+        assert placed[-1] is None
+        assert found.entries == LARGE_SLOTS
+        assert found.room(is_large=True) == (0, LARGE_SLOTS)
+        assert placed[0] is not None
+        found.remove(placed[0])
+        assert found.room(is_large=True) == (1, LARGE_SLOTS)
+        clock.turn(REST + 0.1)
+        assert found.put(b"new", (bytes(SMALL + 1),), TABLE, counter()) is not None
+
+
+def test_packets_that_are_passed_on_are_counted_by_reason() -> None:
+    clock = Clock()
+    with memory(clock) as (found, program):
+        found.put(b"key", (REPLY,), TABLE, counter(), until=int((clock() + 1) * 1e9))
+        program.replies(b"other", TABLE, clock(), count=True)
+        clock.turn(2)
+        program.replies(b"key", TABLE, clock(), count=True)
+        found.stop()
+        program.replies(b"key", TABLE, clock(), count=True)
+        counts = found.counters()
+        assert (counts["unknown"], counts["expired"], counts["stale"], counts["torn"]) == (1, 1, 1, 0)
+
+
+def test_unused_entries_are_found() -> None:
+    """An entry counts as used until the second look after its last use."""
+    clock = Clock()
+    with memory(clock) as (found, program):
+        first, second = (found.put(key, (REPLY,), TABLE, counter()) for key in (b"first", b"second"))
+        assert [one for one in found.unused() if one] == []
+        program.replies(b"second", TABLE, clock(), count=True)
+        list(found.take_uses())
+        assert [one for one in found.unused() if one] == [first]
+        assert {one.key for one in found.unused() if one} == {b"first", b"second"}
+        assert second is not None
+
+
+@contextmanager
+def few_numbers() -> Iterator[None]:
+    """Leaves two numbers for hit counters."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(hit_numbers, "HIT_COUNTERS", UNNUMBERED + 3)
+        yield
+
+
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("put"), st.integers(0, 7), st.integers(0, 4)),
+        st.tuples(st.just("query"), st.integers(0, 7), st.integers(1, 3)),
+        st.tuples(st.sampled_from(["remove", "clear", "time", "hits", "uses"]), st.integers(0, 7), st.just(0)),
+    ),
+    min_size=10,
+    max_size=60,
+)
+
+
+@given(steps=STEPS)
+@settings(max_examples=50)
+def test_every_reply_is_counted_once(steps: list[tuple[str, int, int]]) -> None:
+    """There are numbers for two of five hit counters only."""
+    clock, hit_counters = Clock(), [counter() for _ in range(5)]
+    sent: Counter[HitCounter] = Counter()
+    counted: Counter[HitCounter] = Counter()
+    placed: dict[bytes, Placed] = {}
+    with few_numbers(), memory(clock) as (found, program):
+
+        def take_uses() -> None:
+            for uses in found.take_uses():
+                counted.update({one.hit_counter: 0 for one, _ in uses})
+                for one, number in uses:
+                    counted[one.hit_counter] += number if one.number == UNNUMBERED else 0
+
+        for step, number, more in steps:
+            key = b"%d" % number
+            if step == "put" and key not in placed:
+                made = found.put(key, (REPLY,), TABLE, hit_counters[more])
+                if made is not None:
+                    placed[key] = made
+            elif step == "query":
+                for _ in range(more):
+                    if program.replies(key, TABLE, clock(), count=True):
+                        sent[placed[key].hit_counter] += 1
+            elif step == "remove" and key in placed:
+                found.remove(placed.pop(key))
+            elif step == "clear":
+                found.remove_all(list(placed.values()))
+                placed.clear()
+            elif step == "time":
+                clock.turn(0.6)
+            elif step == "hits":
+                counted.update(dict(found.take_hits()))
+            elif step == "uses" and found.counts_uses:
+                take_uses()
+        counted.update(dict(found.take_hits()))
+        if found.counts_uses:
+            take_uses()
+        assert +counted == +sent
+        found.remove_all(list(placed.values()))
+        clock.turn(REST + 0.1)
+        take_uses()
+        list(found.take_hits())
+        assert found._numbers.free == 2
+        assert found.room(is_large=False) == (SLOTS, SLOTS)

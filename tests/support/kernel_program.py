@@ -1,0 +1,144 @@
+"""A model of the program in the kernel: it reads the memory of the accelerator as answers.bpf.c does."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import socket
+from collections.abc import Sequence
+from random import Random
+from struct import pack_into, unpack_from
+from typing import Any
+
+from svcdns.accelerator.layout import (
+    COUNT_SIZE,
+    COUNTERS,
+    HEAD,
+    HEAD_FIELDS,
+    HIT_COUNTERS,
+    KEY_AT,
+    KEY_MAX,
+    LARGE_CLASS,
+    LARGE_SIZE,
+    MAPS,
+    PLACE,
+    REPLY_AT,
+    SETS,
+    SMALL_SIZE,
+    STATE,
+    TTLS,
+    USE_SIZE,
+    WAYS,
+    key_hash,
+    map_shapes,
+    octet_sum,
+)
+
+
+def make_maps(small: int = 64, large: int = 8, cpus: int = 2) -> list[int]:
+    """Returns descriptors of files in memory with the sizes of the maps, in the order of MAPS."""
+    descriptors = []
+    for name, (size, elements) in map_shapes(small, large, cpus).items():
+        descriptor = os.memfd_create(name)
+        os.ftruncate(descriptor, -(-size * elements // mmap.PAGESIZE) * mmap.PAGESIZE)
+        descriptors.append(descriptor)
+    return descriptors
+
+
+class KernelProgram:
+    """Answers packets from the memory, and counts them."""
+
+    def __init__(self, descriptors: Sequence[int], seed: int = 0) -> None:
+        """`descriptors` are those of the maps. `seed` is for the choice of rotations and of CPUs."""
+        self._maps = {
+            name: mmap.mmap(descriptor, os.fstat(descriptor).st_size)
+            for name, descriptor in zip(MAPS, descriptors, strict=True)
+        }
+        self._random = Random(seed)
+        self.cpus = os.fstat(descriptors[-1]).st_size // COUNT_SIZE
+
+    def close(self) -> None:
+        """Unmaps the memory."""
+        for memory in self._maps.values():
+            memory.close()
+
+    def places(self) -> list[tuple[str, int, int]]:
+        """Returns the address, port and table number of each place."""
+        found = []
+        for number in range(STATE.unpack_from(self._maps["state"])[2]):
+            address, port, family, table = PLACE.unpack_from(self._maps["state"], STATE.size + number * PLACE.size)
+            kind = socket.AF_INET if family == 4 else socket.AF_INET6
+            octets = address[:4] if family == 4 else address
+            found.append((socket.inet_ntop(kind, octets), socket.ntohs(port), table))
+        return found
+
+    def packet(self, packet: bytes, address: str, port: int, now: float) -> bytes | None:
+        """Returns the reply to a packet, or None if the packet is passed on."""
+        table = next((table for *place, table in self.places() if place == [address, port]), None)
+        if table is None or not 17 <= len(packet) <= KEY_MAX + 2:
+            return None
+        wires = self.replies(packet[2:], table, now, count=True)
+        return packet[:2] + wires[0] if wires else None
+
+    def replies(self, key: bytes, table: int, now: float, *, count: bool = False) -> list[bytes]:
+        """Returns all replies with which the program may answer a key at the time `now`, in seconds. Empty for none.
+
+        If `count` is true, returns only one of them, and counts it, or counts why there is none.
+        """
+        ns = round(now * 1e9)
+        valid_until, seed, _, small_count = STATE.unpack_from(self._maps["state"])
+        if valid_until < ns:
+            return self._passed("stale", count=count)
+        digest = key_hash(key, seed, table)
+        at = (digest & SETS - 1) * WAYS * 8
+        words = [word for word in unpack_from(f"<{WAYS}Q", self._maps["sets"], at) if word >> 32 == (digest >> 32 | 1)]
+        if not words:
+            return self._passed("unknown", count=count)
+        memory, size = (
+            (self._maps["large"], LARGE_SIZE) if words[0] & LARGE_CLASS else (self._maps["small"], SMALL_SIZE)
+        )
+        slot = words[0] & LARGE_CLASS - 1
+        head = self._head(memory, slot * size)
+        known = memory[slot * size + KEY_AT : slot * size + KEY_AT + KEY_MAX]
+        if known != key.ljust(KEY_MAX, b"\0") or head["key_len"] != len(key) or head["table"] != table:
+            return self._passed("unknown", count=count)
+        if ns > head["until"]:
+            return self._passed("expired", count=count)
+        order = head["order"][: max(1, head["rotations"])]
+        if count:
+            order = [self._random.choice(order)]
+            self._add("counts", self._random.randrange(self.cpus) * COUNT_SIZE + head["hit_counter"] * 8, 1)
+            self._add("uses", (slot + (small_count if words[0] & LARGE_CLASS else 0)) * USE_SIZE, 1)
+        return [self._reply(memory, turn * size, ns) for turn in order]
+
+    def _head(self, memory: mmap.mmap, at: int) -> dict[str, Any]:
+        values = HEAD.unpack_from(memory, at)
+        names = list(HEAD_FIELDS)
+        where = names.index("ttl_at")
+        found = dict(zip(names[:where], values, strict=False))
+        found["ttl_at"], found["ttls"] = values[where : where + TTLS], values[where + TTLS]
+        found["order"] = values[where + TTLS + 1 :]
+        assert found["serial"] % 2 == 0
+        return found
+
+    def _reply(self, memory: mmap.mmap, at: int, ns: int) -> bytes:
+        head = self._head(memory, at)
+        wire = bytearray(memory[at + REPLY_AT : at + REPLY_AT + head["reply_len"]])
+        key = memory[at + KEY_AT : at + KEY_AT + head["key_len"]]
+        assert (head["key_sum"], head["reply_sum"]) == (octet_sum(key), octet_sum(bytes(wire)))
+        assert len(wire) > len(key)
+        if head["next"] and ns >= head["next"]:
+            steps = (ns - head["next"]) // 1_000_000_000 + 1
+            for offset in head["ttl_at"][: head["ttls"]]:
+                (ttl,) = unpack_from(">I", wire, offset)
+                pack_into(">I", wire, offset, ttl - steps)  # raises an error if the TTL is too low
+        return bytes(wire)
+
+    def _passed(self, reason: str, *, count: bool) -> list[bytes]:
+        if count:
+            self._add("counts", (HIT_COUNTERS + COUNTERS.index(reason)) * 8, 1)
+        return []
+
+    def _add(self, name: str, at: int, amount: int) -> None:
+        memory = self._maps[name]
+        pack_into("<Q", memory, at, unpack_from("<Q", memory, at)[0] + amount)
