@@ -1,4 +1,4 @@
-"""Makes a release in the current checkout: version, changelog, commit, wheel, sdist and tag. It uploads nothing.
+"""Makes a release in the current checkout: version, changelog, commit, wheel, sdist, chart and tag. It uploads nothing.
 
 `make release VERSION=1.2.3` runs it. docs/releasing.md has the whole recipe.
 """
@@ -6,11 +6,13 @@
 from __future__ import annotations
 
 import argparse
+import gzip
 import hashlib
 import os
 import re
 import subprocess
 import sys
+import tarfile
 import tempfile
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -22,7 +24,8 @@ from packaging.version import InvalidVersion, Version
 from tools import docs_site
 
 VERSION_FILE: Final = Path("svcdns/__init__.py")
-CHART_FILE: Final = "deploy/helm/svcdns/Chart.yaml"
+CHART: Final = "deploy/helm/svcdns"
+CHART_FILE: Final = f"{CHART}/Chart.yaml"
 CHART_LINES: Final = re.compile(r"^(version|appVersion): .+$", re.MULTILINE)
 VERSION_LINE: Final = re.compile(r'^__version__ = "(.+)"$', re.MULTILINE)
 FRAGMENTS: Final = Path("changes")
@@ -99,24 +102,28 @@ def write_version(root: Path, version: str) -> None:
 
 
 def build(root: Path, folder: Path, version: str) -> list[Path]:
-    """Builds wheel and sdist of the last commit into `folder`, with their checksums. Returns the three files.
+    """Builds wheel, sdist and chart of the last commit into `folder`, with their checksums. Returns the four files.
 
     The build runs in a fresh clone: files that are not committed cannot get into it.
     """
     if folder.exists():
         raise ReleaseError(f"{folder.relative_to(root)} exists; remove it first")
-    # The wheel of a commit has the same bytes on every build: it has the time of the commit, and `_run` sets the umask.
-    environ = os.environ | {"SOURCE_DATE_EPOCH": _run(root, "git", "log", "-1", "--format=%ct")}
+    # The files of a commit have the same bytes on every build: they have the time of the commit, and `_run` sets the
+    # umask.
+    committed = _run(root, "git", "log", "-1", "--format=%ct")
+    wheel, sdist, chart, sums = (folder / name for name in file_names(version))
     with tempfile.TemporaryDirectory(prefix="svcdns-release-") as clone:
         _run(root, "git", "clone", "--quiet", "--no-local", "--depth=1", str(root), clone)
         _write_index_readme(Path(clone))
+        environ = os.environ | {"SOURCE_DATE_EPOCH": committed}
         _run(Path(clone), sys.executable, "-m", "build", "--no-isolation", "--outdir", str(folder), environ=environ)
-    wheel, sdist, sums = (folder / name for name in file_names(version))
-    if {*folder.iterdir()} != {wheel, sdist}:
-        raise ReleaseError(f"the build made {', '.join(sorted(path.name for path in folder.iterdir()))}")
-    digests = [f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n" for path in (wheel, sdist)]
+        if {*folder.iterdir()} != {wheel, sdist}:
+            raise ReleaseError(f"the build made {', '.join(sorted(path.name for path in folder.iterdir()))}")
+        package_chart(Path(clone) / CHART, chart, int(committed))
+    built = (wheel, sdist, chart)
+    digests = [f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n" for path in built]
     sums.write_text("".join(digests), encoding="utf-8")
-    return [wheel, sdist, sums]
+    return [*built, sums]
 
 
 def index_readme(text: str, pages: Mapping[str, str], address: str) -> str:
@@ -147,9 +154,31 @@ def _write_index_readme(root: Path) -> None:
     path.write_text(index_readme(path.read_text(encoding="utf-8"), docs_site.pages(root), address), encoding="utf-8")
 
 
-def file_names(version: str) -> tuple[str, str, str]:
-    """The names of wheel, sdist and checksums, as the Python packaging specifications form them."""
-    return f"svcdns-{version}-py3-none-any.whl", f"svcdns-{version}.tar.gz", "SHA256SUMS"
+def package_chart(source: Path, target: Path, seconds: int) -> None:
+    """Writes the files of a Helm chart as `helm package` does, but with the same bytes on every build.
+
+    `seconds` is the time of all files. Pages in Markdown are left out, as the chart's `.helmignore` states.
+    """
+
+    def normal(entry: tarfile.TarInfo) -> tarfile.TarInfo:
+        entry.uid = entry.gid = 0
+        entry.uname = entry.gname = ""
+        entry.mtime, entry.mode = seconds, 0o644
+        return entry
+
+    files = sorted(path for path in source.rglob("*") if path.is_file() and path.suffix != ".md")
+    with (
+        target.open("wb") as raw,
+        gzip.GzipFile("", "wb", fileobj=raw, mtime=seconds) as packed,
+        tarfile.open(fileobj=packed, mode="w", format=tarfile.GNU_FORMAT) as archive,
+    ):
+        for path in files:
+            archive.add(path, f"{source.name}/{path.relative_to(source)}", filter=normal)
+
+
+def file_names(version: str) -> tuple[str, str, str, str]:
+    """The names of wheel, sdist, chart and checksums, as the Python packaging specifications and Helm form them."""
+    return f"svcdns-{version}-py3-none-any.whl", f"svcdns-{version}.tar.gz", f"svcdns-{version}.tgz", "SHA256SUMS"
 
 
 def _parsed(version: str) -> Version:

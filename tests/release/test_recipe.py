@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -15,70 +13,20 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import yaml
 
+from tests.support.checkout import Checkout
 from tools import release
 
 ROOT = Path(__file__).parents[2]
 RECIPE = (ROOT / "docs" / "releasing.md").read_text(encoding="utf-8")
-IDENTITY = {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"} | {
-    f"GIT_{role}_{key}": value
-    for role in ("AUTHOR", "COMMITTER")
-    for key, value in (("NAME", "Test"), ("EMAIL", "test@example.org"))
-}
 
 pytestmark = pytest.mark.slow
 
 
-class Checkout:
-    """A copy of this repository, and the commands of the recipe."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        names = subprocess.run(
-            ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout
-        for name in filter(None, names.split("\0")):
-            if (ROOT / name).exists():
-                (root / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy2(ROOT / name, root / name, follow_symlinks=False)
-        self.git("init", "--quiet", "--initial-branch=main")
-        self.git("add", "--all")
-        self.git("commit", "--quiet", "--message=start")
-
-    def git(self, *arguments: str) -> str:
-        """Returns what a git command prints."""
-        return self.run("git", *arguments).stdout.strip()
-
-    def release(self, version: str) -> subprocess.CompletedProcess[str]:
-        """Runs `make release` with the environment of these tests."""
-        folder = Path(sys.executable).parent
-        return self.run(
-            "make",
-            "-o",
-            ".venv/.installed-dev",
-            f"BIN={folder}",
-            "release",
-            f"VERSION={version}",
-            "DATE=2026-01-02",
-            check=False,
-        )
-
-    def run(self, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-        """Runs a command in this checkout, and returns the result."""
-        return subprocess.run(
-            command, cwd=self.root, env=os.environ | IDENTITY, capture_output=True, text=True, check=check
-        )
-
-
 @pytest.fixture
 def checkout(tmp_path: Path) -> Checkout:
-    root = tmp_path / "svcdns"
-    root.mkdir()
-    return Checkout(root)
+    return Checkout(tmp_path / "svcdns")
 
 
 def test_the_recipe_up_to_the_upload(checkout: Checkout, tmp_path: Path) -> None:
@@ -101,10 +49,11 @@ def test_the_recipe_up_to_the_upload(checkout: Checkout, tmp_path: Path) -> None
     assert "\n- A name with a dot is found. (#123)\n" in changelog
     assert {path.name for path in (checkout.root / "changes").iterdir()} == {"README.md", "template.md.jinja"}
 
-    wheel, sdist, sums = (checkout.root / "dist" / "7.8.9" / name for name in release.file_names("7.8.9"))
+    wheel, sdist, chart, sums = (checkout.root / "dist" / "7.8.9" / name for name in release.file_names("7.8.9"))
     assert sums.read_text() == "".join(
-        f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n" for path in (wheel, sdist)
+        f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n" for path in (wheel, sdist, chart)
     )
+    check_chart(chart)
     with tarfile.open(sdist) as archive:
         assert "svcdns-7.8.9/LICENSE" in archive.getnames()
     with zipfile.ZipFile(wheel) as archive_of_wheel:
@@ -133,6 +82,19 @@ def test_the_recipe_up_to_the_upload(checkout: Checkout, tmp_path: Path) -> None
     ).stdout
     assert shown == f"7.8.9 {installed}/svcdns/__init__.py\n"
     check_demo(installed, tmp_path / "empty")
+
+
+def check_chart(path: Path) -> None:
+    """Asserts that a chart has the version of the release, and no file that depends on the machine of the build."""
+    with tarfile.open(path) as archive:
+        [name] = [name for name in archive.getnames() if name.endswith("/Chart.yaml")]
+        about = archive.extractfile(name)
+        assert about is not None
+        described = yaml.safe_load(about)
+        assert (described["version"], described["appVersion"]) == ("7.8.9", "7.8.9")
+        entries = archive.getmembers()
+    assert {(entry.uid, entry.uname, entry.mode) for entry in entries} == {(0, "", 0o644)}
+    assert len({entry.mtime for entry in entries}) == 1
 
 
 def check_demo(installed: Path, empty: Path) -> None:
