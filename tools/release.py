@@ -108,8 +108,8 @@ def build(root: Path, folder: Path, version: str) -> list[Path]:
     """
     if folder.exists():
         raise ReleaseError(f"{folder.relative_to(root)} exists; remove it first")
-    # The files of a commit have the same bytes on every build: they have the time of the commit, and `_run` sets the
-    # umask.
+    # Wheel and chart of a commit have the same bytes on every build: they have the time of the commit, and `_run` sets
+    # the umask.
     committed = _run(root, "git", "log", "-1", "--format=%ct")
     wheel, sdist, chart, sums = (folder / name for name in file_names(version))
     with tempfile.TemporaryDirectory(prefix="svcdns-release-") as clone:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import yaml
 from svcdns.inspection.permissions import cluster_role, permissions, watches
 from svcdns.inspection.problem import Severity
 from svcdns.inspection.reading import Reading, read_given
+from tools.release import package_chart
 
 CHART = Path(__file__).parents[2] / "deploy" / "helm" / "svcdns"
 HELM = os.environ.get("SVCDNS_TEST_HELM") or shutil.which("helm") or ""
@@ -199,3 +201,27 @@ def test_lint() -> None:
         [HELM, "lint", "--strict", str(CHART)], capture_output=True, text=True, check=False, timeout=60
     )
     assert done.returncode == 0, done.stdout
+
+
+def test_the_chart_of_a_release_has_the_files_that_helm_packages(tmp_path: Path) -> None:
+    """tools/release.py writes the package itself, so that it has the same bytes on every build."""
+    packed = tmp_path / "svcdns.tgz"
+    package_chart(CHART, packed, 0)
+    subprocess.run([HELM, "package", CHART, "--destination", tmp_path], check=True, capture_output=True)
+    [packaged] = tmp_path.glob("svcdns-*.tgz")
+    assert contents(packed) == contents(packaged)
+    assert subprocess.run([HELM, "lint", packed], check=False, capture_output=True).returncode == 0
+
+
+def contents(path: Path) -> dict[str, bytes]:
+    """Returns the files of an archive. Helm writes Chart.yaml anew, so of this file the result has the values."""
+    found = {}
+    with tarfile.open(path) as archive:
+        for entry in archive:
+            file = archive.extractfile(entry)
+            assert file is not None
+            text = file.read()
+            found[entry.name] = (
+                repr(sorted(yaml.safe_load(text).items())).encode() if "Chart.yaml" in entry.name else text
+            )
+    return found

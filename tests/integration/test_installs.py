@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
 
@@ -20,6 +21,7 @@ from tests.support.server import Server
 
 ROOT: Final = Path(__file__).parents[2]
 VERSIONS: Final = ("3.11", "3.12", "3.13", "3.14")
+INSTALL: Final = ("install", "--quiet", "--no-compile")
 UNREACHED: Final = re.compile(
     r"Failed to establish a new connection|Temporary failure in name resolution|Network is unr"
 )
@@ -84,6 +86,22 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return files
 
 
+@pytest.fixture(scope="module")
+def environments(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Makes an environment with the dependencies of requirements.lock for each version that is here, two at a time."""
+    folder = tmp_path_factory.mktemp("environments")
+    found = {version: python for version in VERSIONS if (python := interpreter(version))}
+
+    def make(version: str) -> Path:
+        environment = folder / version
+        run(found[version], "-m", "venv", "--without-pip", environment)
+        pip(environment, *INSTALL, "--require-hashes", "-r", ROOT / "requirements.lock")
+        return environment
+
+    with ThreadPoolExecutor(2) as pool:
+        return dict(zip(found, pool.map(make, found), strict=True))
+
+
 def test_the_versions_are_those_of_the_project() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert project["requires-python"] == f">={VERSIONS[0]}"
@@ -91,27 +109,26 @@ def test_the_versions_are_those_of_the_project() -> None:
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_wheel_and_sdist_serve(version: str, built: list[Path], tmp_path: Path) -> None:
-    """The dependencies are those of requirements.lock. `pip check` compares them with what the package requires."""
-    python = interpreter(version)
-    if python is None:
+def test_wheel_and_sdist_serve(version: str, built: list[Path], environments: dict[str, Path], tmp_path: Path) -> None:
+    if version not in environments:
         pytest.skip(f"CPython {version} is not installed")
-    environment = tmp_path / "environment"
-    run(python, "-m", "venv", "--without-pip", environment)
-    quiet = ("install", "--quiet", "--no-compile")
-    pip(environment, *quiet, "--require-hashes", "-r", ROOT / "requirements.lock")
+    environment = environments[version]
     for path in built:
-        pip(environment, *quiet, "--no-deps", "--no-build-isolation", path)
-        folder = tmp_path / path.suffix[1:]
-        folder.mkdir()
-        with Installed(folder, environment) as server:
-            server.until_ready()
-            assert server.records("kubernetes.default.svc.cluster.local.") == ["10.96.0.1"]
-            assert server.records("kubernetes.default.svc.cluster.local.", tcp=True) == ["10.96.0.1"]
-            assert server.records("no.default.svc.cluster.local.") == ["NXDOMAIN"]
-            assert server.metric(rf'coredns_build_info{{.*version="{re.escape(svcdns.__version__)}"') == 1
-            assert server.stop() == 0
+        pip(environment, *INSTALL, "--no-deps", "--no-build-isolation", path)
+        check_server(environment, tmp_path / path.name)
         if path == built[0]:
             assert "No broken requirements found" in pip(environment, "check")
         pip(environment, "uninstall", "--quiet", "--yes", "svcdns")
         assert not list(environment.rglob("svcdns*"))
+
+
+def check_server(environment: Path, folder: Path) -> None:
+    """Starts the installed command in an empty folder, and asserts its answers."""
+    folder.mkdir()
+    with Installed(folder, environment) as server:
+        server.until_ready()
+        assert server.records("kubernetes.default.svc.cluster.local.") == ["10.96.0.1"]
+        assert server.records("kubernetes.default.svc.cluster.local.", tcp=True) == ["10.96.0.1"]
+        assert server.records("no.default.svc.cluster.local.") == ["NXDOMAIN"]
+        assert server.metric(rf'coredns_build_info{{.*version="{re.escape(svcdns.__version__)}"') == 1
+        assert server.stop() == 0
