@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import subprocess
 import tarfile
 from pathlib import Path
@@ -16,12 +14,11 @@ from svcdns.inspection.permissions import cluster_role, permissions, watches
 from svcdns.inspection.problem import Severity
 from svcdns.inspection.reading import Reading, read_given
 from tools.release import package_chart
+from tests.support.deployment import HELM, needs_helm, only
 
 CHART = Path(__file__).parents[2] / "deploy" / "helm" / "svcdns"
-HELM = os.environ.get("SVCDNS_TEST_HELM") or shutil.which("helm") or ""
 # A helm that `go install` has built does not know which version of Kubernetes to assume.
 TEMPLATE = [HELM, "template", "dns", str(CHART), "--kube-version", "1.34.0"]
-needs_helm = pytest.mark.skipif(not HELM, reason="helm is not installed (SVCDNS_TEST_HELM)")
 pytestmark = [pytest.mark.integration, needs_helm]
 
 SERVER = "servers: [{zones: [{zone: .}], port: 53, plugins: [%s]}]\n"
@@ -52,6 +49,11 @@ VALUES = {
         "topologySpreadConstraints: [{maxSkew: 1, topologyKey: zone, whenUnsatisfiable: ScheduleAnyway}]\n"
     ),
     "verified Pods": SERVER % "{name: kubernetes, parameters: cluster.local, configBlock: pods verified}",
+    "visibility": SERVER % "{name: kubernetes, parameters: cluster.local}, {name: visibility, configBlock: own}",
+    "traffic by Pod": SERVER % "{name: kubernetes, parameters: cluster.local}, {name: traffic, configBlock: pods}",
+    "no endpoints": SERVER % "{name: kubernetes, parameters: cluster.local, configBlock: noendpoints}",
+    "multicluster": SERVER
+    % "{name: kubernetes, parameters: cluster.local clusterset.local, configBlock: multicluster clusterset.local}",
     "other pages": SERVER
     % "{name: health, parameters: ':8090'}, {name: prometheus, parameters: ':9000'}, {name: whoami}",
     "host port": (
@@ -67,6 +69,26 @@ VALUES = {
     "accelerator beside other containers": (
         "initContainers: [{name: first, image: busybox}]\nsvcdns: {accelerator: {enabled: true}}\n"
     ),
+    "configmap": "configmap: {name: corefile}\npreStopSleep: 5\nterminationGracePeriodSeconds: 60\n",
+    "whole file of a cluster DNS": (
+        "image: {repository: registry.test/dns/svcdns, tag: '1', pullPolicy: Always}\nreplicaCount: 3\n"
+        "isClusterService: true\nk8sAppLabelOverride: kube-dns\nserviceType: ClusterIP\n"
+        "service: {clusterIP: 172.20.0.10, name: kube-dns, annotations: {a: b}}\n"
+        "serviceAccount: {create: true, name: coredns, annotations: {a: b}}\nclusterRole: {nameOverride: system:coredns}\n"
+        "prometheus: {service: {enabled: true, annotations: {prometheus.io/scrape: 'true'}}, "
+        "monitor: {enabled: true, additionalLabels: {release: prometheus}, namespace: monitoring, interval: 15s}}\n"
+        "podDisruptionBudget: {minAvailable: 2}\npodAnnotations: {a: b}\nrollingUpdate: {maxUnavailable: 0, maxSurge: 1}\n"
+        "livenessProbe: {enabled: true, failureThreshold: 3}\nreadinessProbe: {enabled: true, failureThreshold: 3}\n"
+        "affinity: {podAntiAffinity: {requiredDuringSchedulingIgnoredDuringExecution: [{topologyKey: kubernetes.io/hostname, "
+        "labelSelector: {matchLabels: {k8s-app: kube-dns}}}]}}\n"
+        "tolerations: [{key: CriticalAddonsOnly, operator: Exists}]\npriorityClassName: system-cluster-critical\n"
+    ),
+    "encrypted": (
+        "servers:\n- zones: [{zone: ., scheme: 'tls://'}]\n  port: 853\n"
+        "  plugins: [{name: tls, parameters: /tls/tls.crt /tls/tls.key}, {name: whoami}]\n"
+        "- zones: [{zone: ., scheme: 'dns://', use_tcp: true}]\n  port: 53\n  nodePort: 30053\n"
+        "  plugins: [{name: whoami}, {name: reload}]\nserviceType: NodePort\n"
+    ),
     "network policy": "svcdns: {networkPolicy: {enabled: true}, state: {enabled: false}, unprivilegedPorts: false}\n",
 }
 
@@ -81,12 +103,6 @@ def rendered(values: str, tmp_path: Path) -> list[dict[str, Any]]:
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return [one for one in yaml.safe_load_all(done.stdout) if one]
-
-
-def only(objects: list[dict[str, Any]], kind: str, suffix: str = "") -> dict[str, Any]:
-    found = [one for one in objects if one["kind"] == kind and one["metadata"]["name"].endswith(suffix)]
-    assert len(found) == 1, f"{len(found)} objects of kind {kind}"
-    return found[0]
 
 
 def corefile(objects: list[dict[str, Any]]) -> Reading:
@@ -108,8 +124,7 @@ def test_the_objects_of_each_values_file_fit_together(name: str, tmp_path: Path)
         one for one in objects if one["kind"] == "Service" and not one["metadata"]["name"].endswith("-metrics")
     )
     assert service["spec"]["selector"].items() <= labels.items()
-    names = {one["name"] for one in container["ports"]}
-    assert {one["targetPort"] for one in service["spec"]["ports"]} <= names
+    assert {(one["targetPort"], one["protocol"]) for one in service["spec"]["ports"]} <= ports
     reading = corefile(objects)
     assert [one for one in reading.problems if one.severity is Severity.ERROR] == []
     assert {key.port for plan in reading.plans for key in plan.keys} <= {port for port, _ in ports}
@@ -117,7 +132,9 @@ def test_the_objects_of_each_values_file_fit_together(name: str, tmp_path: Path)
     assert {one["name"] for one in container["volumeMounts"]} <= volumes
 
 
-@pytest.mark.parametrize("name", ["defaults", "verified Pods"])
+@pytest.mark.parametrize(
+    "name", ["defaults", "verified Pods", "visibility", "traffic by Pod", "no endpoints", "multicluster"]
+)
 def test_the_role_is_what_the_corefile_needs(name: str, tmp_path: Path) -> None:
     objects = rendered(VALUES[name], tmp_path)
     wanted = yaml.safe_load(cluster_role(permissions(watches(corefile(objects)))))["rules"]
@@ -138,6 +155,24 @@ def test_pages_follow_the_corefile(tmp_path: Path) -> None:
     assert container["livenessProbe"]["httpGet"]["port"] == 8090
     assert "readinessProbe" not in container
     assert 9000 in {one["containerPort"] for one in container["ports"]}
+
+
+def test_a_configmap_with_another_name(tmp_path: Path) -> None:
+    objects = rendered(VALUES["configmap"], tmp_path)
+    pod = only(objects, "Deployment")["spec"]["template"]["spec"]
+    assert pod["volumes"][0]["configMap"]["name"] == only(objects, "ConfigMap")["metadata"]["name"] == "corefile"
+    assert pod["containers"][0]["lifecycle"] == {"preStop": {"sleep": {"seconds": 5}}}
+
+
+def test_the_ports_have_the_order_of_coredns_chart(tmp_path: Path) -> None:
+    """Helm's merge loses a port if the order changes: tests/integration/test_applying.py."""
+    for values, names in (
+        ("", ["udp-53", "tcp-53"]),
+        ("svcdns: {kubeadmPorts: true}\n", ["dns", "dns-tcp", "metrics"]),
+        (VALUES["encrypted"], ["udp-53", "tcp-53", "tcp-853"]),
+    ):
+        objects = rendered(values, tmp_path)
+        assert [port["name"] for port in only(objects, "Service")["spec"]["ports"]] == names
 
 
 def test_two_autoscalers_are_refused(tmp_path: Path) -> None:

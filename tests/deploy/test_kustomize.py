@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,43 +13,29 @@ import yaml
 from svcdns.inspection.permissions import cluster_role, permissions, watches
 from svcdns.inspection.problem import Severity
 from svcdns.inspection.reading import read_given
+from tests.support.deployment import FOLDER, OVERLAYS, built, needs_kustomize, only, with_components
 
-FOLDER = Path(__file__).parents[2] / "deploy" / "kustomize"
-OVERLAYS = sorted(path.name for path in (FOLDER / "overlays").iterdir())
 ADOPTING = ("adopt-kubeadm", "eks", "kind")
+BESIDE = ("aks", "side-by-side")
 WHOLE = ("k3s", "new-cluster")
 NODE_LOCAL = ("node-local", "node-local-removal")
-KUSTOMIZE = os.environ.get("SVCDNS_TEST_KUSTOMIZE") or shutil.which("kustomize") or ""
-pytestmark = [
-    pytest.mark.integration,
-    pytest.mark.skipif(not KUSTOMIZE, reason="kustomize is not installed (SVCDNS_TEST_KUSTOMIZE)"),
-]
-
-
-def built(path: Path) -> list[dict[str, Any]]:
-    done = subprocess.run([KUSTOMIZE, "build", str(path)], capture_output=True, text=True, check=False, timeout=60)
-    assert done.returncode == 0, done.stderr
-    return list(yaml.safe_load_all(done.stdout))
-
-
-def only(objects: list[dict[str, Any]], kind: str) -> dict[str, Any]:
-    (found,) = [one for one in objects if one["kind"] == kind]
-    return found
+COMPONENTS = sorted(path.name for path in (FOLDER / "components").iterdir())
+pytestmark = [pytest.mark.integration, needs_kustomize]
 
 
 def test_every_overlay_is_of_a_known_sort() -> None:
-    assert {*ADOPTING, *WHOLE, *NODE_LOCAL, "side-by-side"} == set(OVERLAYS)
+    assert {*ADOPTING, *BESIDE, *WHOLE, *NODE_LOCAL} == set(OVERLAYS)
 
 
 @pytest.mark.parametrize("name", OVERLAYS)
 def test_two_builds_are_equal(name: str) -> None:
-    assert built(FOLDER / "overlays" / name) == built(FOLDER / "overlays" / name)
+    assert built(name) == built(name)
 
 
 @pytest.mark.parametrize("name", ADOPTING)
 def test_an_adopted_coredns_keeps_everything_but_the_image(name: str) -> None:
     """A server-side apply of these fields touches no other field of the Deployment, and no other object."""
-    (deployment,) = built(FOLDER / "overlays" / name)
+    (deployment,) = built(name)
     assert deployment["metadata"] == {"name": "coredns", "namespace": "kube-system"}
     assert deployment["spec"].keys() == {"template"}
     pod = deployment["spec"]["template"]["spec"]
@@ -69,7 +53,7 @@ def test_an_adopted_coredns_keeps_everything_but_the_image(name: str) -> None:
 
 @pytest.mark.parametrize("name", WHOLE)
 def test_a_whole_cluster_dns_fits_together(name: str) -> None:
-    objects = built(FOLDER / "overlays" / name)
+    objects = built(name)
     template = only(objects, "Deployment")["spec"]["template"]
     assert only(objects, "Service")["spec"]["selector"].items() <= template["metadata"]["labels"].items()
     assert (
@@ -83,11 +67,12 @@ def test_a_whole_cluster_dns_fits_together(name: str) -> None:
     assert _rights(only(objects, "ClusterRole")["rules"]) == _rights(wanted)
     volume = template["spec"]["volumes"][0]["configMap"]
     assert volume["name"] == config["metadata"]["name"]
-    assert {one["key"] for one in volume["items"]} <= config["data"].keys()
+    assert volume.get("optional") or {one["key"] for one in volume["items"]} <= config["data"].keys()
 
 
-def test_a_server_beside_coredns_shares_no_name_and_no_label_with_it() -> None:
-    objects = built(FOLDER / "overlays" / "side-by-side")
+@pytest.mark.parametrize("name", BESIDE)
+def test_a_server_beside_coredns_shares_no_name_and_no_label_with_it(name: str) -> None:
+    objects = built(name)
     assert {(one["kind"], one["metadata"]["name"]) for one in objects} == {
         ("Deployment", "svcdns"),
         ("Service", "svcdns"),
@@ -98,7 +83,7 @@ def test_a_server_beside_coredns_shares_no_name_and_no_label_with_it() -> None:
 
 
 def test_a_node_local_server_needs_no_rights_and_no_free_port() -> None:
-    objects = built(FOLDER / "overlays" / "node-local")
+    objects = built("node-local")
     assert {one["kind"] for one in objects} == {"ServiceAccount", "ConfigMap", "DaemonSet"}
     reading = read_given(only(objects, "ConfigMap")["data"]["Corefile"], "/etc/coredns/Corefile", environ={})
     assert reading.problems == []
@@ -113,7 +98,7 @@ def test_a_node_local_server_needs_no_rights_and_no_free_port() -> None:
 
 def test_the_address_of_a_node_local_server_is_the_same_everywhere() -> None:
     """The interface, the Corefile and the probe have one address. The ports are not those of NodeLocal DNSCache."""
-    objects = built(FOLDER / "overlays" / "node-local")
+    objects = built("node-local")
     pod = only(objects, "DaemonSet")["spec"]["template"]["spec"]
     ((*_, address),) = [one["command"] for one in pod["initContainers"]]
     reading = read_given(only(objects, "ConfigMap")["data"]["Corefile"], "/etc/coredns/Corefile", environ={})
@@ -128,9 +113,7 @@ def test_the_address_of_a_node_local_server_is_the_same_everywhere() -> None:
 
 def test_the_interface_is_added_and_removed_with_the_same_rights() -> None:
     """Only the init containers may change the network of the node, and they run no server."""
-    added, removed = (
-        only(built(FOLDER / "overlays" / name), "DaemonSet")["spec"]["template"]["spec"] for name in NODE_LOCAL
-    )
+    added, removed = (only(built(name), "DaemonSet")["spec"]["template"]["spec"] for name in NODE_LOCAL)
     assert [one["command"][:3] for pod in (added, removed) for one in pod["initContainers"]] == [
         ["/coredns", "interface", "add"],
         ["/coredns", "interface", "remove"],
@@ -144,21 +127,39 @@ def test_the_interface_is_added_and_removed_with_the_same_rights() -> None:
         assert all("NET_ADMIN" not in str(one["securityContext"]) for one in pod["containers"])
 
 
-@pytest.mark.parametrize("name", sorted(path.name for path in (FOLDER / "components").iterdir()))
+@pytest.mark.parametrize("name", COMPONENTS)
 def test_components_add_to_a_cluster(name: str, tmp_path: Path) -> None:
-    shutil.copytree(FOLDER, tmp_path / "kustomize")
-    overlay = tmp_path / "kustomize" / "overlays" / "own"
-    overlay.mkdir()
-    (overlay / "kustomization.yaml").write_text(
-        "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\n"
-        f"resources: [../new-cluster]\ncomponents: [../../components/{name}]\n"
-    )
-    before, after = built(FOLDER / "overlays" / "new-cluster"), built(overlay)
-    assert len(after) == len(before) + (name != "accelerator")
+    before, after = built("new-cluster"), with_components("new-cluster", [name], tmp_path)
+    assert len(after) == len(before) + {"accelerator": 0, "proportional-autoscaler": 6}.get(name, 1)
     if name == "accelerator":
         _check_accelerator(only(before, "Deployment"), only(after, "Deployment"))
     if name == "hpa":
         assert "replicas" not in only(after, "Deployment")["spec"]
+
+
+def test_the_proportional_autoscaler_sets_the_replicas(tmp_path: Path) -> None:
+    """It may change the number of replicas of this Deployment only. Its ConfigMap is not among the objects."""
+    objects = with_components("new-cluster", ["proportional-autoscaler"], tmp_path)
+    scaled, scaler = (only(objects, "Deployment", name) for name in ("coredns", "coredns-autoscaler"))
+    assert "replicas" not in scaled["spec"]
+    assert [one["metadata"]["name"] for one in objects if one["kind"] == "ConfigMap"] == ["coredns"]
+    pod = scaler["spec"]["template"]["spec"]
+    flags = dict(word.split("=", 1) for word in pod["containers"][0]["command"][1:])
+    assert flags["--target"] == f"Deployment/{scaled['metadata']['name']}"
+    assert json.loads(flags["--default-params"])["linear"]["min"] == 2
+    role, cluster_wide = only(objects, "Role"), only(objects, "ClusterRole", "autoscaler")
+    assert _rights(cluster_wide["rules"]) == {("", "nodes", "list"), ("", "nodes", "watch")}
+    assert role["rules"][0]["resourceNames"] == [scaled["metadata"]["name"]]
+    assert _rights(role["rules"]) == {
+        ("apps", "deployments/scale", "get"),
+        ("apps", "deployments/scale", "update"),
+        ("", "configmaps", "get"),
+        ("", "configmaps", "create"),
+    }
+    for kind, account in (("RoleBinding", role), ("ClusterRoleBinding", cluster_wide)):
+        binding = only(objects, kind, "autoscaler")
+        assert binding["roleRef"]["name"] == account["metadata"]["name"]
+        assert [one["name"] for one in binding["subjects"]] == [pod["serviceAccountName"]]
 
 
 def _check_accelerator(before: dict[str, Any], after: dict[str, Any]) -> None:

@@ -19,6 +19,10 @@
 {{- default (include "svcdns.fullname" .) .Values.deployment.name -}}
 {{- end -}}
 
+{{- define "svcdns.configmap" -}}
+{{- default (include "svcdns.fullname" .) .Values.configmap.name -}}
+{{- end -}}
+
 {{- define "svcdns.serviceAccount" -}}
 {{- if .Values.serviceAccount.create -}}
 {{- default (include "svcdns.fullname" .) .Values.serviceAccount.name -}}
@@ -81,7 +85,8 @@ k8s-app: {{ include "svcdns.k8sApp" . | quote }}
 {{- end -}}
 
 {{/* The ports of DNS, as YAML with one entry for each port and protocol: name, port, protocol, servicePort, nodePort,
-hostPort. */}}
+hostPort. The order is that of CoreDNS's chart and of kubeadm, UDP first. Helm's merge of two lists in which a number
+occurs twice loses a port if the order or the names differ. */}}
 {{- define "svcdns.ports" -}}
 {{- $found := dict -}}
 {{- range .Values.servers -}}
@@ -91,15 +96,19 @@ hostPort. */}}
 {{- $scheme := default "dns://" .scheme -}}
 {{- $streamOnly := has $scheme (list "tls://" "https://" "grpc://") -}}
 {{- if not $streamOnly -}}
-{{- $_ := set $found (printf "udp-%d" $port) (dict "server" $server "protocol" "UDP" "port" $port) -}}
+{{- $_ := set $found (printf "%05d-0" $port) (dict "server" $server "protocol" "UDP" "port" $port) -}}
 {{- end -}}
 {{- if or $streamOnly (ne (toString .use_tcp) "false") -}}
-{{- $_ := set $found (printf "tcp-%d" $port) (dict "server" $server "protocol" "TCP" "port" $port) -}}
+{{- $_ := set $found (printf "%05d-1" $port) (dict "server" $server "protocol" "TCP" "port" $port) -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}
-{{- range $name := keys $found | sortAlpha }}
-{{- $one := get $found $name }}
+{{- range $key := keys $found | sortAlpha }}
+{{- $one := get $found $key }}
+{{- $name := printf "%s-%d" (lower $one.protocol) (int $one.port) }}
+{{- if and $.Values.svcdns.kubeadmPorts (eq (int $one.port) 53) }}
+{{- $name = ternary "dns" "dns-tcp" (eq $one.protocol "UDP") }}
+{{- end }}
 - name: {{ $name }}
   port: {{ $one.port }}
   protocol: {{ $one.protocol }}
@@ -135,11 +144,22 @@ hostPort. */}}
 {{- range .servers -}}{{- range .plugins -}}{{- if eq .name $name -}}true{{- end -}}{{- end -}}{{- end -}}
 {{- end -}}
 
+{{/* The lines in the blocks of a plugin, of all server blocks. */}}
+{{- define "svcdns.lines" -}}
+{{- $name := .name -}}
+{{- range .servers -}}{{- range .plugins -}}
+{{- if eq .name $name }}
+{{ default "" .configBlock }}
+{{- end -}}
+{{- end -}}{{- end -}}
+{{- end -}}
+
 {{/* "true" if the Corefile needs the watch of Pods. */}}
 {{- define "svcdns.needsPods" -}}
-{{- range .Values.servers -}}{{- range .plugins -}}
-{{- if or (and (eq .name "kubernetes") (contains "pods verified" (default "" .configBlock))) (eq .name "visibility") -}}true{{- end -}}
-{{- end -}}{{- end -}}
+{{- $kubernetes := include "svcdns.lines" (dict "servers" .Values.servers "name" "kubernetes") -}}
+{{- $traffic := include "svcdns.lines" (dict "servers" .Values.servers "name" "traffic") -}}
+{{- if or (regexMatch "(?m)^\\s*pods\\s+verified" $kubernetes) (regexMatch "(?m)^\\s*pods\\b" $traffic) -}}true{{- end -}}
+{{- include "svcdns.hasPlugin" (dict "servers" .Values.servers "name" "visibility") -}}
 {{- end -}}
 
 {{/* The sidecar that loads the program for the kernel: docs/accelerator.md. */}}
