@@ -13,8 +13,8 @@ import yaml
 from svcdns.inspection.permissions import cluster_role, permissions, watches
 from svcdns.inspection.problem import Severity
 from svcdns.inspection.reading import Reading, read_given
-from tools.release import package_chart
 from tests.support.deployment import HELM, needs_helm, only
+from tools.release import package_chart
 
 CHART = Path(__file__).parents[2] / "deploy" / "helm" / "svcdns"
 # A helm that `go install` has built does not know which version of Kubernetes to assume.
