@@ -127,6 +127,12 @@ def test_the_interface_is_added_and_removed_with_the_same_rights() -> None:
         assert all("NET_ADMIN" not in str(one["securityContext"]) for one in pod["containers"])
 
 
+@pytest.mark.parametrize("name", [*BESIDE, *NODE_LOCAL])
+def test_kubeadm_finds_no_second_dns_server(name: str) -> None:
+    """kubeadm refuses an upgrade if two Deployments have its label (docs/migrate.md)."""
+    assert all(one["metadata"].get("labels") != {"k8s-app": "kube-dns"} for one in built(name))
+
+
 @pytest.mark.parametrize("name", COMPONENTS)
 def test_components_add_to_a_cluster(name: str, tmp_path: Path) -> None:
     before, after = built("new-cluster"), with_components("new-cluster", [name], tmp_path)
@@ -142,6 +148,7 @@ def test_the_proportional_autoscaler_sets_the_replicas(tmp_path: Path) -> None:
     objects = with_components("new-cluster", ["proportional-autoscaler"], tmp_path)
     scaled, scaler = (only(objects, "Deployment", name) for name in ("coredns", "coredns-autoscaler"))
     assert "replicas" not in scaled["spec"]
+    assert scaler["metadata"]["labels"] == {"k8s-app": "coredns-autoscaler"}
     assert [one["metadata"]["name"] for one in objects if one["kind"] == "ConfigMap"] == ["coredns"]
     pod = scaler["spec"]["template"]["spec"]
     flags = dict(word.split("=", 1) for word in pod["containers"][0]["command"][1:])

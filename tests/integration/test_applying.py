@@ -94,6 +94,21 @@ def test_only_the_image_is_in_conflict(name: str, with_coredns: ObjectWriter) ->
 
 
 @needs_kustomize
+def test_the_overlay_is_applied_again_after_an_upgrade(with_coredns: ObjectWriter) -> None:
+    """`kubeadm upgrade` replaces the Deployment, and keeps the number of replicas."""
+    (deployment,) = built("adopt-kubeadm")
+    with_coredns.apply(deployment, force=True)
+    upgraded = copy.deepcopy(COREDNS[-1])
+    (container,) = upgraded["spec"]["template"]["spec"]["containers"]
+    container["image"] = "registry.k8s.io/coredns/coredns:v1.13.1"
+    before = content(with_coredns.replace(upgraded, "kubeadm"))
+    with pytest.raises(Conflict) as raised:
+        with_coredns.apply(deployment)
+    assert raised.value.fields == (IMAGE,)
+    assert ordered(content(with_coredns.apply(deployment, force=True))) == adopted(before)
+
+
+@needs_kustomize
 @pytest.mark.parametrize("name", ADOPTING)
 def test_a_patch_on_the_client_side_changes_the_same(name: str, with_coredns: ObjectWriter) -> None:
     """`kubectl apply` without --server-side sends a patch."""

@@ -65,6 +65,10 @@ class ObjectWriter:
         """Changes an object by a strategic merge patch, as `kubectl apply` without --server-side does."""
         return self._request("PATCH", _path(one) + "?fieldManager=kubectl", one, MERGE)
 
+    def replace(self, one: Object, manager: str) -> Object:
+        """Replaces the whole object, as an update by a program does."""
+        return self._request("PUT", _path(one) + f"?fieldManager={manager}", one)
+
     def read(self, one: Object) -> Object:
         """Returns the object in the cluster, found by its kind and name."""
         return self._request("GET", _path(one))
