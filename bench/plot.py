@@ -27,6 +27,11 @@ COLOURS = {
     "dnsmasq": "#6d4c41",
     "coredns": "#c62828",
 }
+DARK = {"#fff": "#14181d", "#ddd": "#3a4149", "#222": "#e6edf3"} | {
+    "#0b6bcb": "#69aef5", "#2e7d32": "#66c06b", "#b26a00": "#e0a24a", "#7b1fa2": "#c98be0", "#6d4c41": "#bfa094",
+    "#c62828": "#f07a7a", "#555": "#b0b8c0",
+}  # fmt: skip
+"""The colours of a chart for readers who prefer dark colours."""
 
 
 @dataclass(frozen=True)
@@ -111,6 +116,7 @@ def draw(chart: Chart) -> str:
     middle = (TOP + HEIGHT - BOTTOM) / 2
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" font-family="sans-serif" font-size="12" fill="#222">',
+        _dark_style(),
         f'<rect width="{WIDTH}" height="{HEIGHT}" fill="#fff"/>',
         _text(LEFT, 26, chart.title, size=15),
         _text(LEFT, HEIGHT - 10, chart.note, size=9),
@@ -138,6 +144,11 @@ def draw(chart: Chart) -> str:
         )
         parts.append(_text(WIDTH - RIGHT + 42, TOP + 18 * number + 4, server))
     return "\n".join([*parts, "</svg>"]) + "\n"
+
+
+def _dark_style() -> str:
+    rules = [f'[fill="{old}"]{{fill:{new}}}[stroke="{old}"]{{stroke:{new}}}' for old, new in DARK.items()]
+    return f"<style>@media (prefers-color-scheme:dark){{{''.join(rules)}}}</style>"
 
 
 def _drawn(chart: Chart, heights: list[float], colour: str, points: list[Point]) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
@@ -29,6 +30,16 @@ def test_the_list_of_plugins_has_their_own_descriptions() -> None:
 def test_the_list_of_runbooks_is_that_of_the_navigation() -> None:
     listed = re.findall(r"^\| \[\w+\]\((\w+\.md)\)", (ROOT / "docs/runbooks/README.md").read_text(), re.MULTILINE)
     assert [f"runbooks/{name}" for name in listed] == [page for page in NAVIGATION if "runbooks/Svcdns" in page]
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "docs").rglob("*.svg")), ids=lambda path: path.name)
+def test_pictures_have_dark_colours_and_need_no_other_file(path: Path) -> None:
+    text = path.read_text()
+    root = ElementTree.fromstring(text)
+    assert root.attrib["viewBox"]
+    assert "@media (prefers-color-scheme:dark)" in text.replace("scheme: ", "scheme:")
+    assert "href" not in text
+    assert "url(" not in text.replace("url(#", "")
 
 
 @pytest.mark.parametrize(
