@@ -21,7 +21,9 @@ pytestmark = [
     pytest.mark.integration,
     pytest.mark.timeout(240),
     pytest.mark.skipif(not PROGRAM, reason="chromium is not installed"),
-    pytest.mark.skipif(not PYTHON.exists(), reason="`make site` has not installed its tools"),
+    pytest.mark.skipif(
+        not (ROOT / ".venv-docs" / ".installed").exists(), reason="`make site` has not installed its tools"
+    ),
 ]
 
 
