@@ -4,10 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUN_STAMP := $(VENV)/.installed
 DEV_STAMP := $(VENV)/.installed-dev
-EXTRAS := azure clouddns route53
+LOCKED_EXTRAS := azure clouddns route53
 
 .PHONY: help env demo demo-check test slow check conformance coverage versions format lint types layers changelog site integration load bench bench-table \
-	bench-smoke soak fuzz accelerator-object image audit sbom lock release clean
+	bench-smoke soak fuzz accelerator-object image image-multiarch audit sbom lock release clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
@@ -109,10 +109,21 @@ accelerator-object:  ## compile the kernel programs of the accelerator and of it
 	$(CLANG) $(BPF_FLAGS) -I svcdns/accelerator -c bench/echo.bpf.c -o $(OBJECTS)/bench/echo.bpf.o
 
 IMAGE ?= svcdns
-BASE ?= docker.io/library/python:3.11-slim-bookworm
+PLATFORMS ?= linux/amd64,linux/arm64
 REVISION ?= $(shell git rev-parse --short HEAD)
-image:  ## build the container image with buildah
-	buildah bud --build-arg BASE=$(BASE) --build-arg REVISION=$(REVISION) -t $(IMAGE) .
+SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct)
+CREATED ?= $(shell date -u -d @$(SOURCE_DATE_EPOCH) +%Y-%m-%dT%H:%M:%SZ)
+BUILDER ?= $(BASE)
+# files have the time of the commit, so that the same commit gives the same layers
+BUILD_IMAGE = buildah bud --timestamp $(SOURCE_DATE_EPOCH) $(BUILD_OPTIONS) \
+  --build-arg VERSION=$(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' svcdns/__init__.py) \
+  $(foreach name,DEBIAN BASE BUILDER EXTRAS REVISION CREATED,$(if $($(name)),--build-arg $(name)=$($(name))))
+
+image:  ## build the container image with buildah; EXTRAS=route53,azure, BASE=another-base:tag
+	$(BUILD_IMAGE) -t $(IMAGE) .
+
+image-multiarch:  ## build the image for all PLATFORMS, as one manifest list; other processors need qemu-user-static
+	$(BUILD_IMAGE) --platform $(PLATFORMS) --manifest $(IMAGE) .
 
 AUDIT := .venv-audit/bin
 .venv-audit/.installed: requirements-audit.lock
@@ -121,7 +132,7 @@ AUDIT := .venv-audit/bin
 	@touch $@
 
 audit: .venv-audit/.installed  ## pip-audit over all lock files; says so in one line if its database cannot be reached
-	@$(AUDIT)/python tools/audit.py requirements.lock requirements-dev.lock requirements-audit.lock requirements-docs.lock $(EXTRAS:%=requirements-%.lock)
+	@$(AUDIT)/python tools/audit.py requirements.lock requirements-dev.lock requirements-audit.lock requirements-docs.lock $(LOCKED_EXTRAS:%=requirements-%.lock)
 
 DOCS := .venv-docs/bin
 .venv-docs/.installed: requirements-docs.lock
@@ -140,7 +151,7 @@ lock:  ## resolve the dependencies again (needs uv); versions in the lock files 
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --extra dev -o requirements-dev.lock pyproject.toml requirements.in
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header -o requirements-audit.lock requirements-audit.in
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header -o requirements-docs.lock requirements-docs.in
-	for extra in $(EXTRAS); do \
+	for extra in $(LOCKED_EXTRAS); do \
 	  uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
 	    --extra $$extra --constraint requirements-extras.in -o requirements-$$extra.lock pyproject.toml requirements.in; \
 	done

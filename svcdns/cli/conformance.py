@@ -37,6 +37,7 @@ def parser() -> argparse.ArgumentParser:
         description="Tests a cluster DNS server by its responses.",
         epilog="Exit code: 0 if every required check passes, 1 if one fails, 2 if the checks could not run.",
     )
+    out.add_argument("-help", action="help", help=argparse.SUPPRESS)
     out.add_argument("--server", metavar="HOST[:PORT]", help="the server to check; the default port is 53")
     out.add_argument("--zone", default="cluster.local", help="the cluster's zone (default: %(default)s)")
     out.add_argument(

@@ -56,8 +56,9 @@ _SERVER: Final = re.compile(r"^(\S*:)(\d+)(\s*\{)", re.MULTILINE)
 def run(argv: Sequence[str]) -> int:
     """Runs the demo, and returns the exit code: 0 after Ctrl-C."""
     if argv:
-        sys.stderr.write("usage: svcdns demo   (it takes no arguments)\n")
-        return 2
+        asked = argv[0] in ("-h", "-help", "--help")
+        (sys.stdout if asked else sys.stderr).write("usage: svcdns demo   (it takes no arguments)\n")
+        return 0 if asked else 2
     with tempfile.TemporaryDirectory(prefix="svcdns-demo-") as temporary:
         folder = _folder(Path(temporary))
         try:

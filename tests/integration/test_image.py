@@ -1,7 +1,7 @@
-"""The build of the container image, and its run with the rights that deploy/ gives.
+"""The build of the container image, its files, and its run with the rights that deploy/ gives.
 
-The tests need buildah, a network, and about two minutes. SVCDNS_TEST_BASE names the base image, which has Python 3.11
-or newer with venv, and setcap or apt. Without it, the tests make a base image from Debian's packages with debootstrap.
+The tests need buildah, a network, and about two minutes. SVCDNS_TEST_DEBIAN names an image of Debian 12 with apt.
+Without it, the tests make such an image from Debian's packages with debootstrap.
 """
 
 from __future__ import annotations
@@ -9,73 +9,115 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import signal
+import ssl
 import subprocess
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import pytest
+import yaml
 
-from tests.support.container import USER, Bundle, bound, fields, why_not_possible, writable
-from tests.support.server import is_alive, until
+from bench.processes import cpu_seconds_since_start
+from svcdns import __version__
+from svcdns.cli.serve import COMMANDS
+from tests.support import certificates
+from tests.support.api_double import ApiDouble, endpoint_slice, namespace, service
+from tests.support.container import USER, fields, why_not_possible, writable
+from tests.support.image import ROOT, Image, ImageBundle, built, why_no_build
+from tests.support.server import Server, is_alive, until
+from tools import image as recipe
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 
-ROOT: Final = Path(__file__).parents[2]
-IMAGE: Final = "localhost/svcdns-test"
-BASE: Final = os.environ.get("SVCDNS_TEST_BASE", "")
-DEBIAN: Final = "localhost/svcdns-test-base:bookworm"
-PACKAGES: Final = "python3-venv,libcap2-bin"
+LARGEST: Final = 120_000_000
+"""Octets that the root file system may take."""
+SLOWEST: Final = 1.2
+"""The CPU time of a start in the image, compared with a start from the checkout."""
 COREFILE: Final = """
-.:{port} {
+cluster.local:{port} {
     bind 127.0.0.1
     errors
     ready 127.0.0.1:{ready}
+    kubernetes
     cache
-    whoami
+}
+other.test:{port} {
+    bind 127.0.0.1
+    errors
+    ready 127.0.0.1:{ready}
+    kubernetes {
+        kubeconfig /etc/kubeconfig
+    }
 }
 """
-CERTIFICATES: Final = "/etc/ssl/certs"
+SERVICE_ACCOUNT: Final = "/var/run/secrets/kubernetes.io/serviceaccount"
+IMPORTS: Final = """
+import importlib, json, pkgutil, ssl, sys, sysconfig
+from pathlib import Path
 
+def extensions(folder):
+    return [".".join(path.relative_to(folder).with_name(path.name.partition(".")[0]).parts) for path in folder.rglob("*.so")]
 
-def buildah(*arguments: str) -> str:
-    environ = {**os.environ, "BUILDAH_ISOLATION": "chroot"}
-    return subprocess.run(
-        ["buildah", *arguments], check=True, env=environ, cwd=ROOT, stdout=subprocess.PIPE, text=True
-    ).stdout
-
-
-def debian(folder: Path) -> str:
-    """Makes a base image from Debian's packages, unless an earlier run has made it, and returns its name."""
-    if DEBIAN not in buildah("images", "--format", "{{.Name}}:{{.Tag}}").split():
-        command = ["debootstrap", "--variant=minbase", f"--include={PACKAGES}", "bookworm", str(folder)]
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-        container = buildah("from", "scratch").strip()
-        buildah("add", "--quiet", container, str(folder), "/")
-        buildah("commit", "--quiet", "--rm", container, DEBIAN)
-    return DEBIAN
+packages = Path(sysconfig.get_path("platlib"))
+sys.path.append(str(packages))
+import svcdns
+names = [module.name for module in pkgutil.walk_packages(svcdns.__path__, "svcdns.")]
+names += extensions(packages) + extensions(Path(sysconfig.get_path("stdlib"), "lib-dynload")) + ["ctypes", "uuid"]
+failed = {}
+for name in names:
+    if not name.endswith("__main__"):
+        try:
+            importlib.import_module(name)
+        except BaseException as error:
+            failed[name] = repr(error)
+found = {"imported": len(names), "failed": failed, "authorities": ssl.create_default_context().cert_store_stats()}
+print(json.dumps(found))
+"""
+"""Imports all modules of svcdns and all extension modules of the image."""
 
 
 @pytest.fixture(scope="module")
-def files(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Builds the image, and returns the folder with the image's files."""
-    tools = ("buildah",) if BASE else ("buildah", "debootstrap")
-    if os.geteuid() != 0 or not all(map(shutil.which, tools)):
-        pytest.skip("needs root, buildah, and debootstrap or SVCDNS_TEST_BASE")
-    base = BASE or debian(tmp_path_factory.mktemp("base"))
-    buildah("bud", "--volume", f"{CERTIFICATES}:{CERTIFICATES}:ro", "--build-arg", f"BASE={base}", "-t", IMAGE, ".")
-    container = buildah("from", IMAGE).strip()
-    try:
-        yield Path(buildah("mount", container).strip())
-    finally:
-        buildah("rm", container)
+def images(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Image]]:
+    """Returns two builds of the image."""
+    if reason := why_no_build():
+        pytest.skip(reason)
+    with built(tmp_path_factory.mktemp("debian")) as images:
+        yield images
 
 
-def test_the_sbom_lists_each_package(files: Path) -> None:
-    listed = json.loads((files / "app/sbom.cdx.json").read_text())
-    (packages,) = (files / "app/lib").glob("python*/site-packages")
+@pytest.fixture(scope="module")
+def image(images: list[Image]) -> Image:
+    return images[0]
+
+
+def test_the_image_is_small(image: Image) -> None:
+    shown = subprocess.run(["du", "-s", "--block-size=1", image.root], check=True, capture_output=True, text=True)
+    assert int(shown.stdout.split()[0]) <= LARGEST
+
+
+def test_two_builds_have_the_same_layers(images: list[Image]) -> None:
+    """The first layer is the base, the second is the application."""
+    assert images[0].root != images[1].root
+    assert len(images[0].layers) >= 2
+    assert images[0].layers == images[1].layers
+
+
+def test_the_labels_name_version_and_commit(image: Image) -> None:
+    labels = {name.removeprefix("org.opencontainers.image."): text for name, text in image.config["Labels"].items()}
+    command = ["git", "log", "-1", "--format=%h %cI"]
+    revision, created = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout.split()
+    assert (labels["title"], labels["licenses"], labels["version"]) == ("svcdns", "Apache-2.0", __version__)
+    assert labels["revision"].startswith(revision)
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", labels["created"])
+    assert labels["created"][:4] in (created[:4], str(int(created[:4]) - 1), str(int(created[:4]) + 1))
+
+
+def test_the_sbom_lists_each_package(image: Image) -> None:
+    listed = json.loads((image.root / "app/sbom.cdx.json").read_text())
+    (packages,) = (image.root / "app/lib").glob("python*/site-packages")
     installed = {
         (re.sub(r"[-_.]+", "-", name).lower(), version)
         for name, _, version in (one.stem.rpartition("-") for one in packages.glob("*.dist-info"))
@@ -87,45 +129,128 @@ def test_the_sbom_lists_each_package(files: Path) -> None:
     assert found <= installed
 
 
-def test_the_image_has_no_build_tools(files: Path) -> None:
-    assert not list((files / "app/lib").glob("python*/site-packages/pip"))
-    assert not (files / "audit").exists()
-    assert (files / "coredns").is_symlink()
+def test_scanners_find_the_debian_packages(image: Image) -> None:
+    status = {path.name: path.read_text() for path in (image.root / "var/lib/dpkg/status.d").iterdir()}
+    assert set(status) == set(recipe.PACKAGES)
+    for name, text in status.items():
+        assert re.search(rf"^Package: {re.escape(name)}$.*^Version: \S", text, re.MULTILINE | re.DOTALL)
+        assert (image.root / "usr/share/doc" / name).exists()
+    assert "ID=debian" in (image.root / "etc/os-release").read_text()
 
 
-class ImageBundle(Bundle):
-    """A server in a container whose root is a folder with the files of the image."""
+def test_the_image_has_no_tools(image: Image) -> None:
+    """The image has no shell, no package manager and no programs besides the interpreter and svcdns."""
+    programs = {path.name for folder in ("app/bin", "usr/bin", "usr/sbin") for path in (image.root / folder).iterdir()}
+    assert programs == {"python", "python3", "svcdns", "coredns"}
+    assert not list((image.root / "app/lib").glob("python*/site-packages/pip"))
+    assert (image.root / "coredns").is_symlink()
 
-    root = Path()
-    command_line = ("/coredns",)
 
-    def files(self) -> tuple[Path, list[dict[str, Any]]]:
-        """Adds the Corefile to the files of the image."""
-        return self.root, [bound(str(self.corefile), "/etc/Corefile")]
+def test_everything_can_be_imported(image: Image) -> None:
+    """No module of svcdns needs a file that the image leaves out, and no extension module lacks a library."""
+    shown = image.run("/app/bin/python", "-I", "-c", IMPORTS)
+    found = json.loads(shown.stdout)
+    assert found["failed"] == {}
+    assert found["imported"] > 500
+    assert found["authorities"]["x509_ca"] > 100
+
+
+def test_the_image_has_the_plugins_of_the_checkout(image: Image) -> None:
+    here = subprocess.run([sys.executable, "-m", "svcdns", "-plugins"], check=True, capture_output=True, text=True)
+    assert image.run("/coredns", "-plugins").stdout == here.stdout
+
+
+@pytest.mark.parametrize("command", [name for name in COMMANDS if name not in ("serve", "help")])
+def test_each_command_has_a_help_text_in_the_image(image: Image, command: str) -> None:
+    shown = image.run("/coredns", command, "-help")
+    assert (shown.returncode, shown.stderr) == (0, "")
+    assert f"svcdns {command}" in shown.stdout
+
+
+def kubeconfig(folder: Path, server: str, token: str) -> Path:
+    """Writes a kubeconfig whose credentials are the output of a program, and returns its path."""
+    credential = {
+        "apiVersion": "client.authentication.k8s.io/v1",
+        "kind": "ExecCredential",
+        "status": {"token": token},
+    }
+    program = {
+        "apiVersion": "client.authentication.k8s.io/v1",
+        "command": "/app/bin/python",
+        "args": ["-I", "-c", f"print({json.dumps(credential)!r})"],
+        "interactiveMode": "Never",
+    }
+    path = folder / "kubeconfig"
+    config = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "current-context": "here",
+        "contexts": [{"name": "here", "context": {"cluster": "here", "user": "here"}}],
+        "clusters": [
+            {"name": "here", "cluster": {"server": server, "certificate-authority": f"{SERVICE_ACCOUNT}/ca.crt"}}
+        ],
+        "users": [{"name": "here", "user": {"exec": program}}],
+    }
+    path.write_text(yaml.safe_dump(config))
+    return path
+
+
+def cluster(address: str, token: str, tls: ssl.SSLContext) -> ApiDouble:
+    """Returns an API server with a Service `web` for clients with this token."""
+    meta = {"namespace": "default"}
+    double = ApiDouble(
+        [namespace("default"), service("web", address, 80, **meta), endpoint_slice("web-1", "web", "10.1.0.1", **meta)],
+        tls=tls,
+    )
+    double.token = token
+    return double
 
 
 @pytest.fixture(scope="module")
-def container(files: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ImageBundle]:
+def container(image: Image, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ImageBundle]:
+    """Runs the image with an in-cluster configuration and with a kubeconfig."""
     if reason := why_not_possible():
         pytest.skip(reason)
-    folder = tmp_path_factory.mktemp("bundle")
-    folder.chmod(0o755)
-    ImageBundle.root = files
-    with ImageBundle(folder, COREFILE) as server:
-        server.until_ready()
-        yield server
+    folder, account = tmp_path_factory.mktemp("bundle"), tmp_path_factory.mktemp("account")
+    for one in (folder, account):
+        one.chmod(0o755)
+    (account / "token").write_text("in-cluster")
+    (account / "namespace").write_text("kube-system")
+    (account / "ca.crt").write_bytes(certificates.authority().pem)
+    tls = certificates.server(certificates.pair(), folder)
+    with cluster("10.96.0.1", "in-cluster", tls) as inside, cluster("10.97.0.1", "by-program", tls) as other:
+        mounted = {account: SERVICE_ACCOUNT, kubeconfig(folder, other.url, "by-program"): "/etc/kubeconfig"}
+        variables = {"KUBERNETES_SERVICE_HOST": "127.0.0.1", "KUBERNETES_SERVICE_PORT": str(inside.port)}
+        with bundle(image, folder, COREFILE, mounted, variables) as server:
+            server.until_ready()
+            yield server
+
+
+def bundle(
+    image: Image, folder: Path, corefile: str, mounted: Mapping[Path, str], variables: Mapping[str, str]
+) -> ImageBundle:
+    """Starts the image with these files and variables."""
+    attributes = {"image": image, "mounted": mounted, "variables": variables}
+    started: ImageBundle = type("Configured", (ImageBundle,), attributes)(folder, corefile)
+    return started
+
+
+def test_the_image_serves_an_in_cluster_configuration_and_a_kubeconfig(container: ImageBundle) -> None:
+    """The kubeconfig's token comes from a program."""
+    assert container.records("web.default.svc.cluster.local.") == ["10.96.0.1"]
+    assert container.records("web.default.svc.other.test.") == ["10.97.0.1"]
 
 
 def test_the_image_runs_with_the_least_rights(container: ImageBundle) -> None:
     """As the image's user, without new privileges, with the default seccomp profile, on a read-only root."""
-    assert container.ask("example.org.") is not None
+    assert container.image.config["User"] == f"{USER}:{USER}"
     assert len(container.processes()) >= 3
     for pid in container.processes():
         found = fields(pid)
         assert (found["Seccomp"], found["NoNewPrivs"]) == ("2", "1")
         assert set(found["Uid"].split()) == {str(USER)}
         assert Path(f"/proc/{pid}/root").samefile(f"/proc/{container.first}/root")
-    assert writable(container.first) <= {"/proc", "/dev/null", "/dev/full"}
+    assert writable(container.first) <= {"/proc", "/dev/null", "/dev/full", "/dev/shm"}
     assert "Traceback" not in container.log
 
 
@@ -134,4 +259,41 @@ def test_the_image_starts_a_worker_again(container: ImageBundle) -> None:
     os.kill(worker, signal.SIGKILL)
     until("the worker's end", lambda: not is_alive(worker))
     container.until_ready()
-    assert container.ask("example.org.") is not None
+    assert container.ask("web.default.svc.cluster.local.") is not None
+
+
+START: Final = """
+.:{port} {
+    bind 127.0.0.1
+    errors
+    ready 127.0.0.1:{ready}
+    kubernetes cluster.local {
+        endpoint ENDPOINT
+    }
+    forward . 127.0.0.1:9
+    cache
+    loop
+    reload
+    loadbalance
+}
+"""
+
+
+def test_a_start_takes_no_more_cpu_time_than_from_a_checkout(image: Image, tmp_path: Path) -> None:
+    if reason := why_not_possible():
+        pytest.skip(reason)
+    tmp_path.chmod(0o755)
+    here, there = [], []
+    with ApiDouble() as api:
+        corefile = START.replace("ENDPOINT", api.url)
+        for number in range(2):
+            folders = [tmp_path / f"{kind}-{number}" for kind in ("here", "there")]
+            for folder in folders:
+                folder.mkdir()
+            with Server(folders[0], corefile, PYTHONDONTWRITEBYTECODE="1") as server:
+                server.until_ready()
+                here.append(cpu_seconds_since_start(server.process.pid))
+            with bundle(image, folders[1], corefile, {}, {}) as container:
+                container.until_ready()
+                there.append(cpu_seconds_since_start(container.first))
+    assert min(there) <= SLOWEST * min(here)

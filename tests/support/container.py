@@ -17,7 +17,7 @@ import subprocess
 import sys
 import sysconfig
 from pathlib import Path
-from typing import Any, ClassVar, Final
+from typing import Any, Final
 
 import svcdns
 from tests.support.server import Server
@@ -83,7 +83,16 @@ class Bundle(Server):
 
     refused = errno.EPERM
     name = ""
-    command_line: ClassVar[tuple[str, ...]] = (sys.executable, "-m", "svcdns")
+
+    @property
+    def command_line(self) -> tuple[str, ...]:
+        """Returns the command that starts the program."""
+        return (sys.executable, "-m", "svcdns")
+
+    @property
+    def environ(self) -> list[str]:
+        """Returns the variables of the process, as NAME=VALUE."""
+        return ["PATH=/usr/bin:/bin", "PYTHONDONTWRITEBYTECODE=1"]
 
     def launch(self) -> subprocess.Popen[bytes]:
         """Writes an OCI bundle, and starts its container."""
@@ -118,7 +127,7 @@ class Bundle(Server):
                 "cwd": "/",
                 "user": {"uid": USER, "gid": USER},
                 "args": [*self.command_line, "-conf", "/etc/Corefile"],
-                "env": ["PATH=/usr/bin:/bin", "PYTHONDONTWRITEBYTECODE=1"],
+                "env": self.environ,
                 "noNewPrivileges": True,
                 "capabilities": {"bounding": CAPABILITIES},
             },
