@@ -86,9 +86,9 @@ def make_root(root: Path) -> None:
 
 def extract(package: Path, root: Path) -> None:
     """Extracts a package without running its scripts, and records it where scanners of images look it up."""
-    archive = subprocess.Popen(["dpkg-deb", "--fsys-tarfile", package], stdout=subprocess.PIPE)
+    archive = subprocess.Popen(["dpkg-deb", "--fsys-tarfile", str(package)], stdout=subprocess.PIPE)
     excluded = [f"--exclude={pattern}" for pattern in NOT_EXTRACTED]
-    command = ["tar", "--extract", "--keep-directory-symlink", "--wildcards", *excluded, "--directory", root]
+    command = ["tar", "--extract", "--keep-directory-symlink", "--wildcards", *excluded, "--directory", str(root)]
     subprocess.run(command, stdin=archive.stdout, check=True)
     if archive.wait():
         raise subprocess.CalledProcessError(archive.returncode, archive.args)
