@@ -10,6 +10,8 @@ import pytest
 
 from tools import image
 
+PROGRAM = image.PROGRAM
+
 
 @pytest.fixture
 def packages(tmp_path: Path) -> Path:
@@ -23,9 +25,9 @@ def packages(tmp_path: Path) -> Path:
         "kubernetes/aio/config/kube_config_test.py": "",
         "other/__init__.py": "NUMBER = 1 / 0\n",
         "other/types.pyi": "",
-        "other/tests/test_other.py": "",
-        "svcdns/__init__.py": "VALUE = 1\n",
-        "svcdns/tests/kept.py": "",
+        "other/tests/part.py": "",
+        f"{PROGRAM}/__init__.py": "VALUE = 1\n",
+        f"{PROGRAM}/tests/kept.py": "",
     }.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
@@ -41,7 +43,7 @@ def test_files_that_never_run_are_removed(packages: Path) -> None:
     image.remove(packages, image.UNUSED_PACKAGES)
     assert names(packages) == {
         "kubernetes/client/__init__.py", "kubernetes/client/configuration.py", "kubernetes/client/models/__init__.py",
-        "other/__init__.py", "svcdns/__init__.py", "svcdns/tests/kept.py",
+        "other/__init__.py", f"{PROGRAM}/__init__.py", f"{PROGRAM}/tests/kept.py",
     }  # fmt: skip
 
 
@@ -53,10 +55,10 @@ def test_bytecode_takes_the_place_of_sources(packages: Path) -> None:
     tag = sys.implementation.cache_tag
     assert {name for name in names(packages) if not name.startswith("kubernetes")} == {
         "other/__init__.pyc",
-        "svcdns/__init__.py",
-        f"svcdns/__pycache__/__init__.{tag}.pyc",
-        "svcdns/tests/kept.py",
-        f"svcdns/tests/__pycache__/kept.{tag}.pyc",
+        f"{PROGRAM}/__init__.py",
+        f"{PROGRAM}/__pycache__/__init__.{tag}.pyc",
+        f"{PROGRAM}/tests/kept.py",
+        f"{PROGRAM}/tests/__pycache__/kept.{tag}.pyc",
     }
     program = f"import sys; sys.path.insert(0, {str(packages)!r}); import other"
     shown = subprocess.run([sys.executable, "-I", "-c", program], capture_output=True, text=True, check=False)
@@ -64,7 +66,7 @@ def test_bytecode_takes_the_place_of_sources(packages: Path) -> None:
 
 
 def test_bytecode_does_not_depend_on_the_time_of_its_source(packages: Path) -> None:
-    image.compile_all(packages / "svcdns")
-    (compiled,) = (packages / "svcdns" / "__pycache__").iterdir()
+    image.compile_all(packages / PROGRAM)
+    (compiled,) = (packages / PROGRAM / "__pycache__").iterdir()
     flags = int.from_bytes(compiled.read_bytes()[4:8], "little")
     assert flags == 1  # PEP 552: the pyc is based on a hash, and the interpreter does not check it
