@@ -40,6 +40,9 @@ REQUIRED = SECTIONS[:4]
 # Modules whose tests are those of another: what they hold has no behaviour of its own, or shows only through the one
 # named.
 TESTED_BY = {
+    "svcdns.accelerator.client": "tests/accelerator/test_owner.py",
+    "svcdns.accelerator.metrics": "tests/accelerator/test_owner.py",
+    "svcdns.accelerator.mirrors": "tests/accelerator/test_owner.py",
     "svcdns.chain.tracing": "tests/plugins/trace/test_handler.py",
     "svcdns.plugin_api.tracing": "tests/plugins/trace/test_handler.py",
     "svcdns.plugins.trace.collector_http": "tests/plugins/trace/test_export.py",
@@ -459,6 +462,7 @@ def test_workers_do_not_import_libraries_of_control() -> None:
         "svcdns.plugins.forward.tapped_exchange",
         "opentelemetry",
         "http.client",
+        "svcdns.accelerator",
     }
     assert not controls & set(done.stdout.split())
 

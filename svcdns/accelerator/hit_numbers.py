@@ -21,7 +21,8 @@ class HitNumbers:
         """`counts` is the map of that name."""
         self._counts = counts
         self._numbers: dict[HitCounter, int] = {}
-        self._hit_counters: list[HitCounter | None] = [None] * HIT_COUNTERS
+        self._known: list[tuple[HitCounter, int] | None] = [None] * HIT_COUNTERS
+        """By number: the hit counter, and the number of its answer table."""
         self.entries = [0] * HIT_COUNTERS
         """The number of entries with each number."""
         self._free = list(range(HIT_COUNTERS - 1, UNNUMBERED, -1))
@@ -35,8 +36,11 @@ class HitNumbers:
         """Returns how many numbers are free."""
         return len(self._free)
 
-    def add_entry(self, hit_counter: HitCounter) -> int:
-        """Returns the number of a hit counter for a new entry. Returns UNNUMBERED if no number is free."""
+    def add_entry(self, hit_counter: HitCounter, table: int) -> int:
+        """Returns the number of a hit counter for a new entry of an answer table.
+
+        Returns UNNUMBERED if no number is free.
+        """
         number = self._numbers.get(hit_counter)
         if number is None:
             if not self._free:
@@ -44,7 +48,7 @@ class HitNumbers:
                 return UNNUMBERED
             number = self._free.pop()
             self._numbers[hit_counter] = number
-            self._hit_counters[number] = hit_counter
+            self._known[number] = hit_counter, table
             self._highest = max(self._highest, number)
         if not self.entries[number]:
             self._idle.pop(number, None)
@@ -64,8 +68,8 @@ class HitNumbers:
                 self._idle[number] = now
         self.entries = [0] * HIT_COUNTERS
 
-    def take(self, rested: float) -> Iterator[tuple[HitCounter, int]]:
-        """Yields the hit counters with hits since the last call, and the number of these hits.
+    def take(self, rested: float) -> Iterator[tuple[HitCounter, int, int]]:
+        """Yields each hit counter with hits since the last call, the number of its answer table, and these hits.
 
         Then frees the numbers that have had no entry since the time `rested`.
         """
@@ -76,17 +80,17 @@ class HitNumbers:
             octets = self._counts[at : at + end]
             if octets != before:
                 self._counted[cpu] = octets
-                known = before.ljust(len(octets), b"\0")
-                pairs = zip(memoryview(octets).cast("Q"), memoryview(known).cast("Q"), strict=True)
-                more = [after - earlier for after, earlier in pairs]
+                earlier = before.ljust(len(octets), b"\0")
+                pairs = zip(memoryview(octets).cast("Q"), memoryview(earlier).cast("Q"), strict=True)
+                more = [now - then for now, then in pairs]
                 total = list(map(add, total, more)) if total else more
         for number, hits in enumerate(total):
-            hit_counter = self._hit_counters[number]
-            if hits and hit_counter is not None:
-                yield hit_counter, hits
+            known = self._known[number]
+            if hits and known is not None:
+                yield *known, hits
         for number in [number for number, since in self._idle.items() if since < rested]:
             del self._idle[number]
-            hit_counter, self._hit_counters[number] = self._hit_counters[number], None
-            if hit_counter is not None:
-                del self._numbers[hit_counter]
+            known, self._known[number] = self._known[number], None
+            if known is not None:
+                del self._numbers[known[0]]
                 self._free.append(number)

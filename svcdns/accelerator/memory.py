@@ -218,7 +218,7 @@ class Memory:
         if 0 not in ways:
             return None
         word += ways.index(0)
-        number = self._numbers.add_entry(hit_counter)
+        number = self._numbers.add_entry(hit_counter, table)
         slots = tuple(free[-count:])
         del free[-count:]
         padded, key_sum = key.ljust(KEY_MAX, b"\0"), octet_sum(key)
@@ -319,8 +319,8 @@ class Memory:
         """Returns True if `take_uses` must be called for exact metrics, because some hit counters have no number."""
         return bool(self._numbers.entries[UNNUMBERED] or self._unsettled)
 
-    def take_hits(self) -> Iterator[tuple[HitCounter, int]]:
-        """Yields the hit counters with hits since the last call, and the number of these hits.
+    def take_hits(self) -> Iterator[tuple[HitCounter, int, int]]:
+        """Yields each hit counter with hits since the last call, the number of its answer table, and these hits.
 
         Leaves out the hits of entries without a number (see `take_uses`).
         """

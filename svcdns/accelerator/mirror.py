@@ -17,7 +17,7 @@ from svcdns.accelerator.layout import FOREVER, KEY_MAX, LARGE, ROTATIONS, TTLS
 from svcdns.accelerator.memory import Memory, Placed
 from svcdns.chain.routing import Route
 from svcdns.serving.answer_table import Entry
-from svcdns.serving.stored_replies import StoredReplies
+from svcdns.serving.responder import Responder
 
 SECOND: Final = 1_000_000_000
 """The nanoseconds of a second."""
@@ -25,11 +25,11 @@ MAX_TTL: Final = 2**31
 """More seconds than a TTL has (RFC 2181 §8)."""
 _Item = TypeVar("_Item")
 _NONE: Final[Sequence[Sequence[int]]] = ()
-MAX_REFUSED: Final = 1024
+MAX_REFUSED: Final = 16384
 """The most keys without room that are remembered."""
 
 
-def answers_packets(responder: StoredReplies) -> bool:
+def answers_packets(responder: Responder) -> bool:
     """Returns True if the stored replies of a responder depend on the packets only, and if no packet must be counted or
     limited.
     """
@@ -59,15 +59,13 @@ def _lowest_ttl(wires: Sequence[bytes], offsets: Sequence[Sequence[int]]) -> int
 class TableMirror:
     """The copied entries of one answer table."""
 
-    def __init__(self, responder: StoredReplies, memory: Memory, number: int) -> None:
+    def __init__(self, responder: Responder, memory: Memory, number: int) -> None:
         """`number` is the number of the answer table in the memory."""
         self.responder, self.table, self.number = responder, responder.table, number
         self.placed: dict[bytes, Placed] = {}
         """The entries in the memory, by key."""
         self.refused: dict[bytes, None] = {}
         """Keys of entries for which the memory had no room."""
-        self.replies = 0
-        """The replies of the program that have been counted."""
         self._memory = memory
         self._is_open = answers_packets(responder)
 
@@ -110,6 +108,17 @@ class TableMirror:
         placed = self.placed.pop(key, None)
         if placed is not None:
             self._memory.remove(placed)
+
+    def evict(self, placed: Placed) -> bool:
+        """Removes an entry from the memory, and keeps it in the table, whose next use of the entry calls `put` again.
+
+        Returns False if the entry is not in the memory.
+        """
+        if self.placed.get(placed.key) is not placed:
+            return False
+        self.remove(placed.key)
+        self.table.demote(placed.key)
+        return True
 
     def clear(self) -> None:
         """Removes all entries from the memory."""

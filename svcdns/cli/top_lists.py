@@ -41,6 +41,8 @@ def _client_rows(report: TopReport) -> Iterable[Row]:
     found = report.traffic
     for one in found.clients if found is not None else ():
         yield *_estimated(one.estimate, found), one.address, one.namespace, one.pod
+    if found is not None and found.unseen_clients.queries:
+        yield *_estimated(found.unseen_clients, found), "(not seen: answered in the kernel)", "", ""
 
 
 def _namespace_rows(report: TopReport) -> Iterable[Row]:

@@ -23,7 +23,7 @@ from svcdns.control.client_names import ClientNames
 from svcdns.eventloop.clock import Clock
 from svcdns.eventloop.time_slice import TimeSlice
 from svcdns.telemetry.counters import Counters, Family, MetricKind
-from svcdns.telemetry.query_samples import CAPACITY, UNKNOWN, Ring, Sample
+from svcdns.telemetry.query_samples import CAPACITY, NO_CLIENT_TEXTS, UNKNOWN, Ring, Sample
 from svcdns.wire import names
 from svcdns.wire.codes import Rcode, rcode_label, type_text
 from svcdns.wire.errors import FormError
@@ -114,7 +114,11 @@ class NamespaceTraffic:
 
 @dataclass(frozen=True, slots=True)
 class TrafficReport:
-    """Estimates for the last `seconds`, from `samples` samples. Each list has its largest items first."""
+    """Estimates for the last `seconds`, from `samples` samples. Each list has its largest items first.
+
+    `unseen_clients` are the queries that the accelerator answered in the kernel, where clients are not seen. These
+    queries are not in `clients`. In `namespaces`, their namespace is known only from a search path.
+    """
 
     format: int
     seconds: float
@@ -125,6 +129,7 @@ class TrafficReport:
     nonexistent: tuple[TopName, ...]
     clients: tuple[TopClient, ...]
     namespaces: tuple[NamespaceTraffic, ...]
+    unseen_clients: Estimate = Estimate(0.0, 0.0)
 
 
 def schema() -> dict[str, Any]:
@@ -244,6 +249,8 @@ class Traffic:
 
     def _namespace(self, client: str, expansion: Expansion | None) -> str:
         """Returns the namespace of a client, or an empty text."""
+        if client in NO_CLIENT_TEXTS:
+            return "" if expansion is None else expansion.namespace
         pod = self._clients.find(client)
         if pod is not None:
             return pod.namespace
@@ -277,7 +284,7 @@ class Traffic:
         sums.samples += 1
         sums.queries.add(weight)
         sums.rcodes[sample.rcode].add(weight)
-        sums.clients[sample.client].add(weight)
+        (sums.unseen if sample.client in NO_CLIENT_TEXTS else sums.clients[sample.client]).add(weight)
         one = sums.namespaces[namespace]
         one.queries.add(weight)
         if name is not None:
@@ -331,6 +338,7 @@ class Traffic:
             top_names(sums.nonexistent, top),
             tuple(clients),
             tuple(namespaces),
+            sums.unseen.estimate,
         )
 
 
@@ -363,6 +371,7 @@ class _Sums:
     def __init__(self) -> None:
         self.samples = 0
         self.queries = _Sum()
+        self.unseen = _Sum()
         self.names: dict[bytes, _Sum] = defaultdict(_Sum)
         self.nonexistent: dict[bytes, _Sum] = defaultdict(_Sum)
         self.types: dict[bytes, set[str]] = defaultdict(set)

@@ -19,6 +19,8 @@ def sections(report: TrafficReport | None) -> list[str]:
         (one.address, f"{one.namespace}/{one.pod}" if one.pod else one.namespace, _shown(one.estimate))
         for one in report.clients
     ]
+    if report.unseen_clients.queries:
+        clients.append(("not seen", "answered in the kernel", _shown(report.unseen_clients)))
     waste = [one for one in report.namespaces if one.search_path_misses.queries]
     return [
         table("Top names, last minute", ("name", "types", "#queries"), _names(report.names)),

@@ -133,6 +133,11 @@ class Listeners:
         found = [self.responder_of(key) for key in keys]
         return [one for one in found if one is not None and one.listener.records_traffic]
 
+    @property
+    def datagram_sockets(self) -> list[ListeningSocket]:
+        """Returns the UDP sockets, with those that other workers read."""
+        return [one for one in self._sockets.values() if one.description.proto == "udp"]
+
     @cached_property
     def ring(self) -> Ring:
         """Returns the ring with the samples of this worker, and of the worker that had its region before."""

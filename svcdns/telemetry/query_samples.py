@@ -24,6 +24,13 @@ RECORD_SIZE: Final = 256
 CAPACITY: Final = RING_SIZE // RECORD_SIZE - 1
 UNKNOWN: Final = 255
 """The rcode of a query whose reply was not seen."""
+NO_CLIENT: Final = {1: bytes(4), 2: bytes(16)}
+"""The client of a query that the accelerator answered, which sees no clients: the unspecified address of a family.
+
+The key is 1 for IPv4 and 2 for IPv6.
+"""
+NO_CLIENT_TEXTS: Final = frozenset(("0.0.0.0", "::"))
+"""The same as text, for example in `Sample.client`."""
 _RECORD: Final = struct.Struct("=dfBBH16s224s")
 _RCODE_AT: Final = 12
 _LOCAL: Final = 0x80

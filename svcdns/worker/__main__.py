@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import gc
+import os
 import socket
 from collections import deque
 from collections.abc import Callable, Coroutine
@@ -36,6 +37,10 @@ HEARTBEATS = 4
 
 The more heartbeats, the sooner other workers read the sockets of a worker that stalls.
 """
+ACCELERATOR = "SVCDNS_ACCELERATOR"
+"""The environment variable with the socket of `svcdns accelerate` (docs/accelerator.md). Without it, there is none."""
+MAX_FEED_READS = 4
+"""The most reads of the feed before a heartbeat of the accelerator."""
 GC_THRESHOLD = 10_000
 """The number of new objects after which the garbage collector runs.
 
@@ -58,6 +63,8 @@ class _Process:
         self._feed: socket.socket | None = None
         self._unsent: deque[bytes] = deque()
         self._instructed = asyncio.Event()
+        self._is_following = False
+        """True while instructions of control run, and changes after them wait."""
         self._taking_over: asyncio.Future[None] | None = None
         self._giving_keys: asyncio.Future[None] | None = None
         self.worker = Worker(slot, counters, monotonic, self._send, secrets, samples)
@@ -69,6 +76,9 @@ class _Process:
         """Runs until the supervisor stops this worker, or until the supervisor itself has ended."""
         tasks = [asyncio.ensure_future(step()) for step in (self._update, self._follow_supervisor, self._follow_feed)]
         tasks.append(asyncio.ensure_future(self._until_done()))
+        address = os.environ.get(ACCELERATOR, "")
+        if address and self.worker.slot == 0:
+            tasks.append(asyncio.ensure_future(self._accelerate(address)))
         finished, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         for task in finished:
             task.result()
@@ -82,6 +92,32 @@ class _Process:
             for _ in range(HEARTBEATS):
                 await asyncio.sleep(UPDATE_INTERVAL / HEARTBEATS)
                 self.worker.heartbeat()
+
+    async def _accelerate(self, address: str) -> None:
+        """Lets the kernel answer queries while all changes that control has sent are applied."""
+        from svcdns.accelerator.owner import Accelerator
+
+        worker = self.worker
+        accelerator = worker.accelerator = Accelerator(address, worker.listeners, worker.counters, worker.clock)
+        while True:
+            accelerator.heartbeat(is_current=self._is_current())
+            await asyncio.sleep(UPDATE_INTERVAL / HEARTBEATS)
+
+    def _is_current(self) -> bool:
+        """Reads the feed, and returns True if all changes that have arrived are applied."""
+        for _ in range(MAX_FEED_READS):
+            feed = self._feed
+            if feed is None or self._instructed.is_set() or self._is_following:
+                return False
+            try:
+                if not feed.recv(1, socket.MSG_PEEK):
+                    return True  # control has ended: no change comes
+            except BlockingIOError:
+                return True
+            except OSError:
+                return False
+            self._drain_feed()
+        return False
 
     def _receive_from_supervisor(self) -> None:
         try:
@@ -184,7 +220,9 @@ class _Process:
             await self._instructed.wait()
             self._instructed.clear()
             feed = self._feed
+            self._is_following = True
             await self.worker.run_instructions()
+            self._is_following = False
             if feed is not None and feed is self._feed:
                 add_drain(asyncio.get_running_loop(), feed, self._drain_feed)
 

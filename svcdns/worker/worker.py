@@ -18,7 +18,7 @@ import logging
 import socket
 from collections.abc import Callable, Iterator
 from itertools import chain
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from svcdns import plugins
 from svcdns.chain.build import Chains, ListenerKey, Peers, build
@@ -68,6 +68,9 @@ from svcdns.worker import calls
 from svcdns.worker.cache_handover import pack, unpack
 from svcdns.worker.connection_handover import give_file, take
 from svcdns.worker.shutdown import Shutdown
+
+if TYPE_CHECKING:
+    from svcdns.accelerator.owner import Accelerator
 
 UPDATE_INTERVAL: Final = 1.0
 """The seconds between two updates of the metrics."""
@@ -124,6 +127,8 @@ class Worker:
         self._encrypted = slot == ENCRYPTED_SLOT
         """True for the worker for encrypted transports."""
         self.listeners = Listeners(counters, clock, Cookies(secrets), samples)
+        self.accelerator: Accelerator | None = None
+        """Answers queries in the kernel; None if it is not configured. Set it before the worker reads sockets."""
         self._shutdown = Shutdown(self.listeners, clock)
         self._indexes: dict[int, Index] = {}
         self._views: dict[bytes, int] = {}
@@ -368,6 +373,7 @@ class Worker:
         old.chains.stop()
         self._release(built.kept)
         built.chains.start()
+        self._place()
         if self.slot == 0 or self._encrypted:
             for line in built.chains.slow_blocks:
                 log.info("%s", line)
@@ -415,6 +421,7 @@ class Worker:
     async def sockets(self, add: list[Any], remove: list[int]) -> None:
         """Adds and removes sockets that the supervisor has sent."""
         self.listeners.sockets(add, remove)
+        self._place()
         self._show_state()
 
     async def read(self, slots: frozenset[int]) -> None:
@@ -428,7 +435,13 @@ class Worker:
             if keys.made:
                 log.debug("%d replies to sampled queries were made before the first query", keys.made)
         self.listeners.read(slots)
+        self._place()
         self._show_state()
+
+    def _place(self) -> None:
+        """Tells the accelerator which sockets this worker reads."""
+        if self.accelerator is not None:
+            self.accelerator.place()
 
     def _show_state(self) -> None:
         if not self._configured or self._draining:
@@ -449,8 +462,9 @@ class Worker:
         """Updates the heartbeat, the metrics and the state of the worker. Called once a second."""
         self.heartbeat()
         self._live.chains.tick()
+        accelerated = () if self.accelerator is None else self.accelerator.steps()
         async with self._updating:
-            await self.in_steps(chain(self._flush_steps(), self.listeners.purge()))
+            await self.in_steps(chain(accelerated, self._flush_steps(), self.listeners.purge()))
         self._show_state()
         self._dropped_lines.flush()
         if self.counters.overflowed > self._overflowed:
@@ -489,6 +503,7 @@ class Worker:
         to a successor, call `end_hand_over` instead.
         """
         self._show_draining()
+        await self._end_accelerator()
         await self._shutdown.drain()
         await self._end()
 
@@ -499,6 +514,7 @@ class Worker:
         queries that are in progress.
         """
         self._show_draining()
+        await self._end_accelerator()
         await self._shutdown.finish_servers()
         self.listeners.read(frozenset())
         await self._shutdown.hand_over(sock, await pack(self._kept, self.clock()))
@@ -540,6 +556,12 @@ class Worker:
     def _show_draining(self) -> None:
         self._draining = True
         self.counters.state(State.DRAINING)
+
+    async def _end_accelerator(self) -> None:
+        """Ends the replies of the kernel. Packets that arrive afterwards come to the sockets."""
+        if self.accelerator is not None:
+            async with self._updating:
+                await self.accelerator.end()
 
     async def take_over(self, sock: socket.socket) -> None:
         """Takes over state and connections from the worker at the other end of `sock`, which this worker replaces."""

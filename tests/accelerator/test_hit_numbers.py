@@ -33,36 +33,36 @@ def hit(counts: mmap, cpu: int, number: int, times: int = 1) -> None:
 
 def test_hits_on_all_cpus_are_counted_once(counts: mmap) -> None:
     numbers, first, second = HitNumbers(counts, CPUS), counter(), counter()
-    one, two = numbers.add_entry(first), numbers.add_entry(second)
-    assert numbers.add_entry(first) == one
+    one, two = numbers.add_entry(first, 7), numbers.add_entry(second, 8)
+    assert numbers.add_entry(first, 7) == one
     hit(counts, 0, one, 2)
     hit(counts, 2, one)
     hit(counts, 1, two, 300)
-    assert dict(numbers.take(0)) == {first: 3, second: 300}
-    assert dict(numbers.take(0)) == {}
+    assert set(numbers.take(0)) == {(first, 7, 3), (second, 8, 300)}
+    assert set(numbers.take(0)) == set()
     hit(counts, 2, one)
-    assert dict(numbers.take(0)) == {first: 1}
+    assert set(numbers.take(0)) == {(first, 7, 1)}
 
 
 def test_a_number_is_used_again_when_its_entries_have_rested(counts: mmap) -> None:
     numbers, first = HitNumbers(counts, CPUS), counter()
-    number = numbers.add_entry(first)
+    number = numbers.add_entry(first, 7)
     numbers.remove_entry(number, 5.0)
     hit(counts, 0, number)
-    assert dict(numbers.take(4.0)) == {first: 1}
-    assert numbers.add_entry(first) == number
+    assert set(numbers.take(4.0)) == {(first, 7, 1)}
+    assert numbers.add_entry(first, 7) == number
     numbers.remove_entry(number, 6.0)
     hit(counts, 0, number)
-    assert dict(numbers.take(6.5)) == {first: 1}
+    assert set(numbers.take(6.5)) == {(first, 7, 1)}
     second = counter()
-    assert numbers.add_entry(second) == number
+    assert numbers.add_entry(second, 8) == number
     hit(counts, 0, number)
-    assert dict(numbers.take(6.5)) == {second: 1}
+    assert set(numbers.take(6.5)) == {(second, 8, 1)}
 
 
 def test_more_hit_counters_than_numbers(counts: mmap) -> None:
     numbers = HitNumbers(counts, CPUS)
-    given = [numbers.add_entry(counter()) for _ in range(HIT_COUNTERS + 4)]
+    given = [numbers.add_entry(counter(), 7) for _ in range(HIT_COUNTERS + 4)]
     assert len(set(given[: HIT_COUNTERS - 1])) == HIT_COUNTERS - 1
     assert set(given[HIT_COUNTERS - 1 :]) == {UNNUMBERED}
     assert numbers.entries[UNNUMBERED] == 5

@@ -156,10 +156,10 @@ def test_every_reply_is_counted_once(steps: list[tuple[str, int, int]]) -> None:
             elif step == "time":
                 clock.turn(0.6)
             elif step == "hits":
-                counted.update(dict(found.take_hits()))
+                counted.update({one: hits for one, _, hits in found.take_hits()})
             elif step == "uses" and found.counts_uses:
                 take_uses()
-        counted.update(dict(found.take_hits()))
+        counted.update({one: hits for one, _, hits in found.take_hits()})
         if found.counts_uses:
             take_uses()
         assert +counted == +sent

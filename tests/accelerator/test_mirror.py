@@ -22,7 +22,7 @@ from svcdns.plugin_api.reply import Reply
 from svcdns.serving import answer_table
 from svcdns.serving.answer_table import ENTRY_COST, AnswerTable, Countdown, Details, Entry
 from svcdns.serving.metrics import HitCounter, Origin
-from svcdns.serving.stored_replies import StoredReplies
+from svcdns.serving.responder import Responder
 from svcdns.wire.ttl import aged
 from tests.support.kernel_program import KernelProgram, make_maps
 from tests.support.world import Clock
@@ -50,7 +50,7 @@ class World:
 
     def mirror_of(self, table: AnswerTable, number: int = 3) -> TableMirror:
         responder = SimpleNamespace(**{**vars(self.responder), "table": table})
-        return TableMirror(cast("StoredReplies", responder), self.memory, number)
+        return TableMirror(cast("Responder", responder), self.memory, number)
 
     def replies(self, key: bytes, table: int = 3) -> list[bytes]:
         """Returns the replies with which the program may answer now."""

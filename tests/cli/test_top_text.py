@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
+import msgspec
 import pytest
 
 from svcdns.cli.top_figures import Sample, TopReport, compute
 from svcdns.cli.top_lists import LISTS, rate, size, span
 from svcdns.cli.top_text import View, report_text, screen
 from svcdns.control.status import Process
+from svcdns.control.traffic import Estimate
 from tests.support.server_states import TRAFFIC, bad_status, status
 
 REPORT = compute(Sample(10.0, status(1000)), Sample(12.0, status(3000), TRAFFIC))
@@ -151,6 +154,13 @@ def test_problems_are_red() -> None:
         "memory is short: answer tables and caches have 25.0 % of their usual size",
         "4 log lines were dropped",
     ]
+
+
+def test_queries_whose_clients_are_not_seen() -> None:
+    assert REPORT.traffic is not None
+    traffic = replace(REPORT.traffic, unseen_clients=Estimate(600.0, 30.0))
+    text = report_text(msgspec.structs.replace(REPORT, traffic=traffic))
+    assert "(not seen: answered in the kernel)" in text
 
 
 def test_a_server_without_traffic() -> None:

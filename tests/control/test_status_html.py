@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from typing import Any
 
@@ -126,6 +127,12 @@ def test_clients_and_names() -> None:
         assert shown in text
     assert "other" not in text
     assert "The plugin traffic" in read(status_html.live(EMPTY)).text
+
+
+def test_queries_whose_clients_are_not_seen() -> None:
+    report = replace(REPORT, unseen_clients=Estimate(70.0, 6.0))
+    assert "not seenanswered in the kernel70 ± 6" in read(status_html.live(EMPTY, report)).text
+    assert "not seen" not in read(status_html.live(EMPTY, REPORT)).text
 
 
 def test_texts_of_others_are_escaped() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
@@ -155,6 +156,20 @@ async def test_a_report(world: World) -> None:
     assert (shop.namespace, shop.search_path_misses, shop.ndots) == ("shop", Estimate(9.0, 0.0), 2)
     assert [(one.name, one.estimate.queries) for one in build.outside] == [("api.eu.example.net.", 9.0)]
     assert (build.namespace, build.ndots, build.dns_config) == ("build", 3, dns_config(3))
+
+
+@pytest.mark.parametrize("client", ["0.0.0.0", "::"])
+async def test_queries_whose_clients_are_not_seen(world: World, client: str) -> None:
+    """The accelerator sees no clients. The namespace in a search path is known nevertheless."""
+    packet = encode_query(7, 0, names.from_text("a.example.com.shop.svc.cluster.local."), 1, 1, None)
+    address = ip_address(client).packed
+    world.rings[0].write(world.clock.now, 5.0, Rcode.NXDOMAIN, address, packet[2:])
+    world.query("web.shop.svc.cluster.local.", "10.0.0.1")
+    report = await world.traffic.report()
+    assert [one.address for one in report.clients] == ["10.0.0.1"]
+    assert (report.queries.queries, report.unseen_clients.queries) == (6.0, 5.0)
+    assert [(one.namespace, one.queries.queries) for one in report.namespaces] == [("shop", 5.0), ("", 1.0)]
+    assert world.counted()["queries_total", "shop"] == 5.0
 
 
 async def test_a_burst_that_fills_the_ring(world: World) -> None:

@@ -16,8 +16,8 @@ from svcdns.plugin_api.query import Client
 from svcdns.plugins.kubernetes.handler import Kubernetes
 from svcdns.serving.metrics_flush import flush
 from svcdns.serving.responder import Responder
+from tests.support.worker_world import World, serving
 from tests.support.world import counted
-from tests.worker.test_worker import World, serving
 
 CLIENT = Client("192.0.2.1", 4000, "127.0.0.1", 53, "udp")
 STOCK = """
@@ -60,13 +60,13 @@ ZONES = ["cluster.local.", "svc.cluster.local.", "d.svc.Cluster.Local.", "arpa."
 
 
 @pytest.fixture
-async def responders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[Responder, Responder]]:
+async def responders(tmp_path: Path) -> AsyncIterator[tuple[Responder, Responder]]:
     """Yields two responders for the same cluster. Only the first stores negative answers."""
-    monkeypatch.setattr("tests.worker.test_worker.COREFILE", STOCK)
     made = []
     for name in ("short", "long"):
         (tmp_path / name).mkdir()
         world = World(tmp_path / name)
+        world.corefile = STOCK
         await serving(world, Service("d", "web", ("10.96.0.1",)))
         made.append(world)
     yield tuple(world.worker.listeners.responders[0] for world in made)  # type: ignore[misc]

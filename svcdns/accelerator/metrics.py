@@ -1,0 +1,40 @@
+"""The metrics of the accelerator. A worker that is not configured for it has none of them."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from svcdns.telemetry.counters import Family, MetricKind
+
+UP: Final = Family(
+    "svcdns_accelerator_up",
+    MetricKind.GAUGE,
+    "1 if the program in the kernel answers queries, 0 if it is configured and does not.",
+)
+ENTRIES: Final = Family(
+    "svcdns_accelerator_entries",
+    MetricKind.GAUGE,
+    "Queries to which the program in the kernel knows the reply.",
+)
+REPLIES: Final = Family(
+    "svcdns_accelerator_replies_total",
+    MetricKind.COUNTER,
+    "Replies of the program in the kernel. The metrics of queries include them.",
+    ("server",),
+)
+PASSED: Final = Family(
+    "svcdns_accelerator_passed_total",
+    MetricKind.COUNTER,
+    "Packets for a DNS listener that the program in the kernel left to the server, by reason.",
+    ("reason",),
+)
+DROPPED: Final = Family(
+    "svcdns_accelerator_dropped_total",
+    MetricKind.COUNTER,
+    "Packets that the program in the kernel dropped, because the reply was replaced while the program copied it.",
+)
+PASSED_REASONS: Final = ("unknown", "expired", "stale", "failed")
+"""`unknown`: no reply is stored. `expired`: its time is over. `stale`: the heartbeat of the worker is missing.
+
+`failed`: the kernel did not make room in the packet.
+"""

@@ -1,0 +1,242 @@
+"""The mirrors of the answer tables of a worker, from the connection to the helper until its end.
+
+Once a second, `steps` adds the replies of the program to the metrics, and keeps entries that only the program uses.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from svcdns.accelerator.hit_numbers import UNNUMBERED
+from svcdns.accelerator.layout import PLACES
+from svcdns.accelerator.memory import REST, Memory, Place, Placed
+from svcdns.accelerator.metrics import DROPPED, ENTRIES, PASSED, PASSED_REASONS, REPLIES
+from svcdns.accelerator.mirror import TableMirror, answers_packets
+from svcdns.accelerator.name_samples import Used, write_samples
+from svcdns.eventloop.clock import Clock
+from svcdns.serving.listeners import Listeners
+from svcdns.serving.metrics import HitCounter
+from svcdns.serving.metrics_flush import flush
+from svcdns.serving.responder import Responder
+from svcdns.telemetry.counters import Counters
+from svcdns.telemetry.query_samples import UNKNOWN
+
+STEP: Final = 64
+"""The number of slots that one step looks at."""
+SCARCE: Final = 16
+"""Slots are scarce if less than one part in SCARCE of them is free. Then unused entries leave the memory."""
+ENOUGH: Final = 8
+"""Unused entries leave the memory until one part in ENOUGH of its slots is free."""
+MAX_EVICTED: Final = 1024
+"""The most entries that leave the memory in a second because slots are scarce."""
+DURATION: Final = 1e-6
+"""The duration in seconds with which a reply of the program is counted."""
+
+
+class Mirrors:
+    """Connects answer tables with the memory of the program."""
+
+    def __init__(
+        self, memory: Memory, addresses: Sequence[str], listeners: Listeners, counters: Counters, clock: Clock
+    ) -> None:
+        """`addresses` are those of the interface at which the program answers."""
+        self.memory = memory
+        self._addresses = dict.fromkeys(map(_packed, addresses))
+        self._listeners, self._counters, self._clock = listeners, counters, clock
+        self._mirrors: dict[int, TableMirror] = {}
+        """The mirrors by the number of their table."""
+        self._gone: dict[int, float] = {}
+        """Numbers of tables that have no place any more, and since when."""
+        self._unfilled: list[TableMirror] = []
+        self._passed = dict.fromkeys((*PASSED_REASONS, "torn"), 0)
+
+    # -- places
+
+    def place(self) -> int:
+        """Sets the addresses and ports at which the program answers. Call it after each change of the listeners.
+
+        Returns the number of places for which there is no room.
+        """
+        places: dict[tuple[bytes, int], Place] = {}
+        for one in sorted(self._listeners.datagram_sockets, key=lambda one: one.description.wildcard):
+            address, port = one.sock.getsockname()[:2]
+            bound = _packed(address)
+            for found in self._addresses if not any(bound) else [bound]:
+                reader = one.reader
+                if len(found) != len(bound) or found not in self._addresses or (found, port) in places:
+                    continue
+                table = -1
+                if reader is not None and answers_packets(reader.responder):
+                    table = self._mirror(reader.responder).number
+                places[found, port] = Place(_text(found), port, table)
+        used = [place for place in places.values() if place.table >= 0]
+        self.memory.place(used)
+        self._detach({place.table for place in used[:PLACES]})
+        self._unfilled = [mirror for number, mirror in self._mirrors.items() if number not in self._gone]
+        return max(0, len(used) - PLACES)
+
+    def _mirror(self, responder: Responder) -> TableMirror:
+        """Returns the mirror of a responder's answer table."""
+        for number, mirror in self._mirrors.items():
+            if mirror.responder is responder and number not in self._gone:
+                return mirror
+        number = next(number for number in range(len(self._mirrors) + 1) if number not in self._mirrors)
+        mirror = self._mirrors[number] = TableMirror(responder, self.memory, number)
+        responder.table.mirror = mirror
+        return mirror
+
+    def _detach(self, stay: set[int]) -> None:
+        """Detaches the mirrors of all tables but `stay`."""
+        for number, mirror in self._mirrors.items():
+            if number not in stay and number not in self._gone:
+                self._gone[number] = self._clock()
+                mirror.table.mirror = None
+                mirror.clear()
+
+    def end(self) -> None:
+        """Stops the program, and detaches all mirrors."""
+        self.memory.stop()
+        for mirror in self._mirrors.values():
+            if mirror.table.mirror is mirror:
+                mirror.table.mirror = None
+
+    def finish(self) -> None:
+        """Adds the last replies of the program to the metrics, and unmaps the memory.
+
+        Call it a moment after `end`, when the program has sent its last reply.
+        """
+        self._count()
+        for placed, uses in [one for found in self.memory.take_uses() for one in found]:
+            if placed.number == UNNUMBERED:
+                self._add(placed.hit_counter, placed.table, uses)
+        self._count_packets()
+        self._counters.set(self._counters.cell(ENTRIES), 0)
+        self.memory.close()
+
+    # -- once a second
+
+    def steps(self) -> Iterator[None]:
+        """Does the work of each second, in steps."""
+        self._count()
+        yield from self._keep_used()
+        yield from self._evict()
+        yield from self._fill()
+        self._count_packets()
+        self._free_numbers()
+
+    def _count(self) -> None:
+        for hit_counter, table, hits in self.memory.take_hits():
+            self._add(hit_counter, table, hits)
+
+    def _add(self, hit_counter: HitCounter, table: int, hits: int) -> None:
+        """Adds replies of the program to a hit counter."""
+        mirror = self._mirrors[table]
+        if hit_counter.hits == hit_counter.flushed:
+            mirror.table.dirty.append(hit_counter)
+        hit_counter.hits += hits
+        mirror.responder.durations.observe(DURATION, hits)
+        self._counters.count(REPLIES, mirror.responder.listener.server, amount=hits)
+
+    def _count_packets(self) -> None:
+        """Adds the packets without a reply to the metrics."""
+        totals = self.memory.counters()
+        for reason, before in self._passed.items():
+            if totals[reason] > before:
+                family, labels = (DROPPED, ()) if reason == "torn" else (PASSED, (reason,))
+                self._counters.count(family, *labels, amount=totals[reason] - before)
+                self._passed[reason] = totals[reason]
+        self._counters.set(self._counters.cell(ENTRIES), self.memory.entries)
+
+    def _keep_used(self) -> Iterator[None]:
+        """Tells the answer tables which entries the program has used, so that these entries do not age."""
+        recorded = {number for number, one in self._mirrors.items() if one.responder.listener.records_traffic}
+        aging = any(mirror.table.previous for mirror in self._mirrors.values())
+        if not (recorded or aging or self.memory.counts_uses or any(map(self._scarce, (False, True)))):
+            return
+        sampled: list[Used] = []
+        for found in self.memory.take_uses():
+            now = self._clock()
+            for placed, uses in found:
+                if placed.number == UNNUMBERED:
+                    self._add(placed.hit_counter, placed.table, uses)
+                mirror = self._mirrors[placed.table]
+                key, table = placed.key, mirror.table
+                if table.previous and key not in table.current and mirror.placed.get(key) is placed:
+                    table.find(key, now)
+                if placed.table in recorded:
+                    sampled.append(_used(mirror, placed, uses))
+            yield
+        if sampled:
+            write_samples(self._listeners.ring, self._clock(), sampled)
+
+    def _scarce(self, is_large: bool) -> bool:
+        free, slots = self.memory.room(is_large=is_large)
+        return free * SCARCE < slots
+
+    def _evict(self) -> Iterator[None]:
+        """Removes unused entries from the memory if slots are scarce. The entries stay in their tables."""
+        missing = {}
+        for is_large in (False, True):
+            if self._scarce(is_large):
+                free, slots = self.memory.room(is_large=is_large)
+                missing[is_large] = slots // ENOUGH - free
+        if not missing:
+            return
+        evicted = 0
+        for turn, placed in enumerate(self.memory.unused(), 1):
+            if placed is not None and missing.get(placed.is_large, 0) > 0:
+                if self._mirrors[placed.table].evict(placed):
+                    evicted += 1
+                    missing[placed.is_large] -= len(placed.slots)
+                if evicted >= MAX_EVICTED or max(missing.values()) <= 0:
+                    return
+            if turn % STEP == 0:
+                yield
+
+    def _fill(self) -> Iterator[None]:
+        """Copies the entries of tables that have new mirrors, and entries for which there was no room before."""
+        while self._unfilled:
+            mirror = self._unfilled.pop()
+            for entry in mirror.table.usable(self._clock()):
+                if mirror.table.mirror is not mirror:
+                    break
+                mirror.put(entry)
+                yield
+        if self._scarce(False):
+            return
+        for mirror in tuple(self._mirrors.values()):
+            refused, mirror.refused = mirror.refused, {}
+            for key in refused:
+                found = mirror.table.current.get(key)
+                if found is not None and mirror.table.mirror is mirror:
+                    mirror.put(found)
+                yield
+
+    def _free_numbers(self) -> None:
+        """Frees the numbers of tables whose last replies are counted."""
+        now, present = self._clock(), self._listeners.responders
+        for number, since in tuple(self._gone.items()):
+            responder = self._mirrors[number].responder
+            if responder not in present:
+                for _ in flush(responder):
+                    pass
+            if now > since + 2 * REST and not self.memory.counts_uses:
+                del self._gone[number], self._mirrors[number]
+
+
+def _used(mirror: TableMirror, placed: Placed, uses: int) -> Used:
+    entry = mirror.table.current.get(placed.key)
+    rcode = UNKNOWN if entry is None else entry.wires[0][1] & 15
+    family = mirror.responder.metrics.family
+    return Used(placed.key, uses, rcode, family, entry is not None and entry.is_local)
+
+
+def _packed(address: str) -> bytes:
+    """Returns the 4 or 16 octets of an address."""
+    return socket.inet_pton(socket.AF_INET6 if ":" in address else socket.AF_INET, address.partition("%")[0])
+
+
+def _text(address: bytes) -> str:
+    return socket.inet_ntop(socket.AF_INET if len(address) == 4 else socket.AF_INET6, address)

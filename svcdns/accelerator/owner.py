@@ -1,0 +1,127 @@
+"""The accelerator of a worker: connects to the helper, and copies answer tables to the program in the kernel.
+
+Rules:
+
+1. Without the helper, everything works as before, in user space. Each failure is one line of the log.
+2. The program answers only for VALID seconds after a heartbeat, so a worker that hangs does not keep it answering.
+3. At the end, the program stops first. Then its last replies are counted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterator
+from typing import Final
+
+from svcdns.accelerator.client import Client, is_bpf_map
+from svcdns.accelerator.layout import PLACES
+from svcdns.accelerator.memory import Memory
+from svcdns.accelerator.metrics import UP
+from svcdns.accelerator.mirrors import Mirrors
+from svcdns.accelerator.protocol import Greeting
+from svcdns.eventloop.clock import Clock
+from svcdns.serving.listeners import Listeners
+from svcdns.telemetry.counters import Counters
+
+VALID: Final = 0.75
+"""The seconds for which the program answers after a heartbeat."""
+LAST_REPLIES: Final = 0.02
+"""The seconds after a stop in which the program sends its last replies: packets that were in it at the stop."""
+
+log = logging.getLogger("svcdns")
+
+
+class Accelerator:
+    """Keeps the connection to the helper, and the memory that came over it."""
+
+    def __init__(
+        self,
+        address: str,
+        listeners: Listeners,
+        counters: Counters,
+        clock: Clock,
+        is_map: Callable[[int], bool] = is_bpf_map,
+    ) -> None:
+        """`address` is the helper's socket: a path, or an abstract name after `@`. `is_map` checks a descriptor."""
+        self._listeners, self._counters, self._clock = listeners, counters, clock
+        self._client = Client(address, self._connected, self._lost, clock, is_map)
+        self._mirrors: Mirrors | None = None
+        self._finishing: list[Mirrors] = []
+        """Ended connections whose last replies are not counted yet."""
+        self._has_ended = False
+        self._failure = ""
+        """The reason of the last failure, which is logged once."""
+        self._up = counters.cell(UP)
+        counters.set(self._up, 0)
+
+    def heartbeat(self, *, is_current: bool) -> None:
+        """Connects, or lets the program answer. Call it four times a second.
+
+        `is_current` is true if the answer tables have all changes that have arrived.
+        """
+        if self._has_ended or not self._listeners.readers:
+            return
+        if self._mirrors is None:
+            self._client.attempt()
+        elif is_current:
+            self._mirrors.memory.heartbeat(VALID)
+
+    def place(self) -> None:
+        """Lets the program answer for the sockets that the worker reads now, with the present plugin chains."""
+        if self._mirrors is not None:
+            left_out = self._mirrors.place()
+            if left_out:
+                log.warning("accelerator: %d addresses beyond the first %d are left out", left_out, PLACES)
+
+    def steps(self) -> Iterator[None]:
+        """Adds the replies of the program to the metrics, and copies entries, in steps. Run it once a second."""
+        mirrors = self._mirrors
+        if mirrors is None:
+            return
+        for _ in mirrors.steps():
+            yield
+            if self._mirrors is not mirrors:  # the connection ended meanwhile
+                return
+
+    async def end(self) -> None:
+        """Stops the program, and counts its last replies. There is no connection afterwards."""
+        self._has_ended = True
+        self._detach()
+        if self._finishing:
+            await asyncio.sleep(LAST_REPLIES)
+            for mirrors in tuple(self._finishing):
+                self._finish(mirrors)
+        self._client.close()
+
+    def _connected(self, greeting: Greeting, descriptors: list[int]) -> None:
+        memory = Memory(descriptors, greeting.small, greeting.large, greeting.cpus, self._clock)
+        self._mirrors = Mirrors(memory, greeting.addresses, self._listeners, self._counters, self._clock)
+        self._counters.set(self._up, 1)
+        self._failure = ""
+        log.info("accelerator: the kernel answers frequent queries at %s", greeting.interface)
+        self.place()
+
+    def _lost(self, reason: str) -> None:
+        if self._mirrors is not None:
+            self._detach()
+            asyncio.get_running_loop().call_later(LAST_REPLIES, self._finish_all)
+        if reason != self._failure:
+            self._failure = reason
+            log.warning("accelerator: the server answers all queries itself: %s", reason)
+
+    def _detach(self) -> None:
+        """Stops the program, and detaches the answer tables."""
+        self._counters.set(self._up, 0)
+        if self._mirrors is not None:
+            self._mirrors.end()
+            self._finishing.append(self._mirrors)
+            self._mirrors = None
+
+    def _finish_all(self) -> None:
+        for mirrors in tuple(self._finishing):
+            self._finish(mirrors)
+
+    def _finish(self, mirrors: Mirrors) -> None:
+        self._finishing.remove(mirrors)
+        mirrors.finish()
