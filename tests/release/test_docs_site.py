@@ -8,6 +8,7 @@ from xml.etree import ElementTree
 
 import pytest
 
+from svcdns.cli import commands
 from svcdns.inspection import size
 from tools import docs_site, release
 
@@ -25,6 +26,11 @@ def test_the_list_of_plugins_has_their_own_descriptions() -> None:
     assert rows.keys() == pages.keys()
     names = {name: text.partition("## Name\n\n")[2].replace("\n", " ") for name, text in pages.items()}
     assert [name for name, row in rows.items() if not names[name].startswith(f"*{name}* - {row}")] == []
+
+
+def test_the_page_of_tools_has_every_command() -> None:
+    page = (ROOT / "docs" / "tools.md").read_text()
+    assert [name for name in (*commands.NAMES, "conformance", "demo") if f"svcdns {name}" not in page] == []
 
 
 def test_the_list_of_runbooks_is_that_of_the_navigation() -> None:
