@@ -218,10 +218,17 @@ class Listeners:
             refuse_connections(one.sock)
             self._stop(one)
 
-    def stop(self) -> None:
-        """Stops reading: the kernel refuses new datagrams, and the datagrams that wait in the sockets are answered."""
+    def refuse_datagrams(self) -> None:
+        """Makes the kernel refuse new datagrams, or give them to another server that has bound the same addresses.
+
+        Datagrams that wait in the sockets are read as before.
+        """
         for reader in self.readers:
             refuse_datagrams(reader.sock)
+
+    def stop(self) -> None:
+        """Stops reading: the kernel refuses new datagrams, and the datagrams that wait in the sockets are answered."""
+        self.refuse_datagrams()
         self.drain(until_empty=True)
         self._slots = frozenset()
         self._reconcile()

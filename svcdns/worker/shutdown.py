@@ -71,6 +71,8 @@ class Shutdown:
         connections.hurry()
         await self._until(lambda: self._no_connection, began + CLOSE_TIMEOUT)
         await self._until(lambda: self._listeners.servers_idle, began + SERVER_TIMEOUT)
+        self._listeners.refuse_datagrams()
+        await asyncio.sleep(PAUSE)  # on another processor, the kernel may still put a datagram into the socket
         self._listeners.stop()
         await self._close(began + DRAIN_TIMEOUT)
 

@@ -122,6 +122,8 @@ def test_the_objects_refer_to_each_other(objects: dict[str, Any]) -> None:
     assert objects["Deployment"]["spec"]["selector"]["matchLabels"] == template["metadata"]["labels"]
     account = objects["ServiceAccount"]["metadata"]
     assert template["spec"]["serviceAccountName"] == account["name"]
+    (spread,) = template["spec"]["topologySpreadConstraints"]
+    assert spread["labelSelector"]["matchLabels"] == template["metadata"]["labels"]
     (subject,) = objects["ClusterRoleBinding"]["subjects"]
     assert (subject["name"], subject["namespace"]) == (account["name"], account["namespace"])
     assert objects["ClusterRoleBinding"]["roleRef"]["name"] == objects["ClusterRole"]["metadata"]["name"]
