@@ -6,14 +6,15 @@
  */
 #include "packet.bpf.h"
 
-INLINE int echo(struct __sk_buff *skb, const int v6, __u32 payload)
+INLINE int echo(struct __sk_buff *skb, const int v6)
 {
+	const __u32 udp_at = sizeof(struct ethhdr) + (v6 ? sizeof(struct ipv6hdr) : sizeof(struct iphdr));
 	void *data = (void *)(long)skb->data;
+	struct udphdr *udp = data + udp_at;
 
-	if (data + sizeof(struct ethhdr) + (v6 ? sizeof(struct ipv6hdr) : sizeof(struct iphdr)) + sizeof(struct udphdr) >
-	    (void *)(long)skb->data_end)
-		return TC_ACT_UNSPEC;
-	turn_around(data, v6, payload + sizeof(struct udphdr));
+	if ((void *)(udp + 1) > (void *)(long)skb->data_end)
+		return PASS_ON;
+	turn_around(data, v6, net16(udp->len));
 	return bpf_redirect(skb->ifindex, 0);
 }
 
@@ -21,16 +22,14 @@ SEC("tcx")
 int turn_around_queries(struct __sk_buff *skb)
 {
 	__u32 zero = 0;
-	__u16 kind = protocol(skb);
 	struct state *state;
-	struct query query = {};
 
-	if (kind != net16(ETH_P_IP) && kind != net16(ETH_P_IPV6))
-		return TC_ACT_UNSPEC;
+	if (is_other(skb))
+		return PASS_ON;
 	state = bpf_map_lookup_elem(&state_map, &zero);
 	if (!state)
-		return TC_ACT_UNSPEC;
-	if (kind == net16(ETH_P_IP))
-		return is_query_v4(skb, state, &query) ? echo(skb, 0, query.length) : TC_ACT_UNSPEC;
-	return is_query_v6(skb, state, &query) ? echo(skb, 1, query.length) : TC_ACT_UNSPEC;
+		return PASS_ON;
+	if (skb->protocol == net16(ETH_P_IP))
+		return query_v4(skb, state) ? echo(skb, 0) : PASS_ON;
+	return query_v6(skb, state) ? echo(skb, 1) : PASS_ON;
 }

@@ -54,45 +54,47 @@ struct set {
 	__u64 way[WAYS];
 };
 
+/* What the program keeps between two calls of the kernel, one for each CPU: see `here` for why not on the stack. */
+struct work {
+	volatile __u64 key[KEY_MAX / 8];
+	volatile __u64 now, sum, steps;
+	volatile __s64 error;
+	volatile __u32 cpu, at, length, table, slot, reply_len, first_serial, serial, check, longer, ttl, pad;
+};
+
 struct counts {
 	__u64 hits[HIT_COUNTERS];
 	__u64 octets, stale, expired, unknown, torn, failed, spare_0, spare_1;
 };
 
-extern struct map sets_map, small_map, large_map, uses_map, counts_map;
+extern struct map sets_map, small_map, large_map, uses_map, counts_map, work_map;
 
 static __u64 (*const bpf_ktime_get_ns)(void) = (void *)BPF_FUNC_ktime_get_ns;
 static __u32 (*const bpf_get_prandom_u32)(void) = (void *)BPF_FUNC_get_prandom_u32;
 static __u32 (*const bpf_get_smp_processor_id)(void) = (void *)BPF_FUNC_get_smp_processor_id;
-static long (*const bpf_skb_load_bytes)(void *skb, __u32 at, void *to, __u32 n) = (void *)BPF_FUNC_skb_load_bytes;
-static long (*const bpf_skb_store_bytes)(void *skb, __u32 at, const void *from, __u32 n, __u64 flags) =
+static long (*const bpf_skb_load_bytes)(void *skb, __u32 at, volatile void *to, __u32 n) =
+	(void *)BPF_FUNC_skb_load_bytes;
+static long (*const bpf_skb_store_bytes)(void *skb, __u32 at, const volatile void *from, __u32 n, __u64 flags) =
 	(void *)BPF_FUNC_skb_store_bytes;
 static long (*const bpf_skb_change_tail)(void *skb, __u32 n, __u64 flags) = (void *)BPF_FUNC_skb_change_tail;
 static long (*const bpf_l4_csum_replace)(void *skb, __u32 at, __u64 from, __u64 to, __u64 flags) =
 	(void *)BPF_FUNC_l4_csum_replace;
 static long (*const bpf_csum_update)(void *skb, __u32 sum) = (void *)BPF_FUNC_csum_update;
 
-struct found {
-	struct head *first; /* the entry's first slot */
-	struct head *slot;  /* the slot of the reply */
-	void *reply;
-	__u32 first_serial, serial;
-};
-
 /* Returns the entry's word in its set, or 0. Of two keys with the same tag, a set has one. */
-INLINE __u64 find_word(const __u64 *key, __u64 seed, __u8 table)
+INLINE __u64 find_word(struct work *work, __u64 seed)
 {
-	__u64 hash = seed ^ (table + 1) * PRIME;
+	__u64 hash = seed ^ (work->table + 1) * PRIME;
 	struct set *set;
-	__u32 at, i;
+	__u32 i;
 
 #pragma unroll
 	for (i = 0; i < KEY_MAX / 8; i++) {
-		hash = (hash ^ key[i]) * PRIME;
+		hash = (hash ^ work->key[i]) * PRIME;
 		hash ^= hash >> 32;
 	}
-	at = hash & (SETS - 1);
-	set = bpf_map_lookup_elem(&sets_map, &at);
+	work->at = hash & (SETS - 1);
+	set = bpf_map_lookup_elem(&sets_map, (void *)&here(work)->at);
 	if (!set)
 		return 0;
 #pragma unroll
@@ -104,172 +106,196 @@ INLINE __u64 find_word(const __u64 *key, __u64 seed, __u8 table)
 	return 0;
 }
 
-INLINE int same(const __u64 *key, const __u64 *other)
+/* A large slot differs from a small one only in the length of the reply. */
+INLINE int has_key(struct small *slot, struct work *work)
 {
 	__u64 differ = 0;
 	__u32 i;
+
+	if (slot->head.key_len != work->length || slot->head.table != work->table)
+		return 0;
 #pragma unroll
 	for (i = 0; i < KEY_MAX / 8; i++)
-		differ |= key[i] ^ other[i];
+		differ |= work->key[i] ^ slot->key[i];
 	return !differ;
 }
 
-/* The functions for the two classes of slots differ in the map and in the limit of a reply. */
-#define FIND(CLASS, LIMIT)                                                                                             \
-	INLINE int is_of_##CLASS(struct CLASS *slot, const __u64 *key, __u32 length, __u8 table)                       \
-	{                                                                                                              \
-		return slot->head.key_len == length && slot->head.table == table && same(key, slot->key);              \
-	}                                                                                                              \
-                                                                                                                       \
-	INLINE int find_##CLASS(__u32 at, const __u64 *key, __u32 length, __u8 table, struct found *found)             \
-	{                                                                                                              \
-		struct CLASS *slot = bpf_map_lookup_elem(&CLASS##_map, &at);                                           \
-		__u32 rotations;                                                                                       \
-		if (!slot)                                                                                             \
-			return 0;                                                                                      \
-		found->first = &slot->head;                                                                            \
-		found->first_serial = found->serial = fresh(slot->head.serial);                                        \
-		if (!is_of_##CLASS(slot, key, length, table))                                                          \
-			return 0;                                                                                      \
-		rotations = slot->head.rotations;                                                                      \
-		if (rotations > 1) {                                                                                   \
-			__u64 turn = (__u64)bpf_get_prandom_u32() * rotations >> 32;                                   \
-			at = slot->head.order[turn & (ROTATIONS - 1)];                                                 \
-			slot = bpf_map_lookup_elem(&CLASS##_map, &at);                                                 \
-			if (!slot)                                                                                     \
-				return 0;                                                                              \
-			found->serial = fresh(slot->head.serial);                                                      \
-			if (!is_of_##CLASS(slot, key, length, table))                                                  \
-				return 0;                                                                              \
-		}                                                                                                      \
-		found->slot = &slot->head;                                                                             \
-		found->reply = slot->reply;                                                                            \
-		return !((found->first_serial | found->serial) & 1);                                                   \
-	}
-FIND(small, SMALL)
-FIND(large, LARGE)
-
-/* Lowers the TTLs of the reply in the packet by `steps`. Adds the change of the reply's sum to `sum`. Returns 0 if done.
+/* Lowers the TTLs of the reply in the packet by `work->steps`, and corrects `work->sum`. Returns 0 if done.
  *
  * The few branches keep the verifier's work small. A helper fails for an offset that is not in the packet.
  */
-INLINE long lower_ttls(struct __sk_buff *skb, struct head *slot, __u32 reply_at, __u64 steps, __u64 *sum)
+INLINE long lower_ttls(struct __sk_buff *skb, struct head *slot, struct work *work, __u32 reply_at)
 {
-	__u32 ttls = slot->ttls, i;
-	long error = 0;
+	__u32 before, after, i;
+	__s64 left;
 
+	work->error = 0;
 #pragma unroll
 	for (i = 0; i < TTLS; i++) {
-		__u32 at = slot->ttl_at[i], before = 0, after;
-		__s64 left;
-		if (i >= ttls)
+		if (i >= slot->ttls)
 			break;
-		error |= bpf_skb_load_bytes(skb, reply_at + at, &before, sizeof(before));
-		left = (__s64)net32(before) - (__s64)steps;
+		work->at = reply_at + slot->ttl_at[i];
+		work->error |= bpf_skb_load_bytes(skb, work->at, &here(work)->ttl, sizeof(work->ttl));
+		before = work->ttl;
+		left = (__s64)net32(before) - (__s64)work->steps;
 		after = net32(left & ~(left >> 63)); /* not below 0 */
-		error |= bpf_skb_store_bytes(skb, reply_at + at, &after, sizeof(after), 0);
-		*sum += fold((__u64)~before + after) << 8 * (at & 1); /* at an odd offset, the octets have exchanged places */
+		work->ttl = after;
+		work->sum += fold((__u64)~before + after) << 8 * (work->at & 1); /* the octets change places at odd offsets */
+		work->error |= bpf_skb_store_bytes(skb, work->at, &here(work)->ttl, sizeof(work->ttl), 0);
 	}
-	return error;
+	return work->error;
 }
 
-INLINE int answer(struct __sk_buff *skb, struct state *state, struct query *query, const int v6)
+INLINE struct counts *counts(struct work *work)
+{
+	return bpf_map_lookup_elem(&counts_map, (void *)&here(work)->cpu);
+}
+
+/* Adds 1 to a counter, and passes the packet on. */
+#define COUNT(COUNTER)                                                                                                 \
+	({                                                                                                             \
+		struct counts *mine = counts(work);                                                                    \
+		if (mine)                                                                                              \
+			mine->COUNTER++;                                                                               \
+		return PASS_ON;                                                                                        \
+	})
+
+INLINE struct small *find_slot(struct work *work, const int is_large)
+{
+	return is_large ? bpf_map_lookup_elem(&large_map, (void *)&here(work)->at)
+			: bpf_map_lookup_elem(&small_map, (void *)&here(work)->at);
+}
+
+/* Answers from the entry whose first slot is `work->slot`. `v6` and `is_large` are constants. */
+INLINE int reply(struct __sk_buff *skb, struct work *work, const int v6, const int is_large)
 {
 	const __u32 udp_at = sizeof(struct ethhdr) + (v6 ? sizeof(struct ipv6hdr) : sizeof(struct iphdr));
 	const __u32 reply_at = udp_at + sizeof(struct udphdr) + 2;
-	__u64 key[KEY_MAX / 8] = {}, now = bpf_ktime_get_ns(), word, next, sum, *uses;
-	__u32 cpu = bpf_get_smp_processor_id(), length = query->length - 2, slot, reply_len, udp_len, change;
-	__u16 check, key_sum;
-	struct found found;
-	struct counts *counts = bpf_map_lookup_elem(&counts_map, &cpu);
+	__u32 length, change;
+	struct small *first = find_slot(work, is_large), *slot = first;
+	struct counts *mine;
+	struct state *state;
 	struct udphdr *udp;
+	__u64 *uses;
 	void *data;
 	long error;
 
-	if (!counts)
-		return TC_ACT_UNSPEC;
-	if (fresh(state->valid_until) <= now) {
-		counts->stale++;
-		return TC_ACT_UNSPEC;
+	if (!first)
+		COUNT(unknown);
+	work->first_serial = work->serial = fresh(first->head.serial);
+	if (!has_key(first, work))
+		COUNT(unknown);
+	if (first->head.until <= work->now)
+		COUNT(expired);
+	if (first->head.rotations > 1) {
+		work->at = first->head.order[((__u64)bpf_get_prandom_u32() * first->head.rotations >> 32) & (ROTATIONS - 1)];
+		slot = find_slot(work, is_large);
+		if (!slot)
+			COUNT(unknown);
+		work->serial = fresh(slot->head.serial);
+		if (!has_key(slot, work))
+			COUNT(unknown);
 	}
-	if (length < KEY_MIN || length > KEY_MAX || bpf_skb_load_bytes(skb, reply_at, key, length))
-		goto unknown;
-	word = find_word(key, state->seed, query->table);
-	slot = word & (LARGE_CLASS - 1);
-	if (!word || !(word & LARGE_CLASS ? find_large(slot, key, length, query->table, &found)
-					  : find_small(slot, key, length, query->table, &found)))
-		goto unknown;
-	if (found.first->until <= now) {
-		counts->expired++;
-		return TC_ACT_UNSPEC;
+	work->sum = slot->head.reply_sum + (__u16)~slot->head.key_sum;
+	length = slot->head.reply_len;
+	if (((work->first_serial | work->serial) & 1) || length < KEY_MIN || length > (is_large ? LARGE : SMALL))
+		COUNT(unknown);
+	work->reply_len = length;
+	if (bpf_skb_change_tail(skb, reply_at + length, 0))
+		COUNT(failed);
+	/* From here on the packet is answered or dropped: its octets change. */
+	length = work->reply_len;
+	if (length < KEY_MIN || length > (is_large ? LARGE : SMALL))
+		return TC_ACT_SHOT;
+	error = bpf_skb_store_bytes(skb, reply_at, slot->reply, length, 0);
+	if (!error && slot->head.next && slot->head.next <= work->now) {
+		work->steps = (work->now - slot->head.next) / SECOND + 1;
+		error = lower_ttls(skb, &slot->head, work, reply_at);
 	}
+	mine = counts(work);
+	if (!mine)
+		return TC_ACT_SHOT;
 	data = (void *)(long)skb->data;
 	udp = data + udp_at;
-	if ((void *)(udp + 1) > (void *)(long)skb->data_end)
-		goto failed;
-	check = udp->check;
-	key_sum = found.slot->key_sum;
-	sum = found.slot->reply_sum;
-	next = found.slot->next;
-	reply_len = found.slot->reply_len;
-	if (reply_len < KEY_MIN || reply_len > (word & LARGE_CLASS ? LARGE : SMALL))
-		goto unknown;
-	udp_len = sizeof(*udp) + 2 + reply_len;
-	if (bpf_skb_change_tail(skb, udp_at + udp_len, 0))
-		goto failed;
-	/* From here on the packet is answered or dropped: its octets change. */
-	if (word & LARGE_CLASS)
-		error = reply_len > LARGE || bpf_skb_store_bytes(skb, reply_at, found.reply, reply_len, 0);
-	else
-		error = reply_len > SMALL || bpf_skb_store_bytes(skb, reply_at, found.reply, reply_len, 0);
-	if (!error && next && next <= now)
-		error = lower_ttls(skb, found.slot, reply_at, (now - next) / SECOND + 1, &sum);
-	data = (void *)(long)skb->data;
-	if (error || fresh(found.slot->serial) != found.serial || fresh(found.first->serial) != found.first_serial ||
-	    data + udp_at + sizeof(*udp) > (void *)(long)skb->data_end) {
-		counts->torn++;
+	if (error || fresh(slot->head.serial) != work->serial || fresh(first->head.serial) != work->first_serial ||
+	    (void *)(udp + 1) > (void *)(long)skb->data_end) {
+		mine->torn++;
 		return TC_ACT_SHOT;
 	}
-	change = turn_around(data, v6, udp_len);
+	mine->hits[first->head.hit_counter & (HIT_COUNTERS - 1)]++;
+	mine->octets += work->reply_len + 2;
+	length = work->reply_len + sizeof(*udp) + 2;
+	/* A sender on the same node may leave a partial sum, which covers the pseudo-header with the length. */
+	work->longer = fold((__u64)(__u16)~udp->len + net16(length));
+	work->check = udp->check;
+	change = turn_around(data, v6, length);
 	if (v6)
 		bpf_csum_update(skb, change);
-	if (check) {
-		/* A sender on the same node may leave a partial sum, which covers the pseudo-header with the length. */
-		__u32 longer = fold((__u64)(__u16)~net16(query->length + sizeof(*udp)) + net16(udp_len));
-		change = fold((__u64)(__u16)~key_sum + sum + longer);
-		bpf_l4_csum_replace(skb, udp_at + 6, 0, longer, BPF_F_PSEUDO_HDR | BPF_F_MARK_MANGLED_0);
-		bpf_l4_csum_replace(skb, udp_at + 6, 0, change, BPF_F_MARK_MANGLED_0);
+	if (work->check) {
+		bpf_l4_csum_replace(skb, udp_at + 6, 0, work->longer, BPF_F_PSEUDO_HDR | BPF_F_MARK_MANGLED_0);
+		bpf_l4_csum_replace(skb, udp_at + 6, 0, fold(work->sum + work->longer), BPF_F_MARK_MANGLED_0);
 	}
-	counts->hits[found.first->hit_counter & (HIT_COUNTERS - 1)]++;
-	counts->octets += reply_len + 2;
-	if (word & LARGE_CLASS)
-		slot += state->small;
-	uses = bpf_map_lookup_elem(&uses_map, &slot);
+	work->at = 0;
+	if (is_large) {
+		state = bpf_map_lookup_elem(&state_map, (void *)&here(work)->at);
+		if (state)
+			work->at = state->small;
+	}
+	work->at += work->slot;
+	uses = bpf_map_lookup_elem(&uses_map, (void *)&here(work)->at);
 	if (uses)
 		__sync_fetch_and_add(uses, 1);
 	return bpf_redirect(skb->ifindex, 0);
-unknown:
-	counts->unknown++;
-	return TC_ACT_UNSPEC;
-failed:
-	counts->failed++;
-	return TC_ACT_UNSPEC;
+}
+
+INLINE int answer(struct __sk_buff *skb, struct state *state, __u32 table, const int v6)
+{
+	const __u32 udp_at = sizeof(struct ethhdr) + (v6 ? sizeof(struct ipv6hdr) : sizeof(struct iphdr));
+	__u32 cpu = bpf_get_smp_processor_id(), length, i;
+	struct work *work = bpf_map_lookup_elem(&work_map, &cpu);
+	struct udphdr *udp;
+	__u64 word;
+
+	if (!work)
+		return PASS_ON;
+	work->cpu = cpu;
+	work->now = bpf_ktime_get_ns();
+	if (fresh(state->valid_until) <= work->now)
+		COUNT(stale);
+	udp = (void *)(long)skb->data + udp_at;
+	if ((void *)(udp + 1) > (void *)(long)skb->data_end)
+		COUNT(failed);
+	length = net16(udp->len) - sizeof(*udp) - 2;
+	work->length = length;
+	work->table = table;
+#pragma unroll
+	for (i = 0; i < KEY_MAX / 8; i++)
+		work->key[i] = 0;
+	if (length < KEY_MIN || length > KEY_MAX ||
+	    bpf_skb_load_bytes(skb, udp_at + sizeof(*udp) + 2, work->key, length))
+		COUNT(unknown);
+	word = find_word(work, state->seed);
+	work->at = work->slot = word & (LARGE_CLASS - 1);
+	if (!word)
+		COUNT(unknown);
+	return word & LARGE_CLASS ? reply(skb, work, v6, 1) : reply(skb, work, v6, 0);
 }
 
 SEC("tcx")
 int answers(struct __sk_buff *skb)
 {
-	__u32 zero = 0;
-	__u16 kind = protocol(skb);
+	__u32 zero = 0, table;
 	struct state *state;
-	struct query query = {};
 
-	if (kind != net16(ETH_P_IP) && kind != net16(ETH_P_IPV6))
-		return TC_ACT_UNSPEC;
+	if (is_other(skb))
+		return PASS_ON;
 	state = bpf_map_lookup_elem(&state_map, &zero);
 	if (!state)
-		return TC_ACT_UNSPEC;
-	if (kind == net16(ETH_P_IP))
-		return is_query_v4(skb, state, &query) ? answer(skb, state, &query, 0) : TC_ACT_UNSPEC;
-	return is_query_v6(skb, state, &query) ? answer(skb, state, &query, 1) : TC_ACT_UNSPEC;
+		return PASS_ON;
+	if (skb->protocol == net16(ETH_P_IP)) {
+		table = query_v4(skb, state);
+		return table ? answer(skb, state, table - 1, 0) : PASS_ON;
+	}
+	table = query_v6(skb, state);
+	return table ? answer(skb, state, table - 1, 1) : PASS_ON;
 }

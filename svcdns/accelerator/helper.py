@@ -21,7 +21,7 @@ from typing import Final
 from svcdns.accelerator import bpf
 from svcdns.accelerator.elf import Program, read_program
 from svcdns.accelerator.interface import Interface, pod_interface
-from svcdns.accelerator.layout import LARGE_SLOTS, MAPS, SMALL_SLOTS, map_shapes
+from svcdns.accelerator.layout import LARGE_SLOTS, MAPS, SMALL_SLOTS, program_shapes
 from svcdns.accelerator.obstacles import explain, read_rights
 from svcdns.accelerator.protocol import REPLACED, AcceleratorError, Greeting, encode_greeting, socket_address
 
@@ -65,7 +65,7 @@ class Attachment:
     def _renew(self, interface: Interface, code: Program) -> dict[str, int]:
         maps: dict[str, int] = {}
         with ExitStack() as undo:
-            for name, (size, elements) in map_shapes(SMALL_SLOTS, LARGE_SLOTS, possible_cpus()).items():
+            for name, (size, elements) in program_shapes(SMALL_SLOTS, LARGE_SLOTS, possible_cpus()).items():
                 maps[name] = bpf.create_map(name, size, elements)
                 undo.callback(os.close, maps[name])
             program = bpf.load_program(code, maps)

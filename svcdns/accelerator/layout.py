@@ -97,6 +97,9 @@ COUNTERS: Final = ("octets", "stale", "expired", "unknown", "torn", "failed", "s
 """The counters after the hits: octets sent, packets passed on (stale, expired, unknown, failed) or dropped (torn)."""
 COUNT_WORDS: Final = HIT_COUNTERS + len(COUNTERS)
 COUNT_SIZE: Final = COUNT_WORDS * 8
+WORK: Final = "work"
+"""A map for the program alone, with an element for each CPU."""
+WORK_SIZE: Final = 176
 
 PRIME: Final = 0x9FB21C651E98DF25
 _MASK: Final = 2**64 - 1
@@ -130,3 +133,8 @@ def map_shapes(small: int, large: int, cpus: int) -> dict[str, tuple[int, int]]:
         "uses": (USE_SIZE, small + large),
         "counts": (COUNT_SIZE, cpus),
     }
+
+
+def program_shapes(small: int, large: int, cpus: int) -> dict[str, tuple[int, int]]:
+    """Returns the shapes of all maps of the program: those of `map_shapes`, and WORK, which no worker gets."""
+    return {**map_shapes(small, large, cpus), WORK: (WORK_SIZE, cpus)}

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Which packets are queries for a place of the shared memory, and how a packet becomes a reply to its sender.
+ * Which packets are queries for a listener in the shared memory, and how a packet becomes a reply to its sender.
  *
  * Offsets into a packet are constants for each address family. The kernel's verifier accepts a variable offset only from
  * a process with CAP_PERFMON.
@@ -18,6 +18,12 @@
 #define net16(x) __builtin_bswap16(x)
 #define net32(x) __builtin_bswap32(x)
 #define fresh(x) (*(volatile typeof(x) *)&(x)) /* reads memory that user space may write meanwhile */
+
+/* For a process without CAP_PERFMON, the kernel adds a barrier after nearly each store on the stack, but not in a map.
+ * With these two macros, the compiler computes a value where it is used, and does not keep it on the stack.
+ */
+#define here(pointer) ({ typeof(pointer) same_pointer = (pointer); asm volatile("" : "+r"(same_pointer)); same_pointer; })
+#define PASS_ON ({ int verdict; asm volatile("%0 = -1" : "=r"(verdict)); verdict; }) /* TC_ACT_UNSPEC: to the sockets */
 
 #define PLACES 16
 
@@ -45,11 +51,6 @@ struct map {
 };
 extern struct map state_map;
 
-struct query {
-	__u32 length; /* octets of UDP payload */
-	__u8 table;
-};
-
 INLINE __u32 fold(__u64 sum)
 {
 	sum = (sum & 0xffffffff) + (sum >> 32);
@@ -59,28 +60,27 @@ INLINE __u32 fold(__u64 sum)
 	return sum;
 }
 
-/* Returns 1 if a listener has this address and the port. Sets `query->table`. */
-INLINE int is_place(struct state *state, const int v6, __u64 high, __u64 low, __u16 port, struct query *query)
+/* Returns the number of the answer table of the listener with this address and port, plus 1, or 0. */
+INLINE __u32 find_table(struct state *state, const int v6, __u64 high, __u64 low, __u16 port)
 {
 	__u32 places = state->places, wanted = port | (v6 ? 6 : 4) << 16, i;
 
 #pragma unroll
 	for (i = 0; i < PLACES; i++) {
 		struct place *place = &state->place[i];
-		__u32 listener = fresh(place->listener);
+		__u32 listener;
 		if (i >= places)
 			return 0;
-		if ((listener & 0xffffff) == wanted && place->address[0] == high && (!v6 || place->address[1] == low)) {
-			query->table = listener >> 24;
-			return 1;
-		}
+		listener = fresh(place->listener);
+		if ((listener & 0xffffff) == wanted && place->address[0] == high && (!v6 || place->address[1] == low))
+			return (listener >> 24) + 1;
 	}
 	return 0;
 }
 
-/* The functions is_query_* return 1 for a UDP datagram to a listener, whole and without options, from another host. */
+/* The functions query_* return `find_table` for a UDP datagram, whole and without options, from another host; else 0. */
 
-INLINE int is_query_v4(struct __sk_buff *skb, struct state *state, struct query *query)
+INLINE __u32 query_v4(struct __sk_buff *skb, struct state *state)
 {
 	struct iphdr *ip = (void *)(long)skb->data + sizeof(struct ethhdr);
 	struct udphdr *udp = (void *)(ip + 1);
@@ -96,11 +96,10 @@ INLINE int is_query_v4(struct __sk_buff *skb, struct state *state, struct query 
 	if (!ip->saddr || ip->saddr == ip->daddr || (ip->saddr & net32(0xff000000)) == net32(0x7f000000) ||
 	    (ip->saddr & net32(0xe0000000)) == net32(0xe0000000) || !udp->source)
 		return 0;
-	query->length = length - sizeof(*udp);
-	return is_place(state, 0, ip->daddr, 0, udp->dest, query);
+	return find_table(state, 0, ip->daddr, 0, udp->dest);
 }
 
-INLINE int is_query_v6(struct __sk_buff *skb, struct state *state, struct query *query)
+INLINE __u32 query_v6(struct __sk_buff *skb, struct state *state)
 {
 	struct ipv6hdr *ip = (void *)(long)skb->data + sizeof(struct ethhdr);
 	struct udphdr *udp = (void *)(ip + 1);
@@ -117,16 +116,15 @@ INLINE int is_query_v6(struct __sk_buff *skb, struct state *state, struct query 
 	if ((from[0] & net32(0xff000000)) == net32(0xff000000) || !(from[0] | from[1] | from[2]) ||
 	    !((from[0] ^ to[0]) | (from[1] ^ to[1]) | (from[2] ^ to[2]) | (from[3] ^ to[3])) || !udp->source || !udp->check)
 		return 0;
-	query->length = length - sizeof(*udp);
-	return is_place(state, 1, (__u64)to[1] << 32 | to[0], (__u64)to[3] << 32 | to[2], udp->dest, query);
+	return find_table(state, 1, (__u64)to[1] << 32 | to[0], (__u64)to[3] << 32 | to[2], udp->dest);
 }
 
-/* Returns the protocol of the packet in network order, or 0 if it is for another host, tagged or several in one. */
-INLINE __u16 protocol(struct __sk_buff *skb)
+/* Returns 1 for a packet that is not IP, for another host, tagged, or several in one. */
+INLINE int is_other(struct __sk_buff *skb)
 {
-	if (skb->vlan_present || skb->gso_size || skb->pkt_type != 0 /* PACKET_HOST */)
-		return 0;
-	return skb->protocol;
+	if (skb->protocol != net16(ETH_P_IP) && skb->protocol != net16(ETH_P_IPV6))
+		return 1;
+	return skb->vlan_present || skb->gso_size || skb->pkt_type != 0 /* PACKET_HOST */;
 }
 
 /* Exchanges the addresses and ports. Writes new IP headers, and the UDP length. The caller corrects the UDP checksum.

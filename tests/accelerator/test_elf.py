@@ -13,12 +13,12 @@ from svcdns.accelerator import elf, layout
 from svcdns.accelerator.elf import MalformedObject, Program, read_program
 
 OBJECT = Path(elf.__file__).with_name("answers.bpf.o").read_bytes()
-MAPS = {name: number for number, name in enumerate(layout.MAPS, 1000)}
+MAPS = {name: number for number, name in enumerate(layout.program_shapes(1, 1, 1), 1000)}
 
 
 def test_the_program_refers_to_each_map() -> None:
     program = read_program(OBJECT, "tcx")
-    assert {name for _, name in program.references} == set(layout.MAPS)
+    assert {name for _, name in program.references} == set(MAPS)
     linked = program.linked(MAPS)
     for at, name in program.references:
         assert linked[at + 1] >> 4 == 1  # BPF_PSEUDO_MAP_FD

@@ -47,14 +47,20 @@ def test_constants_are_those_of_the_program(name: str) -> None:
     assert DEFINES[name] == getattr(layout, name)
 
 
+def length_of(array: str) -> int:
+    """Returns the number of elements from the text between the brackets: `TTLS`, `40` or `KEY_MAX / 8`."""
+    name, _, divisor = array.partition(" / ")
+    return (DEFINES[name] if name in DEFINES else int(name or 1)) // int(divisor or 1)
+
+
 def fields(struct_name: str) -> dict[str, tuple[int, int]]:
     """Returns the offset and the size of each field of a struct of the program, which has no padding of its own."""
     body = re.search(rf"struct {struct_name} {{(.*?)\n}};", "".join(SOURCES), re.DOTALL)
     assert body is not None
     out, at = {}, 0
-    for kind, names in re.findall(r"^\t(__u\d+) ([^;]+);", body[1], re.MULTILINE):
-        for name, count in re.findall(r"(\w+)(?:\[(\w+)\])?(?:, |$)", names):
-            size = SIZES[kind] * (DEFINES[count] if count in DEFINES else int(count or 1))
+    for kind, names in re.findall(r"^\t(?:volatile )?(__[us]\d+) ([^;]+);", body[1], re.MULTILINE):
+        for name, count in re.findall(r"(\w+)(?:\[([^\]]+)\])?(?:, |$)", names):
+            size = SIZES[kind.replace("s", "u")] * length_of(count)
             out[name] = (at, size)
             at += size
     return out
@@ -72,6 +78,10 @@ def test_fields_of_the_state_are_those_of_the_program() -> None:
     assert tuple(found[name][0] for name in ("valid_until", "seed", "places", "small")) == expected
     assert sum(size for _, size in found.values()) == layout.STATE.size
     assert sum(size for _, size in fields("place").values()) == layout.PLACE.size
+
+
+def test_memory_of_the_program_has_the_size_of_its_fields() -> None:
+    assert sum(size for _, size in fields("work").values()) == layout.WORK_SIZE
 
 
 def test_counters_are_those_of_the_program() -> None:

@@ -56,8 +56,11 @@ def test_the_recipe_up_to_the_upload(checkout: Checkout, tmp_path: Path) -> None
     check_chart(chart)
     with tarfile.open(sdist) as archive:
         assert "svcdns-7.8.9/LICENSE" in archive.getnames()
+        assert "svcdns-7.8.9/svcdns/accelerator/answers.bpf.c" in archive.getnames()
     with zipfile.ZipFile(wheel) as archive_of_wheel:
+        kernel_files = [name for name in archive_of_wheel.namelist() if ".bpf." in name]
         metadata = archive_of_wheel.read("svcdns-7.8.9.dist-info/METADATA").decode()
+    assert kernel_files == ["svcdns/accelerator/answers.bpf.o"]
     assert "concepts, glossary" in metadata
     assert not re.search(r"\]\((?!https:)", metadata)
     installed = tmp_path / "installed"

@@ -78,6 +78,10 @@ class SharedAnswers:
         """Removes the entry whose word has this offset."""
         struct.pack_into("<Q", self.memory["sets"], word_at, 0)
 
+    def end(self) -> None:
+        """Makes the memory invalid."""
+        struct.pack_into("<Q", self.memory["state"], layout.VALID_UNTIL, 0)
+
     def uses(self) -> list[int]:
         """Returns the replies of each slot, small slots first."""
         return list(memoryview(self.memory["uses"]).cast("Q"))
